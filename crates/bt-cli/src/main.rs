@@ -1,0 +1,2 @@
+//! bt-cli
+fn main() {}

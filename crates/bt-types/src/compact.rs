@@ -1,0 +1,66 @@
+//! Peer addresses packed into 6 bytes (IPv4, BEP 23) or 18 bytes (IPv6, BEP 7): the address, then
+//! the port, both big-endian.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The length of a packed IPv4 address and port.
+pub const V4_LENGTH: usize = 6;
+/// The length of a packed IPv6 address and port.
+pub const V6_LENGTH: usize = 18;
+
+/// The addresses in `bytes`, or `None` if its length is no multiple of [`V4_LENGTH`].
+pub fn decode_v4(bytes: &[u8]) -> Option<impl ExactSizeIterator<Item = SocketAddr> + '_> {
+    let (entries, rest) = bytes.as_chunks::<V4_LENGTH>();
+    rest.is_empty().then(|| {
+        entries.iter().map(|[a, b, c, d, port @ ..]| {
+            SocketAddr::from((Ipv4Addr::new(*a, *b, *c, *d), u16::from_be_bytes(*port)))
+        })
+    })
+}
+
+/// The addresses in `bytes`, or `None` if its length is no multiple of [`V6_LENGTH`].
+pub fn decode_v6(bytes: &[u8]) -> Option<impl ExactSizeIterator<Item = SocketAddr> + '_> {
+    let (entries, rest) = bytes.as_chunks::<V6_LENGTH>();
+    rest.is_empty().then(|| entries.iter().map(decode_one_v6))
+}
+
+/// Packs `address`: [`V4_LENGTH`] or [`V6_LENGTH`] bytes at the end of `out`.
+pub fn encode(address: SocketAddr, out: &mut Vec<u8>) {
+    match address.ip() {
+        IpAddr::V4(ip) => out.extend(ip.octets()),
+        IpAddr::V6(ip) => out.extend(ip.octets()),
+    }
+    out.extend(address.port().to_be_bytes());
+}
+
+fn decode_one_v6(entry: &[u8; V6_LENGTH]) -> SocketAddr {
+    let mut ip = [0; 16];
+    ip.copy_from_slice(&entry[..16]);
+    SocketAddr::from((Ipv6Addr::from(ip), u16::from_be_bytes([entry[16], entry[17]])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let v4: SocketAddr = "10.0.0.1:6881".parse().unwrap();
+        let v6: SocketAddr = "[2001:db8::1]:51413".parse().unwrap();
+        let mut bytes = Vec::new();
+        encode(v4, &mut bytes);
+        assert_eq!(bytes, [10, 0, 0, 1, 0x1a, 0xe1]);
+        assert_eq!(decode_v4(&bytes).unwrap().collect::<Vec<_>>(), [v4]);
+        bytes.clear();
+        encode(v6, &mut bytes);
+        assert_eq!(bytes.len(), V6_LENGTH);
+        assert_eq!(decode_v6(&bytes).unwrap().collect::<Vec<_>>(), [v6]);
+    }
+
+    #[test]
+    fn a_ragged_end_is_refused() {
+        assert!(decode_v4(&[0; 7]).is_none());
+        assert!(decode_v6(&[0; 17]).is_none());
+        assert_eq!(decode_v6(&[]).unwrap().len(), 0);
+    }
+}
