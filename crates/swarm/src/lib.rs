@@ -1,1 +1,14 @@
-//! swarm
+//! One torrent's decisions: which block from whom, whom to unchoke, whom to connect to, which
+//! tracker to ask.
+mod swarm;
+mod vocabulary;
+
+pub use bt_types::{
+    AnnounceEvent, AnnounceReply, Bitfield, BlockRequest, Geometry, PeerId, PieceIndex, Sha1Digest,
+};
+pub use swarm::Swarm;
+pub use vocabulary::{
+    AnnounceFailure, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerKey,
+    PeerView, Place, Refusal, SPAN_LENGTH, Source, SpanBudget, SpanLayout, SwarmConfig,
+    TrackerIndex, TrackerView, WHOLE_PIECE_LENGTH,
+};

@@ -1,0 +1,480 @@
+//! The plain data that goes in and out of a [`Swarm`](crate::Swarm).
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, Bitfield, BlockRequest, Geometry, PeerId, PieceIndex, Sha1Digest};
+
+/// The length of a span, the unit in which memory for payload is reserved, in bytes. A torrent
+/// with shorter pieces has spans of one piece.
+pub const SPAN_LENGTH: u32 = 256 * 1024;
+/// Pieces up to this length, in bytes, reserve all their spans at once and keep them until they
+/// are committed. Longer ones reserve span by span, and give a span back once it is full.
+pub const WHOLE_PIECE_LENGTH: u32 = 2 * 1024 * 1024;
+
+/// A connected peer, by the number the caller gave it. Never used again for another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(pub u64);
+
+/// A tracker, by its place in the torrent's list counted over all tiers. It stays the same when a
+/// tier is shuffled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackerIndex(pub usize);
+
+/// What a swarm must know when it begins.
+#[derive(Debug, Clone)]
+pub struct SwarmConfig {
+    /// How much data there is, in what pieces.
+    pub geometry: Geometry,
+    /// The pieces that are had: verified and written.
+    pub have: Bitfield,
+    /// The pieces that are to be had in the end.
+    pub wanted: Bitfield,
+    /// Blocks of pieces not yet had that are on disk already, so that they need no request: the
+    /// piece and its block numbers.
+    pub unfinished: Vec<(PieceIndex, Vec<u32>)>,
+    /// Whether peers may come only from the trackers (BEP 27).
+    pub private: bool,
+    /// The trackers' URLs by tier (BEP 12), as in the torrent. Empty for none.
+    pub trackers: Vec<Vec<String>>,
+    /// Our own peer id, by which connections to ourselves are found out.
+    pub peer_id: PeerId,
+    /// How many peers may be connected or connecting.
+    pub max_peers: usize,
+    /// How many interested peers are unchoked at a time. 0 uploads nothing.
+    pub upload_slots: usize,
+    /// The seed of all the swarm's random choices.
+    pub seed: u64,
+}
+
+impl SwarmConfig {
+    /// A swarm that wants every piece it does not have, with no trackers, at most 100 peers, 8
+    /// upload slots and seed 0.
+    pub fn new(geometry: Geometry, have: Bitfield, peer_id: PeerId) -> Self {
+        Self {
+            geometry,
+            have,
+            wanted: Bitfield::full(geometry.piece_count()),
+            unfinished: Vec::new(),
+            private: false,
+            trackers: Vec::new(),
+            peer_id,
+            max_peers: 100,
+            upload_slots: 8,
+            seed: 0,
+        }
+    }
+}
+
+/// A peer whose handshake is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectedPeer {
+    /// The other end of the connection. For an outgoing one the address
+    /// [`Swarm::next_candidate`](crate::Swarm::next_candidate) gave.
+    pub address: SocketAddr,
+    /// Whether we connected to it.
+    pub outgoing: bool,
+    /// Whether both ends speak the Fast extension (BEP 6).
+    pub fast: bool,
+    /// What it calls itself.
+    pub peer_id: PeerId,
+}
+
+/// Where an address was learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// From a tracker of the torrent.
+    Tracker,
+    /// From the person who started the download.
+    User,
+    /// From the peer itself, which connected to us and said where it listens.
+    Incoming,
+    /// From another peer (BEP 11).
+    Pex,
+    /// From the distributed hash table (BEP 5).
+    Dht,
+    /// From the local network (BEP 14).
+    Local,
+}
+
+impl Source {
+    /// Whether a private torrent may use it (BEP 27).
+    pub(crate) fn allowed_when_private(self) -> bool {
+        matches!(self, Self::Tracker)
+    }
+}
+
+/// Why a connection to a candidate did not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// The socket could not be connected: refused, unreachable, timed out.
+    Unreachable,
+    /// It was connected, but closed, silent or wrong before the handshake was complete.
+    Handshake,
+    /// The peer has another torrent or another peer id than it should.
+    WrongPeer,
+}
+
+/// Why a peer with a complete handshake is not taken in. The caller closes the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Occurs when the peer is connected already, by address or by peer id.
+    #[error("the peer is connected already")]
+    Duplicate,
+    /// Occurs when the peer id is our own.
+    #[error("the peer is this client itself")]
+    Myself,
+    /// Occurs when the peer sent bad data before.
+    #[error("the peer is banned for bad data")]
+    Banned,
+    /// Occurs when there are as many peers as the configuration allows.
+    #[error("there are {limit} peers already")]
+    TooMany {
+        /// The configured limit.
+        limit: usize,
+    },
+    /// Occurs when the swarm is stopped.
+    #[error("the torrent is stopped")]
+    Stopped,
+}
+
+/// Why a connection ended or has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Closed,
+    /// The socket failed.
+    #[error("the connection failed")]
+    Failed,
+    /// Nothing came for too long.
+    #[error("the peer was silent")]
+    Idle,
+    /// The peer broke a rule of the protocol.
+    #[error("the peer broke a rule of the protocol")]
+    Misbehaved,
+    /// The peer's bitfield does not fit the torrent.
+    #[error("the peer's bitfield does not fit the torrent")]
+    BadBitfield,
+    /// The peer asked for more blocks than it may have outstanding.
+    #[error("the peer has too many requests outstanding")]
+    TooManyRequests,
+    /// The peer sent bad data and is banned.
+    #[error("the peer sent bad data")]
+    BadData,
+    /// The same peer is connected a second time.
+    #[error("the peer is connected a second time")]
+    Duplicate,
+    /// Neither end wants anything.
+    #[error("both ends have everything they want")]
+    NothingToExchange,
+    /// The torrent is stopped.
+    #[error("the torrent is stopped")]
+    Stopped,
+    /// The caller's own limits.
+    #[error("a limit of the session was reached")]
+    Limit,
+}
+
+/// What to do with a part of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
+pub enum Place {
+    /// Copy it into the span that covers it.
+    Keep,
+    /// Nobody needs it.
+    Discard,
+}
+
+/// What became of a committed piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// The hash matched, and the piece is written: it is had.
+    Verified {
+        /// The digest of each block, if they were asked for.
+        digests: Option<Vec<Sha1Digest>>,
+    },
+    /// The hash did not match.
+    Mismatch {
+        /// The digest of each block.
+        digests: Vec<Sha1Digest>,
+    },
+    /// The disk failed. The piece is missing as before; stopping the torrent is up to the caller.
+    Failed,
+}
+
+/// A tracker could not be asked, or refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnounceFailure {
+    /// What went wrong, for people. Untrusted text where it is the tracker's failure reason.
+    pub message: String,
+    /// After how many seconds the tracker may be asked again, where it said so.
+    pub retry_in: Option<u32>,
+}
+
+/// What the caller must do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub enum Output {
+    /// Ask `peer` for a block.
+    Request {
+        /// Whom.
+        peer: PeerKey,
+        /// For what.
+        request: BlockRequest,
+    },
+    /// Tell `peer` that a requested block is no longer needed.
+    Cancel {
+        /// Whom.
+        peer: PeerKey,
+        /// The request that is cancelled.
+        request: BlockRequest,
+    },
+    /// Tell `peer` that we want its pieces.
+    Interested {
+        /// Whom.
+        peer: PeerKey,
+    },
+    /// Tell `peer` that we want none of its pieces.
+    NotInterested {
+        /// Whom.
+        peer: PeerKey,
+    },
+    /// Tell `peer` that its requests are not answered from now on.
+    Choke {
+        /// Whom.
+        peer: PeerKey,
+    },
+    /// Tell `peer` that its requests are answered from now on.
+    Unchoke {
+        /// Whom.
+        peer: PeerKey,
+    },
+    /// Tell `peer` that we have a new piece.
+    Have {
+        /// Whom.
+        peer: PeerKey,
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// Tell `peer` that its request will not be answered. Only for peers with the Fast extension.
+    Reject {
+        /// Whom.
+        peer: PeerKey,
+        /// Its request.
+        request: BlockRequest,
+    },
+    /// Close the connection. The swarm has forgotten the peer already.
+    Disconnect {
+        /// Whose.
+        peer: PeerKey,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// Have buffers ready for these spans of `piece`: blocks in them will be requested. Their
+    /// memory has just been reserved from the budget. Pieces up to [`WHOLE_PIECE_LENGTH`] get all
+    /// their spans in one output; longer ones, and spans that were staged, one at a time.
+    OpenSpans {
+        /// The piece.
+        piece: PieceIndex,
+        /// Which of its spans.
+        spans: Range<u32>,
+    },
+    /// Write the blocks that this span has (see [`Swarm::blocks_in`](crate::Swarm::blocks_in)) to
+    /// their place before the piece is verified, and release the span's memory once that is done.
+    StageSpan {
+        /// The piece.
+        piece: PieceIndex,
+        /// The span.
+        span: u32,
+    },
+    /// Forget what was received of `piece`, also what was staged, and release the memory of the
+    /// spans that it holds.
+    ClosePiece {
+        /// The piece.
+        piece: PieceIndex,
+    },
+    /// Every block of `piece` is in: hash it, compare, write it, and report with
+    /// [`Swarm::handle_committed`](crate::Swarm::handle_committed). Release the memory of its
+    /// spans when the buffers are free again.
+    Commit {
+        /// The piece.
+        piece: PieceIndex,
+        /// Whether the blocks' digests are wanted even if the piece verifies.
+        digests: bool,
+    },
+    /// Announce to a tracker, and report with
+    /// [`Swarm::handle_announced`](crate::Swarm::handle_announced), within 15 s.
+    Announce {
+        /// Which tracker.
+        tracker: TrackerIndex,
+        /// Its URL.
+        url: String,
+        /// Why.
+        event: AnnounceEvent,
+        /// How many peers to ask for.
+        num_want: u32,
+        /// What the tracker called itself in its last reply.
+        tracker_id: Option<Vec<u8>>,
+    },
+    /// Bad data was traced to this address. Connections to it are disconnected by outputs of
+    /// their own.
+    Banned {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Every wanted piece is had.
+    Completed,
+}
+
+/// Memory for payload that all swarms of a session share, in bytes. A swarm reserves; the caller
+/// releases when it has its buffers back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpanBudget {
+    available: usize,
+}
+
+impl SpanBudget {
+    /// A budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self { available: bytes }
+    }
+
+    /// How many bytes are not reserved.
+    pub fn available(&self) -> usize {
+        self.available
+    }
+
+    /// Reserves `bytes`, all or nothing; says whether it could.
+    pub fn try_reserve(&mut self, bytes: usize) -> bool {
+        let rest = self.available.checked_sub(bytes);
+        self.available = rest.unwrap_or(self.available);
+        rest.is_some()
+    }
+
+    /// Gives `bytes` back. Afterwards, every swarm that
+    /// [`is_starved`](crate::Swarm::is_starved) is to be polled again.
+    pub fn release(&mut self, bytes: usize) {
+        self.available = self.available.saturating_add(bytes);
+    }
+}
+
+/// How the pieces of a torrent are divided into spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanLayout {
+    geometry: Geometry,
+}
+
+impl SpanLayout {
+    /// The spans of a torrent of this geometry.
+    pub fn new(geometry: Geometry) -> Self {
+        Self { geometry }
+    }
+
+    /// How many bytes of the budget one span takes: [`SPAN_LENGTH`], or the piece length if that
+    /// is less.
+    pub fn span_length(&self) -> u32 {
+        self.geometry.piece_length().min(SPAN_LENGTH)
+    }
+
+    /// How many spans `piece` has.
+    pub fn span_count(&self, piece: PieceIndex) -> u32 {
+        self.geometry.length_of(piece).div_ceil(self.span_length())
+    }
+
+    /// The span in which the block that begins at `offset` of its piece lies.
+    pub fn span_of(&self, offset: u32) -> u32 {
+        offset / self.span_length()
+    }
+
+    /// How many bytes of the budget all spans of `piece` take.
+    pub fn cost(&self, piece: PieceIndex) -> usize {
+        self.span_count(piece) as usize * self.span_length() as usize
+    }
+
+    /// Whether `piece` reserves and keeps all its spans at once.
+    pub fn is_whole(&self, piece: PieceIndex) -> bool {
+        self.geometry.length_of(piece) <= WHOLE_PIECE_LENGTH
+    }
+
+    /// The block numbers that lie in span `span` of `piece`.
+    pub fn blocks(&self, piece: PieceIndex, span: u32) -> Range<u32> {
+        let per_span = self.span_length().div_ceil(bt_types::BLOCK_LENGTH);
+        let count = self.geometry.block_count(piece);
+        (span.saturating_mul(per_span).min(count))..((span + 1).saturating_mul(per_span).min(count))
+    }
+}
+
+/// A connected peer as a person may want to see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerView {
+    /// The caller's number for it.
+    pub key: PeerKey,
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// What it calls itself.
+    pub peer_id: PeerId,
+    /// Whether we connected to it.
+    pub outgoing: bool,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// Payload it sends us, in bytes per second.
+    pub down_rate: u64,
+    /// Payload we send it, in bytes per second.
+    pub up_rate: u64,
+    /// Whether we answer its requests no longer.
+    pub am_choking: bool,
+    /// Whether we want its pieces.
+    pub am_interested: bool,
+    /// Whether it answers our requests no longer.
+    pub peer_choking: bool,
+    /// Whether it wants our pieces.
+    pub peer_interested: bool,
+    /// Whether it owes us blocks for too long.
+    pub snubbed: bool,
+    /// How many of our requests it has not answered yet.
+    pub outstanding: usize,
+    /// How many requests it may have outstanding at its rate.
+    pub window: usize,
+}
+
+/// A tracker and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackerView {
+    /// Its number.
+    pub index: TrackerIndex,
+    /// Its tier, from 0.
+    pub tier: usize,
+    /// Its URL.
+    pub url: String,
+    /// Whether an announce is under way.
+    pub announcing: bool,
+    /// Failures in a row; 0 after a reply.
+    pub failures: u32,
+    /// What went wrong last, if the last announce failed. Untrusted text.
+    pub error: Option<String>,
+    /// What the tracker wants a person to read. Untrusted text.
+    pub warning: Option<String>,
+    /// Whether it replied in this run.
+    pub replied: bool,
+    /// Peers that have everything, by its last reply.
+    pub seeders: Option<u32>,
+    /// Peers that do not, by its last reply.
+    pub leechers: Option<u32>,
+    /// The interval of its last reply, in seconds.
+    pub interval: Option<u32>,
+    /// When it may be asked again, since the start of the run.
+    pub next_announce: Duration,
+}
+
+/// What of an address a ban covers: the whole IP address, except on the local machine, where
+/// many peers share one.
+pub(crate) fn bans_whole_ip(ip: IpAddr) -> bool {
+    !ip.to_canonical().is_loopback()
+}
