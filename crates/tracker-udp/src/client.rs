@@ -1,0 +1,391 @@
+//! A blocking client for one command: resolves, opens a socket for each family and drives an
+//! [`Exchange`] on it. A program that talks to many trackers drives the exchanges itself.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // the crate's only I/O
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bt_types::{
+    AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, TrackerPeer,
+};
+
+use crate::exchange::{Exchange, ExchangeError, Reply, ScrapeCountError};
+use crate::packet::{MAX_PEERS, MAX_SCRAPE};
+use crate::tracker::UdpTracker;
+use crate::url::{TrackerHost, TrackerUrl, TrackerUrlError, parse_url};
+
+/// How long a call takes at most unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest timeout that can be asked for: what is more would not fit into the clock.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How long the other family is waited for once one has answered.
+const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
+/// How many addresses of one family are tried, one after the other, when they refuse.
+const MAX_ADDRESSES: usize = 4;
+/// The largest datagram UDP can carry.
+const DATAGRAM_LENGTH: usize = 65_535;
+
+/// The peers of one torrent, as a tracker tells them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Peers that do not have everything.
+    pub leechers: u32,
+    /// Peers that have everything.
+    pub seeders: u32,
+    /// Seconds until the tracker wants to be asked again.
+    pub interval: u32,
+    /// Where they are; at most [`MAX_PEERS`].
+    pub peers: Vec<SocketAddr>,
+}
+
+/// Why the client has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Occurs when the URL is none of a UDP tracker.
+    #[error(transparent)]
+    Url(#[from] TrackerUrlError),
+    /// Occurs when a scrape is for no torrent or for too many.
+    #[error(transparent)]
+    ScrapeCount(#[from] ScrapeCountError),
+    /// Occurs when the tracker's name cannot be looked up in time, or has no address of the
+    /// family the client is bound to.
+    #[error("cannot look up the tracker's address {host}: {message}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system says.
+        message: String,
+    },
+    /// Occurs when the system refuses to send or receive, or reports that nobody listens there.
+    #[error("cannot talk to {address}: {kind}")]
+    Socket {
+        /// The tracker's address.
+        address: SocketAddr,
+        /// What the system says.
+        kind: io::ErrorKind,
+    },
+    /// Occurs when the tracker does not answer, refuses or answers nonsense.
+    #[error("{address}: {error}")]
+    Exchange {
+        /// The tracker's address.
+        address: SocketAddr,
+        /// How the exchange ended.
+        error: ExchangeError,
+    },
+}
+
+/// Leechers, seeders, interval and peers of one torrent, from the tracker at `url`, within 30 s.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn get_peers(url: &str, info_hash: InfoHashV1) -> Result<Peers, ClientError> {
+    Client::default().get_peers(url, info_hash)
+}
+
+/// A blocking client. Announces go to an IPv4 and an IPv6 address of the tracker if it has both, and
+/// the peers of both replies are joined (BEP 7); a scrape takes the first answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    timeout: Duration,
+    bind: Option<IpAddr>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new(DEFAULT_TIMEOUT)
+    }
+}
+
+impl Client {
+    /// A client whose calls take at most `timeout` each, the name's lookup included; a day at most.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, bind: None }
+    }
+
+    /// Sends from the local address `ip`, and so only to trackers of its family.
+    pub fn bind(self, ip: IpAddr) -> Self {
+        Self { bind: Some(ip), ..self }
+    }
+
+    /// Announces to the tracker at `url`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn announce(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceReply, ClientError> {
+        let url = parse_url(url)?;
+        self.announce_to(&url, request.clone(), false)
+    }
+
+    /// Scrapes the tracker at `url` for `info_hashes`; gives one entry each, in that order.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn scrape(
+        &self,
+        url: &str,
+        info_hashes: &[InfoHashV1],
+    ) -> Result<Vec<ScrapeEntry>, ClientError> {
+        let url = parse_url(url)?;
+        if !(1..=MAX_SCRAPE).contains(&info_hashes.len()) {
+            return Err(ScrapeCountError { got: info_hashes.len() }.into());
+        }
+        let question = Question::Scrape { info_hashes: info_hashes.to_vec() };
+        let replies = self.ask(&url, question, Duration::ZERO)?;
+        let entries = replies.into_iter().find_map(|reply| match reply {
+            Reply::Scrape(entries) => Some(entries),
+            Reply::Announce(_) => None,
+        });
+        Ok(entries.unwrap_or_default())
+    }
+
+    /// Leechers, seeders, interval and peers of one torrent. Announces `started` under a random
+    /// peer id, and `stopped` at once afterwards, so that nobody takes this client for a peer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn get_peers(&self, url: &str, info_hash: InfoHashV1) -> Result<Peers, ClientError> {
+        let url = parse_url(url)?;
+        let mut request = AnnounceRequest::new(info_hash, PeerId(rand::random()));
+        request.event = AnnounceEvent::Started;
+        request.key = rand::random();
+        let reply = self.announce_to(&url, request, true)?;
+        Ok(Peers {
+            leechers: reply.leechers.unwrap_or_default(),
+            seeders: reply.seeders.unwrap_or_default(),
+            interval: reply.interval,
+            peers: reply.peers.iter().filter_map(TrackerPeer::address).collect(),
+        })
+    }
+
+    fn announce_to(
+        &self,
+        url: &TrackerUrl,
+        request: AnnounceRequest,
+        leave: bool,
+    ) -> Result<AnnounceReply, ClientError> {
+        let url_data = url.url_data.clone().into_bytes();
+        let question = Question::Announce { request, url_data, leave };
+        let replies = self.ask(url, question, SECOND_FAMILY_GRACE)?;
+        let announced = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Announce(reply) => Some(reply),
+            Reply::Scrape(_) => None,
+        });
+        Ok(announced.reduce(join).unwrap_or_default())
+    }
+
+    /// Asks both families at once; at least one reply, or the most telling error.
+    fn ask(
+        &self,
+        url: &TrackerUrl,
+        question: Question,
+        grace: Duration,
+    ) -> Result<Vec<Reply>, ClientError> {
+        let deadline = Instant::now() + self.timeout.min(MAX_TIMEOUT);
+        let addresses = self.addresses(url, deadline)?;
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+        let question = Arc::new(question);
+        let (sender, receiver) = mpsc::channel();
+        for family in [v4, v6] {
+            let (sender, question, bind) = (sender.clone(), Arc::clone(&question), self.bind);
+            // It ends at the deadline by itself; nobody need wait for it.
+            thread::spawn(move || {
+                ask_in_turn(&family, bind, &question, deadline)
+                    .and_then(|result| sender.send(result).ok())
+            });
+        }
+        drop(sender);
+        collect(&receiver, grace)
+    }
+
+    fn addresses(
+        &self,
+        url: &TrackerUrl,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, ClientError> {
+        let failed = |message: String| ClientError::Resolve { host: url.host.to_string(), message };
+        let mut addresses = match &url.host {
+            TrackerHost::Ip(ip) => vec![SocketAddr::new(*ip, url.port)],
+            TrackerHost::Name(name) => look_up(name, url.port, deadline).map_err(failed)?,
+        };
+        if let Some(bind) = self.bind {
+            addresses.retain(|address| address.is_ipv4() == bind.is_ipv4());
+        }
+        if addresses.is_empty() {
+            return Err(failed("no address of a family in use".to_owned()));
+        }
+        Ok(addresses)
+    }
+}
+
+/// What the client wants to know, whatever the address.
+#[derive(Debug)]
+enum Question {
+    Announce { request: AnnounceRequest, url_data: Vec<u8>, leave: bool },
+    Scrape { info_hashes: Vec<InfoHashV1> },
+}
+
+impl Question {
+    fn begin(
+        &self,
+        tracker: &mut UdpTracker,
+        now: Duration,
+        deadline: Duration,
+    ) -> Result<Exchange, ScrapeCountError> {
+        match self {
+            Self::Announce { request, url_data, .. } => {
+                Ok(Exchange::announce(tracker, now, deadline, request.clone(), url_data))
+            }
+            Self::Scrape { info_hashes } => Exchange::scrape(tracker, now, deadline, info_hashes),
+        }
+    }
+
+    /// The announce that takes this client out of the swarm again, if it should not stay.
+    fn leave(&self, tracker: &mut UdpTracker, now: Duration) -> Option<Vec<u8>> {
+        let Self::Announce { request, url_data, leave: true } = self else { return None };
+        let request =
+            AnnounceRequest { event: AnnounceEvent::Stopped, num_want: Some(0), ..request.clone() };
+        Exchange::announce(tracker, now, Duration::MAX, request, url_data)
+            .poll_transmit(tracker, now)
+    }
+}
+
+/// Lookups cannot be interrupted, so one runs in a thread that is left behind if it takes too long.
+fn look_up(name: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
+    let (sender, receiver) = mpsc::channel();
+    let name = name.to_owned();
+    thread::spawn(move || {
+        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        let _ = sender.send(found.map_err(|error| error.to_string()));
+    });
+    let wait = deadline.saturating_duration_since(Instant::now());
+    receiver.recv_timeout(wait).unwrap_or_else(|_| Err("no answer in time".to_owned()))
+}
+
+/// Asks the addresses of one family, the next one when one cannot be reached at all.
+fn ask_in_turn(
+    addresses: &[SocketAddr],
+    bind: Option<IpAddr>,
+    question: &Question,
+    deadline: Instant,
+) -> Option<Result<Reply, ClientError>> {
+    let mut first_failure = None;
+    for address in addresses.iter().take(MAX_ADDRESSES) {
+        let result = ask_one(*address, bind, question, deadline);
+        if !matches!(result, Err(ClientError::Socket { .. })) {
+            return Some(result);
+        }
+        first_failure.get_or_insert(result);
+    }
+    first_failure
+}
+
+fn ask_one(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+    question: &Question,
+    deadline: Instant,
+) -> Result<Reply, ClientError> {
+    let socket_error = |error: io::Error| ClientError::Socket { address, kind: error.kind() };
+    let socket = open(address, bind).map_err(socket_error)?;
+    let start = Instant::now();
+    let mut tracker = UdpTracker::new(address, rand::random());
+    let mut exchange =
+        question.begin(&mut tracker, Duration::ZERO, deadline.saturating_duration_since(start))?;
+    let mut buffer = vec![0; DATAGRAM_LENGTH];
+    loop {
+        while let Some(datagram) = exchange.poll_transmit(&mut tracker, start.elapsed()) {
+            socket.send(&datagram).map_err(socket_error)?;
+        }
+        let until = exchange.poll_timeout(&tracker).unwrap_or_default();
+        let wait = until.saturating_sub(start.elapsed());
+        let received = receive(&socket, wait, &mut buffer).map_err(socket_error)?;
+        let now = start.elapsed();
+        let result = exchange
+            .handle_datagram(&mut tracker, now, address, received)
+            .or_else(|| exchange.handle_timeout(now).map(Err));
+        if let Some(result) = result {
+            if result.is_ok()
+                && let Some(datagram) = question.leave(&mut tracker, now)
+            {
+                let _ = socket.send(&datagram);
+            }
+            return result.map_err(|error| ClientError::Exchange { address, error });
+        }
+    }
+}
+
+/// Connected, so that the system drops datagrams from elsewhere and says when nobody listens.
+fn open(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((bind.unwrap_or(any), 0))?;
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+/// The next datagram, or nothing if none comes within `wait`.
+fn receive<'a>(socket: &UdpSocket, wait: Duration, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    // Zero would mean to wait for ever.
+    socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+    match socket.recv(buffer) {
+        Ok(length) => Ok(buffer.get(..length).unwrap_or_default()),
+        Err(error) if is_harmless(error.kind()) => Ok(&[]),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_harmless(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(kind, Interrupted | TimedOut | WouldBlock)
+}
+
+/// Waits for the first reply, which the askers' deadline bounds, then for `grace` for the other.
+fn collect(
+    receiver: &Receiver<Result<Reply, ClientError>>,
+    grace: Duration,
+) -> Result<Vec<Reply>, ClientError> {
+    let mut failure = None;
+    for result in receiver {
+        match result {
+            Ok(first) => {
+                let second = receiver.recv_timeout(grace).ok().and_then(Result::ok);
+                return Ok([Some(first), second].into_iter().flatten().collect());
+            }
+            Err(error) => failure = Some(more_telling(failure, error)),
+        }
+    }
+    let nobody = || ClientError::Resolve { host: String::new(), message: "no address".into() };
+    Err(failure.unwrap_or_else(nobody))
+}
+
+/// What a tracker did says more than that one of the families has no route.
+fn more_telling(first: Option<ClientError>, second: ClientError) -> ClientError {
+    match first {
+        Some(first @ ClientError::Exchange { .. }) => first,
+        _ => second,
+    }
+}
+
+/// The first reply, with the second one's peers that it lacks.
+fn join(mut first: AnnounceReply, second: AnnounceReply) -> AnnounceReply {
+    for peer in second.peers {
+        if first.peers.len() < MAX_PEERS && !first.peers.contains(&peer) {
+            first.peers.push(peer);
+        }
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests;
