@@ -1,0 +1,330 @@
+//! Peers that follow a script, over blocking sockets.
+//!
+//! An honest one serves what it has and, if told to leech, fetches what it lacks and checks it.
+//! The others break one rule each, so that a test can see what a client does about it.
+
+mod talk;
+mod wire;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bt_types::{Bitfield, Geometry, InfoHashV1, PeerId, Sha1Digest};
+use sha1::{Digest as _, Sha1};
+
+use crate::Payload;
+use crate::server::{Connections, TcpServer};
+
+/// How a scripted peer behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Behaviour {
+    /// Keeps every rule.
+    #[default]
+    Honest,
+    /// Flips one bit in each `every`-th block it sends (1: in all of them).
+    Corrupt {
+        /// Every how many blocks; 0 is taken as 1.
+        every: u64,
+    },
+    /// Answers the handshake with another torrent's info-hash.
+    WrongInfoHash,
+    /// Sends bytes that are no handshake.
+    Garbage,
+    /// Sends bytes that are no messages after a good handshake.
+    GarbageMessages,
+    /// After the handshake, announces a message of 4 GiB.
+    Oversized,
+    /// After the handshake, sends a bitfield that is one byte too long.
+    LongBitfield,
+    /// After the handshake, says it has a piece the torrent has not.
+    IllegalHave,
+    /// Sends blocks that nobody asked for, and no others.
+    Unrequested,
+    /// Asks for ranges outside the torrent.
+    IllegalRequests,
+    /// Takes the connection and never says a word.
+    Silent,
+    /// Never unchokes.
+    Chokes,
+    /// Unchokes, takes requests, never sends a block.
+    Stalls,
+    /// Hangs up after that many blocks, on each connection.
+    DisconnectAfter {
+        /// How many blocks it sends first.
+        blocks: u64,
+    },
+}
+
+/// What a scripted peer is, has and does.
+#[derive(Debug, Clone)]
+pub struct Script {
+    info_hash: InfoHashV1,
+    geometry: Geometry,
+    data: Arc<[u8]>,
+    hashes: Arc<[Sha1Digest]>,
+    have: Bitfield,
+    leech: bool,
+    peer_id: PeerId,
+    behaviour: Behaviour,
+    fast: bool,
+    client: Option<String>,
+    delay: Duration,
+}
+
+impl Script {
+    /// An honest peer that has all of `payload` (BEP 3 only, until told otherwise).
+    pub fn seeder(payload: &Payload) -> Self {
+        let geometry = payload.geometry();
+        let piece_length = geometry.piece_length() as usize;
+        let data = payload.data();
+        let hashes = data.chunks(piece_length).map(|piece| Sha1Digest(Sha1::digest(piece).into()));
+        Self {
+            info_hash: payload.info_hash(),
+            geometry,
+            hashes: hashes.collect(),
+            data,
+            have: Bitfield::full(geometry.piece_count()),
+            leech: false,
+            peer_id: PeerId::new(*b"-TK0100-", *b"scripted0000"),
+            behaviour: Behaviour::Honest,
+            fast: false,
+            client: None,
+            delay: Duration::ZERO,
+        }
+    }
+
+    /// An honest peer that has nothing and fetches everything.
+    pub fn leecher(payload: &Payload) -> Self {
+        Self { leech: true, ..Self::seeder(payload) }.pieces([])
+    }
+
+    /// Has only these pieces. Numbers the torrent has not are left out.
+    pub fn pieces(mut self, pieces: impl IntoIterator<Item = u32>) -> Self {
+        self.have = Bitfield::new(self.geometry.piece_count());
+        for piece in pieces.into_iter().filter_map(|piece| self.geometry.piece(piece)) {
+            self.have.insert(piece);
+        }
+        self
+    }
+
+    /// Fetches what it lacks.
+    pub fn leech(mut self) -> Self {
+        self.leech = true;
+        self
+    }
+
+    /// Behaves like this.
+    pub fn behaviour(mut self, behaviour: Behaviour) -> Self {
+        self.behaviour = behaviour;
+        self
+    }
+
+    /// Goes by this peer id.
+    pub fn peer_id(mut self, peer_id: PeerId) -> Self {
+        self.peer_id = peer_id;
+        self
+    }
+
+    /// Speaks the Fast extension (BEP 6).
+    pub fn fast(mut self) -> Self {
+        self.fast = true;
+        self
+    }
+
+    /// Speaks the extension protocol (BEP 10), with `client` as its name (`v`).
+    pub fn client(mut self, client: &str) -> Self {
+        self.client = Some(client.to_owned());
+        self
+    }
+
+    /// Waits that long before each block it sends: a slow peer.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If there is no port left: nothing a test could go on with.
+    pub fn listen(self) -> ScriptedPeer {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.listen_on(address).expect("a free port on 127.0.0.1")
+    }
+
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn listen_on(self, address: SocketAddr) -> io::Result<ScriptedPeer> {
+        let shared = Arc::new(Shared::new(self));
+        let own = shared.clone();
+        let serve = move |stream| talk::incoming(&own, stream);
+        let server = TcpServer::start("scripted-peer", address, serve)?;
+        Ok(ScriptedPeer { shared, server: Some(server), connections: Connections::default() })
+    }
+
+    /// Connects to `address` and talks there in the background.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn connect(self, address: SocketAddr) -> io::Result<ScriptedPeer> {
+        let peer = ScriptedPeer {
+            shared: Arc::new(Shared::new(self)),
+            server: None,
+            connections: Connections::default(),
+        };
+        peer.connect_to(address)?;
+        Ok(peer)
+    }
+}
+
+/// What a scripted peer saw so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Seen {
+    /// Connections taken or made.
+    pub connections: u64,
+    /// Connections that have ended.
+    pub ended: u64,
+    /// The peer ids of those who shook hands, in order.
+    pub peer_ids: Vec<PeerId>,
+    /// Requests, as piece, offset, length.
+    pub requests: Vec<(u32, u32, u32)>,
+    /// Blocks cancelled by the other side.
+    pub cancels: u64,
+    /// Requests the other side rejected (BEP 6).
+    pub rejects: u64,
+    /// Blocks sent.
+    pub blocks_sent: u64,
+    /// Payload bytes received in blocks that were asked for.
+    pub bytes_received: u64,
+    /// Pieces that the other side said it has, by number, with repetitions.
+    pub haves: Vec<u32>,
+    /// How often the other side unchoked us.
+    pub unchokes: u64,
+    /// Pieces received whole whose hash was wrong.
+    pub bad_pieces: Vec<u32>,
+    /// Whether every piece is here and verified.
+    pub complete: bool,
+}
+
+/// A peer on real sockets. Hangs up, and joins its threads, when dropped.
+#[derive(Debug)]
+pub struct ScriptedPeer {
+    shared: Arc<Shared>,
+    server: Option<TcpServer>,
+    connections: Connections,
+}
+
+impl ScriptedPeer {
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// If it was made by [`Script::connect`] and does not listen.
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("a peer that listens").address()
+    }
+
+    /// Makes one more connection, to `address`.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn connect_to(&self, address: SocketAddr) -> io::Result<()> {
+        let stream = TcpStream::connect(address)?;
+        let shared = self.shared.clone();
+        self.connections.run(stream, move |stream| talk::outgoing(&shared, stream));
+        Ok(())
+    }
+
+    /// Hangs up on everyone it connected to.
+    pub fn disconnect(&self) {
+        self.connections.disconnect();
+    }
+
+    /// What it saw so far.
+    pub fn seen(&self) -> Seen {
+        self.shared.lock().seen.clone()
+    }
+
+    /// The data as far as it is here; zeros elsewhere.
+    pub fn data(&self) -> Vec<u8> {
+        self.shared.lock().data.clone()
+    }
+
+    /// Waits until `enough` holds for what it saw, at most `limit`; says whether it does.
+    pub fn wait_for(&self, limit: Duration, enough: impl Fn(&Seen) -> bool) -> bool {
+        let end = Instant::now() + limit;
+        let mut state = self.shared.lock();
+        while !enough(&state.seen) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
+        }
+        true
+    }
+}
+
+impl Drop for ScriptedPeer {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_all();
+        self.connections.close();
+        self.connections.join();
+    }
+}
+
+/// What all connections of one peer share.
+#[derive(Debug)]
+struct Shared {
+    script: Script,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    seen: Seen,
+    have: Bitfield,
+    data: Vec<u8>,
+    closing: bool,
+}
+
+impl Shared {
+    fn new(script: Script) -> Self {
+        let mut data = vec![0; script.data.len()];
+        for piece in script.geometry.pieces().filter(|piece| script.have.contains(*piece)) {
+            let start = script.geometry.offset_of(piece) as usize;
+            let range = start..start + script.geometry.length_of(piece) as usize;
+            data[range.clone()].copy_from_slice(&script.data[range]);
+        }
+        let have = script.have.clone();
+        let seen = Seen { complete: have.is_full(), ..Seen::default() };
+        let state = Mutex::new(State { seen, have, data, closing: false });
+        Self { script, state, changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what was seen and wakes those who wait for it.
+    fn note(&self, note: impl FnOnce(&mut Seen)) {
+        note(&mut self.lock().seen);
+        self.changed.notify_all();
+    }
+
+    /// Waits the script's delay before a block, or until the peer is dropped.
+    fn wait_delay(&self) {
+        if !self.script.delay.is_zero() {
+            let going = |state: &mut State| !state.closing;
+            drop(self.changed.wait_timeout_while(self.lock(), self.script.delay, going));
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! One connection of a scripted peer, from handshake to hang-up.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::TcpStream;
+
+use bt_types::{Bitfield, BlockRequest, InfoHashV1, PieceIndex};
+use sha1::{Digest as _, Sha1};
+
+use super::wire::{self, Handshake, Wire};
+use super::{Behaviour, Shared, State};
+use crate::payload;
+
+/// How many requests a leecher keeps with one peer.
+const PIPELINE: usize = 16;
+
+pub(super) fn incoming(shared: &Shared, stream: TcpStream) {
+    converse(shared, stream, false);
+}
+
+pub(super) fn outgoing(shared: &Shared, stream: TcpStream) {
+    converse(shared, stream, true);
+}
+
+fn converse(shared: &Shared, stream: TcpStream, speaks_first: bool) {
+    shared.note(|seen| seen.connections += 1);
+    // However it ends, it has ended: the test reads from `Seen` what came of it.
+    let _how_it_ended = Talk::open(shared, Wire::new(stream), speaks_first)
+        .and_then(|talk| talk.map_or(Ok(()), Talk::run));
+    shared.note(|seen| seen.ended += 1);
+}
+
+struct Talk<'a> {
+    shared: &'a Shared,
+    wire: Wire,
+    fast: bool,
+    theirs: Bitfield,
+    choked: bool,
+    unchoked_them: bool,
+    asked: BTreeSet<BlockRequest>,
+    pieces_underway: BTreeSet<PieceIndex>,
+    sent: u64,
+}
+
+impl<'a> Talk<'a> {
+    /// Shakes hands and says what it has; `None` if the script ended before that.
+    fn open(shared: &'a Shared, mut wire: Wire, speaks_first: bool) -> io::Result<Option<Self>> {
+        let script = &shared.script;
+        match script.behaviour {
+            Behaviour::Silent => return wire.hold().map(|()| None),
+            Behaviour::Garbage => {
+                wire.write_raw(&payload::bytes(1, 4096))?;
+                return wire.hold().map(|()| None);
+            }
+            _ => {}
+        }
+        let theirs = shake_hands(shared, &mut wire, speaks_first)?;
+        if theirs.info_hash != script.info_hash {
+            return Err(wire::invalid("another torrent".to_owned()));
+        }
+        shared.note(|seen| seen.peer_ids.push(theirs.peer_id));
+        let mut talk = Self {
+            shared,
+            wire,
+            fast: script.fast && theirs.fast,
+            theirs: Bitfield::new(script.geometry.piece_count()),
+            choked: true,
+            unchoked_them: false,
+            asked: BTreeSet::new(),
+            pieces_underway: BTreeSet::new(),
+            sent: 0,
+        };
+        if theirs.extensions {
+            talk.introduce()?;
+        }
+        talk.say_what_we_have()?;
+        Ok(talk.misbehave()?.then_some(talk))
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        loop {
+            let (id, payload) = self.wire.read()?;
+            self.handle(id, &payload)?;
+            self.ask()?;
+        }
+    }
+
+    /// The extension handshake (BEP 10), if the script has a client name.
+    fn introduce(&mut self) -> io::Result<()> {
+        let Some(client) = &self.shared.script.client else { return Ok(()) };
+        let text = format!("d1:mde1:v{}:{client}e", client.len());
+        self.wire.write(wire::EXTENDED, &[&[0], text.as_bytes()])
+    }
+
+    fn say_what_we_have(&mut self) -> io::Result<()> {
+        let have = self.shared.lock().have.clone();
+        if self.shared.script.behaviour == Behaviour::LongBitfield {
+            return self.wire.write(wire::BITFIELD, &[have.as_bytes(), &[0]]);
+        }
+        match () {
+            () if self.fast && have.is_full() => self.wire.write(wire::HAVE_ALL, &[]),
+            () if self.fast && have.is_empty() => self.wire.write(wire::HAVE_NONE, &[]),
+            () if have.is_empty() => Ok(()),
+            () => self.wire.write(wire::BITFIELD, &[have.as_bytes()]),
+        }
+    }
+
+    /// Breaks the rule the script names; says whether there is anything to talk about after that.
+    fn misbehave(&mut self) -> io::Result<bool> {
+        let count = self.shared.script.geometry.piece_count();
+        match self.shared.script.behaviour {
+            Behaviour::GarbageMessages => self.wire.write_raw(&payload::bytes(2, 4096))?,
+            Behaviour::Oversized => self.wire.write_raw(&[0xff, 0xff, 0xff, 0xff, 7])?,
+            Behaviour::IllegalHave => self.wire.write(wire::HAVE, &[&count.to_be_bytes()])?,
+            Behaviour::LongBitfield => {}
+            Behaviour::IllegalRequests => {
+                self.wire.write(wire::INTERESTED, &[])?;
+                return Ok(true);
+            }
+            Behaviour::Unrequested => {
+                self.unchoked_them = true;
+                self.wire.write(wire::UNCHOKE, &[])?;
+                return self.send_unrequested().map(|()| true);
+            }
+            _ => return Ok(true),
+        }
+        self.wire.hold().map(|()| false)
+    }
+
+    fn handle(&mut self, id: u8, payload: &[u8]) -> io::Result<()> {
+        match id {
+            wire::CHOKE => self.choked = true,
+            wire::UNCHOKE => self.handle_unchoke()?,
+            wire::INTERESTED => self.handle_interested()?,
+            wire::HAVE => self.handle_have(payload)?,
+            wire::BITFIELD => {
+                let count = self.theirs.pieces();
+                self.theirs = Bitfield::from_bytes(payload, count)
+                    .map_err(|error| wire::invalid(error.to_string()))?;
+                self.show_interest()?;
+            }
+            wire::HAVE_ALL => {
+                self.theirs = Bitfield::full(self.theirs.pieces());
+                self.show_interest()?;
+            }
+            wire::REQUEST => self.handle_request(payload)?,
+            wire::PIECE => self.handle_block(payload)?,
+            wire::CANCEL => self.shared.note(|seen| seen.cancels += 1),
+            wire::REJECT => self.handle_reject(payload)?,
+            _ => {}
+        }
+        if id == wire::CHOKE && !self.fast {
+            self.asked.clear();
+            self.pieces_underway.clear();
+        }
+        Ok(())
+    }
+
+    fn handle_unchoke(&mut self) -> io::Result<()> {
+        self.choked = false;
+        self.shared.note(|seen| seen.unchokes += 1);
+        if self.shared.script.behaviour == Behaviour::IllegalRequests {
+            let count = self.shared.script.geometry.piece_count();
+            let numbers = [count, 0, 16 * 1024].map(u32::to_be_bytes);
+            self.wire.write(wire::REQUEST, &[&numbers.concat()])?;
+        }
+        Ok(())
+    }
+
+    fn handle_interested(&mut self) -> io::Result<()> {
+        if self.unchoked_them || self.shared.script.behaviour == Behaviour::Chokes {
+            return Ok(());
+        }
+        self.unchoked_them = true;
+        self.wire.write(wire::UNCHOKE, &[])
+    }
+
+    fn handle_have(&mut self, payload: &[u8]) -> io::Result<()> {
+        let [index] = wire::numbers(payload).ok_or_else(short)?;
+        let piece = self.shared.script.geometry.piece(index);
+        self.theirs.insert(piece.ok_or_else(|| wire::invalid(format!("HAVE of {index}")))?);
+        self.shared.note(|seen| seen.haves.push(index));
+        self.show_interest()
+    }
+
+    fn show_interest(&mut self) -> io::Result<()> {
+        let missing = self.shared.script.leech && {
+            let state = self.shared.lock();
+            let mut pieces = self.shared.script.geometry.pieces();
+            pieces.any(|piece| self.theirs.contains(piece) && !state.have.contains(piece))
+        };
+        if missing { self.wire.write(wire::INTERESTED, &[]) } else { Ok(()) }
+    }
+
+    fn handle_request(&mut self, payload: &[u8]) -> io::Result<()> {
+        let [index, offset, length] = wire::numbers(payload).ok_or_else(short)?;
+        self.shared.note(|seen| seen.requests.push((index, offset, length)));
+        let range = self.shared.script.geometry.request(index, offset, length);
+        let range = range.ok_or_else(|| wire::invalid("a range outside the torrent".to_owned()))?;
+        if !self.unchoked_them {
+            return Ok(());
+        }
+        match self.shared.script.behaviour {
+            Behaviour::Stalls => Ok(()),
+            Behaviour::Unrequested => self.send_unrequested(),
+            Behaviour::DisconnectAfter { blocks } if self.sent >= blocks => {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => self.send_block(range),
+        }
+    }
+
+    fn send_block(&mut self, range: BlockRequest) -> io::Result<()> {
+        self.shared.wait_delay();
+        let start = self.shared.script.geometry.offset_of(range.piece()) as usize;
+        let start = start + range.offset() as usize;
+        let mut block = self.shared.lock().data[start..start + range.length() as usize].to_vec();
+        self.sent += 1;
+        if let Behaviour::Corrupt { every } = self.shared.script.behaviour
+            && self.sent.is_multiple_of(every.max(1))
+        {
+            block[0] ^= 1;
+        }
+        let numbers = [range.piece().get(), range.offset()].map(u32::to_be_bytes);
+        self.wire.write(wire::PIECE, &[&numbers.concat(), &block])?;
+        self.shared.note(|seen| seen.blocks_sent += 1);
+        Ok(())
+    }
+
+    /// 1000 bytes from byte 1 of piece 0 on, which no client asks for: blocks begin at multiples of
+    /// 16 KiB.
+    fn send_unrequested(&mut self) -> io::Result<()> {
+        self.wire.write(wire::PIECE, &[&[0, 0, 0, 0, 0, 0, 0, 1], &[0; 1000]])
+    }
+
+    fn handle_reject(&mut self, payload: &[u8]) -> io::Result<()> {
+        let [index, offset, length] = wire::numbers(payload).ok_or_else(short)?;
+        if let Some(range) = self.shared.script.geometry.request(index, offset, length) {
+            self.asked.remove(&range);
+            self.pieces_underway.remove(&range.piece());
+        }
+        self.shared.note(|seen| seen.rejects += 1);
+        Ok(())
+    }
+
+    /// Keeps requests with a peer that unchoked us, piece after piece.
+    fn ask(&mut self) -> io::Result<()> {
+        if !self.shared.script.leech || self.choked {
+            return Ok(());
+        }
+        while self.asked.len() < PIPELINE
+            && let Some(piece) = self.next_piece()
+        {
+            self.pieces_underway.insert(piece);
+            for range in self.shared.script.geometry.blocks(piece) {
+                self.asked.insert(range);
+                let numbers =
+                    [piece.get(), range.offset(), range.length()].map(u32::to_be_bytes).concat();
+                self.wire.write(wire::REQUEST, &[&numbers])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_piece(&self) -> Option<PieceIndex> {
+        let state = self.shared.lock();
+        self.shared.script.geometry.pieces().find(|piece| {
+            self.theirs.contains(*piece)
+                && !state.have.contains(*piece)
+                && !self.pieces_underway.contains(piece)
+        })
+    }
+
+    fn handle_block(&mut self, payload: &[u8]) -> io::Result<()> {
+        let [index, offset] = wire::numbers(payload).ok_or_else(short)?;
+        let bytes = payload.get(8..).ok_or_else(short)?;
+        let range = self.shared.script.geometry.request(index, offset, bytes.len() as u32);
+        let Some(range) = range.filter(|range| self.asked.remove(range)) else {
+            return Err(wire::invalid("a block nobody asked for".to_owned()));
+        };
+        self.keep(range, bytes);
+        let piece = range.piece();
+        let whole = !self.asked.iter().any(|asked| asked.piece() == piece);
+        if whole { self.check(piece) } else { Ok(()) }
+    }
+
+    fn keep(&self, range: BlockRequest, bytes: &[u8]) {
+        let start = self.shared.script.geometry.offset_of(range.piece()) as usize;
+        let start = start + range.offset() as usize;
+        let mut state = self.shared.lock();
+        state.data[start..start + bytes.len()].copy_from_slice(bytes);
+        state.seen.bytes_received += bytes.len() as u64;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Verifies a piece whose blocks are all in.
+    fn check(&mut self, piece: PieceIndex) -> io::Result<()> {
+        self.pieces_underway.remove(&piece);
+        let mut state = self.shared.lock();
+        let good = self.hash_matches(&state, piece);
+        if good {
+            state.have.insert(piece);
+            state.seen.complete = state.have.is_full();
+        } else {
+            state.seen.bad_pieces.push(piece.get());
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        if !good {
+            return Err(wire::invalid(format!("piece {piece} is bad")));
+        }
+        self.wire.write(wire::HAVE, &[&piece.get().to_be_bytes()])
+    }
+
+    fn hash_matches(&self, state: &State, piece: PieceIndex) -> bool {
+        let geometry = self.shared.script.geometry;
+        let start = geometry.offset_of(piece) as usize;
+        let bytes = &state.data[start..start + geometry.length_of(piece) as usize];
+        let digest: [u8; 20] = Sha1::digest(bytes).into();
+        self.shared.script.hashes.get(piece.as_usize()).is_some_and(|hash| hash.0 == digest)
+    }
+}
+
+fn shake_hands(shared: &Shared, wire: &mut Wire, speaks_first: bool) -> io::Result<Handshake> {
+    let script = &shared.script;
+    let mut ours = Handshake {
+        info_hash: script.info_hash,
+        peer_id: script.peer_id,
+        fast: script.fast,
+        extensions: script.client.is_some(),
+    };
+    if script.behaviour == Behaviour::WrongInfoHash {
+        ours.info_hash = InfoHashV1(ours.info_hash.0.map(|byte| !byte));
+    }
+    if speaks_first {
+        wire.write_handshake(&ours)?;
+        return wire.read_handshake();
+    }
+    let theirs = wire.read_handshake()?;
+    wire.write_handshake(&ours)?;
+    Ok(theirs)
+}
+
+fn short() -> io::Error {
+    wire::invalid("a message that is too short".to_owned())
+}

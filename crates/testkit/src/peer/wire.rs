@@ -1,0 +1,129 @@
+//! The peer protocol's bytes on a blocking socket, written by hand so that the workspace's codec
+//! is not its own witness (BEP 3, 6, 10).
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use bt_types::{InfoHashV1, PeerId};
+
+const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// Reserved bits: byte 7, value 4 is Fast (BEP 6); byte 5, value 16 is the extension protocol
+/// (BEP 10).
+const FAST: (usize, u8) = (7, 0x04);
+const EXTENSIONS: (usize, u8) = (5, 0x10);
+/// The longest message read, in bytes: a block of 128 KiB and its head, with room.
+const MAX_MESSAGE: u32 = 256 * 1024;
+
+pub(super) const CHOKE: u8 = 0;
+pub(super) const UNCHOKE: u8 = 1;
+pub(super) const INTERESTED: u8 = 2;
+pub(super) const HAVE: u8 = 4;
+pub(super) const BITFIELD: u8 = 5;
+pub(super) const REQUEST: u8 = 6;
+pub(super) const PIECE: u8 = 7;
+pub(super) const CANCEL: u8 = 8;
+pub(super) const HAVE_ALL: u8 = 14;
+pub(super) const HAVE_NONE: u8 = 15;
+pub(super) const REJECT: u8 = 16;
+pub(super) const EXTENDED: u8 = 20;
+
+/// One side's handshake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handshake {
+    pub(super) info_hash: InfoHashV1,
+    pub(super) peer_id: PeerId,
+    pub(super) fast: bool,
+    pub(super) extensions: bool,
+}
+
+/// A connection that speaks in whole messages.
+pub(super) struct Wire {
+    stream: TcpStream,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        // Small messages are answers somebody waits for.
+        let _as_slow_as_before = stream.set_nodelay(true);
+        Self { stream }
+    }
+
+    pub(super) fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a message in one write.
+    pub(super) fn write(&mut self, id: u8, parts: &[&[u8]]) -> io::Result<()> {
+        let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>() as u32;
+        let mut frame = Vec::with_capacity(4 + length as usize);
+        frame.extend(length.to_be_bytes());
+        frame.push(id);
+        parts.iter().for_each(|part| frame.extend(*part));
+        self.stream.write_all(&frame)
+    }
+
+    /// The next message that is no keep-alive.
+    pub(super) fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        loop {
+            let mut head = [0; 4];
+            self.stream.read_exact(&mut head)?;
+            let length = u32::from_be_bytes(head);
+            if length > MAX_MESSAGE {
+                return Err(invalid(format!("a message of {length} bytes")));
+            }
+            if length > 0 {
+                let mut id = [0];
+                self.stream.read_exact(&mut id)?;
+                let mut payload = vec![0; length as usize - 1];
+                self.stream.read_exact(&mut payload)?;
+                return Ok((id[0], payload));
+            }
+        }
+    }
+
+    pub(super) fn write_handshake(&mut self, ours: &Handshake) -> io::Result<()> {
+        let mut reserved = [0; 8];
+        for ((byte, bit), wanted) in [(FAST, ours.fast), (EXTENSIONS, ours.extensions)] {
+            reserved[byte] |= if wanted { bit } else { 0 };
+        }
+        let parts: [&[u8]; 4] =
+            [PROTOCOL, &reserved, ours.info_hash.as_bytes(), ours.peer_id.as_bytes()];
+        self.stream.write_all(&parts.concat())
+    }
+
+    pub(super) fn read_handshake(&mut self) -> io::Result<Handshake> {
+        let mut bytes = [0; 68];
+        self.stream.read_exact(&mut bytes)?;
+        let (protocol, rest) = bytes.split_at(20);
+        let (reserved, rest) = rest.split_at(8);
+        let (info_hash, peer_id) = rest.split_at(20);
+        if protocol != PROTOCOL {
+            return Err(invalid("another protocol than BitTorrent".to_owned()));
+        }
+        let missing = || invalid("a short handshake".to_owned());
+        Ok(Handshake {
+            info_hash: InfoHashV1::from_slice(info_hash).ok_or_else(missing)?,
+            peer_id: PeerId::from_slice(peer_id).ok_or_else(missing)?,
+            fast: reserved[FAST.0] & FAST.1 != 0,
+            extensions: reserved[EXTENSIONS.0] & EXTENSIONS.1 != 0,
+        })
+    }
+
+    /// Reads and forgets until the other side hangs up.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        io::copy(&mut self.stream, &mut io::sink()).map(drop)
+    }
+}
+
+/// The numbers at the front of a message; `None` if it is too short for them.
+pub(super) fn numbers<const N: usize>(payload: &[u8]) -> Option<[u32; N]> {
+    let mut numbers = [0; N];
+    for (index, number) in numbers.iter_mut().enumerate() {
+        *number = u32::from_be_bytes(payload.get(index * 4..index * 4 + 4)?.try_into().ok()?);
+    }
+    Some(numbers)
+}
+
+pub(super) fn invalid(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

@@ -1,0 +1,116 @@
+//! Scripted peers against each other: what the honest one notices of the others.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use testkit::{Behaviour, Payload, Script, ScriptedPeer};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn payload() -> Payload {
+    let files = [("a", 70_000), ("b/empty", 0), ("b/c", 40_001)];
+    Payload::folder("tree", &files).seed(7).create().unwrap()
+}
+
+/// A leecher that tries a seeder with `behaviour` until the connection ends.
+fn leech_from(payload: &Payload, behaviour: Behaviour) -> (ScriptedPeer, ScriptedPeer) {
+    let seeder = Script::seeder(payload).behaviour(behaviour).listen();
+    let leecher = Script::leecher(payload).connect(seeder.address()).unwrap();
+    (seeder, leecher)
+}
+
+#[test]
+fn honest_peers_exchange_everything() {
+    for fast in [false, true] {
+        let payload = payload();
+        let with = |script: Script| if fast { script.fast() } else { script };
+        let seeder = with(Script::seeder(&payload)).listen();
+        let leecher = with(Script::leecher(&payload)).connect(seeder.address()).unwrap();
+        assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "{:?}", leecher.seen());
+        assert_eq!(leecher.data(), &payload.data()[..]);
+        assert_eq!(leecher.seen().bytes_received, payload.geometry().total());
+    }
+}
+
+#[test]
+fn a_leecher_that_listens_fetches_from_whoever_connects() {
+    let payload = payload();
+    let leecher = Script::leecher(&payload).listen();
+    let halves = [[0, 1], [2, 3]]
+        .map(|pieces| Script::seeder(&payload).pieces(pieces).connect(leecher.address()).unwrap());
+    assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
+    assert!(halves.iter().all(|half| half.seen().blocks_sent > 0));
+}
+
+#[test]
+fn corrupt_blocks_are_noticed() {
+    let payload = payload();
+    let (_seeder, leecher) = leech_from(&payload, Behaviour::Corrupt { every: 3 });
+    assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
+    assert_eq!(leecher.seen().bad_pieces, [1]);
+}
+
+#[test]
+fn misdeeds_end_the_connection() {
+    use Behaviour::{DisconnectAfter, Garbage, GarbageMessages, IllegalHave, LongBitfield};
+    use Behaviour::{Oversized, Unrequested, WrongInfoHash};
+    let payload = payload();
+    for behaviour in [
+        Garbage,
+        GarbageMessages,
+        IllegalHave,
+        LongBitfield,
+        Oversized,
+        Unrequested,
+        WrongInfoHash,
+        DisconnectAfter { blocks: 2 },
+    ] {
+        let (_seeder, leecher) = leech_from(&payload, behaviour);
+        assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1), "{behaviour:?}");
+        assert!(!leecher.seen().complete);
+    }
+}
+
+#[test]
+fn silent_choking_and_stalling_peers_hold_the_connection() {
+    use Behaviour::{Chokes, Silent, Stalls};
+    let payload = payload();
+    let (silent, _leecher) = leech_from(&payload, Silent);
+    assert!(silent.wait_for(LIMIT, |seen| seen.connections == 1));
+    assert_eq!(silent.seen().peer_ids, []);
+    let (chokes, leecher) = leech_from(&payload, Chokes);
+    assert!(chokes.wait_for(LIMIT, |seen| seen.peer_ids.len() == 1));
+    assert_eq!(leecher.seen().unchokes, 0);
+    let (stalls, leecher) = leech_from(&payload, Stalls);
+    assert!(stalls.wait_for(LIMIT, |seen| !seen.requests.is_empty()));
+    assert_eq!(leecher.seen().bytes_received, 0);
+}
+
+#[test]
+fn introduces_itself_to_those_who_understand() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).client("testkit 1").listen();
+    let mut stream = TcpStream::connect(seeder.address()).unwrap();
+    let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\0".to_vec();
+    hello.extend(payload.info_hash().as_bytes());
+    hello.extend([b'x'; 20]);
+    stream.write_all(&hello).unwrap();
+    let expected = b"\x14\0d1:mde1:v9:testkit 1e";
+    let mut reply = vec![0; 68 + 4 + expected.len()];
+    stream.read_exact(&mut reply).unwrap();
+    assert_eq!(&reply[72..], expected);
+}
+
+#[test]
+fn payloads_are_the_same_each_time_and_compare() {
+    let (one, two) = (payload(), payload());
+    assert_eq!(one.torrent(), two.torrent());
+    assert_eq!(one.compare(two.folder_path()), Ok(()));
+    let other = two.folder_path().join("tree/b/c");
+    std::fs::write(&other, "short").unwrap();
+    let difference = one.compare(two.folder_path()).unwrap_err();
+    assert_eq!(difference.to_string(), "tree/b/c: expected 40001 bytes, got 5");
+    std::fs::remove_file(other).unwrap();
+    assert!(one.compare(two.folder_path()).is_err());
+}
