@@ -1,0 +1,193 @@
+//! What the store needs of a disk. [`OsDisk`] is the real one; tests and simulations bring others.
+//!
+//! Paths come in two kinds. A folder is opened once by the path its user gave, following symbolic
+//! links. Everything else is a relative path below such a folder, of which no part is followed if it
+//! is a symbolic link.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+mod os;
+
+pub use os::{OsDisk, OsFolder};
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To read an existing file.
+    Read,
+    /// To read and write an existing file.
+    Write,
+    /// To read and write a file, made with the folders above it if it is missing. Never truncated.
+    Create,
+    /// To read, and to write only at the end; made if missing.
+    Append,
+}
+
+/// What kind of thing a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, a socket, a device.
+    Other,
+}
+
+/// Which file on which file system, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The file on it.
+    pub inode: u64,
+}
+
+/// What a disk says about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Which it is.
+    pub id: FileId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last written: seconds and nanoseconds since 1970.
+    pub modified: (i64, u32),
+}
+
+/// A disk. Every call may block; several threads call at once.
+///
+/// Paths named `path` are relative, with normal components only; an empty one is the folder itself.
+pub trait Disk: Debug + Send + Sync {
+    /// An open file. Closed on drop.
+    type File: Debug + Send + Sync;
+    /// An open folder. Closed on drop.
+    type Folder: Debug + Send + Sync;
+
+    /// Opens a folder by its user's path, made with those above it if it is missing and `create`.
+    /// Answers also its canonical path.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn folder(&self, path: &Path, create: bool) -> io::Result<(Self::Folder, PathBuf)>;
+
+    /// Opens the file `path` below `folder`.
+    ///
+    /// # Errors
+    /// Those of the system; [`io::ErrorKind::FilesystemLoop`] or
+    /// [`io::ErrorKind::NotADirectory`] where a part of the path is a symbolic link.
+    fn open(&self, folder: &Self::Folder, path: &Path, access: Access) -> io::Result<Self::File>;
+
+    /// Makes a file without a name below `folder`, gone when it is closed.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn temporary(&self, folder: &Self::Folder) -> io::Result<Self::File>;
+
+    /// A file that reads as `length` zeros.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn zeros(&self, length: u64) -> io::Result<Self::File>;
+
+    /// What `path` below `folder` names; `None` if nothing does.
+    ///
+    /// # Errors
+    /// Those of the system, as for [`Disk::open`].
+    fn stat(&self, folder: &Self::Folder, path: &Path) -> io::Result<Option<Stat>>;
+
+    /// What an open file is.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;
+
+    /// Reads once at `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes once at `offset`, from many buffers in order; answers how many bytes were written.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn write_at(&self, file: &Self::File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// Writes once at the end of a file opened with [`Access::Append`].
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn append(&self, file: &Self::File, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Cuts or extends a file of the store's own (a journal, never payload).
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn set_length(&self, file: &Self::File, length: u64) -> io::Result<()>;
+
+    /// Waits until the data of `file`, and its length, are on the disk.
+    ///
+    /// # Errors
+    /// Those of the system. What was not synced may be lost, and later calls may not say so.
+    fn sync_file(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Waits until the names in the folder `path` below `folder` are on the disk.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn sync_folder(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
+
+    /// Waits until everything written to the file system of `folder` is on the disk.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
+
+    /// Gives `from` the name `to`, replacing what had it. Both below `folder`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn rename(&self, folder: &Self::Folder, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes the file `path` below `folder`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn remove(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
+
+    /// Takes the advisory lock of a file, held until it is closed; `false` if another holds it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+
+    /// Where, from `offset` on, the file has data next; `None` if only a hole or the end follows.
+    /// A disk that does not know holes answers `offset`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn next_data(&self, file: &Self::File, offset: u64) -> io::Result<Option<u64>>;
+
+    /// Reserves room for `length` bytes and makes the file at least that long. A disk that can't
+    /// does nothing.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn allocate(&self, file: &Self::File, length: u64) -> io::Result<()>;
+
+    /// Says that a range will be read soon. A hint: it can't fail.
+    fn prefetch(&self, file: &Self::File, offset: u64, length: u64);
+
+    /// The file system of `folder`, and the bytes free on it if it says so.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn file_system(&self, folder: &Self::Folder) -> io::Result<(u64, Option<u64>)>;
+
+    /// The number by which a lock's holder is named to others.
+    fn process_id(&self) -> u32;
+}

@@ -1,0 +1,290 @@
+//! The real disk, through the operating system.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is the disk.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Access, Disk, FileId, Kind, Stat};
+
+/// Files and folders as the operating system gives them.
+#[derive(Debug, Default)]
+pub struct OsDisk(());
+
+/// An open folder.
+#[derive(Debug)]
+pub struct OsFolder(OwnedFd);
+
+impl OsDisk {
+    /// The disk of this machine.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Disk for OsDisk {
+    type File = File;
+    type Folder = OsFolder;
+
+    fn folder(&self, path: &Path, create: bool) -> io::Result<(OsFolder, PathBuf)> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        if create {
+            std::fs::create_dir_all(path)?;
+        }
+        let canonical = std::fs::canonicalize(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?;
+        Ok((OsFolder(folder), canonical))
+    }
+
+    fn open(&self, folder: &OsFolder, path: &Path, access: Access) -> io::Result<File> {
+        let creates = matches!(access, Access::Create | Access::Append);
+        let flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+            Access::Create => OFlags::RDWR | OFlags::CREATE,
+            Access::Append => OFlags::RDWR | OFlags::CREATE | OFlags::APPEND,
+        };
+        // Without NONBLOCK, a pipe of that name would stop the thread.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let mode = Mode::from_raw_mode(0o666);
+        let file = below(folder, path, creates, |parent, name| {
+            retry(|| rustix::fs::openat(parent, name, flags, mode))
+        })?;
+        let file = File::from(file);
+        match kind_of(&stat_of(&rustix::fs::fstat(&file)?)) {
+            Kind::File => Ok(file),
+            Kind::Folder => Err(io::ErrorKind::IsADirectory.into()),
+            Kind::Other => Err(io::Error::other("it is not a regular file")),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn temporary(&self, folder: &OsFolder) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.0, ".", flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => unlinked(folder),
+            opened => Ok(File::from(opened?)),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn temporary(&self, folder: &OsFolder) -> io::Result<File> {
+        unlinked(folder)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn zeros(&self, length: u64) -> io::Result<File> {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = File::from(rustix::fs::memfd_create("zeros", flags)?);
+        file.set_len(length)?;
+        Ok(file)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn zeros(&self, length: u64) -> io::Result<File> {
+        let (folder, _) = self.folder(&std::env::temp_dir(), false)?;
+        let file = unlinked(&folder)?;
+        file.set_len(length)?;
+        Ok(file)
+    }
+
+    fn stat(&self, folder: &OsFolder, path: &Path) -> io::Result<Option<Stat>> {
+        let found = below(folder, path, false, |parent, name| {
+            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        });
+        match found {
+            Ok(stat) => Ok(Some(stat_of(&stat))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file_stat(&self, file: &File) -> io::Result<Stat> {
+        Ok(stat_of(&rustix::fs::fstat(file)?))
+    }
+
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        retry(|| rustix::io::pread(file, &mut *buffer, offset))
+    }
+
+    fn write_at(&self, file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        retry(|| rustix::io::pwritev(file, parts, offset))
+    }
+
+    fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| rustix::io::write(file, bytes))
+    }
+
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+        retry(|| rustix::fs::ftruncate(file, length))
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        // Not repeated when interrupted: an error may be told only once.
+        Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    fn sync_folder(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() {
+            return Ok(rustix::fs::fsync(&folder.0)?);
+        }
+        let inner = below(folder, path, false, open_folder)?;
+        Ok(rustix::fs::fsync(inner)?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, folder: &OsFolder) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&folder.0)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system(&self, _: &OsFolder) -> io::Result<()> {
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    fn rename(&self, folder: &OsFolder, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&folder.0, from, &folder.0, to)?)
+    }
+
+    fn remove(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&folder.0, path, AtFlags::empty())?)
+    }
+
+    fn try_lock(&self, file: &File) -> io::Result<bool> {
+        match retry(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn next_data(&self, file: &File, offset: u64) -> io::Result<Option<u64>> {
+        // Moves the file's own position, which nobody uses: every read and write says where.
+        match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(next) => Ok(Some(next)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
+        match retry(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length)) {
+            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn prefetch(&self, file: &File, offset: u64, length: u64) {
+        let length = std::num::NonZeroU64::new(length);
+        // A hint: where it is not known, reading works without.
+        let _ = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::WillNeed);
+    }
+
+    fn file_system(&self, folder: &OsFolder) -> io::Result<(u64, Option<u64>)> {
+        let device = rustix::fs::fstat(&folder.0)?.st_dev;
+        let free = rustix::fs::fstatvfs(&folder.0).ok();
+        Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
+    }
+
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// Does `work` in the folder that holds the last component of `path`, walking there from `folder`
+/// without following a symbolic link; with `create`, missing folders are made on the way.
+fn below<T>(
+    folder: &OsFolder,
+    path: &Path,
+    create: bool,
+    work: impl FnOnce(&OwnedFd, &Path) -> rustix::io::Result<T>,
+) -> io::Result<T> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(invalid());
+    }
+    let name = path.file_name().map(Path::new).ok_or_else(invalid)?;
+    let mut parent: Option<OwnedFd> = None;
+    for part in path.parent().into_iter().flat_map(Path::iter) {
+        let outer = parent.as_ref().unwrap_or(&folder.0);
+        parent = Some(step(outer, Path::new(part), create)?);
+    }
+    Ok(work(parent.as_ref().unwrap_or(&folder.0), name)?)
+}
+
+/// Opens the folder `name` in `parent`.
+fn step(parent: &OwnedFd, name: &Path, create: bool) -> rustix::io::Result<OwnedFd> {
+    match open_folder(parent, name) {
+        Err(Errno::NOENT) if create => {
+            match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => open_folder(parent, name),
+                Err(error) => Err(error),
+            }
+        }
+        result => result,
+    }
+}
+
+fn open_folder(parent: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// A file whose name is removed as soon as it is open.
+fn unlinked(folder: &OsFolder) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    for number in 0..u16::MAX {
+        let name = format!(".{}-{number}.parts", std::process::id());
+        match rustix::fs::openat(&folder.0, &name, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::EXIST) => {}
+            opened => {
+                let file = File::from(opened?);
+                rustix::fs::unlinkat(&folder.0, &name, AtFlags::empty())?;
+                return Ok(file);
+            }
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[allow(clippy::unnecessary_cast)] // The fields differ in type between systems.
+fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Folder,
+        _ => Kind::Other,
+    };
+    Stat {
+        kind,
+        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
+        length: stat.st_size.max(0) as u64,
+        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+    }
+}
+
+fn kind_of(stat: &Stat) -> Kind {
+    stat.kind
+}
+
+/// Repeats a call that a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}

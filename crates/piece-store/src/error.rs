@@ -1,0 +1,185 @@
+//! What can go wrong between pieces and the disk.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the store was doing when the disk failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Opening or making a folder.
+    OpenFolder,
+    /// Opening an existing file.
+    Open,
+    /// Making a file, and the folders above it.
+    Create,
+    /// Asking for a file's length and time.
+    Stat,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Reserving room on the disk ahead of the download.
+    Allocate,
+    /// Waiting until data is on the disk.
+    Sync,
+    /// Taking the advisory lock.
+    Lock,
+    /// Giving a finished file its name.
+    Rename,
+    /// Listing a folder.
+    List,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenFolder => "open folder",
+            Self::Open => "open",
+            Self::Create => "create",
+            Self::Stat => "look at",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Allocate => "reserve room for",
+            Self::Sync => "sync",
+            Self::Lock => "lock",
+            Self::Rename => "rename",
+            Self::List => "list",
+        })
+    }
+}
+
+/// Why a file that was there before is not taken for a part of the torrent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unrelated {
+    /// Occurs when the file is longer than the torrent says.
+    #[error("expected at most {expected} bytes, got {got}")]
+    TooLong {
+        /// Its length in the torrent.
+        expected: u64,
+        /// Its length on the disk.
+        got: u64,
+    },
+    /// Occurs when the file has data of which nothing verifies.
+    #[error("nothing in it belongs to the torrent")]
+    NothingVerifies,
+}
+
+/// An operation on a torrent's data failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Occurs when the operating system refuses an operation on a file or folder.
+    #[error("can't {operation} {}: {message}{}", path.display(), hint(*kind))]
+    Disk {
+        /// What was tried.
+        operation: Operation,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The class of the failure.
+        kind: io::ErrorKind,
+        /// The number the operating system gave.
+        code: Option<i32>,
+        /// Its own words.
+        message: String,
+    },
+    /// Occurs when another process, or this one, works on the same torrent in the same folder.
+    #[error("{} is in use by {}; stop it first, or choose another folder", path.display(), holder(*pid))]
+    InUse {
+        /// The folder, or the file of [`crate::StoreLayout::SinglePiece`].
+        path: PathBuf,
+        /// The process that holds it, if it said so.
+        pid: Option<u32>,
+    },
+    /// Occurs when a file of the same name was there before and is something else.
+    #[error(
+        "{} is not this torrent's file: {reason}; move it away, choose another folder, or allow it to be overwritten",
+        path.display()
+    )]
+    UnrelatedFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not the torrent's.
+        reason: Unrelated,
+    },
+    /// Occurs when a job names a torrent that was not opened, or is closed already.
+    #[error("the torrent is not open")]
+    NotOpen,
+    /// Occurs when a torrent opened read-only should be written.
+    #[error("the torrent was opened for reading only")]
+    ReadOnly,
+    /// Occurs when a piece is read that is not had.
+    #[error("piece {piece} is not had")]
+    NotHad {
+        /// The piece.
+        piece: u32,
+    },
+    /// Occurs when a part of a piece that is had should be written.
+    #[error("piece {piece} is had already and is never written again")]
+    Had {
+        /// The piece.
+        piece: u32,
+    },
+    /// Occurs when a job's spans are not those of the piece.
+    #[error("expected the spans of piece {piece}, {expected} bytes, got {got}")]
+    Spans {
+        /// The piece.
+        piece: u32,
+        /// How many bytes they should have.
+        expected: u64,
+        /// How many they had.
+        got: u64,
+    },
+    /// Occurs when a sync failed while a piece was being written: what became of it is not known.
+    #[error("piece {piece} was being written when a sync of its torrent failed")]
+    SyncFailed {
+        /// The piece.
+        piece: u32,
+    },
+}
+
+impl StoreError {
+    /// The error of `operation` on `path`.
+    pub fn disk(operation: Operation, path: &Path, error: &io::Error) -> Self {
+        let message = match error.raw_os_error() {
+            // Without the "(os error 28)" that only repeats the code.
+            Some(code) => error.to_string().replace(&format!(" (os error {code})"), ""),
+            None => error.to_string(),
+        };
+        let (kind, code) = (error.kind(), error.raw_os_error());
+        Self::Disk { operation, path: path.to_owned(), kind, code, message: lower(&message) }
+    }
+}
+
+/// What the person at the keyboard can do about it.
+fn hint(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::StorageFull | Kind::QuotaExceeded => "; free some space, then start it again",
+        Kind::PermissionDenied => "; change its permissions, or choose another folder",
+        Kind::ReadOnlyFilesystem => "; choose a folder that can be written",
+        Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
+            "; a file and a folder have the same name: move one away, or choose another folder"
+        }
+        Kind::NotFound => "; check the path",
+        Kind::FileTooLarge => "; the file system can't hold a file of this length",
+        Kind::UnexpectedEof => "; it is shorter than before: verify the torrent",
+        Kind::FilesystemLoop => "; symbolic links below the download folder are not followed",
+        Kind::InvalidInput => "; the file system does not support this",
+        _ => "; check the disk, then start it again",
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// `text` with a small first letter, to stand inside a sentence.
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
+}

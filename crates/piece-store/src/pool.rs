@@ -1,0 +1,354 @@
+//! The threads that do the work: hash, write, read, verify.
+//!
+//! ```text
+//! submit(job) --> [ one bounded channel ] --> bt-store-0 .. bt-store-N --.
+//!            \--> [ bounded channel ] ------> bt-sync (Sync, Close) ------+--> [ answers ] --> try_recv()
+//!                                                                         '--> wake()
+//! ```
+//!
+//! Invariants:
+//! - Every job that `submit` took is answered exactly once, unless the pool is dropped.
+//! - At most [`PoolConfig::outstanding`] jobs are taken and not yet received. Each channel has room for
+//!   that many, so no thread ever waits for room to answer, and two full channels can't deadlock.
+//! - No order is kept between jobs. Who needs one submits the second job after the first's answer:
+//!   a torrent is used after `Opened`, and closed when none of its jobs is under way.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is where the threads live.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use bt_types::{BlockRequest, PieceIndex, Sha1Digest};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};
+
+pub mod check;
+pub mod create;
+mod worker;
+
+use worker::{Worker, WorkerShared};
+
+/// Names a torrent in jobs and answers. Chosen by the caller, one for each open torrent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TorrentKey(pub u64);
+
+/// How large a pool is.
+#[derive(Clone)]
+pub struct PoolConfig {
+    /// How many `bt-store` threads work; 0 for one a core, at least 2.
+    pub workers: usize,
+    /// How many jobs may be outstanding, that is submitted and their answer not received yet.
+    /// At least 1.
+    pub outstanding: usize,
+    /// Called from a worker after each answer, so that the caller's loop looks for it. Must not block.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for PoolConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolConfig")
+            .field("workers", &self.workers)
+            .field("outstanding", &self.outstanding)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for PoolConfig {
+    /// One worker a core, 1024 outstanding jobs, nobody to wake.
+    fn default() -> Self {
+        Self { workers: 0, outstanding: 1024, wake: Arc::new(|| ()) }
+    }
+}
+
+/// Something to do for a torrent. Each is answered by the [`Done`] named in its description.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Job {
+    /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
+    Open {
+        /// The name it gets.
+        torrent: TorrentKey,
+        /// What to open, and how.
+        spec: Box<OpenSpec>,
+    },
+    /// Compare pieces on disk with their hashes; good ones are had from then on, others are not.
+    /// A range takes one worker as long as reading it does: keep it to some 16 MiB. Answer:
+    /// [`Done::Checked`].
+    Verify {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The pieces, by number. Numbers past the last piece are passed over.
+        pieces: Range<u32>,
+    },
+    /// Everything of [`Opened::to_verify`] was verified: stop if a file is unrelated, else make the
+    /// torrent ready to be written. Answer: [`Done::CheckFinished`].
+    FinishCheck {
+        /// The torrent.
+        torrent: TorrentKey,
+    },
+    /// Every block of a piece is in: hash it and, if it is good, write it and record it as had.
+    /// Answer: [`Done::Committed`].
+    Commit {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The piece.
+        piece: PieceIndex,
+        /// One entry a span, in order. `None`: the span was staged whole. Blocks that were staged
+        /// are taken from the disk, whatever the buffer has in their place.
+        spans: Vec<Option<Span>>,
+        /// Whether a good piece is answered with the digest of each block; a bad one always is.
+        digests: bool,
+    },
+    /// Write blocks of an unfinished piece to their final place, to have the buffer back. Not
+    /// verified, not had. Answer: [`Done::Staged`].
+    Stage {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The piece.
+        piece: PieceIndex,
+        /// The number of the span in the piece.
+        span_index: u32,
+        /// The buffer, as long as that span.
+        span: Span,
+        /// Which of its blocks are valid; bit 0 is the span's first.
+        blocks: u16,
+    },
+    /// Make a range resident. Answer: [`Done::Ready`].
+    Read {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The range, of a piece that is had.
+        request: BlockRequest,
+        /// Handed back with the answer.
+        token: u64,
+    },
+    /// Make what is had durable. Done by `bt-sync`. Answer: [`Done::Synced`].
+    Sync {
+        /// The torrent.
+        torrent: TorrentKey,
+    },
+    /// Stage what is unfinished, sync, record the end of the run, and forget the torrent. Done by
+    /// `bt-sync`. Answer: [`Done::Closed`].
+    Close {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// Bytes uploaded in all runs together, to be recorded.
+        uploaded: u64,
+        /// Bytes downloaded in all runs together, to be recorded.
+        downloaded: u64,
+        /// The buffers of unfinished pieces.
+        unfinished: Vec<HeldSpan>,
+    },
+}
+
+/// The answer to a [`Job`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Done {
+    /// The torrent was opened, or could not be.
+    Opened {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// What was found; on an error the torrent is not open.
+        result: Result<Box<Opened>, StoreError>,
+    },
+    /// Pieces were compared with their hashes.
+    Checked {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The pieces the job named.
+        pieces: Range<u32>,
+        /// Those that are good, ascending. They are had now.
+        good: Vec<u32>,
+        /// Why the rest of the range was not looked at, if so.
+        error: Option<StoreError>,
+    },
+    /// The check is over.
+    CheckFinished {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// On an error nothing may be written.
+        result: Result<(), StoreError>,
+    },
+    /// A piece was hashed and, if good, written.
+    Committed {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The piece.
+        piece: PieceIndex,
+        /// The buffers of the job, given back.
+        spans: Vec<Option<Span>>,
+        /// Whether it is had now.
+        outcome: Outcome,
+    },
+    /// A span was staged.
+    Staged {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The piece.
+        piece: PieceIndex,
+        /// The number of the span in the piece.
+        span_index: u32,
+        /// The buffer, given back.
+        span: Span,
+        /// On an error the blocks are not on disk.
+        result: Result<(), StoreError>,
+    },
+    /// A range was made resident.
+    Ready {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// What the job carried.
+        token: u64,
+        /// The range.
+        request: BlockRequest,
+        /// Where its bytes are, in order.
+        result: Result<Vec<Extent>, StoreError>,
+    },
+    /// What was had is durable, or a sync failed.
+    Synced {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// On an error the torrent should stop.
+        result: Result<(), StoreError>,
+        /// Pieces that are no longer had, because whether they are on disk can't be known.
+        lost: Vec<u32>,
+    },
+    /// The torrent is closed, whatever the result.
+    Closed {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// What could not be made durable or recorded, if anything.
+        result: Result<(), StoreError>,
+        /// The buffers of the job, given back.
+        spans: Vec<Span>,
+    },
+}
+
+/// The threads. Dropping it lets them finish the jobs that write, skips the others, and joins them.
+pub struct Pool {
+    jobs: Option<Sender<Job>>,
+    syncs: Option<Sender<Job>>,
+    answers: Receiver<Done>,
+    outstanding: AtomicUsize,
+    limit: usize,
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn start(config: PoolConfig) -> std::io::Result<Self> {
+        let limit = config.outstanding.max(1);
+        // Full: can't be, `submit` takes no more than `limit` jobs until answers are received.
+        let (job_sender, jobs) = bounded(limit);
+        let (sync_sender, syncs) = bounded(limit);
+        let (answer_sender, answers) = bounded(limit);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut pool = Self {
+            jobs: Some(job_sender),
+            syncs: Some(sync_sender),
+            answers,
+            outstanding: AtomicUsize::new(0),
+            limit,
+            stopping: Arc::clone(&stopping),
+            threads: Vec::new(),
+        };
+        let shared = Arc::new(WorkerShared::new(answer_sender, config.wake, stopping));
+        for number in 0..worker_count(config.workers) {
+            pool.spawn(format!("bt-store-{number}"), &shared, jobs.clone())?;
+        }
+        pool.spawn("bt-sync".to_owned(), &shared, syncs)?;
+        Ok(pool)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        shared: &Arc<WorkerShared>,
+        jobs: Receiver<Job>,
+    ) -> std::io::Result<()> {
+        let worker = Worker::new(Arc::clone(shared), jobs);
+        self.threads.push(std::thread::Builder::new().name(name).spawn(move || worker.run())?);
+        Ok(())
+    }
+
+    /// Takes a job; never blocks.
+    ///
+    /// # Errors
+    /// The job itself, when as many are outstanding as the pool allows: receive answers first.
+    #[expect(clippy::result_large_err, reason = "the job is handed back, buffers and all")]
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.outstanding.fetch_sub(1, Ordering::Relaxed);
+            return Err(job);
+        }
+        let channel = match job {
+            Job::Sync { .. } | Job::Close { .. } => &self.syncs,
+            _ => &self.jobs,
+        };
+        let Some(channel) = channel else { return Err(job) };
+        channel.try_send(job).map_err(|error| {
+            self.outstanding.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+            }
+        })
+    }
+
+    /// The next answer, if there is one; never blocks.
+    pub fn try_recv(&self) -> Option<Done> {
+        let done = self.answers.try_recv().ok()?;
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        Some(done)
+    }
+
+    /// The next answer; blocks until there is one. `None` if nothing is outstanding.
+    pub fn recv(&self) -> Option<Done> {
+        if self.outstanding() == 0 {
+            return None;
+        }
+        let done = self.answers.recv().ok()?;
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        Some(done)
+    }
+
+    /// How many jobs were submitted whose answers were not received yet.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("threads", &self.threads.len())
+            .field("outstanding", &self.outstanding())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        self.syncs = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a store thread panicked");
+            }
+        }
+    }
+}
+
+/// `wanted` threads, or one a core and at least 2.
+pub(crate) fn worker_count(wanted: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    if wanted == 0 { cores() } else { wanted }
+}

@@ -1,0 +1,162 @@
+//! One thread of the pool: take a job, do it, answer.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{Done, Job, TorrentKey};
+use crate::disk::OsDisk;
+use crate::store::{Handles, STRIP_LENGTH};
+use crate::{HeldSpan, OpenSpec, Opened, Outcome, Store, StoreError};
+
+type OsStore = Store<OsDisk>;
+type Torrents = BTreeMap<TorrentKey, Arc<OsStore>>;
+
+/// What all threads of one pool share.
+pub(super) struct WorkerShared {
+    disk: Arc<OsDisk>,
+    handles: Arc<Handles<std::fs::File>>,
+    torrents: Mutex<Torrents>,
+    answers: Sender<Done>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl WorkerShared {
+    pub(super) fn new(
+        answers: Sender<Done>,
+        wake: Arc<dyn Fn() + Send + Sync>,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            disk: Arc::new(OsDisk::new()),
+            handles: Arc::new(Handles::default()),
+            torrents: Mutex::default(),
+            answers,
+            wake,
+            stopping,
+        }
+    }
+
+    fn with_torrents<T>(&self, work: impl FnOnce(&mut Torrents) -> T) -> T {
+        work(&mut self.torrents.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find(&self, torrent: TorrentKey) -> Result<Arc<OsStore>, StoreError> {
+        self.with_torrents(|torrents| torrents.get(&torrent).cloned()).ok_or(StoreError::NotOpen)
+    }
+
+    fn answer(&self, done: Done) {
+        // An error means that the pool is being dropped: nobody wants the answer.
+        if self.answers.send(done).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+/// One thread.
+pub(super) struct Worker {
+    shared: Arc<WorkerShared>,
+    jobs: Receiver<Job>,
+    scratch: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<WorkerShared>, jobs: Receiver<Job>) -> Self {
+        Self { shared, jobs, scratch: vec![0; STRIP_LENGTH] }
+    }
+
+    /// Works until the pool is dropped.
+    pub(super) fn run(mut self) {
+        while let Ok(job) = self.jobs.recv() {
+            if self.shared.stopping.load(Ordering::Relaxed) && !writes(&job) {
+                continue;
+            }
+            let done = self.handle_job(job);
+            self.shared.answer(done);
+        }
+    }
+
+    fn handle_job(&mut self, job: Job) -> Done {
+        match job {
+            Job::Open { torrent, spec } => {
+                Done::Opened { torrent, result: self.open(torrent, &spec) }
+            }
+            Job::Verify { torrent, pieces } => self.verify(torrent, pieces),
+            Job::FinishCheck { torrent } => {
+                let result = self.shared.find(torrent).and_then(|store| store.finish_check());
+                Done::CheckFinished { torrent, result }
+            }
+            Job::Commit { torrent, piece, mut spans, digests } => {
+                let outcome = match self.shared.find(torrent) {
+                    Ok(store) => store.commit(piece, &mut spans, digests, &mut self.scratch),
+                    Err(error) => Outcome::Failed(error),
+                };
+                Done::Committed { torrent, piece, spans, outcome }
+            }
+            Job::Stage { torrent, piece, span_index, span, blocks } => {
+                let store = self.shared.find(torrent);
+                let result = store.and_then(|store| store.stage(piece, span_index, &span, blocks));
+                Done::Staged { torrent, piece, span_index, span, result }
+            }
+            Job::Read { torrent, request, token } => {
+                let store = self.shared.find(torrent);
+                let result = store.and_then(|store| store.read(request, &mut self.scratch));
+                Done::Ready { torrent, token, request, result }
+            }
+            Job::Sync { torrent } => self.sync(torrent),
+            Job::Close { torrent, uploaded, downloaded, unfinished } => {
+                self.close(torrent, uploaded, downloaded, unfinished)
+            }
+        }
+    }
+
+    fn open(&self, torrent: TorrentKey, spec: &OpenSpec) -> Result<Box<Opened>, StoreError> {
+        let handles = Arc::clone(&self.shared.handles);
+        let (store, opened) = Store::open(Arc::clone(&self.shared.disk), handles, spec)?;
+        self.shared.with_torrents(|torrents| torrents.insert(torrent, Arc::new(store)));
+        Ok(Box::new(opened))
+    }
+
+    fn verify(&mut self, torrent: TorrentKey, pieces: Range<u32>) -> Done {
+        let (good, error) = match self.shared.find(torrent) {
+            Ok(store) => store.verify(pieces.clone(), &mut self.scratch),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Done::Checked { torrent, pieces, good, error }
+    }
+
+    fn sync(&self, torrent: TorrentKey) -> Done {
+        let synced = match self.shared.find(torrent) {
+            Ok(store) => store.sync(),
+            Err(error) => Err((error, Vec::new())),
+        };
+        match synced {
+            Ok(()) => Done::Synced { torrent, result: Ok(()), lost: Vec::new() },
+            Err((error, lost)) => Done::Synced { torrent, result: Err(error), lost },
+        }
+    }
+
+    fn close(
+        &self,
+        torrent: TorrentKey,
+        uploaded: u64,
+        downloaded: u64,
+        unfinished: Vec<HeldSpan>,
+    ) -> Done {
+        let store = self.shared.with_torrents(|torrents| torrents.remove(&torrent));
+        let result = store
+            .ok_or(StoreError::NotOpen)
+            .and_then(|store| store.close(uploaded, downloaded, &unfinished));
+        let spans = unfinished.into_iter().map(|held| held.span).collect();
+        Done::Closed { torrent, result, spans }
+    }
+}
+
+/// Whether a job is done even when the pool is being dropped: what came over the network is kept.
+fn writes(job: &Job) -> bool {
+    matches!(job, Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. })
+}

@@ -1,0 +1,141 @@
+//! A bounded table of open files, shared by all torrents of a pool: the one not used for the longest
+//! time is closed when there is no room.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many files the table keeps open. A process may usually have 1024 open, sockets included.
+pub(super) const MAX_OPEN_FILES: usize = 384;
+
+/// A file of a torrent: the number its store drew, then the number of the file.
+pub(super) type HandleKey = (u64, usize);
+
+/// The table.
+#[derive(Debug)]
+pub struct Handles<F> {
+    table: Mutex<Table<F>>,
+}
+
+#[derive(Debug)]
+struct Table<F> {
+    open: BTreeMap<HandleKey, Handle<F>>,
+    by_use: BTreeMap<u64, HandleKey>,
+    uses: u64,
+    stores: u64,
+}
+
+#[derive(Debug)]
+struct Handle<F> {
+    file: Arc<F>,
+    writable: bool,
+    last_use: u64,
+}
+
+impl<F> Default for Handles<F> {
+    fn default() -> Self {
+        let (open, by_use) = (BTreeMap::new(), BTreeMap::new());
+        Self { table: Mutex::new(Table { open, by_use, uses: 0, stores: 0 }) }
+    }
+}
+
+impl<F> Handles<F> {
+    fn table(&self) -> MutexGuard<'_, Table<F>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number no other store has.
+    pub(super) fn new_store(&self) -> u64 {
+        let mut table = self.table();
+        table.stores += 1;
+        table.stores
+    }
+
+    /// The open file, if it is in the table and, if asked for, can be written.
+    pub(super) fn get(&self, key: HandleKey, writable: bool) -> Option<Arc<F>> {
+        self.table().get(key, writable)
+    }
+
+    /// Puts an open file in.
+    pub(super) fn insert(&self, key: HandleKey, file: Arc<F>, writable: bool) {
+        self.table().insert(key, file, writable);
+    }
+
+    /// Closes all files of a store.
+    pub(super) fn forget(&self, store: u64) {
+        let mut table = self.table();
+        let keys: Vec<HandleKey> =
+            table.open.range((store, 0)..=(store, usize::MAX)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| table.remove(key));
+    }
+
+    /// Closes half of the files: the process has too many open.
+    pub(super) fn shrink(&self) {
+        let mut table = self.table();
+        let keep = table.open.len() / 2;
+        table.shrink_to(keep);
+    }
+}
+
+impl<F> Table<F> {
+    fn get(&mut self, key: HandleKey, writable: bool) -> Option<Arc<F>> {
+        let handle = self.open.get_mut(&key)?;
+        if writable && !handle.writable {
+            return None;
+        }
+        self.uses += 1;
+        self.by_use.remove(&handle.last_use);
+        self.by_use.insert(self.uses, key);
+        handle.last_use = self.uses;
+        Some(Arc::clone(&handle.file))
+    }
+
+    fn insert(&mut self, key: HandleKey, file: Arc<F>, writable: bool) {
+        self.remove(key);
+        self.shrink_to(MAX_OPEN_FILES - 1);
+        self.uses += 1;
+        self.by_use.insert(self.uses, key);
+        self.open.insert(key, Handle { file, writable, last_use: self.uses });
+    }
+
+    fn remove(&mut self, key: HandleKey) {
+        if let Some(handle) = self.open.remove(&key) {
+            self.by_use.remove(&handle.last_use);
+        }
+    }
+
+    fn shrink_to(&mut self, count: usize) {
+        while self.open.len() > count {
+            let Some((_, key)) = self.by_use.pop_first() else { return };
+            self.open.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_is_closed() {
+        let handles = Handles::default();
+        for file in 0..MAX_OPEN_FILES {
+            handles.insert((1, file), Arc::new(file), false);
+        }
+        assert!(handles.get((1, 0), false).is_some());
+        handles.insert((2, 0), Arc::new(0), true);
+        assert!(handles.get((1, 0), false).is_some(), "it was used a moment ago");
+        assert!(handles.get((1, 1), false).is_none(), "it was used longest ago");
+        assert!(handles.get((1, 2), true).is_none(), "it can't be written");
+        handles.forget(1);
+        assert!(handles.get((1, 0), false).is_none() && handles.get((2, 0), true).is_some());
+    }
+
+    #[test]
+    fn shrinking_halves() {
+        let handles = Handles::default();
+        (0..10).for_each(|file| handles.insert((1, file), Arc::new(file), false));
+        handles.shrink();
+        let open = (0..10).filter(|file| handles.get((1, *file), false).is_some()).count();
+        assert_eq!(open, 5);
+    }
+}

@@ -1,0 +1,181 @@
+//! Which file holds which byte of the torrent.
+//!
+//! ```text
+//! torrent:  | file 0      | file 1 (not wanted)       | file 2 |
+//! pieces:   | 0     | 1     | 2     | 3     | 4     | 5   |
+//! on disk:  file 0  |^^^^^^^|                 |^^^^^^^|  file 2
+//!                   parts file: the same offsets as in the torrent, the rest a hole
+//! ```
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bt_types::{Bitfield, Geometry, PieceIndex};
+use metainfo::Metainfo;
+
+use crate::{OpenSpec, StoreLayout};
+
+/// One file of the layout.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Its path below the folder.
+    pub(super) path: PathBuf,
+    /// Where in the torrent it begins.
+    pub(super) offset: u64,
+    /// How long it is.
+    pub(super) length: u64,
+    /// Whether the user wants it.
+    pub(super) selected: bool,
+    /// Whether it is padding, which is on no disk (BEP 47).
+    pub(super) pad: bool,
+    /// Whether its bytes are kept in the parts file.
+    in_parts: AtomicBool,
+}
+
+impl Slot {
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+
+    /// Says whether its bytes are kept in the parts file.
+    pub(super) fn keep_in_parts(&self, parts: bool) {
+        self.in_parts.store(parts, Ordering::Relaxed);
+    }
+
+    /// Whether its bytes are in a file of its own.
+    pub(super) fn in_place(&self) -> bool {
+        !self.pad && !self.in_parts.load(Ordering::Relaxed)
+    }
+}
+
+/// Where a range of bytes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the file of that slot.
+    File(usize),
+    /// In the parts file.
+    Parts,
+    /// Nowhere: it is zero.
+    Zeros,
+}
+
+/// A range that does not cross the border of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlacedRange {
+    /// Where the bytes are.
+    pub(super) place: Place,
+    /// Where in that file they begin.
+    pub(super) offset: u64,
+    /// How many.
+    pub(super) length: u64,
+}
+
+/// All files of a torrent, in its order, without a gap.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) geometry: Geometry,
+    pub(super) slots: Vec<Slot>,
+    pub(super) wanted: Bitfield,
+}
+
+impl Layout {
+    /// The layout that `spec` asks for.
+    pub(super) fn new(spec: &OpenSpec) -> Self {
+        let geometry = spec.metainfo.info().geometry();
+        let slots = match &spec.layout {
+            StoreLayout::Torrent => torrent_slots(&spec.metainfo, spec.selected.as_deref()),
+            StoreLayout::SinglePiece { piece, output } => {
+                let name = output.file_name().unwrap_or_default().to_string_lossy();
+                vec![Slot {
+                    path: PathBuf::from(format!(".{name}.part")),
+                    offset: geometry.offset_of(*piece),
+                    length: u64::from(geometry.length_of(*piece)),
+                    selected: true,
+                    pad: false,
+                    in_parts: AtomicBool::new(false),
+                }]
+            }
+        };
+        let wanted = wanted_pieces(&geometry, &slots);
+        Self { geometry, slots, wanted }
+    }
+
+    /// Where in the journal the parts file stands: after all files.
+    pub(super) fn parts_slot(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Where the `length` bytes at `offset` of the torrent are, in order.
+    pub(super) fn ranges(
+        &self,
+        offset: u64,
+        length: u64,
+    ) -> impl Iterator<Item = PlacedRange> + '_ {
+        let end = offset + length;
+        let first = self.slots.partition_point(|slot| slot.end() <= offset);
+        let slots = self.slots.iter().enumerate().skip(first);
+        slots.take_while(move |(_, slot)| slot.offset < end).filter(|(_, slot)| slot.length > 0).map(
+            move |(index, slot)| {
+                let from = offset.max(slot.offset);
+                let length = end.min(slot.end()) - from;
+                let (place, offset) = match (slot.pad, slot.in_place()) {
+                    (true, _) => (Place::Zeros, 0),
+                    (false, true) => (Place::File(index), from - slot.offset),
+                    (false, false) => (Place::Parts, from),
+                };
+                PlacedRange { place, offset, length }
+            },
+        )
+    }
+
+    /// Where the bytes of `piece` are, in order.
+    pub(super) fn piece_ranges(&self, piece: PieceIndex) -> impl Iterator<Item = PlacedRange> + '_ {
+        self.ranges(self.geometry.offset_of(piece), u64::from(self.geometry.length_of(piece)))
+    }
+
+    /// The pieces that have bytes in `slot`, in order.
+    pub(super) fn pieces_touching(&self, slot: &Slot) -> impl Iterator<Item = PieceIndex> + use<> {
+        let geometry = self.geometry;
+        let length = u64::from(geometry.piece_length());
+        let range = match slot.length {
+            0 => 0..0,
+            _ => slot.offset / length..slot.end().div_ceil(length),
+        };
+        range.filter_map(move |index| u32::try_from(index).ok().and_then(|i| geometry.piece(i)))
+    }
+
+    /// Whether the bytes of some piece are all in `slot`.
+    pub(super) fn contains_a_piece(&self, slot: &Slot) -> bool {
+        self.pieces_touching(slot).take(2).any(|piece| {
+            let from = self.geometry.offset_of(piece);
+            let end = from + u64::from(self.geometry.length_of(piece));
+            slot.offset <= from && end <= slot.end()
+        })
+    }
+}
+
+fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Vec<Slot> {
+    let wanted = |index: usize| selected.and_then(|list| list.get(index)).copied().unwrap_or(true);
+    let slot = |(index, file): (usize, metainfo::FileEntry<'_>)| Slot {
+        path: file.disk_path(),
+        offset: file.offset(),
+        length: file.length(),
+        selected: wanted(index) && !file.is_pad(),
+        pad: file.is_pad(),
+        in_parts: AtomicBool::new(false),
+    };
+    metainfo.info().files().iter().enumerate().map(slot).collect()
+}
+
+fn wanted_pieces(geometry: &Geometry, slots: &[Slot]) -> Bitfield {
+    let mut wanted = Bitfield::new(geometry.piece_count());
+    let piece_length = u64::from(geometry.piece_length());
+    for slot in slots.iter().filter(|slot| slot.selected && slot.length > 0) {
+        for index in slot.offset / piece_length..slot.end().div_ceil(piece_length) {
+            if let Some(piece) = u32::try_from(index).ok().and_then(|index| geometry.piece(index)) {
+                wanted.insert(piece);
+            }
+        }
+    }
+    wanted
+}
