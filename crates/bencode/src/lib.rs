@@ -1,1 +1,60 @@
-//! bencode
+//! Bencode (BEP 3): a zero-copy parser whose errors point, and an encoder that can only write the
+//! canonical form.
+//!
+//! In scope: the four kinds of value (integer, byte string, list, dictionary), the exact bytes of
+//! any value at hand (an info-hash is a digest of them), everything BEP 3 forbids. Out of scope:
+//! what the values mean, any I/O, any torrent.
+//!
+//! - [`parse`] reads one value that fills the input; [`Options`] sets strictness and limits, and
+//!   reads a value that something else follows.
+//! - [`Document`] is what was read: the input and a flat table of 8 bytes a token. [`Value`],
+//!   [`List`] and [`Dict`] are cheap, copyable views into it. [`OwnedDocument`] also owns the input.
+//! - [`DecodeError`] says what was expected and what was got, at which byte, and under which
+//!   [`KeyPath`] (`info.files[3].path`).
+//! - [`Owned`] is a value to be written, [`encode`] writes it.
+//!
+//! ```
+//! let reply = b"d8:intervali1800e5:peersld2:ip9:127.0.0.14:porti6881eeee";
+//! let document = bencode::parse(reply)?;
+//! let reply = document.root().as_dict().expect("a dictionary");
+//!
+//! assert_eq!(reply.get("interval").and_then(|value| value.as_uint()), Some(1800));
+//! for peer in reply.get("peers").and_then(|value| value.as_list()).expect("a list") {
+//!     assert_eq!(peer.raw(), b"d2:ip9:127.0.0.14:porti6881ee");
+//! }
+//!
+//! let error = bencode::parse(b"d5:peersli01eee").unwrap_err();
+//! assert_eq!(error.to_string(), "at byte 10 (peers[0]): expected a number without leading zeros");
+//!
+//! let request = bencode::Owned::dict([("piece", 3.into()), ("msg_type", 0.into())]);
+//! assert_eq!(bencode::encode(&request), b"d8:msg_typei0e5:piecei3ee");
+//! # Ok::<(), bencode::DecodeError>(())
+//! ```
+//!
+//! # Contract
+//!
+//! Nothing is copied and nothing but the table is allocated while parsing. No input panics, nests
+//! deeper than [`MAX_DEPTH`] or makes more than [`MAX_TOKENS`] tokens. For every canonical input,
+//! `encode(&value.to_owned())` gives the same bytes. Keys out of order exist in real torrents: they
+//! are accepted and reported ([`Document::unsorted`]), or refused in [strict mode](Options::strict).
+//!
+//! Sources: BEP 3, "bencoding".
+
+mod document;
+mod encode;
+mod error;
+mod fuzz;
+mod parse;
+mod path;
+mod scalar;
+mod token;
+mod value;
+
+pub use document::{Document, OwnedDocument};
+pub use encode::{Integer, Owned, Raw, encode, encode_into};
+pub use error::{DecodeError, DecodeErrorKind};
+#[doc(hidden)]
+pub use fuzz::fuzz;
+pub use parse::{MAX_DEPTH, MAX_INPUT_LENGTH, MAX_TOKENS, Options, parse};
+pub use path::{KeyPath, PathStep};
+pub use value::{Dict, DictIter, Kind, List, ListIter, Value};

@@ -1,0 +1,241 @@
+//! Values to be written. There is one way to write each, so the result is canonical by construction:
+//! keys sorted and unique, numbers without leading zeros.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+
+use crate::{DecodeError, Value, parse};
+
+/// A value that depends on nothing, to be built, changed, kept and written.
+///
+/// ```
+/// use bencode::{Owned, encode};
+///
+/// let files = Owned::list(["a", "b"].map(|name| Owned::dict([("path", name.into())])));
+/// assert_eq!(encode(&files), b"ld4:path1:aed4:path1:bee");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owned {
+    /// An integer.
+    Integer(Integer),
+    /// A byte string.
+    Bytes(Vec<u8>),
+    /// A list.
+    List(Vec<Owned>),
+    /// A dictionary.
+    Dict(BTreeMap<Vec<u8>, Owned>),
+    /// A value that is written exactly as it was read.
+    Raw(Raw),
+}
+
+impl Owned {
+    /// A dictionary of `entries`, in any order. Of equal keys the last one counts.
+    pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Owned)>) -> Self {
+        entries.into_iter().collect()
+    }
+
+    /// A list of `elements`.
+    pub fn list(elements: impl IntoIterator<Item = Owned>) -> Self {
+        elements.into_iter().collect()
+    }
+}
+
+/// The bytes of `value`.
+pub fn encode(value: &Owned) -> Vec<u8> {
+    let mut output = Vec::new();
+    encode_into(value, &mut output);
+    output
+}
+
+/// Appends the bytes of `value` to `output`.
+pub fn encode_into(value: &Owned, output: &mut Vec<u8>) {
+    match value {
+        Owned::Integer(integer) => write_number(output, format_args!("i{integer}e")),
+        Owned::Bytes(bytes) => encode_bytes(bytes, output),
+        Owned::List(elements) => {
+            output.push(b'l');
+            elements.iter().for_each(|element| encode_into(element, output));
+            output.push(b'e');
+        }
+        Owned::Dict(entries) => {
+            output.push(b'd');
+            for (key, value) in entries {
+                encode_bytes(key, output);
+                encode_into(value, output);
+            }
+            output.push(b'e');
+        }
+        Owned::Raw(raw) => output.extend_from_slice(&raw.0),
+    }
+}
+
+fn encode_bytes(bytes: &[u8], output: &mut Vec<u8>) {
+    write_number(output, format_args!("{}:", bytes.len()));
+    output.extend_from_slice(bytes);
+}
+
+fn write_number(output: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    // Writing to a vector can't fail.
+    let _ = output.write_fmt(text);
+}
+
+/// An integer as bencode has it here: `i64::MIN` to `u64::MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Integer(i128);
+
+impl Integer {
+    /// The negative integer of this magnitude, which the parser has checked.
+    pub(crate) fn negative(magnitude: u64) -> Self {
+        Self((-i128::from(magnitude)).max(i128::from(i64::MIN)))
+    }
+}
+
+impl fmt::Display for Integer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! integers {
+    ($($from:ty),*) => {$(
+        impl From<$from> for Integer {
+            fn from(number: $from) -> Self {
+                Self(i128::from(number))
+            }
+        }
+
+        impl From<$from> for Owned {
+            fn from(number: $from) -> Self {
+                Self::Integer(number.into())
+            }
+        }
+    )*};
+}
+
+integers!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+impl From<usize> for Owned {
+    fn from(number: usize) -> Self {
+        Self::Integer(Integer(number as i128))
+    }
+}
+
+impl TryFrom<Integer> for i64 {
+    type Error = std::num::TryFromIntError;
+
+    fn try_from(integer: Integer) -> Result<Self, Self::Error> {
+        integer.0.try_into()
+    }
+}
+
+impl TryFrom<Integer> for u64 {
+    type Error = std::num::TryFromIntError;
+
+    fn try_from(integer: Integer) -> Result<Self, Self::Error> {
+        integer.0.try_into()
+    }
+}
+
+/// The bytes of exactly one value, kept as they are: what must not change because a digest of it is
+/// known, such as an `info` dictionary.
+///
+/// ```
+/// use bencode::{Owned, Raw, encode};
+///
+/// let info = Raw::new(b"d6:lengthi5ee".to_vec())?;
+/// let torrent = Owned::dict([("info", Owned::Raw(info))]);
+/// assert_eq!(encode(&torrent), b"d4:infod6:lengthi5eee");
+/// # Ok::<(), bencode::DecodeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Raw(Vec<u8>);
+
+impl Raw {
+    /// The value that `bytes` consist of. Keys out of order are left so.
+    ///
+    /// # Errors
+    /// If it is not one value; see [`DecodeErrorKind`](crate::DecodeErrorKind).
+    pub fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        parse(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Value<'_, '_>> for Raw {
+    fn from(value: Value<'_, '_>) -> Self {
+        Self(value.raw().to_vec())
+    }
+}
+
+impl From<Raw> for Owned {
+    fn from(raw: Raw) -> Self {
+        Self::Raw(raw)
+    }
+}
+
+impl From<Integer> for Owned {
+    fn from(integer: Integer) -> Self {
+        Self::Integer(integer)
+    }
+}
+
+impl From<&[u8]> for Owned {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Owned {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Owned {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<&str> for Owned {
+    fn from(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Owned {
+    fn from(text: String) -> Self {
+        Self::Bytes(text.into_bytes())
+    }
+}
+
+impl From<Vec<Owned>> for Owned {
+    fn from(elements: Vec<Owned>) -> Self {
+        Self::List(elements)
+    }
+}
+
+impl From<BTreeMap<Vec<u8>, Owned>> for Owned {
+    fn from(entries: BTreeMap<Vec<u8>, Owned>) -> Self {
+        Self::Dict(entries)
+    }
+}
+
+impl FromIterator<Owned> for Owned {
+    fn from_iter<I: IntoIterator<Item = Owned>>(elements: I) -> Self {
+        Self::List(elements.into_iter().collect())
+    }
+}
+
+impl<K: AsRef<[u8]>> FromIterator<(K, Owned)> for Owned {
+    fn from_iter<I: IntoIterator<Item = (K, Owned)>>(entries: I) -> Self {
+        let entries = entries.into_iter();
+        Self::Dict(entries.map(|(key, value)| (key.as_ref().to_vec(), value)).collect())
+    }
+}

@@ -1,0 +1,97 @@
+//! What can be wrong with bencode, and where.
+
+use crate::KeyPath;
+
+/// Bytes that are not bencode: what was wrong, at which byte, in which value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
+pub struct DecodeError {
+    /// What was wrong.
+    #[source]
+    pub kind: DecodeErrorKind,
+    /// Where, in bytes from the start of the input.
+    pub offset: usize,
+    /// The value it happened in.
+    pub path: KeyPath,
+}
+
+/// What was wrong with the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeErrorKind {
+    /// Occurs when the input ends inside a value, for example without the `e` of a list.
+    #[error("expected {expected}, got the end of the input")]
+    UnexpectedEnd {
+        /// What should have followed.
+        expected: &'static str,
+    },
+    /// Occurs when a byte can't begin or go on with what is being read.
+    #[error("expected {expected}, got '{}'", .got.escape_ascii())]
+    UnexpectedByte {
+        /// What should have been there.
+        expected: &'static str,
+        /// The byte that was there.
+        got: u8,
+    },
+    /// Occurs when an integer or a length has a zero in front, as in `i03e` or `02:ab`.
+    #[error("expected a number without leading zeros")]
+    LeadingZero,
+    /// Occurs at `i-0e`.
+    #[error("expected 0, got -0")]
+    NegativeZero,
+    /// Occurs when an integer is below `i64::MIN` or above `u64::MAX`, or a length above `u64::MAX`.
+    #[error("expected a number that fits 64 bits, got one of {digits} digits")]
+    Overflow {
+        /// How many digits it has.
+        digits: usize,
+    },
+    /// Occurs when a byte string is longer than the rest of the input.
+    #[error("expected a byte string of {length} bytes, got only {remaining} bytes of input")]
+    LengthPastEnd {
+        /// The length that the string says it has.
+        length: u64,
+        /// How many bytes there are.
+        remaining: usize,
+    },
+    /// Occurs when something other than a byte string stands where a dictionary's key should.
+    #[error("expected a byte string as key, got '{}'", .got.escape_ascii())]
+    KeyNotString {
+        /// The byte at which the key should begin.
+        got: u8,
+    },
+    /// Occurs when a dictionary ends after a key.
+    #[error("expected a value for the key, got the end of the dictionary")]
+    MissingValue,
+    /// Occurs when a dictionary has a key twice.
+    #[error("expected each key once, got this one again")]
+    DuplicateKey,
+    /// Occurs in strict mode when a key sorts before the one in front of it.
+    #[error("expected keys in order, got one that sorts before the key in front of it")]
+    UnsortedKey,
+    /// Occurs when something follows the value.
+    #[error("expected the end of the input, got {count} more bytes")]
+    TrailingBytes {
+        /// How many bytes follow.
+        count: usize,
+    },
+    /// Occurs when lists and dictionaries are nested too deeply.
+    #[error("expected at most {limit} levels of lists and dictionaries, got more")]
+    TooDeep {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// Occurs when there are too many values.
+    #[error("expected at most {limit} tokens, got more")]
+    TooManyTokens {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// Occurs when the input is longer than [`MAX_INPUT_LENGTH`](crate::MAX_INPUT_LENGTH).
+    #[error("expected at most {limit} bytes, got {got}")]
+    InputTooLong {
+        /// The limit.
+        limit: usize,
+        /// The length of the input.
+        got: usize,
+    },
+}

@@ -1,0 +1,57 @@
+//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+
+use crate::{Kind, Options, Value, encode, parse};
+
+/// Parses `data` and asserts what the crate promises about the outcome.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn fuzz(data: &[u8]) {
+    match parse(data) {
+        Err(error) => {
+            assert!(error.offset <= data.len(), "an error points into the input: {error}");
+        }
+        Ok(document) => {
+            assert_eq!(document.root().raw(), data, "the root is the whole input");
+            check_value(document.root());
+            check_canonical(data);
+        }
+    }
+    if let Ok((document, used)) = Options::new().parse_prefix(data) {
+        assert_eq!(document.root().raw(), &data[..used], "a prefix is the root's bytes");
+    }
+}
+
+/// The bytes of every value are that value again, and a path leads to it.
+fn check_value(value: Value<'_, '_>) {
+    assert_eq!(parse(value.raw()).map(|again| again.root().kind()), Ok(value.kind()));
+    match value.kind() {
+        Kind::Integer => assert!(value.as_int().is_some() || value.as_uint().is_some()),
+        Kind::Bytes => assert!(value.as_bytes().is_some_and(|bytes| value.raw().ends_with(bytes))),
+        Kind::List => {
+            let list = value.as_list().into_iter().flatten();
+            list.take(MAX_CHECKED).for_each(check_value);
+        }
+        Kind::Dict => {
+            for (key, child) in value.as_dict().into_iter().flatten().take(MAX_CHECKED) {
+                assert_eq!(value.get(key).map(Value::offset), Some(child.offset()));
+                check_value(child);
+            }
+        }
+    }
+    assert_eq!(value.path().is_root(), value.offset() == 0);
+}
+
+/// Checking is quadratic, so a wide container is checked only in part.
+const MAX_CHECKED: usize = 16;
+
+/// What strict mode accepts is canonical: it encodes to the same bytes. Anything else encodes to
+/// something canonical.
+fn check_canonical(data: &[u8]) {
+    let strict = Options::new().strict(true);
+    let Ok(lenient) = parse(data) else { return };
+    let encoded = encode(&lenient.root().to_owned());
+    assert_eq!(encoded == data, strict.parse(data).is_ok(), "strict means canonical");
+    assert_eq!(lenient.unsorted().is_none(), strict.parse(data).is_ok());
+    assert!(strict.parse(&encoded).is_ok(), "the encoder writes the canonical form");
+}

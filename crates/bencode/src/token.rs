@@ -1,0 +1,76 @@
+//! One entry of a document's table: 8 bytes that say where a token is and how to skip it.
+//!
+//! ```text
+//! input   d 4:name 3:foo 5:sizes l i1e i20e e e
+//! token   0 1      2     3       4 5   6    7 8
+//! extra   8 4      3     5       7 1   2    0 0
+//!         |                      `--- index of the end ---^
+//!         `--- index of the end ------------------------------^
+//! ```
+//!
+//! The kind is the byte at `offset`. `extra` is, of a byte string, the length of its content; of an
+//! integer, the length of its text; of a list or dictionary, the index of its end. While it is still
+//! open, the index of the container around it, so that the table is the parser's stack as well.
+
+/// A value, a key, or the end of a list or dictionary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    /// Where its first byte is.
+    pub(crate) offset: u32,
+    /// See the module's comment.
+    pub(crate) extra: u32,
+}
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Integer,
+    Bytes,
+    List,
+    Dict,
+    End,
+}
+
+impl Token {
+    pub(crate) fn new(offset: usize, extra: usize) -> Self {
+        Self { offset: offset as u32, extra: extra as u32 }
+    }
+
+    pub(crate) fn kind(self, input: &[u8]) -> TokenKind {
+        match input.get(self.offset as usize) {
+            Some(b'i') => TokenKind::Integer,
+            Some(b'l') => TokenKind::List,
+            Some(b'd') => TokenKind::Dict,
+            Some(b'0'..=b'9') => TokenKind::Bytes,
+            _ => TokenKind::End,
+        }
+    }
+
+    /// The content of a byte string or key.
+    pub(crate) fn content(self, input: &[u8]) -> &[u8] {
+        let start = self.offset as usize + self.head_length();
+        input.get(start..start + self.extra as usize).unwrap_or_default()
+    }
+
+    /// How long the length and colon in front of a byte string are. Lengths have no leading zeros,
+    /// so the number says how many digits it was written with.
+    pub(crate) fn head_length(self) -> usize {
+        self.extra.checked_ilog10().unwrap_or(0) as usize + 2
+    }
+
+    /// The text of an integer.
+    pub(crate) fn digits(self, input: &[u8]) -> &[u8] {
+        let start = self.offset as usize + 1;
+        input.get(start..start + self.extra as usize).unwrap_or_default()
+    }
+}
+
+/// The index of the token after the value at `index`.
+pub(crate) fn after(tokens: &[Token], input: &[u8], index: usize) -> usize {
+    match tokens.get(index) {
+        Some(token) if matches!(token.kind(input), TokenKind::List | TokenKind::Dict) => {
+            token.extra as usize + 1
+        }
+        _ => index + 1,
+    }
+}

@@ -1,0 +1,324 @@
+//! Views of what was parsed. They hold a position in the table and nothing else, so they are copied
+//! freely; `'a` is the life of the bytes, `'d` that of the table.
+
+use std::fmt;
+
+use crate::scalar::unsigned;
+use crate::token::{Token, TokenKind, after};
+use crate::{Integer, KeyPath, Owned};
+
+/// The four kinds of value (BEP 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `i42e`
+    Integer,
+    /// `4:spam`
+    Bytes,
+    /// `l...e`
+    List,
+    /// `d...e`
+    Dict,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Integer => "an integer",
+            Self::Bytes => "a byte string",
+            Self::List => "a list",
+            Self::Dict => "a dictionary",
+        })
+    }
+}
+
+/// One value of a document.
+#[derive(Clone, Copy)]
+pub struct Value<'a, 'd> {
+    input: &'a [u8],
+    tokens: &'d [Token],
+    index: usize,
+}
+
+impl<'a, 'd> Value<'a, 'd> {
+    pub(crate) fn new(input: &'a [u8], tokens: &'d [Token], index: usize) -> Self {
+        Self { input, tokens, index }
+    }
+
+    /// Which kind of value this is.
+    pub fn kind(self) -> Kind {
+        match self.token().kind(self.input) {
+            TokenKind::Integer => Kind::Integer,
+            TokenKind::List => Kind::List,
+            TokenKind::Dict => Kind::Dict,
+            TokenKind::Bytes | TokenKind::End => Kind::Bytes,
+        }
+    }
+
+    /// The integer, if it is one.
+    pub fn as_integer(self) -> Option<Integer> {
+        let digits = (self.kind() == Kind::Integer).then(|| self.token().digits(self.input))?;
+        match digits.split_first() {
+            Some((b'-', digits)) => Some(Integer::negative(unsigned(digits)?)),
+            _ => Some(unsigned(digits)?.into()),
+        }
+    }
+
+    /// The integer, if it is one of `i64`'s.
+    pub fn as_int(self) -> Option<i64> {
+        self.as_integer()?.try_into().ok()
+    }
+
+    /// The integer, if it is one of `u64`'s.
+    pub fn as_uint(self) -> Option<u64> {
+        self.as_integer()?.try_into().ok()
+    }
+
+    /// The content, if it is a byte string.
+    pub fn as_bytes(self) -> Option<&'a [u8]> {
+        (self.kind() == Kind::Bytes).then(|| self.token().content(self.input))
+    }
+
+    /// The content, if it is a byte string in UTF-8.
+    pub fn as_str(self) -> Option<&'a str> {
+        str::from_utf8(self.as_bytes()?).ok()
+    }
+
+    /// The list, if it is one.
+    pub fn as_list(self) -> Option<List<'a, 'd>> {
+        (self.kind() == Kind::List).then_some(List { value: self })
+    }
+
+    /// The dictionary, if it is one.
+    pub fn as_dict(self) -> Option<Dict<'a, 'd>> {
+        (self.kind() == Kind::Dict).then_some(Dict { value: self })
+    }
+
+    /// The value of `key`, if this is a dictionary that has it.
+    pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
+        self.as_dict()?.get(key)
+    }
+
+    /// The exact bytes of this value, as they stand in the input.
+    pub fn raw(self) -> &'a [u8] {
+        self.input.get(self.offset()..self.end()).unwrap_or_default()
+    }
+
+    /// Where the value begins, in bytes from the start of the document.
+    pub fn offset(self) -> usize {
+        self.token().offset as usize
+    }
+
+    /// Where the value is in the document. Takes time in proportion to what is in front of it.
+    pub fn path(self) -> KeyPath {
+        let mut path = KeyPath::root();
+        let mut around = Value { index: 0, ..self };
+        while around.index < self.index {
+            let Some((step, child)) = around.child_with(self.index) else { break };
+            path = match step {
+                Step::Key(key) => path.key(key),
+                Step::Index(index) => path.index(index),
+            };
+            around = child;
+        }
+        path
+    }
+
+    /// A copy that depends on nothing, to be changed or kept.
+    pub fn to_owned(self) -> Owned {
+        match self.kind() {
+            Kind::Integer => Owned::Integer(self.as_integer().unwrap_or_default()),
+            Kind::Bytes => Owned::Bytes(self.as_bytes().unwrap_or_default().to_vec()),
+            Kind::List => self.as_list().into_iter().flatten().map(Value::to_owned).collect(),
+            Kind::Dict => {
+                let entries = self.as_dict().into_iter().flatten();
+                entries.map(|(key, value)| (key, value.to_owned())).collect()
+            }
+        }
+    }
+
+    fn token(self) -> Token {
+        self.tokens.get(self.index).copied().unwrap_or(Token { offset: u32::MAX, extra: 0 })
+    }
+
+    /// Where the value ends, in bytes from the start of the document.
+    fn end(self) -> usize {
+        let token = self.token();
+        let length = match token.kind(self.input) {
+            TokenKind::Integer => token.extra as usize + 2,
+            TokenKind::Bytes => token.head_length() + token.extra as usize,
+            TokenKind::List | TokenKind::Dict => {
+                let end = self.tokens.get(token.extra as usize);
+                return end.map_or(0, |end| end.offset as usize + 1);
+            }
+            TokenKind::End => 0,
+        };
+        self.offset() + length
+    }
+
+    /// The child that is, or contains, token `index`.
+    fn child_with(self, index: usize) -> Option<(Step<'a>, Self)> {
+        let contains = |child: &Self| index < after(self.tokens, self.input, child.index);
+        match self.kind() {
+            Kind::List => {
+                let mut children = self.as_list()?.iter().enumerate();
+                let (at, child) = children.find(|(_, child)| contains(child))?;
+                Some((Step::Index(at), child))
+            }
+            Kind::Dict => {
+                let (key, child) = self.as_dict()?.iter().find(|(_, child)| contains(child))?;
+                Some((Step::Key(key), child))
+            }
+            Kind::Integer | Kind::Bytes => None,
+        }
+    }
+}
+
+enum Step<'a> {
+    Key(&'a [u8]),
+    Index(usize),
+}
+
+impl fmt::Debug for Value<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            Kind::Integer => write!(f, "{}", self.as_integer().unwrap_or_default()),
+            Kind::Bytes => write!(f, "b\"{}\"", self.as_bytes().unwrap_or_default().escape_ascii()),
+            Kind::List => f.debug_list().entries(self.as_list().into_iter().flatten()).finish(),
+            Kind::Dict => {
+                let entries = self.as_dict().into_iter().flatten();
+                let shown = entries.map(|(key, value)| (String::from_utf8_lossy(key), value));
+                f.debug_map().entries(shown).finish()
+            }
+        }
+    }
+}
+
+/// A value that is a list.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a, 'd> {
+    value: Value<'a, 'd>,
+}
+
+impl<'a, 'd> List<'a, 'd> {
+    /// The elements, in order.
+    pub fn iter(self) -> ListIter<'a, 'd> {
+        ListIter { next: Value { index: self.value.index + 1, ..self.value } }
+    }
+
+    /// Element `index`, from 0. Takes time in proportion to `index`.
+    pub fn get(self, index: usize) -> Option<Value<'a, 'd>> {
+        self.iter().nth(index)
+    }
+
+    /// How many elements there are. Takes time in proportion to that.
+    pub fn len(self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// The list as a value again.
+    pub fn value(self) -> Value<'a, 'd> {
+        self.value
+    }
+}
+
+impl<'a, 'd> IntoIterator for List<'a, 'd> {
+    type Item = Value<'a, 'd>;
+    type IntoIter = ListIter<'a, 'd>;
+
+    fn into_iter(self) -> ListIter<'a, 'd> {
+        self.iter()
+    }
+}
+
+/// The elements of a [`List`].
+#[derive(Debug, Clone)]
+pub struct ListIter<'a, 'd> {
+    next: Value<'a, 'd>,
+}
+
+impl<'a, 'd> Iterator for ListIter<'a, 'd> {
+    type Item = Value<'a, 'd>;
+
+    fn next(&mut self) -> Option<Value<'a, 'd>> {
+        let Value { input, tokens, index } = self.next;
+        let value = self.next;
+        match value.token().kind(input) {
+            TokenKind::End => None,
+            TokenKind::List | TokenKind::Dict => {
+                self.next.index = after(tokens, input, index);
+                Some(value)
+            }
+            TokenKind::Integer | TokenKind::Bytes => {
+                self.next.index = index + 1;
+                Some(value)
+            }
+        }
+    }
+}
+
+/// A value that is a dictionary.
+#[derive(Debug, Clone, Copy)]
+pub struct Dict<'a, 'd> {
+    value: Value<'a, 'd>,
+}
+
+impl<'a, 'd> Dict<'a, 'd> {
+    /// The keys with their values, in the order of the input.
+    pub fn iter(self) -> DictIter<'a, 'd> {
+        DictIter { tokens: List { value: self.value }.iter() }
+    }
+
+    /// The value of `key`. Takes time in proportion to the number of keys, not to what their values
+    /// contain.
+    pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
+        let key = key.as_ref();
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// How many keys there are. Takes time in proportion to that.
+    pub fn len(self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// The dictionary as a value again.
+    pub fn value(self) -> Value<'a, 'd> {
+        self.value
+    }
+}
+
+impl<'a, 'd> IntoIterator for Dict<'a, 'd> {
+    type Item = (&'a [u8], Value<'a, 'd>);
+    type IntoIter = DictIter<'a, 'd>;
+
+    fn into_iter(self) -> DictIter<'a, 'd> {
+        self.iter()
+    }
+}
+
+/// The keys of a [`Dict`] with their values.
+#[derive(Debug, Clone)]
+pub struct DictIter<'a, 'd> {
+    tokens: ListIter<'a, 'd>,
+}
+
+impl<'a, 'd> Iterator for DictIter<'a, 'd> {
+    type Item = (&'a [u8], Value<'a, 'd>);
+
+    fn next(&mut self) -> Option<(&'a [u8], Value<'a, 'd>)> {
+        let key = self.tokens.next()?.as_bytes()?;
+        Some((key, self.tokens.next()?))
+    }
+}
+
+#[cfg(test)]
+mod tests;
