@@ -1,0 +1,554 @@
+//! The state of one connection, from its first byte to its last.
+//!
+//! ```text
+//! outgoing()                incoming()
+//!     |                         |
+//! Connecting                Listening
+//!     | their handshake         | their handshake
+//!     |                     Deciding ---- accept(ours) ----.
+//!     '----------> Open <----------------------------------'
+//!                   |  a broken rule, a timeout
+//!                 Closed
+//! ```
+//!
+//! Invariants: nothing of a payload is kept but an unfinished extension message; a block is
+//! reported only if we requested it; the peer's unanswered requests are at most [`MAX_REQUESTS`],
+//! ours too; after [`Received::Misbehaved`] or an [`Expired`] nothing more is received or sent.
+
+mod inbound;
+mod outbox;
+mod receive;
+mod requests;
+mod timers;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bt_types::{Bitfield, BlockRequest, Geometry, PeerId, PieceIndex};
+
+use crate::extension::ExtensionHandshake;
+use crate::handshake::Handshake;
+use crate::message::Message;
+use crate::rule::Rule;
+
+use inbound::Inbound;
+use outbox::Outbox;
+use requests::Requests;
+use timers::{Timer, Timers};
+
+pub use outbox::Transmit;
+pub use requests::MAX_REQUESTS;
+pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
+
+/// How many bytes of blocks nobody asked for a peer without the fast extension may send.
+///
+/// Blocks that crossed our cancel or the peer's own choke do not count: they were asked for.
+pub const MAX_UNREQUESTED: u32 = 1024 * 1024;
+/// How many rejects of nothing we asked for a peer may send; some clients answer twice.
+pub const MAX_STRAY_REJECTS: u32 = 64;
+
+/// What came from the peer. Payload borrows the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// The peer's handshake. An incoming connection now waits for [`Connection::accept`].
+    Handshake(Handshake),
+    /// A sign of life.
+    KeepAlive,
+    /// The peer answers no requests from now on. Without the fast extension all of ours are void.
+    Choke,
+    /// The peer answers requests from now on.
+    Unchoke,
+    /// The peer would request something if we unchoked it.
+    Interested,
+    /// The peer would request nothing.
+    NotInterested,
+    /// The peer has this piece.
+    Have(PieceIndex),
+    /// A part of the peer's bitfield. Parts come in order and without gaps.
+    Bitfield {
+        /// Where in the bitfield this part begins, in bytes.
+        offset: usize,
+        /// The part. Its length was checked if the geometry is known, and then spare bits are zero.
+        bytes: &'a [u8],
+        /// Whether the bitfield is complete with it.
+        last: bool,
+    },
+    /// The peer has every piece.
+    HaveAll,
+    /// The peer has no piece.
+    HaveNone,
+    /// The peer wants this block. With the fast extension it must be answered, by
+    /// [`Connection::send_block`] or [`Connection::reject`].
+    Request(BlockRequest),
+    /// The peer no longer wants this block, which it asked for and was not answered. With the fast
+    /// extension it must still be answered.
+    Cancel(BlockRequest),
+    /// The peer will not answer this request of ours, which we did not cancel.
+    Reject(BlockRequest),
+    /// The peer would like to be asked for this piece.
+    Suggest(PieceIndex),
+    /// The peer gives this piece even while it chokes us.
+    AllowedFast(PieceIndex),
+    /// A have, suggest or allowed-fast message whose piece cannot be checked, since the geometry
+    /// is not known yet.
+    Unchecked(Message<'static>),
+    /// A part of a block we requested, perhaps cancelled since. Parts come in order and without
+    /// gaps; no other message comes between them.
+    Block {
+        /// The request that the block answers.
+        request: BlockRequest,
+        /// Where in the block this part begins, in bytes.
+        offset: u32,
+        /// The part; never empty.
+        bytes: &'a [u8],
+        /// Whether the block is complete with it.
+        last: bool,
+    },
+    /// The peer's extension handshake, the first or a later one.
+    ExtensionHandshake(Box<ExtensionHandshake>),
+    /// A message of the extension protocol.
+    Extended {
+        /// Which one, in the numbers of *our* extension handshake; never 0.
+        id: u8,
+        /// Its content, at most [`MAX_EXTENDED_LENGTH`](crate::MAX_EXTENDED_LENGTH) bytes.
+        payload: Vec<u8>,
+    },
+    /// The peer's DHT node listens on this UDP port.
+    Port(u16),
+    /// A message of a kind we do not know; it is skipped.
+    Unknown {
+        /// Its id.
+        id: u8,
+        /// The length of its content, in bytes.
+        length: u32,
+    },
+    /// The peer broke this rule. Nothing follows.
+    Misbehaved(Rule),
+}
+
+/// The protocol state of one connection to a peer.
+///
+/// 1. What happened: [`receive`](Self::receive), [`transmitted`](Self::transmitted),
+///    [`handle_timeout`](Self::handle_timeout).
+/// 2. What we want: [`accept`](Self::accept), [`set_geometry`](Self::set_geometry),
+///    [`choke`](Self::choke) and the other messages. Before the handshakes are exchanged, and once
+///    the connection is closed, they do nothing.
+/// 3. What to do now: [`poll_transmit`](Self::poll_transmit), [`poll_timeout`](Self::poll_timeout).
+/// 4. Getters.
+///
+/// After any call, drain the polls. `now` is the time since the start of the run.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    geometry: Option<Geometry>,
+    am_choking: bool,
+    am_interested: bool,
+    peer_choking: bool,
+    peer_interested: bool,
+    /// Whether we told what we have, which is done once.
+    told_pieces: bool,
+    /// Whether the peer told of any piece, after which no bitfield may come.
+    heard_pieces: bool,
+    inbound: Inbound,
+    /// Our requests.
+    ours: Requests,
+    /// The peer's requests that are not answered, oldest first.
+    theirs: VecDeque<BlockRequest>,
+    unrequested: u32,
+    stray_rejects: u32,
+    outbox: Outbox,
+    timers: Timers,
+}
+
+/// How far the handshakes are.
+#[derive(Debug)]
+enum Phase {
+    /// We sent ours.
+    Connecting { ours: Handshake, expect_peer_id: Option<PeerId> },
+    /// We wait for theirs before we send ours.
+    Listening,
+    /// They sent theirs, and the caller has to accept.
+    Deciding { theirs: Handshake },
+    /// Both were exchanged. The flags say which extensions both sides speak.
+    Open { theirs: Handshake, fast: bool, extended: bool },
+    /// A rule was broken or the time is over.
+    Closed,
+}
+
+impl Phase {
+    fn open(ours: &Handshake, theirs: Handshake) -> Self {
+        let (mine, its) = (ours.reserved, theirs.reserved);
+        Self::Open {
+            theirs,
+            fast: mine.supports_fast() && its.supports_fast(),
+            extended: mine.supports_extension_protocol() && its.supports_extension_protocol(),
+        }
+    }
+}
+
+/// What happened.
+impl Connection {
+    /// A connection that we made, with our handshake queued. The peer must answer for the same
+    /// torrent, and be `expect_peer_id` if the tracker told its id.
+    pub fn outgoing(now: Duration, ours: Handshake, expect_peer_id: Option<PeerId>) -> Self {
+        let mut connection = Self::new(now, Phase::Connecting { ours, expect_peer_id });
+        connection.outbox.push_bytes(&ours.encode());
+        connection
+    }
+
+    /// A connection that a peer made. It speaks first; see [`Self::accept`].
+    pub fn incoming(now: Duration) -> Self {
+        Self::new(now, Phase::Listening)
+    }
+
+    /// Takes the next thing out of `input`; call it until `None`.
+    ///
+    /// All of `input` is consumed then, with one exception: between [`Received::Handshake`] of an
+    /// incoming connection and [`Self::accept`] nothing is. Whoever accepts later must keep the
+    /// rest.
+    #[must_use]
+    pub fn receive<'a>(&mut self, now: Duration, input: &mut &'a [u8]) -> Option<Received<'a>> {
+        self.timers.heard(now, !input.is_empty());
+        match self.next_received(input) {
+            Ok(received) => received,
+            Err(rule) => {
+                *input = &[];
+                self.close();
+                Some(Received::Misbehaved(rule))
+            }
+        }
+    }
+
+    /// The next `length` bytes of what [`Self::poll_transmit`] shows were sent.
+    pub fn transmitted(&mut self, length: usize) {
+        if self.outbox.transmitted(length) {
+            self.timers.said();
+        }
+    }
+
+    /// Looks at the clock: queues a keep-alive, or says that the peer's time is over.
+    #[must_use]
+    pub fn handle_timeout(&mut self, now: Duration) -> Option<Expired> {
+        let expired = match self.timers.expired(now)? {
+            Timer::Handshake => Expired::Handshake,
+            Timer::Idle => Expired::Idle,
+            Timer::KeepAlive => {
+                self.keep_alive();
+                self.shrink();
+                self.timers.said();
+                return None;
+            }
+        };
+        self.close();
+        Some(expired)
+    }
+}
+
+/// What we want.
+impl Connection {
+    /// Answers the handshake of an incoming connection with `ours`, which names the same torrent.
+    /// Does nothing unless [`Received::Handshake`] was the last thing received.
+    pub fn accept(&mut self, ours: Handshake) {
+        if let Phase::Deciding { theirs } = self.phase {
+            self.outbox.push_bytes(&ours.encode());
+            self.phase = Phase::open(&ours, theirs);
+            self.timers.opened();
+        }
+    }
+
+    /// Says how many pieces there are and how long. Call it as soon as it is known: right after
+    /// construction, or when the metadata has come.
+    pub fn set_geometry(&mut self, geometry: Geometry) {
+        self.geometry = Some(geometry);
+    }
+
+    /// Answers no requests from now on. Without the fast extension those unanswered are void; with
+    /// it each must still be answered.
+    pub fn choke(&mut self) {
+        if self.is_open() && !self.am_choking {
+            self.am_choking = true;
+            self.push(Message::Choke);
+            if !self.fast() {
+                self.theirs.clear();
+            }
+        }
+    }
+
+    /// Answers requests from now on.
+    pub fn unchoke(&mut self) {
+        if self.is_open() && self.am_choking {
+            self.am_choking = false;
+            self.push(Message::Unchoke);
+        }
+    }
+
+    /// Tells the peer that it has what we want.
+    pub fn interested(&mut self) {
+        if self.is_open() && !self.am_interested {
+            self.am_interested = true;
+            self.push(Message::Interested);
+        }
+    }
+
+    /// Tells the peer that it has nothing we want.
+    pub fn not_interested(&mut self) {
+        if self.is_open() && self.am_interested {
+            self.am_interested = false;
+            self.push(Message::NotInterested);
+        }
+    }
+
+    /// Tells what we have: as have-all or have-none where the fast extension is on, not at all
+    /// where it is off and we have nothing. Only the first call counts, and none after
+    /// [`Self::have`].
+    pub fn bitfield(&mut self, have: &Bitfield) {
+        if !self.is_open() || self.told_pieces {
+            return;
+        }
+        self.told_pieces = true;
+        match (self.fast(), have.is_empty(), have.is_full()) {
+            (true, true, _) => self.push(Message::HaveNone),
+            (true, false, true) => self.push(Message::HaveAll),
+            (false, true, _) => {}
+            _ => self.push(Message::Bitfield(have.as_bytes())),
+        }
+    }
+
+    /// Tells that we have `piece` now.
+    pub fn have(&mut self, piece: PieceIndex) {
+        self.told_pieces |= self.is_open();
+        self.push(Message::Have(piece.get()));
+    }
+
+    /// Asks for a block. Returns whether it was asked for: not when [`MAX_REQUESTS`] are
+    /// outstanding, nor when the peer chokes us and the fast extension is off.
+    pub fn request(&mut self, request: BlockRequest) -> bool {
+        let void = self.peer_choking && !self.fast();
+        let asked = self.is_open() && !void && self.ours.push(request);
+        if asked {
+            self.push(Message::Request(request.into()));
+        }
+        asked
+    }
+
+    /// Asks no longer for a block. Returns whether that was told: not when the block was not asked
+    /// for or is on its way already. It may still come, as a [`Received::Block`].
+    pub fn cancel(&mut self, request: BlockRequest) -> bool {
+        let cancelled = self.ours.void(request);
+        if cancelled {
+            self.push(Message::Cancel(request.into()));
+        }
+        cancelled
+    }
+
+    /// Answers a request of the peer with its block: queues the head, and a place for the payload
+    /// that [`Transmit::Payload`] asks for. Returns whether it did: not when the peer has no such
+    /// request (any more).
+    pub fn send_block(&mut self, request: BlockRequest) -> bool {
+        let answered = self.answer(request);
+        if answered {
+            self.outbox.push_block(request);
+        }
+        answered
+    }
+
+    /// Answers a request of the peer with no. Without the fast extension nothing is sent. Returns
+    /// whether the peer had such a request.
+    pub fn reject(&mut self, request: BlockRequest) -> bool {
+        let answered = self.answer(request);
+        if answered && self.fast() {
+            self.push(Message::Reject(request.into()));
+        }
+        answered
+    }
+
+    /// Recommends a piece. Nothing is sent where the fast extension is off.
+    pub fn suggest(&mut self, piece: PieceIndex) {
+        if self.fast() {
+            self.push(Message::Suggest(piece.get()));
+        }
+    }
+
+    /// Promises a piece even to a choked peer. Nothing is sent where the fast extension is off.
+    pub fn allowed_fast(&mut self, piece: PieceIndex) {
+        if self.fast() {
+            self.push(Message::AllowedFast(piece.get()));
+        }
+    }
+
+    /// Sends our extension handshake. Nothing is sent where the extension protocol is off.
+    pub fn extension_handshake(&mut self, handshake: &ExtensionHandshake) {
+        self.extended(0, &handshake.encode());
+    }
+
+    /// Sends the extension message `id`, in the numbers of the *peer's* extension handshake.
+    /// Nothing is sent where the extension protocol is off.
+    pub fn extended(&mut self, id: u8, payload: &[u8]) {
+        if self.extension_protocol() {
+            self.push(Message::Extended { id, payload });
+        }
+    }
+
+    /// Tells where our DHT node listens (BEP 5).
+    pub fn port(&mut self, port: u16) {
+        self.push(Message::Port(port));
+    }
+
+    /// Sends a sign of life, unless something else waits to be sent anyway.
+    pub fn keep_alive(&mut self) {
+        if self.outbox.is_empty() {
+            self.push(Message::KeepAlive);
+        }
+    }
+}
+
+/// What to do now, and getters.
+impl Connection {
+    /// What to send next, if anything; report it with [`Self::transmitted`], also in part.
+    #[must_use]
+    pub fn poll_transmit(&self) -> Option<Transmit<'_>> {
+        self.outbox.iter().next()
+    }
+
+    /// Everything that waits to be sent, in order, for callers that gather.
+    pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
+        self.outbox.iter()
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Whether both handshakes were exchanged and no rule was broken since.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// Whether a rule was broken or the time is over.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// The peer's handshake, while the connection waits to be accepted or is open.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        match &self.phase {
+            Phase::Deciding { theirs } | Phase::Open { theirs, .. } => Some(theirs),
+            Phase::Connecting { .. } | Phase::Listening | Phase::Closed => None,
+        }
+    }
+
+    /// Whether both sides speak the fast extension (BEP 6).
+    pub fn fast(&self) -> bool {
+        matches!(self.phase, Phase::Open { fast: true, .. })
+    }
+
+    /// Whether both sides speak the extension protocol (BEP 10).
+    pub fn extension_protocol(&self) -> bool {
+        matches!(self.phase, Phase::Open { extended: true, .. })
+    }
+
+    /// Whether we answer no requests. So it is at first.
+    pub fn am_choking(&self) -> bool {
+        self.am_choking
+    }
+
+    /// Whether we told the peer that it has what we want.
+    pub fn am_interested(&self) -> bool {
+        self.am_interested
+    }
+
+    /// Whether the peer answers no requests. So it is at first.
+    pub fn peer_choking(&self) -> bool {
+        self.peer_choking
+    }
+
+    /// Whether the peer told us that we have what it wants.
+    pub fn peer_interested(&self) -> bool {
+        self.peer_interested
+    }
+
+    /// How many of our requests are neither answered nor cancelled nor void.
+    pub fn outstanding(&self) -> usize {
+        self.ours.live()
+    }
+
+    /// Our requests that are neither answered nor cancelled nor void, oldest first.
+    pub fn requests(&self) -> impl Iterator<Item = BlockRequest> {
+        self.ours.iter_live()
+    }
+
+    /// How many requests of the peer are unanswered.
+    pub fn unanswered(&self) -> usize {
+        self.theirs.len()
+    }
+
+    /// How many bytes of block payload wait to be sent.
+    pub fn pending_payload(&self) -> u64 {
+        self.outbox.pending_payload()
+    }
+
+    /// How many bytes of memory the connection holds besides itself.
+    pub fn buffered(&self) -> usize {
+        self.inbound.buffered()
+            + self.outbox.buffered()
+            + self.ours.buffered()
+            + self.theirs.capacity() * size_of::<BlockRequest>()
+    }
+}
+
+impl Connection {
+    fn new(now: Duration, phase: Phase) -> Self {
+        Self {
+            phase,
+            geometry: None,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            told_pieces: false,
+            heard_pieces: false,
+            inbound: Inbound::default(),
+            ours: Requests::default(),
+            theirs: VecDeque::new(),
+            unrequested: 0,
+            stray_rejects: 0,
+            outbox: Outbox::default(),
+            timers: Timers::new(now),
+        }
+    }
+
+    fn push(&mut self, message: Message<'_>) {
+        if self.is_open() {
+            self.outbox.push(message);
+        }
+    }
+
+    /// Takes `request` off the peer's list; says whether it was there. Usually it is the oldest.
+    fn answer(&mut self, request: BlockRequest) -> bool {
+        let position = self.theirs.iter().position(|theirs| *theirs == request);
+        position.and_then(|position| self.theirs.remove(position)).is_some()
+    }
+
+    /// Gives back the memory that a quiet connection does not need.
+    fn shrink(&mut self) {
+        self.outbox.shrink();
+        self.ours.shrink();
+        if self.theirs.is_empty() {
+            self.theirs = VecDeque::new();
+        }
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.inbound = Inbound::default();
+        self.outbox = Outbox::default();
+        self.ours = Requests::default();
+        self.theirs = VecDeque::new();
+        self.timers.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

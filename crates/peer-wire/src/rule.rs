@@ -1,0 +1,96 @@
+//! The rules of the protocol that a peer can break.
+
+use bt_types::{InfoHashV1, PeerId};
+
+use crate::frame::FrameError;
+use crate::message::WireRequest;
+
+/// The rule that a peer broke. A connection ends with it; whether the peer may come back is the
+/// caller's decision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Occurs when the first bytes are not those of a handshake (BEP 3). Encrypted connections
+    /// look like this too.
+    #[error("expected a BitTorrent handshake, got other bytes")]
+    NotBitTorrent,
+    /// Occurs when the peer answers for another torrent (BEP 3).
+    #[error("expected info-hash {expected}, got {got}")]
+    WrongInfoHash {
+        /// The torrent we asked for.
+        expected: InfoHashV1,
+        /// The torrent the peer answered for.
+        got: InfoHashV1,
+    },
+    /// Occurs when the peer is not the one whose id the tracker told (BEP 3).
+    #[error("expected peer id {expected}, got {got}")]
+    WrongPeerId {
+        /// The id we expected.
+        expected: PeerId,
+        /// The id the peer gave.
+        got: PeerId,
+    },
+    /// Occurs when a message's length is one that its kind cannot have.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Occurs when a message needs the fast extension and not both sides speak it (BEP 6).
+    #[error("message {id} needs the fast extension, which is off")]
+    FastIsOff {
+        /// The kind of the message.
+        id: u8,
+    },
+    /// Occurs when a bitfield is not as long as the torrent's pieces need (BEP 3).
+    #[error("expected a bitfield of {expected} bytes, got {got}")]
+    BitfieldLength {
+        /// How many bytes the pieces need.
+        expected: u32,
+        /// How many there were.
+        got: u32,
+    },
+    /// Occurs when a bit after the last piece is set (BEP 3).
+    #[error("expected the spare bits of the bitfield to be zero")]
+    SpareBits,
+    /// Occurs when a bitfield, have-all or have-none comes after another message told what the
+    /// peer has (BEP 3, BEP 6: it is the first).
+    #[error("message {id} tells all pieces after others were told")]
+    LateBitfield {
+        /// The kind of the message.
+        id: u8,
+    },
+    /// Occurs when a message names a piece that does not exist.
+    #[error("message {id} names piece {index} of {count}")]
+    NoSuchPiece {
+        /// The kind of the message.
+        id: u8,
+        /// The piece it names.
+        index: u32,
+        /// How many pieces there are.
+        count: u32,
+    },
+    /// Occurs when a request or cancel names a range that lies in no piece, is empty, or is longer
+    /// than [`bt_types::MAX_REQUEST_LENGTH`].
+    #[error("no such range: piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
+    NoSuchRange(WireRequest),
+    /// Occurs when the peer requests while we do not even know how many pieces there are, so that
+    /// we cannot have told that we have one.
+    #[error("a request although we told of no piece")]
+    EarlyRequest,
+    /// Occurs when more requests of the peer are unanswered than
+    /// [`MAX_REQUESTS`](crate::MAX_REQUESTS).
+    #[error("expected at most {limit} unanswered requests")]
+    TooManyRequests {
+        /// The limit.
+        limit: usize,
+    },
+    /// Occurs when a block comes that was never requested: at once with the fast extension (BEP
+    /// 6), else after [`MAX_UNREQUESTED`](crate::MAX_UNREQUESTED) bytes of such blocks.
+    #[error("nobody asked for piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
+    UnrequestedBlock(WireRequest),
+    /// Occurs when more than [`MAX_STRAY_REJECTS`](crate::MAX_STRAY_REJECTS) rejects came for what
+    /// was never requested or is already answered (BEP 6).
+    #[error("nobody asked for what was rejected: piece {}, offset {}", .0.index, .0.offset)]
+    UnrequestedReject(WireRequest),
+    /// Occurs when an extension handshake is not a bencoded dictionary (BEP 10).
+    #[error("bad extension handshake: {0}")]
+    ExtensionHandshake(#[from] crate::ExtensionHandshakeError),
+}
