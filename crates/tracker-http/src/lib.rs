@@ -1,1 +1,61 @@
-//! tracker-http
+//! Announce to a BitTorrent tracker, or scrape it, over HTTP or HTTPS.
+//!
+//! In scope: the URL of an announce or scrape ([`announce_url`], [`scrape_url`]), what a tracker
+//! answers ([`parse_announce`], [`parse_scrape`]), tracker URLs that may be shown to people
+//! ([`shorten_url`]) and, as the default feature `client`, a blocking [`Fetcher`] that also gets
+//! any other file over HTTP. Out of scope: UDP trackers, tiers of trackers, when to announce again:
+//! that is policy.
+//!
+//! ```
+//! use bt_types::{AnnounceEvent, AnnounceRequest, InfoHashV1, PeerId};
+//!
+//! let mut request = AnnounceRequest::new(InfoHashV1(*b"\x12\x34 is no URL text.."), PeerId([b'p'; 20]));
+//! request.event = AnnounceEvent::Started;
+//! request.left = 1000;
+//! let url = tracker_http::announce_url("http://tracker.example/announce?passkey=1", &request)?;
+//! assert!(url.starts_with(
+//!     "http://tracker.example/announce?passkey=1&info_hash=%124%20is%20no%20URL%20text..&peer_id=pp"
+//! ));
+//! assert!(url.contains("&left=1000&") && url.ends_with("&event=started"));
+//!
+//! // What the tracker sends back: two peers of six bytes each.
+//! let body = b"d8:intervali1800e5:peers12:\x0a\0\0\x01\x1a\xe1\x0a\0\0\x02\x1a\xe2e";
+//! let reply = tracker_http::parse_announce(body)?;
+//! assert_eq!(reply.interval, 1800);
+//! assert_eq!(reply.peers[1].to_string(), "10.0.0.2:6882");
+//!
+//! let error = tracker_http::parse_announce(b"d14:failure reason6:go awaye").unwrap_err();
+//! assert_eq!(error.to_string(), "the tracker refused: go away");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The contract: bytes from outside never panic and never allocate beyond [`MAX_PEERS`] peers and
+//! [`MAX_TEXT_LENGTH`] bytes of text; the client reads [`FetcherConfig::max_body`] bytes at most,
+//! follows [`FetcherConfig::max_redirects`] redirects, never one from a public to a private address,
+//! and is done after [`FetcherConfig::timeout`]. Errors never show a passkey.
+//!
+//! Sources: BEP 3 ("trackers"), BEP 7 (`peers6`), BEP 23 (compact peers), BEP 31 (`retry in`),
+//! BEP 48 (scrape).
+
+mod announce;
+#[cfg(feature = "client")]
+mod client;
+mod reply;
+mod scrape;
+mod text;
+mod url;
+
+pub use announce::{MAX_PEERS, announce_url, parse_announce};
+#[cfg(feature = "client")]
+pub use client::{
+    AnnounceError, FetchError, Fetcher, FetcherConfig, FetcherError, MAX_BODY, ScrapeError,
+};
+pub use reply::ReplyError;
+pub use scrape::{parse_scrape, scrape_url};
+pub use text::MAX_TEXT_LENGTH;
+pub use url::{UrlError, shorten_url};
+
+pub use bt_types::{
+    AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, PeerId, ScrapeEntry,
+    TrackerPeer,
+};

@@ -1,0 +1,125 @@
+//! What announce and scrape replies have in common: a dictionary, in which a refusal comes first
+//! (BEP 3, "trackers").
+
+use bencode::{DecodeError, Dict, Options, Value};
+
+use crate::text::{MAX_TEXT_LENGTH, printable};
+
+/// How much of a reply that is not bencoded is shown, in bytes.
+pub(crate) const START_LENGTH: usize = 80;
+
+/// Why a tracker's reply gives nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// Occurs when the tracker sends a `failure reason`.
+    #[error("the tracker refused: {reason}")]
+    Failure {
+        /// What the tracker says, safe to show.
+        reason: String,
+        /// Seconds after which it may be asked again, if it says so; [`u32::MAX`] for never
+        /// (BEP 31).
+        retry_in: Option<u32>,
+    },
+    /// Occurs when the reply is not bencoded, for example a web page.
+    #[error("expected a bencoded reply, got {start:?} ({error})")]
+    NotBencode {
+        /// The first bytes, safe to show.
+        start: String,
+        /// Where the reply breaks the rules.
+        error: DecodeError,
+    },
+    /// Occurs when the reply is bencoded, but no dictionary.
+    #[error("expected a dictionary as the reply, got another bencoded value: {start:?}")]
+    NotADictionary {
+        /// The first bytes, safe to show.
+        start: String,
+    },
+    /// Occurs when a key is missing without which the reply is of no use.
+    #[error("expected the key {key:?} in the reply, got none")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// Occurs when the value of such a key is of another kind.
+    #[error("expected {expected} under the key {key:?} of the reply, got another kind of value")]
+    WrongKind {
+        /// The key.
+        key: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Occurs when compact peers do not fill whole entries.
+    #[error("expected a multiple of {entry} bytes under the key {key:?} of the reply, got {got}")]
+    Ragged {
+        /// The key.
+        key: &'static str,
+        /// The length of an entry, in bytes.
+        entry: usize,
+        /// How many bytes there are.
+        got: usize,
+    },
+}
+
+/// Runs `read` on the dictionary that `bytes` hold. What follows it is ignored: some trackers end
+/// their reply with a new line.
+///
+/// # Errors
+/// No dictionary; a refusal; what `read` finds.
+pub(crate) fn read_dictionary<T>(
+    bytes: &[u8],
+    read: impl FnOnce(Dict<'_, '_>) -> Result<T, ReplyError>,
+) -> Result<T, ReplyError> {
+    let start = || printable(bytes, START_LENGTH);
+    let document = Options::new()
+        .allow_trailing(true)
+        .parse(bytes)
+        .map_err(|error| ReplyError::NotBencode { start: start(), error })?;
+    let Some(root) = document.root().as_dict() else {
+        return Err(ReplyError::NotADictionary { start: start() });
+    };
+    match root.get("failure reason") {
+        Some(reason) => Err(failure(reason, root)),
+        None => read(root),
+    }
+}
+
+fn failure(reason: Value<'_, '_>, root: Dict<'_, '_>) -> ReplyError {
+    let reason = match reason.as_bytes().unwrap_or_default() {
+        [] => "no reason given".to_owned(),
+        bytes => printable(bytes, MAX_TEXT_LENGTH),
+    };
+    let retry_in = seconds(root, "interval")
+        .or_else(|| seconds(root, "min interval"))
+        .or_else(|| retry_in(root.get("retry in")?));
+    ReplyError::Failure { reason, retry_in }
+}
+
+/// BEP 31: minutes, or the word "never".
+fn retry_in(value: Value<'_, '_>) -> Option<u32> {
+    let minutes = match value.as_bytes() {
+        Some(b"never") => return Some(u32::MAX),
+        Some(text) => str::from_utf8(text).ok()?.trim().parse().ok()?,
+        None => clamped(value)?,
+    };
+    Some(minutes.saturating_mul(60))
+}
+
+/// The number of seconds, or of anything else, under `key`; out-of-range ones are brought in.
+pub(crate) fn seconds(root: Dict<'_, '_>, key: &str) -> Option<u32> {
+    root.get(key).and_then(clamped)
+}
+
+fn clamped(value: Value<'_, '_>) -> Option<u32> {
+    match (value.as_int(), value.as_uint()) {
+        (Some(number), _) => Some(number.clamp(0, i64::from(u32::MAX)) as u32),
+        (None, Some(_)) => Some(u32::MAX),
+        (None, None) => None,
+    }
+}
+
+/// The text under `key`, safe to show.
+pub(crate) fn text(root: Dict<'_, '_>, key: &str) -> Option<String> {
+    let bytes = root.get(key)?.as_bytes()?;
+    Some(printable(bytes, MAX_TEXT_LENGTH))
+}
