@@ -203,7 +203,10 @@ impl Client {
             });
         }
         drop(sender);
-        collect(&receiver, grace)
+        collect(&receiver, grace).unwrap_or_else(|| {
+            let message = "no address of a family in use".to_owned();
+            Err(ClientError::Resolve { host: url.host.to_string(), message })
+        })
     }
 
     fn addresses(
@@ -218,9 +221,6 @@ impl Client {
         };
         if let Some(bind) = self.bind {
             addresses.retain(|address| address.is_ipv4() == bind.is_ipv4());
-        }
-        if addresses.is_empty() {
-            return Err(failed("no address of a family in use".to_owned()));
         }
         Ok(addresses)
     }
@@ -350,23 +350,23 @@ fn is_harmless(kind: io::ErrorKind) -> bool {
     matches!(kind, Interrupted | TimedOut | WouldBlock)
 }
 
-/// Waits for the first reply, which the askers' deadline bounds, then for `grace` for the other.
+/// Waits for the first reply, which the askers' deadline bounds, then for `grace` for the other;
+/// `None` if nobody was asked.
 fn collect(
     receiver: &Receiver<Result<Reply, ClientError>>,
     grace: Duration,
-) -> Result<Vec<Reply>, ClientError> {
+) -> Option<Result<Vec<Reply>, ClientError>> {
     let mut failure = None;
     for result in receiver {
         match result {
             Ok(first) => {
                 let second = receiver.recv_timeout(grace).ok().and_then(Result::ok);
-                return Ok([Some(first), second].into_iter().flatten().collect());
+                return Some(Ok([Some(first), second].into_iter().flatten().collect()));
             }
             Err(error) => failure = Some(more_telling(failure, error)),
         }
     }
-    let nobody = || ClientError::Resolve { host: String::new(), message: "no address".into() };
-    Err(failure.unwrap_or_else(nobody))
+    failure.map(Err)
 }
 
 /// What a tracker did says more than that one of the families has no route.

@@ -1,1 +1,496 @@
+//! Dialogues on a virtual clock, in seconds, as BEP 15 writes them down ("Examples").
 
+use bt_types::{AnnounceEvent, PeerId};
+
+use super::*;
+use crate::packet::Request;
+use crate::tracker::{CONNECTION_LIFETIME, FIRST_TIMEOUT};
+
+const TRACKER: &str = "192.0.2.1:6969";
+
+fn address() -> SocketAddr {
+    TRACKER.parse().unwrap()
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn hash(byte: u8) -> InfoHashV1 {
+    InfoHashV1([byte; 20])
+}
+
+fn announce_request() -> AnnounceRequest {
+    AnnounceRequest::new(hash(1), PeerId([2; 20]))
+}
+
+/// When the tracker answers a request: after so many seconds, or never.
+type Answers = fn(request: &Request, now: u64) -> Option<u64>;
+
+/// Some exchanges with one tracker, whose answers arrive as `answers` says.
+struct Bench {
+    tracker: UdpTracker,
+    exchanges: Vec<Exchange>,
+    answers: Answers,
+    on_the_way: Vec<(Duration, Vec<u8>)>,
+    log: Vec<String>,
+}
+
+impl Bench {
+    fn new(answers: Answers) -> Self {
+        let tracker = UdpTracker::new(address(), 1);
+        Self { tracker, exchanges: vec![], answers, on_the_way: vec![], log: vec![] }
+    }
+
+    fn announce(&mut self, now: u64, deadline: u64) {
+        let (now, deadline) = (seconds(now), seconds(deadline));
+        let request = announce_request();
+        let exchange = Exchange::announce(&mut self.tracker, now, deadline, request, b"");
+        self.exchanges.push(exchange);
+    }
+
+    fn scrape(&mut self, now: u64, deadline: u64) {
+        let (now, deadline) = (seconds(now), seconds(deadline));
+        let exchange = Exchange::scrape(&mut self.tracker, now, deadline, &[hash(1)]);
+        self.exchanges.push(exchange.unwrap());
+    }
+
+    /// Does everything that is due at `now`.
+    fn drain(&mut self, now: Duration) {
+        let due = |arrival: &mut (Duration, Vec<u8>)| arrival.0 <= now;
+        for (_, bytes) in self.on_the_way.extract_if(.., due).collect::<Vec<_>>() {
+            let response = Response::decode(&bytes, self.tracker.family()).unwrap();
+            self.log.push(format!("{} {} response", now.as_secs(), name(response.action())));
+            for exchange in &mut self.exchanges {
+                exchange.handle_datagram(&mut self.tracker, now, address(), &bytes);
+            }
+        }
+        for exchange in &mut self.exchanges {
+            if exchange.handle_timeout(now).is_some() {
+                self.log.push(format!("{} timed out", now.as_secs()));
+            }
+            while let Some(datagram) = exchange.poll_transmit(&mut self.tracker, now) {
+                let request = Request::decode(&datagram).unwrap();
+                let (kind, answer) = tracker_answers(&request);
+                self.log.push(format!("{} {kind} request", now.as_secs()));
+                if let Some(delay) = (self.answers)(&request, now.as_secs()) {
+                    self.on_the_way.push((now + seconds(delay), answer.encode()));
+                }
+            }
+        }
+    }
+
+    /// Runs from event to event until `end`, exclusively.
+    fn run_until(&mut self, end: u64) {
+        let mut now = Duration::ZERO;
+        loop {
+            let timeouts =
+                self.exchanges.iter().filter_map(|each| each.poll_timeout(&self.tracker));
+            let arrivals = self.on_the_way.iter().map(|(at, _)| *at);
+            let Some(next) = timeouts.chain(arrivals).min().filter(|at| *at < seconds(end)) else {
+                return;
+            };
+            now = now.max(next);
+            self.drain(now);
+        }
+    }
+}
+
+fn name(action: u32) -> &'static str {
+    ["connect", "announce", "scrape", "error"][action as usize]
+}
+
+fn tracker_answers(request: &Request) -> (&'static str, Response) {
+    let transaction_id = request.transaction_id();
+    match request {
+        Request::Connect { .. } => {
+            ("connect", Response::Connect { transaction_id, connection_id: 77 })
+        }
+        Request::Announce { connection_id, .. } => {
+            assert_eq!(*connection_id, 77);
+            (
+                "announce",
+                Response::Announce {
+                    transaction_id,
+                    interval: 1800,
+                    leechers: 3,
+                    seeders: 5,
+                    peers: vec!["198.51.100.7:6881".parse().unwrap()],
+                },
+            )
+        }
+        Request::Scrape { info_hashes, .. } => {
+            let entry = ScrapeCounts { seeders: 1, completed: 2, leechers: 3 };
+            let counts = vec![entry; info_hashes.len()];
+            ("scrape", Response::Scrape { transaction_id, counts })
+        }
+    }
+}
+
+#[track_caller]
+fn check(bench: &Bench, expected: &[&str]) {
+    assert_eq!(bench.log, expected);
+}
+
+#[test]
+fn normal_announce() {
+    let mut bench = Bench::new(|_, _| Some(1));
+    bench.announce(0, 30);
+    bench.run_until(100);
+    check(
+        &bench,
+        &["0 connect request", "1 connect response", "1 announce request", "2 announce response"],
+    );
+    assert!(bench.exchanges[0].is_done());
+}
+
+#[test]
+fn connect_times_out() {
+    let mut bench = Bench::new(|_, _| None);
+    bench.announce(0, 100_000);
+    bench.run_until(12_000);
+    // 15 * 2^n with n up to 8.
+    let times = [0, 15, 45, 105, 225, 465, 945, 1905, 3825, 7665, 11_505];
+    let expected: Vec<String> = times.iter().map(|at| format!("{at} connect request")).collect();
+    assert_eq!(bench.log, expected);
+}
+
+#[test]
+fn announce_times_out() {
+    // The announce goes out as soon as the connection id is there, at 1, where BEP 15 waits until
+    // 2; its requests are one second earlier from there on.
+    let mut bench = Bench::new(|request, now| {
+        (now == 0 && matches!(request, Request::Connect { .. })).then_some(1)
+    });
+    bench.announce(0, 100_000);
+    bench.run_until(300);
+    check(
+        &bench,
+        &[
+            "0 connect request",
+            "1 connect response",
+            "1 announce request",
+            "16 announce request",
+            "46 announce request",
+            "106 connect request",
+            "226 connect request",
+        ],
+    );
+}
+
+#[test]
+fn a_late_answer_counts_even_while_connecting_again() {
+    let mut bench = Bench::new(|request, now| match request {
+        Request::Connect { .. } => (now == 0).then_some(1),
+        _ => (now == 46).then_some(70),
+    });
+    bench.announce(0, 100_000);
+    bench.run_until(300);
+    assert_eq!(bench.log.last().unwrap(), "116 announce response");
+    assert!(bench.exchanges[0].is_done());
+}
+
+#[test]
+fn multiple_requests() {
+    let mut bench = Bench::new(|_, _| Some(1));
+    for start in [0, 4, 59, 62] {
+        bench.run_until(start);
+        bench.announce(start, start + 30);
+        if start == 62 {
+            bench.scrape(start, start + 30);
+            bench.scrape(start, start + 30);
+            bench.announce(start, start + 30);
+        }
+        bench.drain(seconds(start));
+    }
+    bench.run_until(1000);
+    let expected = [
+        "0 connect request",
+        "1 connect response",
+        "1 announce request",
+        "2 announce response",
+        "4 announce request",
+        "5 announce response",
+        "59 announce request",
+        "60 announce response",
+        // The connection id is a minute old. One request, whoever waits for it.
+        "62 connect request",
+        "63 connect response",
+        "63 announce request",
+        "63 scrape request",
+        "63 scrape request",
+        "63 announce request",
+        "64 announce response",
+        "64 scrape response",
+        "64 scrape response",
+        "64 announce response",
+    ];
+    check(&bench, &expected);
+    assert!(bench.exchanges.iter().all(Exchange::is_done));
+}
+
+#[test]
+fn a_connection_id_lives_exactly_one_minute() {
+    let mut bench = Bench::new(|_, _| Some(0));
+    bench.announce(0, 30);
+    bench.run_until(10);
+    let end = CONNECTION_LIFETIME;
+    assert!(bench.tracker.is_connected(end - Duration::from_nanos(1)));
+    assert!(!bench.tracker.is_connected(end));
+}
+
+#[test]
+fn the_deadline_ends_it() {
+    let mut bench = Bench::new(|_, _| None);
+    bench.announce(0, 30);
+    bench.run_until(1000);
+    check(&bench, &["0 connect request", "15 connect request", "30 timed out"]);
+    let exchange = &mut bench.exchanges[0];
+    assert_eq!(exchange.poll_timeout(&bench.tracker), None);
+    assert_eq!(exchange.poll_transmit(&mut bench.tracker, seconds(45)), None);
+}
+
+#[test]
+fn a_timeout_says_how_long_and_how_often() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let mut exchange =
+        Exchange::announce(&mut tracker, seconds(5), seconds(20), announce_request(), b"");
+    assert!(exchange.poll_transmit(&mut tracker, seconds(5)).is_some());
+    assert_eq!(exchange.handle_timeout(seconds(19)), None);
+    let error = exchange.handle_timeout(seconds(20)).unwrap();
+    assert_eq!(error, ExchangeError::TimedOut { waited: seconds(15), sent: 1 });
+    assert_eq!(error.to_string(), "no answer within 15 s (1 datagram sent)");
+    assert_eq!(exchange.handle_timeout(seconds(21)), None);
+}
+
+#[test]
+fn the_back_off_is_shared_but_nobody_begins_by_waiting_for_the_dead() {
+    let mut bench = Bench::new(|_, _| None);
+    bench.announce(0, 30);
+    bench.run_until(20);
+    // 5 s after the last request: waits for that one, until its back-off of 30 s is over.
+    bench.announce(20, 1000);
+    bench.drain(seconds(20));
+    bench.run_until(46);
+    // Long after the last request: asks at once, and joins the back-off where it stands.
+    bench.announce(90, 1000);
+    bench.drain(seconds(90));
+    bench.run_until(200);
+    check(
+        &bench,
+        &[
+            "0 connect request",
+            "15 connect request",
+            "30 timed out",
+            "45 connect request",
+            "90 connect request",
+            "150 connect request",
+        ],
+    );
+}
+
+#[test]
+fn whoever_waits_takes_over_when_the_first_gives_up() {
+    let mut bench = Bench::new(|_, now| (now >= 15).then_some(1));
+    bench.announce(0, 10);
+    bench.scrape(0, 60);
+    bench.run_until(60);
+    check(
+        &bench,
+        &[
+            "0 connect request",
+            "10 timed out",
+            "15 connect request",
+            "16 connect response",
+            "16 scrape request",
+            "17 scrape response",
+        ],
+    );
+}
+
+/// An exchange with a connected tracker whose action was just sent, at 0.
+fn asked(make: fn(&mut UdpTracker) -> Exchange) -> (UdpTracker, Exchange) {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let mut exchange = make(&mut tracker);
+    let connect = exchange.poll_transmit(&mut tracker, Duration::ZERO).unwrap();
+    let (_, answer) = tracker_answers(&Request::decode(&connect).unwrap());
+    let bytes = answer.encode();
+    let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    assert!(outcome.is_none() && tracker.connecting().is_none());
+    assert!(exchange.poll_transmit(&mut tracker, Duration::ZERO).is_some());
+    (tracker, exchange)
+}
+
+fn announce(tracker: &mut UdpTracker) -> Exchange {
+    Exchange::announce(tracker, Duration::ZERO, seconds(30), announce_request(), b"")
+}
+
+fn scrape(tracker: &mut UdpTracker) -> Exchange {
+    let hashes = [hash(1), hash(2)];
+    Exchange::scrape(tracker, Duration::ZERO, seconds(30), &hashes).unwrap()
+}
+
+#[test]
+fn replies() {
+    let (mut tracker, mut exchange) = asked(announce);
+    let transaction_id = exchange.transaction_id();
+    let peers = vec!["198.51.100.7:6881".parse().unwrap()];
+    let response =
+        Response::Announce { transaction_id, interval: 1, leechers: 2, seeders: 3, peers };
+    let bytes = response.encode();
+    let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    let Some(Ok(Reply::Announce(reply))) = reply else { panic!("expected an announce reply") };
+    assert_eq!((reply.interval, reply.leechers, reply.seeders), (1, Some(2), Some(3)));
+    assert_eq!(reply.peers[0].to_string(), "198.51.100.7:6881");
+    assert_eq!(exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes), None);
+
+    let (mut tracker, mut exchange) = asked(scrape);
+    let transaction_id = exchange.transaction_id();
+    let entry = |seeders| ScrapeCounts { seeders, completed: 8, leechers: 9 };
+    let bytes = Response::Scrape { transaction_id, counts: vec![entry(1), entry(2)] }.encode();
+    let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    let expected = [(hash(1), 1), (hash(2), 2)].map(|(info_hash, seeders)| ScrapeEntry {
+        info_hash,
+        seeders,
+        leechers: 9,
+        completed: 8,
+    });
+    assert_eq!(reply, Some(Ok(Reply::Scrape(expected.to_vec()))));
+}
+
+#[test]
+fn an_ipv6_tracker_gives_ipv6_peers_and_gets_no_ip() {
+    let v6: SocketAddr = "[2001:db8::1]:6969".parse().unwrap();
+    let mut tracker = UdpTracker::new(v6, 1);
+    let request = AnnounceRequest { ip: Some([10, 0, 0, 1].into()), ..announce_request() };
+    let mut exchange =
+        Exchange::announce(&mut tracker, Duration::ZERO, seconds(30), request, b"/x");
+    let connect = exchange.poll_transmit(&mut tracker, Duration::ZERO).unwrap();
+    let (_, answer) = tracker_answers(&Request::decode(&connect).unwrap());
+    assert!(exchange.handle_datagram(&mut tracker, Duration::ZERO, v6, &answer.encode()).is_none());
+    let datagram = exchange.poll_transmit(&mut tracker, Duration::ZERO).unwrap();
+    let Ok(Request::Announce { announce, url_data, .. }) = Request::decode(&datagram) else {
+        panic!("expected an announce request");
+    };
+    assert_eq!((announce.ip, &url_data[..]), (None, &b"/x"[..]));
+    assert_eq!(announce.event, AnnounceEvent::None);
+    let peers: Vec<SocketAddr> = vec!["[2001:db8::7]:6881".parse().unwrap()];
+    let transaction_id = exchange.transaction_id();
+    let response = Response::Announce {
+        transaction_id,
+        interval: 1,
+        leechers: 0,
+        seeders: 0,
+        peers: peers.clone(),
+    };
+    let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, v6, &response.encode());
+    let Some(Ok(Reply::Announce(reply))) = reply else { panic!("expected an announce reply") };
+    assert_eq!(reply.peers[0].address(), Some(peers[0]));
+}
+
+#[test]
+fn what_is_not_for_us_is_ignored() {
+    let (mut tracker, mut exchange) = asked(announce);
+    let answer = |transaction_id| {
+        let peers = vec![];
+        Response::Announce { transaction_id, interval: 1, leechers: 0, seeders: 0, peers }.encode()
+    };
+    let right = answer(exchange.transaction_id());
+    let stranger = |text: &str| text.parse::<SocketAddr>().unwrap();
+    for (source, bytes) in [
+        (stranger("192.0.2.2:6969"), &right[..]),
+        (stranger("192.0.2.1:6968"), &right[..]),
+        (address(), &answer(exchange.transaction_id() ^ 1)[..]),
+        (address(), &right[..7]),
+        (address(), &[][..]),
+    ] {
+        let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, source, bytes);
+        assert_eq!(outcome, None, "{source} {bytes:?}");
+    }
+    // As a socket of both families shows the tracker.
+    let mapped = stranger("[::ffff:192.0.2.1]:6969");
+    assert!(exchange.handle_datagram(&mut tracker, Duration::ZERO, mapped, &right).is_some());
+}
+
+#[test]
+fn an_answer_before_the_question_is_ignored() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let mut exchange = announce(&mut tracker);
+    let transaction_id = exchange.transaction_id();
+    let bytes = Response::Error { transaction_id, message: "no".to_owned() }.encode();
+    assert_eq!(exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes), None);
+}
+
+#[track_caller]
+fn check_failure(
+    make: fn(&mut UdpTracker) -> Exchange,
+    response: impl Fn(u32) -> Vec<u8>,
+    error: &ExchangeError,
+) {
+    let (mut tracker, mut exchange) = asked(make);
+    let bytes = response(exchange.transaction_id());
+    let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    assert_eq!(outcome.as_ref(), Some(&Err(error.clone())));
+    assert!(exchange.is_done());
+}
+
+#[test]
+fn bad_answers() {
+    let message = "unregistered torrent".to_owned();
+    let refused = ExchangeError::Refused { message: message.clone() };
+    let refusal =
+        |transaction_id| Response::Error { transaction_id, message: message.clone() }.encode();
+    check_failure(announce, refusal, &refused);
+    check_failure(scrape, refusal, &refused);
+
+    let connect = |transaction_id| Response::Connect { transaction_id, connection_id: 1 }.encode();
+    check_failure(announce, connect, &ExchangeError::Action { expected: "announce", got: 0 });
+    let nothing = |transaction_id| Response::Scrape { transaction_id, counts: vec![] }.encode();
+    check_failure(announce, nothing, &ExchangeError::Action { expected: "announce", got: 2 });
+    check_failure(scrape, nothing, &ExchangeError::Entries { expected: 2, got: 0 });
+
+    let short = |id: u32| [&1u32.to_be_bytes()[..], &id.to_be_bytes(), &[0; 11]].concat();
+    let error = PacketError::Short { what: "announce response", expected: 20, got: 19 };
+    check_failure(announce, short, &error.into());
+    let unknown = |id: u32| [&9u32.to_be_bytes()[..], &id.to_be_bytes()].concat();
+    check_failure(announce, unknown, &PacketError::Action { got: 9 }.into());
+}
+
+#[test]
+fn a_refused_connect_ends_one_exchange_and_the_next_asks_again() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let (mut first, mut second) = (announce(&mut tracker), scrape(&mut tracker));
+    assert!(first.poll_transmit(&mut tracker, Duration::ZERO).is_some());
+    assert_eq!(second.poll_transmit(&mut tracker, Duration::ZERO), None);
+    let transaction_id = tracker.connecting().unwrap();
+    let bytes = Response::Error { transaction_id, message: "banned".to_owned() }.encode();
+    let outcome = first.handle_datagram(&mut tracker, seconds(1), address(), &bytes);
+    assert_eq!(outcome, Some(Err(ExchangeError::Refused { message: "banned".to_owned() })));
+    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &bytes), None);
+    assert!(second.poll_timeout(&tracker).unwrap() <= seconds(1));
+    assert!(second.poll_transmit(&mut tracker, seconds(1)).is_some());
+    assert_eq!(second.poll_timeout(&tracker), Some(seconds(1) + FIRST_TIMEOUT));
+}
+
+#[test]
+fn a_scrape_has_1_to_74_torrents() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let mut count = |got: usize| {
+        Exchange::scrape(&mut tracker, Duration::ZERO, seconds(1), &vec![hash(1); got]).map(drop)
+    };
+    assert_eq!(count(0), Err(ScrapeCountError { got: 0 }));
+    assert_eq!(count(1), Ok(()));
+    assert_eq!(count(MAX_SCRAPE), Ok(()));
+    assert_eq!(count(MAX_SCRAPE + 1), Err(ScrapeCountError { got: MAX_SCRAPE + 1 }));
+}
+
+#[test]
+fn transaction_ids_differ() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let ids: Vec<u32> = (0..100).map(|_| announce(&mut tracker).transaction_id()).collect();
+    let mut unique = ids.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), ids.len());
+    assert_ne!(announce(&mut UdpTracker::new(address(), 2)).transaction_id(), ids[0]);
+}
