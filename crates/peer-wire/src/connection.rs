@@ -46,6 +46,9 @@ pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 pub const MAX_UNREQUESTED: u32 = 1024 * 1024;
 /// How many rejects of nothing we asked for a peer may send; some clients answer twice.
 pub const MAX_STRAY_REJECTS: u32 = 64;
+/// How many bytes besides payload may wait to be sent when a request comes: a peer that asks but
+/// does not read what we answer is not served.
+pub const MAX_UNREAD: usize = 1024 * 1024;
 
 /// What came from the peer. Payload borrows the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +83,8 @@ pub enum Received<'a> {
     /// The peer wants this block. With the fast extension it must be answered, by
     /// [`Connection::send_block`] or [`Connection::reject`].
     Request(BlockRequest),
-    /// The peer no longer wants this block, which it asked for and was not answered. With the fast
-    /// extension it must still be answered.
+    /// The peer no longer wants this block, which it asked for and was not answered. Nothing is to be
+    /// done: where the fast extension is on, the connection has queued the reject.
     Cancel(BlockRequest),
     /// The peer will not answer this request of ours, which we did not cancel.
     Reject(BlockRequest),
@@ -233,8 +236,8 @@ impl Connection {
             Timer::Handshake => Expired::Handshake,
             Timer::Idle => Expired::Idle,
             Timer::KeepAlive => {
-                self.keep_alive();
                 self.shrink();
+                self.keep_alive();
                 self.timers.said();
                 return None;
             }
@@ -549,6 +552,3 @@ impl Connection {
         self.timers.stop();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -53,15 +53,18 @@ mod message;
 
 mod allowed_fast;
 mod client_name;
+#[doc(hidden)]
+pub mod fuzz;
 
 pub use allowed_fast::allowed_fast_set;
+pub use bencode::{DecodeError, Kind};
 pub use bt_types::{
     Bitfield, BlockRequest, Geometry, InfoHashV1, MAX_REQUEST_LENGTH, PeerId, PieceIndex,
 };
 pub use client_name::client_name;
 pub use connection::{
     Connection, Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, MAX_REQUESTS,
-    MAX_STRAY_REJECTS, MAX_UNREQUESTED, Received, Transmit,
+    MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Received, Transmit,
 };
 pub use extension::{ExtensionHandshake, ExtensionHandshakeError, MAX_EXTENSION_NAMES};
 pub use frame::{FrameError, MAX_BITFIELD_LENGTH, MAX_EXTENDED_LENGTH, MAX_UNKNOWN_LENGTH};

@@ -82,6 +82,13 @@ pub enum Rule {
         /// The limit.
         limit: usize,
     },
+    /// Occurs when a request comes while more than [`MAX_UNREAD`](crate::MAX_UNREAD) bytes of
+    /// earlier answers and messages, payload not counted, were not read.
+    #[error("a request although {waiting} bytes of messages are unread")]
+    NotReading {
+        /// How many bytes wait.
+        waiting: usize,
+    },
     /// Occurs when a block comes that was never requested: at once with the fast extension (BEP
     /// 6), else after [`MAX_UNREQUESTED`](crate::MAX_UNREQUESTED) bytes of such blocks.
     #[error("nobody asked for piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]

@@ -107,6 +107,12 @@ impl Outbox {
         self.bytes.is_empty() && self.payloads.is_empty()
     }
 
+    /// How many bytes besides payload wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// How many bytes of payload wait.
     pub(super) fn pending_payload(&self) -> u64 {
         self.pending
     }

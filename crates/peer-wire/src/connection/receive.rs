@@ -4,7 +4,9 @@ use bt_types::{BlockRequest, Geometry, PeerId, PieceIndex};
 
 use super::inbound::{Body, append, take};
 use super::requests::State;
-use super::{Connection, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREQUESTED, Phase, Received};
+use super::{
+    Connection, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase, Received,
+};
 use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
 use crate::handshake::{Handshake, PREFIX};
@@ -165,16 +167,22 @@ impl Connection {
         if self.theirs.len() >= MAX_REQUESTS {
             return Err(Rule::TooManyRequests { limit: MAX_REQUESTS });
         }
+        let waiting = self.outbox.waiting_bytes();
+        if waiting > MAX_UNREAD {
+            return Err(Rule::NotReading { waiting });
+        }
         self.theirs.push_back(request);
         Ok(Step::Received(Received::Request(request)))
     }
 
     fn handle_cancel(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
-        let unanswered =
-            if self.fast() { self.theirs.contains(&request) } else { self.answer(request) };
-        // Otherwise it crossed our answer.
-        Ok(if unanswered { Step::Received(Received::Cancel(request)) } else { Step::Silent })
+        // Unless it crossed our answer.
+        Ok(if self.reject(request) {
+            Step::Received(Received::Cancel(request))
+        } else {
+            Step::Silent
+        })
     }
 
     fn handle_reject(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {

@@ -101,7 +101,7 @@ impl Requests {
 
     /// Gives back the memory if there is nothing to remember.
     pub(super) fn shrink(&mut self) {
-        if self.live == 0 {
+        if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
     }

@@ -1,0 +1,353 @@
+//! Two connections talk to each other.
+
+use std::collections::BTreeMap;
+
+use peer_wire::{Bitfield, Connection, ExtensionHandshake, Message, Received, Reserved, Transmit};
+
+use crate::util::{
+    Event, NOW, block, block_message, data, geometry, handshake, open, open_without_geometry,
+    receive, receive_one, sent, wire,
+};
+
+/// Both ends, handshakes exchanged.
+fn pair(reserved: Reserved) -> (Connection, Connection) {
+    let mut alice =
+        Connection::outgoing(NOW, handshake(1, reserved), Some(handshake(2, reserved).peer_id));
+    let mut bob = Connection::incoming(NOW);
+    alice.set_geometry(geometry());
+    let events = receive(&mut bob, &sent(&mut alice));
+    assert_eq!(events, [Event::Received(Received::Handshake(handshake(1, reserved)))]);
+    assert!(!bob.is_open() && bob.poll_transmit().is_none());
+    bob.set_geometry(geometry());
+    bob.accept(handshake(2, reserved));
+    let events = receive(&mut alice, &sent(&mut bob));
+    assert_eq!(events, [Event::Received(Received::Handshake(handshake(2, reserved)))]);
+    assert!(alice.is_open() && bob.is_open());
+    (alice, bob)
+}
+
+/// Everything that `from` has to say, as `to` understands it.
+fn tell(from: &mut Connection, to: &mut Connection) -> Vec<Event> {
+    receive(to, &sent(from))
+}
+
+fn is(received: Received<'static>) -> Event {
+    Event::Received(received)
+}
+
+fn download(reserved: Reserved) {
+    let (mut alice, mut bob) = pair(reserved);
+    assert_eq!(alice.fast(), reserved.supports_fast());
+    bob.bitfield(&Bitfield::full(4));
+    let all = if alice.fast() { is(Received::HaveAll) } else { Event::Bitfield(vec![0xf0]) };
+    assert_eq!(tell(&mut bob, &mut alice), [all]);
+    alice.interested();
+    assert_eq!(tell(&mut alice, &mut bob), [is(Received::Interested)]);
+    assert!(alice.am_interested() && bob.peer_interested());
+    bob.unchoke();
+    assert_eq!(tell(&mut bob, &mut alice), [is(Received::Unchoke)]);
+    assert!(!bob.am_choking() && !alice.peer_choking());
+
+    let wanted: Vec<_> = geometry().pieces().flat_map(|piece| geometry().blocks(piece)).collect();
+    assert!(wanted.iter().all(|request| alice.request(*request)));
+    assert_eq!(alice.outstanding(), wanted.len());
+    let requests: Vec<Event> = wanted.iter().map(|it| is(Received::Request(*it))).collect();
+    assert_eq!(tell(&mut alice, &mut bob), requests);
+    assert_eq!(bob.unanswered(), wanted.len());
+
+    assert!(wanted.iter().all(|request| bob.send_block(*request)));
+    assert_eq!(bob.pending_payload(), geometry().total());
+    let blocks: Vec<Event> = wanted.iter().map(|it| Event::Block(*it, data(*it))).collect();
+    assert_eq!(tell(&mut bob, &mut alice), blocks);
+    assert_eq!((alice.outstanding(), bob.unanswered(), bob.pending_payload()), (0, 0, 0));
+}
+
+#[test]
+fn a_whole_torrent() {
+    download(Reserved::OURS);
+    download(Reserved::NONE);
+}
+
+#[test]
+fn an_extension_is_on_only_if_both_speak_it() {
+    let mut connection = Connection::outgoing(NOW, handshake(1, Reserved::OURS), None);
+    let _ = receive(&mut connection, &handshake(2, Reserved::NONE).encode());
+    assert!(connection.is_open() && !connection.fast() && !connection.extension_protocol());
+    let mut connection = Connection::incoming(NOW);
+    let _ = receive(&mut connection, &handshake(2, Reserved::OURS).encode());
+    connection.accept(handshake(1, Reserved([0, 0, 0, 0, 0, 0, 0, 4])));
+    assert!(connection.fast() && !connection.extension_protocol());
+}
+
+#[test]
+fn nothing_is_read_before_the_connection_is_accepted() {
+    let mut bob = Connection::incoming(NOW);
+    let bytes = [&handshake(1, Reserved::OURS).encode()[..], &wire(Message::HaveNone)].concat();
+    let mut input = &bytes[..];
+    assert!(matches!(bob.receive(NOW, &mut input), Some(Received::Handshake(_))));
+    assert_eq!(bob.receive(NOW, &mut input), None);
+    assert_eq!(input.len(), 5);
+    bob.accept(handshake(2, Reserved::OURS));
+    assert_eq!(bob.receive(NOW, &mut input), Some(Received::HaveNone));
+    assert_eq!(bob.receive(NOW, &mut input), None);
+}
+
+#[test]
+fn verbs_do_nothing_before_the_handshake() {
+    let mut bob = Connection::incoming(NOW);
+    bob.choke();
+    bob.unchoke();
+    bob.interested();
+    bob.bitfield(&Bitfield::full(4));
+    bob.have(block(0, 0).piece());
+    bob.keep_alive();
+    bob.port(1);
+    bob.accept(handshake(2, Reserved::OURS));
+    assert!(!bob.request(block(0, 0)) && !bob.cancel(block(0, 0)) && !bob.send_block(block(0, 0)));
+    assert_eq!(bob.poll_transmit(), None);
+    assert!(bob.am_choking() && !bob.am_interested() && bob.handshake().is_none());
+}
+
+#[test]
+fn a_state_is_told_once() {
+    let mut connection = open(Reserved::OURS);
+    connection.choke();
+    connection.not_interested();
+    assert_eq!(sent(&mut connection), []);
+    connection.unchoke();
+    connection.unchoke();
+    connection.interested();
+    connection.interested();
+    let expected = [wire(Message::Unchoke), wire(Message::Interested)].concat();
+    assert_eq!(sent(&mut connection), expected);
+    connection.choke();
+    connection.not_interested();
+    let expected = [wire(Message::Choke), wire(Message::NotInterested)].concat();
+    assert_eq!(sent(&mut connection), expected);
+}
+
+#[test]
+fn what_we_have_is_told_in_the_shortest_way() {
+    let some = Bitfield::from_bytes(&[0xa0], 4).unwrap();
+    for (have, fast, plain) in [
+        (Bitfield::new(4), wire(Message::HaveNone), vec![]),
+        (Bitfield::full(4), wire(Message::HaveAll), wire(Message::Bitfield(&[0xf0]))),
+        (Bitfield::new(0), wire(Message::HaveNone), vec![]),
+        (some, wire(Message::Bitfield(&[0xa0])), wire(Message::Bitfield(&[0xa0]))),
+    ] {
+        for (reserved, expected) in [(Reserved::OURS, fast), (Reserved::NONE, plain)] {
+            let mut connection = open(reserved);
+            connection.bitfield(&have);
+            connection.bitfield(&have);
+            assert_eq!(sent(&mut connection), expected);
+        }
+    }
+    let mut connection = open(Reserved::OURS);
+    connection.have(block(0, 0).piece());
+    connection.bitfield(&Bitfield::full(4));
+    assert_eq!(sent(&mut connection), wire(Message::Have(0)));
+}
+
+#[test]
+fn small_messages_leave_as_one_slice_and_payload_in_its_place() {
+    let mut bob = open(Reserved::OURS);
+    let (first, second) = (block(0, 0), block(0, 1));
+    for request in [first, second] {
+        let _ = receive(&mut bob, &wire(Message::Request(request.into())));
+    }
+    bob.unchoke();
+    bob.have(first.piece());
+    assert!(bob.send_block(first) && bob.send_block(second) && !bob.send_block(first));
+    bob.interested();
+
+    let small = [wire(Message::Unchoke), wire(Message::Have(0))].concat();
+    let head = |request| block_message(request)[..13].to_vec();
+    let (before, between) = ([small, head(first)].concat(), head(second));
+    let after = wire(Message::Interested);
+    let payload = |request, offset| Transmit::Payload { request, offset, length: 0x4000 - offset };
+    assert_eq!(
+        bob.transmits().collect::<Vec<_>>(),
+        [
+            Transmit::Bytes(&before),
+            payload(first, 0),
+            Transmit::Bytes(&between),
+            payload(second, 0),
+            Transmit::Bytes(&after),
+        ]
+    );
+
+    bob.transmitted(3);
+    assert_eq!(bob.poll_transmit(), Some(Transmit::Bytes(&before[3..])));
+    bob.transmitted(before.len() - 3 + 100);
+    assert_eq!(bob.poll_transmit(), Some(payload(first, 100)));
+    assert_eq!(bob.pending_payload(), 0x8000 - 100);
+    bob.have(block(1, 0).piece());
+    bob.transmitted(0x4000 - 100 + 13 + 0x4000);
+    let rest = [after, wire(Message::Have(1))].concat();
+    assert_eq!(bob.poll_transmit(), Some(Transmit::Bytes(&rest)));
+    bob.transmitted(usize::MAX);
+    assert_eq!((bob.poll_transmit(), bob.pending_payload()), (None, 0));
+}
+
+#[test]
+fn a_cancelled_block_may_still_come() {
+    for reserved in [Reserved::OURS, Reserved::NONE] {
+        let mut alice = open(reserved);
+        let _ = receive_one(&mut alice, Message::Unchoke);
+        let request = block(1, 0);
+        assert!(alice.request(request) && alice.cancel(request) && !alice.cancel(request));
+        assert_eq!((alice.outstanding(), alice.requests().count()), (0, 0));
+        let told = [Message::Request(request.into()), Message::Cancel(request.into())];
+        assert_eq!(sent(&mut alice), told.map(wire).concat());
+        let events = receive(&mut alice, &block_message(request));
+        assert_eq!(events, [Event::Block(request, data(request))]);
+    }
+}
+
+#[test]
+fn a_cancel_is_answered_by_the_connection() {
+    for (reserved, answer) in [(Reserved::OURS, 17), (Reserved::NONE, 0)] {
+        let (mut alice, mut bob) = pair(reserved);
+        bob.unchoke();
+        let _ = tell(&mut bob, &mut alice);
+        alice.request(block(0, 0));
+        alice.cancel(block(0, 0));
+        let expected = [Received::Request(block(0, 0)), Received::Cancel(block(0, 0))].map(is);
+        assert_eq!(tell(&mut alice, &mut bob), expected);
+        assert_eq!(bob.unanswered(), 0);
+        assert!(!bob.send_block(block(0, 0)) && !bob.reject(block(0, 0)));
+        let bytes = sent(&mut bob);
+        assert_eq!(bytes.len(), answer);
+        assert_eq!(receive(&mut alice, &bytes), [], "a reject of what we cancelled is no news");
+    }
+}
+
+#[test]
+fn a_cancel_that_crossed_the_block_means_nothing() {
+    let mut bob = open(Reserved::OURS);
+    let request = block(0, 0);
+    let _ = receive_one(&mut bob, Message::Request(request.into()));
+    assert!(bob.send_block(request));
+    assert_eq!(receive(&mut bob, &wire(Message::Cancel(request.into()))), []);
+}
+
+#[test]
+fn of_two_requests_for_one_block_the_cancelled_one_is_rejected() {
+    let mut alice = open(Reserved::OURS);
+    let request = block(0, 0);
+    alice.request(request);
+    alice.cancel(request);
+    alice.request(request);
+    assert_eq!(receive(&mut alice, &wire(Message::Reject(request.into()))), []);
+    assert_eq!(alice.outstanding(), 1);
+    let received = receive_one(&mut alice, Message::Reject(request.into()));
+    assert_eq!((received, alice.outstanding()), (Received::Reject(request), 0));
+}
+
+#[test]
+fn without_fast_a_choke_voids_what_was_requested() {
+    let (mut alice, mut bob) = pair(Reserved::NONE);
+    assert!(!alice.request(block(0, 0)), "the peer chokes us");
+    bob.unchoke();
+    let _ = tell(&mut bob, &mut alice);
+    assert!(alice.request(block(0, 0)));
+    let crossing = sent(&mut alice);
+    let _ = receive(&mut bob, &crossing);
+    assert_eq!(bob.unanswered(), 1);
+    bob.choke();
+    assert!(!bob.send_block(block(0, 0)));
+    assert_eq!(receive(&mut bob, &crossing), [], "it crossed our choke");
+    assert_eq!(tell(&mut bob, &mut alice), [is(Received::Choke)]);
+    assert_eq!(alice.outstanding(), 0);
+    // Had the block been under way already:
+    let events = receive(&mut alice, &block_message(block(0, 0)));
+    assert_eq!(events, [Event::Block(block(0, 0), data(block(0, 0)))]);
+}
+
+#[test]
+fn with_fast_a_choke_is_followed_by_rejects() {
+    let (mut alice, mut bob) = pair(Reserved::OURS);
+    assert!(alice.request(block(0, 0)), "perhaps the piece is allowed fast");
+    let _ = tell(&mut alice, &mut bob);
+    bob.unchoke();
+    bob.choke();
+    assert_eq!(bob.unanswered(), 1);
+    assert!(bob.reject(block(0, 0)) && !bob.reject(block(0, 0)));
+    let expected = [Received::Unchoke, Received::Choke, Received::Reject(block(0, 0))].map(is);
+    assert_eq!(tell(&mut bob, &mut alice), expected);
+    assert_eq!(alice.outstanding(), 0);
+}
+
+#[test]
+fn blocks_in_any_order() {
+    let mut alice = open(Reserved::OURS);
+    let wanted = [block(0, 0), block(0, 1), block(1, 0), block(3, 1)];
+    assert!(wanted.iter().all(|request| alice.request(*request)));
+    for request in [wanted[2], wanted[0], wanted[3], wanted[1]] {
+        let events = receive(&mut alice, &block_message(request));
+        assert_eq!(events, [Event::Block(request, data(request))]);
+    }
+    assert_eq!(alice.outstanding(), 0);
+}
+
+#[test]
+fn the_fast_messages() {
+    let (mut alice, mut bob) = pair(Reserved::OURS);
+    let piece = block(3, 0).piece();
+    alice.allowed_fast(piece);
+    alice.suggest(piece);
+    alice.have(piece);
+    let expected = [Received::AllowedFast(piece), Received::Suggest(piece), Received::Have(piece)];
+    assert_eq!(tell(&mut alice, &mut bob), expected.map(is));
+    let mut plain = open(Reserved::NONE);
+    plain.allowed_fast(piece);
+    plain.suggest(piece);
+    assert_eq!(sent(&mut plain), []);
+}
+
+#[test]
+fn extension_messages() {
+    let (mut alice, mut bob) = pair(Reserved::OURS);
+    let messages = BTreeMap::from([("ut_metadata".to_owned(), 2)]);
+    let ours = ExtensionHandshake { messages, request_queue: Some(512), ..Default::default() };
+    alice.extension_handshake(&ours);
+    alice.extended(9, b"payload");
+    alice.extended(9, b"");
+    alice.port(6881);
+    let extended = |payload: &[u8]| Received::Extended { id: 9, payload: payload.to_vec() };
+    let handshake = Received::ExtensionHandshake(Box::new(ours.clone()));
+    let expected = [handshake, extended(b"payload"), extended(b""), Received::Port(6881)];
+    assert_eq!(tell(&mut alice, &mut bob), expected.map(is));
+
+    let mut plain = open(Reserved::NONE);
+    plain.extension_handshake(&ours);
+    plain.extended(9, b"payload");
+    assert_eq!(sent(&mut plain), []);
+    let received = receive_one(&mut plain, Message::Extended { id: 9, payload: b"abc" });
+    assert_eq!(received, Received::Unknown { id: 20, length: 4 });
+}
+
+#[test]
+fn without_geometry_numbers_come_unchecked() {
+    let mut connection = open_without_geometry(Reserved::OURS);
+    let far = u32::MAX;
+    for message in [Message::Suggest(far), Message::AllowedFast(far)] {
+        assert_eq!(receive_one(&mut connection, message), Received::Unchecked(message));
+    }
+    let events = receive(&mut connection, &wire(Message::Bitfield(&[0xff; 5])));
+    assert_eq!(events, [Event::Bitfield(vec![0xff; 5])]);
+    let have = Message::Have(far);
+    assert_eq!(receive_one(&mut connection, have), Received::Unchecked(have));
+    connection.set_geometry(geometry());
+    let received = receive_one(&mut connection, Message::Have(3));
+    assert_eq!(received, Received::Have(block(3, 0).piece()));
+}
+
+#[test]
+fn unknown_messages_are_skipped() {
+    let mut connection = open(Reserved::OURS);
+    let unknown = wire(Message::Unknown { id: 21, payload: &[1; 1000] });
+    let events = receive(&mut connection, &[unknown, wire(Message::Choke)].concat());
+    let expected = [Received::Unknown { id: 21, length: 1000 }, Received::Choke].map(is);
+    assert_eq!(events, expected);
+}

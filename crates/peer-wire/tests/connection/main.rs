@@ -1,0 +1,10 @@
+//! The state machine through its public door: dialogues between two ends, broken rules, limits,
+//! timers, and streams split in any way.
+
+mod dialogue;
+mod fuzz;
+mod limits;
+mod rules;
+mod splits;
+mod timers;
+mod util;

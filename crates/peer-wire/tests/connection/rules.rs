@@ -1,0 +1,197 @@
+//! Each rule, broken once.
+
+use peer_wire::{
+    Connection, FrameError, InfoHashV1, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD,
+    MAX_UNREQUESTED, Message, PeerId, Received, Reserved, Rule, WireRequest,
+};
+
+use crate::util::{
+    NOW, block, block_message, breaks, handshake, open, open_without_geometry, receive,
+    receive_one, wire,
+};
+
+const PLAIN: Reserved = Reserved::NONE;
+const FAST: Reserved = Reserved::OURS;
+
+/// A range that is in no piece.
+const NOWHERE: WireRequest = WireRequest { index: 3, offset: 0x4000, length: 0x4000 };
+
+#[test]
+fn not_bittorrent() {
+    for bytes in [&b"\x12"[..], b"GET / HTTP/1.1", b"\x13BitTorrent protocoL"] {
+        breaks(&mut Connection::incoming(NOW), bytes, Rule::NotBitTorrent);
+        let mut outgoing = Connection::outgoing(NOW, handshake(1, FAST), None);
+        breaks(&mut outgoing, bytes, Rule::NotBitTorrent);
+    }
+}
+
+#[test]
+fn wrong_info_hash() {
+    let ours = handshake(1, FAST);
+    let mut theirs = handshake(2, FAST);
+    theirs.info_hash = InfoHashV1([8; 20]);
+    let rule = Rule::WrongInfoHash { expected: ours.info_hash, got: theirs.info_hash };
+    breaks(&mut Connection::outgoing(NOW, ours, None), &theirs.encode(), rule);
+}
+
+#[test]
+fn wrong_peer_id() {
+    let (expected, theirs) = (PeerId([3; 20]), handshake(2, FAST));
+    let mut connection = Connection::outgoing(NOW, handshake(1, FAST), Some(expected));
+    let rule = Rule::WrongPeerId { expected, got: theirs.peer_id };
+    breaks(&mut connection, &theirs.encode(), rule);
+}
+
+#[test]
+fn impossible_lengths() {
+    let rule = Rule::Frame(FrameError::Length { id: 0, expected: 1, got: 2 });
+    breaks(&mut open(FAST), &[0, 0, 0, 2, 0], rule);
+    let rule = Rule::Frame(FrameError::TooShort { id: 7, least: 9, got: 8 });
+    breaks(&mut open(FAST), &[0, 0, 0, 8, 7], rule);
+    let rule = Rule::Frame(FrameError::TooLong { id: 99, limit: 1 << 20, got: 0x2000_0000 });
+    breaks(&mut open(FAST), &[0x20, 0, 0, 0, 99], rule);
+}
+
+#[test]
+fn fast_messages_while_fast_is_off() {
+    for (id, message) in [
+        (13, Message::Suggest(0)),
+        (14, Message::HaveAll),
+        (15, Message::HaveNone),
+        (16, Message::Reject(block(0, 0).into())),
+        (17, Message::AllowedFast(0)),
+    ] {
+        breaks(&mut open(PLAIN), &wire(message), Rule::FastIsOff { id });
+        assert!(!matches!(
+            receive(&mut open(FAST), &wire(message)).as_slice(),
+            [.., crate::util::Event::Received(Received::Misbehaved(_))]
+        ));
+    }
+}
+
+#[test]
+fn wrong_bitfields() {
+    for bytes in [&[][..], &[0, 0]] {
+        let rule = Rule::BitfieldLength { expected: 1, got: bytes.len() as u32 };
+        breaks(&mut open(FAST), &wire(Message::Bitfield(bytes)), rule);
+    }
+    for spare in 0..4 {
+        let bitfield = wire(Message::Bitfield(&[0xf0 | 1 << spare]));
+        breaks(&mut open(PLAIN), &bitfield, Rule::SpareBits);
+    }
+}
+
+#[test]
+fn late_bitfields() {
+    let bitfield = Message::Bitfield(&[0xf0]);
+    for first in [bitfield, Message::HaveAll, Message::HaveNone, Message::Have(0)] {
+        for (id, second) in [(5, bitfield), (14, Message::HaveAll), (15, Message::HaveNone)] {
+            let bytes = [wire(first), wire(second)].concat();
+            breaks(&mut open(FAST), &bytes, Rule::LateBitfield { id });
+        }
+    }
+    // Other messages in front are common.
+    let mut connection = open(FAST);
+    let _ = receive_one(&mut connection, Message::Extended { id: 0, payload: b"de" });
+    let _ = receive_one(&mut connection, Message::Unchoke);
+    assert_eq!(receive_one(&mut connection, Message::HaveAll), Received::HaveAll);
+}
+
+#[test]
+fn pieces_that_do_not_exist() {
+    for (id, message) in
+        [(4, Message::Have(4)), (13, Message::Suggest(4)), (17, Message::AllowedFast(4))]
+    {
+        breaks(&mut open(FAST), &wire(message), Rule::NoSuchPiece { id, index: 4, count: 4 });
+    }
+}
+
+#[test]
+fn ranges_that_do_not_exist() {
+    for message in [Message::Request(NOWHERE), Message::Cancel(NOWHERE)] {
+        breaks(&mut open(FAST), &wire(message), Rule::NoSuchRange(NOWHERE));
+    }
+    let empty = WireRequest { length: 0, ..NOWHERE };
+    breaks(&mut open(FAST), &wire(Message::Request(empty)), Rule::NoSuchRange(empty));
+}
+
+#[test]
+fn a_request_before_there_is_anything_to_request() {
+    let request = Message::Request(block(0, 0).into());
+    breaks(&mut open_without_geometry(FAST), &wire(request), Rule::EarlyRequest);
+}
+
+#[test]
+fn too_many_requests() {
+    for reserved in [FAST, PLAIN] {
+        let mut connection = open(reserved);
+        connection.unchoke();
+        let request = Message::Request(block(0, 0).into());
+        for _ in 0..MAX_REQUESTS {
+            assert_eq!(receive_one(&mut connection, request), Received::Request(block(0, 0)));
+        }
+        let rule = Rule::TooManyRequests { limit: MAX_REQUESTS };
+        breaks(&mut connection, &wire(request), rule);
+    }
+}
+
+#[test]
+fn requests_without_reading_the_answers() {
+    let mut connection = open(FAST);
+    let request = wire(Message::Request(block(0, 0).into()));
+    let waiting = MAX_UNREAD / 17 * 17 + 17;
+    for _ in 0..waiting / 17 {
+        let _ = receive(&mut connection, &request);
+        assert!(connection.reject(block(0, 0)));
+    }
+    assert!(connection.buffered() < 3 * MAX_UNREAD);
+    breaks(&mut connection, &request, Rule::NotReading { waiting });
+}
+
+#[test]
+fn blocks_nobody_asked_for() {
+    let mut connection = open(FAST);
+    connection.request(block(0, 0));
+    let other = block(0, 1);
+    breaks(&mut connection, &block_message(other), Rule::UnrequestedBlock(other.into()));
+
+    // The range must be the one we asked for.
+    let mut connection = open(FAST);
+    connection.request(block(0, 0));
+    let half = WireRequest { index: 0, offset: 0, length: 0x2000 };
+    let bytes = wire(Message::Block { index: 0, offset: 0, bytes: &[0; 0x2000] });
+    breaks(&mut connection, &bytes, Rule::UnrequestedBlock(half));
+
+    // Without the fast extension some are skipped.
+    let mut connection = open(PLAIN);
+    for _ in 0..MAX_UNREQUESTED / 0x4000 {
+        assert_eq!(receive(&mut connection, &block_message(other)), []);
+    }
+    breaks(&mut connection, &block_message(other), Rule::UnrequestedBlock(other.into()));
+}
+
+#[test]
+fn a_block_comes_once() {
+    let mut connection = open(FAST);
+    connection.request(block(0, 0));
+    let bytes = block_message(block(0, 0));
+    assert_eq!(receive(&mut connection, &bytes).len(), 1);
+    breaks(&mut connection, &bytes, Rule::UnrequestedBlock(block(0, 0).into()));
+}
+
+#[test]
+fn rejects_of_nothing() {
+    let mut connection = open(FAST);
+    let reject = wire(Message::Reject(block(0, 0).into()));
+    for _ in 0..MAX_STRAY_REJECTS {
+        assert_eq!(receive(&mut connection, &reject), []);
+    }
+    breaks(&mut connection, &reject, Rule::UnrequestedReject(block(0, 0).into()));
+}
+
+#[test]
+fn an_extension_handshake_that_is_none() {
+    let error = peer_wire::ExtensionHandshake::decode(b"garbage").unwrap_err();
+    let bytes = wire(Message::Extended { id: 0, payload: b"garbage" });
+    breaks(&mut open(FAST), &bytes, Rule::ExtensionHandshake(error));
+}

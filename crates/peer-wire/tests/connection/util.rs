@@ -1,0 +1,173 @@
+//! Two ends of a connection, or one end and bytes by hand.
+
+use std::time::Duration;
+
+use peer_wire::{
+    BlockRequest, Connection, Geometry, Handshake, InfoHashV1, Message, PeerId, Received, Reserved,
+    Rule, Transmit, WireRequest,
+};
+
+pub(crate) const NOW: Duration = Duration::from_secs(1000);
+
+/// Four pieces of 32 KiB, the last one byte shorter.
+pub(crate) fn geometry() -> Geometry {
+    Geometry::new(4 * 0x8000 - 1, 0x8000).unwrap()
+}
+
+pub(crate) fn handshake(id: u8, reserved: Reserved) -> Handshake {
+    Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) }
+}
+
+/// Block `block` of piece `piece`.
+pub(crate) fn block(piece: u32, block: u32) -> BlockRequest {
+    let geometry = geometry();
+    geometry.block(geometry.piece(piece).unwrap(), block).unwrap()
+}
+
+pub(crate) fn wire(message: Message<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
+}
+
+/// The data of `request`: bytes that tell where they belong.
+pub(crate) fn data(request: BlockRequest) -> Vec<u8> {
+    let begin = u64::from(request.piece().get()) * 0x8000 + u64::from(request.offset());
+    (begin..begin + u64::from(request.length())).map(|at| (at % 251) as u8).collect()
+}
+
+/// The message that answers `request`.
+pub(crate) fn block_message(request: BlockRequest) -> Vec<u8> {
+    let WireRequest { index, offset, .. } = request.into();
+    wire(Message::Block { index, offset, bytes: &data(request) })
+}
+
+/// An open outgoing connection with geometry; nothing waits to be sent.
+pub(crate) fn open(reserved: Reserved) -> Connection {
+    let mut connection = open_without_geometry(reserved);
+    connection.set_geometry(geometry());
+    connection
+}
+
+pub(crate) fn open_without_geometry(reserved: Reserved) -> Connection {
+    let mut connection = Connection::outgoing(NOW, handshake(1, reserved), None);
+    let theirs = handshake(2, reserved);
+    let got = receive(&mut connection, &theirs.encode());
+    assert_eq!(got, [Event::Received(Received::Handshake(theirs))]);
+    sent(&mut connection);
+    connection
+}
+
+/// What came, its payload put together: a block or bitfield counts when complete, and a part that
+/// is not the last counts as nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    Received(Received<'static>),
+    Bitfield(Vec<u8>),
+    Block(BlockRequest, Vec<u8>),
+}
+
+/// Puts parts together.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    pub(crate) events: Vec<Event>,
+    pub(crate) partial: Vec<u8>,
+}
+
+impl Collector {
+    pub(crate) fn receive(&mut self, connection: &mut Connection, mut input: &[u8]) {
+        while let Some(received) = connection.receive(NOW, &mut input) {
+            self.add(received);
+        }
+        assert!(input.is_empty());
+    }
+
+    fn add(&mut self, received: Received<'_>) {
+        let event = match received {
+            Received::Block { request, offset, bytes, last } => {
+                assert_eq!(offset as usize, self.partial.len());
+                self.partial.extend_from_slice(bytes);
+                if !last {
+                    return;
+                }
+                Event::Block(request, std::mem::take(&mut self.partial))
+            }
+            Received::Bitfield { offset, bytes, last } => {
+                assert_eq!(offset, self.partial.len());
+                self.partial.extend_from_slice(bytes);
+                if !last {
+                    return;
+                }
+                Event::Bitfield(std::mem::take(&mut self.partial))
+            }
+            Received::Handshake(it) => Event::Received(Received::Handshake(it)),
+            Received::KeepAlive => Event::Received(Received::KeepAlive),
+            Received::Choke => Event::Received(Received::Choke),
+            Received::Unchoke => Event::Received(Received::Unchoke),
+            Received::Interested => Event::Received(Received::Interested),
+            Received::NotInterested => Event::Received(Received::NotInterested),
+            Received::Have(it) => Event::Received(Received::Have(it)),
+            Received::HaveAll => Event::Received(Received::HaveAll),
+            Received::HaveNone => Event::Received(Received::HaveNone),
+            Received::Request(it) => Event::Received(Received::Request(it)),
+            Received::Cancel(it) => Event::Received(Received::Cancel(it)),
+            Received::Reject(it) => Event::Received(Received::Reject(it)),
+            Received::Suggest(it) => Event::Received(Received::Suggest(it)),
+            Received::AllowedFast(it) => Event::Received(Received::AllowedFast(it)),
+            Received::Unchecked(it) => Event::Received(Received::Unchecked(it)),
+            Received::ExtensionHandshake(it) => Event::Received(Received::ExtensionHandshake(it)),
+            Received::Extended { id, payload } => {
+                Event::Received(Received::Extended { id, payload })
+            }
+            Received::Port(it) => Event::Received(Received::Port(it)),
+            Received::Unknown { id, length } => Event::Received(Received::Unknown { id, length }),
+            Received::Misbehaved(rule) => Event::Received(Received::Misbehaved(rule)),
+        };
+        self.events.push(event);
+    }
+}
+
+/// Everything that `bytes` mean to `connection`.
+pub(crate) fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<Event> {
+    let mut collector = Collector::default();
+    collector.receive(connection, bytes);
+    collector.events
+}
+
+/// What one message means; exactly one thing.
+#[track_caller]
+pub(crate) fn receive_one(connection: &mut Connection, message: Message<'_>) -> Received<'static> {
+    match receive(connection, &wire(message)).as_slice() {
+        [Event::Received(received)] => received.clone(),
+        other => panic!("expected one thing, got {other:?}"),
+    }
+}
+
+/// `bytes` break `rule`, and that is the end.
+#[track_caller]
+pub(crate) fn breaks(connection: &mut Connection, bytes: &[u8], rule: Rule) {
+    let events = receive(connection, bytes);
+    assert_eq!(events.last(), Some(&Event::Received(Received::Misbehaved(rule))));
+    assert!(connection.is_closed() && !connection.is_open());
+    assert_eq!(receive(connection, &wire(Message::Choke)), []);
+    connection.keep_alive();
+    assert_eq!((connection.poll_transmit(), connection.poll_timeout()), (None, None));
+    assert_eq!(connection.buffered(), 0);
+}
+
+/// Everything that waits to be sent, with payload filled in.
+pub(crate) fn sent(connection: &mut Connection) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(next) = connection.poll_transmit() {
+        match next {
+            Transmit::Bytes(bytes) => all.extend_from_slice(bytes),
+            Transmit::Payload { request, offset, length } => {
+                let range = offset as usize..(offset + length) as usize;
+                all.extend_from_slice(&data(request)[range]);
+            }
+        }
+        let length = next.length();
+        connection.transmitted(length);
+    }
+    all
+}
