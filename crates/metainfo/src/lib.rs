@@ -1,1 +1,72 @@
-//! metainfo
+//! `.torrent` files and magnet links: read, validated, asked, built.
+//!
+//! In scope: every key that BEP 3 and its companions define, the info-hash from the raw bytes of
+//! `info`, which ranges of which files a piece covers, file names that are safe to create, building
+//! v1 torrents, magnet links. Out of scope: files and network. The caller brings bytes, and for
+//! building the list of files and the finished piece hashes.
+//!
+//! - [`Metainfo`] is a parsed `.torrent`; [`Info`] is its `info` dictionary, what the info-hash is
+//!   made of.
+//! - [`Files`], [`FileEntry`] and [`FileRange`]: the files and where the data lies in them.
+//! - [`Builder`] makes a `.torrent`; [`default_piece_length`] proposes how to cut the data.
+//! - [`Magnet`] is a magnet link.
+//! - [`MetainfoError`] says what was expected and what was got, at which byte and under which key.
+//!
+//! ```
+//! use metainfo::{Builder, Metainfo, Sha1Digest};
+//!
+//! let built = Builder::new("album")
+//!     .piece_length(32 * 1024)
+//!     .file("01.flac", 40_000)
+//!     .file("cover/front.png", 10_000)
+//!     .tracker("http://tracker.example/announce")
+//!     .build(&[Sha1Digest([1; 20]), Sha1Digest([2; 20])])?;
+//!
+//! let metainfo = Metainfo::parse(built.raw())?;
+//! let info = metainfo.info();
+//! assert_eq!(metainfo.info_hash(), built.info_hash());
+//! assert_eq!(info.geometry().total(), 50_000);
+//!
+//! let second = info.geometry().piece(1).expect("there are two pieces");
+//! let ranges: Vec<_> = info.file_ranges(second).collect();
+//! assert_eq!((ranges[0].file, ranges[0].offset, ranges[0].length), (0, 32_768, 7_232));
+//! assert_eq!((ranges[1].file, ranges[1].offset, ranges[1].length), (1, 0, 10_000));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Contract
+//!
+//! What [`Metainfo::parse`] accepts can be worked with blindly: the number of hashes matches the
+//! size, no path leaves the download folder, no two files share one, and each is a name that common
+//! file systems take (see [`FileEntry::path`]). Optional keys of the wrong type are ignored, as other
+//! clients do; anything wrong in `info` is an error. No input panics.
+//!
+//! Hybrid torrents (BEP 52) are used by their v1 part; [`Metainfo::info_hashes`] shows both hashes.
+//! Torrents of v2 alone are refused with [`MetainfoErrorKind::OnlyV2`].
+//!
+//! Sources: BEP 3 (metainfo files), 5 (`nodes`), 9 and 53 (magnet links), 12 (`announce-list`), 19
+//! (`url-list`), 27 (`private`), 47 (`attr`, pad files), 52 (`meta version`).
+
+mod build;
+mod error;
+mod files;
+mod fuzz;
+mod info;
+mod magnet;
+mod parse;
+mod paths;
+mod torrent;
+
+pub use bencode::KeyPath;
+pub use bt_types::{
+    Geometry, GeometryError, InfoHashV1, InfoHashV2, InfoHashes, PieceIndex, Sha1Digest,
+};
+pub use build::{BuildError, Builder, default_piece_length};
+pub use error::{MetainfoError, MetainfoErrorKind};
+pub use files::{FileEntry, FileRange, FileRanges, Files, FilesIter};
+#[doc(hidden)]
+pub use fuzz::fuzz;
+pub use info::Info;
+pub use magnet::{MAX_MAGNET_LENGTH, Magnet, MagnetError};
+pub use paths::{MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, PathError, map_element};
+pub use torrent::{MAX_METAINFO_LENGTH, Metainfo, Node};

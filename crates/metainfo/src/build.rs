@@ -1,0 +1,268 @@
+//! Making a `.torrent` file (v1) of a list of files and the finished piece hashes.
+
+use bencode::{Owned, encode};
+use bt_types::{BLOCK_LENGTH, Geometry, GeometryError, MAX_PIECE_LENGTH, Sha1Digest};
+
+use crate::{Metainfo, MetainfoError};
+
+/// About how many pieces a torrent is cut into if nobody says otherwise.
+const USUAL_PIECE_COUNT: u64 = 2048;
+/// The longest piece proposed while that gives fewer pieces than [`MANY_PIECES`].
+const USUAL_MAX_PIECE_LENGTH: u64 = 16 << 20;
+/// From here on, longer pieces are better than more.
+const MANY_PIECES: u64 = 1 << 18;
+
+/// A good piece length for `total` bytes of data: a power of two that makes some 1,000 to 2,000
+/// pieces, but 16 KiB at least, and 16 MiB at most below 4 TiB.
+///
+/// ```
+/// assert_eq!(metainfo::default_piece_length(0), 16 * 1024);
+/// assert_eq!(metainfo::default_piece_length(700 << 20), 512 * 1024);
+/// assert_eq!(metainfo::default_piece_length(1 << 40), 16 << 20);
+/// ```
+pub fn default_piece_length(total: u64) -> u32 {
+    let usual = total.div_ceil(USUAL_PIECE_COUNT).next_power_of_two().min(USUAL_MAX_PIECE_LENGTH);
+    let least = total.div_ceil(MANY_PIECES).checked_next_power_of_two().unwrap_or(u64::MAX);
+    let length = usual.max(least).clamp(u64::from(BLOCK_LENGTH), u64::from(MAX_PIECE_LENGTH));
+    length as u32
+}
+
+/// A torrent that can't be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Occurs when neither a length nor a file was given.
+    #[error("expected a length or at least one file, got none")]
+    NoFiles,
+    /// Occurs when a length and files were given.
+    #[error("expected either one length or files, got both")]
+    LengthAndFiles,
+    /// Occurs when the lengths of the files do not fit 64 bits.
+    #[error("expected files whose lengths add up to less than 2^64 bytes, got more")]
+    TotalOverflow,
+    /// Occurs when the piece length is zero or absurd, or there would be too many pieces.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Occurs when there are more or fewer hashes than pieces.
+    #[error("expected {expected} piece hashes, got {got}")]
+    Hashes {
+        /// How many pieces there are.
+        expected: u32,
+        /// How many hashes were given.
+        got: usize,
+    },
+    /// Occurs when the result would not be accepted again, for example because two files have one
+    /// path.
+    #[error("the torrent would not be accepted: {0}")]
+    Refused(#[source] MetainfoError),
+}
+
+/// Makes a `.torrent` file.
+///
+/// Say [`length`](Self::length) for a torrent of one file, or [`file`](Self::file) once for each
+/// file in the order in which their data was hashed.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    name: Vec<u8>,
+    length: Option<u64>,
+    files: Vec<(Vec<u8>, u64)>,
+    piece_length: Option<u32>,
+    private: bool,
+    source: Option<String>,
+    trackers: Vec<Vec<String>>,
+    web_seeds: Vec<String>,
+    comment: Option<String>,
+    created_by: Option<String>,
+    creation_date: Option<i64>,
+}
+
+impl Builder {
+    /// A torrent that makes the file or folder `name`.
+    pub fn new(name: impl AsRef<[u8]>) -> Self {
+        Self {
+            name: name.as_ref().to_vec(),
+            length: None,
+            files: Vec::new(),
+            piece_length: None,
+            private: false,
+            source: None,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            comment: None,
+            created_by: None,
+            creation_date: None,
+        }
+    }
+
+    /// The torrent is a single file of this many bytes.
+    #[must_use]
+    pub fn length(mut self, length: u64) -> Self {
+        self.length = Some(length);
+        self
+    }
+
+    /// The torrent is a folder, and this its next file: the path below the folder, elements joined
+    /// by `/`, and the length in bytes.
+    #[must_use]
+    pub fn file(mut self, path: impl AsRef<[u8]>, length: u64) -> Self {
+        self.files.push((path.as_ref().to_vec(), length));
+        self
+    }
+
+    /// The piece length in bytes. Without it, [`default_piece_length`].
+    #[must_use]
+    pub fn piece_length(mut self, length: u32) -> Self {
+        self.piece_length = Some(length);
+        self
+    }
+
+    /// Peers may come from the trackers only (BEP 27).
+    #[must_use]
+    pub fn private(mut self, private: bool) -> Self {
+        self.private = private;
+        self
+    }
+
+    /// A text in `info` that gives the same files another info-hash.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds a tracker in a tier of its own, after those there are.
+    #[must_use]
+    pub fn tracker(mut self, url: impl Into<String>) -> Self {
+        self.trackers.push(vec![url.into()]);
+        self
+    }
+
+    /// The tiers of trackers (BEP 12), in place of those there are.
+    #[must_use]
+    pub fn trackers(mut self, tiers: Vec<Vec<String>>) -> Self {
+        self.trackers = tiers;
+        self
+    }
+
+    /// Adds the URL of a server that has the data (BEP 19).
+    #[must_use]
+    pub fn web_seed(mut self, url: impl Into<String>) -> Self {
+        self.web_seeds.push(url.into());
+        self
+    }
+
+    /// What the maker wants to say.
+    #[must_use]
+    pub fn comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+
+    /// The program that makes the torrent.
+    #[must_use]
+    pub fn created_by(mut self, program: impl Into<String>) -> Self {
+        self.created_by = Some(program.into());
+        self
+    }
+
+    /// When the torrent is made, in seconds since 1970.
+    #[must_use]
+    pub fn creation_date(mut self, seconds: i64) -> Self {
+        self.creation_date = Some(seconds);
+        self
+    }
+
+    /// The size of the data and how it is to be cut, which the caller needs for hashing.
+    ///
+    /// # Errors
+    /// If no file was given, or the numbers are absurd.
+    pub fn geometry(&self) -> Result<Geometry, BuildError> {
+        let total = self.total()?;
+        let length = self.piece_length.unwrap_or_else(|| default_piece_length(total));
+        Ok(Geometry::new(total, u64::from(length))?)
+    }
+
+    /// The torrent, given the SHA-1 of each piece of the files' data, one after the other in order.
+    /// [`Metainfo::raw`] is the `.torrent` file.
+    ///
+    /// # Errors
+    /// If no file was given, the number of hashes is wrong, or [`Metainfo::parse`] would refuse the
+    /// result.
+    pub fn build(&self, hashes: &[Sha1Digest]) -> Result<Metainfo, BuildError> {
+        let geometry = self.geometry()?;
+        let expected = geometry.piece_count();
+        if hashes.len() != expected as usize {
+            return Err(BuildError::Hashes { expected, got: hashes.len() });
+        }
+        let torrent = self.torrent(self.info(geometry, hashes));
+        Metainfo::parse(encode(&torrent)).map_err(BuildError::Refused)
+    }
+
+    fn total(&self) -> Result<u64, BuildError> {
+        match (self.length, self.files.as_slice()) {
+            (None, []) => Err(BuildError::NoFiles),
+            (Some(length), []) => Ok(length),
+            (Some(_), _) => Err(BuildError::LengthAndFiles),
+            (None, files) => files
+                .iter()
+                .try_fold(0_u64, |total, (_, length)| total.checked_add(*length))
+                .ok_or(BuildError::TotalOverflow),
+        }
+    }
+
+    fn info(&self, geometry: Geometry, hashes: &[Sha1Digest]) -> Owned {
+        let pieces: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        let content = match self.length {
+            Some(length) => ("length", length.into()),
+            None => {
+                ("files", self.files.iter().map(|(path, length)| file(path, *length)).collect())
+            }
+        };
+        let mut entries = vec![
+            content,
+            ("name", self.name.as_slice().into()),
+            ("piece length", geometry.piece_length().into()),
+            ("pieces", pieces.into()),
+        ];
+        if self.private {
+            entries.push(("private", 1.into()));
+        }
+        entries.extend(self.source.as_deref().map(|source| ("source", source.into())));
+        Owned::dict(entries)
+    }
+
+    fn torrent(&self, info: Owned) -> Owned {
+        let mut entries = vec![("info", info)];
+        let mut text = |key, text: &Option<String>| {
+            entries.extend(text.as_deref().map(|text| (key, text.into())));
+        };
+        text("comment", &self.comment);
+        text("created by", &self.created_by);
+        let urls: Vec<&String> = self.trackers.iter().flatten().collect();
+        text("announce", &urls.first().map(|url| (*url).clone()));
+        entries.extend(self.creation_date.map(|seconds| ("creation date", seconds.into())));
+        if urls.len() > 1 {
+            let tiers = self.trackers.iter().filter(|tier| !tier.is_empty());
+            entries.push(("announce-list", tiers.map(|tier| url_list(tier)).collect()));
+        }
+        match self.web_seeds.as_slice() {
+            [] => {}
+            [url] => entries.push(("url-list", url.as_str().into())),
+            urls => entries.push(("url-list", url_list(urls))),
+        }
+        Owned::dict(entries)
+    }
+}
+
+/// The list of `urls`.
+pub(crate) fn url_list(urls: &[String]) -> Owned {
+    urls.iter().map(|url| Owned::from(url.as_str())).collect()
+}
+
+fn file(path: &[u8], length: u64) -> Owned {
+    let elements = path.split(|byte| *byte == b'/').map(Owned::from);
+    Owned::dict([("length", length.into()), ("path", elements.collect())])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What can be wrong with a `.torrent` file, and where.
+
+use bencode::{DecodeError, DecodeErrorKind, KeyPath, Kind, Value};
+use bt_types::GeometryError;
+
+use crate::paths::PathError;
+
+/// Bytes that are not a `.torrent` file this crate accepts: what was wrong, at which byte, under
+/// which key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
+pub struct MetainfoError {
+    /// What was wrong.
+    #[source]
+    pub kind: MetainfoErrorKind,
+    /// Where, in bytes from the start of the file.
+    pub offset: usize,
+    /// The key it happened at.
+    pub path: KeyPath,
+}
+
+/// What was wrong with a `.torrent` file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetainfoErrorKind {
+    /// Occurs when the file is longer than [`MAX_METAINFO_LENGTH`](crate::MAX_METAINFO_LENGTH).
+    #[error("expected at most {limit} bytes, got {got}")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+        /// The length of the file.
+        got: usize,
+    },
+    /// Occurs when the bytes are not bencode.
+    #[error(transparent)]
+    Bencode(#[from] DecodeErrorKind),
+    /// Occurs when a required key is not there.
+    #[error("expected the key '{key}', which is missing")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// Occurs when a value is of the wrong kind.
+    #[error("expected {expected}, got {got}")]
+    WrongKind {
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        got: Kind,
+    },
+    /// Occurs when a number is negative where it is a length.
+    #[error("expected a length of 0 or more bytes, got {got}")]
+    NegativeLength {
+        /// The number.
+        got: i64,
+    },
+    /// Occurs when the piece length is zero or absurd, or there are too many pieces.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Occurs when the lengths of the files do not fit 64 bits.
+    #[error("expected files whose lengths add up to less than 2^64 bytes, got more")]
+    TotalOverflow,
+    /// Occurs when there are more or fewer piece hashes than pieces.
+    #[error("expected {expected} bytes of piece hashes for {total} bytes of data, got {got}")]
+    PiecesLength {
+        /// 20 bytes for each piece.
+        expected: u64,
+        /// The size of the data.
+        total: u64,
+        /// The length of `pieces`.
+        got: u64,
+    },
+    /// Occurs when `info` says neither `length` nor `files`.
+    #[error("expected either 'length' or 'files', got neither")]
+    NeitherLengthNorFiles,
+    /// Occurs when `info` says both `length` and `files`.
+    #[error("expected either 'length' or 'files', got both")]
+    BothLengthAndFiles,
+    /// Occurs when `files` is an empty list.
+    #[error("expected at least one file, got an empty list")]
+    NoFiles,
+    /// Occurs when a name or path can't be used.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Occurs when the torrent is one of v2 alone (BEP 52).
+    #[error("BitTorrent v2 torrents are not supported yet, expected a v1 or hybrid torrent")]
+    OnlyV2,
+    /// Occurs when the torrent is of a version that this crate does not know (BEP 52).
+    #[error("expected meta version 1 or 2, got {got}")]
+    Version {
+        /// The version.
+        got: i64,
+    },
+}
+
+impl MetainfoError {
+    /// An error at `value`.
+    #[cold]
+    pub(crate) fn at(value: Value<'_, '_>, kind: impl Into<MetainfoErrorKind>) -> Self {
+        Self { kind: kind.into(), offset: value.offset(), path: value.path() }
+    }
+
+    /// `value` should be `expected`.
+    #[cold]
+    pub(crate) fn wrong_kind(value: Value<'_, '_>, expected: &'static str) -> Self {
+        Self::at(value, MetainfoErrorKind::WrongKind { expected, got: value.kind() })
+    }
+
+    /// `key` is missing from the dictionary `value`.
+    #[cold]
+    pub(crate) fn missing(value: Value<'_, '_>, key: &'static str) -> Self {
+        Self::at(value, MetainfoErrorKind::Missing { key })
+    }
+}
+
+impl From<DecodeError> for MetainfoError {
+    fn from(error: DecodeError) -> Self {
+        let DecodeError { kind, offset, path } = error;
+        Self { kind: kind.into(), offset, path }
+    }
+}

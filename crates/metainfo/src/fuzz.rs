@@ -1,0 +1,76 @@
+//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+
+use std::collections::BTreeSet;
+
+use crate::{Info, MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo};
+
+/// Reads `data` as a `.torrent` file and as a magnet link, and asserts what the crate promises of
+/// what it accepts.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn fuzz(data: &[u8]) {
+    match Metainfo::parse(data) {
+        Ok(metainfo) => check_metainfo(&metainfo, data),
+        Err(error) => assert!(error.offset <= data.len(), "an error points into the file: {error}"),
+    }
+    if let Some(magnet) = str::from_utf8(data).ok().and_then(|text| text.parse::<Magnet>().ok()) {
+        assert_eq!(magnet.to_string().parse(), Ok(magnet), "a link is read as it was written");
+    }
+}
+
+fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
+    assert_eq!(metainfo.raw(), data);
+    let info = metainfo.info();
+    assert_eq!(info.piece_hashes().len(), info.geometry().piece_count() as usize);
+    check_paths(info);
+    check_ranges(info);
+    let again = Metainfo::from_info(metainfo.raw_info(), metainfo.trackers());
+    assert_eq!(again.map(|again| again.info_hashes()), Ok(metainfo.info_hashes()));
+    let hashes = metainfo.magnet().to_string().parse::<Magnet>().map(|link| link.info_hashes);
+    assert_eq!(hashes, Ok(metainfo.info_hashes()));
+}
+
+/// Every path stays below its folder and belongs to one file.
+fn check_paths(info: &Info) {
+    check_element(info.disk_name());
+    let real = || info.files().iter().filter(|file| !file.is_pad());
+    let mut folders = BTreeSet::new();
+    for file in real() {
+        assert!(file.components().count() <= MAX_PATH_DEPTH);
+        file.components().for_each(check_element);
+        let path = file.path();
+        folders.extend(path.match_indices('/').map(|(end, _)| &path[..end]));
+    }
+    let mut files = BTreeSet::new();
+    for file in real() {
+        assert!(files.insert(file.path()), "two files have {:?}", file.path());
+        assert!(!folders.contains(file.path()), "{:?} is also a folder", file.path());
+    }
+}
+
+fn check_element(name: &str) {
+    assert!(!matches!(name, "" | "." | ".."), "{name:?}");
+    assert!(name.len() <= MAX_ELEMENT_LENGTH, "{name:?}");
+    assert!(!name.contains(['/', '\\', '\0']), "{name:?}");
+    assert!(!name.contains(char::is_control), "{name:?}");
+    assert!(!name.ends_with(['.', ' ']), "{name:?}");
+}
+
+/// The ranges of all pieces run through all files, in order and without a gap.
+fn check_ranges(info: &Info) {
+    let geometry = info.geometry();
+    let mut at = 0;
+    for piece in geometry.pieces().take(64) {
+        assert_eq!(at, geometry.offset_of(piece));
+        for range in info.file_ranges(piece) {
+            let file = info.file(range.file).expect("the file of a range exists");
+            assert_eq!(file.offset() + range.offset, at);
+            assert!(range.length > 0 && range.offset + range.length <= file.length());
+            at += range.length;
+        }
+        assert_eq!(at, geometry.offset_of(piece) + u64::from(geometry.length_of(piece)));
+    }
+    let sum: u64 = info.files().iter().map(|file| file.length()).sum();
+    assert_eq!(sum, geometry.total());
+}

@@ -1,0 +1,300 @@
+//! Magnet links: the info-hash of a torrent and hints where to find its peers (BEP 9, BEP 53).
+//!
+//! ```text
+//! magnet:?xt=urn:btih:HASH&xt=urn:btmh:1220HASH&dn=NAME&tr=TRACKER&ws=WEB-SEED&x.pe=PEER&so=0,2-4&xl=SIZE
+//! ```
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use bt_types::{InfoHashV1, InfoHashV2, InfoHashes};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// The longest magnet link, in bytes.
+pub const MAX_MAGNET_LENGTH: usize = 64 * 1024;
+
+/// What stays readable in a value: the unreserved characters of URLs.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// In front of a SHA-256 in a multihash: which digest, and its length of 32 bytes.
+const SHA256_TAG: &str = "1220";
+
+/// A magnet link.
+///
+/// ```
+/// use metainfo::Magnet;
+///
+/// let magnet: Magnet = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567\
+///                       &dn=a+name&tr=udp%3A%2F%2Ftracker.example%3A6969&so=0,2-4".parse()?;
+/// assert_eq!(magnet.name.as_deref(), Some("a name"));
+/// assert_eq!(magnet.trackers, ["udp://tracker.example:6969"]);
+/// assert!(magnet.selects(3) && !magnet.selects(1));
+/// # Ok::<(), metainfo::MagnetError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Magnet {
+    /// `xt`: the info-hash, or both of a hybrid torrent.
+    pub info_hashes: InfoHashes,
+    /// `dn`: a name to show until the real one is known.
+    pub name: Option<String>,
+    /// `tr`: tracker URLs.
+    pub trackers: Vec<String>,
+    /// `ws`: URLs of servers that have the data (BEP 19).
+    pub web_seeds: Vec<String>,
+    /// `x.pe`: peers, as `host:port`, `1.2.3.4:port` or `[ipv6]:port`.
+    pub peers: Vec<String>,
+    /// `so`: the numbers of the files that are wanted; all if there is none (BEP 53).
+    pub select_only: Vec<RangeInclusive<u32>>,
+    /// `xl`: the size of the data in bytes.
+    pub length: Option<u64>,
+}
+
+/// A text that is not a magnet link of a torrent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MagnetError {
+    /// Occurs when the link is longer than [`MAX_MAGNET_LENGTH`].
+    #[error("expected a magnet link of at most {MAX_MAGNET_LENGTH} bytes, got {got}")]
+    TooLong {
+        /// How long it is.
+        got: usize,
+    },
+    /// Occurs when the text begins otherwise.
+    #[error("expected a link that begins with 'magnet:?'")]
+    NotMagnet,
+    /// Occurs when there is no `xt=urn:btih:` or `xt=urn:btmh:`.
+    #[error("expected the info-hash of a torrent (xt=urn:btih:...), got none")]
+    NoInfoHash,
+    /// Occurs when an info-hash can't be read.
+    #[error("expected an info-hash of 40 hexadecimal or 32 base32 digits, got {got:?}")]
+    InfoHash {
+        /// The text in its place.
+        got: String,
+    },
+    /// Occurs when a v2 info-hash can't be read.
+    #[error("expected '1220' and an info-hash of 64 hexadecimal digits, got {got:?}")]
+    InfoHashV2 {
+        /// The text in its place.
+        got: String,
+    },
+    /// Occurs when there are two different info-hashes of one version.
+    #[error("expected one torrent, got the info-hashes of two")]
+    SeveralTorrents,
+    /// Occurs when `so` is not a list of file numbers and ranges of them.
+    #[error("expected file numbers like 0,2,4-6, got {got:?}")]
+    Selection {
+        /// The text in its place.
+        got: String,
+    },
+}
+
+impl Magnet {
+    /// A link with nothing but the info-hash.
+    pub fn new(info_hashes: InfoHashes) -> Self {
+        Self {
+            info_hashes,
+            name: None,
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            peers: Vec::new(),
+            select_only: Vec::new(),
+            length: None,
+        }
+    }
+
+    /// Whether file number `index` is wanted.
+    pub fn selects(&self, index: u32) -> bool {
+        self.select_only.is_empty() || self.select_only.iter().any(|range| range.contains(&index))
+    }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    /// Reads a link. Unknown parameters, and hints (`x.pe`, `xl`) that can't be read, are ignored.
+    fn from_str(text: &str) -> Result<Self, MagnetError> {
+        let text = text.trim();
+        if text.len() > MAX_MAGNET_LENGTH {
+            return Err(MagnetError::TooLong { got: text.len() });
+        }
+        let query = strip_prefix(text, "magnet:?").ok_or(MagnetError::NotMagnet)?;
+        let mut link = Reader::default();
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            link.parameter(&key.to_ascii_lowercase(), value)?;
+        }
+        link.finish()
+    }
+}
+
+/// What has been read of a link.
+#[derive(Default)]
+struct Reader {
+    v1: Option<InfoHashV1>,
+    v2: Option<InfoHashV2>,
+    name: Option<String>,
+    trackers: Vec<String>,
+    web_seeds: Vec<String>,
+    peers: Vec<String>,
+    select_only: Vec<RangeInclusive<u32>>,
+    length: Option<u64>,
+}
+
+impl Reader {
+    fn parameter(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
+        let text = || percent_decode_str(value).decode_utf8_lossy().trim().to_owned();
+        match parameter_name(key) {
+            "xt" => self.topic(&text())?,
+            "dn" if self.name.is_none() => {
+                let spaced = value.replace('+', " ");
+                self.name = Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
+            }
+            "tr" => add_distinct(&mut self.trackers, text()),
+            "ws" => add_distinct(&mut self.web_seeds, text()),
+            "x.pe" if is_peer(&text()) => add_distinct(&mut self.peers, text()),
+            "so" => self.select_only.extend(selection(&text())?),
+            "xl" => self.length = text().parse().ok().or(self.length),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `xt`. Links may name the same content in other networks too; those topics are not ours.
+    fn topic(&mut self, topic: &str) -> Result<(), MagnetError> {
+        if let Some(hash) = strip_prefix(topic, "urn:btih:") {
+            let hash = parse_v1(hash).ok_or_else(|| MagnetError::InfoHash { got: hash.into() })?;
+            set_once(&mut self.v1, hash)
+        } else if let Some(hash) = strip_prefix(topic, "urn:btmh:") {
+            let hash =
+                parse_v2(hash).ok_or_else(|| MagnetError::InfoHashV2 { got: hash.into() })?;
+            set_once(&mut self.v2, hash)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn finish(self) -> Result<Magnet, MagnetError> {
+        let Self { v1, v2, name, trackers, web_seeds, peers, select_only, length } = self;
+        let info_hashes = match (v1, v2) {
+            (Some(v1), Some(v2)) => InfoHashes::Hybrid(v1, v2),
+            (Some(v1), None) => InfoHashes::V1(v1),
+            (None, Some(v2)) => InfoHashes::V2(v2),
+            (None, None) => return Err(MagnetError::NoInfoHash),
+        };
+        Ok(Magnet { info_hashes, name, trackers, web_seeds, peers, select_only, length })
+    }
+}
+
+/// `tr` of `tr` and of `tr.1`: some programs number their parameters.
+fn parameter_name(key: &str) -> &str {
+    match key.rsplit_once('.') {
+        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => key,
+    }
+}
+
+fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+fn add_distinct(list: &mut Vec<String>, text: String) {
+    if !text.is_empty() && !list.contains(&text) {
+        list.push(text);
+    }
+}
+
+fn set_once<T: Copy + PartialEq>(place: &mut Option<T>, hash: T) -> Result<(), MagnetError> {
+    match place.replace(hash) {
+        Some(before) if *place != Some(before) => Err(MagnetError::SeveralTorrents),
+        _ => Ok(()),
+    }
+}
+
+fn parse_v1(text: &str) -> Option<InfoHashV1> {
+    match text.len() {
+        32 => base32(text).map(InfoHashV1),
+        _ => text.parse().ok(),
+    }
+}
+
+fn parse_v2(text: &str) -> Option<InfoHashV2> {
+    strip_prefix(text, SHA256_TAG)?.parse().ok()
+}
+
+/// The 20 bytes of 32 digits of 5 bits each (RFC 4648, section 6).
+fn base32(text: &str) -> Option<[u8; 20]> {
+    let mut hash = [0; 20];
+    let (groups, rest) = text.as_bytes().as_chunks::<8>();
+    if groups.len() != hash.len() / 5 || !rest.is_empty() {
+        return None;
+    }
+    for (bytes, digits) in hash.chunks_exact_mut(5).zip(groups) {
+        let value = |number, digit: &u8| Some(number << 5 | base32_digit(*digit)?);
+        let number: u64 = digits.iter().try_fold(0, value)?;
+        bytes.copy_from_slice(&number.to_be_bytes()[3..]);
+    }
+    Some(hash)
+}
+
+fn base32_digit(digit: u8) -> Option<u64> {
+    match digit.to_ascii_uppercase() {
+        letter @ b'A'..=b'Z' => Some(u64::from(letter - b'A')),
+        number @ b'2'..=b'7' => Some(u64::from(number - b'2') + 26),
+        _ => None,
+    }
+}
+
+/// Whether `text` is a host and a port other than 0.
+fn is_peer(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let host_fits = !host.is_empty() && (bracketed || !host.contains(':'));
+    host_fits && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn selection(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let ranges: Option<Vec<_>> = parts.map(range).collect();
+    ranges.ok_or_else(|| MagnetError::Selection { got: text.to_owned() })
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u32>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some(first..=last)
+}
+
+impl fmt::Display for Magnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.info_hashes {
+            InfoHashes::V1(v1) => write!(f, "magnet:?xt=urn:btih:{v1}")?,
+            InfoHashes::V2(v2) => write!(f, "magnet:?xt=urn:btmh:{SHA256_TAG}{v2}")?,
+            InfoHashes::Hybrid(v1, v2) => {
+                write!(f, "magnet:?xt=urn:btih:{v1}&xt=urn:btmh:{SHA256_TAG}{v2}")?;
+            }
+        }
+        write_parameters(f, "dn", self.name.as_slice())?;
+        if let Some(length) = self.length {
+            write!(f, "&xl={length}")?;
+        }
+        write_parameters(f, "tr", &self.trackers)?;
+        write_parameters(f, "ws", &self.web_seeds)?;
+        write_parameters(f, "x.pe", &self.peers)?;
+        for (position, range) in self.select_only.iter().enumerate() {
+            f.write_str(if position == 0 { "&so=" } else { "," })?;
+            match (range.start(), range.end()) {
+                (first, last) if first == last => write!(f, "{first}")?,
+                (first, last) => write!(f, "{first}-{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_parameters(f: &mut fmt::Formatter<'_>, key: &str, values: &[String]) -> fmt::Result {
+    values.iter().try_for_each(|value| write!(f, "&{key}={}", utf8_percent_encode(value, ENCODED)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! From bytes to a [`Metainfo`]: every key read and checked.
+
+mod files;
+
+use std::ops::Range;
+
+use bencode::{Dict, OwnedDocument, Value};
+use bt_types::{Geometry, InfoHashV1, InfoHashV2, InfoHashes};
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+
+use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKind as Kind, Node};
+
+/// The length of a SHA-1 digest.
+const DIGEST_LENGTH: u64 = 20;
+
+type Result<T> = std::result::Result<T, MetainfoError>;
+
+/// Reads a `.torrent` file.
+pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
+    if bytes.len() > MAX_METAINFO_LENGTH {
+        return Err(too_long(bytes.len()));
+    }
+    let document = OwnedDocument::parse(bytes)?;
+    let root = document.root();
+    let keys = root.as_dict().ok_or_else(|| MetainfoError::wrong_kind(root, "a dictionary"))?;
+    let info = keys.get("info").ok_or_else(|| MetainfoError::missing(root, "info"))?;
+    let parts = InfoParts::read(info)?;
+    Ok(Metainfo {
+        trackers: trackers(keys),
+        web_seeds: web_seeds(keys),
+        nodes: nodes(keys),
+        comment: text(keys, "comment.utf-8").or_else(|| text(keys, "comment")),
+        created_by: text(keys, "created by.utf-8").or_else(|| text(keys, "created by")),
+        creation_date: keys.get("creation date").and_then(Value::as_int),
+        encoding: text(keys, "encoding"),
+        info: parts.with(document),
+    })
+}
+
+pub(crate) fn too_long(got: usize) -> MetainfoError {
+    Kind::TooLong { limit: MAX_METAINFO_LENGTH, got }.into()
+}
+
+/// An [`Info`] but for the document, which is still borrowed.
+struct InfoParts {
+    hashes: InfoHashes,
+    name: String,
+    geometry: Geometry,
+    pieces: Range<usize>,
+    files: crate::files::FileTable,
+    private: bool,
+    source: Option<String>,
+}
+
+impl InfoParts {
+    fn read(info: Value<'_, '_>) -> Result<Self> {
+        let keys = info.as_dict().ok_or_else(|| MetainfoError::wrong_kind(info, "a dictionary"))?;
+        let hashes = info_hashes(info, keys)?;
+        let name = name(info, keys)?;
+        let files = files::read(info, keys, name)?;
+        let geometry = geometry(info, keys, files.total())?;
+        Ok(Self {
+            hashes,
+            name: String::from_utf8_lossy(name.as_bytes().unwrap_or_default()).into_owned(),
+            geometry,
+            pieces: pieces(info, keys, geometry)?,
+            files,
+            private: keys.get("private").is_some_and(|value| value.as_int() != Some(0)),
+            source: text(keys, "source"),
+        })
+    }
+
+    fn with(self, document: OwnedDocument) -> Info {
+        let Self { hashes, name, geometry, pieces, files, private, source } = self;
+        Info { document, hashes, name, geometry, pieces, files, private, source }
+    }
+}
+
+/// The digests of the raw bytes. The version comes first, so that a torrent from the future is not
+/// called broken (BEP 52).
+fn info_hashes(info: Value<'_, '_>, keys: Dict<'_, '_>) -> Result<InfoHashes> {
+    let has_v1 = keys.get("pieces").is_some();
+    let v1 = || InfoHashV1(Sha1::digest(info.raw()).into());
+    match keys.get("meta version").map(|version| (version, version.as_int())) {
+        Some((_, Some(2))) if has_v1 => {
+            Ok(InfoHashes::Hybrid(v1(), InfoHashV2(Sha256::digest(info.raw()).into())))
+        }
+        Some((version, Some(2))) => Err(MetainfoError::at(version, Kind::OnlyV2)),
+        Some((version, Some(got))) if got > 2 && !has_v1 => {
+            Err(MetainfoError::at(version, Kind::Version { got }))
+        }
+        _ => Ok(InfoHashes::V1(v1())),
+    }
+}
+
+/// The value of `name.utf-8` if there is one, else of `name`.
+fn name<'a, 'd>(info: Value<'a, 'd>, keys: Dict<'a, 'd>) -> Result<Value<'a, 'd>> {
+    let in_utf8 =
+        keys.get("name.utf-8").filter(|name| name.as_str().is_some_and(|s| !s.is_empty()));
+    let name = in_utf8.or_else(|| keys.get("name"));
+    let name = name.ok_or_else(|| MetainfoError::missing(info, "name"))?;
+    match name.as_bytes() {
+        Some(_) => Ok(name),
+        None => Err(MetainfoError::wrong_kind(name, "a byte string")),
+    }
+}
+
+fn geometry(info: Value<'_, '_>, keys: Dict<'_, '_>, total: u64) -> Result<Geometry> {
+    let value = required(info, keys, "piece length")?;
+    let piece_length = length(value)?;
+    Geometry::new(total, piece_length).map_err(|error| MetainfoError::at(value, error))
+}
+
+/// Where the piece hashes are.
+fn pieces(info: Value<'_, '_>, keys: Dict<'_, '_>, geometry: Geometry) -> Result<Range<usize>> {
+    let value = required(info, keys, "pieces")?;
+    let hashes =
+        value.as_bytes().ok_or_else(|| MetainfoError::wrong_kind(value, "a byte string"))?;
+    let expected = u64::from(geometry.piece_count()) * DIGEST_LENGTH;
+    let got = hashes.len() as u64;
+    if got != expected {
+        let kind = Kind::PiecesLength { expected, total: geometry.total(), got };
+        return Err(MetainfoError::at(value, kind));
+    }
+    let end = value.offset() + value.raw().len();
+    Ok(end - hashes.len()..end)
+}
+
+fn required<'a, 'd>(
+    dict: Value<'a, 'd>,
+    keys: Dict<'a, 'd>,
+    key: &'static str,
+) -> Result<Value<'a, 'd>> {
+    keys.get(key).ok_or_else(|| MetainfoError::missing(dict, key))
+}
+
+/// A length in bytes.
+fn length(value: Value<'_, '_>) -> Result<u64> {
+    match (value.as_uint(), value.as_int()) {
+        (Some(length), _) => Ok(length),
+        (None, Some(got)) => Err(MetainfoError::at(value, Kind::NegativeLength { got })),
+        (None, None) => Err(MetainfoError::wrong_kind(value, "an integer")),
+    }
+}
+
+/// The text of `key`, if there is one; `U+FFFD` stands for what is not UTF-8.
+fn text(keys: Dict<'_, '_>, key: &str) -> Option<String> {
+    let bytes = keys.get(key)?.as_bytes()?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// `announce-list` if it names any tracker, else `announce` (BEP 12).
+fn trackers(keys: Dict<'_, '_>) -> Vec<Vec<String>> {
+    let tiers = keys.get("announce-list").and_then(Value::as_list);
+    let tiers = tiers.into_iter().flatten().map(urls);
+    let tiers = distinct(tiers);
+    if !tiers.is_empty() {
+        return tiers;
+    }
+    distinct(keys.get("announce").map(urls).into_iter())
+}
+
+/// Every URL once, where it comes first; no tier empty.
+fn distinct(tiers: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let mut seen = std::collections::BTreeSet::new();
+    let distinct = tiers.map(|mut tier| {
+        tier.retain(|url| seen.insert(url.clone()));
+        tier
+    });
+    distinct.filter(|tier| !tier.is_empty()).collect()
+}
+
+/// The URLs of a value that is one, or a list of some: both forms are found in every such key.
+fn urls(value: Value<'_, '_>) -> Vec<String> {
+    let one = value.as_str().into_iter();
+    let several = value.as_list().into_iter().flatten().filter_map(Value::as_str);
+    let urls = one.chain(several).map(str::trim).filter(|url| !url.is_empty());
+    urls.map(str::to_owned).collect()
+}
+
+/// `url-list` (BEP 19).
+fn web_seeds(keys: Dict<'_, '_>) -> Vec<String> {
+    distinct(keys.get("url-list").map(urls).into_iter()).concat()
+}
+
+/// `nodes`: a list of lists of a host and a port (BEP 5).
+fn nodes(keys: Dict<'_, '_>) -> Vec<Node> {
+    let nodes = keys.get("nodes").and_then(Value::as_list).into_iter().flatten();
+    nodes.filter_map(node).collect()
+}
+
+fn node(value: Value<'_, '_>) -> Option<Node> {
+    let mut parts = value.as_list()?.iter();
+    let host = parts.next()?.as_str().filter(|host| !host.is_empty())?.to_owned();
+    let port = parts.next()?.as_uint()?.try_into().ok().filter(|port| *port != 0)?;
+    Some(Node { host, port })
+}
+
+#[cfg(test)]
+mod tests;
