@@ -1,0 +1,22 @@
+//! What a caller tells the reactor.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use piece_store::TorrentKey;
+
+use crate::config::AddTorrent;
+use crate::core::AddError;
+use crate::event::TorrentStatus;
+
+pub(crate) enum Command {
+    Add { add: Box<AddTorrent>, reply: Sender<Result<TorrentKey, AddError>> },
+    Stop { torrent: TorrentKey },
+    Resume { torrent: TorrentKey },
+    Remove { torrent: TorrentKey },
+    AddPeers { torrent: TorrentKey, peers: Vec<SocketAddr> },
+    SetLimits { down: Option<u64>, up: Option<u64> },
+    Snapshot { reply: Sender<Vec<TorrentStatus>> },
+    ShutDown { within: Duration },
+}

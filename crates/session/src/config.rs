@@ -1,0 +1,121 @@
+//! How a session is set up, and what it is told to do with one torrent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use metainfo::Metainfo;
+use piece_store::StoreLayout;
+
+use crate::limits;
+
+/// The first eight bytes of every peer id: Azureus style (BEP 20), a two-letter code no other
+/// client uses, then the version.
+pub const PEER_ID_PREFIX: [u8; 8] = *b"-qR0100-";
+/// The client's name for HTTP trackers and the extension handshake.
+pub const USER_AGENT: &str = concat!("bt-cli/", env!("CARGO_PKG_VERSION"));
+
+/// What holds for the whole session.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// The ports to listen on: the first free one is taken. `0..=0` lets the system choose.
+    pub ports: RangeInclusive<u16>,
+    /// Listen on, connect from and announce from this address only.
+    pub bind: Option<IpAddr>,
+    /// Whether to listen for incoming connections at all.
+    pub listen: bool,
+    /// Received bytes a second, all torrents together.
+    pub max_down: Option<u64>,
+    /// Sent bytes a second, all torrents together.
+    pub max_up: Option<u64>,
+    /// Memory for all buffers together, in bytes; at least [`limits::MIN_MEMORY`].
+    pub max_memory: usize,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections of one torrent.
+    pub max_peers_per_torrent: usize,
+    /// Peers of one torrent that are unchoked at a time.
+    pub upload_slots: usize,
+    /// Where journals are kept; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted for HTTPS trackers besides the usual ones.
+    pub ca_file: Option<PathBuf>,
+    /// Threads that hash, write, read and verify; `None` is one a core, at least two.
+    pub workers: Option<usize>,
+    /// The number all random choices come from; `None` draws one.
+    pub seed: Option<u64>,
+    /// The address trackers should give to peers, where it differs from the one they see.
+    pub announce_ip: Option<IpAddr>,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            ports: 6881..=6889,
+            bind: None,
+            listen: true,
+            max_down: None,
+            max_up: None,
+            max_memory: limits::DEFAULT_MAX_MEMORY,
+            max_connections: limits::DEFAULT_MAX_CONNECTIONS,
+            max_peers_per_torrent: limits::DEFAULT_MAX_PEERS_PER_TORRENT,
+            upload_slots: limits::DEFAULT_UPLOAD_SLOTS,
+            state_dir: None,
+            ca_file: None,
+            workers: None,
+            seed: None,
+            announce_ip: None,
+        }
+    }
+}
+
+/// One torrent to take part in.
+#[derive(Debug, Clone)]
+pub struct AddTorrent {
+    /// What the torrent consists of.
+    pub metainfo: Arc<Metainfo>,
+    /// The folder that contains, or will contain, the torrent's `name`.
+    pub folder: PathBuf,
+    /// The whole torrent, or one piece of it into a file of its own.
+    pub layout: StoreLayout,
+    /// Which files are wanted, one entry a file; `None` is all of them.
+    pub selected: Option<Vec<bool>>,
+    /// Peers to try besides those the trackers name. They are tried in private torrents too: the
+    /// user named them.
+    pub peers: Vec<SocketAddr>,
+    /// Whether to trust the journal of an earlier run; without it everything is verified.
+    pub resume: bool,
+    /// Whether files that are plainly something else may be written over.
+    pub overwrite: bool,
+    /// Whether to allocate every file in full at once, instead of leaving holes.
+    pub preallocate: bool,
+    /// Serve what is there; write no payload and ask for none.
+    pub seed_only: bool,
+    /// Whether trackers are told and asked.
+    pub announce: bool,
+    /// Received bytes a second for this torrent.
+    pub max_down: Option<u64>,
+    /// Sent bytes a second for this torrent.
+    pub max_up: Option<u64>,
+}
+
+impl AddTorrent {
+    /// The whole of `metainfo`'s torrent, in `folder`, resumed where possible.
+    pub fn new(metainfo: Arc<Metainfo>, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            metainfo,
+            folder: folder.into(),
+            layout: StoreLayout::Torrent,
+            selected: None,
+            peers: Vec::new(),
+            resume: true,
+            overwrite: false,
+            preallocate: false,
+            seed_only: false,
+            announce: true,
+            max_down: None,
+            max_up: None,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What the store answered.
+
+use bt_types::{BlockRequest, PieceIndex};
+use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
+use swarm::Committed;
+
+use super::Core;
+use super::link::LinkKey;
+use super::torrent::{Phase, StopStep};
+use crate::event::EventKind;
+
+impl Core {
+    /// The store answered a job.
+    pub fn handle_done(&mut self, now: std::time::Duration, done: Done) {
+        self.now = now;
+        match done {
+            Done::Opened { torrent, result } => self.finish_job(torrent, |core| match result {
+                Ok(opened) => core.handle_opened(torrent, *opened),
+                Err(error) => core.fail(torrent, &error),
+            }),
+            Done::Checked { torrent, pieces, good, error } => {
+                self.finish_job(torrent, |core| match error {
+                    None => core.handle_checked(torrent, pieces, &good),
+                    Some(error) => core.fail(torrent, &error),
+                });
+            }
+            Done::CheckFinished { torrent, result } => {
+                self.finish_job(torrent, |core| match result {
+                    Ok(()) => core.begin_transfer(torrent),
+                    Err(error) => core.fail(torrent, &error),
+                });
+            }
+            Done::Committed { torrent, piece, spans, outcome } => {
+                self.finish_job(torrent, |core| core.handle_committed(torrent, piece, outcome));
+                self.take_back(torrent, spans.into_iter().flatten());
+            }
+            Done::Staged { torrent, piece, span, result, .. } => {
+                self.finish_job(torrent, |core| core.handle_staged(torrent, piece, result));
+                self.take_back(torrent, [span]);
+            }
+            Done::Ready { torrent, token, request, result } => {
+                let link = LinkKey::of_peer(swarm::PeerKey(token));
+                self.finish_job(torrent, |core| core.handle_ready(torrent, link, request, result));
+            }
+            Done::Synced { torrent, result, lost } => {
+                self.finish_job(torrent, |core| core.handle_synced(torrent, result, &lost));
+            }
+            Done::Closed { torrent, result, spans } => {
+                self.finish_job(torrent, |core| core.handle_closed_store(torrent, result));
+                self.take_back(torrent, spans);
+            }
+            _ => log::error!("an answer of the store that the session does not know"),
+        }
+        self.settle();
+    }
+
+    /// Counts a job as answered, lets `handle` act on the answer, and goes on with the torrent.
+    fn finish_job(&mut self, key: TorrentKey, handle: impl FnOnce(&mut Self)) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.jobs = torrent.jobs.saturating_sub(1);
+        handle(self);
+        self.advance_stop(key);
+        self.drain(key);
+    }
+
+    /// Takes buffers back and releases their memory.
+    fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
+        let Some(torrent) = self.torrents.get(&key) else { return };
+        let cost = torrent.open.layout.span_length() as usize;
+        let before = self.buffers.len();
+        self.buffers.extend(spans);
+        self.release((self.buffers.len() - before) * cost);
+    }
+
+    fn handle_opened(&mut self, key: TorrentKey, opened: Opened) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.earlier = (opened.downloaded, opened.uploaded);
+        if let Phase::Opening = torrent.phase {
+            torrent.begin_check(now, opened);
+            self.continue_check(key);
+        }
+    }
+
+    fn handle_checked(&mut self, key: TorrentKey, pieces: std::ops::Range<u32>, good: &[u32]) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let geometry = torrent.geometry();
+        let Phase::Checking(check) = &mut torrent.phase else { return };
+        check.running -= 1;
+        check.done += pieces.len() as u32;
+        let good = good.iter().filter_map(|index| geometry.piece(*index));
+        let mut bytes = 0;
+        for piece in good {
+            check.opened.have.insert(piece);
+            bytes += u64::from(geometry.length_of(piece));
+        }
+        let (done, total) = (check.done, check.total);
+        if bytes > 0 {
+            torrent.durability.handle_written(now, bytes);
+        }
+        self.emit(key, EventKind::Checking { done, total });
+        self.continue_check(key);
+    }
+
+    fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, outcome: Outcome) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let length = u64::from(torrent.geometry().length_of(piece));
+        let mut failed = None;
+        let committed = match outcome {
+            Outcome::Verified { digests } => {
+                torrent.durability.handle_written(now, length);
+                torrent.last_piece_at = now;
+                self.emit(key, EventKind::PieceVerified(piece));
+                Committed::Verified { digests }
+            }
+            Outcome::Mismatch { digests } => {
+                self.emit(key, EventKind::PieceFailed(piece));
+                Committed::Mismatch { digests }
+            }
+            Outcome::Failed(error) => {
+                failed = Some(error);
+                Committed::Failed
+            }
+            _ => Committed::Failed,
+        };
+        if let Some(swarm) = self.torrents.get_mut(&key).and_then(|torrent| torrent.swarm_mut()) {
+            swarm.handle_committed(now, piece, committed);
+        }
+        if let Some(error) = failed {
+            self.fail(key, &error);
+        }
+    }
+
+    fn handle_staged(
+        &mut self,
+        key: TorrentKey,
+        piece: PieceIndex,
+        result: Result<(), StoreError>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Some(open) = torrent.open.pieces.get_mut(&piece) {
+            open.staging = open.staging.saturating_sub(1);
+        }
+        match result {
+            Ok(()) => self.commit_when_staged(key, piece),
+            Err(error) => self.fail(key, &error),
+        }
+    }
+
+    /// Blocks that a peer asked for are resident: its connection may send them.
+    fn handle_ready(
+        &mut self,
+        key: TorrentKey,
+        link_key: LinkKey,
+        request: BlockRequest,
+        result: Result<Vec<Extent>, StoreError>,
+    ) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(link_key) else { return };
+        link.reading = link.reading.saturating_sub(u64::from(request.length()));
+        match result {
+            Ok(extents) => {
+                link.take_extents(now, request, extents);
+                self.transmit(link_key);
+                self.serve(link_key);
+            }
+            Err(error) => self.fail(key, &error),
+        }
+    }
+
+    fn handle_synced(&mut self, key: TorrentKey, result: Result<(), StoreError>, lost: &[u32]) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.durability.handle_synced(now);
+        let geometry = torrent.geometry();
+        if let Some(swarm) = torrent.swarm_mut() {
+            let lost = lost.iter().filter_map(|index| geometry.piece(*index));
+            lost.for_each(|piece| swarm.handle_lost(now, piece));
+        }
+        match result {
+            Ok(()) => self.report_completion(key),
+            Err(error) => self.fail(key, &error),
+        }
+    }
+
+    fn handle_closed_store(&mut self, key: TorrentKey, result: Result<(), StoreError>) {
+        if let Err(error) = result {
+            self.note_error(key, &error);
+        }
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Phase::Stopping(stopping) = &mut torrent.phase {
+            stopping.step = StopStep::Announcing { deadline: self.now };
+            self.say_goodbye(key);
+        }
+    }
+
+    /// Starts a sync once enough is unsynced, or everything is there and only that is missing.
+    pub(super) fn sync_if_due(&mut self, key: TorrentKey) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let at_once = torrent.completion_due;
+        if !matches!(torrent.phase, Phase::Transfer(_)) {
+            return;
+        }
+        if torrent.durability.is_sync_due(now, at_once) {
+            torrent.durability.begin_sync();
+            self.submit(key, Job::Sync { torrent: key });
+        }
+    }
+
+    /// Every wanted piece is verified; the user hears of it once everything is synced.
+    pub(super) fn handle_all_verified(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.completion_due = true;
+        self.report_completion(key);
+    }
+
+    fn report_completion(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if torrent.completion_due && torrent.durability.is_clean() {
+            torrent.completion_due = false;
+            self.emit(key, EventKind::Completed);
+        }
+    }
+}

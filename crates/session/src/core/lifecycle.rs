@@ -1,0 +1,540 @@
+//! A torrent's way from phase to phase, and what the user tells it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, PeerHost, TrackerPeer};
+use piece_store::{HeldSpan, Job, OpenSpec, Opened, StoreError, TorrentKey};
+use rand::RngExt as _;
+use swarm::{Source, SpanLayout, Swarm, SwarmConfig, TrackerIndex};
+
+use super::Core;
+use super::action::Action;
+use super::announces::{Announce, FetchFailure, Finished};
+use super::names::{Lookup, Resolved};
+use super::outputs::block_mask;
+use super::peers::draw_peer_id;
+use super::rate::Bucket;
+use super::torrent::{Check, Durability, OpenPieces, Phase, StopStep, Stopping, Torrent};
+use crate::config::AddTorrent;
+use crate::event::{ErrorClass, EventKind, TorrentError, TrackerReport};
+use crate::limits::{
+    ANNOUNCE_DEADLINE, MAX_PEER_NAMES, MAX_VERIFY_JOBS, STOP_ANNOUNCE_TIME, VERIFY_BATCH,
+};
+
+/// A torrent can't be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// Occurs when the session has the torrent already.
+    #[error("the torrent {name} ({info_hash}) is in the session already")]
+    Duplicate {
+        /// Its name.
+        name: String,
+        /// Its info-hash.
+        info_hash: bt_types::InfoHashV1,
+    },
+    /// Occurs when the session has ended or is too busy to answer.
+    #[error("the session does not answer")]
+    Gone,
+}
+
+impl Core {
+    /// Takes a torrent in and begins with it.
+    ///
+    /// # Errors
+    /// The session has it already.
+    pub fn add(&mut self, now: Duration, add: AddTorrent) -> Result<TorrentKey, AddError> {
+        self.now = now;
+        let info_hash = add.metainfo.info_hash();
+        if self.by_info_hash.contains_key(&info_hash) {
+            let name = add.metainfo.info().name().to_owned();
+            return Err(AddError::Duplicate { name, info_hash });
+        }
+        let key = TorrentKey(self.next_torrent);
+        self.next_torrent += 1;
+        let layout = SpanLayout::new(add.metainfo.info().geometry());
+        let torrent = Torrent {
+            key,
+            info_hash,
+            peer_id: draw_peer_id(&mut self.rng),
+            announce_key: self.rng.random(),
+            phase: Phase::Stopped,
+            open: OpenPieces::new(layout),
+            durability: Durability::default(),
+            jobs: 0,
+            announces: 0,
+            down: Bucket::new(now, add.max_down),
+            up: Bucket::new(now, add.max_up),
+            timer: None,
+            earlier: (0, 0),
+            last_piece_at: now,
+            completion_due: false,
+            last_status: None,
+            add,
+        };
+        self.torrents.insert(key, torrent);
+        self.by_info_hash.insert(info_hash, key);
+        self.resume(now, key);
+        Ok(key)
+    }
+
+    /// Begins again with a stopped torrent.
+    pub fn resume(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        let state_dir = self.config.state_dir.clone();
+        let Some(torrent) = self.torrents.get_mut(&key).filter(|torrent| torrent.is_stopped())
+        else {
+            return;
+        };
+        torrent.phase = Phase::Opening;
+        let add = &torrent.add;
+        let spec = OpenSpec {
+            layout: add.layout.clone(),
+            selected: add.selected.clone(),
+            state_dir,
+            resume: add.resume,
+            preallocate: add.preallocate,
+            overwrite: add.overwrite,
+            read_only: add.seed_only,
+            ..OpenSpec::new(add.metainfo.clone(), add.folder.clone())
+        };
+        self.submit(key, Job::Open { torrent: key, spec: Box::new(spec) });
+    }
+
+    /// Stops a torrent in good order: unfinished pieces are staged, data is synced, the journal is
+    /// closed, the trackers are told. The end is [`EventKind::Stopped`].
+    pub fn stop(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        self.begin_stop(key, None);
+        self.settle();
+    }
+
+    /// Stops a torrent and forgets it once it is stopped.
+    pub fn remove(&mut self, now: Duration, key: TorrentKey) {
+        self.stop(now, key);
+        if let Some(torrent) = self.torrents.get(&key).filter(|torrent| torrent.is_stopped()) {
+            self.by_info_hash.remove(&torrent.info_hash);
+            self.torrents.remove(&key);
+        }
+    }
+
+    /// Stops every torrent.
+    pub fn stop_all(&mut self, now: Duration) {
+        let keys: Vec<TorrentKey> = self.torrents.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.stop(now, key));
+    }
+
+    /// Tries peers that the user named.
+    pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
+        self.now = now;
+        self.take_candidates(key, Source::User, peers);
+        self.settle();
+    }
+
+    /// Changes the rate limits of the session, in bytes a second.
+    pub fn set_limits(&mut self, now: Duration, down: Option<u64>, up: Option<u64>) {
+        self.down.set_rate(now, down);
+        self.up.set_rate(now, up);
+    }
+
+    /// A fetcher is back.
+    pub fn handle_fetched(
+        &mut self,
+        now: Duration,
+        key: super::AnnounceKey,
+        result: Result<bt_types::AnnounceReply, FetchFailure>,
+    ) {
+        self.now = now;
+        self.announces.handle_fetched(now, key, result);
+        self.settle();
+    }
+
+    /// A name was looked up.
+    pub fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
+        self.now = now;
+        let found = result.as_deref().unwrap_or_default().to_vec();
+        self.announces.handle_resolved(now, host, result);
+        for (torrent, port) in self.peer_names.remove(host).unwrap_or_default() {
+            let peers: Vec<SocketAddr> =
+                found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            self.take_candidates(torrent, Source::Tracker, &peers);
+        }
+        self.settle();
+    }
+
+    /// A datagram came.
+    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        self.now = now;
+        self.announces.handle_datagram(now, from, bytes);
+        self.settle();
+    }
+
+    /// Goes on with what any call may have set free: announces that ended, room to connect.
+    pub(super) fn settle(&mut self) {
+        self.drain_announces();
+        self.dial();
+    }
+
+    pub(super) fn continue_check(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let batch = torrent.verify_batch();
+        let Phase::Checking(check) = &mut torrent.phase else { return };
+        let mut jobs = Vec::new();
+        while check.running < MAX_VERIFY_JOBS
+            && let Some(pieces) = check.next_range(batch)
+        {
+            check.running += 1;
+            jobs.push(Job::Verify { torrent: key, pieces });
+        }
+        let finished = check.running == 0;
+        let verified_any = check.total > 0;
+        jobs.into_iter().for_each(|job| self.submit(key, job));
+        match (finished, verified_any) {
+            (false, _) => {}
+            (true, true) => self.submit(key, Job::FinishCheck { torrent: key }),
+            (true, false) => self.begin_transfer(key),
+        }
+    }
+
+    pub(super) fn begin_transfer(&mut self, key: TorrentKey) {
+        let now = self.now;
+        let seed = self.rng.random();
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let Phase::Checking(check) = &torrent.phase else { return };
+        let config = swarm_config(torrent, &check.opened, &self.config, seed);
+        let (have, wanted) = (config.have.count(), config.wanted.count());
+        let complete = config.wanted.iter().all(|index| {
+            config.geometry.piece(index).is_some_and(|piece| config.have.contains(piece))
+        });
+        torrent.phase = Phase::Transfer(Box::new(Swarm::new(now, config)));
+        torrent.last_piece_at = now;
+        let peers = torrent.add.peers.clone();
+        let private = torrent.add.metainfo.info().private();
+        self.emit(key, EventKind::Started { have, wanted });
+        if private && !peers.is_empty() {
+            let text = "the torrent is private: peers come from its trackers only, those named by \
+                        hand are not used";
+            self.emit(key, EventKind::Warning(text.to_owned()));
+        }
+        self.take_candidates(key, Source::User, &peers);
+        if complete {
+            self.handle_all_verified(key);
+        }
+        self.drain(key);
+    }
+
+    fn take_candidates(&mut self, key: TorrentKey, source: Source, peers: &[SocketAddr]) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Some(swarm) = torrent.transfer_mut() {
+            let _kept = swarm.handle_candidates(now, source, peers);
+            self.drain(key);
+        }
+    }
+
+    /// The torrent can't go on.
+    pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
+        let error = torrent_error(error);
+        let opening =
+            self.torrents.get(&key).is_some_and(|torrent| matches!(torrent.phase, Phase::Opening));
+        if opening {
+            // Nothing was opened, so there is nothing to close.
+            self.end_stop(key, Some(error));
+        } else {
+            self.begin_stop(key, Some(error));
+        }
+    }
+
+    /// Keeps the first error of a torrent that is stopping already.
+    pub(super) fn note_error(&mut self, key: TorrentKey, error: &StoreError) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Phase::Stopping(stopping) = &mut torrent.phase {
+            stopping.error.get_or_insert_with(|| torrent_error(error));
+        }
+    }
+
+    fn begin_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let status = self.status_of(key);
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let swarm = match std::mem::replace(&mut torrent.phase, Phase::Opening) {
+            Phase::Transfer(swarm) => Some(swarm),
+            Phase::Opening | Phase::Checking(_) => None,
+            Phase::Stopping(mut stopping) => {
+                stopping.error = stopping.error.or(error);
+                torrent.phase = Phase::Stopping(stopping);
+                return;
+            }
+            Phase::Stopped => {
+                torrent.phase = Phase::Stopped;
+                return;
+            }
+        };
+        torrent.last_status = status;
+        torrent.phase = Phase::Stopping(Stopping { swarm, step: StopStep::Jobs, error });
+        self.drop_links_of(key);
+        self.advance_stop(key);
+    }
+
+    fn drop_links_of(&mut self, key: TorrentKey) {
+        for link in self.links.keys() {
+            let torrent = self.links.get(link).and_then(|link| link.stage.torrent());
+            if torrent == Some(key) {
+                self.drop_socket(link);
+            }
+        }
+    }
+
+    /// Closes the store once every job given to it before is answered.
+    pub(super) fn advance_stop(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let jobs = torrent.jobs;
+        let Phase::Stopping(stopping) = &mut torrent.phase else { return };
+        if stopping.step != StopStep::Jobs || jobs > 0 {
+            return;
+        }
+        stopping.step = StopStep::Closing;
+        let unfinished = torrent.take_unfinished();
+        let (down, up) = torrent.transferred();
+        let (downloaded, uploaded) = (torrent.earlier.0 + down, torrent.earlier.1 + up);
+        self.submit(key, Job::Close { torrent: key, uploaded, downloaded, unfinished });
+    }
+
+    /// Tells the trackers, now that everything is on the disk.
+    pub(super) fn say_goodbye(&mut self, key: TorrentKey) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Phase::Stopping(stopping) = &mut torrent.phase {
+            stopping.step = StopStep::Announcing { deadline: now + STOP_ANNOUNCE_TIME };
+        }
+        if let Some(swarm) = torrent.swarm_mut() {
+            swarm.stop(now);
+        }
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    /// Ends the stop when every tracker heard of it or the time is over.
+    fn end_goodbye(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let announces = torrent.announces;
+        let Phase::Stopping(stopping) = &mut torrent.phase else { return };
+        let StopStep::Announcing { deadline } = stopping.step else { return };
+        if announces == 0 || deadline <= self.now {
+            let error = stopping.error.take();
+            self.end_stop(key, error);
+        }
+    }
+
+    fn end_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.phase = Phase::Stopped;
+        torrent.announces = 0;
+        torrent.durability = Durability::default();
+        self.timers.clear(torrent);
+        self.announces.forget_torrent(now, key);
+        self.emit(key, EventKind::Stopped { error });
+    }
+
+    pub(super) fn handle_torrent_timeout(&mut self, key: TorrentKey) {
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.timer = None;
+        if let Some(swarm) = torrent.transfer_mut()
+            && swarm.poll_timeout().is_some_and(|at| at <= now)
+        {
+            swarm.handle_timeout(now);
+        }
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    pub(super) fn set_timer(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let at = torrent.next_timeout();
+        self.timers.set(torrent, at);
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        key: TorrentKey,
+        tracker: TrackerIndex,
+        url: &str,
+        event: AnnounceEvent,
+        num_want: u32,
+        tracker_id: Option<Vec<u8>>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.announces += 1;
+        let request = bt_types::AnnounceRequest {
+            event,
+            num_want: Some(num_want),
+            tracker_id,
+            ip: self.config.announce_ip,
+            ..torrent.announce_request(self.config.listen_port)
+        };
+        let announce = Announce { torrent: key, tracker, url: url.to_owned(), request };
+        self.announces.start(self.now, announce);
+    }
+
+    pub(super) fn drain_announces(&mut self) {
+        while let Some(finished) = self.announces.finished.pop_front() {
+            self.handle_announced(finished);
+        }
+        self.actions.append(&mut self.announces.actions);
+    }
+
+    fn handle_announced(&mut self, finished: Finished) {
+        let now = self.now;
+        let Finished { torrent: key, tracker, url, result } = finished;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.announces = torrent.announces.saturating_sub(1);
+        if let Some(swarm) = torrent.swarm_mut() {
+            swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
+        }
+        let names = result.as_ref().map_or_else(|_| Vec::new(), |reply| named_peers(&reply.peers));
+        let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
+            interval: reply.interval,
+            seeders: reply.seeders,
+            leechers: reply.leechers,
+            warning: reply.warning,
+            peers: reply.peers,
+        });
+        self.emit(key, EventKind::Tracker { url, result });
+        names.into_iter().for_each(|(host, port)| self.look_up_peer(key, host, port));
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.
+    fn look_up_peer(&mut self, key: TorrentKey, host: String, port: u16) {
+        match self.announces.names.look_up(self.now, &host) {
+            Lookup::Known(Ok(ips)) => {
+                let peers: Vec<SocketAddr> =
+                    ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                self.take_candidates(key, Source::Tracker, &peers);
+            }
+            Lookup::Known(Err(_)) => {}
+            Lookup::Asked => self.peer_names.entry(host).or_default().push((key, port)),
+            Lookup::Ask => {
+                self.peer_names.entry(host.clone()).or_default().push((key, port));
+                self.actions.push_back(Action::Resolve { host });
+            }
+        }
+    }
+}
+
+impl Torrent {
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped)
+    }
+
+    pub(super) fn geometry(&self) -> bt_types::Geometry {
+        self.add.metainfo.info().geometry()
+    }
+
+    pub(super) fn begin_check(&mut self, now: Duration, opened: Opened) {
+        let ranges = opened.to_verify.clone();
+        let total = ranges.iter().map(|range| range.len() as u32).sum();
+        self.last_piece_at = now;
+        self.phase =
+            Phase::Checking(Check { opened, ranges: ranges.into(), running: 0, done: 0, total });
+    }
+
+    /// How many pieces one verify job covers.
+    fn verify_batch(&self) -> u32 {
+        let length = u64::from(self.geometry().piece_length());
+        u32::try_from(VERIFY_BATCH / length).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Payload received and sent in this run.
+    fn transferred(&self) -> (u64, u64) {
+        self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
+    }
+
+    /// Takes the buffers of open pieces that have blocks worth keeping.
+    fn take_unfinished(&mut self) -> Vec<HeldSpan> {
+        let pieces = std::mem::take(&mut self.open.pieces);
+        let mut held = Vec::new();
+        for (piece, open) in pieces {
+            for (index, span) in open.spans.into_iter().enumerate() {
+                let Some(span) = span else { continue };
+                let span_index = index as u32;
+                let mask = |swarm: &Swarm| block_mask(swarm, piece, span_index);
+                let blocks = self.swarm().map_or(0, mask);
+                held.push(HeldSpan { piece, span_index, span, blocks });
+            }
+        }
+        held
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Transfer(swarm) => {
+                [swarm.poll_timeout(), self.durability.deadline()].into_iter().flatten().min()
+            }
+            Phase::Stopping(Stopping { step: StopStep::Announcing { deadline }, .. }) => {
+                Some(*deadline)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Check {
+    /// The next range to verify, at most `batch` pieces.
+    fn next_range(&mut self, batch: u32) -> Option<std::ops::Range<u32>> {
+        let mut range = self.ranges.pop_front()?;
+        if range.end - range.start > batch {
+            self.ranges.push_front(range.start + batch..range.end);
+            range.end = range.start + batch;
+        }
+        Some(range)
+    }
+}
+
+fn swarm_config(
+    torrent: &Torrent,
+    opened: &Opened,
+    config: &super::CoreConfig,
+    seed: u64,
+) -> SwarmConfig {
+    let info = torrent.add.metainfo.info();
+    let have = opened.have.clone();
+    let wanted = if torrent.add.seed_only { have.clone() } else { opened.wanted.clone() };
+    let trackers =
+        if torrent.add.announce { torrent.add.metainfo.trackers().to_vec() } else { Vec::new() };
+    SwarmConfig {
+        wanted,
+        unfinished: opened.unfinished.clone(),
+        private: info.private(),
+        trackers,
+        max_peers: config.max_peers_per_torrent,
+        upload_slots: config.upload_slots,
+        seed,
+        ..SwarmConfig::new(info.geometry(), have, torrent.peer_id)
+    }
+}
+
+fn named_peers(peers: &[TrackerPeer]) -> Vec<(String, u16)> {
+    let named = peers.iter().filter_map(|peer| match &peer.host {
+        PeerHost::Name(name) => Some((name.clone(), peer.port)),
+        PeerHost::Ip(_) => None,
+    });
+    named.take(MAX_PEER_NAMES).collect()
+}
+
+fn torrent_error(error: &StoreError) -> TorrentError {
+    let class = match error {
+        StoreError::InUse { .. } => ErrorClass::InUse,
+        StoreError::Disk { .. } | StoreError::UnrelatedFile { .. } | StoreError::ReadOnly => {
+            ErrorClass::Disk
+        }
+        _ => ErrorClass::Internal,
+    };
+    TorrentError { class, message: error.to_string() }
+}
+
+/// A tracker that did not answer within this time is taken for dead, so a stop waits less.
+const _: () = assert!(STOP_ANNOUNCE_TIME.as_secs() < ANNOUNCE_DEADLINE.as_secs());

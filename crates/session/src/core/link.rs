@@ -1,0 +1,191 @@
+//! One TCP connection as the core sees it, from before it is established to its end.
+//!
+//! ```text
+//!  outgoing: Connecting --established--> Handshaking --handshake--> Live
+//!  incoming:                             Handshaking --handshake--> Live
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::BlockRequest;
+use peer_wire::Connection;
+use piece_store::{Extent, TorrentKey};
+use swarm::PeerKey;
+
+/// A connection, by a number that is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkKey(u64);
+
+impl LinkKey {
+    fn new(slot: usize, generation: u32) -> Self {
+        Self((u64::from(generation) << 32) | slot as u64)
+    }
+
+    /// Where the link stands in a table; reused after the link ended.
+    pub fn slot(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
+    pub(super) fn peer(self) -> PeerKey {
+        PeerKey(self.0)
+    }
+
+    pub(super) fn of_peer(peer: PeerKey) -> Self {
+        Self(peer.0)
+    }
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The socket is being connected.
+    Connecting { torrent: TorrentKey, deadline: Duration },
+    /// Bytes may flow, the handshake is not complete; an incoming link has no torrent yet.
+    Handshaking { torrent: Option<TorrentKey> },
+    /// A peer of a swarm.
+    Live { torrent: TorrentKey },
+}
+
+impl Stage {
+    pub(super) fn torrent(self) -> Option<TorrentKey> {
+        match self {
+            Self::Connecting { torrent, .. } | Self::Live { torrent } => Some(torrent),
+            Self::Handshaking { torrent } => torrent,
+        }
+    }
+
+    pub(super) fn is_half_open(self) -> bool {
+        !matches!(self, Self::Live { .. })
+    }
+}
+
+/// A block that the connection sends: where its bytes lie on the disk.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) request: BlockRequest,
+    pub(super) extents: Vec<Extent>,
+    /// When its bytes were made resident.
+    pub(super) resident_at: Duration,
+    /// Whether they are being made resident again.
+    pub(super) refreshing: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) address: SocketAddr,
+    pub(super) outgoing: bool,
+    pub(super) stage: Stage,
+    pub(super) connection: Connection,
+    /// What the blocks in the connection's send queue consist of, in its order.
+    pub(super) uploads: VecDeque<Upload>,
+    /// Bytes asked of the store for this peer and not answered yet.
+    pub(super) reading: u64,
+    /// Whether the caller was told to transmit and has not asked since.
+    pub(super) transmit_due: bool,
+}
+
+impl Link {
+    pub(super) fn new(
+        address: SocketAddr,
+        outgoing: bool,
+        stage: Stage,
+        connection: Connection,
+    ) -> Self {
+        let uploads = VecDeque::new();
+        Self { address, outgoing, stage, connection, uploads, reading: 0, transmit_due: false }
+    }
+
+    /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
+    pub(super) fn take_extents(
+        &mut self,
+        now: Duration,
+        request: BlockRequest,
+        extents: Vec<Extent>,
+    ) {
+        let refreshed = self.uploads.iter_mut().find(|upload| upload.refreshing);
+        if let Some(upload) = refreshed.filter(|upload| upload.request == request) {
+            (upload.extents, upload.resident_at, upload.refreshing) = (extents, now, false);
+        } else if self.connection.send_block(request) {
+            let upload = Upload { request, extents, resident_at: now, refreshing: false };
+            self.uploads.push_back(upload);
+        }
+    }
+
+    /// Drops what is kept of blocks that the connection has sent or given up, up to `request`.
+    pub(super) fn forget_uploads_before(&mut self, request: BlockRequest) {
+        while self.uploads.front().is_some_and(|upload| upload.request != request) {
+            self.uploads.pop_front();
+        }
+    }
+}
+
+/// All links, in slots that are used again with a new generation.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    slots: Vec<(u32, Option<Link>)>,
+    free: Vec<usize>,
+    half_open: usize,
+    count: usize,
+}
+
+impl Links {
+    pub(super) fn insert(&mut self, link: Link) -> LinkKey {
+        self.count += 1;
+        self.half_open += usize::from(link.stage.is_half_open());
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() - 1
+        });
+        self.slots[slot].1 = Some(link);
+        LinkKey::new(slot, self.slots[slot].0)
+    }
+
+    pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link> {
+        let (generation, link) = self.slots.get_mut(key.slot())?;
+        link.as_mut().filter(|_| LinkKey::new(key.slot(), *generation) == key)
+    }
+
+    pub(super) fn get(&self, key: LinkKey) -> Option<&Link> {
+        let (generation, link) = self.slots.get(key.slot())?;
+        link.as_ref().filter(|_| LinkKey::new(key.slot(), *generation) == key)
+    }
+
+    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link> {
+        self.get_mut(key)?;
+        let (generation, slot) = &mut self.slots[key.slot()];
+        *generation = generation.wrapping_add(1);
+        let link = slot.take()?;
+        self.free.push(key.slot());
+        self.count -= 1;
+        self.half_open -= usize::from(link.stage.is_half_open());
+        Some(link)
+    }
+
+    /// Moves a link on to `stage`.
+    pub(super) fn set_stage(&mut self, key: LinkKey, stage: Stage) {
+        let Some(link) = self.get_mut(key) else { return };
+        let before = std::mem::replace(&mut link.stage, stage);
+        self.half_open -= usize::from(before.is_half_open());
+        self.half_open += usize::from(stage.is_half_open());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Links whose handshake is not complete.
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open
+    }
+
+    /// The keys of all links, in the order of their slots.
+    pub(super) fn keys(&self) -> Vec<LinkKey> {
+        let keys = self.slots.iter().enumerate();
+        keys.filter(|(_, (_, link))| link.is_some())
+            .map(|(slot, (generation, _))| LinkKey::new(slot, *generation))
+            .collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! All decisions of a session, pure: no socket, clock, thread, disk or randomness of the system.
+//!
+//! The core owns every torrent and every connection. It is told what happened (`handle_*`), and
+//! after any call its polls are drained: [`Core::poll_action`] for what must be done,
+//! [`Core::poll_transmit`] for the bytes of a link that an [`Action::Transmit`] named, and
+//! [`Core::poll_timeout`] for when [`Core::handle_timeout`] is due.
+//!
+//! ```text
+//!  bytes --> Connection::receive --> meaning --> Swarm::handle_* --> Output --> Connection::request
+//!                                       |                              |
+//!                                       '- block data -> span          '-> Action::Store(Job)
+//! ```
+//!
+//! Invariants: a block's bytes are copied once, into the span reserved for them; a span's memory is
+//! released only when the buffer is back; nothing is announced or served before the store said
+//! `Verified`; every table is bounded by the limits in [`crate::limits`].
+
+mod action;
+mod announces;
+mod disk;
+mod hosts;
+mod lifecycle;
+mod link;
+mod names;
+mod outputs;
+mod peers;
+mod rate;
+mod status;
+mod timers;
+mod torrent;
+mod transmit;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+use piece_store::{Span, TorrentKey};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use swarm::SpanBudget;
+
+pub use action::Action;
+pub use announces::{AnnounceKey, FetchFailure};
+pub use lifecycle::AddError;
+pub use link::LinkKey;
+pub use names::Resolved;
+pub use transmit::Outgoing;
+
+use crate::event::{Event, EventKind};
+use announces::Announces;
+use link::Links;
+use rate::Bucket;
+use timers::Timers;
+use torrent::Torrent;
+
+/// What the core must know of the machine and the user's wishes.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// The port others reach us on, for announces and the extension handshake; 0 for none.
+    pub listen_port: u16,
+    /// Received bytes a second, all torrents together.
+    pub max_down: Option<u64>,
+    /// Sent bytes a second, all torrents together.
+    pub max_up: Option<u64>,
+    /// Memory for payload on its way to the disk, in bytes.
+    pub span_memory: usize,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections of one torrent.
+    pub max_peers_per_torrent: usize,
+    /// Peers of one torrent that are unchoked at a time.
+    pub upload_slots: usize,
+    /// Where journals are kept; `None` keeps none.
+    pub state_dir: Option<std::path::PathBuf>,
+    /// The address trackers should give to peers.
+    pub announce_ip: Option<std::net::IpAddr>,
+    /// Whether IPv4 and IPv6 can be used.
+    pub families: Families,
+    /// The number all random choices come from.
+    pub seed: u64,
+}
+
+/// The address families this machine and its user allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Families {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Whether `ip` can be reached.
+    pub fn allow(self, ip: std::net::IpAddr) -> bool {
+        if ip.is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
+/// All torrents and connections of a session.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    rng: ChaCha8Rng,
+    torrents: BTreeMap<TorrentKey, Torrent>,
+    by_info_hash: BTreeMap<InfoHashV1, TorrentKey>,
+    next_torrent: u64,
+    links: Links,
+    announces: Announces,
+    actions: VecDeque<Action>,
+    timers: Timers,
+    /// Torrents whose last poll found no memory; polled again when some is released.
+    starved: BTreeSet<TorrentKey>,
+    /// Where the search for the next peer to connect to goes on, so that every torrent has its turn.
+    dial_next: TorrentKey,
+    budget: SpanBudget,
+    buffers: Vec<Span>,
+    down: Bucket,
+    up: Bucket,
+    events_dropped: u64,
+    /// Peers that a tracker gave by name, until the name is looked up.
+    peer_names: BTreeMap<String, Vec<(TorrentKey, u16)>>,
+    now: Duration,
+}
+
+impl Core {
+    /// A session without torrents.
+    pub fn new(now: Duration, config: CoreConfig) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            torrents: BTreeMap::new(),
+            by_info_hash: BTreeMap::new(),
+            next_torrent: 1,
+            links: Links::default(),
+            announces: Announces::new(config.families),
+            actions: VecDeque::new(),
+            timers: Timers::new(now),
+            starved: BTreeSet::new(),
+            dial_next: TorrentKey(0),
+            budget: SpanBudget::new(config.span_memory),
+            buffers: Vec::new(),
+            down: Bucket::new(now, config.max_down),
+            up: Bucket::new(now, config.max_up),
+            events_dropped: 0,
+            peer_names: BTreeMap::new(),
+            config,
+            now,
+        }
+    }
+
+    /// The next thing to do; `None` when there is nothing more.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let announces = self.announces.poll_timeout();
+        [self.timers.next(), announces].into_iter().flatten().min()
+    }
+
+    /// The time of [`Self::poll_timeout`] came.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = now;
+        while let Some(torrent) = self.timers.pop_due(now) {
+            self.handle_torrent_timeout(torrent);
+        }
+        if self.timers.is_sweep_due(now) {
+            self.sweep_links();
+        }
+        self.announces.handle_timeout(now);
+        self.settle();
+    }
+
+    /// Whether every torrent is stopped and every job answered.
+    pub fn is_idle(&self) -> bool {
+        let idle = |torrent: &Torrent| torrent.jobs == 0 && torrent.is_stopped();
+        self.torrents.values().all(idle)
+    }
+
+    /// Counts passing events that the caller did not take in time.
+    pub fn count_dropped_event(&mut self) {
+        self.events_dropped += 1;
+    }
+
+    fn emit(&mut self, torrent: TorrentKey, kind: EventKind) {
+        self.actions.push_back(Action::Event(Event { torrent, kind }));
+    }
+}

@@ -1,0 +1,124 @@
+//! Names that were looked up, remembered for a while so that a thousand torrents on one tracker ask
+//! the system once (DESIGN: names 5 minutes, failures 1).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::limits::{MAX_NAMES, NAME_FAILURE_LIFETIME, NAME_LIFETIME};
+
+/// The addresses of a name, or why there are none.
+pub type Resolved = Result<Vec<IpAddr>, String>;
+
+/// What is known about a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// It was looked up a short while ago.
+    Known(Resolved),
+    /// Somebody must look it up; the caller is the first to ask.
+    Ask,
+    /// Somebody is looking it up already.
+    Asked,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Asked,
+    Known { result: Resolved, until: Duration },
+}
+
+/// The names looked up lately.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Names {
+    /// What is known about `host`. An address is its own answer.
+    pub(crate) fn look_up(&mut self, now: Duration, host: &str) -> Lookup {
+        if let Some(ip) = parse_ip(host) {
+            return Lookup::Known(Ok(vec![ip]));
+        }
+        match self.entries.get(host) {
+            Some(Entry::Asked) => Lookup::Asked,
+            Some(Entry::Known { result, until }) if *until > now => Lookup::Known(result.clone()),
+            _ => {
+                self.make_room();
+                self.entries.insert(host.to_owned(), Entry::Asked);
+                Lookup::Ask
+            }
+        }
+    }
+
+    /// Keeps the answer for `host`.
+    pub(crate) fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
+        let lifetime = if result.is_ok() { NAME_LIFETIME } else { NAME_FAILURE_LIFETIME };
+        self.entries.insert(host.to_owned(), Entry::Known { result, until: now + lifetime });
+    }
+
+    /// Forgets the known name that would expire first, once there are [`MAX_NAMES`].
+    fn make_room(&mut self) {
+        if self.entries.len() < MAX_NAMES {
+            return;
+        }
+        let expiry = |entry: &Entry| match entry {
+            Entry::Asked => Duration::MAX,
+            Entry::Known { until, .. } => *until,
+        };
+        let oldest = self.entries.iter().min_by_key(|(_, entry)| expiry(entry));
+        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+            self.entries.remove(&name);
+        }
+    }
+}
+
+/// `host` as an address, with or without the brackets of a URL.
+fn parse_ip(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_up_serves_all_until_it_expires() {
+        let mut names = Names::default();
+        let at = Duration::from_secs;
+        assert_eq!(names.look_up(at(0), "t.example"), Lookup::Ask);
+        assert_eq!(names.look_up(at(0), "t.example"), Lookup::Asked);
+        let found = Ok(vec![IpAddr::from([10, 0, 0, 1])]);
+        names.handle_resolved(at(1), "t.example", found.clone());
+        assert_eq!(names.look_up(at(300), "t.example"), Lookup::Known(found));
+        assert_eq!(names.look_up(at(302), "t.example"), Lookup::Ask);
+    }
+
+    #[test]
+    fn a_failure_is_remembered_for_a_minute() {
+        let mut names = Names::default();
+        let at = Duration::from_secs;
+        let _ = names.look_up(at(0), "t.example");
+        names.handle_resolved(at(0), "t.example", Err("no such host".to_owned()));
+        assert!(matches!(names.look_up(at(59), "t.example"), Lookup::Known(Err(_))));
+        assert_eq!(names.look_up(at(61), "t.example"), Lookup::Ask);
+    }
+
+    #[test]
+    fn an_address_needs_no_look_up() {
+        let mut names = Names::default();
+        for host in ["127.0.0.1", "::1", "[::1]"] {
+            assert!(matches!(names.look_up(Duration::ZERO, host), Lookup::Known(Ok(_))));
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut names = Names::default();
+        for number in 0..MAX_NAMES + 10 {
+            let host = format!("{number}.example");
+            let _ = names.look_up(Duration::ZERO, &host);
+            names.handle_resolved(Duration::ZERO, &host, Ok(vec![]));
+        }
+        assert_eq!(names.entries.len(), MAX_NAMES);
+    }
+}

@@ -1,0 +1,395 @@
+//! What happens on links: they come, shake hands, carry messages and go.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{BlockRequest, PeerId};
+use peer_wire::{Connection, ExtensionHandshake, Handshake, Received};
+use piece_store::TorrentKey;
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Place, Swarm};
+
+use super::Core;
+use super::action::Action;
+use super::link::{Link, LinkKey, Stage};
+use super::torrent::Torrent;
+use crate::config::USER_AGENT;
+use crate::event::{EventKind, PeerState};
+use crate::limits::{CONNECT_TIMEOUT, MAX_HALF_OPEN, MAX_PEER_BUFFERS};
+
+/// How many requests a peer may have outstanding, as we tell it (`reqq` of BEP 10).
+const REQUEST_QUEUE: u32 = 500;
+
+impl Core {
+    /// Someone connected to us. `None`: there is no room, close the socket.
+    pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
+        self.now = now;
+        if self.links.half_open() >= MAX_HALF_OPEN
+            || self.links.len() >= self.config.max_connections
+        {
+            return None;
+        }
+        let stage = Stage::Handshaking { torrent: None };
+        Some(self.links.insert(Link::new(address, false, stage, Connection::incoming(now))))
+    }
+
+    /// The connection that [`Action::Connect`] began is established.
+    pub fn handle_connected(&mut self, now: Duration, key: LinkKey) {
+        self.now = now;
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Stage::Connecting { torrent, .. } = link.stage else { return };
+        let Some(entry) = self.torrents.get(&torrent) else { return };
+        let ours = Handshake::new(entry.info_hash, entry.peer_id);
+        link.connection = Connection::outgoing(now, ours, None);
+        self.links.set_stage(key, Stage::Handshaking { torrent: Some(torrent) });
+        self.transmit(key);
+    }
+
+    /// The connection that [`Action::Connect`] began failed.
+    pub fn handle_connect_failed(&mut self, now: Duration, key: LinkKey, reason: &str) {
+        self.now = now;
+        self.end_link(key, LinkEnd::new(DisconnectReason::Failed, reason));
+    }
+
+    /// The socket of a link ended: `None` in good order, else with an error.
+    pub fn handle_closed(&mut self, now: Duration, key: LinkKey, error: Option<&str>) {
+        self.now = now;
+        let end = match error {
+            None => LinkEnd::new(DisconnectReason::Closed, "closed by the peer"),
+            Some(error) => LinkEnd::new(DisconnectReason::Failed, error),
+        };
+        self.end_link(key, end);
+    }
+
+    /// Bytes came from a link.
+    pub fn handle_bytes(&mut self, now: Duration, key: LinkKey, mut input: &[u8]) {
+        self.now = now;
+        self.count_received(key, input.len());
+        while let Some(link) = self.links.get_mut(key) {
+            let Some(received) = link.connection.receive(now, &mut input) else { break };
+            self.handle_received(key, received);
+        }
+        self.serve(key);
+        if let Some(torrent) = self.links.get(key).and_then(|link| link.stage.torrent()) {
+            self.drain(torrent);
+        }
+        self.transmit_if_due(key);
+        self.drain_announces();
+    }
+
+    fn count_received(&mut self, key: LinkKey, bytes: usize) {
+        self.down.take(bytes);
+        let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
+        if let Some(torrent) = torrent.and_then(|key| self.torrents.get_mut(&key)) {
+            torrent.down.take(bytes);
+        }
+    }
+
+    fn handle_received(&mut self, key: LinkKey, received: Received<'_>) {
+        let Some(stage) = self.links.get(key).map(|link| link.stage) else { return };
+        match (received, stage) {
+            (Received::Misbehaved(rule), _) => {
+                let end = LinkEnd::new(DisconnectReason::Misbehaved, &rule.to_string());
+                self.end_link(key, end);
+            }
+            (Received::Handshake(theirs), Stage::Handshaking { torrent }) => {
+                self.handle_handshake(key, torrent, theirs);
+            }
+            (received, Stage::Live { torrent }) => self.handle_message(key, torrent, received),
+            _ => {}
+        }
+    }
+
+    fn handle_handshake(&mut self, key: LinkKey, expected: Option<TorrentKey>, theirs: Handshake) {
+        let Some(torrent_key) = self.torrent_of(expected, &theirs) else {
+            let reason = match expected {
+                Some(_) => "the peer has another torrent",
+                None => "the peer asks for a torrent that is not here",
+            };
+            return self.end_link(key, LinkEnd::wrong_peer(reason));
+        };
+        let now = self.now;
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
+        let ours = Handshake::new(torrent.info_hash, torrent.peer_id);
+        if !link.outgoing {
+            link.connection.accept(ours);
+        }
+        let peer = ConnectedPeer {
+            address: link.address,
+            outgoing: link.outgoing,
+            fast: theirs.reserved.supports_fast(),
+            peer_id: theirs.peer_id,
+        };
+        let geometry = torrent.geometry();
+        let Some(swarm) = torrent.transfer_mut() else {
+            return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
+        };
+        if let Err(refusal) = swarm.handle_connected(now, key.peer(), peer) {
+            return self.end_refused(key, &refusal.to_string());
+        }
+        link.connection.set_geometry(geometry);
+        link.connection.bitfield(swarm.have());
+        if theirs.reserved.supports_extension_protocol() {
+            let hello = hello(self.config.listen_port, link.address);
+            link.connection.extension_handshake(&hello);
+        }
+        self.links.set_stage(key, Stage::Live { torrent: torrent_key });
+        self.transmit(key);
+        let (address, state) = (peer.address, PeerState::Connected);
+        self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
+    }
+
+    /// Which of our torrents the handshake is about; an outgoing link knows already.
+    fn torrent_of(&self, expected: Option<TorrentKey>, theirs: &Handshake) -> Option<TorrentKey> {
+        let named = self.by_info_hash.get(&theirs.info_hash).copied()?;
+        expected.is_none_or(|expected| expected == named).then_some(named)
+    }
+
+    fn handle_message(&mut self, key: LinkKey, torrent_key: TorrentKey, received: Received<'_>) {
+        let now = self.now;
+        let peer = key.peer();
+        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
+        if let Received::Block { request, offset, bytes, last } = received {
+            return receive_block(torrent, now, key, request, offset, bytes, last);
+        }
+        let Some(swarm) = torrent.transfer_mut() else { return };
+        match received {
+            Received::Bitfield { offset, bytes, last } => {
+                swarm.handle_bitfield(now, peer, offset, bytes, last);
+            }
+            Received::HaveAll => swarm.handle_have_all(now, peer),
+            Received::HaveNone => swarm.handle_have_none(now, peer),
+            Received::Have(piece) => swarm.handle_have(now, peer, piece),
+            Received::Choke => swarm.handle_choke(now, peer),
+            Received::Unchoke => swarm.handle_unchoke(now, peer),
+            Received::Interested => swarm.handle_interested(now, peer),
+            Received::NotInterested => swarm.handle_not_interested(now, peer),
+            Received::Request(request) => swarm.handle_request(now, peer, request),
+            Received::Cancel(request) => swarm.handle_cancel(now, peer, request),
+            Received::Reject(request) => swarm.handle_reject(now, peer, request),
+            Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
+            Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),
+            Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, key, &theirs),
+            _ => {}
+        }
+    }
+
+    /// Ends a link: the swarm, the user and the socket's owner hear of it.
+    fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
+        let now = self.now;
+        let Some(link) = self.links.get(key) else { return };
+        let (address, stage, outgoing) = (link.address, link.stage, link.outgoing);
+        self.drop_socket(key);
+        let Some(torrent_key) = stage.torrent() else {
+            log::debug!("{address}: {}", end.text);
+            return;
+        };
+        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
+        if let Some(swarm) = torrent.swarm_mut() {
+            match stage {
+                Stage::Live { .. } => swarm.handle_disconnected(now, key.peer(), end.reason),
+                _ if outgoing => swarm.handle_connect_failed(now, address, end.failure(stage)),
+                _ => {}
+            }
+        }
+        let live = matches!(stage, Stage::Live { .. });
+        let state = if live { PeerState::Disconnected } else { PeerState::Failed };
+        self.emit(torrent_key, EventKind::Peer { address, state, reason: Some(end.text) });
+        self.drain(torrent_key);
+        self.dial();
+    }
+
+    /// Ends a link that the swarm did not take in: the swarm knows already.
+    fn end_refused(&mut self, key: LinkKey, reason: &str) {
+        let address = self.links.get(key).map(|link| link.address);
+        self.drop_socket(key);
+        log::debug!("{address:?}: refused: {reason}");
+        self.dial();
+    }
+
+    /// Ends a link that the swarm gave up.
+    pub(super) fn drop_link(&mut self, key: LinkKey, reason: &str) {
+        let Some(link) = self.links.get(key) else { return };
+        let (address, torrent) = (link.address, link.stage.torrent());
+        self.drop_socket(key);
+        if let Some(torrent) = torrent {
+            let (state, reason) = (PeerState::Disconnected, Some(reason.to_owned()));
+            self.emit(torrent, EventKind::Peer { address, state, reason });
+        }
+    }
+
+    pub(super) fn drop_socket(&mut self, key: LinkKey) {
+        if self.links.remove(key).is_some() {
+            self.actions.push_back(Action::Close { link: key });
+        }
+    }
+
+    /// Begins connections while there is room, each torrent in turn.
+    pub(super) fn dial(&mut self) {
+        let mut idle = 0;
+        while idle < self.torrents.len() && self.has_room_to_dial() {
+            let Some(key) = self.next_to_dial() else { return };
+            idle = if self.dial_one(key) { 0 } else { idle + 1 };
+        }
+    }
+
+    fn has_room_to_dial(&self) -> bool {
+        self.links.half_open() < MAX_HALF_OPEN && self.links.len() < self.config.max_connections
+    }
+
+    fn next_to_dial(&mut self) -> Option<TorrentKey> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.torrents.range((Excluded(self.dial_next), Unbounded)).next();
+        let key = after.or_else(|| self.torrents.iter().next()).map(|(key, _)| *key)?;
+        self.dial_next = key;
+        Some(key)
+    }
+
+    fn dial_one(&mut self, torrent: TorrentKey) -> bool {
+        let now = self.now;
+        let Some(entry) = self.torrents.get_mut(&torrent) else { return false };
+        let ours = Handshake::new(entry.info_hash, entry.peer_id);
+        let Some(swarm) = entry.transfer_mut() else { return false };
+        let Some(address) = swarm.next_candidate(now) else { return false };
+        if !self.config.families.allow(address.ip()) || address.port() == 0 {
+            swarm.handle_connect_failed(now, address, ConnectFailure::Unreachable);
+            return true;
+        }
+        let stage = Stage::Connecting { torrent, deadline: now + CONNECT_TIMEOUT };
+        let connection = Connection::outgoing(now, ours, None);
+        let link = self.links.insert(Link::new(address, true, stage, connection));
+        self.actions.push_back(Action::Connect { link, address });
+        true
+    }
+
+    /// Looks every link over: deadlines, keep-alives, memory.
+    pub(super) fn sweep_links(&mut self) {
+        for key in self.links.keys() {
+            self.sweep_link(key);
+        }
+        self.shed_buffers();
+    }
+
+    fn sweep_link(&mut self, key: LinkKey) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(key) else { return };
+        if let Stage::Connecting { deadline, .. } = link.stage {
+            if deadline <= now {
+                let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
+                self.end_link(key, LinkEnd::new(DisconnectReason::Failed, &text));
+            }
+            return;
+        }
+        if link.connection.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        match link.connection.handle_timeout(now) {
+            Some(expired) => {
+                let end = LinkEnd::new(DisconnectReason::Idle, &expired.to_string());
+                self.end_link(key, end);
+            }
+            None => self.transmit_if_due(key),
+        }
+    }
+
+    /// Drops the peer that holds most memory while all together hold too much.
+    fn shed_buffers(&mut self) {
+        loop {
+            let held =
+                |key: &LinkKey| self.links.get(*key).map_or(0, |link| link.connection.buffered());
+            let keys = self.links.keys();
+            let total: usize = keys.iter().map(held).sum();
+            let Some(largest) = keys.into_iter().max_by_key(held) else { return };
+            if total <= MAX_PEER_BUFFERS {
+                return;
+            }
+            self.end_link(largest, LinkEnd::new(DisconnectReason::Limit, "it held most memory"));
+        }
+    }
+
+    /// Has the link drained if a message waits in it.
+    fn transmit_if_due(&mut self, key: LinkKey) {
+        let due = self.links.get(key).is_some_and(|link| link.connection.poll_transmit().is_some());
+        if due {
+            self.transmit(key);
+        }
+    }
+}
+
+/// Why a link ends: for the swarm's policy, and in words.
+struct LinkEnd {
+    reason: DisconnectReason,
+    wrong_peer: bool,
+    text: String,
+}
+
+impl LinkEnd {
+    fn new(reason: DisconnectReason, text: &str) -> Self {
+        Self { reason, wrong_peer: false, text: text.to_owned() }
+    }
+
+    fn wrong_peer(text: &str) -> Self {
+        Self { wrong_peer: true, ..Self::new(DisconnectReason::Misbehaved, text) }
+    }
+
+    /// How the attempt to connect failed, for a link that did not become a peer.
+    fn failure(&self, stage: Stage) -> ConnectFailure {
+        match stage {
+            _ if self.wrong_peer => ConnectFailure::WrongPeer,
+            Stage::Connecting { .. } => ConnectFailure::Unreachable,
+            _ => ConnectFailure::Handshake,
+        }
+    }
+}
+
+/// Copies a part of a block into its span, unless nobody needs it.
+fn receive_block(
+    torrent: &mut Torrent,
+    now: Duration,
+    key: LinkKey,
+    request: BlockRequest,
+    offset: u32,
+    bytes: &[u8],
+    last: bool,
+) {
+    let Some(swarm) = torrent.transfer_mut() else { return };
+    let place = swarm.place(now, key.peer(), request, offset);
+    swarm.handle_payload(now, key.peer(), bytes.len() as u32);
+    if place == Place::Keep {
+        let span = torrent.open.span_at(request.piece(), request.offset() + offset);
+        if let Some((span, start)) = span
+            && let Some(target) = span.get_mut(start..start + bytes.len())
+        {
+            target.copy_from_slice(bytes);
+        }
+    }
+    if last && let Some(swarm) = torrent.transfer_mut() {
+        swarm.handle_block(now, key.peer(), request);
+    }
+}
+
+fn note_extensions(swarm: &mut Swarm, now: Duration, key: LinkKey, theirs: &ExtensionHandshake) {
+    if let Some(limit) = theirs.request_queue {
+        swarm.handle_reqq(now, key.peer(), limit);
+    }
+    if let Some(port) = theirs.port {
+        swarm.handle_listen_port(now, key.peer(), port);
+    }
+}
+
+/// Our side of the extension handshake (BEP 10).
+fn hello(listen_port: u16, peer: SocketAddr) -> ExtensionHandshake {
+    ExtensionHandshake {
+        client: Some(USER_AGENT.to_owned()),
+        port: (listen_port != 0).then_some(listen_port),
+        request_queue: Some(REQUEST_QUEUE),
+        your_ip: Some(peer.ip().to_canonical()),
+        ..ExtensionHandshake::default()
+    }
+}
+
+/// A peer id for one torrent and one run.
+pub(super) fn draw_peer_id(rng: &mut impl rand::Rng) -> PeerId {
+    use rand::RngExt as _;
+    PeerId::new(crate::config::PEER_ID_PREFIX, rng.random())
+}

@@ -1,0 +1,85 @@
+//! A token bucket: at most `rate` bytes a second, in bursts of up to a quarter of a second.
+
+use std::time::Duration;
+
+/// How many bytes may pass now.
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    /// Bytes a second; `None` is no limit.
+    rate: Option<u64>,
+    tokens: u64,
+    filled_at: Duration,
+}
+
+/// Bursts: a quarter of a second's worth, and never less than one block.
+const BURSTS_PER_SECOND: u64 = 4;
+const LEAST_BURST: u64 = 16 * 1024;
+
+impl Bucket {
+    pub(crate) fn new(now: Duration, rate: Option<u64>) -> Self {
+        let mut bucket = Self { rate, tokens: 0, filled_at: now };
+        bucket.tokens = bucket.burst();
+        bucket
+    }
+
+    pub(crate) fn set_rate(&mut self, now: Duration, rate: Option<u64>) {
+        *self = Self::new(now, rate);
+    }
+
+    /// How many bytes may pass at `now`; `usize::MAX` without a limit.
+    pub(crate) fn allowance(&mut self, now: Duration) -> usize {
+        match self.rate {
+            None => usize::MAX,
+            Some(rate) => {
+                self.fill(now, rate);
+                usize::try_from(self.tokens).unwrap_or(usize::MAX)
+            }
+        }
+    }
+
+    /// Counts `bytes` that passed.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        if self.rate.is_some() {
+            self.tokens = self.tokens.saturating_sub(bytes as u64);
+        }
+    }
+
+    fn fill(&mut self, now: Duration, rate: u64) {
+        let micros = now.saturating_sub(self.filled_at).as_micros() as u64;
+        let fresh = rate.saturating_mul(micros) / 1_000_000;
+        // Time that did not make a whole byte yet is left for the next call.
+        if fresh > 0 {
+            self.tokens = self.tokens.saturating_add(fresh).min(self.burst());
+            self.filled_at = now;
+        }
+    }
+
+    fn burst(&self) -> u64 {
+        self.rate.map_or(0, |rate| (rate / BURSTS_PER_SECOND).max(LEAST_BURST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_run_rate_is_the_limit() {
+        let mut bucket = Bucket::new(Duration::ZERO, Some(100_000));
+        let mut passed = 0;
+        for tick in 0..1000 {
+            let now = Duration::from_millis(tick * 10);
+            let bytes = bucket.allowance(now).min(30_000);
+            bucket.take(bytes);
+            passed += bytes;
+        }
+        assert!((990_000..=1_025_000).contains(&passed), "{passed} bytes in 10 s");
+    }
+
+    #[test]
+    fn without_a_limit_everything_passes() {
+        let mut bucket = Bucket::new(Duration::ZERO, None);
+        bucket.take(1 << 40);
+        assert_eq!(bucket.allowance(Duration::ZERO), usize::MAX);
+    }
+}

@@ -1,0 +1,225 @@
+//! One torrent of the session, and the phase it is in.
+//!
+//! ```text
+//!  Opening --> Checking --> Transfer --> Stopping --> Stopped
+//!     |            |                        ^            |
+//!     '------------'------------------------'   resume: Opening
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use bt_types::{AnnounceRequest, InfoHashV1, PeerId, PieceIndex};
+use piece_store::{Opened, Span, TorrentKey};
+use swarm::{SpanLayout, Swarm};
+
+use super::rate::Bucket;
+use crate::config::AddTorrent;
+use crate::event::TorrentError;
+use crate::limits::{MAX_UNSYNCED, SYNC_AGE, SYNC_BYTES};
+
+/// What a torrent is doing, and what it needs only for that.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The store opens files and journal.
+    Opening,
+    /// Data on the disk is verified.
+    Checking(Check),
+    /// Pieces come and go.
+    Transfer(Box<Swarm>),
+    /// On the way to `Stopped`.
+    Stopping(Stopping),
+    /// Nothing happens.
+    Stopped,
+}
+
+/// Verification of what is on the disk.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) opened: Opened,
+    /// What no job was given for yet.
+    pub(super) ranges: VecDeque<Range<u32>>,
+    pub(super) running: usize,
+    pub(super) done: u32,
+    pub(super) total: u32,
+}
+
+/// The way out: jobs finish, the store syncs and closes, then the trackers hear `stopped`.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub(super) swarm: Option<Box<Swarm>>,
+    pub(super) step: StopStep,
+    pub(super) error: Option<TorrentError>,
+}
+
+/// How far a stop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopStep {
+    /// Jobs given to the store before the stop are waited for.
+    Jobs,
+    /// The store syncs and closes.
+    Closing,
+    /// The trackers are told, until the deadline.
+    Announcing { deadline: Duration },
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub(super) struct Torrent {
+    pub(super) key: TorrentKey,
+    pub(super) add: AddTorrent,
+    pub(super) info_hash: InfoHashV1,
+    pub(super) peer_id: PeerId,
+    /// The `key` of all its announces.
+    pub(super) announce_key: u32,
+    pub(super) phase: Phase,
+    pub(super) open: OpenPieces,
+    pub(super) durability: Durability,
+    /// Jobs given to the store and not answered yet.
+    pub(super) jobs: usize,
+    /// Announces under way.
+    pub(super) announces: usize,
+    pub(super) down: Bucket,
+    pub(super) up: Bucket,
+    /// When it stands in the table of timers.
+    pub(super) timer: Option<Duration>,
+    /// Payload received and sent in earlier runs.
+    pub(super) earlier: (u64, u64),
+    /// The last verified piece, or the begin of the transfer.
+    pub(super) last_piece_at: Duration,
+    /// Whether the user is still to hear that everything is there.
+    pub(super) completion_due: bool,
+    /// What [`super::Core::status`] shows once there is no swarm any more.
+    pub(super) last_status: Option<crate::event::TorrentStatus>,
+}
+
+impl Torrent {
+    /// The swarm, while there is one.
+    pub(super) fn swarm(&self) -> Option<&Swarm> {
+        match &self.phase {
+            Phase::Transfer(swarm) => Some(swarm),
+            Phase::Stopping(stopping) => stopping.swarm.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.phase {
+            Phase::Transfer(swarm) => Some(swarm),
+            Phase::Stopping(stopping) => stopping.swarm.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// The swarm, while pieces may come and go.
+    pub(super) fn transfer_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.phase {
+            Phase::Transfer(swarm) => Some(swarm),
+            _ => None,
+        }
+    }
+
+    pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {
+        let swarm = self.swarm();
+        AnnounceRequest {
+            port,
+            key: self.announce_key,
+            uploaded: swarm.map_or(0, Swarm::uploaded),
+            downloaded: swarm.map_or(0, Swarm::downloaded),
+            left: swarm.map_or(u64::MAX, Swarm::left),
+            ..AnnounceRequest::new(self.info_hash, self.peer_id)
+        }
+    }
+}
+
+/// A piece of which something was received and that is not committed yet.
+#[derive(Debug, Default)]
+pub(super) struct OpenPiece {
+    /// One entry a span: `None` is not open, or staged. Which blocks are in is the swarm's knowledge.
+    pub(super) spans: Vec<Option<Span>>,
+    /// Spans the store is staging.
+    pub(super) staging: usize,
+    /// The commit that waits for the staging to end; says whether digests are wanted.
+    pub(super) commit: Option<bool>,
+}
+
+/// The pieces being received, with their buffers.
+#[derive(Debug)]
+pub(super) struct OpenPieces {
+    pub(super) layout: SpanLayout,
+    pub(super) pieces: BTreeMap<PieceIndex, OpenPiece>,
+}
+
+impl OpenPieces {
+    pub(super) fn new(layout: SpanLayout) -> Self {
+        Self { layout, pieces: BTreeMap::new() }
+    }
+
+    /// The piece, opened if it was not.
+    pub(super) fn piece(&mut self, piece: PieceIndex) -> &mut OpenPiece {
+        let spans = self.layout.span_count(piece) as usize;
+        self.pieces.entry(piece).or_insert_with(|| OpenPiece {
+            spans: std::iter::repeat_with(|| None).take(spans).collect(),
+            ..OpenPiece::default()
+        })
+    }
+
+    /// The open span at `offset` of `piece`, and the offset inside it.
+    pub(super) fn span_at(&mut self, piece: PieceIndex, offset: u32) -> Option<(&mut Span, usize)> {
+        let index = self.layout.span_of(offset);
+        let start = index * self.layout.span_length();
+        let span = self.pieces.get_mut(&piece)?.spans.get_mut(index as usize)?.as_mut()?;
+        Some((span, (offset - start) as usize))
+    }
+}
+
+/// How much verified data is not synced yet, and when that is to change.
+#[derive(Debug, Default)]
+pub(super) struct Durability {
+    unsynced: u64,
+    oldest: Option<Duration>,
+    /// What the sync under way covers.
+    syncing: Option<u64>,
+}
+
+impl Durability {
+    /// Counts data that was verified and written at `now`.
+    pub(super) fn handle_written(&mut self, now: Duration, bytes: u64) {
+        self.unsynced += bytes;
+        self.oldest.get_or_insert(now);
+    }
+
+    /// Whether a sync should begin; `at_once` asks for one whatever the amount.
+    pub(super) fn is_sync_due(&self, now: Duration, at_once: bool) -> bool {
+        let due = self.unsynced >= SYNC_BYTES || self.deadline().is_some_and(|at| at <= now);
+        self.syncing.is_none() && self.unsynced > 0 && (due || at_once)
+    }
+
+    pub(super) fn begin_sync(&mut self) {
+        self.syncing = Some(self.unsynced);
+        self.oldest = None;
+    }
+
+    pub(super) fn handle_synced(&mut self, now: Duration) {
+        self.unsynced -= self.syncing.take().unwrap_or(0).min(self.unsynced);
+        if self.unsynced > 0 {
+            self.oldest.get_or_insert(now);
+        }
+    }
+
+    /// When the oldest data has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        if self.syncing.is_some() { None } else { self.oldest.map(|at| at + SYNC_AGE) }
+    }
+
+    /// Whether so much is unsynced that no new piece may be opened.
+    pub(super) fn is_full(&self) -> bool {
+        self.unsynced >= MAX_UNSYNCED
+    }
+
+    /// Whether everything verified was synced.
+    pub(super) fn is_clean(&self) -> bool {
+        self.unsynced == 0
+    }
+}

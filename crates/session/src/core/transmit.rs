@@ -1,0 +1,151 @@
+//! What links send: messages from the connection's buffer, payload from where it lies on the disk.
+
+use std::time::Duration;
+
+use peer_wire::Transmit;
+use piece_store::{Extent, Job};
+
+use super::Core;
+use super::link::{Link, LinkKey, Stage};
+use crate::limits::SEND_WINDOW;
+
+/// For how long a range that was made resident is trusted to be so.
+const RESIDENT_TIME: Duration = Duration::from_secs(1);
+
+/// The next bytes of a link.
+#[derive(Debug)]
+pub enum Outgoing<'a> {
+    /// Messages. `more` says that payload follows at once, so that the system may wait for it.
+    Bytes {
+        /// The bytes.
+        bytes: &'a [u8],
+        /// Whether payload follows.
+        more: bool,
+    },
+    /// Payload, resident a moment ago.
+    Payload {
+        /// Where it lies.
+        extent: Extent,
+        /// Whether it was made resident within the last second.
+        fresh: bool,
+    },
+}
+
+impl Core {
+    /// The next bytes that `link` has to send; `None` when there are none for now. Report what went
+    /// out with [`Self::handle_transmitted`].
+    #[must_use]
+    pub fn poll_transmit(&mut self, now: Duration, link: LinkKey) -> Option<Outgoing<'_>> {
+        self.now = now;
+        let limit = self.send_allowance(now, link);
+        let link = self.links.get_mut(link)?;
+        link.transmit_due = false;
+        if let Some(Transmit::Payload { request, offset, length }) = link.connection.poll_transmit()
+        {
+            link.forget_uploads_before(request);
+            let length = u32::try_from(limit).unwrap_or(u32::MAX).min(length);
+            if length == 0 {
+                return None;
+            }
+            let upload = link.uploads.front().filter(|upload| !upload.refreshing)?;
+            let fresh = now.saturating_sub(upload.resident_at) <= RESIDENT_TIME;
+            let extent = cut(&upload.extents, offset, length)?;
+            return Some(Outgoing::Payload { extent, fresh });
+        }
+        let more = link.connection.pending_payload() > 0 && limit > 0;
+        match link.connection.poll_transmit()? {
+            Transmit::Bytes(bytes) => Some(Outgoing::Bytes { bytes, more }),
+            Transmit::Payload { .. } => None,
+        }
+    }
+
+    /// `bytes` of what [`Self::poll_transmit`] gave last went out.
+    pub fn handle_transmitted(&mut self, now: Duration, key: LinkKey, bytes: usize) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let payload = matches!(link.connection.poll_transmit(), Some(Transmit::Payload { .. }));
+        link.connection.transmitted(bytes);
+        if !payload {
+            return;
+        }
+        self.up.take(bytes);
+        let Stage::Live { torrent } = link.stage else { return };
+        if let Some(torrent) = self.torrents.get_mut(&torrent) {
+            torrent.up.take(bytes);
+            if let Some(swarm) = torrent.transfer_mut() {
+                swarm.handle_sent(now, key.peer(), bytes as u32);
+            }
+        }
+        self.serve(key);
+    }
+
+    /// The payload that [`Self::poll_transmit`] gave last is no longer resident: it is read again.
+    pub fn refresh_upload(&mut self, now: Duration, key: LinkKey) {
+        self.now = now;
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Stage::Live { torrent } = link.stage else { return };
+        let Some(upload) = link.uploads.front_mut() else { return };
+        upload.refreshing = true;
+        let (request, token) = (upload.request, key.peer().0);
+        link.reading += u64::from(request.length());
+        self.submit(torrent, Job::Read { torrent, request, token });
+    }
+
+    /// Whether the link has something to send but must wait for its rate limit.
+    pub fn is_send_throttled(&mut self, now: Duration, key: LinkKey) -> bool {
+        let throttled = self.send_allowance(now, key) == 0;
+        let Some(link) = self.links.get_mut(key) else { return false };
+        throttled && link.connection.pending_payload() > 0
+    }
+
+    /// How many bytes may be read from the link now.
+    pub fn receive_allowance(&mut self, now: Duration, key: LinkKey) -> usize {
+        let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
+        let torrent = torrent.and_then(|key| self.torrents.get_mut(&key));
+        let own = torrent.map_or(usize::MAX, |torrent| torrent.down.allowance(now));
+        own.min(self.down.allowance(now))
+    }
+
+    fn send_allowance(&mut self, now: Duration, key: LinkKey) -> usize {
+        let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
+        let torrent = torrent.and_then(|key| self.torrents.get_mut(&key));
+        let own = torrent.map_or(usize::MAX, |torrent| torrent.up.allowance(now));
+        own.min(self.up.allowance(now))
+    }
+
+    /// Has blocks read that the peer asked for, as far as its send queue has room.
+    pub(super) fn serve(&mut self, key: LinkKey) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Stage::Live { torrent: torrent_key } = link.stage else { return };
+        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
+        let Some(swarm) = torrent.transfer_mut() else { return };
+        let mut jobs = Vec::new();
+        while has_room(link) {
+            let Some(request) = swarm.next_upload(now, key.peer()) else { break };
+            link.reading += u64::from(request.length());
+            jobs.push(Job::Read { torrent: torrent_key, request, token: key.peer().0 });
+        }
+        jobs.into_iter().for_each(|job| self.submit(torrent_key, job));
+    }
+}
+
+/// Whether another block may be read for the link: a peer that does not drain gets none.
+fn has_room(link: &Link) -> bool {
+    link.connection.pending_payload() + link.reading < SEND_WINDOW
+}
+
+/// What lies `offset` bytes into `extents`, at most `length` bytes of one file.
+fn cut(extents: &[Extent], offset: u32, length: u32) -> Option<Extent> {
+    let mut skip = offset;
+    for extent in extents {
+        if skip < extent.length {
+            return Some(Extent {
+                offset: extent.offset + u64::from(skip),
+                length: length.min(extent.length - skip),
+                ..extent.clone()
+            });
+        }
+        skip -= extent.length;
+    }
+    None
+}

@@ -1,0 +1,200 @@
+//! What a session tells its caller: events as they happen, and snapshots of the whole state.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{InfoHashV1, PieceIndex, TrackerPeer};
+use piece_store::TorrentKey;
+
+/// Something that happened to one torrent.
+///
+/// *Lasting* kinds ([`EventKind::Started`], [`EventKind::Completed`], [`EventKind::Stopped`]) always
+/// arrive; the others are dropped, and counted in [`TorrentStatus::events_dropped`], while the
+/// caller does not take events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The torrent it happened to.
+    pub torrent: TorrentKey,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// What was on the disk is known; the transfer begins.
+    Started {
+        /// Pieces that are had.
+        have: u32,
+        /// Pieces that are wanted, had or not.
+        wanted: u32,
+    },
+    /// Data found on the disk is being verified.
+    Checking {
+        /// Pieces verified so far.
+        done: u32,
+        /// Pieces to verify.
+        total: u32,
+    },
+    /// A piece was received, verified and written.
+    PieceVerified(PieceIndex),
+    /// A piece was received and its hash was wrong.
+    PieceFailed(PieceIndex),
+    /// A peer came, went or could not be reached.
+    Peer {
+        /// Its address.
+        address: SocketAddr,
+        /// What became of it.
+        state: PeerState,
+        /// Why, where there is a reason.
+        reason: Option<String>,
+    },
+    /// A tracker answered, or failed to.
+    Tracker {
+        /// Its URL, as the torrent has it.
+        url: String,
+        /// Its answer, or what went wrong.
+        result: Result<TrackerReport, String>,
+    },
+    /// Something a person should know, though the torrent goes on.
+    Warning(String),
+    /// Every wanted piece is verified, written and synced.
+    Completed,
+    /// The torrent is no longer active.
+    Stopped {
+        /// Why, unless it was asked for.
+        error: Option<TorrentError>,
+    },
+}
+
+impl EventKind {
+    /// Whether this kind is kept until the caller takes it.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Started { .. } | Self::Completed | Self::Stopped { .. })
+    }
+}
+
+/// What became of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerState {
+    /// The handshake is complete.
+    Connected,
+    /// The connection ended.
+    Disconnected,
+    /// No connection, or no handshake.
+    Failed,
+    /// It sent bad data and is not talked to again.
+    Banned,
+}
+
+/// What a tracker answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackerReport {
+    /// Seconds until the next announce.
+    pub interval: u32,
+    /// Peers that have everything.
+    pub seeders: Option<u32>,
+    /// Peers that do not.
+    pub leechers: Option<u32>,
+    /// What the tracker wants a person to read. Untrusted text.
+    pub warning: Option<String>,
+    /// The peers.
+    pub peers: Vec<TrackerPeer>,
+}
+
+/// Why a torrent stopped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TorrentError {
+    /// Who is to blame.
+    pub class: ErrorClass,
+    /// What went wrong, where, and what to do next.
+    pub message: String,
+}
+
+/// Who is to blame for a torrent that stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorClass {
+    /// The disk, or a file of the user's that is in the way.
+    Disk,
+    /// Another process works on the same torrent and folder.
+    InUse,
+    /// A bug: the session contradicts itself.
+    Internal,
+}
+
+/// Where one torrent stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TorrentStatus {
+    /// The torrent.
+    pub torrent: TorrentKey,
+    /// Its info-hash.
+    pub info_hash: InfoHashV1,
+    /// Its name. Untrusted text.
+    pub name: String,
+    /// What it is doing.
+    pub phase: PhaseKind,
+    /// Wanted bytes that are had.
+    pub bytes_done: u64,
+    /// Wanted bytes.
+    pub bytes_total: u64,
+    /// Wanted pieces that are had.
+    pub pieces_done: u32,
+    /// Wanted pieces.
+    pub pieces_total: u32,
+    /// Pieces verified so far and to verify, while checking.
+    pub checked: (u32, u32),
+    /// Payload received in this run, in bytes.
+    pub downloaded: u64,
+    /// Payload sent in this run, in bytes.
+    pub uploaded: u64,
+    /// Payload received and sent in earlier runs, as the journal tells.
+    pub earlier: (u64, u64),
+    /// Payload received a second.
+    pub down_rate: u64,
+    /// Payload sent a second.
+    pub up_rate: u64,
+    /// Peers with a complete handshake.
+    pub peers_connected: usize,
+    /// Peers known.
+    pub peers_known: usize,
+    /// Peers that were banned for bad data.
+    pub peers_banned: usize,
+    /// Seconds left at the present rate.
+    pub seconds_left: Option<u64>,
+    /// The URL and the last word of each tracker that was asked.
+    pub trackers: Vec<(String, Result<(), String>)>,
+    /// When the next announce is due, in seconds from now.
+    pub next_announce: Option<u64>,
+    /// How long since the last verified piece, or since the transfer began.
+    pub since_last_piece: Duration,
+    /// Passing events that were dropped, all torrents together.
+    pub events_dropped: u64,
+}
+
+impl TorrentStatus {
+    /// Whether every wanted piece is had.
+    pub fn is_complete(&self) -> bool {
+        self.pieces_done == self.pieces_total
+            && matches!(self.phase, PhaseKind::Transfer | PhaseKind::Stopped)
+    }
+}
+
+/// What a torrent is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PhaseKind {
+    /// Its files and journal are being opened.
+    Opening,
+    /// Data on the disk is being verified.
+    Checking,
+    /// Pieces come and go.
+    Transfer,
+    /// It syncs, closes and says goodbye to its trackers.
+    Stopping,
+    /// It does nothing.
+    Stopped,
+}

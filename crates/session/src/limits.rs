@@ -1,0 +1,81 @@
+//! Every capacity, pool size and constant of the session, in one table. `crates/README.md` repeats
+//! it for readers.
+
+use std::time::Duration;
+
+/// Connections without a complete handshake, in and out together, at a time.
+pub const MAX_HALF_OPEN: usize = 64;
+/// How long an outgoing connection may take to be established.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections in all, unless the configuration says otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 500;
+/// Connections of one torrent, unless the configuration says otherwise.
+pub const DEFAULT_MAX_PEERS_PER_TORRENT: usize = 200;
+/// Peers of one torrent that are unchoked at a time, the optimistic one among them.
+pub const DEFAULT_UPLOAD_SLOTS: usize = 8;
+
+/// Memory for all buffers together, unless the configuration says otherwise.
+pub const DEFAULT_MAX_MEMORY: usize = 40 << 20;
+/// The least `max_memory` a session works with.
+pub const MIN_MEMORY: usize = 16 << 20;
+/// The one buffer that every socket is read into.
+pub const RECEIVE_BUFFER: usize = 256 << 10;
+/// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).
+pub const SEND_WINDOW: u64 = 1 << 20;
+/// What all peers' buffers of small messages may hold together; above it the peer that holds most
+/// is dropped.
+pub const MAX_PEER_BUFFERS: usize = 4 << 20;
+
+/// What one connection may read in one turn before the next one is served.
+pub const READ_PER_TURN: usize = 1 << 20;
+/// What one connection may write in one turn before the next one is served.
+pub const WRITE_PER_TURN: usize = 1 << 20;
+/// A turn of the reactor that takes longer is logged.
+pub const SLOW_TURN: Duration = Duration::from_millis(100);
+
+/// Jobs given to the store pool and not answered yet. The reply channel is as large, so that the
+/// pool never waits for the reactor.
+pub const MAX_STORE_JOBS: usize = 256;
+/// Pieces one verify job covers, in bytes (at least one piece).
+pub const VERIFY_BATCH: u64 = 16 << 20;
+/// Verify jobs of one torrent under way at a time.
+pub const MAX_VERIFY_JOBS: usize = 8;
+/// Verified data that is not yet synced starts a sync when it reaches this many bytes ...
+pub const SYNC_BYTES: u64 = 64 << 20;
+/// ... or when the oldest of it reaches this age.
+pub const SYNC_AGE: Duration = Duration::from_secs(5);
+/// Above this many bytes verified but not synced, no new piece is opened.
+pub const MAX_UNSYNCED: u64 = 1 << 30;
+
+/// Threads that fetch from HTTP(S) trackers.
+pub const FETCH_THREADS: usize = 8;
+/// Threads that look names up.
+pub const RESOLVE_THREADS: usize = 2;
+/// Requests that wait for a fetch or resolve thread. When full, the announce fails and is tried
+/// again after its back-off.
+pub const FETCH_QUEUE: usize = 1024;
+/// Requests under way to one tracker host, from all torrents together.
+pub const MAX_REQUESTS_PER_HOST: usize = 2;
+/// How long one announce may take before the next tracker of the tier has its turn.
+pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a looked-up name is remembered.
+pub const NAME_LIFETIME: Duration = Duration::from_secs(300);
+/// How long a failed look-up is remembered.
+pub const NAME_FAILURE_LIFETIME: Duration = Duration::from_secs(60);
+/// Names remembered at a time; above it the oldest is forgotten.
+pub const MAX_NAMES: usize = 4096;
+/// Names of peers (not of trackers) looked up from one reply.
+pub const MAX_PEER_NAMES: usize = 16;
+
+/// Commands that wait for the reactor. When full, the caller is told `Busy`.
+pub const COMMAND_QUEUE: usize = 1024;
+/// Events that wait for the caller. When full, passing events are dropped and counted; lasting ones
+/// wait.
+pub const EVENT_QUEUE: usize = 4096;
+
+/// How long a stop waits for trackers to hear `stopped`.
+pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);
+/// How often connections are looked over for deadlines and memory.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the rates of a snapshot are measured anew, and throttled connections served again.
+pub const REFILL_INTERVAL: Duration = Duration::from_millis(50);

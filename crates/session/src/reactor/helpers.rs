@@ -1,0 +1,120 @@
+//! Threads for what may block: looking names up and fetching from HTTP(S) trackers.
+//!
+//! A crew is a few named threads that take jobs from one bounded channel and put answers into
+//! another. They are left to the end of the process, since a thread stuck in a system call can't be
+//! joined; they end by themselves once the reactor dropped its end of the channel.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+
+use bt_types::{AnnounceReply, AnnounceRequest};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tracker_http::{AnnounceError, Fetcher};
+
+use super::Wake;
+use crate::core::{AnnounceKey, FetchFailure, Resolved};
+use crate::limits::{FETCH_QUEUE, FETCH_THREADS, RESOLVE_THREADS};
+
+/// An announce over HTTP(S).
+pub(super) struct FetchJob {
+    pub(super) key: AnnounceKey,
+    pub(super) url: String,
+    pub(super) request: AnnounceRequest,
+}
+
+/// What a helper found out.
+pub(super) enum Reply {
+    Fetched { key: AnnounceKey, result: Result<AnnounceReply, FetchFailure> },
+    Resolved { host: String, result: Resolved },
+}
+
+/// Both crews, and the channel their answers come through.
+pub(super) struct Helpers {
+    fetches: Sender<FetchJob>,
+    names: Sender<String>,
+    replies: Receiver<Reply>,
+}
+
+impl Helpers {
+    /// Starts the threads; `wake` is called after each answer.
+    pub(super) fn start(fetcher: Fetcher, wake: &Wake) -> std::io::Result<Self> {
+        let (reply_sender, replies) = bounded(2 * FETCH_QUEUE);
+        let fetch =
+            move |job: FetchJob| Reply::Fetched { result: fetch(&fetcher, &job), key: job.key };
+        let resolve = |host: String| Reply::Resolved { result: resolve(&host), host };
+        Ok(Self {
+            fetches: crew("bt-fetch", FETCH_THREADS, fetch, &reply_sender, wake)?,
+            names: crew("bt-resolve", RESOLVE_THREADS, resolve, &reply_sender, wake)?,
+            replies,
+        })
+    }
+
+    /// Hands an announce to a thread; gives its key back if too many wait already.
+    pub(super) fn fetch(&self, job: FetchJob) -> Result<(), AnnounceKey> {
+        self.fetches.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.key,
+        })
+    }
+
+    /// Has a name looked up; gives it back if too many wait already.
+    pub(super) fn resolve(&self, host: String) -> Result<(), String> {
+        self.names.try_send(host).map_err(TrySendError::into_inner)
+    }
+
+    /// The next answer, if there is one.
+    pub(super) fn poll_reply(&self) -> Option<Reply> {
+        self.replies.try_recv().ok()
+    }
+}
+
+fn crew<J: Send + 'static>(
+    name: &str,
+    threads: usize,
+    work: impl Fn(J) -> Reply + Send + Sync + 'static,
+    replies: &Sender<Reply>,
+    wake: &Wake,
+) -> std::io::Result<Sender<J>> {
+    // When full, the job is refused and the announce tried again after its back-off.
+    let (sender, jobs) = bounded::<J>(FETCH_QUEUE);
+    let work = Arc::new(work);
+    for number in 0..threads {
+        let (jobs, replies) = (jobs.clone(), replies.clone());
+        let (work, wake) = (Arc::clone(&work), Arc::clone(wake));
+        thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
+            for job in jobs {
+                if replies.send(work(job)).is_err() {
+                    return;
+                }
+                wake();
+            }
+        })?;
+    }
+    Ok(sender)
+}
+
+fn fetch(fetcher: &Fetcher, job: &FetchJob) -> Result<AnnounceReply, FetchFailure> {
+    fetcher.announce(&job.url, &job.request).map_err(|error| {
+        let message = error.to_string();
+        match error {
+            AnnounceError::Failure { retry_in, .. } => {
+                FetchFailure { message, retry_in, refused: true }
+            }
+            _ => FetchFailure { message, retry_in: None, refused: false },
+        }
+    })
+}
+
+fn resolve(host: &str) -> Resolved {
+    let addresses = (host, 0).to_socket_addrs().map_err(|error| error.to_string())?;
+    let mut found: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// What becomes of an announce that no thread could take.
+pub(super) fn too_busy() -> FetchFailure {
+    let message = "too many announces wait already".to_owned();
+    FetchFailure { message, retry_in: None, refused: true }
+}

@@ -1,0 +1,100 @@
+//! The sockets that others reach us by: a TCP listener and a UDP socket for each address family.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 256;
+
+/// One listener for each family, on one port.
+#[derive(Default)]
+pub(super) struct Listeners {
+    pub(super) v4: Option<TcpListener>,
+    pub(super) v6: Option<TcpListener>,
+    /// The port both listen on; 0 without a listener.
+    pub(super) port: u16,
+}
+
+impl Listeners {
+    /// Listens on the first port of `ports` that is free for every family in use.
+    pub(super) fn bind(ports: RangeInclusive<u16>, bind: Option<IpAddr>) -> io::Result<Self> {
+        let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for port in ports {
+            match Self::bind_port(port, bind) {
+                Ok(listeners) => return Ok(listeners),
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
+    fn bind_port(port: u16, bind: Option<IpAddr>) -> io::Result<Self> {
+        let first = listen(SocketAddr::new(bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port))?;
+        let port = first.local_addr()?.port();
+        match bind {
+            Some(IpAddr::V6(_)) => Ok(Self { v4: None, v6: Some(first), port }),
+            Some(IpAddr::V4(_)) => Ok(Self { v4: Some(first), v6: None, port }),
+            None => Ok(Self { v4: Some(first), v6: listen_v6(port)?, port }),
+        }
+    }
+}
+
+/// The IPv6 listener; none on a machine without IPv6.
+fn listen_v6(port: u16) -> io::Result<Option<TcpListener>> {
+    match listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// A connection on its way to `address`, from `bind` if that is of the same family.
+pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+    if let Some(ip) = bind {
+        socket.bind(&SocketAddr::new(ip, 0).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if in_progress(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+}
+
+/// A UDP socket of the family of `ip`, on `port` if that is free, else on any.
+pub(super) fn bind_udp(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    udp_on(SocketAddr::new(ip, port)).or_else(|_| udp_on(SocketAddr::new(ip, 0)))
+}
+
+fn udp_on(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.bind(&address.into())?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}

@@ -1,0 +1,204 @@
+//! The handle: what a program holds to have torrents downloaded and seeded.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // It starts the reactor's thread.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use piece_store::TorrentKey;
+use tracker_http::{Fetcher, FetcherConfig, FetcherError};
+
+use crate::command::Command;
+use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
+use crate::core::AddError;
+use crate::event::{Event, TorrentStatus};
+use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_MEMORY};
+use crate::reactor::{Reactor, Wake};
+
+/// A session can't be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Occurs when no port can be listened on, or the system gives no more threads or sockets.
+    #[error("can't listen on port {first} to {last}{}: {source}", on(*bind))]
+    Listen {
+        /// The first port tried.
+        first: u16,
+        /// The last port tried.
+        last: u16,
+        /// The address it had to be on.
+        bind: Option<std::net::IpAddr>,
+        /// What the system said last.
+        source: std::io::Error,
+    },
+    /// Occurs when the certificates for HTTPS trackers can't be used.
+    #[error(transparent)]
+    Fetcher(#[from] FetcherError),
+    /// Occurs when `max_memory` is less than the session can work with.
+    #[error("expected a memory limit of at least {MIN_MEMORY} bytes, got {got}")]
+    Memory {
+        /// The limit that was given.
+        got: usize,
+    },
+    /// Occurs when the system gives no more threads.
+    #[error("can't start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The command queue is full, or the session has ended: try again, or give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session is busy or has ended")]
+pub struct Busy;
+
+/// A running session. Dropping it stops every torrent in good order, for a few seconds at most.
+pub struct Session {
+    commands: Option<Sender<Command>>,
+    events: Receiver<Event>,
+    wake: Wake,
+    port: u16,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Listens, and starts the threads.
+    ///
+    /// # Errors
+    /// No free port, unusable certificates, too little memory, no more threads.
+    pub fn start(config: &SessionConfig) -> Result<Self, StartError> {
+        if config.max_memory < MIN_MEMORY {
+            return Err(StartError::Memory { got: config.max_memory });
+        }
+        let (commands, command_receiver) = bounded(COMMAND_QUEUE);
+        let (event_sender, events) = bounded(EVENT_QUEUE);
+        let fetcher = Fetcher::new(FetcherConfig {
+            user_agent: USER_AGENT.to_owned(),
+            ca_file: config.ca_file.clone(),
+            bind: config.bind,
+            ..FetcherConfig::default()
+        })?;
+        let seed = config.seed.unwrap_or_else(rand::random);
+        let reactor = Reactor::new(config, fetcher, seed, command_receiver, event_sender);
+        let (reactor, door) = reactor.map_err(|source| StartError::Listen {
+            first: *config.ports.start(),
+            last: *config.ports.end(),
+            bind: config.bind,
+            source,
+        })?;
+        let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
+        let thread = builder.spawn(move || reactor.run()).map_err(StartError::Thread)?;
+        let (commands, thread) = (Some(commands), Some(thread));
+        Ok(Self { commands, events, wake: door.wake, port: door.port, thread })
+    }
+
+    /// The port others reach us on; 0 when the session does not listen.
+    pub fn listen_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Takes a torrent in and begins with it.
+    ///
+    /// # Errors
+    /// The session has the torrent already, or has ended.
+    pub fn add(&self, add: AddTorrent) -> Result<TorrentKey, AddError> {
+        let add = Box::new(add);
+        self.ask(|reply| Command::Add { add, reply }).map_err(|Busy| AddError::Gone)?
+    }
+
+    /// Stops a torrent in good order; [`crate::EventKind::Stopped`] is the end of it.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn stop(&self, torrent: TorrentKey) -> Result<(), Busy> {
+        self.tell(Command::Stop { torrent })
+    }
+
+    /// Begins again with a torrent that is stopped.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn resume(&self, torrent: TorrentKey) -> Result<(), Busy> {
+        self.tell(Command::Resume { torrent })
+    }
+
+    /// Stops a torrent, or forgets one that is stopped. Its files stay.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn remove(&self, torrent: TorrentKey) -> Result<(), Busy> {
+        self.tell(Command::Remove { torrent })
+    }
+
+    /// Tries these peers for a torrent.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn add_peers(&self, torrent: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), Busy> {
+        self.tell(Command::AddPeers { torrent, peers })
+    }
+
+    /// Changes the rate limits of the session, in bytes a second.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn set_limits(&self, down: Option<u64>, up: Option<u64>) -> Result<(), Busy> {
+        self.tell(Command::SetLimits { down, up })
+    }
+
+    /// What happens, as it happens.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// Where every torrent stands.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn snapshot(&self) -> Result<Vec<TorrentStatus>, Busy> {
+        self.ask(|reply| Command::Snapshot { reply })
+    }
+
+    /// Stops every torrent in good order and ends the session; takes `within` at most. Events that
+    /// come meanwhile can still be taken from a clone of [`Self::events`].
+    pub fn shut_down(mut self, within: Duration) {
+        let _ = self.tell(Command::ShutDown { within });
+        self.join();
+    }
+
+    fn tell(&self, command: Command) -> Result<(), Busy> {
+        let commands = self.commands.as_ref().ok_or(Busy)?;
+        commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
+        })?;
+        (self.wake)();
+        Ok(())
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Command) -> Result<T, Busy> {
+        let (sender, answer) = bounded(1);
+        self.tell(question(sender))?;
+        answer.recv().map_err(|_| Busy)
+    }
+
+    fn join(&mut self) {
+        // Without commands the reactor knows that nobody is left, and shuts down.
+        self.commands = None;
+        (self.wake)();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the reactor panicked");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn on(bind: Option<std::net::IpAddr>) -> String {
+    bind.map_or_else(String::new, |ip| format!(" of {ip}"))
+}
