@@ -77,8 +77,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file `path` below `folder`.
     ///
     /// # Errors
-    /// Those of the system; [`io::ErrorKind::FilesystemLoop`] or
-    /// [`io::ErrorKind::NotADirectory`] where a part of the path is a symbolic link.
+    /// Those of the system; [`io::ErrorKind::Unsupported`] where a part of the path is a symbolic
+    /// link, or the last part is neither a file nor a folder.
     fn open(&self, folder: &Self::Folder, path: &Path, access: Access) -> io::Result<Self::File>;
 
     /// Makes a file without a name below `folder`, gone when it is closed.
@@ -188,6 +188,16 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn file_system(&self, folder: &Self::Folder) -> io::Result<(u64, Option<u64>)>;
 
+    /// Whether an open failed because the process has too many files open: worth another try after
+    /// some were closed.
+    fn is_out_of_handles(&self, error: &io::Error) -> bool;
+
     /// The number by which a lock's holder is named to others.
     fn process_id(&self) -> u32;
+}
+
+/// The error for what is neither a file nor a folder.
+pub(crate) fn not_a_file() -> io::Error {
+    let message = "it is a symbolic link or a special file, which is not followed here";
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }

@@ -107,6 +107,9 @@ pub enum StoreError {
     /// Occurs when a job names a torrent that was not opened, or is closed already.
     #[error("the torrent is not open")]
     NotOpen,
+    /// Occurs when a torrent should be written whose check is not finished.
+    #[error("the torrent's check is not finished")]
+    NotChecked,
     /// Occurs when a torrent opened read-only should be written.
     #[error("the torrent was opened for reading only")]
     ReadOnly,
@@ -131,6 +134,12 @@ pub enum StoreError {
         expected: u64,
         /// How many they had.
         got: u64,
+    },
+    /// Occurs when a piece has data in padding, which is kept nowhere (BEP 47).
+    #[error("expected the padding in piece {piece} to be zero")]
+    Padding {
+        /// The piece.
+        piece: u32,
     },
     /// Occurs when a sync failed while a piece was being written: what became of it is not known.
     #[error("piece {piece} was being written when a sync of its torrent failed")]
@@ -161,12 +170,12 @@ fn hint(kind: io::ErrorKind) -> &'static str {
         Kind::PermissionDenied => "; change its permissions, or choose another folder",
         Kind::ReadOnlyFilesystem => "; choose a folder that can be written",
         Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
-            "; a file and a folder have the same name: move one away, or choose another folder"
+            "; a file, a folder or a link stands in the way: move it, or choose another folder"
         }
         Kind::NotFound => "; check the path",
         Kind::FileTooLarge => "; the file system can't hold a file of this length",
         Kind::UnexpectedEof => "; it is shorter than before: verify the torrent",
-        Kind::FilesystemLoop => "; symbolic links below the download folder are not followed",
+        Kind::Unsupported => "; move it away, or choose another folder",
         Kind::InvalidInput => "; the file system does not support this",
         _ => "; check the disk, then start it again",
     }
@@ -179,7 +188,5 @@ fn holder(pid: Option<u32>) -> String {
 /// `text` with a small first letter, to stand inside a sentence.
 fn lower(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use bt_types::{BlockRequest, PieceIndex, Sha1Digest};
+use bt_types::{BlockRequest, PieceIndex};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};

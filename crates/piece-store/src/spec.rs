@@ -70,13 +70,14 @@ impl OpenSpec {
 
 /// What was found when a torrent was opened.
 ///
-/// Next, every range of `to_verify` is verified and then the check is finished; only after that may
-/// pieces be committed. A torrent with nothing to verify is finished already.
+/// Next, every range of `to_verify` is verified and then, even if there was none, the check is
+/// finished; only after that may pieces be committed or staged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// The pieces that are had, on the journal's word.
     pub have: Bitfield,
-    /// The pieces that may be had but must be verified first, ascending.
+    /// The pieces that may be had but must be verified first, ascending, in ranges of some 16 MiB:
+    /// one for each job.
     pub to_verify: Vec<Range<u32>>,
     /// The pieces that the selected files need.
     pub wanted: Bitfield,
@@ -109,7 +110,6 @@ impl<F> Clone for Extent<F> {
         Self { file: Arc::clone(&self.file), offset: self.offset, length: self.length }
     }
 }
-
 
 /// What became of a committed piece.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Access, Disk, FileId, Kind, Stat};
+use super::{Access, Disk, FileId, Kind, Stat, not_a_file};
 
 /// Files and folders as the operating system gives them.
 #[derive(Debug, Default)]
@@ -33,10 +33,10 @@ impl Disk for OsDisk {
 
     fn folder(&self, path: &Path, create: bool) -> io::Result<(OsFolder, PathBuf)> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        if create {
-            std::fs::create_dir_all(path)?;
-        }
-        let canonical = std::fs::canonicalize(path)?;
+        let canonical = match std::fs::canonicalize(path) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => make_folders(path)?,
+            found => found?,
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?;
         Ok((OsFolder(folder), canonical))
@@ -55,12 +55,13 @@ impl Disk for OsDisk {
         let mode = Mode::from_raw_mode(0o666);
         let file = below(folder, path, creates, |parent, name| {
             retry(|| rustix::fs::openat(parent, name, flags, mode))
+                .map_err(|error| explain_link(error, parent, name))
         })?;
         let file = File::from(file);
-        match kind_of(&stat_of(&rustix::fs::fstat(&file)?)) {
+        match self.file_stat(&file)?.kind {
             Kind::File => Ok(file),
             Kind::Folder => Err(io::ErrorKind::IsADirectory.into()),
-            Kind::Other => Err(io::Error::other("it is not a regular file")),
+            Kind::Other => Err(not_a_file()),
         }
     }
 
@@ -96,7 +97,7 @@ impl Disk for OsDisk {
 
     fn stat(&self, folder: &OsFolder, path: &Path) -> io::Result<Option<Stat>> {
         let found = below(folder, path, false, |parent, name| {
-            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            Ok(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
         });
         match found {
             Ok(stat) => Ok(Some(stat_of(&stat))),
@@ -194,9 +195,25 @@ impl Disk for OsDisk {
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
     }
 
+    fn is_out_of_handles(&self, error: &io::Error) -> bool {
+        let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        error.raw_os_error().is_some_and(|code| codes.contains(&code))
+    }
+
     fn process_id(&self) -> u32 {
         std::process::id()
     }
+}
+
+/// Makes a folder and those missing above it, and syncs their names: nothing else does.
+fn make_folders(path: &Path) -> io::Result<PathBuf> {
+    let missing = path.ancestors().take_while(|folder| !folder.exists()).count();
+    std::fs::create_dir_all(path)?;
+    let canonical = std::fs::canonicalize(path)?;
+    for parent in canonical.ancestors().skip(1).take(missing) {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(canonical)
 }
 
 /// Does `work` in the folder that holds the last component of `path`, walking there from `folder`
@@ -205,7 +222,7 @@ fn below<T>(
     folder: &OsFolder,
     path: &Path,
     create: bool,
-    work: impl FnOnce(&OwnedFd, &Path) -> rustix::io::Result<T>,
+    work: impl FnOnce(&OwnedFd, &Path) -> io::Result<T>,
 ) -> io::Result<T> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
@@ -217,29 +234,34 @@ fn below<T>(
         let outer = parent.as_ref().unwrap_or(&folder.0);
         parent = Some(step(outer, Path::new(part), create)?);
     }
-    Ok(work(parent.as_ref().unwrap_or(&folder.0), name)?)
+    work(parent.as_ref().unwrap_or(&folder.0), name)
 }
 
 /// Opens the folder `name` in `parent`.
-fn step(parent: &OwnedFd, name: &Path, create: bool) -> rustix::io::Result<OwnedFd> {
+fn step(parent: &OwnedFd, name: &Path, create: bool) -> io::Result<OwnedFd> {
     match open_folder(parent, name) {
-        Err(Errno::NOENT) if create => {
+        Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
             match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => open_folder(parent, name),
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             }
         }
         result => result,
     }
 }
 
-fn open_folder(parent: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+fn open_folder(parent: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    loop {
-        match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
+    let opened = retry(|| rustix::fs::openat(parent, name, flags, Mode::empty()));
+    opened.map_err(|error| explain_link(error, parent, name))
+}
+
+/// Says so where it is a symbolic link that stood in the way.
+fn explain_link(error: io::Error, parent: &OwnedFd, name: &Path) -> io::Error {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+    match stat.map(|stat| stat_of(&stat).kind) {
+        Ok(Kind::Other) => not_a_file(),
+        _ => error,
     }
 }
 
@@ -273,10 +295,6 @@ fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         length: stat.st_size.max(0) as u64,
         modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
     }
-}
-
-fn kind_of(stat: &Stat) -> Kind {
-    stat.kind
 }
 
 /// Repeats a call that a signal interrupted.

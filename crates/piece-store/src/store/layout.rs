@@ -114,8 +114,10 @@ impl Layout {
         let end = offset + length;
         let first = self.slots.partition_point(|slot| slot.end() <= offset);
         let slots = self.slots.iter().enumerate().skip(first);
-        slots.take_while(move |(_, slot)| slot.offset < end).filter(|(_, slot)| slot.length > 0).map(
-            move |(index, slot)| {
+        slots
+            .take_while(move |(_, slot)| slot.offset < end)
+            .filter(|(_, slot)| slot.length > 0)
+            .map(move |(index, slot)| {
                 let from = offset.max(slot.offset);
                 let length = end.min(slot.end()) - from;
                 let (place, offset) = match (slot.pad, slot.in_place()) {
@@ -124,8 +126,7 @@ impl Layout {
                     (false, false) => (Place::Parts, from),
                 };
                 PlacedRange { place, offset, length }
-            },
-        )
+            })
     }
 
     /// Where the bytes of `piece` are, in order.

@@ -1,0 +1,247 @@
+//! One torrent's data on a disk: the work without the threads.
+//!
+//! A [`Store`] is shared by several workers. Two locks are inside: that of the table of open files and
+//! that of the [ledger](ledger), and neither is held while payload is read, hashed or written.
+//!
+//! Invariants:
+//! - A piece is had only after its hash matched, its bytes were written and the journal has its
+//!   `Written` record, in this order.
+//! - A range of a piece that is had is never written.
+//! - A payload file is never cut, and is written only after the check found it not unrelated.
+//! - A sync that failed proves nothing, ever: what it was to make durable is no longer had.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bt_types::{Bitfield, Geometry, PieceIndex, Sha1Digest};
+
+use crate::disk;
+use crate::{Disk, Kind, OpenSpec, Opened, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
+
+mod check;
+mod commit;
+mod files;
+mod handles;
+mod journal;
+mod layout;
+mod ledger;
+mod parts;
+mod record;
+mod resume;
+mod sync;
+
+pub use handles::Handles;
+
+use journal::{Journal, JournalKey};
+use layout::{Layout, Slot};
+use ledger::Ledger;
+use parts::{Parts, SingleFile};
+use record::History;
+use resume::Found;
+
+/// How many bytes are read at once to be hashed: the length of a worker's scratch buffer.
+pub const STRIP_LENGTH: usize = SPAN_LENGTH as usize;
+
+/// About how many bytes one range of [`Opened::to_verify`] covers.
+const VERIFY_LENGTH: u32 = 16 << 20;
+
+/// The data of one open torrent.
+#[derive(Debug)]
+pub struct Store<D: Disk> {
+    disk: Arc<D>,
+    handles: Arc<Handles<D::File>>,
+    /// The number under which its files are in the table.
+    number: u64,
+    metainfo: Arc<metainfo::Metainfo>,
+    layout: Layout,
+    folder: D::Folder,
+    /// The canonical path of `folder`.
+    folder_path: PathBuf,
+    parts: Parts<D>,
+    single: Option<SingleFile<D::File>>,
+    preallocate: bool,
+    overwrite: bool,
+    read_only: bool,
+    /// The hash of a piece of zeros, once it was needed.
+    zero_piece: OnceLock<Sha1Digest>,
+    ledger: Mutex<Ledger<D>>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Opens a torrent's data, and believes what the journal and the disk agree on.
+    ///
+    /// # Errors
+    /// The disk fails; the torrent is in use; a folder has the name of a file.
+    pub fn open(
+        disk: Arc<D>,
+        handles: Arc<Handles<D::File>>,
+        spec: &OpenSpec,
+    ) -> Result<(Self, Opened), StoreError> {
+        let layout = Layout::new(spec);
+        let (folder, folder_path) = open_folder(&*disk, spec)?;
+        let (journal, history) = open_journal(&disk, spec, &folder_path)?;
+        let store = Self {
+            number: handles.new_store(),
+            handles,
+            metainfo: Arc::clone(&spec.metainfo),
+            parts: Parts::new(journal.as_ref().map(Journal::parts)),
+            single: parts::open_single(&*disk, &folder, &folder_path, spec, &layout)?,
+            preallocate: spec.preallocate,
+            overwrite: spec.overwrite,
+            read_only: spec.read_only,
+            zero_piece: OnceLock::new(),
+            ledger: Mutex::new(Ledger::new(empty_plan(&layout), journal, (0, 0))),
+            layout,
+            folder,
+            folder_path,
+            disk,
+        };
+        let opened = store.resume(&history)?;
+        Ok((store, opened))
+    }
+
+    /// Compares the history with the disk and begins this run's journal with what holds.
+    fn resume(&self, history: &History) -> Result<Opened, StoreError> {
+        let found = self.look()?;
+        let found = self.move_parts(history, found)?;
+        let plan = resume::plan(&self.layout, history, &found);
+        let system = self.disk.file_system(&self.folder);
+        let (file_system, free) =
+            system.map_err(|error| self.error(Operation::Stat, Path::new(""), &error))?;
+        let opened = Opened {
+            have: plan.have.clone(),
+            to_verify: verify_ranges(&self.layout.geometry, &plan.to_verify),
+            wanted: self.layout.wanted.clone(),
+            unfinished: unfinished_blocks(&self.layout.geometry, &plan.unfinished),
+            uploaded: history.uploaded,
+            downloaded: history.downloaded,
+            file_system,
+            free,
+        };
+        let mut ledger = self.ledger();
+        let totals = (history.uploaded, history.downloaded);
+        let (journal, dirty) = (ledger.journal.take(), std::mem::take(&mut ledger.dirty));
+        *ledger = Ledger { dirty, ..Ledger::new(plan, journal, totals) };
+        ledger.rewrite()?;
+        Ok(opened)
+    }
+
+    /// What is on disk. Decides which files that are not wanted have their bytes in the parts file:
+    /// those that are not there.
+    fn look(&self) -> Result<Found, StoreError> {
+        let mut slots = Vec::with_capacity(self.layout.slots.len());
+        for slot in &self.layout.slots {
+            slots.push(if slot.pad { None } else { self.look_at(slot)? });
+        }
+        Ok(Found { slots, parts: self.stat_parts()? })
+    }
+
+    fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
+        let stat = match self.disk.stat(&self.folder, &slot.path) {
+            Ok(stat) => stat,
+            Err(_) if !slot.selected => None,
+            Err(error) => return Err(self.error(Operation::Stat, &slot.path, &error)),
+        };
+        let usable = stat.filter(|stat| stat.kind == Kind::File);
+        if let (Some(stat), None, true) = (stat, usable, slot.selected) {
+            let error = match stat.kind {
+                Kind::Folder => std::io::ErrorKind::IsADirectory.into(),
+                _ => disk::not_a_file(),
+            };
+            return Err(self.error(Operation::Open, &slot.path, &error));
+        }
+        let usable = usable.filter(|stat| slot.selected || stat.length > 0);
+        slot.keep_in_parts(!slot.selected && usable.is_none());
+        Ok(usable)
+    }
+
+    /// The torrent's numbers.
+    pub fn geometry(&self) -> Geometry {
+        self.layout.geometry
+    }
+
+    /// What is had now.
+    pub fn have(&self) -> Bitfield {
+        self.ledger().have.clone()
+    }
+
+    /// What is durable now: had even after a power cut.
+    pub fn durable(&self) -> Bitfield {
+        self.ledger().durable.clone()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger<D>> {
+        // A worker that panicked leaves the ledger as it was before or after one record.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of `operation` on the file or folder `path` below the download folder.
+    fn error(&self, operation: Operation, path: &Path, error: &std::io::Error) -> StoreError {
+        StoreError::disk(operation, &self.folder_path.join(path), error)
+    }
+}
+
+impl<D: Disk> Drop for Store<D> {
+    fn drop(&mut self) {
+        self.handles.forget(self.number);
+    }
+}
+
+fn open_folder<D: Disk>(disk: &D, spec: &OpenSpec) -> Result<(D::Folder, PathBuf), StoreError> {
+    let path = match &spec.layout {
+        StoreLayout::Torrent => spec.folder.as_path(),
+        StoreLayout::SinglePiece { output, .. } => output.parent().unwrap_or(Path::new("")),
+    };
+    let opened = disk.folder(path, !spec.read_only);
+    opened.map_err(|error| StoreError::disk(Operation::OpenFolder, path, &error))
+}
+
+fn open_journal<D: Disk>(
+    disk: &Arc<D>,
+    spec: &OpenSpec,
+    save_path: &Path,
+) -> Result<(Option<Journal<D>>, History), StoreError> {
+    let geometry = spec.metainfo.info().geometry();
+    let nothing = History::new(geometry.piece_count());
+    let (Some(state_dir), StoreLayout::Torrent) = (&spec.state_dir, &spec.layout) else {
+        return Ok((None, nothing));
+    };
+    let key = JournalKey { info_hash: spec.metainfo.info_hash(), save_path, geometry };
+    let (journal, history) = Journal::open(Arc::clone(disk), state_dir, &key)?;
+    Ok((Some(journal), if spec.resume { history } else { nothing }))
+}
+
+fn empty_plan(layout: &Layout) -> resume::Plan {
+    let pieces = layout.geometry.piece_count();
+    let found = Found { slots: Vec::new(), parts: None };
+    resume::plan(layout, &History::new(pieces), &found)
+}
+
+/// The pieces of a set as ranges of at most about [`VERIFY_LENGTH`] bytes.
+fn verify_ranges(geometry: &Geometry, pieces: &Bitfield) -> Vec<std::ops::Range<u32>> {
+    let most = (VERIFY_LENGTH / geometry.piece_length()).max(1);
+    let cut = |range: std::ops::Range<u32>| {
+        let starts = range.clone().step_by(most as usize);
+        starts.map(move |start| start..range.end.min(start + most))
+    };
+    record::to_ranges(pieces.iter()).into_iter().flat_map(cut).collect()
+}
+
+fn unfinished_blocks(
+    geometry: &Geometry,
+    unfinished: &std::collections::BTreeMap<u32, Vec<u16>>,
+) -> Vec<(PieceIndex, Vec<u32>)> {
+    let blocks = |masks: &[u16]| {
+        let bit = |(span, mask): (u32, u16)| {
+            (0..u16::BITS)
+                .filter(move |bit| mask >> bit & 1 == 1)
+                .map(move |bit| span * u16::BITS + bit)
+        };
+        (0u32..).zip(masks.iter().copied()).flat_map(bit).collect()
+    };
+    let piece = |(piece, masks): (&u32, &Vec<u16>)| Some((geometry.piece(*piece)?, blocks(masks)));
+    unfinished.iter().filter_map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! From blocks to pieces: staging, hashing, committing, and reading what is had.
+
+use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex, Sha1Digest};
+use piece_hash::{Hasher, sha1};
+
+use super::Store;
+use super::layout::Place;
+use super::ledger::{Began, Staged, Touched};
+use crate::{
+    Disk, Extent, Operation, Outcome, SPAN_LENGTH, Span, StoreError, full_mask, span_count,
+    span_length,
+};
+
+impl<D: Disk> Store<D> {
+    /// Hashes a complete piece and, if it is good, writes it and records it as had. See
+    /// [`crate::Job::Commit`] for `spans`. `scratch` is [`super::STRIP_LENGTH`] long.
+    ///
+    /// Buffers of spans that were partly staged are filled in from the disk.
+    pub fn commit(
+        &self,
+        piece: PieceIndex,
+        spans: &mut [Option<Span>],
+        digests: bool,
+        scratch: &mut [u8],
+    ) -> Outcome {
+        let committed = self.try_commit(piece, spans, digests, scratch);
+        committed.unwrap_or_else(Outcome::Failed)
+    }
+
+    fn try_commit(
+        &self,
+        piece: PieceIndex,
+        spans: &mut [Option<Span>],
+        digests: bool,
+        scratch: &mut [u8],
+    ) -> Result<Outcome, StoreError> {
+        let began = self.begin(piece)?;
+        self.check_spans(piece, spans, began.staged.as_ref())?;
+        self.fill_staged(piece, spans, began.staged.as_ref())?;
+        let digest = self.hash_spans(piece, spans, began.staged.as_ref(), scratch)?;
+        if digest != self.metainfo.info().piece_hash(piece) {
+            let digests = self.block_digests(piece, spans, scratch)?;
+            self.ledger().staged.remove(&piece.get());
+            return Ok(Outcome::Mismatch { digests });
+        }
+        let digests = match digests {
+            true => Some(self.block_digests(piece, spans, scratch)?),
+            false => None,
+        };
+        // What is had is never written: whoever sent it again sent the same.
+        if !began.had {
+            let mut touched = self.staged_files(piece, began.staged.as_ref())?;
+            let written = self.write_spans(piece, spans, &mut touched);
+            self.record_commit(piece, &began, touched, written)?;
+        }
+        Ok(Outcome::Verified { digests })
+    }
+
+    fn begin(&self, piece: PieceIndex) -> Result<Began, StoreError> {
+        if self.read_only {
+            return Err(StoreError::ReadOnly);
+        }
+        self.ledger().begin(piece)
+    }
+
+    /// The spans must be those of the piece: each there in full length, or staged whole.
+    fn check_spans(
+        &self,
+        piece: PieceIndex,
+        spans: &[Option<Span>],
+        staged: Option<&Staged>,
+    ) -> Result<(), StoreError> {
+        let geometry = &self.layout.geometry;
+        let count = span_count(geometry, piece) as usize;
+        let good = (0u32..).zip(spans).filter(|(index, span)| {
+            let length = span_length(geometry, piece, *index);
+            match span {
+                Some(span) => span.len() == length as usize,
+                None => {
+                    staged.map_or(0, |staged| staged.mask(*index as usize)) == full_mask(length)
+                }
+            }
+        });
+        let sum = good.map(|(index, _)| u64::from(span_length(geometry, piece, index))).sum();
+        let expected = u64::from(geometry.length_of(piece));
+        if spans.len() != count || sum != expected {
+            return Err(StoreError::Spans { piece: piece.get(), expected, got: sum });
+        }
+        Ok(())
+    }
+
+    /// Reads blocks that were staged into the buffers of their spans.
+    fn fill_staged(
+        &self,
+        piece: PieceIndex,
+        spans: &mut [Option<Span>],
+        staged: Option<&Staged>,
+    ) -> Result<(), StoreError> {
+        let Some(staged) = staged else { return Ok(()) };
+        for (index, span) in spans.iter_mut().enumerate() {
+            let (Some(span), mask) = (span, staged.mask(index)) else { continue };
+            let offset = self.span_offset(piece, index);
+            for (bit, block) in span.chunks_mut(BLOCK_LENGTH as usize).enumerate() {
+                if mask >> bit & 1 == 1 {
+                    self.read_back(offset + bit as u64 * u64::from(BLOCK_LENGTH), block)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that must be there.
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        if self.read_torrent(offset, buffer)? {
+            return Ok(());
+        }
+        let place = self.layout.ranges(offset, 1).next().map_or(Place::Zeros, |range| range.place);
+        let short = std::io::ErrorKind::UnexpectedEof.into();
+        Err(self.place_error(Operation::Read, place, &short))
+    }
+
+    /// The digest of the piece: what was hashed when it was staged, then the spans in order.
+    fn hash_spans(
+        &self,
+        piece: PieceIndex,
+        spans: &[Option<Span>],
+        staged: Option<&Staged>,
+        scratch: &mut [u8],
+    ) -> Result<Sha1Digest, StoreError> {
+        let hashed = staged.and_then(|staged| staged.hashed.clone());
+        let (first, mut hasher) = hashed.unwrap_or_else(|| (0, Hasher::new()));
+        for index in first as usize..spans.len() {
+            hasher.update(self.span_bytes(piece, spans, index, scratch)?);
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The digest of each block.
+    fn block_digests(
+        &self,
+        piece: PieceIndex,
+        spans: &[Option<Span>],
+        scratch: &mut [u8],
+    ) -> Result<Vec<Sha1Digest>, StoreError> {
+        let mut digests = Vec::with_capacity(self.layout.geometry.block_count(piece) as usize);
+        for index in 0..spans.len() {
+            let bytes = self.span_bytes(piece, spans, index, scratch)?;
+            digests.extend(bytes.chunks(BLOCK_LENGTH as usize).map(sha1));
+        }
+        Ok(digests)
+    }
+
+    /// The bytes of a span: its buffer's, or read back into `scratch`.
+    fn span_bytes<'a>(
+        &self,
+        piece: PieceIndex,
+        spans: &'a [Option<Span>],
+        index: usize,
+        scratch: &'a mut [u8],
+    ) -> Result<&'a [u8], StoreError> {
+        if let Some(Some(span)) = spans.get(index) {
+            return Ok(span);
+        }
+        let length = span_length(&self.layout.geometry, piece, index as u32) as usize;
+        let bytes = scratch.get_mut(..length).unwrap_or_default();
+        self.read_back(self.span_offset(piece, index), bytes)?;
+        Ok(bytes)
+    }
+
+    fn span_offset(&self, piece: PieceIndex, index: usize) -> u64 {
+        self.layout.geometry.offset_of(piece) + index as u64 * u64::from(SPAN_LENGTH)
+    }
+
+    /// The files of a piece of which something was staged, to be synced with it. Blocks that an
+    /// earlier run staged were synced by it, but those of this run may have been so no longer ago.
+    fn staged_files(
+        &self,
+        piece: PieceIndex,
+        staged: Option<&Staged>,
+    ) -> Result<Touched<D::File>, StoreError> {
+        match staged {
+            Some(_) => self.touched_files(piece),
+            None => Ok(Touched::new()),
+        }
+    }
+
+    /// The open files of all bytes of a piece.
+    pub(super) fn touched_files(&self, piece: PieceIndex) -> Result<Touched<D::File>, StoreError> {
+        let mut touched = Touched::new();
+        for range in self.layout.piece_ranges(piece).filter(|range| range.place != Place::Zeros) {
+            if let Some(file) = self.readable(range.place)? {
+                touched.push((self.slot_number(range.place), file));
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Writes the spans at hand, neighbours together.
+    fn write_spans(
+        &self,
+        piece: PieceIndex,
+        spans: &[Option<Span>],
+        touched: &mut Touched<D::File>,
+    ) -> Result<(), StoreError> {
+        let mut index = 0;
+        for run in spans.chunk_by(|a, b| a.is_some() == b.is_some()) {
+            let parts: Vec<&[u8]> = run.iter().flatten().map(|span| &span[..]).collect();
+            if !parts.is_empty() {
+                self.write_torrent(piece, self.span_offset(piece, index), &parts, touched)?;
+            }
+            index += run.len();
+        }
+        Ok(())
+    }
+
+    fn record_commit(
+        &self,
+        piece: PieceIndex,
+        began: &Began,
+        touched: Touched<D::File>,
+        written: Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut ledger = self.ledger();
+        let confirmed = written.and_then(|()| ledger.confirm(piece, began.epoch));
+        let pieces = [piece.get()];
+        let pieces = if confirmed.is_ok() { &pieces[..] } else { &[] };
+        // Even of a failure the files are noted: something may have been written.
+        ledger.written(&self.layout.geometry, pieces, touched)?;
+        confirmed
+    }
+
+    /// Writes blocks of an unfinished piece to their final place. See [`crate::Job::Stage`].
+    ///
+    /// # Errors
+    /// The disk fails; the piece is had; the span is not as long as it should be.
+    pub fn stage(
+        &self,
+        piece: PieceIndex,
+        span_index: u32,
+        span: &Span,
+        blocks: u16,
+    ) -> Result<(), StoreError> {
+        let began = self.begin(piece)?;
+        let length = span_length(&self.layout.geometry, piece, span_index);
+        if length == 0 || span.len() != length as usize {
+            let (expected, got) = (u64::from(length), span.len() as u64);
+            return Err(StoreError::Spans { piece: piece.get(), expected, got });
+        }
+        if began.had {
+            return Err(StoreError::Had { piece: piece.get() });
+        }
+        let hashed = self.hash_staged(piece, span_index, span, blocks);
+        let mut touched = Touched::new();
+        let written = self.write_blocks(piece, span_index, span, blocks, &mut touched);
+        let mut ledger = self.ledger();
+        let confirmed = written.and_then(|()| ledger.confirm(piece, began.epoch));
+        ledger.written(&self.layout.geometry, &[], touched)?;
+        confirmed?;
+        let spans = span_count(&self.layout.geometry, piece);
+        let staged = ledger.staged.entry(piece.get()).or_insert_with(|| Staged::new(spans));
+        if let Some(mask) = staged.masks.get_mut(span_index as usize) {
+            *mask |= blocks & full_mask(length);
+        }
+        if let Some(hashed) = hashed {
+            staged.hashed = Some(hashed);
+        }
+        Ok(())
+    }
+
+    /// Goes on with the hash of the piece if this is the whole span it waits for. The state is taken
+    /// out meanwhile; who comes then leaves its span to be read back at the commit.
+    fn hash_staged(
+        &self,
+        piece: PieceIndex,
+        span_index: u32,
+        span: &Span,
+        blocks: u16,
+    ) -> Option<(u32, Hasher)> {
+        let spans = span_count(&self.layout.geometry, piece);
+        let mut ledger = self.ledger();
+        let staged = ledger.staged.entry(piece.get()).or_insert_with(|| Staged::new(spans));
+        let (next, mut hasher) = staged.hashed.take()?;
+        let whole = full_mask(span.len() as u32);
+        if next > span_index {
+            // It is staged a second time: what was hashed may not be what is on disk.
+            return Some((0, Hasher::new()));
+        }
+        if next < span_index || blocks & whole != whole {
+            staged.hashed = Some((next, hasher));
+            return None;
+        }
+        drop(ledger);
+        hasher.update(span);
+        Some((next + 1, hasher))
+    }
+
+    /// Writes those blocks of a span that the mask names, neighbours together.
+    fn write_blocks(
+        &self,
+        piece: PieceIndex,
+        span_index: u32,
+        span: &Span,
+        blocks: u16,
+        touched: &mut Touched<D::File>,
+    ) -> Result<(), StoreError> {
+        let offset = self.span_offset(piece, span_index as usize);
+        let block = BLOCK_LENGTH as usize;
+        let valid = |bit: usize| blocks >> bit & 1 == 1;
+        let bits: Vec<usize> = (0..span.len().div_ceil(block)).filter(|bit| valid(*bit)).collect();
+        for run in bits.chunk_by(|a, b| a + 1 == *b) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let range = first * block..((last + 1) * block).min(span.len());
+            let at = offset + range.start as u64;
+            let part = span.get(range).unwrap_or_default();
+            self.write_torrent(piece, at, &[part], touched)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a range of a piece that is had resident, and says where it is.
+    ///
+    /// # Errors
+    /// The disk fails; the piece is not had; the file is gone or shorter than before.
+    pub fn read(
+        &self,
+        request: BlockRequest,
+        scratch: &mut [u8],
+    ) -> Result<Vec<Extent<D::File>>, StoreError> {
+        let piece = request.piece();
+        if !self.ledger().have.contains(piece) {
+            return Err(StoreError::NotHad { piece: piece.get() });
+        }
+        let offset = self.layout.geometry.offset_of(piece) + u64::from(request.offset());
+        let length = u64::from(request.length());
+        let bytes = scratch.get_mut(..request.length() as usize).unwrap_or_default();
+        // The bytes themselves are not wanted, only that the system has them in memory.
+        self.read_back(offset, bytes)?;
+        let mut extents = Vec::with_capacity(1);
+        for range in self.layout.ranges(offset, length) {
+            let file = self.readable(range.place)?.ok_or(StoreError::NotOpen)?;
+            extents.push(Extent { file, offset: range.offset, length: range.length as u32 });
+        }
+        Ok(extents)
+    }
+}

@@ -1,0 +1,265 @@
+//! Reading and writing ranges of the torrent, whichever files they are in.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bt_types::PieceIndex;
+
+use super::Store;
+use super::layout::{Place, PlacedRange};
+use super::ledger::Touched;
+use crate::{Access, Disk, Operation, StoreError};
+
+/// The most buffers given to one write: systems take 1024 at most.
+const MAX_PARTS: usize = 512;
+
+impl<D: Disk> Store<D> {
+    /// Reads the bytes at `offset` of the torrent; `false` if a file is missing or too short.
+    pub(super) fn read_torrent(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        let mut rest = buffer;
+        for range in self.layout.ranges(offset, rest.len() as u64) {
+            let (part, after) = rest.split_at_mut(range.length as usize);
+            rest = after;
+            if !self.read_range(&range, part)? {
+                return Ok(false);
+            }
+        }
+        Ok(rest.is_empty())
+    }
+
+    fn read_range(&self, range: &PlacedRange, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        if range.place == Place::Zeros {
+            buffer.fill(0);
+            return Ok(true);
+        }
+        let Some(file) = self.readable(range.place)? else { return Ok(false) };
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.disk.read_at(&file, rest, range.offset + done as u64) {
+                Ok(0) => return Ok(false),
+                Ok(count) => done += count,
+                Err(error) => return Err(self.place_error(Operation::Read, range.place, &error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes `parts`, one after another, at `offset` of the torrent. Notes the files in `touched`.
+    pub(super) fn write_torrent(
+        &self,
+        piece: PieceIndex,
+        offset: u64,
+        parts: &[&[u8]],
+        touched: &mut Touched<D::File>,
+    ) -> Result<(), StoreError> {
+        let mut parts = Parts { parts, skip: 0 };
+        let length = parts.length();
+        for range in self.layout.ranges(offset, length) {
+            if range.place == Place::Zeros {
+                if !parts.take_zeros(range.length) {
+                    return Err(StoreError::Padding { piece: piece.get() });
+                }
+                continue;
+            }
+            let file = self.writable(range.place)?;
+            let written = self.write_range(&file, &range, &mut parts);
+            let slot = self.slot_number(range.place);
+            if !touched.iter().any(|(known, _)| *known == slot) {
+                touched.push((slot, file));
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    fn write_range(
+        &self,
+        file: &D::File,
+        range: &PlacedRange,
+        parts: &mut Parts<'_>,
+    ) -> Result<(), StoreError> {
+        let failed = |error| self.place_error(Operation::Write, range.place, &error);
+        let mut done = 0;
+        while done < range.length {
+            let slices = parts.peek(range.length - done);
+            match self.disk.write_at(file, &slices, range.offset + done) {
+                Ok(0) => return Err(failed(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    parts.advance(count);
+                    done += count as u64;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The open file of a place, to be read; `None` if it is not there.
+    pub(super) fn readable(&self, place: Place) -> Result<Option<Arc<D::File>>, StoreError> {
+        match place {
+            Place::Zeros => self.zeros().map(Some),
+            Place::Parts => self.parts_file(false),
+            Place::File(slot) => match &self.single {
+                Some(single) => Ok(Some(Arc::clone(&single.file))),
+                None => self.slot_file(slot),
+            },
+        }
+    }
+
+    fn slot_file(&self, slot: usize) -> Result<Option<Arc<D::File>>, StoreError> {
+        let key = (self.number, slot);
+        if let Some(file) = self.handles.get(key, false) {
+            return Ok(Some(file));
+        }
+        match self.open_slot(slot, Access::Read) {
+            Ok(file) => {
+                let file = Arc::new(file);
+                self.handles.insert(key, Arc::clone(&file), false);
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.place_error(Operation::Open, Place::File(slot), &error)),
+        }
+    }
+
+    /// The open file of a place, to be written; made if it is not there.
+    pub(super) fn writable(&self, place: Place) -> Result<Arc<D::File>, StoreError> {
+        match place {
+            Place::Zeros => self.zeros(),
+            Place::Parts => {
+                let made = self.parts_file(true)?;
+                made.ok_or_else(|| {
+                    self.place_error(Operation::Create, place, &io::ErrorKind::NotFound.into())
+                })
+            }
+            Place::File(slot) => match &self.single {
+                Some(single) => Ok(Arc::clone(&single.file)),
+                None => self.writable_slot(slot),
+            },
+        }
+    }
+
+    fn writable_slot(&self, slot: usize) -> Result<Arc<D::File>, StoreError> {
+        let key = (self.number, slot);
+        if let Some(file) = self.handles.get(key, true) {
+            return Ok(file);
+        }
+        let failed = |operation, error| self.place_error(operation, Place::File(slot), &error);
+        let (file, new) = match self.open_slot(slot, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = self.open_slot(slot, Access::Create);
+                (made.map_err(|error| failed(Operation::Create, error))?, true)
+            }
+            opened => (opened.map_err(|error| failed(Operation::Open, error))?, false),
+        };
+        let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
+        let mut ledger = self.ledger();
+        if let (true, Some(slot)) = (new, self.layout.slots.get(slot)) {
+            ledger.dirty.name(&slot.path);
+        }
+        ledger.own(slot as u32, stat.id)?;
+        drop(ledger);
+        let file = Arc::new(file);
+        self.handles.insert(key, Arc::clone(&file), true);
+        Ok(file)
+    }
+
+    fn open_slot(&self, slot: usize, access: Access) -> io::Result<D::File> {
+        let Some(slot) = self.layout.slots.get(slot) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        self.disk.open(&self.folder, &slot.path, access).or_else(|error| {
+            if !self.disk.is_out_of_handles(&error) {
+                return Err(error);
+            }
+            self.handles.shrink();
+            self.disk.open(&self.folder, &slot.path, access)
+        })
+    }
+
+    /// Under which number a place stands in the journal.
+    pub(super) fn slot_number(&self, place: Place) -> u32 {
+        match place {
+            Place::File(slot) => slot as u32,
+            Place::Parts | Place::Zeros => self.layout.parts_slot(),
+        }
+    }
+
+    /// The path of a place, for people.
+    pub(super) fn place_path(&self, place: Place) -> PathBuf {
+        match place {
+            Place::File(slot) => match self.layout.slots.get(slot) {
+                Some(slot) => self.folder_path.join(&slot.path),
+                None => self.folder_path.clone(),
+            },
+            Place::Parts | Place::Zeros => self.parts.path(&self.folder_path),
+        }
+    }
+
+    pub(super) fn place_error(
+        &self,
+        operation: Operation,
+        place: Place,
+        error: &io::Error,
+    ) -> StoreError {
+        StoreError::disk(operation, &self.place_path(place), error)
+    }
+}
+
+/// Buffers that are written one after another, the first from `skip` on.
+struct Parts<'a> {
+    parts: &'a [&'a [u8]],
+    skip: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn length(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+
+    /// The next at most `length` bytes, in at most [`MAX_PARTS`] buffers.
+    fn peek(&self, length: u64) -> Vec<IoSlice<'a>> {
+        let mut slices = Vec::with_capacity(self.parts.len().min(MAX_PARTS));
+        let (mut left, mut skip) = (usize::try_from(length).unwrap_or(usize::MAX), self.skip);
+        for part in self.parts.iter().take(MAX_PARTS) {
+            let part = part.get(skip..).unwrap_or_default();
+            skip = 0;
+            slices.push(IoSlice::new(part.get(..left).unwrap_or(part)));
+            left = left.saturating_sub(part.len());
+            if left == 0 {
+                break;
+            }
+        }
+        slices
+    }
+
+    /// Passes over `count` bytes.
+    fn advance(&mut self, count: usize) {
+        self.skip += count;
+        while let Some(first) = self.parts.first().filter(|first| first.len() <= self.skip) {
+            self.skip -= first.len();
+            self.parts = self.parts.get(1..).unwrap_or_default();
+        }
+    }
+
+    /// Passes over `length` bytes; says whether all were zero.
+    fn take_zeros(&mut self, mut length: u64) -> bool {
+        while length > 0 {
+            let slices = self.peek(length);
+            let count: usize = slices.iter().map(|slice| slice.len()).sum();
+            if count == 0 || !slices.iter().all(|slice| is_zero(slice)) {
+                return false;
+            }
+            self.advance(count);
+            length -= count as u64;
+        }
+        true
+    }
+}
+
+/// Whether there is nothing but zeros, compared a page at a time.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const PAGE: [u8; 4096] = [0; 4096];
+    bytes.chunks(PAGE.len()).all(|chunk| PAGE.get(..chunk.len()) == Some(chunk))
+}

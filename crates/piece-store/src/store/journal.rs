@@ -1,0 +1,237 @@
+//! The journal's file: one for each torrent and save path, in the user's state directory.
+//!
+//! Beside `NAME.journal` stand `NAME.lock`, which is locked as long as the torrent is open and names the
+//! process, and `NAME.parts`, which has what boundary pieces need of files that are not wanted.
+//!
+//! A record is one write at the end of the file. If it is cut short, the file is cut back before the
+//! next, so that no good record ever follows a torn one. Opening a torrent, and growing to twice what
+//! it need be, replaces the file: a new one is written, synced, renamed, and its folder synced.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bt_types::{Geometry, InfoHashV1};
+
+use super::record::{HEADER_LENGTH, Header, History, Record};
+use crate::{Access, Disk, Operation, StoreError};
+
+/// A journal longer than this is not read: it is not ours.
+const MAX_JOURNAL_LENGTH: u64 = 256 << 20;
+/// A journal shorter than this is not worth rewriting.
+const MIN_REWRITE_LENGTH: u64 = 64 * 1024;
+
+/// An open journal. The lock is held as long as it lives.
+#[derive(Debug)]
+pub(super) struct Journal<D: Disk> {
+    disk: Arc<D>,
+    folder: Arc<D::Folder>,
+    /// The canonical path of the folder, for errors.
+    folder_path: PathBuf,
+    name: String,
+    header: Header,
+    file: Option<Arc<D::File>>,
+    /// How long the file is, good records only.
+    length: u64,
+    /// How long it was when it was last rewritten.
+    least: u64,
+    /// Whether it must be rewritten before it can be trusted with a record.
+    damaged: bool,
+    _lock: D::File,
+}
+
+/// Where a torrent's journal is.
+#[derive(Debug, Clone)]
+pub(super) struct JournalKey<'a> {
+    pub(super) info_hash: InfoHashV1,
+    /// The canonical path of the download folder.
+    pub(super) save_path: &'a Path,
+    pub(super) geometry: Geometry,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Takes the lock and reads the history. The journal can be appended to only after the first
+    /// [`Self::rewrite`].
+    pub(super) fn open(
+        disk: Arc<D>,
+        state_dir: &Path,
+        key: &JournalKey<'_>,
+    ) -> Result<(Self, History), StoreError> {
+        let folder = disk.folder(state_dir, true);
+        let (folder, folder_path) =
+            folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
+        let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());
+        let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
+        let mut short = path.to_string();
+        short.truncate(16);
+        let name = format!("{}-{short}", key.info_hash);
+        let lock = lock(&*disk, &folder, &folder_path, &name, key.save_path)?;
+        let journal = Self {
+            folder: Arc::new(folder),
+            folder_path,
+            name,
+            header,
+            file: None,
+            length: 0,
+            least: 0,
+            damaged: true,
+            _lock: lock,
+            disk,
+        };
+        let bytes = journal.read()?;
+        let history = bytes
+            .and_then(|bytes| History::replay(&bytes, &header, &key.geometry))
+            .unwrap_or_else(|| History::new(header.pieces));
+        Ok((journal, history))
+    }
+
+    /// The whole file, if there is one of a length that makes sense.
+    fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = self.file_name("journal");
+        let failed = |error| self.error(Operation::Read, &name, &error);
+        let Some(stat) = self.disk.stat(&self.folder, &name).map_err(failed)? else {
+            return Ok(None);
+        };
+        if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
+            return Ok(None);
+        }
+        let file = self.disk.open(&self.folder, &name, Access::Read).map_err(failed)?;
+        let mut bytes = vec![0; stat.length as usize];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let rest = bytes.get_mut(filled..).unwrap_or_default();
+            match self.disk.read_at(&file, rest, filled as u64).map_err(failed)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Some(bytes))
+    }
+
+    /// Appends records with one write. They survive the end of the process, not a power cut.
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| record.encode(self.length, &mut bytes));
+        let name = self.file_name("journal");
+        self.mend(&name)?;
+        let Some(file) = &self.file else { return Err(StoreError::NotOpen) };
+        match self.disk.append(file, &bytes) {
+            Ok(count) if count == bytes.len() => {
+                self.length += bytes.len() as u64;
+                Ok(())
+            }
+            Ok(_) => {
+                self.damaged = true;
+                let short = std::io::ErrorKind::StorageFull.into();
+                Err(self.error(Operation::Write, &name, &short))
+            }
+            Err(error) => {
+                self.damaged = true;
+                Err(self.error(Operation::Write, &name, &error))
+            }
+        }
+    }
+
+    /// Cuts off what a failed write may have left.
+    fn mend(&mut self, name: &Path) -> Result<(), StoreError> {
+        if let (true, Some(file)) = (self.damaged, &self.file) {
+            let cut = self.disk.set_length(file, self.length);
+            cut.map_err(|error| self.error(Operation::Write, name, &error))?;
+            self.damaged = false;
+        }
+        Ok(())
+    }
+
+    /// The file, to be synced without holding up those who append.
+    pub(super) fn file(&self) -> Option<Arc<D::File>> {
+        self.file.clone()
+    }
+
+    /// Says that a sync of the file failed: its later syncs prove nothing, so it must be replaced.
+    pub(super) fn distrust(&mut self) {
+        self.least = 0;
+        self.file = None;
+    }
+
+    /// Whether the file is twice as long as it need be, or not to be trusted.
+    pub(super) fn wants_rewrite(&self) -> bool {
+        self.file.is_none() || self.length > MIN_REWRITE_LENGTH.max(2 * self.least)
+    }
+
+    /// Replaces the file by one that has only `records`, and syncs it.
+    pub(super) fn rewrite(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let (new, name) = (self.file_name("journal.new"), self.file_name("journal"));
+        let mut bytes = self.header.encode();
+        records.iter().for_each(|record| record.encode(0, &mut bytes));
+        let failed = |operation, error| self.error(operation, &new, &error);
+        let file = self
+            .disk
+            .open(&self.folder, &new, Access::Append)
+            .map_err(|error| failed(Operation::Create, error))?;
+        let write = || {
+            self.disk.set_length(&file, 0)?;
+            match self.disk.append(&file, &bytes)? {
+                count if count == bytes.len() => Ok(()),
+                _ => Err(std::io::ErrorKind::StorageFull.into()),
+            }
+        };
+        write().map_err(|error| failed(Operation::Write, error))?;
+        self.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;
+        let rename = self.disk.rename(&self.folder, &new, &name);
+        rename.map_err(|error| failed(Operation::Rename, error))?;
+        let folder = self.disk.sync_folder(&self.folder, Path::new(""));
+        folder.map_err(|error| failed(Operation::Sync, error))?;
+        self.file = Some(Arc::new(file));
+        self.length = bytes.len() as u64;
+        self.least = self.length;
+        self.damaged = false;
+        Ok(())
+    }
+
+    /// The folder and name of the parts file, and its path for errors.
+    pub(super) fn parts(&self) -> (Arc<D::Folder>, PathBuf, PathBuf) {
+        let name = self.file_name("parts");
+        let path = self.folder_path.join(&name);
+        (Arc::clone(&self.folder), name, path)
+    }
+
+    /// The error of a failed sync.
+    pub(super) fn sync_error(&self, error: &std::io::Error) -> StoreError {
+        self.error(Operation::Sync, &self.file_name("journal"), error)
+    }
+
+    fn file_name(&self, extension: &str) -> PathBuf {
+        PathBuf::from(format!("{}.{extension}", self.name))
+    }
+
+    fn error(&self, operation: Operation, name: &Path, error: &std::io::Error) -> StoreError {
+        StoreError::disk(operation, &self.folder_path.join(name), error)
+    }
+}
+
+/// Takes the lock of `name` and writes the process's number into it.
+fn lock<D: Disk>(
+    disk: &D,
+    folder: &D::Folder,
+    folder_path: &Path,
+    name: &str,
+    save_path: &Path,
+) -> Result<D::File, StoreError> {
+    let name = PathBuf::from(format!("{name}.lock"));
+    let failed = |error| StoreError::disk(Operation::Lock, &folder_path.join(&name), &error);
+    let file = disk.open(folder, &name, Access::Create).map_err(failed)?;
+    if !disk.try_lock(&file).map_err(failed)? {
+        let pid = read_pid(disk, &file);
+        return Err(StoreError::InUse { path: save_path.to_owned(), pid });
+    }
+    let text = format!("{}\n", disk.process_id());
+    disk.set_length(&file, 0).map_err(failed)?;
+    disk.write_at(&file, &[std::io::IoSlice::new(text.as_bytes())], 0).map_err(failed)?;
+    Ok(file)
+}
+
+fn read_pid<D: Disk>(disk: &D, file: &D::File) -> Option<u32> {
+    let mut text = [0; 16];
+    let length = disk.read_at(file, &mut text, 0).ok()?;
+    str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
+}

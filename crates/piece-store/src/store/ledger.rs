@@ -1,0 +1,246 @@
+//! What is had, what is durable, what must be synced: everything that changes while a torrent is open,
+//! behind one lock that is never held while payload is read, hashed or written.
+//!
+//! ```text
+//!            commit / verify                     sync
+//! nothing ------------------> had (Written) ------------> durable (Durable)
+//!    ^                             |                           |
+//!    '------- failed sync (Lost) --'                           |
+//!    '------- verified and found bad (Lost) -------------------'
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bt_types::{Bitfield, Geometry, PieceIndex};
+use piece_hash::Hasher;
+
+use super::journal::Journal;
+use super::record::{Record, to_ranges};
+use super::resume::Plan;
+use crate::{Disk, FileId, StoreError};
+
+/// Above this many, one sync of the whole file system is cheaper than one a file.
+pub(super) const MAX_DIRTY_FILES: usize = 64;
+
+/// The state behind the lock.
+#[derive(Debug)]
+pub(super) struct Ledger<D: Disk> {
+    pub(super) have: Bitfield,
+    /// What the journal calls written: `have`, and during the check what it said so of before.
+    pub(super) claimed: Bitfield,
+    pub(super) durable: Bitfield,
+    pub(super) staged: BTreeMap<u32, Staged>,
+    pub(super) owned: BTreeMap<u32, FileId>,
+    pub(super) dirty: Dirty<D::File>,
+    pub(super) journal: Option<Journal<D>>,
+    pub(super) checked: bool,
+    pub(super) closed: bool,
+    /// Counts failed syncs: what was being written meanwhile can't be trusted.
+    pub(super) epoch: u64,
+    pub(super) uploaded: u64,
+    pub(super) downloaded: u64,
+}
+
+/// The blocks of an unfinished piece that are on disk.
+#[derive(Debug, Clone)]
+pub(super) struct Staged {
+    /// A mask a span.
+    pub(super) masks: Vec<u16>,
+    /// How many spans from the first were hashed when they were staged, and the hash so far; `None`
+    /// while a worker has it.
+    pub(super) hashed: Option<(u32, Hasher)>,
+}
+
+impl Staged {
+    /// Nothing of a piece of `spans` spans.
+    pub(super) fn new(spans: u32) -> Self {
+        Self { masks: vec![0; spans as usize], hashed: Some((0, Hasher::new())) }
+    }
+
+    /// Which blocks of span `span` are on disk.
+    pub(super) fn mask(&self, span: usize) -> u16 {
+        self.masks.get(span).copied().unwrap_or(0)
+    }
+}
+
+/// What must be synced before pieces are durable.
+#[derive(Debug)]
+pub(super) struct Dirty<F> {
+    /// Open files, by the number of their slot. Kept open so that the system tells us its errors.
+    pub(super) files: BTreeMap<u32, Arc<F>>,
+    /// More files than [`MAX_DIRTY_FILES`]: the whole file system is synced.
+    pub(super) whole: bool,
+    /// Folders with new names in them, relative.
+    pub(super) folders: BTreeSet<PathBuf>,
+}
+
+impl<F> Default for Dirty<F> {
+    fn default() -> Self {
+        Self { files: BTreeMap::new(), whole: false, folders: BTreeSet::new() }
+    }
+}
+
+impl<F> Dirty<F> {
+    /// Notes that `file` was written.
+    pub(super) fn file(&mut self, slot: u32, file: Arc<F>) {
+        if self.files.len() < MAX_DIRTY_FILES || self.files.contains_key(&slot) {
+            self.files.insert(slot, file);
+        } else {
+            self.whole = true;
+        }
+    }
+
+    /// Notes that `path` is new, and maybe the folders above it.
+    pub(super) fn name(&mut self, path: &Path) {
+        self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.whole && self.folders.is_empty()
+    }
+}
+
+/// What a worker knows when it begins to write a piece.
+#[derive(Debug)]
+pub(super) struct Began {
+    pub(super) epoch: u64,
+    pub(super) had: bool,
+    pub(super) staged: Option<Staged>,
+}
+
+/// The files that were written for a piece, by the number of their slot.
+pub(super) type Touched<F> = Vec<(u32, Arc<F>)>;
+
+impl<D: Disk> Ledger<D> {
+    /// The state at a start. Nothing is written to the journal yet.
+    pub(super) fn new(plan: Plan, journal: Option<Journal<D>>, totals: (u64, u64)) -> Self {
+        let stage = |(piece, masks)| (piece, Staged { masks, hashed: None });
+        Self {
+            have: plan.have,
+            claimed: plan.claimed,
+            durable: plan.durable,
+            staged: plan.unfinished.into_iter().map(stage).collect(),
+            owned: plan.owned,
+            dirty: Dirty::default(),
+            journal,
+            checked: false,
+            closed: false,
+            epoch: 0,
+            uploaded: totals.0,
+            downloaded: totals.1,
+        }
+    }
+
+    /// Everything there is to say, in as few records as it takes.
+    pub(super) fn snapshot(&self) -> Vec<Record> {
+        let (uploaded, downloaded) = (self.uploaded, self.downloaded);
+        let mut records = vec![Record::Open { uploaded, downloaded }];
+        records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
+        if !self.claimed.is_empty() {
+            records.push(Record::Written(to_ranges(self.claimed.iter())));
+        }
+        if !self.durable.is_empty() {
+            records.push(Record::Durable(to_ranges(self.durable.iter())));
+        }
+        records
+    }
+
+    /// Replaces the journal by a snapshot.
+    pub(super) fn rewrite(&mut self) -> Result<(), StoreError> {
+        let records = self.snapshot();
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.rewrite(&records))
+    }
+
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.append(records))
+    }
+
+    /// Begins to write `piece`.
+    pub(super) fn begin(&self, piece: PieceIndex) -> Result<Began, StoreError> {
+        if self.closed {
+            return Err(StoreError::NotOpen);
+        }
+        if !self.checked {
+            return Err(StoreError::NotChecked);
+        }
+        let staged = self.staged.get(&piece.get()).cloned();
+        Ok(Began { epoch: self.epoch, had: self.have.contains(piece), staged })
+    }
+
+    /// Whether what was written since `epoch` may be recorded.
+    pub(super) fn confirm(&self, piece: PieceIndex, epoch: u64) -> Result<(), StoreError> {
+        if self.closed {
+            return Err(StoreError::NotOpen);
+        }
+        if self.epoch != epoch {
+            return Err(StoreError::SyncFailed { piece: piece.get() });
+        }
+        Ok(())
+    }
+
+    /// Records pieces as had. `pieces` is ascending.
+    pub(super) fn written(
+        &mut self,
+        geometry: &Geometry,
+        pieces: &[u32],
+        touched: Touched<D::File>,
+    ) -> Result<(), StoreError> {
+        touched.into_iter().for_each(|(slot, file)| self.dirty.file(slot, file));
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        self.append(&[Record::Written(to_ranges(pieces.iter().copied()))])?;
+        for piece in pieces.iter().filter_map(|piece| geometry.piece(*piece)) {
+            self.have.insert(piece);
+            self.claimed.insert(piece);
+            self.staged.remove(&piece.get());
+        }
+        Ok(())
+    }
+
+    /// Records pieces as no longer had; answers those that were had until now.
+    pub(super) fn lose(
+        &mut self,
+        geometry: &Geometry,
+        pieces: &[u32],
+    ) -> (Vec<u32>, Result<(), StoreError>) {
+        let mut claimed = Vec::new();
+        let mut lost = Vec::new();
+        for piece in pieces.iter().filter_map(|piece| geometry.piece(*piece)) {
+            if self.claimed.remove(piece) {
+                claimed.push(piece.get());
+            }
+            if self.have.remove(piece) {
+                lost.push(piece.get());
+            }
+            self.durable.remove(piece);
+        }
+        let result = match claimed.is_empty() {
+            true => Ok(()),
+            false => self.append(&[Record::Lost(to_ranges(claimed))]),
+        };
+        (lost, result)
+    }
+
+    /// Records that the file of `slot` is the torrent's.
+    pub(super) fn own(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
+        if self.owned.get(&slot) == Some(&id) {
+            return Ok(());
+        }
+        self.append(&[Record::Owned { slot, id }])?;
+        self.owned.insert(slot, id);
+        Ok(())
+    }
+
+    /// What is on disk of pieces that are not had.
+    pub(super) fn unfinished_records(&self) -> Vec<Record> {
+        let any = |staged: &&Staged| staged.masks.iter().any(|mask| *mask != 0);
+        let record = |(piece, staged): (&u32, &Staged)| Record::Unfinished {
+            piece: *piece,
+            masks: staged.masks.clone(),
+        };
+        self.staged.iter().filter(|(_, staged)| any(staged)).map(record).collect()
+    }
+}

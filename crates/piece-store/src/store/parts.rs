@@ -1,0 +1,194 @@
+//! Files of the layout that are not files of the torrent: the parts file, zeros, and the one file of a
+//! single piece.
+//!
+//! The parts file keeps what boundary pieces need of files that are not wanted, at the same offsets as
+//! in the torrent; the rest of it is a hole. So it means the same whichever files are selected.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bt_types::MAX_REQUEST_LENGTH;
+
+use super::Store;
+use super::layout::{Layout, Place, Slot};
+use super::record::History;
+use super::resume::{self, Found};
+use crate::{Access, Disk, OpenSpec, Operation, Stat, StoreError, StoreLayout};
+
+/// A folder, the name of the parts file in it, and its whole path.
+type PartsAt<D> = (Arc<<D as Disk>::Folder>, PathBuf, PathBuf);
+
+/// The parts file and the zeros, opened when they are first needed.
+#[derive(Debug)]
+pub(super) struct Parts<D: Disk> {
+    /// Beside the journal; without one, a file without a name in the download folder.
+    at: Option<PartsAt<D>>,
+    file: Mutex<Option<Arc<D::File>>>,
+    zeros: Mutex<Option<Arc<D::File>>>,
+}
+
+impl<D: Disk> Parts<D> {
+    pub(super) fn new(at: Option<PartsAt<D>>) -> Self {
+        Self { at, file: Mutex::default(), zeros: Mutex::default() }
+    }
+
+    /// Its path, for people.
+    pub(super) fn path(&self, folder: &Path) -> PathBuf {
+        self.at.as_ref().map_or_else(|| folder.to_owned(), |(_, _, path)| path.clone())
+    }
+}
+
+/// The file of [`StoreLayout::SinglePiece`], locked as long as it is open.
+#[derive(Debug)]
+pub(super) struct SingleFile<F> {
+    pub(super) file: Arc<F>,
+    /// The name it has until it is finished.
+    pub(super) temporary: PathBuf,
+    /// The name it gets.
+    pub(super) output: PathBuf,
+    /// Whether it has it.
+    pub(super) finished: std::sync::atomic::AtomicBool,
+}
+
+/// Makes, locks and empties the temporary file of a single piece.
+pub(super) fn open_single<D: Disk>(
+    disk: &D,
+    folder: &D::Folder,
+    folder_path: &Path,
+    spec: &OpenSpec,
+    layout: &Layout,
+) -> Result<Option<SingleFile<D::File>>, StoreError> {
+    let (StoreLayout::SinglePiece { output, .. }, Some(slot)) =
+        (&spec.layout, layout.slots.first())
+    else {
+        return Ok(None);
+    };
+    let path = folder_path.join(&slot.path);
+    let failed = |error| StoreError::disk(Operation::Create, &path, &error);
+    let name = output.file_name().map(PathBuf::from);
+    let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    let file = disk.open(folder, &slot.path, Access::Create).map_err(failed)?;
+    if !disk.try_lock(&file).map_err(failed)? {
+        return Err(StoreError::InUse { path: folder_path.join(name), pid: None });
+    }
+    disk.set_length(&file, 0).map_err(failed)?;
+    let finished = std::sync::atomic::AtomicBool::new(false);
+    let file = Arc::new(file);
+    Ok(Some(SingleFile { file, temporary: slot.path.clone(), output: name, finished }))
+}
+
+impl<D: Disk> Store<D> {
+    /// The parts file; `None` if it is not there and is not to be made.
+    pub(super) fn parts_file(&self, make: bool) -> Result<Option<Arc<D::File>>, StoreError> {
+        let mut open = lock(&self.parts.file);
+        if open.is_some() {
+            return Ok(open.clone());
+        }
+        let make = make && !self.read_only;
+        let access = if make { Access::Create } else { Access::Write };
+        let opened = match &self.parts.at {
+            Some((folder, name, _)) => self.disk.open(folder, name, access),
+            None if make => self.disk.temporary(&self.folder),
+            None => return Ok(None),
+        };
+        let failed = |error| self.place_error(Operation::Open, Place::Parts, &error);
+        let file = match opened {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => Arc::new(opened.map_err(failed)?),
+        };
+        *open = Some(Arc::clone(&file));
+        drop(open);
+        if make {
+            let stat = self.disk.file_stat(&file).map_err(failed)?;
+            self.ledger().own(self.layout.parts_slot(), stat.id)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// What the parts file is, if it is there.
+    pub(super) fn stat_parts(&self) -> Result<Option<Stat>, StoreError> {
+        let Some((folder, name, _)) = &self.parts.at else { return Ok(None) };
+        let stat = self.disk.stat(folder, name);
+        stat.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))
+    }
+
+    /// A file of zeros, long enough for any request.
+    pub(super) fn zeros(&self) -> Result<Arc<D::File>, StoreError> {
+        let mut open = lock(&self.parts.zeros);
+        if let Some(file) = &*open {
+            return Ok(Arc::clone(file));
+        }
+        let made = self.disk.zeros(u64::from(MAX_REQUEST_LENGTH));
+        let failed = |error| self.place_error(Operation::Create, Place::Zeros, &error);
+        let file = Arc::new(made.map_err(failed)?);
+        *open = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Copies what the parts file has of files that are wanted now and are not there yet, so that a
+    /// boundary piece had before is had again. Those files are verified like any other.
+    pub(super) fn move_parts(
+        &self,
+        history: &History,
+        mut found: Found,
+    ) -> Result<Found, StoreError> {
+        let trusted = found
+            .parts
+            .is_some_and(|stat| resume::looks_same(history, self.layout.parts_slot(), &stat));
+        if !trusted || self.read_only {
+            return Ok(found);
+        }
+        for (slot, stat) in self.layout.slots.iter().zip(&mut found.slots) {
+            if slot.selected && stat.is_none_or(|stat| stat.length == 0) {
+                self.move_boundaries(history, slot)?;
+                *stat = self.look_at(slot)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Copies the bytes of the first and the last piece of `slot`, where they were had.
+    fn move_boundaries(&self, history: &History, slot: &Slot) -> Result<(), StoreError> {
+        let mut pieces = self.layout.pieces_touching(slot);
+        let (first, last) = (pieces.next(), pieces.last());
+        for piece in [first, last].into_iter().flatten() {
+            if history.written.contains(piece) {
+                let from = self.layout.geometry.offset_of(piece).max(slot.offset);
+                let length = u64::from(self.layout.geometry.length_of(piece));
+                let end = (self.layout.geometry.offset_of(piece) + length).min(slot.end());
+                self.move_range(slot, from, end)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the bytes from `from` to `end` of the torrent, a strip at a time.
+    fn move_range(&self, slot: &Slot, from: u64, end: u64) -> Result<(), StoreError> {
+        let Some(parts) = self.parts_file(false)? else { return Ok(()) };
+        let failed = |operation, error| self.error(operation, &slot.path, &error);
+        let file = self.disk.open(&self.folder, &slot.path, Access::Create);
+        let file = file.map_err(|error| failed(Operation::Create, error))?;
+        self.ledger().dirty.name(&slot.path);
+        let mut buffer = vec![0; super::STRIP_LENGTH];
+        let mut at = from;
+        while at < end {
+            let length = (end - at).min(buffer.len() as u64) as usize;
+            let strip = buffer.get_mut(..length).unwrap_or_default();
+            let read = self.disk.read_at(&parts, strip, at);
+            let count =
+                read.map_err(|error| self.place_error(Operation::Read, Place::Parts, &error))?;
+            let read = [std::io::IoSlice::new(strip.get(..count).unwrap_or_default())];
+            match self.disk.write_at(&file, &read, at - slot.offset) {
+                // The parts file ends here: what is missing is fetched again.
+                Ok(0) => return Ok(()),
+                Ok(count) => at += count as u64,
+                Err(error) => return Err(failed(Operation::Write, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

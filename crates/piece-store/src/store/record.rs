@@ -1,0 +1,329 @@
+//! The journal's records as bytes.
+//!
+//! ```text
+//! header:  "bt-piece" | version u32 | pieces u32 | info-hash 20 | SHA-1 of the save path 20 | checksum 8
+//! record:  kind u8 | length u32 | checksum 8 | payload
+//! ```
+//!
+//! Numbers are little-endian. A checksum is the first 8 bytes of the SHA-1 of the record's position in
+//! the file, its kind, its length and its payload, so that neither a torn record nor one from another
+//! place is taken for a good one. What follows a bad record is not read; a good record of an unknown
+//! kind, or whose payload makes no sense, is passed over.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bt_types::{Bitfield, Geometry, InfoHashV1, Sha1Digest};
+use piece_hash::Hasher;
+
+use crate::FileId;
+
+/// The version written, and the only one read.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"bt-piece";
+const CHECKSUM_LENGTH: usize = 8;
+/// How long the header is, in bytes.
+pub(super) const HEADER_LENGTH: usize = 8 + 4 + 4 + 20 + 20 + CHECKSUM_LENGTH;
+const RECORD_HEAD_LENGTH: usize = 1 + 4 + CHECKSUM_LENGTH;
+
+/// Whose journal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) info_hash: InfoHashV1,
+    /// The SHA-1 of the canonical save path.
+    pub(super) path: Sha1Digest,
+    pub(super) pieces: u32,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    /// A run began. Totals of the runs before it, in bytes.
+    Open { uploaded: u64, downloaded: u64 },
+    /// Pieces were verified and written.
+    Written(Vec<Range<u32>>),
+    /// Pieces are on the disk.
+    Durable(Vec<Range<u32>>),
+    /// Pieces are no longer had.
+    Lost(Vec<Range<u32>>),
+    /// A file is the torrent's: it was checked, or made by us.
+    Owned { slot: u32, id: FileId },
+    /// Blocks of a piece are on the disk: a mask for each of its spans.
+    Unfinished { piece: u32, masks: Vec<u16> },
+    /// The run ended in order.
+    Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
+}
+
+/// What a file looked like when the run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClosedFile {
+    pub(super) slot: u32,
+    pub(super) length: u64,
+    pub(super) modified: (i64, u32),
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_LENGTH);
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend(self.pieces.to_le_bytes());
+        out.extend(self.info_hash.0);
+        out.extend(self.path.0);
+        let sum = checksum(0, 0, &out);
+        out.extend(sum);
+        out
+    }
+}
+
+impl Record {
+    /// Appends the record to `out`, which will stand at `base` in the file.
+    pub(super) fn encode(&self, base: u64, out: &mut Vec<u8>) {
+        let position = base + out.len() as u64;
+        let payload = self.payload();
+        out.push(self.kind());
+        out.extend((payload.len() as u32).to_le_bytes());
+        out.extend(checksum(position, self.kind(), &payload));
+        out.extend(payload);
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Open { .. } => 1,
+            Self::Written(_) => 2,
+            Self::Durable(_) => 3,
+            Self::Lost(_) => 4,
+            Self::Owned { .. } => 5,
+            Self::Unfinished { .. } => 6,
+            Self::Closed { .. } => 7,
+        }
+    }
+
+    fn payload(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Open { uploaded, downloaded } => {
+                out.extend(uploaded.to_le_bytes());
+                out.extend(downloaded.to_le_bytes());
+            }
+            Self::Written(pieces) | Self::Durable(pieces) | Self::Lost(pieces) => {
+                for range in pieces {
+                    out.extend(range.start.to_le_bytes());
+                    out.extend(range.end.to_le_bytes());
+                }
+            }
+            Self::Owned { slot, id } => {
+                out.extend(slot.to_le_bytes());
+                out.extend(id.device.to_le_bytes());
+                out.extend(id.inode.to_le_bytes());
+            }
+            Self::Unfinished { piece, masks } => {
+                out.extend(piece.to_le_bytes());
+                masks.iter().for_each(|mask| out.extend(mask.to_le_bytes()));
+            }
+            Self::Closed { uploaded, downloaded, files } => {
+                out.extend(uploaded.to_le_bytes());
+                out.extend(downloaded.to_le_bytes());
+                files.iter().for_each(|file| encode_file(file, &mut out));
+            }
+        }
+        out
+    }
+
+    /// The record in a payload; `None` if the kind is unknown or the payload makes no sense.
+    fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader(payload);
+        let record = match kind {
+            1 => Self::Open { uploaded: reader.u64()?, downloaded: reader.u64()? },
+            2 => Self::Written(reader.ranges()?),
+            3 => Self::Durable(reader.ranges()?),
+            4 => Self::Lost(reader.ranges()?),
+            5 => Self::Owned {
+                slot: reader.u32()?,
+                id: FileId { device: reader.u64()?, inode: reader.u64()? },
+            },
+            6 => Self::Unfinished { piece: reader.u32()?, masks: reader.masks()? },
+            7 => Self::Closed {
+                uploaded: reader.u64()?,
+                downloaded: reader.u64()?,
+                files: reader.files()?,
+            },
+            _ => return None,
+        };
+        reader.0.is_empty().then_some(record)
+    }
+}
+
+fn encode_file(file: &ClosedFile, out: &mut Vec<u8>) {
+    out.extend(file.slot.to_le_bytes());
+    out.extend(file.length.to_le_bytes());
+    out.extend(file.modified.0.to_le_bytes());
+    out.extend(file.modified.1.to_le_bytes());
+}
+
+fn checksum(position: u64, kind: u8, payload: &[u8]) -> [u8; CHECKSUM_LENGTH] {
+    let mut hasher = Hasher::new();
+    hasher.update(&position.to_le_bytes());
+    hasher.update(&[kind]);
+    hasher.update(&(payload.len() as u64).to_le_bytes());
+    hasher.update(payload);
+    let mut sum = [0; CHECKSUM_LENGTH];
+    sum.copy_from_slice(&hasher.finish().0[..CHECKSUM_LENGTH]);
+    sum
+}
+
+/// Takes numbers from the front of a payload.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn ranges(&mut self) -> Option<Vec<Range<u32>>> {
+        self.rest(|reader| Some(reader.u32()?..reader.u32()?))
+    }
+
+    fn masks(&mut self) -> Option<Vec<u16>> {
+        self.rest(|reader| reader.array().map(u16::from_le_bytes))
+    }
+
+    fn files(&mut self) -> Option<Vec<ClosedFile>> {
+        self.rest(|reader| {
+            let (slot, length) = (reader.u32()?, reader.u64()?);
+            let modified = (reader.u64()? as i64, reader.u32()?);
+            Some(ClosedFile { slot, length, modified })
+        })
+    }
+
+    /// As many as there are: no more than the payload has bytes for.
+    fn rest<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut items = Vec::new();
+        while !self.0.is_empty() {
+            items.push(item(self)?);
+        }
+        Some(items)
+    }
+}
+
+/// What a journal tells, all its records together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct History {
+    pub(super) written: Bitfield,
+    pub(super) durable: Bitfield,
+    pub(super) owned: BTreeMap<u32, FileId>,
+    /// What the files looked like when the last run ended in order; `None` if it did not.
+    pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
+    pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
+    pub(super) uploaded: u64,
+    pub(super) downloaded: u64,
+}
+
+impl History {
+    /// The history of a torrent of which nothing is known.
+    pub(super) fn new(pieces: u32) -> Self {
+        Self {
+            written: Bitfield::new(pieces),
+            durable: Bitfield::new(pieces),
+            owned: BTreeMap::new(),
+            closed: None,
+            unfinished: BTreeMap::new(),
+            uploaded: 0,
+            downloaded: 0,
+        }
+    }
+
+    /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
+    /// it is not the journal that `header` names.
+    pub(super) fn replay(bytes: &[u8], header: &Header, geometry: &Geometry) -> Option<Self> {
+        let mut history = Self::new(header.pieces);
+        let mut rest = bytes.strip_prefix(header.encode().as_slice())?;
+        while let Some((kind, payload, after)) = split_record(rest, bytes.len() - rest.len()) {
+            if let Some(record) = Record::decode(kind, payload) {
+                history.apply(record, geometry);
+            }
+            rest = after;
+        }
+        Some(history)
+    }
+
+    fn apply(&mut self, record: Record, geometry: &Geometry) {
+        match record {
+            Record::Open { uploaded, downloaded } => {
+                (self.uploaded, self.downloaded) = (uploaded, downloaded);
+                self.closed = None;
+                self.unfinished.clear();
+            }
+            Record::Written(pieces) => fill(&mut self.written, &pieces, geometry),
+            Record::Durable(pieces) => {
+                fill(&mut self.written, &pieces, geometry);
+                fill(&mut self.durable, &pieces, geometry);
+            }
+            Record::Lost(pieces) => {
+                remove(&mut self.written, &pieces, geometry);
+                remove(&mut self.durable, &pieces, geometry);
+            }
+            Record::Owned { slot, id } => {
+                self.owned.insert(slot, id);
+            }
+            Record::Unfinished { piece, masks } => {
+                self.unfinished.insert(piece, masks);
+            }
+            Record::Closed { uploaded, downloaded, files } => {
+                (self.uploaded, self.downloaded) = (uploaded, downloaded);
+                self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
+            }
+        }
+    }
+}
+
+/// The kind and payload of the record at `position`, and what follows it.
+fn split_record(bytes: &[u8], position: usize) -> Option<(u8, &[u8], &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_LENGTH>()?;
+    let [kind, a, b, c, d, sum @ ..] = *head;
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    let (payload, after) = rest.split_at_checked(length)?;
+    (checksum(position as u64, kind, payload) == sum).then_some((kind, payload, after))
+}
+
+fn fill(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
+    each(ranges, geometry, |piece| {
+        set.insert(piece);
+    });
+}
+
+fn remove(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
+    each(ranges, geometry, |piece| {
+        set.remove(piece);
+    });
+}
+
+fn each(ranges: &[Range<u32>], geometry: &Geometry, work: impl FnMut(bt_types::PieceIndex)) {
+    let clamp = |range: &Range<u32>| range.start..range.end.min(geometry.piece_count());
+    ranges.iter().flat_map(clamp).filter_map(|index| geometry.piece(index)).for_each(work);
+}
+
+/// The ranges of consecutive numbers in an ascending list.
+pub(super) fn to_ranges(pieces: impl IntoIterator<Item = u32>) -> Vec<Range<u32>> {
+    let mut ranges: Vec<Range<u32>> = Vec::new();
+    for piece in pieces {
+        match ranges.last_mut() {
+            Some(last) if last.end == piece => last.end += 1,
+            _ => ranges.push(piece..piece + 1),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use super::*;
+use proptest::prelude::*;
+
+fn geometry() -> Geometry {
+    Geometry::new(100 * 16, 16).unwrap()
+}
+
+fn header() -> Header {
+    Header { info_hash: InfoHashV1([1; 20]), path: Sha1Digest([2; 20]), pieces: 100 }
+}
+
+fn journal(records: &[Record]) -> Vec<u8> {
+    let mut bytes = header().encode();
+    records.iter().for_each(|record| record.encode(0, &mut bytes));
+    bytes
+}
+
+fn replay(bytes: &[u8]) -> Option<History> {
+    History::replay(bytes, &header(), &geometry())
+}
+
+fn one_of_each() -> Vec<Record> {
+    let id = FileId { device: 7, inode: 8 };
+    let file = ClosedFile { slot: 3, length: 1 << 40, modified: (-5, 999_999_999) };
+    vec![
+        Record::Open { uploaded: 1, downloaded: 2 },
+        Record::Owned { slot: 3, id },
+        Record::Written(vec![4..5, 9..20]),
+        Record::Durable(vec![9..12]),
+        Record::Lost(vec![11..12, 19..20]),
+        Record::Unfinished { piece: 50, masks: vec![0xffff, 1] },
+        Record::Closed { uploaded: 3, downloaded: u64::MAX, files: vec![file] },
+    ]
+}
+
+#[test]
+fn each_record_is_told() {
+    let history = replay(&journal(&one_of_each())).unwrap();
+    let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
+    assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
+    assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
+    assert_eq!(history.owned[&3], FileId { device: 7, inode: 8 });
+    assert_eq!(history.unfinished[&50], [0xffff, 1]);
+    assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
+    assert_eq!(history.closed.unwrap()[&3].modified, (-5, 999_999_999));
+}
+
+#[test]
+fn a_new_run_forgets_the_end_of_the_last() {
+    let mut records = one_of_each();
+    records.push(Record::Open { uploaded: 3, downloaded: 4 });
+    let history = replay(&journal(&records)).unwrap();
+    assert_eq!((history.closed, history.unfinished.len(), history.downloaded), (None, 0, 4));
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_dropped() {
+    let records = one_of_each();
+    let whole = journal(&records);
+    for length in 0..whole.len() {
+        let got = replay(&whole[..length]);
+        let complete =
+            (0..=records.len()).rev().find(|count| journal(&records[..*count]).len() <= length);
+        let expected = complete.and_then(|count| replay(&journal(&records[..count])));
+        assert_eq!(got, expected, "cut at {length}");
+        assert_eq!(got.is_some(), length >= HEADER_LENGTH);
+    }
+}
+
+#[test]
+fn a_flipped_bit_ends_the_story() {
+    let records = one_of_each();
+    let whole = journal(&records);
+    for at in HEADER_LENGTH..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        let good = (0..records.len()).rev().find(|count| journal(&records[..*count]).len() <= at);
+        let expected = replay(&journal(&records[..good.unwrap()]));
+        assert_eq!(replay(&bytes), expected, "flipped at {at}");
+    }
+}
+
+#[test]
+fn unknown_kinds_are_passed_over() {
+    let mut bytes = header().encode();
+    let position = bytes.len() as u64;
+    bytes.push(200);
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend(checksum(position, 200, b"new"));
+    bytes.extend(b"new");
+    Record::Written(vec![1..2]).encode(0, &mut bytes);
+    assert_eq!(replay(&bytes).unwrap().written.iter().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn another_torrents_journal_is_not_read() {
+    let bytes = journal(&one_of_each());
+    for other in [
+        Header { info_hash: InfoHashV1([9; 20]), ..header() },
+        Header { path: Sha1Digest([9; 20]), ..header() },
+        Header { pieces: 99, ..header() },
+    ] {
+        assert_eq!(History::replay(&bytes, &other, &geometry()), None);
+    }
+}
+
+#[test]
+fn pieces_that_do_not_exist_are_not_had() {
+    let bytes = journal(&[Record::Durable(vec![98..u32::MAX, 5..2, 200..300])]);
+    assert_eq!(replay(&bytes).unwrap().durable.iter().collect::<Vec<_>>(), [98, 99]);
+}
+
+#[test]
+fn ranges_of_a_list() {
+    assert_eq!(to_ranges([]), Vec::<Range<u32>>::new());
+    assert_eq!(to_ranges([1, 2, 3, 7, 9, 10]), [1..4, 7..8, 9..11]);
+}
+
+proptest! {
+    #[test]
+    fn any_set_survives(pieces in proptest::collection::btree_set(0u32..100, 0..100)) {
+        let record = Record::Written(to_ranges(pieces.iter().copied()));
+        let history = replay(&journal(&[record])).unwrap();
+        prop_assert_eq!(history.written.iter().collect::<Vec<_>>(), pieces.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_harm(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = journal(&one_of_each());
+        bytes.extend(tail);
+        prop_assert!(replay(&bytes).is_some());
+    }
+
+    #[test]
+    fn any_payload_is_decoded_or_passed_over(kind in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+        if let Some(record) = Record::decode(kind, &payload) {
+            prop_assert_eq!(record.payload(), payload);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What may be believed at a start: the journal's history against what is on disk. Pure.
+//!
+//! A file is *trusted* if it looks as the journal left it: after an orderly end, by length and time;
+//! after any other end, by being the same file (device and inode). A file that is there and not
+//! trusted is *changed*, or the user's own. Then, for each piece:
+//!
+//! | its files                       | journal says    | so it is                |
+//! |---------------------------------|-----------------|-------------------------|
+//! | one is missing or too short     | anything        | not had                 |
+//! | one is changed                  | anything        | verified                |
+//! | all trusted                     | durable         | had                     |
+//! | all trusted, orderly end        | written         | had                     |
+//! | all trusted, any other end      | written         | verified                |
+//! | all trusted                     | nothing         | not had                 |
+
+use std::collections::BTreeMap;
+
+use bt_types::{Bitfield, Geometry, PieceIndex};
+
+use super::layout::{Layout, Place, PlacedRange};
+use super::record::History;
+use crate::{FileId, Stat, full_mask, span_count, span_length};
+
+/// What is on disk: for each slot, and for the parts file, what it is if it is there.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) slots: Vec<Option<Stat>>,
+    pub(super) parts: Option<Stat>,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) have: Bitfield,
+    /// What the journal keeps calling written: `have`, and what it said so of and is verified first.
+    pub(super) claimed: Bitfield,
+    pub(super) durable: Bitfield,
+    pub(super) to_verify: Bitfield,
+    /// The trusted files.
+    pub(super) owned: BTreeMap<u32, FileId>,
+    /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
+    pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Missing,
+    /// Missing, though the journal saw it.
+    Gone,
+    Changed,
+    Trusted,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Judged {
+    trust: Trust,
+    length: u64,
+}
+
+/// Compares `history` with what was `found`.
+pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
+    let pieces = layout.geometry.piece_count();
+    let judged: Vec<Judged> = (0u32..)
+        .zip(&found.slots)
+        .map(|(slot, stat)| judge(history, slot, stat.as_ref()))
+        .collect();
+    let parts = judge(history, layout.parts_slot(), found.parts.as_ref());
+    let mut plan = Plan {
+        have: Bitfield::new(pieces),
+        claimed: Bitfield::new(pieces),
+        durable: Bitfield::new(pieces),
+        to_verify: Bitfield::new(pieces),
+        owned: owned(layout, found, &judged, parts),
+        unfinished: BTreeMap::new(),
+    };
+    let orderly = history.closed.is_some();
+    for piece in layout.geometry.pieces() {
+        let (written, durable) = (history.written.contains(piece), history.durable.contains(piece));
+        match worst(layout.piece_ranges(piece), &judged, parts) {
+            None | Some(Trust::Missing | Trust::Gone) => {}
+            Some(Trust::Changed) => {
+                plan.to_verify.insert(piece);
+            }
+            Some(Trust::Trusted) if durable || (written && orderly) => {
+                plan.have.insert(piece);
+                plan.claimed.insert(piece);
+                if durable {
+                    plan.durable.insert(piece);
+                }
+            }
+            Some(Trust::Trusted) if written => {
+                plan.claimed.insert(piece);
+                plan.to_verify.insert(piece);
+            }
+            Some(Trust::Trusted) => {}
+        }
+        if let Some(masks) = history.unfinished.get(&piece.get()).filter(|_| orderly && !written)
+            && fits(&layout.geometry, piece, masks)
+            && layout.piece_ranges(piece).all(|range| keeps_blocks(of(range, &judged, parts)))
+        {
+            plan.unfinished.insert(piece.get(), masks.clone());
+        }
+    }
+    plan
+}
+
+/// Whether the blocks recorded of an unfinished piece are still in a file. It may be missing or short
+/// from the start: then none of them are in it.
+fn keeps_blocks(file: Judged) -> bool {
+    matches!(file.trust, Trust::Trusted | Trust::Missing)
+}
+
+/// Whether these are masks of blocks that `piece` has.
+fn fits(geometry: &Geometry, piece: PieceIndex, masks: &[u16]) -> bool {
+    let full = |span| full_mask(span_length(geometry, piece, span));
+    masks.len() == span_count(geometry, piece) as usize
+        && (0u32..).zip(masks).all(|(span, mask)| mask & !full(span) == 0)
+}
+
+fn judge(history: &History, slot: u32, stat: Option<&Stat>) -> Judged {
+    let Some(stat) = stat.filter(|stat| stat.length > 0) else {
+        let seen = history.closed.as_ref().and_then(|files| files.get(&slot));
+        let gone = seen.is_some_and(|file| file.length > 0);
+        return Judged { trust: if gone { Trust::Gone } else { Trust::Missing }, length: 0 };
+    };
+    let trust = if looks_same(history, slot, stat) { Trust::Trusted } else { Trust::Changed };
+    Judged { trust, length: stat.length }
+}
+
+/// Whether a file looks as the journal left it.
+pub(super) fn looks_same(history: &History, slot: u32, stat: &Stat) -> bool {
+    match &history.closed {
+        Some(files) => files
+            .get(&slot)
+            .is_some_and(|file| file.length == stat.length && file.modified == stat.modified),
+        None => history.owned.get(&slot) == Some(&stat.id),
+    }
+}
+
+fn owned(
+    layout: &Layout,
+    found: &Found,
+    judged: &[Judged],
+    parts: Judged,
+) -> BTreeMap<u32, FileId> {
+    let slots = (0u32..).zip(found.slots.iter().zip(judged.iter().copied()));
+    let all = slots.chain([(layout.parts_slot(), (&found.parts, parts))]);
+    all.filter(|(_, (_, judged))| judged.trust == Trust::Trusted)
+        .filter_map(|(slot, (stat, _))| stat.map(|stat| (slot, stat.id)))
+        .collect()
+}
+
+/// The judgement that counts for a piece with these ranges; `None` if it has none.
+fn worst(
+    ranges: impl Iterator<Item = PlacedRange>,
+    judged: &[Judged],
+    parts: Judged,
+) -> Option<Trust> {
+    let mut worst = None;
+    for range in ranges {
+        let file = of(range, judged, parts);
+        let trust =
+            if file.length < range.offset + range.length { Trust::Missing } else { file.trust };
+        worst = match (worst, trust) {
+            (_, Trust::Missing | Trust::Gone) => return Some(Trust::Missing),
+            (Some(Trust::Changed), _) | (_, Trust::Changed) => Some(Trust::Changed),
+            _ => Some(Trust::Trusted),
+        };
+    }
+    worst
+}
+
+fn of(range: PlacedRange, judged: &[Judged], parts: Judged) -> Judged {
+    let nothing = Judged { trust: Trust::Missing, length: 0 };
+    match range.place {
+        Place::File(slot) => judged.get(slot).copied().unwrap_or(nothing),
+        Place::Parts => parts,
+        Place::Zeros => Judged { trust: Trust::Trusted, length: u64::MAX },
+    }
+}

@@ -1,0 +1,248 @@
+//! From had to durable, and the orderly end.
+//!
+//! *When* to sync is the session's decision. *What* is decided here, without touching the disk, as a
+//! [`SyncPlan`]: the dirty files, the folders with new names, then the record. The plan is carried out
+//! without the lock, so pieces are committed meanwhile; they belong to the next plan.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Store;
+use super::layout::Place;
+use super::ledger::Dirty;
+use super::record::{ClosedFile, Record, to_ranges};
+use crate::{Disk, HeldSpan, Operation, StoreError};
+
+/// What to sync, in this order.
+#[derive(Debug)]
+struct SyncPlan<F> {
+    /// Open files and the numbers of their slots.
+    files: Vec<(u32, Arc<F>)>,
+    /// Whether to sync the whole file system instead of those of its files, and of folders.
+    whole: bool,
+    /// Folders with new names, relative, the inner before the outer.
+    folders: Vec<PathBuf>,
+    /// The pieces that are durable then, ascending.
+    pieces: Vec<u32>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Makes what is had now durable, and records it so.
+    ///
+    /// # Errors
+    /// A sync failed. With the error come the pieces that are no longer had: all that were not
+    /// durable. The failed sync is not tried again: the system may have forgotten what it could not
+    /// write, and would say that all is well.
+    pub fn sync(&self) -> Result<(), (StoreError, Vec<u32>)> {
+        let plan = self.plan_sync();
+        if let Err(error) = self.carry_out(&plan) {
+            return Err((error, self.lose_undurable()));
+        }
+        // From here on the data is safe: an error costs the record, not the pieces.
+        self.finish_single().map_err(|error| (error, Vec::new()))?;
+        self.record_durable(&plan.pieces).map_err(|error| (error, Vec::new()))
+    }
+
+    fn plan_sync(&self) -> SyncPlan<D::File> {
+        let mut ledger = self.ledger();
+        let Dirty { files, whole, folders } = std::mem::take(&mut ledger.dirty);
+        let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
+        let pieces = have
+            .filter(|piece| !ledger.durable.contains(*piece))
+            .map(|piece| piece.get())
+            .collect();
+        SyncPlan {
+            files: files.into_iter().collect(),
+            whole,
+            folders: inner_first(folders),
+            pieces,
+        }
+    }
+
+    fn carry_out(&self, plan: &SyncPlan<D::File>) -> Result<(), StoreError> {
+        for (slot, file) in &plan.files {
+            // The parts file may be on another file system.
+            if !plan.whole || *slot == self.layout.parts_slot() {
+                let synced = self.disk.sync_file(file);
+                let place = self.place_of(*slot);
+                synced.map_err(|error| self.place_error(Operation::Sync, place, &error))?;
+            }
+        }
+        if plan.whole {
+            let synced = self.disk.sync_file_system(&self.folder);
+            return synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error));
+        }
+        for folder in &plan.folders {
+            let synced = self.disk.sync_folder(&self.folder, folder);
+            synced.map_err(|error| self.error(Operation::Sync, folder, &error))?;
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, slot: u32) -> Place {
+        if slot == self.layout.parts_slot() { Place::Parts } else { Place::File(slot as usize) }
+    }
+
+    /// After a failed sync: everything not durable is no longer had, nor is what is being written
+    /// at this moment. Answers the pieces.
+    fn lose_undurable(&self) -> Vec<u32> {
+        let mut ledger = self.ledger();
+        ledger.epoch += 1;
+        ledger.dirty = Dirty::default();
+        ledger.staged.clear();
+        let geometry = &self.layout.geometry;
+        let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
+        let doubtful: Vec<u32> = claimed
+            .filter(|piece| !ledger.durable.contains(*piece))
+            .map(|piece| piece.get())
+            .collect();
+        let (lost, recorded) = ledger.lose(geometry, &doubtful);
+        if let Err(error) = recorded {
+            log::warn!("the journal can't say what a failed sync cost: {error}");
+        }
+        lost
+    }
+
+    /// Gives the file of a single piece its name, once the piece is had and synced.
+    fn finish_single(&self) -> Result<(), StoreError> {
+        let Some(single) = &self.single else { return Ok(()) };
+        let complete = self.ledger().have.count() == self.layout.wanted.count();
+        if !complete || single.finished.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let renamed = self.disk.rename(&self.folder, &single.temporary, &single.output);
+        renamed.map_err(|error| self.error(Operation::Rename, &single.output, &error))?;
+        let synced = self.disk.sync_folder(&self.folder, Path::new(""));
+        synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error))
+    }
+
+    /// Records `pieces` as durable; they are only once the record itself is on the disk.
+    fn record_durable(&self, pieces: &[u32]) -> Result<(), StoreError> {
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let mut ledger = self.ledger();
+        let kept: Vec<u32> = self.still_had(&ledger.have, pieces);
+        ledger.append(&[Record::Durable(to_ranges(kept.iter().copied()))])?;
+        let file = ledger.journal.as_ref().and_then(|journal| journal.file());
+        drop(ledger);
+        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
+        let mut ledger = self.ledger();
+        if let Err(error) = synced {
+            let failed = ledger.journal.as_ref().map(|journal| journal.sync_error(&error));
+            ledger.journal.as_mut().into_iter().for_each(|journal| journal.distrust());
+            return ledger.rewrite().and(failed.map_or(Ok(()), Err));
+        }
+        for piece in self.still_had(&ledger.have, &kept) {
+            self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
+        }
+        if ledger.journal.as_ref().is_some_and(|journal| journal.wants_rewrite()) {
+            ledger.rewrite()?;
+        }
+        Ok(())
+    }
+
+    /// Those of `pieces` that are had: a check may have found one bad meanwhile.
+    fn still_had(&self, have: &bt_types::Bitfield, pieces: &[u32]) -> Vec<u32> {
+        let had = |piece: &u32| {
+            self.layout.geometry.piece(*piece).is_some_and(|piece| have.contains(piece))
+        };
+        pieces.iter().copied().filter(had).collect()
+    }
+
+    /// Ends the run: stages what is unfinished, syncs, records the end. `uploaded` and `downloaded` are
+    /// the totals of all runs, in bytes. Afterwards nothing can be written.
+    ///
+    /// # Errors
+    /// The first thing that failed. The next start then does as after a crash.
+    pub fn close(
+        &self,
+        uploaded: u64,
+        downloaded: u64,
+        unfinished: &[HeldSpan],
+    ) -> Result<(), StoreError> {
+        let staged = self.stage_all(unfinished);
+        let synced = self.sync().map_err(|(error, _)| error);
+        let named = self.remove_unfinished_single();
+        let mut ledger = self.ledger();
+        (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
+        let orderly = ledger.checked && ledger.claimed == ledger.have;
+        let file = ledger.journal.as_ref().and_then(|journal| journal.file());
+        drop(ledger);
+        self.handles.forget(self.number);
+        let recorded = match synced {
+            Ok(()) => self.record_end(orderly, file),
+            Err(error) => Err(error),
+        };
+        self.ledger().closed = true;
+        staged.and(recorded).and(named)
+    }
+
+    /// Stages the spans if the next start can make use of them.
+    fn stage_all(&self, unfinished: &[HeldSpan]) -> Result<(), StoreError> {
+        let useful = !self.read_only && self.ledger().journal.is_some();
+        for held in unfinished.iter().filter(|held| useful && held.blocks != 0) {
+            self.stage(held.piece, held.span_index, &held.span, held.blocks)?;
+        }
+        Ok(())
+    }
+
+    fn record_end(&self, orderly: bool, file: Option<Arc<D::File>>) -> Result<(), StoreError> {
+        let files = self.closed_files()?;
+        let mut ledger = self.ledger();
+        let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
+        if ledger.journal.is_none() {
+            return Ok(());
+        }
+        if orderly {
+            let mut records: Vec<Record> = ledger.unfinished_records();
+            records.push(Record::Closed { uploaded, downloaded, files });
+            ledger.append(&records)?;
+        } else {
+            // The check was not finished: only the totals are worth keeping.
+            ledger.append(&[Record::Open { uploaded, downloaded }])?;
+        }
+        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
+        match (synced, &ledger.journal) {
+            (Err(error), Some(journal)) => Err(journal.sync_error(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the torrent's files look like now.
+    fn closed_files(&self) -> Result<Vec<ClosedFile>, StoreError> {
+        let mut files = Vec::new();
+        for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
+            let stat = self.disk.stat(&self.folder, &slot.path);
+            let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
+            files.extend(stat.map(|stat| (number, stat)));
+        }
+        files.extend(self.stat_parts()?.map(|stat| (self.layout.parts_slot(), stat)));
+        let closed = |(slot, stat): (u32, crate::Stat)| ClosedFile {
+            slot,
+            length: stat.length,
+            modified: stat.modified,
+        };
+        Ok(files.into_iter().map(closed).collect())
+    }
+
+    /// Removes the file of a single piece that did not become complete.
+    fn remove_unfinished_single(&self) -> Result<(), StoreError> {
+        match &self.single {
+            Some(single) if !single.finished.load(Ordering::Relaxed) => {
+                let removed = self.disk.remove(&self.folder, &single.temporary);
+                removed.map_err(|error| self.error(Operation::Rename, &single.temporary, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Folders from the deepest to the outermost.
+fn inner_first(folders: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = folders.into_iter().collect();
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
+    folders
+}
