@@ -9,12 +9,13 @@
 //! ```
 //! use bt_types::{AnnounceEvent, AnnounceRequest, InfoHashV1, PeerId};
 //!
-//! let mut request = AnnounceRequest::new(InfoHashV1(*b"\x12\x34 is no URL text.."), PeerId([b'p'; 20]));
+//! let info_hash = InfoHashV1(*b"\x12\x34 is no URL text...");
+//! let mut request = AnnounceRequest::new(info_hash, PeerId([b'p'; 20]));
 //! request.event = AnnounceEvent::Started;
 //! request.left = 1000;
 //! let url = tracker_http::announce_url("http://tracker.example/announce?passkey=1", &request)?;
 //! assert!(url.starts_with(
-//!     "http://tracker.example/announce?passkey=1&info_hash=%124%20is%20no%20URL%20text..&peer_id=pp"
+//!     "http://tracker.example/announce?passkey=1&info_hash=%124%20is%20no%20URL%20text...&peer_id=pp"
 //! ));
 //! assert!(url.contains("&left=1000&") && url.ends_with("&event=started"));
 //!
@@ -24,7 +25,7 @@
 //! assert_eq!(reply.interval, 1800);
 //! assert_eq!(reply.peers[1].to_string(), "10.0.0.2:6882");
 //!
-//! let error = tracker_http::parse_announce(b"d14:failure reason6:go awaye").unwrap_err();
+//! let error = tracker_http::parse_announce(b"d14:failure reason7:go awaye").unwrap_err();
 //! assert_eq!(error.to_string(), "the tracker refused: go away");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -40,6 +41,7 @@
 mod announce;
 #[cfg(feature = "client")]
 mod client;
+mod fuzz;
 mod reply;
 mod scrape;
 mod text;
@@ -50,6 +52,7 @@ pub use announce::{MAX_PEERS, announce_url, parse_announce};
 pub use client::{
     AnnounceError, FetchError, Fetcher, FetcherConfig, FetcherError, MAX_BODY, ScrapeError,
 };
+pub use fuzz::fuzz;
 pub use reply::ReplyError;
 pub use scrape::{parse_scrape, scrape_url};
 pub use text::MAX_TEXT_LENGTH;

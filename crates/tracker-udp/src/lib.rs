@@ -51,6 +51,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod exchange;
+mod fuzz;
 mod packet;
 mod tracker;
 mod url;
@@ -58,6 +59,7 @@ mod url;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, Peers, get_peers};
 pub use exchange::{Exchange, ExchangeError, Reply, ScrapeCountError};
+pub use fuzz::fuzz;
 pub use packet::{
     Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, PacketError, Request, Response, ScrapeCounts,
 };

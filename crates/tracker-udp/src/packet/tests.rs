@@ -243,20 +243,23 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(
-        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
         action in 0u32..5,
+        head in prop::option::of(Just(PROTOCOL_ID)),
     ) {
-        let _ = Request::decode(&bytes);
-        let mut bytes = bytes;
-        if let Some(head) = bytes.first_chunk_mut::<4>() {
-            *head = action.to_be_bytes();
-        }
-        for family in [Family::V4, Family::V6] {
-            // What was understood is written the same way, up to what was ignored.
-            match Response::decode(&bytes, family) {
-                Ok(Response::Error { .. }) | Err(_) => {}
-                Ok(response) => prop_assert!(bytes.starts_with(&response.encode())),
-            }
-        }
+        crate::fuzz(&bytes);
+        // The same as a response, and as a request, that is understood.
+        let response = [&action.to_be_bytes()[..], &bytes].concat();
+        crate::fuzz(&response);
+        let connection_id = head.unwrap_or(1).to_be_bytes();
+        crate::fuzz(&[&connection_id[..], &action.to_be_bytes(), &bytes].concat());
+        // Right transaction ids, at once.
+        let answers: Vec<u8> = response.chunks(99).flat_map(|part| [&[0], part].concat()).collect();
+        crate::fuzz(&answers);
+    }
+
+    #[test]
+    fn any_text_is_survived(text in "(udp://)?[a-z0-9.:/?#@%\\[\\]\u{e9} -]{0,40}") {
+        crate::fuzz(text.as_bytes());
     }
 }
