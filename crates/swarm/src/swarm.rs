@@ -1,268 +1,178 @@
-//! The swarm itself.
-#![allow(unused_variables, clippy::unused_self)]
-use std::net::SocketAddr;
+//! The swarm: what is shared by the parts of its behaviour, which are in the modules below.
+//!
+//! - `peers`: candidates, connections, what peers have, interest
+//! - `requests`: whom to ask for what, choking, snubbing
+//! - `blocks`: blocks as they arrive, commits, blame
+//! - `uploads`: whom to unchoke, requests of peers
+//! - `announces`: trackers, stop and start
+//! - `getters`
+
+mod announces;
+mod blocks;
+mod getters;
+mod peers;
+mod requests;
+mod uploads;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bt_types::{AnnounceReply, Bitfield, BlockRequest, Geometry, PieceIndex};
+use bt_types::{Bitfield, PeerId, PieceIndex};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
-use crate::vocabulary::*;
+use crate::choker::Choker;
+use crate::peer::Peer;
+use crate::pieces::Pieces;
+use crate::rate::Rate;
+use crate::roster::Roster;
+use crate::timer::{Timer, Timers};
+use crate::trackers::Trackers;
+use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
 
 /// The peers of one torrent and everything decided about them.
+///
+/// 1. What happened: `handle_*(now, ..)` and [`place`](Self::place). What is said of a peer that
+///    is not connected is ignored.
+/// 2. What we want: [`stop`](Self::stop), [`start`](Self::start), [`set_wanted`](Self::set_wanted),
+///    [`set_upload_slots`](Self::set_upload_slots), [`set_max_peers`](Self::set_max_peers).
+/// 3. What the caller must do now: [`poll_output`](Self::poll_output) until `None`,
+///    [`poll_timeout`](Self::poll_timeout); and, whenever it has room for more,
+///    [`next_candidate`](Self::next_candidate) and [`next_upload`](Self::next_upload).
+/// 4. Getters.
+///
+/// Between two drains of `poll_output` the queue of outputs holds at most a few for each connected
+/// peer and each request outstanding; requests are made only when the queue is empty, for one peer
+/// at a time.
 #[derive(Debug)]
 pub struct Swarm {
-    config: SwarmConfig,
+    now: Duration,
+    rng: ChaCha8Rng,
+    peer_id: PeerId,
+    private: bool,
+    max_peers: usize,
+    upload_slots: usize,
+    running: bool,
+    /// Whether the whole torrent was had once, so that trackers were told or need not be.
+    was_seed: bool,
+
+    pieces: Pieces,
+    peers: BTreeMap<PeerKey, Peer>,
+    roster: Roster,
+    trackers: Trackers,
+    choker: Choker,
+    timers: Timers,
+    last_tick: Duration,
+
+    outputs: VecDeque<Output>,
+    /// Peers to be asked for blocks.
+    ready: VecDeque<PeerKey>,
+    /// The bytes that the least of the reservations that failed needs.
+    starved: Option<usize>,
+    /// Whether the last peer that was asked found the endgame begun.
+    endgame: bool,
+
+    down: Rate,
+    up: Rate,
+    wasted: u64,
 }
 
-/// What happened.
+/// The most peers of a swarm, whatever the configuration says.
+const MAX_PEERS: usize = u16::MAX as usize;
+/// How often rates are measured and silent peers looked for.
+const TICK: Duration = Duration::from_secs(1);
+
 impl Swarm {
-    /// A swarm that has just begun: nobody is known, and the first tracker is to be asked.
+    /// A swarm that has just begun: nobody is known, and the first tracker is to be asked. If it
+    /// has everything already, no [`Output::Completed`] follows.
     pub fn new(now: Duration, config: SwarmConfig) -> Self {
-        Self { config }
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let pieces = config.geometry.piece_count();
+        let fit = |set: Bitfield| if set.pieces() == pieces { set } else { Bitfield::new(pieces) };
+        let (have, wanted) = (fit(config.have), fit(config.wanted));
+        let pieces = Pieces::new(config.geometry, have, wanted, &mut rng);
+        let trackers = Trackers::new(now, &config.trackers, &mut rng);
+        let mut swarm = Self {
+            now,
+            rng,
+            peer_id: config.peer_id,
+            private: config.private,
+            max_peers: config.max_peers.min(MAX_PEERS),
+            upload_slots: config.upload_slots,
+            running: true,
+            was_seed: pieces.have.is_full(),
+            pieces,
+            peers: BTreeMap::new(),
+            roster: Roster::default(),
+            trackers,
+            choker: Choker::default(),
+            timers: Timers::default(),
+            last_tick: now,
+            outputs: VecDeque::new(),
+            ready: VecDeque::new(),
+            starved: None,
+            endgame: false,
+            down: Rate::default(),
+            up: Rate::default(),
+            wasted: 0,
+        };
+        swarm.resume(&config.unfinished);
+        swarm
     }
-    /// Addresses at which peers may be were learned. Returns how many were new and kept.
-    pub fn handle_candidates(
-        &mut self,
-        now: Duration,
-        source: Source,
-        addresses: &[SocketAddr],
-    ) -> usize {
-        0
-    }
-    /// The connection to a candidate did not come about.
-    pub fn handle_connect_failed(
-        &mut self,
-        now: Duration,
-        address: SocketAddr,
-        failure: ConnectFailure,
-    ) {
-    }
-    /// A peer's handshake is complete. The caller sends it [`Self::have`].
+
+    /// The next thing to do; `None` when there is nothing more until something happens.
     ///
-    /// # Errors
-    /// The peer is not taken in, and nothing more is to be reported of it.
-    pub fn handle_connected(
-        &mut self,
-        now: Duration,
-        key: PeerKey,
-        peer: ConnectedPeer,
-    ) -> Result<(), Refusal> {
-        Ok(())
-    }
-    /// A connection ended. Harmless after [`Output::Disconnect`].
-    pub fn handle_disconnected(&mut self, now: Duration, key: PeerKey, reason: DisconnectReason) {}
-    /// A part of the peer's bitfield came: `bytes` from byte `offset` on.
-    pub fn handle_bitfield(
-        &mut self,
-        now: Duration,
-        key: PeerKey,
-        offset: usize,
-        bytes: &[u8],
-        last: bool,
-    ) {
-    }
-    /// The peer has every piece (BEP 6).
-    pub fn handle_have_all(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer has no piece (BEP 6).
-    pub fn handle_have_none(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer has a new piece.
-    pub fn handle_have(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {}
-    /// The peer answers no requests from now on.
-    pub fn handle_choke(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer answers requests from now on.
-    pub fn handle_unchoke(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer wants our pieces.
-    pub fn handle_interested(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer wants none of our pieces.
-    pub fn handle_not_interested(&mut self, now: Duration, key: PeerKey) {}
-    /// The peer asks for a block.
-    pub fn handle_request(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {}
-    /// The peer takes a request back.
-    pub fn handle_cancel(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {}
-    /// The peer will not answer a request of ours (BEP 6).
-    pub fn handle_reject(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {}
-    /// The peer answers requests for this piece even while it chokes us (BEP 6).
-    pub fn handle_allowed_fast(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {}
-    /// The peer would rather send this piece than others (BEP 6).
-    pub fn handle_suggest(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {}
-    /// The peer keeps this many requests at most (`reqq` of BEP 10).
-    pub fn handle_reqq(&mut self, now: Duration, key: PeerKey, limit: u32) {}
-    /// The peer said on which port it listens (`p` of BEP 10).
-    pub fn handle_listen_port(&mut self, now: Duration, key: PeerKey, port: u16) {}
-    /// A part of a block arrived that begins `offset` bytes into the block: where does it go?
-    pub fn place(
-        &mut self,
-        now: Duration,
-        key: PeerKey,
-        request: BlockRequest,
-        offset: u32,
-    ) -> Place {
-        Place::Discard
-    }
-    /// The last part of a block arrived, kept or not.
-    pub fn handle_block(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {}
-    /// Payload came from the peer, in bytes, kept or not.
-    pub fn handle_payload(&mut self, now: Duration, key: PeerKey, bytes: u32) {}
-    /// Payload went to the peer, in bytes.
-    pub fn handle_sent(&mut self, now: Duration, key: PeerKey, bytes: u32) {}
-    /// A committed piece is done with.
-    pub fn handle_committed(&mut self, now: Duration, piece: PieceIndex, committed: Committed) {}
-    /// A piece that was had is lost again, for example because a sync failed.
-    pub fn handle_lost(&mut self, now: Duration, piece: PieceIndex) {}
-    /// A tracker answered or did not.
-    pub fn handle_announced(
-        &mut self,
-        now: Duration,
-        tracker: TrackerIndex,
-        result: Result<&AnnounceReply, AnnounceFailure>,
-    ) {
-    }
-    /// The time of [`Self::poll_timeout`] came.
-    pub fn handle_timeout(&mut self, now: Duration) {}
-}
-
-/// What we want.
-impl Swarm {
-    /// Changes which pieces are to be had in the end.
-    pub fn set_wanted(&mut self, now: Duration, wanted: Bitfield) {}
-    /// Changes how many interested peers are unchoked at a time.
-    pub fn set_upload_slots(&mut self, now: Duration, slots: usize) {}
-    /// Changes how many peers may be connected or connecting.
-    pub fn set_max_peers(&mut self, now: Duration, peers: usize) {}
-    /// Leaves the swarm: disconnects everyone, closes open pieces, announces `stopped`.
-    pub fn stop(&mut self, now: Duration) {}
-    /// Comes back after [`Self::stop`].
-    pub fn start(&mut self, now: Duration) {}
-}
-
-/// What the caller must do now.
-impl Swarm {
-    /// The next thing to do; `None` when there is nothing more.
+    /// Memory for what is about to be requested is reserved from `budget`.
     pub fn poll_output(&mut self, now: Duration, budget: &mut SpanBudget) -> Option<Output> {
-        None
+        self.now = now;
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if let Some(announce) = self.trackers.poll(now, self.num_want()) {
+                return Some(announce);
+            }
+            self.feed_starved(budget);
+            let key = self.ready.pop_front()?;
+            self.ask_for_blocks(key, budget);
+        }
     }
-    /// When [`Self::handle_timeout`] is to be called.
+
+    /// When [`Self::handle_timeout`] is to be called. Also the time at which
+    /// [`Self::next_candidate`] may have another address.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        None
+        let retry = self.roster.next_retry(self.now).filter(|_| self.running);
+        [self.timers.next(), self.trackers.next_timeout(), retry].into_iter().flatten().min()
     }
-    /// An address to connect to, to be asked for whenever another connection may be begun. It
-    /// counts as connecting until [`Self::handle_connected`] or [`Self::handle_connect_failed`].
-    #[must_use]
-    pub fn next_candidate(&mut self, now: Duration) -> Option<SocketAddr> {
-        None
-    }
-    /// The next request of the peer to be answered, to be asked for whenever its send buffer has
-    /// room.
-    #[must_use]
-    pub fn next_upload(&mut self, now: Duration, key: PeerKey) -> Option<BlockRequest> {
-        None
-    }
-}
 
-/// Getters.
-impl Swarm {
-    /// How much data there is, in what pieces.
-    pub fn geometry(&self) -> Geometry {
-        self.config.geometry
+    /// The time of [`Self::poll_timeout`] came.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.now = now;
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Tick => self.tick(),
+                Timer::Choke => self.choke_round(),
+            }
+        }
     }
-    /// How pieces are divided into spans.
-    pub fn spans(&self) -> SpanLayout {
-        SpanLayout::new(self.config.geometry)
+
+    /// Arms the timers that run while there are peers.
+    fn arm_timers(&mut self) {
+        self.timers.set_once(Timer::Tick, self.now + TICK);
+        self.timers.set_once(Timer::Choke, self.now + crate::choker::ROUND);
     }
-    /// The pieces that are had.
-    pub fn have(&self) -> &Bitfield {
-        &self.config.have
-    }
-    /// The pieces that are to be had in the end.
-    pub fn wanted(&self) -> &Bitfield {
-        &self.config.wanted
-    }
-    /// Whether every wanted piece is had.
-    pub fn is_complete(&self) -> bool {
-        false
-    }
-    /// Whether every piece of the torrent is had.
-    pub fn is_seed(&self) -> bool {
-        false
-    }
-    /// Bytes of wanted pieces that are not had.
-    pub fn left(&self) -> u64 {
-        0
-    }
-    /// Payload sent, in bytes.
-    pub fn uploaded(&self) -> u64 {
-        0
-    }
-    /// Payload received, in bytes, kept or not.
-    pub fn downloaded(&self) -> u64 {
-        0
-    }
-    /// Payload that was received and not kept, in bytes.
-    pub fn wasted(&self) -> u64 {
-        0
-    }
-    /// Payload received, in bytes per second.
-    pub fn down_rate(&self) -> u64 {
-        0
-    }
-    /// Payload sent, in bytes per second.
-    pub fn up_rate(&self) -> u64 {
-        0
-    }
-    /// How many peers are connected.
-    pub fn peers_connected(&self) -> usize {
-        0
-    }
-    /// How many addresses are being connected to.
-    pub fn peers_connecting(&self) -> usize {
-        0
-    }
-    /// How many addresses are known.
-    pub fn peers_known(&self) -> usize {
-        0
-    }
-    /// How many addresses were banned for bad data.
-    pub fn peers_banned(&self) -> usize {
-        0
-    }
-    /// The connected peers, in the order of their keys.
-    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
-        std::iter::empty()
-    }
-    /// One connected peer.
-    pub fn peer(&self, key: PeerKey) -> Option<PeerView> {
-        None
-    }
-    /// The trackers, by number.
-    pub fn trackers(&self) -> impl Iterator<Item = TrackerView> + '_ {
-        std::iter::empty()
-    }
-    /// Whether there are trackers and the last announce to each of them failed.
-    pub fn all_trackers_failed(&self) -> bool {
-        false
-    }
-    /// How many connected peers have `piece`.
-    pub fn availability(&self, piece: PieceIndex) -> u32 {
-        0
-    }
-    /// Which blocks of `span` of an open piece are in, by block number in the piece.
-    pub fn blocks_in(&self, piece: PieceIndex, span: u32) -> impl Iterator<Item = u32> + '_ {
-        std::iter::empty()
-    }
-    /// The pieces that are partly in and not committed: each with the blocks that are in.
-    pub fn unfinished(&self) -> impl Iterator<Item = (PieceIndex, Vec<u32>)> + '_ {
-        std::iter::empty()
-    }
-    /// How many requests of the peer wait for [`Self::next_upload`].
-    pub fn uploads_waiting(&self, key: PeerKey) -> usize {
-        0
-    }
-    /// Whether blocks could be requested if the budget had room.
-    pub fn is_starved(&self) -> bool {
-        false
-    }
-    /// Whether [`Self::stop`] was called.
-    pub fn is_stopped(&self) -> bool {
-        false
+
+    /// Opens the pieces of which blocks are on disk.
+    fn resume(&mut self, unfinished: &[(PieceIndex, Vec<u32>)]) {
+        for (piece, blocks) in unfinished {
+            let exists = self.pieces.geometry.piece(piece.get()).is_some();
+            if !exists || blocks.is_empty() || !self.pieces.is_missing(*piece) {
+                continue;
+            }
+            let open = self.pieces.open(*piece, None);
+            blocks.iter().for_each(|block| open.finish_on_disk(*block));
+            self.commit_if_complete(*piece);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The plain data that goes in and out of a [`Swarm`](crate::Swarm).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -220,7 +220,6 @@ pub struct AnnounceFailure {
 /// What the caller must do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[must_use]
 pub enum Output {
     /// Ask `peer` for a block.
     Request {
@@ -471,10 +470,4 @@ pub struct TrackerView {
     pub interval: Option<u32>,
     /// When it may be asked again, since the start of the run.
     pub next_announce: Duration,
-}
-
-/// What of an address a ban covers: the whole IP address, except on the local machine, where
-/// many peers share one.
-pub(crate) fn bans_whole_ip(ip: IpAddr) -> bool {
-    !ip.to_canonical().is_loopback()
 }

@@ -1,0 +1,340 @@
+//! A piece that is being fetched, block by block.
+//!
+//! ```text
+//! block   free --asked--> requested --part 0--> has a writer --last part--> done
+//!           ^                 |                     |
+//!           '--- nobody is asked for it any longer -'
+//! ```
+//!
+//! Invariants: a block has one writer at a time; `free` counts the blocks that are neither done
+//! nor asked for; a block that is asked for lies in a reserved span.
+
+use std::time::Duration;
+
+use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex};
+
+use crate::blame::Sender;
+use crate::vocabulary::{PeerKey, Place, SpanLayout};
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    /// Whose parts are kept.
+    writer: Option<PeerKey>,
+    /// How many peers owe it, not counting snubbed ones.
+    requests: u16,
+    /// How many snubbed peers owe it.
+    weak: u16,
+    done: bool,
+}
+
+impl Block {
+    fn is_free(&self) -> bool {
+        !self.done && self.requests == 0
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Span {
+    reserved: bool,
+    /// Blocks that are not done.
+    missing: u32,
+    /// When it was reserved or a block of it came.
+    progress: Duration,
+}
+
+/// What a finished block leaves to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Whether others owe the block too.
+    pub(crate) others: bool,
+    /// Whether its span is complete.
+    pub(crate) span: bool,
+    /// Whether its piece is complete.
+    pub(crate) piece: bool,
+}
+
+/// A piece that is being fetched.
+#[derive(Debug)]
+pub(crate) struct OpenPiece {
+    layout: SpanLayout,
+    piece: PieceIndex,
+    blocks: Vec<Block>,
+    spans: Vec<Span>,
+    /// Blocks that are not done.
+    missing: u32,
+    /// Blocks that are neither done nor asked for.
+    free: u32,
+    /// No block before this one is free.
+    cursor: usize,
+    senders: Vec<Sender>,
+    /// The only peer that may be asked for it.
+    pub(crate) only: Option<PeerKey>,
+    /// Whether it was handed over to be hashed and written.
+    pub(crate) committing: bool,
+    /// The rates of the peers that work on it, in bytes per second.
+    pub(crate) rate: u64,
+}
+
+impl OpenPiece {
+    pub(crate) fn new(layout: SpanLayout, piece: PieceIndex, block_count: u32) -> Self {
+        let spans = (0..layout.span_count(piece)).map(|span| Span {
+            reserved: false,
+            missing: layout.blocks(piece, span).len() as u32,
+            progress: Duration::ZERO,
+        });
+        Self {
+            layout,
+            piece,
+            blocks: vec![Block::default(); block_count as usize],
+            spans: spans.collect(),
+            missing: block_count,
+            free: block_count,
+            cursor: 0,
+            senders: Vec::new(),
+            only: None,
+            committing: false,
+            rate: 0,
+        }
+    }
+
+    /// Blocks that are not done.
+    pub(crate) fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    /// Blocks that are neither done nor asked for.
+    pub(crate) fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Whether `key` may be asked for it.
+    pub(crate) fn admits(&self, key: PeerKey) -> bool {
+        !self.committing && self.only.is_none_or(|only| only == key)
+    }
+
+    /// The first free block, of reserved spans only where memory is short.
+    pub(crate) fn first_free(&mut self, reserved_only: bool) -> Option<u32> {
+        if self.free == 0 {
+            return None;
+        }
+        if reserved_only && self.spans.iter().any(|span| !span.reserved && span.missing > 0) {
+            return self.first_free_reserved();
+        }
+        let rest = self.blocks.get(self.cursor..)?;
+        self.cursor += rest.iter().position(Block::is_free)?;
+        Some(self.cursor as u32)
+    }
+
+    fn first_free_reserved(&self) -> Option<u32> {
+        let spans = self.spans.iter().zip(0u32..).filter(|(span, _)| span.reserved);
+        let mut blocks = spans
+            .filter(|(span, _)| span.missing > 0)
+            .flat_map(|(_, span)| self.layout.blocks(self.piece, span));
+        blocks.find(|block| self.blocks[*block as usize].is_free())
+    }
+
+    /// The block that the fewest are asked for, fewer than `limit`, of those that are asked for and
+    /// not `mine`; and how many are.
+    pub(crate) fn least_asked(&self, limit: u16, mine: impl Fn(u32) -> bool) -> Option<(u16, u32)> {
+        let mut best = None;
+        let mut least = limit;
+        for (block, number) in self.blocks.iter().zip(0u32..) {
+            if !block.done && (1..least).contains(&block.requests) && !mine(number) {
+                least = block.requests;
+                best = Some((least, number));
+            }
+            if least == 1 {
+                break;
+            }
+        }
+        best
+    }
+
+    /// The spans that must be reserved before a block of `span` may be asked for.
+    pub(crate) fn unreserved(&self, span: u32) -> std::ops::Range<u32> {
+        if self.spans.get(span as usize).is_none_or(|span| span.reserved) {
+            return span..span;
+        }
+        let untouched = self.spans.iter().all(|span| !span.reserved);
+        if untouched && self.layout.is_whole(self.piece) {
+            return 0..self.spans.len() as u32;
+        }
+        span..span + 1
+    }
+
+    pub(crate) fn reserve(&mut self, now: Duration, spans: std::ops::Range<u32>) {
+        for span in &mut self.spans[spans.start as usize..spans.end as usize] {
+            span.reserved = true;
+            span.progress = now;
+        }
+    }
+
+    /// `span` is staged: its memory goes back. Nobody may be asked for its blocks.
+    pub(crate) fn unreserve(&mut self, span: u32) {
+        if let Some(span) = self.spans.get_mut(span as usize) {
+            span.reserved = false;
+        }
+    }
+
+    /// Whether every span is in memory.
+    pub(crate) fn all_reserved(&self) -> bool {
+        self.spans.iter().all(|span| span.reserved)
+    }
+
+    /// The spans that are in memory.
+    pub(crate) fn reserved_spans(&self) -> impl Iterator<Item = u32> + '_ {
+        let spans = self.spans.iter().zip(0u32..);
+        spans.filter(|(span, _)| span.reserved).map(|(_, number)| number)
+    }
+
+    /// A reserved span that waits for blocks and got none since `before`.
+    pub(crate) fn idle_span(&self, before: Duration) -> Option<u32> {
+        let idle = |span: &Span| span.reserved && span.missing > 0 && span.progress <= before;
+        self.spans.iter().position(idle).map(|span| span as u32)
+    }
+
+    /// Somebody is asked for `block`.
+    pub(crate) fn ask(&mut self, block: u32, weak: bool) {
+        let block = &mut self.blocks[block as usize];
+        if weak {
+            block.weak += 1;
+            return;
+        }
+        self.free -= u32::from(block.is_free());
+        block.requests += 1;
+    }
+
+    /// `key` does not owe `block` any longer. Says whether the block became free.
+    pub(crate) fn release(&mut self, block: u32, key: PeerKey, weak: bool) -> bool {
+        let number = block as usize;
+        let Some(block) = self.blocks.get_mut(number) else { return false };
+        let was_free = block.is_free();
+        if weak {
+            block.weak = block.weak.saturating_sub(1);
+        } else {
+            block.requests = block.requests.saturating_sub(1);
+        }
+        if block.writer == Some(key) && !block.done {
+            block.writer = None;
+        }
+        let freed = !was_free && block.is_free();
+        if freed {
+            self.free += 1;
+            self.cursor = self.cursor.min(number);
+        }
+        freed
+    }
+
+    /// Whether `key` becomes or is the writer of the part of `request` that begins at `offset`.
+    /// `gives_way` says whether another writer lets itself be replaced.
+    pub(crate) fn place(
+        &mut self,
+        key: PeerKey,
+        request: BlockRequest,
+        offset: u32,
+        gives_way: impl Fn(PeerKey) -> bool,
+    ) -> Place {
+        let whole = request.offset().is_multiple_of(BLOCK_LENGTH);
+        let span = self.layout.span_of(request.offset()) as usize;
+        let in_memory = self.spans.get(span).is_some_and(|span| span.reserved);
+        let admitted = self.admits(key);
+        let Some(block) = self.blocks.get_mut(request.block() as usize) else {
+            return Place::Discard;
+        };
+        if !whole || !in_memory || !admitted || block.done {
+            return Place::Discard;
+        }
+        match block.writer {
+            Some(writer) if writer == key => Place::Keep,
+            Some(writer) if offset > 0 || !gives_way(writer) => Place::Discard,
+            None if offset > 0 => Place::Discard,
+            _ => {
+                block.writer = Some(key);
+                Place::Keep
+            }
+        }
+    }
+
+    /// The last part of a block came from `sender`, which owed it, weakly or not, or did not owe it
+    /// any longer. `None`, and nothing changes, if its parts were not kept.
+    pub(crate) fn finish(
+        &mut self,
+        now: Duration,
+        number: u32,
+        sender: Sender,
+        owed_weakly: Option<bool>,
+    ) -> Option<Finished> {
+        let block = self.blocks.get_mut(number as usize)?;
+        if self.committing || block.done || block.writer != Some(sender.key) {
+            return None;
+        }
+        self.free -= u32::from(block.is_free());
+        block.done = true;
+        match owed_weakly {
+            Some(true) => block.weak = block.weak.saturating_sub(1),
+            Some(false) => block.requests = block.requests.saturating_sub(1),
+            None => {}
+        }
+        let others = block.requests > 0 || block.weak > 0;
+        self.missing -= 1;
+        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
+        span.missing -= 1;
+        span.progress = now;
+        let span = span.missing == 0;
+        if !self.senders.iter().rev().any(|known| known.key == sender.key) {
+            self.senders.push(sender);
+        }
+        Some(Finished { others, span, piece: self.missing == 0 })
+    }
+
+    /// `block` is on disk already.
+    pub(crate) fn finish_on_disk(&mut self, number: u32) {
+        let Some(block) = self.blocks.get_mut(number as usize).filter(|block| !block.done) else {
+            return;
+        };
+        block.done = true;
+        self.free -= 1;
+        self.missing -= 1;
+        self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing -= 1;
+    }
+
+    /// Whether a block of `key` is in it.
+    pub(crate) fn has_block_of(&self, key: PeerKey) -> bool {
+        self.senders.iter().any(|sender| sender.key == key)
+    }
+
+    /// Throws away the blocks that `key` sent.
+    pub(crate) fn forget_blocks_of(&mut self, key: PeerKey) {
+        self.senders.retain(|sender| sender.key != key);
+        for (block, number) in self.blocks.iter_mut().zip(0u32..) {
+            if block.writer != Some(key) {
+                continue;
+            }
+            block.writer = None;
+            if std::mem::take(&mut block.done) {
+                self.missing += 1;
+                self.free += u32::from(block.is_free());
+                self.cursor = self.cursor.min(number as usize);
+                self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing += 1;
+            }
+        }
+    }
+
+    /// Who sent each block.
+    pub(crate) fn senders(&self) -> Vec<Option<Sender>> {
+        let sender = |key: PeerKey| self.senders.iter().find(|sender| sender.key == key).copied();
+        self.blocks.iter().map(|block| block.writer.and_then(sender)).collect()
+    }
+
+    /// The blocks of `span` that are done.
+    pub(crate) fn done_in(&self, span: u32) -> impl Iterator<Item = u32> + '_ {
+        let blocks = self.layout.blocks(self.piece, span);
+        blocks.filter(|block| self.blocks[*block as usize].done)
+    }
+
+    /// The blocks that are done.
+    pub(crate) fn done(&self) -> Vec<u32> {
+        let blocks = self.blocks.iter().zip(0u32..);
+        blocks.filter(|(block, _)| block.done).map(|(_, number)| number).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! One connected peer.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{Bitfield, BlockRequest, PieceIndex};
+
+use crate::blame::Sender;
+use crate::rate::Rate;
+use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView};
+use crate::window::Window;
+
+/// The most allowed-fast and suggested pieces kept for a peer (BEP 6 proposes 10).
+const MAX_HINTS: usize = 32;
+
+/// The pieces a peer has.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Has {
+    /// None that it told of.
+    #[default]
+    Nothing,
+    /// These.
+    Some(Bitfield),
+    /// Every one. Such peers are counted as a whole, not piece by piece.
+    All,
+}
+
+impl Has {
+    pub(crate) fn contains(&self, piece: PieceIndex) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Some(bits) => bits.contains(piece),
+            Self::All => true,
+        }
+    }
+
+    /// How many pieces of a torrent of `pieces`.
+    pub(crate) fn count(&self, pieces: u32) -> u32 {
+        match self {
+            Self::Nothing => 0,
+            Self::Some(bits) => bits.count(),
+            Self::All => pieces,
+        }
+    }
+
+    /// Puts `piece` in; says whether it was new.
+    pub(crate) fn insert(&mut self, piece: PieceIndex, pieces: u32) -> bool {
+        match self {
+            Self::All => false,
+            Self::Some(bits) => bits.insert(piece),
+            Self::Nothing => {
+                let mut bits = Bitfield::new(pieces);
+                bits.insert(piece);
+                *self = Self::Some(bits);
+                true
+            }
+        }
+    }
+
+    /// The numbers of the pieces, ascending from about `from` on and around; nothing for a peer
+    /// that has all or none, whose pieces need no list.
+    pub(crate) fn numbers_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
+        let bytes = match self {
+            Self::Some(bits) => bits.as_bytes(),
+            Self::Nothing | Self::All => &[],
+        };
+        let (before, after) = bytes.split_at((from as usize / 8).min(bytes.len()));
+        let skipped = before.len() as u32;
+        numbers(after, skipped * 8).chain(numbers(before, 0))
+    }
+}
+
+/// The numbers of the set bits, the first bit being number `first`.
+fn numbers(bytes: &[u8], first: u32) -> impl Iterator<Item = u32> + '_ {
+    bytes.iter().zip(0u32..).filter(|(bits, _)| **bits != 0).flat_map(move |(bits, byte)| {
+        let set = (0..8).filter(move |bit| bits & (0x80 >> bit) != 0);
+        set.map(move |bit| first + byte * 8 + bit)
+    })
+}
+
+/// A request that the peer has not answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) request: BlockRequest,
+    pub(crate) at: Duration,
+    /// Whether others may be asked for the block as if nobody were: the peer is snubbed.
+    pub(crate) weak: bool,
+}
+
+/// What keeps a peer from being asked for blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It stands in the list of peers to be asked.
+    Queued,
+    /// Nothing: it has as many requests as it should.
+    Busy,
+    /// There is nothing to ask it for.
+    Idle,
+    /// There is no memory for what it could send.
+    Starved,
+}
+
+/// One connected peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) is: ConnectedPeer,
+    /// The address under which the roster knows it.
+    pub(crate) listens: Option<SocketAddr>,
+    pub(crate) connected_at: Duration,
+
+    pub(crate) has: Has,
+    /// The bitfield so far, while it comes in parts.
+    pub(crate) bitfield: Vec<u8>,
+    /// How many of its pieces are wanted and not had.
+    pub(crate) useful: u32,
+
+    pub(crate) am_choking: bool,
+    pub(crate) am_interested: bool,
+    pub(crate) peer_choking: bool,
+    pub(crate) peer_interested: bool,
+    pub(crate) unchoked_at: Option<Duration>,
+
+    pub(crate) asked: VecDeque<Asked>,
+    pub(crate) window: Window,
+    pub(crate) turn: Turn,
+    /// When its last block came, or it was first asked since then.
+    pub(crate) last_block: Duration,
+    pub(crate) snubbed: bool,
+    /// Rejects since its last block.
+    pub(crate) rejects: u32,
+    /// Nothing is asked before, since it rejects everything.
+    pub(crate) hold_until: Option<Duration>,
+    /// The piece it works on, and the rate it was counted there with.
+    pub(crate) current: Option<(PieceIndex, u64)>,
+    pub(crate) allowed_fast: Vec<PieceIndex>,
+    pub(crate) suggested: Vec<PieceIndex>,
+
+    pub(crate) uploads: VecDeque<BlockRequest>,
+    /// Requests refused since the last tick because the queue was full.
+    pub(crate) refused: u32,
+
+    pub(crate) down: Rate,
+    pub(crate) up: Rate,
+}
+
+impl Peer {
+    pub(crate) fn new(now: Duration, is: ConnectedPeer) -> Self {
+        Self {
+            is,
+            listens: is.outgoing.then_some(is.address),
+            connected_at: now,
+            has: Has::Nothing,
+            bitfield: Vec::new(),
+            useful: 0,
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            unchoked_at: None,
+            asked: VecDeque::new(),
+            window: Window::default(),
+            turn: Turn::Busy,
+            last_block: now,
+            snubbed: false,
+            rejects: 0,
+            hold_until: None,
+            current: None,
+            allowed_fast: Vec::new(),
+            suggested: Vec::new(),
+            uploads: VecDeque::new(),
+            refused: 0,
+            down: Rate::default(),
+            up: Rate::default(),
+        }
+    }
+
+    pub(crate) fn sender(&self, key: PeerKey) -> Sender {
+        Sender { key, address: self.is.address, peer_id: self.is.peer_id }
+    }
+
+    /// How many requests it may have outstanding now: one while it is snubbed.
+    pub(crate) fn depth(&self) -> usize {
+        if self.snubbed { 1 } else { self.window.depth() as usize }
+    }
+
+    /// Whether it may be asked for `piece`, whoever else is.
+    pub(crate) fn may_send(&self, piece: PieceIndex) -> bool {
+        let allowed = !self.peer_choking || self.allowed_fast.contains(&piece);
+        allowed && self.has.contains(piece)
+    }
+
+    /// Whether it may be asked for anything.
+    pub(crate) fn may_send_something(&self) -> bool {
+        let allowed = !self.peer_choking || !self.allowed_fast.is_empty();
+        allowed && self.useful > 0 && self.hold_until.is_none()
+    }
+
+    /// Keeps a hint about a piece, a bounded number of them.
+    pub(crate) fn hint(list: &mut Vec<PieceIndex>, piece: PieceIndex) {
+        if list.len() < MAX_HINTS && !list.contains(&piece) {
+            list.push(piece);
+        }
+    }
+
+    /// Takes the request out, if it is outstanding. Blocks mostly come in the order of the
+    /// requests, so that it is near the front.
+    pub(crate) fn take_asked(&mut self, request: BlockRequest) -> Option<Asked> {
+        let place = self.asked.iter().position(|asked| asked.request == request)?;
+        self.asked.remove(place)
+    }
+
+    pub(crate) fn view(&self, now: Duration, key: PeerKey, pieces: u32) -> PeerView {
+        PeerView {
+            key,
+            address: self.is.address,
+            peer_id: self.is.peer_id,
+            outgoing: self.is.outgoing,
+            pieces: self.has.count(pieces),
+            down_rate: self.down.per_second(now),
+            up_rate: self.up.per_second(now),
+            am_choking: self.am_choking,
+            am_interested: self.am_interested,
+            peer_choking: self.peer_choking,
+            peer_interested: self.peer_interested,
+            snubbed: self.snubbed,
+            outstanding: self.asked.len(),
+            window: self.depth(),
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The pieces of the torrent: which are had, which are open, and which block to ask a peer for.
+//!
+//! A peer goes on with the piece it works on. Then come open pieces that would take long with those
+//! who work on them already; then a new piece: at random for the first [`RANDOM_FIRST`] so that
+//! there is soon something to trade, afterwards a rarest one; then any open piece. When every
+//! missing block is asked for (endgame), blocks are asked for a second time. While memory is short
+//! no piece is opened, and only blocks whose span is in memory are asked for.
+//!
+//! Invariant: `rarity` lists the pieces that are wanted, not had and not open; `partial` the open
+//! ones that have free blocks and are not being committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, PieceIndex};
+use rand::{Rng, RngExt};
+
+use crate::blame::Blame;
+use crate::open::OpenPiece;
+use crate::peer::{Has, Peer};
+use crate::rarity::Rarity;
+use crate::vocabulary::{PeerKey, SpanLayout};
+
+/// So many pieces are chosen at random before the rarest are.
+const RANDOM_FIRST: usize = 4;
+/// How often a random piece is drawn before a rarest one is taken instead.
+const RANDOM_DRAWS: u32 = 64;
+/// An open piece that its peers need longer for, in seconds, is shared with others.
+const SHARE_AFTER: u64 = 10;
+/// The most peers asked for the same block in the endgame.
+const ENDGAME_COPIES: u16 = 3;
+/// A peer with this many requests outstanding is not asked for a block that others owe.
+const ENDGAME_WINDOW: usize = 16;
+
+/// What to do for a peer that may be asked for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Ask it for this block of an open piece.
+    Block { piece: PieceIndex, block: u32 },
+    /// Open this piece and choose again.
+    Open(PieceIndex),
+    /// It has nothing that is needed now.
+    Nothing,
+}
+
+/// The pieces of the torrent.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    pub(crate) geometry: Geometry,
+    pub(crate) layout: SpanLayout,
+    pub(crate) have: Bitfield,
+    pub(crate) wanted: Bitfield,
+    /// How many pieces are wanted and not had.
+    pub(crate) missing: u32,
+    /// How many bytes those have.
+    pub(crate) left: u64,
+    pub(crate) rarity: Rarity,
+    /// How many connected peers have everything.
+    pub(crate) seeds: u32,
+    pub(crate) open: BTreeMap<PieceIndex, OpenPiece>,
+    pub(crate) partial: BTreeSet<PieceIndex>,
+    pub(crate) blame: Blame,
+}
+
+impl Pieces {
+    pub(crate) fn new(
+        geometry: Geometry,
+        have: Bitfield,
+        wanted: Bitfield,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mut pieces = Self {
+            geometry,
+            layout: SpanLayout::new(geometry),
+            have,
+            wanted,
+            missing: 0,
+            left: 0,
+            rarity: Rarity::new(geometry.piece_count()),
+            seeds: 0,
+            open: BTreeMap::new(),
+            partial: BTreeSet::new(),
+            blame: Blame::default(),
+        };
+        pieces.recount(rng);
+        pieces
+    }
+
+    /// Counts anew what is missing, after `have` or `wanted` changed as a whole.
+    pub(crate) fn recount(&mut self, rng: &mut impl Rng) {
+        (self.missing, self.left) = (0, 0);
+        for piece in self.geometry.pieces() {
+            if self.is_missing(piece) {
+                self.missing += 1;
+                self.left += u64::from(self.geometry.length_of(piece));
+            }
+            self.relist(piece, rng);
+        }
+    }
+
+    /// Whether `piece` is wanted and not had.
+    pub(crate) fn is_missing(&self, piece: PieceIndex) -> bool {
+        self.wanted.contains(piece) && !self.have.contains(piece)
+    }
+
+    /// How many connected peers have `piece`.
+    pub(crate) fn availability(&self, piece: PieceIndex) -> u32 {
+        self.seeds + u32::from(self.rarity.count(piece.get()))
+    }
+
+    /// How many of a peer's pieces are wanted and not had.
+    pub(crate) fn useful(&self, has: &Has) -> u32 {
+        match has {
+            Has::Nothing => 0,
+            Has::All => self.missing,
+            Has::Some(bits) => {
+                let ours = self.wanted.as_bytes().iter().zip(self.have.as_bytes());
+                let all = bits.as_bytes().iter().zip(ours);
+                all.map(|(has, (wanted, have))| (has & wanted & !have).count_ones()).sum()
+            }
+        }
+    }
+
+    /// A peer with these pieces is there now.
+    pub(crate) fn count_in(&mut self, has: &Has, rng: &mut impl Rng) {
+        match has {
+            Has::Nothing => {}
+            Has::All => self.seeds += 1,
+            Has::Some(bits) => bits.iter().for_each(|piece| self.rarity.increment(piece, rng)),
+        }
+    }
+
+    /// A peer with these pieces is there no longer.
+    pub(crate) fn count_out(&mut self, has: &Has, rng: &mut impl Rng) {
+        match has {
+            Has::Nothing => {}
+            Has::All => self.seeds -= 1,
+            Has::Some(bits) => bits.iter().for_each(|piece| self.rarity.decrement(piece, rng)),
+        }
+    }
+
+    /// Opens `piece`, for `key` alone if it is under investigation.
+    pub(crate) fn open(&mut self, piece: PieceIndex, key: Option<PeerKey>) -> &mut OpenPiece {
+        self.rarity.remove(piece.get());
+        self.partial.insert(piece);
+        let only = key.filter(|_| self.blame.concerns(piece));
+        let blocks = self.geometry.block_count(piece);
+        let mut open = OpenPiece::new(self.layout, piece, blocks);
+        open.only = only;
+        self.open.entry(piece).or_insert(open)
+    }
+
+    /// `piece` is open no longer.
+    pub(crate) fn close(&mut self, piece: PieceIndex, rng: &mut impl Rng) -> Option<OpenPiece> {
+        let open = self.open.remove(&piece);
+        self.partial.remove(&piece);
+        self.relist(piece, rng);
+        open
+    }
+
+    /// `piece` is had. Says whether it was wanted and missing.
+    pub(crate) fn gained(&mut self, piece: PieceIndex, rng: &mut impl Rng) -> bool {
+        let counted = self.is_missing(piece);
+        if self.have.insert(piece) && counted {
+            self.missing -= 1;
+            self.left -= u64::from(self.geometry.length_of(piece));
+        }
+        self.relist(piece, rng);
+        counted
+    }
+
+    /// `piece` is had no longer. Says whether it is wanted and was had.
+    pub(crate) fn lost(&mut self, piece: PieceIndex, rng: &mut impl Rng) -> bool {
+        let counted = self.have.remove(piece) && self.wanted.contains(piece);
+        if counted {
+            self.missing += 1;
+            self.left += u64::from(self.geometry.length_of(piece));
+        }
+        self.relist(piece, rng);
+        counted
+    }
+
+    /// Puts an open piece among those with free blocks, or takes it out.
+    pub(crate) fn update_partial(&mut self, piece: PieceIndex) {
+        let open = self.open.get(&piece);
+        if open.is_some_and(|open| open.free() > 0 && !open.committing) {
+            self.partial.insert(piece);
+        } else {
+            self.partial.remove(&piece);
+        }
+    }
+
+    /// Takes an open piece out of those with free blocks if it has none.
+    pub(crate) fn update_partial_if_full(&mut self, piece: PieceIndex) {
+        if self.open.get(&piece).is_some_and(|open| open.free() == 0) {
+            self.partial.remove(&piece);
+        }
+    }
+
+    /// Whether every missing block that somebody has is asked for.
+    pub(crate) fn in_endgame(&self) -> bool {
+        let unopened = if self.seeds > 0 {
+            self.rarity.pickable()
+        } else {
+            self.rarity.pickable_and_counted()
+        };
+        unopened == 0
+            && !self.open.is_empty()
+            && !self.partial.iter().any(|piece| self.availability(*piece) > 0)
+    }
+
+    /// What to ask `peer` for next. `short` says that no memory can be reserved.
+    pub(crate) fn choose(
+        &mut self,
+        key: PeerKey,
+        peer: &Peer,
+        short: bool,
+        rng: &mut impl Rng,
+    ) -> Choice {
+        let block =
+            self.go_on(key, peer, short).or_else(|| self.join_others(key, peer, short, is_slow));
+        if let Some(block) = block {
+            return block;
+        }
+        if !short && let Some(piece) = self.new_piece(key, peer, rng) {
+            return Choice::Open(piece);
+        }
+        let block = self.join_others(key, peer, short, |_| true);
+        block.or_else(|| self.double(key, peer, short)).unwrap_or(Choice::Nothing)
+    }
+
+    /// A block of the piece that the peer works on.
+    fn go_on(&mut self, key: PeerKey, peer: &Peer, short: bool) -> Option<Choice> {
+        let (piece, _) = peer.current?;
+        let open = self.open.get_mut(&piece)?;
+        if !open.admits(key) || !peer.may_send(piece) {
+            return None;
+        }
+        open.first_free(short).map(|block| Choice::Block { piece, block })
+    }
+
+    /// A block of the open piece that lacks the fewest, of those that pass `eligible`.
+    fn join_others(
+        &mut self,
+        key: PeerKey,
+        peer: &Peer,
+        short: bool,
+        eligible: impl Fn(&OpenPiece) -> bool,
+    ) -> Option<Choice> {
+        let mut best = None;
+        let mut fewest = u32::MAX;
+        for piece in &self.partial {
+            let Some(open) = self.open.get_mut(piece) else { continue };
+            if open.missing() >= fewest || !open.admits(key) || !peer.may_send(*piece) {
+                continue;
+            }
+            if eligible(open)
+                && let Some(block) = open.first_free(short)
+            {
+                fewest = open.missing();
+                best = Some(Choice::Block { piece: *piece, block });
+            }
+        }
+        best
+    }
+
+    /// A piece that is not open.
+    fn new_piece(&self, key: PeerKey, peer: &Peer, rng: &mut impl Rng) -> Option<PieceIndex> {
+        if self.rarity.pickable() == 0 || self.open_of(peer) >= peer.useful {
+            return None;
+        }
+        let may = |piece: u32| {
+            let piece = self.geometry.piece(piece);
+            piece.is_some_and(|piece| peer.may_send(piece) && self.blame.may_fetch(piece, key))
+        };
+        let listed = |piece: &u32| self.rarity.contains(*piece) && may(*piece);
+        let found = if peer.peer_choking {
+            let allowed = peer.allowed_fast.iter().map(|piece| piece.get());
+            allowed.filter(listed).min_by_key(|piece| self.rarity.count(*piece))
+        } else {
+            let suggested = peer.suggested.iter().map(|piece| piece.get()).find(listed);
+            let random = suggested.or_else(|| self.random(rng).find(listed));
+            random.or_else(|| {
+                let from = rng.random_range(0..self.geometry.piece_count());
+                self.rarity.rarest(may, peer.has.numbers_from(from))
+            })
+        };
+        found.and_then(|piece| self.geometry.piece(piece))
+    }
+
+    /// Pieces drawn at random, while the first few are chosen; none afterwards.
+    fn random<'a, R: Rng>(&self, rng: &'a mut R) -> impl Iterator<Item = u32> + use<'a, R> {
+        let first = self.have.count() as usize + self.open.len() < RANDOM_FIRST;
+        let draws = if first { RANDOM_DRAWS } else { 0 };
+        let pieces = self.geometry.piece_count();
+        (0..draws).map(move |_| rng.random_range(0..pieces))
+    }
+
+    /// How many of the peer's useful pieces are open.
+    fn open_of(&self, peer: &Peer) -> u32 {
+        let theirs =
+            |piece: &&PieceIndex| peer.has.contains(**piece) && self.wanted.contains(**piece);
+        self.open.keys().filter(theirs).count() as u32
+    }
+
+    /// In the endgame, the block that the fewest others owe.
+    fn double(&self, key: PeerKey, peer: &Peer, short: bool) -> Option<Choice> {
+        if short || peer.asked.len() >= ENDGAME_WINDOW || !self.in_endgame() {
+            return None;
+        }
+        let candidates = self.open.iter().filter(|(piece, open)| {
+            open.admits(key) && open.missing() > 0 && peer.may_send(**piece)
+        });
+        let mut best = None;
+        let mut least = ENDGAME_COPIES;
+        for (piece, open) in candidates {
+            let mine = |block: u32| {
+                let is = |request: bt_types::BlockRequest| {
+                    request.piece() == *piece && request.block() == block
+                };
+                peer.asked.iter().any(|asked| is(asked.request))
+            };
+            if let Some((requests, block)) = open.least_asked(least, mine) {
+                least = requests;
+                best = Some(Choice::Block { piece: *piece, block });
+            }
+            if least <= 1 {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Lists `piece` among those that may be opened, or not.
+    fn relist(&mut self, piece: PieceIndex, rng: &mut impl Rng) {
+        if self.is_missing(piece) && !self.open.contains_key(&piece) {
+            self.rarity.insert(piece.get(), rng);
+        } else {
+            self.rarity.remove(piece.get());
+        }
+    }
+}
+
+/// Whether those who work on the piece would take long for what nobody is asked for yet.
+fn is_slow(open: &OpenPiece) -> bool {
+    let bytes = u64::from(open.free()) * u64::from(BLOCK_LENGTH);
+    bytes > open.rate.saturating_mul(SHARE_AFTER)
+}

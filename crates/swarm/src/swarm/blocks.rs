@@ -1,0 +1,218 @@
+//! Blocks as they arrive, pieces as they are committed, and who is to blame for bad ones.
+
+use std::time::Duration;
+
+use bt_types::{BlockRequest, PieceIndex, Sha1Digest};
+
+use super::Swarm;
+use crate::blame::Sender;
+use crate::open::Finished;
+use crate::vocabulary::{Committed, DisconnectReason, Output, PeerKey, Place};
+
+impl Swarm {
+    /// A part of a block arrived that begins `offset` bytes into the block: where does it go?
+    ///
+    /// A block has one writer. Another peer takes over, from offset 0, only if the first is
+    /// snubbed or gone or has delivered nothing.
+    pub fn place(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        request: BlockRequest,
+        offset: u32,
+    ) -> Place {
+        self.now = now;
+        let (peers, open) = (&self.peers, self.pieces.open.get_mut(&request.piece()));
+        let connected = peers.contains_key(&key);
+        let Some(open) = open.filter(|_| connected) else { return Place::Discard };
+        let gives_way = |writer| peers.get(&writer).is_none_or(|writer| writer.snubbed);
+        open.place(key, request, offset, gives_way)
+    }
+
+    /// The last part of a block arrived, kept or not.
+    pub fn handle_block(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let asked = peer.take_asked(request);
+        peer.window.on_block(request.length());
+        peer.last_block = now;
+        peer.rejects = 0;
+        if std::mem::replace(&mut peer.snubbed, false) {
+            peer.window.restart();
+        }
+        let (piece, sender) = (request.piece(), peer.sender(key));
+        let open = self.pieces.open.get_mut(&piece);
+        let owed_weakly = asked.map(|asked| asked.weak);
+        let finished = open.and_then(|open| open.finish(now, request.block(), sender, owed_weakly));
+        match (finished, asked) {
+            (Some(finished), _) => self.block_kept(request, finished),
+            (None, asked) => {
+                self.wasted += u64::from(request.length());
+                if let Some(asked) = asked {
+                    self.release(key, asked);
+                }
+            }
+        }
+        self.queue(key);
+    }
+
+    /// Payload came from the peer, in bytes, kept or not.
+    pub fn handle_payload(&mut self, now: Duration, key: PeerKey, bytes: u32) {
+        self.now = now;
+        self.down.add(now, bytes.into());
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.down.add(now, bytes.into());
+        }
+    }
+
+    /// A committed piece is done with.
+    pub fn handle_committed(&mut self, now: Duration, piece: PieceIndex, committed: Committed) {
+        self.now = now;
+        if self.pieces.open.get(&piece).is_none_or(|open| !open.committing) {
+            return;
+        }
+        self.leave_piece(piece);
+        let open = self.pieces.close(piece, &mut self.rng);
+        let senders = open.map(|open| open.senders()).unwrap_or_default();
+        match committed {
+            Committed::Verified { digests } => self.piece_verified(piece, digests.as_deref()),
+            Committed::Mismatch { digests } => self.piece_bad(piece, digests, &senders),
+            Committed::Failed => {}
+        }
+        self.wake_idle();
+    }
+
+    /// A piece that was had is lost again, for example because it could not be synced.
+    pub fn handle_lost(&mut self, now: Duration, piece: PieceIndex) {
+        self.now = now;
+        if !self.pieces.lost(piece, &mut self.rng) {
+            return;
+        }
+        for key in self.keys() {
+            if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.has.contains(piece)) {
+                peer.useful += 1;
+                self.update_interest(key);
+                self.queue(key);
+            }
+        }
+        self.roster.wake(now, &mut self.rng);
+    }
+
+    fn block_kept(&mut self, request: BlockRequest, finished: Finished) {
+        let piece = request.piece();
+        if finished.others {
+            self.cancel_where(|other| other == request);
+        }
+        self.pieces.update_partial_if_full(piece);
+        if finished.piece {
+            self.commit_if_complete(piece);
+        } else if finished.span && !self.pieces.layout.is_whole(piece) {
+            self.stage(piece, self.pieces.layout.span_of(request.offset()));
+        }
+    }
+
+    /// Hands a piece over to be hashed and written, if all of it is there.
+    pub(super) fn commit_if_complete(&mut self, piece: PieceIndex) {
+        let digests = self.pieces.blame.concerns(piece);
+        let Some(open) = self.pieces.open.get_mut(&piece) else { return };
+        if open.missing() > 0 || open.committing {
+            return;
+        }
+        open.committing = true;
+        self.pieces.update_partial(piece);
+        self.outputs.push_back(Output::Commit { piece, digests });
+    }
+
+    fn piece_verified(&mut self, piece: PieceIndex, digests: Option<&[Sha1Digest]>) {
+        let counted = self.pieces.gained(piece, &mut self.rng);
+        for key in self.keys() {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if !peer.has.contains(piece) {
+                self.outputs.push_back(Output::Have { peer: key, piece });
+            } else if counted {
+                peer.useful = peer.useful.saturating_sub(1);
+                self.update_interest(key);
+            }
+        }
+        for liar in self.pieces.blame.verified(piece, digests) {
+            self.ban(liar);
+        }
+        if self.pieces.have.is_full() && !std::mem::replace(&mut self.was_seed, true) {
+            self.trackers.completed();
+        }
+        if counted {
+            self.note_completion();
+        }
+    }
+
+    /// If nothing is missing any longer, says so and parts from those who need nothing either.
+    pub(super) fn note_completion(&mut self) {
+        if self.pieces.missing > 0 {
+            return;
+        }
+        self.outputs.push_back(Output::Completed);
+        for key in self.keys() {
+            self.part_if_useless(key);
+        }
+    }
+
+    fn piece_bad(
+        &mut self,
+        piece: PieceIndex,
+        digests: Vec<Sha1Digest>,
+        senders: &[Option<Sender>],
+    ) {
+        self.wasted += u64::from(self.pieces.geometry.length_of(piece));
+        if let Some(sole) = self.pieces.blame.mismatch(piece, digests, senders) {
+            self.ban(sole);
+        }
+        self.review_suspects();
+    }
+
+    /// Refuses the peer from now on and throws away what else it sent.
+    fn ban(&mut self, liar: Sender) {
+        self.roster.ban(liar.address, liar.peer_id);
+        self.outputs.push_back(Output::Banned { address: liar.address });
+        let banned = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| self.roster.is_banned(peer.is.address, Some(peer.is.peer_id)));
+        let mut banned: Vec<PeerKey> = banned.map(|(key, _)| *key).collect();
+        for key in &banned {
+            self.disconnect(*key, DisconnectReason::BadData);
+        }
+        if !banned.contains(&liar.key) {
+            banned.push(liar.key);
+        }
+        for key in banned {
+            self.forget_blocks_of(key);
+        }
+    }
+
+    fn forget_blocks_of(&mut self, key: PeerKey) {
+        let open = self.pieces.open.iter();
+        let theirs = open.filter(|(_, open)| !open.committing && open.has_block_of(key));
+        let pieces: Vec<PieceIndex> = theirs.map(|(piece, _)| *piece).collect();
+        for piece in pieces {
+            let Some(open) = self.pieces.open.get_mut(&piece) else { continue };
+            if open.all_reserved() {
+                open.forget_blocks_of(key);
+                self.pieces.update_partial(piece);
+            } else {
+                // Some of it is staged, and may be hashed already.
+                self.close_piece(piece);
+            }
+        }
+    }
+
+    /// Decides for each piece under investigation whether suspects may be asked for it: if nobody
+    /// else that answers has it.
+    pub(super) fn review_suspects(&mut self) {
+        let peers = &self.peers;
+        self.pieces.blame.review(|piece, is_suspect| {
+            peers.iter().any(|(key, peer)| {
+                !is_suspect(*key) && !peer.snubbed && !peer.peer_choking && peer.has.contains(piece)
+            })
+        });
+    }
+}

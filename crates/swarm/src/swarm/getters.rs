@@ -1,0 +1,155 @@
+//! What there is to know of a swarm. Nothing here changes anything.
+
+use bt_types::{Bitfield, Geometry, PieceIndex};
+
+use super::Swarm;
+use crate::vocabulary::{PeerKey, PeerView, SpanLayout, TrackerView};
+
+impl Swarm {
+    /// How much data there is, in what pieces.
+    pub fn geometry(&self) -> Geometry {
+        self.pieces.geometry
+    }
+
+    /// How pieces are divided into spans.
+    pub fn spans(&self) -> SpanLayout {
+        self.pieces.layout
+    }
+
+    /// The pieces that are had.
+    pub fn have(&self) -> &Bitfield {
+        &self.pieces.have
+    }
+
+    /// The pieces that are to be had in the end.
+    pub fn wanted(&self) -> &Bitfield {
+        &self.pieces.wanted
+    }
+
+    /// Whether every wanted piece is had.
+    pub fn is_complete(&self) -> bool {
+        self.pieces.missing == 0
+    }
+
+    /// Whether every piece of the torrent is had.
+    pub fn is_seed(&self) -> bool {
+        self.pieces.have.is_full()
+    }
+
+    /// How many pieces are wanted and not had.
+    pub fn missing(&self) -> u32 {
+        self.pieces.missing
+    }
+
+    /// Bytes of wanted pieces that are not had.
+    pub fn left(&self) -> u64 {
+        self.pieces.left
+    }
+
+    /// Payload sent, in bytes.
+    pub fn uploaded(&self) -> u64 {
+        self.up.total()
+    }
+
+    /// Payload received, in bytes, kept or not.
+    pub fn downloaded(&self) -> u64 {
+        self.down.total()
+    }
+
+    /// Payload of blocks that were received whole and not kept, and of pieces that did not match,
+    /// in bytes.
+    pub fn wasted(&self) -> u64 {
+        self.wasted
+    }
+
+    /// Payload received, in bytes per second.
+    pub fn down_rate(&self) -> u64 {
+        self.down.per_second(self.now)
+    }
+
+    /// Payload sent, in bytes per second.
+    pub fn up_rate(&self) -> u64 {
+        self.up.per_second(self.now)
+    }
+
+    /// How many peers are connected.
+    pub fn peers_connected(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// How many addresses are being connected to.
+    pub fn peers_connecting(&self) -> usize {
+        self.roster.connecting()
+    }
+
+    /// How many peers are known: addresses that are not banned, and connected peers that did not
+    /// say where they listen.
+    pub fn peers_known(&self) -> usize {
+        let unlisted = self.peers.values().filter(|peer| peer.listens.is_none()).count();
+        self.roster.known() + unlisted
+    }
+
+    /// How many addresses were banned for bad data.
+    pub fn peers_banned(&self) -> usize {
+        self.roster.banned()
+    }
+
+    /// The connected peers, in the order of their keys.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> + '_ {
+        let pieces = self.pieces.geometry.piece_count();
+        self.peers.iter().map(move |(key, peer)| peer.view(self.now, *key, pieces))
+    }
+
+    /// One connected peer.
+    pub fn peer(&self, key: PeerKey) -> Option<PeerView> {
+        let pieces = self.pieces.geometry.piece_count();
+        self.peers.get(&key).map(|peer| peer.view(self.now, key, pieces))
+    }
+
+    /// The trackers, by number.
+    pub fn trackers(&self) -> impl Iterator<Item = TrackerView> + '_ {
+        self.trackers.views()
+    }
+
+    /// Whether there are trackers and the last announce to each of them failed.
+    pub fn all_trackers_failed(&self) -> bool {
+        self.trackers.all_failed()
+    }
+
+    /// How many connected peers have `piece`.
+    pub fn availability(&self, piece: PieceIndex) -> u32 {
+        self.pieces.availability(piece)
+    }
+
+    /// Which blocks of a span of an open piece are in, by block number in the piece.
+    pub fn blocks_in(&self, piece: PieceIndex, span: u32) -> impl Iterator<Item = u32> + '_ {
+        self.pieces.open.get(&piece).into_iter().flat_map(move |open| open.done_in(span))
+    }
+
+    /// How many pieces are open: being fetched or committed.
+    pub fn pieces_open(&self) -> usize {
+        self.pieces.open.len()
+    }
+
+    /// The pieces that are partly in and not being committed, each with the blocks that are in.
+    pub fn unfinished(&self) -> impl Iterator<Item = (PieceIndex, Vec<u32>)> + '_ {
+        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
+        open.map(|(piece, open)| (*piece, open.done())).filter(|(_, blocks)| !blocks.is_empty())
+    }
+
+    /// How many requests of the peer wait for [`Self::next_upload`].
+    pub fn uploads_waiting(&self, key: PeerKey) -> usize {
+        self.peers.get(&key).map_or(0, |peer| peer.uploads.len())
+    }
+
+    /// Whether more could be requested if the budget had room. Then [`Self::poll_output`] is to be
+    /// called again after memory was released.
+    pub fn is_starved(&self) -> bool {
+        self.starved.is_some()
+    }
+
+    /// Whether [`Self::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        !self.running
+    }
+}

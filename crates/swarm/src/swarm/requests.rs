@@ -1,0 +1,417 @@
+//! Whom to ask for what: filling windows, choke and unchoke, rejects, snubbed peers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bt_types::{BlockRequest, PieceIndex};
+
+use super::{Swarm, TICK};
+use crate::peer::{Asked, Peer, Turn};
+use crate::pieces::Choice;
+use crate::timer::Timer;
+use crate::vocabulary::{Output, PeerKey, SpanBudget};
+
+/// A peer that owes blocks and sends none for this long is snubbed.
+const SNUB_AFTER: Duration = Duration::from_secs(60);
+/// A request that is not answered for this long, while later ones are, is lost.
+const LOST_AFTER: Duration = Duration::from_secs(120);
+/// After so many rejects without a block in between, a peer is left alone for [`HOLD`].
+const MAX_REJECTS: u32 = 16;
+/// How long a peer that rejects everything is not asked.
+const HOLD: Duration = Duration::from_secs(10);
+/// While memory is short, a span that got no block for this long is staged and given back.
+const SPAN_IDLE: Duration = Duration::from_secs(30);
+
+impl Swarm {
+    /// The peer answers no requests from now on. Without the Fast extension, those outstanding
+    /// are void (BEP 3); with it, each is answered or rejected (BEP 6).
+    pub fn handle_choke(&mut self, now: Duration, key: PeerKey) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_choking = true;
+        if !peer.is.fast {
+            for asked in std::mem::take(&mut peer.asked) {
+                self.release(key, asked);
+            }
+        }
+        self.close_pieces_only_for(key);
+        self.wake_idle();
+    }
+
+    /// The peer answers requests from now on.
+    pub fn handle_unchoke(&mut self, now: Duration, key: PeerKey) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if std::mem::replace(&mut peer.peer_choking, false) {
+            peer.window.restart();
+            peer.last_block = now;
+        }
+        self.queue(key);
+    }
+
+    /// The peer will not answer a request of ours (BEP 6).
+    pub fn handle_reject(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(asked) = peer.take_asked(request) else { return };
+        if peer.peer_choking {
+            peer.allowed_fast.retain(|piece| *piece != request.piece());
+        } else {
+            peer.window.on_reject();
+            peer.rejects += 1;
+            if peer.rejects >= MAX_REJECTS {
+                peer.hold_until = Some(now + HOLD);
+                peer.rejects = 0;
+            }
+        }
+        self.release(key, asked);
+        self.queue(key);
+        self.wake_idle();
+    }
+
+    /// The peer answers requests for this piece even while it chokes us (BEP 6).
+    pub fn handle_allowed_fast(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        Peer::hint(&mut peer.allowed_fast, piece);
+        self.queue(key);
+    }
+
+    /// The peer would rather send this piece than others (BEP 6).
+    pub fn handle_suggest(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {
+        self.now = now;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            Peer::hint(&mut peer.suggested, piece);
+        }
+    }
+
+    /// The peer keeps this many requests at most (`reqq` of BEP 10).
+    pub fn handle_reqq(&mut self, now: Duration, key: PeerKey, limit: u32) {
+        self.now = now;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.window.set_limit(limit);
+        }
+        self.queue(key);
+    }
+
+    /// Puts the peer in the list of those to be asked, if it may be asked for anything.
+    pub(super) fn queue(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.turn != Turn::Queued && peer.may_send_something() {
+            peer.turn = Turn::Queued;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Asks the peer for blocks until it has as many requests as it should.
+    pub(super) fn ask_for_blocks(&mut self, key: PeerKey, budget: &mut SpanBudget) {
+        let turn = self.fill_window(key, budget);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.turn = turn;
+        }
+        let endgame = self.pieces.in_endgame();
+        if endgame && !self.endgame {
+            self.wake_idle();
+        }
+        self.endgame = endgame;
+    }
+
+    fn fill_window(&mut self, key: PeerKey, budget: &mut SpanBudget) -> Turn {
+        let mut short = false;
+        while let Some(peer) = self.peers.get(&key)
+            && self.running
+        {
+            if peer.asked.len() >= peer.depth() {
+                return Turn::Busy;
+            }
+            if !peer.may_send_something() {
+                return Turn::Idle;
+            }
+            let done = match self.pieces.choose(key, peer, short, &mut self.rng) {
+                Choice::Block { piece, block } => self.ask(key, piece, block, budget),
+                Choice::Open(piece) => self.open_piece(key, piece, budget),
+                Choice::Nothing if short => return Turn::Starved,
+                Choice::Nothing => return Turn::Idle,
+            };
+            short |= !done;
+        }
+        Turn::Idle
+    }
+
+    /// Opens a piece if there is memory for it.
+    fn open_piece(&mut self, key: PeerKey, piece: PieceIndex, budget: &mut SpanBudget) -> bool {
+        let layout = self.pieces.layout;
+        let spans = if layout.is_whole(piece) { 0..layout.span_count(piece) } else { 0..1 };
+        if !self.reserve(spans.len(), budget) {
+            return false;
+        }
+        self.pieces.open(piece, Some(key)).reserve(self.now, spans.clone());
+        self.outputs.push_back(Output::OpenSpans { piece, spans });
+        true
+    }
+
+    /// Asks for a block of an open piece if there is memory for it.
+    fn ask(
+        &mut self,
+        key: PeerKey,
+        piece: PieceIndex,
+        block: u32,
+        budget: &mut SpanBudget,
+    ) -> bool {
+        let Some(request) = self.pieces.geometry.block(piece, block) else { return false };
+        let span = self.pieces.layout.span_of(request.offset());
+        let Some(open) = self.pieces.open.get(&piece) else { return false };
+        let spans = open.unreserved(span);
+        if !spans.is_empty() {
+            if !self.reserve(spans.len(), budget) {
+                return false;
+            }
+            self.outputs.push_back(Output::OpenSpans { piece, spans: spans.clone() });
+        }
+        let (Some(peer), Some(open)) = (self.peers.get_mut(&key), self.pieces.open.get_mut(&piece))
+        else {
+            return false;
+        };
+        open.reserve(self.now, spans);
+        let weak = peer.snubbed;
+        open.ask(block, weak);
+        if peer.asked.is_empty() {
+            peer.last_block = self.now;
+        }
+        peer.asked.push_back(Asked { request, at: self.now, weak });
+        self.outputs.push_back(Output::Request { peer: key, request });
+        self.pieces.update_partial_if_full(piece);
+        self.work_on(key, piece);
+        true
+    }
+
+    /// Reserves memory for `spans` spans; what it takes is remembered if it fails.
+    fn reserve(&mut self, spans: usize, budget: &mut SpanBudget) -> bool {
+        let bytes = spans * self.pieces.layout.span_length() as usize;
+        let reserved = budget.try_reserve(bytes);
+        if !reserved {
+            self.starved = Some(self.starved.map_or(bytes, |least| least.min(bytes)));
+        }
+        reserved
+    }
+
+    /// Queues the peers that had no memory, if there is some now.
+    pub(super) fn feed_starved(&mut self, budget: &SpanBudget) {
+        if self.starved.is_none_or(|need| budget.available() < need) {
+            return;
+        }
+        self.starved = None;
+        self.wake(Turn::Starved);
+    }
+
+    /// Queues the peers that had nothing to be asked for, since there may be something now.
+    pub(super) fn wake_idle(&mut self) {
+        self.wake(Turn::Idle);
+        if self.starved.is_some() {
+            // What was freed may lie in memory that is reserved already.
+            self.wake(Turn::Starved);
+        }
+    }
+
+    fn wake(&mut self, turn: Turn) {
+        for (key, peer) in &mut self.peers {
+            if peer.turn == turn && peer.may_send_something() {
+                peer.turn = Turn::Queued;
+                self.ready.push_back(*key);
+            }
+        }
+    }
+
+    /// The peer owes this block no longer.
+    pub(super) fn release(&mut self, key: PeerKey, asked: Asked) {
+        let piece = asked.request.piece();
+        let Some(open) = self.pieces.open.get_mut(&piece) else { return };
+        if open.release(asked.request.block(), key, asked.weak) {
+            self.pieces.update_partial(piece);
+        }
+    }
+
+    /// The peer works on `piece` from now on.
+    fn work_on(&mut self, key: PeerKey, piece: PieceIndex) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.current.is_some_and(|(current, _)| current == piece) {
+            return;
+        }
+        leave(&mut self.pieces, peer);
+        if let Some(open) = self.pieces.open.get_mut(&piece) {
+            let rate = peer.down.per_second(now);
+            open.rate += rate;
+            peer.current = Some((piece, rate));
+        }
+    }
+
+    /// The peer works on no piece from now on.
+    pub(super) fn leave_current(&mut self, peer: &mut Peer) {
+        leave(&mut self.pieces, peer);
+    }
+
+    /// Nobody works on `piece` from now on.
+    pub(super) fn leave_piece(&mut self, piece: PieceIndex) {
+        for peer in self.peers.values_mut() {
+            if peer.current.is_some_and(|(current, _)| current == piece) {
+                leave(&mut self.pieces, peer);
+            }
+        }
+    }
+
+    /// Closes the pieces that only this peer may be asked for, so that another one may be.
+    pub(super) fn close_pieces_only_for(&mut self, key: PeerKey) {
+        if self.pieces.blame.is_empty() {
+            return;
+        }
+        let theirs = self.pieces.open.iter().filter(|(_, open)| open.only == Some(key));
+        let closed: Vec<PieceIndex> =
+            theirs.filter(|(_, open)| !open.committing).map(|(piece, _)| *piece).collect();
+        for piece in closed {
+            self.close_piece(piece);
+        }
+        self.review_suspects();
+    }
+
+    /// Gives up an open piece with all that came of it.
+    pub(super) fn close_piece(&mut self, piece: PieceIndex) {
+        self.leave_piece(piece);
+        self.cancel_where(|request| request.piece() == piece);
+        if self.pieces.close(piece, &mut self.rng).is_some() {
+            self.outputs.push_back(Output::ClosePiece { piece });
+        }
+        self.wake_idle();
+    }
+
+    /// Takes back the outstanding requests that pass `which`.
+    pub(super) fn cancel_where(&mut self, which: impl Fn(BlockRequest) -> bool) {
+        for key in self.keys() {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if !peer.asked.iter().any(|asked| which(asked.request)) {
+                continue;
+            }
+            let (cancelled, kept) = peer.asked.drain(..).partition(|asked| which(asked.request));
+            peer.asked = kept;
+            self.cancel_all(key, cancelled);
+        }
+    }
+
+    fn cancel_all(&mut self, key: PeerKey, cancelled: VecDeque<Asked>) {
+        for asked in cancelled {
+            self.outputs.push_back(Output::Cancel { peer: key, request: asked.request });
+            self.release(key, asked);
+        }
+        self.queue(key);
+    }
+
+    /// Once a second: measures, resizes windows, looks for silent peers and idle spans.
+    pub(super) fn tick(&mut self) {
+        let passed = self.now.saturating_sub(self.last_tick);
+        self.last_tick = self.now;
+        for key in self.keys() {
+            self.tick_peer(key, passed);
+        }
+        self.review_suspects();
+        if self.starved.is_some() {
+            self.stage_idle_spans();
+        }
+        if !self.peers.is_empty() {
+            self.timers.set(Timer::Tick, self.now + TICK);
+        }
+    }
+
+    fn tick_peer(&mut self, key: PeerKey, passed: Duration) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.window.on_tick(passed.min(2 * TICK));
+        peer.refused = 0;
+        peer.hold_until = peer.hold_until.filter(|until| *until > now);
+        let rate = peer.down.per_second(now);
+        if let Some((piece, counted)) = &mut peer.current
+            && let Some(open) = self.pieces.open.get_mut(piece)
+        {
+            open.rate = open.rate.saturating_sub(*counted) + rate;
+            *counted = rate;
+        }
+        let silent = !peer.asked.is_empty() && now.saturating_sub(peer.last_block) >= SNUB_AFTER;
+        if silent && !peer.snubbed {
+            self.snub(key);
+        } else {
+            self.drop_lost(key);
+        }
+        self.queue(key);
+    }
+
+    /// Takes back requests that the peer passed over.
+    fn drop_lost(&mut self, key: PeerKey) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.snubbed) else { return };
+        let old = |asked: &Asked| now.saturating_sub(asked.at) >= LOST_AFTER;
+        let lost = peer.asked.iter().take_while(|asked| old(asked)).count();
+        if lost > 0 {
+            let rest = peer.asked.split_off(lost);
+            let lost = std::mem::replace(&mut peer.asked, rest);
+            self.cancel_all(key, lost);
+            self.wake_idle();
+        }
+    }
+
+    /// The peer owes blocks for too long: others are asked for them. It keeps its oldest request,
+    /// in a way that hinders nobody.
+    fn snub(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.snubbed = true;
+        let mut late = std::mem::take(&mut peer.asked);
+        let kept = late.pop_front();
+        leave(&mut self.pieces, peer);
+        self.cancel_all(key, late);
+        if let Some(asked) = kept {
+            self.release(key, asked);
+            self.ask_weakly(key, asked);
+        }
+        self.close_pieces_only_for(key);
+        self.wake_idle();
+    }
+
+    fn ask_weakly(&mut self, key: PeerKey, asked: Asked) {
+        let open = self.pieces.open.get_mut(&asked.request.piece());
+        if let (Some(open), Some(peer)) = (open, self.peers.get_mut(&key)) {
+            open.ask(asked.request.block(), true);
+            peer.asked.push_back(Asked { weak: true, ..asked });
+        }
+    }
+
+    /// Gives back the memory of spans that wait for slow peers.
+    fn stage_idle_spans(&mut self) {
+        let Some(before) = self.now.checked_sub(SPAN_IDLE) else { return };
+        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
+        let idle: Vec<(PieceIndex, u32)> = open
+            .filter_map(|(piece, open)| open.idle_span(before).map(|span| (*piece, span)))
+            .collect();
+        for (piece, span) in idle {
+            self.leave_piece(piece);
+            self.stage(piece, span);
+        }
+    }
+
+    /// Has a span written before its piece is verified, and its memory given back.
+    pub(super) fn stage(&mut self, piece: PieceIndex, span: u32) {
+        let layout = self.pieces.layout;
+        let inside = |request: BlockRequest| {
+            request.piece() == piece && layout.span_of(request.offset()) == span
+        };
+        self.cancel_where(inside);
+        if let Some(open) = self.pieces.open.get_mut(&piece) {
+            open.unreserve(span);
+            self.outputs.push_back(Output::StageSpan { piece, span });
+        }
+    }
+}
+
+fn leave(pieces: &mut crate::pieces::Pieces, peer: &mut Peer) {
+    let Some((piece, rate)) = peer.current.take() else { return };
+    if let Some(open) = pieces.open.get_mut(&piece) {
+        open.rate = open.rate.saturating_sub(rate);
+    }
+}

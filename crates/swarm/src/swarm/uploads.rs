@@ -1,0 +1,161 @@
+//! Whom to unchoke, and what becomes of the peers' requests.
+
+use std::time::Duration;
+
+use bt_types::BlockRequest;
+
+use super::Swarm;
+use crate::choker::{self, Candidate};
+use crate::peer::Peer;
+use crate::timer::Timer;
+use crate::vocabulary::{DisconnectReason, Output, PeerKey};
+
+/// The most requests of one peer that wait to be answered.
+pub(crate) const MAX_UPLOADS: usize = 512;
+
+impl Swarm {
+    /// The peer wants our pieces. It is unchoked at once if a slot is free.
+    pub fn handle_interested(&mut self, now: Duration, key: PeerKey) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_interested = true;
+        self.fill_slots();
+    }
+
+    /// The peer wants none of our pieces.
+    pub fn handle_not_interested(&mut self, now: Duration, key: PeerKey) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_interested = false;
+        self.fill_slots();
+    }
+
+    /// The peer asks for a block. What it may not have is rejected (BEP 6), or without the Fast
+    /// extension passed over, since the request may have crossed our choke. Asking for more than
+    /// 512 blocks that are not answered yet ends the connection, with the Fast extension only if
+    /// it goes on.
+    pub fn handle_request(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
+        self.now = now;
+        let had = self.pieces.have.contains(request.piece());
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let full = peer.uploads.len() >= MAX_UPLOADS;
+        if had && !peer.am_choking && !full {
+            return peer.uploads.push_back(request);
+        }
+        peer.refused += 1;
+        let flood = peer.refused as usize > MAX_UPLOADS;
+        if flood || (full && !peer.is.fast) {
+            self.disconnect(key, DisconnectReason::TooManyRequests);
+        } else if peer.is.fast {
+            self.outputs.push_back(Output::Reject { peer: key, request });
+        }
+    }
+
+    /// The peer takes a request back. If it has not been handed out, it is rejected, which is the
+    /// answer that BEP 6 asks for.
+    pub fn handle_cancel(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
+        self.now = now;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(place) = peer.uploads.iter().position(|waiting| *waiting == request) else {
+            return;
+        };
+        peer.uploads.remove(place);
+        if peer.is.fast {
+            self.outputs.push_back(Output::Reject { peer: key, request });
+        }
+    }
+
+    /// The next request of the peer to be answered, to be asked for whenever its send buffer has
+    /// room. Once handed out it is to be answered, even if the peer is choked meanwhile.
+    #[must_use]
+    pub fn next_upload(&mut self, now: Duration, key: PeerKey) -> Option<BlockRequest> {
+        self.now = now;
+        self.peers.get_mut(&key)?.uploads.pop_front()
+    }
+
+    /// Payload went to the peer, in bytes.
+    pub fn handle_sent(&mut self, now: Duration, key: PeerKey, bytes: u32) {
+        self.now = now;
+        self.up.add(now, bytes.into());
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.up.add(now, bytes.into());
+        }
+    }
+
+    /// Changes how many interested peers are unchoked at a time.
+    pub fn set_upload_slots(&mut self, now: Duration, slots: usize) {
+        self.now = now;
+        self.upload_slots = slots;
+        self.decide();
+    }
+
+    /// Decides anew whom to unchoke, and when to do so again.
+    pub(super) fn choke_round(&mut self) {
+        self.decide();
+        if !self.peers.is_empty() {
+            self.timers.set(Timer::Choke, self.now + choker::ROUND);
+        }
+    }
+
+    /// Unchokes interested peers while there are free slots.
+    pub(super) fn fill_slots(&mut self) {
+        let used = |peer: &&Peer| peer.peer_interested && !peer.am_choking;
+        let used = self.peers.values().filter(used).count();
+        let free = self.upload_slots.saturating_sub(used);
+        if free == 0 {
+            return;
+        }
+        let waiting = self.candidates(|peer| peer.am_choking);
+        let seeding = self.pieces.missing == 0;
+        for key in choker::fill(self.now, free, seeding, waiting, &mut self.rng) {
+            self.unchoke(key);
+        }
+    }
+
+    fn decide(&mut self) {
+        let candidates = self.candidates(|_| true);
+        let seeding = self.pieces.missing == 0;
+        let slots = self.upload_slots;
+        let chosen = self.choker.round(self.now, slots, seeding, candidates, &mut self.rng);
+        for key in self.keys() {
+            if !chosen.contains(&key) {
+                self.choke(key);
+            }
+        }
+        chosen.into_iter().for_each(|key| self.unchoke(key));
+    }
+
+    fn candidates(&self, which: impl Fn(&Peer) -> bool) -> Vec<Candidate> {
+        let interested = self.peers.iter().filter(|(_, peer)| peer.peer_interested);
+        let chosen = interested.filter(|(_, peer)| which(peer));
+        chosen.map(|(key, peer)| self.candidate(*key, peer)).collect()
+    }
+
+    fn candidate(&self, key: PeerKey, peer: &Peer) -> Candidate {
+        Candidate {
+            key,
+            rate: peer.down.per_second(self.now),
+            snubbed: peer.snubbed,
+            connected_at: peer.connected_at,
+            unchoked: !peer.am_choking,
+            unchoked_at: peer.unchoked_at,
+        }
+    }
+
+    fn unchoke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.am_choking) else { return };
+        peer.am_choking = false;
+        peer.unchoked_at = Some(self.now);
+        self.outputs.push_back(Output::Unchoke { peer: key });
+    }
+
+    /// Chokes the peer; its waiting requests are rejected, or void without the Fast extension.
+    fn choke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.am_choking) else { return };
+        peer.am_choking = true;
+        self.outputs.push_back(Output::Choke { peer: key });
+        let (void, fast) = (std::mem::take(&mut peer.uploads), peer.is.fast);
+        let rejects = void.into_iter().filter(|_| fast);
+        self.outputs.extend(rejects.map(|request| Output::Reject { peer: key, request }));
+    }
+}

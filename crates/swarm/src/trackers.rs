@@ -1,0 +1,292 @@
+//! Which tracker to ask, and when (BEP 12).
+//!
+//! Trackers are walked tier by tier, each tier in an order shuffled once, until one answers; that
+//! one moves to the front of its tier. The next walk begins after the interval of the answer, from
+//! the first tier again. A tracker that failed is passed over until its back-off is over. At most
+//! one announce is under way at a time, but for the `stopped` ones.
+
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, AnnounceReply};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use crate::vocabulary::{AnnounceFailure, Output, TrackerIndex, TrackerView};
+
+/// The back-off after a tracker's first failure; it doubles with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The longest back-off.
+const MAX_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+/// The shortest interval that is honoured, so that no tracker can be made a target.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest interval that is honoured.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Debug, Clone)]
+struct Tracker {
+    url: String,
+    tier: usize,
+    /// Whether it was told `started` in this run and not `stopped` since.
+    started: bool,
+    /// Whether it is to be told `completed`.
+    owed_completed: bool,
+    announcing: Option<AnnounceEvent>,
+    failures: u32,
+    error: Option<String>,
+    reply: Option<Summary>,
+    next: Duration,
+}
+
+/// What is kept of a tracker's last reply.
+#[derive(Debug, Clone, Default)]
+struct Summary {
+    interval: u32,
+    seeders: Option<u32>,
+    leechers: Option<u32>,
+    warning: Option<String>,
+    tracker_id: Option<Vec<u8>>,
+}
+
+/// The trackers of one torrent.
+#[derive(Debug, Clone)]
+pub(crate) struct Trackers {
+    list: Vec<Tracker>,
+    tiers: Vec<Vec<usize>>,
+    /// When the next walk begins, or goes on.
+    due: Duration,
+    /// The one asked in the walk.
+    asking: Option<usize>,
+    running: bool,
+}
+
+impl Trackers {
+    /// Trackers by tier, the first to be asked at `now`.
+    pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
+        let mut list = Vec::new();
+        let mut tiers = Vec::new();
+        for (tier, urls) in urls.iter().enumerate() {
+            let begin = list.len();
+            list.extend(urls.iter().map(|url| Tracker::new(url.clone(), tier, now)));
+            let mut order: Vec<usize> = (begin..list.len()).collect();
+            order.shuffle(rng);
+            tiers.push(order);
+        }
+        Self { list, tiers, due: now, asking: None, running: true }
+    }
+
+    /// The announce to be made now, if there is one.
+    pub(crate) fn poll(&mut self, now: Duration, num_want: u32) -> Option<Output> {
+        if !self.running || self.asking.is_some() {
+            return None;
+        }
+        let completed = self.list.iter().position(|tracker| tracker.owes_completed(now));
+        if let Some(index) = completed {
+            return Some(self.ask(index, AnnounceEvent::Completed, num_want));
+        }
+        if now < self.due {
+            return None;
+        }
+        let Some(index) = self.in_order().find(|index| self.list[*index].next <= now) else {
+            self.due = self.in_order().map(|index| self.list[index].next).min()?;
+            return None;
+        };
+        let started = self.list[index].started;
+        let event = if started { AnnounceEvent::None } else { AnnounceEvent::Started };
+        Some(self.ask(index, event, num_want))
+    }
+
+    /// When [`Self::poll`] has something next.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if !self.running || self.asking.is_some() || self.list.is_empty() {
+            return None;
+        }
+        let owed = self.list.iter().filter(|tracker| tracker.owed_completed);
+        owed.map(Tracker::completed_at).chain([self.due]).min()
+    }
+
+    /// A tracker answered. `starving` says that there is no peer left to try, so that the least
+    /// interval that the tracker allows counts.
+    pub(crate) fn answered(
+        &mut self,
+        now: Duration,
+        TrackerIndex(index): TrackerIndex,
+        reply: &AnnounceReply,
+        starving: bool,
+    ) {
+        let Some(tracker) = self.list.get_mut(index) else { return };
+        let event = tracker.announcing.take();
+        tracker.note_reply(reply, event);
+        let least = reply.min_interval.unwrap_or(0);
+        let soon = starving && reply.min_interval.is_some();
+        let seconds =
+            if soon { least.max(60).min(reply.interval) } else { reply.interval.max(least) };
+        let interval = Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        tracker.next = now + interval;
+        let tier = tracker.tier;
+        if self.asking == Some(index) {
+            self.asking = None;
+            self.due = now + interval;
+            move_to_front(&mut self.tiers[tier], index);
+        }
+    }
+
+    /// A tracker could not be asked, or refused.
+    pub(crate) fn failed(
+        &mut self,
+        now: Duration,
+        TrackerIndex(index): TrackerIndex,
+        failure: AnnounceFailure,
+    ) {
+        let Some(tracker) = self.list.get_mut(index) else { return };
+        if tracker.announcing.take().is_none() {
+            return;
+        }
+        tracker.failures = tracker.failures.saturating_add(1);
+        tracker.next = now + back_off(tracker.failures, failure.retry_in);
+        tracker.error = Some(failure.message);
+        if self.asking == Some(index) {
+            self.asking = None;
+        }
+    }
+
+    /// The whole torrent is had, as of now.
+    pub(crate) fn completed(&mut self) {
+        for tracker in &mut self.list {
+            let knows_us = tracker.started || tracker.announcing == Some(AnnounceEvent::Started);
+            tracker.owed_completed = knows_us;
+        }
+    }
+
+    /// Tells `stopped` to each tracker that may know us; no other announce follows.
+    pub(crate) fn stop(&mut self) -> Vec<Output> {
+        self.running = false;
+        self.asking = None;
+        let known = |tracker: &Tracker| {
+            tracker.started || tracker.announcing == Some(AnnounceEvent::Started)
+        };
+        let told: Vec<usize> =
+            (0..self.list.len()).filter(|index| known(&self.list[*index])).collect();
+        told.into_iter()
+            .map(|index| {
+                self.list[index].started = false;
+                self.list[index].owed_completed = false;
+                self.ask_aside(index, AnnounceEvent::Stopped, 0)
+            })
+            .collect()
+    }
+
+    /// Begins anew after [`Self::stop`]. Back-offs go on.
+    pub(crate) fn start(&mut self, now: Duration) {
+        self.running = true;
+        self.due = now;
+        for tracker in &mut self.list {
+            tracker.announcing = None;
+            if tracker.failures == 0 {
+                tracker.next = now;
+            }
+        }
+    }
+
+    /// Whether there are trackers and the last announce to each failed.
+    pub(crate) fn all_failed(&self) -> bool {
+        !self.list.is_empty() && self.list.iter().all(|tracker| tracker.failures > 0)
+    }
+
+    /// The trackers, by number.
+    pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
+        self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = usize> + '_ {
+        self.tiers.iter().flatten().copied()
+    }
+
+    fn ask(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
+        self.asking = Some(index);
+        self.ask_aside(index, event, num_want)
+    }
+
+    fn ask_aside(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
+        let tracker = &mut self.list[index];
+        tracker.announcing = Some(event);
+        let tracker_id = tracker.reply.as_ref().and_then(|reply| reply.tracker_id.clone());
+        let (tracker, url) = (TrackerIndex(index), tracker.url.clone());
+        Output::Announce { tracker, url, event, num_want, tracker_id }
+    }
+}
+
+impl Tracker {
+    fn new(url: String, tier: usize, next: Duration) -> Self {
+        Self {
+            url,
+            tier,
+            started: false,
+            owed_completed: false,
+            announcing: None,
+            failures: 0,
+            error: None,
+            reply: None,
+            next,
+        }
+    }
+
+    fn owes_completed(&self, now: Duration) -> bool {
+        self.owed_completed && self.started && self.completed_at() <= now
+    }
+
+    /// When `completed` may be told: at once, but for a back-off.
+    fn completed_at(&self) -> Duration {
+        if self.failures == 0 { Duration::ZERO } else { self.next }
+    }
+
+    fn note_reply(&mut self, reply: &AnnounceReply, event: Option<AnnounceEvent>) {
+        self.failures = 0;
+        self.error = None;
+        match event {
+            Some(AnnounceEvent::Started) => self.started = true,
+            Some(AnnounceEvent::Completed) => self.owed_completed = false,
+            Some(AnnounceEvent::Stopped) => self.started = false,
+            Some(AnnounceEvent::None) | None => {}
+        }
+        let kept = self.reply.take().and_then(|reply| reply.tracker_id);
+        self.reply = Some(Summary {
+            interval: reply.interval,
+            seeders: reply.seeders,
+            leechers: reply.leechers,
+            warning: reply.warning.clone(),
+            tracker_id: reply.tracker_id.clone().or(kept),
+        });
+    }
+
+    fn view(&self, index: TrackerIndex) -> TrackerView {
+        let reply = self.reply.as_ref();
+        TrackerView {
+            index,
+            tier: self.tier,
+            url: self.url.clone(),
+            announcing: self.announcing.is_some(),
+            failures: self.failures,
+            error: self.error.clone(),
+            warning: reply.and_then(|reply| reply.warning.clone()),
+            replied: reply.is_some(),
+            seeders: reply.and_then(|reply| reply.seeders),
+            leechers: reply.and_then(|reply| reply.leechers),
+            interval: reply.map(|reply| reply.interval),
+            next_announce: self.next,
+        }
+    }
+}
+
+fn move_to_front(tier: &mut [usize], index: usize) {
+    if let Some(place) = tier.iter().position(|other| *other == index) {
+        tier[..=place].rotate_right(1);
+    }
+}
+
+/// How long a tracker is left alone after its `failures`th failure in a row.
+fn back_off(failures: u32, retry_in: Option<u32>) -> Duration {
+    match retry_in {
+        Some(seconds) => Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL),
+        None => (FIRST_BACK_OFF * 2u32.pow(failures.saturating_sub(1).min(6))).min(MAX_BACK_OFF),
+    }
+}
