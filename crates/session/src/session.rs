@@ -1,9 +1,6 @@
 //! The handle: what a program holds to have torrents downloaded and seeded.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // It starts the reactor's thread.
-
 use std::net::SocketAddr;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -15,7 +12,7 @@ use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
 use crate::core::AddError;
 use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_MEMORY};
-use crate::reactor::{Reactor, Wake};
+use crate::reactor::Running;
 
 /// A session can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +39,6 @@ pub enum StartError {
         /// The limit that was given.
         got: usize,
     },
-    /// Occurs when the system gives no more threads.
-    #[error("can't start a thread: {0}")]
-    Thread(std::io::Error),
 }
 
 /// The command queue is full, or the session has ended: try again, or give up.
@@ -56,9 +50,7 @@ pub struct Busy;
 pub struct Session {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
-    wake: Wake,
-    port: u16,
-    thread: Option<JoinHandle<()>>,
+    reactor: Running,
 }
 
 impl Session {
@@ -78,23 +70,19 @@ impl Session {
             bind: config.bind,
             ..FetcherConfig::default()
         })?;
-        let seed = config.seed.unwrap_or_else(rand::random);
-        let reactor = Reactor::new(config, fetcher, seed, command_receiver, event_sender);
-        let (reactor, door) = reactor.map_err(|source| StartError::Listen {
+        let reactor = Running::start(config, fetcher, command_receiver, event_sender);
+        let reactor = reactor.map_err(|source| StartError::Listen {
             first: *config.ports.start(),
             last: *config.ports.end(),
             bind: config.bind,
             source,
         })?;
-        let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
-        let thread = builder.spawn(move || reactor.run()).map_err(StartError::Thread)?;
-        let (commands, thread) = (Some(commands), Some(thread));
-        Ok(Self { commands, events, wake: door.wake, port: door.port, thread })
+        Ok(Self { commands: Some(commands), events, reactor })
     }
 
     /// The port others reach us on; 0 when the session does not listen.
     pub fn listen_port(&self) -> u16 {
-        self.port
+        self.reactor.port()
     }
 
     /// Takes a torrent in and begins with it.
@@ -171,7 +159,7 @@ impl Session {
         commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
         })?;
-        (self.wake)();
+        self.reactor.wake();
         Ok(())
     }
 
@@ -184,12 +172,8 @@ impl Session {
     fn join(&mut self) {
         // Without commands the reactor knows that nobody is left, and shuts down.
         self.commands = None;
-        (self.wake)();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the reactor panicked");
-        }
+        self.reactor.wake();
+        self.reactor.join();
     }
 }
 

@@ -3,24 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, PeerHost, TrackerPeer};
 use piece_store::{HeldSpan, Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
-use swarm::{Source, SpanLayout, Swarm, SwarmConfig, TrackerIndex};
+use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
 
 use super::Core;
-use super::action::Action;
-use super::announces::{Announce, FetchFailure, Finished};
-use super::names::{Lookup, Resolved};
 use super::outputs::block_mask;
 use super::peers::draw_peer_id;
 use super::rate::Bucket;
 use super::torrent::{Check, Durability, OpenPieces, Phase, StopStep, Stopping, Torrent};
 use crate::config::AddTorrent;
-use crate::event::{ErrorClass, EventKind, TorrentError, TrackerReport};
-use crate::limits::{
-    ANNOUNCE_DEADLINE, MAX_PEER_NAMES, MAX_VERIFY_JOBS, STOP_ANNOUNCE_TIME, VERIFY_BATCH,
-};
+use crate::event::{ErrorClass, EventKind, TorrentError};
+use crate::limits::{ANNOUNCE_DEADLINE, MAX_VERIFY_JOBS, STOP_ANNOUNCE_TIME, VERIFY_BATCH};
 
 /// A torrent can't be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,38 +132,6 @@ impl Core {
         self.up.set_rate(now, up);
     }
 
-    /// A fetcher is back.
-    pub fn handle_fetched(
-        &mut self,
-        now: Duration,
-        key: super::AnnounceKey,
-        result: Result<bt_types::AnnounceReply, FetchFailure>,
-    ) {
-        self.now = now;
-        self.announces.handle_fetched(now, key, result);
-        self.settle();
-    }
-
-    /// A name was looked up.
-    pub fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
-        self.now = now;
-        let found = result.as_deref().unwrap_or_default().to_vec();
-        self.announces.handle_resolved(now, host, result);
-        for (torrent, port) in self.peer_names.remove(host).unwrap_or_default() {
-            let peers: Vec<SocketAddr> =
-                found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-            self.take_candidates(torrent, Source::Tracker, &peers);
-        }
-        self.settle();
-    }
-
-    /// A datagram came.
-    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
-        self.now = now;
-        self.announces.handle_datagram(now, from, bytes);
-        self.settle();
-    }
-
     /// Goes on with what any call may have set free: announces that ended, room to connect.
     pub(super) fn settle(&mut self) {
         self.drain_announces();
@@ -224,7 +186,12 @@ impl Core {
         self.drain(key);
     }
 
-    fn take_candidates(&mut self, key: TorrentKey, source: Source, peers: &[SocketAddr]) {
+    pub(super) fn take_candidates(
+        &mut self,
+        key: TorrentKey,
+        source: Source,
+        peers: &[SocketAddr],
+    ) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         if let Some(swarm) = torrent.transfer_mut() {
@@ -315,7 +282,7 @@ impl Core {
     }
 
     /// Ends the stop when every tracker heard of it or the time is over.
-    fn end_goodbye(&mut self, key: TorrentKey) {
+    pub(super) fn end_goodbye(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let announces = torrent.announces;
         let Phase::Stopping(stopping) = &mut torrent.phase else { return };
@@ -354,74 +321,6 @@ impl Core {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let at = torrent.next_timeout();
         self.timers.set(torrent, at);
-    }
-
-    pub(super) fn announce(
-        &mut self,
-        key: TorrentKey,
-        tracker: TrackerIndex,
-        url: &str,
-        event: AnnounceEvent,
-        num_want: u32,
-        tracker_id: Option<Vec<u8>>,
-    ) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        torrent.announces += 1;
-        let request = bt_types::AnnounceRequest {
-            event,
-            num_want: Some(num_want),
-            tracker_id,
-            ip: self.config.announce_ip,
-            ..torrent.announce_request(self.config.listen_port)
-        };
-        let announce = Announce { torrent: key, tracker, url: url.to_owned(), request };
-        self.announces.start(self.now, announce);
-    }
-
-    pub(super) fn drain_announces(&mut self) {
-        while let Some(finished) = self.announces.finished.pop_front() {
-            self.handle_announced(finished);
-        }
-        self.actions.append(&mut self.announces.actions);
-    }
-
-    fn handle_announced(&mut self, finished: Finished) {
-        let now = self.now;
-        let Finished { torrent: key, tracker, url, result } = finished;
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        torrent.announces = torrent.announces.saturating_sub(1);
-        if let Some(swarm) = torrent.swarm_mut() {
-            swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
-        }
-        let names = result.as_ref().map_or_else(|_| Vec::new(), |reply| named_peers(&reply.peers));
-        let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
-            interval: reply.interval,
-            seeders: reply.seeders,
-            leechers: reply.leechers,
-            warning: reply.warning,
-            peers: reply.peers,
-        });
-        self.emit(key, EventKind::Tracker { url, result });
-        names.into_iter().for_each(|(host, port)| self.look_up_peer(key, host, port));
-        self.drain(key);
-        self.end_goodbye(key);
-    }
-
-    /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.
-    fn look_up_peer(&mut self, key: TorrentKey, host: String, port: u16) {
-        match self.announces.names.look_up(self.now, &host) {
-            Lookup::Known(Ok(ips)) => {
-                let peers: Vec<SocketAddr> =
-                    ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-                self.take_candidates(key, Source::Tracker, &peers);
-            }
-            Lookup::Known(Err(_)) => {}
-            Lookup::Asked => self.peer_names.entry(host).or_default().push((key, port)),
-            Lookup::Ask => {
-                self.peer_names.entry(host.clone()).or_default().push((key, port));
-                self.actions.push_back(Action::Resolve { host });
-            }
-        }
     }
 }
 
@@ -515,14 +414,6 @@ fn swarm_config(
         seed,
         ..SwarmConfig::new(info.geometry(), have, torrent.peer_id)
     }
-}
-
-fn named_peers(peers: &[TrackerPeer]) -> Vec<(String, u16)> {
-    let named = peers.iter().filter_map(|peer| match &peer.host {
-        PeerHost::Name(name) => Some((name.clone(), peer.port)),
-        PeerHost::Ip(_) => None,
-    });
-    named.take(MAX_PEER_NAMES).collect()
 }
 
 fn torrent_error(error: &StoreError) -> TorrentError {

@@ -28,6 +28,7 @@ mod rate;
 mod status;
 mod timers;
 mod torrent;
+mod trackers;
 mod transmit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{LISTENER_V4, LISTENER_V6};
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
@@ -21,15 +24,28 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Listens on the first port of `ports` that is free for every family in use.
-    pub(super) fn bind(ports: RangeInclusive<u16>, bind: Option<IpAddr>) -> io::Result<Self> {
+    pub(super) fn bind(
+        ports: RangeInclusive<u16>,
+        bind: Option<IpAddr>,
+        registry: &Registry,
+    ) -> io::Result<Self> {
         let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for port in ports {
             match Self::bind_port(port, bind) {
-                Ok(listeners) => return Ok(listeners),
+                Ok(listeners) => return listeners.register(registry),
                 Err(error) => last_error = error,
             }
         }
         Err(last_error)
+    }
+
+    fn register(mut self, registry: &Registry) -> io::Result<Self> {
+        for (listener, token) in [(&mut self.v4, LISTENER_V4), (&mut self.v6, LISTENER_V6)] {
+            if let Some(listener) = listener {
+                registry.register(listener, token, Interest::READABLE)?;
+            }
+        }
+        Ok(self)
     }
 
     fn bind_port(port: u16, bind: Option<IpAddr>) -> io::Result<Self> {

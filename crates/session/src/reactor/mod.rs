@@ -19,6 +19,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
@@ -37,7 +38,7 @@ use listen::Listeners;
 use sockets::Sockets;
 
 /// Has the reactor look at its channels.
-pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+type Wake = Arc<dyn Fn() + Send + Sync>;
 
 const WAKER: Token = Token(0);
 const LISTENER_V4: Token = Token(1);
@@ -55,7 +56,7 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 const EVENTS_PER_POLL: usize = 1024;
 
 /// The thread's state.
-pub(crate) struct Reactor {
+struct Reactor {
     core: Core,
     poll: Poll,
     woken: Arc<AtomicBool>,
@@ -80,57 +81,77 @@ pub(crate) struct Reactor {
     end_at: Option<Duration>,
 }
 
-/// What the owner of a reactor keeps.
-pub(crate) struct Door {
-    pub(crate) wake: Wake,
-    pub(crate) port: u16,
+/// A reactor on its thread, as its owner holds it.
+pub(crate) struct Running {
+    wake: Wake,
+    port: u16,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Reactor {
-    /// Binds sockets and starts the pools; [`Self::run`] does the rest.
-    pub(crate) fn new(
+impl Running {
+    /// Binds sockets, starts the pools and the thread.
+    pub(crate) fn start(
         config: &SessionConfig,
         fetcher: Fetcher,
-        seed: u64,
         commands: Receiver<Command>,
         events: Sender<Event>,
-    ) -> io::Result<(Self, Door)> {
+    ) -> io::Result<Self> {
+        let seed = config.seed.unwrap_or_else(rand::random);
         let poll = Poll::new()?;
         let (wake, woken) = new_wake(&poll)?;
-        let mut listeners = match config.listen {
-            true => Listeners::bind(config.ports.clone(), config.bind)?,
-            false => Listeners::default(),
-        };
-        let port = listeners.port;
-        let registry = poll.registry();
-        for (listener, token) in
-            [(&mut listeners.v4, LISTENER_V4), (&mut listeners.v6, LISTENER_V6)]
-        {
-            if let Some(listener) = listener {
-                registry.register(listener, token, Interest::READABLE)?;
-            }
-        }
-        let mut udp = [None, None];
-        for (socket, (any, token)) in udp.iter_mut().zip([
-            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), UDP_V4),
-            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), UDP_V6),
-        ]) {
-            *socket = open_udp(any, config.bind, port);
-            if let Some(socket) = socket {
-                registry.register(socket, token, Interest::READABLE)?;
-            }
-        }
-        let [udp_v4, udp_v6] = udp;
-        let families = Families { v4: udp_v4.is_some(), v6: udp_v6.is_some() };
+        let helpers = Helpers::start(fetcher, &wake)?;
         let pool = Pool::start(PoolConfig {
             workers: config.workers.unwrap_or(0),
             outstanding: MAX_STORE_JOBS,
             wake: Arc::clone(&wake),
         })?;
-        let helpers = Helpers::start(fetcher, &wake)?;
-        let core = Core::new(Duration::ZERO, core_config(config, port, families, seed));
-        let reactor = Self {
-            core,
+        let door = (commands, events);
+        let reactor = Reactor::new(config, seed, poll, woken, pool, helpers, door)?;
+        let port = reactor.listeners.port;
+        let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
+        let thread = builder.spawn(move || reactor.run())?;
+        Ok(Self { wake, port, thread: Some(thread) })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Has the reactor look at its commands.
+    pub(crate) fn wake(&self) {
+        (self.wake)();
+    }
+
+    /// Waits until the reactor has ended.
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the reactor panicked");
+        }
+    }
+}
+
+impl Reactor {
+    fn new(
+        config: &SessionConfig,
+        seed: u64,
+        poll: Poll,
+        woken: Arc<AtomicBool>,
+        pool: Pool,
+        helpers: Helpers,
+        (commands, events): (Receiver<Command>, Sender<Event>),
+    ) -> io::Result<Self> {
+        let listeners = match config.listen {
+            true => Listeners::bind(config.ports.clone(), config.bind, poll.registry())?,
+            false => Listeners::default(),
+        };
+        let port = listeners.port;
+        let udp_v4 = open_udp(Ipv4Addr::UNSPECIFIED.into(), config.bind, port, &poll, UDP_V4);
+        let udp_v6 = open_udp(Ipv6Addr::UNSPECIFIED.into(), config.bind, port, &poll, UDP_V6);
+        let families = Families { v4: udp_v4.is_some(), v6: udp_v6.is_some() };
+        Ok(Self {
+            core: Core::new(Duration::ZERO, core_config(config, port, families, seed)),
             poll,
             woken,
             started: Instant::now(),
@@ -149,13 +170,12 @@ impl Reactor {
             lasting: VecDeque::new(),
             receive_buffer: vec![0; RECEIVE_BUFFER],
             end_at: None,
-        };
-        Ok((reactor, Door { wake, port }))
+        })
     }
 
     /// Runs until it is told to shut down and every torrent is stopped, or the time for that is
     /// over.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_finished() {
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout()))
@@ -388,11 +408,19 @@ fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
 }
 
 /// The UDP socket of one family; none if the user or the machine does without that family.
-fn open_udp(any: IpAddr, bind: Option<IpAddr>, port: u16) -> Option<UdpSocket> {
-    match bind {
-        Some(ip) if ip.is_ipv4() != any.is_ipv4() => None,
-        _ => listen::bind_udp(bind.unwrap_or(any), port).ok(),
+fn open_udp(
+    any: IpAddr,
+    bind: Option<IpAddr>,
+    port: u16,
+    poll: &Poll,
+    token: Token,
+) -> Option<UdpSocket> {
+    if bind.is_some_and(|ip| ip.is_ipv4() != any.is_ipv4()) {
+        return None;
     }
+    let mut socket = listen::bind_udp(bind.unwrap_or(any), port).ok()?;
+    poll.registry().register(&mut socket, token, Interest::READABLE).ok()?;
+    Some(socket)
 }
 
 fn core_config(config: &SessionConfig, port: u16, families: Families, seed: u64) -> CoreConfig {

@@ -1,0 +1,125 @@
+//! Between swarms and their trackers: what a swarm wants announced goes out, answers come back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
+use piece_store::TorrentKey;
+use swarm::{Source, TrackerIndex};
+
+use super::action::Action;
+use super::announces::{Announce, FetchFailure, Finished};
+use super::names::{Lookup, Resolved};
+use super::{AnnounceKey, Core};
+use crate::event::{EventKind, TrackerReport};
+use crate::limits::MAX_PEER_NAMES;
+
+impl Core {
+    /// A fetcher is back.
+    pub fn handle_fetched(
+        &mut self,
+        now: Duration,
+        key: AnnounceKey,
+        result: Result<AnnounceReply, FetchFailure>,
+    ) {
+        self.now = now;
+        self.announces.handle_fetched(now, key, result);
+        self.settle();
+    }
+
+    /// A name was looked up.
+    pub fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
+        self.now = now;
+        let found = result.as_deref().unwrap_or_default().to_vec();
+        self.announces.handle_resolved(now, host, result);
+        for (torrent, port) in self.peer_names.remove(host).unwrap_or_default() {
+            let peers: Vec<SocketAddr> =
+                found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            self.take_candidates(torrent, Source::Tracker, &peers);
+        }
+        self.settle();
+    }
+
+    /// A datagram came.
+    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        self.now = now;
+        self.announces.handle_datagram(now, from, bytes);
+        self.settle();
+    }
+
+    pub(super) fn announce(
+        &mut self,
+        key: TorrentKey,
+        tracker: TrackerIndex,
+        url: &str,
+        event: AnnounceEvent,
+        num_want: u32,
+        tracker_id: Option<Vec<u8>>,
+    ) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.announces += 1;
+        let request = AnnounceRequest {
+            event,
+            num_want: Some(num_want),
+            tracker_id,
+            ip: self.config.announce_ip,
+            ..torrent.announce_request(self.config.listen_port)
+        };
+        let announce = Announce { torrent: key, tracker, url: url.to_owned(), request };
+        self.announces.start(self.now, announce);
+    }
+
+    pub(super) fn drain_announces(&mut self) {
+        while let Some(finished) = self.announces.finished.pop_front() {
+            self.handle_announced(finished);
+        }
+        self.actions.append(&mut self.announces.actions);
+    }
+
+    fn handle_announced(&mut self, finished: Finished) {
+        let now = self.now;
+        let Finished { torrent: key, tracker, url, result } = finished;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.announces = torrent.announces.saturating_sub(1);
+        if let Some(swarm) = torrent.swarm_mut() {
+            swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
+        }
+        let names = result.as_ref().map_or_else(|_| Vec::new(), |reply| named_peers(&reply.peers));
+        let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
+            interval: reply.interval,
+            seeders: reply.seeders,
+            leechers: reply.leechers,
+            warning: reply.warning,
+            peers: reply.peers,
+        });
+        self.emit(key, EventKind::Tracker { url, result });
+        names.into_iter().for_each(|(host, port)| self.look_up_peer(key, host, port));
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.
+    fn look_up_peer(&mut self, key: TorrentKey, host: String, port: u16) {
+        match self.announces.names.look_up(self.now, &host) {
+            Lookup::Known(Ok(ips)) => {
+                let peers: Vec<SocketAddr> =
+                    ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+                self.take_candidates(key, Source::Tracker, &peers);
+            }
+            Lookup::Known(Err(_)) => {}
+            Lookup::Asked => self.peer_names.entry(host).or_default().push((key, port)),
+            Lookup::Ask => {
+                self.peer_names.entry(host.clone()).or_default().push((key, port));
+                self.actions.push_back(Action::Resolve { host });
+            }
+        }
+    }
+}
+
+fn named_peers(peers: &[TrackerPeer]) -> Vec<(String, u16)> {
+    let named = peers.iter().filter_map(|peer| match &peer.host {
+        PeerHost::Name(name) => Some((name.clone(), peer.port)),
+        PeerHost::Ip(_) => None,
+    });
+    named.take(MAX_PEER_NAMES).collect()
+}
