@@ -1,6 +1,6 @@
 //! The handle: what a program holds to have torrents downloaded and seeded.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -12,7 +12,7 @@ use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
 use crate::core::AddError;
 use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_MEMORY};
-use crate::reactor::Running;
+use crate::reactor::{Fetchers, Running};
 
 /// A session can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum StartError {
         /// The last port tried.
         last: u16,
         /// The address it had to be on.
-        bind: Option<std::net::IpAddr>,
+        bind: Option<IpAddr>,
         /// What the system said last.
         source: std::io::Error,
     },
@@ -64,13 +64,8 @@ impl Session {
         }
         let (commands, command_receiver) = bounded(COMMAND_QUEUE);
         let (event_sender, events) = bounded(EVENT_QUEUE);
-        let fetcher = Fetcher::new(FetcherConfig {
-            user_agent: USER_AGENT.to_owned(),
-            ca_file: config.ca_file.clone(),
-            bind: config.bind,
-            ..FetcherConfig::default()
-        })?;
-        let reactor = Running::start(config, fetcher, command_receiver, event_sender);
+        let fetchers = fetchers(config)?;
+        let reactor = Running::start(config, fetchers, command_receiver, event_sender);
         let reactor = reactor.map_err(|source| StartError::Listen {
             first: *config.ports.start(),
             last: *config.ports.end(),
@@ -183,6 +178,23 @@ impl Drop for Session {
     }
 }
 
-fn on(bind: Option<std::net::IpAddr>) -> String {
+/// A fetcher for any address family, and one for each alone.
+fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
+    let bound = |bind: Option<IpAddr>| {
+        Fetcher::new(FetcherConfig {
+            user_agent: USER_AGENT.to_owned(),
+            ca_file: config.ca_file.clone(),
+            bind,
+            ..FetcherConfig::default()
+        })
+    };
+    Ok(Fetchers {
+        any: bound(config.bind)?,
+        v4: bound(Some(Ipv4Addr::UNSPECIFIED.into()))?,
+        v6: bound(Some(Ipv6Addr::UNSPECIFIED.into()))?,
+    })
+}
+
+fn on(bind: Option<IpAddr>) -> String {
     bind.map_or_else(String::new, |ip| format!(" of {ip}"))
 }

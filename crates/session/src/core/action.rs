@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bt_types::AnnounceRequest;
 use piece_store::Job;
 
+use super::Family;
 use super::announces::AnnounceKey;
 use super::link::LinkKey;
 use crate::event::Event;
@@ -36,10 +37,14 @@ pub enum Action {
     Fetch {
         /// The announce.
         key: AnnounceKey,
+        /// Which of its fetches.
+        leg: usize,
         /// The tracker's URL.
         url: String,
         /// What to say.
         request: Box<AnnounceRequest>,
+        /// The only address family to use, if the tracker is asked over both.
+        family: Option<Family>,
     },
     /// Look a name up. Report with `handle_resolved`.
     Resolve {

@@ -1,16 +1,19 @@
-//! Announces under way: each waits for its turn at the host, then has names looked up and datagrams
-//! exchanged (UDP, one exchange for each address family) or goes to a fetcher (HTTP and HTTPS).
+//! Announces under way: each waits for its turn at the host, then asks it over every address family
+//! in use (BEP 7): one leg each, a datagram exchange (UDP) or a fetch (HTTP and HTTPS).
 //!
 //! ```text
-//!  http: Waiting ------------> Fetching ---> finished
-//!  udp:  Waiting -> Resolving -> Exchanging -> finished
+//!  Waiting --(UDP)--> Resolving --> Asking: legs --first answer--> finished
+//!     '---(HTTP)---------------------^               '--later ones--> more peers
 //! ```
+//!
+//! A family that does not work must not hold up the one that does: the first good answer ends the
+//! announce, peers of a later one are passed on when they come.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest};
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, TrackerPeer};
 use piece_store::TorrentKey;
 use swarm::{AnnounceFailure, TrackerIndex};
 use tracker_udp::{Exchange, ExchangeError, Reply, TrackerHost, TrackerUrl, UdpTracker};
@@ -51,7 +54,7 @@ impl From<FetchFailure> for AnnounceFailure {
 }
 
 /// Who announces what to whom.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Announce {
     pub(super) torrent: TorrentKey,
     pub(super) tracker: TrackerIndex,
@@ -59,13 +62,13 @@ pub(super) struct Announce {
     pub(super) request: AnnounceRequest,
 }
 
-/// The end of an announce.
+/// What became of an announce.
 #[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) torrent: TorrentKey,
-    pub(super) tracker: TrackerIndex,
-    pub(super) url: String,
-    pub(super) result: Result<AnnounceReply, AnnounceFailure>,
+pub(super) enum Outcome {
+    /// The end: the first good answer, or the first failure if there is none.
+    Finished { announce: Announce, result: Result<AnnounceReply, AnnounceFailure> },
+    /// The other family answered too.
+    MorePeers { torrent: TorrentKey, peers: Vec<TrackerPeer> },
 }
 
 #[derive(Debug)]
@@ -77,22 +80,29 @@ struct Running {
     /// Set when the host's turn came.
     deadline: Option<Duration>,
     stage: Stage,
+    /// Whether the end was told. What still runs then only holds the turn at the host.
+    reported: bool,
+    failure: Option<FetchFailure>,
 }
 
 #[derive(Debug)]
 enum Stage {
     Waiting,
-    Fetching,
     Resolving,
-    Exchanging(Vec<Leg>),
+    Asking(Vec<Leg>),
 }
 
-/// The exchange with one address of a UDP tracker.
+/// One address family of a tracker.
 #[derive(Debug)]
 struct Leg {
-    address: SocketAddr,
-    exchange: Exchange,
-    result: Option<Result<AnnounceReply, FetchFailure>>,
+    work: Work,
+    done: bool,
+}
+
+#[derive(Debug)]
+enum Work {
+    Fetch,
+    Exchange { address: SocketAddr, exchange: Box<Exchange> },
 }
 
 /// All announces under way, and what the trackers' hosts are known by.
@@ -104,10 +114,8 @@ pub(super) struct Announces {
     hosts: Hosts,
     pub(super) names: Names,
     trackers: BTreeMap<SocketAddr, UdpTracker>,
-    /// Fetches whose announce was given up, until the fetcher is back: they still take a turn.
-    abandoned: BTreeMap<AnnounceKey, String>,
     pub(super) actions: VecDeque<Action>,
-    pub(super) finished: VecDeque<Finished>,
+    pub(super) outcomes: VecDeque<Outcome>,
 }
 
 impl Announces {
@@ -119,27 +127,25 @@ impl Announces {
             hosts: Hosts::default(),
             names: Names::default(),
             trackers: BTreeMap::new(),
-            abandoned: BTreeMap::new(),
             actions: VecDeque::new(),
-            finished: VecDeque::new(),
+            outcomes: VecDeque::new(),
         }
     }
 
-    /// Begins an announce; its end is found in `finished`.
+    /// Begins an announce; what becomes of it is found in `outcomes`.
     pub(super) fn start(&mut self, now: Duration, announce: Announce) {
         let (host, udp) = match parse(&announce.url) {
             Ok(target) => target,
-            Err(message) => return self.finish_early(announce, message),
+            Err(message) => return self.refuse(announce, message),
         };
         let key = AnnounceKey(self.next_key);
         self.next_key += 1;
         let event = announce.request.event;
         let urgent = matches!(event, AnnounceEvent::Started | AnnounceEvent::Stopped);
         match self.hosts.admit(now, &host, key, urgent) {
-            Admission::Failing(message) => self.finish_early(announce, message),
+            Admission::Failing(message) => self.refuse(announce, message),
             admission => {
-                let stage = Stage::Waiting;
-                self.running.insert(key, Running { announce, host, udp, deadline: None, stage });
+                self.running.insert(key, Running::new(announce, host, udp));
                 if admission == Admission::Go {
                     self.go(now, key);
                 }
@@ -152,13 +158,11 @@ impl Announces {
         &mut self,
         now: Duration,
         key: AnnounceKey,
+        leg: usize,
         result: Result<AnnounceReply, FetchFailure>,
     ) {
-        if self.running.contains_key(&key) {
-            self.finish(now, key, result);
-        } else if let Some(host) = self.abandoned.remove(&key) {
-            self.next_turn(now, &host, None);
-        }
+        self.end_leg(key, leg, result);
+        self.end_if_done(now, key);
     }
 
     /// A name was looked up.
@@ -171,45 +175,35 @@ impl Announces {
         keys.into_iter().for_each(|key| self.resolve(now, key));
     }
 
-    /// A datagram came. Whether an exchange took it.
-    pub(super) fn handle_datagram(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) -> bool {
+    /// A datagram came.
+    pub(super) fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let Some(tracker) = self.trackers.get_mut(&from) else { return false };
-        let mut touched = false;
-        for running in self.running.values_mut() {
-            let Stage::Exchanging(legs) = &mut running.stage else { continue };
-            for leg in legs.iter_mut().filter(|leg| leg.address == from && leg.result.is_none()) {
-                if let Some(result) = leg.exchange.handle_datagram(tracker, now, from, bytes) {
-                    leg.result = Some(reply_of(result));
-                    touched = true;
-                }
+        let Some(tracker) = self.trackers.get_mut(&from) else { return };
+        let mut ended = Vec::new();
+        for (key, number, address, exchange) in exchanges(&mut self.running) {
+            if *address == from
+                && let Some(result) = exchange.handle_datagram(tracker, now, from, bytes)
+            {
+                ended.push((key, number, reply_of(result)));
             }
         }
-        self.pump(now);
-        touched
+        self.end_legs(now, ended);
     }
 
     /// The time of [`Self::poll_timeout`] came.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        for running in self.running.values_mut() {
-            let Stage::Exchanging(legs) = &mut running.stage else { continue };
-            for leg in legs.iter_mut().filter(|leg| leg.result.is_none()) {
-                let error = leg.exchange.handle_timeout(now);
-                leg.result = error.map(|error| Err(failure(error.to_string())));
+        let mut ended = Vec::new();
+        for (key, number, _, exchange) in exchanges(&mut self.running) {
+            if let Some(error) = exchange.handle_timeout(now) {
+                ended.push((key, number, Err(failure(error.to_string()))));
             }
         }
+        self.end_legs(now, ended);
         let late = self.running.iter().filter(|(_, running)| {
-            !matches!(running.stage, Stage::Exchanging(_))
-                && running.deadline.is_some_and(|at| at <= now)
+            !running.reported && running.deadline.is_some_and(|at| at <= now)
         });
         let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.give_up(now, key));
-        self.pump(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
@@ -221,7 +215,7 @@ impl Announces {
         let of_torrent = self.running.iter().filter(|(_, run)| run.announce.torrent == torrent);
         let keys: Vec<AnnounceKey> = of_torrent.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.give_up(now, key));
-        self.finished.retain(|finished| finished.torrent != torrent);
+        self.outcomes.retain(|outcome| outcome.torrent() != torrent);
     }
 
     /// The host's turn for this announce came.
@@ -232,9 +226,14 @@ impl Announces {
             running.stage = Stage::Resolving;
             return self.resolve(now, key);
         }
-        running.stage = Stage::Fetching;
-        let (url, request) = (running.announce.url.clone(), running.announce.request.clone());
-        self.actions.push_back(Action::Fetch { key, url, request: Box::new(request) });
+        let families = self.families.of_host(&running.host_name());
+        let leg = |_| Leg { work: Work::Fetch, done: false };
+        running.stage = Stage::Asking(families.iter().map(leg).collect());
+        for (leg, family) in families.into_iter().enumerate() {
+            let (url, request) = (running.announce.url.clone(), running.announce.request.clone());
+            let request = Box::new(request);
+            self.actions.push_back(Action::Fetch { key, leg, url, request, family });
+        }
     }
 
     fn resolve(&mut self, now: Duration, key: AnnounceKey) {
@@ -245,8 +244,7 @@ impl Announces {
             Lookup::Ask => self.actions.push_back(Action::Resolve { host }),
             Lookup::Known(Ok(ips)) => self.exchange(now, key, &ips),
             Lookup::Known(Err(message)) => {
-                let message = format!("can't look up {}: {message}", running.host);
-                self.finish(now, key, Err(failure(message)));
+                self.fail(now, key, failure(format!("can't look up {host}: {message}")));
             }
         }
     }
@@ -255,83 +253,125 @@ impl Announces {
     fn exchange(&mut self, now: Duration, key: AnnounceKey, ips: &[IpAddr]) {
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(target) = &running.udp else { return };
-        let usable = |ip: &&IpAddr| self.families.allow(**ip);
-        let v4 = ips.iter().filter(usable).find(|ip| ip.is_ipv4());
-        let v6 = ips.iter().filter(usable).find(|ip| ip.is_ipv6());
         let deadline = running.deadline.unwrap_or(now + ANNOUNCE_DEADLINE);
-        let legs: Vec<Leg> = [v4, v6]
-            .into_iter()
-            .flatten()
-            .map(|ip| {
-                let address = SocketAddr::new(*ip, target.port);
-                // The transaction ids must differ from those of another tracker, not be secret from
-                // this one: number and address make a seed.
-                let seed = key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(target.port);
-                let new = || UdpTracker::new(address, seed);
-                let tracker = self.trackers.entry(address).or_insert_with(new);
-                let request = running.announce.request.clone();
-                let data = target.url_data.as_bytes();
-                let exchange = Exchange::announce(tracker, now, deadline, request, data);
-                Leg { address, exchange, result: None }
-            })
-            .collect();
+        let mut legs = Vec::new();
+        for ip in self.families.first_of_each(ips) {
+            let address = SocketAddr::new(ip, target.port);
+            // Whatever the number: it only keeps the transaction ids of trackers apart.
+            let seed = key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(target.port);
+            let new = || UdpTracker::new(address, seed);
+            let tracker = self.trackers.entry(address).or_insert_with(new);
+            let request = running.announce.request.clone();
+            let data = target.url_data.as_bytes();
+            let exchange = Box::new(Exchange::announce(tracker, now, deadline, request, data));
+            legs.push(Leg { work: Work::Exchange { address, exchange }, done: false });
+        }
         if legs.is_empty() {
             let message = format!("{} has no address that can be reached", running.host);
-            return self.finish(now, key, Err(failure(message)));
+            return self.fail(now, key, failure(message));
         }
-        running.stage = Stage::Exchanging(legs);
+        running.stage = Stage::Asking(legs);
         self.pump(now);
     }
 
-    /// Sends what exchanges have to send, and ends those that are done.
+    /// Sends what exchanges have to send.
     fn pump(&mut self, now: Duration) {
-        let mut done = Vec::new();
-        for (key, running) in &mut self.running {
-            let Stage::Exchanging(legs) = &mut running.stage else { continue };
-            for leg in legs.iter_mut().filter(|leg| leg.result.is_none()) {
-                let Some(tracker) = self.trackers.get_mut(&leg.address) else { continue };
-                while let Some(bytes) = leg.exchange.poll_transmit(tracker, now) {
-                    self.actions.push_back(Action::Datagram { to: leg.address, bytes });
-                }
+        for (_, _, address, exchange) in exchanges(&mut self.running) {
+            let Some(tracker) = self.trackers.get_mut(address) else { continue };
+            while let Some(bytes) = exchange.poll_transmit(tracker, now) {
+                self.actions.push_back(Action::Datagram { to: *address, bytes });
             }
-            if legs.iter().all(|leg| leg.result.is_some()) {
-                done.push((*key, merge(legs)));
-            }
-        }
-        done.into_iter().for_each(|(key, result)| self.finish(now, key, result));
-    }
-
-    fn give_up(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(running) = self.running.get(&key) else { return };
-        let host = running.host.clone();
-        let message = format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs());
-        match running.stage {
-            Stage::Waiting => self.hosts.forget(&host, key),
-            // Its turn at the host ends when the fetcher is back.
-            Stage::Fetching => {
-                self.abandoned.insert(key, host);
-            }
-            Stage::Resolving | Stage::Exchanging(_) => {
-                return self.finish(now, key, Err(failure(message)));
-            }
-        }
-        if let Some(running) = self.running.remove(&key) {
-            self.finish_early(running.announce, message);
         }
     }
 
-    fn finish(
+    fn end_legs(
         &mut self,
         now: Duration,
+        ended: Vec<(AnnounceKey, usize, Result<AnnounceReply, FetchFailure>)>,
+    ) {
+        for (key, leg, result) in ended {
+            self.end_leg(key, leg, result);
+            self.end_if_done(now, key);
+        }
+        self.pump(now);
+    }
+
+    fn end_leg(
+        &mut self,
         key: AnnounceKey,
+        leg: usize,
         result: Result<AnnounceReply, FetchFailure>,
     ) {
-        let Some(Running { announce, host, .. }) = self.running.remove(&key) else { return };
-        let blame = result.as_ref().err().filter(|failure| !failure.refused);
-        self.next_turn(now, &host, blame.map(|failure| failure.message.as_str()));
-        let Announce { torrent, tracker, url, .. } = announce;
-        let result = result.map_err(AnnounceFailure::from);
-        self.finished.push_back(Finished { torrent, tracker, url, result });
+        let Some(running) = self.running.get_mut(&key) else { return };
+        let Stage::Asking(legs) = &mut running.stage else { return };
+        let Some(leg) = legs.get_mut(leg) else { return };
+        leg.done = true;
+        match result {
+            Ok(reply) if running.reported => {
+                let (torrent, peers) = (running.announce.torrent, reply.peers);
+                self.outcomes.push_back(Outcome::MorePeers { torrent, peers });
+            }
+            Ok(reply) => {
+                running.reported = true;
+                running.failure = None;
+                let announce = running.announce.clone();
+                self.outcomes.push_back(Outcome::Finished { announce, result: Ok(reply) });
+            }
+            Err(failure) if !running.reported => {
+                running.failure.get_or_insert(failure);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Ends an announce whose legs are all done.
+    fn end_if_done(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(running) = self.running.get_mut(&key) else { return };
+        let Stage::Asking(legs) = &running.stage else { return };
+        if !legs.iter().all(|leg| leg.done) {
+            return;
+        }
+        match running.failure.take() {
+            Some(failure) => self.fail(now, key, failure),
+            None => {
+                let host = running.host.clone();
+                self.running.remove(&key);
+                self.next_turn(now, &host, None);
+            }
+        }
+    }
+
+    /// Reports an announce that did not end in time.
+    fn give_up(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(running) = self.running.get_mut(&key) else { return };
+        let late = failure(format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs()));
+        match &running.stage {
+            Stage::Waiting => {
+                self.hosts.forget(&running.host, key);
+                if let Some(running) = self.running.remove(&key) {
+                    self.refuse(running.announce, late.message);
+                }
+            }
+            // A fetcher can't be called back: the turn at the host ends when it is here.
+            Stage::Asking(legs) if legs.iter().any(|leg| matches!(leg.work, Work::Fetch)) => {
+                if !std::mem::replace(&mut running.reported, true) {
+                    let announce = running.announce.clone();
+                    self.refuse(announce, late.message);
+                }
+            }
+            Stage::Resolving | Stage::Asking(_) => self.fail(now, key, late),
+        }
+    }
+
+    /// Ends an announce that failed.
+    fn fail(&mut self, now: Duration, key: AnnounceKey, failure: FetchFailure) {
+        let Some(running) = self.running.remove(&key) else { return };
+        let blame = (!failure.refused).then_some(failure.message.as_str());
+        self.next_turn(now, &running.host, blame);
+        if !running.reported {
+            let (announce, result) = (running.announce, Err(failure.into()));
+            self.outcomes.push_back(Outcome::Finished { announce, result });
+        }
     }
 
     fn next_turn(&mut self, now: Duration, host: &str, failure: Option<&str>) {
@@ -340,31 +380,68 @@ impl Announces {
         }
     }
 
-    fn finish_early(&mut self, announce: Announce, message: String) {
-        let Announce { torrent, tracker, url, .. } = announce;
+    /// Ends an announce that never had a turn.
+    fn refuse(&mut self, announce: Announce, message: String) {
         let result = Err(failure(message).into());
-        self.finished.push_back(Finished { torrent, tracker, url, result });
+        self.outcomes.push_back(Outcome::Finished { announce, result });
+    }
+}
+
+impl Outcome {
+    fn torrent(&self) -> TorrentKey {
+        match self {
+            Self::Finished { announce, .. } => announce.torrent,
+            Self::MorePeers { torrent, .. } => *torrent,
+        }
     }
 }
 
 impl Running {
+    fn new(announce: Announce, host: String, udp: Option<TrackerUrl>) -> Self {
+        let (deadline, stage) = (None, Stage::Waiting);
+        Self { announce, host, udp, deadline, stage, reported: false, failure: None }
+    }
+
     fn host_name(&self) -> String {
         match self.udp.as_ref().map(|url| &url.host) {
             Some(TrackerHost::Name(name)) => name.clone(),
             Some(TrackerHost::Ip(ip)) => ip.to_string(),
-            None => self.host.clone(),
+            None => self.host.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
         }
     }
 
     fn next_timeout(&self, trackers: &BTreeMap<SocketAddr, UdpTracker>) -> Option<Duration> {
-        match &self.stage {
-            Stage::Exchanging(legs) => {
-                let open = legs.iter().filter(|leg| leg.result.is_none());
-                open.filter_map(|leg| leg.exchange.poll_timeout(trackers.get(&leg.address)?)).min()
+        let of_leg = |leg: &Leg| match &leg.work {
+            Work::Exchange { address, exchange } if !leg.done => {
+                exchange.poll_timeout(trackers.get(address)?)
             }
-            _ => self.deadline,
-        }
+            _ => None,
+        };
+        let legs = match &self.stage {
+            Stage::Asking(legs) => legs.iter().filter_map(of_leg).min(),
+            _ => None,
+        };
+        let deadline = self.deadline.filter(|_| !self.reported);
+        [legs, deadline].into_iter().flatten().min()
     }
+}
+
+/// The exchanges under way: announce, number of the leg, address, exchange.
+fn exchanges(
+    running: &mut BTreeMap<AnnounceKey, Running>,
+) -> impl Iterator<Item = (AnnounceKey, usize, &SocketAddr, &mut Exchange)> {
+    running.iter_mut().flat_map(|(key, running)| {
+        let legs = match &mut running.stage {
+            Stage::Asking(legs) => legs.as_mut_slice(),
+            _ => &mut [],
+        };
+        legs.iter_mut().enumerate().filter_map(|(number, leg)| match &mut leg.work {
+            Work::Exchange { address, exchange } if !leg.done => {
+                Some((*key, number, &*address, exchange.as_mut()))
+            }
+            _ => None,
+        })
+    })
 }
 
 /// The host that manners apply to, and the UDP target if it is one.
@@ -395,18 +472,4 @@ fn reply_of(result: Result<Reply, ExchangeError>) -> Result<AnnounceReply, Fetch
             Err(FetchFailure { refused, ..failure(error.to_string()) })
         }
     }
-}
-
-/// One answer of both families: the peers of both, and the first error only if neither answered.
-fn merge(legs: &mut [Leg]) -> Result<AnnounceReply, FetchFailure> {
-    let mut results = legs.iter_mut().filter_map(|leg| leg.result.take());
-    let first = results.next().unwrap_or_else(|| Err(failure("no address was asked")));
-    results.fold(first, |merged, result| match (merged, result) {
-        (Ok(mut merged), Ok(reply)) => {
-            merged.peers.extend(reply.peers);
-            Ok(merged)
-        }
-        (Ok(reply), Err(_)) | (Err(_), Ok(reply)) => Ok(reply),
-        (Err(failure), Err(_)) => Err(failure),
-    })
 }

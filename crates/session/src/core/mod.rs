@@ -32,6 +32,7 @@ mod trackers;
 mod transmit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
@@ -74,7 +75,7 @@ pub struct CoreConfig {
     /// Where journals are kept; `None` keeps none.
     pub state_dir: Option<std::path::PathBuf>,
     /// The address trackers should give to peers.
-    pub announce_ip: Option<std::net::IpAddr>,
+    pub announce_ip: Option<IpAddr>,
     /// Whether IPv4 and IPv6 can be used.
     pub families: Families,
     /// The number all random choices come from.
@@ -92,9 +93,33 @@ pub struct Families {
 
 impl Families {
     /// Whether `ip` can be reached.
-    pub fn allow(self, ip: std::net::IpAddr) -> bool {
+    pub fn allow(self, ip: IpAddr) -> bool {
         if ip.is_ipv4() { self.v4 } else { self.v6 }
     }
+
+    /// The first address of each family that can be reached.
+    fn first_of_each(self, ips: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+        let of = |v4: bool| ips.iter().copied().find(|ip| ip.is_ipv4() == v4 && self.allow(*ip));
+        [of(true), of(false)].into_iter().flatten()
+    }
+
+    /// The families over which `host` is to be asked: `None` is whichever works.
+    fn of_host(self, host: &str) -> Vec<Option<Family>> {
+        let is_address = names::parse_ip(host).is_some();
+        match (self.v4 && self.v6, is_address) {
+            (true, false) => vec![Some(Family::V4), Some(Family::V6)],
+            _ => vec![None],
+        }
+    }
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 /// All torrents and connections of a session.

@@ -73,7 +73,7 @@ impl Names {
 }
 
 /// `host` as an address, with or without the brackets of a URL.
-fn parse_ip(host: &str) -> Option<IpAddr> {
+pub(super) fn parse_ip(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 

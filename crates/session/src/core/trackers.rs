@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
 use piece_store::TorrentKey;
-use swarm::{Source, TrackerIndex};
+use swarm::{AnnounceFailure, Source, TrackerIndex};
 
 use super::action::Action;
-use super::announces::{Announce, FetchFailure, Finished};
+use super::announces::{Announce, FetchFailure, Outcome};
 use super::names::{Lookup, Resolved};
 use super::{AnnounceKey, Core};
 use crate::event::{EventKind, TrackerReport};
@@ -20,10 +20,11 @@ impl Core {
         &mut self,
         now: Duration,
         key: AnnounceKey,
+        leg: usize,
         result: Result<AnnounceReply, FetchFailure>,
     ) {
         self.now = now;
-        self.announces.handle_fetched(now, key, result);
+        self.announces.handle_fetched(now, key, leg, result);
         self.settle();
     }
 
@@ -70,21 +71,30 @@ impl Core {
     }
 
     pub(super) fn drain_announces(&mut self) {
-        while let Some(finished) = self.announces.finished.pop_front() {
-            self.handle_announced(finished);
+        while let Some(outcome) = self.announces.outcomes.pop_front() {
+            match outcome {
+                Outcome::Finished { announce, result } => self.handle_announced(announce, result),
+                Outcome::MorePeers { torrent, peers } => self.take_tracker_peers(torrent, &peers),
+            }
         }
         self.actions.append(&mut self.announces.actions);
     }
 
-    fn handle_announced(&mut self, finished: Finished) {
+    fn handle_announced(
+        &mut self,
+        announce: Announce,
+        result: Result<AnnounceReply, AnnounceFailure>,
+    ) {
         let now = self.now;
-        let Finished { torrent: key, tracker, url, result } = finished;
+        let Announce { torrent: key, tracker, url, .. } = announce;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces = torrent.announces.saturating_sub(1);
         if let Some(swarm) = torrent.swarm_mut() {
             swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
         }
-        let names = result.as_ref().map_or_else(|_| Vec::new(), |reply| named_peers(&reply.peers));
+        if let Ok(reply) = &result {
+            self.look_up_peers(key, &reply.peers);
+        }
         let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
             interval: reply.interval,
             seeders: reply.seeders,
@@ -93,9 +103,20 @@ impl Core {
             peers: reply.peers,
         });
         self.emit(key, EventKind::Tracker { url, result });
-        names.into_iter().for_each(|(host, port)| self.look_up_peer(key, host, port));
         self.drain(key);
         self.end_goodbye(key);
+    }
+
+    fn take_tracker_peers(&mut self, key: TorrentKey, peers: &[TrackerPeer]) {
+        let addresses: Vec<SocketAddr> = peers.iter().filter_map(TrackerPeer::address).collect();
+        self.take_candidates(key, Source::Tracker, &addresses);
+        self.look_up_peers(key, peers);
+    }
+
+    fn look_up_peers(&mut self, key: TorrentKey, peers: &[TrackerPeer]) {
+        for (host, port) in named_peers(peers) {
+            self.look_up_peer(key, host, port);
+        }
     }
 
     /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.

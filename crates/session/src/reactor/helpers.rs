@@ -13,20 +13,29 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
-use crate::core::{AnnounceKey, FetchFailure, Resolved};
+use crate::core::{AnnounceKey, Family, FetchFailure, Resolved};
 use crate::limits::{FETCH_QUEUE, FETCH_THREADS, RESOLVE_THREADS};
 
 /// An announce over HTTP(S).
 pub(super) struct FetchJob {
     pub(super) key: AnnounceKey,
+    pub(super) leg: usize,
     pub(super) url: String,
     pub(super) request: AnnounceRequest,
+    pub(super) family: Option<Family>,
 }
 
 /// What a helper found out.
 pub(super) enum Reply {
-    Fetched { key: AnnounceKey, result: Result<AnnounceReply, FetchFailure> },
+    Fetched { key: AnnounceKey, leg: usize, result: Result<AnnounceReply, FetchFailure> },
     Resolved { host: String, result: Resolved },
+}
+
+/// An HTTP client for each choice of address family.
+pub(crate) struct Fetchers {
+    pub(crate) any: Fetcher,
+    pub(crate) v4: Fetcher,
+    pub(crate) v6: Fetcher,
 }
 
 /// Both crews, and the channel their answers come through.
@@ -38,10 +47,14 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts the threads; `wake` is called after each answer.
-    pub(super) fn start(fetcher: Fetcher, wake: &Wake) -> std::io::Result<Self> {
+    pub(super) fn start(fetchers: Fetchers, wake: &Wake) -> std::io::Result<Self> {
         let (reply_sender, replies) = bounded(2 * FETCH_QUEUE);
         let fetch =
-            move |job: FetchJob| Reply::Fetched { result: fetch(&fetcher, &job), key: job.key };
+            move |job: FetchJob| Reply::Fetched {
+                result: fetch(&fetchers, &job),
+                key: job.key,
+                leg: job.leg,
+            };
         let resolve = |host: String| Reply::Resolved { result: resolve(&host), host };
         Ok(Self {
             fetches: crew("bt-fetch", FETCH_THREADS, fetch, &reply_sender, wake)?,
@@ -50,11 +63,9 @@ impl Helpers {
         })
     }
 
-    /// Hands an announce to a thread; gives its key back if too many wait already.
-    pub(super) fn fetch(&self, job: FetchJob) -> Result<(), AnnounceKey> {
-        self.fetches.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job.key,
-        })
+    /// Hands an announce to a thread; says whether it could, or too many wait already.
+    pub(super) fn fetch(&self, job: FetchJob) -> bool {
+        self.fetches.try_send(job).is_ok()
     }
 
     /// Has a name looked up; gives it back if too many wait already.
@@ -93,7 +104,12 @@ fn crew<J: Send + 'static>(
     Ok(sender)
 }
 
-fn fetch(fetcher: &Fetcher, job: &FetchJob) -> Result<AnnounceReply, FetchFailure> {
+fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Result<AnnounceReply, FetchFailure> {
+    let fetcher = match job.family {
+        None => &fetchers.any,
+        Some(Family::V4) => &fetchers.v4,
+        Some(Family::V6) => &fetchers.v6,
+    };
     fetcher.announce(&job.url, &job.request).map_err(|error| {
         let message = error.to_string();
         match error {

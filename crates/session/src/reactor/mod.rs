@@ -26,13 +26,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use piece_store::{Job, Pool, PoolConfig};
-use tracker_http::Fetcher;
 
 use crate::command::Command;
 use crate::config::SessionConfig;
 use crate::core::{Action, Core, CoreConfig, Families};
 use crate::event::Event;
 use crate::limits::{MAX_PEER_BUFFERS, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
+pub(crate) use helpers::Fetchers;
 use helpers::{FetchJob, Helpers, Reply};
 use listen::Listeners;
 use sockets::Sockets;
@@ -92,14 +92,14 @@ impl Running {
     /// Binds sockets, starts the pools and the thread.
     pub(crate) fn start(
         config: &SessionConfig,
-        fetcher: Fetcher,
+        fetchers: Fetchers,
         commands: Receiver<Command>,
         events: Sender<Event>,
     ) -> io::Result<Self> {
         let seed = config.seed.unwrap_or_else(rand::random);
         let poll = Poll::new()?;
         let (wake, woken) = new_wake(&poll)?;
-        let helpers = Helpers::start(fetcher, &wake)?;
+        let helpers = Helpers::start(fetchers, &wake)?;
         let pool = Pool::start(PoolConfig {
             workers: config.workers.unwrap_or(0),
             outstanding: MAX_STORE_JOBS,
@@ -294,7 +294,9 @@ impl Reactor {
         while let Some(reply) = self.helpers.poll_reply() {
             let now = self.now();
             match reply {
-                Reply::Fetched { key, result } => self.core.handle_fetched(now, key, result),
+                Reply::Fetched { key, leg, result } => {
+                    self.core.handle_fetched(now, key, leg, result);
+                }
                 Reply::Resolved { host, result } => self.core.handle_resolved(now, &host, result),
             }
         }
@@ -334,11 +336,11 @@ impl Reactor {
                 Action::Close { link } => self.sockets.remove(&self.poll, link),
                 Action::Transmit { link } => self.transmit(link),
                 Action::Store(job) => self.store(job),
-                Action::Fetch { key, url, request } => {
-                    let job = FetchJob { key, url, request: *request };
-                    if let Err(key) = self.helpers.fetch(job) {
+                Action::Fetch { key, leg, url, request, family } => {
+                    let job = FetchJob { key, leg, url, request: *request, family };
+                    if !self.helpers.fetch(job) {
                         let now = self.now();
-                        self.core.handle_fetched(now, key, Err(helpers::too_busy()));
+                        self.core.handle_fetched(now, key, leg, Err(helpers::too_busy()));
                     }
                 }
                 Action::Resolve { host } => {
