@@ -111,12 +111,15 @@ impl Options {
             return Err(DecodeError { kind, offset: 0, path: KeyPath::root() });
         }
         let mut parser = Parser::new(input, *self);
-        parser.document()?;
+        parser.document().map_err(|refusal| *refusal)?;
         let used = parser.at(parser.rest);
         let document = Document::new(&input[..used], parser.tokens, parser.unsorted);
         Ok((document, used))
     }
 }
+
+/// An error inside the parser: one word, so that handing on a success costs nothing.
+type Refusal = Box<DecodeError>;
 
 /// The parser between two tokens. Invariant: below `tokens.len()` every closed container's entry
 /// names its end, every open one's the container around it.
@@ -152,7 +155,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn document(&mut self) -> Result<(), DecodeError> {
+    fn document(&mut self) -> Result<(), Refusal> {
         self.value()?;
         while self.open != NONE {
             match self.rest.first() {
@@ -169,7 +172,8 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a scalar, or the start of a container.
-    fn value(&mut self) -> Result<(), DecodeError> {
+    #[inline]
+    fn value(&mut self) -> Result<(), Refusal> {
         match self.rest.first() {
             Some(b'0'..=b'9') => self.scalar(scalar::byte_string),
             Some(b'i') => self.scalar(scalar::integer),
@@ -181,7 +185,7 @@ impl<'a> Parser<'a> {
     }
 
     #[inline]
-    fn scalar(&mut self, read: impl Fn(&'a [u8]) -> Scan<'a, &'a [u8]>) -> Result<(), DecodeError> {
+    fn scalar(&mut self, read: impl Fn(&'a [u8]) -> Scan<'a, &'a [u8]>) -> Result<(), Refusal> {
         let offset = self.at(self.rest);
         match read(self.rest) {
             Ok((rest, content)) => {
@@ -189,11 +193,11 @@ impl<'a> Parser<'a> {
                 self.rest = rest;
                 Ok(())
             }
-            Err(fault) => Err(self.fault(fault)),
+            Err(fault) => Err(self.fault(&fault)),
         }
     }
 
-    fn open(&mut self, is_dict: bool) -> Result<(), DecodeError> {
+    fn open(&mut self, is_dict: bool) -> Result<(), Refusal> {
         if self.depth == self.options.max_depth {
             return Err(self.error(DecodeErrorKind::TooDeep { limit: self.options.max_depth }));
         }
@@ -208,7 +212,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), DecodeError> {
+    #[inline]
+    fn close(&mut self) -> Result<(), Refusal> {
         let closed = self.open;
         let end = self.tokens.len();
         let around = self.tokens[closed as usize].extra;
@@ -225,7 +230,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn key(&mut self) -> Result<(), DecodeError> {
+    #[inline]
+    fn key(&mut self) -> Result<(), Refusal> {
         let index = self.tokens.len() as u32;
         if let Some(got) = self.rest.first().filter(|byte| !byte.is_ascii_digit()) {
             let kind = DecodeErrorKind::KeyNotString { got: *got };
@@ -234,7 +240,7 @@ impl<'a> Parser<'a> {
         let at = self.rest;
         let (rest, content) = match scalar::byte_string(at) {
             Ok(read) => read,
-            Err(fault) => return Err(self.key_fault(fault)),
+            Err(fault) => return Err(self.key_fault(&fault)),
         };
         if let Some(last) = self.last_key {
             let last = self.tokens[last as usize].content(self.input);
@@ -249,7 +255,7 @@ impl<'a> Parser<'a> {
     }
 
     #[cold]
-    fn out_of_order(&mut self, key: &[u8], duplicate: bool) -> Result<(), DecodeError> {
+    fn out_of_order(&mut self, key: &[u8], duplicate: bool) -> Result<(), Refusal> {
         let refused = match (duplicate, self.options.strict) {
             (true, _) => Some(DecodeErrorKind::DuplicateKey),
             (false, true) => Some(DecodeErrorKind::UnsortedKey),
@@ -265,7 +271,7 @@ impl<'a> Parser<'a> {
 
     /// Duplicates in an unsorted dictionary need not be neighbours: sorts the keys to find them.
     #[cold]
-    fn check_unsorted_keys(&self, dict: usize) -> Result<(), DecodeError> {
+    fn check_unsorted_keys(&self, dict: usize) -> Result<(), Refusal> {
         let mut keys = Vec::new();
         let mut index = dict + 1;
         while let Some(token) = self.tokens.get(index) {
@@ -284,7 +290,7 @@ impl<'a> Parser<'a> {
     }
 
     #[inline]
-    fn push(&mut self, token: Token) -> Result<(), DecodeError> {
+    fn push(&mut self, token: Token) -> Result<(), Refusal> {
         if self.tokens.len() >= self.options.max_tokens {
             let kind = DecodeErrorKind::TooManyTokens { limit: self.options.max_tokens };
             return Err(self.error_at(self.rest, kind, self.open_path()));
@@ -303,7 +309,7 @@ impl<'a> Parser<'a> {
     }
 
     #[cold]
-    fn missing_end(&self) -> DecodeError {
+    fn missing_end(&self) -> Refusal {
         let expected = if self.open_is_dict {
             "a key or the 'e' of the dictionary"
         } else {
@@ -314,23 +320,23 @@ impl<'a> Parser<'a> {
     }
 
     #[cold]
-    fn error(&self, kind: DecodeErrorKind) -> DecodeError {
+    fn error(&self, kind: DecodeErrorKind) -> Refusal {
         self.error_at(self.rest, kind, self.value_path())
     }
 
     #[cold]
-    fn fault(&self, fault: nom::Err<Fault<'a>>) -> DecodeError {
+    fn fault(&self, fault: &nom::Err<Fault<'a>>) -> Refusal {
         let (at, kind) = self.unwrap_fault(fault);
         self.error_at(at, kind, self.value_path())
     }
 
     #[cold]
-    fn key_fault(&self, fault: nom::Err<Fault<'a>>) -> DecodeError {
+    fn key_fault(&self, fault: &nom::Err<Fault<'a>>) -> Refusal {
         let (at, kind) = self.unwrap_fault(fault);
         self.error_at(at, kind, self.open_path())
     }
 
-    fn unwrap_fault(&self, fault: nom::Err<Fault<'a>>) -> (&'a [u8], DecodeErrorKind) {
+    fn unwrap_fault(&self, fault: &nom::Err<Fault<'a>>) -> (&'a [u8], DecodeErrorKind) {
         match fault {
             nom::Err::Error(fault) | nom::Err::Failure(fault) => (fault.at, fault.kind),
             // The scalar parsers are nom's complete ones, which never say this.
@@ -338,8 +344,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn error_at(&self, at: &[u8], kind: DecodeErrorKind, path: KeyPath) -> DecodeError {
-        DecodeError { kind, offset: self.at(at), path }
+    fn error_at(&self, at: &[u8], kind: DecodeErrorKind, path: KeyPath) -> Refusal {
+        Box::new(DecodeError { kind, offset: self.at(at), path })
     }
 
     /// The path of the value we are at.

@@ -33,6 +33,7 @@ impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
 }
 
 /// An integer, `i-42e`: the text between `i` and `e`.
+#[inline]
 pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
     let (number, _) = byte(b'i', "an integer").parse(input)?;
     let (digits_at, minus) = opt(byte(b'-', "a sign")).parse(number)?;
@@ -43,6 +44,7 @@ pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
 }
 
 /// A byte string, `4:spam`: its content.
+#[inline]
 pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
     let (content, length) = length(input)?;
     let past_end = DecodeErrorKind::LengthPastEnd { length, remaining: content.len() };
@@ -52,6 +54,7 @@ pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
 }
 
 /// The length in front of a byte string, with its colon.
+#[inline]
 fn length(input: &[u8]) -> Scan<'_, u64> {
     match input {
         // Nearly every string of a torrent is shorter than 100 bytes.
@@ -71,6 +74,7 @@ fn long_length(input: &[u8]) -> Scan<'_, u64> {
     Ok((content, length))
 }
 
+#[inline]
 fn byte<'a>(
     wanted: u8,
     expected: &'static str,
@@ -81,6 +85,7 @@ fn byte<'a>(
     }
 }
 
+#[inline]
 fn check_integer<'a>(
     number: &'a [u8],
     digits: &'a [u8],
@@ -100,6 +105,7 @@ fn check_integer<'a>(
     if fits { Ok(()) } else { Err(overflow(number, digits)) }
 }
 
+#[inline]
 fn check_zeros<'a>(at: &'a [u8], digits: &[u8]) -> Result<(), Err<Fault<'a>>> {
     match digits {
         [b'0', _, ..] => Err(fault(at, DecodeErrorKind::LeadingZero)),

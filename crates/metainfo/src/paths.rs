@@ -154,6 +154,10 @@ fn is_direction_mark(character: char) -> bool {
 /// Where the part of `name` ends that Windows takes for a device, if it does: what is in front of
 /// the first dot, spaces at its end aside.
 fn device_stem(name: &str) -> Option<usize> {
+    let first = name.as_bytes().first()?.to_ascii_lowercase();
+    if !matches!(first, b'a' | b'c' | b'l' | b'n' | b'p') {
+        return None;
+    }
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
     let is = |device: &str| stem.eq_ignore_ascii_case(device);
     let numbered = |start: &str| {

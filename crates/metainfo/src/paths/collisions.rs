@@ -5,7 +5,6 @@
 //! a few milliseconds, in any order, and paths made to have equal hashes cost no more than sorting
 //! the paths themselves.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::with_suffix;
@@ -34,21 +33,22 @@ pub(crate) fn first_clash<'a>(
     files: impl Iterator<Item = usize>,
     path: impl Fn(usize) -> &'a [u8],
 ) -> Option<Clash> {
-    let mut keys = Vec::with_capacity(files.size_hint().0);
-    let mut before: &[u8] = b"";
+    let mut keys = Keys::default();
     for file in files {
-        let path = path(file);
-        add_keys(&mut keys, file, path, shared_length(path, before));
-        before = path;
+        keys.add(file, path(file));
     }
+    let mut keys = keys.keys;
+    keys.sort_unstable_by_key(|key| key.hash);
     let text = |key: &Key| path(key.file as usize).get(..key.length()).unwrap_or_default();
-    let order = |a: &Key, b: &Key| match a.hash.cmp(&b.hash) {
-        Ordering::Equal => text(a).cmp(text(b)).then_with(|| a.rank().cmp(&b.rank())),
-        different => different,
-    };
-    keys.sort_unstable_by(order);
-    let same = |pair: &&[Key; 2]| pair[0].hash == pair[1].hash && text(&pair[0]) == text(&pair[1]);
-    keys.array_windows().filter(same).filter_map(clash).min_by_key(|clash| clash.file())
+    let order = |a: &Key, b: &Key| text(a).cmp(text(b)).then_with(|| a.rank().cmp(&b.rank()));
+    // Folders are shared by many files and clash with none of each other.
+    let suspect = |keys: &&mut [Key]| keys.len() > 1 && !keys.iter().all(Key::is_folder);
+    let alike = keys.chunk_by_mut(|a, b| a.hash == b.hash).filter(suspect);
+    let clashes = alike.flat_map(|keys| {
+        keys.sort_unstable_by(order);
+        keys.array_windows().filter(|[a, b]| text(a) == text(b)).filter_map(clash)
+    });
+    clashes.min_by_key(|clash| clash.file())
 }
 
 /// A file's path or one of its folders.
@@ -85,25 +85,48 @@ fn clash(pair: &[Key; 2]) -> Option<Clash> {
     }
 }
 
-/// Adds the keys of `path` and of its folders, except those that it shares with the path before: the
-/// ones whose `/` lies in the first `shared` bytes.
-fn add_keys(keys: &mut Vec<Key>, file: usize, path: &[u8], shared: usize) {
-    let mut hash = 0;
-    let mut end = 0;
-    for element in path.split(|byte| *byte == b'/') {
-        hash = mix(hash, element);
-        end += element.len();
-        let is_folder = end < path.len();
-        if !is_folder || end + 1 > shared {
-            let length = (end as u32) << 1 | u32::from(is_folder);
-            keys.push(Key { hash, file: file as u32, length });
+/// The keys of paths, made one path after the other.
+#[derive(Default)]
+struct Keys<'a> {
+    keys: Vec<Key>,
+    before: &'a [u8],
+    /// The folders of the path before, outermost first: where each ends, and its hash.
+    folders: Vec<(usize, u64)>,
+}
+
+impl<'a> Keys<'a> {
+    /// Adds the keys of `path` and of those of its folders that the path before had not.
+    fn add(&mut self, file: usize, path: &'a [u8]) {
+        let shared = shared_length(path, self.before);
+        self.before = path;
+        while self.folders.last().is_some_and(|(end, _)| *end >= shared) {
+            self.folders.pop();
         }
-        end += 1;
+        let (mut end, mut hash) = match self.folders.last() {
+            Some((end, hash)) => (end + 1, *hash),
+            None => (0, 0),
+        };
+        for element in path.get(end..).unwrap_or_default().split(|byte| *byte == b'/') {
+            hash = mix(hash, element);
+            end += element.len();
+            let is_folder = end < path.len();
+            if is_folder {
+                self.folders.push((end, hash));
+            }
+            let length = (end as u32) << 1 | u32::from(is_folder);
+            self.keys.push(Key { hash, file: file as u32, length });
+            end += 1;
+        }
     }
 }
 
+/// How many bytes `a` and `b` have in common at their start.
 fn shared_length(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    const STEP: usize = 16;
+    let equal = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b);
+    let start = equal.count() * STEP;
+    let rest = a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b);
+    start + rest.count()
 }
 
 /// A quick hash. That it can be attacked is why equal hashes are never taken for equal paths.
