@@ -1,2 +1,73 @@
-//! xtask
-fn main() {}
+//! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust;
+//! what needs more says so and is skipped.
+
+mod bt_cli;
+mod demo;
+mod fixtures;
+mod integration;
+mod process;
+mod report;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of this workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Starts trackers and a seeder on loopback, then downloads from them with bt-cli
+    Demo {
+        /// How much to download, in MiB
+        #[arg(long, default_value_t = 100)]
+        size: u64,
+    },
+    /// Everything that must pass: format, lints, tidy, fixtures, tests, loopback, interop
+    Test,
+    /// Writes the small files below testdata/
+    Fixtures {
+        /// Writes nothing; fails if a file is not what would be written
+        #[arg(long)]
+        check: bool,
+    },
+    /// Runs bt-cli against our own trackers and peers, and against other people's clients
+    Integration {
+        /// Which suite; both if none is named
+        suite: Option<integration::Suite>,
+        /// Only the cases whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+        /// Another program in the place of bt-cli, to see whether a failure is ours (interop)
+        #[arg(long, value_name = "PROGRAM")]
+        instead: Option<String>,
+    },
+    /// Checks the rules of the house that no other tool checks
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Demo { size } => demo::run(size),
+        Task::Test => test::run(),
+        Task::Fixtures { check } => fixtures::run(check),
+        Task::Integration { suite, only, instead } => {
+            integration::run(suite, only.as_deref(), instead.as_deref())
+        }
+        Task::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -33,7 +33,7 @@ mod peer;
 mod server;
 mod tracker;
 
-pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId};
-pub use payload::{Difference, Payload, PayloadBuilder, bytes};
+pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
+pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};
 pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker};

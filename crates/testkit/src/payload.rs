@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bt_types::{Geometry, InfoHashV1};
+use bt_types::{Geometry, InfoHashV1, Sha1Digest};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use sha1::{Digest as _, Sha1};
@@ -120,7 +120,7 @@ impl PayloadBuilder {
         put(&mut torrent, b"info");
         torrent.extend(&info);
         torrent.push(b'e');
-        (torrent, InfoHashV1(Sha1::digest(&info).into()))
+        (torrent, InfoHashV1(sha1(&info).0))
     }
 
     fn info(&self, data: &[u8]) -> Vec<u8> {
@@ -145,7 +145,7 @@ impl PayloadBuilder {
         put_int(&mut info, u64::from(self.piece_length));
         put(&mut info, b"pieces");
         let pieces: Vec<u8> =
-            data.chunks(self.piece_length as usize).flat_map(Sha1::digest).collect();
+            data.chunks(self.piece_length as usize).flat_map(|piece| sha1(piece).0).collect();
         put(&mut info, &pieces);
         if self.private {
             put(&mut info, b"private");
@@ -295,6 +295,11 @@ pub fn bytes(seed: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length as usize];
     ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);
     bytes
+}
+
+/// The SHA-1 of `bytes`.
+pub fn sha1(bytes: &[u8]) -> Sha1Digest {
+    Sha1Digest(Sha1::digest(bytes).into())
 }
 
 fn write_files(folder: &Path, builder: &PayloadBuilder, mut data: &[u8]) -> io::Result<()> {

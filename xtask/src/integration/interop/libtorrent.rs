@@ -1,0 +1,70 @@
+//! libtorrent through its Python binding: Debian's (2.0) and PyPI's (2.1), the same script.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::program::{Job, Program};
+use crate::process::{Running, output_of};
+
+const SCRIPT: &str = include_str!("libtorrent.py");
+
+pub(super) struct Libtorrent {
+    name: &'static str,
+    python: &'static str,
+}
+
+impl Libtorrent {
+    /// The Debian package `python3-libtorrent`.
+    pub(super) fn debian() -> Self {
+        Self { name: "libtorrent-debian", python: "/usr/bin/python3" }
+    }
+
+    /// The PyPI package `libtorrent`.
+    pub(super) fn pypi() -> Self {
+        Self { name: "libtorrent", python: "python3" }
+    }
+
+    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, role]).arg(job.torrent).arg(job.folder);
+        command.arg(job.listen().to_string());
+        Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
+    }
+
+    /// The info-hash it finds in a .torrent, in hex.
+    pub(super) fn info_hash(&self, torrent: &Path) -> Result<String> {
+        let torrent = torrent.as_os_str();
+        let arguments = ["-c".as_ref(), SCRIPT.as_ref(), "info-hash".as_ref(), torrent];
+        let output = output_of(self.python, arguments).context("libtorrent refuses the torrent")?;
+        Ok(output.trim().to_owned())
+    }
+
+    /// Has it make a v1 .torrent of `data` with the tracker `url`.
+    pub(super) fn create(&self, data: &Path, url: &str, torrent: &Path) -> Result<()> {
+        let arguments = ["-c", SCRIPT, "create"].map(AsRef::as_ref);
+        let rest = [data.as_os_str(), url.as_ref(), torrent.as_os_str()];
+        output_of(self.python, arguments.into_iter().chain(rest)).context("libtorrent failed")?;
+        Ok(())
+    }
+}
+
+impl Program for Libtorrent {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> Option<String> {
+        let print = "import libtorrent; print(libtorrent.__version__)";
+        output_of(self.python, ["-c", print]).map(|version| version.trim().to_owned())
+    }
+
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, "seed")
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, "download")
+    }
+}

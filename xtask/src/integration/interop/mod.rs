@@ -1,0 +1,186 @@
+//! bt-cli and other people's programs, in a network of their own, byte for byte.
+//!
+//! ```text
+//! 10.77.0.1 our tracker, which all announce to     10.77.0.3 .. one address a program
+//! 10.77.0.2 bt-cli                                 10.77.0.20   opentracker
+//! ```
+
+mod aria2;
+mod libtorrent;
+mod namespace;
+mod opentracker;
+mod ours;
+mod program;
+mod qbittorrent;
+mod rtorrent;
+mod torrents;
+mod transfer;
+mod transmission;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::report::{Report, Tally};
+use crate::workspace;
+use opentracker::Opentracker;
+use program::Program;
+use transfer::Caller;
+
+/// Names the programs whose absence is a failure, separated by commas.
+const REQUIRED: &str = "REQUIRE_PEERS";
+
+/// Runs the suite: here if this is the namespace, else in a process of its own in one.
+pub(super) fn run(only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
+    if namespace::are_we_inside() {
+        namespace::furnish()?;
+        return Suite::new(only, instead)?.run();
+    }
+    match namespace::way_in() {
+        Ok(flags) => run_inside(flags, only, instead),
+        Err(why) => {
+            let mut report = Report::new(&["suite"]);
+            match required().is_empty() {
+                true => report.skip(&["interop"], why),
+                false => report.fail(&["interop"], why),
+            }
+            Ok(report.finish())
+        }
+    }
+}
+
+fn run_inside(flags: &str, only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
+    let mut arguments = vec!["integration", "interop"];
+    arguments.extend(only.iter().flat_map(|only| ["--only", only]));
+    arguments.extend(instead.iter().flat_map(|instead| ["--instead", instead]));
+    let bt_cli = match instead {
+        Some(_) => std::path::PathBuf::new(),
+        None => workspace::build_bt_cli()?,
+    };
+    let mut command = namespace::ourselves_inside(flags, arguments, &bt_cli)?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().context("no output to read")?;
+    let mut tally = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        tally = Tally::parse(&line);
+        if tally.is_none() {
+            println!("{line}");
+        }
+    }
+    child.wait()?;
+    tally.context("the suite broke off")
+}
+
+fn required() -> Vec<String> {
+    let names = std::env::var(REQUIRED).unwrap_or_default();
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// A program of other people, and where it lives.
+struct Peer {
+    program: Box<dyn Program>,
+    version: String,
+    ip: Ipv4Addr,
+}
+
+struct Suite {
+    report: Report,
+    ours: Box<dyn Program>,
+    is_bt_cli: bool,
+    only: Option<String>,
+}
+
+impl Suite {
+    fn new(only: Option<&str>, instead: Option<&str>) -> Result<Self> {
+        let ours = match instead {
+            None => Box::new(ours::Ours::new()?),
+            Some(name) => match programs().into_iter().find(|program| program.name() == name) {
+                Some(program) => program,
+                None => bail!("no program {name:?} is known"),
+            },
+        };
+        let report = Report::new(&["program", "version", "direction"]);
+        Ok(Self { report, ours, is_bt_cli: instead.is_none(), only: only.map(str::to_owned) })
+    }
+
+    fn run(mut self) -> Result<Tally> {
+        let mut missing = required();
+        for (index, program) in programs().into_iter().enumerate() {
+            let ip = namespace::address_of(index);
+            match program.version() {
+                Some(version) => {
+                    missing.retain(|name| name != program.name());
+                    self.exchange(&Peer { program, version, ip });
+                }
+                None => self.report.skip(&[program.name(), "-", "-"], "not installed"),
+            }
+        }
+        self.announce(&mut missing);
+        if self.is_bt_cli {
+            torrents::run(&mut self.report, &mut missing, self.only.as_deref())?;
+        }
+        for name in missing {
+            self.report.fail(&[&name, "-", "-"], format!("{REQUIRED} names it"));
+        }
+        Ok(self.report.finish())
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+
+    /// They seed and we download, then the other way round.
+    fn exchange(&mut self, peer: &Peer) {
+        let (name, version) = (peer.program.name(), peer.version.as_str());
+        if !self.wants(name) {
+            return;
+        }
+        let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let us = self.ours.name();
+        for (direction, seeder, leecher, caller) in [
+            (format!("it seeds, {us} downloads"), theirs, ours, Caller::Leecher),
+            (format!("{us} seeds, it downloads"), ours, theirs, Caller::Leecher),
+            (format!("it seeds and calls {us}"), theirs, ours, Caller::Seeder),
+            (format!("{us} seeds and calls it"), ours, theirs, Caller::Seeder),
+        ] {
+            let cells = [name, version, direction.as_str()];
+            self.report.run(&cells, || transfer::run(seeder, leecher, caller));
+        }
+    }
+
+    /// A seeder and a leecher that find each other through opentracker.
+    fn announce(&mut self, missing: &mut Vec<String>) {
+        let name = "opentracker";
+        if !self.wants(name) {
+            missing.retain(|missing| missing != name);
+            return;
+        }
+        if let Some(obstacle) = Opentracker::obstacle() {
+            return self.report.skip(&[name, "-", "-"], obstacle);
+        }
+        missing.retain(|missing| missing != name);
+        let version = Opentracker::version();
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        for protocol in ["HTTP", "UDP"] {
+            let cells =
+                [name, &version, &format!("{} announces over {protocol}", ours.program.name())];
+            self.report.run(&cells, || transfer::through_opentracker(ours, protocol));
+        }
+    }
+}
+
+/// Every program that takes part in swarms, in the order of the table.
+fn programs() -> Vec<Box<dyn Program>> {
+    vec![
+        Box::new(transmission::Transmission),
+        Box::new(aria2::Aria2),
+        Box::new(libtorrent::Libtorrent::pypi()),
+        Box::new(libtorrent::Libtorrent::debian()),
+        Box::new(qbittorrent::Qbittorrent),
+        Box::new(rtorrent::Rtorrent),
+    ]
+}

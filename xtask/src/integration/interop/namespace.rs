@@ -1,0 +1,81 @@
+//! A network of our own: one namespace, one address a client. Filters that clients keep for
+//! loopback and for several peers at one address do not apply in it.
+
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::process::find_program;
+
+/// Set for the process inside.
+const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
+
+/// Who has which address.
+pub(crate) const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Addresses from here on belong to the programs, one each.
+const LAST: u8 = 20;
+
+/// The address of program number `index`.
+pub(super) fn address_of(index: usize) -> Ipv4Addr {
+    let last = 3 + u8::try_from(index).unwrap_or(LAST);
+    Ipv4Addr::new(10, 77, 0, last.min(LAST))
+}
+
+/// Whether this process runs in the namespace.
+pub(super) fn are_we_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// The `unshare` arguments that work here, or why none does.
+pub(super) fn way_in() -> Result<&'static str, String> {
+    for program in ["unshare", "ip"] {
+        if find_program(program).is_none() {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    let works = |flags: &&str| {
+        let mut command = Command::new("unshare");
+        command.args([flags, "ip", "link", "set", "lo", "up"]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let refused = "this machine allows no network namespace (unshare -n, unshare -rn)";
+    ["-n", "-rn"].into_iter().find(works).ok_or_else(|| refused.to_owned())
+}
+
+/// This program once more, inside, with the same arguments and `bt_cli` ready built.
+pub(super) fn ourselves_inside(
+    flags: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    bt_cli: &Path,
+) -> Result<Command> {
+    let mut command = Command::new("unshare");
+    command.arg(flags).arg(std::env::current_exe()?).args(arguments);
+    command.env(INSIDE, flags).env(crate::workspace::BT_CLI, bt_cli);
+    Ok(command)
+}
+
+/// Whether root is only root within a user namespace, who can change to no other user.
+pub(super) fn are_users_mapped() -> bool {
+    std::env::var_os(INSIDE).is_some_and(|flags| flags == "-rn")
+}
+
+/// Gives the namespace its addresses.
+pub(super) fn furnish() -> Result<()> {
+    ip(&["link", "set", "lo", "up"])?;
+    for last in 1..=LAST {
+        ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
+    }
+    Ok(())
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("cannot run ip")?;
+    let problem = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), problem.trim());
+    Ok(())
+}

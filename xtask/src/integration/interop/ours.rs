@@ -1,0 +1,57 @@
+//! bt-cli as one of the programs.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use super::program::{Job, PORT, Program, version_in};
+use crate::bt_cli::{BtCli, COMMAND_LIMIT};
+use crate::process::{Running, output_of};
+use crate::workspace;
+
+pub(super) struct Ours {
+    program: PathBuf,
+}
+
+impl Ours {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { program: workspace::build_bt_cli()? })
+    }
+
+    fn start(&self, command: &str, job: &Job<'_>) -> Result<Running> {
+        let bt_cli = BtCli::new(&self.program, job.home);
+        let mut command = bt_cli.command([command]);
+        command.arg(job.torrent);
+        if command.get_args().next().is_some_and(|command| command == "download") {
+            command.arg("-o");
+        }
+        command.arg(job.folder).args(["--json", "--bind", &job.ip.to_string()]);
+        command.args(["--port", &PORT.to_string()]);
+        command.arg("--state-dir").arg(job.home.join("state"));
+        bt_cli.start(self.name(), &command)
+    }
+}
+
+impl Program for Ours {
+    fn name(&self) -> &'static str {
+        "bt-cli"
+    }
+
+    fn version(&self) -> Option<String> {
+        version_in(&output_of(self.program.to_str()?, ["--version"])?)
+    }
+
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        self.start("seed", job)
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        self.start("download", job)
+    }
+
+    fn finish(&self, running: &mut Running) -> Result<()> {
+        let code = running.exit_code(COMMAND_LIMIT)?;
+        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+        Ok(())
+    }
+}

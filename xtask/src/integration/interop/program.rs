@@ -1,0 +1,77 @@
+//! What the suite asks of every BitTorrent program, ours included.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::process::Running;
+
+/// The port every program listens on, each at its own address.
+pub(super) const PORT: u16 = 16881;
+
+/// One torrent, for one program.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    /// The .torrent file.
+    pub(super) torrent: &'a Path,
+    /// The folder that contains, or will contain, the torrent's name.
+    pub(super) folder: &'a Path,
+    /// An empty folder for the program's settings, state and output.
+    pub(super) home: &'a Path,
+    /// The program's address.
+    pub(super) ip: Ipv4Addr,
+}
+
+impl Job<'_> {
+    /// Where the program listens.
+    pub(super) fn listen(&self) -> SocketAddr {
+        SocketAddrV4::new(self.ip, PORT).into()
+    }
+}
+
+/// A program that takes part in swarms.
+pub(super) trait Program {
+    /// The name that `REQUIRE_PEERS` and the table use.
+    fn name(&self) -> &'static str;
+
+    /// Its version, if it is installed.
+    fn version(&self) -> Option<String>;
+
+    /// Starts it on a torrent whose data is in place.
+    fn seed(&self, job: &Job<'_>) -> Result<Running>;
+
+    /// Starts it on a torrent whose data is to be fetched.
+    fn download(&self, job: &Job<'_>) -> Result<Running>;
+
+    /// Waits for the end of a download whose data is all there, where it ends on its own.
+    fn finish(&self, _running: &mut Running) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The first word of `text` that begins with a digit, or with `v` and a digit.
+pub(super) fn version_in(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
+    let digits = words.map(|word| word.trim_start_matches('v').trim_end_matches([')', '.', ',']));
+    digits.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn versions_are_found() {
+        for (text, version) in [
+            ("transmission-daemon 3.00 (bb6b5a062e)\n", "3.00"),
+            ("aria2 version 1.36.0\nCopyright (C) 2006", "1.36.0"),
+            ("qBittorrent v4.5.2", "4.5.2"),
+            ("Rakshasa's BitTorrent client version 0.9.8.", "0.9.8"),
+            ("mktorrent 1.1 (c) 2007, 2009", "1.1"),
+        ] {
+            assert_eq!(version_in(text).as_deref(), Some(version));
+        }
+        assert_eq!(version_in("no number"), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! One program seeds, another downloads, and every byte is compared.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
+
+use super::namespace;
+use super::opentracker::Opentracker;
+use super::program::{Job, PORT, Program};
+use crate::process::{Running, until};
+
+/// How long a program may take to check what is there and announce.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a download may take.
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
+const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
+/// Where the second of two copies of our program lives.
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 19);
+
+/// A program and the address it uses.
+#[derive(Clone, Copy)]
+pub(super) struct Party<'a> {
+    pub(super) program: &'a dyn Program,
+    pub(super) ip: Ipv4Addr,
+}
+
+/// Who connects to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The leecher comes later and connects to the seeder.
+    Leecher,
+    /// The seeder comes later and connects to the leecher.
+    Seeder,
+}
+
+/// `leecher` downloads from `seeder`; both find each other through our tracker. The one that comes
+/// later learns of the other, and calls it.
+pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Result<()> {
+    let place = TempDir::with_prefix("interop-")?;
+    let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+    let payload = payload().tracker(tracker.url()).create_in(place.path())?;
+    let (mut seeding, mut leeching) = match caller {
+        Caller::Leecher => {
+            let seeding = Side::seed(seeder, &payload, place.path())?;
+            seeding.wait_for_announce(&tracker, |announce| announce.left == 0)?;
+            (seeding, Side::leech(leecher, &payload, place.path())?)
+        }
+        Caller::Seeder => {
+            let leeching = Side::leech(leecher, &payload, place.path())?;
+            leeching.wait_for_announce(&tracker, |announce| announce.left > 0)?;
+            (Side::seed(seeder, &payload, place.path())?, leeching)
+        }
+    };
+    let result = leeching.complete(&payload);
+    result.with_context(|| {
+        format!("announces: {:?}\n{}", told(&tracker), seeding.running.last_words())
+    })?;
+    seeding.running.stop();
+    payload.compare(payload.folder_path()).context("the seeder changed its data")
+}
+
+/// Two copies of one program find each other through opentracker.
+pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()> {
+    let place = TempDir::with_prefix("interop-")?;
+    let known = payload().create_in(place.path().join("hash"))?.info_hash().to_string();
+    let home = place.path().join("opentracker");
+    let opentracker = Opentracker::start(OPENTRACKER, &[known], &home)?;
+    let url = match protocol {
+        "UDP" => opentracker.udp_url(),
+        _ => opentracker.http_url(),
+    };
+    let payload = payload().tracker(url).create_in(place.path())?;
+    let mut seeding = Side::seed(party, &payload, place.path())?;
+    // opentracker tells nobody who announced; the port says that the seeder is up.
+    let listens = || std::net::TcpStream::connect((party.ip, PORT)).is_ok();
+    ensure!(
+        until(START_LIMIT, listens),
+        "the seeder does not listen\n{}",
+        seeding.running.last_words()
+    );
+    let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, place.path())?;
+    leeching.complete(&payload).with_context(|| seeding.running.last_words())?;
+    seeding.running.stop();
+    Ok(())
+}
+
+/// 12 MiB in files that begin and end within pieces.
+fn payload() -> PayloadBuilder {
+    let files = [
+        ("first.bin", 3 * 1024 * 1024 + 1),
+        ("folder/second.bin", 9 * 1024 * 1024 - 17),
+        ("folder/deep/third.txt", 1000),
+        ("fourth.txt", 1),
+    ];
+    Payload::folder("interop", &files).seed(11).piece_length(128 * 1024)
+}
+
+/// A program at work.
+struct Side<'a> {
+    party: Party<'a>,
+    folder: PathBuf,
+    running: Running,
+}
+
+impl<'a> Side<'a> {
+    fn seed(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
+        let (home, folder) = (place.join("seeder"), payload.folder_path().to_owned());
+        let job = job(party, payload, &folder, &home)?;
+        let running = party.program.seed(&job).context("the seeder does not start")?;
+        Ok(Self { party, folder, running })
+    }
+
+    fn leech(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
+        let (home, folder) = (place.join("leecher"), place.join("downloads"));
+        fs::create_dir_all(&folder)?;
+        let job = job(party, payload, &folder, &home)?;
+        let running = party.program.download(&job).context("the leecher does not start")?;
+        Ok(Self { party, folder, running })
+    }
+
+    fn wait_for_announce(
+        &self,
+        tracker: &HttpTracker,
+        wanted: impl Fn(&SeenAnnounce) -> bool,
+    ) -> Result<()> {
+        let wanted = |announce: &SeenAnnounce| announce.port == PORT && wanted(announce);
+        if tracker.wait_for(START_LIMIT, |seen| seen.iter().any(wanted)) {
+            return Ok(());
+        }
+        let seen = tracker.announces();
+        bail!("it did not announce: {seen:?}\n{}", self.running.last_words());
+    }
+
+    /// Waits until every byte is there and the program content.
+    fn complete(&mut self, payload: &Payload) -> Result<()> {
+        until(DOWNLOAD_LIMIT, || {
+            payload.compare(&self.folder).is_ok() || !self.running.is_running()
+        });
+        let compared = payload.compare(&self.folder);
+        compared.with_context(|| format!("not downloaded\n{}", self.running.last_words()))?;
+        self.party.program.finish(&mut self.running)?;
+        self.running.stop();
+        payload.compare(&self.folder).context("changed at the end")
+    }
+}
+
+fn job<'a>(
+    party: Party<'_>,
+    payload: &'a Payload,
+    folder: &'a Path,
+    home: &'a Path,
+) -> Result<Job<'a>> {
+    fs::create_dir_all(home)?;
+    Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip })
+}
+
+/// Who announced what, for an error message.
+fn told(tracker: &HttpTracker) -> Vec<(SocketAddr, u64)> {
+    let seen = tracker.announces();
+    let each = seen
+        .iter()
+        .map(|announce| (SocketAddr::new(announce.from.ip(), announce.port), announce.left));
+    each.collect()
+}

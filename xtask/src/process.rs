@@ -1,0 +1,177 @@
+//! Child processes that never outlive us: each is ended, by its id, when its handle goes, and by
+//! the kernel should we be killed first (`setpriv --pdeathsig`).
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program gets between being asked to end and being killed.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long one gets whose end nobody is interested in.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(500);
+/// How often a condition that nothing signals is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A child process whose output goes into two files.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    patience: Duration,
+}
+
+impl Running {
+    /// Starts `command`, with `NAME.out` and `NAME.err` in `folder`.
+    pub(crate) fn start(name: &str, command: &Command, folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let stdout = folder.join(format!("{name}.out"));
+        let stderr = folder.join(format!("{name}.err"));
+        let child = tied_to_us(command)
+            .stdin(Stdio::null())
+            .stdout(File::create(&stdout)?)
+            .stderr(File::create(&stderr)?)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), child, stdout, stderr, patience: PATIENCE })
+    }
+
+    /// The same, killed soon if it does not end when asked: for other people's programs, some of
+    /// which take their time.
+    pub(crate) fn with_little_patience(mut self) -> Self {
+        self.patience = LITTLE_PATIENCE;
+        self
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end, at most `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let mut status = None;
+        let ended = until(limit, || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        match status.filter(|_| ended) {
+            Some(status) => Ok(status),
+            None => bail!("{} still runs after {limit:?}\n{}", self.name, self.last_words()),
+        }
+    }
+
+    /// Waits for its end and gives the exit code; a death by signal is an error.
+    pub(crate) fn exit_code(&mut self, limit: Duration) -> Result<i32> {
+        let status = self.wait(limit)?;
+        status.code().with_context(|| format!("{} ended by {status}", self.name))
+    }
+
+    /// Sends it a signal, if it still runs.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        match id.filter(|_| self.is_running()) {
+            Some(id) => Ok(kill_process(id, signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks it to end, waits, then kills it.
+    pub(crate) fn stop(&mut self) {
+        let _gone = self.signal(Signal::TERM);
+        if !until(self.patience, || !self.is_running()) {
+            let _gone = self.child.kill();
+            let _reaped = self.child.wait();
+        }
+    }
+
+    /// What it wrote to stdout so far.
+    pub(crate) fn stdout(&self) -> String {
+        read_lossy(&self.stdout)
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        read_lossy(&self.stderr)
+    }
+
+    /// The end of both outputs, for an error message.
+    pub(crate) fn last_words(&self) -> String {
+        let lines = |text: String| {
+            let lines: Vec<String> = text.lines().map(|line| format!("    {line}\n")).collect();
+            lines[lines.len().saturating_sub(12)..].concat()
+        };
+        format!("  {} said:\n{}{}", self.name, lines(self.stdout()), lines(self.stderr()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Waits until `condition` holds, at most `limit`; says whether it does.
+pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Where the program `name` is: on the search path, or there if it is a path.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// What `program ARGUMENTS` prints, both outputs; `None` if it cannot be run or fails.
+pub(crate) fn output_of(
+    program: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    output.status.success().then(|| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The same command, killed by the kernel when we end, where `setpriv` can arrange that.
+fn tied_to_us(command: &Command) -> Command {
+    let mut tied = if find_program("setpriv").is_some() {
+        let mut tied = Command::new("setpriv");
+        tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program());
+        tied
+    } else {
+        Command::new(command.get_program())
+    };
+    tied.args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(key, value),
+            None => tied.env_remove(key),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        tied.current_dir(folder);
+    }
+    tied
+}
+
+fn read_lossy(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}

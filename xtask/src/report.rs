@@ -1,0 +1,144 @@
+//! What was tried and what came of it: a table, and one line that says it all.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// What came of one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It works; a word more, if there is one to say.
+    Passed(String),
+    /// It does not, and why.
+    Failed(String),
+    /// It was not tried, and why.
+    Skipped(String),
+}
+
+impl From<Result<()>> for Outcome {
+    fn from(result: Result<()>) -> Self {
+        match result {
+            Ok(()) => Self::Passed(String::new()),
+            Err(error) => Self::Failed(format!("{error:#}")),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, more) = match self {
+            Self::Passed(more) => ("ok", more),
+            Self::Failed(why) => ("FAILED", why),
+            Self::Skipped(why) => ("skipped", why),
+        };
+        f.write_str(word)?;
+        if more.is_empty() { Ok(()) } else { write!(f, ": {more}") }
+    }
+}
+
+/// How many cases ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    /// The tally in a line that [`fmt::Display`] made.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut numbers = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(
+            |(word, part)| part.strip_suffix(word).and_then(|count| count.trim_end().parse().ok()),
+        );
+        let mut next = || numbers.next().flatten();
+        Some(Self { passed: next()?, failed: next()?, skipped: next()? })
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// A table of cases. Each row is printed when it is known; [`Report::finish`] prints all once more.
+pub(crate) struct Report {
+    headings: Vec<&'static str>,
+    rows: Vec<(Vec<String>, Outcome, Duration)>,
+}
+
+impl Report {
+    /// A table with a column for each of `headings`, and one for the result.
+    pub(crate) fn new(headings: &[&'static str]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    /// Runs `case` and notes what came of it.
+    pub(crate) fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        let outcome = Outcome::from(case());
+        self.note(cells, outcome, start.elapsed());
+    }
+
+    pub(crate) fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
+        self.note(cells, Outcome::Skipped(why.into()), Duration::ZERO);
+    }
+
+    pub(crate) fn fail(&mut self, cells: &[&str], why: impl Into<String>) {
+        self.note(cells, Outcome::Failed(why.into()), Duration::ZERO);
+    }
+
+    fn note(&mut self, cells: &[&str], outcome: Outcome, time: Duration) {
+        println!("{} ... {outcome} ({:.1} s)", cells.join(", "), time.as_secs_f64());
+        let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
+        self.rows.push((cells, outcome, time));
+    }
+
+    /// Prints the table and returns the tally.
+    pub(crate) fn finish(self) -> Tally {
+        let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.len()).collect();
+        for (cells, ..) in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let headings: Vec<String> = self.headings.iter().map(|text| (*text).to_owned()).collect();
+        println!("\n{}result", padded(&headings, &widths));
+        let mut tally = Tally::default();
+        for (cells, outcome, _) in &self.rows {
+            println!("{}{outcome}", padded(cells, &widths));
+            match outcome {
+                Outcome::Passed(_) => tally.passed += 1,
+                Outcome::Failed(_) => tally.failed += 1,
+                Outcome::Skipped(_) => tally.skipped += 1,
+            }
+        }
+        tally
+    }
+}
+
+fn padded(cells: &[String], widths: &[usize]) -> String {
+    cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_can_be_read_back() {
+        let tally = Tally { passed: 12, failed: 0, skipped: 3 };
+        assert_eq!(tally.to_string(), "12 passed, 0 failed, 3 skipped");
+        assert_eq!(Tally::parse(&tally.to_string()), Some(tally));
+        for line in ["", "12 passed, 0 failed", "x passed, 0 failed, 3 skipped", "12, 0, 3"] {
+            assert_eq!(Tally::parse(line), None);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask test`: everything that must pass before a commit is on main, and a tally.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::integration::{Suite, run_suite};
+use crate::report::Tally;
+use crate::workspace::cargo;
+use crate::{fixtures, tidy};
+
+/// Runs every step, also after one has failed.
+pub(crate) fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    steps.check("format", || status(cargo().args(["fmt", "--all", "--check"])));
+    steps.check("lints", lints);
+    steps.check("documentation", documentation);
+    steps.check("tidy", tidy::run);
+    steps.check("fixtures", || fixtures::run(true));
+    steps.count("tests", || cargo_test(&["--all-targets"]));
+    steps.count("documentation tests", || cargo_test(&["--doc"]));
+    steps.count("loopback", || run_suite(Suite::Loopback, None, None));
+    steps.count("interop", || run_suite(Suite::Interop, None, None));
+    steps.finish()
+}
+
+/// What was run, and how it ended.
+#[derive(Default)]
+struct Steps {
+    lines: Vec<String>,
+    tally: Tally,
+}
+
+impl Steps {
+    /// A step that passes or fails as a whole.
+    fn check(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
+        self.count(name, || step().map(|()| Tally { passed: 1, ..Tally::default() }));
+    }
+
+    /// A step of many cases.
+    fn count(&mut self, name: &str, step: impl FnOnce() -> Result<Tally>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let (tally, problem) = match step() {
+            Ok(tally) => (tally, String::new()),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                (Tally { failed: 1, ..Tally::default() }, format!(": {error:#}"))
+            }
+        };
+        self.tally.add(tally);
+        let seconds = start.elapsed().as_secs_f64();
+        self.lines.push(format!("{name:<20} {seconds:>6.1} s  {tally}{problem}"));
+    }
+
+    fn finish(self) -> Result<()> {
+        println!("\n== summary");
+        self.lines.iter().for_each(|line| println!("{line}"));
+        println!("\n{}", self.tally);
+        ensure!(self.tally.failed == 0, "not everything passed");
+        Ok(())
+    }
+}
+
+/// Warnings are errors where `CI` is set; elsewhere they are shown.
+fn lints() -> Result<()> {
+    let mut command = cargo();
+    command.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
+    if is_ci() {
+        command.args(["--", "-D", "warnings"]);
+    }
+    status(&mut command)
+}
+
+fn documentation() -> Result<()> {
+    let mut command = cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--quiet"]);
+    if is_ci() {
+        command.env("RUSTDOCFLAGS", "-D warnings");
+    }
+    status(&mut command)
+}
+
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+fn status(command: &mut Command) -> Result<()> {
+    let status = command.status().context("cannot run cargo")?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+/// Runs `cargo test` with its output shown, and adds up the counts it prints.
+fn cargo_test(arguments: &[&str]) -> Result<Tally> {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let output = child.stdout.take().context("no output to read")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        tally.add(counted(&line).unwrap_or_default());
+    }
+    let status = child.wait()?;
+    if !status.success() && tally.failed == 0 {
+        bail!("cargo test: {status}");
+    }
+    Ok(tally)
+}
+
+/// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ..`.
+fn counted(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |word: &str| {
+        let part = counts.split("; ").find_map(|part| part.strip_suffix(word))?;
+        part.trim_end().parse().ok()
+    };
+    Some(Tally { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read() {
+        let line = "test result: FAILED. 6 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counted(line), Some(Tally { passed: 6, failed: 1, skipped: 2 }));
+        assert_eq!(counted("running 3 tests"), None);
+    }
+}

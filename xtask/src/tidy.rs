@@ -1,0 +1,78 @@
+//! The rules of the house that no other tool checks. Each problem names its file and line.
+
+mod arrows;
+mod packages;
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::workspace;
+
+/// Checks everything, prints what is wrong and fails if anything is.
+pub(crate) fn run() -> Result<()> {
+    let problems = problems()?;
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if problems.is_empty() {
+        println!("tidy");
+        return Ok(());
+    }
+    bail!("{} things are not tidy", problems.len())
+}
+
+fn problems() -> Result<Vec<String>> {
+    let metadata = workspace::metadata()?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let files = files()?;
+    let mut problems = arrows::check(packages);
+    problems.extend(packages::check(packages));
+    for file in &files {
+        let Ok(text) = std::fs::read_to_string(workspace::root().join(file)) else { continue };
+        problems.extend(sources::check(file, &text));
+    }
+    Ok(problems)
+}
+
+/// Every file that is, or is about to be, in the repository, relative to its root.
+fn files() -> Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(workspace::root())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            let list = String::from_utf8(output.stdout)?;
+            Ok(list.lines().map(PathBuf::from).collect())
+        }
+        // An archive of the sources is no repository.
+        _ => walk(Path::new("")),
+    }
+}
+
+fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(workspace::root().join(folder))? {
+        let entry = entry?;
+        let path = folder.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true if path.ends_with("target") || path.ends_with(".git") => {}
+            true => found.extend(walk(&path)?),
+            false => found.push(path),
+        }
+    }
+    ensure!(!found.is_empty() || folder != Path::new(""), "no files");
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_house_is_tidy() {
+        let problems = super::problems().unwrap();
+        assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    }
+}

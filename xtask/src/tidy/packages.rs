@@ -1,0 +1,65 @@
+//! What every package must have: its name, an example that does something, the common lints.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::workspace;
+
+/// The longest `lib.rs`: it is a table of contents.
+const MAX_LIB_LINES: usize = 150;
+/// The most code that may gather in the package that all others share.
+const MAX_BT_TYPES_LINES: usize = 800;
+/// Packages whose clippy.toml forbids clocks, sockets and threads.
+const FENCED: &[&str] =
+    &["peer-wire", "swarm", "session", "piece-store", "tracker-udp", "tracker-http"];
+
+/// What is wrong with `packages`, as `cargo metadata` tells them.
+pub(super) fn check(packages: &[Value]) -> Vec<String> {
+    let mut problems: Vec<String> = packages.iter().flat_map(check_package).collect();
+    let lines = code_lines(&workspace::root().join("crates/bt-types/src"));
+    if lines >= MAX_BT_TYPES_LINES {
+        problems.push(format!("crates/bt-types: {lines} lines of code, plain data needs fewer"));
+    }
+    problems
+}
+
+fn check_package(package: &Value) -> Vec<String> {
+    let text = |key: &str| package[key].as_str().unwrap_or_default();
+    let name = text("name");
+    let manifest = Path::new(text("manifest_path"));
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    let mut problems = Vec::new();
+    let mut expect = |holds: bool, what: &str| {
+        if !holds {
+            problems.push(format!("{name}: {what}"));
+        }
+    };
+    let lints = fs::read_to_string(manifest).unwrap_or_default();
+    expect(folder.ends_with(name), "the folder has another name than the package");
+    expect(package["publish"] == serde_json::json!([]), "not `publish = false`");
+    expect(lints.contains("[lints]\nworkspace = true"), "does not take the workspace's lints");
+    expect(!text("description").is_empty(), "has no description");
+    expect(text("license") == "MIT OR Apache-2.0", "has another licence");
+    if FENCED.contains(&name) {
+        expect(folder.join("clippy.toml").is_file(), "has no clippy.toml");
+    }
+    if let Ok(lib) = fs::read_to_string(folder.join("src/lib.rs")) {
+        let documents: Vec<&str> = lib.lines().filter(|line| line.starts_with("//!")).collect();
+        expect(documents.iter().any(|line| line.contains("```")), "lib.rs shows no example");
+        expect(lib.lines().count() <= MAX_LIB_LINES, "lib.rs is longer than 150 lines");
+        expect(has_files(&folder.join("examples")), "has no example in examples/");
+    }
+    problems
+}
+
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
+fn code_lines(folder: &Path) -> usize {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    texts.map(|text| super::sources::lines_before_tests(&text)).sum()
+}
