@@ -1,2 +1,80 @@
-//! bt-cli
-fn main() {}
+//! `bt-cli`, a BitTorrent client for the shell. Thin: arguments in, text, JSON and progress bars
+//! out; everything else is in the crates beside this one.
+//!
+//! ```text
+//! cli (arguments) -> commands::NAME -> output (text | JSON, stdout | stderr)
+//!                        |  `-> failure (class, message) -> exit code
+//!                        `-> source (a torrent from a file, a URL, stdin), trackers, transfer
+//! ```
+
+mod address;
+mod cli;
+mod commands;
+mod failure;
+mod logging;
+mod output;
+mod selection;
+mod signals;
+mod source;
+mod trackers;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+
+use crate::cli::{Cli, GlobalArgs};
+use crate::failure::{End, Failure};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let output = Output::new(cli.global);
+    logging::start(cli.global, &output);
+    match commands::run(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(end) => {
+            if let End::Failed(failure) = &end {
+                output.failure(failure);
+            }
+            end.exit_code()
+        }
+    }
+}
+
+/// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || !json_wanted() {
+        // A closed stdout ends quietly.
+        drop(error.print());
+        return ExitCode::from(error.exit_code() as u8);
+    }
+    let mut failure = Failure::usage(usage_message(error));
+    if let Some(argument) = error.get(ContextKind::InvalidArg) {
+        failure = failure.with("argument", argument.to_string());
+    }
+    Output::new(GlobalArgs { json: true, quiet: false, verbose: 0 }).failure(&failure);
+    End::Failed(failure).exit_code()
+}
+
+/// Whether `--json` is on a command line that could not be parsed.
+fn json_wanted() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What clap says first, on one line.
+fn usage_message(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let message = lines.collect::<Vec<_>>().join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+    if message.is_empty() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "expected a command; see bt-cli --help".to_owned();
+    }
+    message
+}

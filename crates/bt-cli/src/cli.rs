@@ -1,0 +1,286 @@
+//! What may be said on the command line: commands, flags, their help.
+
+mod transfer;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StoreArgs};
+
+const ABOUT: &str = "\
+A BitTorrent client for the shell.
+
+TORRENT is a .torrent file, an http:// or https:// URL of one, or - for standard input. DIR is \
+always the folder that contains, or will contain, what the torrent is called.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  bt-cli info example.torrent
+  bt-cli download example.torrent -o ~/Downloads
+  bt-cli create photos -t http://tracker.example/announce -o photos.torrent
+  bt-cli peers example.torrent --json | jq .peers
+
+Exit codes:
+  0    done
+  1    failure      anything not listed below
+  2    usage        a wrong argument: flag, piece index, address
+  3    bad_torrent  not a torrent, or one that contradicts itself
+  4    network      tracker or peer unreachable, refused, answered wrongly, or no peers
+  5    bad_data     the data does not match the torrent
+  6    disk         a file or folder can't be read or written, or is in the way
+  130  interrupted  by Ctrl-C or SIGTERM
+
+With --json every command prints one JSON object a line on standard output; after a failure the
+last line is {\"error\": {\"class\": .., \"message\": ..}}.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bt-cli",
+    version,
+    about = "A BitTorrent client for the shell",
+    long_about = ABOUT,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct GlobalArgs {
+    /// Print JSON for programs, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more on standard error; twice for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// One command each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show bencoded data as readable text
+    #[command(after_help = "\
+Examples:
+  bt-cli decode 'd3:cow3:moo4:spaml1:a1:bee'
+  bt-cli decode example.torrent
+  curl -s http://tracker.example/scrape | bt-cli decode -")]
+    Decode(DecodeArgs),
+    /// Show what a torrent contains
+    #[command(after_help = "\
+Examples:
+  bt-cli info example.torrent
+  bt-cli info https://example.org/example.torrent
+  bt-cli info example.torrent --json | jq -r .magnet")]
+    Info(InfoArgs),
+    /// Ask a torrent's trackers for peers
+    #[command(after_help = "\
+All trackers are asked at once; one answer with peers is enough for exit code 0.
+
+Examples:
+  bt-cli peers example.torrent
+  bt-cli peers example.torrent --timeout 5 --json | jq -r '.peers[]'")]
+    Peers(PeersArgs),
+    /// Ask a torrent's trackers how many seeders and leechers it has
+    #[command(after_help = "\
+Examples:
+  bt-cli scrape example.torrent
+  bt-cli scrape example.torrent --json")]
+    Scrape(ScrapeArgs),
+    /// Shake hands with one peer and show what it says of itself
+    #[command(after_help = "\
+Examples:
+  bt-cli handshake example.torrent 127.0.0.1:6881
+  bt-cli handshake example.torrent '[::1]:6881' --timeout 5")]
+    Handshake(HandshakeArgs),
+    /// Download and verify one piece
+    #[command(
+        name = "download_piece",
+        visible_alias = "download-piece",
+        after_help = "\
+Examples:
+  bt-cli download_piece example.torrent 0 -o piece_0.dat
+  bt-cli download_piece example.torrent 7 -o - | sha1sum"
+    )]
+    DownloadPiece(PieceArgs),
+    /// Download torrents; interrupted ones go on where they were
+    #[command(after_help = "\
+Examples:
+  bt-cli download example.torrent
+  bt-cli download example.torrent https://example.org/other.torrent -o ~/Downloads
+  bt-cli download example.torrent --files 0,3-5
+  bt-cli download example.torrent --files '*.flac' --max-up 200K
+  bt-cli download example.torrent --peer 192.0.2.7:6881 --seed --ratio 2")]
+    Download(DownloadArgs),
+    /// Make a .torrent file of a file or folder
+    #[command(after_help = "\
+Each -t is a tier of its own; trackers of one tier are separated by commas.
+
+Examples:
+  bt-cli create photos -t http://tracker.example/announce
+  bt-cli create film.mkv -t udp://one.example:6969,udp://two.example:6969 -t http://last.example/announce
+  bt-cli create photos --private --source EXAMPLE -o - > photos.torrent")]
+    Create(CreateArgs),
+    /// Check downloaded data against a torrent
+    #[command(after_help = "\
+Examples:
+  bt-cli verify example.torrent ~/Downloads
+  bt-cli verify example.torrent . --json | jq '.bad'")]
+    Verify(VerifyArgs),
+    /// Serve what you have of a torrent to other peers
+    #[command(after_help = "\
+Examples:
+  bt-cli seed example.torrent ~/Downloads
+  bt-cli seed example.torrent . --max-up 1M --ratio 2
+  bt-cli seed example.torrent . --seed-time 2h")]
+    Seed(SeedArgs),
+    /// Print completions for a shell
+    #[command(after_help = "\
+Example:
+  bt-cli completions bash > ~/.local/share/bash-completion/completions/bt-cli")]
+    Completions(CompletionsArgs),
+    /// Write the man pages into a folder
+    #[command(after_help = "\
+Example:
+  bt-cli man ~/.local/share/man/man1")]
+    Man(ManArgs),
+}
+
+/// Where a torrent comes from.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// A .torrent file, an HTTP(S) URL of one, or - for standard input
+    pub(crate) torrent: String,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+}
+
+/// Whom to trust on HTTPS.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// Certificates (PEM) to trust for HTTPS instead of the public authorities
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// Bencoded text, a file, or - for standard input
+    pub(crate) input: std::ffi::OsString,
+    /// Refuse dictionaries whose keys are not sorted
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How long to wait for the trackers
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
+    pub(crate) timeout: Duration,
+    /// The port to announce
+    #[arg(long, default_value_t = bt_types::DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// How many peers to ask each tracker for
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) num_want: u32,
+    /// Tell trackers this address instead of the one they see
+    #[arg(long, value_name = "IP")]
+    pub(crate) announce_ip: Option<std::net::IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScrapeArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How long to wait for the trackers
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HandshakeArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The peer, as HOST:PORT or [IPv6]:PORT
+    pub(crate) address: String,
+    /// How long to wait for the peer
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The file or folder to share
+    pub(crate) path: PathBuf,
+    /// A tracker, or several of one tier separated by commas; once a tier
+    #[arg(short, long = "tracker", value_name = "URL")]
+    pub(crate) trackers: Vec<String>,
+    /// Where to write the torrent, - for standard output [default: NAME.torrent]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The piece length, for example 256K; chosen by the size if not given
+    #[arg(short = 'l', long, value_name = "SIZE", value_parser = values::piece_length)]
+    pub(crate) piece_length: Option<u32>,
+    /// A web seed (BEP 19); may be given more than once
+    #[arg(short, long = "web-seed", value_name = "URL")]
+    pub(crate) web_seeds: Vec<String>,
+    /// Peers come from the trackers only (BEP 27)
+    #[arg(short, long)]
+    pub(crate) private: bool,
+    /// A word that gives the torrent an info-hash of its own
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) source: Option<String>,
+    /// A comment for people
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) comment: Option<String>,
+    /// The name in the torrent, instead of that of PATH
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Leave the creation date and the creator out, so that the same content gives the same file
+    #[arg(long)]
+    pub(crate) no_date: bool,
+    /// Replace the output file if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The folder that contains what the torrent is called
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder; it is made if it does not exist
+    pub(crate) dir: PathBuf,
+}

@@ -1,0 +1,128 @@
+//! The arguments of the commands that take part in a swarm.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{self, Ports};
+use super::{SourceArgs, TrustArgs};
+
+/// How to reach peers and be reached by them.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkArgs {
+    /// Connect to this peer too (HOST:PORT); may be given more than once
+    #[arg(long = "peer", value_name = "ADDR")]
+    pub(crate) peers: Vec<String>,
+    /// Listen on this port, or on the first free one of a range; 0 for any
+    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports)]
+    pub(crate) port: Ports,
+    /// Listen on and connect from this address only
+    #[arg(long, value_name = "IP")]
+    pub(crate) bind: Option<IpAddr>,
+    /// Receive at most so many bytes a second, for example 2M
+    #[arg(long, value_name = "RATE", value_parser = values::rate)]
+    pub(crate) max_down: Option<u64>,
+    /// Send at most so many bytes a second, for example 500K
+    #[arg(long, value_name = "RATE", value_parser = values::rate)]
+    pub(crate) max_up: Option<u64>,
+    /// Talk to at most so many peers of a torrent at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_peers: Option<u16>,
+    /// Tell trackers this address instead of the one they see
+    #[arg(long, value_name = "IP")]
+    pub(crate) announce_ip: Option<IpAddr>,
+    /// Memory for all buffers together, at least 16M
+    #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = values::memory)]
+    pub(crate) max_memory: usize,
+}
+
+/// How to treat what earlier runs left on the disk.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Where to remember which pieces are had [default: bt-cli in the user's state folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Verify everything instead of trusting what an earlier run remembered
+    #[arg(long)]
+    pub(crate) no_resume: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PieceArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The number of the piece, from 0
+    pub(crate) index: u32,
+    /// Where to write the piece, - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Give up after this time without the piece; 0 for never
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::time)]
+    pub(crate) stall_timeout: Duration,
+    /// Replace the output file if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// .torrent files, HTTP(S) URLs of them, or - for standard input
+    #[arg(required = true, value_name = "TORRENT")]
+    pub(crate) torrents: Vec<String>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// The folder to download into
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) output: PathBuf,
+    /// Only these files: numbers as `info` shows them (0,3-5) or a glob ('*.flac'); may be given
+    /// more than once
+    #[arg(long, value_name = "FILES")]
+    pub(crate) files: Vec<String>,
+    /// Keep seeding when done
+    #[arg(long)]
+    pub(crate) seed: bool,
+    /// Keep seeding until so many times the torrent's size was sent
+    #[arg(long, value_name = "R", value_parser = values::ratio)]
+    pub(crate) ratio: Option<f64>,
+    /// Keep seeding for this time
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) seed_time: Option<Duration>,
+    /// Give up when not done after this time
+    #[arg(long, value_name = "TIME", value_parser = values::limit)]
+    pub(crate) timeout: Option<Duration>,
+    /// Give up after this time without a verified piece; 0 for never
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::time)]
+    pub(crate) stall_timeout: Duration,
+    /// Write over files that are plainly something else
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Reserve the disk space of every file at once
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The folder that contains what the torrent is called
+    pub(crate) dir: PathBuf,
+    /// Stop when so many times the torrent's size was sent
+    #[arg(long, value_name = "R", value_parser = values::ratio)]
+    pub(crate) ratio: Option<f64>,
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(crate) seed_time: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}

@@ -1,0 +1,18 @@
+//! `completions`: a script that makes a shell complete our command lines.
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use crate::cli::{Cli, CompletionsArgs};
+use crate::failure::Outcome;
+use crate::output::Output;
+
+pub(crate) fn run(arguments: &CompletionsArgs, output: &Output) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "bt-cli", &mut script);
+    if output.json() {
+        let script = String::from_utf8_lossy(&script);
+        return output.object(&json!({ "shell": arguments.shell.to_string(), "script": script }));
+    }
+    output.bytes(&script)
+}

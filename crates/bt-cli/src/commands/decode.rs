@@ -1,0 +1,66 @@
+//! `decode`: any bencoded data as something people and programs can read.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use bencode::Document;
+use serde_json::{Value, json};
+
+use crate::cli::DecodeArgs;
+use crate::failure::{Class, Failure, Outcome, chain};
+use crate::output::{self, Output, to_json};
+use crate::source;
+
+/// The longest hex string shown to a person in full, in digits.
+const SHOWN_DIGITS: usize = 80;
+
+pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> Outcome {
+    let (name, bytes) = read(&arguments.input)?;
+    let options = bencode::Options::new().strict(arguments.strict);
+    let document = options.parse(&bytes).map_err(|error| {
+        Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
+            .with("offset", error.offset)
+            .with("path", error.path.to_string())
+    })?;
+    warn_of_disorder(&document, output);
+    let value = to_json(document.root());
+    if output.json() {
+        return output.object(&value);
+    }
+    output.line(&output::pretty(&shortened(value)))
+}
+
+/// Text if it looks like bencode and no file has that name.
+fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
+    if input == "-" {
+        return Ok(("standard input".to_owned(), source::read_stdin()?));
+    }
+    let path = Path::new(input);
+    let text = input.as_encoded_bytes();
+    let looks_like_bencode = matches!(text.first(), Some(b'd' | b'l' | b'i' | b'0'..=b'9'));
+    if looks_like_bencode && !path.exists() && text.iter().any(|c| matches!(c, b':' | b'e')) {
+        return Ok(("the argument".to_owned(), text.to_vec()));
+    }
+    Ok((path.display().to_string(), source::read_file(path)?))
+}
+
+fn warn_of_disorder(document: &Document<'_>, output: &Output) {
+    if let Some(offset) = document.unsorted() {
+        output.warn(&format!("keys are not sorted; the first out of order is at byte {offset}"));
+    }
+}
+
+/// Long binary strings cut, for people.
+fn shortened(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(shortened).collect(),
+        Value::Object(fields) => match fields.get("hex").and_then(Value::as_str) {
+            Some(digits) if fields.len() == 1 && digits.len() > SHOWN_DIGITS => {
+                let start = &digits[..SHOWN_DIGITS / 2];
+                json!({ "hex": format!("{start}.. ({} bytes)", digits.len() / 2) })
+            }
+            _ => fields.into_iter().map(|(key, value)| (key, shortened(value))).collect(),
+        },
+        value => value,
+    }
+}

@@ -1,0 +1,147 @@
+//! `download_piece`: one piece, verified, as a file of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bt_types::{PieceIndex, Sha1Digest};
+use metainfo::Metainfo;
+use serde_json::json;
+use session::{AddTorrent, StoreLayout};
+
+use crate::address;
+use crate::cli::PieceArgs;
+use crate::failure::{Class, Classify, Failure, Outcome};
+use crate::output::Output;
+use crate::source;
+use crate::transfer::{Goal, Transfer, session_config};
+
+pub(crate) fn run(arguments: PieceArgs, output: &Output) -> Outcome {
+    let peers = address::resolve_all(&arguments.network.peers)?;
+    let metainfo = Arc::new(source::load(&arguments.source)?);
+    let piece = piece(&metainfo, arguments.index)?;
+    let target = Target::new(&arguments, &metainfo, piece, output)?;
+    if target.is_there {
+        return tell(&metainfo, piece, &target, &[], output);
+    }
+    let mut order = AddTorrent::new(Arc::clone(&metainfo), target.folder());
+    order.layout = StoreLayout::SinglePiece { piece, output: target.path.clone() };
+    order.peers = peers;
+    order.overwrite = arguments.overwrite;
+
+    let config = session_config(&arguments.network, &arguments.source.trust, None);
+    let mut transfer = Transfer::start(&config, output)?;
+    transfer.print_no_results();
+    let stall = arguments.stall_timeout;
+    let goal = Goal { stall_timeout: (!stall.is_zero()).then_some(stall), ..Goal::default() };
+    transfer.add(order, goal)?;
+    let done = transfer.run()?;
+    let served: Vec<String> =
+        done.iter().flat_map(|torrent| torrent.served_by()).map(|peer| peer.to_string()).collect();
+    tell(&metainfo, piece, &target, &served, output)
+}
+
+fn piece(metainfo: &Metainfo, index: u32) -> Result<PieceIndex, Failure> {
+    let geometry = metainfo.info().geometry();
+    geometry.piece(index).ok_or_else(|| {
+        let count = geometry.piece_count();
+        let message = format!("expected a piece index below {count}, got {index}");
+        Failure::usage(message).with("index", index).with("piece_count", count)
+    })
+}
+
+fn tell(
+    metainfo: &Metainfo,
+    piece: PieceIndex,
+    target: &Target,
+    peers: &[String],
+    output: &Output,
+) -> Outcome {
+    if target.temporary.is_some() {
+        let bytes = fs::read(&target.path)
+            .or_fail(Class::Disk, format!("cannot read {}", target.path.display()))?;
+        return output.bytes(&bytes);
+    }
+    let (length, hash) = (metainfo.info().geometry().length_of(piece), expected(metainfo, piece));
+    let path = target.path.display().to_string();
+    output.result(
+        || {
+            json!({
+                "index": piece.get(),
+                "length": length,
+                "sha1": hash.to_string(),
+                "output": path,
+                "peers": peers,
+            })
+        },
+        |_| format!("piece {piece}: {length} bytes, sha1 {hash}: {path}"),
+    )
+}
+
+fn expected(metainfo: &Metainfo, piece: PieceIndex) -> Sha1Digest {
+    metainfo.info().piece_hash(piece)
+}
+
+/// Where the piece goes.
+struct Target {
+    path: PathBuf,
+    /// The folder the piece waits in on its way to standard output; gone with this.
+    temporary: Option<tempfile::TempDir>,
+    /// Whether the file is this very piece already.
+    is_there: bool,
+}
+
+impl Target {
+    fn new(
+        arguments: &PieceArgs,
+        metainfo: &Metainfo,
+        piece: PieceIndex,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        let path = &arguments.output;
+        if path != "-" {
+            let is_there = check_file(path, arguments.overwrite, metainfo, piece)?;
+            return Ok(Self { path: path.clone(), temporary: None, is_there });
+        }
+        if output.json() {
+            return Err(Failure::usage("expected -o FILE with --json: both want standard output"));
+        }
+        let folder = tempfile::Builder::new().prefix("bt-cli-").tempdir();
+        let folder = folder.or_fail(Class::Disk, "cannot make a temporary folder")?;
+        let path = folder.path().join("piece");
+        Ok(Self { path, temporary: Some(folder), is_there: false })
+    }
+
+    fn folder(&self) -> &Path {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+}
+
+/// Whether the file is the piece already; another file is not replaced unless asked for.
+fn check_file(
+    path: &Path,
+    overwrite: bool,
+    metainfo: &Metainfo,
+    piece: PieceIndex,
+) -> Result<bool, Failure> {
+    let name = path.display();
+    let Ok(found) = path.metadata() else { return Ok(false) };
+    if found.is_dir() {
+        let message = format!("expected a file to write to, got a folder: {name}");
+        return Err(Failure::new(Class::Disk, message));
+    }
+    let length = u64::from(metainfo.info().geometry().length_of(piece));
+    if found.is_file() && found.len() == length {
+        let bytes = fs::read(path).or_fail(Class::Disk, format!("cannot read {name}"))?;
+        if piece_hash::sha1(&bytes) == expected(metainfo, piece) {
+            return Ok(true);
+        }
+    }
+    if overwrite {
+        Ok(false)
+    } else {
+        let message = format!("{name} exists and is something else; --overwrite replaces it");
+        Err(Failure::new(Class::Disk, message))
+    }
+}

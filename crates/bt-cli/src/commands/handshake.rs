@@ -1,0 +1,62 @@
+//! `handshake`: what one peer says of itself.
+
+use std::net::SocketAddr;
+
+use bt_types::InfoHashV1;
+use serde_json::json;
+use session::probe::{self, Probe};
+
+use crate::address;
+use crate::cli::HandshakeArgs;
+use crate::failure::{Class, Failure, Outcome, chain};
+use crate::output::{Output, Style, clean, hex};
+use crate::source;
+
+pub(crate) fn run(arguments: &HandshakeArgs, output: &Output) -> Outcome {
+    let addresses = address::resolve(&arguments.address)?;
+    let metainfo = source::load(&arguments.source)?;
+    let (address, report) = first_answer(&addresses, metainfo.info_hash(), arguments)?;
+    output.result(|| object(address, &report), |style| text(address, &report, style))
+}
+
+/// A name may have several addresses: the first that answers.
+fn first_answer(
+    addresses: &[SocketAddr],
+    info_hash: InfoHashV1,
+    arguments: &HandshakeArgs,
+) -> Result<(SocketAddr, Probe), Failure> {
+    let mut failures = Vec::new();
+    for address in addresses {
+        match probe::handshake(*address, info_hash, None, arguments.timeout) {
+            Ok(report) => return Ok((*address, report)),
+            Err(error) => failures.push(chain(&error)),
+        }
+    }
+    let message = format!("no handshake: {}", failures.join("; "));
+    Err(Failure::new(Class::Network, message).with("address", arguments.address.as_str()))
+}
+
+fn object(address: SocketAddr, report: &Probe) -> serde_json::Value {
+    json!({
+        "address": address.to_string(),
+        "peer_id": report.peer_id.to_string(),
+        "client": report.client,
+        "info_hash": report.info_hash.to_string(),
+        "reserved": hex(&report.reserved.0),
+        "extensions": report.extensions,
+    })
+}
+
+fn text(address: SocketAddr, report: &Probe, style: Style) -> String {
+    let rows = [
+        ("address", address.to_string()),
+        ("peer id", report.peer_id.to_string()),
+        ("client", clean(&report.client)),
+        ("info-hash", report.info_hash.to_string()),
+        ("reserved", hex(&report.reserved.0)),
+        ("extensions", clean(&report.extensions.join(", "))),
+    ];
+    let line =
+        |(label, value): (&str, String)| format!("{}  {value}", style.bold(format!("{label:10}")));
+    rows.into_iter().map(line).collect::<Vec<_>>().join("\n")
+}

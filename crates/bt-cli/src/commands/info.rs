@@ -1,0 +1,103 @@
+//! `info`: what a torrent contains.
+
+use metainfo::{FileEntry, Metainfo};
+use serde_json::{Value, json};
+
+use crate::cli::InfoArgs;
+use crate::failure::Outcome;
+use crate::output::{Output, Style, TreeFile, clean, date, file_tree, size, size_exactly};
+use crate::source;
+
+pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> Outcome {
+    let metainfo = source::load(&arguments.source)?;
+    output.result(|| object(&metainfo), |style| text(&metainfo, style))
+}
+
+fn object(metainfo: &Metainfo) -> Value {
+    let info = metainfo.info();
+    let geometry = info.geometry();
+    let files: Vec<Value> = info.files().iter().map(file_object).collect();
+    json!({
+        "name": info.name(),
+        "info_hash": metainfo.info_hash().to_string(),
+        "size": geometry.total(),
+        "piece_length": geometry.piece_length(),
+        "piece_count": geometry.piece_count(),
+        "private": info.private(),
+        "source": info.source(),
+        "comment": metainfo.comment(),
+        "created_by": metainfo.created_by(),
+        "creation_date": metainfo.creation_date(),
+        "trackers": metainfo.trackers(),
+        "web_seeds": metainfo.web_seeds(),
+        "files": files,
+        "magnet": metainfo.magnet().to_string(),
+    })
+}
+
+fn file_object(file: FileEntry<'_>) -> Value {
+    let mut object = json!({ "path": file.original_path(), "length": file.length() });
+    if file.is_pad() {
+        object["pad"] = true.into();
+    }
+    object
+}
+
+fn text(metainfo: &Metainfo, style: Style) -> String {
+    let mut rows = facts(metainfo);
+    for (index, tier) in metainfo.trackers().iter().enumerate() {
+        let label = format!("tier {}", index + 1);
+        rows.extend(listed(&label, tier));
+    }
+    rows.extend(listed("web seeds", metainfo.web_seeds()));
+    rows.push(("magnet".to_owned(), clean(&metainfo.magnet().to_string())));
+
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let lines = rows.iter().map(|(label, value)| {
+        format!("{}{}  {value}\n", style.bold(label), " ".repeat(width - label.len()))
+    });
+    let mut text: String = lines.collect();
+    text += &format!("\n{}", files(metainfo, style));
+    text
+}
+
+fn facts(metainfo: &Metainfo) -> Vec<(String, String)> {
+    let info = metainfo.info();
+    let geometry = info.geometry();
+    let pieces =
+        format!("{} of {}", geometry.piece_count(), size(u64::from(geometry.piece_length())));
+    let rows = [
+        ("name", Some(clean(info.name()))),
+        ("info-hash", Some(metainfo.info_hash().to_string())),
+        ("size", Some(size_exactly(geometry.total()))),
+        ("pieces", Some(pieces)),
+        ("private", info.private().then(|| "yes: peers come from its trackers only".to_owned())),
+        ("source", info.source().map(clean)),
+        ("comment", metainfo.comment().map(clean)),
+        ("created by", metainfo.created_by().map(clean)),
+        ("created", metainfo.creation_date().map(date)),
+    ];
+    let known = |(label, value): (&str, Option<String>)| Some((label.to_owned(), value?));
+    rows.into_iter().filter_map(known).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// The label before the first value only.
+fn listed(label: &str, values: &[String]) -> Vec<(String, String)> {
+    let labels = std::iter::once(label.to_owned()).chain(std::iter::repeat(String::new()));
+    labels.zip(values.iter().map(|value| clean(value))).collect()
+}
+
+fn files(metainfo: &Metainfo, style: Style) -> String {
+    let info = metainfo.info();
+    if info.is_single_file() {
+        let length = size(info.geometry().total());
+        return format!("{}  {length}", style.bold(clean(info.name())));
+    }
+    let files = info.files().iter().enumerate().filter(|(_, file)| !file.is_pad());
+    let files = files.map(|(index, file)| TreeFile {
+        path: file.original_path().split('/').map(str::to_owned).collect(),
+        length: file.length(),
+        note: style.dim(format!("#{index}")),
+    });
+    file_tree(info.name(), files.collect(), style)
+}

@@ -1,0 +1,56 @@
+//! `scrape`: how many seeders and leechers a torrent has, as its trackers tell it.
+
+use bt_types::ScrapeEntry;
+use serde_json::{Value, json};
+
+use crate::cli::ScrapeArgs;
+use crate::failure::{Class, Failure, Outcome};
+use crate::output::{Output, Style, clean};
+use crate::source;
+use crate::trackers::{self, Answer, Client};
+
+pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
+    let metainfo = source::load(&arguments.source)?;
+    let urls = trackers::urls(&metainfo)?;
+    let client = Client::new(arguments.source.trust.ca_file.clone(), arguments.timeout)?;
+    let info_hash = metainfo.info_hash();
+    let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
+    output.result(
+        || {
+            let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
+            json!({ "info_hash": info_hash.to_string(), "trackers": trackers })
+        },
+        |style| {
+            let lines = answers.iter().map(|answer| tracker_line(answer, style));
+            lines.collect::<Vec<_>>().join("\n")
+        },
+    )?;
+    if answers.iter().any(|(_, answer)| answer.is_ok()) {
+        return Ok(());
+    }
+    let message = format!("no tracker answered:\n{}", trackers::causes(&answers));
+    Err(Failure::new(Class::Network, message).into())
+}
+
+fn tracker_object((url, answer): &Answer<ScrapeEntry>) -> Value {
+    match answer {
+        Ok(entry) => json!({
+            "url": url,
+            "seeders": entry.seeders,
+            "leechers": entry.leechers,
+            "completed": entry.completed,
+        }),
+        Err(error) => json!({ "url": url, "error": error }),
+    }
+}
+
+fn tracker_line((url, answer): &Answer<ScrapeEntry>, style: Style) -> String {
+    let url = style.bold(clean(&tracker_http::shorten_url(url)));
+    match answer {
+        Ok(entry) => format!(
+            "{url}  {} seeders, {} leechers, {} downloads completed",
+            entry.seeders, entry.leechers, entry.completed
+        ),
+        Err(error) => format!("{url}  {}", style.red(clean(error))),
+    }
+}

@@ -1,0 +1,62 @@
+//! `seed`: serve what is there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use metainfo::Metainfo;
+use session::AddTorrent;
+
+use crate::address;
+use crate::cli::SeedArgs;
+use crate::failure::{Class, Failure, Outcome};
+use crate::output::{Output, clean};
+use crate::source;
+use crate::transfer::{Goal, Transfer, check_folder, session_config, state_dir};
+
+/// How many missing files are named.
+const SHOWN: usize = 10;
+
+pub(crate) fn run(arguments: SeedArgs, output: &Output) -> Outcome {
+    let metainfo = Arc::new(source::load(&arguments.source)?);
+    let dir = &arguments.dir;
+    if !dir.exists() {
+        return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());
+    }
+    check_folder(&metainfo, dir)?;
+    name_missing(&metainfo, dir, output);
+    let mut order = AddTorrent::new(metainfo, dir);
+    order.peers = address::resolve_all(&arguments.network.peers)?;
+    order.resume = !arguments.store.no_resume;
+    order.seed_only = true;
+
+    let state_dir = state_dir(&arguments.store)?;
+    let config = session_config(&arguments.network, &arguments.source.trust, Some(state_dir));
+    let mut transfer = Transfer::start(&config, output)?;
+    let goal = Goal {
+        seed: true,
+        ratio: arguments.ratio,
+        seed_time: arguments.seed_time,
+        serve_only: true,
+        ..Goal::default()
+    };
+    transfer.add(order, goal)?;
+    transfer.run().map(drop)
+}
+
+/// Files that can't be whole are named at once; the check tells how many pieces verify.
+fn name_missing(metainfo: &Metainfo, dir: &Path, output: &Output) {
+    let files = metainfo.info().files().iter().filter(|file| !file.is_pad());
+    let missing: Vec<String> = files
+        .filter(|file| {
+            let on_disk = dir.join(file.disk_path()).metadata();
+            on_disk.map_or(true, |on_disk| on_disk.len() < file.length())
+        })
+        .map(|file| clean(file.original_path()))
+        .collect();
+    for path in missing.iter().take(SHOWN) {
+        output.warn(&format!("missing or too short: {path}"));
+    }
+    if missing.len() > SHOWN {
+        output.warn(&format!(".. and {} files more", missing.len() - SHOWN));
+    }
+}

@@ -1,0 +1,148 @@
+//! Why a run did not succeed, and which exit code says so.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+/// Who is to blame. The name goes into JSON, the number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Failure,
+    Usage,
+    BadTorrent,
+    Network,
+    BadData,
+    Disk,
+    Interrupted,
+}
+
+impl Class {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Usage => "usage",
+            Self::BadTorrent => "bad_torrent",
+            Self::Network => "network",
+            Self::BadData => "bad_data",
+            Self::Disk => "disk",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::BadTorrent => 3,
+            Self::Network => 4,
+            Self::BadData => 5,
+            Self::Disk => 6,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// What is told to the user before the program ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    class: Class,
+    message: String,
+    details: Map<String, Value>,
+}
+
+impl Failure {
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), details: Map::new() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Class::Usage, message)
+    }
+
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Class::Interrupted, "interrupted")
+    }
+
+    /// Adds a field to the JSON form.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same, said of one of several things.
+    pub(crate) fn within(mut self, what: impl Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// `{"error": {"class", "message", ..}}`.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut error = Map::new();
+        error.insert("class".to_owned(), self.class.name().into());
+        error.insert("message".to_owned(), self.message.as_str().into());
+        error.extend(self.details.clone());
+        json!({ "error": error })
+    }
+}
+
+/// How a command ends when it does not end well.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Something went wrong, and the user is told.
+    Failed(Failure),
+    /// Nobody reads what it prints: nothing more is said. With the class of what is left undone.
+    StdoutClosed(Option<Class>),
+}
+
+impl End {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(failure) => failure.class.exit_code().into(),
+            Self::StdoutClosed(undone) => undone.map_or(0, Class::exit_code).into(),
+        }
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What every command returns.
+pub(crate) type Outcome = Result<(), End>;
+
+/// Turns the narrow errors of the libraries into failures of a class.
+pub(crate) trait Classify<T> {
+    /// `what` says what was being done to which thing; the error says what went wrong.
+    fn or_fail(self, class: Class, what: impl Display) -> Result<T, Failure>;
+}
+
+impl<T, E: std::error::Error> Classify<T> for Result<T, E> {
+    fn or_fail(self, class: Class, what: impl Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(class, format!("{what}: {}", chain(&error))))
+    }
+}
+
+/// The error and its causes, unless an error repeats its cause itself.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,46 @@
+//! The log: on stderr, above the progress bars, for people.
+
+use std::io::{self, Write};
+
+use env_logger::{Builder, Target};
+use indicatif::MultiProgress;
+use log::LevelFilter;
+
+use crate::cli::GlobalArgs;
+use crate::output::{Output, clean};
+
+/// Logs as much as the flags ask for.
+pub(crate) fn start(global: GlobalArgs, output: &Output) {
+    let level = match (global.quiet, global.verbose) {
+        (true, 0) => LevelFilter::Off,
+        (_, 0) => LevelFilter::Warn,
+        (_, 1) => LevelFilter::Info,
+        (_, 2) => LevelFilter::Debug,
+        (..) => LevelFilter::Trace,
+    };
+    let mut builder = Builder::new();
+    // What these log contains whole URLs, passkeys and all.
+    builder.filter_level(level).filter_module("ureq", level.min(LevelFilter::Warn));
+    builder.filter_module("rustls", level.min(LevelFilter::Warn));
+    builder.format(|out, record| {
+        let level = record.level().as_str().to_ascii_lowercase();
+        writeln!(out, "{level}: {}: {}", record.target(), clean(&record.args().to_string()))
+    });
+    if let Some(bars) = output.bars() {
+        builder.target(Target::Pipe(Box::new(AboveBars(bars.clone()))));
+    }
+    builder.init();
+}
+
+/// Takes the bars away while something is written.
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,156 @@
+//! What is printed, and where: results on stdout, everything else on stderr.
+
+mod bencode_json;
+mod meter;
+mod style;
+mod text;
+mod tree;
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::MultiProgress;
+use serde_json::Value;
+
+use crate::cli::GlobalArgs;
+use crate::failure::{Class, End, Failure};
+
+pub(crate) use bencode_json::{hex, to_json};
+pub(crate) use meter::Meter;
+pub(crate) use style::Style;
+pub(crate) use text::{clean, date, duration, is_unsafe, rate, size, size_exactly};
+pub(crate) use tree::{TreeFile, file_tree};
+
+/// How this run talks to its user.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    stdout: Style,
+    stderr: Style,
+    bars: Option<MultiProgress>,
+}
+
+impl Output {
+    /// What the flags ask for, on the terminals or pipes there are.
+    pub(crate) fn new(global: GlobalArgs) -> Self {
+        let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let bars = stderr && !style::is_dumb() && !global.quiet && !(global.json && stdout);
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            stdout: Style::for_terminal(stdout),
+            stderr: Style::for_terminal(stderr),
+            bars: bars.then(MultiProgress::new),
+        }
+    }
+
+    /// Whether results are JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether only results and errors are wanted.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Where progress bars go, if there is a terminal for them.
+    pub(crate) fn bars(&self) -> Option<&MultiProgress> {
+        self.bars.as_ref()
+    }
+
+    /// A result: `object` as one line, or `text`.
+    pub(crate) fn result(
+        &self,
+        object: impl FnOnce() -> Value,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), End> {
+        if self.json { self.object(&object()) } else { self.line(&text(self.stdout)) }
+    }
+
+    /// One line of text, or several.
+    pub(crate) fn line(&self, text: &str) -> Result<(), End> {
+        self.bytes(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
+    }
+
+    /// One JSON object on a line.
+    pub(crate) fn object(&self, object: &Value) -> Result<(), End> {
+        self.line(&terminal_safe(&object.to_string()))
+    }
+
+    /// Exactly these bytes.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), End> {
+        self.around_bars(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(bytes).and_then(|()| stdout.flush())
+        })
+        .map_err(stdout_error)
+    }
+
+    /// Something by the way, for a person, on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
+        }
+    }
+
+    /// Something a person should know, on stderr.
+    pub(crate) fn warn(&self, text: &str) {
+        self.note(&format!("{} {text}", self.stderr.yellow("warning:")));
+    }
+
+    /// The last word of a run that failed.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json {
+            // Whether or not anybody still reads: the exit code says it too.
+            drop(self.object(&failure.to_json()));
+        } else if failure.class() == Class::Interrupted {
+            self.note(failure.message());
+        } else {
+            self.say(&format!("{} {}", self.stderr.red("error:"), clean_lines(failure.message())));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        // Nothing can be done about a stderr that takes nothing.
+        drop(self.around_bars(|| writeln!(io::stderr().lock(), "{text}")));
+    }
+
+    fn around_bars<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// A value over several lines, for people.
+pub(crate) fn pretty(value: &Value) -> String {
+    terminal_safe(&format!("{value:#}"))
+}
+
+fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
+fn stdout_error(error: io::Error) -> End {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return End::StdoutClosed(None);
+    }
+    Failure::new(Class::Disk, format!("cannot write to standard output: {error}")).into()
+}
+
+/// JSON that a terminal shows as it is: what [`clean`] would drop is escaped, so that a program
+/// still gets it. Such characters are only ever inside strings, but for the ends of lines.
+fn terminal_safe(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) && c != '\n' {
+            // All of them lie in the first 65,536 characters, so four digits are enough.
+            safe += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}

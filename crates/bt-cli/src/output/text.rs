@@ -1,0 +1,91 @@
+//! Numbers for people, and text from outside made harmless.
+
+use std::time::Duration;
+
+/// Whether a terminal would obey this character, or a reader be misled by it: control characters
+/// and marks that change the direction of text.
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` on one line, without what [`is_unsafe`] names.
+pub(crate) fn clean(text: &str) -> String {
+    let spaced = |c| if matches!(c, '\n' | '\t') { ' ' } else { c };
+    text.trim_end().chars().map(spaced).filter(|c| !is_unsafe(*c)).collect()
+}
+
+/// `512 B`, `3.5 KiB`, `120 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 99.95 && value.fract() != 0.0);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// `3.5 KiB (3,584 bytes)`.
+pub(crate) fn size_exactly(bytes: u64) -> String {
+    if bytes < 1024 { size(bytes) } else { format!("{} ({} bytes)", size(bytes), grouped(bytes)) }
+}
+
+/// `1.5 MiB/s`.
+pub(crate) fn rate(bytes: u64) -> String {
+    format!("{}/s", size(bytes))
+}
+
+/// `45s`, `3m 05s`, `2h 10m`, `3d 4h`.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// `2024-04-25 12:00:00 UTC` from seconds since 1970; the number itself if it is out of range.
+pub(crate) fn date(unix: i64) -> String {
+    let (days, seconds) = (unix.div_euclid(86400), unix.rem_euclid(86400));
+    if !(-719_162..=2_932_896).contains(&days) {
+        return format!("{unix} seconds since 1970");
+    }
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// The Gregorian date of a day counted from 1970-01-01. Years begin in March, so that the leap day
+/// is the last of its year.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

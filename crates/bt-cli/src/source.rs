@@ -1,0 +1,78 @@
+//! A torrent from where the user says it is: a file, a URL, standard input.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metainfo::{MAX_METAINFO_LENGTH, Metainfo};
+
+use crate::cli::SourceArgs;
+use crate::failure::{Class, Classify, Failure};
+use crate::trackers;
+
+/// How long the server of a torrent may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The torrent that the arguments name.
+///
+/// # Errors
+/// Disk if it can't be read, network if it can't be fetched, bad torrent if it is none.
+pub(crate) fn load(source: &SourceArgs) -> Result<Metainfo, Failure> {
+    load_from(&source.torrent, source.trust.ca_file.as_ref())
+}
+
+/// As [`load`], for one of several torrents.
+pub(crate) fn load_from(torrent: &str, ca_file: Option<&PathBuf>) -> Result<Metainfo, Failure> {
+    let (name, bytes) = if torrent == "-" {
+        ("standard input".to_owned(), read_stdin()?)
+    } else if is_web(torrent) {
+        (tracker_http::shorten_url(torrent), fetch(torrent, ca_file)?)
+    } else if has_prefix(torrent, "magnet:") {
+        let message = "expected a .torrent file or an HTTP(S) URL of one, got a magnet link";
+        return Err(Failure::usage(message));
+    } else {
+        (torrent.to_owned(), read_file(Path::new(torrent))?)
+    };
+    Metainfo::parse(bytes)
+        .or_fail(Class::BadTorrent, &name)
+        .map_err(|error| error.with("torrent", name))
+}
+
+/// All of standard input, up to the size a torrent may have.
+pub(crate) fn read_stdin() -> Result<Vec<u8>, Failure> {
+    bounded(io::stdin().lock(), "standard input")
+}
+
+/// All of a file, up to the size a torrent may have.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path).or_fail(Class::Disk, format!("cannot open {name}"))?;
+    bounded(file, &name)
+}
+
+fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+    let limit = MAX_METAINFO_LENGTH as u64;
+    let mut bytes = Vec::new();
+    let mut reader = reader.take(limit + 1);
+    reader.read_to_end(&mut bytes).or_fail(Class::Disk, format!("cannot read {name}"))?;
+    if bytes.len() as u64 > limit {
+        let message = format!("{name}: expected a torrent of at most {} MiB", limit >> 20);
+        return Err(Failure::new(Class::BadTorrent, message));
+    }
+    Ok(bytes)
+}
+
+fn fetch(url: &str, ca_file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
+    let fetcher = trackers::fetcher(ca_file.cloned(), FETCH_TIMEOUT)?;
+    let bytes = fetcher.get_with_limit(url, MAX_METAINFO_LENGTH);
+    bytes.or_fail(Class::Network, format!("cannot fetch {}", tracker_http::shorten_url(url)))
+}
+
+fn is_web(text: &str) -> bool {
+    has_prefix(text, "http://") || has_prefix(text, "https://")
+}
+
+fn has_prefix(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}

@@ -1,0 +1,151 @@
+//! All trackers of a torrent, asked at once.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry};
+use crossbeam_channel::bounded;
+use metainfo::Metainfo;
+use session::{PEER_ID_PREFIX, USER_AGENT};
+use tracker_http::{Fetcher, FetcherConfig};
+
+use crate::failure::{Class, Failure, chain};
+
+/// How many trackers are asked at a time; what a torrent lists beyond is left alone.
+const MAX_TRACKERS: usize = 100;
+/// What an answer may be late by, so that a request's own error is told where there is one.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A tracker's URL and what came of asking it.
+pub(crate) type Answer<T> = (String, Result<T, String>);
+
+/// Talks to trackers of both kinds.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: Fetcher,
+    udp: tracker_udp::Client,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client whose every request takes `timeout` at most.
+    pub(crate) fn new(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Self, Failure> {
+        Ok(Self {
+            http: fetcher(ca_file, timeout)?,
+            udp: tracker_udp::Client::new(timeout),
+            timeout,
+        })
+    }
+
+    /// Asks every one of `urls` at once; the answers are in the order of `urls`.
+    pub(crate) fn ask_all<T: Send + 'static>(
+        &self,
+        urls: &[String],
+        ask: impl Fn(&Self, &str) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Vec<Answer<T>> {
+        let urls: Vec<&String> = urls.iter().take(MAX_TRACKERS).collect();
+        let deadline = Instant::now() + self.timeout + GRACE;
+        let (sender, receiver) = bounded(urls.len());
+        let ask = Arc::new(ask);
+        for (index, url) in urls.iter().enumerate() {
+            let (client, url, ask, sender) =
+                (self.clone(), (*url).clone(), Arc::clone(&ask), sender.clone());
+            // A look-up of a name can't be interrupted: such a thread is left to the process's end.
+            thread::spawn(move || sender.send((index, ask(&client, &url))));
+        }
+        drop(sender);
+        let late = || Err(format!("no answer within {} s", self.timeout.as_secs_f64()));
+        let mut answers: Vec<Answer<T>> =
+            urls.into_iter().map(|url| (url.clone(), late())).collect();
+        while let Ok((index, answer)) = receiver.recv_deadline(deadline) {
+            answers[index].1 = answer;
+        }
+        answers
+    }
+
+    /// One announce.
+    pub(crate) fn announce(
+        &self,
+        url: &str,
+        request: &AnnounceRequest,
+    ) -> Result<AnnounceReply, String> {
+        match kind(url)? {
+            Kind::Http => self.http.announce(url, request).map_err(|error| chain(&error)),
+            Kind::Udp => self.udp.announce(url, request).map_err(|error| chain(&error)),
+        }
+    }
+
+    /// What the tracker knows of one torrent.
+    pub(crate) fn scrape(&self, url: &str, info_hash: InfoHashV1) -> Result<ScrapeEntry, String> {
+        let entries = match kind(url)? {
+            Kind::Http => self.http.scrape(url, &[info_hash]).map_err(|error| chain(&error)),
+            Kind::Udp => self.udp.scrape(url, &[info_hash]).map_err(|error| chain(&error)),
+        }?;
+        let entry = entries.into_iter().find(|entry| entry.info_hash == info_hash);
+        entry.ok_or_else(|| "the tracker does not know the torrent".to_owned())
+    }
+}
+
+/// What fetches over HTTP(S), for this program.
+pub(crate) fn fetcher(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Fetcher, Failure> {
+    let config = FetcherConfig {
+        user_agent: USER_AGENT.to_owned(),
+        timeout,
+        ca_file,
+        ..FetcherConfig::default()
+    };
+    Fetcher::new(config).map_err(|error| Failure::new(Class::Disk, chain(&error)))
+}
+
+/// Every tracker of every tier, once each.
+pub(crate) fn urls(metainfo: &Metainfo) -> Result<Vec<String>, Failure> {
+    let mut urls: Vec<String> = Vec::new();
+    for url in metainfo.trackers().iter().flatten() {
+        if !urls.contains(url) {
+            urls.push(url.clone());
+        }
+    }
+    if urls.is_empty() {
+        return Err(Failure::new(Class::Network, "the torrent names no tracker"));
+    }
+    Ok(urls)
+}
+
+/// An announce of this program that has nothing of the torrent yet.
+pub(crate) fn announce_request(
+    metainfo: &Metainfo,
+    port: u16,
+    ip: Option<IpAddr>,
+) -> AnnounceRequest {
+    let peer_id = PeerId::new(PEER_ID_PREFIX, rand::random());
+    let mut request = AnnounceRequest::new(metainfo.info_hash(), peer_id);
+    request.port = port;
+    request.left = metainfo.info().geometry().total();
+    request.key = rand::random();
+    request.ip = ip;
+    request
+}
+
+/// The first answers that failed, for a message: `URL: why`, one a line.
+pub(crate) fn causes<T>(answers: &[Answer<T>]) -> String {
+    let failed = answers.iter().filter_map(|(url, answer)| Some((url, answer.as_ref().err()?)));
+    let lines = failed.map(|(url, why)| format!("  {}: {why}", tracker_http::shorten_url(url)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+enum Kind {
+    Http,
+    Udp,
+}
+
+fn kind(url: &str) -> Result<Kind, String> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+    match scheme.as_str() {
+        "http" | "https" => Ok(Kind::Http),
+        "udp" => Ok(Kind::Udp),
+        _ => Err("expected an http, https or udp tracker".to_owned()),
+    }
+}

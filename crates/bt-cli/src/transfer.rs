@@ -1,0 +1,195 @@
+//! A session at work for a command: torrents in, progress and results out, until every one of them
+//! is through, has failed, or the user has had enough.
+//!
+//! ```text
+//!  signal --.                 .--> View   (bars, lines, JSON)
+//!  events --+--> Transfer ----+
+//!  clock  --'    `-> Torrent  `--> Session (stop, shutdown)
+//! ```
+
+mod events;
+mod setup;
+mod torrent;
+mod view;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, select, tick};
+use session::{AddTorrent, Event, Session, SessionConfig, TorrentKey};
+
+use crate::failure::{Class, Classify, End, Failure, Outcome};
+use crate::output::Output;
+use crate::signals;
+
+pub(crate) use setup::{check_folder, session_config, state_dir, warn_of_folder};
+pub(crate) use torrent::Goal;
+
+use torrent::{Step, Torrent};
+use view::View;
+
+/// How often the state of the session is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a clean shutdown may take: sync and journal, then `stopped` to the trackers.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+
+/// The torrents of one command and the session that works on them.
+pub(crate) struct Transfer {
+    session: Session,
+    torrents: Vec<Torrent>,
+    /// Torrents that are to be stopped, until the session took the order.
+    to_stop: Vec<TorrentKey>,
+    view: View,
+    signal: Receiver<()>,
+}
+
+impl Transfer {
+    /// A session that listens, without torrents yet.
+    pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
+        let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
+        let session = Session::start(config)
+            .map_err(|error| Failure::new(setup::start_class(&error), error.to_string()))?;
+        log::info!("listening on port {}", session.listen_port());
+        let view = View::new(output);
+        Ok(Self { session, torrents: Vec::new(), to_stop: Vec::new(), view, signal })
+    }
+
+    /// The command prints its result itself.
+    pub(crate) fn print_no_results(&mut self) {
+        self.view.silence();
+    }
+
+    /// Takes one more torrent in, which is over when `goal` says so.
+    pub(crate) fn add(&mut self, order: AddTorrent, goal: Goal) -> Result<(), Failure> {
+        let (metainfo, output) = (order.metainfo.clone(), setup::output_path(&order));
+        let key = self
+            .session
+            .add(order)
+            .map_err(|error| Failure::new(setup::add_class(&error), error.to_string()))?;
+        let torrent = Torrent::new(key, metainfo, output, goal);
+        self.view.add(&torrent);
+        self.torrents.push(torrent);
+        Ok(())
+    }
+
+    /// Works until every torrent is over; the first failure is the outcome.
+    pub(crate) fn run(mut self) -> Result<Vec<Torrent>, End> {
+        let worked = self.work();
+        self.view.finish();
+        let Self { session, mut torrents, mut view, .. } = self;
+        let events = session.events().clone();
+        // Syncs, writes the journals, says goodbye. A second signal cuts it short.
+        session.shut_down(SHUTDOWN_TIME);
+        match worked {
+            Ok(()) => verdict(torrents),
+            Err(End::StdoutClosed(_)) => Err(End::StdoutClosed(undone(&torrents))),
+            Err(end) => {
+                tell_the_end(&events, &mut torrents, &mut view)?;
+                Err(end)
+            }
+        }
+    }
+
+    fn work(&mut self) -> Outcome {
+        let events = self.session.events().clone();
+        let (ticker, signal) = (tick(TICK), self.signal.clone());
+        while !self.torrents.iter().all(Torrent::is_over) {
+            select! {
+                recv(events) -> event => self.handle_event(&event.map_err(|_| session_ended())?)?,
+                recv(ticker) -> _ => self.handle_tick()?,
+                recv(signal) -> _ => return Err(Failure::interrupted().into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, event: &Event) -> Outcome {
+        let now = Instant::now();
+        let Some(index) = self.torrents.iter().position(|torrent| torrent.key == event.torrent)
+        else {
+            return Ok(());
+        };
+        if event.kind.is_lasting() {
+            // The newest numbers go with the news.
+            self.refresh(now);
+        }
+        let step = self.torrents[index].handle_event(now, &event.kind);
+        self.view.event(&self.torrents[index], &event.kind)?;
+        self.take_step(index, step)
+    }
+
+    fn handle_tick(&mut self) -> Outcome {
+        let now = Instant::now();
+        self.refresh(now);
+        self.view.progress(now, &self.torrents)?;
+        for index in 0..self.torrents.len() {
+            if let Some(why) = self.torrents[index].why_waiting(now) {
+                self.view.waiting(&self.torrents[index], &why)?;
+            }
+            let step = self.torrents[index].handle_tick(now);
+            self.take_step(index, step)?;
+        }
+        self.to_stop.retain(|torrent| self.session.stop(*torrent).is_err());
+        Ok(())
+    }
+
+    /// Asks the session where every torrent stands. A busy one is asked again at the next tick.
+    fn refresh(&mut self, now: Instant) {
+        for status in self.session.snapshot().unwrap_or_default() {
+            let torrent = self.torrents.iter_mut().find(|torrent| torrent.key == status.torrent);
+            if let Some(torrent) = torrent {
+                torrent.handle_status(now, status);
+            }
+        }
+    }
+
+    fn take_step(&mut self, index: usize, step: Step) -> Outcome {
+        let torrent = &self.torrents[index];
+        match step {
+            Step::Go => Ok(()),
+            Step::Stop => {
+                if self.session.stop(torrent.key).is_err() {
+                    self.to_stop.push(torrent.key);
+                }
+                Ok(())
+            }
+            Step::Over => self.view.over(torrent, self.torrents.len()),
+        }
+    }
+}
+
+/// What the torrents said while the session was shut down.
+fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) -> Outcome {
+    let count = torrents.len();
+    for event in events.try_iter() {
+        let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
+        let Some(torrent) = torrent else { continue };
+        if torrent.handle_event(Instant::now(), &event.kind) == Step::Over {
+            view.over(torrent, count)?;
+        }
+    }
+    Ok(())
+}
+
+fn verdict(torrents: Vec<Torrent>) -> Result<Vec<Torrent>, End> {
+    let failed = torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?)));
+    let first = failed.clone().min_by_key(|(torrent, _)| torrent.over_since());
+    let Some((torrent, failure)) = first else { return Ok(torrents) };
+    let failure = failure.clone().with("info_hash", torrent.info_hash());
+    let (count, all) = (failed.count(), torrents.len());
+    if all == 1 {
+        return Err(failure.into());
+    }
+    Err(failure
+        .within(format!("{count} of {all} torrents failed; the first: {}", torrent.name()))
+        .into())
+}
+
+/// The class of what a run that ends now leaves undone.
+fn undone(torrents: &[Torrent]) -> Option<Class> {
+    let done = torrents.iter().all(Torrent::is_complete);
+    (!done).then_some(Class::Interrupted)
+}
+
+fn session_ended() -> End {
+    Failure::new(Class::Failure, "the session ended by itself; -v shows its log").into()
+}

@@ -1,0 +1,115 @@
+//! What `download --json` and `seed --json` print: one object a line.
+
+use serde_json::{Map, Value, json};
+use session::{EventKind, PeerState, TrackerReport};
+
+use super::torrent::Torrent;
+use crate::commands::peer_object;
+
+/// The number of this shape of output, in the first line.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// The line for something that happened, unless it is for nobody outside.
+pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
+    Some(match kind {
+        EventKind::Started { have, wanted } => {
+            let size = torrent.metainfo.info().geometry().total();
+            let output = torrent.output.display().to_string();
+            let fields = json!({
+                "name": torrent.name(), "size": size, "output": output,
+                "pieces_done": have, "pieces_total": wanted,
+            });
+            line(torrent, "started", fields)
+        }
+        EventKind::PieceVerified(index) => line(torrent, "piece", json!({ "index": index.get() })),
+        EventKind::PieceFailed(index) => {
+            let message = format!("piece {index} came with a wrong hash and is fetched again");
+            line(torrent, "warning", json!({ "message": message, "index": index.get() }))
+        }
+        EventKind::Peer { address, state, reason } => {
+            let (address, state) = (address.to_string(), state_name(*state));
+            line(torrent, "peer", json!({ "address": address, "state": state, "reason": reason }))
+        }
+        EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
+        EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
+        EventKind::Completed => {
+            let size = torrent.status.as_ref().map_or(0, |status| status.bytes_total);
+            let output = torrent.output.display().to_string();
+            let seconds = torrent.elapsed().as_secs_f64();
+            line(
+                torrent,
+                "completed",
+                json!({ "output": output, "size": size, "seconds": seconds }),
+            )
+        }
+        _ => return None,
+    })
+}
+
+/// The line for where a torrent stands.
+pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
+    let status = torrent.status.as_ref()?;
+    let fields = json!({
+        "bytes_done": status.bytes_done,
+        "bytes_total": status.bytes_total,
+        "pieces_done": status.pieces_done,
+        "pieces_total": status.pieces_total,
+        "down_rate": status.down_rate,
+        "up_rate": status.up_rate,
+        "peers_connected": status.peers_connected,
+        "peers_known": status.peers_known,
+        "seconds_left": status.seconds_left,
+        "uploaded": status.uploaded,
+        "downloaded": status.downloaded,
+    });
+    Some(line(torrent, "progress", fields))
+}
+
+/// The line for a warning of this program's own.
+pub(crate) fn warning(torrent: &Torrent, message: &str) -> Value {
+    line(torrent, "warning", json!({ "message": message }))
+}
+
+/// The last line of a torrent.
+pub(crate) fn stopped(torrent: &Torrent) -> Value {
+    let reason = match torrent.failure() {
+        Some(failure) => failure.message(),
+        None if torrent.has_reached_goal() => "done",
+        None => "interrupted",
+    };
+    line(torrent, "stopped", json!({ "reason": reason }))
+}
+
+fn line(torrent: &Torrent, event: &str, fields: Value) -> Value {
+    let mut object = Map::new();
+    object.insert("event".to_owned(), event.into());
+    object.insert("info_hash".to_owned(), torrent.info_hash().into());
+    if let Value::Object(fields) = fields {
+        object.extend(fields);
+    }
+    Value::Object(object)
+}
+
+fn state_name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Connected => "connected",
+        PeerState::Disconnected => "disconnected",
+        PeerState::Failed => "failed",
+        PeerState::Banned => "banned",
+        _ => "unknown",
+    }
+}
+
+fn tracker(url: &str, result: &Result<TrackerReport, String>) -> Value {
+    match result {
+        Ok(report) => json!({
+            "url": url,
+            "interval": report.interval,
+            "seeders": report.seeders,
+            "leechers": report.leechers,
+            "warning": report.warning,
+            "peers": report.peers.iter().map(peer_object).collect::<Vec<_>>(),
+        }),
+        Err(error) => json!({ "url": url, "error": error }),
+    }
+}

@@ -1,0 +1,126 @@
+//! From arguments to what a session wants to know.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use metainfo::Metainfo;
+use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
+
+use crate::cli::{NetworkArgs, StoreArgs, TrustArgs};
+use crate::failure::{Class, Failure};
+use crate::output::Output;
+
+/// A session as the flags describe it.
+pub(crate) fn session_config(
+    network: &NetworkArgs,
+    trust: &TrustArgs,
+    state_dir: Option<PathBuf>,
+) -> SessionConfig {
+    let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
+    let defaults = SessionConfig::default();
+    SessionConfig {
+        ports: network.port.0.clone(),
+        bind: network.bind,
+        max_down: unlimited(network.max_down),
+        max_up: unlimited(network.max_up),
+        max_memory: network.max_memory,
+        max_peers_per_torrent: network
+            .max_peers
+            .map_or(defaults.max_peers_per_torrent, usize::from),
+        state_dir,
+        ca_file: trust.ca_file.clone(),
+        announce_ip: network.announce_ip,
+        ..defaults
+    }
+}
+
+/// Where journals are kept: as the user says, else below the user's state folder.
+pub(crate) fn state_dir(store: &StoreArgs) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &store.state_dir {
+        return Ok(dir.clone());
+    }
+    let base = etcetera::choose_base_strategy().map_err(|_| {
+        Failure::new(Class::Disk, "cannot find your home folder; name a folder with --state-dir")
+    })?;
+    Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("bt-cli"))
+}
+
+/// Who is to blame for a session that does not start.
+pub(crate) fn start_class(error: &StartError) -> Class {
+    match error {
+        StartError::Listen { .. } => Class::Network,
+        StartError::Fetcher(_) => Class::Disk,
+        StartError::Memory { .. } => Class::Usage,
+        _ => Class::Failure,
+    }
+}
+
+/// Who is to blame for a torrent that is not taken.
+pub(crate) fn add_class(error: &AddError) -> Class {
+    match error {
+        AddError::Duplicate { .. } => Class::Usage,
+        _ => Class::Failure,
+    }
+}
+
+/// What the user finds when a torrent is done.
+pub(crate) fn output_path(torrent: &AddTorrent) -> PathBuf {
+    match &torrent.layout {
+        StoreLayout::SinglePiece { output, .. } => output.clone(),
+        _ => content_path(&torrent.metainfo, &torrent.folder),
+    }
+}
+
+/// The file or folder called as the torrent, in `folder`.
+pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
+    folder.join(metainfo.info().disk_name())
+}
+
+/// Says so if `folder` is not the folder that contains the torrent's content, but the content.
+///
+/// # Errors
+/// Usage, if `folder` is the content itself.
+pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Failure> {
+    let content = content_path(metainfo, folder);
+    if content.exists() || !is_content(metainfo, folder) {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let hint = if folder.file_name() == content.file_name() {
+        format!("give its folder: {}", parent.display())
+    } else {
+        format!("rename it to {:?} and give its folder", metainfo.info().name())
+    };
+    let message = format!(
+        "expected the folder that contains {:?}, got the content itself: {}; {hint}",
+        metainfo.info().name(),
+        folder.display(),
+    );
+    Err(Failure::usage(message).with("path", folder.display().to_string()))
+}
+
+/// As [`check_folder`], for a download, where it may be meant.
+pub(crate) fn warn_of_folder(metainfo: &Metainfo, folder: &Path, output: &Output) {
+    if check_folder(metainfo, folder).is_err() {
+        output.warn(&format!(
+            "{} looks like the content of {:?} itself; the download goes to {}",
+            folder.display(),
+            metainfo.info().name(),
+            content_path(metainfo, folder).display()
+        ));
+    }
+}
+
+/// Whether the torrent's files lie directly in `folder`, or `folder` is the torrent's one file.
+fn is_content(metainfo: &Metainfo, folder: &Path) -> bool {
+    if metainfo.info().is_single_file() {
+        return folder.is_file();
+    }
+    let files = metainfo.info().files().iter().filter(|file| !file.is_pad() && file.length() > 0);
+    let mut files = files.take(LOOKED_AT);
+    files.any(|file| folder.join(file.components().collect::<PathBuf>()).is_file())
+}
+
+/// How many of a torrent's files are looked for to recognise its content.
+const LOOKED_AT: usize = 100;

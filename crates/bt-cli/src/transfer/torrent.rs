@@ -1,0 +1,363 @@
+//! One torrent of a command: where it stands, and whether waiting on is of any use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metainfo::Metainfo;
+use session::{
+    ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
+};
+
+use crate::failure::{Class, Failure};
+use crate::output::duration;
+
+/// Every tracker failed and nobody is there: after this time that is the end.
+const HOPELESS_TIME: Duration = Duration::from_secs(60);
+/// Everybody known is banned: after this time nobody better has come.
+const BANNED_TIME: Duration = Duration::from_secs(5);
+/// How often a torrent that waits says why.
+const WAITING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// When a torrent is over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Goal {
+    /// Whether it goes on when complete.
+    pub(crate) seed: bool,
+    /// Stop seeding when so many times its size was sent.
+    pub(crate) ratio: Option<f64>,
+    /// Stop seeding after this time.
+    pub(crate) seed_time: Option<Duration>,
+    /// Give up when not complete after this time.
+    pub(crate) timeout: Option<Duration>,
+    /// Give up after this time without a verified piece.
+    pub(crate) stall_timeout: Option<Duration>,
+    /// Nothing is asked for, so that being incomplete is no reason to stop.
+    pub(crate) serve_only: bool,
+}
+
+/// What is to be done with a torrent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Go,
+    /// Stop it cleanly.
+    Stop,
+    /// It has stopped: tell the user.
+    Over,
+}
+
+/// One torrent of a command.
+pub(crate) struct Torrent {
+    pub(crate) key: TorrentKey,
+    pub(crate) metainfo: Arc<Metainfo>,
+    /// What the user finds when it is done.
+    pub(crate) output: PathBuf,
+    pub(crate) status: Option<TorrentStatus>,
+    pub(crate) goal: Goal,
+    added: Instant,
+    have_at_start: Option<(u32, u32)>,
+    completed: Option<Instant>,
+    over: Option<Instant>,
+    failure: Option<Failure>,
+    /// Whether it was stopped because everything asked for is done.
+    reached_goal: bool,
+    trackers: BTreeMap<String, Result<(), String>>,
+    served_by: BTreeSet<SocketAddr>,
+    failed_peers: BTreeMap<SocketAddr, String>,
+    hopeless: Option<Instant>,
+    all_banned: Option<Instant>,
+    said_why: Instant,
+}
+
+impl Torrent {
+    pub(crate) fn new(
+        key: TorrentKey,
+        metainfo: Arc<Metainfo>,
+        output: PathBuf,
+        goal: Goal,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            key,
+            metainfo,
+            output,
+            status: None,
+            goal,
+            added: now,
+            have_at_start: None,
+            completed: None,
+            over: None,
+            failure: None,
+            reached_goal: false,
+            trackers: BTreeMap::new(),
+            served_by: BTreeSet::new(),
+            failed_peers: BTreeMap::new(),
+            hopeless: None,
+            all_banned: None,
+            said_why: now,
+        }
+    }
+
+    /// Something happened to it.
+    pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) -> Step {
+        match event {
+            EventKind::Started { have, wanted } => {
+                self.have_at_start = Some((*have, *wanted));
+                self.said_why = now;
+                return self.check_serving();
+            }
+            EventKind::Peer { address, state, reason } => {
+                self.handle_peer(*address, *state, reason.as_deref());
+            }
+            EventKind::Tracker { url, result } => {
+                let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
+                self.trackers.insert(url.clone(), result);
+            }
+            EventKind::Completed if self.completed.is_none() && !self.goal.serve_only => {
+                self.completed = Some(now);
+                self.reached_goal = !self.goal.seed;
+                return if self.reached_goal { Step::Stop } else { Step::Go };
+            }
+            EventKind::Stopped { error } => return self.handle_stopped(now, error.as_ref()),
+            _ => {}
+        }
+        Step::Go
+    }
+
+    /// Where it stands now.
+    pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
+        let unreachable = status.peers_known <= self.failed_peers.len();
+        let alone = status.peers_connected == 0 && self.is_transferring(&status);
+        let banned = status.peers_banned > 0 && status.peers_known <= status.peers_banned;
+        let hopeless = alone && unreachable && self.every_tracker_failed();
+        self.hopeless = hopeless.then(|| self.hopeless.unwrap_or(now));
+        let all_banned = alone && banned && self.every_tracker_spoke();
+        self.all_banned = all_banned.then(|| self.all_banned.unwrap_or(now));
+        self.status = Some(status);
+    }
+
+    /// Time passed: whether it is enough.
+    pub(crate) fn handle_tick(&mut self, now: Instant) -> Step {
+        if self.over.is_some() || self.failure.is_some() || self.reached_goal {
+            return Step::Go;
+        }
+        if self.completed.is_some() || self.goal.serve_only {
+            self.reached_goal = self.seeded_enough(now);
+            return if self.reached_goal { Step::Stop } else { Step::Go };
+        }
+        self.failure = self.reason_to_give_up(now);
+        if self.failure.is_some() { Step::Stop } else { Step::Go }
+    }
+
+    /// Every now and then, what a torrent without progress waits for.
+    pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
+        let status = self.status.as_ref()?;
+        let moving = status.down_rate > 0 || !self.is_transferring(status);
+        let idle = self.completed.is_some() || self.goal.serve_only || self.over.is_some();
+        if moving || idle {
+            self.said_why = now;
+        }
+        if now.duration_since(self.said_why) < WAITING_INTERVAL {
+            return None;
+        }
+        self.said_why = now;
+        Some(self.obstacles())
+    }
+
+    /// Whether nothing more will happen to it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// When it was over.
+    pub(crate) fn over_since(&self) -> Option<Instant> {
+        self.over
+    }
+
+    /// Whether everything wanted is had.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.completed.is_some()
+    }
+
+    /// Whether it is stopped because all is done.
+    pub(crate) fn has_reached_goal(&self) -> bool {
+        self.reached_goal
+    }
+
+    /// Whether there was nothing to do from the beginning.
+    pub(crate) fn was_complete(&self) -> bool {
+        self.have_at_start.is_some_and(|(have, wanted)| have == wanted)
+    }
+
+    /// From being added to being complete, or until now.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.completed.unwrap_or_else(Instant::now).duration_since(self.added)
+    }
+
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The peers that completed a handshake.
+    pub(crate) fn served_by(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.served_by.iter().copied()
+    }
+
+    /// Its name. Untrusted text.
+    pub(crate) fn name(&self) -> &str {
+        self.metainfo.info().name()
+    }
+
+    /// Its info-hash in hex.
+    pub(crate) fn info_hash(&self) -> String {
+        self.metainfo.info_hash().to_string()
+    }
+
+    /// Sent bytes, of all runs, by the torrent's size.
+    pub(crate) fn ratio(&self) -> f64 {
+        let sent = self.status.as_ref().map_or(0, |status| status.uploaded + status.earlier.1);
+        let size = self.metainfo.info().geometry().total();
+        if size == 0 { 0.0 } else { sent as f64 / size as f64 }
+    }
+
+    fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
+        match state {
+            PeerState::Connected => {
+                self.served_by.insert(address);
+                self.failed_peers.remove(&address);
+            }
+            PeerState::Failed => {
+                let reason = reason.unwrap_or("cannot be reached");
+                self.failed_peers.insert(address, reason.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_stopped(&mut self, now: Instant, error: Option<&TorrentError>) -> Step {
+        if let Some(error) = error {
+            self.failure = Some(Failure::new(class_of(error.class), error.message.clone()));
+        }
+        self.over.get_or_insert(now);
+        Step::Over
+    }
+
+    /// Nothing to serve is no state to stay in.
+    fn check_serving(&mut self) -> Step {
+        if !self.goal.serve_only || self.have_at_start != Some((0, self.piece_count())) {
+            return Step::Go;
+        }
+        let message = format!("nothing of {:?} verifies in its folder", self.name());
+        self.failure = Some(Failure::new(Class::BadData, message));
+        Step::Stop
+    }
+
+    fn piece_count(&self) -> u32 {
+        self.metainfo.info().geometry().piece_count()
+    }
+
+    fn is_transferring(&self, status: &TorrentStatus) -> bool {
+        status.phase == PhaseKind::Transfer && self.completed.is_none()
+    }
+
+    fn tracker_urls(&self) -> impl Iterator<Item = &String> {
+        self.metainfo.trackers().iter().flatten()
+    }
+
+    fn every_tracker_failed(&self) -> bool {
+        self.tracker_urls().all(|url| matches!(self.trackers.get(url), Some(Err(_))))
+    }
+
+    /// Whether every tracker answered, or one of each tier did.
+    fn every_tracker_spoke(&self) -> bool {
+        self.metainfo
+            .trackers()
+            .iter()
+            .any(|tier| tier.iter().any(|url| matches!(self.trackers.get(url), Some(Ok(())))))
+            || self.every_tracker_failed()
+    }
+
+    fn seeded_enough(&self, now: Instant) -> bool {
+        let since = self.completed.unwrap_or(self.added);
+        let long_enough = self.goal.seed_time.is_some_and(|time| now.duration_since(since) >= time);
+        let sent_enough = self.goal.ratio.is_some_and(|ratio| self.ratio() >= ratio);
+        self.status.is_some() && (long_enough || sent_enough)
+    }
+
+    fn reason_to_give_up(&self, now: Instant) -> Option<Failure> {
+        let status = self.status.as_ref()?;
+        let since =
+            |start: Option<Instant>| start.map_or(Duration::ZERO, |at| now.duration_since(at));
+        if since(self.all_banned) >= BANNED_TIME {
+            return Some(self.bad_data("every peer sent bad data and was banned"));
+        }
+        if since(self.hopeless) >= HOPELESS_TIME {
+            let waited = duration(HOPELESS_TIME);
+            return Some(self.network(&format!("no tracker and no peer answered for {waited}")));
+        }
+        let stalled = self.is_transferring(status).then_some(status.since_last_piece);
+        if let Some((limit, _)) = self.goal.stall_timeout.zip(stalled).filter(|(a, b)| b >= a) {
+            return Some(self.stalled(&format!("no piece came for {}", duration(limit)), status));
+        }
+        let limit = self.goal.timeout.filter(|limit| now.duration_since(self.added) >= *limit)?;
+        Some(self.stalled(&format!("not done after {}", duration(limit)), status))
+    }
+
+    /// Who is to blame for a torrent without progress depends on who was there.
+    fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
+        if status.peers_banned > 0 && status.peers_connected == 0 {
+            return self.bad_data(&format!("{what}, and every peer so far sent bad data"));
+        }
+        self.network(what)
+    }
+
+    fn network(&self, what: &str) -> Failure {
+        Failure::new(Class::Network, format!("{}: {what}: {}", self.name(), self.obstacles()))
+    }
+
+    fn bad_data(&self, what: &str) -> Failure {
+        let message = format!("{}: {what}; find other peers, then start it again", self.name());
+        Failure::new(Class::BadData, message)
+    }
+
+    /// What stands between it and progress, in one sentence.
+    fn obstacles(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(status) = &self.status {
+            parts.push(match (status.peers_connected, status.peers_known) {
+                (0, 0) => "no peer is known".to_owned(),
+                (0, known) => format!("none of {known} known peers is connected"),
+                (connected, _) => format!("{connected} peers connected, none sends"),
+            });
+        }
+        for (url, error) in
+            self.trackers.iter().filter_map(|(url, r)| Some((url, r.as_ref().err()?)))
+        {
+            parts.push(format!("{}: {error}", tracker_http::shorten_url(url)));
+        }
+        if self.tracker_urls().next().is_none() {
+            parts.push("the torrent names no tracker; name a peer with --peer".to_owned());
+        }
+        for (address, reason) in self.failed_peers.iter().take(SHOWN_PEERS) {
+            parts.push(format!("{address}: {reason}"));
+        }
+        if let Some(seconds) = self.status.as_ref().and_then(|status| status.next_announce) {
+            parts.push(format!("next announce in {}", duration(Duration::from_secs(seconds))));
+        }
+        parts.join("; ")
+    }
+}
+
+/// How many peers that can't be reached are named.
+const SHOWN_PEERS: usize = 3;
+
+fn class_of(class: ErrorClass) -> Class {
+    match class {
+        ErrorClass::Disk | ErrorClass::InUse => Class::Disk,
+        _ => Class::Failure,
+    }
+}

@@ -1,0 +1,378 @@
+//! `download`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use testkit::{AnnounceEvent, Answer, Behaviour, HttpTracker, Payload, Script, ScriptedPeer};
+
+use crate::support::{Output, Running, Shell, dead_port, finish, web_server, words};
+
+/// What every download of a test is told: any port, no waiting for ever.
+const FLAGS: [&str; 6] = ["-o", "out", "--port", "0", "--stall-timeout", "30"];
+
+fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> Output {
+    shell.run(words("download", payload, &[&FLAGS, flags].concat()))
+}
+
+fn start(shell: &Shell, payload: &Payload, flags: &[&str]) -> Running {
+    shell.start(words("download", payload, &[&FLAGS, flags].concat()))
+}
+
+/// A payload, and a seeder that it can be had from.
+fn seeded(payload: testkit::PayloadBuilder) -> (Payload, ScriptedPeer, String) {
+    let payload = payload.create().unwrap();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    (payload, seeder, address)
+}
+
+fn folder() -> testkit::PayloadBuilder {
+    Payload::folder("set", &[("a.bin", 150_000), ("b/c.txt", 7), ("b/d.bin", 90_000), ("e", 0)])
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["event"] == name).collect()
+}
+
+#[test]
+fn from_a_peer_that_the_tracker_names() {
+    let tracker = HttpTracker::start();
+    let payload = folder().tracker(tracker.url()).create().unwrap();
+    let seeder = Script::seeder(&payload).listen();
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let shell = Shell::new();
+    let output = download(&shell, &payload, &[]).expect(0);
+    payload.compare(shell.join("out")).unwrap();
+    assert!(output.stdout().starts_with("set: complete, 234 KiB in "), "{}", output.stdout());
+    assert!(output.stdout().ends_with(": out/set\n"), "{}", output.stdout());
+    let events: Vec<AnnounceEvent> = tracker.announces().iter().map(|seen| seen.event).collect();
+    assert_eq!(events.first(), Some(&AnnounceEvent::Started));
+    assert!(events.contains(&AnnounceEvent::Completed), "{events:?}");
+    assert_eq!(events.last(), Some(&AnnounceEvent::Stopped));
+}
+
+#[test]
+fn json_has_one_object_a_line() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    let events = download(&shell, &payload, &["--peer", &address, "--json"]).expect(0).objects();
+    assert_eq!(events[0]["schema"], 1);
+    assert!(events[1..].iter().all(|event| event.get("schema").is_none()));
+    assert!(events.iter().all(|event| event["info_hash"] == payload.info_hash().to_string()));
+    for name in ["started", "peer", "piece", "completed", "stopped"] {
+        assert!(!named(&events, name).is_empty(), "no {name} in {events:?}");
+    }
+    let mut pieces: Vec<u64> =
+        named(&events, "piece").iter().map(|event| event["index"].as_u64().unwrap()).collect();
+    pieces.sort_unstable();
+    assert_eq!(pieces, (0..8).collect::<Vec<_>>());
+    let completed = named(&events, "completed")[0];
+    assert_eq!((&completed["output"], &completed["size"]), (&"out/set".into(), &240_007.into()));
+    assert!(completed["seconds"].is_number());
+    let peer = named(&events, "peer")[0];
+    assert_eq!((&peer["address"], &peer["state"]), (&address.into(), &"connected".into()));
+    assert_eq!(events.last().unwrap()["reason"], "done");
+}
+
+#[test]
+fn progress_has_every_number() {
+    let payload = folder().create().unwrap();
+    let delay = Duration::from_millis(150);
+    let seeder = Script::seeder(&payload).delay(delay).listen();
+    let address = seeder.address().to_string();
+    let shell = Shell::new();
+    let events = download(&shell, &payload, &["--peer", &address, "--json"]).expect(0).objects();
+    let progress = named(&events, "progress");
+    let one = progress.last().expect("more than a second went by");
+    for field in
+        ["bytes_done", "pieces_done", "down_rate", "up_rate", "peers_connected", "peers_known"]
+    {
+        assert!(one[field].is_u64(), "{field} in {one}");
+    }
+    assert_eq!((&one["bytes_total"], &one["pieces_total"]), (&240_007.into(), &8.into()));
+    assert!(one.get("seconds_left").is_some());
+}
+
+#[test]
+fn already_complete() {
+    let (payload, seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    download(&shell, &payload, &["--peer", &address]).expect(0);
+    let requests = seeder.seen().requests.len();
+    let output = download(&shell, &payload, &["--peer", &address]).expect(0);
+    assert_eq!(output.stdout(), "set: already complete: out/set\n");
+    // Nor does it need the journal of the first run.
+    download(&shell, &payload, &["--no-resume"]).expect(0);
+    assert_eq!(seeder.seen().requests.len(), requests);
+}
+
+#[test]
+fn several_torrents_and_one_from_the_web() {
+    let (one, _first, first_address) = seeded(Payload::file("one", 100_000).seed(1));
+    let (two, _second, second_address) = seeded(Payload::file("two", 70_000).seed(2));
+    let url = format!("http://{}/two.torrent", web_server("200 OK", two.torrent()));
+    let shell = Shell::new();
+    let flags = [&url, "--peer", &first_address, "--peer", &second_address];
+    let output = download(&shell, &one, &flags).expect(0);
+    one.compare(shell.join("out")).unwrap();
+    two.compare(shell.join("out")).unwrap();
+    assert_eq!(output.stdout().lines().count(), 2);
+}
+
+#[test]
+fn the_same_torrent_named_twice_is_taken_once() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    let path = payload.torrent_path().to_str().unwrap();
+    let output = download(&shell, &payload, &[path, "--peer", &address]).expect(0);
+    assert!(output.stderr.contains("named twice"), "{}", output.stderr);
+}
+
+#[test]
+fn selected_files_only() {
+    for (files, wanted) in [
+        (&["0"][..], &["a.bin"][..]),
+        (&["1-2"], &["b/c.txt", "b/d.bin"]),
+        (&["*.bin"], &["a.bin", "b/d.bin"]),
+        (&["b/*.txt", "0"], &["a.bin", "b/c.txt"]),
+    ] {
+        let (payload, _seeder, address) = seeded(folder());
+        let shell = Shell::new();
+        let mut flags = vec!["--peer", &address];
+        flags.extend(files.iter().flat_map(|file| ["--files", file]));
+        download(&shell, &payload, &flags).expect(0);
+        for (path, _) in payload.files() {
+            let below = path.strip_prefix("set").unwrap().to_str().unwrap();
+            let made = shell.join("out").join(&path);
+            assert_eq!(made.exists(), wanted.contains(&below), "{files:?}: {below}");
+            if made.exists() {
+                let expected = fs::read(payload.folder_path().join(&path)).unwrap();
+                assert!(fs::read(&made).unwrap() == expected, "{files:?}: {below}");
+            }
+        }
+    }
+}
+
+#[test]
+fn usage_errors() {
+    let (payload, shell) = (folder().create().unwrap(), Shell::new());
+    let other = Payload::file("other", 1).create().unwrap();
+    let other = other.torrent_path().to_str().unwrap();
+    for flags in [
+        &["--peer", "nonsense"][..],
+        &["--peer", "127.0.0.1"],
+        &["--files", "4"],
+        &["--files", "3-1"],
+        &["--files", "*.mp3"],
+        &["--files", "[a"],
+        &["--files", "0", other],
+    ] {
+        let flags = [flags, &["--json"]].concat();
+        let message = download(&shell, &payload, &flags).expect(2).error("usage");
+        assert!(!message.is_empty(), "{flags:?}");
+    }
+    assert!(!shell.join("out").exists());
+}
+
+#[test]
+fn it_goes_on_where_it_was_interrupted() {
+    let payload = Payload::file("big", 600_000).create().unwrap();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(100)).listen();
+    let shell = Shell::new();
+    for signal in ["INT", "TERM"] {
+        let address = slow.address().to_string();
+        let mut running = start(&shell, &payload, &["--peer", &address, "--json"]);
+        running.wait_for_event("piece");
+        running.signal(signal);
+        let output = running.finish().expect(130);
+        output.error("interrupted");
+        assert_eq!(named(&output.objects(), "stopped")[0]["reason"], "interrupted");
+    }
+    let quick = Script::seeder(&payload).listen();
+    let address = quick.address().to_string();
+    let events = download(&shell, &payload, &["--peer", &address, "--json"]).expect(0).objects();
+    payload.compare(shell.join("out")).unwrap();
+    assert!(named(&events, "started")[0]["pieces_done"].as_u64().unwrap() >= 2, "{}", events[0]);
+}
+
+#[test]
+fn it_seeds_as_long_as_it_is_told() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    let port = dead_port();
+    let number = port.to_string();
+    let flags = ["--peer", &address, "--ratio", "1", "--json", "-o", "out", "--port", &number];
+    let mut running = shell.start(words("download", &payload, &flags));
+    running.wait_for_event("completed");
+    let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
+    assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
+    running.finish().expect(0);
+
+    let output = download(&shell, &payload, &["--seed-time", "1s"]).expect(0);
+    assert!(output.stdout().contains("already complete"));
+}
+
+#[test]
+fn bad_data_from_everybody() {
+    let payload = folder().create().unwrap();
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let address = liar.address().to_string();
+    let shell = Shell::new();
+    let output = download(&shell, &payload, &["--peer", &address, "--json"]).expect(5);
+    assert!(output.error("bad_data").contains("banned"));
+    let banned =
+        output.objects().iter().any(|line| line["event"] == "peer" && line["state"] == "banned");
+    assert!(banned, "{}", output.stdout());
+}
+
+#[test]
+fn a_liar_among_honest_peers_does_no_harm() {
+    let (payload, _seeder, address) = seeded(Payload::file("a", 600_000));
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 3 }).listen();
+    let liar = liar.address().to_string();
+    let shell = Shell::new();
+    download(&shell, &payload, &["--peer", &liar, "--peer", &address]).expect(0);
+    payload.compare(shell.join("out")).unwrap();
+}
+
+#[test]
+fn peers_that_are_of_no_use() {
+    let behaviours = [
+        Behaviour::WrongInfoHash,
+        Behaviour::Garbage,
+        Behaviour::GarbageMessages,
+        Behaviour::Oversized,
+        Behaviour::LongBitfield,
+        Behaviour::IllegalHave,
+        Behaviour::Unrequested,
+        Behaviour::Silent,
+        Behaviour::Chokes,
+        Behaviour::Stalls,
+    ];
+    let payload = folder().create().unwrap();
+    let run = |behaviour: Behaviour| {
+        let peer = Script::seeder(&payload).behaviour(behaviour).listen();
+        let address = peer.address().to_string();
+        let shell = Shell::new();
+        let flags =
+            ["-o", "out", "--port", "0", "--stall-timeout", "4", "--peer", &address, "--json"];
+        let output = shell.run(words("download", &payload, &flags)).expect(4);
+        assert!(!output.error("network").is_empty(), "{behaviour:?}");
+    };
+    std::thread::scope(|scope| {
+        for behaviour in behaviours {
+            scope.spawn(move || run(behaviour));
+        }
+    });
+}
+
+#[test]
+fn nobody_is_there() {
+    let tracker = HttpTracker::start();
+    tracker.answer(Answer::Failure { reason: "no such torrent".to_owned(), retry_in: None });
+    let payload = folder().tracker(tracker.url()).create().unwrap();
+    let shell = Shell::new();
+    let nobody = format!("127.0.0.1:{}", dead_port());
+    let flags = ["--port", "0", "--timeout", "3", "--peer", &nobody, "--json"];
+    let message = shell.run(words("download", &payload, &flags)).expect(4).error("network");
+    for part in ["not done after 3s", "no such torrent", &nobody] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    shell.write("file", "");
+    let flags = ["-o", "file/below", "--port", "0", "--peer", &address, "--json"];
+    let message = shell.run(words("download", &payload, &flags)).expect(6).error("disk");
+    assert!(message.contains("file"), "{message}");
+}
+
+#[test]
+fn an_unrelated_file_stays_as_it_is() {
+    let (payload, _seeder, address) = seeded(Payload::file("notes", 100_000));
+    let shell = Shell::new();
+    let precious = testkit::bytes(99, 100_001);
+    let file = shell.write("out/notes", &precious);
+    let output = download(&shell, &payload, &["--peer", &address, "--json"]).expect(6);
+    assert!(output.error("disk").contains("notes"));
+    assert!(fs::read(&file).unwrap() == precious);
+    download(&shell, &payload, &["--peer", &address, "--overwrite"]).expect(0);
+}
+
+/// A disk error ends its torrent; the others go on.
+#[test]
+fn one_failure_of_two_torrents() {
+    let (good, _first, first_address) = seeded(Payload::file("good", 100_000).seed(1));
+    let (bad, _second, second_address) = seeded(Payload::file("bad", 70_000).seed(2));
+    let shell = Shell::new();
+    shell.write("out/bad/in-the-way", "");
+    let path = bad.torrent_path().to_str().unwrap();
+    let peers = ["--peer", &first_address, "--peer", &second_address];
+    let output = download(&shell, &good, &[&[path], &peers[..]].concat()).expect(6);
+    good.compare(shell.join("out")).unwrap();
+    assert!(output.stderr.contains("1 of 2 torrents failed"), "{}", output.stderr);
+}
+
+#[test]
+fn two_at_once_do_not_share_a_folder() {
+    let payload = folder().create().unwrap();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(200)).listen();
+    let address = slow.address().to_string();
+    let shell = Shell::new();
+    let mut first = start(&shell, &payload, &["--peer", &address, "--json"]);
+    first.wait_for_event("piece");
+    let message =
+        download(&shell, &payload, &["--peer", &address, "--json"]).expect(6).error("disk");
+    assert!(message.contains("in use"), "{message}");
+    first.finish().expect(0);
+    payload.compare(shell.join("out")).unwrap();
+}
+
+#[test]
+fn the_content_itself_as_folder_is_noticed() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    shell.write("out/a.bin", "");
+    let output = download(&shell, &payload, &["--peer", &address]).expect(0);
+    assert!(output.stderr.contains("looks like the content"), "{}", output.stderr);
+}
+
+#[test]
+fn a_state_folder_of_ones_own() {
+    let (payload, _seeder, address) = seeded(folder());
+    let shell = Shell::new();
+    download(&shell, &payload, &["--peer", &address, "--state-dir", "mine"]).expect(0);
+    let is_empty =
+        |path: &Path| fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
+    assert!(!is_empty(&shell.join("mine")));
+    assert!(!shell.join(".local").exists());
+    download(&shell, &payload, &["--peer", &address]).expect(0);
+    assert!(!is_empty(&shell.join(".local/state/bt-cli")));
+}
+
+#[test]
+fn a_closed_stdout_ends_it_quietly() {
+    let payload = folder().create().unwrap();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(200)).listen();
+    let address = slow.address().to_string();
+    let shell = Shell::new();
+    let flags = ["--peer", &address, "--json"];
+    let mut command = shell.command(words("download", &payload, &[&FLAGS[..], &flags].concat()));
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = finish(child);
+    assert_eq!((output.code(), output.stderr.as_str()), (130, ""));
+}
+
+#[test]
+fn quiet_says_results_only() {
+    let (payload, _seeder, address) = seeded(folder());
+    let output = download(&Shell::new(), &payload, &["--peer", &address, "-q"]).expect(0);
+    assert_eq!((output.stdout().lines().count(), output.stderr.as_str()), (1, ""));
+}

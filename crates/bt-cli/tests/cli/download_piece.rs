@@ -1,0 +1,106 @@
+//! `download_piece`.
+
+use std::fs;
+
+use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
+
+use crate::support::{Output, Shell, dead_port, words};
+
+fn run(shell: &Shell, payload: &Payload, flags: &[&str]) -> Output {
+    shell.run(words("download_piece", payload, &[flags, &["--port", "0"]].concat()))
+}
+
+fn payload() -> Payload {
+    Payload::folder("set", &[("a", 50_000), ("b", 50_000)]).create().unwrap()
+}
+
+/// The bytes of a piece.
+fn piece(payload: &Payload, index: usize) -> Vec<u8> {
+    payload.data().chunks(32 * 1024).nth(index).unwrap().to_vec()
+}
+
+#[test]
+fn each_piece() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let shell = Shell::new();
+    for index in 0..4 {
+        let (number, file) = (index.to_string(), format!("piece_{index}.dat"));
+        let flags = [&number, "-o", &file, "--peer", &address, "--json"];
+        let object = run(&shell, &payload, &flags).expect(0).object();
+        let expected = piece(&payload, index);
+        assert!(fs::read(shell.join(&file)).unwrap() == expected);
+        assert_eq!((&object["index"], &object["length"]), (&index.into(), &expected.len().into()));
+        assert_eq!(object["sha1"].as_str().unwrap().len(), 40);
+        assert_eq!(object["output"], file);
+        assert_eq!(object["peers"], serde_json::json!([address]));
+    }
+    assert_eq!(fs::read_dir(shell.path()).unwrap().count(), 4, "nothing else is left behind");
+}
+
+#[test]
+fn from_the_trackers_peers_to_stdout() {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("a", 100_000).tracker(tracker.url()).create().unwrap();
+    let seeder = Script::seeder(&payload).fast().listen();
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let shell = Shell::new();
+    let output = run(&shell, &payload, &["3", "-o", "-"]).expect(0);
+    assert!(output.bytes == piece(&payload, 3));
+    assert_eq!(fs::read_dir(shell.path()).unwrap().count(), 0);
+    run(&shell, &payload, &["3", "-o", "-", "--json"]).expect(2).error("usage");
+}
+
+#[test]
+fn the_text_names_the_file() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let output = run(&Shell::new(), &payload, &["0", "-o", "p", "--peer", &address]).expect(0);
+    assert!(output.stdout().starts_with("piece 0: 32768 bytes, sha1 "), "{}", output.stdout());
+    assert!(output.stdout().ends_with(": p\n"));
+}
+
+#[test]
+fn a_wrong_index() {
+    let (payload, shell) = (payload(), Shell::new());
+    for index in ["4", "4294967295"] {
+        let message = run(&shell, &payload, &[index, "-o", "p", "--json"]).expect(2).error("usage");
+        assert!(message.contains("below 4") && message.contains(index), "{message}");
+    }
+}
+
+#[test]
+fn a_file_in_the_way() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let shell = Shell::new();
+    shell.write("p", "precious");
+    let flags = ["1", "-o", "p", "--peer", &address, "--json"];
+    assert!(run(&shell, &payload, &flags).expect(6).error("disk").contains("--overwrite"));
+    assert_eq!(fs::read(shell.join("p")).unwrap(), b"precious");
+    run(&shell, &payload, &[&flags[..], &["--overwrite"]].concat()).expect(0);
+    assert!(fs::read(shell.join("p")).unwrap() == piece(&payload, 1));
+    // The piece itself is in nobody's way.
+    let requests = seeder.seen().requests.len();
+    run(&shell, &payload, &flags).expect(0);
+    assert_eq!(seeder.seen().requests.len(), requests);
+    run(&shell, &payload, &["1", "-o", "p/below", "--peer", &address, "--json"]).expect(6);
+}
+
+#[test]
+fn no_piece_to_be_had() {
+    let payload = payload();
+    let shell = Shell::new();
+    let nobody = format!("127.0.0.1:{}", dead_port());
+    let flags = ["0", "-o", "p", "--stall-timeout", "2", "--json", "--peer"];
+    let output = run(&shell, &payload, &[&flags[..], &[&nobody]].concat()).expect(4);
+    assert!(output.error("network").contains(&nobody));
+
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let liar = liar.address().to_string();
+    run(&shell, &payload, &[&flags[..], &[&liar]].concat()).expect(5).error("bad_data");
+    assert_eq!(fs::read_dir(shell.path()).unwrap().count(), 0, "nothing is left behind");
+}

@@ -1,0 +1,115 @@
+//! Help, usage errors, completions, man pages, closed pipes.
+
+use std::process::Stdio;
+
+use crate::support::{Shell, finish};
+
+const COMMANDS: [&str; 12] = [
+    "decode",
+    "info",
+    "peers",
+    "scrape",
+    "handshake",
+    "download_piece",
+    "download",
+    "create",
+    "verify",
+    "seed",
+    "completions",
+    "man",
+];
+
+#[test]
+fn help_lists_commands_and_exit_codes() {
+    let output = Shell::new().run(["--help"]).expect(0);
+    for command in COMMANDS {
+        assert!(output.stdout().contains(&format!("\n  {command} ")), "{command}");
+    }
+    for class in ["failure", "usage", "bad_torrent", "network", "bad_data", "disk", "interrupted"] {
+        assert!(output.stdout().contains(class), "{class}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let shell = Shell::new();
+    for command in COMMANDS {
+        let output = shell.run([command, "--help"]).expect(0);
+        assert!(output.stdout().contains("Example"), "{command}");
+        assert!(output.stdout().contains(&format!("bt-cli {command} ")), "{command}");
+    }
+}
+
+#[test]
+fn version_is_told() {
+    let output = Shell::new().run(["--version"]).expect(0);
+    assert_eq!(output.stdout(), format!("bt-cli {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn usage_errors() {
+    let shell = Shell::new();
+    let piece = |flag: &'static str, value: &'static str| {
+        vec!["download_piece", "x", "0", "-o", "y", flag, value]
+    };
+    let rows: Vec<Vec<&str>> = vec![
+        vec![],
+        vec!["nonsense"],
+        vec!["info"],
+        vec!["info", "--nonsense", "x"],
+        vec!["download_piece", "x", "-1", "-o", "y"],
+        vec!["download_piece", "x", "one", "-o", "y"],
+        vec!["download_piece", "x", "99999999999", "-o", "y"],
+        piece("--port", "70000"),
+        piece("--port", "7-6"),
+        piece("--bind", "nowhere"),
+        piece("--max-down", "fast"),
+        piece("--max-up", "-5"),
+        piece("--max-memory", "15M"),
+        piece("--stall-timeout", "soon"),
+        vec!["download", "x", "--ratio", "-1"],
+        vec!["peers", "x", "--timeout", "0"],
+        vec!["create", "x", "-l", "100000"],
+        vec!["completions", "nonsense"],
+    ];
+    for row in rows {
+        let text = shell.run(&row).expect(2);
+        assert!(text.stdout().is_empty() && !text.stderr.is_empty(), "{row:?}");
+        let json = shell.run(row.iter().copied().chain(["--json"])).expect(2);
+        assert!(!json.error("usage").is_empty(), "{row:?}");
+    }
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let shell = Shell::new();
+    for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = shell.run(["completions", name]).expect(0);
+        assert!(output.stdout().contains("download_piece"), "{name}");
+    }
+    let object = shell.run(["completions", "fish", "--json"]).expect(0).object();
+    assert_eq!(object["shell"], "fish");
+}
+
+#[test]
+fn man_pages() {
+    let shell = Shell::new();
+    let output = shell.run(["man", "pages/man1"]).expect(0);
+    assert_eq!(output.stdout().lines().count(), COMMANDS.len() + 1);
+    let page = std::fs::read_to_string(shell.join("pages/man1/bt-cli-download.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("stall"));
+    shell.write("file", b"");
+    let error = shell.run(["man", "file/below", "--json"]).expect(6).error("disk");
+    assert!(error.contains("file/below"), "{error}");
+}
+
+#[test]
+fn a_closed_stdout_ends_quietly() {
+    let shell = Shell::new();
+    for arguments in [&["completions", "bash"][..], &["decode", "i1e", "--json"], &["--help"]] {
+        let mut child = shell.command(arguments).stdin(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = finish(child);
+        assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{arguments:?}");
+    }
+}

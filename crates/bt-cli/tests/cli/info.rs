@@ -1,0 +1,157 @@
+//! `info`, and where torrents come from.
+
+use serde_json::json;
+use testkit::Payload;
+
+use crate::support::{Shell, dead_port, web_server, words};
+
+fn folder() -> Payload {
+    Payload::folder("album", &[("one.flac", 40_000), ("art/cover.png", 30_000), ("art/empty", 0)])
+        .tier(["http://a.example/announce", "udp://b.example:6969"])
+        .tier(["http://c.example/announce"])
+        .private()
+        .create()
+        .unwrap()
+}
+
+#[test]
+fn json_of_a_folder() {
+    let payload = folder();
+    let object = Shell::new().run(words("info", &payload, &["--json"])).expect(0).object();
+    assert_eq!(object["name"], "album");
+    assert_eq!(object["info_hash"], payload.info_hash().to_string());
+    assert_eq!(object["size"], 70_000);
+    assert_eq!(object["piece_length"], 32 * 1024);
+    assert_eq!(object["piece_count"], 3);
+    assert_eq!(object["private"], true);
+    assert_eq!(
+        object["trackers"],
+        json!([
+            ["http://a.example/announce", "udp://b.example:6969"],
+            ["http://c.example/announce"]
+        ])
+    );
+    assert_eq!(object["web_seeds"], json!([]));
+    assert_eq!(
+        object["files"],
+        json!([
+            { "path": "one.flac", "length": 40_000 },
+            { "path": "art/cover.png", "length": 30_000 },
+            { "path": "art/empty", "length": 0 },
+        ])
+    );
+    for field in ["comment", "created_by", "creation_date"] {
+        assert!(object[field].is_null() && object.get(field).is_some(), "{field}");
+    }
+    let magnet = object["magnet"].as_str().unwrap();
+    assert!(magnet.starts_with(&format!("magnet:?xt=urn:btih:{}", payload.info_hash())));
+    assert!(magnet.contains("dn=album") && magnet.contains("tr=http"));
+}
+
+#[test]
+fn text_of_a_folder() {
+    let payload = folder();
+    let text = Shell::new().run(words("info", &payload, &[])).expect(0).stdout();
+    for part in [
+        "name",
+        "album/",
+        &payload.info_hash().to_string(),
+        "68.4 KiB (70,000 bytes)",
+        "3 of 32 KiB",
+        "tier 1",
+        "http://a.example/announce",
+        "tier 2",
+        "├── one.flac",
+        "└── art/",
+        "    ├── cover.png",
+        "    └── empty",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert!(!text.contains('\x1b'), "no colour on a pipe");
+}
+
+#[test]
+fn a_single_file() {
+    let payload = Payload::file("notes.txt", 10).create().unwrap();
+    let shell = Shell::new();
+    let object = shell.run(words("info", &payload, &["--json"])).expect(0).object();
+    assert_eq!(object["files"], json!([{ "path": "notes.txt", "length": 10 }]));
+    assert_eq!(object["trackers"], json!([]));
+    let text = shell.run(words("info", &payload, &[])).expect(0).stdout();
+    assert!(text.contains("10 B") && text.contains("notes.txt"), "{text}");
+}
+
+#[test]
+fn from_stdin_and_from_a_url() {
+    let (shell, payload) = (Shell::new(), folder());
+    let hash = payload.info_hash().to_string();
+    let object = shell.run_with(payload.torrent(), ["info", "-", "--json"]).expect(0).object();
+    assert_eq!(object["info_hash"], hash);
+
+    let server = web_server("200 OK", payload.torrent());
+    let url = format!("http://{server}/album.torrent");
+    assert_eq!(shell.run(["info", &url, "--json"]).expect(0).object()["info_hash"], hash);
+}
+
+#[test]
+fn torrents_that_are_none() {
+    let (shell, payload) = (Shell::new(), folder());
+    let torrent = payload.torrent();
+    shell.write("truncated.torrent", &torrent[..torrent.len() / 2]);
+    shell.write("page.torrent", "<html>Not found</html>");
+    shell.write("empty.torrent", "");
+    shell.write("list.torrent", "le");
+    shell.write("no-info.torrent", "d8:announce3:urle");
+    shell.write("no-length.torrent", "d4:infod4:name1:a12:piece lengthi16384e6:pieces0:ee");
+    shell.write("zero.torrent", "d4:infod6:lengthi1e4:name1:a12:piece lengthi0e6:pieces0:ee");
+    shell.write(
+        "pieces.torrent",
+        "d4:infod6:lengthi9e4:name1:a12:piece lengthi16384e6:pieces3:abcee",
+    );
+    for name in ["truncated", "page", "empty", "list", "no-info", "no-length", "zero", "pieces"] {
+        let file = format!("{name}.torrent");
+        for command in [&["info"][..], &["peers"], &["scrape"], &["download"]] {
+            let output =
+                shell.run(command.iter().copied().chain([file.as_str(), "--json"])).expect(3);
+            let message = output.error("bad_torrent");
+            assert!(message.contains(&file), "{message}");
+        }
+        let text = shell.run(["info", &file]).expect(3);
+        assert!(text.stdout().is_empty() && text.stderr.starts_with("error: "), "{}", text.stderr);
+    }
+}
+
+#[test]
+fn torrents_that_cannot_be_had() {
+    let shell = Shell::new();
+    let missing = shell.run(["info", "missing.torrent", "--json"]).expect(6).error("disk");
+    assert!(missing.contains("missing.torrent"), "{missing}");
+    shell.run(["info", ".", "--json"]).expect(6).error("disk");
+    shell.run(["info", "magnet:?xt=urn:btih:00", "--json"]).expect(2).error("usage");
+
+    let nobody = format!("http://127.0.0.1:{}/a.torrent", dead_port());
+    let error = shell.run(["info", &nobody, "--json"]).expect(4).error("network");
+    assert!(error.contains("127.0.0.1"), "{error}");
+    let gone = format!("http://{}/a.torrent", web_server("404 Not Found", b"no such page"));
+    assert!(shell.run(["info", &gone, "--json"]).expect(4).error("network").contains("404"));
+    let page = format!("http://{}/a.torrent", web_server("200 OK", b"<html>hello</html>"));
+    shell.run(["info", &page, "--json"]).expect(3).error("bad_torrent");
+}
+
+#[test]
+fn names_from_outside_are_harmless() {
+    let shell = Shell::new();
+    let name = "a\u{1b}[31m\u{202e}b";
+    let info = format!(
+        "d6:lengthi1e4:name{}:{name}12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae",
+        name.len()
+    );
+    shell.write("a.torrent", format!("d7:comment5:x\u{7}y\nz4:info{info}e"));
+    let text = shell.run(["info", "a.torrent"]).expect(0).stdout();
+    assert!(
+        text.chars().all(|c| c == '\n' || !c.is_control()) && !text.contains('\u{202e}'),
+        "{text:?}"
+    );
+    assert!(text.contains("xy z"), "{text}");
+}

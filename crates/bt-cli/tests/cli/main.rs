@@ -1,0 +1,13 @@
+//! The program as its users meet it: a child process, its output, its exit code.
+
+mod create;
+mod decode;
+mod download;
+mod download_piece;
+mod handshake;
+mod help;
+mod info;
+mod seed;
+mod support;
+mod trackers;
+mod verify;

@@ -1,0 +1,89 @@
+//! `seed`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use testkit::{HttpTracker, Payload, Script};
+
+use crate::support::{Running, Shell, dead_port, words};
+
+fn start(shell: &Shell, payload: &Payload, dir: &Path, flags: &[&str]) -> (Running, SocketAddr) {
+    let port = dead_port();
+    let (dir, number) = (dir.to_str().unwrap(), port.to_string());
+    let rest = [&[dir, "--json", "--port", &number], flags].concat();
+    (shell.start(words("seed", payload, &rest)), ([127, 0, 0, 1], port).into())
+}
+
+fn payload() -> Payload {
+    Payload::folder("set", &[("a", 100_000), ("b", 50_000)]).create().unwrap()
+}
+
+#[test]
+fn it_serves_what_verifies() {
+    let (shell, payload) = (Shell::new(), payload());
+    let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &[]);
+    let started = seeding.wait_for_event("started");
+    assert_eq!(started["schema"], 1);
+    assert_eq!((&started["pieces_done"], &started["pieces_total"]), (&5.into(), &5.into()));
+    let leecher = Script::leecher(&payload).connect(address).unwrap();
+    assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
+    let progress = seeding.wait_for_event("progress");
+    assert_eq!(progress["bytes_done"], 150_000);
+    seeding.signal("INT");
+    let output = seeding.finish().expect(130);
+    output.error("interrupted");
+    payload.compare(payload.folder_path()).unwrap();
+}
+
+#[test]
+fn it_stops_at_its_ratio_or_time() {
+    let (shell, payload) = (Shell::new(), payload());
+    let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &["--ratio", "1"]);
+    seeding.wait_for_event("started");
+    let leecher = Script::leecher(&payload).connect(address).unwrap();
+    assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
+    let output = seeding.finish().expect(0);
+    assert_eq!(output.objects().last().unwrap()["reason"], "done");
+
+    let (seeding, _) = start(&shell, &payload, payload.folder_path(), &["--seed-time", "1"]);
+    seeding.finish().expect(0);
+}
+
+#[test]
+fn it_tells_the_tracker_its_port() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let payload = Payload::file("a", 50_000).tracker(tracker.url()).create().unwrap();
+    let (seeding, address) = start(&shell, &payload, payload.folder_path(), &["--seed-time", "1"]);
+    seeding.finish().expect(0);
+    let announces = tracker.announces();
+    assert_eq!((announces[0].port, announces[0].left), (address.port(), 0));
+}
+
+#[test]
+fn what_is_missing_is_told_and_not_written() {
+    let (shell, payload) = (Shell::new(), payload());
+    fs::remove_file(payload.folder_path().join("set/b")).unwrap();
+    let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &[]);
+    let started = seeding.wait_for_event("started");
+    assert_eq!(started["pieces_done"], 3);
+    let leecher = Script::leecher(&payload).connect(address).unwrap();
+    assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.bytes_received >= 3 * 32 * 1024));
+    seeding.signal("TERM");
+    let output = seeding.finish().expect(130);
+    assert!(output.stderr.contains("missing or too short: b"), "{}", output.stderr);
+    assert!(!payload.folder_path().join("set/b").exists());
+}
+
+#[test]
+fn nothing_to_serve() {
+    let (shell, payload) = (Shell::new(), payload());
+    let (seeding, _) = start(&shell, &payload, shell.path(), &[]);
+    seeding.finish().expect(5).error("bad_data");
+    let (seeding, _) = start(&shell, &payload, Path::new("missing"), &[]);
+    seeding.finish().expect(6).error("disk");
+    let content = payload.folder_path().join("set");
+    let (seeding, _) = start(&shell, &payload, &content, &[]);
+    seeding.finish().expect(2).error("usage");
+}

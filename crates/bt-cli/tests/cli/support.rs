@@ -1,0 +1,272 @@
+//! Runs `bt-cli` in a fresh folder and looks at what comes out.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::Payload;
+
+/// No run of a test takes longer than this, or it hangs.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// A folder of its own for a test: working folder, home and state at once.
+pub(crate) struct Shell {
+    folder: TempDir,
+}
+
+impl Shell {
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::with_prefix("bt-cli-test-").expect("a temporary folder") }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, bytes).expect("a file");
+        path
+    }
+
+    pub(crate) fn command<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bt-cli"));
+        command.args(arguments).current_dir(self.path());
+        command.env_clear().env("HOME", self.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
+        finish(self.command(arguments).spawn().expect("bt-cli starts"))
+    }
+
+    /// Runs to the end, with `input` on standard input.
+    pub(crate) fn run_with<A: AsRef<OsStr>>(
+        &self,
+        input: &[u8],
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Output {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("bt-cli starts");
+        let mut stdin: ChildStdin = child.stdin.take().expect("a pipe");
+        let input = input.to_vec();
+        // It may refuse to read all of it.
+        thread::spawn(move || drop(stdin.write_all(&input)));
+        finish(child)
+    }
+
+    /// Runs beside the test, which watches its lines.
+    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
+        let mut child = self.command(arguments).spawn().expect("bt-cli starts");
+        let stdout: ChildStdout = child.stdout.take().expect("a pipe");
+        let stderr: ChildStderr = child.stderr.take().expect("a pipe");
+        Running { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
+    }
+}
+
+/// A command line: the command, a torrent's file, the rest.
+pub(crate) fn words(command: &str, payload: &Payload, rest: &[&str]) -> Vec<String> {
+    let torrent = payload.torrent_path().to_str().expect("a path in UTF-8");
+    [command, torrent].iter().chain(rest).map(|word| (*word).to_owned()).collect()
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or(-1)
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// Succeeds or shows what happened.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// Every line of stdout as a JSON object.
+    #[track_caller]
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        self.stdout().lines().map(parse).collect()
+    }
+
+    /// The one JSON object on stdout.
+    #[track_caller]
+    pub(crate) fn object(&self) -> Value {
+        let mut objects = self.objects();
+        assert_eq!(objects.len(), 1, "{}", self.stdout());
+        objects.remove(0)
+    }
+
+    /// The last JSON object is an error of this class; its message.
+    #[track_caller]
+    pub(crate) fn error(&self, class: &str) -> String {
+        let last = self.objects().pop().expect("a last line");
+        assert_eq!(last["error"]["class"], class, "{last}");
+        last["error"]["message"].as_str().expect("a message").to_owned()
+    }
+}
+
+/// A run that goes on beside the test.
+pub(crate) struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    /// Waits for a line of stdout that `enough` accepts.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, enough: impl Fn(&str) -> bool) -> String {
+        loop {
+            match self.stdout.recv_timeout(LIMIT) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if enough(&line) {
+                        return line;
+                    }
+                }
+                Err(_) => {
+                    drop(self.child.kill());
+                    let stderr: Vec<String> = self.stderr.try_iter().collect();
+                    panic!("no such line in\n{}\n{}", self.seen.join("\n"), stderr.join("\n"));
+                }
+            }
+        }
+    }
+
+    /// Waits for an event of that name.
+    #[track_caller]
+    pub(crate) fn wait_for_event(&mut self, name: &str) -> Value {
+        let line = self.wait_for(|line| {
+            serde_json::from_str::<Value>(line).is_ok_and(|line| line["event"] == name)
+        });
+        serde_json::from_str(&line).expect("it parsed a moment ago")
+    }
+
+    /// Sends a signal by its name, for example `INT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.child.id().to_string()];
+        assert!(Command::new("kill").args(arguments).status().expect("kill runs").success());
+    }
+
+    /// Reads to the end.
+    pub(crate) fn finish(mut self) -> Output {
+        let mut lines = std::mem::take(&mut self.seen);
+        while let Ok(line) = self.stdout.recv_timeout(LIMIT) {
+            lines.push(line);
+        }
+        let mut stderr = Vec::new();
+        while let Ok(line) = self.stderr.recv_timeout(LIMIT) {
+            stderr.push(line);
+        }
+        let status = self.child.wait().expect("it ends");
+        Output { status, bytes: lines.join("\n").into_bytes(), stderr: stderr.join("\n") }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Reads both pipes to their ends; kills what does not end.
+pub(crate) fn finish(mut child: Child) -> Output {
+    let stdout = child.stdout.take().map(whole);
+    let stderr = child.stderr.take().map(whole);
+    let mut take = |pipe: Option<Receiver<Vec<u8>>>| {
+        pipe.map_or_else(Vec::new, |pipe| {
+            pipe.recv_timeout(LIMIT).unwrap_or_else(|_| {
+                drop(child.kill());
+                panic!("bt-cli does not end")
+            })
+        })
+    };
+    let (bytes, stderr) = (take(stdout), take(stderr));
+    let status = child.wait().expect("it ends");
+    Output { status, bytes, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+}
+
+fn whole(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        drop(pipe.read_to_end(&mut bytes));
+        drop(sender.send(bytes));
+    });
+    receiver
+}
+
+/// A web server that answers everything alike, until the test ends.
+pub(crate) fn web_server(status: &str, body: &[u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let mut answer =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())
+            .into_bytes();
+    answer.extend(body);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            drop(stream.read(&mut head));
+            drop(stream.write_all(&answer));
+        }
+    });
+    address
+}
+
+/// A TCP port where nobody listens.
+pub(crate) fn dead_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A UDP socket that never answers.
+pub(crate) fn mute_udp() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").expect("a port")
+}

@@ -1,0 +1,177 @@
+//! `peers` and `scrape`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, UdpTracker};
+
+use crate::support::{Output, Shell, dead_port, mute_udp, words};
+
+fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn run(command: &str, urls: &[String], flags: &[&str]) -> Output {
+    let mut payload = Payload::file("a", 100_000);
+    for url in urls {
+        payload = payload.tracker(url);
+    }
+    let payload = payload.create().unwrap();
+    Shell::new().run(words(command, &payload, flags))
+}
+
+#[test]
+fn peers_of_all_trackers_are_merged() {
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    http.answer(Answer::Peers(addresses(&["10.0.0.1:1", "10.0.0.2:2"])));
+    udp.answer(Answer::Peers(addresses(&["10.0.0.2:2", "10.0.0.3:3"])));
+    let urls = [http.url(), udp.url()];
+    let object = run("peers", &urls, &["--json"]).expect(0).object();
+    assert_eq!(object["peers"], json!(["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3"]));
+    assert_eq!(object["trackers"][0]["url"], http.url());
+    assert_eq!(object["trackers"][0]["interval"], 1800);
+    assert_eq!(object["trackers"][0]["peers"][0]["ip"], "10.0.0.1");
+    assert_eq!(object["trackers"][0]["peers"][0]["port"], 1);
+    for field in ["seeders", "leechers"] {
+        assert!(object["trackers"][1][field].is_u64(), "{field}");
+    }
+    assert_eq!(object["info_hash"].as_str().unwrap().len(), 40);
+
+    let text = run("peers", &urls, &[]).expect(0).stdout();
+    assert!(text.ends_with("\n10.0.0.1:1\n10.0.0.2:2\n10.0.0.3:3\n"), "{text}");
+}
+
+#[test]
+fn it_comes_and_goes() {
+    for url in [true, false].map(|http| (HttpTracker::start(), UdpTracker::start(), http)) {
+        let (http, udp, use_http) = url;
+        let url = if use_http { http.url() } else { udp.url() };
+        let peer = Answer::Peers(addresses(&["10.0.0.1:1"]));
+        http.answer(peer.clone());
+        udp.answer(peer);
+        run("peers", &[url], &["--port", "7000"]).expect(0);
+        let seen = if use_http { http.announces() } else { udp.announces() };
+        let events: Vec<AnnounceEvent> = seen.iter().map(|seen| seen.event).collect();
+        assert_eq!(events, [AnnounceEvent::Started, AnnounceEvent::Stopped]);
+        assert_eq!((seen[0].port, seen[0].left), (7000, 100_000));
+        assert_eq!(seen[0].peer_id, seen[1].peer_id);
+    }
+}
+
+#[test]
+fn ipv6_peers_are_in_brackets() {
+    let http = HttpTracker::start();
+    http.answer(Answer::Peers(addresses(&["[::1]:6881"])));
+    let object = run("peers", &[http.url()], &["--json"]).expect(0).object();
+    assert_eq!(object["peers"], json!(["[::1]:6881"]));
+    assert_eq!(object["trackers"][0]["peers"][0]["ip"], "::1");
+}
+
+#[test]
+fn one_answer_with_peers_is_enough() {
+    let (http, mute) = (HttpTracker::start(), mute_udp());
+    http.answer(Answer::Peers(addresses(&["10.0.0.1:1"])));
+    let urls = [
+        format!("http://127.0.0.1:{}/announce", dead_port()),
+        format!("udp://{}", mute.local_addr().unwrap()),
+        http.url(),
+        "wss://tracker.example".to_owned(),
+    ];
+    let object = run("peers", &urls, &["--json", "--timeout", "2"]).expect(0).object();
+    let errors: Vec<bool> =
+        object["trackers"].as_array().unwrap().iter().map(|t| t["error"].is_string()).collect();
+    assert_eq!(errors, [true, true, false, true]);
+}
+
+/// Every way a tracker can let us down, for both commands.
+#[test]
+fn bad_answers_are_told() {
+    let refused = Answer::Failure { reason: "not\u{1b} registered".to_owned(), retry_in: None };
+    let rows = [
+        (refused, "not registered"),
+        (Answer::Html, ""),
+        (Answer::Status(503), "503"),
+        (Answer::Raw(b"de".to_vec()), ""),
+        (Answer::Truncated, ""),
+        (Answer::Silence, ""),
+    ];
+    for (answer, part) in rows {
+        let http = HttpTracker::start();
+        http.answer(answer.clone());
+        for command in ["peers", "scrape"] {
+            let output = run(command, &[http.url()], &["--json", "--timeout", "1"]).expect(4);
+            let error = output.objects()[0]["trackers"][0]["error"].as_str().unwrap().to_owned();
+            assert!(error.replace('\u{1b}', "").contains(part), "{answer:?}: {error}");
+            assert!(output.error("network").contains(part), "{answer:?}");
+            let text = run(command, &[http.url()], &["--timeout", "1"]).expect(4);
+            assert!(!text.stderr.contains('\u{1b}') && !text.stdout().contains('\u{1b}'));
+        }
+    }
+}
+
+#[test]
+fn bad_udp_answers_are_told() {
+    let refused = Answer::Failure { reason: "not registered".to_owned(), retry_in: None };
+    for (answer, part) in [(refused, "not registered"), (Answer::Silence, "")] {
+        let udp = UdpTracker::start();
+        udp.answer(answer);
+        for command in ["peers", "scrape"] {
+            let output = run(command, &[udp.url()], &["--json", "--timeout", "1"]).expect(4);
+            assert!(output.error("network").contains(part));
+        }
+    }
+}
+
+#[test]
+fn nobody_there() {
+    let http = HttpTracker::start();
+    http.answer(Answer::Peers(Vec::new()));
+    let output = run("peers", &[http.url()], &["--json"]).expect(4);
+    assert_eq!(output.objects()[0]["peers"], json!([]));
+    output.error("network");
+    for command in ["peers", "scrape"] {
+        run(command, &[], &["--json"]).expect(4).error("network");
+    }
+}
+
+#[test]
+fn scrapes() {
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    let payload = Payload::file("a", 1000).tracker(http.url()).tracker(udp.url()).create().unwrap();
+    let shell = Shell::new();
+    let object = shell.run(words("scrape", &payload, &["--json"])).expect(0).object();
+    assert_eq!(object["info_hash"], payload.info_hash().to_string());
+    for (index, url) in [http.url(), udp.url()].iter().enumerate() {
+        let expected = json!({ "url": url, "seeders": 0, "leechers": 0, "completed": 0 });
+        assert_eq!(object["trackers"][index], expected);
+    }
+    assert_eq!((http.scrapes(), udp.scrapes()), (1, 1));
+    let text = shell.run(words("scrape", &payload, &[])).expect(0).stdout();
+    assert!(text.contains("0 seeders, 0 leechers"), "{text}");
+}
+
+#[test]
+fn passkeys_are_shortened_for_people() {
+    let url = format!("http://127.0.0.1:{}/0123456789abcdef0123456789abcdef/announce", dead_port());
+    let output = run("peers", &[url], &[]).expect(4);
+    let everything = format!("{}{}", output.stdout(), output.stderr);
+    assert!(!everything.contains("0123456789abcdef0123456789abcdef"), "{everything}");
+}
+
+#[test]
+fn an_interrupt_ends_it_with_a_word() {
+    let http = HttpTracker::start();
+    http.answer(Answer::Silence);
+    let payload = Payload::file("a", 1000).tracker(http.url()).create().unwrap();
+    let shell = Shell::new();
+    for signal in ["INT", "TERM"] {
+        let running = shell.start(words("peers", &payload, &["--json"]));
+        let asked = http.announces().len() + 1;
+        assert!(http.wait_for(Duration::from_secs(30), |seen| seen.len() >= asked));
+        running.signal(signal);
+        let output = running.finish().expect(130);
+        let last: Value = output.object();
+        assert_eq!(last["error"]["class"], "interrupted");
+    }
+}
