@@ -283,7 +283,6 @@ impl Pool {
     ///
     /// # Errors
     /// The job itself, when as many are outstanding as the pool allows: receive answers first.
-    #[expect(clippy::result_large_err, reason = "the job is handed back, buffers and all")]
     pub fn submit(&self, job: Job) -> Result<(), Job> {
         if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.outstanding.fetch_sub(1, Ordering::Relaxed);

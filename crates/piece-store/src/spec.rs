@@ -96,6 +96,7 @@ pub struct Opened {
 
 /// A range of a file that was made resident a moment ago: what a reader sends.
 #[derive(Debug)]
+#[allow(clippy::disallowed_types)] // Most extents are of the real disk.
 pub struct Extent<F = std::fs::File> {
     /// The open file.
     pub file: Arc<F>,

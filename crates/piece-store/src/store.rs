@@ -242,6 +242,3 @@ fn unfinished_blocks(
     let piece = |(piece, masks): (&u32, &Vec<u16>)| Some((geometry.piece(*piece)?, blocks(masks)));
     unfinished.iter().filter_map(piece).collect()
 }
-
-#[cfg(test)]
-mod tests;

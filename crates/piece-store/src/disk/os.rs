@@ -126,9 +126,15 @@ impl Disk for OsDisk {
         retry(|| rustix::fs::ftruncate(file, length))
     }
 
+    #[cfg(target_os = "linux")]
     fn sync_file(&self, file: &File) -> io::Result<()> {
         // Not repeated when interrupted: an error may be told only once.
         Ok(rustix::fs::fdatasync(file)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
     }
 
     fn sync_folder(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
@@ -183,6 +189,10 @@ impl Disk for OsDisk {
         }
     }
 
+    #[cfg(not(target_os = "linux"))]
+    fn prefetch(&self, _: &File, _: u64, _: u64) {}
+
+    #[cfg(target_os = "linux")]
     fn prefetch(&self, file: &File, offset: u64, length: u64) {
         let length = std::num::NonZeroU64::new(length);
         // A hint: where it is not known, reading works without.
@@ -190,7 +200,7 @@ impl Disk for OsDisk {
     }
 
     fn file_system(&self, folder: &OsFolder) -> io::Result<(u64, Option<u64>)> {
-        let device = rustix::fs::fstat(&folder.0)?.st_dev;
+        let device = stat_of(&rustix::fs::fstat(&folder.0)?).id.device;
         let free = rustix::fs::fstatvfs(&folder.0).ok();
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
     }
@@ -211,7 +221,10 @@ fn make_folders(path: &Path) -> io::Result<PathBuf> {
     std::fs::create_dir_all(path)?;
     let canonical = std::fs::canonicalize(path)?;
     for parent in canonical.ancestors().skip(1).take(missing) {
-        File::open(parent)?.sync_all()?;
+        // A folder that can't be read can't be synced either.
+        if let Ok(parent) = File::open(parent) {
+            parent.sync_all()?;
+        }
     }
     Ok(canonical)
 }

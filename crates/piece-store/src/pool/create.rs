@@ -1,7 +1,6 @@
 //! Listing and hashing files for a new torrent, for a command: blocks until it is done.
 
 use std::fs::{File, FileType};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -248,7 +247,8 @@ impl Hashing<'_> {
         while at < range.end {
             let length = (range.end - at).min(reader.strip.len() as u64) as usize;
             let strip = reader.strip.get_mut(..length).unwrap_or_default();
-            let read = open.read_at(strip, at).map_err(|error| failed(Operation::Read, error))?;
+            let read = reader.disk.read_at(open, strip, at);
+            let read = read.map_err(|error| failed(Operation::Read, error))?;
             if read == 0 {
                 return Err(failed(Operation::Read, changed(file.length, at)));
             }

@@ -50,11 +50,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<bool, StoreError> {
         let good = self.matches(piece, scratch)?;
         if good {
-            for (slot, file) in self.touched_files(piece)? {
-                if touched.last().is_none_or(|(last, _)| *last != slot) {
-                    touched.push((slot, file));
-                }
-            }
+            self.touch_files(piece, touched)?;
         }
         Ok(good)
     }
@@ -142,10 +138,11 @@ impl<D: Disk> Store<D> {
         if self.ledger().checked {
             return Ok(());
         }
-        let in_place = || self.layout.slots.iter().filter(|slot| slot.in_place());
         if !self.read_only {
             if !self.overwrite {
-                in_place().try_for_each(|slot| self.check_related(slot))?;
+                let mut slots =
+                    (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
+                slots.try_for_each(|(number, slot)| self.check_related(number, slot))?;
             }
             self.make_files()?;
         }
@@ -156,8 +153,8 @@ impl<D: Disk> Store<D> {
 
     /// Refuses a file that was there before and is something else. One that is not wanted is let
     /// alone: what is needed of it is kept in the parts file.
-    fn check_related(&self, slot: &Slot) -> Result<(), StoreError> {
-        let Some(reason) = self.unrelated(slot)? else { return Ok(()) };
+    fn check_related(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
+        let Some(reason) = self.unrelated(number, slot)? else { return Ok(()) };
         if !slot.selected && reason == Unrelated::NothingVerifies {
             slot.keep_in_parts(true);
             return Ok(());
@@ -165,13 +162,13 @@ impl<D: Disk> Store<D> {
         Err(StoreError::UnrelatedFile { path: self.folder_path.join(&slot.path), reason })
     }
 
-    fn unrelated(&self, slot: &Slot) -> Result<Option<Unrelated>, StoreError> {
+    fn unrelated(&self, number: u32, slot: &Slot) -> Result<Option<Unrelated>, StoreError> {
         let stat = self.disk.stat(&self.folder, &slot.path);
         let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
         let Some(stat) = stat.filter(|_| self.single.is_none()) else { return Ok(None) };
         let suspect = {
             let ledger = self.ledger();
-            let ours = ledger.owned.values().any(|id| *id == stat.id);
+            let ours = ledger.owned.get(&number) == Some(&stat.id);
             let verified = match self.layout.contains_a_piece(slot) {
                 true => self.layout.pieces_touching(slot).any(|piece| ledger.have.contains(piece)),
                 false => !ledger.have.is_empty(),

@@ -49,7 +49,11 @@ impl<D: Disk> Store<D> {
         };
         // What is had is never written: whoever sent it again sent the same.
         if !began.had {
-            let mut touched = self.staged_files(piece, began.staged.as_ref())?;
+            let mut touched = Touched::new();
+            if began.staged.is_some() {
+                // A sync between staging and now may have failed unseen by this piece.
+                self.touch_files(piece, &mut touched)?;
+            }
             let written = self.write_spans(piece, spans, &mut touched);
             self.record_commit(piece, &began, touched, written)?;
         }
@@ -171,28 +175,18 @@ impl<D: Disk> Store<D> {
         self.layout.geometry.offset_of(piece) + index as u64 * u64::from(SPAN_LENGTH)
     }
 
-    /// The files of a piece of which something was staged, to be synced with it. Blocks that an
-    /// earlier run staged were synced by it, but those of this run may have been so no longer ago.
-    fn staged_files(
+    /// Notes the open files of all bytes of a piece.
+    pub(super) fn touch_files(
         &self,
         piece: PieceIndex,
-        staged: Option<&Staged>,
-    ) -> Result<Touched<D::File>, StoreError> {
-        match staged {
-            Some(_) => self.touched_files(piece),
-            None => Ok(Touched::new()),
-        }
-    }
-
-    /// The open files of all bytes of a piece.
-    pub(super) fn touched_files(&self, piece: PieceIndex) -> Result<Touched<D::File>, StoreError> {
-        let mut touched = Touched::new();
+        touched: &mut Touched<D::File>,
+    ) -> Result<(), StoreError> {
         for range in self.layout.piece_ranges(piece).filter(|range| range.place != Place::Zeros) {
             if let Some(file) = self.readable(range.place)? {
-                touched.push((self.slot_number(range.place), file));
+                touched.push(self.slot_number(range.place), &file);
             }
         }
-        Ok(touched)
+        Ok(())
     }
 
     /// Writes the spans at hand, neighbours together.

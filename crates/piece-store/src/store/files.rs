@@ -64,10 +64,7 @@ impl<D: Disk> Store<D> {
             }
             let file = self.writable(range.place)?;
             let written = self.write_range(&file, &range, &mut parts);
-            let slot = self.slot_number(range.place);
-            if !touched.iter().any(|(known, _)| *known == slot) {
-                touched.push((slot, file));
-            }
+            touched.push(self.slot_number(range.place), &file);
             written?;
         }
         Ok(())

@@ -96,10 +96,6 @@ impl<F> Dirty<F> {
     pub(super) fn name(&mut self, path: &Path) {
         self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty() && !self.whole && self.folders.is_empty()
-    }
 }
 
 /// What a worker knows when it begins to write a piece.
@@ -110,8 +106,29 @@ pub(super) struct Began {
     pub(super) staged: Option<Staged>,
 }
 
-/// The files that were written for a piece, by the number of their slot.
-pub(super) type Touched<F> = Vec<(u32, Arc<F>)>;
+/// The files that were written or read for some pieces, by the number of their slot. No more are kept
+/// open than [`MAX_DIRTY_FILES`].
+#[derive(Debug)]
+pub(super) struct Touched<F> {
+    files: Vec<(u32, Arc<F>)>,
+    more: bool,
+}
+
+impl<F> Touched<F> {
+    pub(super) fn new() -> Self {
+        Self { files: Vec::new(), more: false }
+    }
+
+    pub(super) fn push(&mut self, slot: u32, file: &Arc<F>) {
+        if self.files.iter().rev().any(|(known, _)| *known == slot) {
+            return;
+        }
+        match self.files.len() < MAX_DIRTY_FILES {
+            true => self.files.push((slot, Arc::clone(file))),
+            false => self.more = true,
+        }
+    }
+}
 
 impl<D: Disk> Ledger<D> {
     /// The state at a start. Nothing is written to the journal yet.
@@ -187,7 +204,8 @@ impl<D: Disk> Ledger<D> {
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
-        touched.into_iter().for_each(|(slot, file)| self.dirty.file(slot, file));
+        self.dirty.whole |= touched.more;
+        touched.files.into_iter().for_each(|(slot, file)| self.dirty.file(slot, file));
         if pieces.is_empty() {
             return Ok(());
         }

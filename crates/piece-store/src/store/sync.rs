@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bt_types::PieceIndex;
+
 use super::Store;
+use super::journal::Journal;
 use super::layout::Place;
 use super::ledger::Dirty;
 use super::record::{ClosedFile, Record, to_ranges};
@@ -49,10 +52,8 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let Dirty { files, whole, folders } = std::mem::take(&mut ledger.dirty);
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
-        let pieces = have
-            .filter(|piece| !ledger.durable.contains(*piece))
-            .map(|piece| piece.get())
-            .collect();
+        let pieces =
+            have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
         SyncPlan {
             files: files.into_iter().collect(),
             whole,
@@ -94,10 +95,8 @@ impl<D: Disk> Store<D> {
         ledger.staged.clear();
         let geometry = &self.layout.geometry;
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
-        let doubtful: Vec<u32> = claimed
-            .filter(|piece| !ledger.durable.contains(*piece))
-            .map(|piece| piece.get())
-            .collect();
+        let doubtful: Vec<u32> =
+            claimed.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
         let (lost, recorded) = ledger.lose(geometry, &doubtful);
         if let Err(error) = recorded {
             log::warn!("the journal can't say what a failed sync cost: {error}");
@@ -126,19 +125,19 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let kept: Vec<u32> = self.still_had(&ledger.have, pieces);
         ledger.append(&[Record::Durable(to_ranges(kept.iter().copied()))])?;
-        let file = ledger.journal.as_ref().and_then(|journal| journal.file());
+        let file = ledger.journal.as_ref().and_then(Journal::file);
         drop(ledger);
         let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
         let mut ledger = self.ledger();
         if let Err(error) = synced {
             let failed = ledger.journal.as_ref().map(|journal| journal.sync_error(&error));
-            ledger.journal.as_mut().into_iter().for_each(|journal| journal.distrust());
+            ledger.journal.as_mut().into_iter().for_each(Journal::distrust);
             return ledger.rewrite().and(failed.map_or(Ok(()), Err));
         }
         for piece in self.still_had(&ledger.have, &kept) {
             self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
         }
-        if ledger.journal.as_ref().is_some_and(|journal| journal.wants_rewrite()) {
+        if ledger.journal.as_ref().is_some_and(Journal::wants_rewrite) {
             ledger.rewrite()?;
         }
         Ok(())
@@ -169,14 +168,17 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
         let orderly = ledger.checked && ledger.claimed == ledger.have;
-        let file = ledger.journal.as_ref().and_then(|journal| journal.file());
+        let file = ledger.journal.as_ref().and_then(Journal::file);
         drop(ledger);
         self.handles.forget(self.number);
         let recorded = match synced {
             Ok(()) => self.record_end(orderly, file),
             Err(error) => Err(error),
         };
-        self.ledger().closed = true;
+        let mut ledger = self.ledger();
+        ledger.closed = true;
+        // With it goes the lock.
+        ledger.journal = None;
         staged.and(recorded).and(named)
     }
 

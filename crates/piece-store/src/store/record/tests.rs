@@ -1,3 +1,5 @@
+#![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // Ranges are the data here.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,0 +1,288 @@
+//! A disk in memory that fails when told to, and whose power can be cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use piece_store::{Access, Disk, FileId, Kind, Stat};
+
+/// The disk.
+#[derive(Debug, Default)]
+pub struct MemDisk {
+    files: Mutex<BTreeMap<PathBuf, Arc<MemFile>>>,
+    folders: Mutex<BTreeSet<PathBuf>>,
+    faults: Mutex<Vec<Fault>>,
+    clock: Mutex<i64>,
+}
+
+/// A file, whoever has it open.
+#[derive(Debug)]
+pub struct MemFile {
+    path: PathBuf,
+    inode: u64,
+    content: Mutex<Content>,
+    locked: AtomicBool,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Content {
+    bytes: Vec<u8>,
+    synced: Vec<u8>,
+    modified: i64,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct MemHandle {
+    file: Arc<MemFile>,
+    holds_lock: AtomicBool,
+}
+
+impl Drop for MemHandle {
+    fn drop(&mut self) {
+        if *self.holds_lock.get_mut() {
+            self.file.locked.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Fault {
+    operation: &'static str,
+    path: String,
+    /// Number of the operating system; 0 for a write that is cut short.
+    code: i32,
+    times: usize,
+}
+
+impl MemDisk {
+    /// The next `times` times `operation` is done on a path that ends with `path`, it fails.
+    pub fn fail(&self, operation: &'static str, path: &str, code: i32, times: usize) {
+        self.faults.lock().unwrap().push(Fault { operation, path: path.to_owned(), code, times });
+    }
+
+    fn fault(&self, operation: &'static str, path: &Path) -> Option<i32> {
+        let mut faults = self.faults.lock().unwrap();
+        let text = path.to_string_lossy().into_owned();
+        let fault = faults.iter_mut().find(|fault| {
+            fault.operation == operation && text.ends_with(&fault.path) && fault.times > 0
+        })?;
+        fault.times -= 1;
+        Some(fault.code)
+    }
+
+    fn check(&self, operation: &'static str, path: &Path) -> io::Result<()> {
+        self.fault(operation, path).map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+    }
+
+    /// What was not synced is gone.
+    pub fn cut_power(&self) {
+        for file in self.files.lock().unwrap().values() {
+            let mut content = file.content.lock().unwrap();
+            content.bytes = content.synced.clone();
+            file.locked.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The bytes of the file whose path ends with `path`.
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        self.find(path).content.lock().unwrap().bytes.clone()
+    }
+
+    /// Puts other bytes into the file whose path ends with `path`.
+    pub fn set_bytes(&self, path: &str, bytes: &[u8]) {
+        self.find(path).content.lock().unwrap().bytes = bytes.to_vec();
+    }
+
+    fn find(&self, path: &str) -> Arc<MemFile> {
+        let files = self.files.lock().unwrap();
+        let found = files.iter().find(|(name, _)| name.to_string_lossy().ends_with(path));
+        Arc::clone(found.unwrap().1)
+    }
+
+    fn tick(&self) -> i64 {
+        let mut clock = self.clock.lock().unwrap();
+        *clock += 1;
+        *clock
+    }
+
+    fn make(&self, path: &Path) -> Arc<MemFile> {
+        Arc::new(MemFile {
+            path: path.to_owned(),
+            inode: self.tick() as u64,
+            content: Mutex::default(),
+            locked: AtomicBool::new(false),
+        })
+    }
+}
+
+fn handle(file: Arc<MemFile>) -> MemHandle {
+    MemHandle { file, holds_lock: AtomicBool::new(false) }
+}
+
+fn stat(file: &MemFile) -> Stat {
+    let content = file.content.lock().unwrap();
+    Stat {
+        kind: Kind::File,
+        id: FileId { device: 1, inode: file.inode },
+        length: content.bytes.len() as u64,
+        modified: (content.modified, 0),
+    }
+}
+
+impl Disk for MemDisk {
+    type File = MemHandle;
+    type Folder = PathBuf;
+
+    fn folder(&self, path: &Path, create: bool) -> io::Result<(PathBuf, PathBuf)> {
+        let mut folders = self.folders.lock().unwrap();
+        if create {
+            folders.insert(path.to_owned());
+        }
+        match folders.contains(path) {
+            true => Ok((path.to_owned(), path.to_owned())),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn open(&self, folder: &PathBuf, path: &Path, access: Access) -> io::Result<MemHandle> {
+        let path = folder.join(path);
+        self.check("open", &path)?;
+        let mut files = self.files.lock().unwrap();
+        match files.get(&path) {
+            Some(file) => Ok(handle(Arc::clone(file))),
+            None if matches!(access, Access::Create | Access::Append) => {
+                let file = self.make(&path);
+                files.insert(path, Arc::clone(&file));
+                Ok(handle(file))
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn temporary(&self, folder: &PathBuf) -> io::Result<MemHandle> {
+        Ok(handle(self.make(folder)))
+    }
+
+    fn zeros(&self, length: u64) -> io::Result<MemHandle> {
+        let file = self.make(Path::new("zeros"));
+        file.content.lock().unwrap().bytes = vec![0; length as usize];
+        Ok(handle(file))
+    }
+
+    fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
+        Ok(self.files.lock().unwrap().get(&folder.join(path)).map(|file| stat(file)))
+    }
+
+    fn file_stat(&self, file: &MemHandle) -> io::Result<Stat> {
+        Ok(stat(&file.file))
+    }
+
+    fn read_at(&self, file: &MemHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check("read", &file.file.path)?;
+        let content = file.file.content.lock().unwrap();
+        let rest = content.bytes.get(offset as usize..).unwrap_or_default();
+        // Short reads are legal: at most 100 kB.
+        let count = rest.len().min(buffer.len()).min(100_000);
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, file: &MemHandle, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.check("write", &file.file.path)?;
+        let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        // Short writes are legal: at most 70 kB.
+        bytes.truncate(70_000);
+        let mut content = file.file.content.lock().unwrap();
+        let end = offset as usize + bytes.len();
+        if content.bytes.len() < end {
+            content.bytes.resize(end, 0);
+        }
+        content.bytes[offset as usize..end].copy_from_slice(&bytes);
+        content.modified = self.tick();
+        Ok(bytes.len())
+    }
+
+    fn append(&self, file: &MemHandle, bytes: &[u8]) -> io::Result<usize> {
+        let mut content = file.file.content.lock().unwrap();
+        let count = match self.fault("append", &file.file.path) {
+            // Disk full in the middle of the record.
+            Some(0) => bytes.len() / 2,
+            Some(code) => return Err(io::Error::from_raw_os_error(code)),
+            None => bytes.len(),
+        };
+        content.bytes.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn set_length(&self, file: &MemHandle, length: u64) -> io::Result<()> {
+        file.file.content.lock().unwrap().bytes.resize(length as usize, 0);
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &MemHandle) -> io::Result<()> {
+        self.check("sync", &file.file.path)?;
+        let mut content = file.file.content.lock().unwrap();
+        content.synced = content.bytes.clone();
+        Ok(())
+    }
+
+    fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
+        self.check("sync folder", &folder.join(path))
+    }
+
+    fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
+        self.check("sync all", folder)?;
+        for file in self.files.lock().unwrap().values() {
+            let mut content = file.content.lock().unwrap();
+            content.synced = content.bytes.clone();
+        }
+        Ok(())
+    }
+
+    fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
+        let mut files = self.files.lock().unwrap();
+        let file = files.remove(&folder.join(from)).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(folder.join(to), file);
+        Ok(())
+    }
+
+    fn remove(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
+        let removed = self.files.lock().unwrap().remove(&folder.join(path));
+        removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn try_lock(&self, file: &MemHandle) -> io::Result<bool> {
+        let free = !file.file.locked.swap(true, Ordering::Relaxed);
+        file.holds_lock.fetch_or(free, Ordering::Relaxed);
+        Ok(free)
+    }
+
+    fn next_data(&self, _: &MemHandle, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+
+    fn allocate(&self, file: &MemHandle, length: u64) -> io::Result<()> {
+        self.check("allocate", &file.file.path)?;
+        let mut content = file.file.content.lock().unwrap();
+        let length = content.bytes.len().max(length as usize);
+        content.bytes.resize(length, 0);
+        Ok(())
+    }
+
+    fn prefetch(&self, _: &MemHandle, _: u64, _: u64) {}
+
+    fn file_system(&self, _: &PathBuf) -> io::Result<(u64, Option<u64>)> {
+        Ok((1, None))
+    }
+
+    fn is_out_of_handles(&self, error: &io::Error) -> bool {
+        error.raw_os_error() == Some(24)
+    }
+
+    fn process_id(&self) -> u32 {
+        4711
+    }
+}

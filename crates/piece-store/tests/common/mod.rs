@@ -1,0 +1,210 @@
+//! What the tests of this crate share: small torrents and the steps of a run.
+
+#![allow(dead_code, unreachable_pub, missing_docs)] // Each test file uses some of it.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests look at real files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use metainfo::{Builder, Metainfo};
+use piece_store::{
+    Bitfield, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, Outcome, PieceIndex, STRIP_LENGTH,
+    Span, Store, StoreError, span_count, span_length,
+};
+
+pub mod mem;
+
+/// A torrent and its data.
+pub struct Torrent {
+    pub metainfo: Arc<Metainfo>,
+    pub data: Vec<u8>,
+}
+
+/// Bytes that look random and are the same each time.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A torrent named `t` with these files, full of noise.
+pub fn torrent(files: &[(&str, usize)], piece_length: u32) -> Torrent {
+    let total = files.iter().map(|(_, length)| length).sum();
+    torrent_of(files, piece_length, noise(total, 1))
+}
+
+/// A torrent named `t` with these files and this data.
+pub fn torrent_of(files: &[(&str, usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
+    let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
+    let builder = Builder::new("t").piece_length(piece_length);
+    let builder =
+        files.iter().fold(builder, |builder, (path, length)| builder.file(path, *length as u64));
+    Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
+}
+
+impl Torrent {
+    pub fn spec(&self, folder: &Path) -> OpenSpec {
+        OpenSpec::new(Arc::clone(&self.metainfo), folder)
+    }
+
+    pub fn with_state(&self, folder: &Path, state: &Path) -> OpenSpec {
+        OpenSpec { state_dir: Some(state.to_owned()), ..self.spec(folder) }
+    }
+
+    pub fn pieces(&self) -> u32 {
+        self.metainfo.info().geometry().piece_count()
+    }
+
+    pub fn piece(&self, index: u32) -> PieceIndex {
+        self.metainfo.info().geometry().piece(index).unwrap()
+    }
+
+    pub fn piece_data(&self, index: u32) -> &[u8] {
+        let geometry = self.metainfo.info().geometry();
+        let piece = self.piece(index);
+        let start = geometry.offset_of(piece) as usize;
+        &self.data[start..start + geometry.length_of(piece) as usize]
+    }
+
+    /// The whole piece in buffers.
+    pub fn spans(&self, index: u32) -> Vec<Option<Span>> {
+        let geometry = self.metainfo.info().geometry();
+        let piece = self.piece(index);
+        let mut rest = self.piece_data(index);
+        let span = |number| {
+            let mut span = Span::new(span_length(&geometry, piece, number));
+            let (part, after) = rest.split_at(span.len());
+            span.copy_from_slice(part);
+            rest = after;
+            Some(span)
+        };
+        (0..span_count(&geometry, piece)).map(span).collect()
+    }
+
+    /// The data of file `index`.
+    pub fn file_data(&self, index: usize) -> &[u8] {
+        let file = self.metainfo.info().file(index).unwrap();
+        &self.data[file.offset() as usize..][..file.length() as usize]
+    }
+
+    /// Writes file `index` below `folder`.
+    pub fn write_file(&self, folder: &Path, index: usize) {
+        let path = folder.join(self.metainfo.info().file(index).unwrap().disk_path());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, self.file_data(index)).unwrap();
+    }
+
+    /// Writes all files below `folder`.
+    pub fn write(&self, folder: &Path) {
+        (0..self.metainfo.info().files().len()).for_each(|index| self.write_file(folder, index));
+    }
+
+    /// Whether the files below `folder` are the torrent's, byte for byte.
+    #[track_caller]
+    pub fn assert_complete(&self, folder: &Path) {
+        for file in self.metainfo.info().files() {
+            let got = std::fs::read(folder.join(file.disk_path())).unwrap();
+            assert!(got == self.file_data(file.index()), "{} differs", file.path());
+        }
+    }
+}
+
+/// One run of a store: what a session does with it.
+pub struct Run<D: Disk> {
+    pub store: Store<D>,
+    pub opened: Opened,
+    scratch: Vec<u8>,
+}
+
+pub fn try_open_on<D: Disk>(disk: &Arc<D>, spec: &OpenSpec) -> Result<Run<D>, StoreError> {
+    let handles = Arc::new(Handles::default());
+    let (store, opened) = Store::open(Arc::clone(disk), handles, spec)?;
+    Ok(Run { store, opened, scratch: vec![0; STRIP_LENGTH] })
+}
+
+pub fn try_open(spec: &OpenSpec) -> Result<Run<OsDisk>, StoreError> {
+    try_open_on(&Arc::new(OsDisk::new()), spec)
+}
+
+#[track_caller]
+pub fn open(spec: &OpenSpec) -> Run<OsDisk> {
+    try_open(spec).unwrap()
+}
+
+impl<D: Disk> Run<D> {
+    /// Verifies what is to be verified and finishes the check.
+    pub fn try_check(mut self) -> Result<Self, StoreError> {
+        for range in self.opened.to_verify.clone() {
+            let (_, error) = self.store.verify(range, &mut self.scratch);
+            assert_eq!(error, None);
+        }
+        self.store.finish_check().map(|()| self)
+    }
+
+    #[track_caller]
+    pub fn check(self) -> Self {
+        self.try_check().unwrap()
+    }
+
+    pub fn commit_spans(&mut self, piece: PieceIndex, spans: &mut [Option<Span>]) -> Outcome {
+        self.store.commit(piece, spans, false, &mut self.scratch)
+    }
+
+    pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> Outcome {
+        self.commit_spans(torrent.piece(index), &mut torrent.spans(index))
+    }
+
+    #[track_caller]
+    pub fn commit(&mut self, torrent: &Torrent, pieces: impl IntoIterator<Item = u32>) {
+        for index in pieces {
+            let outcome = self.try_commit(torrent, index);
+            assert_eq!(outcome, Outcome::Verified { digests: None }, "piece {index}");
+        }
+    }
+
+    #[track_caller]
+    pub fn close(self) {
+        self.store.close(0, 0, &[]).unwrap();
+    }
+
+    pub fn have(&self) -> Vec<u32> {
+        self.store.have().iter().collect()
+    }
+
+    pub fn to_verify(&self) -> Vec<u32> {
+        self.opened.to_verify.iter().cloned().flatten().collect()
+    }
+
+    /// The extents of a range of a piece.
+    pub fn read(
+        &mut self,
+        torrent: &Torrent,
+        index: u32,
+        offset: u32,
+        length: u32,
+    ) -> Result<Vec<Extent<D::File>>, StoreError> {
+        let request = torrent.metainfo.info().geometry().request(index, offset, length).unwrap();
+        self.store.read(request, &mut self.scratch)
+    }
+}
+
+/// The bytes of real extents.
+pub fn bytes_of(extents: &[Extent]) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = Vec::new();
+    for extent in extents {
+        let mut part = vec![0; extent.length as usize];
+        extent.file.read_exact_at(&mut part, extent.offset).unwrap();
+        bytes.extend(part);
+    }
+    bytes
+}
+
+pub fn numbers(set: &Bitfield) -> Vec<u32> {
+    set.iter().collect()
+}

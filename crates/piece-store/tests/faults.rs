@@ -1,0 +1,264 @@
+//! The store on a disk that fails, tears records and loses power.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::mem::MemDisk;
+use common::*;
+use piece_store::{OpenSpec, Operation, Outcome, StoreError};
+
+const PIECE: u32 = 32 * 1024;
+const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
+/// Numbers of the operating system.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
+    let torrent = torrent(&FILES, PIECE);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    (Arc::new(MemDisk::default()), torrent, spec)
+}
+
+#[track_caller]
+fn start(disk: &Arc<MemDisk>, spec: &OpenSpec) -> Run<MemDisk> {
+    try_open_on(disk, spec).unwrap()
+}
+
+#[track_caller]
+fn disk_error(outcome: Outcome) -> (Operation, String, ErrorKind) {
+    let Outcome::Failed(StoreError::Disk { operation, path, kind, .. }) = outcome else {
+        panic!("it should fail: {outcome:?}");
+    };
+    (operation, path.to_string_lossy().into_owned(), kind)
+}
+
+#[test]
+fn a_full_disk_is_named_and_costs_nothing_else() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("write", "t/b", ENOSPC, 1);
+    let outcome = run.try_commit(&torrent, 3);
+    let Outcome::Failed(error) = &outcome else { panic!() };
+    assert_eq!(
+        error.to_string(),
+        "can't write /save/t/b: no space left on device; free some space, then start it again"
+    );
+    assert_eq!(disk_error(outcome), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
+    assert_eq!(run.have(), [0]);
+    // There is room again.
+    run.commit(&torrent, 1..torrent.pieces());
+    run.close();
+    assert!(start(&disk, &spec).opened.have.is_full());
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_named() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    disk.fail("open", "t/a", 13, usize::MAX);
+    let (operation, path, kind) = disk_error(run.try_commit(&torrent, 0));
+    assert_eq!(
+        (operation, path.as_str(), kind),
+        (Operation::Open, "/save/t/a", ErrorKind::PermissionDenied)
+    );
+}
+
+#[test]
+fn too_many_open_files_are_closed_and_opened_again() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    disk.fail("open", "t/a", 24, 1);
+    run.commit(&torrent, [0]);
+}
+
+#[test]
+fn reserving_room_fails_before_anything_is_fetched() {
+    let (disk, _, spec) = setup();
+    disk.fail("allocate", "t/b", ENOSPC, 1);
+    let run = start(&disk, &OpenSpec { preallocate: true, ..spec });
+    let error = run.try_check().map(|_| ()).unwrap_err();
+    let expected = "can't reserve room for /save/t/b: no space left on device";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn a_torn_record_is_cut_off_before_the_next() {
+    for code in [0, ENOSPC] {
+        let (disk, torrent, spec) = setup();
+        let mut run = start(&disk, &spec).check();
+        run.commit(&torrent, [0]);
+        disk.fail("append", ".journal.new", code, 1);
+        let (operation, path, kind) = disk_error(run.try_commit(&torrent, 1));
+        assert_eq!((operation, kind), (Operation::Write, ErrorKind::StorageFull));
+        assert!(path.ends_with(".journal"), "{path}");
+        assert_eq!(run.have(), [0]);
+        run.commit(&torrent, [2, 1]);
+        drop(run);
+        assert_eq!(start(&disk, &spec).to_verify(), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_journal_torn_at_any_byte_costs_its_tail_only() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.store.sync().unwrap();
+    run.commit(&torrent, [3, 4]);
+    drop(run);
+    let whole = disk.bytes(".journal");
+    for length in 0..=whole.len() {
+        disk.set_bytes(".journal", &whole[..length]);
+        let run = start(&disk, &spec);
+        let durable = numbers(&run.opened.have);
+        assert!(durable.is_empty() || durable == [0, 1], "cut at {length}: {durable:?}");
+        // Where not even the files are known to be ours, all of them is looked at.
+        let have = run.check().have();
+        assert!(have.iter().all(|piece| [0, 1, 3, 4].contains(piece)), "cut at {length}: {have:?}");
+        assert!(length < whole.len() || (durable.len(), have.len()) == (2, 4));
+    }
+}
+
+#[test]
+fn a_failed_sync_is_never_tried_again_as_proof() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    run.store.sync().unwrap();
+    run.commit(&torrent, [1, 4]);
+    disk.fail("sync", "t/b", EIO, 1);
+    let (error, lost) = run.store.sync().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "can't sync /save/t/b: input/output error; check the disk, then start it again"
+    );
+    assert_eq!(lost, [1, 4]);
+    assert_eq!(run.have(), [0]);
+    // The disk says all is well: these pieces are not had all the same, now or later.
+    run.store.sync().unwrap();
+    assert_eq!(numbers(&run.store.durable()), [0]);
+    drop(run);
+    let run = start(&disk, &spec);
+    assert_eq!((numbers(&run.opened.have), run.to_verify()), (vec![0], vec![]));
+    // Fetched again, they are.
+    let mut run = run.check();
+    run.commit(&torrent, [1, 4]);
+    run.store.sync().unwrap();
+    assert_eq!(numbers(&run.store.durable()), [0, 1, 4]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_makes_nothing_durable() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("sync folder", "/save/t", EIO, 1);
+    let (error, lost) = run.store.sync().unwrap_err();
+    assert!(matches!(error, StoreError::Disk { operation: Operation::Sync, .. }));
+    assert_eq!((lost, run.have()), (vec![0], vec![]));
+}
+
+#[test]
+fn a_journal_that_cannot_be_synced_is_replaced() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("sync", ".journal.new", EIO, 1);
+    let (error, lost) = run.store.sync().unwrap_err();
+    let StoreError::Disk { path, .. } = error else { panic!("{error}") };
+    assert!(path.to_string_lossy().ends_with(".journal"));
+    assert!(lost.is_empty(), "the data is on the disk");
+    assert_eq!((run.have(), run.store.durable().is_empty()), (vec![0], true));
+    run.store.sync().unwrap();
+    assert_eq!(numbers(&run.store.durable()), [0]);
+    disk.cut_power();
+    drop(run);
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [0]);
+}
+
+#[test]
+fn a_power_cut_costs_one_commit_window() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 2, 5]);
+    run.store.sync().unwrap();
+    run.commit(&torrent, [1, 3]);
+    drop(run);
+    disk.cut_power();
+    let run = start(&disk, &spec);
+    assert_eq!(numbers(&run.opened.have), [0, 2, 5]);
+    let mut run = run.check();
+    assert_eq!(run.have(), [0, 2, 5]);
+    for index in [0, 2, 5] {
+        assert!(run.read(&torrent, index, 0, 16).is_ok());
+    }
+}
+
+#[test]
+fn what_was_verified_must_be_synced_too() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    drop(run);
+    // Killed, verified from memory, synced, and only then the power is cut.
+    let run = start(&disk, &spec).check();
+    run.store.sync().unwrap();
+    drop(run);
+    disk.cut_power();
+    let run = start(&disk, &spec).check();
+    assert_eq!((numbers(&run.opened.have), run.have()), (vec![0], vec![0]));
+}
+
+#[test]
+fn an_end_that_fails_is_as_a_kill() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    run.store.sync().unwrap();
+    run.commit(&torrent, [3]);
+    disk.fail("sync", "t/b", EIO, 1);
+    assert!(run.store.close(0, 0, &[]).is_err());
+    assert_eq!(run.try_commit(&torrent, 1), Outcome::Failed(StoreError::NotOpen));
+    // The lock is free although the store is still there.
+    let next = start(&disk, &spec);
+    assert_eq!((numbers(&next.opened.have), next.to_verify()), (vec![0], vec![]));
+}
+
+#[test]
+fn a_read_that_fails_is_no_bad_piece() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1, 2, 3]);
+    drop(run);
+    disk.fail("read", "t/b", EIO, 1);
+    let run = start(&disk, &spec);
+    let mut scratch = vec![0; piece_store::STRIP_LENGTH];
+    let (good, error) = run.store.verify(0..4, &mut scratch);
+    assert_eq!(good, [0, 1]);
+    assert!(matches!(error, Some(StoreError::Disk { operation: Operation::Read, .. })));
+    assert_eq!(run.store.verify(2..4, &mut scratch), (vec![2, 3], None));
+}
+
+#[test]
+fn a_long_journal_is_rewritten() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 1..torrent.pieces());
+    run.store.sync().unwrap();
+    while disk.bytes(".journal").len() < 70_000 {
+        // Verified again, recorded again.
+        run.store.verify(1..2, &mut vec![0; piece_store::STRIP_LENGTH]);
+    }
+    run.commit(&torrent, [0]);
+    run.store.sync().unwrap();
+    let length = disk.bytes(".journal").len();
+    assert!(length < 1000, "{length}");
+    run.close();
+    assert!(start(&disk, &spec).opened.have.is_full());
+}

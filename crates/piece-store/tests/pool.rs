@@ -1,0 +1,193 @@
+//! The threads: jobs in, answers out.
+
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::*;
+use piece_store::{
+    Done, Job, OpenSpec, Outcome, Pool, PoolConfig, StoreError, TorrentKey, check, create,
+};
+
+const KEY: TorrentKey = TorrentKey(7);
+const PIECE: u32 = 64 * 1024;
+const FILES: [(&str, usize); 3] = [("a", 700_000), ("sub/b", 1_000), ("c", 500_000)];
+
+fn pool(outstanding: usize) -> (Pool, Arc<AtomicUsize>) {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let wake = Arc::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    (Pool::start(PoolConfig { workers: 3, outstanding, wake }).unwrap(), woken)
+}
+
+fn ask(pool: &Pool, job: Job) -> Done {
+    pool.submit(job).unwrap();
+    pool.recv().unwrap()
+}
+
+#[track_caller]
+fn open(pool: &Pool, spec: &OpenSpec) -> piece_store::Opened {
+    let done = ask(pool, Job::Open { torrent: KEY, spec: Box::new(spec.clone()) });
+    let Done::Opened { torrent: KEY, result: Ok(opened) } = done else { panic!("{done:?}") };
+    for pieces in opened.to_verify.clone() {
+        ask(pool, Job::Verify { torrent: KEY, pieces });
+    }
+    let done = ask(pool, Job::FinishCheck { torrent: KEY });
+    assert!(matches!(done, Done::CheckFinished { result: Ok(()), .. }), "{done:?}");
+    *opened
+}
+
+fn commit(torrent: &Torrent, index: u32) -> Job {
+    let (piece, spans) = (torrent.piece(index), torrent.spans(index));
+    Job::Commit { torrent: KEY, piece, spans, digests: false }
+}
+
+#[test]
+fn a_whole_download() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, PIECE);
+    let spec = torrent.with_state(&root.path().join("save"), &root.path().join("state"));
+    let (pool, woken) = pool(64);
+    assert!(open(&pool, &spec).have.is_empty());
+    // All at once: the workers share them out.
+    for index in 0..torrent.pieces() {
+        pool.submit(commit(&torrent, index)).unwrap();
+    }
+    for _ in 0..torrent.pieces() {
+        let done = pool.recv().unwrap();
+        let Done::Committed { piece, spans, outcome, .. } = done else { panic!("{done:?}") };
+        assert_eq!(outcome, Outcome::Verified { digests: None });
+        assert_eq!(spans, torrent.spans(piece.get()), "the buffers come back");
+    }
+    let request = torrent.metainfo.info().geometry().request(10, 40_000, 20_000).unwrap();
+    let done = ask(&pool, Job::Read { torrent: KEY, request, token: 99 });
+    let Done::Ready { token: 99, result: Ok(extents), .. } = done else { panic!("{done:?}") };
+    assert_eq!(extents.len(), 3);
+    assert!(bytes_of(&extents) == torrent.piece_data(10)[40_000..60_000]);
+
+    let done = ask(&pool, Job::Sync { torrent: KEY });
+    assert!(matches!(&done, Done::Synced { result: Ok(()), lost, .. } if lost.is_empty()));
+    let close = Job::Close { torrent: KEY, uploaded: 1, downloaded: 2, unfinished: vec![] };
+    let done = ask(&pool, close);
+    assert!(matches!(&done, Done::Closed { result: Ok(()), .. }), "{done:?}");
+    assert_eq!(pool.outstanding(), 0);
+    assert!(pool.recv().is_none() && pool.try_recv().is_none());
+    torrent.assert_complete(&spec.folder);
+    let opened = open(&pool, &spec);
+    assert!(opened.have.is_full() && opened.downloaded == 2);
+    assert!(woken.load(Ordering::Relaxed) as u32 >= torrent.pieces() + 6);
+}
+
+#[test]
+fn no_more_is_taken_than_was_agreed() {
+    let (pool, _) = pool(2);
+    let job = || Job::Sync { torrent: KEY };
+    pool.submit(job()).unwrap();
+    pool.submit(job()).unwrap();
+    assert!(matches!(pool.submit(job()), Err(Job::Sync { torrent: KEY })));
+    assert!(matches!(pool.recv(), Some(Done::Synced { result: Err(StoreError::NotOpen), .. })));
+    pool.submit(job()).unwrap();
+}
+
+#[test]
+fn a_torrent_nobody_opened() {
+    let torrent = torrent(&FILES, PIECE);
+    let (pool, _) = pool(8);
+    let done = ask(&pool, commit(&torrent, 0));
+    let Done::Committed { spans, outcome, .. } = done else { panic!("{done:?}") };
+    assert_eq!(outcome, Outcome::Failed(StoreError::NotOpen));
+    assert_eq!(spans, torrent.spans(0));
+}
+
+#[test]
+fn what_came_over_the_network_is_written_when_the_pool_is_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, PIECE);
+    let spec = torrent.with_state(&root.path().join("save"), &root.path().join("state"));
+    let (first, _) = pool(64);
+    open(&first, &spec);
+    for index in 0..torrent.pieces() {
+        first.submit(commit(&torrent, index)).unwrap();
+    }
+    drop(first);
+    torrent.assert_complete(&spec.folder);
+    let (second, _) = pool(64);
+    let opened = open(&second, &spec);
+    let pieces: u32 = opened.to_verify.iter().map(|range| range.end - range.start).sum();
+    assert_eq!(pieces, torrent.pieces(), "written, not durable");
+}
+
+#[test]
+fn a_folder_is_verified_for_a_command() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, PIECE);
+    let quiet = |_: u64, _: u64| ();
+    assert!(check::verify_folder(&torrent.metainfo, &root.path().join("none"), 2, &quiet).is_err());
+    torrent.write(root.path());
+    let last = AtomicUsize::new(0);
+    let progress = |done: u64, total: u64| {
+        assert!(done <= total && total as usize == torrent.data.len());
+        last.fetch_max(done as usize, Ordering::Relaxed);
+    };
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 2, &progress).unwrap();
+    assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
+    assert_eq!(last.load(Ordering::Relaxed), torrent.data.len());
+
+    std::fs::remove_file(root.path().join("t/sub/b")).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 0, &quiet).unwrap();
+    let ok: Vec<(bool, Option<u64>)> =
+        report.files.iter().map(|file| (file.ok, file.found)).collect();
+    assert_eq!(ok, [(false, Some(700_000)), (false, None), (false, Some(500_000))]);
+    let bad: Vec<u32> =
+        (0..torrent.pieces()).filter(|piece| !numbers(&report.good).contains(piece)).collect();
+    assert_eq!(bad, [10]);
+}
+
+#[test]
+fn files_are_listed_and_hashed_for_a_new_torrent() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, PIECE);
+    torrent.write(root.path());
+    let folder = root.path().join("t");
+    std::fs::write(folder.join("zero"), b"").unwrap();
+    std::os::unix::fs::symlink("a", folder.join("link")).unwrap();
+    let listing = create::list_files(&folder).unwrap();
+    let paths: Vec<&str> = listing.files.iter().map(|file| file.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["a", "c", "sub/b", "zero"]);
+    assert_eq!(listing.skipped, [std::path::PathBuf::from("link")]);
+
+    let data = [torrent.file_data(0), torrent.file_data(2), torrent.file_data(1)].concat();
+    for piece_length in [16_384, 1 << 20, 1 << 29] {
+        let expected: Vec<_> = data.chunks(piece_length).map(piece_hash::sha1).collect();
+        let hashes =
+            create::hash_files(&folder, &listing.files, piece_length as u32, 3, &|_, _| ())
+                .unwrap();
+        assert_eq!(hashes, expected);
+    }
+    let single = folder.join("a");
+    let listing = create::list_files(&single).unwrap();
+    let hashes = create::hash_files(&single, &listing.files, PIECE, 1, &|_, _| ()).unwrap();
+    let expected: Vec<_> =
+        torrent.file_data(0).chunks(PIECE as usize).map(piece_hash::sha1).collect();
+    assert_eq!(hashes, expected);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_hashed_is_an_error() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("file");
+    std::fs::write(&path, [1; 100]).unwrap();
+    let mut files = create::list_files(&path).unwrap().files;
+    for length in [99, 101] {
+        files[0].length = length;
+        let error = create::hash_files(&path, &files, PIECE, 1, &|_, _| ()).unwrap_err();
+        assert!(error.to_string().contains("it changed meanwhile"), "{error}");
+    }
+    assert!(create::list_files(&root.path().join("none")).is_err());
+    assert!(create::hash_files(&path, &files, 0, 1, &|_, _| ()).is_err());
+}
