@@ -117,7 +117,7 @@ fn print_handshake(handshake: &Handshake) {
 
 fn print_extensions(extensions: &ExtensionHandshake) {
     if let Some(client) = &extensions.client {
-        println!("calls itself {}", client.escape_debug());
+        println!("says it is  {}", client.escape_debug());
     }
     for (name, id) in &extensions.messages {
         println!("extension   {} ({id})", name.escape_debug());

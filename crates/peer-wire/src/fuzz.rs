@@ -199,7 +199,7 @@ impl Driver {
             4 => connection.have(request.piece()),
             5 => connection.bitfield(&Bitfield::full(4)),
             6 => connection.bitfield(&Bitfield::new(4)),
-            7 | 8 | 9 => drop(connection.request(request)),
+            7..=9 => drop(connection.request(request)),
             10 => drop(connection.cancel(request)),
             11 | 12 => drop(connection.send_block(request)),
             13 => drop(connection.reject(request)),

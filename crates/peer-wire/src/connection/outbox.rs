@@ -90,12 +90,10 @@ impl Outbox {
         let mut left = length;
         while left > 0 {
             let Some(next) = self.iter().next() else { break };
-            let (step, is_payload) =
-                (left.min(next.length()), matches!(next, Transmit::Payload { .. }));
-            if is_payload {
-                self.payload_sent(step as u32)
-            } else {
-                self.sent += step
+            let step = left.min(next.length());
+            match next {
+                Transmit::Bytes(_) => self.sent += step,
+                Transmit::Payload { .. } => self.payload_sent(step as u32),
             }
             left -= step;
         }

@@ -104,7 +104,7 @@ fn as_many_void_requests_are_remembered() {
 
 #[test]
 fn a_quiet_connection_is_small() {
-    assert!(size_of::<Connection>() <= 640, "{} bytes", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 512, "{} bytes", size_of::<Connection>());
     let mut connection = open(Reserved::OURS);
     connection.set_geometry(geometry());
     assert!(connection.buffered() <= HANDSHAKE_LENGTH);
