@@ -1,7 +1,7 @@
 //! Whatever is encoded is decoded again, canonical input encodes to itself, and no bytes at all
 //! break a promise.
 
-use bencode::{DecodeErrorKind, Owned, OwnedDocument, Raw, encode, fuzz, parse};
+use bencode::{DecodeErrorKind, Owned, OwnedDocument, Raw, Value, encode, fuzz, parse};
 use proptest::prelude::*;
 
 fn integer() -> impl Strategy<Value = Owned> {
@@ -139,6 +139,6 @@ fn an_owned_document_answers_like_a_borrowed_one() {
     let owned = OwnedDocument::parse(bytes.clone()).unwrap();
     assert_eq!(owned.bytes(), bytes);
     assert_eq!(owned.unsorted(), Some(6));
-    assert_eq!(owned.root().get("a").and_then(|value| value.as_int()), Some(7));
+    assert_eq!(owned.root().get("a").and_then(Value::as_int), Some(7));
     assert_eq!(OwnedDocument::parse(b"i1".to_vec()).unwrap_err().offset, 2);
 }

@@ -102,10 +102,14 @@ impl Builder {
     }
 
     /// The torrent is a folder, and this its next file: the path below the folder, elements joined
-    /// by `/`, and the length in bytes.
+    /// by `/`, and the length in bytes. An empty path is the torrent itself: a single file, as with
+    /// [`length`](Self::length).
     #[must_use]
     pub fn file(mut self, path: impl AsRef<[u8]>, length: u64) -> Self {
-        self.files.push((path.as_ref().to_vec(), length));
+        match path.as_ref() {
+            b"" => self.length = Some(length),
+            path => self.files.push((path.to_vec(), length)),
+        }
         self
     }
 

@@ -83,7 +83,9 @@ pub enum MetainfoErrorKind {
     #[error(transparent)]
     Path(#[from] PathError),
     /// Occurs when the torrent is one of v2 alone (BEP 52).
-    #[error("BitTorrent v2 torrents are not supported yet, expected a v1 or hybrid torrent")]
+    #[error(
+        "expected a v1 or hybrid torrent, got one of BitTorrent v2 alone, which is not supported"
+    )]
     OnlyV2,
     /// Occurs when the torrent is of a version that this crate does not know (BEP 52).
     #[error("expected meta version 1 or 2, got {got}")]

@@ -46,8 +46,7 @@ impl FileTable {
         self.entries.reserve(files);
     }
 
-    /// Appends a file. `write` appends its path to the string; whether that is not what the maker
-    /// wrote, it answers with the latter. Returns false if the sizes overflow.
+    /// Appends a file. Returns false, and leaves the table alone, if the sizes overflow.
     pub(crate) fn push(&mut self, length: u64, attributes: u8, path: &PathText) -> bool {
         let Some(total) = self.total.checked_add(length) else { return false };
         let index = self.entries.len() as u32;
@@ -129,7 +128,7 @@ impl FileTable {
     }
 }
 
-/// A path while it is put together: the same buffers serve all files.
+/// A path while it is put together.
 #[derive(Debug, Default)]
 pub(crate) struct PathText {
     /// What is created on disk: elements joined by `/`.

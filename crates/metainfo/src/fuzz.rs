@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Info, MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo};
+use crate::{
+    FileEntry, Info, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo,
+};
 
 /// Reads `data` as a `.torrent` file and as a magnet link, and asserts what the crate promises of
 /// what it accepts.
@@ -27,8 +29,11 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
     check_ranges(info);
     let again = Metainfo::from_info(metainfo.raw_info(), metainfo.trackers());
     assert_eq!(again.map(|again| again.info_hashes()), Ok(metainfo.info_hashes()));
-    let hashes = metainfo.magnet().to_string().parse::<Magnet>().map(|link| link.info_hashes);
-    assert_eq!(hashes, Ok(metainfo.info_hashes()));
+    let link = metainfo.magnet().to_string();
+    if link.len() <= MAX_MAGNET_LENGTH {
+        let hashes = link.parse::<Magnet>().map(|link| link.info_hashes);
+        assert_eq!(hashes, Ok(metainfo.info_hashes()));
+    }
 }
 
 /// Every path stays below its folder and belongs to one file.
@@ -71,6 +76,6 @@ fn check_ranges(info: &Info) {
         }
         assert_eq!(at, geometry.offset_of(piece) + u64::from(geometry.length_of(piece)));
     }
-    let sum: u64 = info.files().iter().map(|file| file.length()).sum();
+    let sum: u64 = info.files().iter().map(FileEntry::length).sum();
     assert_eq!(sum, geometry.total());
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::Kind;
+use crate::{Kind, Value};
 
 /// What is wrong with `input`, and where.
 #[track_caller]
@@ -163,5 +163,5 @@ fn trailing_bytes_may_be_allowed() {
         .parse_prefix(b"d8:msg_typei1e5:piecei0e10:total_sizei34256eexxxxxxxx")
         .unwrap();
     assert_eq!(used, 45);
-    assert_eq!(document.root().get("total_size").and_then(|v| v.as_uint()), Some(34256));
+    assert_eq!(document.root().get("total_size").and_then(Value::as_uint), Some(34256));
 }

@@ -7,7 +7,7 @@ use crate::files::{FileTable, PathText, attribute};
 use crate::paths::{
     Clash, MAX_PATH_DEPTH, PathError, first_clash, is_plain, map_element, resolve_collisions,
 };
-use crate::{MetainfoError, MetainfoErrorKind as Kind};
+use crate::{FileEntry, MetainfoError, MetainfoErrorKind as Kind};
 
 /// Reads the files of `info`, whose name is `name`.
 pub(super) fn read(
@@ -103,7 +103,7 @@ impl Reader {
     /// Checks that every file has a path of its own, and gives it one where that is our fault.
     fn finish(mut self, list: List<'_, '_>) -> Result<FileTable> {
         let table = &self.table;
-        let real = || table.view().iter().filter(|file| !file.is_pad()).map(|file| file.index());
+        let real = || table.view().iter().filter(|file| !file.is_pad()).map(FileEntry::index);
         let raw = |file| match self.mapped.binary_search_by_key(&file, |(file, _)| *file) {
             Ok(found) => self.mapped[found].1.as_slice(),
             Err(_) => table.path(file).as_bytes(),

@@ -1,1 +1,327 @@
+use bencode::{Owned, encode};
+
 use super::*;
+use crate::{FileEntry, PathError};
+
+type Entries<'a> = Vec<(&'a str, Owned)>;
+
+/// The `info` of a file of 5 bytes, with some entries changed (`None` removes one).
+fn info(changes: &[(&'static str, Option<Owned>)]) -> Owned {
+    let mut entries: Entries<'_> = vec![
+        ("length", 5.into()),
+        ("name", "n".into()),
+        ("piece length", 16384.into()),
+        ("pieces", (&[7; 20]).into()),
+    ];
+    for (key, value) in changes {
+        entries.retain(|(name, _)| name != key);
+        entries.extend(value.clone().map(|value| (*key, value)));
+    }
+    Owned::dict(entries)
+}
+
+/// The `info` of a folder with these files.
+fn folder(files: impl IntoIterator<Item = Owned>) -> Owned {
+    info(&[("length", None), ("files", Some(Owned::list(files)))])
+}
+
+fn file(length: u64, path: &[&str]) -> Owned {
+    let path = path.iter().map(|element| Owned::from(*element));
+    Owned::dict([("length", length.into()), ("path", path.collect())])
+}
+
+fn parse(info: Owned, root: Entries<'_>) -> Result<Metainfo> {
+    let entries = root.into_iter().chain([("info", info)]);
+    Metainfo::parse(encode(&Owned::dict(entries)))
+}
+
+#[track_caller]
+fn refused(info: Owned, path: &str, kind: impl Into<Kind>) {
+    let error = parse(info, vec![]).expect_err("the torrent should be refused");
+    assert_eq!((error.path.to_string(), error.kind), (path.to_owned(), kind.into()));
+}
+
+#[test]
+fn what_is_missing_or_wrong_in_info_is_named() {
+    for key in ["name", "piece length", "pieces"] {
+        refused(info(&[(key, None)]), "info", Kind::Missing { key });
+    }
+    refused(info(&[("length", None)]), "info", Kind::NeitherLengthNorFiles);
+    refused(info(&[("files", Some("x".into()))]), "info.files", Kind::BothLengthAndFiles);
+    refused(folder([]), "info.files", Kind::NoFiles);
+    refused(
+        info(&[("length", Some((-1).into()))]),
+        "info.length",
+        Kind::NegativeLength { got: -1 },
+    );
+    let zero = bt_types::GeometryError::PieceLength { got: 0 };
+    refused(info(&[("piece length", Some(0.into()))]), "info.piece length", zero);
+    let huge = bt_types::GeometryError::PieceLength { got: 1 << 40 };
+    refused(info(&[("piece length", Some((1_u64 << 40).into()))]), "info.piece length", huge);
+    let many = bt_types::GeometryError::TooManyPieces { got: u64::MAX };
+    let absurd = [("length", Some(u64::MAX.into())), ("piece length", Some(1.into()))];
+    refused(info(&absurd), "info.piece length", many);
+    for got in [0, 19, 21, 40] {
+        let pieces = vec![7; got];
+        let kind = Kind::PiecesLength { expected: 20, total: 5, got: got as u64 };
+        refused(info(&[("pieces", Some(pieces.into()))]), "info.pieces", kind);
+    }
+    let overflow = folder([file(u64::MAX, &["a"]), file(1, &["b"])]);
+    refused(overflow, "info.files[1].length", Kind::TotalOverflow);
+    refused(
+        folder([Owned::dict([("length", 1.into())])]),
+        "info.files[0]",
+        Kind::Missing { key: "path" },
+    );
+    refused(
+        folder([Owned::dict([("path", "a".into())])]),
+        "info.files[0]",
+        Kind::Missing { key: "length" },
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_named() {
+    use bencode::Kind as Is;
+    let wrong = |expected, got| Kind::WrongKind { expected, got };
+    for (key, value, kind) in [
+        ("name", 1.into(), wrong("a byte string", Is::Integer)),
+        ("length", "5".into(), wrong("an integer", Is::Bytes)),
+        ("piece length", Owned::list([]), wrong("an integer", Is::List)),
+        ("pieces", 1.into(), wrong("a byte string", Is::Integer)),
+    ] {
+        refused(info(&[(key, Some(value))]), &format!("info.{key}"), kind);
+    }
+    refused(1.into(), "info", wrong("a dictionary", Is::Integer));
+    refused(folder([1.into()]), "info.files[0]", wrong("a dictionary", Is::Integer));
+    let path = |path| Owned::dict([("length", 1.into()), ("path", path)]);
+    refused(folder([path("a".into())]), "info.files[0].path", wrong("a list", Is::Bytes));
+    let number = path(Owned::list([1.into()]));
+    refused(folder([number]), "info.files[0].path[0]", wrong("a byte string", Is::Integer));
+
+    let error = Metainfo::parse(*b"i1e").unwrap_err();
+    assert_eq!(error.kind, wrong("a dictionary", Is::Integer));
+    assert_eq!(Metainfo::parse(*b"de").unwrap_err().kind, Kind::Missing { key: "info" });
+    let error = Metainfo::parse(*b"<html>").unwrap_err();
+    assert_eq!(error.to_string(), "at byte 0: expected a value, got '<'");
+    let error = Metainfo::parse(vec![b'x'; MAX_METAINFO_LENGTH + 1]).unwrap_err();
+    let limit = MAX_METAINFO_LENGTH;
+    assert_eq!(error.kind, Kind::TooLong { limit, got: limit + 1 });
+}
+
+#[test]
+fn paths_that_no_file_may_have_are_refused() {
+    let deep = vec!["d"; 101];
+    for (path, at, error) in [
+        (&[][..], "", PathError::Empty),
+        (&["a", ""], "[1]", PathError::EmptyElement),
+        (&[".."], "[0]", PathError::Dots { got: ".." }),
+        (&["a", "."], "[1]", PathError::Dots { got: "." }),
+        (&["a/b"], "[0]", PathError::Slash),
+        (&["a\0"], "[0]", PathError::Nul),
+        (&deep, "", PathError::TooDeep { got: 101 }),
+    ] {
+        refused(folder([file(5, path)]), &format!("info.files[0].path{at}"), error);
+    }
+    assert!(parse(folder([file(5, &deep[1..])]), vec![]).is_ok());
+    let twice = folder([file(5, &["a", "b"]), file(0, &["a", "c"]), file(0, &["a", "b"])]);
+    refused(twice, "info.files[2].path", PathError::Duplicate { other: 0 });
+    let below = folder([file(5, &["a", "b"]), file(0, &["a"])]);
+    refused(below, "info.files[1].path", PathError::FileIsFolder { other: 0 });
+    for (name, error) in [
+        ("", PathError::EmptyElement),
+        ("..", PathError::Dots { got: ".." }),
+        ("/", PathError::Slash),
+    ] {
+        refused(info(&[("name", Some(name.into()))]), "info.name", error);
+    }
+}
+
+#[test]
+fn paths_that_differ_only_before_mapping_are_kept_apart() {
+    let files = [
+        file(5, &["d", "a\u{1}.txt"]),
+        file(0, &["d", "a_.txt"]),
+        file(0, &["d", "a\\.txt"]),
+        file(0, &["plain"]),
+    ];
+    let metainfo = parse(folder(files), vec![]).unwrap();
+    let files = metainfo.info().files();
+    let paths: Vec<_> = files.iter().map(|file| (file.path(), file.original_path())).collect();
+    assert_eq!(
+        paths,
+        [
+            ("d/a_.txt", "d/a\u{1}.txt"),
+            ("d/a_~2.txt", "d/a_.txt"),
+            ("d/a_~3.txt", "d/a\\.txt"),
+            ("plain", "plain"),
+        ]
+    );
+    let again = folder([file(5, &["a\u{1}"]), file(0, &["a\u{1}"])]);
+    refused(again, "info.files[1].path", PathError::Duplicate { other: 0 });
+    let folders = parse(folder([file(5, &["a\u{1}"]), file(0, &["a_", "b"])]), vec![]).unwrap();
+    assert_eq!(folders.info().file(0).map(FileEntry::path), Some("a_~2"));
+}
+
+#[test]
+fn a_name_is_mapped_on_disk_and_kept_for_display() {
+    let metainfo = parse(info(&[("name", Some(b"a\xffb\x07".into()))]), vec![]).unwrap();
+    let info = metainfo.info();
+    assert_eq!((info.name(), info.disk_name()), ("a\u{fffd}b\u{7}", "a%FFb_"));
+    let file = info.file(0).unwrap();
+    assert_eq!((file.path(), file.original_path()), ("a%FFb_", "a\u{fffd}b\u{7}"));
+    assert_eq!(file.disk_path(), std::path::Path::new("a%FFb_"));
+}
+
+#[test]
+fn keys_in_utf8_win_if_they_are_sound() {
+    let path = |bytes: &[u8]| Owned::list([bytes.into()]);
+    let both = |utf8: Owned| {
+        let entries = [("length", 5.into()), ("path", path(b"\xff")), ("path.utf-8", utf8)];
+        folder([Owned::dict(entries)])
+    };
+    let path_of = |info| {
+        let metainfo = parse(info, vec![]).unwrap();
+        metainfo.info().file(0).unwrap().path().to_owned()
+    };
+    assert_eq!(path_of(both(path("ü".as_bytes()))), "ü");
+    for unsound in [path(b"\xfe"), Owned::list([]), 1.into(), "x".into()] {
+        assert_eq!(path_of(both(unsound)), "%FF");
+    }
+    let name = |utf8: Owned| {
+        let changes = [("name", Some(b"\xff".into())), ("name.utf-8", Some(utf8))];
+        parse(info(&changes), vec![]).unwrap().info().disk_name().to_owned()
+    };
+    assert_eq!(name("ü".into()), "ü");
+    assert_eq!((name(1.into()), name("".into())), ("%FF".to_owned(), "%FF".to_owned()));
+}
+
+#[test]
+fn pad_files_share_paths_and_need_none() {
+    let pad = |path: Option<&str>| {
+        let path = path.map(|name| ("path", Owned::list([".pad".into(), name.into()])));
+        let entries = [("attr", "p".into()), ("length", 3.into())];
+        Owned::dict(entries.into_iter().chain(path))
+    };
+    let files = [file(1, &["a"]), pad(Some("3")), file(1, &["b"]), pad(Some("3")), pad(None)];
+    let metainfo = parse(folder(files), vec![]).unwrap();
+    let pads: Vec<bool> = metainfo.info().files().iter().map(FileEntry::is_pad).collect();
+    assert_eq!(pads, [false, true, false, true, true]);
+    assert_eq!(metainfo.info().file(4).map(FileEntry::path), Some(".pad/3"));
+    assert_eq!(metainfo.info().geometry().total(), 11);
+}
+
+#[test]
+fn attributes_are_letters_in_any_order() {
+    let with = |attr: &str| {
+        let path = Owned::list(["a".into()]);
+        let entries = [("attr", attr.into()), ("length", 5.into()), ("path", path)];
+        let metainfo = parse(folder([Owned::dict(entries)]), vec![]).unwrap();
+        let file = metainfo.info().file(0).unwrap();
+        (file.is_pad(), file.is_executable(), file.is_hidden(), file.is_symlink())
+    };
+    assert_eq!(with("xh"), (false, true, true, false));
+    assert_eq!(with("?lp"), (true, false, false, true));
+    let link = Owned::dict([("attr", "l".into()), ("path", Owned::list(["l".into()]))]);
+    let metainfo = parse(folder([file(5, &["a"]), link]), vec![]).unwrap();
+    assert_eq!(
+        metainfo.info().file(1).map(|file| (file.length(), file.is_symlink())),
+        Some((0, true))
+    );
+}
+
+#[test]
+fn versions_of_the_format() {
+    let raw = |info: Owned| parse(info, vec![]);
+    let v1 = raw(info(&[])).unwrap();
+    assert!(matches!(v1.info_hashes(), InfoHashes::V1(_)));
+    let hybrid = raw(info(&[("meta version", Some(2.into()))])).unwrap();
+    let InfoHashes::Hybrid(one, two) = hybrid.info_hashes() else { panic!("expected a hybrid") };
+    assert_eq!(one.0, <[u8; 20]>::from(Sha1::digest(hybrid.raw_info())));
+    assert_eq!(two.0, <[u8; 32]>::from(Sha256::digest(hybrid.raw_info())));
+    assert_eq!(hybrid.info_hash(), one);
+
+    let tree = Owned::dict([("n", Owned::dict([("", Owned::dict([("length", 5.into())]))]))]);
+    let v2 = |version: Owned| {
+        let changes = [
+            ("length", None),
+            ("pieces", None),
+            ("file tree", Some(tree.clone())),
+            ("meta version", Some(version)),
+        ];
+        info(&changes)
+    };
+    refused(v2(2.into()), "info.meta version", Kind::OnlyV2);
+    refused(v2(3.into()), "info.meta version", Kind::Version { got: 3 });
+    let newer = raw(info(&[("meta version", Some(3.into()))])).unwrap();
+    assert!(matches!(newer.info_hashes(), InfoHashes::V1(_)));
+}
+
+#[test]
+fn trackers_come_in_tiers() {
+    let tier = |urls: &[&str]| urls.iter().map(|url| Owned::from(*url)).collect::<Owned>();
+    let trackers = |root: Entries<'_>| parse(info(&[]), root).unwrap().trackers().to_vec();
+    let none: Vec<Vec<String>> = Vec::new();
+    assert_eq!(trackers(vec![]), none);
+    assert_eq!(trackers(vec![("announce", " http://a ".into())]), [["http://a"]]);
+    assert_eq!(trackers(vec![("announce", "".into())]), none);
+    assert_eq!(trackers(vec![("announce", 1.into())]), none);
+    let list =
+        Owned::list([tier(&["http://b", "http://c"]), tier(&[]), tier(&["http://b", "udp://d"])]);
+    let both = vec![("announce", "http://a".into()), ("announce-list", list)];
+    assert_eq!(trackers(both), [vec!["http://b", "http://c"], vec!["udp://d"]]);
+    for empty in [Owned::list([]), Owned::list([tier(&[""])]), "x".into()] {
+        let both = vec![("announce", "http://a".into()), ("announce-list", empty)];
+        assert_eq!(trackers(both), [["http://a"]]);
+    }
+    let flat = vec![("announce-list", tier(&["http://a", "http://b"]))];
+    assert_eq!(trackers(flat), [["http://a"], ["http://b"]]);
+}
+
+#[test]
+fn the_rest_of_the_keys() {
+    let node = |host: &str, port: u32| Owned::list([host.into(), port.into()]);
+    let nodes =
+        [node("h", 1), node("", 1), node("h", 0), node("h", 65536), 1.into(), node("::1", 65535)];
+    let root = vec![
+        ("comment", b"\xff".into()),
+        ("comment.utf-8", "ü".into()),
+        ("created by", "p".into()),
+        ("creation date", (-5).into()),
+        ("encoding", "GBK".into()),
+        ("nodes", Owned::list(nodes)),
+        ("url-list", "http://w/".into()),
+        ("x-unknown", 7.into()),
+    ];
+    let changes =
+        [("private", Some(1.into())), ("source", Some("S".into())), ("x", Some("y".into()))];
+    let metainfo = parse(info(&changes), root).unwrap();
+    assert_eq!(metainfo.comment(), Some("ü"));
+    assert_eq!(metainfo.created_by(), Some("p"));
+    assert_eq!(metainfo.creation_date(), Some(-5));
+    assert_eq!(metainfo.encoding(), Some("GBK"));
+    let nodes: Vec<_> =
+        metainfo.nodes().iter().map(|node| (node.host.as_str(), node.port)).collect();
+    assert_eq!(nodes, [("h", 1), ("::1", 65535)]);
+    assert_eq!(metainfo.web_seeds(), ["http://w/"]);
+    assert_eq!(metainfo.get("x-unknown").and_then(Value::as_int), Some(7));
+    assert_eq!(metainfo.info().source(), Some("S"));
+    assert_eq!(metainfo.info().get(b"x").and_then(Value::as_str), Some("y"));
+    assert!(metainfo.info().get("y").is_none());
+
+    let private =
+        |value: Owned| parse(info(&[("private", Some(value))]), vec![]).unwrap().info().private();
+    assert!(private(1.into()) && private("1".into()) && !private(0.into()));
+    let wrong = vec![("comment", 1.into()), ("creation date", "x".into()), ("nodes", 1.into())];
+    let metainfo = parse(info(&[]), wrong).unwrap();
+    assert_eq!((metainfo.comment(), metainfo.creation_date()), (None, None));
+    assert!(metainfo.nodes().is_empty() && !metainfo.info().private());
+}
+
+#[test]
+fn a_torrent_without_data_has_no_pieces() {
+    let empty = info(&[("length", Some(0.into())), ("pieces", Some("".into()))]);
+    let metainfo = parse(empty, vec![]).unwrap();
+    assert_eq!(metainfo.info().geometry().piece_count(), 0);
+    assert_eq!(metainfo.info().ranges(0, 10).count(), 0);
+}

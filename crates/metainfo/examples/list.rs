@@ -1,0 +1,57 @@
+//! Lists what a torrent contains: its info-hash, its magnet link, its trackers, its files.
+//!
+//! ```text
+//! cargo run -p metainfo --example list -- FILE.torrent
+//! ```
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use metainfo::Metainfo;
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args_os().nth(1) else {
+        eprintln!("usage: list FILE.torrent");
+        return ExitCode::from(2);
+    };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let metainfo = match Metainfo::parse(bytes) {
+        Ok(metainfo) => metainfo,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    // A reader that went away, as `head` does, is no failure.
+    let _ = list(&metainfo, &mut io::BufWriter::new(io::stdout().lock()));
+    ExitCode::SUCCESS
+}
+
+fn list(metainfo: &Metainfo, output: &mut impl Write) -> io::Result<()> {
+    let info = metainfo.info();
+    let geometry = info.geometry();
+    writeln!(output, "name       {}", printable(info.name()))?;
+    writeln!(output, "info-hash  {}", metainfo.info_hash())?;
+    writeln!(output, "magnet     {}", metainfo.magnet())?;
+    let (total, count, length) =
+        (geometry.total(), geometry.piece_count(), geometry.piece_length());
+    writeln!(output, "size       {total} bytes in {count} pieces of {length}")?;
+    for (tier, urls) in metainfo.trackers().iter().enumerate() {
+        writeln!(output, "tier {tier:<5} {}", printable(&urls.join(" ")))?;
+    }
+    for file in info.files().iter().filter(|file| !file.is_pad()) {
+        writeln!(output, "{:>15}  {}", file.length(), file.full_path())?;
+    }
+    output.flush()
+}
+
+/// Text from outside, without what would disturb a terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
+}

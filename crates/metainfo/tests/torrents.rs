@@ -1,0 +1,171 @@
+//! Torrents of every kind, and any bytes at all: what is accepted keeps every promise.
+
+use std::path::{Path, PathBuf};
+
+use metainfo::{
+    Builder, InfoHashes, Magnet, Metainfo, MetainfoErrorKind, Sha1Digest, fuzz, map_element,
+};
+use proptest::prelude::*;
+
+/// The torrents in a folder of the repository's test data.
+fn torrents(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(folder);
+    let entries = std::fs::read_dir(&folder).expect("the fixtures are there");
+    let paths = entries.map(|entry| entry.expect("a folder that can be read").path());
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "torrent")).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{} has torrents", folder.display());
+    paths
+}
+
+#[test]
+fn fixtures_are_read() {
+    for path in torrents("") {
+        let bytes = std::fs::read(&path).unwrap();
+        let outcome = Metainfo::parse(bytes.as_slice());
+        assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.unwrap_err());
+        fuzz(&bytes);
+    }
+}
+
+#[test]
+fn broken_fixtures_are_refused() {
+    for path in torrents("broken") {
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(Metainfo::parse(bytes.as_slice()).is_err(), "{}", path.display());
+        fuzz(&bytes);
+    }
+}
+
+#[test]
+fn no_prefix_of_a_torrent_is_a_torrent() {
+    let torrent = small();
+    for end in 0..torrent.raw().len() {
+        let error = Metainfo::parse(&torrent.raw()[..end]).unwrap_err();
+        assert!(matches!(error.kind, MetainfoErrorKind::Bencode(_)), "{error}");
+    }
+    let longer = [torrent.raw(), b"\n"].concat();
+    assert!(Metainfo::parse(longer).is_err());
+}
+
+fn small() -> Metainfo {
+    let builder = Builder::new("n").file("d/a", 9).file("b\u{7}", 20_000).tracker("udp://t:1");
+    builder.piece_length(16_384).build(&[Sha1Digest([1; 20]), Sha1Digest([2; 20])]).unwrap()
+}
+
+#[test]
+fn the_info_hash_is_that_of_the_raw_bytes() {
+    // Keys out of order, which re-encoding would mend.
+    let info = b"d4:name1:n6:lengthi5e6:pieces20:aaaaaaaaaaaaaaaaaaaa12:piece lengthi16384ee";
+    let torrent = [&b"d4:info"[..], info, b"e"].concat();
+    let metainfo = Metainfo::parse(torrent).unwrap();
+    assert_eq!(metainfo.raw_info(), info);
+    assert_eq!(metainfo.unsorted(), Some(17));
+    let expected = "9c83b8a83cbd7bf3dd2ae35b3e50b72bb49451f5";
+    assert_eq!(metainfo.info_hash().to_string(), expected);
+    let again = Metainfo::from_info(info, &[vec!["http://t".to_owned()]]).unwrap();
+    assert_eq!(again.info_hash(), metainfo.info_hash());
+    assert_eq!(again.trackers(), [["http://t"]]);
+}
+
+#[test]
+fn the_magnet_link_of_a_torrent() {
+    let torrent = small();
+    let hash = torrent.info_hash();
+    let expected = format!("magnet:?xt=urn:btih:{hash}&dn=n&xl=20009&tr=udp%3A%2F%2Ft%3A1");
+    assert_eq!(torrent.magnet().to_string(), expected);
+    let magnet: Magnet = expected.parse().unwrap();
+    assert_eq!(magnet.info_hashes, InfoHashes::V1(hash));
+}
+
+#[test]
+fn metadata_that_is_no_dictionary_is_refused() {
+    for info in ["", "i1e", "le", "de", "d1:a", "dede"] {
+        assert!(Metainfo::from_info(info, &[]).is_err(), "{info}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_files_in_any_order() {
+    let mut builder = Builder::new("many").piece_length(1 << 20);
+    for number in 0..100_000_u64 {
+        let scattered = number * 48_271 % 100_003;
+        builder = builder.file(format!("d{}/f{scattered}", scattered % 7), 10);
+    }
+    let torrent = builder.build(&[Sha1Digest([0; 20])]).unwrap();
+    assert_eq!(torrent.info().files().len(), 100_000);
+    assert_eq!(
+        torrent.info().ranges(999_985, 10).map(|range| range.file).collect::<Vec<_>>(),
+        [99_998, 99_999]
+    );
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-c]{1,2}",
+        2 => "[a-c.\\\\ \u{1}\u{202e}]{1,3}",
+        1 => Just("con".to_owned()),
+        1 => "[a-b]{250,300}(\\.txt)?",
+    ]
+}
+
+fn torrent() -> impl Strategy<Value = Option<Metainfo>> {
+    let path = proptest::collection::vec(name(), 1..4).prop_map(|names| names.join("/"));
+    let files = proptest::collection::vec((path, 0..70_000_u64), 1..12);
+    (name(), files).prop_map(|(name, files)| {
+        let builder = Builder::new(name).piece_length(16_384);
+        let add = |builder: Builder, (path, length)| builder.file(path, length);
+        let builder = files.into_iter().fold(builder, add);
+        let count = builder.geometry().unwrap().piece_count() as usize;
+        builder.build(&vec![Sha1Digest([3; 20]); count]).ok()
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_built_keeps_every_promise(torrent in torrent()) {
+        if let Some(torrent) = torrent {
+            fuzz(torrent.raw());
+        }
+    }
+
+    #[test]
+    fn damage_breaks_no_promise(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = small().raw().to_vec();
+        for (place, byte) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        fuzz(&bytes);
+    }
+
+    #[test]
+    fn links_are_read_as_written(
+        hash in any::<[u8; 20]>(),
+        name in proptest::option::of(".{0,20}"),
+        trackers in proptest::collection::btree_set("[a-z:/?&=%+#]{1,12}", 0..3),
+        ranges in proptest::collection::vec((0..9_u32, 0..9_u32), 0..3),
+    ) {
+        let mut magnet = Magnet::new(InfoHashes::V1(metainfo::InfoHashV1(hash)));
+        magnet.name = name;
+        magnet.trackers = trackers.into_iter().collect();
+        magnet.select_only = ranges.iter().map(|(from, more)| *from..=from + more).collect();
+        prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
+    }
+
+    #[test]
+    fn a_mapped_name_stays_as_it_is(raw in proptest::collection::vec(any::<u8>(), 1..300)) {
+        if let Ok(mapped) = map_element(&raw) {
+            prop_assert_eq!(map_element(mapped.as_bytes()), Ok(mapped.clone()));
+            prop_assert!(mapped.len() <= 255);
+        }
+    }
+
+    #[test]
+    fn any_text_breaks_no_promise(text in "magnet:\\?(xt=urn:bt[im]h:[0-9a-f%]{0,44}&?|so=[0-9,-]{0,5}&|x.pe=[a:\\[\\]0-9]{0,6}&){0,4}") {
+        fuzz(text.as_bytes());
+    }
+}
