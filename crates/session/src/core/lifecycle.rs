@@ -150,12 +150,9 @@ impl Core {
             jobs.push(Job::Verify { torrent: key, pieces });
         }
         let finished = check.running == 0;
-        let verified_any = check.total > 0;
         jobs.into_iter().for_each(|job| self.submit(key, job));
-        match (finished, verified_any) {
-            (false, _) => {}
-            (true, true) => self.submit(key, Job::FinishCheck { torrent: key }),
-            (true, false) => self.begin_transfer(key),
+        if finished {
+            self.submit(key, Job::FinishCheck { torrent: key });
         }
     }
 

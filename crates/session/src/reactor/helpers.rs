@@ -49,12 +49,11 @@ impl Helpers {
     /// Starts the threads; `wake` is called after each answer.
     pub(super) fn start(fetchers: Fetchers, wake: &Wake) -> std::io::Result<Self> {
         let (reply_sender, replies) = bounded(2 * FETCH_QUEUE);
-        let fetch =
-            move |job: FetchJob| Reply::Fetched {
-                result: fetch(&fetchers, &job),
-                key: job.key,
-                leg: job.leg,
-            };
+        let fetch = move |job: FetchJob| Reply::Fetched {
+            result: fetch(&fetchers, &job),
+            key: job.key,
+            leg: job.leg,
+        };
         let resolve = |host: String| Reply::Resolved { result: resolve(&host), host };
         Ok(Self {
             fetches: crew("bt-fetch", FETCH_THREADS, fetch, &reply_sender, wake)?,

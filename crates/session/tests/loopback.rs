@@ -1,0 +1,273 @@
+//! Whole sessions on loopback: real sockets, real files, real trackers.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bt_types::AnnounceEvent;
+use metainfo::Metainfo;
+use session::{
+    AddTorrent, ErrorClass, EventKind, PeerState, Session, SessionConfig, TorrentKey, TorrentStatus,
+};
+use testkit::{Behaviour, HttpTracker, Payload, Script, UdpTracker};
+
+/// Nothing here takes a tenth of it; it only keeps a broken test from hanging.
+const LIMIT: Duration = Duration::from_secs(8);
+
+fn session() -> Session {
+    start(&SessionConfig::default())
+}
+
+fn start(config: &SessionConfig) -> Session {
+    let bind = Some(config.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()));
+    let config = SessionConfig { ports: 0..=0, bind, ..config.clone() };
+    Session::start(&config).expect("a session starts on any free port")
+}
+
+fn add(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent {
+    let metainfo = Metainfo::parse(payload.torrent()).expect("the payload has a good torrent");
+    AddTorrent::new(Arc::new(metainfo), folder.as_ref())
+}
+
+fn address(session: &Session) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, session.listen_port()))
+}
+
+/// Takes events until one satisfies `wanted`.
+#[track_caller]
+fn wait_for(session: &Session, wanted: impl Fn(&EventKind) -> bool) -> EventKind {
+    let until = Instant::now() + LIMIT;
+    let mut seen = Vec::new();
+    while let Ok(event) = session.events().recv_deadline(until) {
+        if wanted(&event.kind) {
+            return event.kind;
+        }
+        seen.push(event.kind);
+    }
+    panic!("the event did not come; status {:?}; seen {seen:?}", session.snapshot());
+}
+
+#[track_caller]
+fn wait_completed(session: &Session) {
+    wait_for(session, |kind| {
+        if let EventKind::Stopped { error: Some(error) } = kind {
+            panic!("stopped: {error}");
+        }
+        *kind == EventKind::Completed
+    });
+}
+
+fn status(session: &Session, torrent: TorrentKey) -> TorrentStatus {
+    let all = session.snapshot().expect("the session runs");
+    all.into_iter().find(|status| status.torrent == torrent).expect("the torrent is there")
+}
+
+fn seeder(payload: &Payload) -> Session {
+    let seeder = session();
+    let add = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
+    seeder.add(add).unwrap();
+    wait_completed(&seeder);
+    seeder
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn one_seeder_to_one_leecher() {
+    let payload = Payload::folder("album", &[("a/one", 700_000), ("two", 1), ("empty", 0)])
+        .piece_length(32 * 1024)
+        .create()
+        .unwrap();
+    let seeder = seeder(&payload);
+    let (leecher, target) = (session(), folder());
+    let peers = vec![address(&seeder)];
+    let torrent = leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    let status = status(&leecher, torrent);
+    assert!(status.is_complete());
+    assert_eq!((status.bytes_done, status.downloaded), (700_001, 700_001));
+}
+
+#[test]
+fn trackers_bring_them_together_and_hear_what_happens() {
+    let http = HttpTracker::start();
+    let udp = UdpTracker::start();
+    for (url, announces) in [
+        (http.url(), Box::new(|| http.announces()) as Box<dyn Fn() -> Vec<testkit::SeenAnnounce>>),
+        (udp.url(), Box::new(|| udp.announces())),
+    ] {
+        let payload =
+            Payload::file("film", 400_000).piece_length(16 * 1024).tracker(url).create().unwrap();
+        let seeder = seeder(&payload);
+        let until = Instant::now() + LIMIT;
+        while announces().is_empty() {
+            assert!(Instant::now() < until, "the seeder does not announce");
+            let _ = seeder.events().recv_timeout(Duration::from_millis(20));
+        }
+        let (leecher, target) = (session(), folder());
+        leecher.add(add(&payload, target.path())).unwrap();
+        wait_completed(&leecher);
+        assert_eq!(payload.compare(target.path()), Ok(()));
+        let port = leecher.listen_port();
+        leecher.shut_down(LIMIT);
+        let said: Vec<(AnnounceEvent, u64)> = announces()
+            .into_iter()
+            .filter(|seen| seen.port == port)
+            .map(|seen| (seen.event, seen.left))
+            .collect();
+        let expected = [
+            (AnnounceEvent::Started, 400_000),
+            (AnnounceEvent::Completed, 0),
+            (AnnounceEvent::Stopped, 0),
+        ];
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn many_seeders_share_the_work_and_a_liar_is_banned() {
+    let payload = Payload::file("film", 3_000_000).piece_length(64 * 1024).create().unwrap();
+    let honest: Vec<_> = (0..2).map(|_| Script::seeder(&payload).fast().listen()).collect();
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let (leecher, target) = (session(), folder());
+    let peers = honest.iter().chain([&liar]).map(testkit::ScriptedPeer::address).collect();
+    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    let banned =
+        wait_for(&leecher, |kind| matches!(kind, EventKind::Peer { state: PeerState::Banned, .. }));
+    assert!(matches!(banned, EventKind::Peer { address, .. } if address == liar.address()));
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn what_was_had_before_a_restart_is_not_fetched_again() {
+    let payload = Payload::file("film", 1_000_000).piece_length(16 * 1024).create().unwrap();
+    let (target, state) = (folder(), folder());
+    let config =
+        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
+    let half = Script::seeder(&payload).pieces(0..30).listen();
+    let first = start(&config);
+    let peers = vec![half.address()];
+    let torrent = first.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    let until = Instant::now() + LIMIT;
+    while status(&first, torrent).pieces_done < 30 {
+        assert!(Instant::now() < until, "thirty pieces do not come");
+        let _ = first.events().recv_timeout(Duration::from_millis(20));
+    }
+    first.shut_down(LIMIT);
+
+    let seeder = Script::seeder(&payload).listen();
+    let second = start(&config);
+    let peers = vec![seeder.address()];
+    let torrent = second.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    let started = wait_for(&second, |kind| matches!(kind, EventKind::Started { .. }));
+    assert_eq!(started, EventKind::Started { have: 30, wanted: 62 });
+    wait_completed(&second);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    assert_eq!(status(&second, torrent).downloaded, 1_000_000 - 30 * 16 * 1024);
+}
+
+#[test]
+fn a_leecher_takes_incoming_connections() {
+    let payload = Payload::file("film", 300_000).piece_length(16 * 1024).create().unwrap();
+    let (leecher, target) = (session(), folder());
+    let torrent = leecher.add(add(&payload, target.path())).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Started { .. }));
+    let _seeder = Script::seeder(&payload).fast().connect(address(&leecher)).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    assert_eq!(status(&leecher, torrent).peers_banned, 0);
+}
+
+#[test]
+fn pieces_longer_than_the_memory_are_staged() {
+    let payload = Payload::file("image", 40 << 20).piece_length(32 << 20).create().unwrap();
+    let seeder = seeder(&payload);
+    let target = folder();
+    let config = SessionConfig { max_memory: 16 << 20, ..SessionConfig::default() };
+    let leecher = start(&config);
+    let peers = vec![address(&seeder)];
+    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn the_second_session_on_the_same_folder_is_refused() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let (target, state) = (folder(), folder());
+    let config =
+        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
+    let (first, second) = (start(&config), start(&config));
+    first.add(add(&payload, target.path())).unwrap();
+    wait_for(&first, |kind| matches!(kind, EventKind::Started { .. }));
+    second.add(add(&payload, target.path())).unwrap();
+    let stopped = wait_for(&second, |kind| matches!(kind, EventKind::Stopped { .. }));
+    let EventKind::Stopped { error: Some(error) } = stopped else { panic!("{stopped:?}") };
+    assert_eq!(error.class, ErrorClass::InUse);
+    assert!(first.add(add(&payload, target.path())).is_err(), "one session has a torrent once");
+}
+
+#[test]
+fn a_torrent_goes_on_after_a_stop() {
+    let payload = Payload::file("film", 500_000).piece_length(16 * 1024).create().unwrap();
+    let seeder = seeder(&payload);
+    let (leecher, target) = (session(), folder());
+    let torrent = leecher.add(add(&payload, target.path())).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Started { .. }));
+    leecher.stop(torrent).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Stopped { error: None }));
+    leecher.resume(torrent).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Started { .. }));
+    leecher.add_peers(torrent, vec![address(&seeder)]).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn rates_are_limited() {
+    let payload = Payload::file("film", 400_000).piece_length(16 * 1024).create().unwrap();
+    let seeder = seeder(&payload);
+    let target = folder();
+    let config = SessionConfig { max_down: Some(400_000), ..SessionConfig::default() };
+    let leecher = start(&config);
+    let peers = vec![address(&seeder)];
+    let began = Instant::now();
+    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_completed(&leecher);
+    // A second's worth, of which a quarter may come at once. No upper bound: that would be timing.
+    assert!(began.elapsed() > Duration::from_millis(700), "took {:?}", began.elapsed());
+}
+
+#[test]
+fn over_ipv6() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
+    let config = SessionConfig { bind, ..SessionConfig::default() };
+    let (seeder, leecher, target) = (start(&config), start(&config), folder());
+    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    wait_completed(&seeder);
+    let peer = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, seeder.listen_port()));
+    leecher.add(AddTorrent { peers: vec![peer], ..add(&payload, target.path()) }).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn a_probe_tells_who_a_peer_is() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let seeder = seeder(&payload);
+    let info_hash = payload.info_hash();
+    let probe =
+        session::probe::handshake(address(&seeder), info_hash, None, LIMIT).expect("it answers");
+    assert_eq!(probe.info_hash, info_hash);
+    assert_eq!(probe.peer_id.as_bytes()[..8], session::PEER_ID_PREFIX);
+    assert_eq!(probe.client, session::USER_AGENT);
+    let other = "00112233445566778899aabbccddeeff00112233".parse().unwrap();
+    let error = session::probe::handshake(address(&seeder), other, None, LIMIT).unwrap_err();
+    assert!(matches!(error, session::probe::ProbeError::Closed { .. }), "{error}");
+}
