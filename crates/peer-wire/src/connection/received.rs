@@ -10,7 +10,8 @@ use crate::rule::Rule;
 /// What came from the peer. Payload borrows the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// The peer's handshake. An incoming connection now waits for [`Connection::accept`](crate::Connection::accept).
+    /// The peer's handshake. An incoming connection now waits for
+    /// [`accept`](crate::Connection::accept).
     Handshake(Handshake),
     /// A sign of life.
     KeepAlive,
@@ -38,7 +39,7 @@ pub enum Received<'a> {
     /// The peer has no piece.
     HaveNone,
     /// The peer wants this block. With the fast extension it must be answered, by
-    /// [`Connection::send_block`](crate::Connection::send_block) or [`Connection::reject`].
+    /// [`send_block`](crate::Connection::send_block) or [`reject`](crate::Connection::reject).
     Request(BlockRequest),
     /// The peer no longer wants this block, which it asked for and was not answered. Nothing is to be
     /// done: where the fast extension is on, the connection has queued the reject.
