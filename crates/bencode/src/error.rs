@@ -7,7 +7,6 @@ use crate::KeyPath;
 #[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
 pub struct DecodeError {
     /// What was wrong.
-    #[source]
     pub kind: DecodeErrorKind,
     /// Where, in bytes from the start of the input.
     pub offset: usize,

@@ -54,7 +54,7 @@ pub enum BuildError {
     /// Occurs when the result would not be accepted again, for example because two files have one
     /// path.
     #[error("the torrent would not be accepted: {0}")]
-    Refused(#[source] MetainfoError),
+    Refused(MetainfoError),
 }
 
 /// Makes a `.torrent` file.

@@ -11,7 +11,6 @@ use crate::paths::PathError;
 #[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
 pub struct MetainfoError {
     /// What was wrong.
-    #[source]
     pub kind: MetainfoErrorKind,
     /// Where, in bytes from the start of the file.
     pub offset: usize,
