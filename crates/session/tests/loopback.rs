@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bt_types::AnnounceEvent;
+use bt_types::{AnnounceEvent, PeerId};
 use metainfo::Metainfo;
 use session::{
     AddTorrent, ErrorClass, EventKind, PeerState, Session, SessionConfig, TorrentKey, TorrentStatus,
@@ -131,8 +131,11 @@ fn trackers_bring_them_together_and_hear_what_happens() {
 #[test]
 fn many_seeders_share_the_work_and_a_liar_is_banned() {
     let payload = Payload::file("film", 3_000_000).piece_length(64 * 1024).create().unwrap();
-    let honest: Vec<_> = (0..2).map(|_| Script::seeder(&payload).fast().listen()).collect();
-    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    // The honest ones are slow, so that the liar is asked for its share.
+    let named = |name: u8| Script::seeder(&payload).peer_id(PeerId([name; 20]));
+    let slow = |name| named(name).fast().delay(Duration::from_millis(5)).listen();
+    let honest = [slow(b'a'), slow(b'b')];
+    let liar = named(b'c').behaviour(Behaviour::Corrupt { every: 1 }).listen();
     let (leecher, target) = (session(), folder());
     let peers = honest.iter().chain([&liar]).map(testkit::ScriptedPeer::address).collect();
     leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
