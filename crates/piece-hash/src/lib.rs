@@ -1,6 +1,6 @@
 //! SHA-1 of pieces and blocks: one after another, or many strips side by side.
 //!
-//! In scope: [`sha1`] for bytes at hand, [`Hasher`] for bytes that come in parts, [`Lanes`] for many
+//! In scope: [`sha1()`] for bytes at hand, [`Hasher`] for bytes that come in parts, [`Lanes`] for many
 //! independent messages that grow together. Out of scope: threads, I/O, knowing what a piece is.
 //! Which instructions are used is decided at run time by the processor at hand.
 //!

@@ -83,8 +83,8 @@ pub enum Job {
         /// The pieces, by number. Numbers past the last piece are passed over.
         pieces: Range<u32>,
     },
-    /// Everything of [`Opened::to_verify`] was verified: stop if a file is unrelated, else make the
-    /// torrent ready to be written. Answer: [`Done::CheckFinished`].
+    /// Everything of [`Opened::to_verify`] was verified, without an error: stop if a file is
+    /// unrelated, else make the torrent ready to be written. Answer: [`Done::CheckFinished`].
     FinishCheck {
         /// The torrent.
         torrent: TorrentKey,

@@ -102,7 +102,7 @@ impl<D: Disk> Store<D> {
 
     /// Compares the history with the disk and begins this run's journal with what holds.
     fn resume(&self, history: &History) -> Result<Opened, StoreError> {
-        let found = self.look()?;
+        let found = self.look(history)?;
         let found = self.move_parts(history, found)?;
         let plan = resume::plan(&self.layout, history, &found);
         let system = self.disk.file_system(&self.folder);
@@ -127,11 +127,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// What is on disk. Decides which files that are not wanted have their bytes in the parts file:
-    /// those that are not there.
-    fn look(&self) -> Result<Found, StoreError> {
+    /// those that are not there, and those that an earlier run let alone.
+    fn look(&self, history: &History) -> Result<Found, StoreError> {
         let mut slots = Vec::with_capacity(self.layout.slots.len());
-        for slot in &self.layout.slots {
-            slots.push(if slot.pad { None } else { self.look_at(slot)? });
+        for (number, slot) in (0u32..).zip(&self.layout.slots) {
+            let skip = slot.pad || (!slot.selected && !history.may_use(number));
+            slot.keep_in_parts(skip);
+            slots.push(if skip { None } else { self.look_at(slot)? });
         }
         Ok(Found { slots, parts: self.stat_parts()? })
     }

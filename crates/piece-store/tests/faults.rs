@@ -201,6 +201,20 @@ fn a_power_cut_costs_one_commit_window() {
 }
 
 #[test]
+fn a_power_cut_makes_no_stranger_of_our_file() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    // Piece 2 is in both files, and only one of them is on the disk when the power goes.
+    run.commit(&torrent, [2]);
+    disk.write_back("t/a");
+    drop(run);
+    disk.cut_power();
+    let mut run = start(&disk, &spec).check();
+    assert!(run.have().is_empty());
+    run.commit(&torrent, [2]);
+}
+
+#[test]
 fn what_was_verified_must_be_synced_too() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();

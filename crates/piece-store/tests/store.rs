@@ -336,6 +336,11 @@ fn a_strangers_file_that_is_not_wanted_is_let_alone() {
     run.commit(&torrent, all(&torrent));
     run.close();
     assert_eq!(std::fs::read(save.join("t/sub/b")).unwrap(), b"a diary");
+    let run = open(&spec);
+    assert!(run.opened.have.is_full(), "what is kept apart stays apart");
+    drop(run.check());
+    assert!(open(&spec).opened.have.is_full());
+    assert_eq!(std::fs::read(save.join("t/sub/b")).unwrap(), b"a diary");
 }
 
 #[test]

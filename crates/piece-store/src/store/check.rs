@@ -7,8 +7,10 @@ use bt_types::PieceIndex;
 use piece_hash::{Hasher, sha1};
 
 use super::files::is_zero;
+use super::journal::Journal;
 use super::layout::{Place, Slot};
 use super::ledger::Touched;
+use super::record::{Record, to_ranges};
 use super::{STRIP_LENGTH, Store};
 use crate::{Access, Disk, Operation, StoreError, Unrelated};
 
@@ -130,7 +132,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Ends the check: stops if a file is unrelated, else makes the torrent ready to be written.
+    /// Ends the check, after everything was verified without an error: stops if a file is unrelated,
+    /// else makes the torrent ready to be written.
     ///
     /// # Errors
     /// [`StoreError::UnrelatedFile`]; the disk fails.
@@ -168,7 +171,7 @@ impl<D: Disk> Store<D> {
         let Some(stat) = stat.filter(|_| self.single.is_none()) else { return Ok(None) };
         let suspect = {
             let ledger = self.ledger();
-            let ours = ledger.owned.get(&number) == Some(&stat.id);
+            let ours = ledger.made(number, stat.id);
             let verified = match self.layout.contains_a_piece(slot) {
                 true => self.layout.pieces_touching(slot).any(|piece| ledger.have.contains(piece)),
                 false => !ledger.have.is_empty(),
@@ -221,18 +224,34 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Records that the files that are there now are the torrent's: they were checked.
+    /// Records that the files that are there now are the torrent's, for they were checked, and that those
+    /// that are not there are ours to make. This must be on the disk before their data is: else a
+    /// power cut would make strangers of them.
     fn own_files(&self) -> Result<(), StoreError> {
+        let mut missing = Vec::new();
         for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
             let stat = self.disk.stat(&self.folder, &slot.path);
             let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
-            if let Some(stat) = stat {
-                self.ledger().own(number, stat.id)?;
+            match stat {
+                Some(stat) => self.ledger().own(number, stat.id)?,
+                None => missing.push(number),
             }
         }
         if let Some(stat) = self.stat_parts()? {
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
-        Ok(())
+        self.await_files(to_ranges(missing))
+    }
+
+    fn await_files(&self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
+        let mut ledger = self.ledger();
+        ledger.append(&[Record::Awaited(slots.clone())])?;
+        ledger.awaited = slots;
+        let file = ledger.journal.as_ref().and_then(Journal::file);
+        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
+        match (synced, &ledger.journal) {
+            (Err(error), Some(journal)) => Err(journal.sync_error(&error)),
+            _ => Ok(()),
+        }
     }
 }

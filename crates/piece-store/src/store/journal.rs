@@ -114,7 +114,10 @@ impl<D: Disk> Journal<D> {
         records.iter().for_each(|record| record.encode(self.length, &mut bytes));
         let name = self.file_name("journal");
         self.mend(&name)?;
-        let Some(file) = &self.file else { return Err(StoreError::NotOpen) };
+        let Some(file) = &self.file else {
+            let error = std::io::Error::other("it was not replaced after a failed sync");
+            return Err(self.error(Operation::Write, &name, &error));
+        };
         match self.disk.append(file, &bytes) {
             Ok(count) if count == bytes.len() => {
                 self.length += bytes.len() as u64;

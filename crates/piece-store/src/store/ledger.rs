@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) durable: Bitfield,
     pub(super) staged: BTreeMap<u32, Staged>,
     pub(super) owned: BTreeMap<u32, FileId>,
+    /// Files that are ours to make, by ranges of slots, ascending.
+    pub(super) awaited: Vec<Range<u32>>,
     pub(super) dirty: Dirty<D::File>,
     pub(super) journal: Option<Journal<D>>,
     pub(super) checked: bool,
@@ -140,6 +143,7 @@ impl<D: Disk> Ledger<D> {
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
             owned: plan.owned,
+            awaited: plan.awaited,
             dirty: Dirty::default(),
             journal,
             checked: false,
@@ -155,6 +159,9 @@ impl<D: Disk> Ledger<D> {
         let (uploaded, downloaded) = (self.uploaded, self.downloaded);
         let mut records = vec![Record::Open { uploaded, downloaded }];
         records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
+        if !self.awaited.is_empty() {
+            records.push(Record::Awaited(self.awaited.clone()));
+        }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
         }
@@ -240,6 +247,13 @@ impl<D: Disk> Ledger<D> {
             false => self.append(&[Record::Lost(to_ranges(claimed))]),
         };
         (lost, result)
+    }
+
+    /// Whether the file of `slot`, found as `id`, is one that we made.
+    pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
+        let after = self.awaited.partition_point(|range| range.end <= slot);
+        let awaited = self.awaited.get(after).is_some_and(|range| range.contains(&slot));
+        awaited || self.owned.get(&slot) == Some(&id)
     }
 
     /// Records that the file of `slot` is the torrent's.

@@ -52,6 +52,8 @@ pub(super) enum Record {
     Unfinished { piece: u32, masks: Vec<u16> },
     /// The run ended in order.
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
+    /// Files, by slot, that were not there when the check ended: what is found there is ours.
+    Awaited(Vec<Range<u32>>),
 }
 
 /// What a file looked like when the run ended.
@@ -96,6 +98,7 @@ impl Record {
             Self::Owned { .. } => 5,
             Self::Unfinished { .. } => 6,
             Self::Closed { .. } => 7,
+            Self::Awaited(_) => 8,
         }
     }
 
@@ -106,7 +109,10 @@ impl Record {
                 out.extend(uploaded.to_le_bytes());
                 out.extend(downloaded.to_le_bytes());
             }
-            Self::Written(pieces) | Self::Durable(pieces) | Self::Lost(pieces) => {
+            Self::Written(pieces)
+            | Self::Durable(pieces)
+            | Self::Lost(pieces)
+            | Self::Awaited(pieces) => {
                 for range in pieces {
                     out.extend(range.start.to_le_bytes());
                     out.extend(range.end.to_le_bytes());
@@ -148,6 +154,7 @@ impl Record {
                 downloaded: reader.u64()?,
                 files: reader.files()?,
             },
+            8 => Self::Awaited(reader.ranges()?),
             _ => return None,
         };
         reader.0.is_empty().then_some(record)
@@ -222,6 +229,8 @@ pub(super) struct History {
     pub(super) written: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) owned: BTreeMap<u32, FileId>,
+    /// Files that the last run was to make; empty if it ended in order. Ranges of slots.
+    pub(super) awaited: Vec<Range<u32>>,
     /// What the files looked like when the last run ended in order; `None` if it did not.
     pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
@@ -236,11 +245,19 @@ impl History {
             written: Bitfield::new(pieces),
             durable: Bitfield::new(pieces),
             owned: BTreeMap::new(),
+            awaited: Vec::new(),
             closed: None,
             unfinished: BTreeMap::new(),
             uploaded: 0,
             downloaded: 0,
         }
+    }
+
+    /// Whether the file of `slot`, if it is there, is one that earlier runs used, or there were none.
+    pub(super) fn may_use(&self, slot: u32) -> bool {
+        let blank = self.written.is_empty() && self.owned.is_empty() && self.closed.is_none();
+        let closed = || self.closed.as_ref().is_some_and(|files| files.contains_key(&slot));
+        blank || self.owned.contains_key(&slot) || closed()
     }
 
     /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
@@ -276,12 +293,14 @@ impl History {
             Record::Owned { slot, id } => {
                 self.owned.insert(slot, id);
             }
+            Record::Awaited(slots) => self.awaited = slots,
             Record::Unfinished { piece, masks } => {
                 self.unfinished.insert(piece, masks);
             }
             Record::Closed { uploaded, downloaded, files } => {
                 (self.uploaded, self.downloaded) = (uploaded, downloaded);
                 self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
+                self.awaited.clear();
             }
         }
     }

@@ -14,6 +14,7 @@
 //! | all trusted                     | nothing         | not had                 |
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) to_verify: Bitfield,
     /// The trusted files.
     pub(super) owned: BTreeMap<u32, FileId>,
+    /// Files that the last run was to make, by ranges of slots.
+    pub(super) awaited: Vec<Range<u32>>,
     /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
 }
@@ -71,6 +74,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
+        awaited: history.awaited.clone(),
         unfinished: BTreeMap::new(),
     };
     let orderly = history.closed.is_some();

@@ -63,6 +63,11 @@ impl MemDisk {
         self.faults.lock().unwrap().push(Fault { operation, path: path.to_owned(), code, times });
     }
 
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        self.faults.lock().unwrap().clear();
+    }
+
     fn fault(&self, operation: &'static str, path: &Path) -> Option<i32> {
         let mut faults = self.faults.lock().unwrap();
         let text = path.to_string_lossy().into_owned();
@@ -84,6 +89,13 @@ impl MemDisk {
             content.bytes = content.synced.clone();
             file.locked.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The system writes the file whose path ends with `path` to the disk, of its own accord.
+    pub fn write_back(&self, path: &str) {
+        let file = self.find(path);
+        let mut content = file.content.lock().unwrap();
+        content.synced = content.bytes.clone();
     }
 
     /// The bytes of the file whose path ends with `path`.

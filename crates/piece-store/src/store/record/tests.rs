@@ -30,6 +30,7 @@ fn one_of_each() -> Vec<Record> {
         Record::Written(vec![4..5, 9..20]),
         Record::Durable(vec![9..12]),
         Record::Lost(vec![11..12, 19..20]),
+        Record::Awaited(vec![0..2, 5..6]),
         Record::Unfinished { piece: 50, masks: vec![0xffff, 1] },
         Record::Closed { uploaded: 3, downloaded: u64::MAX, files: vec![file] },
     ]
@@ -37,7 +38,11 @@ fn one_of_each() -> Vec<Record> {
 
 #[test]
 fn each_record_is_told() {
-    let history = replay(&journal(&one_of_each())).unwrap();
+    let records = one_of_each();
+    let before_the_end = replay(&journal(&records[..records.len() - 1])).unwrap();
+    assert_eq!(before_the_end.awaited, [0..2, 5..6]);
+    let history = replay(&journal(&records)).unwrap();
+    assert!(history.awaited.is_empty());
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
