@@ -281,7 +281,9 @@ impl Pieces {
             let random = suggested.or_else(|| self.random(rng).find(listed));
             random.or_else(|| {
                 let from = rng.random_range(0..self.geometry.piece_count());
-                self.rarity.rarest(may, peer.has.numbers_from(from))
+                // What a peer has that does not have everything is counted.
+                let least = usize::from(self.seeds == 0);
+                self.rarity.rarest(least, may, peer.has.numbers_from(from))
             })
         };
         found.and_then(|piece| self.geometry.piece(piece))

@@ -87,14 +87,16 @@ impl Rarity {
         }
     }
 
-    /// The rarest piece that passes `may`, ties at random. `own` are the pieces of the peer,
+    /// The rarest piece that passes `may`, ties at random, of those that at least `least` counted
+    /// peers have. `own` are the pieces of the peer,
     /// ascending from any place on, of which a sample is tried if none of the rarest passes.
     pub(crate) fn rarest(
         &self,
+        least: usize,
         may: impl Fn(u32) -> bool,
         own: impl Iterator<Item = u32>,
     ) -> Option<u32> {
-        let by_rarity = self.buckets.iter().flatten().copied();
+        let by_rarity = self.buckets.iter().skip(least).flatten().copied();
         if let Some(found) = by_rarity.take(SCAN).find(|piece| may(*piece)) {
             return Some(found);
         }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     fn first(rarity: &Rarity) -> Option<u32> {
-        rarity.rarest(|_| true, std::iter::empty())
+        rarity.rarest(0, |_| true, std::iter::empty())
     }
 
     #[test]
@@ -172,7 +174,7 @@ mod tests {
         rarity.decrement(3, &mut rng);
         rarity.decrement(3, &mut rng);
         assert_eq!(first(&rarity), Some(3));
-        assert_eq!(rarity.rarest(|piece| piece == 2, std::iter::empty()), Some(2));
+        assert_eq!(rarity.rarest(0, |piece| piece == 2, std::iter::empty()), Some(2));
     }
 
     #[test]
@@ -192,7 +194,7 @@ mod tests {
         (0..1 << 21).for_each(|piece| rarity.insert(piece, &mut rng));
         let only = 2_000_000;
         rarity.increment(only, &mut rng);
-        assert_eq!(rarity.rarest(|piece| piece == only, std::iter::once(only)), Some(only));
+        assert_eq!(rarity.rarest(0, |piece| piece == only, std::iter::once(only)), Some(only));
     }
 
     proptest! {

@@ -171,6 +171,9 @@ impl Swarm {
 
     /// Refuses the peer from now on and throws away what else it sent.
     fn ban(&mut self, liar: Sender) {
+        if self.roster.is_banned(liar.address, None) {
+            return;
+        }
         self.roster.ban(liar.address, liar.peer_id);
         self.outputs.push_back(Output::Banned { address: liar.address });
         let banned = self
@@ -208,6 +211,9 @@ impl Swarm {
     /// Decides for each piece under investigation whether suspects may be asked for it: if nobody
     /// else that answers has it.
     pub(super) fn review_suspects(&mut self) {
+        if self.pieces.blame.is_empty() {
+            return;
+        }
         let peers = &self.peers;
         self.pieces.blame.review(|piece, is_suspect| {
             peers.iter().any(|(key, peer)| {

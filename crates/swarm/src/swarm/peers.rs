@@ -258,6 +258,7 @@ impl Swarm {
         self.pieces.count_out(&old, &mut self.rng);
         self.pieces.count_in(&peer.has, &mut self.rng);
         peer.useful = self.pieces.useful(&peer.has);
+        self.review_suspects();
         self.update_interest(key);
         self.queue(key);
         self.part_if_useless(key);

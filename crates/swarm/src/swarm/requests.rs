@@ -45,6 +45,7 @@ impl Swarm {
         if std::mem::replace(&mut peer.peer_choking, false) {
             peer.window.restart();
             peer.last_block = now;
+            self.review_suspects();
         }
         self.queue(key);
     }

@@ -1,0 +1,195 @@
+//! One swarm whose peers the test plays by hand.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use swarm::{
+    Bitfield, BlockRequest, Committed, ConnectedPeer, Geometry, Output, PeerId, PeerKey,
+    PieceIndex, Place, Sha1Digest, SpanBudget, Swarm, SwarmConfig,
+};
+
+pub(crate) const BLOCK: u32 = 16 * 1024;
+
+/// One swarm, its clock and its memory.
+pub(crate) struct Bench {
+    pub(crate) swarm: Swarm,
+    pub(crate) budget: SpanBudget,
+    pub(crate) now: Duration,
+    pub(crate) geometry: Geometry,
+    next_key: u64,
+}
+
+/// `pieces` pieces of `blocks` blocks each.
+pub(crate) fn geometry(pieces: u32, blocks: u32) -> Geometry {
+    let piece_length = u64::from(blocks * BLOCK);
+    Geometry::new(piece_length * u64::from(pieces), piece_length).unwrap()
+}
+
+pub(crate) fn config(pieces: u32, blocks: u32) -> SwarmConfig {
+    SwarmConfig::new(geometry(pieces, blocks), Bitfield::new(pieces), PeerId([b'A'; 20]))
+}
+
+pub(crate) fn address(number: u64) -> SocketAddr {
+    let [.., a, b] = number.to_be_bytes();
+    format!("10.0.{a}.{b}:6881").parse().unwrap()
+}
+
+pub(crate) fn peer_id(number: u64) -> PeerId {
+    let mut id = [b'x'; 20];
+    id[12..].copy_from_slice(&number.to_be_bytes());
+    PeerId(id)
+}
+
+impl Bench {
+    /// A leecher of `pieces` pieces of `blocks` blocks, with ample memory.
+    pub(crate) fn new(pieces: u32, blocks: u32) -> Self {
+        Self::with(config(pieces, blocks))
+    }
+
+    pub(crate) fn with(config: SwarmConfig) -> Self {
+        let geometry = config.geometry;
+        let swarm = Swarm::new(Duration::ZERO, config);
+        let budget = SpanBudget::new(1 << 30);
+        Self { swarm, budget, now: Duration::ZERO, geometry, next_key: 1 }
+    }
+
+    pub(crate) fn piece(&self, index: u32) -> PieceIndex {
+        self.geometry.piece(index).unwrap()
+    }
+
+    pub(crate) fn block(&self, piece: u32, block: u32) -> BlockRequest {
+        self.geometry.block(self.piece(piece), block).unwrap()
+    }
+
+    /// Connects an incoming peer with the Fast extension.
+    pub(crate) fn join(&mut self) -> PeerKey {
+        self.join_as(true)
+    }
+
+    pub(crate) fn join_as(&mut self, fast: bool) -> PeerKey {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let (address, peer_id) = (address(key.0), peer_id(key.0));
+        let peer = ConnectedPeer { address, outgoing: false, fast, peer_id };
+        self.swarm.handle_connected(self.now, key, peer).unwrap();
+        key
+    }
+
+    /// Connects a peer that has these pieces and chokes us.
+    pub(crate) fn join_with(&mut self, pieces: &[u32]) -> PeerKey {
+        let key = self.join();
+        self.has(key, pieces);
+        key
+    }
+
+    /// Connects a peer that has everything and unchokes us.
+    pub(crate) fn join_seed(&mut self) -> PeerKey {
+        let key = self.join();
+        self.swarm.handle_have_all(self.now, key);
+        self.swarm.handle_unchoke(self.now, key);
+        key
+    }
+
+    /// Sends the peer's bitfield.
+    pub(crate) fn has(&mut self, key: PeerKey, pieces: &[u32]) {
+        let mut bits = Bitfield::new(self.geometry.piece_count());
+        for piece in pieces {
+            bits.insert(self.piece(*piece));
+        }
+        self.swarm.handle_bitfield(self.now, key, 0, bits.as_bytes(), true);
+    }
+
+    /// Everything the swarm wants done now.
+    pub(crate) fn drain(&mut self) -> Vec<Output> {
+        let Self { swarm, budget, now, .. } = self;
+        std::iter::from_fn(|| swarm.poll_output(*now, budget)).collect()
+    }
+
+    /// Drains, keeping the requests.
+    pub(crate) fn requests(&mut self) -> Vec<(PeerKey, BlockRequest)> {
+        requests(&self.drain())
+    }
+
+    /// Drains, keeping the requests to `key`.
+    pub(crate) fn requests_to(&mut self, key: PeerKey) -> Vec<BlockRequest> {
+        self.requests().into_iter().filter(|(to, _)| *to == key).map(|(_, block)| block).collect()
+    }
+
+    /// The peer sends a whole block; says whether it was kept.
+    pub(crate) fn send(&mut self, key: PeerKey, block: BlockRequest) -> bool {
+        let place = self.swarm.place(self.now, key, block, 0);
+        self.swarm.handle_payload(self.now, key, block.length());
+        self.swarm.handle_block(self.now, key, block);
+        place == Place::Keep
+    }
+
+    /// Lets time pass, timer by timer. Returns what was wanted meanwhile.
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Output> {
+        let end = self.now + time;
+        let mut outputs = self.drain();
+        while let Some(at) = self.swarm.poll_timeout().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.swarm.handle_timeout(self.now);
+            outputs.extend(self.drain());
+        }
+        self.now = end;
+        outputs
+    }
+
+    /// The piece is verified; its memory is released.
+    pub(crate) fn verify(&mut self, piece: u32) {
+        let piece = self.piece(piece);
+        self.budget.release(self.swarm.spans().cost(piece));
+        self.swarm.handle_committed(self.now, piece, Committed::Verified { digests: None });
+    }
+
+    /// The digests of a piece, of which the blocks in `bad` are not what they should be.
+    pub(crate) fn digests(&self, piece: u32, bad: &[u32]) -> Vec<Sha1Digest> {
+        let count = self.geometry.block_count(self.piece(piece));
+        let digest = |block: u32| {
+            let mut digest = [u8::from(bad.contains(&block)); 20];
+            digest[12..16].copy_from_slice(&piece.to_be_bytes());
+            digest[16..].copy_from_slice(&block.to_be_bytes());
+            Sha1Digest(digest)
+        };
+        (0..count).map(digest).collect()
+    }
+
+    /// The peers serve what they are asked for until nothing is asked for any longer; each piece
+    /// verifies. Returns the pieces in the order in which they were opened.
+    pub(crate) fn download(&mut self) -> Vec<u32> {
+        let mut opened = Vec::new();
+        loop {
+            let outputs = self.drain();
+            if outputs.is_empty() {
+                return opened;
+            }
+            for output in outputs {
+                match output {
+                    Output::OpenSpans { piece, .. } => opened.push(piece.get()),
+                    Output::Request { peer, request } => _ = self.send(peer, request),
+                    Output::Commit { piece, .. } => self.verify(piece.get()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn requests(outputs: &[Output]) -> Vec<(PeerKey, BlockRequest)> {
+    let request = |output: &Output| match output {
+        Output::Request { peer, request } => Some((*peer, *request)),
+        _ => None,
+    };
+    outputs.iter().filter_map(request).collect()
+}
+
+/// The pieces in which something is requested.
+pub(crate) fn pieces_of(requests: &[BlockRequest]) -> BTreeSet<u32> {
+    requests.iter().map(|request| request.piece().get()).collect()
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,185 @@
+//! Who is banned for bad data.
+
+use std::time::Duration;
+
+use swarm::{Committed, DisconnectReason, Output, PeerKey, Refusal};
+
+use crate::bench::{Bench, address, geometry, peer_id, requests, seconds};
+use crate::net::{LEECH, Net, Node, SEED};
+
+fn banned(outputs: &[Output]) -> Vec<String> {
+    let banned = |output: &Output| match output {
+        Output::Banned { address } => Some(address.to_string()),
+        _ => None,
+    };
+    outputs.iter().filter_map(banned).collect()
+}
+
+/// Piece 0 of two blocks comes from two peers, one block each.
+fn fetched_from_two() -> (Bench, PeerKey, PeerKey) {
+    let mut bench = Bench::new(1, 2);
+    let (first, second) = (bench.join_seed(), bench.join_seed());
+    bench.drain();
+    bench.send(first, bench.block(0, 0));
+    bench.send(second, bench.block(0, 1));
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+    (bench, first, second)
+}
+
+fn mismatch(bench: &mut Bench, bad: &[u32]) {
+    let digests = bench.digests(0, bad);
+    let piece = bench.piece(0);
+    bench.swarm.handle_committed(bench.now, piece, Committed::Mismatch { digests });
+}
+
+#[test]
+fn a_sole_sender_is_banned_at_once() {
+    let mut bench = Bench::new(1, 2);
+    let liar = bench.join_seed();
+    for request in bench.requests_to(liar) {
+        bench.send(liar, request);
+    }
+    bench.drain();
+    mismatch(&mut bench, &[0]);
+    let outputs = bench.drain();
+    assert_eq!(banned(&outputs), [address(liar.0).to_string()]);
+    let reason = DisconnectReason::BadData;
+    assert!(outputs.contains(&Output::Disconnect { peer: liar, reason }));
+    assert_eq!(bench.swarm.peers_banned(), 1);
+
+    let back = swarm::ConnectedPeer {
+        address: "10.0.0.1:50000".parse().unwrap(),
+        outgoing: false,
+        fast: true,
+        peer_id: peer_id(77),
+    };
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(50), back);
+    assert_eq!(refused, Err(Refusal::Banned), "whatever port it comes from");
+    let known = bench.swarm.handle_candidates(
+        bench.now,
+        swarm::Source::User,
+        &["10.0.0.1:6881".parse().unwrap()],
+    );
+    assert_eq!(known, 0);
+}
+
+#[test]
+fn the_retry_comes_from_one_unsuspected_peer() {
+    let (mut bench, honest, liar) = fetched_from_two();
+    let third = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    let outputs = bench.drain();
+    assert!(banned(&outputs).is_empty(), "nobody is banned on suspicion");
+    let asked = requests(&outputs);
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|(key, _)| *key == third));
+    for (_, request) in asked {
+        assert!(!bench.send(honest, request));
+        assert!(bench.send(third, request));
+    }
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
+    let digests = Some(bench.digests(0, &[]));
+    bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
+    let outputs = bench.drain();
+    assert_eq!(banned(&outputs), [address(liar.0).to_string()]);
+    assert!(bench.swarm.is_complete());
+}
+
+#[test]
+fn without_another_peer_a_suspect_is_asked_and_caught() {
+    let (mut bench, first, second) = fetched_from_two();
+    mismatch(&mut bench, &[0]);
+    let asked = bench.requests();
+    assert_eq!(asked.len(), 2);
+    let from = asked[0].0;
+    assert!(asked.iter().all(|(key, _)| *key == from), "from one of them alone");
+    for (_, request) in asked {
+        bench.send(from, request);
+    }
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
+    if from == first {
+        // It lies again, alone this time.
+        mismatch(&mut bench, &[0]);
+    } else {
+        let digests = Some(bench.digests(0, &[]));
+        bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
+    }
+    assert_eq!(banned(&bench.drain()), [address(first.0).to_string()]);
+    assert!(bench.swarm.peer(second).is_some() || bench.swarm.is_complete());
+}
+
+#[test]
+fn a_liar_that_left_is_banned_too() {
+    let (mut bench, _, liar) = fetched_from_two();
+    let third = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    bench.swarm.handle_disconnected(bench.now, liar, DisconnectReason::Closed);
+    for (key, request) in bench.requests() {
+        assert_eq!(key, third);
+        bench.send(key, request);
+    }
+    bench.drain();
+    let (piece, digests) = (bench.piece(0), Some(bench.digests(0, &[])));
+    bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
+    assert_eq!(banned(&bench.drain()), [address(liar.0).to_string()]);
+}
+
+#[test]
+fn a_retry_that_is_choked_goes_to_another() {
+    let (mut bench, ..) = fetched_from_two();
+    let third = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    assert!(bench.requests().iter().all(|(key, _)| *key == third));
+    bench.swarm.handle_choke(bench.now, third);
+    let fourth = bench.join_seed();
+    let asked = bench.requests_to(fourth);
+    assert_eq!(asked.len(), 2);
+}
+
+#[test]
+fn on_one_machine_the_port_tells_peers_apart() {
+    let mut bench = Bench::new(4, 1);
+    let join = |bench: &mut Bench, key: u64, port: u16| {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let peer_id = peer_id(key);
+        let peer = swarm::ConnectedPeer { address, outgoing: true, fast: true, peer_id };
+        bench.swarm.handle_connected(bench.now, PeerKey(key), peer)
+    };
+    join(&mut bench, 1, 1000).unwrap();
+    join(&mut bench, 2, 2000).unwrap();
+    bench.swarm.handle_have_all(bench.now, PeerKey(1));
+    bench.swarm.handle_unchoke(bench.now, PeerKey(1));
+    let asked = bench.requests_to(PeerKey(1));
+    bench.send(PeerKey(1), asked[0]);
+    bench.drain();
+    let digests = bench.digests(asked[0].piece().get(), &[0]);
+    bench.swarm.handle_committed(bench.now, asked[0].piece(), Committed::Mismatch { digests });
+    assert_eq!(banned(&bench.drain()), ["127.0.0.1:1000"]);
+    assert!(bench.swarm.peer(PeerKey(2)).is_some());
+    assert_eq!(join(&mut bench, 1, 3000), Err(Refusal::Banned), "known by its id");
+}
+
+#[test]
+fn a_swarm_with_a_liar_completes() {
+    let liar = Node { lies_every: Some(7), ..SEED };
+    let mut net =
+        Net::new(geometry(40, 16), Duration::from_millis(20), 3, &[LEECH, liar, SEED, SEED]);
+    assert!(net.run(seconds(600)));
+    assert_eq!(net.bans(0), 1);
+    assert!(net.swarm(0).wasted() > 0);
+}
+
+#[test]
+fn a_lone_liar_is_banned_and_nothing_is_had_of_it() {
+    let liar = Node { lies_every: Some(1), ..SEED };
+    let mut net = Net::new(geometry(4, 4), Duration::from_millis(20), 3, &[LEECH, liar]);
+    assert!(!net.run(seconds(60)));
+    assert_eq!((net.bans(0), net.swarm(0).have().count()), (1, 0));
+    assert_eq!(net.swarm(0).peers_connected(), 0);
+}

@@ -1,0 +1,123 @@
+//! Whom we unchoke.
+
+use std::collections::BTreeSet;
+
+use swarm::{Bitfield, Output, PeerKey};
+
+use crate::bench::{Bench, config, seconds};
+
+fn unchoked(bench: &Bench) -> BTreeSet<u64> {
+    let open = bench.swarm.peers().filter(|peer| !peer.am_choking);
+    open.map(|peer| peer.key.0).collect()
+}
+
+fn leecher(slots: usize, peers: usize) -> Bench {
+    let mut config = config(8, 4);
+    config.upload_slots = slots;
+    config.have.insert(config.geometry.piece(0).unwrap());
+    with_interested(Bench::with(config), peers)
+}
+
+fn seeder(slots: usize, peers: usize) -> Bench {
+    let mut config = config(8, 4);
+    config.upload_slots = slots;
+    config.have = Bitfield::full(8);
+    with_interested(Bench::with(config), peers)
+}
+
+fn with_interested(mut bench: Bench, peers: usize) -> Bench {
+    for _ in 0..peers {
+        let key = bench.join_with(&[1]);
+        bench.swarm.handle_interested(bench.now, key);
+    }
+    bench.drain();
+    bench
+}
+
+/// Each second, each of the peers sends as many bytes as its number says.
+fn send_for(bench: &mut Bench, time: u64, rates: &[(u64, u32)]) {
+    for _ in 0..time {
+        for (key, bytes) in rates {
+            bench.swarm.handle_payload(bench.now, PeerKey(*key), *bytes);
+        }
+        bench.pass(seconds(1));
+    }
+}
+
+#[test]
+fn a_free_slot_is_given_at_once() {
+    let mut bench = leecher(2, 1);
+    assert_eq!(unchoked(&bench), BTreeSet::from([1]));
+    let second = bench.join_with(&[1]);
+    bench.swarm.handle_interested(bench.now, second);
+    assert_eq!(bench.drain().last(), Some(&Output::Unchoke { peer: second }));
+    let third = bench.join_with(&[1]);
+    bench.swarm.handle_interested(bench.now, third);
+    assert_eq!(unchoked(&bench), BTreeSet::from([1, 2]));
+    // One that leaves makes room.
+    bench.swarm.handle_disconnected(bench.now, PeerKey(1), swarm::DisconnectReason::Closed);
+    assert_eq!(unchoked(&bench), BTreeSet::from([2, 3]));
+}
+
+#[test]
+fn nobody_is_unchoked_without_interest_or_slots() {
+    let mut bench = leecher(2, 0);
+    bench.join_with(&[1]);
+    bench.pass(seconds(60));
+    assert!(unchoked(&bench).is_empty());
+    assert!(unchoked(&leecher(0, 3)).is_empty());
+}
+
+#[test]
+fn who_sends_most_is_unchoked() {
+    let mut bench = leecher(4, 12);
+    let rates: Vec<(u64, u32)> = (1..=12).map(|key| (key, key as u32 * 10_000)).collect();
+    send_for(&mut bench, 25, &rates);
+    let chosen = unchoked(&bench);
+    assert_eq!(chosen.len(), 4);
+    assert!(chosen.is_superset(&BTreeSet::from([10, 11, 12])), "{chosen:?}");
+}
+
+#[test]
+fn the_optimistic_unchoke_moves_on() {
+    let mut bench = leecher(3, 10);
+    let mut seen = BTreeSet::new();
+    for _ in 0..12 {
+        send_for(&mut bench, 30, &[(9, 50_000), (10, 60_000)]);
+        let chosen = unchoked(&bench);
+        assert!(chosen.is_superset(&BTreeSet::from([9, 10])));
+        seen.extend(chosen);
+    }
+    assert!(seen.len() >= 6, "{seen:?}");
+}
+
+#[test]
+fn a_seeder_serves_everyone_in_turn() {
+    let mut bench = seeder(2, 6);
+    let mut turns = vec![0; 7];
+    for _ in 0..18 {
+        let chosen = unchoked(&bench);
+        assert_eq!(chosen.len(), 2);
+        chosen.iter().for_each(|key| turns[*key as usize] += 1);
+        bench.pass(seconds(30));
+    }
+    assert!(turns[1..].iter().all(|turns| *turns >= 4), "{turns:?}");
+}
+
+#[test]
+fn a_round_is_ten_seconds_and_no_peer_is_choked_in_between() {
+    let mut bench = leecher(2, 6);
+    let before = unchoked(&bench);
+    bench.swarm.handle_payload(bench.now, PeerKey(6), 1 << 20);
+    bench.pass(seconds(9));
+    assert_eq!(unchoked(&bench), before);
+    bench.pass(seconds(2));
+    assert!(unchoked(&bench).contains(&6));
+}
+
+#[test]
+fn fewer_slots_choke_at_once() {
+    let mut bench = leecher(4, 6);
+    bench.swarm.set_upload_slots(bench.now, 1);
+    assert_eq!(unchoked(&bench).len(), 1);
+}

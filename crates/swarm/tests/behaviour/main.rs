@@ -1,0 +1,16 @@
+//! What a swarm does, seen through its public door. Each behaviour is a test of its own, on a
+//! virtual clock.
+
+mod bench;
+mod net;
+
+mod blame;
+mod choking;
+mod determinism;
+mod memory;
+mod peers;
+mod picking;
+mod properties;
+mod requests;
+mod trackers;
+mod uploads;

@@ -1,0 +1,152 @@
+//! Nothing is asked for that has no memory reserved.
+
+use std::collections::BTreeSet;
+
+use swarm::{Output, SPAN_LENGTH, SpanBudget, SpanLayout};
+
+use crate::bench::{BLOCK, Bench, geometry, pieces_of, requests, seconds};
+
+const SPAN: usize = SPAN_LENGTH as usize;
+
+#[test]
+fn spans_of_small_large_and_last_pieces() {
+    let small = SpanLayout::new(geometry(3, 2));
+    let piece = geometry(3, 2).piece(0).unwrap();
+    assert_eq!(
+        (small.span_length(), small.span_count(piece), small.cost(piece)),
+        (2 * BLOCK, 1, 2 * BLOCK as usize)
+    );
+    let large = swarm::Geometry::new((4 << 20) + 1, 4 << 20).unwrap();
+    let layout = SpanLayout::new(large);
+    let (first, last) = (large.piece(0).unwrap(), large.piece(1).unwrap());
+    assert_eq!((layout.span_count(first), layout.span_count(last)), (16, 1));
+    assert!(!layout.is_whole(first) && layout.is_whole(last));
+    assert_eq!(layout.blocks(first, 1), 16..32);
+    assert_eq!(layout.blocks(last, 0), 0..1);
+    assert_eq!(layout.span_of(SPAN_LENGTH), 1);
+}
+
+#[test]
+fn memory_is_reserved_before_a_request() {
+    let mut bench = Bench::new(10, 32);
+    bench.budget = SpanBudget::new(4 * SPAN);
+    bench.join_seed();
+    let outputs = bench.drain();
+    let first = outputs.iter().position(|output| matches!(output, Output::Request { .. }));
+    let open = outputs.iter().position(|output| matches!(output, Output::OpenSpans { .. }));
+    assert!(open.unwrap() < first.unwrap());
+    assert_eq!(bench.budget.available(), 2 * SPAN, "one piece of two spans is open");
+}
+
+#[test]
+fn while_memory_is_short_peers_share_open_pieces() {
+    let mut bench = Bench::new(10, 32);
+    bench.budget = SpanBudget::new(2 * SPAN);
+    let peers = [bench.join_seed(), bench.join_seed(), bench.join_seed()];
+    let mut outputs = bench.drain();
+    // All blocks of the one piece are asked for, once each, then the peers starve.
+    for _ in 0..20 {
+        for (key, request) in requests(&outputs.split_off(0)) {
+            if bench.swarm.missing() == 10 && request.block() < 31 {
+                bench.send(key, request);
+            }
+        }
+        outputs.extend(bench.drain());
+        if outputs.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(bench.swarm.pieces_open(), 1);
+    assert!(bench.swarm.is_starved());
+    assert!(peers.iter().all(|key| bench.swarm.peer(*key).is_some()));
+}
+
+#[test]
+fn released_memory_is_used() {
+    let mut bench = Bench::new(10, 16);
+    bench.budget = SpanBudget::new(SPAN);
+    let seed = bench.join_seed();
+    bench.swarm.handle_reqq(bench.now, seed, 100);
+    let mut asked = bench.requests_to(seed);
+    while let Some(request) = asked.pop() {
+        bench.send(seed, request);
+        asked.extend(bench.requests_to(seed));
+    }
+    assert!(bench.swarm.is_starved());
+    assert!(bench.requests().is_empty());
+    let piece = bench.swarm.have().count();
+    assert_eq!(piece, 0);
+    bench.budget.release(SPAN);
+    assert_eq!(pieces_of(&bench.requests_to(seed)).len(), 1);
+}
+
+#[test]
+fn a_little_memory_is_enough_for_a_download() {
+    let mut bench = Bench::new(50, 16);
+    bench.budget = SpanBudget::new(SPAN);
+    (0..5).for_each(|_| _ = bench.join_seed());
+    bench.download();
+    assert!(bench.swarm.is_complete());
+    assert_eq!(bench.budget.available(), SPAN);
+}
+
+#[test]
+fn a_long_piece_is_staged_span_by_span() {
+    // One piece of 8 MiB with memory for two spans.
+    let mut bench = Bench::new(1, 512);
+    bench.budget = SpanBudget::new(2 * SPAN);
+    bench.join_seed();
+    let mut staged = BTreeSet::new();
+    let mut open = BTreeSet::new();
+    let mut committed = false;
+    while !committed {
+        let outputs = bench.drain();
+        assert!(!outputs.is_empty());
+        for output in outputs {
+            match output {
+                Output::OpenSpans { spans, .. } => {
+                    assert_eq!(spans.len(), 1);
+                    open.insert(spans.start);
+                    assert!(open.len() <= 2);
+                }
+                Output::Request { peer, request } => {
+                    assert!(open.contains(&bench.swarm.spans().span_of(request.offset())));
+                    assert!(bench.send(peer, request));
+                }
+                Output::StageSpan { piece, span } => {
+                    assert_eq!(bench.swarm.blocks_in(piece, span).count(), 16);
+                    assert!(staged.insert(span) && open.remove(&span));
+                    bench.budget.release(SPAN);
+                }
+                Output::Commit { .. } => committed = true,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(staged.len() + open.len(), 32);
+}
+
+#[test]
+fn an_idle_span_is_given_back_while_memory_is_short() {
+    let mut bench = Bench::new(4, 16);
+    bench.budget = SpanBudget::new(SPAN);
+    let slow = bench.join_with(&[0]);
+    bench.swarm.handle_unchoke(bench.now, slow);
+    let asked = bench.requests_to(slow);
+    bench.send(slow, asked[0]);
+    bench.drain();
+    let other = bench.join_with(&[1, 2, 3]);
+    bench.swarm.handle_unchoke(bench.now, other);
+    assert!(bench.requests_to(other).is_empty() && bench.swarm.is_starved());
+    let outputs = bench.pass(seconds(32));
+    let piece = bench.piece(0);
+    let staged = outputs.iter().position(|o| *o == Output::StageSpan { piece, span: 0 });
+    let cancel = outputs.iter().position(|output| matches!(output, Output::Cancel { .. }));
+    assert!(cancel.unwrap() < staged.unwrap());
+    assert_eq!(bench.swarm.blocks_in(piece, 0).collect::<Vec<_>>(), [asked[0].block()]);
+    bench.budget.release(SPAN);
+    let next = bench.requests();
+    assert!(!next.is_empty());
+    // What came of the piece is not asked for again.
+    assert!(!next.iter().any(|(_, request)| *request == asked[0]));
+}

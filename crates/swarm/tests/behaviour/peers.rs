@@ -1,0 +1,279 @@
+//! Who is connected to, and when again.
+
+use std::net::SocketAddr;
+
+use swarm::{
+    Bitfield, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerId, PeerKey, Refusal,
+    Source, SwarmConfig,
+};
+
+use crate::bench::{Bench, address, config, peer_id, seconds};
+
+fn outgoing(number: u64) -> ConnectedPeer {
+    ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
+}
+
+fn know(bench: &mut Bench, addresses: &[SocketAddr]) -> usize {
+    bench.swarm.handle_candidates(bench.now, Source::Tracker, addresses)
+}
+
+/// Connects to the next candidate, which must be `number`.
+fn connect(bench: &mut Bench, number: u64) -> PeerKey {
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(number)));
+    let key = PeerKey(1000 + number);
+    bench.swarm.handle_connected(bench.now, key, outgoing(number)).unwrap();
+    key
+}
+
+#[test]
+fn candidates_are_taken_once() {
+    let mut bench = Bench::new(1, 1);
+    assert_eq!(know(&mut bench, &[address(1), address(2), address(1)]), 2);
+    assert_eq!(know(&mut bench, &[address(2)]), 0);
+    assert_eq!(bench.swarm.peers_known(), 2);
+    let mut got: Vec<SocketAddr> =
+        std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect();
+    got.sort_unstable();
+    assert_eq!(got, [address(1), address(2)]);
+    assert_eq!(bench.swarm.peers_connecting(), 2);
+}
+
+#[test]
+fn addresses_nobody_can_listen_at_are_refused() {
+    let mut bench = Bench::new(1, 1);
+    for text in
+        ["1.2.3.4:0", "0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]
+    {
+        assert_eq!(know(&mut bench, &[text.parse().unwrap()]), 0, "{text}");
+    }
+    let fine = ["127.0.0.1:1", "[::1]:1", "10.0.0.1:1"].map(|text| text.parse().unwrap());
+    assert_eq!(know(&mut bench, &fine), 3);
+}
+
+#[test]
+fn at_most_ten_thousand_are_known_and_two_thousand_taken_from_a_list() {
+    let mut bench = Bench::new(1, 1);
+    let list: Vec<SocketAddr> = (1..=15_000).map(address).collect();
+    assert_eq!(know(&mut bench, &list), 2000);
+    list.chunks(2000).for_each(|part| _ = know(&mut bench, part));
+    assert_eq!(bench.swarm.peers_known(), 10_000);
+}
+
+#[test]
+fn a_private_torrent_takes_peers_from_its_trackers_only() {
+    let mut bench = Bench::with(SwarmConfig { private: true, ..config(1, 1) });
+    for source in [Source::Pex, Source::Dht, Source::Local, Source::User, Source::Incoming] {
+        assert_eq!(bench.swarm.handle_candidates(bench.now, source, &[address(1)]), 0);
+    }
+    let key = bench.join();
+    bench.swarm.handle_listen_port(bench.now, key, 6881);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    assert_eq!(know(&mut bench, &[address(9)]), 1);
+}
+
+#[test]
+fn no_more_than_the_limit_are_connected() {
+    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(1, 1) });
+    know(&mut bench, &[address(1), address(2), address(3)]);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+    let key = bench.join();
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+
+    (0..2).for_each(|_| _ = bench.join());
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(99), outgoing(99));
+    assert_eq!(refused, Err(Refusal::TooMany { limit: 2 }));
+}
+
+#[test]
+fn a_failure_is_tried_again_later_and_later_then_rests_half_an_hour() {
+    let mut bench = Bench::new(1, 1);
+    know(&mut bench, &[address(1)]);
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let begin = bench.now;
+        while bench.swarm.next_candidate(bench.now).is_none() {
+            bench.pass(seconds(1));
+        }
+        waits.push((bench.now - begin).as_secs());
+        let failure = ConnectFailure::Unreachable;
+        bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+    }
+    assert_eq!(waits, [0, 10, 20, 40, 80, 1800, 10]);
+}
+
+#[test]
+fn the_timeout_says_when_a_candidate_may_be_tried_again() {
+    let mut bench = Bench::new(1, 1);
+    know(&mut bench, &[address(1)]);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+    bench.swarm.handle_connect_failed(bench.now, address(1), ConnectFailure::Handshake);
+    assert_eq!(bench.swarm.poll_timeout(), Some(seconds(10)));
+}
+
+#[test]
+fn a_lost_peer_is_tried_again() {
+    let mut bench = Bench::new(4, 1);
+    know(&mut bench, &[address(1)]);
+    let key = connect(&mut bench, 1);
+    bench.swarm.handle_payload(bench.now, key, 1000);
+    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    bench.pass(seconds(10));
+    connect(&mut bench, 1);
+}
+
+#[test]
+fn a_connection_that_never_was_of_use_counts_as_a_failure() {
+    let mut bench = Bench::new(4, 1);
+    know(&mut bench, &[address(1)]);
+    for wait in [10, 20, 40, 80, 1800] {
+        let key = connect(&mut bench, 1);
+        bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+        bench.pass(seconds(wait - 1));
+        assert_eq!(bench.swarm.next_candidate(bench.now), None);
+        bench.pass(seconds(1));
+    }
+}
+
+#[test]
+fn the_same_address_is_not_connected_twice() {
+    let mut bench = Bench::new(1, 1);
+    let peer = outgoing(1);
+    bench.swarm.handle_connected(bench.now, PeerKey(1), peer).unwrap();
+    let twin = ConnectedPeer { peer_id: peer_id(2), ..peer };
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(2), twin);
+    assert_eq!(refused, Err(Refusal::Duplicate));
+}
+
+#[test]
+fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
+    // Both connect at once; each end sees its own connection first.
+    let ends = [(PeerId([1; 20]), PeerId([2; 20])), (PeerId([2; 20]), PeerId([1; 20]))];
+    for (own, other) in ends {
+        let mut bench = Bench::with(SwarmConfig { peer_id: own, ..config(1, 1) });
+        let out = ConnectedPeer { peer_id: other, ..outgoing(1) };
+        let back = "10.0.0.1:50123".parse().unwrap();
+        let into = ConnectedPeer { address: back, outgoing: false, ..out };
+        bench.swarm.handle_connected(bench.now, PeerKey(1), out).unwrap();
+        let second = bench.swarm.handle_connected(bench.now, PeerKey(2), into);
+        // The one begun by the greater id stays.
+        if own > other {
+            assert_eq!(second, Err(Refusal::Duplicate));
+        } else {
+            assert_eq!(second, Ok(()));
+            let reason = DisconnectReason::Duplicate;
+            let gone = Output::Disconnect { peer: PeerKey(1), reason };
+            assert!(bench.drain().contains(&gone));
+        }
+        assert_eq!(bench.swarm.peers_connected(), 1);
+    }
+}
+
+#[test]
+fn we_do_not_talk_to_ourselves() {
+    let mut bench = Bench::new(1, 1);
+    know(&mut bench, &[address(1)]);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+    let myself = ConnectedPeer { peer_id: PeerId([b'A'; 20]), ..outgoing(1) };
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(1), myself);
+    assert_eq!(refused, Err(Refusal::Myself));
+    bench.pass(seconds(3 * 3600));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    assert_eq!(know(&mut bench, &[address(1)]), 0);
+}
+
+#[test]
+fn a_peer_that_came_to_us_can_be_found_again() {
+    let mut bench = Bench::new(4, 1);
+    let key = bench.join();
+    assert_eq!(bench.swarm.peers_known(), 1);
+    bench.swarm.handle_listen_port(bench.now, key, 7000);
+    assert_eq!(bench.swarm.peers_known(), 1);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "it is connected");
+    bench.pass(seconds(61));
+    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    bench.pass(seconds(10));
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some("10.0.0.1:7000".parse().unwrap()));
+}
+
+#[test]
+fn two_seeders_part() {
+    let mut bench = Bench::with(SwarmConfig { have: Bitfield::full(1), ..config(1, 1) });
+    know(&mut bench, &[address(1)]);
+    let seed = connect(&mut bench, 1);
+    bench.swarm.handle_have_all(bench.now, seed);
+    let reason = DisconnectReason::NothingToExchange;
+    assert!(bench.drain().contains(&Output::Disconnect { peer: seed, reason }));
+    bench.pass(seconds(7200));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    // Until something is missing again.
+    let piece = bench.piece(0);
+    bench.swarm.handle_lost(bench.now, piece);
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(1)));
+}
+
+#[test]
+fn having_become_a_seeder_we_part_from_seeders() {
+    let mut bench = Bench::new(3, 2);
+    let (seed, leecher) = (bench.join_seed(), bench.join_with(&[0]));
+    bench.download();
+    assert!(bench.swarm.is_seed());
+    assert!(bench.swarm.peer(seed).is_none() && bench.swarm.peer(leecher).is_some());
+}
+
+#[test]
+fn a_bitfield_in_parts_is_put_together() {
+    let mut bench = Bench::new(20, 1);
+    let key = bench.join();
+    bench.swarm.handle_bitfield(bench.now, key, 0, &[0x80], false);
+    bench.swarm.handle_bitfield(bench.now, key, 1, &[0x01, 0x10], true);
+    let had: Vec<u32> =
+        (0..20).filter(|index| bench.swarm.availability(bench.piece(*index)) == 1).collect();
+    assert_eq!(had, [0, 15, 19]);
+    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    assert_eq!(bench.swarm.availability(bench.piece(0)), 0);
+}
+
+#[test]
+fn a_bitfield_of_another_torrent_ends_the_connection() {
+    let parts: [&[(usize, &[u8])]; 4] =
+        [&[(0, &[0; 4])], &[(0, &[0; 2])], &[(0, &[0, 0, 1])], &[(1, &[0; 2])]];
+    for parts in parts {
+        let mut bench = Bench::new(20, 1);
+        let peer = bench.join();
+        for (offset, bytes) in parts {
+            bench.swarm.handle_bitfield(bench.now, peer, *offset, bytes, true);
+        }
+        let reason = DisconnectReason::BadBitfield;
+        assert_eq!(bench.drain(), [Output::Disconnect { peer, reason }]);
+    }
+}
+
+#[test]
+fn a_stopped_swarm_connects_to_nobody() {
+    let mut bench = Bench::new(1, 4);
+    know(&mut bench, &[address(50)]);
+    let seed = bench.join_seed();
+    let asked = bench.requests_to(seed);
+    bench.send(seed, asked[1]);
+    bench.swarm.stop(bench.now);
+    let outputs = bench.drain();
+    let reason = DisconnectReason::Stopped;
+    assert!(outputs.contains(&Output::Disconnect { peer: seed, reason }));
+    let piece = bench.piece(0);
+    assert!(outputs.contains(&Output::StageSpan { piece, span: 0 }));
+    let unfinished: Vec<_> = bench.swarm.unfinished().collect();
+    assert_eq!(unfinished, [(piece, vec![asked[1].block()])]);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(70), outgoing(70));
+    assert_eq!(refused, Err(Refusal::Stopped));
+    assert_eq!(bench.swarm.poll_timeout(), None);
+
+    bench.swarm.start(bench.now);
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(50)));
+    let again = bench.join_seed();
+    let rest = bench.requests_to(again);
+    assert_eq!(rest.len(), 3, "what is there is kept");
+}

@@ -1,0 +1,293 @@
+//! How much is asked of whom, and what becomes of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use swarm::{BlockRequest, DisconnectReason, Output, PeerKey, Place};
+
+use crate::bench::{BLOCK, Bench, requests, seconds};
+
+fn cancels(outputs: &[Output]) -> Vec<(PeerKey, BlockRequest)> {
+    let cancel = |output: &Output| match output {
+        Output::Cancel { peer, request } => Some((*peer, *request)),
+        _ => None,
+    };
+    outputs.iter().filter_map(cancel).collect()
+}
+
+#[test]
+fn nothing_is_asked_of_a_peer_that_chokes() {
+    let mut bench = Bench::new(10, 4);
+    let peer = bench.join_with(&[0, 1, 2]);
+    assert_eq!(bench.drain(), [Output::Interested { peer }]);
+    bench.swarm.handle_unchoke(bench.now, peer);
+    assert!(!bench.requests_to(peer).is_empty());
+}
+
+#[test]
+fn the_pipeline_doubles_then_follows_the_rate() {
+    let mut bench = Bench::new(200, 64);
+    let seed = bench.join_seed();
+    bench.swarm.handle_reqq(bench.now, seed, 2000);
+    let mut outstanding = bench.requests_to(seed);
+    for expected in [4, 8, 16, 32, 64, 128, 256, 500, 500] {
+        assert_eq!(outstanding.len(), expected);
+        let mut next = Vec::new();
+        for request in outstanding {
+            bench.send(seed, request);
+            for output in bench.drain() {
+                match output {
+                    Output::Request { request, .. } => next.push(request),
+                    Output::Commit { piece, .. } => bench.verify(piece.get()),
+                    _ => {}
+                }
+            }
+        }
+        outstanding = next;
+    }
+    // A steady 64 blocks a second.
+    for _ in 0..12 {
+        for request in outstanding.drain(..64).collect::<Vec<_>>() {
+            bench.send(seed, request);
+        }
+        outstanding.extend(requests(&bench.pass(seconds(1))).into_iter().map(|(_, asked)| asked));
+    }
+    let window = bench.swarm.peer(seed).unwrap().window;
+    assert!((64..=80).contains(&window), "{window}");
+}
+
+#[test]
+fn a_peer_is_asked_for_no_more_than_it_keeps() {
+    let mut bench = Bench::new(20, 64);
+    let seed = bench.join_seed();
+    bench.swarm.handle_reqq(bench.now, seed, 2);
+    assert_eq!(bench.requests_to(seed).len(), 2);
+}
+
+#[test]
+fn a_choke_voids_requests_and_others_are_asked() {
+    let mut bench = Bench::new(1, 8);
+    let plain = bench.join_as(false);
+    bench.has(plain, &[0]);
+    bench.swarm.handle_unchoke(bench.now, plain);
+    let asked = bench.requests_to(plain);
+    let other = bench.join_seed();
+    bench.swarm.handle_reqq(bench.now, other, 100);
+    bench.drain();
+    bench.swarm.handle_choke(bench.now, plain);
+    assert_eq!(bench.swarm.peer(plain).unwrap().outstanding, 0);
+    // The other works through all blocks, those of the first peer among them.
+    let mut got = BTreeSet::new();
+    for _ in 0..8 {
+        let outstanding: Vec<BlockRequest> = bench.geometry.blocks(bench.piece(0)).collect();
+        for request in outstanding {
+            if !got.contains(&request) && bench.send(other, request) {
+                got.insert(request);
+            }
+        }
+        bench.drain();
+    }
+    assert!(asked.iter().all(|request| got.contains(request)));
+}
+
+#[test]
+fn with_the_fast_extension_a_choke_waits_for_rejects() {
+    let mut bench = Bench::new(1, 8);
+    let peer = bench.join_seed();
+    let asked = bench.requests_to(peer);
+    bench.swarm.handle_choke(bench.now, peer);
+    assert_eq!(bench.swarm.peer(peer).unwrap().outstanding, asked.len());
+    for request in &asked {
+        bench.swarm.handle_reject(bench.now, peer, *request);
+    }
+    assert_eq!(bench.swarm.peer(peer).unwrap().outstanding, 0);
+    assert!(bench.requests().is_empty());
+    bench.swarm.handle_unchoke(bench.now, peer);
+    assert_eq!(bench.requests_to(peer).len(), 4);
+}
+
+#[test]
+fn a_peer_that_rejects_everything_is_left_alone_for_a_while() {
+    let mut bench = Bench::new(10, 8);
+    let peer = bench.join_seed();
+    let mut rejected = 0;
+    loop {
+        let asked = bench.requests_to(peer);
+        if asked.is_empty() {
+            break;
+        }
+        for request in asked {
+            rejected += 1;
+            bench.swarm.handle_reject(bench.now, peer, request);
+        }
+        assert!(rejected < 100, "asked again and again");
+    }
+    assert!(!requests(&bench.pass(seconds(12))).is_empty(), "but not for ever");
+}
+
+#[test]
+fn a_silent_peer_is_snubbed_and_others_take_over() {
+    let mut bench = Bench::new(1, 4);
+    let silent = bench.join_seed();
+    let asked = bench.requests_to(silent);
+    assert_eq!(asked.len(), 4);
+    let outputs = bench.pass(seconds(59));
+    assert!(cancels(&outputs).is_empty());
+    assert!(!bench.swarm.peer(silent).unwrap().snubbed);
+
+    let outputs = bench.pass(seconds(3));
+    assert!(bench.swarm.peer(silent).unwrap().snubbed);
+    assert_eq!(cancels(&outputs).len(), 3, "it keeps one request");
+    assert_eq!(bench.swarm.peer(silent).unwrap().outstanding, 1);
+
+    let other = bench.join_seed();
+    let taken: BTreeSet<BlockRequest> = bench.requests_to(other).into_iter().collect();
+    assert_eq!(taken, asked.iter().copied().collect(), "all of them, the kept one too");
+    // The other's block wins; the snubbed peer's request is taken back.
+    assert!(bench.send(other, asked[0]));
+    assert_eq!(cancels(&bench.drain()), [(silent, asked[0])]);
+}
+
+#[test]
+fn a_snubbed_peer_is_asked_one_at_a_time_until_it_sends() {
+    let mut bench = Bench::new(4, 16);
+    let peer = bench.join_seed();
+    let asked = bench.requests_to(peer);
+    bench.pass(seconds(61));
+    assert_eq!(bench.swarm.peer(peer).unwrap().window, 1);
+    assert!(bench.send(peer, asked[0]));
+    assert!(!bench.swarm.peer(peer).unwrap().snubbed);
+    assert!(bench.requests_to(peer).len() > 1);
+}
+
+#[test]
+fn a_request_that_was_passed_over_is_asked_again() {
+    let mut bench = Bench::new(1, 128);
+    let peer = bench.join_seed();
+    let lost = bench.requests_to(peer)[0];
+    let mut again = false;
+    for _ in 0..130 {
+        let outstanding = bench.geometry.blocks(bench.piece(0)).skip(1);
+        let next = outstanding.filter(|block| *block != lost).collect::<Vec<_>>();
+        let place = next.iter().map(|block| bench.send(peer, *block));
+        _ = place.take(1).collect::<Vec<_>>();
+        again |= requests(&bench.pass(seconds(1))).contains(&(peer, lost));
+    }
+    assert!(again);
+}
+
+#[test]
+fn endgame_asks_twice_and_cancels() {
+    let mut bench = Bench::new(1, 4);
+    let first = bench.join_seed();
+    let asked = bench.requests_to(first);
+    assert_eq!(asked.len(), 4);
+    let second = bench.join_seed();
+    let twice = bench.requests_to(second);
+    assert_eq!(twice.len(), 4, "everything is asked for, so it is asked for again");
+    assert!(bench.send(second, asked[2]));
+    assert_eq!(cancels(&bench.drain()), [(first, asked[2])]);
+    // The cancelled block may still come.
+    assert!(!bench.send(first, asked[2]));
+    assert_eq!(bench.swarm.wasted(), u64::from(BLOCK));
+}
+
+#[test]
+fn no_block_is_asked_for_twice_before_the_endgame() {
+    let mut bench = Bench::new(30, 16);
+    (0..5).for_each(|_| _ = bench.join_seed());
+    let asked = bench.requests();
+    let different: BTreeSet<BlockRequest> = asked.iter().map(|(_, request)| *request).collect();
+    assert_eq!(asked.len(), different.len());
+}
+
+#[test]
+fn a_block_has_one_writer() {
+    let mut bench = Bench::new(1, 1);
+    let (first, second) = (bench.join_seed(), bench.join_seed());
+    bench.drain();
+    let block = bench.block(0, 0);
+    let now = bench.now;
+    let place = |bench: &mut Bench, key, offset| bench.swarm.place(now, key, block, offset);
+    assert_eq!(place(&mut bench, first, 8192), Place::Discard, "it must begin at the beginning");
+    assert_eq!(place(&mut bench, first, 0), Place::Keep);
+    assert_eq!(place(&mut bench, second, 0), Place::Discard);
+    assert_eq!(place(&mut bench, first, 8192), Place::Keep);
+    // The second one's parts went nowhere, so the block is not there yet.
+    bench.swarm.handle_block(now, second, block);
+    assert!(!bench.drain().iter().any(|output| matches!(output, Output::Commit { .. })));
+    bench.swarm.handle_block(now, first, block);
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+}
+
+#[test]
+fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
+    let mut bench = Bench::new(1, 1);
+    let (first, second) = (bench.join_seed(), bench.join_seed());
+    bench.drain();
+    let block = bench.block(0, 0);
+    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
+    bench.swarm.handle_disconnected(bench.now, first, DisconnectReason::Failed);
+    assert!(bench.send(second, block));
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+
+    let mut bench = Bench::new(1, 1);
+    let (first, second) = (bench.join_seed(), bench.join_seed());
+    bench.drain();
+    let block = bench.block(0, 0);
+    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Discard);
+    bench.pass(seconds(60) + Duration::from_secs(2));
+    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.place(bench.now, first, block, 8192), Place::Discard);
+}
+
+#[test]
+fn what_nobody_asked_for_is_discarded() {
+    let mut bench = Bench::new(3, 2);
+    let peer = bench.join_seed();
+    assert!(!bench.send(peer, bench.block(0, 0)), "the piece is not open");
+    bench.drain();
+    let open = bench.swarm.unfinished().next();
+    assert_eq!(open, None);
+    let odd = bench.geometry.request(0, 1, 100).unwrap();
+    assert!(!bench.send(peer, odd));
+    assert!(!bench.send(PeerKey(999), bench.block(0, 0)));
+}
+
+#[test]
+fn a_piece_is_announced_once_verified_to_those_without_it() {
+    let mut bench = Bench::new(4, 1);
+    let seed = bench.join_seed();
+    let (with, without) = (bench.join_with(&[0, 1, 2, 3]), bench.join_with(&[]));
+    let asked = bench.requests_to(seed);
+    assert_eq!(asked.len(), 4);
+    bench.send(seed, asked[0]);
+    let piece = asked[0].piece();
+    let outputs = bench.drain();
+    assert!(outputs.contains(&Output::Commit { piece, digests: false }));
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Have { .. })));
+    bench.verify(piece.get());
+    let told: Vec<Output> = bench.drain();
+    let told: Vec<&Output> =
+        told.iter().filter(|output| matches!(output, Output::Have { .. })).collect();
+    assert_eq!(told, [&Output::Have { peer: without, piece }]);
+    assert_ne!(with, without);
+}
+
+#[test]
+fn interest_follows_what_is_needed() {
+    let mut bench = Bench::new(2, 1);
+    let poor = bench.join_with(&[0]);
+    let seed = bench.join_seed();
+    assert!(bench.drain().contains(&Output::Interested { peer: poor }));
+    for request in bench.geometry.blocks(bench.piece(0)).collect::<Vec<_>>() {
+        bench.send(seed, request);
+    }
+    bench.verify(0);
+    assert!(bench.drain().contains(&Output::NotInterested { peer: poor }));
+    bench.swarm.handle_have(bench.now, poor, bench.geometry.piece(1).unwrap());
+    assert!(bench.drain().contains(&Output::Interested { peer: poor }));
+}

@@ -1,0 +1,253 @@
+//! Which tracker is told what, and when (BEP 12, BEP 3).
+
+use std::collections::BTreeSet;
+
+use swarm::{AnnounceEvent, AnnounceFailure, AnnounceReply, Output, SwarmConfig, TrackerIndex};
+
+use crate::bench::{Bench, address, config, seconds};
+
+type Told = (TrackerIndex, AnnounceEvent);
+
+fn tiers(tiers: &[&[&str]]) -> Vec<Vec<String>> {
+    tiers.iter().map(|tier| tier.iter().map(|url| (*url).to_owned()).collect()).collect()
+}
+
+fn bench(list: &[&[&str]]) -> Bench {
+    Bench::with(SwarmConfig { trackers: tiers(list), ..config(2, 1) })
+}
+
+fn announces(outputs: &[Output]) -> Vec<Told> {
+    let told = |output: &Output| match output {
+        Output::Announce { tracker, event, .. } => Some((*tracker, *event)),
+        _ => None,
+    };
+    outputs.iter().filter_map(told).collect()
+}
+
+fn asked(bench: &mut Bench) -> Vec<Told> {
+    announces(&bench.drain())
+}
+
+fn reply(interval: u32) -> AnnounceReply {
+    AnnounceReply { interval, ..AnnounceReply::default() }
+}
+
+fn answer(bench: &mut Bench, tracker: usize, interval: u32) {
+    bench.swarm.handle_announced(bench.now, TrackerIndex(tracker), Ok(&reply(interval)));
+}
+
+fn fail(bench: &mut Bench, tracker: usize, retry_in: Option<u32>) {
+    let failure = AnnounceFailure { message: "refused".to_owned(), retry_in };
+    bench.swarm.handle_announced(bench.now, TrackerIndex(tracker), Err(failure));
+}
+
+const STARTED: AnnounceEvent = AnnounceEvent::Started;
+const COMPLETED: AnnounceEvent = AnnounceEvent::Completed;
+const STOPPED: AnnounceEvent = AnnounceEvent::Stopped;
+const REGULAR: AnnounceEvent = AnnounceEvent::None;
+
+#[test]
+fn the_first_announce_is_started_and_the_next_comes_after_the_interval() {
+    let mut bench = bench(&[&["a"]]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    assert_eq!(asked(&mut bench), [], "one at a time");
+    answer(&mut bench, 0, 1800);
+    assert_eq!(announces(&bench.pass(seconds(1799))), []);
+    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), REGULAR)]);
+}
+
+#[test]
+fn the_next_tracker_is_asked_after_a_failure_tier_by_tier() {
+    let mut bench = bench(&[&["a"], &["b", "c"], &["d"]]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    fail(&mut bench, 0, None);
+    let mut second = BTreeSet::new();
+    for _ in 0..2 {
+        let [(TrackerIndex(tracker), STARTED)] = asked(&mut bench)[..] else {
+            panic!("no announce")
+        };
+        second.insert(tracker);
+        fail(&mut bench, tracker, None);
+    }
+    assert_eq!(second, BTreeSet::from([1, 2]));
+    assert_eq!(asked(&mut bench), [(TrackerIndex(3), STARTED)]);
+    assert!(!bench.swarm.all_trackers_failed());
+    fail(&mut bench, 3, None);
+    assert!(bench.swarm.all_trackers_failed());
+    assert_eq!(asked(&mut bench), []);
+    let view = bench.swarm.trackers().next().unwrap();
+    assert_eq!((view.error.as_deref(), view.failures), (Some("refused"), 1));
+}
+
+#[test]
+fn a_tier_is_shuffled() {
+    let firsts = (0..32).map(|seed| {
+        let trackers = tiers(&[&["a", "b", "c", "d"]]);
+        let mut bench = Bench::with(SwarmConfig { trackers, seed, ..config(1, 1) });
+        asked(&mut bench)[0].0
+    });
+    assert_eq!(firsts.collect::<BTreeSet<_>>().len(), 4);
+}
+
+#[test]
+fn the_tracker_that_works_moves_to_the_front_of_its_tier() {
+    let mut bench = bench(&[&["a", "b", "c"]]);
+    let (first, _) = asked(&mut bench)[0];
+    fail(&mut bench, first.0, None);
+    let (second, _) = asked(&mut bench)[0];
+    answer(&mut bench, second.0, 3600);
+    assert_eq!(announces(&bench.pass(seconds(3600))), [(second, REGULAR)]);
+}
+
+#[test]
+fn a_first_tier_that_comes_back_is_used_again() {
+    let mut bench = bench(&[&["a"], &["b"]]);
+    asked(&mut bench);
+    fail(&mut bench, 0, None);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(1), STARTED)]);
+    answer(&mut bench, 1, 1800);
+    assert_eq!(announces(&bench.pass(seconds(1800))), [(TrackerIndex(0), STARTED)]);
+}
+
+#[test]
+fn the_back_off_begins_with_a_minute_and_doubles_to_an_hour() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    for wait in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+        fail(&mut bench, 0, None);
+        assert_eq!(announces(&bench.pass(seconds(wait - 1))), []);
+        assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), STARTED)]);
+    }
+}
+
+#[test]
+fn an_interval_given_with_a_failure_is_honoured() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    fail(&mut bench, 0, Some(700));
+    assert_eq!(announces(&bench.pass(seconds(699))), []);
+    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), STARTED)]);
+}
+
+#[test]
+fn completed_is_told_once_when_the_whole_torrent_is_had() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    answer(&mut bench, 0, 1800);
+    let seed = bench.join_seed();
+    for request in bench.requests_to(seed) {
+        bench.send(seed, request);
+    }
+    bench.drain();
+    bench.verify(0);
+    assert_eq!(asked(&mut bench), []);
+    bench.verify(1);
+    let outputs = bench.drain();
+    assert!(outputs.contains(&Output::Completed));
+    assert_eq!(announces(&outputs), [(TrackerIndex(0), COMPLETED)]);
+    fail(&mut bench, 0, None);
+    assert_eq!(announces(&bench.pass(seconds(60))), [(TrackerIndex(0), COMPLETED)], "still owed");
+    answer(&mut bench, 0, 1800);
+    assert_eq!(announces(&bench.pass(seconds(1800))), [(TrackerIndex(0), REGULAR)]);
+    // A piece that is lost and had again completes nothing new.
+    answer(&mut bench, 0, 1800);
+    let piece = bench.piece(0);
+    bench.swarm.handle_lost(bench.now, piece);
+    bench.join_seed();
+    bench.download();
+    assert!(bench.swarm.is_seed());
+    assert_eq!(asked(&mut bench), []);
+}
+
+#[test]
+fn completed_is_not_told_for_part_of_a_torrent_or_one_had_from_the_start() {
+    let mut config = SwarmConfig { trackers: tiers(&[&["a"]]), ..config(2, 1) };
+    config.wanted.remove(config.geometry.piece(1).unwrap());
+    let mut bench = Bench::with(config.clone());
+    asked(&mut bench);
+    answer(&mut bench, 0, 1800);
+    bench.join_seed();
+    bench.download();
+    assert!(bench.swarm.is_complete());
+    assert_eq!(announces(&bench.pass(seconds(60))), []);
+
+    config.have = swarm::Bitfield::full(2);
+    let mut bench = Bench::with(config);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    answer(&mut bench, 0, 1800);
+    assert_eq!(announces(&bench.pass(seconds(60))), []);
+}
+
+#[test]
+fn stopped_is_told_to_those_that_were_told_started() {
+    let mut bench = bench(&[&["a"], &["b"], &["c"]]);
+    asked(&mut bench);
+    fail(&mut bench, 0, None);
+    asked(&mut bench);
+    answer(&mut bench, 1, 1800);
+    bench.swarm.stop(bench.now);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(1), STOPPED)]);
+    answer(&mut bench, 1, 1800);
+    assert_eq!(announces(&bench.pass(seconds(7200))), []);
+
+    bench.swarm.start(bench.now);
+    // The first tracker is still in its back-off from before.
+    let (tracker, event) = asked(&mut bench)[0];
+    assert_eq!(event, STARTED);
+    assert!(tracker.0 < 2);
+}
+
+#[test]
+fn stopped_is_told_where_started_is_under_way() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    bench.swarm.stop(bench.now);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STOPPED)]);
+}
+
+#[test]
+fn peers_of_a_reply_are_candidates_and_its_id_is_sent_back() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    let full = AnnounceReply {
+        interval: 100,
+        min_interval: Some(200),
+        tracker_id: Some(b"id".to_vec()),
+        seeders: Some(3),
+        leechers: Some(4),
+        warning: Some("soon".to_owned()),
+        peers: vec![address(5).into(), address(6).into()],
+    };
+    bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&full));
+    assert_eq!(bench.swarm.peers_known(), 2);
+    let view = bench.swarm.trackers().next().unwrap();
+    assert_eq!((view.seeders, view.leechers, view.replied), (Some(3), Some(4), true));
+    assert_eq!(view.warning.as_deref(), Some("soon"));
+    assert_eq!(view.next_announce, seconds(200), "the least interval counts");
+    let outputs = bench.pass(seconds(200));
+    let sent_back = outputs.iter().any(
+        |output| matches!(output, Output::Announce { tracker_id: Some(id), .. } if id == b"id"),
+    );
+    assert!(sent_back);
+}
+
+#[test]
+fn without_anybody_the_least_interval_is_used() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    let nobody = AnnounceReply { min_interval: Some(90), ..reply(1800) };
+    bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&nobody));
+    assert_eq!(announces(&bench.pass(seconds(89))), []);
+    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), REGULAR)]);
+}
+
+#[test]
+fn an_absurd_interval_is_bounded() {
+    let mut bench = bench(&[&["a"]]);
+    asked(&mut bench);
+    answer(&mut bench, 0, 0);
+    assert_eq!(announces(&bench.pass(seconds(4))), []);
+    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), REGULAR)]);
+    answer(&mut bench, 0, u32::MAX);
+    assert_eq!(announces(&bench.pass(seconds(24 * 3600))), [(TrackerIndex(0), REGULAR)]);
+}
