@@ -1,0 +1,186 @@
+//! A seeder and a leecher exchange a torrent on a virtual clock, and print what happens.
+//!
+//! ```text
+//! cargo run -p swarm --example virtual_swarm [MiB]
+//! ```
+//!
+//! The link between them takes 50 ms each way and carries 4 MiB a second. There is no payload: a
+//! swarm never sees any.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use swarm::{
+    Bitfield, BlockRequest, Committed, ConnectedPeer, Geometry, Output, PeerId, PeerKey, Place,
+    SpanBudget, Swarm, SwarmConfig,
+};
+
+const DELAY: Duration = Duration::from_millis(50);
+const BYTES_PER_SECOND: u64 = 4 << 20;
+/// Either end knows the other by this key.
+const OTHER: PeerKey = PeerKey(1);
+
+/// One end, with what is on its way to it, in order of arrival.
+struct End {
+    name: &'static str,
+    swarm: Swarm,
+    budget: SpanBudget,
+    inbox: VecDeque<(Duration, Message)>,
+    /// When its link has sent everything.
+    busy_until: Duration,
+    quiet: u32,
+}
+
+enum Message {
+    Obey(Output),
+    Block(BlockRequest),
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mebibytes: u64 = std::env::args().nth(1).map_or(Ok(16), |text| text.parse())?;
+    let geometry = Geometry::new(mebibytes << 20, 1 << 20)?;
+    let mut ends = [
+        End::new("seeder ", geometry, Bitfield::full(geometry.piece_count()), 1),
+        End::new("leecher", geometry, Bitfield::new(geometry.piece_count()), 2),
+    ];
+    let mut now = Duration::ZERO;
+    for end in 0..2 {
+        let port = 6881 + end as u16;
+        let other = ConnectedPeer {
+            address: ([192, 0, 2, 1], port).into(),
+            outgoing: end == 0,
+            fast: true,
+            peer_id: PeerId([2 - end as u8; 20]),
+        };
+        ends[end].swarm.handle_connected(now, OTHER, other)?;
+        let theirs = ends[1 - end].swarm.have().clone();
+        ends[end].swarm.handle_bitfield(now, OTHER, 0, theirs.as_bytes(), true);
+    }
+
+    while !ends[1].swarm.is_complete() {
+        for end in 0..2 {
+            let sent = ends[end].act(now);
+            ends[1 - end].inbox.extend(sent);
+        }
+        let Some(next) = ends.iter().filter_map(|end| end.next(now)).min() else { break };
+        now = next.max(now);
+        for end in &mut ends {
+            end.wake(now);
+        }
+    }
+    let [seeder, leecher] = &ends;
+    println!(
+        "{} pieces in {:.2} s; {} bytes sent, {} received, {} wasted",
+        leecher.swarm.have().count(),
+        now.as_secs_f64(),
+        seeder.swarm.uploaded(),
+        leecher.swarm.downloaded(),
+        leecher.swarm.wasted()
+    );
+    Ok(())
+}
+
+impl End {
+    fn new(name: &'static str, geometry: Geometry, have: Bitfield, id: u8) -> Self {
+        let config = SwarmConfig::new(geometry, have, PeerId([id; 20]));
+        Self {
+            name,
+            swarm: Swarm::new(Duration::ZERO, config),
+            budget: SpanBudget::new(8 << 20),
+            inbox: VecDeque::new(),
+            busy_until: Duration::ZERO,
+            quiet: 0,
+        }
+    }
+
+    /// Does what the swarm wants; returns what goes to the other end, and when it is there.
+    fn act(&mut self, now: Duration) -> Vec<(Duration, Message)> {
+        let mut sent = Vec::new();
+        while let Some(output) = self.swarm.poll_output(now, &mut self.budget) {
+            self.show(now, &output);
+            match output {
+                Output::Commit { piece, .. } => {
+                    // The hash matches and the disk is quick, today.
+                    self.budget.release(self.swarm.spans().cost(piece));
+                    self.swarm.handle_committed(now, piece, Committed::Verified { digests: None });
+                }
+                Output::OpenSpans { .. } | Output::Completed => {}
+                message => sent.push((now + DELAY, Message::Obey(message))),
+            }
+        }
+        while self.busy_until <= now + DELAY
+            && let Some(request) = self.swarm.next_upload(now, OTHER)
+        {
+            let took = u64::from(request.length()) * 1_000_000 / BYTES_PER_SECOND;
+            self.busy_until = self.busy_until.max(now) + Duration::from_micros(took);
+            self.swarm.handle_sent(now, OTHER, request.length());
+            sent.push((self.busy_until + DELAY, Message::Block(request)));
+        }
+        sent
+    }
+
+    /// Takes in what has arrived, and lets timers expire.
+    fn wake(&mut self, now: Duration) {
+        while let Some((_, message)) = self.inbox.pop_front_if(|(at, _)| *at <= now) {
+            match message {
+                Message::Obey(output) => self.hear(now, &output),
+                Message::Block(request) => {
+                    self.swarm.handle_payload(now, OTHER, request.length());
+                    if self.swarm.place(now, OTHER, request, 0) == Place::Discard {
+                        println!(
+                            "{:7.3} {} did not need {request:?}",
+                            now.as_secs_f64(),
+                            self.name
+                        );
+                    }
+                    self.swarm.handle_block(now, OTHER, request);
+                }
+            }
+        }
+        if self.swarm.poll_timeout().is_some_and(|at| at <= now) {
+            self.swarm.handle_timeout(now);
+        }
+    }
+
+    fn hear(&mut self, now: Duration, said: &Output) {
+        match *said {
+            Output::Interested { .. } => self.swarm.handle_interested(now, OTHER),
+            Output::NotInterested { .. } => self.swarm.handle_not_interested(now, OTHER),
+            Output::Choke { .. } => self.swarm.handle_choke(now, OTHER),
+            Output::Unchoke { .. } => self.swarm.handle_unchoke(now, OTHER),
+            Output::Have { piece, .. } => self.swarm.handle_have(now, OTHER, piece),
+            Output::Request { request, .. } => self.swarm.handle_request(now, OTHER, request),
+            Output::Cancel { request, .. } => self.swarm.handle_cancel(now, OTHER, request),
+            Output::Reject { request, .. } => self.swarm.handle_reject(now, OTHER, request),
+            _ => {}
+        }
+    }
+
+    /// When something happens next.
+    fn next(&self, now: Duration) -> Option<Duration> {
+        let arrival = self.inbox.front().map(|(at, _)| *at);
+        let waiting = self.swarm.uploads_waiting(OTHER) > 0;
+        let link = waiting.then(|| self.busy_until.saturating_sub(DELAY).max(now));
+        [arrival, self.swarm.poll_timeout(), link].into_iter().flatten().min()
+    }
+
+    /// Prints an output; of the many requests only the first after something else.
+    fn show(&mut self, now: Duration, output: &Output) {
+        if let Output::Request { request, .. } = output {
+            self.quiet += 1;
+            if self.quiet == 1 {
+                let window = self.swarm.peer(OTHER).map_or(0, |peer| peer.window);
+                println!(
+                    "{:7.3} {} asks for piece {} from block {}; window {window}",
+                    now.as_secs_f64(),
+                    self.name,
+                    request.piece(),
+                    request.block()
+                );
+            }
+            return;
+        }
+        self.quiet = 0;
+        println!("{:7.3} {} {output:?}", now.as_secs_f64(), self.name);
+    }
+}
