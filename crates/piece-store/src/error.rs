@@ -28,6 +28,8 @@ pub enum Operation {
     Lock,
     /// Giving a finished file its name.
     Rename,
+    /// Removing a temporary file.
+    Remove,
     /// Listing a folder.
     List,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Operation {
             Self::Sync => "sync",
             Self::Lock => "lock",
             Self::Rename => "rename",
+            Self::Remove => "remove",
             Self::List => "list",
         })
     }

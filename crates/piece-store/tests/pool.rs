@@ -123,6 +123,37 @@ fn what_came_over_the_network_is_written_when_the_pool_is_dropped() {
 }
 
 #[test]
+fn syncs_and_commits_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, 16 * 1024);
+    let spec = torrent.with_state(&root.path().join("save"), &root.path().join("state"));
+    let (first, _) = pool(256);
+    open(&first, &spec);
+    for index in 0..torrent.pieces() {
+        first.submit(commit(&torrent, index)).unwrap();
+        if index % 8 == 0 {
+            first.submit(Job::Sync { torrent: KEY }).unwrap();
+        }
+    }
+    while let Some(done) = first.recv() {
+        match done {
+            Done::Committed { outcome, .. } => {
+                assert_eq!(outcome, Outcome::Verified { digests: None });
+            }
+            Done::Synced { result, lost, .. } => assert_eq!((result, lost), (Ok(()), vec![])),
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(first);
+    // As after a kill: each piece is believed or verified, none is forgotten.
+    let (second, _) = pool(256);
+    let opened = open(&second, &spec);
+    let verified: u32 = opened.to_verify.iter().map(|range| range.end - range.start).sum();
+    assert_eq!(opened.have.count() + verified, torrent.pieces());
+    torrent.assert_complete(&spec.folder);
+}
+
+#[test]
 fn a_folder_is_verified_for_a_command() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
@@ -189,5 +220,9 @@ fn a_file_that_changes_while_it_is_hashed_is_an_error() {
         assert!(error.to_string().contains("it changed meanwhile"), "{error}");
     }
     assert!(create::list_files(&root.path().join("none")).is_err());
+    let deep: std::path::PathBuf = std::iter::repeat_n("d", 101).collect();
+    std::fs::create_dir_all(root.path().join(deep)).unwrap();
+    let error = create::list_files(root.path()).unwrap_err();
+    assert!(error.to_string().contains("more than 100 deep"), "{error}");
     assert!(create::hash_files(&path, &files, 0, 1, &|_, _| ()).is_err());
 }

@@ -218,6 +218,22 @@ fn the_journal_is_of_one_folder() {
 }
 
 #[test]
+fn a_journal_of_absurd_length_is_not_read() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&FILES, PIECE);
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0]);
+    run.close();
+    let entries = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let journal = entries.into_iter().find(|path| path.extension().is_some_and(|e| e == "journal"));
+    let file = OpenOptions::new().write(true).open(journal.unwrap()).unwrap();
+    file.set_len((256 << 20) + 1).unwrap();
+    let run = open(&spec);
+    assert_eq!((numbers(&run.opened.have), run.to_verify()), (vec![], vec![0]));
+}
+
+#[test]
 fn without_resume_everything_is_verified() {
     let (_root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);

@@ -235,7 +235,7 @@ impl<D: Disk> Store<D> {
         match &self.single {
             Some(single) if !single.finished.load(Ordering::Relaxed) => {
                 let removed = self.disk.remove(&self.folder, &single.temporary);
-                removed.map_err(|error| self.error(Operation::Rename, &single.temporary, &error))
+                removed.map_err(|error| self.error(Operation::Remove, &single.temporary, &error))
             }
             _ => Ok(()),
         }
