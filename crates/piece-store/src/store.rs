@@ -31,6 +31,7 @@ mod resume;
 mod sync;
 
 pub use handles::Handles;
+pub use record::fuzz;
 
 use journal::{Journal, JournalKey};
 use layout::{Layout, Slot};

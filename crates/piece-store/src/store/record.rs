@@ -81,12 +81,7 @@ impl Header {
 impl Record {
     /// Appends the record to `out`, which will stand at `base` in the file.
     pub(super) fn encode(&self, base: u64, out: &mut Vec<u8>) {
-        let position = base + out.len() as u64;
-        let payload = self.payload();
-        out.push(self.kind());
-        out.extend((payload.len() as u32).to_le_bytes());
-        out.extend(checksum(position, self.kind(), &payload));
-        out.extend(payload);
+        frame(base, self.kind(), &self.payload(), out);
     }
 
     fn kind(&self) -> u8 {
@@ -159,6 +154,15 @@ impl Record {
         };
         reader.0.is_empty().then_some(record)
     }
+}
+
+/// Appends a record of any kind and payload to `out`, which will stand at `base` in the file.
+fn frame(base: u64, kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let position = base + out.len() as u64;
+    out.push(kind);
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(checksum(position, kind, payload));
+    out.extend(payload);
 }
 
 fn encode_file(file: &ClosedFile, out: &mut Vec<u8>) {
@@ -342,6 +346,34 @@ pub(super) fn to_ranges(pieces: impl IntoIterator<Item = u32>) -> Vec<Range<u32>
         }
     }
     ranges
+}
+
+/// Reads `data` as what follows a journal's header, and as the kinds and payloads of records that are
+/// whole, and asserts what the journal promises.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn fuzz(data: &[u8]) {
+    const PIECES: u32 = 100;
+    let Ok(geometry) = Geometry::new(u64::from(PIECES), 1) else { return };
+    let (info_hash, path) = (InfoHashV1([0; 20]), Sha1Digest([0; 20]));
+    let header = Header { info_hash, path, pieces: PIECES };
+    let torn = [header.encode(), data.to_vec()].concat();
+    let mut whole = header.encode();
+    let mut rest = data;
+    while let Some(([kind, length], after)) = rest.split_first_chunk() {
+        let length = after.len().min(usize::from(*length));
+        let (payload, after) = after.split_at(length);
+        frame(0, *kind, payload, &mut whole);
+        rest = after;
+    }
+    for bytes in [torn, whole] {
+        let history = History::replay(&bytes, &header, &geometry);
+        let history = history.expect("a journal with a good header is read");
+        let durable = geometry.pieces().filter(|piece| history.durable.contains(*piece));
+        durable.for_each(|piece| assert!(history.written.contains(piece)));
+        assert!(history.written.pieces() == PIECES);
+    }
 }
 
 #[cfg(test)]

@@ -90,11 +90,7 @@ fn a_flipped_bit_ends_the_story() {
 #[test]
 fn unknown_kinds_are_passed_over() {
     let mut bytes = header().encode();
-    let position = bytes.len() as u64;
-    bytes.push(200);
-    bytes.extend(3u32.to_le_bytes());
-    bytes.extend(checksum(position, 200, b"new"));
-    bytes.extend(b"new");
+    frame(0, 200, b"new", &mut bytes);
     Record::Written(vec![1..2]).encode(0, &mut bytes);
     assert_eq!(replay(&bytes).unwrap().written.iter().collect::<Vec<_>>(), [1]);
 }
@@ -129,6 +125,19 @@ proptest! {
         let record = Record::Written(to_ranges(pieces.iter().copied()));
         let history = replay(&journal(&[record])).unwrap();
         prop_assert_eq!(history.written.iter().collect::<Vec<_>>(), pieces.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_fuzz_target_holds(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fuzz(&data);
+    }
+
+    #[test]
+    fn whole_records_of_any_payload_hold(
+        records in proptest::collection::vec((0u8..10, proptest::collection::vec(0u8..120, 0..40)), 0..8),
+    ) {
+        let join = |(kind, payload): &(u8, Vec<u8>)| [&[*kind, payload.len() as u8], &payload[..]].concat();
+        fuzz(&records.iter().flat_map(join).collect::<Vec<u8>>());
     }
 
     #[test]
