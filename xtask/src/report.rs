@@ -113,7 +113,9 @@ impl Report {
         println!("\n{}result", padded(&headings, &widths));
         let mut tally = Tally::default();
         for (cells, outcome, _) in &self.rows {
-            println!("{}{outcome}", padded(cells, &widths));
+            let outcome_line = outcome.to_string();
+            let outcome_line = outcome_line.lines().next().unwrap_or_default();
+            println!("{}{outcome_line}", padded(cells, &widths));
             match outcome {
                 Outcome::Passed(_) => tally.passed += 1,
                 Outcome::Failed(_) => tally.failed += 1,

@@ -52,7 +52,7 @@ fn http_follows_its_script() {
     tracker.answer(Answer::Status(503));
     assert!(ask().starts_with("HTTP/1.1 503 "));
     tracker.answer(Answer::Redirect("http://127.0.0.1:1/x".into()));
-    assert!(ask().contains("\r\nLocation: http://127.0.0.1:1/x\r\n"));
+    assert!(ask().contains("\r\nLocation: http://127.0.0.1:1/x?info_hash="));
     tracker.answer(Answer::Peers(vec!["[::1]:258".parse().unwrap()]));
     assert!(ask().ends_with("5:peers0:6:peers618:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\u{1}\u{1}\u{2}e"));
     tracker.answer(Answer::Warning("soon".into()));

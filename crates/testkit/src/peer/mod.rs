@@ -8,6 +8,7 @@ mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,7 @@ impl Script {
             data,
             have: Bitfield::full(geometry.piece_count()),
             leech: false,
-            peer_id: PeerId::new(*b"-TK0100-", *b"scripted0000"),
+            peer_id: fresh_peer_id(),
             behaviour: Behaviour::Honest,
             fast: false,
             client: None,
@@ -122,7 +123,7 @@ impl Script {
         self
     }
 
-    /// Goes by this peer id.
+    /// Goes by this peer id. Unless set, no two scripts have the same.
     pub fn peer_id(mut self, peer_id: PeerId) -> Self {
         self.peer_id = peer_id;
         self
@@ -180,6 +181,15 @@ impl Script {
         peer.connect_to(address)?;
         Ok(peer)
     }
+}
+
+/// An id that no other script of this process has: clients drop a second peer of the same id.
+fn fresh_peer_id() -> PeerId {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let mut tail = *b"scripted....";
+    tail[8..].copy_from_slice(&number);
+    PeerId::new(*b"-TK0100-", tail)
 }
 
 /// What a scripted peer saw so far.

@@ -114,6 +114,7 @@ impl Desk {
         };
         let request = Request::parse(&target);
         match request.answer(&self.tracker, from) {
+            Ok((Answer::Redirect(url), _)) => stream.write_all(&redirect(&url, &target)),
             Ok((answer, body)) => self.reply(stream, &answer, body),
             Err(reason) => stream.write_all(&self.with_head(failure(reason, None))),
         }
@@ -129,10 +130,6 @@ impl Desk {
             }
             Answer::Status(status) => {
                 return stream.write_all(&head(*status, "Scripted", "Content-Length: 0\r\n"));
-            }
-            Answer::Redirect(url) => {
-                let lines = format!("Location: {url}\r\nContent-Length: 0\r\n");
-                return stream.write_all(&head(302, "Found", &lines));
             }
             _ => {}
         }
@@ -346,6 +343,12 @@ fn packed(addresses: &[SocketAddr]) -> Vec<u8> {
 fn head(status: u16, phrase: &str, lines: &str) -> Vec<u8> {
     let fixed = "Content-Type: text/plain\r\nConnection: close\r\n";
     format!("HTTP/1.1 {status} {phrase}\r\n{fixed}{lines}\r\n").into_bytes()
+}
+
+/// Sends the client on to `url`, with the query of its own request if `url` has none.
+fn redirect(url: &str, target: &str) -> Vec<u8> {
+    let query = target.find('?').filter(|_| !url.contains('?')).map_or("", |at| &target[at..]);
+    head(302, "Found", &format!("Location: {url}{query}\r\nContent-Length: 0\r\n"))
 }
 
 fn chunked(body: &[u8]) -> Vec<u8> {

@@ -43,7 +43,8 @@ pub enum Answer {
     Html,
     /// HTTP: an empty answer with that status. UDP: as [`Self::Silence`].
     Status(u16),
-    /// HTTP: a redirect to that address. UDP: as [`Self::Silence`].
+    /// HTTP: a redirect to that address, with the query of the request unless it has one. UDP: as
+    /// [`Self::Silence`].
     Redirect(String),
     /// HTTP: these bytes as the body. UDP: these bytes as the datagram.
     Raw(Vec<u8>),

@@ -129,10 +129,10 @@ pub(super) fn file(blocks: u64) -> PayloadBuilder {
     Payload::file("file.bin", blocks * 16 * 1024 - 5).piece_length(64 * 1024)
 }
 
-/// Some files that begin and end within pieces.
+/// Some files that begin and end within pieces, in the order in which `create` takes them.
 pub(super) fn tree() -> PayloadBuilder {
     let files =
-        [("a.bin", 1_500_001), ("b/c.bin", 700_000), ("b/empty", 0), ("b/d/e.txt", 7), ("f", 1)];
+        [("a.bin", 1_500_001), ("b/c.bin", 700_000), ("b/d/e.txt", 7), ("b/empty", 0), ("f", 1)];
     Payload::folder("tree", &files).piece_length(64 * 1024)
 }
 
