@@ -114,6 +114,8 @@ pub(crate) struct Peer {
     pub(crate) bitfield: Vec<u8>,
     /// How many of its pieces are wanted and not had.
     pub(crate) useful: u32,
+    /// How many of those are not open.
+    pub(crate) fresh: u32,
 
     pub(crate) am_choking: bool,
     pub(crate) am_interested: bool,
@@ -153,6 +155,7 @@ impl Peer {
             has: Has::Nothing,
             bitfield: Vec::new(),
             useful: 0,
+            fresh: 0,
             am_choking: true,
             am_interested: false,
             peer_choking: true,

@@ -120,6 +120,12 @@ impl Pieces {
         }
     }
 
+    /// How many of a peer's pieces may be opened.
+    pub(crate) fn fresh(&self, has: &Has) -> u32 {
+        let open = self.open.keys().filter(|piece| has.contains(**piece));
+        self.useful(has) - open.filter(|piece| self.is_missing(**piece)).count() as u32
+    }
+
     /// A peer with these pieces is there now.
     pub(crate) fn count_in(&mut self, has: &Has, rng: &mut impl Rng) {
         match has {
@@ -265,7 +271,7 @@ impl Pieces {
 
     /// A piece that is not open.
     fn new_piece(&self, key: PeerKey, peer: &Peer, rng: &mut impl Rng) -> Option<PieceIndex> {
-        if self.rarity.pickable() == 0 || self.open_of(peer) >= peer.useful {
+        if peer.fresh == 0 {
             return None;
         }
         let may = |piece: u32| {
@@ -295,13 +301,6 @@ impl Pieces {
         let draws = if first { RANDOM_DRAWS } else { 0 };
         let pieces = self.geometry.piece_count();
         (0..draws).map(move |_| rng.random_range(0..pieces))
-    }
-
-    /// How many of the peer's useful pieces are open.
-    fn open_of(&self, peer: &Peer) -> u32 {
-        let theirs =
-            |piece: &&PieceIndex| peer.has.contains(**piece) && self.wanted.contains(**piece);
-        self.open.keys().filter(theirs).count() as u32
     }
 
     /// In the endgame, the block that the fewest others owe.

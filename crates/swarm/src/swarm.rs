@@ -67,8 +67,11 @@ pub struct Swarm {
     outputs: VecDeque<Output>,
     /// Peers to be asked for blocks.
     ready: VecDeque<PeerKey>,
-    /// The bytes that the least of the reservations that failed needs.
+    /// While there are peers without memory: the bytes that the last reservation that failed
+    /// needs, 0 where that is not known.
     starved: Option<usize>,
+    /// The last of them that got some.
+    last_fed: PeerKey,
     /// Whether the last peer that was asked found the endgame begun.
     endgame: bool,
 
@@ -111,6 +114,7 @@ impl Swarm {
             outputs: VecDeque::new(),
             ready: VecDeque::new(),
             starved: None,
+            last_fed: PeerKey(0),
             endgame: false,
             down: Rate::default(),
             up: Rate::default(),

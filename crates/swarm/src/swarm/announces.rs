@@ -95,6 +95,7 @@ impl Swarm {
         for key in self.keys() {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.useful = self.pieces.useful(&peer.has);
+                peer.fresh = self.pieces.fresh(&peer.has);
                 self.update_interest(key);
                 self.queue(key);
             }

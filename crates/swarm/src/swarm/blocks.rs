@@ -72,20 +72,20 @@ impl Swarm {
             return;
         }
         self.leave_piece(piece);
-        let open = self.pieces.close(piece, &mut self.rng);
-        let senders = open.map(|open| open.senders()).unwrap_or_default();
         match committed {
             Committed::Verified { digests } => self.piece_verified(piece, digests.as_deref()),
-            Committed::Mismatch { digests } => self.piece_bad(piece, digests, &senders),
-            Committed::Failed => {}
+            Committed::Mismatch { digests } => self.piece_bad(piece, digests),
+            Committed::Failed => {
+                self.relist(piece, |pieces, rng| pieces.close(piece, rng));
+                self.wake_idle();
+            }
         }
-        self.wake_idle();
     }
 
     /// A piece that was had is lost again, for example because it could not be synced.
     pub fn handle_lost(&mut self, now: Duration, piece: PieceIndex) {
         self.now = now;
-        if !self.pieces.lost(piece, &mut self.rng) {
+        if !self.relist(piece, |pieces, rng| pieces.lost(piece, rng)) {
             return;
         }
         for key in self.keys() {
@@ -125,6 +125,7 @@ impl Swarm {
 
     fn piece_verified(&mut self, piece: PieceIndex, digests: Option<&[Sha1Digest]>) {
         let counted = self.pieces.gained(piece, &mut self.rng);
+        self.pieces.close(piece, &mut self.rng);
         for key in self.keys() {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             if !peer.has.contains(piece) {
@@ -156,17 +157,15 @@ impl Swarm {
         }
     }
 
-    fn piece_bad(
-        &mut self,
-        piece: PieceIndex,
-        digests: Vec<Sha1Digest>,
-        senders: &[Option<Sender>],
-    ) {
+    fn piece_bad(&mut self, piece: PieceIndex, digests: Vec<Sha1Digest>) {
+        let open = self.relist(piece, |pieces, rng| pieces.close(piece, rng));
+        let senders = open.map(|open| open.senders()).unwrap_or_default();
         self.wasted += u64::from(self.pieces.geometry.length_of(piece));
-        if let Some(sole) = self.pieces.blame.mismatch(piece, digests, senders) {
+        if let Some(sole) = self.pieces.blame.mismatch(piece, digests, &senders) {
             self.ban(sole);
         }
         self.review_suspects();
+        self.wake_idle();
     }
 
     /// Refuses the peer from now on and throws away what else it sent.

@@ -157,6 +157,9 @@ impl Swarm {
         if self.pieces.is_missing(piece) {
             peer.useful += 1;
         }
+        if self.pieces.rarity.contains(piece.get()) {
+            peer.fresh += 1;
+        }
         self.update_interest(key);
         self.queue(key);
         self.part_if_useless(key);
@@ -258,6 +261,7 @@ impl Swarm {
         self.pieces.count_out(&old, &mut self.rng);
         self.pieces.count_in(&peer.has, &mut self.rng);
         peer.useful = self.pieces.useful(&peer.has);
+        peer.fresh = self.pieces.fresh(&peer.has);
         self.review_suspects();
         self.update_interest(key);
         self.queue(key);

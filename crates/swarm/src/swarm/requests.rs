@@ -1,13 +1,15 @@
 //! Whom to ask for what: filling windows, choke and unchoke, rejects, snubbed peers.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex};
+use rand_chacha::ChaCha8Rng;
 
 use super::{Swarm, TICK};
 use crate::peer::{Asked, Peer, Turn};
-use crate::pieces::Choice;
+use crate::pieces::{Choice, Pieces};
 use crate::timer::Timer;
 use crate::vocabulary::{Output, PeerKey, SpanBudget};
 
@@ -118,7 +120,7 @@ impl Swarm {
     }
 
     fn fill_window(&mut self, key: PeerKey, budget: &mut SpanBudget) -> Turn {
-        let mut short = false;
+        let mut short = self.is_short(budget);
         while let Some(peer) = self.peers.get(&key)
             && self.running
         {
@@ -146,7 +148,12 @@ impl Swarm {
         if !self.reserve(spans.len(), budget) {
             return false;
         }
-        self.pieces.open(piece, Some(key)).reserve(self.now, spans.clone());
+        self.relist(piece, |pieces, _| {
+            pieces.open(piece, Some(key));
+        });
+        if let Some(open) = self.pieces.open.get_mut(&piece) {
+            open.reserve(self.now, spans.clone());
+        }
         self.outputs.push_back(Output::OpenSpans { piece, spans });
         true
     }
@@ -191,18 +198,32 @@ impl Swarm {
         let bytes = spans * self.pieces.layout.span_length() as usize;
         let reserved = budget.try_reserve(bytes);
         if !reserved {
-            self.starved = Some(self.starved.map_or(bytes, |least| least.min(bytes)));
+            self.starved = Some(bytes);
         }
         reserved
     }
 
-    /// Queues the peers that had no memory, if there is some now.
+    /// Queues the next of the peers that had no memory, if there is enough for the last of them.
     pub(super) fn feed_starved(&mut self, budget: &SpanBudget) {
-        if self.starved.is_none_or(|need| budget.available() < need) {
+        if self.is_short(budget) || self.starved.is_none() {
             return;
         }
-        self.starved = None;
-        self.wake(Turn::Starved);
+        let starved =
+            |(_, peer): &(&PeerKey, &Peer)| peer.turn == Turn::Starved && peer.may_send_something();
+        let last = self.last_fed;
+        let next = self.peers.range((Bound::Excluded(last), Bound::Unbounded)).find(starved);
+        let next = next.or_else(|| self.peers.range(..=last).find(starved)).map(|(key, _)| *key);
+        // What the others need is not known.
+        self.starved = next.map(|_| 0);
+        if let Some(key) = next {
+            self.last_fed = key;
+            self.queue(key);
+        }
+    }
+
+    /// Whether the last reservation failed and would fail again.
+    fn is_short(&self, budget: &SpanBudget) -> bool {
+        self.starved.is_some_and(|need| budget.available() < need)
     }
 
     /// Queues the peers that had nothing to be asked for, since there may be something now.
@@ -221,6 +242,23 @@ impl Swarm {
                 self.ready.push_back(*key);
             }
         }
+    }
+
+    /// Does something by which `piece` may enter or leave the pieces that may be opened.
+    pub(super) fn relist<T>(
+        &mut self,
+        piece: PieceIndex,
+        action: impl FnOnce(&mut Pieces, &mut ChaCha8Rng) -> T,
+    ) -> T {
+        let before = self.pieces.rarity.contains(piece.get());
+        let done = action(&mut self.pieces, &mut self.rng);
+        let after = self.pieces.rarity.contains(piece.get());
+        if before != after {
+            for peer in self.peers.values_mut().filter(|peer| peer.has.contains(piece)) {
+                peer.fresh = if after { peer.fresh + 1 } else { peer.fresh - 1 };
+            }
+        }
+        done
     }
 
     /// The peer owes this block no longer.
@@ -279,7 +317,7 @@ impl Swarm {
     pub(super) fn close_piece(&mut self, piece: PieceIndex) {
         self.leave_piece(piece);
         self.cancel_where(|request| request.piece() == piece);
-        if self.pieces.close(piece, &mut self.rng).is_some() {
+        if self.relist(piece, |pieces, rng| pieces.close(piece, rng)).is_some() {
             self.outputs.push_back(Output::ClosePiece { piece });
         }
         self.wake_idle();
@@ -316,6 +354,8 @@ impl Swarm {
         self.review_suspects();
         if self.starved.is_some() {
             self.stage_idle_spans();
+            // Some may need less than the last one that failed.
+            self.starved = Some(0);
         }
         if !self.peers.is_empty() {
             self.timers.set(Timer::Tick, self.now + TICK);
@@ -410,7 +450,7 @@ impl Swarm {
     }
 }
 
-fn leave(pieces: &mut crate::pieces::Pieces, peer: &mut Peer) {
+fn leave(pieces: &mut Pieces, peer: &mut Peer) {
     let Some((piece, rate)) = peer.current.take() else { return };
     if let Some(open) = pieces.open.get_mut(&piece) {
         open.rate = open.rate.saturating_sub(rate);
