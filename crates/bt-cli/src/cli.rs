@@ -222,7 +222,7 @@ pub(crate) struct ScrapeArgs {
 pub(crate) struct HandshakeArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// The peer, as HOST:PORT or [IPv6]:PORT
+    /// The peer, as HOST:PORT; an IPv6 address in brackets
     pub(crate) address: String,
     /// How long to wait for the peer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]

@@ -135,14 +135,24 @@ impl<T, E: std::error::Error> Classify<T> for Result<T, E> {
 
 /// The error and its causes, unless an error repeats its cause itself.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = without_code(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let message = error.to_string();
+        let message = without_code(&error.to_string());
         if !text.contains(&message) {
             text = format!("{text}: {message}");
         }
         cause = error.source();
     }
     text
+}
+
+/// Without the ` (os error 2)` that only repeats the words in front of it.
+fn without_code(text: &str) -> String {
+    match text.split_once(" (os error ") {
+        Some((words, rest)) => {
+            format!("{words}{}", rest.split_once(')').map_or("", |(_, rest)| rest))
+        }
+        None => text.to_owned(),
+    }
 }

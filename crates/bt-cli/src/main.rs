@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
-    match commands::run(cli.command, &output) {
+    match commands::run(&cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {
             if let End::Failed(failure) = &end {

@@ -34,7 +34,9 @@ impl Output {
     /// What the flags ask for, on the terminals or pipes there are.
     pub(crate) fn new(global: GlobalArgs) -> Self {
         let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let bars = stderr && !style::is_dumb() && !global.quiet && !(global.json && stdout);
+        // Bars would tear through JSON on the same terminal.
+        let refused = global.quiet || style::is_dumb() || (global.json && stdout);
+        let bars = stderr && !refused;
         Self {
             json: global.json,
             quiet: global.quiet,
@@ -84,7 +86,7 @@ impl Output {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         })
-        .map_err(stdout_error)
+        .map_err(|error| stdout_error(&error))
     }
 
     /// Something by the way, for a person, on stderr.
@@ -133,7 +135,7 @@ fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-fn stdout_error(error: io::Error) -> End {
+fn stdout_error(error: &io::Error) -> End {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return End::StdoutClosed(None);
     }

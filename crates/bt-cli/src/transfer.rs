@@ -22,9 +22,9 @@ use crate::output::Output;
 use crate::signals;
 
 pub(crate) use setup::{check_folder, session_config, state_dir, warn_of_folder};
-pub(crate) use torrent::Goal;
+pub(crate) use torrent::{Goal, Torrent};
 
-use torrent::{Step, Torrent};
+use torrent::Step;
 use view::View;
 
 /// How often the state of the session is looked at.

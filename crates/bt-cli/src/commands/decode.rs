@@ -37,11 +37,26 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     }
     let path = Path::new(input);
     let text = input.as_encoded_bytes();
-    let looks_like_bencode = matches!(text.first(), Some(b'd' | b'l' | b'i' | b'0'..=b'9'));
-    if looks_like_bencode && !path.exists() && text.iter().any(|c| matches!(c, b':' | b'e')) {
+    if looks_like_bencode(text) && !path.exists() {
         return Ok(("the argument".to_owned(), text.to_vec()));
     }
     Ok((path.display().to_string(), source::read_file(path)?))
+}
+
+/// Whether this is more likely bencode, perhaps broken, than the name of a file.
+fn looks_like_bencode(text: &[u8]) -> bool {
+    let is_end = |rest: &[u8]| rest.iter().all(|byte| *byte == b'e');
+    let is_string = |rest: &[u8]| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && rest.get(digits).is_none_or(|byte| *byte == b':')
+    };
+    let inner = text.iter().position(|byte| *byte != b'l').map_or(&text[..0], |at| &text[at..]);
+    match inner {
+        [b'd', key @ ..] => is_string(key) || is_end(key) || key.starts_with(b"i"),
+        [b'i', number @ ..] => matches!(number, [b'-' | b'0'..=b'9', ..]),
+        [_, ..] => is_string(inner) || is_end(inner),
+        [] => !text.is_empty(),
+    }
 }
 
 fn warn_of_disorder(document: &Document<'_>, output: &Output) {

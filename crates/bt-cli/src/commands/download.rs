@@ -14,7 +14,7 @@ use crate::selection::Selection;
 use crate::source;
 use crate::transfer::{Goal, Transfer, session_config, state_dir, warn_of_folder};
 
-pub(crate) fn run(arguments: DownloadArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
     let selection = Selection::parse(&arguments.files)?;
     if selection.as_ref().is_some_and(Selection::has_numbers) && arguments.torrents.len() > 1 {
         let message =
@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: DownloadArgs, output: &Output) -> Outcome {
         return Err(Failure::usage(message).into());
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let torrents = load(&arguments, output)?;
+    let torrents = load(arguments, output)?;
     let mut orders = Vec::new();
     for metainfo in torrents {
         warn_of_folder(&metainfo, &arguments.output, output);
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: DownloadArgs, output: &Output) -> Outcome {
     let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     for order in orders {
-        transfer.add(order, goal(&arguments))?;
+        transfer.add(order, goal(arguments))?;
     }
     transfer.run().map(drop)
 }

@@ -14,13 +14,13 @@ use crate::cli::PieceArgs;
 use crate::failure::{Class, Classify, Failure, Outcome};
 use crate::output::Output;
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config};
+use crate::transfer::{Goal, Torrent, Transfer, session_config};
 
-pub(crate) fn run(arguments: PieceArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> Outcome {
     let peers = address::resolve_all(&arguments.network.peers)?;
     let metainfo = Arc::new(source::load(&arguments.source)?);
     let piece = piece(&metainfo, arguments.index)?;
-    let target = Target::new(&arguments, &metainfo, piece, output)?;
+    let target = Target::new(arguments, &metainfo, piece, output)?;
     if target.is_there {
         return tell(&metainfo, piece, &target, &[], output);
     }
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: PieceArgs, output: &Output) -> Outcome {
     transfer.add(order, goal)?;
     let done = transfer.run()?;
     let served: Vec<String> =
-        done.iter().flat_map(|torrent| torrent.served_by()).map(|peer| peer.to_string()).collect();
+        done.iter().flat_map(Torrent::served_by).map(|peer| peer.to_string()).collect();
     tell(&metainfo, piece, &target, &served, output)
 }
 

@@ -16,7 +16,7 @@ use crate::transfer::{Goal, Transfer, check_folder, session_config, state_dir};
 /// How many missing files are named.
 const SHOWN: usize = 10;
 
-pub(crate) fn run(arguments: SeedArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
     let metainfo = Arc::new(source::load(&arguments.source)?);
     let dir = &arguments.dir;
     if !dir.exists() {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use metainfo::Metainfo;
-use piece_store::check::{self, Report};
+use metainfo::{Metainfo, PieceIndex};
+use piece_store::check::{self, FileReport, Report};
 use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
     check_folder(&metainfo, dir)?;
     let report = verify(&metainfo, dir, output)?;
     output.result(|| object(&metainfo, &report), |style| text(&metainfo, &report, style))?;
-    if report.good.is_full() { Ok(()) } else { Err(incomplete(&metainfo, &report).into()) }
+    if is_ok(&metainfo, &report) { Ok(()) } else { Err(incomplete(&metainfo, &report).into()) }
 }
 
 fn verify(metainfo: &Arc<Metainfo>, dir: &Path, output: &Output) -> Result<Report, Failure> {
@@ -35,16 +35,26 @@ fn verify(metainfo: &Arc<Metainfo>, dir: &Path, output: &Output) -> Result<Repor
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }
 
+/// Whether everything is there, and nothing more: a file may be too long, or an empty one missing.
+fn is_ok(metainfo: &Metainfo, report: &Report) -> bool {
+    let mut files = metainfo.info().files().iter().zip(&report.files);
+    report.good.is_full() && files.all(|(file, report)| file.is_pad() || report.ok)
+}
+
 fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
-    let (bad, total) = (bad(metainfo, report).len(), metainfo.info().geometry().piece_count());
-    let message =
-        format!("{bad} of {total} pieces are bad or missing; bt-cli download fetches them again");
+    let (bad, total) = (bad(metainfo, report).len(), report.good.pieces());
+    let message = match bad {
+        0 => "all pieces are good, but some files have another length than they should".to_owned(),
+        _ => format!(
+            "{bad} of {total} pieces are bad or missing; bt-cli download fetches them again"
+        ),
+    };
     Failure::new(Class::BadData, message)
 }
 
 fn bad(metainfo: &Metainfo, report: &Report) -> Vec<u32> {
     let pieces = metainfo.info().geometry().pieces();
-    pieces.filter(|piece| !report.good.contains(*piece)).map(|piece| piece.get()).collect()
+    pieces.filter(|piece| !report.good.contains(*piece)).map(PieceIndex::get).collect()
 }
 
 fn object(metainfo: &Metainfo, report: &Report) -> Value {
@@ -54,7 +64,7 @@ fn object(metainfo: &Metainfo, report: &Report) -> Value {
         .map(|(file, report)| json!({ "path": file.original_path(), "ok": report.ok }));
     json!({
         "info_hash": metainfo.info_hash().to_string(),
-        "ok": report.good.is_full(),
+        "ok": is_ok(metainfo, report),
         "pieces_ok": report.good.count(),
         "pieces_total": report.good.pieces(),
         "bad": bad(metainfo, report),
@@ -66,19 +76,31 @@ fn text(metainfo: &Metainfo, report: &Report, style: Style) -> String {
     let name = clean(metainfo.info().name());
     let (good, total) = (report.good.count(), report.good.pieces());
     let summary = format!("{name}: {good} of {total} pieces are good");
-    if report.good.is_full() {
+    if is_ok(metainfo, report) {
         return style.green(summary);
     }
-    let entries = metainfo.info().files().iter().zip(&report.files);
-    let wrong: Vec<String> = entries
-        .filter(|(file, report)| !file.is_pad() && !report.ok)
-        .map(|(file, _)| format!("  {}", clean(file.original_path())))
-        .collect();
-    let pieces: Vec<String> = bad(metainfo, report).iter().map(ToString::to_string).collect();
     let mut lines = vec![style.yellow(summary)];
-    lines.push(format!("bad pieces: {}{}", shown(&pieces, " "), more(&pieces)));
-    lines.push(format!("incomplete files:\n{}{}", shown(&wrong, "\n"), more(&wrong)));
+    let pieces: Vec<String> = bad(metainfo, report).iter().map(ToString::to_string).collect();
+    if !pieces.is_empty() {
+        lines.push(format!("bad pieces: {}{}", shown(&pieces, " "), more(&pieces)));
+    }
+    let entries = metainfo.info().files().iter().zip(&report.files);
+    let files: Vec<String> = entries
+        .filter(|(file, report)| !file.is_pad() && !report.ok)
+        .map(|(file, report)| format!("  {}: {}", clean(file.original_path()), flaw(report)))
+        .collect();
+    lines.push(format!("incomplete files:\n{}{}", shown(&files, "\n"), more(&files)));
     lines.join("\n")
+}
+
+fn flaw(report: &FileReport) -> String {
+    match report.found {
+        None => "missing".to_owned(),
+        Some(found) if found != report.length => {
+            format!("expected {} bytes, got {found}", report.length)
+        }
+        Some(_) => "bad data".to_owned(),
+    }
 }
 
 fn shown(items: &[String], separator: &str) -> String {

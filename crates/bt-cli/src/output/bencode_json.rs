@@ -1,6 +1,6 @@
 //! Bencode as JSON: byte strings that are text as strings, others in hex.
 
-use bencode::Value;
+use bencode::{Dict, Value};
 use serde_json::{Map, Value as Json, json};
 
 /// Keys whose byte strings are never text, though their bytes may look like it.
@@ -50,7 +50,7 @@ fn convert(value: Value<'_, '_>, binary: bool) -> Json {
         return list.iter().map(|item| convert(item, false)).collect();
     }
     let mut object = Map::new();
-    for (key, value) in value.as_dict().into_iter().flat_map(|dict| dict.iter()) {
+    for (key, value) in value.as_dict().into_iter().flat_map(Dict::iter) {
         let layers = key == PIECE_LAYERS && value.as_dict().is_some();
         let json = if layers { digests(value) } else { convert(value, is_binary(key)) };
         object.insert(key_text(key), json);
@@ -59,7 +59,7 @@ fn convert(value: Value<'_, '_>, binary: bool) -> Json {
 }
 
 fn digests(layers: Value<'_, '_>) -> Json {
-    let entries = layers.as_dict().into_iter().flat_map(|dict| dict.iter());
+    let entries = layers.as_dict().into_iter().flat_map(Dict::iter);
     entries.map(|(key, value)| (hex_key(key), convert(value, true))).collect()
 }
 

@@ -13,11 +13,12 @@ pub(crate) const SCHEMA: u32 = 1;
 pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
         EventKind::Started { have, wanted } => {
-            let size = torrent.metainfo.info().geometry().total();
+            let geometry = torrent.metainfo.info().geometry();
+            let total = if torrent.goal.serve_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
             let fields = json!({
-                "name": torrent.name(), "size": size, "output": output,
-                "pieces_done": have, "pieces_total": wanted,
+                "name": torrent.name(), "size": geometry.total(), "output": output,
+                "pieces_done": have, "pieces_total": total,
             });
             line(torrent, "started", fields)
         }
@@ -32,7 +33,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
-        EventKind::Completed => {
+        EventKind::Completed if !torrent.goal.serve_only => {
             let size = torrent.status.as_ref().map_or(0, |status| status.bytes_total);
             let output = torrent.output.display().to_string();
             let seconds = torrent.elapsed().as_secs_f64();
@@ -49,11 +50,12 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
 /// The line for where a torrent stands.
 pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
     let status = torrent.status.as_ref()?;
+    let (bytes_total, pieces_total) = torrent.totals(status);
     let fields = json!({
         "bytes_done": status.bytes_done,
-        "bytes_total": status.bytes_total,
+        "bytes_total": bytes_total,
         "pieces_done": status.pieces_done,
-        "pieces_total": status.pieces_total,
+        "pieces_total": pieces_total,
         "down_rate": status.down_rate,
         "up_rate": status.up_rate,
         "peers_connected": status.peers_connected,

@@ -107,7 +107,7 @@ impl Torrent {
             EventKind::Started { have, wanted } => {
                 self.have_at_start = Some((*have, *wanted));
                 self.said_why = now;
-                return self.check_serving();
+                return self.check_serving(*have);
             }
             EventKind::Peer { address, state, reason } => {
                 self.handle_peer(*address, *state, reason.as_deref());
@@ -131,7 +131,7 @@ impl Torrent {
     pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
         let unreachable = status.peers_known <= self.failed_peers.len();
         let alone = status.peers_connected == 0 && self.is_transferring(&status);
-        let banned = status.peers_banned > 0 && status.peers_known <= status.peers_banned;
+        let banned = status.peers_banned > 0 && status.peers_known == 0;
         let hopeless = alone && unreachable && self.every_tracker_failed();
         self.hopeless = hopeless.then(|| self.hopeless.unwrap_or(now));
         let all_banned = alone && banned && self.every_tracker_spoke();
@@ -207,6 +207,15 @@ impl Torrent {
         self.served_by.iter().copied()
     }
 
+    /// How many bytes and pieces are worked for: those wanted, or all when nothing is asked for.
+    pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
+        let geometry = self.metainfo.info().geometry();
+        if self.goal.serve_only {
+            return (geometry.total(), geometry.piece_count());
+        }
+        (status.bytes_total, status.pieces_total)
+    }
+
     /// Its name. Untrusted text.
     pub(crate) fn name(&self) -> &str {
         self.metainfo.info().name()
@@ -247,17 +256,13 @@ impl Torrent {
     }
 
     /// Nothing to serve is no state to stay in.
-    fn check_serving(&mut self) -> Step {
-        if !self.goal.serve_only || self.have_at_start != Some((0, self.piece_count())) {
+    fn check_serving(&mut self, have: u32) -> Step {
+        if !self.goal.serve_only || have > 0 {
             return Step::Go;
         }
         let message = format!("nothing of {:?} verifies in its folder", self.name());
         self.failure = Some(Failure::new(Class::BadData, message));
         Step::Stop
-    }
-
-    fn piece_count(&self) -> u32 {
-        self.metainfo.info().geometry().piece_count()
     }
 
     fn is_transferring(&self, status: &TorrentStatus) -> bool {
@@ -297,7 +302,8 @@ impl Torrent {
         }
         if since(self.hopeless) >= HOPELESS_TIME {
             let waited = duration(HOPELESS_TIME);
-            return Some(self.network(&format!("no tracker and no peer answered for {waited}")));
+            let what = format!("no tracker and no peer was of any use for {waited}");
+            return Some(self.stalled(&what, status));
         }
         let stalled = self.is_transferring(status).then_some(status.since_last_piece);
         if let Some((limit, _)) = self.goal.stall_timeout.zip(stalled).filter(|(a, b)| b >= a) {

@@ -95,7 +95,7 @@ impl View {
             if self.wants_json() {
                 events::progress(torrent).map_or(Ok(()), |line| self.json(line))?;
             } else if lines && let Some(status) = &torrent.status {
-                let percent = percent(status);
+                let percent = percent(torrent, status);
                 let name = clean(torrent.name());
                 self.output.note(&format!("{name}: {percent}%, {}", sentence(torrent, status)));
             }
@@ -148,7 +148,8 @@ impl View {
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
         if torrent.goal.serve_only {
-            self.output.note(&format!("{name}: serving {have} of {wanted} pieces"));
+            let all = torrent.metainfo.info().geometry().piece_count();
+            self.output.note(&format!("{name}: serving {have} of {all} pieces"));
         } else if have > 0 && have < wanted {
             self.output.note(&format!("{name}: {have} of {wanted} pieces are there already"));
         }
@@ -191,8 +192,9 @@ fn show(torrent: &Torrent, bar: &ProgressBar) {
         bar.set_length(u64::from(status.checked.1));
         bar.set_position(u64::from(status.checked.0));
     } else {
-        bar.set_length(status.bytes_total.max(1));
-        bar.set_position(if status.bytes_total == 0 { 1 } else { status.bytes_done });
+        let total = torrent.totals(status).0;
+        bar.set_length(total.max(1));
+        bar.set_position(if total == 0 { 1 } else { status.bytes_done });
     }
     bar.set_message(match torrent.failure() {
         Some(failure) => clean(failure.message()),
@@ -222,10 +224,10 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
     }
 }
 
-fn percent(status: &TorrentStatus) -> u64 {
+fn percent(torrent: &Torrent, status: &TorrentStatus) -> u64 {
     let (done, total) = match status.phase {
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
-        _ => (status.bytes_done, status.bytes_total),
+        _ => (status.bytes_done, torrent.totals(status).0),
     };
     (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| percent as u64)
 }

@@ -5,39 +5,39 @@ use serde_json::{Value, json};
 use crate::support::Shell;
 
 #[track_caller]
-fn check(input: &[u8], expected: Value) {
+fn check(input: &[u8], expected: &Value) {
     let shell = Shell::new();
-    assert_eq!(shell.run_with(input, ["decode", "-", "--json"]).expect(0).object(), expected);
+    assert_eq!(shell.run_with(input, ["decode", "-", "--json"]).expect(0).object(), *expected);
     let text = shell.run_with(input, ["decode", "-"]).expect(0);
     serde_json::from_str::<Value>(&text.stdout()).expect("the text is readable as JSON too");
 }
 
 #[test]
 fn values() {
-    check(b"i-42e", json!(-42));
-    check(b"i18446744073709551615e", json!(18446744073709551615_u64));
-    check(b"5:hello", json!("hello"));
-    check(b"0:", json!(""));
-    check(b"2:\xff\x00", json!({ "hex": "ff00" }));
-    check(b"le", json!([]));
-    check(b"l4:spami1ee", json!(["spam", 1]));
-    check(b"d3:cow3:moo4:spaml1:a1:bee", json!({ "cow": "moo", "spam": ["a", "b"] }));
-    check(b"d2:\xff\xfe1:ae", json!({ "hex:fffe": "a" }));
+    check(b"i-42e", &json!(-42));
+    check(b"i18446744073709551615e", &json!(18446744073709551615_u64));
+    check(b"5:hello", &json!("hello"));
+    check(b"0:", &json!(""));
+    check(b"2:\xff\x00", &json!({ "hex": "ff00" }));
+    check(b"le", &json!([]));
+    check(b"l4:spami1ee", &json!(["spam", 1]));
+    check(b"d3:cow3:moo4:spaml1:a1:bee", &json!({ "cow": "moo", "spam": ["a", "b"] }));
+    check(b"d2:\xff\xfe1:ae", &json!({ "hex:fffe": "a" }));
 }
 
 #[test]
 fn binary_keys_are_always_in_hex() {
-    check(b"d5:peers6:abcdefe", json!({ "peers": { "hex": "616263646566" } }));
+    check(b"d5:peers6:abcdefe", &json!({ "peers": { "hex": "616263646566" } }));
     check(
         b"d4:infod6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
-        json!({ "info": { "pieces": { "hex": "61".repeat(20) } } }),
+        &json!({ "info": { "pieces": { "hex": "61".repeat(20) } } }),
     );
     check(
         b"d12:piece layersd2:ab2:cdee",
-        json!({ "piece layers": { "hex:6162": { "hex": "6364" } } }),
+        &json!({ "piece layers": { "hex:6162": { "hex": "6364" } } }),
     );
     // The dictionary form of peers is no byte string.
-    check(b"d5:peersld2:ip9:127.0.0.1eee", json!({ "peers": [{ "ip": "127.0.0.1" }] }));
+    check(b"d5:peersld2:ip9:127.0.0.1eee", &json!({ "peers": [{ "ip": "127.0.0.1" }] }));
 }
 
 #[test]
@@ -105,6 +105,9 @@ fn what_is_wrong_is_pointed_at() {
 
 #[test]
 fn a_missing_file_is_the_disks_fault() {
-    let error = Shell::new().run(["decode", "missing.torrent", "--json"]).expect(6).error("disk");
-    assert!(error.contains("missing.torrent"), "{error}");
+    for name in ["missing.torrent", "data.torrent", "list.torrent", "info", "2.torrent", "./d1:ae"]
+    {
+        let error = Shell::new().run(["decode", name, "--json"]).expect(6).error("disk");
+        assert!(error.contains(name) && !error.contains("os error"), "{error}");
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -181,19 +181,25 @@ impl Running {
         assert!(Command::new("kill").args(arguments).status().expect("kill runs").success());
     }
 
-    /// Reads to the end.
+    /// Reads to the end; kills what does not come to one.
     pub(crate) fn finish(mut self) -> Output {
+        let end = Instant::now() + LIMIT;
         let mut lines = std::mem::take(&mut self.seen);
-        while let Ok(line) = self.stdout.recv_timeout(LIMIT) {
-            lines.push(line);
-        }
-        let mut stderr = Vec::new();
-        while let Ok(line) = self.stderr.recv_timeout(LIMIT) {
-            stderr.push(line);
+        lines.extend(until(&self.stdout, end));
+        let stderr: Vec<String> = until(&self.stderr, end).collect();
+        if Instant::now() >= end {
+            drop(self.child.kill());
         }
         let status = self.child.wait().expect("it ends");
         Output { status, bytes: lines.join("\n").into_bytes(), stderr: stderr.join("\n") }
     }
+}
+
+/// What comes until the sender is gone or the time is.
+fn until(lines: &Receiver<String>, end: Instant) -> impl Iterator<Item = String> {
+    std::iter::from_fn(move || {
+        lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
+    })
 }
 
 impl Drop for Running {
