@@ -38,6 +38,8 @@ struct Span {
     reserved: bool,
     /// Blocks that are not done.
     missing: u32,
+    /// Blocks that are neither done nor asked for.
+    free: u32,
     /// When it was reserved or a block of it came.
     progress: Duration,
 }
@@ -64,6 +66,8 @@ pub(crate) struct OpenPiece {
     missing: u32,
     /// Blocks that are neither done nor asked for.
     free: u32,
+    /// How many of those lie in reserved spans.
+    ready: u32,
     /// No block before this one is free.
     cursor: usize,
     senders: Vec<Sender>,
@@ -77,10 +81,9 @@ pub(crate) struct OpenPiece {
 
 impl OpenPiece {
     pub(crate) fn new(layout: SpanLayout, piece: PieceIndex, block_count: u32) -> Self {
-        let spans = (0..layout.span_count(piece)).map(|span| Span {
-            reserved: false,
-            missing: layout.blocks(piece, span).len() as u32,
-            progress: Duration::ZERO,
+        let spans = (0..layout.span_count(piece)).map(|span| {
+            let blocks = layout.blocks(piece, span).len() as u32;
+            Span { reserved: false, missing: blocks, free: blocks, progress: Duration::ZERO }
         });
         Self {
             layout,
@@ -89,6 +92,7 @@ impl OpenPiece {
             spans: spans.collect(),
             missing: block_count,
             free: block_count,
+            ready: 0,
             cursor: 0,
             senders: Vec::new(),
             only: None,
@@ -114,10 +118,10 @@ impl OpenPiece {
 
     /// The first free block, of reserved spans only where memory is short.
     pub(crate) fn first_free(&mut self, reserved_only: bool) -> Option<u32> {
-        if self.free == 0 {
+        if self.free == 0 || (reserved_only && self.ready == 0) {
             return None;
         }
-        if reserved_only && self.spans.iter().any(|span| !span.reserved && span.missing > 0) {
+        if reserved_only && self.ready < self.free {
             return self.first_free_reserved();
         }
         let rest = self.blocks.get(self.cursor..)?;
@@ -126,10 +130,8 @@ impl OpenPiece {
     }
 
     fn first_free_reserved(&self) -> Option<u32> {
-        let spans = self.spans.iter().zip(0u32..).filter(|(span, _)| span.reserved);
-        let mut blocks = spans
-            .filter(|(span, _)| span.missing > 0)
-            .flat_map(|(_, span)| self.layout.blocks(self.piece, span));
+        let span = self.spans.iter().position(|span| span.reserved && span.free > 0)?;
+        let mut blocks = self.layout.blocks(self.piece, span as u32);
         blocks.find(|block| self.blocks[*block as usize].is_free())
     }
 
@@ -164,15 +166,23 @@ impl OpenPiece {
 
     pub(crate) fn reserve(&mut self, now: Duration, spans: std::ops::Range<u32>) {
         for span in &mut self.spans[spans.start as usize..spans.end as usize] {
+            self.ready += if span.reserved { 0 } else { span.free };
             span.reserved = true;
             span.progress = now;
         }
     }
 
-    /// `span` is staged: its memory goes back. Nobody may be asked for its blocks.
-    pub(crate) fn unreserve(&mut self, span: u32) {
-        if let Some(span) = self.spans.get_mut(span as usize) {
-            span.reserved = false;
+    /// `number` is staged: its memory goes back. Nobody may owe its blocks; those that are half
+    /// there begin anew.
+    pub(crate) fn unreserve(&mut self, number: u32) {
+        let Some(span) = self.spans.get_mut(number as usize).filter(|span| span.reserved) else {
+            return;
+        };
+        span.reserved = false;
+        self.ready -= span.free;
+        for block in self.layout.blocks(self.piece, number) {
+            let block = &mut self.blocks[block as usize];
+            block.writer = block.writer.filter(|_| block.done);
         }
     }
 
@@ -194,20 +204,22 @@ impl OpenPiece {
     }
 
     /// Somebody is asked for `block`.
-    pub(crate) fn ask(&mut self, block: u32, weak: bool) {
-        let block = &mut self.blocks[block as usize];
+    pub(crate) fn ask(&mut self, number: u32, weak: bool) {
+        let block = &mut self.blocks[number as usize];
         if weak {
             block.weak += 1;
             return;
         }
-        self.free -= u32::from(block.is_free());
+        let was_free = block.is_free();
         block.requests += 1;
+        if was_free {
+            self.uncount_free(number);
+        }
     }
 
     /// `key` does not owe `block` any longer. Says whether the block became free.
-    pub(crate) fn release(&mut self, block: u32, key: PeerKey, weak: bool) -> bool {
-        let number = block as usize;
-        let Some(block) = self.blocks.get_mut(number) else { return false };
+    pub(crate) fn release(&mut self, number: u32, key: PeerKey, weak: bool) -> bool {
+        let Some(block) = self.blocks.get_mut(number as usize) else { return false };
         let was_free = block.is_free();
         if weak {
             block.weak = block.weak.saturating_sub(1);
@@ -219,10 +231,24 @@ impl OpenPiece {
         }
         let freed = !was_free && block.is_free();
         if freed {
-            self.free += 1;
-            self.cursor = self.cursor.min(number);
+            self.count_free(number);
         }
         freed
+    }
+
+    fn count_free(&mut self, number: u32) {
+        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
+        span.free += 1;
+        self.free += 1;
+        self.ready += u32::from(span.reserved);
+        self.cursor = self.cursor.min(number as usize);
+    }
+
+    fn uncount_free(&mut self, number: u32) {
+        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
+        span.free -= 1;
+        self.free -= 1;
+        self.ready -= u32::from(span.reserved);
     }
 
     /// Whether `key` becomes or is the writer of the part of `request` that begins at `offset`.
@@ -268,7 +294,7 @@ impl OpenPiece {
         if self.committing || block.done || block.writer != Some(sender.key) {
             return None;
         }
-        self.free -= u32::from(block.is_free());
+        let was_free = block.is_free();
         block.done = true;
         match owed_weakly {
             Some(true) => block.weak = block.weak.saturating_sub(1),
@@ -276,6 +302,9 @@ impl OpenPiece {
             None => {}
         }
         let others = block.requests > 0 || block.weak > 0;
+        if was_free {
+            self.uncount_free(number);
+        }
         self.missing -= 1;
         let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
         span.missing -= 1;
@@ -293,7 +322,7 @@ impl OpenPiece {
             return;
         };
         block.done = true;
-        self.free -= 1;
+        self.uncount_free(number);
         self.missing -= 1;
         self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing -= 1;
     }
@@ -306,16 +335,20 @@ impl OpenPiece {
     /// Throws away the blocks that `key` sent.
     pub(crate) fn forget_blocks_of(&mut self, key: PeerKey) {
         self.senders.retain(|sender| sender.key != key);
-        for (block, number) in self.blocks.iter_mut().zip(0u32..) {
+        for number in 0..self.blocks.len() as u32 {
+            let block = &mut self.blocks[number as usize];
             if block.writer != Some(key) {
                 continue;
             }
             block.writer = None;
-            if std::mem::take(&mut block.done) {
+            let was_done = std::mem::take(&mut block.done);
+            let is_free = block.is_free();
+            if was_done {
                 self.missing += 1;
-                self.free += u32::from(block.is_free());
-                self.cursor = self.cursor.min(number as usize);
                 self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing += 1;
+            }
+            if was_done && is_free {
+                self.count_free(number);
             }
         }
     }

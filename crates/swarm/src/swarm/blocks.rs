@@ -107,7 +107,7 @@ impl Swarm {
         if finished.piece {
             self.commit_if_complete(piece);
         } else if finished.span && !self.pieces.layout.is_whole(piece) {
-            self.stage(piece, self.pieces.layout.span_of(request.offset()));
+            self.give_back(piece, self.pieces.layout.span_of(request.offset()));
         }
     }
 

@@ -443,6 +443,11 @@ impl Swarm {
             request.piece() == piece && layout.span_of(request.offset()) == span
         };
         self.cancel_where(inside);
+        self.give_back(piece, span);
+    }
+
+    /// Has a span staged of which nothing is outstanding.
+    pub(super) fn give_back(&mut self, piece: PieceIndex, span: u32) {
         if let Some(open) = self.pieces.open.get_mut(&piece) {
             open.unreserve(span);
             self.outputs.push_back(Output::StageSpan { piece, span });

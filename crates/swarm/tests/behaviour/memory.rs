@@ -150,3 +150,21 @@ fn an_idle_span_is_given_back_while_memory_is_short() {
     // What came of the piece is not asked for again.
     assert!(!next.iter().any(|(_, request)| *request == asked[0]));
 }
+
+#[test]
+fn a_block_whose_span_was_staged_under_way_begins_anew() {
+    let mut bench = Bench::new(2, 16);
+    bench.budget = SpanBudget::new(SPAN);
+    let slow = bench.join_with(&[0]);
+    bench.swarm.handle_unchoke(bench.now, slow);
+    let late = bench.requests_to(slow)[0];
+    let _ = bench.swarm.place(bench.now, slow, late, 0);
+    let other = bench.join_with(&[1]);
+    bench.swarm.handle_unchoke(bench.now, other);
+    bench.drain();
+    bench.pass(seconds(32));
+    // Its second half has no place to go, so the block is not in.
+    assert_eq!(bench.swarm.place(bench.now, slow, late, 8192), swarm::Place::Discard);
+    bench.swarm.handle_block(bench.now, slow, late);
+    assert_eq!(bench.swarm.blocks_in(late.piece(), 0).count(), 0);
+}
