@@ -3,6 +3,7 @@
 mod transfer;
 mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ Exit codes:
 With --json every command prints one JSON object a line on standard output; after a failure the
 last line is {\"error\": {\"class\": .., \"message\": ..}}.";
 
+/// Where the help shows the flags of every command.
+const EVERY_COMMAND: &str = "Every command";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -59,13 +63,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GlobalArgs {
     /// Print JSON for programs, one object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERY_COMMAND)]
     pub(crate) json: bool,
     /// Print results and errors only
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERY_COMMAND)]
     pub(crate) quiet: bool,
     /// Log more on standard error; twice for still more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = EVERY_COMMAND)]
     pub(crate) verbose: u8,
 }
 
@@ -163,7 +167,7 @@ Example:
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// A .torrent file, an HTTP(S) URL of one, or - for standard input
-    pub(crate) torrent: String,
+    pub(crate) torrent: OsString,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
 }
@@ -172,14 +176,14 @@ pub(crate) struct SourceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TrustArgs {
     /// Certificates (PEM) to trust for HTTPS instead of the public authorities
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = transfer::NETWORK)]
     pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DecodeArgs {
     /// Bencoded text, a file, or - for standard input
-    pub(crate) input: std::ffi::OsString,
+    pub(crate) input: OsString,
     /// Refuse dictionaries whose keys are not sorted
     #[arg(long)]
     pub(crate) strict: bool,

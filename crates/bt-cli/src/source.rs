@@ -1,5 +1,6 @@
 //! A torrent from where the user says it is: a file, a URL, standard input.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use metainfo::{MAX_METAINFO_LENGTH, Metainfo};
 
 use crate::cli::SourceArgs;
-use crate::failure::{Class, Classify, Failure};
+use crate::failure::{Class, Classify, Failure, chain};
 use crate::trackers;
 
 /// How long the server of a torrent may take.
@@ -23,20 +24,25 @@ pub(crate) fn load(source: &SourceArgs) -> Result<Metainfo, Failure> {
 }
 
 /// As [`load`], for one of several torrents.
-pub(crate) fn load_from(torrent: &str, ca_file: Option<&PathBuf>) -> Result<Metainfo, Failure> {
+pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&PathBuf>) -> Result<Metainfo, Failure> {
+    let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
+    let url = torrent.to_str().filter(is_web);
     let (name, bytes) = if torrent == "-" {
         ("standard input".to_owned(), read_stdin()?)
-    } else if is_web(torrent) {
-        (tracker_http::shorten_url(torrent), fetch(torrent, ca_file)?)
-    } else if has_prefix(torrent, "magnet:") {
+    } else if let Some(url) = url {
+        (tracker_http::shorten_url(url), fetch(url, ca_file)?)
+    } else if torrent.to_str().is_some_and(|text| has_prefix(text, "magnet:")) {
         let message = "expected a .torrent file or an HTTP(S) URL of one, got a magnet link";
         return Err(Failure::usage(message));
     } else {
-        (torrent.to_owned(), read_file(Path::new(torrent))?)
+        (torrent.display().to_string(), read_file(Path::new(torrent))?)
     };
-    Metainfo::parse(bytes)
-        .or_fail(Class::BadTorrent, &name)
-        .map_err(|error| error.with("torrent", name))
+    Metainfo::parse(bytes).map_err(|error| {
+        Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
+            .with("torrent", name)
+            .with("offset", error.offset)
+            .with("path", error.path.to_string())
+    })
 }
 
 /// All of standard input, up to the size a torrent may have.
@@ -67,10 +73,6 @@ fn fetch(url: &str, ca_file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
     let fetcher = trackers::fetcher(ca_file.cloned(), FETCH_TIMEOUT)?;
     let bytes = fetcher.get_with_limit(url, MAX_METAINFO_LENGTH);
     bytes.or_fail(Class::Network, format!("cannot fetch {}", tracker_http::shorten_url(url)))
-}
-
-fn is_web(text: &str) -> bool {
-    has_prefix(text, "http://") || has_prefix(text, "https://")
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The arguments of the commands that take part in a swarm.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +10,12 @@ use clap::Args;
 use super::values::{self, Ports};
 use super::{SourceArgs, TrustArgs};
 
+/// Where the help shows the flags that concern the network.
+pub(super) const NETWORK: &str = "Network";
+
 /// How to reach peers and be reached by them.
 #[derive(Debug, Args)]
+#[command(next_help_heading = NETWORK)]
 pub(crate) struct NetworkArgs {
     /// Connect to this peer too (HOST:PORT); may be given more than once
     #[arg(long = "peer", value_name = "ADDR")]
@@ -40,6 +45,7 @@ pub(crate) struct NetworkArgs {
 
 /// How to treat what earlier runs left on the disk.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Resuming")]
 pub(crate) struct StoreArgs {
     /// Where to remember which pieces are had [default: bt-cli in the user's state folder]
     #[arg(long, value_name = "DIR")]
@@ -72,7 +78,7 @@ pub(crate) struct PieceArgs {
 pub(crate) struct DownloadArgs {
     /// .torrent files, HTTP(S) URLs of them, or - for standard input
     #[arg(required = true, value_name = "TORRENT")]
-    pub(crate) torrents: Vec<String>,
+    pub(crate) torrents: Vec<OsString>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// The folder to download into

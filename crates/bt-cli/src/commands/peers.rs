@@ -21,7 +21,13 @@ pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> Outcome {
     let urls = trackers::urls(&metainfo)?;
     let answers = ask(&metainfo, &urls, arguments)?;
     let peers = merge(&answers);
-    output.result(|| object(&metainfo, &answers, &peers), |style| text(&answers, &peers, style))?;
+    // For a person the error says it all when nobody answered.
+    if output.json() || answers.iter().any(|(_, answer)| answer.is_ok()) {
+        output.result(
+            || object(&metainfo, &answers, &peers),
+            |style| text(&answers, &peers, style),
+        )?;
+    }
     if peers.is_empty() { Err(no_peers(&answers).into()) } else { Ok(()) }
 }
 

@@ -1,6 +1,6 @@
 //! `scrape`: how many seeders and leechers a torrent has, as its trackers tell it.
 
-use bt_types::ScrapeEntry;
+use bt_types::{InfoHashV1, ScrapeEntry};
 use serde_json::{Value, json};
 
 use crate::cli::ScrapeArgs;
@@ -15,21 +15,26 @@ pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
     let client = Client::new(arguments.source.trust.ca_file.clone(), arguments.timeout)?;
     let info_hash = metainfo.info_hash();
     let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
-    output.result(
-        || {
-            let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
-            json!({ "info_hash": info_hash.to_string(), "trackers": trackers })
-        },
-        |style| {
-            let lines = answers.iter().map(|answer| tracker_line(answer, style));
-            lines.collect::<Vec<_>>().join("\n")
-        },
-    )?;
-    if answers.iter().any(|(_, answer)| answer.is_ok()) {
+    let answered = answers.iter().any(|(_, answer)| answer.is_ok());
+    // For a person the error says it all when nobody answered.
+    if output.json() || answered {
+        output.result(|| object(info_hash, &answers), |style| text(&answers, style))?;
+    }
+    if answered {
         return Ok(());
     }
     let message = format!("no tracker answered:\n{}", trackers::causes(&answers));
     Err(Failure::new(Class::Network, message).into())
+}
+
+fn object(info_hash: InfoHashV1, answers: &[Answer<ScrapeEntry>]) -> Value {
+    let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
+    json!({ "info_hash": info_hash.to_string(), "trackers": trackers })
+}
+
+fn text(answers: &[Answer<ScrapeEntry>], style: Style) -> String {
+    let lines = answers.iter().map(|answer| tracker_line(answer, style));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn tracker_object((url, answer): &Answer<ScrapeEntry>) -> Value {

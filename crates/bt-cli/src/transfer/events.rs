@@ -1,7 +1,7 @@
 //! What `download --json` and `seed --json` print: one object a line.
 
 use serde_json::{Map, Value, json};
-use session::{EventKind, PeerState, TrackerReport};
+use session::{EventKind, PeerState, PhaseKind, TrackerReport};
 
 use super::torrent::Torrent;
 use crate::commands::peer_object;
@@ -52,6 +52,7 @@ pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
     let status = torrent.status.as_ref()?;
     let (bytes_total, pieces_total) = torrent.totals(status);
     let fields = json!({
+        "phase": phase_name(status.phase),
         "bytes_done": status.bytes_done,
         "bytes_total": bytes_total,
         "pieces_done": status.pieces_done,
@@ -90,6 +91,17 @@ fn line(torrent: &Torrent, event: &str, fields: Value) -> Value {
         object.extend(fields);
     }
     Value::Object(object)
+}
+
+fn phase_name(phase: PhaseKind) -> &'static str {
+    match phase {
+        PhaseKind::Opening => "opening",
+        PhaseKind::Checking => "checking",
+        PhaseKind::Transfer => "transfer",
+        PhaseKind::Stopping => "stopping",
+        PhaseKind::Stopped => "stopped",
+        _ => "unknown",
+    }
 }
 
 fn state_name(state: PeerState) -> &'static str {

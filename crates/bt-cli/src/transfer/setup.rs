@@ -85,12 +85,13 @@ pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Fai
     if content.exists() || !is_content(metainfo, folder) {
         return Ok(());
     }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let hint = if folder.file_name() == content.file_name() {
-        format!("give its folder: {}", parent.display())
+    // `.` and `..` have a name and a parent too.
+    let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let parent = full.parent().unwrap_or(&full).display().to_string();
+    let hint = if full.file_name() == content.file_name() {
+        format!("give the folder it is in: {parent}")
     } else {
-        format!("rename it to {:?} and give its folder", metainfo.info().name())
+        format!("rename it to {:?} and give the folder it is in", metainfo.info().disk_name())
     };
     let message = format!(
         "expected the folder that contains {:?}, got the content itself: {}; {hint}",

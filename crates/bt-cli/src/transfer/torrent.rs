@@ -163,8 +163,10 @@ impl Torrent {
         if now.duration_since(self.said_why) < WAITING_INTERVAL {
             return None;
         }
+        let next = status.next_announce.map(Duration::from_secs).map(duration);
         self.said_why = now;
-        Some(self.obstacles())
+        let next = next.map_or(String::new(), |time| format!("; next announce in {time}"));
+        Some(self.obstacles() + &next)
     }
 
     /// Whether nothing more will happen to it.
@@ -350,9 +352,6 @@ impl Torrent {
         }
         for (address, reason) in self.failed_peers.iter().take(SHOWN_PEERS) {
             parts.push(format!("{address}: {reason}"));
-        }
-        if let Some(seconds) = self.status.as_ref().and_then(|status| status.next_announce) {
-            parts.push(format!("next announce in {}", duration(Duration::from_secs(seconds))));
         }
         parts.join("; ")
     }

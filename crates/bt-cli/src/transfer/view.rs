@@ -217,9 +217,9 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
         }
         _ => {
             let left = status.seconds_left.map(|seconds| duration(Duration::from_secs(seconds)));
-            let left = left.map_or("no end in sight".to_owned(), |left| format!("{left} left"));
+            let left = left.map_or_else(String::new, |left| format!("{left} left, "));
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
-            format!("{rate}, {left}, {peers}, pieces {pieces}/{}", status.pieces_total)
+            format!("{rate}, {left}{peers}, pieces {pieces}/{}", status.pieces_total)
         }
     }
 }

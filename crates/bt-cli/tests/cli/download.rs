@@ -198,6 +198,23 @@ fn it_goes_on_where_it_was_interrupted() {
     assert!(named(&events, "started")[0]["pieces_done"].as_u64().unwrap() >= 2, "{}", events[0]);
 }
 
+/// The tracker never hears us leave, so that only the second signal can end it before its time.
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("big", 600_000).tracker(tracker.url()).create().unwrap();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(100)).listen();
+    tracker.answer(Answer::Peers(vec![slow.address()]));
+    let shell = Shell::new();
+    let mut running = start(&shell, &payload, &["--json"]);
+    running.wait_for_event("piece");
+    tracker.answer(Answer::Silence);
+    running.signal("INT");
+    running.signal("TERM");
+    let output = running.finish().expect(130);
+    assert!(!output.stdout().contains("error"), "it said goodbye: {}", output.stdout());
+}
+
 #[test]
 fn it_seeds_as_long_as_it_is_told() {
     let (payload, _seeder, address) = seeded(folder());

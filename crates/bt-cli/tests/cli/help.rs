@@ -113,3 +113,11 @@ fn a_closed_stdout_ends_quietly() {
         assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_full_stdout_is_told() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let shell = Shell::new();
+    let output = finish(shell.command(["decode", "i1e"]).stdout(full).spawn().unwrap()).expect(6);
+    assert!(output.stderr.contains("standard output"), "{}", output.stderr);
+}

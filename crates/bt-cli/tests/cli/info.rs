@@ -115,7 +115,8 @@ fn torrents_that_are_none() {
             let output =
                 shell.run(command.iter().copied().chain([file.as_str(), "--json"])).expect(3);
             let message = output.error("bad_torrent");
-            assert!(message.contains(&file), "{message}");
+            assert!(message.contains(&file) && message.contains("at byte"), "{message}");
+            assert!(output.objects()[0]["error"]["offset"].is_u64());
         }
         let text = shell.run(["info", &file]).expect(3);
         assert!(text.stdout().is_empty() && text.stderr.starts_with("error: "), "{}", text.stderr);
@@ -135,6 +136,8 @@ fn torrents_that_cannot_be_had() {
     assert!(error.contains("127.0.0.1"), "{error}");
     let gone = format!("http://{}/a.torrent", web_server("404 Not Found", b"no such page"));
     assert!(shell.run(["info", &gone, "--json"]).expect(4).error("network").contains("404"));
+    let output = shell.run(["info", &gone, "--ca-file", "missing.pem", "--json"]).expect(6);
+    assert!(output.error("disk").contains("missing.pem"));
     let page = format!("http://{}/a.torrent", web_server("200 OK", b"<html>hello</html>"));
     shell.run(["info", &page, "--json"]).expect(3).error("bad_torrent");
 }

@@ -76,7 +76,8 @@ fn given_the_content_itself_it_says_so() {
     let payload = payload();
     let message =
         verify(&payload, &payload.folder_path().join("set"), true).expect(2).error("usage");
-    assert!(message.contains("the folder that contains") && message.contains("data"), "{message}");
+    assert!(message.contains("the folder that contains"), "{message}");
+    assert!(message.contains(payload.folder_path().to_str().unwrap()), "{message}");
 
     let single = Payload::file("one.bin", 100).create().unwrap();
     let file = single.folder_path().join("one.bin");
