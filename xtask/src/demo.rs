@@ -18,8 +18,9 @@ use crate::workspace;
 const SEED_LIMIT: Duration = Duration::from_secs(60);
 const MIB: u64 = 1024 * 1024;
 
-/// Downloads `size` MiB over loopback, from a seeder found through trackers.
-pub(crate) fn run(size: u64) -> Result<()> {
+/// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
+/// `rate` MiB a second (0: as fast as it goes).
+pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
     ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
     println!("Building bt-cli ...");
     let program = workspace::build_bt_cli()?;
@@ -36,7 +37,7 @@ pub(crate) fn run(size: u64) -> Result<()> {
     println!("A torrent of {} MiB in {} files was made.", total / MIB, payload.files().count());
 
     let bt_cli = BtCli::new(&program, &place.path().join("bt-cli"));
-    let mut seeder = seed(&bt_cli, &payload, &tracker)?;
+    let mut seeder = seed(&bt_cli, &payload, &tracker, rate)?;
     let downloads = place.path().join("downloads");
     let time = download(&bt_cli, &payload, &downloads)?;
     payload.compare(&downloads).context("the download is not what was seeded")?;
@@ -45,13 +46,16 @@ pub(crate) fn run(size: u64) -> Result<()> {
     println!("All {total} bytes arrived and are the same as the seeder's, compared one by one.");
     let rate = (total / MIB) as f64 / time.as_secs_f64();
     println!("It took {:.1} s, {rate:.0} MiB/s.", time.as_secs_f64());
-    println!("The trackers saw {} announces:", tracker.announces().len());
-    for announce in tracker.announces() {
-        let who = if announce.left == 0 { "a seeder" } else { "a leecher" };
-        println!("  {:?} from {who} on port {}", announce.event, announce.port);
-    }
     seeder.stop();
-    println!("The seeder was stopped, everything was removed.");
+    let announces = tracker.announces();
+    println!("The trackers saw {} announces:", announces.len());
+    for announce in &announces {
+        let is_seeder = announces.first().is_some_and(|first| first.port == announce.port);
+        let who = if is_seeder { "seeder" } else { "leecher" };
+        let event = format!("{:?}", announce.event).to_lowercase();
+        println!("  {who:<8} {event:<10} {:>10} bytes left", announce.left);
+    }
+    println!("Everything was stopped and removed.");
     Ok(())
 }
 
@@ -63,12 +67,16 @@ fn payload(size: u64, http: &HttpTracker, udp: &UdpTracker, place: &Path) -> Res
     Ok(builder.tier([http.url()]).tier([udp.url()]).create_in(place)?)
 }
 
-fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker) -> Result<Running> {
+fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker, rate: u64) -> Result<Running> {
     let mut command = bt_cli.command(["seed"]);
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
+    if rate > 0 {
+        println!("The seeder sends {rate} MiB/s, so that there is something to see.");
+        println!("(`--rate 0`: as fast as it goes.)");
+        command.args(["--max-up", &format!("{rate}M")]);
+    }
     let mut seeder = bt_cli.start("seeder", &command)?;
-    println!("A seeder checks its data ...");
     let seeds = tracker.wait_for(SEED_LIMIT, |seen| seen.iter().any(|each| each.left == 0));
     if !seeds || !seeder.is_running() {
         bail!("the seeder never announced itself\n{}", seeder.last_words());

@@ -29,6 +29,9 @@ enum Task {
         /// How much to download, in MiB
         #[arg(long, default_value_t = 100)]
         size: u64,
+        /// How much the seeder sends a second, in MiB; 0 for as much as it can
+        #[arg(long, default_value_t = 20)]
+        rate: u64,
     },
     /// Everything that must pass: format, lints, tidy, fixtures, tests, loopback, interop
     Test,
@@ -55,7 +58,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Demo { size } => demo::run(size),
+        Task::Demo { size, rate } => demo::run(size, rate),
         Task::Test => test::run(),
         Task::Fixtures { check } => fixtures::run(check),
         Task::Integration { suite, only, instead } => {

@@ -101,10 +101,11 @@ impl Running {
         read_lossy(&self.stderr)
     }
 
-    /// The end of both outputs, for an error message.
+    /// The end of both outputs, for an error message; that it goes on is left out.
     pub(crate) fn last_words(&self) -> String {
         let lines = |text: String| {
-            let lines: Vec<String> = text.lines().map(|line| format!("    {line}\n")).collect();
+            let lines = text.lines().filter(|line| !line.contains(r#""event":"progress""#));
+            let lines: Vec<String> = lines.map(|line| format!("    {line}\n")).collect();
             lines[lines.len().saturating_sub(12)..].concat()
         };
         format!("  {} said:\n{}{}", self.name, lines(self.stdout()), lines(self.stderr()))

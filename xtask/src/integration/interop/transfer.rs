@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 
@@ -56,9 +56,9 @@ pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Resu
             (Side::seed(seeder, &payload, place.path())?, leeching)
         }
     };
-    let result = leeching.complete(&payload);
-    result.with_context(|| {
-        format!("announces: {:?}\n{}", told(&tracker), seeding.running.last_words())
+    leeching.complete(&payload).map_err(|error| {
+        let seeder = seeding.running.last_words();
+        anyhow!("{error:#}\n  announces: {:?}\n{seeder}", told(&tracker))
     })?;
     seeding.running.stop();
     payload.compare(payload.folder_path()).context("the seeder changed its data")
@@ -84,7 +84,8 @@ pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()
         seeding.running.last_words()
     );
     let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, place.path())?;
-    leeching.complete(&payload).with_context(|| seeding.running.last_words())?;
+    let complete = leeching.complete(&payload);
+    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.running.last_words()))?;
     seeding.running.stop();
     Ok(())
 }
@@ -141,8 +142,9 @@ impl<'a> Side<'a> {
         until(DOWNLOAD_LIMIT, || {
             payload.compare(&self.folder).is_ok() || !self.running.is_running()
         });
-        let compared = payload.compare(&self.folder);
-        compared.with_context(|| format!("not downloaded\n{}", self.running.last_words()))?;
+        if let Err(difference) = payload.compare(&self.folder) {
+            bail!("not downloaded: {difference}\n{}", self.running.last_words());
+        }
         self.party.program.finish(&mut self.running)?;
         self.running.stop();
         payload.compare(&self.folder).context("changed at the end")
