@@ -74,7 +74,7 @@ impl Swarm {
 
     /// Changes which pieces are to be had in the end. A set for another number of pieces is
     /// ignored. Open pieces that are no longer wanted are closed; if nothing is missing now and
-    /// something was before, [`Output::Completed`] follows.
+    /// something was before, [`Output::Completed`](crate::Output::Completed) follows.
     pub fn set_wanted(&mut self, now: Duration, wanted: Bitfield) {
         self.now = now;
         if wanted.pieces() != self.pieces.geometry.piece_count() {

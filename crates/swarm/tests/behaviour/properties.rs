@@ -134,74 +134,68 @@ impl Model {
 
     fn apply_to_peer(&mut self, step: Step) {
         let now = self.bench.now;
-        let piece = |model: &Self, piece| model.bench.geometry.piece(piece).unwrap();
+        let geometry = self.bench.geometry;
+        let piece = |index| geometry.piece(index).unwrap();
+        let (Step::Leave(peer)
+        | Step::Has(peer, _)
+        | Step::HaveAll(peer)
+        | Step::Have(peer, _)
+        | Step::Choke(peer)
+        | Step::Unchoke(peer)
+        | Step::AllowedFast(peer, _)
+        | Step::Request(peer, _)
+        | Step::Interested(peer, _)) = step
+        else {
+            return self.answer(step);
+        };
+        let Some(key) = self.key(peer) else { return };
+        let swarm = &mut self.bench.swarm;
         match step {
-            Step::Leave(peer) => {
-                let Some(key) = self.key(peer) else { return };
+            Step::Leave(_) => {
+                swarm.handle_disconnected(now, key, DisconnectReason::Closed);
                 self.forget(key);
-                self.bench.swarm.handle_disconnected(now, key, DisconnectReason::Closed);
             }
-            Step::Has(peer, bits) => {
-                let Some(key) = self.key(peer) else { return };
+            Step::Has(_, bits) => {
                 let theirs: Vec<u32> = (0..PIECES).filter(|p| bits >> p & 1 == 1).collect();
                 self.bench.has(key, &theirs);
             }
-            Step::HaveAll(peer) => {
-                let Some(key) = self.key(peer) else { return };
-                self.bench.swarm.handle_have_all(now, key);
-            }
-            Step::Have(peer, index) => {
-                let Some(key) = self.key(peer) else { return };
-                let piece = piece(self, index);
-                self.bench.swarm.handle_have(now, key, piece);
-            }
-            Step::Choke(peer) => {
-                let Some(key) = self.key(peer) else { return };
+            Step::HaveAll(_) => swarm.handle_have_all(now, key),
+            Step::Have(_, index) => swarm.handle_have(now, key, piece(index)),
+            Step::Choke(_) => {
+                swarm.handle_choke(now, key);
                 self.choked.insert(key, true);
                 if !self.fast[&key] {
                     self.asked.insert(key, Vec::new());
                 }
-                self.bench.swarm.handle_choke(now, key);
             }
-            Step::Unchoke(peer) => {
-                let Some(key) = self.key(peer) else { return };
+            Step::Unchoke(_) => {
+                swarm.handle_unchoke(now, key);
                 self.choked.insert(key, false);
-                self.bench.swarm.handle_unchoke(now, key);
             }
-            Step::Send(peer, at) => {
-                let Some((key, request)) = self.outstanding(peer, at) else { return };
-                if self.bench.send(key, request) {
-                    let span = self.bench.swarm.spans().span_of(request.offset());
-                    assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
-                }
-                self.asked.get_mut(&key).unwrap().retain(|other| *other != request);
+            Step::AllowedFast(_, index) => {
+                swarm.handle_allowed_fast(now, key, piece(index));
+                self.allowed.insert((key, piece(index)));
             }
-            Step::Reject(peer, at) => {
-                let Some((key, request)) = self.outstanding(peer, at) else { return };
-                self.bench.swarm.handle_reject(now, key, request);
-                self.asked.get_mut(&key).unwrap().retain(|other| *other != request);
-            }
-            Step::AllowedFast(peer, index) => {
-                let Some(key) = self.key(peer) else { return };
-                let piece = piece(self, index);
-                self.allowed.insert((key, piece));
-                self.bench.swarm.handle_allowed_fast(now, key, piece);
-            }
-            Step::Request(peer, index) => {
-                let Some(key) = self.key(peer) else { return };
+            Step::Request(_, index) => {
                 let block = self.bench.block(index, 0);
                 self.bench.swarm.handle_request(now, key, block);
             }
-            Step::Interested(peer, true) => {
-                let Some(key) = self.key(peer) else { return };
-                self.bench.swarm.handle_interested(now, key);
-            }
-            Step::Interested(peer, false) => {
-                let Some(key) = self.key(peer) else { return };
-                self.bench.swarm.handle_not_interested(now, key);
-            }
-            _ => {}
+            Step::Interested(_, true) => swarm.handle_interested(now, key),
+            _ => swarm.handle_not_interested(now, key),
         }
+    }
+
+    /// A peer sends a block that it was asked for, or says that it will not.
+    fn answer(&mut self, step: Step) {
+        let (Step::Send(peer, at) | Step::Reject(peer, at)) = step else { return };
+        let Some((key, request)) = self.outstanding(peer, at) else { return };
+        if matches!(step, Step::Reject(..)) {
+            self.bench.swarm.handle_reject(self.bench.now, key, request);
+        } else if self.bench.send(key, request) {
+            let span = self.bench.swarm.spans().span_of(request.offset());
+            assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
+        }
+        self.asked.get_mut(&key).unwrap().retain(|other| *other != request);
     }
 
     /// The disk is done with a piece.
