@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select, tick};
 use session::{AddTorrent, Event, Session, SessionConfig, TorrentKey};
 
-use crate::failure::{Class, Classify, End, Failure, Outcome};
+use crate::failure::{Class, Classify, End, Failure, Outcome, chain};
 use crate::output::Output;
 use crate::signals;
 
@@ -47,7 +47,7 @@ impl Transfer {
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
         let session = Session::start(config)
-            .map_err(|error| Failure::new(setup::start_class(&error), error.to_string()))?;
+            .map_err(|error| Failure::new(setup::start_class(&error), chain(&error)))?;
         log::info!("listening on port {}", session.listen_port());
         let view = View::new(output);
         Ok(Self { session, torrents: Vec::new(), to_stop: Vec::new(), view, signal })
@@ -64,7 +64,7 @@ impl Transfer {
         let key = self
             .session
             .add(order)
-            .map_err(|error| Failure::new(setup::add_class(&error), error.to_string()))?;
+            .map_err(|error| Failure::new(setup::add_class(&error), chain(&error)))?;
         let torrent = Torrent::new(key, metainfo, output, goal);
         self.view.add(&torrent);
         self.torrents.push(torrent);

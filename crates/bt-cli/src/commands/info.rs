@@ -10,6 +10,9 @@ use crate::source;
 
 pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> Outcome {
     let metainfo = source::load(&arguments.source)?;
+    if let Some(offset) = metainfo.unsorted() {
+        output.warn(&format!("keys are not sorted; the first out of order is at byte {offset}"));
+    }
     output.result(|| object(&metainfo), |style| text(&metainfo, style))
 }
 

@@ -12,6 +12,9 @@ pub(crate) struct TreeFile {
     pub(crate) note: String,
 }
 
+/// Sizes stand at most this many columns to the right; longer names push theirs on.
+const MAX_WIDTH: usize = 72;
+
 enum Node {
     Folder { name: String, children: Vec<Node> },
     File { name: String, length: u64, note: String },
@@ -25,10 +28,10 @@ pub(crate) fn file_tree(root: &str, files: Vec<TreeFile>, style: Style) -> Strin
     }
     let mut lines = Vec::new();
     render(&nodes, "", &mut lines);
-    let width = lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0);
+    let width = lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0).min(MAX_WIDTH);
     let mut text = format!("{}\n", style.bold(format!("{}/", clean(root))));
     for (name, rest) in lines {
-        let gap = " ".repeat(width - name.chars().count());
+        let gap = " ".repeat(width.saturating_sub(name.chars().count()));
         let line = if rest.is_empty() { name } else { format!("{name}{gap}  {rest}") };
         text += &format!("{line}\n");
     }

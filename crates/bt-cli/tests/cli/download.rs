@@ -388,6 +388,19 @@ fn a_closed_stdout_ends_it_quietly() {
 }
 
 #[test]
+fn a_pipe_gets_a_line_now_and_then() {
+    let payload = Payload::file("slow", 600_000).create().unwrap();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(350)).listen();
+    let address = slow.address().to_string();
+    let output = download(&Shell::new(), &payload, &["--peer", &address]).expect(0);
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert!((1..=3).contains(&lines.len()), "{lines:?}");
+    for part in ["slow: ", "%, ", "/s, ", "peers 1/1", "pieces ", "/19"] {
+        assert!(lines[0].contains(part), "{part} in {lines:?}");
+    }
+}
+
+#[test]
 fn quiet_says_results_only() {
     let (payload, _seeder, address) = seeded(folder());
     let output = download(&Shell::new(), &payload, &["--peer", &address, "-q"]).expect(0);
