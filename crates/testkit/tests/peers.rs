@@ -44,6 +44,16 @@ fn a_leecher_that_listens_fetches_from_whoever_connects() {
 }
 
 #[test]
+fn a_bitfield_may_stand_for_have() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).listen();
+    let script = Script::leecher(&payload).tells_by_bitfield();
+    let leecher = script.connect(seeder.address()).unwrap();
+    assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
+    assert_eq!(seeder.seen().haves, []);
+}
+
+#[test]
 fn corrupt_blocks_are_noticed() {
     let payload = payload();
     let (_seeder, leecher) = leech_from(&payload, Behaviour::Corrupt { every: 3 });

@@ -73,6 +73,7 @@ pub struct Script {
     fast: bool,
     client: Option<String>,
     delay: Duration,
+    tells_by_bitfield: bool,
 }
 
 impl Script {
@@ -94,6 +95,7 @@ impl Script {
             fast: false,
             client: None,
             delay: Duration::ZERO,
+            tells_by_bitfield: false,
         }
     }
 
@@ -144,6 +146,12 @@ impl Script {
     /// Waits that long before each block it sends: a slow peer.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Tells of each new piece by a whole bitfield, as aria2 does when several are new.
+    pub fn tells_by_bitfield(mut self) -> Self {
+        self.tells_by_bitfield = true;
         self
     }
 

@@ -305,10 +305,14 @@ impl<'a> Talk<'a> {
         } else {
             state.seen.bad_pieces.push(piece.get());
         }
+        let have = state.have.clone();
         drop(state);
         self.shared.changed.notify_all();
         if !good {
             return Err(wire::invalid(format!("piece {piece} is bad")));
+        }
+        if self.shared.script.tells_by_bitfield {
+            return self.wire.write(wire::BITFIELD, &[have.as_bytes()]);
         }
         self.wire.write(wire::HAVE, &[&piece.get().to_be_bytes()])
     }

@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     ("outgoing", outgoing),
     ("incoming", incoming),
     ("fast and extensions", fast_and_extensions),
+    ("bitfields in place of HAVE", bitfields_for_have),
     ("IPv6", ipv6),
     ("two torrents at once", two_torrents),
     ("the same torrent twice at once", same_torrent_twice),
@@ -136,6 +137,19 @@ fn fast_and_extensions(scene: &Scene) -> Result<()> {
     let address = seeder.address().to_string();
     let mut leecher = scene.download("leecher", &payload, &["--peer", &address])?;
     scene.complete("leecher", &payload, &mut leecher).map(drop)
+}
+
+/// aria2 sends a whole bitfield, also late, where it is shorter than the HAVEs it stands for.
+fn bitfields_for_have(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(64).tracker(tracker.url()))?;
+    let seeder = scene.seed("seeder", &payload, &tracker)?;
+    let port = tracker.announces()[0].port;
+    let script = Script::leecher(&payload).fast().tells_by_bitfield();
+    let leecher = script.connect(([127, 0, 0, 1], port).into())?;
+    let done = leecher.wait_for(LIMIT, |seen| seen.complete || seen.ended > 0);
+    ensure!(done && leecher.seen().complete, "{}", seeder.last_words());
+    Ok(())
 }
 
 fn ipv6(scene: &Scene) -> Result<()> {
