@@ -1,11 +1,11 @@
 //! What was had stays had, however the program ended.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use testkit::{AnnounceEvent, HttpTracker, Payload, Script, ScriptedPeer};
+use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
 
 use super::Case;
 use super::scene::{LIMIT, Scene, count, file, interrupt, write};
@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     ("after kill -9", after_kill),
     ("after Ctrl-C", after_interrupt),
     ("after SIGTERM", after_terminate),
+    ("a second Ctrl-C leaves at once", second_interrupt),
     ("complete already", complete_already),
     ("without a journal", without_a_journal),
     ("data changed meanwhile", changed_meanwhile),
@@ -59,6 +60,25 @@ fn after_terminate(scene: &Scene) -> Result<()> {
     running.signal(Signal::TERM)?;
     finish(&mut running, LIMIT)?.expect(130)?;
     ensure!(go_on(scene, &payload, &[])? <= BLOCKS - 4 * PIECES as u64, "it began anew");
+    Ok(())
+}
+
+/// A tracker that never answers `stopped` holds it up for three seconds, or until the second time.
+fn second_interrupt(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
+    let mut running = underway(scene, &payload, &[])?;
+    tracker.answer(Answer::Silence);
+    running.signal(Signal::INT)?;
+    let leaves = |seen: &[SeenAnnounce]| {
+        seen.last().is_some_and(|announce| announce.event == AnnounceEvent::Stopped)
+    };
+    ensure!(tracker.wait_for(LIMIT, leaves), "it did not announce\n{}", running.last_words());
+    let start = Instant::now();
+    running.signal(Signal::INT)?;
+    let code = running.exit_code(LIMIT)?;
+    ensure!(code == 130, "exit code {code}\n{}", running.last_words());
+    ensure!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
     Ok(())
 }
 

@@ -196,8 +196,11 @@ fn same_torrent_twice(scene: &Scene) -> Result<()> {
     scene.complete("leecher", &payload, &mut first).map(drop)
 }
 
+/// What nobody wants is never made, and `completed` is for whole torrents.
 fn some_files(scene: &Scene) -> Result<()> {
-    let payload = scene.payload(tree())?;
+    let tracker = HttpTracker::start();
+    let files = [("a.bin", 100_000), ("b/c.bin", 100_000), ("b/d.txt", 300_000), ("f", 1)];
+    let payload = scene.payload(Payload::folder("tree", &files).tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
     let mut leecher =
@@ -208,9 +211,11 @@ fn some_files(scene: &Scene) -> Result<()> {
     for path in ["tree/a.bin", "tree/b/c.bin"] {
         ensure!(fs::read(ours.join(path))? == fs::read(theirs.join(path))?, "{path} differs");
     }
-    for path in ["tree/b/d/e.txt", "tree/f"] {
+    for path in ["tree/b/d.txt", "tree/f"] {
         ensure!(!ours.join(path).exists(), "{path} was made though nobody wants it");
     }
+    let events: Vec<_> = tracker.announces().iter().map(|each| each.event).collect();
+    ensure!(events == [AnnounceEvent::Started, AnnounceEvent::Stopped], "announced {events:?}");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::bt_cli::{COMMAND_LIMIT, finish};
 
 pub(super) const CASES: &[Case] = &[
     ("UDP tracker", udp),
+    ("UDP tracker over IPv6", udp_v6),
     ("HTTP and UDP trackers", http_and_udp),
     ("dead tracker, another in its tier", dead_in_a_tier),
     ("dead tier, another one works", dead_tier),
@@ -40,7 +41,19 @@ fn udp(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Two tiers with one swarm behind them: a seeder at one, found through the other.
+fn udp_v6(scene: &Scene) -> Result<()> {
+    let tracker = UdpTracker::start_v6()?;
+    let payload = scene.payload(tree().tracker(tracker.url()))?;
+    let seeder = Script::seeder(&payload).listen_on("[::1]:0".parse()?)?;
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let mut command = scene.user("leecher").command(["download"]);
+    command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
+    let mut running =
+        scene.user("leecher").start("download", command.args(["--json", "--port", "0"]))?;
+    scene.complete("leecher", &payload, &mut running).map(drop)
+}
+
+/// Two trackers of a tier with one swarm behind them: a seeder at one, found through the other.
 fn http_and_udp(scene: &Scene) -> Result<()> {
     let tracker = Tracker::new();
     let http = HttpTracker::bind(([127, 0, 0, 1], 0).into(), tracker.clone())?;
