@@ -96,6 +96,9 @@ pub enum Job {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
+        /// Which attempt at the piece this is, from 0. What was staged in an earlier one is
+        /// forgotten; what comes late of an earlier one has no effect.
+        attempt: u32,
         /// One entry a span, in order. `None`: the span was staged whole. Blocks that were staged
         /// are taken from the disk, whatever the buffer has in their place.
         spans: Vec<Option<Span>>,
@@ -109,6 +112,8 @@ pub enum Job {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
+        /// Which attempt at the piece this is; see [`Job::Commit`].
+        attempt: u32,
         /// The number of the span in the piece.
         span_index: u32,
         /// The buffer, as long as that span.
@@ -190,6 +195,8 @@ pub enum Done {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
+        /// The attempt the job named.
+        attempt: u32,
         /// The number of the span in the piece.
         span_index: u32,
         /// The buffer, given back.

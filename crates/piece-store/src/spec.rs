@@ -135,6 +135,8 @@ pub enum Outcome {
 pub struct HeldSpan {
     /// The piece.
     pub piece: PieceIndex,
+    /// Which attempt at the piece it belongs to.
+    pub attempt: u32,
     /// The number of the span in the piece.
     pub span_index: u32,
     /// Which of its blocks are valid; bit 0 is the span's first.

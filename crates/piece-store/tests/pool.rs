@@ -44,7 +44,7 @@ fn open(pool: &Pool, spec: &OpenSpec) -> piece_store::Opened {
 
 fn commit(torrent: &Torrent, index: u32) -> Job {
     let (piece, spans) = (torrent.piece(index), torrent.spans(index));
-    Job::Commit { torrent: KEY, piece, spans, digests: false }
+    Job::Commit { torrent: KEY, piece, attempt: 0, spans, digests: false }
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::*;
 use piece_store::{
-    HeldSpan, OpenSpec, Operation, Outcome, Span, StoreError, StoreLayout, Unrelated,
+    HeldSpan, OpenSpec, Operation, Outcome, SPAN_LENGTH, STRIP_LENGTH, Span, StoreError,
+    StoreLayout, Unrelated,
 };
 use tempfile::TempDir;
 
@@ -77,7 +78,7 @@ fn digests_of_a_good_piece_are_told_if_asked_for() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let run = open(&torrent.spec(&save)).check();
-    let outcome = run.store.commit(torrent.piece(6), &mut torrent.spans(6), true, &mut [0; 1]);
+    let outcome = run.store.commit(torrent.piece(6), 0, &mut torrent.spans(6), true, &mut [0; 1]);
     let digests = torrent.piece_data(6).chunks(16 * 1024).map(piece_hash::sha1).collect();
     assert_eq!(outcome, Outcome::Verified { digests: Some(digests) });
 }
@@ -452,7 +453,7 @@ fn a_kill_before_the_first_piece_makes_no_stranger_of_our_file() {
     let spec = torrent.with_state(&save, &state);
     let run = open(&spec).check();
     let span = torrent.spans(0)[0].clone().unwrap();
-    run.store.stage(torrent.piece(0), 0, &span, 0b10).unwrap();
+    run.store.stage(torrent.piece(0), 0, 0, &span, 0b10).unwrap();
     drop(run);
     let mut run = open(&spec).check();
     run.commit(&torrent, all(&torrent));
@@ -570,7 +571,7 @@ fn spans_are_staged_in_any_order() {
         let mut spans = torrent.spans(piece);
         for (count, index) in order.into_iter().enumerate() {
             let span = spans[index].take().unwrap();
-            run.store.stage(torrent.piece(piece), index as u32, &span, u16::MAX).unwrap();
+            run.store.stage(torrent.piece(piece), 0, index as u32, &span, u16::MAX).unwrap();
             if piece == 1 && count == 2 {
                 break;
             }
@@ -582,7 +583,7 @@ fn spans_are_staged_in_any_order() {
     run.commit(&torrent, [2]);
     torrent.assert_complete(&save);
     let span = torrent.spans(0)[0].clone().unwrap();
-    let again = run.store.stage(torrent.piece(0), 0, &span, 1);
+    let again = run.store.stage(torrent.piece(0), 0, 0, &span, 1);
     assert_eq!(again, Err(StoreError::Had { piece: 0 }));
 }
 
@@ -595,7 +596,7 @@ fn a_bad_staged_span_is_blamed_and_fetched_again() {
     let mut spans = torrent.spans(0);
     let mut bad = spans[0].take().unwrap();
     bad[3 * 16_384] ^= 1;
-    run.store.stage(piece, 0, &bad, u16::MAX).unwrap();
+    run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
     let Outcome::Mismatch { digests } = run.commit_spans(piece, &mut spans) else { panic!() };
     let good: Vec<_> = torrent.data.chunks(16_384).map(piece_hash::sha1).collect();
     let differ: Vec<usize> = (0..good.len()).filter(|at| good[*at] != digests[*at]).collect();
@@ -604,9 +605,28 @@ fn a_bad_staged_span_is_blamed_and_fetched_again() {
     assert!(matches!(outcome, Outcome::Failed(StoreError::Spans { .. })), "it is forgotten");
     // Staged anew, the first span twice.
     let first = torrent.spans(0)[0].clone().unwrap();
-    run.store.stage(piece, 0, &bad, u16::MAX).unwrap();
-    run.store.stage(piece, 0, &first, u16::MAX).unwrap();
+    run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
+    run.store.stage(piece, 0, 0, &first, u16::MAX).unwrap();
     assert_eq!(run.commit_spans(piece, &mut spans), Outcome::Verified { digests: None });
+    torrent.assert_complete(&save);
+}
+
+#[test]
+fn what_an_earlier_attempt_staged_is_never_mixed_in() {
+    let (_root, save, _) = folders();
+    let torrent = torrent(&[("a", 600_000)], 600_000);
+    let piece = torrent.piece(0);
+    let mut run = open(&torrent.spec(&save)).check();
+    let wrong = Span::new(SPAN_LENGTH);
+    run.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
+    // The second attempt has every span in memory; a block of the first comes late.
+    let good = torrent.spans(0)[1].clone().unwrap();
+    run.store.stage(piece, 1, 1, &good, u16::MAX).unwrap();
+    run.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
+    let mut spans = torrent.spans(0);
+    let mut scratch = vec![0; STRIP_LENGTH];
+    let outcome = run.store.commit(piece, 1, &mut spans, false, &mut scratch);
+    assert_eq!(outcome, Outcome::Verified { digests: None });
     torrent.assert_complete(&save);
 }
 
@@ -619,9 +639,11 @@ fn blocks_of_unfinished_pieces_survive_an_orderly_end() {
     let piece = torrent.piece(0);
     let span = |index: usize| torrent.spans(0)[index].clone().unwrap();
     // The second span of piece 0 has 237 856 bytes: 15 blocks.
-    run.store.stage(piece, 1, &span(1), 0b1).unwrap();
-    let held = HeldSpan { piece, span_index: 0, blocks: 0b1000_0000_0000_0101, span: span(0) };
-    let more = HeldSpan { piece, span_index: 1, blocks: 0b0100_0000_0000_0000, span: span(1) };
+    run.store.stage(piece, 0, 1, &span(1), 0b1).unwrap();
+    let held =
+        HeldSpan { piece, attempt: 0, span_index: 0, blocks: 0b1000_0000_0000_0101, span: span(0) };
+    let more =
+        HeldSpan { piece, attempt: 0, span_index: 1, blocks: 0b0100_0000_0000_0000, span: span(1) };
     run.store.close(1, 2, &[held, more]).unwrap();
 
     let mut run = open(&spec).check();
@@ -646,7 +668,7 @@ fn staged_blocks_of_a_file_that_changed_are_not_believed() {
         let spec = torrent.with_state(&save, &state);
         let run = open(&spec).check();
         let span = torrent.spans(0)[0].clone().unwrap();
-        let held = HeldSpan { piece: torrent.piece(0), span_index: 0, blocks: 1, span };
+        let held = HeldSpan { piece: torrent.piece(0), attempt: 0, span_index: 0, blocks: 1, span };
         run.store.close(0, 0, &[held]).unwrap();
         change(&save.join("t/a"));
         assert!(open(&spec).opened.unfinished.is_empty());

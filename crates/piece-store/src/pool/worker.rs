@@ -90,17 +90,20 @@ impl Worker {
                 let result = self.shared.find(torrent).and_then(|store| store.finish_check());
                 Done::CheckFinished { torrent, result }
             }
-            Job::Commit { torrent, piece, mut spans, digests } => {
+            Job::Commit { torrent, piece, attempt, mut spans, digests } => {
                 let outcome = match self.shared.find(torrent) {
-                    Ok(store) => store.commit(piece, &mut spans, digests, &mut self.scratch),
+                    Ok(store) => {
+                        store.commit(piece, attempt, &mut spans, digests, &mut self.scratch)
+                    }
                     Err(error) => Outcome::Failed(error),
                 };
                 Done::Committed { torrent, piece, spans, outcome }
             }
-            Job::Stage { torrent, piece, span_index, span, blocks } => {
+            Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {
                 let store = self.shared.find(torrent);
-                let result = store.and_then(|store| store.stage(piece, span_index, &span, blocks));
-                Done::Staged { torrent, piece, span_index, span, result }
+                let result =
+                    store.and_then(|store| store.stage(piece, attempt, span_index, &span, blocks));
+                Done::Staged { torrent, piece, attempt, span_index, span, result }
             }
             Job::Read { torrent, request, token } => {
                 let store = self.shared.find(torrent);

@@ -19,22 +19,24 @@ impl<D: Disk> Store<D> {
     pub fn commit(
         &self,
         piece: PieceIndex,
+        attempt: u32,
         spans: &mut [Option<Span>],
         digests: bool,
         scratch: &mut [u8],
     ) -> Outcome {
-        let committed = self.try_commit(piece, spans, digests, scratch);
+        let committed = self.try_commit(piece, attempt, spans, digests, scratch);
         committed.unwrap_or_else(Outcome::Failed)
     }
 
     fn try_commit(
         &self,
         piece: PieceIndex,
+        attempt: u32,
         spans: &mut [Option<Span>],
         digests: bool,
         scratch: &mut [u8],
     ) -> Result<Outcome, StoreError> {
-        let began = self.begin(piece)?;
+        let began = self.begin(piece, attempt)?;
         self.check_spans(piece, spans, began.staged.as_ref())?;
         self.fill_staged(piece, spans, began.staged.as_ref())?;
         let digest = self.hash_spans(piece, spans, began.staged.as_ref(), scratch)?;
@@ -60,11 +62,11 @@ impl<D: Disk> Store<D> {
         Ok(Outcome::Verified { digests })
     }
 
-    fn begin(&self, piece: PieceIndex) -> Result<Began, StoreError> {
+    fn begin(&self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
         if self.read_only {
             return Err(StoreError::ReadOnly);
         }
-        self.ledger().begin(piece)
+        self.ledger().begin(piece, attempt)
     }
 
     /// The spans must be those of the piece: each there in full length, or staged whole.
@@ -230,11 +232,12 @@ impl<D: Disk> Store<D> {
     pub fn stage(
         &self,
         piece: PieceIndex,
+        attempt: u32,
         span_index: u32,
         span: &Span,
         blocks: u16,
     ) -> Result<(), StoreError> {
-        let began = self.begin(piece)?;
+        let began = self.begin(piece, attempt)?;
         let length = span_length(&self.layout.geometry, piece, span_index);
         if length == 0 || span.len() != length as usize {
             let (expected, got) = (u64::from(length), span.len() as u64);
@@ -243,7 +246,7 @@ impl<D: Disk> Store<D> {
         if began.had {
             return Err(StoreError::Had { piece: piece.get() });
         }
-        let hashed = self.hash_staged(piece, span_index, span, blocks);
+        let hashed = self.hash_staged(piece, attempt, span_index, span, blocks);
         let mut touched = Touched::new();
         let written = self.write_blocks(piece, span_index, span, blocks, &mut touched);
         let mut ledger = self.ledger();
@@ -251,7 +254,7 @@ impl<D: Disk> Store<D> {
         ledger.written(&self.layout.geometry, &[], touched)?;
         confirmed?;
         let spans = span_count(&self.layout.geometry, piece);
-        let staged = ledger.staged.entry(piece.get()).or_insert_with(|| Staged::new(spans));
+        let Some(staged) = ledger.staged(piece, attempt, spans) else { return Ok(()) };
         if let Some(mask) = staged.masks.get_mut(span_index as usize) {
             *mask |= blocks & full_mask(length);
         }
@@ -266,13 +269,14 @@ impl<D: Disk> Store<D> {
     fn hash_staged(
         &self,
         piece: PieceIndex,
+        attempt: u32,
         span_index: u32,
         span: &Span,
         blocks: u16,
     ) -> Option<(u32, Hasher)> {
         let spans = span_count(&self.layout.geometry, piece);
         let mut ledger = self.ledger();
-        let staged = ledger.staged.entry(piece.get()).or_insert_with(|| Staged::new(spans));
+        let staged = ledger.staged(piece, attempt, spans)?;
         let (next, mut hasher) = staged.hashed.take()?;
         let whole = full_mask(span.len() as u32);
         if next > span_index {

@@ -49,6 +49,8 @@ pub(super) struct Ledger<D: Disk> {
 /// The blocks of an unfinished piece that are on disk.
 #[derive(Debug, Clone)]
 pub(super) struct Staged {
+    /// Which attempt at the piece they belong to. Those of an earlier one are forgotten.
+    pub(super) attempt: u32,
     /// A mask a span.
     pub(super) masks: Vec<u16>,
     /// How many spans from the first were hashed when they were staged, and the hash so far; `None`
@@ -58,8 +60,8 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Nothing of a piece of `spans` spans.
-    pub(super) fn new(spans: u32) -> Self {
-        Self { masks: vec![0; spans as usize], hashed: Some((0, Hasher::new())) }
+    pub(super) fn new(attempt: u32, spans: u32) -> Self {
+        Self { attempt, masks: vec![0; spans as usize], hashed: Some((0, Hasher::new())) }
     }
 
     /// Which blocks of span `span` are on disk.
@@ -136,7 +138,7 @@ impl<F> Touched<F> {
 impl<D: Disk> Ledger<D> {
     /// The state at a start. Nothing is written to the journal yet.
     pub(super) fn new(plan: Plan, journal: Option<Journal<D>>, totals: (u64, u64)) -> Self {
-        let stage = |(piece, masks)| (piece, Staged { masks, hashed: None });
+        let stage = |(piece, masks)| (piece, Staged { attempt: 0, masks, hashed: None });
         Self {
             have: plan.have,
             claimed: plan.claimed,
@@ -181,16 +183,31 @@ impl<D: Disk> Ledger<D> {
         self.journal.as_mut().map_or(Ok(()), |journal| journal.append(records))
     }
 
-    /// Begins to write `piece`.
-    pub(super) fn begin(&self, piece: PieceIndex) -> Result<Began, StoreError> {
+    /// Begins to write `piece`, for the `attempt`th time.
+    pub(super) fn begin(&mut self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
         if self.closed {
             return Err(StoreError::NotOpen);
         }
         if !self.checked {
             return Err(StoreError::NotChecked);
         }
-        let staged = self.staged.get(&piece.get()).cloned();
+        if self.staged.get(&piece.get()).is_some_and(|staged| staged.attempt < attempt) {
+            self.staged.remove(&piece.get());
+        }
+        let staged = self.staged.get(&piece.get()).filter(|staged| staged.attempt == attempt);
+        let staged = staged.cloned();
         Ok(Began { epoch: self.epoch, had: self.have.contains(piece), staged })
+    }
+
+    /// What is staged of `piece` in this attempt; `None` if a later one has begun already.
+    pub(super) fn staged(
+        &mut self,
+        piece: PieceIndex,
+        attempt: u32,
+        spans: u32,
+    ) -> Option<&mut Staged> {
+        let staged = self.staged.entry(piece.get()).or_insert_with(|| Staged::new(attempt, spans));
+        (staged.attempt == attempt).then_some(staged)
     }
 
     /// Whether what was written since `epoch` may be recorded.

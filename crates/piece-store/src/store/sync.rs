@@ -186,7 +186,7 @@ impl<D: Disk> Store<D> {
     fn stage_all(&self, unfinished: &[HeldSpan]) -> Result<(), StoreError> {
         let useful = !self.read_only && self.ledger().journal.is_some();
         for held in unfinished.iter().filter(|held| useful && held.blocks != 0) {
-            self.stage(held.piece, held.span_index, &held.span, held.blocks)?;
+            self.stage(held.piece, held.attempt, held.span_index, &held.span, held.blocks)?;
         }
         Ok(())
     }
