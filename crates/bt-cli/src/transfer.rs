@@ -29,8 +29,8 @@ use view::View;
 
 /// How often the state of the session is looked at.
 const TICK: Duration = Duration::from_millis(250);
-/// How long a clean shutdown may take: sync and journal, then `stopped` to the trackers.
-const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+/// How long a clean shutdown may take: a slow disk has much to sync. A second signal is quicker.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(30);
 
 /// The torrents of one command and the session that works on them.
 pub(crate) struct Transfer {
@@ -152,19 +152,18 @@ impl Transfer {
                 }
                 Ok(())
             }
-            Step::Over => self.view.over(torrent, self.torrents.len()),
+            Step::Over => self.view.over(torrent, self.torrents.len() == 1),
         }
     }
 }
 
 /// What the torrents said while the session was shut down.
 fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) -> Outcome {
-    let count = torrents.len();
     for event in events.try_iter() {
         let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
         let Some(torrent) = torrent else { continue };
         if torrent.handle_event(Instant::now(), &event.kind) == Step::Over {
-            view.over(torrent, count)?;
+            view.over(torrent, false)?;
         }
     }
     Ok(())

@@ -250,7 +250,9 @@ impl Torrent {
     }
 
     fn handle_stopped(&mut self, now: Instant, error: Option<&TorrentError>) -> Step {
-        if let Some(error) = error {
+        if let Some(error) = error
+            && self.failure.is_none()
+        {
             self.failure = Some(Failure::new(class_of(error.class), error.message.clone()));
         }
         self.over.get_or_insert(now);

@@ -112,13 +112,13 @@ impl View {
         Ok(())
     }
 
-    /// A torrent is over. The failure of the only one is told by the program's last word.
-    pub(crate) fn over(&mut self, torrent: &Torrent, torrents: usize) -> Outcome {
+    /// A torrent is over. Its failure is told here, unless that is the program's `last_word`.
+    pub(crate) fn over(&mut self, torrent: &Torrent, last_word: bool) -> Outcome {
         if self.wants_json() {
             return self.json(events::stopped(torrent));
         }
         if let Some(failure) = torrent.failure()
-            && torrents > 1
+            && !last_word
         {
             let (name, message) = (clean(torrent.name()), clean(failure.message()));
             self.output.warn(&format!("{name} failed: {message}"));
