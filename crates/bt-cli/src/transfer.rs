@@ -174,13 +174,12 @@ fn verdict(torrents: Vec<Torrent>) -> Result<Vec<Torrent>, End> {
     let first = failed.clone().min_by_key(|(torrent, _)| torrent.over_since());
     let Some((torrent, failure)) = first else { return Ok(torrents) };
     let failure = failure.clone().with("info_hash", torrent.info_hash());
+    let failure = failure.within(torrent.name());
     let (count, all) = (failed.count(), torrents.len());
     if all == 1 {
         return Err(failure.into());
     }
-    Err(failure
-        .within(format!("{count} of {all} torrents failed; the first: {}", torrent.name()))
-        .into())
+    Err(failure.within(format!("{count} of {all} torrents failed; the first")).into())
 }
 
 /// The class of what a run that ends now leaves undone.

@@ -264,7 +264,7 @@ impl Torrent {
         if !self.goal.serve_only || have > 0 {
             return Step::Go;
         }
-        let message = format!("nothing of {:?} verifies in its folder", self.name());
+        let message = "nothing in the folder belongs to the torrent; bt-cli verify says more";
         self.failure = Some(Failure::new(Class::BadData, message));
         Step::Stop
     }
@@ -302,7 +302,7 @@ impl Torrent {
         let since =
             |start: Option<Instant>| start.map_or(Duration::ZERO, |at| now.duration_since(at));
         if since(self.all_banned) >= BANNED_TIME {
-            return Some(self.bad_data("every peer sent bad data and was banned"));
+            return Some(bad_data("every peer sent bad data and was banned"));
         }
         if since(self.hopeless) >= HOPELESS_TIME {
             let waited = duration(HOPELESS_TIME);
@@ -320,18 +320,13 @@ impl Torrent {
     /// Who is to blame for a torrent without progress depends on who was there.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
         if status.peers_banned > 0 && status.peers_connected == 0 {
-            return self.bad_data(&format!("{what}, and every peer so far sent bad data"));
+            return bad_data(&format!("{what}, and every peer so far sent bad data"));
         }
         self.network(what)
     }
 
     fn network(&self, what: &str) -> Failure {
-        Failure::new(Class::Network, format!("{}: {what}: {}", self.name(), self.obstacles()))
-    }
-
-    fn bad_data(&self, what: &str) -> Failure {
-        let message = format!("{}: {what}; find other peers, then start it again", self.name());
-        Failure::new(Class::BadData, message)
+        Failure::new(Class::Network, format!("{what}: {}", self.obstacles()))
     }
 
     /// What stands between it and progress, in one sentence.
@@ -367,4 +362,8 @@ fn class_of(class: ErrorClass) -> Class {
         ErrorClass::Disk | ErrorClass::InUse => Class::Disk,
         _ => Class::Failure,
     }
+}
+
+fn bad_data(what: &str) -> Failure {
+    Failure::new(Class::BadData, format!("{what}; find other peers, then start it again"))
 }

@@ -211,6 +211,7 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
             format!("checking what is there, piece {}/{}", status.checked.0, status.checked.1)
         }
         PhaseKind::Stopping => "stopping".to_owned(),
+        PhaseKind::Stopped if torrent.has_reached_goal() => "done".to_owned(),
         PhaseKind::Stopped => "stopped".to_owned(),
         _ if torrent.is_complete() || torrent.goal.serve_only => {
             format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), torrent.ratio())
