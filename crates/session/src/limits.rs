@@ -7,6 +7,10 @@ use std::time::Duration;
 pub const MAX_HALF_OPEN: usize = 64;
 /// How long an outgoing connection may take to be established.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long no connection is begun after the system had no more sockets.
+pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// Peers named by the user that a torrent keeps, to try them again after a stop.
+pub const MAX_USER_PEERS: usize = 2000;
 /// Connections in all, unless the configuration says otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 500;
 /// Connections of one torrent, unless the configuration says otherwise.
@@ -18,6 +22,8 @@ pub const DEFAULT_UPLOAD_SLOTS: usize = 8;
 pub const DEFAULT_MAX_MEMORY: usize = 40 << 20;
 /// The least `max_memory` a session works with.
 pub const MIN_MEMORY: usize = 16 << 20;
+/// Torrents that get a turn each time memory is released, of those that wait for some.
+pub const MAX_FED: usize = 64;
 /// The one buffer that every socket is read into.
 pub const RECEIVE_BUFFER: usize = 256 << 10;
 /// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).

@@ -66,14 +66,14 @@ pub(super) struct Announce {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The end: the first good answer, or the first failure if there is none.
-    Finished { announce: Announce, result: Result<AnnounceReply, AnnounceFailure> },
+    Finished { announce: Box<Announce>, result: Result<AnnounceReply, AnnounceFailure> },
     /// The other family answered too.
     MorePeers { torrent: TorrentKey, peers: Vec<TrackerPeer> },
 }
 
 #[derive(Debug)]
 struct Running {
-    announce: Announce,
+    announce: Box<Announce>,
     host: String,
     /// `None` for HTTP and HTTPS.
     udp: Option<TrackerUrl>,
@@ -133,7 +133,7 @@ impl Announces {
     }
 
     /// Begins an announce; what becomes of it is found in `outcomes`.
-    pub(super) fn start(&mut self, now: Duration, announce: Announce) {
+    pub(super) fn start(&mut self, now: Duration, announce: Box<Announce>) {
         let (host, udp) = match parse(&announce.url) {
             Ok(target) => target,
             Err(message) => return self.refuse(announce, message),
@@ -210,12 +210,29 @@ impl Announces {
         self.running.values().filter_map(|running| running.next_timeout(&self.trackers)).min()
     }
 
-    /// Nobody waits for this torrent's announces any more.
+    /// Nobody waits for this torrent's announces any more. That they had no answer yet is no fault
+    /// of their hosts.
     pub(super) fn forget_torrent(&mut self, now: Duration, torrent: TorrentKey) {
         let of_torrent = self.running.iter().filter(|(_, run)| run.announce.torrent == torrent);
         let keys: Vec<AnnounceKey> = of_torrent.map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| self.give_up(now, key));
+        for key in keys {
+            self.forget(now, key);
+        }
         self.outcomes.retain(|outcome| outcome.torrent() != torrent);
+    }
+
+    fn forget(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(running) = self.running.get_mut(&key) else { return };
+        running.reported = true;
+        if running.is_fetching() {
+            // A fetcher can't be called back: the turn at the host ends when it is here.
+            return;
+        }
+        let Some(running) = self.running.remove(&key) else { return };
+        match running.stage {
+            Stage::Waiting => self.hosts.forget(&running.host, key),
+            Stage::Resolving | Stage::Asking(_) => self.next_turn(now, &running.host, None),
+        }
     }
 
     /// The host's turn for this announce came.
@@ -345,21 +362,13 @@ impl Announces {
     fn give_up(&mut self, now: Duration, key: AnnounceKey) {
         let Some(running) = self.running.get_mut(&key) else { return };
         let late = failure(format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs()));
-        match &running.stage {
-            Stage::Waiting => {
-                self.hosts.forget(&running.host, key);
-                if let Some(running) = self.running.remove(&key) {
-                    self.refuse(running.announce, late.message);
-                }
-            }
+        if running.is_fetching() {
             // A fetcher can't be called back: the turn at the host ends when it is here.
-            Stage::Asking(legs) if legs.iter().any(|leg| matches!(leg.work, Work::Fetch)) => {
-                if !std::mem::replace(&mut running.reported, true) {
-                    let announce = running.announce.clone();
-                    self.refuse(announce, late.message);
-                }
-            }
-            Stage::Resolving | Stage::Asking(_) => self.fail(now, key, late),
+            running.reported = true;
+            let announce = running.announce.clone();
+            self.refuse(announce, late.message);
+        } else {
+            self.fail(now, key, late);
         }
     }
 
@@ -375,13 +384,19 @@ impl Announces {
     }
 
     fn next_turn(&mut self, now: Duration, host: &str, failure: Option<&str>) {
-        if let Some(next) = self.hosts.handle_finished(now, host, failure) {
+        let released = self.hosts.handle_finished(now, host, failure);
+        for key in released.failed {
+            if let (Some(running), Some(message)) = (self.running.remove(&key), failure) {
+                self.refuse(running.announce, message.to_owned());
+            }
+        }
+        if let Some(next) = released.next {
             self.go(now, next);
         }
     }
 
     /// Ends an announce that never had a turn.
-    fn refuse(&mut self, announce: Announce, message: String) {
+    fn refuse(&mut self, announce: Box<Announce>, message: String) {
         let result = Err(failure(message).into());
         self.outcomes.push_back(Outcome::Finished { announce, result });
     }
@@ -397,9 +412,19 @@ impl Outcome {
 }
 
 impl Running {
-    fn new(announce: Announce, host: String, udp: Option<TrackerUrl>) -> Self {
+    fn new(announce: Box<Announce>, host: String, udp: Option<TrackerUrl>) -> Self {
         let (deadline, stage) = (None, Stage::Waiting);
         Self { announce, host, udp, deadline, stage, reported: false, failure: None }
+    }
+
+    /// Whether a fetcher works on it.
+    fn is_fetching(&self) -> bool {
+        match &self.stage {
+            Stage::Asking(legs) => {
+                legs.iter().any(|leg| matches!(leg.work, Work::Fetch) && !leg.done)
+            }
+            Stage::Waiting | Stage::Resolving => false,
+        }
     }
 
     fn host_name(&self) -> String {

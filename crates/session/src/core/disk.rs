@@ -1,5 +1,8 @@
 //! What the store answered.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use bt_types::{BlockRequest, PieceIndex};
 use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
 use swarm::Committed;
@@ -11,89 +14,101 @@ use crate::event::EventKind;
 
 impl Core {
     /// The store answered a job.
-    pub fn handle_done(&mut self, now: std::time::Duration, done: Done) {
+    pub fn handle_done(&mut self, now: Duration, done: Done) {
         self.now = now;
         match done {
-            Done::Opened { torrent, result } => self.finish_job(torrent, |core| match result {
-                Ok(opened) => core.handle_opened(torrent, *opened),
-                Err(error) => core.fail(torrent, &error),
-            }),
+            Done::Opened { torrent, result } => {
+                self.finish_job(torrent, [], |core| core.handle_opened(torrent, result));
+            }
             Done::Checked { torrent, pieces, good, error } => {
-                self.finish_job(torrent, |core| match error {
-                    None => core.handle_checked(torrent, pieces, &good),
-                    Some(error) => core.fail(torrent, &error),
+                self.finish_job(torrent, [], |core| {
+                    core.handle_checked(torrent, pieces, &good, error);
                 });
             }
             Done::CheckFinished { torrent, result } => {
-                self.finish_job(torrent, |core| match result {
-                    Ok(()) => core.begin_transfer(torrent),
-                    Err(error) => core.fail(torrent, &error),
-                });
+                self.finish_job(torrent, [], |core| core.handle_check_finished(torrent, result));
             }
             Done::Committed { torrent, piece, spans, outcome } => {
-                self.finish_job(torrent, |core| core.handle_committed(torrent, piece, outcome));
-                self.take_back(torrent, spans.into_iter().flatten());
+                let spans = spans.into_iter().flatten();
+                self.finish_job(torrent, spans, |core| {
+                    core.handle_committed(torrent, piece, outcome);
+                });
             }
             Done::Staged { torrent, piece, span, result, .. } => {
-                self.finish_job(torrent, |core| core.handle_staged(torrent, piece, result));
-                self.take_back(torrent, [span]);
+                self.finish_job(torrent, [span], |core| core.handle_staged(torrent, piece, result));
             }
             Done::Ready { torrent, token, request, result } => {
                 let link = LinkKey::of_peer(swarm::PeerKey(token));
-                self.finish_job(torrent, |core| core.handle_ready(torrent, link, request, result));
+                self.finish_job(torrent, [], |core| {
+                    core.handle_ready(torrent, link, request, result);
+                });
             }
             Done::Synced { torrent, result, lost } => {
-                self.finish_job(torrent, |core| core.handle_synced(torrent, result, &lost));
+                self.finish_job(torrent, [], |core| core.handle_synced(torrent, result, &lost));
             }
             Done::Closed { torrent, result, spans } => {
-                self.finish_job(torrent, |core| core.handle_closed_store(torrent, result));
-                self.take_back(torrent, spans);
+                self.finish_job(torrent, spans, |core| core.handle_closed_store(torrent, result));
             }
             _ => log::error!("an answer of the store that the session does not know"),
         }
         self.settle();
     }
 
-    /// Counts a job as answered, lets `handle` act on the answer, and goes on with the torrent.
-    fn finish_job(&mut self, key: TorrentKey, handle: impl FnOnce(&mut Self)) {
+    /// Counts a job as answered, takes its buffers back, lets `handle` act on the answer, and goes
+    /// on with the torrent.
+    fn finish_job(
+        &mut self,
+        key: TorrentKey,
+        spans: impl IntoIterator<Item = Span>,
+        handle: impl FnOnce(&mut Self),
+    ) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.jobs = torrent.jobs.saturating_sub(1);
+        self.take_back(key, spans);
         handle(self);
         self.advance_stop(key);
         self.drain(key);
     }
 
-    /// Takes buffers back and releases their memory.
-    fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
-        let Some(torrent) = self.torrents.get(&key) else { return };
-        let cost = torrent.open.layout.span_length() as usize;
-        let before = self.buffers.len();
-        self.buffers.extend(spans);
-        self.release((self.buffers.len() - before) * cost);
-    }
-
-    fn handle_opened(&mut self, key: TorrentKey, opened: Opened) {
+    fn handle_opened(&mut self, key: TorrentKey, result: Result<Box<Opened>, StoreError>) {
         let now = self.now;
+        let opened = match result {
+            Ok(opened) => *opened,
+            Err(error) => return self.fail(key, &error),
+        };
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.earlier = (opened.downloaded, opened.uploaded);
+        torrent.file_system = opened.file_system;
         if let Phase::Opening = torrent.phase {
             torrent.begin_check(now, opened);
             self.continue_check(key);
         }
     }
 
-    fn handle_checked(&mut self, key: TorrentKey, pieces: std::ops::Range<u32>, good: &[u32]) {
+    fn handle_checked(
+        &mut self,
+        key: TorrentKey,
+        pieces: Range<u32>,
+        good: &[u32],
+        error: Option<StoreError>,
+    ) {
+        if let Some(error) = error {
+            return self.fail(key, &error);
+        }
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let geometry = torrent.geometry();
         let Phase::Checking(check) = &mut torrent.phase else { return };
         check.running -= 1;
         check.done += pieces.len() as u32;
-        let good = good.iter().filter_map(|index| geometry.piece(*index));
         let mut bytes = 0;
-        for piece in good {
-            check.opened.have.insert(piece);
-            bytes += u64::from(geometry.length_of(piece));
+        for piece in good.iter().filter_map(|index| geometry.piece(*index)) {
+            let length = geometry.length_of(piece);
+            let new = check.opened.have.insert(piece);
+            if new && check.opened.wanted.contains(piece) {
+                torrent.progress.gain(length);
+            }
+            bytes += u64::from(length);
         }
         let (done, total) = (check.done, check.total);
         if bytes > 0 {
@@ -101,6 +116,13 @@ impl Core {
         }
         self.emit(key, EventKind::Checking { done, total });
         self.continue_check(key);
+    }
+
+    fn handle_check_finished(&mut self, key: TorrentKey, result: Result<(), StoreError>) {
+        match result {
+            Ok(()) => self.begin_transfer(key),
+            Err(error) => self.fail(key, &error),
+        }
     }
 
     fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, outcome: Outcome) {
@@ -140,11 +162,10 @@ impl Core {
         result: Result<(), StoreError>,
     ) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if let Some(open) = torrent.open.pieces.get_mut(&piece) {
-            open.staging = open.staging.saturating_sub(1);
-        }
+        let waited = torrent.open.handle_staged(piece);
+        waited.into_iter().for_each(|job| self.submit(key, job));
         match result {
-            Ok(()) => self.commit_when_staged(key, piece),
+            Ok(()) => self.commit_if_ready(key, piece),
             Err(error) => self.fail(key, &error),
         }
     }
@@ -157,31 +178,43 @@ impl Core {
         request: BlockRequest,
         result: Result<Vec<Extent>, StoreError>,
     ) {
+        let extents = match result {
+            Ok(extents) => extents,
+            Err(error) => return self.fail(key, &error),
+        };
         let now = self.now;
         let Some(link) = self.links.get_mut(link_key) else { return };
         link.reading = link.reading.saturating_sub(u64::from(request.length()));
-        match result {
-            Ok(extents) => {
-                link.take_extents(now, request, extents);
-                self.transmit(link_key);
-                self.serve(link_key);
-            }
-            Err(error) => self.fail(key, &error),
-        }
+        link.take_extents(now, request, extents);
+        self.transmit(link_key);
+        self.serve(link_key);
     }
 
     fn handle_synced(&mut self, key: TorrentKey, result: Result<(), StoreError>, lost: &[u32]) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.durability.handle_synced(now);
-        let geometry = torrent.geometry();
+        let (geometry, file_system) = (torrent.geometry(), torrent.file_system);
         if let Some(swarm) = torrent.swarm_mut() {
             let lost = lost.iter().filter_map(|index| geometry.piece(*index));
             lost.for_each(|piece| swarm.handle_lost(now, piece));
         }
+        self.syncs.handle_finished(file_system);
         match result {
             Ok(()) => self.report_completion(key),
             Err(error) => self.fail(key, &error),
+        }
+        self.next_sync(file_system);
+    }
+
+    /// Lets the next torrent sync that waits for this file system.
+    fn next_sync(&mut self, file_system: u64) {
+        while let Some(next) = self.syncs.next_waiting(file_system) {
+            if let Some(torrent) = self.torrents.get_mut(&next) {
+                torrent.durability.set_waiting(false);
+                self.sync_if_due(next);
+                self.set_timer(next);
+            }
         }
     }
 
@@ -200,14 +233,15 @@ impl Core {
     pub(super) fn sync_if_due(&mut self, key: TorrentKey) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let at_once = torrent.completion_due;
-        if !matches!(torrent.phase, Phase::Transfer(_)) {
+        let ready = matches!(torrent.phase, Phase::Transfer(_));
+        if !ready || !torrent.durability.is_sync_due(now, torrent.completion_due) {
             return;
         }
-        if torrent.durability.is_sync_due(now, at_once) {
-            torrent.durability.begin_sync();
-            self.submit(key, Job::Sync { torrent: key });
+        if !self.syncs.admit(torrent.file_system, key) {
+            return torrent.durability.set_waiting(true);
         }
+        torrent.durability.begin_sync();
+        self.submit(key, Job::Sync { torrent: key });
     }
 
     /// Every wanted piece is verified; the user hears of it once everything is synced.

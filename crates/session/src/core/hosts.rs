@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::announces::AnnounceKey;
-use crate::limits::MAX_REQUESTS_PER_HOST;
+use crate::limits::{MAX_NAMES, MAX_REQUESTS_PER_HOST};
 
 /// After the first failure; doubles with each further one. Half of what one torrent waits by
 /// itself, so that a torrent never meets its own failure here.
@@ -20,6 +20,15 @@ pub(super) enum Admission {
     Wait,
     /// The host failed a moment ago, with these words.
     Failing(String),
+}
+
+/// Who waited for a request to end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Released {
+    /// This one may go.
+    pub(super) next: Option<AnnounceKey>,
+    /// These fail with the host.
+    pub(super) failed: VecDeque<AnnounceKey>,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +55,7 @@ impl Hosts {
         key: AnnounceKey,
         urgent: bool,
     ) -> Admission {
+        self.make_room(now);
         let host = self.hosts.entry(host.to_owned()).or_default();
         if let Some((until, message)) = &host.rest
             && now < *until
@@ -62,25 +72,37 @@ impl Hosts {
         }
     }
 
-    /// A request to `host` that went out has ended, with `failure` if the host is to blame. The
-    /// next one may go, if one waits.
+    /// A request to `host` that went out has ended. After a failure of the host those that wait fail
+    /// too: their torrents have other trackers to ask.
     #[must_use]
     pub(super) fn handle_finished(
         &mut self,
         now: Duration,
         name: &str,
         failure: Option<&str>,
-    ) -> Option<AnnounceKey> {
-        let host = self.hosts.get_mut(name)?;
+    ) -> Released {
+        let Some(host) = self.hosts.get_mut(name) else { return Released::default() };
         host.note_result(now, failure);
+        let failed = match failure {
+            Some(_) => std::mem::take(&mut host.waiting),
+            None => VecDeque::new(),
+        };
         let next = host.waiting.pop_front();
         if next.is_none() {
-            host.running -= 1;
+            host.running = host.running.saturating_sub(1);
         }
         if host.running == 0 && host.rest.is_none() {
             self.hosts.remove(name);
         }
-        next
+        Released { next, failed }
+    }
+
+    /// Forgets hosts that failed long ago, once there are [`MAX_NAMES`].
+    fn make_room(&mut self, now: Duration) {
+        if self.hosts.len() >= MAX_NAMES {
+            let rests = |host: &Host| host.rest.as_ref().is_some_and(|(until, _)| *until > now);
+            self.hosts.retain(|_, host| host.running > 0 || rests(host));
+        }
     }
 
     /// A request that waits is no longer needed.
@@ -120,10 +142,22 @@ mod tests {
             (0..4).map(|number| hosts.admit(now, "t", key(number), false)).collect();
         use Admission::{Go, Wait};
         assert_eq!(admissions, [Go, Go, Wait, Wait]);
-        assert_eq!(hosts.handle_finished(now, "t", None), Some(key(2)));
-        assert_eq!(hosts.handle_finished(now, "t", None), Some(key(3)));
-        assert_eq!(hosts.handle_finished(now, "t", None), None);
-        assert_eq!(hosts.handle_finished(now, "t", None), None);
+        let mut finish = || hosts.handle_finished(now, "t", None).next;
+        assert_eq!(
+            [finish(), finish(), finish(), finish()],
+            [Some(key(2)), Some(key(3)), None, None]
+        );
+        assert!(hosts.hosts.is_empty());
+    }
+
+    #[test]
+    fn those_that_wait_fail_with_their_host() {
+        let mut hosts = Hosts::default();
+        let now = Duration::ZERO;
+        (0..4).for_each(|number| _ = hosts.admit(now, "t", key(number), true));
+        let released = hosts.handle_finished(now, "t", Some("refused"));
+        assert_eq!(released, Released { next: None, failed: [key(2), key(3)].into() });
+        assert_eq!(hosts.handle_finished(now, "t", None), Released::default());
         assert!(hosts.hosts.is_empty());
     }
 
@@ -132,12 +166,12 @@ mod tests {
         let mut hosts = Hosts::default();
         let at = Duration::from_secs;
         assert_eq!(hosts.admit(at(0), "t", key(0), false), Admission::Go);
-        assert_eq!(hosts.handle_finished(at(0), "t", Some("refused")), None);
+        assert_eq!(hosts.handle_finished(at(0), "t", Some("refused")).next, None);
         let failing = Admission::Failing("refused".to_owned());
         assert_eq!(hosts.admit(at(29), "t", key(1), false), failing);
         assert_eq!(hosts.admit(at(29), "t", key(1), true), Admission::Go);
         assert_eq!(hosts.admit(at(30), "t", key(2), false), Admission::Go);
-        assert_eq!(hosts.handle_finished(at(30), "t", None), None);
+        assert_eq!(hosts.handle_finished(at(30), "t", None).next, None);
         assert_eq!(hosts.admit(at(30), "t", key(3), false), Admission::Go);
     }
 }

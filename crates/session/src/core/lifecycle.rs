@@ -1,17 +1,17 @@
 //! A torrent's way from phase to phase, and what the user tells it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use piece_store::{HeldSpan, Job, OpenSpec, Opened, StoreError, TorrentKey};
+use piece_store::{Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
 
 use super::Core;
-use super::outputs::block_mask;
+use super::open::OpenPieces;
 use super::peers::draw_peer_id;
 use super::rate::Bucket;
-use super::torrent::{Check, Durability, OpenPieces, Phase, StopStep, Stopping, Torrent};
+use super::status::Progress;
+use super::torrent::{Check, Durability, Phase, StopStep, Stopping, Torrent};
 use crate::config::AddTorrent;
 use crate::event::{ErrorClass, EventKind, TorrentError};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_VERIFY_JOBS, STOP_ANNOUNCE_TIME, VERIFY_BATCH};
@@ -47,14 +47,14 @@ impl Core {
         }
         let key = TorrentKey(self.next_torrent);
         self.next_torrent += 1;
-        let layout = SpanLayout::new(add.metainfo.info().geometry());
+        let geometry = add.metainfo.info().geometry();
         let torrent = Torrent {
             key,
             info_hash,
             peer_id: draw_peer_id(&mut self.rng),
             announce_key: self.rng.random(),
             phase: Phase::Stopped,
-            open: OpenPieces::new(layout),
+            open: OpenPieces::new(key, SpanLayout::new(geometry)),
             durability: Durability::default(),
             jobs: 0,
             announces: 0,
@@ -64,6 +64,11 @@ impl Core {
             earlier: (0, 0),
             last_piece_at: now,
             completion_due: false,
+            file_system: 0,
+            progress: Progress::nothing_of(geometry),
+            waits_to_dial: false,
+            waits_for_memory: false,
+            removing: false,
             last_status: None,
             add,
         };
@@ -106,10 +111,12 @@ impl Core {
 
     /// Stops a torrent and forgets it once it is stopped.
     pub fn remove(&mut self, now: Duration, key: TorrentKey) {
-        self.stop(now, key);
-        if let Some(torrent) = self.torrents.get(&key).filter(|torrent| torrent.is_stopped()) {
-            self.by_info_hash.remove(&torrent.info_hash);
-            self.torrents.remove(&key);
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.removing = true;
+        if torrent.is_stopped() {
+            self.forget(key);
+        } else {
+            self.stop(now, key);
         }
     }
 
@@ -119,21 +126,15 @@ impl Core {
         keys.into_iter().for_each(|key| self.stop(now, key));
     }
 
-    /// Tries peers that the user named.
-    pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
-        self.now = now;
-        self.take_candidates(key, Source::User, peers);
-        self.settle();
-    }
-
     /// Changes the rate limits of the session, in bytes a second.
     pub fn set_limits(&mut self, now: Duration, down: Option<u64>, up: Option<u64>) {
         self.down.set_rate(now, down);
         self.up.set_rate(now, up);
     }
 
-    /// Goes on with what any call may have set free: announces that ended, room to connect.
+    /// Goes on with what a call set free: memory, announces that ended, room to connect.
     pub(super) fn settle(&mut self) {
+        self.feed_starved();
         self.drain_announces();
         self.dial();
     }
@@ -163,10 +164,11 @@ impl Core {
         let Phase::Checking(check) = &torrent.phase else { return };
         let config = swarm_config(torrent, &check.opened, &self.config, seed);
         let (have, wanted) = (config.have.count(), config.wanted.count());
-        let complete = config.wanted.iter().all(|index| {
-            config.geometry.piece(index).is_some_and(|piece| config.have.contains(piece))
-        });
-        torrent.phase = Phase::Transfer(Box::new(Swarm::new(now, config)));
+        let swarm = Box::new(Swarm::new(now, config));
+        let complete = swarm.is_complete();
+        torrent.progress = Progress::of(torrent.geometry(), swarm.wanted(), swarm.have());
+        torrent.open.resume(&check.opened.unfinished);
+        torrent.phase = Phase::Transfer(swarm);
         torrent.last_piece_at = now;
         let peers = torrent.add.peers.clone();
         let private = torrent.add.metainfo.info().private();
@@ -181,20 +183,6 @@ impl Core {
             self.handle_all_verified(key);
         }
         self.drain(key);
-    }
-
-    pub(super) fn take_candidates(
-        &mut self,
-        key: TorrentKey,
-        source: Source,
-        peers: &[SocketAddr],
-    ) {
-        let now = self.now;
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if let Some(swarm) = torrent.transfer_mut() {
-            let _kept = swarm.handle_candidates(now, source, peers);
-            self.drain(key);
-        }
     }
 
     /// The torrent can't go on.
@@ -241,9 +229,9 @@ impl Core {
     }
 
     fn drop_links_of(&mut self, key: TorrentKey) {
-        for link in self.links.keys() {
-            let torrent = self.links.get(link).and_then(|link| link.stage.torrent());
-            if torrent == Some(key) {
+        for slot in 0..self.links.slots() {
+            let Some(link) = self.links.key_at(slot) else { continue };
+            if self.links.get(link).and_then(|link| link.stage.torrent()) == Some(key) {
                 self.drop_socket(link);
             }
         }
@@ -258,7 +246,10 @@ impl Core {
             return;
         }
         stopping.step = StopStep::Closing;
-        let unfinished = torrent.take_unfinished();
+        let unfinished = match &torrent.phase {
+            Phase::Stopping(stopping) => torrent.open.take_all(stopping.swarm.as_deref()),
+            _ => Vec::new(),
+        };
         let (down, up) = torrent.transferred();
         let (downloaded, uploaded) = (torrent.earlier.0 + down, torrent.earlier.1 + up);
         self.submit(key, Job::Close { torrent: key, uploaded, downloaded, unfinished });
@@ -295,10 +286,22 @@ impl Core {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.phase = Phase::Stopped;
         torrent.announces = 0;
+        torrent.completion_due = false;
         torrent.durability = Durability::default();
+        torrent.open = OpenPieces::new(key, torrent.open.layout);
+        let removing = torrent.removing;
         self.timers.clear(torrent);
         self.announces.forget_torrent(now, key);
         self.emit(key, EventKind::Stopped { error });
+        if removing {
+            self.forget(key);
+        }
+    }
+
+    fn forget(&mut self, key: TorrentKey) {
+        if let Some(torrent) = self.torrents.remove(&key) {
+            self.by_info_hash.remove(&torrent.info_hash);
+        }
     }
 
     pub(super) fn handle_torrent_timeout(&mut self, key: TorrentKey) {
@@ -322,18 +325,11 @@ impl Core {
 }
 
 impl Torrent {
-    pub(super) fn is_stopped(&self) -> bool {
-        matches!(self.phase, Phase::Stopped)
-    }
-
-    pub(super) fn geometry(&self) -> bt_types::Geometry {
-        self.add.metainfo.info().geometry()
-    }
-
     pub(super) fn begin_check(&mut self, now: Duration, opened: Opened) {
         let ranges = opened.to_verify.clone();
         let total = ranges.iter().map(|range| range.len() as u32).sum();
         self.last_piece_at = now;
+        self.progress = Progress::of(self.geometry(), &opened.wanted, &opened.have);
         self.phase =
             Phase::Checking(Check { opened, ranges: ranges.into(), running: 0, done: 0, total });
     }
@@ -342,27 +338,6 @@ impl Torrent {
     fn verify_batch(&self) -> u32 {
         let length = u64::from(self.geometry().piece_length());
         u32::try_from(VERIFY_BATCH / length).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// Payload received and sent in this run.
-    fn transferred(&self) -> (u64, u64) {
-        self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
-    }
-
-    /// Takes the buffers of open pieces that have blocks worth keeping.
-    fn take_unfinished(&mut self) -> Vec<HeldSpan> {
-        let pieces = std::mem::take(&mut self.open.pieces);
-        let mut held = Vec::new();
-        for (piece, open) in pieces {
-            for (index, span) in open.spans.into_iter().enumerate() {
-                let Some(span) = span else { continue };
-                let span_index = index as u32;
-                let mask = |swarm: &Swarm| block_mask(swarm, piece, span_index);
-                let blocks = self.swarm().map_or(0, mask);
-                held.push(HeldSpan { piece, span_index, span, blocks });
-            }
-        }
-        held
     }
 
     fn next_timeout(&self) -> Option<Duration> {

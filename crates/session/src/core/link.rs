@@ -14,6 +14,8 @@ use peer_wire::Connection;
 use piece_store::{Extent, TorrentKey};
 use swarm::PeerKey;
 
+use crate::limits::MAX_HALF_OPEN;
+
 /// A connection, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkKey(u64);
@@ -172,20 +174,31 @@ impl Links {
         self.half_open += usize::from(stage.is_half_open());
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.count
+    /// Whether another connection may be begun or taken, of `max` in all.
+    pub(super) fn has_room(&self, max: usize) -> bool {
+        self.half_open < MAX_HALF_OPEN && self.count < max
     }
 
-    /// Links whose handshake is not complete.
-    pub(super) fn half_open(&self) -> usize {
-        self.half_open
+    /// How many slots there are, used or not.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
-    /// The keys of all links, in the order of their slots.
-    pub(super) fn keys(&self) -> Vec<LinkKey> {
-        let keys = self.slots.iter().enumerate();
-        keys.filter(|(_, (_, link))| link.is_some())
-            .map(|(slot, (generation, _))| LinkKey::new(slot, *generation))
-            .collect()
+    /// The link in a slot, if there is one.
+    pub(super) fn key_at(&self, slot: usize) -> Option<LinkKey> {
+        let (generation, link) = self.slots.get(slot)?;
+        link.as_ref().map(|_| LinkKey::new(slot, *generation))
+    }
+
+    /// What the buffers of all links hold, in bytes, and the link that holds most.
+    pub(super) fn buffered(&self) -> (usize, Option<LinkKey>) {
+        let (mut total, mut most) = (0, (0, None));
+        for (slot, (generation, link)) in self.slots.iter().enumerate() {
+            let Some(link) = link else { continue };
+            let held = link.connection.buffered();
+            total += held;
+            most = most.max((held, Some(LinkKey::new(slot, *generation))));
+        }
+        (total, most.1)
     }
 }

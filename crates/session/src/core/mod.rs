@@ -17,29 +17,33 @@
 
 mod action;
 mod announces;
+mod buffers;
+mod dial;
 mod disk;
 mod hosts;
 mod lifecycle;
 mod link;
 mod names;
+mod open;
 mod outputs;
 mod peers;
 mod rate;
 mod status;
+mod sweep;
+mod syncs;
 mod timers;
 mod torrent;
 mod trackers;
 mod transmit;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use piece_store::{Span, TorrentKey};
+use piece_store::TorrentKey;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use swarm::SpanBudget;
 
 pub use action::Action;
 pub use announces::{AnnounceKey, FetchFailure};
@@ -50,8 +54,10 @@ pub use transmit::Outgoing;
 
 use crate::event::{Event, EventKind};
 use announces::Announces;
+use buffers::Buffers;
 use link::Links;
 use rate::Bucket;
+use syncs::Syncs;
 use timers::Timers;
 use torrent::Torrent;
 
@@ -134,12 +140,16 @@ pub struct Core {
     announces: Announces,
     actions: VecDeque<Action>,
     timers: Timers,
-    /// Torrents whose last poll found no memory; polled again when some is released.
-    starved: BTreeSet<TorrentKey>,
-    /// Where the search for the next peer to connect to goes on, so that every torrent has its turn.
-    dial_next: TorrentKey,
-    budget: SpanBudget,
-    buffers: Vec<Span>,
+    buffers: Buffers,
+    /// Torrents whose last poll found no memory, in the order in which they get some.
+    starved: VecDeque<TorrentKey>,
+    /// Whether memory was released since they were last polled.
+    memory_freed: bool,
+    /// Torrents that may have a peer to connect to, in the order of their turns.
+    dial_queue: VecDeque<TorrentKey>,
+    /// Before this no connection is begun.
+    dial_at: Duration,
+    syncs: Syncs,
     down: Bucket,
     up: Bucket,
     events_dropped: u64,
@@ -160,10 +170,12 @@ impl Core {
             announces: Announces::new(config.families),
             actions: VecDeque::new(),
             timers: Timers::new(now),
-            starved: BTreeSet::new(),
-            dial_next: TorrentKey(0),
-            budget: SpanBudget::new(config.span_memory),
-            buffers: Vec::new(),
+            buffers: Buffers::new(config.span_memory),
+            starved: VecDeque::new(),
+            memory_freed: false,
+            dial_queue: VecDeque::new(),
+            dial_at: now,
+            syncs: Syncs::default(),
             down: Bucket::new(now, config.max_down),
             up: Bucket::new(now, config.max_up),
             events_dropped: 0,
@@ -189,7 +201,9 @@ impl Core {
     /// The time of [`Self::poll_timeout`] came.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
-        while let Some(torrent) = self.timers.pop_due(now) {
+        // Each at most once, whatever its next time is.
+        for _ in 0..self.torrents.len() {
+            let Some(torrent) = self.timers.pop_due(now) else { break };
             self.handle_torrent_timeout(torrent);
         }
         if self.timers.is_sweep_due(now) {

@@ -1,13 +1,15 @@
 //! Carries out what swarms want: decisions become messages, jobs and announces.
 
-use piece_store::{Job, TorrentKey};
+use bt_types::PieceIndex;
+use piece_store::{Job, Span, TorrentKey};
 use swarm::{Output, PeerKey, SpanBudget};
 
 use super::Core;
 use super::action::Action;
 use super::link::LinkKey;
-use super::torrent::Phase;
+use super::open::blocks_in;
 use crate::event::{EventKind, PeerState};
+use crate::limits::MAX_FED;
 
 impl Core {
     /// Drains a swarm's outputs, then sees to its timer and its pending work.
@@ -17,38 +19,46 @@ impl Core {
         }
         self.note_starved(key);
         self.sync_if_due(key);
+        self.queue_to_dial(key);
         self.set_timer(key);
     }
 
     fn poll_swarm(&mut self, key: TorrentKey) -> Option<Output> {
         let torrent = self.torrents.get_mut(&key)?;
         let mut none = SpanBudget::new(0);
-        let stopping = matches!(torrent.phase, Phase::Stopping(_));
-        let budget =
-            if stopping || torrent.durability.is_full() { &mut none } else { &mut self.budget };
+        let closed = torrent.is_stopping() || torrent.durability.is_full();
+        let budget = if closed { &mut none } else { &mut self.buffers.budget };
         torrent.swarm_mut()?.poll_output(self.now, budget)
     }
 
     fn note_starved(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if torrent.transfer_mut().is_some_and(|swarm| swarm.is_starved()) {
-            self.starved.insert(key);
+        let starved = torrent.transfer_mut().is_some_and(|swarm| swarm.is_starved());
+        if starved && !std::mem::replace(&mut torrent.waits_for_memory, true) {
+            self.starved.push_back(key);
         }
     }
 
-    /// Gives memory back and lets the torrents that wait for some go on.
-    pub(super) fn release(&mut self, bytes: usize) {
-        if bytes == 0 {
+    /// Lets torrents that wait for memory go on, if some was released.
+    pub(super) fn feed_starved(&mut self) {
+        if !std::mem::take(&mut self.memory_freed) {
             return;
         }
-        self.budget.release(bytes);
-        while self.budget.available() > 0 {
-            let Some(key) = self.starved.pop_first() else { return };
-            let before = self.budget.available();
+        for _ in 0..self.starved.len().min(MAX_FED) {
+            let Some(key) = self.starved.pop_front() else { return };
+            let Some(torrent) = self.torrents.get_mut(&key) else { continue };
+            torrent.waits_for_memory = false;
             self.drain(key);
-            if self.budget.available() == before {
-                return;
-            }
+        }
+    }
+
+    /// Takes buffers of `key`'s pieces back and releases their memory.
+    pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
+        let Some(torrent) = self.torrents.get(&key) else { return };
+        let capacity = torrent.open.layout.span_length();
+        for span in spans {
+            self.buffers.give(capacity, span);
+            self.memory_freed = true;
         }
     }
 
@@ -105,61 +115,47 @@ impl Core {
         }
     }
 
-    fn open_spans(
-        &mut self,
-        key: TorrentKey,
-        piece: bt_types::PieceIndex,
-        spans: std::ops::Range<u32>,
-    ) {
+    fn open_spans(&mut self, key: TorrentKey, piece: PieceIndex, spans: std::ops::Range<u32>) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let geometry = torrent.add.metainfo.info().geometry();
+        let geometry = torrent.geometry();
+        let capacity = torrent.open.layout.span_length();
         for span in spans {
             let length = piece_store::span_length(&geometry, piece, span);
-            let mut buffer = self.buffers.pop().unwrap_or_default();
-            buffer.resize(length);
-            let slot = torrent.open.piece(piece).spans.get_mut(span as usize);
-            if let Some(slot) = slot {
-                *slot = Some(buffer);
+            let buffer = self.buffers.take(capacity, length);
+            if let Some(unused) = torrent.open.open(piece, span, buffer) {
+                self.buffers.give(capacity, unused);
             }
         }
     }
 
-    fn stage_span(&mut self, key: TorrentKey, piece: bt_types::PieceIndex, span: u32) {
+    fn stage_span(&mut self, key: TorrentKey, piece: PieceIndex, span: u32) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let Some(swarm) = torrent.swarm() else { return };
-        let blocks = block_mask(swarm, piece, span);
-        let open = torrent.open.piece(piece);
-        let Some(taken) = open.spans.get_mut(span as usize).and_then(Option::take) else { return };
-        open.staging += 1;
-        self.submit(key, Job::Stage { torrent: key, piece, span_index: span, span: taken, blocks });
-    }
-
-    fn close_piece(&mut self, key: TorrentKey, piece: bt_types::PieceIndex) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let cost = torrent.open.layout.span_length() as usize;
-        let Some(open) = torrent.open.pieces.remove(&piece) else { return };
-        let mut released = 0;
-        for span in open.spans.into_iter().flatten() {
-            self.buffers.push(span);
-            released += cost;
+        let blocks = blocks_in(swarm, piece, span);
+        match torrent.open.stage(blocks, piece, span) {
+            Ok(job) => job.into_iter().for_each(|job| self.submit(key, job)),
+            Err(unused) => self.take_back(key, [unused]),
         }
-        self.release(released);
     }
 
-    fn commit(&mut self, key: TorrentKey, piece: bt_types::PieceIndex, digests: bool) {
+    fn close_piece(&mut self, key: TorrentKey, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        torrent.open.piece(piece).commit = Some(digests);
-        self.commit_when_staged(key, piece);
+        let buffers = torrent.open.close(piece);
+        self.take_back(key, buffers);
     }
 
-    /// Hands the piece to the store once nothing of it is being staged any more.
-    pub(super) fn commit_when_staged(&mut self, key: TorrentKey, piece: bt_types::PieceIndex) {
+    fn commit(&mut self, key: TorrentKey, piece: PieceIndex, digests: bool) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let Some(open) = torrent.open.pieces.get(&piece) else { return };
-        let (Some(digests), 0) = (open.commit, open.staging) else { return };
-        let Some(open) = torrent.open.pieces.remove(&piece) else { return };
-        let spans = open.spans;
-        self.submit(key, Job::Commit { torrent: key, piece, spans, digests });
+        torrent.open.commit(piece, digests);
+        self.commit_if_ready(key, piece);
+    }
+
+    /// Hands the piece to the store once it is whole and nothing of it is being staged.
+    pub(super) fn commit_if_ready(&mut self, key: TorrentKey, piece: PieceIndex) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        if let Some(job) = torrent.open.poll_commit(piece) {
+            self.submit(key, job);
+        }
     }
 
     /// Hands a job to the store and counts it.
@@ -169,11 +165,4 @@ impl Core {
         }
         self.actions.push_back(Action::Store(job));
     }
-}
-
-/// The blocks of a span that are in: bit n stands for its block n.
-pub(super) fn block_mask(swarm: &swarm::Swarm, piece: bt_types::PieceIndex, span: u32) -> u16 {
-    let first = swarm.spans().blocks(piece, span).start;
-    let bits = swarm.blocks_in(piece, span).map(|block| block - first).filter(|bit| *bit < 16);
-    bits.fold(0, |mask, bit| mask | (1 << bit))
 }

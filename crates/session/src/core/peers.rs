@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::{BlockRequest, PeerId};
-use peer_wire::{Connection, ExtensionHandshake, Handshake, Received};
+use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
 use piece_store::TorrentKey;
-use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Place, Swarm};
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Place, Refusal, Swarm};
 
 use super::Core;
 use super::action::Action;
+use super::dial::canonical;
 use super::link::{Link, LinkKey, Stage};
 use super::torrent::Torrent;
 use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};
-use crate::limits::{CONNECT_TIMEOUT, MAX_HALF_OPEN, MAX_PEER_BUFFERS};
 
 /// How many requests a peer may have outstanding, as we tell it (`reqq` of BEP 10).
 const REQUEST_QUEUE: u32 = 500;
@@ -23,11 +23,10 @@ impl Core {
     /// Someone connected to us. `None`: there is no room, close the socket.
     pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
         self.now = now;
-        if self.links.half_open() >= MAX_HALF_OPEN
-            || self.links.len() >= self.config.max_connections
-        {
+        if !self.links.has_room(self.config.max_connections) {
             return None;
         }
+        let address = canonical(address);
         let stage = Stage::Handshaking { torrent: None };
         Some(self.links.insert(Link::new(address, false, stage, Connection::incoming(now))))
     }
@@ -48,6 +47,7 @@ impl Core {
     pub fn handle_connect_failed(&mut self, now: Duration, key: LinkKey, reason: &str) {
         self.now = now;
         self.end_link(key, LinkEnd::new(DisconnectReason::Failed, reason));
+        self.settle();
     }
 
     /// The socket of a link ended: `None` in good order, else with an error.
@@ -58,6 +58,7 @@ impl Core {
             Some(error) => LinkEnd::new(DisconnectReason::Failed, error),
         };
         self.end_link(key, end);
+        self.settle();
     }
 
     /// Bytes came from a link.
@@ -73,7 +74,7 @@ impl Core {
             self.drain(torrent);
         }
         self.transmit_if_due(key);
-        self.drain_announces();
+        self.settle();
     }
 
     fn count_received(&mut self, key: LinkKey, bytes: usize) {
@@ -89,7 +90,8 @@ impl Core {
         match (received, stage) {
             (Received::Misbehaved(rule), _) => {
                 let end = LinkEnd::new(DisconnectReason::Misbehaved, &rule.to_string());
-                self.end_link(key, end);
+                let wrong_peer = matches!(rule, Rule::WrongInfoHash { .. });
+                self.end_link(key, LinkEnd { wrong_peer, ..end });
             }
             (Received::Handshake(theirs), Stage::Handshaking { torrent }) => {
                 self.handle_handshake(key, torrent, theirs);
@@ -110,32 +112,28 @@ impl Core {
         let now = self.now;
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
-        let ours = Handshake::new(torrent.info_hash, torrent.peer_id);
-        if !link.outgoing {
-            link.connection.accept(ours);
-        }
-        let peer = ConnectedPeer {
-            address: link.address,
-            outgoing: link.outgoing,
-            fast: theirs.reserved.supports_fast(),
-            peer_id: theirs.peer_id,
-        };
+        let (address, ours) = (link.address, Handshake::new(torrent.info_hash, torrent.peer_id));
+        let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
+        let peer_id = theirs.peer_id;
+        let peer = ConnectedPeer { address, outgoing: link.outgoing, fast, peer_id };
         let geometry = torrent.geometry();
         let Some(swarm) = torrent.transfer_mut() else {
             return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
         };
         if let Err(refusal) = swarm.handle_connected(now, key.peer(), peer) {
-            return self.end_refused(key, &refusal.to_string());
+            return self.end_refused(key, torrent_key, refusal);
+        }
+        if !link.outgoing {
+            link.connection.accept(ours);
         }
         link.connection.set_geometry(geometry);
         link.connection.bitfield(swarm.have());
-        if theirs.reserved.supports_extension_protocol() {
-            let hello = hello(self.config.listen_port, link.address);
-            link.connection.extension_handshake(&hello);
+        if link.connection.extension_protocol() {
+            link.connection.extension_handshake(&hello(self.config.listen_port, address));
         }
         self.links.set_stage(key, Stage::Live { torrent: torrent_key });
         self.transmit(key);
-        let (address, state) = (peer.address, PeerState::Connected);
+        let state = PeerState::Connected;
         self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
     }
 
@@ -150,7 +148,11 @@ impl Core {
         let peer = key.peer();
         let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
         if let Received::Block { request, offset, bytes, last } = received {
-            return receive_block(torrent, now, key, request, offset, bytes, last);
+            torrent.receive_part(now, peer, request, offset, bytes);
+            if let (true, Some(swarm)) = (last, torrent.transfer_mut()) {
+                swarm.handle_block(now, peer, request);
+            }
+            return;
         }
         let Some(swarm) = torrent.transfer_mut() else { return };
         match received {
@@ -175,7 +177,7 @@ impl Core {
     }
 
     /// Ends a link: the swarm, the user and the socket's owner hear of it.
-    fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
+    pub(super) fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
         let now = self.now;
         let Some(link) = self.links.get(key) else { return };
         let (address, stage, outgoing) = (link.address, link.stage, link.outgoing);
@@ -196,15 +198,15 @@ impl Core {
         let state = if live { PeerState::Disconnected } else { PeerState::Failed };
         self.emit(torrent_key, EventKind::Peer { address, state, reason: Some(end.text) });
         self.drain(torrent_key);
-        self.dial();
     }
 
     /// Ends a link that the swarm did not take in: the swarm knows already.
-    fn end_refused(&mut self, key: LinkKey, reason: &str) {
-        let address = self.links.get(key).map(|link| link.address);
+    fn end_refused(&mut self, key: LinkKey, torrent: TorrentKey, reason: Refusal) {
+        if let Some(link) = self.links.get(key) {
+            log::debug!("{} is refused: {reason}", link.address);
+        }
         self.drop_socket(key);
-        log::debug!("{address:?}: refused: {reason}");
-        self.dial();
+        self.drain(torrent);
     }
 
     /// Ends a link that the swarm gave up.
@@ -224,91 +226,8 @@ impl Core {
         }
     }
 
-    /// Begins connections while there is room, each torrent in turn.
-    pub(super) fn dial(&mut self) {
-        let mut idle = 0;
-        while idle < self.torrents.len() && self.has_room_to_dial() {
-            let Some(key) = self.next_to_dial() else { return };
-            idle = if self.dial_one(key) { 0 } else { idle + 1 };
-        }
-    }
-
-    fn has_room_to_dial(&self) -> bool {
-        self.links.half_open() < MAX_HALF_OPEN && self.links.len() < self.config.max_connections
-    }
-
-    fn next_to_dial(&mut self) -> Option<TorrentKey> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let after = self.torrents.range((Excluded(self.dial_next), Unbounded)).next();
-        let key = after.or_else(|| self.torrents.iter().next()).map(|(key, _)| *key)?;
-        self.dial_next = key;
-        Some(key)
-    }
-
-    fn dial_one(&mut self, torrent: TorrentKey) -> bool {
-        let now = self.now;
-        let Some(entry) = self.torrents.get_mut(&torrent) else { return false };
-        let ours = Handshake::new(entry.info_hash, entry.peer_id);
-        let Some(swarm) = entry.transfer_mut() else { return false };
-        let Some(address) = swarm.next_candidate(now) else { return false };
-        if !self.config.families.allow(address.ip()) || address.port() == 0 {
-            swarm.handle_connect_failed(now, address, ConnectFailure::Unreachable);
-            return true;
-        }
-        let stage = Stage::Connecting { torrent, deadline: now + CONNECT_TIMEOUT };
-        let connection = Connection::outgoing(now, ours, None);
-        let link = self.links.insert(Link::new(address, true, stage, connection));
-        self.actions.push_back(Action::Connect { link, address });
-        true
-    }
-
-    /// Looks every link over: deadlines, keep-alives, memory.
-    pub(super) fn sweep_links(&mut self) {
-        for key in self.links.keys() {
-            self.sweep_link(key);
-        }
-        self.shed_buffers();
-    }
-
-    fn sweep_link(&mut self, key: LinkKey) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(key) else { return };
-        if let Stage::Connecting { deadline, .. } = link.stage {
-            if deadline <= now {
-                let text = format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
-                self.end_link(key, LinkEnd::new(DisconnectReason::Failed, &text));
-            }
-            return;
-        }
-        if link.connection.poll_timeout().is_none_or(|at| at > now) {
-            return;
-        }
-        match link.connection.handle_timeout(now) {
-            Some(expired) => {
-                let end = LinkEnd::new(DisconnectReason::Idle, &expired.to_string());
-                self.end_link(key, end);
-            }
-            None => self.transmit_if_due(key),
-        }
-    }
-
-    /// Drops the peer that holds most memory while all together hold too much.
-    fn shed_buffers(&mut self) {
-        loop {
-            let held =
-                |key: &LinkKey| self.links.get(*key).map_or(0, |link| link.connection.buffered());
-            let keys = self.links.keys();
-            let total: usize = keys.iter().map(held).sum();
-            let Some(largest) = keys.into_iter().max_by_key(held) else { return };
-            if total <= MAX_PEER_BUFFERS {
-                return;
-            }
-            self.end_link(largest, LinkEnd::new(DisconnectReason::Limit, "it held most memory"));
-        }
-    }
-
     /// Has the link drained if a message waits in it.
-    fn transmit_if_due(&mut self, key: LinkKey) {
+    pub(super) fn transmit_if_due(&mut self, key: LinkKey) {
         let due = self.links.get(key).is_some_and(|link| link.connection.poll_transmit().is_some());
         if due {
             self.transmit(key);
@@ -317,14 +236,14 @@ impl Core {
 }
 
 /// Why a link ends: for the swarm's policy, and in words.
-struct LinkEnd {
+pub(super) struct LinkEnd {
     reason: DisconnectReason,
     wrong_peer: bool,
     text: String,
 }
 
 impl LinkEnd {
-    fn new(reason: DisconnectReason, text: &str) -> Self {
+    pub(super) fn new(reason: DisconnectReason, text: &str) -> Self {
         Self { reason, wrong_peer: false, text: text.to_owned() }
     }
 
@@ -342,29 +261,28 @@ impl LinkEnd {
     }
 }
 
-/// Copies a part of a block into its span, unless nobody needs it.
-fn receive_block(
-    torrent: &mut Torrent,
-    now: Duration,
-    key: LinkKey,
-    request: BlockRequest,
-    offset: u32,
-    bytes: &[u8],
-    last: bool,
-) {
-    let Some(swarm) = torrent.transfer_mut() else { return };
-    let place = swarm.place(now, key.peer(), request, offset);
-    swarm.handle_payload(now, key.peer(), bytes.len() as u32);
-    if place == Place::Keep {
-        let span = torrent.open.span_at(request.piece(), request.offset() + offset);
-        if let Some((span, start)) = span
-            && let Some(target) = span.get_mut(start..start + bytes.len())
-        {
-            target.copy_from_slice(bytes);
+impl Torrent {
+    /// Copies a part of a block into its span, unless nobody needs it.
+    fn receive_part(
+        &mut self,
+        now: Duration,
+        peer: PeerKey,
+        request: BlockRequest,
+        offset: u32,
+        bytes: &[u8],
+    ) {
+        let Some(swarm) = self.transfer_mut() else { return };
+        let place = swarm.place(now, peer, request, offset);
+        swarm.handle_payload(now, peer, bytes.len() as u32);
+        if place == Place::Discard {
+            return;
         }
-    }
-    if last && let Some(swarm) = torrent.transfer_mut() {
-        swarm.handle_block(now, key.peer(), request);
+        let span = self.open.span_at(request.piece(), request.offset() + offset);
+        let target = span.and_then(|(span, start)| span.get_mut(start..start + bytes.len()));
+        match target {
+            Some(target) => target.copy_from_slice(bytes),
+            None => log::error!("a part of {request:?} has no span"),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct Bucket {
 /// Bursts: a quarter of a second's worth, and never less than one block.
 const BURSTS_PER_SECOND: u64 = 4;
 const LEAST_BURST: u64 = 16 * 1024;
+const NANOS: u128 = 1_000_000_000;
 
 impl Bucket {
     pub(crate) fn new(now: Duration, rate: Option<u64>) -> Self {
@@ -44,14 +45,15 @@ impl Bucket {
         }
     }
 
+    /// Adds what the time since the last fill is worth, in whole bytes. What is left of the time is
+    /// kept for the next fill, however short it is.
     fn fill(&mut self, now: Duration, rate: u64) {
-        let micros = now.saturating_sub(self.filled_at).as_micros() as u64;
-        let fresh = rate.saturating_mul(micros) / 1_000_000;
-        // Time that did not make a whole byte yet is left for the next call.
-        if fresh > 0 {
-            self.tokens = self.tokens.saturating_add(fresh).min(self.burst());
-            self.filled_at = now;
-        }
+        let nanos = now.saturating_sub(self.filled_at).as_nanos();
+        let fresh = u128::from(rate) * nanos / NANOS;
+        let spent = (fresh * NANOS).checked_div(u128::from(rate)).unwrap_or(nanos);
+        self.filled_at += Duration::from_nanos(u64::try_from(spent).unwrap_or(u64::MAX));
+        let fresh = u64::try_from(fresh).unwrap_or(u64::MAX);
+        self.tokens = self.tokens.saturating_add(fresh).min(self.burst());
     }
 
     fn burst(&self) -> u64 {
@@ -74,6 +76,19 @@ mod tests {
             passed += bytes;
         }
         assert!((990_000..=1_025_000).contains(&passed), "{passed} bytes in 10 s");
+    }
+
+    #[test]
+    fn frequent_looks_lose_nothing() {
+        let mut bucket = Bucket::new(Duration::ZERO, Some(100_000));
+        bucket.take(1 << 20);
+        let mut passed = 0;
+        for tick in 0..100_000 {
+            let bytes = bucket.allowance(Duration::from_micros(tick * 15));
+            bucket.take(bytes);
+            passed += bytes;
+        }
+        assert!((149_990..=150_000).contains(&passed), "{passed} bytes in 1.5 s");
     }
 
     #[test]

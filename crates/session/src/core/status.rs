@@ -34,7 +34,7 @@ impl Core {
         match &torrent.phase {
             Phase::Checking(check) => {
                 status.checked = (check.done, check.total);
-                status.count(torrent.geometry(), &check.opened.have, &check.opened.wanted);
+                status.take(torrent.progress);
             }
             Phase::Transfer(swarm) => self.measure_swarm(&mut status, torrent, swarm),
             _ => {}
@@ -43,7 +43,7 @@ impl Core {
     }
 
     fn measure_swarm(&self, status: &mut TorrentStatus, torrent: &Torrent, swarm: &Swarm) {
-        status.count(swarm.geometry(), swarm.have(), swarm.wanted());
+        status.take(torrent.progress.of_swarm(swarm));
         status.downloaded = swarm.downloaded();
         status.uploaded = swarm.uploaded();
         status.down_rate = swarm.down_rate();
@@ -69,20 +69,56 @@ impl Core {
     }
 }
 
-impl TorrentStatus {
-    fn count(&mut self, geometry: Geometry, have: &Bitfield, wanted: &Bitfield) {
-        let length = |index: u32| {
-            geometry.piece(index).map_or(0, |piece| u64::from(geometry.length_of(piece)))
-        };
-        let had = |index: &u32| geometry.piece(*index).is_some_and(|piece| have.contains(piece));
-        self.pieces_total = wanted.count();
-        self.bytes_total = wanted.iter().map(length).sum();
-        let (mut pieces, mut bytes) = (0, 0);
-        for index in wanted.iter().filter(had) {
-            pieces += 1;
-            bytes += length(index);
+/// How much of what is wanted is had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    pieces: u32,
+    pieces_total: u32,
+    bytes: u64,
+    bytes_total: u64,
+}
+
+impl Progress {
+    /// Nothing is had and everything is wanted.
+    pub(super) fn nothing_of(geometry: Geometry) -> Self {
+        let (pieces_total, bytes_total) = (geometry.piece_count(), geometry.total());
+        Self { pieces: 0, pieces_total, bytes: 0, bytes_total }
+    }
+
+    /// Looks at every piece, so not for a snapshot.
+    pub(super) fn of(geometry: Geometry, wanted: &Bitfield, have: &Bitfield) -> Self {
+        let mut progress = Self { pieces: 0, pieces_total: 0, bytes: 0, bytes_total: 0 };
+        for piece in wanted.iter().filter_map(|index| geometry.piece(index)) {
+            let length = geometry.length_of(piece);
+            progress.pieces_total += 1;
+            progress.bytes_total += u64::from(length);
+            if have.contains(piece) {
+                progress.gain(length);
+            }
         }
-        (self.pieces_done, self.bytes_done) = (pieces, bytes);
+        progress
+    }
+
+    /// A wanted piece of this length is had.
+    pub(super) fn gain(&mut self, length: u32) {
+        self.pieces += 1;
+        self.bytes += u64::from(length);
+    }
+
+    /// Where the swarm stands now, which wants what was wanted when the totals were counted.
+    fn of_swarm(self, swarm: &Swarm) -> Self {
+        Self {
+            pieces: self.pieces_total.saturating_sub(swarm.missing()),
+            bytes: self.bytes_total.saturating_sub(swarm.left()),
+            ..self
+        }
+    }
+}
+
+impl TorrentStatus {
+    fn take(&mut self, progress: Progress) {
+        (self.pieces_done, self.pieces_total) = (progress.pieces, progress.pieces_total);
+        (self.bytes_done, self.bytes_total) = (progress.bytes, progress.bytes_total);
     }
 }
 

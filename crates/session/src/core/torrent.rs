@@ -6,15 +6,17 @@
 //!     '------------'------------------------'   resume: Opening
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::{AnnounceRequest, InfoHashV1, PeerId, PieceIndex};
-use piece_store::{Opened, Span, TorrentKey};
-use swarm::{SpanLayout, Swarm};
+use bt_types::{AnnounceRequest, Geometry, InfoHashV1, PeerId};
+use piece_store::{Opened, TorrentKey};
+use swarm::Swarm;
 
+use super::open::OpenPieces;
 use super::rate::Bucket;
+use super::status::Progress;
 use crate::config::AddTorrent;
 use crate::event::TorrentError;
 use crate::limits::{MAX_UNSYNCED, SYNC_AGE, SYNC_BYTES};
@@ -90,6 +92,16 @@ pub(super) struct Torrent {
     pub(super) last_piece_at: Duration,
     /// Whether the user is still to hear that everything is there.
     pub(super) completion_due: bool,
+    /// How much of what is wanted was had when the phase began, or so far in a check.
+    pub(super) progress: Progress,
+    /// Where its data lies; syncs take turns there.
+    pub(super) file_system: u64,
+    /// Whether it stands in line to connect to peers.
+    pub(super) waits_to_dial: bool,
+    /// Whether it stands in line for memory.
+    pub(super) waits_for_memory: bool,
+    /// Whether it is to be forgotten once it is stopped.
+    pub(super) removing: bool,
     /// What [`super::Core::status`] shows once there is no swarm any more.
     pub(super) last_status: Option<crate::event::TorrentStatus>,
 }
@@ -120,6 +132,23 @@ impl Torrent {
         }
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_))
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped)
+    }
+
+    pub(super) fn geometry(&self) -> Geometry {
+        self.add.metainfo.info().geometry()
+    }
+
+    /// Payload received and sent in this run.
+    pub(super) fn transferred(&self) -> (u64, u64) {
+        self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
+    }
+
     pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {
         let swarm = self.swarm();
         AnnounceRequest {
@@ -133,47 +162,6 @@ impl Torrent {
     }
 }
 
-/// A piece of which something was received and that is not committed yet.
-#[derive(Debug, Default)]
-pub(super) struct OpenPiece {
-    /// One entry a span: `None` is not open, or staged. Which blocks are in is the swarm's knowledge.
-    pub(super) spans: Vec<Option<Span>>,
-    /// Spans the store is staging.
-    pub(super) staging: usize,
-    /// The commit that waits for the staging to end; says whether digests are wanted.
-    pub(super) commit: Option<bool>,
-}
-
-/// The pieces being received, with their buffers.
-#[derive(Debug)]
-pub(super) struct OpenPieces {
-    pub(super) layout: SpanLayout,
-    pub(super) pieces: BTreeMap<PieceIndex, OpenPiece>,
-}
-
-impl OpenPieces {
-    pub(super) fn new(layout: SpanLayout) -> Self {
-        Self { layout, pieces: BTreeMap::new() }
-    }
-
-    /// The piece, opened if it was not.
-    pub(super) fn piece(&mut self, piece: PieceIndex) -> &mut OpenPiece {
-        let spans = self.layout.span_count(piece) as usize;
-        self.pieces.entry(piece).or_insert_with(|| OpenPiece {
-            spans: std::iter::repeat_with(|| None).take(spans).collect(),
-            ..OpenPiece::default()
-        })
-    }
-
-    /// The open span at `offset` of `piece`, and the offset inside it.
-    pub(super) fn span_at(&mut self, piece: PieceIndex, offset: u32) -> Option<(&mut Span, usize)> {
-        let index = self.layout.span_of(offset);
-        let start = index * self.layout.span_length();
-        let span = self.pieces.get_mut(&piece)?.spans.get_mut(index as usize)?.as_mut()?;
-        Some((span, (offset - start) as usize))
-    }
-}
-
 /// How much verified data is not synced yet, and when that is to change.
 #[derive(Debug, Default)]
 pub(super) struct Durability {
@@ -181,6 +169,8 @@ pub(super) struct Durability {
     oldest: Option<Duration>,
     /// What the sync under way covers.
     syncing: Option<u64>,
+    /// Whether a sync waits for its turn at the file system.
+    waiting: bool,
 }
 
 impl Durability {
@@ -193,7 +183,13 @@ impl Durability {
     /// Whether a sync should begin; `at_once` asks for one whatever the amount.
     pub(super) fn is_sync_due(&self, now: Duration, at_once: bool) -> bool {
         let due = self.unsynced >= SYNC_BYTES || self.deadline().is_some_and(|at| at <= now);
-        self.syncing.is_none() && self.unsynced > 0 && (due || at_once)
+        let idle = self.syncing.is_none() && !self.waiting;
+        idle && self.unsynced > 0 && (due || at_once)
+    }
+
+    /// The sync that is due has to wait for another torrent's, or has waited long enough.
+    pub(super) fn set_waiting(&mut self, waiting: bool) {
+        self.waiting = waiting;
     }
 
     pub(super) fn begin_sync(&mut self) {
@@ -210,7 +206,8 @@ impl Durability {
 
     /// When the oldest data has waited long enough.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        if self.syncing.is_some() { None } else { self.oldest.map(|at| at + SYNC_AGE) }
+        let idle = self.syncing.is_none() && !self.waiting;
+        self.oldest.filter(|_| idle).map(|at| at + SYNC_AGE)
     }
 
     /// Whether so much is unsynced that no new piece may be opened.

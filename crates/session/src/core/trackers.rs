@@ -64,16 +64,16 @@ impl Core {
             num_want: Some(num_want),
             tracker_id,
             ip: self.config.announce_ip,
-            ..torrent.announce_request(self.config.listen_port)
+            ..torrent.announce_request(announced_port(self.config.listen_port))
         };
         let announce = Announce { torrent: key, tracker, url: url.to_owned(), request };
-        self.announces.start(self.now, announce);
+        self.announces.start(self.now, Box::new(announce));
     }
 
     pub(super) fn drain_announces(&mut self) {
         while let Some(outcome) = self.announces.outcomes.pop_front() {
             match outcome {
-                Outcome::Finished { announce, result } => self.handle_announced(announce, result),
+                Outcome::Finished { announce, result } => self.handle_announced(*announce, result),
                 Outcome::MorePeers { torrent, peers } => self.take_tracker_peers(torrent, &peers),
             }
         }
@@ -89,6 +89,7 @@ impl Core {
         let Announce { torrent: key, tracker, url, .. } = announce;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces = torrent.announces.saturating_sub(1);
+        let result = result.map(with_canonical_peers);
         if let Some(swarm) = torrent.swarm_mut() {
             swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
         }
@@ -113,6 +114,13 @@ impl Core {
         self.look_up_peers(key, peers);
     }
 
+    fn await_name(&mut self, key: TorrentKey, host: String, port: u16) {
+        let waiting = self.peer_names.entry(host).or_default();
+        if !waiting.contains(&(key, port)) {
+            waiting.push((key, port));
+        }
+    }
+
     fn look_up_peers(&mut self, key: TorrentKey, peers: &[TrackerPeer]) {
         for (host, port) in named_peers(peers) {
             self.look_up_peer(key, host, port);
@@ -128,13 +136,28 @@ impl Core {
                 self.take_candidates(key, Source::Tracker, &peers);
             }
             Lookup::Known(Err(_)) => {}
-            Lookup::Asked => self.peer_names.entry(host).or_default().push((key, port)),
+            Lookup::Asked => self.await_name(key, host, port),
             Lookup::Ask => {
-                self.peer_names.entry(host.clone()).or_default().push((key, port));
+                self.await_name(key, host.clone(), port);
                 self.actions.push_back(Action::Resolve { host });
             }
         }
     }
+}
+
+/// Most trackers refuse port 0. Nobody listens on port 1, so peers find out at once.
+fn announced_port(listen_port: u16) -> u16 {
+    listen_port.max(1)
+}
+
+/// IPv4 addresses that a tracker gives as IPv6 ones are the same peers.
+fn with_canonical_peers(mut reply: AnnounceReply) -> AnnounceReply {
+    for peer in &mut reply.peers {
+        if let PeerHost::Ip(ip) = &mut peer.host {
+            *ip = ip.to_canonical();
+        }
+    }
+    reply
 }
 
 fn named_peers(peers: &[TrackerPeer]) -> Vec<(String, u16)> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peer_wire::Transmit;
-use piece_store::{Extent, Job};
+use piece_store::{Extent, Job, TorrentKey};
 
 use super::Core;
 use super::link::{Link, LinkKey, Stage};
@@ -61,6 +61,7 @@ impl Core {
 
     /// `bytes` of what [`Self::poll_transmit`] gave last went out.
     pub fn handle_transmitted(&mut self, now: Duration, key: LinkKey, bytes: usize) {
+        self.now = now;
         let Some(link) = self.links.get_mut(key) else { return };
         let payload = matches!(link.connection.poll_transmit(), Some(Transmit::Payload { .. }));
         link.connection.transmitted(bytes);
@@ -114,18 +115,19 @@ impl Core {
 
     /// Has blocks read that the peer asked for, as far as its send queue has room.
     pub(super) fn serve(&mut self, key: LinkKey) {
-        let now = self.now;
-        let Some(link) = self.links.get_mut(key) else { return };
-        let Stage::Live { torrent: torrent_key } = link.stage else { return };
-        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
-        let Some(swarm) = torrent.transfer_mut() else { return };
-        let mut jobs = Vec::new();
-        while has_room(link) {
-            let Some(request) = swarm.next_upload(now, key.peer()) else { break };
-            link.reading += u64::from(request.length());
-            jobs.push(Job::Read { torrent: torrent_key, request, token: key.peer().0 });
+        while let Some((torrent, job)) = self.next_read(key) {
+            self.submit(torrent, job);
         }
-        jobs.into_iter().for_each(|job| self.submit(torrent_key, job));
+    }
+
+    fn next_read(&mut self, key: LinkKey) -> Option<(TorrentKey, Job)> {
+        let now = self.now;
+        let link = self.links.get_mut(key).filter(|link| has_room(link))?;
+        let Stage::Live { torrent } = link.stage else { return None };
+        let swarm = self.torrents.get_mut(&torrent)?.transfer_mut()?;
+        let request = swarm.next_upload(now, key.peer())?;
+        link.reading += u64::from(request.length());
+        Some((torrent, Job::Read { torrent, request, token: key.peer().0 }))
     }
 }
 
