@@ -45,6 +45,12 @@ pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 ///
 /// Blocks that crossed our cancel or the peer's own choke do not count: they were asked for.
 pub const MAX_UNREQUESTED: u32 = 1024 * 1024;
+/// How many bytes of bitfields a peer may send at once to tell again what it has.
+pub const RETELLING_BURST: u64 = 256 * 1024;
+/// How many bytes of bitfields a second it may send besides for that.
+pub const RETELLING_RATE: u64 = 64 * 1024;
+/// What telling everything again counts for at least, in bytes.
+const LEAST_RETELLING: u64 = 64;
 /// How many rejects of nothing we asked for a peer may send; some clients answer twice.
 pub const MAX_STRAY_REJECTS: u32 = 64;
 /// How many bytes besides payload may wait to be sent when a request comes: a peer that asks but
@@ -72,8 +78,10 @@ pub struct Connection {
     peer_interested: bool,
     /// Whether we told what we have, which is done once.
     told_pieces: bool,
-    /// Whether the peer told of any piece, after which no bitfield may come.
+    /// Whether the peer told of any piece, so that a bitfield now tells everything again.
     heard_pieces: bool,
+    /// How many bytes of bitfields it took to tell everything again.
+    retold: u64,
     inbound: Inbound,
     /// Our requests.
     ours: Requests,
@@ -434,6 +442,7 @@ impl Connection {
             peer_interested: false,
             told_pieces: false,
             heard_pieces: false,
+            retold: 0,
             inbound: Inbound::default(),
             ours: Requests::default(),
             theirs: VecDeque::new(),

@@ -50,10 +50,11 @@ pub enum Rule {
     /// Occurs when a bit after the last piece is set (BEP 3).
     #[error("expected the spare bits of the bitfield to be zero")]
     SpareBits,
-    /// Occurs when a bitfield, have-all or have-none comes after another message told what the
-    /// peer has (BEP 3, BEP 6: it is the first).
-    #[error("message {id} tells all pieces after others were told")]
-    LateBitfield {
+    /// Occurs when bitfields, have-all or have-none tell again and again what the peer has: more
+    /// than [`RETELLING_BURST`](crate::RETELLING_BURST) bytes of bitfields at once or
+    /// [`RETELLING_RATE`](crate::RETELLING_RATE) a second (BEP 3, BEP 6: they come once).
+    #[error("message {id} tells all pieces again, too often")]
+    TooMuchRetelling {
         /// The kind of the message.
         id: u8,
     },

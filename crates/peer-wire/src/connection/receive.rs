@@ -5,7 +5,8 @@ use bt_types::{BlockRequest, Geometry, PeerId, PieceIndex};
 use super::inbound::{Body, append, take};
 use super::requests::State;
 use super::{
-    Connection, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase, Received,
+    Connection, LEAST_RETELLING, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED,
+    Phase, RETELLING_BURST, RETELLING_RATE, Received,
 };
 use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
@@ -119,12 +120,12 @@ impl Connection {
             }
             Message::HaveAll => {
                 self.need_fast(id::HAVE_ALL)?;
-                self.first_about_pieces(id::HAVE_ALL)?;
+                self.tell_pieces(id::HAVE_ALL)?;
                 Received::HaveAll
             }
             Message::HaveNone => {
                 self.need_fast(id::HAVE_NONE)?;
-                self.first_about_pieces(id::HAVE_NONE)?;
+                self.tell_pieces(id::HAVE_NONE)?;
                 Received::HaveNone
             }
             Message::Request(wire) => return self.handle_request(wire),
@@ -212,7 +213,7 @@ impl Connection {
     }
 
     fn begin_bitfield(&mut self, length: u32) -> Result<Step<'static>, Rule> {
-        self.first_about_pieces(id::BITFIELD)?;
+        self.tell_pieces(id::BITFIELD)?;
         if let Some(geometry) = &self.geometry {
             let expected = geometry.piece_count().div_ceil(8);
             if length != expected {
@@ -282,12 +283,20 @@ impl Connection {
         if self.fast() { Ok(()) } else { Err(Rule::FastIsOff { id }) }
     }
 
-    /// Notes that message `id` tells all pieces, which only the first about pieces may.
-    fn first_about_pieces(&mut self, id: u8) -> Result<(), Rule> {
-        if std::mem::replace(&mut self.heard_pieces, true) {
-            return Err(Rule::LateBitfield { id });
+    /// Notes that message `id` tells all pieces. It should be the first about pieces (BEP 3, BEP 6),
+    /// but aria2 sends one in place of many HAVEs. Each costs work for every piece, so a peer has a
+    /// budget for telling everything again.
+    fn tell_pieces(&mut self, id: u8) -> Result<(), Rule> {
+        if !std::mem::replace(&mut self.heard_pieces, true) {
+            return Ok(());
         }
-        Ok(())
+        let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
+        self.retold += u64::from(pieces.div_ceil(8)).max(LEAST_RETELLING);
+        let seconds = self.timers.connected_for().as_secs();
+        match self.retold <= RETELLING_BURST + RETELLING_RATE.saturating_mul(seconds) {
+            true => Ok(()),
+            false => Err(Rule::TooMuchRetelling { id }),
+        }
     }
 }
 

@@ -82,13 +82,17 @@ fn wrong_bitfields() {
 }
 
 #[test]
-fn late_bitfields() {
+fn pieces_may_be_told_again_but_not_forever() {
     let bitfield = Message::Bitfield(&[0xf0]);
-    for first in [bitfield, Message::HaveAll, Message::HaveNone, Message::Have(0)] {
-        for (id, second) in [(5, bitfield), (14, Message::HaveAll), (15, Message::HaveNone)] {
-            let bytes = [wire(first), wire(second)].concat();
-            breaks(&mut open(FAST), &bytes, Rule::LateBitfield { id });
-        }
+    for (id, message) in [(5, bitfield), (14, Message::HaveAll), (15, Message::HaveNone)] {
+        let mut connection = open(FAST);
+        let _ = receive_one(&mut connection, Message::Have(0));
+        // Each counts for 64 bytes of the budget of 256 KiB.
+        let allowed = wire(message).repeat(4096);
+        let events = receive(&mut connection, &allowed);
+        assert_eq!(events.len(), 4096);
+        assert!(connection.is_open());
+        breaks(&mut connection, &wire(message), Rule::TooMuchRetelling { id });
     }
     // Other messages in front are common.
     let mut connection = open(FAST);
