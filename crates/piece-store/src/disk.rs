@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 mod os;
 
-pub use os::{OsDisk, OsFolder};
+pub use os::{OsDisk, OsFile, OsFolder};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

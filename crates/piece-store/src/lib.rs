@@ -46,7 +46,7 @@ mod spec;
 mod store;
 
 pub use bt_types::{Bitfield, BlockRequest, Geometry, PieceIndex, Sha1Digest};
-pub use disk::{Access, Disk, FileId, Kind, OsDisk, OsFolder, Stat};
+pub use disk::{Access, Disk, FileId, Kind, OsDisk, OsFile, OsFolder, Stat};
 pub use error::{Operation, StoreError, Unrelated};
 pub use pool::{Done, Job, Pool, PoolConfig, TorrentKey, check, create};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bt_types::{Bitfield, PieceIndex, Sha1Digest};
 use metainfo::Metainfo;
 
-use crate::{Span, StoreError};
+use crate::{OsFile, Span, StoreError};
 
 /// How a torrent's bytes are laid out on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +96,7 @@ pub struct Opened {
 
 /// A range of a file that was made resident a moment ago: what a reader sends.
 #[derive(Debug)]
-#[allow(clippy::disallowed_types)] // Most extents are of the real disk.
-pub struct Extent<F = std::fs::File> {
+pub struct Extent<F = OsFile> {
     /// The open file.
     pub file: Arc<F>,
     /// Where in the file the range begins, in bytes.

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 
 use super::{Access, Disk, FileId, Kind, Stat, not_a_file};
 
+/// An open file of the real disk.
+pub type OsFile = File;
+
 /// Files and folders as the operating system gives them.
 #[derive(Debug, Default)]
 pub struct OsDisk(());
@@ -28,7 +31,7 @@ impl OsDisk {
 }
 
 impl Disk for OsDisk {
-    type File = File;
+    type File = OsFile;
     type Folder = OsFolder;
 
     fn folder(&self, path: &Path, create: bool) -> io::Result<(OsFolder, PathBuf)> {
