@@ -4,6 +4,8 @@
 //! cargo run -p session --example download -- file.torrent FOLDER [PEER..]
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program has a clock.
+
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;

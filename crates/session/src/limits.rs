@@ -32,10 +32,36 @@ pub const SEND_WINDOW: u64 = 1 << 20;
 /// is dropped.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
+/// What small things take together: jobs and answers, commands, events, announces.
+pub const QUEUE_MEMORY: usize = 2 << 20;
+
+/// The part of `max_memory` that payload may fill on its way to the disk: what is left of it after
+///
+/// | what | bytes |
+/// |---|---|
+/// | the receive buffer | [`RECEIVE_BUFFER`] |
+/// | all peers' buffers of messages, in and out | [`MAX_PEER_BUFFERS`] |
+/// | a hashing strip for each worker and the sync thread | [`piece_store::STRIP_LENGTH`] each |
+/// | queues | [`QUEUE_MEMORY`] |
+///
+/// and at least a quarter. Payload on its way out takes no memory: it goes from the page cache.
+pub fn span_memory(max_memory: usize, workers: usize) -> usize {
+    let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
+    let fixed = RECEIVE_BUFFER + MAX_PEER_BUFFERS + QUEUE_MEMORY;
+    let max_memory = max_memory.max(MIN_MEMORY);
+    max_memory.saturating_sub(fixed.saturating_add(strips)).max(max_memory / 4)
+}
+
 /// What one connection may read in one turn before the next one is served.
 pub const READ_PER_TURN: usize = 1 << 20;
 /// What one connection may write in one turn before the next one is served.
 pub const WRITE_PER_TURN: usize = 1 << 20;
+/// What one connection may read, and write, in one turn while a rate limit holds.
+pub const LIMITED_PER_TURN: usize = 16 << 10;
+/// Connections accepted in one turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+/// For how long nothing is accepted after the system had no more sockets.
+pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// A turn of the reactor that takes longer is logged.
 pub const SLOW_TURN: Duration = Duration::from_millis(100);
 

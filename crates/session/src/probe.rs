@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bt_types::{InfoHashV1, PeerId};
-use peer_wire::{Connection, Handshake, Received, Reserved, Transmit};
+use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Reserved, Rule, Transmit};
 use rand::RngExt as _;
 
 use crate::config::PEER_ID_PREFIX;
@@ -105,51 +105,81 @@ pub fn handshake(
     let mut stream = connect(address, bind, timeout)
         .map_err(|source| connect_error(address, timeout, source))?;
     let peer_id = PeerId::new(PEER_ID_PREFIX, rand::rng().random());
-    let mut connection =
-        Connection::outgoing(Duration::ZERO, Handshake::new(info_hash, peer_id), None);
-    let mut probe = None;
-    let mut deadline = timeout;
+    let ours = Handshake::new(info_hash, peer_id);
+    let mut dialogue = Dialogue {
+        address,
+        connection: Connection::outgoing(Duration::ZERO, ours, None),
+        deadline: timeout,
+        probe: None,
+    };
     let mut buffer = [0; 4096];
     loop {
-        flush(&mut connection, &mut stream).map_err(|source| broken(address, source))?;
-        let left = deadline.saturating_sub(started.elapsed());
+        flush(&mut dialogue.connection, &mut stream).map_err(|source| broken(address, source))?;
+        let left = dialogue.deadline.saturating_sub(started.elapsed());
         if left.is_zero() {
-            return probe.ok_or(ProbeError::TimedOut { address, timeout });
+            return dialogue.probe.ok_or(ProbeError::TimedOut { address, timeout });
         }
         stream.set_read_timeout(Some(left)).map_err(|source| broken(address, source))?;
-        let length = match stream.read(&mut buffer) {
-            Ok(0) => return probe.ok_or(ProbeError::Closed { address, info_hash }),
-            Ok(length) => length,
-            Err(error) if is_wait_over(&error) => continue,
-            Err(error) => return probe.ok_or_else(|| closed(address, info_hash, error)),
-        };
-        let mut input = &buffer[..length];
-        while let Some(received) = connection.receive(started.elapsed(), &mut input) {
+        match stream.read(&mut buffer) {
+            Ok(0) => return dialogue.probe.ok_or(ProbeError::Closed { address, info_hash }),
+            Ok(length) => {
+                if dialogue.receive(started.elapsed(), &buffer[..length])? {
+                    return dialogue.probe.ok_or(ProbeError::Closed { address, info_hash });
+                }
+            }
+            Err(error) if is_wait_over(&error) => {}
+            Err(error) => {
+                return dialogue.probe.ok_or_else(|| closed(address, info_hash, error));
+            }
+        }
+    }
+}
+
+/// What is known of the peer so far.
+struct Dialogue {
+    address: SocketAddr,
+    connection: Connection,
+    /// When to be content with what is known.
+    deadline: Duration,
+    probe: Option<Probe>,
+}
+
+impl Dialogue {
+    /// Bytes came; says whether everything is known now.
+    fn receive(&mut self, now: Duration, mut input: &[u8]) -> Result<bool, ProbeError> {
+        while let Some(received) = self.connection.receive(now, &mut input) {
             match received {
-                Received::Handshake(theirs) => {
-                    if theirs.info_hash != info_hash {
-                        let (expected, got) = (info_hash, theirs.info_hash);
-                        return Err(ProbeError::WrongTorrent { address, expected, got });
-                    }
-                    probe = Some(Probe::new(address, &theirs));
-                    if !theirs.reserved.supports_extension_protocol() {
-                        return probe.ok_or(ProbeError::TimedOut { address, timeout });
-                    }
-                    deadline = deadline.min(started.elapsed() + EXTENSION_WAIT);
-                    connection.extension_handshake(&peer_wire::ExtensionHandshake::default());
-                }
+                Received::Handshake(theirs) if self.shake(now, &theirs) => return Ok(true),
                 Received::ExtensionHandshake(theirs) => {
-                    if let Some(mut probe) = probe {
+                    if let Some(probe) = &mut self.probe {
                         probe.note_extensions(&theirs);
-                        return Ok(probe);
+                        return Ok(true);
                     }
                 }
-                Received::Misbehaved(rule) => {
-                    let rule = rule.to_string();
-                    return probe.ok_or(ProbeError::Misbehaved { address, rule });
-                }
+                Received::Misbehaved(rule) if self.probe.is_none() => return Err(self.accuse(rule)),
+                // The handshake was good, and that is what was asked for.
+                Received::Misbehaved(_) => return Ok(true),
                 _ => {}
             }
+        }
+        Ok(false)
+    }
+
+    /// The peer's handshake came; says whether nothing more is to be expected.
+    fn shake(&mut self, now: Duration, theirs: &Handshake) -> bool {
+        self.probe = Some(Probe::new(self.address, theirs));
+        self.deadline = self.deadline.min(now + EXTENSION_WAIT);
+        self.connection.extension_handshake(&ExtensionHandshake::default());
+        !theirs.reserved.supports_extension_protocol()
+    }
+
+    fn accuse(&self, rule: Rule) -> ProbeError {
+        let address = self.address;
+        match rule {
+            Rule::WrongInfoHash { expected, got } => {
+                ProbeError::WrongTorrent { address, expected, got }
+            }
+            rule => ProbeError::Misbehaved { address, rule: rule.to_string() },
         }
     }
 }
@@ -166,7 +196,7 @@ impl Probe {
         }
     }
 
-    fn note_extensions(&mut self, theirs: &peer_wire::ExtensionHandshake) {
+    fn note_extensions(&mut self, theirs: &ExtensionHandshake) {
         self.extensions.extend(theirs.messages.keys().cloned());
         if let Some(client) = &theirs.client {
             self.client = client.chars().filter(|letter| !letter.is_control()).collect();

@@ -1,5 +1,7 @@
 //! Whole sessions on loopback: real sockets, real files, real trackers.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets take real time.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;

@@ -27,6 +27,10 @@ impl Bucket {
         *self = Self::new(now, rate);
     }
 
+    pub(crate) fn is_limited(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// How many bytes may pass at `now`; `usize::MAX` without a limit.
     pub(crate) fn allowance(&mut self, now: Duration) -> usize {
         match self.rate {

@@ -7,7 +7,7 @@ use piece_store::{Extent, Job, TorrentKey};
 
 use super::Core;
 use super::link::{Link, LinkKey, Stage};
-use crate::limits::SEND_WINDOW;
+use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
 
 /// For how long a range that was made resident is trusted to be so.
 const RESIDENT_TIME: Duration = Duration::from_secs(1);
@@ -98,12 +98,25 @@ impl Core {
         throttled && link.connection.pending_payload() > 0
     }
 
-    /// How many bytes may be read from the link now.
-    pub fn receive_allowance(&mut self, now: Duration, key: LinkKey) -> usize {
+    /// How many bytes may be read from the link in this turn. Under a rate limit everyone gets a
+    /// little in turn, or the first would take all there is.
+    pub fn receive_quota(&mut self, now: Duration, key: LinkKey) -> usize {
         let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
         let torrent = torrent.and_then(|key| self.torrents.get_mut(&key));
         let own = torrent.map_or(usize::MAX, |torrent| torrent.down.allowance(now));
-        own.min(self.down.allowance(now))
+        match own.min(self.down.allowance(now)) {
+            usize::MAX => READ_PER_TURN,
+            allowance => allowance.min(LIMITED_PER_TURN),
+        }
+    }
+
+    /// How many bytes may be written to the link in this turn, payload and messages. What
+    /// [`Self::poll_transmit`] gives keeps to the rate limits by itself.
+    pub fn send_quota(&self, key: LinkKey) -> usize {
+        let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
+        let torrent = torrent.and_then(|key| self.torrents.get(&key));
+        let limited = torrent.is_some_and(|torrent| torrent.up.is_limited());
+        if limited || self.up.is_limited() { LIMITED_PER_TURN } else { WRITE_PER_TURN }
     }
 
     fn send_allowance(&mut self, now: Duration, key: LinkKey) -> usize {

@@ -12,12 +12,15 @@ use super::{LISTENER_V4, LISTENER_V6};
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
+/// What the kernel keeps of datagrams until they are received. TCP buffers are left to the kernel,
+/// which fits them to each connection as long as nobody sets them.
+const UDP_BUFFER: usize = 512 << 10;
 
 /// One listener for each family, on one port.
 #[derive(Default)]
 pub(super) struct Listeners {
-    pub(super) v4: Option<TcpListener>,
-    pub(super) v6: Option<TcpListener>,
+    v4: Option<TcpListener>,
+    v6: Option<TcpListener>,
     /// The port both listen on; 0 without a listener.
     pub(super) port: u16,
 }
@@ -37,6 +40,25 @@ impl Listeners {
             }
         }
         Err(last_error)
+    }
+
+    /// The next connection; `None` if there is none now.
+    ///
+    /// # Errors
+    /// The system has no socket for it.
+    pub(super) fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+        for listener in [&self.v4, &self.v6].into_iter().flatten() {
+            loop {
+                match listener.accept() {
+                    Ok(accepted) => return Ok(Some(accepted)),
+                    Err(error) if error.kind() == WouldBlock => break,
+                    Err(error) if matches!(error.kind(), Interrupted | ConnectionAborted) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn register(mut self, registry: &Registry) -> io::Result<Self> {
@@ -102,6 +124,8 @@ pub(super) fn bind_udp(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
 
 fn udp_on(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    // Room for the answers to a burst of announces. Less than wished for will do.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     socket.bind(&address.into())?;
     Ok(UdpSocket::from_std(socket.into()))
 }

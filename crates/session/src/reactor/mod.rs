@@ -10,31 +10,35 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Here is where the clock is.
 
+mod datagrams;
 mod helpers;
+mod links;
 mod listen;
+mod send;
 mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
-use mio::net::UdpSocket;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use piece_store::{Job, Pool, PoolConfig};
 
 use crate::command::Command;
 use crate::config::SessionConfig;
 use crate::core::{Action, Core, CoreConfig, Families};
 use crate::event::Event;
-use crate::limits::{MAX_PEER_BUFFERS, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
+use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
+use datagrams::Datagrams;
 pub(crate) use helpers::Fetchers;
 use helpers::{FetchJob, Helpers, Reply};
 use listen::Listeners;
+use send::Sender as PayloadSender;
 use sockets::Sockets;
 
 /// Has the reactor look at its channels.
@@ -52,6 +56,8 @@ const FIRST_LINK: usize = 5;
 const DATAGRAMS_PER_TURN: usize = 256;
 /// The longest datagram that is looked at.
 const MAX_DATAGRAM: usize = 64 * 1024;
+/// How long the reactor sleeps when there is nothing to wait for.
+const IDLE: Duration = Duration::from_secs(60);
 /// Readiness events taken from the system at a time.
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -63,11 +69,12 @@ struct Reactor {
     started: Instant,
     bind: Option<IpAddr>,
     listeners: Listeners,
-    udp_v4: Option<UdpSocket>,
-    udp_v6: Option<UdpSocket>,
-    udp_ready: bool,
+    datagrams: Datagrams,
     accept_ready: bool,
+    /// Before this nothing is accepted, since the system had no more sockets.
+    accept_at: Duration,
     sockets: Sockets,
+    sender: PayloadSender,
     pool: Pool,
     /// Jobs the pool has no room for yet.
     backlog: VecDeque<Job>,
@@ -101,7 +108,7 @@ impl Running {
         let (wake, woken) = new_wake(&poll)?;
         let helpers = Helpers::start(fetchers, &wake)?;
         let pool = Pool::start(PoolConfig {
-            workers: config.workers.unwrap_or(0),
+            workers: worker_count(config),
             outstanding: MAX_STORE_JOBS,
             wake: Arc::clone(&wake),
         })?;
@@ -147,21 +154,20 @@ impl Reactor {
             false => Listeners::default(),
         };
         let port = listeners.port;
-        let udp_v4 = open_udp(Ipv4Addr::UNSPECIFIED.into(), config.bind, port, &poll, UDP_V4);
-        let udp_v6 = open_udp(Ipv6Addr::UNSPECIFIED.into(), config.bind, port, &poll, UDP_V6);
-        let families = Families { v4: udp_v4.is_some(), v6: udp_v6.is_some() };
+        let datagrams = Datagrams::open(config.bind, port, &poll);
+        let core = core_config(config, port, datagrams.families(), seed);
         Ok(Self {
-            core: Core::new(Duration::ZERO, core_config(config, port, families, seed)),
+            core: Core::new(Duration::ZERO, core),
             poll,
             woken,
             started: Instant::now(),
             bind: config.bind,
             listeners,
-            udp_v4,
-            udp_v6,
-            udp_ready: false,
+            datagrams,
             accept_ready: false,
+            accept_at: Duration::ZERO,
             sockets: Sockets::default(),
+            sender: PayloadSender::default(),
             pool,
             backlog: VecDeque::new(),
             helpers,
@@ -224,18 +230,20 @@ impl Reactor {
 
     fn timeout(&self) -> Duration {
         let now = self.now();
-        if self.sockets.is_any_ready() || self.udp_ready || self.accept_ready {
+        if self.datagrams.ready {
             return Duration::ZERO;
         }
-        let throttled = self.sockets.is_any_throttled().then_some(REFILL_INTERVAL);
-        let until = |at: Duration| at.saturating_sub(now);
-        let core = self.core.poll_timeout().map(until);
-        let end = self.end_at.map(until);
+        let accept = self.accept_ready.then_some(self.accept_at);
         // A lasting event that waits for room has nobody to wake us.
-        let lasting = (!self.lasting.is_empty()).then_some(REFILL_INTERVAL);
-        let nearest = [throttled, core, end, lasting].into_iter().flatten().min();
+        let lasting = (!self.lasting.is_empty()).then_some(now + REFILL_INTERVAL);
+        let due =
+            [self.sockets.next_turn(), accept, self.core.poll_timeout(), self.end_at, lasting];
+        let Some(nearest) = due.into_iter().flatten().min() else { return IDLE };
+        if nearest <= now {
+            return Duration::ZERO;
+        }
         // Rounded up, or the last fraction of a millisecond would be spent spinning.
-        nearest.unwrap_or(Duration::from_secs(1)) + Duration::from_micros(999)
+        nearest - now + Duration::from_micros(999)
     }
 
     fn take_answers(&mut self) {
@@ -258,7 +266,7 @@ impl Reactor {
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     if self.end_at.is_none() {
-                        self.shut_down(crate::limits::STOP_ANNOUNCE_TIME);
+                        self.shut_down(limits::STOP_ANNOUNCE_TIME);
                     }
                     return;
                 }
@@ -307,25 +315,23 @@ impl Reactor {
             match event.token() {
                 WAKER => {}
                 LISTENER_V4 | LISTENER_V6 => self.accept_ready = true,
-                UDP_V4 | UDP_V6 => self.udp_ready = true,
+                UDP_V4 | UDP_V6 => self.datagrams.ready = true,
                 Token(number) => self.sockets.note_readiness(number - FIRST_LINK, event),
             }
         }
     }
 
     fn receive_datagrams(&mut self) {
-        if !std::mem::take(&mut self.udp_ready) {
+        if !std::mem::take(&mut self.datagrams.ready) {
             return;
         }
         for _ in 0..DATAGRAMS_PER_TURN {
             let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
-            let sockets = [&self.udp_v4, &self.udp_v6].into_iter().flatten();
-            let received = sockets.filter_map(|socket| socket.recv_from(buffer).ok()).next();
-            let Some((length, from)) = received else { return };
-            let now = self.started.elapsed();
+            let Some((length, from)) = self.datagrams.receive(buffer) else { return };
+            let now = self.now();
             self.core.handle_datagram(now, from, &self.receive_buffer[..length]);
         }
-        self.udp_ready = true;
+        self.datagrams.ready = true;
     }
 
     /// Does what the core wants, until it wants nothing more.
@@ -350,7 +356,7 @@ impl Reactor {
                         self.core.handle_resolved(now, &host, busy);
                     }
                 }
-                Action::Datagram { to, bytes } => self.send_datagram(to, &bytes),
+                Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
                 Action::Event(event) => self.tell(event),
             }
         }
@@ -362,15 +368,6 @@ impl Reactor {
         }
         if let Err(job) = self.pool.submit(job) {
             self.backlog.push_back(job);
-        }
-    }
-
-    fn send_datagram(&self, to: SocketAddr, bytes: &[u8]) {
-        let socket = if to.is_ipv4() { &self.udp_v4 } else { &self.udp_v6 };
-        let Some(socket) = socket else { return };
-        // A datagram that is lost here is sent again by the exchange's back-off.
-        if let Err(error) = socket.send_to(bytes, to) {
-            log::debug!("can't send to {to}: {error}");
         }
     }
 
@@ -394,6 +391,12 @@ impl Reactor {
     }
 }
 
+/// Threads of the store pool: as many as the user wants, or one a core and at least two.
+fn worker_count(config: &SessionConfig) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    config.workers.filter(|workers| *workers > 0).unwrap_or_else(cores)
+}
+
 /// Wakes the poll once, however often it is called before the reactor looked.
 fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     let waker = Waker::new(poll.registry(), WAKER)?;
@@ -409,29 +412,12 @@ fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     Ok((Arc::new(wake), woken))
 }
 
-/// The UDP socket of one family; none if the user or the machine does without that family.
-fn open_udp(
-    any: IpAddr,
-    bind: Option<IpAddr>,
-    port: u16,
-    poll: &Poll,
-    token: Token,
-) -> Option<UdpSocket> {
-    if bind.is_some_and(|ip| ip.is_ipv4() != any.is_ipv4()) {
-        return None;
-    }
-    let mut socket = listen::bind_udp(bind.unwrap_or(any), port).ok()?;
-    poll.registry().register(&mut socket, token, Interest::READABLE).ok()?;
-    Some(socket)
-}
-
 fn core_config(config: &SessionConfig, port: u16, families: Families, seed: u64) -> CoreConfig {
-    let fixed = RECEIVE_BUFFER + MAX_PEER_BUFFERS;
     CoreConfig {
         listen_port: port,
         max_down: config.max_down,
         max_up: config.max_up,
-        span_memory: config.max_memory.max(crate::limits::MIN_MEMORY) - fixed,
+        span_memory: limits::span_memory(config.max_memory, worker_count(config)),
         max_connections: config.max_connections,
         max_peers_per_torrent: config.max_peers_per_torrent,
         upload_slots: config.upload_slots,

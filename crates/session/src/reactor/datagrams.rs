@@ -1,0 +1,62 @@
+//! The UDP sockets, one for each address family: trackers now, with room for other protocols.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mio::net::UdpSocket;
+use mio::{Interest, Poll, Token};
+
+use super::listen;
+use super::{UDP_V4, UDP_V6};
+use crate::core::Families;
+
+/// The sockets, and whether they may have something to give.
+pub(super) struct Datagrams {
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
+    pub(super) ready: bool,
+}
+
+impl Datagrams {
+    /// Opens a socket for each family that the user and the machine have, on `port` if it is free.
+    pub(super) fn open(bind: Option<IpAddr>, port: u16, poll: &Poll) -> Self {
+        let open = |any: IpAddr, token: Token| {
+            if bind.is_some_and(|ip| ip.is_ipv4() != any.is_ipv4()) {
+                return None;
+            }
+            let mut socket = listen::bind_udp(bind.unwrap_or(any), port).ok()?;
+            poll.registry().register(&mut socket, token, Interest::READABLE).ok()?;
+            Some(socket)
+        };
+        let v4 = open(Ipv4Addr::UNSPECIFIED.into(), UDP_V4);
+        Self { v4, v6: open(Ipv6Addr::UNSPECIFIED.into(), UDP_V6), ready: false }
+    }
+
+    pub(super) fn families(&self) -> Families {
+        Families { v4: self.v4.is_some(), v6: self.v6.is_some() }
+    }
+
+    /// The next datagram; `None` if there is none now.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            loop {
+                match socket.recv_from(buffer) {
+                    Ok(received) => return Some(received),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // Tells of a datagram sent before that did not arrive.
+                    Err(error) => log::debug!("can't receive a datagram: {error}"),
+                }
+            }
+        }
+        None
+    }
+
+    /// One that is lost here is sent again by its exchange.
+    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        let Some(socket) = socket else { return };
+        if let Err(error) = socket.send_to(bytes, to) {
+            log::debug!("can't send to {to}: {error}");
+        }
+    }
+}

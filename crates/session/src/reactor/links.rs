@@ -1,0 +1,265 @@
+//! What happens on sockets of links: they are accepted, connected, read and written.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use rustix::io::Errno;
+
+use super::sockets::Socket;
+use super::{Reactor, listen, send};
+use crate::core::{LinkKey, Outgoing};
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
+
+/// How a round of giving or taking ended.
+#[derive(PartialEq, Eq)]
+enum Round {
+    /// The socket has no more to give, or takes no more.
+    Drained,
+    /// There is more, but the others have their turn.
+    More,
+    /// The rate limit is used up.
+    Throttled,
+    /// The link ended.
+    Ended,
+}
+
+/// One read or write.
+enum Step {
+    /// So many bytes; there may be more.
+    Moved(usize),
+    /// That was all for this turn.
+    End(Round),
+}
+
+impl Reactor {
+    /// Takes new connections in. A listener that the system can't serve is tried again later.
+    pub(super) fn accept(&mut self) {
+        if !self.accept_ready || self.now() < self.accept_at {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listeners.accept() {
+                Ok(Some((stream, address))) => self.accepted(stream, address),
+                Ok(None) => return self.accept_ready = false,
+                Err(error) => {
+                    log::warn!("can't accept connections for a while: {error}");
+                    return self.accept_at = self.now() + ACCEPT_PAUSE;
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, address: SocketAddr) {
+        let now = self.now();
+        if let Some(link) = self.core.handle_accepted(now, address) {
+            self.add_socket(link, stream, false);
+        }
+    }
+
+    pub(super) fn connect(&mut self, link: LinkKey, address: SocketAddr) {
+        match listen::connect(address, self.bind) {
+            Ok(stream) => self.add_socket(link, stream, true),
+            Err(error) => {
+                let now = self.now();
+                if is_out_of_sockets(&error) {
+                    log::warn!("can't open more connections for a while: {error}");
+                    self.core.pause_dialing(now);
+                }
+                self.core.handle_connect_failed(now, link, &error.to_string());
+            }
+        }
+    }
+
+    fn add_socket(&mut self, key: LinkKey, stream: TcpStream, connecting: bool) {
+        // Messages are small and wait for nobody; payload is held together by `MSG_MORE`.
+        let _ = stream.set_nodelay(true);
+        let socket = Socket::new(key, stream, connecting);
+        if let Err(error) = self.sockets.insert(&self.poll, socket) {
+            let now = self.now();
+            self.core.handle_closed(now, key, Some(&error.to_string()));
+        }
+    }
+
+    /// The core has bytes for the link.
+    pub(super) fn transmit(&mut self, link: LinkKey) {
+        if let Some(socket) = self.sockets.get(link) {
+            socket.transmit = true;
+            self.sockets.queue(link);
+        }
+    }
+
+    /// Serves every link on the ready list once.
+    pub(super) fn serve_links(&mut self) {
+        let now = self.now();
+        for _ in 0..self.sockets.begin_turn(now) {
+            let Some(key) = self.sockets.next_ready() else { return };
+            self.serve_link(key);
+            self.act();
+        }
+    }
+
+    fn serve_link(&mut self, key: LinkKey) {
+        if !self.is_established(key) {
+            return;
+        }
+        let read = self.read_link(key);
+        if read == Round::Ended {
+            return;
+        }
+        // What the bytes led to is sent in the same turn.
+        self.act();
+        let written = self.write_link(key);
+        if read == Round::More || written == Round::More {
+            self.sockets.queue(key);
+        }
+        if read == Round::Throttled || written == Round::Throttled {
+            let now = self.now();
+            self.sockets.throttle(now, key);
+        }
+    }
+
+    /// Finds out how an attempt to connect ended, once the system says that it has.
+    fn is_established(&mut self, key: LinkKey) -> bool {
+        let now = self.now();
+        let Some(socket) = self.sockets.get(key) else { return false };
+        if !socket.connecting {
+            return true;
+        }
+        if !socket.writable && !socket.readable {
+            return false;
+        }
+        let outcome = match socket.stream.take_error() {
+            Ok(None) => socket.stream.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                socket.connecting = false;
+                self.core.handle_connected(now, key);
+                self.act();
+                true
+            }
+            // Woken for nothing: it is still on its way.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
+            Err(error) => {
+                self.core.handle_connect_failed(now, key, &error.to_string());
+                false
+            }
+        }
+    }
+
+    fn read_link(&mut self, key: LinkKey) -> Round {
+        let now = self.now();
+        if self.sockets.get(key).is_some_and(|socket| !socket.readable) {
+            return Round::Drained;
+        }
+        let quota = self.core.receive_quota(now, key);
+        if quota == 0 {
+            return Round::Throttled;
+        }
+        let mut total = 0;
+        while total < quota {
+            match self.read_once(key, quota - total) {
+                Step::Moved(length) => total += length,
+                Step::End(round) => return round,
+            }
+        }
+        Round::More
+    }
+
+    fn read_once(&mut self, key: LinkKey, limit: usize) -> Step {
+        let now = self.now();
+        let Some(socket) = self.sockets.get(key) else { return Step::End(Round::Ended) };
+        if !socket.readable {
+            return Step::End(Round::Drained);
+        }
+        let room = limit.min(self.receive_buffer.len());
+        match socket.stream.read(&mut self.receive_buffer[..room]) {
+            Ok(0) => self.end_link(key, None),
+            Ok(length) => {
+                // A short read says that there is no more (epoll(7), "edge-triggered").
+                socket.readable = length == room || socket.hung_up;
+                self.core.handle_bytes(now, key, &self.receive_buffer[..length]);
+                Step::Moved(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.readable = false;
+                Step::End(Round::Drained)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Moved(0),
+            Err(error) => self.end_link(key, Some(&error)),
+        }
+    }
+
+    fn write_link(&mut self, key: LinkKey) -> Round {
+        let quota = self.core.send_quota(key);
+        let mut total = 0;
+        while total < quota {
+            match self.write_once(key) {
+                Step::Moved(length) => total += length,
+                Step::End(round) => return round,
+            }
+        }
+        Round::More
+    }
+
+    fn write_once(&mut self, key: LinkKey) -> Step {
+        let now = self.now();
+        let Some(socket) = self.sockets.get(key) else { return Step::End(Round::Ended) };
+        if !socket.transmit || !socket.writable {
+            return Step::End(Round::Drained);
+        }
+        let sent = match self.core.poll_transmit(now, key) {
+            None => return self.nothing_to_send(key),
+            Some(Outgoing::Bytes { bytes, more }) => send::bytes(&socket.stream, bytes, more),
+            Some(Outgoing::Payload { extent, fresh }) => {
+                let buffer = &mut self.receive_buffer;
+                match self.sender.payload(now, &socket.stream, &extent, fresh, buffer) {
+                    Ok(Some(length)) => Ok(length),
+                    Ok(None) => {
+                        socket.transmit = false;
+                        self.core.refresh_upload(now, key);
+                        return Step::End(Round::Drained);
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        match sent {
+            Ok(length) => {
+                self.core.handle_transmitted(now, key, length);
+                Step::Moved(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Moved(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.writable = false;
+                Step::End(Round::Drained)
+            }
+            Err(error) => self.end_link(key, Some(&error)),
+        }
+    }
+
+    /// The core has nothing for the link now: at all, or until its rate limit has room.
+    fn nothing_to_send(&mut self, key: LinkKey) -> Step {
+        let now = self.now();
+        let throttled = self.core.is_send_throttled(now, key);
+        if let Some(socket) = self.sockets.get(key) {
+            socket.transmit = throttled;
+        }
+        Step::End(if throttled { Round::Throttled } else { Round::Drained })
+    }
+
+    fn end_link(&mut self, key: LinkKey, error: Option<&io::Error>) -> Step {
+        let now = self.now();
+        let text = error.map(io::Error::to_string);
+        self.core.handle_closed(now, key, text.as_deref());
+        Step::End(Round::Ended)
+    }
+}
+
+/// Whether the system has no more sockets to give, now.
+fn is_out_of_sockets(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
