@@ -616,7 +616,7 @@ fn what_an_earlier_attempt_staged_is_never_mixed_in() {
     let (_root, save, _) = folders();
     let torrent = torrent(&[("a", 600_000)], 600_000);
     let piece = torrent.piece(0);
-    let mut run = open(&torrent.spec(&save)).check();
+    let run = open(&torrent.spec(&save)).check();
     let wrong = Span::new(SPAN_LENGTH);
     run.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
     // The second attempt has every span in memory; a block of the first comes late.
