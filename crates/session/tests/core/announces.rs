@@ -1,0 +1,184 @@
+//! Trackers: whom, when, over what, and what becomes of their answers.
+
+use std::time::Duration;
+
+use bt_types::{PeerHost, TrackerPeer};
+use session::core::{CoreConfig, Families};
+use session::{AddTorrent, EventKind, TorrentKey};
+use testkit::{AnnounceEvent, Payload};
+
+use super::node::{Fetch, Node, add_of, config};
+
+fn torrent(node: &mut Node, seed: u64, tiers: &[&[&str]]) -> TorrentKey {
+    let mut file = Payload::file("film", 100_000).seed(seed);
+    for tier in tiers {
+        file = file.tier(tier.iter().copied());
+    }
+    let payload = file.create().unwrap();
+    let folder = tempfile::tempdir().unwrap().keep();
+    node.add(add_of(&payload, folder))
+}
+
+fn urls(node: &Node) -> Vec<&str> {
+    node.fetches.iter().map(|fetch| fetch.url.as_str()).collect()
+}
+
+fn next(node: &mut Node) -> Fetch {
+    node.fetches.pop_front().expect("it announces")
+}
+
+#[test]
+fn tiers_are_asked_in_order_and_the_one_that_works_is_kept() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["http://a.example/x"], &["http://b.example/x"]]);
+    let fetch = next(&mut node);
+    assert_eq!(
+        (fetch.url.as_str(), fetch.request.event),
+        ("http://a.example/x", AnnounceEvent::Started)
+    );
+    assert_eq!((fetch.request.left, fetch.request.port), (100_000, 6881));
+    node.fail(&fetch, "connection refused", false);
+    let fetch = next(&mut node);
+    assert_eq!(fetch.url, "http://b.example/x");
+    let peer = TrackerPeer { host: PeerHost::Ip([10, 0, 0, 5].into()), port: 7, peer_id: None };
+    node.answer(&fetch, vec![peer]);
+    assert_eq!(node.connecting.len(), 1);
+    let told = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Ok(_), .. });
+    assert_eq!(node.count(told), 1);
+}
+
+#[test]
+fn a_tracker_that_does_not_answer_is_given_fifteen_seconds() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["http://a.example/x"], &["http://b.example/x"]]);
+    let late = next(&mut node);
+    node.advance(Duration::from_secs(14));
+    assert!(node.fetches.is_empty());
+    node.advance(Duration::from_secs(2));
+    assert_eq!(urls(&node), ["http://b.example/x"]);
+    // Its late answer still brings peers.
+    let peer = TrackerPeer { host: PeerHost::Ip([10, 0, 0, 5].into()), port: 7, peer_id: None };
+    node.answer(&late, vec![peer]);
+    assert_eq!(node.connecting.len(), 1);
+}
+
+#[test]
+fn a_host_is_asked_by_two_at_a_time_and_fails_for_all() {
+    let mut node = Node::new(config(1));
+    for seed in 0..10 {
+        torrent(&mut node, seed, &[&["http://a.example/x"], &["http://b.example/x"]]);
+    }
+    assert_eq!(urls(&node), ["http://a.example/x"; 2]);
+    let (one, two) = (next(&mut node), next(&mut node));
+    node.answer(&one, Vec::new());
+    assert_eq!(urls(&node), ["http://a.example/x"]);
+    // Refusing one torrent is not failing; being unreachable is.
+    node.fail(&two, "unregistered torrent", true);
+    let [a, b] = ["http://a.example/x", "http://b.example/x"];
+    assert_eq!(urls(&node), [a, a, b]);
+    let dead = next(&mut node);
+    node.fetches.clear();
+    node.fail(&dead, "connection refused", false);
+    let failed = |kind: &EventKind| matches!(kind, EventKind::Tracker { url, result: Err(_) } if url == "http://a.example/x");
+    assert!(node.count(failed) >= 7, "{:?}", node.events);
+}
+
+#[test]
+fn peers_by_name_are_looked_up_once() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["http://a.example/x"]]);
+    torrent(&mut node, 2, &[&["http://a.example/x"]]);
+    let named = TrackerPeer { host: PeerHost::Name("peer.example".into()), port: 7, peer_id: None };
+    for _ in 0..2 {
+        let fetch = next(&mut node);
+        node.answer(&fetch, vec![named.clone()]);
+    }
+    assert_eq!(node.names, ["peer.example"]);
+    assert!(node.connecting.is_empty());
+    node.core.handle_resolved(node.now, "peer.example", Ok(vec![[10, 0, 0, 5].into()]));
+    node.act();
+    assert_eq!(node.connecting.len(), 2, "one for each torrent");
+}
+
+#[test]
+fn a_udp_tracker_is_resolved_connected_and_asked() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    torrent(&mut node, 2, &[&["udp://t.example:6969"]]);
+    assert_eq!(node.names, ["t.example"]);
+    node.core.handle_resolved(node.now, "t.example", Ok(vec![[10, 0, 0, 9].into()]));
+    node.act();
+    let mut answered = 0;
+    while let Some((to, bytes)) = node.datagrams.pop_front() {
+        assert_eq!(to, "10.0.0.9:6969".parse().unwrap());
+        // BEP 15: action and transaction id are the third and fourth words.
+        let (action, transaction) = (bytes[11], &bytes[12..16]);
+        answered += usize::from(action == 1);
+        let response = match action {
+            0 => [&[0; 4], transaction, &[0, 0, 0, 0, 0, 0, 0, 7]].concat(),
+            _ => {
+                let counts = [900u32, 1, 2].map(u32::to_be_bytes).concat();
+                [&[0, 0, 0, 1], transaction, &counts, &[10, 0, 0, 5, 0, 7]].concat()
+            }
+        };
+        // Somebody else's words are not taken for the tracker's.
+        node.core.handle_datagram(node.now, "10.0.0.8:6969".parse().unwrap(), &response);
+        node.core.handle_datagram(node.now, to, &response);
+        node.act();
+    }
+    assert_eq!((answered, node.connecting.len()), (2, 2));
+}
+
+#[test]
+fn both_families_are_asked() {
+    let families = Families { v4: true, v6: true };
+    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    torrent(&mut node, 1, &[&["http://a.example/x"]]);
+    let (v4, v6) = (next(&mut node), next(&mut node));
+    node.fail(&v4, "network unreachable", false);
+    let told = |kind: &EventKind| matches!(kind, EventKind::Tracker { .. });
+    assert_eq!(node.count(told), 0, "the other family may work");
+    let peer =
+        TrackerPeer { host: PeerHost::Ip("2001:db8::5".parse().unwrap()), port: 7, peer_id: None };
+    node.answer(&v6, vec![peer]);
+    assert!(node.has(|kind| matches!(kind, EventKind::Tracker { result: Ok(_), .. })));
+    assert_eq!(node.connecting.len(), 1);
+}
+
+#[test]
+fn without_a_listener_an_unusable_port_is_told() {
+    let mut node = Node::new(CoreConfig { listen_port: 0, ..config(1) });
+    torrent(&mut node, 1, &[&["http://a.example/x"]]);
+    assert_eq!(next(&mut node).request.port, 1);
+}
+
+#[test]
+fn a_part_of_a_torrent_is_not_told_as_completed() {
+    let url = "http://a.example/x";
+    let files = [("one", 32 << 10), ("two", 32 << 10)];
+    let payload =
+        Payload::folder("album", &files).piece_length(32 << 10).tracker(url).create().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("album")).unwrap();
+    let have = payload.folder_path().join("album").join("one");
+    let mut node = Node::new(config(1));
+    let selected = Some(vec![true, false]);
+    let key = node.add(AddTorrent { selected, ..add_of(&payload, folder.path()) });
+    let started = next(&mut node);
+    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 32 << 10));
+    node.answer(&started, Vec::new());
+    node.core.stop(node.now, key);
+    node.act();
+    node.fetches.clear();
+    node.advance(Duration::from_secs(4));
+    // The wanted file turns up; the user hears that it is complete, the tracker does not.
+    std::fs::copy(have, folder.path().join("album").join("one")).unwrap();
+    node.core.resume(node.now, key);
+    node.act();
+    assert!(node.completed());
+    let started = next(&mut node);
+    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 0));
+    node.answer(&started, Vec::new());
+    node.advance(Duration::from_secs(60));
+    assert!(node.fetches.is_empty());
+}

@@ -1,0 +1,218 @@
+//! Peers come, shake hands, and go; some of them badly.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use session::core::CoreConfig;
+use session::{AddTorrent, EventKind, PeerState, TorrentKey};
+use testkit::{InfoHashV1, Payload};
+
+use super::node::{Node, add_of, config};
+use super::wire::{handshake, handshake_of, message};
+
+fn payload() -> Payload {
+    Payload::file("film", 100_000).piece_length(32 << 10).create().unwrap()
+}
+
+/// A node that wants the payload and knows these peers.
+fn leecher(payload: &Payload, config: CoreConfig, peers: usize) -> (Node, TorrentKey) {
+    let folder = tempfile::tempdir().unwrap().keep();
+    let mut node = Node::new(config);
+    let peers = (0..peers).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 7000)));
+    let key = node.add(AddTorrent { peers: peers.collect(), ..add_of(payload, folder) });
+    (node, key)
+}
+
+fn connected(node: &Node) -> usize {
+    node.core.status().iter().map(|status| status.peers_connected).sum()
+}
+
+#[test]
+fn incoming_handshakes_that_are_refused() {
+    let payload = payload();
+    let (mut node, _) = leecher(&payload, config(1), 0);
+    let other = InfoHashV1([9; 20]);
+    for wrong in [handshake(other, b'p'), b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 500]] {
+        let link = node.incoming("10.0.0.9:5000", &wrong).unwrap();
+        assert!(node.closed.contains(&link));
+        assert!(!node.sent.contains_key(&link), "nobody is told who we are");
+    }
+    assert_eq!(connected(&node), 0);
+    let link = node.incoming("10.0.0.9:5001", &handshake(payload.info_hash(), b'p')).unwrap();
+    assert!(!node.closed.contains(&link));
+    // The same peer again, and a peer with our own id.
+    let ours: [u8; 20] = node.sent[&link][48..68].try_into().unwrap();
+    let own = handshake_of(payload.info_hash(), ours);
+    for (again, from) in
+        [(handshake(payload.info_hash(), b'p'), "10.0.0.9:5002"), (own, "10.0.0.9:5003")]
+    {
+        let link = node.incoming(from, &again).unwrap();
+        assert!(node.closed.contains(&link));
+    }
+    assert_eq!(connected(&node), 1);
+}
+
+#[test]
+fn outgoing_handshakes_that_are_refused() {
+    let payload = payload();
+    let (mut node, key) = leecher(&payload, config(1), 3);
+    let wrong = node.outgoing(&handshake(InfoHashV1([9; 20]), b'p'));
+    let garbage = node.outgoing(&[0xff; 100]);
+    let good = node.outgoing(&handshake(payload.info_hash(), b'p'));
+    assert!(node.closed.contains(&wrong) && node.closed.contains(&garbage));
+    assert!(!node.closed.contains(&good));
+    let failed =
+        |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
+    assert_eq!(node.count(failed), 2);
+    // Who broke the protocol is tried again soon; who has another torrent is not.
+    node.advance(Duration::from_secs(12));
+    assert_eq!(node.connecting.len(), 1);
+    assert_eq!(node.status(key).peers_connected, 1);
+}
+
+#[test]
+fn a_peer_that_breaks_a_rule_is_dropped() {
+    let payload = payload();
+    for broken in [
+        vec![0xff; 5],
+        message(5, &[0xff, 0xff]),
+        message(4, &99u32.to_be_bytes()),
+        message(6, &super::wire::block(0, 0, 1 << 20)),
+    ] {
+        let (mut node, _) = leecher(&payload, config(1), 0);
+        let link = node.incoming("10.0.0.9:5000", &handshake(payload.info_hash(), b'p')).unwrap();
+        node.receive(link, &broken);
+        assert!(node.closed.contains(&link), "{broken:?}");
+        assert_eq!(connected(&node), 0);
+        // What comes late from a link that is gone is nobody's.
+        node.receive(link, &message(1, &[]));
+        node.core.handle_closed(node.now, link, None);
+        node.act();
+    }
+}
+
+#[test]
+fn sixty_four_may_be_on_their_way() {
+    let payload = payload();
+    let (mut node, _) = leecher(&payload, config(1), 100);
+    // As many as the torrent may have.
+    assert_eq!(node.connecting.len(), 50);
+    for port in 5000..5014 {
+        assert!(node.incoming(&format!("10.0.0.9:{port}"), b"").is_some());
+    }
+    assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the sixty-fifth");
+    let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
+    assert!(!node.closed.contains(&link));
+    assert!(node.incoming("10.0.0.9:6000", b"").is_some(), "one of them is a peer now");
+}
+
+#[test]
+fn many_torrents_share_the_half_open_connections() {
+    let mut node = Node::new(config(1));
+    let folder = tempfile::tempdir().unwrap();
+    let mut keys = Vec::new();
+    for number in 0..100u8 {
+        let payload = Payload::file("film", 1000).seed(number.into()).create().unwrap();
+        let peers = (0..5).map(|n| SocketAddr::from(([10, 2, number, n], 7000))).collect();
+        keys.push(
+            node.add(AddTorrent {
+                peers,
+                ..add_of(&payload, folder.path().join(number.to_string()))
+            }),
+        );
+    }
+    assert_eq!(node.connecting.len(), 64);
+    let mut tried = std::collections::BTreeMap::<u8, usize>::new();
+    while let Some((link, address)) = node.connecting.pop_front() {
+        let std::net::IpAddr::V4(ip) = address.ip() else { panic!() };
+        *tried.entry(ip.octets()[2]).or_default() += 1;
+        node.core.handle_connect_failed(node.now, link, "connection refused");
+        node.act();
+    }
+    assert_eq!(tried.len(), 100);
+    assert!(tried.values().all(|count| *count == 5), "{tried:?}");
+    for key in keys {
+        assert_eq!(node.status(key).peers_known, 5);
+    }
+}
+
+#[test]
+fn connections_in_all_are_limited() {
+    let payload = payload();
+    let limited = CoreConfig { max_connections: 3, ..config(1) };
+    let (mut node, _) = leecher(&payload, limited, 10);
+    assert_eq!(node.connecting.len(), 3);
+    assert!(node.incoming("10.0.0.9:5000", b"").is_none());
+    let (link, _) = node.connecting.pop_front().unwrap();
+    node.core.handle_connect_failed(node.now, link, "connection refused");
+    node.act();
+    assert_eq!(node.connecting.len(), 3, "the next one is tried at once");
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let payload = payload();
+    // Outgoing: ten seconds to connect, ten to shake hands, three minutes without a word.
+    let (mut node, _) = leecher(&payload, config(1), 1);
+    let (link, _) = node.connecting[0];
+    node.advance(Duration::from_secs(9));
+    assert!(!node.closed.contains(&link));
+    node.advance(Duration::from_secs(3));
+    assert!(node.closed.contains(&link));
+
+    let (mut node, _) = leecher(&payload, config(1), 1);
+    let link = node.outgoing(b"\x13BitTorrent");
+    node.advance(Duration::from_secs(12));
+    assert!(node.closed.contains(&link));
+
+    let (mut node, _) = leecher(&payload, config(1), 0);
+    let silent = node.incoming("10.0.0.9:5000", b"").unwrap();
+    node.advance(Duration::from_secs(12));
+    assert!(node.closed.contains(&silent));
+
+    let live = node.incoming("10.0.0.9:5000", &handshake(payload.info_hash(), b'p')).unwrap();
+    node.advance(Duration::from_secs(150));
+    assert!(!node.closed.contains(&live));
+    assert!(node.sent[&live].ends_with(&[0; 4]), "we say that we are alive");
+    node.advance(Duration::from_secs(60));
+    assert!(node.closed.contains(&live));
+}
+
+#[test]
+fn without_sockets_candidates_are_kept() {
+    let payload = payload();
+    let (mut node, key) = leecher(&payload, config(1), 200);
+    while let Some((link, _)) = node.connecting.pop_front() {
+        node.core.pause_dialing(node.now);
+        node.core.handle_connect_failed(node.now, link, "too many open files");
+        node.act();
+    }
+    let failed =
+        |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
+    assert_eq!(node.count(failed), 50, "only those that were on their way");
+    assert_eq!(node.status(key).peers_known, 200);
+    node.advance(Duration::from_secs(2));
+    assert_eq!(node.connecting.len(), 50);
+}
+
+#[test]
+fn peers_named_early_and_late_are_tried() {
+    let payload = payload();
+    let mut node = Node::new(config(1));
+    let folder = tempfile::tempdir().unwrap();
+    node.hold_jobs = true;
+    let key = node.add(add_of(&payload, folder.path()));
+    let (early, mapped) = ("10.0.0.1:1".parse().unwrap(), "[::ffff:10.0.0.1]:1".parse().unwrap());
+    node.core.add_peers(node.now, key, &[early]);
+    node.hold_jobs = false;
+    node.act();
+    assert_eq!(node.connecting.len(), 1);
+    node.core.add_peers(node.now, key, &[mapped]);
+    node.act();
+    assert_eq!(node.connecting.len(), 1, "it is the same peer");
+    node.core.stop(node.now, key);
+    node.act();
+    node.core.resume(node.now, key);
+    node.act();
+    assert_eq!(node.connecting.len(), 1, "it is remembered after a stop");
+}

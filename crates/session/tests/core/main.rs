@@ -1,0 +1,12 @@
+//! The core without sockets, on a virtual clock: every action is carried out or answered here.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The store has threads.
+
+mod announces;
+mod connections;
+mod memory;
+mod net;
+mod node;
+mod stops;
+mod transfer;
+mod wire;

@@ -1,0 +1,184 @@
+//! Torrents are stopped, resumed and removed, at any moment.
+
+use std::time::Duration;
+
+use piece_store::Job;
+use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
+use testkit::{AnnounceEvent, Payload};
+
+use super::net::{Net, address};
+use super::node::{Node, add_of, config};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn payload() -> Payload {
+    let file = Payload::file("film", 2_000_000).piece_length(32 << 10);
+    file.tracker("http://tracker.example/announce").create().unwrap()
+}
+
+/// A leecher in the middle of a download, and its seeder.
+fn midway(payload: &Payload) -> (Net, TorrentKey, tempfile::TempDir) {
+    let mut net = Net::new([config(1), config(2)]);
+    net.nodes[1].add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
+    let folder = tempfile::tempdir().unwrap();
+    let peers = vec![address(1)];
+    let key = net.nodes[0].add(AddTorrent { peers, ..add_of(payload, folder.path()) });
+    let fetch = net.nodes[0].fetches.pop_front().expect("it announces");
+    net.nodes[0].answer(&fetch, Vec::new());
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).pieces_done > 10);
+    (net, key, folder)
+}
+
+#[test]
+fn the_way_out_has_an_order() {
+    let payload = payload();
+    let (mut net, key, folder) = midway(&payload);
+    let node = &mut net.nodes[0];
+    node.hold_jobs = true;
+    node.act();
+    let before = node.jobs.len();
+    node.core.stop(node.now, key);
+    node.act();
+    assert_eq!(node.status(key).phase, PhaseKind::Stopping);
+    assert_eq!(node.status(key).peers_connected, 0);
+    // Every job is answered before the store is closed, which is done before trackers hear of it.
+    for _ in 0..before {
+        assert!(!node.jobs.iter().any(|job| matches!(job, Job::Close { .. })));
+        node.do_job();
+        node.act();
+    }
+    assert!(matches!(node.jobs.front(), Some(Job::Close { .. })) && node.jobs.len() == 1);
+    assert!(node.fetches.is_empty());
+    node.do_job();
+    node.act();
+    let goodbye = node.fetches.pop_front().expect("the tracker is told");
+    assert_eq!(goodbye.request.event, AnnounceEvent::Stopped);
+    assert!(!node.stopped());
+    node.answer(&goodbye, Vec::new());
+    assert_eq!(node.events.last().unwrap().1, EventKind::Stopped { error: None });
+    assert!(node.core.is_idle());
+
+    node.hold_jobs = false;
+    node.core.resume(node.now, key);
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    assert_eq!(payload.compare(folder.path()), Ok(()));
+}
+
+#[test]
+fn a_tracker_that_hangs_holds_a_stop_up_for_three_seconds() {
+    let payload = payload();
+    let (mut net, key, _folder) = midway(&payload);
+    let node = &mut net.nodes[0];
+    node.core.stop(node.now, key);
+    node.act();
+    node.advance(Duration::from_millis(2900));
+    assert!(!node.stopped());
+    node.advance(Duration::from_millis(200));
+    assert!(node.stopped() && node.core.is_idle());
+    // The late answer is nobody's.
+    let goodbye = node.fetches.pop_front().unwrap();
+    node.answer(&goodbye, Vec::new());
+    assert_eq!(node.status(key).phase, PhaseKind::Stopped);
+}
+
+#[test]
+fn a_stop_at_any_job() {
+    let payload = payload();
+    // The torrent is on the disk, so that there is something to verify.
+    for jobs in 0..6 {
+        let mut node = Node::new(config(1));
+        node.hold_jobs = true;
+        let key = node.add(add_of(&payload, payload.folder_path()));
+        for _ in 0..jobs {
+            node.do_job();
+            node.act();
+        }
+        node.core.stop(node.now, key);
+        node.core.stop(node.now, key);
+        node.hold_jobs = false;
+        node.act();
+        node.advance(Duration::from_secs(4));
+        let ends = node.count(|kind| matches!(kind, EventKind::Stopped { error: None }));
+        assert_eq!((ends, node.core.is_idle()), (1, true), "stopped after {jobs} jobs");
+        node.core.resume(node.now, key);
+        node.act();
+        assert!(node.completed());
+    }
+}
+
+#[test]
+fn a_torrent_that_is_removed_is_forgotten() {
+    let payload = payload();
+    let (mut net, key, folder) = midway(&payload);
+    let node = &mut net.nodes[0];
+    node.hold_jobs = true;
+    node.act();
+    node.core.remove(node.now, key);
+    assert!(node.core.add(node.now, add_of(&payload, folder.path())).is_err(), "it is there still");
+    node.hold_jobs = false;
+    node.act();
+    node.advance(Duration::from_secs(4));
+    assert!(node.stopped());
+    assert_eq!(node.core.status(), []);
+    node.events.clear();
+    node.add(AddTorrent { peers: vec![address(1)], ..add_of(&payload, folder.path()) });
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    assert_eq!(payload.compare(folder.path()), Ok(()));
+}
+
+#[test]
+fn a_stopped_torrent_is_removed_at_once() {
+    let payload = payload();
+    let mut node = Node::new(config(1));
+    let key = node.add(AddTorrent { announce: false, ..add_of(&payload, payload.folder_path()) });
+    node.core.stop(node.now, key);
+    node.act();
+    assert!(node.stopped());
+    node.core.remove(node.now, key);
+    assert_eq!(node.core.status(), []);
+    // Unknown torrents are no one's concern.
+    node.core.stop(node.now, key);
+    node.core.resume(node.now, key);
+    node.core.remove(node.now, key);
+    node.core.add_peers(node.now, key, &[address(1)]);
+    node.act();
+}
+
+#[test]
+fn connections_on_their_way_end_with_their_torrent() {
+    let payload = payload();
+    let mut node = Node::new(config(1));
+    let peers = vec![address(1), address(2)];
+    let folder = tempfile::tempdir().unwrap();
+    let key = node.add(AddTorrent { peers, announce: false, ..add_of(&payload, folder.path()) });
+    let (connecting, _) = node.connecting[0];
+    node.core.remove(node.now, key);
+    node.act();
+    assert!(node.connecting.is_empty() && node.closed.len() == 2);
+    node.core.handle_connected(node.now, connecting);
+    node.core.handle_connect_failed(node.now, connecting, "too late");
+    node.act();
+    // The slot is used again, by a link that is not mistaken for the old one.
+    let link = node.incoming("10.0.0.9:5000", b"").unwrap();
+    assert!(node.closed.iter().any(|closed| closed.slot() == link.slot() && *closed != link));
+    for old in node.closed.clone() {
+        node.core.handle_closed(node.now, old, None);
+    }
+    node.act();
+    assert!(!node.closed.contains(&link));
+}
+
+#[test]
+fn a_hundred_torrents_stop_together() {
+    let mut node = Node::new(config(1));
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..100u64 {
+        let payload = Payload::file("film", 20_000).seed(number).create().unwrap();
+        node.add(add_of(&payload, folder.path().join(number.to_string())));
+    }
+    assert_eq!(node.count(|kind| matches!(kind, EventKind::Started { .. })), 100);
+    node.core.stop_all(node.now);
+    node.act();
+    assert_eq!(node.count(|kind| matches!(kind, EventKind::Stopped { error: None })), 100);
+    assert!(node.core.is_idle());
+}

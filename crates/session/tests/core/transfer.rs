@@ -1,0 +1,227 @@
+//! Pieces come and go.
+
+use std::time::Duration;
+
+use session::core::CoreConfig;
+use session::{AddTorrent, ErrorClass, EventKind};
+use testkit::Payload;
+
+use super::net::{Net, address};
+use super::node::{Node, add_of, config};
+use super::wire::{self, BITFIELD, CANCEL, CHOKE, INTERESTED, PIECE, REQUEST};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn payload(length: u64) -> Payload {
+    Payload::file("film", length).piece_length(32 << 10).create().unwrap()
+}
+
+/// Node 0 leeches, the others have everything.
+fn net(payload: &Payload, leecher: CoreConfig, seeders: usize) -> (Net, tempfile::TempDir) {
+    let configs = (1..=seeders).map(|seed| config(seed as u64));
+    let mut net = Net::new([leecher].into_iter().chain(configs));
+    for seeder in &mut net.nodes[1..] {
+        seeder.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let peers = (1..=seeders).map(address).collect();
+    net.nodes[0].add(AddTorrent { peers, ..add_of(payload, folder.path()) });
+    (net, folder)
+}
+
+/// A seeder and a peer that may ask it.
+fn seeder(payload: &Payload) -> (Node, session::core::LinkKey) {
+    let mut node = Node::new(config(1));
+    node.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
+    let hello = [wire::handshake(payload.info_hash(), b'p'), wire::message(INTERESTED, &[])];
+    let link = node.incoming("10.0.0.9:5000", &hello.concat()).unwrap();
+    (node, link)
+}
+
+#[test]
+fn everything_arrives_and_completion_is_told_last() {
+    let payload = payload(1_000_000);
+    let (mut net, folder) = net(&payload, config(7), 3);
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    assert_eq!(payload.compare(folder.path()), Ok(()));
+    let node = &net.nodes[0];
+    let pieces = payload.geometry().piece_count();
+    let place = |wanted: &dyn Fn(&EventKind) -> bool| {
+        node.events.iter().position(|(_, kind)| wanted(kind)).unwrap()
+    };
+    let started = place(&|kind| *kind == EventKind::Started { have: 0, wanted: pieces });
+    let first = place(&|kind| matches!(kind, EventKind::PieceVerified(_)));
+    let completed = place(&|kind| *kind == EventKind::Completed);
+    assert!(started < first && first < completed);
+    assert_eq!(node.count(|kind| matches!(kind, EventKind::PieceVerified(_))), pieces as usize);
+    let status = node.status(node.events[0].0);
+    assert_eq!(
+        (status.bytes_done, status.pieces_done, status.downloaded),
+        (1_000_000, pieces, 1_000_000)
+    );
+}
+
+#[test]
+fn completion_waits_for_the_sync() {
+    let payload = payload(100_000);
+    let (mut net, _folder) = net(&payload, config(7), 1);
+    let sync = |node: &Node| matches!(node.jobs.front(), Some(piece_store::Job::Sync { .. }));
+    net.nodes[0].hold_jobs = true;
+    loop {
+        net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
+        if sync(&net.nodes[0]) {
+            break;
+        }
+        net.nodes[0].do_job();
+        net.nodes[0].act();
+    }
+    let node = &mut net.nodes[0];
+    assert_eq!(node.count(|kind| matches!(kind, EventKind::PieceVerified(_))), 4);
+    assert!(!node.completed());
+    node.do_job();
+    node.act();
+    assert!(node.completed());
+}
+
+#[test]
+fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
+    let payload = payload(100_000);
+    let (mut net, _folder) = net(&payload, config(7), 1);
+    net.nodes[0].spoil_sync = true;
+    net.run_until(LIMIT, |net| net.nodes[0].stopped());
+    let node = &mut net.nodes[0];
+    let stopped = node.events.last().unwrap().clone();
+    let EventKind::Stopped { error: Some(error) } = stopped.1 else { panic!("{stopped:?}") };
+    assert_eq!(error.class, ErrorClass::Disk);
+    assert!(error.message.contains("can't sync film"), "{error}");
+    assert!(!node.completed());
+    // It goes on when asked, and what is on the disk after all is found again.
+    node.core.resume(node.now, stopped.0);
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+}
+
+#[test]
+fn the_rate_limit_holds() {
+    let payload = payload(1_000_000);
+    let limited = CoreConfig { max_down: Some(100_000), ..config(7) };
+    let (mut net, _folder) = net(&payload, limited, 3);
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    let took = net.now().as_secs_f64();
+    assert!((9.0..11.0).contains(&took), "a megabyte at 100 kB/s took {took} s");
+}
+
+#[test]
+fn the_upload_limit_of_a_torrent_holds() {
+    let payload = payload(500_000);
+    let (mut net, _folder) = net(&payload, config(7), 1);
+    net.nodes[1] = Node::new(config(1));
+    let limited = AddTorrent {
+        seed_only: true,
+        max_up: Some(100_000),
+        ..add_of(&payload, payload.folder_path())
+    };
+    net.nodes[1].add(limited);
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    let took = net.now().as_secs_f64();
+    assert!((4.0..6.0).contains(&took), "half a megabyte at 100 kB/s took {took} s");
+}
+
+#[test]
+fn a_liar_is_banned_and_its_pieces_come_from_others() {
+    let payload = payload(300_000);
+    let (mut net, folder) = net(&payload, config(7), 2);
+    net.nodes[1].corrupt = true;
+    net.run_until(Duration::from_secs(600), |net| net.nodes[0].completed());
+    assert_eq!(payload.compare(folder.path()), Ok(()));
+    let banned = |kind: &EventKind| {
+        matches!(kind, EventKind::Peer { address: of, state: session::PeerState::Banned, .. }
+            if *of == address(1))
+    };
+    assert_eq!(net.nodes[0].count(banned), 1);
+}
+
+#[test]
+fn blocks_are_served_in_order_and_read_once() {
+    let payload = payload(100_000);
+    let (mut node, link) = seeder(&payload);
+    let asked: Vec<u8> = [0, 1, 2]
+        .map(|piece| wire::message(REQUEST, &wire::block(piece, 16 << 10, 16 << 10)))
+        .concat();
+    node.receive(link, &asked);
+    let served: Vec<Vec<u8>> = wire::messages(&node.sent[&link])
+        .into_iter()
+        .filter(|(id, _)| *id == PIECE)
+        .map(|(_, payload)| payload)
+        .collect();
+    assert_eq!(served.len(), 3);
+    for (piece, served) in (0u32..).zip(&served) {
+        let begin = piece as usize * (32 << 10) + (16 << 10);
+        assert_eq!(served[..4], piece.to_be_bytes());
+        assert_eq!(served[8..], payload.data()[begin..begin + (16 << 10)]);
+    }
+}
+
+#[test]
+fn a_block_that_is_no_longer_resident_is_read_again() {
+    let payload = payload(100_000);
+    let (mut node, link) = seeder(&payload);
+    node.hold_bytes = true;
+    node.receive(link, &wire::message(REQUEST, &wire::block(0, 0, 16 << 10)));
+    node.advance(Duration::from_secs(5));
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 0);
+    node.hold_bytes = false;
+    node.act();
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 1);
+}
+
+#[test]
+fn what_is_cancelled_or_choked_while_it_is_read_is_not_sent() {
+    let payload = payload(100_000);
+    let (mut node, link) = seeder(&payload);
+    node.hold_jobs = true;
+    let block = |piece| wire::block(piece, 0, 16 << 10);
+    node.receive(link, &[0, 1].map(|piece| wire::message(REQUEST, &block(piece))).concat());
+    node.receive(link, &wire::message(CANCEL, &block(0)));
+    node.hold_jobs = false;
+    node.act();
+    let sent = wire::messages(&node.sent[&link]);
+    let pieces: Vec<&Vec<u8>> =
+        sent.iter().filter(|(id, _)| *id == PIECE).map(|(_, payload)| payload).collect();
+    assert_eq!(pieces.len(), 1);
+    assert_eq!(pieces[0][..4], 1u32.to_be_bytes());
+
+    // Not interested any more: choked, and what it asked for is void.
+    node.hold_jobs = true;
+    node.receive(link, &wire::message(REQUEST, &block(2)));
+    node.receive(link, &wire::message(3, &[]));
+    node.advance(Duration::from_secs(11));
+    node.hold_jobs = false;
+    node.act();
+    let choked = wire::count(&node.sent[&link], CHOKE);
+    assert_eq!((choked, wire::count(&node.sent[&link], PIECE)), (1, 1));
+}
+
+#[test]
+fn a_peer_that_does_not_drain_is_not_read_for() {
+    let payload = Payload::file("film", 8 << 20).piece_length(256 << 10).create().unwrap();
+    let (mut node, link) = seeder(&payload);
+    node.hold_bytes = true;
+    let all = (0..400).map(|n| wire::block(n / 16, n % 16 * (16 << 10), 16 << 10));
+    let asked: Vec<u8> = all.flat_map(|block| wire::message(REQUEST, &block)).collect();
+    node.hold_jobs = true;
+    node.receive(link, &asked);
+    let window = session::limits::SEND_WINDOW as usize / (16 << 10);
+    assert_eq!(node.jobs.len(), window);
+    node.hold_jobs = false;
+    node.hold_bytes = false;
+    node.act();
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 400);
+}
+
+#[test]
+fn a_seeder_tells_what_it_has() {
+    let payload = payload(100_000);
+    let (node, link) = seeder(&payload);
+    let said = wire::messages(&node.sent[&link]);
+    assert_eq!(said[0], (BITFIELD, vec![0b1111_0000]));
+}
