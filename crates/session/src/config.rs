@@ -39,7 +39,7 @@ pub struct SessionConfig {
     pub upload_slots: usize,
     /// Where journals are kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
-    /// Certificates (PEM) that are trusted for HTTPS trackers besides the usual ones.
+    /// Certificates (PEM) that are trusted for HTTPS trackers instead of the usual ones.
     pub ca_file: Option<PathBuf>,
     /// Threads that hash, write, read and verify; `None` is one a core, at least two.
     pub workers: Option<usize>,
@@ -81,8 +81,8 @@ pub struct AddTorrent {
     pub layout: StoreLayout,
     /// Which files are wanted, one entry a file; `None` is all of them.
     pub selected: Option<Vec<bool>>,
-    /// Peers to try besides those the trackers name. They are tried in private torrents too: the
-    /// user named them.
+    /// Peers to try besides those the trackers name. A private torrent takes none (BEP 27) and
+    /// warns of it.
     pub peers: Vec<SocketAddr>,
     /// Whether to trust the journal of an earlier run; without it everything is verified.
     pub resume: bool,

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use bt_types::{AnnounceEvent, PeerId};
 use metainfo::Metainfo;
 use session::{
-    AddTorrent, ErrorClass, EventKind, PeerState, Session, SessionConfig, TorrentKey, TorrentStatus,
+    AddTorrent, ErrorClass, EventKind, PeerState, PhaseKind, Session, SessionConfig, TorrentKey,
+    TorrentStatus,
 };
-use testkit::{Behaviour, HttpTracker, Payload, Script, UdpTracker};
+use testkit::{Answer, Behaviour, HttpTracker, Payload, Script, UdpTracker};
 
 /// Nothing here takes a tenth of it; it only keeps a broken test from hanging.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -65,6 +66,16 @@ fn status(session: &Session, torrent: TorrentKey) -> TorrentStatus {
     all.into_iter().find(|status| status.torrent == torrent).expect("the torrent is there")
 }
 
+/// Waits until the session's only torrent is as wanted.
+#[track_caller]
+fn wait_until(session: &Session, wanted: impl Fn(&TorrentStatus) -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !session.snapshot().expect("the session runs").iter().all(&wanted) {
+        assert!(Instant::now() < until, "status {:?}", session.snapshot());
+        let _ = session.events().recv_timeout(Duration::from_millis(20));
+    }
+}
+
 fn seeder(payload: &Payload) -> Session {
     let seeder = session();
     let add = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
@@ -105,11 +116,7 @@ fn trackers_bring_them_together_and_hear_what_happens() {
         let payload =
             Payload::file("film", 400_000).piece_length(16 * 1024).tracker(url).create().unwrap();
         let seeder = seeder(&payload);
-        let until = Instant::now() + LIMIT;
-        while announces().is_empty() {
-            assert!(Instant::now() < until, "the seeder does not announce");
-            let _ = seeder.events().recv_timeout(Duration::from_millis(20));
-        }
+        wait_until(&seeder, |_| !announces().is_empty());
         let (leecher, target) = (session(), folder());
         leecher.add(add(&payload, target.path())).unwrap();
         wait_completed(&leecher);
@@ -157,12 +164,8 @@ fn what_was_had_before_a_restart_is_not_fetched_again() {
     let half = Script::seeder(&payload).pieces(0..30).listen();
     let first = start(&config);
     let peers = vec![half.address()];
-    let torrent = first.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    let until = Instant::now() + LIMIT;
-    while status(&first, torrent).pieces_done < 30 {
-        assert!(Instant::now() < until, "thirty pieces do not come");
-        let _ = first.events().recv_timeout(Duration::from_millis(20));
-    }
+    first.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_until(&first, |status| status.pieces_done == 30);
     first.shut_down(LIMIT);
 
     let seeder = Script::seeder(&payload).listen();
@@ -275,4 +278,148 @@ fn a_probe_tells_who_a_peer_is() {
     let other = "00112233445566778899aabbccddeeff00112233".parse().unwrap();
     let error = session::probe::handshake(address(&seeder), other, None, LIMIT).unwrap_err();
     assert!(matches!(error, session::probe::ProbeError::Closed { .. }), "{error}");
+}
+
+#[test]
+fn one_seeder_to_many_leechers_that_also_serve_each_other() {
+    let payload = Payload::file("film", 2_000_000).piece_length(32 * 1024).create().unwrap();
+    let seeder = seeder(&payload);
+    let folders: Vec<_> = (0..4).map(|_| folder()).collect();
+    let leechers: Vec<Session> = folders.iter().map(|_| session()).collect();
+    let all: Vec<SocketAddr> = leechers.iter().map(address).collect();
+    // Each is told of the seeder and of those before it, so every second connection is incoming.
+    for (number, (leecher, target)) in leechers.iter().zip(&folders).enumerate() {
+        let peers = all[..number].iter().copied().chain([address(&seeder)]).collect();
+        leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    }
+    for (leecher, target) in leechers.iter().zip(&folders) {
+        wait_completed(leecher);
+        assert_eq!(payload.compare(target.path()), Ok(()));
+    }
+}
+
+#[test]
+fn selected_files_come_with_what_their_pieces_need() {
+    let files = [("one", 100_000), ("two", 150_000), ("three", 90_000)];
+    let payload = Payload::folder("album", &files).piece_length(64 * 1024).create().unwrap();
+    let seeder = seeder(&payload);
+    let (leecher, target) = (session(), folder());
+    let peers = vec![address(&seeder)];
+    let selected = Some(vec![false, true, false]);
+    let add = AddTorrent { peers, selected, ..add(&payload, target.path()) };
+    let torrent = leecher.add(add).unwrap();
+    wait_completed(&leecher);
+    let album = target.path().join("album");
+    let two = std::fs::read(album.join("two")).expect("it was selected");
+    assert_eq!(two, payload.data()[100_000..250_000]);
+    assert!(!album.join("one").exists() && !album.join("three").exists());
+    let status = status(&leecher, torrent);
+    assert!(status.is_complete());
+    assert_eq!((status.pieces_done, status.pieces_total), (3, 3));
+}
+
+#[test]
+fn several_torrents_at_once() {
+    let payloads: Vec<Payload> = (0..3)
+        .map(|seed| {
+            let file = Payload::file("film", 600_000).piece_length(32 * 1024);
+            file.seed(seed).create().unwrap()
+        })
+        .collect();
+    let (seeder, leecher) = (session(), session());
+    let folders: Vec<_> = payloads.iter().map(|_| folder()).collect();
+    for (payload, target) in payloads.iter().zip(&folders) {
+        let seed = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
+        seeder.add(seed).unwrap();
+        wait_completed(&seeder);
+        let peers = vec![address(&seeder)];
+        leecher.add(AddTorrent { peers, ..add(payload, target.path()) }).unwrap();
+    }
+    for _ in &payloads {
+        wait_completed(&leecher);
+    }
+    for (payload, target) in payloads.iter().zip(&folders) {
+        assert_eq!(payload.compare(target.path()), Ok(()));
+    }
+}
+
+#[test]
+fn a_liar_alone_is_banned_and_the_torrent_waits_for_others() {
+    let payload = Payload::file("film", 300_000).piece_length(32 * 1024).create().unwrap();
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let (leecher, target) = (session(), folder());
+    let peers = vec![liar.address()];
+    let torrent = leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Peer { state: PeerState::Banned, .. }));
+    let state = status(&leecher, torrent);
+    assert_eq!((state.pieces_done, state.peers_banned), (0, 1));
+    assert_eq!(state.phase, PhaseKind::Transfer);
+    let seeder = seeder(&payload);
+    leecher.add_peers(torrent, vec![address(&seeder)]).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+/// A tracker at which nobody listens.
+fn dead_url() -> String {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    format!("http://{}/announce", listener.local_addr().unwrap())
+}
+
+#[test]
+fn after_a_dead_tracker_the_next_tier_is_asked() {
+    let alive = HttpTracker::start();
+    let file = Payload::file("film", 200_000).piece_length(16 * 1024);
+    let payload = file.tier([dead_url()]).tier([alive.url()]).create().unwrap();
+    let seeder = seeder(&payload);
+    assert!(alive.wait_for(LIMIT, |seen| !seen.is_empty()));
+    let (leecher, target) = (session(), folder());
+    leecher.add(add(&payload, target.path())).unwrap();
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Tracker { result: Err(_), .. }));
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    drop(seeder);
+}
+
+#[test]
+fn a_udp_tracker_over_ipv6() {
+    let tracker = UdpTracker::start_v6().expect("IPv6 on loopback");
+    let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
+    let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
+    let config = SessionConfig { bind, ..SessionConfig::default() };
+    let (seeder, leecher, target) = (start(&config), start(&config), folder());
+    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
+    leecher.add(add(&payload, target.path())).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn a_tracker_that_hangs_does_not_hold_up_the_end() {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
+    let seeder = seeder(&payload);
+    wait_until(&seeder, |status| status.trackers.iter().any(|(_, told)| told.is_ok()));
+    tracker.answer(Answer::Silence);
+    let events = seeder.events().clone();
+    let began = Instant::now();
+    seeder.shut_down(Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    let stopped =
+        events.iter().any(|event| matches!(event.kind, EventKind::Stopped { error: None }));
+    assert!(stopped);
+}
+
+#[test]
+fn without_a_listener_connections_still_go_out() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let seeder = seeder(&payload);
+    let leecher = start(&SessionConfig { listen: false, ..SessionConfig::default() });
+    assert_eq!(leecher.listen_port(), 0);
+    let target = folder();
+    let peers = vec![address(&seeder)];
+    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
+    wait_completed(&leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
 }

@@ -16,13 +16,13 @@ use std::time::Duration;
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, TrackerPeer};
 use piece_store::TorrentKey;
 use swarm::{AnnounceFailure, TrackerIndex};
-use tracker_udp::{Exchange, ExchangeError, Reply, TrackerHost, TrackerUrl, UdpTracker};
-use url::Url;
+use tracker_udp::{Exchange, UdpTracker};
 
 use super::Families;
 use super::action::Action;
 use super::hosts::{Admission, Hosts};
 use super::names::{Lookup, Names, Resolved};
+use super::running::{Leg, Running, Stage, Work, exchanges, failure, parse, reply_of};
 use crate::limits::ANNOUNCE_DEADLINE;
 
 /// An announce, by a number that is never used again.
@@ -71,45 +71,14 @@ pub(super) enum Outcome {
     MorePeers { torrent: TorrentKey, peers: Vec<TrackerPeer> },
 }
 
-#[derive(Debug)]
-struct Running {
-    announce: Box<Announce>,
-    host: String,
-    /// `None` for HTTP and HTTPS.
-    udp: Option<TrackerUrl>,
-    /// Set when the host's turn came.
-    deadline: Option<Duration>,
-    stage: Stage,
-    /// Whether the end was told. What still runs then only holds the turn at the host.
-    reported: bool,
-    failure: Option<FetchFailure>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Waiting,
-    Resolving,
-    Asking(Vec<Leg>),
-}
-
-/// One address family of a tracker.
-#[derive(Debug)]
-struct Leg {
-    work: Work,
-    done: bool,
-}
-
-#[derive(Debug)]
-enum Work {
-    Fetch,
-    Exchange { address: SocketAddr, exchange: Box<Exchange> },
-}
-
 /// All announces under way, and what the trackers' hosts are known by.
 #[derive(Debug)]
 pub(super) struct Announces {
     families: Families,
     running: BTreeMap<AnnounceKey, Running>,
+    /// Announces that wait until the one before, of the same torrent to the same tracker, has ended:
+    /// a tracker must not hear `stopped` before `completed`.
+    queued: Vec<Announce>,
     next_key: u64,
     hosts: Hosts,
     pub(super) names: Names,
@@ -123,12 +92,37 @@ impl Announces {
         Self {
             families,
             running: BTreeMap::new(),
+            queued: Vec::new(),
             next_key: 0,
             hosts: Hosts::default(),
             names: Names::default(),
             trackers: BTreeMap::new(),
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),
+        }
+    }
+
+    /// Begins an announce once the one before it has ended.
+    pub(super) fn start_in_order(&mut self, now: Duration, announce: Box<Announce>) {
+        let before = |running: &Running| {
+            let (same, this) = (&running.announce, &announce);
+            !running.reported && (same.torrent, same.tracker) == (this.torrent, this.tracker)
+        };
+        if self.running.values().any(before) {
+            self.queued.push(*announce);
+        } else {
+            self.start(now, announce);
+        }
+    }
+
+    /// An announce of the torrent has ended: what waited for it may begin.
+    pub(super) fn start_queued(&mut self, now: Duration, torrent: TorrentKey) {
+        for announce in std::mem::take(&mut self.queued) {
+            if announce.torrent == torrent {
+                self.start_in_order(now, Box::new(announce));
+            } else {
+                self.queued.push(announce);
+            }
         }
     }
 
@@ -218,12 +212,13 @@ impl Announces {
         for key in keys {
             self.forget(now, key);
         }
+        self.queued.retain(|announce| announce.torrent != torrent);
         self.outcomes.retain(|outcome| outcome.torrent() != torrent);
     }
 
     fn forget(&mut self, now: Duration, key: AnnounceKey) {
         let Some(running) = self.running.get_mut(&key) else { return };
-        running.reported = true;
+        (running.reported, running.settled) = (true, true);
         if running.is_fetching() {
             // A fetcher can't be called back: the turn at the host ends when it is here.
             return;
@@ -325,19 +320,16 @@ impl Announces {
         leg.done = true;
         match result {
             Ok(reply) if running.reported => {
+                running.settled = true;
                 let (torrent, peers) = (running.announce.torrent, reply.peers);
                 self.outcomes.push_back(Outcome::MorePeers { torrent, peers });
             }
             Ok(reply) => {
-                running.reported = true;
-                running.failure = None;
+                (running.reported, running.settled) = (true, true);
                 let announce = running.announce.clone();
                 self.outcomes.push_back(Outcome::Finished { announce, result: Ok(reply) });
             }
-            Err(failure) if !running.reported => {
-                running.failure.get_or_insert(failure);
-            }
-            Err(_) => {}
+            Err(failure) => _ = running.failure.get_or_insert(failure),
         }
     }
 
@@ -348,7 +340,7 @@ impl Announces {
         if !legs.iter().all(|leg| leg.done) {
             return;
         }
-        match running.failure.take() {
+        match running.failure.take().filter(|_| !running.settled) {
             Some(failure) => self.fail(now, key, failure),
             None => {
                 let host = running.host.clone();
@@ -365,7 +357,9 @@ impl Announces {
         if running.is_fetching() {
             // A fetcher can't be called back: the turn at the host ends when it is here.
             running.reported = true;
-            let announce = running.announce.clone();
+            let (announce, host) = (running.announce.clone(), running.host.clone());
+            let waiting = self.hosts.handle_late(now, &host, &late.message);
+            self.refuse_waiting(waiting, &late.message);
             self.refuse(announce, late.message);
         } else {
             self.fail(now, key, late);
@@ -385,13 +379,18 @@ impl Announces {
 
     fn next_turn(&mut self, now: Duration, host: &str, failure: Option<&str>) {
         let released = self.hosts.handle_finished(now, host, failure);
-        for key in released.failed {
-            if let (Some(running), Some(message)) = (self.running.remove(&key), failure) {
-                self.refuse(running.announce, message.to_owned());
-            }
-        }
+        self.refuse_waiting(released.failed, failure.unwrap_or_default());
         if let Some(next) = released.next {
             self.go(now, next);
+        }
+    }
+
+    /// Ends announces whose host failed before their turn came.
+    fn refuse_waiting(&mut self, waiting: VecDeque<AnnounceKey>, message: &str) {
+        for key in waiting {
+            if let Some(running) = self.running.remove(&key) {
+                self.refuse(running.announce, message.to_owned());
+            }
         }
     }
 
@@ -407,94 +406,6 @@ impl Outcome {
         match self {
             Self::Finished { announce, .. } => announce.torrent,
             Self::MorePeers { torrent, .. } => *torrent,
-        }
-    }
-}
-
-impl Running {
-    fn new(announce: Box<Announce>, host: String, udp: Option<TrackerUrl>) -> Self {
-        let (deadline, stage) = (None, Stage::Waiting);
-        Self { announce, host, udp, deadline, stage, reported: false, failure: None }
-    }
-
-    /// Whether a fetcher works on it.
-    fn is_fetching(&self) -> bool {
-        match &self.stage {
-            Stage::Asking(legs) => {
-                legs.iter().any(|leg| matches!(leg.work, Work::Fetch) && !leg.done)
-            }
-            Stage::Waiting | Stage::Resolving => false,
-        }
-    }
-
-    fn host_name(&self) -> String {
-        match self.udp.as_ref().map(|url| &url.host) {
-            Some(TrackerHost::Name(name)) => name.clone(),
-            Some(TrackerHost::Ip(ip)) => ip.to_string(),
-            None => self.host.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
-        }
-    }
-
-    fn next_timeout(&self, trackers: &BTreeMap<SocketAddr, UdpTracker>) -> Option<Duration> {
-        let of_leg = |leg: &Leg| match &leg.work {
-            Work::Exchange { address, exchange } if !leg.done => {
-                exchange.poll_timeout(trackers.get(address)?)
-            }
-            _ => None,
-        };
-        let legs = match &self.stage {
-            Stage::Asking(legs) => legs.iter().filter_map(of_leg).min(),
-            _ => None,
-        };
-        let deadline = self.deadline.filter(|_| !self.reported);
-        [legs, deadline].into_iter().flatten().min()
-    }
-}
-
-/// The exchanges under way: announce, number of the leg, address, exchange.
-fn exchanges(
-    running: &mut BTreeMap<AnnounceKey, Running>,
-) -> impl Iterator<Item = (AnnounceKey, usize, &SocketAddr, &mut Exchange)> {
-    running.iter_mut().flat_map(|(key, running)| {
-        let legs = match &mut running.stage {
-            Stage::Asking(legs) => legs.as_mut_slice(),
-            _ => &mut [],
-        };
-        legs.iter_mut().enumerate().filter_map(|(number, leg)| match &mut leg.work {
-            Work::Exchange { address, exchange } if !leg.done => {
-                Some((*key, number, &*address, exchange.as_mut()))
-            }
-            _ => None,
-        })
-    })
-}
-
-/// The host that manners apply to, and the UDP target if it is one.
-fn parse(url: &str) -> Result<(String, Option<TrackerUrl>), String> {
-    let parsed = Url::parse(url).map_err(|error| format!("the tracker's URL is wrong: {error}"))?;
-    let host = parsed.host_str().unwrap_or_default().to_owned();
-    let host = format!("{host}:{}", parsed.port_or_known_default().unwrap_or(0));
-    match parsed.scheme() {
-        "http" | "https" => Ok((host, None)),
-        "udp" => {
-            let target = tracker_udp::parse_url(url).map_err(|error| error.to_string())?;
-            Ok((host, Some(target)))
-        }
-        other => Err(format!("expected a tracker URL with http, https or udp, got {other}")),
-    }
-}
-
-fn failure(message: impl Into<String>) -> FetchFailure {
-    FetchFailure { message: message.into(), retry_in: None, refused: false }
-}
-
-fn reply_of(result: Result<Reply, ExchangeError>) -> Result<AnnounceReply, FetchFailure> {
-    match result {
-        Ok(Reply::Announce(reply)) => Ok(reply),
-        Ok(Reply::Scrape(_)) => Err(failure("the tracker answered a scrape nobody made")),
-        Err(error) => {
-            let refused = matches!(error, ExchangeError::Refused { .. });
-            Err(FetchFailure { refused, ..failure(error.to_string()) })
         }
     }
 }

@@ -97,6 +97,18 @@ impl Hosts {
         Released { next, failed }
     }
 
+    /// A request to `host` takes too long. It keeps its turn; those that wait fail.
+    pub(super) fn handle_late(
+        &mut self,
+        now: Duration,
+        name: &str,
+        failure: &str,
+    ) -> VecDeque<AnnounceKey> {
+        let Some(host) = self.hosts.get_mut(name) else { return VecDeque::new() };
+        host.note_result(now, Some(failure));
+        std::mem::take(&mut host.waiting)
+    }
+
     /// Forgets hosts that failed long ago, once there are [`MAX_NAMES`].
     fn make_room(&mut self, now: Duration) {
         if self.hosts.len() >= MAX_NAMES {

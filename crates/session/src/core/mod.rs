@@ -28,6 +28,7 @@ mod open;
 mod outputs;
 mod peers;
 mod rate;
+mod running;
 mod status;
 mod sweep;
 mod syncs;

@@ -55,9 +55,9 @@ impl Core {
             (status.bytes_total - status.bytes_done).checked_div(swarm.down_rate());
         status.since_last_piece = self.now.saturating_sub(torrent.last_piece_at);
         for tracker in swarm.trackers() {
+            let asked = tracker.replied || tracker.error.is_some();
             let next = tracker.next_announce.saturating_sub(self.now).as_secs();
-            let sooner = status.next_announce.is_none_or(|at| next < at);
-            if sooner {
+            if asked && status.next_announce.is_none_or(|at| next < at) {
                 status.next_announce = Some(next);
             }
             match tracker.error {

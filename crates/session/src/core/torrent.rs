@@ -149,6 +149,21 @@ impl Torrent {
         self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
     }
 
+    /// What trackers hear is missing, in bytes: of the wanted pieces; when only serving, of all, so
+    /// that who has a part is not counted as a seeder.
+    fn left(&self) -> u64 {
+        let geometry = self.geometry();
+        let length = |index| geometry.piece(index).map_or(0, |piece| geometry.length_of(piece));
+        match self.swarm() {
+            None => u64::MAX,
+            Some(swarm) if self.add.seed_only => {
+                geometry.total()
+                    - swarm.have().iter().map(|index| u64::from(length(index))).sum::<u64>()
+            }
+            Some(swarm) => swarm.left(),
+        }
+    }
+
     pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {
         let swarm = self.swarm();
         AnnounceRequest {
@@ -156,7 +171,7 @@ impl Torrent {
             key: self.announce_key,
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
-            left: swarm.map_or(u64::MAX, Swarm::left),
+            left: self.left(),
             ..AnnounceRequest::new(self.info_hash, self.peer_id)
         }
     }

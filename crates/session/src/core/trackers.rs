@@ -59,6 +59,7 @@ impl Core {
     ) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces += 1;
+        let alone = torrent.announces == 1;
         let request = AnnounceRequest {
             event,
             num_want: Some(num_want),
@@ -66,8 +67,12 @@ impl Core {
             ip: self.config.announce_ip,
             ..torrent.announce_request(announced_port(self.config.listen_port))
         };
-        let announce = Announce { torrent: key, tracker, url: url.to_owned(), request };
-        self.announces.start(self.now, Box::new(announce));
+        let announce = Box::new(Announce { torrent: key, tracker, url: url.to_owned(), request });
+        if alone {
+            self.announces.start(self.now, announce);
+        } else {
+            self.announces.start_in_order(self.now, announce);
+        }
     }
 
     pub(super) fn drain_announces(&mut self) {
@@ -87,6 +92,7 @@ impl Core {
     ) {
         let now = self.now;
         let Announce { torrent: key, tracker, url, .. } = announce;
+        self.announces.start_queued(now, key);
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces = torrent.announces.saturating_sub(1);
         let result = result.map(with_canonical_peers);

@@ -10,6 +10,9 @@ use super::listen;
 use super::{UDP_V4, UDP_V6};
 use crate::core::Families;
 
+/// Errors in a row after which a socket is left alone until it is ready again.
+const MAX_ERRORS: usize = 64;
+
 /// The sockets, and whether they may have something to give.
 pub(super) struct Datagrams {
     v4: Option<UdpSocket>,
@@ -39,7 +42,7 @@ impl Datagrams {
     /// The next datagram; `None` if there is none now.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         for socket in [&self.v4, &self.v6].into_iter().flatten() {
-            loop {
+            for _ in 0..MAX_ERRORS {
                 match socket.recv_from(buffer) {
                     Ok(received) => return Some(received),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bt_types::{PeerHost, TrackerPeer};
 use session::core::{CoreConfig, Families};
+use session::limits::ANNOUNCE_DEADLINE;
 use session::{AddTorrent, EventKind, TorrentKey};
 use testkit::{AnnounceEvent, Payload};
 
@@ -48,13 +49,13 @@ fn tiers_are_asked_in_order_and_the_one_that_works_is_kept() {
 }
 
 #[test]
-fn a_tracker_that_does_not_answer_is_given_fifteen_seconds() {
+fn a_tracker_that_does_not_answer_has_its_time_then_the_next_is_asked() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["http://a.example/x"], &["http://b.example/x"]]);
     let late = next(&mut node);
-    node.advance(Duration::from_secs(14));
+    node.advance(ANNOUNCE_DEADLINE - Duration::from_millis(1));
     assert!(node.fetches.is_empty());
-    node.advance(Duration::from_secs(2));
+    node.advance(Duration::from_millis(2));
     assert_eq!(urls(&node), ["http://b.example/x"]);
     // Its late answer still brings peers.
     let peer = TrackerPeer { host: PeerHost::Ip([10, 0, 0, 5].into()), port: 7, peer_id: None };
@@ -181,4 +182,38 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
     node.answer(&started, Vec::new());
     node.advance(Duration::from_secs(60));
     assert!(node.fetches.is_empty());
+}
+
+#[test]
+fn a_tracker_hears_one_thing_after_the_other() {
+    let url = "http://a.example/x";
+    let payload = Payload::file("film", 100_000).tracker(url).create().unwrap();
+    let mut node = Node::new(config(1));
+    let key = node.add(add_of(&payload, payload.folder_path()));
+    let started = next(&mut node);
+    node.core.stop(node.now, key);
+    node.act();
+    assert!(node.fetches.is_empty(), "what is said first is heard first");
+    node.answer(&started, Vec::new());
+    let stopped = next(&mut node);
+    assert_eq!(stopped.request.event, AnnounceEvent::Stopped);
+    node.answer(&stopped, Vec::new());
+    assert!(node.stopped());
+}
+
+#[test]
+fn a_host_that_hangs_holds_nobody_up_for_longer() {
+    let mut node = Node::new(config(1));
+    for seed in 0..6 {
+        torrent(&mut node, seed, &[&["http://a.example/x"], &["http://b.example/x"]]);
+    }
+    let (one, two) = (next(&mut node), next(&mut node));
+    node.advance(ANNOUNCE_DEADLINE + Duration::from_millis(1));
+    assert_eq!(urls(&node), ["http://b.example/x"; 2], "everyone asks elsewhere");
+    let failed = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Err(_), .. });
+    assert_eq!(node.count(failed), 6);
+    // What the fetchers say in the end changes nothing: the host rests.
+    node.fail(&one, "timed out", false);
+    node.fail(&two, "timed out", false);
+    assert_eq!(node.count(failed), 6);
 }

@@ -22,7 +22,6 @@ pub(crate) fn message(id: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) const CHOKE: u8 = 0;
-pub(crate) const UNCHOKE: u8 = 1;
 pub(crate) const INTERESTED: u8 = 2;
 pub(crate) const BITFIELD: u8 = 5;
 pub(crate) const REQUEST: u8 = 6;
