@@ -88,9 +88,8 @@ pub const RESOLVE_THREADS: usize = 2;
 pub const FETCH_QUEUE: usize = 1024;
 /// Requests under way to one tracker host, from all torrents together.
 pub const MAX_REQUESTS_PER_HOST: usize = 2;
-/// How long one announce may take before the next tracker of the tier has its turn. A datagram that
-/// was lost is sent again after 15 s (BEP 15), and its answer has 5 s.
-pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long one announce may take before the next tracker of the tier has its turn.
+pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a looked-up name is remembered.
 pub const NAME_LIFETIME: Duration = Duration::from_secs(300);
 /// How long a failed look-up is remembered.
