@@ -104,6 +104,8 @@ pub const COMMAND_QUEUE: usize = 1024;
 /// Events that wait for the caller. When full, passing events are dropped and counted; lasting ones
 /// wait.
 pub const EVENT_QUEUE: usize = 4096;
+/// The part of that which only lasting events fill, so that they arrive even where nobody looks.
+pub const EVENTS_RESERVED: usize = 1024;
 
 /// How long a stop waits for trackers to hear `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);

@@ -105,7 +105,8 @@ impl Session {
         self.tell(Command::Resume { torrent })
     }
 
-    /// Stops a torrent, or forgets one that is stopped. Its files stay.
+    /// Stops a torrent in good order and forgets it: [`crate::EventKind::Stopped`] is the last that
+    /// is heard of it. One that is stopped is forgotten at once. Its files stay.
     ///
     /// # Errors
     /// See [`Busy`].

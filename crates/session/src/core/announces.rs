@@ -9,7 +9,7 @@
 //! A family that does not work must not hold up the one that does: the first good answer ends the
 //! announce, peers of a later one are passed on when they come.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::action::Action;
 use super::hosts::{Admission, Hosts};
 use super::names::{Lookup, Names, Resolved};
 use super::running::{Leg, Running, Stage, Work, exchanges, failure, parse, reply_of};
-use crate::limits::ANNOUNCE_DEADLINE;
+use crate::limits::{ANNOUNCE_DEADLINE, MAX_NAMES};
 
 /// An announce, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,8 +261,18 @@ impl Announces {
         }
     }
 
+    /// Forgets trackers that nobody asks now, once there are [`MAX_NAMES`].
+    fn make_room(&mut self) {
+        if self.trackers.len() >= MAX_NAMES {
+            let asked = exchanges(&mut self.running).map(|(_, _, address, _)| *address);
+            let asked: BTreeSet<SocketAddr> = asked.collect();
+            self.trackers.retain(|address, _| asked.contains(address));
+        }
+    }
+
     /// Begins an exchange with the first address of each family.
     fn exchange(&mut self, now: Duration, key: AnnounceKey, ips: &[IpAddr]) {
+        self.make_room();
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(target) = &running.udp else { return };
         let deadline = running.deadline.unwrap_or(now + ANNOUNCE_DEADLINE);

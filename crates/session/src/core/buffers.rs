@@ -47,6 +47,12 @@ impl Buffers {
         self.budget.release(capacity as usize);
     }
 
+    /// Gives the memory of free buffers back to the system.
+    pub(super) fn shrink(&mut self) {
+        self.free.clear();
+        self.free_bytes = 0;
+    }
+
     /// Drops free buffers of torrents with other span lengths, as far as their memory is in use.
     fn trim(&mut self) {
         while self.in_use + self.free_bytes > self.total

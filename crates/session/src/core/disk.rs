@@ -255,6 +255,7 @@ impl Core {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         if torrent.completion_due && torrent.durability.is_clean() {
             torrent.completion_due = false;
+            self.buffers.shrink();
             self.emit(key, EventKind::Completed);
         }
     }

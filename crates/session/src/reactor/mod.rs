@@ -376,7 +376,8 @@ impl Reactor {
             self.lasting.push_back(event);
             return self.flush_lasting();
         }
-        if self.events.try_send(event).is_err() {
+        let room = self.events.len() < limits::EVENT_QUEUE - limits::EVENTS_RESERVED;
+        if !room || self.events.try_send(event).is_err() {
             self.core.count_dropped_event();
         }
     }

@@ -84,6 +84,36 @@ fn completion_waits_for_the_sync() {
 }
 
 #[test]
+fn torrents_on_one_file_system_sync_in_turn() {
+    let payloads = [1, 2, 3].map(|seed| {
+        let file = Payload::file("film", 100_000).piece_length(32 << 10);
+        file.seed(seed).create().unwrap()
+    });
+    let mut net = Net::new([config(7), config(1)]);
+    let folder = tempfile::tempdir().unwrap();
+    for (number, payload) in payloads.iter().enumerate() {
+        let seed = AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) };
+        net.nodes[1].add(seed);
+        let target = folder.path().join(number.to_string());
+        let peers = vec![address(1)];
+        net.nodes[0].add(AddTorrent { peers, ..add_of(payload, target) });
+    }
+    net.nodes[0].hold_jobs = true;
+    let is_sync = |job: &piece_store::Job| matches!(job, piece_store::Job::Sync { .. });
+    let completed = |net: &Net| net.nodes[0].count(|kind| *kind == EventKind::Completed);
+    while completed(&net) < payloads.len() {
+        net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
+        let node = &mut net.nodes[0];
+        assert!(node.jobs.iter().filter(|job| is_sync(job)).count() <= 1);
+        // Syncs are slow: everything else is done before them.
+        let place = node.jobs.iter().position(|job| !is_sync(job)).unwrap_or(0);
+        node.jobs.rotate_left(place);
+        node.do_job();
+        node.act();
+    }
+}
+
+#[test]
 fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
     let payload = payload(100_000);
     let (mut net, _folder) = net(&payload, config(7), 1);
