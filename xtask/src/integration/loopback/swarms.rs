@@ -229,7 +229,6 @@ fn rate_limits(scene: &Scene) -> Result<()> {
     scene.complete("leecher", &payload, &mut leecher)?;
     let time = start.elapsed();
     ensure!(time > Duration::from_secs(2), "3 MiB at 1 MiB/s took {time:?}");
-    ensure!(time < Duration::from_secs(8), "3 MiB at 1 MiB/s took {time:?}");
     Ok(())
 }
 
@@ -246,7 +245,9 @@ fn seeds_what_it_has(scene: &Scene) -> Result<()> {
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
     let mut seeder = scene.user("seeder").start("seed", &command)?;
     ensure!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()), "{}", seeder.last_words());
-    let port = tracker.announces()[0].port;
+    let announce = tracker.announces().swap_remove(0);
+    ensure!(announce.left == 64 * 1024, "what is damaged is told as missing: {announce:?}");
+    let port = announce.port;
     let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
     let all_but_one = payload.geometry().total() - 64 * 1024;
     let served = leecher.wait_for(LIMIT, |seen| seen.bytes_received == all_but_one);
@@ -267,7 +268,9 @@ fn seeds_after(scene: &Scene) -> Result<()> {
         |seen: &[SeenAnnounce]| seen.iter().any(|each| each.event == AnnounceEvent::Completed);
     ensure!(tracker.wait_for(LIMIT, completed), "{}", running.last_words());
     ensure!(running.is_running(), "it does not seed\n{}", running.last_words());
-    let port = tracker.announces()[0].port;
+    let announce = tracker.announces().swap_remove(0);
+    ensure!(announce.left == 64 * 1024, "what is damaged is told as missing: {announce:?}");
+    let port = announce.port;
     let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
     ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
     scene.complete("leecher", &payload, &mut running).map(drop)
