@@ -202,9 +202,9 @@ pub(crate) struct PeersArgs {
     /// How long to wait for the trackers
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
-    /// The port to announce
-    #[arg(long, default_value_t = bt_types::DEFAULT_PORT)]
-    pub(crate) port: u16,
+    /// The port to announce [default: a random one, so that no client of yours is mistaken]
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// How many peers to ask each tracker for
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) num_want: u32,

@@ -18,8 +18,6 @@ use crate::failure::{Class, Classify, Outcome};
 use crate::output::Output;
 use crate::signals;
 
-pub(crate) use peers::peer_object;
-
 /// Runs one command to its end.
 pub(crate) fn run(command: &Command, output: &Output) -> Outcome {
     if !takes_part_in_a_swarm(command) {

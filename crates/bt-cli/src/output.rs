@@ -4,6 +4,7 @@ mod bencode_json;
 mod meter;
 mod style;
 mod text;
+mod tracker_peer;
 mod tree;
 
 use std::io::{self, IsTerminal, Write};
@@ -18,6 +19,7 @@ pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
 pub(crate) use style::Style;
 pub(crate) use text::{clean, date, duration, is_unsafe, rate, size, size_exactly};
+pub(crate) use tracker_peer::tracker_peer;
 pub(crate) use tree::{TreeFile, file_tree};
 
 /// How this run talks to its user.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use metainfo::{MAX_METAINFO_LENGTH, Metainfo};
@@ -20,19 +20,19 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// Disk if it can't be read, network if it can't be fetched, bad torrent if it is none.
 pub(crate) fn load(source: &SourceArgs) -> Result<Metainfo, Failure> {
-    load_from(&source.torrent, source.trust.ca_file.as_ref())
+    load_from(&source.torrent, source.trust.ca_file.as_deref())
 }
 
 /// As [`load`], for one of several torrents.
-pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&PathBuf>) -> Result<Metainfo, Failure> {
+pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&Path>) -> Result<Metainfo, Failure> {
     let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
     let url = torrent.to_str().filter(is_web);
     let (name, bytes) = if torrent == "-" {
         ("standard input".to_owned(), read_stdin()?)
     } else if let Some(url) = url {
         (tracker_http::shorten_url(url), fetch(url, ca_file)?)
-    } else if torrent.to_str().is_some_and(|text| has_prefix(text, "magnet:")) {
-        let message = "expected a .torrent file or an HTTP(S) URL of one, got a magnet link";
+    } else if let Some(other) = other_link(torrent) {
+        let message = format!("expected a .torrent file or an HTTP(S) URL of one, got {other}");
         return Err(Failure::usage(message));
     } else {
         (torrent.display().to_string(), read_file(Path::new(torrent))?)
@@ -69,10 +69,19 @@ fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn fetch(url: &str, ca_file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
-    let fetcher = trackers::fetcher(ca_file.cloned(), FETCH_TIMEOUT)?;
+fn fetch(url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let fetcher = trackers::fetcher(ca_file, FETCH_TIMEOUT)?;
     let bytes = fetcher.get_with_limit(url, MAX_METAINFO_LENGTH);
     bytes.or_fail(Class::Network, format!("cannot fetch {}", tracker_http::shorten_url(url)))
+}
+
+/// What `torrent` is if it is a link that leads to no torrent we could fetch.
+fn other_link(torrent: &OsStr) -> Option<&'static str> {
+    let text = torrent.to_str()?;
+    if has_prefix(text, "magnet:") {
+        return Some("a magnet link");
+    }
+    (text.contains("://") && !Path::new(text).exists()).then_some("a URL of another kind")
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {

@@ -1,16 +1,17 @@
 //! All trackers of a torrent, asked at once.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry};
-use crossbeam_channel::bounded;
+use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, TrackerPeer};
+use crossbeam_channel::{Receiver, bounded};
 use metainfo::Metainfo;
 use session::{PEER_ID_PREFIX, USER_AGENT};
-use tracker_http::{Fetcher, FetcherConfig};
+use tracker_http::{AnnounceError, FetchError, Fetcher, FetcherConfig};
 
 use crate::failure::{Class, Failure, chain};
 
@@ -18,6 +19,8 @@ use crate::failure::{Class, Failure, chain};
 const MAX_TRACKERS: usize = 100;
 /// What an answer may be late by, so that a request's own error is told where there is one.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long the answer over the second address family may take when the first one is here.
+const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
 
 /// A tracker's URL and what came of asking it.
 pub(crate) type Answer<T> = (String, Result<T, String>);
@@ -26,15 +29,20 @@ pub(crate) type Answer<T> = (String, Result<T, String>);
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: Fetcher,
+    /// One that uses IPv4 only, one that uses IPv6 only.
+    http_families: [Fetcher; 2],
     udp: tracker_udp::Client,
     timeout: Duration,
 }
 
 impl Client {
     /// A client whose every request takes `timeout` at most.
-    pub(crate) fn new(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Self, Failure> {
+    pub(crate) fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Failure> {
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        let of = |bind| fetcher_from(ca_file, timeout, bind);
         Ok(Self {
-            http: fetcher(ca_file, timeout)?,
+            http: of(None)?,
+            http_families: [of(Some(v4))?, of(Some(v6))?],
             udp: tracker_udp::Client::new(timeout),
             timeout,
         })
@@ -66,16 +74,27 @@ impl Client {
         answers
     }
 
-    /// One announce.
+    /// One announce, over each address family that the tracker's name has (BEP 7).
     pub(crate) fn announce(
         &self,
         url: &str,
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, String> {
         match kind(url)? {
-            Kind::Http => self.http.announce(url, request).map_err(|error| chain(&error)),
+            Kind::Http => self.announce_http(url, request),
             Kind::Udp => self.udp.announce(url, request).map_err(|error| chain(&error)),
         }
+    }
+
+    fn announce_http(&self, url: &str, request: &AnnounceRequest) -> Result<AnnounceReply, String> {
+        let (sender, receiver) = bounded(self.http_families.len());
+        for fetcher in self.http_families.clone() {
+            let (url, request, sender) = (url.to_owned(), request.clone(), sender.clone());
+            // It ends at its timeout by itself; nobody need wait for it.
+            thread::spawn(move || sender.send(fetcher.announce(&url, &request)));
+        }
+        drop(sender);
+        join_families(&receiver)
     }
 
     /// What the tracker knows of one torrent.
@@ -90,14 +109,59 @@ impl Client {
 }
 
 /// What fetches over HTTP(S), for this program.
-pub(crate) fn fetcher(ca_file: Option<PathBuf>, timeout: Duration) -> Result<Fetcher, Failure> {
+pub(crate) fn fetcher(ca_file: Option<&Path>, timeout: Duration) -> Result<Fetcher, Failure> {
+    fetcher_from(ca_file, timeout, None)
+}
+
+fn fetcher_from(
+    ca_file: Option<&Path>,
+    timeout: Duration,
+    bind: Option<IpAddr>,
+) -> Result<Fetcher, Failure> {
     let config = FetcherConfig {
         user_agent: USER_AGENT.to_owned(),
         timeout,
-        ca_file,
+        ca_file: ca_file.map(Path::to_owned),
+        bind,
         ..FetcherConfig::default()
     };
     Fetcher::new(config).map_err(|error| Failure::new(Class::Disk, chain(&error)))
+}
+
+/// The first good reply, with the peers of the other one; else the most telling error.
+fn join_families(
+    replies: &Receiver<Result<AnnounceReply, AnnounceError>>,
+) -> Result<AnnounceReply, String> {
+    let mut failures = Vec::new();
+    for reply in replies {
+        match reply {
+            Ok(first) => {
+                let second = replies.recv_timeout(SECOND_FAMILY_GRACE).ok().and_then(Result::ok);
+                return Ok(second.into_iter().fold(first, join));
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    let told = failures.iter().min_by_key(|error| vagueness(error));
+    Err(told.map_or_else(|| "no answer".to_owned(), |error| chain(error)))
+}
+
+/// The first reply, with the second one's peers that it lacks.
+fn join(mut first: AnnounceReply, second: AnnounceReply) -> AnnounceReply {
+    let known: HashSet<TrackerPeer> = first.peers.iter().cloned().collect();
+    first.peers.extend(second.peers.into_iter().filter(|peer| !known.contains(peer)));
+    first
+}
+
+/// What a tracker said tells more than that it can't be reached, and that more than that it has no
+/// address of a family.
+fn vagueness(error: &AnnounceError) -> u8 {
+    match error {
+        AnnounceError::Fetch(FetchError::Connect { address, .. }) if address.is_ipv4() => 1,
+        AnnounceError::Fetch(FetchError::Connect { .. }) => 2,
+        AnnounceError::Fetch(FetchError::Resolve { .. }) => 3,
+        _ => 0,
+    }
 }
 
 /// Every tracker of every tier, once each.

@@ -1,20 +1,24 @@
 //! `peers`: who is in a torrent's swarm, as its trackers tell it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, AnnounceReply, PeerHost, TrackerPeer};
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
 use metainfo::Metainfo;
 use serde_json::{Value, json};
 
 use crate::cli::PeersArgs;
 use crate::failure::{Class, Failure, Outcome};
-use crate::output::{Output, Style, clean};
+use crate::output::{Output, Style, clean, tracker_peer};
 use crate::trackers::{self, Answer, Client};
 use crate::{source, trackers::announce_request};
 
 /// How long trackers may take to hear that we leave again.
 const LEAVE_TIME: Duration = Duration::from_secs(3);
+/// The ports that nobody is given (RFC 6335), one of which is announced: a client of the user's own
+/// that listens on the usual port is not to be taken for this program, and signed off with it.
+const PORTS: RangeInclusive<u16> = 49152..=65535;
 
 pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> Outcome {
     let metainfo = source::load(&arguments.source)?;
@@ -37,22 +41,40 @@ fn ask(
     urls: &[String],
     arguments: &PeersArgs,
 ) -> Result<Vec<Answer<AnnounceReply>>, Failure> {
-    let ca_file = &arguments.source.trust.ca_file;
-    let mut request = announce_request(metainfo, arguments.port, arguments.announce_ip);
+    let ca_file = arguments.source.trust.ca_file.as_deref();
+    let port = arguments.port.unwrap_or_else(|| rand::random_range(PORTS));
+    let mut request = announce_request(metainfo, port, arguments.announce_ip);
     request.event = AnnounceEvent::Started;
     request.num_want = Some(arguments.num_want);
-    let client = Client::new(ca_file.clone(), arguments.timeout)?;
+    let client = Client::new(ca_file, arguments.timeout)?;
     let started = request.clone();
-    let answers = client.ask_all(urls, move |client, url| client.announce(url, &started));
+    let mut answers = client.ask_all(urls, move |client, url| client.announce(url, &started));
+    for reply in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()) {
+        reply.peers.retain(|peer| !is_us(peer, &request, arguments.port.is_none()));
+    }
 
     request.event = AnnounceEvent::Stopped;
     request.num_want = Some(0);
     let heard: Vec<String> =
         answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(url, _)| url.clone()).collect();
-    let client = Client::new(ca_file.clone(), arguments.timeout.min(LEAVE_TIME))?;
+    let client = Client::new(ca_file, arguments.timeout.min(LEAVE_TIME))?;
     // A tracker that does not hear it forgets us after its interval.
     drop(client.ask_all(&heard, move |client, url| client.announce(url, &request)));
     Ok(answers)
+}
+
+/// Some trackers tell a client of itself too. A port chosen at random is told by nobody else.
+fn is_us(peer: &TrackerPeer, request: &AnnounceRequest, random_port: bool) -> bool {
+    match (peer.peer_id, &peer.host) {
+        (Some(peer_id), _) => peer_id == request.peer_id,
+        (None, PeerHost::Ip(ip)) if peer.port == request.port => random_port || is_here(*ip),
+        _ => false,
+    }
+}
+
+/// Whether `ip` is an address of this machine.
+fn is_here(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Every address once, in the order the trackers told them.
@@ -87,19 +109,10 @@ fn tracker_object((url, answer): &Answer<AnnounceReply>) -> Value {
             "seeders": reply.seeders,
             "leechers": reply.leechers,
             "warning": reply.warning,
-            "peers": reply.peers.iter().map(peer_object).collect::<Vec<_>>(),
+            "peers": reply.peers.iter().map(tracker_peer).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "url": url, "error": error }),
     }
-}
-
-/// A peer as trackers tell it.
-pub(crate) fn peer_object(peer: &TrackerPeer) -> Value {
-    let ip = match &peer.host {
-        PeerHost::Ip(ip) => ip.to_string(),
-        PeerHost::Name(name) => name.clone(),
-    };
-    json!({ "ip": ip, "port": peer.port, "peer_id": peer.peer_id.map(|id| id.to_string()) })
 }
 
 fn text(answers: &[Answer<AnnounceReply>], peers: &[SocketAddr], style: Style) -> String {

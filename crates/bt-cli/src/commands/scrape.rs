@@ -12,7 +12,7 @@ use crate::trackers::{self, Answer, Client};
 pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
     let metainfo = source::load(&arguments.source)?;
     let urls = trackers::urls(&metainfo)?;
-    let client = Client::new(arguments.source.trust.ca_file.clone(), arguments.timeout)?;
+    let client = Client::new(arguments.source.trust.ca_file.as_deref(), arguments.timeout)?;
     let info_hash = metainfo.info_hash();
     let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
     let answered = answers.iter().any(|(_, answer)| answer.is_ok());

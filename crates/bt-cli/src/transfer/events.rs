@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use session::{EventKind, PeerState, PhaseKind, TrackerReport};
 
 use super::torrent::Torrent;
-use crate::commands::peer_object;
+use crate::output::tracker_peer;
 
 /// The number of this shape of output, in the first line.
 pub(crate) const SCHEMA: u32 = 1;
@@ -122,7 +122,7 @@ fn tracker(url: &str, result: &Result<TrackerReport, String>) -> Value {
             "seeders": report.seeders,
             "leechers": report.leechers,
             "warning": report.warning,
-            "peers": report.peers.iter().map(peer_object).collect::<Vec<_>>(),
+            "peers": report.peers.iter().map(tracker_peer).collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "url": url, "error": error }),
     }

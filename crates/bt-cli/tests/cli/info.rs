@@ -129,7 +129,9 @@ fn torrents_that_cannot_be_had() {
     let missing = shell.run(["info", "missing.torrent", "--json"]).expect(6).error("disk");
     assert!(missing.contains("missing.torrent"), "{missing}");
     shell.run(["info", ".", "--json"]).expect(6).error("disk");
-    shell.run(["info", "magnet:?xt=urn:btih:00", "--json"]).expect(2).error("usage");
+    for link in ["magnet:?xt=urn:btih:00", "ftp://tracker.example/a.torrent"] {
+        shell.run(["info", link, "--json"]).expect(2).error("usage");
+    }
 
     let nobody = format!("http://127.0.0.1:{}/a.torrent", dead_port());
     let error = shell.run(["info", &nobody, "--json"]).expect(4).error("network");

@@ -1,10 +1,10 @@
 //! `peers` and `scrape`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, UdpTracker};
+use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::support::{Output, Shell, dead_port, mute_udp, words};
 
@@ -57,6 +57,54 @@ fn it_comes_and_goes() {
         assert_eq!((seen[0].port, seen[0].left), (7000, 100_000));
         assert_eq!(seen[0].peer_id, seen[1].peer_id);
     }
+}
+
+#[test]
+fn it_does_not_take_itself_for_a_peer() {
+    let http = HttpTracker::start();
+    let urls = [format!("http://127.0.0.1:{}/announce", http.address().port())];
+    // As some trackers do, this one tells everybody of everybody.
+    let answer = |own: u16| Answer::Peers(addresses(&["10.0.0.1:1", &format!("127.0.0.1:{own}")]));
+    http.answer(answer(7000));
+    let object = run("peers", &urls, &["--json", "--port", "7000"]).expect(0).object();
+    assert_eq!(object["peers"], json!(["10.0.0.1:1"]));
+    assert_eq!(object["trackers"][0]["peers"].as_array().unwrap().len(), 1);
+    // What listens on another port is somebody else.
+    let object = run("peers", &urls, &["--json", "--port", "7001"]).expect(0).object();
+    assert_eq!(object["peers"], json!(["10.0.0.1:1", "127.0.0.1:7000"]));
+}
+
+#[test]
+fn a_client_on_the_usual_port_is_not_signed_off() {
+    let udp = UdpTracker::start();
+    udp.answer(Answer::Peers(addresses(&["127.0.0.1:6881"])));
+    let object = run("peers", &[udp.url()], &["--json"]).expect(0).object();
+    assert_eq!(object["peers"], json!(["127.0.0.1:6881"]));
+    assert!(udp.announces().iter().all(|seen| seen.port >= 49152));
+}
+
+/// A name is asked over every family it has, and told once what both say.
+#[test]
+fn both_address_families_are_asked() {
+    let v4 = HttpTracker::start();
+    let port = v4.address().port();
+    v4.answer(Answer::Peers(addresses(&["10.0.0.1:1", "10.0.0.2:2"])));
+    let local: Vec<SocketAddr> = ("localhost", port).to_socket_addrs().unwrap().collect();
+    let v6 = HttpTracker::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), Tracker::new());
+    let mut expected = vec!["10.0.0.1:1", "10.0.0.2:2"];
+    if let Ok(v6) = &v6 {
+        v6.answer(Answer::Peers(addresses(&["10.0.0.2:2", "[::1]:3"])));
+        if local.iter().any(SocketAddr::is_ipv6) {
+            expected.push("[::1]:3");
+        }
+    }
+    let url = format!("http://localhost:{port}/announce");
+    let object = run("peers", &[url], &["--json"]).expect(0).object();
+    let mut peers: Vec<&str> =
+        object["peers"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    peers.sort_unstable();
+    assert_eq!(peers, expected);
+    assert_eq!(object["trackers"][0]["peers"].as_array().unwrap().len(), expected.len());
 }
 
 #[test]

@@ -1,0 +1,13 @@
+//! A peer as a tracker tells it, as JSON.
+
+use bt_types::{PeerHost, TrackerPeer};
+use serde_json::{Value, json};
+
+/// `{"ip", "port", "peer_id"}`; `ip` is a name where the tracker gave one.
+pub(crate) fn tracker_peer(peer: &TrackerPeer) -> Value {
+    let ip = match &peer.host {
+        PeerHost::Ip(ip) => ip.to_string(),
+        PeerHost::Name(name) => name.clone(),
+    };
+    json!({ "ip": ip, "port": peer.port, "peer_id": peer.peer_id.map(|id| id.to_string()) })
+}
