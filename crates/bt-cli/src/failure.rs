@@ -148,7 +148,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Without the ` (os error 2)` that only repeats the words in front of it.
-fn without_code(text: &str) -> String {
+pub(crate) fn without_code(text: &str) -> String {
     match text.split_once(" (os error ") {
         Some((words, rest)) => {
             format!("{words}{}", rest.split_once(')').map_or("", |(_, rest)| rest))

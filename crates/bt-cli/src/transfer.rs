@@ -46,8 +46,7 @@ impl Transfer {
     /// A session that listens, without torrents yet.
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config)
-            .map_err(|error| Failure::new(setup::start_class(&error), chain(&error)))?;
+        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
         log::info!("listening on port {}", session.listen_port());
         let view = View::new(output);
         Ok(Self { session, torrents: Vec::new(), to_stop: Vec::new(), view, signal })

@@ -1,5 +1,6 @@
 //! From arguments to what a session wants to know.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
@@ -7,7 +8,7 @@ use metainfo::Metainfo;
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StoreArgs, TrustArgs};
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, chain};
 use crate::output::Output;
 
 /// A session as the flags describe it.
@@ -45,14 +46,18 @@ pub(crate) fn state_dir(store: &StoreArgs) -> Result<PathBuf, Failure> {
     Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("bt-cli"))
 }
 
-/// Who is to blame for a session that does not start.
-pub(crate) fn start_class(error: &StartError) -> Class {
-    match error {
-        StartError::Listen { .. } => Class::Network,
-        StartError::Fetcher(_) => Class::Disk,
-        StartError::Memory { .. } => Class::Usage,
-        _ => Class::Failure,
-    }
+/// Why a session does not start, and who is to blame.
+pub(crate) fn start_failure(error: &StartError) -> Failure {
+    let (class, hint) = match error {
+        StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
+            (Class::Network, "; name an address of this machine with --bind")
+        }
+        StartError::Listen { .. } => (Class::Network, "; choose another one with --port"),
+        StartError::Fetcher(_) => (Class::Disk, ""),
+        StartError::Memory { .. } => (Class::Usage, ""),
+        _ => (Class::Failure, ""),
+    };
+    Failure::new(class, chain(error) + hint)
 }
 
 /// Who is to blame for a torrent that is not taken.
@@ -103,7 +108,8 @@ pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Fai
 
 /// As [`check_folder`], for a download, where it may be meant.
 pub(crate) fn warn_of_folder(metainfo: &Metainfo, folder: &Path, output: &Output) {
-    if check_folder(metainfo, folder).is_err() {
+    // A file is refused by the session.
+    if folder.is_dir() && check_folder(metainfo, folder).is_err() {
         output.warn(&format!(
             "{} looks like the content of {:?} itself; the download goes to {}",
             folder.display(),

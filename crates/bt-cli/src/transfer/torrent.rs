@@ -11,7 +11,7 @@ use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
 };
 
-use crate::failure::{Class, Failure};
+use crate::failure::{Class, Failure, without_code};
 use crate::output::duration;
 
 /// Every tracker failed and nobody is there: after this time that is the end.
@@ -66,7 +66,8 @@ pub(crate) struct Torrent {
     reached_goal: bool,
     trackers: BTreeMap<String, Result<(), String>>,
     served_by: BTreeSet<SocketAddr>,
-    failed_peers: BTreeMap<SocketAddr, String>,
+    /// Peers that are not there, and why: they could not be reached, or came and went.
+    absent_peers: BTreeMap<SocketAddr, String>,
     hopeless: Option<Instant>,
     all_banned: Option<Instant>,
     said_why: Instant,
@@ -94,7 +95,7 @@ impl Torrent {
             reached_goal: false,
             trackers: BTreeMap::new(),
             served_by: BTreeSet::new(),
-            failed_peers: BTreeMap::new(),
+            absent_peers: BTreeMap::new(),
             hopeless: None,
             all_banned: None,
             said_why: now,
@@ -129,7 +130,7 @@ impl Torrent {
 
     /// Where it stands now.
     pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
-        let unreachable = status.peers_known <= self.failed_peers.len();
+        let unreachable = status.peers_known + status.peers_banned <= self.absent_peers.len();
         let alone = status.peers_connected == 0 && self.is_transferring(&status);
         let banned = status.peers_banned > 0 && status.peers_known == 0;
         let hopeless = alone && unreachable && self.every_tracker_failed();
@@ -235,17 +236,17 @@ impl Torrent {
         if size == 0 { 0.0 } else { sent as f64 / size as f64 }
     }
 
+    /// Peers matter as long as something is wanted of them.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
-        match state {
-            PeerState::Connected => {
-                self.served_by.insert(address);
-                self.failed_peers.remove(&address);
-            }
-            PeerState::Failed => {
-                let reason = reason.unwrap_or("cannot be reached");
-                self.failed_peers.insert(address, reason.to_owned());
-            }
-            _ => {}
+        if self.completed.is_some() || self.goal.serve_only {
+            return;
+        }
+        if state == PeerState::Connected {
+            self.served_by.insert(address);
+            self.absent_peers.remove(&address);
+        } else if self.absent_peers.len() < MAX_ABSENT {
+            let reason = reason.unwrap_or("cannot be reached");
+            self.absent_peers.insert(address, without_code(reason));
         }
     }
 
@@ -346,16 +347,20 @@ impl Torrent {
         }
         if self.tracker_urls().next().is_none() {
             parts.push("the torrent names no tracker; name a peer with --peer".to_owned());
+        } else if self.trackers.is_empty() {
+            parts.push("no tracker has answered yet".to_owned());
         }
-        for (address, reason) in self.failed_peers.iter().take(SHOWN_PEERS) {
+        for (address, reason) in self.absent_peers.iter().take(SHOWN_PEERS) {
             parts.push(format!("{address}: {reason}"));
         }
         parts.join("; ")
     }
 }
 
-/// How many peers that can't be reached are named.
+/// How many absent peers are named.
 const SHOWN_PEERS: usize = 3;
+/// How many absent peers are kept in mind: as many as a swarm knows.
+const MAX_ABSENT: usize = 10_000;
 
 fn class_of(class: ErrorClass) -> Class {
     match class {

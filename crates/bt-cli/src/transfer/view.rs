@@ -16,7 +16,12 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a JSON object does.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// How many characters of a name stand before its bar.
-const NAME_WIDTH: usize = 24;
+const NAME_WIDTH: usize = 16;
+/// How many characters stand behind a bar: with the name and the numbers they leave room for a
+/// short bar on a line of 80, and a line that wraps could not be taken away again.
+const SENTENCE_WIDTH: usize = 55;
+/// The bar takes what is left, and keeps its length while the sentence is of an ordinary one.
+const BAR: &str = "{prefix} {wide_bar} {percent:>3}%  {msg:46}";
 
 /// Shows torrents to the user.
 pub(crate) struct View {
@@ -45,10 +50,10 @@ impl View {
             Some(bars) => bars.add(ProgressBar::new(0)),
             None => ProgressBar::hidden(),
         };
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3}%  {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(BAR) {
             bar.set_style(style.progress_chars("━╸ "));
         }
-        bar.set_prefix(fitted(torrent.name()));
+        bar.set_prefix(format!("{:NAME_WIDTH$}", cut(&clean(torrent.name()), NAME_WIDTH)));
         self.bars.push(bar);
     }
 
@@ -168,7 +173,7 @@ impl View {
         let received = status.map_or(0, |status| status.downloaded);
         let time = torrent.elapsed();
         let speed = rate((received as f64 / time.as_secs_f64().max(0.001)) as u64);
-        let (total, time) = (size(total), duration(time));
+        let (total, time) = (size(total), took(time));
         self.output.line(&format!("{name}: complete, {total} in {time} ({speed}): {output}"))
     }
 }
@@ -196,10 +201,11 @@ fn show(torrent: &Torrent, bar: &ProgressBar) {
         bar.set_length(total.max(1));
         bar.set_position(if total == 0 { 1 } else { status.bytes_done });
     }
-    bar.set_message(match torrent.failure() {
+    let message = match torrent.failure() {
         Some(failure) => clean(failure.message()),
         None => sentence(torrent, status),
-    });
+    };
+    bar.set_message(cut(&message, SENTENCE_WIDTH));
 }
 
 /// Where a torrent stands, in words.
@@ -233,12 +239,19 @@ fn percent(torrent: &Torrent, status: &TorrentStatus) -> u64 {
     (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| percent as u64)
 }
 
-/// A name cut or filled to the width of the column.
-fn fitted(name: &str) -> String {
-    let name = clean(name);
-    if name.chars().count() > NAME_WIDTH {
-        let start: String = name.chars().take(NAME_WIDTH - 1).collect();
-        return format!("{start}…");
+/// `text`, of at most `width` characters.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
     }
-    format!("{name:NAME_WIDTH$}")
+    let start: String = text.chars().take(width - 1).collect();
+    format!("{start}…")
+}
+
+/// How long a download took; many take less than a second.
+fn took(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        return format!("{:.1}s", time.as_secs_f64());
+    }
+    duration(time)
 }
