@@ -72,6 +72,7 @@ fn torrents_share_what_there_is() {
     net.run_until(LIMIT, |net| {
         net.nodes[0].count(|kind| *kind == EventKind::Completed) == payloads.len()
     });
+    assert!(net.now() < Duration::from_secs(1), "took {:?}", net.now());
     for (payload, folder) in payloads.iter().zip(&folders) {
         assert_eq!(payload.compare(folder.path()), Ok(()));
     }

@@ -33,9 +33,9 @@ fn midway(payload: &Payload) -> (Net, TorrentKey, tempfile::TempDir) {
 fn the_way_out_has_an_order() {
     let payload = payload();
     let (mut net, key, folder) = midway(&payload);
+    net.nodes[0].hold_jobs = true;
+    net.run_until(LIMIT, |net| net.nodes[0].jobs.len() > 2);
     let node = &mut net.nodes[0];
-    node.hold_jobs = true;
-    node.act();
     let before = node.jobs.len();
     node.core.stop(node.now, key);
     node.act();
