@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bt_types::{AnnounceEvent, PeerId};
 use metainfo::Metainfo;
 use session::{
-    AddTorrent, ErrorClass, EventKind, PeerState, PhaseKind, Session, SessionConfig, TorrentKey,
-    TorrentStatus,
+    AddTorrent, ErrorClass, EventKind, PeerState, PhaseKind, Session, SessionConfig, StartError,
+    TorrentKey, TorrentStatus,
 };
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script, UdpTracker};
 
@@ -66,13 +66,22 @@ fn status(session: &Session, torrent: TorrentKey) -> TorrentStatus {
     all.into_iter().find(|status| status.torrent == torrent).expect("the torrent is there")
 }
 
-/// Waits until the session's only torrent is as wanted.
+/// Waits until the session's only torrent is as wanted; takes events meanwhile.
 #[track_caller]
 fn wait_until(session: &Session, wanted: impl Fn(&TorrentStatus) -> bool) {
+    wait_snapshot(session, |all| {
+        let _ = session.events().try_iter().count();
+        all.iter().all(&wanted)
+    });
+}
+
+/// Waits until the session is as wanted.
+#[track_caller]
+fn wait_snapshot(session: &Session, wanted: impl Fn(&[TorrentStatus]) -> bool) {
     let until = Instant::now() + LIMIT;
-    while !session.snapshot().expect("the session runs").iter().all(&wanted) {
+    while !wanted(&session.snapshot().expect("the session runs")) {
         assert!(Instant::now() < until, "status {:?}", session.snapshot());
-        let _ = session.events().recv_timeout(Duration::from_millis(20));
+        std::thread::yield_now();
     }
 }
 
@@ -422,4 +431,54 @@ fn without_a_listener_connections_still_go_out() {
     leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     wait_completed(&leecher);
     assert_eq!(payload.compare(target.path()), Ok(()));
+}
+
+#[test]
+fn a_probe_says_what_is_wrong() {
+    use session::probe::{ProbeError, handshake};
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let info_hash = payload.info_hash();
+    let probe = |behaviour, limit| {
+        let peer = Script::seeder(&payload).behaviour(behaviour).listen();
+        handshake(peer.address(), info_hash, None, limit).unwrap_err()
+    };
+    let error = probe(Behaviour::WrongInfoHash, LIMIT);
+    assert!(matches!(error, ProbeError::WrongTorrent { expected, .. } if expected == info_hash));
+    let error = probe(Behaviour::Garbage, LIMIT);
+    assert!(matches!(error, ProbeError::Misbehaved { .. }), "{error}");
+    let error = probe(Behaviour::Silent, Duration::from_millis(100));
+    assert!(matches!(error, ProbeError::TimedOut { .. }), "{error}");
+    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let error = handshake(address, info_hash, None, LIMIT).unwrap_err();
+    assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
+}
+
+#[test]
+fn a_session_that_can_not_start_says_why() {
+    let little = SessionConfig { max_memory: 1 << 20, ..SessionConfig::default() };
+    let error = Session::start(&little).err().expect("too little memory");
+    assert!(matches!(error, StartError::Memory { got: 1_048_576 }));
+    let taken = session();
+    let port = taken.listen_port();
+    let same = SessionConfig { ports: port..=port, ..SessionConfig::default() };
+    let error = Session::start(&same).err().expect("the port is taken");
+    assert!(matches!(error, StartError::Listen { first, .. } if first == port), "{error}");
+}
+
+#[test]
+fn the_end_is_told_even_if_nobody_takes_events() {
+    let payload = Payload::file("film", 2_000_000).piece_length(16 * 1024).create().unwrap();
+    let session = session();
+    for _ in 0..60 {
+        let torrent = session.add(add(&payload, payload.folder_path())).unwrap();
+        wait_snapshot(&session, |all| all[0].is_complete());
+        session.remove(torrent).unwrap();
+        wait_snapshot(&session, <[_]>::is_empty);
+    }
+    let events = session.events().clone();
+    session.shut_down(LIMIT);
+    let completed = events.iter().filter(|event| event.kind == EventKind::Completed).count();
+    assert_eq!(completed, 60);
 }

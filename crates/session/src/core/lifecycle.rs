@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
 
 use super::Core;
-use super::open::OpenPieces;
+use super::open::{OpenPieces, blocks_in};
 use super::peers::draw_peer_id;
 use super::rate::Bucket;
 use super::status::Progress;
@@ -247,7 +247,9 @@ impl Core {
         }
         stopping.step = StopStep::Closing;
         let unfinished = match &torrent.phase {
-            Phase::Stopping(stopping) => torrent.open.take_all(stopping.swarm.as_deref()),
+            Phase::Stopping(Stopping { swarm: Some(swarm), .. }) => {
+                torrent.open.take_all(|piece, span| blocks_in(swarm, piece, span))
+            }
             _ => Vec::new(),
         };
         let (down, up) = torrent.transferred();

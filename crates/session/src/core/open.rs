@@ -155,15 +155,15 @@ impl OpenPieces {
         open.spans.into_iter().filter_map(|slot| slot.buffer).chain(delayed).collect()
     }
 
-    /// Takes all buffers, with the blocks in them that are not on the disk yet.
-    pub(super) fn take_all(&mut self, swarm: Option<&Swarm>) -> Vec<HeldSpan> {
+    /// Takes all buffers, with the blocks in them that are not on the disk yet. `blocks_in` tells
+    /// which blocks of a span are in.
+    pub(super) fn take_all(&mut self, blocks_in: impl Fn(PieceIndex, u32) -> u16) -> Vec<HeldSpan> {
         let mut held = Vec::new();
         for (piece, open) in std::mem::take(&mut self.pieces) {
             let attempt = self.attempt(piece);
             for (span_index, slot) in (0..).zip(open.spans) {
                 let Some(span) = slot.buffer else { continue };
-                let all = swarm.map_or(0, |swarm| blocks_in(swarm, piece, span_index));
-                let blocks = all & !slot.staged;
+                let blocks = blocks_in(piece, span_index) & !slot.staged;
                 held.push(HeldSpan { piece, attempt, span_index, blocks, span });
             }
         }
@@ -236,6 +236,16 @@ mod tests {
         assert!(open.open(piece, 1, buffer()).is_none());
         assert!(open.stage(0b0111, piece, 1).is_err(), "nothing came, the buffer is given back");
         assert_eq!(staged(open.stage(0b1111, piece, 1)), None, "it is not open any more");
+    }
+
+    #[test]
+    fn what_an_earlier_run_staged_is_not_staged_again() {
+        let (mut open, piece) = pieces();
+        open.resume(&[(piece, vec![16, 17])]);
+        open.open(piece, 1, buffer());
+        let held = open.take_all(|_, _| 0b0111);
+        assert_eq!(held.len(), 1);
+        assert_eq!((held[0].span_index, held[0].blocks), (1, 0b0100));
     }
 
     #[test]
