@@ -13,7 +13,7 @@ use indicatif::MultiProgress;
 use serde_json::Value;
 
 use crate::cli::GlobalArgs;
-use crate::failure::{Class, End, Failure};
+use crate::failure::{Class, End, Failure, without_code};
 
 pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
@@ -141,7 +141,8 @@ fn stdout_error(error: &io::Error) -> End {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return End::StdoutClosed(None);
     }
-    Failure::new(Class::Disk, format!("cannot write to standard output: {error}")).into()
+    let why = without_code(&error.to_string());
+    Failure::new(Class::Disk, format!("cannot write to standard output: {why}")).into()
 }
 
 /// JSON that a terminal shows as it is: what [`clean`] would drop is escaped, so that a program

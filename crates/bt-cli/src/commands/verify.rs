@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use metainfo::{Metainfo, PieceIndex};
+use metainfo::{FileEntry, Metainfo, PieceIndex};
 use piece_store::check::{self, FileReport, Report};
 use serde_json::{Value, json};
 
@@ -86,18 +86,41 @@ fn text(metainfo: &Metainfo, report: &Report, style: Style) -> String {
     }
     let entries = metainfo.info().files().iter().zip(&report.files);
     let files: Vec<String> = entries
-        .filter(|(file, report)| !file.is_pad() && !report.ok)
-        .map(|(file, report)| format!("  {}: {}", clean(file.original_path()), flaw(report)))
+        .filter(|(file, found)| !file.is_pad() && !found.ok)
+        .map(|(file, found)| {
+            let flaw = flaw(found, may_be_good(metainfo, report, file));
+            format!("  {}: {flaw}", clean(file.original_path()))
+        })
         .collect();
     lines.push(format!("incomplete files:\n{}{}", shown(&files, "\n"), more(&files)));
     lines.join("\n")
 }
 
-fn flaw(report: &FileReport) -> String {
+/// Whether every bad piece of a file lies in a file that is not there in full too, as it is after a
+/// download of some files only: then nothing can be said of this one.
+fn may_be_good(metainfo: &Metainfo, report: &Report, file: FileEntry<'_>) -> bool {
+    let info = metainfo.info();
+    let is_gap = |number: usize| {
+        let is_pad = info.file(number).is_some_and(FileEntry::is_pad);
+        !is_pad && report.files[number].found != Some(report.files[number].length)
+    };
+    let piece_length = u64::from(info.geometry().piece_length());
+    let end = (file.offset() + file.length()).div_ceil(piece_length);
+    let pieces = (file.offset() / piece_length..end).filter_map(|number| {
+        u32::try_from(number).ok().and_then(|number| info.geometry().piece(number))
+    });
+    let mut bad = pieces.filter(|piece| !report.good.contains(*piece));
+    bad.all(|piece| info.file_ranges(piece).any(|range| is_gap(range.file)))
+}
+
+fn flaw(report: &FileReport, may_be_good: bool) -> String {
     match report.found {
         None => "missing".to_owned(),
         Some(found) if found != report.length => {
             format!("expected {} bytes, got {found}", report.length)
+        }
+        Some(_) if may_be_good => {
+            "perhaps good: its bad pieces are shared with files that are missing".to_owned()
         }
         Some(_) => "bad data".to_owned(),
     }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use session::{EventKind, PeerState, PhaseKind, TrackerReport};
 
 use super::torrent::Torrent;
+use crate::failure::without_code;
 use crate::output::tracker_peer;
 
 /// The number of this shape of output, in the first line.
@@ -29,6 +30,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         }
         EventKind::Peer { address, state, reason } => {
             let (address, state) = (address.to_string(), state_name(*state));
+            let reason = reason.as_deref().map(without_code);
             line(torrent, "peer", json!({ "address": address, "state": state, "reason": reason }))
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),

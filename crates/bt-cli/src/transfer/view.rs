@@ -46,14 +46,16 @@ impl View {
 
     /// One more torrent.
     pub(crate) fn add(&mut self, torrent: &Torrent) {
+        let prefix = cut(&clean(torrent.name()), NAME_WIDTH);
+        // What is said of a bar before it is added does not show it yet: its length is not known.
+        let mut bar = ProgressBar::new(0).with_prefix(format!("{prefix:NAME_WIDTH$}"));
+        if let Ok(style) = ProgressStyle::with_template(BAR) {
+            bar = bar.with_style(style.progress_chars("━╸ "));
+        }
         let bar = match self.output.bars() {
-            Some(bars) => bars.add(ProgressBar::new(0)),
+            Some(bars) => bars.add(bar),
             None => ProgressBar::hidden(),
         };
-        if let Ok(style) = ProgressStyle::with_template(BAR) {
-            bar.set_style(style.progress_chars("━╸ "));
-        }
-        bar.set_prefix(format!("{:NAME_WIDTH$}", cut(&clean(torrent.name()), NAME_WIDTH)));
         self.bars.push(bar);
     }
 
@@ -250,8 +252,9 @@ fn cut(text: &str, width: usize) -> String {
 
 /// How long a download took; many take less than a second.
 fn took(time: Duration) -> String {
-    if time < Duration::from_secs(10) {
-        return format!("{:.1}s", time.as_secs_f64());
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1}s", time.as_secs_f64()),
+        _ => duration(time),
     }
-    duration(time)
 }

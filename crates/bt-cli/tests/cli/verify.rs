@@ -59,6 +59,10 @@ fn bad_and_missing_data_is_named() {
     fs::remove_file(payload.folder_path().join("set/a")).unwrap();
     let output = verify(&payload, payload.folder_path(), false).expect(5);
     assert!(output.stdout().contains("bad pieces: 0 1 2 3"), "{}", output.stdout());
+    // Of a file that only shares a piece with a missing one, nothing can be said.
+    for line in ["  a: missing", "  b: perhaps good", "  c: bad data"] {
+        assert!(output.stdout().contains(line), "{line} in {}", output.stdout());
+    }
     assert!(output.stderr.contains("4 of 4"), "{}", output.stderr);
     assert!(!payload.folder_path().join("set/a").exists(), "verify writes nothing");
 }
