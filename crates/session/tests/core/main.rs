@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The store has threads.
 
 mod announces;
+mod chaos;
 mod connections;
 mod memory;
 mod net;
