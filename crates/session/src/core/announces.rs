@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, TrackerPeer};
 use piece_store::TorrentKey;
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
 use swarm::{AnnounceFailure, TrackerIndex};
 use tracker_udp::{Exchange, UdpTracker};
 
@@ -83,12 +85,13 @@ pub(super) struct Announces {
     hosts: Hosts,
     pub(super) names: Names,
     trackers: BTreeMap<SocketAddr, UdpTracker>,
+    rng: ChaCha8Rng,
     pub(super) actions: VecDeque<Action>,
     pub(super) outcomes: VecDeque<Outcome>,
 }
 
 impl Announces {
-    pub(super) fn new(families: Families) -> Self {
+    pub(super) fn new(families: Families, rng: ChaCha8Rng) -> Self {
         Self {
             families,
             running: BTreeMap::new(),
@@ -97,6 +100,7 @@ impl Announces {
             hosts: Hosts::default(),
             names: Names::default(),
             trackers: BTreeMap::new(),
+            rng,
             actions: VecDeque::new(),
             outcomes: VecDeque::new(),
         }
@@ -279,9 +283,8 @@ impl Announces {
         let mut legs = Vec::new();
         for ip in self.families.first_of_each(ips) {
             let address = SocketAddr::new(ip, target.port);
-            // Whatever the number: it only keeps the transaction ids of trackers apart.
-            let seed = key.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(target.port);
-            let new = || UdpTracker::new(address, seed);
+            // Transaction ids that can't be guessed keep forged answers out (BEP 15).
+            let new = || UdpTracker::new(address, self.rng.random());
             let tracker = self.trackers.entry(address).or_insert_with(new);
             let request = running.announce.request.clone();
             let data = target.url_data.as_bytes();

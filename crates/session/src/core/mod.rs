@@ -162,13 +162,15 @@ pub struct Core {
 impl Core {
     /// A session without torrents.
     pub fn new(now: Duration, config: CoreConfig) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let announces = Announces::new(config.families, ChaCha8Rng::from_rng(&mut rng));
         Self {
-            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            rng,
             torrents: BTreeMap::new(),
             by_info_hash: BTreeMap::new(),
             next_torrent: 1,
             links: Links::default(),
-            announces: Announces::new(config.families),
+            announces,
             actions: VecDeque::new(),
             timers: Timers::new(now),
             buffers: Buffers::new(config.span_memory),
