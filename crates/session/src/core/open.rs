@@ -15,6 +15,9 @@ use bt_types::PieceIndex;
 use piece_store::{HeldSpan, Job, Span, TorrentKey};
 use swarm::{SpanLayout, Swarm};
 
+/// The swarm decides in spans and the store takes them: they must mean the same.
+const _: () = assert!(swarm::SPAN_LENGTH == piece_store::SPAN_LENGTH);
+
 /// The pieces being received of one torrent.
 #[derive(Debug)]
 pub(super) struct OpenPieces {
