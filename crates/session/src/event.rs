@@ -118,8 +118,11 @@ pub struct TorrentError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// The disk, or a file of the user's that is in the way.
+    /// The disk.
     Disk,
+    /// A file that was there before and is not the torrent's. [`crate::AddTorrent::overwrite`]
+    /// allows it to be written over.
+    UnrelatedFile,
     /// Another process works on the same torrent and folder.
     InUse,
     /// A bug: the session contradicts itself.

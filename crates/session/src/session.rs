@@ -19,7 +19,7 @@ use crate::reactor::{Fetchers, Running};
 #[non_exhaustive]
 pub enum StartError {
     /// Occurs when no port can be listened on, or the system gives no more threads or sockets.
-    #[error("can't listen on port {first} to {last}{}: {source}", on(*bind))]
+    #[error("can't listen on {}{}: {source}", ports(*first, *last), on(*bind))]
     Listen {
         /// The first port tried.
         first: u16,
@@ -194,6 +194,10 @@ fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
         v4: bound(Some(Ipv4Addr::UNSPECIFIED.into()))?,
         v6: bound(Some(Ipv6Addr::UNSPECIFIED.into()))?,
     })
+}
+
+fn ports(first: u16, last: u16) -> String {
+    if first == last { format!("port {first}") } else { format!("ports {first} to {last}") }
 }
 
 fn on(bind: Option<IpAddr>) -> String {

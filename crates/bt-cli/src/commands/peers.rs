@@ -130,7 +130,7 @@ fn tracker_line((url, answer): &Answer<AnnounceReply>, style: Style) -> String {
         Ok(reply) => {
             let count = |number: Option<u32>| number.map_or("?".to_owned(), |n| n.to_string());
             let mut line = format!(
-                "{url}  {} seeders, {} leechers, {} peers, again in {} s",
+                "{url}  seeders {}, leechers {}, peers {}, again in {} s",
                 count(reply.seeders),
                 count(reply.leechers),
                 reply.peers.len(),

@@ -53,7 +53,7 @@ fn tracker_line((url, answer): &Answer<ScrapeEntry>, style: Style) -> String {
     let url = style.bold(clean(&tracker_http::shorten_url(url)));
     match answer {
         Ok(entry) => format!(
-            "{url}  {} seeders, {} leechers, {} downloads completed",
+            "{url}  seeders {}, leechers {}, completed {}",
             entry.seeders, entry.leechers, entry.completed
         ),
         Err(error) => format!("{url}  {}", style.red(clean(error))),

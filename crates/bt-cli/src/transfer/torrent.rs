@@ -254,7 +254,7 @@ impl Torrent {
         if let Some(error) = error
             && self.failure.is_none()
         {
-            self.failure = Some(Failure::new(class_of(error.class), error.message.clone()));
+            self.failure = Some(failure_of(error));
         }
         self.over.get_or_insert(now);
         Step::Over
@@ -362,10 +362,13 @@ const SHOWN_PEERS: usize = 3;
 /// How many absent peers are kept in mind: as many as a swarm knows.
 const MAX_ABSENT: usize = 10_000;
 
-fn class_of(class: ErrorClass) -> Class {
-    match class {
-        ErrorClass::Disk | ErrorClass::InUse => Class::Disk,
-        _ => Class::Failure,
+fn failure_of(error: &TorrentError) -> Failure {
+    let message = error.message.clone();
+    match error.class {
+        ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message),
+        // The message ends with what is to be done; this is the flag that does it.
+        ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),
+        _ => Failure::new(Class::Failure, message),
     }
 }
 

@@ -347,7 +347,8 @@ fn an_unrelated_file_stays_as_it_is() {
     let precious = testkit::bytes(99, 100_001);
     let file = shell.write("out/notes", &precious);
     let output = download(&shell, &payload, &["--peer", &address, "--json"]).expect(6);
-    assert!(output.error("disk").contains("notes"));
+    let message = output.error("disk");
+    assert!(message.contains("notes") && message.contains("--overwrite"), "{message}");
     assert!(fs::read(&file).unwrap() == precious);
     download(&shell, &payload, &["--peer", &address, "--overwrite"]).expect(0);
 }

@@ -196,7 +196,7 @@ fn scrapes() {
     }
     assert_eq!((http.scrapes(), udp.scrapes()), (1, 1));
     let text = shell.run(words("scrape", &payload, &[])).expect(0).stdout();
-    assert!(text.contains("0 seeders, 0 leechers"), "{text}");
+    assert!(text.contains("seeders 0, leechers 0"), "{text}");
 }
 
 #[test]

@@ -393,9 +393,8 @@ fn swarm_config(
 fn torrent_error(error: &StoreError) -> TorrentError {
     let class = match error {
         StoreError::InUse { .. } => ErrorClass::InUse,
-        StoreError::Disk { .. } | StoreError::UnrelatedFile { .. } | StoreError::ReadOnly => {
-            ErrorClass::Disk
-        }
+        StoreError::Disk { .. } | StoreError::ReadOnly => ErrorClass::Disk,
+        StoreError::UnrelatedFile { .. } => ErrorClass::UnrelatedFile,
         _ => ErrorClass::Internal,
     };
     TorrentError { class, message: error.to_string() }
