@@ -195,8 +195,6 @@ pub enum Done {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// The attempt the job named.
-        attempt: u32,
         /// The number of the span in the piece.
         span_index: u32,
         /// The buffer, given back.

@@ -103,7 +103,7 @@ impl Worker {
                 let store = self.shared.find(torrent);
                 let result =
                     store.and_then(|store| store.stage(piece, attempt, span_index, &span, blocks));
-                Done::Staged { torrent, piece, attempt, span_index, span, result }
+                Done::Staged { torrent, piece, span_index, span, result }
             }
             Job::Read { torrent, request, token } => {
                 let store = self.shared.find(torrent);
