@@ -27,8 +27,10 @@
 //! Sources: FIPS 180-4 (SHA-1), BEP 3 ("pieces").
 
 mod hasher;
+mod kernel;
 mod lanes;
 
 pub use bt_types::Sha1Digest;
 pub use hasher::{Hasher, sha1};
+pub use kernel::{Kernel, lane_count};
 pub use lanes::Lanes;
