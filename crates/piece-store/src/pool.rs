@@ -16,8 +16,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is where the threads live.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bt_types::{BlockRequest, PieceIndex};
@@ -27,8 +27,10 @@ use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};
 
 pub mod check;
 pub mod create;
+mod queue;
 mod worker;
 
+use queue::Queue;
 use worker::{Worker, WorkerShared};
 
 /// Names a torrent in jobs and answers. Chosen by the caller, one for each open torrent.
@@ -266,10 +268,12 @@ impl Pool {
             threads: Vec::new(),
         };
         let shared = Arc::new(WorkerShared::new(answer_sender, config.wake, stopping));
+        let queue = Arc::new(Mutex::new(Queue::new(jobs)));
         for number in 0..worker_count(config.workers) {
-            pool.spawn(format!("bt-store-{number}"), &shared, jobs.clone())?;
+            pool.spawn(format!("bt-store-{number}"), &shared, &queue)?;
         }
-        pool.spawn("bt-sync".to_owned(), &shared, syncs)?;
+        let queue = Arc::new(Mutex::new(Queue::new(syncs)));
+        pool.spawn("bt-sync".to_owned(), &shared, &queue)?;
         Ok(pool)
     }
 
@@ -277,9 +281,9 @@ impl Pool {
         &mut self,
         name: String,
         shared: &Arc<WorkerShared>,
-        jobs: Receiver<Job>,
+        queue: &Arc<Mutex<Queue>>,
     ) -> std::io::Result<()> {
-        let worker = Worker::new(Arc::clone(shared), jobs);
+        let worker = Worker::new(Arc::clone(shared), Arc::clone(queue));
         self.threads.push(std::thread::Builder::new().name(name).spawn(move || worker.run())?);
         Ok(())
     }

@@ -30,6 +30,7 @@ mod record;
 mod resume;
 mod sync;
 
+pub use commit::hash_side_by_side;
 pub use handles::Handles;
 pub use record::fuzz;
 

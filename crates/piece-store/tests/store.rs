@@ -78,7 +78,8 @@ fn digests_of_a_good_piece_are_told_if_asked_for() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let run = open(&torrent.spec(&save)).check();
-    let outcome = run.store.commit(torrent.piece(6), 0, &mut torrent.spans(6), true, &mut [0; 1]);
+    let outcome =
+        run.store.commit(torrent.piece(6), 0, &mut torrent.spans(6), None, true, &mut [0; 1]);
     let digests = torrent.piece_data(6).chunks(16 * 1024).map(piece_hash::sha1).collect();
     assert_eq!(outcome, Outcome::Verified { digests: Some(digests) });
 }
@@ -625,7 +626,7 @@ fn what_an_earlier_attempt_staged_is_never_mixed_in() {
     run.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
     let mut spans = torrent.spans(0);
     let mut scratch = vec![0; STRIP_LENGTH];
-    let outcome = run.store.commit(piece, 1, &mut spans, false, &mut scratch);
+    let outcome = run.store.commit(piece, 1, &mut spans, None, false, &mut scratch);
     assert_eq!(outcome, Outcome::Verified { digests: None });
     torrent.assert_complete(&save);
 }

@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender};
+use bt_types::Sha1Digest;
+use crossbeam_channel::Sender;
 
+use super::queue::{Queue, Work};
 use super::{Done, Job, TorrentKey};
 use crate::disk::OsDisk;
-use crate::store::{Handles, STRIP_LENGTH};
-use crate::{HeldSpan, OpenSpec, Opened, Outcome, Store, StoreError};
+use crate::store::{Handles, STRIP_LENGTH, hash_side_by_side};
+use crate::{HeldSpan, OpenSpec, Opened, Outcome, Span, Store, StoreError};
 
 type OsStore = Store<OsDisk>;
 type Torrents = BTreeMap<TorrentKey, Arc<OsStore>>;
@@ -60,27 +62,47 @@ impl WorkerShared {
 /// One thread.
 pub(super) struct Worker {
     shared: Arc<WorkerShared>,
-    jobs: Receiver<Job>,
+    queue: Arc<Mutex<Queue>>,
     scratch: Vec<u8>,
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<WorkerShared>, jobs: Receiver<Job>) -> Self {
-        Self { shared, jobs, scratch: vec![0; STRIP_LENGTH] }
+    pub(super) fn new(shared: Arc<WorkerShared>, queue: Arc<Mutex<Queue>>) -> Self {
+        Self { shared, queue, scratch: vec![0; STRIP_LENGTH] }
     }
 
     /// Works until the pool is dropped.
     pub(super) fn run(mut self) {
-        while let Ok(job) = self.jobs.recv() {
-            if self.shared.stopping.load(Ordering::Relaxed) && !writes(&job) {
-                continue;
+        while let Some(work) = self.next_work() {
+            match work {
+                Work::One(job) => self.work_on(job, None),
+                Work::Commits(jobs) => self.commit_all(jobs),
             }
-            let done = self.handle_job(job);
-            self.shared.answer(done);
         }
     }
 
-    fn handle_job(&mut self, job: Job) -> Done {
+    fn next_work(&self) -> Option<Work> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Commits whole pieces that are hashed side by side.
+    fn commit_all(&mut self, jobs: Vec<Job>) {
+        let digests = hash_side_by_side(&jobs.iter().map(spans_of).collect::<Vec<_>>());
+        for (job, digest) in jobs.into_iter().zip(digests) {
+            self.work_on(job, Some(digest));
+        }
+    }
+
+    /// Does a job and answers. `hashed` is the digest of a piece to commit, if it is known already.
+    fn work_on(&mut self, job: Job, hashed: Option<Sha1Digest>) {
+        if self.shared.stopping.load(Ordering::Relaxed) && !writes(&job) {
+            return;
+        }
+        let done = self.handle_job(job, hashed);
+        self.shared.answer(done);
+    }
+
+    fn handle_job(&mut self, job: Job, hashed: Option<Sha1Digest>) -> Done {
         match job {
             Job::Open { torrent, spec } => {
                 Done::Opened { torrent, result: self.open(torrent, &spec) }
@@ -91,12 +113,12 @@ impl Worker {
                 Done::CheckFinished { torrent, result }
             }
             Job::Commit { torrent, piece, attempt, mut spans, digests } => {
-                let outcome = match self.shared.find(torrent) {
-                    Ok(store) => {
-                        store.commit(piece, attempt, &mut spans, digests, &mut self.scratch)
-                    }
-                    Err(error) => Outcome::Failed(error),
-                };
+                let (spans_of, scratch) = (&mut spans, &mut self.scratch);
+                let committed = self
+                    .shared
+                    .find(torrent)
+                    .map(|store| store.commit(piece, attempt, spans_of, hashed, digests, scratch));
+                let outcome = committed.unwrap_or_else(Outcome::Failed);
                 Done::Committed { torrent, piece, spans, outcome }
             }
             Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {
@@ -162,4 +184,12 @@ impl Worker {
 /// Whether a job is done even when the pool is being dropped: what came over the network is kept.
 fn writes(job: &Job) -> bool {
     matches!(job, Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. })
+}
+
+/// The buffers of a piece that is to be committed.
+fn spans_of(job: &Job) -> &[Option<Span>] {
+    match job {
+        Job::Commit { spans, .. } => spans,
+        _ => &[],
+    }
 }

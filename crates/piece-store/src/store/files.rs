@@ -63,8 +63,11 @@ impl<D: Disk> Store<D> {
                 continue;
             }
             let file = self.writable(range.place)?;
+            let slot = self.slot_number(range.place);
+            let turn = self.handles.write_turn((self.number, slot as usize));
             let written = self.write_range(&file, &range, &mut parts);
-            touched.push(self.slot_number(range.place), &file);
+            drop(turn);
+            touched.push(slot, &file);
             written?;
         }
         Ok(())

@@ -7,6 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How many files the table keeps open. A process may usually have 1024 open, sockets included.
 pub(super) const MAX_OPEN_FILES: usize = 384;
 
+/// How many files can be written at the same time: of two whose numbers leave the same rest, one
+/// waits.
+const WRITE_TURNS: usize = 64;
+
 /// A file of a torrent: the number its store drew, then the number of the file.
 pub(super) type HandleKey = (u64, usize);
 
@@ -14,6 +18,7 @@ pub(super) type HandleKey = (u64, usize);
 #[derive(Debug)]
 pub struct Handles<F> {
     table: Mutex<Table<F>>,
+    turns: [Mutex<()>; WRITE_TURNS],
 }
 
 #[derive(Debug)]
@@ -34,7 +39,8 @@ struct Handle<F> {
 impl<F> Default for Handles<F> {
     fn default() -> Self {
         let (open, by_use) = (BTreeMap::new(), BTreeMap::new());
-        Self { table: Mutex::new(Table { open, by_use, uses: 0, stores: 0 }) }
+        let table = Mutex::new(Table { open, by_use, uses: 0, stores: 0 });
+        Self { table, turns: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
@@ -58,6 +64,13 @@ impl<F> Handles<F> {
     /// Puts an open file in.
     pub(super) fn insert(&self, key: HandleKey, file: Arc<F>, writable: bool) {
         self.table().insert(key, file, writable);
+    }
+
+    /// The turn to write to a file. The system lets one writer at a time into a file, and has the
+    /// others spin: here they sleep, and their core is free for who has something to do.
+    pub(super) fn write_turn(&self, (store, file): HandleKey) -> MutexGuard<'_, ()> {
+        let number = (store as usize).wrapping_add(file) % WRITE_TURNS;
+        self.turns[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes all files of a store.

@@ -152,7 +152,7 @@ impl<D: Disk> Run<D> {
     }
 
     pub fn commit_spans(&mut self, piece: PieceIndex, spans: &mut [Option<Span>]) -> Outcome {
-        self.store.commit(piece, 0, spans, false, &mut self.scratch)
+        self.store.commit(piece, 0, spans, None, false, &mut self.scratch)
     }
 
     pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> Outcome {
