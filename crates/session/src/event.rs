@@ -176,6 +176,9 @@ pub struct TorrentStatus {
     pub since_last_piece: Duration,
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
+    /// The most bytes that all buffers of the session have held at a time: payload, messages, receive
+    /// and hashing buffers, queues. `SessionConfig::max_memory` bounds it.
+    pub buffers_peak: u64,
 }
 
 impl TorrentStatus {

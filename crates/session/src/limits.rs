@@ -46,10 +46,15 @@ pub const QUEUE_MEMORY: usize = 2 << 20;
 ///
 /// and at least a quarter. Payload on its way out takes no memory: it goes from the page cache.
 pub fn span_memory(max_memory: usize, workers: usize) -> usize {
-    let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
-    let fixed = RECEIVE_BUFFER + MAX_PEER_BUFFERS + QUEUE_MEMORY;
+    let fixed = fixed_memory(workers).saturating_add(MAX_PEER_BUFFERS);
     let max_memory = max_memory.max(MIN_MEMORY);
-    max_memory.saturating_sub(fixed.saturating_add(strips)).max(max_memory / 4)
+    max_memory.saturating_sub(fixed).max(max_memory / 4)
+}
+
+/// The part of `max_memory` that is taken whatever happens: the receive buffer, strips, queues.
+pub fn fixed_memory(workers: usize) -> usize {
+    let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
+    strips.saturating_add(RECEIVE_BUFFER + QUEUE_MEMORY)
 }
 
 /// What one connection may read in one turn before the next one is served.

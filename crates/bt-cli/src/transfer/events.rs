@@ -36,13 +36,18 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
         EventKind::Completed if !torrent.goal.serve_only => {
-            let size = torrent.status.as_ref().map_or(0, |status| status.bytes_total);
+            let status = torrent.status.as_ref();
+            let size = status.map_or(0, |status| status.bytes_total);
+            let buffers_peak = status.map_or(0, |status| status.buffers_peak);
             let output = torrent.output.display().to_string();
             let seconds = torrent.elapsed().as_secs_f64();
             line(
                 torrent,
                 "completed",
-                json!({ "output": output, "size": size, "seconds": seconds }),
+                json!({
+                    "output": output, "size": size, "seconds": seconds,
+                    "buffers_peak": buffers_peak,
+                }),
             )
         }
         _ => return None,
@@ -66,6 +71,7 @@ pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
         "seconds_left": status.seconds_left,
         "uploaded": status.uploaded,
         "downloaded": status.downloaded,
+        "buffers_peak": status.buffers_peak,
     });
     Some(line(torrent, "progress", fields))
 }

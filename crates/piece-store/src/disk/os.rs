@@ -55,11 +55,14 @@ impl Disk for OsDisk {
         };
         // Without NONBLOCK, a pipe of that name would stop the thread.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let mode = Mode::from_raw_mode(0o666);
-        let file = below(folder, path, creates, |parent, name| {
-            retry(|| rustix::fs::openat(parent, name, flags, mode))
-                .map_err(|error| explain_link(error, parent, name))
-        })?;
+        let mode = if creates { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        let file = match open_at_once(folder, path, flags, mode) {
+            Some(opened) => opened?,
+            None => below(folder, path, creates, |parent, name| {
+                retry(|| rustix::fs::openat(parent, name, flags, mode))
+                    .map_err(|error| explain_link(error, parent, name))
+            })?,
+        };
         let file = File::from(file);
         match self.file_stat(&file)?.kind {
             Kind::File => Ok(file),
@@ -230,6 +233,33 @@ fn make_folders(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(canonical)
+}
+
+/// Opens `path` in one step, where the system itself refuses symbolic links on the way. `None`: it
+/// must be walked, to make folders, to say what is wrong, or because the system can't do this.
+#[cfg(target_os = "linux")]
+fn open_at_once(
+    folder: &OsFolder,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> Option<io::Result<OwnedFd>> {
+    use rustix::fs::ResolveFlags;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    match retry(|| rustix::fs::openat2(&folder.0, path, flags, mode, resolve)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mode.is_empty() => {
+            Some(Err(error))
+        }
+        opened => opened.ok().map(Ok),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_at_once(_: &OsFolder, _: &Path, _: OFlags, _: Mode) -> Option<io::Result<OwnedFd>> {
+    None
 }
 
 /// Does `work` in the folder that holds the last component of `path`, walking there from `folder`

@@ -19,13 +19,19 @@ pub(super) struct Buffers {
     /// Free buffers by their capacity, the span length of the torrent they were made for.
     free: BTreeMap<u32, Vec<Span>>,
     free_bytes: usize,
+    peak: usize,
 }
 
 impl Buffers {
     /// `total` bytes, none of them reserved.
     pub(super) fn new(total: usize) -> Self {
         let budget = SpanBudget::new(total);
-        Self { budget, total, in_use: 0, free: BTreeMap::new(), free_bytes: 0 }
+        Self { budget, total, in_use: 0, free: BTreeMap::new(), free_bytes: 0, peak: 0 }
+    }
+
+    /// The most bytes that buffers, in use and free, have held at a time.
+    pub(super) fn peak(&self) -> usize {
+        self.peak
     }
 
     /// A buffer of `length` bytes for a torrent with spans of `capacity` bytes, reserved before.
@@ -34,6 +40,7 @@ impl Buffers {
         self.free_bytes -= reused.as_ref().map_or(0, |_| capacity as usize);
         self.in_use += capacity as usize;
         self.trim();
+        self.peak = self.peak.max(self.in_use + self.free_bytes);
         let mut span = reused.unwrap_or_else(|| Span::new(capacity));
         span.resize(length);
         span

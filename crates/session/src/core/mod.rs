@@ -73,6 +73,8 @@ pub struct CoreConfig {
     pub max_up: Option<u64>,
     /// Memory for payload on its way to the disk, in bytes.
     pub span_memory: usize,
+    /// Memory of other buffers that is taken whatever happens, in bytes: only reported.
+    pub fixed_memory: usize,
     /// Connections in all.
     pub max_connections: usize,
     /// Connections of one torrent.
@@ -154,6 +156,8 @@ pub struct Core {
     down: Bucket,
     up: Bucket,
     events_dropped: u64,
+    /// The most that all peers' buffers of messages held at a time, in bytes.
+    messages_peak: usize,
     /// Peers that a tracker gave by name, until the name is looked up.
     peer_names: BTreeMap<String, Vec<(TorrentKey, u16)>>,
     now: Duration,
@@ -182,6 +186,7 @@ impl Core {
             down: Bucket::new(now, config.max_down),
             up: Bucket::new(now, config.max_up),
             events_dropped: 0,
+            messages_peak: 0,
             peer_names: BTreeMap::new(),
             config,
             now,

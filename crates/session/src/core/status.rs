@@ -23,6 +23,8 @@ impl Core {
         };
         status.phase = phase_kind(&torrent.phase);
         status.events_dropped = self.events_dropped;
+        status.buffers_peak =
+            (self.config.fixed_memory + self.buffers.peak() + self.messages_peak) as u64;
         if matches!(torrent.phase, Phase::Stopping(_) | Phase::Stopped) {
             (status.down_rate, status.up_rate, status.peers_connected) = (0, 0, 0);
         }
@@ -146,6 +148,7 @@ fn empty(torrent: &Torrent) -> TorrentStatus {
         next_announce: None,
         since_last_piece: std::time::Duration::ZERO,
         events_dropped: 0,
+        buffers_peak: 0,
     }
 }
 

@@ -41,9 +41,11 @@ impl Core {
 
     /// Drops the peer that holds most memory while all together hold too much.
     fn shed_buffers(&mut self) {
-        while let (held, Some(most)) = self.links.buffered()
-            && held > MAX_PEER_BUFFERS
-        {
+        while let (held, Some(most)) = self.links.buffered() {
+            self.messages_peak = self.messages_peak.max(held);
+            if held <= MAX_PEER_BUFFERS {
+                return;
+            }
             self.end_link(most, LinkEnd::new(DisconnectReason::Limit, "it held most memory"));
         }
     }

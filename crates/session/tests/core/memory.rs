@@ -55,6 +55,8 @@ fn a_slow_disk_stops_the_requests() {
     net.run_until(LIMIT, |net| net.nodes[0].status(net.nodes[0].events[0].0).peers_connected == 1);
     net.nodes[0].hold_jobs = true;
     net.run_until(LIMIT, |net| held(&net.nodes[0]) == 2 * PIECE);
+    let status = net.nodes[0].status(net.nodes[0].events[0].0);
+    assert!((2 * PIECE as u64..3 * PIECE as u64).contains(&status.buffers_peak), "{status:?}");
     let until = net.now() + Duration::from_secs(30);
     net.run_until(LIMIT, |net| {
         assert!(held(&net.nodes[0]) <= 2 * PIECE);
