@@ -1,7 +1,8 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
 //! A [`Store`] is shared by several workers. Two locks are inside: that of the table of open files and
-//! that of the [ledger](ledger), and neither is held while payload is read, hashed or written.
+//! that of the [ledger](ledger), and neither is held while payload is read, hashed or written. Who
+//! writes to a file has the [turn](Handles) at it.
 //!
 //! Invariants:
 //! - A piece is had only after its hash matched, its bytes were written and the journal has its
@@ -11,7 +12,7 @@
 //! - A sync that failed proves nothing, ever: what it was to make durable is no longer had.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bt_types::{Bitfield, Geometry, PieceIndex, Sha1Digest};
 
@@ -28,6 +29,7 @@ mod ledger;
 mod parts;
 mod record;
 mod resume;
+mod stage;
 mod sync;
 
 pub use commit::hash_side_by_side;
@@ -67,6 +69,8 @@ pub struct Store<D: Disk> {
     /// The hash of a piece of zeros, once it was needed.
     zero_piece: OnceLock<Sha1Digest>,
     ledger: Mutex<Ledger<D>>,
+    /// Told when a span that was staged has been hashed, or will not be.
+    hashed: Condvar,
 }
 
 impl<D: Disk> Store<D> {
@@ -93,6 +97,7 @@ impl<D: Disk> Store<D> {
             read_only: spec.read_only,
             zero_piece: OnceLock::new(),
             ledger: Mutex::new(Ledger::new(empty_plan(&layout), journal, (0, 0))),
+            hashed: Condvar::new(),
             layout,
             folder,
             folder_path,

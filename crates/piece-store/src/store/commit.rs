@@ -1,4 +1,4 @@
-//! From blocks to pieces: staging, hashing, committing, and reading what is had.
+//! From blocks to pieces: hashing, committing, and reading what is had.
 
 use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex, Sha1Digest};
 use piece_hash::{Hasher, Lanes, sha1};
@@ -69,7 +69,7 @@ impl<D: Disk> Store<D> {
         Ok(Outcome::Verified { digests })
     }
 
-    fn begin(&self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
+    pub(super) fn begin(&self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
         if self.read_only {
             return Err(StoreError::ReadOnly);
         }
@@ -180,7 +180,7 @@ impl<D: Disk> Store<D> {
         Ok(bytes)
     }
 
-    fn span_offset(&self, piece: PieceIndex, index: usize) -> u64 {
+    pub(super) fn span_offset(&self, piece: PieceIndex, index: usize) -> u64 {
         self.layout.geometry.offset_of(piece) + index as u64 * u64::from(SPAN_LENGTH)
     }
 
@@ -230,96 +230,6 @@ impl<D: Disk> Store<D> {
         // Even of a failure the files are noted: something may have been written.
         ledger.written(&self.layout.geometry, pieces, touched)?;
         confirmed
-    }
-
-    /// Writes blocks of an unfinished piece to their final place. See [`crate::Job::Stage`].
-    ///
-    /// # Errors
-    /// The disk fails; the piece is had; the span is not as long as it should be.
-    pub fn stage(
-        &self,
-        piece: PieceIndex,
-        attempt: u32,
-        span_index: u32,
-        span: &Span,
-        blocks: u16,
-    ) -> Result<(), StoreError> {
-        let began = self.begin(piece, attempt)?;
-        let length = span_length(&self.layout.geometry, piece, span_index);
-        if length == 0 || span.len() != length as usize {
-            let (expected, got) = (u64::from(length), span.len() as u64);
-            return Err(StoreError::Spans { piece: piece.get(), expected, got });
-        }
-        if began.had {
-            return Err(StoreError::Had { piece: piece.get() });
-        }
-        let hashed = self.hash_staged(piece, attempt, span_index, span, blocks);
-        let mut touched = Touched::new();
-        let written = self.write_blocks(piece, span_index, span, blocks, &mut touched);
-        let mut ledger = self.ledger();
-        let confirmed = written.and_then(|()| ledger.confirm(piece, began.epoch));
-        ledger.written(&self.layout.geometry, &[], touched)?;
-        confirmed?;
-        let spans = span_count(&self.layout.geometry, piece);
-        let Some(staged) = ledger.staged(piece, attempt, spans) else { return Ok(()) };
-        if let Some(mask) = staged.masks.get_mut(span_index as usize) {
-            *mask |= blocks & full_mask(length);
-        }
-        if let Some(hashed) = hashed {
-            staged.hashed = Some(hashed);
-        }
-        Ok(())
-    }
-
-    /// Goes on with the hash of the piece if this is the whole span it waits for. The state is taken
-    /// out meanwhile; who comes then leaves its span to be read back at the commit.
-    fn hash_staged(
-        &self,
-        piece: PieceIndex,
-        attempt: u32,
-        span_index: u32,
-        span: &Span,
-        blocks: u16,
-    ) -> Option<(u32, Hasher)> {
-        let spans = span_count(&self.layout.geometry, piece);
-        let mut ledger = self.ledger();
-        let staged = ledger.staged(piece, attempt, spans)?;
-        let (next, mut hasher) = staged.hashed.take()?;
-        let whole = full_mask(span.len() as u32);
-        if next > span_index {
-            // It is staged a second time: what was hashed may not be what is on disk.
-            return Some((0, Hasher::new()));
-        }
-        if next < span_index || blocks & whole != whole {
-            staged.hashed = Some((next, hasher));
-            return None;
-        }
-        drop(ledger);
-        hasher.update(span);
-        Some((next + 1, hasher))
-    }
-
-    /// Writes those blocks of a span that the mask names, neighbours together.
-    fn write_blocks(
-        &self,
-        piece: PieceIndex,
-        span_index: u32,
-        span: &Span,
-        blocks: u16,
-        touched: &mut Touched<D::File>,
-    ) -> Result<(), StoreError> {
-        let offset = self.span_offset(piece, span_index as usize);
-        let block = BLOCK_LENGTH as usize;
-        let valid = |bit: usize| blocks >> bit & 1 == 1;
-        let bits: Vec<usize> = (0..span.len().div_ceil(block)).filter(|bit| valid(*bit)).collect();
-        for run in bits.chunk_by(|a, b| a + 1 == *b) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let range = first * block..((last + 1) * block).min(span.len());
-            let at = offset + range.start as u64;
-            let part = span.get(range).unwrap_or_default();
-            self.write_torrent(piece, at, &[part], touched)?;
-        }
-        Ok(())
     }
 
     /// Makes a range of a piece that is had resident, and says where it is.

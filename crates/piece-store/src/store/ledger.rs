@@ -56,12 +56,37 @@ pub(super) struct Staged {
     /// How many spans from the first were hashed when they were staged, and the hash so far; `None`
     /// while a worker has it.
     pub(super) hashed: Option<(u32, Hasher)>,
+    /// The spans that workers are staging at this moment.
+    pub(super) under_way: Vec<u32>,
+}
+
+/// Whether a span may go on with the hash of its piece.
+pub(super) enum Turn {
+    /// With this, the hash of all spans before it.
+    Now(Hasher),
+    /// Once an earlier span that is under way is through.
+    Later,
+    /// Something before it is not there.
+    Never,
 }
 
 impl Staged {
     /// Nothing of a piece of `spans` spans.
     pub(super) fn new(attempt: u32, spans: u32) -> Self {
-        Self { attempt, masks: vec![0; spans as usize], hashed: Some((0, Hasher::new())) }
+        let hashed = Some((0, Hasher::new()));
+        Self { attempt, masks: vec![0; spans as usize], hashed, under_way: Vec::new() }
+    }
+
+    /// Whether span `index`, which is whole, may go on with the hash; if so, the hash is taken out.
+    pub(super) fn turn(&mut self, index: u32) -> Turn {
+        match self.hashed.take() {
+            Some((next, hasher)) if next == index => return Turn::Now(hasher),
+            // It is staged a second time: what was hashed may not be what is on disk.
+            Some((next, _)) if next > index => self.hashed = Some((0, Hasher::new())),
+            hashed => self.hashed = hashed,
+        }
+        let earlier = self.under_way.iter().any(|other| *other < index);
+        if earlier { Turn::Later } else { Turn::Never }
     }
 
     /// Which blocks of span `span` are on disk.
@@ -138,7 +163,9 @@ impl<F> Touched<F> {
 impl<D: Disk> Ledger<D> {
     /// The state at a start. Nothing is written to the journal yet.
     pub(super) fn new(plan: Plan, journal: Option<Journal<D>>, totals: (u64, u64)) -> Self {
-        let stage = |(piece, masks)| (piece, Staged { attempt: 0, masks, hashed: None });
+        let stage = |(piece, masks)| {
+            (piece, Staged { attempt: 0, masks, hashed: None, under_way: Vec::new() })
+        };
         Self {
             have: plan.have,
             claimed: plan.claimed,
