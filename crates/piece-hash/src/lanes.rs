@@ -2,12 +2,32 @@
 
 use bt_types::Sha1Digest;
 
-use crate::{Hasher, Kernel};
+use crate::Kernel;
+use crate::kernel::{Block, INITIAL, State};
+
+const BLOCK_LENGTH: usize = size_of::<Block>();
 
 /// The SHA-1 of many independent messages that grow together, a strip each at a time.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    states: Vec<Hasher>,
+    kernel: Kernel,
+    lanes: Vec<Lane>,
+}
+
+/// One message.
+#[derive(Debug, Clone)]
+struct Lane {
+    state: State,
+    /// How many bytes have come.
+    length: u64,
+    /// Those after the last whole block, at the start.
+    tail: Block,
+}
+
+/// Whole blocks that a lane has still to take.
+struct Run<'a> {
+    lane: usize,
+    blocks: &'a [Block],
 }
 
 impl Lanes {
@@ -17,32 +37,102 @@ impl Lanes {
     }
 
     /// The same, hashed in a given way: for tests and comparisons.
-    pub fn with_kernel(_kernel: Kernel, count: usize) -> Self {
-        Self { states: vec![Hasher::new(); count] }
+    pub fn with_kernel(kernel: Kernel, count: usize) -> Self {
+        let lane = Lane { state: INITIAL, length: 0, tail: [0; BLOCK_LENGTH] };
+        Self { kernel, lanes: vec![lane; count] }
     }
 
     /// How many messages there are.
     pub fn count(&self) -> usize {
-        self.states.len()
+        self.lanes.len()
     }
 
     /// Takes the next strip of each message: the first is lane 0's, and so on. Lanes without a
     /// strip do not grow; strips without a lane are not looked at.
     pub fn update(&mut self, strips: &[&[u8]]) {
-        update(&mut self.states, strips);
+        let lanes = self.lanes.iter_mut().enumerate().zip(strips);
+        let runs =
+            lanes.map(|((index, lane), strip)| Run { lane: index, blocks: lane.take(strip) });
+        let runs = runs.collect();
+        self.compress(runs);
+    }
+
+    /// Feeds the runs to the kernel, as many at once as it has lanes, for as long as the shortest.
+    fn compress(&mut self, mut runs: Vec<Run<'_>>) {
+        loop {
+            runs.retain(|run| !run.blocks.is_empty());
+            if runs.is_empty() {
+                return;
+            }
+            // Those of about the same length together.
+            runs.sort_by_key(|run| std::cmp::Reverse(run.blocks.len()));
+            let kernel = self.kernel.for_count(runs.len());
+            let width = kernel.lane_count().min(runs.len());
+            self.compress_together(kernel, &mut runs[..width]);
+        }
+    }
+
+    fn compress_together(&mut self, kernel: Kernel, runs: &mut [Run<'_>]) {
+        let length = runs.iter().map(|run| run.blocks.len()).min().unwrap_or(0);
+        let mut states: Vec<State> = runs.iter().map(|run| self.lanes[run.lane].state).collect();
+        let strips: Vec<&[Block]> = runs.iter().map(|run| &run.blocks[..length]).collect();
+        kernel.compress(&mut states, &strips);
+        for (run, state) in runs.iter_mut().zip(states) {
+            self.lanes[run.lane].state = state;
+            run.blocks = &run.blocks[length..];
+        }
     }
 
     /// The digest of each message, in the order of the lanes.
-    pub fn finish(self) -> Vec<Sha1Digest> {
-        self.states.into_iter().map(Hasher::finish).collect()
+    pub fn finish(mut self) -> Vec<Sha1Digest> {
+        let paddings: Vec<Vec<u8>> = self.lanes.iter().map(Lane::padding).collect();
+        let strips: Vec<&[u8]> = paddings.iter().map(Vec::as_slice).collect();
+        self.update(&strips);
+        self.lanes.iter().map(Lane::digest).collect()
     }
 }
 
-/// Lane after lane: each already uses the processor's SHA instructions where it has them, and those
-/// work on one message at a time.
-fn update(states: &mut [Hasher], strips: &[&[u8]]) {
-    for (state, strip) in states.iter_mut().zip(strips) {
-        state.update(strip);
+impl Lane {
+    /// Takes `bytes` but for the whole blocks among them, which are the caller's to compress.
+    fn take<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [Block] {
+        let filled = self.filled();
+        self.length += bytes.len() as u64;
+        if filled > 0 {
+            let part = bytes.split_off(..bytes.len().min(BLOCK_LENGTH - filled)).unwrap_or(&[]);
+            self.tail[filled..filled + part.len()].copy_from_slice(part);
+            if filled + part.len() < BLOCK_LENGTH {
+                return &[];
+            }
+            Kernel::compress_one(&mut self.state, &self.tail);
+        }
+        let (blocks, rest) = bytes.as_chunks();
+        self.tail[..rest.len()].copy_from_slice(rest);
+        blocks
+    }
+
+    /// How many bytes of the tail there are.
+    fn filled(&self) -> usize {
+        (self.length % BLOCK_LENGTH as u64) as usize
+    }
+
+    /// What FIPS 180-4 adds to the message: a one bit, zeros, and its length in bits, so that it
+    /// ends with a block.
+    fn padding(&self) -> Vec<u8> {
+        let end = self.filled() + 1 + size_of::<u64>();
+        let mut padding = vec![0; end.next_multiple_of(BLOCK_LENGTH) - self.filled()];
+        padding[0] = 0x80;
+        let bits = self.length.wrapping_mul(8);
+        let at = padding.len() - size_of::<u64>();
+        padding[at..].copy_from_slice(&bits.to_be_bytes());
+        padding
+    }
+
+    fn digest(&self) -> Sha1Digest {
+        let mut digest = [0; 20];
+        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(self.state) {
+            *bytes = word.to_be_bytes();
+        }
+        Sha1Digest(digest)
     }
 }
 

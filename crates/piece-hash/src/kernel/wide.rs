@@ -1,0 +1,99 @@
+//! SHA-1 of many messages in the lanes of vectors: what is the same for all widths.
+//!
+//! A vector holds the same word of every message, so each operation of FIPS 180-4 is done for all
+//! of them at once. Blocks lie message by message, so they are transposed first.
+
+/// Defines `compress` in the module of a vector type.
+///
+/// The module has the type `Vector` of `WIDTH` lanes and, for it, `splat`, `from_lanes`,
+/// `to_lanes`, `transpose` (the 16 words of a block of every message), `add`, `rotate`, `xor` and
+/// the functions of three words `choose`, `parity` and `majority`. The attribute is the one that
+/// permits their instructions. A trait could not do this: methods of a trait can't have it.
+macro_rules! wide_kernel {
+    (#[$features:meta]) => {
+        /// Continues each state with its strip: 1 to `WIDTH` of them, with strips of equal length.
+        #[$features]
+        pub(super) fn compress(states: &mut [State], strips: &[&[Block]]) {
+            // Lanes without a message repeat the first one; what comes of them is dropped.
+            let mut lanes = [strips[0]; WIDTH];
+            lanes[..strips.len()].copy_from_slice(strips);
+            let mut state = gather(states);
+            for index in 0..strips[0].len() {
+                let mut blocks = [&strips[0][index]; WIDTH];
+                for (block, strip) in blocks.iter_mut().zip(lanes) {
+                    *block = &strip[index];
+                }
+                state = block(state, transpose(blocks));
+            }
+            scatter(state, states);
+        }
+
+        #[$features]
+        #[inline]
+        fn gather(states: &[State]) -> [Vector; 5] {
+            let mut vectors = [splat(0); 5];
+            for (word, vector) in vectors.iter_mut().enumerate() {
+                let mut lanes = [0; WIDTH];
+                for (lane, state) in lanes.iter_mut().zip(states) {
+                    *lane = state[word];
+                }
+                *vector = from_lanes(lanes);
+            }
+            vectors
+        }
+
+        #[$features]
+        #[inline]
+        fn scatter(vectors: [Vector; 5], states: &mut [State]) {
+            for (word, vector) in vectors.into_iter().enumerate() {
+                for (lane, state) in to_lanes(vector).into_iter().zip(&mut *states) {
+                    state[word] = lane;
+                }
+            }
+        }
+
+        /// The 80 rounds of one block of each message.
+        #[$features]
+        #[inline]
+        fn block(before: [Vector; 5], mut w: [Vector; 16]) -> [Vector; 5] {
+            let mut s = before;
+            rounds!(s, w: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+            rounds!(s, w: 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39);
+            rounds!(s, w: 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59);
+            rounds!(s, w: 60 61 62 63 64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79);
+            for (word, before) in s.iter_mut().zip(before) {
+                *word = add(*word, before);
+            }
+            s
+        }
+
+        /// Round `T` on the words a to e. `w` is the last 16 words of the message schedule, round
+        /// and round.
+        #[$features]
+        #[inline]
+        fn round<const T: usize>(
+            [a, b, c, d, e]: [Vector; 5],
+            w: &mut [Vector; 16],
+        ) -> [Vector; 5] {
+            if T >= 16 {
+                let old = parity(w[T % 16], w[(T + 2) % 16], w[(T + 8) % 16]);
+                w[T % 16] = rotate::<1, 31>(xor(old, w[(T + 13) % 16]));
+            }
+            let mixed = match T / 20 {
+                0 => choose(b, c, d),
+                2 => majority(b, c, d),
+                _ => parity(b, c, d),
+            };
+            // What is known first is added first: rounds wait for a, and for nothing else.
+            let early = add(add(e, add(w[T % 16], splat(K[T / 20]))), mixed);
+            [add(early, rotate::<5, 27>(a)), a, rotate::<30, 2>(b), c, d]
+        }
+    };
+}
+
+/// The given rounds, in this order.
+macro_rules! rounds {
+    ($state:ident, $w:ident: $($t:literal)*) => {
+        $( $state = round::<$t>($state, &mut $w); )*
+    };
+}
