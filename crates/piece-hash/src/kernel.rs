@@ -40,7 +40,7 @@ pub struct Kernel {
 /// What this processor has, the fastest and widest first.
 static AVAILABLE: LazyLock<Vec<Kernel>> = LazyLock::new(detect);
 
-/// The order and the least numbers are by measurement on Zen 2, where AVX2 does 1.67 times what
+/// The order and the least numbers are by measurement on Zen 2, where AVX2 does 1.8 times what
 /// one stream of SHA instructions does, and two streams 1.5 times. `cargo run --release -p
 /// piece-hash --example speed` measures.
 #[cfg(target_arch = "x86_64")]

@@ -50,10 +50,9 @@ impl Lanes {
     /// Takes the next strip of each message: the first is lane 0's, and so on. Lanes without a
     /// strip do not grow; strips without a lane are not looked at.
     pub fn update(&mut self, strips: &[&[u8]]) {
-        let lanes = self.lanes.iter_mut().enumerate().zip(strips);
-        let runs =
-            lanes.map(|((index, lane), strip)| Run { lane: index, blocks: lane.take(strip) });
-        let runs = runs.collect();
+        let states = self.lanes.iter_mut().zip(strips);
+        let blocks = states.map(|(state, strip)| state.take(strip));
+        let runs = blocks.enumerate().map(|(lane, blocks)| Run { lane, blocks }).collect();
         self.compress(runs);
     }
 

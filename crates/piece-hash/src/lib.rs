@@ -2,7 +2,11 @@
 //!
 //! In scope: [`sha1()`] for bytes at hand, [`Hasher`] for bytes that come in parts, [`Lanes`] for many
 //! independent messages that grow together. Out of scope: threads, I/O, knowing what a piece is.
-//! Which instructions are used is decided at run time by the processor at hand.
+//!
+//! One SHA-1 stream is a chain of steps that wait for each other. A processor has room for more, so
+//! [`Lanes`] hashes several messages at once, with whichever [`Kernel`] is the best at hand:
+//! 16 messages in AVX-512's vectors, 8 in AVX2's, or two streams of SHA instructions in turn.
+//! [`lane_count`] tells how many messages to bring.
 //!
 //! ```
 //! use piece_hash::{Hasher, Lanes, sha1};
@@ -22,7 +26,8 @@
 //!
 //! The contract of [`Lanes`]: a call to `update` gives each lane the next strip of its own message.
 //! Strips may differ in length and may be empty, so messages of different lengths share one set of
-//! lanes. Speed is best when strips are long (64 KiB and more) and of equal length.
+//! lanes. Speed is best when strips are long (16 KiB and more), of equal length and a multiple of
+//! 64 bytes, and when there are as many as [`lane_count`] or a multiple of it.
 //!
 //! Sources: FIPS 180-4 (SHA-1), BEP 3 ("pieces").
 

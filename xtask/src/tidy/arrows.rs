@@ -68,6 +68,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("env_logger", &["bt-cli"]),
     ("indicatif", &["bt-cli"]),
     ("mio", &["session"]),
+    ("multiversion", &["piece-hash"]),
     ("nom", &["bencode"]),
     ("rustix", &["piece-store", "session", "bt-cli", "xtask"]),
     ("serde_json", &["bt-cli", "xtask"]),

@@ -90,7 +90,7 @@ fn load_four(bytes: &[u8; 16]) -> __m128i {
 #[inline]
 fn block([abcd, e]: [Pair; 2], mut w: [Pair; 4]) -> [Pair; 2] {
     let mut s = [four_rounds::<0>(abcd, add(e, w[0])), abcd];
-    rounds!(s, w: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+    rounds!(four_more(&mut s, &mut w): 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
     let [now, before] = s;
     [add(abcd, now), next_e(before, e)]
 }
@@ -99,7 +99,8 @@ fn block([abcd, e]: [Pair; 2], mut w: [Pair; 4]) -> [Pair; 2] {
 /// become e. `w` is the last 16 words of the message schedule, round and round.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
-fn round<const T: usize>([now, before]: [Pair; 2], w: &mut [Pair; 4]) -> [Pair; 2] {
+fn four_more<const T: usize>(state: &mut [Pair; 2], w: &mut [Pair; 4]) {
+    let [now, before] = *state;
     if T >= 4 {
         let old = w[T % 4];
         w[T % 4] = schedule(old, w[(T + 1) % 4], w[(T + 2) % 4], w[(T + 3) % 4]);
@@ -111,7 +112,7 @@ fn round<const T: usize>([now, before]: [Pair; 2], w: &mut [Pair; 4]) -> [Pair; 
         2 => four_rounds::<2>(now, e),
         _ => four_rounds::<3>(now, e),
     };
-    [next, now]
+    *state = [next, now];
 }
 
 #[target_feature(enable = "sha,sse4.1")]
