@@ -84,6 +84,59 @@ fn a_whole_download() {
 }
 
 #[test]
+fn a_bad_piece_among_those_hashed_together() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, PIECE);
+    let (pool, _) = pool(64);
+    open(&pool, &torrent.spec(root.path()));
+    for index in 0..torrent.pieces() {
+        let mut job = commit(&torrent, index);
+        if let (7, Job::Commit { spans, .. }) = (index, &mut job) {
+            spans[0].as_mut().unwrap()[3] ^= 1;
+        }
+        pool.submit(job).unwrap();
+    }
+    for _ in 0..torrent.pieces() {
+        let done = pool.recv().unwrap();
+        let Done::Committed { piece, outcome, .. } = done else { panic!("{done:?}") };
+        let bad = matches!(outcome, Outcome::Mismatch { .. });
+        assert_eq!(bad, piece.get() == 7, "{piece}: {outcome:?}");
+    }
+}
+
+#[test]
+fn spans_staged_by_several_workers() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&[("film", 20 << 20)], 10 << 20);
+    let (pool, _) = pool(64);
+    open(&pool, &torrent.spec(root.path()));
+    for index in 0..2 {
+        let piece = torrent.piece(index);
+        let spans = torrent.spans(index);
+        let count = spans.len();
+        for (span_index, span) in (0..).zip(spans) {
+            let span = span.unwrap();
+            let blocks = u16::MAX;
+            let job = Job::Stage { torrent: KEY, piece, attempt: 0, span_index, span, blocks };
+            pool.submit(job).unwrap();
+        }
+        for _ in 0..count {
+            let done = pool.recv().unwrap();
+            assert!(matches!(&done, Done::Staged { result: Ok(()), .. }), "{done:?}");
+        }
+        let spans = vec![None; count];
+        let job = Job::Commit { torrent: KEY, piece, attempt: 0, spans, digests: false };
+        let done = ask(&pool, job);
+        let verified = Outcome::Verified { digests: None };
+        assert!(
+            matches!(&done, Done::Committed { outcome, .. } if *outcome == verified),
+            "{done:?}"
+        );
+    }
+    torrent.assert_complete(root.path());
+}
+
+#[test]
 fn no_more_is_taken_than_was_agreed() {
     let (pool, _) = pool(2);
     let job = || Job::Sync { torrent: KEY };
