@@ -1,8 +1,11 @@
-//! From bytes to a table of tokens. Containers are kept on an explicit stack, which lives in the
-//! table itself: an open container's entry names the one around it.
+//! From bytes to a table of tokens. Containers are kept on an explicit stack.
+//!
+//! The loop is one function once the compiler has inlined its parts, and keeps its state in
+//! registers. So nothing in it lends `self` to a function that is not inlined: a [`Stop`] says what
+//! is wrong in a few words, and the path that people read is found when the loop has been left.
 
 use crate::document::Document;
-use crate::scalar::{self, Fault, Scan};
+use crate::scalar::{self, Fault};
 use crate::token::{Token, after};
 use crate::{DecodeError, DecodeErrorKind, KeyPath};
 
@@ -13,11 +16,6 @@ pub const MAX_DEPTH: usize = 100;
 pub const MAX_TOKENS: usize = 3_000_000;
 /// The longest input, in bytes.
 pub const MAX_INPUT_LENGTH: usize = u32::MAX as usize;
-
-/// Set in an open dictionary's entry once one of its keys was out of order.
-const UNSORTED: u32 = 1 << 31;
-/// The entry of the root names no container around it.
-const NONE: u32 = UNSORTED - 1;
 
 /// Reads the one value that `input` consists of, accepting keys out of order.
 ///
@@ -110,284 +108,346 @@ impl Options {
             let kind = DecodeErrorKind::InputTooLong { limit: MAX_INPUT_LENGTH, got: input.len() };
             return Err(DecodeError { kind, offset: 0, path: KeyPath::root() });
         }
-        let mut parser = Parser::new(input, *self);
-        parser.document().map_err(|refusal| *refusal)?;
-        let used = parser.at(parser.rest);
-        let document = Document::new(&input[..used], parser.tokens, parser.unsorted);
-        Ok((document, used))
+        // File lists have a token every 8 bytes or so at most; memory that stays unused is never
+        // touched.
+        let expected = (input.len() / 8 + 8).min(self.max_tokens);
+        let mut tokens = Vec::with_capacity(expected);
+        let mut frames = [NO_FRAME; MAX_DEPTH];
+        match Parser::new(input, *self, &mut tokens, &mut frames).document() {
+            Ok((used, unsorted)) => Ok((Document::new(&input[..used], tokens, unsorted), used)),
+            Err((stop, depth)) => {
+                Err(Trail { input, tokens: &tokens, open: &frames[..depth] }.error(&stop))
+            }
+        }
     }
 }
 
-/// An error inside the parser: one word, so that handing on a success costs nothing.
-type Refusal = Box<DecodeError>;
+/// An open list or dictionary.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// Its entry in the table.
+    token: u32,
+    kind: Open,
+}
+
+/// What is open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Open {
+    List,
+    Dict,
+    /// A dictionary of which one key was out of order.
+    UnsortedDict,
+}
+
+/// Fills the places of a stack that are not used yet.
+const NO_FRAME: Frame = Frame { token: 0, kind: Open::List };
+
+/// Why the loop was left: what is wrong, and the input from there on.
+struct Stop<'a> {
+    at: &'a [u8],
+    kind: DecodeErrorKind,
+    place: Place<'a>,
+}
+
+/// What the path of an error leads to.
+enum Place<'a> {
+    /// The value we are at.
+    Value,
+    /// The innermost open container.
+    Container,
+    /// The value of this key in it.
+    Key(&'a [u8]),
+}
 
 /// The parser between two tokens. Invariant: below `tokens.len()` every closed container's entry
-/// names its end, every open one's the container around it.
-struct Parser<'a> {
+/// names its end, and `frames[..depth]` are the open ones, the outermost first.
+struct Parser<'a, 't> {
     options: Options,
     input: &'a [u8],
     rest: &'a [u8],
-    tokens: Vec<Token>,
-    /// The innermost open container.
-    open: u32,
-    open_is_dict: bool,
+    tokens: &'t mut Vec<Token>,
+    frames: &'t mut [Frame; MAX_DEPTH],
     depth: usize,
+    /// Of the innermost open container.
+    in_dict: bool,
     /// The key in front of the place we are at, if that is in a dictionary and not at its start.
     last_key: Option<u32>,
     /// Where the first key out of order is.
     unsorted: Option<usize>,
 }
 
-impl<'a> Parser<'a> {
-    fn new(input: &'a [u8], options: Options) -> Self {
-        // File lists have a token every 20 bytes or so; memory that stays unused is never touched.
-        let expected = (input.len() / 8 + 8).min(options.max_tokens);
-        Self {
-            options,
-            input,
-            rest: input,
-            tokens: Vec::with_capacity(expected),
-            open: NONE,
-            open_is_dict: false,
-            depth: 0,
-            last_key: None,
-            unsorted: None,
+impl<'a, 't> Parser<'a, 't> {
+    fn new(
+        input: &'a [u8],
+        options: Options,
+        tokens: &'t mut Vec<Token>,
+        frames: &'t mut [Frame; MAX_DEPTH],
+    ) -> Self {
+        let (depth, in_dict, last_key, unsorted) = (0, false, None, None);
+        Self { options, input, rest: input, tokens, frames, depth, in_dict, last_key, unsorted }
+    }
+
+    /// Reads one value. How many bytes it took and where the first key out of order is, or what is
+    /// wrong and how many containers are open there.
+    fn document(mut self) -> Result<(usize, Option<usize>), (Stop<'a>, usize)> {
+        match self.read() {
+            Ok(()) => Ok((self.at(self.rest), self.unsorted)),
+            Err(stop) => Err((stop, self.depth)),
         }
     }
 
-    fn document(&mut self) -> Result<(), Refusal> {
-        self.value()?;
-        while self.open != NONE {
+    #[inline(always)]
+    fn read(&mut self) -> Result<(), Stop<'a>> {
+        loop {
             match self.rest.first() {
-                Some(b'e') => self.close()?,
-                None => return Err(self.missing_end()),
-                Some(_) if self.open_is_dict => {
-                    self.key()?;
+                Some(b'e') if self.depth > 0 => self.close()?,
+                None if self.depth > 0 => return Err(missing_end(self.rest, self.in_dict)),
+                _ => {
+                    if self.in_dict {
+                        self.key()?;
+                    }
                     self.value()?;
                 }
-                Some(_) => self.value()?,
+            }
+            if self.depth == 0 {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Reads a scalar, or the start of a container.
-    #[inline]
-    fn value(&mut self) -> Result<(), Refusal> {
-        match self.rest.first() {
-            Some(b'0'..=b'9') => self.scalar(scalar::byte_string),
-            Some(b'i') => self.scalar(scalar::integer),
-            Some(b'd') => self.open(true),
-            Some(b'l') => self.open(false),
-            Some(b'e') if self.open_is_dict => Err(self.error(DecodeErrorKind::MissingValue)),
-            _ => Err(self.error(scalar::unexpected(self.rest, "a value"))),
-        }
-    }
-
-    #[inline]
-    fn scalar(&mut self, read: impl Fn(&'a [u8]) -> Scan<'a, &'a [u8]>) -> Result<(), Refusal> {
-        let offset = self.at(self.rest);
-        match read(self.rest) {
-            Ok((rest, content)) => {
-                self.push(Token::new(offset, content.len()))?;
-                self.rest = rest;
-                Ok(())
+    #[inline(always)]
+    fn value(&mut self) -> Result<(), Stop<'a>> {
+        let read = match self.rest.first() {
+            Some(b'0'..=b'9') => string(self.rest, Place::Value)?,
+            Some(b'i') => integer(self.rest)?,
+            Some(b'd') => return self.open(Open::Dict),
+            Some(b'l') => return self.open(Open::List),
+            Some(b'e') if self.in_dict => {
+                return Err(stop(self.rest, DecodeErrorKind::MissingValue, Place::Value));
             }
-            Err(fault) => Err(self.fault(&fault)),
-        }
+            _ => return Err(no_value(self.rest)),
+        };
+        let (rest, content) = read;
+        self.push(content.len())?;
+        self.rest = rest;
+        Ok(())
     }
 
-    fn open(&mut self, is_dict: bool) -> Result<(), Refusal> {
-        if self.depth == self.options.max_depth {
-            return Err(self.error(DecodeErrorKind::TooDeep { limit: self.options.max_depth }));
+    #[inline(always)]
+    fn open(&mut self, kind: Open) -> Result<(), Stop<'a>> {
+        let limit = self.options.max_depth;
+        let token = self.tokens.len() as u32;
+        match self.frames.get_mut(self.depth) {
+            Some(frame) if self.depth < limit => {
+                *frame = Frame { token, kind };
+            }
+            _ => return Err(stop(self.rest, DecodeErrorKind::TooDeep { limit }, Place::Value)),
         }
-        let index = self.tokens.len() as u32;
-        // A dictionary around this one needs no word on its state: its last key is in front of us.
-        self.push(Token::new(self.at(self.rest), self.open as usize))?;
-        self.open = index;
-        self.open_is_dict = is_dict;
+        // Its end is filled in when it is closed.
+        self.push(0)?;
         self.depth += 1;
+        self.in_dict = kind == Open::Dict;
         self.last_key = None;
         self.rest = &self.rest[1..];
         Ok(())
     }
 
-    #[inline]
-    fn close(&mut self) -> Result<(), Refusal> {
-        let closed = self.open;
-        let end = self.tokens.len();
-        let around = self.tokens[closed as usize].extra;
-        if around & UNSORTED != 0 {
-            self.check_unsorted_keys(closed as usize)?;
+    #[inline(always)]
+    fn close(&mut self) -> Result<(), Stop<'a>> {
+        let around = self.depth - 1;
+        let closed = self.frames[around];
+        if closed.kind == Open::UnsortedDict {
+            check_unsorted_keys(self.input, self.tokens, closed.token as usize)?;
         }
-        self.push(Token::new(self.at(self.rest), 0))?;
-        self.tokens[closed as usize].extra = end as u32;
+        let end = self.tokens.len();
+        self.push(0)?;
+        self.tokens[closed.token as usize].extra = end as u32;
         self.rest = &self.rest[1..];
-        self.open = around & !UNSORTED;
-        self.depth -= 1;
-        self.open_is_dict = self.is_dict(self.open);
-        self.last_key = self.open_is_dict.then(|| closed - 1);
+        self.depth = around;
+        self.in_dict = around > 0 && self.frames[around - 1].kind != Open::List;
+        self.last_key = self.in_dict.then(|| closed.token - 1);
         Ok(())
     }
 
-    #[inline]
-    fn key(&mut self) -> Result<(), Refusal> {
-        let index = self.tokens.len() as u32;
+    #[inline(always)]
+    fn key(&mut self) -> Result<(), Stop<'a>> {
         if let Some(got) = self.rest.first().filter(|byte| !byte.is_ascii_digit()) {
             let kind = DecodeErrorKind::KeyNotString { got: *got };
-            return Err(self.error_at(self.rest, kind, self.open_path()));
+            return Err(stop(self.rest, kind, Place::Container));
         }
-        let at = self.rest;
-        let (rest, content) = match scalar::byte_string(at) {
-            Ok(read) => read,
-            Err(fault) => return Err(self.key_fault(&fault)),
-        };
+        let (rest, key) = string(self.rest, Place::Container)?;
         if let Some(last) = self.last_key {
             let last = self.tokens[last as usize].content(self.input);
-            if content <= last {
-                self.out_of_order(content, content == last)?;
+            if !is_ascending(last, key) {
+                self.out_of_order(last, key)?;
             }
         }
-        self.push(Token::new(self.at(at), content.len()))?;
+        self.last_key = Some(self.tokens.len() as u32);
+        self.push(key.len())?;
         self.rest = rest;
-        self.last_key = Some(index);
         Ok(())
     }
 
-    #[cold]
-    fn out_of_order(&mut self, key: &[u8], duplicate: bool) -> Result<(), Refusal> {
-        let refused = match (duplicate, self.options.strict) {
-            (true, _) => Some(DecodeErrorKind::DuplicateKey),
-            (false, true) => Some(DecodeErrorKind::UnsortedKey),
-            (false, false) => None,
-        };
-        if let Some(kind) = refused {
-            return Err(self.error_at(self.rest, kind, self.open_path().key(key)));
+    #[inline(always)]
+    fn out_of_order(&mut self, last: &[u8], key: &'a [u8]) -> Result<(), Stop<'a>> {
+        if let Some(kind) = refusal(last, key, self.options.strict) {
+            return Err(stop(self.rest, kind, Place::Key(key)));
         }
         self.unsorted = self.unsorted.or(Some(self.at(self.rest)));
-        self.tokens[self.open as usize].extra |= UNSORTED;
+        self.frames[self.depth - 1].kind = Open::UnsortedDict;
         Ok(())
     }
 
-    /// Duplicates in an unsorted dictionary need not be neighbours: sorts the keys to find them.
-    #[cold]
-    fn check_unsorted_keys(&self, dict: usize) -> Result<(), Refusal> {
-        let mut keys = Vec::new();
-        let mut index = dict + 1;
-        while let Some(token) = self.tokens.get(index) {
-            keys.push((token.content(self.input), token.offset));
-            index = after(&self.tokens, self.input, index + 1);
+    /// Appends the token we are at.
+    #[inline(always)]
+    fn push(&mut self, extra: usize) -> Result<(), Stop<'a>> {
+        let limit = self.options.max_tokens;
+        if self.tokens.len() >= limit {
+            let kind = DecodeErrorKind::TooManyTokens { limit };
+            return Err(stop(self.rest, kind, Place::Container));
         }
-        keys.sort_unstable();
-        let again = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1]);
-        match again.min_by_key(|(_, offset)| *offset) {
-            None => Ok(()),
-            Some((key, offset)) => {
-                let at = &self.input[offset as usize..];
-                Err(self.error_at(at, DecodeErrorKind::DuplicateKey, self.open_path().key(key)))
-            }
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, token: Token) -> Result<(), Refusal> {
-        if self.tokens.len() >= self.options.max_tokens {
-            let kind = DecodeErrorKind::TooManyTokens { limit: self.options.max_tokens };
-            return Err(self.error_at(self.rest, kind, self.open_path()));
-        }
-        self.tokens.push(token);
+        self.tokens.push(Token::new(self.at(self.rest), extra));
         Ok(())
     }
 
+    #[inline(always)]
     fn at(&self, rest: &[u8]) -> usize {
         self.input.len() - rest.len()
     }
+}
 
-    fn is_dict(&self, container: u32) -> bool {
-        let token = self.tokens.get(container as usize);
-        token.is_some_and(|token| self.input.get(token.offset as usize) == Some(&b'd'))
-    }
+/// How we came to where the loop was left.
+struct Trail<'a, 't> {
+    input: &'a [u8],
+    tokens: &'t [Token],
+    /// The open containers.
+    open: &'t [Frame],
+}
 
+impl Trail<'_, '_> {
+    /// What `stop` is to people.
     #[cold]
-    fn missing_end(&self) -> Refusal {
-        let expected = if self.open_is_dict {
-            "a key or the 'e' of the dictionary"
-        } else {
-            "a value or the 'e' of the list"
+    fn error(&self, stop: &Stop<'_>) -> DecodeError {
+        let path = match stop.place {
+            Place::Container => self.path(None),
+            Place::Value => self.path(Some(self.tokens.len())),
+            Place::Key(key) => self.path(None).key(key),
         };
-        let kind = DecodeErrorKind::UnexpectedEnd { expected };
-        self.error_at(self.rest, kind, self.open_path())
+        DecodeError { kind: stop.kind, offset: self.input.len() - stop.at.len(), path }
     }
 
-    #[cold]
-    fn error(&self, kind: DecodeErrorKind) -> Refusal {
-        self.error_at(self.rest, kind, self.value_path())
+    /// The path of the innermost open container, or into its child that would be token `last`.
+    fn path(&self, last: Option<usize>) -> KeyPath {
+        let children = self.open.iter().skip(1).map(|frame| frame.token as usize).chain(last);
+        let steps = self.open.iter().zip(children);
+        steps.fold(KeyPath::root(), |path, (container, child)| self.step(path, *container, child))
     }
 
-    #[cold]
-    fn fault(&self, fault: &nom::Err<Fault<'a>>) -> Refusal {
-        let (at, kind) = self.unwrap_fault(fault);
-        self.error_at(at, kind, self.value_path())
-    }
-
-    #[cold]
-    fn key_fault(&self, fault: &nom::Err<Fault<'a>>) -> Refusal {
-        let (at, kind) = self.unwrap_fault(fault);
-        self.error_at(at, kind, self.open_path())
-    }
-
-    fn unwrap_fault(&self, fault: &nom::Err<Fault<'a>>) -> (&'a [u8], DecodeErrorKind) {
-        match fault {
-            nom::Err::Error(fault) | nom::Err::Failure(fault) => (fault.at, fault.kind),
-            // The scalar parsers are nom's complete ones, which never say this.
-            nom::Err::Incomplete(_) => (self.rest, scalar::unexpected(&[], "a value")),
-        }
-    }
-
-    fn error_at(&self, at: &[u8], kind: DecodeErrorKind, path: KeyPath) -> Refusal {
-        Box::new(DecodeError { kind, offset: self.at(at), path })
-    }
-
-    /// The path of the value we are at.
-    fn value_path(&self) -> KeyPath {
-        let step = (self.open != NONE).then_some((self.open as usize, self.tokens.len()));
-        self.path(step)
-    }
-
-    /// The path of the innermost open container.
-    fn open_path(&self) -> KeyPath {
-        self.path(None)
-    }
-
-    /// The path of the innermost open container, and into its child that would be token `last.1`.
-    fn path(&self, last: Option<(usize, usize)>) -> KeyPath {
-        let mut steps: Vec<(usize, usize)> = last.into_iter().collect();
-        let mut child = self.open;
-        while let Some(token) = self.tokens.get(child as usize) {
-            let around = token.extra & !UNSORTED;
-            if around != NONE {
-                steps.push((around as usize, child as usize));
-            }
-            child = around;
-        }
-        steps
-            .iter()
-            .rev()
-            .fold(KeyPath::root(), |path, (container, child)| self.step(path, *container, *child))
-    }
-
-    fn step(&self, path: KeyPath, container: usize, child: usize) -> KeyPath {
-        if self.is_dict(container as u32) {
+    fn step(&self, path: KeyPath, container: Frame, child: usize) -> KeyPath {
+        if container.kind != Open::List {
             let key = self.tokens.get(child - 1).map(|key| key.content(self.input));
             return path.key(key.unwrap_or_default());
         }
         let mut before = 0;
-        let mut index = container + 1;
+        let mut index = container.token as usize + 1;
         while index < child {
-            index = after(&self.tokens, self.input, index);
+            index = after(self.tokens, self.input, index);
             before += 1;
         }
         path.index(before)
+    }
+}
+
+/// A byte string: what follows it, and its content.
+#[inline(always)]
+fn string<'a>(at: &'a [u8], place: Place<'a>) -> Result<(&'a [u8], &'a [u8]), Stop<'a>> {
+    match scalar::short_string(at) {
+        Some(read) => Ok(read),
+        None => scalar::byte_string(at).map_err(|fault| fault_at(&fault, place)),
+    }
+}
+
+/// An integer: what follows it, and its digits.
+#[inline(always)]
+fn integer(at: &[u8]) -> Result<(&[u8], &[u8]), Stop<'_>> {
+    match scalar::short_integer(at) {
+        Some(read) => Ok(read),
+        None => scalar::integer(at).map_err(|fault| fault_at(&fault, Place::Value)),
+    }
+}
+
+/// Whether `key` sorts after `last`. Mostly the first byte tells.
+#[inline(always)]
+fn is_ascending(last: &[u8], key: &[u8]) -> bool {
+    match (last, key) {
+        ([last, ..], [key, ..]) if last != key => last < key,
+        _ => is_less(last, key),
+    }
+}
+
+#[inline(never)]
+fn is_less(last: &[u8], key: &[u8]) -> bool {
+    last < key
+}
+
+/// Why a `key` that does not sort after `last` is refused, if it is.
+#[cold]
+fn refusal(last: &[u8], key: &[u8], strict: bool) -> Option<DecodeErrorKind> {
+    match (key == last, strict) {
+        (true, _) => Some(DecodeErrorKind::DuplicateKey),
+        (false, true) => Some(DecodeErrorKind::UnsortedKey),
+        (false, false) => None,
+    }
+}
+
+/// Duplicates in an unsorted dictionary need not be neighbours: sorts the keys to find them.
+#[cold]
+fn check_unsorted_keys<'a>(input: &'a [u8], tokens: &[Token], dict: usize) -> Result<(), Stop<'a>> {
+    let mut keys = Vec::new();
+    let mut index = dict + 1;
+    while let Some(token) = tokens.get(index) {
+        keys.push((token.content(input), token.offset));
+        index = after(tokens, input, index + 1);
+    }
+    keys.sort_unstable();
+    let again = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1]);
+    match again.min_by_key(|(_, offset)| *offset) {
+        None => Ok(()),
+        Some((key, offset)) => {
+            let at = &input[offset as usize..];
+            Err(stop(at, DecodeErrorKind::DuplicateKey, Place::Key(key)))
+        }
+    }
+}
+
+#[cold]
+fn stop<'a>(at: &'a [u8], kind: DecodeErrorKind, place: Place<'a>) -> Stop<'a> {
+    Stop { at, kind, place }
+}
+
+#[cold]
+fn missing_end(at: &[u8], in_dict: bool) -> Stop<'_> {
+    let expected = if in_dict {
+        "a key or the 'e' of the dictionary"
+    } else {
+        "a value or the 'e' of the list"
+    };
+    stop(at, DecodeErrorKind::UnexpectedEnd { expected }, Place::Container)
+}
+
+#[cold]
+fn no_value(at: &[u8]) -> Stop<'_> {
+    stop(at, scalar::unexpected(at, "a value"), Place::Value)
+}
+
+#[cold]
+fn fault_at<'a>(fault: &nom::Err<Fault<'a>>, place: Place<'a>) -> Stop<'a> {
+    match fault {
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => stop(fault.at, fault.kind, place),
+        // The scalar parsers are nom's complete ones, which never say this.
+        nom::Err::Incomplete(_) => no_value(&[]),
     }
 }
 

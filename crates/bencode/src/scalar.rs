@@ -2,6 +2,10 @@
 //!
 //! Each parser says what it read and what follows it. A [`Fault`] carries the rest of the input at
 //! the place of the error, so that the caller can tell the offset.
+//!
+//! Nearly every scalar of a torrent is short, and a torrent may have a million. [`short_string`] and
+//! [`short_integer`] read those few forms without a loop, and leave everything else, all errors
+//! among it, to [`byte_string`] and [`integer`].
 
 use nom::bytes::complete::{take_while, take_while1};
 use nom::combinator::opt;
@@ -32,8 +36,44 @@ impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
     }
 }
 
+/// What follows, and the content, of a byte string shorter than 100 bytes.
+#[inline(always)]
+pub(crate) fn short_string(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, content) = match input {
+        [ones @ b'0'..=b'9', b':', content @ ..] => (ones - b'0', content),
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b':', content @ ..] => {
+            ((tens - b'0') * 10 + (ones - b'0'), content)
+        }
+        _ => return None,
+    };
+    let (string, rest) = content.split_at_checked(usize::from(length))?;
+    Some((rest, string))
+}
+
+/// What follows, and the digits, of an integer that is not negative and has at most 16 of them.
+#[inline(always)]
+pub(crate) fn short_integer(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [b'i', number @ ..] = input else { return None };
+    let count = leading_digits(u128::from_le_bytes(*number.first_chunk()?));
+    let (digits, rest) = number.split_at_checked(count)?;
+    match (digits, rest) {
+        ([b'0', _, ..], _) | ([], _) => None,
+        (digits, [b'e', rest @ ..]) => Some((rest, digits)),
+        _ => None,
+    }
+}
+
+/// How many of the 16 bytes, the lowest first, are digits until one is none.
+#[inline(always)]
+fn leading_digits(bytes: u128) -> usize {
+    const EACH: u128 = u128::MAX / 0xff;
+    let values = bytes ^ (EACH * 0x30);
+    // The top bit of each byte says that it is above 9; a carry only goes to bytes further on.
+    let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH * 0x80);
+    others.trailing_zeros() as usize / 8
+}
+
 /// An integer, `i-42e`: the text between `i` and `e`.
-#[inline]
 pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
     let (number, _) = byte(b'i', "an integer").parse(input)?;
     let (digits_at, minus) = opt(byte(b'-', "a sign")).parse(number)?;
@@ -44,7 +84,6 @@ pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
 }
 
 /// A byte string, `4:spam`: its content.
-#[inline]
 pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
     let (content, length) = length(input)?;
     let past_end = DecodeErrorKind::LengthPastEnd { length, remaining: content.len() };
@@ -54,19 +93,7 @@ pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
 }
 
 /// The length in front of a byte string, with its colon.
-#[inline]
 fn length(input: &[u8]) -> Scan<'_, u64> {
-    match input {
-        // Nearly every string of a torrent is shorter than 100 bytes.
-        [ones @ b'0'..=b'9', b':', content @ ..] => Ok((content, u64::from(ones - b'0'))),
-        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b':', content @ ..] => {
-            Ok((content, u64::from(tens - b'0') * 10 + u64::from(ones - b'0')))
-        }
-        _ => long_length(input),
-    }
-}
-
-fn long_length(input: &[u8]) -> Scan<'_, u64> {
     let (rest, digits) = take_while(AsChar::is_dec_digit).parse(input)?;
     check_zeros(input, digits)?;
     let length = unsigned(digits).ok_or(overflow(input, digits))?;
@@ -74,7 +101,6 @@ fn long_length(input: &[u8]) -> Scan<'_, u64> {
     Ok((content, length))
 }
 
-#[inline]
 fn byte<'a>(
     wanted: u8,
     expected: &'static str,
@@ -85,7 +111,6 @@ fn byte<'a>(
     }
 }
 
-#[inline]
 fn check_integer<'a>(
     number: &'a [u8],
     digits: &'a [u8],
@@ -105,7 +130,6 @@ fn check_integer<'a>(
     if fits { Ok(()) } else { Err(overflow(number, digits)) }
 }
 
-#[inline]
 fn check_zeros<'a>(at: &'a [u8], digits: &[u8]) -> Result<(), Err<Fault<'a>>> {
     match digits {
         [b'0', _, ..] => Err(fault(at, DecodeErrorKind::LeadingZero)),
@@ -155,6 +179,34 @@ mod tests {
             Err(other) => panic!("{other:?}"),
         };
         assert_eq!(got, expected, "{input}");
+    }
+
+    /// A short form reads what the long one reads, or leaves it to that.
+    #[test]
+    fn short_forms() {
+        #[track_caller]
+        fn agree(text: &str, is_short: bool) {
+            // What follows hides no end: a short integer wants 16 bytes to look at.
+            let input = [text.as_bytes(), b".................."].concat();
+            let (short, long) = match text.starts_with('i') {
+                true => (short_integer(&input), integer(&input)),
+                false => (short_string(&input), byte_string(&input)),
+            };
+            assert_eq!(short.is_some(), is_short, "{text}");
+            assert!(short.is_none() || short == long.ok(), "{text}");
+        }
+        for short in ["i0e", "i7e", "i10e", "i1234567890123456e", "0:", "4:spam", "12:twelve bytes"]
+        {
+            agree(short, true);
+        }
+        for other in ["i-1e", "i12345678901234567e", "i00e", "i01e", "ie", "i1", "i1/e", "i1:e"] {
+            agree(other, false);
+        }
+        for other in ["", "4", "04:spam", "a:", "99:", "123:", "1/:", "::", "i1\u{f9}e"] {
+            agree(other, false);
+        }
+        assert_eq!(short_integer(b"i1e"), None);
+        assert_eq!(short_string(b"4:spa"), None);
     }
 
     #[test]

@@ -54,8 +54,13 @@ impl Token {
 
     /// How long the length and colon in front of a byte string are. Lengths have no leading zeros,
     /// so the number says how many digits it was written with.
+    #[inline]
     pub(crate) fn head_length(self) -> usize {
-        self.extra.checked_ilog10().unwrap_or(0) as usize + 2
+        match self.extra {
+            0..10 => 2,
+            10..100 => 3,
+            length => length.ilog10() as usize + 2,
+        }
     }
 
     /// The text of an integer.
