@@ -56,7 +56,9 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// The integer, if it is one.
     pub fn as_integer(self) -> Option<Integer> {
-        let digits = (self.kind() == Kind::Integer).then(|| self.token().digits(self.input))?;
+        let token = self.token();
+        let digits =
+            (token.kind(self.input) == TokenKind::Integer).then(|| token.digits(self.input))?;
         match digits.split_first() {
             Some((b'-', digits)) => Some(Integer::negative(unsigned(digits)?)),
             _ => Some(unsigned(digits)?.into()),
@@ -75,7 +77,8 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// The content, if it is a byte string.
     pub fn as_bytes(self) -> Option<&'a [u8]> {
-        (self.kind() == Kind::Bytes).then(|| self.token().content(self.input))
+        let token = self.token();
+        (token.kind(self.input) == TokenKind::Bytes).then(|| token.content(self.input))
     }
 
     /// The content, if it is a byte string in UTF-8.
@@ -245,19 +248,13 @@ impl<'a, 'd> Iterator for ListIter<'a, 'd> {
     type Item = Value<'a, 'd>;
 
     fn next(&mut self) -> Option<Value<'a, 'd>> {
-        let Value { input, tokens, index } = self.next;
         let value = self.next;
-        match value.token().kind(input) {
-            TokenKind::End => None,
-            TokenKind::List | TokenKind::Dict => {
-                self.next.index = after(tokens, input, index);
-                Some(value)
-            }
-            TokenKind::Integer | TokenKind::Bytes => {
-                self.next.index = index + 1;
-                Some(value)
-            }
+        let kind = value.token().kind(value.input);
+        if kind == TokenKind::End {
+            return None;
         }
+        self.next.index = after(value.tokens, value.input, value.index);
+        Some(value)
     }
 }
 
@@ -315,8 +312,12 @@ impl<'a, 'd> Iterator for DictIter<'a, 'd> {
     type Item = (&'a [u8], Value<'a, 'd>);
 
     fn next(&mut self) -> Option<(&'a [u8], Value<'a, 'd>)> {
-        let key = self.tokens.next()?.as_bytes()?;
-        Some((key, self.tokens.next()?))
+        let Value { input, tokens, index } = self.tokens.next;
+        // A key is a byte string: only the end of the dictionary is something else.
+        let key = tokens.get(index).filter(|token| token.kind(input) == TokenKind::Bytes)?;
+        let value = Value { input, tokens, index: index + 1 };
+        self.tokens.next.index = after(tokens, input, index + 1);
+        Some((key.content(input), value))
     }
 }
 

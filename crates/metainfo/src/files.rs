@@ -46,11 +46,12 @@ impl FileTable {
         self.entries.reserve(files);
     }
 
-    /// Appends a file. Returns false, and leaves the table alone, if the sizes overflow.
+    /// Appends a file, whose path is the current one of `path`. Returns false, and leaves the table
+    /// alone, if the sizes overflow.
     pub(crate) fn push(&mut self, length: u64, attributes: u8, path: &PathText) -> bool {
         let Some(total) = self.total.checked_add(length) else { return false };
         let index = self.entries.len() as u32;
-        let (path_start, path_length) = self.append(&path.mapped);
+        let (path_start, path_length) = (path.start as u32, path.current().len() as u16);
         self.entries.push(Entry { offset: self.total, path_start, path_length, attributes });
         if let Some(original) = &path.original {
             let original = String::from_utf8_lossy(original).into_owned();
@@ -60,9 +61,15 @@ impl FileTable {
         true
     }
 
+    /// Takes over the paths of all files.
+    pub(crate) fn set_paths(&mut self, paths: PathText) {
+        self.paths = paths.into_text();
+    }
+
     /// Gives file `index` another path on disk.
     pub(crate) fn rename(&mut self, index: usize, path: &str) {
-        let (path_start, path_length) = self.append(path);
+        let (path_start, path_length) = (self.paths.len() as u32, path.len() as u16);
+        self.paths.push_str(path);
         let Some(entry) = self.entries.get_mut(index) else { return };
         let old = *entry;
         *entry = Entry { path_start, path_length, ..old };
@@ -112,12 +119,6 @@ impl FileTable {
         self.paths.get(start..start + usize::from(entry.path_length)).unwrap_or_default()
     }
 
-    fn append(&mut self, path: &str) -> (u32, u16) {
-        let start = self.paths.len() as u32;
-        self.paths.push_str(path);
-        (start, path.len() as u16)
-    }
-
     fn original_index(&self, index: usize) -> Result<usize, usize> {
         self.originals.binary_search_by_key(&(index as u32), |(file, _)| *file)
     }
@@ -128,13 +129,35 @@ impl FileTable {
     }
 }
 
-/// A path while it is put together.
+/// Paths while they are put together, one after the other in one piece of memory.
 #[derive(Debug, Default)]
 pub(crate) struct PathText {
-    /// What is created on disk: elements joined by `/`.
-    pub(crate) mapped: String,
-    /// The raw elements joined by `/`, where they differ.
+    /// What is created on disk, of all files so far: elements joined by `/`. In UTF-8, which is
+    /// looked at once for all of them.
+    pub(crate) mapped: Vec<u8>,
+    /// Where the current one begins.
+    start: usize,
+    /// The raw elements of the current one joined by `/`, where they differ.
     pub(crate) original: Option<Vec<u8>>,
+}
+
+impl PathText {
+    /// Begins another path.
+    pub(crate) fn begin(&mut self) {
+        self.start = self.mapped.len();
+        self.original = None;
+    }
+
+    /// The current path, as far as it is.
+    pub(crate) fn current(&self) -> &[u8] {
+        self.mapped.get(self.start..).unwrap_or_default()
+    }
+
+    /// All paths.
+    pub(crate) fn into_text(self) -> String {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        String::from_utf8(self.mapped).unwrap_or_else(|error| lossy(error.as_bytes()))
+    }
 }
 
 /// The files of a torrent, in the order in which the data runs through them.

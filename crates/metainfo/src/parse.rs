@@ -137,10 +137,12 @@ fn required<'a, 'd>(
 
 /// A length in bytes.
 fn length(value: Value<'_, '_>) -> Result<u64> {
-    match (value.as_uint(), value.as_int()) {
-        (Some(length), _) => Ok(length),
-        (None, Some(got)) => Err(MetainfoError::at(value, Kind::NegativeLength { got })),
-        (None, None) => Err(MetainfoError::wrong_kind(value, "an integer")),
+    if let Some(length) = value.as_uint() {
+        return Ok(length);
+    }
+    match value.as_int() {
+        Some(got) => Err(MetainfoError::at(value, Kind::NegativeLength { got })),
+        None => Err(MetainfoError::wrong_kind(value, "an integer")),
     }
 }
 

@@ -102,14 +102,14 @@ pub fn map_element(raw: &[u8]) -> Result<String, PathError> {
 
 /// Whether `raw` is a name that stays as it is, seen without looking at it closely. True of nearly
 /// all names in ASCII.
-pub(crate) fn is_plain(raw: &[u8]) -> Option<&str> {
+pub(crate) fn is_plain(raw: &[u8]) -> bool {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) & (*byte != b'/') & (*byte != b'\\');
     // Without an early end the compiler looks at many bytes at once.
     let all = raw.iter().fold(true, |all, byte| all & plain(byte));
     let fits = (1..=MAX_ELEMENT_LENGTH).contains(&raw.len());
     let last = raw.last().is_some_and(|last| !matches!(last, b'.' | b' '));
-    let name = (all && fits && last).then(|| str::from_utf8(raw).ok()).flatten()?;
-    device_stem(name).is_none().then_some(name)
+    let is_device = || str::from_utf8(raw).is_ok_and(|name| device_stem(name).is_some());
+    all && fits && last && !(may_be_device(raw) && is_device())
 }
 
 fn check_element(raw: &[u8]) -> Result<(), PathError> {
@@ -151,13 +151,17 @@ fn is_direction_mark(character: char) -> bool {
     )
 }
 
+/// Whether `name` begins as a device of Windows does: [`device_stem`] must look at it.
+fn may_be_device(name: &[u8]) -> bool {
+    let Some(start) = name.get(..3) else { return false };
+    [b"aux", b"com", b"con", b"lpt", b"nul", b"prn"]
+        .iter()
+        .any(|device| start.eq_ignore_ascii_case(*device))
+}
+
 /// Where the part of `name` ends that Windows takes for a device, if it does: what is in front of
 /// the first dot, spaces at its end aside.
 fn device_stem(name: &str) -> Option<usize> {
-    let first = name.as_bytes().first()?.to_ascii_lowercase();
-    if !matches!(first, b'a' | b'c' | b'l' | b'n' | b'p') {
-        return None;
-    }
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
     let is = |device: &str| stem.eq_ignore_ascii_case(device);
     let numbered = |start: &str| {

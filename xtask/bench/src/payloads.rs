@@ -75,7 +75,7 @@ fn torrent(files: usize, path: impl Fn(usize) -> Vec<String>, pieces: Pieces) ->
 
 /// Appends one more file, which fills the last piece.
 fn with_last_length(list: &mut Vec<u8>, length: u64) {
-    list.extend(format!("d6:lengthi{length}e4:pathl8:fillingsee").into_bytes());
+    list.extend(format!("d6:lengthi{length}e4:pathl9:last fileee").into_bytes());
 }
 
 fn whole(list: &[u8], piece_length: u64, count: u64) -> Vec<u8> {

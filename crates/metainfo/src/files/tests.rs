@@ -5,10 +5,13 @@ use super::*;
 /// A folder `root` with files of these lengths, named by their number.
 fn table(lengths: &[u64]) -> FileTable {
     let mut table = FileTable::new(Some("root".to_owned()));
+    let mut paths = PathText::default();
     for (number, length) in lengths.iter().enumerate() {
-        let path = PathText { mapped: format!("dir/{number}"), original: None };
-        assert!(table.push(*length, 0, &path));
+        paths.begin();
+        paths.mapped.extend(format!("dir/{number}").as_bytes());
+        assert!(table.push(*length, 0, &paths));
     }
+    table.set_paths(paths);
     table
 }
 

@@ -32,6 +32,7 @@ fn single(size: Value<'_, '_>, keys: Dict<'_, '_>, name: Value<'_, '_>) -> Resul
     if !table.push(length(size)?, attributes, &path) {
         return Err(MetainfoError::at(size, Kind::TotalOverflow));
     }
+    table.set_paths(path);
     table.shrink();
     Ok(table)
 }
@@ -43,7 +44,7 @@ fn several(files: Value<'_, '_>, name: Value<'_, '_>) -> Result<FileTable> {
     }
     let mut folder = PathText::default();
     add_element(&mut folder, name)?;
-    let mut reader = Reader::new(folder.mapped);
+    let mut reader = Reader::new(folder.into_text());
     reader.table.reserve(list.len());
     list.iter().try_for_each(|file| reader.file(file))?;
     reader.finish(list)
@@ -86,14 +87,13 @@ impl Reader {
 
     /// Puts the path of a file together.
     fn path(&mut self, file: Value<'_, '_>, keys: &FileKeys<'_, '_>, length: u64) -> Result<()> {
-        self.path.mapped.clear();
-        self.path.original = None;
+        self.path.begin();
         let in_utf8 = keys.path_utf8.filter(|path| is_path(*path));
         match in_utf8.or(keys.path) {
             Some(path) => add_path(&mut self.path, path),
             // Pad files need no path (BEP 47, "Padding files"); this is the one it recommends.
             None if keys.attributes & attribute::PAD != 0 => {
-                self.path.mapped = format!(".pad/{length}");
+                self.path.mapped.extend(format!(".pad/{length}").as_bytes());
                 Ok(())
             }
             None => Err(MetainfoError::missing(file, "path")),
@@ -102,6 +102,7 @@ impl Reader {
 
     /// Checks that every file has a path of its own, and gives it one where that is our fault.
     fn finish(mut self, list: List<'_, '_>) -> Result<FileTable> {
+        self.table.set_paths(self.path);
         let table = &self.table;
         let real = || table.view().iter().filter(|file| !file.is_pad()).map(FileEntry::index);
         let raw = |file| match self.mapped.binary_search_by_key(&file, |(file, _)| *file) {
@@ -191,19 +192,21 @@ fn add_path(path: &mut PathText, value: Value<'_, '_>) -> Result<()> {
 fn add_element(path: &mut PathText, element: Value<'_, '_>) -> Result<()> {
     let raw = element.as_bytes();
     let raw = raw.ok_or_else(|| MetainfoError::wrong_kind(element, "a byte string"))?;
-    let parent = path.mapped.len();
-    if parent > 0 {
-        path.mapped.push('/');
-    }
-    match is_plain(raw) {
-        Some(name) => path.mapped.push_str(name),
-        None => {
-            let name = map_element(raw).map_err(|error| MetainfoError::at(element, error))?;
-            if name.as_bytes() != raw && path.original.is_none() {
-                path.original = Some(path.mapped.as_bytes()[..parent].to_vec());
-            }
-            path.mapped.push_str(&name);
+    let parent = path.current().len();
+    if is_plain(raw) {
+        if parent > 0 {
+            path.mapped.push(b'/');
         }
+        path.mapped.extend_from_slice(raw);
+    } else {
+        let name = map_element(raw).map_err(|error| MetainfoError::at(element, error))?;
+        if name.as_bytes() != raw && path.original.is_none() {
+            path.original = Some(path.current().to_vec());
+        }
+        if parent > 0 {
+            path.mapped.push(b'/');
+        }
+        path.mapped.extend_from_slice(name.as_bytes());
     }
     if let Some(original) = &mut path.original {
         if parent > 0 {

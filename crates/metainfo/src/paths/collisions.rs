@@ -1,9 +1,12 @@
 //! Paths that more than one file has.
 //!
-//! Every file and every folder gets a key: a hash of its path. Sorting the keys brings equal paths
-//! together, and only those with equal hashes are compared in full. So 100,000 files are checked in
-//! a few milliseconds, in any order, and paths made to have equal hashes cost no more than sorting
-//! the paths themselves.
+//! Most torrents list their files in order, which one look at each pair of neighbours shows; then
+//! no two paths can be equal.
+//!
+//! Otherwise every file and every folder gets a key: a hash of its path. Sorting the keys brings
+//! equal paths together, and only those with equal hashes are compared in full. So 100,000 files are
+//! checked in a few milliseconds, in any order, and paths made to have equal hashes cost no more
+//! than sorting the paths themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,9 +33,12 @@ impl Clash {
 /// The clash of the first file that has one, if any. `path` is asked for each of `files`; paths are
 /// elements joined by `/`.
 pub(crate) fn first_clash<'a>(
-    files: impl Iterator<Item = usize>,
+    files: impl Iterator<Item = usize> + Clone,
     path: impl Fn(usize) -> &'a [u8],
 ) -> Option<Clash> {
+    if are_in_order(files.clone().map(&path)) {
+        return None;
+    }
     let mut keys = Keys::default();
     for file in files {
         keys.add(file, path(file));
@@ -49,6 +55,23 @@ pub(crate) fn first_clash<'a>(
         keys.array_windows().filter(|[a, b]| text(a) == text(b)).filter_map(clash)
     });
     clashes.min_by_key(|clash| clash.file())
+}
+
+/// Whether each path sorts after the one before it, element by element, and none is a folder of the
+/// next. What lies below a folder follows it at once in this order, so then no two paths clash.
+fn are_in_order<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> bool {
+    let Some(mut before) = paths.next() else { return true };
+    paths.all(|path| {
+        let shared = shared_length(path, before);
+        let next = (before.get(shared), path.get(shared));
+        before = path;
+        match next {
+            // An element that goes on sorts behind one that ends.
+            (None | Some(b'/'), Some(path)) => *path != b'/',
+            (Some(before), Some(path)) => *path != b'/' && before < path,
+            (_, None) => false,
+        }
+    })
 }
 
 /// A file's path or one of its folders.
