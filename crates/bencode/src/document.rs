@@ -49,7 +49,7 @@ impl<'a> Document<'a> {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedDocument {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     tokens: Box<[Token]>,
     unsorted: Option<usize>,
 }
@@ -61,7 +61,9 @@ impl OwnedDocument {
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
     pub fn parse(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         let Document { tokens, unsorted, .. } = Options::new().parse(&bytes)?;
-        Ok(Self { bytes, tokens: tokens.into_boxed_slice(), unsorted })
+        // Without the room that reading left at their ends: documents are kept by the thousand.
+        let (bytes, tokens) = (bytes.into_boxed_slice(), tokens.into_boxed_slice());
+        Ok(Self { bytes, tokens, unsorted })
     }
 
     /// The outermost value.

@@ -79,7 +79,7 @@ impl Output {
 
     /// One JSON object on a line.
     pub(crate) fn object(&self, object: &Value) -> Result<(), End> {
-        self.line(&terminal_safe(&object.to_string()))
+        self.line(&terminal_safe(object.to_string()))
     }
 
     /// Exactly these bytes.
@@ -130,7 +130,7 @@ impl Output {
 
 /// A value over several lines, for people.
 pub(crate) fn pretty(value: &Value) -> String {
-    terminal_safe(&format!("{value:#}"))
+    terminal_safe(format!("{value:#}"))
 }
 
 fn clean_lines(text: &str) -> String {
@@ -147,10 +147,14 @@ fn stdout_error(error: &io::Error) -> End {
 
 /// JSON that a terminal shows as it is: what [`clean`] would drop is escaped, so that a program
 /// still gets it. Such characters are only ever inside strings, but for the ends of lines.
-fn terminal_safe(json: &str) -> String {
+fn terminal_safe(json: String) -> String {
+    let obeyed = |c| is_unsafe(c) && c != '\n';
+    if !json.contains(obeyed) {
+        return json;
+    }
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
-        if is_unsafe(c) && c != '\n' {
+        if obeyed(c) {
             // All of them lie in the first 65,536 characters, so four digits are enough.
             safe += &format!("\\u{:04x}", u32::from(c));
         } else {

@@ -47,19 +47,22 @@ pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&Path>) -> Result<Metai
 
 /// All of standard input, up to the size a torrent may have.
 pub(crate) fn read_stdin() -> Result<Vec<u8>, Failure> {
-    bounded(io::stdin().lock(), "standard input")
+    bounded(io::stdin().lock(), "standard input", 0)
 }
 
 /// All of a file, up to the size a torrent may have.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display().to_string();
     let file = File::open(path).or_fail(Class::Disk, format!("cannot open {name}"))?;
-    bounded(file, &name)
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    bounded(file, &name, length)
 }
 
-fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
+/// All that `reader` has, which is probably `expected` bytes.
+fn bounded(reader: impl Read, name: &str, expected: u64) -> Result<Vec<u8>, Failure> {
     let limit = MAX_METAINFO_LENGTH as u64;
-    let mut bytes = Vec::new();
+    // Room for one byte more lets the end be seen without growing.
+    let mut bytes = Vec::with_capacity(expected.min(limit) as usize + 1);
     let mut reader = reader.take(limit + 1);
     reader.read_to_end(&mut bytes).or_fail(Class::Disk, format!("cannot read {name}"))?;
     if bytes.len() as u64 > limit {

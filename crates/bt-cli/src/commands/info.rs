@@ -98,9 +98,9 @@ fn files(metainfo: &Metainfo, style: Style) -> String {
     }
     let files = info.files().iter().enumerate().filter(|(_, file)| !file.is_pad());
     let files = files.map(|(index, file)| TreeFile {
-        path: file.original_path().split('/').map(str::to_owned).collect(),
+        path: file.original_path(),
         length: file.length(),
         note: style.dim(format!("#{index}")),
     });
-    file_tree(info.name(), files.collect(), style)
+    file_tree(info.name(), files, style)
 }

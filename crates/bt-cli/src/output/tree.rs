@@ -3,9 +3,9 @@
 use super::{Style, clean, size};
 
 /// One line of the tree.
-pub(crate) struct TreeFile {
-    /// The folders, then the file.
-    pub(crate) path: Vec<String>,
+pub(crate) struct TreeFile<'a> {
+    /// The folders, then the file, joined by `/`.
+    pub(crate) path: &'a str,
     /// In bytes.
     pub(crate) length: u64,
     /// What is shown after the size, for example the number for `--files`.
@@ -15,13 +15,17 @@ pub(crate) struct TreeFile {
 /// Sizes stand at most this many columns to the right; longer names push theirs on.
 const MAX_WIDTH: usize = 72;
 
-enum Node {
-    Folder { name: String, children: Vec<Node> },
-    File { name: String, length: u64, note: String },
+enum Node<'a> {
+    Folder { name: &'a str, children: Vec<Node<'a>> },
+    File { name: &'a str, length: u64, note: String },
 }
 
 /// `root` and below it every file, in the order they first appear.
-pub(crate) fn file_tree(root: &str, files: Vec<TreeFile>, style: Style) -> String {
+pub(crate) fn file_tree<'a>(
+    root: &str,
+    files: impl Iterator<Item = TreeFile<'a>>,
+    style: Style,
+) -> String {
     let mut nodes = Vec::new();
     for file in files {
         insert(&mut nodes, file);
@@ -31,19 +35,26 @@ pub(crate) fn file_tree(root: &str, files: Vec<TreeFile>, style: Style) -> Strin
     let width = lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0).min(MAX_WIDTH);
     let mut text = format!("{}\n", style.bold(format!("{}/", clean(root))));
     for (name, rest) in lines {
-        let gap = " ".repeat(width.saturating_sub(name.chars().count()));
-        let line = if rest.is_empty() { name } else { format!("{name}{gap}  {rest}") };
-        text += &format!("{line}\n");
+        text += &name;
+        if !rest.is_empty() {
+            let gap = width.saturating_sub(name.chars().count()) + 2;
+            text.extend(std::iter::repeat_n(' ', gap));
+            text += &rest;
+        }
+        text.push('\n');
     }
     text
 }
 
 /// Files come sorted by folder as a rule, so only the last folder is looked at: a folder that
 /// appears twice is shown twice, and the work stays linear.
-fn insert(nodes: &mut Vec<Node>, mut file: TreeFile) {
+fn insert<'a>(nodes: &mut Vec<Node<'a>>, file: TreeFile<'a>) {
     let mut nodes = nodes;
-    let name = file.path.pop().unwrap_or_default();
-    for folder in file.path {
+    let (folders, name) = match file.path.rsplit_once('/') {
+        Some((folders, name)) => (Some(folders), name),
+        None => (None, file.path),
+    };
+    for folder in folders.into_iter().flat_map(|folders| folders.split('/')) {
         let last_is_it = matches!(nodes.last(), Some(Node::Folder { name, .. }) if *name == folder);
         if !last_is_it {
             nodes.push(Node::Folder { name: folder, children: Vec::new() });
@@ -55,7 +66,7 @@ fn insert(nodes: &mut Vec<Node>, mut file: TreeFile) {
 }
 
 /// A stack of its own would be safer against deep trees, but paths have at most 100 elements.
-fn render(nodes: &[Node], indent: &str, lines: &mut Vec<(String, String)>) {
+fn render(nodes: &[Node<'_>], indent: &str, lines: &mut Vec<(String, String)>) {
     for (index, node) in nodes.iter().enumerate() {
         let last = index + 1 == nodes.len();
         let branch = if last { "└── " } else { "├── " };
