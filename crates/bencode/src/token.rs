@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The kind is the byte at `offset`. `extra` is, of a byte string, the length of its content; of an
-//! integer, the length of its text; of a list or dictionary, the index of its end. While it is still
-//! open, the index of the container around it, so that the table is the parser's stack as well.
+//! integer, the length of its text; of a list or dictionary, the index of its end, once that has
+//! been read.
 
 /// A value, a key, or the end of a list or dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
