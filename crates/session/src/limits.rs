@@ -93,6 +93,8 @@ pub const RESOLVE_THREADS: usize = 2;
 pub const FETCH_QUEUE: usize = 1024;
 /// Requests under way to one tracker host, from all torrents together.
 pub const MAX_REQUESTS_PER_HOST: usize = 2;
+/// Announces under way to all hosts together; each may have a request for either address family.
+pub const MAX_ANNOUNCES: usize = 256;
 /// How long one announce may take before the next tracker of the tier has its turn.
 pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a looked-up name is remembered.

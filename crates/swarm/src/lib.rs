@@ -86,6 +86,7 @@ mod window;
 
 mod blame;
 mod choker;
+mod dice;
 mod roster;
 mod timer;
 mod trackers;

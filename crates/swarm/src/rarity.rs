@@ -21,8 +21,11 @@ const SCAN: usize = 2048;
 /// The pieces that may be opened, by how many peers have them.
 #[derive(Debug, Clone)]
 pub(crate) struct Rarity {
+    pieces: usize,
+    /// Empty until a peer is counted.
     counts: Vec<u16>,
     buckets: Vec<Vec<u32>>,
+    /// Empty until a piece may be opened: a seeder has none.
     places: Vec<u32>,
     pickable: u32,
 }
@@ -30,13 +33,8 @@ pub(crate) struct Rarity {
 impl Rarity {
     /// `pieces` pieces that nobody has and none of which may be opened.
     pub(crate) fn new(pieces: u32) -> Self {
-        let pieces = pieces as usize;
-        Self {
-            counts: vec![0; pieces],
-            buckets: vec![Vec::new()],
-            places: vec![ABSENT; pieces],
-            pickable: 0,
-        }
+        let (counts, buckets, places) = (Vec::new(), Vec::new(), Vec::new());
+        Self { pieces: pieces as usize, counts, buckets, places, pickable: 0 }
     }
 
     /// How many peers have `piece`.
@@ -56,7 +54,7 @@ impl Rarity {
 
     /// How many of them some counted peer has.
     pub(crate) fn pickable_and_counted(&self) -> u32 {
-        self.pickable - self.buckets[0].len() as u32
+        self.pickable - self.buckets.first().map_or(0, Vec::len) as u32
     }
 
     /// One more peer has `piece`.
@@ -113,6 +111,9 @@ impl Rarity {
         if listed {
             self.take(piece);
         }
+        if self.counts.is_empty() {
+            self.counts = vec![0; self.pieces];
+        }
         if let Some(place) = self.counts.get_mut(piece as usize) {
             *place = count;
         }
@@ -123,6 +124,9 @@ impl Rarity {
 
     /// Puts `piece` at a random place of its bucket.
     fn put(&mut self, piece: u32, rng: &mut impl Rng) {
+        if self.places.is_empty() {
+            self.places = vec![ABSENT; self.pieces];
+        }
         let count = usize::from(self.count(piece));
         if self.buckets.len() <= count {
             self.buckets.resize_with(count + 1, Vec::new);
@@ -137,7 +141,8 @@ impl Rarity {
 
     fn take(&mut self, piece: u32) {
         let place = std::mem::replace(&mut self.places[piece as usize], ABSENT);
-        let bucket = &mut self.buckets[usize::from(self.counts[piece as usize])];
+        let count = usize::from(self.count(piece));
+        let bucket = &mut self.buckets[count];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
             self.places[*moved as usize] = place;

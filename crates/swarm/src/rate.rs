@@ -8,7 +8,8 @@ const SLOTS: usize = 10;
 /// Bytes counted by the second.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rate {
-    slots: [u64; SLOTS],
+    /// `None` as long as nothing ever flowed: most torrents are idle.
+    slots: Option<Box<[u64; SLOTS]>>,
     /// The second that the newest slot counts, since the start of the run.
     second: u64,
     /// When counting began after nothing came for as long as the average covers.
@@ -21,7 +22,8 @@ impl Rate {
     pub(crate) fn add(&mut self, now: Duration, bytes: u64) {
         self.advance(now);
         self.since.get_or_insert(now);
-        self.slots[self.second as usize % SLOTS] += bytes;
+        let slots = self.slots.get_or_insert_default();
+        slots[self.second as usize % SLOTS] += bytes;
         self.total += bytes;
     }
 
@@ -32,10 +34,10 @@ impl Rate {
 
     /// The average at `now`, in bytes per second.
     pub(crate) fn per_second(&self, now: Duration) -> u64 {
-        let Some(since) = self.since else { return 0 };
+        let (Some(since), Some(slots)) = (self.since, &self.slots) else { return 0 };
         let oldest = now.as_secs().saturating_sub(SLOTS as u64 - 1);
         let from = self.second.saturating_sub(SLOTS as u64 - 1).max(oldest);
-        let sum: u64 = (from..=self.second).map(|second| self.slots[second as usize % SLOTS]).sum();
+        let sum: u64 = (from..=self.second).map(|second| slots[second as usize % SLOTS]).sum();
         let begin = since.max(Duration::from_secs(oldest));
         let millis = now.saturating_sub(begin).as_millis().max(1000) as u64;
         sum.saturating_mul(1000) / millis
@@ -48,8 +50,10 @@ impl Rate {
         if passed == 0 {
             return;
         }
-        for cleared in 0..passed.min(SLOTS as u64) {
-            self.slots[(second - cleared) as usize % SLOTS] = 0;
+        if let Some(slots) = &mut self.slots {
+            for cleared in 0..passed.min(SLOTS as u64) {
+                slots[(second - cleared) as usize % SLOTS] = 0;
+            }
         }
         self.second = second;
         if passed >= SLOTS as u64 {

@@ -65,9 +65,16 @@ pub(crate) struct Roster {
     /// The waiting ones, by when they may be tried.
     queue: BTreeSet<(Duration, u32, SocketAddr)>,
     connecting: usize,
-    banned_ips: BTreeSet<IpAddr>,
-    banned: BTreeSet<SocketAddr>,
-    banned_ids: BTreeSet<PeerId>,
+    /// `None` as long as nobody is banned.
+    bans: Option<Box<Bans>>,
+}
+
+/// Who is refused.
+#[derive(Debug, Default)]
+struct Bans {
+    ips: BTreeSet<IpAddr>,
+    addresses: BTreeSet<SocketAddr>,
+    ids: BTreeSet<PeerId>,
 }
 
 impl Roster {
@@ -83,14 +90,16 @@ impl Roster {
 
     /// How many addresses were banned.
     pub(crate) fn banned(&self) -> usize {
-        self.banned_ips.len() + self.banned.len()
+        self.bans.as_ref().map_or(0, |bans| bans.ips.len() + bans.addresses.len())
     }
 
     /// Whether connections from or to `address` are refused, or to a peer of this id.
     pub(crate) fn is_banned(&self, address: SocketAddr, id: Option<PeerId>) -> bool {
-        self.banned_ips.contains(&address.ip().to_canonical())
-            || self.banned.contains(&address)
-            || id.is_some_and(|id| self.banned_ids.contains(&id))
+        self.bans.as_ref().is_some_and(|bans| {
+            bans.ips.contains(&address.ip().to_canonical())
+                || bans.addresses.contains(&address)
+                || id.is_some_and(|id| bans.ids.contains(&id))
+        })
     }
 
     /// Takes `address` in; says whether it is new. In a full table it takes the place of the one
@@ -189,12 +198,12 @@ impl Roster {
     /// Refuses `address` from now on, or its whole IP address unless that is this machine's, where
     /// many peers share one and the id tells them apart.
     pub(crate) fn ban(&mut self, address: SocketAddr, id: PeerId) {
-        let ip = address.ip().to_canonical();
+        let (ip, bans) = (address.ip().to_canonical(), self.bans.get_or_insert_default());
         if ip.is_loopback() {
-            self.banned.insert(address);
-            self.banned_ids.insert(id);
+            bans.addresses.insert(address);
+            bans.ids.insert(id);
         } else {
-            self.banned_ips.insert(ip);
+            bans.ips.insert(ip);
         }
         let covered: Vec<SocketAddr> =
             self.entries.keys().copied().filter(|known| self.is_banned(*known, None)).collect();

@@ -18,10 +18,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bt_types::{Bitfield, PeerId, PieceIndex};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 
 use crate::choker::Choker;
+use crate::dice::Dice;
 use crate::peer::Peer;
 use crate::pieces::Pieces;
 use crate::rate::Rate;
@@ -47,7 +46,7 @@ use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
 #[derive(Debug)]
 pub struct Swarm {
     now: Duration,
-    rng: ChaCha8Rng,
+    rng: Dice,
     peer_id: PeerId,
     private: bool,
     max_peers: usize,
@@ -89,7 +88,7 @@ impl Swarm {
     /// A swarm that has just begun: nobody is known, and the first tracker is to be asked. If it
     /// has everything already, no [`Output::Completed`] follows.
     pub fn new(now: Duration, config: SwarmConfig) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let mut rng = Dice::new(config.seed);
         let pieces = config.geometry.piece_count();
         let fit = |set: Bitfield| if set.pieces() == pieces { set } else { Bitfield::new(pieces) };
         let (have, wanted) = (fit(config.have), fit(config.wanted));
@@ -121,6 +120,7 @@ impl Swarm {
             wasted: 0,
         };
         swarm.resume(&config.unfinished);
+        swarm.rng.rest();
         swarm
     }
 
@@ -137,7 +137,10 @@ impl Swarm {
                 return Some(announce);
             }
             self.feed_starved(budget);
-            let key = self.ready.pop_front()?;
+            let Some(key) = self.ready.pop_front() else {
+                self.rest();
+                return None;
+            };
             self.ask_for_blocks(key, budget);
         }
     }
@@ -158,6 +161,14 @@ impl Swarm {
                 Timer::Tick => self.tick(),
                 Timer::Choke => self.choke_round(),
             }
+        }
+    }
+
+    /// Gives up the memory that only a swarm with peers needs.
+    fn rest(&mut self) {
+        if self.peers.is_empty() {
+            self.rng.rest();
+            (self.outputs, self.ready) = (VecDeque::new(), VecDeque::new());
         }
     }
 

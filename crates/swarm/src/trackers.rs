@@ -62,8 +62,8 @@ pub(crate) struct Trackers {
 impl Trackers {
     /// Trackers by tier, the first to be asked at `now`.
     pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
-        let mut list = Vec::new();
-        let mut tiers = Vec::new();
+        let mut list = Vec::with_capacity(urls.iter().map(Vec::len).sum());
+        let mut tiers = Vec::with_capacity(urls.len());
         for (tier, urls) in urls.iter().enumerate() {
             let begin = list.len();
             list.extend(urls.iter().map(|url| Tracker::new(url.clone(), tier, now)));

@@ -22,7 +22,7 @@ use tracker_udp::{Exchange, UdpTracker};
 
 use super::Families;
 use super::action::Action;
-use super::hosts::{Admission, Hosts};
+use super::hosts::Hosts;
 use super::names::{Lookup, Names, Resolved};
 use super::running::{Leg, Running, Stage, Work, exchanges, failure, parse, reply_of};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_NAMES};
@@ -64,6 +64,13 @@ pub(super) struct Announce {
     pub(super) request: AnnounceRequest,
 }
 
+/// An announce whose turn at its host did not come yet.
+#[derive(Debug)]
+struct Waiting {
+    announce: Box<Announce>,
+    host: String,
+}
+
 /// What became of an announce.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -77,10 +84,15 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Announces {
     families: Families,
+    /// Announces that wait for their turn at the host.
+    waiting: BTreeMap<AnnounceKey, Waiting>,
+    /// Those under way, a bounded number: every event looks at all of them.
     running: BTreeMap<AnnounceKey, Running>,
+    /// Both, by torrent.
+    by_torrent: BTreeSet<(TorrentKey, AnnounceKey)>,
     /// Announces that wait until the one before, of the same torrent to the same tracker, has ended:
     /// a tracker must not hear `stopped` before `completed`.
-    queued: Vec<Announce>,
+    queued: BTreeMap<TorrentKey, Vec<Announce>>,
     next_key: u64,
     hosts: Hosts,
     pub(super) names: Names,
@@ -94,8 +106,10 @@ impl Announces {
     pub(super) fn new(families: Families, rng: ChaCha8Rng) -> Self {
         Self {
             families,
+            waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            queued: Vec::new(),
+            by_torrent: BTreeSet::new(),
+            queued: BTreeMap::new(),
             next_key: 0,
             hosts: Hosts::default(),
             names: Names::default(),
@@ -108,32 +122,27 @@ impl Announces {
 
     /// Begins an announce once the one before it has ended.
     pub(super) fn start_in_order(&mut self, now: Duration, announce: Box<Announce>) {
-        let before = |running: &Running| {
-            let (same, this) = (&running.announce, &announce);
-            !running.reported && (same.torrent, same.tracker) == (this.torrent, this.tracker)
-        };
-        if self.running.values().any(before) {
-            self.queued.push(*announce);
+        let mut before = self.keys_of(announce.torrent);
+        if before.any(|key| self.is_under_way(key, announce.tracker)) {
+            drop(before);
+            self.queued.entry(announce.torrent).or_default().push(*announce);
         } else {
+            drop(before);
             self.start(now, announce);
         }
     }
 
     /// An announce of the torrent has ended: what waited for it may begin.
     pub(super) fn start_queued(&mut self, now: Duration, torrent: TorrentKey) {
-        for announce in std::mem::take(&mut self.queued) {
-            if announce.torrent == torrent {
-                self.start_in_order(now, Box::new(announce));
-            } else {
-                self.queued.push(announce);
-            }
+        for announce in self.queued.remove(&torrent).unwrap_or_default() {
+            self.start_in_order(now, Box::new(announce));
         }
     }
 
     /// Begins an announce; what becomes of it is found in `outcomes`.
     pub(super) fn start(&mut self, now: Duration, announce: Box<Announce>) {
-        let (host, udp) = match parse(&announce.url) {
-            Ok(target) => target,
+        let host = match parse(&announce.url) {
+            Ok((host, _)) => host,
             Err(message) => return self.refuse(announce, message),
         };
         let key = AnnounceKey(self.next_key);
@@ -141,13 +150,34 @@ impl Announces {
         let event = announce.request.event;
         let urgent = matches!(event, AnnounceEvent::Started | AnnounceEvent::Stopped);
         match self.hosts.admit(now, &host, key, urgent) {
-            Admission::Failing(message) => self.refuse(announce, message),
-            admission => {
-                self.running.insert(key, Running::new(announce, host, udp));
-                if admission == Admission::Go {
-                    self.go(now, key);
-                }
+            Err(message) => self.refuse(announce, message),
+            Ok(()) => {
+                self.by_torrent.insert((announce.torrent, key));
+                self.waiting.insert(key, Waiting { announce, host });
+                self.begin_next(now);
             }
+        }
+    }
+
+    /// The announces of a torrent, waiting and under way.
+    fn keys_of(&self, torrent: TorrentKey) -> impl Iterator<Item = AnnounceKey> + '_ {
+        let all = (torrent, AnnounceKey(0))..=(torrent, AnnounceKey(u64::MAX));
+        self.by_torrent.range(all).map(|(_, key)| *key)
+    }
+
+    /// Whether the announce goes to this tracker of its torrent and its end was not told yet.
+    fn is_under_way(&self, key: AnnounceKey, tracker: TrackerIndex) -> bool {
+        match (self.waiting.get(&key), self.running.get(&key)) {
+            (Some(waiting), _) => waiting.announce.tracker == tracker,
+            (None, Some(running)) => !running.reported && running.announce.tracker == tracker,
+            (None, None) => false,
+        }
+    }
+
+    /// Begins what may begin now.
+    fn begin_next(&mut self, now: Duration) {
+        while let Some(key) = self.hosts.poll_next() {
+            self.go(now, key);
         }
     }
 
@@ -161,6 +191,7 @@ impl Announces {
     ) {
         self.end_leg(key, leg, result);
         self.end_if_done(now, key);
+        self.begin_next(now);
     }
 
     /// A name was looked up.
@@ -171,6 +202,7 @@ impl Announces {
         });
         let keys: Vec<AnnounceKey> = waiting.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.resolve(now, key));
+        self.begin_next(now);
     }
 
     /// A datagram came.
@@ -186,6 +218,7 @@ impl Announces {
             }
         }
         self.end_legs(now, ended);
+        self.begin_next(now);
     }
 
     /// The time of [`Self::poll_timeout`] came.
@@ -197,11 +230,11 @@ impl Announces {
             }
         }
         self.end_legs(now, ended);
-        let late = self.running.iter().filter(|(_, running)| {
-            !running.reported && running.deadline.is_some_and(|at| at <= now)
-        });
+        let late =
+            self.running.iter().filter(|(_, running)| !running.reported && running.deadline <= now);
         let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.give_up(now, key));
+        self.begin_next(now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
@@ -211,35 +244,49 @@ impl Announces {
     /// Nobody waits for this torrent's announces any more. That they had no answer yet is no fault
     /// of their hosts.
     pub(super) fn forget_torrent(&mut self, now: Duration, torrent: TorrentKey) {
-        let of_torrent = self.running.iter().filter(|(_, run)| run.announce.torrent == torrent);
-        let keys: Vec<AnnounceKey> = of_torrent.map(|(key, _)| *key).collect();
+        let keys: Vec<AnnounceKey> = self.keys_of(torrent).collect();
         for key in keys {
             self.forget(now, key);
         }
-        self.queued.retain(|announce| announce.torrent != torrent);
+        self.queued.remove(&torrent);
         self.outcomes.retain(|outcome| outcome.torrent() != torrent);
+        self.begin_next(now);
     }
 
     fn forget(&mut self, now: Duration, key: AnnounceKey) {
+        if let Some(Waiting { host, .. }) = self.take_waiting(key) {
+            return self.hosts.forget(&host, key);
+        }
         let Some(running) = self.running.get_mut(&key) else { return };
         (running.reported, running.settled) = (true, true);
         if running.is_fetching() {
             // A fetcher can't be called back: the turn at the host ends when it is here.
             return;
         }
-        let Some(running) = self.running.remove(&key) else { return };
-        match running.stage {
-            Stage::Waiting => self.hosts.forget(&running.host, key),
-            Stage::Resolving | Stage::Asking(_) => self.next_turn(now, &running.host, None),
+        if let Some(running) = self.take_running(key) {
+            self.end_turn(now, &running.host, None);
         }
+    }
+
+    fn take_waiting(&mut self, key: AnnounceKey) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&key)?;
+        self.by_torrent.remove(&(waiting.announce.torrent, key));
+        Some(waiting)
+    }
+
+    fn take_running(&mut self, key: AnnounceKey) -> Option<Running> {
+        let running = self.running.remove(&key)?;
+        self.by_torrent.remove(&(running.announce.torrent, key));
+        Some(running)
     }
 
     /// The host's turn for this announce came.
     fn go(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(running) = self.running.get_mut(&key) else { return };
-        running.deadline = Some(now + ANNOUNCE_DEADLINE);
+        let Some(Waiting { announce, host }) = self.waiting.remove(&key) else { return };
+        let udp = parse(&announce.url).ok().and_then(|(_, udp)| udp);
+        let mut running = Running::new(announce, host, udp, now + ANNOUNCE_DEADLINE);
         if running.udp.is_some() {
-            running.stage = Stage::Resolving;
+            self.running.insert(key, running);
             return self.resolve(now, key);
         }
         let families = self.families.of_host(&running.host_name());
@@ -250,6 +297,7 @@ impl Announces {
             let request = Box::new(request);
             self.actions.push_back(Action::Fetch { key, leg, url, request, family });
         }
+        self.running.insert(key, running);
     }
 
     fn resolve(&mut self, now: Duration, key: AnnounceKey) {
@@ -279,7 +327,7 @@ impl Announces {
         self.make_room();
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(target) = &running.udp else { return };
-        let deadline = running.deadline.unwrap_or(now + ANNOUNCE_DEADLINE);
+        let deadline = running.deadline;
         let mut legs = Vec::new();
         for ip in self.families.first_of_each(ips) {
             let address = SocketAddr::new(ip, target.port);
@@ -356,9 +404,9 @@ impl Announces {
         match running.failure.take().filter(|_| !running.settled) {
             Some(failure) => self.fail(now, key, failure),
             None => {
-                let host = running.host.clone();
-                self.running.remove(&key);
-                self.next_turn(now, &host, None);
+                if let Some(running) = self.take_running(key) {
+                    self.end_turn(now, &running.host, None);
+                }
             }
         }
     }
@@ -381,28 +429,25 @@ impl Announces {
 
     /// Ends an announce that failed.
     fn fail(&mut self, now: Duration, key: AnnounceKey, failure: FetchFailure) {
-        let Some(running) = self.running.remove(&key) else { return };
+        let Some(running) = self.take_running(key) else { return };
         let blame = (!failure.refused).then_some(failure.message.as_str());
-        self.next_turn(now, &running.host, blame);
+        self.end_turn(now, &running.host, blame);
         if !running.reported {
             let (announce, result) = (running.announce, Err(failure.into()));
             self.outcomes.push_back(Outcome::Finished { announce, result });
         }
     }
 
-    fn next_turn(&mut self, now: Duration, host: &str, failure: Option<&str>) {
-        let released = self.hosts.handle_finished(now, host, failure);
-        self.refuse_waiting(released.failed, failure.unwrap_or_default());
-        if let Some(next) = released.next {
-            self.go(now, next);
-        }
+    fn end_turn(&mut self, now: Duration, host: &str, failure: Option<&str>) {
+        let failed = self.hosts.handle_finished(now, host, failure);
+        self.refuse_waiting(failed, failure.unwrap_or_default());
     }
 
     /// Ends announces whose host failed before their turn came.
-    fn refuse_waiting(&mut self, waiting: VecDeque<AnnounceKey>, message: &str) {
+    fn refuse_waiting(&mut self, waiting: BTreeSet<AnnounceKey>, message: &str) {
         for key in waiting {
-            if let Some(running) = self.running.remove(&key) {
-                self.refuse(running.announce, message.to_owned());
+            if let Some(Waiting { announce, .. }) = self.take_waiting(key) {
+                self.refuse(announce, message.to_owned());
             }
         }
     }

@@ -62,6 +62,7 @@ impl Core {
         spans: impl IntoIterator<Item = Span>,
         handle: impl FnOnce(&mut Self),
     ) {
+        self.jobs = self.jobs.saturating_sub(1);
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.jobs = torrent.jobs.saturating_sub(1);
         self.take_back(key, spans);

@@ -1,40 +1,25 @@
 //! Manners towards tracker hosts: at most two requests under way to one host, and one back-off for
-//! all torrents together.
+//! all torrents together. Hosts take turns, so that ten thousand torrents that wait for one do not
+//! hold up the others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::announces::AnnounceKey;
-use crate::limits::{MAX_NAMES, MAX_REQUESTS_PER_HOST};
+use crate::limits::{MAX_ANNOUNCES, MAX_NAMES, MAX_REQUESTS_PER_HOST};
 
 /// After the first failure; doubles with each further one. Half of what one torrent waits by
 /// itself, so that a torrent never meets its own failure here.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 const MAX_BACK_OFF: Duration = Duration::from_secs(30 * 60);
 
-/// Whether a request may go out.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    Go,
-    /// It goes out when [`Hosts::handle_finished`] names it.
-    Wait,
-    /// The host failed a moment ago, with these words.
-    Failing(String),
-}
-
-/// Who waited for a request to end.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Released {
-    /// This one may go.
-    pub(super) next: Option<AnnounceKey>,
-    /// These fail with the host.
-    pub(super) failed: VecDeque<AnnounceKey>,
-}
-
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
-    waiting: VecDeque<AnnounceKey>,
+    /// In the order in which they came: keys ascend.
+    waiting: BTreeSet<AnnounceKey>,
+    /// Whether it stands in line.
+    in_line: bool,
     failures: u32,
     rest: Option<(Duration, String)>,
 }
@@ -43,58 +28,73 @@ struct Host {
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: BTreeMap<String, Host>,
+    /// Requests under way to all hosts together.
+    running: usize,
+    /// Hosts for which somebody waits, and to which fewer requests than allowed are under way.
+    line: VecDeque<String>,
 }
 
 impl Hosts {
-    /// Asks whether `key` may go to `host` now. `urgent` ones (`started`, `stopped`) do not mind a
-    /// back-off.
+    /// `key` is to go to the host `name`, when [`Self::poll_next`] says so. `urgent` ones (`started`,
+    /// `stopped`) do not mind a back-off.
+    ///
+    /// # Errors
+    /// The host failed a moment ago, with these words.
     pub(super) fn admit(
         &mut self,
         now: Duration,
-        host: &str,
+        name: &str,
         key: AnnounceKey,
         urgent: bool,
-    ) -> Admission {
+    ) -> Result<(), String> {
         self.make_room(now);
-        let host = self.hosts.entry(host.to_owned()).or_default();
+        let host = self.hosts.entry(name.to_owned()).or_default();
         if let Some((until, message)) = &host.rest
             && now < *until
             && !urgent
         {
-            return Admission::Failing(message.clone());
+            return Err(message.clone());
         }
-        if host.running < MAX_REQUESTS_PER_HOST {
+        host.waiting.insert(key);
+        self.stand_in_line(name);
+        Ok(())
+    }
+
+    /// The next request that may go out now.
+    pub(super) fn poll_next(&mut self) -> Option<AnnounceKey> {
+        while self.running < MAX_ANNOUNCES {
+            let name = self.line.pop_front()?;
+            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            host.in_line = false;
+            let Some(key) = host.waiting.pop_first() else { continue };
             host.running += 1;
-            Admission::Go
-        } else {
-            host.waiting.push_back(key);
-            Admission::Wait
+            self.running += 1;
+            self.stand_in_line(&name);
+            return Some(key);
         }
+        None
     }
 
     /// A request to `host` that went out has ended. After a failure of the host those that wait fail
-    /// too: their torrents have other trackers to ask.
+    /// too, and are given back: their torrents have other trackers to ask.
     #[must_use]
     pub(super) fn handle_finished(
         &mut self,
         now: Duration,
         name: &str,
         failure: Option<&str>,
-    ) -> Released {
-        let Some(host) = self.hosts.get_mut(name) else { return Released::default() };
+    ) -> BTreeSet<AnnounceKey> {
+        let Some(host) = self.hosts.get_mut(name) else { return BTreeSet::new() };
         host.note_result(now, failure);
-        let failed = match failure {
-            Some(_) => std::mem::take(&mut host.waiting),
-            None => VecDeque::new(),
-        };
-        let next = host.waiting.pop_front();
-        if next.is_none() {
-            host.running = host.running.saturating_sub(1);
-        }
-        if host.running == 0 && host.rest.is_none() {
+        let failed = failure.map(|_| std::mem::take(&mut host.waiting)).unwrap_or_default();
+        host.running = host.running.saturating_sub(1);
+        self.running = self.running.saturating_sub(1);
+        if host.running == 0 && host.waiting.is_empty() && host.rest.is_none() {
             self.hosts.remove(name);
+        } else {
+            self.stand_in_line(name);
         }
-        Released { next, failed }
+        failed
     }
 
     /// A request to `host` takes too long. It keeps its turn; those that wait fail.
@@ -103,24 +103,33 @@ impl Hosts {
         now: Duration,
         name: &str,
         failure: &str,
-    ) -> VecDeque<AnnounceKey> {
-        let Some(host) = self.hosts.get_mut(name) else { return VecDeque::new() };
+    ) -> BTreeSet<AnnounceKey> {
+        let Some(host) = self.hosts.get_mut(name) else { return BTreeSet::new() };
         host.note_result(now, Some(failure));
         std::mem::take(&mut host.waiting)
+    }
+
+    fn stand_in_line(&mut self, name: &str) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let ready = !host.waiting.is_empty() && host.running < MAX_REQUESTS_PER_HOST;
+        if ready && !std::mem::replace(&mut host.in_line, true) {
+            self.line.push_back(name.to_owned());
+        }
     }
 
     /// Forgets hosts that failed long ago, once there are [`MAX_NAMES`].
     fn make_room(&mut self, now: Duration) {
         if self.hosts.len() >= MAX_NAMES {
             let rests = |host: &Host| host.rest.as_ref().is_some_and(|(until, _)| *until > now);
-            self.hosts.retain(|_, host| host.running > 0 || rests(host));
+            let waits = |host: &Host| host.running > 0 || !host.waiting.is_empty();
+            self.hosts.retain(|_, host| waits(host) || rests(host));
         }
     }
 
     /// A request that waits is no longer needed.
     pub(super) fn forget(&mut self, name: &str, key: AnnounceKey) {
         if let Some(host) = self.hosts.get_mut(name) {
-            host.waiting.retain(|waiting| *waiting != key);
+            host.waiting.remove(&key);
         }
     }
 }
@@ -146,44 +155,76 @@ mod tests {
         AnnounceKey::new(number)
     }
 
+    fn admit(hosts: &mut Hosts, name: &str, numbers: std::ops::Range<u64>) {
+        numbers.for_each(|number| hosts.admit(Duration::ZERO, name, key(number), true).unwrap());
+    }
+
+    fn going(hosts: &mut Hosts) -> Vec<AnnounceKey> {
+        std::iter::from_fn(|| hosts.poll_next()).collect()
+    }
+
     #[test]
     fn two_at_a_time_then_in_order() {
         let mut hosts = Hosts::default();
-        let now = Duration::ZERO;
-        let admissions: Vec<Admission> =
-            (0..4).map(|number| hosts.admit(now, "t", key(number), false)).collect();
-        use Admission::{Go, Wait};
-        assert_eq!(admissions, [Go, Go, Wait, Wait]);
-        let mut finish = || hosts.handle_finished(now, "t", None).next;
-        assert_eq!(
-            [finish(), finish(), finish(), finish()],
-            [Some(key(2)), Some(key(3)), None, None]
-        );
+        admit(&mut hosts, "t", 0..4);
+        assert_eq!(going(&mut hosts), [key(0), key(1)]);
+        let mut finish = || {
+            assert!(hosts.handle_finished(Duration::ZERO, "t", None).is_empty());
+            going(&mut hosts)
+        };
+        assert_eq!([finish(), finish()], [[key(2)], [key(3)]]);
+        assert!(finish().is_empty() && finish().is_empty());
         assert!(hosts.hosts.is_empty());
+    }
+
+    #[test]
+    fn hosts_take_turns_while_many_are_asked() {
+        let mut hosts = Hosts::default();
+        let names: Vec<String> = (0..MAX_ANNOUNCES).map(|host| format!("host-{host}")).collect();
+        for (at, name) in (0..).zip(&names) {
+            admit(&mut hosts, name, 2 * at..2 * at + 2);
+        }
+        let first = going(&mut hosts);
+        assert_eq!(first.len(), MAX_ANNOUNCES);
+        assert!(first.iter().zip(0..).all(|(got, at)| *got == key(2 * at)), "one of each host");
+        assert!(hosts.handle_finished(Duration::ZERO, &names[0], None).is_empty());
+        assert_eq!(going(&mut hosts), [key(1)]);
     }
 
     #[test]
     fn those_that_wait_fail_with_their_host() {
         let mut hosts = Hosts::default();
         let now = Duration::ZERO;
-        (0..4).for_each(|number| _ = hosts.admit(now, "t", key(number), true));
-        let released = hosts.handle_finished(now, "t", Some("refused"));
-        assert_eq!(released, Released { next: None, failed: [key(2), key(3)].into() });
-        assert_eq!(hosts.handle_finished(now, "t", None), Released::default());
-        assert!(hosts.hosts.is_empty());
+        admit(&mut hosts, "t", 0..4);
+        assert_eq!(going(&mut hosts).len(), 2);
+        let failed = hosts.handle_finished(now, "t", Some("refused"));
+        assert_eq!(failed, [key(2), key(3)].into());
+        assert!(hosts.handle_finished(now, "t", None).is_empty());
+        assert!(going(&mut hosts).is_empty() && hosts.hosts.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_forgotten_does_not_go() {
+        let mut hosts = Hosts::default();
+        admit(&mut hosts, "t", 0..3);
+        assert_eq!(going(&mut hosts).len(), 2);
+        hosts.forget("t", key(2));
+        assert!(hosts.handle_finished(Duration::ZERO, "t", None).is_empty());
+        assert!(going(&mut hosts).is_empty());
     }
 
     #[test]
     fn a_failure_is_shared_and_forgiven() {
         let mut hosts = Hosts::default();
         let at = Duration::from_secs;
-        assert_eq!(hosts.admit(at(0), "t", key(0), false), Admission::Go);
-        assert_eq!(hosts.handle_finished(at(0), "t", Some("refused")).next, None);
-        let failing = Admission::Failing("refused".to_owned());
-        assert_eq!(hosts.admit(at(29), "t", key(1), false), failing);
-        assert_eq!(hosts.admit(at(29), "t", key(1), true), Admission::Go);
-        assert_eq!(hosts.admit(at(30), "t", key(2), false), Admission::Go);
-        assert_eq!(hosts.handle_finished(at(30), "t", None).next, None);
-        assert_eq!(hosts.admit(at(30), "t", key(3), false), Admission::Go);
+        assert_eq!(hosts.admit(at(0), "t", key(0), false), Ok(()));
+        assert_eq!(hosts.poll_next(), Some(key(0)));
+        assert!(hosts.handle_finished(at(0), "t", Some("refused")).is_empty());
+        assert_eq!(hosts.admit(at(29), "t", key(1), false), Err("refused".to_owned()));
+        assert_eq!(hosts.admit(at(29), "t", key(1), true), Ok(()));
+        assert_eq!(hosts.admit(at(30), "t", key(2), false), Ok(()));
+        assert_eq!(going(&mut hosts), [key(1), key(2)]);
+        assert!(hosts.handle_finished(at(30), "t", None).is_empty());
+        assert_eq!(hosts.admit(at(30), "t", key(3), false), Ok(()));
     }
 }

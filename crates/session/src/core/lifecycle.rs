@@ -48,7 +48,7 @@ impl Core {
         let key = TorrentKey(self.next_torrent);
         self.next_torrent += 1;
         let geometry = add.metainfo.info().geometry();
-        let torrent = Torrent {
+        let torrent = Box::new(Torrent {
             key,
             info_hash,
             peer_id: draw_peer_id(&mut self.rng),
@@ -71,7 +71,7 @@ impl Core {
             removing: false,
             last_status: None,
             add,
-        };
+        });
         self.torrents.insert(key, torrent);
         self.by_info_hash.insert(info_hash, key);
         self.resume(now, key);
@@ -87,6 +87,7 @@ impl Core {
             return;
         };
         torrent.phase = Phase::Opening;
+        self.running += 1;
         let add = &torrent.add;
         let spec = OpenSpec {
             layout: add.layout.clone(),
@@ -222,8 +223,9 @@ impl Core {
                 return;
             }
         };
-        torrent.last_status = status;
-        torrent.phase = Phase::Stopping(Stopping { swarm, step: StopStep::Jobs, error });
+        torrent.last_status = status.map(Box::new);
+        let stopping = Stopping { swarm, step: StopStep::Jobs, error };
+        torrent.phase = Phase::Stopping(Box::new(stopping));
         self.drop_links_of(key);
         self.advance_stop(key);
     }
@@ -246,11 +248,9 @@ impl Core {
             return;
         }
         stopping.step = StopStep::Closing;
-        let unfinished = match &torrent.phase {
-            Phase::Stopping(Stopping { swarm: Some(swarm), .. }) => {
-                torrent.open.take_all(|piece, span| blocks_in(swarm, piece, span))
-            }
-            _ => Vec::new(),
+        let unfinished = match &stopping.swarm {
+            Some(swarm) => torrent.open.take_all(|piece, span| blocks_in(swarm, piece, span)),
+            None => Vec::new(),
         };
         let (down, up) = torrent.transferred();
         let (downloaded, uploaded) = (torrent.earlier.0 + down, torrent.earlier.1 + up);
@@ -287,6 +287,7 @@ impl Core {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.phase = Phase::Stopped;
+        self.running -= 1;
         torrent.announces = 0;
         torrent.completion_due = false;
         torrent.durability = Durability::default();
@@ -332,8 +333,8 @@ impl Torrent {
         let total = ranges.iter().map(|range| range.len() as u32).sum();
         self.last_piece_at = now;
         self.progress = Progress::of(self.geometry(), &opened.wanted, &opened.have);
-        self.phase =
-            Phase::Checking(Check { opened, ranges: ranges.into(), running: 0, done: 0, total });
+        let check = Check { opened, ranges: ranges.into(), running: 0, done: 0, total };
+        self.phase = Phase::Checking(Box::new(check));
     }
 
     /// How many pieces one verify job covers.
@@ -347,9 +348,10 @@ impl Torrent {
             Phase::Transfer(swarm) => {
                 [swarm.poll_timeout(), self.durability.deadline()].into_iter().flatten().min()
             }
-            Phase::Stopping(Stopping { step: StopStep::Announcing { deadline }, .. }) => {
-                Some(*deadline)
-            }
+            Phase::Stopping(stopping) => match stopping.step {
+                StopStep::Announcing { deadline } => Some(deadline),
+                StopStep::Jobs | StopStep::Closing => None,
+            },
             _ => None,
         }
     }

@@ -136,7 +136,11 @@ pub enum Family {
 pub struct Core {
     config: CoreConfig,
     rng: ChaCha8Rng,
-    torrents: BTreeMap<TorrentKey, Torrent>,
+    torrents: BTreeMap<TorrentKey, Box<Torrent>>,
+    /// Torrents that are not stopped.
+    running: usize,
+    /// Jobs of all torrents that are not answered yet.
+    jobs: usize,
     by_info_hash: BTreeMap<InfoHashV1, TorrentKey>,
     next_torrent: u64,
     links: Links,
@@ -171,6 +175,8 @@ impl Core {
         Self {
             rng,
             torrents: BTreeMap::new(),
+            running: 0,
+            jobs: 0,
             by_info_hash: BTreeMap::new(),
             next_torrent: 1,
             links: Links::default(),
@@ -223,8 +229,7 @@ impl Core {
 
     /// Whether every torrent is stopped and every job answered.
     pub fn is_idle(&self) -> bool {
-        let idle = |torrent: &Torrent| torrent.jobs == 0 && torrent.is_stopped();
-        self.torrents.values().all(idle)
+        self.running == 0 && self.jobs == 0
     }
 
     /// Counts passing events that the caller did not take in time.

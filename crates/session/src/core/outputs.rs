@@ -163,6 +163,7 @@ impl Core {
         if let Some(torrent) = self.torrents.get_mut(&key) {
             torrent.jobs += 1;
         }
+        self.jobs += 1;
         self.actions.push_back(Action::Store(job));
     }
 }

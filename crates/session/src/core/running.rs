@@ -17,8 +17,7 @@ pub(super) struct Running {
     pub(super) host: String,
     /// `None` for HTTP and HTTPS.
     pub(super) udp: Option<TrackerUrl>,
-    /// Set when the host's turn came.
-    pub(super) deadline: Option<Duration>,
+    pub(super) deadline: Duration,
     pub(super) stage: Stage,
     /// Whether the end was told. What still runs then only holds the turn at the host.
     pub(super) reported: bool,
@@ -30,7 +29,6 @@ pub(super) struct Running {
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Stage {
-    Waiting,
     Resolving,
     Asking(Vec<Leg>),
 }
@@ -50,8 +48,13 @@ pub(super) enum Work {
 }
 
 impl Running {
-    pub(super) fn new(announce: Box<Announce>, host: String, udp: Option<TrackerUrl>) -> Self {
-        let (deadline, stage) = (None, Stage::Waiting);
+    pub(super) fn new(
+        announce: Box<Announce>,
+        host: String,
+        udp: Option<TrackerUrl>,
+        deadline: Duration,
+    ) -> Self {
+        let stage = Stage::Resolving;
         let (reported, settled, failure) = (false, false, None);
         Self { announce, host, udp, deadline, stage, reported, settled, failure }
     }
@@ -62,7 +65,7 @@ impl Running {
             Stage::Asking(legs) => {
                 legs.iter().any(|leg| matches!(leg.work, Work::Fetch) && !leg.done)
             }
-            Stage::Waiting | Stage::Resolving => false,
+            Stage::Resolving => false,
         }
     }
 
@@ -88,7 +91,7 @@ impl Running {
             Stage::Asking(legs) => legs.iter().filter_map(of_leg).min(),
             _ => None,
         };
-        let deadline = self.deadline.filter(|_| !self.reported);
+        let deadline = Some(self.deadline).filter(|_| !self.reported);
         [legs, deadline].into_iter().flatten().min()
     }
 }

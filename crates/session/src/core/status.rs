@@ -18,7 +18,7 @@ impl Core {
     pub fn status_of(&self, key: TorrentKey) -> Option<TorrentStatus> {
         let torrent = self.torrents.get(&key)?;
         let mut status = match (&torrent.phase, &torrent.last_status) {
-            (Phase::Stopping(_) | Phase::Stopped, Some(last)) => last.clone(),
+            (Phase::Stopping(_) | Phase::Stopped, Some(last)) => TorrentStatus::clone(last),
             _ => self.measure(torrent),
         };
         status.phase = phase_kind(&torrent.phase);

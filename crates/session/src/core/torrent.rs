@@ -27,11 +27,11 @@ pub(super) enum Phase {
     /// The store opens files and journal.
     Opening,
     /// Data on the disk is verified.
-    Checking(Check),
+    Checking(Box<Check>),
     /// Pieces come and go.
     Transfer(Box<Swarm>),
     /// On the way to `Stopped`.
-    Stopping(Stopping),
+    Stopping(Box<Stopping>),
     /// Nothing happens.
     Stopped,
 }
@@ -103,7 +103,7 @@ pub(super) struct Torrent {
     /// Whether it is to be forgotten once it is stopped.
     pub(super) removing: bool,
     /// What [`super::Core::status`] shows once there is no swarm any more.
-    pub(super) last_status: Option<crate::event::TorrentStatus>,
+    pub(super) last_status: Option<Box<crate::event::TorrentStatus>>,
 }
 
 impl Torrent {

@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex};
-use rand_chacha::ChaCha8Rng;
 
 use super::{Swarm, TICK};
+use crate::dice::Dice;
 use crate::peer::{Asked, Peer, Turn};
 use crate::pieces::{Choice, Pieces};
 use crate::timer::Timer;
@@ -248,7 +248,7 @@ impl Swarm {
     pub(super) fn relist<T>(
         &mut self,
         piece: PieceIndex,
-        action: impl FnOnce(&mut Pieces, &mut ChaCha8Rng) -> T,
+        action: impl FnOnce(&mut Pieces, &mut Dice) -> T,
     ) -> T {
         let before = self.pieces.rarity.contains(piece.get());
         let done = action(&mut self.pieces, &mut self.rng);
