@@ -25,6 +25,7 @@ mod files;
 mod handles;
 mod journal;
 mod layout;
+mod lease;
 mod ledger;
 mod parts;
 mod record;
@@ -62,7 +63,7 @@ pub struct Store<D: Disk> {
     /// The canonical path of `folder`.
     folder_path: PathBuf,
     parts: Parts<D>,
-    single: Option<SingleFile<D::File>>,
+    single: Option<Box<SingleFile<D::File>>>,
     preallocate: bool,
     overwrite: bool,
     read_only: bool,
@@ -85,13 +86,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(Self, Opened), StoreError> {
         let layout = Layout::new(spec);
         let (folder, folder_path) = open_folder(&*disk, spec)?;
-        let (journal, history) = open_journal(&disk, spec, &folder_path)?;
+        let (journal, history) = open_journal(&disk, &handles, spec, &folder_path)?;
         let store = Self {
             number: handles.new_store(),
             handles,
             metainfo: Arc::clone(&spec.metainfo),
             parts: Parts::new(journal.as_ref().map(Journal::parts)),
-            single: parts::open_single(&*disk, &folder, &folder_path, spec, &layout)?,
+            single: parts::open_single(&*disk, &folder, &folder_path, spec, &layout)?.map(Box::new),
             preallocate: spec.preallocate,
             overwrite: spec.overwrite,
             read_only: spec.read_only,
@@ -207,6 +208,7 @@ fn open_folder<D: Disk>(disk: &D, spec: &OpenSpec) -> Result<(D::Folder, PathBuf
 
 fn open_journal<D: Disk>(
     disk: &Arc<D>,
+    handles: &Handles<D::File>,
     spec: &OpenSpec,
     save_path: &Path,
 ) -> Result<(Option<Journal<D>>, History), StoreError> {
@@ -216,7 +218,7 @@ fn open_journal<D: Disk>(
         return Ok((None, nothing));
     };
     let key = JournalKey { info_hash: spec.metainfo.info_hash(), save_path, geometry };
-    let (journal, history) = Journal::open(Arc::clone(disk), state_dir, &key)?;
+    let (journal, history) = Journal::open(Arc::clone(disk), handles, state_dir, &key)?;
     Ok((Some(journal), if spec.resume { history } else { nothing }))
 }
 

@@ -280,6 +280,47 @@ fn the_same_torrent_in_the_same_folder_is_in_use() {
 }
 
 #[test]
+fn a_torrent_of_a_session_that_ended_is_free() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&FILES, PIECE);
+    let spec = torrent.with_state(&save, &state);
+    open(&spec).check().close();
+    let files = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let is_lock = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.ends_with(".lock") && !name.starts_with("session-")
+    };
+    let lock = files.into_iter().find(is_lock).unwrap();
+    assert_eq!(std::fs::read(&lock).unwrap(), b"", "a torrent that was closed is nobody's");
+    // What a process leaves that was killed: of a session that is gone, of an earlier one with the
+    // number of this one, of one whose number is another's now, and a write that was cut short.
+    let _other = open(&torrent.with_state(&save.join("other"), &state));
+    for left in ["7 1 4711\n", "1 0 4711\n", "0 0 4711\n", "0 1 47"] {
+        std::fs::write(&lock, left).unwrap();
+        open(&spec).check().close();
+    }
+}
+
+#[test]
+fn an_idle_torrent_has_no_file_open() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&FILES, PIECE);
+    let mut run = open(&torrent.with_state(&save, &state)).check();
+    let is_open = |end: &str| {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        let state = state.canonicalize().unwrap();
+        let mut names = paths.filter(|path| path.starts_with(&state) && *path != state);
+        names.any(|path| path.to_string_lossy().ends_with(end))
+    };
+    assert!(!is_open(".journal") && is_open("session-0.lock"));
+    run.commit(&torrent, [0]);
+    assert!(is_open(".journal"), "as long as it has records that are not synced");
+    run.store.sync().unwrap();
+    assert!(!is_open(".journal"));
+}
+
+#[test]
 fn what_boundary_pieces_need_of_other_files_is_kept_apart() {
     let (_root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);

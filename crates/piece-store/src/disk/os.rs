@@ -2,10 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is the disk.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,16 +19,39 @@ pub type OsFile = File;
 
 /// Files and folders as the operating system gives them.
 #[derive(Debug, Default)]
-pub struct OsDisk(());
+pub struct OsDisk {
+    /// The open folders by their canonical paths: most torrents are in the same one.
+    folders: Mutex<BTreeMap<PathBuf, Weak<OwnedFd>>>,
+}
 
-/// An open folder.
+/// An open folder, maybe shared with others who opened it.
 #[derive(Debug)]
-pub struct OsFolder(OwnedFd);
+pub struct OsFolder(Arc<OwnedFd>);
 
 impl OsDisk {
     /// The disk of this machine.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The folder at `path`, if somebody has it open and it still is that one.
+    fn shared(&self, path: &Path) -> Option<Arc<OwnedFd>> {
+        let folder = self.folders().get(path)?.upgrade()?;
+        let (open, named) = (rustix::fs::fstat(&folder).ok()?, rustix::fs::stat(path).ok()?);
+        (stat_of(&open).id == stat_of(&named).id).then_some(folder)
+    }
+
+    fn share(&self, path: &Path, folder: &Arc<OwnedFd>) {
+        let mut folders = self.folders();
+        // Those that were closed are forgotten each time the table has doubled.
+        if folders.len().is_power_of_two() {
+            folders.retain(|_, folder| folder.strong_count() > 0);
+        }
+        folders.insert(path.to_owned(), Arc::downgrade(folder));
+    }
+
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<OwnedFd>>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,8 +65,12 @@ impl Disk for OsDisk {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => make_folders(path)?,
             found => found?,
         };
+        if let Some(folder) = self.shared(&canonical) {
+            return Ok((OsFolder(folder), canonical));
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?;
+        let folder = Arc::new(retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?);
+        self.share(&canonical, &folder);
         Ok((OsFolder(folder), canonical))
     }
 

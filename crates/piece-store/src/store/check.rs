@@ -245,13 +245,12 @@ impl<D: Disk> Store<D> {
 
     fn await_files(&self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        ledger.append(&[Record::Awaited(slots.clone())])?;
-        ledger.awaited = slots;
-        let file = ledger.journal.as_ref().and_then(Journal::file);
-        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
-        match (synced, &ledger.journal) {
-            (Err(error), Some(journal)) => Err(journal.sync_error(&error)),
-            _ => Ok(()),
+        if slots != ledger.awaited {
+            ledger.append(&[Record::Awaited(slots.clone())])?;
+            ledger.awaited = slots;
         }
+        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
+        drop(ledger);
+        self.sync_journal(file)
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::lease::Sessions;
+
 /// How many files the table keeps open. A process may usually have 1024 open, sockets included.
 pub(super) const MAX_OPEN_FILES: usize = 384;
 
@@ -18,6 +20,7 @@ pub(super) type HandleKey = (u64, usize);
 #[derive(Debug)]
 pub struct Handles<F> {
     table: Mutex<Table<F>>,
+    sessions: Mutex<Sessions<F>>,
     turns: [Mutex<()>; WRITE_TURNS],
 }
 
@@ -40,13 +43,18 @@ impl<F> Default for Handles<F> {
     fn default() -> Self {
         let (open, by_use) = (BTreeMap::new(), BTreeMap::new());
         let table = Mutex::new(Table { open, by_use, uses: 0, stores: 0 });
-        Self { table, turns: std::array::from_fn(|_| Mutex::default()) }
+        Self { table, sessions: Mutex::default(), turns: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
 impl<F> Handles<F> {
     fn table(&self) -> MutexGuard<'_, Table<F>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sessions that the torrents belong to.
+    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions<F>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A number no other store has.

@@ -1,7 +1,9 @@
 //! The journal's file: one for each torrent and save path, in the user's state directory.
 //!
-//! Beside `NAME.journal` stand `NAME.lock`, which is locked as long as the torrent is open and names the
-//! process, and `NAME.parts`, which has what boundary pieces need of files that are not wanted.
+//! Beside `NAME.journal` stand `NAME.lock`, which says whose the torrent is (see [`lease`](super::lease)),
+//! and `NAME.parts`, which has what boundary pieces need of files that are not wanted.
+//!
+//! The file is closed while everything in it is synced, so that an idle torrent has none open.
 //!
 //! A record is one write at the end of the file. If it is cut short, the file is cut back before the
 //! next, so that no good record ever follows a torn one. Opening a torrent, and growing to twice what
@@ -12,6 +14,9 @@ use std::sync::Arc;
 
 use bt_types::{Geometry, InfoHashV1};
 
+use super::handles::Handles;
+use super::lease::StateFolder;
+use super::parts::PartsAt;
 use super::record::{HEADER_LENGTH, Header, History, Record};
 use crate::{Access, Disk, Operation, StoreError};
 
@@ -20,23 +25,25 @@ const MAX_JOURNAL_LENGTH: u64 = 256 << 20;
 /// A journal shorter than this is not worth rewriting.
 const MIN_REWRITE_LENGTH: u64 = 64 * 1024;
 
-/// An open journal. The lock is held as long as it lives.
+/// An open journal. The torrent is ours as long as it lives.
 #[derive(Debug)]
 pub(super) struct Journal<D: Disk> {
     disk: Arc<D>,
     folder: Arc<D::Folder>,
     /// The canonical path of the folder, for errors.
-    folder_path: PathBuf,
-    name: String,
+    folder_path: Arc<Path>,
+    name: Arc<str>,
     header: Header,
+    /// Open from the first record that is not synced to the sync.
     file: Option<Arc<D::File>>,
+    /// Whether the file on the disk is what was written, as far as is known.
+    trusted: bool,
     /// How long the file is, good records only.
     length: u64,
     /// How long it was when it was last rewritten.
     least: u64,
     /// Whether it must be rewritten before it can be trusted with a record.
     damaged: bool,
-    _lock: D::File,
 }
 
 /// Where a torrent's journal is.
@@ -49,10 +56,11 @@ pub(super) struct JournalKey<'a> {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Takes the lock and reads the history. The journal can be appended to only after the first
+    /// Takes the torrent and reads the history. The journal can be appended to only after the first
     /// [`Self::rewrite`].
     pub(super) fn open(
         disk: Arc<D>,
+        handles: &Handles<D::File>,
         state_dir: &Path,
         key: &JournalKey<'_>,
     ) -> Result<(Self, History), StoreError> {
@@ -64,17 +72,18 @@ impl<D: Disk> Journal<D> {
         let mut short = path.to_string();
         short.truncate(16);
         let name = format!("{}-{short}", key.info_hash);
-        let lock = lock(&*disk, &folder, &folder_path, &name, key.save_path)?;
+        let state = StateFolder { disk: &*disk, folder: &folder, path: &folder_path };
+        state.take(&mut handles.sessions(), &name, key.save_path)?;
         let journal = Self {
             folder: Arc::new(folder),
-            folder_path,
-            name,
+            folder_path: folder_path.into(),
+            name: name.into(),
             header,
             file: None,
+            trusted: false,
             length: 0,
             least: 0,
             damaged: true,
-            _lock: lock,
             disk,
         };
         let bytes = journal.read()?;
@@ -113,12 +122,9 @@ impl<D: Disk> Journal<D> {
         let mut bytes = Vec::new();
         records.iter().for_each(|record| record.encode(self.length, &mut bytes));
         let name = self.file_name("journal");
+        let file = self.opened(&name)?;
         self.mend(&name)?;
-        let Some(file) = &self.file else {
-            let error = std::io::Error::other("it was not replaced after a failed sync");
-            return Err(self.error(Operation::Write, &name, &error));
-        };
-        match self.disk.append(file, &bytes) {
+        match self.disk.append(&file, &bytes) {
             Ok(count) if count == bytes.len() => {
                 self.length += bytes.len() as u64;
                 Ok(())
@@ -135,6 +141,21 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// The file, opened if it was closed.
+    fn opened(&mut self, name: &Path) -> Result<Arc<D::File>, StoreError> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        if !self.trusted {
+            let error = std::io::Error::other("it was not replaced after a failed sync");
+            return Err(self.error(Operation::Write, name, &error));
+        }
+        let opened = self.disk.open(&self.folder, name, Access::Append);
+        let file = Arc::new(opened.map_err(|error| self.error(Operation::Open, name, &error))?);
+        self.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
     /// Cuts off what a failed write may have left.
     fn mend(&mut self, name: &Path) -> Result<(), StoreError> {
         if let (true, Some(file)) = (self.damaged, &self.file) {
@@ -145,20 +166,29 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// The file, to be synced without holding up those who append.
-    pub(super) fn file(&self) -> Option<Arc<D::File>> {
-        self.file.clone()
+    /// The file, to be synced without holding up those who append, and how long it is now; `None`
+    /// if everything is synced.
+    pub(super) fn unsynced(&self) -> Option<(Arc<D::File>, u64)> {
+        self.file.clone().map(|file| (file, self.length))
+    }
+
+    /// The file is synced up to `length`. Closes it if that is all of it.
+    pub(super) fn handle_synced(&mut self, length: u64) {
+        if self.length == length && !self.damaged {
+            self.file = None;
+        }
     }
 
     /// Says that a sync of the file failed: its later syncs prove nothing, so it must be replaced.
     pub(super) fn distrust(&mut self) {
         self.least = 0;
         self.file = None;
+        self.trusted = false;
     }
 
     /// Whether the file is twice as long as it need be, or not to be trusted.
     pub(super) fn wants_rewrite(&self) -> bool {
-        self.file.is_none() || self.length > MIN_REWRITE_LENGTH.max(2 * self.least)
+        !self.trusted || self.length > MIN_REWRITE_LENGTH.max(2 * self.least)
     }
 
     /// Replaces the file by one that has only `records`, and syncs it.
@@ -184,18 +214,21 @@ impl<D: Disk> Journal<D> {
         rename.map_err(|error| failed(Operation::Rename, error))?;
         let folder = self.disk.sync_folder(&self.folder, Path::new(""));
         folder.map_err(|error| failed(Operation::Sync, error))?;
-        self.file = Some(Arc::new(file));
+        self.file = None;
+        self.trusted = true;
         self.length = bytes.len() as u64;
         self.least = self.length;
         self.damaged = false;
         Ok(())
     }
 
-    /// The folder and name of the parts file, and its path for errors.
-    pub(super) fn parts(&self) -> (Arc<D::Folder>, PathBuf, PathBuf) {
-        let name = self.file_name("parts");
-        let path = self.folder_path.join(&name);
-        (Arc::clone(&self.folder), name, path)
+    /// Where the parts file is.
+    pub(super) fn parts(&self) -> PartsAt<D> {
+        PartsAt {
+            folder: Arc::clone(&self.folder),
+            folder_path: Arc::clone(&self.folder_path),
+            name: Arc::clone(&self.name),
+        }
     }
 
     /// The error of a failed sync.
@@ -212,29 +245,10 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// Takes the lock of `name` and writes the process's number into it.
-fn lock<D: Disk>(
-    disk: &D,
-    folder: &D::Folder,
-    folder_path: &Path,
-    name: &str,
-    save_path: &Path,
-) -> Result<D::File, StoreError> {
-    let name = PathBuf::from(format!("{name}.lock"));
-    let failed = |error| StoreError::disk(Operation::Lock, &folder_path.join(&name), &error);
-    let file = disk.open(folder, &name, Access::Create).map_err(failed)?;
-    if !disk.try_lock(&file).map_err(failed)? {
-        let pid = read_pid(disk, &file);
-        return Err(StoreError::InUse { path: save_path.to_owned(), pid });
+impl<D: Disk> Drop for Journal<D> {
+    fn drop(&mut self) {
+        self.file = None;
+        let (disk, folder) = (&*self.disk, &*self.folder);
+        StateFolder { disk, folder, path: &self.folder_path }.give_back(&self.name);
     }
-    let text = format!("{}\n", disk.process_id());
-    disk.set_length(&file, 0).map_err(failed)?;
-    disk.write_at(&file, &[std::io::IoSlice::new(text.as_bytes())], 0).map_err(failed)?;
-    Ok(file)
-}
-
-fn read_pid<D: Disk>(disk: &D, file: &D::File) -> Option<u32> {
-    let mut text = [0; 16];
-    let length = disk.read_at(file, &mut text, 0).ok()?;
-    str::from_utf8(text.get(..length)?).ok()?.trim().parse().ok()
 }

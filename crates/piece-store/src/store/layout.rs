@@ -165,7 +165,9 @@ fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Vec<Slot> {
         pad: file.is_pad(),
         in_parts: AtomicBool::new(false),
     };
-    metainfo.info().files().iter().enumerate().map(slot).collect()
+    let mut slots: Vec<Slot> = metainfo.info().files().iter().enumerate().map(slot).collect();
+    slots.shrink_to_fit();
+    slots
 }
 
 fn wanted_pieces(geometry: &Geometry, slots: &[Slot]) -> Bitfield {

@@ -33,7 +33,8 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) staged: BTreeMap<u32, Staged>,
-    pub(super) owned: BTreeMap<u32, FileId>,
+    /// Ascending by slot.
+    pub(super) owned: Vec<(u32, FileId)>,
     /// Files that are ours to make, by ranges of slots, ascending.
     pub(super) awaited: Vec<Range<u32>>,
     pub(super) dirty: Dirty<D::File>,
@@ -171,7 +172,7 @@ impl<D: Disk> Ledger<D> {
             claimed: plan.claimed,
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
-            owned: plan.owned,
+            owned: plan.owned.into_iter().collect(),
             awaited: plan.awaited,
             dirty: Dirty::default(),
             journal,
@@ -297,17 +298,26 @@ impl<D: Disk> Ledger<D> {
     pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
         let after = self.awaited.partition_point(|range| range.end <= slot);
         let awaited = self.awaited.get(after).is_some_and(|range| range.contains(&slot));
-        awaited || self.owned.get(&slot) == Some(&id)
+        awaited || self.owned_as(slot).is_ok_and(|known| known == id)
     }
 
     /// Records that the file of `slot` is the torrent's.
     pub(super) fn own(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
-        if self.owned.get(&slot) == Some(&id) {
+        let known = self.owned_as(slot);
+        if known == Ok(id) {
             return Ok(());
         }
         self.append(&[Record::Owned { slot, id }])?;
-        self.owned.insert(slot, id);
+        match known {
+            Ok(_) => self.owned.iter_mut().filter(|(s, _)| *s == slot).for_each(|(_, k)| *k = id),
+            Err(place) => self.owned.insert(place, (slot, id)),
+        }
         Ok(())
+    }
+
+    /// Which file the one of `slot` is; or where in the table it would stand.
+    fn owned_as(&self, slot: u32) -> Result<FileId, usize> {
+        self.owned.binary_search_by_key(&slot, |(slot, _)| *slot).map(|at| self.owned[at].1)
     }
 
     /// What is on disk of pieces that are not had.

@@ -15,8 +15,21 @@ use super::record::History;
 use super::resume::{self, Found};
 use crate::{Access, Disk, OpenSpec, Operation, Stat, StoreError, StoreLayout};
 
-/// A folder, the name of the parts file in it, and its whole path.
-type PartsAt<D> = (Arc<<D as Disk>::Folder>, PathBuf, PathBuf);
+/// Where the parts file is.
+#[derive(Debug)]
+pub(super) struct PartsAt<D: Disk> {
+    pub(super) folder: Arc<D::Folder>,
+    /// The canonical path of the folder.
+    pub(super) folder_path: Arc<Path>,
+    /// The name without the extension.
+    pub(super) name: Arc<str>,
+}
+
+impl<D: Disk> PartsAt<D> {
+    fn file_name(&self) -> PathBuf {
+        PathBuf::from(format!("{}.parts", self.name))
+    }
+}
 
 /// The parts file and the zeros, opened when they are first needed.
 #[derive(Debug)]
@@ -34,7 +47,10 @@ impl<D: Disk> Parts<D> {
 
     /// Its path, for people.
     pub(super) fn path(&self, folder: &Path) -> PathBuf {
-        self.at.as_ref().map_or_else(|| folder.to_owned(), |(_, _, path)| path.clone())
+        match &self.at {
+            Some(at) => at.folder_path.join(at.file_name()),
+            None => folder.to_owned(),
+        }
     }
 }
 
@@ -87,7 +103,7 @@ impl<D: Disk> Store<D> {
         let make = make && !self.read_only;
         let access = if make { Access::Create } else { Access::Write };
         let opened = match &self.parts.at {
-            Some((folder, name, _)) => self.disk.open(folder, name, access),
+            Some(at) => self.disk.open(&at.folder, &at.file_name(), access),
             None if make => self.disk.temporary(&self.folder),
             None => return Ok(None),
         };
@@ -107,8 +123,8 @@ impl<D: Disk> Store<D> {
 
     /// What the parts file is, if it is there.
     pub(super) fn stat_parts(&self) -> Result<Option<Stat>, StoreError> {
-        let Some((folder, name, _)) = &self.parts.at else { return Ok(None) };
-        let stat = self.disk.stat(folder, name);
+        let Some(at) = &self.parts.at else { return Ok(None) };
+        let stat = self.disk.stat(&at.folder, &at.file_name());
         stat.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))
     }
 

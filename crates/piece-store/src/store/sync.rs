@@ -125,14 +125,13 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let kept: Vec<u32> = self.still_had(&ledger.have, pieces);
         ledger.append(&[Record::Durable(to_ranges(kept.iter().copied()))])?;
-        let file = ledger.journal.as_ref().and_then(Journal::file);
+        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
+        let synced = self.sync_journal(file);
         let mut ledger = self.ledger();
         if let Err(error) = synced {
-            let failed = ledger.journal.as_ref().map(|journal| journal.sync_error(&error));
             ledger.journal.as_mut().into_iter().for_each(Journal::distrust);
-            return ledger.rewrite().and(failed.map_or(Ok(()), Err));
+            return ledger.rewrite().and(Err(error));
         }
         for piece in self.still_had(&ledger.have, &kept) {
             self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
@@ -168,11 +167,10 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
         let orderly = ledger.checked && ledger.claimed == ledger.have;
-        let file = ledger.journal.as_ref().and_then(Journal::file);
         drop(ledger);
         self.handles.forget(self.number);
         let recorded = match synced {
-            Ok(()) => self.record_end(orderly, file),
+            Ok(()) => self.record_end(orderly),
             Err(error) => Err(error),
         };
         let mut ledger = self.ledger();
@@ -191,7 +189,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn record_end(&self, orderly: bool, file: Option<Arc<D::File>>) -> Result<(), StoreError> {
+    fn record_end(&self, orderly: bool) -> Result<(), StoreError> {
         let files = self.closed_files()?;
         let mut ledger = self.ledger();
         let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
@@ -206,11 +204,23 @@ impl<D: Disk> Store<D> {
             // The check was not finished: only the totals are worth keeping.
             ledger.append(&[Record::Open { uploaded, downloaded }])?;
         }
-        let synced = file.map_or(Ok(()), |file| self.disk.sync_file(&file));
-        match (synced, &ledger.journal) {
-            (Err(error), Some(journal)) => Err(journal.sync_error(&error)),
-            _ => Ok(()),
-        }
+        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
+        drop(ledger);
+        self.sync_journal(file)
+    }
+
+    /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it.
+    pub(super) fn sync_journal(
+        &self,
+        unsynced: Option<(Arc<D::File>, u64)>,
+    ) -> Result<(), StoreError> {
+        let Some((file, length)) = unsynced else { return Ok(()) };
+        let synced = self.disk.sync_file(&file);
+        let mut ledger = self.ledger();
+        let Some(journal) = &mut ledger.journal else { return Ok(()) };
+        synced.map_err(|error| journal.sync_error(&error))?;
+        journal.handle_synced(length);
+        Ok(())
     }
 
     /// What the torrent's files look like now.
