@@ -95,7 +95,7 @@ fn measure(options: &Options) -> Result<()> {
     let mut tracker = options.tracker.as_deref().map(TrackerProcess::start).transpose()?;
     let url = tracker.as_ref().map(|tracker| tracker.url.clone());
     let empty = resident()?;
-    let torrents = make_torrents(options, url, folder.path())?;
+    let torrents = make_torrents(options, url.as_deref(), folder.path())?;
     let metainfo_memory = resident()? - empty;
     if options.complete {
         prepare(&torrents, folder.path())?;
@@ -154,7 +154,7 @@ fn run(
 
 fn make_torrents(
     options: &Options,
-    tracker: Option<String>,
+    tracker: Option<&str>,
     folder: &Path,
 ) -> Result<Vec<Arc<Metainfo>>> {
     let data = folder.join("data");
@@ -165,8 +165,8 @@ fn make_torrents(
         payload[..4].copy_from_slice(&number.to_le_bytes());
         let hashes: Vec<_> = payload.chunks(PIECE_LENGTH as usize).map(piece_hash::sha1).collect();
         let builder = Builder::new(&name).length(payload.len() as u64).piece_length(PIECE_LENGTH);
-        let builder = match &tracker {
-            Some(url) => builder.tracker(url.clone()),
+        let builder = match tracker {
+            Some(url) => builder.tracker(url),
             None => builder,
         };
         if options.complete {
