@@ -112,15 +112,13 @@ struct Link {
     head: Vec<u8>,
     /// How much of the message under way is still to come, and whether that is payload.
     rest: (usize, bool),
-    shaken: bool,
     payload: u64,
 }
 
 impl Link {
     fn connect(drain: &Drain, number: usize) -> io::Result<Self> {
-        let stream = std::net::TcpStream::connect(drain.address)?;
+        let mut stream = std::net::TcpStream::connect(drain.address)?;
         stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
         let blocks = drain.geometry.total().div_ceil(BLOCK_LENGTH.into());
         let mut hello = Vec::with_capacity(HANDSHAKE_LENGTH + 16);
         hello.extend(PROTOCOL);
@@ -129,15 +127,18 @@ impl Link {
         hello.extend(format!("-DR0000-{number:012}").as_bytes());
         hello.extend([0, 0, 0, 1, HAVE_NONE, 0, 0, 0, 4, EXTENDED, 0, b'd', b'e']);
         hello.extend([0, 0, 0, 1, INTERESTED]);
+        stream.write_all(&hello)?;
+        // One after another, so that a seeder never has many that did not say what they want.
+        stream.read_exact(&mut [0; HANDSHAKE_LENGTH])?;
+        stream.set_nonblocking(true)?;
         Ok(Self {
             stream: TcpStream::from_std(stream),
             unchoked: false,
             next: blocks / drain.connections.max(1) as u64 * number as u64,
             outstanding: 0,
-            unsent: hello,
+            unsent: Vec::new(),
             head: Vec::new(),
             rest: (0, false),
-            shaken: false,
             payload: 0,
         })
     }
@@ -180,13 +181,6 @@ impl Link {
     }
 
     fn take_head(&mut self) -> io::Result<()> {
-        if !self.shaken {
-            if self.head.len() == HANDSHAKE_LENGTH {
-                self.shaken = true;
-                self.head.clear();
-            }
-            return Ok(());
-        }
         let Some((length, [id, rest @ ..])) = self.head.split_first_chunk::<4>() else {
             if self.head == [0; 4] {
                 self.head.clear();
