@@ -111,6 +111,21 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Has the system hold a range in memory, however long that takes; answers how many bytes of it
+    /// the file has. A disk that can only read does so, into `scratch`, which must not be empty.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn make_resident(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        length: u64,
+        scratch: &mut [u8],
+    ) -> io::Result<u64> {
+        read_through(self, file, offset, length, scratch)
+    }
+
     /// Writes once at `offset`, from many buffers in order; answers how many bytes were written.
     ///
     /// # Errors
@@ -200,4 +215,23 @@ pub trait Disk: Debug + Send + Sync {
 pub(crate) fn not_a_file() -> io::Error {
     let message = "it is a symbolic link or a special file, which is not followed here";
     io::Error::new(io::ErrorKind::Unsupported, message)
+}
+
+/// Makes a range resident by reading it, a part after another into `scratch`.
+fn read_through<D: Disk + ?Sized>(
+    disk: &D,
+    file: &D::File,
+    offset: u64,
+    length: u64,
+    scratch: &mut [u8],
+) -> io::Result<u64> {
+    let mut done = 0;
+    while done < length {
+        let step = scratch.len().min(usize::try_from(length - done).unwrap_or(usize::MAX));
+        match disk.read_at(file, &mut scratch[..step], offset + done)? {
+            0 => break,
+            count => done += count as u64,
+        }
+    }
+    Ok(done)
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use bt_types::{BlockRequest, PieceIndex};
+use bt_types::PieceIndex;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};
@@ -127,10 +127,10 @@ pub enum Job {
     Read {
         /// The torrent.
         torrent: TorrentKey,
-        /// The range, of a piece that is had.
-        request: BlockRequest,
-        /// Handed back with the answer.
-        token: u64,
+        /// A piece that is had.
+        piece: PieceIndex,
+        /// The range of it, in bytes.
+        range: Range<u32>,
     },
     /// Make what is had durable. Done by `bt-sync`. Answer: [`Done::Synced`].
     Sync {
@@ -208,10 +208,10 @@ pub enum Done {
     Ready {
         /// The torrent.
         torrent: TorrentKey,
-        /// What the job carried.
-        token: u64,
-        /// The range.
-        request: BlockRequest,
+        /// The piece.
+        piece: PieceIndex,
+        /// The range of it, in bytes.
+        range: Range<u32>,
         /// Where its bytes are, in order.
         result: Result<Vec<Extent>, StoreError>,
     },

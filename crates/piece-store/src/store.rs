@@ -28,6 +28,7 @@ mod layout;
 mod lease;
 mod ledger;
 mod parts;
+mod read;
 mod record;
 mod resume;
 mod stage;

@@ -28,6 +28,10 @@ pub const MAX_FED: usize = 64;
 pub const RECEIVE_BUFFER: usize = 256 << 10;
 /// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).
 pub const SEND_WINDOW: u64 = 1 << 20;
+/// Payload is made resident in runs of that many bytes: one job for many blocks.
+pub const RUN_LENGTH: u32 = 256 << 10;
+/// Resident runs that are remembered, counted by the extents they have; each may hold a file open.
+pub const MAX_RESIDENT: usize = 256;
 /// What all peers' buffers of small messages may hold together; above it the peer that holds most
 /// is dropped.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;

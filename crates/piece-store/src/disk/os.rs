@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Access, Disk, FileId, Kind, Stat, not_a_file};
+use super::{Access, Disk, FileId, Kind, Stat, not_a_file, read_through};
 
 /// An open file of the real disk.
 pub type OsFile = File;
@@ -22,6 +22,8 @@ pub type OsFile = File;
 pub struct OsDisk {
     /// The open folders by their canonical paths: most torrents are in the same one.
     folders: Mutex<BTreeMap<PathBuf, Weak<OwnedFd>>>,
+    /// Where pages go that are only to be resident; `None` where there is no such device.
+    null: OnceLock<Option<File>>,
 }
 
 /// An open folder, maybe shared with others who opened it.
@@ -149,6 +151,23 @@ impl Disk for OsDisk {
         retry(|| rustix::io::pread(file, &mut *buffer, offset))
     }
 
+    #[cfg(target_os = "linux")]
+    fn make_resident(
+        &self,
+        file: &File,
+        offset: u64,
+        length: u64,
+        scratch: &mut [u8],
+    ) -> io::Result<u64> {
+        let null = self.null.get_or_init(|| File::options().write(true).open("/dev/null").ok());
+        let passed = null.as_ref().map(|null| pass_through(file, offset, length, null));
+        match passed {
+            // Not every file system can.
+            None | Some(Err(Errno::INVAL)) => read_through(self, file, offset, length, scratch),
+            Some(passed) => Ok(passed?),
+        }
+    }
+
     fn write_at(&self, file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         retry(|| rustix::io::pwritev(file, parts, offset))
     }
@@ -248,6 +267,23 @@ impl Disk for OsDisk {
     fn process_id(&self) -> u32 {
         std::process::id()
     }
+}
+
+/// Has the pages of a range looked up, and read from the device where they are missing, without a
+/// byte being copied; answers how many bytes of the range there are.
+#[cfg(target_os = "linux")]
+fn pass_through(file: &File, offset: u64, length: u64, null: &File) -> rustix::io::Result<u64> {
+    let mut at = offset;
+    let end = offset + length;
+    while at < end {
+        let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+        match rustix::fs::sendfile(null, file, Some(&mut at), rest) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(at - offset)
 }
 
 /// Makes a folder and those missing above it, and syncs their names: nothing else does.

@@ -127,10 +127,11 @@ impl Worker {
                     store.and_then(|store| store.stage(piece, attempt, span_index, &span, blocks));
                 Done::Staged { torrent, piece, span_index, span, result }
             }
-            Job::Read { torrent, request, token } => {
+            Job::Read { torrent, piece, range } => {
                 let store = self.shared.find(torrent);
-                let result = store.and_then(|store| store.read(request, &mut self.scratch));
-                Done::Ready { torrent, token, request, result }
+                let result =
+                    store.and_then(|store| store.read(piece, range.clone(), &mut self.scratch));
+                Done::Ready { torrent, piece, range, result }
             }
             Job::Sync { torrent } => self.sync(torrent),
             Job::Close { torrent, uploaded, downloaded, unfinished } => {

@@ -1,14 +1,13 @@
-//! From blocks to pieces: hashing, committing, and reading what is had.
+//! From blocks to pieces: hashing and committing.
 
-use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex, Sha1Digest};
+use bt_types::{BLOCK_LENGTH, PieceIndex, Sha1Digest};
 use piece_hash::{Hasher, Lanes, sha1};
 
 use super::Store;
 use super::layout::Place;
 use super::ledger::{Began, Staged, Touched};
 use crate::{
-    Disk, Extent, Operation, Outcome, SPAN_LENGTH, Span, StoreError, full_mask, span_count,
-    span_length,
+    Disk, Operation, Outcome, SPAN_LENGTH, Span, StoreError, full_mask, span_count, span_length,
 };
 
 impl<D: Disk> Store<D> {
@@ -230,32 +229,6 @@ impl<D: Disk> Store<D> {
         // Even of a failure the files are noted: something may have been written.
         ledger.written(&self.layout.geometry, pieces, touched)?;
         confirmed
-    }
-
-    /// Makes a range of a piece that is had resident, and says where it is.
-    ///
-    /// # Errors
-    /// The disk fails; the piece is not had; the file is gone or shorter than before.
-    pub fn read(
-        &self,
-        request: BlockRequest,
-        scratch: &mut [u8],
-    ) -> Result<Vec<Extent<D::File>>, StoreError> {
-        let piece = request.piece();
-        if !self.ledger().have.contains(piece) {
-            return Err(StoreError::NotHad { piece: piece.get() });
-        }
-        let offset = self.layout.geometry.offset_of(piece) + u64::from(request.offset());
-        let length = u64::from(request.length());
-        let bytes = scratch.get_mut(..request.length() as usize).unwrap_or_default();
-        // The bytes themselves are not wanted, only that the system has them in memory.
-        self.read_back(offset, bytes)?;
-        let mut extents = Vec::with_capacity(1);
-        for range in self.layout.ranges(offset, length) {
-            let file = self.readable(range.place)?.ok_or(StoreError::NotOpen)?;
-            extents.push(Extent { file, offset: range.offset, length: range.length as u32 });
-        }
-        Ok(extents)
     }
 }
 

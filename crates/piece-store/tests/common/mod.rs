@@ -188,8 +188,8 @@ impl<D: Disk> Run<D> {
         offset: u32,
         length: u32,
     ) -> Result<Vec<Extent<D::File>>, StoreError> {
-        let request = torrent.metainfo.info().geometry().request(index, offset, length).unwrap();
-        self.store.read(request, &mut self.scratch)
+        let piece = torrent.metainfo.info().geometry().piece(index).unwrap();
+        self.store.read(piece, offset..offset + length, &mut self.scratch)
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the store answered.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{BlockRequest, PieceIndex};
+use bt_types::PieceIndex;
 use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
 use swarm::Committed;
 
 use super::Core;
-use super::link::LinkKey;
+use super::resident::RunKey;
 use super::torrent::{Phase, StopStep};
 use crate::event::EventKind;
 
@@ -37,11 +38,9 @@ impl Core {
             Done::Staged { torrent, piece, span, result, .. } => {
                 self.finish_job(torrent, [span], |core| core.handle_staged(torrent, piece, result));
             }
-            Done::Ready { torrent, token, request, result } => {
-                let link = LinkKey::of_peer(swarm::PeerKey(token));
-                self.finish_job(torrent, [], |core| {
-                    core.handle_ready(torrent, link, request, result);
-                });
+            Done::Ready { torrent, piece, range, result } => {
+                let run = RunKey::named(torrent, piece, &range);
+                self.finish_job(torrent, [], |core| core.handle_ready(torrent, run, result));
             }
             Done::Synced { torrent, result, lost } => {
                 self.finish_job(torrent, [], |core| core.handle_synced(torrent, result, &lost));
@@ -171,24 +170,25 @@ impl Core {
         }
     }
 
-    /// Blocks that a peer asked for are resident: its connection may send them.
+    /// A run is resident: the blocks of it that peers asked for may be sent.
     fn handle_ready(
         &mut self,
         key: TorrentKey,
-        link_key: LinkKey,
-        request: BlockRequest,
+        run: RunKey,
         result: Result<Vec<Extent>, StoreError>,
     ) {
         let extents = match result {
             Ok(extents) => extents,
             Err(error) => return self.fail(key, &error),
         };
-        let now = self.now;
-        let Some(link) = self.links.get_mut(link_key) else { return };
-        link.reading = link.reading.saturating_sub(u64::from(request.length()));
-        link.take_extents(now, request, extents);
-        self.transmit(link_key);
-        self.serve(link_key);
+        let (run, wanted) = self.resident.finish(self.now, run, extents);
+        for (link_key, request) in wanted {
+            let Some(link) = self.links.get_mut(link_key) else { continue };
+            link.reading = link.reading.saturating_sub(u64::from(request.length()));
+            link.take_run(request, Arc::clone(&run));
+            self.transmit(link_key);
+            self.serve(link_key);
+        }
     }
 
     fn handle_synced(&mut self, key: TorrentKey, result: Result<(), StoreError>, lost: &[u32]) {

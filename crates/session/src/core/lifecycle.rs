@@ -252,6 +252,7 @@ impl Core {
             Some(swarm) => torrent.open.take_all(|piece, span| blocks_in(swarm, piece, span)),
             None => Vec::new(),
         };
+        self.resident.forget(key);
         let (down, up) = torrent.transferred();
         let (downloaded, uploaded) = (torrent.earlier.0 + down, torrent.earlier.1 + up);
         self.submit(key, Job::Close { torrent: key, uploaded, downloaded, unfinished });

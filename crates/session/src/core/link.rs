@@ -7,13 +7,15 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::BlockRequest;
 use peer_wire::Connection;
-use piece_store::{Extent, TorrentKey};
+use piece_store::TorrentKey;
 use swarm::PeerKey;
 
+use super::resident::Run;
 use crate::limits::MAX_HALF_OPEN;
 
 /// A connection, by a number that is never used again.
@@ -67,9 +69,8 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) request: BlockRequest,
-    pub(super) extents: Vec<Extent>,
-    /// When its bytes were made resident.
-    pub(super) resident_at: Duration,
+    /// What was made resident together with it.
+    pub(super) run: Arc<Run>,
     /// Whether they are being made resident again.
     pub(super) refreshing: bool,
 }
@@ -101,18 +102,13 @@ impl Link {
     }
 
     /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
-    pub(super) fn take_extents(
-        &mut self,
-        now: Duration,
-        request: BlockRequest,
-        extents: Vec<Extent>,
-    ) {
-        let refreshed = self.uploads.iter_mut().find(|upload| upload.refreshing);
+    pub(super) fn take_run(&mut self, request: BlockRequest, run: Arc<Run>) {
+        // Only the one that is being sent is ever read again.
+        let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
         if let Some(upload) = refreshed.filter(|upload| upload.request == request) {
-            (upload.extents, upload.resident_at, upload.refreshing) = (extents, now, false);
+            (upload.run, upload.refreshing) = (run, false);
         } else if self.connection.send_block(request) {
-            let upload = Upload { request, extents, resident_at: now, refreshing: false };
-            self.uploads.push_back(upload);
+            self.uploads.push_back(Upload { request, run, refreshing: false });
         }
     }
 

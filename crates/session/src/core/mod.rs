@@ -28,6 +28,7 @@ mod open;
 mod outputs;
 mod peers;
 mod rate;
+mod resident;
 mod running;
 mod status;
 mod sweep;
@@ -58,6 +59,7 @@ use announces::Announces;
 use buffers::Buffers;
 use link::Links;
 use rate::Bucket;
+use resident::Resident;
 use syncs::Syncs;
 use timers::Timers;
 use torrent::Torrent;
@@ -79,7 +81,8 @@ pub struct CoreConfig {
     pub max_connections: usize,
     /// Connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Peers of one torrent that are unchoked at a time.
+    /// Peers of one torrent that are unchoked at a time, at least; see
+    /// [`SessionConfig::upload_slots`](crate::SessionConfig::upload_slots).
     pub upload_slots: usize,
     /// Where journals are kept; `None` keeps none.
     pub state_dir: Option<std::path::PathBuf>,
@@ -148,6 +151,7 @@ pub struct Core {
     actions: VecDeque<Action>,
     timers: Timers,
     buffers: Buffers,
+    resident: Resident,
     /// Torrents whose last poll found no memory, in the order in which they get some.
     starved: VecDeque<TorrentKey>,
     /// Whether memory was released since they were last polled.
@@ -184,6 +188,7 @@ impl Core {
             actions: VecDeque::new(),
             timers: Timers::new(now),
             buffers: Buffers::new(config.span_memory),
+            resident: Resident::default(),
             starved: VecDeque::new(),
             memory_freed: false,
             dial_queue: VecDeque::new(),

@@ -14,6 +14,7 @@ impl Core {
                 self.sweep_link(key);
             }
         }
+        self.resident.expire(self.now);
         self.shed_buffers();
     }
 

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use bt_types::BlockRequest;
 use peer_wire::Transmit;
 use piece_store::{Extent, Job, TorrentKey};
 
 use super::Core;
 use super::link::{Link, LinkKey, Stage};
+use super::resident::{Residence, RunKey};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
-
-/// For how long a range that was made resident is trusted to be so.
-const RESIDENT_TIME: Duration = Duration::from_secs(1);
 
 /// The next bytes of a link.
 #[derive(Debug)]
@@ -48,8 +47,8 @@ impl Core {
                 return None;
             }
             let upload = link.uploads.front().filter(|upload| !upload.refreshing)?;
-            let fresh = now.saturating_sub(upload.resident_at) <= RESIDENT_TIME;
-            let extent = cut(&upload.extents, offset, length)?;
+            let fresh = upload.run.is_fresh(now);
+            let extent = upload.run.extent(request.offset() + offset, length)?;
             return Some(Outgoing::Payload { extent, fresh });
         }
         let more = link.connection.pending_payload() > 0 && limit > 0;
@@ -86,9 +85,9 @@ impl Core {
         let Stage::Live { torrent } = link.stage else { return };
         let Some(upload) = link.uploads.front_mut() else { return };
         upload.refreshing = true;
-        let (request, token) = (upload.request, key.peer().0);
-        link.reading += u64::from(request.length());
-        self.submit(torrent, Job::Read { torrent, request, token });
+        let request = upload.request;
+        self.resident.renounce(&upload.run);
+        self.provide(torrent, key, request);
     }
 
     /// Whether the link has something to send but must wait for its rate limit.
@@ -128,39 +127,39 @@ impl Core {
 
     /// Has blocks read that the peer asked for, as far as its send queue has room.
     pub(super) fn serve(&mut self, key: LinkKey) {
-        while let Some((torrent, job)) = self.next_read(key) {
-            self.submit(torrent, job);
+        while let Some((torrent, request)) = self.next_upload(key) {
+            self.provide(torrent, key, request);
         }
     }
 
-    fn next_read(&mut self, key: LinkKey) -> Option<(TorrentKey, Job)> {
+    fn next_upload(&mut self, key: LinkKey) -> Option<(TorrentKey, BlockRequest)> {
         let now = self.now;
         let link = self.links.get_mut(key).filter(|link| has_room(link))?;
         let Stage::Live { torrent } = link.stage else { return None };
         let swarm = self.torrents.get_mut(&torrent)?.transfer_mut()?;
         let request = swarm.next_upload(now, key.peer())?;
+        Some((torrent, request))
+    }
+
+    /// Has the link send the block, now or as soon as it is resident.
+    fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest) {
+        let Some(entry) = self.torrents.get(&torrent) else { return };
+        let Some(link) = self.links.get_mut(key) else { return };
+        let run = RunKey::of(torrent, entry.geometry(), request);
+        let residence = self.resident.ask(self.now, run, (key, request));
+        if let Residence::Resident(run) = residence {
+            link.take_run(request, run);
+            return self.transmit(key);
+        }
         link.reading += u64::from(request.length());
-        Some((torrent, Job::Read { torrent, request, token: key.peer().0 }))
+        if let Residence::Absent = residence {
+            let (piece, range) = (request.piece(), run.range());
+            self.submit(torrent, Job::Read { torrent, piece, range });
+        }
     }
 }
 
 /// Whether another block may be read for the link: a peer that does not drain gets none.
 fn has_room(link: &Link) -> bool {
     link.connection.pending_payload() + link.reading < SEND_WINDOW
-}
-
-/// What lies `offset` bytes into `extents`, at most `length` bytes of one file.
-fn cut(extents: &[Extent], offset: u32, length: u32) -> Option<Extent> {
-    let mut skip = offset;
-    for extent in extents {
-        if skip < extent.length {
-            return Some(Extent {
-                offset: extent.offset + u64::from(skip),
-                length: length.min(extent.length - skip),
-                ..extent.clone()
-            });
-        }
-        skip -= extent.length;
-    }
-    None
 }

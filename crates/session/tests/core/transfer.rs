@@ -240,12 +240,34 @@ fn a_peer_that_does_not_drain_is_not_read_for() {
     let asked: Vec<u8> = all.flat_map(|block| wire::message(REQUEST, &block)).collect();
     node.hold_jobs = true;
     node.receive(link, &asked);
-    let window = session::limits::SEND_WINDOW as usize / (16 << 10);
-    assert_eq!(node.jobs.len(), window);
+    let window = session::limits::SEND_WINDOW as usize;
+    assert_eq!(node.jobs.len(), window / session::limits::RUN_LENGTH as usize);
     node.hold_jobs = false;
     node.hold_bytes = false;
     node.act();
     assert_eq!(wire::count(&node.sent[&link], PIECE), 400);
+}
+
+#[test]
+fn what_is_resident_is_served_without_another_job() {
+    let payload = payload(100_000);
+    let (mut node, link) = seeder(&payload);
+    let request = |offset| wire::message(REQUEST, &wire::block(0, offset, 16 << 10));
+    node.receive(link, &request(0));
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 1);
+    node.hold_jobs = true;
+    node.receive(link, &request(0));
+    assert_eq!((wire::count(&node.sent[&link], PIECE), node.jobs.len()), (2, 0));
+    // Not for long.
+    node.advance(Duration::from_secs(2));
+    node.receive(link, &request(0));
+    assert_eq!((wire::count(&node.sent[&link], PIECE), node.jobs.len()), (2, 1));
+    // What two ask for meanwhile is one job, too.
+    node.receive(link, &request(0));
+    assert_eq!(node.jobs.len(), 1);
+    node.hold_jobs = false;
+    node.act();
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 4);
 }
 
 #[test]
