@@ -35,7 +35,8 @@ pub struct SessionConfig {
     pub max_connections: usize,
     /// Connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Peers of one torrent that are unchoked at a time.
+    /// Peers of one torrent that are unchoked at a time; while seeding, more as soon as what flows
+    /// suffices for more. 0 uploads nothing.
     pub upload_slots: usize,
     /// Where journals are kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,

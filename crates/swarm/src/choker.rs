@@ -13,6 +13,10 @@ pub(crate) const TURN: Duration = Duration::from_secs(30);
 /// A peer connected for less is new: it is three times as likely to be unchoked optimistically.
 const NEW: Duration = Duration::from_secs(60);
 
+/// With so many peers unchoked while seeding, each should get that rate times their number, in bytes
+/// per second.
+const SLOT_RATE: u64 = 1024;
+
 /// A peer that wants our pieces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
@@ -102,6 +106,15 @@ impl Choker {
         self.optimistic = drawn.map(|key| (key, now));
         drawn
     }
+}
+
+/// How many peers to unchoke while seeding and sending `rate` bytes per second: at least `slots`, and
+/// more as long as they do not starve each other. 1 MiB/s serves 32 peers at 32 KiB/s, 100 MiB/s
+/// serves 320 at 320 KiB/s. Where the peers take less than the line would carry, more of them are let
+/// in; where the line is full, it is shared by few enough. No slots stay none.
+pub(crate) fn seeding_slots(slots: usize, rate: u64) -> usize {
+    let carried = (rate / SLOT_RATE).isqrt();
+    if slots == 0 { 0 } else { slots.max(usize::try_from(carried).unwrap_or(usize::MAX)) }
 }
 
 /// Whom to unchoke at once, at most `slots` of those that wait.

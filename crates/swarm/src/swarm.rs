@@ -158,7 +158,10 @@ impl Swarm {
         self.now = now;
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Tick => self.tick(),
+                Timer::Tick => {
+                    self.tick();
+                    self.widen_slots();
+                }
                 Timer::Choke => self.choke_round(),
             }
         }

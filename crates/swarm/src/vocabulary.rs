@@ -42,7 +42,8 @@ pub struct SwarmConfig {
     pub peer_id: PeerId,
     /// How many peers may be connected or connecting.
     pub max_peers: usize,
-    /// How many interested peers are unchoked at a time. 0 uploads nothing.
+    /// How many interested peers are unchoked at a time; while seeding, more as soon as what flows
+    /// suffices for more. 0 uploads nothing.
     pub upload_slots: usize,
     /// The seed of all the swarm's random choices.
     pub seed: u64,

@@ -82,7 +82,9 @@ impl Swarm {
         }
     }
 
-    /// Changes how many interested peers are unchoked at a time.
+    /// Changes how many interested peers are unchoked at a time; see [`SwarmConfig::upload_slots`].
+    ///
+    /// [`SwarmConfig::upload_slots`]: crate::SwarmConfig::upload_slots
     pub fn set_upload_slots(&mut self, now: Duration, slots: usize) {
         self.now = now;
         self.upload_slots = slots;
@@ -101,7 +103,7 @@ impl Swarm {
     pub(super) fn fill_slots(&mut self) {
         let used = |peer: &&Peer| peer.peer_interested && !peer.am_choking;
         let used = self.peers.values().filter(used).count();
-        let free = self.upload_slots.saturating_sub(used);
+        let free = self.slots().saturating_sub(used);
         if free == 0 {
             return;
         }
@@ -112,10 +114,25 @@ impl Swarm {
         }
     }
 
+    /// Unchokes more while seeding, once more flows than those that are unchoked can be said to need.
+    pub(super) fn widen_slots(&mut self) {
+        if self.pieces.missing == 0 {
+            self.fill_slots();
+        }
+    }
+
+    /// How many peers are unchoked at a time: while seeding, as many as the line serves well.
+    fn slots(&self) -> usize {
+        if self.pieces.missing > 0 {
+            return self.upload_slots;
+        }
+        choker::seeding_slots(self.upload_slots, self.up.per_second(self.now))
+    }
+
     fn decide(&mut self) {
         let candidates = self.candidates(|_| true);
         let seeding = self.pieces.missing == 0;
-        let slots = self.upload_slots;
+        let slots = self.slots();
         let chosen = self.choker.round(self.now, slots, seeding, candidates, &mut self.rng);
         for key in self.keys() {
             if !chosen.contains(&key) {

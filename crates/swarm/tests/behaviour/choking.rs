@@ -123,3 +123,37 @@ fn fewer_slots_choke_at_once() {
     bench.swarm.set_upload_slots(bench.now, 1);
     assert_eq!(unchoked(&bench).len(), 1);
 }
+
+/// Each second, that much goes out.
+fn upload_for(bench: &mut Bench, time: u64, rate: u32) {
+    for _ in 0..time {
+        bench.swarm.handle_sent(bench.now, PeerKey(1), rate);
+        bench.pass(seconds(1));
+    }
+}
+
+#[test]
+fn while_seeding_slots_follow_what_flows() {
+    let mut bench = seeder(4, 60);
+    assert_eq!(unchoked(&bench).len(), 4);
+    // 4 KiB/s for each of 4: too little for a fifth.
+    upload_for(&mut bench, 20, 16 << 10);
+    assert_eq!(unchoked(&bench).len(), 4);
+    // The 10 seconds that count are full of it at the end.
+    upload_for(&mut bench, 11, 1 << 20);
+    assert_eq!(unchoked(&bench).len(), 32, "32 KiB/s for each of 32");
+    upload_for(&mut bench, 11, 100 << 20);
+    assert_eq!(unchoked(&bench).len(), 60, "all there are");
+    upload_for(&mut bench, 60, 16 << 10);
+    assert_eq!(unchoked(&bench).len(), 4, "and back");
+}
+
+#[test]
+fn other_slots_do_not_follow() {
+    let mut none = seeder(0, 10);
+    upload_for(&mut none, 20, 100 << 20);
+    assert_eq!(unchoked(&none).len(), 0);
+    let mut leecher = leecher(4, 20);
+    upload_for(&mut leecher, 20, 100 << 20);
+    assert_eq!(unchoked(&leecher).len(), 4, "who sends to us earns a slot");
+}
