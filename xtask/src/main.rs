@@ -1,7 +1,9 @@
 //! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust;
 //! what needs more says so and is skipped.
 
+mod bench;
 mod bt_cli;
+mod clients;
 mod demo;
 mod fixtures;
 mod integration;
@@ -24,6 +26,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures bt-cli beside other people's programs, where they are installed
+    Bench(bench::Arguments),
+    /// A part of the benchmarks that runs in a process of its own
+    #[command(hide = true)]
+    BenchChild(bench::child::Arguments),
     /// Starts trackers and a seeder on loopback, then downloads from them with bt-cli
     Demo {
         /// How much to download, in MiB
@@ -58,6 +65,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::BenchChild(arguments) => bench::child::run(&arguments),
         Task::Demo { size, rate } => demo::run(size, rate),
         Task::Test => test::run(),
         Task::Fixtures { check } => fixtures::run(check),

@@ -26,12 +26,17 @@ pub(crate) fn build_bt_cli() -> Result<PathBuf> {
     if let Some(built) = std::env::var_os(BT_CLI) {
         return Ok(built.into());
     }
+    build_release("bt-cli")
+}
+
+/// Builds a package in release mode, and says where its program of the same name is.
+pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
     let status = cargo()
-        .args(["build", "--release", "--package", "bt-cli", "--quiet"])
+        .args(["build", "--release", "--quiet", "--package", package])
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "bt-cli does not build");
-    let program = target()?.join("release").join("bt-cli");
+    ensure!(status.success(), "{package} does not build");
+    let program = target()?.join("release").join(package);
     ensure!(program.is_file(), "cargo built no {}", program.display());
     Ok(program)
 }

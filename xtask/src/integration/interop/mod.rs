@@ -5,17 +5,9 @@
 //! 10.77.0.2 bt-cli                                 10.77.0.20   opentracker
 //! ```
 
-mod aria2;
-mod libtorrent;
-mod namespace;
 mod opentracker;
-mod ours;
-mod program;
-mod qbittorrent;
-mod rtorrent;
 mod torrents;
 mod transfer;
-mod transmission;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
@@ -23,10 +15,12 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::clients::{
+    Aria2, Libtorrent, Ours, Program, Qbittorrent, Rtorrent, Transmission, namespace,
+};
 use crate::report::{Report, Tally};
 use crate::workspace;
 use opentracker::Opentracker;
-use program::Program;
 use transfer::Caller;
 
 /// Names the programs whose absence is a failure, separated by commas.
@@ -59,7 +53,8 @@ fn run_inside(flags: &str, only: Option<&str>, instead: Option<&str>) -> Result<
         Some(_) => std::path::PathBuf::new(),
         None => workspace::build_bt_cli()?,
     };
-    let mut command = namespace::ourselves_inside(flags, arguments, &bt_cli)?;
+    let mut command =
+        namespace::ourselves_inside(flags, &std::env::current_exe()?, arguments, &bt_cli);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output to read")?;
     let mut tally = None;
@@ -96,7 +91,7 @@ struct Suite {
 impl Suite {
     fn new(only: Option<&str>, instead: Option<&str>) -> Result<Self> {
         let ours = match instead {
-            None => Box::new(ours::Ours::new()?),
+            None => Box::new(Ours::new()?),
             Some(name) => match programs().into_iter().find(|program| program.name() == name) {
                 Some(program) => program,
                 None => bail!("no program {name:?} is known"),
@@ -176,11 +171,11 @@ impl Suite {
 /// Every program that takes part in swarms, in the order of the table.
 fn programs() -> Vec<Box<dyn Program>> {
     vec![
-        Box::new(transmission::Transmission),
-        Box::new(aria2::Aria2),
-        Box::new(libtorrent::Libtorrent::pypi()),
-        Box::new(libtorrent::Libtorrent::debian()),
-        Box::new(qbittorrent::Qbittorrent),
-        Box::new(rtorrent::Rtorrent),
+        Box::new(Transmission),
+        Box::new(Aria2),
+        Box::new(Libtorrent::pypi()),
+        Box::new(Libtorrent::debian()),
+        Box::new(Qbittorrent),
+        Box::new(Rtorrent),
     ]
 }

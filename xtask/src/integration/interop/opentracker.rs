@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::namespace;
+use crate::clients::namespace;
 use crate::process::{Running, find_program, until};
 
 /// Where it listens, HTTP and UDP.

@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use testkit::Payload;
 
-use super::libtorrent::Libtorrent;
-use super::program::{Program as _, version_in};
 use crate::bt_cli::BtCli;
+use crate::clients::{Libtorrent, Program as _, version_in};
 use crate::process::{find_program, output_of};
 use crate::report::Report;
 use crate::workspace;

@@ -9,9 +9,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 
-use super::namespace;
 use super::opentracker::Opentracker;
-use super::program::{Job, PORT, Program};
+use crate::clients::{Job, PORT, Program, namespace};
 use crate::process::{Running, until};
 
 /// How long a program may take to check what is there and announce.
@@ -158,7 +157,7 @@ fn job<'a>(
     home: &'a Path,
 ) -> Result<Job<'a>> {
     fs::create_dir_all(home)?;
-    Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip })
+    Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip, peers: &[] })
 }
 
 /// Who announced what, for an error message.

@@ -1,37 +1,70 @@
-//! What the suite asks of every BitTorrent program, ours included.
+//! BitTorrent programs, ours included: how each is run on a torrent. The interop suite and the
+//! benchmarks share them.
+
+mod aria2;
+mod libtorrent;
+pub(crate) mod namespace;
+mod ours;
+mod qbittorrent;
+mod rqbit;
+mod rtorrent;
+mod transmission;
+mod webtorrent;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::process::Running;
 
+pub(crate) use aria2::Aria2;
+pub(crate) use libtorrent::Libtorrent;
+pub(crate) use ours::Ours;
+pub(crate) use qbittorrent::Qbittorrent;
+pub(crate) use rqbit::Rqbit;
+pub(crate) use rtorrent::Rtorrent;
+pub(crate) use transmission::Transmission;
+pub(crate) use webtorrent::Webtorrent;
+
 /// The port every program listens on, each at its own address.
-pub(super) const PORT: u16 = 16881;
+pub(crate) const PORT: u16 = 16881;
 
 /// One torrent, for one program.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// The .torrent file.
-    pub(super) torrent: &'a Path,
+    pub(crate) torrent: &'a Path,
     /// The folder that contains, or will contain, the torrent's name.
-    pub(super) folder: &'a Path,
+    pub(crate) folder: &'a Path,
     /// An empty folder for the program's settings, state and output.
-    pub(super) home: &'a Path,
+    pub(crate) home: &'a Path,
     /// The program's address.
-    pub(super) ip: Ipv4Addr,
+    pub(crate) ip: Ipv4Addr,
+    /// Peers to connect to, for programs that can be told. All can ask the torrent's tracker.
+    pub(crate) peers: &'a [SocketAddr],
 }
 
 impl Job<'_> {
     /// Where the program listens.
-    pub(super) fn listen(&self) -> SocketAddr {
+    pub(crate) fn listen(&self) -> SocketAddr {
         SocketAddrV4::new(self.ip, PORT).into()
+    }
+
+    /// The peers, separated by commas.
+    fn peer_list(&self) -> String {
+        let peers: Vec<String> = self.peers.iter().map(ToString::to_string).collect();
+        peers.join(",")
+    }
+
+    /// A file that appears when a program that goes on has everything.
+    pub(crate) fn done(&self) -> PathBuf {
+        self.home.join("done")
     }
 }
 
 /// A program that takes part in swarms.
-pub(super) trait Program {
+pub(crate) trait Program {
     /// The name that `REQUIRE_PEERS` and the table use.
     fn name(&self) -> &'static str;
 
@@ -41,8 +74,14 @@ pub(super) trait Program {
     /// Starts it on a torrent whose data is in place.
     fn seed(&self, job: &Job<'_>) -> Result<Running>;
 
-    /// Starts it on a torrent whose data is to be fetched.
+    /// Starts it on a torrent whose data is to be fetched; returns when it has been given the
+    /// torrent. When all is there, it ends or [`Job::done`] appears.
     fn download(&self, job: &Job<'_>) -> Result<Running>;
+
+    /// Whether it ends on its own when a download is there.
+    fn ends(&self) -> bool {
+        true
+    }
 
     /// Waits for the end of a download whose data is all there, where it ends on its own.
     fn finish(&self, _running: &mut Running) -> Result<()> {
@@ -51,7 +90,7 @@ pub(super) trait Program {
 }
 
 /// The first word of `text` that begins with a digit, or with `v` and a digit.
-pub(super) fn version_in(text: &str) -> Option<String> {
+pub(crate) fn version_in(text: &str) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
     let digits = words.map(|word| word.trim_start_matches('v').trim_end_matches([')', '.', ',']));
     digits.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).next()

@@ -1,9 +1,9 @@
-"""libtorrent as a client without a face: `ROLE TORRENT FOLDER IP:PORT` runs until it is ended,
+"""libtorrent as a client without a face: `ROLE TORRENT FOLDER IP:PORT HOME PEER..` seeds until it is
+ended, or downloads until all is there (HOME/added and HOME/done say when);
 `info-hash TORRENT` and `create DATA TRACKER TORRENT` do what they say."""
 
 import os
 import sys
-import time
 
 import libtorrent as lt
 
@@ -12,7 +12,7 @@ def info_of(torrent):
     return lt.torrent_info(torrent)
 
 
-def serve(torrent, folder, listen):
+def serve(role, torrent, folder, listen, home, *peers):
     session = lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": listen.rsplit(":", 1)[0],
@@ -23,6 +23,9 @@ def serve(torrent, folder, listen):
         "enable_natpmp": False,
         "enable_incoming_utp": False,
         "enable_outgoing_utp": False,
+        "unchoke_slots_limit": -1,
+        "connections_limit": 1000,
+        "listen_queue_size": 300,
         "in_enc_policy": 1,
         "out_enc_policy": 1,
         "alert_mask": lt.alert.category_t.error_notification
@@ -34,17 +37,31 @@ def serve(torrent, folder, listen):
     parameters.ti = info_of(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if role == "seed-unchecked":
+        # Not its seed mode, which hashes every piece the first time it is asked for.
+        parameters.have_pieces = [True] * parameters.ti.num_pieces()
     handle = session.add_torrent(parameters)
+    for peer in peers:
+        ip, port = peer.rsplit(":", 1)
+        handle.connect_peer((ip, int(port)))
+    touch(home, "added")
     shown = None
     while True:
         for alert in session.pop_alerts():
+            if role == "download" and isinstance(alert, lt.torrent_finished_alert):
+                touch(home, "done")
+                return
             print(alert.what(), alert.message(), flush=True)
         status = handle.status()
         state = (str(status.state), round(status.progress, 3), status.num_peers)
         if state != shown:
             shown = state
             print(*state, flush=True)
-        time.sleep(0.1)
+        session.wait_for_alert(100)
+
+
+def touch(home, name):
+    open(os.path.join(home, name), "w").close()
 
 
 def create(data, tracker, torrent):
@@ -63,4 +80,4 @@ if role == "info-hash":
 elif role == "create":
     create(*arguments)
 else:
-    serve(*arguments)
+    serve(role, *arguments)

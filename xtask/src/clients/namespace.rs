@@ -15,23 +15,32 @@ const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
 
 /// Who has which address.
 pub(crate) const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-pub(super) const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Addresses from here on belong to the programs, one each.
-const LAST: u8 = 20;
+/// bt-cli's.
+pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The last address that belongs to a program.
+const LAST_PROGRAM: u8 = 20;
+/// Addresses after those of the programs.
+const LAST: u8 = 30;
 
 /// The address of program number `index`.
-pub(super) fn address_of(index: usize) -> Ipv4Addr {
-    let last = 3 + u8::try_from(index).unwrap_or(LAST);
+pub(crate) fn address_of(index: usize) -> Ipv4Addr {
+    let last = 3 + u8::try_from(index).unwrap_or(LAST_PROGRAM);
+    Ipv4Addr::new(10, 77, 0, last.min(LAST_PROGRAM))
+}
+
+/// The address of seeder number `index` of a benchmark.
+pub(crate) fn seeder_address(index: usize) -> Ipv4Addr {
+    let last = LAST_PROGRAM + 1 + u8::try_from(index).unwrap_or(LAST);
     Ipv4Addr::new(10, 77, 0, last.min(LAST))
 }
 
 /// Whether this process runs in the namespace.
-pub(super) fn are_we_inside() -> bool {
+pub(crate) fn are_we_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
 /// The `unshare` arguments that work here, or why none does.
-pub(super) fn way_in() -> Result<&'static str, String> {
+pub(crate) fn way_in() -> Result<&'static str, String> {
     for program in ["unshare", "ip"] {
         if find_program(program).is_none() {
             return Err(format!("{program} is not installed"));
@@ -47,25 +56,26 @@ pub(super) fn way_in() -> Result<&'static str, String> {
     ["-n", "-rn"].into_iter().find(works).ok_or_else(|| refused.to_owned())
 }
 
-/// This program once more, inside, with the same arguments and `bt_cli` ready built.
-pub(super) fn ourselves_inside(
+/// `program`, which is this one or a better build of it, inside, with `bt_cli` ready built.
+pub(crate) fn ourselves_inside(
     flags: &str,
+    program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     bt_cli: &Path,
-) -> Result<Command> {
+) -> Command {
     let mut command = Command::new("unshare");
-    command.arg(flags).arg(std::env::current_exe()?).args(arguments);
+    command.arg(flags).arg(program).args(arguments);
     command.env(INSIDE, flags).env(crate::workspace::BT_CLI, bt_cli);
-    Ok(command)
+    command
 }
 
 /// Whether root is only root within a user namespace, who can change to no other user.
-pub(super) fn are_users_mapped() -> bool {
+pub(crate) fn are_users_mapped() -> bool {
     std::env::var_os(INSIDE).is_some_and(|flags| flags == "-rn")
 }
 
 /// Gives the namespace its addresses.
-pub(super) fn furnish() -> Result<()> {
+pub(crate) fn furnish() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     for last in 1..=LAST {
         ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::program::{Job, PORT, Program, version_in};
+use super::{Job, PORT, Program, version_in};
 use crate::process::{Running, output_of};
 
-pub(super) struct Rtorrent;
+pub(crate) struct Rtorrent;
 
 impl Program for Rtorrent {
     fn name(&self) -> &'static str {
@@ -22,6 +22,10 @@ impl Program for Rtorrent {
     /// Data that is in place is hashed when the torrent is loaded.
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
         self.download(job)
+    }
+
+    fn ends(&self) -> bool {
+        false
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
@@ -41,11 +45,13 @@ impl Program for Rtorrent {
              directory.default.set={folder}\n\
              log.open_file=\"log\",{home}/rtorrent.log\n\
              log.add_output=\"info\",\"log\"\n\
+             method.set_key=event.download.finished,done,\"execute.nothrow=touch,{done}\"\n\
              schedule2=load,0,0,((load.start,{torrent}))\n",
             ip = job.ip,
             session = session.display(),
             folder = job.folder.display(),
             home = job.home.display(),
+            done = job.done().display(),
             torrent = job.torrent.display(),
         );
         let file = job.home.join("rtorrent.rc");

@@ -1,15 +1,17 @@
 //! Transmission: `transmission-daemon` in the foreground, fed through its watch folder.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::program::{Job, PORT, Program, version_in};
+use super::{Job, PORT, Program, version_in};
 use crate::process::{Running, output_of};
 
-pub(super) struct Transmission;
+pub(crate) struct Transmission;
 
 impl Program for Transmission {
     fn name(&self) -> &'static str {
@@ -25,10 +27,15 @@ impl Program for Transmission {
         self.download(job)
     }
 
+    fn ends(&self) -> bool {
+        false
+    }
+
     fn download(&self, job: &Job<'_>) -> Result<Running> {
         let watch = job.home.join("watch");
         fs::create_dir_all(&watch)?;
         fs::copy(job.torrent, watch.join("job.torrent"))?;
+        let script = done_script(job)?;
         let settings = json!({
             "bind-address-ipv4": job.ip.to_string(),
             "bind-address-ipv6": "::1",
@@ -42,6 +49,8 @@ impl Program for Transmission {
             "rename-partial-files": false,
             "rpc-enabled": false,
             "scrape-paused-torrents-enabled": false,
+            "script-torrent-done-enabled": true,
+            "script-torrent-done-filename": script,
             "trash-original-torrent-files": false,
             "utp-enabled": false,
             "watch-dir": watch,
@@ -49,7 +58,15 @@ impl Program for Transmission {
         });
         fs::write(job.home.join("settings.json"), settings.to_string())?;
         let mut command = Command::new("transmission-daemon");
-        command.args(["--foreground", "--log-debug", "--config-dir"]).arg(job.home);
+        command.args(["--foreground", "--log-info", "--config-dir"]).arg(job.home);
         Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
     }
+}
+
+/// A program to be run when all is there.
+fn done_script(job: &Job<'_>) -> Result<PathBuf> {
+    let script = job.home.join("done.sh");
+    fs::write(&script, format!("#!/bin/sh\ntouch '{}'\n", job.done().display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }

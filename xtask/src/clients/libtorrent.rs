@@ -2,39 +2,50 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::program::{Job, Program};
-use crate::process::{Running, output_of};
+use super::{Job, Program};
+use crate::process::{Running, output_of, until};
 
+/// How long Python may take to begin.
+const START_LIMIT: Duration = Duration::from_secs(20);
 const SCRIPT: &str = include_str!("libtorrent.py");
 
-pub(super) struct Libtorrent {
+pub(crate) struct Libtorrent {
     name: &'static str,
     python: &'static str,
 }
 
 impl Libtorrent {
     /// The Debian package `python3-libtorrent`.
-    pub(super) fn debian() -> Self {
+    pub(crate) fn debian() -> Self {
         Self { name: "libtorrent-debian", python: "/usr/bin/python3" }
     }
 
     /// The PyPI package `libtorrent`.
-    pub(super) fn pypi() -> Self {
+    pub(crate) fn pypi() -> Self {
         Self { name: "libtorrent", python: "python3" }
     }
 
     fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, role]).arg(job.torrent).arg(job.folder);
-        command.arg(job.listen().to_string());
+        command
+            .arg(job.listen().to_string())
+            .arg(job.home)
+            .args(job.peers.iter().map(ToString::to_string));
         Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
     }
 
+    /// Seeds data that is believed to be good, to everyone who asks.
+    pub(crate) fn seed_unchecked(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, "seed-unchecked")
+    }
+
     /// The info-hash it finds in a .torrent, in hex.
-    pub(super) fn info_hash(&self, torrent: &Path) -> Result<String> {
+    pub(crate) fn info_hash(&self, torrent: &Path) -> Result<String> {
         let torrent = torrent.as_os_str();
         let arguments = ["-c".as_ref(), SCRIPT.as_ref(), "info-hash".as_ref(), torrent];
         let output = output_of(self.python, arguments).context("libtorrent refuses the torrent")?;
@@ -42,7 +53,7 @@ impl Libtorrent {
     }
 
     /// Has it make a v1 .torrent of `data` with the tracker `url`.
-    pub(super) fn create(&self, data: &Path, url: &str, torrent: &Path) -> Result<()> {
+    pub(crate) fn create(&self, data: &Path, url: &str, torrent: &Path) -> Result<()> {
         let arguments = ["-c", SCRIPT, "create"].map(AsRef::as_ref);
         let rest = [data.as_os_str(), url.as_ref(), torrent.as_os_str()];
         output_of(self.python, arguments.into_iter().chain(rest)).context("libtorrent failed")?;
@@ -65,6 +76,9 @@ impl Program for Libtorrent {
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
-        self.start(job, "download")
+        let mut running = self.start(job, "download")?;
+        let added = job.home.join("added");
+        until(START_LIMIT, || added.exists() || !running.is_running());
+        Ok(running)
     }
 }

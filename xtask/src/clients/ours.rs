@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use super::program::{Job, PORT, Program, version_in};
+use super::{Job, PORT, Program, version_in};
 use crate::bt_cli::{BtCli, COMMAND_LIMIT};
 use crate::process::{Running, output_of};
 use crate::workspace;
 
-pub(super) struct Ours {
+pub(crate) struct Ours {
     program: PathBuf,
 }
 
 impl Ours {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self { program: workspace::build_bt_cli()? })
     }
 
@@ -25,7 +25,8 @@ impl Ours {
         if command.get_args().next().is_some_and(|command| command == "download") {
             command.arg("-o");
         }
-        command.arg(job.folder).args(["--json", "--bind", &job.ip.to_string()]);
+        command.arg(job.folder).args(["--bind", &job.ip.to_string()]);
+        command.args(job.peers.iter().map(|peer| format!("--peer={peer}")));
         command.args(["--port", &PORT.to_string()]);
         command.arg("--state-dir").arg(job.home.join("state"));
         bt_cli.start(self.name(), &command)

@@ -4,10 +4,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::program::{Job, PORT, Program, version_in};
+use super::{Job, PORT, Program, version_in};
 use crate::process::{Running, output_of};
 
-pub(super) struct Aria2;
+pub(crate) struct Aria2;
 
 impl Aria2 {
     fn command(job: &Job<'_>) -> Command {

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use super::program::{Job, PORT, Program, version_in};
+use super::{Job, PORT, Program, version_in};
 use crate::process::{Running, output_of, until};
 
 /// Where its web interface listens, at its own address.
@@ -17,7 +17,7 @@ const WEB_PORT: u16 = 18080;
 const BOUNDARY: &str = "----------------interop";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-pub(super) struct Qbittorrent;
+pub(crate) struct Qbittorrent;
 
 impl Program for Qbittorrent {
     fn name(&self) -> &'static str {
@@ -31,6 +31,10 @@ impl Program for Qbittorrent {
     /// Data that is in place is checked when the torrent is added.
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
         self.download(job)
+    }
+
+    fn ends(&self) -> bool {
+        false
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
@@ -54,8 +58,11 @@ impl Program for Qbittorrent {
 
 fn settings(job: &Job<'_>) -> String {
     let Job { ip, folder, .. } = job;
+    let done = job.done();
+    let done = done.display();
     format!(
-        "[LegalNotice]\nAccepted=true\n\n\
+        "[AutoRun]\nenabled=true\nprogram=touch {done}\n\n\
+         [LegalNotice]\nAccepted=true\n\n\
          [BitTorrent]\n\
          Session\\AddTorrentPaused=false\n\
          Session\\DHTEnabled=false\n\
@@ -101,10 +108,14 @@ fn add(web: SocketAddr, torrent: &Path, folder: &Path) -> Result<()> {
     write!(stream, "Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")?;
     write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(&body)?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).context("its web interface does not answer")?;
-    if reply.starts_with("HTTP/1.1 200") && reply.ends_with("Ok.") {
-        return Ok(());
+    let mut reply = Vec::new();
+    // It keeps the connection open for seconds after it has answered.
+    while !reply.ends_with(b"Ok.") {
+        let mut part = [0; 1024];
+        let count = stream.read(&mut part).context("its web interface does not answer")?;
+        ensure!(count > 0, "its web interface refuses: {}", String::from_utf8_lossy(&reply).trim());
+        reply.extend(&part[..count]);
     }
-    bail!("its web interface refuses the torrent: {}", reply.trim())
+    ensure!(reply.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&reply));
+    Ok(())
 }

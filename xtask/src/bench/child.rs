@@ -1,0 +1,46 @@
+//! The parts of the benchmarks that are programs themselves, so that their cost is their own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::floor::{self, Terms};
+use super::{bare, discard};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Sends the bytes of a payload, and nothing else, to whoever connects
+    Send { payload: PathBuf, folder: PathBuf, address: SocketAddr },
+    /// Receives them, hashes them and writes them, or only one of that
+    Floor { payload: PathBuf, folder: PathBuf, address: SocketAddr, terms: Terms },
+    /// A peer that requests and forgets: so many bytes over each connection, or for so long
+    Discard {
+        payload: PathBuf,
+        #[arg(long)]
+        seconds: Option<u64>,
+        #[arg(long, default_value_t = 1)]
+        connections: usize,
+        addresses: Vec<SocketAddr>,
+    },
+}
+
+/// Runs one of them to its end, or until it is killed.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.role {
+        Role::Send { payload, folder, address } => bare::send(payload, folder, *address),
+        Role::Floor { payload, folder, address, terms } => {
+            floor::run(payload, folder, *address, *terms)
+        }
+        Role::Discard { payload, seconds, connections, addresses } => {
+            discard::run(payload, addresses, *connections, *seconds)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Who takes part in downloading.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::floor::Terms;
+use crate::clients::{
+    Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
+    namespace,
+};
+use crate::process::Running;
+
+/// One of those who download.
+pub(super) struct Contestant {
+    pub(super) name: &'static str,
+    pub(super) version: String,
+    pub(super) ip: Ipv4Addr,
+    pub(super) kind: Kind,
+}
+
+/// What a contestant is.
+pub(super) enum Kind {
+    /// A BitTorrent client.
+    Client(Box<dyn Program>),
+    /// The least that can be done with the bytes, out of a bare sender.
+    Floor(Terms),
+    /// The protocol without hashing and writing.
+    Transport,
+}
+
+/// A turn of a contestant that can begin.
+pub(super) struct Turn<'a> {
+    pub(super) job: Job<'a>,
+    /// The description of the payload.
+    pub(super) payload: &'a Path,
+}
+
+impl Contestant {
+    /// Whether it needs a sender without a protocol instead of seeders.
+    pub(super) fn wants_bare_sender(&self) -> bool {
+        matches!(self.kind, Kind::Floor(_))
+    }
+
+    /// Whether all bytes are in the folder in the end, to be compared.
+    pub(super) fn writes(&self) -> bool {
+        match self.kind {
+            Kind::Client(_) => true,
+            Kind::Floor(terms) => terms == Terms::All,
+            Kind::Transport => false,
+        }
+    }
+
+    /// Whether it ends on its own.
+    pub(super) fn ends(&self) -> bool {
+        match &self.kind {
+            Kind::Client(program) => program.ends(),
+            _ => true,
+        }
+    }
+
+    /// Starts it; returns when it has been given the torrent.
+    pub(super) fn start(&self, turn: &Turn<'_>) -> Result<Running> {
+        let peers = turn.job.peers.iter().map(SocketAddr::to_string);
+        match &self.kind {
+            Kind::Client(program) => program.download(&turn.job),
+            Kind::Floor(terms) => {
+                let mut command = child("floor", turn.payload)?;
+                command.arg(turn.job.folder).args(peers).arg(word(*terms));
+                Running::start(self.name, &command, turn.job.home)
+            }
+            Kind::Transport => {
+                let mut command = child("discard", turn.payload)?;
+                Running::start(self.name, command.args(peers), turn.job.home)
+            }
+        }
+    }
+}
+
+/// One of our own programs ([`super::child`]), which is told of the payload.
+pub(super) fn child(role: &str, payload: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bench-child", role]).arg(payload);
+    Ok(command)
+}
+
+fn word(terms: Terms) -> &'static str {
+    match terms {
+        Terms::All => "all",
+        Terms::Receive => "receive",
+        Terms::Hash => "hash",
+        Terms::Write => "write",
+    }
+}
+
+/// Everyone who is installed, and the names of those who are not.
+pub(super) fn all() -> Result<(Vec<Contestant>, Vec<&'static str>)> {
+    let clients: Vec<Box<dyn Program>> = vec![
+        Box::new(Ours::new()?),
+        Box::new(Libtorrent::pypi()),
+        Box::new(Libtorrent::debian()),
+        Box::new(Qbittorrent),
+        Box::new(Webtorrent),
+        Box::new(Rqbit),
+        Box::new(Aria2),
+        Box::new(Rtorrent),
+        Box::new(Transmission),
+    ];
+    let (mut there, mut missing) = (our_own(), Vec::new());
+    for client in clients {
+        match client.version() {
+            Some(version) => {
+                let ip = namespace::address_of(there.len());
+                let (name, kind) = (client.name(), Kind::Client(client));
+                there.push(Contestant { name, version, ip, kind });
+            }
+            None => missing.push(client.name()),
+        }
+    }
+    Ok((there, missing))
+}
+
+fn our_own() -> Vec<Contestant> {
+    let kinds = [
+        ("transport only", Kind::Transport),
+        ("floor", Kind::Floor(Terms::All)),
+        ("floor: receive", Kind::Floor(Terms::Receive)),
+        ("floor: hash", Kind::Floor(Terms::Hash)),
+        ("floor: write", Kind::Floor(Terms::Write)),
+    ];
+    let version = String::new();
+    let ip = namespace::OURS;
+    let of = |(name, kind)| Contestant { name, version: version.clone(), ip, kind };
+    kinds.into_iter().map(of).collect()
+}

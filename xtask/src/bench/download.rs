@@ -1,0 +1,282 @@
+//! Downloading: every client from the same seeders, turn by turn.
+//!
+//! The clock runs from when a program has been given the torrent (for programs with the torrent in
+//! their arguments: from their start) until it says that all is there, by ending or by running a
+//! command. CPU time is counted over the same time, and on to the end of programs that end.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::{Answer, HttpTracker, Tracker};
+
+use super::contestant::{self, Contestant, Turn};
+use super::meter::{Cost, Meter};
+use super::payload::{Payload, Shape};
+use super::place::Place;
+use super::table::{Column, Figure, Row, Table};
+use super::{GIB, MB, MIB, Options};
+use crate::bt_cli::BtCli;
+use crate::clients::{Job, Libtorrent, PORT, Program as _, namespace};
+use crate::process::{Running, until};
+
+/// How long one turn may take.
+const TURN_LIMIT: Duration = Duration::from_secs(300);
+/// How long a seeder may take to listen.
+const SEEDER_LIMIT: Duration = Duration::from_secs(20);
+/// How long a program that has everything may take to end.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether all is there: the error of a time.
+const LOOK: Duration = Duration::from_millis(2);
+
+const COLUMNS: &[Column] = &[
+    Column { name: "MB/s", decimals: 0 },
+    Column { name: "CPU s/GiB", decimals: 2 },
+    Column { name: "peak MiB", decimals: 0 },
+    Column { name: "seeder CPU s/GiB", decimals: 2 },
+    Column { name: "MB/s to libtorrent's", decimals: 2 },
+    Column { name: "CPU to libtorrent's", decimals: 2 },
+    Column { name: "CPU to the floor's", decimals: 2 },
+];
+/// How many of the columns are measured; the others are ratios of their medians.
+const MEASURED: usize = 4;
+
+/// What is downloaded, and from how many seeders.
+struct Scenario {
+    key: &'static str,
+    shape: Shape,
+    seeders: usize,
+}
+
+impl Scenario {
+    fn title(&self) -> String {
+        let Shape { size, files, piece_length } = self.shape;
+        let files = if files == 1 { String::new() } else { format!(" in {files} files") };
+        let seeders = if self.seeders == 1 { "1 seeder" } else { "4 seeders" };
+        format!(
+            "download: {} MiB{files}, pieces of {} KiB, {seeders}",
+            size / MIB,
+            piece_length / 1024
+        )
+    }
+}
+
+/// A table for each scenario.
+pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    let mut tables = Vec::new();
+    for scenario in scenarios(options) {
+        let table = Bench::new(options, place, bt_cli, scenario)?.run()?;
+        print!("{}", table.text());
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn scenarios(options: &Options) -> Vec<Scenario> {
+    let size = options.size.unwrap_or(2048) * MIB;
+    let one = |piece_length| Shape { size, files: 1, piece_length };
+    let small = Shape { size: size / 4, files: 5000, piece_length: 256 * 1024 };
+    let all = vec![
+        Scenario { key: "download-1m-1", shape: one(MIB), seeders: 1 },
+        Scenario { key: "download-1m-4", shape: one(MIB), seeders: 4 },
+        Scenario { key: "download-256k-1", shape: one(256 * 1024), seeders: 1 },
+        Scenario { key: "download-256k-4", shape: one(256 * 1024), seeders: 4 },
+        Scenario { key: "download-files-1", shape: small, seeders: 1 },
+    ];
+    if options.piece_length.is_none() && options.seeders.is_none() && options.files.is_none() {
+        return all;
+    }
+    let shape = Shape {
+        size,
+        files: options.files.unwrap_or(1),
+        piece_length: options.piece_length.unwrap_or(1024) * 1024,
+    };
+    vec![Scenario { key: "download", shape, seeders: options.seeders.unwrap_or(1) }]
+}
+
+/// One scenario at work.
+struct Bench<'a> {
+    options: &'a Options,
+    place: &'a Place,
+    scenario: Scenario,
+    payload: Payload,
+    contestants: Vec<Contestant>,
+    missing: Vec<&'static str>,
+    seeders: Vec<SocketAddr>,
+    _tracker: HttpTracker,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        options: &'a Options,
+        place: &'a Place,
+        bt_cli: &BtCli,
+        scenario: Scenario,
+    ) -> Result<Self> {
+        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+        let address = |index| SocketAddr::from((namespace::seeder_address(index), PORT));
+        let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
+        tracker.answer(Answer::Peers(seeders.clone()));
+        let root = place.empty("payload")?;
+        let payload = Payload::create(scenario.shape, &tracker.url(), &root, bt_cli)?;
+        let (mut contestants, missing) = contestant::all()?;
+        contestants.retain(|contestant| options.wants(contestant.name));
+        ensure!(!contestants.is_empty(), "nobody is left to be measured");
+        let _tracker = tracker;
+        Ok(Self { options, place, scenario, payload, contestants, missing, seeders, _tracker })
+    }
+
+    fn run(&self) -> Result<Table> {
+        let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
+        let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
+        for round in 0..self.options.rounds {
+            for turn in 0..self.contestants.len() {
+                let index = (round + turn) % self.contestants.len();
+                let (contestant, row) = (&self.contestants[index], &mut rows[index]);
+                if row.problem.is_some() {
+                    continue;
+                }
+                match self.turn(contestant) {
+                    Ok(values) => {
+                        eprintln!("round {round}, {}: {:.0} MB/s", contestant.name, values[0]);
+                        row.note(&values);
+                    }
+                    Err(error) => {
+                        eprintln!("round {round}, {}: failed: {error:#}", contestant.name);
+                        row.problem = Some(format!("{error:#}"));
+                    }
+                }
+            }
+        }
+        Ok(self.table(rows))
+    }
+
+    fn table(&self, mut rows: Vec<Row>) -> Table {
+        add_ratios(&mut rows);
+        let missing = self.missing.iter().filter(|name| self.options.wants(name));
+        let skipped = missing.map(|name| ((*name).to_owned(), "not installed".to_owned()));
+        let mut table = Table {
+            key: self.scenario.key.to_owned(),
+            title: self.scenario.title(),
+            columns: COLUMNS,
+            rows,
+            skipped: skipped.collect(),
+        };
+        table.sort();
+        table
+    }
+
+    /// One turn of one contestant: the values of the measured columns.
+    fn turn(&self, contestant: &Contestant) -> Result<[f64; MEASURED]> {
+        let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
+        self.place.even_out(self.payload.shape.size)?;
+        let bare = contestant.wants_bare_sender();
+        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.place)?;
+        let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
+        let torrent = self.payload.torrent();
+        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
+        let description = self.payload.description();
+        let mut running = contestant.start(&Turn { job, payload: &description })?;
+        let (time, cost) = follow(&mut running, &job.done(), contestant.ends())?;
+        let seeding = seeders.cpu();
+        drop(running);
+        if contestant.writes() {
+            self.payload.compare(&folder).context("not what was seeded")?;
+        }
+        let size = self.payload.shape.size as f64;
+        let per_gib = |cpu: Duration| cpu.as_secs_f64() / (size / GIB as f64);
+        let peak = cost.peak as f64 / MIB as f64;
+        Ok([size / MB / time.as_secs_f64(), per_gib(cost.cpu), peak, per_gib(seeding)])
+    }
+}
+
+/// Waits until `running` has ended or `done` is there; gives the time from now until then, and the
+/// cost, where it `ends` up to its end.
+fn follow(running: &mut Running, done: &Path, ends: bool) -> Result<(Duration, Cost)> {
+    let (start, mut meter) = (Instant::now(), Meter::start(running));
+    while !running.has_ended() && !done.exists() {
+        ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", running.last_words());
+        meter.look();
+        std::thread::sleep(LOOK);
+    }
+    let time = start.elapsed();
+    if ends {
+        until(END_LIMIT, || {
+            meter.look();
+            running.has_ended()
+        });
+    }
+    let cost = meter.cost();
+    if ends {
+        let code = running.exit_code(Duration::ZERO)?;
+        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+    }
+    ensure!(ends || done.exists(), "it ended\n{}", running.last_words());
+    Ok((time, cost))
+}
+
+/// The seeders of one turn, new for each so that no turn leaves anything to the next.
+struct Seeders(Vec<(Running, Meter)>);
+
+impl Seeders {
+    /// One libtorrent for each address, or one sender without a protocol at the first.
+    fn start(payload: &Payload, at: &[SocketAddr], bare: bool, place: &Place) -> Result<Self> {
+        let (torrent, folder) = (payload.torrent(), payload.folder());
+        let at = if bare { &at[..1] } else { at };
+        let mut started = Vec::new();
+        for (index, address) in at.iter().enumerate() {
+            let home = place.empty(&format!("seeder-{index}"))?;
+            let running = if bare {
+                let mut command = contestant::child("send", &payload.description())?;
+                command.arg(&folder).arg(address.to_string());
+                Running::start("sender", &command, &home)?
+            } else {
+                let ip = namespace::seeder_address(index);
+                let (torrent, folder, home) = (&torrent, &folder, &home);
+                let job = Job { torrent, folder, home, ip, peers: &[] };
+                seeder()?.seed_unchecked(&job)?
+            };
+            started.push(running);
+        }
+        for (running, address) in started.iter().zip(at) {
+            let listens = || TcpStream::connect(address).is_ok();
+            ensure!(until(SEEDER_LIMIT, listens), "no seeder\n{}", running.last_words());
+        }
+        let meter = |running| {
+            let meter = Meter::start(&running);
+            (running, meter)
+        };
+        Ok(Self(started.into_iter().map(meter).collect()))
+    }
+
+    /// What they have spent since they listen.
+    fn cpu(mut self) -> Duration {
+        self.0.iter_mut().map(|(_, meter)| meter.cost().cpu).sum()
+    }
+}
+
+/// The libtorrent that seeds: the newer, if both are there.
+fn seeder() -> Result<Libtorrent> {
+    let all = [Libtorrent::pypi(), Libtorrent::debian()];
+    let there = all.into_iter().find(|libtorrent| libtorrent.version().is_some());
+    there.context("no libtorrent to seed (python3 with the package libtorrent)")
+}
+
+/// Fills the columns that compare medians.
+fn add_ratios(rows: &mut [Row]) {
+    let of = |rows: &[Row], name: &str, column: usize| {
+        rows.iter().find(|row| row.name == name).and_then(|row| row.figures[column].median())
+    };
+    let ratios = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
+    for (index, (name, column)) in ratios.into_iter().enumerate() {
+        let Some(base) = of(rows, name, column) else { continue };
+        for row in rows.iter_mut() {
+            let mut ratio = Figure::default();
+            if let Some(value) = row.figures[column].median() {
+                ratio.note(value / base);
+            }
+            row.figures[MEASURED + index] = ratio;
+        }
+    }
+}

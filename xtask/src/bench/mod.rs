@@ -1,0 +1,107 @@
+//! `cargo xtask bench`: bt-cli beside every other program that is installed, one after another, on
+//! the same payload, several times, in an order that rotates. A benchmark, not a test.
+
+mod bare;
+pub(crate) mod child;
+mod contestant;
+mod discard;
+mod download;
+mod floor;
+mod meter;
+mod payload;
+mod place;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, ensure};
+use clap::Args;
+use serde_json::json;
+
+use crate::bt_cli::BtCli;
+use crate::clients::namespace;
+use crate::workspace;
+use place::Place;
+
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+/// Rates are in megabytes, as everyone gives them.
+const MB: f64 = 1e6;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Which part; all if none is named
+    part: Option<Part>,
+    #[command(flatten)]
+    options: Options,
+    /// Write the tables into this file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What all parts share.
+#[derive(Debug, Args)]
+struct Options {
+    /// How many turns everyone has
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The size of the payload, in MiB
+    #[arg(long, value_name = "MIB")]
+    size: Option<u64>,
+    /// Only these contestants, by name
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
+    /// Only one download, with pieces of this length, in KiB
+    #[arg(long, value_name = "KIB")]
+    piece_length: Option<u64>,
+    /// Only one download, from so many seeders
+    #[arg(long)]
+    seeders: Option<usize>,
+    /// Only one download, of so many files
+    #[arg(long)]
+    files: Option<u64>,
+    /// Where to work; in memory (/dev/shm) if there is such a place
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether a contestant of this name is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Everyone downloads from libtorrent
+    Download,
+}
+
+/// Builds what is measured, then measures in a network of our own.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if namespace::are_we_inside() {
+        namespace::furnish()?;
+        return measure(arguments);
+    }
+    eprintln!("Building bt-cli and the benchmarks, as their users have them ...");
+    let bt_cli = workspace::build_bt_cli()?;
+    let ourselves = workspace::build_release("xtask")?;
+    let flags = namespace::way_in().map_err(|why| anyhow!(why))?;
+    let words = std::env::args_os().skip(1);
+    let status = namespace::ourselves_inside(flags, &ourselves, words, &bt_cli).status()?;
+    ensure!(status.success(), "not everything could be measured");
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let options = &arguments.options;
+    let place = Place::new(options.folder.as_deref())?;
+    let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &place.path().join("bt-cli"));
+    let tables = download::run(options, &place, &bt_cli)?;
+    if let Some(file) = &arguments.json {
+        let tables: Vec<_> = tables.iter().map(table::Table::json).collect();
+        std::fs::write(file, serde_json::to_string_pretty(&json!({ "tables": tables }))? + "\n")?;
+    }
+    Ok(())
+}

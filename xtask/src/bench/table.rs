@@ -1,0 +1,163 @@
+//! What was measured: figures with their spread, in tables, as text and as JSON.
+
+use serde_json::{Value, json};
+
+/// What one quantity came to, turn by turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figure(Vec<f64>);
+
+impl Figure {
+    pub(super) fn note(&mut self, value: f64) {
+        self.0.push(value);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// The middle one, or the mean of the two in the middle; `None` if there is none.
+    pub(super) fn median(&self) -> Option<f64> {
+        let middle = self.0.len() / 2;
+        match self.0.len() {
+            0 => None,
+            length if length % 2 == 1 => Some(self.0[middle]),
+            _ => Some(f64::midpoint(self.0[middle - 1], self.0[middle])),
+        }
+    }
+
+    pub(super) fn least(&self) -> Option<f64> {
+        self.0.first().copied()
+    }
+
+    pub(super) fn most(&self) -> Option<f64> {
+        self.0.last().copied()
+    }
+
+    fn text(&self, decimals: usize) -> String {
+        match (self.median(), self.least(), self.most()) {
+            (Some(median), Some(least), Some(most)) if self.0.len() > 1 => {
+                format!("{median:.decimals$} ({least:.decimals$}..{most:.decimals$})")
+            }
+            (Some(median), ..) => format!("{median:.decimals$}"),
+            _ => "-".to_owned(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({ "median": self.median(), "min": self.least(), "max": self.most() })
+    }
+}
+
+/// A quantity: what it is called, with its unit, and how many decimals it is shown with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    pub(super) decimals: usize,
+}
+
+/// What one contestant came to.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) version: String,
+    /// One for each column.
+    pub(super) figures: Vec<Figure>,
+    /// Why there is less than there should be.
+    pub(super) problem: Option<String>,
+}
+
+impl Row {
+    pub(super) fn new(name: &str, version: &str, columns: &[Column]) -> Self {
+        let figures = vec![Figure::default(); columns.len()];
+        Self { name: name.to_owned(), version: version.to_owned(), figures, problem: None }
+    }
+
+    /// Adds the values of one turn, one for each column.
+    pub(super) fn note(&mut self, values: &[f64]) {
+        for (figure, value) in self.figures.iter_mut().zip(values) {
+            figure.note(*value);
+        }
+    }
+}
+
+/// Contestants side by side.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    /// A word that tells it from the others.
+    pub(super) key: String,
+    pub(super) title: String,
+    pub(super) columns: &'static [Column],
+    pub(super) rows: Vec<Row>,
+    /// Who does not take part, and why.
+    pub(super) skipped: Vec<(String, String)>,
+}
+
+impl Table {
+    /// Puts the rows in the order of the first column, the largest first.
+    pub(super) fn sort(&mut self) {
+        let first = |row: &Row| row.figures.first().and_then(Figure::median).unwrap_or(-1.0);
+        self.rows.sort_by(|a, b| first(b).total_cmp(&first(a)));
+    }
+
+    /// The table for people.
+    pub(super) fn text(&self) -> String {
+        let heads =
+            ["", "version"].into_iter().chain(self.columns.iter().map(|column| column.name));
+        let mut lines = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
+        lines.extend(self.rows.iter().map(|row| self.cells(row)));
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+        let widths: Vec<usize> = (0..lines[0].len()).filter_map(width).collect();
+        let mut text = format!("\n{}\n", self.title);
+        for line in &lines {
+            let cells = line.iter().zip(&widths).map(|(cell, width)| format!("  {cell:<width$}"));
+            text += &format!("{}\n", cells.collect::<String>().trim_end());
+        }
+        for row in &self.rows {
+            if let Some(problem) = &row.problem {
+                text += &format!("  {}: {problem}\n", row.name);
+            }
+        }
+        for (name, why) in &self.skipped {
+            text += &format!("  {name}: skipped, {why}\n");
+        }
+        text
+    }
+
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let figures = row.figures.iter().zip(self.columns);
+        let figures = figures.map(|(figure, column)| figure.text(column.decimals));
+        [row.name.clone(), row.version.clone()].into_iter().chain(figures).collect()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let figures = row.figures.iter().zip(self.columns);
+            let figures: serde_json::Map<_, _> =
+                figures.map(|(figure, column)| (column.name.to_owned(), figure.json())).collect();
+            let mut json = json!({ "name": row.name, "version": row.version, "figures": figures });
+            if let Some(problem) = &row.problem {
+                json["problem"] = problem.as_str().into();
+            }
+            json
+        });
+        let skipped = self.skipped.iter().map(|(name, why)| json!({ "name": name, "why": why }));
+        json!({
+            "key": self.key,
+            "title": self.title,
+            "rows": rows.collect::<Vec<_>>(),
+            "skipped": skipped.collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_spread() {
+        let mut figure = Figure::default();
+        assert_eq!((figure.median(), figure.text(1)), (None, "-".to_owned()));
+        [3.0, 1.0].into_iter().for_each(|value| figure.note(value));
+        assert_eq!(figure.median(), Some(2.0));
+        figure.note(2.5);
+        assert_eq!(figure.text(1), "2.5 (1.0..3.0)");
+    }
+}
