@@ -132,7 +132,16 @@ impl Drop for Running {
 }
 
 /// Waits until `condition` holds, at most `limit`; says whether it does.
-pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    until_every(LOOK, limit, condition)
+}
+
+/// The same, looking as often as told.
+pub(crate) fn until_every(
+    look: Duration,
+    limit: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -141,17 +150,20 @@ pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> boo
         if Instant::now() >= end {
             return false;
         }
-        thread::sleep(LOOK);
+        thread::sleep(look);
     }
 }
 
-/// Where the program `name` is: on the search path, or there if it is a path.
+/// Where the program `name` is: on the search path, or where `cargo install` puts it, or there if it
+/// is a path.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    let installed = std::env::home_dir().map(|home| home.join(".cargo/bin"));
+    let folders = std::env::split_paths(&path).chain(installed);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
 /// What `program ARGUMENTS` prints, both outputs; `None` if it cannot be run or fails.

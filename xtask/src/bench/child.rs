@@ -21,6 +21,8 @@ enum Role {
     Send { payload: PathBuf, folder: PathBuf, address: SocketAddr },
     /// Receives them, hashes them and writes them, or only one of that
     Floor { payload: PathBuf, folder: PathBuf, address: SocketAddr, terms: Terms },
+    /// Hashes the one file of a payload with so many threads
+    Hash { payload: PathBuf, folder: PathBuf, threads: u64 },
     /// A peer that requests and forgets: so many bytes over each connection, or for so long
     Discard {
         payload: PathBuf,
@@ -39,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Role::Floor { payload, folder, address, terms } => {
             floor::run(payload, folder, *address, *terms)
         }
+        Role::Hash { payload, folder, threads } => floor::hash(payload, folder, *threads),
         Role::Discard { payload, seconds, connections, addresses } => {
             discard::run(payload, addresses, *connections, *seconds)
         }

@@ -1,17 +1,21 @@
 //! Who takes part in downloading.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::floor::Terms;
 use crate::clients::{
-    Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
-    namespace,
+    Aria2, Job, Libtorrent, Ours, PORT, Program, Qbittorrent, Rqbit, Rtorrent, Transmission,
+    Webtorrent, namespace,
 };
-use crate::process::Running;
+use crate::process::{Running, until};
+
+/// How long a program may take to listen.
+const LISTEN_LIMIT: Duration = Duration::from_secs(20);
 
 /// One of those who download.
 pub(super) struct Contestant {
@@ -77,6 +81,19 @@ impl Contestant {
             }
         }
     }
+}
+
+/// Starts a program and waits until it listens at `ip`.
+pub(super) fn start_listening(
+    name: &str,
+    command: &Command,
+    home: &Path,
+    ip: Ipv4Addr,
+) -> Result<Running> {
+    let running = Running::start(name, command, home)?;
+    let listens = || TcpStream::connect((ip, PORT)).is_ok();
+    ensure!(until(LISTEN_LIMIT, listens), "it does not listen\n{}", running.last_words());
+    Ok(running)
 }
 
 /// One of our own programs ([`super::child`]), which is told of the payload.

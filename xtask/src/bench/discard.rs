@@ -7,14 +7,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::json;
 
 use super::payload::Description;
+use crate::clients::namespace;
 
 /// Bytes asked for with one request.
 const BLOCK: u64 = 16 * 1024;
-/// How many requests are unanswered at a time.
-const WINDOW: u64 = 250;
+/// How many requests are unanswered at a time, at most on one connection, and on all together.
+const MAX_WINDOW: u64 = 250;
+const ALL_WINDOWS: u64 = 4000;
 /// How much is read at a time, in bytes.
 const READ: usize = 256 * 1024;
 /// How long a seeder may be silent. One that chokes some peers for good is silent to those.
@@ -39,8 +42,14 @@ pub(super) fn run(
             .enumerate()
             .map(|(index, address)| {
                 let share = Share::new(&payload, index as u64, all.len() as u64, end);
+                let window = (ALL_WINDOWS / all.len() as u64).clamp(4, MAX_WINDOW);
                 let payload = &payload;
-                scope.spawn(move || Peer::connect(*address, payload, index, share)?.run())
+                scope.spawn(move || {
+                    let got = Peer::connect(*address, payload, index, share, window);
+                    let got = got.and_then(Peer::run);
+                    // Whoever is refused has got nothing; that is what is to be found out.
+                    if end.is_some() { Ok(got.unwrap_or(0)) } else { got }
+                })
             })
             .collect();
         let results = peers.into_iter().map(|peer| peer.join().expect("no peer panics"));
@@ -85,6 +94,7 @@ struct Peer<'a> {
     payload: &'a Description,
     stream: TcpStream,
     share: Share,
+    window: u64,
     unchoked: bool,
     unanswered: u64,
     received: u64,
@@ -97,8 +107,9 @@ impl<'a> Peer<'a> {
         payload: &'a Description,
         index: usize,
         share: Share,
+        window: u64,
     ) -> Result<Self> {
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = connect(address, index)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
@@ -110,7 +121,7 @@ impl<'a> Peer<'a> {
         stream.read_exact(&mut answer).context("no handshake")?;
         ensure!(answer[28..48] == payload.info_hash, "another info-hash");
         let (unanswered, received, requests) = (0, 0, Vec::new());
-        Ok(Self { payload, stream, share, unchoked: false, unanswered, received, requests })
+        Ok(Self { payload, stream, share, window, unchoked: false, unanswered, received, requests })
     }
 
     /// Gives the bytes received.
@@ -130,6 +141,7 @@ impl<'a> Peer<'a> {
                 self.stream.set_read_timeout(Some(left))?;
             }
             match self.stream.read(&mut buffer) {
+                Ok(0) if self.share.until.is_some() => return Ok(self.received),
                 Ok(0) => anyhow::bail!("the seeder hung up"),
                 Ok(count) => messages.each(&buffer[..count], |id, length| self.note(id, length)),
                 Err(_) if self.share.until.is_some() => return Ok(self.received),
@@ -140,11 +152,11 @@ impl<'a> Peer<'a> {
 
     /// Fills the window of requests, many in one write.
     fn ask(&mut self) -> Result<()> {
-        if !self.unchoked || self.unanswered > WINDOW / 2 {
+        if !self.unchoked || self.unanswered > self.window / 2 {
             return Ok(());
         }
         self.requests.clear();
-        while self.unanswered < WINDOW {
+        while self.unanswered < self.window {
             let Some(block) = self.share.next() else { break };
             let position = block * BLOCK;
             let (piece, begin) =
@@ -172,6 +184,14 @@ impl<'a> Peer<'a> {
             _ => {}
         }
     }
+}
+
+/// Connects from an address that no other connection has: some seeders allow one of each.
+fn connect(address: SocketAddr, index: usize) -> Result<TcpStream> {
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    net::bind(&socket, &SocketAddr::from((namespace::one_of_many(index), 0)))?;
+    net::connect(&socket, &address)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// Finds the messages in a stream of bytes, and looks at no more than their heads.

@@ -5,30 +5,23 @@
 //! command. CPU time is counted over the same time, and on to the end of programs that end.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use testkit::{Answer, HttpTracker, Tracker};
 
 use super::contestant::{self, Contestant, Turn};
-use super::meter::{Cost, Meter};
+use super::meter::Meter;
 use super::payload::{Payload, Shape};
 use super::place::Place;
 use super::table::{Column, Figure, Row, Table};
-use super::{GIB, MB, MIB, Options};
+use super::{MIB, Options, turn};
 use crate::bt_cli::BtCli;
-use crate::clients::{Job, Libtorrent, PORT, Program as _, namespace};
+use crate::clients::{Job, Libtorrent, PORT, namespace};
 use crate::process::{Running, until};
 
-/// How long one turn may take.
-const TURN_LIMIT: Duration = Duration::from_secs(300);
 /// How long a seeder may take to listen.
 const SEEDER_LIMIT: Duration = Duration::from_secs(20);
-/// How long a program that has everything may take to end.
-const END_LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether all is there: the error of a time.
-const LOOK: Duration = Duration::from_millis(2);
 
 const COLUMNS: &[Column] = &[
     Column { name: "MB/s", decimals: 0 },
@@ -41,6 +34,8 @@ const COLUMNS: &[Column] = &[
 ];
 /// How many of the columns are measured; the others are ratios of their medians.
 const MEASURED: usize = 4;
+/// To whose figure, in which column, each ratio is.
+const RATIOS: [(&str, usize); 3] = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
 
 /// What is downloaded, and from how many seeders.
 struct Scenario {
@@ -130,30 +125,14 @@ impl<'a> Bench<'a> {
     fn run(&self) -> Result<Table> {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
-        for round in 0..self.options.rounds {
-            for turn in 0..self.contestants.len() {
-                let index = (round + turn) % self.contestants.len();
-                let (contestant, row) = (&self.contestants[index], &mut rows[index]);
-                if row.problem.is_some() {
-                    continue;
-                }
-                match self.turn(contestant) {
-                    Ok(values) => {
-                        eprintln!("round {round}, {}: {:.0} MB/s", contestant.name, values[0]);
-                        row.note(&values);
-                    }
-                    Err(error) => {
-                        eprintln!("round {round}, {}: failed: {error:#}", contestant.name);
-                        row.problem = Some(format!("{error:#}"));
-                    }
-                }
-            }
-        }
+        turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
         Ok(self.table(rows))
     }
 
     fn table(&self, mut rows: Vec<Row>) -> Table {
-        add_ratios(&mut rows);
+        for (index, (name, column)) in RATIOS.into_iter().enumerate() {
+            Figure::compare(&mut rows, name, column, MEASURED + index);
+        }
         let missing = self.missing.iter().filter(|name| self.options.wants(name));
         let skipped = missing.map(|name| ((*name).to_owned(), "not installed".to_owned()));
         let mut table = Table {
@@ -168,7 +147,7 @@ impl<'a> Bench<'a> {
     }
 
     /// One turn of one contestant: the values of the measured columns.
-    fn turn(&self, contestant: &Contestant) -> Result<[f64; MEASURED]> {
+    fn turn(&self, contestant: &Contestant) -> Result<Vec<f64>> {
         let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
         self.place.even_out(self.payload.shape.size)?;
         let bare = contestant.wants_bare_sender();
@@ -178,42 +157,17 @@ impl<'a> Bench<'a> {
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
         let description = self.payload.description();
         let mut running = contestant.start(&Turn { job, payload: &description })?;
-        let (time, cost) = follow(&mut running, &job.done(), contestant.ends())?;
+        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
         let seeding = seeders.cpu();
         drop(running);
         if contestant.writes() {
             self.payload.compare(&folder).context("not what was seeded")?;
         }
-        let size = self.payload.shape.size as f64;
-        let per_gib = |cpu: Duration| cpu.as_secs_f64() / (size / GIB as f64);
-        let peak = cost.peak as f64 / MIB as f64;
-        Ok([size / MB / time.as_secs_f64(), per_gib(cost.cpu), peak, per_gib(seeding)])
+        let size = self.payload.shape.size;
+        let mut values = turn::values(size, time, cost);
+        values.push(turn::per_gib(seeding, size));
+        Ok(values)
     }
-}
-
-/// Waits until `running` has ended or `done` is there; gives the time from now until then, and the
-/// cost, where it `ends` up to its end.
-fn follow(running: &mut Running, done: &Path, ends: bool) -> Result<(Duration, Cost)> {
-    let (start, mut meter) = (Instant::now(), Meter::start(running));
-    while !running.has_ended() && !done.exists() {
-        ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", running.last_words());
-        meter.look();
-        std::thread::sleep(LOOK);
-    }
-    let time = start.elapsed();
-    if ends {
-        until(END_LIMIT, || {
-            meter.look();
-            running.has_ended()
-        });
-    }
-    let cost = meter.cost();
-    if ends {
-        let code = running.exit_code(Duration::ZERO)?;
-        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
-    }
-    ensure!(ends || done.exists(), "it ended\n{}", running.last_words());
-    Ok((time, cost))
 }
 
 /// The seeders of one turn, new for each so that no turn leaves anything to the next.
@@ -235,7 +189,7 @@ impl Seeders {
                 let ip = namespace::seeder_address(index);
                 let (torrent, folder, home) = (&torrent, &folder, &home);
                 let job = Job { torrent, folder, home, ip, peers: &[] };
-                seeder()?.seed_unchecked(&job)?
+                Libtorrent::newest()?.seed_unchecked(&job)?
             };
             started.push(running);
         }
@@ -253,30 +207,5 @@ impl Seeders {
     /// What they have spent since they listen.
     fn cpu(mut self) -> Duration {
         self.0.iter_mut().map(|(_, meter)| meter.cost().cpu).sum()
-    }
-}
-
-/// The libtorrent that seeds: the newer, if both are there.
-fn seeder() -> Result<Libtorrent> {
-    let all = [Libtorrent::pypi(), Libtorrent::debian()];
-    let there = all.into_iter().find(|libtorrent| libtorrent.version().is_some());
-    there.context("no libtorrent to seed (python3 with the package libtorrent)")
-}
-
-/// Fills the columns that compare medians.
-fn add_ratios(rows: &mut [Row]) {
-    let of = |rows: &[Row], name: &str, column: usize| {
-        rows.iter().find(|row| row.name == name).and_then(|row| row.figures[column].median())
-    };
-    let ratios = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
-    for (index, (name, column)) in ratios.into_iter().enumerate() {
-        let Some(base) = of(rows, name, column) else { continue };
-        for row in rows.iter_mut() {
-            let mut ratio = Figure::default();
-            if let Some(value) = row.figures[column].median() {
-                ratio.note(value / base);
-            }
-            row.figures[MEASURED + index] = ratio;
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! the same payload, several times, in an order that rotates. A benchmark, not a test.
 
 mod bare;
+mod check;
 pub(crate) mod child;
 mod contestant;
 mod discard;
@@ -10,7 +11,9 @@ mod floor;
 mod meter;
 mod payload;
 mod place;
+mod seed;
 mod table;
+mod turn;
 
 use std::path::PathBuf;
 
@@ -76,6 +79,12 @@ impl Options {
 enum Part {
     /// Everyone downloads from libtorrent
     Download,
+    /// Seeders serve peers that discard, and libtorrent
+    Seed,
+    /// Everyone verifies data
+    Verify,
+    /// Everyone makes a torrent
+    Create,
 }
 
 /// Builds what is measured, then measures in a network of our own.
@@ -98,7 +107,20 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let options = &arguments.options;
     let place = Place::new(options.folder.as_deref())?;
     let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &place.path().join("bt-cli"));
-    let tables = download::run(options, &place, &bt_cli)?;
+    let wants = |part| arguments.part.is_none_or(|wanted| wanted == part);
+    let mut tables = Vec::new();
+    if wants(Part::Download) {
+        tables.extend(download::run(options, &place, &bt_cli)?);
+    }
+    if wants(Part::Seed) {
+        tables.extend(seed::run(options, &place, &bt_cli)?);
+    }
+    if wants(Part::Verify) {
+        tables.extend(check::verify(options, &place, &bt_cli)?);
+    }
+    if wants(Part::Create) {
+        tables.extend(check::create(options, &place, &bt_cli)?);
+    }
     if let Some(file) = &arguments.json {
         let tables: Vec<_> = tables.iter().map(table::Table::json).collect();
         std::fs::write(file, serde_json::to_string_pretty(&json!({ "tables": tables }))? + "\n")?;

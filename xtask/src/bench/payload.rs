@@ -52,7 +52,7 @@ impl Payload {
             position += length;
         }
         let torrent = payload.torrent();
-        let data = payload.folder().join(NAME);
+        let data = payload.data();
         let length = shape.piece_length.to_string();
         let arguments = ["create".as_ref(), data.as_os_str(), "-t".as_ref(), url.as_ref()];
         let more = ["-l".as_ref(), length.as_ref(), "-o".as_ref(), torrent.as_os_str()];
@@ -65,6 +65,11 @@ impl Payload {
     /// The folder that contains the torrent's name.
     pub(super) fn folder(&self) -> PathBuf {
         self.root.join("data")
+    }
+
+    /// What it contains by that name.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder().join(NAME)
     }
 
     pub(super) fn torrent(&self) -> PathBuf {

@@ -30,6 +30,17 @@ impl Figure {
         self.0.last().copied()
     }
 
+    /// Fills column `ratio` of all rows with their medians in `column`, in proportion to that of
+    /// the row `name`.
+    pub(super) fn compare(rows: &mut [Row], name: &str, column: usize, ratio: usize) {
+        let base = rows.iter().find(|row| row.name == name);
+        let Some(base) = base.and_then(|row| row.figures[column].median()) else { return };
+        for row in rows {
+            let value = row.figures[column].median();
+            row.figures[ratio] = Self(value.map(|value| value / base).into_iter().collect());
+        }
+    }
+
     fn text(&self, decimals: usize) -> String {
         match (self.median(), self.least(), self.most()) {
             (Some(median), Some(least), Some(most)) if self.0.len() > 1 => {
@@ -111,6 +122,7 @@ impl Table {
         }
         for row in &self.rows {
             if let Some(problem) = &row.problem {
+                let problem = problem.lines().next().unwrap_or_default();
                 text += &format!("  {}: {problem}\n", row.name);
             }
         }

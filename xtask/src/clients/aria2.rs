@@ -26,6 +26,15 @@ impl Aria2 {
     }
 }
 
+impl Aria2 {
+    /// Verifies data that is in place, and ends.
+    pub(crate) fn check(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = Self::command(job);
+        command.args(["--check-integrity=true", "--hash-check-only=true"]).arg(job.torrent);
+        Running::start(self.name(), &command, job.home)
+    }
+}
+
 impl Program for Aria2 {
     fn name(&self) -> &'static str {
         "aria2"

@@ -1,6 +1,10 @@
-"""libtorrent as a client without a face: `ROLE TORRENT FOLDER IP:PORT HOME PEER..` seeds until it is
-ended, or downloads until all is there (HOME/added and HOME/done say when);
-`info-hash TORRENT` and `create DATA TRACKER TORRENT` do what they say."""
+"""libtorrent as a client without a face.
+
+`seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
+`download TORRENT FOLDER IP:PORT HOME PEER..` and `check TORRENT FOLDER IP:PORT HOME THREADS` until all
+is there, or checked;
+`info-hash TORRENT` and `create DATA TRACKER TORRENT [PIECE-LENGTH HOME]` do what they say.
+HOME/added appears when the work begins, HOME/done when it is done."""
 
 import os
 import sys
@@ -12,8 +16,12 @@ def info_of(torrent):
     return lt.torrent_info(torrent)
 
 
-def serve(role, torrent, folder, listen, home, *peers):
-    session = lt.session({
+def touch(home, name):
+    open(os.path.join(home, name), "w").close()
+
+
+def session_at(listen, more):
+    return lt.session({
         "listen_interfaces": listen,
         "outgoing_interfaces": listen.rsplit(":", 1)[0],
         "allow_multiple_connections_per_ip": True,
@@ -32,24 +40,27 @@ def serve(role, torrent, folder, listen, home, *peers):
         | lt.alert.category_t.tracker_notification
         | lt.alert.category_t.peer_notification
         | lt.alert.category_t.status_notification,
-    })
+    } | more)
+
+
+def add(session, torrent, folder, home, is_there=False):
     parameters = lt.add_torrent_params()
     parameters.ti = info_of(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-    if role == "seed-unchecked":
+    if is_there:
         # Not its seed mode, which hashes every piece the first time it is asked for.
         parameters.have_pieces = [True] * parameters.ti.num_pieces()
-    handle = session.add_torrent(parameters)
-    for peer in peers:
-        ip, port = peer.rsplit(":", 1)
-        handle.connect_peer((ip, int(port)))
     touch(home, "added")
+    return session.add_torrent(parameters)
+
+
+def follow(session, handle, done):
+    """Prints what happens until an alert of the class `done` comes."""
     shown = None
     while True:
         for alert in session.pop_alerts():
-            if role == "download" and isinstance(alert, lt.torrent_finished_alert):
-                touch(home, "done")
+            if done and isinstance(alert, done):
                 return
             print(alert.what(), alert.message(), flush=True)
         status = handle.status()
@@ -60,15 +71,37 @@ def serve(role, torrent, folder, listen, home, *peers):
         session.wait_for_alert(100)
 
 
-def touch(home, name):
-    open(os.path.join(home, name), "w").close()
+def seed(torrent, folder, listen, home, is_there=False):
+    session = session_at(listen, {})
+    follow(session, add(session, torrent, folder, home, is_there), None)
 
 
-def create(data, tracker, torrent):
+def download(torrent, folder, listen, home, *peers):
+    session = session_at(listen, {})
+    handle = add(session, torrent, folder, home)
+    for peer in peers:
+        ip, port = peer.rsplit(":", 1)
+        handle.connect_peer((ip, int(port)))
+    follow(session, handle, lt.torrent_finished_alert)
+    touch(home, "done")
+
+
+def check(torrent, folder, listen, home, threads):
+    session = session_at(listen, {"hashing_threads": int(threads)})
+    handle = add(session, torrent, folder, home)
+    follow(session, handle, lt.torrent_checked_alert)
+    touch(home, "done")
+    assert handle.status().is_seeding, "not all is good"
+
+
+def create(data, tracker, torrent, piece_length="0", home=None):
     storage = lt.file_storage()
     lt.add_files(storage, data)
-    maker = lt.create_torrent(storage, flags=lt.create_torrent.v1_only)
+    flags = lt.create_torrent.v1_only
+    maker = lt.create_torrent(storage, piece_size=int(piece_length), flags=flags)
     maker.add_tracker(tracker)
+    if home:
+        touch(home, "added")
     lt.set_piece_hashes(maker, os.path.dirname(data))
     with open(torrent, "wb") as file:
         file.write(lt.bencode(maker.generate()))
@@ -77,7 +110,7 @@ def create(data, tracker, torrent):
 role, *arguments = sys.argv[1:]
 if role == "info-hash":
     print(info_of(*arguments).info_hash())
-elif role == "create":
-    create(*arguments)
+elif role == "seed-unchecked":
+    seed(*arguments, is_there=True)
 else:
-    serve(role, *arguments)
+    {"seed": seed, "download": download, "check": check, "create": create}[role](*arguments)

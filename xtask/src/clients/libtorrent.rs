@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{Job, Program};
-use crate::process::{Running, output_of, until};
+use crate::process::{Running, output_of, until_every};
 
 /// How long Python may take to begin.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(1);
 const SCRIPT: &str = include_str!("libtorrent.py");
 
 pub(crate) struct Libtorrent {
@@ -29,19 +31,54 @@ impl Libtorrent {
         Self { name: "libtorrent", python: "python3" }
     }
 
-    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+    fn command(&self, job: &Job<'_>, role: &str) -> Command {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, role]).arg(job.torrent).arg(job.folder);
+        command.arg(job.listen().to_string()).arg(job.home);
         command
-            .arg(job.listen().to_string())
-            .arg(job.home)
-            .args(job.peers.iter().map(ToString::to_string));
+    }
+
+    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+        let command = self.command(job, role);
         Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
     }
 
-    /// Seeds data that is believed to be good, to everyone who asks.
+    /// The newer, if both are there.
+    pub(crate) fn newest() -> Result<Self> {
+        let there = [Self::pypi(), Self::debian()].into_iter().find(|it| it.version().is_some());
+        there.context("libtorrent for Python is not installed")
+    }
+
+    /// Seeds data that is believed to be good.
     pub(crate) fn seed_unchecked(&self, job: &Job<'_>) -> Result<Running> {
         self.start(job, "seed-unchecked")
+    }
+
+    /// Verifies data that is in place with so many threads, and ends.
+    pub(crate) fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
+        let mut command = self.command(job, "check");
+        self.until_added(command.arg(threads.to_string()), job.home)
+    }
+
+    /// Starts making a v1 .torrent of `data`, with pieces of 1 MiB.
+    pub(crate) fn start_create(
+        &self,
+        data: &Path,
+        url: &str,
+        torrent: &Path,
+        home: &Path,
+    ) -> Result<Running> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
+        self.until_added(command.arg("1048576").arg(home), home)
+    }
+
+    /// Starts it and waits until Python has come to the point.
+    fn until_added(&self, command: &Command, home: &Path) -> Result<Running> {
+        let mut running = Running::start(self.name, command, home)?.with_little_patience();
+        let added = home.join("added");
+        until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
+        Ok(running)
     }
 
     /// The info-hash it finds in a .torrent, in hex.
@@ -76,9 +113,8 @@ impl Program for Libtorrent {
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
-        let mut running = self.start(job, "download")?;
-        let added = job.home.join("added");
-        until(START_LIMIT, || added.exists() || !running.is_running());
-        Ok(running)
+        let mut command = self.command(job, "download");
+        command.args(job.peers.iter().map(ToString::to_string));
+        self.until_added(&command, job.home)
     }
 }

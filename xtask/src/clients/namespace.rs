@@ -80,7 +80,14 @@ pub(crate) fn furnish() -> Result<()> {
     for last in 1..=LAST {
         ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
     }
-    Ok(())
+    // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
+    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
+}
+
+/// The address of peer number `index` of many.
+pub(crate) fn one_of_many(index: usize) -> Ipv4Addr {
+    let [high, low] = u16::try_from(index).unwrap_or(u16::MAX >> 1).to_be_bytes();
+    Ipv4Addr::new(10, 77, 1 + high, low)
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {

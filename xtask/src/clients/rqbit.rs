@@ -10,19 +10,17 @@ use crate::process::{Running, find_program, output_of};
 pub(crate) struct Rqbit;
 
 impl Rqbit {
-    /// On the search path, or where `cargo install` puts it.
-    fn program() -> Option<String> {
-        let home = std::env::var("HOME").unwrap_or_default();
-        let places = ["rqbit".to_owned(), format!("{home}/.cargo/bin/rqbit")];
-        places.into_iter().find(|place| find_program(place).is_some())
+    /// Verifies data that is in place, and ends.
+    pub(crate) fn check(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, &["--overwrite", "--exit-on-finish"])
     }
 
-    fn start(&self, job: &Job<'_>, overwrite: bool) -> Result<Running> {
-        let mut command = Command::new(Self::program().unwrap_or_default());
+    fn start(&self, job: &Job<'_>, flags: &[&str]) -> Result<Running> {
+        let mut command = Command::new(find_program("rqbit").unwrap_or_default());
         command.args(["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward"]);
         command.arg(format!("--listen-ip={}", job.ip)).arg(format!("--listen-port={PORT}"));
         command.args(["download", "--disable-http-api", "--output-folder"]).arg(job.folder);
-        command.arg(if overwrite { "--overwrite" } else { "--exit-on-finish" });
+        command.args(flags);
         if !job.peers.is_empty() {
             command.arg(format!("--initial-peers={}", job.peer_list()));
         }
@@ -37,15 +35,15 @@ impl Program for Rqbit {
     }
 
     fn version(&self) -> Option<String> {
-        version_in(&output_of(&Self::program()?, ["--version"])?)
+        version_in(&output_of(find_program("rqbit")?.to_str()?, ["--version"])?)
     }
 
     /// Data that is in place is verified first.
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
-        self.start(job, true)
+        self.start(job, &["--overwrite"])
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
-        self.start(job, false)
+        self.start(job, &["--exit-on-finish"])
     }
 }

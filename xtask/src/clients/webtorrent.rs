@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Job, PORT, Program};
-use crate::process::{Running, output_of, until};
+use crate::process::{Running, output_of, until_every};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
 /// How long node may take to begin.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(1);
 
 pub(crate) struct Webtorrent;
 
@@ -53,7 +55,7 @@ impl Program for Webtorrent {
         command.args(job.peers.iter().map(ToString::to_string));
         let mut running = Running::start(self.name(), &command, job.home)?.with_little_patience();
         let added = job.home.join("added");
-        until(START_LIMIT, || added.exists() || !running.is_running());
+        until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
         Ok(running)
     }
 }
