@@ -74,7 +74,8 @@ impl<'a> Bench<'a> {
         tracker.answer(Answer::Peers(Vec::new()));
         let size = options.size.unwrap_or(2048) * MIB;
         let shape = Shape { size, files: 1, piece_length: MIB };
-        let payload = Payload::create(shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
+        let payload =
+            Payload::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
         let home = place.path().join("home");
         Ok(Self { options, place, payload, tracker, bt_cli, home })
     }

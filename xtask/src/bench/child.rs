@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::floor::{self, Terms};
-use super::{bare, discard};
+use super::{bare, discard, serve};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -23,6 +23,13 @@ enum Role {
     Floor { payload: PathBuf, folder: PathBuf, address: SocketAddr, terms: Terms },
     /// Hashes the one file of a payload with so many threads
     Hash { payload: PathBuf, folder: PathBuf, threads: u64 },
+    /// Seeds the payloads below the roots from memory, to everyone
+    Serve {
+        requested: PathBuf,
+        roots: Vec<PathBuf>,
+        #[arg(long)]
+        limit: Option<u64>,
+    },
     /// A peer that requests and forgets: so many bytes over each connection, or for so long
     Discard {
         payload: PathBuf,
@@ -42,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             floor::run(payload, folder, *address, *terms)
         }
         Role::Hash { payload, folder, threads } => floor::hash(payload, folder, *threads),
+        Role::Serve { requested, roots, limit } => serve::serve(roots, requested, *limit),
         Role::Discard { payload, seconds, connections, addresses } => {
             discard::run(payload, addresses, *connections, *seconds)
         }

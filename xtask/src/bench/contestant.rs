@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 
 use super::floor::Terms;
 use crate::clients::{
-    Aria2, Job, Libtorrent, Ours, PORT, Program, Qbittorrent, Rqbit, Rtorrent, Transmission,
-    Webtorrent, namespace,
+    Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
+    namespace,
 };
 use crate::process::{Running, until};
 
@@ -83,15 +83,15 @@ impl Contestant {
     }
 }
 
-/// Starts a program and waits until it listens at `ip`.
+/// Starts a program and waits until it listens at `address`.
 pub(super) fn start_listening(
     name: &str,
     command: &Command,
     home: &Path,
-    ip: Ipv4Addr,
+    address: SocketAddr,
 ) -> Result<Running> {
     let running = Running::start(name, command, home)?;
-    let listens = || TcpStream::connect((ip, PORT)).is_ok();
+    let listens = || TcpStream::connect(address).is_ok();
     ensure!(until(LISTEN_LIMIT, listens), "it does not listen\n{}", running.last_words());
     Ok(running)
 }

@@ -114,7 +114,7 @@ impl<'a> Bench<'a> {
         let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
         tracker.answer(Answer::Peers(seeders.clone()));
         let root = place.empty("payload")?;
-        let payload = Payload::create(scenario.shape, &tracker.url(), &root, bt_cli)?;
+        let payload = Payload::create("payload", scenario.shape, &tracker.url(), &root, bt_cli)?;
         let (mut contestants, missing) = contestant::all()?;
         contestants.retain(|contestant| options.wants(contestant.name));
         ensure!(!contestants.is_empty(), "nobody is left to be measured");

@@ -2,16 +2,21 @@
 //! the same payload, several times, in an order that rotates. A benchmark, not a test.
 
 mod bare;
+mod chart;
 mod check;
 pub(crate) mod child;
 mod contestant;
 mod discard;
 mod download;
+mod external;
 mod floor;
 mod meter;
 mod payload;
 mod place;
+mod report;
+mod scale;
 mod seed;
+mod serve;
 mod table;
 mod turn;
 
@@ -19,7 +24,6 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
-use serde_json::json;
 
 use crate::bt_cli::BtCli;
 use crate::clients::namespace;
@@ -37,7 +41,7 @@ pub(crate) struct Arguments {
     part: Option<Part>,
     #[command(flatten)]
     options: Options,
-    /// Write the tables into this file too
+    /// Write the tables into this file too, and a chart beside it
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -85,14 +89,47 @@ enum Part {
     Verify,
     /// Everyone makes a torrent
     Create,
+    /// Parsers of bencode, in a package of their own
+    Parse,
+    /// SHA-1 on one core
+    Hash,
+    /// How the cost of a download grows; idle torrents
+    Scale,
 }
 
-/// Builds what is measured, then measures in a network of our own.
+impl Part {
+    /// The parts that measure programs against each other, in a network of our own.
+    const INSIDE: [Self; 5] = [Self::Download, Self::Seed, Self::Verify, Self::Create, Self::Scale];
+}
+
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        self.part.is_none_or(|wanted| wanted == part)
+    }
+}
+
+/// Builds what is measured, then measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if namespace::are_we_inside() {
         namespace::furnish()?;
         return measure(arguments);
     }
+    if Part::INSIDE.into_iter().any(|part| arguments.wants(part)) {
+        run_inside()?;
+    }
+    if arguments.wants(Part::Scale) {
+        external::idle()?;
+    }
+    if arguments.wants(Part::Parse) {
+        external::parse()?;
+    }
+    if arguments.wants(Part::Hash) {
+        external::hash()?;
+    }
+    Ok(())
+}
+
+fn run_inside() -> Result<()> {
     eprintln!("Building bt-cli and the benchmarks, as their users have them ...");
     let bt_cli = workspace::build_bt_cli()?;
     let ourselves = workspace::build_release("xtask")?;
@@ -104,26 +141,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let options = &arguments.options;
-    let place = Place::new(options.folder.as_deref())?;
+    let place = Place::new(arguments.options.folder.as_deref())?;
     let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &place.path().join("bt-cli"));
-    let wants = |part| arguments.part.is_none_or(|wanted| wanted == part);
     let mut tables = Vec::new();
-    if wants(Part::Download) {
-        tables.extend(download::run(options, &place, &bt_cli)?);
-    }
-    if wants(Part::Seed) {
-        tables.extend(seed::run(options, &place, &bt_cli)?);
-    }
-    if wants(Part::Verify) {
-        tables.extend(check::verify(options, &place, &bt_cli)?);
-    }
-    if wants(Part::Create) {
-        tables.extend(check::create(options, &place, &bt_cli)?);
+    for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
+        let run = match part {
+            Part::Download => download::run,
+            Part::Seed => seed::run,
+            Part::Verify => check::verify,
+            Part::Create => check::create,
+            _ => scale::run,
+        };
+        tables.extend(run(&arguments.options, &place, &bt_cli)?);
     }
     if let Some(file) = &arguments.json {
-        let tables: Vec<_> = tables.iter().map(table::Table::json).collect();
-        std::fs::write(file, serde_json::to_string_pretty(&json!({ "tables": tables }))? + "\n")?;
+        report::write(file, &tables)?;
     }
     Ok(())
 }

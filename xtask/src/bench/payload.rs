@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use sha1::{Digest as _, Sha1};
 
 use crate::bt_cli::BtCli;
 
@@ -27,12 +28,14 @@ pub(super) struct Shape {
 /// Files on disk and their torrent.
 ///
 /// ```text
-/// ROOT/data/payload ..       folder() is ROOT/data
+/// ROOT/data/NAME ..          folder() is ROOT/data
 /// ROOT/payload.torrent       torrent
 /// ROOT/payload.json          description, for processes of the benchmarks
 /// ```
 #[derive(Debug)]
 pub(super) struct Payload {
+    /// What the torrent is called.
+    name: String,
     pub(super) shape: Shape,
     root: PathBuf,
     /// Each file, relative to the folder, and its length in bytes.
@@ -41,9 +44,14 @@ pub(super) struct Payload {
 
 impl Payload {
     /// Writes the data below `root` and has bt-cli make the torrent, with the tracker `url`.
-    pub(super) fn create(shape: Shape, url: &str, root: &Path, bt_cli: &BtCli) -> Result<Self> {
-        let files = (0..shape.files).map(|index| file_of(&shape, index)).collect();
-        let payload = Self { shape, root: root.to_owned(), files };
+    pub(super) fn create(
+        name: &str,
+        shape: Shape,
+        url: &str,
+        root: &Path,
+        bt_cli: &BtCli,
+    ) -> Result<Self> {
+        let payload = Self::new(name, shape, root);
         let mut position = 0;
         for (path, length) in &payload.files {
             let path = payload.folder().join(path);
@@ -62,6 +70,36 @@ impl Payload {
         Ok(payload)
     }
 
+    /// A payload of one sparse file of zeros, whatever its size; the torrent is written by hand.
+    pub(super) fn zeros(name: &str, shape: Shape, url: &str, root: &Path) -> Result<Self> {
+        ensure!(shape.files == 1 && shape.size.is_multiple_of(shape.piece_length), "not one file");
+        let payload = Self::new(name, shape, root);
+        fs::create_dir_all(payload.folder())?;
+        File::create(payload.data())?.set_len(shape.size)?;
+        let hash = Sha1::digest(vec![0; shape.piece_length as usize]);
+        let pieces = hash.repeat((shape.size / shape.piece_length) as usize);
+        let Shape { size, piece_length, .. } = shape;
+        let mut info = format!("d6:lengthi{size}e4:name{}:{name}", name.len()).into_bytes();
+        info.extend(format!("12:piece lengthi{piece_length}e6:pieces{}:", pieces.len()).bytes());
+        info.extend(pieces);
+        info.push(b'e');
+        let before = format!("d8:announce{}:{url}4:info", url.len());
+        fs::write(payload.torrent(), [before.as_bytes(), &info, b"e"].concat())?;
+        let hex: String = Sha1::digest(&info).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(payload.description(), payload.describe(&hex.into()).to_string())?;
+        Ok(payload)
+    }
+
+    fn new(name: &str, shape: Shape, root: &Path) -> Self {
+        let files = (0..shape.files).map(|index| file_of(name, &shape, index)).collect();
+        Self { name: name.to_owned(), shape, root: root.to_owned(), files }
+    }
+
+    /// The folder of all that belongs to it.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder that contains the torrent's name.
     pub(super) fn folder(&self) -> PathBuf {
         self.root.join("data")
@@ -69,7 +107,7 @@ impl Payload {
 
     /// What it contains by that name.
     pub(super) fn data(&self) -> PathBuf {
-        self.folder().join(NAME)
+        self.folder().join(&self.name)
     }
 
     pub(super) fn torrent(&self) -> PathBuf {
@@ -100,9 +138,6 @@ impl Payload {
         Ok(())
     }
 }
-
-/// What the torrent is called.
-const NAME: &str = "payload";
 
 /// What a process of the benchmarks knows of a payload.
 #[derive(Debug)]
@@ -137,12 +172,12 @@ impl Description {
 }
 
 /// File number `index`: all of much the same length, a hundred to a folder.
-fn file_of(shape: &Shape, index: u64) -> (PathBuf, u64) {
+fn file_of(name: &str, shape: &Shape, index: u64) -> (PathBuf, u64) {
     if shape.files == 1 {
-        return (NAME.into(), shape.size);
+        return (name.into(), shape.size);
     }
     let at = |index| shape.size * index / shape.files;
-    let path = format!("{NAME}/{:03}/{:05}.bin", index / 100, index);
+    let path = format!("{name}/{:03}/{:05}.bin", index / 100, index);
     (path.into(), at(index + 1) - at(index))
 }
 

@@ -80,7 +80,8 @@ pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Ve
     tracker.answer(Answer::Peers(Vec::new()));
     let size = options.size.unwrap_or(2048) * MIB;
     let shape = Shape { size, files: 1, piece_length: MIB };
-    let payload = Payload::create(shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
+    let payload =
+        Payload::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
     let (mut contestants, missing) = contestant::all()?;
     contestants.retain(|contestant| seeds(contestant) && options.wants(contestant.name));
     let bench = Bench { options, place, payload, tracker, contestants, missing };
@@ -172,8 +173,9 @@ impl Bench<'_> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let Kind::Client(program) = &contestant.kind else {
             let mut command = contestant::child("send", &self.payload.description())?;
-            command.arg(folder).arg(SocketAddr::from((contestant.ip, PORT)).to_string());
-            return contestant::start_listening("sender", &command, home, contestant.ip);
+            let address = SocketAddr::from((contestant.ip, PORT));
+            command.arg(folder).arg(address.to_string());
+            return contestant::start_listening("sender", &command, home, address);
         };
         let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
         let before = self.tracker.announces().len();

@@ -10,7 +10,7 @@ use super::{GIB, MB, MIB, Options};
 use crate::process::{Running, until};
 
 /// How long one turn may take.
-const TURN_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const TURN_LIMIT: Duration = Duration::from_secs(300);
 /// How long a program that has everything may take to end.
 const END_LIMIT: Duration = Duration::from_secs(20);
 /// How often it is looked whether all is there: the error of a time.
@@ -39,14 +39,25 @@ pub(super) fn race(options: &Options, rows: &mut [Row], turn: impl Fn(usize) -> 
     }
 }
 
-/// Waits until `running` has ended or `done`; gives the time from now until then, and the
-/// cost, where it `ends` up to its end.
+/// Waits until `running` has ended or is `done`; gives the time from now until then, and the cost,
+/// where it `ends` up to its end.
 pub(super) fn follow(
     running: &mut Running,
     done: impl Fn() -> bool,
     ends: bool,
 ) -> Result<(Duration, Cost)> {
-    let (start, mut meter) = (Instant::now(), Meter::start(running));
+    let meter = Meter::start(running);
+    go_on(running, meter, done, ends)
+}
+
+/// The same, with a meter that was started before.
+pub(super) fn go_on(
+    running: &mut Running,
+    mut meter: Meter,
+    done: impl Fn() -> bool,
+    ends: bool,
+) -> Result<(Duration, Cost)> {
+    let start = Instant::now();
     while !running.has_ended() && !done() {
         ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", running.last_words());
         meter.look();

@@ -1,6 +1,7 @@
 //! bt-cli as one of the programs.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 
@@ -18,7 +19,8 @@ impl Ours {
         Ok(Self { program: workspace::build_bt_cli()? })
     }
 
-    fn start(&self, command: &str, job: &Job<'_>) -> Result<Running> {
+    /// The command with the job's torrent, folder, peers and address; more may be added.
+    pub(crate) fn command(&self, command: &str, job: &Job<'_>) -> Command {
         let bt_cli = BtCli::new(&self.program, job.home);
         let mut command = bt_cli.command([command]);
         command.arg(job.torrent);
@@ -29,7 +31,11 @@ impl Ours {
         command.args(job.peers.iter().map(|peer| format!("--peer={peer}")));
         command.args(["--port", &PORT.to_string()]);
         command.arg("--state-dir").arg(job.home.join("state"));
-        bt_cli.start(self.name(), &command)
+        command
+    }
+
+    fn start(&self, command: &str, job: &Job<'_>) -> Result<Running> {
+        Running::start(self.name(), &self.command(command, job), job.home)
     }
 }
 

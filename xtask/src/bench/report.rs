@@ -1,0 +1,52 @@
+//! A run as a file: every table, with what is needed to judge or repeat it; and its chart.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::chart;
+use super::table::Table;
+
+/// Writes `FILE` and, beside it, a chart of the first table as `.svg`.
+pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
+    let command = command();
+    let run = json!({
+        "command": command,
+        "machine": machine(),
+        "tables": tables.iter().map(Table::json).collect::<Vec<_>>(),
+    });
+    fs::write(file, serde_json::to_string_pretty(&run)? + "\n")?;
+    if let Some(table) = tables.first() {
+        fs::write(file.with_extension("svg"), chart::svg(table, &command))?;
+    }
+    Ok(())
+}
+
+/// The command that measures this again.
+fn command() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo xtask {}", words.join(" "))
+}
+
+/// What a figure depends on, and no name of a machine.
+fn machine() -> Value {
+    let of = |file: &str, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value).trim().to_owned()
+    };
+    let flags = of("/proc/cpuinfo", "flags");
+    let has = |flag: &str| flags.split_whitespace().any(|found| found == flag);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "processor": of("/proc/cpuinfo", "model name"),
+        "cores": std::thread::available_parallelism().map_or(1, usize::from),
+        "sha_ni": has("sha_ni"),
+        "avx2": has("avx2"),
+        "avx512": has("avx512f"),
+        "memory": of("/proc/meminfo", "MemTotal"),
+        "kernel": kernel.trim(),
+    })
+}

@@ -1,0 +1,163 @@
+//! A seeder without choices: everyone is unchoked at once and sent what they ask for, from memory, a
+//! thread a connection. As many peers as a benchmark wants, in one process: it listens at every
+//! address of the machine.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::payload::Description;
+
+/// The port it listens at; other programs have theirs at some of the addresses.
+pub(super) const PORT: u16 = 16882;
+/// How much is read at a time, in bytes: requests only.
+const READ: usize = 16 * 1024;
+/// How much is sent at a time, in bytes, or a block more.
+const SEND: usize = 256 * 1024;
+/// The longest block that anyone asks for, in bytes.
+const MAX_BLOCK: u32 = 128 * 1024;
+
+/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes the
+/// file `requested` when the first request comes.
+pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> Result<()> {
+    let torrents = roots.iter().map(|root| Torrent::open(root)).collect::<Result<Vec<_>>>()?;
+    let (torrents, sent) = (Arc::new(torrents), Arc::new(AtomicU64::new(0)));
+    for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?.incoming() {
+        let (stream, torrents, sent) = (stream?, torrents.clone(), sent.clone());
+        let requested = requested.to_owned();
+        thread::spawn(move || {
+            // Whoever goes away has enough.
+            let _gone = Peer::greet(stream, &torrents)
+                .and_then(|peer| peer.serve(&requested, &sent, limit.unwrap_or(u64::MAX)));
+        });
+    }
+    Ok(())
+}
+
+/// A payload that can be read.
+struct Torrent {
+    description: Description,
+    /// Each file with the position of its first byte.
+    files: Vec<(u64, File)>,
+}
+
+impl Torrent {
+    fn open(root: &Path) -> Result<Self> {
+        let description = Description::read(&root.join("payload.json"))?;
+        let (mut files, mut position) = (Vec::new(), 0);
+        for (path, length) in &description.files {
+            files.push((position, File::open(root.join("data").join(path))?));
+            position += length;
+        }
+        Ok(Self { description, files })
+    }
+
+    /// Appends `length` bytes from `position` on.
+    fn read(&self, mut position: u64, length: usize, into: &mut Vec<u8>) -> Result<()> {
+        let mut begin = into.len();
+        into.resize(begin + length, 0);
+        let mut index = self.files.partition_point(|(first, _)| *first <= position) - 1;
+        while begin < into.len() {
+            let (first, file) = self.files.get(index).context("beyond the end")?;
+            let count = file.read_at(&mut into[begin..], position - first)?;
+            (begin, position) = (begin + count, position + count as u64);
+            index += usize::from(count == 0);
+        }
+        Ok(())
+    }
+}
+
+/// A connection whose handshake is done.
+struct Peer<'a> {
+    stream: TcpStream,
+    torrent: &'a Torrent,
+}
+
+impl<'a> Peer<'a> {
+    fn greet(mut stream: TcpStream, torrents: &'a [Torrent]) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        let mut hello = [0; 68];
+        stream.read_exact(&mut hello)?;
+        let wanted = |torrent: &&Torrent| torrent.description.info_hash == hello[28..48];
+        let torrent = torrents.iter().find(wanted).context("another torrent")?;
+        let address = stream.local_addr()?.ip().to_string();
+        hello[20..28].fill(0);
+        hello[48..].copy_from_slice(format!("-XX0000-{address:0>12.12}").as_bytes());
+        let pieces = torrent.description.size.div_ceil(torrent.description.piece_length);
+        let mut bitfield = vec![0xff_u8; pieces.div_ceil(8) as usize];
+        if let Some(last) = bitfield.last_mut() {
+            *last <<= (8 - pieces % 8) % 8;
+        }
+        let mut answer = hello.to_vec();
+        answer.extend((bitfield.len() as u32 + 1).to_be_bytes());
+        answer.push(5);
+        answer.extend(bitfield);
+        answer.extend(b"\0\0\0\x01\x01");
+        stream.write_all(&answer)?;
+        Ok(Self { stream, torrent })
+    }
+
+    fn serve(mut self, requested: &Path, sent: &AtomicU64, limit: u64) -> Result<()> {
+        let (mut input, mut output) = (Vec::new(), Vec::new());
+        loop {
+            let begin = input.len();
+            input.resize(begin + READ, 0);
+            let count = self.stream.read(&mut input[begin..])?;
+            ensure!(count > 0, "gone");
+            input.truncate(begin + count);
+            let mut used = 0;
+            while let Some(message) = message(&input[used..]) {
+                used += message.len();
+                if let [_, _, _, _, 6, request @ ..] = message {
+                    self.answer(request, &mut output)?;
+                    let block = output.len().min(MAX_BLOCK as usize) as u64;
+                    if sent.fetch_add(block, Ordering::Relaxed) == 0 {
+                        File::create(requested)?;
+                    }
+                }
+                if output.len() >= SEND {
+                    self.send(&mut output)?;
+                }
+            }
+            input.drain(..used);
+            self.send(&mut output)?;
+            if sent.load(Ordering::Relaxed) >= limit {
+                std::process::exit(0);
+            }
+        }
+    }
+
+    fn send(&mut self, output: &mut Vec<u8>) -> Result<()> {
+        self.stream.write_all(output)?;
+        output.clear();
+        Ok(())
+    }
+
+    /// Appends the block that was asked for.
+    fn answer(&self, request: &[u8], output: &mut Vec<u8>) -> Result<()> {
+        let [piece, begin, length] = [0, 4, 8].map(|at| {
+            let number = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            number.map_or(0, u32::from_be_bytes)
+        });
+        ensure!(length <= MAX_BLOCK, "too much");
+        output.extend((length + 9).to_be_bytes());
+        output.push(7);
+        output.extend(piece.to_be_bytes());
+        output.extend(begin.to_be_bytes());
+        let position = u64::from(piece) * self.torrent.description.piece_length + u64::from(begin);
+        self.torrent.read(position, length as usize, output)
+    }
+}
+
+/// The message at the beginning of `input`, with its length, if it is there in full.
+fn message(input: &[u8]) -> Option<&[u8]> {
+    let length = u32::from_be_bytes(*input.first_chunk()?);
+    input.get(..4 + length as usize)
+}
