@@ -29,6 +29,28 @@ pub(crate) fn build_bt_cli() -> Result<PathBuf> {
     build_release("bt-cli")
 }
 
+/// Set for the process inside the namespace: where the build is that syncs only at the end.
+const SYNC_AT_END: &str = "BT_CLI_SYNC_AT_END";
+
+/// Builds bt-cli so that it syncs only once, when all is there, in a target folder of its own. Gives
+/// what the process inside is to find in its environment.
+pub(crate) fn build_synced_at_end() -> Result<(&'static str, PathBuf)> {
+    let folder = target()?.join("sync-at-end");
+    let status = cargo()
+        .args(["build", "--release", "--quiet", "--package", "bt-cli"])
+        .env("RUSTFLAGS", "--cfg sync_at_end")
+        .env("CARGO_TARGET_DIR", &folder)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "bt-cli does not build with --cfg sync_at_end");
+    Ok((SYNC_AT_END, folder.join("release").join("bt-cli")))
+}
+
+/// What [`build_synced_at_end`] made.
+pub(crate) fn synced_at_end() -> Option<PathBuf> {
+    std::env::var_os(SYNC_AT_END).map(Into::into)
+}
+
 /// Builds a package in release mode, and says where its program of the same name is.
 pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
     let status = cargo()

@@ -125,6 +125,8 @@ pub(super) fn all() -> Result<(Vec<Contestant>, Vec<&'static str>)> {
         Box::new(Rtorrent),
         Box::new(Transmission),
     ];
+    let synced_at_end = Ours::synced_at_end().map(|ours| Box::new(ours) as Box<dyn Program>);
+    let clients = clients.into_iter().chain(synced_at_end);
     let (mut there, mut missing) = (our_own(), Vec::new());
     for client in clients {
         match client.version() {

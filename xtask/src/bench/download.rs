@@ -4,10 +4,13 @@
 //! their arguments: from their start) until it says that all is there, by ending or by running a
 //! command. CPU time is counted over the same time, and on to the end of programs that end.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::fs::syncfs;
 use testkit::{Answer, HttpTracker, Tracker};
 
 use super::contestant::{self, Contestant, Turn};
@@ -94,6 +97,8 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
 struct Bench<'a> {
     options: &'a Options,
     place: &'a Place,
+    /// Where downloads go, if it is a disk: a time counts until its file system is synced.
+    disk: Option<Place>,
     scenario: Scenario,
     payload: Payload,
     contestants: Vec<Contestant>,
@@ -118,8 +123,19 @@ impl<'a> Bench<'a> {
         let (mut contestants, missing) = contestant::all()?;
         contestants.retain(|contestant| options.wants(contestant.name));
         ensure!(!contestants.is_empty(), "nobody is left to be measured");
+        let disk = options.disk.as_deref().map(|disk| Place::new(Some(disk))).transpose()?;
         let _tracker = tracker;
-        Ok(Self { options, place, scenario, payload, contestants, missing, seeders, _tracker })
+        Ok(Self {
+            disk,
+            options,
+            place,
+            scenario,
+            payload,
+            contestants,
+            missing,
+            seeders,
+            _tracker,
+        })
     }
 
     fn run(&self) -> Result<Table> {
@@ -127,6 +143,21 @@ impl<'a> Bench<'a> {
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
         turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
         Ok(self.table(rows))
+    }
+
+    /// Has everything written to the disk, if there is one, and says how long that took.
+    fn sync(&self, folder: &Path) -> Result<Duration> {
+        let start = Instant::now();
+        if self.disk.is_some() {
+            syncfs(File::open(folder)?)?;
+            return Ok(start.elapsed());
+        }
+        Ok(Duration::ZERO)
+    }
+
+    fn title(&self) -> String {
+        let disk = if self.disk.is_some() { ", to a disk, synced" } else { "" };
+        self.scenario.title() + disk
     }
 
     fn table(&self, mut rows: Vec<Row>) -> Table {
@@ -137,7 +168,7 @@ impl<'a> Bench<'a> {
         let skipped = missing.map(|name| ((*name).to_owned(), "not installed".to_owned()));
         let mut table = Table {
             key: self.scenario.key.to_owned(),
-            title: self.scenario.title(),
+            title: self.title(),
             columns: COLUMNS,
             rows,
             skipped: skipped.collect(),
@@ -148,8 +179,10 @@ impl<'a> Bench<'a> {
 
     /// One turn of one contestant: the values of the measured columns.
     fn turn(&self, contestant: &Contestant) -> Result<Vec<f64>> {
-        let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
+        let downloads = self.disk.as_ref().unwrap_or(self.place);
+        let (folder, home) = (downloads.empty("downloads")?, self.place.empty("home")?);
         self.place.even_out(self.payload.shape.size)?;
+        self.sync(&folder)?;
         let bare = contestant.wants_bare_sender();
         let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.place)?;
         let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
@@ -158,6 +191,7 @@ impl<'a> Bench<'a> {
         let description = self.payload.description();
         let mut running = contestant.start(&Turn { job, payload: &description })?;
         let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
+        let time = time + self.sync(&folder)?;
         let seeding = seeders.cpu();
         drop(running);
         if contestant.writes() {

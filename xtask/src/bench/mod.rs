@@ -67,6 +67,10 @@ struct Options {
     /// Only one download, of so many files
     #[arg(long)]
     files: Option<u64>,
+    /// Download into this folder, which is on a disk; count until a syncfs after the end returned,
+    /// and compare with a build of bt-cli that syncs only once
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
     /// Where to work; in memory (/dev/shm) if there is such a place
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -115,9 +119,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return measure(arguments);
     }
     if Part::INSIDE.into_iter().any(|part| arguments.wants(part)) {
-        run_inside()?;
+        run_inside(arguments)?;
     }
-    if arguments.wants(Part::Scale) {
+    if arguments.wants(Part::Scale) && arguments.options.only.is_empty() {
         external::idle()?;
     }
     if arguments.wants(Part::Parse) {
@@ -129,13 +133,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn run_inside() -> Result<()> {
+fn run_inside(arguments: &Arguments) -> Result<()> {
     eprintln!("Building bt-cli and the benchmarks, as their users have them ...");
     let bt_cli = workspace::build_bt_cli()?;
     let ourselves = workspace::build_release("xtask")?;
     let flags = namespace::way_in().map_err(|why| anyhow!(why))?;
     let words = std::env::args_os().skip(1);
-    let status = namespace::ourselves_inside(flags, &ourselves, words, &bt_cli).status()?;
+    let mut command = namespace::ourselves_inside(flags, &ourselves, words, &bt_cli);
+    if arguments.options.disk.is_some() {
+        let (key, program) = workspace::build_synced_at_end()?;
+        command.env(key, program);
+    }
+    let status = command.status()?;
     ensure!(status.success(), "not everything could be measured");
     Ok(())
 }

@@ -26,9 +26,8 @@ const PEERS_LIMIT: Duration = Duration::from_secs(120);
 /// How many connections there are at once, and for how many seconds.
 const MANY: usize = 200;
 const SECONDS: u64 = 5;
-/// Who seeds, of those who can: not those who take minutes for a payload.
-const SEEDERS: &[&str] =
-    &["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "transmission", "aria2"];
+/// Who seeds, of those who can. aria2 hangs up on a peer that has many requests open.
+const SEEDERS: &[&str] = &["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "transmission"];
 
 const COLUMNS: &[Column] = &[
     Column { name: "MB/s", decimals: 0 },

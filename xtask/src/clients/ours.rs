@@ -11,12 +11,19 @@ use crate::process::{Running, output_of};
 use crate::workspace;
 
 pub(crate) struct Ours {
+    name: &'static str,
     program: PathBuf,
 }
 
 impl Ours {
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { program: workspace::build_bt_cli()? })
+        Ok(Self { name: "bt-cli", program: workspace::build_bt_cli()? })
+    }
+
+    /// The build that syncs only once, at the end, if it was made.
+    pub(crate) fn synced_at_end() -> Option<Self> {
+        let program = workspace::synced_at_end()?;
+        Some(Self { name: "bt-cli: one sync", program })
     }
 
     /// The command with the job's torrent, folder, peers and address; more may be added.
@@ -41,7 +48,7 @@ impl Ours {
 
 impl Program for Ours {
     fn name(&self) -> &'static str {
-        "bt-cli"
+        self.name
     }
 
     fn version(&self) -> Option<String> {
