@@ -3,7 +3,7 @@
 //!
 //! In scope: [`HttpTracker`] and [`UdpTracker`], which work as trackers do until an [`Answer`]
 //! tells them otherwise; [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule
-//! its [`Behaviour`] names; [`Drain`], a peer that takes all it gets, for measurements; [`Payload`], files and a torrent that follow from a number. Out of
+//! its [`Behaviour`] names; [`Payload`], files and a torrent that follow from a number. Out of
 //! scope: anything a user of the client runs.
 //!
 //! ```
@@ -28,14 +28,12 @@
 //!
 //! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
 
-mod drain;
 mod payload;
 mod peer;
 mod server;
 mod tracker;
 
 pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
-pub use drain::{Drain, Drained};
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};
 pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker};

@@ -67,7 +67,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("crossbeam-channel", &["piece-store", "session", "bt-cli"]),
     ("env_logger", &["bt-cli"]),
     ("indicatif", &["bt-cli"]),
-    ("mio", &["session", "testkit"]),
+    ("mio", &["session"]),
     ("multiversion", &["piece-hash"]),
     ("nom", &["bencode"]),
     ("rustix", &["piece-store", "session", "bt-cli", "xtask"]),
