@@ -26,7 +26,8 @@ pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
 
 /// The command that measures this again.
 fn command() -> String {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
+    let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     format!("cargo xtask {}", words.join(" "))
 }
 
@@ -47,6 +48,6 @@ fn machine() -> Value {
         "avx2": has("avx2"),
         "avx512": has("avx512f"),
         "memory": of("/proc/meminfo", "MemTotal"),
-        "kernel": kernel.trim(),
+        "kernel": kernel.trim().split('-').next(),
     })
 }
