@@ -175,6 +175,11 @@ impl Links {
         self.half_open < MAX_HALF_OPEN && self.count < max
     }
 
+    /// Whether no more connections may be without a complete handshake.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.half_open >= MAX_HALF_OPEN
+    }
+
     /// How many slots there are, used or not.
     pub(super) fn slots(&self) -> usize {
         self.slots.len()

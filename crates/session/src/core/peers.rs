@@ -20,6 +20,12 @@ use crate::event::{EventKind, PeerState};
 const REQUEST_QUEUE: u32 = 500;
 
 impl Core {
+    /// Whether those who connect to us should wait, because so many others have not shaken hands
+    /// yet: soon they have, or are gone.
+    pub fn is_crowded(&self) -> bool {
+        self.links.is_crowded()
+    }
+
     /// Someone connected to us. `None`: there is no room, close the socket.
     pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
         self.now = now;

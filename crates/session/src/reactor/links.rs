@@ -33,12 +33,16 @@ enum Step {
 }
 
 impl Reactor {
-    /// Takes new connections in. A listener that the system can't serve is tried again later.
+    /// Takes new connections in, while not too many are without a handshake. A listener that the system
+    /// can't serve is tried again later.
     pub(super) fn accept(&mut self) {
         if !self.accept_ready || self.now() < self.accept_at {
             return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
+            if self.core.is_crowded() {
+                return;
+            }
             match self.listeners.accept() {
                 Ok(Some((stream, address))) => self.accepted(stream, address),
                 Ok(None) => return self.accept_ready = false,

@@ -233,7 +233,7 @@ impl Reactor {
         if self.datagrams.ready {
             return Duration::ZERO;
         }
-        let accept = self.accept_ready.then_some(self.accept_at);
+        let accept = (self.accept_ready && !self.core.is_crowded()).then_some(self.accept_at);
         // A lasting event that waits for room has nobody to wake us.
         let lasting = (!self.lasting.is_empty()).then_some(now + REFILL_INTERVAL);
         let due =
