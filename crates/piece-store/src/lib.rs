@@ -40,6 +40,7 @@
 
 mod disk;
 mod error;
+mod hashing;
 mod pool;
 mod span;
 mod spec;

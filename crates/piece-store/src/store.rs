@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use bt_types::{Bitfield, Geometry, PieceIndex, Sha1Digest};
 
 use crate::disk;
+use crate::hashing::run_count;
 use crate::{Disk, Kind, OpenSpec, Opened, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 mod check;
@@ -47,9 +48,6 @@ use resume::Found;
 
 /// How many bytes are read at once to be hashed: the length of a worker's scratch buffer.
 pub const STRIP_LENGTH: usize = SPAN_LENGTH as usize;
-
-/// About how many bytes one range of [`Opened::to_verify`] covers.
-const VERIFY_LENGTH: u32 = 16 << 20;
 
 /// The data of one open torrent.
 #[derive(Debug)]
@@ -229,9 +227,9 @@ fn empty_plan(layout: &Layout) -> resume::Plan {
     resume::plan(layout, &History::new(pieces), &found)
 }
 
-/// The pieces of a set as ranges of at most about [`VERIFY_LENGTH`] bytes.
+/// The pieces of a set as ranges that one worker verifies at a time.
 fn verify_ranges(geometry: &Geometry, pieces: &Bitfield) -> Vec<std::ops::Range<u32>> {
-    let most = (VERIFY_LENGTH / geometry.piece_length()).max(1);
+    let most = run_count(geometry);
     let cut = |range: std::ops::Range<u32>| {
         let starts = range.clone().step_by(most as usize);
         starts.map(move |start| start..range.end.min(start + most))

@@ -1,15 +1,14 @@
 //! Verifying a folder against a torrent, for a command: blocks until it is done.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bt_types::Bitfield;
 use metainfo::Metainfo;
 
-use super::worker_count;
+use super::runs::share_out;
 use crate::disk::{Disk, OsDisk};
-use crate::store::{Handles, STRIP_LENGTH};
+use crate::store::Handles;
 use crate::{OpenSpec, Operation, Store, StoreError};
 
 /// How far a folder has a torrent's data.
@@ -49,55 +48,13 @@ pub fn verify_folder(
     let spec = OpenSpec { read_only: true, ..OpenSpec::new(Arc::clone(metainfo), folder) };
     let disk = Arc::new(OsDisk::new());
     let (store, _) = Store::open(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
-    let check = Check {
-        store: &store,
-        next: AtomicU32::new(0),
-        done: AtomicU64::new(0),
-        error: Mutex::new(None),
-        progress,
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..worker_count(workers) {
-            scope.spawn(|| check.run());
-        }
-    });
-    if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
+    share_out(&store.geometry(), workers, progress, |pieces, scratch| {
+        let (_, error) = store.verify(pieces, scratch);
+        error.map_or(Ok(()), Err)
+    })?;
     let good = store.have();
     let files = file_reports(&disk, metainfo, folder, &good)?;
     Ok(Report { good, files })
-}
-
-/// What the threads of one check share.
-struct Check<'a> {
-    store: &'a Store<OsDisk>,
-    next: AtomicU32,
-    done: AtomicU64,
-    error: Mutex<Option<StoreError>>,
-    progress: &'a (dyn Fn(u64, u64) + Sync),
-}
-
-impl Check<'_> {
-    /// Takes the next piece until there is none, or one can't be read.
-    fn run(&self) {
-        let geometry = self.store.geometry();
-        let mut scratch = vec![0; STRIP_LENGTH];
-        loop {
-            let Some(piece) = geometry.piece(self.next.fetch_add(1, Ordering::Relaxed)) else {
-                return;
-            };
-            let (_, error) = self.store.verify(piece.get()..piece.get() + 1, &mut scratch);
-            if let Some(error) = error {
-                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                self.next.store(geometry.piece_count(), Ordering::Relaxed);
-                return;
-            }
-            let length = u64::from(geometry.length_of(piece));
-            let done = self.done.fetch_add(length, Ordering::Relaxed) + length;
-            (self.progress)(done, geometry.total());
-        }
-    }
 }
 
 fn file_reports(

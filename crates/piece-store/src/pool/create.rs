@@ -1,16 +1,15 @@
 //! Listing and hashing files for a new torrent, for a command: blocks until it is done.
 
 use std::fs::{File, FileType};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bt_types::{Geometry, PieceIndex, Sha1Digest};
-use piece_hash::Hasher;
 
-use super::worker_count;
+use super::runs::share_out;
 use crate::disk::{Disk, OsDisk};
-use crate::store::STRIP_LENGTH;
+use crate::hashing::{Source, hash_pieces, hole_length};
 use crate::{Operation, StoreError};
 
 /// The deepest folder that is looked into. Torrents with longer paths are refused by most.
@@ -65,7 +64,7 @@ fn list_folder(
     let folder = root.join(inner);
     let failed = |error| StoreError::disk(Operation::List, &folder, &error);
     if depth >= MAX_DEPTH {
-        return Err(failed(std::io::Error::other("folders are more than 100 deep")));
+        return Err(failed(io::Error::other("folders are more than 100 deep")));
     }
     for entry in std::fs::read_dir(&folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -97,26 +96,27 @@ pub fn hash_files(
 ) -> Result<Vec<Sha1Digest>, StoreError> {
     let total = files.iter().map(|file| file.length).sum();
     let geometry = Geometry::new(total, u64::from(piece_length)).map_err(|error| {
-        StoreError::disk(Operation::Read, root, &std::io::Error::other(error.to_string()))
+        StoreError::disk(Operation::Read, root, &io::Error::other(error.to_string()))
     })?;
-    let job = Hashing {
-        root,
-        files,
-        starts: starts(files),
-        geometry,
-        next: AtomicU32::new(0),
-        done: AtomicU64::new(0),
-        found: Mutex::new(Ok(vec![None; geometry.piece_count() as usize])),
-        progress,
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..worker_count(workers) {
-            scope.spawn(|| job.run());
+    let starts = starts(files);
+    let zero_piece = OnceLock::new();
+    let digests = Mutex::new(vec![None; geometry.piece_count() as usize]);
+    share_out(&geometry, workers, progress, |pieces, scratch| {
+        let mut reader = Reader { root, files, starts: &starts, open: None };
+        let mut run = Vec::with_capacity(pieces.len());
+        let found = |piece: PieceIndex, digest| run.push((piece, digest));
+        hash_pieces(&geometry, pieces, &zero_piece, &mut reader, scratch, found)?;
+        let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
+        for (piece, digest) in run {
+            if let Some(place) = digests.get_mut(piece.as_usize()) {
+                *place = digest;
+            }
         }
-    });
-    let found = job.found.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        Ok(())
+    })?;
     check_lengths(root, files)?;
-    Ok(found.into_iter().flatten().collect())
+    let digests = digests.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(digests.into_iter().flatten().collect())
 }
 
 /// Where each file begins in the torrent.
@@ -143,9 +143,9 @@ fn check_lengths(root: &Path, files: &[ListedFile]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn changed(expected: u64, got: u64) -> std::io::Error {
+fn changed(expected: u64, got: u64) -> io::Error {
     let message = format!("it changed meanwhile: expected {expected} bytes, got {got}");
-    std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message)
+    io::Error::new(io::ErrorKind::UnexpectedEof, message)
 }
 
 fn full_path(root: &Path, file: &ListedFile) -> PathBuf {
@@ -155,106 +155,80 @@ fn full_path(root: &Path, file: &ListedFile) -> PathBuf {
     }
 }
 
-/// What the threads share.
-struct Hashing<'a> {
+/// The files as one run of bytes.
+struct Reader<'a> {
     root: &'a Path,
     files: &'a [ListedFile],
-    starts: Vec<u64>,
-    geometry: Geometry,
-    next: AtomicU32,
-    done: AtomicU64,
-    found: Mutex<Result<Vec<Option<Sha1Digest>>, StoreError>>,
-    progress: &'a (dyn Fn(u64, u64) + Sync),
-}
-
-/// What one thread keeps from piece to piece.
-struct Reader {
-    disk: OsDisk,
-    strip: Vec<u8>,
-    /// The file read last: the next piece mostly goes on in it.
+    starts: &'a [u64],
+    /// The file read last: what comes next is mostly in it too.
     open: Option<(usize, File)>,
 }
 
-impl Hashing<'_> {
-    /// Takes the next piece until there is none, or one can't be read.
-    fn run(&self) {
-        let mut reader = Reader { disk: OsDisk::new(), strip: vec![0; STRIP_LENGTH], open: None };
-        loop {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(piece) = self.geometry.piece(next) else { return };
-            let hashed = self.hash_piece(piece, &mut reader);
-            let stop = hashed.is_err();
-            self.keep(piece, hashed);
-            if stop {
-                self.next.store(self.geometry.piece_count(), Ordering::Relaxed);
-                return;
-            }
-            let length = u64::from(self.geometry.length_of(piece));
-            let done = self.done.fetch_add(length, Ordering::Relaxed) + length;
-            (self.progress)(done, self.geometry.total());
-        }
+impl<'a> Reader<'a> {
+    /// The file that has the byte at `offset`: its number, where it begins, and what it is.
+    fn file_at(&self, offset: u64) -> Option<(usize, u64, &'a ListedFile)> {
+        let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
+        Some((index, *self.starts.get(index)?, self.files.get(index)?))
     }
 
-    fn keep(&self, piece: PieceIndex, hashed: Result<Sha1Digest, StoreError>) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut *found, hashed) {
-            (Ok(digests), Ok(digest)) => {
-                if let Some(place) = digests.get_mut(piece.as_usize()) {
-                    *place = Some(digest);
-                }
-            }
-            (Ok(_), Err(error)) => *found = Err(error),
-            (Err(_), _) => {}
-        }
+    fn open(&mut self, index: usize, file: &ListedFile) -> Result<&File, StoreError> {
+        let opened = match self.open.take() {
+            Some((open, opened)) if open == index => opened,
+            _ => File::open(full_path(self.root, file))
+                .map_err(|error| self.error(Operation::Open, file, &error))?,
+        };
+        Ok(&self.open.insert((index, opened)).1)
     }
 
-    fn hash_piece(&self, piece: PieceIndex, reader: &mut Reader) -> Result<Sha1Digest, StoreError> {
-        let mut hasher = Hasher::new();
-        let mut at = self.geometry.offset_of(piece);
-        let end = at + u64::from(self.geometry.length_of(piece));
-        let mut index = self.starts.partition_point(|start| *start <= at).saturating_sub(1);
-        while let (true, Some(file), Some(start)) =
-            (at < end, self.files.get(index), self.starts.get(index))
-        {
-            let until = end.min(start + file.length);
-            if at < until {
-                self.hash_range(index, file, at - start..until - start, reader, &mut hasher)?;
-                at = until;
-            }
-            index += 1;
-        }
-        Ok(hasher.finish())
+    fn error(&self, operation: Operation, file: &ListedFile, error: &io::Error) -> StoreError {
+        StoreError::disk(operation, &full_path(self.root, file), error)
     }
 
-    /// Hashes a range of one file, a strip at a time.
-    fn hash_range(
-        &self,
-        index: usize,
-        file: &ListedFile,
-        range: std::ops::Range<u64>,
-        reader: &mut Reader,
-        hasher: &mut Hasher,
-    ) -> Result<(), StoreError> {
-        let path = full_path(self.root, file);
-        let failed = |operation, error| StoreError::disk(operation, &path, &error);
-        if reader.open.as_ref().is_none_or(|(open, _)| *open != index) {
-            let opened = File::open(&path).map_err(|error| failed(Operation::Open, error))?;
-            reader.open = Some((index, opened));
+    /// Reads once, from one file; answers how many bytes.
+    fn read_part(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        let Some((index, start, file)) = self.file_at(offset) else { return Ok(0) };
+        let at = offset - start;
+        let length = file.length.saturating_sub(at).min(buffer.len() as u64) as usize;
+        let part = buffer.get_mut(..length).unwrap_or_default();
+        let opened = self.open(index, file)?;
+        match OsDisk::new().read_at(opened, part, at) {
+            Ok(0) => Err(self.error(Operation::Read, file, &changed(file.length, at))),
+            read => read.map_err(|error| self.error(Operation::Read, file, &error)),
         }
-        let Some((_, open)) = &reader.open else { return Ok(()) };
-        reader.disk.prefetch(open, range.start, range.end - range.start);
-        let mut at = range.start;
-        while at < range.end {
-            let length = (range.end - at).min(reader.strip.len() as u64) as usize;
-            let strip = reader.strip.get_mut(..length).unwrap_or_default();
-            let read = reader.disk.read_at(open, strip, at);
-            let read = read.map_err(|error| failed(Operation::Read, error))?;
+    }
+}
+
+impl Source for Reader<'_> {
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let rest = buffer.get_mut(done..).unwrap_or_default();
+            let read = self.read_part(offset + done as u64, rest)?;
             if read == 0 {
-                return Err(failed(Operation::Read, changed(file.length, at)));
+                return Ok(false);
             }
-            hasher.update(strip.get(..read).unwrap_or_default());
-            at += read as u64;
+            done += read;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn zeros(&mut self, offset: u64) -> Result<u64, StoreError> {
+        let Some((index, start, file)) = self.file_at(offset) else { return Ok(0) };
+        let at = offset - start;
+        let opened = self.open(index, file)?;
+        let hole = hole_length(&OsDisk::new(), opened, at, file.length.saturating_sub(at));
+        hole.map_err(|error| self.error(Operation::Read, file, &error))
+    }
+
+    fn prefetch(&mut self, offset: u64, length: u64) {
+        let mut at = offset;
+        while at < offset + length {
+            let Some((index, start, file)) = self.file_at(at) else { return };
+            let end = (offset + length).min(start + file.length);
+            // What can't be opened will be told by the read.
+            let Ok(opened) = self.open(index, file) else { return };
+            OsDisk::new().prefetch(opened, at - start, end - at);
+            at = end;
+        }
     }
 }

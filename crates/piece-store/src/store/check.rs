@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use bt_types::PieceIndex;
-use piece_hash::{Hasher, sha1};
 
 use super::files::is_zero;
 use super::journal::Journal;
@@ -12,124 +11,45 @@ use super::layout::{Place, Slot};
 use super::ledger::Touched;
 use super::record::{Record, to_ranges};
 use super::{STRIP_LENGTH, Store};
+use crate::hashing::{Source, hash_pieces, hole_length};
 use crate::{Access, Disk, Operation, StoreError, Unrelated};
 
 impl<D: Disk> Store<D> {
     /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not. Answers
-    /// the good ones, ascending, and why the rest was not looked at, if so. `scratch` is
-    /// [`STRIP_LENGTH`] long.
+    /// the good ones, ascending, and why others were not looked at, if so: a piece that can't be read
+    /// is neither, and of those after it only some are looked at. `scratch` is [`STRIP_LENGTH`] long.
     pub fn verify(&self, pieces: Range<u32>, scratch: &mut [u8]) -> (Vec<u32>, Option<StoreError>) {
-        let geometry = self.layout.geometry;
-        let (mut good, mut bad, mut touched) = (Vec::new(), Vec::new(), Touched::new());
-        let mut error = None;
-        for piece in (pieces.start..pieces.end.min(geometry.piece_count()))
-            .filter_map(|index| geometry.piece(index))
-        {
-            match self.verify_piece(piece, scratch, &mut touched) {
-                Ok(true) => good.push(piece.get()),
-                Ok(false) => bad.push(piece.get()),
-                Err(failed) => {
-                    error = Some(failed);
-                    break;
-                }
-            }
-        }
-        let mut ledger = self.ledger();
-        let recorded = ledger.written(&geometry, &good, touched);
-        let (_, lost) = ledger.lose(&geometry, &bad);
-        if let Err(failed) = recorded {
-            return (Vec::new(), Some(failed));
-        }
-        (good, error.or(lost.err()))
-    }
-
-    /// Whether a piece is good; if so, its files are noted in `touched`.
-    fn verify_piece(
-        &self,
-        piece: PieceIndex,
-        scratch: &mut [u8],
-        touched: &mut Touched<D::File>,
-    ) -> Result<bool, StoreError> {
-        let good = self.matches(piece, scratch)?;
-        if good {
-            self.touch_files(piece, touched)?;
-        }
-        Ok(good)
-    }
-
-    /// Whether the bytes on disk have the hash of `piece`.
-    fn matches(&self, piece: PieceIndex, scratch: &mut [u8]) -> Result<bool, StoreError> {
-        let expected = self.metainfo.info().piece_hash(piece);
-        let length = self.layout.geometry.length_of(piece);
-        if self.is_hole(piece)? {
-            return Ok(self.zero_hash(length) == expected);
-        }
-        self.prefetch(piece)?;
-        let mut hasher = Hasher::new();
-        let (mut at, mut left) = (self.layout.geometry.offset_of(piece), length as usize);
-        while left > 0 {
-            let strip = scratch.get_mut(..left.min(STRIP_LENGTH)).unwrap_or_default();
-            if strip.is_empty() || !self.read_torrent(at, strip)? {
-                return Ok(false);
-            }
-            hasher.update(strip);
-            at += strip.len() as u64;
-            left -= strip.len();
-        }
-        Ok(length > 0 && hasher.finish() == expected)
-    }
-
-    /// Whether every byte of a piece is in a hole: there, and zero.
-    fn is_hole(&self, piece: PieceIndex) -> Result<bool, StoreError> {
-        let mut ranges = 0;
-        for range in self.layout.piece_ranges(piece) {
-            ranges += 1;
-            if range.place == Place::Zeros {
-                continue;
-            }
-            let Some(file) = self.readable(range.place)? else { return Ok(false) };
-            let failed = |error| self.place_error(Operation::Read, range.place, &error);
-            let end = range.offset + range.length;
-            let data = self.disk.next_data(&file, range.offset).map_err(failed)?;
-            if data.is_some_and(|data| data < end) {
-                return Ok(false);
-            }
-            if self.disk.file_stat(&file).map_err(failed)?.length < end {
-                return Ok(false);
-            }
-        }
-        Ok(ranges > 0)
-    }
-
-    /// The hash of `length` zeros: computed once for a full piece.
-    fn zero_hash(&self, length: u32) -> bt_types::Sha1Digest {
-        let compute = || {
-            let strip = vec![0; STRIP_LENGTH];
-            let mut hasher = Hasher::new();
-            let mut left = length as usize;
-            while left > 0 {
-                let part = strip.get(..left.min(STRIP_LENGTH)).unwrap_or_default();
-                hasher.update(part);
-                left -= part.len();
-            }
-            hasher.finish()
+        let (geometry, info) = (self.layout.geometry, self.metainfo.info());
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        let compare = |piece: PieceIndex, digest| match digest == Some(info.piece_hash(piece)) {
+            true => good.push(piece.get()),
+            false => bad.push(piece.get()),
         };
-        match length {
-            0 => sha1(&[]),
-            _ if length == self.layout.geometry.piece_length() => {
-                *self.zero_piece.get_or_init(compute)
-            }
-            _ => compute(),
+        let mut source = self;
+        let hashed =
+            hash_pieces(&geometry, pieces, &self.zero_piece, &mut source, scratch, compare);
+        good.sort_unstable();
+        match self.record_check(&good, &bad) {
+            Ok(lost) => (good, hashed.err().or(lost.err())),
+            Err(error) => (Vec::new(), Some(error)),
         }
     }
 
-    fn prefetch(&self, piece: PieceIndex) -> Result<(), StoreError> {
-        for range in self.layout.piece_ranges(piece) {
-            if let (Place::File(_), Some(file)) = (range.place, self.readable(range.place)?) {
-                self.disk.prefetch(&file, range.offset, range.length);
-            }
-        }
-        Ok(())
+    /// Records what was found. A first error: nothing is had; a second: what was lost is not recorded.
+    fn record_check(
+        &self,
+        good: &[u32],
+        bad: &[u32],
+    ) -> Result<Result<(), StoreError>, StoreError> {
+        let geometry = &self.layout.geometry;
+        let mut touched = Touched::new();
+        let noted = to_ranges(good.iter().copied())
+            .into_iter()
+            .try_for_each(|pieces| self.touch_files(pieces, &mut touched));
+        let mut ledger = self.ledger();
+        let recorded = noted.and_then(|()| ledger.written(geometry, good, touched));
+        let (_, lost) = ledger.lose(geometry, bad);
+        recorded.map(|()| lost)
     }
 
     /// Ends the check, after everything was verified without an error: stops if a file is unrelated,
@@ -252,5 +172,31 @@ impl<D: Disk> Store<D> {
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
         self.sync_journal(file)
+    }
+}
+
+impl<D: Disk> Source for &Store<D> {
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        self.read_torrent(offset, buffer)
+    }
+
+    fn zeros(&mut self, offset: u64) -> Result<u64, StoreError> {
+        let left = self.layout.geometry.total().saturating_sub(offset);
+        let Some(range) = self.layout.ranges(offset, left).next() else { return Ok(0) };
+        if range.place == Place::Zeros {
+            return Ok(range.length);
+        }
+        let Some(file) = self.readable(range.place)? else { return Ok(0) };
+        let hole = hole_length(&*self.disk, &file, range.offset, range.length);
+        hole.map_err(|error| self.place_error(Operation::Read, range.place, &error))
+    }
+
+    fn prefetch(&mut self, offset: u64, length: u64) {
+        for range in self.layout.ranges(offset, length) {
+            // What can't be opened will be told by the read.
+            if let (Place::File(_), Ok(Some(file))) = (range.place, self.readable(range.place)) {
+                self.disk.prefetch(&file, range.offset, range.length);
+            }
+        }
     }
 }

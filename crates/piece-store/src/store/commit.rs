@@ -1,5 +1,7 @@
 //! From blocks to pieces: hashing and committing.
 
+use std::ops::Range;
+
 use bt_types::{BLOCK_LENGTH, PieceIndex, Sha1Digest};
 use piece_hash::{Hasher, Lanes, sha1};
 
@@ -60,7 +62,7 @@ impl<D: Disk> Store<D> {
             let mut touched = Touched::new();
             if began.staged.is_some() {
                 // A sync between staging and now may have failed unseen by this piece.
-                self.touch_files(piece, &mut touched)?;
+                self.touch_files(piece.get()..piece.get() + 1, &mut touched)?;
             }
             let written = self.write_spans(piece, spans, &mut touched);
             self.record_commit(piece, &began, touched, written)?;
@@ -183,13 +185,18 @@ impl<D: Disk> Store<D> {
         self.layout.geometry.offset_of(piece) + index as u64 * u64::from(SPAN_LENGTH)
     }
 
-    /// Notes the open files of all bytes of a piece.
+    /// Notes the open files of all bytes of some pieces.
     pub(super) fn touch_files(
         &self,
-        piece: PieceIndex,
+        pieces: Range<u32>,
         touched: &mut Touched<D::File>,
     ) -> Result<(), StoreError> {
-        for range in self.layout.piece_ranges(piece).filter(|range| range.place != Place::Zeros) {
+        let ranges = self.layout.pieces_ranges(pieces);
+        for range in ranges.filter(|range| range.place != Place::Zeros) {
+            // So many that the whole file system is synced: which ones does not matter.
+            if touched.more() {
+                break;
+            }
             if let Some(file) = self.readable(range.place)? {
                 touched.push(self.slot_number(range.place), &file);
             }

@@ -7,6 +7,7 @@
 //!                   parts file: the same offsets as in the torrent, the rest a hole
 //! ```
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,7 +132,18 @@ impl Layout {
 
     /// Where the bytes of `piece` are, in order.
     pub(super) fn piece_ranges(&self, piece: PieceIndex) -> impl Iterator<Item = PlacedRange> + '_ {
-        self.ranges(self.geometry.offset_of(piece), u64::from(self.geometry.length_of(piece)))
+        self.pieces_ranges(piece.get()..piece.get() + 1)
+    }
+
+    /// Where the bytes of some pieces are, in order.
+    pub(super) fn pieces_ranges(
+        &self,
+        pieces: Range<u32>,
+    ) -> impl Iterator<Item = PlacedRange> + '_ {
+        let piece_length = u64::from(self.geometry.piece_length());
+        let end = (u64::from(pieces.end) * piece_length).min(self.geometry.total());
+        let start = (u64::from(pieces.start) * piece_length).min(end);
+        self.ranges(start, end - start)
     }
 
     /// The pieces that have bytes in `slot`, in order.

@@ -150,6 +150,11 @@ impl<F> Touched<F> {
         Self { files: Vec::new(), more: false }
     }
 
+    /// Whether there are more files than are kept open.
+    pub(super) fn more(&self) -> bool {
+        self.more
+    }
+
     pub(super) fn push(&mut self, slot: u32, file: &Arc<F>) {
         if self.files.iter().rev().any(|(known, _)| *known == slot) {
             return;

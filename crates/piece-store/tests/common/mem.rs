@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use piece_store::{Access, Disk, FileId, Kind, Stat};
+
+/// The least hole, in bytes.
+const PAGE: u64 = 4096;
 
 /// The disk.
 #[derive(Debug, Default)]
@@ -15,6 +18,7 @@ pub struct MemDisk {
     folders: Mutex<BTreeSet<PathBuf>>,
     faults: Mutex<Vec<Fault>>,
     clock: Mutex<i64>,
+    read: AtomicU64,
 }
 
 /// A file, whoever has it open.
@@ -66,6 +70,11 @@ impl MemDisk {
     /// Nothing fails any more.
     pub fn heal(&self) {
         self.faults.lock().unwrap().clear();
+    }
+
+    /// How many bytes were read in all.
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     fn fault(&self, operation: &'static str, path: &Path) -> Option<i32> {
@@ -199,6 +208,7 @@ impl Disk for MemDisk {
         // Short reads are legal: at most 100 kB.
         let count = rest.len().min(buffer.len()).min(100_000);
         buffer[..count].copy_from_slice(&rest[..count]);
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -272,8 +282,12 @@ impl Disk for MemDisk {
         Ok(free)
     }
 
-    fn next_data(&self, _: &MemHandle, offset: u64) -> io::Result<Option<u64>> {
-        Ok(Some(offset))
+    fn next_data(&self, file: &MemHandle, offset: u64) -> io::Result<Option<u64>> {
+        // Pages of zeros are holes.
+        let content = file.file.content.lock().unwrap();
+        let rest = content.bytes.get(offset as usize..).unwrap_or_default();
+        let data = rest.iter().position(|byte| *byte != 0);
+        Ok(data.map(|data| offset.max((offset + data as u64) / PAGE * PAGE)))
     }
 
     fn allocate(&self, file: &MemHandle, length: u64) -> io::Result<()> {

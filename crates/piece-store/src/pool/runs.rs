@@ -1,0 +1,91 @@
+//! Sharing the pieces of a torrent out among threads, for a command: blocks until it is done.
+
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bt_types::Geometry;
+use piece_hash::lane_count;
+
+use super::worker_count;
+use crate::StoreError;
+use crate::hashing::run_count;
+use crate::store::STRIP_LENGTH;
+
+/// Has `workers` threads (0 for one a core) do `work` on one run of pieces after another, each thread
+/// with [`STRIP_LENGTH`] bytes of scratch, until every piece had its turn or one run failed. `progress`
+/// gets the bytes done and the bytes in all, from any of the threads.
+///
+/// # Errors
+/// The first error of `work`.
+pub(super) fn share_out(
+    geometry: &Geometry,
+    workers: usize,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    work: impl Fn(Range<u32>, &mut [u8]) -> Result<(), StoreError> + Sync,
+) -> Result<(), StoreError> {
+    let workers = worker_count(workers);
+    let shares = Mutex::new(Shares { left: 0..geometry.piece_count(), done: 0, error: None });
+    let run = || {
+        let mut scratch = vec![0; STRIP_LENGTH];
+        loop {
+            let run = lock(&shares).take(run_count(geometry), workers);
+            if run.is_empty() {
+                return;
+            }
+            let result = work(run.clone(), &mut scratch);
+            let done = lock(&shares).finish(geometry, run, result);
+            progress(done, geometry.total());
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(run);
+        }
+    });
+    let error = lock(&shares).error.take();
+    error.map_or(Ok(()), Err)
+}
+
+/// What the threads share.
+struct Shares {
+    /// What nobody has taken yet.
+    left: Range<u32>,
+    /// How many bytes are done.
+    done: u64,
+    error: Option<StoreError>,
+}
+
+impl Shares {
+    /// The next run: `most` pieces, and fewer towards the end, so that all threads end together.
+    fn take(&mut self, most: u32, workers: usize) -> Range<u32> {
+        let share = self.left.len() / (2 * workers);
+        let count = (share.max(lane_count()) as u32).min(most);
+        let start = self.left.start;
+        self.left.start = start.saturating_add(count).min(self.left.end);
+        start..self.left.start
+    }
+
+    /// A run ended; answers how many bytes are done now. After an error nothing more is taken.
+    fn finish(
+        &mut self,
+        geometry: &Geometry,
+        run: Range<u32>,
+        result: Result<(), StoreError>,
+    ) -> u64 {
+        match result {
+            Ok(()) => {
+                let lengths = run.filter_map(|index| geometry.piece(index));
+                self.done += lengths.map(|piece| u64::from(geometry.length_of(piece))).sum::<u64>();
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                self.left.start = self.left.end;
+            }
+        }
+        self.done
+    }
+}
+
+fn lock(shares: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
+    shares.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,171 @@
+//! Hashing what is on disk: many pieces at once, of any length, with holes, over any files.
+
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::mem::MemDisk;
+use common::*;
+use piece_store::create::ListedFile;
+use piece_store::{Operation, STRIP_LENGTH, StoreError, check, create};
+
+const EIO: i32 = 5;
+const MIB: usize = 1 << 20;
+/// None of these ends where a piece does.
+const FILES: [(&str, usize); 5] =
+    [("a", 1_300_001), ("b", 3), ("empty", 0), ("c", 700_000), ("d", 2_000_007)];
+
+fn quiet(_: u64, _: u64) {}
+
+/// All files of `torrent`, as they would be listed for a new one with the same order.
+fn listed(torrent: &Torrent) -> Vec<ListedFile> {
+    let info = torrent.metainfo.info();
+    let file = |file: metainfo::FileEntry<'_>| ListedFile {
+        path: PathBuf::from(file.path()),
+        length: file.length(),
+    };
+    info.files().iter().map(file).collect()
+}
+
+/// With pieces of that length: what is whole is good, and one byte makes a piece bad, wherever it is.
+#[track_caller]
+fn check_length(piece_length: usize) {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&FILES, piece_length as u32);
+    torrent.write(root.path());
+    let hashes = create::hash_files(
+        &root.path().join("t"),
+        &listed(&torrent),
+        piece_length as u32,
+        2,
+        &quiet,
+    );
+    let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
+    assert!(hashes.unwrap() == expected, "{piece_length}");
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 2, &quiet).unwrap();
+    assert!(report.good.is_full(), "{piece_length}");
+
+    let last = torrent.pieces() - 1;
+    let bad = [(0, 0), (last / 2, torrent.piece_data(last / 2).len() - 1), (last, 1)];
+    for (piece, offset) in bad {
+        flip(root.path(), &torrent, piece as usize * piece_length + offset);
+    }
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 3, &quiet).unwrap();
+    let expected: Vec<u32> =
+        (0..=last).filter(|piece| bad.iter().all(|(bad, _)| bad != piece)).collect();
+    assert_eq!(numbers(&report.good), expected, "{piece_length}");
+}
+
+/// Changes the byte at `offset` of the torrent.
+fn flip(folder: &Path, torrent: &Torrent, offset: usize) {
+    let mut files = torrent.metainfo.info().files().iter();
+    let file = files
+        .find(|file| (file.offset()..file.offset() + file.length()).contains(&(offset as u64)));
+    let file = file.unwrap();
+    let open = OpenOptions::new().write(true).open(folder.join(file.disk_path())).unwrap();
+    open.write_all_at(&[!torrent.data[offset]], offset as u64 - file.offset()).unwrap();
+}
+
+#[test]
+fn pieces_of_any_length() {
+    // Shorter than a strip, as long, longer, and such that the last one is much shorter.
+    for piece_length in [16 << 10, 20_000, 64 << 10, 100_000, STRIP_LENGTH, 300_000, MIB, 3 * MIB] {
+        check_length(piece_length);
+    }
+}
+
+#[test]
+fn a_missing_and_a_short_file_amid_others() {
+    let root = tempfile::tempdir().unwrap();
+    let piece = 16 << 10;
+    let torrent = torrent(&[("a", 100_000), ("b", 50_000), ("c", 100_000), ("d", 90_000)], piece);
+    torrent.write(root.path());
+    std::fs::remove_file(root.path().join("t/b")).unwrap();
+    OpenOptions::new().write(true).open(root.path().join("t/d")).unwrap().set_len(60_000).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 1, &quiet).unwrap();
+    // b is bytes 100,000 to 150,000; of d, what comes after 310,000 is gone.
+    let expected: Vec<u32> = (0..6).chain(10..310_000 / piece).collect();
+    assert_eq!(numbers(&report.good), expected);
+}
+
+/// A torrent of one file of 4 pieces of 1 MiB, of which these ranges are not zero.
+fn with_holes(ranges: &[std::ops::Range<usize>]) -> Torrent {
+    let mut data = vec![0; 4 * MIB];
+    for range in ranges {
+        data[range.clone()].copy_from_slice(&noise(range.len(), 5));
+    }
+    torrent_of(&[("a", data.len())], MIB as u32, data)
+}
+
+#[track_caller]
+fn check_read(ranges: &[std::ops::Range<usize>]) {
+    let torrent = with_holes(ranges);
+    let disk = Arc::new(MemDisk::default());
+    let spec = torrent.spec(Path::new("/save"));
+    let mut run = try_open_on(&disk, &spec).unwrap().check();
+    run.commit(&torrent, 0..4);
+    let before = disk.bytes_read();
+    let (good, error) = run.store.verify(0..4, &mut vec![0; STRIP_LENGTH]);
+    assert_eq!((good, error), (vec![0, 1, 2, 3], None));
+    let data: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+    assert_eq!(disk.bytes_read() - before, data as u64);
+}
+
+#[test]
+fn holes_are_not_read() {
+    check_read(&[]);
+    check_read(&[0..2 * MIB, 2 * MIB..4 * MIB]);
+    // Half of piece 0, nothing of piece 1, the last half of piece 2, the middle of piece 3.
+    check_read(&[0..MIB / 2, 5 * MIB / 2..3 * MIB, 13 * MIB / 4..15 * MIB / 4]);
+}
+
+#[test]
+fn holes_of_a_new_torrent_are_zeros() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = with_holes(&[100_000..300_000, 2 * MIB + 7..2 * MIB + 9]);
+    let path = root.path().join("a");
+    let file = File::create(&path).unwrap();
+    file.write_all_at(&torrent.data[100_000..300_000], 100_000).unwrap();
+    file.write_all_at(&torrent.data[2 * MIB + 7..2 * MIB + 9], 2 * MIB as u64 + 7).unwrap();
+    file.set_len(4 * MIB as u64).unwrap();
+    let files = create::list_files(&path).unwrap().files;
+    for piece_length in [16 << 10, MIB, 3 * MIB] {
+        let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
+        let hashes = create::hash_files(&path, &files, piece_length as u32, 2, &quiet).unwrap();
+        assert!(hashes == expected, "{piece_length}");
+    }
+}
+
+#[test]
+fn a_hole_where_data_should_be_is_bad() {
+    let root = tempfile::tempdir().unwrap();
+    let torrent = torrent(&[("a", 4 * MIB)], MIB as u32);
+    torrent.write(root.path());
+    let file = OpenOptions::new().write(true).open(root.path().join("t/a")).unwrap();
+    file.set_len(2 * MIB as u64).unwrap();
+    file.set_len(4 * MIB as u64).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), 1, &quiet).unwrap();
+    assert_eq!(numbers(&report.good), [0, 1]);
+}
+
+#[test]
+fn a_piece_that_cannot_be_read_is_neither_good_nor_bad() {
+    let torrent = torrent(&[("a", 400_000), ("b", 100_000), ("c", 400_000)], 100_000);
+    let disk = Arc::new(MemDisk::default());
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let mut run = try_open_on(&disk, &spec).unwrap().check();
+    run.commit(&torrent, 0..9);
+    disk.fail("read", "t/b", EIO, usize::MAX);
+    let mut scratch = vec![0; STRIP_LENGTH];
+    let (good, error) = run.store.verify(0..9, &mut scratch);
+    assert!(good.starts_with(&[0, 1, 2, 3]) && !good.contains(&4), "{good:?}");
+    assert!(matches!(error, Some(StoreError::Disk { operation: Operation::Read, .. })));
+    assert_eq!(run.have(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "it was had, and nothing says otherwise");
+    disk.heal();
+    assert_eq!(run.store.verify(4..9, &mut scratch), (vec![4, 5, 6, 7, 8], None));
+}
