@@ -77,10 +77,9 @@ pub const SLOW_TURN: Duration = Duration::from_millis(100);
 /// Jobs given to the store pool and not answered yet. The reply channel is as large, so that the
 /// pool never waits for the reactor.
 pub const MAX_STORE_JOBS: usize = 256;
-/// Pieces one verify job covers, in bytes (at least one piece).
-pub const VERIFY_BATCH: u64 = 16 << 20;
-/// Verify jobs of one torrent under way at a time.
-pub const MAX_VERIFY_JOBS: usize = 8;
+/// Verify jobs of one torrent under way at a time, beyond one a worker: so that each worker finds the
+/// next one, and others' jobs don't wait for long.
+pub const VERIFY_AHEAD: usize = 2;
 /// Verified data that is not yet synced starts a sync when it reaches this many bytes ...
 pub const SYNC_BYTES: u64 = 64 << 20;
 /// ... or when the oldest of it reaches this age.

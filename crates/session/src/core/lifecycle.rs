@@ -14,7 +14,7 @@ use super::status::Progress;
 use super::torrent::{Check, Durability, Phase, StopStep, Stopping, Torrent};
 use crate::config::AddTorrent;
 use crate::event::{ErrorClass, EventKind, TorrentError};
-use crate::limits::{ANNOUNCE_DEADLINE, MAX_VERIFY_JOBS, STOP_ANNOUNCE_TIME, VERIFY_BATCH};
+use crate::limits::{ANNOUNCE_DEADLINE, STOP_ANNOUNCE_TIME};
 
 /// A torrent can't be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,11 +142,10 @@ impl Core {
 
     pub(super) fn continue_check(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let batch = torrent.verify_batch();
         let Phase::Checking(check) = &mut torrent.phase else { return };
         let mut jobs = Vec::new();
-        while check.running < MAX_VERIFY_JOBS
-            && let Some(pieces) = check.next_range(batch)
+        while check.running < self.config.verify_jobs.max(1)
+            && let Some(pieces) = check.ranges.pop_front()
         {
             check.running += 1;
             jobs.push(Job::Verify { torrent: key, pieces });
@@ -338,12 +337,6 @@ impl Torrent {
         self.phase = Phase::Checking(Box::new(check));
     }
 
-    /// How many pieces one verify job covers.
-    fn verify_batch(&self) -> u32 {
-        let length = u64::from(self.geometry().piece_length());
-        u32::try_from(VERIFY_BATCH / length).unwrap_or(u32::MAX).max(1)
-    }
-
     fn next_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Transfer(swarm) => {
@@ -355,18 +348,6 @@ impl Torrent {
             },
             _ => None,
         }
-    }
-}
-
-impl Check {
-    /// The next range to verify, at most `batch` pieces.
-    fn next_range(&mut self, batch: u32) -> Option<std::ops::Range<u32>> {
-        let mut range = self.ranges.pop_front()?;
-        if range.end - range.start > batch {
-            self.ranges.push_front(range.start + batch..range.end);
-            range.end = range.start + batch;
-        }
-        Some(range)
     }
 }
 

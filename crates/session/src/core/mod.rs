@@ -77,6 +77,8 @@ pub struct CoreConfig {
     pub span_memory: usize,
     /// Memory of other buffers that is taken whatever happens, in bytes: only reported.
     pub fixed_memory: usize,
+    /// Verify jobs of one torrent under way at a time, at least 1.
+    pub verify_jobs: usize,
     /// Connections in all.
     pub max_connections: usize,
     /// Connections of one torrent.

@@ -420,6 +420,7 @@ fn core_config(config: &SessionConfig, port: u16, families: Families, seed: u64)
         max_up: config.max_up,
         span_memory: limits::span_memory(config.max_memory, worker_count(config)),
         fixed_memory: limits::fixed_memory(worker_count(config)),
+        verify_jobs: worker_count(config) + limits::VERIFY_AHEAD,
         max_connections: config.max_connections,
         max_peers_per_torrent: config.max_peers_per_torrent,
         upload_slots: config.upload_slots,

@@ -54,6 +54,7 @@ pub(crate) fn config(seed: u64) -> CoreConfig {
         max_up: None,
         span_memory: 16 << 20,
         fixed_memory: 0,
+        verify_jobs: 4,
         max_connections: 200,
         max_peers_per_torrent: 50,
         upload_slots: 8,
