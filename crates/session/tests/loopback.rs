@@ -2,7 +2,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets take real time.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -481,4 +482,26 @@ fn the_end_is_told_even_if_nobody_takes_events() {
     session.shut_down(LIMIT);
     let completed = events.iter().filter(|event| event.kind == EventKind::Completed).count();
     assert_eq!(completed, 60);
+}
+
+#[test]
+fn more_may_connect_at_once_than_may_be_without_a_handshake() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let session = session();
+    session.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    wait_until(&session, |status| status.phase == PhaseKind::Transfer);
+    let count = session::limits::MAX_HALF_OPEN + 36;
+    let mut peers: Vec<TcpStream> =
+        (0..count).map(|_| TcpStream::connect(address(&session)).unwrap()).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.write_all(b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0").unwrap();
+        peer.write_all(payload.info_hash().as_bytes()).unwrap();
+        peer.write_all(format!("-XX0001-{number:012}").as_bytes()).unwrap();
+    }
+    for peer in &mut peers {
+        peer.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut theirs = [0; 68];
+        peer.read_exact(&mut theirs).unwrap();
+        assert!(theirs.starts_with(b"\x13BitTorrent protocol"));
+    }
 }
