@@ -65,12 +65,13 @@ pub(crate) fn run_count(geometry: &Geometry) -> u32 {
     full_batches.max(lanes.min(MAX_RUN_LENGTH / length)).max(1)
 }
 
-/// Hashes `pieces` and tells `found` the digest of each, or `None` if bytes of it are missing. `scratch`
-/// is [`crate::STRIP_LENGTH`] long; `zero_piece` keeps the digest of a full piece of zeros.
+/// Hashes `pieces` and tells `found` the digest of each, or `None` if bytes of it are missing, in no
+/// order. `scratch` is [`crate::STRIP_LENGTH`] long; `zero_piece` keeps the digest of a full piece of
+/// zeros.
 ///
 /// # Errors
-/// Those of the source. `found` is told nothing of the piece that failed, nor of those after it but
-/// for what was in the same batch.
+/// Those of the source. `found` is told nothing of the piece that failed, and of those after it only
+/// of some.
 pub(crate) fn hash_pieces(
     geometry: &Geometry,
     pieces: Range<u32>,
@@ -79,28 +80,17 @@ pub(crate) fn hash_pieces(
     scratch: &mut [u8],
     mut found: impl FnMut(PieceIndex, Option<Sha1Digest>),
 ) -> Result<(), StoreError> {
-    let piece_length = geometry.piece_length();
-    let lanes = batch_lanes(piece_length, scratch.len());
-    let mut left = pieces.map_while(|index| geometry.piece(index));
-    let mut zeros = Zeros::default();
-    loop {
-        let mut batch = Batch::default();
-        while batch.has_room(lanes)
-            && let Some(piece) = left.next()
-        {
-            match zeros.cover(&range_of(geometry, piece), source) {
-                Ok(true) if geometry.length_of(piece) == piece_length => {
-                    found(piece, Some(*zero_piece.get_or_init(|| hash_zeros(piece_length))));
-                }
-                Ok(_) => batch.lanes.push(Lane::new(piece, range_of(geometry, piece), zeros)),
-                Err(error) => batch.error = Some(error),
-            }
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
+    let lanes = batch_lanes(geometry.piece_length(), scratch.len());
+    let mut batches =
+        Batches { geometry, left: pieces, lanes, zeros: Zeros::default(), zero_piece };
+    let mut batch = batches.next(source, &mut found);
+    while !batch.is_empty() {
+        // The disk reads the next one while this one is hashed.
+        let next = batches.next(source, &mut found);
         batch.hash(source, scratch, scratch.len() / lanes, &mut found)?;
+        batch = next;
     }
+    Ok(())
 }
 
 /// How many pieces are hashed in one batch: what the processor is best at, or some times that if they
@@ -160,6 +150,44 @@ impl Zeros {
     }
 }
 
+/// Makes batches of pieces.
+struct Batches<'a> {
+    geometry: &'a Geometry,
+    left: Range<u32>,
+    lanes: usize,
+    zeros: Zeros,
+    zero_piece: &'a OnceLock<Sha1Digest>,
+}
+
+impl Batches<'_> {
+    /// The next pieces to be read and hashed, which the source is told of; empty at the end. Full
+    /// pieces of zeros are told to `found` at once.
+    fn next(
+        &mut self,
+        source: &mut impl Source,
+        found: &mut impl FnMut(PieceIndex, Option<Sha1Digest>),
+    ) -> Batch {
+        let full = self.geometry.piece_length();
+        let mut batch = Batch::default();
+        while batch.has_room(self.lanes)
+            && let Some(piece) = self.left.next().and_then(|index| self.geometry.piece(index))
+        {
+            let range = range_of(self.geometry, piece);
+            match self.zeros.cover(&range, source) {
+                Ok(true) if self.geometry.length_of(piece) == full => {
+                    found(piece, Some(*self.zero_piece.get_or_init(|| hash_zeros(full))));
+                }
+                Ok(_) => {
+                    source.prefetch(range.start, range.end - range.start);
+                    batch.lanes.push(Lane::new(piece, range, self.zeros));
+                }
+                Err(error) => batch.error = Some(error),
+            }
+        }
+        batch
+    }
+}
+
 /// Pieces that are hashed together.
 #[derive(Default)]
 struct Batch {
@@ -185,9 +213,6 @@ impl Batch {
         strip: usize,
         found: &mut impl FnMut(PieceIndex, Option<Sha1Digest>),
     ) -> Result<(), StoreError> {
-        for lane in &self.lanes {
-            source.prefetch(lane.left.start, lane.left.end - lane.left.start);
-        }
         let mut hashes = Lanes::new(self.lanes.len());
         while self.lanes.iter().any(|lane| !lane.left.is_empty()) {
             let mut strips: Vec<&[u8]> = Vec::with_capacity(self.lanes.len());
