@@ -41,8 +41,8 @@ pub struct Kernel {
 static AVAILABLE: LazyLock<Vec<Kernel>> = LazyLock::new(detect);
 
 /// The order and the least numbers are by measurement on Zen 2, where AVX2 does 1.8 times what
-/// one stream of SHA instructions does, and two streams 1.5 times. `cargo run --release -p
-/// piece-hash --example speed` measures.
+/// one stream of SHA instructions does, and two streams 1.5 times; those of AVX-512 are by counting
+/// instructions. `cargo run --release -p piece-hash --example speed` measures.
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Vec<Kernel> {
     let pair = sha_ni::select();

@@ -25,7 +25,7 @@ struct Lane {
 }
 
 /// Whole blocks that a lane has still to take.
-struct Run<'a> {
+struct Blocks<'a> {
     lane: usize,
     blocks: &'a [Block],
 }
@@ -52,12 +52,12 @@ impl Lanes {
     pub fn update(&mut self, strips: &[&[u8]]) {
         let states = self.lanes.iter_mut().zip(strips);
         let blocks = states.map(|(state, strip)| state.take(strip));
-        let runs = blocks.enumerate().map(|(lane, blocks)| Run { lane, blocks }).collect();
+        let runs = blocks.enumerate().map(|(lane, blocks)| Blocks { lane, blocks }).collect();
         self.compress(runs);
     }
 
     /// Feeds the runs to the kernel, as many at once as it has lanes, for as long as the shortest.
-    fn compress(&mut self, mut runs: Vec<Run<'_>>) {
+    fn compress(&mut self, mut runs: Vec<Blocks<'_>>) {
         loop {
             runs.retain(|run| !run.blocks.is_empty());
             if runs.is_empty() {
@@ -71,7 +71,7 @@ impl Lanes {
         }
     }
 
-    fn compress_together(&mut self, kernel: Kernel, runs: &mut [Run<'_>]) {
+    fn compress_together(&mut self, kernel: Kernel, runs: &mut [Blocks<'_>]) {
         let length = runs.iter().map(|run| run.blocks.len()).min().unwrap_or(0);
         let mut states: Vec<State> = runs.iter().map(|run| self.lanes[run.lane].state).collect();
         let strips: Vec<&[Block]> = runs.iter().map(|run| &run.blocks[..length]).collect();

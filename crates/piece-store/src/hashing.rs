@@ -18,11 +18,11 @@ use piece_hash::{Hasher, Lanes, lane_count};
 
 use crate::{Disk, StoreError};
 
-/// About how many bytes one run of pieces covers.
-const RUN_LENGTH: u32 = 16 << 20;
+/// About how many bytes one range of pieces covers.
+const RANGE_LENGTH: u32 = 16 << 20;
 
-/// Of long pieces a run has as many as are hashed at once, if they are no more bytes than this.
-const MAX_RUN_LENGTH: u32 = 256 << 20;
+/// Of long pieces a range has as many as are hashed at once, if they are no more bytes than this.
+const MAX_RANGE_LENGTH: u32 = 256 << 20;
 
 /// Of short pieces, how many are hashed in one batch at most.
 const MAX_BATCH: usize = 64;
@@ -58,11 +58,11 @@ pub(crate) fn hole_length<D: Disk>(
 
 /// How many pieces one worker is given at a time: enough for the system to read ahead and for all
 /// lanes to be in use, and few enough to be shared out evenly.
-pub(crate) fn run_count(geometry: &Geometry) -> u32 {
+pub(crate) fn range_count(geometry: &Geometry) -> u32 {
     let length = geometry.piece_length().max(1);
     let lanes = lane_count() as u32;
-    let full_batches = RUN_LENGTH / length / lanes * lanes;
-    full_batches.max(lanes.min(MAX_RUN_LENGTH / length)).max(1)
+    let full_batches = RANGE_LENGTH / length / lanes * lanes;
+    full_batches.max(lanes.min(MAX_RANGE_LENGTH / length)).max(1)
 }
 
 /// Hashes `pieces` and tells `found` the digest of each, or `None` if bytes of it are missing, in no

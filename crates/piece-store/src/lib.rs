@@ -52,4 +52,4 @@ pub use error::{Operation, StoreError, Unrelated};
 pub use pool::{Done, Job, Pool, PoolConfig, TorrentKey, check, create};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};
 pub use spec::{Extent, HeldSpan, OpenSpec, Opened, Outcome, StoreLayout};
-pub use store::{Handles, STRIP_LENGTH, Store, fuzz, hash_side_by_side};
+pub use store::{Handles, STRIP_LENGTH, Store, fuzz};

@@ -28,7 +28,7 @@ use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};
 pub mod check;
 pub mod create;
 mod queue;
-mod runs;
+mod ranges;
 mod worker;
 
 use queue::Queue;

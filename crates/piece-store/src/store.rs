@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use bt_types::{Bitfield, Geometry, PieceIndex, Sha1Digest};
 
 use crate::disk;
-use crate::hashing::run_count;
+use crate::hashing::range_count;
 use crate::{Disk, Kind, OpenSpec, Opened, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 mod check;
@@ -35,7 +35,7 @@ mod resume;
 mod stage;
 mod sync;
 
-pub use commit::hash_side_by_side;
+pub(crate) use commit::hash_side_by_side;
 pub use handles::Handles;
 pub use record::fuzz;
 
@@ -229,7 +229,7 @@ fn empty_plan(layout: &Layout) -> resume::Plan {
 
 /// The pieces of a set as ranges that one worker verifies at a time.
 fn verify_ranges(geometry: &Geometry, pieces: &Bitfield) -> Vec<std::ops::Range<u32>> {
-    let most = run_count(geometry);
+    let most = range_count(geometry);
     let cut = |range: std::ops::Range<u32>| {
         let starts = range.clone().step_by(most as usize);
         starts.map(move |start| start..range.end.min(start + most))

@@ -176,8 +176,9 @@ pub struct TorrentStatus {
     pub since_last_piece: Duration,
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
-    /// The most bytes that all buffers of the session have held at a time: payload, messages, receive
-    /// and hashing buffers, queues. `SessionConfig::max_memory` bounds it.
+    /// The high-water marks of the session's buffers, added up, in bytes: payload, what is taken
+    /// whatever happens (receive and hashing buffers, queues), and messages, which are looked at once a
+    /// second.
     pub buffers_peak: u64,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bt_types::Bitfield;
 use metainfo::Metainfo;
 
-use super::runs::share_out;
+use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
 use crate::store::Handles;
 use crate::{OpenSpec, Operation, Store, StoreError};

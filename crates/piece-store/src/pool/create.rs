@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bt_types::{Geometry, PieceIndex, Sha1Digest};
 
-use super::runs::share_out;
+use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
 use crate::hashing::{Source, hash_pieces, hole_length};
 use crate::{Operation, StoreError};
@@ -103,11 +103,11 @@ pub fn hash_files(
     let digests = Mutex::new(vec![None; geometry.piece_count() as usize]);
     share_out(&geometry, workers, progress, |pieces, scratch| {
         let mut reader = Reader { root, files, starts: &starts, open: None };
-        let mut run = Vec::with_capacity(pieces.len());
-        let found = |piece: PieceIndex, digest| run.push((piece, digest));
+        let mut hashed = Vec::with_capacity(pieces.len());
+        let found = |piece: PieceIndex, digest| hashed.push((piece, digest));
         hash_pieces(&geometry, pieces, &zero_piece, &mut reader, scratch, found)?;
         let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
-        for (piece, digest) in run {
+        for (piece, digest) in hashed {
             if let Some(place) = digests.get_mut(piece.as_usize()) {
                 *place = digest;
             }

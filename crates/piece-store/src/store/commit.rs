@@ -15,7 +15,7 @@ use crate::{
 impl<D: Disk> Store<D> {
     /// Hashes a complete piece and, if it is good, writes it and records it as had. See
     /// [`crate::Job::Commit`] for `spans`. `hashed` is the digest of all of them, if it is known
-    /// already, from [`hash_side_by_side`]. `scratch` is [`super::STRIP_LENGTH`] long.
+    /// already. `scratch` is [`super::STRIP_LENGTH`] long.
     ///
     /// Buffers of spans that were partly staged are filled in from the disk.
     pub fn commit(

@@ -8,11 +8,11 @@ use piece_hash::lane_count;
 
 use super::worker_count;
 use crate::StoreError;
-use crate::hashing::run_count;
+use crate::hashing::range_count;
 use crate::store::STRIP_LENGTH;
 
-/// Has `workers` threads (0 for one a core) do `work` on one run of pieces after another, each thread
-/// with [`STRIP_LENGTH`] bytes of scratch, until every piece had its turn or one run failed. `progress`
+/// Has `workers` threads (0 for one a core) do `work` on one range of pieces after another, each thread
+/// with [`STRIP_LENGTH`] bytes of scratch, until every piece had its turn or one range failed. `progress`
 /// gets the bytes done and the bytes in all, from any of the threads.
 ///
 /// # Errors
@@ -25,21 +25,21 @@ pub(super) fn share_out(
 ) -> Result<(), StoreError> {
     let workers = worker_count(workers);
     let shares = Mutex::new(Shares { left: 0..geometry.piece_count(), done: 0, error: None });
-    let run = || {
+    let serve = || {
         let mut scratch = vec![0; STRIP_LENGTH];
         loop {
-            let run = lock(&shares).take(run_count(geometry), workers);
-            if run.is_empty() {
+            let range = lock(&shares).take(range_count(geometry), workers);
+            if range.is_empty() {
                 return;
             }
-            let result = work(run.clone(), &mut scratch);
-            let done = lock(&shares).finish(geometry, run, result);
+            let result = work(range.clone(), &mut scratch);
+            let done = lock(&shares).finish(geometry, range, result);
             progress(done, geometry.total());
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(run);
+            scope.spawn(serve);
         }
     });
     let error = lock(&shares).error.take();
@@ -56,7 +56,7 @@ struct Shares {
 }
 
 impl Shares {
-    /// The next run: `most` pieces, and fewer towards the end, so that all threads end together.
+    /// The next range: `most` pieces, and fewer towards the end, so that all threads end together.
     fn take(&mut self, most: u32, workers: usize) -> Range<u32> {
         let share = self.left.len() / (2 * workers);
         let count = (share.max(lane_count()) as u32).min(most);
@@ -65,16 +65,16 @@ impl Shares {
         start..self.left.start
     }
 
-    /// A run ended; answers how many bytes are done now. After an error nothing more is taken.
+    /// A range is done; answers how many bytes are done now. After an error nothing more is taken.
     fn finish(
         &mut self,
         geometry: &Geometry,
-        run: Range<u32>,
+        range: Range<u32>,
         result: Result<(), StoreError>,
     ) -> u64 {
         match result {
             Ok(()) => {
-                let lengths = run.filter_map(|index| geometry.piece(index));
+                let lengths = range.filter_map(|index| geometry.piece(index));
                 self.done += lengths.map(|piece| u64::from(geometry.length_of(piece))).sum::<u64>();
             }
             Err(error) => {
