@@ -630,6 +630,24 @@ fn spans_are_staged_in_any_order() {
 }
 
 #[test]
+fn what_was_hashed_and_then_overwritten_is_hashed_again() {
+    let (_root, save, _) = folders();
+    let torrent = torrent(&[("a", 600_000)], 600_000);
+    let piece = torrent.piece(0);
+    let mut run = open(&torrent.spec(&save)).check();
+    let stage = |index: usize, blocks, change| {
+        let mut span = torrent.spans(0)[index].take().unwrap();
+        span[0] ^= change;
+        run.store.stage(piece, 0, index as u32, &span, blocks).unwrap();
+    };
+    (0..3).for_each(|index| stage(index, u16::MAX, 0));
+    // One block of the first span, once more and wrong.
+    stage(0, 1, 1);
+    let outcome = run.commit_spans(piece, &mut [None, None, None]);
+    assert!(matches!(outcome, Outcome::Mismatch { .. }), "{outcome:?}");
+}
+
+#[test]
 fn a_bad_staged_span_is_blamed_and_fetched_again() {
     let (_root, save, _) = folders();
     let torrent = torrent(&[("a", 600_000)], 600_000);

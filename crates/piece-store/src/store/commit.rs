@@ -241,7 +241,7 @@ impl<D: Disk> Store<D> {
 
 /// The digest of each piece whose spans are all there, hashed side by side: faster than one after
 /// another.
-pub fn hash_side_by_side(pieces: &[&[Option<Span>]]) -> Vec<Sha1Digest> {
+pub(crate) fn hash_side_by_side(pieces: &[&[Option<Span>]]) -> Vec<Sha1Digest> {
     let mut lanes = Lanes::new(pieces.len());
     let longest = pieces.iter().map(|spans| spans.len()).max().unwrap_or(0);
     for index in 0..longest {

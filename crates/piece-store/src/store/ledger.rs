@@ -59,6 +59,8 @@ pub(super) struct Staged {
     pub(super) hashed: Option<(u32, Hasher)>,
     /// The spans that workers are staging at this moment.
     pub(super) under_way: Vec<u32>,
+    /// Whether a block was staged twice: what was hashed may not be what is on disk.
+    pub(super) spoiled: bool,
 }
 
 /// Whether a span may go on with the hash of its piece.
@@ -75,18 +77,33 @@ impl Staged {
     /// Nothing of a piece of `spans` spans.
     pub(super) fn new(attempt: u32, spans: u32) -> Self {
         let hashed = Some((0, Hasher::new()));
-        Self { attempt, masks: vec![0; spans as usize], hashed, under_way: Vec::new() }
+        let masks = vec![0; spans as usize];
+        Self { attempt, masks, hashed, under_way: Vec::new(), spoiled: false }
+    }
+
+    /// A worker begins to stage `blocks` of span `index`.
+    pub(super) fn begin(&mut self, index: u32, blocks: u16) {
+        self.under_way.push(index);
+        if self.mask(index as usize) & blocks != 0 {
+            (self.spoiled, self.hashed) = (true, None);
+        }
+    }
+
+    /// A worker is through with span `index`, and has `hashed` it if its turn came.
+    pub(super) fn finish(&mut self, index: u32, hashed: Option<Hasher>) {
+        self.under_way.retain(|other| *other != index);
+        if let (Some(hasher), false) = (hashed, self.spoiled) {
+            self.hashed = Some((index + 1, hasher));
+        }
     }
 
     /// Whether span `index`, which is whole, may go on with the hash; if so, the hash is taken out.
     pub(super) fn turn(&mut self, index: u32) -> Turn {
         match self.hashed.take() {
             Some((next, hasher)) if next == index => return Turn::Now(hasher),
-            // It is staged a second time: what was hashed may not be what is on disk.
-            Some((next, _)) if next > index => self.hashed = Some((0, Hasher::new())),
             hashed => self.hashed = hashed,
         }
-        let earlier = self.under_way.iter().any(|other| *other < index);
+        let earlier = !self.spoiled && self.under_way.iter().any(|other| *other < index);
         if earlier { Turn::Later } else { Turn::Never }
     }
 
@@ -169,9 +186,7 @@ impl<F> Touched<F> {
 impl<D: Disk> Ledger<D> {
     /// The state at a start. Nothing is written to the journal yet.
     pub(super) fn new(plan: Plan, journal: Option<Journal<D>>, totals: (u64, u64)) -> Self {
-        let stage = |(piece, masks)| {
-            (piece, Staged { attempt: 0, masks, hashed: None, under_way: Vec::new() })
-        };
+        let stage = |(piece, masks)| (piece, Staged { masks, hashed: None, ..Staged::new(0, 0) });
         Self {
             have: plan.have,
             claimed: plan.claimed,

@@ -60,7 +60,7 @@ impl<D: Disk> Store<D> {
         }
         let part = Part { piece, attempt, index: span_index, span, blocks };
         if let Some(staged) = self.staged(&mut self.ledger(), &part) {
-            staged.under_way.push(span_index);
+            staged.begin(span_index, blocks);
         }
         let staged = self.stage_part(&part, began.epoch);
         self.hash_in_turn(&part, staged.is_ok() && part.is_whole());
@@ -93,14 +93,16 @@ impl<D: Disk> Store<D> {
         let turn = if good { self.await_turn(part) } else { None };
         let hashed = turn.map(|mut hasher| {
             hasher.update(part.span);
-            (part.index + 1, hasher)
+            hasher
         });
-        if let Some(staged) = self.staged(&mut self.ledger(), part) {
-            staged.under_way.retain(|index| *index != part.index);
-            if hashed.is_some() {
-                staged.hashed = hashed;
-            }
+        // After a failed sync nothing is staged any more: then what was hashed is nobody's.
+        let mut ledger = self.ledger();
+        let staged = ledger.staged.get_mut(&part.piece.get());
+        if let Some(staged) = staged.filter(|staged| staged.attempt == part.attempt) {
+            let there = staged.mask(part.index as usize) == full_mask(part.span.len() as u32);
+            staged.finish(part.index, hashed.filter(|_| there));
         }
+        drop(ledger);
         self.hashed.notify_all();
     }
 

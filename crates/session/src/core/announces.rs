@@ -258,9 +258,13 @@ impl Announces {
             return self.hosts.forget(&host, key);
         }
         let Some(running) = self.running.get_mut(&key) else { return };
-        (running.reported, running.settled) = (true, true);
+        let waited_for = !std::mem::replace(&mut running.reported, true);
+        running.settled = true;
         if running.is_fetching() {
             // A fetcher can't be called back: the turn at the host ends when it is here.
+            if waited_for {
+                self.hosts.release(&running.host);
+            }
             return;
         }
         if let Some(running) = self.take_running(key) {

@@ -16,6 +16,8 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
+    /// Of those, the ones that nobody waits for any more.
+    late: usize,
     /// In the order in which they came: keys ascend.
     waiting: BTreeSet<AnnounceKey>,
     /// Whether it stands in line.
@@ -28,7 +30,8 @@ struct Host {
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: BTreeMap<String, Host>,
-    /// Requests under way to all hosts together.
+    /// Requests under way to all hosts together that somebody waits for: hosts that do not answer
+    /// must not hold up the others.
     running: usize,
     /// Hosts for which somebody waits, and to which fewer requests than allowed are under way.
     line: VecDeque<String>,
@@ -66,6 +69,9 @@ impl Hosts {
             let name = self.line.pop_front()?;
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             host.in_line = false;
+            if host.running >= MAX_REQUESTS_PER_HOST {
+                continue;
+            }
             let Some(key) = host.waiting.pop_first() else { continue };
             host.running += 1;
             self.running += 1;
@@ -88,13 +94,25 @@ impl Hosts {
         host.note_result(now, failure);
         let failed = failure.map(|_| std::mem::take(&mut host.waiting)).unwrap_or_default();
         host.running = host.running.saturating_sub(1);
-        self.running = self.running.saturating_sub(1);
+        match host.late {
+            0 => self.running = self.running.saturating_sub(1),
+            _ => host.late -= 1,
+        }
         if host.running == 0 && host.waiting.is_empty() && host.rest.is_none() {
             self.hosts.remove(name);
         } else {
             self.stand_in_line(name);
         }
         failed
+    }
+
+    /// Nobody waits any more for a request to the host `name` that is under way: it keeps its turn
+    /// there, and no longer counts among all.
+    pub(super) fn release(&mut self, name: &str) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.late += 1;
+            self.running = self.running.saturating_sub(1);
+        }
     }
 
     /// A request to `host` takes too long. It keeps its turn; those that wait fail.
@@ -104,6 +122,7 @@ impl Hosts {
         name: &str,
         failure: &str,
     ) -> BTreeSet<AnnounceKey> {
+        self.release(name);
         let Some(host) = self.hosts.get_mut(name) else { return BTreeSet::new() };
         host.note_result(now, Some(failure));
         std::mem::take(&mut host.waiting)
@@ -175,6 +194,24 @@ mod tests {
         assert_eq!([finish(), finish()], [[key(2)], [key(3)]]);
         assert!(finish().is_empty() && finish().is_empty());
         assert!(hosts.hosts.is_empty());
+    }
+
+    #[test]
+    fn hosts_that_do_not_answer_hold_up_nobody_else() {
+        let mut hosts = Hosts::default();
+        let names: Vec<String> = (0..MAX_ANNOUNCES).map(|host| format!("host-{host}")).collect();
+        (0..).zip(&names).for_each(|(at, name)| admit(&mut hosts, name, at..at + 1));
+        assert_eq!(going(&mut hosts).len(), MAX_ANNOUNCES);
+        admit(&mut hosts, "good", 1000..1001);
+        assert!(going(&mut hosts).is_empty());
+        assert!(hosts.handle_late(Duration::ZERO, &names[0], "no answer").is_empty());
+        assert_eq!(going(&mut hosts), [key(1000)]);
+        // When the late one ends, that makes no more room.
+        assert!(hosts.handle_finished(Duration::ZERO, &names[0], None).is_empty());
+        admit(&mut hosts, "another", 1001..1002);
+        assert!(going(&mut hosts).is_empty());
+        assert!(hosts.handle_finished(Duration::ZERO, "good", None).is_empty());
+        assert_eq!(going(&mut hosts), [key(1001)]);
     }
 
     #[test]
