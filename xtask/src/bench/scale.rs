@@ -137,10 +137,7 @@ impl Bench<'_> {
         ensure!(begun && requested.exists(), "nothing was requested\n{}", running.last_words());
         let first = start.elapsed();
         let (time, cost) = if case.zeros {
-            until(turn::TURN_LIMIT, || {
-                meter.look();
-                server.has_ended() || running.has_ended()
-            });
+            wait_for_enough(&mut server, &running, &mut meter)?;
             (start.elapsed(), meter.cost())
         } else {
             let (rest, cost) = turn::go_on(&mut running, meter, || job.done().exists(), true)?;
@@ -190,4 +187,16 @@ impl Bench<'_> {
         command.args(payloads.iter().skip(1).map(Payload::torrent));
         Running::start("bt-cli", &command, job.home)
     }
+}
+
+/// Waits until the server has sent [`ENOUGH`], whereupon it ends; nothing else counts.
+fn wait_for_enough(server: &mut Running, client: &Running, meter: &mut Meter) -> Result<()> {
+    until(turn::TURN_LIMIT, || {
+        meter.look();
+        server.has_ended() || client.has_ended()
+    });
+    ensure!(server.has_ended(), "not enough was requested\n{}", client.last_words());
+    let code = server.exit_code(Duration::ZERO)?;
+    ensure!(code == 0, "the server failed\n{}", server.last_words());
+    Ok(())
 }

@@ -116,8 +116,7 @@ impl<'a> Peer<'a> {
             while let Some(message) = message(&input[used..]) {
                 used += message.len();
                 if let [_, _, _, _, 6, request @ ..] = message {
-                    self.answer(request, &mut output)?;
-                    let block = output.len().min(MAX_BLOCK as usize) as u64;
+                    let block = self.answer(request, &mut output)?;
                     if sent.fetch_add(block, Ordering::Relaxed) == 0 {
                         File::create(requested)?;
                     }
@@ -140,8 +139,8 @@ impl<'a> Peer<'a> {
         Ok(())
     }
 
-    /// Appends the block that was asked for.
-    fn answer(&self, request: &[u8], output: &mut Vec<u8>) -> Result<()> {
+    /// Appends the block that was asked for; gives its length.
+    fn answer(&self, request: &[u8], output: &mut Vec<u8>) -> Result<u64> {
         let [piece, begin, length] = [0, 4, 8].map(|at| {
             let number = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
             number.map_or(0, u32::from_be_bytes)
@@ -152,7 +151,8 @@ impl<'a> Peer<'a> {
         output.extend(piece.to_be_bytes());
         output.extend(begin.to_be_bytes());
         let position = u64::from(piece) * self.torrent.description.piece_length + u64::from(begin);
-        self.torrent.read(position, length as usize, output)
+        self.torrent.read(position, length as usize, output)?;
+        Ok(u64::from(length))
     }
 }
 
@@ -160,4 +160,47 @@ impl<'a> Peer<'a> {
 fn message(input: &[u8]) -> Option<&[u8]> {
     let length = u32::from_be_bytes(*input.first_chunk()?);
     input.get(..4 + length as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::payload::{Payload, Shape};
+    use super::*;
+
+    #[test]
+    fn what_is_sent_is_counted_once_however_much_is_asked_for_at_once() -> Result<()> {
+        const BLOCK: u32 = 16 * 1024;
+        let folder = tempfile::tempdir()?;
+        let shape = Shape { size: 128 * 1024, files: 1, piece_length: 64 * 1024 };
+        let payload = Payload::zeros("zeros", shape, "http://unused/", folder.path())?;
+        let torrents = [Torrent::open(payload.root())?];
+        let requested = folder.path().join("requested");
+        let sent = AtomicU64::new(0);
+
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let mut stream = TcpStream::connect(listener.local_addr()?)?;
+        let (accepted, _) = listener.accept()?;
+        let mut hello = [0; 68];
+        hello[28..48].copy_from_slice(&torrents[0].description.info_hash);
+        stream.write_all(&hello)?;
+        for begin in [0, BLOCK, 2 * BLOCK] {
+            stream.write_all(b"\0\0\0\x0d\x06\0\0\0\0")?;
+            stream.write_all(&[begin.to_be_bytes(), BLOCK.to_be_bytes()].concat())?;
+        }
+        stream.shutdown(std::net::Shutdown::Write)?;
+        let reader = thread::spawn(move || {
+            let mut answers = Vec::new();
+            stream.read_to_end(&mut answers).map(|_| answers)
+        });
+
+        // All requests lie ready; after them comes the end, which is an error.
+        let gone = Peer::greet(accepted, &torrents)?.serve(&requested, &sent, u64::MAX);
+        assert!(gone.is_err());
+        assert_eq!(sent.into_inner(), 3 * u64::from(BLOCK));
+        assert!(requested.exists());
+        let answers = reader.join().expect("no panic")?;
+        // The handshake, a bitfield of one byte, an unchoke, and the blocks.
+        assert_eq!(answers.len(), 68 + 6 + 5 + 3 * (13 + BLOCK as usize));
+        Ok(())
+    }
 }
