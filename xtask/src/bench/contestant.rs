@@ -29,7 +29,7 @@ pub(super) struct Contestant {
 pub(super) enum Kind {
     /// A BitTorrent client.
     Client(Box<dyn Program>),
-    /// The least that can be done with the bytes, out of a bare sender.
+    /// What must be done with the bytes, or a part of it, out of a bare sender.
     Floor(Terms),
     /// The protocol without hashing and writing.
     Transport,

@@ -51,7 +51,10 @@ impl Scenario {
     fn title(&self) -> String {
         let Shape { size, files, piece_length } = self.shape;
         let files = if files == 1 { String::new() } else { format!(" in {files} files") };
-        let seeders = if self.seeders == 1 { "1 seeder" } else { "4 seeders" };
+        let seeders = match self.seeders {
+            1 => "1 seeder".to_owned(),
+            more => format!("{more} seeders"),
+        };
         format!(
             "download: {} MiB{files}, pieces of {} KiB, {seeders}",
             size / MIB,
@@ -124,7 +127,6 @@ impl<'a> Bench<'a> {
         contestants.retain(|contestant| options.wants(contestant.name));
         ensure!(!contestants.is_empty(), "nobody is left to be measured");
         let disk = options.disk.as_deref().map(|disk| Place::new(Some(disk))).transpose()?;
-        let _tracker = tracker;
         Ok(Self {
             disk,
             options,
@@ -134,7 +136,7 @@ impl<'a> Bench<'a> {
             contestants,
             missing,
             seeders,
-            _tracker,
+            _tracker: tracker,
         })
     }
 

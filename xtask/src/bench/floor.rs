@@ -1,5 +1,5 @@
-//! The floor: the least that a download can cost. The same bytes come out of one socket, are hashed
-//! with one stream of SHA-1 and written, by one thread, without a protocol.
+//! The floor: what a download costs without a protocol. The same bytes come out of one socket, are
+//! hashed with one stream of SHA-1 and written, by one thread.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

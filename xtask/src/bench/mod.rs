@@ -159,7 +159,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
             Part::Seed => seed::run,
             Part::Verify => check::verify,
             Part::Create => check::create,
-            _ => scale::run,
+            Part::Scale => scale::run,
+            Part::Parse | Part::Hash => continue,
         };
         tables.extend(run(&arguments.options, &place, &bt_cli)?);
     }

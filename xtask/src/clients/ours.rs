@@ -27,11 +27,11 @@ impl Ours {
     }
 
     /// The command with the job's torrent, folder, peers and address; more may be added.
-    pub(crate) fn command(&self, command: &str, job: &Job<'_>) -> Command {
+    pub(crate) fn command(&self, word: &str, job: &Job<'_>) -> Command {
         let bt_cli = BtCli::new(&self.program, job.home);
-        let mut command = bt_cli.command([command]);
+        let mut command = bt_cli.command([word]);
         command.arg(job.torrent);
-        if command.get_args().next().is_some_and(|command| command == "download") {
+        if word == "download" {
             command.arg("-o");
         }
         command.arg(job.folder).args(["--bind", &job.ip.to_string()]);
@@ -41,8 +41,8 @@ impl Ours {
         command
     }
 
-    fn start(&self, command: &str, job: &Job<'_>) -> Result<Running> {
-        Running::start(self.name(), &self.command(command, job), job.home)
+    fn start(&self, word: &str, job: &Job<'_>) -> Result<Running> {
+        Running::start(self.name(), &self.command(word, job), job.home)
     }
 }
 

@@ -42,7 +42,7 @@ impl Program for Webtorrent {
     }
 
     fn seed(&self, _job: &Job<'_>) -> Result<Running> {
-        bail!("not written: nothing asks for it")
+        bail!("webtorrent only downloads here")
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
