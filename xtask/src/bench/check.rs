@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use testkit::{Answer, HttpTracker, Tracker};
+use testkit::HttpTracker;
 
-use super::payload::{Payload, Shape};
+use super::payload::Payload;
 use super::place::Place;
-use super::table::{Column, Figure, Row, Table};
+use super::table::{Column, Row, Table};
 use super::{MIB, Options, contestant, turn};
 use crate::bt_cli::BtCli;
 use crate::clients::{
@@ -20,14 +20,14 @@ use crate::process::{Running, find_program, output_of};
 const PIECE_LENGTH_LOG: &str = "20";
 
 const COLUMNS: &[Column] = &[
-    Column { name: "MB/s", decimals: 0 },
-    Column { name: "CPU s/GiB", decimals: 2 },
-    Column { name: "peak MiB", decimals: 0 },
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "MB/s to the floor's", decimals: 2 },
 ];
-/// How many of the columns are measured.
-const MEASURED: usize = 3;
+/// To whose median, in which column, each of the last columns is the ratio.
+const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("floor", 0)];
 
 /// A program that hashes data, one way or the other.
 struct Tool {
@@ -70,12 +70,7 @@ pub(super) fn create(options: &Options, place: &Place, bt_cli: &BtCli) -> Result
 
 impl<'a> Bench<'a> {
     fn new(options: &'a Options, place: &'a Place, bt_cli: &'a BtCli) -> Result<Self> {
-        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-        tracker.answer(Answer::Peers(Vec::new()));
-        let size = options.size.unwrap_or(2048) * MIB;
-        let shape = Shape { size, files: 1, piece_length: MIB };
-        let payload =
-            Payload::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
+        let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
         let home = place.path().join("home");
         Ok(Self { options, place, payload, tracker, bt_cli, home })
     }
@@ -87,19 +82,10 @@ impl<'a> Bench<'a> {
         let row = |tool: &Tool| Row::new(&tool.name, &version(tool), COLUMNS);
         let mut rows: Vec<Row> = tools.iter().map(row).collect();
         turn::race(self.options, &mut rows, |index| self.turn(&tools[index]));
-        for (index, name) in ["libtorrent", "floor"].into_iter().enumerate() {
-            Figure::compare(&mut rows, name, 0, MEASURED + index);
-        }
         let size = self.payload.shape.size / MIB;
-        let skipped = missing.into_iter().map(|tool| (tool.name, "not installed".to_owned()));
-        let mut table = Table {
-            key: key.to_owned(),
-            title: format!("{key}: {size} MiB, pieces of 1024 KiB, in memory"),
-            columns: COLUMNS,
-            rows,
-            skipped: skipped.collect(),
-        };
-        table.sort();
+        let title = format!("{key}: {size} MiB, pieces of 1024 KiB, in memory");
+        let missing = missing.into_iter().map(|tool| tool.name);
+        let table = Table::new(key, title, COLUMNS, rows, missing).compared(&RATIOS).sorted();
         print!("{}", table.text());
         table
     }

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum as _;
 
 use super::floor::Terms;
+use super::payload::Payload;
 use crate::clients::{
     Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
     namespace,
@@ -72,7 +74,8 @@ impl Contestant {
             Kind::Client(program) => program.download(&turn.job),
             Kind::Floor(terms) => {
                 let mut command = child("floor", turn.payload)?;
-                command.arg(turn.job.folder).args(peers).arg(word(*terms));
+                let word = terms.to_possible_value().context("terms without a word")?;
+                command.arg(turn.job.folder).args(peers).arg(word.get_name());
                 Running::start(self.name, &command, turn.job.home)
             }
             Kind::Transport => {
@@ -91,9 +94,21 @@ pub(super) fn start_listening(
     address: SocketAddr,
 ) -> Result<Running> {
     let running = Running::start(name, command, home)?;
+    wait_until_it_listens(&running, address)?;
+    Ok(running)
+}
+
+pub(super) fn wait_until_it_listens(running: &Running, address: SocketAddr) -> Result<()> {
     let listens = || TcpStream::connect(address).is_ok();
     ensure!(until(LISTEN_LIMIT, listens), "it does not listen\n{}", running.last_words());
-    Ok(running)
+    Ok(())
+}
+
+/// Starts a sender without a protocol and waits until it listens at `address`.
+pub(super) fn start_sender(payload: &Payload, home: &Path, address: SocketAddr) -> Result<Running> {
+    let mut command = child("send", &payload.description())?;
+    command.arg(payload.folder()).arg(address.to_string());
+    start_listening("sender", &command, home, address)
 }
 
 /// One of our own programs ([`super::child`]), which is told of the payload.
@@ -101,15 +116,6 @@ pub(super) fn child(role: &str, payload: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bench-child", role]).arg(payload);
     Ok(command)
-}
-
-fn word(terms: Terms) -> &'static str {
-    match terms {
-        Terms::All => "all",
-        Terms::Receive => "receive",
-        Terms::Hash => "hash",
-        Terms::Write => "write",
-    }
 }
 
 /// Everyone who is installed, and the names of those who are not.

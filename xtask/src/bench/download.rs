@@ -5,7 +5,7 @@
 //! command. CPU time is counted over the same time, and on to the end of programs that end.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,27 +17,22 @@ use super::contestant::{self, Contestant, Turn};
 use super::meter::Meter;
 use super::payload::{Payload, Shape};
 use super::place::Place;
-use super::table::{Column, Figure, Row, Table};
+use super::table::{Column, Row, Table};
 use super::{MIB, Options, turn};
 use crate::bt_cli::BtCli;
 use crate::clients::{Job, Libtorrent, PORT, namespace};
-use crate::process::{Running, until};
-
-/// How long a seeder may take to listen.
-const SEEDER_LIMIT: Duration = Duration::from_secs(20);
+use crate::process::Running;
 
 const COLUMNS: &[Column] = &[
-    Column { name: "MB/s", decimals: 0 },
-    Column { name: "CPU s/GiB", decimals: 2 },
-    Column { name: "peak MiB", decimals: 0 },
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
     Column { name: "seeder CPU s/GiB", decimals: 2 },
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "CPU to libtorrent's", decimals: 2 },
     Column { name: "CPU to the floor's", decimals: 2 },
 ];
-/// How many of the columns are measured; the others are ratios of their medians.
-const MEASURED: usize = 4;
-/// To whose figure, in which column, each ratio is.
+/// To whose median, in which column, each of the last columns is the ratio.
 const RATIOS: [(&str, usize); 3] = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
 
 /// What is downloaded, and from how many seeders.
@@ -67,7 +62,7 @@ impl Scenario {
 pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for scenario in scenarios(options) {
-        let table = Bench::new(options, place, bt_cli, scenario)?.run()?;
+        let table = Bench::new(options, place, bt_cli, scenario)?.run();
         print!("{}", table.text());
         tables.push(table);
     }
@@ -140,11 +135,14 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn run(&self) -> Result<Table> {
+    fn run(&self) -> Table {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
         turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
-        Ok(self.table(rows))
+        let missing = self.missing.iter().copied().filter(|name| self.options.wants(name));
+        Table::new(self.scenario.key, self.title(), COLUMNS, rows, missing)
+            .compared(&RATIOS)
+            .sorted()
     }
 
     /// Has everything written to the disk, if there is one, and says how long that took.
@@ -160,23 +158,6 @@ impl<'a> Bench<'a> {
     fn title(&self) -> String {
         let disk = if self.disk.is_some() { ", to a disk, synced" } else { "" };
         self.scenario.title() + disk
-    }
-
-    fn table(&self, mut rows: Vec<Row>) -> Table {
-        for (index, (name, column)) in RATIOS.into_iter().enumerate() {
-            Figure::compare(&mut rows, name, column, MEASURED + index);
-        }
-        let missing = self.missing.iter().filter(|name| self.options.wants(name));
-        let skipped = missing.map(|name| ((*name).to_owned(), "not installed".to_owned()));
-        let mut table = Table {
-            key: self.scenario.key.to_owned(),
-            title: self.title(),
-            columns: COLUMNS,
-            rows,
-            skipped: skipped.collect(),
-        };
-        table.sort();
-        table
     }
 
     /// One turn of one contestant: the values of the measured columns.
@@ -212,32 +193,36 @@ struct Seeders(Vec<(Running, Meter)>);
 impl Seeders {
     /// One libtorrent for each address, or one sender without a protocol at the first.
     fn start(payload: &Payload, at: &[SocketAddr], bare: bool, place: &Place) -> Result<Self> {
-        let (torrent, folder) = (payload.torrent(), payload.folder());
-        let at = if bare { &at[..1] } else { at };
-        let mut started = Vec::new();
-        for (index, address) in at.iter().enumerate() {
-            let home = place.empty(&format!("seeder-{index}"))?;
-            let running = if bare {
-                let mut command = contestant::child("send", &payload.description())?;
-                command.arg(&folder).arg(address.to_string());
-                Running::start("sender", &command, &home)?
-            } else {
-                let ip = namespace::seeder_address(index);
-                let (torrent, folder, home) = (&torrent, &folder, &home);
-                let job = Job { torrent, folder, home, ip, peers: &[] };
-                Libtorrent::newest()?.seed_unchecked(&job)?
-            };
-            started.push(running);
-        }
-        for (running, address) in started.iter().zip(at) {
-            let listens = || TcpStream::connect(address).is_ok();
-            ensure!(until(SEEDER_LIMIT, listens), "no seeder\n{}", running.last_words());
-        }
+        let started = if bare {
+            vec![contestant::start_sender(payload, &place.empty("seeder")?, at[0])?]
+        } else {
+            Self::start_libtorrents(payload, at, place)?
+        };
         let meter = |running| {
             let meter = Meter::start(&running);
             (running, meter)
         };
         Ok(Self(started.into_iter().map(meter).collect()))
+    }
+
+    /// All are started before any is waited for.
+    fn start_libtorrents(
+        payload: &Payload,
+        at: &[SocketAddr],
+        place: &Place,
+    ) -> Result<Vec<Running>> {
+        let (torrent, folder) = (payload.torrent(), payload.folder());
+        let start = |index| {
+            let home = place.empty(&format!("seeder-{index}"))?;
+            let (torrent, folder, home) = (&torrent, &folder, &home);
+            let ip = namespace::seeder_address(index);
+            Libtorrent::newest()?.seed_unchecked(&Job { torrent, folder, home, ip, peers: &[] })
+        };
+        let started = (0..at.len()).map(start).collect::<Result<Vec<_>>>()?;
+        for (running, address) in started.iter().zip(at) {
+            contestant::wait_until_it_listens(running, *address)?;
+        }
+        Ok(started)
     }
 
     /// What they have spent since they listen.

@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
+use testkit::{Answer, HttpTracker, Tracker};
 
+use super::place::Place;
+use super::{MIB, Options};
 use crate::bt_cli::BtCli;
+use crate::clients::namespace;
 
 /// How much is made, written and compared at a time, in bytes.
 const PART: u64 = 1024 * 1024;
@@ -43,6 +47,21 @@ pub(super) struct Payload {
 }
 
 impl Payload {
+    /// One file, with pieces of 1 MiB, and its tracker, which knows of no peers.
+    pub(super) fn one_file(
+        options: &Options,
+        place: &Place,
+        bt_cli: &BtCli,
+    ) -> Result<(Self, HttpTracker)> {
+        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+        tracker.answer(Answer::Peers(Vec::new()));
+        let size = options.size.unwrap_or(2048) * MIB;
+        let shape = Shape { size, files: 1, piece_length: MIB };
+        let payload =
+            Self::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
+        Ok((payload, tracker))
+    }
+
     /// Writes the data below `root` and has bt-cli make the torrent, with the tracker `url`.
     pub(super) fn create(
         name: &str,
@@ -102,7 +121,7 @@ impl Payload {
 
     /// The folder that contains the torrent's name.
     pub(super) fn folder(&self) -> PathBuf {
-        self.root.join("data")
+        data_below(&self.root)
     }
 
     /// What it contains by that name.
@@ -116,7 +135,7 @@ impl Payload {
 
     /// The file that [`Description::read`] reads.
     pub(super) fn description(&self) -> PathBuf {
-        self.root.join("payload.json")
+        description_below(&self.root)
     }
 
     fn describe(&self, info_hash: &Value) -> Value {
@@ -137,6 +156,16 @@ impl Payload {
         }
         Ok(())
     }
+}
+
+/// The folder of the data of the payload that lies below `root`.
+pub(super) fn data_below(root: &Path) -> PathBuf {
+    root.join("data")
+}
+
+/// Its description.
+pub(super) fn description_below(root: &Path) -> PathBuf {
+    root.join("payload.json")
 }
 
 /// What a process of the benchmarks knows of a payload.

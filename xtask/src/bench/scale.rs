@@ -24,14 +24,14 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 
 const COLUMNS: &[Column] = &[
-    Column { name: "MB/s", decimals: 0 },
-    Column { name: "CPU s/GiB", decimals: 2 },
-    Column { name: "peak MiB", decimals: 0 },
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
     Column { name: "first request ms", decimals: 0 },
     Column { name: "CPU to 1 peer's", decimals: 2 },
 ];
-/// How many of the columns are measured.
-const MEASURED: usize = 4;
+/// The column of ratios, whose base differs.
+const RATIO: usize = 4;
 
 /// One step of growth.
 struct Case {
@@ -67,16 +67,12 @@ pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Ve
     turn::race(options, &mut rows, |index| bench.turn(&cases[index]));
     let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.name.starts_with("bt-cli"));
-    Figure::compare(&mut ours, "bt-cli: 1 peer", 1, MEASURED);
-    Figure::compare(&mut theirs, "libtorrent: 1 peer", 1, MEASURED);
+    Figure::compare(&mut ours, "bt-cli: 1 peer", 1, RATIO);
+    Figure::compare(&mut theirs, "libtorrent: 1 peer", 1, RATIO);
     ours.append(&mut theirs);
-    let table = Table {
-        key: "scale".to_owned(),
-        title: "scale: how the cost of a download grows, pieces of 1024 KiB".to_owned(),
-        columns: COLUMNS,
-        rows: ours,
-        skipped: skipped.into_iter().map(|case| (case.name, "not installed".to_owned())).collect(),
-    };
+    let title = "scale: how the cost of a download grows, pieces of 1024 KiB".to_owned();
+    let table =
+        Table::new("scale", title, COLUMNS, ours, skipped.into_iter().map(|case| case.name));
     print!("{}", table.text());
     Ok(vec![table])
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testkit::{Answer, HttpTracker, SeenAnnounce, Tracker};
+use testkit::{HttpTracker, SeenAnnounce};
 
 use super::contestant::{self, Contestant, Kind};
 use super::floor::Terms;
 use super::meter::{Cost, Meter};
-use super::payload::{Payload, Shape};
+use super::payload::Payload;
 use super::place::Place;
-use super::table::{Column, Figure, Row, Table};
+use super::table::{Column, Row, Table};
 use super::{MIB, Options, turn};
 use crate::bt_cli::BtCli;
 use crate::clients::{Job, Libtorrent, PORT, Program, namespace};
@@ -29,19 +29,19 @@ const SECONDS: u64 = 5;
 /// Who seeds, of those who can. aria2 hangs up on a peer that has many requests open.
 const SEEDERS: &[&str] = &["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "transmission"];
 
+/// The shares are those of the connections that got least and most, where 1 is an even share.
 const COLUMNS: &[Column] = &[
-    Column { name: "MB/s", decimals: 0 },
-    Column { name: "CPU s/GiB", decimals: 2 },
-    Column { name: "peak MiB", decimals: 0 },
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
     Column { name: "peer CPU s/GiB", decimals: 2 },
     Column { name: "least share", decimals: 2 },
     Column { name: "largest share", decimals: 2 },
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "CPU to libtorrent's", decimals: 2 },
 ];
-/// How many of the columns are measured. The shares are those of the connections that got least and
-/// most, where 1 is an even share.
-const MEASURED: usize = 6;
+/// To whose median, in which column, each of the last columns is the ratio.
+const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("libtorrent", 1)];
 
 /// Who takes the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +75,7 @@ impl Peers {
 
 /// A table for each kind of peers.
 pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
-    let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-    tracker.answer(Answer::Peers(Vec::new()));
-    let size = options.size.unwrap_or(2048) * MIB;
-    let shape = Shape { size, files: 1, piece_length: MIB };
-    let payload =
-        Payload::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
+    let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
     let (mut contestants, missing) = contestant::all()?;
     contestants.retain(|contestant| seeds(contestant) && options.wants(contestant.name));
     let bench = Bench { options, place, payload, tracker, contestants, missing };
@@ -132,21 +127,10 @@ impl Bench<'_> {
             })
             .collect();
         turn::race(self.options, &mut rows, |index| self.turn(contestants[index], peers));
-        for (index, column) in [0, 1].into_iter().enumerate() {
-            Figure::compare(&mut rows, "libtorrent", column, MEASURED + index);
-        }
-        let missing = self.missing.iter().filter(|name| SEEDERS.contains(name));
-        let missing = missing.filter(|name| self.options.wants(name));
-        let skipped = missing.map(|name| ((*name).to_owned(), "not installed".to_owned()));
-        let mut table = Table {
-            key: peers.key().to_owned(),
-            title: peers.title(self.payload.shape.size),
-            columns: COLUMNS,
-            rows,
-            skipped: skipped.collect(),
-        };
-        table.sort();
-        table
+        let missing = self.missing.iter().copied();
+        let missing = missing.filter(|name| SEEDERS.contains(name) && self.options.wants(name));
+        let title = peers.title(self.payload.shape.size);
+        Table::new(peers.key(), title, COLUMNS, rows, missing).compared(&RATIOS).sorted()
     }
 
     fn turn(&self, contestant: &Contestant, peers: Peers) -> Result<Vec<f64>> {
@@ -169,13 +153,11 @@ impl Bench<'_> {
 
     /// Starts a seeder and waits until it has told the tracker that it misses nothing.
     fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Running> {
-        let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let Kind::Client(program) = &contestant.kind else {
-            let mut command = contestant::child("send", &self.payload.description())?;
-            let address = SocketAddr::from((contestant.ip, PORT));
-            command.arg(folder).arg(address.to_string());
-            return contestant::start_listening("sender", &command, home, address);
+            let address = (contestant.ip, PORT).into();
+            return contestant::start_sender(&self.payload, home, address);
         };
+        let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
         let before = self.tracker.announces().len();
         let running = program.seed(&job)?;

@@ -13,7 +13,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::payload::Description;
+use super::payload::{Description, data_below, description_below};
 
 /// The port it listens at; other programs have theirs at some of the addresses.
 pub(super) const PORT: u16 = 16882;
@@ -50,10 +50,10 @@ struct Torrent {
 
 impl Torrent {
     fn open(root: &Path) -> Result<Self> {
-        let description = Description::read(&root.join("payload.json"))?;
+        let description = Description::read(&description_below(root))?;
         let (mut files, mut position) = (Vec::new(), 0);
         for (path, length) in &description.files {
-            files.push((position, File::open(root.join("data").join(path))?));
+            files.push((position, File::open(data_below(root).join(path))?));
             position += length;
         }
         Ok(Self { description, files })

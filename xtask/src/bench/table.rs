@@ -101,10 +101,32 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// The rows in this order, and those whose program is not installed.
+    pub(super) fn new(
+        key: &str,
+        title: String,
+        columns: &'static [Column],
+        rows: Vec<Row>,
+        missing: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let skipped = missing.into_iter().map(|name| (name.into(), "not installed".to_owned()));
+        Self { key: key.to_owned(), title, columns, rows, skipped: skipped.collect() }
+    }
+
+    /// Fills the last columns: each the ratio to the figure of the named row in the column told.
+    pub(super) fn compared(mut self, ratios: &[(&str, usize)]) -> Self {
+        let first = self.columns.len() - ratios.len();
+        for (index, (name, column)) in ratios.iter().enumerate() {
+            Figure::compare(&mut self.rows, name, *column, first + index);
+        }
+        self
+    }
+
     /// Puts the rows in the order of the first column, the largest first.
-    pub(super) fn sort(&mut self) {
+    pub(super) fn sorted(mut self) -> Self {
         let first = |row: &Row| row.figures.first().and_then(Figure::median).unwrap_or(-1.0);
         self.rows.sort_by(|a, b| first(b).total_cmp(&first(a)));
+        self
     }
 
     /// The table for people.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::meter::{Cost, Meter};
-use super::table::Row;
+use super::table::{Column, Row};
 use super::{GIB, MB, MIB, Options};
 use crate::process::{Running, until};
 
@@ -79,7 +79,12 @@ pub(super) fn go_on(
     Ok((time, cost))
 }
 
-/// The first three columns of most tables: MB/s, CPU s/GiB and peak MiB.
+/// The first three columns of most tables, with their [`values`].
+pub(super) const RATE: Column = Column { name: "MB/s", decimals: 0 };
+pub(super) const CPU: Column = Column { name: "CPU s/GiB", decimals: 2 };
+pub(super) const PEAK: Column = Column { name: "peak MiB", decimals: 0 };
+
+/// The values of [`RATE`], [`CPU`] and [`PEAK`].
 pub(super) fn values(size: u64, time: Duration, cost: Cost) -> Vec<f64> {
     let rate = size as f64 / MB / time.as_secs_f64();
     vec![rate, per_gib(cost.cpu, size), cost.peak as f64 / MIB as f64]

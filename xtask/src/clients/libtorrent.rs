@@ -2,17 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Job, Program};
-use crate::process::{Running, output_of, until_every};
+use super::{Job, Program, start_until_added};
+use crate::process::{Running, output_of};
 
-/// How long Python may take to begin.
-const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(1);
 const SCRIPT: &str = include_str!("libtorrent.py");
 
 pub(crate) struct Libtorrent {
@@ -57,7 +52,7 @@ impl Libtorrent {
     /// Verifies data that is in place with so many threads, and ends.
     pub(crate) fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
         let mut command = self.command(job, "check");
-        self.until_added(command.arg(threads.to_string()), job.home)
+        start_until_added(self.name, command.arg(threads.to_string()), job.home)
     }
 
     /// Starts making a v1 .torrent of `data`, with pieces of 1 MiB.
@@ -70,15 +65,7 @@ impl Libtorrent {
     ) -> Result<Running> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
-        self.until_added(command.arg("1048576").arg(home), home)
-    }
-
-    /// Starts it and waits until Python has come to the point.
-    fn until_added(&self, command: &Command, home: &Path) -> Result<Running> {
-        let mut running = Running::start(self.name, command, home)?.with_little_patience();
-        let added = home.join("added");
-        until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
-        Ok(running)
+        start_until_added(self.name, command.arg("1048576").arg(home), home)
     }
 
     /// The info-hash it finds in a .torrent, in hex.
@@ -115,6 +102,6 @@ impl Program for Libtorrent {
     fn download(&self, job: &Job<'_>) -> Result<Running> {
         let mut command = self.command(job, "download");
         command.args(job.peers.iter().map(ToString::to_string));
-        self.until_added(&command, job.home)
+        start_until_added(self.name, &command, job.home)
     }
 }

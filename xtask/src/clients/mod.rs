@@ -13,10 +13,12 @@ mod webtorrent;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::process::Running;
+use crate::process::{Running, until_every};
 
 pub(crate) use aria2::Aria2;
 pub(crate) use libtorrent::Libtorrent;
@@ -29,6 +31,10 @@ pub(crate) use webtorrent::Webtorrent;
 
 /// The port every program listens on, each at its own address.
 pub(crate) const PORT: u16 = 16881;
+/// How long Python or node may take to begin.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// One torrent, for one program.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +93,15 @@ pub(crate) trait Program {
     fn finish(&self, _running: &mut Running) -> Result<()> {
         Ok(())
     }
+}
+
+/// Starts a script of ours and waits until its interpreter has come to the point: `added` appears in
+/// `home` then.
+fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Running> {
+    let mut running = Running::start(name, command, home)?.with_little_patience();
+    let added = home.join("added");
+    until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
+    Ok(running)
 }
 
 /// The first word of `text` that begins with a digit, or with `v` and a digit.

@@ -3,18 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Job, PORT, Program};
-use crate::process::{Running, output_of, until_every};
+use super::{Job, PORT, Program, start_until_added};
+use crate::process::{Running, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
-/// How long node may take to begin.
-const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(1);
 
 pub(crate) struct Webtorrent;
 
@@ -53,9 +48,6 @@ impl Program for Webtorrent {
         command.arg(script).arg(package.join("index.js")).arg(job.torrent).arg(job.folder);
         command.arg(PORT.to_string()).arg(job.home);
         command.args(job.peers.iter().map(ToString::to_string));
-        let mut running = Running::start(self.name(), &command, job.home)?.with_little_patience();
-        let added = job.home.join("added");
-        until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
-        Ok(running)
+        start_until_added(self.name(), &command, job.home)
     }
 }
