@@ -12,6 +12,9 @@ const TOP: f64 = 44.0;
 /// Where bars begin, and how long the longest is.
 const LEFT: f64 = 190.0;
 const LONGEST: f64 = 390.0;
+/// How high a line of small text is, and how many characters fit in it.
+const LINE: f64 = 14.0;
+const LINE_LENGTH: usize = 120;
 
 const STYLE: &str = "
   text { font: 13px sans-serif; fill: #24292f }
@@ -29,7 +32,9 @@ pub(super) fn svg(table: &Table, command: &str) -> String {
     // The terms of the floor and the transport are far beyond what is compared.
     let rows: Vec<_> = rows.filter(|row| !is_term(&row.name)).collect();
     let most = rows.iter().filter_map(|row| row.figures[0].most()).fold(1.0, f64::max);
-    let height = TOP + ROW * rows.len() as f64 + 24.0;
+    let command = lines(command);
+    let end = TOP + ROW * rows.len() as f64 + 2.0;
+    let height = end + LINE * command.len() as f64 + 8.0;
     let [rate, cost] = [0, 1].map(|column| table.columns[column].name);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
@@ -48,10 +53,24 @@ pub(super) fn svg(table: &Table, command: &str) -> String {
         let top = TOP + ROW * index as f64;
         bar(&mut svg, top, &name, class, [&row.figures[0], &row.figures[1]], LONGEST / most);
     }
-    let (end, command) = (height - 8.0, escaped(command));
-    let _infallible =
-        write!(svg, "<text x=\"8\" y=\"{end}\" class=\"small\">{command}</text>\n</svg>\n");
+    let line = |line: &String| format!("<tspan x=\"8\" dy=\"{LINE}\">{}</tspan>", escaped(line));
+    let command: String = command.iter().map(line).collect();
+    let _infallible = write!(svg, "<text y=\"{end}\" class=\"small\">{command}</text>\n</svg>\n");
     svg
+}
+
+/// `text` in lines of at most [`LINE_LENGTH`], as far as its words allow.
+fn lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= LINE_LENGTH => {
+                *line += &format!(" {word}");
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn bar(svg: &mut String, top: f64, name: &str, class: &str, figures: [&Figure; 2], scale: f64) {
@@ -79,4 +98,20 @@ fn is_term(name: &str) -> bool {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_is_broken_between_words() {
+        assert_eq!(lines("cargo xtask bench"), ["cargo xtask bench"]);
+        let words = vec!["word"; 100].join(" ");
+        let broken = lines(&words);
+        assert!(broken.len() > 1 && broken.iter().all(|line| line.len() <= LINE_LENGTH));
+        assert_eq!(broken.join(" "), words);
+        let long = "x".repeat(LINE_LENGTH + 1);
+        assert_eq!(lines(&format!("a {long} b")), ["a", &long, "b"]);
+    }
 }
