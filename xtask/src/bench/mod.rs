@@ -29,7 +29,9 @@ use crate::bt_cli::BtCli;
 use crate::clients::namespace;
 use crate::workspace;
 use place::Place;
+use table::Table;
 
+const KIB: u64 = 1024;
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 /// Rates are in megabytes, as everyone gives them.
@@ -41,7 +43,7 @@ pub(crate) struct Arguments {
     part: Option<Part>,
     #[command(flatten)]
     options: Options,
-    /// Write the tables into this file too, and a chart beside it
+    /// Write the tables into this file too, and a chart of the first beside it (hash has none)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -118,19 +120,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         namespace::furnish()?;
         return measure(arguments);
     }
-    if Part::INSIDE.into_iter().any(|part| arguments.wants(part)) {
+    let inside = Part::INSIDE.into_iter().any(|part| arguments.wants(part));
+    if inside {
         run_inside(arguments)?;
     }
+    let tables = measure_outside(arguments);
+    match &arguments.json {
+        // The process inside has written its own.
+        Some(file) if inside => report::add(file, &tables),
+        Some(file) => report::write(file, &tables),
+        None => Ok(()),
+    }
+}
+
+/// The parts that need no network of our own.
+fn measure_outside(arguments: &Arguments) -> Vec<Table> {
+    let mut tables = Vec::new();
     if arguments.wants(Part::Scale) && arguments.options.only.is_empty() {
-        external::idle()?;
+        tables.extend(external::idle());
     }
     if arguments.wants(Part::Parse) {
-        external::parse()?;
+        tables.extend(external::parse());
     }
     if arguments.wants(Part::Hash) {
-        external::hash()?;
+        external::hash();
     }
-    Ok(())
+    tables
 }
 
 fn run_inside(arguments: &Arguments) -> Result<()> {

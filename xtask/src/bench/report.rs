@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::chart;
@@ -22,6 +22,14 @@ pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
         fs::write(file.with_extension("svg"), chart::svg(table, &command))?;
     }
     Ok(())
+}
+
+/// Adds tables to a file that [`write`] has written.
+pub(super) fn add(file: &Path, tables: &[Table]) -> Result<()> {
+    let mut run: Value = serde_json::from_slice(&fs::read(file)?)?;
+    let written = run["tables"].as_array_mut().context("no tables")?;
+    written.extend(tables.iter().map(Table::json));
+    Ok(fs::write(file, serde_json::to_string_pretty(&run)? + "\n")?)
 }
 
 /// The command that measures this again.
