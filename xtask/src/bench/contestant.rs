@@ -67,6 +67,14 @@ impl Contestant {
         }
     }
 
+    /// The most bytes that lay in its buffers, if it says so.
+    pub(super) fn buffers_peak(&self, running: &Running) -> Option<u64> {
+        match &self.kind {
+            Kind::Client(program) => program.buffers_peak(running),
+            _ => None,
+        }
+    }
+
     /// Starts it; returns when it has been given the torrent.
     pub(super) fn start(&self, turn: &Turn<'_>) -> Result<Running> {
         let peers = turn.job.peers.iter().map(SocketAddr::to_string);

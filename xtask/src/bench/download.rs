@@ -28,6 +28,7 @@ const COLUMNS: &[Column] = &[
     turn::CPU,
     turn::PEAK,
     Column { name: "seeder CPU s/GiB", decimals: 2 },
+    Column { name: "buffers MiB", decimals: 1 },
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "CPU to libtorrent's", decimals: 2 },
     Column { name: "CPU to the floor's", decimals: 2 },
@@ -175,7 +176,7 @@ impl<'a> Bench<'a> {
         let mut running = contestant.start(&Turn { job, payload: &description })?;
         let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
         let time = time + self.sync(&folder)?;
-        let seeding = seeders.cpu();
+        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&running));
         drop(running);
         if contestant.writes() {
             self.payload.compare(&folder).context("not what was seeded")?;
@@ -183,6 +184,8 @@ impl<'a> Bench<'a> {
         let size = self.payload.shape.size;
         let mut values = turn::values(size, time, cost);
         values.push(turn::per_gib(seeding, size));
+        // Last, for most say nothing of it.
+        values.extend(buffers.map(|bytes| bytes as f64 / MIB as f64));
         Ok(values)
     }
 }

@@ -89,6 +89,11 @@ pub(crate) trait Program {
         true
     }
 
+    /// The most bytes that lay in its buffers during a download that is done, if it says so.
+    fn buffers_peak(&self, _running: &Running) -> Option<u64> {
+        None
+    }
+
     /// Waits for the end of a download whose data is all there, where it ends on its own.
     fn finish(&self, _running: &mut Running) -> Result<()> {
         Ok(())

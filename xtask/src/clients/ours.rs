@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::{Job, PORT, Program, version_in};
 use crate::bt_cli::{BtCli, COMMAND_LIMIT};
@@ -40,10 +41,6 @@ impl Ours {
         command.arg("--state-dir").arg(job.home.join("state"));
         command
     }
-
-    fn start(&self, word: &str, job: &Job<'_>) -> Result<Running> {
-        Running::start(self.name(), &self.command(word, job), job.home)
-    }
 }
 
 impl Program for Ours {
@@ -56,11 +53,19 @@ impl Program for Ours {
     }
 
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
-        self.start("seed", job)
+        Running::start(self.name(), &self.command("seed", job), job.home)
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {
-        self.start("download", job)
+        let mut command = self.command("download", job);
+        Running::start(self.name(), command.arg("--json"), job.home)
+    }
+
+    fn buffers_peak(&self, running: &Running) -> Option<u64> {
+        let said = running.stdout();
+        let lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let completed = lines.into_iter().find(|line| line["event"] == "completed")?;
+        completed["buffers_peak"].as_u64()
     }
 
     fn finish(&self, running: &mut Running) -> Result<()> {
