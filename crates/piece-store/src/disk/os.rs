@@ -159,7 +159,7 @@ impl Disk for OsDisk {
         length: u64,
         scratch: &mut [u8],
     ) -> io::Result<u64> {
-        let null = self.null.get_or_init(|| File::options().write(true).open("/dev/null").ok());
+        let null = self.null.get_or_init(|| device(Path::new("/dev/null")));
         let passed = null.as_ref().map(|null| pass_through(file, offset, length, null));
         match passed {
             // Not every file system can.
@@ -267,6 +267,15 @@ impl Disk for OsDisk {
     fn process_id(&self) -> u32 {
         std::process::id()
     }
+}
+
+/// The device at `path`, to be written. In a broken container `/dev/null` may be a plain file, which
+/// would take all that is sent.
+#[cfg(target_os = "linux")]
+fn device(path: &Path) -> Option<File> {
+    let file = File::options().write(true).open(path).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice).then_some(file)
 }
 
 /// Has the pages of a range looked up, and read from the device where they are missing, without a
@@ -415,5 +424,18 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
             Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_file_is_no_device() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(device(file.path()).is_none());
+        assert!(device(Path::new("/dev/null")).is_some());
+        assert!(device(Path::new("/dev/there is none")).is_none());
     }
 }
