@@ -440,6 +440,37 @@ fn padding_is_nowhere_and_zero() {
     assert!(open(&torrent.spec(&save)).check().store.have().is_full());
 }
 
+#[test]
+fn padding_longer_than_the_file_of_zeros() {
+    let (_root, save, state) = folders();
+    let (pad, piece) = (100_000..100_000 + (300 << 10), 512 << 10);
+    let mut data = noise(piece, 3);
+    data[pad.clone()].fill(0);
+    let mut raw = format!(
+        "d4:infod5:filesld6:lengthi{}e4:pathl1:aeed4:attr1:p6:lengthi{}e4:pathl4:.pad6:{}ee\
+        d6:lengthi{}e4:pathl1:beee4:name1:t12:piece lengthi{piece}e6:pieces20:",
+        pad.start,
+        pad.len(),
+        pad.len(),
+        piece - pad.end
+    )
+    .into_bytes();
+    raw.extend(piece_hash::sha1(&data).0);
+    raw.extend(b"ee");
+    let metainfo = std::sync::Arc::new(metainfo::Metainfo::parse(raw).unwrap());
+    let torrent = Torrent { metainfo, data };
+    let mut run = open(&torrent.with_state(&save, &state)).check();
+    run.commit(&torrent, [0]);
+    for range in [0..piece, pad.clone(), 256 << 10..piece, pad.end - 1..pad.end] {
+        let extents = run.read(&torrent, 0, range.start as u32, range.len() as u32).unwrap();
+        let there = |extent: &piece_store::Extent| {
+            extent.offset + u64::from(extent.length) <= extent.file.metadata().unwrap().len()
+        };
+        assert!(extents.iter().all(there), "a sender waits for what is past the end of a file");
+        assert!(bytes_of(&extents) == torrent.data[range]);
+    }
+}
+
 /// What the check says when file `index` was there before with `bytes`, and file `good` with its own.
 #[track_caller]
 fn unrelated(index: usize, bytes: &[u8], good: Option<usize>) -> Option<Unrelated> {

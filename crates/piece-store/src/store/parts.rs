@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bt_types::MAX_REQUEST_LENGTH;
-
 use super::Store;
 use super::layout::{Layout, Place, Slot};
 use super::record::History;
 use super::resume::{self, Found};
-use crate::{Access, Disk, OpenSpec, Operation, Stat, StoreError, StoreLayout};
+use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
+
+/// How long the file of zeros is: padding is served from it, a longer one from its begin again.
+pub(super) const ZEROS_LENGTH: u64 = SPAN_LENGTH as u64;
 
 /// Where the parts file is.
 #[derive(Debug)]
@@ -128,13 +129,13 @@ impl<D: Disk> Store<D> {
         stat.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))
     }
 
-    /// A file of zeros, long enough for any request.
+    /// A file of zeros, [`ZEROS_LENGTH`] long.
     pub(super) fn zeros(&self) -> Result<Arc<D::File>, StoreError> {
         let mut open = lock(&self.parts.zeros);
         if let Some(file) = &*open {
             return Ok(Arc::clone(file));
         }
-        let made = self.disk.zeros(u64::from(MAX_REQUEST_LENGTH));
+        let made = self.disk.zeros(ZEROS_LENGTH);
         let failed = |error| self.place_error(Operation::Create, Place::Zeros, &error);
         let file = Arc::new(made.map_err(failed)?);
         *open = Some(Arc::clone(&file));

@@ -7,6 +7,7 @@ use bt_types::PieceIndex;
 
 use super::Store;
 use super::layout::{Place, PlacedRange};
+use super::parts::ZEROS_LENGTH;
 use crate::{Disk, Extent, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
@@ -28,7 +29,7 @@ impl<D: Disk> Store<D> {
         let end = range.end.min(geometry.length_of(piece));
         let offset = geometry.offset_of(piece) + u64::from(range.start);
         let ranges = self.layout.ranges(offset, end.saturating_sub(range.start).into());
-        ranges.map(|range| self.read_extent(&range, scratch)).collect()
+        ranges.flat_map(extents_of).map(|range| self.read_extent(&range, scratch)).collect()
     }
 
     fn read_extent(
@@ -48,4 +49,16 @@ impl<D: Disk> Store<D> {
         }
         Ok(Extent { file, offset: range.offset, length: range.length as u32 })
     }
+}
+
+/// The range as there are bytes for it: zeros are no more than [`ZEROS_LENGTH`] at a time.
+fn extents_of(range: PlacedRange) -> impl Iterator<Item = PlacedRange> {
+    let most = match range.place {
+        Place::Zeros => ZEROS_LENGTH,
+        _ => range.length.max(1),
+    };
+    // Every one begins where the range does: a file is one extent, and zeros are the same anywhere.
+    (0..range.length)
+        .step_by(most as usize)
+        .map(move |at| PlacedRange { length: most.min(range.length - at), ..range })
 }
