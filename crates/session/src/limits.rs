@@ -30,8 +30,19 @@ pub const RECEIVE_BUFFER: usize = 256 << 10;
 pub const SEND_WINDOW: u64 = 1 << 20;
 /// Payload is made resident in runs of that many bytes: one job for many blocks.
 pub const RUN_LENGTH: u32 = 256 << 10;
-/// Resident runs that are remembered, counted by the extents they have; each may hold a file open.
-pub const MAX_RESIDENT: usize = 256;
+/// Files that one run lies in at most. Where there are more, which any peer may ask for, a run is no
+/// wider than the request, and the request is read in several runs.
+pub const MAX_RUN_FILES: usize = 16;
+/// Files that reads under way have open at most. A read that would open more waits; one of many runs
+/// of a long file is only ever one file, so the device has enough to do.
+pub const MAX_READING_FILES: usize = 128;
+/// Files that resident runs hold open at most. No fewer than [`MAX_READING_FILES`], so that what is
+/// answered at once is sent before it is forgotten. With them and [`DEFAULT_MAX_CONNECTIONS`] sockets
+/// a process stays below the usual 1024: the table of the store closes its own files when there are
+/// no more.
+pub const MAX_RESIDENT_FILES: usize = 128;
+/// Resident runs that are remembered, counted by the extents they have.
+pub const MAX_RESIDENT: usize = 4096;
 /// What all peers' buffers of small messages may hold together; above it the peer that holds most
 /// is dropped.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;

@@ -1,7 +1,6 @@
 //! What the store answered.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::PieceIndex;
@@ -177,15 +176,21 @@ impl Core {
         run: RunKey,
         result: Result<Vec<Extent>, StoreError>,
     ) {
-        let extents = match result {
-            Ok(extents) => extents,
-            Err(error) => return self.fail(key, &error),
-        };
+        self.resident.end_read(run);
+        match result {
+            Ok(extents) => self.send_run(run, extents),
+            Err(error) => self.fail(key, &error),
+        }
+        self.read_runs();
+    }
+
+    /// The run is resident: whoever waits for it sends it.
+    fn send_run(&mut self, run: RunKey, extents: Vec<Extent>) {
         let (run, wanted) = self.resident.finish(self.now, run, extents);
         for (link_key, request) in wanted {
             let Some(link) = self.links.get_mut(link_key) else { continue };
             link.reading = link.reading.saturating_sub(u64::from(request.length()));
-            link.take_run(request, Arc::clone(&run));
+            link.take_run(request, &run);
             self.transmit(link_key);
             self.serve(link_key);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bt_types::BlockRequest;
@@ -69,8 +69,9 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) request: BlockRequest,
-    /// What was made resident together with it.
-    pub(super) run: Arc<Run>,
+    /// What was made resident together with it. A pointer only: many links that don't drain would
+    /// hold many files open.
+    pub(super) run: Weak<Run>,
     /// Whether they are being made resident again.
     pub(super) refreshing: bool,
 }
@@ -102,7 +103,8 @@ impl Link {
     }
 
     /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
-    pub(super) fn take_run(&mut self, request: BlockRequest, run: Arc<Run>) {
+    pub(super) fn take_run(&mut self, request: BlockRequest, run: &Arc<Run>) {
+        let run = Arc::downgrade(run);
         // Only the one that is being sent is ever read again.
         let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
         if let Some(upload) = refreshed.filter(|upload| upload.request == request) {

@@ -1,16 +1,24 @@
 //! What lies in the page cache because it was put there a moment ago. One job makes a whole run of
 //! blocks resident; what any peer asks of it within the next second is served without another.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{BlockRequest, Geometry, PieceIndex};
+use bt_types::{BlockRequest, PieceIndex};
+use metainfo::Info;
 use piece_store::{Extent, TorrentKey};
 
 use super::link::LinkKey;
-use crate::limits::{MAX_RESIDENT, RUN_LENGTH};
+use crate::limits::{
+    MAX_READING_FILES, MAX_RESIDENT, MAX_RESIDENT_FILES, MAX_RUN_FILES, RUN_LENGTH,
+};
+
+// What is answered at once is all remembered, and any run fits.
+const _: () = assert!(MAX_READING_FILES <= MAX_RESIDENT_FILES);
+const _: () = assert!(MAX_RUN_FILES <= MAX_READING_FILES);
 
 /// For how long a run that was made resident is trusted to be so.
 const RESIDENT_TIME: Duration = Duration::from_secs(1);
@@ -26,15 +34,43 @@ pub(super) struct RunKey {
 }
 
 impl RunKey {
-    /// The run that holds `request`: the piece is cut every [`RUN_LENGTH`]. A request across such a
-    /// cut is a run of its own.
-    pub(super) fn of(torrent: TorrentKey, geometry: Geometry, request: BlockRequest) -> Self {
-        let (piece, offset) = (request.piece(), request.offset());
+    /// The run that holds `request` from `skip` bytes on, and how many files it lies in at most: the
+    /// piece is cut every [`RUN_LENGTH`]. What is across such a cut, or would be in more than
+    /// [`MAX_RUN_FILES`] files, is a run of its own: the request from there on, or the begin of it.
+    pub(super) fn of(
+        torrent: TorrentKey,
+        info: &Info,
+        request: BlockRequest,
+        skip: u32,
+    ) -> (Self, usize) {
+        let (piece, offset) = (request.piece(), request.offset() + skip);
         let start = offset - offset % RUN_LENGTH;
-        let end = start.saturating_add(RUN_LENGTH).min(geometry.length_of(piece));
-        let last = offset + request.length();
-        let (start, end) = if last <= end { (start, end) } else { (offset, last) };
-        Self { torrent, piece, start, end }
+        let end = start.saturating_add(RUN_LENGTH).min(info.geometry().length_of(piece));
+        let last = request.offset() + request.length();
+        let wide = Self { torrent, piece, start, end };
+        let files = wide.lengths(info).take(MAX_RUN_FILES + 1).count();
+        if last <= end && files <= MAX_RUN_FILES {
+            return (wide, files);
+        }
+        let rest = Self { torrent, piece, start: offset, end: last };
+        let lengths = rest.lengths(info).take(MAX_RUN_FILES);
+        let (files, length) = lengths.fold((0, 0), |(files, sum), next| (files + 1, sum + next));
+        (Self { end: offset + length, ..rest }, files)
+    }
+
+    /// How much of each file it has, in order.
+    fn lengths(self, info: &Info) -> impl Iterator<Item = u32> {
+        let offset = info.geometry().offset_of(self.piece) + u64::from(self.start);
+        let ranges = info.ranges(offset, u64::from(self.end - self.start));
+        ranges.map(|range| range.length as u32)
+    }
+
+    pub(super) fn torrent(self) -> TorrentKey {
+        self.torrent
+    }
+
+    pub(super) fn piece(self) -> PieceIndex {
+        self.piece
     }
 
     /// The one that a job named.
@@ -87,9 +123,7 @@ pub(super) type Wanted = (LinkKey, BlockRequest);
 pub(super) enum Residence {
     /// It is resident.
     Resident(Arc<Run>),
-    /// It will be soon; whoever asked is remembered.
-    Underway,
-    /// The same, once the caller has had it read.
+    /// It will be once it was read; whoever asked is remembered.
     Absent,
 }
 
@@ -103,26 +137,56 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Resident {
     runs: BTreeMap<RunKey, State>,
-    /// The ready ones, oldest first, and those that were ready once.
+    /// Those to be read, in the order they were asked for, and how many files each lies in.
+    to_read: VecDeque<(RunKey, usize)>,
+    /// Those being read.
+    reading: BTreeMap<RunKey, usize>,
+    /// The ready ones, oldest first, and those that were ready once. Nobody else holds their files
+    /// open for longer than it takes to send some bytes.
     ready: VecDeque<Arc<Run>>,
-    /// How many extents `ready` has: each may hold a file open.
+    /// How many extents `ready` has.
     extents: usize,
+    /// How many extents of `ready` lie in each open file, by its address.
+    files: BTreeMap<usize, usize>,
 }
 
 impl Resident {
-    /// Whether the run is resident. If not, `wanted` is answered by [`Self::finish`].
-    pub(super) fn ask(&mut self, now: Duration, key: RunKey, wanted: Wanted) -> Residence {
+    /// Whether the run, in so many files, is resident. If not, [`Self::next_read`] names it when its
+    /// turn has come, and `wanted` is answered by [`Self::finish`].
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        (key, files): (RunKey, usize),
+        wanted: Wanted,
+    ) -> Residence {
         match self.runs.get_mut(&key) {
             Some(State::Ready(run)) if run.is_fresh(now) => Residence::Resident(Arc::clone(run)),
             Some(State::Reading(waiting)) => {
                 waiting.push(wanted);
-                Residence::Underway
+                Residence::Absent
             }
             _ => {
                 self.runs.insert(key, State::Reading(vec![wanted]));
+                self.to_read.push_back((key, files));
                 Residence::Absent
             }
         }
+    }
+
+    /// The next run to be read, if those being read leave room for its files.
+    pub(super) fn next_read(&mut self) -> Option<RunKey> {
+        let (key, files) = *self.to_read.front()?;
+        if self.reading.values().sum::<usize>() + files > MAX_READING_FILES {
+            return None;
+        }
+        self.to_read.pop_front();
+        self.reading.insert(key, files);
+        Some(key)
+    }
+
+    /// The run is not being read any more.
+    pub(super) fn end_read(&mut self, key: RunKey) {
+        self.reading.remove(&key);
     }
 
     /// The run was made resident: it, and who waits for it.
@@ -132,7 +196,7 @@ impl Resident {
         key: RunKey,
         extents: Vec<Extent>,
     ) -> (Arc<Run>, Vec<Wanted>) {
-        self.extents += extents.len();
+        self.hold(&extents);
         let run = Arc::new(Run { key, extents, at: now });
         self.ready.push_back(Arc::clone(&run));
         let before = self.runs.insert(key, State::Ready(Arc::clone(&run)));
@@ -154,10 +218,10 @@ impl Resident {
     /// Lets go of what is too old to be trusted, and of the oldest if it is too much.
     pub(super) fn expire(&mut self, now: Duration) {
         while let Some(run) = self.ready.front()
-            && (!run.is_fresh(now) || self.extents > MAX_RESIDENT)
+            && (!run.is_fresh(now) || self.is_full())
             && let Some(run) = self.ready.pop_front()
         {
-            self.extents -= run.extents.len();
+            self.release(&run.extents);
             self.renounce(&run);
         }
     }
@@ -165,11 +229,45 @@ impl Resident {
     /// Lets go of everything of a torrent, of which nothing is being read.
     pub(super) fn forget(&mut self, torrent: TorrentKey) {
         self.runs.retain(|key, _| key.torrent != torrent);
-        self.ready.retain(|run| run.key.torrent != torrent);
-        self.extents = self.ready.iter().map(|run| run.extents.len()).sum();
+        self.to_read.retain(|(key, _)| key.torrent != torrent);
+        for run in std::mem::take(&mut self.ready) {
+            if run.key.torrent == torrent {
+                self.release(&run.extents);
+            } else {
+                self.ready.push_back(run);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.extents > MAX_RESIDENT || self.files.len() > MAX_RESIDENT_FILES
+    }
+
+    fn hold(&mut self, extents: &[Extent]) {
+        self.extents += extents.len();
+        for extent in extents {
+            *self.files.entry(address(extent)).or_default() += 1;
+        }
+    }
+
+    fn release(&mut self, extents: &[Extent]) {
+        self.extents -= extents.len();
+        for extent in extents {
+            if let Entry::Occupied(mut held) = self.files.entry(address(extent)) {
+                *held.get_mut() -= 1;
+                if *held.get() == 0 {
+                    held.remove();
+                }
+            }
+        }
     }
 
     fn is_current(&self, run: &Arc<Run>) -> bool {
         matches!(self.runs.get(&run.key), Some(State::Ready(ready)) if Arc::ptr_eq(ready, run))
     }
+}
+
+/// Which open file it is in. It says nothing else, and is only counted.
+fn address(extent: &Extent) -> usize {
+    Arc::as_ptr(&extent.file).addr()
 }

@@ -31,31 +31,47 @@ pub enum Outgoing<'a> {
 }
 
 impl Core {
-    /// The next bytes that `link` has to send; `None` when there are none for now. Report what went
+    /// The next bytes that the link has to send; `None` when there are none for now. Report what went
     /// out with [`Self::handle_transmitted`].
     #[must_use]
-    pub fn poll_transmit(&mut self, now: Duration, link: LinkKey) -> Option<Outgoing<'_>> {
+    pub fn poll_transmit(&mut self, now: Duration, key: LinkKey) -> Option<Outgoing<'_>> {
         self.now = now;
-        let limit = self.send_allowance(now, link);
-        let link = self.links.get_mut(link)?;
+        let limit = self.send_allowance(now, key);
+        let link = self.links.get_mut(key)?;
         link.transmit_due = false;
         if let Some(Transmit::Payload { request, offset, length }) = link.connection.poll_transmit()
         {
-            link.forget_uploads_before(request);
             let length = u32::try_from(limit).unwrap_or(u32::MAX).min(length);
-            if length == 0 {
-                return None;
-            }
-            let upload = link.uploads.front().filter(|upload| !upload.refreshing)?;
-            let fresh = upload.run.is_fresh(now);
-            let extent = upload.run.extent(request.offset() + offset, length)?;
-            return Some(Outgoing::Payload { extent, fresh });
+            return self.poll_payload(key, request, offset, length);
         }
+        let link = self.links.get_mut(key)?;
         let more = link.connection.pending_payload() > 0 && limit > 0;
         match link.connection.poll_transmit()? {
             Transmit::Bytes(bytes) => Some(Outgoing::Bytes { bytes, more }),
             Transmit::Payload { .. } => None,
         }
+    }
+
+    /// Where the next bytes of the block lie, at most `length`; `None` if there may be none or they
+    /// must be read first.
+    fn poll_payload(
+        &mut self,
+        key: LinkKey,
+        request: BlockRequest,
+        offset: u32,
+        length: u32,
+    ) -> Option<Outgoing<'static>> {
+        let now = self.now;
+        let link = self.links.get_mut(key)?;
+        link.forget_uploads_before(request);
+        let upload = link.uploads.front().filter(|upload| length > 0 && !upload.refreshing)?;
+        let run = upload.run.upgrade();
+        let extent = run.as_ref().and_then(|run| run.extent(request.offset() + offset, length));
+        if let (Some(run), Some(extent)) = (run, extent) {
+            return Some(Outgoing::Payload { extent, fresh: run.is_fresh(now) });
+        }
+        self.refresh_upload(now, key);
+        None
     }
 
     /// `bytes` of what [`Self::poll_transmit`] gave last went out.
@@ -78,16 +94,23 @@ impl Core {
         self.serve(key);
     }
 
-    /// The payload that [`Self::poll_transmit`] gave last is no longer resident: it is read again.
+    /// The payload that [`Self::poll_transmit`] gave last is not resident: it is read, again or as
+    /// what follows in a block that is several runs.
     pub fn refresh_upload(&mut self, now: Duration, key: LinkKey) {
         self.now = now;
         let Some(link) = self.links.get_mut(key) else { return };
         let Stage::Live { torrent } = link.stage else { return };
+        let sent = match link.connection.poll_transmit() {
+            Some(Transmit::Payload { offset, .. }) => offset,
+            _ => 0,
+        };
         let Some(upload) = link.uploads.front_mut() else { return };
         upload.refreshing = true;
         let request = upload.request;
-        self.resident.renounce(&upload.run);
-        self.provide(torrent, key, request);
+        if let Some(run) = upload.run.upgrade() {
+            self.resident.renounce(&run);
+        }
+        self.provide(torrent, key, request, sent);
     }
 
     /// Whether the link has something to send but must wait for its rate limit.
@@ -128,7 +151,7 @@ impl Core {
     /// Has blocks read that the peer asked for, as far as its send queue has room.
     pub(super) fn serve(&mut self, key: LinkKey) {
         while let Some((torrent, request)) = self.next_upload(key) {
-            self.provide(torrent, key, request);
+            self.provide(torrent, key, request, 0);
         }
     }
 
@@ -141,20 +164,35 @@ impl Core {
         Some((torrent, request))
     }
 
-    /// Has the link send the block, now or as soon as it is resident.
-    fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest) {
+    /// Has the link send the block from `sent` bytes on, now or as soon as it is resident.
+    fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest, sent: u32) {
         let Some(entry) = self.torrents.get(&torrent) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
-        let run = RunKey::of(torrent, entry.geometry(), request);
-        let residence = self.resident.ask(self.now, run, (key, request));
-        if let Residence::Resident(run) = residence {
-            link.take_run(request, run);
-            return self.transmit(key);
+        let run = RunKey::of(torrent, entry.add.metainfo.info(), request, sent);
+        match self.resident.ask(self.now, run, (key, request)) {
+            Residence::Resident(run) => {
+                link.take_run(request, &run);
+                self.transmit(key);
+            }
+            Residence::Absent => {
+                link.reading += u64::from(request.length());
+                self.read_runs();
+            }
         }
-        link.reading += u64::from(request.length());
-        if let Residence::Absent = residence {
-            let (piece, range) = (request.piece(), run.range());
-            self.submit(torrent, Job::Read { torrent, piece, range });
+    }
+
+    /// Has the store read the runs whose turn has come.
+    pub(super) fn read_runs(&mut self) {
+        while let Some(run) = self.resident.next_read() {
+            let torrent = run.torrent();
+            let entry = self.torrents.get_mut(&torrent);
+            if entry.is_some_and(|entry| entry.transfer_mut().is_some()) {
+                let (piece, range) = (run.piece(), run.range());
+                self.submit(torrent, Job::Read { torrent, piece, range });
+            } else {
+                // It stops: nobody waits any more.
+                self.resident.end_read(run);
+            }
         }
     }
 }

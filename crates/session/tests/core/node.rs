@@ -102,10 +102,12 @@ impl Node {
     /// Does what the core wants until it wants nothing that can be done here.
     pub(crate) fn act(&mut self) {
         loop {
+            let mut moved = false;
             while let Some(action) = self.core.poll_action() {
                 self.take(action);
+                moved = true;
             }
-            let moved = self.send() | self.work();
+            moved |= self.send() | self.work();
             if !moved {
                 return;
             }

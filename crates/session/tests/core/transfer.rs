@@ -270,6 +270,102 @@ fn what_is_resident_is_served_without_another_job() {
     assert_eq!(wire::count(&node.sent[&link], PIECE), 4);
 }
 
+/// As many files of 100 bytes, and a seeder of them.
+fn small_files(count: u64) -> (Payload, Node, session::core::LinkKey) {
+    let names: Vec<String> = (0..count).map(|number| format!("{number:04}")).collect();
+    let files: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 100)).collect();
+    let payload = Payload::folder("photos", &files).piece_length(128 << 10).create().unwrap();
+    let (node, link) = seeder(&payload);
+    (payload, node, link)
+}
+
+/// The blocks that were sent: where each begins in its piece, and what it is.
+fn blocks(sent: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let sent = wire::messages(sent).into_iter().filter(|(id, _)| *id == PIECE);
+    let begin = |payload: &[u8]| u32::from_be_bytes(payload[4..8].try_into().unwrap()) as usize;
+    sent.map(|(_, payload)| (begin(&payload), payload[8..].to_vec())).collect()
+}
+
+/// How many files of `payload` lie in a range of a piece.
+fn files_of(payload: &Payload, range: &std::ops::Range<u32>) -> usize {
+    let (mut at, mut count) = (0, 0);
+    for (_, length) in payload.files() {
+        count += usize::from(at < u64::from(range.end) && at + length > u64::from(range.start));
+        at += length;
+    }
+    count
+}
+
+#[test]
+fn a_block_of_many_small_files_is_read_in_several_runs() {
+    let (payload, mut node, link) = small_files(800);
+    node.hold_jobs = true;
+    for offset in [0, 16 << 10, 30_050] {
+        node.receive(link, &wire::message(REQUEST, &wire::block(0, offset, 16 << 10)));
+    }
+    let mut reads = 0;
+    while let Some(job) = node.jobs.front() {
+        if let piece_store::Job::Read { range, .. } = job {
+            let files = files_of(&payload, range);
+            assert!(files <= session::limits::MAX_RUN_FILES, "{files} files");
+            reads += 1;
+        }
+        node.do_job();
+        node.act();
+    }
+    assert!(reads > 30, "{reads}");
+    let blocks = blocks(&node.sent[&link]);
+    assert_eq!(blocks.len(), 3);
+    for (begin, block) in blocks {
+        assert!(block == payload.data()[begin..begin + (16 << 10)]);
+    }
+}
+
+#[test]
+fn reads_under_way_open_few_files() {
+    let (payload, mut node, link) = small_files(800);
+    node.hold_jobs = true;
+    let ask = |number: u32| wire::message(REQUEST, &wire::block(0, number * 800, 800));
+    node.receive(link, &(0..100).flat_map(ask).collect::<Vec<u8>>());
+    let read = |job: &piece_store::Job| match job {
+        piece_store::Job::Read { range, .. } => files_of(&payload, range),
+        _ => 0,
+    };
+    let files: usize = node.jobs.iter().map(read).sum();
+    assert_eq!(files, session::limits::MAX_READING_FILES);
+    node.hold_jobs = false;
+    node.act();
+    assert_eq!(blocks(&node.sent[&link]).len(), 100);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn peers_that_do_not_drain_hold_few_files_open() {
+    let (payload, mut node, link) = small_files(1000);
+    let hello = [wire::handshake(payload.info_hash(), b'q'), wire::message(INTERESTED, &[])];
+    let other = node.incoming("10.0.0.8:5000", &hello.concat()).unwrap();
+    node.hold_bytes = true;
+    let ask = |number: u32| wire::message(REQUEST, &wire::block(0, number * 100, 100));
+    for (link, numbers) in [(link, 0..500), (other, 500..1000)] {
+        node.receive(link, &numbers.flat_map(ask).collect::<Vec<u8>>());
+    }
+    let opened = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = opened.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    let open = targets.filter(|target| target.starts_with(payload.folder_path())).count();
+    // Those of the store's own table, and the resident ones.
+    assert!(open <= 384 + session::limits::MAX_RESIDENT_FILES, "{open}");
+    node.hold_bytes = false;
+    node.act();
+    for (link, first) in [(link, 0), (other, 500)] {
+        let blocks = blocks(&node.sent[&link]);
+        assert_eq!(blocks.len(), 500);
+        for (number, (begin, block)) in blocks.into_iter().enumerate() {
+            assert_eq!(begin, (first + number) * 100);
+            assert!(block == payload.data()[begin..begin + 100]);
+        }
+    }
+}
+
 #[test]
 fn a_seeder_tells_what_it_has() {
     let payload = payload(100_000);
