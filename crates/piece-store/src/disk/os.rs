@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
@@ -21,14 +22,57 @@ pub type OsFile = File;
 #[derive(Debug, Default)]
 pub struct OsDisk {
     /// The open folders by their canonical paths: most torrents are in the same one.
-    folders: Mutex<BTreeMap<PathBuf, Weak<OwnedFd>>>,
+    folders: Mutex<BTreeMap<PathBuf, Weak<SharedFolder>>>,
     /// Where pages go that are only to be resident; `None` where there is no such device.
     null: OnceLock<Option<File>>,
 }
 
 /// An open folder, maybe shared with others who opened it.
 #[derive(Debug)]
-pub struct OsFolder(Arc<OwnedFd>);
+pub struct OsFolder {
+    shared: Arc<SharedFolder>,
+    /// How many failed syncs of the shared one its owner knows of.
+    known_failures: AtomicU64,
+}
+
+/// What those who opened the same folder share.
+///
+/// The system tells of a failed sync once for each time the folder was opened. To be told nothing would
+/// prove nothing for those who share it, so the failures are counted, and each hears of each.
+#[derive(Debug)]
+struct SharedFolder {
+    descriptor: OwnedFd,
+    /// How many syncs failed.
+    failures: AtomicU64,
+    /// Held during a sync, until its failure is counted.
+    turn: Mutex<()>,
+}
+
+impl OsFolder {
+    fn new(shared: Arc<SharedFolder>) -> Self {
+        let known_failures = AtomicU64::new(shared.failures.load(Ordering::Acquire));
+        Self { shared, known_failures }
+    }
+
+    fn descriptor(&self) -> &OwnedFd {
+        &self.shared.descriptor
+    }
+
+    /// Syncs, by `sync`, what is in the folder. Fails also if another's sync has failed since this was
+    /// opened, or since the last that this one was told of.
+    fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
+        let shared = &self.shared;
+        let _turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let synced = sync();
+        if synced.is_err() {
+            shared.failures.fetch_add(1, Ordering::AcqRel);
+        }
+        let failures = shared.failures.load(Ordering::Acquire);
+        let known = self.known_failures.swap(failures, Ordering::AcqRel);
+        synced?;
+        if known == failures { Ok(()) } else { Err(Errno::IO.into()) }
+    }
+}
 
 impl OsDisk {
     /// The disk of this machine.
@@ -37,13 +81,14 @@ impl OsDisk {
     }
 
     /// The folder at `path`, if somebody has it open and it still is that one.
-    fn shared(&self, path: &Path) -> Option<Arc<OwnedFd>> {
+    fn shared(&self, path: &Path) -> Option<Arc<SharedFolder>> {
         let folder = self.folders().get(path)?.upgrade()?;
-        let (open, named) = (rustix::fs::fstat(&folder).ok()?, rustix::fs::stat(path).ok()?);
+        let open = rustix::fs::fstat(&folder.descriptor).ok()?;
+        let named = rustix::fs::stat(path).ok()?;
         (stat_of(&open).id == stat_of(&named).id).then_some(folder)
     }
 
-    fn share(&self, path: &Path, folder: &Arc<OwnedFd>) {
+    fn share(&self, path: &Path, folder: &Arc<SharedFolder>) {
         let mut folders = self.folders();
         // Those that were closed are forgotten each time the table has doubled.
         if folders.len().is_power_of_two() {
@@ -52,7 +97,7 @@ impl OsDisk {
         folders.insert(path.to_owned(), Arc::downgrade(folder));
     }
 
-    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<OwnedFd>>> {
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<SharedFolder>>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,12 +113,14 @@ impl Disk for OsDisk {
             found => found?,
         };
         if let Some(folder) = self.shared(&canonical) {
-            return Ok((OsFolder(folder), canonical));
+            return Ok((OsFolder::new(folder), canonical));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = Arc::new(retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?);
+        let descriptor = retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?;
+        let (failures, turn) = (AtomicU64::new(0), Mutex::default());
+        let folder = Arc::new(SharedFolder { descriptor, failures, turn });
         self.share(&canonical, &folder);
-        Ok((OsFolder(folder), canonical))
+        Ok((OsFolder::new(folder), canonical))
     }
 
     fn open(&self, folder: &OsFolder, path: &Path, access: Access) -> io::Result<File> {
@@ -105,7 +152,7 @@ impl Disk for OsDisk {
     #[cfg(target_os = "linux")]
     fn temporary(&self, folder: &OsFolder) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(&folder.0, ".", flags, Mode::from_raw_mode(0o600)) {
+        match rustix::fs::openat(folder.descriptor(), ".", flags, Mode::from_raw_mode(0o600)) {
             Err(Errno::OPNOTSUPP | Errno::ISDIR) => unlinked(folder),
             opened => Ok(File::from(opened?)),
         }
@@ -193,15 +240,15 @@ impl Disk for OsDisk {
 
     fn sync_folder(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
         if path.as_os_str().is_empty() {
-            return Ok(rustix::fs::fsync(&folder.0)?);
+            return folder.sync(|| rustix::fs::fsync(folder.descriptor()));
         }
         let inner = below(folder, path, false, open_folder)?;
-        Ok(rustix::fs::fsync(inner)?)
+        folder.sync(|| rustix::fs::fsync(inner))
     }
 
     #[cfg(target_os = "linux")]
     fn sync_file_system(&self, folder: &OsFolder) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(&folder.0)?)
+        folder.sync(|| rustix::fs::syncfs(folder.descriptor()))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -211,11 +258,11 @@ impl Disk for OsDisk {
     }
 
     fn rename(&self, folder: &OsFolder, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&folder.0, from, &folder.0, to)?)
+        Ok(rustix::fs::renameat(folder.descriptor(), from, folder.descriptor(), to)?)
     }
 
     fn remove(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&folder.0, path, AtFlags::empty())?)
+        Ok(rustix::fs::unlinkat(folder.descriptor(), path, AtFlags::empty())?)
     }
 
     fn try_lock(&self, file: &File) -> io::Result<bool> {
@@ -254,8 +301,8 @@ impl Disk for OsDisk {
     }
 
     fn file_system(&self, folder: &OsFolder) -> io::Result<(u64, Option<u64>)> {
-        let device = stat_of(&rustix::fs::fstat(&folder.0)?).id.device;
-        let free = rustix::fs::fstatvfs(&folder.0).ok();
+        let device = stat_of(&rustix::fs::fstat(folder.descriptor())?).id.device;
+        let free = rustix::fs::fstatvfs(folder.descriptor()).ok();
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
     }
 
@@ -323,7 +370,7 @@ fn open_at_once(
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return None;
     }
-    match retry(|| rustix::fs::openat2(&folder.0, path, flags, mode, resolve)) {
+    match retry(|| rustix::fs::openat2(folder.descriptor(), path, flags, mode, resolve)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && mode.is_empty() => {
             Some(Err(error))
         }
@@ -351,10 +398,10 @@ fn below<T>(
     let name = path.file_name().map(Path::new).ok_or_else(invalid)?;
     let mut parent: Option<OwnedFd> = None;
     for part in path.parent().into_iter().flat_map(Path::iter) {
-        let outer = parent.as_ref().unwrap_or(&folder.0);
+        let outer = parent.as_ref().unwrap_or(folder.descriptor());
         parent = Some(step(outer, Path::new(part), create)?);
     }
-    work(parent.as_ref().unwrap_or(&folder.0), name)
+    work(parent.as_ref().unwrap_or(folder.descriptor()), name)
 }
 
 /// Opens the folder `name` in `parent`.
@@ -390,11 +437,11 @@ fn unlinked(folder: &OsFolder) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     for number in 0..u16::MAX {
         let name = format!(".{}-{number}.parts", std::process::id());
-        match rustix::fs::openat(&folder.0, &name, flags, Mode::from_raw_mode(0o600)) {
+        match rustix::fs::openat(folder.descriptor(), &name, flags, Mode::from_raw_mode(0o600)) {
             Err(Errno::EXIST) => {}
             opened => {
                 let file = File::from(opened?);
-                rustix::fs::unlinkat(&folder.0, &name, AtFlags::empty())?;
+                rustix::fs::unlinkat(folder.descriptor(), &name, AtFlags::empty())?;
                 return Ok(file);
             }
         }
@@ -437,5 +484,21 @@ mod tests {
         assert!(device(file.path()).is_none());
         assert!(device(Path::new("/dev/null")).is_some());
         assert!(device(Path::new("/dev/there is none")).is_none());
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_to_all_who_share_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = OsDisk::new();
+        let open = || disk.folder(root.path(), false).unwrap().0;
+        let (first, second) = (open(), open());
+        assert!(Arc::ptr_eq(&first.shared, &second.shared));
+        // The system tells the first who asks, and all is well for whoever asks then.
+        assert!(first.sync(|| Err(Errno::NOSPC)).is_err());
+        let later = open();
+        assert_eq!(second.sync(|| Ok(())).unwrap_err().raw_os_error(), Some(5));
+        for folder in [first, second, later] {
+            assert!(disk.sync_folder(&folder, Path::new("")).is_ok(), "it was told, or came later");
+        }
     }
 }
