@@ -207,7 +207,7 @@ fn open_folder<D: Disk>(disk: &D, spec: &OpenSpec) -> Result<(D::Folder, PathBuf
 
 fn open_journal<D: Disk>(
     disk: &Arc<D>,
-    handles: &Handles<D::File>,
+    handles: &Arc<Handles<D::File>>,
     spec: &OpenSpec,
     save_path: &Path,
 ) -> Result<(Option<Journal<D>>, History), StoreError> {
@@ -217,7 +217,7 @@ fn open_journal<D: Disk>(
         return Ok((None, nothing));
     };
     let key = JournalKey { info_hash: spec.metainfo.info_hash(), save_path, geometry };
-    let (journal, history) = Journal::open(Arc::clone(disk), handles, state_dir, &key)?;
+    let (journal, history) = Journal::open(Arc::clone(disk), Arc::clone(handles), state_dir, &key)?;
     Ok((Some(journal), if spec.resume { history } else { nothing }))
 }
 

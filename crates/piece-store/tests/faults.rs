@@ -10,18 +10,25 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{OpenSpec, Operation, Outcome, StoreError};
+use piece_store::{Handles, OpenSpec, Operation, Outcome, Store, StoreError};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
 /// Numbers of the operating system.
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
 fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     (Arc::new(MemDisk::default()), torrent, spec)
+}
+
+/// How the name of the torrent's lock ends.
+fn lock() -> String {
+    let path = piece_hash::sha1(b"/save").to_string();
+    format!("-{}.lock", &path[..16])
 }
 
 #[track_caller]
@@ -75,6 +82,51 @@ fn too_many_open_files_are_closed_and_opened_again() {
     let mut run = start(&disk, &spec).check();
     disk.fail("open", "t/a", 24, 1);
     run.commit(&torrent, [0]);
+}
+
+#[test]
+fn too_many_open_files_do_not_stop_the_journal() {
+    let (disk, torrent, spec) = setup();
+    // The lock's, the session's, and the one that replaces the journal.
+    for file in ["session-0.lock", &lock(), ".journal.new"] {
+        disk.fail("open", file, EMFILE, 1);
+    }
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    run.store.sync().unwrap();
+    disk.fail("open", ".journal", EMFILE, 1);
+    run.commit(&torrent, [1]);
+    // The first try to give the torrent back.
+    disk.fail("open", &lock(), EMFILE, 1);
+    run.close();
+    assert_eq!(disk.bytes(&lock()), b"");
+}
+
+#[test]
+fn a_torrent_that_could_not_be_given_back_is_taken_again() {
+    let (disk, _, spec) = setup();
+    let handles = Arc::new(Handles::default());
+    let open = || Store::open(Arc::clone(&disk), Arc::clone(&handles), &spec).map(|_| ());
+    open().unwrap();
+    assert_eq!(disk.bytes(&lock()), b"");
+    let (store, _) = Store::open(Arc::clone(&disk), Arc::clone(&handles), &spec).unwrap();
+    assert!(matches!(open(), Err(StoreError::InUse { .. })));
+    disk.fail("open", &lock(), EIO, 1);
+    drop(store);
+    assert_eq!(disk.bytes(&lock()), b"0 1 4711\n");
+    let other = try_open_on(&disk, &spec).map(|_| ());
+    assert!(matches!(other, Err(StoreError::InUse { .. })), "the session that has it goes on");
+    open().unwrap();
+    assert_eq!(disk.bytes(&lock()), b"");
+}
+
+#[test]
+fn what_is_no_longer_ours_is_not_given_back() {
+    let (disk, _, spec) = setup();
+    let run = start(&disk, &spec);
+    disk.set_bytes(&lock(), b"7 1 4712\n");
+    drop(run);
+    assert_eq!(disk.bytes(&lock()), b"7 1 4712\n");
 }
 
 #[test]

@@ -169,13 +169,8 @@ impl<D: Disk> Store<D> {
         let Some(slot) = self.layout.slots.get(slot) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        self.disk.open(&self.folder, &slot.path, access).or_else(|error| {
-            if !self.disk.is_out_of_handles(&error) {
-                return Err(error);
-            }
-            self.handles.shrink();
-            self.disk.open(&self.folder, &slot.path, access)
-        })
+        let open = || self.disk.open(&self.folder, &slot.path, access);
+        self.handles.make_room(&*self.disk, open)
     }
 
     /// Under which number a place stands in the journal.

@@ -2,9 +2,11 @@
 //! time is closed when there is no room.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lease::Sessions;
+use crate::Disk;
 
 /// How many files the table keeps open. A process may usually have 1024 open, sockets included.
 pub(super) const MAX_OPEN_FILES: usize = 384;
@@ -89,8 +91,23 @@ impl<F> Handles<F> {
         keys.into_iter().for_each(|key| table.remove(key));
     }
 
-    /// Closes half of the files: the process has too many open.
-    pub(super) fn shrink(&self) {
+    /// Opens a file by `open`; once more, with half of the table closed, if the process has too many
+    /// open.
+    pub(super) fn make_room<D: Disk<File = F>>(
+        &self,
+        disk: &D,
+        open: impl Fn() -> io::Result<F>,
+    ) -> io::Result<F> {
+        match open() {
+            Err(error) if disk.is_out_of_handles(&error) => {
+                self.shrink();
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    fn shrink(&self) {
         let mut table = self.table();
         let keep = table.open.len() / 2;
         table.shrink_to(keep);

@@ -29,6 +29,8 @@ const MIN_REWRITE_LENGTH: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Journal<D: Disk> {
     disk: Arc<D>,
+    /// With them lives the session that the torrent belongs to.
+    handles: Arc<Handles<D::File>>,
     folder: Arc<D::Folder>,
     /// The canonical path of the folder, for errors.
     folder_path: Arc<Path>,
@@ -60,7 +62,7 @@ impl<D: Disk> Journal<D> {
     /// [`Self::rewrite`].
     pub(super) fn open(
         disk: Arc<D>,
-        handles: &Handles<D::File>,
+        handles: Arc<Handles<D::File>>,
         state_dir: &Path,
         key: &JournalKey<'_>,
     ) -> Result<(Self, History), StoreError> {
@@ -71,19 +73,22 @@ impl<D: Disk> Journal<D> {
         let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
         let mut short = path.to_string();
         short.truncate(16);
-        let name = format!("{}-{short}", key.info_hash);
-        let state = StateFolder { disk: &*disk, folder: &folder, path: &folder_path };
-        state.take(&mut handles.sessions(), &name, key.save_path)?;
+        let name: Arc<str> = format!("{}-{short}", key.info_hash).into();
+        let (disk_of, handles_of) = (&*disk, &*handles);
+        let state =
+            StateFolder { disk: disk_of, handles: handles_of, folder: &folder, path: &folder_path };
+        state.take(&name, key.save_path)?;
         let journal = Self {
             folder: Arc::new(folder),
             folder_path: folder_path.into(),
-            name: name.into(),
+            name,
             header,
             file: None,
             trusted: false,
             length: 0,
             least: 0,
             damaged: true,
+            handles,
             disk,
         };
         let bytes = journal.read()?;
@@ -103,7 +108,7 @@ impl<D: Disk> Journal<D> {
         if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
             return Ok(None);
         }
-        let file = self.disk.open(&self.folder, &name, Access::Read).map_err(failed)?;
+        let file = self.open_file(&name, Access::Read).map_err(failed)?;
         let mut bytes = vec![0; stat.length as usize];
         let mut filled = 0;
         while filled < bytes.len() {
@@ -150,10 +155,14 @@ impl<D: Disk> Journal<D> {
             let error = std::io::Error::other("it was not replaced after a failed sync");
             return Err(self.error(Operation::Write, name, &error));
         }
-        let opened = self.disk.open(&self.folder, name, Access::Append);
+        let opened = self.open_file(name, Access::Append);
         let file = Arc::new(opened.map_err(|error| self.error(Operation::Open, name, &error))?);
         self.file = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    fn open_file(&self, name: &Path, access: Access) -> std::io::Result<D::File> {
+        self.handles.make_room(&*self.disk, || self.disk.open(&self.folder, name, access))
     }
 
     /// Cuts off what a failed write may have left.
@@ -198,8 +207,7 @@ impl<D: Disk> Journal<D> {
         records.iter().for_each(|record| record.encode(0, &mut bytes));
         let failed = |operation, error| self.error(operation, &new, &error);
         let file = self
-            .disk
-            .open(&self.folder, &new, Access::Append)
+            .open_file(&new, Access::Append)
             .map_err(|error| failed(Operation::Create, error))?;
         let write = || {
             self.disk.set_length(&file, 0)?;
@@ -248,7 +256,7 @@ impl<D: Disk> Journal<D> {
 impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
         self.file = None;
-        let (disk, folder) = (&*self.disk, &*self.folder);
-        StateFolder { disk, folder, path: &self.folder_path }.give_back(&self.name);
+        let (disk, handles, folder) = (&*self.disk, &*self.handles, &*self.folder);
+        StateFolder { disk, handles, folder, path: &self.folder_path }.give_back(&self.name);
     }
 }

@@ -9,10 +9,13 @@
 //! and still has the same count. So the end of a process, however sudden, sets its torrents free.
 //! `NAME.lock` is locked only for the moment in which it changes hands.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::handles::Handles;
 use crate::{Access, Disk, Operation, StoreError};
 
 /// More sessions than this at a time in one state folder are refused.
@@ -27,9 +30,19 @@ struct SessionId {
     count: u64,
 }
 
-/// The sessions of one pool, one a state folder, by its canonical path. Their files are locked.
+/// The sessions of one pool, one a state folder, by its canonical path.
 #[derive(Debug)]
-pub(super) struct Sessions<F>(BTreeMap<PathBuf, (SessionId, F)>);
+pub(super) struct Sessions<F>(BTreeMap<PathBuf, Session<F>>);
+
+#[derive(Debug)]
+struct Session<F> {
+    id: SessionId,
+    /// Its file, locked as long as it is open.
+    _file: F,
+    /// The torrents that are open. A file may name the session although its torrent is not among
+    /// them: it could not be given back.
+    torrents: BTreeSet<Arc<str>>,
+}
 
 impl<F> Default for Sessions<F> {
     fn default() -> Self {
@@ -41,6 +54,7 @@ impl<F> Default for Sessions<F> {
 #[derive(Debug)]
 pub(super) struct StateFolder<'a, D: Disk> {
     pub(super) disk: &'a D,
+    pub(super) handles: &'a Handles<D::File>,
     pub(super) folder: &'a D::Folder,
     /// Its canonical path.
     pub(super) path: &'a Path,
@@ -59,42 +73,74 @@ impl<D: Disk> StateFolder<'_, D> {
     ///
     /// # Errors
     /// [`StoreError::InUse`]; the disk fails.
-    pub(super) fn take(
-        self,
-        sessions: &mut Sessions<D::File>,
-        name: &str,
-        save_path: &Path,
-    ) -> Result<(), StoreError> {
-        let own = self.session(sessions)?;
-        let (name, in_use) = (lock_name(name), |pid| in_use(save_path, pid));
-        let file = self.open(&name)?;
-        if !self.try_lock(&file, &name)? {
-            return Err(in_use(self.owner(&file).1));
+    pub(super) fn take(self, name: &Arc<str>, save_path: &Path) -> Result<(), StoreError> {
+        let mut sessions = self.handles.sessions();
+        let session = self.session(&mut sessions)?;
+        if session.torrents.contains(name) {
+            return Err(in_use(save_path, Some(self.disk.process_id())));
+        }
+        self.take_file(session.id, &lock_name(name), save_path)?;
+        session.torrents.insert(Arc::clone(name));
+        Ok(())
+    }
+
+    /// Writes the session into the torrent's file `name`.
+    fn take_file(self, own: SessionId, name: &Path, save_path: &Path) -> Result<(), StoreError> {
+        let file = self.open(name)?;
+        if !self.try_lock(&file, name)? {
+            return Err(in_use(save_path, self.owner(&file).1));
         }
         let (owner, pid) = self.owner(&file);
         if let Some(owner) = owner
-            && (owner == own || self.is_alive(own, owner)?)
+            && self.is_alive(own, owner)?
         {
-            return Err(in_use(pid));
+            return Err(in_use(save_path, pid));
         }
         let text = format!("{} {} {}\n", own.number, own.count, self.disk.process_id());
-        self.write(&file, &name, &text)
+        self.write(&file, name, &text)
     }
 
-    /// Gives the torrent back. One that can't be written stays taken until the session ends.
+    /// Gives the torrent back. One whose file can't be written is free for this session only, until
+    /// it ends.
     pub(super) fn give_back(self, name: &str) {
+        let mut sessions = self.handles.sessions();
+        let Some(session) = sessions.0.get_mut(self.path) else { return };
+        session.torrents.remove(name);
         let name = lock_name(name);
-        let file = self.disk.open(self.folder, &name, Access::Write);
-        if let Err(error) = file.and_then(|file| self.disk.set_length(&file, 0)) {
+        if let Err(error) = self.give_back_file(session.id, &name) {
             log::warn!("can't release {}: {error}", self.path.join(name).display());
         }
     }
 
-    /// This pool's session here; begun if there is none.
-    fn session(self, sessions: &mut Sessions<D::File>) -> Result<SessionId, StoreError> {
-        if let Some((id, _)) = sessions.0.get(self.path) {
-            return Ok(*id);
+    /// Empties the torrent's file `name` if it names the session.
+    fn give_back_file(self, own: SessionId, name: &Path) -> std::io::Result<()> {
+        let open = || self.disk.open(self.folder, name, Access::Write);
+        let file = self.handles.make_room(self.disk, open)?;
+        if !self.disk.try_lock(&file)? {
+            return Err(std::io::ErrorKind::WouldBlock.into());
         }
+        match self.owner(&file).0 {
+            Some(owner) if owner == own => self.disk.set_length(&file, 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// This pool's session here; begun if there is none.
+    fn session(
+        self,
+        sessions: &mut Sessions<D::File>,
+    ) -> Result<&mut Session<D::File>, StoreError> {
+        match sessions.0.entry(self.path.to_owned()) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let (id, file) = self.begin_session()?;
+                Ok(entry.insert(Session { id, _file: file, torrents: BTreeSet::new() }))
+            }
+        }
+    }
+
+    /// Takes the least number that is free.
+    fn begin_session(self) -> Result<(SessionId, D::File), StoreError> {
         for number in 0..MAX_SESSIONS {
             let name = session_name(number);
             let file = self.open(&name)?;
@@ -103,20 +149,20 @@ impl<D: Disk> StateFolder<'_, D> {
                 let id = SessionId { number, count };
                 // As long as any other, so that no write leaves a mix of two.
                 self.write(&file, &name, &format!("{count:020}\n"))?;
-                sessions.0.insert(self.path.to_owned(), (id, file));
-                return Ok(id);
+                return Ok((id, file));
             }
         }
         Err(in_use(self.path, None))
     }
 
-    /// Whether `other`'s session goes on.
+    /// Whether `other`'s session goes on, and is not this one.
     fn is_alive(self, own: SessionId, other: SessionId) -> Result<bool, StoreError> {
         if other.number == own.number {
             return Ok(false);
         }
         let name = session_name(other.number);
-        let file = match self.disk.open(self.folder, &name, Access::Write) {
+        let open = || self.disk.open(self.folder, &name, Access::Write);
+        let file = match self.handles.make_room(self.disk, open) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             opened => opened.map_err(|error| self.error(&name, &error))?,
         };
@@ -147,7 +193,8 @@ impl<D: Disk> StateFolder<'_, D> {
     }
 
     fn open(self, name: &Path) -> Result<D::File, StoreError> {
-        let opened = self.disk.open(self.folder, name, Access::Create);
+        let open = || self.disk.open(self.folder, name, Access::Create);
+        let opened = self.handles.make_room(self.disk, open);
         opened.map_err(|error| self.error(name, &error))
     }
 

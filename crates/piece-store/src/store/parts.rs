@@ -104,7 +104,10 @@ impl<D: Disk> Store<D> {
         let make = make && !self.read_only;
         let access = if make { Access::Create } else { Access::Write };
         let opened = match &self.parts.at {
-            Some(at) => self.disk.open(&at.folder, &at.file_name(), access),
+            Some(at) => {
+                let open = || self.disk.open(&at.folder, &at.file_name(), access);
+                self.handles.make_room(&*self.disk, open)
+            }
             None if make => self.disk.temporary(&self.folder),
             None => return Ok(None),
         };
