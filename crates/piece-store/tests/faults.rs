@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{Handles, OpenSpec, Operation, Outcome, Store, StoreError};
+use piece_store::{Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
@@ -118,6 +118,50 @@ fn a_torrent_that_could_not_be_given_back_is_taken_again() {
     assert!(matches!(other, Err(StoreError::InUse { .. })), "the session that has it goes on");
     open().unwrap();
     assert_eq!(disk.bytes(&lock()), b"");
+}
+
+#[test]
+fn who_only_asks_about_a_session_is_not_the_session() {
+    let (disk, _, spec) = setup();
+    drop(start(&disk, &spec));
+    disk.set_bytes(&lock(), b"0 1 4711\n");
+    // Another holds the lock of the dead session for a moment: while a number is looked for, which
+    // is session 1 therefore, and while session 0 is asked about.
+    disk.fail("lock", "session-0.lock", 0, 3);
+    let _run = start(&disk, &spec);
+    assert_eq!(disk.bytes(&lock()), b"1 1 4711\n");
+}
+
+#[test]
+fn the_count_of_sessions_never_begins_again() {
+    let (disk, _, spec) = setup();
+    drop(start(&disk, &spec));
+    let run = start(&disk, &spec);
+    disk.cut_power();
+    drop(run);
+    let count = |count: u64| format!("{count:020}\n").into_bytes();
+    assert_eq!(disk.bytes("session-0.lock"), count(2), "it is synced");
+    disk.fail("write", "session-0.lock", ENOSPC, 1);
+    assert!(try_open_on(&disk, &spec).is_err());
+    assert_eq!(disk.bytes("session-0.lock"), count(2), "it is not cut before it is written");
+    let _run = start(&disk, &spec);
+    assert_eq!(disk.bytes("session-0.lock"), count(3));
+}
+
+#[test]
+fn a_session_whose_file_was_removed_begins_again() {
+    let (disk, torrent, spec) = setup();
+    let handles = Arc::new(Handles::default());
+    let open = |spec| Store::open(Arc::clone(&disk), Arc::clone(&handles), spec);
+    let first = open(&spec).unwrap();
+    disk.remove(&"/state".into(), Path::new("session-0.lock")).unwrap();
+    let other = torrent.with_state(Path::new("/other"), Path::new("/state"));
+    let second = open(&other).unwrap();
+    let in_use = |opened| matches!(opened, Err(StoreError::InUse { .. }));
+    assert!(in_use(try_open_on(&disk, &other).map(drop)), "another session finds this one's file");
+    assert!(in_use(open(&spec).map(drop)) && in_use(open(&other).map(drop)));
+    drop((first, second));
+    try_open_on(&disk, &other).unwrap();
 }
 
 #[test]

@@ -268,7 +268,11 @@ impl Disk for OsDisk {
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         match retry(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Who holds it may need this core to let it go.
+                std::thread::yield_now();
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -16,10 +16,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::handles::Handles;
-use crate::{Access, Disk, Operation, StoreError};
+use crate::{Access, Disk, FileId, Operation, StoreError};
 
 /// More sessions than this at a time in one state folder are refused.
 const MAX_SESSIONS: u32 = 4096;
+
+/// So often a lock is looked at before it is said to be in use. Who only asks whether a session goes on
+/// holds the lock for a moment too, and who begins one holds it a moment before its count is there.
+const MAX_LOOKS: u32 = 100;
 
 /// What names one session among those that were and are in a state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +43,8 @@ struct Session<F> {
     id: SessionId,
     /// Its file, locked as long as it is open.
     _file: F,
+    /// What the file is: another of its name proves nothing to others about this session.
+    file_id: FileId,
     /// The torrents that are open. A file may name the session although its torrent is not among
     /// them: it could not be given back.
     torrents: BTreeSet<Arc<str>>,
@@ -87,7 +93,7 @@ impl<D: Disk> StateFolder<'_, D> {
     /// Writes the session into the torrent's file `name`.
     fn take_file(self, own: SessionId, name: &Path, save_path: &Path) -> Result<(), StoreError> {
         let file = self.open(name)?;
-        if !self.try_lock(&file, name)? {
+        if !self.lock(&file).map_err(|error| self.error(name, &error))? {
             return Err(in_use(save_path, self.owner(&file).1));
         }
         let (owner, pid) = self.owner(&file);
@@ -116,7 +122,7 @@ impl<D: Disk> StateFolder<'_, D> {
     fn give_back_file(self, own: SessionId, name: &Path) -> std::io::Result<()> {
         let open = || self.disk.open(self.folder, name, Access::Write);
         let file = self.handles.make_room(self.disk, open)?;
-        if !self.disk.try_lock(&file)? {
+        if !self.lock(&file)? {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
         match self.owner(&file).0 {
@@ -131,25 +137,41 @@ impl<D: Disk> StateFolder<'_, D> {
         sessions: &mut Sessions<D::File>,
     ) -> Result<&mut Session<D::File>, StoreError> {
         match sessions.0.entry(self.path.to_owned()) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                let (id, file) = self.begin_session()?;
-                Ok(entry.insert(Session { id, _file: file, torrents: BTreeSet::new() }))
+            Entry::Vacant(entry) => Ok(entry.insert(self.begin_session()?)),
+            Entry::Occupied(entry) => {
+                let session = entry.into_mut();
+                if !self.is_there(session)? {
+                    let begun = self.begin_session()?;
+                    let torrents = std::mem::take(&mut session.torrents);
+                    *session = Session { torrents, ..begun };
+                }
+                Ok(session)
             }
         }
     }
 
+    /// Whether others find the session's file: the folder may have been emptied or replaced.
+    fn is_there(self, session: &Session<D::File>) -> Result<bool, StoreError> {
+        let name = session_name(session.id.number);
+        let stat = self.disk.stat(self.folder, &name).map_err(|error| self.error(&name, &error))?;
+        Ok(stat.is_some_and(|stat| stat.id == session.file_id))
+    }
+
     /// Takes the least number that is free.
-    fn begin_session(self) -> Result<(SessionId, D::File), StoreError> {
+    fn begin_session(self) -> Result<Session<D::File>, StoreError> {
         for number in 0..MAX_SESSIONS {
             let name = session_name(number);
             let file = self.open(&name)?;
-            if self.try_lock(&file, &name)? {
+            if self.disk.try_lock(&file).map_err(|error| self.error(&name, &error))? {
                 let count = self.numbers(&file).first().map_or(1, |count| count.saturating_add(1));
                 let id = SessionId { number, count };
                 // As long as any other, so that no write leaves a mix of two.
                 self.write(&file, &name, &format!("{count:020}\n"))?;
-                return Ok((id, file));
+                // Else a power cut could have a later session count as this one, and as its owner.
+                self.disk.sync_file(&file).map_err(|error| self.error(&name, &error))?;
+                let stat = self.disk.file_stat(&file).map_err(|error| self.error(&name, &error))?;
+                let torrents = BTreeSet::new();
+                return Ok(Session { id, _file: file, file_id: stat.id, torrents });
             }
         }
         Err(in_use(self.path, None))
@@ -166,8 +188,13 @@ impl<D: Disk> StateFolder<'_, D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             opened => opened.map_err(|error| self.error(&name, &error))?,
         };
-        let free = self.try_lock(&file, &name)?;
-        Ok(!free && self.numbers(&file).first() == Some(&other.count))
+        for _ in 0..MAX_LOOKS {
+            let free = self.disk.try_lock(&file).map_err(|error| self.error(&name, &error))?;
+            if free || self.numbers(&file).first() != Some(&other.count) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whose a torrent is, as its file says, and the process.
@@ -198,15 +225,24 @@ impl<D: Disk> StateFolder<'_, D> {
         opened.map_err(|error| self.error(name, &error))
     }
 
-    fn try_lock(self, file: &D::File, name: &Path) -> Result<bool, StoreError> {
-        self.disk.try_lock(file).map_err(|error| self.error(name, &error))
+    /// Takes the lock of a file that others hold for a moment only.
+    fn lock(self, file: &D::File) -> std::io::Result<bool> {
+        for _ in 0..MAX_LOOKS {
+            if self.disk.try_lock(file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
+    /// Replaces what is in a file. It is never empty meanwhile: a count must not begin again.
     fn write(self, file: &D::File, name: &Path, text: &str) -> Result<(), StoreError> {
-        let cut = self.disk.set_length(file, 0);
-        let written =
-            cut.and_then(|()| self.disk.write_at(file, &[IoSlice::new(text.as_bytes())], 0));
-        written.map(drop).map_err(|error| self.error(name, &error))
+        let written = match self.disk.write_at(file, &[IoSlice::new(text.as_bytes())], 0) {
+            Ok(count) if count == text.len() => self.disk.set_length(file, count as u64),
+            Ok(_) => Err(std::io::ErrorKind::StorageFull.into()),
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| self.error(name, &error))
     }
 
     fn error(self, name: &Path, error: &std::io::Error) -> StoreError {

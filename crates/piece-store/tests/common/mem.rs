@@ -277,6 +277,9 @@ impl Disk for MemDisk {
     }
 
     fn try_lock(&self, file: &MemHandle) -> io::Result<bool> {
+        if self.fault("lock", &file.file.path).is_some() {
+            return Ok(false);
+        }
         let free = !file.file.locked.swap(true, Ordering::Relaxed);
         file.holds_lock.fetch_or(free, Ordering::Relaxed);
         Ok(free)
