@@ -59,3 +59,24 @@ fn machine() -> Value {
         "kernel": kernel.trim().split('-').next(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_added_behind_those_that_were_written() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("run.json");
+        let columns = &[super::super::turn::RATE, super::super::turn::CPU];
+        let table = |key: &str| Table::new(key, key.to_owned(), columns, Vec::new(), [""; 0]);
+        write(&file, &[table("first"), table("second")])?;
+        add(&file, &[table("third")])?;
+        let run: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        let keys: Vec<_> =
+            run["tables"].as_array().into_iter().flatten().map(|table| &table["key"]).collect();
+        assert_eq!(keys, ["first", "second", "third"]);
+        assert!(fs::read_to_string(file.with_extension("svg"))?.contains("<title>first</title>"));
+        Ok(())
+    }
+}
