@@ -24,7 +24,7 @@ pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
     Ok(())
 }
 
-/// Adds tables to a file that [`write`] has written.
+/// Adds tables to a file that [`write()`] has written.
 pub(super) fn add(file: &Path, tables: &[Table]) -> Result<()> {
     let mut run: Value = serde_json::from_slice(&fs::read(file)?)?;
     let written = run["tables"].as_array_mut().context("no tables")?;
