@@ -1,7 +1,7 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
 //! A [`Store`] is shared by several workers. Two locks are inside: that of the table of open files and
-//! that of the [ledger](ledger), and neither is held while payload is read, hashed or written. Who
+//! that of the [ledger], and neither is held while payload is read, hashed or written. Who
 //! writes to a file has the [turn](Handles) at it.
 //!
 //! Invariants:
