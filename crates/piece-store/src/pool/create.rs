@@ -155,7 +155,7 @@ fn full_path(root: &Path, file: &ListedFile) -> PathBuf {
     }
 }
 
-/// The files as one run of bytes.
+/// The files, one after another, as a torrent lays them out.
 struct Reader<'a> {
     root: &'a Path,
     files: &'a [ListedFile],
