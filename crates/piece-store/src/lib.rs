@@ -8,8 +8,8 @@
 //!
 //! - [`Pool`] is what a session uses: [`Pool::submit`] takes a [`Job`], [`Pool::try_recv`] gives its
 //!   [`Done`]. Neither blocks.
-//! - [`Store`] is the same work without threads, for one torrent over any [`Disk`]; tests and
-//!   simulations use it directly.
+//! - [`Torrents`] does the same jobs without threads, over any [`Disk`]; [`Store`] is one torrent of
+//!   it. Tests and simulations use them directly.
 //! - [`Span`] is the buffer in which payload travels; it is handed in and handed back.
 //!
 //! ```
@@ -41,6 +41,7 @@
 mod disk;
 mod error;
 mod hashing;
+mod job;
 mod pool;
 mod span;
 mod spec;
@@ -49,7 +50,8 @@ mod store;
 pub use bt_types::{Bitfield, BlockRequest, Geometry, PieceIndex, Sha1Digest};
 pub use disk::{Access, Disk, FileId, Kind, OsDisk, OsFile, OsFolder, Stat};
 pub use error::{Operation, StoreError, Unrelated};
-pub use pool::{Done, Job, Pool, PoolConfig, TorrentKey, check, create};
+pub use job::{Done, Job, TorrentKey, Torrents};
+pub use pool::{Pool, PoolConfig, check, create};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};
 pub use spec::{Extent, HeldSpan, OpenSpec, Opened, Outcome, StoreLayout};
 pub use store::{Handles, STRIP_LENGTH, Store, fuzz};

@@ -15,15 +15,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is where the threads live.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use bt_types::PieceIndex;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::{Extent, HeldSpan, OpenSpec, Opened, Outcome, Span, StoreError};
+use crate::{Done, Job};
 
 pub mod check;
 pub mod create;
@@ -33,10 +31,6 @@ mod worker;
 
 use queue::Queue;
 use worker::{Worker, WorkerShared};
-
-/// Names a torrent in jobs and answers. Chosen by the caller, one for each open torrent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TorrentKey(pub u64);
 
 /// How large a pool is.
 #[derive(Clone)]
@@ -64,176 +58,6 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self { workers: 0, outstanding: 1024, wake: Arc::new(|| ()) }
     }
-}
-
-/// Something to do for a torrent. Each is answered by the [`Done`] named in its description.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Job {
-    /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
-    Open {
-        /// The name it gets.
-        torrent: TorrentKey,
-        /// What to open, and how.
-        spec: Box<OpenSpec>,
-    },
-    /// Compare pieces on disk with their hashes; good ones are had from then on, others are not.
-    /// A range takes one worker as long as reading it does: keep it to some 16 MiB. Answer:
-    /// [`Done::Checked`].
-    Verify {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The pieces, by number. Numbers past the last piece are passed over.
-        pieces: Range<u32>,
-    },
-    /// Everything of [`Opened::to_verify`] was verified, without an error: stop if a file is
-    /// unrelated, else make the torrent ready to be written. Answer: [`Done::CheckFinished`].
-    FinishCheck {
-        /// The torrent.
-        torrent: TorrentKey,
-    },
-    /// Every block of a piece is in: hash it and, if it is good, write it and record it as had.
-    /// Answer: [`Done::Committed`].
-    Commit {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The piece.
-        piece: PieceIndex,
-        /// Which attempt at the piece this is, from 0. What was staged in an earlier one is
-        /// forgotten; what comes late of an earlier one has no effect.
-        attempt: u32,
-        /// One entry a span, in order. `None`: the span was staged whole. Blocks that were staged
-        /// are taken from the disk, whatever the buffer has in their place.
-        spans: Vec<Option<Span>>,
-        /// Whether a good piece is answered with the digest of each block; a bad one always is.
-        digests: bool,
-    },
-    /// Write blocks of an unfinished piece to their final place, to have the buffer back. Not
-    /// verified, not had. Answer: [`Done::Staged`].
-    Stage {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The piece.
-        piece: PieceIndex,
-        /// Which attempt at the piece this is; see [`Job::Commit`].
-        attempt: u32,
-        /// The number of the span in the piece.
-        span_index: u32,
-        /// The buffer, as long as that span.
-        span: Span,
-        /// Which of its blocks are valid; bit 0 is the span's first.
-        blocks: u16,
-    },
-    /// Make a range resident. Answer: [`Done::Ready`].
-    Read {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// A piece that is had.
-        piece: PieceIndex,
-        /// The range of it, in bytes.
-        range: Range<u32>,
-    },
-    /// Make what is had durable. Done by `bt-sync`. Answer: [`Done::Synced`].
-    Sync {
-        /// The torrent.
-        torrent: TorrentKey,
-    },
-    /// Stage what is unfinished, sync, record the end of the run, and forget the torrent. Done by
-    /// `bt-sync`. Answer: [`Done::Closed`].
-    Close {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// Bytes uploaded in all runs together, to be recorded.
-        uploaded: u64,
-        /// Bytes downloaded in all runs together, to be recorded.
-        downloaded: u64,
-        /// The buffers of unfinished pieces.
-        unfinished: Vec<HeldSpan>,
-    },
-}
-
-/// The answer to a [`Job`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Done {
-    /// The torrent was opened, or could not be.
-    Opened {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// What was found; on an error the torrent is not open.
-        result: Result<Box<Opened>, StoreError>,
-    },
-    /// Pieces were compared with their hashes.
-    Checked {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The pieces the job named.
-        pieces: Range<u32>,
-        /// Those that are good, ascending. They are had now.
-        good: Vec<u32>,
-        /// Why the rest of the range was not looked at, if so.
-        error: Option<StoreError>,
-    },
-    /// The check is over.
-    CheckFinished {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// On an error nothing may be written.
-        result: Result<(), StoreError>,
-    },
-    /// A piece was hashed and, if good, written.
-    Committed {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The piece.
-        piece: PieceIndex,
-        /// The buffers of the job, given back.
-        spans: Vec<Option<Span>>,
-        /// Whether it is had now.
-        outcome: Outcome,
-    },
-    /// A span was staged.
-    Staged {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The piece.
-        piece: PieceIndex,
-        /// The number of the span in the piece.
-        span_index: u32,
-        /// The buffer, given back.
-        span: Span,
-        /// On an error the blocks are not on disk.
-        result: Result<(), StoreError>,
-    },
-    /// A range was made resident.
-    Ready {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// The piece.
-        piece: PieceIndex,
-        /// The range of it, in bytes.
-        range: Range<u32>,
-        /// Where its bytes are, in order.
-        result: Result<Vec<Extent>, StoreError>,
-    },
-    /// What was had is durable, or a sync failed.
-    Synced {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// On an error the torrent should stop.
-        result: Result<(), StoreError>,
-        /// Pieces that are no longer had, because whether they are on disk can't be known.
-        lost: Vec<u32>,
-    },
-    /// The torrent is closed, whatever the result.
-    Closed {
-        /// The torrent.
-        torrent: TorrentKey,
-        /// What could not be made durable or recorded, if anything.
-        result: Result<(), StoreError>,
-        /// The buffers of the job, given back.
-        spans: Vec<Span>,
-    },
 }
 
 /// The threads. Dropping it lets them finish the jobs that write, skips the others, and joins them.

@@ -13,7 +13,7 @@ use super::link::{Link, Stage};
 use super::torrent::Phase;
 use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE, MAX_USER_PEERS};
 
-impl Core {
+impl<F> Core<F> {
     /// Tries peers that the user named, now or as soon as the torrent is ready.
     pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
         self.now = now;

@@ -12,9 +12,9 @@ use super::resident::RunKey;
 use super::torrent::{Phase, StopStep};
 use crate::event::EventKind;
 
-impl Core {
+impl<F> Core<F> {
     /// The store answered a job.
-    pub fn handle_done(&mut self, now: Duration, done: Done) {
+    pub fn handle_done(&mut self, now: Duration, done: Done<F>) {
         self.now = now;
         match done {
             Done::Opened { torrent, result } => {
@@ -174,7 +174,7 @@ impl Core {
         &mut self,
         key: TorrentKey,
         run: RunKey,
-        result: Result<Vec<Extent>, StoreError>,
+        result: Result<Vec<Extent<F>>, StoreError>,
     ) {
         self.resident.end_read(run);
         match result {
@@ -185,7 +185,7 @@ impl Core {
     }
 
     /// The run is resident: whoever waits for it sends it.
-    fn send_run(&mut self, run: RunKey, extents: Vec<Extent>) {
+    fn send_run(&mut self, run: RunKey, extents: Vec<Extent<F>>) {
         let (run, wanted) = self.resident.finish(self.now, run, extents);
         for (link_key, request) in wanted {
             let Some(link) = self.links.get_mut(link_key) else { continue };

@@ -33,7 +33,7 @@ pub enum AddError {
     Gone,
 }
 
-impl Core {
+impl<F> Core<F> {
     /// Takes a torrent in and begins with it.
     ///
     /// # Errors

@@ -67,31 +67,31 @@ impl Stage {
 
 /// A block that the connection sends: where its bytes lie on the disk.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct Upload<F> {
     pub(super) request: BlockRequest,
     /// What was made resident together with it. A pointer only: many links that don't drain would
     /// hold many files open.
-    pub(super) run: Weak<Run>,
+    pub(super) run: Weak<Run<F>>,
     /// Whether they are being made resident again.
     pub(super) refreshing: bool,
 }
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Link<F> {
     pub(super) address: SocketAddr,
     pub(super) outgoing: bool,
     pub(super) stage: Stage,
     pub(super) connection: Connection,
     /// What the blocks in the connection's send queue consist of, in its order.
-    pub(super) uploads: VecDeque<Upload>,
+    pub(super) uploads: VecDeque<Upload<F>>,
     /// Bytes asked of the store for this peer and not answered yet.
     pub(super) reading: u64,
     /// Whether the caller was told to transmit and has not asked since.
     pub(super) transmit_due: bool,
 }
 
-impl Link {
+impl<F> Link<F> {
     pub(super) fn new(
         address: SocketAddr,
         outgoing: bool,
@@ -103,7 +103,7 @@ impl Link {
     }
 
     /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
-    pub(super) fn take_run(&mut self, request: BlockRequest, run: &Arc<Run>) {
+    pub(super) fn take_run(&mut self, request: BlockRequest, run: &Arc<Run<F>>) {
         let run = Arc::downgrade(run);
         // Only the one that is being sent is ever read again.
         let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
@@ -123,16 +123,22 @@ impl Link {
 }
 
 /// All links, in slots that are used again with a new generation.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    slots: Vec<(u32, Option<Link>)>,
+#[derive(Debug)]
+pub(super) struct Links<F> {
+    slots: Vec<(u32, Option<Link<F>>)>,
     free: Vec<usize>,
     half_open: usize,
     count: usize,
 }
 
-impl Links {
-    pub(super) fn insert(&mut self, link: Link) -> LinkKey {
+impl<F> Default for Links<F> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), half_open: 0, count: 0 }
+    }
+}
+
+impl<F> Links<F> {
+    pub(super) fn insert(&mut self, link: Link<F>) -> LinkKey {
         self.count += 1;
         self.half_open += usize::from(link.stage.is_half_open());
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -143,17 +149,17 @@ impl Links {
         LinkKey::new(slot, self.slots[slot].0)
     }
 
-    pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link> {
+    pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link<F>> {
         let (generation, link) = self.slots.get_mut(key.slot())?;
         link.as_mut().filter(|_| LinkKey::new(key.slot(), *generation) == key)
     }
 
-    pub(super) fn get(&self, key: LinkKey) -> Option<&Link> {
+    pub(super) fn get(&self, key: LinkKey) -> Option<&Link<F>> {
         let (generation, link) = self.slots.get(key.slot())?;
         link.as_ref().filter(|_| LinkKey::new(key.slot(), *generation) == key)
     }
 
-    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link> {
+    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<F>> {
         self.get_mut(key)?;
         let (generation, slot) = &mut self.slots[key.slot()];
         *generation = generation.wrapping_add(1);

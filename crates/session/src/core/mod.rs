@@ -43,7 +43,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use piece_store::TorrentKey;
+use piece_store::{OsFile, TorrentKey};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -136,9 +136,10 @@ pub enum Family {
     V6,
 }
 
-/// All torrents and connections of a session.
+/// All torrents and connections of a session. `F` is an open file of the disk that holds the payload:
+/// the core passes it on from the store to whoever sends it, and never looks inside.
 #[derive(Debug)]
-pub struct Core {
+pub struct Core<F = OsFile> {
     config: CoreConfig,
     rng: ChaCha8Rng,
     torrents: BTreeMap<TorrentKey, Box<Torrent>>,
@@ -148,12 +149,12 @@ pub struct Core {
     jobs: usize,
     by_info_hash: BTreeMap<InfoHashV1, TorrentKey>,
     next_torrent: u64,
-    links: Links,
+    links: Links<F>,
     announces: Announces,
     actions: VecDeque<Action>,
     timers: Timers,
     buffers: Buffers,
-    resident: Resident,
+    resident: Resident<F>,
     /// Torrents whose last poll found no memory, in the order in which they get some.
     starved: VecDeque<TorrentKey>,
     /// Whether memory was released since they were last polled.
@@ -173,7 +174,7 @@ pub struct Core {
     now: Duration,
 }
 
-impl Core {
+impl<F> Core<F> {
     /// A session without torrents.
     pub fn new(now: Duration, config: CoreConfig) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);

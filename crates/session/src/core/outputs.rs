@@ -11,7 +11,7 @@ use super::open::blocks_in;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_FED;
 
-impl Core {
+impl<F> Core<F> {
     /// Drains a swarm's outputs, then sees to its timer and its pending work.
     pub(super) fn drain(&mut self, key: TorrentKey) {
         while let Some(output) = self.poll_swarm(key) {

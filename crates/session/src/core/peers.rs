@@ -19,7 +19,7 @@ use crate::event::{EventKind, PeerState};
 /// How many requests a peer may have outstanding, as we tell it (`reqq` of BEP 10).
 const REQUEST_QUEUE: u32 = 500;
 
-impl Core {
+impl<F> Core<F> {
     /// Whether those who connect to us should wait, because so many others have not shaken hands
     /// yet: soon they have, or are gone.
     pub fn is_crowded(&self) -> bool {

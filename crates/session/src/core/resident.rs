@@ -86,21 +86,21 @@ impl RunKey {
 
 /// Bytes that were made resident together.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct Run<F> {
     key: RunKey,
-    extents: Vec<Extent>,
+    extents: Vec<Extent<F>>,
     /// When they were.
     at: Duration,
 }
 
-impl Run {
+impl<F> Run<F> {
     /// Whether it was made resident within the last second.
     pub(super) fn is_fresh(&self, now: Duration) -> bool {
         now.saturating_sub(self.at) <= RESIDENT_TIME
     }
 
     /// Where the bytes from `offset` of the piece lie, at most `length` of one file.
-    pub(super) fn extent(&self, offset: u32, length: u32) -> Option<Extent> {
+    pub(super) fn extent(&self, offset: u32, length: u32) -> Option<Extent<F>> {
         let mut skip = offset.checked_sub(self.key.start)?;
         for extent in &self.extents {
             if skip < extent.length {
@@ -120,37 +120,50 @@ impl Run {
 pub(super) type Wanted = (LinkKey, BlockRequest);
 
 /// What is known of a run.
-pub(super) enum Residence {
+pub(super) enum Residence<F> {
     /// It is resident.
-    Resident(Arc<Run>),
+    Resident(Arc<Run<F>>),
     /// It will be once it was read; whoever asked is remembered.
     Absent,
 }
 
 #[derive(Debug)]
-enum State {
+enum State<F> {
     Reading(Vec<Wanted>),
-    Ready(Arc<Run>),
+    Ready(Arc<Run<F>>),
 }
 
 /// The runs of all torrents.
-#[derive(Debug, Default)]
-pub(super) struct Resident {
-    runs: BTreeMap<RunKey, State>,
+#[derive(Debug)]
+pub(super) struct Resident<F> {
+    runs: BTreeMap<RunKey, State<F>>,
     /// Those to be read, in the order they were asked for, and how many files each lies in.
     to_read: VecDeque<(RunKey, usize)>,
     /// Those being read.
     reading: BTreeMap<RunKey, usize>,
     /// The ready ones, oldest first, and those that were ready once. Nobody else holds their files
     /// open for longer than it takes to send some bytes.
-    ready: VecDeque<Arc<Run>>,
+    ready: VecDeque<Arc<Run<F>>>,
     /// How many extents `ready` has.
     extents: usize,
     /// How many extents of `ready` lie in each open file, by its address.
     files: BTreeMap<usize, usize>,
 }
 
-impl Resident {
+impl<F> Default for Resident<F> {
+    fn default() -> Self {
+        Self {
+            runs: BTreeMap::new(),
+            to_read: VecDeque::new(),
+            reading: BTreeMap::new(),
+            ready: VecDeque::new(),
+            extents: 0,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+impl<F> Resident<F> {
     /// Whether the run, in so many files, is resident. If not, [`Self::next_read`] names it when its
     /// turn has come, and `wanted` is answered by [`Self::finish`].
     pub(super) fn ask(
@@ -158,7 +171,7 @@ impl Resident {
         now: Duration,
         (key, files): (RunKey, usize),
         wanted: Wanted,
-    ) -> Residence {
+    ) -> Residence<F> {
         match self.runs.get_mut(&key) {
             Some(State::Ready(run)) if run.is_fresh(now) => Residence::Resident(Arc::clone(run)),
             Some(State::Reading(waiting)) => {
@@ -194,8 +207,8 @@ impl Resident {
         &mut self,
         now: Duration,
         key: RunKey,
-        extents: Vec<Extent>,
-    ) -> (Arc<Run>, Vec<Wanted>) {
+        extents: Vec<Extent<F>>,
+    ) -> (Arc<Run<F>>, Vec<Wanted>) {
         self.hold(&extents);
         let run = Arc::new(Run { key, extents, at: now });
         self.ready.push_back(Arc::clone(&run));
@@ -209,7 +222,7 @@ impl Resident {
     }
 
     /// The run turned out not to be resident any more, if nobody made it so since.
-    pub(super) fn renounce(&mut self, run: &Arc<Run>) {
+    pub(super) fn renounce(&mut self, run: &Arc<Run<F>>) {
         if self.is_current(run) {
             self.runs.remove(&run.key);
         }
@@ -243,14 +256,14 @@ impl Resident {
         self.extents > MAX_RESIDENT || self.files.len() > MAX_RESIDENT_FILES
     }
 
-    fn hold(&mut self, extents: &[Extent]) {
+    fn hold(&mut self, extents: &[Extent<F>]) {
         self.extents += extents.len();
         for extent in extents {
             *self.files.entry(address(extent)).or_default() += 1;
         }
     }
 
-    fn release(&mut self, extents: &[Extent]) {
+    fn release(&mut self, extents: &[Extent<F>]) {
         self.extents -= extents.len();
         for extent in extents {
             if let Entry::Occupied(mut held) = self.files.entry(address(extent)) {
@@ -262,12 +275,12 @@ impl Resident {
         }
     }
 
-    fn is_current(&self, run: &Arc<Run>) -> bool {
+    fn is_current(&self, run: &Arc<Run<F>>) -> bool {
         matches!(self.runs.get(&run.key), Some(State::Ready(ready)) if Arc::ptr_eq(ready, run))
     }
 }
 
 /// Which open file it is in. It says nothing else, and is only counted.
-fn address(extent: &Extent) -> usize {
+fn address<F>(extent: &Extent<F>) -> usize {
     Arc::as_ptr(&extent.file).addr()
 }

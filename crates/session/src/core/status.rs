@@ -8,7 +8,7 @@ use super::Core;
 use super::torrent::{Phase, Torrent};
 use crate::event::{PhaseKind, TorrentStatus};
 
-impl Core {
+impl<F> Core<F> {
     /// Where every torrent stands, in the order they were added.
     pub fn status(&self) -> Vec<TorrentStatus> {
         self.torrents.keys().filter_map(|key| self.status_of(*key)).collect()

@@ -7,7 +7,7 @@ use super::link::{LinkKey, Stage};
 use super::peers::LinkEnd;
 use crate::limits::{CONNECT_TIMEOUT, MAX_PEER_BUFFERS};
 
-impl Core {
+impl<F> Core<F> {
     pub(super) fn sweep_links(&mut self) {
         for slot in 0..self.links.slots() {
             if let Some(key) = self.links.key_at(slot) {

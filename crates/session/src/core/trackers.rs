@@ -14,7 +14,7 @@ use super::{AnnounceKey, Core};
 use crate::event::{EventKind, TrackerReport};
 use crate::limits::MAX_PEER_NAMES;
 
-impl Core {
+impl<F> Core<F> {
     /// A fetcher is back.
     pub fn handle_fetched(
         &mut self,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bt_types::BlockRequest;
 use peer_wire::Transmit;
-use piece_store::{Extent, Job, TorrentKey};
+use piece_store::{Extent, Job, OsFile, TorrentKey};
 
 use super::Core;
 use super::link::{Link, LinkKey, Stage};
@@ -13,7 +13,7 @@ use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN
 
 /// The next bytes of a link.
 #[derive(Debug)]
-pub enum Outgoing<'a> {
+pub enum Outgoing<'a, F = OsFile> {
     /// Messages. `more` says that payload follows at once, so that the system may wait for it.
     Bytes {
         /// The bytes.
@@ -24,17 +24,17 @@ pub enum Outgoing<'a> {
     /// Payload, resident a moment ago.
     Payload {
         /// Where it lies.
-        extent: Extent,
+        extent: Extent<F>,
         /// Whether it was made resident within the last second.
         fresh: bool,
     },
 }
 
-impl Core {
+impl<F> Core<F> {
     /// The next bytes that the link has to send; `None` when there are none for now. Report what went
     /// out with [`Self::handle_transmitted`].
     #[must_use]
-    pub fn poll_transmit(&mut self, now: Duration, key: LinkKey) -> Option<Outgoing<'_>> {
+    pub fn poll_transmit(&mut self, now: Duration, key: LinkKey) -> Option<Outgoing<'_, F>> {
         self.now = now;
         let limit = self.send_allowance(now, key);
         let link = self.links.get_mut(key)?;
@@ -60,7 +60,7 @@ impl Core {
         request: BlockRequest,
         offset: u32,
         length: u32,
-    ) -> Option<Outgoing<'static>> {
+    ) -> Option<Outgoing<'static, F>> {
         let now = self.now;
         let link = self.links.get_mut(key)?;
         link.forget_uploads_before(request);
@@ -198,6 +198,6 @@ impl Core {
 }
 
 /// Whether another block may be read for the link: a peer that does not drain gets none.
-fn has_room(link: &Link) -> bool {
+fn has_room<F>(link: &Link<F>) -> bool {
     link.connection.pending_payload() + link.reading < SEND_WINDOW
 }
