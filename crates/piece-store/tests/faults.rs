@@ -261,6 +261,27 @@ fn a_folder_that_cannot_be_synced_makes_nothing_durable() {
 }
 
 #[test]
+fn names_of_files_that_a_killed_run_made_are_synced() {
+    // The run before was killed after it had made its files and a piece was had: the next one finds
+    // the piece, and has to see to the names of the files before it calls it durable.
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    drop(run);
+    let run = start(&disk, &spec).check();
+    assert_eq!(run.have(), [0]);
+    disk.fail("sync folder", "/save/t", EIO, 1);
+    assert!(run.store.sync().is_err(), "the folder was synced");
+    assert!(run.store.durable().is_empty());
+    drop(run);
+    // It was killed before anything was had, so there is nothing to find; a piece comes now.
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("sync folder", "/save/t", EIO, 1);
+    assert!(run.store.sync().is_err(), "the folder was synced");
+}
+
+#[test]
 fn a_journal_that_cannot_be_synced_is_replaced() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();

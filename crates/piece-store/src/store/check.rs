@@ -47,6 +47,8 @@ impl<D: Disk> Store<D> {
             .into_iter()
             .try_for_each(|pieces| self.touch_files(pieces, &mut touched));
         let mut ledger = self.ledger();
+        // A run before may have made the files and been killed before it synced their names.
+        touched.slots().for_each(|slot| ledger.dirty.name(self.slot_path(slot)));
         let recorded = noted.and_then(|()| ledger.written(geometry, good, touched));
         let (_, lost) = ledger.lose(geometry, bad);
         recorded.map(|()| lost)

@@ -1,7 +1,7 @@
 //! Reading and writing ranges of the torrent, whichever files they are in.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bt_types::PieceIndex;
@@ -146,18 +146,17 @@ impl<D: Disk> Store<D> {
             return Ok(file);
         }
         let failed = |operation, error| self.place_error(operation, Place::File(slot), &error);
-        let (file, new) = match self.open_slot(slot, Access::Write) {
+        let file = match self.open_slot(slot, Access::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = self.open_slot(slot, Access::Create);
-                (made.map_err(|error| failed(Operation::Create, error))?, true)
+                made.map_err(|error| failed(Operation::Create, error))?
             }
-            opened => (opened.map_err(|error| failed(Operation::Open, error))?, false),
+            opened => opened.map_err(|error| failed(Operation::Open, error))?,
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
-        if let (true, Some(slot)) = (new, self.layout.slots.get(slot)) {
-            ledger.dirty.name(&slot.path);
-        }
+        // Also of a file that was there: a run before may have made it and been killed.
+        ledger.dirty.name(self.slot_path(slot as u32));
         ledger.own(slot as u32, stat.id)?;
         drop(ledger);
         let file = Arc::new(file);
@@ -179,6 +178,11 @@ impl<D: Disk> Store<D> {
             Place::File(slot) => slot as u32,
             Place::Parts | Place::Zeros => self.layout.parts_slot(),
         }
+    }
+
+    /// The path of a slot, relative to the download folder; empty for the parts file.
+    pub(super) fn slot_path(&self, slot: u32) -> &Path {
+        self.layout.slots.get(slot as usize).map_or(Path::new(""), |slot| &slot.path)
     }
 
     /// The path of a place, for people.

@@ -120,7 +120,7 @@ pub(super) struct Dirty<F> {
     pub(super) files: BTreeMap<u32, Arc<F>>,
     /// More files than [`MAX_DIRTY_FILES`]: the whole file system is synced.
     pub(super) whole: bool,
-    /// Folders with new names in them, relative.
+    /// Folders with names in them that may be new, relative.
     pub(super) folders: BTreeSet<PathBuf>,
 }
 
@@ -140,7 +140,7 @@ impl<F> Dirty<F> {
         }
     }
 
-    /// Notes that `path` is new, and maybe the folders above it.
+    /// Notes that the name `path` may be new, and those of the folders above it.
     pub(super) fn name(&mut self, path: &Path) {
         self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
     }
@@ -170,6 +170,11 @@ impl<F> Touched<F> {
     /// Whether there are more files than are kept open.
     pub(super) fn more(&self) -> bool {
         self.more
+    }
+
+    /// The numbers of the slots of those that are.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.files.iter().map(|(slot, _)| *slot)
     }
 
     pub(super) fn push(&mut self, slot: u32, file: &Arc<F>) {
