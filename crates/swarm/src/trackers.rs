@@ -100,7 +100,7 @@ impl Trackers {
         if !self.running || self.asking.is_some() || self.list.is_empty() {
             return None;
         }
-        let owed = self.list.iter().filter(|tracker| tracker.owed_completed);
+        let owed = self.list.iter().filter(|tracker| tracker.owes());
         owed.map(Tracker::completed_at).chain([self.due]).min()
     }
 
@@ -230,8 +230,13 @@ impl Tracker {
         }
     }
 
+    /// Whether `completed` is to be told. A tracker that did not hear `started` hears that first.
+    fn owes(&self) -> bool {
+        self.owed_completed && self.started
+    }
+
     fn owes_completed(&self, now: Duration) -> bool {
-        self.owed_completed && self.started && self.completed_at() <= now
+        self.owes() && self.completed_at() <= now
     }
 
     /// When `completed` may be told: at once, but for a back-off.

@@ -160,6 +160,22 @@ fn completed_is_told_once_when_the_whole_torrent_is_had() {
 }
 
 #[test]
+fn completed_waits_for_a_tracker_that_did_not_hear_started() {
+    // One tracker is asked, and has not answered when the torrent completes; it never does. The
+    // other one answers. No time is due again and again for what the first one is not to be told.
+    let mut bench = bench(&[&["a"], &["b"]]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    bench.join_seed();
+    bench.download();
+    fail(&mut bench, 0, None);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(1), STARTED)]);
+    answer(&mut bench, 1, 1800);
+    bench.pass(seconds(60));
+    let due = bench.swarm.poll_timeout().unwrap();
+    assert!(due > bench.now, "due at {due:?}, now {:?}", bench.now);
+}
+
+#[test]
 fn completed_is_not_told_for_part_of_a_torrent_or_one_had_from_the_start() {
     let mut config = SwarmConfig { trackers: tiers(&[&["a"]]), ..config(2, 1) };
     config.wanted.remove(config.geometry.piece(1).unwrap());
