@@ -25,6 +25,8 @@ struct Block {
     /// How many snubbed peers owe it.
     weak: u16,
     done: bool,
+    /// Whether another peer sent all of it while the writer had begun and did not end.
+    outrun: bool,
 }
 
 impl Block {
@@ -272,17 +274,17 @@ impl OpenPiece {
         }
         match block.writer {
             Some(writer) if writer == key => Place::Keep,
-            Some(writer) if offset > 0 || !gives_way(writer) => Place::Discard,
+            Some(writer) if offset > 0 || !(block.outrun || gives_way(writer)) => Place::Discard,
             None if offset > 0 => Place::Discard,
             _ => {
-                block.writer = Some(key);
+                (block.writer, block.outrun) = (Some(key), false);
                 Place::Keep
             }
         }
     }
 
     /// The last part of a block came from `sender`, which owed it, weakly or not, or did not owe it
-    /// any longer. `None`, and nothing changes, if its parts were not kept.
+    /// any longer. `None` if its parts were not kept: whoever sends the block next is the writer then.
     pub(crate) fn finish(
         &mut self,
         now: Duration,
@@ -291,7 +293,11 @@ impl OpenPiece {
         owed_weakly: Option<bool>,
     ) -> Option<Finished> {
         let block = self.blocks.get_mut(number as usize)?;
-        if self.committing || block.done || block.writer != Some(sender.key) {
+        if self.committing || block.done {
+            return None;
+        }
+        if block.writer != Some(sender.key) {
+            block.outrun = block.writer.is_some();
             return None;
         }
         let was_free = block.is_free();

@@ -13,7 +13,9 @@ impl Swarm {
     /// A part of a block arrived that begins `offset` bytes into the block: where does it go?
     ///
     /// A block has one writer. Another peer takes over, from offset 0, only if the first is
-    /// snubbed or gone or has delivered nothing.
+    /// snubbed or gone or has delivered nothing, or if it had begun and another sent all of the
+    /// block meanwhile, in vain: else a fast peer would send it again and again until the slow one
+    /// is snubbed.
     pub fn place(
         &mut self,
         now: Duration,

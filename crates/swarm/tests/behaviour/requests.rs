@@ -245,6 +245,23 @@ fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
 }
 
 #[test]
+fn a_peer_that_outran_the_writer_sends_the_block_twice_at_most() {
+    let mut bench = Bench::new(1, 1);
+    let (slow, fast) = (bench.join_seed(), bench.join_seed());
+    bench.drain();
+    let block = bench.block(0, 0);
+    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
+    assert!(!bench.send(fast, block), "the slow one has begun");
+    assert_eq!(bench.requests_to(fast), [block], "it may still be faster");
+    assert!(bench.send(fast, block));
+    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Discard);
+    let piece = bench.piece(0);
+    let outputs = bench.drain();
+    assert!(outputs.contains(&Output::Commit { piece, digests: false }));
+    assert!(outputs.contains(&Output::Cancel { peer: slow, request: block }));
+}
+
+#[test]
 fn what_nobody_asked_for_is_discarded() {
     let mut bench = Bench::new(3, 2);
     let peer = bench.join_seed();
