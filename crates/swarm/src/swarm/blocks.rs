@@ -218,7 +218,8 @@ impl Swarm {
         let peers = &self.peers;
         self.pieces.blame.review(|piece, is_suspect| {
             peers.iter().any(|(key, peer)| {
-                !is_suspect(*key) && !peer.snubbed && !peer.peer_choking && peer.has.contains(piece)
+                let answers = !peer.snubbed && !peer.peer_choking && peer.hold_until.is_none();
+                !is_suspect(*key) && answers && peer.has.contains(piece)
             })
         });
     }

@@ -63,13 +63,26 @@ impl Swarm {
             peer.window.on_reject();
             peer.rejects += 1;
             if peer.rejects >= MAX_REJECTS {
-                peer.hold_until = Some(now + HOLD);
-                peer.rejects = 0;
+                self.hold(key);
             }
         }
         self.release(key, asked);
+        let piece = request.piece();
+        if self.pieces.open.get(&piece).is_some_and(|open| open.only == Some(key)) {
+            // Nobody else may send this piece: it must not depend on who will not.
+            self.hold(key);
+            self.close_pieces_only_for(key);
+        }
         self.queue(key);
         self.wake_idle();
+    }
+
+    /// Leaves the peer alone for a while.
+    fn hold(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.hold_until = Some(self.now + HOLD);
+            peer.rejects = 0;
+        }
     }
 
     /// The peer answers requests for this piece even while it chokes us (BEP 6).

@@ -143,6 +143,29 @@ fn a_retry_that_is_choked_goes_to_another() {
 }
 
 #[test]
+fn a_retry_that_is_rejected_goes_to_another() {
+    let (mut bench, ..) = fetched_from_two();
+    let refuser = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    let asked = bench.requests_to(refuser);
+    assert_eq!(asked.len(), 2, "it is the one that is not under suspicion");
+    for request in asked {
+        bench.swarm.handle_reject(bench.now, refuser, request);
+    }
+    // It would have been asked for ever, and nobody else.
+    let again = requests(&bench.pass(seconds(2)));
+    assert!(again.iter().any(|(key, _)| *key != refuser), "asked {again:?}");
+    let fetching = again.last().unwrap().0;
+    assert_ne!(fetching, refuser);
+    for (_, request) in again.into_iter().filter(|(key, _)| *key == fetching) {
+        assert!(bench.send(fetching, request));
+    }
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
+}
+
+#[test]
 fn on_one_machine_the_port_tells_peers_apart() {
     let mut bench = Bench::new(4, 1);
     let join = |bench: &mut Bench, key: u64, port: u16| {
