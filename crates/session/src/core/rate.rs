@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::REFILL_INTERVAL;
+
 /// How many bytes may pass now.
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
@@ -11,9 +13,13 @@ pub(crate) struct Bucket {
     filled_at: Duration,
 }
 
+/// Less than this is not worth a system call: it is kept until there is more.
+const LEAST: u64 = 4 * 1024;
 /// Bursts: a quarter of a second's worth, and never less than one block.
 const BURSTS_PER_SECOND: u64 = 4;
 const LEAST_BURST: u64 = 16 * 1024;
+/// How often who waits for the limit looks again.
+const REFILLS_PER_SECOND: u64 = 1000 / REFILL_INTERVAL.as_millis() as u64;
 const NANOS: u128 = 1_000_000_000;
 
 impl Bucket {
@@ -31,15 +37,13 @@ impl Bucket {
         self.rate.is_some()
     }
 
-    /// How many bytes may pass at `now`; `usize::MAX` without a limit.
+    /// How many bytes may pass at `now`; `usize::MAX` without a limit. Not a few: what comes in while
+    /// the limit holds would be read by the byte.
     pub(crate) fn allowance(&mut self, now: Duration) -> usize {
-        match self.rate {
-            None => usize::MAX,
-            Some(rate) => {
-                self.fill(now, rate);
-                usize::try_from(self.tokens).unwrap_or(usize::MAX)
-            }
-        }
+        let Some(rate) = self.rate else { return usize::MAX };
+        self.fill(now, rate);
+        let least = LEAST.min(rate / REFILLS_PER_SECOND);
+        if self.tokens < least { 0 } else { usize::try_from(self.tokens).unwrap_or(usize::MAX) }
     }
 
     /// Counts `bytes` that passed.
@@ -92,7 +96,20 @@ mod tests {
             bucket.take(bytes);
             passed += bytes;
         }
+        passed += bucket.tokens as usize;
         assert!((149_990..=150_000).contains(&passed), "{passed} bytes in 1.5 s");
+    }
+
+    #[test]
+    fn crumbs_are_kept() {
+        let mut bucket = Bucket::new(Duration::ZERO, Some(1_000_000));
+        bucket.take(1 << 20);
+        assert_eq!(bucket.allowance(Duration::from_millis(4)), 0);
+        assert!(bucket.allowance(Duration::from_millis(5)) >= 4096);
+        // A slow limit gives what one look at it is worth.
+        let mut bucket = Bucket::new(Duration::ZERO, Some(10_000));
+        bucket.take(1 << 20);
+        assert_eq!(bucket.allowance(REFILL_INTERVAL), 500);
     }
 
     #[test]
