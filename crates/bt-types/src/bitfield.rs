@@ -1,6 +1,9 @@
 //! A set of pieces, laid out as on the wire: piece 0 is the highest bit of the first byte (BEP 3,
 //! "bitfield"). Invariant: spare bits at the end are zero.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use crate::PieceIndex;
 
 /// Bytes from outside that are no bitfield of this torrent.
@@ -20,10 +23,11 @@ pub enum BitfieldError {
     SpareBits,
 }
 
-/// A set of the pieces of one torrent.
+/// A set of the pieces of one torrent. The empty set and that of all pieces take no memory for bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitfield {
-    bytes: Vec<u8>,
+    /// `None` if no piece is in the set, or every piece.
+    bytes: Option<Box<[u8]>>,
     pieces: u32,
     count: u32,
 }
@@ -31,16 +35,12 @@ pub struct Bitfield {
 impl Bitfield {
     /// The empty set, for a torrent of `pieces` pieces.
     pub fn new(pieces: u32) -> Self {
-        Self { bytes: vec![0; Self::byte_length(pieces)], pieces, count: 0 }
+        Self { bytes: None, pieces, count: 0 }
     }
 
     /// The set of all `pieces` pieces.
     pub fn full(pieces: u32) -> Self {
-        let mut bytes = vec![0xff; Self::byte_length(pieces)];
-        if let Some(last) = bytes.last_mut() {
-            *last &= !spare_mask(pieces);
-        }
-        Self { bytes, pieces, count: pieces }
+        Self { bytes: None, pieces, count: pieces }
     }
 
     /// The set in `bytes`, as a peer sent it.
@@ -56,7 +56,8 @@ impl Bitfield {
             return Err(BitfieldError::SpareBits);
         }
         let count = bytes.iter().map(|byte| byte.count_ones()).sum();
-        Ok(Self { bytes: bytes.to_vec(), pieces, count })
+        let mixed = count > 0 && count < pieces;
+        Ok(Self { bytes: mixed.then(|| bytes.into()), pieces, count })
     }
 
     /// How many bytes a bitfield of `pieces` pieces has on the wire.
@@ -67,16 +68,14 @@ impl Bitfield {
     /// Whether `piece` is in the set.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         let (byte, mask) = position(piece);
-        self.bytes.get(byte).is_some_and(|bits| bits & mask != 0)
+        self.byte(byte) & mask != 0
     }
 
     /// Puts `piece` in; says whether it was new.
     pub fn insert(&mut self, piece: PieceIndex) -> bool {
-        let (byte, mask) = position(piece);
-        let new = piece.get() < self.pieces && self.bytes[byte] & mask == 0;
+        let new = piece.get() < self.pieces && !self.contains(piece);
         if new {
-            self.bytes[byte] |= mask;
-            self.count += 1;
+            self.flip(piece, self.count + 1);
         }
         new
     }
@@ -85,9 +84,7 @@ impl Bitfield {
     pub fn remove(&mut self, piece: PieceIndex) -> bool {
         let there = self.contains(piece);
         if there {
-            let (byte, mask) = position(piece);
-            self.bytes[byte] &= !mask;
-            self.count -= 1;
+            self.flip(piece, self.count - 1);
         }
         there
     }
@@ -113,22 +110,66 @@ impl Bitfield {
     }
 
     /// The set as it goes on the wire.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn as_bytes(&self) -> Cow<'_, [u8]> {
+        match &self.bytes {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => (0..Self::byte_length(self.pieces)).map(|byte| self.byte(byte)).collect(),
+        }
     }
 
     /// The numbers of the pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bytes.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(|(byte, bits)| {
+        self.numbers(0..Self::byte_length(self.pieces))
+    }
+
+    /// The numbers of the pieces in the set, ascending from about `from` on, then those before.
+    pub fn iter_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
+        let length = Self::byte_length(self.pieces);
+        let begin = (from as usize / 8).min(length);
+        self.numbers(begin..length).chain(self.numbers(0..begin))
+    }
+
+    fn numbers(&self, bytes: Range<usize>) -> impl Iterator<Item = u32> + '_ {
+        let bytes = bytes.map(|byte| (byte, self.byte(byte)));
+        bytes.filter(|(_, bits)| *bits != 0).flat_map(|(byte, bits)| {
             (0..8)
                 .filter(move |bit| bits & (0x80 >> bit) != 0)
                 .map(move |bit| byte as u32 * 8 + bit)
         })
     }
+
+    fn byte(&self, byte: usize) -> u8 {
+        match &self.bytes {
+            Some(bytes) => bytes.get(byte).copied().unwrap_or(0),
+            None if self.is_empty() => 0,
+            None => full_byte(byte, self.pieces),
+        }
+    }
+
+    /// Changes whether `piece` is in the set, which has `count` pieces then.
+    fn flip(&mut self, piece: PieceIndex, count: u32) {
+        let ((byte, mask), length) = (position(piece), Self::byte_length(self.pieces));
+        let mut bytes =
+            self.bytes.take().unwrap_or_else(|| (0..length).map(|byte| self.byte(byte)).collect());
+        bytes[byte] ^= mask;
+        self.count = count;
+        // No more is said than by the count.
+        let plain = self.is_empty() || self.is_full();
+        self.bytes = if plain { None } else { Some(bytes) };
+    }
 }
 
 fn position(piece: PieceIndex) -> (usize, u8) {
     ((piece.get() / 8) as usize, 0x80 >> (piece.get() % 8))
+}
+
+/// A byte of the set of all pieces.
+fn full_byte(byte: usize, pieces: u32) -> u8 {
+    match Bitfield::byte_length(pieces).checked_sub(byte + 1) {
+        None => 0,
+        Some(0) => !spare_mask(pieces),
+        Some(_) => 0xff,
+    }
 }
 
 /// The bits of the last byte that stand for no piece.
@@ -150,11 +191,32 @@ mod tests {
         let mut set = Bitfield::new(10);
         let nine = geometry.piece(9).unwrap();
         assert!(set.insert(nine) && !set.insert(nine));
-        assert_eq!((set.count(), set.as_bytes()), (1, &[0, 0b0100_0000][..]));
+        assert_eq!((set.count(), &*set.as_bytes()), (1, &[0, 0b0100_0000][..]));
         assert!(set.remove(nine) && !set.remove(nine) && set.is_empty());
         geometry.pieces().for_each(|piece| assert!(set.insert(piece)));
         assert_eq!(set, Bitfield::full(10));
         assert_eq!(set.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_pieces_and_back() {
+        let geometry = Geometry::new(10, 1).unwrap();
+        let mut set = Bitfield::full(10);
+        assert_eq!(*set.as_bytes(), [0xff, 0xc0]);
+        let nine = geometry.piece(9).unwrap();
+        assert!(set.contains(nine) && !set.insert(nine) && set.remove(nine));
+        assert_eq!((set.count(), &*set.as_bytes()), (9, &[0xff, 0x80][..]));
+        geometry.pieces().for_each(|piece| _ = set.remove(piece));
+        assert_eq!(set, Bitfield::new(10));
+        assert_eq!(*set.as_bytes(), [0, 0]);
+    }
+
+    #[test]
+    fn numbers_from_the_middle_on() {
+        let set = Bitfield::from_bytes(&[0x81, 0, 0xc0], 20).unwrap();
+        assert_eq!(set.iter_from(9).collect::<Vec<_>>(), [16, 17, 0, 7]);
+        assert_eq!(set.iter_from(100).collect::<Vec<_>>(), [0, 7, 16, 17]);
+        assert_eq!(Bitfield::full(10).iter_from(8).collect::<Vec<_>>()[..3], [8, 9, 0]);
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! let mut have = Bitfield::new(geometry.piece_count());
 //! have.insert(last);
 //! assert_eq!(have.count(), 1);
-//! assert_eq!(have.as_bytes(), [0b0001_0000]);
+//! assert_eq!(*have.as_bytes(), [0b0001_0000]);
 //! # Ok::<(), bt_types::GeometryError>(())
 //! ```
 //!
@@ -32,6 +32,7 @@ mod bitfield;
 pub mod compact;
 mod geometry;
 mod ids;
+mod on_demand;
 
 pub use announce::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, DEFAULT_PORT, PeerHost, ScrapeEntry, TrackerPeer,
@@ -42,3 +43,4 @@ pub use geometry::{
     MAX_REQUEST_LENGTH, PieceIndex,
 };
 pub use ids::{InfoHashV1, InfoHashV2, InfoHashes, ParseIdError, PeerId, Sha1Digest};
+pub use on_demand::{Blank, OnDemand};

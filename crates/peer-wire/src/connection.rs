@@ -243,7 +243,7 @@ impl Connection {
             (true, true, _) => self.push(Message::HaveNone),
             (true, false, true) => self.push(Message::HaveAll),
             (false, true, _) => {}
-            _ => self.push(Message::Bitfield(have.as_bytes())),
+            _ => self.push(Message::Bitfield(&have.as_bytes())),
         }
     }
 

@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         ends[end].swarm.handle_connected(now, OTHER, other)?;
         let theirs = ends[1 - end].swarm.have().clone();
-        ends[end].swarm.handle_bitfield(now, OTHER, 0, theirs.as_bytes(), true);
+        ends[end].swarm.handle_bitfield(now, OTHER, 0, &theirs.as_bytes(), true);
     }
 
     while !ends[1].swarm.is_complete() {

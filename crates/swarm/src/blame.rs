@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use bt_types::{PeerId, PieceIndex, Sha1Digest};
+use bt_types::{Blank, PeerId, PieceIndex, Sha1Digest};
 
 use crate::vocabulary::PeerKey;
 
@@ -45,6 +45,10 @@ struct Case {
 pub(crate) struct Blame {
     cases: BTreeMap<PieceIndex, Case>,
     blocks: usize,
+}
+
+impl Blank for Blame {
+    const BLANK: &'static Self = &Self { cases: BTreeMap::new(), blocks: 0 };
 }
 
 impl Blame {

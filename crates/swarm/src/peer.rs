@@ -61,22 +61,12 @@ impl Has {
     /// The numbers of the pieces, ascending from about `from` on and around; nothing for a peer
     /// that has all or none, whose pieces need no list.
     pub(crate) fn numbers_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
-        let bytes = match self {
-            Self::Some(bits) => bits.as_bytes(),
-            Self::Nothing | Self::All => &[],
+        let bits = match self {
+            Self::Some(bits) => Some(bits),
+            Self::Nothing | Self::All => None,
         };
-        let (before, after) = bytes.split_at((from as usize / 8).min(bytes.len()));
-        let skipped = before.len() as u32;
-        numbers(after, skipped * 8).chain(numbers(before, 0))
+        bits.into_iter().flat_map(move |bits| bits.iter_from(from))
     }
-}
-
-/// The numbers of the set bits, the first bit being number `first`.
-fn numbers(bytes: &[u8], first: u32) -> impl Iterator<Item = u32> + '_ {
-    bytes.iter().zip(0u32..).filter(|(bits, _)| **bits != 0).flat_map(move |(bits, byte)| {
-        let set = (0..8).filter(move |bit| bits & (0x80 >> bit) != 0);
-        set.map(move |bit| first + byte * 8 + bit)
-    })
 }
 
 /// A request that the peer has not answered.

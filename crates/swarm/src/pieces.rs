@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, PieceIndex};
+use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, OnDemand, PieceIndex};
 use rand::{Rng, RngExt};
 
 use crate::blame::Blame;
@@ -46,7 +46,6 @@ pub(crate) enum Choice {
 #[derive(Debug)]
 pub(crate) struct Pieces {
     pub(crate) geometry: Geometry,
-    pub(crate) layout: SpanLayout,
     pub(crate) have: Bitfield,
     pub(crate) wanted: Bitfield,
     /// How many pieces are wanted and not had.
@@ -56,9 +55,9 @@ pub(crate) struct Pieces {
     pub(crate) rarity: Rarity,
     /// How many connected peers have everything.
     pub(crate) seeds: u32,
-    pub(crate) open: BTreeMap<PieceIndex, OpenPiece>,
-    pub(crate) partial: BTreeSet<PieceIndex>,
-    pub(crate) blame: Blame,
+    pub(crate) open: OnDemand<BTreeMap<PieceIndex, OpenPiece>>,
+    pub(crate) partial: OnDemand<BTreeSet<PieceIndex>>,
+    pub(crate) blame: OnDemand<Blame>,
 }
 
 impl Pieces {
@@ -70,19 +69,23 @@ impl Pieces {
     ) -> Self {
         let mut pieces = Self {
             geometry,
-            layout: SpanLayout::new(geometry),
             have,
             wanted,
             missing: 0,
             left: 0,
             rarity: Rarity::new(geometry.piece_count()),
             seeds: 0,
-            open: BTreeMap::new(),
-            partial: BTreeSet::new(),
-            blame: Blame::default(),
+            open: OnDemand::default(),
+            partial: OnDemand::default(),
+            blame: OnDemand::default(),
         };
         pieces.recount(rng);
         pieces
+    }
+
+    /// How pieces are divided into spans.
+    pub(crate) fn layout(&self) -> SpanLayout {
+        SpanLayout::new(self.geometry)
     }
 
     /// Counts anew what is missing, after `have` or `wanted` changed as a whole.
@@ -113,8 +116,9 @@ impl Pieces {
             Has::Nothing => 0,
             Has::All => self.missing,
             Has::Some(bits) => {
-                let ours = self.wanted.as_bytes().iter().zip(self.have.as_bytes());
-                let all = bits.as_bytes().iter().zip(ours);
+                let (wanted, have) = (self.wanted.as_bytes(), self.have.as_bytes());
+                let bits = bits.as_bytes();
+                let all = bits.iter().zip(wanted.iter().zip(have.iter()));
                 all.map(|(has, (wanted, have))| (has & wanted & !have).count_ones()).sum()
             }
         }
@@ -150,7 +154,7 @@ impl Pieces {
         self.partial.insert(piece);
         let only = key.filter(|_| self.blame.concerns(piece));
         let blocks = self.geometry.block_count(piece);
-        let mut open = OpenPiece::new(self.layout, piece, blocks);
+        let mut open = OpenPiece::new(self.layout(), piece, blocks);
         open.only = only;
         self.open.entry(piece).or_insert(open)
     }
@@ -254,7 +258,7 @@ impl Pieces {
     ) -> Option<Choice> {
         let mut best = None;
         let mut fewest = u32::MAX;
-        for piece in &self.partial {
+        for piece in self.partial.iter() {
             let Some(open) = self.open.get_mut(piece) else { continue };
             if open.missing() >= fewest || !open.admits(key) || !peer.may_send(*piece) {
                 continue;

@@ -11,6 +11,7 @@
 //! one of the rarest at random. Peers that have everything are not counted here: they change no
 //! order.
 
+use bt_types::{Blank, OnDemand};
 use rand::{Rng, RngExt};
 
 const ABSENT: u32 = u32::MAX;
@@ -21,30 +22,39 @@ const SCAN: usize = 2048;
 /// The pieces that may be opened, by how many peers have them.
 #[derive(Debug, Clone)]
 pub(crate) struct Rarity {
-    pieces: usize,
+    pieces: u32,
+    pickable: u32,
+    lists: OnDemand<Lists>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Lists {
     /// Empty until a peer is counted.
     counts: Vec<u16>,
     buckets: Vec<Vec<u32>>,
     /// Empty until a piece may be opened: a seeder has none.
     places: Vec<u32>,
-    pickable: u32,
+}
+
+impl Blank for Lists {
+    const BLANK: &'static Self =
+        &Self { counts: Vec::new(), buckets: Vec::new(), places: Vec::new() };
 }
 
 impl Rarity {
     /// `pieces` pieces that nobody has and none of which may be opened.
     pub(crate) fn new(pieces: u32) -> Self {
-        let (counts, buckets, places) = (Vec::new(), Vec::new(), Vec::new());
-        Self { pieces: pieces as usize, counts, buckets, places, pickable: 0 }
+        Self { pieces, pickable: 0, lists: OnDemand::default() }
     }
 
     /// How many peers have `piece`.
     pub(crate) fn count(&self, piece: u32) -> u16 {
-        self.counts.get(piece as usize).copied().unwrap_or(0)
+        self.lists.counts.get(piece as usize).copied().unwrap_or(0)
     }
 
     /// Whether `piece` may be opened.
     pub(crate) fn contains(&self, piece: u32) -> bool {
-        self.places.get(piece as usize).is_some_and(|place| *place != ABSENT)
+        self.lists.places.get(piece as usize).is_some_and(|place| *place != ABSENT)
     }
 
     /// How many pieces may be opened.
@@ -54,7 +64,7 @@ impl Rarity {
 
     /// How many of them some counted peer has.
     pub(crate) fn pickable_and_counted(&self) -> u32 {
-        self.pickable - self.buckets.first().map_or(0, Vec::len) as u32
+        self.pickable - self.lists.buckets.first().map_or(0, Vec::len) as u32
     }
 
     /// One more peer has `piece`.
@@ -94,7 +104,7 @@ impl Rarity {
         may: impl Fn(u32) -> bool,
         own: impl Iterator<Item = u32>,
     ) -> Option<u32> {
-        let by_rarity = self.buckets.iter().skip(least).flatten().copied();
+        let by_rarity = self.lists.buckets.iter().skip(least).flatten().copied();
         if let Some(found) = by_rarity.take(SCAN).find(|piece| may(*piece)) {
             return Some(found);
         }
@@ -111,10 +121,11 @@ impl Rarity {
         if listed {
             self.take(piece);
         }
-        if self.counts.is_empty() {
-            self.counts = vec![0; self.pieces];
+        let lists = &mut *self.lists;
+        if lists.counts.is_empty() {
+            lists.counts = vec![0; self.pieces as usize];
         }
-        if let Some(place) = self.counts.get_mut(piece as usize) {
+        if let Some(place) = lists.counts.get_mut(piece as usize) {
             *place = count;
         }
         if listed {
@@ -124,28 +135,30 @@ impl Rarity {
 
     /// Puts `piece` at a random place of its bucket.
     fn put(&mut self, piece: u32, rng: &mut impl Rng) {
-        if self.places.is_empty() {
-            self.places = vec![ABSENT; self.pieces];
-        }
         let count = usize::from(self.count(piece));
-        if self.buckets.len() <= count {
-            self.buckets.resize_with(count + 1, Vec::new);
+        let Lists { buckets, places, .. } = &mut *self.lists;
+        if places.is_empty() {
+            *places = vec![ABSENT; self.pieces as usize];
         }
-        let Some(bucket) = self.buckets.get_mut(count) else { return };
+        if buckets.len() <= count {
+            buckets.resize_with(count + 1, Vec::new);
+        }
+        let Some(bucket) = buckets.get_mut(count) else { return };
         bucket.push(piece);
         let (last, place) = (bucket.len() - 1, rng.random_range(0..bucket.len()));
         bucket.swap(last, place);
-        self.places[bucket[last] as usize] = last as u32;
-        self.places[bucket[place] as usize] = place as u32;
+        places[bucket[last] as usize] = last as u32;
+        places[bucket[place] as usize] = place as u32;
     }
 
     fn take(&mut self, piece: u32) {
-        let place = std::mem::replace(&mut self.places[piece as usize], ABSENT);
         let count = usize::from(self.count(piece));
-        let bucket = &mut self.buckets[count];
+        let Lists { buckets, places, .. } = &mut *self.lists;
+        let place = std::mem::replace(&mut places[piece as usize], ABSENT);
+        let bucket = &mut buckets[count];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
-            self.places[*moved as usize] = place;
+            places[*moved as usize] = place;
         }
     }
 }

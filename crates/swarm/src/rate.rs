@@ -9,21 +9,27 @@ const SLOTS: usize = 10;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rate {
     /// `None` as long as nothing ever flowed: most torrents are idle.
-    slots: Option<Box<[u64; SLOTS]>>,
+    recent: Option<Box<Recent>>,
+    total: u64,
+}
+
+/// What flowed while the average covers it.
+#[derive(Debug, Clone, Default)]
+struct Recent {
+    slots: [u64; SLOTS],
     /// The second that the newest slot counts, since the start of the run.
     second: u64,
     /// When counting began after nothing came for as long as the average covers.
     since: Option<Duration>,
-    total: u64,
 }
 
 impl Rate {
     /// Counts `bytes` that flowed at `now`.
     pub(crate) fn add(&mut self, now: Duration, bytes: u64) {
-        self.advance(now);
-        self.since.get_or_insert(now);
-        let slots = self.slots.get_or_insert_default();
-        slots[self.second as usize % SLOTS] += bytes;
+        let recent = self.recent.get_or_insert_default();
+        recent.advance(now);
+        recent.since.get_or_insert(now);
+        recent.slots[recent.second as usize % SLOTS] += bytes;
         self.total += bytes;
     }
 
@@ -34,10 +40,16 @@ impl Rate {
 
     /// The average at `now`, in bytes per second.
     pub(crate) fn per_second(&self, now: Duration) -> u64 {
-        let (Some(since), Some(slots)) = (self.since, &self.slots) else { return 0 };
+        self.recent.as_ref().map_or(0, |recent| recent.per_second(now))
+    }
+}
+
+impl Recent {
+    fn per_second(&self, now: Duration) -> u64 {
+        let Some(since) = self.since else { return 0 };
         let oldest = now.as_secs().saturating_sub(SLOTS as u64 - 1);
         let from = self.second.saturating_sub(SLOTS as u64 - 1).max(oldest);
-        let sum: u64 = (from..=self.second).map(|second| slots[second as usize % SLOTS]).sum();
+        let sum: u64 = (from..=self.second).map(|second| self.slots[second as usize % SLOTS]).sum();
         let begin = since.max(Duration::from_secs(oldest));
         let millis = now.saturating_sub(begin).as_millis().max(1000) as u64;
         sum.saturating_mul(1000) / millis
@@ -50,10 +62,8 @@ impl Rate {
         if passed == 0 {
             return;
         }
-        if let Some(slots) = &mut self.slots {
-            for cleared in 0..passed.min(SLOTS as u64) {
-                slots[(second - cleared) as usize % SLOTS] = 0;
-            }
+        for cleared in 0..passed.min(SLOTS as u64) {
+            self.slots[(second - cleared) as usize % SLOTS] = 0;
         }
         self.second = second;
         if passed >= SLOTS as u64 {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bt_types::PeerId;
+use bt_types::{Blank, PeerId};
 use rand::Rng;
 
 /// The most addresses known at a time.
@@ -77,7 +77,17 @@ struct Bans {
     ids: BTreeSet<PeerId>,
 }
 
+impl Blank for Roster {
+    const BLANK: &'static Self =
+        &Self { entries: BTreeMap::new(), queue: BTreeSet::new(), connecting: 0, bans: None };
+}
+
 impl Roster {
+    /// Whether nothing is known of any address.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.entries.is_empty() && self.bans.is_none()
+    }
+
     /// How many addresses are known and not banned.
     pub(crate) fn known(&self) -> usize {
         self.entries.len()

@@ -17,7 +17,7 @@ mod uploads;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bt_types::{Bitfield, PeerId, PieceIndex};
+use bt_types::{Bitfield, OnDemand, PeerId, PieceIndex};
 
 use crate::choker::Choker;
 use crate::dice::Dice;
@@ -56,16 +56,16 @@ pub struct Swarm {
     was_seed: bool,
 
     pieces: Pieces,
-    peers: BTreeMap<PeerKey, Peer>,
-    roster: Roster,
+    peers: OnDemand<BTreeMap<PeerKey, Peer>>,
+    roster: OnDemand<Roster>,
     trackers: Trackers,
     choker: Choker,
-    timers: Timers,
+    timers: OnDemand<Timers>,
     last_tick: Duration,
 
-    outputs: VecDeque<Output>,
+    outputs: OnDemand<VecDeque<Output>>,
     /// Peers to be asked for blocks.
-    ready: VecDeque<PeerKey>,
+    ready: OnDemand<VecDeque<PeerKey>>,
     /// While there are peers without memory: the bytes that the last reservation that failed
     /// needs, 0 where that is not known.
     starved: Option<usize>,
@@ -104,14 +104,14 @@ impl Swarm {
             running: true,
             was_seed: pieces.have.is_full(),
             pieces,
-            peers: BTreeMap::new(),
-            roster: Roster::default(),
+            peers: OnDemand::default(),
+            roster: OnDemand::default(),
             trackers,
             choker: Choker::default(),
-            timers: Timers::default(),
+            timers: OnDemand::default(),
             last_tick: now,
-            outputs: VecDeque::new(),
-            ready: VecDeque::new(),
+            outputs: OnDemand::default(),
+            ready: OnDemand::default(),
             starved: None,
             last_fed: PeerKey(0),
             endgame: false,
@@ -169,9 +169,22 @@ impl Swarm {
 
     /// Gives up the memory that only a swarm with peers needs.
     fn rest(&mut self) {
-        if self.peers.is_empty() {
-            self.rng.rest();
-            (self.outputs, self.ready) = (VecDeque::new(), VecDeque::new());
+        if !self.peers.is_empty() {
+            return;
+        }
+        self.rng.rest();
+        self.peers.give_up();
+        self.outputs.give_up();
+        self.ready.give_up();
+        if self.roster.is_blank() {
+            self.roster.give_up();
+        }
+        if self.timers.next().is_none() {
+            self.timers.give_up();
+        }
+        if self.pieces.open.is_empty() {
+            self.pieces.open.give_up();
+            self.pieces.partial.give_up();
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bt_types::Blank;
+
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timer {
@@ -19,6 +21,10 @@ impl Timer {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timers([Option<Duration>; Timer::ALL.len()]);
 
+impl Blank for Timers {
+    const BLANK: &'static Self = &Self([None; Timer::ALL.len()]);
+}
+
 impl Timers {
     /// Sets `timer` to `at`.
     pub(crate) fn set(&mut self, timer: Timer, at: Duration) {
@@ -28,11 +34,6 @@ impl Timers {
     /// Sets `timer` to `at` unless it is set.
     pub(crate) fn set_once(&mut self, timer: Timer, at: Duration) {
         self.0[timer as usize].get_or_insert(at);
-    }
-
-    /// Clears all.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
     }
 
     /// When the first is due.

@@ -24,15 +24,15 @@ const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Clone)]
 struct Tracker {
-    url: String,
-    tier: usize,
+    url: Box<str>,
+    tier: u32,
     /// Whether it was told `started` in this run and not `stopped` since.
     started: bool,
     /// Whether it is to be told `completed`.
     owed_completed: bool,
     announcing: Option<AnnounceEvent>,
     failures: u32,
-    error: Option<String>,
+    error: Option<Box<str>>,
     reply: Option<Summary>,
     next: Duration,
 }
@@ -43,15 +43,16 @@ struct Summary {
     interval: u32,
     seeders: Option<u32>,
     leechers: Option<u32>,
-    warning: Option<String>,
-    tracker_id: Option<Vec<u8>>,
+    warning: Option<Box<str>>,
+    tracker_id: Option<Box<[u8]>>,
 }
 
 /// The trackers of one torrent.
 #[derive(Debug, Clone)]
 pub(crate) struct Trackers {
-    list: Vec<Tracker>,
-    tiers: Vec<Vec<usize>>,
+    list: Box<[Tracker]>,
+    /// The order in which they are asked, tier after tier.
+    order: Box<[usize]>,
     /// When the next walk begins, or goes on.
     due: Duration,
     /// The one asked in the walk.
@@ -62,16 +63,15 @@ pub(crate) struct Trackers {
 impl Trackers {
     /// Trackers by tier, the first to be asked at `now`.
     pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
-        let mut list = Vec::with_capacity(urls.iter().map(Vec::len).sum());
-        let mut tiers = Vec::with_capacity(urls.len());
-        for (tier, urls) in urls.iter().enumerate() {
-            let begin = list.len();
-            list.extend(urls.iter().map(|url| Tracker::new(url.clone(), tier, now)));
-            let mut order: Vec<usize> = (begin..list.len()).collect();
-            order.shuffle(rng);
-            tiers.push(order);
+        let tiers = (0u32..).zip(urls);
+        let list: Box<[Tracker]> = tiers
+            .flat_map(|(tier, urls)| urls.iter().map(move |url| Tracker::new(url, tier, now)))
+            .collect();
+        let mut order: Box<[usize]> = (0..list.len()).collect();
+        for tier in order.chunk_by_mut(|a, b| list[*a].tier == list[*b].tier) {
+            tier.shuffle(rng);
         }
-        Self { list, tiers, due: now, asking: None, running: true }
+        Self { list, order, due: now, asking: None, running: true }
     }
 
     /// The announce to be made now, if there is one.
@@ -86,8 +86,9 @@ impl Trackers {
         if now < self.due {
             return None;
         }
-        let Some(index) = self.in_order().find(|index| self.list[*index].next <= now) else {
-            self.due = self.in_order().map(|index| self.list[index].next).min()?;
+        let Some(index) = self.order.iter().copied().find(|index| self.list[*index].next <= now)
+        else {
+            self.due = self.list.iter().map(|tracker| tracker.next).min()?;
             return None;
         };
         let started = self.list[index].started;
@@ -122,11 +123,10 @@ impl Trackers {
             if soon { least.max(60).min(reply.interval) } else { reply.interval.max(least) };
         let interval = Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL);
         tracker.next = now + interval;
-        let tier = tracker.tier;
         if self.asking == Some(index) {
             self.asking = None;
             self.due = now + interval;
-            move_to_front(&mut self.tiers[tier], index);
+            self.move_to_front(index);
         }
     }
 
@@ -143,7 +143,7 @@ impl Trackers {
         }
         tracker.failures = tracker.failures.saturating_add(1);
         tracker.next = now + back_off(tracker.failures, failure.retry_in);
-        tracker.error = Some(failure.message);
+        tracker.error = Some(failure.message.into());
         if self.asking == Some(index) {
             self.asking = None;
         }
@@ -197,8 +197,14 @@ impl Trackers {
         self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))
     }
 
-    fn in_order(&self) -> impl Iterator<Item = usize> + '_ {
-        self.tiers.iter().flatten().copied()
+    /// Has the tracker be the first that is asked of its tier.
+    fn move_to_front(&mut self, index: usize) {
+        let tier = self.list[index].tier;
+        let first = self.order.iter().position(|other| self.list[*other].tier == tier);
+        let place = self.order.iter().position(|other| *other == index);
+        if let (Some(first), Some(place)) = (first, place) {
+            self.order[first..=place].rotate_right(1);
+        }
     }
 
     fn ask(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
@@ -210,15 +216,16 @@ impl Trackers {
         let tracker = &mut self.list[index];
         tracker.announcing = Some(event);
         let tracker_id = tracker.reply.as_ref().and_then(|reply| reply.tracker_id.clone());
-        let (tracker, url) = (TrackerIndex(index), tracker.url.clone());
+        let (tracker, url) = (TrackerIndex(index), tracker.url.to_string());
+        let tracker_id = tracker_id.map(Vec::from);
         Output::Announce { tracker, url, event, num_want, tracker_id }
     }
 }
 
 impl Tracker {
-    fn new(url: String, tier: usize, next: Duration) -> Self {
+    fn new(url: &str, tier: u32, next: Duration) -> Self {
         Self {
-            url,
+            url: url.into(),
             tier,
             started: false,
             owed_completed: false,
@@ -258,8 +265,8 @@ impl Tracker {
             interval: reply.interval,
             seeders: reply.seeders,
             leechers: reply.leechers,
-            warning: reply.warning.clone(),
-            tracker_id: reply.tracker_id.clone().or(kept),
+            warning: reply.warning.as_deref().map(Box::from),
+            tracker_id: reply.tracker_id.as_deref().map(Box::from).or(kept),
         });
     }
 
@@ -267,24 +274,18 @@ impl Tracker {
         let reply = self.reply.as_ref();
         TrackerView {
             index,
-            tier: self.tier,
-            url: self.url.clone(),
+            tier: self.tier as usize,
+            url: self.url.to_string(),
             announcing: self.announcing.is_some(),
             failures: self.failures,
-            error: self.error.clone(),
-            warning: reply.and_then(|reply| reply.warning.clone()),
+            error: self.error.as_deref().map(str::to_owned),
+            warning: reply.and_then(|reply| reply.warning.as_deref()).map(str::to_owned),
             replied: reply.is_some(),
             seeders: reply.and_then(|reply| reply.seeders),
             leechers: reply.and_then(|reply| reply.leechers),
             interval: reply.map(|reply| reply.interval),
             next_announce: self.next,
         }
-    }
-}
-
-fn move_to_front(tier: &mut [usize], index: usize) {
-    if let Some(place) = tier.iter().position(|other| *other == index) {
-        tier[..=place].rotate_right(1);
     }
 }
 

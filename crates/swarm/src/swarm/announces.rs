@@ -59,7 +59,7 @@ impl Swarm {
         }
         self.ready.clear();
         self.starved = None;
-        self.timers.clear();
+        self.timers.give_up();
         self.outputs.extend(self.trackers.stop());
     }
 

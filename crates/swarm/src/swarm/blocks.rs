@@ -108,8 +108,8 @@ impl Swarm {
         self.pieces.update_partial_if_full(piece);
         if finished.piece {
             self.commit_if_complete(piece);
-        } else if finished.span && !self.pieces.layout.is_whole(piece) {
-            self.give_back(piece, self.pieces.layout.span_of(request.offset()));
+        } else if finished.span && !self.pieces.layout().is_whole(piece) {
+            self.give_back(piece, self.pieces.layout().span_of(request.offset()));
         }
     }
 

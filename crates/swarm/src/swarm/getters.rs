@@ -13,7 +13,7 @@ impl Swarm {
 
     /// How pieces are divided into spans.
     pub fn spans(&self) -> SpanLayout {
-        self.pieces.layout
+        self.pieces.layout()
     }
 
     /// The pieces that are had.

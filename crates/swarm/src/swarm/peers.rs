@@ -41,7 +41,11 @@ impl Swarm {
     pub fn next_candidate(&mut self, now: Duration) -> Option<SocketAddr> {
         self.now = now;
         let room = self.peers.len() + self.roster.connecting() < self.max_peers;
-        if self.running && room { self.roster.next(now) } else { None }
+        if self.running && room && self.roster.has_ready(now) {
+            self.roster.next(now)
+        } else {
+            None
+        }
     }
 
     /// The connection to a candidate did not come about.

@@ -156,7 +156,7 @@ impl Swarm {
 
     /// Opens a piece if there is memory for it.
     fn open_piece(&mut self, key: PeerKey, piece: PieceIndex, budget: &mut SpanBudget) -> bool {
-        let layout = self.pieces.layout;
+        let layout = self.pieces.layout();
         let spans = if layout.is_whole(piece) { 0..layout.span_count(piece) } else { 0..1 };
         if !self.reserve(spans.len(), budget) {
             return false;
@@ -180,7 +180,7 @@ impl Swarm {
         budget: &mut SpanBudget,
     ) -> bool {
         let Some(request) = self.pieces.geometry.block(piece, block) else { return false };
-        let span = self.pieces.layout.span_of(request.offset());
+        let span = self.pieces.layout().span_of(request.offset());
         let Some(open) = self.pieces.open.get(&piece) else { return false };
         let spans = open.unreserved(span);
         if !spans.is_empty() {
@@ -208,7 +208,7 @@ impl Swarm {
 
     /// Reserves memory for `spans` spans; what it takes is remembered if it fails.
     fn reserve(&mut self, spans: usize, budget: &mut SpanBudget) -> bool {
-        let bytes = spans * self.pieces.layout.span_length() as usize;
+        let bytes = spans * self.pieces.layout().span_length() as usize;
         let reserved = budget.try_reserve(bytes);
         if !reserved {
             self.starved = Some(bytes);
@@ -249,7 +249,7 @@ impl Swarm {
     }
 
     fn wake(&mut self, turn: Turn) {
-        for (key, peer) in &mut self.peers {
+        for (key, peer) in self.peers.iter_mut() {
             if peer.turn == turn && peer.may_send_something() {
                 peer.turn = Turn::Queued;
                 self.ready.push_back(*key);
@@ -451,7 +451,7 @@ impl Swarm {
 
     /// Has a span written before its piece is verified, and its memory given back.
     pub(super) fn stage(&mut self, piece: PieceIndex, span: u32) {
-        let layout = self.pieces.layout;
+        let layout = self.pieces.layout();
         let inside = |request: BlockRequest| {
             request.piece() == piece && layout.span_of(request.offset()) == span
         };

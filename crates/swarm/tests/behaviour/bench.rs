@@ -97,7 +97,7 @@ impl Bench {
         for piece in pieces {
             bits.insert(self.piece(*piece));
         }
-        self.swarm.handle_bitfield(self.now, key, 0, bits.as_bytes(), true);
+        self.swarm.handle_bitfield(self.now, key, 0, &bits.as_bytes(), true);
     }
 
     /// Everything the swarm wants done now.

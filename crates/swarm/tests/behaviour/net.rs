@@ -171,7 +171,7 @@ impl Net {
         for (at, other) in [(from, to), (to, from)] {
             let have = self.states[other].swarm.have().clone();
             let swarm = &mut self.states[at].swarm;
-            swarm.handle_bitfield(self.now, key(other), 0, have.as_bytes(), true);
+            swarm.handle_bitfield(self.now, key(other), 0, &have.as_bytes(), true);
         }
     }
 

@@ -95,13 +95,13 @@ impl<'a> Talk<'a> {
     fn say_what_we_have(&mut self) -> io::Result<()> {
         let have = self.shared.lock().have.clone();
         if self.shared.script.behaviour == Behaviour::LongBitfield {
-            return self.wire.write(wire::BITFIELD, &[have.as_bytes(), &[0]]);
+            return self.wire.write(wire::BITFIELD, &[&have.as_bytes(), &[0]]);
         }
         match () {
             () if self.fast && have.is_full() => self.wire.write(wire::HAVE_ALL, &[]),
             () if self.fast && have.is_empty() => self.wire.write(wire::HAVE_NONE, &[]),
             () if have.is_empty() => Ok(()),
-            () => self.wire.write(wire::BITFIELD, &[have.as_bytes()]),
+            () => self.wire.write(wire::BITFIELD, &[&have.as_bytes()]),
         }
     }
 
@@ -312,7 +312,7 @@ impl<'a> Talk<'a> {
             return Err(wire::invalid(format!("piece {piece} is bad")));
         }
         if self.shared.script.tells_by_bitfield {
-            return self.wire.write(wire::BITFIELD, &[have.as_bytes()]);
+            return self.wire.write(wire::BITFIELD, &[&have.as_bytes()]);
         }
         self.wire.write(wire::HAVE, &[&piece.get().to_be_bytes()])
     }
