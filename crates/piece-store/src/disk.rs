@@ -63,7 +63,7 @@ pub struct Stat {
 /// Paths named `path` are relative, with normal components only; an empty one is the folder itself.
 pub trait Disk: Debug + Send + Sync {
     /// An open file. Closed on drop.
-    type File: Debug + Send + Sync;
+    type File: Debug + Send + Sync + 'static;
     /// An open folder. Closed on drop.
     type Folder: Debug + Send + Sync;
 

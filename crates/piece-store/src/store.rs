@@ -60,7 +60,7 @@ pub struct Store<D: Disk> {
     layout: Layout,
     folder: D::Folder,
     /// The canonical path of `folder`.
-    folder_path: PathBuf,
+    folder_path: Arc<Path>,
     parts: Parts<D>,
     single: Option<Box<SingleFile<D::File>>>,
     preallocate: bool,
@@ -85,12 +85,13 @@ impl<D: Disk> Store<D> {
     ) -> Result<(Self, Opened), StoreError> {
         let layout = Layout::new(spec);
         let (folder, folder_path) = open_folder(&*disk, spec)?;
+        let folder_path = handles.share(&folder_path);
         let (journal, history) = open_journal(&disk, &handles, spec, &folder_path)?;
         let store = Self {
             number: handles.new_store(),
             handles,
             metainfo: Arc::clone(&spec.metainfo),
-            parts: Parts::new(journal.as_ref().map(Journal::parts)),
+            parts: Parts::new(journal.as_ref().map(Journal::at)),
             single: parts::open_single(&*disk, &folder, &folder_path, spec, &layout)?.map(Box::new),
             preallocate: spec.preallocate,
             overwrite: spec.overwrite,

@@ -167,9 +167,9 @@ impl<D: Disk> Store<D> {
 
     fn await_files(&self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        if slots != ledger.awaited {
+        if slots != *ledger.awaited {
             ledger.append(&[Record::Awaited(slots.clone())])?;
-            ledger.awaited = slots;
+            ledger.awaited = slots.into_iter().collect();
         }
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);

@@ -190,7 +190,7 @@ impl<D: Disk> Store<D> {
         match place {
             Place::File(slot) => match self.layout.slots.get(slot) {
                 Some(slot) => self.folder_path.join(&slot.path),
-                None => self.folder_path.clone(),
+                None => self.folder_path.to_path_buf(),
             },
             Place::Parts | Place::Zeros => self.parts.path(&self.folder_path),
         }

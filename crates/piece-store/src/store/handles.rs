@@ -1,8 +1,9 @@
 //! A bounded table of open files, shared by all torrents of a pool: the one not used for the longest
 //! time is closed when there is no room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lease::Sessions;
@@ -23,6 +24,8 @@ pub(super) type HandleKey = (u64, usize);
 pub struct Handles<F> {
     table: Mutex<Table<F>>,
     sessions: Mutex<Sessions<F>>,
+    /// The paths of folders that torrents are in, most of them in the same.
+    paths: Mutex<BTreeSet<Arc<Path>>>,
     turns: [Mutex<()>; WRITE_TURNS],
 }
 
@@ -45,7 +48,8 @@ impl<F> Default for Handles<F> {
     fn default() -> Self {
         let (open, by_use) = (BTreeMap::new(), BTreeMap::new());
         let table = Mutex::new(Table { open, by_use, uses: 0, stores: 0 });
-        Self { table, sessions: Mutex::default(), turns: std::array::from_fn(|_| Mutex::default()) }
+        let (sessions, paths) = (Mutex::default(), Mutex::default());
+        Self { table, sessions, paths, turns: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
@@ -57,6 +61,21 @@ impl<F> Handles<F> {
     /// The sessions that the torrents belong to.
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions<F>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The path, shared with others who have the same.
+    pub(super) fn share(&self, path: &Path) -> Arc<Path> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = paths.get(path) {
+            return Arc::clone(known);
+        }
+        // Those that nobody has any more are forgotten each time the table has doubled.
+        if paths.len().is_power_of_two() {
+            paths.retain(|path| Arc::strong_count(path) > 1);
+        }
+        let path: Arc<Path> = path.into();
+        paths.insert(Arc::clone(&path));
+        path
     }
 
     /// A number no other store has.

@@ -16,7 +16,6 @@ use bt_types::{Geometry, InfoHashV1};
 
 use super::handles::Handles;
 use super::lease::StateFolder;
-use super::parts::PartsAt;
 use super::record::{HEADER_LENGTH, Header, History, Record};
 use crate::{Access, Disk, Operation, StoreError};
 
@@ -31,11 +30,7 @@ pub(super) struct Journal<D: Disk> {
     disk: Arc<D>,
     /// With them lives the session that the torrent belongs to.
     handles: Arc<Handles<D::File>>,
-    folder: Arc<D::Folder>,
-    /// The canonical path of the folder, for errors.
-    folder_path: Arc<Path>,
-    name: Arc<str>,
-    header: Header,
+    at: Arc<JournalAt<D>>,
     /// Open from the first record that is not synced to the sync.
     file: Option<Arc<D::File>>,
     /// Whether the file on the disk is what was written, as far as is known.
@@ -48,7 +43,22 @@ pub(super) struct Journal<D: Disk> {
     damaged: bool,
 }
 
-/// Where a torrent's journal is.
+/// Where a torrent's journal is, and the files beside it.
+#[derive(Debug)]
+pub(super) struct JournalAt<D: Disk> {
+    pub(super) folder: D::Folder,
+    /// The canonical path of the folder.
+    pub(super) folder_path: Arc<Path>,
+    header: Header,
+}
+
+impl<D: Disk> JournalAt<D> {
+    pub(super) fn file_name(&self, extension: &str) -> PathBuf {
+        PathBuf::from(format!("{}.{extension}", self.header.name()))
+    }
+}
+
+/// Which journal it is.
 #[derive(Debug, Clone)]
 pub(super) struct JournalKey<'a> {
     pub(super) info_hash: InfoHashV1,
@@ -71,18 +81,13 @@ impl<D: Disk> Journal<D> {
             folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
         let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());
         let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
-        let mut short = path.to_string();
-        short.truncate(16);
-        let name: Arc<str> = format!("{}-{short}", key.info_hash).into();
+        let folder_path = handles.share(&folder_path);
         let (disk_of, handles_of) = (&*disk, &*handles);
         let state =
             StateFolder { disk: disk_of, handles: handles_of, folder: &folder, path: &folder_path };
-        state.take(&name, key.save_path)?;
+        state.take(header.name(), key.save_path)?;
         let journal = Self {
-            folder: Arc::new(folder),
-            folder_path: folder_path.into(),
-            name,
-            header,
+            at: Arc::new(JournalAt { folder, folder_path, header }),
             file: None,
             trusted: false,
             length: 0,
@@ -100,9 +105,9 @@ impl<D: Disk> Journal<D> {
 
     /// The whole file, if there is one of a length that makes sense.
     fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let name = self.file_name("journal");
+        let name = self.at.file_name("journal");
         let failed = |error| self.error(Operation::Read, &name, &error);
-        let Some(stat) = self.disk.stat(&self.folder, &name).map_err(failed)? else {
+        let Some(stat) = self.disk.stat(&self.at.folder, &name).map_err(failed)? else {
             return Ok(None);
         };
         if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
@@ -126,7 +131,7 @@ impl<D: Disk> Journal<D> {
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
         records.iter().for_each(|record| record.encode(self.length, &mut bytes));
-        let name = self.file_name("journal");
+        let name = self.at.file_name("journal");
         let file = self.opened(&name)?;
         self.mend(&name)?;
         match self.disk.append(&file, &bytes) {
@@ -162,7 +167,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn open_file(&self, name: &Path, access: Access) -> std::io::Result<D::File> {
-        self.handles.make_room(&*self.disk, || self.disk.open(&self.folder, name, access))
+        self.handles.make_room(&*self.disk, || self.disk.open(&self.at.folder, name, access))
     }
 
     /// Cuts off what a failed write may have left.
@@ -202,8 +207,8 @@ impl<D: Disk> Journal<D> {
 
     /// Replaces the file by one that has only `records`, and syncs it.
     pub(super) fn rewrite(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let (new, name) = (self.file_name("journal.new"), self.file_name("journal"));
-        let mut bytes = self.header.encode();
+        let (new, name) = (self.at.file_name("journal.new"), self.at.file_name("journal"));
+        let mut bytes = self.at.header.encode();
         records.iter().for_each(|record| record.encode(0, &mut bytes));
         let failed = |operation, error| self.error(operation, &new, &error);
         let file = self
@@ -218,9 +223,9 @@ impl<D: Disk> Journal<D> {
         };
         write().map_err(|error| failed(Operation::Write, error))?;
         self.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;
-        let rename = self.disk.rename(&self.folder, &new, &name);
+        let rename = self.disk.rename(&self.at.folder, &new, &name);
         rename.map_err(|error| failed(Operation::Rename, error))?;
-        let folder = self.disk.sync_folder(&self.folder, Path::new(""));
+        let folder = self.disk.sync_folder(&self.at.folder, Path::new(""));
         folder.map_err(|error| failed(Operation::Sync, error))?;
         self.file = None;
         self.trusted = true;
@@ -230,33 +235,26 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Where the parts file is.
-    pub(super) fn parts(&self) -> PartsAt<D> {
-        PartsAt {
-            folder: Arc::clone(&self.folder),
-            folder_path: Arc::clone(&self.folder_path),
-            name: Arc::clone(&self.name),
-        }
+    /// Where it is, and the parts file.
+    pub(super) fn at(&self) -> Arc<JournalAt<D>> {
+        Arc::clone(&self.at)
     }
 
     /// The error of a failed sync.
     pub(super) fn sync_error(&self, error: &std::io::Error) -> StoreError {
-        self.error(Operation::Sync, &self.file_name("journal"), error)
-    }
-
-    fn file_name(&self, extension: &str) -> PathBuf {
-        PathBuf::from(format!("{}.{extension}", self.name))
+        self.error(Operation::Sync, &self.at.file_name("journal"), error)
     }
 
     fn error(&self, operation: Operation, name: &Path, error: &std::io::Error) -> StoreError {
-        StoreError::disk(operation, &self.folder_path.join(name), error)
+        StoreError::disk(operation, &self.at.folder_path.join(name), error)
     }
 }
 
 impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
         self.file = None;
-        let (disk, handles, folder) = (&*self.disk, &*self.handles, &*self.folder);
-        StateFolder { disk, handles, folder, path: &self.folder_path }.give_back(&self.name);
+        let (disk, handles, at) = (&*self.disk, &*self.handles, &*self.at);
+        let state = StateFolder { disk, handles, folder: &at.folder, path: &at.folder_path };
+        state.give_back(at.header.name());
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bt_types::{Bitfield, Geometry, PieceIndex};
@@ -20,7 +20,7 @@ use crate::{OpenSpec, StoreLayout};
 #[derive(Debug)]
 pub(super) struct Slot {
     /// Its path below the folder.
-    pub(super) path: PathBuf,
+    pub(super) path: Box<Path>,
     /// Where in the torrent it begins.
     pub(super) offset: u64,
     /// How long it is.
@@ -75,7 +75,7 @@ pub(super) struct PlacedRange {
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) geometry: Geometry,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Box<[Slot]>,
     pub(super) wanted: Bitfield,
 }
 
@@ -87,14 +87,14 @@ impl Layout {
             StoreLayout::Torrent => torrent_slots(&spec.metainfo, spec.selected.as_deref()),
             StoreLayout::SinglePiece { piece, output } => {
                 let name = output.file_name().unwrap_or_default().to_string_lossy();
-                vec![Slot {
-                    path: PathBuf::from(format!(".{name}.part")),
+                Box::from([Slot {
+                    path: PathBuf::from(format!(".{name}.part")).into(),
                     offset: geometry.offset_of(*piece),
                     length: u64::from(geometry.length_of(*piece)),
                     selected: true,
                     pad: false,
                     in_parts: AtomicBool::new(false),
-                }]
+                }])
             }
         };
         let wanted = wanted_pieces(&geometry, &slots);
@@ -167,19 +167,17 @@ impl Layout {
     }
 }
 
-fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Vec<Slot> {
+fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Box<[Slot]> {
     let wanted = |index: usize| selected.and_then(|list| list.get(index)).copied().unwrap_or(true);
     let slot = |(index, file): (usize, metainfo::FileEntry<'_>)| Slot {
-        path: file.disk_path(),
+        path: file.disk_path().into(),
         offset: file.offset(),
         length: file.length(),
         selected: wanted(index) && !file.is_pad(),
         pad: file.is_pad(),
         in_parts: AtomicBool::new(false),
     };
-    let mut slots: Vec<Slot> = metainfo.info().files().iter().enumerate().map(slot).collect();
-    slots.shrink_to_fit();
-    slots
+    metainfo.info().files().iter().enumerate().map(slot).collect()
 }
 
 fn wanted_pieces(geometry: &Geometry, slots: &[Slot]) -> Bitfield {

@@ -13,9 +13,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::handles::Handles;
+use super::record::JournalName;
 use crate::{Access, Disk, FileId, Operation, StoreError};
 
 /// More sessions than this at a time in one state folder are refused.
@@ -47,7 +47,7 @@ struct Session<F> {
     file_id: FileId,
     /// The torrents that are open. A file may name the session although its torrent is not among
     /// them: it could not be given back.
-    torrents: BTreeSet<Arc<str>>,
+    torrents: BTreeSet<JournalName>,
 }
 
 impl<F> Default for Sessions<F> {
@@ -79,14 +79,14 @@ impl<D: Disk> StateFolder<'_, D> {
     ///
     /// # Errors
     /// [`StoreError::InUse`]; the disk fails.
-    pub(super) fn take(self, name: &Arc<str>, save_path: &Path) -> Result<(), StoreError> {
+    pub(super) fn take(self, name: JournalName, save_path: &Path) -> Result<(), StoreError> {
         let mut sessions = self.handles.sessions();
         let session = self.session(&mut sessions)?;
-        if session.torrents.contains(name) {
+        if session.torrents.contains(&name) {
             return Err(in_use(save_path, Some(self.disk.process_id())));
         }
         self.take_file(session.id, &lock_name(name), save_path)?;
-        session.torrents.insert(Arc::clone(name));
+        session.torrents.insert(name);
         Ok(())
     }
 
@@ -108,10 +108,10 @@ impl<D: Disk> StateFolder<'_, D> {
 
     /// Gives the torrent back. One whose file can't be written is free for this session only, until
     /// it ends.
-    pub(super) fn give_back(self, name: &str) {
+    pub(super) fn give_back(self, name: JournalName) {
         let mut sessions = self.handles.sessions();
         let Some(session) = sessions.0.get_mut(self.path) else { return };
-        session.torrents.remove(name);
+        session.torrents.remove(&name);
         let name = lock_name(name);
         if let Err(error) = self.give_back_file(session.id, &name) {
             log::warn!("can't release {}: {error}", self.path.join(name).display());
@@ -250,7 +250,7 @@ impl<D: Disk> StateFolder<'_, D> {
     }
 }
 
-fn lock_name(name: &str) -> PathBuf {
+fn lock_name(name: JournalName) -> PathBuf {
     PathBuf::from(format!("{name}.lock"))
 }
 

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bt_types::{Bitfield, Geometry, PieceIndex};
+use bt_types::{Bitfield, Blank, Geometry, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
 use super::journal::Journal;
@@ -32,12 +32,12 @@ pub(super) struct Ledger<D: Disk> {
     /// What the journal calls written: `have`, and during the check what it said so of before.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
-    pub(super) staged: BTreeMap<u32, Staged>,
+    pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
     /// Ascending by slot.
     pub(super) owned: Vec<(u32, FileId)>,
     /// Files that are ours to make, by ranges of slots, ascending.
-    pub(super) awaited: Vec<Range<u32>>,
-    pub(super) dirty: Dirty<D::File>,
+    pub(super) awaited: OnDemand<Vec<Range<u32>>>,
+    pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
     pub(super) checked: bool,
     pub(super) closed: bool,
@@ -130,6 +130,11 @@ impl<F> Default for Dirty<F> {
     }
 }
 
+impl<F: 'static> Blank for Dirty<F> {
+    const BLANK: &'static Self =
+        &Self { files: BTreeMap::new(), whole: false, folders: BTreeSet::new() };
+}
+
 impl<F> Dirty<F> {
     /// Notes that `file` was written.
     pub(super) fn file(&mut self, slot: u32, file: Arc<F>) {
@@ -198,8 +203,8 @@ impl<D: Disk> Ledger<D> {
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
             owned: plan.owned.into_iter().collect(),
-            awaited: plan.awaited,
-            dirty: Dirty::default(),
+            awaited: plan.awaited.into_iter().collect(),
+            dirty: OnDemand::default(),
             journal,
             checked: false,
             closed: false,
@@ -215,7 +220,7 @@ impl<D: Disk> Ledger<D> {
         let mut records = vec![Record::Open { uploaded, downloaded }];
         records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
         if !self.awaited.is_empty() {
-            records.push(Record::Awaited(self.awaited.clone()));
+            records.push(Record::Awaited(self.awaited.to_vec()));
         }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
@@ -281,7 +286,9 @@ impl<D: Disk> Ledger<D> {
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
-        self.dirty.whole |= touched.more;
+        if touched.more {
+            self.dirty.whole = true;
+        }
         touched.files.into_iter().for_each(|(slot, file)| self.dirty.file(slot, file));
         if pieces.is_empty() {
             return Ok(());

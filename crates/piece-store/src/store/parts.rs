@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
+use super::journal::JournalAt;
 use super::layout::{Layout, Place, Slot};
 use super::record::History;
 use super::resume::{self, Found};
@@ -16,40 +17,27 @@ use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, St
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
 pub(super) const ZEROS_LENGTH: u64 = SPAN_LENGTH as u64;
 
-/// Where the parts file is.
-#[derive(Debug)]
-pub(super) struct PartsAt<D: Disk> {
-    pub(super) folder: Arc<D::Folder>,
-    /// The canonical path of the folder.
-    pub(super) folder_path: Arc<Path>,
-    /// The name without the extension.
-    pub(super) name: Arc<str>,
-}
-
-impl<D: Disk> PartsAt<D> {
-    fn file_name(&self) -> PathBuf {
-        PathBuf::from(format!("{}.parts", self.name))
-    }
-}
+/// The extension of the parts file.
+const EXTENSION: &str = "parts";
 
 /// The parts file and the zeros, opened when they are first needed.
 #[derive(Debug)]
 pub(super) struct Parts<D: Disk> {
     /// Beside the journal; without one, a file without a name in the download folder.
-    at: Option<PartsAt<D>>,
+    at: Option<Arc<JournalAt<D>>>,
     file: Mutex<Option<Arc<D::File>>>,
     zeros: Mutex<Option<Arc<D::File>>>,
 }
 
 impl<D: Disk> Parts<D> {
-    pub(super) fn new(at: Option<PartsAt<D>>) -> Self {
+    pub(super) fn new(at: Option<Arc<JournalAt<D>>>) -> Self {
         Self { at, file: Mutex::default(), zeros: Mutex::default() }
     }
 
     /// Its path, for people.
     pub(super) fn path(&self, folder: &Path) -> PathBuf {
         match &self.at {
-            Some(at) => at.folder_path.join(at.file_name()),
+            Some(at) => at.folder_path.join(at.file_name(EXTENSION)),
             None => folder.to_owned(),
         }
     }
@@ -91,7 +79,7 @@ pub(super) fn open_single<D: Disk>(
     disk.set_length(&file, 0).map_err(failed)?;
     let finished = std::sync::atomic::AtomicBool::new(false);
     let file = Arc::new(file);
-    Ok(Some(SingleFile { file, temporary: slot.path.clone(), output: name, finished }))
+    Ok(Some(SingleFile { file, temporary: slot.path.to_path_buf(), output: name, finished }))
 }
 
 impl<D: Disk> Store<D> {
@@ -105,7 +93,7 @@ impl<D: Disk> Store<D> {
         let access = if make { Access::Create } else { Access::Write };
         let opened = match &self.parts.at {
             Some(at) => {
-                let open = || self.disk.open(&at.folder, &at.file_name(), access);
+                let open = || self.disk.open(&at.folder, &at.file_name(EXTENSION), access);
                 self.handles.make_room(&*self.disk, open)
             }
             None if make => self.disk.temporary(&self.folder),
@@ -128,7 +116,7 @@ impl<D: Disk> Store<D> {
     /// What the parts file is, if it is there.
     pub(super) fn stat_parts(&self) -> Result<Option<Stat>, StoreError> {
         let Some(at) = &self.parts.at else { return Ok(None) };
-        let stat = self.disk.stat(&at.folder, &at.file_name());
+        let stat = self.disk.stat(&at.folder, &at.file_name(EXTENSION));
         stat.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))
     }
 

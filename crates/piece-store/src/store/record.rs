@@ -35,6 +35,20 @@ pub(super) struct Header {
     pub(super) pieces: u32,
 }
 
+/// What a journal and the files beside it are called, without an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct JournalName {
+    info_hash: InfoHashV1,
+    /// The begin of [`Header::path`].
+    path: [u8; 8],
+}
+
+impl std::fmt::Display for JournalName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{:016x}", self.info_hash, u64::from_be_bytes(self.path))
+    }
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
@@ -65,6 +79,12 @@ pub(super) struct ClosedFile {
 }
 
 impl Header {
+    pub(super) fn name(&self) -> JournalName {
+        let mut path = [0; 8];
+        path.copy_from_slice(&self.path.0[..8]);
+        JournalName { info_hash: self.info_hash, path }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LENGTH);
         out.extend(MAGIC);

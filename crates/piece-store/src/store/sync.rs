@@ -50,7 +50,7 @@ impl<D: Disk> Store<D> {
 
     fn plan_sync(&self) -> SyncPlan<D::File> {
         let mut ledger = self.ledger();
-        let Dirty { files, whole, folders } = std::mem::take(&mut ledger.dirty);
+        let Dirty { files, whole, folders } = ledger.dirty.take();
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
         let pieces =
             have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
@@ -91,8 +91,8 @@ impl<D: Disk> Store<D> {
     fn lose_undurable(&self) -> Vec<u32> {
         let mut ledger = self.ledger();
         ledger.epoch += 1;
-        ledger.dirty = Dirty::default();
-        ledger.staged.clear();
+        ledger.dirty.give_up();
+        ledger.staged.give_up();
         let geometry = &self.layout.geometry;
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
         let doubtful: Vec<u32> =
