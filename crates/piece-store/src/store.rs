@@ -108,7 +108,8 @@ impl<D: Disk> Store<D> {
         Ok((store, opened))
     }
 
-    /// Compares the history with the disk and begins this run's journal with what holds.
+    /// Compares the history with the disk, and begins this run's journal with what holds if the last
+    /// run's says anything else.
     fn resume(&self, history: &History) -> Result<Opened, StoreError> {
         let found = self.look(history)?;
         let found = self.move_parts(history, found)?;
@@ -129,8 +130,11 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let totals = (history.uploaded, history.downloaded);
         let (journal, dirty) = (ledger.journal.take(), std::mem::take(&mut ledger.dirty));
-        *ledger = Ledger { dirty, ..Ledger::new(plan, journal, totals) };
-        ledger.rewrite()?;
+        let as_closed = resume::is_as_closed(history, &plan) && dirty.folders.is_empty();
+        *ledger = Ledger { dirty, as_closed, ..Ledger::new(plan, journal, totals) };
+        if !as_closed {
+            ledger.rewrite()?;
+        }
         Ok(opened)
     }
 

@@ -347,6 +347,43 @@ fn what_was_verified_must_be_synced_too() {
 }
 
 #[test]
+fn a_run_that_changes_nothing_leaves_the_journal_alone() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, (0..torrent.pieces()).filter(|piece| *piece != 1));
+    run.close();
+    let journal = disk.bytes(".journal");
+    disk.fail("open", ".journal.new", EIO, usize::MAX);
+    start(&disk, &spec).check().close();
+    assert_eq!(disk.bytes(".journal"), journal);
+    // What is uploaded counts, though.
+    let run = start(&disk, &spec).check();
+    assert!(run.store.close(7, 0, &[]).is_err());
+    disk.heal();
+    start(&disk, &spec).check().store.close(7, 0, &[]).unwrap();
+    assert_eq!(start(&disk, &spec).opened.uploaded, 7);
+}
+
+#[test]
+fn a_journal_left_alone_is_begun_before_the_first_change() {
+    let (disk, torrent, spec) = setup();
+    let others: Vec<u32> = (0..torrent.pieces()).filter(|piece| *piece != 1).collect();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, others.iter().copied());
+    run.close();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [1]);
+    drop(run);
+    let run = start(&disk, &spec);
+    assert_eq!((numbers(&run.opened.have), run.to_verify()), (others, vec![1]));
+    // Where it can't be begun, nothing is written.
+    run.check().close();
+    let mut run = start(&disk, &spec).check();
+    disk.fail("open", ".journal.new", EIO, 1);
+    assert_eq!(disk_error(run.try_commit(&torrent, 1)).0, Operation::Create);
+}
+
+#[test]
 fn an_end_that_fails_is_as_a_kill() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();

@@ -155,6 +155,7 @@ impl<D: Disk> Store<D> {
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
+        ledger.begin_journal()?;
         // Also of a file that was there: a run before may have made it and been killed.
         ledger.dirty.name(self.slot_path(slot as u32));
         ledger.own(slot as u32, stat.id)?;

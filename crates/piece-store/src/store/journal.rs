@@ -6,8 +6,9 @@
 //! The file is closed while everything in it is synced, so that an idle torrent has none open.
 //!
 //! A record is one write at the end of the file. If it is cut short, the file is cut back before the
-//! next, so that no good record ever follows a torn one. Opening a torrent, and growing to twice what
-//! it need be, replaces the file: a new one is written, synced, renamed, and its folder synced.
+//! next, so that no good record ever follows a torn one. Each run replaces the file before it changes
+//! anything, and each time it has grown to twice what it need be: a new one is written, synced,
+//! renamed, and its folder synced. So a run that changes nothing leaves it as the last one closed it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

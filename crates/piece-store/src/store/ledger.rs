@@ -39,6 +39,9 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) awaited: OnDemand<Vec<Range<u32>>>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
+    /// Whether the journal is still the one that the last run closed. It says what holds until
+    /// something changes: before that, this run's is begun.
+    pub(super) as_closed: bool,
     pub(super) checked: bool,
     pub(super) closed: bool,
     /// Counts failed syncs: what was being written meanwhile can't be trusted.
@@ -206,6 +209,7 @@ impl<D: Disk> Ledger<D> {
             awaited: plan.awaited.into_iter().collect(),
             dirty: OnDemand::default(),
             journal,
+            as_closed: false,
             checked: false,
             closed: false,
             epoch: 0,
@@ -234,10 +238,18 @@ impl<D: Disk> Ledger<D> {
     /// Replaces the journal by a snapshot.
     pub(super) fn rewrite(&mut self) -> Result<(), StoreError> {
         let records = self.snapshot();
-        self.journal.as_mut().map_or(Ok(()), |journal| journal.rewrite(&records))
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.rewrite(&records))?;
+        self.as_closed = false;
+        Ok(())
+    }
+
+    /// Begins this run's journal, unless that was done: something is about to change.
+    pub(super) fn begin_journal(&mut self) -> Result<(), StoreError> {
+        if self.as_closed { self.rewrite() } else { Ok(()) }
     }
 
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.begin_journal()?;
         self.journal.as_mut().map_or(Ok(()), |journal| journal.append(records))
     }
 
@@ -249,6 +261,7 @@ impl<D: Disk> Ledger<D> {
         if !self.checked {
             return Err(StoreError::NotChecked);
         }
+        self.begin_journal()?;
         if self.staged.get(&piece.get()).is_some_and(|staged| staged.attempt < attempt) {
             self.staged.remove(&piece.get());
         }

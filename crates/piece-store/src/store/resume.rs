@@ -108,6 +108,15 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
     plan
 }
 
+/// Whether the last run ended in order and everything is as it left it: then its journal says what
+/// the plan does.
+pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
+    history.closed.is_some()
+        && plan.to_verify.is_empty()
+        && (&plan.have, &plan.durable) == (&history.written, &history.durable)
+        && plan.unfinished == history.unfinished
+}
+
 /// Whether the blocks recorded of an unfinished piece are still in a file. It may be missing or short
 /// from the start: then none of them are in it.
 fn keeps_blocks(file: Judged) -> bool {

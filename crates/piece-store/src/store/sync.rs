@@ -165,11 +165,14 @@ impl<D: Disk> Store<D> {
         let synced = self.sync().map_err(|(error, _)| error);
         let named = self.remove_unfinished_single();
         let mut ledger = self.ledger();
+        let recorded =
+            ledger.as_closed && (ledger.uploaded, ledger.downloaded) == (uploaded, downloaded);
         (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
         let orderly = ledger.checked && ledger.claimed == ledger.have;
         drop(ledger);
         self.handles.forget(self.number);
         let recorded = match synced {
+            Ok(()) if recorded => Ok(()),
             Ok(()) => self.record_end(orderly),
             Err(error) => Err(error),
         };
