@@ -21,7 +21,11 @@ use crate::text::printable;
 use dial::Dialer;
 
 /// The longest header block of an answer, in bytes.
-const MAX_HEADERS: usize = 64 * 1024;
+const MAX_HEADERS: usize = 16 * 1024;
+/// Buffers of one request, in bytes. The header block of an answer must fit, and the line with the
+/// URL: the buffers are short, for they are cleared for each request, and many threads have some.
+const INPUT_BUFFER: usize = MAX_HEADERS + 8 * 1024;
+const OUTPUT_BUFFER: usize = 16 * 1024;
 /// The longest content type that is kept, in bytes.
 const MAX_CONTENT_TYPE: usize = 100;
 
@@ -88,6 +92,8 @@ impl Hop<'_> {
             .max_redirects_will_error(false)
             .http_status_as_error(false)
             .max_response_header_size(MAX_HEADERS)
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
             .max_idle_connections(0)
             .build();
         let bind = self.config.bind;
