@@ -201,9 +201,10 @@ fn add_all(
     folder: &Path,
     announce: bool,
 ) -> Result<()> {
+    let data: Arc<Path> = folder.join("data").into();
     for metainfo in torrents {
-        let add = AddTorrent::new(Arc::clone(metainfo), folder.join("data"));
-        session.add(AddTorrent { announce, ..add })?;
+        let add = AddTorrent::new(Arc::clone(metainfo), "");
+        session.add(AddTorrent { folder: Arc::clone(&data), announce, ..add })?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metainfo::Metainfo;
@@ -76,8 +76,9 @@ impl Default for SessionConfig {
 pub struct AddTorrent {
     /// What the torrent consists of.
     pub metainfo: Arc<Metainfo>,
-    /// The folder that contains, or will contain, the torrent's `name`.
-    pub folder: PathBuf,
+    /// The folder that contains, or will contain, the torrent's `name`. Who adds many torrents to one
+    /// folder spares memory by sharing its path.
+    pub folder: Arc<Path>,
     /// The whole torrent, or one piece of it into a file of its own.
     pub layout: StoreLayout,
     /// Which files are wanted, one entry a file; `None` is all of them.
@@ -106,7 +107,7 @@ impl AddTorrent {
     pub fn new(metainfo: Arc<Metainfo>, folder: impl Into<PathBuf>) -> Self {
         Self {
             metainfo,
-            folder: folder.into(),
+            folder: folder.into().into(),
             layout: StoreLayout::Torrent,
             selected: None,
             peers: Vec::new(),

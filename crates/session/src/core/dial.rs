@@ -78,7 +78,7 @@ impl<F> Core<F> {
     fn dial_one(&mut self, key: TorrentKey) -> bool {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return false };
-        let ours = Handshake::new(torrent.info_hash, torrent.peer_id);
+        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
         let Some(swarm) = torrent.transfer_mut() else { return false };
         let Some(address) = swarm.next_candidate(now) else { return false };
         if self.config.families.allow(address.ip()) {

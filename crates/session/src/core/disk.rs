@@ -261,6 +261,7 @@ impl<F> Core<F> {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         if torrent.completion_due && torrent.durability.is_clean() {
             torrent.completion_due = false;
+            torrent.durability.give_up();
             self.buffers.shrink();
             self.emit(key, EventKind::Completed);
         }

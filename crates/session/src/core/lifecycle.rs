@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bt_types::OnDemand;
 use piece_store::{Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
@@ -11,7 +12,7 @@ use super::open::{OpenPieces, blocks_in};
 use super::peers::draw_peer_id;
 use super::rate::Bucket;
 use super::status::Progress;
-use super::torrent::{Check, Durability, Phase, StopStep, Stopping, Torrent};
+use super::torrent::{Check, Phase, StopStep, Stopping, Torrent};
 use crate::config::AddTorrent;
 use crate::event::{ErrorClass, EventKind, TorrentError};
 use crate::limits::{ANNOUNCE_DEADLINE, STOP_ANNOUNCE_TIME};
@@ -50,12 +51,11 @@ impl<F> Core<F> {
         let geometry = add.metainfo.info().geometry();
         let torrent = Box::new(Torrent {
             key,
-            info_hash,
             peer_id: draw_peer_id(&mut self.rng),
             announce_key: self.rng.random(),
             phase: Phase::Stopped,
             open: OpenPieces::new(key, SpanLayout::new(geometry)),
-            durability: Durability::default(),
+            durability: OnDemand::default(),
             jobs: 0,
             announces: 0,
             down: Bucket::new(now, add.max_down),
@@ -97,7 +97,7 @@ impl<F> Core<F> {
             preallocate: add.preallocate,
             overwrite: add.overwrite,
             read_only: add.seed_only,
-            ..OpenSpec::new(add.metainfo.clone(), add.folder.clone())
+            ..OpenSpec::new(add.metainfo.clone(), &*add.folder)
         };
         self.submit(key, Job::Open { torrent: key, spec: Box::new(spec) });
     }
@@ -290,7 +290,7 @@ impl<F> Core<F> {
         self.running -= 1;
         torrent.announces = 0;
         torrent.completion_due = false;
-        torrent.durability = Durability::default();
+        torrent.durability.give_up();
         torrent.open = OpenPieces::new(key, torrent.open.layout);
         let removing = torrent.removing;
         self.timers.clear(torrent);
@@ -303,7 +303,7 @@ impl<F> Core<F> {
 
     fn forget(&mut self, key: TorrentKey) {
         if let Some(torrent) = self.torrents.remove(&key) {
-            self.by_info_hash.remove(&torrent.info_hash);
+            self.by_info_hash.remove(&torrent.info_hash());
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use bt_types::PieceIndex;
+use bt_types::{OnDemand, PieceIndex};
 use piece_store::{HeldSpan, Job, Span, TorrentKey};
 use swarm::{SpanLayout, Swarm};
 
@@ -23,9 +23,9 @@ const _: () = assert!(swarm::SPAN_LENGTH == piece_store::SPAN_LENGTH);
 pub(super) struct OpenPieces {
     pub(super) layout: SpanLayout,
     torrent: TorrentKey,
-    pieces: BTreeMap<PieceIndex, OpenPiece>,
+    pieces: OnDemand<BTreeMap<PieceIndex, OpenPiece>>,
     /// How often pieces that were closed have been tried, and what is still being staged of that.
-    ended: BTreeMap<PieceIndex, Ended>,
+    ended: OnDemand<BTreeMap<PieceIndex, Ended>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ struct Ended {
 
 impl OpenPieces {
     pub(super) fn new(torrent: TorrentKey, layout: SpanLayout) -> Self {
-        Self { layout, torrent, pieces: BTreeMap::new(), ended: BTreeMap::new() }
+        Self { layout, torrent, pieces: OnDemand::default(), ended: OnDemand::default() }
     }
 
     /// Takes in blocks that an earlier run left on the disk.
@@ -162,7 +162,7 @@ impl OpenPieces {
     /// which blocks of a span are in.
     pub(super) fn take_all(&mut self, blocks_in: impl Fn(PieceIndex, u32) -> u16) -> Vec<HeldSpan> {
         let mut held = Vec::new();
-        for (piece, open) in std::mem::take(&mut self.pieces) {
+        for (piece, open) in self.pieces.take() {
             let attempt = self.attempt(piece);
             for (span_index, slot) in (0..).zip(open.spans) {
                 let Some(span) = slot.buffer else { continue };

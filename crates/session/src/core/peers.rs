@@ -43,7 +43,7 @@ impl<F> Core<F> {
         let Some(link) = self.links.get_mut(key) else { return };
         let Stage::Connecting { torrent, .. } = link.stage else { return };
         let Some(entry) = self.torrents.get(&torrent) else { return };
-        let ours = Handshake::new(entry.info_hash, entry.peer_id);
+        let ours = Handshake::new(entry.info_hash(), entry.peer_id);
         link.connection = Connection::outgoing(now, ours, None);
         self.links.set_stage(key, Stage::Handshaking { torrent: Some(torrent) });
         self.transmit(key);
@@ -118,7 +118,7 @@ impl<F> Core<F> {
         let now = self.now;
         let Some(link) = self.links.get_mut(key) else { return };
         let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
-        let (address, ours) = (link.address, Handshake::new(torrent.info_hash, torrent.peer_id));
+        let (address, ours) = (link.address, Handshake::new(torrent.info_hash(), torrent.peer_id));
         let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
         let peer_id = theirs.peer_id;
         let peer = ConnectedPeer { address, outgoing: link.outgoing, fast, peer_id };

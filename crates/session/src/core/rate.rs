@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use crate::limits::REFILL_INTERVAL;
 
-/// How many bytes may pass now.
+/// How many bytes may pass now. Takes no memory without a limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Bucket {
-    /// Bytes a second; `None` is no limit.
-    rate: Option<u64>,
+pub(crate) struct Bucket(Option<Box<Limited>>);
+
+#[derive(Debug, Clone)]
+struct Limited {
+    /// Bytes a second.
+    rate: u64,
     tokens: u64,
     filled_at: Duration,
 }
@@ -23,10 +26,10 @@ const REFILLS_PER_SECOND: u64 = 1000 / REFILL_INTERVAL.as_millis() as u64;
 const NANOS: u128 = 1_000_000_000;
 
 impl Bucket {
+    /// A full one. `rate` is in bytes a second; `None` is no limit.
     pub(crate) fn new(now: Duration, rate: Option<u64>) -> Self {
-        let mut bucket = Self { rate, tokens: 0, filled_at: now };
-        bucket.tokens = bucket.burst();
-        bucket
+        let full = |rate| Limited { rate, tokens: burst(rate), filled_at: now };
+        Self(rate.map(full).map(Box::new))
     }
 
     pub(crate) fn set_rate(&mut self, now: Duration, rate: Option<u64>) {
@@ -34,39 +37,45 @@ impl Bucket {
     }
 
     pub(crate) fn is_limited(&self) -> bool {
-        self.rate.is_some()
+        self.0.is_some()
     }
 
     /// How many bytes may pass at `now`; `usize::MAX` without a limit. Not a few: what comes in while
     /// the limit holds would be read by the byte.
     pub(crate) fn allowance(&mut self, now: Duration) -> usize {
-        let Some(rate) = self.rate else { return usize::MAX };
-        self.fill(now, rate);
-        let least = LEAST.min(rate / REFILLS_PER_SECOND);
-        if self.tokens < least { 0 } else { usize::try_from(self.tokens).unwrap_or(usize::MAX) }
+        let Some(limited) = &mut self.0 else { return usize::MAX };
+        limited.fill(now);
+        let least = LEAST.min(limited.rate / REFILLS_PER_SECOND);
+        if limited.tokens < least {
+            0
+        } else {
+            usize::try_from(limited.tokens).unwrap_or(usize::MAX)
+        }
     }
 
     /// Counts `bytes` that passed.
     pub(crate) fn take(&mut self, bytes: usize) {
-        if self.rate.is_some() {
-            self.tokens = self.tokens.saturating_sub(bytes as u64);
+        if let Some(limited) = &mut self.0 {
+            limited.tokens = limited.tokens.saturating_sub(bytes as u64);
         }
     }
+}
 
+impl Limited {
     /// Adds what the time since the last fill is worth, in whole bytes. What is left of the time is
     /// kept for the next fill, however short it is.
-    fn fill(&mut self, now: Duration, rate: u64) {
+    fn fill(&mut self, now: Duration) {
         let nanos = now.saturating_sub(self.filled_at).as_nanos();
-        let fresh = u128::from(rate) * nanos / NANOS;
-        let spent = (fresh * NANOS).checked_div(u128::from(rate)).unwrap_or(nanos);
+        let fresh = u128::from(self.rate) * nanos / NANOS;
+        let spent = (fresh * NANOS).checked_div(u128::from(self.rate)).unwrap_or(nanos);
         self.filled_at += Duration::from_nanos(u64::try_from(spent).unwrap_or(u64::MAX));
         let fresh = u64::try_from(fresh).unwrap_or(u64::MAX);
-        self.tokens = self.tokens.saturating_add(fresh).min(self.burst());
+        self.tokens = self.tokens.saturating_add(fresh).min(burst(self.rate));
     }
+}
 
-    fn burst(&self) -> u64 {
-        self.rate.map_or(0, |rate| (rate / BURSTS_PER_SECOND).max(LEAST_BURST))
-    }
+fn burst(rate: u64) -> u64 {
+    (rate / BURSTS_PER_SECOND).max(LEAST_BURST)
 }
 
 #[cfg(test)]
@@ -96,7 +105,7 @@ mod tests {
             bucket.take(bytes);
             passed += bytes;
         }
-        passed += bucket.tokens as usize;
+        passed += bucket.0.map_or(0, |limited| limited.tokens as usize);
         assert!((149_990..=150_000).contains(&passed), "{passed} bytes in 1.5 s");
     }
 

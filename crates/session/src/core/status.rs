@@ -127,7 +127,7 @@ impl TorrentStatus {
 fn empty(torrent: &Torrent) -> TorrentStatus {
     TorrentStatus {
         torrent: torrent.key,
-        info_hash: torrent.info_hash,
+        info_hash: torrent.info_hash(),
         name: torrent.add.metainfo.info().name().to_owned(),
         phase: PhaseKind::Opening,
         bytes_done: 0,

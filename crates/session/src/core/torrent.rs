@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::{AnnounceRequest, Geometry, InfoHashV1, PeerId};
+use bt_types::{AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
 use piece_store::{Opened, TorrentKey};
 use swarm::Swarm;
 
@@ -71,13 +71,12 @@ pub(super) enum StopStep {
 pub(super) struct Torrent {
     pub(super) key: TorrentKey,
     pub(super) add: AddTorrent,
-    pub(super) info_hash: InfoHashV1,
     pub(super) peer_id: PeerId,
     /// The `key` of all its announces.
     pub(super) announce_key: u32,
     pub(super) phase: Phase,
     pub(super) open: OpenPieces,
-    pub(super) durability: Durability,
+    pub(super) durability: OnDemand<Durability>,
     /// Jobs given to the store and not answered yet.
     pub(super) jobs: usize,
     /// Announces under way.
@@ -140,6 +139,10 @@ impl Torrent {
         matches!(self.phase, Phase::Stopped)
     }
 
+    pub(super) fn info_hash(&self) -> InfoHashV1 {
+        self.add.metainfo.info_hash()
+    }
+
     pub(super) fn geometry(&self) -> Geometry {
         self.add.metainfo.info().geometry()
     }
@@ -172,7 +175,7 @@ impl Torrent {
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
             left: self.left(),
-            ..AnnounceRequest::new(self.info_hash, self.peer_id)
+            ..AnnounceRequest::new(self.info_hash(), self.peer_id)
         }
     }
 }
@@ -186,6 +189,11 @@ pub(super) struct Durability {
     syncing: Option<u64>,
     /// Whether a sync waits for its turn at the file system.
     waiting: bool,
+}
+
+impl Blank for Durability {
+    const BLANK: &'static Self =
+        &Self { unsynced: 0, oldest: None, syncing: None, waiting: false };
 }
 
 impl Durability {
