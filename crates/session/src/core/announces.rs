@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, TrackerPeer};
@@ -55,27 +56,31 @@ impl From<FetchFailure> for AnnounceFailure {
     }
 }
 
-/// Who announces what to whom.
+/// Who announces what to whom. What else the request says is filled in when it goes out: ten thousand
+/// may wait.
 #[derive(Debug, Clone)]
 pub(super) struct Announce {
     pub(super) torrent: TorrentKey,
     pub(super) tracker: TrackerIndex,
-    pub(super) url: String,
-    pub(super) request: AnnounceRequest,
+    pub(super) event: AnnounceEvent,
+    /// How many peers are asked for.
+    pub(super) num_want: u32,
+    /// What the tracker said is to be told it again.
+    pub(super) tracker_id: Option<Box<[u8]>>,
 }
 
-/// An announce whose turn at its host did not come yet.
+/// An announce that waits for its turn at its host.
 #[derive(Debug)]
-struct Waiting {
-    announce: Box<Announce>,
-    host: String,
+pub(super) struct Waiting {
+    pub(super) announce: Announce,
+    host: Arc<str>,
 }
 
 /// What became of an announce.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The end: the first good answer, or the first failure if there is none.
-    Finished { announce: Box<Announce>, result: Result<AnnounceReply, AnnounceFailure> },
+    Finished { announce: Announce, result: Result<AnnounceReply, AnnounceFailure> },
     /// The other family answered too.
     MorePeers { torrent: TorrentKey, peers: Vec<TrackerPeer> },
 }
@@ -86,13 +91,15 @@ pub(super) struct Announces {
     families: Families,
     /// Announces that wait for their turn at the host.
     waiting: BTreeMap<AnnounceKey, Waiting>,
+    /// Announces whose turn has come, to be taken with [`Self::poll_due`].
+    due: VecDeque<(AnnounceKey, Waiting)>,
     /// Those under way, a bounded number: every event looks at all of them.
     running: BTreeMap<AnnounceKey, Running>,
-    /// Both, by torrent.
+    /// All of these, by torrent.
     by_torrent: BTreeSet<(TorrentKey, AnnounceKey)>,
     /// Announces that wait until the one before, of the same torrent to the same tracker, has ended:
     /// a tracker must not hear `stopped` before `completed`.
-    queued: BTreeMap<TorrentKey, Vec<Announce>>,
+    queued: BTreeMap<TorrentKey, Vec<(Announce, String)>>,
     next_key: u64,
     hosts: Hosts,
     pub(super) names: Names,
@@ -107,6 +114,7 @@ impl Announces {
         Self {
             families,
             waiting: BTreeMap::new(),
+            due: VecDeque::new(),
             running: BTreeMap::new(),
             by_torrent: BTreeSet::new(),
             queued: BTreeMap::new(),
@@ -121,40 +129,41 @@ impl Announces {
     }
 
     /// Begins an announce once the one before it has ended.
-    pub(super) fn start_in_order(&mut self, now: Duration, announce: Box<Announce>) {
+    pub(super) fn start_in_order(&mut self, now: Duration, announce: Announce, url: &str) {
         let mut before = self.keys_of(announce.torrent);
         if before.any(|key| self.is_under_way(key, announce.tracker)) {
             drop(before);
-            self.queued.entry(announce.torrent).or_default().push(*announce);
+            let queue = self.queued.entry(announce.torrent).or_default();
+            queue.push((announce, url.to_owned()));
         } else {
             drop(before);
-            self.start(now, announce);
+            self.start(now, announce, url);
         }
     }
 
     /// An announce of the torrent has ended: what waited for it may begin.
     pub(super) fn start_queued(&mut self, now: Duration, torrent: TorrentKey) {
-        for announce in self.queued.remove(&torrent).unwrap_or_default() {
-            self.start_in_order(now, Box::new(announce));
+        for (announce, url) in self.queued.remove(&torrent).unwrap_or_default() {
+            self.start_in_order(now, announce, &url);
         }
     }
 
-    /// Begins an announce; what becomes of it is found in `outcomes`.
-    pub(super) fn start(&mut self, now: Duration, announce: Box<Announce>) {
-        let host = match parse(&announce.url) {
+    /// Begins an announce to `url`: it goes on with [`Self::poll_due`], and what becomes of it is found
+    /// in `outcomes`.
+    pub(super) fn start(&mut self, now: Duration, announce: Announce, url: &str) {
+        let host = match parse(url) {
             Ok((host, _)) => host,
             Err(message) => return self.refuse(announce, message),
         };
         let key = AnnounceKey(self.next_key);
         self.next_key += 1;
-        let event = announce.request.event;
-        let urgent = matches!(event, AnnounceEvent::Started | AnnounceEvent::Stopped);
+        let urgent = matches!(announce.event, AnnounceEvent::Started | AnnounceEvent::Stopped);
         match self.hosts.admit(now, &host, key, urgent) {
             Err(message) => self.refuse(announce, message),
-            Ok(()) => {
+            Ok(host) => {
                 self.by_torrent.insert((announce.torrent, key));
                 self.waiting.insert(key, Waiting { announce, host });
-                self.begin_next(now);
+                self.begin_next();
             }
         }
     }
@@ -167,18 +176,25 @@ impl Announces {
 
     /// Whether the announce goes to this tracker of its torrent and its end was not told yet.
     fn is_under_way(&self, key: AnnounceKey, tracker: TrackerIndex) -> bool {
-        match (self.waiting.get(&key), self.running.get(&key)) {
+        let due = || self.due.iter().find(|(due, _)| *due == key).map(|(_, waiting)| waiting);
+        match (self.waiting.get(&key).or_else(due), self.running.get(&key)) {
             (Some(waiting), _) => waiting.announce.tracker == tracker,
             (None, Some(running)) => !running.reported && running.announce.tracker == tracker,
             (None, None) => false,
         }
     }
 
-    /// Begins what may begin now.
-    fn begin_next(&mut self, now: Duration) {
+    /// Sees which may go out now.
+    fn begin_next(&mut self) {
         while let Some(key) = self.hosts.poll_next() {
-            self.go(now, key);
+            let waiting = self.waiting.remove(&key);
+            self.due.extend(waiting.map(|waiting| (key, waiting)));
         }
+    }
+
+    /// An announce that may go out now: [`Self::go`] has it do so.
+    pub(super) fn poll_due(&mut self) -> Option<(AnnounceKey, Waiting)> {
+        self.due.pop_front()
     }
 
     /// A fetcher is back.
@@ -191,7 +207,7 @@ impl Announces {
     ) {
         self.end_leg(key, leg, result);
         self.end_if_done(now, key);
-        self.begin_next(now);
+        self.begin_next();
     }
 
     /// A name was looked up.
@@ -202,7 +218,7 @@ impl Announces {
         });
         let keys: Vec<AnnounceKey> = waiting.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.resolve(now, key));
-        self.begin_next(now);
+        self.begin_next();
     }
 
     /// A datagram came.
@@ -218,7 +234,7 @@ impl Announces {
             }
         }
         self.end_legs(now, ended);
-        self.begin_next(now);
+        self.begin_next();
     }
 
     /// The time of [`Self::poll_timeout`] came.
@@ -234,7 +250,7 @@ impl Announces {
             self.running.iter().filter(|(_, running)| !running.reported && running.deadline <= now);
         let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.give_up(now, key));
-        self.begin_next(now);
+        self.begin_next();
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
@@ -250,12 +266,18 @@ impl Announces {
         }
         self.queued.remove(&torrent);
         self.outcomes.retain(|outcome| outcome.torrent() != torrent);
-        self.begin_next(now);
+        self.begin_next();
     }
 
     fn forget(&mut self, now: Duration, key: AnnounceKey) {
         if let Some(Waiting { host, .. }) = self.take_waiting(key) {
             return self.hosts.forget(&host, key);
+        }
+        if let Some(place) = self.due.iter().position(|(due, _)| *due == key)
+            && let Some((_, Waiting { announce, host })) = self.due.remove(place)
+        {
+            self.by_torrent.remove(&(announce.torrent, key));
+            return self.end_turn(now, &host, None);
         }
         let Some(running) = self.running.get_mut(&key) else { return };
         let waited_for = !std::mem::replace(&mut running.reported, true);
@@ -284,11 +306,16 @@ impl Announces {
         Some(running)
     }
 
-    /// The host's turn for this announce came.
-    fn go(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(Waiting { announce, host }) = self.waiting.remove(&key) else { return };
-        let udp = parse(&announce.url).ok().and_then(|(_, udp)| udp);
-        let mut running = Running::new(announce, host, udp, now + ANNOUNCE_DEADLINE);
+    /// The announce that [`Self::poll_due`] gave goes out to `url`.
+    pub(super) fn go(
+        &mut self,
+        now: Duration,
+        (key, Waiting { announce, host }): (AnnounceKey, Waiting),
+        url: &str,
+        request: AnnounceRequest,
+    ) {
+        let udp = parse(url).ok().and_then(|(_, udp)| udp);
+        let mut running = Running::new(announce, request, host, udp, now + ANNOUNCE_DEADLINE);
         if running.udp.is_some() {
             self.running.insert(key, running);
             return self.resolve(now, key);
@@ -297,8 +324,7 @@ impl Announces {
         let leg = |_| Leg { work: Work::Fetch, done: false };
         running.stage = Stage::Asking(families.iter().map(leg).collect());
         for (leg, family) in families.into_iter().enumerate() {
-            let (url, request) = (running.announce.url.clone(), running.announce.request.clone());
-            let request = Box::new(request);
+            let (url, request) = (url.to_owned(), Box::new(running.request.clone()));
             self.actions.push_back(Action::Fetch { key, leg, url, request, family });
         }
         self.running.insert(key, running);
@@ -338,7 +364,7 @@ impl Announces {
             // Transaction ids that can't be guessed keep forged answers out (BEP 15).
             let new = || UdpTracker::new(address, self.rng.random());
             let tracker = self.trackers.entry(address).or_insert_with(new);
-            let request = running.announce.request.clone();
+            let request = running.request.clone();
             let data = target.url_data.as_bytes();
             let exchange = Box::new(Exchange::announce(tracker, now, deadline, request, data));
             legs.push(Leg { work: Work::Exchange { address, exchange }, done: false });
@@ -457,7 +483,7 @@ impl Announces {
     }
 
     /// Ends an announce that never had a turn.
-    fn refuse(&mut self, announce: Box<Announce>, message: String) {
+    fn refuse(&mut self, announce: Announce, message: String) {
         let result = Err(failure(message).into());
         self.outcomes.push_back(Outcome::Finished { announce, result });
     }

@@ -3,6 +3,7 @@
 //! hold up the others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::announces::AnnounceKey;
@@ -29,17 +30,17 @@ struct Host {
 /// All hosts that were asked.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    hosts: BTreeMap<String, Host>,
+    hosts: BTreeMap<Arc<str>, Host>,
     /// Requests under way to all hosts together that somebody waits for: hosts that do not answer
     /// must not hold up the others.
     running: usize,
     /// Hosts for which somebody waits, and to which fewer requests than allowed are under way.
-    line: VecDeque<String>,
+    line: VecDeque<Arc<str>>,
 }
 
 impl Hosts {
     /// `key` is to go to the host `name`, when [`Self::poll_next`] says so. `urgent` ones (`started`,
-    /// `stopped`) do not mind a back-off.
+    /// `stopped`) do not mind a back-off. Answers the name, shared by all that wait there.
     ///
     /// # Errors
     /// The host failed a moment ago, with these words.
@@ -49,9 +50,11 @@ impl Hosts {
         name: &str,
         key: AnnounceKey,
         urgent: bool,
-    ) -> Result<(), String> {
+    ) -> Result<Arc<str>, String> {
         self.make_room(now);
-        let host = self.hosts.entry(name.to_owned()).or_default();
+        let known = self.hosts.get_key_value(name).map(|(name, _)| Arc::clone(name));
+        let name = known.unwrap_or_else(|| name.into());
+        let host = self.hosts.entry(Arc::clone(&name)).or_default();
         if let Some((until, message)) = &host.rest
             && now < *until
             && !urgent
@@ -59,8 +62,8 @@ impl Hosts {
             return Err(message.clone());
         }
         host.waiting.insert(key);
-        self.stand_in_line(name);
-        Ok(())
+        self.stand_in_line(&name);
+        Ok(name)
     }
 
     /// The next request that may go out now.
@@ -132,7 +135,7 @@ impl Hosts {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let ready = !host.waiting.is_empty() && host.running < MAX_REQUESTS_PER_HOST;
         if ready && !std::mem::replace(&mut host.in_line, true) {
-            self.line.push_back(name.to_owned());
+            self.line.push_back(name.into());
         }
     }
 
@@ -175,7 +178,7 @@ mod tests {
     }
 
     fn admit(hosts: &mut Hosts, name: &str, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| hosts.admit(Duration::ZERO, name, key(number), true).unwrap());
+        numbers.for_each(|number| _ = hosts.admit(Duration::ZERO, name, key(number), true).unwrap());
     }
 
     fn going(hosts: &mut Hosts) -> Vec<AnnounceKey> {
@@ -254,14 +257,14 @@ mod tests {
     fn a_failure_is_shared_and_forgiven() {
         let mut hosts = Hosts::default();
         let at = Duration::from_secs;
-        assert_eq!(hosts.admit(at(0), "t", key(0), false), Ok(()));
+        assert!(hosts.admit(at(0), "t", key(0), false).is_ok());
         assert_eq!(hosts.poll_next(), Some(key(0)));
         assert!(hosts.handle_finished(at(0), "t", Some("refused")).is_empty());
         assert_eq!(hosts.admit(at(29), "t", key(1), false), Err("refused".to_owned()));
-        assert_eq!(hosts.admit(at(29), "t", key(1), true), Ok(()));
-        assert_eq!(hosts.admit(at(30), "t", key(2), false), Ok(()));
+        assert!(hosts.admit(at(29), "t", key(1), true).is_ok());
+        assert!(hosts.admit(at(30), "t", key(2), false).is_ok());
         assert_eq!(going(&mut hosts), [key(1), key(2)]);
         assert!(hosts.handle_finished(at(30), "t", None).is_empty());
-        assert_eq!(hosts.admit(at(30), "t", key(3), false), Ok(()));
+        assert!(hosts.admit(at(30), "t", key(3), false).is_ok());
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::AnnounceReply;
+use bt_types::{AnnounceReply, AnnounceRequest};
 use tracker_udp::{Exchange, ExchangeError, Reply, TrackerHost, TrackerUrl, UdpTracker};
 use url::Url;
 
@@ -13,8 +14,9 @@ use super::announces::{Announce, AnnounceKey, FetchFailure};
 /// An announce under way.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) announce: Box<Announce>,
-    pub(super) host: String,
+    pub(super) announce: Announce,
+    pub(super) request: AnnounceRequest,
+    pub(super) host: Arc<str>,
     /// `None` for HTTP and HTTPS.
     pub(super) udp: Option<TrackerUrl>,
     pub(super) deadline: Duration,
@@ -49,14 +51,15 @@ pub(super) enum Work {
 
 impl Running {
     pub(super) fn new(
-        announce: Box<Announce>,
-        host: String,
+        announce: Announce,
+        request: AnnounceRequest,
+        host: Arc<str>,
         udp: Option<TrackerUrl>,
         deadline: Duration,
     ) -> Self {
         let stage = Stage::Resolving;
         let (reported, settled, failure) = (false, false, None);
-        Self { announce, host, udp, deadline, stage, reported, settled, failure }
+        Self { announce, request, host, udp, deadline, stage, reported, settled, failure }
     }
 
     /// Whether a fetcher works on it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bt_types::{AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
 use piece_store::{Opened, TorrentKey};
-use swarm::Swarm;
+use swarm::{Swarm, TrackerIndex};
 
 use super::open::OpenPieces;
 use super::rate::Bucket;
@@ -165,6 +165,12 @@ impl Torrent {
             }
             Some(swarm) => swarm.left(),
         }
+    }
+
+    /// The URL of a tracker, by its place in the torrent's list.
+    pub(super) fn tracker_url(&self, TrackerIndex(index): TrackerIndex) -> &str {
+        let mut urls = self.add.metainfo.trackers().iter().flatten();
+        urls.nth(index).map_or("", String::as_str)
     }
 
     pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {

@@ -60,41 +60,55 @@ impl<F> Core<F> {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces += 1;
         let alone = torrent.announces == 1;
-        let request = AnnounceRequest {
-            event,
-            num_want: Some(num_want),
-            tracker_id,
-            ip: self.config.announce_ip,
-            ..torrent.announce_request(announced_port(self.config.listen_port))
-        };
-        let announce = Box::new(Announce { torrent: key, tracker, url: url.to_owned(), request });
+        let tracker_id = tracker_id.map(Vec::into_boxed_slice);
+        let announce = Announce { torrent: key, tracker, event, num_want, tracker_id };
         if alone {
-            self.announces.start(self.now, announce);
+            self.announces.start(self.now, announce, url);
         } else {
-            self.announces.start_in_order(self.now, announce);
+            self.announces.start_in_order(self.now, announce, url);
+        }
+    }
+
+    /// Sends the announces whose turn at their hosts has come.
+    fn send_due_announces(&mut self) {
+        while let Some((key, due)) = self.announces.poll_due() {
+            let Announce { torrent, tracker, event, num_want, .. } = due.announce;
+            // One that is forgotten has no announces: they were forgotten with it.
+            let Some(torrent) = self.torrents.get(&torrent) else { continue };
+            let request = AnnounceRequest {
+                event,
+                num_want: Some(num_want),
+                tracker_id: due.announce.tracker_id.as_deref().map(<[u8]>::to_vec),
+                ip: self.config.announce_ip,
+                ..torrent.announce_request(announced_port(self.config.listen_port))
+            };
+            self.announces.go(self.now, (key, due), torrent.tracker_url(tracker), request);
         }
     }
 
     pub(super) fn drain_announces(&mut self) {
+        self.send_due_announces();
         while let Some(outcome) = self.announces.outcomes.pop_front() {
             match outcome {
-                Outcome::Finished { announce, result } => self.handle_announced(*announce, result),
+                Outcome::Finished { announce, result } => self.handle_announced(&announce, result),
                 Outcome::MorePeers { torrent, peers } => self.take_tracker_peers(torrent, &peers),
             }
+            self.send_due_announces();
         }
         self.actions.append(&mut self.announces.actions);
     }
 
     fn handle_announced(
         &mut self,
-        announce: Announce,
+        announce: &Announce,
         result: Result<AnnounceReply, AnnounceFailure>,
     ) {
         let now = self.now;
-        let Announce { torrent: key, tracker, url, .. } = announce;
+        let (key, tracker) = (announce.torrent, announce.tracker);
         self.announces.start_queued(now, key);
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces = torrent.announces.saturating_sub(1);
+        let url = torrent.tracker_url(tracker).to_owned();
         let result = result.map(with_canonical_peers);
         if let Some(swarm) = torrent.swarm_mut() {
             swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
