@@ -178,7 +178,8 @@ mod tests {
     }
 
     fn admit(hosts: &mut Hosts, name: &str, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| _ = hosts.admit(Duration::ZERO, name, key(number), true).unwrap());
+        numbers
+            .for_each(|number| _ = hosts.admit(Duration::ZERO, name, key(number), true).unwrap());
     }
 
     fn going(hosts: &mut Hosts) -> Vec<AnnounceKey> {

@@ -47,8 +47,13 @@ impl<F> Core<F> {
         for _ in 0..self.starved.len().min(MAX_FED) {
             let Some(key) = self.starved.pop_front() else { return };
             let Some(torrent) = self.torrents.get_mut(&key) else { continue };
-            torrent.waits_for_memory = false;
-            self.drain(key);
+            let short = torrent.swarm().is_some_and(|swarm| swarm.is_short(&self.buffers.budget));
+            if short {
+                self.starved.push_back(key);
+            } else {
+                torrent.waits_for_memory = false;
+                self.drain(key);
+            }
         }
     }
 

@@ -198,8 +198,7 @@ pub(super) struct Durability {
 }
 
 impl Blank for Durability {
-    const BLANK: &'static Self =
-        &Self { unsynced: 0, oldest: None, syncing: None, waiting: false };
+    const BLANK: &'static Self = &Self { unsynced: 0, oldest: None, syncing: None, waiting: false };
 }
 
 impl Durability {

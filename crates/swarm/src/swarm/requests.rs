@@ -234,8 +234,9 @@ impl Swarm {
         }
     }
 
-    /// Whether the last reservation failed and would fail again.
-    fn is_short(&self, budget: &SpanBudget) -> bool {
+    /// Whether the last reservation failed and would fail again: to poll the swarm for the sake of
+    /// memory would be of no use.
+    pub fn is_short(&self, budget: &SpanBudget) -> bool {
         self.starved.is_some_and(|need| budget.available() < need)
     }
 
