@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::integration::{Suite, run_suite};
 use crate::report::Tally;
-use crate::workspace::cargo;
+use crate::workspace::{self, cargo};
 use crate::{fixtures, tidy};
 
 /// Runs every step, also after one has failed.
@@ -16,6 +16,10 @@ pub(crate) fn run() -> Result<()> {
     let mut steps = Steps::default();
     steps.check_with("fmt", "format", || status(cargo().args(["fmt", "--all", "--check"])));
     steps.check_with("clippy", "lints", lints);
+    match bench_is_fetched() {
+        true => steps.check_with("clippy", "lints of xtask/bench", bench_lints),
+        false => steps.skip("lints of xtask/bench", "what it depends on is not here"),
+    }
     steps.check("documentation", documentation);
     steps.check("tidy", tidy::run);
     steps.check("fixtures", || fixtures::run(true));
@@ -45,8 +49,12 @@ impl Steps {
         if there.is_ok_and(|output| output.status.success()) {
             return self.check(name, step);
         }
+        self.skip(name, &format!("cargo {part} is not installed"));
+    }
+
+    fn skip(&mut self, name: &str, why: &str) {
         self.tally.skipped += 1;
-        self.lines.push(format!("{name:<20} skipped: cargo {part} is not installed"));
+        self.lines.push(format!("{name:<20} skipped: {why}"));
     }
 
     /// A step of many cases.
@@ -78,6 +86,25 @@ impl Steps {
 fn lints() -> Result<()> {
     let mut command = cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
+    if is_ci() {
+        command.args(["--", "-D", "warnings"]);
+    }
+    status(&mut command)
+}
+
+/// The package that is a workspace of its own: what it compares with is not in our lock file.
+const BENCH: [&str; 3] = ["--locked", "--manifest-path", "xtask/bench/Cargo.toml"];
+
+/// Whether other people's parsers are on this machine, or could be fetched just now.
+fn bench_is_fetched() -> bool {
+    let fetched = cargo().args(["fetch", "--quiet"]).args(BENCH).stderr(Stdio::null()).status();
+    fetched.is_ok_and(|status| status.success())
+}
+
+fn bench_lints() -> Result<()> {
+    let mut command = cargo();
+    command.args(["clippy", "--all-targets", "--quiet"]).args(BENCH);
+    command.env("CARGO_TARGET_DIR", workspace::target()?.join("bench"));
     if is_ci() {
         command.args(["--", "-D", "warnings"]);
     }

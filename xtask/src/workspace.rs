@@ -74,7 +74,8 @@ pub(crate) fn metadata() -> Result<serde_json::Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn target() -> Result<PathBuf> {
+/// The workspace's target folder.
+pub(crate) fn target() -> Result<PathBuf> {
     let metadata = metadata()?;
     let target = metadata["target_directory"].as_str().context("no target_directory")?;
     Ok(target.into())
