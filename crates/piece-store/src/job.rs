@@ -225,7 +225,7 @@ impl<D: Disk> Torrents<D> {
                 let commit = |store: Arc<Store<D>>| {
                     store.commit(piece, attempt, &mut spans, hashed, digests, scratch)
                 };
-                let outcome = self.find(torrent).map(commit).unwrap_or_else(Outcome::Failed);
+                let outcome = self.find(torrent).map_or_else(Outcome::Failed, commit);
                 Done::Committed { torrent, piece, spans, outcome }
             }
             Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {
