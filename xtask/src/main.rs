@@ -40,7 +40,7 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         rate: u64,
     },
-    /// Everything that must pass: format, lints, tidy, fixtures, tests, loopback, interop
+    /// Everything that must pass: format, lints, tidy, fixtures, tests, loopback, crash, interop
     Test,
     /// Writes the small files below testdata/
     Fixtures {
@@ -50,14 +50,10 @@ enum Task {
     },
     /// Runs bt-cli against our own trackers and peers, and against other people's clients
     Integration {
-        /// Which suite; both if none is named
+        /// Which suite; all if none is named
         suite: Option<integration::Suite>,
-        /// Only the cases whose name contains this
-        #[arg(long)]
-        only: Option<String>,
-        /// Another program in the place of bt-cli, to see whether a failure is ours (interop)
-        #[arg(long, value_name = "PROGRAM")]
-        instead: Option<String>,
+        #[command(flatten)]
+        options: integration::Options,
     },
     /// Checks the rules of the house that no other tool checks
     Tidy,
@@ -70,9 +66,7 @@ fn main() -> ExitCode {
         Task::Demo { size, rate } => demo::run(size, rate),
         Task::Test => test::run(),
         Task::Fixtures { check } => fixtures::run(check),
-        Task::Integration { suite, only, instead } => {
-            integration::run(suite, only.as_deref(), instead.as_deref())
-        }
+        Task::Integration { suite, options } => integration::run(suite, &options),
         Task::Tidy => tidy::run(),
     };
     match result {

@@ -178,24 +178,26 @@ pub(crate) fn output_of(
 
 /// The same command, killed by the kernel when we end, where `setpriv` can arrange that.
 fn tied_to_us(command: &Command) -> Command {
-    let mut tied = if find_program("setpriv").is_some() {
-        let mut tied = Command::new("setpriv");
-        tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program());
-        tied
-    } else {
-        Command::new(command.get_program())
-    };
-    tied.args(command.get_args());
+    let words = ["setpriv", "--pdeathsig", "KILL", "--"];
+    within(if find_program("setpriv").is_some() { &words } else { &[] }, command)
+}
+
+/// The same command, run by the program that the first of `words` names; the others are its arguments.
+pub(crate) fn within(words: &[&str], command: &Command) -> Command {
+    let own = words.iter().map(OsStr::new).chain([command.get_program()]);
+    let mut parts = own.chain(command.get_args());
+    let mut wrapped = Command::new(parts.next().unwrap_or_default());
+    wrapped.args(parts);
     for (key, value) in command.get_envs() {
         match value {
-            Some(value) => tied.env(key, value),
-            None => tied.env_remove(key),
+            Some(value) => wrapped.env(key, value),
+            None => wrapped.env_remove(key),
         };
     }
     if let Some(folder) = command.get_current_dir() {
-        tied.current_dir(folder);
+        wrapped.current_dir(folder);
     }
-    tied
+    wrapped
 }
 
 fn read_lossy(path: &Path) -> String {

@@ -18,8 +18,14 @@ pub(crate) enum Outcome {
 
 impl From<Result<()>> for Outcome {
     fn from(result: Result<()>) -> Self {
+        result.map(|()| String::new()).into()
+    }
+}
+
+impl From<Result<String>> for Outcome {
+    fn from(result: Result<String>) -> Self {
         match result {
-            Ok(()) => Self::Passed(String::new()),
+            Ok(more) => Self::Passed(more),
             Err(error) => Self::Failed(format!("{error:#}")),
         }
     }
@@ -81,7 +87,10 @@ impl Report {
     }
 
     /// Runs `case` and notes what came of it.
-    pub(crate) fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
+    pub(crate) fn run<T>(&mut self, cells: &[&str], case: impl FnOnce() -> Result<T>)
+    where
+        Outcome: From<Result<T>>,
+    {
         let start = Instant::now();
         let outcome = Outcome::from(case());
         self.note(cells, outcome, start.elapsed());

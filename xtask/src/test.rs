@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::integration::{Suite, run_suite};
+use crate::integration::{Options, SHORT, Suite, run_suite};
 use crate::report::Tally;
 use crate::workspace::{self, cargo};
 use crate::{fixtures, tidy};
@@ -25,8 +25,12 @@ pub(crate) fn run() -> Result<()> {
     steps.check("fixtures", || fixtures::run(true));
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
-    steps.count("loopback", || run_suite(Suite::Loopback, None, None));
-    steps.count("interop", || run_suite(Suite::Interop, None, None));
+    let options = Options { kills: Some(SHORT), ..Options::default() };
+    for (name, suite) in
+        [("loopback", Suite::Loopback), ("crash", Suite::Crash), ("interop", Suite::Interop)]
+    {
+        steps.count(name, || run_suite(suite, &options));
+    }
     steps.finish()
 }
 

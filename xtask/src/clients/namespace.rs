@@ -1,7 +1,8 @@
 //! A network of our own: one namespace, one address a client. Filters that clients keep for
-//! loopback and for several peers at one address do not apply in it.
+//! loopback and for several peers at one address do not apply in it. And mounts of our own.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::process::find_program;
+use crate::report::Tally;
 
 /// Set for the process inside.
 const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
@@ -39,21 +41,48 @@ pub(crate) fn are_we_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// The `unshare` arguments that work here, or why none does.
+/// The `unshare` arguments that give a network of our own, or why none does.
 pub(crate) fn way_in() -> Result<&'static str, String> {
-    for program in ["unshare", "ip"] {
+    first_that_works(["-n", "-rn"], &["ip", "link", "set", "lo", "up"])
+}
+
+/// The `unshare` arguments that give mounts of our own, or why none does.
+pub(crate) fn way_in_to_mounts() -> Result<&'static str, String> {
+    first_that_works(["-m", "-rm"], &["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
+}
+
+/// Of two ways into a namespace, the first in which `probe` can be done.
+fn first_that_works(ways: [&'static str; 2], probe: &[&str]) -> Result<&'static str, String> {
+    for program in ["unshare"].iter().chain(probe.first()) {
         if find_program(program).is_none() {
             return Err(format!("{program} is not installed"));
         }
     }
     let works = |flags: &&str| {
         let mut command = Command::new("unshare");
-        command.args([flags, "ip", "link", "set", "lo", "up"]);
+        command.arg(flags).args(probe);
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let refused = "this machine allows no network namespace (unshare -n, unshare -rn)";
-    ["-n", "-rn"].into_iter().find(works).ok_or_else(|| refused.to_owned())
+    let refused = format!("this machine does not allow it (unshare {})", ways.join(", unshare "));
+    ways.into_iter().find(works).ok_or(refused)
+}
+
+/// Runs a suite of this program inside, with `bt_cli` ready built, and shows what it prints.
+pub(crate) fn run_suite_inside(flags: &str, arguments: &[String], bt_cli: &Path) -> Result<Tally> {
+    let mut command = ourselves_inside(flags, &std::env::current_exe()?, arguments, bt_cli);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().context("no output to read")?;
+    let mut tally = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        tally = Tally::parse(&line);
+        if tally.is_none() {
+            println!("{line}");
+        }
+    }
+    child.wait()?;
+    tally.context("the suite broke off")
 }
 
 /// `program`, which is this one or a better build of it, inside, with `bt_cli` ready built.

@@ -4,7 +4,7 @@ mod commands;
 mod hostile;
 mod input;
 mod resume;
-mod scene;
+pub(super) mod scene;
 mod swarms;
 mod trackers;
 

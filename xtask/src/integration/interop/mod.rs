@@ -9,11 +9,9 @@ mod opentracker;
 mod torrents;
 mod transfer;
 
-use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
-use std::process::Stdio;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::clients::{
     Aria2, Libtorrent, Ours, Program, Qbittorrent, Rtorrent, Transmission, namespace,
@@ -46,27 +44,15 @@ pub(super) fn run(only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
 }
 
 fn run_inside(flags: &str, only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
-    let mut arguments = vec!["integration", "interop"];
-    arguments.extend(only.iter().flat_map(|only| ["--only", only]));
-    arguments.extend(instead.iter().flat_map(|instead| ["--instead", instead]));
+    let mut arguments = vec!["integration".to_owned(), "interop".to_owned()];
+    for (flag, value) in [("--only", only), ("--instead", instead)] {
+        arguments.extend(value.iter().flat_map(|value| [flag.to_owned(), (*value).to_owned()]));
+    }
     let bt_cli = match instead {
         Some(_) => std::path::PathBuf::new(),
         None => workspace::build_bt_cli()?,
     };
-    let mut command =
-        namespace::ourselves_inside(flags, &std::env::current_exe()?, arguments, &bt_cli);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let output = child.stdout.take().context("no output to read")?;
-    let mut tally = None;
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        tally = Tally::parse(&line);
-        if tally.is_none() {
-            println!("{line}");
-        }
-    }
-    child.wait()?;
-    tally.context("the suite broke off")
+    namespace::run_suite_inside(flags, &arguments, &bt_cli)
 }
 
 fn required() -> Vec<String> {

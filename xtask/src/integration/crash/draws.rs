@@ -1,0 +1,36 @@
+//! Numbers that look random and all follow from one.
+
+use std::time::{Duration, SystemTime};
+
+/// A sequence of numbers.
+#[derive(Debug)]
+pub(super) struct Draws {
+    seed: u64,
+    drawn: u64,
+}
+
+impl Draws {
+    /// The numbers that follow from `seed`.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, drawn: 0 }
+    }
+
+    /// Below `end`, which is at least 1.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.drawn += 1;
+        let bytes = testkit::bytes(self.seed.wrapping_mul(1 << 20).wrapping_add(self.drawn), 8);
+        let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        number % end.max(1)
+    }
+
+    /// Below `end`, to the microsecond.
+    pub(super) fn time(&mut self, end: Duration) -> Duration {
+        Duration::from_micros(self.below(u64::try_from(end.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A seed that no run had before, short enough to be typed in.
+pub(super) fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_micros() as u64 % 1_000_000
+}
