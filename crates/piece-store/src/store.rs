@@ -20,6 +20,7 @@ use crate::disk;
 use crate::hashing::range_count;
 use crate::{Disk, Kind, OpenSpec, Opened, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
+mod changed;
 mod check;
 mod commit;
 mod files;
@@ -84,7 +85,7 @@ impl<D: Disk> Store<D> {
         spec: &OpenSpec,
     ) -> Result<(Self, Opened), StoreError> {
         let layout = Layout::new(spec);
-        let (folder, folder_path) = open_folder(&*disk, spec)?;
+        let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
         let folder_path = handles.share(&folder_path);
         let (journal, history) = open_journal(&disk, &handles, spec, &folder_path)?;
         let store = Self {
@@ -151,10 +152,9 @@ impl<D: Disk> Store<D> {
     }
 
     fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
-        let stat = match self.disk.stat(&self.folder, &slot.path) {
-            Ok(stat) => stat,
+        let stat = match self.stat_path(&slot.path) {
             Err(_) if !slot.selected => None,
-            Err(error) => return Err(self.error(Operation::Stat, &slot.path, &error)),
+            stat => stat?,
         };
         let usable = stat.filter(|stat| stat.kind == Kind::File);
         if let (Some(stat), None, true) = (stat, usable, slot.selected) {
@@ -201,12 +201,16 @@ impl<D: Disk> Drop for Store<D> {
     }
 }
 
-fn open_folder<D: Disk>(disk: &D, spec: &OpenSpec) -> Result<(D::Folder, PathBuf), StoreError> {
+fn open_folder<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    spec: &OpenSpec,
+) -> Result<(D::Folder, PathBuf), StoreError> {
     let path = match &spec.layout {
         StoreLayout::Torrent => spec.folder.as_path(),
         StoreLayout::SinglePiece { output, .. } => output.parent().unwrap_or(Path::new("")),
     };
-    let opened = disk.folder(path, !spec.read_only);
+    let opened = handles.make_room(disk, || disk.folder(path, !spec.read_only));
     opened.map_err(|error| StoreError::disk(Operation::OpenFolder, path, &error))
 }
 

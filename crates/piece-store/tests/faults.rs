@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError};
+use piece_store::{Access, Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
@@ -100,6 +100,88 @@ fn too_many_open_files_do_not_stop_the_journal() {
     disk.fail("open", &lock(), EMFILE, 1);
     run.close();
     assert_eq!(disk.bytes(&lock()), b"");
+}
+
+#[test]
+fn too_many_open_files_do_not_stop_a_look_at_a_folder() {
+    let (disk, torrent, spec) = setup();
+    for (operation, path) in
+        [("folder", "/save"), ("folder", "/state"), ("stat", "t/a"), ("stat", "t/b")]
+    {
+        disk.fail(operation, path, EMFILE, 1);
+    }
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 6]);
+    // Such a sync did not fail: it was not begun.
+    disk.fail("sync folder", "/save/t", EMFILE, 1);
+    run.store.sync().unwrap();
+    assert_eq!(numbers(&run.store.durable()), [0, 6]);
+    disk.fail("stat", "t/a", EMFILE, 1);
+    run.close();
+}
+
+/// What waits for a sync is open too, and is closed before anything fails for want of room.
+#[test]
+fn files_that_wait_for_a_sync_make_room() {
+    let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), PIECE as usize)).collect();
+    let torrent = torrent(&files, PIECE);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let disk = Arc::new(MemDisk::default());
+    let mut run = start(&disk, &spec).check();
+    disk.limit_open(8);
+    run.commit(&torrent, 0..torrent.pieces());
+    run.store.sync().unwrap();
+    assert!(run.store.durable().is_full());
+    drop(run);
+    disk.cut_power();
+    assert!(start(&disk, &spec).check().opened.have.is_full(), "they were synced all the same");
+}
+
+#[test]
+fn a_file_that_is_removed_or_replaced_meanwhile_is_named() {
+    for (replaced, kind) in [(false, ErrorKind::NotFound), (true, ErrorKind::AlreadyExists)] {
+        let (disk, torrent, spec) = setup();
+        let mut run = start(&disk, &spec).check();
+        run.commit(&torrent, [0, 4]);
+        disk.remove(&"/save".into(), Path::new("t/a")).unwrap();
+        if replaced {
+            disk.open(&"/save".into(), Path::new("t/a"), Access::Create).unwrap();
+        }
+        let (error, lost) = run.store.sync().unwrap_err();
+        let (operation, path, got) = disk_error(Outcome::Failed(error));
+        assert_eq!((operation, path.as_str(), got), (Operation::Stat, "/save/t/a", kind));
+        assert_eq!((lost, run.have()), (vec![], vec![0, 4]), "it may be put back");
+        assert!(run.store.close(0, 0, &[]).is_err(), "the end says so too");
+        drop(run);
+        let run = start(&disk, &spec).check();
+        assert_eq!(run.have(), [4], "it was not");
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_not_made_long_again() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    // Pieces 3 and 5 are in the second file.
+    run.commit(&torrent, [0, 3, 5]);
+    run.store.sync().unwrap();
+    let bytes = disk.bytes("t/b");
+    disk.set_bytes("t/b", &bytes[..70_000]);
+    let outcome = run.try_commit(&torrent, 6);
+    let Outcome::Failed(error) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(
+        error.to_string(),
+        "can't write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
+         before: verify the torrent"
+    );
+    assert_eq!(disk.bytes("t/b").len(), 70_000);
+    assert!(run.store.close(0, 0, &[]).is_err());
+    drop(run);
+    let mut run = start(&disk, &spec).check();
+    assert_eq!(run.have(), [0, 3]);
+    run.commit(&torrent, [1, 2, 4, 5, 6]);
+    run.close();
 }
 
 #[test]

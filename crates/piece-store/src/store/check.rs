@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use bt_types::PieceIndex;
 
@@ -88,8 +89,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn unrelated(&self, number: u32, slot: &Slot) -> Result<Option<Unrelated>, StoreError> {
-        let stat = self.disk.stat(&self.folder, &slot.path);
-        let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
+        let stat = self.stat_path(&slot.path)?;
         let Some(stat) = stat.filter(|_| self.single.is_none()) else { return Ok(None) };
         let suspect = {
             let ledger = self.ledger();
@@ -115,7 +115,8 @@ impl<D: Disk> Store<D> {
     /// Whether a file has any byte that is not zero.
     fn has_data(&self, path: &Path) -> Result<bool, StoreError> {
         let failed = |error| self.error(Operation::Read, path, &error);
-        let file = self.disk.open(&self.folder, path, Access::Read).map_err(failed)?;
+        let open = || self.disk.open(&self.folder, path, Access::Read);
+        let file = self.make_room(open).map_err(failed)?;
         let mut strip = vec![0; STRIP_LENGTH];
         let mut at = 0;
         while let Some(data) = self.disk.next_data(&file, at).map_err(failed)? {
@@ -152,10 +153,11 @@ impl<D: Disk> Store<D> {
     fn own_files(&self) -> Result<(), StoreError> {
         let mut missing = Vec::new();
         for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
-            let stat = self.disk.stat(&self.folder, &slot.path);
-            let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
-            match stat {
-                Some(stat) => self.ledger().own(number, stat.id)?,
+            match self.stat_path(&slot.path)? {
+                Some(stat) => {
+                    self.ledger().own(number, stat.id)?;
+                    slot.known_length.store(stat.length.min(slot.length), Ordering::Relaxed);
+                }
                 None => missing.push(number),
             }
         }

@@ -9,7 +9,7 @@ use bt_types::PieceIndex;
 use super::Store;
 use super::layout::{Place, PlacedRange};
 use super::ledger::Touched;
-use crate::{Access, Disk, Operation, StoreError};
+use crate::{Access, Disk, Operation, Stat, StoreError};
 
 /// The most buffers given to one write: systems take 1024 at most.
 const MAX_PARTS: usize = 512;
@@ -79,6 +79,7 @@ impl<D: Disk> Store<D> {
         range: &PlacedRange,
         parts: &mut Parts<'_>,
     ) -> Result<(), StoreError> {
+        self.check_length(range.place, file)?;
         let failed = |error| self.place_error(Operation::Write, range.place, &error);
         let mut done = 0;
         while done < range.length {
@@ -92,6 +93,7 @@ impl<D: Disk> Store<D> {
                 Err(error) => return Err(failed(error)),
             }
         }
+        self.note_length(range);
         Ok(())
     }
 
@@ -169,8 +171,25 @@ impl<D: Disk> Store<D> {
         let Some(slot) = self.layout.slots.get(slot) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let open = || self.disk.open(&self.folder, &slot.path, access);
-        self.handles.make_room(&*self.disk, open)
+        self.make_room(|| self.disk.open(&self.folder, &slot.path, access))
+    }
+
+    /// Opens by `open`; once more, with half of the open files closed, if the process has too many.
+    /// Those that wait for a sync are closed too: the whole file system is synced instead.
+    pub(super) fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if self.disk.is_out_of_handles(&error) => {
+                self.ledger().dirty.let_go(self.layout.parts_slot());
+                self.handles.make_room(&*self.disk, open)
+            }
+            opened => opened,
+        }
+    }
+
+    /// What `path` below the download folder names.
+    pub(super) fn stat_path(&self, path: &Path) -> Result<Option<Stat>, StoreError> {
+        let stat = self.make_room(|| self.disk.stat(&self.folder, path));
+        stat.map_err(|error| self.error(Operation::Stat, path, &error))
     }
 
     /// Under which number a place stands in the journal.

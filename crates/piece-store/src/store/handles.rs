@@ -110,13 +110,13 @@ impl<F> Handles<F> {
         keys.into_iter().for_each(|key| table.remove(key));
     }
 
-    /// Opens a file by `open`; once more, with half of the table closed, if the process has too many
-    /// open.
-    pub(super) fn make_room<D: Disk<File = F>>(
+    /// Opens a file or a folder by `open`; once more, with half of the table closed, if the process
+    /// has too many open.
+    pub(super) fn make_room<D: Disk<File = F>, T>(
         &self,
         disk: &D,
-        open: impl Fn() -> io::Result<F>,
-    ) -> io::Result<F> {
+        open: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
         match open() {
             Err(error) if disk.is_out_of_handles(&error) => {
                 self.shrink();

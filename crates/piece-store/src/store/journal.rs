@@ -77,7 +77,7 @@ impl<D: Disk> Journal<D> {
         state_dir: &Path,
         key: &JournalKey<'_>,
     ) -> Result<(Self, History), StoreError> {
-        let folder = disk.folder(state_dir, true);
+        let folder = handles.make_room(&*disk, || disk.folder(state_dir, true));
         let (folder, folder_path) =
             folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
         let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());

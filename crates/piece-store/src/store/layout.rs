@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bt_types::{Bitfield, Geometry, PieceIndex};
 use metainfo::Metainfo;
@@ -29,6 +29,8 @@ pub(super) struct Slot {
     pub(super) selected: bool,
     /// Whether it is padding, which is on no disk (BEP 47).
     pub(super) pad: bool,
+    /// How long the file on the disk is at least, as far as it was seen and written.
+    pub(super) known_length: AtomicU64,
     /// Whether its bytes are kept in the parts file.
     in_parts: AtomicBool,
 }
@@ -93,6 +95,7 @@ impl Layout {
                     length: u64::from(geometry.length_of(*piece)),
                     selected: true,
                     pad: false,
+                    known_length: AtomicU64::new(0),
                     in_parts: AtomicBool::new(false),
                 }])
             }
@@ -175,6 +178,7 @@ fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Box<[Slot]> 
         length: file.length(),
         selected: wanted(index) && !file.is_pad(),
         pad: file.is_pad(),
+        known_length: AtomicU64::new(0),
         in_parts: AtomicBool::new(false),
     };
     metainfo.info().files().iter().enumerate().map(slot).collect()

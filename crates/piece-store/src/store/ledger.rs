@@ -148,6 +148,13 @@ impl<F> Dirty<F> {
         }
     }
 
+    /// Lets go of the files, but for that of slot `keep`, which may be on another file system.
+    pub(super) fn let_go(&mut self, keep: u32) {
+        let count = self.files.len();
+        self.files.retain(|slot, _| *slot == keep);
+        self.whole |= self.files.len() < count;
+    }
+
     /// Notes that the name `path` may be new, and those of the folders above it.
     pub(super) fn name(&mut self, path: &Path) {
         self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
@@ -361,7 +368,7 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// Which file the one of `slot` is; or where in the table it would stand.
-    fn owned_as(&self, slot: u32) -> Result<FileId, usize> {
+    pub(super) fn owned_as(&self, slot: u32) -> Result<FileId, usize> {
         self.owned.binary_search_by_key(&slot, |(slot, _)| *slot).map(|at| self.owned[at].1)
     }
 

@@ -34,6 +34,11 @@ impl<D: Disk> Parts<D> {
         Self { at, file: Mutex::default(), zeros: Mutex::default() }
     }
 
+    /// Whether the parts file has a name.
+    pub(super) fn have_a_name(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// Its path, for people.
     pub(super) fn path(&self, folder: &Path) -> PathBuf {
         match &self.at {
@@ -93,10 +98,9 @@ impl<D: Disk> Store<D> {
         let access = if make { Access::Create } else { Access::Write };
         let opened = match &self.parts.at {
             Some(at) => {
-                let open = || self.disk.open(&at.folder, &at.file_name(EXTENSION), access);
-                self.handles.make_room(&*self.disk, open)
+                self.make_room(|| self.disk.open(&at.folder, &at.file_name(EXTENSION), access))
             }
-            None if make => self.disk.temporary(&self.folder),
+            None if make => self.make_room(|| self.disk.temporary(&self.folder)),
             None => return Ok(None),
         };
         let failed = |error| self.place_error(Operation::Open, Place::Parts, &error);
@@ -116,7 +120,7 @@ impl<D: Disk> Store<D> {
     /// What the parts file is, if it is there.
     pub(super) fn stat_parts(&self) -> Result<Option<Stat>, StoreError> {
         let Some(at) = &self.parts.at else { return Ok(None) };
-        let stat = self.disk.stat(&at.folder, &at.file_name(EXTENSION));
+        let stat = self.make_room(|| self.disk.stat(&at.folder, &at.file_name(EXTENSION)));
         stat.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))
     }
 
@@ -126,7 +130,7 @@ impl<D: Disk> Store<D> {
         if let Some(file) = &*open {
             return Ok(Arc::clone(file));
         }
-        let made = self.disk.zeros(ZEROS_LENGTH);
+        let made = self.make_room(|| self.disk.zeros(ZEROS_LENGTH));
         let failed = |error| self.place_error(Operation::Create, Place::Zeros, &error);
         let file = Arc::new(made.map_err(failed)?);
         *open = Some(Arc::clone(&file));
@@ -174,7 +178,7 @@ impl<D: Disk> Store<D> {
     fn move_range(&self, slot: &Slot, from: u64, end: u64) -> Result<(), StoreError> {
         let Some(parts) = self.parts_file(false)? else { return Ok(()) };
         let failed = |operation, error| self.error(operation, &slot.path, &error);
-        let file = self.disk.open(&self.folder, &slot.path, Access::Create);
+        let file = self.make_room(|| self.disk.open(&self.folder, &slot.path, Access::Create));
         let file = file.map_err(|error| failed(Operation::Create, error))?;
         self.ledger().dirty.name(&slot.path);
         let mut buffer = vec![0; super::STRIP_LENGTH];

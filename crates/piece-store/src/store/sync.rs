@@ -39,13 +39,18 @@ impl<D: Disk> Store<D> {
     /// durable. The failed sync is not tried again: the system may have forgotten what it could not
     /// write, and would say that all is well.
     pub fn sync(&self) -> Result<(), (StoreError, Vec<u32>)> {
-        let plan = self.plan_sync();
-        if let Err(error) = self.carry_out(&plan) {
+        let mut plan = self.plan_sync();
+        let slots: Vec<u32> = plan.files.iter().map(|(slot, _)| *slot).collect();
+        if let Err(error) = self.carry_out(&mut plan) {
             return Err((error, self.lose_undurable()));
         }
         // From here on the data is safe: an error costs the record, not the pieces.
-        self.finish_single().map_err(|error| (error, Vec::new()))?;
-        self.record_durable(&plan.pieces).map_err(|error| (error, Vec::new()))
+        let finished = self.finish_single().and_then(|()| self.record_durable(&plan.pieces));
+        let checked = finished.and_then(|()| match plan.whole {
+            true => self.check_all_names(),
+            false => self.check_names(slots),
+        });
+        checked.map_err(|error| (error, Vec::new()))
     }
 
     fn plan_sync(&self) -> SyncPlan<D::File> {
@@ -62,12 +67,13 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn carry_out(&self, plan: &SyncPlan<D::File>) -> Result<(), StoreError> {
-        for (slot, file) in &plan.files {
+    fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
+        // Closed one after another: what follows may have to open something.
+        for (slot, file) in std::mem::take(&mut plan.files) {
             // The parts file may be on another file system.
-            if !plan.whole || *slot == self.layout.parts_slot() {
-                let synced = self.disk.sync_file(file);
-                let place = self.place_of(*slot);
+            if !plan.whole || slot == self.layout.parts_slot() {
+                let synced = self.disk.sync_file(&file);
+                let place = self.place_of(slot);
                 synced.map_err(|error| self.place_error(Operation::Sync, place, &error))?;
             }
         }
@@ -76,13 +82,13 @@ impl<D: Disk> Store<D> {
             return synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error));
         }
         for folder in &plan.folders {
-            let synced = self.disk.sync_folder(&self.folder, folder);
+            let synced = self.make_room(|| self.disk.sync_folder(&self.folder, folder));
             synced.map_err(|error| self.error(Operation::Sync, folder, &error))?;
         }
         Ok(())
     }
 
-    fn place_of(&self, slot: u32) -> Place {
+    pub(super) fn place_of(&self, slot: u32) -> Place {
         if slot == self.layout.parts_slot() { Place::Parts } else { Place::File(slot as usize) }
     }
 
@@ -176,11 +182,12 @@ impl<D: Disk> Store<D> {
             Ok(()) => self.record_end(orderly),
             Err(error) => Err(error),
         };
+        let changed = if self.read_only { Ok(()) } else { self.check_all_names() };
         let mut ledger = self.ledger();
         ledger.closed = true;
         // With it goes the lock.
         ledger.journal = None;
-        staged.and(recorded).and(named)
+        staged.and(recorded).and(named).and(changed)
     }
 
     /// Stages the spans if the next start can make use of them.
@@ -230,9 +237,7 @@ impl<D: Disk> Store<D> {
     fn closed_files(&self) -> Result<Vec<ClosedFile>, StoreError> {
         let mut files = Vec::new();
         for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
-            let stat = self.disk.stat(&self.folder, &slot.path);
-            let stat = stat.map_err(|error| self.error(Operation::Stat, &slot.path, &error))?;
-            files.extend(stat.map(|stat| (number, stat)));
+            files.extend(self.stat_path(&slot.path)?.map(|stat| (number, stat)));
         }
         files.extend(self.stat_parts()?.map(|stat| (self.layout.parts_slot(), stat)));
         let closed = |(slot, stat): (u32, crate::Stat)| ClosedFile {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use piece_store::{Access, Disk, FileId, Kind, Stat};
@@ -19,6 +19,9 @@ pub struct MemDisk {
     faults: Mutex<Vec<Fault>>,
     clock: Mutex<i64>,
     read: AtomicU64,
+    open: Arc<AtomicUsize>,
+    /// How many files may be open; 0 for any number.
+    max_open: AtomicUsize,
 }
 
 /// A file, whoever has it open.
@@ -42,10 +45,12 @@ struct Content {
 pub struct MemHandle {
     file: Arc<MemFile>,
     holds_lock: AtomicBool,
+    open: Arc<AtomicUsize>,
 }
 
 impl Drop for MemHandle {
     fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
         if *self.holds_lock.get_mut() {
             self.file.locked.store(false, Ordering::Relaxed);
         }
@@ -70,6 +75,11 @@ impl MemDisk {
     /// Nothing fails any more.
     pub fn heal(&self) {
         self.faults.lock().unwrap().clear();
+    }
+
+    /// From now on no more than so many files can be open at a time.
+    pub fn limit_open(&self, count: usize) {
+        self.max_open.store(count, Ordering::Relaxed);
     }
 
     /// How many bytes were read in all.
@@ -129,6 +139,17 @@ impl MemDisk {
         *clock
     }
 
+    fn handle(&self, file: Arc<MemFile>) -> io::Result<MemHandle> {
+        let handle =
+            MemHandle { file, holds_lock: AtomicBool::new(false), open: Arc::clone(&self.open) };
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.max_open.load(Ordering::Relaxed) {
+            0 => Ok(handle),
+            most if open <= most => Ok(handle),
+            _ => Err(io::Error::from_raw_os_error(24)),
+        }
+    }
+
     fn make(&self, path: &Path) -> Arc<MemFile> {
         Arc::new(MemFile {
             path: path.to_owned(),
@@ -137,10 +158,6 @@ impl MemDisk {
             locked: AtomicBool::new(false),
         })
     }
-}
-
-fn handle(file: Arc<MemFile>) -> MemHandle {
-    MemHandle { file, holds_lock: AtomicBool::new(false) }
 }
 
 fn stat(file: &MemFile) -> Stat {
@@ -158,6 +175,7 @@ impl Disk for MemDisk {
     type Folder = PathBuf;
 
     fn folder(&self, path: &Path, create: bool) -> io::Result<(PathBuf, PathBuf)> {
+        self.check("folder", path)?;
         let mut folders = self.folders.lock().unwrap();
         if create {
             folders.insert(path.to_owned());
@@ -173,27 +191,28 @@ impl Disk for MemDisk {
         self.check("open", &path)?;
         let mut files = self.files.lock().unwrap();
         match files.get(&path) {
-            Some(file) => Ok(handle(Arc::clone(file))),
+            Some(file) => self.handle(Arc::clone(file)),
             None if matches!(access, Access::Create | Access::Append) => {
                 let file = self.make(&path);
                 files.insert(path, Arc::clone(&file));
-                Ok(handle(file))
+                self.handle(file)
             }
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     fn temporary(&self, folder: &PathBuf) -> io::Result<MemHandle> {
-        Ok(handle(self.make(folder)))
+        self.handle(self.make(folder))
     }
 
     fn zeros(&self, length: u64) -> io::Result<MemHandle> {
         let file = self.make(Path::new("zeros"));
         file.content.lock().unwrap().bytes = vec![0; length as usize];
-        Ok(handle(file))
+        self.handle(file)
     }
 
     fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
+        self.check("stat", &folder.join(path))?;
         Ok(self.files.lock().unwrap().get(&folder.join(path)).map(|file| stat(file)))
     }
 

@@ -1,0 +1,105 @@
+//! Files that somebody else removes, replaces or cuts while they are ours.
+//!
+//! An open file takes what is written to it, whatever became of its name; and one that was cut grows
+//! again, with a hole where something was had. So a file must be, before each write, as long as what was
+//! written to it before; and at each sync and at the end, its name must stand for it still. What was had
+//! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::Store;
+use super::layout::{Place, PlacedRange, Slot};
+use crate::{Disk, FileId, Operation, Stat, StoreError};
+
+impl<D: Disk> Store<D> {
+    /// Checks, before something is written to `file`, that what was written before is still in it.
+    pub(super) fn check_length(&self, place: Place, file: &D::File) -> Result<(), StoreError> {
+        let Some(known) = self.known_length(place).filter(|known| *known > 0) else {
+            return Ok(());
+        };
+        let stat = self.disk.file_stat(file);
+        let stat = stat.map_err(|error| self.place_error(Operation::Stat, place, &error))?;
+        match stat.length < known {
+            true => Err(self.place_error(Operation::Write, place, &cut(known, stat.length))),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that a range was written.
+    pub(super) fn note_length(&self, range: &PlacedRange) {
+        if let Place::File(index) = range.place
+            && let Some(slot) = self.layout.slots.get(index)
+        {
+            slot.known_length.fetch_max(range.offset + range.length, Ordering::Relaxed);
+        }
+    }
+
+    fn known_length(&self, place: Place) -> Option<u64> {
+        let Place::File(index) = place else { return None };
+        Some(self.layout.slots.get(index)?.known_length.load(Ordering::Relaxed))
+    }
+
+    /// Checks the names of all files that are the torrent's.
+    pub(super) fn check_all_names(&self) -> Result<(), StoreError> {
+        let slots: Vec<u32> = self.ledger().owned.iter().map(|(slot, _)| *slot).collect();
+        self.check_names(slots)
+    }
+
+    /// Checks that the files of these slots are still those that have their names, and no shorter.
+    pub(super) fn check_names(
+        &self,
+        slots: impl IntoIterator<Item = u32>,
+    ) -> Result<(), StoreError> {
+        for slot in slots {
+            let place = self.place_of(slot);
+            let Ok(known) = self.ledger().owned_as(slot) else { continue };
+            if self.has_a_name(place) {
+                // Asked first: meanwhile others write.
+                let length = self.known_length(place).unwrap_or(0);
+                let changed = compare(known, length, self.stat_place(place)?);
+                changed.map_err(|error| self.place_error(Operation::Stat, place, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file of a place has the name that the place has, all the time that it is open.
+    fn has_a_name(&self, place: Place) -> bool {
+        match place {
+            Place::File(index) => {
+                self.single.is_none() && self.layout.slots.get(index).is_some_and(Slot::in_place)
+            }
+            Place::Parts => self.parts.have_a_name(),
+            Place::Zeros => false,
+        }
+    }
+
+    fn stat_place(&self, place: Place) -> Result<Option<Stat>, StoreError> {
+        match place {
+            Place::File(index) => match self.layout.slots.get(index) {
+                Some(slot) => self.stat_path(&slot.path),
+                None => Ok(None),
+            },
+            Place::Parts | Place::Zeros => self.stat_parts(),
+        }
+    }
+}
+
+/// Compares a file that was known with what its name stands for now.
+fn compare(known: FileId, length: u64, found: Option<Stat>) -> io::Result<()> {
+    let Some(stat) = found else {
+        let message = "it was removed while it was in use";
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    };
+    if stat.id != known {
+        let message = "it was replaced while it was in use";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    if stat.length < length { Err(cut(length, stat.length)) } else { Ok(()) }
+}
+
+fn cut(known: u64, got: u64) -> io::Error {
+    let message = format!("expected at least {known} bytes, got {got}");
+    io::Error::new(io::ErrorKind::UnexpectedEof, message)
+}
