@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
 use testkit::{Payload, PayloadBuilder};
 
 use super::Case;
 use super::had::{compare, pieces_of};
-use super::trial::{ENDS, Trial, as_mere_user};
+use super::trial::{ENDS, End, Trial, as_mere_user};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::loopback::scene::{Scene, file};
 use crate::process::{find_program, within};
@@ -49,12 +49,13 @@ pub(super) fn tree() -> PayloadBuilder {
     Payload::folder("tree", &files).piece_length(64 * 1024)
 }
 
-/// The number of the first file whose pieces are all had, and its path.
-fn whole_file(trial: &Trial<'_>) -> Result<(usize, std::path::PathBuf)> {
-    let is_whole = |number: &usize| pieces_of(&trial.payload, Some(&[*number])).is_subset(&trial.had);
-    let number = (0..trial.payload.files().count()).find(is_whole);
-    let whole = number.and_then(|number| Some((number, trial.payload.files().nth(number)?.0)));
-    whole.ok_or_else(|| anyhow::anyhow!("no file is whole yet: {:?}", trial.had))
+/// The number of the first file in which something is had, and its path.
+fn some_file(trial: &Trial<'_>) -> Result<(usize, PathBuf)> {
+    let has_some =
+        |number: &usize| !pieces_of(&trial.payload, Some(&[*number])).is_disjoint(&trial.had);
+    let number = (0..trial.payload.files().count()).find(has_some);
+    let file = number.and_then(|number| Some((number, trial.payload.files().nth(number)?.0)));
+    file.context("nothing is had")
 }
 
 fn removed_during(scene: &Scene) -> Result<String> {
@@ -124,7 +125,7 @@ fn removed_between(scene: &Scene) -> Result<String> {
         let mut trial = Trial::new(scene, tree())?;
         let running = trial.underway(&trial.command())?;
         trial.end(running, end)?;
-        let (number, path) = whole_file(&trial)?;
+        let (number, path) = some_file(&trial)?;
         fs::remove_file(trial.folder().join(path))?;
         let lost = pieces_of(&trial.payload, Some(&[number]));
         told = trial.goes_on(&lost)?;
@@ -154,7 +155,7 @@ fn linked_between(scene: &Scene) -> Result<String> {
         let mut trial = Trial::new(scene, tree())?;
         let running = trial.underway(&trial.command())?;
         trial.end(running, end)?;
-        let path = trial.folder().join(whole_file(&trial)?.1);
+        let path = trial.folder().join(some_file(&trial)?.1);
         let away = trial.folder().join("away");
         fs::rename(&path, &away)?;
         symlink(trial.victim()?, &path)?;
@@ -171,8 +172,8 @@ fn linked_between(scene: &Scene) -> Result<String> {
 fn folder_between(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let running = trial.underway(&trial.command())?;
-    trial.end(running, super::trial::End::Clean)?;
-    let path = trial.folder().join(whole_file(&trial)?.1);
+    trial.end(running, End::Clean)?;
+    let path = trial.folder().join(some_file(&trial)?.1);
     let away = trial.folder().join("away");
     fs::rename(&path, &away)?;
     fs::create_dir(&path)?;
@@ -185,7 +186,7 @@ fn folder_between(scene: &Scene) -> Result<String> {
 fn folder_removed_between(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let running = trial.underway(&trial.command())?;
-    trial.end(running, super::trial::End::Clean)?;
+    trial.end(running, End::Clean)?;
     fs::remove_dir_all(trial.folder())?;
     let everything = trial.had.clone();
     Ok(format!("it begins again; {}", trial.goes_on(&everything)?))
@@ -207,7 +208,7 @@ fn state_removed_between(scene: &Scene) -> Result<String> {
 fn state_forbidden(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let running = trial.underway(&trial.command())?;
-    trial.end(running, super::trial::End::Killed)?;
+    trial.end(running, End::Killed)?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o555))?;
     let running = trial.start(&as_mere_user(&trial.command()))?;
     let message = trial.fails(running, &["state/bt-cli", "create", "permission denied"])?;
@@ -218,7 +219,7 @@ fn state_forbidden(scene: &Scene) -> Result<String> {
 fn file_forbidden(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let running = trial.underway(&trial.command())?;
-    trial.end(running, super::trial::End::Clean)?;
+    trial.end(running, End::Clean)?;
     let path = trial.folder().join("file.bin");
     let before = fs::read(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o444))?;
@@ -260,7 +261,10 @@ fn fewer_descriptors(scene: &Scene) -> Result<String> {
             break;
         }
         let words = running.last_words();
-        ensure!(words.to_lowercase().contains("too many open files"), "{count}: exit code {code}\n{words}");
+        ensure!(
+            words.to_lowercase().contains("too many open files"),
+            "{count}: exit code {code}\n{words}"
+        );
         if code == 6 {
             said.insert(trial.fails(running, &[])?);
         }
@@ -272,7 +276,8 @@ fn fewer_descriptors(scene: &Scene) -> Result<String> {
 }
 
 fn many() -> PayloadBuilder {
-    let names: Vec<String> = (0..200).map(|number| format!("{}/{number}.bin", number % 50)).collect();
+    let names: Vec<String> =
+        (0..200).map(|number| format!("{}/{number}.bin", number % 50)).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 20_000)).collect();
     Payload::folder("many", &files)
 }

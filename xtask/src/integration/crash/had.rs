@@ -58,7 +58,9 @@ pub(super) fn pieces_of(payload: &Payload, files: Option<&[usize]>) -> BTreeSet<
         let end = offset + length;
         if length > 0 && files.is_none_or(|files| files.contains(&number)) {
             let last = (end - 1) / piece_length;
-            pieces.extend((offset / piece_length..=last).filter_map(|piece| u32::try_from(piece).ok()));
+            pieces.extend(
+                (offset / piece_length..=last).filter_map(|piece| u32::try_from(piece).ok()),
+            );
         }
         offset = end;
     }

@@ -195,7 +195,8 @@ impl Series {
         let geometry = self.payload.geometry();
         let wanted = pieces_of(&self.payload, self.layout.files);
         let pieces = wanted.iter().filter_map(|piece| geometry.piece(*piece));
-        self.counts.needed += pieces.map(|piece| u64::from(geometry.block_count(piece))).sum::<u64>();
+        self.counts.needed +=
+            pieces.map(|piece| u64::from(geometry.block_count(piece))).sum::<u64>();
         Ok(fs::remove_dir_all(self.scene.path(name))?)
     }
 
@@ -204,7 +205,7 @@ impl Series {
         let seeders: Vec<ScriptedPeer> = (0..self.layout.seeders)
             .map(|_| Script::seeder(&self.payload).delay(self.layout.delay).listen())
             .collect();
-        let moment = (self.counts.kills < kills).then(|| self.draw());
+        let moment = (self.counts.kills < kills).then(|| self.draw(had));
         let command = self.command(&seeders);
         let mut running = self.scene.user("leecher").start("download", &command)?;
         self.counts.runs += 1;
@@ -216,18 +217,26 @@ impl Series {
             finish(&mut running, COMMAND_LIMIT)?.expect(0)?;
         }
         hear_out(&seeders)?;
-        none_again(&seeders, had).with_context(|| format!("killed {moment:?}, had {}", had.len()))?;
+        none_again(&seeders, had)
+            .with_context(|| format!("killed {moment:?}, had {}", had.len()))?;
         had.extend(pieces_said(&running, &seeders));
         self.counts.fetched += seeders.iter().map(|seeder| seeder.seen().blocks_sent).sum::<u64>();
         Ok(!killed)
     }
 
+    /// How much of the download is left, from 0 to 1.
+    fn share_left(&self, had: &BTreeSet<u32>) -> f64 {
+        let wanted = pieces_of(&self.payload, self.layout.files).len();
+        wanted.saturating_sub(had.len()) as f64 / wanted.max(1) as f64
+    }
+
     /// One in six at the start, one in six near the end, the others anywhere.
-    fn draw(&mut self) -> Moment {
+    fn draw(&mut self, had: &BTreeSet<u32>) -> Moment {
         match self.draws.below(6) {
             0 => Moment::At(self.draws.time(START)),
             1 => Moment::NearTheEnd(self.draws.time(END)),
-            _ => Moment::At(self.draws.time(self.whole)),
+            // What is had already takes no time again.
+            _ => Moment::At(self.draws.time(START + self.whole.mul_f64(self.share_left(had)))),
         }
     }
 
@@ -243,16 +252,12 @@ impl Series {
     }
 
     /// Kills a run at its moment; says whether it was still there.
-    fn kill(
-        &mut self,
-        running: &mut Running,
-        moment: Moment,
-        had: &BTreeSet<u32>,
-    ) -> Result<bool> {
+    fn kill(&mut self, running: &mut Running, moment: Moment, had: &BTreeSet<u32>) -> Result<bool> {
         let wait = match moment {
             Moment::At(wait) => wait,
             Moment::NearTheEnd(wait) => {
-                let missing = pieces_of(&self.payload, self.layout.files).len() - had.len();
+                let wanted = pieces_of(&self.payload, self.layout.files);
+                let missing = wanted.difference(had).count();
                 until_every(LOOK, LIMIT, || {
                     running.has_ended() || verified_so_far(running) + 1 >= missing
                 });

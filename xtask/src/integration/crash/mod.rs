@@ -45,10 +45,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
 /// The arguments of the process inside.
 fn words(options: &Options) -> Vec<String> {
     let only = options.only.iter().flat_map(|only| ["--only".to_owned(), only.clone()]);
-    let numbers = [
-        ("--kills", options.kills.map(u64::from)),
-        ("--seed", options.seed),
-    ];
+    let numbers = [("--kills", options.kills.map(u64::from)), ("--seed", options.seed)];
     let numbers = numbers.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
     let numbers = numbers.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]);
     let suite = ["integration", "crash"].map(str::to_owned);

@@ -10,7 +10,7 @@ use testkit::Payload;
 
 use super::Case;
 use super::faults::tree;
-use super::trial::Trial;
+use super::trial::{End, Trial};
 use crate::integration::loopback::scene::{Scene, file};
 
 pub(super) const CASES: &[Case] = &[
@@ -113,8 +113,8 @@ fn full_journal(scene: &Scene) -> Result<String> {
     let running = trial.underway(&trial.command())?;
     let ballast = trial.state().join("ballast");
     ensure!(fs::write(&ballast, vec![1; 1 << 20]).is_err(), "it never got full");
-    let message = trial.fails(running, &[".journal", "write", "no space left"])?;
-    trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "no space left"])?;
+    let message = trial.fails(running, &[".journal", "write", "free some space"])?;
+    trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "free some space"])?;
     fs::remove_file(ballast)?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
@@ -144,7 +144,7 @@ fn read_only_journal(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.state(), "size=1m")?;
     let running = trial.underway(&trial.command())?;
-    trial.end(running, super::trial::End::Killed)?;
+    trial.end(running, End::Killed)?;
     disk.remount("ro")?;
     let message = trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "read-only"])?;
     disk.remount("rw")?;

@@ -71,7 +71,12 @@ impl Scene {
     }
 
     /// Starts a download of `name` with more arguments.
-    pub(in crate::integration) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
+    pub(in crate::integration) fn download(
+        &self,
+        name: &str,
+        payload: &Payload,
+        more: &[&str],
+    ) -> Result<Running> {
         let mut command = self.download_command(name, payload.torrent_path());
         self.user(name).start("download", command.args(more))
     }
