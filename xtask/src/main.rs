@@ -5,10 +5,12 @@ mod bench;
 mod bt_cli;
 mod clients;
 mod demo;
+mod draws;
 mod fixtures;
 mod integration;
 mod process;
 mod report;
+mod soak;
 mod test;
 mod tidy;
 mod workspace;
@@ -55,6 +57,15 @@ enum Task {
         #[command(flatten)]
         options: integration::Options,
     },
+    /// A swarm in which peers come and go, for a long time, watched for what grows
+    Soak {
+        /// How long it takes
+        #[arg(default_value_t = 20.0)]
+        minutes: f64,
+        /// The number that says who comes when
+        #[arg(long, value_name = "SEED")]
+        seed: Option<u64>,
+    },
     /// Checks the rules of the house that no other tool checks
     Tidy,
 }
@@ -67,6 +78,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Fixtures { check } => fixtures::run(check),
         Task::Integration { suite, options } => integration::run(suite, &options),
+        Task::Soak { minutes, seed } => soak::run(minutes, seed),
         Task::Tidy => tidy::run(),
     };
     match result {

@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
-use super::draws::{Draws, fresh_seed};
 use super::had::{compare, hear_out, none_again, pieces_of, pieces_said};
 use super::is_wanted;
 use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::draws::{Draws, fresh_seed};
 use crate::integration::loopback::scene::{LIMIT, Scene, file};
 use crate::process::{Running, until_every};
 use crate::report::Report;

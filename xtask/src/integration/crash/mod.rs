@@ -7,7 +7,6 @@
 //! Everything runs in a mount namespace, so that disks can be small or read-only. Where the machine
 //! allows none, what needs one is skipped.
 
-mod draws;
 mod faults;
 mod had;
 mod kills;

@@ -4,19 +4,19 @@ use std::time::{Duration, SystemTime};
 
 /// A sequence of numbers.
 #[derive(Debug)]
-pub(super) struct Draws {
+pub(crate) struct Draws {
     seed: u64,
     drawn: u64,
 }
 
 impl Draws {
     /// The numbers that follow from `seed`.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, drawn: 0 }
     }
 
     /// Below `end`, which is at least 1.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.drawn += 1;
         let bytes = testkit::bytes(self.seed.wrapping_mul(1 << 20).wrapping_add(self.drawn), 8);
         let number = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -24,13 +24,13 @@ impl Draws {
     }
 
     /// Below `end`, to the microsecond.
-    pub(super) fn time(&mut self, end: Duration) -> Duration {
+    pub(crate) fn time(&mut self, end: Duration) -> Duration {
         Duration::from_micros(self.below(u64::try_from(end.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
 /// A seed that no run had before, short enough to be typed in.
-pub(super) fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_micros() as u64 % 1_000_000
 }
