@@ -1,6 +1,8 @@
 //! What was tried and what came of it: a table, and one line that says it all.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -14,12 +16,6 @@ pub(crate) enum Outcome {
     Failed(String),
     /// It was not tried, and why.
     Skipped(String),
-}
-
-impl From<Result<()>> for Outcome {
-    fn from(result: Result<()>) -> Self {
-        result.map(|()| String::new()).into()
-    }
 }
 
 impl From<Result<String>> for Outcome {
@@ -74,6 +70,14 @@ impl fmt::Display for Tally {
     }
 }
 
+/// A case that can run beside others.
+pub(crate) struct Case<'a> {
+    /// What stands in the table.
+    pub(crate) cells: Vec<String>,
+    /// What is done; a word more to say of it.
+    pub(crate) work: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
+}
+
 /// A table of cases. Each row is printed when it is known; [`Report::finish`] prints all once more.
 pub(crate) struct Report {
     headings: Vec<&'static str>,
@@ -87,13 +91,33 @@ impl Report {
     }
 
     /// Runs `case` and notes what came of it.
-    pub(crate) fn run<T>(&mut self, cells: &[&str], case: impl FnOnce() -> Result<T>)
-    where
-        Outcome: From<Result<T>>,
-    {
+    pub(crate) fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
         let start = Instant::now();
-        let outcome = Outcome::from(case());
+        let outcome = Outcome::from(case().map(|()| String::new()));
         self.note(cells, outcome, start.elapsed());
+    }
+
+    /// Runs cases in `threads` threads, and notes what came of each when it is known.
+    pub(crate) fn run_side_by_side(&mut self, threads: usize, cases: Vec<Case<'_>>) {
+        let first = self.rows.len();
+        let order: Vec<Vec<String>> = cases.iter().map(|case| case.cells.clone()).collect();
+        let (cases, report) = (Mutex::new(cases.into_iter()), Mutex::new(&mut *self));
+        let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(case) = next() {
+                        let start = Instant::now();
+                        let outcome = Outcome::from((case.work)());
+                        let cells: Vec<&str> = case.cells.iter().map(String::as_str).collect();
+                        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                        report.note(&cells, outcome, start.elapsed());
+                    }
+                });
+            }
+        });
+        let place = |cells: &Vec<String>| order.iter().position(|other| other == cells);
+        self.rows[first..].sort_by_key(|(cells, ..)| place(cells));
     }
 
     pub(crate) fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
@@ -142,6 +166,22 @@ fn padded(cells: &[String], widths: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cases_stand_in_their_order() {
+        let (second_done, wait) = std::sync::mpsc::channel();
+        let case = |name: &str, work| Case { cells: vec![name.to_owned()], work };
+        let cases = vec![
+            case("first", Box::new(move || Ok(wait.recv().map(str::to_owned)?))),
+            case("second", Box::new(move || Ok(second_done.send("word").map(|()| String::new())?))),
+            case("third", Box::new(|| anyhow::bail!("it must"))),
+        ];
+        let mut report = Report::new(&["case"]);
+        report.run_side_by_side(2, cases);
+        let rows: Vec<_> = report.rows.iter().map(|(cells, ..)| cells[0].as_str()).collect();
+        assert_eq!(rows, ["first", "second", "third"]);
+        assert_eq!(report.finish(), Tally { passed: 2, failed: 1, skipped: 0 });
+    }
 
     #[test]
     fn a_tally_can_be_read_back() {

@@ -182,7 +182,7 @@ impl<D: Disk> Store<D> {
             Ok(()) => self.record_end(orderly),
             Err(error) => Err(error),
         };
-        let changed = if self.read_only { Ok(()) } else { self.check_all_names() };
+        let changed = self.check_all_names();
         let mut ledger = self.ledger();
         ledger.closed = true;
         // With it goes the lock.

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::geteuid;
-use testkit::{Payload, PayloadBuilder};
+use testkit::{HttpTracker, Payload, PayloadBuilder, Script, ScriptedPeer};
 
 use super::Case;
 use super::had::{compare, pieces_of};
 use super::trial::{ENDS, End, Trial, as_mere_user};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::integration::loopback::scene::{Scene, file};
+use crate::integration::loopback::scene::{LIMIT, Scene, file, interrupt};
 use crate::process::{find_program, within};
 
 pub(super) const CASES: &[Case] = &[
@@ -31,15 +31,17 @@ pub(super) const CASES: &[Case] = &[
     ("the state folder removed between runs", state_removed_between),
     ("the state folder may not be written", state_forbidden),
     ("a file that may not be written", file_forbidden),
+    ("a file removed under a seeder", removed_under_seeder),
+    ("a file truncated under a seeder", truncated_under_seeder),
     ("few files may be open", few_descriptors),
     ("hardly a file may be open", fewer_descriptors),
 ];
 
 /// Why a case can't run on this machine, if so.
-pub(super) fn obstacle(case: &str) -> Option<String> {
+pub(super) fn obstacle(case: &str) -> Option<&'static str> {
     let all_powerful = geteuid().is_root() && find_program("setpriv").is_none();
     let missing = case.contains("may not be written") && all_powerful;
-    missing.then(|| "permissions mean nothing to root, and setpriv is not installed".to_owned())
+    missing.then_some("permissions mean nothing to root, and setpriv is not installed")
 }
 
 /// Files of 3 pieces and a bit: each begins and ends within a piece.
@@ -192,6 +194,7 @@ fn folder_removed_between(scene: &Scene) -> Result<String> {
     Ok(format!("it begins again; {}", trial.goes_on(&everything)?))
 }
 
+/// Without its journal, a file may look like somebody else's: one in which no piece is whole yet.
 fn state_removed_between(scene: &Scene) -> Result<String> {
     let mut told = String::new();
     for end in ENDS {
@@ -199,10 +202,10 @@ fn state_removed_between(scene: &Scene) -> Result<String> {
         let running = trial.underway(&trial.command())?;
         trial.end(running, end)?;
         fs::remove_dir_all(trial.state())?;
-        told = trial.goes_on(&BTreeSet::new())?;
+        told = trial.goes_on_with(&BTreeSet::new(), &["--overwrite"])?;
         forget(&trial)?;
     }
-    Ok(format!("everything is verified; {told}"))
+    Ok(format!("everything is verified, with --overwrite; {told}"))
 }
 
 fn state_forbidden(scene: &Scene) -> Result<String> {
@@ -235,6 +238,47 @@ fn file_forbidden(scene: &Scene) -> Result<String> {
     }
     fs::set_permissions(&path, Permissions::from_mode(0o644))?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+}
+
+/// It is open, so that all of it is still there.
+fn removed_under_seeder(scene: &Scene) -> Result<String> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(64).tracker(tracker.url()))?;
+    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    fs::remove_file(payload.folder_path().join("file.bin"))?;
+    let leecher = leecher_of(&payload, &tracker)?;
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "it serves no more");
+    interrupt(&mut running)?;
+    Ok("it was open, and is served to the end".to_owned())
+}
+
+fn truncated_under_seeder(scene: &Scene) -> Result<String> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(64).tracker(tracker.url()))?;
+    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let path = payload.folder_path().join("file.bin");
+    let whole = fs::read(&path)?;
+    File::options().write(true).open(&path)?.set_len(100_000)?;
+    let leecher = leecher_of(&payload, &tracker)?;
+    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    finished.expect(6)?;
+    for word in ["can't read", "file.bin", "shorter"] {
+        finished.expect_words(word)?;
+    }
+    ensure!(leecher.seen().bad_pieces.is_empty(), "it served what is not there");
+    fs::write(&path, whole)?;
+    let _again = scene.seed("seeder", &payload, &tracker)?;
+    let leecher = leecher_of(&payload, &tracker)?;
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "it does not serve again");
+    Ok("exit 6 names it; once it is whole again, all of it is served".to_owned())
+}
+
+/// Somebody who downloads from who announced last.
+fn leecher_of(payload: &Payload, tracker: &HttpTracker) -> Result<ScriptedPeer> {
+    let announces = tracker.announces();
+    let port = announces.iter().rev().find(|seen| seen.left == 0).map(|seen| seen.port);
+    let port = port.context("nobody announced")?;
+    Ok(Script::leecher(payload).connect(([127, 0, 0, 1], port).into())?)
 }
 
 /// Less than the files of the torrent: some are closed to open others.

@@ -7,26 +7,27 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
 use super::had::{compare, hear_out, none_again, pieces_of, pieces_said};
-use super::is_wanted;
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::draws::{Draws, fresh_seed};
+use crate::draws::Draws;
 use crate::integration::loopback::scene::{LIMIT, Scene, file};
 use crate::process::{Running, until_every};
-use crate::report::Report;
+use crate::report::Case;
 
 /// How exactly a moment is kept.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a start takes at most, until the first bytes come.
 const START: Duration = Duration::from_millis(60);
-/// How long an end takes at most, from the last piece on.
+/// How long an end takes at most, from the last block on: commit, sync, journal.
 const END: Duration = Duration::from_millis(60);
+/// How long a block is on its way at most, from a seeder to the journal.
+const WAY: Duration = Duration::from_millis(10);
 
 /// What is downloaded, and from whom.
 struct Layout {
@@ -41,8 +42,16 @@ struct Layout {
     share: u32,
 }
 
-/// The layouts. Their shares add up to 20.
+/// The layouts, the slowest first. Their shares add up to 20.
 const LAYOUTS: &[Layout] = &[
+    Layout {
+        name: "small pieces, synced and the journal rewritten underway",
+        payload: || Payload::file("long.bin", (80 << 20) - 5).piece_length(16 << 10),
+        files: None,
+        seeders: 2,
+        delay: Duration::ZERO,
+        share: 1,
+    },
     Layout {
         name: "one file",
         payload: || file(256),
@@ -53,7 +62,7 @@ const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "many small files",
-        payload: || small_files(300),
+        payload: || small_files(300, 40_000),
         files: None,
         seeders: 1,
         delay: Duration::from_millis(1),
@@ -69,7 +78,7 @@ const LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "selected files",
-        payload: || small_files(40),
+        payload: || small_files(40, 400_000),
         files: Some(&[1, 7, 8, 9, 20, 39]),
         seeders: 1,
         delay: Duration::from_millis(4),
@@ -83,20 +92,12 @@ const LAYOUTS: &[Layout] = &[
         delay: Duration::from_millis(2),
         share: 3,
     },
-    Layout {
-        name: "small pieces, synced and the journal rewritten underway",
-        payload: || Payload::file("long.bin", (80 << 20) - 5).piece_length(16 << 10),
-        files: None,
-        seeders: 2,
-        delay: Duration::ZERO,
-        share: 1,
-    },
 ];
 
-/// Files of up to 40 KiB; most pieces are in several.
-fn small_files(count: u64) -> PayloadBuilder {
+/// Files of less than `end` bytes, which begin and end within pieces.
+fn small_files(count: u64, end: u64) -> PayloadBuilder {
     let names: Vec<(String, u64)> = (0..count)
-        .map(|number| (format!("{}/{number}.bin", number % 7), number * 7919 % 40_000))
+        .map(|number| (format!("{}/{number}.bin", number % 7), number * 79_193 % end))
         .collect();
     let files: Vec<(&str, u64)> = names.iter().map(|(name, size)| (name.as_str(), *size)).collect();
     Payload::folder("many", &files)
@@ -107,8 +108,8 @@ fn small_files(count: u64) -> PayloadBuilder {
 enum Moment {
     /// So long after its start.
     At(Duration),
-    /// So long after all but one of its pieces were verified: commit, sync, the end.
-    NearTheEnd(Duration),
+    /// So long after the seeders have sent so many blocks.
+    Sent(u64, Duration),
 }
 
 /// What was done.
@@ -121,26 +122,19 @@ struct Counts {
     needed: u64,
 }
 
-/// Kills bt-cli `kills` times, in every layout whose name contains `only`.
-pub(super) fn run(
-    report: &mut Report,
-    only: Option<&str>,
-    program: &Path,
-    kills: u32,
-    seed: Option<u64>,
-) {
-    let seed = seed.unwrap_or_else(fresh_seed);
-    let wanted = LAYOUTS.iter().filter(|layout| is_wanted(only, "kills", layout.name));
-    for (number, layout) in (0..).zip(wanted) {
-        let share = (kills * layout.share).div_ceil(20);
-        report.run(&["kills", layout.name], || {
-            // So that a layout can be tried again alone.
-            let mut series = Series::new(layout, program, Draws::new(seed * 16 + number))?;
-            let done = series.run(share);
+/// A case a layout, in which bt-cli is killed `kills` times in all, at moments that follow from `seed`.
+pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
+    let case = |(number, layout): (u64, &'static Layout)| Case {
+        cells: vec!["kills".to_owned(), layout.name.to_owned()],
+        work: Box::new(move || {
+            let mut series =
+                Series::new(layout, program, Draws::new(seed.wrapping_mul(16) + number))?;
+            let done = series.run((kills * layout.share).div_ceil(20));
             let told = series.counts.tell(seed);
             done.map(|()| told.clone()).with_context(|| format!("after {told}"))
-        });
-    }
+        }),
+    };
+    (0..).zip(LAYOUTS).map(case).collect()
 }
 
 impl Counts {
@@ -161,8 +155,6 @@ struct Series {
     payload: Payload,
     draws: Draws,
     counts: Counts,
-    /// How long a run takes that is not killed.
-    whole: Duration,
 }
 
 impl Series {
@@ -170,15 +162,11 @@ impl Series {
         let scene = Scene::new(program)?;
         let payload = scene.payload((layout.payload)())?;
         let counts = Counts::default();
-        Ok(Self { layout, scene, payload, draws, counts, whole: Duration::ZERO })
+        Ok(Self { layout, scene, payload, draws, counts })
     }
 
     /// Lives until there were so many kills.
     fn run(&mut self, kills: u32) -> Result<()> {
-        // The first life, without one, tells how long a run takes.
-        let start = Instant::now();
-        self.live(0)?;
-        self.whole = start.elapsed();
         while self.counts.kills < kills {
             self.live(kills)?;
         }
@@ -188,15 +176,11 @@ impl Series {
     /// From an empty folder to the last byte.
     fn live(&mut self, kills: u32) -> Result<()> {
         let mut had = BTreeSet::new();
+        self.counts.needed += self.blocks_missing(&had);
         while !self.run_once(&mut had, kills)? {}
         let name = "leecher";
         compare(&self.payload, &self.scene.downloads(name), self.layout.files)?;
         self.counts.lives += 1;
-        let geometry = self.payload.geometry();
-        let wanted = pieces_of(&self.payload, self.layout.files);
-        let pieces = wanted.iter().filter_map(|piece| geometry.piece(*piece));
-        self.counts.needed +=
-            pieces.map(|piece| u64::from(geometry.block_count(piece))).sum::<u64>();
         Ok(fs::remove_dir_all(self.scene.path(name))?)
     }
 
@@ -210,7 +194,7 @@ impl Series {
         let mut running = self.scene.user("leecher").start("download", &command)?;
         self.counts.runs += 1;
         let killed = match moment {
-            Some(moment) => self.kill(&mut running, moment, had)?,
+            Some(moment) => self.kill(&mut running, moment, &seeders)?,
             None => false,
         };
         if !killed {
@@ -220,23 +204,27 @@ impl Series {
         none_again(&seeders, had)
             .with_context(|| format!("killed {moment:?}, had {}", had.len()))?;
         had.extend(pieces_said(&running, &seeders));
-        self.counts.fetched += seeders.iter().map(|seeder| seeder.seen().blocks_sent).sum::<u64>();
+        self.counts.fetched += blocks_sent(&seeders);
         Ok(!killed)
     }
 
-    /// How much of the download is left, from 0 to 1.
-    fn share_left(&self, had: &BTreeSet<u32>) -> f64 {
-        let wanted = pieces_of(&self.payload, self.layout.files).len();
-        wanted.saturating_sub(had.len()) as f64 / wanted.max(1) as f64
+    /// How many blocks are wanted of pieces that are not in `had`.
+    fn blocks_missing(&self, had: &BTreeSet<u32>) -> u64 {
+        let geometry = self.payload.geometry();
+        let wanted = pieces_of(&self.payload, self.layout.files);
+        let missing = wanted.difference(had).filter_map(|piece| geometry.piece(*piece));
+        missing.map(|piece| u64::from(geometry.block_count(piece))).sum()
     }
 
-    /// One in six at the start, one in six near the end, the others anywhere.
+    /// One in six at the start, one in six at the end, the others anywhere.
     fn draw(&mut self, had: &BTreeSet<u32>) -> Moment {
+        let missing = self.blocks_missing(had);
+        let share = missing as f64 / self.layout.seeders as f64;
         match self.draws.below(6) {
             0 => Moment::At(self.draws.time(START)),
-            1 => Moment::NearTheEnd(self.draws.time(END)),
-            // What is had already takes no time again.
-            _ => Moment::At(self.draws.time(START + self.whole.mul_f64(self.share_left(had)))),
+            1 => Moment::Sent(missing, self.draws.time(END)),
+            2 | 3 => Moment::At(self.draws.time(START + self.layout.delay.mul_f64(share))),
+            _ => Moment::Sent(self.draws.below(missing), self.draws.time(WAY)),
         }
     }
 
@@ -252,15 +240,16 @@ impl Series {
     }
 
     /// Kills a run at its moment; says whether it was still there.
-    fn kill(&mut self, running: &mut Running, moment: Moment, had: &BTreeSet<u32>) -> Result<bool> {
+    fn kill(
+        &mut self,
+        running: &mut Running,
+        moment: Moment,
+        seeders: &[ScriptedPeer],
+    ) -> Result<bool> {
         let wait = match moment {
             Moment::At(wait) => wait,
-            Moment::NearTheEnd(wait) => {
-                let wanted = pieces_of(&self.payload, self.layout.files);
-                let missing = wanted.difference(had).count();
-                until_every(LOOK, LIMIT, || {
-                    running.has_ended() || verified_so_far(running) + 1 >= missing
-                });
+            Moment::Sent(blocks, wait) => {
+                until_every(LOOK, LIMIT, || running.has_ended() || blocks_sent(seeders) >= blocks);
                 wait
             }
         };
@@ -274,7 +263,6 @@ impl Series {
     }
 }
 
-/// How many pieces a run has said to be verified.
-fn verified_so_far(running: &Running) -> usize {
-    running.stdout().matches(r#""event":"piece""#).count()
+fn blocks_sent(seeders: &[ScriptedPeer]) -> u64 {
+    seeders.iter().map(|seeder| seeder.seen().blocks_sent).sum()
 }

@@ -20,13 +20,16 @@ use anyhow::Result;
 use super::Options;
 use super::loopback::scene::Scene;
 use crate::clients::namespace;
-use crate::report::{Report, Tally};
+use crate::draws::fresh_seed;
+use crate::report::{self, Report, Tally};
 use crate::workspace;
 
 /// How often bt-cli is killed where time is short.
 pub(crate) const SHORT: u32 = 40;
 /// How often it is killed else.
 const LONG: u32 = 400;
+/// How many cases run at a time: most of their time they wait.
+const SIDE_BY_SIDE: usize = 4;
 
 /// A disk that fails, by name: what came of it.
 type Case = (&'static str, fn(&Scene) -> Result<String>);
@@ -54,17 +57,23 @@ fn words(options: &Options) -> Vec<String> {
 fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result<Tally> {
     let only = options.only.as_deref();
     let mut report = Report::new(&["area", "case"]);
-    kills::run(&mut report, only, bt_cli, options.kills.unwrap_or(LONG), options.seed);
-    for (area, cases) in [("faults", faults::CASES), ("mounts", mounts::CASES)] {
-        for (name, case) in cases {
-            let obstacle = no_mounts.filter(|_| area == "mounts").map(str::to_owned);
-            match obstacle.or_else(|| faults::obstacle(name)) {
-                _ if !is_wanted(only, area, name) => {}
-                Some(why) => report.skip(&[area, name], why),
-                None => report.run(&[area, name], || case(&Scene::new(bt_cli)?)),
+    let seed = options.seed.unwrap_or_else(fresh_seed);
+    let mut cases = kills::cases(bt_cli, options.kills.unwrap_or(LONG), seed);
+    for (area, list) in [("faults", faults::CASES), ("mounts", mounts::CASES)] {
+        let obstacle = |name| no_mounts.filter(|_| area == "mounts").or(faults::obstacle(name));
+        for (name, case) in list {
+            match obstacle(name) {
+                Some(why) if is_wanted(only, area, name) => report.skip(&[area, name], why),
+                Some(_) => {}
+                None => cases.push(report::Case {
+                    cells: vec![area.to_owned(), (*name).to_owned()],
+                    work: Box::new(move || case(&Scene::new(bt_cli)?)),
+                }),
             }
         }
     }
+    cases.retain(|case| is_wanted(only, &case.cells[0], &case.cells[1]));
+    report.run_side_by_side(SIDE_BY_SIDE, cases);
     Ok(report.finish())
 }
 
