@@ -153,6 +153,8 @@ struct Series {
     layout: &'static Layout,
     scene: Scene,
     payload: Payload,
+    /// What the seeders are, made once: it takes hashing.
+    scripts: Vec<Script>,
     draws: Draws,
     counts: Counts,
 }
@@ -162,7 +164,9 @@ impl Series {
         let scene = Scene::new(program)?;
         let payload = scene.payload((layout.payload)())?;
         let counts = Counts::default();
-        Ok(Self { layout, scene, payload, draws, counts })
+        let script = |_| Script::seeder(&payload).delay(layout.delay);
+        let scripts = (0..layout.seeders).map(script).collect();
+        Ok(Self { layout, scene, payload, scripts, draws, counts })
     }
 
     /// Lives until there were so many kills.
@@ -186,9 +190,8 @@ impl Series {
 
     /// One run, killed if there are kills left; says whether it came to its end.
     fn run_once(&mut self, had: &mut BTreeSet<u32>, kills: u32) -> Result<bool> {
-        let seeders: Vec<ScriptedPeer> = (0..self.layout.seeders)
-            .map(|_| Script::seeder(&self.payload).delay(self.layout.delay).listen())
-            .collect();
+        let seeders: Vec<ScriptedPeer> =
+            self.scripts.iter().map(|script| script.clone().listen()).collect();
         let moment = (self.counts.kills < kills).then(|| self.draw(had));
         let command = self.command(&seeders);
         let mut running = self.scene.user("leecher").start("download", &command)?;
