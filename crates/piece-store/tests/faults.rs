@@ -16,6 +16,7 @@ const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
 /// Numbers of the operating system.
 const EIO: i32 = 5;
+const ENOENT: i32 = 2;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
@@ -157,6 +158,25 @@ fn a_file_that_is_removed_or_replaced_meanwhile_is_named() {
         let run = start(&disk, &spec).check();
         assert_eq!(run.have(), [4], "it was not");
     }
+}
+
+#[test]
+fn a_folder_that_is_removed_meanwhile_costs_what_is_in_it_only() {
+    let torrent = torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let disk = Arc::new(MemDisk::default());
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 4]);
+    disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
+    disk.fail("sync folder", "t/a", ENOENT, 1);
+    let (error, lost) = run.store.sync().unwrap_err();
+    let (operation, path, kind) = disk_error(Outcome::Failed(error));
+    let expected = (Operation::Stat, "/save/t/a/x", ErrorKind::NotFound);
+    assert_eq!((operation, path.as_str(), kind), expected);
+    assert_eq!(lost, [], "no sync failed");
+    drop(run);
+    disk.cut_power();
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [4], "the rest is durable");
 }
 
 #[test]

@@ -82,8 +82,12 @@ impl<D: Disk> Store<D> {
             return synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error));
         }
         for folder in &plan.folders {
-            let synced = self.make_room(|| self.disk.sync_folder(&self.folder, folder));
-            synced.map_err(|error| self.error(Operation::Sync, folder, &error))?;
+            match self.make_room(|| self.disk.sync_folder(&self.folder, folder)) {
+                // Somebody removed it, and with it the names: no sync failed, and who looks for the
+                // names says so.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced.map_err(|error| self.error(Operation::Sync, folder, &error))?,
+            }
         }
         Ok(())
     }
