@@ -21,6 +21,7 @@ pub(super) const CASES: &[Case] = &[
     ("one of many files removed during the run", one_removed_during),
     ("a file truncated during the run", truncated_during),
     ("a file replaced by a symlink during the run", linked_during),
+    ("one of many folders removed during the run", one_folder_removed_during),
     ("the download folder removed during the run", folder_removed_during),
     ("the state folder removed during the run", state_removed_during),
     ("a file removed between runs", removed_between),
@@ -102,6 +103,18 @@ fn linked_during(scene: &Scene) -> Result<String> {
     trial.is_untouched()?;
     fs::rename(&away, &path)?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+}
+
+fn one_folder_removed_during(scene: &Scene) -> Result<String> {
+    let mut trial = Trial::new(scene, tree())?;
+    let running = trial.underway(&trial.command())?;
+    fs::remove_dir_all(trial.folder().join("tree/1"))?;
+    let message = trial.fails(running, &["tree/1/", "look at"])?;
+    let within = |(_, (path, _)): &(usize, (PathBuf, u64))| path.starts_with("tree/1");
+    let files: Vec<usize> =
+        trial.payload.files().enumerate().filter(within).map(|(number, _)| number).collect();
+    let lost = pieces_of(&trial.payload, Some(&files));
+    Ok(format!("{message}; {}", trial.goes_on(&lost)?))
 }
 
 fn folder_removed_during(scene: &Scene) -> Result<String> {
