@@ -2,8 +2,8 @@
 //! byte by byte, so that no parser or encoder of the workspace has a say in what they contain.
 
 mod ben;
-mod broken;
 mod good;
+pub(crate) mod hostile;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 
 /// Every file, with the table that describes them.
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
-    let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(broken::fixtures()).collect();
+    let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
         "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`; do not edit.\n\n| file | what it is |\n|---|---|\n",
     );

@@ -178,8 +178,18 @@ pub(crate) fn output_of(
 
 /// The same command, killed by the kernel when we end, where `setpriv` can arrange that.
 fn tied_to_us(command: &Command) -> Command {
-    let words = ["setpriv", "--pdeathsig", "KILL", "--"];
-    within(if find_program("setpriv").is_some() { &words } else { &[] }, command)
+    through(&["setpriv", "--pdeathsig", "KILL", "--"], command)
+}
+
+/// The same command with so many bytes of address space at most, where `prlimit` can arrange that.
+pub(crate) fn bounded(command: &Command, address_space: u64) -> Command {
+    through(&["prlimit", &format!("--as={address_space}"), "--"], command)
+}
+
+/// The same command, started by another one if that is installed.
+fn through(starter: &[&str], command: &Command) -> Command {
+    let there = starter.first().is_some_and(|name| find_program(name).is_some());
+    within(if there { starter } else { &[] }, command)
 }
 
 /// The same command, run by the program that the first of `words` names; the others are its arguments.

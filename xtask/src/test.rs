@@ -26,9 +26,12 @@ pub(crate) fn run() -> Result<()> {
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
     let options = Options { kills: Some(SHORT), ..Options::default() };
-    for (name, suite) in
-        [("loopback", Suite::Loopback), ("crash", Suite::Crash), ("interop", Suite::Interop)]
-    {
+    for (name, suite) in [
+        ("loopback", Suite::Loopback),
+        ("hostile", Suite::Hostile),
+        ("crash", Suite::Crash),
+        ("interop", Suite::Interop),
+    ] {
         steps.count(name, || run_suite(suite, &options));
     }
     steps.finish()

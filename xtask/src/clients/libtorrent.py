@@ -3,9 +3,11 @@
 `seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
 `download TORRENT FOLDER IP:PORT HOME PEER..` and `check TORRENT FOLDER IP:PORT HOME THREADS` until all
 is there, or checked;
+`verdicts` says of each TORRENT whose path it reads whether it accepts it, a JSON object a line;
 `info-hash TORRENT` and `create DATA TRACKER TORRENT [PIECE-LENGTH HOME]` do what they say.
 HOME/added appears when the work begins, HOME/done when it is done."""
 
+import json
 import os
 import sys
 
@@ -108,9 +110,19 @@ def create(data, tracker, torrent, piece_length="0", home=None):
         file.write(lt.bencode(maker.generate()))
 
 
+def verdict(torrent):
+    try:
+        return {"info_hash": str(info_of(torrent).info_hash())}
+    except (RuntimeError, OverflowError) as error:
+        return {"error": str(error)}
+
+
 role, *arguments = sys.argv[1:]
 if role == "info-hash":
     print(info_of(*arguments).info_hash())
+elif role == "verdicts":
+    for line in sys.stdin:
+        print(json.dumps(verdict(line.rstrip("\n"))))
 elif role == "seed-unchecked":
     seed(*arguments, is_there=True)
 else:

@@ -1,9 +1,11 @@
 //! libtorrent through its Python binding: Debian's (2.0) and PyPI's (2.1), the same script.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{Job, Program, start_until_added};
 use crate::process::{Running, output_of};
@@ -66,6 +68,25 @@ impl Libtorrent {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
         start_until_added(self.name, command.arg("1048576").arg(home), home)
+    }
+
+    /// What it says of each of `torrents`: the info-hash in hex, or why it refuses it.
+    pub(crate) fn verdicts(&self, torrents: &[&Path]) -> Result<Vec<Result<String, String>>> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "verdicts"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().context("cannot start python")?;
+        let mut input = child.stdin.take().context("no input to write")?;
+        let paths: String = torrents.iter().map(|path| format!("{}\n", path.display())).collect();
+        // It answers line by line, and all answers together fit a pipe.
+        input.write_all(paths.as_bytes())?;
+        drop(input);
+        let output = child.wait_with_output()?;
+        let verdict = |line: &str| {
+            let line: Value = serde_json::from_str(line)?;
+            let (hash, error) = (line["info_hash"].as_str(), line["error"].as_str());
+            Ok(hash.map(str::to_owned).ok_or_else(|| error.unwrap_or_default().to_owned()))
+        };
+        String::from_utf8(output.stdout)?.lines().map(verdict).collect()
     }
 
     /// The info-hash it finds in a .torrent, in hex.

@@ -1,6 +1,7 @@
 //! Suites that run bt-cli as its users do: as a process, against real sockets and files.
 
 mod crash;
+mod hostile;
 mod interop;
 mod loopback;
 
@@ -17,6 +18,8 @@ pub(crate) enum Suite {
     Loopback,
     /// Killed at any moment, and disks that fail
     Crash,
+    /// Torrents, trackers and peers that mean no good
+    Hostile,
     /// Other people's clients, where they are installed
     Interop,
 }
@@ -41,7 +44,7 @@ pub(crate) struct Options {
 /// Runs one suite or all, and fails if a case failed.
 pub(crate) fn run(suite: Option<Suite>, options: &Options) -> Result<()> {
     let mut tally = Tally::default();
-    for each in [Suite::Loopback, Suite::Crash, Suite::Interop] {
+    for each in [Suite::Loopback, Suite::Hostile, Suite::Crash, Suite::Interop] {
         if suite.is_none_or(|suite| suite == each) {
             tally.add(run_suite(each, options)?);
         }
@@ -58,6 +61,7 @@ pub(crate) fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
     match suite {
         Suite::Loopback => loopback::run(only),
         Suite::Crash => crash::run(options),
+        Suite::Hostile => hostile::run(only),
         Suite::Interop => interop::run(only, instead),
     }
 }

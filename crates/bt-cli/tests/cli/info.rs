@@ -161,25 +161,23 @@ fn names_from_outside_are_harmless() {
     assert!(text.contains("xy z"), "{text}");
 }
 
-/// The folder of fixtures that every crate reads.
-fn fixtures(folder: &str) -> Vec<String> {
-    let folder = format!("{}/../../testdata/{folder}", env!("CARGO_MANIFEST_DIR"));
+/// The fixtures that every crate reads. `cargo xtask integration hostile` is about those that break
+/// a rule.
+fn fixtures() -> Vec<String> {
+    let folder = format!("{}/../../testdata", env!("CARGO_MANIFEST_DIR"));
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let torrents = entries.filter(|path| path.extension().is_some_and(|end| end == "torrent"));
     torrents.map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn every_fixture_is_read_or_refused() {
+fn every_fixture_is_read() {
     let shell = Shell::new();
-    let (good, broken) = (fixtures(""), fixtures("broken"));
-    assert!(good.len() > 5 && broken.len() > 20);
-    for torrent in good {
+    let torrents = fixtures();
+    assert!(torrents.len() > 5);
+    for torrent in torrents {
         shell.run(["info", &torrent]).expect(0);
         assert_eq!(shell.run(["info", &torrent, "--json"]).expect(0).objects().len(), 1);
         shell.run(["decode", &torrent]).expect(0);
-    }
-    for torrent in broken {
-        shell.run(["info", &torrent, "--json"]).expect(3).error("bad_torrent");
     }
 }

@@ -79,12 +79,15 @@ pub struct Script {
 impl Script {
     /// An honest peer that has all of `payload` (BEP 3 only, until told otherwise).
     pub fn seeder(payload: &Payload) -> Self {
-        let geometry = payload.geometry();
+        Self::serving(payload.info_hash(), payload.geometry(), payload.data())
+    }
+
+    /// An honest peer that has `data`, whatever the torrent calls its files.
+    pub fn serving(info_hash: InfoHashV1, geometry: Geometry, data: Arc<[u8]>) -> Self {
         let piece_length = geometry.piece_length() as usize;
-        let data = payload.data();
         let hashes = data.chunks(piece_length).map(|piece| Sha1Digest(Sha1::digest(piece).into()));
         Self {
-            info_hash: payload.info_hash(),
+            info_hash,
             geometry,
             hashes: hashes.collect(),
             data,

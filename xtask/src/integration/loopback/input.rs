@@ -11,7 +11,6 @@ use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::workspace;
 
 pub(super) const CASES: &[Case] = &[
-    ("broken torrents", broken_torrents),
     ("good torrents", good_torrents),
     ("no such file", no_such_file),
     ("wrong usage", wrong_usage),
@@ -19,16 +18,6 @@ pub(super) const CASES: &[Case] = &[
     ("handshakes that fail", handshakes),
     ("the content instead of its folder", content_as_folder),
 ];
-
-fn broken_torrents(scene: &Scene) -> Result<()> {
-    for torrent in torrents("testdata/broken")? {
-        let finished = scene.run("user", &["info", text(&torrent)?])?;
-        finished.expect(3).with_context(|| torrent.display().to_string())?;
-        let finished = scene.run("user", &["download", text(&torrent)?])?;
-        finished.expect(3).with_context(|| torrent.display().to_string())?;
-    }
-    Ok(())
-}
 
 fn good_torrents(scene: &Scene) -> Result<()> {
     for torrent in torrents("testdata")? {
