@@ -41,7 +41,7 @@ pub enum ExchangeError {
     #[error("the tracker's answer is malformed: {0}")]
     Packet(#[from] PacketError),
     /// Occurs when the tracker's answer is one to another question.
-    #[error("expected a {expected} response, got one with action {got}")]
+    #[error("expected the response to {expected}, got one with action {got}")]
     Action {
         /// What was asked.
         expected: &'static str,

@@ -124,7 +124,7 @@ pub struct ScrapeCounts {
 #[non_exhaustive]
 pub enum PacketError {
     /// Occurs when the datagram ends too early.
-    #[error("expected a {what} of at least {expected} bytes, got {got}")]
+    #[error("expected at least {expected} bytes of {what}, got {got}")]
     Short {
         /// Which packet it should have been.
         what: &'static str,
