@@ -48,12 +48,14 @@ impl Class {
 pub(crate) struct Failure {
     class: Class,
     message: String,
+    /// What it comes from, each on a line below the message. A slice, to keep results small.
+    causes: Box<[String]>,
     details: Map<String, Value>,
 }
 
 impl Failure {
     pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), details: Map::new() }
+        Self { class, message: message.into(), causes: Box::default(), details: Map::new() }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -62,6 +64,12 @@ impl Failure {
 
     pub(crate) fn interrupted() -> Self {
         Self::new(Class::Interrupted, "interrupted")
+    }
+
+    /// Adds lines below the message.
+    pub(crate) fn because(mut self, causes: Vec<String>) -> Self {
+        self.causes = causes.into();
+        self
     }
 
     /// Adds a field to the JSON form.
@@ -84,11 +92,17 @@ impl Failure {
         &self.message
     }
 
+    /// The message and the causes below it. A line may have line ends in it, which somebody else
+    /// put there.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str)
+    }
+
     /// `{"error": {"class", "message", ..}}`.
     pub(crate) fn to_json(&self) -> Value {
         let mut error = Map::new();
         error.insert("class".to_owned(), self.class.name().into());
-        error.insert("message".to_owned(), self.message.as_str().into());
+        error.insert("message".to_owned(), self.lines().collect::<Vec<_>>().join("\n").into());
         error.extend(self.details.clone());
         json!({ "error": error })
     }

@@ -94,13 +94,15 @@ impl Output {
     /// Something by the way, for a person, on stderr.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.say(text);
+            self.say(&clean(text));
         }
     }
 
     /// Something a person should know, on stderr.
     pub(crate) fn warn(&self, text: &str) {
-        self.note(&format!("{} {text}", self.stderr.yellow("warning:")));
+        if !self.quiet {
+            self.say(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
+        }
     }
 
     /// The last word of a run that failed.
@@ -111,7 +113,8 @@ impl Output {
         } else if failure.class() == Class::Interrupted {
             self.note(failure.message());
         } else {
-            self.say(&format!("{} {}", self.stderr.red("error:"), clean_lines(failure.message())));
+            let lines = failure.lines().map(clean).collect::<Vec<_>>().join("\n");
+            self.say(&format!("{} {lines}", self.stderr.red("error:")));
         }
     }
 
@@ -131,10 +134,6 @@ impl Output {
 /// A value over several lines, for people.
 pub(crate) fn pretty(value: &Value) -> String {
     terminal_safe(format!("{value:#}"))
-}
-
-fn clean_lines(text: &str) -> String {
-    text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
 fn stdout_error(error: &io::Error) -> End {

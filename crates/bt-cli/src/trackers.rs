@@ -193,11 +193,10 @@ pub(crate) fn announce_request(
     request
 }
 
-/// The first answers that failed, for a message: `URL: why`, one a line.
-pub(crate) fn causes<T>(answers: &[Answer<T>]) -> String {
+/// The answers that failed, as lines of a message: `URL: why`.
+pub(crate) fn causes<T>(answers: &[Answer<T>]) -> Vec<String> {
     let failed = answers.iter().filter_map(|(url, answer)| Some((url, answer.as_ref().err()?)));
-    let lines = failed.map(|(url, why)| format!("  {}: {why}", tracker_http::shorten_url(url)));
-    lines.collect::<Vec<_>>().join("\n")
+    failed.map(|(url, why)| format!("  {}: {why}", tracker_http::shorten_url(url))).collect()
 }
 
 enum Kind {

@@ -176,7 +176,7 @@ fn object(path: &Path, metainfo: &Metainfo) -> serde_json::Value {
 fn text(path: &Path, metainfo: &Metainfo, style: Style) -> String {
     let geometry = metainfo.info().geometry();
     let rows = [
-        ("output", path.display().to_string()),
+        ("output", clean(&path.display().to_string())),
         ("info-hash", metainfo.info_hash().to_string()),
         ("size", size_exactly(geometry.total())),
         (

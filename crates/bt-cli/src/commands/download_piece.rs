@@ -12,7 +12,7 @@ use session::{AddTorrent, StoreLayout};
 use crate::address;
 use crate::cli::PieceArgs;
 use crate::failure::{Class, Classify, Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, clean};
 use crate::source;
 use crate::transfer::{Goal, Torrent, Transfer, session_config};
 
@@ -74,7 +74,7 @@ fn tell(
                 "peers": peers,
             })
         },
-        |_| format!("piece {piece}: {length} bytes, sha1 {hash}: {path}"),
+        |_| format!("piece {piece}: {length} bytes, sha1 {hash}: {}", clean(&path)),
     )
 }
 

@@ -87,12 +87,11 @@ fn merge(answers: &[Answer<AnnounceReply>]) -> Vec<SocketAddr> {
 
 fn no_peers(answers: &[Answer<AnnounceReply>]) -> Failure {
     let causes = trackers::causes(answers);
-    let message = if causes.is_empty() {
-        "no tracker knows a peer; try again later".to_owned()
-    } else {
-        format!("no tracker gave a peer:\n{causes}")
+    let message = match causes.is_empty() {
+        true => "no tracker knows a peer; try again later",
+        false => "no tracker gave a peer:",
     };
-    Failure::new(Class::Network, message)
+    Failure::new(Class::Network, message).because(causes)
 }
 
 fn object(metainfo: &Metainfo, answers: &[Answer<AnnounceReply>], peers: &[SocketAddr]) -> Value {

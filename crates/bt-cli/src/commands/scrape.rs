@@ -23,8 +23,8 @@ pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
     if answered {
         return Ok(());
     }
-    let message = format!("no tracker answered:\n{}", trackers::causes(&answers));
-    Err(Failure::new(Class::Network, message).into())
+    let failure = Failure::new(Class::Network, "no tracker answered:");
+    Err(failure.because(trackers::causes(&answers)).into())
 }
 
 fn object(info_hash: InfoHashV1, answers: &[Answer<ScrapeEntry>]) -> Value {

@@ -166,7 +166,8 @@ impl View {
         if self.silent {
             return Ok(());
         }
-        let (name, output) = (clean(torrent.name()), torrent.output.display());
+        let output = clean(&torrent.output.display().to_string());
+        let name = clean(torrent.name());
         if torrent.was_complete() {
             return self.output.line(&format!("{name}: already complete: {output}"));
         }
