@@ -178,6 +178,7 @@ mod tests {
         assert!(matches!(refused("udp://t.example:99999"), TrackerUrlError::Syntax { .. }));
         let long = format!("udp://t.example:80/{}", "a".repeat(MAX_URL_DATA_LENGTH));
         assert_eq!(refused(&long), TrackerUrlError::UrlData { got: MAX_URL_DATA_LENGTH + 1 });
+        assert!(parse_url(&long[..long.len() - 1]).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bt_types::{PeerHost, TrackerPeer};
 use session::core::{CoreConfig, Families};
-use session::limits::ANNOUNCE_DEADLINE;
+use session::limits::{ANNOUNCE_DEADLINE, MAX_PEER_NAMES};
 use session::{AddTorrent, EventKind, TorrentKey};
 use testkit::{AnnounceEvent, Payload};
 
@@ -99,6 +99,22 @@ fn peers_by_name_are_looked_up_once() {
     node.core.handle_resolved(node.now, "peer.example", Ok(vec![[10, 0, 0, 5].into()]));
     node.act();
     assert_eq!(node.connecting.len(), 2, "one for each torrent");
+}
+
+#[test]
+fn sixteen_names_of_a_reply_are_looked_up() {
+    for (named, looked_up) in [(MAX_PEER_NAMES, 16), (MAX_PEER_NAMES + 1, 16)] {
+        let mut node = Node::new(config(1));
+        torrent(&mut node, 1, &[&["http://a.example/x"]]);
+        let peer = |number| TrackerPeer {
+            host: PeerHost::Name(format!("peer{number}.example")),
+            port: 7,
+            peer_id: None,
+        };
+        let fetch = next(&mut node);
+        node.answer(&fetch, (0..named).map(peer).collect());
+        assert_eq!(node.names.len(), looked_up);
+    }
 }
 
 #[test]

@@ -223,6 +223,18 @@ fn a_web_page_is_shown_by_its_beginning() {
 }
 
 #[test]
+fn a_tracker_s_words_are_limited() {
+    for (length, shown) in [(1024, 1024), (1025, 1024)] {
+        let words = "x".repeat(length);
+        let failure = format!("d14:failure reason{length}:{words}e");
+        check_failure(failure.as_bytes(), &words[..shown], None);
+        let warning = format!("d8:intervali9e5:peers0:15:warning message{length}:{words}e");
+        let reply = parse_announce(warning.as_bytes()).unwrap();
+        assert_eq!(reply.warning.as_deref(), Some(&words[..shown]));
+    }
+}
+
+#[test]
 fn peers_are_limited() {
     let dictionary = Owned::dict([("ip", "10.0.0.1".into()), ("port", 1.into())]);
     for (peers, peers6) in [

@@ -171,6 +171,32 @@ fn a_body_is_limited_after_decompression() {
 }
 
 #[test]
+fn a_reply_has_2_mib_at_most() {
+    for (length, fits) in [(2 << 20, true), ((2 << 20) + 1, false)] {
+        let server = Server::always(1, ok(&vec![b'x'; length]));
+        let got = get(&server.url("/")).map(|body| body.len());
+        let expected = if fits { Ok(length) } else { Err(FetchError::TooLong { limit: 2 << 20 }) };
+        assert_eq!(got, expected);
+        server.heads();
+    }
+}
+
+#[test]
+fn headers_have_64_kib_at_most() {
+    for (length, fits) in [(64 << 10, true), ((64 << 10) + 1, false)] {
+        let (start, end) = ("HTTP/1.0 200 OK\r\nX-Filler: ", "\r\n\r\n");
+        let filler = "x".repeat(length - start.len() - end.len());
+        let server = Server::always(1, [start, &filler, end, "body"].concat());
+        match get(&server.url("/")) {
+            Ok(body) => assert!(fits && body == b"body", "{length}"),
+            Err(FetchError::Protocol { .. }) => assert!(!fits, "{length}"),
+            Err(error) => panic!("{length}: {error:?}"),
+        }
+        server.heads();
+    }
+}
+
+#[test]
 fn an_endless_body_ends() {
     let server = Server::plain(1, |_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
