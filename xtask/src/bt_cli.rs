@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::process::Running;
+use crate::process::{Running, bounded};
 
 /// How long a command that should end on its own may take.
 pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -18,12 +18,19 @@ pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct BtCli {
     program: PathBuf,
     home: PathBuf,
+    /// How much address space a process may have, in bytes.
+    address_space: Option<u64>,
 }
 
 impl BtCli {
     /// `program`, with outputs and state below `home`.
     pub(crate) fn new(program: &Path, home: &Path) -> Self {
-        Self { program: program.to_owned(), home: home.to_owned() }
+        Self { program: program.to_owned(), home: home.to_owned(), address_space: None }
+    }
+
+    /// The same, each process with so many bytes of address space at most.
+    pub(crate) fn with_address_space(self, bytes: u64) -> Self {
+        Self { address_space: Some(bytes), ..self }
     }
 
     /// A command with these arguments, to which more may be added.
@@ -36,12 +43,19 @@ impl BtCli {
         // A journal left by another run, or the user's own, must not change what is tested.
         command.env("XDG_STATE_HOME", self.home.join("state")).env("HOME", &self.home);
         command.env_remove("http_proxy").env_remove("RUST_LOG");
+        if self.address_space.is_some() {
+            // What glibc sets aside for each thread and never uses would count.
+            command.env("MALLOC_ARENA_MAX", "1");
+        }
         command
     }
 
     /// Starts a command that goes on until it is ended or done. Its outputs are called `name`.
     pub(crate) fn start(&self, name: &str, command: &Command) -> Result<Running> {
-        Running::start(name, command, &self.home)
+        match self.address_space {
+            Some(bytes) => Running::start(name, &bounded(command, bytes), &self.home),
+            None => Running::start(name, command, &self.home),
+        }
     }
 
     /// Runs a command with `--json` to its end.

@@ -2,7 +2,8 @@
 //! every step observable, every misdeed on request.
 //!
 //! In scope: [`HttpTracker`] and [`UdpTracker`], which work as trackers do until an [`Answer`]
-//! tells them otherwise; [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule
+//! tells them otherwise; [`WebServer`], which knows nothing and says what it is told;
+//! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule
 //! its [`Behaviour`] names; [`Payload`], files and a torrent that follow from a number. Out of
 //! scope: anything a user of the client runs.
 //!
@@ -32,8 +33,10 @@ mod payload;
 mod peer;
 mod server;
 mod tracker;
+mod web;
 
 pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};
-pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker};
+pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker, gzip};
+pub use web::WebServer;

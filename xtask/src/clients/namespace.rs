@@ -19,6 +19,8 @@ const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
 pub(crate) const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// bt-cli's.
 pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Two addresses of the internet at large, as far as programs can tell.
+pub(crate) const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 77, 0, 1), Ipv4Addr::new(11, 77, 0, 2)];
 /// The last address that belongs to a program.
 const LAST_PROGRAM: u8 = 20;
 /// Addresses after those of the programs.
@@ -69,7 +71,13 @@ fn first_that_works(ways: [&'static str; 2], probe: &[&str]) -> Result<&'static 
 }
 
 /// Runs a suite of this program inside, with `bt_cli` ready built, and shows what it prints.
-pub(crate) fn run_suite_inside(flags: &str, arguments: &[String], bt_cli: &Path) -> Result<Tally> {
+pub(crate) fn run_suite_inside(
+    flags: &str,
+    arguments: &[impl AsRef<OsStr>],
+    bt_cli: &Path,
+) -> Result<Tally> {
+    let arguments =
+        [OsStr::new("integration")].into_iter().chain(arguments.iter().map(AsRef::as_ref));
     let mut command = ourselves_inside(flags, &std::env::current_exe()?, arguments, bt_cli);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output to read")?;
@@ -108,6 +116,9 @@ pub(crate) fn furnish() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     for last in 1..=LAST {
         ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
+    }
+    for address in PUBLIC {
+        ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
     ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])

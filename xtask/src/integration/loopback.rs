@@ -4,7 +4,6 @@ mod commands;
 mod hostile;
 mod input;
 mod resume;
-pub(super) mod scene;
 mod swarms;
 mod trackers;
 
@@ -12,9 +11,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::scene::{self, Scene};
 use crate::report::{Report, Tally};
 use crate::workspace;
-use scene::Scene;
 
 /// A case by name. It gets a scene of its own.
 type Case = (&'static str, fn(&Scene) -> Result<()>);

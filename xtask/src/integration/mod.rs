@@ -4,6 +4,7 @@ mod crash;
 mod hostile;
 mod interop;
 mod loopback;
+mod scene;
 
 use anyhow::{Result, ensure};
 

@@ -71,7 +71,7 @@ pub struct Script {
     peer_id: PeerId,
     behaviour: Behaviour,
     fast: bool,
-    client: Option<String>,
+    extended: Option<Vec<u8>>,
     delay: Duration,
     tells_by_bitfield: bool,
 }
@@ -96,7 +96,7 @@ impl Script {
             peer_id: fresh_peer_id(),
             behaviour: Behaviour::Honest,
             fast: false,
-            client: None,
+            extended: None,
             delay: Duration::ZERO,
             tells_by_bitfield: false,
         }
@@ -141,8 +141,13 @@ impl Script {
     }
 
     /// Speaks the extension protocol (BEP 10), with `client` as its name (`v`).
-    pub fn client(mut self, client: &str) -> Self {
-        self.client = Some(client.to_owned());
+    pub fn client(self, client: &str) -> Self {
+        self.extended(format!("d1:mde1:v{}:{client}e", client.len()))
+    }
+
+    /// Speaks the extension protocol (BEP 10), with these bytes as its handshake.
+    pub fn extended(mut self, handshake: impl Into<Vec<u8>>) -> Self {
+        self.extended = Some(handshake.into());
         self
     }
 

@@ -85,11 +85,10 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// The extension handshake (BEP 10), if the script has a client name.
+    /// The extension handshake (BEP 10), if the script has one.
     fn introduce(&mut self) -> io::Result<()> {
-        let Some(client) = &self.shared.script.client else { return Ok(()) };
-        let text = format!("d1:mde1:v{}:{client}e", client.len());
-        self.wire.write(wire::EXTENDED, &[&[0], text.as_bytes()])
+        let Some(handshake) = &self.shared.script.extended else { return Ok(()) };
+        self.wire.write(wire::EXTENDED, &[&[0], handshake])
     }
 
     fn say_what_we_have(&mut self) -> io::Result<()> {
@@ -332,7 +331,7 @@ fn shake_hands(shared: &Shared, wire: &mut Wire, speaks_first: bool) -> io::Resu
         info_hash: script.info_hash,
         peer_id: script.peer_id,
         fast: script.fast,
-        extensions: script.client.is_some(),
+        extensions: script.extended.is_some(),
     };
     if script.behaviour == Behaviour::WrongInfoHash {
         ours.info_hash = InfoHashV1(ours.info_hash.0.map(|byte| !byte));

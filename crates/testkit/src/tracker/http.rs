@@ -362,7 +362,8 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+/// `body` as `Content-Encoding: gzip` has it.
+pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(body).and_then(|()| encoder.finish());
     written.expect("writing into memory does not fail")

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bt_types::{AnnounceEvent, InfoHashV1, PeerId};
 
-pub use http::{BodyCoding, HttpTracker};
+pub use http::{BodyCoding, HttpTracker, gzip};
 pub use udp::UdpTracker;
 
 /// How a tracker answers the announces (and scrapes) that follow.

@@ -13,7 +13,7 @@ use super::Case;
 use super::had::{compare, pieces_of};
 use super::trial::{ENDS, End, Trial, as_mere_user};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::integration::loopback::scene::{LIMIT, Scene, file, interrupt};
+use crate::integration::scene::{LIMIT, Scene, file, interrupt};
 use crate::process::{find_program, within};
 
 pub(super) const CASES: &[Case] = &[

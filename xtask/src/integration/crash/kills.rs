@@ -16,7 +16,7 @@ use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 use super::had::{compare, hear_out, none_again, pieces_of, pieces_said};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::draws::Draws;
-use crate::integration::loopback::scene::{LIMIT, Scene, file};
+use crate::integration::scene::{LIMIT, Scene, file};
 use crate::process::{Running, until_every};
 use crate::report::Case;
 

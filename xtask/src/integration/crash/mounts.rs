@@ -11,7 +11,7 @@ use testkit::Payload;
 use super::Case;
 use super::faults::tree;
 use super::trial::{End, Trial};
-use crate::integration::loopback::scene::{Scene, file};
+use crate::integration::scene::{Scene, file};
 
 pub(super) const CASES: &[Case] = &[
     ("a full disk", full_disk),

@@ -12,7 +12,7 @@ use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
 use super::had::{hear_out, none_again, pieces_said, requested};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::integration::loopback::scene::{LIMIT, Scene, interrupt};
+use crate::integration::scene::{LIMIT, Scene, interrupt};
 use crate::process::{Running, until, within};
 
 /// Pieces that are had before anything happens.

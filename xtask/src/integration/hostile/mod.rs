@@ -1,17 +1,65 @@
 //! Torrents, trackers and peers that mean no good, against bt-cli as a process. Each row says what
 //! was tried; what must come of it stands beside it.
 
+mod certificates;
+mod datagrams;
+mod redirects;
 mod torrents;
+mod trackers;
+mod words;
 
 use anyhow::Result;
 
+use super::scene::{self, Scene};
+use crate::clients::namespace;
+use crate::process::find_program;
 use crate::report::{Report, Tally};
 use crate::workspace;
 
-/// Runs every case whose name contains `only`.
+/// A case: its name, what is tried, and how. It gets a scene of its own.
+type Case = (&'static str, &'static str, fn(&Scene) -> Result<()>);
+
+/// The address space of each bt-cli: buffers of 40 MiB, stacks and libraries.
+const ADDRESS_SPACE: u64 = 512 << 20;
+
+/// Runs every case whose name contains `only`, in a network namespace if this machine allows one.
 pub(super) fn run(only: Option<&str>) -> Result<Tally> {
+    if namespace::are_we_inside() {
+        namespace::furnish()?;
+    } else if let Ok(flags) = namespace::way_in() {
+        let mut arguments = vec!["hostile"];
+        arguments.extend(only.iter().flat_map(|only| ["--only", only]));
+        return namespace::run_suite_inside(flags, &arguments, &workspace::build_bt_cli()?);
+    }
+    run_here(only)
+}
+
+fn run_here(only: Option<&str>) -> Result<Tally> {
     let program = workspace::build_bt_cli()?;
     let mut report = Report::new(&["area", "case", "what is tried"]);
     torrents::run(&mut report, only, &program)?;
+    for (area, cases) in [
+        ("trackers", trackers::CASES),
+        ("redirects", redirects::CASES),
+        ("certificates", certificates::CASES),
+        ("datagrams", datagrams::CASES),
+        ("words", words::CASES),
+    ] {
+        for (name, what, case) in cases {
+            let wanted = only.is_none_or(|only| name.contains(only) || area == only);
+            match scene::obstacle(name) {
+                _ if !wanted => {}
+                Some(obstacle) => report.skip(&[area, name, what], obstacle),
+                None => report.run(&[area, name, what], || {
+                    case(&Scene::new(&program)?.with_address_space(ADDRESS_SPACE))
+                }),
+            }
+        }
+    }
+    for (program, what) in [("prlimit", "limits of memory"), ("script", "words on a terminal")] {
+        if find_program(program).is_none() {
+            report.skip(&["all", program, what], "not installed");
+        }
+    }
     Ok(report.finish())
 }

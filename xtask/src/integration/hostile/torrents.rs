@@ -14,7 +14,6 @@ use testkit::{Geometry, InfoHashV1, Script};
 use crate::bt_cli::{BtCli, Finished, finish};
 use crate::clients::{Libtorrent, Program as _};
 use crate::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
-use crate::process::bounded;
 use crate::report::Report;
 
 /// The area of these rows.
@@ -22,9 +21,9 @@ const AREA: &str = "torrents";
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The address space of a command that reads a torrent: one of 64 MiB, its table, and room to print.
-const READING: u64 = 512 << 20;
+const READING: u64 = 256 << 20;
 /// That of a download: buffers of 40 MiB, and a stack for each thread.
-const DOWNLOADING: u64 = 1 << 30;
+const DOWNLOADING: u64 = 512 << 20;
 
 /// Runs every case whose name contains `only`.
 pub(super) fn run(report: &mut Report, only: Option<&str>, program: &Path) -> Result<()> {
@@ -59,10 +58,9 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// `bt-cli ARGUMENTS --json` with a limit on its memory.
     fn run(&self, arguments: &[&Path], address_space: u64) -> Result<Finished> {
-        let mut command = self.cli.command(arguments);
-        // Address space that is set aside for each thread's memory and never used would count.
-        command.arg("--json").env("MALLOC_ARENA_MAX", "1");
-        let mut running = self.cli.start("bt-cli", &bounded(&command, address_space))?;
+        let cli = self.cli.clone().with_address_space(address_space);
+        let mut command = cli.command(arguments);
+        let mut running = cli.start("bt-cli", command.arg("--json"))?;
         let finished = finish(&mut running, LIMIT)?;
         let said = running.stderr();
         ensure!(!said.contains("panicked"), "it panicked: {said}");

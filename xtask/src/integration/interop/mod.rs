@@ -44,10 +44,9 @@ pub(super) fn run(only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
 }
 
 fn run_inside(flags: &str, only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
-    let mut arguments = vec!["integration".to_owned(), "interop".to_owned()];
-    for (flag, value) in [("--only", only), ("--instead", instead)] {
-        arguments.extend(value.iter().flat_map(|value| [flag.to_owned(), (*value).to_owned()]));
-    }
+    let mut arguments = vec!["interop"];
+    arguments.extend(only.iter().flat_map(|only| ["--only", only]));
+    arguments.extend(instead.iter().flat_map(|instead| ["--instead", instead]));
     let bt_cli = match instead {
         Some(_) => std::path::PathBuf::new(),
         None => workspace::build_bt_cli()?,

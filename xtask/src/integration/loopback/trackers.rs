@@ -16,15 +16,12 @@ pub(super) const CASES: &[Case] = &[
     ("dead tracker, another in its tier", dead_in_a_tier),
     ("dead tier, another one works", dead_tier),
     ("tracker that refuses", |scene| no_peers_from(scene, refusal(), "go away")),
-    ("tracker that sends HTML", |scene| no_peers_from(scene, Answer::Html, "")),
-    ("tracker that sends half a reply", |scene| no_peers_from(scene, Answer::Truncated, "")),
     ("tracker with status 500", |scene| no_peers_from(scene, Answer::Status(500), "500")),
     ("tracker without peers", |scene| no_peers_from(scene, Answer::Peers(Vec::new()), "")),
     ("silent tracker", silent),
     ("slow tracker", slow),
     ("peers that do not exist", nonexistent_peers),
     ("gzip, chunked, redirect", codings),
-    ("UDP tracker that answers wrongly", udp_wrong),
     ("announce life cycle", life_cycle),
     ("only its own trackers for a private torrent", private),
 ];
@@ -150,17 +147,6 @@ fn codings(scene: &Scene) -> Result<()> {
         let peers = finished.lines[0]["peers"].clone();
         let expected = serde_json::json!(["192.0.2.1:6881", "[2001:db8::1]:1"]);
         ensure!(peers == expected, "{coding:?}: {peers}");
-    }
-    Ok(())
-}
-
-fn udp_wrong(scene: &Scene) -> Result<()> {
-    let tracker = UdpTracker::start();
-    let payload = scene.payload(file(8).tracker(tracker.url()))?;
-    let torrent = text(payload.torrent_path())?;
-    for answer in [Answer::WrongTransaction, Answer::Truncated, Answer::Html, refusal()] {
-        tracker.answer(answer);
-        scene.run("user", &["peers", torrent, "--timeout", "2"])?.expect(4)?;
     }
     Ok(())
 }

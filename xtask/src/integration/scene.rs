@@ -13,57 +13,73 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce};
 
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, Finished, finish};
+use crate::clients::namespace;
 use crate::process::Running;
 
 /// How long anything that should happen may take.
-pub(in crate::integration) const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A fresh folder, and bt-cli in it.
-pub(in crate::integration) struct Scene {
+pub(super) struct Scene {
     place: TempDir,
     program: PathBuf,
+    address_space: Option<u64>,
 }
 
 /// Why a case can't run on this machine, if so.
-pub(in crate::integration) fn obstacle(case: &str) -> Option<&'static str> {
+pub(super) fn obstacle(case: &str) -> Option<&'static str> {
     let no_v6 = case.contains("IPv6") && TcpListener::bind("[::1]:0").is_err();
-    no_v6.then_some("this machine has no IPv6 on loopback")
+    let no_public = case.starts_with("public ") && !namespace::are_we_inside();
+    match (no_v6, no_public) {
+        (true, _) => Some("this machine has no IPv6 on loopback"),
+        (_, true) => Some("this machine allows no network namespace, so no address is ours to use"),
+        _ => None,
+    }
 }
 
 impl Scene {
-    pub(in crate::integration) fn new(program: &Path) -> Result<Self> {
-        let place = TempDir::with_prefix("loopback-")?;
-        Ok(Self { place, program: program.to_owned() })
+    pub(super) fn new(program: &Path) -> Result<Self> {
+        let place = TempDir::with_prefix("scene-")?;
+        Ok(Self { place, program: program.to_owned(), address_space: None })
+    }
+
+    /// The same, each process with so many bytes of address space at most.
+    pub(super) fn with_address_space(self, bytes: u64) -> Self {
+        Self { address_space: Some(bytes), ..self }
     }
 
     /// A path in the case's folder.
-    pub(in crate::integration) fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
     /// Makes a payload in the case's folder.
-    pub(in crate::integration) fn payload(&self, builder: PayloadBuilder) -> Result<Payload> {
+    pub(super) fn payload(&self, builder: PayloadBuilder) -> Result<Payload> {
         Ok(builder.create_in(self.path("payload"))?)
     }
 
     /// bt-cli as the user `name`, with a home and a state of its own.
-    pub(in crate::integration) fn user(&self, name: &str) -> BtCli {
-        BtCli::new(&self.program, &self.path(name))
+    pub(super) fn user(&self, name: &str) -> BtCli {
+        let user = BtCli::new(&self.program, &self.path(name));
+        match self.address_space {
+            Some(bytes) => user.with_address_space(bytes),
+            None => user,
+        }
     }
 
     /// Where `name` downloads into.
-    pub(in crate::integration) fn downloads(&self, name: &str) -> PathBuf {
+    pub(super) fn downloads(&self, name: &str) -> PathBuf {
         self.path(name).join("downloads")
     }
 
     /// Runs a command of `name` with `--json` to its end.
-    pub(in crate::integration) fn run(&self, name: &str, arguments: &[&str]) -> Result<Finished> {
+    pub(super) fn run(&self, name: &str, arguments: &[&str]) -> Result<Finished> {
         let command = arguments.first().copied().unwrap_or("nothing");
         self.user(name).run(command, arguments)
     }
 
     /// `bt-cli download` of `name` on loopback, not started yet.
-    pub(in crate::integration) fn download_command(&self, name: &str, torrent: &Path) -> Command {
+    pub(super) fn download_command(&self, name: &str, torrent: &Path) -> Command {
         let mut command = self.user(name).command(["download"]);
         command.arg(torrent).arg("-o").arg(self.downloads(name));
         command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
@@ -71,18 +87,13 @@ impl Scene {
     }
 
     /// Starts a download of `name` with more arguments.
-    pub(in crate::integration) fn download(
-        &self,
-        name: &str,
-        payload: &Payload,
-        more: &[&str],
-    ) -> Result<Running> {
+    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
         let mut command = self.download_command(name, payload.torrent_path());
         self.user(name).start("download", command.args(more))
     }
 
     /// Starts `bt-cli seed` of `name` and waits until it has told `tracker` that it has all.
-    pub(in crate::integration) fn seed(
+    pub(super) fn seed(
         &self,
         name: &str,
         payload: &Payload,
@@ -102,7 +113,7 @@ impl Scene {
     }
 
     /// Waits for a download that must succeed, and compares every byte.
-    pub(in crate::integration) fn complete(
+    pub(super) fn complete(
         &self,
         name: &str,
         payload: &Payload,
@@ -117,7 +128,7 @@ impl Scene {
 }
 
 /// Presses Ctrl-C and waits for the end: exit code 130.
-pub(in crate::integration) fn interrupt(running: &mut Running) -> Result<Finished> {
+pub(super) fn interrupt(running: &mut Running) -> Result<Finished> {
     running.signal(Signal::INT)?;
     let finished = finish(running, LIMIT)?;
     finished.expect(130)?;
@@ -125,34 +136,34 @@ pub(in crate::integration) fn interrupt(running: &mut Running) -> Result<Finishe
 }
 
 /// A port that nobody uses now. Somebody may take it before we do; there are many.
-pub(in crate::integration) fn free_address() -> Result<SocketAddr> {
+pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// A payload of one file of `blocks` blocks, in pieces of four.
-pub(in crate::integration) fn file(blocks: u64) -> PayloadBuilder {
+pub(super) fn file(blocks: u64) -> PayloadBuilder {
     Payload::file("file.bin", blocks * 16 * 1024 - 5).piece_length(64 * 1024)
 }
 
 /// Some files that begin and end within pieces, in the order in which `create` takes them.
-pub(in crate::integration) fn tree() -> PayloadBuilder {
+pub(super) fn tree() -> PayloadBuilder {
     let files =
         [("a.bin", 1_500_001), ("b/c.bin", 700_000), ("b/d/e.txt", 7), ("b/empty", 0), ("f", 1)];
     Payload::folder("tree", &files).piece_length(64 * 1024)
 }
 
 /// How often lines say this event.
-pub(in crate::integration) fn count(lines: &[Value], event: &str) -> usize {
+pub(super) fn count(lines: &[Value], event: &str) -> usize {
     lines.iter().filter(|line| line["event"] == event).count()
 }
 
 /// A path as an argument.
-pub(in crate::integration) fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a temporary folder whose name is text")
 }
 
 /// Makes `folder` and writes `bytes` into `name` below it.
-pub(in crate::integration) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
     Ok(fs::write(path, bytes)?)

@@ -1,0 +1,159 @@
+//! HTTPS trackers whose certificates are not worth it.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use testkit::WebServer;
+
+use super::Case;
+use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
+use crate::integration::scene::{Scene, file, text};
+
+pub(super) const CASES: &[Case] = &[
+    ("sound", "one for this name and time, of an authority that is trusted", |scene| {
+        let (authority, leaf) = signed(&params("localhost")?)?;
+        accepted(scene, &leaf, &authority)
+    }),
+    ("another authority", "one of an authority with the name of one that is trusted", |scene| {
+        let (_, leaf) = signed(&params("localhost")?)?;
+        let (another, _) = signed(&params("localhost")?)?;
+        refused(scene, &leaf, Some(&another), "BadSignature")
+    }),
+    ("unknown authority", "one of an authority that nobody knows", |scene| {
+        let (_, leaf) = signed(&params("localhost")?)?;
+        refused(scene, &leaf, None, "UnknownIssuer")
+    }),
+    ("in a download", "one of an authority that nobody knows", in_a_download),
+    ("self-signed", "one that vouches for itself", |scene| {
+        let (authority, _) = signed(&params("localhost")?)?;
+        refused(scene, &self_signed(&params("localhost")?)?, Some(&authority), "")
+    }),
+    ("another name", "one for tracker.example", |scene| {
+        let (authority, leaf) = signed(&params("tracker.example")?)?;
+        refused(scene, &leaf, Some(&authority), "not valid for name")
+    }),
+    ("expired", "one that was good until 2001", |scene| {
+        let mut params = params("localhost")?;
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(2001, 1, 1);
+        let (authority, leaf) = signed(&params)?;
+        refused(scene, &leaf, Some(&authority), "expired")
+    }),
+    ("not yet valid", "one that is good from 2200 on", |scene| {
+        let mut params = params("localhost")?;
+        params.not_before = date_time_ymd(2200, 1, 1);
+        params.not_after = date_time_ymd(2201, 1, 1);
+        let (authority, leaf) = signed(&params)?;
+        refused(scene, &leaf, Some(&authority), "not valid yet")
+    }),
+    ("no TLS", "plain HTTP where TLS is expected", |scene| {
+        let answer_first = |mut stream: TcpStream| {
+            let _gone = stream.write_all(REPLY);
+            stream
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = WebServer::bind(address, answer_first, |_, _| Ok(()))?;
+        let payload = scene.payload(file(8).tracker(url(&server)))?;
+        let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+        finished.expect(4)?;
+        finished.expect_words("no secure connection to localhost")
+    }),
+];
+
+const REPLY: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
+
+/// A certificate and its key.
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+fn params(name: &str) -> Result<CertificateParams> {
+    Ok(CertificateParams::new([name.to_owned()])?)
+}
+
+fn self_signed(params: &CertificateParams) -> Result<Identity> {
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?.der().clone();
+    Ok(Identity { certificate, key: key.serialize_der() })
+}
+
+/// A new authority, in PEM form, and what it signs.
+fn signed(params: &CertificateParams) -> Result<(String, Identity)> {
+    let mut authority = CertificateParams::new([])?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate()?;
+    let pem = authority.self_signed(&authority_key)?.pem();
+    let key = KeyPair::generate()?;
+    let issuer = Issuer::new(authority, authority_key);
+    let certificate = params.signed_by(&key, &issuer)?.der().clone();
+    Ok((pem, Identity { certificate, key: key.serialize_der() }))
+}
+
+/// A tracker with this certificate.
+fn serve(identity: &Identity) -> Result<WebServer> {
+    let key = PrivateKeyDer::try_from(identity.key.clone()).ok().context("no private key")?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate.clone()], key)?;
+    let config = Arc::new(config);
+    let wrap = move |stream: TcpStream| {
+        let connection = ServerConnection::new(config.clone());
+        StreamOwned::new(connection.expect("a configuration that works"), stream)
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(WebServer::bind(address, wrap, |_, out| out.write_all(REPLY))?)
+}
+
+fn url(server: &WebServer) -> String {
+    format!("https://localhost:{}/announce", server.address().port())
+}
+
+/// `peers` refuses the tracker, which never sees a request.
+fn refused(scene: &Scene, leaf: &Identity, trusted: Option<&str>, words: &str) -> Result<()> {
+    let server = serve(leaf)?;
+    let payload = scene.payload(file(8).tracker(url(&server)))?;
+    let mut arguments = vec!["peers", text(payload.torrent_path())?];
+    let ca_file = scene.path("authority.pem");
+    if let Some(pem) = trusted {
+        fs::write(&ca_file, pem)?;
+        arguments.extend(["--ca-file", text(&ca_file)?]);
+    }
+    let finished = scene.run("user", &arguments)?;
+    finished.expect_words(words)?;
+    expect_refusal(&finished, &server)
+}
+
+fn expect_refusal(finished: &Finished, server: &WebServer) -> Result<()> {
+    finished.expect(4)?;
+    finished.expect_words("no secure connection to localhost")?;
+    ensure!(server.requests().is_empty(), "it was asked: {:?}", server.requests());
+    Ok(())
+}
+
+/// A download refuses it as well.
+fn in_a_download(scene: &Scene) -> Result<()> {
+    let (_, leaf) = signed(&params("localhost")?)?;
+    let server = serve(&leaf)?;
+    let payload = scene.payload(file(8).tracker(url(&server)))?;
+    let mut running = scene.download("user", &payload, &["--stall-timeout", "1"])?;
+    expect_refusal(&finish(&mut running, COMMAND_LIMIT)?, &server)
+}
+
+fn accepted(scene: &Scene, leaf: &Identity, trusted: &str) -> Result<()> {
+    let server = serve(leaf)?;
+    let payload = scene.payload(file(8).tracker(url(&server)))?;
+    let ca_file = scene.path("authority.pem");
+    fs::write(&ca_file, trusted)?;
+    let torrent = text(payload.torrent_path())?;
+    scene.run("user", &["peers", torrent, "--ca-file", text(&ca_file)?])?.expect(0)
+}

@@ -1,0 +1,318 @@
+//! UDP trackers whose datagrams are short, late, doubled, spoofed, or from elsewhere (BEP 15).
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use testkit::Script;
+
+use super::Case;
+use crate::integration::scene::{Scene, file, text};
+
+pub(super) const CASES: &[Case] = &[
+    ("short answer to connect", "15 bytes instead of 16", |scene| {
+        refused(
+            scene,
+            |asked| match asked.action {
+                CONNECT => vec![asked.connected()[..15].into()],
+                _ => Vec::new(),
+            },
+            "expected at least 16 bytes of connect response, got 15",
+        )
+    }),
+    ("short answer to announce", "19 bytes instead of 20", |scene| {
+        refused(
+            scene,
+            |asked| asked.usually(|| vec![asked.announced(&[])[..19].into()]),
+            "expected at least 20 bytes of announce response, got 19",
+        )
+    }),
+    ("shorter than a head", "7 bytes, which name no transaction", |scene| {
+        refused(scene, |asked| vec![asked.connected()[..7].into()], NO_ANSWER)
+    }),
+    ("nothing in it", "an empty datagram", |scene| {
+        refused(scene, |_| vec![Vec::new().into()], NO_ANSWER)
+    }),
+    ("another action", "the answer to a scrape", |scene| {
+        refused(
+            scene,
+            |asked| asked.usually(|| vec![words(&[2, asked.transaction, 1, 1, 1]).into()]),
+            "expected the response to announce, got one with action 2",
+        )
+    }),
+    ("unknown action", "action 7", |scene| {
+        refused(
+            scene,
+            |asked| asked.usually(|| vec![words(&[7, asked.transaction, 1, 1, 1]).into()]),
+            "expected an action from 0 to 3, got 7",
+        )
+    }),
+    ("a web page", "no answer at all", |scene| {
+        refused(
+            scene,
+            |asked| asked.usually(|| vec![b"<!DOCTYPE html><html></html>".to_vec().into()]),
+            NO_ANSWER,
+        )
+    }),
+    ("refusal of 60 KB", "an error message that fills a datagram: 1 KiB is shown", long_refusal),
+    ("late", "the answer comes when nobody waits for it any longer", |scene| {
+        refused(
+            scene,
+            |asked| {
+                asked.usually(|| {
+                    thread::park_timeout(Duration::from_millis(1500));
+                    vec![asked.announced(&[PEER]).into()]
+                })
+            },
+            NO_ANSWER,
+        )
+    }),
+    ("doubled", "each answer three times: its peer is had once", |scene| {
+        accepted(scene, |asked| {
+            let answer = match asked.action {
+                CONNECT => asked.connected(),
+                _ => asked.announced(&[PEER]),
+            };
+            vec![answer.clone().into(), answer.clone().into(), answer.into()]
+        })
+    }),
+    (
+        "spoofed transactions",
+        "100 answers with other transaction ids, then the right one",
+        |scene| accepted(scene, |asked| asked.usually(|| spoofed(asked))),
+    ),
+    ("from another port", "the right transaction id from another port first", |scene| {
+        accepted(scene, |asked| {
+            asked.usually(|| {
+                vec![asked.announced(&[TRAP]).from(From::Port), asked.announced(&[PEER]).into()]
+            })
+        })
+    }),
+    ("from another address", "the same from another address", |scene| {
+        accepted(scene, |asked| {
+            asked.usually(|| {
+                vec![asked.announced(&[TRAP]).from(From::Address), asked.announced(&[PEER]).into()]
+            })
+        })
+    }),
+    ("connection from elsewhere", "the connect answered from elsewhere only", |scene| {
+        refused(
+            scene,
+            |asked| vec![asked.connected().from(From::Port), asked.connected().from(From::Address)],
+            NO_ANSWER,
+        )
+    }),
+    ("half a peer", "20 bytes and 11: one peer and a half", |scene| {
+        accepted(scene, |asked| asked.usually(|| vec![asked.announced(&[PEER, TRAP])[..31].into()]))
+    }),
+    ("10,000 peers", "as many as a datagram holds: 2,000 are taken", many_peers),
+    ("a download meets no trap", "spoofed answers first, in a session", download),
+];
+
+const NO_ANSWER: &str = "no answer within 1 s";
+const CONNECT: u32 = 0;
+
+/// The peer that is to be had, and one that is not: address and port.
+const PEER: [u8; 6] = [10, 0, 0, 1, 0x1a, 0xe1];
+const TRAP: [u8; 6] = [10, 6, 6, 6, 0x1a, 0xe1];
+
+/// A request, as far as answers need it.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    action: u32,
+    transaction: u32,
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// Where the request went.
+    Tracker,
+    /// Another port of the same address.
+    Port,
+    /// Another address.
+    Address,
+}
+
+struct Datagram {
+    from: From,
+    bytes: Vec<u8>,
+}
+
+impl<T: Into<Vec<u8>>> std::convert::From<T> for Datagram {
+    fn from(bytes: T) -> Self {
+        Self { from: From::Tracker, bytes: bytes.into() }
+    }
+}
+
+trait FromElsewhere {
+    fn from(self, from: From) -> Datagram;
+}
+
+impl FromElsewhere for Vec<u8> {
+    fn from(self, from: From) -> Datagram {
+        Datagram { from, bytes: self }
+    }
+}
+
+impl Asked {
+    fn read(datagram: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_be_bytes(datagram.get(at..at + 4)?.try_into().ok()?));
+        Some(Self { action: word(8)?, transaction: word(12)? })
+    }
+
+    fn connected(&self) -> Vec<u8> {
+        words(&[CONNECT, self.transaction, 0x0123_4567, 0x89ab_cdef])
+    }
+
+    fn announced(&self, peers: &[[u8; 6]]) -> Vec<u8> {
+        [words(&[1, self.transaction, 1800, 1, 1]), peers.concat()].concat()
+    }
+
+    /// Connects as trackers do, and answers announces like this.
+    fn usually(&self, announced: impl FnOnce() -> Vec<Datagram>) -> Vec<Datagram> {
+        match self.action {
+            CONNECT => vec![self.connected().into()],
+            _ => announced(),
+        }
+    }
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+fn spoofed(asked: &Asked) -> Vec<Datagram> {
+    let other =
+        |number: u32| Asked { transaction: asked.transaction.wrapping_add(number), ..*asked };
+    let spoofed = (1..=100).map(|number| other(number).announced(&[TRAP]).into());
+    spoofed.chain([asked.announced(&[PEER]).into()]).collect()
+}
+
+/// A tracker that answers as it is told, from three sockets.
+struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(answer: impl Fn(&Asked) -> Vec<Datagram> + Send + 'static) -> Result<Self> {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        let (port, other) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.2:0")?);
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let address = socket.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let serve = move || {
+            let mut buffer = [0; 4096];
+            while !stopped.load(Ordering::SeqCst) {
+                let Ok((length, to)) = socket.recv_from(&mut buffer) else { continue };
+                let Some(asked) = Asked::read(&buffer[..length]) else { continue };
+                for Datagram { from, bytes } in answer(&asked) {
+                    let by = match from {
+                        From::Tracker => &socket,
+                        From::Port => &port,
+                        From::Address => &other,
+                    };
+                    let _gone = by.send_to(&bytes, to);
+                }
+            }
+        };
+        Ok(Self { address, stop, thread: Some(thread::spawn(serve)) })
+    }
+
+    fn url(&self) -> String {
+        format!("udp://{}/announce", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+type Answer = fn(&Asked) -> Vec<Datagram>;
+
+fn refused(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
+    let server = Server::start(answer)?;
+    let payload = scene.payload(file(8).tracker(server.url()))?;
+    let finished =
+        scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "1"])?;
+    finished.expect(4)?;
+    finished.expect_words(words)
+}
+
+fn accepted(scene: &Scene, answer: Answer) -> Result<()> {
+    let server = Server::start(answer)?;
+    let payload = scene.payload(file(8).tracker(server.url()))?;
+    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    finished.expect(0)?;
+    let peers = &finished.lines[0]["peers"];
+    ensure!(*peers == serde_json::json!(["10.0.0.1:6881"]), "{peers}");
+    Ok(())
+}
+
+fn long_refusal(scene: &Scene) -> Result<()> {
+    let server = Server::start(|asked| {
+        asked.usually(|| vec![[words(&[3, asked.transaction]), vec![b'x'; 60_000]].concat().into()])
+    })?;
+    let payload = scene.payload(file(8).tracker(server.url()))?;
+    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    finished.expect(4)?;
+    let error = finished.lines[0]["trackers"][0]["error"].as_str().unwrap_or_default();
+    let shown = error.matches('x').count();
+    ensure!(shown == 1024, "{shown} bytes are shown");
+    Ok(())
+}
+
+fn many_peers(scene: &Scene) -> Result<()> {
+    let server = Server::start(|asked| {
+        let peers: Vec<[u8; 6]> = (0..10_000_u16)
+            .map(|number| [10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1], 1, 1])
+            .collect();
+        asked.usually(|| vec![asked.announced(&peers).into()])
+    })?;
+    let payload = scene.payload(file(8).tracker(server.url()))?;
+    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    finished.expect(0)?;
+    let taken = finished.lines[0]["peers"].as_array().map(Vec::len);
+    ensure!(taken == Some(2000), "{taken:?} peers were taken");
+    Ok(())
+}
+
+/// All who could be spoofed name a peer that must not be called.
+fn download(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(file(8))?;
+    let (seeder, trap) = (Script::seeder(&payload).listen(), Script::seeder(&payload).listen());
+    let compact = |peer: SocketAddr| {
+        let [high, low] = peer.port().to_be_bytes();
+        [127, 0, 0, 1, high, low]
+    };
+    let (good, bad) = (compact(seeder.address()), compact(trap.address()));
+    let server = Server::start(move |asked| {
+        let other = Asked { transaction: !asked.transaction, ..*asked };
+        let (trap, right) = (asked.announced(&[bad]), asked.announced(&[good]));
+        asked.usually(|| {
+            vec![
+                other.announced(&[bad]).into(),
+                trap.clone().from(From::Port),
+                trap.from(From::Address),
+                right.clone().into(),
+                right.into(),
+            ]
+        })
+    })?;
+    let payload = scene.payload(file(8).tracker(server.url()))?;
+    let mut running = scene.download("user", &payload, &[])?;
+    scene.complete("user", &payload, &mut running)?;
+    ensure!(trap.seen().connections == 0, "it called the trap");
+    Ok(())
+}
