@@ -15,6 +15,7 @@
 //! reported only if we requested it; the peer's unanswered requests are at most [`MAX_REQUESTS`],
 //! ours too; after [`Received::Misbehaved`] or an [`Expired`] nothing more is received or sent.
 
+mod budget;
 mod inbound;
 mod outbox;
 mod receive;
@@ -31,11 +32,13 @@ use crate::extension::ExtensionHandshake;
 use crate::handshake::Handshake;
 use crate::message::Message;
 
+use budget::Budget;
 use inbound::Inbound;
 use outbox::Outbox;
 use requests::Requests;
 use timers::{Timer, Timers};
 
+pub use budget::{LEAST_TALK, RETELLING_BURST, RETELLING_RATE, TALK_BURST, TALK_RATE};
 pub use outbox::Transmit;
 pub use received::Received;
 pub use requests::MAX_REQUESTS;
@@ -45,12 +48,6 @@ pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 ///
 /// Blocks that crossed our cancel or the peer's own choke do not count: they were asked for.
 pub const MAX_UNREQUESTED: u32 = 1024 * 1024;
-/// How many bytes of bitfields a peer may send at once to tell again what it has.
-pub const RETELLING_BURST: u64 = 256 * 1024;
-/// How many bytes of bitfields a second it may send besides for that.
-pub const RETELLING_RATE: u64 = 64 * 1024;
-/// What telling everything again counts for at least, in bytes.
-const LEAST_RETELLING: u64 = 64;
 /// How many rejects of nothing we asked for a peer may send; some clients answer twice.
 pub const MAX_STRAY_REJECTS: u32 = 64;
 /// How many bytes besides payload may wait to be sent when a request comes: a peer that asks but
@@ -80,13 +77,17 @@ pub struct Connection {
     told_pieces: bool,
     /// Whether the peer told of any piece, so that a bitfield now tells everything again.
     heard_pieces: bool,
-    /// How many bytes of bitfields it took to tell everything again.
-    retold: u64,
+    /// The bytes of bitfields that it takes to tell everything again.
+    retelling: Budget,
     inbound: Inbound,
     /// Our requests.
     ours: Requests,
     /// The peer's requests that are not answered, oldest first.
     theirs: VecDeque<BlockRequest>,
+    /// The bytes of messages that bring neither data nor a request.
+    talk: Budget,
+    /// How many single pieces the peer told of.
+    haves: u32,
     unrequested: u32,
     stray_rejects: u32,
     outbox: Outbox,
@@ -442,7 +443,9 @@ impl Connection {
             peer_interested: false,
             told_pieces: false,
             heard_pieces: false,
-            retold: 0,
+            retelling: Budget::default(),
+            talk: Budget::default(),
+            haves: 0,
             inbound: Inbound::default(),
             ours: Requests::default(),
             theirs: VecDeque::new(),

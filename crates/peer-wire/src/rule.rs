@@ -58,6 +58,12 @@ pub enum Rule {
         /// The kind of the message.
         id: u8,
     },
+    /// Occurs when messages that bring neither data nor a request come again and again, such as
+    /// keep-alives, chokes and unchokes, unknown ones: more than
+    /// [`TALK_BURST`](crate::TALK_BURST) bytes at once or [`TALK_RATE`](crate::TALK_RATE) a second,
+    /// each counted as [`LEAST_TALK`](crate::LEAST_TALK) at least.
+    #[error("too many messages that bring nothing")]
+    TooMuchTalk,
     /// Occurs when a message names a piece that does not exist.
     #[error("message {id} names piece {index} of {count}")]
     NoSuchPiece {

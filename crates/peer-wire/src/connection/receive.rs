@@ -2,11 +2,12 @@
 
 use bt_types::{BlockRequest, Geometry, PeerId, PieceIndex};
 
+use super::budget::LEAST_RETELLING;
 use super::inbound::{Body, append, take};
 use super::requests::State;
 use super::{
-    Connection, LEAST_RETELLING, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED,
-    Phase, RETELLING_BURST, RETELLING_RATE, Received,
+    Connection, LEAST_TALK, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase,
+    RETELLING_BURST, RETELLING_RATE, Received, TALK_BURST, TALK_RATE,
 };
 use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
@@ -77,6 +78,7 @@ impl Connection {
     }
 
     fn handle_head(&mut self, head: Head) -> Result<Step<'static>, Rule> {
+        self.count_talk(&head)?;
         match head {
             Head::Whole(message) => self.handle_whole(message),
             Head::Block(wire) => self.begin_block(wire),
@@ -163,7 +165,7 @@ impl Connection {
         let request = self.range(wire)?;
         if self.am_choking && !self.fast() {
             // It crossed our choke, which made it void.
-            return Ok(Step::Silent);
+            return self.talk(0).map(|()| Step::Silent);
         }
         if self.theirs.len() >= MAX_REQUESTS {
             return Err(Rule::TooManyRequests { limit: MAX_REQUESTS });
@@ -291,11 +293,38 @@ impl Connection {
             return Ok(());
         }
         let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
-        self.retold += u64::from(pieces.div_ceil(8)).max(LEAST_RETELLING);
-        let seconds = self.timers.connected_for().as_secs();
-        match self.retold <= RETELLING_BURST + RETELLING_RATE.saturating_mul(seconds) {
+        let cost = u64::from(pieces.div_ceil(8)).max(LEAST_RETELLING);
+        let now = self.timers.clock();
+        match self.retelling.spend(now, cost, RETELLING_BURST, RETELLING_RATE) {
             true => Ok(()),
             false => Err(Rule::TooMuchRetelling { id }),
+        }
+    }
+
+    /// Counts a message that brings neither data nor a request. Those that are counted elsewhere, or
+    /// answer us, are none.
+    fn count_talk(&mut self, head: &Head) -> Result<(), Rule> {
+        match head {
+            Head::Block(_) | Head::Bitfield { .. } => Ok(()),
+            Head::Extended { length, .. } | Head::Unknown { length, .. } => self.talk(*length),
+            Head::Whole(Message::Have(_)) => {
+                let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
+                self.haves = self.haves.saturating_add(1);
+                if self.haves <= pieces { Ok(()) } else { self.talk(0) }
+            }
+            Head::Whole(Message::HaveAll | Message::HaveNone | Message::Reject(_)) => Ok(()),
+            Head::Whole(Message::Request(_)) => Ok(()),
+            Head::Whole(_) => self.talk(0),
+        }
+    }
+
+    fn talk(&mut self, length: u32) -> Result<(), Rule> {
+        let cost = u64::from(length).max(LEAST_TALK);
+        let now = self.timers.clock();
+        if self.talk.spend(now, cost, TALK_BURST, TALK_RATE) {
+            Ok(())
+        } else {
+            Err(Rule::TooMuchTalk)
         }
     }
 }

@@ -39,21 +39,20 @@ const TIMERS: [Timer; 3] = [Timer::Handshake, Timer::Idle, Timer::KeepAlive];
 #[derive(Debug)]
 pub(super) struct Timers {
     deadlines: [Option<Duration>; TIMERS.len()],
-    began: Duration,
     clock: Duration,
 }
 
 impl Timers {
     /// The handshake's time begins now.
     pub(super) fn new(now: Duration) -> Self {
-        let mut timers = Self { deadlines: [None; TIMERS.len()], began: now, clock: now };
+        let mut timers = Self { deadlines: [None; TIMERS.len()], clock: now };
         timers.set(Timer::Handshake, HANDSHAKE_TIMEOUT);
         timers
     }
 
-    /// How long the connection has been there.
-    pub(super) fn connected_for(&self) -> Duration {
-        self.clock.saturating_sub(self.began)
+    /// The time that was told last.
+    pub(super) fn clock(&self) -> Duration {
+        self.clock
     }
 
     /// The handshakes were exchanged.

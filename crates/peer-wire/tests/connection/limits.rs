@@ -3,6 +3,7 @@
 use peer_wire::{
     Connection, FrameError, Geometry, HANDSHAKE_LENGTH, MAX_BITFIELD_LENGTH, MAX_EXTENDED_LENGTH,
     MAX_REQUEST_LENGTH, MAX_REQUESTS, MAX_UNKNOWN_LENGTH, Message, Received, Reserved, Rule,
+    WireRequest,
 };
 
 use crate::util::{
@@ -50,6 +51,11 @@ fn an_unknown_message_of_the_greatest_length() {
         [Event::Received(Received::Unknown { id: 99, length })]
     );
     assert_eq!(connection.buffered(), 68);
+
+    let (limit, got) = (MAX_UNKNOWN_LENGTH, MAX_UNKNOWN_LENGTH + 1);
+    let rule = Rule::Frame(FrameError::TooLong { id: 99, limit, got });
+    let longer = [&payload[..], &[7]].concat();
+    breaks(&mut connection, &wire(Message::Unknown { id: 99, payload: &longer }), rule);
 }
 
 #[test]
@@ -59,6 +65,11 @@ fn the_longest_bitfield() {
     let events = receive(&mut connection, &wire(Message::Bitfield(&bits)));
     assert_eq!(events, [Event::Bitfield(bits)]);
     assert_eq!(connection.buffered(), 68, "it is streamed");
+
+    let (limit, got) = (MAX_BITFIELD_LENGTH + 1, MAX_BITFIELD_LENGTH + 2);
+    let rule = Rule::Frame(FrameError::TooLong { id: 5, limit, got });
+    let longer = vec![0xff; MAX_BITFIELD_LENGTH as usize + 1];
+    breaks(&mut connection, &wire(Message::Bitfield(&longer)), rule);
 }
 
 #[test]
@@ -74,6 +85,38 @@ fn the_longest_block() {
         receive(&mut connection, &wire(Message::Block { index: 0, offset: 1, bytes: &data }));
     assert_eq!(events, [Event::Block(request, data)]);
     assert_eq!(connection.buffered(), held, "it is passed through");
+
+    let (limit, got) = (MAX_REQUEST_LENGTH + 9, MAX_REQUEST_LENGTH + 10);
+    let rule = Rule::Frame(FrameError::TooLong { id: 7, limit, got });
+    let longer = vec![5; MAX_REQUEST_LENGTH as usize + 1];
+    let message = Message::Block { index: 0, offset: 1, bytes: &longer };
+    breaks(&mut connection, &wire(message), rule);
+}
+
+#[test]
+fn the_longest_request() {
+    let geometry = Geometry::new(1 << 20, 1 << 20).unwrap();
+    let mut connection = open_without_geometry(Reserved::OURS);
+    connection.set_geometry(geometry);
+    let longest = WireRequest { index: 0, offset: 1, length: MAX_REQUEST_LENGTH };
+    let request = geometry.request(0, 1, MAX_REQUEST_LENGTH).unwrap();
+    let events = receive(&mut connection, &wire(Message::Request(longest)));
+    assert_eq!(events, [Event::Received(Received::Request(request))]);
+    let longer = WireRequest { length: MAX_REQUEST_LENGTH + 1, ..longest };
+    breaks(&mut connection, &wire(Message::Request(longer)), Rule::NoSuchRange(longer));
+}
+
+#[test]
+fn every_head_is_as_long_as_its_kind_and_no_byte_longer() {
+    for (id, expected) in [(0, 1u32), (4, 5), (6, 13), (8, 13), (9, 3), (13, 5), (14, 1), (16, 13)]
+    {
+        for got in [expected - 1, expected + 1].into_iter().filter(|got| *got > 0) {
+            let mut head = got.to_be_bytes().to_vec();
+            head.push(id);
+            let rule = Rule::Frame(FrameError::Length { id, expected, got });
+            breaks(&mut open(Reserved::OURS), &head, rule);
+        }
+    }
 }
 
 #[test]

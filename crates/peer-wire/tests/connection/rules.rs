@@ -1,8 +1,11 @@
 //! Each rule, broken once.
 
+use std::time::Duration;
+
 use peer_wire::{
-    Connection, FrameError, InfoHashV1, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD,
-    MAX_UNREQUESTED, Message, PeerId, Received, Reserved, Rule, WireRequest,
+    Connection, FrameError, InfoHashV1, LEAST_TALK, MAX_REQUESTS, MAX_STRAY_REJECTS,
+    MAX_UNKNOWN_LENGTH, MAX_UNREAD, MAX_UNREQUESTED, Message, PeerId, Received, Reserved, Rule,
+    TALK_BURST, TALK_RATE, WireRequest,
 };
 
 use crate::util::{
@@ -99,6 +102,67 @@ fn pieces_may_be_told_again_but_not_forever() {
     let _ = receive_one(&mut connection, Message::Extended { id: 0, payload: b"de" });
     let _ = receive_one(&mut connection, Message::Unchoke);
     assert_eq!(receive_one(&mut connection, Message::HaveAll), Received::HaveAll);
+}
+
+#[test]
+fn messages_that_bring_nothing_may_not_come_forever() {
+    let cancel = Message::Cancel(block(0, 0).into());
+    let many = [
+        Message::KeepAlive,
+        Message::Choke,
+        Message::Interested,
+        Message::Port(1),
+        Message::Suggest(0),
+        Message::AllowedFast(0),
+        Message::Unknown { id: 99, payload: &[7; LEAST_TALK as usize] },
+        Message::Extended { id: 1, payload: &[7; LEAST_TALK as usize] },
+        Message::Extended { id: 0, payload: b"de" },
+        cancel,
+    ];
+    for message in many {
+        let mut connection = open(FAST);
+        let allowed = wire(message).repeat((TALK_BURST / LEAST_TALK) as usize);
+        let _ = receive(&mut connection, &allowed);
+        assert!(connection.is_open(), "{message:?}");
+        breaks(&mut connection, &wire(message), Rule::TooMuchTalk);
+    }
+    // Requests that a choke without the Fast extension made void are such messages too.
+    let mut connection = open(PLAIN);
+    let request = wire(Message::Request(block(0, 0).into()));
+    let _ = receive(&mut connection, &request.repeat((TALK_BURST / LEAST_TALK) as usize));
+    breaks(&mut connection, &request, Rule::TooMuchTalk);
+}
+
+#[test]
+fn long_messages_that_bring_nothing_count_by_their_length() {
+    let mut connection = open(FAST);
+    let payload = vec![7; MAX_UNKNOWN_LENGTH as usize - 1];
+    let longest = wire(Message::Unknown { id: 99, payload: &payload });
+    let _ = receive(&mut connection, &longest.repeat((TALK_BURST / payload.len() as u64) as usize));
+    assert!(connection.is_open());
+    breaks(&mut connection, &longest[..5], Rule::TooMuchTalk);
+}
+
+#[test]
+fn as_many_haves_as_there_are_pieces_are_no_talk() {
+    let mut connection = open(FAST);
+    let allowed = TALK_BURST / LEAST_TALK + 4;
+    let have = wire(Message::Have(0));
+    assert_eq!(receive(&mut connection, &have.repeat(allowed as usize)).len() as u64, allowed);
+    breaks(&mut connection, &have, Rule::TooMuchTalk);
+}
+
+#[test]
+fn after_a_while_a_peer_may_talk_again() {
+    let mut connection = open(FAST);
+    let burst = wire(Message::KeepAlive).repeat((TALK_BURST / LEAST_TALK) as usize);
+    let _ = receive(&mut connection, &burst);
+    let second = wire(Message::KeepAlive).repeat((TALK_RATE / LEAST_TALK) as usize);
+    let mut input = &second[..];
+    while let Some(received) = connection.receive(NOW + Duration::from_secs(1), &mut input) {
+        assert_eq!(received, Received::KeepAlive);
+    }
+    breaks(&mut connection, &wire(Message::KeepAlive), Rule::TooMuchTalk);
 }
 
 #[test]
