@@ -36,8 +36,21 @@ struct Attempt {
 struct Case {
     attempts: Vec<Attempt>,
     suspects: Vec<Sender>,
-    /// Whether the next fetch must be from a peer not under suspicion.
-    clean_only: bool,
+    /// Who may be asked for all of it.
+    source: Source,
+}
+
+/// From whom a piece under investigation is fetched, all of it from one peer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A peer that is not under suspicion, and not snubbed.
+    #[default]
+    Clean,
+    /// One that is not snubbed, for there is no other.
+    Answering,
+    /// Anyone, for all are snubbed or choke us. While that is not so a snubbed peer must not be asked:
+    /// it would keep the piece from the others.
+    Anyone,
 }
 
 /// The pieces under investigation.
@@ -63,7 +76,7 @@ impl Blame {
         let first = senders.first().copied().flatten();
         let sole = first.filter(|first| senders.iter().all(|other| *other == Some(*first)));
         let case = self.cases.entry(piece).or_default();
-        case.clean_only = true;
+        case.source = Source::Clean;
         if let Some(sole) = sole {
             case.suspect(sole);
             return Some(sole);
@@ -105,17 +118,22 @@ impl Blame {
         !self.cases.is_empty() && self.cases.contains_key(&piece)
     }
 
-    /// Whether `key` may be asked for `piece`.
-    pub(crate) fn may_fetch(&self, piece: PieceIndex, key: PeerKey) -> bool {
-        self.cases.is_empty()
-            || self.cases.get(&piece).is_none_or(|case| !case.clean_only || !case.suspects(key))
+    /// Whether `key`, which is snubbed or not, may be asked for `piece`.
+    pub(crate) fn may_fetch(&self, piece: PieceIndex, key: PeerKey, snubbed: bool) -> bool {
+        self.cases.get(&piece).is_none_or(|case| match case.source {
+            Source::Clean => !snubbed && !case.suspects(key),
+            Source::Answering => !snubbed,
+            Source::Anyone => true,
+        })
     }
 
-    /// Decides anew for each piece whether suspects may be asked: only while `clean(piece,
-    /// is_suspect)` finds no other peer that could be.
-    pub(crate) fn review(&mut self, clean: impl Fn(PieceIndex, &dyn Fn(PeerKey) -> bool) -> bool) {
+    /// Decides anew for each piece who may be asked, by `source(piece, is_suspect)`.
+    pub(crate) fn review(
+        &mut self,
+        source: impl Fn(PieceIndex, &dyn Fn(PeerKey) -> bool) -> Source,
+    ) {
         for (piece, case) in &mut self.cases {
-            case.clean_only = clean(*piece, &|key| case.suspects(key));
+            case.source = source(*piece, &|key| case.suspects(key));
         }
     }
 

@@ -280,7 +280,9 @@ impl Pieces {
         }
         let may = |piece: u32| {
             let piece = self.geometry.piece(piece);
-            piece.is_some_and(|piece| peer.may_send(piece) && self.blame.may_fetch(piece, key))
+            piece.is_some_and(|piece| {
+                peer.may_send(piece) && self.blame.may_fetch(piece, key, peer.snubbed)
+            })
         };
         let listed = |piece: &u32| self.rarity.contains(*piece) && may(*piece);
         let found = if peer.peer_choking {

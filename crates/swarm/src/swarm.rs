@@ -73,6 +73,9 @@ pub struct Swarm {
     last_fed: PeerKey,
     /// Whether the last peer that was asked found the endgame begun.
     endgame: bool,
+    /// Whether slots are to be filled because a peer became interested or lost interest. That takes a
+    /// look at every peer, so it is done once for many messages.
+    interest_changed: bool,
 
     down: Rate,
     up: Rate,
@@ -115,6 +118,7 @@ impl Swarm {
             starved: None,
             last_fed: PeerKey(0),
             endgame: false,
+            interest_changed: false,
             down: Rate::default(),
             up: Rate::default(),
             wasted: 0,
@@ -132,6 +136,10 @@ impl Swarm {
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
+            }
+            if std::mem::take(&mut self.interest_changed) {
+                self.fill_slots();
+                continue;
             }
             if let Some(announce) = self.trackers.poll(now, self.num_want()) {
                 return Some(announce);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bt_types::{BlockRequest, PieceIndex, Sha1Digest};
 
 use super::Swarm;
-use crate::blame::Sender;
+use crate::blame::{Sender, Source};
 use crate::open::Finished;
+use crate::peer::Peer;
 use crate::vocabulary::{Committed, DisconnectReason, Output, PeerKey, Place};
 
 impl Swarm {
@@ -209,18 +210,23 @@ impl Swarm {
         }
     }
 
-    /// Decides for each piece under investigation whether suspects may be asked for it: if nobody
-    /// else that answers has it.
+    /// Decides for each piece under investigation whether suspects may be asked for it, or those who
+    /// are snubbed: if nobody else that answers has it.
     pub(super) fn review_suspects(&mut self) {
         if self.pieces.blame.is_empty() {
             return;
         }
         let peers = &self.peers;
         self.pieces.blame.review(|piece, is_suspect| {
-            peers.iter().any(|(key, peer)| {
-                let answers = !peer.snubbed && !peer.peer_choking && peer.hold_until.is_none();
-                !is_suspect(*key) && answers && peer.has.contains(piece)
-            })
+            let answers =
+                |peer: &Peer| !peer.snubbed && !peer.peer_choking && peer.hold_until.is_none();
+            let answering =
+                || peers.iter().filter(|(_, peer)| answers(peer) && peer.has.contains(piece));
+            match answering().any(|(key, _)| !is_suspect(*key)) {
+                true => Source::Clean,
+                false if answering().next().is_some() => Source::Answering,
+                false => Source::Anyone,
+            }
         });
     }
 }

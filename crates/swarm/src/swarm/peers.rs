@@ -186,8 +186,8 @@ impl Swarm {
         }
         let same_id = |other: &Peer| other.is.peer_id == peer.peer_id;
         let twin = self.peers.iter().find(|(_, other)| same_id(other));
-        if let Some((twin, other)) = twin.map(|(key, other)| (*key, other.is.outgoing)) {
-            if other == peer.outgoing || !self.wins(peer) {
+        if let Some((twin, other)) = twin.map(|(key, other)| (*key, other.is)) {
+            if !self.replaces(peer, &other) {
                 return Err(Refusal::Duplicate);
             }
             self.disconnect(twin, DisconnectReason::Duplicate);
@@ -198,10 +198,13 @@ impl Swarm {
         Ok(())
     }
 
-    /// Whether, of two connections with the same peer, one from each end, this one stays: the one
-    /// begun by the greater peer id, so that both ends decide alike.
-    fn wins(&self, peer: &ConnectedPeer) -> bool {
-        (self.peer_id > peer.peer_id) == peer.outgoing
+    /// Whether a connection replaces `other`, which has the same peer id. Of two connections with one
+    /// peer, one begun at each end, that stays which the greater peer id began, so that both ends
+    /// decide alike. Anybody can use the id of another: who comes from elsewhere replaces nobody.
+    fn replaces(&self, peer: &ConnectedPeer, other: &ConnectedPeer) -> bool {
+        let same_ip = peer.address.ip().to_canonical() == other.address.ip().to_canonical();
+        let wins = (self.peer_id > peer.peer_id) == peer.outgoing;
+        same_ip && peer.outgoing != other.outgoing && wins
     }
 
     fn note_attempt(&mut self, address: SocketAddr, refusal: Option<&Refusal>) {

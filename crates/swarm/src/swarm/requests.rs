@@ -15,6 +15,8 @@ use crate::vocabulary::{Output, PeerKey, SpanBudget};
 
 /// A peer that owes blocks and sends none for this long is snubbed.
 const SNUB_AFTER: Duration = Duration::from_secs(60);
+/// The same while another peer could send something, but all of it is left to those who owe it.
+const SNUB_SOON: Duration = Duration::from_secs(5);
 /// A request that is not answered for this long, while later ones are, is lost.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 /// After so many rejects without a block in between, a peer is left alone for [`HOLD`].
@@ -362,8 +364,9 @@ impl Swarm {
     pub(super) fn tick(&mut self) {
         let passed = self.now.saturating_sub(self.last_tick);
         self.last_tick = self.now;
+        let patience = if self.somebody_waits() { SNUB_SOON } else { SNUB_AFTER };
         for key in self.keys() {
-            self.tick_peer(key, passed);
+            self.tick_peer(key, passed, patience);
         }
         self.review_suspects();
         if self.starved.is_some() {
@@ -376,7 +379,16 @@ impl Swarm {
         }
     }
 
-    fn tick_peer(&mut self, key: PeerKey, passed: Duration) {
+    /// Whether a peer that could send something is asked for nothing: others owe all of it, or hold the
+    /// memory for it.
+    fn somebody_waits(&self) -> bool {
+        let waits =
+            |peer: &Peer| peer.asked.is_empty() && !peer.snubbed && peer.may_send_something();
+        self.peers.values().any(waits)
+    }
+
+    /// Looks at one peer, which is snubbed if it owes blocks and has sent none within `patience`.
+    fn tick_peer(&mut self, key: PeerKey, passed: Duration, patience: Duration) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.window.on_tick(passed.min(2 * TICK));
@@ -389,7 +401,7 @@ impl Swarm {
             open.rate = open.rate.saturating_sub(*counted) + rate;
             *counted = rate;
         }
-        let silent = !peer.asked.is_empty() && now.saturating_sub(peer.last_block) >= SNUB_AFTER;
+        let silent = !peer.asked.is_empty() && now.saturating_sub(peer.last_block) >= patience;
         if silent && !peer.snubbed {
             self.snub(key);
         } else {

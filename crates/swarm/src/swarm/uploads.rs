@@ -19,7 +19,7 @@ impl Swarm {
         self.now = now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_interested = true;
-        self.fill_slots();
+        self.interest_changed = true;
     }
 
     /// The peer wants none of our pieces.
@@ -27,7 +27,7 @@ impl Swarm {
         self.now = now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_interested = false;
-        self.fill_slots();
+        self.interest_changed = true;
     }
 
     /// The peer asks for a block. What it may not have is rejected (BEP 6), or without the Fast

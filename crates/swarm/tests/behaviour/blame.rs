@@ -65,6 +65,17 @@ fn a_sole_sender_is_banned_at_once() {
 }
 
 #[test]
+fn unsuspected_peers_that_send_nothing_do_not_hold_up_the_retry() {
+    let (mut bench, honest, _) = fetched_from_two();
+    (0..3).for_each(|_| _ = bench.join_seed());
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    // Each of the three has its turn, one after the other.
+    let outputs = bench.pass(seconds(3 * 6 + 2));
+    assert!(requests(&outputs).iter().any(|(key, _)| *key == honest));
+}
+
+#[test]
 fn the_retry_comes_from_one_unsuspected_peer() {
     let (mut bench, honest, liar) = fetched_from_two();
     let third = bench.join_seed();

@@ -57,6 +57,8 @@ fn at_most_ten_thousand_are_known_and_two_thousand_taken_from_a_list() {
     assert_eq!(know(&mut bench, &list), 2000);
     list.chunks(2000).for_each(|part| _ = know(&mut bench, part));
     assert_eq!(bench.swarm.peers_known(), 10_000);
+    assert_eq!(know(&mut bench, &[address(15_001)]), 0, "one more");
+    assert_eq!(bench.swarm.peers_known(), 10_000);
 }
 
 #[test]
@@ -169,6 +171,18 @@ fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
         }
         assert_eq!(bench.swarm.peers_connected(), 1);
     }
+}
+
+#[test]
+fn who_comes_from_elsewhere_with_the_id_of_a_peer_replaces_nobody() {
+    let mut bench = Bench::with(SwarmConfig { peer_id: PeerId([1; 20]), ..config(1, 1) });
+    let honest = ConnectedPeer { peer_id: PeerId([2; 20]), ..outgoing(1) };
+    bench.swarm.handle_connected(bench.now, PeerKey(1), honest).unwrap();
+    let elsewhere = "10.0.0.2:50123".parse().unwrap();
+    let thief = ConnectedPeer { address: elsewhere, outgoing: false, ..honest };
+    let refused = bench.swarm.handle_connected(bench.now, PeerKey(2), thief);
+    assert_eq!(refused, Err(Refusal::Duplicate));
+    assert!(bench.swarm.peer(PeerKey(1)).is_some());
 }
 
 #[test]

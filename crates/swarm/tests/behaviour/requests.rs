@@ -1,9 +1,9 @@
 //! How much is asked of whom, and what becomes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, DisconnectReason, Output, PeerKey, Place};
+use swarm::{BlockRequest, DisconnectReason, Output, PeerKey, Place, SpanBudget};
 
 use crate::bench::{BLOCK, Bench, requests, seconds};
 
@@ -219,6 +219,43 @@ fn a_block_has_one_writer() {
     bench.swarm.handle_block(now, first, block);
     let piece = bench.piece(0);
     assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+}
+
+#[test]
+fn in_the_endgame_peers_that_send_nothing_are_passed_over_soon() {
+    let mut bench = Bench::new(4, 4);
+    // More than may be asked for one block, and all of them are.
+    (0..6).for_each(|_| _ = bench.join_seed());
+    bench.drain();
+    let honest = bench.join_seed();
+    for _ in 0..8 {
+        let mut outputs: VecDeque<Output> = bench.pass(seconds(1)).into();
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Request { peer, request } if peer == honest => {
+                    bench.send(honest, request);
+                }
+                Output::Commit { piece, .. } => bench.verify(piece.get()),
+                _ => {}
+            }
+            outputs.extend(bench.drain());
+        }
+    }
+    assert!(bench.swarm.is_seed());
+}
+
+#[test]
+fn while_memory_is_short_peers_that_send_nothing_are_passed_over_soon() {
+    let mut bench = Bench::new(20, 4);
+    bench.budget = SpanBudget::new(5 * 4 * BLOCK as usize);
+    // Each opens a piece, and that is all the memory there is.
+    (0..5).for_each(|_| _ = bench.join_seed());
+    assert_eq!(bench.requests().len(), 20);
+    let honest = bench.join_seed();
+    assert_eq!(bench.requests_to(honest), []);
+    assert_eq!(requests(&bench.pass(seconds(4))), []);
+    let outputs = bench.pass(seconds(3));
+    assert!(requests(&outputs).iter().any(|(to, _)| *to == honest));
 }
 
 #[test]
