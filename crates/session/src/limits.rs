@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// Connections without a complete handshake, in and out together, at a time.
 pub const MAX_HALF_OPEN: usize = 64;
+/// Of those, the ones that one side began: so that whoever connects to us and says nothing leaves room
+/// for connections of ours, and addresses that don't answer leave room for those who connect to us.
+pub const MAX_HALF_OPEN_EACH: usize = 48;
 /// How long an outgoing connection may take to be established.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long no connection is begun after the system had no more sockets.

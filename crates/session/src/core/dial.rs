@@ -71,7 +71,7 @@ impl<F> Core<F> {
     }
 
     fn has_room_to_dial(&self) -> bool {
-        self.links.has_room(self.config.max_connections) && self.dial_at <= self.now
+        self.links.has_room(true, self.config.max_connections) && self.dial_at <= self.now
     }
 
     /// Begins a connection to the torrent's next candidate; says whether it had one.

@@ -16,7 +16,7 @@ use piece_store::TorrentKey;
 use swarm::PeerKey;
 
 use super::resident::Run;
-use crate::limits::MAX_HALF_OPEN;
+use crate::limits::{MAX_HALF_OPEN, MAX_HALF_OPEN_EACH};
 
 /// A connection, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,20 +127,38 @@ impl<F> Link<F> {
 pub(super) struct Links<F> {
     slots: Vec<(u32, Option<Link<F>>)>,
     free: Vec<usize>,
-    half_open: usize,
+    half_open: HalfOpen,
     count: usize,
+}
+
+/// Connections without a complete handshake, by who began them.
+#[derive(Debug, Default)]
+struct HalfOpen {
+    incoming: usize,
+    outgoing: usize,
+}
+
+impl HalfOpen {
+    fn of(&mut self, outgoing: bool) -> &mut usize {
+        if outgoing { &mut self.outgoing } else { &mut self.incoming }
+    }
+
+    fn has_room(&self, outgoing: bool) -> bool {
+        let same = if outgoing { self.outgoing } else { self.incoming };
+        same < MAX_HALF_OPEN_EACH && self.incoming + self.outgoing < MAX_HALF_OPEN
+    }
 }
 
 impl<F> Default for Links<F> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), half_open: 0, count: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), half_open: HalfOpen::default(), count: 0 }
     }
 }
 
 impl<F> Links<F> {
     pub(super) fn insert(&mut self, link: Link<F>) -> LinkKey {
         self.count += 1;
-        self.half_open += usize::from(link.stage.is_half_open());
+        *self.half_open.of(link.outgoing) += usize::from(link.stage.is_half_open());
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
             self.slots.len() - 1
@@ -166,26 +184,28 @@ impl<F> Links<F> {
         let link = slot.take()?;
         self.free.push(key.slot());
         self.count -= 1;
-        self.half_open -= usize::from(link.stage.is_half_open());
+        *self.half_open.of(link.outgoing) -= usize::from(link.stage.is_half_open());
         Some(link)
     }
 
     /// Moves a link on to `stage`.
     pub(super) fn set_stage(&mut self, key: LinkKey, stage: Stage) {
         let Some(link) = self.get_mut(key) else { return };
+        let outgoing = link.outgoing;
         let before = std::mem::replace(&mut link.stage, stage);
-        self.half_open -= usize::from(before.is_half_open());
-        self.half_open += usize::from(stage.is_half_open());
+        let half_open = self.half_open.of(outgoing);
+        *half_open -= usize::from(before.is_half_open());
+        *half_open += usize::from(stage.is_half_open());
     }
 
-    /// Whether another connection may be begun or taken, of `max` in all.
-    pub(super) fn has_room(&self, max: usize) -> bool {
-        self.half_open < MAX_HALF_OPEN && self.count < max
+    /// Whether another connection may be begun (`outgoing`) or taken, of `max` in all.
+    pub(super) fn has_room(&self, outgoing: bool, max: usize) -> bool {
+        self.half_open.has_room(outgoing) && self.count < max
     }
 
-    /// Whether no more connections may be without a complete handshake.
+    /// Whether no more connections may be taken because too many are without a complete handshake.
     pub(super) fn is_crowded(&self) -> bool {
-        self.half_open >= MAX_HALF_OPEN
+        !self.half_open.has_room(false)
     }
 
     /// How many slots there are, used or not.

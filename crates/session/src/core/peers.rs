@@ -29,7 +29,7 @@ impl<F> Core<F> {
     /// Someone connected to us. `None`: there is no room, close the socket.
     pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
         self.now = now;
-        if !self.links.has_room(self.config.max_connections) {
+        if !self.links.has_room(false, self.config.max_connections) {
             return None;
         }
         let address = canonical(address);
@@ -75,6 +75,7 @@ impl<F> Core<F> {
             let Some(received) = link.connection.receive(now, &mut input) else { break };
             self.handle_received(key, received);
         }
+        self.check_buffers(key);
         self.serve(key);
         if let Some(torrent) = self.links.get(key).and_then(|link| link.stage.torrent()) {
             self.drain(torrent);

@@ -40,6 +40,16 @@ impl<F> Core<F> {
         }
     }
 
+    /// Looks at the memory of all links if this one holds more than its share: it could grow far in the
+    /// second between two sweeps, and many together beyond all measure.
+    pub(super) fn check_buffers(&mut self, key: LinkKey) {
+        let share = MAX_PEER_BUFFERS / self.config.max_connections.max(1);
+        let held = self.links.get(key).map_or(0, |link| link.connection.buffered());
+        if held > share {
+            self.shed_buffers();
+        }
+    }
+
     /// Drops the peer that holds most memory while all together hold too much.
     fn shed_buffers(&mut self) {
         while let (held, Some(most)) = self.links.buffered() {

@@ -92,18 +92,39 @@ fn a_peer_that_breaks_a_rule_is_dropped() {
 }
 
 #[test]
-fn sixty_four_may_be_on_their_way() {
+fn sixty_four_may_be_on_their_way_and_forty_eight_from_one_side() {
     let payload = payload();
-    let (mut node, _) = leecher(&payload, config(1), 100);
-    // As many as the torrent may have.
-    assert_eq!(node.connecting.len(), 50);
-    for port in 5000..5014 {
+    let wide = CoreConfig { max_peers_per_torrent: 100, ..config(1) };
+    let (mut node, _) = leecher(&payload, wide, 100);
+    assert_eq!(node.connecting.len(), 48, "room is left for those who connect to us");
+    for port in 5000..5016 {
+        assert!(!node.core.is_crowded());
         assert!(node.incoming(&format!("10.0.0.9:{port}"), b"").is_some());
     }
+    assert!(node.core.is_crowded());
     assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the sixty-fifth");
     let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
     assert!(!node.closed.contains(&link));
-    assert!(node.incoming("10.0.0.9:6000", b"").is_some(), "one of them is a peer now");
+    assert_eq!(node.connecting.len(), 48, "one of them is a peer now, and the next is called");
+    node.advance(Duration::from_secs(12));
+    assert!(!node.core.is_crowded(), "the time of all others is over");
+}
+
+#[test]
+fn slow_handshakes_leave_room_for_connections_of_ours() {
+    let payload = payload();
+    let (mut node, key) = leecher(&payload, config(1), 0);
+    for port in 5000..5048 {
+        assert!(node.incoming(&format!("10.0.0.9:{port}"), b"\x13BitTorrent").is_some());
+    }
+    assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the forty-ninth");
+    let peers: Vec<SocketAddr> = (0..20).map(|n| SocketAddr::from(([10, 1, 0, n], 7000))).collect();
+    node.core.add_peers(node.now, key, &peers);
+    node.act();
+    assert_eq!(node.connecting.len(), 16);
+    let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
+    assert!(!node.closed.contains(&link));
+    assert_eq!(node.status(key).peers_connected, 1);
 }
 
 #[test]
@@ -121,7 +142,7 @@ fn many_torrents_share_the_half_open_connections() {
             }),
         );
     }
-    assert_eq!(node.connecting.len(), 64);
+    assert_eq!(node.connecting.len(), 48);
     let mut tried = std::collections::BTreeMap::<u8, usize>::new();
     while let Some((link, address)) = node.connecting.pop_front() {
         let std::net::IpAddr::V4(ip) = address.ip() else { panic!() };
@@ -189,10 +210,47 @@ fn without_sockets_candidates_are_kept() {
     }
     let failed =
         |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
-    assert_eq!(node.count(failed), 50, "only those that were on their way");
+    assert_eq!(node.count(failed), 48, "only those that were on their way");
     assert_eq!(node.status(key).peers_known, 200);
     node.advance(Duration::from_secs(2));
-    assert_eq!(node.connecting.len(), 50);
+    assert_eq!(node.connecting.len(), 48);
+}
+
+/// A peer that has sent all but a byte of an extension message of `length` bytes.
+fn hoarder(
+    node: &mut Node,
+    payload: &Payload,
+    number: u8,
+    length: usize,
+) -> session::core::LinkKey {
+    let mut hello = handshake(payload.info_hash(), number);
+    hello[25] |= 0x10;
+    let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
+    let hoard = message(20, &vec![1; length + 1]);
+    node.receive(link, &hoard[..hoard.len() - 1]);
+    link
+}
+
+#[test]
+fn the_peer_that_holds_most_memory_is_dropped_when_all_hold_too_much() {
+    const KIB: usize = 1 << 10;
+    let payload = payload();
+    let (mut node, _) = leecher(&payload, config(1), 0);
+    // 4060 KiB of 4096, and small things.
+    let many: Vec<_> = (0..33).map(|n| hoarder(&mut node, &payload, n, 120 * KIB)).collect();
+    hoarder(&mut node, &payload, 33, 100 * KIB);
+    node.advance(Duration::from_secs(2));
+    assert!(node.closed.is_empty());
+    let most = hoarder(&mut node, &payload, 34, 128 * KIB);
+    assert_eq!(node.closed.iter().collect::<Vec<_>>(), [&most], "at once");
+    let reason = "it held most memory";
+    assert!(
+        node.has(|kind| matches!(kind, EventKind::Peer { reason: Some(it), .. } if it == reason))
+    );
+    // Not even for a moment is there more, however many try.
+    (35..200).for_each(|n| _ = hoarder(&mut node, &payload, n, 128 * KIB));
+    assert_eq!(node.closed.len(), 166);
+    assert!(many.iter().all(|link| !node.closed.contains(link)));
 }
 
 #[test]
