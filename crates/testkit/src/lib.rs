@@ -3,9 +3,9 @@
 //!
 //! In scope: [`HttpTracker`] and [`UdpTracker`], which work as trackers do until an [`Answer`]
 //! tells them otherwise; [`WebServer`], which knows nothing and says what it is told;
-//! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule
-//! its [`Behaviour`] names; [`Payload`], files and a torrent that follow from a number. Out of
-//! scope: anything a user of the client runs.
+//! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule its [`Behaviour`] names;
+//! a [`hostile::Crowd`] of peers that say anything at all; [`Payload`], files and a torrent that
+//! follow from a number. Out of scope: anything a user of the client runs.
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,6 +29,7 @@
 //!
 //! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
 
+pub mod hostile;
 mod payload;
 mod peer;
 mod server;

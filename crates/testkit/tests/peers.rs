@@ -63,23 +63,24 @@ fn corrupt_blocks_are_noticed() {
 
 #[test]
 fn misdeeds_end_the_connection() {
-    use Behaviour::{DisconnectAfter, Garbage, GarbageMessages, IllegalHave, LongBitfield};
-    use Behaviour::{Oversized, Unrequested, WrongInfoHash};
+    use Behaviour::{DisconnectAfter, Garbage, WrongInfoHash};
     let payload = payload();
-    for behaviour in [
-        Garbage,
-        GarbageMessages,
-        IllegalHave,
-        LongBitfield,
-        Oversized,
-        Unrequested,
-        WrongInfoHash,
-        DisconnectAfter { blocks: 2 },
-    ] {
+    for behaviour in [Garbage, WrongInfoHash, DisconnectAfter { blocks: 2 }] {
         let (_seeder, leecher) = leech_from(&payload, behaviour);
         assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1), "{behaviour:?}");
         assert!(!leecher.seen().complete);
     }
+}
+
+#[test]
+fn a_held_one_sends_once_it_is_released() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).held().listen();
+    let leecher = Script::leecher(&payload).connect(seeder.address()).unwrap();
+    assert!(seeder.wait_for(LIMIT, |seen| !seen.requests.is_empty()));
+    assert_eq!((seeder.seen().blocks_sent, leecher.seen().bytes_received), (0, 0));
+    seeder.release();
+    assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
 }
 
 #[test]

@@ -70,7 +70,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("mio", &["session"]),
     ("multiversion", &["piece-hash"]),
     ("nom", &["bencode"]),
-    ("rustix", &["piece-store", "session", "bt-cli", "xtask"]),
+    ("rustix", &["piece-store", "session", "bt-cli", "testkit", "xtask"]),
     ("serde_json", &["bt-cli", "xtask"]),
     ("signal-hook", &["bt-cli"]),
     ("socket2", &["tracker-http", "tracker-udp", "session", "testkit"]),

@@ -285,11 +285,6 @@ fn peers_that_are_of_no_use() {
     let behaviours = [
         Behaviour::WrongInfoHash,
         Behaviour::Garbage,
-        Behaviour::GarbageMessages,
-        Behaviour::Oversized,
-        Behaviour::LongBitfield,
-        Behaviour::IllegalHave,
-        Behaviour::Unrequested,
         Behaviour::Silent,
         Behaviour::Chokes,
         Behaviour::Stalls,
@@ -303,10 +298,7 @@ fn peers_that_are_of_no_use() {
             ["-o", "out", "--port", "0", "--stall-timeout", "4", "--peer", &address, "--json"];
         let output = shell.run(words("download", &payload, &flags)).expect(4);
         let message = output.error("network");
-        let stays = matches!(
-            behaviour,
-            Behaviour::Unrequested | Behaviour::Silent | Behaviour::Chokes | Behaviour::Stalls
-        );
+        let stays = matches!(behaviour, Behaviour::Silent | Behaviour::Chokes | Behaviour::Stalls);
         assert!(stays || message.contains(&address), "{behaviour:?}: {message}");
     };
     std::thread::scope(|scope| {

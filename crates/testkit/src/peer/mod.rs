@@ -4,7 +4,7 @@
 //! The others break one rule each, so that a test can see what a client does about it.
 
 mod talk;
-mod wire;
+pub(crate) mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -34,18 +34,6 @@ pub enum Behaviour {
     WrongInfoHash,
     /// Sends bytes that are no handshake.
     Garbage,
-    /// Sends bytes that are no messages after a good handshake.
-    GarbageMessages,
-    /// After the handshake, announces a message of 4 GiB.
-    Oversized,
-    /// After the handshake, sends a bitfield that is one byte too long.
-    LongBitfield,
-    /// After the handshake, says it has a piece the torrent has not.
-    IllegalHave,
-    /// Sends blocks that nobody asked for, and no others.
-    Unrequested,
-    /// Asks for ranges outside the torrent.
-    IllegalRequests,
     /// Takes the connection and never says a word.
     Silent,
     /// Never unchokes.
@@ -73,6 +61,7 @@ pub struct Script {
     fast: bool,
     extended: Option<Vec<u8>>,
     delay: Duration,
+    held: bool,
     tells_by_bitfield: bool,
 }
 
@@ -98,6 +87,7 @@ impl Script {
             fast: false,
             extended: None,
             delay: Duration::ZERO,
+            held: false,
             tells_by_bitfield: false,
         }
     }
@@ -157,6 +147,12 @@ impl Script {
         self
     }
 
+    /// Sends no block before [`ScriptedPeer::release`].
+    pub fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
     /// Tells of each new piece by a whole bitfield, as aria2 does when several are new.
     pub fn tells_by_bitfield(mut self) -> Self {
         self.tells_by_bitfield = true;
@@ -200,7 +196,7 @@ impl Script {
 }
 
 /// An id that no other script of this process has: clients drop a second peer of the same id.
-fn fresh_peer_id() -> PeerId {
+pub(crate) fn fresh_peer_id() -> PeerId {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let mut tail = *b"scripted....";
@@ -271,6 +267,12 @@ impl ScriptedPeer {
         self.connections.disconnect();
     }
 
+    /// Sends what it was asked for, from now on, if it was [held](Script::held).
+    pub fn release(&self) {
+        self.shared.lock().held = false;
+        self.shared.changed.notify_all();
+    }
+
     /// What it saw so far.
     pub fn seen(&self) -> Seen {
         self.shared.lock().seen.clone()
@@ -319,6 +321,7 @@ struct State {
     seen: Seen,
     have: Bitfield,
     data: Vec<u8>,
+    held: bool,
     closing: bool,
 }
 
@@ -332,7 +335,7 @@ impl Shared {
         }
         let have = script.have.clone();
         let seen = Seen { complete: have.is_full(), ..Seen::default() };
-        let state = Mutex::new(State { seen, have, data, closing: false });
+        let state = Mutex::new(State { seen, have, data, held: script.held, closing: false });
         Self { script, state, changed: Condvar::new() }
     }
 
@@ -346,8 +349,11 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits the script's delay before a block, or until the peer is dropped.
-    fn wait_delay(&self) {
+    /// Waits before a block until it may be sent and the script's delay is over, or until the peer
+    /// is dropped.
+    fn wait_to_send(&self) {
+        let held = |state: &mut State| state.held && !state.closing;
+        drop(self.changed.wait_while(self.lock(), held));
         if !self.script.delay.is_zero() {
             let going = |state: &mut State| !state.closing;
             drop(self.changed.wait_timeout_while(self.lock(), self.script.delay, going));

@@ -74,7 +74,7 @@ impl<'a> Talk<'a> {
             talk.introduce()?;
         }
         talk.say_what_we_have()?;
-        Ok(talk.misbehave()?.then_some(talk))
+        Ok(Some(talk))
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -93,9 +93,6 @@ impl<'a> Talk<'a> {
 
     fn say_what_we_have(&mut self) -> io::Result<()> {
         let have = self.shared.lock().have.clone();
-        if self.shared.script.behaviour == Behaviour::LongBitfield {
-            return self.wire.write(wire::BITFIELD, &[&have.as_bytes(), &[0]]);
-        }
         match () {
             () if self.fast && have.is_full() => self.wire.write(wire::HAVE_ALL, &[]),
             () if self.fast && have.is_empty() => self.wire.write(wire::HAVE_NONE, &[]),
@@ -104,32 +101,10 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Breaks the rule the script names; says whether there is anything to talk about after that.
-    fn misbehave(&mut self) -> io::Result<bool> {
-        let count = self.shared.script.geometry.piece_count();
-        match self.shared.script.behaviour {
-            Behaviour::GarbageMessages => self.wire.write_raw(&payload::bytes(2, 4096))?,
-            Behaviour::Oversized => self.wire.write_raw(&[0xff, 0xff, 0xff, 0xff, 7])?,
-            Behaviour::IllegalHave => self.wire.write(wire::HAVE, &[&count.to_be_bytes()])?,
-            Behaviour::LongBitfield => {}
-            Behaviour::IllegalRequests => {
-                self.wire.write(wire::INTERESTED, &[])?;
-                return Ok(true);
-            }
-            Behaviour::Unrequested => {
-                self.unchoked_them = true;
-                self.wire.write(wire::UNCHOKE, &[])?;
-                return self.send_unrequested().map(|()| true);
-            }
-            _ => return Ok(true),
-        }
-        self.wire.hold().map(|()| false)
-    }
-
     fn handle(&mut self, id: u8, payload: &[u8]) -> io::Result<()> {
         match id {
             wire::CHOKE => self.choked = true,
-            wire::UNCHOKE => self.handle_unchoke()?,
+            wire::UNCHOKE => self.handle_unchoke(),
             wire::INTERESTED => self.handle_interested()?,
             wire::HAVE => self.handle_have(payload)?,
             wire::BITFIELD => {
@@ -155,15 +130,9 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    fn handle_unchoke(&mut self) -> io::Result<()> {
+    fn handle_unchoke(&mut self) {
         self.choked = false;
         self.shared.note(|seen| seen.unchokes += 1);
-        if self.shared.script.behaviour == Behaviour::IllegalRequests {
-            let count = self.shared.script.geometry.piece_count();
-            let numbers = [count, 0, 16 * 1024].map(u32::to_be_bytes);
-            self.wire.write(wire::REQUEST, &[&numbers.concat()])?;
-        }
-        Ok(())
     }
 
     fn handle_interested(&mut self) -> io::Result<()> {
@@ -201,7 +170,6 @@ impl<'a> Talk<'a> {
         }
         match self.shared.script.behaviour {
             Behaviour::Stalls => Ok(()),
-            Behaviour::Unrequested => self.send_unrequested(),
             Behaviour::DisconnectAfter { blocks } if self.sent >= blocks => {
                 Err(io::ErrorKind::ConnectionAborted.into())
             }
@@ -210,7 +178,7 @@ impl<'a> Talk<'a> {
     }
 
     fn send_block(&mut self, range: BlockRequest) -> io::Result<()> {
-        self.shared.wait_delay();
+        self.shared.wait_to_send();
         let start = self.shared.script.geometry.offset_of(range.piece()) as usize;
         let start = start + range.offset() as usize;
         let mut block = self.shared.lock().data[start..start + range.length() as usize].to_vec();
@@ -224,12 +192,6 @@ impl<'a> Talk<'a> {
         self.wire.write(wire::PIECE, &[&numbers.concat(), &block])?;
         self.shared.note(|seen| seen.blocks_sent += 1);
         Ok(())
-    }
-
-    /// 1000 bytes from byte 1 of piece 0 on, which no client asks for: blocks begin at multiples of
-    /// 16 KiB.
-    fn send_unrequested(&mut self) -> io::Result<()> {
-        self.wire.write(wire::PIECE, &[&[0, 0, 0, 0, 0, 0, 0, 1], &[0; 1000]])
     }
 
     fn handle_reject(&mut self, payload: &[u8]) -> io::Result<()> {

@@ -6,7 +6,10 @@ use std::net::TcpStream;
 
 use bt_types::{InfoHashV1, PeerId};
 
-const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// What every handshake begins with.
+pub(crate) const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+/// How long a handshake is, in bytes.
+pub(crate) const HANDSHAKE_LENGTH: usize = 68;
 /// Reserved bits: byte 7, value 4 is Fast (BEP 6); byte 5, value 16 is the extension protocol
 /// (BEP 10).
 const FAST: (usize, u8) = (7, 0x04);
@@ -92,7 +95,7 @@ impl Wire {
     }
 
     pub(super) fn read_handshake(&mut self) -> io::Result<Handshake> {
-        let mut bytes = [0; 68];
+        let mut bytes = [0; HANDSHAKE_LENGTH];
         self.stream.read_exact(&mut bytes)?;
         let (protocol, rest) = bytes.split_at(20);
         let (reserved, rest) = rest.split_at(8);
@@ -116,7 +119,7 @@ impl Wire {
 }
 
 /// The numbers at the front of a message; `None` if it is too short for them.
-pub(super) fn numbers<const N: usize>(payload: &[u8]) -> Option<[u32; N]> {
+pub(crate) fn numbers<const N: usize>(payload: &[u8]) -> Option<[u32; N]> {
     let mut numbers = [0; N];
     for (index, number) in numbers.iter_mut().enumerate() {
         *number = u32::from_be_bytes(payload.get(index * 4..index * 4 + 4)?.try_into().ok()?);
@@ -124,6 +127,6 @@ pub(super) fn numbers<const N: usize>(payload: &[u8]) -> Option<[u32; N]> {
     Some(numbers)
 }
 
-pub(super) fn invalid(what: String) -> io::Error {
+pub(crate) fn invalid(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
