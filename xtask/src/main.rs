@@ -42,7 +42,7 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         rate: u64,
     },
-    /// Everything that must pass: format, lints, tidy, fixtures, tests, loopback, crash, interop
+    /// Everything that must pass: format, lints, tidy, fixtures, tests, all suites
     Test,
     /// Writes the small files below testdata/
     Fixtures {

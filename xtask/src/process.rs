@@ -210,6 +210,14 @@ pub(crate) fn within(words: &[&str], command: &Command) -> Command {
     wrapped
 }
 
+/// The high-water mark of a process's resident memory, in bytes; 0 if it has ended.
+pub(crate) fn peak_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() * 1024
+}
+
 fn read_lossy(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

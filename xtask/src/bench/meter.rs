@@ -9,7 +9,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::process::Running;
+use crate::process::{Running, peak_of};
 
 /// How often the memory of a running process is looked at.
 const MEMORY_LOOK: Duration = Duration::from_millis(20);
@@ -62,12 +62,4 @@ fn cpu_of(process: u32) -> Duration {
     let ticks = fields.split_whitespace().skip(11).take(4);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-/// The high-water mark of resident memory, in bytes; 0 if it has ended.
-fn peak_of(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kibibytes.unwrap_or_default() * 1024
 }

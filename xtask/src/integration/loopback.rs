@@ -1,7 +1,6 @@
 //! bt-cli against our own trackers, seeders and leechers, on loopback.
 
 mod commands;
-mod hostile;
 mod input;
 mod resume;
 mod swarms;
@@ -28,7 +27,6 @@ pub(super) fn run(only: Option<&str>) -> Result<Tally> {
         ("swarms", swarms::CASES),
         ("trackers", trackers::CASES),
         ("resume", resume::CASES),
-        ("hostile", hostile::CASES),
     ] {
         run_area(&mut report, area, cases, only, &program);
     }

@@ -78,17 +78,34 @@ impl Scene {
         self.user(name).run(command, arguments)
     }
 
-    /// `bt-cli download` of `name` on loopback, not started yet.
+    /// `bt-cli download` of `name` on any port of loopback, not started yet.
     pub(super) fn download_command(&self, name: &str, torrent: &Path) -> Command {
+        self.download_command_at(name, torrent, 0)
+    }
+
+    /// The same, on this port.
+    fn download_command_at(&self, name: &str, torrent: &Path, port: u16) -> Command {
         let mut command = self.user(name).command(["download"]);
         command.arg(torrent).arg("-o").arg(self.downloads(name));
-        command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
+        command.args(["--json", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command
     }
 
     /// Starts a download of `name` with more arguments.
     pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
         let mut command = self.download_command(name, payload.torrent_path());
+        self.user(name).start("download", command.args(more))
+    }
+
+    /// Starts a download of `name` on `port`, with more arguments.
+    pub(super) fn download_at(
+        &self,
+        name: &str,
+        payload: &Payload,
+        port: u16,
+        more: &[&str],
+    ) -> Result<Running> {
+        let mut command = self.download_command_at(name, payload.torrent_path(), port);
         self.user(name).start("download", command.args(more))
     }
 

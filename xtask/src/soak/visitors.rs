@@ -24,14 +24,8 @@ const STAY: Duration = Duration::from_secs(20);
 /// How fast visitors download, so that they take some time over it.
 const RATE: &str = "4M";
 /// What the peers of our own do to a seeder.
-const BEHAVIOURS: [Behaviour; 6] = [
-    Behaviour::Honest,
-    Behaviour::Garbage,
-    Behaviour::GarbageMessages,
-    Behaviour::Oversized,
-    Behaviour::Silent,
-    Behaviour::WrongInfoHash,
-];
+const BEHAVIOURS: [Behaviour; 4] =
+    [Behaviour::Honest, Behaviour::Garbage, Behaviour::Silent, Behaviour::WrongInfoHash];
 
 /// All visitors, those of now and the count of those before.
 pub(super) struct Visitors<'a> {

@@ -126,7 +126,7 @@ impl Hostile {
     /// One that says it has every piece, and answers no request.
     pub fn seeder(payload: &Payload) -> Self {
         let all = Bitfield::full(payload.geometry().piece_count());
-        Self::new(payload).says(say::message(say::BITFIELD, all.as_bytes()))
+        Self::new(payload).says(say::message(say::BITFIELD, &all.as_bytes()))
     }
 
     /// Says in the handshake that it speaks the Fast extension (BEP 6).

@@ -3,6 +3,7 @@
 
 mod certificates;
 mod datagrams;
+mod peers;
 mod redirects;
 mod torrents;
 mod trackers;
@@ -56,6 +57,7 @@ fn run_here(only: Option<&str>) -> Result<Tally> {
             }
         }
     }
+    peers::run(&mut report, &program, only);
     for (program, what) in [("prlimit", "limits of memory"), ("script", "words on a terminal")] {
         if find_program(program).is_none() {
             report.skip(&["all", program, what], "not installed");

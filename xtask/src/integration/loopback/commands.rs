@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::{HttpTracker, Payload, PeerId, Script, sha1};
 
 use super::Case;
-use super::scene::{Scene, file, text, tree, write};
+use crate::integration::scene::{Scene, file, text, tree, write};
 
 pub(super) const CASES: &[Case] = &[
     ("decode", decode),

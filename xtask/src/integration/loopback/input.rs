@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::{Behaviour, Script};
 
 use super::Case;
-use super::scene::{Scene, file, text, write};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::integration::scene::{Scene, file, text, write};
 use crate::workspace;
 
 pub(super) const CASES: &[Case] = &[
@@ -96,7 +96,7 @@ fn unwritable(scene: &Scene) -> Result<()> {
 fn handshakes(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8))?;
     let torrent = text(payload.torrent_path())?;
-    let nobody = super::scene::free_address()?.to_string();
+    let nobody = crate::integration::scene::free_address()?.to_string();
     scene.run("user", &["handshake", torrent, &nobody, "--timeout", "2"])?.expect(4)?;
     for behaviour in [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent] {
         let peer = Script::seeder(&payload).behaviour(behaviour).listen();
@@ -109,7 +109,7 @@ fn handshakes(scene: &Scene) -> Result<()> {
 
 /// DIR is the folder that contains the torrent's name; given the content itself, it says so.
 fn content_as_folder(scene: &Scene) -> Result<()> {
-    let payload = scene.payload(super::scene::tree())?;
+    let payload = scene.payload(crate::integration::scene::tree())?;
     let content = payload.folder_path().join(payload.name());
     let mut command = scene.user("user").command(["verify"]);
     command.arg(payload.torrent_path()).arg(&content).arg("--json");

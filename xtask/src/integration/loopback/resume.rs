@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
 
 use super::Case;
-use super::scene::{LIMIT, Scene, count, file, interrupt, write};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::integration::scene::{LIMIT, Scene, count, file, interrupt, write};
 use crate::process::{Running, until};
 
 pub(super) const CASES: &[Case] = &[

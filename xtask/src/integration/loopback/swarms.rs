@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use testkit::{AnnounceEvent, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
 
 use super::Case;
-use super::scene::{LIMIT, Scene, count, file, free_address, interrupt, tree};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::integration::scene::{LIMIT, Scene, count, file, free_address, interrupt, tree};
 use crate::process::until;
 
 pub(super) const CASES: &[Case] = &[

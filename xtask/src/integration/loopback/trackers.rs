@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use testkit::{AnnounceEvent, Answer, BodyCoding, HttpTracker, Script, Tracker, UdpTracker};
 
 use super::Case;
-use super::scene::{LIMIT, Scene, file, free_address, text, tree};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::integration::scene::{LIMIT, Scene, file, free_address, text, tree};
 
 pub(super) const CASES: &[Case] = &[
     ("UDP tracker", udp),

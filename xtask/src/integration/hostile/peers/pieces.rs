@@ -1,0 +1,78 @@
+//! Lies about which pieces a peer has.
+
+use testkit::Payload;
+use testkit::hostile::{Hostile, say};
+
+use super::Outcome::{Dropped, Tolerated};
+use super::{PIECES, Row};
+
+/// bt-cli connects to these.
+pub(super) const ROWS: &[Row] = &[
+    Row(
+        "a bitfield too short",
+        |payload| bitfield(payload, 7),
+        Dropped("expected a bitfield of 8"),
+    ),
+    Row("a bitfield too long", |payload| bitfield(payload, 9), Dropped("expected a bitfield of 8")),
+    Row("an empty bitfield", |payload| bitfield(payload, 0), Dropped("expected a bitfield of 8")),
+    Row(
+        "a bitfield with a spare bit",
+        |payload| Hostile::new(payload).says(say::message(say::BITFIELD, &[0xff; 8])),
+        Dropped("expected the spare bits"),
+    ),
+    Row(
+        "a bitfield twice, and late",
+        |payload| {
+            let late = [say::numbers(say::HAVE, &[1]), say::message(say::UNCHOKE, &[])].concat();
+            Hostile::seeder(payload).says(late).says(say::message(say::BITFIELD, &[0; 8]))
+        },
+        Tolerated,
+    ),
+    Row(
+        "bitfields without end",
+        |payload| Hostile::seeder(payload).floods(say::message(say::BITFIELD, &[0; 8])),
+        Dropped("tells all pieces again"),
+    ),
+    Row(
+        "have-all, then have-none",
+        |payload| Hostile::new(payload).fast().says(ALL_AND_NONE),
+        Tolerated,
+    ),
+    Row(
+        "have-all and have-none without end",
+        |payload| Hostile::new(payload).fast().floods(ALL_AND_NONE),
+        Dropped("tells all pieces again"),
+    ),
+    Row(
+        "have-all although Fast is off",
+        |payload| Hostile::new(payload).says(say::message(say::HAVE_ALL, &[])),
+        Dropped("message 14 needs the fast extension"),
+    ),
+    Row(
+        "allowed-fast although Fast is off",
+        |payload| Hostile::seeder(payload).says(say::numbers(say::ALLOWED_FAST, &[0])),
+        Dropped("message 17 needs the fast extension"),
+    ),
+    Row(
+        "HAVE of a piece that is not there",
+        |payload| Hostile::seeder(payload).says(say::numbers(say::HAVE, &[PIECES])),
+        Dropped("message 4 names piece 63 of 63"),
+    ),
+    Row(
+        "HAVE of piece 2³² - 1",
+        |payload| Hostile::seeder(payload).says(say::numbers(say::HAVE, &[u32::MAX])),
+        Dropped("message 4 names piece 4294967295"),
+    ),
+    Row(
+        "a suggestion that is not there",
+        |payload| Hostile::seeder(payload).fast().says(say::numbers(say::SUGGEST, &[PIECES])),
+        Dropped("message 13 names piece 63 of 63"),
+    ),
+    Row("never unchokes", |payload| Hostile::seeder(payload).chokes(), Tolerated),
+];
+
+const ALL_AND_NONE: [u8; 10] = [0, 0, 0, 1, say::HAVE_ALL, 0, 0, 0, 1, say::HAVE_NONE];
+
+fn bitfield(payload: &Payload, length: usize) -> Hostile {
+    Hostile::new(payload).says(say::message(say::BITFIELD, &vec![0; length]))
+}

@@ -1,0 +1,124 @@
+//! Requests that ask for too much, or for what is not there.
+
+use testkit::Payload;
+use testkit::hostile::{Hostile, say};
+
+use super::Outcome::{Dropped, Tolerated};
+use super::{PIECES, Row};
+
+/// Bytes of a block.
+const BLOCK: u32 = 16 * 1024;
+
+/// These connect to a bt-cli that seeds.
+pub(super) const ROWS: &[Row] = &[
+    Row(
+        "a piece that is not there",
+        |payload| when_unchoked(payload, request(PIECES, 0, BLOCK)),
+        Dropped("no such range: piece 63"),
+    ),
+    Row(
+        "piece 2³² - 1",
+        |payload| when_unchoked(payload, request(u32::MAX, u32::MAX, u32::MAX)),
+        Dropped("no such range: piece 4294967295"),
+    ),
+    Row(
+        "beyond the end of a piece",
+        |payload| when_unchoked(payload, request(0, 4 * BLOCK - 1, 2)),
+        Dropped("no such range"),
+    ),
+    Row(
+        "beyond the end of the last piece",
+        |payload| when_unchoked(payload, request(PIECES - 1, BLOCK, BLOCK)),
+        Dropped("no such range"),
+    ),
+    Row(
+        "an offset that overflows",
+        |payload| when_unchoked(payload, request(0, u32::MAX - 1, BLOCK)),
+        Dropped("no such range"),
+    ),
+    Row(
+        "a length that overflows",
+        |payload| when_unchoked(payload, request(0, 1, u32::MAX)),
+        Dropped("no such range"),
+    ),
+    Row(
+        "a byte more than 128 KiB",
+        |payload| when_unchoked(payload, request(0, 0, 8 * BLOCK + 1)),
+        Dropped("no such range"),
+    ),
+    Row("nothing", |payload| when_unchoked(payload, request(0, 0, 0)), Dropped("no such range")),
+    Row(
+        "too short a message",
+        |payload| when_unchoked(payload, say::numbers(say::REQUEST, &[0, 0])),
+        Dropped("expected 13 bytes in message 6"),
+    ),
+    Row("while choked", |payload| Hostile::new(payload).says(request(0, 0, BLOCK)), Tolerated),
+    Row(
+        "while choked, without end",
+        |payload| Hostile::new(payload).floods(request(0, 0, BLOCK)),
+        Dropped("too many messages that bring nothing"),
+    ),
+    Row(
+        "while choked, without end, Fast",
+        |payload| Hostile::new(payload).fast().floods(request(0, 0, BLOCK)),
+        Dropped("expected at most 512 unanswered requests"),
+    ),
+    Row(
+        "the same block without end",
+        |payload| flood(payload).floods(request(0, 0, BLOCK)),
+        Dropped("expected at most 512 unanswered requests"),
+    ),
+    Row(
+        "without end, and reads nothing",
+        |payload| Hostile::new(payload).deaf().says(INTERESTED).floods(request(0, 0, BLOCK)),
+        Dropped("expected at most 512 unanswered requests"),
+    ),
+    Row(
+        "a cancel of what was not asked for",
+        |payload| when_unchoked(payload, say::numbers(say::CANCEL, &[0, 0, BLOCK])),
+        Tolerated,
+    ),
+    Row(
+        "a cancel of a piece that is not there",
+        |payload| when_unchoked(payload, say::numbers(say::CANCEL, &[PIECES, 0, BLOCK])),
+        Dropped("no such range"),
+    ),
+    Row(
+        "cancels without end",
+        |payload| flood(payload).floods(say::numbers(say::CANCEL, &[0, 0, BLOCK])),
+        Dropped("too many messages that bring nothing"),
+    ),
+    Row(
+        "requests and cancels without end, Fast",
+        |payload| {
+            let cancel = say::numbers(say::CANCEL, &[0, 0, BLOCK]);
+            flood(payload).fast().floods([request(0, 0, BLOCK), cancel].concat())
+        },
+        Dropped("too many messages that bring nothing"),
+    ),
+    Row(
+        "interested and not, without end",
+        |payload| Hostile::new(payload).floods([0, 0, 0, 1, 2, 0, 0, 0, 1, 3]),
+        Dropped("too many messages that bring nothing"),
+    ),
+    Row(
+        "a block for the seeder",
+        |payload| Hostile::new(payload).fast().says(say::block(0, 0, &[0; BLOCK as usize])),
+        Dropped("nobody asked for"),
+    ),
+];
+
+const INTERESTED: [u8; 5] = [0, 0, 0, 1, say::INTERESTED];
+
+fn request(index: u32, offset: u32, length: u32) -> Vec<u8> {
+    say::numbers(say::REQUEST, &[index, offset, length])
+}
+
+fn when_unchoked(payload: &Payload, bytes: Vec<u8>) -> Hostile {
+    Hostile::new(payload).says(INTERESTED).says_when_unchoked(bytes)
+}
+
+/// One that floods as soon as it is unchoked.
+fn flood(payload: &Payload) -> Hostile {
+    when_unchoked(payload, INTERESTED.to_vec())
+}
