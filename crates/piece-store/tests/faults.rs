@@ -363,6 +363,20 @@ fn a_folder_that_cannot_be_synced_makes_nothing_durable() {
 }
 
 #[test]
+fn names_that_could_not_be_synced_are_synced_with_what_comes_next() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("sync folder", "/save/t", EIO, 1);
+    assert!(run.store.sync().is_err());
+    // A piece that was on its way is had in the same file, whose name is on no disk yet.
+    run.commit(&torrent, [0]);
+    disk.fail("sync folder", "/save/t", EIO, 1);
+    assert!(run.store.sync().is_err(), "the folder was synced");
+    assert!(run.store.durable().is_empty());
+}
+
+#[test]
 fn names_of_files_that_a_killed_run_made_are_synced() {
     // The run before was killed after it had made its files and a piece was had: the next one finds
     // the piece, and has to see to the names of the files before it calls it durable.

@@ -42,7 +42,7 @@ impl<D: Disk> Store<D> {
         let mut plan = self.plan_sync();
         let slots: Vec<u32> = plan.files.iter().map(|(slot, _)| *slot).collect();
         if let Err(error) = self.carry_out(&mut plan) {
-            return Err((error, self.lose_undurable()));
+            return Err((error, self.lose_undurable(plan.folders)));
         }
         // From here on the data is safe: an error costs the record, not the pieces.
         let finished = self.finish_single().and_then(|()| self.record_durable(&plan.pieces));
@@ -97,11 +97,15 @@ impl<D: Disk> Store<D> {
     }
 
     /// After a failed sync: everything not durable is no longer had, nor is what is being written
-    /// at this moment. Answers the pieces.
-    fn lose_undurable(&self) -> Vec<u32> {
+    /// at this moment. Answers the pieces. The names in `folders` are still to be synced: what is had
+    /// from now on may lie in files that are open already.
+    fn lose_undurable(&self, folders: Vec<PathBuf>) -> Vec<u32> {
         let mut ledger = self.ledger();
         ledger.epoch += 1;
         ledger.dirty.give_up();
+        if !folders.is_empty() {
+            ledger.dirty.folders.extend(folders);
+        }
         ledger.staged.give_up();
         let geometry = &self.layout.geometry;
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
