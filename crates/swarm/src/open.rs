@@ -219,6 +219,13 @@ impl OpenPiece {
         }
     }
 
+    /// A peer that owes `block` was snubbed, and is no longer.
+    pub(crate) fn strengthen(&mut self, number: u32) {
+        let block = &mut self.blocks[number as usize];
+        block.weak = block.weak.saturating_sub(1);
+        self.ask(number, false);
+    }
+
     /// `key` does not owe `block` any longer. Says whether the block became free.
     pub(crate) fn release(&mut self, number: u32, key: PeerKey, weak: bool) -> bool {
         let Some(block) = self.blocks.get_mut(number as usize) else { return false };

@@ -40,7 +40,8 @@ impl Swarm {
         peer.window.on_block(request.length());
         peer.last_block = now;
         peer.rejects = 0;
-        if std::mem::replace(&mut peer.snubbed, false) {
+        let woke = std::mem::replace(&mut peer.snubbed, false);
+        if woke {
             peer.window.restart();
         }
         let (piece, sender) = (request.piece(), peer.sender(key));
@@ -55,6 +56,9 @@ impl Swarm {
                     self.release(key, asked);
                 }
             }
+        }
+        if woke {
+            self.ask_fully(key);
         }
         self.queue(key);
     }

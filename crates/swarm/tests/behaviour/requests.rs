@@ -161,6 +161,23 @@ fn a_snubbed_peer_is_asked_one_at_a_time_until_it_sends() {
 }
 
 #[test]
+fn a_late_block_does_not_have_the_kept_request_asked_twice() {
+    let mut bench = Bench::new(4, 16);
+    let peer = bench.join_seed();
+    let asked = bench.requests_to(peer);
+    bench.pass(seconds(61));
+    assert_eq!(bench.swarm.peer(peer).unwrap().outstanding, 1, "the first");
+    // One that was taken back comes all the same.
+    bench.send(peer, asked[1]);
+    assert!(!bench.swarm.peer(peer).unwrap().snubbed);
+    let again = bench.requests_to(peer);
+    assert!(again.len() > 1 && !again.contains(&asked[0]), "{again:?}");
+    // The first is one that it owes: nobody else is asked for it.
+    let other = bench.join_seed();
+    assert!(!bench.requests_to(other).contains(&asked[0]));
+}
+
+#[test]
 fn a_request_that_was_passed_over_is_asked_again() {
     let mut bench = Bench::new(1, 128);
     let peer = bench.join_seed();
