@@ -1,25 +1,45 @@
 //! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
 
-use crate::{Kind, Options, Value, encode, parse};
+use crate::{Kind, Options, OwnedDocument, Value, encode, parse};
 
 /// Parses `data` and asserts what the crate promises about the outcome.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn fuzz(data: &[u8]) {
+pub fn value(data: &[u8]) {
+    let owned = OwnedDocument::parse(data.to_vec());
     match parse(data) {
         Err(error) => {
             assert!(error.offset <= data.len(), "an error points into the input: {error}");
+            assert_eq!(owned.err(), Some(error));
         }
         Ok(document) => {
             assert_eq!(document.root().raw(), data, "the root is the whole input");
             check_value(document.root());
             check_canonical(data);
+            let owned = owned.map(|owned| owned.root().to_owned());
+            assert_eq!(owned, Ok(document.root().to_owned()));
         }
     }
+    check_limits(data);
     if let Ok((document, used)) = Options::new().parse_prefix(data) {
         assert_eq!(document.root().raw(), &data[..used], "a prefix is the root's bytes");
     }
+}
+
+/// What smaller limits accept is the same value, and within them.
+fn check_limits(data: &[u8]) {
+    let limited = Options::new().max_depth(3).max_tokens(10);
+    let Ok((document, used)) = limited.parse_prefix(data) else { return };
+    assert!(depth(document.root()) <= 3 && document.token_count() <= 10);
+    assert_eq!(parse(&data[..used]), Ok(document));
+}
+
+fn depth(value: Value<'_, '_>) -> usize {
+    let list = value.as_list().into_iter().flatten();
+    let dict = value.as_dict().into_iter().flatten().map(|(_, child)| child);
+    let below = list.chain(dict).map(depth).max().unwrap_or(0);
+    below + usize::from(matches!(value.kind(), Kind::List | Kind::Dict))
 }
 
 /// The bytes of every value are that value again, and a path leads to it.

@@ -43,7 +43,8 @@
 mod document;
 mod encode;
 mod error;
-mod fuzz;
+#[doc(hidden)]
+pub mod fuzz;
 mod parse;
 mod path;
 mod scalar;
@@ -53,8 +54,6 @@ mod value;
 pub use document::{Document, OwnedDocument};
 pub use encode::{Integer, Owned, Raw, encode, encode_into};
 pub use error::{DecodeError, DecodeErrorKind};
-#[doc(hidden)]
-pub use fuzz::fuzz;
 pub use parse::{MAX_DEPTH, MAX_INPUT_LENGTH, MAX_TOKENS, Options, parse};
 pub use path::{KeyPath, PathStep};
 pub use value::{Dict, DictIter, Kind, List, ListIter, Value};

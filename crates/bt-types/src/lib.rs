@@ -30,6 +30,8 @@
 mod announce;
 mod bitfield;
 pub mod compact;
+#[doc(hidden)]
+pub mod fuzz;
 mod geometry;
 mod ids;
 mod on_demand;

@@ -2,20 +2,70 @@
 
 use std::collections::BTreeSet;
 
+use bencode::Owned;
+use bt_types::fuzz::Choices;
+
 use crate::{
     FileEntry, Info, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo,
+    map_element,
 };
 
-/// Reads `data` as a `.torrent` file and as a magnet link, and asserts what the crate promises of
-/// what it accepts.
+/// Reads `data` as a `.torrent` file, and asserts what the crate promises of what it accepts.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn fuzz(data: &[u8]) {
+pub fn torrent(data: &[u8]) {
     match Metainfo::parse(data) {
         Ok(metainfo) => check_metainfo(&metainfo, data),
         Err(error) => assert!(error.offset <= data.len(), "an error points into the file: {error}"),
     }
+}
+
+/// Makes a torrent of files whose names `data` chooses, and asserts that they are safe and differ.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn paths(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let mut files = Vec::new();
+    while !choices.is_empty() && files.len() < 40 {
+        let length = choices.byte();
+        let path: Vec<&[u8]> = (0..=choices.below(3)).map(|_| element(&mut choices)).collect();
+        path.iter().for_each(|raw| check_mapped(raw));
+        let attributes = if length == 1 { "p" } else { "" };
+        files.push(Owned::dict([
+            ("attr", Owned::from(attributes)),
+            ("length", Owned::from(length)),
+            ("path", Owned::List(path.into_iter().map(Owned::from).collect())),
+        ]));
+    }
+    let info = Owned::dict([
+        ("files", Owned::List(files)),
+        ("name", Owned::from("t")),
+        ("piece length", Owned::from(1 << 20)),
+        ("pieces", Owned::from(&[0; 20])),
+    ]);
+    torrent(&bencode::encode(&Owned::dict([("info", info)])));
+}
+
+/// A name, often a short one so that names meet.
+fn element<'a>(choices: &mut Choices<'a>) -> &'a [u8] {
+    let length = choices.byte();
+    choices.bytes(usize::from(if length < 0xf0 { length % 8 } else { length }))
+}
+
+fn check_mapped(raw: &[u8]) {
+    if let Ok(mapped) = map_element(raw) {
+        check_element(&mapped);
+        assert_eq!(map_element(mapped.as_bytes()), Ok(mapped), "a mapped name stays as it is");
+    }
+}
+
+/// Reads `data` as a magnet link, and asserts what the crate promises of what it accepts.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn magnet(data: &[u8]) {
     if let Some(magnet) = str::from_utf8(data).ok().and_then(|text| text.parse::<Magnet>().ok()) {
         assert_eq!(magnet.to_string().parse(), Ok(magnet), "a link is read as it was written");
     }

@@ -50,7 +50,8 @@
 mod build;
 mod error;
 mod files;
-mod fuzz;
+#[doc(hidden)]
+pub mod fuzz;
 mod info;
 mod magnet;
 mod parse;
@@ -64,8 +65,6 @@ pub use bt_types::{
 pub use build::{BuildError, Builder, default_piece_length};
 pub use error::{MetainfoError, MetainfoErrorKind};
 pub use files::{FileEntry, FileRange, FileRanges, Files, FilesIter};
-#[doc(hidden)]
-pub use fuzz::fuzz;
 pub use info::Info;
 pub use magnet::{MAX_MAGNET_LENGTH, Magnet, MagnetError};
 pub use paths::{MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, PathError, map_element};

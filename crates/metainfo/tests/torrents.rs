@@ -23,7 +23,7 @@ fn fixtures_are_read() {
         let bytes = std::fs::read(&path).unwrap();
         let outcome = Metainfo::parse(bytes.as_slice());
         assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.unwrap_err());
-        fuzz(&bytes);
+        fuzz::torrent(&bytes);
     }
 }
 
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn what_is_built_keeps_every_promise(torrent in torrent()) {
         if let Some(torrent) = torrent {
-            fuzz(torrent.raw());
+            fuzz::torrent(torrent.raw());
         }
     }
 
@@ -117,7 +117,7 @@ proptest! {
             let place = place.index(bytes.len());
             bytes[place] = byte;
         }
-        fuzz(&bytes);
+        fuzz::torrent(&bytes);
     }
 
     #[test]
@@ -144,6 +144,6 @@ proptest! {
 
     #[test]
     fn any_text_breaks_no_promise(text in "magnet:\\?(xt=urn:bt[im]h:[0-9a-f%]{0,44}&?|so=[0-9,-]{0,5}&|x.pe=[a:\\[\\]0-9]{0,6}&){0,4}") {
-        fuzz(text.as_bytes());
+        fuzz::magnet(text.as_bytes());
     }
 }

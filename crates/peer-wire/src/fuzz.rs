@@ -3,15 +3,43 @@
 
 use std::time::Duration;
 
+use bt_types::fuzz::Choices;
 use bt_types::{Bitfield, BlockRequest, Geometry, InfoHashV1, PeerId};
 
 use crate::{
     Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_REQUESTS, Message,
-    Received, Reserved, Transmit, WireRequest,
+    Received, Reserved, Transmit, WireRequest, client_name,
 };
 
 /// Bookkeeping of requests, both ways, with room for growth.
 const BOOKKEEPING: usize = 64 * 1024;
+
+/// Reads `data` as a handshake: what is decoded encodes to the same bytes, and the client's name is
+/// fit to be shown.
+pub fn handshake(data: &[u8]) {
+    let Some((bytes, rest)) = data.split_first_chunk() else { return };
+    let mut connection = Connection::incoming(Duration::ZERO);
+    let mut input = &bytes[..];
+    let received = connection.receive(Duration::ZERO, &mut input);
+    match Handshake::decode(bytes) {
+        Ok(handshake) => {
+            assert_eq!(
+                (&handshake.encode(), received),
+                (bytes, Some(Received::Handshake(handshake)))
+            );
+            check_name(&handshake.peer_id);
+            assert_eq!(handshake.reserved.to_string().len(), 16);
+        }
+        Err(_) => assert!(matches!(received, Some(Received::Misbehaved(_)))),
+    }
+    rest.as_chunks().0.iter().for_each(|id| check_name(&PeerId(*id)));
+}
+
+fn check_name(id: &PeerId) {
+    let name = client_name(id);
+    assert!((1..=40).contains(&name.len()), "{name:?}");
+    assert!(name.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{name:?}");
+}
 
 /// Reads `data` as messages: what is decoded encodes to the same bytes.
 pub fn messages(data: &[u8]) {
@@ -29,38 +57,81 @@ pub fn extension_handshake(data: &[u8]) {
     }
 }
 
+/// Reads `data` as a peer's stream, whole and in the parts that its first bytes choose: it means the
+/// same.
+pub fn splits(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let (flags, lengths) = (choices.byte(), choices.bytes(4));
+    let stream = choices.bytes(usize::MAX);
+    let whole = meaning(flags, stream, &[]);
+    assert_eq!(meaning(flags, stream, lengths), whole);
+    assert_eq!(meaning(flags, stream, &[1]), whole);
+}
+
+/// What `stream` means to a connection that has asked for four blocks. Parts of blocks and bitfields
+/// are joined.
+fn meaning(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
+    let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
+    let handshake =
+        |id| Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) };
+    let geometry = Geometry::new(40, 8).expect("a small torrent");
+    let mut connection = Connection::outgoing(Duration::ZERO, handshake(1), None);
+    if flags & 2 == 0 {
+        connection.set_geometry(geometry);
+    }
+    let theirs = handshake(2).encode();
+    let _theirs = connection.receive(Duration::ZERO, &mut &theirs[..]);
+    if flags & 4 == 0 {
+        let _unchoked = connection.receive(Duration::ZERO, &mut &[0, 0, 0, 1, 1][..]);
+    }
+    for block in geometry.pieces().take(4).flat_map(|piece| geometry.blocks(piece)) {
+        connection.request(block);
+    }
+    let (mut rest, mut meanings) = (stream, Vec::new());
+    let mut lengths = lengths.iter().cycle();
+    let mut payload = Vec::new();
+    while !rest.is_empty() && !connection.is_closed() {
+        let length = lengths.next().map_or(rest.len(), |length| usize::from(*length).max(1));
+        let (mut part, later) = rest.split_at(length.min(rest.len()));
+        while let Some(received) = connection.receive(Duration::ZERO, &mut part) {
+            note_meaning(&received, &mut payload, &mut meanings);
+        }
+        assert!(part.is_empty() || connection.is_closed(), "input is left");
+        rest = later;
+    }
+    meanings.push(format!("{payload:?} {}", connection.outstanding()));
+    meanings
+}
+
+fn note_meaning(received: &Received<'_>, payload: &mut Vec<u8>, meanings: &mut Vec<String>) {
+    let (what, bytes, last) = match received {
+        Received::Block { request, bytes, last, .. } => (format!("{request:?}"), *bytes, *last),
+        Received::Bitfield { bytes, last, .. } => ("bitfield".to_owned(), *bytes, *last),
+        other => (format!("{other:?}"), &[][..], true),
+    };
+    payload.extend(bytes);
+    if last {
+        meanings.push(format!("{what} {:?}", std::mem::take(payload)));
+    }
+}
+
 /// Drives a connection as `data` says, with bytes and verbs in any order: memory stays bounded,
 /// parts come without gaps, nothing follows a broken rule, and what is sent can be read.
 pub fn connection(data: &[u8]) {
-    let mut script = Script(data);
+    let mut script = Choices::new(data);
     let mut driver = Driver::new(&mut script);
-    while !script.0.is_empty() {
+    while !script.is_empty() {
         driver.step(&mut script);
         driver.check();
     }
     driver.check_sent();
 }
 
-/// The bytes that tell what to do; zeros when they are used up.
-struct Script<'a>(&'a [u8]);
-
-impl<'a> Script<'a> {
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or(0)
-    }
-
-    fn bytes(&mut self, most: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
-    /// A range that is often, but not always, one of the torrent.
-    fn range(&mut self) -> WireRequest {
-        let (index, block, odd) = (self.byte() % 5, self.byte() % 3, self.byte());
-        let length = if odd == 0xff { u32::MAX } else { 0x4000 + u32::from(odd == 0xfe) };
-        WireRequest { index: index.into(), offset: u32::from(block) * 0x4000, length }
-    }
+/// A range that is often, but not always, one of the torrent.
+fn range(script: &mut Choices<'_>) -> WireRequest {
+    let (index, block, odd) = (script.byte() % 5, script.byte() % 3, script.byte());
+    let length = if odd == 0xff { u32::MAX } else { 0x4000 + u32::from(odd == 0xfe) };
+    WireRequest { index: index.into(), offset: u32::from(block) * 0x4000, length }
 }
 
 struct Driver {
@@ -78,7 +149,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(script: &mut Script<'_>) -> Self {
+    fn new(script: &mut Choices<'_>) -> Self {
         let geometry = Geometry::new(4 * 0x8000 - 1, 0x8000).expect("a small torrent");
         let flags = script.byte();
         let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
@@ -110,7 +181,7 @@ impl Driver {
         driver
     }
 
-    fn step(&mut self, script: &mut Script<'_>) {
+    fn step(&mut self, script: &mut Choices<'_>) {
         let op = script.byte();
         match op {
             0..=0x3f => self.feed(script.bytes(usize::from(op))),
@@ -124,8 +195,8 @@ impl Driver {
         }
     }
 
-    fn feed_message(&mut self, op: u8, script: &mut Script<'_>) {
-        let range = script.range();
+    fn feed_message(&mut self, op: u8, script: &mut Choices<'_>) {
+        let range = range(script);
         let zeros = [0; 0x4000];
         let WireRequest { index, offset, length } = range;
         let bytes = &zeros[..zeros.len().min(length as usize)];
@@ -175,9 +246,10 @@ impl Driver {
                 assert!(!bytes.is_empty() && *last == (end == request.length()));
                 self.block = (!last).then_some((*request, end));
             }
-            Received::Bitfield { offset, bytes, .. } => {
+            Received::Bitfield { offset, bytes, last } => {
                 assert_eq!(self.bitfield, *offset);
-                self.bitfield += bytes.len();
+                // The pieces may be told again.
+                self.bitfield = if *last { 0 } else { offset + bytes.len() };
             }
             Received::Misbehaved(rule) => {
                 assert!(self.connection.is_closed() && !rule.to_string().is_empty());
@@ -187,8 +259,8 @@ impl Driver {
         }
     }
 
-    fn verb(&mut self, op: u8, script: &mut Script<'_>) {
-        let WireRequest { index, offset, length } = script.range();
+    fn verb(&mut self, op: u8, script: &mut Choices<'_>) {
+        let WireRequest { index, offset, length } = range(script);
         let Some(request) = self.geometry.request(index, offset, length) else { return };
         let connection = &mut self.connection;
         match op % 18 {

@@ -54,4 +54,6 @@ pub use job::{Done, Job, TorrentKey, Torrents};
 pub use pool::{Pool, PoolConfig, check, create};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};
 pub use spec::{Extent, HeldSpan, OpenSpec, Opened, Outcome, StoreLayout};
-pub use store::{Handles, STRIP_LENGTH, Store, fuzz};
+#[doc(hidden)]
+pub use store::fuzz;
+pub use store::{Handles, STRIP_LENGTH, Store};

@@ -38,6 +38,7 @@ mod sync;
 
 pub(crate) use commit::hash_side_by_side;
 pub use handles::Handles;
+#[doc(hidden)]
 pub use record::fuzz;
 
 use journal::{Journal, JournalKey};

@@ -5,7 +5,8 @@
 //! tells them otherwise; [`WebServer`], which knows nothing and says what it is told;
 //! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule its [`Behaviour`] names;
 //! a [`hostile::Crowd`] of peers that say anything at all; [`Payload`], files and a torrent that
-//! follow from a number. Out of scope: anything a user of the client runs.
+//! follow from a number; [`replay`] of what a fuzzer found. Out of scope: anything a user of the
+//! client runs.
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,6 +30,7 @@
 //!
 //! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
 
+mod corpus;
 pub mod hostile;
 mod payload;
 mod peer;
@@ -37,6 +39,7 @@ mod tracker;
 mod web;
 
 pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
+pub use corpus::replay;
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};
 pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker, gzip};

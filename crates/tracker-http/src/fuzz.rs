@@ -8,11 +8,11 @@ use crate::scrape::{parse_scrape, scrape_url};
 use crate::text::MAX_TEXT_LENGTH;
 use crate::url::shorten_url;
 
-/// Takes `data` for a reply and for a URL, and asserts what the crate promises about the outcome.
+/// Takes `data` for the reply to an announce, and asserts what the crate promises about the outcome.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn fuzz(data: &[u8]) {
+pub fn announce(data: &[u8]) {
     match parse_announce(data) {
         Ok(reply) => {
             assert!(reply.peers.len() <= MAX_PEERS);
@@ -27,13 +27,36 @@ pub fn fuzz(data: &[u8]) {
         }
         Err(_) => {}
     }
-    if let Ok(entries) = parse_scrape(data) {
+}
+
+/// Takes `data` for the reply to a scrape, and asserts what the crate promises about the outcome.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn scrape(data: &[u8]) {
+    match parse_scrape(data) {
         // Each has its 20 bytes of key.
-        assert!(entries.len() <= data.len() / 20);
+        Ok(entries) => assert!(entries.len() <= data.len() / 20),
+        Err(ReplyError::Failure { reason, .. }) => check_shown(&reason, MAX_TEXT_LENGTH),
+        Err(_) => {}
     }
-    if let Ok(text) = str::from_utf8(data) {
-        check_url(text);
+}
+
+/// Takes `data` for a tracker's URL, and what follows the first line for where it redirects to.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn url(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (text, location) = text.split_once('\n').unwrap_or((text, ""));
+    check_url(text);
+    #[cfg(feature = "client")]
+    if let Ok(from) = crate::url::parse(text)
+        && let Ok(to) = crate::client::redirected(&from, location)
+    {
+        assert!(matches!(to.scheme(), "http" | "https") && to.has_host(), "{to}");
     }
+    check_shown(&shorten_url(location), MAX_TEXT_LENGTH);
 }
 
 fn check_shown(text: &str, length: usize) {

@@ -41,7 +41,8 @@
 mod announce;
 #[cfg(feature = "client")]
 mod client;
-mod fuzz;
+#[doc(hidden)]
+pub mod fuzz;
 mod reply;
 mod scrape;
 mod text;
@@ -52,7 +53,6 @@ pub use announce::{MAX_PEERS, announce_url, parse_announce};
 pub use client::{
     AnnounceError, FetchError, Fetcher, FetcherConfig, FetcherError, MAX_BODY, ScrapeError,
 };
-pub use fuzz::fuzz;
 pub use reply::ReplyError;
 pub use scrape::{parse_scrape, scrape_url};
 pub use text::MAX_TEXT_LENGTH;

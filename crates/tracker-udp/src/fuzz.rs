@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bt_types::fuzz::Choices;
 use bt_types::{AnnounceRequest, InfoHashV1, PeerId};
 
 use crate::exchange::{Exchange, Reply};
@@ -10,17 +11,22 @@ use crate::packet::{Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, Request, 
 use crate::tracker::UdpTracker;
 use crate::url::{MAX_URL_DATA_LENGTH, parse_url};
 
-/// Takes `data` for a packet of either direction, for a tracker's answers to an exchange and for a
-/// URL, and asserts what the crate promises about the outcome.
+/// Takes `data` for a packet of either direction, and asserts what the crate promises about the
+/// outcome.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn fuzz(data: &[u8]) {
+pub fn packet(data: &[u8]) {
     check_request(data);
     check_response(data, Family::V4);
     check_response(data, Family::V6);
-    check_exchange(data, "192.0.2.1:6969");
-    check_exchange(data, "[2001:db8::1]:6969");
+}
+
+/// Takes `data` for the URL of a tracker, and asserts what the crate promises about the outcome.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn url(data: &[u8]) {
     if let Ok(url) =
         str::from_utf8(data).map_err(drop).and_then(|text| parse_url(text).map_err(drop))
     {
@@ -57,33 +63,111 @@ fn check_response(data: &[u8], family: Family) {
     }
 }
 
-/// The first byte of each 100 tells what a stretch of `data` is answered to: with the right
-/// transaction id or not, and how many seconds later. The exchange ends by its deadline.
-fn check_exchange(data: &[u8], address: &str) {
-    let Ok(address) = address.parse::<SocketAddr>() else { return };
-    let mut tracker = UdpTracker::new(address, 0);
-    let (mut now, deadline) = (Duration::ZERO, Duration::from_secs(300));
-    let request = AnnounceRequest::new(InfoHashV1([1; 20]), PeerId([2; 20]));
-    let mut exchange = Exchange::announce(&mut tracker, now, deadline, request, data);
-    for part in data.chunks(100) {
-        let mut asked = None;
-        while let Some(datagram) = exchange.poll_transmit(&mut tracker, now) {
-            asked = Request::decode(&datagram).ok().map(|request| request.transaction_id());
-        }
-        let [how, answer @ ..] = part else { break };
-        let mut answer = answer.to_vec();
-        if let (true, Some(id), Some(field)) = (how & 1 == 0, asked, answer.get_mut(4..8)) {
-            field.copy_from_slice(&id.to_be_bytes());
-        }
-        now += Duration::from_secs(u64::from(how >> 1));
-        match exchange.handle_datagram(&mut tracker, now, address, &answer) {
-            Some(Ok(Reply::Announce(reply))) => assert!(reply.peers.len() <= MAX_PEERS),
-            Some(Ok(Reply::Scrape(_))) => panic!("an announce is not answered by a scrape"),
-            Some(Err(_)) | None => {}
-        }
-        assert_eq!(exchange.is_done(), exchange.poll_timeout(&tracker).is_none());
+/// Drives an announce and a scrape of one tracker as `data` says: datagrams that answer a question or
+/// none, from the tracker or elsewhere, at any time. Each ends once, with a reply of its own kind or
+/// by its deadline; meanwhile there is always a time at which something is due, and it is not past.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn exchange(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let mut driver = Driver::new(&mut choices);
+    driver.drain();
+    while !choices.is_empty() {
+        driver.step(&mut choices);
+        driver.drain();
     }
-    let _ = exchange.handle_timeout(deadline);
-    assert!(exchange.is_done());
-    assert_eq!(exchange.poll_transmit(&mut tracker, deadline), None);
+    driver.end();
+}
+
+struct Driver {
+    tracker: UdpTracker,
+    exchanges: [Exchange; 2],
+    now: Duration,
+    deadline: Duration,
+}
+
+impl Driver {
+    fn new(choices: &mut Choices<'_>) -> Self {
+        let address = if choices.coin() {
+            SocketAddr::from(([192, 0, 2, 1], 6969))
+        } else {
+            SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 6969))
+        };
+        let mut tracker = UdpTracker::new(address, 0);
+        let deadline = Duration::from_secs(u64::from(choices.byte()) << choices.below(8));
+        let (now, url_data) = (Duration::ZERO, choices.bytes(4));
+        let request = AnnounceRequest::new(InfoHashV1([1; 20]), PeerId([2; 20]));
+        let announce = Exchange::announce(&mut tracker, now, deadline, request, url_data);
+        let hashes = [InfoHashV1([1; 20]), InfoHashV1([3; 20])];
+        let Ok(scrape) = Exchange::scrape(&mut tracker, now, deadline, &hashes) else {
+            unreachable!("two are not too many")
+        };
+        Self { tracker, exchanges: [announce, scrape], now, deadline }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() {
+            op @ 0..0xc0 => self.answer(op, choices),
+            0xc0..0xe0 => self.now += Duration::from_secs(u64::from(choices.byte())),
+            // To the next time that something is due.
+            _ => {
+                let due = self.exchanges.iter().filter_map(|it| it.poll_timeout(&self.tracker));
+                self.now = due.min().unwrap_or(self.now).max(self.now);
+            }
+        }
+    }
+
+    /// A datagram whose first two fields make it an answer, more or less.
+    fn answer(&mut self, op: u8, choices: &mut Choices<'_>) {
+        let action = u32::from(op % 8).to_be_bytes();
+        let id = match op / 8 % 4 {
+            0 => self.tracker.connecting().unwrap_or(0),
+            1 => self.exchanges[0].transaction_id(),
+            2 => self.exchanges[1].transaction_id(),
+            _ => choices.number(),
+        };
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 6968));
+        let source = if op < 0xa0 { self.tracker.address() } else { elsewhere };
+        let length = usize::from(choices.byte());
+        let bytes = [&action, &id.to_be_bytes(), choices.bytes(length)].concat();
+        let bytes = if op % 8 == 7 { &bytes[..usize::from(op) % bytes.len()] } else { &bytes };
+        for (number, exchange) in self.exchanges.iter_mut().enumerate() {
+            let was_done = exchange.is_done();
+            let outcome = exchange.handle_datagram(&mut self.tracker, self.now, source, bytes);
+            assert!(outcome.is_none() || (!was_done && source != elsewhere), "{outcome:?}");
+            assert_eq!(outcome.is_some(), exchange.is_done() && !was_done);
+            match outcome {
+                Some(Ok(Reply::Announce(reply))) => {
+                    assert!(number == 0 && reply.peers.len() <= MAX_PEERS);
+                }
+                Some(Ok(Reply::Scrape(entries))) => assert!(number == 1 && entries.len() == 2),
+                Some(Err(_)) | None => {}
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        for exchange in &mut self.exchanges {
+            let ended = exchange.handle_timeout(self.now);
+            assert!(ended.is_none() || self.now >= self.deadline);
+            let mut sent = 0;
+            while let Some(datagram) = exchange.poll_transmit(&mut self.tracker, self.now) {
+                assert!(!exchange.is_done() && Request::decode(&datagram).is_ok());
+                sent += 1;
+                assert!(sent <= 2, "a connect request and an action at most");
+            }
+        }
+        for exchange in &self.exchanges {
+            let due = exchange.poll_timeout(&self.tracker);
+            assert_eq!(exchange.is_done(), due.is_none());
+            assert!(due.is_none_or(|due| due > self.now), "something is due that was done");
+        }
+    }
+
+    fn end(&mut self) {
+        self.now = self.now.max(self.deadline);
+        self.drain();
+        assert!(self.exchanges.iter().all(Exchange::is_done));
+    }
 }

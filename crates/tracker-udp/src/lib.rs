@@ -51,7 +51,8 @@
 #[cfg(feature = "client")]
 mod client;
 mod exchange;
-mod fuzz;
+#[doc(hidden)]
+pub mod fuzz;
 mod packet;
 mod tracker;
 mod url;
@@ -59,7 +60,6 @@ mod url;
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, Peers, get_peers};
 pub use exchange::{Exchange, ExchangeError, Reply, ScrapeCountError};
-pub use fuzz::fuzz;
 pub use packet::{
     Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, PacketError, Request, Response, ScrapeCounts,
 };

@@ -1,26 +1,16 @@
-//! The fuzz targets: on their corpus, and on random input.
+//! The fuzz targets: on their corpora, and on random input.
 
-use std::fs;
-use std::path::Path;
-
+use peer_wire::fuzz;
 use proptest::prelude::*;
-
-#[track_caller]
-fn replay(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-    let mut count = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        target(&fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 0, "no corpus for {name}");
-}
+use testkit::replay;
 
 #[test]
-fn corpus() {
-    replay("connection", peer_wire::fuzz::connection);
-    replay("messages", peer_wire::fuzz::messages);
-    replay("extension_handshake", peer_wire::fuzz::extension_handshake);
+fn corpora() {
+    replay("peer_handshake", fuzz::handshake);
+    replay("peer_messages", fuzz::messages);
+    replay("peer_extension", fuzz::extension_handshake);
+    replay("peer_connection", fuzz::connection);
+    replay("peer_splits", fuzz::splits);
 }
 
 proptest! {
@@ -28,8 +18,10 @@ proptest! {
 
     #[test]
     fn random(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        peer_wire::fuzz::connection(&bytes);
-        peer_wire::fuzz::messages(&bytes);
-        peer_wire::fuzz::extension_handshake(&bytes);
+        fuzz::handshake(&bytes);
+        fuzz::messages(&bytes);
+        fuzz::extension_handshake(&bytes);
+        fuzz::connection(&bytes);
+        fuzz::splits(&bytes);
     }
 }

@@ -368,33 +368,7 @@ pub(super) fn to_ranges(pieces: impl IntoIterator<Item = u32>) -> Vec<Range<u32>
     ranges
 }
 
-/// Reads `data` as what follows a journal's header, and as the kinds and payloads of records that are
-/// whole, and asserts what the journal promises.
-///
-/// # Panics
-/// If a promise is broken.
-pub fn fuzz(data: &[u8]) {
-    const PIECES: u32 = 100;
-    let Ok(geometry) = Geometry::new(u64::from(PIECES), 1) else { return };
-    let (info_hash, path) = (InfoHashV1([0; 20]), Sha1Digest([0; 20]));
-    let header = Header { info_hash, path, pieces: PIECES };
-    let torn = [header.encode(), data.to_vec()].concat();
-    let mut whole = header.encode();
-    let mut rest = data;
-    while let Some(([kind, length], after)) = rest.split_first_chunk() {
-        let length = after.len().min(usize::from(*length));
-        let (payload, after) = after.split_at(length);
-        frame(0, *kind, payload, &mut whole);
-        rest = after;
-    }
-    for bytes in [torn, whole] {
-        let history = History::replay(&bytes, &header, &geometry);
-        let history = history.expect("a journal with a good header is read");
-        let durable = geometry.pieces().filter(|piece| history.durable.contains(*piece));
-        durable.for_each(|piece| assert!(history.written.contains(piece)));
-        assert!(history.written.pieces() == PIECES);
-    }
-}
-
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use piece_store::{
     Span, Store, StoreError, span_count, span_length,
 };
 
+pub mod fuzz;
 pub mod mem;
 
 /// A torrent and its data.
@@ -152,7 +153,16 @@ impl<D: Disk> Run<D> {
     }
 
     pub fn commit_spans(&mut self, piece: PieceIndex, spans: &mut [Option<Span>]) -> Outcome {
-        self.store.commit(piece, 0, spans, None, false, &mut self.scratch)
+        self.commit_as(piece, 0, spans)
+    }
+
+    pub fn commit_as(
+        &mut self,
+        piece: PieceIndex,
+        attempt: u32,
+        spans: &mut [Option<Span>],
+    ) -> Outcome {
+        self.store.commit(piece, attempt, spans, None, false, &mut self.scratch)
     }
 
     pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> Outcome {

@@ -5,6 +5,7 @@
 mod announces;
 mod chaos;
 mod connections;
+mod fuzz;
 mod memory;
 mod net;
 mod node;

@@ -2,6 +2,7 @@
 //! virtual clock.
 
 mod bench;
+mod model;
 mod net;
 
 mod blame;

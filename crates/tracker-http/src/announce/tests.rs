@@ -2,6 +2,7 @@ use bencode::{Owned, encode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzz;
 use bt_types::InfoHashV1;
 
 fn request() -> AnnounceRequest {
@@ -249,6 +250,12 @@ fn peers_are_limited() {
     }
 }
 
+/// Whichever was asked for.
+fn check_reply(bytes: &[u8]) {
+    fuzz::announce(bytes);
+    fuzz::scrape(bytes);
+}
+
 proptest! {
     #[test]
     fn the_query_gives_back_the_bytes(hash: [u8; 20], id: [u8; 20], tracker_id: Vec<u8>) {
@@ -293,18 +300,18 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(bytes: Vec<u8>) {
-        crate::fuzz(&bytes);
+        check_reply(&bytes);
         for key in ["5:peers", "6:peers6", "14:failure reason", "5:files", "15:warning message"] {
             let length = bytes.len();
             let start = format!("d8:intervali1e5:peers0:{key}{length}:");
-            crate::fuzz(&[start.as_bytes(), &bytes, b"e"].concat());
-            crate::fuzz(&[format!("d{key}").as_bytes(), &bytes, b"e"].concat());
+            check_reply(&[start.as_bytes(), &bytes, b"e"].concat());
+            check_reply(&[format!("d{key}").as_bytes(), &bytes, b"e"].concat());
         }
     }
 
     #[test]
     fn any_text_is_survived(text in "(https?://)?[a-z0-9.:/?#@%&=\\[\\]\u{e9}\u{202e} -]{0,60}(announce)?.{0,9}") {
-        crate::fuzz(text.as_bytes());
+        fuzz::url(text.as_bytes());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fuzz;
 
 /// Bytes from hex digits with spaces at the borders of the fields.
 fn hex(text: &str) -> Vec<u8> {
@@ -247,19 +248,19 @@ proptest! {
         action in 0u32..5,
         head in prop::option::of(Just(PROTOCOL_ID)),
     ) {
-        crate::fuzz(&bytes);
+        fuzz::packet(&bytes);
         // The same as a response, and as a request, that is understood.
         let response = [&action.to_be_bytes()[..], &bytes].concat();
-        crate::fuzz(&response);
+        fuzz::packet(&response);
         let connection_id = head.unwrap_or(1).to_be_bytes();
-        crate::fuzz(&[&connection_id[..], &action.to_be_bytes(), &bytes].concat());
+        fuzz::packet(&[&connection_id[..], &action.to_be_bytes(), &bytes].concat());
         // Right transaction ids, at once.
         let answers: Vec<u8> = response.chunks(99).flat_map(|part| [&[0], part].concat()).collect();
-        crate::fuzz(&answers);
+        fuzz::exchange(&answers);
     }
 
     #[test]
     fn any_text_is_survived(text in "(udp://)?[a-z0-9.:/?#@%\\[\\]\u{e9} -]{0,40}") {
-        crate::fuzz(text.as_bytes());
+        fuzz::url(text.as_bytes());
     }
 }

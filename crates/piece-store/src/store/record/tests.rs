@@ -129,15 +129,17 @@ proptest! {
 
     #[test]
     fn the_fuzz_target_holds(data in proptest::collection::vec(any::<u8>(), 0..300)) {
-        fuzz(&data);
+        fuzz::journal(&data);
     }
 
     #[test]
     fn whole_records_of_any_payload_hold(
         records in proptest::collection::vec((0u8..10, proptest::collection::vec(0u8..120, 0..40)), 0..8),
+        damage in any::<[u8; 9]>(),
     ) {
         let join = |(kind, payload): &(u8, Vec<u8>)| [&[*kind, payload.len() as u8], &payload[..]].concat();
-        fuzz(&records.iter().flat_map(join).collect::<Vec<u8>>());
+        let records = records.iter().flat_map(join).collect::<Vec<u8>>();
+        fuzz::journal(&[&damage[..], &records].concat());
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! What must hold for any bytes at all. Run by the fuzzer, and here on what it found worth keeping.
+
+use std::net::SocketAddr;
+
+use bt_types::fuzz::Choices;
+use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, MAX_REQUEST_LENGTH, PieceIndex, compact};
+
+#[test]
+fn the_corpus_breaks_no_promise() {
+    testkit::replay("types", fuzz);
+}
+
+/// Takes `data` for compact addresses, for a bitfield and for the numbers of a torrent, and asserts
+/// what the crate promises about the outcome.
+///
+/// # Panics
+/// If a promise is broken.
+pub(crate) fn fuzz(data: &[u8]) {
+    assert_eq!(compact::decode_v4(data).is_some(), data.len().is_multiple_of(compact::V4_LENGTH));
+    assert_eq!(compact::decode_v6(data).is_some(), data.len().is_multiple_of(compact::V6_LENGTH));
+    compact::decode_v4(data).into_iter().for_each(|addresses| check_packed(addresses, data));
+    compact::decode_v6(data).into_iter().for_each(|addresses| check_packed(addresses, data));
+    let mut choices = Choices::new(data);
+    check_bitfield(u32::from(choices.byte()), choices.bytes(32));
+    let total = u64::from(choices.number()) << choices.below(16);
+    let piece_length = choices.number() >> choices.below(32);
+    if let Ok(geometry) = Geometry::new(total, piece_length.into()) {
+        check_geometry(&geometry, &mut choices);
+    }
+}
+
+fn check_packed(addresses: impl Iterator<Item = SocketAddr>, data: &[u8]) {
+    let mut packed = Vec::new();
+    addresses.for_each(|address| compact::encode(address, &mut packed));
+    assert_eq!(packed, data, "addresses are packed as they were");
+}
+
+fn check_bitfield(pieces: u32, bytes: &[u8]) {
+    let Ok(mut set) = Bitfield::from_bytes(bytes, pieces) else { return };
+    assert_eq!(set.as_bytes(), bytes);
+    let there: Vec<u32> = set.iter().collect();
+    assert_eq!(set.count() as usize, there.len());
+    assert!(there.is_sorted() && there.iter().all(|piece| *piece < pieces));
+    let piece = PieceIndex::get;
+    let Ok(geometry) = Geometry::new(pieces.into(), 1) else { return };
+    for each in geometry.pieces() {
+        assert_eq!(set.contains(each), there.binary_search(&piece(each)).is_ok());
+        assert_eq!(set.insert(each), there.binary_search(&piece(each)).is_err());
+    }
+    assert_eq!(set, Bitfield::full(pieces));
+}
+
+fn check_geometry(geometry: &Geometry, choices: &mut Choices<'_>) {
+    let lengths: u64 = geometry.pieces().map(|piece| u64::from(geometry.length_of(piece))).sum();
+    assert_eq!(lengths, geometry.total(), "the pieces cover the data");
+    while !choices.is_empty() {
+        let (index, offset) = (choices.number() >> 8, choices.number() >> 2);
+        let length = choices.number() >> choices.below(32);
+        let Some(request) = geometry.request(index, offset, length) else { continue };
+        let piece = request.piece();
+        assert_eq!((piece.get(), request.offset(), request.length()), (index, offset, length));
+        assert!((1..=MAX_REQUEST_LENGTH).contains(&length));
+        assert!(u64::from(offset) + u64::from(length) <= geometry.length_of(piece).into());
+        let at = geometry.offset_of(piece) + u64::from(offset);
+        assert_eq!(geometry.piece_at(at), Some(piece));
+        let Some(block) = geometry.block(piece, request.block()) else { panic!("{request:?}") };
+        assert!((block.offset()..block.offset() + BLOCK_LENGTH).contains(&offset));
+    }
+}

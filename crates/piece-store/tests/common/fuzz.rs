@@ -1,0 +1,322 @@
+//! A store over a disk in memory, to which everything happens that happens to disks: it is never
+//! believed to have what it has not, and loses nothing that it promised.
+
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use bt_types::fuzz::Choices;
+use piece_store::{Access, HeldSpan, full_mask};
+
+use super::mem::MemDisk;
+use super::*;
+
+const SAVE: &str = "/save";
+const STATE: &str = "/state";
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// Pieces of one block, across files.
+static SMALL: LazyLock<Torrent> =
+    LazyLock::new(|| torrent(&[("a", 20_000), ("b", 3_000), ("c", 0), ("d", 22_000)], 16 * 1024));
+/// Pieces of several blocks.
+static BLOCKS: LazyLock<Torrent> =
+    LazyLock::new(|| torrent(&[("a", 40_000), ("b", 20_000)], 40 * 1024));
+/// Pieces of two spans.
+static SPANS: LazyLock<Torrent> = LazyLock::new(|| torrent(&[("a", 300_000)], 272 * 1024));
+
+/// Does to a store what `data` says.
+///
+/// # Panics
+/// If the store breaks a promise.
+pub fn fuzz(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let torrent = match choices.byte() {
+        0..0xc0 => &SMALL,
+        0xc0..0xf0 => &BLOCKS,
+        _ => &SPANS,
+    };
+    let mut machine = Machine::new(torrent, choices.byte());
+    while !choices.is_empty() {
+        machine.step(&mut choices);
+    }
+    machine.restart(End::Kill);
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Close,
+    Kill,
+    CutPower,
+}
+
+struct Machine {
+    torrent: &'static Torrent,
+    disk: Arc<MemDisk>,
+    spec: OpenSpec,
+    run: Run<MemDisk>,
+    /// Whether nothing has failed or was tampered with since the run began.
+    calm: bool,
+}
+
+impl Machine {
+    fn new(torrent: &'static Torrent, flags: u8) -> Self {
+        let disk = Arc::new(MemDisk::default());
+        let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
+        spec.preallocate = flags & 1 != 0;
+        // The torrent's files may be written over, whatever the user puts in their place.
+        spec.overwrite = true;
+        let run = try_open_on(&disk, &spec).and_then(Run::try_check).expect("an empty disk");
+        Self { torrent, disk, spec, run, calm: true }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        let op = choices.byte();
+        let number = u32::from(choices.byte());
+        match op {
+            0..0x60 => self.commit(number, choices),
+            0x60..0x90 => self.stage(number, choices),
+            0x90..0xa0 => self.sync(),
+            0xa0..0xb0 => self.restart(End::Kill),
+            0xb0..0xc0 => self.restart(End::CutPower),
+            0xc0..0xd0 => self.close(number, choices),
+            0xd0..0xe0 => self.fail(number, choices.byte()),
+            0xe0..0xe4 => self.write_back(number),
+            _ => self.tamper(op, number, choices),
+        }
+    }
+
+    fn piece(&self, number: u32) -> PieceIndex {
+        self.torrent.piece(number % self.torrent.pieces())
+    }
+
+    /// The spans of a piece, with a wrong byte if so chosen.
+    fn spans(&self, piece: PieceIndex, choices: &mut Choices<'_>) -> Vec<Option<Span>> {
+        let mut spans = self.torrent.spans(piece.get());
+        let wrong = choices.byte();
+        if wrong >= 0xe0
+            && let Some(Some(span)) = spans.first_mut()
+        {
+            let place = usize::from(wrong) * 101 % span.len();
+            span[place] ^= 1;
+        }
+        spans
+    }
+
+    fn commit(&mut self, number: u32, choices: &mut Choices<'_>) {
+        let (piece, attempt) = (self.piece(number), u32::from(choices.byte() >> 6));
+        let mut spans = self.spans(piece, choices);
+        if choices.byte() >= 0xe0 {
+            spans[0] = None;
+        }
+        let had = self.run.store.have().contains(piece);
+        let outcome = self.run.commit_as(piece, attempt, &mut spans);
+        let has = self.run.store.have().contains(piece);
+        match outcome {
+            Outcome::Verified { .. } => assert!(has),
+            Outcome::Mismatch { .. } => assert_eq!(has, had),
+            _ => {}
+        }
+        self.check_piece(piece);
+    }
+
+    fn stage(&mut self, number: u32, choices: &mut Choices<'_>) {
+        let (piece, attempt) = (self.piece(number), u32::from(choices.byte() >> 6));
+        let mask = choices.byte() | 1;
+        let spans = self.spans(piece, choices);
+        let at = choices.below(spans.len());
+        let Some(span) = &spans[at] else { return };
+        let blocks = (u16::from(mask) << 8 | u16::from(mask)) & full_mask(span.len() as u32);
+        let _had_or_failed = self.run.store.stage(piece, attempt, at as u32, span, blocks);
+        self.check_piece(piece);
+    }
+
+    fn sync(&mut self) {
+        let before = self.run.store.have();
+        match self.run.store.sync() {
+            Ok(()) => assert_eq!(self.run.store.durable(), before),
+            Err((_, lost)) => {
+                let have = self.run.store.have();
+                let gone = before.iter().filter(|piece| !have.contains(self.piece(*piece)));
+                assert_eq!(gone.collect::<Vec<_>>(), lost);
+                self.calm = false;
+            }
+        }
+    }
+
+    /// The run ends in order, some blocks still in memory; then files may be edited in place.
+    fn close(&mut self, number: u32, choices: &mut Choices<'_>) {
+        let piece = self.piece(number);
+        let mask = u16::from(choices.byte());
+        let spans = self.spans(piece, choices);
+        let held = spans.into_iter().flatten().take(1).map(|span| HeldSpan {
+            piece,
+            attempt: 0,
+            span_index: 0,
+            blocks: mask & full_mask(span.len() as u32),
+            span,
+        });
+        let held: Vec<_> = held.collect();
+        let closed = self.run.store.close(1, 2, &held);
+        if closed.is_ok() && choices.byte() >= 0xc0 {
+            self.calm = false;
+            let (path, offset) = (self.file(number), u64::from(choices.byte()) * 300);
+            self.overwrite(&path, offset, choices.bytes(4));
+        }
+        if closed.is_err() {
+            self.calm = false;
+        }
+        self.restart(End::Close);
+    }
+
+    fn fail(&mut self, number: u32, which: u8) {
+        const OPERATIONS: [&str; 8] =
+            ["write", "append", "sync", "sync all", "sync folder", "open", "read", "allocate"];
+        const PATHS: [&str; 6] = ["t/a", "t/b", "t/d", "journal", "journal.new", ""];
+        let operation = OPERATIONS[usize::from(which) % 8];
+        let path = PATHS[usize::from(which >> 3) % 6];
+        // 0 is a record that is cut short.
+        let code = match number % 3 {
+            0 if operation == "append" => 0,
+            1 => ENOSPC,
+            _ => EIO,
+        };
+        self.disk.fail(operation, path, code, 1 + (number / 64) as usize);
+        self.calm = false;
+    }
+
+    /// The system writes a file to the disk of its own accord.
+    fn write_back(&mut self, number: u32) {
+        let path = self.file(number);
+        if self.length(SAVE, &path).is_some() {
+            self.disk.write_back(&path.to_string_lossy());
+        }
+    }
+
+    /// The process ends, somebody changes files, and it starts again.
+    fn tamper(&mut self, op: u8, number: u32, choices: &mut Choices<'_>) {
+        self.calm = false;
+        let path = self.file(number);
+        match op {
+            0xe4..0xe8 => self.remove(SAVE, &path),
+            0xe8..0xec => {
+                self.remove(SAVE, &path);
+                self.overwrite(&path, 0, &vec![7; usize::from(choices.byte()) * 400]);
+            }
+            0xec..0xf0 => self.cut(SAVE, &path, choices.number() >> 14),
+            0xf0..0xf4 => self.cut(STATE, &self.state_file("journal"), choices.number() >> 22),
+            0xf4..0xf8 => self.damage("journal", choices),
+            0xf8..0xfa => self.damage("lock", choices),
+            0xfa..0xfc => self.remove(STATE, &self.state_file("journal")),
+            0xfc..0xfe => {
+                let selected = |bit: usize| number >> bit & 1 == 0;
+                self.spec.selected = Some((0..4).map(selected).collect());
+            }
+            _ => self.spec.resume = number & 1 == 0,
+        }
+        self.restart(End::Kill);
+    }
+
+    /// Ends the run and begins the next, in which nothing fails: all that is had is on the disk.
+    fn restart(&mut self, end: End) {
+        let (have, durable) = (self.run.store.have(), self.run.store.durable());
+        self.disk.heal();
+        if end == End::CutPower {
+            self.disk.cut_power();
+        }
+        // The old run ends before the new one begins.
+        let nothing =
+            try_open_on(&Arc::new(MemDisk::default()), &self.torrent.spec(Path::new("/")));
+        self.run = nothing.expect("an empty disk");
+        let opened = try_open_on(&self.disk, &self.spec).expect("nothing fails");
+        self.run = opened.try_check().expect("nothing fails");
+        self.run.opened.to_verify.clear();
+        let promised = if end == End::CutPower { durable } else { have };
+        let all = self.run.store.have();
+        let lost = promised.iter().filter(|piece| !all.contains(self.piece(*piece)));
+        assert!(!self.calm || lost.count() == 0, "what was promised is lost");
+        self.calm = true;
+        all.iter().for_each(|piece| self.check_piece(self.piece(piece)));
+    }
+
+    /// What is had reads as it should.
+    fn check_piece(&mut self, piece: PieceIndex) {
+        let length = self.torrent.piece_data(piece.get()).len() as u32;
+        if !self.run.store.have().contains(piece) {
+            return;
+        }
+        let Ok(extents) = self.run.read(self.torrent, piece.get(), 0, length) else {
+            assert!(!self.calm, "what is had can't be read");
+            return;
+        };
+        let mut got = Vec::new();
+        for extent in extents {
+            let (start, end) = (got.len(), got.len() + extent.length as usize);
+            got.resize(end, 0);
+            let (mut filled, mut failed) = (start, false);
+            while filled < end && !failed {
+                let offset = extent.offset + (filled - start) as u64;
+                match self.disk.read_at(&extent.file, &mut got[filled..], offset) {
+                    Ok(count) if count > 0 => filled += count,
+                    _ => failed = true,
+                }
+            }
+            if failed {
+                assert!(!self.calm, "what is had can't be read");
+                return;
+            }
+        }
+        assert!(got == self.torrent.piece_data(piece.get()), "{piece} is had and wrong");
+    }
+
+    /// A file of the torrent, below the download folder.
+    fn file(&self, number: u32) -> PathBuf {
+        let files = self.torrent.metainfo.info().files();
+        let file = files.iter().nth(number as usize % files.len()).expect("it has files");
+        file.disk_path()
+    }
+
+    /// A file in the state folder, by its extension.
+    fn state_file(&self, extension: &str) -> PathBuf {
+        let path = piece_hash::sha1(SAVE.as_bytes()).to_string();
+        let name = format!("{}-{}", self.torrent.metainfo.info_hash(), &path[..16]);
+        PathBuf::from(format!("{name}.{extension}"))
+    }
+
+    fn length(&self, folder: &str, path: &Path) -> Option<u64> {
+        self.disk.stat(&folder.into(), path).ok().flatten().map(|stat| stat.length)
+    }
+
+    fn remove(&self, folder: &str, path: &Path) {
+        let _was_there = self.disk.remove(&folder.into(), path);
+    }
+
+    fn cut(&self, folder: &str, path: &Path, length: u32) {
+        let Some(before) = self.length(folder, path) else { return };
+        self.disk.heal();
+        let file = self.disk.open(&folder.into(), path, Access::Write).expect("it is there");
+        self.disk.set_length(&file, before.min(length.into())).expect("nothing fails");
+    }
+
+    fn overwrite(&self, path: &Path, offset: u64, bytes: &[u8]) {
+        self.disk.heal();
+        let file = self.disk.open(&SAVE.into(), path, Access::Create).expect("nothing fails");
+        self.disk.write_at(&file, &[IoSlice::new(bytes)], offset).expect("nothing fails");
+    }
+
+    /// Some bytes of a file in the state folder become others.
+    fn damage(&self, extension: &str, choices: &mut Choices<'_>) {
+        let path = self.state_file(extension);
+        let (place, bytes) = (choices.number() >> 22, choices.bytes(6));
+        let Some(length) = self.length(STATE, &path) else { return };
+        let path = path.to_string_lossy();
+        let mut content = self.disk.bytes(&path);
+        let place = u64::from(place) % length.max(1);
+        content.splice(
+            place as usize..(place as usize + bytes.len()).min(content.len()),
+            bytes.to_vec(),
+        );
+        self.disk.set_bytes(&path, &content);
+    }
+}

@@ -1,0 +1,414 @@
+//! A swarm, and what its outputs amount to: whatever happens, in whatever order, no request while
+//! choked, none twice outside the endgame, none without memory, and all memory comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bt_types::fuzz::Choices;
+use bt_types::{AnnounceReply, TrackerPeer};
+use swarm::{
+    AnnounceFailure, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerKey,
+    PieceIndex, Place, Refusal, Source, SpanBudget, TrackerIndex,
+};
+use swarm::{Bitfield, BlockRequest};
+
+use super::bench::{Bench, address, config, peer_id};
+
+const PIECES: u32 = 12;
+const BUDGET: usize = 1 << 20;
+/// The most peers that are connected at a time.
+const MAX_PEERS: usize = 6;
+/// The most requests of a peer that wait, as the crate documents it.
+const MAX_UPLOADS: usize = 512;
+/// The most addresses that are remembered, as the crate documents it.
+const MAX_KNOWN: usize = 10_000;
+
+/// Does to a swarm what `data` says.
+///
+/// # Panics
+/// If what the swarm wants is wrong.
+pub(crate) fn fuzz(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let blocks = [1, 3, 20, 144][choices.below(4)];
+    let mut model = Model::new(blocks, choices.byte());
+    model.drain();
+    while !choices.is_empty() {
+        model.step(&mut choices);
+        model.drain();
+    }
+}
+
+/// A connected peer, as the outputs and the peer's own words have it.
+#[derive(Debug, Default)]
+struct Peer {
+    fast: bool,
+    choked: bool,
+    allowed: BTreeSet<PieceIndex>,
+    /// What was asked of it and is not answered.
+    asked: Vec<BlockRequest>,
+    /// What was asked of it and then cancelled: it may come all the same.
+    cancelled: Vec<BlockRequest>,
+    /// What it asked for and was not answered.
+    wants: Vec<BlockRequest>,
+}
+
+impl Peer {
+    /// One of its requests is answered; it may have asked for the same more than once.
+    fn answered(&mut self, request: BlockRequest) {
+        let place = self.wants.iter().position(|want| *want == request);
+        self.wants.remove(place.expect("only what it asked for is answered"));
+    }
+}
+
+struct Model {
+    bench: Bench,
+    next_key: u64,
+    peers: BTreeMap<PeerKey, Peer>,
+    /// The spans in memory.
+    spans: BTreeSet<(PieceIndex, u32)>,
+    committing: BTreeMap<PieceIndex, bool>,
+    /// Announces that are not answered.
+    announcing: BTreeSet<TrackerIndex>,
+}
+
+impl Model {
+    fn new(blocks: u32, flags: u8) -> Self {
+        let mut config = config(PIECES, blocks);
+        config.private = flags & 1 != 0;
+        config.upload_slots = usize::from(flags >> 1 & 3);
+        config.max_peers = MAX_PEERS;
+        if flags & 8 != 0 {
+            let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect();
+            config.trackers = vec![tier(&["http://a/", "udp://b:1"]), tier(&["http://c/"])];
+        }
+        if flags & 16 != 0 {
+            config.have = Bitfield::full(PIECES);
+        }
+        if let (true, Some(piece)) = (flags & 32 != 0, config.geometry.piece(2)) {
+            config.unfinished = vec![(piece, vec![0, 2, 5])];
+        }
+        let mut bench = Bench::with(config);
+        bench.budget = SpanBudget::new(BUDGET);
+        Self {
+            bench,
+            next_key: 1,
+            peers: BTreeMap::new(),
+            spans: BTreeSet::new(),
+            committing: BTreeMap::new(),
+            announcing: BTreeSet::new(),
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() {
+            0..=11 => self.join(choices),
+            12..=15 => self.wanted(choices.number()),
+            16..=27 => self.pass(u64::from(choices.number() >> 15)),
+            28..=31 => self.stop_or_start(),
+            32..=47 => self.settle(choices),
+            48..=51 => self.lose(choices),
+            52..=55 => self.connect(choices),
+            56..=59 => self.answer_announce(choices),
+            60 => self.bench.swarm.set_max_peers(self.bench.now, choices.below(MAX_PEERS + 1)),
+            61 => self.bench.swarm.set_upload_slots(self.bench.now, choices.below(4)),
+            op => {
+                let (peer, count) = (choices.below(MAX_PEERS), self.peers.len());
+                let key = self.peers.keys().nth(peer % count.max(1)).copied();
+                key.into_iter().for_each(|key| self.step_of(key, op, choices));
+            }
+        }
+    }
+
+    /// A peer connects. Numbers come again, so that some are known, banned or connected already.
+    fn join(&mut self, choices: &mut Choices<'_>) {
+        let (number, flags) = (u64::from(choices.byte() % 16), choices.byte());
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let fast = flags & 1 == 0;
+        let address = address(number);
+        let peer_id = peer_id(if flags & 2 == 0 { number } else { number + 1 });
+        let peer = ConnectedPeer { address, outgoing: flags & 4 != 0, fast, peer_id };
+        match self.bench.swarm.handle_connected(self.bench.now, key, peer) {
+            Ok(()) => {
+                self.peers.insert(key, Peer { fast, choked: true, ..Peer::default() });
+            }
+            Err(Refusal::Stopped) => assert!(self.bench.swarm.is_stopped()),
+            Err(Refusal::TooMany { limit }) => assert!(limit <= MAX_PEERS),
+            Err(_) => {}
+        }
+    }
+
+    fn wanted(&mut self, bits: u32) {
+        let mut wanted = Bitfield::new(PIECES);
+        for piece in self.bench.geometry.pieces().filter(|piece| bits >> piece.get() & 1 == 1) {
+            wanted.insert(piece);
+        }
+        self.bench.swarm.set_wanted(self.bench.now, wanted);
+    }
+
+    /// Lets time pass, timer by timer: each time that something is due is later than the last.
+    fn pass(&mut self, millis: u64) {
+        let end = self.bench.now + Duration::from_millis(millis);
+        while let Some(at) = self.bench.swarm.poll_timeout().filter(|at| *at <= end) {
+            self.bench.now = at.max(self.bench.now);
+            self.bench.swarm.handle_timeout(self.bench.now);
+            self.drain();
+            // An address to try again is due until it is taken.
+            while self.bench.swarm.next_candidate(self.bench.now).is_some_and(|address| {
+                let failure = ConnectFailure::Unreachable;
+                self.bench.swarm.handle_connect_failed(self.bench.now, address, failure);
+                true
+            }) {}
+            if self.bench.swarm.poll_timeout().is_some_and(|next| next <= self.bench.now) {
+                break;
+            }
+        }
+        self.bench.now = end;
+    }
+
+    fn stop_or_start(&mut self) {
+        let swarm = &mut self.bench.swarm;
+        match swarm.is_stopped() {
+            true => swarm.start(self.bench.now),
+            false => swarm.stop(self.bench.now),
+        }
+    }
+
+    /// The disk is done with a piece.
+    fn settle(&mut self, choices: &mut Choices<'_>) {
+        let Some((piece, digests)) = self.committing.pop_first() else { return };
+        self.release(piece, |_| true);
+        let outcome = choices.byte();
+        let bad = if outcome < 0xc0 { &[][..] } else { &[0] };
+        let all = self.bench.digests(piece.get(), bad);
+        let committed = match outcome {
+            0..0xc0 => Committed::Verified { digests: digests.then_some(all) },
+            0xc0..0xf0 => Committed::Mismatch { digests: all },
+            _ => Committed::Failed,
+        };
+        self.bench.swarm.handle_committed(self.bench.now, piece, committed);
+    }
+
+    /// A piece that was had is lost by a failed sync.
+    fn lose(&mut self, choices: &mut Choices<'_>) {
+        let piece = self.bench.piece(choices.below(PIECES as usize) as u32);
+        if self.bench.swarm.have().contains(piece) {
+            self.bench.swarm.handle_lost(self.bench.now, piece);
+            assert!(!self.bench.swarm.have().contains(piece));
+        }
+    }
+
+    /// Somebody names peers, and the first that is to be tried can't be reached.
+    fn connect(&mut self, choices: &mut Choices<'_>) {
+        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
+        let sources = [Source::Tracker, Source::User, Source::Incoming, Source::Pex];
+        let source = sources[choices.below(4)];
+        let named: Vec<_> = choices.bytes(3).iter().map(|n| address(u64::from(n % 20))).collect();
+        swarm.handle_candidates(now, source, &named);
+        let Some(candidate) = swarm.next_candidate(now) else { return };
+        assert!(!swarm.is_stopped());
+        let failures =
+            [ConnectFailure::Unreachable, ConnectFailure::Handshake, ConnectFailure::WrongPeer];
+        swarm.handle_connect_failed(now, candidate, failures[choices.below(3)]);
+    }
+
+    fn answer_announce(&mut self, choices: &mut Choices<'_>) {
+        let Some(tracker) = self.announcing.pop_first() else { return };
+        let interval = choices.number();
+        let peers = choices.bytes(4).iter().map(|n| TrackerPeer::from(address((*n).into())));
+        let reply = AnnounceReply {
+            interval,
+            peers: peers.collect(),
+            min_interval: choices.coin().then_some(interval >> 3),
+            ..AnnounceReply::default()
+        };
+        let failure =
+            AnnounceFailure { message: "no".to_owned(), retry_in: choices.coin().then_some(7) };
+        let result = if choices.coin() { Ok(&reply) } else { Err(failure) };
+        self.bench.swarm.handle_announced(self.bench.now, tracker, result);
+    }
+
+    fn step_of(&mut self, key: PeerKey, op: u8, choices: &mut Choices<'_>) {
+        let number = choices.byte();
+        let piece = self.bench.piece(u32::from(number) % PIECES);
+        let block = self.bench.block(piece.get(), 0);
+        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        match op {
+            62..=65 => {
+                swarm.handle_disconnected(now, key, DisconnectReason::Closed);
+                self.peers.remove(&key);
+            }
+            66..=71 => {
+                let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
+                swarm.handle_bitfield(now, key, 0, &bits[..1], false);
+                swarm.handle_bitfield(now, key, 1, &bits[1..], true);
+            }
+            72..=79 => swarm.handle_have_all(now, key),
+            80..=81 => swarm.handle_have_none(now, key),
+            82..=89 => swarm.handle_have(now, key, piece),
+            90..=95 => {
+                swarm.handle_choke(now, key);
+                peer.choked = true;
+                if !peer.fast {
+                    peer.cancelled.append(&mut peer.asked);
+                }
+            }
+            96..=111 => {
+                swarm.handle_unchoke(now, key);
+                peer.choked = false;
+            }
+            112..=115 if peer.fast => {
+                swarm.handle_allowed_fast(now, key, piece);
+                peer.allowed.insert(piece);
+            }
+            116..=117 => swarm.handle_suggest(now, key, piece),
+            118..=119 => swarm.handle_reqq(now, key, number.into()),
+            120..=121 => swarm.handle_listen_port(now, key, u16::from(number) << 4),
+            122..=127 => swarm.handle_interested(now, key),
+            128..=129 => swarm.handle_not_interested(now, key),
+            130..=141 => {
+                let times = if number == 0xff { MAX_UPLOADS + 2 } else { 1 };
+                for _ in 0..times {
+                    peer.wants.push(block);
+                    swarm.handle_request(now, key, block);
+                }
+            }
+            142..=143 => swarm.handle_cancel(now, key, block),
+            144..=149 => self.upload(key),
+            _ => self.answer(key, op, number.into()),
+        }
+    }
+
+    fn upload(&mut self, key: PeerKey) {
+        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
+        assert!(swarm.uploads_waiting(key) <= MAX_UPLOADS);
+        let Some(request) = swarm.next_upload(now, key) else { return };
+        self.peers.get_mut(&key).into_iter().for_each(|peer| peer.answered(request));
+        swarm.handle_sent(now, key, request.length());
+    }
+
+    /// A peer sends a block that it was asked for, now or before, or says that it will not.
+    fn answer(&mut self, key: PeerKey, op: u8, number: usize) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let late = op >= 240;
+        let list = if late { &peer.cancelled } else { &peer.asked };
+        let Some(request) = list.get(number % list.len().max(1)).copied() else { return };
+        let begins = (236..240).contains(&op);
+        if !begins {
+            // One that was cancelled and asked for again is answered by either.
+            peer.asked.retain(|other| *other != request);
+            peer.cancelled.retain(|other| *other != request);
+        }
+        let reject = (230..236).contains(&op);
+        if reject && peer.fast {
+            return self.bench.swarm.handle_reject(self.bench.now, key, request);
+        }
+        let swarm = &mut self.bench.swarm;
+        if swarm.place(self.bench.now, key, request, 0) == Place::Keep {
+            let span = swarm.spans().span_of(request.offset());
+            assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
+        }
+        if !begins {
+            swarm.handle_payload(self.bench.now, key, request.length());
+            swarm.handle_block(self.bench.now, key, request);
+        }
+    }
+
+    fn release(&mut self, piece: PieceIndex, which: impl Fn(u32) -> bool) {
+        let before = self.spans.len();
+        self.spans.retain(|(other, span)| *other != piece || !which(*span));
+        let released = before - self.spans.len();
+        self.bench.budget.release(released * self.bench.swarm.spans().span_length() as usize);
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let Bench { swarm, budget, now, .. } = &mut self.bench;
+            let Some(output) = swarm.poll_output(*now, budget) else { break };
+            self.check(output);
+        }
+        let swarm = &self.bench.swarm;
+        let reserved = self.spans.len() * swarm.spans().span_length() as usize;
+        assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is accounted for");
+        assert_eq!(swarm.peers_connected(), self.peers.len());
+        assert!(swarm.peers_known() <= MAX_KNOWN);
+        for (key, peer) in &self.peers {
+            let outstanding = swarm.peer(*key).map(|view| view.outstanding);
+            assert_eq!(outstanding, Some(peer.asked.len()));
+        }
+    }
+
+    fn check(&mut self, output: Output) {
+        match output {
+            Output::OpenSpans { piece, spans } => {
+                assert!(!self.bench.swarm.have().contains(piece));
+                for span in spans {
+                    assert!(self.spans.insert((piece, span)), "reserved twice");
+                }
+            }
+            Output::StageSpan { piece, span } => {
+                assert!(self.spans.contains(&(piece, span)));
+                self.release(piece, |other| other == span);
+            }
+            Output::ClosePiece { piece } => self.release(piece, |_| true),
+            Output::Commit { piece, digests } => {
+                assert!(self.committing.insert(piece, digests).is_none());
+            }
+            Output::Request { peer, request } => self.check_request(peer, request),
+            Output::Cancel { peer, request } => {
+                let Some(peer) = self.peers.get_mut(&peer) else { panic!("it is gone") };
+                let place = peer.asked.iter().position(|other| *other == request);
+                peer.asked.remove(place.expect("only what was asked for is cancelled"));
+                peer.cancelled.push(request);
+            }
+            Output::Reject { peer, request } => {
+                let Some(peer) = self.peers.get_mut(&peer) else { panic!("it is gone") };
+                assert!(peer.fast, "it does not understand that");
+                peer.answered(request);
+            }
+            Output::Disconnect { peer, .. } => {
+                assert!(self.peers.remove(&peer).is_some(), "it is gone");
+            }
+            Output::Have { peer, piece } => {
+                let had = self.bench.swarm.have().contains(piece);
+                assert!(had && self.peers.contains_key(&peer));
+            }
+            Output::Announce { tracker, .. } => {
+                self.announcing.insert(tracker);
+            }
+            Output::Completed => assert!(self.bench.swarm.is_complete()),
+            _ => {}
+        }
+    }
+
+    fn check_request(&mut self, key: PeerKey, request: BlockRequest) {
+        let (piece, swarm) = (request.piece(), &self.bench.swarm);
+        let Some(peer) = self.peers.get(&key) else { panic!("it is gone") };
+        assert!(!swarm.is_stopped(), "asked while stopped");
+        assert!(!peer.choked || peer.allowed.contains(&piece), "asked while choked");
+        let span = swarm.spans().span_of(request.offset());
+        assert!(self.spans.contains(&(piece, span)), "asked without memory");
+        assert!(!self.committing.contains_key(&piece) && !swarm.have().contains(piece));
+        assert!(!peer.asked.contains(&request), "asked the same peer twice");
+        // Twice of different peers only if nothing else is left to open, or the other is snubbed.
+        let mut others = self.peers.iter().filter(|(other, peer)| {
+            let snubbed = || swarm.peer(**other).is_some_and(|view| view.snubbed);
+            **other != key && peer.asked.contains(&request) && !snubbed()
+        });
+        assert!(others.next().is_none() || self.endgame(), "asked twice before the endgame");
+        let asked = self.peers.get_mut(&key).map(|peer| &mut peer.asked);
+        asked.into_iter().for_each(|asked| asked.push(request));
+    }
+
+    /// Whether every missing piece that somebody has is open.
+    fn endgame(&self) -> bool {
+        let swarm = &self.bench.swarm;
+        let missing = self.bench.geometry.pieces().filter(|piece| {
+            swarm.wanted().contains(*piece)
+                && !swarm.have().contains(*piece)
+                && swarm.availability(*piece) > 0
+        });
+        missing.count() <= swarm.pieces_open()
+    }
+}

@@ -1,0 +1,22 @@
+//! The inputs that a fuzzer found worth keeping, below `testdata/fuzz`.
+
+use std::fs;
+use std::path::Path;
+
+/// Calls `target` with each input of the corpus called `name`, in the order of the files' names.
+///
+/// # Panics
+/// If the target does, or if there is no such corpus.
+#[track_caller]
+pub fn replay(name: &str, target: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/fuzz").join(name);
+    let entries = fs::read_dir(&folder).into_iter().flatten();
+    let mut inputs: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "no corpus for {name}");
+    for input in inputs {
+        // Shown if the target panics.
+        println!("{}", input.display());
+        target(&fs::read(&input).expect("a file that can be read"));
+    }
+}
