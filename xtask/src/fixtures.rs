@@ -45,7 +45,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
-        "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`; do not edit.\n\n| file | what it is |\n|---|---|\n",
+        "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`; do not edit.\n\n| file | what it is |\n|---|---|\n",
     );
     for Fixture { path, what, .. } in &fixtures {
         table.push_str(&format!("| `{path}` | {what} |\n"));
@@ -54,8 +54,8 @@ fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     files.chain([("README.md".into(), table.into_bytes())]).collect()
 }
 
-/// The folder in which `cargo xtask bench` keeps what it measured.
-const MEASURED: &str = "bench";
+/// Where other tasks keep what they measured and found.
+const OF_OTHERS: &[&str] = &["bench", "fuzz", "fuzz.json"];
 
 /// Files that are missing, other than they should be, or nobody's.
 fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>> {
@@ -66,7 +66,7 @@ fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<Str
         fixtures.iter().filter(differs).map(|(path, _)| path.display().to_string()).collect();
     for path in files_below(folder)? {
         let path = path.strip_prefix(folder)?;
-        if !fixtures.contains_key(path) && !path.starts_with(MEASURED) {
+        if !fixtures.contains_key(path) && !OF_OTHERS.iter().any(|other| path.starts_with(other)) {
             wrong.push(format!("{} (unknown)", path.display()));
         }
     }

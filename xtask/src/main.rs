@@ -7,6 +7,7 @@ mod clients;
 mod demo;
 mod draws;
 mod fixtures;
+mod fuzz;
 mod integration;
 mod process;
 mod report;
@@ -50,6 +51,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Looks for inputs that break a promise, in every decoder and state machine
+    Fuzz(fuzz::Arguments),
     /// Runs bt-cli against our own trackers and peers, and against other people's clients
     Integration {
         /// Which suite; all if none is named
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Demo { size, rate } => demo::run(size, rate),
         Task::Test => test::run(),
         Task::Fixtures { check } => fixtures::run(check),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Integration { suite, options } => integration::run(suite, &options),
         Task::Soak { minutes, seed } => soak::run(minutes, seed),
         Task::Tidy => tidy::run(),

@@ -40,7 +40,7 @@ fn every_verdict_is_that_of_the_table() {
     let mut wrong = Vec::new();
     for Row { file, is_refused, outcome } in rows {
         let bytes = std::fs::read(folder().join(&file)).expect(&file);
-        fuzz(&bytes);
+        fuzz::torrent(&bytes);
         match Metainfo::parse(bytes) {
             Err(error) if !is_refused || error.to_string() != outcome => {
                 wrong.push(format!("{file}: {error}\n  instead of {outcome}"));
@@ -138,7 +138,7 @@ fn a_torrent_that_lacks_any_byte_keeps_every_promise() {
     for at in 0..torrent.raw().len() {
         let mut bytes = torrent.raw().to_vec();
         bytes.remove(at);
-        fuzz(&bytes);
+        fuzz::torrent(&bytes);
     }
 }
 

@@ -16,16 +16,16 @@ const MEMORY_LOOK: Duration = Duration::from_millis(20);
 
 /// CPU time and memory of a process.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// User and system time of all its threads.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// The most memory that was resident, in bytes.
-    pub(super) peak: u64,
+    pub(crate) peak: u64,
 }
 
 /// Follows one process.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     process: u32,
     before: Duration,
     peak: u64,
@@ -34,13 +34,13 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Counts from now on.
-    pub(super) fn start(running: &Running) -> Self {
+    pub(crate) fn start(running: &Running) -> Self {
         let process = running.id();
         Self { process, before: cpu_of(process), peak: peak_of(process), looked: Instant::now() }
     }
 
     /// Looks at the memory, if it is time; to be called often.
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.looked.elapsed() >= MEMORY_LOOK {
             self.peak = self.peak.max(peak_of(self.process));
             self.looked = Instant::now();
@@ -48,7 +48,7 @@ impl Meter {
     }
 
     /// What it has cost since the start. The process lives, or is not waited for yet.
-    pub(super) fn cost(&mut self) -> Cost {
+    pub(crate) fn cost(&mut self) -> Cost {
         self.peak = self.peak.max(peak_of(self.process));
         Cost { cpu: cpu_of(self.process).saturating_sub(self.before), peak: self.peak }
     }

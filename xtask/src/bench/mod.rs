@@ -10,7 +10,7 @@ mod discard;
 mod download;
 mod external;
 mod floor;
-mod meter;
+pub(crate) mod meter;
 mod payload;
 mod place;
 mod report;

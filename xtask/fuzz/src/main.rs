@@ -1,0 +1,47 @@
+//! The fuzz targets of the workspace. `FUZZ_TARGET` names the one to run; the arguments are
+//! libFuzzer's. What a target promises is told where its function is.
+
+#![no_main]
+
+mod session;
+mod store;
+mod swarm;
+#[path = "../../../crates/bt-types/tests/fuzz.rs"]
+mod types;
+
+use std::sync::LazyLock;
+
+/// Takes any bytes and panics if a promise is broken.
+type Target = fn(&[u8]);
+
+/// Every target. Each has its corpus below `testdata/fuzz`.
+const TARGETS: &[(&str, Target)] = &[
+    ("bencode", bencode::fuzz::value),
+    ("http_announce", tracker_http::fuzz::announce),
+    ("http_scrape", tracker_http::fuzz::scrape),
+    ("http_url", tracker_http::fuzz::url),
+    ("journal", piece_store::fuzz::journal),
+    ("magnet", metainfo::fuzz::magnet),
+    ("paths", metainfo::fuzz::paths),
+    ("peer_connection", peer_wire::fuzz::connection),
+    ("peer_extension", peer_wire::fuzz::extension_handshake),
+    ("peer_handshake", peer_wire::fuzz::handshake),
+    ("peer_messages", peer_wire::fuzz::messages),
+    ("peer_splits", peer_wire::fuzz::splits),
+    ("session", session::fuzz),
+    ("store", store::fuzz),
+    ("swarm", swarm::fuzz),
+    ("torrent", metainfo::fuzz::torrent),
+    ("types", types::fuzz),
+    ("udp_exchange", tracker_udp::fuzz::exchange),
+    ("udp_packet", tracker_udp::fuzz::packet),
+    ("udp_url", tracker_udp::fuzz::url),
+];
+
+static TARGET: LazyLock<Target> = LazyLock::new(|| {
+    let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    let found = TARGETS.iter().find(|(name, _)| *name == wanted);
+    found.unwrap_or_else(|| panic!("FUZZ_TARGET names no target: {wanted:?}")).1
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| TARGET(data));

@@ -1,0 +1,65 @@
+//! `testdata/fuzz.json`: how much each target was fuzzed in all, added up run by run.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
+
+use super::Report;
+use crate::workspace::root;
+
+/// Adds a run of `target`.
+pub(super) fn add(target: &str, report: &Report) -> Result<()> {
+    let path = root().join("testdata/fuzz.json");
+    let mut log: Map<String, Value> = match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).context("testdata/fuzz.json")?,
+        Err(_) => Map::new(),
+    };
+    let before = log.get(target).cloned().unwrap_or_default();
+    log.insert(target.to_owned(), added(&before, report, &commit()));
+    log.sort_keys();
+    Ok(fs::write(path, serde_json::to_string_pretty(&log)? + "\n")?)
+}
+
+/// The sum of what the log says and a run.
+fn added(before: &Value, report: &Report, commit: &str) -> Value {
+    let count = |key: &str| before[key].as_u64().unwrap_or(0);
+    let cpu = before["cpu_seconds"].as_f64().unwrap_or(0.0) + report.cpu.as_secs_f64();
+    json!({
+        "cpu_seconds": (cpu * 10.0).round() / 10.0,
+        "executions": count("executions") + report.executions,
+        "findings": count("findings") + u64::from(report.finding.is_some()),
+        "last_commit": commit,
+    })
+}
+
+/// The commit that is fuzzed, or that of which a changed state is.
+fn commit() -> String {
+    let command = ["rev-parse", "--short=10", "HEAD"];
+    let output = std::process::Command::new("git").args(command).current_dir(root()).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn runs_are_added_up() {
+        let report = Report {
+            executions: 10,
+            cpu: Duration::from_millis(1500),
+            coverage: 1,
+            corpus: String::new(),
+            finding: Some("x".to_owned()),
+        };
+        let first = added(&Value::Null, &report, "a");
+        let second = added(&first, &Report { finding: None, ..report }, "b");
+        let expected =
+            json!({"cpu_seconds": 3.0, "executions": 20, "findings": 1, "last_commit": "b"});
+        assert_eq!(second, expected);
+    }
+}
