@@ -679,6 +679,21 @@ fn what_was_hashed_and_then_overwritten_is_hashed_again() {
 }
 
 #[test]
+fn what_comes_late_of_an_earlier_attempt_is_not_written_over_the_next() {
+    let (_root, save, _) = folders();
+    let torrent = torrent(&[("a", 600_000)], 600_000);
+    let piece = torrent.piece(0);
+    let mut run = open(&torrent.spec(&save)).check();
+    let mut spans = torrent.spans(0);
+    run.store.stage(piece, 1, 0, spans[0].as_ref().unwrap(), u16::MAX).unwrap();
+    let mut bad = spans[0].take().unwrap();
+    bad[7] ^= 1;
+    run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
+    assert_eq!(run.commit_as(piece, 1, &mut spans), Outcome::Verified { digests: None });
+    torrent.assert_complete(&save);
+}
+
+#[test]
 fn a_bad_staged_span_is_blamed_and_fetched_again() {
     let (_root, save, _) = folders();
     let torrent = torrent(&[("a", 600_000)], 600_000);

@@ -37,7 +37,8 @@ impl Part<'_> {
 }
 
 impl<D: Disk> Store<D> {
-    /// Writes blocks of an unfinished piece to their final place. See [`crate::Job::Stage`].
+    /// Writes blocks of an unfinished piece to their final place, unless a later attempt has begun.
+    /// See [`crate::Job::Stage`].
     ///
     /// # Errors
     /// The disk fails; the piece is had; the span is not as long as it should be.
@@ -59,8 +60,10 @@ impl<D: Disk> Store<D> {
             return Err(StoreError::Had { piece: piece.get() });
         }
         let part = Part { piece, attempt, index: span_index, span, blocks };
-        if let Some(staged) = self.staged(&mut self.ledger(), &part) {
-            staged.begin(span_index, blocks);
+        match self.staged(&mut self.ledger(), &part) {
+            Some(staged) => staged.begin(span_index, blocks),
+            // A later attempt has begun. Its blocks are not to be written over.
+            None => return Ok(()),
         }
         let staged = self.stage_part(&part, began.epoch);
         self.hash_in_turn(&part, staged.is_ok() && part.is_whole());
