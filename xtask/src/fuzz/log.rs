@@ -1,6 +1,7 @@
 //! `testdata/fuzz.json`: how much each target was fuzzed in all, added up run by run.
 
-use std::fs;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
@@ -8,17 +9,24 @@ use serde_json::{Map, Value, json};
 use super::Report;
 use crate::workspace::root;
 
-/// Adds a run of `target`.
+/// Adds a run of `target`. Several may run at once.
 pub(super) fn add(target: &str, report: &Report) -> Result<()> {
-    let path = root().join("testdata/fuzz.json");
-    let mut log: Map<String, Value> = match fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).context("testdata/fuzz.json")?,
-        Err(_) => Map::new(),
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(root().join("testdata/fuzz.json"))?;
+    file.lock()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let mut log: Map<String, Value> = match text.is_empty() {
+        false => serde_json::from_str(&text).context("testdata/fuzz.json")?,
+        true => Map::new(),
     };
     let before = log.get(target).cloned().unwrap_or_default();
     log.insert(target.to_owned(), added(&before, report, &commit()));
     log.sort_keys();
-    Ok(fs::write(path, serde_json::to_string_pretty(&log)? + "\n")?)
+    file.rewind()?;
+    file.set_len(0)?;
+    Ok(file.write_all((serde_json::to_string_pretty(&log)? + "\n").as_bytes())?)
 }
 
 /// The sum of what the log says and a run.
