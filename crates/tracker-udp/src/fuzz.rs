@@ -134,8 +134,12 @@ impl Driver {
         let bytes = if op % 8 == 7 { &bytes[..usize::from(op) % bytes.len()] } else { &bytes };
         for (number, exchange) in self.exchanges.iter_mut().enumerate() {
             let was_done = exchange.is_done();
+            let connecting = self.tracker.connecting();
             let outcome = exchange.handle_datagram(&mut self.tracker, self.now, source, bytes);
-            assert!(outcome.is_none() || (!was_done && source != elsewhere), "{outcome:?}");
+            assert!(outcome.is_none() || !was_done, "{outcome:?}");
+            if source == elsewhere {
+                assert_eq!((&outcome, self.tracker.connecting()), (&None, connecting));
+            }
             assert_eq!(outcome.is_some(), exchange.is_done() && !was_done);
             match outcome {
                 Some(Ok(Reply::Announce(reply))) => {

@@ -36,7 +36,9 @@ pub(super) fn minimise(fuzzer: &Fuzzer, target: &str) -> Result<()> {
     let (committed, working) = (committed(target), fuzzer.working_corpus(target)?);
     let merged = tempfile::tempdir()?;
     let mut command = fuzzer.command(target);
-    command.arg("-set_cover_merge=1").arg(merged.path()).arg(&committed).arg(&working);
+    // How often an edge was gone along makes many inputs differ that tell little.
+    command.args(["-set_cover_merge=1", "-use_counters=0"]);
+    command.arg(merged.path()).arg(&committed).arg(&working);
     let mut running = Running::start(target, &command, &fuzzer.folder.join("logs"))?;
     let status = running.wait(PATIENCE)?;
     ensure!(status.success(), "{target} can't be minimised: {}", running.last_words());
