@@ -159,9 +159,8 @@ impl Model {
                 self.bench.swarm.handle_connect_failed(self.bench.now, address, failure);
                 true
             }) {}
-            if self.bench.swarm.poll_timeout().is_some_and(|next| next <= self.bench.now) {
-                break;
-            }
+            let next = self.bench.swarm.poll_timeout();
+            assert!(next.is_none_or(|next| next > self.bench.now), "what is due is not done");
         }
         self.bench.now = end;
     }
