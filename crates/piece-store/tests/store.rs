@@ -694,6 +694,31 @@ fn what_comes_late_of_an_earlier_attempt_is_not_written_over_the_next() {
 }
 
 #[test]
+fn the_parts_file_does_not_stand_for_a_file_that_was_removed() {
+    for orderly in [true, false] {
+        let (_root, save, state) = folders();
+        let torrent = torrent(&[("a", 20_000), ("b", 3_000), ("c", 22_000)], 16_384);
+        let mut spec = torrent.with_state(&save, &state);
+        let mut run = open(&spec).check();
+        run.commit(&torrent, [0]);
+        run.close();
+        // Only the last file is wanted: the part of `b` in a piece of it goes to the parts file.
+        spec.selected = Some(vec![false, false, true]);
+        let mut run = open(&spec).check();
+        run.commit(&torrent, [1]);
+        run.store.sync().unwrap();
+        if orderly {
+            run.close();
+        } else {
+            drop(run);
+        }
+        std::fs::remove_file(save.join("t/a")).unwrap();
+        let run = open(&spec).check();
+        assert!(run.have().is_empty(), "{:?}", run.have());
+    }
+}
+
+#[test]
 fn a_bad_staged_span_is_blamed_and_fetched_again() {
     let (_root, save, _) = folders();
     let torrent = torrent(&[("a", 600_000)], 600_000);

@@ -284,6 +284,12 @@ impl History {
         blank || self.owned.contains_key(&slot) || closed()
     }
 
+    /// Whether earlier runs had bytes in the file of `slot`.
+    pub(super) fn used(&self, slot: u32) -> bool {
+        let closed = self.closed.as_ref().and_then(|files| files.get(&slot));
+        self.owned.contains_key(&slot) || closed.is_some_and(|file| file.length > 0)
+    }
+
     /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
     /// it is not the journal that `header` names.
     pub(super) fn replay(bytes: &[u8], header: &Header, geometry: &Geometry) -> Option<Self> {

@@ -7,6 +7,7 @@
 //! | its files                       | journal says    | so it is                |
 //! |---------------------------------|-----------------|-------------------------|
 //! | one is missing or too short     | anything        | not had                 |
+//! | one is gone and not wanted      | anything        | not had                 |
 //! | one is changed                  | anything        | verified                |
 //! | all trusted                     | durable         | had                     |
 //! | all trusted, orderly end        | written         | had                     |
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     pub(super) awaited: Vec<Range<u32>>,
     /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
+    /// Whether the parts file stands from now on for a file that earlier runs used.
+    pub(super) gone: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +79,12 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         owned: owned(layout, found, &judged, parts),
         awaited: history.awaited.clone(),
         unfinished: BTreeMap::new(),
+        gone: false,
     };
     let orderly = history.closed.is_some();
-    for piece in layout.geometry.pieces() {
+    let gone = pieces_gone(layout, history);
+    plan.gone = !gone.is_empty();
+    for piece in layout.geometry.pieces().filter(|piece| !gone.contains(*piece)) {
         let (written, durable) = (history.written.contains(piece), history.durable.contains(piece));
         match worst(layout.piece_ranges(piece), &judged, parts) {
             None | Some(Trust::Missing | Trust::Gone) => {}
@@ -112,9 +118,21 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
 /// the plan does.
 pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
     history.closed.is_some()
+        && !plan.gone
         && plan.to_verify.is_empty()
         && (&plan.have, &plan.durable) == (&history.written, &history.durable)
         && plan.unfinished == history.unfinished
+}
+
+/// The pieces of files that earlier runs used and that are there no longer, nor wanted. From now on the
+/// parts file stands for those files, but what was in them never was in it.
+fn pieces_gone(layout: &Layout, history: &History) -> Bitfield {
+    let mut gone = Bitfield::new(layout.geometry.piece_count());
+    let slots = (0u32..).zip(&layout.slots).filter(|(_, slot)| !slot.pad && !slot.in_place());
+    for (_, slot) in slots.filter(|(number, _)| history.used(*number)) {
+        layout.pieces_touching(slot).for_each(|piece| _ = gone.insert(piece));
+    }
+    gone
 }
 
 /// Whether the blocks recorded of an unfinished piece are still in a file. It may be missing or short
