@@ -94,7 +94,10 @@ impl Fuzzer {
             .env("CARGO_TARGET_DIR", &folder)
             .status()
             .context("cannot run cargo")?;
-        ensure!(status.success(), "xtask/fuzz does not build; it needs a C++ compiler");
+        ensure!(
+            status.success(),
+            "xtask/fuzz does not build; libFuzzer in it needs a C++ compiler"
+        );
         Ok(Self { program: folder.join(host).join("release/fuzz"), folder })
     }
 
