@@ -63,6 +63,20 @@ impl Swarm {
         self.queue(key);
     }
 
+    /// The peer is snubbed no longer: it owes what it was asked for weakly as any other does, so
+    /// that it is not asked for the same again.
+    fn ask_fully(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        for asked in peer.asked.iter_mut().filter(|asked| asked.weak) {
+            asked.weak = false;
+            let (piece, block) = (asked.request.piece(), asked.request.block());
+            if let Some(open) = self.pieces.open.get_mut(&piece) {
+                open.strengthen(block);
+            }
+            self.pieces.update_partial_if_full(piece);
+        }
+    }
+
     /// Payload came from the peer, in bytes, kept or not.
     pub fn handle_payload(&mut self, now: Duration, key: PeerKey, bytes: u32) {
         self.now = now;

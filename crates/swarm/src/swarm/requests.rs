@@ -449,20 +449,6 @@ impl Swarm {
         }
     }
 
-    /// The peer is snubbed no longer: it owes what it was asked for weakly as any other does, so
-    /// that it is not asked for the same again.
-    pub(super) fn ask_fully(&mut self, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        for asked in peer.asked.iter_mut().filter(|asked| asked.weak) {
-            asked.weak = false;
-            let (piece, block) = (asked.request.piece(), asked.request.block());
-            if let Some(open) = self.pieces.open.get_mut(&piece) {
-                open.strengthen(block);
-            }
-            self.pieces.update_partial_if_full(piece);
-        }
-    }
-
     /// Gives back the memory of spans that wait for slow peers.
     fn stage_idle_spans(&mut self) {
         let Some(before) = self.now.checked_sub(SPAN_IDLE) else { return };
