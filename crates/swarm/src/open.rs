@@ -245,6 +245,20 @@ impl OpenPiece {
         freed
     }
 
+    /// Who owes `block` is snubbed, and remains its writer if it is. Says whether the block became
+    /// free.
+    pub(crate) fn weaken(&mut self, number: u32) -> bool {
+        let Some(block) = self.blocks.get_mut(number as usize) else { return false };
+        let was_free = block.is_free();
+        block.requests = block.requests.saturating_sub(1);
+        block.weak += 1;
+        let freed = !was_free && block.is_free();
+        if freed {
+            self.count_free(number);
+        }
+        freed
+    }
+
     fn count_free(&mut self, number: u32) {
         let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
         span.free += 1;

@@ -434,18 +434,21 @@ impl Swarm {
         leave(&mut self.pieces, peer);
         self.cancel_all(key, late);
         if let Some(asked) = kept {
-            self.release(key, asked);
-            self.ask_weakly(key, asked);
+            self.weaken(key, asked);
         }
         self.close_pieces_only_for(key);
         self.wake_idle();
     }
 
-    fn ask_weakly(&mut self, key: PeerKey, asked: Asked) {
-        let open = self.pieces.open.get_mut(&asked.request.piece());
-        if let (Some(open), Some(peer)) = (open, self.peers.get_mut(&key)) {
-            open.ask(asked.request.block(), true);
-            peer.asked.push_back(Asked { weak: true, ..asked });
+    /// The peer owes the block in a way that hinders nobody. What it has sent of it stays until
+    /// somebody else begins.
+    fn weaken(&mut self, key: PeerKey, asked: Asked) {
+        let piece = asked.request.piece();
+        let open = self.pieces.open.get_mut(&piece);
+        let (Some(open), Some(peer)) = (open, self.peers.get_mut(&key)) else { return };
+        peer.asked.push_back(Asked { weak: true, ..asked });
+        if open.weaken(asked.request.block()) {
+            self.pieces.update_partial(piece);
         }
     }
 

@@ -299,6 +299,21 @@ fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
 }
 
 #[test]
+fn what_a_snubbed_peer_has_begun_is_kept_until_another_begins() {
+    let mut bench = Bench::new(1, 1);
+    let slow = bench.join_seed();
+    bench.drain();
+    let block = bench.block(0, 0);
+    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
+    bench.pass(seconds(62));
+    assert!(bench.swarm.peer(slow).unwrap().snubbed);
+    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Keep);
+    bench.swarm.handle_block(bench.now, slow, block);
+    let piece = bench.piece(0);
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+}
+
+#[test]
 fn a_peer_that_outran_the_writer_sends_the_block_twice_at_most() {
     let mut bench = Bench::new(1, 1);
     let (slow, fast) = (bench.join_seed(), bench.join_seed());
