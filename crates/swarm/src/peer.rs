@@ -98,6 +98,8 @@ pub(crate) struct Peer {
     /// The address under which the roster knows it.
     pub(crate) listens: Option<SocketAddr>,
     pub(crate) connected_at: Duration,
+    /// When it last sent a block that was kept, or connected.
+    pub(crate) gave_at: Duration,
 
     pub(crate) has: Has,
     /// The bitfield so far, while it comes in parts.
@@ -142,6 +144,7 @@ impl Peer {
             is,
             listens: is.outgoing.then_some(is.address),
             connected_at: now,
+            gave_at: now,
             has: Has::Nothing,
             bitfield: Vec::new(),
             useful: 0,

@@ -174,6 +174,9 @@ pub enum DisconnectReason {
     /// Neither end wants anything.
     #[error("both ends have everything they want")]
     NothingToExchange,
+    /// Every place is taken, and nobody has sent anything for a minute: another may be better.
+    #[error("nobody sends anything, and its place is needed")]
+    Useless,
     /// The torrent is stopped.
     #[error("the torrent is stopped")]
     Stopped,

@@ -49,7 +49,10 @@ impl Swarm {
         let owed_weakly = asked.map(|asked| asked.weak);
         let finished = open.and_then(|open| open.finish(now, request.block(), sender, owed_weakly));
         match (finished, asked) {
-            (Some(finished), _) => self.block_kept(request, finished),
+            (Some(finished), _) => {
+                peer.gave_at = now;
+                self.block_kept(request, finished);
+            }
             (None, asked) => {
                 self.wasted += u64::from(request.length());
                 if let Some(asked) = asked {

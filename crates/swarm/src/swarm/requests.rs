@@ -11,12 +11,14 @@ use crate::dice::Dice;
 use crate::peer::{Asked, Peer, Turn};
 use crate::pieces::{Choice, Pieces};
 use crate::timer::Timer;
-use crate::vocabulary::{Output, PeerKey, SpanBudget};
+use crate::vocabulary::{DisconnectReason, Output, PeerKey, SpanBudget};
 
 /// A peer that owes blocks and sends none for this long is snubbed.
 const SNUB_AFTER: Duration = Duration::from_secs(60);
 /// The same while another peer could send something, but all of it is left to those who owe it.
 const SNUB_SOON: Duration = Duration::from_secs(5);
+/// Where every place is taken and nobody has sent a block for this long, a place is made.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A request that is not answered for this long, while later ones are, is lost.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 /// After so many rejects without a block in between, a peer is left alone for [`HOLD`].
@@ -369,6 +371,7 @@ impl Swarm {
             self.tick_peer(key, passed, patience);
         }
         self.review_suspects();
+        self.make_place();
         if self.starved.is_some() {
             self.stage_idle_spans();
             // Some may need less than the last one that failed.
@@ -449,6 +452,22 @@ impl Swarm {
         peer.asked.push_back(Asked { weak: true, ..asked });
         if open.weaken(asked.request.block()) {
             self.pieces.update_partial(piece);
+        }
+    }
+
+    /// Parts with who came first, if every place is taken and nobody has sent anything for long.
+    /// Peers that only keep connections open could otherwise keep out for ever those who would send.
+    fn make_place(&mut self) {
+        if self.pieces.missing == 0 || self.peers.len() < self.max_peers {
+            return;
+        }
+        let Some(before) = self.now.checked_sub(USELESS_AFTER) else { return };
+        if self.peers.values().any(|peer| peer.gave_at > before) {
+            return;
+        }
+        let first = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
+        if let Some(key) = first.map(|(key, _)| *key) {
+            self.disconnect(key, DisconnectReason::Useless);
         }
     }
 

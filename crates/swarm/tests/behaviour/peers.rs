@@ -291,3 +291,29 @@ fn a_stopped_swarm_connects_to_nobody() {
     let rest = bench.requests_to(again);
     assert_eq!(rest.len(), 3, "what is there is kept");
 }
+
+#[test]
+fn a_place_is_made_when_nobody_sends_anything() {
+    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(3, 2) });
+    let first = bench.join_seed();
+    bench.pass(seconds(1));
+    let second = bench.join_seed();
+    // One that sends keeps everybody's place.
+    for request in bench.requests_to(first).into_iter().take(1) {
+        bench.pass(seconds(50));
+        bench.send(first, request);
+    }
+    let gone = |outputs: &[Output]| -> Vec<PeerKey> {
+        let useless = |output: &Output| match output {
+            Output::Disconnect { peer, reason: DisconnectReason::Useless } => Some(*peer),
+            _ => None,
+        };
+        outputs.iter().filter_map(useless).collect()
+    };
+    assert_eq!(gone(&bench.pass(seconds(55))), []);
+    assert_eq!(gone(&bench.pass(seconds(10))), [first], "it came first");
+    assert_eq!(gone(&bench.pass(seconds(120))), [], "there is a place now");
+    bench.join_seed();
+    assert_eq!(gone(&bench.pass(seconds(50))), [], "the new one has a minute");
+    assert_eq!(gone(&bench.pass(seconds(15))), [second]);
+}
