@@ -371,6 +371,7 @@ impl Swarm {
             self.tick_peer(key, passed, patience);
         }
         self.review_suspects();
+        self.relieve_snubbed();
         self.make_place();
         if self.starved.is_some() {
             self.stage_idle_spans();
@@ -453,6 +454,24 @@ impl Swarm {
         if open.weaken(asked.request.block()) {
             self.pieces.update_partial(piece);
         }
+    }
+
+    /// Takes pieces that are to come from one peer away from those that are snubbed, now that somebody
+    /// else may be asked.
+    fn relieve_snubbed(&mut self) {
+        if self.pieces.blame.is_empty() {
+            return;
+        }
+        let snubbed = |key: PeerKey| self.peers.get(&key).is_some_and(|peer| peer.snubbed);
+        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
+        let held = open.filter_map(|(piece, open)| open.only.map(|only| (*piece, only)));
+        let held: Vec<PieceIndex> = held
+            .filter(|(piece, only)| {
+                snubbed(*only) && !self.pieces.blame.may_fetch(*piece, *only, true)
+            })
+            .map(|(piece, _)| piece)
+            .collect();
+        held.into_iter().for_each(|piece| self.close_piece(piece));
     }
 
     /// Parts with who came first, if every place is taken and nobody has sent anything for long.

@@ -154,6 +154,25 @@ fn a_retry_that_is_choked_goes_to_another() {
 }
 
 #[test]
+fn a_snubbed_peer_gives_way_to_one_that_comes_later() {
+    let (mut bench, first, second) = fetched_from_two();
+    let silent = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    bench.requests_to(silent);
+    for key in [first, second] {
+        bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    }
+    // It is the only one there is, and sends nothing.
+    bench.pass(seconds(70));
+    assert!(bench.swarm.peer(silent).unwrap().snubbed);
+    let late = bench.join_seed();
+    let asked = requests(&bench.pass(seconds(3)));
+    let asked: Vec<_> = asked.into_iter().filter(|(key, _)| *key == late).collect();
+    assert_eq!(asked.len(), 2, "nobody else sends the piece");
+}
+
+#[test]
 fn a_retry_that_is_rejected_goes_to_another() {
     let (mut bench, ..) = fetched_from_two();
     let refuser = bench.join_seed();
