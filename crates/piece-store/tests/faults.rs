@@ -363,6 +363,21 @@ fn a_folder_that_cannot_be_synced_makes_nothing_durable() {
 }
 
 #[test]
+fn a_file_is_no_stranger_after_a_failed_sync_and_a_power_cut() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 0..torrent.pieces());
+    disk.fail("sync", "/save/t/b", EIO, 1);
+    assert!(run.store.sync().is_err());
+    run.store.close(0, 0, &[]).unwrap();
+    drop(run);
+    // A part of what was never synced is there after the power came back.
+    disk.set_bytes("/save/t/b", &noise(1000, 99));
+    let run = start(&disk, &spec).try_check();
+    assert!(run.is_ok(), "{:?}", run.err());
+}
+
+#[test]
 fn names_that_could_not_be_synced_are_synced_with_what_comes_next() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();

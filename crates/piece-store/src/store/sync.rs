@@ -182,7 +182,8 @@ impl<D: Disk> Store<D> {
         let recorded =
             ledger.as_closed && (ledger.uploaded, ledger.downloaded) == (uploaded, downloaded);
         (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
-        let orderly = ledger.checked && ledger.claimed == ledger.have;
+        // What a failed sync left on the disk may change yet: that is no state to recognise files by.
+        let orderly = ledger.checked && ledger.claimed == ledger.have && ledger.epoch == 0;
         drop(ledger);
         self.handles.forget(self.number);
         let recorded = match synced {
@@ -219,7 +220,7 @@ impl<D: Disk> Store<D> {
             records.push(Record::Closed { uploaded, downloaded, files });
             ledger.append(&records)?;
         } else {
-            // The check was not finished: only the totals are worth keeping.
+            // The check was not finished, or a sync failed: only the totals are worth keeping.
             ledger.append(&[Record::Open { uploaded, downloaded }])?;
         }
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
