@@ -161,6 +161,23 @@ fn a_file_that_is_removed_or_replaced_meanwhile_is_named() {
 }
 
 #[test]
+fn a_file_that_was_replaced_is_not_trusted_at_the_next_start() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 0..torrent.pieces());
+    run.store.sync().unwrap();
+    // Another file of the same length, by a rename over ours.
+    let folder = "/save".into();
+    let other = disk.open(&folder, Path::new("t/new"), Access::Create).unwrap();
+    disk.set_length(&other, 70_000).unwrap();
+    disk.rename(&folder, Path::new("t/new"), Path::new("t/a")).unwrap();
+    assert!(run.store.close(0, 0, &[]).is_err());
+    drop(run);
+    let run = start(&disk, &spec);
+    assert_eq!(numbers(&run.opened.have), [3, 4, 5, 6]);
+}
+
+#[test]
 fn a_folder_that_is_removed_meanwhile_costs_what_is_in_it_only() {
     let torrent = torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));

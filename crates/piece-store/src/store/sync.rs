@@ -242,13 +242,16 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// What the torrent's files look like now.
+    /// What the torrent's files look like now. One that somebody put in the place of ours is left out:
+    /// nothing is known of what is in it.
     fn closed_files(&self) -> Result<Vec<ClosedFile>, StoreError> {
         let mut files = Vec::new();
         for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
             files.extend(self.stat_path(&slot.path)?.map(|stat| (number, stat)));
         }
         files.extend(self.stat_parts()?.map(|stat| (self.layout.parts_slot(), stat)));
+        let ledger = self.ledger();
+        files.retain(|(slot, stat)| ledger.owned_as(*slot) == Ok(stat.id));
         let closed = |(slot, stat): (u32, crate::Stat)| ClosedFile {
             slot,
             length: stat.length,
