@@ -16,6 +16,18 @@ use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex};
 use crate::blame::Sender;
 use crate::vocabulary::{PeerKey, Place, SpanLayout};
 
+/// Somebody who sends a block although another is its writer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Chaser {
+    #[default]
+    Nobody,
+    /// The first who began after the writer did. Who began before is no faster, only ahead: if that one
+    /// took over, two equal peers would take the block from each other for ever.
+    Began(PeerKey),
+    /// That one has sent all of it before the writer did.
+    Ended,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     /// Whose parts are kept.
@@ -25,8 +37,7 @@ struct Block {
     /// How many snubbed peers owe it.
     weak: u16,
     done: bool,
-    /// Whether another peer sent all of it while the writer had begun and did not end.
-    outrun: bool,
+    chaser: Chaser,
 }
 
 impl Block {
@@ -236,7 +247,9 @@ impl OpenPiece {
             block.requests = block.requests.saturating_sub(1);
         }
         if block.writer == Some(key) && !block.done {
-            block.writer = None;
+            (block.writer, block.chaser) = (None, Chaser::Nobody);
+        } else if block.chaser == Chaser::Began(key) {
+            block.chaser = Chaser::Nobody;
         }
         let freed = !was_free && block.is_free();
         if freed {
@@ -295,17 +308,23 @@ impl OpenPiece {
         }
         match block.writer {
             Some(writer) if writer == key => Place::Keep,
-            Some(writer) if offset > 0 || !(block.outrun || gives_way(writer)) => Place::Discard,
-            None if offset > 0 => Place::Discard,
+            _ if offset > 0 => Place::Discard,
+            Some(writer) if block.chaser != Chaser::Ended && !gives_way(writer) => {
+                if block.chaser == Chaser::Nobody {
+                    block.chaser = Chaser::Began(key);
+                }
+                Place::Discard
+            }
             _ => {
-                (block.writer, block.outrun) = (Some(key), false);
+                (block.writer, block.chaser) = (Some(key), Chaser::Nobody);
                 Place::Keep
             }
         }
     }
 
     /// The last part of a block came from `sender`, which owed it, weakly or not, or did not owe it
-    /// any longer. `None` if its parts were not kept: whoever sends the block next is the writer then.
+    /// any longer. `None` if its parts were not kept: if it began after the writer did, whoever sends the
+    /// block next is the writer.
     pub(crate) fn finish(
         &mut self,
         now: Duration,
@@ -318,7 +337,9 @@ impl OpenPiece {
             return None;
         }
         if block.writer != Some(sender.key) {
-            block.outrun = block.writer.is_some();
+            if block.chaser == Chaser::Began(sender.key) {
+                block.chaser = Chaser::Ended;
+            }
             return None;
         }
         let was_free = block.is_free();

@@ -14,6 +14,14 @@ use crate::window::Window;
 /// The most allowed-fast and suggested pieces kept for a peer (BEP 6 proposes 10).
 const MAX_HINTS: usize = 32;
 
+/// A peer that owes blocks and sends none for this long is snubbed.
+const SNUB_AFTER: Duration = Duration::from_secs(60);
+/// The same while another peer could send something, but all of it is left to those who owe it.
+const SNUB_SOON: Duration = Duration::from_secs(5);
+/// That becomes twice as long, up to this, each time that a snubbed peer sends a block after all: it is
+/// slow, not silent. If slow peers took a block from each other again and again, none would ever end.
+const MAX_PATIENCE: Duration = Duration::from_secs(120);
+
 /// The pieces a peer has.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Has {
@@ -121,6 +129,8 @@ pub(crate) struct Peer {
     /// When its last block came, or it was first asked since then.
     pub(crate) last_block: Duration,
     pub(crate) snubbed: bool,
+    /// For how long it may owe blocks and send none while others wait.
+    patience: Duration,
     /// Rejects since its last block.
     pub(crate) rejects: u32,
     /// Nothing is asked before, since it rejects everything.
@@ -159,6 +169,7 @@ impl Peer {
             turn: Turn::Busy,
             last_block: now,
             snubbed: false,
+            patience: SNUB_SOON,
             rejects: 0,
             hold_until: None,
             current: None,
@@ -178,6 +189,24 @@ impl Peer {
     /// How many requests it may have outstanding now: one while it is snubbed.
     pub(crate) fn depth(&self) -> usize {
         if self.snubbed { 1 } else { self.window.depth() as usize }
+    }
+
+    /// Whether it owes blocks and has sent none for too long. `others_wait` says that some other peer
+    /// could send something and is asked for nothing.
+    pub(crate) fn is_silent(&self, now: Duration, others_wait: bool) -> bool {
+        let least = if others_wait { Duration::ZERO } else { SNUB_AFTER };
+        let silence = now.saturating_sub(self.last_block);
+        !self.asked.is_empty() && silence >= self.patience.max(least)
+    }
+
+    /// It sent a block: it is snubbed no longer. Says whether it was.
+    pub(crate) fn wake(&mut self) -> bool {
+        let woke = std::mem::replace(&mut self.snubbed, false);
+        if woke {
+            self.window.restart();
+            self.patience = (2 * self.patience).min(MAX_PATIENCE);
+        }
+        woke
     }
 
     /// Whether it may be asked for `piece`, whoever else is.

@@ -14,8 +14,8 @@ impl Swarm {
     /// A part of a block arrived that begins `offset` bytes into the block: where does it go?
     ///
     /// A block has one writer. Another peer takes over, from offset 0, only if the first is
-    /// snubbed or gone or has delivered nothing, or if it had begun and another sent all of the
-    /// block meanwhile, in vain: else a fast peer would send it again and again until the slow one
+    /// snubbed or gone or has delivered nothing, or if another began after it and has sent all of
+    /// the block, in vain: else a fast peer would send it again and again until the slow one
     /// is snubbed.
     pub fn place(
         &mut self,
@@ -40,10 +40,7 @@ impl Swarm {
         peer.window.on_block(request.length());
         peer.last_block = now;
         peer.rejects = 0;
-        let woke = std::mem::replace(&mut peer.snubbed, false);
-        if woke {
-            peer.window.restart();
-        }
+        let woke = peer.wake();
         let (piece, sender) = (request.piece(), peer.sender(key));
         let open = self.pieces.open.get_mut(&piece);
         let owed_weakly = asked.map(|asked| asked.weak);

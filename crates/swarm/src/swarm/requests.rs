@@ -13,10 +13,6 @@ use crate::pieces::{Choice, Pieces};
 use crate::timer::Timer;
 use crate::vocabulary::{DisconnectReason, Output, PeerKey, SpanBudget};
 
-/// A peer that owes blocks and sends none for this long is snubbed.
-const SNUB_AFTER: Duration = Duration::from_secs(60);
-/// The same while another peer could send something, but all of it is left to those who owe it.
-const SNUB_SOON: Duration = Duration::from_secs(5);
 /// Where every place is taken and nobody has sent a block for this long, a place is made.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A request that is not answered for this long, while later ones are, is lost.
@@ -366,9 +362,9 @@ impl Swarm {
     pub(super) fn tick(&mut self) {
         let passed = self.now.saturating_sub(self.last_tick);
         self.last_tick = self.now;
-        let patience = if self.somebody_waits() { SNUB_SOON } else { SNUB_AFTER };
+        let others_wait = self.somebody_waits();
         for key in self.keys() {
-            self.tick_peer(key, passed, patience);
+            self.tick_peer(key, passed, others_wait);
         }
         self.review_suspects();
         self.relieve_snubbed();
@@ -391,8 +387,8 @@ impl Swarm {
         self.peers.values().any(waits)
     }
 
-    /// Looks at one peer, which is snubbed if it owes blocks and has sent none within `patience`.
-    fn tick_peer(&mut self, key: PeerKey, passed: Duration, patience: Duration) {
+    /// Looks at one peer, which is snubbed if it is silent while it owes blocks.
+    fn tick_peer(&mut self, key: PeerKey, passed: Duration, others_wait: bool) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.window.on_tick(passed.min(2 * TICK));
@@ -405,8 +401,7 @@ impl Swarm {
             open.rate = open.rate.saturating_sub(*counted) + rate;
             *counted = rate;
         }
-        let silent = !peer.asked.is_empty() && now.saturating_sub(peer.last_block) >= patience;
-        if silent && !peer.snubbed {
+        if !peer.snubbed && peer.is_silent(now, others_wait) {
             self.snub(key);
         } else {
             self.drop_lost(key);

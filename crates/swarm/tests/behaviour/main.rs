@@ -13,5 +13,6 @@ mod peers;
 mod picking;
 mod properties;
 mod requests;
+mod slow;
 mod trackers;
 mod uploads;
