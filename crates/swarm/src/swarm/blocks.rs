@@ -247,4 +247,22 @@ impl Swarm {
             }
         });
     }
+
+    /// Takes pieces that are to come from one peer away from those that are snubbed, now that somebody
+    /// else may be asked.
+    pub(super) fn relieve_snubbed(&mut self) {
+        if self.pieces.blame.is_empty() {
+            return;
+        }
+        let snubbed = |key: PeerKey| self.peers.get(&key).is_some_and(|peer| peer.snubbed);
+        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
+        let held = open.filter_map(|(piece, open)| open.only.map(|only| (*piece, only)));
+        let held: Vec<PieceIndex> = held
+            .filter(|(piece, only)| {
+                snubbed(*only) && !self.pieces.blame.may_fetch(*piece, *only, true)
+            })
+            .map(|(piece, _)| piece)
+            .collect();
+        held.into_iter().for_each(|piece| self.close_piece(piece));
+    }
 }

@@ -17,6 +17,9 @@ const MAX_LIST: usize = 2000;
 /// A connection that lasted this long was of use even if nothing came of it.
 const LASTING: Duration = Duration::from_secs(60);
 
+/// Where every place is taken and nobody has sent a block for this long, a place is made.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
+
 impl Swarm {
     /// Addresses at which peers may be were learned, of which the first 2,000 are looked at.
     /// Returns how many were new and kept. A private torrent keeps only those of
@@ -305,5 +308,21 @@ impl Swarm {
     /// The keys of all connected peers.
     pub(super) fn keys(&self) -> Vec<PeerKey> {
         self.peers.keys().copied().collect()
+    }
+
+    /// Parts with who came first, if every place is taken and nobody has sent anything for long.
+    /// Peers that only keep connections open could otherwise keep out for ever those who would send.
+    pub(super) fn make_place(&mut self) {
+        if self.pieces.missing == 0 || self.peers.len() < self.max_peers {
+            return;
+        }
+        let Some(before) = self.now.checked_sub(USELESS_AFTER) else { return };
+        if self.peers.values().any(|peer| peer.gave_at > before) {
+            return;
+        }
+        let first = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
+        if let Some(key) = first.map(|(key, _)| *key) {
+            self.disconnect(key, DisconnectReason::Useless);
+        }
     }
 }

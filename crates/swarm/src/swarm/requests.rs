@@ -11,10 +11,8 @@ use crate::dice::Dice;
 use crate::peer::{Asked, Peer, Turn};
 use crate::pieces::{Choice, Pieces};
 use crate::timer::Timer;
-use crate::vocabulary::{DisconnectReason, Output, PeerKey, SpanBudget};
+use crate::vocabulary::{Output, PeerKey, SpanBudget};
 
-/// Where every place is taken and nobody has sent a block for this long, a place is made.
-const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// A request that is not answered for this long, while later ones are, is lost.
 const LOST_AFTER: Duration = Duration::from_secs(120);
 /// After so many rejects without a block in between, a peer is left alone for [`HOLD`].
@@ -448,40 +446,6 @@ impl Swarm {
         peer.asked.push_back(Asked { weak: true, ..asked });
         if open.weaken(asked.request.block()) {
             self.pieces.update_partial(piece);
-        }
-    }
-
-    /// Takes pieces that are to come from one peer away from those that are snubbed, now that somebody
-    /// else may be asked.
-    fn relieve_snubbed(&mut self) {
-        if self.pieces.blame.is_empty() {
-            return;
-        }
-        let snubbed = |key: PeerKey| self.peers.get(&key).is_some_and(|peer| peer.snubbed);
-        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
-        let held = open.filter_map(|(piece, open)| open.only.map(|only| (*piece, only)));
-        let held: Vec<PieceIndex> = held
-            .filter(|(piece, only)| {
-                snubbed(*only) && !self.pieces.blame.may_fetch(*piece, *only, true)
-            })
-            .map(|(piece, _)| piece)
-            .collect();
-        held.into_iter().for_each(|piece| self.close_piece(piece));
-    }
-
-    /// Parts with who came first, if every place is taken and nobody has sent anything for long.
-    /// Peers that only keep connections open could otherwise keep out for ever those who would send.
-    fn make_place(&mut self) {
-        if self.pieces.missing == 0 || self.peers.len() < self.max_peers {
-            return;
-        }
-        let Some(before) = self.now.checked_sub(USELESS_AFTER) else { return };
-        if self.peers.values().any(|peer| peer.gave_at > before) {
-            return;
-        }
-        let first = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
-        if let Some(key) = first.map(|(key, _)| *key) {
-            self.disconnect(key, DisconnectReason::Useless);
         }
     }
 
