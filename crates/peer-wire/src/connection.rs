@@ -88,6 +88,8 @@ pub struct Connection {
     talk: Budget,
     /// How many single pieces the peer told of.
     haves: u32,
+    /// How often the peer's interest changed.
+    interests: u32,
     unrequested: u32,
     stray_rejects: u32,
     outbox: Outbox,
@@ -446,6 +448,7 @@ impl Connection {
             retelling: Budget::default(),
             talk: Budget::default(),
             haves: 0,
+            interests: 0,
             inbound: Inbound::default(),
             ours: Requests::default(),
             theirs: VecDeque::new(),

@@ -11,7 +11,8 @@ pub(super) const LEAST_RETELLING: u64 = 64;
 /// How many bytes of messages that bring neither data nor a request a peer may send at once.
 ///
 /// What tells that a piece is there is no such message as long as no more come than there are
-/// pieces, nor is what tells of all pieces, which has a budget of its own ([`RETELLING_BURST`]).
+/// pieces, nor is a change of interest up to twice a piece, nor what tells of all pieces, which has a
+/// budget of its own ([`RETELLING_BURST`]).
 pub const TALK_BURST: u64 = 2 * 1024 * 1024;
 /// How many bytes of them a second it may send besides.
 pub const TALK_RATE: u64 = 64 * 1024;

@@ -304,18 +304,31 @@ impl Connection {
     /// Counts a message that brings neither data nor a request. Those that are counted elsewhere, or
     /// answer us, are none.
     fn count_talk(&mut self, head: &Head) -> Result<(), Rule> {
+        let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
         match head {
             Head::Block(_) | Head::Bitfield { .. } => Ok(()),
             Head::Extended { length, .. } | Head::Unknown { length, .. } => self.talk(*length),
             Head::Whole(Message::Have(_)) => {
-                let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
                 self.haves = self.haves.saturating_add(1);
                 if self.haves <= pieces { Ok(()) } else { self.talk(0) }
+            }
+            Head::Whole(Message::Interested) if !self.peer_interested => {
+                self.count_interest(pieces)
+            }
+            Head::Whole(Message::NotInterested) if self.peer_interested => {
+                self.count_interest(pieces)
             }
             Head::Whole(Message::HaveAll | Message::HaveNone | Message::Reject(_)) => Ok(()),
             Head::Whole(Message::Request(_)) => Ok(()),
             Head::Whole(_) => self.talk(0),
         }
+    }
+
+    /// Counts a change of interest. Who wants each piece as soon as we have it, and nothing between two,
+    /// changes twice a piece.
+    fn count_interest(&mut self, pieces: u32) -> Result<(), Rule> {
+        self.interests = self.interests.saturating_add(1);
+        if self.interests <= pieces.saturating_mul(2) { Ok(()) } else { self.talk(0) }
     }
 
     fn talk(&mut self, length: u32) -> Result<(), Rule> {

@@ -110,7 +110,7 @@ fn messages_that_bring_nothing_may_not_come_forever() {
     let many = [
         Message::KeepAlive,
         Message::Choke,
-        Message::Interested,
+        Message::NotInterested,
         Message::Port(1),
         Message::Suggest(0),
         Message::AllowedFast(0),
@@ -150,6 +150,17 @@ fn as_many_haves_as_there_are_pieces_are_no_talk() {
     let have = wire(Message::Have(0));
     assert_eq!(receive(&mut connection, &have.repeat(allowed as usize)).len() as u64, allowed);
     breaks(&mut connection, &have, Rule::TooMuchTalk);
+}
+
+#[test]
+fn interest_that_changes_twice_a_piece_is_no_talk() {
+    let mut connection = open(FAST);
+    let change = [wire(Message::Interested), wire(Message::NotInterested)].concat();
+    // The torrent has 4 pieces.
+    let allowed = TALK_BURST / LEAST_TALK + 2 * 4;
+    let events = receive(&mut connection, &change.repeat(allowed as usize / 2));
+    assert_eq!(events.len() as u64, allowed);
+    breaks(&mut connection, &change, Rule::TooMuchTalk);
 }
 
 #[test]
