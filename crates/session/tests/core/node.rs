@@ -102,12 +102,12 @@ impl Node {
     /// Does what the core wants until it wants nothing that can be done here.
     pub(crate) fn act(&mut self) {
         loop {
-            let mut moved = false;
+            // Actions last: to send may only have it read again what was to be sent.
+            let mut moved = self.send() | self.work();
             while let Some(action) = self.core.poll_action() {
                 self.take(action);
                 moved = true;
             }
-            moved |= self.send() | self.work();
             if !moved {
                 return;
             }
