@@ -19,6 +19,7 @@ use serde_json::Value;
 use testkit::hostile::{Crowd, Hostile, Met};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
+use super::case;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 use crate::process::{Running, until};
 use crate::report::{Case, Report};
@@ -93,10 +94,6 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
         let work = || crowd::five_hundred(&Scene::new(program)?);
         report.run_side_by_side(1, vec![case(["peers", name, "the download completes"], work)]);
     }
-}
-
-fn case<'a>(cells: [&str; 3], work: impl FnOnce() -> Result<String> + Send + 'a) -> Case<'a> {
-    Case { cells: cells.map(str::to_owned).to_vec(), work: Box::new(work) }
 }
 
 /// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing
