@@ -1,0 +1,288 @@
+//! A disk in memory that forgets what was not synced when its power is cut, fails when it is told to,
+//! and dies in the middle of an operation.
+//!
+//! Every file has two contents: what the system shows, and what is on the platter. Between them
+//! stand the changes that were not synced. A power cut keeps any subset of them, in any order, some
+//! of them torn at a sector. Names of files and folders are such changes too. A sync that fails
+//! forgets the changes without making them durable, as Linux does: no later sync brings them back.
+
+mod state;
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use piece_store::{Access, Disk, Kind, Stat};
+
+use crate::dice::Dice;
+pub(crate) use state::Faults;
+use state::{Operation, State};
+
+const EMFILE: i32 = 24;
+/// The least hole, in bytes.
+const PAGE: u64 = 4096;
+
+/// The disk of one machine.
+#[derive(Debug)]
+pub(crate) struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct SimFile {
+    state: Arc<Mutex<State>>,
+    inode: u64,
+    /// Which of all open files it is: locks are held by it.
+    number: u64,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        lock(&self.state).unlock(self.inode, self.number);
+    }
+}
+
+impl SimFile {
+    /// What a sender reads: never waits, never fails.
+    pub(crate) fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
+        let state = lock(&self.state);
+        let bytes = state.shown(self.inode);
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        rest[..rest.len().min(length)].to_vec()
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SimDisk {
+    /// An empty disk with the folders `/data` and `/state`.
+    pub(crate) fn new(dice: Dice) -> Self {
+        Self { state: Arc::new(Mutex::new(State::new(dice))) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Puts a file there as if it had always been there.
+    pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
+        self.state().put(path, bytes);
+    }
+
+    /// What goes wrong from now on.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// How many operations failed because they were told to.
+    pub(crate) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// How many operations were done.
+    pub(crate) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// The disk dies during the `count`-th operation from now, counted from 1.
+    pub(crate) fn die_after(&self, count: u64) {
+        self.state().dies_in = Some(count);
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        (state.faults, state.dies_in) = (Faults::default(), None);
+    }
+
+    /// Whether it died: nothing that was done since is to be believed.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// The process that used it is gone; the system lives on.
+    pub(crate) fn kill(&self) {
+        self.state().revive();
+    }
+
+    /// The power fails, and comes back.
+    pub(crate) fn cut_power(&self) {
+        self.state().cut_power();
+    }
+
+    /// Whether the file shows these bytes at `offset`.
+    pub(crate) fn shows(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
+        let state = self.state();
+        state.file_at(path).is_some_and(|inode| has(state.shown(inode), offset, bytes))
+    }
+
+    /// Whether the bytes would still be there if the power failed now and nothing that was not
+    /// synced survived.
+    pub(crate) fn keeps(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
+        let state = self.state();
+        state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
+    }
+
+    /// The length of the file, if there is one.
+    pub(crate) fn length(&self, path: &Path) -> Option<u64> {
+        let state = self.state();
+        state.file_at(path).map(|inode| state.shown(inode).len() as u64)
+    }
+
+    fn handle(&self, state: &mut State, inode: u64) -> SimFile {
+        let number = state.next_handle();
+        SimFile { state: Arc::clone(&self.state), inode, number }
+    }
+}
+
+fn has(content: &[u8], offset: u64, bytes: &[u8]) -> bool {
+    content.get(offset as usize..).is_some_and(|rest| rest.starts_with(bytes))
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Folder = PathBuf;
+
+    fn folder(&self, path: &Path, _create: bool) -> io::Result<(PathBuf, PathBuf)> {
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        match state.is_folder(path) {
+            true => Ok((path.to_owned(), path.to_owned())),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn open(&self, folder: &PathBuf, path: &Path, access: Access) -> io::Result<SimFile> {
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        let path = folder.join(path);
+        let inode = match state.file_at(&path) {
+            Some(inode) => inode,
+            None if matches!(access, Access::Create | Access::Append) => state.create(&path)?,
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(self.handle(&mut state, inode))
+    }
+
+    fn temporary(&self, _: &PathBuf) -> io::Result<SimFile> {
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        let inode = state.new_inode();
+        Ok(self.handle(&mut state, inode))
+    }
+
+    fn zeros(&self, length: u64) -> io::Result<SimFile> {
+        let mut state = self.state();
+        let inode = state.new_inode();
+        state.set_length(inode, length);
+        Ok(self.handle(&mut state, inode))
+    }
+
+    fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        let path = folder.join(path);
+        if state.is_folder(&path) {
+            return Ok(Some(Stat { kind: Kind::Folder, ..state.stat(0) }));
+        }
+        Ok(state.file_at(&path).map(|inode| state.stat(inode)))
+    }
+
+    fn file_stat(&self, file: &SimFile) -> io::Result<Stat> {
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        Ok(state.stat(file.inode))
+    }
+
+    fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.state();
+        state.begin(Operation::Read)?;
+        let most = state.part_of(buffer.len());
+        let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(most);
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, file: &SimFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let mut state = self.state();
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        state.write(file.inode, offset, bytes)
+    }
+
+    fn append(&self, file: &SimFile, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state();
+        let offset = state.shown(file.inode).len() as u64;
+        // No system cuts an append short but one whose disk is full.
+        state.write_whole(file.inode, offset, bytes.to_vec())
+    }
+
+    fn set_length(&self, file: &SimFile, length: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin(Operation::Write)?;
+        state.set_length(file.inode, length);
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &SimFile) -> io::Result<()> {
+        self.state().sync_file(file.inode)
+    }
+
+    fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
+        self.state().sync_folder(&folder.join(path))
+    }
+
+    fn sync_file_system(&self, _: &PathBuf) -> io::Result<()> {
+        self.state().sync_all()
+    }
+
+    fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin(Operation::Write)?;
+        state.rename(&folder.join(from), &folder.join(to))
+    }
+
+    fn remove(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin(Operation::Write)?;
+        state.remove(&folder.join(path))
+    }
+
+    fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
+        Ok(self.state().lock(file.inode, file.number))
+    }
+
+    fn next_data(&self, file: &SimFile, offset: u64) -> io::Result<Option<u64>> {
+        // Pages of zeros are holes.
+        let mut state = self.state();
+        state.begin(Operation::Open)?;
+        let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
+        let data = rest.iter().position(|byte| *byte != 0);
+        Ok(data.map(|data| offset.max((offset + data as u64) / PAGE * PAGE)))
+    }
+
+    fn allocate(&self, file: &SimFile, length: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.begin(Operation::Write)?;
+        let length = length.max(state.shown(file.inode).len() as u64);
+        state.set_length(file.inode, length);
+        Ok(())
+    }
+
+    fn prefetch(&self, _: &SimFile, _: u64, _: u64) {}
+
+    fn file_system(&self, _: &PathBuf) -> io::Result<(u64, Option<u64>)> {
+        Ok((1, None))
+    }
+
+    fn is_out_of_handles(&self, error: &io::Error) -> bool {
+        error.raw_os_error() == Some(EMFILE)
+    }
+
+    fn process_id(&self) -> u32 {
+        4711
+    }
+}

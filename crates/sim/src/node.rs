@@ -1,0 +1,186 @@
+//! An honest machine: the real core and the real store, on a virtual disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use piece_store::{Done, Job, TorrentKey, Torrents};
+use session::AddTorrent;
+use session::core::{Core, CoreConfig, Families, LinkKey};
+
+use crate::dice::Dice;
+use crate::disk::{SimDisk, SimFile};
+use crate::network::At;
+use crate::payload::Payload;
+use crate::scenario::{Crash, NodePlan, Start};
+use crate::watch::Watch;
+
+pub(crate) const PORT: u16 = 6881;
+
+/// A process on the machine.
+pub(crate) struct Process {
+    pub(crate) core: Core<SimFile>,
+    pub(crate) torrents: Torrents<SimDisk>,
+    pub(crate) torrent: TorrentKey,
+    /// Jobs that were not done yet, and answers that were not taken yet.
+    pub(crate) jobs: BTreeMap<u64, Job>,
+    pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
+    pub(crate) wires: BTreeMap<LinkKey, At>,
+    pub(crate) connecting: BTreeSet<LinkKey>,
+    /// Links with something to send, as far as the core says.
+    pub(crate) sending: BTreeSet<LinkKey>,
+    /// When it is to be woken next, if it is.
+    pub(crate) alarm: Option<Duration>,
+    /// How often it was woken for nothing at one and the same time.
+    pub(crate) idle_wakes: u32,
+}
+
+/// What the run must know of a machine, whoever is running on it.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) plan: NodePlan,
+    pub(crate) disk: Arc<SimDisk>,
+    pub(crate) dice: Dice,
+    /// Counts the processes that have run on it.
+    pub(crate) life: u32,
+    pub(crate) process: Option<Process>,
+    pub(crate) watch: Watch,
+    /// Pieces that the store said are had.
+    pub(crate) had: BTreeSet<u32>,
+    /// Those of them that a power cut may not take away.
+    pub(crate) durable: BTreeSet<u32>,
+    /// What the next start must find.
+    pub(crate) promised: BTreeSet<u32>,
+    /// What the present start has found so far.
+    pub(crate) found: BTreeSet<u32>,
+    /// Whether its check is over.
+    pub(crate) started: bool,
+    pub(crate) completed: bool,
+    /// The user ended it, and it is to end once it is idle.
+    pub(crate) leaving: bool,
+    /// How the process dies if its disk does.
+    pub(crate) dies_how: Crash,
+    /// When a process begins again after the last one ended.
+    pub(crate) back_at: Duration,
+    /// Disk failures that the user has seen the torrent stop for.
+    pub(crate) failures_seen: u64,
+    /// Until when its disk misbehaves.
+    pub(crate) ill_until: Duration,
+    pub(crate) scratch: Vec<u8>,
+}
+
+pub(crate) fn node_address(at: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, at as u8 + 1), PORT))
+}
+
+pub(crate) fn liar_address(at: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 1, 0, at as u8 + 1), PORT))
+}
+
+impl Node {
+    pub(crate) fn new(
+        at: usize,
+        plan: NodePlan,
+        payload: &Payload,
+        missing: Option<u32>,
+        dice: &mut Dice,
+    ) -> Self {
+        let mut dice = dice.split();
+        let disk = Arc::new(SimDisk::new(dice.split()));
+        put_payload(&disk, payload, plan.start, missing, &mut dice);
+        Self {
+            name: format!("n{at}"),
+            plan,
+            disk,
+            dice,
+            life: 0,
+            process: None,
+            watch: Watch::default(),
+            had: BTreeSet::new(),
+            durable: BTreeSet::new(),
+            promised: BTreeSet::new(),
+            found: BTreeSet::new(),
+            started: false,
+            completed: false,
+            leaving: false,
+            dies_how: Crash::Killed,
+            back_at: Duration::ZERO,
+            failures_seen: 0,
+            ill_until: Duration::ZERO,
+            scratch: Torrents::<SimDisk>::scratch(),
+        }
+    }
+
+    /// A process begins on the machine and takes the torrent in.
+    pub(crate) fn start(&mut self, now: Duration, payload: &Payload) {
+        self.life += 1;
+        self.completed = false;
+        self.leaving = false;
+        self.watch = Watch::default();
+        let mut core = Core::new(now, self.config());
+        let mut add = AddTorrent::new(Arc::clone(&payload.metainfo), "/data");
+        add.peers = self.plan.peers.iter().map(|peer| node_address(*peer)).collect();
+        add.preallocate = self.plan.preallocate;
+        let torrent = core.add(now, add).expect("a fresh core has no torrent");
+        self.process = Some(Process {
+            core,
+            torrents: Torrents::new(Arc::clone(&self.disk)),
+            torrent,
+            jobs: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            connecting: BTreeSet::new(),
+            sending: BTreeSet::new(),
+            alarm: None,
+            idle_wakes: 0,
+        });
+    }
+
+    fn config(&mut self) -> CoreConfig {
+        CoreConfig {
+            listen_port: PORT,
+            max_down: self.plan.max_down,
+            max_up: self.plan.max_up,
+            span_memory: self.plan.span_memory,
+            fixed_memory: 0,
+            verify_jobs: 2,
+            max_connections: self.plan.max_connections,
+            max_peers_per_torrent: self.plan.max_connections,
+            upload_slots: 4,
+            state_dir: Some("/state".into()),
+            announce_ip: None,
+            families: Families { v4: true, v6: false },
+            seed: self.dice.number(),
+        }
+    }
+}
+
+/// Puts what a node has at the begin on its disk.
+fn put_payload(
+    disk: &SimDisk,
+    payload: &Payload,
+    start: Start,
+    missing: Option<u32>,
+    dice: &mut Dice,
+) {
+    let percent = match start {
+        Start::Nothing => return,
+        Start::Some(percent) => percent,
+        Start::Everything => 100,
+    };
+    let mut files: BTreeMap<_, Vec<u8>> =
+        payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
+    for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
+        let Some(piece) = payload.piece(index).filter(|_| dice.chance(percent)) else { continue };
+        for (path, at, bytes) in payload.places(piece) {
+            if let Some(file) = files.get_mut(&path) {
+                file[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+    for (path, bytes) in files {
+        disk.put(&Path::new("/data").join(path), bytes);
+    }
+}

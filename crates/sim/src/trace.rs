@@ -1,0 +1,63 @@
+//! What happened, in order: always as one number that two runs can compare, and as text for people
+//! when a run is looked at.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// The record of a run.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    digest: u64,
+    events: u64,
+    lines: Option<Vec<String>>,
+}
+
+/// FNV-1a, 64 bits.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0100_0000_01b3;
+
+impl Trace {
+    /// Keeps text too if `readable`.
+    pub(crate) fn new(readable: bool) -> Self {
+        Self { digest: BASIS, events: 0, lines: readable.then(Vec::new) }
+    }
+
+    pub(crate) fn is_readable(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Something happened to `who`. `detail` is called only if text is kept; `numbers` are what two
+    /// runs of the same seed must have in common.
+    pub(crate) fn note(
+        &mut self,
+        now: Duration,
+        who: &str,
+        what: &str,
+        numbers: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        self.events += 1;
+        let bytes = who.bytes().chain(what.bytes());
+        let numbers_bytes = [now.as_nanos() as u64, numbers[0], numbers[1]];
+        let words = bytes.map(u64::from).chain(numbers_bytes);
+        self.digest = words.fold(self.digest, |digest, word| (digest ^ word).wrapping_mul(PRIME));
+        if let Some(lines) = &mut self.lines {
+            let mut line = String::new();
+            let _ = write!(line, "{:>12.6}  {who:<4} {what:<12} {}", now.as_secs_f64(), detail());
+            lines.push(line);
+        }
+    }
+
+    /// One number for all that was noted.
+    pub(crate) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(crate) fn into_lines(self) -> Vec<String> {
+        self.lines.unwrap_or_default()
+    }
+}

@@ -1,0 +1,357 @@
+//! One run: a virtual clock, everything that is to happen in order of its time, and the rules that are
+//! checked whenever something did.
+
+mod actions;
+mod finish;
+mod jobs;
+mod links;
+mod mishaps;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::AnnounceReply;
+use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
+
+use crate::dice::Dice;
+use crate::liar::{self, Liar};
+use crate::network::{At, Network};
+use crate::node::{Node, liar_address};
+use crate::payload::Payload;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::tracker::Trackers;
+use crate::watch::Broken;
+
+/// A run that takes longer, by its own clock, has got stuck.
+const MAX_TIME: Duration = Duration::from_secs(3 * 3600);
+/// Events without the clock moving, at most.
+const MAX_AT_ONCE: u32 = 200_000;
+
+/// Something that is to happen.
+#[derive(Debug)]
+enum Event {
+    /// A process's timer is due.
+    Wake {
+        node: usize,
+        life: u32,
+    },
+    /// A node's attempt to connect reaches the other machine.
+    Dial {
+        node: usize,
+        life: u32,
+        link: LinkKey,
+        to: SocketAddr,
+    },
+    /// The attempt is answered: by the end of a wire, or by a refusal.
+    Dialed {
+        node: usize,
+        life: u32,
+        link: LinkKey,
+        wire: Option<u64>,
+    },
+    /// Something may come out of a wire at this end.
+    Arrive(At),
+    /// A rate limit may have room again.
+    Refill {
+        node: usize,
+        life: u32,
+        link: LinkKey,
+    },
+    /// The store does a job.
+    Job {
+        node: usize,
+        life: u32,
+        job: u64,
+    },
+    /// The core hears of it.
+    Answer {
+        node: usize,
+        life: u32,
+        job: u64,
+    },
+    /// A tracker answers over HTTP.
+    Fetched {
+        node: usize,
+        life: u32,
+        key: AnnounceKey,
+        leg: usize,
+        result: Box<Result<AnnounceReply, FetchFailure>>,
+    },
+    Resolved {
+        node: usize,
+        life: u32,
+        host: String,
+        result: Resolved,
+    },
+    /// A datagram reaches a tracker.
+    Asked {
+        node: usize,
+        life: u32,
+        bytes: Vec<u8>,
+    },
+    /// A datagram reaches a node.
+    Datagram {
+        node: usize,
+        life: u32,
+        bytes: Vec<u8>,
+    },
+    /// The scenario's n-th mishap.
+    Mishap(usize),
+    /// A process begins on a machine that has none.
+    Start(usize),
+    /// A disk is well again.
+    Heal(usize),
+    /// The user has a torrent go on that stopped with an error.
+    Resume {
+        node: usize,
+        life: u32,
+    },
+    /// Liars do what they do unasked.
+    Lies,
+}
+
+/// All of a run.
+pub(crate) struct World {
+    scenario: Scenario,
+    payload: Payload,
+    now: Duration,
+    queue: BTreeMap<(Duration, u64), Event>,
+    next_event: u64,
+    at_once: u32,
+    nodes: Vec<Node>,
+    liars: Vec<Liar>,
+    network: Network,
+    trackers: Trackers,
+    dice: Dice,
+    jobs: u64,
+    mishaps_left: usize,
+    /// Everyone has what is to be had, and is told to stop.
+    closing: bool,
+    trace: Trace,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) result: Result<(), Broken>,
+    pub(crate) time: Duration,
+    pub(crate) trace: Trace,
+    pub(crate) scenario: Scenario,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, readable: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let scenario = Scenario::draw(&mut dice);
+        let payload = Payload::new(&scenario.layout, dice.split());
+        let plans = scenario.nodes.iter().cloned().enumerate();
+        let nodes = plans
+            .map(|(at, plan)| Node::new(at, plan, &payload, scenario.missing, &mut dice))
+            .collect();
+        let tricks = scenario.liars.iter().enumerate();
+        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut dice)).collect();
+        let addresses = (0..liars.len()).map(liar_address).collect();
+        let trackers = Trackers::new(scenario.trackers, addresses, &mut dice);
+        Self {
+            payload,
+            now: Duration::ZERO,
+            queue: BTreeMap::new(),
+            next_event: 0,
+            at_once: 0,
+            nodes,
+            liars,
+            network: Network::default(),
+            trackers,
+            dice,
+            jobs: 0,
+            mishaps_left: scenario.mishaps.len(),
+            closing: false,
+            trace: Trace::new(readable),
+            scenario,
+        }
+    }
+
+    /// Lets everything happen, to the end or until a rule is broken.
+    pub(crate) fn run(mut self) -> Ending {
+        let result = self.play().and_then(|()| self.close());
+        let (time, trace, scenario) = (self.now, self.trace, self.scenario);
+        Ending { result, time, trace, scenario }
+    }
+
+    fn play(&mut self) -> Result<(), Broken> {
+        for node in 0..self.nodes.len() {
+            self.after(self.nodes[node].plan.from, Event::Start(node));
+        }
+        for mishap in 0..self.scenario.mishaps.len() {
+            self.after(self.scenario.mishaps[mishap].0, Event::Mishap(mishap));
+        }
+        if !self.liars.is_empty() {
+            self.after(Duration::ZERO, Event::Lies);
+        }
+        while !self.is_done() {
+            self.step()?;
+            if self.now > MAX_TIME {
+                return Err(self.stuck());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every machine runs and has all that is to be had.
+    fn is_done(&self) -> bool {
+        self.mishaps_left == 0 && self.nodes.iter().all(|node| self.has_all(node))
+    }
+
+    fn has_all(&self, node: &Node) -> bool {
+        let complete = node.completed || self.scenario.missing.is_some();
+        node.process.is_some()
+            && node.started
+            && complete
+            && self.reachable().all(|piece| node.had.contains(&piece))
+    }
+
+    /// The pieces that honest nodes have among them. Liars may have the others.
+    fn reachable(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.payload.pieces()).filter(|piece| Some(*piece) != self.scenario.missing)
+    }
+
+    /// Who is not done, and where it stands.
+    fn stuck(&self) -> Broken {
+        let mut text = "not done after 3 hours:".to_owned();
+        for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
+            let status = node.process.as_ref().map(|process| process.core.status());
+            let (had, all) = (node.had.len(), self.payload.pieces());
+            text += &format!(" {} has {had} of {all} pieces, {status:?}", node.name);
+        }
+        text
+    }
+
+    fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, time: Duration, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((time.max(self.now), self.next_event), event);
+    }
+
+    /// The next thing happens.
+    fn step(&mut self) -> Result<(), Broken> {
+        let Some(((time, _), event)) = self.queue.pop_first() else {
+            return Err(format!("nothing more will happen: {}", self.stuck()));
+        };
+        self.at_once = if time > self.now { 0 } else { self.at_once + 1 };
+        if self.at_once > MAX_AT_ONCE {
+            return Err(format!("time stands still; next is {event:?}"));
+        }
+        self.now = time;
+        self.handle(event)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Broken> {
+        match event {
+            Event::Wake { node, life } => self.wake(node, life),
+            Event::Dial { node, life, link, to } => {
+                self.dial(node, life, link, to);
+                Ok(())
+            }
+            Event::Dialed { node, life, link, wire } => self.dialed(node, life, link, wire),
+            Event::Arrive(at) => self.arrive(at),
+            Event::Refill { node, life, link } => {
+                if let Some(process) = self.process(node, life) {
+                    process.sending.insert(link);
+                }
+                self.settle(node)
+            }
+            Event::Job { node, life, job } => self.do_job(node, life, job),
+            Event::Answer { node, life, job } => self.answer_job(node, life, job),
+            Event::Fetched { node, life, key, leg, result } => {
+                let now = self.now;
+                if let Some(process) = self.process(node, life) {
+                    process.core.handle_fetched(now, key, leg, *result);
+                }
+                self.settle(node)
+            }
+            Event::Resolved { node, life, host, result } => {
+                let now = self.now;
+                if let Some(process) = self.process(node, life) {
+                    process.core.handle_resolved(now, &host, result);
+                }
+                self.settle(node)
+            }
+            Event::Asked { node, life, bytes } => {
+                self.ask_tracker(node, life, &bytes);
+                Ok(())
+            }
+            Event::Datagram { node, life, bytes } => {
+                let (now, from) = (self.now, actions::tracker_address());
+                if let Some(process) = self.process(node, life) {
+                    process.core.handle_datagram(now, from, &bytes);
+                }
+                self.settle(node)
+            }
+            Event::Mishap(index) => self.mishap(index),
+            Event::Start(node) => self.start(node),
+            Event::Heal(node) => {
+                self.heal(node);
+                Ok(())
+            }
+            Event::Resume { node, life } => self.resume(node, life),
+            Event::Lies => self.lie(),
+        }
+    }
+
+    fn start(&mut self, node: usize) -> Result<(), Broken> {
+        if self.nodes[node].process.is_some() {
+            return Ok(());
+        }
+        self.note(node, "starts", [0; 2], String::new);
+        let now = self.now;
+        self.nodes[node].promised = self.nodes[node].had.clone();
+        self.nodes[node].start(now, &self.payload);
+        self.begin_opening(node);
+        self.settle(node)
+    }
+
+    /// The process of that life, if it still runs.
+    fn process(&mut self, node: usize, life: u32) -> Option<&mut crate::node::Process> {
+        let node = &mut self.nodes[node];
+        if node.life == life { node.process.as_mut() } else { None }
+    }
+
+    fn wake(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+        let now = self.now;
+        let Some(process) = self.process(node, life) else { return Ok(()) };
+        if process.alarm != Some(now) {
+            return Ok(());
+        }
+        process.alarm = None;
+        if process.core.poll_timeout().is_some_and(|at| at <= now) {
+            process.core.handle_timeout(now);
+        }
+        self.settle(node)
+    }
+
+    fn lie(&mut self) -> Result<(), Broken> {
+        let mut acts = Vec::new();
+        for liar in &mut self.liars {
+            liar.tick(&self.payload, &mut acts);
+        }
+        self.call_as_liars();
+        self.after(liar::TICK, Event::Lies);
+        self.act_as_liar(acts);
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        node: usize,
+        what: &str,
+        numbers: [u64; 2],
+        detail: impl FnOnce() -> String,
+    ) {
+        self.trace.note(self.now, &self.nodes[node].name, what, numbers, detail);
+    }
+}

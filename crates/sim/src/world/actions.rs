@@ -1,0 +1,238 @@
+//! What a core wants is done, and what it tells is checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use piece_store::Job;
+use session::core::{Action, LinkKey};
+use session::limits::MAX_PEER_BUFFERS;
+use session::{ErrorClass, EventKind, PeerState, TorrentError};
+
+use super::{Event, World};
+use crate::node::{liar_address, node_address};
+use crate::tracker::TRACKER_IP;
+use crate::watch::Broken;
+
+/// Known peers of a torrent, at most (DESIGN, limits).
+const MAX_KNOWN_PEERS: usize = 10_000;
+/// How long after its disk is well a user has the torrent go on.
+const USER_TIME: Duration = Duration::from_secs(1);
+/// Wakes of one process at one time, at most.
+const MAX_IDLE_WAKES: u32 = 1000;
+
+pub(super) fn tracker_address() -> SocketAddr {
+    SocketAddr::new(TRACKER_IP, 6969)
+}
+
+impl World {
+    /// Does all that the node's core wants, and sets its alarm.
+    pub(super) fn settle(&mut self, node: usize) -> Result<(), Broken> {
+        loop {
+            while let Some(action) = self.poll_action(node) {
+                self.act(node, action)?;
+            }
+            let Some(link) = self.next_sending(node) else { break };
+            self.transmit(node, link)?;
+        }
+        self.check_connections(node)?;
+        self.leave_if_idle(node)?;
+        self.set_alarm(node)
+    }
+
+    fn poll_action(&mut self, node: usize) -> Option<Action> {
+        self.nodes[node].process.as_mut()?.core.poll_action()
+    }
+
+    fn next_sending(&mut self, node: usize) -> Option<LinkKey> {
+        self.nodes[node].process.as_mut()?.sending.pop_first()
+    }
+
+    fn set_alarm(&mut self, node: usize) -> Result<(), Broken> {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        let Some(process) = &mut this.process else { return Ok(()) };
+        let Some(due) = process.core.poll_timeout().map(|due| due.max(now)) else { return Ok(()) };
+        process.idle_wakes = if due == now { process.idle_wakes + 1 } else { 0 };
+        if process.idle_wakes > MAX_IDLE_WAKES {
+            eprintln!("{:#?}", process.core);
+            return Err(format!("{}: its timer is due again and again", this.name));
+        }
+        if process.alarm.is_none_or(|alarm| due < alarm) {
+            process.alarm = Some(due);
+            let life = this.life;
+            self.at(due, Event::Wake { node, life });
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, node: usize, action: Action) -> Result<(), Broken> {
+        let life = self.nodes[node].life;
+        match action {
+            Action::Connect { link, address } => {
+                if let Some(process) = self.process(node, life) {
+                    process.connecting.insert(link);
+                }
+                let delay = self.dice.millis(0..self.scenario.network.max_latency + 1);
+                self.after(delay, Event::Dial { node, life, link, to: address });
+            }
+            Action::Close { link } => self.hang_up(node, link),
+            Action::Transmit { link } => {
+                if let Some(process) = self.process(node, life) {
+                    process.sending.insert(link);
+                }
+            }
+            Action::Store(job) => self.submit(node, job),
+            Action::Fetch { key, leg, url: _, request, family: _ } => {
+                let result = self.trackers.fetch(self.now, node_address(node), &request);
+                let delay = self.trackers.delay();
+                let result = Box::new(result);
+                self.after(delay, Event::Fetched { node, life, key, leg, result });
+            }
+            Action::Resolve { host } => {
+                let delay = self.trackers.delay();
+                let result = Ok(vec![TRACKER_IP]);
+                self.after(delay, Event::Resolved { node, life, host, result });
+            }
+            Action::Datagram { bytes, .. } => {
+                let delay = self.trackers.delay();
+                self.after(delay, Event::Asked { node, life, bytes });
+            }
+            Action::Event(event) => return self.hear(node, event.kind),
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask_tracker(&mut self, node: usize, life: u32, bytes: &[u8]) {
+        let from = node_address(node);
+        for bytes in self.trackers.datagram(self.now, from, bytes) {
+            let delay = self.trackers.delay();
+            self.after(delay, Event::Datagram { node, life, bytes });
+        }
+    }
+
+    fn hang_up(&mut self, node: usize, link: LinkKey) {
+        let this = &mut self.nodes[node];
+        this.watch.close(link);
+        let Some(process) = &mut this.process else { return };
+        process.connecting.remove(&link);
+        process.sending.remove(&link);
+        if let Some(at) = process.wires.remove(&link) {
+            self.close_end(at, false);
+        }
+    }
+
+    fn submit(&mut self, node: usize, job: Job) {
+        self.jobs += 1;
+        let number = self.jobs;
+        let this = &mut self.nodes[node];
+        let time = Duration::from_micros(this.dice.below(this.plan.job_time + 1));
+        let life = this.life;
+        let Some(process) = &mut this.process else { return };
+        process.jobs.insert(number, job);
+        self.after(time, Event::Job { node, life, job: number });
+    }
+
+    /// What the core tells its user.
+    fn hear(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
+        self.note(node, "tells", [0; 2], || format!("{kind:?}"));
+        let name = self.nodes[node].name.clone();
+        match kind {
+            EventKind::PieceVerified(piece) => self.nodes[node].watch.gain(piece.get()),
+            EventKind::PieceFailed(piece) => {
+                self.nodes[node].watch.forget_blocks(piece.get());
+                if !self.liars.iter().any(crate::liar::Liar::sends_wrong_data) {
+                    return Err(format!("{name}: piece {} failed, and nobody lies", piece.get()));
+                }
+            }
+            EventKind::Started { .. } => return self.check_start(node),
+            EventKind::Completed => return self.check_completed(node),
+            EventKind::Stopped { error: Some(error) } => return self.stopped(node, &error),
+            EventKind::Peer { address, state: PeerState::Banned, .. } => {
+                return self.check_ban(&name, address);
+            }
+            EventKind::Peer { address, state: PeerState::Disconnected, reason } => {
+                return self.check_disconnect(&name, address, &reason.unwrap_or_default());
+            }
+            _ => {}
+        }
+        self.check_status(node)
+    }
+
+    fn check_ban(&self, name: &str, address: SocketAddr) -> Result<(), Broken> {
+        let liar = (0..self.liars.len()).find(|liar| liar_address(*liar).ip() == address.ip());
+        match liar.is_some_and(|liar| self.liars[liar].sends_wrong_data()) {
+            true => Ok(()),
+            false => Err(format!("{name}: banned {address}, which sent no wrong data")),
+        }
+    }
+
+    /// Honest nodes break no rule of the protocol in each other's eyes.
+    fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
+        const FAIR: [&str; 11] = [
+            "nobody sends anything",
+            "closed by the peer",
+            "connection reset by peer",
+            "the peer is connected a second time",
+            "both ends have everything they want",
+            "the torrent is stopped",
+            "a limit of the session was reached",
+            "no handshake",
+            "nothing received for",
+            "the peer was silent",
+            "it held most memory",
+        ];
+        let honest = (0..self.nodes.len()).any(|node| node_address(node).ip() == address.ip());
+        match !honest || FAIR.iter().any(|fair| why.contains(fair)) {
+            true => Ok(()),
+            false => Err(format!("{name}: dropped honest {address}: {why}")),
+        }
+    }
+
+    /// Buffers and tables under their named limits.
+    fn check_status(&self, node: usize) -> Result<(), Broken> {
+        let this = &self.nodes[node];
+        let Some(process) = &this.process else { return Ok(()) };
+        let Some(status) = process.core.status_of(process.torrent) else { return Ok(()) };
+        let most = (this.plan.span_memory + MAX_PEER_BUFFERS) as u64;
+        if status.buffers_peak > most {
+            return Err(format!("{}: {} bytes of buffers", this.name, status.buffers_peak));
+        }
+        match status.peers_known > MAX_KNOWN_PEERS {
+            true => Err(format!("{}: knows {} peers", this.name, status.peers_known)),
+            false => Ok(()),
+        }
+    }
+
+    /// The torrent stopped with an error: there must be a cause, and when that is gone the user has it
+    /// go on.
+    fn stopped(&mut self, node: usize, error: &TorrentError) -> Result<(), Broken> {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        this.completed = false;
+        let failures = this.disk.failures();
+        let cause = std::mem::replace(&mut this.failures_seen, failures) < failures;
+        if error.class != ErrorClass::Disk || !cause {
+            return Err(format!("{}: stopped without a cause: {}", this.name, error.message));
+        }
+        let at = this.ill_until.max(now) + USER_TIME;
+        let life = this.life;
+        self.at(at, Event::Resume { node, life });
+        Ok(())
+    }
+
+    pub(super) fn resume(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+        let now = self.now;
+        if self.closing || self.nodes[node].leaving {
+            return Ok(());
+        }
+        if self.process(node, life).is_none() {
+            return Ok(());
+        }
+        self.nodes[node].promised = self.nodes[node].had.clone();
+        self.begin_opening(node);
+        if let Some(process) = self.process(node, life) {
+            process.core.resume(now, process.torrent);
+        }
+        self.settle(node)
+    }
+}

@@ -1,0 +1,95 @@
+//! The end of a run: everyone is told to stop, and what is left on the disks is looked at.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use piece_store::{Handles, OpenSpec, Store};
+
+use super::World;
+use crate::node::Node;
+use crate::watch::{Broken, Truth};
+
+/// How long a stop may take: jobs, a sync, and the trackers' farewell.
+const STOP_TIME: Duration = Duration::from_secs(60);
+/// Of a calm run, how many percent of the blocks may come twice: what endgame asks of several peers
+/// at once, and little swarms are mostly endgame.
+const TWICE: u64 = 50;
+
+impl World {
+    /// Stops every node, and compares what is left with what must be.
+    pub(super) fn close(&mut self) -> Result<(), Broken> {
+        self.check_waste()?;
+        self.closing = true;
+        let now = self.now;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].disk.heal();
+            if let Some(process) = &mut self.nodes[node].process {
+                process.core.stop_all(now);
+            }
+            self.settle(node)?;
+        }
+        while !self.nodes.iter().all(is_idle) {
+            self.step()?;
+            if self.now > now + STOP_TIME {
+                return Err("a stop takes more than a minute".to_owned());
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.nodes[node].process = None;
+            self.check_disk(&self.nodes[node])?;
+        }
+        Ok(())
+    }
+
+    /// Where nobody lies and nothing fails, little comes twice.
+    fn check_waste(&self) -> Result<(), Broken> {
+        if !self.scenario.is_calm() {
+            return Ok(());
+        }
+        for node in &self.nodes {
+            let (all, twice) = (node.watch.blocks, node.watch.blocks_twice);
+            if twice * 100 > all * TWICE + 3200 {
+                return Err(format!("{}: {twice} of {all} blocks came twice", node.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is on the disk, byte for byte, synced, and the next start knows it.
+    fn check_disk(&self, node: &Node) -> Result<(), Broken> {
+        let expected: BTreeSet<u32> = self.reachable().chain(node.had.iter().copied()).collect();
+        let truth = Truth { payload: &self.payload, disk: &node.disk };
+        if let Some(piece) = expected.iter().find(|piece| !truth.shows(**piece)) {
+            return Err(format!("{}: piece {piece} differs at the end", node.name));
+        }
+        if let Some(piece) = expected.iter().find(|piece| !truth.keeps(**piece)) {
+            return Err(format!("{}: piece {piece} is not durable at the end", node.name));
+        }
+        for (path, length) in self.payload.files() {
+            let got = node.disk.length(&Path::new("/data").join(&path));
+            if self.scenario.missing.is_none() && got != Some(length) {
+                return Err(format!("{}: {path:?} has {got:?} of {length} bytes", node.name));
+            }
+        }
+        let mut spec = OpenSpec::new(Arc::clone(&self.payload.metainfo), "/data");
+        spec.state_dir = Some("/state".into());
+        let (_store, opened) =
+            Store::open(Arc::clone(&node.disk), Arc::new(Handles::default()), &spec)
+                .map_err(|error| format!("{}: can't be opened again: {error}", node.name))?;
+        match opened.have.iter().collect::<BTreeSet<u32>>() == expected {
+            true => Ok(()),
+            false => Err(format!(
+                "{}: after a clean stop the next start trusts {} of {} pieces",
+                node.name,
+                opened.have.count(),
+                expected.len()
+            )),
+        }
+    }
+}
+
+fn is_idle(node: &Node) -> bool {
+    node.process.as_ref().is_none_or(|process| process.core.is_idle())
+}

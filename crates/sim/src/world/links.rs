@@ -1,0 +1,378 @@
+//! Connections: they are made, carry bytes, stall and end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use session::core::{LinkKey, Outgoing};
+use session::limits::{MAX_HALF_OPEN, REFILL_INTERVAL};
+
+use super::{Event, World};
+use crate::liar::Act;
+use crate::network::{At, End, Party, Quality, Segment};
+use crate::node::{liar_address, node_address};
+use crate::watch::Broken;
+
+/// How soon a machine that can't take a connection now is asked again.
+const KNOCK_AGAIN: Duration = Duration::from_millis(200);
+/// Bytes of a liar that wait in a wire, at most.
+const MAX_LIES: usize = 256 * 1024;
+
+impl World {
+    /// An attempt to connect reaches the other machine, or comes to nothing.
+    pub(super) fn dial(&mut self, node: usize, life: u32, link: LinkKey, to: SocketAddr) {
+        let alive =
+            self.process(node, life).is_some_and(|process| process.connecting.contains(&link));
+        if !alive || self.dice.chance(self.scenario.network.lost_connects) {
+            return;
+        }
+        let quality = self.quality();
+        let from = End { party: Party::Node(node), link: Some(link), open: true };
+        let there = match self.party_at(to) {
+            Some(Party::Liar(liar)) => {
+                Some(End { party: Party::Liar(liar), link: None, open: true })
+            }
+            Some(Party::Node(other)) => match self.accept(other, node_address(node)) {
+                Accepted::Yes(link) => {
+                    Some(End { party: Party::Node(other), link: Some(link), open: true })
+                }
+                Accepted::No => None,
+                Accepted::Later => {
+                    return self.after(KNOCK_AGAIN, Event::Dial { node, life, link, to });
+                }
+            },
+            // Nobody is there, and half of the time nobody says so.
+            None if self.dice.chance(50) => return,
+            None => None,
+        };
+        let wire = there.map(|there| self.network.join([from, there], quality));
+        if let (Some(wire), Some(there)) = (wire, there) {
+            self.register(there, (wire, 1));
+        }
+        self.after(quality.latency, Event::Dialed { node, life, link, wire });
+    }
+
+    fn quality(&mut self) -> Quality {
+        let plan = self.scenario.network;
+        Quality {
+            capacity: plan.capacity,
+            rate: self.dice.within(plan.rates.0..plan.rates.1 + 1),
+            latency: self.dice.millis(0..plan.max_latency + 1),
+        }
+    }
+
+    fn party_at(&self, address: SocketAddr) -> Option<Party> {
+        let nodes = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some());
+        let node = nodes.map(|node| (node_address(node), Party::Node(node)));
+        let liars = (0..self.liars.len()).map(|liar| (liar_address(liar), Party::Liar(liar)));
+        node.chain(liars).find(|(at, _)| *at == address).map(|(_, party)| party)
+    }
+
+    fn accept(&mut self, node: usize, from: SocketAddr) -> Accepted {
+        let from = SocketAddr::new(from.ip(), 40_000 + self.dice.below(20_000) as u16);
+        let now = self.now;
+        let Some(process) = &mut self.nodes[node].process else { return Accepted::No };
+        if process.core.is_crowded() {
+            return Accepted::Later;
+        }
+        process.core.handle_accepted(now, from).map_or(Accepted::No, Accepted::Yes)
+    }
+
+    fn register(&mut self, end: End, at: At) {
+        match (end.party, end.link) {
+            (Party::Node(node), Some(link)) => {
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.wires.insert(link, at);
+                }
+            }
+            (Party::Liar(liar), _) => {
+                let mut acts = Vec::new();
+                self.liars[liar].opened(at, &self.payload, &mut acts);
+                self.act_as_liar(acts);
+            }
+            (Party::Node(_), None) => {}
+        }
+    }
+
+    pub(super) fn dialed(
+        &mut self,
+        node: usize,
+        life: u32,
+        link: LinkKey,
+        wire: Option<u64>,
+    ) -> Result<(), Broken> {
+        let now = self.now;
+        let waited =
+            self.process(node, life).is_some_and(|process| process.connecting.remove(&link));
+        match (wire, waited) {
+            (Some(wire), false) => self.close_end((wire, 0), true),
+            (Some(wire), true) => {
+                if let Some(process) = self.process(node, life) {
+                    process.wires.insert(link, (wire, 0));
+                    process.core.handle_connected(now, link);
+                }
+                // Whatever came in the meantime is taken now.
+                self.look_at(now, (wire, 0));
+            }
+            (None, true) => {
+                if let Some(process) = self.process(node, life) {
+                    process.core.handle_connect_failed(now, link, "connection refused");
+                }
+            }
+            (None, false) => {}
+        }
+        self.settle(node)
+    }
+
+    /// Something may come out of a wire at this end.
+    pub(super) fn arrive(&mut self, at: At) -> Result<(), Broken> {
+        let now = self.now;
+        let Some(wire) = self.network.get_mut(at.0).filter(|wire| !wire.dead) else {
+            return Ok(());
+        };
+        let end = wire.ends[at.1];
+        let pipe = &mut wire.pipes[1 - at.1];
+        if !pipe.take_alarm(now) {
+            return Ok(());
+        }
+        let Some(due) = pipe.next_at().filter(|_| end.open) else { return Ok(()) };
+        if due > now {
+            self.look_at(due, at);
+            return Ok(());
+        }
+        match (end.party, end.link) {
+            (Party::Node(node), Some(link)) => self.arrive_at_node(node, link, at),
+            (Party::Liar(liar), _) => {
+                self.arrive_at_liar(liar, at);
+                Ok(())
+            }
+            (Party::Node(_), None) => Ok(()),
+        }
+    }
+
+    fn arrive_at_node(&mut self, node: usize, link: LinkKey, at: At) -> Result<(), Broken> {
+        let now = self.now;
+        let portion = 1 + self.dice.below(self.scenario.network.portion) as usize;
+        let pieces = self.payload.pieces();
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        if process.wires.get(&link) != Some(&at) {
+            // Not established on this side yet.
+            return Ok(());
+        }
+        let quota = process.core.receive_quota(now, link);
+        if quota == 0 {
+            self.look_at(now + REFILL_INTERVAL, at);
+            return Ok(());
+        }
+        match self.take(at, portion.min(quota)) {
+            Some(Segment::Bytes(bytes)) => {
+                self.note(node, "hears", [at.0, bytes.len() as u64], || {
+                    format!("{} bytes on wire {}", bytes.len(), at.0)
+                });
+                let (number, node) = (node, &mut self.nodes[node]);
+                node.watch.set_time(now);
+                node.watch.heard(link, &bytes, pieces);
+                let said = std::mem::take(&mut node.watch.log);
+                if let Some(process) = &mut node.process {
+                    process.core.handle_bytes(now, link, &bytes);
+                }
+                self.tell_said(number, at, said);
+                self.look_at(now, at);
+            }
+            Some(Segment::End { reset }) => {
+                let error = reset.then_some("connection reset by peer");
+                if let Some(process) = &mut self.nodes[node].process {
+                    process.core.handle_closed(now, link, error);
+                }
+            }
+            None => {}
+        }
+        self.let_sender_go_on(at);
+        self.settle(node)
+    }
+
+    fn take(&mut self, at: At, most: usize) -> Option<Segment> {
+        self.network.get_mut(at.0)?.pipes[1 - at.1].take(most)
+    }
+
+    /// What was taken out at `at` makes room for the other end.
+    fn let_sender_go_on(&mut self, at: At) {
+        let Some(wire) = self.network.get(at.0) else { return };
+        let other = wire.ends[1 - at.1];
+        if let (Party::Node(node), Some(link), true) = (other.party, other.link, other.open) {
+            let life = self.nodes[node].life;
+            self.after(Duration::ZERO, Event::Refill { node, life, link });
+        }
+    }
+
+    fn arrive_at_liar(&mut self, liar: usize, at: At) {
+        match self.take(at, usize::MAX) {
+            Some(Segment::Bytes(bytes)) => {
+                let mut acts = Vec::new();
+                self.liars[liar].received(at, &bytes, &self.payload, &mut acts);
+                self.act_as_liar(acts);
+                self.look_at(self.now, at);
+                self.let_sender_go_on(at);
+            }
+            Some(Segment::End { .. }) => {
+                self.liars[liar].closed(at);
+                self.close_end(at, false);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn act_as_liar(&mut self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Send(at, bytes) => {
+                    let room = self.network.get(at.0).is_some_and(|wire| {
+                        wire.ends[at.1].open && wire.pipes[at.1].room() + MAX_LIES > bytes.len()
+                    });
+                    if room {
+                        self.send(at, Segment::Bytes(bytes));
+                    }
+                }
+                Act::Close(at, reset) => {
+                    if let Some(Party::Liar(liar)) = self.party_of(at) {
+                        self.liars[liar].closed(at);
+                    }
+                    self.close_end(at, reset);
+                }
+            }
+        }
+    }
+
+    fn party_of(&self, at: At) -> Option<Party> {
+        self.network.get(at.0).map(|wire| wire.ends[at.1].party)
+    }
+
+    /// Liars connect to nodes, one at a time.
+    pub(super) fn call_as_liars(&mut self) {
+        for liar in 0..self.liars.len() {
+            let node = self.dice.below(self.nodes.len() as u64) as usize;
+            if self.liars[liar].connections() >= 3 || self.closing {
+                continue;
+            }
+            let Accepted::Yes(link) = self.accept(node, liar_address(liar)) else { continue };
+            let quality = self.quality();
+            let ends = [
+                End { party: Party::Liar(liar), link: None, open: true },
+                End { party: Party::Node(node), link: Some(link), open: true },
+            ];
+            let wire = self.network.join(ends, quality);
+            self.register(ends[1], (wire, 1));
+            self.register(ends[0], (wire, 0));
+        }
+    }
+
+    fn send(&mut self, at: At, segment: Segment) {
+        let now = self.now;
+        let Some(wire) = self.network.get_mut(at.0).filter(|wire| !wire.dead) else { return };
+        let arrives = wire.pipes[at.1].send(now, segment);
+        if wire.ends[1 - at.1].open {
+            self.look_at(arrives, (at.0, 1 - at.1));
+        }
+    }
+
+    /// This end of a wire looks at `time` for what came.
+    fn look_at(&mut self, time: Duration, at: At) {
+        let time = time.max(self.now);
+        let wire = self.network.get_mut(at.0);
+        if wire.is_some_and(|wire| wire.pipes[1 - at.1].set_alarm(time)) {
+            self.at(time, Event::Arrive(at));
+        }
+    }
+
+    /// This end hangs up.
+    pub(super) fn close_end(&mut self, at: At, reset: bool) {
+        if let Some(arrives) = self.network.close(self.now, at, reset) {
+            self.look_at(arrives, (at.0, 1 - at.1));
+        }
+    }
+
+    /// Sends what a link has to send, as far as the wire takes it.
+    pub(super) fn transmit(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
+        let now = self.now;
+        loop {
+            let this = &mut self.nodes[node];
+            this.watch.set_time(now);
+            let Some(process) = &mut this.process else { return Ok(()) };
+            let Some(at) = process.wires.get(&link).copied() else { return Ok(()) };
+            let wire = self.network.get(at.0).filter(|wire| !wire.dead);
+            let room = wire.map_or(0, |wire| wire.pipes[at.1].room());
+            if room == 0 {
+                // It goes on when the other end has taken something.
+                return Ok(());
+            }
+            let bytes = match process.core.poll_transmit(now, link) {
+                None => {
+                    this.watch
+                        .drained(link)
+                        .map_err(|broken| format!("{}: {broken}", this.name))?;
+                    return self.rest(node, link);
+                }
+                Some(Outgoing::Bytes { bytes, .. }) => bytes[..bytes.len().min(room)].to_vec(),
+                Some(Outgoing::Payload { extent, fresh }) => {
+                    let evictions = u64::from(self.scenario.evictions);
+                    if !fresh && evictions > 0 && self.dice.below(evictions) == 0 {
+                        process.core.refresh_upload(now, link);
+                        return Ok(());
+                    }
+                    extent.file.bytes(extent.offset, room.min(extent.length as usize))
+                }
+            };
+            let truth = crate::watch::Truth { payload: &self.payload, disk: &this.disk };
+            this.watch
+                .said(link, &bytes, truth)
+                .map_err(|broken| format!("{} on wire {}: {broken}", this.name, at.0))?;
+            process.core.handle_transmitted(now, link, bytes.len());
+            let said = std::mem::take(&mut this.watch.log);
+            self.tell_said(node, at, said);
+            self.note(node, "says", [at.0, bytes.len() as u64], || {
+                format!("{} bytes on wire {}", bytes.len(), at.0)
+            });
+            self.send(at, Segment::Bytes(bytes));
+        }
+    }
+
+    fn tell_said(&mut self, node: usize, at: At, said: Vec<String>) {
+        for line in said {
+            self.note(node, "", [0; 2], || format!("wire {}: {line}", at.0));
+        }
+    }
+
+    /// The core has nothing for the link now: at all, or until its rate limit has room.
+    fn rest(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
+        let now = self.now;
+        let life = self.nodes[node].life;
+        if let Some(process) = self.process(node, life)
+            && process.core.is_send_throttled(now, link)
+        {
+            self.after(REFILL_INTERVAL, Event::Refill { node, life, link });
+        }
+        Ok(())
+    }
+
+    /// The named limits on connections.
+    pub(super) fn check_connections(&self, node: usize) -> Result<(), Broken> {
+        let this = &self.nodes[node];
+        let Some(process) = &this.process else { return Ok(()) };
+        let links = process.wires.len() + process.connecting.len();
+        if links > this.plan.max_connections {
+            let most = this.plan.max_connections;
+            return Err(format!("{}: {links} connections, {most} at most", this.name));
+        }
+        let connecting = process.connecting.len();
+        match connecting > MAX_HALF_OPEN {
+            true => Err(format!("{}: {connecting} half-open connections", this.name)),
+            false => Ok(()),
+        }
+    }
+}
+
+enum Accepted {
+    Yes(LinkKey),
+    No,
+    /// It can't now; whoever connects waits in the listen queue.
+    Later,
+}

@@ -1,0 +1,122 @@
+//! What the scenario does to machines.
+
+use std::time::Duration;
+
+use super::{Event, World};
+use crate::disk::Faults;
+use crate::network::Party;
+use crate::scenario::{Crash, Mishap};
+use crate::watch::Broken;
+
+impl World {
+    pub(super) fn mishap(&mut self, index: usize) -> Result<(), Broken> {
+        self.mishaps_left -= 1;
+        let (_, node, mishap) = self.scenario.mishaps[index];
+        self.note(node, "mishap", [index as u64, 0], || format!("{mishap:?}"));
+        match mishap {
+            Mishap::Dies { how, operation, back_after } => {
+                self.nodes[node].back_at = self.now + back_after;
+                self.die(node, how, operation)?;
+            }
+            Mishap::Leaves { back_after } => {
+                self.nodes[node].back_at = self.now + back_after;
+                self.leave(node)?;
+            }
+            Mishap::Disk { faults, lasts } => {
+                let until = self.now + lasts;
+                self.nodes[node].disk.set_faults(faults);
+                self.nodes[node].ill_until = until;
+                self.at(until, Event::Heal(node));
+            }
+            Mishap::Cut { told } => self.cut(node, told)?,
+            Mishap::Stalls { lasts } => self.stall(node, lasts),
+        }
+        Ok(())
+    }
+
+    /// The process dies now, or when its disk has done so many operations more.
+    fn die(&mut self, node: usize, how: Crash, operation: Option<u64>) -> Result<(), Broken> {
+        let Some(count) = operation else { return self.crash(node, how) };
+        self.nodes[node].dies_how = how;
+        self.nodes[node].disk.die_after(count);
+        Ok(())
+    }
+
+    /// The process is gone, now. It is back at the time the scenario says.
+    pub(super) fn crash(&mut self, node: usize, how: Crash) -> Result<(), Broken> {
+        self.note(node, "crashes", [0; 2], || format!("{how:?}"));
+        let this = &mut self.nodes[node];
+        this.process = None;
+        match how {
+            Crash::Killed => this.disk.kill(),
+            Crash::PowerCut => {
+                this.disk.cut_power();
+                this.had = this.durable.clone();
+            }
+        }
+        let told = how == Crash::Killed || self.dice.chance(50);
+        self.cut(node, told)?;
+        self.at(self.nodes[node].back_at, Event::Start(node));
+        Ok(())
+    }
+
+    /// Connections end. If nobody is told, a process that lives on sees only silence, too.
+    fn cut(&mut self, node: usize, told: bool) -> Result<(), Broken> {
+        let now = self.now;
+        for at in self.network.ends_of(Party::Node(node)) {
+            let Some(wire) = self.network.get_mut(at.0) else { continue };
+            wire.dead |= !told;
+            let link = wire.ends[at.1].link;
+            let process = self.nodes[node].process.as_mut();
+            if !told && process.is_some() {
+                continue;
+            }
+            if let (Some(process), Some(link)) = (process, link) {
+                process.wires.remove(&link);
+                process.core.handle_closed(now, link, Some("connection reset by peer"));
+            }
+            self.close_end(at, true);
+        }
+        self.settle(node)
+    }
+
+    fn stall(&mut self, node: usize, lasts: Duration) {
+        let until = self.now + lasts;
+        for at in self.network.ends_of(Party::Node(node)) {
+            if let Some(wire) = self.network.get_mut(at.0) {
+                wire.pipes.iter_mut().for_each(|pipe| pipe.stall(until));
+            }
+        }
+    }
+
+    /// The user ends the process in good order.
+    fn leave(&mut self, node: usize) -> Result<(), Broken> {
+        let now = self.now;
+        let this = &mut self.nodes[node];
+        let Some(process) = &mut this.process else { return Ok(()) };
+        this.leaving = true;
+        process.core.stop_all(now);
+        self.settle(node)
+    }
+
+    /// A process that was told to end does so when it has nothing more to do.
+    pub(super) fn leave_if_idle(&mut self, node: usize) -> Result<(), Broken> {
+        let this = &mut self.nodes[node];
+        let idle = this.process.as_ref().is_some_and(|process| process.core.is_idle());
+        if !this.leaving || !idle || self.closing {
+            return Ok(());
+        }
+        this.process = None;
+        this.leaving = false;
+        self.note(node, "left", [0; 2], String::new);
+        self.at(self.nodes[node].back_at, Event::Start(node));
+        self.cut(node, true)
+    }
+
+    pub(super) fn heal(&mut self, node: usize) {
+        self.note(node, "heals", [0; 2], String::new);
+        if self.nodes[node].ill_until <= self.now {
+            self.nodes[node].disk.set_faults(Faults::default());
+        }
+    }
+}
