@@ -11,6 +11,7 @@ mod fuzz;
 mod integration;
 mod process;
 mod report;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -60,6 +61,8 @@ enum Task {
         #[command(flatten)]
         options: integration::Options,
     },
+    /// Whole swarms on a virtual clock, network and disk, each from one number
+    Sim(sim::Arguments),
     /// A swarm in which peers come and go, for a long time, watched for what grows
     Soak {
         /// How long it takes
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Task::Fixtures { check } => fixtures::run(check),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Integration { suite, options } => integration::run(suite, &options),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Soak { minutes, seed } => soak::run(minutes, seed),
         Task::Tidy => tidy::run(),
     };

@@ -92,8 +92,13 @@ impl Report {
 
     /// Runs `case` and notes what came of it.
     pub(crate) fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
+        self.run_told(cells, || case().map(|()| String::new()));
+    }
+
+    /// The same, of a case that has a word more to say.
+    pub(crate) fn run_told(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
-        let outcome = Outcome::from(case().map(|()| String::new()));
+        let outcome = Outcome::from(case());
         self.note(cells, outcome, start.elapsed());
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::integration::{Options, SHORT, Suite, run_suite};
 use crate::report::Tally;
 use crate::workspace::{self, cargo};
-use crate::{fixtures, tidy};
+use crate::{fixtures, sim, tidy};
 
 /// Runs every step, also after one has failed.
 pub(crate) fn run() -> Result<()> {
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     steps.check("fixtures", || fixtures::run(true));
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
+    steps.check("simulation", || sim::run(&sim::Arguments::default()));
     let options = Options { kills: Some(SHORT), ..Options::default() };
     for (name, suite) in [
         ("loopback", Suite::Loopback),

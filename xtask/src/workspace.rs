@@ -80,3 +80,11 @@ pub(crate) fn target() -> Result<PathBuf> {
     let target = metadata["target_directory"].as_str().context("no target_directory")?;
     Ok(target.into())
 }
+
+/// The commit that is checked out, or that of which a changed state is.
+pub(crate) fn commit() -> String {
+    let command = ["rev-parse", "--short=10", "HEAD"];
+    let output = Command::new("git").args(command).current_dir(root()).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}

@@ -1,27 +1,42 @@
 //! `sim COUNT [FROM]`: plays COUNT scenarios from seed FROM on, and prints a line for each that broke
-//! a rule; the last line says how many. `sim tell SEED`: plays one and tells it. `sim digests COUNT
-//! [FROM]`: also prints the digest of each.
+//! a rule; the last line says how many. `sim digests COUNT [FROM]`: also prints the digest of each.
+//! `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim tell SEED`: plays one and
+//! tells it.
 
 #![allow(clippy::disallowed_methods)] // The clock and the threads are here, outside of all runs.
 
+use std::any::Any;
 use std::io::Write as _;
+use std::ops::Range;
+use std::panic::catch_unwind;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use sim::Report;
+
+/// What else there is to do than to play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    Nothing,
+    Digests,
+    StopAtFirst,
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let number = |word: Option<&&str>| word.and_then(|word| word.parse().ok());
-    match words.as_slice() {
-        ["tell", seed] => number(Some(seed)).map_or(ExitCode::from(2), tell),
-        ["digests", rest @ ..] => number(rest.first())
-            .map_or(ExitCode::from(2), |count| play(count, number(rest.get(1)).unwrap_or(0), true)),
-        rest => number(rest.first()).map_or(ExitCode::from(2), |count| {
-            play(count, number(rest.get(1)).unwrap_or(0), false)
-        }),
+    let (extra, numbers) = match words.as_slice() {
+        ["tell", seed] => return seed.parse().map_or(ExitCode::from(2), tell),
+        ["digests", numbers @ ..] => (Extra::Digests, numbers),
+        ["first", numbers @ ..] => (Extra::StopAtFirst, numbers),
+        numbers => (Extra::Nothing, numbers),
+    };
+    let numbers: Vec<u64> = numbers.iter().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [count] => play(0..count, extra),
+        [count, from] => play(from..from + count, extra),
+        _ => ExitCode::from(2),
     }
 }
 
@@ -32,40 +47,63 @@ fn tell(seed: u64) -> ExitCode {
     if report.broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn play(count: u64, from: u64, digests: bool) -> ExitCode {
+fn play(seeds: Range<u64>, extra: Extra) -> ExitCode {
     let start = Instant::now();
-    let next = AtomicU64::new(from);
+    let reports = play_all(&seeds, extra == Extra::StopAtFirst);
+    if extra == Extra::Digests {
+        reports.iter().for_each(|report| say(&format!("{} {:016x}", report.seed, report.digest)));
+    }
+    let (played, from) = (reports.len(), seeds.start);
+    let broken = reports.iter().filter(|report| report.broken.is_some()).count();
+    let events: u64 = reports.iter().map(|report| report.events).sum();
+    let seconds = start.elapsed().as_secs_f64();
+    say(&format!("{played} seeds from {from}: {broken} broken, {events} events, {seconds:.1} s"));
+    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays them on all cores, in ascending order. If that is to stop at the first broken one, those
+/// that had begun before it are played to the end: the least one that is broken is among them.
+fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
+    let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
         let mut reports = Vec::new();
-        loop {
+        while !enough.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= from + count {
-                return reports;
+            if seed >= seeds.end {
+                break;
             }
-            let report = sim::run(seed);
+            let report = run(seed);
             if report.broken.is_some() {
+                enough.fetch_or(stop_at_first, Ordering::Relaxed);
                 say(&line_of(&report));
             }
             reports.push(report);
         }
+        reports
     };
     let mut reports: Vec<Report> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
     });
     reports.sort_by_key(|report| report.seed);
-    if digests {
-        reports.iter().for_each(|report| say(&format!("{} {:016x}", report.seed, report.digest)));
-    }
-    let broken = reports.iter().filter(|report| report.broken.is_some()).count();
-    let lost = count - reports.len() as u64;
-    let events: u64 = reports.iter().map(|report| report.events).sum();
-    say(&format!(
-        "{count} seeds from {from}: {broken} broken, {lost} ended in a panic, {events} events, {:.1} s",
-        start.elapsed().as_secs_f64()
-    ));
-    if broken == 0 && lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    reports
+}
+
+/// A panic breaks a rule, too.
+fn run(seed: u64) -> Report {
+    catch_unwind(|| sim::run(seed)).unwrap_or_else(|panic| Report {
+        seed,
+        broken: Some(format!("it panics: {}", message(&*panic))),
+        digest: 0,
+        events: 0,
+        time: Duration::ZERO,
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default()
 }
 
 /// A line of output; nobody may want it any more.

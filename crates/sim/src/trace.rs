@@ -48,6 +48,13 @@ impl Trace {
         }
     }
 
+    /// Something that is known only when text is kept: no part of what two runs have in common.
+    pub(crate) fn remark(&mut self, now: Duration, who: &str, text: &str) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{:>12.6}  {who:<4} {:<12} {text}", now.as_secs_f64(), ""));
+        }
+    }
+
     /// One number for all that was noted.
     pub(crate) fn digest(&self) -> u64 {
         self.digest

@@ -1,6 +1,6 @@
 //! The trackers of a run: one over HTTP, one over UDP (BEP 15), which know the same peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -24,11 +24,22 @@ pub(crate) struct Trackers {
     peers: BTreeMap<SocketAddr, bool>,
     /// Those that are named without having announced.
     liars: Vec<SocketAddr>,
+    /// Who told which of them that it started: the node's address, and whether that was over UDP.
+    started: BTreeSet<(SocketAddr, bool)>,
+    /// Who told one of them that it completed, and did not tell it before that it started.
+    stranger: Option<SocketAddr>,
 }
 
 impl Trackers {
     pub(crate) fn new(plan: TrackerPlan, liars: Vec<SocketAddr>, dice: &mut Dice) -> Self {
-        Self { plan, dice: dice.split(), peers: BTreeMap::new(), liars }
+        Self {
+            plan,
+            dice: dice.split(),
+            peers: BTreeMap::new(),
+            liars,
+            started: BTreeSet::new(),
+            stranger: None,
+        }
     }
 
     /// How long an answer takes, in all.
@@ -53,6 +64,7 @@ impl Trackers {
             let retry_in = self.dice.chance(20).then(|| self.dice.within(1..120) as u32);
             return Err(FetchFailure { message, retry_in, refused: self.dice.chance(10) });
         }
+        self.note_event((from, false), request.event);
         let stopped = request.event == AnnounceEvent::Stopped;
         self.note(from, request.left == 0, stopped);
         let peers = self.others(from).into_iter().map(|peer| TrackerPeer {
@@ -62,6 +74,24 @@ impl Trackers {
         });
         let interval = self.plan.interval;
         Ok(AnnounceReply { interval, peers: peers.collect(), ..AnnounceReply::default() })
+    }
+
+    /// A process begins there: what an earlier one told does not count.
+    pub(crate) fn forget(&mut self, node: SocketAddr) {
+        self.started.retain(|(who, _)| *who != node);
+    }
+
+    /// Who has completed without having started, if somebody has.
+    pub(crate) fn stranger(&self) -> Option<SocketAddr> {
+        self.stranger
+    }
+
+    fn note_event(&mut self, who: (SocketAddr, bool), event: AnnounceEvent) {
+        match event {
+            AnnounceEvent::Started => _ = self.started.insert(who),
+            AnnounceEvent::Completed if !self.started.contains(&who) => self.stranger = Some(who.0),
+            _ => {}
+        }
     }
 
     fn note(&mut self, from: SocketAddr, complete: bool, stopped: bool) {
@@ -120,9 +150,14 @@ impl Trackers {
             return Some([&[0, 0, 0, 3], transaction, text].concat());
         }
         let complete = bytes[64..72] == [0; 8];
-        let stopped = bytes[80..84] == [0, 0, 0, 3];
         let port = u16::from_be_bytes([bytes[96], bytes[97]]);
         let from = SocketAddr::new(from.ip(), port);
+        let stopped = bytes[83] == 3;
+        match bytes[83] {
+            1 => self.note_event((from, true), AnnounceEvent::Completed),
+            2 => self.note_event((from, true), AnnounceEvent::Started),
+            _ => {}
+        }
         self.note(from, complete, stopped);
         let interval = self.plan.interval.to_be_bytes();
         let mut reply = [&[0, 0, 0, 1], transaction, &interval, &[0; 8]].concat();

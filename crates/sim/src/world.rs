@@ -17,7 +17,7 @@ use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 use crate::dice::Dice;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
-use crate::node::{Node, liar_address};
+use crate::node::{Node, liar_address, node_address};
 use crate::payload::Payload;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -281,10 +281,7 @@ impl World {
                 }
                 self.settle(node)
             }
-            Event::Asked { node, life, bytes } => {
-                self.ask_tracker(node, life, &bytes);
-                Ok(())
-            }
+            Event::Asked { node, life, bytes } => self.ask_tracker(node, life, &bytes),
             Event::Datagram { node, life, bytes } => {
                 let (now, from) = (self.now, actions::tracker_address());
                 if let Some(process) = self.process(node, life) {
@@ -311,6 +308,7 @@ impl World {
         let now = self.now;
         self.nodes[node].promised = self.nodes[node].had.clone();
         self.nodes[node].start(now, &self.payload);
+        self.trackers.forget(node_address(node));
         self.begin_opening(node);
         self.settle(node)
     }

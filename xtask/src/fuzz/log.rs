@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::workspace::root;
+use crate::workspace::{commit, root};
 
 /// Adds a run of `target`. Several may run at once.
 pub(super) fn add(target: &str, report: &Report) -> Result<()> {
@@ -39,14 +39,6 @@ fn added(before: &Value, report: &Report, commit: &str) -> Value {
         "findings": count("findings") + u64::from(report.finding.is_some()),
         "last_commit": commit,
     })
-}
-
-/// The commit that is fuzzed, or that of which a changed state is.
-fn commit() -> String {
-    let command = ["rev-parse", "--short=10", "HEAD"];
-    let output = std::process::Command::new("git").args(command).current_dir(root()).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.unwrap_or_default()
 }
 
 #[cfg(test)]

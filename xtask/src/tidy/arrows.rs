@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "session",
         ],
     ),
+    ("sim", &["metainfo", "piece-hash", "piece-store", "session"]),
     ("testkit", ALL_BUT_BT_CLI),
     ("xtask", ALL_BUT_BT_CLI),
 ];
@@ -153,6 +154,8 @@ mod tests {
         check_edge("xtask", "bt-cli", None, false);
         check_edge("bt-cli", "session", None, true);
         check_edge("session", "tokio", Some("dev"), false);
+        check_edge("sim", "session", None, true);
+        check_edge("session", "sim", Some("dev"), false);
     }
 
     #[test]

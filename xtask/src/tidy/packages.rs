@@ -13,7 +13,7 @@ const MAX_LIB_LINES: usize = 150;
 const MAX_BT_TYPES_LINES: usize = 800;
 /// Packages whose clippy.toml forbids clocks, sockets and threads.
 const FENCED: &[&str] =
-    &["peer-wire", "swarm", "session", "piece-store", "tracker-udp", "tracker-http"];
+    &["peer-wire", "swarm", "session", "piece-store", "tracker-udp", "tracker-http", "sim"];
 
 /// What is wrong with `packages`, as `cargo metadata` tells them.
 pub(super) fn check(packages: &[Value]) -> Vec<String> {

@@ -87,6 +87,7 @@ impl World {
                 let delay = self.trackers.delay();
                 let result = Box::new(result);
                 self.after(delay, Event::Fetched { node, life, key, leg, result });
+                return self.check_trackers();
             }
             Action::Resolve { host } => {
                 let delay = self.trackers.delay();
@@ -102,12 +103,25 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn ask_tracker(&mut self, node: usize, life: u32, bytes: &[u8]) {
+    pub(super) fn ask_tracker(
+        &mut self,
+        node: usize,
+        life: u32,
+        bytes: &[u8],
+    ) -> Result<(), Broken> {
         let from = node_address(node);
         for bytes in self.trackers.datagram(self.now, from, bytes) {
             let delay = self.trackers.delay();
             self.after(delay, Event::Datagram { node, life, bytes });
         }
+        self.check_trackers()
+    }
+
+    /// BEP 3: who completes has started.
+    fn check_trackers(&self) -> Result<(), Broken> {
+        let stranger = self.trackers.stranger();
+        stranger
+            .map_or(Ok(()), |who| Err(format!("{who} told a tracker `completed`, not `started`")))
     }
 
     fn hang_up(&mut self, node: usize, link: LinkKey) {

@@ -337,7 +337,8 @@ impl World {
 
     fn tell_said(&mut self, node: usize, at: At, said: Vec<String>) {
         for line in said {
-            self.note(node, "", [0; 2], || format!("wire {}: {line}", at.0));
+            let (now, who) = (self.now, &self.nodes[node].name);
+            self.trace.remark(now, who, &format!("wire {}: {line}", at.0));
         }
     }
 

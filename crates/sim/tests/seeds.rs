@@ -1,0 +1,28 @@
+//! A few scenarios, played twice. Many more are played by `cargo xtask sim`.
+
+#[track_caller]
+fn check(seed: u64) -> sim::Report {
+    let report = sim::run(seed);
+    assert_eq!(report.broken, None, "seed {seed}");
+    assert!(report.events > 0, "seed {seed}: nothing happens");
+    report
+}
+
+#[test]
+fn no_rule_is_broken_and_a_seed_says_it_all() {
+    let reports: Vec<_> = (0..8).map(check).collect();
+    let again: Vec<_> = (0..8).rev().map(check).collect();
+    assert!(reports.iter().eq(again.iter().rev()), "{reports:?}\n{again:?}");
+}
+
+#[test]
+fn seeds_differ() {
+    assert_ne!(check(1).digest, check(2).digest);
+}
+
+#[test]
+fn a_run_that_is_told_is_the_same_run() {
+    let (report, lines) = sim::tell(3);
+    assert_eq!(report, check(3));
+    assert!(lines.len() as u64 > report.events, "the scenario stands above what happens");
+}

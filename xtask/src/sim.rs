@@ -1,0 +1,145 @@
+//! `cargo xtask sim`: whole swarms from seed numbers, played by the program of `crates/sim`, a child of
+//! ours. It says what broke and how to see it again; a part is played twice, in two processes, which
+//! must do the same. `--mutants` puts bugs in, one at a time, and looks whether they are found.
+
+mod mutants;
+mod soak;
+mod table;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::process::{Running, until};
+use crate::workspace::{cargo, target};
+
+/// How many seeds are played twice, at least.
+const LEAST_TWICE: u64 = 20;
+/// How long a seed may take, on average, before all of them count as stuck.
+const MAX_TIME: Duration = Duration::from_secs(2);
+/// How long any number of seeds may take, whatever there is besides.
+const GRACE: Duration = Duration::from_secs(120);
+
+/// Which scenarios.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// How many scenarios [default: 1000]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// The number of the first
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    from: u64,
+    /// Adds the run to testdata/soak.json, if no rule is broken
+    #[arg(long)]
+    record: bool,
+    /// Plays only this one, and tells all that happens in it
+    #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from", "record"])]
+    seed: Option<u64>,
+    /// Puts bugs in, one at a time (all, or those with this in their names), which must be found
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "from", "record", "seed"])]
+    mutants: Option<Option<String>>,
+}
+
+/// Plays what is meant; fails if a rule is broken, or a mutant is not found.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(named) = &arguments.mutants {
+        return mutants::run(named.as_deref().unwrap_or(""));
+    }
+    let program = build()?;
+    match arguments.seed {
+        Some(seed) => tell(&program, seed),
+        None => play(&program, arguments),
+    }
+}
+
+/// Builds the simulator, and says where it is.
+fn build() -> Result<PathBuf> {
+    let status = cargo()
+        .args(["build", "--profile", "sim", "--quiet", "--package", "sim"])
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "sim does not build");
+    Ok(target()?.join("sim/sim"))
+}
+
+fn tell(program: &PathBuf, seed: u64) -> Result<()> {
+    let status = Command::new(program).args(["tell", &seed.to_string()]).status()?;
+    ensure!(status.success(), "seed {seed}: {status}");
+    Ok(())
+}
+
+fn play(program: &PathBuf, arguments: &Arguments) -> Result<()> {
+    let (count, from) = (arguments.seeds.unwrap_or(1000), arguments.from);
+    let commit = if arguments.record { Some(soak::commit()?) } else { None };
+    let start = Instant::now();
+    let first = digests(program, count, from)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let twice = (count / 10).max(LEAST_TWICE).min(count);
+    let second = digests(program, twice, from)?;
+    let differs = first.iter().zip(&second).find(|(first, second)| first != second);
+    if let Some((first, _)) = differs {
+        bail!(
+            "not the same in two processes: seed {}",
+            first.split(' ').next().unwrap_or_default()
+        );
+    }
+    println!("{twice} of them the same in a second process");
+    if let Some(commit) = commit {
+        soak::add(&soak::Run { commit, from, count, seconds })?;
+    }
+    Ok(())
+}
+
+/// Plays `count` seeds; answers a line for each, with its digest.
+fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
+    let mut command = Command::new(program);
+    command.args(["digests", &count.to_string(), &from.to_string()]);
+    let limit = GRACE + MAX_TIME * u32::try_from(count).unwrap_or(u32::MAX);
+    let mut running = Running::start("sim", &command, &target()?.join("sim/logs"))?;
+    let (mut shown, mut digests) = (0, Vec::new());
+    let mut show = |output: &str| {
+        let whole = output.rfind('\n').map_or(0, |at| at + 1);
+        for line in output.get(shown..whole).unwrap_or_default().lines() {
+            match broken(line) {
+                Some((seed, rule)) => {
+                    println!("seed {seed}: {rule}\n    cargo xtask sim --seed {seed}");
+                }
+                None if line.contains(':') => println!("{line}"),
+                None => digests.push(line.to_owned()),
+            }
+        }
+        shown = whole;
+    };
+    let ended = until(limit, || {
+        show(&running.stdout());
+        running.has_ended()
+    });
+    show(&running.stdout());
+    ensure!(ended, "{count} seeds from {from} still run after {limit:?}\n{}", running.last_words());
+    let code = running.exit_code(GRACE)?;
+    ensure!(code == 0, "a rule is broken in one of {count} seeds from {from}");
+    ensure!(digests.len() as u64 == count, "{} seeds of {count} were played", digests.len());
+    Ok(digests)
+}
+
+/// The seed and the broken rule in a line that the simulator printed, if it says so.
+fn broken(line: &str) -> Option<(u64, &str)> {
+    let (seed, rest) = line.strip_prefix("seed ")?.split_once(": BROKEN: ")?;
+    let rule = rest.rsplit_once(" (").map_or(rest, |(rule, _)| rule);
+    Some((seed.parse().ok()?, rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_rules_are_read() {
+        let line = "seed 12: BROKEN: n0: piece 3 (of 4) is lost (99 events, 3.2 s of its time)";
+        assert_eq!(broken(line), Some((12, "n0: piece 3 (of 4) is lost")));
+        assert_eq!(broken("seed 12: ok (99 events, 3.2 s of its time)"), None);
+        assert_eq!(broken("12 0123456789abcdef"), None);
+    }
+}

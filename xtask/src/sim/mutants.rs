@@ -1,0 +1,179 @@
+//! Bugs put in on purpose, to see that the simulator finds them. Not switches in the product: its
+//! sources are copied below `target/mutants`, changed there, built and played, one bug at a time.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::broken;
+use super::table::MUTANTS;
+use crate::process::Running;
+use crate::report::Report;
+use crate::workspace::{cargo, root, target};
+
+/// How long the seeds of one mutant may take: one that goes round for ever is found, too.
+const MAX_TIME: Duration = Duration::from_secs(240);
+
+/// A bug.
+pub(super) struct Mutant {
+    /// What it does, in a few words.
+    pub(super) name: &'static str,
+    /// Where it is, relative to the root.
+    pub(super) file: &'static str,
+    /// The text that it replaces. It stands in the file once.
+    pub(super) before: &'static str,
+    pub(super) after: &'static str,
+    /// Within how many seeds, from 0 on, it must be found.
+    pub(super) seeds: u64,
+}
+
+/// Looks for each mutant with `named` in its name, and prints a table.
+pub(super) fn run(named: &str) -> Result<()> {
+    let chosen: Vec<&Mutant> =
+        MUTANTS.iter().filter(|mutant| mutant.name.contains(named)).collect();
+    ensure!(!chosen.is_empty(), "no mutant has {named:?} in its name");
+    let copy = Copy::make()?;
+    let mut report = Report::new(&["mutant", "seeds"]);
+    for mutant in chosen {
+        let seeds = format!("{}", mutant.seeds);
+        report.run_told(&[mutant.name, &seeds], || copy.look_for(mutant));
+    }
+    let tally = report.finish();
+    println!("\n{tally}");
+    ensure!(tally.failed == 0, "{} mutants are not found", tally.failed);
+    Ok(())
+}
+
+/// The sources in a place where they can be changed.
+struct Copy {
+    folder: PathBuf,
+}
+
+impl Copy {
+    fn make() -> Result<Self> {
+        let folder = target()?.join("mutants");
+        renew(&root().join("crates"), &folder.join("sources/crates"))?;
+        let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
+        let alone = manifest.replace(r#"["crates/*", "xtask"]"#, r#"["crates/*"]"#);
+        ensure!(alone != manifest, "the members of the workspace are others");
+        write_if_new(&folder.join("sources/Cargo.toml"), alone.as_bytes())?;
+        fs::copy(root().join("Cargo.lock"), folder.join("sources/Cargo.lock"))?;
+        Ok(Self { folder })
+    }
+
+    /// Puts the mutant in, plays, and takes it out again. Says what found it.
+    fn look_for(&self, mutant: &Mutant) -> Result<String> {
+        let path = self.folder.join("sources").join(mutant.file);
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.matches(mutant.before).count() == 1, "{}: not this text", mutant.file);
+        fs::write(&path, text.replace(mutant.before, mutant.after))?;
+        let found = self.build().and_then(|program| self.play(&program, mutant.seeds));
+        fs::write(&path, text)?;
+        found
+    }
+
+    fn build(&self) -> Result<PathBuf> {
+        let output = cargo()
+            .args(["build", "--profile", "sim", "--quiet", "--package", "sim"])
+            .current_dir(self.folder.join("sources"))
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .env("CARGO_PROFILE_SIM_DEBUG", "0")
+            // What a bug leaves unused is no matter.
+            .env("RUSTFLAGS", "-Awarnings")
+            .output()
+            .context("cannot run cargo")?;
+        let why = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "it does not build:\n{why}");
+        Ok(self.folder.join("target/sim/sim"))
+    }
+
+    fn play(&self, program: &Path, seeds: u64) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(["first", &seeds.to_string()]).env("RUST_BACKTRACE", "0");
+        let mut running = Running::start("mutant", &command, &self.folder.join("logs"))?;
+        if running.wait(MAX_TIME).is_err() {
+            return Ok(format!("does not end within {MAX_TIME:?}"));
+        }
+        let output = running.stdout();
+        let first = output.lines().filter_map(broken).min();
+        let Some((seed, rule)) = first else { bail!("not found") };
+        Ok(format!("seed {seed}: {rule}"))
+    }
+}
+
+/// Makes `to` the same as `from`, and touches only what differs, so that little is built again.
+fn renew(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let mut names: BTreeSet<_> = BTreeSet::new();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, copy) = (entry.file_name(), to.join(entry.file_name()));
+        match entry.file_type()?.is_dir() {
+            true if name == OsStr::new("target") => continue,
+            true => renew(&entry.path(), &copy)?,
+            false => write_if_new(&copy, &fs::read(entry.path())?)?,
+        }
+        names.insert(name);
+    }
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if !names.contains(&entry.file_name()) {
+            let is_folder = entry.file_type()?.is_dir();
+            let path = entry.path();
+            if is_folder { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
+    }
+    Ok(())
+}
+
+fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(path).ok().as_deref() != Some(bytes) {
+        fs::write(path, bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table does not rot: every bug can still be put in.
+    #[test]
+    fn each_text_stands_in_its_file_once() {
+        for mutant in MUTANTS {
+            let text = fs::read_to_string(root().join(mutant.file)).unwrap_or_default();
+            let places = text.matches(mutant.before).count();
+            assert_eq!(places, 1, "{}: {}: {:?}", mutant.name, mutant.file, mutant.before);
+            assert_ne!(mutant.before, mutant.after, "{}", mutant.name);
+        }
+    }
+
+    #[test]
+    fn mutants_are_not_few_and_have_names_of_their_own() {
+        let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), MUTANTS.len());
+        assert!(names.len() >= 15);
+    }
+
+    #[test]
+    fn a_copy_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("a")).unwrap();
+        fs::write(from.join("a/same"), "x").unwrap();
+        fs::write(from.join("changed"), "x").unwrap();
+        renew(&from, &to).unwrap();
+        let before = fs::metadata(to.join("a/same")).unwrap().modified().unwrap();
+        fs::write(from.join("changed"), "y").unwrap();
+        fs::write(to.join("a/gone"), "z").unwrap();
+        renew(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("changed")).unwrap(), "y");
+        assert!(!to.join("a/gone").exists());
+        assert_eq!(fs::metadata(to.join("a/same")).unwrap().modified().unwrap(), before);
+    }
+}

@@ -1,0 +1,231 @@
+//! The bugs that the simulator must find. Those of one crate stand together: to build the next is
+//! quicker then. How many seeds each may take is some four times what it took when it was written.
+
+use super::mutants::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    // What is announced, and what is served.
+    Mutant {
+        name: "HAVE before the piece is verified",
+        file: "crates/swarm/src/swarm/blocks.rs",
+        before: "        self.outputs.push_back(Output::Commit { piece, digests });\n",
+        after: "        for peer in self.keys() {
+            self.outputs.push_back(Output::Have { peer, piece });
+        }
+        self.outputs.push_back(Output::Commit { piece, digests });\n",
+        seeds: 20,
+    },
+    Mutant {
+        name: "endgame without cancel",
+        file: "crates/swarm/src/swarm/blocks.rs",
+        before: "if finished.others {",
+        after: "if false {",
+        seeds: 100,
+    },
+    Mutant {
+        name: "a peer that wakes up may be asked for the same again",
+        file: "crates/swarm/src/swarm/blocks.rs",
+        before: "            self.ask_fully(key);\n",
+        after: "",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "a piece that was lost still counts as had",
+        file: "crates/swarm/src/swarm/blocks.rs",
+        before: "if !self.relist(piece, |pieces, rng| pieces.lost(piece, rng)) {",
+        after: "if true {",
+        seeds: 200,
+    },
+    Mutant {
+        name: "the wrong peer is banned",
+        file: "crates/swarm/src/blame.rs",
+        before: "|((bad, good), _)| bad != good",
+        after: "|((bad, good), _)| bad == good",
+        seeds: 200,
+    },
+    Mutant {
+        name: "requests while choked",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "peer.peer_choking = true;",
+        after: "peer.peer_choking = false;",
+        seeds: 100,
+    },
+    Mutant {
+        name: "a peer that may be asked again is not queued",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "                self.ready.push_back(*key);\n",
+        after: "",
+        seeds: 100,
+    },
+    Mutant {
+        name: "a piece under suspicion waits for who rejects it",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "is_some_and(|open| open.only == Some(key))",
+        after: "is_some_and(|open| open.only == Some(key) && open.missing() == 0)",
+        seeds: 2000,
+    },
+    Mutant {
+        name: "silent peers keep their places",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "        self.make_place();\n",
+        after: "",
+        seeds: 2000,
+    },
+    Mutant {
+        name: "a request for what the peer lacks",
+        file: "crates/swarm/src/peer.rs",
+        before: "allowed && self.has.contains(piece)",
+        after: "allowed",
+        seeds: 20,
+    },
+    Mutant {
+        name: "a piece is fetched again though it is had",
+        file: "crates/swarm/src/pieces.rs",
+        before: "if self.is_missing(piece) && !self.open.contains_key(&piece) {",
+        after: "if self.wanted.contains(piece) && !self.open.contains_key(&piece) {",
+        seeds: 20,
+    },
+    Mutant {
+        name: "a block that comes whole in vain comes again and again",
+        file: "crates/swarm/src/open.rs",
+        before: "block.outrun = block.writer.is_some();",
+        after: "block.outrun = false;",
+        seeds: 2000,
+    },
+    Mutant {
+        name: "`completed` to a tracker that did not hear `started`",
+        file: "crates/swarm/src/trackers.rs",
+        before: "self.owed_completed && self.started",
+        after: "self.owed_completed",
+        seeds: 500,
+    },
+    // The session's core.
+    Mutant {
+        name: "a link with something to send is not signalled",
+        file: "crates/session/src/core/transmit.rs",
+        before: "link.transmit_due = false;",
+        after: "",
+        seeds: 20,
+    },
+    Mutant {
+        name: "a link that ends is not closed",
+        file: "crates/session/src/core/peers.rs",
+        before: "self.actions.push_back(Action::Close { link: key });",
+        after: "",
+        seeds: 200,
+    },
+    Mutant {
+        name: "memory of committed spans is not given back",
+        file: "crates/session/src/core/disk.rs",
+        before: "        self.take_back(key, spans);\n",
+        after: "        drop(spans.into_iter().collect::<Vec<_>>());\n",
+        seeds: 100,
+    },
+    Mutant {
+        name: "complete before it is durable",
+        file: "crates/session/src/core/disk.rs",
+        before: "torrent.completion_due && torrent.durability.is_clean()",
+        after: "torrent.completion_due",
+        seeds: 20,
+    },
+    Mutant {
+        name: "a torrent's timer is not set",
+        file: "crates/session/src/core/outputs.rs",
+        before: "        self.set_timer(key);\n",
+        after: "",
+        seeds: 20,
+    },
+    Mutant {
+        name: "all attempts at a piece are one to the store",
+        file: "crates/session/src/core/open.rs",
+        before: "ended.attempts += 1;",
+        after: "",
+        seeds: 2000,
+    },
+    // The store.
+    Mutant {
+        name: "a piece with the wrong hash is taken",
+        file: "crates/piece-store/src/store/commit.rs",
+        before: "if digest != self.metainfo.info().piece_hash(piece) {",
+        after: "if digest != self.metainfo.info().piece_hash(piece) && digests {",
+        seeds: 200,
+    },
+    Mutant {
+        name: "a short write is taken for a whole one",
+        file: "crates/piece-store/src/store/files.rs",
+        before: "done += count as u64;",
+        after: "done = range.length;",
+        seeds: 200,
+    },
+    Mutant {
+        name: "durable before files are synced",
+        file: "crates/piece-store/src/store/sync.rs",
+        before: "if !plan.whole || slot == self.layout.parts_slot() {",
+        after: "if slot == self.layout.parts_slot() {",
+        seeds: 20,
+    },
+    Mutant {
+        name: "durable before folders are synced",
+        file: "crates/piece-store/src/store/sync.rs",
+        before: "for folder in &plan.folders {",
+        after: "for folder in plan.folders.iter().take(1) {",
+        seeds: 20,
+    },
+    Mutant {
+        name: "a failed sync proves what it was to sync",
+        file: "crates/piece-store/src/store/sync.rs",
+        before: "return Err((error, self.lose_undurable(plan.folders)));",
+        after: "return Err((error, Vec::new()));",
+        seeds: 200,
+    },
+    Mutant {
+        name: "names that a failed sync left are not synced",
+        file: "crates/piece-store/src/store/sync.rs",
+        before: "            ledger.dirty.folders.extend(folders);\n",
+        after: "",
+        seeds: 500,
+    },
+    Mutant {
+        name: "what was written counts as durable after a crash",
+        file: "crates/piece-store/src/store/resume.rs",
+        before: "if durable || (written && orderly) => {",
+        after: "if durable || written => {",
+        seeds: 200,
+    },
+    Mutant {
+        name: "a file that somebody changed is trusted",
+        file: "crates/piece-store/src/store/resume.rs",
+        before: "file.length == stat.length && file.modified == stat.modified",
+        after: "file.length == stat.length",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "a damaged record of the journal is believed",
+        file: "crates/piece-store/src/store/record.rs",
+        before: "(checksum(position as u64, kind, payload) == sum).then_some(",
+        after: "(sum.len() == CHECKSUM_LENGTH).then_some(",
+        seeds: 2000,
+    },
+    Mutant {
+        name: "data is taken for a hole",
+        file: "crates/piece-store/src/hashing.rs",
+        before: "Some(data) => data,",
+        after: "Some(data) => data + 4096,",
+        seeds: 200,
+    },
+    Mutant {
+        name: "what lies past the end of a file is taken for a hole",
+        file: "crates/piece-store/src/hashing.rs",
+        before: "None => disk.file_stat(file)?.length,",
+        after: "None => u64::MAX,",
+        seeds: 1000,
+    },
+    // The numbers that all share.
+    Mutant {
+        name: "the last block is a byte too long",
+        file: "crates/bt-types/src/geometry.rs",
+        before: "length: BLOCK_LENGTH.min(length - offset) })",
+        after: "length: BLOCK_LENGTH.min(length - offset + 1) })",
+        seeds: 20,
+    },
+];
