@@ -96,7 +96,7 @@ fn play(program: &PathBuf, arguments: &Arguments) -> Result<()> {
 fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
     let mut command = Command::new(program);
     command.args(["digests", &count.to_string(), &from.to_string()]);
-    let limit = GRACE + MAX_TIME * u32::try_from(count).unwrap_or(u32::MAX);
+    let limit = limit(count);
     let mut running = Running::start("sim", &command, &target()?.join("sim/logs"))?;
     let (mut shown, mut digests) = (0, Vec::new());
     let mut show = |output: &str| {
@@ -122,6 +122,11 @@ fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
     ensure!(code == 0, "a rule is broken in one of {count} seeds from {from}");
     ensure!(digests.len() as u64 == count, "{} seeds of {count} were played", digests.len());
     Ok(digests)
+}
+
+/// How long `count` seeds may take before they count as stuck.
+fn limit(count: u64) -> Duration {
+    GRACE + MAX_TIME * u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// The seed and the broken rule in a line that the simulator printed, if it says so.

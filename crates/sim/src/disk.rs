@@ -72,6 +72,11 @@ impl SimDisk {
         self.state().put(path, bytes);
     }
 
+    /// Another program changes a byte of a file, for good.
+    pub(crate) fn meddle(&self, path: &Path, at: u64) {
+        self.state().meddle(path, at);
+    }
+
     /// What goes wrong from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;

@@ -23,6 +23,7 @@
 //! | only who sent wrong data is banned; honest nodes break no rule in each other's eyes | `world/actions.rs` |
 //! | a torrent stops with an error only if its disk failed | `world/actions.rs` |
 //! | connections, buffers and tables are under their named limits | `world/actions.rs`, `world/links.rs` |
+//! | who tells a tracker `completed` has told it `started` | `tracker.rs` |
 //! | time moves, and the run ends | `world.rs` |
 //!
 //! The contract: a run depends on its seed and nothing else. Sources: BEP 3, 6, 12, 15.

@@ -58,6 +58,8 @@ pub(crate) struct Node {
     /// Whether its check is over.
     pub(crate) started: bool,
     pub(crate) completed: bool,
+    /// Whether the last process that had begun its transfer ended it in good order.
+    pub(crate) closed: bool,
     /// The user ended it, and it is to end once it is idle.
     pub(crate) leaving: bool,
     /// How the process dies if its disk does.
@@ -104,6 +106,7 @@ impl Node {
             found: BTreeSet::new(),
             started: false,
             completed: false,
+            closed: false,
             leaving: false,
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,

@@ -16,6 +16,14 @@ const MAGIC: [u8; 8] = 0x0417_2710_1980_u64.to_be_bytes();
 const CONNECTION: [u8; 8] = *b"connect!";
 const MAX_PEERS: usize = 50;
 
+/// A process that tells one of the trackers something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Teller {
+    address: SocketAddr,
+    life: u32,
+    udp: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Trackers {
     plan: TrackerPlan,
@@ -24,8 +32,8 @@ pub(crate) struct Trackers {
     peers: BTreeMap<SocketAddr, bool>,
     /// Those that are named without having announced.
     liars: Vec<SocketAddr>,
-    /// Who told which of them that it started: the node's address, and whether that was over UDP.
-    started: BTreeSet<(SocketAddr, bool)>,
+    /// Who told which of them that it started.
+    started: BTreeSet<Teller>,
     /// Who told one of them that it completed, and did not tell it before that it started.
     stranger: Option<SocketAddr>,
 }
@@ -56,7 +64,7 @@ impl Trackers {
     pub(crate) fn fetch(
         &mut self,
         now: Duration,
-        from: SocketAddr,
+        (from, life): (SocketAddr, u32),
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, FetchFailure> {
         if self.fails(now) {
@@ -64,7 +72,7 @@ impl Trackers {
             let retry_in = self.dice.chance(20).then(|| self.dice.within(1..120) as u32);
             return Err(FetchFailure { message, retry_in, refused: self.dice.chance(10) });
         }
-        self.note_event((from, false), request.event);
+        self.note_event(Teller { address: from, life, udp: false }, request.event);
         let stopped = request.event == AnnounceEvent::Stopped;
         self.note(from, request.left == 0, stopped);
         let peers = self.others(from).into_iter().map(|peer| TrackerPeer {
@@ -76,20 +84,17 @@ impl Trackers {
         Ok(AnnounceReply { interval, peers: peers.collect(), ..AnnounceReply::default() })
     }
 
-    /// A process begins there: what an earlier one told does not count.
-    pub(crate) fn forget(&mut self, node: SocketAddr) {
-        self.started.retain(|(who, _)| *who != node);
-    }
-
     /// Who has completed without having started, if somebody has.
     pub(crate) fn stranger(&self) -> Option<SocketAddr> {
         self.stranger
     }
 
-    fn note_event(&mut self, who: (SocketAddr, bool), event: AnnounceEvent) {
+    fn note_event(&mut self, who: Teller, event: AnnounceEvent) {
         match event {
             AnnounceEvent::Started => _ = self.started.insert(who),
-            AnnounceEvent::Completed if !self.started.contains(&who) => self.stranger = Some(who.0),
+            AnnounceEvent::Completed if !self.started.contains(&who) => {
+                self.stranger = Some(who.address)
+            }
             _ => {}
         }
     }
@@ -119,13 +124,13 @@ impl Trackers {
     pub(crate) fn datagram(
         &mut self,
         now: Duration,
-        from: SocketAddr,
+        (from, life): (SocketAddr, u32),
         bytes: &[u8],
     ) -> Vec<Vec<u8>> {
         if self.fails(now) {
             return Vec::new();
         }
-        let Some(mut reply) = self.reply(from, bytes) else { return Vec::new() };
+        let Some(mut reply) = self.reply((from, life), bytes) else { return Vec::new() };
         let rubbish = if now < self.plan.ill_until { self.plan.rubbish } else { 0 };
         if self.dice.chance(rubbish) {
             let at = self.dice.below(reply.len() as u64) as usize;
@@ -139,7 +144,7 @@ impl Trackers {
         if twice { vec![reply.clone(), reply] } else { vec![reply] }
     }
 
-    fn reply(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn reply(&mut self, (from, life): (SocketAddr, u32), bytes: &[u8]) -> Option<Vec<u8>> {
         let (head, transaction) = (bytes.get(..12)?, bytes.get(12..16)?);
         let (connection, action) = head.split_at(8);
         if action == [0; 4] && connection == MAGIC {
@@ -153,9 +158,10 @@ impl Trackers {
         let port = u16::from_be_bytes([bytes[96], bytes[97]]);
         let from = SocketAddr::new(from.ip(), port);
         let stopped = bytes[83] == 3;
+        let teller = Teller { address: from, life, udp: true };
         match bytes[83] {
-            1 => self.note_event((from, true), AnnounceEvent::Completed),
-            2 => self.note_event((from, true), AnnounceEvent::Started),
+            1 => self.note_event(teller, AnnounceEvent::Completed),
+            2 => self.note_event(teller, AnnounceEvent::Started),
             _ => {}
         }
         self.note(from, complete, stopped);

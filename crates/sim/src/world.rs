@@ -17,7 +17,7 @@ use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 use crate::dice::Dice;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
-use crate::node::{Node, liar_address, node_address};
+use crate::node::{Node, liar_address};
 use crate::payload::Payload;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -304,11 +304,11 @@ impl World {
         if self.nodes[node].process.is_some() {
             return Ok(());
         }
+        self.meddle(node);
         self.note(node, "starts", [0; 2], String::new);
         let now = self.now;
         self.nodes[node].promised = self.nodes[node].had.clone();
         self.nodes[node].start(now, &self.payload);
-        self.trackers.forget(node_address(node));
         self.begin_opening(node);
         self.settle(node)
     }

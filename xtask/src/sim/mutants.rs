@@ -6,18 +6,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::broken;
 use super::table::MUTANTS;
+use super::{broken, limit};
 use crate::process::Running;
 use crate::report::Report;
 use crate::workspace::{cargo, root, target};
-
-/// How long the seeds of one mutant may take: one that goes round for ever is found, too.
-const MAX_TIME: Duration = Duration::from_secs(240);
 
 /// A bug.
 pub(super) struct Mutant {
@@ -96,9 +92,7 @@ impl Copy {
         let mut command = Command::new(program);
         command.args(["first", &seeds.to_string()]).env("RUST_BACKTRACE", "0");
         let mut running = Running::start("mutant", &command, &self.folder.join("logs"))?;
-        if running.wait(MAX_TIME).is_err() {
-            return Ok(format!("does not end within {MAX_TIME:?}"));
-        }
+        running.wait(limit(seeds))?;
         let output = running.stdout();
         let first = output.lines().filter_map(broken).min();
         let Some((seed, rule)) = first else { bail!("not found") };

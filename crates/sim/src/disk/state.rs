@@ -154,6 +154,16 @@ impl State {
         self.durable_names.insert(path.to_owned(), Node::File(inode));
     }
 
+    pub(super) fn meddle(&mut self, path: &Path, at: u64) {
+        let modified = self.tick();
+        let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
+        let Some(file) = file else { return };
+        file.modified = modified;
+        for content in [&mut file.shown, &mut file.durable] {
+            content.get_mut(at as usize).into_iter().for_each(|byte| *byte ^= 1);
+        }
+    }
+
     fn tick(&mut self) -> i64 {
         self.clock += 1;
         self.clock

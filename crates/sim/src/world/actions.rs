@@ -83,7 +83,7 @@ impl World {
             }
             Action::Store(job) => self.submit(node, job),
             Action::Fetch { key, leg, url: _, request, family: _ } => {
-                let result = self.trackers.fetch(self.now, node_address(node), &request);
+                let result = self.trackers.fetch(self.now, (node_address(node), life), &request);
                 let delay = self.trackers.delay();
                 let result = Box::new(result);
                 self.after(delay, Event::Fetched { node, life, key, leg, result });
@@ -109,7 +109,7 @@ impl World {
         life: u32,
         bytes: &[u8],
     ) -> Result<(), Broken> {
-        let from = node_address(node);
+        let from = (node_address(node), life);
         for bytes in self.trackers.datagram(self.now, from, bytes) {
             let delay = self.trackers.delay();
             self.after(delay, Event::Datagram { node, life, bytes });

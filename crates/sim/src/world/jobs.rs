@@ -16,6 +16,7 @@ impl World {
         let this = &mut self.nodes[node];
         this.found.clear();
         this.started = false;
+        this.closed = false;
         this.watch = Watch::new(self.trace.is_readable());
     }
 
@@ -87,6 +88,7 @@ impl World {
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
                 this.durable = this.had.clone();
+                this.closed = matches!(done, Done::Closed { .. });
                 let lie = this.had.iter().find(|piece| !truth.keeps(**piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("piece {piece} was synced, but is not durable"))

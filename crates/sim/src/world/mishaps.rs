@@ -1,5 +1,6 @@
 //! What the scenario does to machines.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Event, World};
@@ -7,6 +8,9 @@ use crate::disk::Faults;
 use crate::network::Party;
 use crate::scenario::{Crash, Mishap};
 use crate::watch::Broken;
+
+/// In how many percent of the cases somebody does who can.
+const MEDDLES: u32 = 50;
 
 impl World {
     pub(super) fn mishap(&mut self, index: usize) -> Result<(), Broken> {
@@ -111,6 +115,32 @@ impl World {
         self.note(node, "left", [0; 2], String::new);
         self.at(self.nodes[node].back_at, Event::Start(node));
         self.cut(node, true)
+    }
+
+    /// While nothing runs on the machine, somebody may change a byte of a file in which there is more
+    /// than one piece. The store sees that only if its last process ended in good order.
+    pub(super) fn meddle(&mut self, node: usize) {
+        // The first has what others may lose.
+        if node == 0 || !self.nodes[node].closed || !self.dice.chance(MEDDLES) {
+            return;
+        }
+        let had: Vec<u32> = self.nodes[node].had.iter().copied().collect();
+        let places = |piece: u32| {
+            let piece = self.payload.piece(piece);
+            piece.map(|piece| self.payload.places(piece)).unwrap_or_default()
+        };
+        let Some(piece) = self.dice.pick(&had).copied() else { return };
+        let Some((path, at, _)) = self.dice.pick(&places(piece)).cloned() else { return };
+        let others = had.iter().filter(|other| **other != piece);
+        if !others.flat_map(|other| places(*other)).any(|(other, ..)| other == path) {
+            return;
+        }
+        let what = format!("byte {at} of {path:?}, in piece {piece}");
+        let this = &mut self.nodes[node];
+        this.disk.meddle(&Path::new("/data").join(path), at);
+        this.had.remove(&piece);
+        this.durable.remove(&piece);
+        self.note(node, "meddled", [piece.into(), at], || what);
     }
 
     pub(super) fn heal(&mut self, node: usize) {
