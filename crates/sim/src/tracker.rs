@@ -93,7 +93,7 @@ impl Trackers {
         match event {
             AnnounceEvent::Started => _ = self.started.insert(who),
             AnnounceEvent::Completed if !self.started.contains(&who) => {
-                self.stranger = Some(who.address)
+                self.stranger = Some(who.address);
             }
             _ => {}
         }

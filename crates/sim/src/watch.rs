@@ -147,7 +147,7 @@ impl Watch {
         truth: Truth<'_>,
     ) -> Result<(), Broken> {
         let now = self.now;
-        let tap = self.taps.entry(link).or_insert_with(Tap::begun);
+        let tap = self.taps.entry(link).or_insert_with(Tap::fresh);
         tap.said.push(bytes);
         while let Some(said) = tap.said.next() {
             if self.readable {
@@ -166,7 +166,7 @@ impl Watch {
     pub(crate) fn heard(&mut self, link: LinkKey, bytes: &[u8], pieces: u32) {
         self.moment += 1;
         let (now, moment) = (self.now, self.moment);
-        let tap = self.taps.entry(link).or_insert_with(Tap::begun);
+        let tap = self.taps.entry(link).or_insert_with(Tap::fresh);
         tap.heard.push(bytes);
         let mut arrived = Vec::new();
         while let Some(said) = tap.heard.next() {
@@ -218,8 +218,8 @@ impl Watch {
 }
 
 impl Tap {
-    /// Of a connection that has just begun: the other side chokes.
-    fn begun() -> Self {
+    /// Before anything is said: each side chokes the other.
+    fn fresh() -> Self {
         Self { choked: Some(0), ..Self::default() }
     }
 

@@ -15,6 +15,9 @@ use crate::process::Running;
 use crate::report::Report;
 use crate::workspace::{cargo, root, target};
 
+/// How much of a broken rule is shown, in characters.
+const MAX_RULE: usize = 80;
+
 /// A bug.
 pub(super) struct Mutant {
     /// What it does, in a few words.
@@ -96,7 +99,15 @@ impl Copy {
         let output = running.stdout();
         let first = output.lines().filter_map(broken).min();
         let Some((seed, rule)) = first else { bail!("not found") };
-        Ok(format!("seed {seed}: {rule}"))
+        Ok(format!("seed {seed}: {}", shortened(rule)))
+    }
+}
+
+/// The begin of a text that may be long.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_RULE) {
+        Some((end, _)) => format!("{} ..", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -23,20 +23,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 100,
     },
     Mutant {
-        name: "a peer that wakes up may be asked for the same again",
-        file: "crates/swarm/src/swarm/blocks.rs",
-        before: "            self.ask_fully(key);\n",
-        after: "",
-        seeds: 1000,
-    },
-    Mutant {
-        name: "a piece that was lost still counts as had",
-        file: "crates/swarm/src/swarm/blocks.rs",
-        before: "if !self.relist(piece, |pieces, rng| pieces.lost(piece, rng)) {",
-        after: "if true {",
-        seeds: 200,
-    },
-    Mutant {
         name: "the wrong peer is banned",
         file: "crates/swarm/src/blame.rs",
         before: "|((bad, good), _)| bad != good",
@@ -51,25 +37,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 100,
     },
     Mutant {
-        name: "a peer that may be asked again is not queued",
+        name: "a ready peer is dropped if another one waits",
         file: "crates/swarm/src/swarm/requests.rs",
-        before: "                self.ready.push_back(*key);\n",
-        after: "",
+        before: "            self.ready.push_back(key);\n",
+        after: "            if self.ready.is_empty() {
+                self.ready.push_back(key);
+            }\n",
         seeds: 100,
-    },
-    Mutant {
-        name: "a piece under suspicion waits for who rejects it",
-        file: "crates/swarm/src/swarm/requests.rs",
-        before: "is_some_and(|open| open.only == Some(key))",
-        after: "is_some_and(|open| open.only == Some(key) && open.missing() == 0)",
-        seeds: 2000,
-    },
-    Mutant {
-        name: "silent peers keep their places",
-        file: "crates/swarm/src/swarm/requests.rs",
-        before: "        self.make_place();\n",
-        after: "",
-        seeds: 2000,
     },
     Mutant {
         name: "a request for what the peer lacks",
@@ -84,13 +58,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         before: "if self.is_missing(piece) && !self.open.contains_key(&piece) {",
         after: "if self.wanted.contains(piece) && !self.open.contains_key(&piece) {",
         seeds: 20,
-    },
-    Mutant {
-        name: "a block that comes whole in vain comes again and again",
-        file: "crates/swarm/src/open.rs",
-        before: "block.outrun = block.writer.is_some();",
-        after: "block.outrun = false;",
-        seeds: 2000,
     },
     Mutant {
         name: "`completed` to a tracker that did not hear `started`",
@@ -135,13 +102,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         after: "",
         seeds: 20,
     },
-    Mutant {
-        name: "all attempts at a piece are one to the store",
-        file: "crates/session/src/core/open.rs",
-        before: "ended.attempts += 1;",
-        after: "",
-        seeds: 2000,
-    },
     // The store.
     Mutant {
         name: "a piece with the wrong hash is taken",
@@ -179,9 +139,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 200,
     },
     Mutant {
-        name: "names that a failed sync left are not synced",
-        file: "crates/piece-store/src/store/sync.rs",
-        before: "            ledger.dirty.folders.extend(folders);\n",
+        name: "names of files that a start finds are not synced",
+        file: "crates/piece-store/src/store/check.rs",
+        before: "        touched.slots().for_each(|slot| ledger.dirty.name(self.slot_path(slot)));\n",
         after: "",
         seeds: 500,
     },
@@ -198,13 +158,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         before: "file.length == stat.length && file.modified == stat.modified",
         after: "file.length == stat.length",
         seeds: 1000,
-    },
-    Mutant {
-        name: "a damaged record of the journal is believed",
-        file: "crates/piece-store/src/store/record.rs",
-        before: "(checksum(position as u64, kind, payload) == sum).then_some(",
-        after: "(sum.len() == CHECKSUM_LENGTH).then_some(",
-        seeds: 2000,
     },
     Mutant {
         name: "data is taken for a hole",
@@ -227,5 +180,48 @@ pub(super) const MUTANTS: &[Mutant] = &[
         before: "length: BLOCK_LENGTH.min(length - offset) })",
         after: "length: BLOCK_LENGTH.min(length - offset + 1) })",
         seeds: 20,
+    },
+    // Those for which much must come together.
+    Mutant {
+        name: "a peer that wakes up may be asked for the same again",
+        file: "crates/swarm/src/swarm/blocks.rs",
+        before: "            self.ask_fully(key);\n",
+        after: "",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "a piece under suspicion waits for who rejects it",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "is_some_and(|open| open.only == Some(key))",
+        after: "is_some_and(|open| open.only == Some(key) && open.missing() == 0)",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "silent peers keep their places",
+        file: "crates/swarm/src/swarm/requests.rs",
+        before: "        self.make_place();\n",
+        after: "",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "a block that comes whole in vain comes again and again",
+        file: "crates/swarm/src/open.rs",
+        before: "block.outrun = block.writer.is_some();",
+        after: "block.outrun = false;",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "all attempts at a piece are one to the store",
+        file: "crates/session/src/core/open.rs",
+        before: "ended.attempts += 1;",
+        after: "",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "a damaged record of the journal is believed",
+        file: "crates/piece-store/src/store/record.rs",
+        before: "(checksum(position as u64, kind, payload) == sum).then_some(",
+        after: "(sum.len() == CHECKSUM_LENGTH).then_some(",
+        seeds: 1000,
     },
 ];
