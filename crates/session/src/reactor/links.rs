@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::io::Errno;
@@ -215,7 +216,7 @@ impl Reactor {
             return Step::End(Round::Drained);
         }
         let sent = match self.core.poll_transmit(now, key) {
-            None => return self.nothing_to_send(key),
+            None => return self.nothing_to_send(now, key),
             Some(Outgoing::Bytes { bytes, more }) => send::bytes(&socket.stream, bytes, more),
             Some(Outgoing::Payload { extent, fresh }) => {
                 let buffer = &mut self.receive_buffer;
@@ -244,9 +245,9 @@ impl Reactor {
         }
     }
 
-    /// The core has nothing for the link now: at all, or until its rate limit has room.
-    fn nothing_to_send(&mut self, key: LinkKey) -> Step {
-        let now = self.now();
+    /// The core had nothing for the link at `now`: at all, or until its rate limit has room. A moment
+    /// later it may have room, and nobody would send then.
+    fn nothing_to_send(&mut self, now: Duration, key: LinkKey) -> Step {
         let throttled = self.core.is_send_throttled(now, key);
         if let Some(socket) = self.sockets.get(key) {
             socket.transmit = throttled;
