@@ -13,6 +13,9 @@ use crate::vocabulary::PeerKey;
 
 /// Bad attempts kept for one piece.
 const MAX_ATTEMPTS: usize = 4;
+/// How often a piece is left to peers above suspicion before any that answers may be asked. Ever new
+/// ones that send nothing would keep it from an honest peer under suspicion.
+const MAX_CLEAN_TRIES: u32 = 3;
 /// Blocks whose digests are kept, over all pieces: about 2 MiB.
 const MAX_BLOCKS: usize = 65_536;
 
@@ -38,6 +41,8 @@ struct Case {
     suspects: Vec<Sender>,
     /// Who may be asked for all of it.
     source: Source,
+    /// How many were asked for it since it came with a wrong hash.
+    tries: u32,
 }
 
 /// From whom a piece under investigation is fetched, all of it from one peer.
@@ -46,7 +51,7 @@ pub(crate) enum Source {
     /// A peer that is not under suspicion, and not snubbed.
     #[default]
     Clean,
-    /// One that is not snubbed, for there is no other.
+    /// One that is not snubbed, for there is no other, or others came to nothing.
     Answering,
     /// Anyone, for all are snubbed or choke us. While that is not so a snubbed peer must not be asked:
     /// it would keep the piece from the others.
@@ -76,7 +81,7 @@ impl Blame {
         let first = senders.first().copied().flatten();
         let sole = first.filter(|first| senders.iter().all(|other| *other == Some(*first)));
         let case = self.cases.entry(piece).or_default();
-        case.source = Source::Clean;
+        (case.source, case.tries) = (Source::Clean, 0);
         if let Some(sole) = sole {
             case.suspect(sole);
             return Some(sole);
@@ -127,13 +132,23 @@ impl Blame {
         })
     }
 
+    /// A peer is asked for `piece`, all of it; says whether it is under investigation, so that nobody
+    /// else may be asked.
+    pub(crate) fn begin(&mut self, piece: PieceIndex) -> bool {
+        let case = self.cases.get_mut(&piece);
+        case.map(|case| case.tries = case.tries.saturating_add(1)).is_some()
+    }
+
     /// Decides anew for each piece who may be asked, by `source(piece, is_suspect)`.
     pub(crate) fn review(
         &mut self,
         source: impl Fn(PieceIndex, &dyn Fn(PeerKey) -> bool) -> Source,
     ) {
         for (piece, case) in &mut self.cases {
-            case.source = source(*piece, &|key| case.suspects(key));
+            case.source = match source(*piece, &|key| case.suspects(key)) {
+                Source::Clean if case.tries >= MAX_CLEAN_TRIES => Source::Answering,
+                source => source,
+            };
         }
     }
 

@@ -152,7 +152,7 @@ impl Pieces {
     pub(crate) fn open(&mut self, piece: PieceIndex, key: Option<PeerKey>) -> &mut OpenPiece {
         self.rarity.remove(piece.get());
         self.partial.insert(piece);
-        let only = key.filter(|_| self.blame.concerns(piece));
+        let only = key.filter(|_| self.blame.concerns(piece) && self.blame.begin(piece));
         let blocks = self.geometry.block_count(piece);
         let mut open = OpenPiece::new(self.layout(), piece, blocks);
         open.only = only;

@@ -173,6 +173,24 @@ fn a_snubbed_peer_gives_way_to_one_that_comes_later() {
 }
 
 #[test]
+fn ever_new_peers_that_send_nothing_do_not_keep_a_piece_from_a_suspect() {
+    let (mut bench, first, second) = fetched_from_two();
+    let mut newest = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    let is_asked = |outputs: &[Output]| {
+        requests(outputs).iter().any(|(key, _)| *key == first || *key == second)
+    };
+    let asked = (0..20).any(|_| {
+        let silent = std::mem::replace(&mut newest, bench.join_seed());
+        let before = is_asked(&bench.pass(seconds(4)));
+        bench.swarm.handle_disconnected(bench.now, silent, DisconnectReason::Closed);
+        before || is_asked(&bench.drain())
+    });
+    assert!(asked, "the one that has it may be asked");
+}
+
+#[test]
 fn a_retry_that_is_rejected_goes_to_another() {
     let (mut bench, ..) = fetched_from_two();
     let refuser = bench.join_seed();
