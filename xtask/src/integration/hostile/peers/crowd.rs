@@ -7,10 +7,10 @@ use anyhow::{Result, ensure};
 use testkit::hostile::{Crowd, Hostile};
 use testkit::{Payload, Script};
 
-use super::{blocks, framing, handshakes, lines_of, pieces, requests};
+use super::{blocks, framing, handshakes, lines_of, pieces, requests, state_of};
 use crate::bt_cli::COMMAND_LIMIT;
-use crate::integration::scene::{LIMIT, Scene, free_address};
-use crate::process::{peak_of, until};
+use crate::integration::scene::{LIMIT, Scene, count, free_address};
+use crate::process::{Running, peak_of, until};
 
 /// How many there are.
 const HOSTILE: usize = 500;
@@ -65,7 +65,7 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
     honest.release();
     let completed =
         until(COMMAND_LIMIT, || lines_of(&running).iter().any(|line| line["event"] == "completed"));
-    ensure!(completed, "it does not complete\n{}", running.last_words());
+    ensure!(completed, "{}\n{}", how_far(&running, honest.address()), running.last_words());
     let time = start.elapsed();
     let peak = peak_of(running.id());
     running.stop();
@@ -78,6 +78,17 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
         connections: sum(|met| met.connections),
         handshakes: sum(|met| met.handshakes),
     })
+}
+
+/// How far a download came that should have come to its end.
+fn how_far(running: &Running, honest: SocketAddr) -> String {
+    let lines = lines_of(running);
+    let of_honest: Vec<_> = ["connected", "disconnected", "banned", "failed"]
+        .into_iter()
+        .filter_map(|state| Some((state, state_of(&lines, honest, state)?)))
+        .collect();
+    let pieces = count(&lines, "piece");
+    format!("it does not complete: {pieces} pieces are there, the honest peer: {of_honest:?}")
 }
 
 /// All that the tables have, again and again.
