@@ -166,13 +166,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         after: "Some(data) => data + 4096,",
         seeds: 200,
     },
-    Mutant {
-        name: "what lies past the end of a file is taken for a hole",
-        file: "crates/piece-store/src/hashing.rs",
-        before: "None => disk.file_stat(file)?.length,",
-        after: "None => u64::MAX,",
-        seeds: 1000,
-    },
     // The numbers that all share.
     Mutant {
         name: "the last block is a byte too long",
