@@ -183,8 +183,7 @@ impl Watch {
         for block in arrived {
             self.count_block(block);
             // A block that somebody else has begun to send may not have been taken.
-            let begun = |tap: &Tap| tap.heard.block_under_way() == Some((block.0, block.1));
-            if self.taps.values().any(begun) {
+            if self.void_where_begun((block.0, block.1)) > 0 {
                 continue;
             }
             for (_, other) in self.taps.iter_mut().filter(|(key, _)| **key != link) {
@@ -195,18 +194,26 @@ impl Watch {
         }
     }
 
-    /// A block that begins to come while somebody else sends it may not be taken, whatever becomes of
-    /// the other one.
+    /// Of a block that comes from two at a time, either may not be taken.
     fn note_rivals(&mut self, link: LinkKey) {
-        let coming = |tap: &Tap| tap.heard.block_under_way();
-        let Some(block) = self.taps.get(&link).and_then(coming) else { return };
-        let others = self.taps.iter().filter(|(key, _)| **key != link);
-        if others.map(|(_, tap)| coming(tap)).any(|other| other == Some(block))
-            && let Some(tap) = self.taps.get_mut(&link)
-        {
+        let coming = self.taps.get(&link).and_then(|tap| tap.heard.block_under_way());
+        let Some(block) = coming else { return };
+        let begun = |tap: &Tap| tap.heard.block_under_way() == Some(block);
+        if self.taps.values().filter(|tap| begun(tap)).count() > 1 {
+            self.void_where_begun(block);
+        }
+    }
+
+    /// Nobody need take the block from those that have begun to send it; how many they are.
+    fn void_where_begun(&mut self, block: (u32, u32)) -> usize {
+        let begun = |tap: &&mut Tap| tap.heard.block_under_way() == Some(block);
+        let mut count = 0;
+        for tap in self.taps.values_mut().filter(begun) {
+            count += 1;
             let same = tap.outstanding.keys().filter(|asked| (asked.0, asked.1) == block);
             tap.void.extend(same);
         }
+        count
     }
 
     fn count_block(&mut self, (piece, offset, _): Block) {
