@@ -15,7 +15,7 @@ use crate::process::{Running, peak_of, until};
 /// How many there are.
 const HOSTILE: usize = 500;
 /// How much is downloaded beside them, in bytes.
-const SIZE: u64 = 64 << 20;
+const SIZE: u64 = 32 << 20;
 /// What bt-cli may hold in memory, in bytes: its default `--max-memory` of 40 MiB, and as much again
 /// for code, stacks, tables of 500 sockets and what the allocator keeps.
 const MAX_PEAK: u64 = 80 << 20;
