@@ -61,6 +61,8 @@ impl World {
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
+                // Somebody may have changed a file: what is verified anew is to be synced anew.
+                this.durable.retain(|piece| this.found.contains(piece));
                 // What is to be verified first is still promised.
                 this.had = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));

@@ -98,9 +98,10 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("reset"),
     ),
     Row(
+        // With requests unread, the system makes a reset of it.
         "hangs up after five blocks",
         |payload| Hostile::seeder(payload).answers(hostile::right).ends_after(5, End::Closes),
-        Dropped("closed by the peer"),
+        Dropped("peer"),
     ),
     Row(
         "rejects everything",
