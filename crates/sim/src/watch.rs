@@ -4,6 +4,7 @@
 //! if the buffer was empty at some time between the change and the message.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use session::core::LinkKey;
@@ -69,18 +70,19 @@ pub(crate) struct Truth<'a> {
 impl Truth<'_> {
     /// Whether the whole piece lies on the disk as it should.
     pub(crate) fn shows(&self, piece: u32) -> bool {
-        let Some(piece) = self.payload.piece(piece) else { return false };
-        let root = std::path::Path::new("/data");
-        let places = self.payload.places(piece);
-        places.iter().all(|(path, at, bytes)| self.disk.shows(&root.join(path), *at, bytes))
+        self.holds(piece, SimDisk::shows)
     }
 
     /// Whether it would still do so if the power failed now.
     pub(crate) fn keeps(&self, piece: u32) -> bool {
+        self.holds(piece, SimDisk::keeps)
+    }
+
+    fn holds(&self, piece: u32, has: fn(&SimDisk, &Path, u64, &[u8]) -> bool) -> bool {
         let Some(piece) = self.payload.piece(piece) else { return false };
-        let root = std::path::Path::new("/data");
         let places = self.payload.places(piece);
-        places.iter().all(|(path, at, bytes)| self.disk.keeps(&root.join(path), *at, bytes))
+        let root = Path::new("/data");
+        places.iter().all(|(path, at, bytes)| has(self.disk, &root.join(path), *at, bytes))
     }
 }
 
