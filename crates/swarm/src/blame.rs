@@ -1,14 +1,17 @@
 //! Who sent the bad blocks of a piece whose hash did not match.
 //!
 //! If one peer sent the whole piece, it did. Otherwise the blocks' digests are kept with their
-//! senders, and the piece is fetched again from a single peer, not one of those under suspicion if
-//! there is another. Once it verifies, the peers whose digests differ from the good ones are known.
+//! senders, and the piece is fetched again from a single peer. Either it verifies, and the peers whose
+//! digests differ from the good ones are known; or it does not, and that peer is. So it matters little
+//! whether that peer is under suspicion, and much that it sends: one that has sent good pieces is
+//! preferred.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bt_types::{Blank, PeerId, PieceIndex, Sha1Digest};
 
+use crate::peer::Peer;
 use crate::vocabulary::PeerKey;
 
 /// Bad attempts kept for one piece.
@@ -48,7 +51,9 @@ struct Case {
 /// From whom a piece under investigation is fetched, all of it from one peer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A peer that is not under suspicion, and not snubbed.
+    /// A peer that took part in so many pieces that verified, or more, and is not snubbed.
+    Proven(u32),
+    /// A peer that is not under suspicion, and not snubbed, for nobody has proven anything.
     #[default]
     Clean,
     /// One that is not snubbed, for there is no other, or others came to nothing.
@@ -123,11 +128,12 @@ impl Blame {
         !self.cases.is_empty() && self.cases.contains_key(&piece)
     }
 
-    /// Whether `key`, which is snubbed or not, may be asked for `piece`.
-    pub(crate) fn may_fetch(&self, piece: PieceIndex, key: PeerKey, snubbed: bool) -> bool {
+    /// Whether `key` may be asked for `piece`.
+    pub(crate) fn may_fetch(&self, piece: PieceIndex, key: PeerKey, peer: &Peer) -> bool {
         self.cases.get(&piece).is_none_or(|case| match case.source {
-            Source::Clean => !snubbed && !case.suspects(key),
-            Source::Answering => !snubbed,
+            Source::Proven(least) => !peer.snubbed && peer.proven >= least,
+            Source::Clean => !peer.snubbed && !case.suspects(key),
+            Source::Answering => !peer.snubbed,
             Source::Anyone => true,
         })
     }

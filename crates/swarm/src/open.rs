@@ -401,6 +401,11 @@ impl OpenPiece {
         }
     }
 
+    /// Who sent blocks of it.
+    pub(crate) fn sender_keys(&self) -> impl Iterator<Item = PeerKey> + '_ {
+        self.senders.iter().map(|sender| sender.key)
+    }
+
     /// Who sent each block.
     pub(crate) fn senders(&self) -> Vec<Option<Sender>> {
         let sender = |key: PeerKey| self.senders.iter().find(|sender| sender.key == key).copied();

@@ -110,6 +110,8 @@ pub(crate) struct Peer {
     pub(crate) gave_at: Duration,
 
     pub(crate) has: Has,
+    /// How many pieces verified in which it had sent blocks.
+    pub(crate) proven: u32,
     /// The bitfield so far, while it comes in parts.
     pub(crate) bitfield: Vec<u8>,
     /// How many of its pieces are wanted and not had.
@@ -156,6 +158,7 @@ impl Peer {
             connected_at: now,
             gave_at: now,
             has: Has::Nothing,
+            proven: 0,
             bitfield: Vec::new(),
             useful: 0,
             fresh: 0,

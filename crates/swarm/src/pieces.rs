@@ -26,7 +26,8 @@ const RANDOM_FIRST: usize = 4;
 const RANDOM_DRAWS: u32 = 64;
 /// An open piece that its peers need longer for, in seconds, is shared with others.
 const SHARE_AFTER: u64 = 10;
-/// The most peers asked for the same block in the endgame.
+/// The most peers asked for the same block in the endgame. The last of them must have proven that it
+/// sends good pieces: peers that send nothing could otherwise keep the block until they are snubbed.
 const ENDGAME_COPIES: u16 = 3;
 /// A peer with this many requests outstanding is not asked for a block that others owe.
 const ENDGAME_WINDOW: usize = 16;
@@ -206,7 +207,8 @@ impl Pieces {
         }
     }
 
-    /// Whether every missing block that somebody has is asked for.
+    /// Whether every missing block that somebody has is asked for, or left to the only peer that may
+    /// be asked.
     pub(crate) fn in_endgame(&self) -> bool {
         let unopened = if self.seeds > 0 {
             self.rarity.pickable()
@@ -215,7 +217,13 @@ impl Pieces {
         };
         unopened == 0
             && !self.open.is_empty()
-            && !self.partial.iter().any(|piece| self.availability(*piece) > 0)
+            && !self.partial.iter().any(|piece| self.is_for_all(*piece))
+    }
+
+    /// Whether anybody may be asked for an open piece, and somebody has it.
+    fn is_for_all(&self, piece: PieceIndex) -> bool {
+        let open = self.open.get(&piece);
+        open.is_some_and(|open| open.only.is_none()) && self.availability(piece) > 0
     }
 
     /// What to ask `peer` for next. `short` says that no memory can be reserved.
@@ -280,9 +288,8 @@ impl Pieces {
         }
         let may = |piece: u32| {
             let piece = self.geometry.piece(piece);
-            piece.is_some_and(|piece| {
-                peer.may_send(piece) && self.blame.may_fetch(piece, key, peer.snubbed)
-            })
+            piece
+                .is_some_and(|piece| peer.may_send(piece) && self.blame.may_fetch(piece, key, peer))
         };
         let listed = |piece: &u32| self.rarity.contains(*piece) && may(*piece);
         let found = if peer.peer_choking {
@@ -318,7 +325,7 @@ impl Pieces {
             open.admits(key) && open.missing() > 0 && peer.may_send(**piece)
         });
         let mut best = None;
-        let mut least = ENDGAME_COPIES;
+        let mut least = if peer.proven > 0 { ENDGAME_COPIES } else { ENDGAME_COPIES - 1 };
         for (piece, open) in candidates {
             let mine = |block: u32| {
                 let is = |request: bt_types::BlockRequest| {

@@ -76,6 +76,9 @@ pub struct Swarm {
     /// Whether slots are to be filled because a peer became interested or lost interest. That takes a
     /// look at every peer, so it is done once for many messages.
     interest_changed: bool,
+    /// Whether it is to be decided anew who may be asked for the pieces under investigation: that takes a
+    /// look at every peer too.
+    suspicion_changed: bool,
 
     down: Rate,
     up: Rate,
@@ -119,6 +122,7 @@ impl Swarm {
             last_fed: PeerKey(0),
             endgame: false,
             interest_changed: false,
+            suspicion_changed: false,
             down: Rate::default(),
             up: Rate::default(),
             wasted: 0,
@@ -140,6 +144,9 @@ impl Swarm {
             if std::mem::take(&mut self.interest_changed) {
                 self.fill_slots();
                 continue;
+            }
+            if std::mem::take(&mut self.suspicion_changed) {
+                self.review_suspects();
             }
             if let Some(announce) = self.trackers.poll(now, self.num_want()) {
                 return Some(announce);

@@ -1,14 +1,18 @@
 //! Blocks as they arrive, pieces as they are committed, and who is to blame for bad ones.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex, Sha1Digest};
 
 use super::Swarm;
 use crate::blame::{Sender, Source};
-use crate::open::Finished;
+use crate::open::{Finished, OpenPiece};
 use crate::peer::Peer;
 use crate::vocabulary::{Committed, DisconnectReason, Output, PeerKey, Place};
+
+/// Who has proven one in so many of the pieces that the best has proven is as good as that one.
+const PROVEN_SHARE: u32 = 4;
 
 impl Swarm {
     /// A part of a block arrived that begins `offset` bytes into the block: where does it go?
@@ -146,7 +150,9 @@ impl Swarm {
 
     fn piece_verified(&mut self, piece: PieceIndex, digests: Option<&[Sha1Digest]>) {
         let counted = self.pieces.gained(piece, &mut self.rng);
-        self.pieces.close(piece, &mut self.rng);
+        if let Some(open) = self.pieces.close(piece, &mut self.rng) {
+            self.prove(&open);
+        }
         for key in self.keys() {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             if !peer.has.contains(piece) {
@@ -164,6 +170,18 @@ impl Swarm {
         }
         if counted {
             self.note_completion();
+        }
+    }
+
+    /// All that its senders sent of a piece was good.
+    fn prove(&mut self, verified: &OpenPiece) {
+        self.suspicion_changed = true;
+        for key in verified.sender_keys() {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.proven = peer.proven.saturating_add(1);
+            }
+            // It may be asked for more than before.
+            self.queue(key);
         }
     }
 
@@ -185,7 +203,7 @@ impl Swarm {
         if let Some(sole) = self.pieces.blame.mismatch(piece, digests, &senders) {
             self.ban(sole);
         }
-        self.review_suspects();
+        self.suspicion_changed = true;
         self.wake_idle();
     }
 
@@ -228,22 +246,27 @@ impl Swarm {
         }
     }
 
-    /// Decides for each piece under investigation whether suspects may be asked for it, or those who
-    /// are snubbed: if nobody else that answers has it.
+    /// Decides for each piece under investigation who may be asked for it, of those who have it: who
+    /// has proven most, or nearly so; if nobody has proven anything, one above suspicion; suspects, or
+    /// those who are snubbed, if nobody else answers.
     pub(super) fn review_suspects(&mut self) {
         if self.pieces.blame.is_empty() {
             return;
         }
-        let peers = &self.peers;
+        let answers =
+            |peer: &Peer| !peer.snubbed && !peer.peer_choking && peer.hold_until.is_none();
+        let mut answering: Vec<(&PeerKey, &Peer)> =
+            self.peers.iter().filter(|(_, peer)| answers(peer)).collect();
+        answering.sort_by_key(|(_, peer)| Reverse(peer.proven));
         self.pieces.blame.review(|piece, is_suspect| {
-            let answers =
-                |peer: &Peer| !peer.snubbed && !peer.peer_choking && peer.hold_until.is_none();
-            let answering =
-                || peers.iter().filter(|(_, peer)| answers(peer) && peer.has.contains(piece));
-            match answering().any(|(key, _)| !is_suspect(*key)) {
-                true => Source::Clean,
-                false if answering().next().is_some() => Source::Answering,
-                false => Source::Anyone,
+            let mut have = answering.iter().filter(|(_, peer)| peer.has.contains(piece));
+            let Some((best, peer)) = have.next() else { return Source::Anyone };
+            match peer.proven {
+                0 if !is_suspect(**best) || have.any(|(key, _)| !is_suspect(**key)) => {
+                    Source::Clean
+                }
+                0 => Source::Answering,
+                most => Source::Proven(most.div_ceil(PROVEN_SHARE)),
             }
         });
     }
@@ -254,15 +277,15 @@ impl Swarm {
         if self.pieces.blame.is_empty() {
             return;
         }
-        let snubbed = |key: PeerKey| self.peers.get(&key).is_some_and(|peer| peer.snubbed);
+        let blame = &self.pieces.blame;
+        let may_not = |piece: PieceIndex, key: PeerKey| {
+            let peer = self.peers.get(&key);
+            peer.is_some_and(|peer| peer.snubbed && !blame.may_fetch(piece, key, peer))
+        };
         let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
         let held = open.filter_map(|(piece, open)| open.only.map(|only| (*piece, only)));
-        let held: Vec<PieceIndex> = held
-            .filter(|(piece, only)| {
-                snubbed(*only) && !self.pieces.blame.may_fetch(*piece, *only, true)
-            })
-            .map(|(piece, _)| piece)
-            .collect();
+        let held = held.filter(|(piece, only)| may_not(*piece, *only));
+        let held: Vec<PieceIndex> = held.map(|(piece, _)| piece).collect();
         held.into_iter().for_each(|piece| self.close_piece(piece));
     }
 }

@@ -272,7 +272,7 @@ impl Swarm {
         self.pieces.count_in(&peer.has, &mut self.rng);
         peer.useful = self.pieces.useful(&peer.has);
         peer.fresh = self.pieces.fresh(&peer.has);
-        self.review_suspects();
+        self.suspicion_changed = true;
         self.update_interest(key);
         self.queue(key);
         self.part_if_useless(key);

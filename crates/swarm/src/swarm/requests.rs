@@ -45,7 +45,7 @@ impl Swarm {
         if std::mem::replace(&mut peer.peer_choking, false) {
             peer.window.restart();
             peer.last_block = now;
-            self.review_suspects();
+            self.suspicion_changed = true;
         }
         self.queue(key);
     }
@@ -322,7 +322,7 @@ impl Swarm {
         for piece in closed {
             self.close_piece(piece);
         }
-        self.review_suspects();
+        self.suspicion_changed = true;
     }
 
     /// Gives up an open piece with all that came of it.

@@ -1,5 +1,6 @@
 //! Who is banned for bad data.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use swarm::{Committed, DisconnectReason, Output, PeerKey, Refusal};
@@ -28,8 +29,12 @@ fn fetched_from_two() -> (Bench, PeerKey, PeerKey) {
 }
 
 fn mismatch(bench: &mut Bench, bad: &[u32]) {
-    let digests = bench.digests(0, bad);
-    let piece = bench.piece(0);
+    mismatch_of(bench, 0, bad);
+}
+
+fn mismatch_of(bench: &mut Bench, piece: u32, bad: &[u32]) {
+    let digests = bench.digests(piece, bad);
+    let piece = bench.piece(piece);
     bench.swarm.handle_committed(bench.now, piece, Committed::Mismatch { digests });
 }
 
@@ -121,6 +126,56 @@ fn without_another_peer_a_suspect_is_asked_and_caught() {
     }
     assert_eq!(banned(&bench.drain()), [address(first.0).to_string()]);
     assert!(bench.swarm.peer(second).is_some() || bench.swarm.is_complete());
+}
+
+#[test]
+fn the_retry_comes_from_one_that_has_sent_good_pieces_suspect_or_not() {
+    let mut bench = Bench::new(2, 2);
+    let honest = bench.join_seed();
+    let asked = bench.requests_to(honest);
+    let (good, bad) = (asked[0].piece().get(), asked[2].piece().get());
+    assert_ne!(good, bad);
+    asked[..2].iter().for_each(|request| assert!(bench.send(honest, *request)));
+    bench.drain();
+    bench.verify(good);
+    bench.send(honest, asked[2]);
+    let liar = bench.join_seed();
+    bench.drain();
+    assert!(bench.send(liar, asked[3]));
+    // They are above suspicion, and send nothing.
+    (0..3).for_each(|_| _ = bench.join_seed());
+    bench.drain();
+    mismatch_of(&mut bench, bad, &[1]);
+    assert_eq!(bench.requests(), [(honest, asked[2]), (honest, asked[3])]);
+}
+
+#[test]
+fn a_piece_left_to_one_peer_does_not_hold_off_the_endgame() {
+    let mut bench = Bench::new(4, 8);
+    let (first, second) = (bench.join_seed(), bench.join_seed());
+    let asked = bench.requests();
+    let bad = asked[0].1.piece();
+    assert!(asked.iter().all(|(_, request)| request.piece() == bad), "both work on one piece");
+    asked.into_iter().for_each(|(key, request)| assert!(bench.send(key, request)));
+    let mut outputs: VecDeque<Output> = bench.drain().into();
+    mismatch_of(&mut bench, bad.get(), &[1]);
+    // It has nothing else, is asked for the first blocks and sends nothing; nobody may be asked for the
+    // others.
+    let third = bench.join_with(&[bad.get()]);
+    bench.swarm.handle_unchoke(bench.now, third);
+    let mut verified = 0;
+    while let Some(output) = outputs.pop_front() {
+        match output {
+            Output::Request { peer, request } if peer == first => _ = bench.send(first, request),
+            Output::Commit { piece, .. } if piece != bad => {
+                bench.verify(piece.get());
+                verified += 1;
+            }
+            _ => {}
+        }
+        outputs.extend(bench.drain());
+    }
+    assert_eq!(verified, 3, "the first sends what {second:?} owes");
 }
 
 #[test]

@@ -262,6 +262,22 @@ fn in_the_endgame_peers_that_send_nothing_are_passed_over_soon() {
 }
 
 #[test]
+fn in_the_endgame_one_that_has_sent_a_good_piece_finds_a_place() {
+    let mut bench = Bench::new(2, 4);
+    let honest = bench.join_seed();
+    let asked = bench.requests_to(honest);
+    // One opens the other piece, and more than may be asked for its blocks do so again.
+    (0..6).for_each(|_| _ = bench.join_seed());
+    bench.drain();
+    asked.iter().for_each(|request| assert!(bench.send(honest, *request)));
+    bench.drain();
+    bench.verify(asked[0].piece().get());
+    let last = bench.requests_to(honest);
+    assert_eq!(last.len(), 4);
+    assert!(last.iter().all(|request| request.piece() != asked[0].piece()));
+}
+
+#[test]
 fn while_memory_is_short_peers_that_send_nothing_are_passed_over_soon() {
     let mut bench = Bench::new(20, 4);
     bench.budget = SpanBudget::new(5 * 4 * BLOCK as usize);
