@@ -32,6 +32,9 @@ pub(super) const CASES: &[Case] = &[
     ("dribble", "a byte each 50 ms", |scene| {
         refused(scene, dribble, "no complete answer within 2 s")
     }),
+    ("half a minute", "the same, and nobody says how long to wait: 30 s", |scene| {
+        refused_with(scene, dribble, &[], "no complete answer within 30 s")
+    }),
     ("cut body", "3 bytes of 1000, then the end", |scene| {
         refused(
             scene,
@@ -135,10 +138,14 @@ fn url(server: &WebServer) -> String {
 
 /// `peers` ends with exit code 4 and says why.
 fn refused(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
+    refused_with(scene, answer, &["--timeout", "2"], words)
+}
+
+fn refused_with(scene: &Scene, answer: Answer, options: &[&str], words: &str) -> Result<()> {
     let server = WebServer::start(answer);
     let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let finished =
-        scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "2"])?;
+    let command = [&["peers", text(payload.torrent_path())?], options].concat();
+    let finished = scene.run("user", &command)?;
     finished.expect(4)?;
     finished.expect_words(words)
 }
