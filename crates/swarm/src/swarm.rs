@@ -76,6 +76,9 @@ pub struct Swarm {
     /// Whether slots are to be filled because a peer became interested or lost interest. That takes a
     /// look at every peer, so it is done once for many messages.
     interest_changed: bool,
+    /// Whether there may be something now for the peers that had nothing to be asked for; done once for
+    /// many messages as well.
+    idle_may_help: bool,
     /// Whether it is to be decided anew who may be asked for the pieces under investigation: that takes a
     /// look at every peer too.
     suspicion_changed: bool,
@@ -122,6 +125,7 @@ impl Swarm {
             last_fed: PeerKey(0),
             endgame: false,
             interest_changed: false,
+            idle_may_help: false,
             suspicion_changed: false,
             down: Rate::default(),
             up: Rate::default(),
@@ -147,6 +151,9 @@ impl Swarm {
             }
             if std::mem::take(&mut self.suspicion_changed) {
                 self.review_suspects();
+            }
+            if std::mem::take(&mut self.idle_may_help) {
+                self.wake_idle();
             }
             if let Some(announce) = self.trackers.poll(now, self.num_want()) {
                 return Some(announce);

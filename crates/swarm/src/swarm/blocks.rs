@@ -102,7 +102,7 @@ impl Swarm {
             Committed::Mismatch { digests } => self.piece_bad(piece, digests),
             Committed::Failed => {
                 self.relist(piece, |pieces, rng| pieces.close(piece, rng));
-                self.wake_idle();
+                self.idle_may_help = true;
             }
         }
     }
@@ -204,7 +204,7 @@ impl Swarm {
             self.ban(sole);
         }
         self.suspicion_changed = true;
-        self.wake_idle();
+        self.idle_may_help = true;
     }
 
     /// Refuses the peer from now on and throws away what else it sent.

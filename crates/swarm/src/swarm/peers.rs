@@ -244,7 +244,7 @@ impl Swarm {
         if !peer.am_choking {
             self.fill_slots();
         }
-        self.wake_idle();
+        self.idle_may_help = true;
         true
     }
 

@@ -35,7 +35,7 @@ impl Swarm {
             }
         }
         self.close_pieces_only_for(key);
-        self.wake_idle();
+        self.idle_may_help = true;
     }
 
     /// The peer answers requests from now on.
@@ -72,7 +72,7 @@ impl Swarm {
             self.close_pieces_only_for(key);
         }
         self.queue(key);
-        self.wake_idle();
+        self.idle_may_help = true;
     }
 
     /// Leaves the peer alone for a while.
@@ -125,7 +125,7 @@ impl Swarm {
         }
         let endgame = self.pieces.in_endgame();
         if endgame && !self.endgame {
-            self.wake_idle();
+            self.idle_may_help = true;
         }
         self.endgame = endgame;
     }
@@ -238,7 +238,7 @@ impl Swarm {
         self.starved.is_some_and(|need| budget.available() < need)
     }
 
-    /// Queues the peers that had nothing to be asked for, since there may be something now.
+    /// Queues the peers that had nothing to be asked for.
     pub(super) fn wake_idle(&mut self) {
         self.wake(Turn::Idle);
         if self.starved.is_some() {
@@ -332,7 +332,7 @@ impl Swarm {
         if self.relist(piece, |pieces, rng| pieces.close(piece, rng)).is_some() {
             self.outputs.push_back(Output::ClosePiece { piece });
         }
-        self.wake_idle();
+        self.idle_may_help = true;
     }
 
     /// Takes back the outstanding requests that pass `which`.
@@ -417,7 +417,7 @@ impl Swarm {
             let rest = peer.asked.split_off(lost);
             let lost = std::mem::replace(&mut peer.asked, rest);
             self.cancel_all(key, lost);
-            self.wake_idle();
+            self.idle_may_help = true;
         }
     }
 
@@ -434,7 +434,7 @@ impl Swarm {
             self.weaken(key, asked);
         }
         self.close_pieces_only_for(key);
-        self.wake_idle();
+        self.idle_may_help = true;
     }
 
     /// The peer owes the block in a way that hinders nobody. What it has sent of it stays until
