@@ -4,6 +4,8 @@
 //! registers. So nothing in it lends `self` to a function that is not inlined: a [`Stop`] says what
 //! is wrong in a few words, and the path that people read is found when the loop has been left.
 
+use std::num::NonZeroU32;
+
 use crate::document::Document;
 use crate::scalar::{self, Fault};
 use crate::token::{Token, after};
@@ -172,7 +174,8 @@ struct Parser<'a, 't> {
     /// Of the innermost open container.
     in_dict: bool,
     /// The key in front of the place we are at, if that is in a dictionary and not at its start.
-    last_key: Option<u32>,
+    /// Token 0 is the outermost value, so it is no key.
+    last_key: Option<NonZeroU32>,
     /// Where the first key out of order is.
     unsorted: Option<usize>,
 }
@@ -199,21 +202,20 @@ impl<'a, 't> Parser<'a, 't> {
 
     #[inline(always)]
     fn read(&mut self) -> Result<(), Stop<'a>> {
-        loop {
+        self.value()?;
+        while self.depth > 0 {
             match self.rest.first() {
-                Some(b'e') if self.depth > 0 => self.close()?,
-                None if self.depth > 0 => return Err(missing_end(self.rest, self.in_dict)),
-                _ => {
+                Some(b'e') => self.close()?,
+                None => return Err(missing_end(self.rest, self.in_dict)),
+                Some(_) => {
                     if self.in_dict {
                         self.key()?;
                     }
                     self.value()?;
                 }
             }
-            if self.depth == 0 {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Reads a scalar, or the start of a container.
@@ -267,7 +269,7 @@ impl<'a, 't> Parser<'a, 't> {
         self.rest = &self.rest[1..];
         self.depth = around;
         self.in_dict = around > 0 && self.frames[around - 1].kind != Open::List;
-        self.last_key = self.in_dict.then(|| closed.token - 1);
+        self.last_key = if self.in_dict { NonZeroU32::new(closed.token - 1) } else { None };
         Ok(())
     }
 
@@ -279,12 +281,12 @@ impl<'a, 't> Parser<'a, 't> {
         }
         let (rest, key) = string(self.rest, Place::Container)?;
         if let Some(last) = self.last_key {
-            let last = self.tokens[last as usize].content(self.input);
+            let last = self.tokens[last.get() as usize].content(self.input);
             if !is_ascending(last, key) {
                 self.out_of_order(last, key)?;
             }
         }
-        self.last_key = Some(self.tokens.len() as u32);
+        self.last_key = NonZeroU32::new(self.tokens.len() as u32);
         self.push(key.len())?;
         self.rest = rest;
         Ok(())
@@ -304,7 +306,7 @@ impl<'a, 't> Parser<'a, 't> {
     #[inline(always)]
     fn push(&mut self, extra: usize) -> Result<(), Stop<'a>> {
         let limit = self.options.max_tokens;
-        if self.tokens.len() >= limit {
+        if self.tokens.len() == self.tokens.capacity() && !make_room(self.tokens, limit) {
             let kind = DecodeErrorKind::TooManyTokens { limit };
             return Err(stop(self.rest, kind, Place::Container));
         }
@@ -316,6 +318,15 @@ impl<'a, 't> Parser<'a, 't> {
     fn at(&self, rest: &[u8]) -> usize {
         self.input.len() - rest.len()
     }
+}
+
+/// Makes room for more tokens in a full table, unless it has `limit` of them. There is never room
+/// for more than that, so a table that is not full need not be compared with it.
+#[cold]
+fn make_room(tokens: &mut Vec<Token>, limit: usize) -> bool {
+    let more = limit.saturating_sub(tokens.len()).min(tokens.len());
+    tokens.reserve_exact(more);
+    more > 0
 }
 
 /// How we came to where the loop was left.
