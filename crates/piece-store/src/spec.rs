@@ -45,7 +45,8 @@ pub struct OpenSpec {
     pub resume: bool,
     /// Whether room for all wanted files is reserved ahead; otherwise files are sparse.
     pub preallocate: bool,
-    /// Whether unrelated files of the same name may be written over.
+    /// Whether unrelated files that have the names of wanted ones may be written over. Those of others
+    /// never are.
     pub overwrite: bool,
     /// Whether only what is there is served: no payload is written, no file or folder made.
     pub read_only: bool,

@@ -140,34 +140,43 @@ impl<D: Disk> Store<D> {
         Ok(opened)
     }
 
-    /// What is on disk. Decides which files that are not wanted have their bytes in the parts file:
-    /// those that are not there, and those that an earlier run let alone.
+    /// What is on disk. Decides which files that are not wanted have their bytes in the parts file.
     fn look(&self, history: &History) -> Result<Found, StoreError> {
         let mut slots = Vec::with_capacity(self.layout.slots.len());
         for (number, slot) in (0u32..).zip(&self.layout.slots) {
-            let skip = slot.pad || (!slot.selected && !history.may_use(number));
-            slot.keep_in_parts(skip);
-            slots.push(if skip { None } else { self.look_at(slot)? });
+            slots.push(match (slot.pad, slot.selected) {
+                (true, _) => None,
+                (false, true) => self.look_at(slot)?,
+                (false, false) => {
+                    let stat = self.look_at_unwanted(number, slot, history);
+                    slot.keep_in_parts(stat.is_none());
+                    stat
+                }
+            });
         }
         Ok(Found { slots, parts: self.stat_parts()? })
     }
 
+    /// What a wanted file is, if it is there.
     fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
-        let stat = match self.stat_path(&slot.path) {
-            Err(_) if !slot.selected => None,
-            stat => stat?,
+        let stat = self.stat_path(&slot.path)?;
+        let error = match stat.map(|stat| stat.kind) {
+            None | Some(Kind::File) => return Ok(stat),
+            Some(Kind::Folder) => std::io::ErrorKind::IsADirectory.into(),
+            Some(Kind::Other) => disk::not_a_file(),
         };
-        let usable = stat.filter(|stat| stat.kind == Kind::File);
-        if let (Some(stat), None, true) = (stat, usable, slot.selected) {
-            let error = match stat.kind {
-                Kind::Folder => std::io::ErrorKind::IsADirectory.into(),
-                _ => disk::not_a_file(),
-            };
-            return Err(self.error(Operation::Open, &slot.path, &error));
+        Err(self.error(Operation::Open, &slot.path, &error))
+    }
+
+    /// What a file is that is not wanted, if it is there and may be used. It is nobody's business what
+    /// else has its name.
+    fn look_at_unwanted(&self, number: u32, slot: &Slot, history: &History) -> Option<Stat> {
+        if !history.may_use(number) {
+            return None;
         }
-        let usable = usable.filter(|stat| slot.selected || stat.length > 0);
-        slot.keep_in_parts(!slot.selected && usable.is_none());
-        Ok(usable)
+        let stat = self.stat_path(&slot.path).ok().flatten();
+        stat.filter(|stat| stat.kind == Kind::File)
+            .filter(|stat| resume::may_be_used(history, number, slot.length, stat))
     }
 
     /// The torrent's numbers.

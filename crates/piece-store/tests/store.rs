@@ -403,6 +403,32 @@ fn a_strangers_file_that_is_not_wanted_is_let_alone() {
 }
 
 #[test]
+fn a_strangers_file_that_is_not_wanted_is_let_alone_whatever_it_is() {
+    let torrent = torrent(&FILES, PIECE);
+    // None of the torrent's; longer than the torrent's; the torrent's, and then more.
+    let diaries = [noise(9_000, 7), noise(9_001, 7), [torrent.file_data(1), b"notes"].concat()];
+    for (diary, overwrite) in diaries.iter().flat_map(|diary| [(diary, false), (diary, true)]) {
+        let (_root, save, state) = folders();
+        // That something else is there and good makes the diary no part of the torrent.
+        torrent.write_file(&save, 3);
+        let path = save.join("t/sub/b");
+        std::fs::write(&path, diary).unwrap();
+        let selected = Some(vec![true, false, true, true]);
+        let spec = OpenSpec { selected, overwrite, ..torrent.with_state(&save, &state) };
+        for _ in 0..2 {
+            let mut run = open(&spec).check();
+            let missing: Vec<_> =
+                all(&torrent).into_iter().filter(|piece| !run.have().contains(piece)).collect();
+            run.commit(&torrent, missing);
+            let got = bytes_of(&run.read(&torrent, 2, 0, PIECE).unwrap());
+            assert!(got == torrent.piece_data(2));
+            run.close();
+            assert!(std::fs::read(&path).unwrap() == *diary, "overwrite: {overwrite}");
+        }
+    }
+}
+
+#[test]
 fn holes_are_zeros() {
     let (_root, save, _) = folders();
     let mut data = vec![0; 10 * PIECE as usize + 5];

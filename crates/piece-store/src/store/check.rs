@@ -65,10 +65,14 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         if !self.read_only {
-            if !self.overwrite {
-                let mut slots =
-                    (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
-                slots.try_for_each(|(number, slot)| self.check_related(number, slot))?;
+            for (number, slot) in
+                (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place())
+            {
+                match slot.selected {
+                    true if self.overwrite => {}
+                    true => self.check_related(number, slot)?,
+                    false => self.let_alone(number, slot)?,
+                }
             }
             self.make_files()?;
         }
@@ -77,15 +81,14 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Refuses a file that was there before and is something else. One that is not wanted is let
-    /// alone: what is needed of it is kept in the parts file.
+    /// Refuses a wanted file that was there before and is something else.
     fn check_related(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
-        let Some(reason) = self.unrelated(number, slot)? else { return Ok(()) };
-        if !slot.selected && reason == Unrelated::NothingVerifies {
-            slot.keep_in_parts(true);
-            return Ok(());
+        match self.unrelated(number, slot)? {
+            Some(reason) => {
+                Err(StoreError::UnrelatedFile { path: self.folder_path.join(&slot.path), reason })
+            }
+            None => Ok(()),
         }
-        Err(StoreError::UnrelatedFile { path: self.folder_path.join(&slot.path), reason })
     }
 
     fn unrelated(&self, number: u32, slot: &Slot) -> Result<Option<Unrelated>, StoreError> {
@@ -110,6 +113,17 @@ impl<D: Disk> Store<D> {
             return Ok(Some(Unrelated::TooLong { expected: slot.length, got: stat.length }));
         }
         Ok(Some(Unrelated::NothingVerifies))
+    }
+
+    /// Lets a file alone that is not wanted, unless it is one of ours or something in it verified: what
+    /// is needed of it is kept in the parts file.
+    fn let_alone(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
+        let stat = self.stat_path(&slot.path)?;
+        let ledger = self.ledger();
+        let ours = stat.is_some_and(|stat| ledger.owned_as(number) == Ok(stat.id));
+        let verified = self.layout.pieces_touching(slot).any(|piece| ledger.have.contains(piece));
+        slot.keep_in_parts(!ours && !verified);
+        Ok(())
     }
 
     /// Whether a file has any byte that is not zero.

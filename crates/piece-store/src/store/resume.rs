@@ -168,6 +168,12 @@ pub(super) fn looks_same(history: &History, slot: u32, stat: &Stat) -> bool {
     }
 }
 
+/// Whether the file of a slot of `length` bytes that is not wanted may be one of ours or the torrent's:
+/// neither is longer, unless somebody added to it and it was ours before.
+pub(super) fn may_be_used(history: &History, slot: u32, length: u64, stat: &Stat) -> bool {
+    stat.length > 0 && (stat.length <= length || looks_same(history, slot, stat))
+}
+
 fn owned(
     layout: &Layout,
     found: &Found,
