@@ -111,10 +111,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Compares the history with the disk, and begins this run's journal with what holds if the last
-    /// run's says anything else.
+    /// run's says anything else. Only then is anything changed.
     fn resume(&self, history: &History) -> Result<Opened, StoreError> {
         let found = self.look(history)?;
-        let found = self.move_parts(history, found)?;
         let plan = resume::plan(&self.layout, history, &found);
         let system = self.disk.file_system(&self.folder);
         let (file_system, free) =
@@ -131,12 +130,14 @@ impl<D: Disk> Store<D> {
         };
         let mut ledger = self.ledger();
         let totals = (history.uploaded, history.downloaded);
-        let (journal, dirty) = (ledger.journal.take(), std::mem::take(&mut ledger.dirty));
-        let as_closed = resume::is_as_closed(history, &plan) && dirty.folders.is_empty();
-        *ledger = Ledger { dirty, as_closed, ..Ledger::new(plan, journal, totals) };
+        let journal = ledger.journal.take();
+        let as_closed = resume::is_as_closed(history, &plan);
+        *ledger = Ledger { as_closed, ..Ledger::new(plan, journal, totals) };
         if !as_closed {
             ledger.rewrite()?;
         }
+        drop(ledger);
+        self.move_parts(&found.moves)?;
         Ok(opened)
     }
 
@@ -154,7 +155,11 @@ impl<D: Disk> Store<D> {
                 }
             });
         }
-        Ok(Found { slots, parts: self.stat_parts()? })
+        let mut found = Found { slots, parts: self.stat_parts()?, moves: Vec::new() };
+        if !self.read_only {
+            found.moves = resume::moves(&self.layout, history, &found);
+        }
+        Ok(found)
     }
 
     /// What a wanted file is, if it is there.
@@ -242,7 +247,7 @@ fn open_journal<D: Disk>(
 
 fn empty_plan(layout: &Layout) -> resume::Plan {
     let pieces = layout.geometry.piece_count();
-    let found = Found { slots: Vec::new(), parts: None };
+    let found = Found { slots: Vec::new(), parts: None, moves: Vec::new() };
     resume::plan(layout, &History::new(pieces), &found)
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -392,6 +392,25 @@ fn a_file_is_no_stranger_after_a_failed_sync_and_a_power_cut() {
     disk.set_bytes("/save/t/b", &noise(1000, 99));
     let run = start(&disk, &spec).try_check();
     assert!(run.is_ok(), "{:?}", run.err());
+}
+
+#[test]
+fn a_kill_amid_copying_from_the_parts_file_costs_no_piece() {
+    let (disk, torrent, mut spec) = setup();
+    spec.selected = Some(vec![true, false]);
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1, 2]);
+    run.close();
+    spec.selected = None;
+    // Before the file was made; then with the first bytes of it copied.
+    disk.fail("open", "t/b", EIO, 1);
+    assert!(try_open_on(&disk, &spec).is_err());
+    let file = disk.open(&"/save".into(), Path::new("t/b"), Access::Create).unwrap();
+    disk.write_at(&file, &[IoSlice::new(&torrent.file_data(1)[..10])], 0).unwrap();
+    let run = start(&disk, &spec).check();
+    assert_eq!(run.have(), [0, 1, 2]);
+    drop(run);
+    assert_eq!(start(&disk, &spec).check().have(), [0, 1, 2]);
 }
 
 #[test]

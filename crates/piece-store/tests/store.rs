@@ -351,6 +351,26 @@ fn what_boundary_pieces_need_of_other_files_is_kept_apart() {
 }
 
 #[test]
+fn a_file_made_of_the_parts_file_is_no_stranger() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 20_000), ("b", 40_000)], 16_384);
+    let mut spec = torrent.with_state(&save, &state);
+    spec.selected = Some(vec![true, false]);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    std::fs::remove_file(save.join("t/a")).unwrap();
+    spec.selected = None;
+    // Killed before anything was verified, and once more.
+    drop(open(&spec));
+    let mut run = open(&spec).check();
+    assert_eq!(run.have(), []);
+    run.commit(&torrent, all(&torrent));
+    run.close();
+    torrent.assert_complete(&save);
+}
+
+#[test]
 fn without_a_journal_boundary_bytes_live_as_long_as_the_run() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);

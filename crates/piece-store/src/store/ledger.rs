@@ -18,7 +18,7 @@ use bt_types::{Bitfield, Blank, Geometry, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
 use super::journal::Journal;
-use super::record::{Record, to_ranges};
+use super::record::{Record, in_ranges, to_ranges};
 use super::resume::Plan;
 use crate::{Disk, FileId, StoreError};
 
@@ -348,9 +348,7 @@ impl<D: Disk> Ledger<D> {
 
     /// Whether the file of `slot`, found as `id`, is one that we made.
     pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
-        let after = self.awaited.partition_point(|range| range.end <= slot);
-        let awaited = self.awaited.get(after).is_some_and(|range| range.contains(&slot));
-        awaited || self.owned_as(slot).is_ok_and(|known| known == id)
+        in_ranges(&self.awaited, slot) || self.owned_as(slot).is_ok_and(|known| known == id)
     }
 
     /// Records that the file of `slot` is the torrent's.

@@ -4,14 +4,14 @@
 //! The parts file keeps what boundary pieces need of files that are not wanted, at the same offsets as
 //! in the torrent; the rest of it is a hole. So it means the same whichever files are selected.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::journal::JournalAt;
 use super::layout::{Layout, Place, Slot};
-use super::record::History;
-use super::resume::{self, Found};
+use super::resume::Move;
 use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
@@ -137,54 +137,27 @@ impl<D: Disk> Store<D> {
         Ok(file)
     }
 
-    /// Copies what the parts file has of files that are wanted now and are not there yet, so that a
-    /// boundary piece had before is had again. Those files are verified like any other.
-    pub(super) fn move_parts(
-        &self,
-        history: &History,
-        mut found: Found,
-    ) -> Result<Found, StoreError> {
-        let trusted = found
-            .parts
-            .is_some_and(|stat| resume::looks_same(history, self.layout.parts_slot(), &stat));
-        if !trusted || self.read_only {
-            return Ok(found);
-        }
-        for (slot, stat) in self.layout.slots.iter().zip(&mut found.slots) {
-            if slot.selected && stat.is_none_or(|stat| stat.length == 0) {
-                self.move_boundaries(history, slot)?;
-                *stat = self.look_at(slot)?;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Copies the bytes of the first and the last piece of `slot`, where they were had.
-    fn move_boundaries(&self, history: &History, slot: &Slot) -> Result<(), StoreError> {
-        let mut pieces = self.layout.pieces_touching(slot);
-        let (first, last) = (pieces.next(), pieces.last());
-        for piece in [first, last].into_iter().flatten() {
-            if history.written.contains(piece) {
-                let from = self.layout.geometry.offset_of(piece).max(slot.offset);
-                let length = u64::from(self.layout.geometry.length_of(piece));
-                let end = (self.layout.geometry.offset_of(piece) + length).min(slot.end());
-                self.move_range(slot, from, end)?;
-            }
+    /// Copies what the parts file has of files that are wanted now. They are verified like any other,
+    /// and the journal says already that they are ours to make.
+    pub(super) fn move_parts(&self, moves: &[Move]) -> Result<(), StoreError> {
+        for moved in moves {
+            let Some(slot) = self.layout.slots.get(moved.slot as usize) else { continue };
+            moved.ranges.iter().try_for_each(|range| self.move_range(slot, range))?;
         }
         Ok(())
     }
 
-    /// Copies the bytes from `from` to `end` of the torrent, a strip at a time.
-    fn move_range(&self, slot: &Slot, from: u64, end: u64) -> Result<(), StoreError> {
+    /// Copies a range of the torrent, a strip at a time.
+    fn move_range(&self, slot: &Slot, range: &Range<u64>) -> Result<(), StoreError> {
         let Some(parts) = self.parts_file(false)? else { return Ok(()) };
         let failed = |operation, error| self.error(operation, &slot.path, &error);
         let file = self.make_room(|| self.disk.open(&self.folder, &slot.path, Access::Create));
         let file = file.map_err(|error| failed(Operation::Create, error))?;
         self.ledger().dirty.name(&slot.path);
         let mut buffer = vec![0; super::STRIP_LENGTH];
-        let mut at = from;
-        while at < end {
-            let length = (end - at).min(buffer.len() as u64) as usize;
+        let mut at = range.start;
+        while at < range.end {
+            let length = (range.end - at).min(buffer.len() as u64) as usize;
             let strip = buffer.get_mut(..length).unwrap_or_default();
             let read = self.disk.read_at(&parts, strip, at);
             let count =

@@ -374,6 +374,12 @@ pub(super) fn to_ranges(pieces: impl IntoIterator<Item = u32>) -> Vec<Range<u32>
     ranges
 }
 
+/// Whether one of the ranges, ascending, has `number` in it.
+pub(super) fn in_ranges(ranges: &[Range<u32>], number: u32) -> bool {
+    let after = ranges.partition_point(|range| range.end <= number);
+    ranges.get(after).is_some_and(|range| range.contains(&number))
+}
+
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(test)]

@@ -19,8 +19,8 @@ use std::ops::Range;
 
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
-use super::layout::{Layout, Place, PlacedRange};
-use super::record::History;
+use super::layout::{Layout, Place, PlacedRange, Slot};
+use super::record::{History, in_ranges, to_ranges};
 use crate::{FileId, Stat, full_mask, span_count, span_length};
 
 /// What is on disk: for each slot, and for the parts file, what it is if it is there.
@@ -28,6 +28,16 @@ use crate::{FileId, Stat, full_mask, span_count, span_length};
 pub(super) struct Found {
     pub(super) slots: Vec<Option<Stat>>,
     pub(super) parts: Option<Stat>,
+    /// What is about to be copied from the parts file, ascending by slot.
+    pub(super) moves: Vec<Move>,
+}
+
+/// What the parts file has of a file that is wanted now and is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) slot: u32,
+    /// Ranges of the torrent, ascending.
+    pub(super) ranges: Vec<Range<u64>>,
 }
 
 /// What follows from it.
@@ -66,10 +76,7 @@ struct Judged {
 /// Compares `history` with what was `found`.
 pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
     let pieces = layout.geometry.piece_count();
-    let judged: Vec<Judged> = (0u32..)
-        .zip(&found.slots)
-        .map(|(slot, stat)| judge(history, slot, stat.as_ref()))
-        .collect();
+    let judged = judge_all(layout, history, found);
     let parts = judge(history, layout.parts_slot(), found.parts.as_ref());
     let mut plan = Plan {
         have: Bitfield::new(pieces),
@@ -77,7 +84,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
-        awaited: history.awaited.clone(),
+        awaited: awaited(history, &found.moves),
         unfinished: BTreeMap::new(),
         gone: false,
     };
@@ -90,6 +97,9 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
             None | Some(Trust::Missing | Trust::Gone) => {}
             Some(Trust::Changed) => {
                 plan.to_verify.insert(piece);
+                if written {
+                    plan.claimed.insert(piece);
+                }
             }
             Some(Trust::Trusted) if durable || (written && orderly) => {
                 plan.have.insert(piece);
@@ -146,6 +156,64 @@ fn fits(geometry: &Geometry, piece: PieceIndex, masks: &[u16]) -> bool {
     let full = |span| full_mask(span_length(geometry, piece, span));
     masks.len() == span_count(geometry, piece) as usize
         && (0u32..).zip(masks).all(|(span, mask)| mask & !full(span) == 0)
+}
+
+/// What is to be copied from the parts file, so that a boundary piece had before is had again. Of a file
+/// that the last run was to make and made no use of, it is copied once more: that run may have been
+/// killed amid it.
+pub(super) fn moves(layout: &Layout, history: &History, found: &Found) -> Vec<Move> {
+    let parts = found.parts.as_ref();
+    if !parts.is_some_and(|stat| looks_same(history, layout.parts_slot(), stat)) {
+        return Vec::new();
+    }
+    let to_make = |slot: u32, stat: &Option<Stat>| {
+        let begun = || in_ranges(&history.awaited, slot) && !history.owned.contains_key(&slot);
+        stat.is_none_or(|stat| stat.length == 0) || begun()
+    };
+    let slots = (0u32..).zip(layout.slots.iter().zip(&found.slots));
+    slots
+        .filter(|(number, (slot, stat))| slot.selected && to_make(*number, stat))
+        .map(|(number, (slot, _))| Move { slot: number, ranges: boundaries(layout, history, slot) })
+        .filter(|moved| !moved.ranges.is_empty())
+        .collect()
+}
+
+/// The bytes that the first and the last piece of `slot` have in it, where they were had.
+fn boundaries(layout: &Layout, history: &History, slot: &Slot) -> Vec<Range<u64>> {
+    let mut pieces = layout.pieces_touching(slot);
+    let ends = [pieces.next(), pieces.last()].into_iter().flatten();
+    let part = |piece| {
+        let from = layout.geometry.offset_of(piece);
+        let end = from + u64::from(layout.geometry.length_of(piece));
+        from.max(slot.offset)..end.min(slot.end())
+    };
+    ends.filter(|piece| history.written.contains(*piece)).map(part).collect()
+}
+
+/// The files that are ours to make: what is found under their names then is no stranger's.
+fn awaited(history: &History, moves: &[Move]) -> Vec<Range<u32>> {
+    let moved = moves.iter().map(|moved| moved.slot);
+    let more = to_ranges(moved.filter(|slot| !in_ranges(&history.awaited, *slot)));
+    let mut all = [history.awaited.as_slice(), &more].concat();
+    all.sort_unstable_by_key(|range| range.start);
+    all
+}
+
+/// Judges the files as they are once everything is copied: what was, was not written by the torrent.
+fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
+    let slots = (0u32..).zip(&found.slots);
+    let mut judged: Vec<Judged> =
+        slots.map(|(slot, stat)| judge(history, slot, stat.as_ref())).collect();
+    for moved in &found.moves {
+        let (file, slot) = (moved.slot as usize, layout.slots.get(moved.slot as usize));
+        if let (Some(judged), Some(slot), Some(last)) =
+            (judged.get_mut(file), slot, moved.ranges.last())
+        {
+            let length = judged.length.max(last.end - slot.offset);
+            *judged = Judged { trust: Trust::Changed, length };
+        }
+    }
+    judged
 }
 
 fn judge(history: &History, slot: u32, stat: Option<&Stat>) -> Judged {
