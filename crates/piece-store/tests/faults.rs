@@ -467,6 +467,39 @@ fn a_journal_that_cannot_be_synced_is_replaced() {
 }
 
 #[test]
+fn a_journal_whose_sync_failed_is_replaced_whoever_synced_it() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 4]);
+    drop(run);
+    let run = start(&disk, &spec);
+    run.store.verify(0..torrent.pieces(), &mut vec![0; piece_store::STRIP_LENGTH]);
+    disk.fail("sync", ".journal.new", EIO, 1);
+    assert!(run.store.finish_check().is_err());
+    let _the_torrent_failed = run.store.close(0, 0, &[]);
+    assert_eq!(numbers(&run.store.durable()), [0, 4]);
+    drop(run);
+    disk.cut_power();
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [0, 4], "it was said to be durable");
+}
+
+#[test]
+fn a_journal_that_may_have_been_replaced_is_not_appended_to() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 1..torrent.pieces());
+    while disk.bytes(".journal").len() < 70_000 {
+        run.store.verify(1..2, &mut vec![0; piece_store::STRIP_LENGTH]);
+    }
+    // It is long and replaced; whether the new one has the name after a power cut is not known.
+    disk.fail("sync folder", "/state/", EIO, 1);
+    assert!(run.store.sync().is_err());
+    let (operation, path, _) = disk_error(run.try_commit(&torrent, 0));
+    assert_eq!((operation, path.ends_with(".journal")), (Operation::Write, true));
+    assert!(!run.have().contains(&0), "no journal says so");
+}
+
+#[test]
 fn a_power_cut_costs_one_commit_window() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();

@@ -194,7 +194,7 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Says that a sync of the file failed: its later syncs prove nothing, so it must be replaced.
+    /// Says that the file must be replaced: a sync of it failed, and later ones prove nothing.
     pub(super) fn distrust(&mut self) {
         self.least = 0;
         self.file = None;
@@ -208,13 +208,25 @@ impl<D: Disk> Journal<D> {
 
     /// Replaces the file by one that has only `records`, and syncs it.
     pub(super) fn rewrite(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let (new, name) = (self.at.file_name("journal.new"), self.at.file_name("journal"));
+        let new = self.at.file_name("journal.new");
+        let length = self.write_new(&new, records)?;
+        // If the rest fails, it is not known which of the two has the name after a power cut.
+        self.distrust();
+        self.rename_new(&new)?;
+        self.trusted = true;
+        self.length = length;
+        self.least = length;
+        self.damaged = false;
+        Ok(())
+    }
+
+    /// Makes, writes and syncs the file `new`; answers how long it is.
+    fn write_new(&self, new: &Path, records: &[Record]) -> Result<u64, StoreError> {
+        let failed = |operation, error| self.error(operation, new, &error);
         let mut bytes = self.at.header.encode();
         records.iter().for_each(|record| record.encode(0, &mut bytes));
-        let failed = |operation, error| self.error(operation, &new, &error);
-        let file = self
-            .open_file(&new, Access::Append)
-            .map_err(|error| failed(Operation::Create, error))?;
+        let file = self.open_file(new, Access::Append);
+        let file = file.map_err(|error| failed(Operation::Create, error))?;
         let write = || {
             self.disk.set_length(&file, 0)?;
             match self.disk.append(&file, &bytes)? {
@@ -224,16 +236,16 @@ impl<D: Disk> Journal<D> {
         };
         write().map_err(|error| failed(Operation::Write, error))?;
         self.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;
-        let rename = self.disk.rename(&self.at.folder, &new, &name);
+        Ok(bytes.len() as u64)
+    }
+
+    /// Gives the file `new` the journal's name.
+    fn rename_new(&self, new: &Path) -> Result<(), StoreError> {
+        let failed = |operation, error| self.error(operation, new, &error);
+        let rename = self.disk.rename(&self.at.folder, new, &self.at.file_name("journal"));
         rename.map_err(|error| failed(Operation::Rename, error))?;
         let folder = self.disk.sync_folder(&self.at.folder, Path::new(""));
-        folder.map_err(|error| failed(Operation::Sync, error))?;
-        self.file = None;
-        self.trusted = true;
-        self.length = bytes.len() as u64;
-        self.least = self.length;
-        self.damaged = false;
-        Ok(())
+        folder.map_err(|error| failed(Operation::Sync, error))
     }
 
     /// Where it is, and the parts file.

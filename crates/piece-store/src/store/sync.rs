@@ -141,12 +141,8 @@ impl<D: Disk> Store<D> {
         ledger.append(&[Record::Durable(to_ranges(kept.iter().copied()))])?;
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        let synced = self.sync_journal(file);
+        self.sync_journal(file)?;
         let mut ledger = self.ledger();
-        if let Err(error) = synced {
-            ledger.journal.as_mut().into_iter().for_each(Journal::distrust);
-            return ledger.rewrite().and(Err(error));
-        }
         for piece in self.still_had(&ledger.have, &kept) {
             self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
         }
@@ -228,7 +224,8 @@ impl<D: Disk> Store<D> {
         self.sync_journal(file)
     }
 
-    /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it.
+    /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it. One whose sync failed is
+    /// replaced: its next sync would prove nothing.
     pub(super) fn sync_journal(
         &self,
         unsynced: Option<(Arc<D::File>, u64)>,
@@ -237,7 +234,11 @@ impl<D: Disk> Store<D> {
         let synced = self.disk.sync_file(&file);
         let mut ledger = self.ledger();
         let Some(journal) = &mut ledger.journal else { return Ok(()) };
-        synced.map_err(|error| journal.sync_error(&error))?;
+        if let Err(error) = synced {
+            let error = journal.sync_error(&error);
+            journal.distrust();
+            return ledger.rewrite().and(Err(error));
+        }
         journal.handle_synced(length);
         Ok(())
     }

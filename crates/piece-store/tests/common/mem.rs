@@ -1,7 +1,9 @@
-//! A disk in memory that fails when told to, and whose power can be cut.
+//! A disk in memory that fails when told to, and whose power can be cut. A sync that fails forgets what
+//! it was to sync, as Linux does: the next says that all is well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,7 +39,26 @@ pub struct MemFile {
 struct Content {
     bytes: Vec<u8>,
     synced: Vec<u8>,
+    /// What the next sync has to write.
+    dirty: Vec<Range<usize>>,
     modified: i64,
+}
+
+impl Content {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[offset..end].copy_from_slice(bytes);
+        self.dirty.push(offset..end);
+    }
+
+    fn sync(&mut self) {
+        self.synced.resize(self.bytes.len(), 0);
+        for range in std::mem::take(&mut self.dirty) {
+            let range = range.start.min(self.bytes.len())..range.end.min(self.bytes.len());
+            self.synced[range.clone()].copy_from_slice(&self.bytes[range]);
+        }
+    }
 }
 
 /// An open file.
@@ -106,6 +127,7 @@ impl MemDisk {
         for file in self.files.lock().unwrap().values() {
             let mut content = file.content.lock().unwrap();
             content.bytes = content.synced.clone();
+            content.dirty.clear();
             file.locked.store(false, Ordering::Relaxed);
         }
     }
@@ -113,8 +135,7 @@ impl MemDisk {
     /// The system writes the file whose path ends with `path` to the disk, of its own accord.
     pub fn write_back(&self, path: &str) {
         let file = self.find(path);
-        let mut content = file.content.lock().unwrap();
-        content.synced = content.bytes.clone();
+        file.content.lock().unwrap().sync();
     }
 
     /// The bytes of the file whose path ends with `path`.
@@ -124,7 +145,10 @@ impl MemDisk {
 
     /// Puts other bytes into the file whose path ends with `path`.
     pub fn set_bytes(&self, path: &str, bytes: &[u8]) {
-        self.find(path).content.lock().unwrap().bytes = bytes.to_vec();
+        let file = self.find(path);
+        let mut content = file.content.lock().unwrap();
+        content.bytes.clear();
+        content.write(0, bytes);
     }
 
     fn find(&self, path: &str) -> Arc<MemFile> {
@@ -237,11 +261,7 @@ impl Disk for MemDisk {
         // Short writes are legal: at most 70 kB.
         bytes.truncate(70_000);
         let mut content = file.file.content.lock().unwrap();
-        let end = offset as usize + bytes.len();
-        if content.bytes.len() < end {
-            content.bytes.resize(end, 0);
-        }
-        content.bytes[offset as usize..end].copy_from_slice(&bytes);
+        content.write(offset as usize, &bytes);
         content.modified = self.tick();
         Ok(bytes.len())
     }
@@ -254,7 +274,8 @@ impl Disk for MemDisk {
             Some(code) => return Err(io::Error::from_raw_os_error(code)),
             None => bytes.len(),
         };
-        content.bytes.extend(&bytes[..count]);
+        let end = content.bytes.len();
+        content.write(end, &bytes[..count]);
         Ok(count)
     }
 
@@ -264,10 +285,13 @@ impl Disk for MemDisk {
     }
 
     fn sync_file(&self, file: &MemHandle) -> io::Result<()> {
-        self.check("sync", &file.file.path)?;
+        let synced = self.check("sync", &file.file.path);
         let mut content = file.file.content.lock().unwrap();
-        content.synced = content.bytes.clone();
-        Ok(())
+        match synced {
+            Ok(()) => content.sync(),
+            Err(_) => content.dirty.clear(),
+        }
+        synced
     }
 
     fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
@@ -275,12 +299,15 @@ impl Disk for MemDisk {
     }
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
-        self.check("sync all", folder)?;
+        let synced = self.check("sync all", folder);
         for file in self.files.lock().unwrap().values() {
             let mut content = file.content.lock().unwrap();
-            content.synced = content.bytes.clone();
+            match synced {
+                Ok(()) => content.sync(),
+                Err(_) => content.dirty.clear(),
+            }
         }
-        Ok(())
+        synced
     }
 
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
