@@ -78,13 +78,11 @@ impl Transfer {
         let events = session.events().clone();
         // Syncs, writes the journals, says goodbye. A second signal cuts it short.
         session.shut_down(SHUTDOWN_TIME);
+        tell_the_end(&events, &mut torrents, &mut view);
         match worked {
             Ok(()) => verdict(torrents),
             Err(End::StdoutClosed(_)) => Err(End::StdoutClosed(undone(&torrents))),
-            Err(end) => {
-                tell_the_end(&events, &mut torrents, &mut view)?;
-                Err(end)
-            }
+            Err(end) => Err(end),
         }
     }
 
@@ -156,24 +154,23 @@ impl Transfer {
     }
 }
 
-/// What the torrents said while the session was shut down.
-fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) -> Outcome {
+/// What the torrents said while the session was shut down. If nobody reads any longer, the end is what
+/// it was.
+fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) {
     for event in events.try_iter() {
         let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
         let Some(torrent) = torrent else { continue };
         if torrent.handle_event(Instant::now(), &event.kind) == Step::Over {
-            view.over(torrent, false)?;
+            drop(view.over(torrent, false));
         }
     }
-    Ok(())
 }
 
 fn verdict(torrents: Vec<Torrent>) -> Result<Vec<Torrent>, End> {
-    let failed = torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?)));
-    let first = failed.clone().min_by_key(|(torrent, _)| torrent.over_since());
-    let Some((torrent, failure)) = first else { return Ok(torrents) };
+    let Some((torrent, failure)) = first_failure(&torrents) else { return Ok(torrents) };
     let failure = failure.clone().with("info_hash", torrent.info_hash());
     let failure = failure.within(torrent.name());
+    let failed = torrents.iter().filter(|torrent| torrent.failure().is_some());
     let (count, all) = (failed.count(), torrents.len());
     if all == 1 {
         return Err(failure.into());
@@ -181,10 +178,16 @@ fn verdict(torrents: Vec<Torrent>) -> Result<Vec<Torrent>, End> {
     Err(failure.within(format!("{count} of {all} torrents failed; the first")).into())
 }
 
-/// The class of what a run that ends now leaves undone.
+fn first_failure(torrents: &[Torrent]) -> Option<(&Torrent, &Failure)> {
+    let failed = torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?)));
+    failed.min_by_key(|(torrent, _)| torrent.over_since())
+}
+
+/// The class of what a run that ends now leaves undone. Who only serves leaves nothing.
 fn undone(torrents: &[Torrent]) -> Option<Class> {
-    let done = torrents.iter().all(Torrent::is_complete);
-    (!done).then_some(Class::Interrupted)
+    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.serve_only;
+    let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
+    first_failure(torrents).map(|(_, failure)| failure.class()).or(interrupted)
 }
 
 fn session_ended() -> End {

@@ -1,9 +1,10 @@
 //! `download`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -409,6 +410,23 @@ fn a_closed_stdout_ends_it_quietly() {
     drop(child.stdout.take());
     let output = finish(child);
     assert_eq!((output.code(), output.stderr.as_str()), (130, ""));
+}
+
+#[test]
+fn a_reader_that_is_gone_does_not_change_how_it_ends() {
+    let payload = folder().create().unwrap();
+    let silent = Script::seeder(&payload).held().listen();
+    let address = silent.address().to_string();
+    let shell = Shell::new();
+    let flags = ["--peer", &address, "--json"];
+    let mut command = shell.command(words("download", &payload, &[&FLAGS[..], &flags].concat()));
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"connected\"")));
+    drop(lines);
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    assert_eq!(finish(child).code(), 130);
 }
 
 #[test]

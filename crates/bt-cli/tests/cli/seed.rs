@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use testkit::{HttpTracker, Payload, Script};
 
-use crate::support::{Running, Shell, dead_port, words};
+use crate::support::{Running, Shell, dead_port, finish, words};
 
 fn start(shell: &Shell, payload: &Payload, dir: &Path, flags: &[&str]) -> (Running, SocketAddr) {
     let port = dead_port();
@@ -49,6 +50,18 @@ fn it_stops_at_its_ratio_or_time() {
 
     let (seeding, _) = start(&shell, &payload, payload.folder_path(), &["--seed-time", "1"]);
     seeding.finish().expect(0);
+}
+
+#[test]
+fn nobody_who_reads_is_no_failure() {
+    let (shell, payload) = (Shell::new(), payload());
+    let dir = payload.folder_path().to_str().unwrap();
+    let flags = [dir, "--json", "--port", "0"];
+    let mut command = shell.command(words("seed", &payload, &flags));
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = finish(child);
+    assert_eq!((output.code(), output.stderr.as_str()), (0, ""));
 }
 
 #[test]
