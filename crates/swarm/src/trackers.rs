@@ -13,6 +13,9 @@ use rand::seq::SliceRandom;
 
 use crate::vocabulary::{AnnounceFailure, Output, TrackerIndex, TrackerView};
 
+/// The most trackers of one torrent; the others are not asked. Each that fails at once costs a look at
+/// all of them.
+const MAX_TRACKERS: usize = 100;
 /// The back-off after a tracker's first failure; it doubles with each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
 /// The longest back-off.
@@ -66,6 +69,7 @@ impl Trackers {
         let tiers = (0u32..).zip(urls);
         let list: Box<[Tracker]> = tiers
             .flat_map(|(tier, urls)| urls.iter().map(move |url| Tracker::new(url, tier, now)))
+            .take(MAX_TRACKERS)
             .collect();
         let mut order: Box<[usize]> = (0..list.len()).collect();
         for tier in order.chunk_by_mut(|a, b| list[*a].tier == list[*b].tier) {

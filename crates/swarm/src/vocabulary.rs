@@ -36,7 +36,7 @@ pub struct SwarmConfig {
     pub unfinished: Vec<(PieceIndex, Vec<u32>)>,
     /// Whether peers may come only from the trackers (BEP 27).
     pub private: bool,
-    /// The trackers' URLs by tier (BEP 12), as in the torrent. Empty for none.
+    /// The trackers' URLs by tier (BEP 12), as in the torrent; the first 100 are asked. Empty for none.
     pub trackers: Vec<Vec<String>>,
     /// Our own peer id, by which connections to ourselves are found out.
     pub peer_id: PeerId,

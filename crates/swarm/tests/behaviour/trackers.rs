@@ -57,6 +57,20 @@ fn the_first_announce_is_started_and_the_next_comes_after_the_interval() {
 }
 
 #[test]
+fn a_hundred_trackers_are_asked() {
+    for (named, expected) in [(100, 100), (101, 100)] {
+        let trackers = (0..named).map(|number| vec![format!("x://{number}")]).collect();
+        let mut bench = Bench::with(SwarmConfig { trackers, ..config(2, 1) });
+        let mut told = BTreeSet::new();
+        while let [(TrackerIndex(tracker), _)] = asked(&mut bench)[..] {
+            told.insert(tracker);
+            fail(&mut bench, tracker, None);
+        }
+        assert_eq!(told, (0..expected).collect());
+    }
+}
+
+#[test]
 fn the_next_tracker_is_asked_after_a_failure_tier_by_tier() {
     let mut bench = bench(&[&["a"], &["b", "c"], &["d"]]);
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
