@@ -103,8 +103,10 @@ pub const MAX_UNSYNCED: u64 = 1 << 30;
 
 /// Threads that fetch from HTTP(S) trackers.
 pub const FETCH_THREADS: usize = 8;
-/// Threads that look names up.
+/// Threads that look up trackers' names.
 pub const RESOLVE_THREADS: usize = 2;
+/// Threads that look up peers' names, which trackers choose: they may all be slow.
+pub const PEER_RESOLVE_THREADS: usize = 1;
 /// Requests that wait for a fetch or resolve thread. When full, the announce fails and is tried
 /// again after its back-off.
 pub const FETCH_QUEUE: usize = 1024;
@@ -122,6 +124,8 @@ pub const NAME_FAILURE_LIFETIME: Duration = Duration::from_secs(60);
 pub const MAX_NAMES: usize = 4096;
 /// Names of peers (not of trackers) looked up from one reply.
 pub const MAX_PEER_NAMES: usize = 16;
+/// Names of peers waited for, of all torrents together; above it further ones are not looked up.
+pub const MAX_AWAITED_PEER_NAMES: usize = 64;
 
 /// Commands that wait for the reactor. When full, the caller is told `Busy`.
 pub const COMMAND_QUEUE: usize = 1024;

@@ -50,6 +50,8 @@ pub enum Action {
     Resolve {
         /// The name.
         host: String,
+        /// Whether a tracker named it as a peer's. Trackers' own names must not wait for such.
+        of_peer: bool,
     },
     /// Send a datagram.
     Datagram {

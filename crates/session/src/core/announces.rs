@@ -335,7 +335,7 @@ impl Announces {
         let host = running.host_name();
         match self.names.look_up(now, &host) {
             Lookup::Asked => {}
-            Lookup::Ask => self.actions.push_back(Action::Resolve { host }),
+            Lookup::Ask => self.actions.push_back(Action::Resolve { host, of_peer: false }),
             Lookup::Known(Ok(ips)) => self.exchange(now, key, &ips),
             Lookup::Known(Err(message)) => {
                 self.fail(now, key, failure(format!("can't look up {host}: {message}")));

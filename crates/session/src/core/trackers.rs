@@ -12,7 +12,7 @@ use super::announces::{Announce, FetchFailure, Outcome};
 use super::names::{Lookup, Resolved};
 use super::{AnnounceKey, Core};
 use crate::event::{EventKind, TrackerReport};
-use crate::limits::MAX_PEER_NAMES;
+use crate::limits::{MAX_AWAITED_PEER_NAMES, MAX_PEER_NAMES};
 
 impl<F> Core<F> {
     /// A fetcher is back.
@@ -149,6 +149,9 @@ impl<F> Core<F> {
 
     /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.
     fn look_up_peer(&mut self, key: TorrentKey, host: String, port: u16) {
+        if self.peer_names.len() >= MAX_AWAITED_PEER_NAMES {
+            return;
+        }
         match self.announces.names.look_up(self.now, &host) {
             Lookup::Known(Ok(ips)) => {
                 let peers: Vec<SocketAddr> =
@@ -159,7 +162,7 @@ impl<F> Core<F> {
             Lookup::Asked => self.await_name(key, host, port),
             Lookup::Ask => {
                 self.await_name(key, host.clone(), port);
-                self.actions.push_back(Action::Resolve { host });
+                self.actions.push_back(Action::Resolve { host, of_peer: true });
             }
         }
     }

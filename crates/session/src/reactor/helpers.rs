@@ -14,7 +14,7 @@ use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
 use crate::core::{AnnounceKey, Family, FetchFailure, Resolved};
-use crate::limits::{FETCH_QUEUE, FETCH_THREADS, RESOLVE_THREADS};
+use crate::limits::{FETCH_QUEUE, FETCH_THREADS, PEER_RESOLVE_THREADS, RESOLVE_THREADS};
 
 /// An announce over HTTP(S).
 pub(super) struct FetchJob {
@@ -38,10 +38,11 @@ pub(crate) struct Fetchers {
     pub(crate) v6: Fetcher,
 }
 
-/// Both crews, and the channel their answers come through.
+/// The crews, and the channel their answers come through.
 pub(super) struct Helpers {
     fetches: Sender<FetchJob>,
     names: Sender<String>,
+    peer_names: Sender<String>,
     replies: Receiver<Reply>,
 }
 
@@ -58,6 +59,7 @@ impl Helpers {
         Ok(Self {
             fetches: crew("bt-fetch", FETCH_THREADS, fetch, &reply_sender, wake)?,
             names: crew("bt-resolve", RESOLVE_THREADS, resolve, &reply_sender, wake)?,
+            peer_names: crew("bt-peer", PEER_RESOLVE_THREADS, resolve, &reply_sender, wake)?,
             replies,
         })
     }
@@ -67,9 +69,10 @@ impl Helpers {
         self.fetches.try_send(job).is_ok()
     }
 
-    /// Has a name looked up; gives it back if too many wait already.
-    pub(super) fn resolve(&self, host: String) -> Result<(), String> {
-        self.names.try_send(host).map_err(TrySendError::into_inner)
+    /// Has a name looked up, of a peer or a tracker; gives it back if too many wait already.
+    pub(super) fn resolve(&self, host: String, of_peer: bool) -> Result<(), String> {
+        let names = if of_peer { &self.peer_names } else { &self.names };
+        names.try_send(host).map_err(TrySendError::into_inner)
     }
 
     /// The next answer, if there is one.

@@ -349,8 +349,8 @@ impl Reactor {
                         self.core.handle_fetched(now, key, leg, Err(helpers::too_busy()));
                     }
                 }
-                Action::Resolve { host } => {
-                    if let Err(host) = self.helpers.resolve(host) {
+                Action::Resolve { host, of_peer } => {
+                    if let Err(host) = self.helpers.resolve(host, of_peer) {
                         let now = self.now();
                         let busy = Err("too many names wait to be looked up".to_owned());
                         self.core.handle_resolved(now, &host, busy);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bt_types::{PeerHost, TrackerPeer};
 use session::core::{CoreConfig, Families};
-use session::limits::{ANNOUNCE_DEADLINE, MAX_PEER_NAMES};
+use session::limits::{ANNOUNCE_DEADLINE, MAX_AWAITED_PEER_NAMES, MAX_PEER_NAMES};
 use session::{AddTorrent, EventKind, TorrentKey};
 use testkit::{AnnounceEvent, Payload};
 
@@ -115,6 +115,34 @@ fn sixteen_names_of_a_reply_are_looked_up() {
         node.answer(&fetch, (0..named).map(peer).collect());
         assert_eq!(node.names.len(), looked_up);
     }
+}
+
+#[test]
+fn names_of_peers_are_waited_for_in_bounded_number() {
+    let mut node = Node::new(config(1));
+    let trackers = 1 + MAX_AWAITED_PEER_NAMES / MAX_PEER_NAMES;
+    for number in 0..trackers {
+        torrent(&mut node, number as u64 + 1, &[&["http://a.example/x"]]);
+        let peer = |peer| TrackerPeer {
+            host: PeerHost::Name(format!("peer{peer}.of{number}.example")),
+            port: 7,
+            peer_id: None,
+        };
+        let fetch = next(&mut node);
+        node.answer(&fetch, (0..MAX_PEER_NAMES).map(peer).collect());
+    }
+    assert_eq!(node.names.len(), MAX_AWAITED_PEER_NAMES);
+    let first = node.names.pop_front().unwrap();
+    node.core.handle_resolved(node.now, &first, Err("no such name".to_owned()));
+    torrent(&mut node, 99, &[&["http://a.example/x"]]);
+    let late = |peer| TrackerPeer {
+        host: PeerHost::Name(format!("late{peer}.example")),
+        port: 7,
+        peer_id: None,
+    };
+    let fetch = next(&mut node);
+    node.answer(&fetch, (0..2).map(late).collect());
+    assert_eq!(node.names.back().map(String::as_str), Some("late0.example"));
 }
 
 #[test]

@@ -289,7 +289,7 @@ impl Machine {
                 self.jobs.push_back(job);
             }
             Action::Fetch { key, leg, .. } => self.fetches.push((key, leg)),
-            Action::Resolve { host } => self.names.push(host),
+            Action::Resolve { host, .. } => self.names.push(host),
             Action::Datagram { to, bytes } => self.datagrams.push((to, bytes)),
             Action::Event(event) => {
                 if let EventKind::PieceVerified(piece) = event.kind {

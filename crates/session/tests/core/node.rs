@@ -127,7 +127,7 @@ impl Node {
             Action::Fetch { key, leg, url, request, family: _ } => {
                 self.fetches.push_back(Fetch { key, leg, url, request: *request });
             }
-            Action::Resolve { host } => self.names.push_back(host),
+            Action::Resolve { host, .. } => self.names.push_back(host),
             Action::Datagram { to, bytes } => self.datagrams.push_back((to, bytes)),
             Action::Event(event) => self.events.push((event.torrent, event.kind)),
         }

@@ -89,7 +89,7 @@ impl World {
                 self.after(delay, Event::Fetched { node, life, key, leg, result });
                 return self.check_trackers();
             }
-            Action::Resolve { host } => {
+            Action::Resolve { host, of_peer: _ } => {
                 let delay = self.trackers.delay();
                 let result = Ok(vec![TRACKER_IP]);
                 self.after(delay, Event::Resolved { node, life, host, result });
