@@ -158,7 +158,7 @@ impl<D: Disk> Journal<D> {
             return Ok(Arc::clone(file));
         }
         if !self.trusted {
-            let error = std::io::Error::other("it was not replaced after a failed sync");
+            let error = std::io::Error::other("it must be replaced first, and that failed");
             return Err(self.error(Operation::Write, name, &error));
         }
         let opened = self.open_file(name, Access::Append);
