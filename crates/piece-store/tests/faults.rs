@@ -428,6 +428,45 @@ fn names_that_could_not_be_synced_are_synced_with_what_comes_next() {
 }
 
 #[test]
+fn the_name_of_the_parts_file_is_synced() {
+    let (disk, torrent, mut spec) = setup();
+    spec.selected = Some(vec![true, false]);
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    run.store.sync().unwrap();
+    run.commit(&torrent, [2]);
+    disk.fail("sync folder", "/state/", EIO, 1);
+    assert!(run.store.sync().is_err(), "the folder was synced");
+    assert_eq!(numbers(&run.store.durable()), [0]);
+    run.commit(&torrent, [2]);
+    drop(run);
+    // Killed: whoever finds the piece has to see to the name of the file.
+    let run = start(&disk, &spec).check();
+    assert_eq!(run.have(), [0, 2]);
+    disk.fail("sync folder", "/state/", EIO, 1);
+    assert!(run.store.sync().is_err(), "the folder was synced");
+    assert_eq!(numbers(&run.store.durable()), [0]);
+}
+
+#[test]
+fn the_parts_file_is_synced_however_many_others_are() {
+    let names: Vec<String> = (0..70).map(|number| number.to_string()).collect();
+    let mut files: Vec<_> = names.iter().map(|name| (name.as_str(), 500)).collect();
+    files.push(("not wanted", 40_000));
+    let torrent = torrent(&files, PIECE);
+    let mut spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    spec.selected = Some((0..files.len()).map(|file| file < names.len()).collect());
+    let disk = Arc::new(MemDisk::default());
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.store.sync().unwrap();
+    assert_eq!(numbers(&run.store.durable()), [0, 1]);
+    drop(run);
+    disk.cut_power();
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [0, 1]);
+}
+
+#[test]
 fn names_of_files_that_a_killed_run_made_are_synced() {
     // The run before was killed after it had made its files and a piece was had: the next one finds
     // the piece, and has to see to the names of the files before it calls it durable.

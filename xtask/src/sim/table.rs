@@ -120,8 +120,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "durable before files are synced",
         file: "crates/piece-store/src/store/sync.rs",
-        before: "if !plan.whole || slot == self.layout.parts_slot() {",
-        after: "if slot == self.layout.parts_slot() {",
+        before: "if !plan.whole && !self.is_parts(slot) {",
+        after: "if plan.whole && !self.is_parts(slot) {",
         seeds: 20,
     },
     Mutant {

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
@@ -26,12 +27,15 @@ pub(super) struct Parts<D: Disk> {
     /// Beside the journal; without one, a file without a name in the download folder.
     at: Option<Arc<JournalAt<D>>>,
     file: Mutex<Option<Arc<D::File>>>,
+    /// Whether its name was synced in this run.
+    named: AtomicBool,
     zeros: Mutex<Option<Arc<D::File>>>,
 }
 
 impl<D: Disk> Parts<D> {
     pub(super) fn new(at: Option<Arc<JournalAt<D>>>) -> Self {
-        Self { at, file: Mutex::default(), zeros: Mutex::default() }
+        let named = AtomicBool::new(false);
+        Self { at, file: Mutex::default(), named, zeros: Mutex::default() }
     }
 
     /// Whether the parts file has a name.
@@ -57,7 +61,7 @@ pub(super) struct SingleFile<F> {
     /// The name it gets.
     pub(super) output: PathBuf,
     /// Whether it has it.
-    pub(super) finished: std::sync::atomic::AtomicBool,
+    pub(super) finished: AtomicBool,
 }
 
 /// Makes, locks and empties the temporary file of a single piece.
@@ -82,7 +86,7 @@ pub(super) fn open_single<D: Disk>(
         return Err(StoreError::InUse { path: folder_path.join(name), pid: None });
     }
     disk.set_length(&file, 0).map_err(failed)?;
-    let finished = std::sync::atomic::AtomicBool::new(false);
+    let finished = AtomicBool::new(false);
     let file = Arc::new(file);
     Ok(Some(SingleFile { file, temporary: slot.path.to_path_buf(), output: name, finished }))
 }
@@ -115,6 +119,21 @@ impl<D: Disk> Store<D> {
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
         Ok(Some(file))
+    }
+
+    /// Syncs the parts file, which may be on another file system than those of the torrent, and its
+    /// name: a run before may have made it and been killed. One without a name is not kept anyway.
+    pub(super) fn sync_parts(&self) -> Result<(), StoreError> {
+        let file = lock(&self.parts.file).clone();
+        let (Some(at), Some(file)) = (&self.parts.at, file) else { return Ok(()) };
+        let failed = |error| self.place_error(Operation::Sync, Place::Parts, &error);
+        self.disk.sync_file(&file).map_err(failed)?;
+        if !self.parts.named.load(Ordering::Relaxed) {
+            let synced = self.make_room(|| self.disk.sync_folder(&at.folder, Path::new("")));
+            synced.map_err(failed)?;
+            self.parts.named.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// What the parts file is, if it is there.

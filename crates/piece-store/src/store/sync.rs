@@ -68,14 +68,17 @@ impl<D: Disk> Store<D> {
     }
 
     fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
+        let with_parts = plan.whole || plan.files.iter().any(|(slot, _)| self.is_parts(*slot));
         // Closed one after another: what follows may have to open something.
         for (slot, file) in std::mem::take(&mut plan.files) {
-            // The parts file may be on another file system.
-            if !plan.whole || slot == self.layout.parts_slot() {
+            if !plan.whole && !self.is_parts(slot) {
                 let synced = self.disk.sync_file(&file);
                 let place = self.place_of(slot);
                 synced.map_err(|error| self.place_error(Operation::Sync, place, &error))?;
             }
+        }
+        if with_parts {
+            self.sync_parts()?;
         }
         if plan.whole {
             let synced = self.disk.sync_file_system(&self.folder);
@@ -93,7 +96,11 @@ impl<D: Disk> Store<D> {
     }
 
     pub(super) fn place_of(&self, slot: u32) -> Place {
-        if slot == self.layout.parts_slot() { Place::Parts } else { Place::File(slot as usize) }
+        if self.is_parts(slot) { Place::Parts } else { Place::File(slot as usize) }
+    }
+
+    fn is_parts(&self, slot: u32) -> bool {
+        slot == self.layout.parts_slot()
     }
 
     /// After a failed sync: everything not durable is no longer had, nor is what is being written

@@ -300,7 +300,9 @@ impl Disk for MemDisk {
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
         let synced = self.check("sync all", folder);
-        for file in self.files.lock().unwrap().values() {
+        // Folders that are given by their users' paths are on file systems of their own.
+        let files = self.files.lock().unwrap();
+        for (_, file) in files.iter().filter(|(path, _)| path.starts_with(folder)) {
             let mut content = file.content.lock().unwrap();
             match synced {
                 Ok(()) => content.sync(),
