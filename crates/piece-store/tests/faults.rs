@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{Access, Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError};
+use piece_store::{
+    Access, Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError, StoreLayout,
+};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
@@ -290,6 +292,25 @@ fn what_is_no_longer_ours_is_not_given_back() {
     disk.set_bytes(&lock(), b"7 1 4712\n");
     drop(run);
     assert_eq!(disk.bytes(&lock()), b"7 1 4712\n");
+}
+
+/// The spec of piece 2 as the file `/out/piece`.
+fn single(torrent: &Torrent) -> OpenSpec {
+    let layout = StoreLayout::SinglePiece { piece: torrent.piece(2), output: "/out/piece".into() };
+    OpenSpec { layout, ..torrent.spec(Path::new("/nowhere")) }
+}
+
+#[test]
+fn a_single_piece_that_another_just_finished_is_not_emptied() {
+    let (disk, torrent, _) = setup();
+    let mut run = start(&disk, &single(&torrent)).check();
+    run.commit(&torrent, [2]);
+    // Opened while the other had it, locked when it was through.
+    drop(run);
+    disk.rename_before_lock("/out/.piece.part", "/out/piece");
+    let opened = try_open_on(&disk, &single(&torrent)).map(|_| ());
+    assert_eq!(opened, Err(StoreError::InUse { path: "/out/piece".into(), pid: None }));
+    assert!(disk.bytes("/out/piece") == torrent.piece_data(2));
 }
 
 #[test]

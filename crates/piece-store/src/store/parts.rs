@@ -82,7 +82,13 @@ pub(super) fn open_single<D: Disk>(
     let name = output.file_name().map(PathBuf::from);
     let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let file = disk.open(folder, &slot.path, Access::Create).map_err(failed)?;
-    if !disk.try_lock(&file).map_err(failed)? {
+    // Whoever had it may have given it its name since it was opened: then the lock is free, and the file
+    // is a finished one.
+    let is_ours = disk.try_lock(&file).map_err(failed)? && {
+        let named = disk.stat(folder, &slot.path).map_err(failed)?;
+        named.map(|stat| stat.id) == Some(disk.file_stat(&file).map_err(failed)?.id)
+    };
+    if !is_ours {
         return Err(StoreError::InUse { path: folder_path.join(name), pid: None });
     }
     disk.set_length(&file, 0).map_err(failed)?;

@@ -19,6 +19,8 @@ pub struct MemDisk {
     files: Mutex<BTreeMap<PathBuf, Arc<MemFile>>>,
     folders: Mutex<BTreeSet<PathBuf>>,
     faults: Mutex<Vec<Fault>>,
+    /// What somebody else renames before the next lock is taken.
+    race: Mutex<Option<(PathBuf, PathBuf)>>,
     clock: Mutex<i64>,
     read: AtomicU64,
     open: Arc<AtomicUsize>,
@@ -101,6 +103,11 @@ impl MemDisk {
     /// From now on no more than so many files can be open at a time.
     pub fn limit_open(&self, count: usize) {
         self.max_open.store(count, Ordering::Relaxed);
+    }
+
+    /// Before the next lock is taken, somebody else gives the file `from` the name `to`.
+    pub fn rename_before_lock(&self, from: &str, to: &str) {
+        *self.race.lock().unwrap() = Some((from.into(), to.into()));
     }
 
     /// How many bytes were read in all.
@@ -325,6 +332,9 @@ impl Disk for MemDisk {
     }
 
     fn try_lock(&self, file: &MemHandle) -> io::Result<bool> {
+        if let Some((from, to)) = self.race.lock().unwrap().take() {
+            self.rename(&PathBuf::new(), &from, &to)?;
+        }
         if self.fault("lock", &file.file.path).is_some() {
             return Ok(false);
         }
