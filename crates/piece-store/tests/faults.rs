@@ -314,6 +314,25 @@ fn a_single_piece_that_another_just_finished_is_not_emptied() {
 }
 
 #[test]
+fn a_single_piece_that_cannot_get_its_name_leaves_nothing_behind() {
+    let (disk, torrent, _) = setup();
+    let names = || {
+        let named = |name| disk.stat(&"/out".into(), Path::new(name)).unwrap().is_some();
+        (named("piece"), named(".piece.part"))
+    };
+    for (times, end) in [(2, (false, false)), (1, (true, false))] {
+        let mut run = start(&disk, &single(&torrent)).check();
+        run.commit(&torrent, [2]);
+        disk.fail("rename", "/out/piece", EIO, times);
+        assert!(run.store.sync().is_err());
+        assert_eq!(names(), (false, true));
+        // The end tries once more.
+        assert_eq!(run.store.close(0, 0, &[]).is_ok(), times == 1);
+        assert_eq!(names(), end);
+    }
+}
+
+#[test]
 fn reserving_room_fails_before_anything_is_fetched() {
     let (disk, _, spec) = setup();
     disk.fail("allocate", "t/b", ENOSPC, 1);

@@ -129,11 +129,12 @@ impl<D: Disk> Store<D> {
     fn finish_single(&self) -> Result<(), StoreError> {
         let Some(single) = &self.single else { return Ok(()) };
         let complete = self.ledger().have.count() == self.layout.wanted.count();
-        if !complete || single.finished.swap(true, Ordering::Relaxed) {
+        if !complete || single.finished.load(Ordering::Relaxed) {
             return Ok(());
         }
         let renamed = self.disk.rename(&self.folder, &single.temporary, &single.output);
         renamed.map_err(|error| self.error(Operation::Rename, &single.output, &error))?;
+        single.finished.store(true, Ordering::Relaxed);
         let synced = self.disk.sync_folder(&self.folder, Path::new(""));
         synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error))
     }

@@ -320,6 +320,7 @@ impl Disk for MemDisk {
     }
 
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
+        self.check("rename", &folder.join(to))?;
         let mut files = self.files.lock().unwrap();
         let file = files.remove(&folder.join(from)).ok_or(io::ErrorKind::NotFound)?;
         files.insert(folder.join(to), file);
