@@ -270,6 +270,27 @@ fn the_count_of_sessions_never_begins_again() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_read_is_not_free() {
+    let (disk, _, spec) = setup();
+    drop(start(&disk, &spec));
+    let run = start(&disk, &spec);
+    let cant_lock = |path: &str| {
+        disk.fail("read", path, EIO, 1);
+        let error = try_open_on(&disk, &spec).map(|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::Disk { operation: Operation::Lock, .. }), "{error}");
+    };
+    cant_lock(&lock());
+    // The other's session, which goes on.
+    cant_lock("session-0.lock");
+    let in_use = try_open_on(&disk, &spec).map(|_| ());
+    assert!(matches!(in_use, Err(StoreError::InUse { .. })));
+    drop(run);
+    cant_lock("session-0.lock");
+    let _run = start(&disk, &spec);
+    assert_eq!(disk.bytes("session-0.lock"), format!("{:020}\n", 3).into_bytes());
+}
+
+#[test]
 fn a_session_whose_file_was_removed_begins_again() {
     let (disk, torrent, spec) = setup();
     let handles = Arc::new(Handles::default());

@@ -94,9 +94,10 @@ impl<D: Disk> StateFolder<'_, D> {
     fn take_file(self, own: SessionId, name: &Path, save_path: &Path) -> Result<(), StoreError> {
         let file = self.open(name)?;
         if !self.lock(&file).map_err(|error| self.error(name, &error))? {
-            return Err(in_use(save_path, self.owner(&file).1));
+            let pid = self.owner(&file).ok().and_then(|(_, pid)| pid);
+            return Err(in_use(save_path, pid));
         }
-        let (owner, pid) = self.owner(&file);
+        let (owner, pid) = self.owner(&file).map_err(|error| self.error(name, &error))?;
         if let Some(owner) = owner
             && self.is_alive(own, owner)?
         {
@@ -125,7 +126,7 @@ impl<D: Disk> StateFolder<'_, D> {
         if !self.lock(&file)? {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
-        match self.owner(&file).0 {
+        match self.owner(&file)?.0 {
             Some(owner) if owner == own => self.disk.set_length(&file, 0),
             _ => Ok(()),
         }
@@ -163,7 +164,8 @@ impl<D: Disk> StateFolder<'_, D> {
             let name = session_name(number);
             let file = self.open(&name)?;
             if self.disk.try_lock(&file).map_err(|error| self.error(&name, &error))? {
-                let count = self.numbers(&file).first().map_or(1, |count| count.saturating_add(1));
+                let last = self.numbers(&file).map_err(|error| self.error(&name, &error))?;
+                let count = last.first().map_or(1, |count| count.saturating_add(1));
                 let id = SessionId { number, count };
                 // As long as any other, so that no write leaves a mix of two.
                 self.write(&file, &name, &format!("{count:020}\n"))?;
@@ -190,7 +192,11 @@ impl<D: Disk> StateFolder<'_, D> {
         };
         for _ in 0..MAX_LOOKS {
             let free = self.disk.try_lock(&file).map_err(|error| self.error(&name, &error))?;
-            if free || self.numbers(&file).first() != Some(&other.count) {
+            if free {
+                return Ok(false);
+            }
+            let numbers = self.numbers(&file).map_err(|error| self.error(&name, &error))?;
+            if numbers.first() != Some(&other.count) {
                 return Ok(false);
             }
         }
@@ -198,25 +204,31 @@ impl<D: Disk> StateFolder<'_, D> {
     }
 
     /// Whose a torrent is, as its file says, and the process.
-    fn owner(self, file: &D::File) -> (Option<SessionId>, Option<u32>) {
-        match self.numbers(file)[..] {
+    fn owner(self, file: &D::File) -> std::io::Result<(Option<SessionId>, Option<u32>)> {
+        Ok(match self.numbers(file)?[..] {
             [number, count, pid] => {
                 let number = u32::try_from(number).ok();
                 let id = number.map(|number| SessionId { number, count });
                 (id, u32::try_from(pid).ok())
             }
             _ => (None, None),
-        }
+        })
     }
 
-    /// The numbers in a file; none if it has something else in it.
-    fn numbers(self, file: &D::File) -> Vec<u64> {
-        let mut text = [0; 64];
-        let length = self.disk.read_at(file, &mut text, 0).unwrap_or(0);
+    /// The numbers in a file; none if it has something else in it. That it can't be read says nothing of
+    /// what is in it.
+    fn numbers(self, file: &D::File) -> std::io::Result<Vec<u64>> {
+        let (mut text, mut length) = ([0; 64], 0);
+        while let Some(rest) = text.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            match self.disk.read_at(file, rest, length as u64)? {
+                0 => break,
+                count => length += count,
+            }
+        }
         let text = str::from_utf8(text.get(..length).unwrap_or_default()).unwrap_or_default();
         // Without its end, the last number may be cut short.
         let whole = text.strip_suffix('\n').unwrap_or_default();
-        whole.split(' ').map_while(|number| number.parse().ok()).collect()
+        Ok(whole.split(' ').map_while(|number| number.parse().ok()).collect())
     }
 
     fn open(self, name: &Path) -> Result<D::File, StoreError> {
