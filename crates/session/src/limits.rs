@@ -81,6 +81,9 @@ pub const READ_PER_TURN: usize = 1 << 20;
 pub const WRITE_PER_TURN: usize = 1 << 20;
 /// What one connection may read, and write, in one turn while a rate limit holds.
 pub const LIMITED_PER_TURN: usize = 16 << 10;
+/// Payload, and what lies between it, that goes to a socket with one call, in bytes or a little more:
+/// what the socket does not take of it was gathered in vain.
+pub const GATHERED: usize = 256 << 10;
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// For how long nothing is accepted after the system had no more sockets.

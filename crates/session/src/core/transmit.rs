@@ -1,5 +1,8 @@
 //! What links send: messages from the connection's buffer, payload from where it lies on the disk.
 
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::BlockRequest;
@@ -7,14 +10,14 @@ use peer_wire::Transmit;
 use piece_store::{Extent, Job, OsFile, TorrentKey};
 
 use super::Core;
-use super::link::{Link, LinkKey, Stage};
-use super::resident::{Residence, RunKey};
+use super::link::{Link, LinkKey, Stage, Upload};
+use super::resident::{Residence, Run, RunKey};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
 
-/// The next bytes of a link.
+/// Some of the bytes that a link has to send.
 #[derive(Debug)]
 pub enum Outgoing<'a, F = OsFile> {
-    /// Messages. `more` says that payload follows at once, so that the system may wait for it.
+    /// Messages. `more` says that payload comes next, so that the system may wait for it.
     Bytes {
         /// The bytes.
         bytes: &'a [u8],
@@ -31,70 +34,64 @@ pub enum Outgoing<'a, F = OsFile> {
 }
 
 impl<F> Core<F> {
-    /// The next bytes that the link has to send; `None` when there are none for now. Report what went
-    /// out with [`Self::handle_transmitted`].
-    #[must_use]
-    pub fn poll_transmit(&mut self, now: Duration, key: LinkKey) -> Option<Outgoing<'_, F>> {
-        self.now = now;
-        let limit = self.send_allowance(now, key);
-        let link = self.links.get_mut(key)?;
-        link.transmit_due = false;
-        if let Some(Transmit::Payload { request, offset, length }) = link.connection.poll_transmit()
-        {
-            let length = u32::try_from(limit).unwrap_or(u32::MAX).min(length);
-            return self.poll_payload(key, request, offset, length);
-        }
-        let link = self.links.get_mut(key)?;
-        let more = link.connection.pending_payload() > 0 && limit > 0;
-        match link.connection.poll_transmit()? {
-            Transmit::Bytes(bytes) => Some(Outgoing::Bytes { bytes, more }),
-            Transmit::Payload { .. } => None,
-        }
-    }
-
-    /// Where the next bytes of the block lie, at most `length`; `None` if there may be none or they
-    /// must be read first.
-    fn poll_payload(
+    /// What the link has to send, in order, as far as it may be sent now; nothing when there is nothing
+    /// for now. Report how many bytes of it went out with [`Self::handle_transmitted`].
+    pub fn poll_transmit(
         &mut self,
+        now: Duration,
         key: LinkKey,
-        request: BlockRequest,
-        offset: u32,
-        length: u32,
-    ) -> Option<Outgoing<'static, F>> {
-        let now = self.now;
-        let link = self.links.get_mut(key)?;
-        link.forget_uploads_before(request);
-        let upload = link.uploads.front().filter(|upload| length > 0 && !upload.refreshing)?;
-        let run = upload.run.upgrade();
-        let extent = run.as_ref().and_then(|run| run.extent(request.offset() + offset, length));
-        if let (Some(run), Some(extent)) = (run, extent) {
-            return Some(Outgoing::Payload { extent, fresh: run.is_fresh(now) });
+    ) -> impl Iterator<Item = Outgoing<'_, F>> {
+        self.now = now;
+        if let Some(link) = self.links.get_mut(key) {
+            link.transmit_due = false;
         }
-        self.refresh_upload(now, key);
-        None
+        let limit = self.send_allowance(now, key);
+        if limit > 0 {
+            self.refresh_forgotten(key);
+        }
+        self.links.get(key).into_iter().flat_map(move |link| link.outgoing(now, limit))
     }
 
-    /// `bytes` of what [`Self::poll_transmit`] gave last went out.
+    /// Lets go of blocks that are sent. Has the payload that comes next, behind messages or not, read again
+    /// if what was read is not remembered any more or was only the begin of the block.
+    fn refresh_forgotten(&mut self, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let next = link.connection.transmits().find_map(|transmit| match transmit {
+            Transmit::Payload { request, offset, .. } => Some((request, offset)),
+            Transmit::Bytes(_) => None,
+        });
+        let Some((request, offset)) = next else { return link.uploads.clear() };
+        link.forget_uploads_before(request);
+        let Some(upload) = link.uploads.front().filter(|upload| !upload.refreshing) else { return };
+        let run = upload.run.upgrade();
+        if run.and_then(|run| run.extent(request.offset() + offset, 1)).is_none() {
+            self.refresh_upload(self.now, key);
+        }
+    }
+
+    /// The first `bytes` of what [`Self::poll_transmit`] gave last went out.
     pub fn handle_transmitted(&mut self, now: Duration, key: LinkKey, bytes: usize) {
         self.now = now;
         let Some(link) = self.links.get_mut(key) else { return };
-        let payload = matches!(link.connection.poll_transmit(), Some(Transmit::Payload { .. }));
+        let before = link.connection.pending_payload();
         link.connection.transmitted(bytes);
-        if !payload {
+        // Never more than went out at once.
+        let payload = (before - link.connection.pending_payload()) as usize;
+        if payload == 0 {
             return;
         }
-        self.up.take(bytes);
+        self.up.take(payload);
         let Stage::Live { torrent } = link.stage else { return };
         if let Some(torrent) = self.torrents.get_mut(&torrent) {
-            torrent.up.take(bytes);
+            torrent.up.take(payload);
             if let Some(swarm) = torrent.transfer_mut() {
-                swarm.handle_sent(now, key.peer(), bytes as u32);
+                swarm.handle_sent(now, key.peer(), payload as u32);
             }
         }
         self.serve(key);
     }
 
-    /// The payload that [`Self::poll_transmit`] gave last is not resident: it is read, again or as
+    /// The payload that [`Self::poll_transmit`] gave first is not resident: it is read, again or as
     /// what follows in a block that is several runs.
     pub fn refresh_upload(&mut self, now: Duration, key: LinkKey) {
         self.now = now;
@@ -195,6 +192,54 @@ impl<F> Core<F> {
             }
         }
     }
+}
+
+impl<F> Link<F> {
+    /// What it has to send, in order: at most `limit` bytes of payload, and none from where payload is
+    /// not known to be resident.
+    fn outgoing(&self, now: Duration, limit: usize) -> impl Iterator<Item = Outgoing<'_, F>> {
+        let mut transmits = self.connection.transmits().peekable();
+        let mut uploads = self.uploads.iter();
+        // What is left of the block under way: where it was read, and which bytes of the piece.
+        let mut block = None;
+        let mut left = u32::try_from(limit).unwrap_or(u32::MAX);
+        let next = move || {
+            if block.is_none()
+                && let Transmit::Bytes(bytes) = *transmits.peek()?
+            {
+                transmits.next();
+                return Some(Outgoing::Bytes {
+                    bytes,
+                    more: left > 0 && transmits.peek().is_some(),
+                });
+            }
+            let (run, range) = match block.take() {
+                Some(block) => block,
+                None => place_of(transmits.next()?, &mut uploads)?,
+            };
+            let length = left.min(range.end - range.start);
+            let extent = run.extent(range.start, length).filter(|_| left > 0)?;
+            left -= extent.length;
+            let rest = range.start + extent.length..range.end;
+            let fresh = run.is_fresh(now);
+            block = (!rest.is_empty()).then_some((run, rest));
+            Some(Outgoing::Payload { extent, fresh })
+        };
+        iter::from_fn(next).fuse()
+    }
+}
+
+/// Where the payload of `transmit` was read, and which bytes of the piece it is; none while it is being
+/// read again. `uploads` are those from this block on.
+fn place_of<'a, F: 'a>(
+    transmit: Transmit<'_>,
+    uploads: &mut impl Iterator<Item = &'a Upload<F>>,
+) -> Option<(Arc<Run<F>>, Range<u32>)> {
+    let Transmit::Payload { request, offset, length } = transmit else { return None };
+    let upload = uploads.find(|upload| upload.request == request)?;
+    let run = upload.run.upgrade().filter(|_| !upload.refreshing)?;
+    let start = request.offset() + offset;
+    Some((run, start..start + length))
 }
 
 /// Whether another block may be read for the link: a peer that does not drain gets none.

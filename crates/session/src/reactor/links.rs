@@ -7,10 +7,11 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use rustix::io::Errno;
 
+use super::send::Sent;
 use super::sockets::Socket;
-use super::{Reactor, listen, send};
-use crate::core::{LinkKey, Outgoing};
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
+use super::{Reactor, listen};
+use crate::core::LinkKey;
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
 
 /// How a round of giving or taking ended.
 #[derive(PartialEq, Eq)]
@@ -201,7 +202,7 @@ impl Reactor {
         let quota = self.core.send_quota(key);
         let mut total = 0;
         while total < quota {
-            match self.write_once(key) {
+            match self.write_once(key, quota - total) {
                 Step::Moved(length) => total += length,
                 Step::End(round) => return round,
             }
@@ -209,32 +210,24 @@ impl Reactor {
         Round::More
     }
 
-    fn write_once(&mut self, key: LinkKey) -> Step {
+    fn write_once(&mut self, key: LinkKey, limit: usize) -> Step {
         let now = self.now();
         let Some(socket) = self.sockets.get(key) else { return Step::End(Round::Ended) };
         if !socket.transmit || !socket.writable {
             return Step::End(Round::Drained);
         }
-        let sent = match self.core.poll_transmit(now, key) {
-            None => return self.nothing_to_send(now, key),
-            Some(Outgoing::Bytes { bytes, more }) => send::bytes(&socket.stream, bytes, more),
-            Some(Outgoing::Payload { extent, fresh }) => {
-                let buffer = &mut self.receive_buffer;
-                match self.sender.payload(now, &socket.stream, &extent, fresh, buffer) {
-                    Ok(Some(length)) => Ok(length),
-                    Ok(None) => {
-                        socket.transmit = false;
-                        self.core.refresh_upload(now, key);
-                        return Step::End(Round::Drained);
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        match sent {
-            Ok(length) => {
+        let parts = self.core.poll_transmit(now, key);
+        let (limit, buffer) = (limit.min(GATHERED), &mut self.receive_buffer);
+        match self.sender.send(now, &socket.stream, parts, limit, buffer) {
+            Ok(Sent::Bytes(length)) => {
                 self.core.handle_transmitted(now, key, length);
                 Step::Moved(length)
+            }
+            Ok(Sent::Nothing) => self.nothing_to_send(now, key),
+            Ok(Sent::NotResident) => {
+                socket.transmit = false;
+                self.core.refresh_upload(now, key);
+                Step::End(Round::Drained)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Moved(0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

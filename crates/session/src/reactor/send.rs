@@ -2,86 +2,128 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use piece_store::Extent;
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::SendFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags};
 
-/// A send from the page cache that takes longer was a read from the disk after all.
-const SLOW_SEND: Duration = Duration::from_millis(10);
-/// For how long a file is not trusted to be resident after a slow send.
+use crate::core::Outgoing;
+
+/// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for its
+/// head, and half as much again for blocks that begin within a page.
+const PIPE_PAGES: usize = 128;
+/// Payload shorter than that, in bytes, is copied. The head of a block takes a page of the system's
+/// memory on its way through the pipe: whoever asks for a byte at a time would have it hold many.
+const MIN_SPLICED: u32 = 4096;
+/// A splice from the page cache that takes longer was a read from the disk after all.
+const SLOW_SPLICE: Duration = Duration::from_millis(10);
+/// For how long a file is not trusted to be resident after a slow splice.
 const DISTRUST: Duration = Duration::from_secs(60);
 /// Files that are not trusted, remembered at a time.
 const MAX_DISTRUSTED: usize = 64;
 
-/// Sends messages; `more` holds them back until the payload that follows.
-pub(super) fn bytes(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-    let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
-    Ok(rustix::net::send(stream.as_fd(), bytes, flags)?)
+/// What became of an attempt to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// So many bytes went out.
+    Bytes(usize),
+    /// There was nothing to send.
+    Nothing,
+    /// Payload comes next, and is not in memory: have it read again.
+    NotResident,
 }
 
-/// Sends payload, without waiting for the disk as far as that can be known.
+/// Sends messages and payload, without waiting for the disk as far as that can be known.
 #[derive(Default)]
 pub(super) struct Sender {
+    /// Empty between sends.
+    pipe: Option<Pipe>,
     /// Files whose data turned out not to be in memory, and until when that counts.
     distrusted: Vec<(RawFd, Duration)>,
 }
 
 impl Sender {
-    /// Sends a part of `extent` that is in memory: a `fresh` one without passing through ours, others
-    /// by way of `buffer`. `None`: it is not in memory, have it read again.
-    pub(super) fn payload(
+    /// Sends the first of `parts`. Payload that was made resident a moment ago, and the heads before it,
+    /// are gathered in a pipe until they are `limit` bytes or a little more, and go to the socket with one
+    /// call, payload without passing through our memory. Anything else goes a part at a time, payload by
+    /// way of `buffer`.
+    pub(super) fn send<'a>(
         &mut self,
         now: Duration,
         stream: &TcpStream,
-        extent: &Extent,
-        fresh: bool,
+        parts: impl Iterator<Item = Outgoing<'a>>,
+        limit: usize,
         buffer: &mut [u8],
-    ) -> io::Result<Option<usize>> {
-        if fresh && !self.is_distrusted(now, &extent.file) {
-            return self.send_file(now, stream, extent);
+    ) -> io::Result<Sent> {
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return Ok(Sent::Nothing);
         }
-        match read_resident(extent, buffer) {
-            Ok(0) => Ok(None),
-            Ok(length) => bytes(stream, &buffer[..length], false).map(Some),
-            // Not every file system can be asked; then what was read a moment ago must do.
-            Err(error) if fresh && error.kind() == io::ErrorKind::Unsupported => {
-                self.send_file(now, stream, extent)
+        let mut gathered = 0;
+        while gathered < limit
+            && let Some(part) = parts.next()
+        {
+            let payload =
+                if let Outgoing::Bytes { .. } = part { parts.peek() } else { Some(&part) };
+            if !payload.is_some_and(|payload| self.is_spliced(now, payload)) {
+                if gathered == 0 {
+                    return copy(stream, &part, buffer);
+                }
+                break;
             }
-            Err(_) => Ok(None),
+            let (put, all) = self.put(now, &part);
+            gathered += put;
+            if put < all {
+                break;
+            }
         }
+        if gathered == 0 { Ok(Sent::NotResident) } else { self.pass_on(stream, gathered) }
     }
 
-    fn send_file(
-        &mut self,
-        now: Duration,
-        stream: &TcpStream,
-        extent: &Extent,
-    ) -> io::Result<Option<usize>> {
-        let began = Instant::now();
-        let (mut offset, length) = (extent.offset, extent.length as usize);
-        let sent =
-            rustix::fs::sendfile(stream.as_fd(), extent.file.as_fd(), Some(&mut offset), length);
+    /// Whether it is payload that goes through the pipe, of which there is one afterwards.
+    fn is_spliced(&mut self, now: Duration, part: &Outgoing<'_>) -> bool {
+        let Outgoing::Payload { extent, fresh: true } = part else { return false };
+        if extent.length < MIN_SPLICED || self.is_distrusted(now, &extent.file) {
+            return false;
+        }
+        self.pipe = self.pipe.take().or_else(Pipe::open);
+        self.pipe.is_some()
+    }
+
+    /// Puts the part into the pipe; says how much of it that was, and how much there is. None is put where
+    /// the pipe is full or the file can't be read: reading it again tells what is wrong with it.
+    fn put(&mut self, now: Duration, part: &Outgoing<'_>) -> (usize, usize) {
+        let Some(pipe) = &self.pipe else { return (0, 0) };
+        let (extent, began) = match part {
+            Outgoing::Bytes { bytes, .. } => return (pipe.write(bytes).unwrap_or(0), bytes.len()),
+            Outgoing::Payload { extent, .. } => (extent, Instant::now()),
+        };
+        let put = pipe.splice(extent);
         let took = began.elapsed();
-        if took > SLOW_SEND {
-            log::debug!("a send took {} ms", took.as_millis());
+        let failed = !matches!(put, Ok(_) | Err(Errno::AGAIN | Errno::INTR));
+        // It may also have been slow because others had the processor. Where the file system can't be asked
+        // what is in memory, there is no better way.
+        if failed || (took > SLOW_SPLICE && can_be_asked(extent)) {
+            log::debug!("a splice from a file took {} ms: {put:?}", took.as_millis());
             self.distrust(now, &extent.file);
         }
-        match sent.map_err(io::Error::from) {
-            // The file has become shorter.
-            Ok(0) => Ok(None),
-            Ok(length) => Ok(Some(length)),
-            Err(error) if is_of_socket(&error) => Err(error),
-            Err(error) => {
-                // Reading it again tells what is wrong with the file.
-                log::debug!("can't send from a file: {error}");
-                self.distrust(now, &extent.file);
-                Ok(None)
-            }
+        (put.unwrap_or(0), extent.length as usize)
+    }
+
+    /// Has the socket take what is in the pipe. What it does not take is thrown away with the pipe: till
+    /// the socket has room again, the link may have something else to send.
+    fn pass_on(&mut self, stream: &TcpStream, gathered: usize) -> io::Result<Sent> {
+        let Some(pipe) = self.pipe.take() else { return Ok(Sent::Nothing) };
+        let flags = SpliceFlags::NONBLOCK;
+        let sent = rustix::pipe::splice(&pipe.out, None, stream.as_fd(), None, gathered, flags)?;
+        if sent == gathered {
+            self.pipe = Some(pipe);
         }
+        Ok(Sent::Bytes(sent))
     }
 
     fn is_distrusted(&self, now: Duration, file: &File) -> bool {
@@ -99,28 +141,166 @@ impl Sender {
     }
 }
 
-/// Whether a failed `sendfile` is to be laid to the socket, not the file.
-fn is_of_socket(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::WouldBlock
-            | Kind::Interrupted
-            | Kind::BrokenPipe
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::NotConnected
-            | Kind::TimedOut
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-    )
+/// Both ends of a pipe.
+struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
 }
 
-/// Reads payload without waiting for the disk.
-fn read_resident(extent: &Extent, buffer: &mut [u8]) -> io::Result<usize> {
+impl Pipe {
+    /// None where the system has no more of them; then everything is copied.
+    fn open() -> Option<Self> {
+        let (out, into) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
+        // A smaller one, which some users are left with, gathers less.
+        let _ = rustix::pipe::fcntl_setpipe_size(&into, PIPE_PAGES * rustix::param::page_size());
+        Some(Self { out, into })
+    }
+
+    fn write(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        rustix::io::write(&self.into, bytes)
+    }
+
+    /// Puts pages of a file in.
+    fn splice(&self, extent: &Extent) -> rustix::io::Result<usize> {
+        let (mut offset, length) = (extent.offset, extent.length as usize);
+        let (file, flags) = (extent.file.as_fd(), SpliceFlags::NONBLOCK);
+        rustix::pipe::splice(file, Some(&mut offset), &self.into, None, length, flags)
+    }
+}
+
+/// Sends one part from memory.
+fn copy(stream: &TcpStream, part: &Outgoing<'_>, buffer: &mut [u8]) -> io::Result<Sent> {
+    let (bytes, more) = match part {
+        Outgoing::Bytes { bytes, more } => (*bytes, *more),
+        Outgoing::Payload { extent, fresh } => match read_resident(extent, *fresh, buffer) {
+            // Reading it again tells what is wrong with the file, if something is.
+            Ok(0) | Err(_) => return Ok(Sent::NotResident),
+            Ok(length) => (&buffer[..length], false),
+        },
+    };
+    // `more` holds the bytes back until the payload that follows.
+    let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+    Ok(Sent::Bytes(rustix::net::send(stream.as_fd(), bytes, flags)?))
+}
+
+/// Whether [`read_resident`] can be sure not to wait.
+fn can_be_asked(extent: &Extent) -> bool {
+    let mut byte = [0];
+    let mut slices = [io::IoSliceMut::new(&mut byte)];
+    let (file, flags) = (extent.file.as_fd(), ReadWriteFlags::NOWAIT);
+    !matches!(rustix::io::preadv2(file, &mut slices, extent.offset, flags), Err(Errno::OPNOTSUPP))
+}
+
+/// Reads payload without waiting for the disk. Not every file system can be asked for that; then that it
+/// was read a moment ago (`fresh`) must do.
+fn read_resident(extent: &Extent, fresh: bool, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     let length = (extent.length as usize).min(buffer.len());
     let mut slices = [io::IoSliceMut::new(&mut buffer[..length])];
-    let flags = ReadWriteFlags::NOWAIT;
-    Ok(rustix::io::preadv2(extent.file.as_fd(), &mut slices, extent.offset, flags)?)
+    let (file, flags) = (extent.file.as_fd(), ReadWriteFlags::NOWAIT);
+    match rustix::io::preadv2(file, &mut slices, extent.offset, flags) {
+        Err(Errno::OPNOTSUPP) if fresh => rustix::io::preadv(file, &mut slices, extent.offset),
+        read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::Arc;
+
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+    const HEAD: &[u8] = b"thirteen byte";
+    const BLOCK: usize = 16 * 1024;
+    const LIMIT: usize = 256 * 1024;
+
+    /// A socket with its peer, and a file of so many blocks with the bytes in it.
+    fn scene(blocks: usize) -> (TcpStream, std::net::TcpStream, Arc<File>, Vec<u8>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let stream = listener.accept().expect("it connects").0;
+        stream.set_nonblocking(true).expect("a socket");
+        let bytes: Vec<u8> = (0..blocks * BLOCK).map(|at| (at % 251) as u8).collect();
+        let file = tempfile::tempfile().expect("a file");
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).expect("room");
+        (TcpStream::from_std(stream), peer.expect("it listens"), Arc::new(file), bytes)
+    }
+
+    fn payload(file: &Arc<File>, offset: usize, length: usize) -> Outgoing<'static> {
+        let extent =
+            Extent { file: Arc::clone(file), offset: offset as u64, length: length as u32 };
+        Outgoing::Payload { extent, fresh: true }
+    }
+
+    /// What is left of all blocks of the file, each after its head, once `sent` bytes of it went out.
+    fn rest(file: &Arc<File>, blocks: usize, sent: usize) -> Vec<Outgoing<'static>> {
+        let whole = HEAD.len() + BLOCK;
+        let parts = (sent / whole..blocks).flat_map(|block| {
+            let done = sent.saturating_sub(block * whole);
+            let (head, body) = (done.min(HEAD.len()), done.saturating_sub(HEAD.len()));
+            let head =
+                (head < HEAD.len()).then_some(Outgoing::Bytes { bytes: &HEAD[head..], more: true });
+            head.into_iter().chain([payload(file, block * BLOCK + body, BLOCK - body)])
+        });
+        parts.collect()
+    }
+
+    #[test]
+    fn what_a_full_socket_did_not_take_is_gathered_again() {
+        const BLOCKS: usize = 1024;
+        let (stream, mut peer, file, bytes) = scene(BLOCKS);
+        let (mut sender, mut buffer, mut sent, mut cut) = (Sender::default(), [0; 8192], 0, 0);
+        let mut received = Vec::new();
+        let all = BLOCKS * (HEAD.len() + BLOCK);
+        while received.len() < all {
+            let parts = rest(&file, BLOCKS, sent).into_iter();
+            match sender.send(NOW, &stream, parts, LIMIT, &mut buffer) {
+                Ok(Sent::Bytes(length)) => {
+                    cut += usize::from(sender.pipe.is_none());
+                    sent += length;
+                    continue;
+                }
+                Ok(Sent::Nothing) => assert_eq!(sent, all),
+                Ok(Sent::NotResident) => panic!("it is in memory"),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            let mut part = vec![0; (sent - received.len()).min(100_000)];
+            peer.read_exact(&mut part).expect("it was sent");
+            received.extend(part);
+        }
+        assert!(cut > 0, "the socket took whatever there was");
+        let expected: Vec<u8> =
+            bytes.chunks(BLOCK).flat_map(|block| [HEAD, block].concat()).collect();
+        assert!(received == expected);
+    }
+
+    #[test]
+    fn many_blocks_go_with_one_call_and_small_ones_are_not_gathered() {
+        let (stream, _peer, file, _) = scene(2);
+        let (mut sender, mut buffer) = (Sender::default(), [0; 8192]);
+        let mut send = |parts: Vec<Outgoing<'_>>| {
+            sender.send(NOW, &stream, parts.into_iter(), LIMIT, &mut buffer).expect("room")
+        };
+        assert_eq!(send(rest(&file, 2, 0)), Sent::Bytes(2 * (HEAD.len() + BLOCK)));
+        let head = || Outgoing::Bytes { bytes: HEAD, more: true };
+        assert_eq!(send(vec![head(), payload(&file, 0, 1), head()]), Sent::Bytes(HEAD.len()));
+        assert_eq!(send(vec![payload(&file, 0, 1), head()]), Sent::Bytes(1));
+        let mixed = vec![head(), payload(&file, 0, BLOCK), head(), payload(&file, 0, 1)];
+        assert_eq!(send(mixed), Sent::Bytes(HEAD.len() + BLOCK));
+        assert_eq!(send(Vec::new()), Sent::Nothing);
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_to_be_read_again() {
+        let (stream, _peer, file, _) = scene(2);
+        let (mut sender, mut buffer) = (Sender::default(), [0; 8192]);
+        file.set_len(BLOCK as u64 + 5).expect("a file");
+        let mut send = |parts: Vec<Outgoing<'_>>| {
+            sender.send(NOW, &stream, parts.into_iter(), LIMIT, &mut buffer).expect("room")
+        };
+        let whole = HEAD.len() + BLOCK;
+        assert_eq!(send(rest(&file, 2, 0)), Sent::Bytes(whole + HEAD.len() + 5));
+        assert_eq!(send(rest(&file, 2, whole + HEAD.len() + 5)), Sent::NotResident);
+    }
 }

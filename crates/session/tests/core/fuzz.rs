@@ -302,25 +302,40 @@ impl Machine {
     /// Takes what a link sends, up to `most` bytes.
     fn send(&mut self, key: LinkKey, most: usize) {
         let mut left = most;
-        while left > 0 && self.links.contains_key(&key) {
-            let length = match self.core.poll_transmit(self.now, key) {
-                None => break,
-                Some(Outgoing::Payload { fresh: false, .. }) => {
-                    self.core.refresh_upload(self.now, key);
+        while left > 0
+            && let Some(link) = self.links.get_mut(&key)
+        {
+            let mut length = 0;
+            let mut stale = false;
+            for part in self.core.poll_transmit(self.now, key) {
+                let room = left - length;
+                let taken = match part {
+                    Outgoing::Bytes { bytes, .. } => {
+                        let bytes = &bytes[..room.min(bytes.len())];
+                        link.sent.extend_from_slice(bytes);
+                        bytes.len()
+                    }
+                    Outgoing::Payload { fresh: false, .. } => {
+                        stale = length == 0;
+                        break;
+                    }
+                    Outgoing::Payload { extent, .. } => {
+                        let taken = room.min(extent.length as usize);
+                        link.sent.resize(link.sent.len() + taken, 0);
+                        taken
+                    }
+                };
+                length += taken;
+                if length == left {
                     break;
                 }
-                Some(Outgoing::Bytes { bytes, .. }) => {
-                    let bytes = &bytes[..left.min(bytes.len())];
-                    self.links.get_mut(&key).expect("looked up").sent.extend_from_slice(bytes);
-                    bytes.len()
-                }
-                Some(Outgoing::Payload { extent, .. }) => {
-                    let length = left.min(extent.length as usize);
-                    let sent = &mut self.links.get_mut(&key).expect("looked up").sent;
-                    sent.resize(sent.len() + length, 0);
-                    length
-                }
-            };
+            }
+            if stale {
+                self.core.refresh_upload(self.now, key);
+            }
+            if length == 0 {
+                break;
+            }
             self.core.handle_transmitted(self.now, key, length);
             self.take_actions();
             left -= length;

@@ -152,7 +152,8 @@ impl Node {
         let sent = self.sent.entry(link).or_default();
         loop {
             let begin = sent.len();
-            match self.core.poll_transmit(self.now, link) {
+            let next = self.core.poll_transmit(self.now, link).next();
+            match next {
                 None => break,
                 Some(Outgoing::Bytes { bytes, .. }) => sent.extend_from_slice(bytes),
                 Some(Outgoing::Payload { fresh: false, .. }) => {

@@ -304,7 +304,8 @@ impl World {
                 // It goes on when the other end has taken something.
                 return Ok(());
             }
-            let bytes = match process.core.poll_transmit(now, link) {
+            let next = process.core.poll_transmit(now, link).next();
+            let bytes = match next {
                 None => {
                     this.watch
                         .drained(link)
