@@ -141,13 +141,19 @@ impl<D: Disk> Store<D> {
         Ok(opened)
     }
 
-    /// What is on disk. Decides which files that are not wanted have their bytes in the parts file.
+    /// What is on disk. Decides which files that are not to be made have their bytes in the parts file.
     fn look(&self, history: &History) -> Result<Found, StoreError> {
         let mut slots = Vec::with_capacity(self.layout.slots.len());
         for (number, slot) in (0u32..).zip(&self.layout.slots) {
             slots.push(match (slot.pad, slot.selected) {
                 (true, _) => None,
-                (false, true) => self.look_at(slot)?,
+                (false, true) => {
+                    let stat = self.look_at(slot)?;
+                    // Who only serves makes no file: what an earlier run kept apart stays there.
+                    let used = stat.filter(|stat| !self.read_only || stat.length > 0);
+                    slot.keep_in_parts(self.read_only && used.is_none());
+                    used
+                }
                 (false, false) => {
                     let stat = self.look_at_unwanted(number, slot, history);
                     slot.keep_in_parts(stat.is_none());

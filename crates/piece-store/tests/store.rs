@@ -634,6 +634,29 @@ fn read_only_writes_nothing() {
 }
 
 #[test]
+fn who_only_serves_finds_what_is_kept_apart_and_forgets_none_of_it() {
+    for empty_file in [false, true] {
+        let (_root, save, state) = folders();
+        let torrent = torrent(&FILES, PIECE);
+        let spec = torrent.with_state(&save, &state);
+        let only_a = OpenSpec { selected: Some(vec![true, false, false, false]), ..spec.clone() };
+        let mut run = open(&only_a).check();
+        run.commit(&torrent, [0, 1, 2]);
+        run.close();
+        if empty_file {
+            std::fs::write(save.join("t/b"), b"").unwrap();
+        }
+        let serving = OpenSpec { read_only: true, ..spec };
+        let mut run = open(&serving).check();
+        assert_eq!(run.have(), [0, 1, 2]);
+        assert!(bytes_of(&run.read(&torrent, 2, 0, PIECE).unwrap()) == torrent.piece_data(2));
+        run.close();
+        assert_eq!(save.join("t/b").exists(), empty_file);
+        assert_eq!(open(&only_a).check().have(), [0, 1, 2]);
+    }
+}
+
+#[test]
 fn only_what_is_had_is_read() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
