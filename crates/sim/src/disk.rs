@@ -8,6 +8,7 @@
 
 mod state;
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,6 +76,16 @@ impl SimDisk {
     /// Another program changes a byte of a file, for good.
     pub(crate) fn meddle(&self, path: &Path, at: u64) {
         self.state().meddle(path, at);
+    }
+
+    /// Another program removes a file, for good.
+    pub(crate) fn lose(&self, path: &Path) {
+        self.state().lose(path);
+    }
+
+    /// What every file is now, so that it can be told whether somebody wrote to it.
+    pub(crate) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
+        self.state().stamps()
     }
 
     /// What goes wrong from now on.
@@ -240,8 +251,9 @@ impl Disk for SimDisk {
         self.state().sync_folder(&folder.join(path))
     }
 
-    fn sync_file_system(&self, _: &PathBuf) -> io::Result<()> {
-        self.state().sync_all()
+    fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
+        // Each folder of the root is another one.
+        self.state().sync_below(folder)
     }
 
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {

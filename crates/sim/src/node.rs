@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use piece_store::{Done, Job, TorrentKey, Torrents};
+use piece_store::{Done, Job, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
 use session::core::{Core, CoreConfig, Families, LinkKey};
 
 use crate::dice::Dice;
 use crate::disk::{SimDisk, SimFile};
 use crate::network::At;
-use crate::payload::Payload;
-use crate::scenario::{Crash, NodePlan, Start};
-use crate::watch::Watch;
+use crate::payload::{FOLDER, Payload};
+use crate::scenario::{Crash, NodePlan, Start, Want};
+use crate::watch::{Broken, Truth, Watch};
 
 pub(crate) const PORT: u16 = 6881;
 
@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) process: Option<Process>,
     pub(crate) watch: Watch,
+    /// What the disk had when the process began.
+    pub(crate) stamps: BTreeMap<PathBuf, Stat>,
     /// Pieces that the store said are had.
     pub(crate) had: BTreeSet<u32>,
     /// Those of them that a power cut may not take away.
@@ -92,6 +94,7 @@ impl Node {
         let mut dice = dice.split();
         let disk = Arc::new(SimDisk::new(dice.split()));
         put_payload(&disk, payload, plan.start, missing, &mut dice);
+        put_strangers(&disk, payload, &plan.strangers, &mut dice);
         Self {
             name: format!("n{at}"),
             plan,
@@ -100,6 +103,7 @@ impl Node {
             life: 0,
             process: None,
             watch: Watch::default(),
+            stamps: BTreeMap::new(),
             had: BTreeSet::new(),
             durable: BTreeSet::new(),
             promised: BTreeSet::new(),
@@ -116,14 +120,60 @@ impl Node {
         }
     }
 
+    /// What the user wants now.
+    pub(crate) fn want(&self) -> &Want {
+        self.plan.want(self.life)
+    }
+
+    /// What is on its disk, and should be.
+    pub(crate) fn truth<'a>(&'a self, payload: &'a Payload) -> Truth<'a> {
+        Truth { payload, disk: &self.disk, want: self.want() }
+    }
+
+    /// Whether a file has some of the torrent's bytes.
+    pub(crate) fn is_in_place(&self, file: usize, path: &Path) -> bool {
+        !self.plan.strangers.contains(&file) && self.disk.length(path).is_some_and(|got| got > 0)
+    }
+
+    /// Whether the process may have written to a file. What is not wanted and was not there is kept
+    /// elsewhere; what the user has in its place is let alone.
+    fn may_write(&self, path: &Path, payload: &Payload) -> bool {
+        let want = self.want();
+        if !path.starts_with(FOLDER) {
+            return *want != Want::ToServe || path != payload.parts();
+        }
+        let Some(file) = payload.number_of(path) else { return false };
+        let was_there = self.stamps.get(path).is_some_and(|stamp| stamp.length > 0);
+        let is_used = was_there && !self.plan.strangers.contains(&file);
+        *want != Want::ToServe && (want.has(file) || is_used)
+    }
+
+    /// The process ends, one way or the other: it has written to no file but those it may write to.
+    pub(crate) fn check_files(&self, payload: &Payload) -> Result<(), Broken> {
+        let stamps = self.disk.stamps();
+        let paths = stamps.keys().chain(self.stamps.keys());
+        let mut changed = paths.filter(|path| stamps.get(*path) != self.stamps.get(*path));
+        let wrong = changed.find(|path| !self.may_write(path, payload));
+        wrong.map_or(Ok(()), |path| {
+            let (before, after) = (self.stamps.get(path), stamps.get(path));
+            Err(format!("{}: {path:?} was {before:?} and is {after:?}", self.name))
+        })
+    }
+
     /// A process begins on the machine and takes the torrent in.
     pub(crate) fn start(&mut self, now: Duration, payload: &Payload) {
         self.life += 1;
         self.completed = false;
         self.leaving = false;
         self.watch = Watch::default();
+        self.stamps = self.disk.stamps();
         let mut core = Core::new(now, self.config());
-        let mut add = AddTorrent::new(Arc::clone(&payload.metainfo), "/data");
+        let mut add = AddTorrent::new(Arc::clone(&payload.metainfo), FOLDER);
+        match self.want() {
+            Want::All => {}
+            Want::Files(files) => add.selected = Some(files.clone()),
+            Want::ToServe => add.seed_only = true,
+        }
         add.peers = self.plan.peers.iter().map(|peer| node_address(*peer)).collect();
         add.preallocate = self.plan.preallocate;
         let torrent = core.add(now, add).expect("a fresh core has no torrent");
@@ -177,13 +227,25 @@ fn put_payload(
         payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
     for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
         let Some(piece) = payload.piece(index).filter(|_| dice.chance(percent)) else { continue };
-        for (path, at, bytes) in payload.places(piece) {
-            if let Some(file) = files.get_mut(&path) {
-                file[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        for place in payload.places(piece) {
+            if let Some(file) = files.get_mut(&place.path) {
+                let at = place.at as usize;
+                file[at..at + place.bytes.len()].copy_from_slice(place.bytes);
             }
         }
     }
     for (path, bytes) in files {
-        disk.put(&Path::new("/data").join(path), bytes);
+        disk.put(&path, bytes);
+    }
+}
+
+/// Puts files of the user's in the place of some, with not one byte that is right, nor a zero.
+fn put_strangers(disk: &SimDisk, payload: &Payload, strangers: &[usize], dice: &mut Dice) {
+    for (number, (path, length)) in payload.files().enumerate() {
+        if strangers.contains(&number) {
+            let length = 1 + dice.below(length) as usize;
+            let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
+            disk.put(&path, payload.file(number).iter().take(length).map(other).collect());
+        }
     }
 }

@@ -1,18 +1,39 @@
 //! The torrent of a run and its true bytes.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bt_types::PieceIndex;
 use metainfo::Metainfo;
 
 use crate::dice::Dice;
+use crate::scenario::Want;
+
+/// The folder that all nodes download to.
+pub(crate) const FOLDER: &str = "/data";
 
 /// A torrent whose bytes are known.
 #[derive(Debug, Clone)]
 pub(crate) struct Payload {
     pub(crate) metainfo: Arc<Metainfo>,
     data: Arc<[u8]>,
+    /// Where a node keeps bytes of files that it does not want.
+    parts: PathBuf,
+}
+
+/// Where some bytes of a piece lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Place<'a> {
+    /// The number of the file.
+    pub(crate) file: usize,
+    pub(crate) path: PathBuf,
+    /// Where in the file.
+    pub(crate) at: u64,
+    /// Where in the torrent.
+    pub(crate) offset: u64,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// What a payload is made of.
@@ -44,7 +65,10 @@ impl Payload {
             builder = builder.file(path, *length);
         }
         let metainfo = builder.build(&hashes).expect("the drawn layout makes a torrent");
-        Self { metainfo: Arc::new(metainfo), data: data.into() }
+        let folder = piece_hash::sha1(FOLDER.as_bytes()).0;
+        let folder: String = folder[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = format!("/state/{}-{folder}.parts", metainfo.info_hash()).into();
+        Self { metainfo: Arc::new(metainfo), data: data.into(), parts }
     }
 
     /// The true bytes of a range of a piece, if there is such a range.
@@ -54,25 +78,66 @@ impl Payload {
         self.data.get(start..start.checked_add(length as usize)?)
     }
 
-    /// Where the bytes of `piece` lie: file, offset, bytes. Empty files lie nowhere.
-    pub(crate) fn places(&self, piece: PieceIndex) -> Vec<(PathBuf, u64, &[u8])> {
+    /// Where the bytes of `piece` lie. Empty files lie nowhere.
+    pub(crate) fn places(&self, piece: PieceIndex) -> Vec<Place<'_>> {
         let info = self.metainfo.info();
         let geometry = info.geometry();
         let mut rest = self.range(piece.get(), 0, geometry.length_of(piece)).unwrap_or_default();
+        let mut offset = geometry.offset_of(piece);
         let mut places = Vec::new();
         for range in info.file_ranges(piece) {
             let (bytes, tail) = rest.split_at(range.length as usize);
             rest = tail;
             if let Some(file) = info.file(range.file) {
-                places.push((file.disk_path(), range.offset, bytes));
+                let (file, path) = (range.file, path_of(&file));
+                places.push(Place { file, path, at: range.offset, offset, bytes });
             }
+            offset += range.length;
         }
         places
     }
 
-    /// Every file: its path below the download folder, and its length.
+    /// Every file: its path and its length.
     pub(crate) fn files(&self) -> impl Iterator<Item = (PathBuf, u64)> + '_ {
-        self.metainfo.info().files().iter().map(|file| (file.disk_path(), file.length()))
+        self.metainfo.info().files().iter().map(|file| (path_of(&file), file.length()))
+    }
+
+    /// Which file it is.
+    pub(crate) fn number_of(&self, path: &Path) -> Option<usize> {
+        self.files().position(|(file, _)| file == path)
+    }
+
+    /// Where a node keeps bytes of files that it does not want.
+    pub(crate) fn parts(&self) -> &Path {
+        &self.parts
+    }
+
+    /// The true bytes of a file.
+    pub(crate) fn file(&self, number: usize) -> &[u8] {
+        let info = self.metainfo.info();
+        let file = info.file(number);
+        let range =
+            file.map(|file| file.offset() as usize..(file.offset() + file.length()) as usize);
+        range.and_then(|range| self.data.get(range)).unwrap_or_default()
+    }
+
+    /// The pieces that somebody needs who wants this.
+    pub(crate) fn wanted(&self, want: &Want) -> BTreeSet<u32> {
+        let files = 0..self.metainfo.info().files().len();
+        files.filter(|file| want.has(*file)).flat_map(|file| self.pieces_in(file)).collect()
+    }
+
+    /// The pieces that have bytes in a file.
+    pub(crate) fn pieces_in(&self, file: usize) -> Range<u32> {
+        let info = self.metainfo.info();
+        let length = u64::from(info.geometry().piece_length());
+        match info.file(file).filter(|file| file.length() > 0) {
+            Some(file) => {
+                let end = (file.offset() + file.length()).div_ceil(length);
+                (file.offset() / length) as u32..end as u32
+            }
+            None => 0..0,
+        }
     }
 
     pub(crate) fn pieces(&self) -> u32 {
@@ -82,4 +147,8 @@ impl Payload {
     pub(crate) fn piece(&self, index: u32) -> Option<PieceIndex> {
         self.metainfo.info().geometry().piece(index)
     }
+}
+
+fn path_of(file: &metainfo::FileEntry<'_>) -> PathBuf {
+    Path::new(FOLDER).join(file.disk_path())
 }

@@ -21,10 +21,35 @@ pub(crate) enum Start {
     Some(u32),
 }
 
+/// What the user of a node wants of the torrent, until the next start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Want {
+    All,
+    /// These files of it.
+    Files(Vec<bool>),
+    /// Nothing: what is there is served, and not a byte is written.
+    ToServe,
+}
+
+impl Want {
+    /// Whether the file with this number is to be there in the end.
+    pub(crate) fn has(&self, file: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Files(files) => files.get(file).is_none_or(|wanted| *wanted),
+            Self::ToServe => false,
+        }
+    }
+}
+
 /// An honest node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodePlan {
     pub(crate) start: Start,
+    /// What is wanted from the first start on, from the second, and so on; the last stays.
+    pub(crate) wants: Vec<Want>,
+    /// Files that are never wanted, and in whose place the user has something else.
+    pub(crate) strangers: Vec<usize>,
     /// When it appears.
     pub(crate) from: Duration,
     pub(crate) span_memory: usize,
@@ -36,6 +61,14 @@ pub(crate) struct NodePlan {
     pub(crate) peers: Vec<usize>,
     /// How long the store takes for a job, in microseconds, at most.
     pub(crate) job_time: u64,
+}
+
+impl NodePlan {
+    /// What is wanted by the process that is the `life`-th on the machine, counted from 1.
+    pub(crate) fn want(&self, life: u32) -> &Want {
+        let number = (life.max(1) as usize).min(self.wants.len()) - 1;
+        &self.wants[number]
+    }
 }
 
 /// What a peer that is not honest does.
@@ -159,7 +192,7 @@ impl Scenario {
         let liars = if calm { 0 } else { liar_count(dice, count) };
         let nodes: Vec<NodePlan> =
             (0..count).map(|at| draw_node(dice, at, count, &layout)).collect();
-        let mishaps = if calm { Vec::new() } else { draw_mishaps(dice, count) };
+        let mishaps = if calm { Vec::new() } else { draw_mishaps(dice, &nodes) };
         let missing = (pieces > 1 && dice.chance(3)).then(|| dice.below(pieces) as u32);
         Self {
             liars: (0..liars).filter_map(|_| dice.pick(&TRICKS).copied()).collect(),
@@ -251,8 +284,11 @@ fn draw_node(dice: &mut Dice, at: usize, count: usize, layout: &Layout) -> NodeP
     let least = 2 * u64::from(layout.piece_length).min(2 << 20);
     let others: Vec<usize> = (0..count).filter(|other| *other != at).collect();
     let named = if dice.chance(40) { dice.within(1..4) } else { 0 };
+    let wants = draw_wants(dice, at, start, layout.files.len());
     NodePlan {
+        strangers: draw_strangers(dice, start, &wants, &layout.files),
         start,
+        wants,
         from: if at == 0 || dice.chance(50) { Duration::ZERO } else { dice.millis(0..20_000) },
         span_memory: dice.within(least.max(256 << 10)..(8 << 20).max(least + 1)) as usize,
         max_connections: if dice.chance(10) { dice.within(4..12) as usize } else { 200 },
@@ -262,6 +298,50 @@ fn draw_node(dice: &mut Dice, at: usize, count: usize, layout: &Layout) -> NodeP
         peers: (0..named).filter_map(|_| dice.pick(&others).copied()).collect(),
         job_time: *dice.pick(&[100, 1_000, 5_000, 200_000]).unwrap_or(&100),
     }
+}
+
+/// The first node has what others may lose, so it never writes, or has all there is.
+fn draw_wants(dice: &mut Dice, at: usize, start: Start, files: usize) -> Vec<Want> {
+    let first = match at {
+        0 if dice.chance(10) => Want::ToServe,
+        0 => Want::All,
+        _ if start != Start::Nothing && dice.chance(8) => Want::ToServe,
+        _ => draw_want(dice, files),
+    };
+    // Wrong files of the user's own, once wanted, count before what was kept apart of them: who has
+    // such wants the same at every start.
+    let changes = at != 0 && !matches!(start, Start::Some(_)) && dice.chance(40);
+    let others = if changes { dice.within(1..4) } else { 0 };
+    let others: Vec<Want> = (0..others)
+        .map(|_| if dice.chance(8) { Want::ToServe } else { draw_want(dice, files) })
+        .collect();
+    [vec![first], others].concat()
+}
+
+fn draw_want(dice: &mut Dice, files: usize) -> Want {
+    if files < 2 || dice.chance(50) {
+        return Want::All;
+    }
+    let share = *dice.pick(&[10, 50, 90]).unwrap_or(&50);
+    let mut wanted: Vec<bool> = (0..files).map(|_| dice.chance(share)).collect();
+    wanted[dice.below(files as u64) as usize] = true;
+    Want::Files(wanted)
+}
+
+fn draw_strangers(
+    dice: &mut Dice,
+    start: Start,
+    wants: &[Want],
+    files: &[(String, u64)],
+) -> Vec<usize> {
+    if start != Start::Nothing || dice.chance(50) {
+        return Vec::new();
+    }
+    let never = |file: &usize| {
+        let wanted = |want: &Want| *want == Want::ToServe || want.has(*file);
+        !wants.iter().any(wanted) && files[*file].1 > 0
+    };
+    (0..files.len()).filter(never).filter(|_| dice.chance(20)).collect()
 }
 
 fn draw_network(dice: &mut Dice, calm: bool) -> NetworkPlan {
@@ -288,12 +368,13 @@ fn draw_trackers(dice: &mut Dice, calm: bool) -> TrackerPlan {
     }
 }
 
-fn draw_mishaps(dice: &mut Dice, nodes: usize) -> Vec<(Duration, usize, Mishap)> {
-    let count = if dice.chance(30) { 0 } else { dice.within(1..4 + nodes as u64 / 2) };
-    let mut mishaps: Vec<_> = (0..count)
+fn draw_mishaps(dice: &mut Dice, nodes: &[NodePlan]) -> Vec<(Duration, usize, Mishap)> {
+    let count = nodes.len() as u64;
+    let number = if dice.chance(30) { 0 } else { dice.within(1..4 + count / 2) };
+    let mut mishaps: Vec<_> = (0..number)
         .map(|_| {
             let at = dice.millis(0..60_000);
-            let node = dice.below(nodes as u64) as usize;
+            let node = dice.below(count) as usize;
             let mut mishap = draw_mishap(dice);
             // What a failed sync leaves on the disk is not believed, so one node's syncs work: else
             // a piece could be lost to all.
@@ -303,6 +384,13 @@ fn draw_mishaps(dice: &mut Dice, nodes: usize) -> Vec<(Duration, usize, Mishap)>
             (at, node, mishap)
         })
         .collect();
+    // Who is to want something else starts again.
+    for (node, _) in nodes.iter().enumerate().filter(|(_, plan)| plan.wants.len() > 1) {
+        if dice.chance(50) {
+            let back_after = dice.millis(100..30_000);
+            mishaps.push((dice.millis(0..60_000), node, Mishap::Leaves { back_after }));
+        }
+    }
     mishaps.sort_by_key(|(at, node, _)| (*at, *node));
     mishaps
 }

@@ -11,7 +11,8 @@ use session::core::LinkKey;
 
 use crate::disk::SimDisk;
 use crate::frames::{self, Block, Frames, Said};
-use crate::payload::Payload;
+use crate::payload::{Payload, Place};
+use crate::scenario::Want;
 
 /// Requests that one peer may have outstanding, at most (DESIGN, limits).
 const MAX_REQUESTS: usize = 512;
@@ -58,6 +59,8 @@ pub(crate) struct Watch {
     /// What was said, as text, if that is kept.
     pub(crate) log: Vec<String>,
     got: BTreeSet<(u32, u32)>,
+    /// Pieces that the node may ask for.
+    wanted: BTreeSet<u32>,
 }
 
 /// What the node may speak of.
@@ -65,6 +68,7 @@ pub(crate) struct Watch {
 pub(crate) struct Truth<'a> {
     pub(crate) payload: &'a Payload,
     pub(crate) disk: &'a SimDisk,
+    pub(crate) want: &'a Want,
 }
 
 impl Truth<'_> {
@@ -78,18 +82,22 @@ impl Truth<'_> {
         self.holds(piece, SimDisk::keeps)
     }
 
+    /// What is of files that are not wanted may be in the parts file instead.
     fn holds(&self, piece: u32, has: fn(&SimDisk, &Path, u64, &[u8]) -> bool) -> bool {
         let Some(piece) = self.payload.piece(piece) else { return false };
-        let places = self.payload.places(piece);
-        let root = Path::new("/data");
-        places.iter().all(|(path, at, bytes)| has(self.disk, &root.join(path), *at, bytes))
+        let is_there = |place: &Place<'_>| {
+            let kept = || has(self.disk, self.payload.parts(), place.offset, place.bytes);
+            has(self.disk, &place.path, place.at, place.bytes)
+                || (!self.want.has(place.file) && kept())
+        };
+        self.payload.places(piece).iter().all(is_there)
     }
 }
 
 impl Watch {
-    /// Keeps what is said as text if `readable`.
-    pub(crate) fn new(readable: bool) -> Self {
-        Self { readable, ..Self::default() }
+    /// Of a node that wants these pieces. Keeps what is said as text if `readable`.
+    pub(crate) fn new(wanted: BTreeSet<u32>, readable: bool) -> Self {
+        Self { wanted, readable, ..Self::default() }
     }
 
     /// The node knows that it has the piece.
@@ -158,7 +166,14 @@ impl Watch {
             match said {
                 Said::Handshake { fast } => tap.fast.0 = fast,
                 Said::KeepAlive => {}
-                Said::Message(id, body) => tap.say(now, id, &body, truth, &self.had)?,
+                Said::Message(frames::REQUEST, body) => {
+                    let piece = frames::numbers::<1>(&body).map_or(0, |[piece]| piece);
+                    if !self.wanted.contains(&piece) {
+                        return Err(format!("requested of piece {piece}, which it does not want"));
+                    }
+                    tap.say_request(now, &body, truth.payload, &self.had)?;
+                }
+                Said::Message(id, body) => tap.say(id, &body, truth)?,
             }
         }
         Ok(())
@@ -236,14 +251,7 @@ impl Tap {
         self.fast.0 && self.fast.1
     }
 
-    fn say(
-        &mut self,
-        now: Duration,
-        id: u8,
-        body: &[u8],
-        truth: Truth<'_>,
-        had: &BTreeMap<u32, u64>,
-    ) -> Result<(), Broken> {
+    fn say(&mut self, id: u8, body: &[u8], truth: Truth<'_>) -> Result<(), Broken> {
         match id {
             frames::HAVE | frames::BITFIELD | frames::HAVE_ALL => {
                 let claimed = claims(id, body, truth.payload.pieces());
@@ -252,7 +260,6 @@ impl Tap {
                     Err(format!("announced piece {piece}, which is not on its disk"))
                 })
             }
-            frames::REQUEST => self.say_request(now, body, truth.payload, had),
             frames::PIECE => self.say_piece(body, truth.payload),
             frames::CANCEL => {
                 let block = frames::block(body).unwrap_or_default();

@@ -7,7 +7,7 @@ mod jobs;
 mod links;
 mod mishaps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::liar::{self, Liar};
 use crate::network::{At, Network};
 use crate::node::{Node, liar_address};
 use crate::payload::Payload;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Want};
 use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
@@ -205,16 +205,19 @@ impl World {
     }
 
     fn has_all(&self, node: &Node) -> bool {
-        let complete = node.completed || self.scenario.missing.is_some();
-        node.process.is_some()
-            && node.started
-            && complete
-            && self.reachable().all(|piece| node.had.contains(&piece))
+        let wanted = self.wanted(node);
+        let missing = self.scenario.missing.filter(|missing| wanted.contains(missing));
+        let complete = node.completed || missing.is_some();
+        let found = |piece: &u32| Some(*piece) == missing || node.had.contains(piece);
+        node.process.is_some() && node.started && complete && wanted.iter().all(found)
     }
 
-    /// The pieces that honest nodes have among them. Liars may have the others.
-    fn reachable(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.payload.pieces()).filter(|piece| Some(*piece) != self.scenario.missing)
+    /// The pieces that the node needs, or of one that only serves, has.
+    fn wanted(&self, node: &Node) -> BTreeSet<u32> {
+        match node.want() {
+            Want::ToServe => node.had.clone(),
+            want => self.payload.wanted(want),
+        }
     }
 
     /// Who is not done, and where it stands.
@@ -222,8 +225,8 @@ impl World {
         let mut text = "not done after 3 hours:".to_owned();
         for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
             let status = node.process.as_ref().map(|process| process.core.status());
-            let (had, all) = (node.had.len(), self.payload.pieces());
-            text += &format!(" {} has {had} of {all} pieces, {status:?}", node.name);
+            let (had, all) = (node.had.len(), self.wanted(node).len());
+            text += &format!(" {} has {had} pieces, wants {all}, {status:?}", node.name);
         }
         text
     }

@@ -164,6 +164,18 @@ impl State {
         }
     }
 
+    pub(super) fn lose(&mut self, path: &Path) {
+        self.names.remove(path);
+        self.durable_names.remove(path);
+        let added = |naming: &Naming| naming.added.as_ref().map(|(path, _)| path.clone());
+        self.namings.retain(|naming| added(naming).as_deref() != Some(path));
+    }
+
+    pub(super) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
+        let file = |(path, node): (&PathBuf, &Node)| Some((path.clone(), self.stat(node.file()?)));
+        self.names.iter().filter_map(file).collect()
+    }
+
     fn tick(&mut self) -> i64 {
         self.clock += 1;
         self.clock
@@ -321,26 +333,30 @@ impl State {
 
     pub(super) fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
         self.begin(Operation::Sync)?;
-        let within = |path: &PathBuf| path.parent() == Some(folder);
-        let (synced, rest) = std::mem::take(&mut self.namings).into_iter().partition(|naming| {
-            let added = naming.added.as_ref().map(|(path, _)| path);
-            naming.removed.iter().chain(added).any(within)
-        });
-        self.namings = rest;
-        let synced: Vec<Naming> = synced;
-        synced.iter().for_each(|naming| apply(&mut self.durable_names, naming));
+        self.sync_names(|path| path.parent() == Some(folder));
         Ok(())
     }
 
-    pub(super) fn sync_all(&mut self) -> io::Result<()> {
+    pub(super) fn sync_below(&mut self, folder: &Path) -> io::Result<()> {
         let begun = self.begin(Operation::Sync);
-        let inodes: Vec<u64> = self.inodes.keys().copied().collect();
+        let named = self.names.iter().filter(|(path, _)| path.starts_with(folder));
+        let inodes: Vec<u64> = named.filter_map(|(_, node)| node.file()).collect();
         inodes.into_iter().for_each(|inode| self.settle_file(inode, begun.is_ok()));
         begun?;
-        for naming in std::mem::take(&mut self.namings) {
-            apply(&mut self.durable_names, &naming);
-        }
+        self.sync_names(|path| path.starts_with(folder));
         Ok(())
+    }
+
+    /// Changes of these names reach the platter.
+    fn sync_names(&mut self, are_synced: impl Fn(&Path) -> bool) {
+        for naming in std::mem::take(&mut self.namings) {
+            let added = naming.added.as_ref().map(|(path, _)| path);
+            if naming.removed.iter().chain(added).any(|path| are_synced(path)) {
+                apply(&mut self.durable_names, &naming);
+            } else {
+                self.namings.push(naming);
+            }
+        }
     }
 
     pub(super) fn lock(&mut self, inode: u64, handle: u64) -> bool {

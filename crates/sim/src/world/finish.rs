@@ -1,7 +1,6 @@
 //! The end of a run: everyone is told to stop, and what is left on the disks is looked at.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use piece_store::{Handles, OpenSpec, Store};
 
 use super::World;
 use crate::node::Node;
-use crate::watch::{Broken, Truth};
+use crate::payload::FOLDER;
+use crate::scenario::Want;
+use crate::watch::Broken;
 
 /// How long a stop may take: jobs, a sync, and the trackers' farewell.
 const STOP_TIME: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.nodes[node].process = None;
+            self.nodes[node].check_files(&self.payload)?;
             self.check_disk(&self.nodes[node])?;
         }
         Ok(())
@@ -59,21 +61,29 @@ impl World {
 
     /// Everything is on the disk, byte for byte, synced, and the next start knows it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
-        let expected: BTreeSet<u32> = self.reachable().chain(node.had.iter().copied()).collect();
-        let truth = Truth { payload: &self.payload, disk: &node.disk };
+        let wanted = self.wanted(node).into_iter();
+        let reachable = wanted.filter(|piece| Some(*piece) != self.scenario.missing);
+        let expected: BTreeSet<u32> = reachable.chain(node.had.iter().copied()).collect();
+        let truth = node.truth(&self.payload);
         if let Some(piece) = expected.iter().find(|piece| !truth.shows(**piece)) {
             return Err(format!("{}: piece {piece} differs at the end", node.name));
         }
         if let Some(piece) = expected.iter().find(|piece| !truth.keeps(**piece)) {
             return Err(format!("{}: piece {piece} is not durable at the end", node.name));
         }
-        for (path, length) in self.payload.files() {
-            let got = node.disk.length(&Path::new("/data").join(&path));
-            if self.scenario.missing.is_none() && got != Some(length) {
+        for (number, (path, length)) in self.payload.files().enumerate() {
+            let got = node.disk.length(&path);
+            let wanted = self.scenario.missing.is_none() && node.want().has(number);
+            if wanted && got != Some(length) {
                 return Err(format!("{}: {path:?} has {got:?} of {length} bytes", node.name));
             }
         }
-        let mut spec = OpenSpec::new(Arc::clone(&self.payload.metainfo), "/data");
+        let mut spec = OpenSpec::new(Arc::clone(&self.payload.metainfo), FOLDER);
+        match node.want() {
+            Want::All => {}
+            Want::Files(files) => spec.selected = Some(files.clone()),
+            Want::ToServe => spec.read_only = true,
+        }
         spec.state_dir = Some("/state".into());
         let (_store, opened) =
             Store::open(Arc::clone(&node.disk), Arc::new(Handles::default()), &spec)

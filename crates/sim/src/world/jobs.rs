@@ -17,7 +17,8 @@ impl World {
         this.found.clear();
         this.started = false;
         this.closed = false;
-        this.watch = Watch::new(self.trace.is_readable());
+        let wanted = self.payload.wanted(this.want());
+        this.watch = Watch::new(wanted, self.trace.is_readable());
     }
 
     pub(super) fn do_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
@@ -57,7 +58,8 @@ impl World {
     /// Holds the store to its word.
     fn check_done(&mut self, node: usize, done: &Done<SimFile>) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        let truth = Truth { payload: &self.payload, disk: &this.disk };
+        let want = this.plan.want(this.life);
+        let truth = Truth { payload: &self.payload, disk: &this.disk, want };
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
@@ -125,10 +127,10 @@ impl World {
 
     /// Everything is there, and would be after a power cut.
     pub(super) fn check_completed(&mut self, node: usize) -> Result<(), Broken> {
-        let this = &mut self.nodes[node];
-        this.completed = true;
-        let truth = Truth { payload: &self.payload, disk: &this.disk };
-        let lie = (0..self.payload.pieces()).find(|piece| !truth.keeps(*piece));
+        self.nodes[node].completed = true;
+        let this = &self.nodes[node];
+        let truth = this.truth(&self.payload);
+        let lie = self.wanted(this).into_iter().find(|piece| !truth.keeps(*piece));
         lie.map_or(Ok(()), |piece| {
             Err(format!("{}: complete, but piece {piece} is not durable", this.name))
         })

@@ -10,7 +10,7 @@ use super::{Event, World};
 use crate::liar::Act;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
-use crate::watch::Broken;
+use crate::watch::{Broken, Truth};
 
 /// How soon a machine that can't take a connection now is asked again.
 const KNOCK_AGAIN: Duration = Duration::from_millis(200);
@@ -322,7 +322,8 @@ impl World {
                     extent.file.bytes(extent.offset, room.min(extent.length as usize))
                 }
             };
-            let truth = crate::watch::Truth { payload: &self.payload, disk: &this.disk };
+            let want = this.plan.want(this.life);
+            let truth = Truth { payload: &self.payload, disk: &this.disk, want };
             this.watch
                 .said(link, &bytes, truth)
                 .map_err(|broken| format!("{} on wire {}: {broken}", this.name, at.0))?;

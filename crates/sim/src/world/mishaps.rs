@@ -1,16 +1,17 @@
 //! What the scenario does to machines.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Event, World};
 use crate::disk::Faults;
 use crate::network::Party;
+use crate::payload::Place;
 use crate::scenario::{Crash, Mishap};
 use crate::watch::Broken;
 
 /// In how many percent of the cases somebody does who can.
 const MEDDLES: u32 = 50;
+const REMOVES: u32 = 15;
 
 impl World {
     pub(super) fn mishap(&mut self, index: usize) -> Result<(), Broken> {
@@ -50,7 +51,9 @@ impl World {
     pub(super) fn crash(&mut self, node: usize, how: Crash) -> Result<(), Broken> {
         self.note(node, "crashes", [0; 2], || format!("{how:?}"));
         let this = &mut self.nodes[node];
-        this.process = None;
+        if this.process.take().is_some() {
+            this.check_files(&self.payload)?;
+        }
         match how {
             Crash::Killed => this.disk.kill(),
             Crash::PowerCut => {
@@ -112,35 +115,63 @@ impl World {
         }
         this.process = None;
         this.leaving = false;
+        self.nodes[node].check_files(&self.payload)?;
         self.note(node, "left", [0; 2], String::new);
         self.at(self.nodes[node].back_at, Event::Start(node));
         self.cut(node, true)
     }
 
-    /// While nothing runs on the machine, somebody may change a byte of a file in which there is more
-    /// than one piece. The store sees that only if its last process ended in good order.
+    /// While nothing runs on the machine, somebody may change or remove a file. The first node is let
+    /// alone: it has what others may lose.
     pub(super) fn meddle(&mut self, node: usize) {
-        // The first has what others may lose.
-        if node == 0 || !self.nodes[node].closed || !self.dice.chance(MEDDLES) {
+        if node == 0 {
             return;
         }
+        if self.nodes[node].closed && self.dice.chance(MEDDLES) {
+            self.change_a_byte(node);
+        }
+        if self.nodes[node].life > 0 && self.dice.chance(REMOVES) {
+            self.remove_a_file(node);
+        }
+    }
+
+    /// Of a file in which there is more than one piece. The store sees that only if its last process
+    /// ended in good order.
+    fn change_a_byte(&mut self, node: usize) {
         let had: Vec<u32> = self.nodes[node].had.iter().copied().collect();
         let places = |piece: u32| {
             let piece = self.payload.piece(piece);
             piece.map(|piece| self.payload.places(piece)).unwrap_or_default()
         };
         let Some(piece) = self.dice.pick(&had).copied() else { return };
-        let Some((path, at, _)) = self.dice.pick(&places(piece)).cloned() else { return };
+        let Some(Place { file, path, at, .. }) = self.dice.pick(&places(piece)).cloned() else {
+            return;
+        };
         let others = had.iter().filter(|other| **other != piece);
-        if !others.flat_map(|other| places(*other)).any(|(other, ..)| other == path) {
+        let shared = others.flat_map(|other| places(*other)).any(|other| other.file == file);
+        if !shared || !self.nodes[node].is_in_place(file, &path) {
             return;
         }
         let what = format!("byte {at} of {path:?}, in piece {piece}");
         let this = &mut self.nodes[node];
-        this.disk.meddle(&Path::new("/data").join(path), at);
+        this.disk.meddle(&path, at);
         this.had.remove(&piece);
         this.durable.remove(&piece);
         self.note(node, "meddled", [piece.into(), at], || what);
+    }
+
+    /// With a file goes what was in it.
+    fn remove_a_file(&mut self, node: usize) {
+        let files: Vec<_> = self.payload.files().map(|(path, _)| path).enumerate().collect();
+        let Some((file, path)) = self.dice.pick(&files).cloned() else { return };
+        let this = &mut self.nodes[node];
+        if this.is_in_place(file, &path) {
+            let lost = self.payload.pieces_in(file);
+            this.had.retain(|piece| !lost.contains(piece));
+            this.durable.retain(|piece| !lost.contains(piece));
+        }
+        this.disk.lose(&path);
+        self.note(node, "removed", [file as u64, 0], || format!("{path:?}"));
     }
 
     pub(super) fn heal(&mut self, node: usize) {
