@@ -31,7 +31,7 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
 /// The longest input, in bytes.
 const MAX_LENGTH: usize = 4096;
 /// How long one input may take, in seconds.
-const MAX_TIME: u64 = 10;
+const MAX_TIME: u64 = 30;
 /// How much memory may be resident, in MiB.
 const MAX_RESIDENT: u64 = 512;
 /// How much memory may be asked for, in KiB: what is never touched is not resident.
