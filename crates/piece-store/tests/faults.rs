@@ -25,7 +25,7 @@ const ENOSPC: i32 = 28;
 fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    (Arc::new(MemDisk::default()), torrent, spec)
+    (Arc::new(MemDisk::forgetful()), torrent, spec)
 }
 
 /// How the name of the torrent's lock ends.

@@ -48,7 +48,7 @@ struct Model {
 fn play(steps: &[Step]) {
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let disk = Arc::new(MemDisk::default());
+    let disk = Arc::new(MemDisk::forgetful());
     let mut model = Model::default();
     let mut run = Some(try_open_on(&disk, &spec).unwrap().check());
     for step in steps {

@@ -14,7 +14,8 @@
 //!
 //! | rule | where |
 //! |---|---|
-//! | every honest node ends with the true bytes, synced, and its next start trusts them | `world/finish.rs` |
+//! | every honest node ends with the true bytes of what it wants, synced, and its next start trusts them | `world/finish.rs` |
+//! | files that nobody wants are not made, files of the user's own stay as they are, who only serves writes nothing | `node.rs` |
 //! | what a node announces or serves lies on its disk as it should | `watch.rs` |
 //! | no request while choked, for what the other lacks, for what is had, or twice at a time | `watch.rs` |
 //! | what came from elsewhere is cancelled | `watch.rs` |

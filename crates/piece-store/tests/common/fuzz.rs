@@ -61,6 +61,8 @@ struct Machine {
 }
 
 impl Machine {
+    /// Its disk is not forgetful: where also the journal is damaged or not believed, nobody can know what
+    /// a sync forgot.
     fn new(torrent: &'static Torrent, flags: u8) -> Self {
         let disk = Arc::new(MemDisk::default());
         let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));

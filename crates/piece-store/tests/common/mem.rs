@@ -1,5 +1,4 @@
-//! A disk in memory that fails when told to, and whose power can be cut. A sync that fails forgets what
-//! it was to sync, as Linux does: the next says that all is well.
+//! A disk in memory that fails when told to, and whose power can be cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -24,6 +23,8 @@ pub struct MemDisk {
     clock: Mutex<i64>,
     read: AtomicU64,
     open: Arc<AtomicUsize>,
+    /// Whether a sync that fails forgets what it was to sync.
+    forgets: AtomicBool,
     /// How many files may be open; 0 for any number.
     max_open: AtomicUsize,
 }
@@ -61,6 +62,12 @@ impl Content {
             self.synced[range.clone()].copy_from_slice(&self.bytes[range]);
         }
     }
+
+    fn fail_sync(&mut self, disk: &MemDisk) {
+        if disk.forgets.load(Ordering::Relaxed) {
+            self.dirty.clear();
+        }
+    }
 }
 
 /// An open file.
@@ -90,6 +97,12 @@ struct Fault {
 }
 
 impl MemDisk {
+    /// One on which a sync that fails forgets what it was to sync, as Linux does: what was written is
+    /// still read, the next sync says that all is well, and a power cut takes it.
+    pub fn forgetful() -> Self {
+        Self { forgets: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// The next `times` times `operation` is done on a path that ends with `path`, it fails.
     pub fn fail(&self, operation: &'static str, path: &str, code: i32, times: usize) {
         self.faults.lock().unwrap().push(Fault { operation, path: path.to_owned(), code, times });
@@ -287,7 +300,11 @@ impl Disk for MemDisk {
     }
 
     fn set_length(&self, file: &MemHandle, length: u64) -> io::Result<()> {
-        file.file.content.lock().unwrap().bytes.resize(length as usize, 0);
+        let mut content = file.file.content.lock().unwrap();
+        let before = content.bytes.len();
+        content.bytes.resize(length as usize, 0);
+        // If it grows again, there are zeros.
+        content.dirty.push(length as usize..before.max(length as usize));
         Ok(())
     }
 
@@ -296,7 +313,7 @@ impl Disk for MemDisk {
         let mut content = file.file.content.lock().unwrap();
         match synced {
             Ok(()) => content.sync(),
-            Err(_) => content.dirty.clear(),
+            Err(_) => content.fail_sync(self),
         }
         synced
     }
@@ -313,7 +330,7 @@ impl Disk for MemDisk {
             let mut content = file.content.lock().unwrap();
             match synced {
                 Ok(()) => content.sync(),
-                Err(_) => content.dirty.clear(),
+                Err(_) => content.fail_sync(self),
             }
         }
         synced
