@@ -182,7 +182,10 @@ impl<D: Disk> Store<D> {
     /// What a file is that is not wanted, if it is there and may be used. It is nobody's business what
     /// else has its name.
     fn look_at_unwanted(&self, number: u32, slot: &Slot, history: &History) -> Option<Stat> {
-        if !history.may_use(number) {
+        // While nothing is kept apart, none of it is hidden by looking: a check that was broken off has
+        // seen some of the files only.
+        let is_apart = history.used(self.layout.parts_slot());
+        if is_apart && !history.may_use(number) {
             return None;
         }
         let stat = self.stat_path(&slot.path).ok().flatten();

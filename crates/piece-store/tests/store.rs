@@ -861,6 +861,38 @@ fn blocks_of_unfinished_pieces_survive_an_orderly_end() {
 }
 
 #[test]
+fn blocks_kept_apart_are_fetched_again_once_their_file_is_wanted() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 20_000), ("b", 60_000)], 40_000);
+    let mut spec = torrent.with_state(&save, &state);
+    spec.selected = Some(vec![true, false]);
+    let run = open(&spec).check();
+    let (piece, span) = (torrent.piece(0), torrent.spans(0)[0].clone().unwrap());
+    run.store.stage(piece, 0, 0, &span, 0b110).unwrap();
+    run.store.close(0, 0, &[]).unwrap();
+    spec.selected = None;
+    let run = open(&spec);
+    assert!(run.opened.unfinished.is_empty(), "they are not in the file");
+}
+
+#[test]
+fn a_check_that_was_broken_off_is_made_again_whatever_is_wanted() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 20_000), ("b", 3_000), ("c", 40_000)], 16_384);
+    torrent.write(&save);
+    let mut spec = torrent.with_state(&save, &state);
+    spec.selected = Some(vec![false, true, false]);
+    let run = open(&spec);
+    let mut scratch = vec![0; STRIP_LENGTH];
+    // Of a file that is not wanted.
+    let (good, error) = run.store.verify(2..3, &mut scratch);
+    assert_eq!((good, error), (vec![2], None));
+    drop(run);
+    let run = try_open(&spec).and_then(Run::try_check).unwrap();
+    assert!(run.have().contains(&1), "the piece with the wanted file in it: {:?}", run.have());
+}
+
+#[test]
 fn staged_blocks_of_a_file_that_changed_are_not_believed() {
     for change in [|path: &Path| touch(path), |path: &Path| std::fs::remove_file(path).unwrap()] {
         let (_root, save, state) = folders();

@@ -116,7 +116,9 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         }
         if let Some(masks) = history.unfinished.get(&piece.get()).filter(|_| orderly && !written)
             && fits(&layout.geometry, piece, masks)
-            && layout.piece_ranges(piece).all(|range| keeps_blocks(of(range, &judged, parts)))
+            && layout
+                .piece_ranges(piece)
+                .all(|range| keeps_blocks(of(range, &judged, parts), parts))
         {
             plan.unfinished.insert(piece.get(), masks.clone());
         }
@@ -146,9 +148,13 @@ fn pieces_gone(layout: &Layout, history: &History) -> Bitfield {
 }
 
 /// Whether the blocks recorded of an unfinished piece are still in a file. It may be missing or short
-/// from the start: then none of them are in it.
-fn keeps_blocks(file: Judged) -> bool {
-    matches!(file.trust, Trust::Trusted | Trust::Missing)
+/// from the start: then none of them are in it, unless they were kept in the parts file.
+fn keeps_blocks(file: Judged, parts: Judged) -> bool {
+    match file.trust {
+        Trust::Trusted => true,
+        Trust::Missing => parts.trust == Trust::Missing,
+        Trust::Gone | Trust::Changed => false,
+    }
 }
 
 /// Whether these are masks of blocks that `piece` has.
