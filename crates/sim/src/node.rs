@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) completed: bool,
     /// Whether the last process that had begun its transfer ended it in good order.
     pub(crate) closed: bool,
+    /// Whether somebody edited a file since its transfer last began.
+    pub(crate) edited: bool,
     /// The user ended it, and it is to end once it is idle.
     pub(crate) leaving: bool,
     /// How the process dies if its disk does.
@@ -111,6 +113,7 @@ impl Node {
             started: false,
             completed: false,
             closed: false,
+            edited: false,
             leaving: false,
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,

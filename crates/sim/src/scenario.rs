@@ -306,10 +306,10 @@ fn draw_wants(dice: &mut Dice, at: usize, start: Start, files: usize) -> Vec<Wan
         0 if dice.chance(10) => Want::ToServe,
         0 => Want::All,
         _ if start != Start::Nothing && dice.chance(8) => Want::ToServe,
+        // The user's own files, some of them wrong, beside those that are not wanted: not played yet.
+        _ if matches!(start, Start::Some(_)) => Want::All,
         _ => draw_want(dice, files),
     };
-    // Wrong files of the user's own, once wanted, count before what was kept apart of them: who has
-    // such wants the same at every start.
     let changes = at != 0 && !matches!(start, Start::Some(_)) && dice.chance(40);
     let others = if changes { dice.within(1..4) } else { 0 };
     let others: Vec<Want> = (0..others)
