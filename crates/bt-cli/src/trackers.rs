@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, TrackerPeer};
 use crossbeam_channel::{Receiver, bounded};
 use metainfo::Metainfo;
+use session::limits::MAX_TRACKERS;
 use session::{PEER_ID_PREFIX, USER_AGENT};
 use tracker_http::{AnnounceError, FetchError, Fetcher, FetcherConfig};
 
 use crate::failure::{Class, Failure, chain};
 
-/// How many trackers are asked at a time; what a torrent lists beyond is left alone.
-const MAX_TRACKERS: usize = 100;
 /// What an answer may be late by, so that a request's own error is told where there is one.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long the answer over the second address family may take when the first one is here.

@@ -104,6 +104,8 @@ pub const SYNC_AGE: Duration = Duration::from_secs(5);
 /// Above this many bytes verified but not synced, no new piece is opened.
 pub const MAX_UNSYNCED: u64 = 1 << 30;
 
+pub use swarm::MAX_TRACKERS;
+
 /// Threads that fetch from HTTP(S) trackers.
 pub const FETCH_THREADS: usize = 8;
 /// Threads that look up trackers' names.

@@ -95,6 +95,7 @@ pub use bt_types::{
     AnnounceEvent, AnnounceReply, Bitfield, BlockRequest, Geometry, PeerId, PieceIndex, Sha1Digest,
 };
 pub use swarm::Swarm;
+pub use trackers::MAX_TRACKERS;
 pub use vocabulary::{
     AnnounceFailure, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerKey,
     PeerView, Place, Refusal, SPAN_LENGTH, Source, SpanBudget, SpanLayout, SwarmConfig,

@@ -15,7 +15,7 @@ use crate::vocabulary::{AnnounceFailure, Output, TrackerIndex, TrackerView};
 
 /// The most trackers of one torrent; the others are not asked. Each that fails at once costs a look at
 /// all of them.
-const MAX_TRACKERS: usize = 100;
+pub const MAX_TRACKERS: usize = 100;
 /// The back-off after a tracker's first failure; it doubles with each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
 /// The longest back-off.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metainfo::Metainfo;
+use session::limits::MAX_TRACKERS;
 use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
 };
@@ -274,8 +275,9 @@ impl Torrent {
         status.phase == PhaseKind::Transfer && self.completed.is_none()
     }
 
+    /// The trackers that are asked.
     fn tracker_urls(&self) -> impl Iterator<Item = &String> {
-        self.metainfo.trackers().iter().flatten()
+        self.metainfo.trackers().iter().flatten().take(MAX_TRACKERS)
     }
 
     fn every_tracker_failed(&self) -> bool {

@@ -260,7 +260,9 @@ fn it_seeds_as_long_as_it_is_told() {
 
 #[test]
 fn bad_data_from_everybody() {
-    let payload = folder().create().unwrap();
+    // One tracker more than are asked, and none is of any use.
+    let payload = (0..101).fold(folder(), |folder, number| folder.tracker(format!("x://{number}")));
+    let payload = payload.create().unwrap();
     let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
     let address = liar.address().to_string();
     let shell = Shell::new();
