@@ -136,7 +136,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/sync.rs",
         before: "return Err((error, self.lose_undurable(plan.folders)));",
         after: "return Err((error, Vec::new()));",
-        seeds: 200,
+        seeds: 1000,
     },
     Mutant {
         name: "names of files that a start finds are not synced",
