@@ -333,7 +333,7 @@ impl Announces {
     fn resolve(&mut self, now: Duration, key: AnnounceKey) {
         let Some(running) = self.running.get(&key) else { return };
         let host = running.host_name();
-        match self.names.look_up(now, &host) {
+        match self.names.look_up(now, &host, false) {
             Lookup::Asked => {}
             Lookup::Ask => self.actions.push_back(Action::Resolve { host, of_peer: false }),
             Lookup::Known(Ok(ips)) => self.exchange(now, key, &ips),

@@ -23,8 +23,14 @@ pub(crate) enum Lookup {
 
 #[derive(Debug)]
 enum Entry {
-    Asked,
-    Known { result: Resolved, until: Duration },
+    /// `of_peer` says that the look-up waits behind those of other peers' names.
+    Asked {
+        of_peer: bool,
+    },
+    Known {
+        result: Resolved,
+        until: Duration,
+    },
 }
 
 /// The names looked up lately.
@@ -34,20 +40,27 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// What is known about `host`. An address is its own answer.
-    pub(crate) fn look_up(&mut self, now: Duration, host: &str) -> Lookup {
+    /// What is known about `host`, a peer's or a tracker's. An address is its own answer. A tracker does
+    /// not wait where the name was asked for as a peer's: then it is looked up twice.
+    pub(crate) fn look_up(&mut self, now: Duration, host: &str, of_peer: bool) -> Lookup {
         if let Some(ip) = parse_ip(host) {
             return Lookup::Known(Ok(vec![ip]));
         }
         match self.entries.get(host) {
-            Some(Entry::Asked) => Lookup::Asked,
+            Some(Entry::Asked { of_peer: asked }) if of_peer || !asked => Lookup::Asked,
             Some(Entry::Known { result, until }) if *until > now => Lookup::Known(result.clone()),
             _ => {
                 self.make_room();
-                self.entries.insert(host.to_owned(), Entry::Asked);
+                self.entries.insert(host.to_owned(), Entry::Asked { of_peer });
                 Lookup::Ask
             }
         }
+    }
+
+    /// Whether [`Self::look_up`] would answer at once.
+    pub(crate) fn is_known(&self, now: Duration, host: &str) -> bool {
+        let known = |entry: &Entry| matches!(entry, Entry::Known { until, .. } if *until > now);
+        parse_ip(host).is_some() || self.entries.get(host).is_some_and(known)
     }
 
     /// Keeps the answer for `host`.
@@ -62,7 +75,7 @@ impl Names {
             return;
         }
         let expiry = |entry: &Entry| match entry {
-            Entry::Asked => Duration::MAX,
+            Entry::Asked { .. } => Duration::MAX,
             Entry::Known { until, .. } => *until,
         };
         let oldest = self.entries.iter().min_by_key(|(_, entry)| expiry(entry));
@@ -85,29 +98,40 @@ mod tests {
     fn one_look_up_serves_all_until_it_expires() {
         let mut names = Names::default();
         let at = Duration::from_secs;
-        assert_eq!(names.look_up(at(0), "t.example"), Lookup::Ask);
-        assert_eq!(names.look_up(at(0), "t.example"), Lookup::Asked);
+        assert_eq!(names.look_up(at(0), "t.example", false), Lookup::Ask);
+        assert_eq!(names.look_up(at(0), "t.example", false), Lookup::Asked);
         let found = Ok(vec![IpAddr::from([10, 0, 0, 1])]);
         names.handle_resolved(at(1), "t.example", found.clone());
-        assert_eq!(names.look_up(at(300), "t.example"), Lookup::Known(found));
-        assert_eq!(names.look_up(at(302), "t.example"), Lookup::Ask);
+        assert_eq!(names.look_up(at(300), "t.example", false), Lookup::Known(found));
+        assert_eq!(names.look_up(at(302), "t.example", false), Lookup::Ask);
+    }
+
+    #[test]
+    fn a_tracker_does_not_wait_behind_names_of_peers() {
+        let mut names = Names::default();
+        let mut look_up = |of_peer| names.look_up(Duration::ZERO, "t.example", of_peer);
+        assert_eq!(look_up(true), Lookup::Ask);
+        assert_eq!(look_up(true), Lookup::Asked);
+        assert_eq!(look_up(false), Lookup::Ask, "by a thread for trackers' names");
+        assert_eq!(look_up(false), Lookup::Asked);
+        assert_eq!(look_up(true), Lookup::Asked);
     }
 
     #[test]
     fn a_failure_is_remembered_for_a_minute() {
         let mut names = Names::default();
         let at = Duration::from_secs;
-        let _ = names.look_up(at(0), "t.example");
+        let _ = names.look_up(at(0), "t.example", false);
         names.handle_resolved(at(0), "t.example", Err("no such host".to_owned()));
-        assert!(matches!(names.look_up(at(59), "t.example"), Lookup::Known(Err(_))));
-        assert_eq!(names.look_up(at(61), "t.example"), Lookup::Ask);
+        assert!(matches!(names.look_up(at(59), "t.example", false), Lookup::Known(Err(_))));
+        assert_eq!(names.look_up(at(61), "t.example", false), Lookup::Ask);
     }
 
     #[test]
     fn an_address_needs_no_look_up() {
         let mut names = Names::default();
         for host in ["127.0.0.1", "::1", "[::1]"] {
-            assert!(matches!(names.look_up(Duration::ZERO, host), Lookup::Known(Ok(_))));
+            assert!(matches!(names.look_up(Duration::ZERO, host, false), Lookup::Known(Ok(_))));
         }
     }
 
@@ -116,7 +140,7 @@ mod tests {
         let mut names = Names::default();
         for number in 0..MAX_NAMES + 10 {
             let host = format!("{number}.example");
-            let _ = names.look_up(Duration::ZERO, &host);
+            let _ = names.look_up(Duration::ZERO, &host, false);
             names.handle_resolved(Duration::ZERO, &host, Ok(vec![]));
         }
         assert_eq!(names.entries.len(), MAX_NAMES);

@@ -149,10 +149,11 @@ impl<F> Core<F> {
 
     /// A tracker named a peer by name (BEP 3): it is a candidate once its address is known.
     fn look_up_peer(&mut self, key: TorrentKey, host: String, port: u16) {
-        if self.peer_names.len() >= MAX_AWAITED_PEER_NAMES {
+        let is_known = self.announces.names.is_known(self.now, &host);
+        if !is_known && self.peer_names.len() >= MAX_AWAITED_PEER_NAMES {
             return;
         }
-        match self.announces.names.look_up(self.now, &host) {
+        match self.announces.names.look_up(self.now, &host, true) {
             Lookup::Known(Ok(ips)) => {
                 let peers: Vec<SocketAddr> =
                     ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
