@@ -62,8 +62,9 @@ pub(crate) struct Node {
     pub(crate) completed: bool,
     /// Whether the last process that had begun its transfer ended it in good order.
     pub(crate) closed: bool,
-    /// Whether somebody edited a file since its transfer last began.
-    pub(crate) edited: bool,
+    /// Whether files may be there that are the torrent's only as long as something in them verifies: the
+    /// user's own, until the transfer first began, and one that was edited since it last began.
+    pub(crate) doubtful: bool,
     /// The user ended it, and it is to end once it is idle.
     pub(crate) leaving: bool,
     /// How the process dies if its disk does.
@@ -99,6 +100,7 @@ impl Node {
         put_strangers(&disk, payload, &plan.strangers, &mut dice);
         Self {
             name: format!("n{at}"),
+            doubtful: plan.start != Start::Nothing,
             plan,
             disk,
             dice,
@@ -113,7 +115,6 @@ impl Node {
             started: false,
             completed: false,
             closed: false,
-            edited: false,
             leaving: false,
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,

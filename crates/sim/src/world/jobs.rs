@@ -114,7 +114,7 @@ impl World {
     /// The transfer begins: everything that was promised was found again.
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        (this.started, this.edited) = (true, false);
+        (this.started, this.doubtful) = (true, false);
         let missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
         if !missing.is_empty() {
             return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));

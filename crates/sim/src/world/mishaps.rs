@@ -127,8 +127,8 @@ impl World {
         if node == 0 {
             return;
         }
-        // What somebody edited is a stranger's file once nothing else in it verifies.
-        if self.nodes[node].life > 0 && !self.nodes[node].edited && self.dice.chance(REMOVES) {
+        // With a file removed, nothing in another may verify any more: then that is a stranger's.
+        if self.nodes[node].life > 0 && !self.nodes[node].doubtful && self.dice.chance(REMOVES) {
             self.remove_a_file(node);
         }
         if self.nodes[node].closed && self.dice.chance(MEDDLES) {
@@ -156,7 +156,7 @@ impl World {
         let what = format!("byte {at} of {path:?}, in piece {piece}");
         let this = &mut self.nodes[node];
         this.disk.meddle(&path, at);
-        this.edited = true;
+        this.doubtful = true;
         this.had.remove(&piece);
         this.durable.remove(&piece);
         self.note(node, "meddled", [piece.into(), at], || what);
