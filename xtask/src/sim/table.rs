@@ -166,6 +166,42 @@ pub(super) const MUTANTS: &[Mutant] = &[
         after: "Some(data) => data + 4096,",
         seeds: 200,
     },
+    // Files that are wanted, and others.
+    Mutant {
+        name: "selection: files that are not wanted are fetched",
+        file: "crates/piece-store/src/store/layout.rs",
+        before: "filter(|slot| slot.selected && slot.length > 0) {",
+        after: "filter(|slot| slot.length > 0) {",
+        seeds: 20,
+    },
+    Mutant {
+        name: "selection: the name of the parts file is not synced",
+        file: "crates/piece-store/src/store/parts.rs",
+        before: "if !self.parts.named.load(Ordering::Relaxed) {",
+        after: "if false {",
+        seeds: 20,
+    },
+    Mutant {
+        name: "selection: who only serves looks for the parts in files",
+        file: "crates/piece-store/src/store.rs",
+        before: "slot.keep_in_parts(self.read_only && used.is_none());",
+        after: "",
+        seeds: 1000,
+    },
+    Mutant {
+        name: "selection: blocks in the parts file are looked for in files",
+        file: "crates/piece-store/src/store/resume.rs",
+        before: "Trust::Missing => parts.trust == Trust::Missing,",
+        after: "Trust::Missing => true,",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "selection: the parts file stands for a file that was removed",
+        file: "crates/piece-store/src/store/resume.rs",
+        before: "layout.pieces_touching(slot).for_each(|piece| _ = gone.insert(piece));",
+        after: "layout.pieces_touching(slot).for_each(drop);",
+        seeds: 4000,
+    },
     // The numbers that all share.
     Mutant {
         name: "the last block is a byte too long",
