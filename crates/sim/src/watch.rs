@@ -60,7 +60,7 @@ pub(crate) struct Watch {
     pub(crate) log: Vec<String>,
     got: BTreeSet<(u32, u32)>,
     /// Pieces that the node may ask for.
-    wanted: BTreeSet<u32>,
+    pub(crate) wanted: BTreeSet<u32>,
 }
 
 /// What the node may speak of.

@@ -201,15 +201,27 @@ impl World {
 
     /// Whether every machine runs and has all that is to be had.
     fn is_done(&self) -> bool {
-        self.mishaps_left == 0 && self.nodes.iter().all(|node| self.has_all(node))
+        // Asked after every event: what costs little comes first.
+        self.mishaps_left == 0
+            && self.nodes.iter().all(|node| self.has_heard(node))
+            && self.nodes.iter().all(|node| self.has_all(node))
     }
 
     fn has_all(&self, node: &Node) -> bool {
-        let wanted = self.wanted(node);
-        let missing = self.scenario.missing.filter(|missing| wanted.contains(missing));
-        let complete = node.completed || missing.is_some();
+        let missing = self.missing_of(node);
         let found = |piece: &u32| Some(*piece) == missing || node.had.contains(piece);
-        node.process.is_some() && node.started && complete && wanted.iter().all(found)
+        self.has_heard(node) && node.watch.wanted.iter().all(found)
+    }
+
+    /// Whether the node runs, and its user knows of all that is to be known.
+    fn has_heard(&self, node: &Node) -> bool {
+        let complete = node.completed || self.missing_of(node).is_some();
+        node.process.is_some() && node.started && complete
+    }
+
+    /// The piece that the node wants and nobody has.
+    fn missing_of(&self, node: &Node) -> Option<u32> {
+        self.scenario.missing.filter(|missing| node.watch.wanted.contains(missing))
     }
 
     /// The pieces that the node needs, or of one that only serves, has.
