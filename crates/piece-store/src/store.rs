@@ -8,7 +8,8 @@
 //! - A piece is had only after its hash matched, its bytes were written and the journal has its
 //!   `Written` record, in this order.
 //! - A range of a piece that is had is never written.
-//! - A payload file is never cut, and is written only after the check found it not unrelated.
+//! - A payload file is never cut, and is written only after the check found it not unrelated; but one that
+//!   has no bytes gets before what the parts file has of it.
 //! - A sync that failed proves nothing, ever: what it was to make durable is no longer had.
 
 use std::path::{Path, PathBuf};
@@ -149,10 +150,10 @@ impl<D: Disk> Store<D> {
                 (true, _) => None,
                 (false, true) => {
                     let stat = self.look_at(slot)?;
-                    // Who only serves makes no file: what an earlier run kept apart stays there.
-                    let used = stat.filter(|stat| !self.read_only || stat.length > 0);
-                    slot.keep_in_parts(self.read_only && used.is_none());
-                    used
+                    let apart =
+                        self.read_only && self.is_apart(number, slot, stat.as_ref(), history);
+                    slot.keep_in_parts(apart);
+                    stat.filter(|_| !apart)
                 }
                 (false, false) => {
                     let stat = self.look_at_unwanted(number, slot, history);
@@ -177,6 +178,20 @@ impl<D: Disk> Store<D> {
             Some(Kind::Other) => disk::not_a_file(),
         };
         Err(self.error(Operation::Open, &slot.path, &error))
+    }
+
+    /// Whether who only serves finds the bytes of a file in the parts file. It makes no file, so what an
+    /// earlier run kept apart stays there, whatever the user has in its place.
+    fn is_apart(&self, number: u32, slot: &Slot, stat: Option<&Stat>, history: &History) -> bool {
+        if !resume::has_bytes(history, number, stat) {
+            return true;
+        }
+        let apart = history.used(self.layout.parts_slot()) && !history.may_use(number);
+        if apart {
+            let path = self.folder_path.join(&slot.path);
+            log::warn!("{} is not looked into: it was not wanted before", path.display());
+        }
+        apart
     }
 
     /// What a file is that is not wanted, if it is there and may be used. It is nobody's business what

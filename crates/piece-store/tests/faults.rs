@@ -463,15 +463,53 @@ fn a_kill_amid_copying_from_the_parts_file_costs_no_piece() {
     run.commit(&torrent, [0, 1, 2]);
     run.close();
     spec.selected = None;
-    // Before the file was made; then with the first bytes of it copied.
+    // Before the file was made; once it was; with the first bytes of it copied.
     disk.fail("open", "t/b", EIO, 1);
     assert!(try_open_on(&disk, &spec).is_err());
-    let file = disk.open(&"/save".into(), Path::new("t/b"), Access::Create).unwrap();
+    disk.fail("write", "t/b", EIO, 1);
+    assert!(try_open_on(&disk, &spec).is_err());
+    let file = disk.open(&"/save".into(), Path::new("t/b"), Access::Write).unwrap();
     disk.write_at(&file, &[IoSlice::new(&torrent.file_data(1)[..10])], 0).unwrap();
     let run = start(&disk, &spec).check();
     assert_eq!(run.have(), [0, 1, 2]);
     drop(run);
     assert_eq!(start(&disk, &spec).check().have(), [0, 1, 2]);
+}
+
+#[test]
+fn what_is_copied_from_the_parts_file_is_synced_before_it_counts() {
+    let (disk, torrent, mut spec) = setup();
+    spec.selected = Some(vec![true, false]);
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1, 2]);
+    run.close();
+    spec.selected = None;
+    for (operation, path) in [("sync", "t/b"), ("sync folder", "/save/t")] {
+        disk.fail(operation, path, EIO, 1);
+        assert!(try_open_on(&disk, &spec).is_err(), "{operation} {path}");
+        let serving = OpenSpec { read_only: true, ..spec.clone() };
+        assert_eq!(start(&disk, &serving).check().have(), [0, 1, 2]);
+    }
+    drop(start(&disk, &spec).check());
+    disk.cut_power();
+    assert_eq!(start(&disk, &spec).check().have(), [0, 1, 2]);
+}
+
+#[test]
+fn a_file_made_before_a_power_cut_is_no_stranger_though_it_was_not_wanted_meanwhile() {
+    let (disk, torrent, mut spec) = setup();
+    let run = start(&disk, &spec).check();
+    let span = torrent.spans(4)[0].clone().unwrap();
+    run.store.stage(torrent.piece(4), 0, 0, &span, 1).unwrap();
+    disk.write_back("t/b");
+    drop(run);
+    // The journal does not say any more that it was made.
+    disk.cut_power();
+    let only_a = OpenSpec { selected: Some(vec![true, false]), ..spec.clone() };
+    start(&disk, &only_a).check().close();
+    spec.selected = None;
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 0..torrent.pieces());
 }
 
 #[test]

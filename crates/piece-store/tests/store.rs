@@ -371,6 +371,53 @@ fn a_file_made_of_the_parts_file_is_no_stranger() {
 }
 
 #[test]
+fn a_file_that_came_back_is_not_overwritten_from_the_parts_file() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 20_000), ("b", 20_000), ("c", 20_000)], 16_384);
+    let mut spec = torrent.with_state(&save, &state);
+    spec.selected = Some(vec![true, true, false]);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0, 1, 2]);
+    run.store.sync().unwrap();
+    // Killed; the file is another, with the same bytes; killed again, before the check.
+    drop(run);
+    let path = save.join("t/b");
+    std::fs::copy(&path, save.join("t/new")).unwrap();
+    std::fs::rename(save.join("t/new"), &path).unwrap();
+    drop(open(&spec));
+    let run = open(&spec).check();
+    assert!(std::fs::read(&path).unwrap() == torrent.file_data(1));
+    assert_eq!(run.have(), [0, 1, 2]);
+}
+
+#[test]
+fn a_copying_that_was_killed_is_known_until_it_is_done() {
+    let torrent = torrent(&[("a", 20_000), ("b", 40_000)], 16_384);
+    for between in [Some((false, Some(vec![true, false]))), Some((true, None)), None] {
+        let (_root, save, state) = folders();
+        let spec = torrent.with_state(&save, &state);
+        let only_a = OpenSpec { selected: Some(vec![true, false]), ..spec.clone() };
+        let mut run = open(&only_a).check();
+        run.commit(&torrent, [0, 1]);
+        run.close();
+        drop(open(&spec));
+        // As if not all had been copied.
+        OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(100).unwrap();
+        if let Some((read_only, selected)) = between {
+            let mut run = open(&OpenSpec { read_only, selected, ..spec.clone() }).check();
+            assert_eq!(run.have(), [0, 1]);
+            assert!(bytes_of(&run.read(&torrent, 1, 0, 16_384).unwrap()) == torrent.piece_data(1));
+            run.close();
+        }
+        let mut run = open(&spec).check();
+        assert_eq!(run.have(), [0, 1]);
+        run.commit(&torrent, [2, 3]);
+        run.close();
+        torrent.assert_complete(&save);
+    }
+}
+
+#[test]
 fn without_a_journal_boundary_bytes_live_as_long_as_the_run() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
@@ -644,16 +691,42 @@ fn who_only_serves_finds_what_is_kept_apart_and_forgets_none_of_it() {
         run.commit(&torrent, [0, 1, 2]);
         run.close();
         if empty_file {
-            std::fs::write(save.join("t/b"), b"").unwrap();
+            std::fs::create_dir_all(save.join("t/sub")).unwrap();
+            std::fs::write(save.join("t/sub/b"), b"").unwrap();
         }
         let serving = OpenSpec { read_only: true, ..spec };
         let mut run = open(&serving).check();
         assert_eq!(run.have(), [0, 1, 2]);
         assert!(bytes_of(&run.read(&torrent, 2, 0, PIECE).unwrap()) == torrent.piece_data(2));
         run.close();
-        assert_eq!(save.join("t/b").exists(), empty_file);
+        assert_eq!(save.join("t/sub/b").exists(), empty_file);
         assert_eq!(open(&only_a).check().have(), [0, 1, 2]);
     }
+}
+
+#[test]
+fn who_only_serves_makes_no_file_of_the_users_ours() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&FILES, PIECE);
+    torrent.write_file(&save, 3);
+    let diaries = [save.join("t/a"), save.join("t/sub/b")];
+    diaries.iter().for_each(|path| std::fs::write(path, b"a diary").unwrap());
+    let spec = torrent.with_state(&save, &state);
+    // Whatever it may do, it serves only.
+    for overwrite in [false, true] {
+        let run = open(&OpenSpec { read_only: true, overwrite, ..spec.clone() }).check();
+        assert_eq!(run.have(), [3, 4, 5, 6]);
+        run.close();
+    }
+    let path = diaries[0].clone();
+    let unrelated = StoreError::UnrelatedFile { path, reason: Unrelated::NothingVerifies };
+    assert_eq!(open(&spec).try_check().map(|_| ()), Err(unrelated));
+    // Nor is one that is not wanted.
+    let mut run =
+        open(&OpenSpec { selected: Some(vec![false, false, true, true]), ..spec }).check();
+    run.commit(&torrent, [2]);
+    run.close();
+    diaries.iter().for_each(|path| assert_eq!(std::fs::read(path).unwrap(), b"a diary"));
 }
 
 #[test]

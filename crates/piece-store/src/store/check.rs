@@ -13,7 +13,7 @@ use super::ledger::Touched;
 use super::record::{Record, to_ranges};
 use super::{STRIP_LENGTH, Store};
 use crate::hashing::{Source, hash_pieces, hole_length};
-use crate::{Access, Disk, Operation, StoreError, Unrelated};
+use crate::{Access, Disk, Kind, Operation, StoreError, Unrelated};
 
 impl<D: Disk> Store<D> {
     /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not. Answers
@@ -64,16 +64,14 @@ impl<D: Disk> Store<D> {
         if self.ledger().checked {
             return Ok(());
         }
-        if !self.read_only {
-            for (number, slot) in
-                (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place())
-            {
-                match slot.selected {
-                    true if self.overwrite => {}
-                    true => self.check_related(number, slot)?,
-                    false => self.let_alone(number, slot)?,
-                }
+        for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
+            match slot.selected && !self.read_only {
+                true if self.overwrite => {}
+                true => self.check_related(number, slot)?,
+                false => self.let_alone(number, slot)?,
             }
+        }
+        if !self.read_only {
             self.make_files()?;
         }
         self.own_files()?;
@@ -115,7 +113,7 @@ impl<D: Disk> Store<D> {
         Ok(Some(Unrelated::NothingVerifies))
     }
 
-    /// Lets a file alone that is not wanted, unless it is one of ours or something in it verified: what
+    /// Lets a file alone that is not to be made, unless it is one of ours or something in it verified: what
     /// is needed of it is kept in the parts file.
     fn let_alone(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
         let stat = self.stat_path(&slot.path)?;
@@ -178,7 +176,26 @@ impl<D: Disk> Store<D> {
         if let Some(stat) = self.stat_parts()? {
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
+        self.own_awaited()?;
         self.await_files(to_ranges(missing))
+    }
+
+    /// Records which files a run made, before it was killed or lost power, of those whose bytes are kept in
+    /// the parts file now: their names alone would not tell them from a stranger's later.
+    fn own_awaited(&self) -> Result<(), StoreError> {
+        let awaited: Vec<u32> = self.ledger().awaited.iter().cloned().flatten().collect();
+        for number in awaited {
+            let Some(slot) = self.layout.slots.get(number as usize) else { continue };
+            if slot.in_place() || self.ledger().owned_as(number).is_ok() {
+                continue;
+            }
+            // What else has the name of a file that is not wanted is nobody's business.
+            let stat = self.stat_path(&slot.path).ok().flatten();
+            if let Some(stat) = stat.filter(|stat| stat.kind == Kind::File) {
+                self.ledger().begin_move(number, stat.id)?;
+            }
+        }
+        Ok(())
     }
 
     fn await_files(&self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {

@@ -37,6 +37,8 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) owned: Vec<(u32, FileId)>,
     /// Files that are ours to make, by ranges of slots, ascending.
     pub(super) awaited: OnDemand<Vec<Range<u32>>>,
+    /// Files that are ours, but have nothing: the parts file may have it. By slot.
+    pub(super) moving: OnDemand<BTreeMap<u32, FileId>>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
     /// Whether the journal is still the one that the last run closed. It says what holds until
@@ -214,6 +216,7 @@ impl<D: Disk> Ledger<D> {
             staged: plan.unfinished.into_iter().map(stage).collect(),
             owned: plan.owned.into_iter().collect(),
             awaited: plan.awaited.into_iter().collect(),
+            moving: plan.moving.into_iter().collect(),
             dirty: OnDemand::default(),
             journal,
             as_closed: false,
@@ -230,6 +233,8 @@ impl<D: Disk> Ledger<D> {
         let (uploaded, downloaded) = (self.uploaded, self.downloaded);
         let mut records = vec![Record::Open { uploaded, downloaded }];
         records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
+        let moving = self.moving.iter().map(|(slot, id)| Record::Moving { slot: *slot, id: *id });
+        records.extend(moving);
         if !self.awaited.is_empty() {
             records.push(Record::Awaited(self.awaited.to_vec()));
         }
@@ -348,7 +353,8 @@ impl<D: Disk> Ledger<D> {
 
     /// Whether the file of `slot`, found as `id`, is one that we made.
     pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
-        in_ranges(&self.awaited, slot) || self.owned_as(slot).is_ok_and(|known| known == id)
+        let known = || self.owned_as(slot).ok().or_else(|| self.moving.get(&slot).copied());
+        in_ranges(&self.awaited, slot) || known() == Some(id)
     }
 
     /// Records that the file of `slot` is the torrent's.
@@ -362,6 +368,16 @@ impl<D: Disk> Ledger<D> {
             Ok(_) => self.owned.iter_mut().filter(|(s, _)| *s == slot).for_each(|(_, k)| *k = id),
             Err(place) => self.owned.insert(place, (slot, id)),
         }
+        if self.moving.contains_key(&slot) {
+            self.moving.remove(&slot);
+        }
+        Ok(())
+    }
+
+    /// Records that the file `id` of `slot` is ours, and is to get what the parts file has of it.
+    pub(super) fn begin_move(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
+        self.append(&[Record::Moving { slot, id }])?;
+        self.moving.insert(slot, id);
         Ok(())
     }
 

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
-use super::journal::JournalAt;
-use super::layout::{Layout, Place, Slot};
+use super::journal::{Journal, JournalAt};
+use super::layout::{Layout, Place};
+use super::ledger::Dirty;
 use super::resume::Move;
+use super::sync::SyncPlan;
 use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
@@ -162,23 +164,47 @@ impl<D: Disk> Store<D> {
         Ok(file)
     }
 
-    /// Copies what the parts file has of files that are wanted now. They are verified like any other,
-    /// and the journal says already that they are ours to make.
+    /// Copies what the parts file has of files that are wanted now. They are verified like any other.
+    /// What the parts file has may be durable, so the copy is synced before it counts.
     pub(super) fn move_parts(&self, moves: &[Move]) -> Result<(), StoreError> {
-        for moved in moves {
-            let Some(slot) = self.layout.slots.get(moved.slot as usize) else { continue };
-            moved.ranges.iter().try_for_each(|range| self.move_range(slot, range))?;
+        if moves.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.begin_moves(moves)?;
+        let mut copied = Dirty::default();
+        for moved in moves {
+            let file = Arc::new(self.open_to_move(moved.slot)?);
+            moved.ranges.iter().try_for_each(|range| self.move_range(moved.slot, &file, range))?;
+            copied.name(self.slot_path(moved.slot));
+            copied.file(moved.slot, file);
+        }
+        self.carry_out(&mut SyncPlan::new(copied, Vec::new()))
+    }
+
+    /// Makes the files, and records that they are ours and incomplete. This must be on the disk before
+    /// anything is in them: else a power cut would make strangers of them, or they would be trusted.
+    fn begin_moves(&self, moves: &[Move]) -> Result<(), StoreError> {
+        for moved in moves {
+            let file = self.open_to_move(moved.slot)?;
+            let stat = self.disk.file_stat(&file);
+            let place = Place::File(moved.slot as usize);
+            let stat = stat.map_err(|error| self.place_error(Operation::Stat, place, &error))?;
+            self.ledger().begin_move(moved.slot, stat.id)?;
+        }
+        let unsynced = self.ledger().journal.as_ref().and_then(Journal::unsynced);
+        self.sync_journal(unsynced)
+    }
+
+    fn open_to_move(&self, slot: u32) -> Result<D::File, StoreError> {
+        let path = self.slot_path(slot);
+        let file = self.make_room(|| self.disk.open(&self.folder, path, Access::Create));
+        file.map_err(|error| self.error(Operation::Create, path, &error))
     }
 
     /// Copies a range of the torrent, a strip at a time.
-    fn move_range(&self, slot: &Slot, range: &Range<u64>) -> Result<(), StoreError> {
+    fn move_range(&self, slot: u32, file: &D::File, range: &Range<u64>) -> Result<(), StoreError> {
         let Some(parts) = self.parts_file(false)? else { return Ok(()) };
-        let failed = |operation, error| self.error(operation, &slot.path, &error);
-        let file = self.make_room(|| self.disk.open(&self.folder, &slot.path, Access::Create));
-        let file = file.map_err(|error| failed(Operation::Create, error))?;
-        self.ledger().dirty.name(&slot.path);
+        let offset = self.layout.slots.get(slot as usize).map_or(0, |slot| slot.offset);
         let mut buffer = vec![0; super::STRIP_LENGTH];
         let mut at = range.start;
         while at < range.end {
@@ -188,11 +214,13 @@ impl<D: Disk> Store<D> {
             let count =
                 read.map_err(|error| self.place_error(Operation::Read, Place::Parts, &error))?;
             let read = [std::io::IoSlice::new(strip.get(..count).unwrap_or_default())];
-            match self.disk.write_at(&file, &read, at - slot.offset) {
+            match self.disk.write_at(file, &read, at - offset) {
                 // The parts file ends here: what is missing is fetched again.
                 Ok(0) => return Ok(()),
                 Ok(count) => at += count as u64,
-                Err(error) => return Err(failed(Operation::Write, error)),
+                Err(error) => {
+                    return Err(self.error(Operation::Write, self.slot_path(slot), &error));
+                }
             }
         }
         Ok(())

@@ -68,6 +68,8 @@ pub(super) enum Record {
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
     /// Files, by slot, that were not there when the check ended: what is found there is ours.
     Awaited(Vec<Range<u32>>),
+    /// A file is ours, but has nothing until it is owned: it is to get what the parts file has of it.
+    Moving { slot: u32, id: FileId },
 }
 
 /// What a file looked like when the run ended.
@@ -114,6 +116,7 @@ impl Record {
             Self::Unfinished { .. } => 6,
             Self::Closed { .. } => 7,
             Self::Awaited(_) => 8,
+            Self::Moving { .. } => 9,
         }
     }
 
@@ -133,7 +136,7 @@ impl Record {
                     out.extend(range.end.to_le_bytes());
                 }
             }
-            Self::Owned { slot, id } => {
+            Self::Owned { slot, id } | Self::Moving { slot, id } => {
                 out.extend(slot.to_le_bytes());
                 out.extend(id.device.to_le_bytes());
                 out.extend(id.inode.to_le_bytes());
@@ -159,10 +162,7 @@ impl Record {
             2 => Self::Written(reader.ranges()?),
             3 => Self::Durable(reader.ranges()?),
             4 => Self::Lost(reader.ranges()?),
-            5 => Self::Owned {
-                slot: reader.u32()?,
-                id: FileId { device: reader.u64()?, inode: reader.u64()? },
-            },
+            5 => Self::Owned { slot: reader.u32()?, id: reader.file_id()? },
             6 => Self::Unfinished { piece: reader.u32()?, masks: reader.masks()? },
             7 => Self::Closed {
                 uploaded: reader.u64()?,
@@ -170,6 +170,7 @@ impl Record {
                 files: reader.files()?,
             },
             8 => Self::Awaited(reader.ranges()?),
+            9 => Self::Moving { slot: reader.u32()?, id: reader.file_id()? },
             _ => return None,
         };
         reader.0.is_empty().then_some(record)
@@ -221,6 +222,10 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
+    fn file_id(&mut self) -> Option<FileId> {
+        Some(FileId { device: self.u64()?, inode: self.u64()? })
+    }
+
     fn ranges(&mut self) -> Option<Vec<Range<u32>>> {
         self.rest(|reader| Some(reader.u32()?..reader.u32()?))
     }
@@ -255,6 +260,8 @@ pub(super) struct History {
     pub(super) owned: BTreeMap<u32, FileId>,
     /// Files that the last run was to make; empty if it ended in order. Ranges of slots.
     pub(super) awaited: Vec<Range<u32>>,
+    /// Files that are ours, but have nothing: the parts file may have it. Not owned.
+    pub(super) moving: BTreeMap<u32, FileId>,
     /// What the files looked like when the last run ended in order; `None` if it did not.
     pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
@@ -270,6 +277,7 @@ impl History {
             durable: Bitfield::new(pieces),
             owned: BTreeMap::new(),
             awaited: Vec::new(),
+            moving: BTreeMap::new(),
             closed: None,
             unfinished: BTreeMap::new(),
             uploaded: 0,
@@ -279,7 +287,8 @@ impl History {
 
     /// Whether the file of `slot`, if it is there, is one that earlier runs used, or there were none.
     pub(super) fn may_use(&self, slot: u32) -> bool {
-        let blank = self.written.is_empty() && self.owned.is_empty() && self.closed.is_none();
+        let no_files = self.owned.is_empty() && self.moving.is_empty();
+        let blank = self.written.is_empty() && no_files && self.closed.is_none();
         let closed = || self.closed.as_ref().is_some_and(|files| files.contains_key(&slot));
         blank || self.owned.contains_key(&slot) || closed()
     }
@@ -288,6 +297,11 @@ impl History {
     pub(super) fn used(&self, slot: u32) -> bool {
         let closed = self.closed.as_ref().and_then(|files| files.get(&slot));
         self.owned.contains_key(&slot) || closed.is_some_and(|file| file.length > 0)
+    }
+
+    /// Whether the file of `slot`, found as `id`, was to get what the parts file has, and may not have.
+    pub(super) fn is_moving(&self, slot: u32, id: FileId) -> bool {
+        self.moving.get(&slot) == Some(&id)
     }
 
     /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
@@ -322,6 +336,11 @@ impl History {
             }
             Record::Owned { slot, id } => {
                 self.owned.insert(slot, id);
+                self.moving.remove(&slot);
+            }
+            Record::Moving { slot, id } => {
+                self.moving.insert(slot, id);
+                self.owned.remove(&slot);
             }
             Record::Awaited(slots) => self.awaited = slots,
             Record::Unfinished { piece, masks } => {

@@ -2,7 +2,8 @@
 //!
 //! A file is *trusted* if it looks as the journal left it: after an orderly end, by length and time;
 //! after any other end, by being the same file (device and inode). A file that is there and not
-//! trusted is *changed*, or the user's own. Then, for each piece:
+//! trusted is *changed*, or the user's own. One that gets bytes from the parts file has none of its own
+//! until that was finished and verified. Then, for each piece:
 //!
 //! | its files                       | journal says    | so it is                |
 //! |---------------------------------|-----------------|-------------------------|
@@ -20,7 +21,7 @@ use std::ops::Range;
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
 use super::layout::{Layout, Place, PlacedRange, Slot};
-use super::record::{History, in_ranges, to_ranges};
+use super::record::History;
 use crate::{FileId, Stat, full_mask, span_count, span_length};
 
 /// What is on disk: for each slot, and for the parts file, what it is if it is there.
@@ -32,7 +33,7 @@ pub(super) struct Found {
     pub(super) moves: Vec<Move>,
 }
 
-/// What the parts file has of a file that is wanted now and is not there yet.
+/// What the parts file has of a file that is wanted now and has no bytes of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) slot: u32,
@@ -50,8 +51,9 @@ pub(super) struct Plan {
     pub(super) to_verify: Bitfield,
     /// The trusted files.
     pub(super) owned: BTreeMap<u32, FileId>,
-    /// Files that the last run was to make, by ranges of slots.
+    /// As in the history.
     pub(super) awaited: Vec<Range<u32>>,
+    pub(super) moving: BTreeMap<u32, FileId>,
     /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
     /// Whether the parts file stands from now on for a file that earlier runs used.
@@ -84,7 +86,8 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
-        awaited: awaited(history, &found.moves),
+        awaited: history.awaited.clone(),
+        moving: history.moving.clone(),
         unfinished: BTreeMap::new(),
         gone: false,
     };
@@ -164,21 +167,18 @@ fn fits(geometry: &Geometry, piece: PieceIndex, masks: &[u16]) -> bool {
         && (0u32..).zip(masks).all(|(span, mask)| mask & !full(span) == 0)
 }
 
-/// What is to be copied from the parts file, so that a boundary piece had before is had again. Of a file
-/// that the last run was to make and made no use of, it is copied once more: that run may have been
-/// killed amid it.
+/// What is to be copied from the parts file, so that a boundary piece had before is had again. It is
+/// copied once more if a run was killed amid it.
 pub(super) fn moves(layout: &Layout, history: &History, found: &Found) -> Vec<Move> {
     let parts = found.parts.as_ref();
     if !parts.is_some_and(|stat| looks_same(history, layout.parts_slot(), stat)) {
         return Vec::new();
     }
-    let to_make = |slot: u32, stat: &Option<Stat>| {
-        let begun = || in_ranges(&history.awaited, slot) && !history.owned.contains_key(&slot);
-        stat.is_none_or(|stat| stat.length == 0) || begun()
-    };
     let slots = (0u32..).zip(layout.slots.iter().zip(&found.slots));
     slots
-        .filter(|(number, (slot, stat))| slot.selected && to_make(*number, stat))
+        .filter(|(number, (slot, stat))| {
+            slot.selected && !has_bytes(history, *number, stat.as_ref())
+        })
         .map(|(number, (slot, _))| Move { slot: number, ranges: boundaries(layout, history, slot) })
         .filter(|moved| !moved.ranges.is_empty())
         .collect()
@@ -196,15 +196,6 @@ fn boundaries(layout: &Layout, history: &History, slot: &Slot) -> Vec<Range<u64>
     ends.filter(|piece| history.written.contains(*piece)).map(part).collect()
 }
 
-/// The files that are ours to make: what is found under their names then is no stranger's.
-fn awaited(history: &History, moves: &[Move]) -> Vec<Range<u32>> {
-    let moved = moves.iter().map(|moved| moved.slot);
-    let more = to_ranges(moved.filter(|slot| !in_ranges(&history.awaited, *slot)));
-    let mut all = [history.awaited.as_slice(), &more].concat();
-    all.sort_unstable_by_key(|range| range.start);
-    all
-}
-
 /// Judges the files as they are once everything is copied: what was, was not written by the torrent.
 fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
     let slots = (0u32..).zip(&found.slots);
@@ -215,21 +206,25 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
         if let (Some(judged), Some(slot), Some(last)) =
             (judged.get_mut(file), slot, moved.ranges.last())
         {
-            let length = judged.length.max(last.end - slot.offset);
-            *judged = Judged { trust: Trust::Changed, length };
+            *judged = Judged { trust: Trust::Changed, length: last.end - slot.offset };
         }
     }
     judged
 }
 
 fn judge(history: &History, slot: u32, stat: Option<&Stat>) -> Judged {
-    let Some(stat) = stat.filter(|stat| stat.length > 0) else {
+    let Some(stat) = stat.filter(|stat| has_bytes(history, slot, Some(stat))) else {
         let seen = history.closed.as_ref().and_then(|files| files.get(&slot));
         let gone = seen.is_some_and(|file| file.length > 0);
         return Judged { trust: if gone { Trust::Gone } else { Trust::Missing }, length: 0 };
     };
     let trust = if looks_same(history, slot, stat) { Trust::Trusted } else { Trust::Changed };
     Judged { trust, length: stat.length }
+}
+
+/// Whether a file has bytes of its own: more than what is being copied from the parts file.
+pub(super) fn has_bytes(history: &History, slot: u32, stat: Option<&Stat>) -> bool {
+    stat.is_some_and(|stat| stat.length > 0 && !history.is_moving(slot, stat.id))
 }
 
 /// Whether a file looks as the journal left it.
@@ -245,7 +240,8 @@ pub(super) fn looks_same(history: &History, slot: u32, stat: &Stat) -> bool {
 /// Whether the file of a slot of `length` bytes that is not wanted may be one of ours or the torrent's:
 /// neither is longer, unless somebody added to it and it was ours before.
 pub(super) fn may_be_used(history: &History, slot: u32, length: u64, stat: &Stat) -> bool {
-    stat.length > 0 && (stat.length <= length || looks_same(history, slot, stat))
+    has_bytes(history, slot, Some(stat))
+        && (stat.length <= length || looks_same(history, slot, stat))
 }
 
 fn owned(

@@ -20,7 +20,7 @@ use crate::{Disk, HeldSpan, Operation, StoreError};
 
 /// What to sync, in this order.
 #[derive(Debug)]
-struct SyncPlan<F> {
+pub(super) struct SyncPlan<F> {
     /// Open files and the numbers of their slots.
     files: Vec<(u32, Arc<F>)>,
     /// Whether to sync the whole file system instead of those of its files, and of folders.
@@ -29,6 +29,14 @@ struct SyncPlan<F> {
     folders: Vec<PathBuf>,
     /// The pieces that are durable then, ascending.
     pieces: Vec<u32>,
+}
+
+impl<F> SyncPlan<F> {
+    /// Makes `pieces` durable, for which `dirty` was written.
+    pub(super) fn new(dirty: Dirty<F>, pieces: Vec<u32>) -> Self {
+        let Dirty { files, whole, folders } = dirty;
+        Self { files: files.into_iter().collect(), whole, folders: inner_first(folders), pieces }
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -55,19 +63,15 @@ impl<D: Disk> Store<D> {
 
     fn plan_sync(&self) -> SyncPlan<D::File> {
         let mut ledger = self.ledger();
-        let Dirty { files, whole, folders } = ledger.dirty.take();
+        let dirty = ledger.dirty.take();
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
         let pieces =
             have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
-        SyncPlan {
-            files: files.into_iter().collect(),
-            whole,
-            folders: inner_first(folders),
-            pieces,
-        }
+        SyncPlan::new(dirty, pieces)
     }
 
-    fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
+    /// Syncs the files and folders of `plan`.
+    pub(super) fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
         let with_parts = plan.whole || plan.files.iter().any(|(slot, _)| self.is_parts(*slot));
         // Closed one after another: what follows may have to open something.
         for (slot, file) in std::mem::take(&mut plan.files) {

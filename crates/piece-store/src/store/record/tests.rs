@@ -26,7 +26,10 @@ fn one_of_each() -> Vec<Record> {
     let file = ClosedFile { slot: 3, length: 1 << 40, modified: (-5, 999_999_999) };
     vec![
         Record::Open { uploaded: 1, downloaded: 2 },
+        Record::Moving { slot: 3, id: FileId { device: 7, inode: 9 } },
         Record::Owned { slot: 3, id },
+        Record::Owned { slot: 4, id },
+        Record::Moving { slot: 4, id },
         Record::Written(vec![4..5, 9..20]),
         Record::Durable(vec![9..12]),
         Record::Lost(vec![11..12, 19..20]),
@@ -46,7 +49,8 @@ fn each_record_is_told() {
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
-    assert_eq!(history.owned[&3], FileId { device: 7, inode: 8 });
+    let id = FileId { device: 7, inode: 8 };
+    assert_eq!((history.owned, history.moving), ([(3, id)].into(), [(4, id)].into()));
     assert_eq!(history.unfinished[&50], [0xffff, 1]);
     assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
     assert_eq!(history.closed.unwrap()[&3].modified, (-5, 999_999_999));
