@@ -62,6 +62,8 @@ pub(crate) struct Node {
     pub(crate) completed: bool,
     /// Whether the last process that had begun its transfer ended it in good order.
     pub(crate) closed: bool,
+    /// Whether a sync failed since the torrent was opened: then that is no good order.
+    pub(crate) sync_failed: bool,
     /// Whether files may be there that are the torrent's only as long as something in them verifies: the
     /// user's own, until the transfer first began, and one that was edited since it last began.
     pub(crate) doubtful: bool,
@@ -115,6 +117,7 @@ impl Node {
             started: false,
             completed: false,
             closed: false,
+            sync_failed: false,
             leaving: false,
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,

@@ -190,10 +190,17 @@ impl Scenario {
         let layout = draw_layout(dice, count as u64);
         let pieces = layout.total().div_ceil(u64::from(layout.piece_length));
         let liars = if calm { 0 } else { liar_count(dice, count) };
-        let nodes: Vec<NodePlan> =
+        let mut nodes: Vec<NodePlan> =
             (0..count).map(|at| draw_node(dice, at, count, &layout)).collect();
         let mishaps = if calm { Vec::new() } else { draw_mishaps(dice, &nodes) };
         let missing = (pieces > 1 && dice.chance(3)).then(|| dice.below(pieces) as u32);
+        if missing.is_some() {
+            // Then the files of a node that has everything are wrong, too.
+            let all = nodes.iter_mut().filter(|node| node.start == Start::Everything);
+            let some =
+                all.flat_map(|node| &mut node.wants).filter(|want| matches!(want, Want::Files(_)));
+            some.for_each(|want| *want = Want::All);
+        }
         Self {
             liars: (0..liars).filter_map(|_| dice.pick(&TRICKS).copied()).collect(),
             network: draw_network(dice, calm),
@@ -313,7 +320,7 @@ fn draw_wants(dice: &mut Dice, at: usize, start: Start, files: usize) -> Vec<Wan
     let changes = at != 0 && !matches!(start, Start::Some(_)) && dice.chance(40);
     let others = if changes { dice.within(1..4) } else { 0 };
     let others: Vec<Want> = (0..others)
-        .map(|_| if dice.chance(8) { Want::ToServe } else { draw_want(dice, files) })
+        .map(|_| if dice.chance(20) { Want::ToServe } else { draw_want(dice, files) })
         .collect();
     [vec![first], others].concat()
 }
@@ -337,10 +344,7 @@ fn draw_strangers(
     if start != Start::Nothing || dice.chance(50) {
         return Vec::new();
     }
-    let never = |file: &usize| {
-        let wanted = |want: &Want| *want == Want::ToServe || want.has(*file);
-        !wants.iter().any(wanted) && files[*file].1 > 0
-    };
+    let never = |file: &usize| !wants.iter().any(|want| want.has(*file)) && files[*file].1 > 0;
     (0..files.len()).filter(never).filter(|_| dice.chance(20)).collect()
 }
 

@@ -17,6 +17,7 @@ impl World {
         this.found.clear();
         this.started = false;
         this.closed = false;
+        this.sync_failed = false;
         let wanted = self.payload.wanted(this.want());
         this.watch = Watch::new(wanted, self.trace.is_readable());
     }
@@ -63,8 +64,6 @@ impl World {
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
-                // Somebody may have changed a file: what is verified anew is to be synced anew.
-                this.durable.retain(|piece| this.found.contains(piece));
                 // What is to be verified first is still promised.
                 this.had = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
@@ -92,14 +91,19 @@ impl World {
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
                 this.durable = this.had.clone();
-                this.closed = matches!(done, Done::Closed { .. });
+                this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
                 let lie = this.had.iter().find(|piece| !truth.keeps(**piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("piece {piece} was synced, but is not durable"))
                 })
             }
             Done::Synced { result: Err(_), lost, .. } => {
-                lost.iter().for_each(|piece| _ = this.had.remove(piece));
+                this.sync_failed = true;
+                // Among them may be what was durable once, and was verified anew since.
+                for piece in lost {
+                    this.had.remove(piece);
+                    this.durable.remove(piece);
+                }
                 Ok(())
             }
             Done::Closed { result: Err(_), .. } => {
