@@ -184,9 +184,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: who only serves looks for the parts in files",
         file: "crates/piece-store/src/store.rs",
-        before: "slot.keep_in_parts(self.read_only && used.is_none());",
+        before: "slot.keep_in_parts(apart);",
         after: "",
         seeds: 1000,
+    },
+    Mutant {
+        name: "selection: who only serves looks into the user's own file for the parts",
+        file: "crates/piece-store/src/store.rs",
+        before: "let apart = history.used(self.layout.parts_slot()) && !history.may_use(number);",
+        after: "let apart = false;",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "selection: what is copied from the parts file is not synced",
+        file: "crates/piece-store/src/store/parts.rs",
+        before: "self.carry_out(&mut SyncPlan::new(copied, Vec::new()))",
+        after: "Ok(())",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "selection: a copying that was killed is forgotten",
+        file: "crates/piece-store/src/store/record.rs",
+        before: "self.moving.get(&slot) == Some(&id)",
+        after: "self.moving.len() == usize::MAX && self.moving.get(&slot) == Some(&id)",
+        seeds: 4000,
     },
     Mutant {
         name: "selection: blocks in the parts file are looked for in files",
