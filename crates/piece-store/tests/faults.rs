@@ -75,7 +75,7 @@ fn a_file_that_cannot_be_made_is_named() {
     let (operation, path, kind) = disk_error(run.try_commit(&torrent, 0));
     assert_eq!(
         (operation, path.as_str(), kind),
-        (Operation::Open, "/save/t/a", ErrorKind::PermissionDenied)
+        (Operation::Create, "/save/t/a", ErrorKind::PermissionDenied)
     );
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An open file takes what is written to it, whatever became of its name; and one that was cut grows
 //! again, with a hole where something was had. So a file must be, before each write, as long as what was
-//! written to it before; and at each sync and at the end, its name must stand for it still. What was had
+//! written to it before; and when it was synced and at the end, its name must stand for it still. What was had
 //! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
 
 use std::io;
@@ -40,29 +40,31 @@ impl<D: Disk> Store<D> {
         Some(self.layout.slots.get(index)?.known_length.load(Ordering::Relaxed))
     }
 
-    /// Checks the names of all files that are the torrent's.
-    pub(super) fn check_all_names(&self) -> Result<(), StoreError> {
-        let slots: Vec<u32> = self.ledger().owned.iter().map(|(slot, _)| *slot).collect();
-        self.check_names(slots)
-    }
-
-    /// Checks that the files of these slots are still those that have their names, and no shorter. Who
-    /// only serves has written nothing that could be lost.
-    pub(super) fn check_names(
+    /// What stands now under the names of those of `slots` that are the torrent's.
+    pub(super) fn stat_known(
         &self,
         slots: impl IntoIterator<Item = u32>,
-    ) -> Result<(), StoreError> {
-        for slot in slots.into_iter().filter(|_| !self.read_only) {
+    ) -> Result<Vec<KnownFile>, StoreError> {
+        let mut files = Vec::new();
+        for slot in slots {
             let place = self.place_of(slot);
-            let Ok(known) = self.ledger().owned_as(slot) else { continue };
+            let Ok(id) = self.ledger().owned_as(slot) else { continue };
             if self.has_a_name(place) {
                 // Asked first: meanwhile others write.
                 let length = self.known_length(place).unwrap_or(0);
-                let changed = compare(known, length, self.stat_place(place)?);
-                changed.map_err(|error| self.place_error(Operation::Stat, place, &error))?;
+                files.push(KnownFile { slot, id, length, found: self.stat_place(place)? });
             }
         }
-        Ok(())
+        Ok(files)
+    }
+
+    /// Checks that the files are still those that have their names, and no shorter. Who only serves has
+    /// written nothing that could be lost.
+    pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
+        files.iter().filter(|_| !self.read_only).try_for_each(|file| {
+            let place = self.place_of(file.slot);
+            file.compare().map_err(|error| self.place_error(Operation::Stat, place, &error))
+        })
     }
 
     /// Whether the file of a place has the name that the place has, all the time that it is open.
@@ -87,17 +89,28 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Compares a file that was known with what its name stands for now.
-fn compare(known: FileId, length: u64, found: Option<Stat>) -> io::Result<()> {
-    let Some(stat) = found else {
-        let message = "it was removed while it was in use";
-        return Err(io::Error::new(io::ErrorKind::NotFound, message));
-    };
-    if stat.id != known {
-        let message = "it was replaced while it was in use";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+/// A file of the torrent, and what stands under its name.
+#[derive(Debug)]
+pub(super) struct KnownFile {
+    pub(super) slot: u32,
+    pub(super) id: FileId,
+    /// How long it is at least.
+    length: u64,
+    pub(super) found: Option<Stat>,
+}
+
+impl KnownFile {
+    fn compare(&self) -> io::Result<()> {
+        let Some(stat) = self.found else {
+            let message = "it was removed while it was in use";
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        };
+        if stat.id != self.id {
+            let message = "it was replaced while it was in use";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        if stat.length < self.length { Err(cut(self.length, stat.length)) } else { Ok(()) }
     }
-    if stat.length < length { Err(cut(length, stat.length)) } else { Ok(()) }
 }
 
 fn cut(known: u64, got: u64) -> io::Error {

@@ -13,7 +13,10 @@ use super::ledger::Touched;
 use super::record::{Record, to_ranges};
 use super::{STRIP_LENGTH, Store};
 use crate::hashing::{Source, hash_pieces, hole_length};
-use crate::{Access, Disk, Kind, Operation, StoreError, Unrelated};
+use crate::{Access, Disk, Kind, Operation, Stat, StoreError, Unrelated};
+
+/// A file that is not kept apart: the number of its slot, and what it is if it is there.
+type InPlace<'a> = (u32, &'a Slot, Option<Stat>);
 
 impl<D: Disk> Store<D> {
     /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not. Answers
@@ -64,24 +67,36 @@ impl<D: Disk> Store<D> {
         if self.ledger().checked {
             return Ok(());
         }
-        for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
+        let found = self.stat_in_place()?;
+        for (number, slot, stat) in &found {
             match slot.selected && !self.read_only {
                 true if self.overwrite => {}
-                true => self.check_related(number, slot)?,
-                false => self.let_alone(number, slot)?,
+                true => self.check_related(*number, slot, *stat)?,
+                false => self.let_alone(*number, slot, *stat),
             }
         }
         if !self.read_only {
             self.make_files()?;
         }
-        self.own_files()?;
+        self.own_files(found)?;
         self.ledger().checked = true;
         Ok(())
     }
 
+    /// The files of the layout that are not kept apart: numbers, and what they are if they are there.
+    fn stat_in_place(&self) -> Result<Vec<InPlace<'_>>, StoreError> {
+        let slots = (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
+        slots.map(|(number, slot)| Ok((number, slot, self.stat_path(&slot.path)?))).collect()
+    }
+
     /// Refuses a wanted file that was there before and is something else.
-    fn check_related(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
-        match self.unrelated(number, slot)? {
+    fn check_related(
+        &self,
+        number: u32,
+        slot: &Slot,
+        stat: Option<Stat>,
+    ) -> Result<(), StoreError> {
+        match self.unrelated(number, slot, stat)? {
             Some(reason) => {
                 Err(StoreError::UnrelatedFile { path: self.folder_path.join(&slot.path), reason })
             }
@@ -89,8 +104,12 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn unrelated(&self, number: u32, slot: &Slot) -> Result<Option<Unrelated>, StoreError> {
-        let stat = self.stat_path(&slot.path)?;
+    fn unrelated(
+        &self,
+        number: u32,
+        slot: &Slot,
+        stat: Option<Stat>,
+    ) -> Result<Option<Unrelated>, StoreError> {
         let Some(stat) = stat.filter(|_| self.single.is_none()) else { return Ok(None) };
         let suspect = {
             let ledger = self.ledger();
@@ -115,13 +134,11 @@ impl<D: Disk> Store<D> {
 
     /// Lets a file alone that is not to be made, unless it is one of ours or something in it verified: what
     /// is needed of it is kept in the parts file.
-    fn let_alone(&self, number: u32, slot: &Slot) -> Result<(), StoreError> {
-        let stat = self.stat_path(&slot.path)?;
+    fn let_alone(&self, number: u32, slot: &Slot, stat: Option<Stat>) {
         let ledger = self.ledger();
         let ours = stat.is_some_and(|stat| ledger.owned_as(number) == Ok(stat.id));
         let verified = self.layout.pieces_touching(slot).any(|piece| ledger.have.contains(piece));
         slot.keep_in_parts(!ours && !verified);
-        Ok(())
     }
 
     /// Whether a file has any byte that is not zero.
@@ -162,10 +179,12 @@ impl<D: Disk> Store<D> {
     /// Records that the files that are there now are the torrent's, for they were checked, and that those
     /// that are not there are ours to make. This must be on the disk before their data is: else a
     /// power cut would make strangers of them.
-    fn own_files(&self) -> Result<(), StoreError> {
+    fn own_files(&self, found: Vec<InPlace<'_>>) -> Result<(), StoreError> {
         let mut missing = Vec::new();
-        for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
-            match self.stat_path(&slot.path)? {
+        for (number, slot, stat) in found.into_iter().filter(|(_, slot, _)| slot.in_place()) {
+            // Some were made since.
+            let made = stat.is_none() && self.ledger().owned_as(number).is_ok();
+            match if made { self.stat_path(&slot.path)? } else { stat } {
                 Some(stat) => {
                     self.ledger().own(number, stat.id)?;
                     slot.known_length.store(stat.length.min(slot.length), Ordering::Relaxed);

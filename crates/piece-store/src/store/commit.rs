@@ -193,13 +193,10 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StoreError> {
         let ranges = self.layout.pieces_ranges(pieces);
         for range in ranges.filter(|range| range.place != Place::Zeros) {
-            // So many that the whole file system is synced: which ones does not matter.
-            if touched.more() {
-                break;
-            }
-            if let Some(file) = self.readable(range.place)? {
-                touched.push(self.slot_number(range.place), &file);
-            }
+            let slot = self.slot_number(range.place);
+            let is_kept = !touched.is_full() || touched.contains(slot);
+            let file = if is_kept { self.readable(range.place)? } else { None };
+            touched.push(slot, file);
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl<D: Disk> Store<D> {
             let turn = self.handles.write_turn((self.number, slot as usize));
             let written = self.write_range(&file, &range, &mut parts);
             drop(turn);
-            touched.push(slot, &file);
+            touched.push(slot, Some(file));
             written?;
         }
         Ok(())
@@ -148,12 +148,17 @@ impl<D: Disk> Store<D> {
             return Ok(file);
         }
         let failed = |operation, error| self.place_error(operation, Place::File(slot), &error);
-        let file = match self.open_slot(slot, Access::Write) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        // One that is not known as ours was not there when the check ended.
+        let known = self.ledger().owned_as(slot as u32).is_ok();
+        let opened = known.then(|| self.open_slot(slot, Access::Write));
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let file = match opened {
+            Some(Ok(file)) => file,
+            Some(Err(error)) if !is_missing(&error) => return Err(failed(Operation::Open, error)),
+            _ => {
                 let made = self.open_slot(slot, Access::Create);
                 made.map_err(|error| failed(Operation::Create, error))?
             }
-            opened => opened.map_err(|error| failed(Operation::Open, error))?,
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
@@ -179,7 +184,7 @@ impl<D: Disk> Store<D> {
     pub(super) fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if self.disk.is_out_of_handles(&error) => {
-                self.ledger().dirty.let_go(self.layout.parts_slot());
+                self.ledger().dirty.touched.let_go(self.layout.parts_slot());
                 self.handles.make_room(&*self.disk, open)
             }
             opened => opened,

@@ -9,7 +9,8 @@
 //!    '------- verified and found bad (Lost) -------------------'
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap, Entry};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,45 +119,82 @@ impl Staged {
     }
 }
 
+/// Files that were written, or read to be verified, by the number of their slot.
+///
+/// They are kept open so that the system tells us its errors; if they are more than
+/// [`MAX_DIRTY_FILES`], some are not, and the whole file system is synced.
+#[derive(Debug)]
+pub(super) struct Touched<F>(BTreeMap<u32, Option<Arc<F>>>);
+
+impl<F> Touched<F> {
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Whether no more files are kept open.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_DIRTY_FILES
+    }
+
+    /// Whether there are files that are not kept open.
+    pub(super) fn has_closed(&self) -> bool {
+        self.0.values().any(Option::is_none)
+    }
+
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        self.0.contains_key(&slot)
+    }
+
+    /// The numbers of the slots, ascending.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Notes `file`; `None` if it is not open. One that was let go stays so: its errors are lost to who
+    /// opens it again.
+    pub(super) fn push(&mut self, slot: u32, file: Option<Arc<F>>) {
+        let is_full = self.is_full();
+        match self.0.entry(slot) {
+            Entry::Vacant(entry) => _ = entry.insert(file.filter(|_| !is_full)),
+            Entry::Occupied(mut entry) if entry.get().is_some() => _ = entry.insert(file),
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    /// Lets go of the open files, but for that of slot `keep`, which may be on another file system.
+    pub(super) fn let_go(&mut self, keep: u32) {
+        self.0.iter_mut().filter(|(slot, _)| **slot != keep).for_each(|(_, file)| *file = None);
+    }
+}
+
+impl<F> IntoIterator for Touched<F> {
+    type Item = (u32, Option<Arc<F>>);
+    type IntoIter = btree_map::IntoIter<u32, Option<Arc<F>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// What must be synced before pieces are durable.
 #[derive(Debug)]
 pub(super) struct Dirty<F> {
-    /// Open files, by the number of their slot. Kept open so that the system tells us its errors.
-    pub(super) files: BTreeMap<u32, Arc<F>>,
-    /// More files than [`MAX_DIRTY_FILES`]: the whole file system is synced.
-    pub(super) whole: bool,
+    pub(super) touched: Touched<F>,
     /// Folders with names in them that may be new, relative.
     pub(super) folders: BTreeSet<PathBuf>,
 }
 
 impl<F> Default for Dirty<F> {
     fn default() -> Self {
-        Self { files: BTreeMap::new(), whole: false, folders: BTreeSet::new() }
+        Self { touched: Touched::new(), folders: BTreeSet::new() }
     }
 }
 
 impl<F: 'static> Blank for Dirty<F> {
-    const BLANK: &'static Self =
-        &Self { files: BTreeMap::new(), whole: false, folders: BTreeSet::new() };
+    const BLANK: &'static Self = &Self { touched: Touched::new(), folders: BTreeSet::new() };
 }
 
 impl<F> Dirty<F> {
-    /// Notes that `file` was written.
-    pub(super) fn file(&mut self, slot: u32, file: Arc<F>) {
-        if self.files.len() < MAX_DIRTY_FILES || self.files.contains_key(&slot) {
-            self.files.insert(slot, file);
-        } else {
-            self.whole = true;
-        }
-    }
-
-    /// Lets go of the files, but for that of slot `keep`, which may be on another file system.
-    pub(super) fn let_go(&mut self, keep: u32) {
-        let count = self.files.len();
-        self.files.retain(|slot, _| *slot == keep);
-        self.whole |= self.files.len() < count;
-    }
-
     /// Notes that the name `path` may be new, and those of the folders above it.
     pub(super) fn name(&mut self, path: &Path) {
         self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
@@ -169,40 +207,6 @@ pub(super) struct Began {
     pub(super) epoch: u64,
     pub(super) had: bool,
     pub(super) staged: Option<Staged>,
-}
-
-/// The files that were written or read for some pieces, by the number of their slot. No more are kept
-/// open than [`MAX_DIRTY_FILES`].
-#[derive(Debug)]
-pub(super) struct Touched<F> {
-    files: Vec<(u32, Arc<F>)>,
-    more: bool,
-}
-
-impl<F> Touched<F> {
-    pub(super) fn new() -> Self {
-        Self { files: Vec::new(), more: false }
-    }
-
-    /// Whether there are more files than are kept open.
-    pub(super) fn more(&self) -> bool {
-        self.more
-    }
-
-    /// The numbers of the slots of those that are.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.files.iter().map(|(slot, _)| *slot)
-    }
-
-    pub(super) fn push(&mut self, slot: u32, file: &Arc<F>) {
-        if self.files.iter().rev().any(|(known, _)| *known == slot) {
-            return;
-        }
-        match self.files.len() < MAX_DIRTY_FILES {
-            true => self.files.push((slot, Arc::clone(file))),
-            false => self.more = true,
-        }
-    }
 }
 
 impl<D: Disk> Ledger<D> {
@@ -311,10 +315,7 @@ impl<D: Disk> Ledger<D> {
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
-        if touched.more {
-            self.dirty.whole = true;
-        }
-        touched.files.into_iter().for_each(|(slot, file)| self.dirty.file(slot, file));
+        touched.into_iter().for_each(|(slot, file)| self.dirty.touched.push(slot, file));
         if pieces.is_empty() {
             return Ok(());
         }

@@ -176,7 +176,7 @@ impl<D: Disk> Store<D> {
             let file = Arc::new(self.open_to_move(moved.slot)?);
             moved.ranges.iter().try_for_each(|range| self.move_range(moved.slot, &file, range))?;
             copied.name(self.slot_path(moved.slot));
-            copied.file(moved.slot, file);
+            copied.touched.push(moved.slot, Some(file));
         }
         self.carry_out(&mut SyncPlan::new(copied, Vec::new()))
     }

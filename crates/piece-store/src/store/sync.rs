@@ -12,19 +12,18 @@ use std::sync::atomic::Ordering;
 use bt_types::PieceIndex;
 
 use super::Store;
+use super::changed::KnownFile;
 use super::journal::Journal;
 use super::layout::Place;
-use super::ledger::Dirty;
+use super::ledger::{Dirty, Touched};
 use super::record::{ClosedFile, Record, to_ranges};
 use crate::{Disk, HeldSpan, Operation, StoreError};
 
 /// What to sync, in this order.
 #[derive(Debug)]
 pub(super) struct SyncPlan<F> {
-    /// Open files and the numbers of their slots.
-    files: Vec<(u32, Arc<F>)>,
-    /// Whether to sync the whole file system instead of those of its files, and of folders.
-    whole: bool,
+    /// If some of them are not open, the whole file system is synced instead, also of folders.
+    touched: Touched<F>,
     /// Folders with new names, relative, the inner before the outer.
     folders: Vec<PathBuf>,
     /// The pieces that are durable then, ascending.
@@ -34,8 +33,8 @@ pub(super) struct SyncPlan<F> {
 impl<F> SyncPlan<F> {
     /// Makes `pieces` durable, for which `dirty` was written.
     pub(super) fn new(dirty: Dirty<F>, pieces: Vec<u32>) -> Self {
-        let Dirty { files, whole, folders } = dirty;
-        Self { files: files.into_iter().collect(), whole, folders: inner_first(folders), pieces }
+        let Dirty { touched, folders } = dirty;
+        Self { touched, folders: inner_first(folders), pieces }
     }
 }
 
@@ -48,16 +47,13 @@ impl<D: Disk> Store<D> {
     /// write, and would say that all is well.
     pub fn sync(&self) -> Result<(), (StoreError, Vec<u32>)> {
         let mut plan = self.plan_sync();
-        let slots: Vec<u32> = plan.files.iter().map(|(slot, _)| *slot).collect();
+        let slots: Vec<u32> = plan.touched.slots().collect();
         if let Err(error) = self.carry_out(&mut plan) {
             return Err((error, self.lose_undurable(plan.folders)));
         }
         // From here on the data is safe: an error costs the record, not the pieces.
         let finished = self.finish_single().and_then(|()| self.record_durable(&plan.pieces));
-        let checked = finished.and_then(|()| match plan.whole {
-            true => self.check_all_names(),
-            false => self.check_names(slots),
-        });
+        let checked = finished.and_then(|()| self.check_names(&self.stat_known(slots)?));
         checked.map_err(|error| (error, Vec::new()))
     }
 
@@ -72,10 +68,11 @@ impl<D: Disk> Store<D> {
 
     /// Syncs the files and folders of `plan`.
     pub(super) fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
-        let with_parts = plan.whole || plan.files.iter().any(|(slot, _)| self.is_parts(*slot));
+        let whole = plan.touched.has_closed();
+        let with_parts = whole || plan.touched.contains(self.layout.parts_slot());
         // Closed one after another: what follows may have to open something.
-        for (slot, file) in std::mem::take(&mut plan.files) {
-            if !plan.whole && !self.is_parts(slot) {
+        for (slot, file) in std::mem::replace(&mut plan.touched, Touched::new()) {
+            if let (Some(file), false) = (file, whole || self.is_parts(slot)) {
                 let synced = self.disk.sync_file(&file);
                 let place = self.place_of(slot);
                 synced.map_err(|error| self.place_error(Operation::Sync, place, &error))?;
@@ -84,7 +81,7 @@ impl<D: Disk> Store<D> {
         if with_parts {
             self.sync_parts()?;
         }
-        if plan.whole {
+        if whole {
             let synced = self.disk.sync_file_system(&self.folder);
             return synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error));
         }
@@ -199,12 +196,11 @@ impl<D: Disk> Store<D> {
             Ok(()) => self.record_end(orderly),
             Err(error) => Err(error),
         };
-        let changed = self.check_all_names();
         let mut ledger = self.ledger();
         ledger.closed = true;
         // With it goes the lock.
         ledger.journal = None;
-        staged.and(recorded).and(named).and(changed)
+        staged.and(recorded).and(named)
     }
 
     /// Stages the spans if the next start can make use of them.
@@ -217,13 +213,12 @@ impl<D: Disk> Store<D> {
     }
 
     fn record_end(&self, orderly: bool) -> Result<(), StoreError> {
-        let files = self.closed_files()?;
+        let slots: Vec<u32> = self.ledger().owned.iter().map(|(slot, _)| *slot).collect();
+        let found = self.stat_known(slots)?;
         let mut ledger = self.ledger();
         let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
-        if ledger.journal.is_none() {
-            return Ok(());
-        }
         if orderly {
+            let files = closed_files(&found);
             let mut records: Vec<Record> = ledger.unfinished_records();
             records.push(Record::Closed { uploaded, downloaded, files });
             ledger.append(&records)?;
@@ -233,7 +228,8 @@ impl<D: Disk> Store<D> {
         }
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        self.sync_journal(file)
+        self.sync_journal(file)?;
+        self.check_names(&found)
     }
 
     /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it. One whose sync failed is
@@ -255,24 +251,6 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// What the torrent's files look like now. One that somebody put in the place of ours is left out:
-    /// nothing is known of what is in it.
-    fn closed_files(&self) -> Result<Vec<ClosedFile>, StoreError> {
-        let mut files = Vec::new();
-        for (number, slot) in (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place()) {
-            files.extend(self.stat_path(&slot.path)?.map(|stat| (number, stat)));
-        }
-        files.extend(self.stat_parts()?.map(|stat| (self.layout.parts_slot(), stat)));
-        let ledger = self.ledger();
-        files.retain(|(slot, stat)| ledger.owned_as(*slot) == Ok(stat.id));
-        let closed = |(slot, stat): (u32, crate::Stat)| ClosedFile {
-            slot,
-            length: stat.length,
-            modified: stat.modified,
-        };
-        Ok(files.into_iter().map(closed).collect())
-    }
-
     /// Removes the file of a single piece that did not become complete.
     fn remove_unfinished_single(&self) -> Result<(), StoreError> {
         match &self.single {
@@ -283,6 +261,15 @@ impl<D: Disk> Store<D> {
             _ => Ok(()),
         }
     }
+}
+
+/// What the torrent's files look like. One that somebody put in the place of ours is left out: nothing
+/// is known of what is in it.
+fn closed_files(found: &[KnownFile]) -> Vec<ClosedFile> {
+    let ours = found.iter().filter_map(|file| Some((file.slot, file.found?, file.id)));
+    ours.filter(|(_, stat, id)| stat.id == *id)
+        .map(|(slot, stat, _)| ClosedFile { slot, length: stat.length, modified: stat.modified })
+        .collect()
 }
 
 /// Folders from the deepest to the outermost.
