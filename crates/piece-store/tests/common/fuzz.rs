@@ -58,6 +58,8 @@ struct Machine {
     run: Run<MemDisk>,
     /// Whether nothing has failed or was tampered with since the run began.
     calm: bool,
+    /// Whether a sync failed since the run began: then it does not end in good order.
+    sync_failed: bool,
 }
 
 impl Machine {
@@ -70,7 +72,7 @@ impl Machine {
         // The torrent's files may be written over, whatever the user puts in their place.
         spec.overwrite = true;
         let run = try_open_on(&disk, &spec).and_then(Run::try_check).expect("an empty disk");
-        Self { torrent, disk, spec, run, calm: true }
+        Self { torrent, disk, spec, run, calm: true, sync_failed: false }
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -142,12 +144,13 @@ impl Machine {
                 let have = self.run.store.have();
                 let gone = before.iter().filter(|piece| !have.contains(self.piece(*piece)));
                 assert_eq!(gone.collect::<Vec<_>>(), lost);
-                self.calm = false;
+                (self.calm, self.sync_failed) = (false, true);
             }
         }
     }
 
-    /// The run ends in order, some blocks still in memory; then files may be edited in place.
+    /// The run ends in order, some blocks still in memory; then files may be edited in place, which is
+    /// seen after a good end only.
     fn close(&mut self, number: u32, choices: &mut Choices<'_>) {
         let piece = self.piece(number);
         let mask = u16::from(choices.byte());
@@ -161,7 +164,7 @@ impl Machine {
         });
         let held: Vec<_> = held.collect();
         let closed = self.run.store.close(1, 2, &held);
-        if closed.is_ok() && choices.byte() >= 0xc0 {
+        if closed.is_ok() && choices.byte() >= 0xc0 && !self.sync_failed {
             self.calm = false;
             let (path, offset) = (self.file(number), u64::from(choices.byte()) * 300);
             self.overwrite(&path, offset, choices.bytes(4));
@@ -241,7 +244,7 @@ impl Machine {
             .filter(|piece| !all.contains(self.piece(*piece)) && !self.is_hidden(*piece))
             .collect();
         assert!(!self.calm || lost.is_empty(), "what was promised is lost: {lost:?}");
-        self.calm = true;
+        (self.calm, self.sync_failed) = (true, false);
         all.iter().for_each(|piece| self.check_piece(self.piece(piece)));
     }
 
