@@ -207,6 +207,9 @@ pub trait Disk: Debug + Send + Sync {
     /// some were closed.
     fn is_out_of_handles(&self, error: &io::Error) -> bool;
 
+    /// A number that is another after each start of the system; 0 if that is not known.
+    fn boot(&self) -> u128;
+
     /// The number by which a lock's holder is named to others.
     fn process_id(&self) -> u32;
 }

@@ -9,8 +9,8 @@
 //!   `Written` record, in this order.
 //! - A range of a piece that is had is never written.
 //! - A payload file is never cut, and is written only after the check found it not unrelated; but one that
-//!   has no bytes gets before what the parts file has of it.
-//! - A sync that failed proves nothing, ever: what it was to make durable is no longer had.
+//!   has no bytes, or no others, gets before what the parts file has of it.
+//! - A sync that failed proves nothing: what it was to make durable is no longer had.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -153,16 +153,20 @@ impl<D: Disk> Store<D> {
                     let apart =
                         self.read_only && self.is_apart(number, slot, stat.as_ref(), history);
                     slot.keep_in_parts(apart);
-                    stat.filter(|_| !apart)
+                    let used = stat.filter(|_| !apart);
+                    slot.note_length(used);
+                    used
                 }
                 (false, false) => {
                     let stat = self.look_at_unwanted(number, slot, history);
                     slot.keep_in_parts(stat.is_none());
+                    slot.note_length(stat);
                     stat
                 }
             });
         }
-        let mut found = Found { slots, parts: self.stat_parts()?, moves: Vec::new() };
+        let (parts, boot) = (self.stat_parts()?, self.disk.boot());
+        let mut found = Found { slots, parts, boot, moves: Vec::new() };
         if !self.read_only {
             found.moves = resume::moves(&self.layout, history, &found);
         }
@@ -186,7 +190,8 @@ impl<D: Disk> Store<D> {
         if !resume::has_bytes(history, number, stat) {
             return true;
         }
-        let apart = history.used(self.layout.parts_slot()) && !history.may_use(number);
+        let is_unknown = history.used(self.layout.parts_slot()) && !history.may_use(number);
+        let apart = is_unknown && !resume::boundaries(&self.layout, history, slot).is_empty();
         if apart {
             let path = self.folder_path.join(&slot.path);
             log::warn!("{} is not looked into: it was not wanted before", path.display());
@@ -271,7 +276,7 @@ fn open_journal<D: Disk>(
 
 fn empty_plan(layout: &Layout) -> resume::Plan {
     let pieces = layout.geometry.piece_count();
-    let found = Found { slots: Vec::new(), parts: None, moves: Vec::new() };
+    let found = Found { slots: Vec::new(), parts: None, boot: 0, moves: Vec::new() };
     resume::plan(layout, &History::new(pieces), &found)
 }
 

@@ -299,6 +299,10 @@ impl Disk for SimDisk {
         error.raw_os_error() == Some(EMFILE)
     }
 
+    fn boot(&self) -> u128 {
+        self.state().boots.into()
+    }
+
     fn process_id(&self) -> u32 {
         4711
     }

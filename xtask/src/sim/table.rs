@@ -191,8 +191,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: who only serves looks into the user's own file for the parts",
         file: "crates/piece-store/src/store.rs",
-        before: "let apart = history.used(self.layout.parts_slot()) && !history.may_use(number);",
-        after: "let apart = false;",
+        before: "let is_unknown = history.used(self.layout.parts_slot()) && !history.may_use(number);",
+        after: "let is_unknown = false;",
         seeds: 4000,
     },
     Mutant {

@@ -25,6 +25,7 @@ pub struct OsDisk {
     folders: Mutex<BTreeMap<PathBuf, Weak<SharedFolder>>>,
     /// Where pages go that are only to be resident; `None` where there is no such device.
     null: OnceLock<Option<File>>,
+    boot: OnceLock<u128>,
 }
 
 /// An open folder, maybe shared with others who opened it.
@@ -313,6 +314,13 @@ impl Disk for OsDisk {
     fn is_out_of_handles(&self, error: &io::Error) -> bool {
         let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
         error.raw_os_error().is_some_and(|code| codes.contains(&code))
+    }
+
+    fn boot(&self) -> u128 {
+        *self.boot.get_or_init(|| {
+            let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or(0)
+        })
     }
 
     fn process_id(&self) -> u32 {

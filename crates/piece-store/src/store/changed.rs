@@ -63,7 +63,8 @@ impl<D: Disk> Store<D> {
     pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
         files.iter().filter(|_| !self.read_only).try_for_each(|file| {
             let place = self.place_of(file.slot);
-            file.compare().map_err(|error| self.place_error(Operation::Stat, place, &error))
+            let same = compare(Some(file.id), file.length, file.found);
+            same.map_err(|error| self.place_error(Operation::Stat, place, &error))
         })
     }
 
@@ -99,17 +100,32 @@ pub(super) struct KnownFile {
     pub(super) found: Option<Stat>,
 }
 
-impl KnownFile {
-    fn compare(&self) -> io::Result<()> {
-        let Some(stat) = self.found else {
-            let message = "it was removed while it was in use";
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+/// Compares a file that was `known` as ours, if so, and at least `length` bytes long with what its name
+/// stands for now.
+pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -> io::Result<()> {
+    let Some(stat) = found else {
+        let message = "it was removed while it was in use";
+        return match known.is_some() || length > 0 {
+            true => Err(io::Error::new(io::ErrorKind::NotFound, message)),
+            false => Ok(()),
         };
-        if stat.id != self.id {
-            let message = "it was replaced while it was in use";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    };
+    if known.is_some_and(|known| stat.id != known) {
+        let message = "it was replaced while it was in use";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    if stat.length < length { Err(cut(length, stat.length)) } else { Ok(()) }
+}
+
+/// Refuses a file that is about to be written, for the first time since it was `known` as ours, if it was:
+/// somebody put it there since.
+pub(super) fn check_identity(known: Option<FileId>, stat: &Stat) -> io::Result<()> {
+    match stat.length == 0 || known == Some(stat.id) {
+        true => Ok(()),
+        false => {
+            let message = "somebody put it there while it was in use";
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
         }
-        if stat.length < self.length { Err(cut(self.length, stat.length)) } else { Ok(()) }
     }
 }
 

@@ -10,10 +10,10 @@ use super::files::is_zero;
 use super::journal::Journal;
 use super::layout::{Place, Slot};
 use super::ledger::Touched;
-use super::record::{Record, to_ranges};
-use super::{STRIP_LENGTH, Store};
+use super::record::{Awaited, Record, to_ranges};
+use super::{STRIP_LENGTH, Store, changed};
 use crate::hashing::{Source, hash_pieces, hole_length};
-use crate::{Access, Disk, Kind, Operation, Stat, StoreError, Unrelated};
+use crate::{Access, Disk, Operation, Stat, StoreError, Unrelated};
 
 /// A file that is not kept apart: the number of its slot, and what it is if it is there.
 type InPlace<'a> = (u32, &'a Slot, Option<Stat>);
@@ -69,6 +69,9 @@ impl<D: Disk> Store<D> {
         }
         let found = self.stat_in_place()?;
         for (number, slot, stat) in &found {
+            self.check_unchanged(*number, slot, *stat)?;
+        }
+        for (number, slot, stat) in &found {
             match slot.selected && !self.read_only {
                 true if self.overwrite => {}
                 true => self.check_related(*number, slot, *stat)?,
@@ -87,6 +90,19 @@ impl<D: Disk> Store<D> {
     fn stat_in_place(&self) -> Result<Vec<InPlace<'_>>, StoreError> {
         let slots = (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
         slots.map(|(number, slot)| Ok((number, slot, self.stat_path(&slot.path)?))).collect()
+    }
+
+    /// Refuses a file that somebody removed, replaced or cut since it was looked at first: some of its pieces
+    /// may be had.
+    fn check_unchanged(
+        &self,
+        number: u32,
+        slot: &Slot,
+        stat: Option<Stat>,
+    ) -> Result<(), StoreError> {
+        let known = self.ledger().owned_as(number).ok();
+        let unchanged = changed::compare(known, slot.known_length.load(Ordering::Relaxed), stat);
+        unchanged.map_err(|error| self.error(Operation::Stat, &slot.path, &error))
     }
 
     /// Refuses a wanted file that was there before and is something else.
@@ -187,7 +203,7 @@ impl<D: Disk> Store<D> {
             match if made { self.stat_path(&slot.path)? } else { stat } {
                 Some(stat) => {
                     self.ledger().own(number, stat.id)?;
-                    slot.known_length.store(stat.length.min(slot.length), Ordering::Relaxed);
+                    slot.note_length(Some(stat));
                 }
                 None => missing.push(number),
             }
@@ -195,33 +211,19 @@ impl<D: Disk> Store<D> {
         if let Some(stat) = self.stat_parts()? {
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
-        self.own_awaited()?;
-        self.await_files(to_ranges(missing))
+        let slots = Awaited::new(self.disk.boot(), to_ranges(missing));
+        self.await_files(slots)
     }
 
-    /// Records which files a run made, before it was killed or lost power, of those whose bytes are kept in
-    /// the parts file now: their names alone would not tell them from a stranger's later.
-    fn own_awaited(&self) -> Result<(), StoreError> {
-        let awaited: Vec<u32> = self.ledger().awaited.iter().cloned().flatten().collect();
-        for number in awaited {
-            let Some(slot) = self.layout.slots.get(number as usize) else { continue };
-            if slot.in_place() || self.ledger().owned_as(number).is_ok() {
-                continue;
-            }
-            // What else has the name of a file that is not wanted is nobody's business.
-            let stat = self.stat_path(&slot.path).ok().flatten();
-            if let Some(stat) = stat.filter(|stat| stat.kind == Kind::File) {
-                self.ledger().begin_move(number, stat.id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn await_files(&self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
+    fn await_files(&self, awaited: Awaited) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        if slots != *ledger.awaited {
-            ledger.append(&[Record::Awaited(slots.clone())])?;
-            ledger.awaited = slots.into_iter().collect();
+        if awaited != *ledger.awaited {
+            ledger.append(&[Record::Awaited(awaited.clone())])?;
+            *ledger.awaited = awaited;
+        }
+        if !ledger.changed.is_empty() {
+            ledger.append(&[Record::Changed(Vec::new())])?;
+            ledger.changed.give_up();
         }
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bt_types::PieceIndex;
 
-use super::Store;
 use super::layout::{Place, PlacedRange};
 use super::ledger::Touched;
+use super::{Store, changed};
 use crate::{Access, Disk, Operation, Stat, StoreError};
 
 /// The most buffers given to one write: systems take 1024 at most.
@@ -162,6 +162,11 @@ impl<D: Disk> Store<D> {
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
+        if ledger.checked {
+            let known = ledger.owned_as(slot as u32).ok();
+            let same = changed::check_identity(known, &stat);
+            same.map_err(|error| failed(Operation::Open, error))?;
+        }
         ledger.begin_journal()?;
         // Also of a file that was there: a run before may have made it and been killed.
         ledger.dirty.name(self.slot_path(slot as u32));

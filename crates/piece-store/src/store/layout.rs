@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bt_types::{Bitfield, Geometry, PieceIndex};
 use metainfo::Metainfo;
 
-use crate::{OpenSpec, StoreLayout};
+use crate::{OpenSpec, Stat, StoreLayout};
 
 /// One file of the layout.
 #[derive(Debug)]
@@ -43,6 +43,12 @@ impl Slot {
     /// Says whether its bytes are kept in the parts file.
     pub(super) fn keep_in_parts(&self, parts: bool) {
         self.in_parts.store(parts, Ordering::Relaxed);
+    }
+
+    /// Notes how long its file is.
+    pub(super) fn note_length(&self, stat: Option<Stat>) {
+        let length = stat.map_or(0, |stat| stat.length.min(self.length));
+        self.known_length.store(length, Ordering::Relaxed);
     }
 
     /// Whether its bytes are in a file of its own.

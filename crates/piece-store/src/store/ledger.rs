@@ -19,7 +19,7 @@ use bt_types::{Bitfield, Blank, Geometry, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
 use super::journal::Journal;
-use super::record::{Record, in_ranges, to_ranges};
+use super::record::{Awaited, Record, in_ranges, to_ranges};
 use super::resume::Plan;
 use crate::{Disk, FileId, StoreError};
 
@@ -36,10 +36,11 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
     /// Ascending by slot.
     pub(super) owned: Vec<(u32, FileId)>,
-    /// Files that are ours to make, by ranges of slots, ascending.
-    pub(super) awaited: OnDemand<Vec<Range<u32>>>,
-    /// Files that are ours, but have nothing: the parts file may have it. By slot.
+    pub(super) awaited: OnDemand<Awaited>,
+    /// Files that are ours, but may lack what the parts file has of them. By slot.
     pub(super) moving: OnDemand<BTreeMap<u32, FileId>>,
+    /// Until the check has ended, the files that earlier runs used and that are not trusted.
+    pub(super) changed: OnDemand<Vec<Range<u32>>>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
     /// Whether the journal is still the one that the last run closed. It says what holds until
@@ -219,8 +220,9 @@ impl<D: Disk> Ledger<D> {
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
             owned: plan.owned.into_iter().collect(),
-            awaited: plan.awaited.into_iter().collect(),
-            moving: plan.moving.into_iter().collect(),
+            awaited: on_demand(plan.awaited),
+            moving: on_demand(plan.moving),
+            changed: on_demand(plan.changed),
             dirty: OnDemand::default(),
             journal,
             as_closed: false,
@@ -239,8 +241,11 @@ impl<D: Disk> Ledger<D> {
         records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
         let moving = self.moving.iter().map(|(slot, id)| Record::Moving { slot: *slot, id: *id });
         records.extend(moving);
-        if !self.awaited.is_empty() {
-            records.push(Record::Awaited(self.awaited.to_vec()));
+        if !self.changed.is_empty() {
+            records.push(Record::Changed(self.changed.to_vec()));
+        }
+        if !self.awaited.slots.is_empty() {
+            records.push(Record::Awaited(Awaited::clone(&self.awaited)));
         }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
@@ -355,7 +360,7 @@ impl<D: Disk> Ledger<D> {
     /// Whether the file of `slot`, found as `id`, is one that we made.
     pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
         let known = || self.owned_as(slot).ok().or_else(|| self.moving.get(&slot).copied());
-        in_ranges(&self.awaited, slot) || known() == Some(id)
+        in_ranges(&self.awaited.slots, slot) || known() == Some(id)
     }
 
     /// Records that the file of `slot` is the torrent's.
@@ -396,4 +401,13 @@ impl<D: Disk> Ledger<D> {
         };
         self.staged.iter().filter(|(_, staged)| any(staged)).map(record).collect()
     }
+}
+
+/// `value`, without memory of its own if it is blank.
+fn on_demand<T: Blank + PartialEq>(value: T) -> OnDemand<T> {
+    let mut slot = OnDemand::default();
+    if value != *T::BLANK {
+        *slot = value;
+    }
+    slot
 }

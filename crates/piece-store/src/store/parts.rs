@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Store;
 use super::journal::{Journal, JournalAt};
 use super::layout::{Layout, Place};
-use super::ledger::Dirty;
 use super::resume::Move;
 use super::sync::SyncPlan;
 use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
@@ -171,13 +170,17 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         self.begin_moves(moves)?;
-        let mut copied = Dirty::default();
+        let mut buffer = vec![0; super::STRIP_LENGTH];
         for moved in moves {
             let file = Arc::new(self.open_to_move(moved.slot)?);
-            moved.ranges.iter().try_for_each(|range| self.move_range(moved.slot, &file, range))?;
-            copied.name(self.slot_path(moved.slot));
-            copied.touched.push(moved.slot, Some(file));
+            for range in &moved.ranges {
+                self.move_range(moved.slot, &file, range, &mut buffer)?;
+            }
+            let mut ledger = self.ledger();
+            ledger.dirty.name(self.slot_path(moved.slot));
+            ledger.dirty.touched.push(moved.slot, Some(file));
         }
+        let copied = self.ledger().dirty.take();
         self.carry_out(&mut SyncPlan::new(copied, Vec::new()))
     }
 
@@ -202,10 +205,15 @@ impl<D: Disk> Store<D> {
     }
 
     /// Copies a range of the torrent, a strip at a time.
-    fn move_range(&self, slot: u32, file: &D::File, range: &Range<u64>) -> Result<(), StoreError> {
+    fn move_range(
+        &self,
+        slot: u32,
+        file: &D::File,
+        range: &Range<u64>,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
         let Some(parts) = self.parts_file(false)? else { return Ok(()) };
         let offset = self.layout.slots.get(slot as usize).map_or(0, |slot| slot.offset);
-        let mut buffer = vec![0; super::STRIP_LENGTH];
         let mut at = range.start;
         while at < range.end {
             let length = (range.end - at).min(buffer.len() as u64) as usize;
@@ -213,14 +221,16 @@ impl<D: Disk> Store<D> {
             let read = self.disk.read_at(&parts, strip, at);
             let count =
                 read.map_err(|error| self.place_error(Operation::Read, Place::Parts, &error))?;
+            if count == 0 {
+                // The parts file ends here: what is missing is fetched again.
+                return Ok(());
+            }
+            let failed = |error| self.error(Operation::Write, self.slot_path(slot), &error);
             let read = [std::io::IoSlice::new(strip.get(..count).unwrap_or_default())];
             match self.disk.write_at(file, &read, at - offset) {
-                // The parts file ends here: what is missing is fetched again.
-                Ok(0) => return Ok(()),
+                Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
                 Ok(count) => at += count as u64,
-                Err(error) => {
-                    return Err(self.error(Operation::Write, self.slot_path(slot), &error));
-                }
+                Err(error) => return Err(failed(error)),
             }
         }
         Ok(())

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use bt_types::{Bitfield, Geometry, InfoHashV1, Sha1Digest};
+use bt_types::{Bitfield, Blank, Geometry, InfoHashV1, Sha1Digest};
 use piece_hash::Hasher;
 
 use crate::FileId;
@@ -66,10 +66,39 @@ pub(super) enum Record {
     Unfinished { piece: u32, masks: Vec<u16> },
     /// The run ended in order.
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
-    /// Files, by slot, that were not there when the check ended: what is found there is ours.
-    Awaited(Vec<Range<u32>>),
-    /// A file is ours, but has nothing until it is owned: it is to get what the parts file has of it.
+    /// A file is ours, but incomplete until it is owned: it is to get what the parts file has of it.
     Moving { slot: u32, id: FileId },
+    /// Files, by slot, that earlier runs used and that look otherwise now, until the check has ended.
+    Changed(Vec<Range<u32>>),
+    /// Files that were not there when the check ended.
+    Awaited(Awaited),
+}
+
+/// Files that were ours to make. After a kill, the journal says which were made; a power cut may have taken
+/// that, and left the file. So what is found there is ours if the system was started since.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Awaited {
+    /// Which start of the system that was; 0 if it is not known.
+    pub(super) boot: u128,
+    /// Ranges of slots, ascending.
+    pub(super) slots: Vec<Range<u32>>,
+}
+
+impl Awaited {
+    pub(super) fn new(boot: u128, slots: Vec<Range<u32>>) -> Self {
+        if slots.is_empty() { Self::default() } else { Self { boot, slots } }
+    }
+
+    /// Those that are ours if they are found in this `boot`, and fulfil `kept`.
+    pub(super) fn after(&self, boot: u128, kept: impl Fn(u32) -> bool) -> Self {
+        let lost_power = self.boot != boot || boot == 0;
+        let slots = self.slots.iter().cloned().flatten().filter(|slot| lost_power && kept(*slot));
+        Self::new(self.boot, to_ranges(slots))
+    }
+}
+
+impl Blank for Awaited {
+    const BLANK: &'static Self = &Self { boot: 0, slots: Vec::new() };
 }
 
 /// What a file looked like when the run ended.
@@ -115,8 +144,9 @@ impl Record {
             Self::Owned { .. } => 5,
             Self::Unfinished { .. } => 6,
             Self::Closed { .. } => 7,
-            Self::Awaited(_) => 8,
             Self::Moving { .. } => 9,
+            Self::Changed(_) => 10,
+            Self::Awaited(_) => 11,
         }
     }
 
@@ -130,11 +160,10 @@ impl Record {
             Self::Written(pieces)
             | Self::Durable(pieces)
             | Self::Lost(pieces)
-            | Self::Awaited(pieces) => {
-                for range in pieces {
-                    out.extend(range.start.to_le_bytes());
-                    out.extend(range.end.to_le_bytes());
-                }
+            | Self::Changed(pieces) => encode_ranges(pieces, &mut out),
+            Self::Awaited(awaited) => {
+                out.extend(awaited.boot.to_le_bytes());
+                encode_ranges(&awaited.slots, &mut out);
             }
             Self::Owned { slot, id } | Self::Moving { slot, id } => {
                 out.extend(slot.to_le_bytes());
@@ -169,8 +198,9 @@ impl Record {
                 downloaded: reader.u64()?,
                 files: reader.files()?,
             },
-            8 => Self::Awaited(reader.ranges()?),
             9 => Self::Moving { slot: reader.u32()?, id: reader.file_id()? },
+            10 => Self::Changed(reader.ranges()?),
+            11 => Self::Awaited(Awaited { boot: reader.u128()?, slots: reader.ranges()? }),
             _ => return None,
         };
         reader.0.is_empty().then_some(record)
@@ -184,6 +214,13 @@ fn frame(base: u64, kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend((payload.len() as u32).to_le_bytes());
     out.extend(checksum(position, kind, payload));
     out.extend(payload);
+}
+
+fn encode_ranges(ranges: &[Range<u32>], out: &mut Vec<u8>) {
+    for range in ranges {
+        out.extend(range.start.to_le_bytes());
+        out.extend(range.end.to_le_bytes());
+    }
 }
 
 fn encode_file(file: &ClosedFile, out: &mut Vec<u8>) {
@@ -222,6 +259,10 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
+    fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_le_bytes)
+    }
+
     fn file_id(&mut self) -> Option<FileId> {
         Some(FileId { device: self.u64()?, inode: self.u64()? })
     }
@@ -258,9 +299,12 @@ pub(super) struct History {
     pub(super) written: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) owned: BTreeMap<u32, FileId>,
-    /// Files that the last run was to make; empty if it ended in order. Ranges of slots.
-    pub(super) awaited: Vec<Range<u32>>,
-    /// Files that are ours, but have nothing: the parts file may have it. Not owned.
+    /// Files that the last run was to make; none if it ended in order.
+    pub(super) awaited: Awaited,
+    /// Files that earlier runs used, and that looked otherwise when the last one began, if its check was
+    /// broken off. Ranges of slots.
+    pub(super) changed: Vec<Range<u32>>,
+    /// Files that are ours, but may lack what the parts file has of them. Not owned.
     pub(super) moving: BTreeMap<u32, FileId>,
     /// What the files looked like when the last run ended in order; `None` if it did not.
     pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
@@ -276,7 +320,8 @@ impl History {
             written: Bitfield::new(pieces),
             durable: Bitfield::new(pieces),
             owned: BTreeMap::new(),
-            awaited: Vec::new(),
+            awaited: Awaited::default(),
+            changed: Vec::new(),
             moving: BTreeMap::new(),
             closed: None,
             unfinished: BTreeMap::new(),
@@ -290,13 +335,14 @@ impl History {
         let no_files = self.owned.is_empty() && self.moving.is_empty();
         let blank = self.written.is_empty() && no_files && self.closed.is_none();
         let closed = || self.closed.as_ref().is_some_and(|files| files.contains_key(&slot));
-        blank || self.owned.contains_key(&slot) || closed()
+        blank || self.owned.contains_key(&slot) || closed() || in_ranges(&self.changed, slot)
     }
 
     /// Whether earlier runs had bytes in the file of `slot`.
     pub(super) fn used(&self, slot: u32) -> bool {
         let closed = self.closed.as_ref().and_then(|files| files.get(&slot));
-        self.owned.contains_key(&slot) || closed.is_some_and(|file| file.length > 0)
+        let closed = || closed.is_some_and(|file| file.length > 0);
+        self.owned.contains_key(&slot) || closed() || in_ranges(&self.changed, slot)
     }
 
     /// Whether the file of `slot`, found as `id`, was to get what the parts file has, and may not have.
@@ -342,14 +388,16 @@ impl History {
                 self.moving.insert(slot, id);
                 self.owned.remove(&slot);
             }
-            Record::Awaited(slots) => self.awaited = slots,
+            Record::Awaited(awaited) => self.awaited = awaited,
+            Record::Changed(slots) => self.changed = slots,
             Record::Unfinished { piece, masks } => {
                 self.unfinished.insert(piece, masks);
             }
             Record::Closed { uploaded, downloaded, files } => {
                 (self.uploaded, self.downloaded) = (uploaded, downloaded);
                 self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
-                self.awaited.clear();
+                self.awaited = Awaited::default();
+                self.changed.clear();
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A file is *trusted* if it looks as the journal left it: after an orderly end, by length and time;
 //! after any other end, by being the same file (device and inode). A file that is there and not
-//! trusted is *changed*, or the user's own. One that gets bytes from the parts file has none of its own
-//! until that was finished and verified. Then, for each piece:
+//! trusted is *changed*, or the user's own, or one of ours that was to get bytes from the parts file.
+//! Then, for each piece:
 //!
 //! | its files                       | journal says    | so it is                |
 //! |---------------------------------|-----------------|-------------------------|
@@ -21,7 +21,7 @@ use std::ops::Range;
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
 use super::layout::{Layout, Place, PlacedRange, Slot};
-use super::record::History;
+use super::record::{Awaited, History, to_ranges};
 use crate::{FileId, Stat, full_mask, span_count, span_length};
 
 /// What is on disk: for each slot, and for the parts file, what it is if it is there.
@@ -29,6 +29,8 @@ use crate::{FileId, Stat, full_mask, span_count, span_length};
 pub(super) struct Found {
     pub(super) slots: Vec<Option<Stat>>,
     pub(super) parts: Option<Stat>,
+    /// Which start of the system this is; 0 if it is not known.
+    pub(super) boot: u128,
     /// What is about to be copied from the parts file, ascending by slot.
     pub(super) moves: Vec<Move>,
 }
@@ -51,9 +53,11 @@ pub(super) struct Plan {
     pub(super) to_verify: Bitfield,
     /// The trusted files.
     pub(super) owned: BTreeMap<u32, FileId>,
-    /// As in the history.
-    pub(super) awaited: Vec<Range<u32>>,
+    /// As in the history, as far as it still counts.
+    pub(super) awaited: Awaited,
     pub(super) moving: BTreeMap<u32, FileId>,
+    /// The files that earlier runs used and that are not trusted. Ranges of slots.
+    pub(super) changed: Vec<Range<u32>>,
     /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
     /// Whether the parts file stands from now on for a file that earlier runs used.
@@ -86,8 +90,9 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
-        awaited: history.awaited.clone(),
+        awaited: history.awaited.after(found.boot, |slot| !history.owned.contains_key(&slot)),
         moving: history.moving.clone(),
+        changed: changed(layout, history, &judged, parts),
         unfinished: BTreeMap::new(),
         gone: false,
     };
@@ -185,7 +190,7 @@ pub(super) fn moves(layout: &Layout, history: &History, found: &Found) -> Vec<Mo
 }
 
 /// The bytes that the first and the last piece of `slot` have in it, where they were had.
-fn boundaries(layout: &Layout, history: &History, slot: &Slot) -> Vec<Range<u64>> {
+pub(super) fn boundaries(layout: &Layout, history: &History, slot: &Slot) -> Vec<Range<u64>> {
     let mut pieces = layout.pieces_touching(slot);
     let ends = [pieces.next(), pieces.last()].into_iter().flatten();
     let part = |piece| {
@@ -206,14 +211,15 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
         if let (Some(judged), Some(slot), Some(last)) =
             (judged.get_mut(file), slot, moved.ranges.last())
         {
-            *judged = Judged { trust: Trust::Changed, length: last.end - slot.offset };
+            let length = judged.length.max(last.end - slot.offset);
+            *judged = Judged { trust: Trust::Changed, length };
         }
     }
     judged
 }
 
 fn judge(history: &History, slot: u32, stat: Option<&Stat>) -> Judged {
-    let Some(stat) = stat.filter(|stat| has_bytes(history, slot, Some(stat))) else {
+    let Some(stat) = stat.filter(|stat| stat.length > 0) else {
         let seen = history.closed.as_ref().and_then(|files| files.get(&slot));
         let gone = seen.is_some_and(|file| file.length > 0);
         return Judged { trust: if gone { Trust::Gone } else { Trust::Missing }, length: 0 };
@@ -222,7 +228,7 @@ fn judge(history: &History, slot: u32, stat: Option<&Stat>) -> Judged {
     Judged { trust, length: stat.length }
 }
 
-/// Whether a file has bytes of its own: more than what is being copied from the parts file.
+/// Whether a file has bytes, and not only what was being copied from the parts file.
 pub(super) fn has_bytes(history: &History, slot: u32, stat: Option<&Stat>) -> bool {
     stat.is_some_and(|stat| stat.length > 0 && !history.is_moving(slot, stat.id))
 }
@@ -255,6 +261,18 @@ fn owned(
     all.filter(|(_, (_, judged))| judged.trust == Trust::Trusted)
         .filter_map(|(slot, (stat, _))| stat.map(|stat| (slot, stat.id)))
         .collect()
+}
+
+fn changed(
+    layout: &Layout,
+    history: &History,
+    judged: &[Judged],
+    parts: Judged,
+) -> Vec<Range<u32>> {
+    let all = (0u32..).zip(judged.iter().copied()).chain([(layout.parts_slot(), parts)]);
+    let changed =
+        all.filter(|(slot, judged)| judged.trust == Trust::Changed && history.used(*slot));
+    to_ranges(changed.map(|(slot, _)| slot))
 }
 
 /// The judgement that counts for a piece with these ranges; `None` if it has none.

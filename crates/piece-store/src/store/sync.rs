@@ -120,6 +120,11 @@ impl<D: Disk> Store<D> {
         let doubtful: Vec<u32> =
             claimed.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
         let (lost, recorded) = ledger.lose(geometry, &doubtful);
+        let recorded = recorded.or_else(|_| {
+            // Until it says so, it must take nothing else.
+            ledger.journal.iter_mut().for_each(Journal::distrust);
+            ledger.rewrite()
+        });
         if let Err(error) = recorded {
             log::warn!("the journal can't say what a failed sync cost: {error}");
         }

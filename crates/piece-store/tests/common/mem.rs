@@ -27,6 +27,17 @@ pub struct MemDisk {
     forgets: AtomicBool,
     /// How many files may be open; 0 for any number.
     max_open: AtomicUsize,
+    /// How many times the power was cut, and once more.
+    boots: Boots,
+}
+
+#[derive(Debug)]
+struct Boots(AtomicU64);
+
+impl Default for Boots {
+    fn default() -> Self {
+        Self(AtomicU64::new(1))
+    }
 }
 
 /// A file, whoever has it open.
@@ -144,6 +155,7 @@ impl MemDisk {
 
     /// What was not synced is gone.
     pub fn cut_power(&self) {
+        self.boots.0.fetch_add(1, Ordering::Relaxed);
         for file in self.files.lock().unwrap().values() {
             let mut content = file.content.lock().unwrap();
             content.bytes = content.synced.clone();
@@ -385,6 +397,10 @@ impl Disk for MemDisk {
 
     fn is_out_of_handles(&self, error: &io::Error) -> bool {
         error.raw_os_error() == Some(24)
+    }
+
+    fn boot(&self) -> u128 {
+        self.boots.0.load(Ordering::Relaxed).into()
     }
 
     fn process_id(&self) -> u32 {

@@ -84,6 +84,8 @@ pub(super) struct State {
     pub(super) operations: u64,
     pub(super) dies_in: Option<u64>,
     pub(super) dead: bool,
+    /// How many times the machine was started.
+    pub(super) boots: u64,
 }
 
 impl State {
@@ -103,6 +105,7 @@ impl State {
             operations: 0,
             dies_in: None,
             dead: false,
+            boots: 1,
         }
     }
 
@@ -381,6 +384,7 @@ impl State {
     /// Keeps any subset of what was not synced.
     pub(super) fn cut_power(&mut self) {
         self.revive();
+        self.boots += 1;
         let keep = f64::from(*self.dice.pick(&[0, 50, 90, 100]).unwrap_or(&0)) / 100.0;
         for naming in std::mem::take(&mut self.namings) {
             if self.dice.share(keep) {

@@ -33,7 +33,8 @@ fn one_of_each() -> Vec<Record> {
         Record::Written(vec![4..5, 9..20]),
         Record::Durable(vec![9..12]),
         Record::Lost(vec![11..12, 19..20]),
-        Record::Awaited(vec![0..2, 5..6]),
+        Record::Awaited(Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] }),
+        Record::Changed(vec![6..7]),
         Record::Unfinished { piece: 50, masks: vec![0xffff, 1] },
         Record::Closed { uploaded: 3, downloaded: u64::MAX, files: vec![file] },
     ]
@@ -43,9 +44,10 @@ fn one_of_each() -> Vec<Record> {
 fn each_record_is_told() {
     let records = one_of_each();
     let before_the_end = replay(&journal(&records[..records.len() - 1])).unwrap();
-    assert_eq!(before_the_end.awaited, [0..2, 5..6]);
+    assert_eq!(before_the_end.awaited, Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] });
+    assert_eq!(before_the_end.changed, [6..7]);
     let history = replay(&journal(&records)).unwrap();
-    assert!(history.awaited.is_empty());
+    assert!(history.awaited == Awaited::default() && history.changed.is_empty());
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);

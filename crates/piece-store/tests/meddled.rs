@@ -1,0 +1,347 @@
+//! What the user does to files between runs, however they end, and during one: nothing of the user's is
+//! written over, nothing is had that is not there, nothing is forgotten.
+
+#![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::mem::MemDisk;
+use common::*;
+use piece_store::{OpenSpec, STRIP_LENGTH, StoreError};
+use tempfile::TempDir;
+
+fn folders() -> (TempDir, PathBuf, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let (save, state) = (root.path().join("save"), root.path().join("state"));
+    (root, save, state)
+}
+
+fn some(spec: &OpenSpec, list: &[bool]) -> OpenSpec {
+    OpenSpec { selected: Some(list.to_vec()), ..spec.clone() }
+}
+
+/// Another file of the same name (another inode, while the old one still lives).
+fn replace(path: &Path, bytes: &[u8]) {
+    std::fs::write(path.with_extension("new"), bytes).unwrap();
+    std::fs::rename(path.with_extension("new"), path).unwrap();
+}
+
+fn ab() -> Torrent {
+    torrent(&[("a", 20_000), ("b", 40_000)], 16_384)
+}
+
+#[test]
+fn a_diary_in_place_of_a_file_that_we_made_before_a_kill() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, 0..torrent.pieces());
+    run.store.sync().unwrap();
+    drop(run);
+    let diary = noise(40_000, 77);
+    replace(&save.join("t/b"), &diary);
+    let run = open(&spec).try_check();
+    let refused = matches!(run, Err(StoreError::UnrelatedFile { .. }));
+    if let Ok(mut run) = run {
+        run.commit(&torrent, [2, 3]);
+    }
+    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "written over; refused: {refused}");
+    assert!(refused);
+}
+
+#[test]
+fn a_diary_where_a_file_was_to_be_made_before_a_kill() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0]);
+    drop(run);
+    let diary = noise(40_000, 77);
+    std::fs::write(save.join("t/b"), &diary).unwrap();
+    let run = open(&spec).try_check();
+    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+}
+
+#[test]
+fn a_diary_seen_by_an_orderly_run_that_does_not_want_it() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let run = open(&spec).check();
+    drop(run);
+    let diary = noise(40_000, 77);
+    std::fs::create_dir_all(save.join("t")).unwrap();
+    std::fs::write(save.join("t/b"), &diary).unwrap();
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    open(&some(&spec, &[true, false])).check().close();
+    // Not even the check is ended.
+    drop(open(&spec));
+    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "written at the mere opening");
+    let run = open(&spec).try_check();
+    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+}
+
+#[test]
+fn a_diary_seen_by_who_only_serves() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    drop(open(&spec).check());
+    let diary = noise(40_000, 77);
+    std::fs::create_dir_all(save.join("t")).unwrap();
+    std::fs::write(save.join("t/b"), &diary).unwrap();
+    open(&OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    let run = open(&spec).try_check();
+    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+}
+
+fn abc() -> Torrent {
+    torrent(&[("a", 20_000), ("b", 40_000), ("c", 40_000)], 16_384)
+}
+
+#[test]
+fn a_copy_of_our_file_and_a_kill_before_the_check() {
+    for (between, last) in [
+        (Some((false, vec![true, false, false])), (false, vec![true, false, false])),
+        (Some((true, vec![true, true, false])), (true, vec![true, true, false])),
+        (None, (true, vec![true, true, false])),
+    ] {
+        let (_root, save, state) = folders();
+        let torrent = abc();
+        let spec = torrent.with_state(&save, &state);
+        let mut run = open(&some(&spec, &[true, true, false])).check();
+        run.commit(&torrent, 0..4);
+        run.store.sync().unwrap();
+        run.close();
+        replace(&save.join("t/b"), torrent.file_data(1));
+        if let Some((read_only, list)) = &between {
+            drop(open(&OpenSpec { read_only: *read_only, ..some(&spec, list) }));
+        }
+        let (read_only, list) = last;
+        let run = open(&OpenSpec { read_only, ..some(&spec, &list) }).check();
+        assert_eq!(run.have(), [0, 1, 2, 3], "{between:?} then {list:?} read_only {read_only}");
+    }
+}
+
+#[test]
+fn a_copy_of_our_file_is_served_after_a_kill_before_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = abc();
+    let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, 0..4);
+    run.close();
+    replace(&save.join("t/b"), torrent.file_data(1));
+    let serving = OpenSpec { read_only: true, ..spec };
+    drop(open(&serving));
+    for _ in 0..2 {
+        let run = open(&serving).check();
+        assert_eq!(run.have(), [0, 1, 2, 3]);
+        run.close();
+    }
+}
+
+#[test]
+fn a_file_that_was_away_for_a_run_is_served_when_it_is_back() {
+    for read_only in [false, true] {
+        let (_root, save, state) = folders();
+        let torrent = abc();
+        let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
+        let mut run = open(&spec).check();
+        run.commit(&torrent, 0..4);
+        run.close();
+        std::fs::rename(save.join("t/b"), save.join("away")).unwrap();
+        open(&OpenSpec { read_only, ..spec.clone() }).check().close();
+        std::fs::rename(save.join("away"), save.join("t/b")).unwrap();
+        let serving = OpenSpec { read_only: true, ..spec };
+        assert_eq!(open(&serving).check().have(), [0, 1, 2, 3], "read_only {read_only}");
+    }
+}
+
+#[test]
+fn a_trusted_file_removed_or_cut_during_the_check() {
+    for cut in [None, Some(10_000)] {
+        let (_root, save, state) = folders();
+        let torrent = ab();
+        let spec = torrent.with_state(&save, &state);
+        let mut run = open(&spec).check();
+        run.commit(&torrent, 0..3);
+        run.close();
+        let run = open(&spec);
+        assert_eq!(numbers(&run.opened.have), [0, 1, 2]);
+        match cut {
+            None => std::fs::remove_file(save.join("t/b")).unwrap(),
+            Some(length) => {
+                OpenOptions::new()
+                    .write(true)
+                    .open(save.join("t/b"))
+                    .unwrap()
+                    .set_len(length)
+                    .unwrap();
+            }
+        }
+        let Ok(mut run) = run.try_check() else { continue };
+        let _ = run.try_commit(&torrent, 3);
+        let _ = run.store.close(0, 0, &[]);
+        drop(run);
+        let have = open(&spec).check().have();
+        let on_disk = std::fs::read(save.join("t/b")).unwrap() == torrent.file_data(1);
+        assert!(on_disk || have != [0, 1, 2, 3], "cut {cut:?}: all is had, but b has holes");
+    }
+}
+
+#[test]
+fn a_diary_in_place_of_our_file_during_the_run() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, 0..3);
+    run.close();
+    let mut run = open(&spec).check();
+    let diary = noise(40_000, 77);
+    replace(&save.join("t/b"), &diary);
+    let outcome = run.try_commit(&torrent, 3);
+    let end = run.store.close(0, 0, &[]);
+    drop(run);
+    let have = open(&spec).opened.have.iter().collect::<Vec<_>>();
+    assert!(
+        std::fs::read(save.join("t/b")).unwrap() == diary,
+        "{outcome:?} {end:?} then have {have:?}"
+    );
+}
+
+#[test]
+fn a_diary_where_a_file_is_to_be_made_during_the_run() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0]);
+    let diary = noise(40_000, 77);
+    std::fs::write(save.join("t/b"), &diary).unwrap();
+    let outcome = run.try_commit(&torrent, 3);
+    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "{outcome:?}");
+}
+
+#[test]
+fn the_parts_file_is_removed_after_the_copying() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    drop(open(&spec));
+    let parts = std::fs::read_dir(&state)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "parts"))
+        .unwrap();
+    std::fs::remove_file(parts).unwrap();
+    assert_eq!(open(&spec).check().have(), [0, 1]);
+}
+
+#[test]
+fn a_whole_file_is_taken_for_a_copying() {
+    let (_root, save, state) = folders();
+    let torrent = abc();
+    let spec = torrent.with_state(&save, &state);
+    let (both, only_a) = (some(&spec, &[true, true, false]), some(&spec, &[true, false, false]));
+    let mut run = open(&both).check();
+    run.commit(&torrent, 0..4);
+    run.store.sync().unwrap();
+    drop(run);
+    replace(&save.join("t/b"), torrent.file_data(1));
+    drop(open(&both));
+    open(&only_a).check().close();
+    assert_eq!(open(&both).check().have(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_trusted_file_cut_during_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, 0..3);
+    run.close();
+    let run = open(&spec);
+    OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(1_000).unwrap();
+    let Ok(mut run) = run.try_check() else { return };
+    let outcome = run.try_commit(&torrent, 3);
+    let end = run.store.close(0, 0, &[]);
+    drop(run);
+    let have = numbers(&open(&spec).opened.have);
+    let whole = std::fs::read(save.join("t/b")).unwrap() == torrent.file_data(1);
+    assert!(whole || have != [0, 1, 2, 3], "{outcome:?} {end:?}: all is had, but b has a hole");
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+fn mem() -> (Arc<MemDisk>, Torrent, OpenSpec) {
+    let torrent = torrent(&[("a", 70_000), ("b", 130_000)], 32 * 1024);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    (Arc::new(MemDisk::forgetful()), torrent, spec)
+}
+
+fn start(disk: &Arc<MemDisk>, spec: &OpenSpec) -> Run<MemDisk> {
+    try_open_on(disk, spec).unwrap()
+}
+
+#[test]
+fn a_failed_sync_that_the_journal_could_not_be_told() {
+    for end in [true, false] {
+        let (disk, torrent, spec) = mem();
+        let mut run = start(&disk, &spec).check();
+        run.commit(&torrent, [4]);
+        disk.fail("sync", "t/b", EIO, 1);
+        disk.fail("append", ".journal.new", ENOSPC, 1);
+        assert_eq!(run.store.sync().unwrap_err().1, [4]);
+        // There is room again.
+        run.commit(&torrent, [0]);
+        run.store.sync().unwrap();
+        if end {
+            run.store.close(0, 0, &[]).unwrap();
+        }
+        drop(run);
+        let run = start(&disk, &spec).check();
+        run.store.sync().unwrap();
+        let durable = numbers(&run.store.durable());
+        run.store.close(0, 0, &[]).unwrap();
+        drop(run);
+        disk.cut_power();
+        let mut scratch = vec![0; STRIP_LENGTH];
+        let run = start(&disk, &spec);
+        let (good, _) = run.store.verify(0..torrent.pieces(), &mut scratch);
+        assert_eq!(durable, good, "called durable, but is on no disk");
+    }
+}
+
+#[test]
+fn the_parts_file_was_copied_and_a_run_killed_before_its_check() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = some(&torrent.with_state(&save, &state), &[true, false]);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    std::fs::write(save.join("t/b"), b"a diary").unwrap();
+    let parts = std::fs::read_dir(&state)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some_and(|e| e == "parts"))
+        .unwrap();
+    let bytes = std::fs::read(&parts).unwrap();
+    replace(&parts, &bytes);
+    drop(open(&spec));
+    assert_eq!(open(&spec).check().have(), [0, 1]);
+}
