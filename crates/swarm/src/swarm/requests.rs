@@ -65,14 +65,17 @@ impl Swarm {
             }
         }
         self.release(key, asked);
-        let piece = request.piece();
+        self.take_away_if_only(key, request.piece());
+        self.queue(key);
+        self.idle_may_help = true;
+    }
+
+    /// The peer does not send this piece. If nobody else may send it, it must not depend on who will not.
+    fn take_away_if_only(&mut self, key: PeerKey, piece: PieceIndex) {
         if self.pieces.open.get(&piece).is_some_and(|open| open.only == Some(key)) {
-            // Nobody else may send this piece: it must not depend on who will not.
             self.hold(key);
             self.close_pieces_only_for(key);
         }
-        self.queue(key);
-        self.idle_may_help = true;
     }
 
     /// Leaves the peer alone for a while.
@@ -416,6 +419,7 @@ impl Swarm {
         if lost > 0 {
             let rest = peer.asked.split_off(lost);
             let lost = std::mem::replace(&mut peer.asked, rest);
+            lost.iter().for_each(|asked| self.take_away_if_only(key, asked.request.piece()));
             self.cancel_all(key, lost);
             self.idle_may_help = true;
         }

@@ -269,6 +269,50 @@ fn a_retry_that_is_rejected_goes_to_another() {
 }
 
 #[test]
+fn a_retry_that_is_passed_over_goes_to_another() {
+    let mut bench = Bench::new(400, 2);
+    let proven = bench.join_as(false);
+    bench.swarm.handle_bitfield(bench.now, proven, 0, &[0xff; 50], true);
+    bench.swarm.handle_unchoke(bench.now, proven);
+    let asked = bench.requests_to(proven);
+    let (good, bad) = (asked[0].piece().get(), asked[2].piece());
+    asked[..3].iter().for_each(|request| assert!(bench.send(proven, *request)));
+    bench.drain();
+    bench.verify(good);
+    bench.swarm.handle_choke(bench.now, proven);
+    let liar = bench.join_with(&[bad.get()]);
+    bench.swarm.handle_unchoke(bench.now, liar);
+    assert_eq!(bench.requests(), [(liar, asked[3])]);
+    bench.send(liar, asked[3]);
+    bench.drain();
+    mismatch_of(&mut bench, bad.get(), &[1]);
+    bench.swarm.handle_disconnected(bench.now, liar, DisconnectReason::Closed);
+    // The piece is the rarest of all.
+    let others: Vec<u32> = (0..400).filter(|piece| *piece != bad.get()).collect();
+    bench.join_with(&others);
+    bench.swarm.handle_unchoke(bench.now, proven);
+
+    // It sends a block a second, and passes over the piece that is left to it.
+    let (mut owed, mut fetching) = (VecDeque::new(), Vec::new());
+    let mut second = |bench: &mut Bench| {
+        for output in bench.pass(seconds(1)) {
+            match output {
+                Output::Request { peer, request } if request.piece() == bad => fetching.push(peer),
+                Output::Request { request, .. } => owed.push_back(request),
+                Output::Commit { piece, .. } => bench.verify(piece.get()),
+                _ => {}
+            }
+        }
+        owed.pop_front().into_iter().for_each(|request| assert!(bench.send(proven, request)));
+    };
+    (0..20).for_each(|_| second(&mut bench));
+    let third = bench.join_with(&[bad.get()]);
+    bench.swarm.handle_unchoke(bench.now, third);
+    (0..120).for_each(|_| second(&mut bench));
+    assert_eq!(fetching, [proven, proven, third, third]);
+}
+
+#[test]
 fn on_one_machine_the_port_tells_peers_apart() {
     let mut bench = Bench::new(4, 1);
     let join = |bench: &mut Bench, key: u64, port: u16| {
