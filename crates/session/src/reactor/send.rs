@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -42,8 +43,8 @@ pub(super) enum Sent {
 pub(super) struct Sender {
     /// Empty between sends.
     pipe: Option<Pipe>,
-    /// Files whose data turned out not to be in memory, and until when that counts.
-    distrusted: Vec<(RawFd, Duration)>,
+    /// Open files whose data turned out not to be in memory, and until when that counts.
+    distrusted: Vec<(Weak<File>, Duration)>,
 }
 
 impl Sender {
@@ -126,19 +127,22 @@ impl Sender {
         Ok(Sent::Bytes(sent))
     }
 
-    fn is_distrusted(&self, now: Duration, file: &File) -> bool {
-        let number = file.as_raw_fd();
-        self.distrusted.iter().any(|(known, until)| *known == number && now < *until)
+    fn is_distrusted(&self, now: Duration, file: &Arc<File>) -> bool {
+        self.distrusted.iter().any(|(known, until)| is_same(known, file) && now < *until)
     }
 
-    fn distrust(&mut self, now: Duration, file: &File) {
-        let number = file.as_raw_fd();
-        self.distrusted.retain(|(known, until)| *known != number && now < *until);
+    fn distrust(&mut self, now: Duration, file: &Arc<File>) {
+        self.distrusted.retain(|(known, until)| !is_same(known, file) && now < *until);
         if self.distrusted.len() == MAX_DISTRUSTED {
             self.distrusted.remove(0);
         }
-        self.distrusted.push((number, now + DISTRUST));
+        self.distrusted.push((Arc::downgrade(file), now + DISTRUST));
     }
+}
+
+/// Whether it is the same open file. Its descriptor would not tell: numbers are used again.
+fn is_same(known: &Weak<File>, file: &Arc<File>) -> bool {
+    std::ptr::eq(known.as_ptr(), Arc::as_ptr(file))
 }
 
 /// Both ends of a pipe.
@@ -206,7 +210,6 @@ fn read_resident(extent: &Extent, fresh: bool, buffer: &mut [u8]) -> rustix::io:
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::sync::Arc;
 
     use super::*;
 
@@ -302,5 +305,17 @@ mod tests {
         let whole = HEAD.len() + BLOCK;
         assert_eq!(send(rest(&file, 2, 0)), Sent::Bytes(whole + HEAD.len() + 5));
         assert_eq!(send(rest(&file, 2, whole + HEAD.len() + 5)), Sent::NotResident);
+    }
+
+    #[test]
+    fn another_file_with_the_number_of_a_distrusted_one_is_trusted() {
+        let (_, _, file, _) = scene(1);
+        let mut sender = Sender::default();
+        sender.distrust(NOW, &file);
+        assert!(sender.is_distrusted(NOW, &file));
+        let file = Arc::try_unwrap(file).expect("nobody else has it");
+        let mut number = OwnedFd::from(file);
+        rustix::io::dup2(tempfile::tempfile().expect("a file"), &mut number).expect("it is open");
+        assert!(!sender.is_distrusted(NOW, &Arc::new(File::from(number))));
     }
 }
