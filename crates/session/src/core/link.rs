@@ -224,7 +224,8 @@ impl<F> Links<F> {
         let (mut total, mut most) = (0, (0, None));
         for (slot, (generation, link)) in self.slots.iter().enumerate() {
             let Some(link) = link else { continue };
-            let held = link.connection.buffered();
+            let held =
+                link.connection.buffered() + link.uploads.capacity() * size_of::<Upload<F>>();
             total += held;
             most = most.max((held, Some(LinkKey::new(slot, *generation))));
         }
