@@ -46,7 +46,8 @@ pub enum StartError {
 #[error("the session is busy or has ended")]
 pub struct Busy;
 
-/// A running session. Dropping it stops every torrent in good order, for a few seconds at most.
+/// A running session. Dropping it stops every torrent in good order, as [`Self::shut_down`] does within
+/// a few seconds.
 pub struct Session {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
@@ -143,8 +144,9 @@ impl Session {
         self.ask(|reply| Command::Snapshot { reply })
     }
 
-    /// Stops every torrent in good order and ends the session; takes `within` at most. Events that
-    /// come meanwhile can still be taken from a clone of [`Self::events`].
+    /// Stops every torrent in good order and ends the session. What was not stopped after `within` is
+    /// given up; but writes and syncs that are with the disk are waited for, however long it takes for
+    /// them. Events that come meanwhile can still be taken from a clone of [`Self::events`].
     pub fn shut_down(mut self, within: Duration) {
         let _ = self.tell(Command::ShutDown { within });
         self.join();

@@ -9,7 +9,7 @@ use swarm::Committed;
 
 use super::Core;
 use super::resident::RunKey;
-use super::torrent::{Phase, StopStep};
+use super::torrent::Phase;
 use crate::event::EventKind;
 
 impl<F> Core<F> {
@@ -230,9 +230,11 @@ impl<F> Core<F> {
         if let Err(error) = result {
             self.note_error(key, &error);
         }
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if let Phase::Stopping(stopping) = &mut torrent.phase {
-            stopping.step = StopStep::Announcing { deadline: self.now };
+        if self
+            .torrents
+            .get(&key)
+            .is_some_and(|torrent| matches!(torrent.phase, Phase::Stopping(_)))
+        {
             self.say_goodbye(key);
         }
     }

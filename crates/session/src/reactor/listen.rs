@@ -98,7 +98,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// A connection on its way to `address`, from `bind` if that is of the same family.
+/// A connection on its way to `address`, from `bind`. It fails if that is of the other family.
 pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     if let Some(ip) = bind {
