@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets take real time.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -466,6 +467,26 @@ fn a_session_that_can_not_start_says_why() {
     let same = SessionConfig { ports: port..=port, ..SessionConfig::default() };
     let error = Session::start(&same).err().expect("the port is taken");
     assert!(matches!(error, StartError::Listen { first, .. } if first == port), "{error}");
+}
+
+#[test]
+fn every_peer_that_fails_at_once_is_told_of() {
+    let payload = Payload::file("film", 100_000).create().unwrap();
+    let (session, target) = (session(), folder());
+    // From the address of the machine itself the system knows no way to them.
+    let peers: BTreeSet<SocketAddr> =
+        (0..200).map(|host| SocketAddr::from(([192, 0, 2, host], 6881))).collect();
+    let known = peers.iter().copied().collect();
+    session.add(AddTorrent { peers: known, ..add(&payload, target.path()) }).unwrap();
+    let mut failed = BTreeSet::new();
+    while failed.len() < peers.len() {
+        let event = wait_for(&session, |kind| matches!(kind, EventKind::Peer { .. }));
+        let EventKind::Peer { address, state: PeerState::Failed, .. } = event else {
+            panic!("{event:?}")
+        };
+        failed.insert(address);
+    }
+    assert_eq!(failed, peers);
 }
 
 #[test]

@@ -72,8 +72,18 @@ impl Reactor {
                     log::warn!("can't open more connections for a while: {error}");
                     self.core.pause_dialing(now);
                 }
-                self.core.handle_connect_failed(now, link, &error.to_string());
+                self.failed_connects.push((link, error.to_string()));
             }
+        }
+    }
+
+    /// Tells of the attempts to connect that failed in the turn before. Had they been told of at once,
+    /// the next candidate would have had its turn at once, and so on through all peers of all torrents
+    /// where there is no network.
+    pub(super) fn report_failed_connects(&mut self) {
+        for (link, reason) in std::mem::take(&mut self.failed_connects) {
+            let now = self.now();
+            self.core.handle_connect_failed(now, link, &reason);
         }
     }
 

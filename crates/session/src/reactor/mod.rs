@@ -20,8 +20,8 @@ mod sockets;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ use piece_store::{Job, Pool, PoolConfig};
 
 use crate::command::Command;
 use crate::config::SessionConfig;
-use crate::core::{Action, Core, CoreConfig, Families};
+use crate::core::{Action, Core, CoreConfig, Families, LinkKey};
 use crate::event::Event;
 use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
 use datagrams::Datagrams;
@@ -76,6 +76,8 @@ struct Reactor {
     sockets: Sockets,
     sender: PayloadSender,
     pool: Pool,
+    /// Attempts to connect that failed at once, and why; told to the core at the next turn.
+    failed_connects: Vec<(LinkKey, String)>,
     /// Jobs the pool has no room for yet.
     backlog: VecDeque<Job>,
     helpers: Helpers,
@@ -169,6 +171,7 @@ impl Reactor {
             sockets: Sockets::default(),
             sender: PayloadSender::default(),
             pool,
+            failed_connects: Vec::new(),
             backlog: VecDeque::new(),
             helpers,
             commands,
@@ -205,6 +208,7 @@ impl Reactor {
         self.take_answers();
         self.take_commands();
         self.take_replies();
+        self.report_failed_connects();
         self.note_readiness(events);
         self.accept();
         self.receive_datagrams();
@@ -230,7 +234,7 @@ impl Reactor {
 
     fn timeout(&self) -> Duration {
         let now = self.now();
-        if self.datagrams.ready {
+        if self.datagrams.ready || !self.failed_connects.is_empty() {
             return Duration::ZERO;
         }
         let accept = (self.accept_ready && !self.core.is_crowded()).then_some(self.accept_at);
