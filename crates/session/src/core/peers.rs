@@ -56,6 +56,11 @@ impl<F> Core<F> {
         self.settle();
     }
 
+    /// Whether the link has not ended.
+    pub fn has_link(&self, key: LinkKey) -> bool {
+        self.links.get(key).is_some()
+    }
+
     /// The socket of a link ended: `None` in good order, else with an error.
     pub fn handle_closed(&mut self, now: Duration, key: LinkKey, error: Option<&str>) {
         self.now = now;

@@ -197,7 +197,7 @@ impl Reactor {
                 // A short read says that there is no more (epoll(7), "edge-triggered").
                 socket.readable = length == room || socket.hung_up;
                 self.core.handle_bytes(now, key, &self.receive_buffer[..length]);
-                Step::Moved(length)
+                if self.core.has_link(key) { Step::Moved(length) } else { Step::End(Round::Ended) }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.readable = false;
