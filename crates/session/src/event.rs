@@ -1,6 +1,7 @@
 //! What a session tells its caller: events as they happen, and snapshots of the whole state.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{InfoHashV1, PieceIndex, TrackerPeer};
@@ -100,8 +101,9 @@ pub struct TrackerReport {
     pub leechers: Option<u32>,
     /// What the tracker wants a person to read. Untrusted text.
     pub warning: Option<String>,
-    /// The peers.
-    pub peers: Vec<TrackerPeer>,
+    /// The peers. While the caller holds very many of them, in events that it has not taken or has kept,
+    /// answers that bring more are dropped as passing events are.
+    pub peers: Arc<Vec<TrackerPeer>>,
 }
 
 /// Why a torrent stopped.

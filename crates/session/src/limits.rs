@@ -139,6 +139,9 @@ pub const COMMAND_QUEUE: usize = 1024;
 pub const EVENT_QUEUE: usize = 4096;
 /// The part of that which only lasting events fill, so that they arrive even where nobody looks.
 pub const EVENTS_RESERVED: usize = 1024;
+/// Peers in trackers' answers that the caller has not let go of: a megabyte or so. An answer with more
+/// is dropped as passing events are.
+pub const MAX_WAITING_PEERS: usize = 16 << 10;
 
 /// How long a stop waits for trackers to hear `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);

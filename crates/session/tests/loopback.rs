@@ -490,6 +490,32 @@ fn every_peer_that_fails_at_once_is_told_of() {
 }
 
 #[test]
+fn answers_of_trackers_that_nobody_takes_are_bounded() {
+    let tracker = HttpTracker::start();
+    let address = |n: u16| SocketAddr::from(([192, 0, 2, 1], 1000 + n));
+    tracker.answer(Answer::Peers((0..2000).map(address).collect()));
+    let session = session();
+    let payloads: Vec<Payload> = (0..12)
+        .map(|seed| {
+            let payload = Payload::file("film", 1000).seed(seed).tracker(tracker.url());
+            payload.create().unwrap()
+        })
+        .collect();
+    for payload in &payloads {
+        let add = add(payload, payload.folder_path());
+        session.add(AddTorrent { seed_only: true, ..add }).unwrap();
+    }
+    wait_snapshot(&session, |all| all.iter().all(|status| !status.trackers.is_empty()));
+    let count = |event: session::Event| match event.kind {
+        EventKind::Tracker { result: Ok(report), .. } => report.peers.len(),
+        _ => 0,
+    };
+    let peers: usize = session.events().try_iter().map(count).sum();
+    assert_eq!(peers, 16_000, "eight answers of twelve");
+    assert_eq!(session.snapshot().unwrap()[0].events_dropped, 4);
+}
+
+#[test]
 fn the_end_is_told_even_if_nobody_takes_events() {
     let payload = Payload::file("film", 2_000_000).piece_length(16 * 1024).create().unwrap();
     let session = session();

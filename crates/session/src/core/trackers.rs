@@ -1,6 +1,7 @@
 //! Between swarms and their trackers: what a swarm wants announced goes out, answers come back.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
@@ -121,7 +122,7 @@ impl<F> Core<F> {
             seeders: reply.seeders,
             leechers: reply.leechers,
             warning: reply.warning,
-            peers: reply.peers,
+            peers: Arc::new(reply.peers),
         });
         self.emit(key, EventKind::Tracker { url, result });
         self.drain(key);

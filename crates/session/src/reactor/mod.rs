@@ -21,10 +21,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bt_types::TrackerPeer;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use mio::{Events, Poll, Token, Waker};
 use piece_store::{Job, Pool, PoolConfig};
@@ -32,7 +33,7 @@ use piece_store::{Job, Pool, PoolConfig};
 use crate::command::Command;
 use crate::config::SessionConfig;
 use crate::core::{Action, Core, CoreConfig, Families, LinkKey};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
 use datagrams::Datagrams;
 pub(crate) use helpers::Fetchers;
@@ -83,6 +84,7 @@ struct Reactor {
     helpers: Helpers,
     commands: Receiver<Command>,
     events: Sender<Event>,
+    waiting_peers: WaitingPeers,
     /// Lasting events the caller has not made room for yet.
     lasting: VecDeque<Event>,
     receive_buffer: Vec<u8>,
@@ -176,6 +178,7 @@ impl Reactor {
             helpers,
             commands,
             events,
+            waiting_peers: WaitingPeers::default(),
             lasting: VecDeque::new(),
             receive_buffer: vec![0; RECEIVE_BUFFER],
             end_at: None,
@@ -381,7 +384,7 @@ impl Reactor {
             return self.flush_lasting();
         }
         let room = self.events.len() < limits::EVENT_QUEUE - limits::EVENTS_RESERVED;
-        if !room || self.events.try_send(event).is_err() {
+        if !room || !self.waiting_peers.admit(&event) || self.events.try_send(event).is_err() {
             self.core.count_dropped_event();
         }
     }
@@ -393,6 +396,24 @@ impl Reactor {
                 Err(TrySendError::Full(event)) => return self.lasting.push_front(event),
             }
         }
+    }
+}
+
+/// The peers in trackers' answers that the caller has not let go of yet.
+#[derive(Default)]
+struct WaitingPeers(Vec<Weak<Vec<TrackerPeer>>>);
+
+impl WaitingPeers {
+    /// Whether there is room for the peers in this event; if so, they count from now on.
+    fn admit(&mut self, event: &Event) -> bool {
+        let EventKind::Tracker { result: Ok(report), .. } = &event.kind else { return true };
+        self.0.retain(|peers| peers.strong_count() > 0);
+        let held: usize = self.0.iter().filter_map(Weak::upgrade).map(|peers| peers.len()).sum();
+        let room = held + report.peers.len() <= limits::MAX_WAITING_PEERS;
+        if room && !report.peers.is_empty() {
+            self.0.push(Arc::downgrade(&report.peers));
+        }
+        room
     }
 }
 
