@@ -17,6 +17,8 @@ const MAX_ERRORS: usize = 64;
 pub(super) struct Datagrams {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
+    /// Whether the IPv6 socket is asked before the other.
+    v6_first: bool,
     pub(super) ready: bool,
 }
 
@@ -32,16 +34,22 @@ impl Datagrams {
             Some(socket)
         };
         let v4 = open(Ipv4Addr::UNSPECIFIED.into(), UDP_V4);
-        Self { v4, v6: open(Ipv6Addr::UNSPECIFIED.into(), UDP_V6), ready: false }
+        Self { v4, v6: open(Ipv6Addr::UNSPECIFIED.into(), UDP_V6), v6_first: false, ready: false }
     }
 
     pub(super) fn families(&self) -> Families {
         Families { v4: self.v4.is_some(), v6: self.v6.is_some() }
     }
 
+    /// Has the other family be asked first, so that neither goes unheard while the other is never empty.
+    pub(super) fn take_turns(&mut self) {
+        self.v6_first = !self.v6_first;
+    }
+
     /// The next datagram; `None` if there is none now.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+        let sockets = if self.v6_first { [&self.v6, &self.v4] } else { [&self.v4, &self.v6] };
+        for socket in sockets.into_iter().flatten() {
             for _ in 0..MAX_ERRORS {
                 match socket.recv_from(buffer) {
                     Ok(received) => return Some(received),

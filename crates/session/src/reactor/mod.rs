@@ -332,6 +332,7 @@ impl Reactor {
         if !std::mem::take(&mut self.datagrams.ready) {
             return;
         }
+        self.datagrams.take_turns();
         for _ in 0..DATAGRAMS_PER_TURN {
             let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
             let Some((length, from)) = self.datagrams.receive(buffer) else { return };
