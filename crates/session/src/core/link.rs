@@ -114,6 +114,11 @@ impl<F> Link<F> {
         }
     }
 
+    /// What its buffers hold, in bytes.
+    pub(super) fn buffered(&self) -> usize {
+        self.connection.buffered() + self.uploads.capacity() * size_of::<Upload<F>>()
+    }
+
     /// Drops what is kept of blocks that the connection has sent or given up, up to `request`.
     pub(super) fn forget_uploads_before(&mut self, request: BlockRequest) {
         while self.uploads.front().is_some_and(|upload| upload.request != request) {
@@ -224,8 +229,7 @@ impl<F> Links<F> {
         let (mut total, mut most) = (0, (0, None));
         for (slot, (generation, link)) in self.slots.iter().enumerate() {
             let Some(link) = link else { continue };
-            let held =
-                link.connection.buffered() + link.uploads.capacity() * size_of::<Upload<F>>();
+            let held = link.buffered();
             total += held;
             most = most.max((held, Some(LinkKey::new(slot, *generation))));
         }

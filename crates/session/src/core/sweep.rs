@@ -3,7 +3,7 @@
 use swarm::DisconnectReason;
 
 use super::Core;
-use super::link::{LinkKey, Stage};
+use super::link::{Link, LinkKey, Stage};
 use super::peers::LinkEnd;
 use crate::limits::{CONNECT_TIMEOUT, MAX_PEER_BUFFERS};
 
@@ -44,7 +44,7 @@ impl<F> Core<F> {
     /// second between two sweeps, and many together beyond all measure.
     pub(super) fn check_buffers(&mut self, key: LinkKey) {
         let share = MAX_PEER_BUFFERS / self.config.max_connections.max(1);
-        let held = self.links.get(key).map_or(0, |link| link.connection.buffered());
+        let held = self.links.get(key).map_or(0, Link::buffered);
         if held > share {
             self.shed_buffers();
         }
