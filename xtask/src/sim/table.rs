@@ -120,8 +120,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "durable before files are synced",
         file: "crates/piece-store/src/store/sync.rs",
-        before: "if !plan.whole && !self.is_parts(slot) {",
-        after: "if plan.whole && !self.is_parts(slot) {",
+        before: "(file, whole || self.is_parts(slot))",
+        after: "(file, !whole || self.is_parts(slot))",
         seeds: 20,
     },
     Mutant {
@@ -200,13 +200,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/parts.rs",
         before: "self.carry_out(&mut SyncPlan::new(copied, Vec::new()))",
         after: "Ok(())",
-        seeds: 4000,
-    },
-    Mutant {
-        name: "selection: a copying that was killed is forgotten",
-        file: "crates/piece-store/src/store/record.rs",
-        before: "self.moving.get(&slot) == Some(&id)",
-        after: "self.moving.len() == usize::MAX && self.moving.get(&slot) == Some(&id)",
         seeds: 4000,
     },
     Mutant {

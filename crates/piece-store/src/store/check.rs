@@ -217,13 +217,13 @@ impl<D: Disk> Store<D> {
 
     fn await_files(&self, awaited: Awaited) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        if awaited != *ledger.awaited {
+        if awaited != ledger.unowned.awaited {
             ledger.append(&[Record::Awaited(awaited.clone())])?;
-            *ledger.awaited = awaited;
+            ledger.unowned.awaited = awaited;
         }
-        if !ledger.changed.is_empty() {
+        if !ledger.unowned.changed.is_empty() {
             ledger.append(&[Record::Changed(Vec::new())])?;
-            ledger.changed.give_up();
+            ledger.unowned.changed.clear();
         }
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);

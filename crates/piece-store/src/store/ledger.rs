@@ -11,7 +11,6 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{self, BTreeMap, Entry};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use bt_types::{Bitfield, Blank, Geometry, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
 use super::journal::Journal;
-use super::record::{Awaited, Record, in_ranges, to_ranges};
+use super::record::{Record, Unowned, in_ranges, to_ranges};
 use super::resume::Plan;
 use crate::{Disk, FileId, StoreError};
 
@@ -36,11 +35,7 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
     /// Ascending by slot.
     pub(super) owned: Vec<(u32, FileId)>,
-    pub(super) awaited: OnDemand<Awaited>,
-    /// Files that are ours, but may lack what the parts file has of them. By slot.
-    pub(super) moving: OnDemand<BTreeMap<u32, FileId>>,
-    /// Until the check has ended, the files that earlier runs used and that are not trusted.
-    pub(super) changed: OnDemand<Vec<Range<u32>>>,
+    pub(super) unowned: OnDemand<Unowned>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
     /// Whether the journal is still the one that the last run closed. It says what holds until
@@ -220,9 +215,7 @@ impl<D: Disk> Ledger<D> {
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
             owned: plan.owned.into_iter().collect(),
-            awaited: on_demand(plan.awaited),
-            moving: on_demand(plan.moving),
-            changed: on_demand(plan.changed),
+            unowned: on_demand(plan.unowned),
             dirty: OnDemand::default(),
             journal,
             as_closed: false,
@@ -239,13 +232,14 @@ impl<D: Disk> Ledger<D> {
         let (uploaded, downloaded) = (self.uploaded, self.downloaded);
         let mut records = vec![Record::Open { uploaded, downloaded }];
         records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
-        let moving = self.moving.iter().map(|(slot, id)| Record::Moving { slot: *slot, id: *id });
+        let moving =
+            self.unowned.moving.iter().map(|(slot, id)| Record::Moving { slot: *slot, id: *id });
         records.extend(moving);
-        if !self.changed.is_empty() {
-            records.push(Record::Changed(self.changed.to_vec()));
+        if !self.unowned.changed.is_empty() {
+            records.push(Record::Changed(self.unowned.changed.clone()));
         }
-        if !self.awaited.slots.is_empty() {
-            records.push(Record::Awaited(Awaited::clone(&self.awaited)));
+        if !self.unowned.awaited.slots.is_empty() {
+            records.push(Record::Awaited(self.unowned.awaited.clone()));
         }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
@@ -359,8 +353,8 @@ impl<D: Disk> Ledger<D> {
 
     /// Whether the file of `slot`, found as `id`, is one that we made.
     pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
-        let known = || self.owned_as(slot).ok().or_else(|| self.moving.get(&slot).copied());
-        in_ranges(&self.awaited.slots, slot) || known() == Some(id)
+        let known = || self.owned_as(slot).ok().or_else(|| self.unowned.moving.get(&slot).copied());
+        in_ranges(&self.unowned.awaited.slots, slot) || known() == Some(id)
     }
 
     /// Records that the file of `slot` is the torrent's.
@@ -374,8 +368,8 @@ impl<D: Disk> Ledger<D> {
             Ok(_) => self.owned.iter_mut().filter(|(s, _)| *s == slot).for_each(|(_, k)| *k = id),
             Err(place) => self.owned.insert(place, (slot, id)),
         }
-        if self.moving.contains_key(&slot) {
-            self.moving.remove(&slot);
+        if self.unowned.moving.contains_key(&slot) {
+            self.unowned.moving.remove(&slot);
         }
         Ok(())
     }
@@ -383,7 +377,7 @@ impl<D: Disk> Ledger<D> {
     /// Records that the file `id` of `slot` is ours, and is to get what the parts file has of it.
     pub(super) fn begin_move(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
         self.append(&[Record::Moving { slot, id }])?;
-        self.moving.insert(slot, id);
+        self.unowned.moving.insert(slot, id);
         Ok(())
     }
 

@@ -97,8 +97,24 @@ impl Awaited {
     }
 }
 
-impl Blank for Awaited {
-    const BLANK: &'static Self = &Self { boot: 0, slots: Vec::new() };
+/// Files of which the journal knows something, though not that they are the torrent's as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Unowned {
+    /// Files that the last run was to make; none if it ended in order.
+    pub(super) awaited: Awaited,
+    /// Files that are ours, but may lack what the parts file has of them.
+    pub(super) moving: BTreeMap<u32, FileId>,
+    /// Files that earlier runs used, and that looked otherwise when the last one began, if its check was
+    /// broken off. Ranges of slots.
+    pub(super) changed: Vec<Range<u32>>,
+}
+
+impl Blank for Unowned {
+    const BLANK: &'static Self = &Self {
+        awaited: Awaited { boot: 0, slots: Vec::new() },
+        moving: BTreeMap::new(),
+        changed: Vec::new(),
+    };
 }
 
 /// What a file looked like when the run ended.
@@ -299,13 +315,7 @@ pub(super) struct History {
     pub(super) written: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) owned: BTreeMap<u32, FileId>,
-    /// Files that the last run was to make; none if it ended in order.
-    pub(super) awaited: Awaited,
-    /// Files that earlier runs used, and that looked otherwise when the last one began, if its check was
-    /// broken off. Ranges of slots.
-    pub(super) changed: Vec<Range<u32>>,
-    /// Files that are ours, but may lack what the parts file has of them. Not owned.
-    pub(super) moving: BTreeMap<u32, FileId>,
+    pub(super) unowned: Unowned,
     /// What the files looked like when the last run ended in order; `None` if it did not.
     pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
@@ -320,9 +330,7 @@ impl History {
             written: Bitfield::new(pieces),
             durable: Bitfield::new(pieces),
             owned: BTreeMap::new(),
-            awaited: Awaited::default(),
-            changed: Vec::new(),
-            moving: BTreeMap::new(),
+            unowned: Unowned::default(),
             closed: None,
             unfinished: BTreeMap::new(),
             uploaded: 0,
@@ -332,22 +340,25 @@ impl History {
 
     /// Whether the file of `slot`, if it is there, is one that earlier runs used, or there were none.
     pub(super) fn may_use(&self, slot: u32) -> bool {
-        let no_files = self.owned.is_empty() && self.moving.is_empty();
+        let no_files = self.owned.is_empty() && self.unowned.moving.is_empty();
         let blank = self.written.is_empty() && no_files && self.closed.is_none();
         let closed = || self.closed.as_ref().is_some_and(|files| files.contains_key(&slot));
-        blank || self.owned.contains_key(&slot) || closed() || in_ranges(&self.changed, slot)
+        blank
+            || self.owned.contains_key(&slot)
+            || closed()
+            || in_ranges(&self.unowned.changed, slot)
     }
 
     /// Whether earlier runs had bytes in the file of `slot`.
     pub(super) fn used(&self, slot: u32) -> bool {
         let closed = self.closed.as_ref().and_then(|files| files.get(&slot));
         let closed = || closed.is_some_and(|file| file.length > 0);
-        self.owned.contains_key(&slot) || closed() || in_ranges(&self.changed, slot)
+        self.owned.contains_key(&slot) || closed() || in_ranges(&self.unowned.changed, slot)
     }
 
     /// Whether the file of `slot`, found as `id`, was to get what the parts file has, and may not have.
     pub(super) fn is_moving(&self, slot: u32, id: FileId) -> bool {
-        self.moving.get(&slot) == Some(&id)
+        self.unowned.moving.get(&slot) == Some(&id)
     }
 
     /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
@@ -382,22 +393,22 @@ impl History {
             }
             Record::Owned { slot, id } => {
                 self.owned.insert(slot, id);
-                self.moving.remove(&slot);
+                self.unowned.moving.remove(&slot);
             }
             Record::Moving { slot, id } => {
-                self.moving.insert(slot, id);
+                self.unowned.moving.insert(slot, id);
                 self.owned.remove(&slot);
             }
-            Record::Awaited(awaited) => self.awaited = awaited,
-            Record::Changed(slots) => self.changed = slots,
+            Record::Awaited(awaited) => self.unowned.awaited = awaited,
+            Record::Changed(slots) => self.unowned.changed = slots,
             Record::Unfinished { piece, masks } => {
                 self.unfinished.insert(piece, masks);
             }
             Record::Closed { uploaded, downloaded, files } => {
                 (self.uploaded, self.downloaded) = (uploaded, downloaded);
                 self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
-                self.awaited = Awaited::default();
-                self.changed.clear();
+                self.unowned.awaited = Awaited::default();
+                self.unowned.changed.clear();
             }
         }
     }

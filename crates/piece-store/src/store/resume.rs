@@ -21,7 +21,7 @@ use std::ops::Range;
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
 use super::layout::{Layout, Place, PlacedRange, Slot};
-use super::record::{Awaited, History, to_ranges};
+use super::record::{History, Unowned, to_ranges};
 use crate::{FileId, Stat, full_mask, span_count, span_length};
 
 /// What is on disk: for each slot, and for the parts file, what it is if it is there.
@@ -53,11 +53,8 @@ pub(super) struct Plan {
     pub(super) to_verify: Bitfield,
     /// The trusted files.
     pub(super) owned: BTreeMap<u32, FileId>,
-    /// As in the history, as far as it still counts.
-    pub(super) awaited: Awaited,
-    pub(super) moving: BTreeMap<u32, FileId>,
-    /// The files that earlier runs used and that are not trusted. Ranges of slots.
-    pub(super) changed: Vec<Range<u32>>,
+    /// What of the history's still counts, and the files that are changed now.
+    pub(super) unowned: Unowned,
     /// Masks of the blocks on disk, a mask a span, of pieces that are not had.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
     /// Whether the parts file stands from now on for a file that earlier runs used.
@@ -90,9 +87,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
-        awaited: history.awaited.after(found.boot, |slot| !history.owned.contains_key(&slot)),
-        moving: history.moving.clone(),
-        changed: changed(layout, history, &judged, parts),
+        unowned: unowned(layout, history, found.boot, &judged, parts),
         unfinished: BTreeMap::new(),
         gone: false,
     };
@@ -263,16 +258,22 @@ fn owned(
         .collect()
 }
 
-fn changed(
+fn unowned(
     layout: &Layout,
     history: &History,
+    boot: u128,
     judged: &[Judged],
     parts: Judged,
-) -> Vec<Range<u32>> {
+) -> Unowned {
+    let before = &history.unowned;
     let all = (0u32..).zip(judged.iter().copied()).chain([(layout.parts_slot(), parts)]);
     let changed =
         all.filter(|(slot, judged)| judged.trust == Trust::Changed && history.used(*slot));
-    to_ranges(changed.map(|(slot, _)| slot))
+    Unowned {
+        awaited: before.awaited.after(boot, |slot| !history.owned.contains_key(&slot)),
+        moving: before.moving.clone(),
+        changed: to_ranges(changed.map(|(slot, _)| slot)),
+    }
 }
 
 /// The judgement that counts for a piece with these ranges; `None` if it has none.

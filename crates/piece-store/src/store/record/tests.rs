@@ -44,15 +44,16 @@ fn one_of_each() -> Vec<Record> {
 fn each_record_is_told() {
     let records = one_of_each();
     let before_the_end = replay(&journal(&records[..records.len() - 1])).unwrap();
-    assert_eq!(before_the_end.awaited, Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] });
-    assert_eq!(before_the_end.changed, [6..7]);
+    assert_eq!(before_the_end.unowned.awaited, Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] });
+    assert_eq!(before_the_end.unowned.changed, [6..7]);
     let history = replay(&journal(&records)).unwrap();
-    assert!(history.awaited == Awaited::default() && history.changed.is_empty());
+    assert_eq!(history.unowned.awaited, Awaited::default());
+    assert!(history.unowned.changed.is_empty());
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
     let id = FileId { device: 7, inode: 8 };
-    assert_eq!((history.owned, history.moving), ([(3, id)].into(), [(4, id)].into()));
+    assert_eq!((history.owned, history.unowned.moving), ([(3, id)].into(), [(4, id)].into()));
     assert_eq!(history.unfinished[&50], [0xffff, 1]);
     assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
     assert_eq!(history.closed.unwrap()[&3].modified, (-5, 999_999_999));
