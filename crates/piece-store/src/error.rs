@@ -176,6 +176,7 @@ fn hint(kind: io::ErrorKind) -> &'static str {
             "; a file, a folder or a link stands in the way: move it, or choose another folder"
         }
         Kind::NotFound => "; check the path",
+        Kind::ResourceBusy => "; start it again: what is there now is looked at",
         Kind::FileTooLarge => "; the file system can't hold a file of this length",
         Kind::UnexpectedEof => "; it is shorter than before: verify the torrent",
         Kind::Unsupported => "; move it away, or choose another folder",

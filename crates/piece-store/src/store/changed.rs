@@ -106,13 +106,13 @@ pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -
     let Some(stat) = found else {
         let message = "it was removed while it was in use";
         return match known.is_some() || length > 0 {
-            true => Err(io::Error::new(io::ErrorKind::NotFound, message)),
+            true => Err(busy(message)),
             false => Ok(()),
         };
     };
     if known.is_some_and(|known| stat.id != known) {
         let message = "it was replaced while it was in use";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        return Err(busy(message));
     }
     if stat.length < length { Err(cut(length, stat.length)) } else { Ok(()) }
 }
@@ -124,9 +124,13 @@ pub(super) fn check_identity(known: Option<FileId>, stat: &Stat) -> io::Result<(
         true => Ok(()),
         false => {
             let message = "somebody put it there while it was in use";
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+            Err(busy(message))
         }
     }
+}
+
+fn busy(message: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, message)
 }
 
 fn cut(known: u64, got: u64) -> io::Error {
