@@ -69,6 +69,8 @@ pub struct Store<D: Disk> {
     preallocate: bool,
     overwrite: bool,
     read_only: bool,
+    /// See [`Disk::ids_last`].
+    ids_last: bool,
     /// The hash of a piece of zeros, once it was needed.
     zero_piece: OnceLock<Sha1Digest>,
     ledger: Mutex<Ledger<D>>,
@@ -99,6 +101,7 @@ impl<D: Disk> Store<D> {
             preallocate: spec.preallocate,
             overwrite: spec.overwrite,
             read_only: spec.read_only,
+            ids_last: disk.ids_last(&folder),
             zero_piece: OnceLock::new(),
             ledger: Mutex::new(Ledger::new(empty_plan(&layout), journal, (0, 0))),
             hashed: Condvar::new(),

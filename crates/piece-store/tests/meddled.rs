@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{OpenSpec, STRIP_LENGTH, StoreError};
+use piece_store::{Disk as _, OpenSpec, STRIP_LENGTH, StoreError};
 use tempfile::TempDir;
 
 fn folders() -> (TempDir, PathBuf, PathBuf) {
@@ -285,6 +285,72 @@ fn a_trusted_file_cut_during_the_check() {
     assert!(whole || have != [0, 1, 2, 3], "{outcome:?} {end:?}: all is had, but b has a hole");
 }
 
+fn verify_all(run: &Run<piece_store::OsDisk>) {
+    let mut scratch = vec![0; STRIP_LENGTH];
+    for range in run.opened.to_verify.clone() {
+        run.store.verify(range, &mut scratch);
+    }
+}
+
+#[test]
+fn a_copy_is_replaced_by_a_diary_during_its_check() {
+    for read_only in [false, true] {
+        let (_root, save, state) = folders();
+        let torrent = ab();
+        torrent.write(&save);
+        let spec = OpenSpec { read_only, ..torrent.with_state(&save, &state) };
+        let run = open(&spec);
+        verify_all(&run);
+        replace(&save.join("t/b"), &noise(40_000, 77));
+        assert!(run.store.finish_check().is_err());
+        let _not_in_order = run.store.close(0, 0, &[]);
+        drop(run);
+        assert_eq!(numbers(&open(&spec).opened.have), [0; 0], "had without a look");
+    }
+}
+
+#[test]
+fn a_small_diary_is_put_there_during_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 40_000), ("b", 9_000)], 16_384);
+    torrent.write_file(&save, 0);
+    let spec = torrent.with_state(&save, &state);
+    let run = open(&spec);
+    verify_all(&run);
+    std::fs::write(save.join("t/b"), noise(9_000, 77)).unwrap();
+    assert!(run.store.finish_check().is_err(), "it would be written over: {:?}", run.have());
+}
+
+#[test]
+fn a_diary_that_is_not_wanted_goes_during_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    std::fs::create_dir_all(save.join("t")).unwrap();
+    std::fs::write(save.join("t/b"), noise(30_000, 77)).unwrap();
+    let run = open(&some(&torrent.with_state(&save, &state), &[true, false]));
+    verify_all(&run);
+    std::fs::remove_file(save.join("t/b")).unwrap();
+    assert_eq!(run.store.finish_check(), Ok(()));
+}
+
+#[test]
+fn a_longer_file_is_overwritten_where_that_is_allowed() {
+    for preallocate in [false, true] {
+        let (_root, save, state) = folders();
+        let torrent = ab();
+        std::fs::create_dir_all(save.join("t")).unwrap();
+        std::fs::write(save.join("t/b"), noise(90_000, 77)).unwrap();
+        let spec = OpenSpec { overwrite: true, preallocate, ..torrent.with_state(&save, &state) };
+        for pieces in [0..2, 2..4] {
+            let mut run = open(&spec).check();
+            run.commit(&torrent, pieces);
+            run.store.sync().unwrap();
+            run.close();
+        }
+        assert_eq!(open(&spec).check().have(), [0, 1, 2, 3]);
+    }
+}
+
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 fn mem() -> (Arc<MemDisk>, Torrent, OpenSpec) {
@@ -344,4 +410,87 @@ fn the_parts_file_was_copied_and_a_run_killed_before_its_check() {
     replace(&parts, &bytes);
     drop(open(&spec));
     assert_eq!(open(&spec).check().have(), [0, 1]);
+}
+
+/// vfat and exfat number a file anew when the system has forgotten it.
+#[test]
+fn files_that_are_numbered_anew_are_still_ours() {
+    let names: Vec<String> = (0..401).map(|number| format!("f{number:03}")).collect();
+    let length = |name: &String| if name == "f000" { 32_768 } else { 16_384 };
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), length(name))).collect();
+    let torrent = torrent(&files, 16_384);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let disk = Arc::new(MemDisk::renumbering());
+    let mut run = start(&disk, &spec);
+    disk.forget_inodes();
+    run = run.check();
+    // More than are kept open.
+    run.commit(&torrent, [0].into_iter().chain(2..402));
+    run.store.sync().unwrap();
+    disk.forget_inodes();
+    run.commit(&torrent, [1]);
+    run.store.sync().unwrap();
+    disk.forget_inodes();
+    run.close();
+    disk.forget_inodes();
+    let run = start(&disk, &spec).check();
+    assert!(run.to_verify().is_empty() && run.have().len() == 402);
+    disk.remove(&"/save".into(), Path::new("t/f000")).unwrap();
+    assert!(run.store.close(1, 0, &[]).is_err(), "that one is removed is seen");
+}
+
+#[test]
+fn a_name_made_during_a_sync_that_fails_is_synced_with_the_next() {
+    let torrent = torrent(&[("a", 70_000), ("x/b", 130_000)], 32 * 1024);
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let disk = Arc::new(MemDisk::forgetful());
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    let store = Arc::new(run.store);
+    let commit = |store: &piece_store::Store<MemDisk>, spans: &mut [_], piece, attempt| {
+        let mut scratch = vec![0; STRIP_LENGTH];
+        store.commit(piece, attempt, spans, None, false, &mut scratch)
+    };
+    let (other, mut spans, piece) = (Arc::clone(&store), torrent.spans(3), torrent.piece(3));
+    disk.in_next_sync(move || {
+        let outcome = commit(&other, &mut spans, piece, 0);
+        assert!(matches!(outcome, piece_store::Outcome::Verified { .. }));
+    });
+    disk.fail("sync", "t/a", EIO, 1);
+    assert_eq!(store.sync().unwrap_err().1, [0, 3]);
+    disk.synced_folders();
+    commit(&store, &mut torrent.spans(3), piece, 1);
+    store.sync().unwrap();
+    assert_eq!(numbers(&store.durable()), [3]);
+    assert!(disk.synced_folders().contains(&PathBuf::from("t/x")), "durable, its name is not");
+}
+
+#[test]
+fn the_parts_file_of_which_the_journal_was_not_told_at_first() {
+    let (disk, torrent, spec) = mem();
+    let spec = some(&spec, &[true, false]);
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    disk.fail("append", ".journal.new", ENOSPC, 1);
+    run.try_commit(&torrent, 2);
+    run.commit(&torrent, 1..3);
+    run.close();
+    assert!(start(&disk, &spec).to_verify().is_empty());
+}
+
+#[test]
+fn our_file_after_a_power_cut_and_a_run_that_only_served() {
+    let (disk, torrent, spec) = mem();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [4]);
+    drop(run);
+    // Half of it came to the disk.
+    let mut bytes = disk.bytes("t/b");
+    let end = bytes.len();
+    bytes[end - 20_000..].fill(0);
+    disk.set_bytes("t/b", &bytes);
+    disk.write_back("t/b");
+    disk.cut_power();
+    start(&disk, &OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    assert!(start(&disk, &spec).try_check().is_ok());
 }

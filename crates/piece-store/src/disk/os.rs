@@ -316,6 +316,21 @@ impl Disk for OsDisk {
         error.raw_os_error().is_some_and(|code| codes.contains(&code))
     }
 
+    #[cfg(target_os = "linux")]
+    fn ids_last(&self, folder: &OsFolder) -> bool {
+        // FAT, exFAT, what comes from a program (FUSE), SMB of both ages.
+        const NUMBERED_ANEW: [u32; 5] =
+            [0x4d44, 0x2011_bab0, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42];
+        let system = rustix::fs::fstatfs(folder.descriptor());
+        let kind = system.ok().and_then(|system| u32::try_from(system.f_type).ok());
+        kind.is_none_or(|kind| !NUMBERED_ANEW.contains(&kind))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn ids_last(&self, _: &OsFolder) -> bool {
+        true
+    }
+
     fn boot(&self) -> u128 {
         *self.boot.get_or_init(|| {
             let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -4,6 +4,9 @@
 //! again, with a hole where something was had. So a file must be, before each write, as long as what was
 //! written to it before; and when it was synced and at the end, its name must stand for it still. What was had
 //! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
+//!
+//! Some file systems number a file anew when the system forgot it for a while ([`Disk::ids_last`]): there,
+//! that a file was replaced is not seen.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -63,7 +66,8 @@ impl<D: Disk> Store<D> {
     pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
         files.iter().filter(|_| !self.read_only).try_for_each(|file| {
             let place = self.place_of(file.slot);
-            let same = compare(Some(file.id), file.length, file.found);
+            let known = Some(file.id).filter(|_| self.ids_last);
+            let same = compare(known, file.length, file.found);
             same.map_err(|error| self.place_error(Operation::Stat, place, &error))
         })
     }

@@ -69,20 +69,20 @@ impl<D: Disk> Store<D> {
         }
         let found = self.stat_in_place()?;
         for (number, slot, stat) in &found {
-            self.check_unchanged(*number, slot, *stat)?;
-        }
-        for (number, slot, stat) in &found {
             match slot.selected && !self.read_only {
                 true if self.overwrite => {}
                 true => self.check_related(*number, slot, *stat)?,
                 false => self.let_alone(*number, slot, *stat),
             }
         }
+        for (number, slot, stat) in found.iter().filter(|(_, slot, _)| slot.in_place()) {
+            self.check_unchanged(*number, slot, *stat)?;
+        }
         if !self.read_only {
             self.make_files()?;
         }
         self.own_files(found)?;
-        self.ledger().checked = true;
+        self.ledger().end_check();
         Ok(())
     }
 
@@ -92,16 +92,20 @@ impl<D: Disk> Store<D> {
         slots.map(|(number, slot)| Ok((number, slot, self.stat_path(&slot.path)?))).collect()
     }
 
-    /// Refuses a file that somebody removed, replaced or cut since it was looked at first: some of its pieces
-    /// may be had.
+    /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at first: some of
+    /// its pieces may be had, and it was not verified.
     fn check_unchanged(
         &self,
         number: u32,
         slot: &Slot,
         stat: Option<Stat>,
     ) -> Result<(), StoreError> {
-        let known = self.ledger().owned_as(number).ok();
-        let unchanged = changed::compare(known, slot.known_length.load(Ordering::Relaxed), stat);
+        let known = self.ledger().known(number).filter(|_| self.ids_last);
+        let length = slot.known_length.load(Ordering::Relaxed);
+        let unchanged = changed::compare(known, length, stat).and_then(|()| match stat {
+            Some(stat) if length == 0 && !self.overwrite => changed::check_identity(known, &stat),
+            _ => Ok(()),
+        });
         unchanged.map_err(|error| self.error(Operation::Stat, &slot.path, &error))
     }
 
@@ -211,8 +215,12 @@ impl<D: Disk> Store<D> {
         if let Some(stat) = self.stat_parts()? {
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
-        let slots = Awaited::new(self.disk.boot(), to_ranges(missing));
-        self.await_files(slots)
+        // Who only serves makes none, and forgets none that a run before may have made.
+        let awaited = match self.read_only {
+            true => self.ledger().unowned.awaited.clone(),
+            false => Awaited::new(self.disk.boot(), to_ranges(missing)),
+        };
+        self.await_files(awaited)
     }
 
     fn await_files(&self, awaited: Awaited) -> Result<(), StoreError> {

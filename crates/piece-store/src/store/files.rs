@@ -162,7 +162,7 @@ impl<D: Disk> Store<D> {
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
-        if ledger.checked {
+        if ledger.checked && self.ids_last {
             let known = ledger.owned_as(slot as u32).ok();
             let same = changed::check_identity(known, &stat);
             same.map_err(|error| failed(Operation::Open, error))?;

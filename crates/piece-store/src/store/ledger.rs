@@ -357,6 +357,23 @@ impl<D: Disk> Ledger<D> {
         in_ranges(&self.unowned.awaited.slots, slot) || known() == Some(id)
     }
 
+    /// Which file the one of `slot` was when it was looked at last: ours, or one that is being verified.
+    pub(super) fn known(&self, slot: u32) -> Option<FileId> {
+        let unowned = || self.unowned.moving.get(&slot).or_else(|| self.unowned.seen.get(&slot));
+        self.owned_as(slot).ok().or_else(|| unowned().copied())
+    }
+
+    /// Forgets what is of no more use once the check has ended.
+    pub(super) fn end_check(&mut self) {
+        self.checked = true;
+        if !self.unowned.seen.is_empty() {
+            self.unowned.seen = BTreeMap::new();
+        }
+        if *self.unowned == *Unowned::BLANK {
+            self.unowned.give_up();
+        }
+    }
+
     /// Records that the file of `slot` is the torrent's.
     pub(super) fn own(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
         let known = self.owned_as(slot);

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Store;
 use super::journal::{Journal, JournalAt};
 use super::layout::{Layout, Place};
 use super::resume::Move;
 use super::sync::SyncPlan;
-use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
+use super::{Store, changed};
+use crate::{
+    Access, Disk, FileId, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout,
+};
 
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
 pub(super) const ZEROS_LENGTH: u64 = SPAN_LENGTH as u64;
@@ -119,12 +121,12 @@ impl<D: Disk> Store<D> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             opened => Arc::new(opened.map_err(failed)?),
         };
-        *open = Some(Arc::clone(&file));
-        drop(open);
         if make {
             let stat = self.disk.file_stat(&file).map_err(failed)?;
             self.ledger().own(self.layout.parts_slot(), stat.id)?;
         }
+        *open = Some(Arc::clone(&file));
+        drop(open);
         Ok(Some(file))
     }
 
@@ -172,7 +174,7 @@ impl<D: Disk> Store<D> {
         self.begin_moves(moves)?;
         let mut buffer = vec![0; super::STRIP_LENGTH];
         for moved in moves {
-            let file = Arc::new(self.open_to_move(moved.slot)?);
+            let file = Arc::new(self.open_to_move(moved.slot)?.0);
             for range in &moved.ranges {
                 self.move_range(moved.slot, &file, range, &mut buffer)?;
             }
@@ -188,20 +190,24 @@ impl<D: Disk> Store<D> {
     /// anything is in them: else a power cut would make strangers of them, or they would be trusted.
     fn begin_moves(&self, moves: &[Move]) -> Result<(), StoreError> {
         for moved in moves {
-            let file = self.open_to_move(moved.slot)?;
-            let stat = self.disk.file_stat(&file);
-            let place = Place::File(moved.slot as usize);
-            let stat = stat.map_err(|error| self.place_error(Operation::Stat, place, &error))?;
-            self.ledger().begin_move(moved.slot, stat.id)?;
+            let (_, id) = self.open_to_move(moved.slot)?;
+            self.ledger().begin_move(moved.slot, id)?;
         }
         let unsynced = self.ledger().journal.as_ref().and_then(Journal::unsynced);
         self.sync_journal(unsynced)
     }
 
-    fn open_to_move(&self, slot: u32) -> Result<D::File, StoreError> {
+    /// The file, which has no bytes, or only such as were to be moved.
+    fn open_to_move(&self, slot: u32) -> Result<(D::File, FileId), StoreError> {
         let path = self.slot_path(slot);
+        let failed = |operation, error| self.error(operation, path, &error);
         let file = self.make_room(|| self.disk.open(&self.folder, path, Access::Create));
-        file.map_err(|error| self.error(Operation::Create, path, &error))
+        let file = file.map_err(|error| failed(Operation::Create, error))?;
+        let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
+        let moving = self.ledger().unowned.moving.get(&slot).copied();
+        let same = changed::check_identity(moving, &stat);
+        same.map_err(|error| failed(Operation::Open, error))?;
+        Ok((file, stat.id))
     }
 
     /// Copies a range of the torrent, a strip at a time.

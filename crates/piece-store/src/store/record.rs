@@ -100,13 +100,16 @@ impl Awaited {
 /// Files of which the journal knows something, though not that they are the torrent's as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Unowned {
-    /// Files that the last run was to make; none if it ended in order.
+    /// Files that the last run was to make; none if it ended in order, unless it only served.
     pub(super) awaited: Awaited,
     /// Files that are ours, but may lack what the parts file has of them.
     pub(super) moving: BTreeMap<u32, FileId>,
     /// Files that earlier runs used, and that looked otherwise when the last one began, if its check was
     /// broken off. Ranges of slots.
     pub(super) changed: Vec<Range<u32>>,
+    /// Of the files that are not trusted, which were there when this run began, until its check has ended.
+    /// Not in the journal.
+    pub(super) seen: BTreeMap<u32, FileId>,
 }
 
 impl Blank for Unowned {
@@ -114,6 +117,7 @@ impl Blank for Unowned {
         awaited: Awaited { boot: 0, slots: Vec::new() },
         moving: BTreeMap::new(),
         changed: Vec::new(),
+        seen: BTreeMap::new(),
     };
 }
 
@@ -407,7 +411,6 @@ impl History {
             Record::Closed { uploaded, downloaded, files } => {
                 (self.uploaded, self.downloaded) = (uploaded, downloaded);
                 self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
-                self.unowned.awaited = Awaited::default();
                 self.unowned.changed.clear();
             }
         }

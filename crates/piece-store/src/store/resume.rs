@@ -87,7 +87,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         durable: Bitfield::new(pieces),
         to_verify: Bitfield::new(pieces),
         owned: owned(layout, found, &judged, parts),
-        unowned: unowned(layout, history, found.boot, &judged, parts),
+        unowned: unowned(layout, history, found, &judged, parts),
         unfinished: BTreeMap::new(),
         gone: false,
     };
@@ -261,18 +261,21 @@ fn owned(
 fn unowned(
     layout: &Layout,
     history: &History,
-    boot: u128,
+    found: &Found,
     judged: &[Judged],
     parts: Judged,
 ) -> Unowned {
+    let is_seen = |slot: usize| judged.get(slot).is_some_and(|file| file.trust == Trust::Changed);
+    let seen = (0u32..).zip(&found.slots).filter(|(slot, _)| is_seen(*slot as usize));
     let before = &history.unowned;
     let all = (0u32..).zip(judged.iter().copied()).chain([(layout.parts_slot(), parts)]);
     let changed =
         all.filter(|(slot, judged)| judged.trust == Trust::Changed && history.used(*slot));
     Unowned {
-        awaited: before.awaited.after(boot, |slot| !history.owned.contains_key(&slot)),
+        awaited: before.awaited.after(found.boot, |slot| !history.owned.contains_key(&slot)),
         moving: before.moving.clone(),
         changed: to_ranges(changed.map(|(slot, _)| slot)),
+        seen: seen.filter_map(|(slot, stat)| stat.map(|stat| (slot, stat.id))).collect(),
     }
 }
 

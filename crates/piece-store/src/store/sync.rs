@@ -16,7 +16,7 @@ use super::changed::KnownFile;
 use super::journal::Journal;
 use super::layout::Place;
 use super::ledger::{Dirty, Touched};
-use super::record::{ClosedFile, Record, to_ranges};
+use super::record::{Awaited, ClosedFile, Record, to_ranges};
 use crate::{Disk, HeldSpan, Operation, StoreError};
 
 /// What to sync, in this order.
@@ -110,9 +110,11 @@ impl<D: Disk> Store<D> {
     fn lose_undurable(&self, folders: Vec<PathBuf>) -> Vec<u32> {
         let mut ledger = self.ledger();
         ledger.epoch += 1;
-        ledger.dirty.give_up();
-        if !folders.is_empty() {
-            ledger.dirty.folders.extend(folders);
+        // Names that were made since the sync began are not synced either.
+        let mut names = ledger.dirty.take().folders;
+        names.extend(folders);
+        if !names.is_empty() {
+            ledger.dirty.folders = names;
         }
         ledger.staged.give_up();
         let geometry = &self.layout.geometry;
@@ -223,8 +225,12 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
         if orderly {
-            let files = closed_files(&found);
+            let files = closed_files(&found, self.ids_last);
             let mut records: Vec<Record> = ledger.unfinished_records();
+            // What was not made until now is nobody's.
+            if !self.read_only && !ledger.unowned.awaited.slots.is_empty() {
+                records.push(Record::Awaited(Awaited::default()));
+            }
             records.push(Record::Closed { uploaded, downloaded, files });
             ledger.append(&records)?;
         } else {
@@ -270,9 +276,9 @@ impl<D: Disk> Store<D> {
 
 /// What the torrent's files look like. One that somebody put in the place of ours is left out: nothing
 /// is known of what is in it.
-fn closed_files(found: &[KnownFile]) -> Vec<ClosedFile> {
+fn closed_files(found: &[KnownFile], ids_last: bool) -> Vec<ClosedFile> {
     let ours = found.iter().filter_map(|file| Some((file.slot, file.found?, file.id)));
-    ours.filter(|(_, stat, id)| stat.id == *id)
+    ours.filter(|(_, stat, id)| stat.id == *id || !ids_last)
         .map(|(slot, stat, _)| ClosedFile { slot, length: stat.length, modified: stat.modified })
         .collect()
 }

@@ -29,6 +29,20 @@ pub struct MemDisk {
     max_open: AtomicUsize,
     /// How many times the power was cut, and once more.
     boots: Boots,
+    /// Whether it is one of those that number files anew.
+    renumbers: AtomicBool,
+    /// Done in the next sync of a file, before it may fail.
+    in_sync: Mutex<Option<Hook>>,
+    /// The folders that were synced.
+    synced_folders: Mutex<Vec<PathBuf>>,
+}
+
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 #[derive(Debug)]
@@ -44,7 +58,8 @@ impl Default for Boots {
 #[derive(Debug)]
 pub struct MemFile {
     path: PathBuf,
-    inode: u64,
+    inode: AtomicU64,
+    opened: AtomicUsize,
     content: Mutex<Content>,
     locked: AtomicBool,
 }
@@ -92,6 +107,7 @@ pub struct MemHandle {
 impl Drop for MemHandle {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+        self.file.opened.fetch_sub(1, Ordering::Relaxed);
         if *self.holds_lock.get_mut() {
             self.file.locked.store(false, Ordering::Relaxed);
         }
@@ -164,6 +180,30 @@ impl MemDisk {
         }
     }
 
+    /// A disk that numbers files anew, as vfat does.
+    pub fn renumbering() -> Self {
+        Self { renumbers: AtomicBool::new(true), ..Self::forgetful() }
+    }
+
+    /// The files that are not open are given other numbers, for the system forgot them.
+    pub fn forget_inodes(&self) {
+        for file in self.files.lock().unwrap().values() {
+            if file.opened.load(Ordering::Relaxed) == 0 {
+                file.inode.store(self.tick() as u64 + 1_000_000, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Does something in the next sync of a file, before it may fail.
+    pub fn in_next_sync(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.in_sync.lock().unwrap() = Some(Hook(Box::new(hook)));
+    }
+
+    /// The folders that were synced since this was asked last.
+    pub fn synced_folders(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.synced_folders.lock().unwrap())
+    }
+
     /// The system writes the file whose path ends with `path` to the disk, of its own accord.
     pub fn write_back(&self, path: &str) {
         let file = self.find(path);
@@ -196,6 +236,7 @@ impl MemDisk {
     }
 
     fn handle(&self, file: Arc<MemFile>) -> io::Result<MemHandle> {
+        file.opened.fetch_add(1, Ordering::Relaxed);
         let handle =
             MemHandle { file, holds_lock: AtomicBool::new(false), open: Arc::clone(&self.open) };
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
@@ -209,7 +250,8 @@ impl MemDisk {
     fn make(&self, path: &Path) -> Arc<MemFile> {
         Arc::new(MemFile {
             path: path.to_owned(),
-            inode: self.tick() as u64,
+            inode: AtomicU64::new(self.tick() as u64),
+            opened: AtomicUsize::new(0),
             content: Mutex::default(),
             locked: AtomicBool::new(false),
         })
@@ -220,7 +262,7 @@ fn stat(file: &MemFile) -> Stat {
     let content = file.content.lock().unwrap();
     Stat {
         kind: Kind::File,
-        id: FileId { device: 1, inode: file.inode },
+        id: FileId { device: 1, inode: file.inode.load(Ordering::Relaxed) },
         length: content.bytes.len() as u64,
         modified: (content.modified, 0),
     }
@@ -321,6 +363,8 @@ impl Disk for MemDisk {
     }
 
     fn sync_file(&self, file: &MemHandle) -> io::Result<()> {
+        let hook = self.in_sync.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| (hook.0)());
         let synced = self.check("sync", &file.file.path);
         let mut content = file.file.content.lock().unwrap();
         match synced {
@@ -331,6 +375,7 @@ impl Disk for MemDisk {
     }
 
     fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
+        self.synced_folders.lock().unwrap().push(path.to_owned());
         self.check("sync folder", &folder.join(path))
     }
 
@@ -397,6 +442,10 @@ impl Disk for MemDisk {
 
     fn is_out_of_handles(&self, error: &io::Error) -> bool {
         error.raw_os_error() == Some(24)
+    }
+
+    fn ids_last(&self, _: &PathBuf) -> bool {
+        !self.renumbers.load(Ordering::Relaxed)
     }
 
     fn boot(&self) -> u128 {
