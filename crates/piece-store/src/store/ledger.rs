@@ -359,15 +359,20 @@ impl<D: Disk> Ledger<D> {
 
     /// Which file the one of `slot` was when it was looked at last: ours, or one that is being verified.
     pub(super) fn known(&self, slot: u32) -> Option<FileId> {
-        let unowned = || self.unowned.moving.get(&slot).or_else(|| self.unowned.seen.get(&slot));
-        self.owned_as(slot).ok().or_else(|| unowned().copied())
+        let unowned = &*self.unowned;
+        let seen = || {
+            let place = unowned.seen.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+            unowned.seen.get(place).map(|(_, id)| *id)
+        };
+        let moving = || unowned.moving.get(&slot).copied();
+        self.owned_as(slot).ok().or_else(moving).or_else(seen)
     }
 
     /// Forgets what is of no more use once the check has ended.
     pub(super) fn end_check(&mut self) {
         self.checked = true;
         if !self.unowned.seen.is_empty() {
-            self.unowned.seen = BTreeMap::new();
+            self.unowned.seen = Vec::new();
         }
         if *self.unowned == *Unowned::BLANK {
             self.unowned.give_up();

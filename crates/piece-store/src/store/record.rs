@@ -108,8 +108,8 @@ pub(super) struct Unowned {
     /// broken off. Ranges of slots.
     pub(super) changed: Vec<Range<u32>>,
     /// Of the files that are not trusted, which were there when this run began, until its check has ended.
-    /// Not in the journal.
-    pub(super) seen: BTreeMap<u32, FileId>,
+    /// Not in the journal. Ascending by slot.
+    pub(super) seen: Vec<(u32, FileId)>,
 }
 
 impl Blank for Unowned {
@@ -117,7 +117,7 @@ impl Blank for Unowned {
         awaited: Awaited { boot: 0, slots: Vec::new() },
         moving: BTreeMap::new(),
         changed: Vec::new(),
-        seen: BTreeMap::new(),
+        seen: Vec::new(),
     };
 }
 
