@@ -30,6 +30,11 @@ fn replace(path: &Path, bytes: &[u8]) {
     std::fs::rename(path.with_extension("new"), path).unwrap();
 }
 
+fn parts_file(state: &Path) -> PathBuf {
+    let files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|name| name == "parts")).unwrap()
+}
+
 fn ab() -> Torrent {
     torrent(&[("a", 20_000), ("b", 40_000)], 16_384)
 }
@@ -241,11 +246,7 @@ fn the_parts_file_is_removed_after_the_copying() {
     run.commit(&torrent, [0, 1]);
     run.close();
     drop(open(&spec));
-    let parts = std::fs::read_dir(&state)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .find(|p| p.extension().is_some_and(|e| e == "parts"))
-        .unwrap();
+    let parts = parts_file(&state);
     std::fs::remove_file(parts).unwrap();
     assert_eq!(open(&spec).check().have(), [0, 1]);
 }
@@ -283,6 +284,25 @@ fn a_trusted_file_cut_during_the_check() {
     let have = numbers(&open(&spec).opened.have);
     let whole = std::fs::read(save.join("t/b")).unwrap() == torrent.file_data(1);
     assert!(whole || have != [0, 1, 2, 3], "{outcome:?} {end:?}: all is had, but b has a hole");
+}
+
+#[test]
+fn a_copying_that_was_killed_and_of_which_nothing_is_left() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    drop(open(&spec));
+    // A power cut takes the new file's name.
+    std::fs::remove_file(save.join("t/b")).unwrap();
+    std::fs::remove_file(parts_file(&state)).unwrap();
+    let mut run = open(&spec).check();
+    assert_eq!(run.have(), [0]);
+    run.commit(&torrent, 1..4);
+    run.close();
+    torrent.assert_complete(&save);
 }
 
 fn verify_all(run: &Run<piece_store::OsDisk>) {
@@ -401,11 +421,7 @@ fn the_parts_file_was_copied_and_a_run_killed_before_its_check() {
     run.commit(&torrent, [0, 1]);
     run.close();
     std::fs::write(save.join("t/b"), b"a diary").unwrap();
-    let parts = std::fs::read_dir(&state)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .find(|p| p.extension().is_some_and(|e| e == "parts"))
-        .unwrap();
+    let parts = parts_file(&state);
     let bytes = std::fs::read(&parts).unwrap();
     replace(&parts, &bytes);
     drop(open(&spec));

@@ -273,10 +273,23 @@ fn unowned(
         all.filter(|(slot, judged)| judged.trust == Trust::Changed && history.used(*slot));
     Unowned {
         awaited: before.awaited.after(found.boot, |slot| !history.owned.contains_key(&slot)),
-        moving: before.moving.clone(),
+        moving: still_moving(layout, &before.moving, found),
         changed: to_ranges(changed.map(|(slot, _)| slot)),
         seen: seen.filter_map(|(slot, stat)| stat.map(|stat| (slot, stat.id))).collect(),
     }
+}
+
+/// The files that were to get bytes from the parts file, but for those that are gone: a power cut may take
+/// their names. What is kept apart was not looked at.
+fn still_moving(
+    layout: &Layout,
+    moving: &BTreeMap<u32, FileId>,
+    found: &Found,
+) -> BTreeMap<u32, FileId> {
+    let is_apart = |slot: u32| layout.slots.get(slot as usize).is_some_and(|slot| !slot.in_place());
+    let id = |slot: u32| found.slots.get(slot as usize)?.map(|stat| stat.id);
+    let all = moving.iter().map(|(slot, id)| (*slot, *id));
+    all.filter(|(slot, known)| is_apart(*slot) || id(*slot) == Some(*known)).collect()
 }
 
 /// The judgement that counts for a piece with these ranges; `None` if it has none.
