@@ -1,8 +1,9 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
-//! A [`Store`] is shared by several workers. Two locks are inside: that of the table of open files and
+//! A [`Store`] is shared by several workers. Two locks matter: that of the table of open files and
 //! that of the [ledger], and neither is held while payload is read, hashed or written. Who
-//! writes to a file has the [turn](Handles) at it.
+//! opens the parts file holds its lock and takes the ledger's, never the other way round. Who writes to
+//! a file has the [turn](Handles) at it.
 //!
 //! Invariants:
 //! - A piece is had only after its hash matched, its bytes were written and the journal has its
@@ -69,7 +70,7 @@ pub struct Store<D: Disk> {
     preallocate: bool,
     overwrite: bool,
     read_only: bool,
-    /// See [`Disk::ids_last`].
+    /// See [`Disk::ids_last`]: of its files and of the parts file.
     ids_last: bool,
     /// The hash of a piece of zeros, once it was needed.
     zero_piece: OnceLock<Sha1Digest>,
@@ -101,7 +102,8 @@ impl<D: Disk> Store<D> {
             preallocate: spec.preallocate,
             overwrite: spec.overwrite,
             read_only: spec.read_only,
-            ids_last: disk.ids_last(&folder),
+            ids_last: disk.ids_last(&folder)
+                && journal.as_ref().is_none_or(|journal| disk.ids_last(&journal.at().folder)),
             zero_piece: OnceLock::new(),
             ledger: Mutex::new(Ledger::new(empty_plan(&layout), journal, (0, 0))),
             hashed: Condvar::new(),

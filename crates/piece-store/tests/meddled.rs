@@ -305,13 +305,6 @@ fn a_copying_that_was_killed_and_of_which_nothing_is_left() {
     torrent.assert_complete(&save);
 }
 
-fn verify_all(run: &Run<piece_store::OsDisk>) {
-    let mut scratch = vec![0; STRIP_LENGTH];
-    for range in run.opened.to_verify.clone() {
-        run.store.verify(range, &mut scratch);
-    }
-}
-
 #[test]
 fn a_copy_is_replaced_by_a_diary_during_its_check() {
     for read_only in [false, true] {
@@ -373,6 +366,11 @@ fn a_longer_file_is_overwritten_where_that_is_allowed() {
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+fn mem_torrent() -> (Torrent, OpenSpec) {
+    let (_, torrent, spec) = mem();
+    (torrent, spec)
+}
+
 fn mem() -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let torrent = torrent(&[("a", 70_000), ("b", 130_000)], 32 * 1024);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
@@ -509,4 +507,154 @@ fn our_file_after_a_power_cut_and_a_run_that_only_served() {
     disk.cut_power();
     start(&disk, &OpenSpec { read_only: true, ..spec.clone() }).check().close();
     assert!(start(&disk, &spec).try_check().is_ok());
+}
+
+#[test]
+fn a_copying_that_was_killed_and_then_a_whole_file() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    drop(open(&spec)); // killed before the check ended
+    replace(&save.join("t/b"), torrent.file_data(1)); // nobody runs
+    let results: Vec<_> = (0..3).map(|_| open(&spec).try_check().map(|run| run.have())).collect();
+    assert!(results.iter().all(|r| *r == Ok(vec![0, 1, 2, 3])), "{results:#?}");
+}
+
+#[test]
+fn a_copying_whose_check_was_refused_and_then_a_whole_file() {
+    let (_root, save, state) = folders();
+    let torrent = torrent(&[("a", 20_000), ("b", 40_000), ("c", 40_000)], 16_384);
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    std::fs::write(save.join("t/c"), noise(40_000, 5)).unwrap();
+    let run = open(&spec);
+    verify_all(&run);
+    assert!(run.store.finish_check().is_err());
+    run.store.close(0, 0, &[]).unwrap();
+    drop(run);
+    // The user brings what he has of b and c.
+    replace(&save.join("t/b"), torrent.file_data(1));
+    replace(&save.join("t/c"), torrent.file_data(2));
+    let results: Vec<_> =
+        (0..3).map(|_| open(&spec).try_check().map(|run| run.have().len())).collect();
+    assert!(results.iter().all(|r| *r == Ok(torrent.pieces() as usize)), "{results:#?}");
+}
+
+#[test]
+fn a_copying_that_was_killed_and_then_the_folder_goes() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    for _ in 0..2 {
+        drop(open(&spec));
+        std::fs::remove_dir_all(save.join("t")).unwrap();
+    }
+    let results: Vec<_> = (0..3).map(|_| open(&spec).try_check().map(|run| run.have())).collect();
+    assert!(results.iter().all(Result::is_ok), "{results:#?}");
+}
+
+#[test]
+fn what_is_kept_apart_is_copied_where_numbers_do_not_last() {
+    let (torrent, spec) = mem_torrent();
+    let disk = Arc::new(MemDisk::renumbering());
+    let mut run = start(&disk, &some(&spec, &[true, false])).check();
+    run.commit(&torrent, 0..3);
+    run.close();
+    let run = start(&disk, &spec).try_check();
+    assert_eq!(run.map(|run| run.have()), Ok(vec![0, 1, 2]));
+}
+
+#[test]
+fn a_diary_after_a_serving_run_after_a_power_cut() {
+    let (torrent, spec) = mem_torrent();
+    let disk = Arc::new(MemDisk::forgetful());
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, 0..2);
+    run.store.sync().unwrap();
+    drop(run);
+    disk.cut_power();
+    start(&disk, &OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    // The user's.
+    drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
+    let diary = noise(130_000, 77);
+    disk.set_bytes("t/b", &diary);
+    let run = start(&disk, &spec).try_check();
+    let refused = run.is_err();
+    if let Ok(mut run) = run {
+        run.commit(&torrent, [4]);
+    }
+    assert!(disk.bytes("t/b") == diary, "written over; refused {refused}");
+}
+
+#[test]
+fn a_diary_before_the_first_write_where_numbers_do_not_last() {
+    let (torrent, spec) = mem_torrent();
+    let disk = Arc::new(MemDisk::renumbering());
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0]);
+    drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
+    let diary = noise(130_000, 77);
+    disk.set_bytes("t/b", &diary);
+    let outcome = run.try_commit(&torrent, 4);
+    assert!(disk.bytes("t/b") == diary, "written over; {outcome:?}");
+}
+
+#[test]
+fn a_file_from_the_parts_file_is_emptied_during_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = torrent.with_state(&save, &state);
+    let mut run = open(&some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    let run = open(&spec);
+    verify_all(&run);
+    assert_eq!(run.have(), [0, 1]);
+    std::fs::OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(0).unwrap();
+    let check = run.store.finish_check();
+    assert!(check.is_err(), "had {:?}, but b is empty", run.have());
+}
+
+#[test]
+fn the_parts_file_is_replaced_during_the_check() {
+    let (_root, save, state) = folders();
+    let torrent = ab();
+    let spec = some(&torrent.with_state(&save, &state), &[true, false]);
+    let mut run = open(&spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.store.sync().unwrap();
+    run.close();
+    let run = open(&spec);
+    let length = std::fs::metadata(parts_file(&state)).unwrap().len() as usize;
+    replace(&parts_file(&state), &noise(length, 77));
+    let Ok(run) = run.try_check() else { return };
+    let _ = run.store.close(1, 0, &[]);
+    drop(run);
+    let run = open(&spec);
+    assert!(
+        numbers(&run.opened.have) == [0],
+        "had without a look: {:?}",
+        numbers(&run.opened.have)
+    );
+}
+
+#[test]
+fn zeros_in_an_empty_file() {
+    for disk in [MemDisk::forgetful(), MemDisk::renumbering()] {
+        let disk = Arc::new(disk);
+        let torrent = torrent(&[("a", 70_000), ("e", 0), ("b", 130_000)], 32 * 1024);
+        let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+        start(&disk, &spec).check().close();
+        disk.set_bytes("t/e", &[0; 100]);
+        let first = start(&disk, &spec).try_check().map(drop);
+        assert!(first.is_ok(), "{first:?}");
+    }
 }

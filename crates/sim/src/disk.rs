@@ -299,10 +299,6 @@ impl Disk for SimDisk {
         error.raw_os_error() == Some(EMFILE)
     }
 
-    fn ids_last(&self, _: &PathBuf) -> bool {
-        true
-    }
-
     fn boot(&self) -> u128 {
         self.state().boots.into()
     }

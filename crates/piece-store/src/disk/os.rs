@@ -318,17 +318,11 @@ impl Disk for OsDisk {
 
     #[cfg(target_os = "linux")]
     fn ids_last(&self, folder: &OsFolder) -> bool {
-        // FAT, exFAT, what comes from a program (FUSE), SMB of both ages.
-        const NUMBERED_ANEW: [u32; 5] =
-            [0x4d44, 0x2011_bab0, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42];
+        // FAT, exFAT, what comes from a program (FUSE), SMB of both ages, a host's folder (vboxsf).
+        const NUMBERED_ANEW: [u32; 6] =
+            [0x4d44, 0x2011_bab0, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x786f_4256];
         let system = rustix::fs::fstatfs(folder.descriptor());
-        let kind = system.ok().and_then(|system| u32::try_from(system.f_type).ok());
-        kind.is_none_or(|kind| !NUMBERED_ANEW.contains(&kind))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn ids_last(&self, _: &OsFolder) -> bool {
-        true
+        system.is_ok_and(|system| !NUMBERED_ANEW.contains(&(system.f_type as u32)))
     }
 
     fn boot(&self) -> u128 {

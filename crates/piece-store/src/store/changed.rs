@@ -6,7 +6,7 @@
 //! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
 //!
 //! Some file systems number a file anew when the system forgot it for a while ([`Disk::ids_last`]): there,
-//! that a file was replaced is not seen.
+//! a file of ours that was replaced is not seen, only one that is gone, cut, or put where none was.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -66,10 +66,16 @@ impl<D: Disk> Store<D> {
     pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
         files.iter().filter(|_| !self.read_only).try_for_each(|file| {
             let place = self.place_of(file.slot);
-            let known = Some(file.id).filter(|_| self.ids_last);
+            let known = self.as_numbered(Some(file.id), file.found);
             let same = compare(known, file.length, file.found);
             same.map_err(|error| self.place_error(Operation::Stat, place, &error))
         })
+    }
+
+    /// The number that a file which is `known` must be found with: where numbers do not last, the one it has.
+    pub(super) fn as_numbered(&self, known: Option<FileId>, found: Option<Stat>) -> Option<FileId> {
+        let anew = found.filter(|_| !self.ids_last);
+        known.map(|id| anew.map_or(id, |stat| stat.id))
     }
 
     /// Whether the file of a place has the name that the place has, all the time that it is open.

@@ -100,7 +100,7 @@ impl<D: Disk> Store<D> {
         slot: &Slot,
         stat: Option<Stat>,
     ) -> Result<(), StoreError> {
-        let known = self.ledger().known(number).filter(|_| self.ids_last);
+        let known = self.as_numbered(self.ledger().known(number), stat);
         let length = slot.known_length.load(Ordering::Relaxed);
         let unchanged = changed::compare(known, length, stat).and_then(|()| match stat {
             Some(stat) if length == 0 && !self.overwrite => changed::check_identity(known, &stat),
@@ -212,15 +212,26 @@ impl<D: Disk> Store<D> {
                 None => missing.push(number),
             }
         }
-        if let Some(stat) = self.stat_parts()? {
-            self.ledger().own(self.layout.parts_slot(), stat.id)?;
-        }
+        self.own_parts()?;
         // Who only serves makes none, and forgets none that a run before may have made.
         let awaited = match self.read_only {
             true => self.ledger().unowned.awaited.clone(),
             false => Awaited::new(self.disk.boot(), to_ranges(missing)),
         };
         self.await_files(awaited)
+    }
+
+    /// The same of the parts file, unless somebody removed or replaced it since the check began: what it has
+    /// may be had.
+    fn own_parts(&self) -> Result<(), StoreError> {
+        if !self.parts.have_a_name() {
+            return Ok(());
+        }
+        let (slot, stat) = (self.layout.parts_slot(), self.stat_parts()?);
+        let known = self.as_numbered(self.ledger().owned_as(slot).ok(), stat);
+        let same = changed::compare(known, 0, stat);
+        same.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))?;
+        stat.map_or(Ok(()), |stat| self.ledger().own(slot, stat.id))
     }
 
     fn await_files(&self, awaited: Awaited) -> Result<(), StoreError> {

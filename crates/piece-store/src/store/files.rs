@@ -162,8 +162,8 @@ impl<D: Disk> Store<D> {
         };
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
-        if ledger.checked && self.ids_last {
-            let known = ledger.owned_as(slot as u32).ok();
+        if ledger.checked {
+            let known = self.as_numbered(ledger.owned_as(slot as u32).ok(), Some(stat));
             let same = changed::check_identity(known, &stat);
             same.map_err(|error| failed(Operation::Open, error))?;
         }

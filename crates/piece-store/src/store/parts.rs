@@ -205,7 +205,7 @@ impl<D: Disk> Store<D> {
         let file = file.map_err(|error| failed(Operation::Create, error))?;
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let moving = self.ledger().unowned.moving.get(&slot).copied();
-        let same = changed::check_identity(moving, &stat);
+        let same = changed::check_identity(self.as_numbered(moving, Some(stat)), &stat);
         same.map_err(|error| failed(Operation::Open, error))?;
         Ok((file, stat.id))
     }
@@ -219,7 +219,8 @@ impl<D: Disk> Store<D> {
         buffer: &mut [u8],
     ) -> Result<(), StoreError> {
         let Some(parts) = self.parts_file(false)? else { return Ok(()) };
-        let offset = self.layout.slots.get(slot as usize).map_or(0, |slot| slot.offset);
+        let Some(slot_at) = self.layout.slots.get(slot as usize) else { return Ok(()) };
+        let offset = slot_at.offset;
         let mut at = range.start;
         while at < range.end {
             let length = (range.end - at).min(buffer.len() as u64) as usize;
@@ -235,7 +236,10 @@ impl<D: Disk> Store<D> {
             let read = [std::io::IoSlice::new(strip.get(..count).unwrap_or_default())];
             match self.disk.write_at(file, &read, at - offset) {
                 Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
-                Ok(count) => at += count as u64,
+                Ok(count) => {
+                    at += count as u64;
+                    slot_at.known_length.fetch_max(at - offset, Ordering::Relaxed);
+                }
                 Err(error) => return Err(failed(error)),
             }
         }

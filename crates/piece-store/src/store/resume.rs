@@ -137,6 +137,7 @@ pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
         && plan.to_verify.is_empty()
         && (&plan.have, &plan.durable) == (&history.written, &history.durable)
         && plan.unfinished == history.unfinished
+        && plan.unowned.awaited == history.unowned.awaited
 }
 
 /// The pieces of files that earlier runs used and that are there no longer, nor wanted. From now on the
@@ -272,11 +273,19 @@ fn unowned(
     let changed =
         all.filter(|(slot, judged)| judged.trust == Trust::Changed && history.used(*slot));
     Unowned {
-        awaited: before.awaited.after(found.boot, |slot| !history.owned.contains_key(&slot)),
+        awaited: before.awaited.after(found.boot, |slot| {
+            !history.owned.contains_key(&slot) && may_be_there(layout, found, slot)
+        }),
         moving: still_moving(layout, &before.moving, found),
         changed: to_ranges(changed.map(|(slot, _)| slot)),
         seen: seen.filter_map(|(slot, stat)| stat.map(|stat| (slot, stat.id))).collect(),
     }
+}
+
+/// Whether the file of a slot was found, or is not wanted and was not looked for.
+fn may_be_there(layout: &Layout, found: &Found, slot: u32) -> bool {
+    let is_wanted = layout.slots.get(slot as usize).is_some_and(|slot| slot.selected);
+    !is_wanted || found.slots.get(slot as usize).is_some_and(Option::is_some)
 }
 
 /// The files that were to get bytes from the parts file, but for those that are gone: a power cut may take
