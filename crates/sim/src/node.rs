@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) had: BTreeSet<u32>,
     /// Those of them that a power cut may not take away.
     pub(crate) durable: BTreeSet<u32>,
+    /// Those of them that a sync which fails may not take away: not what was verified anew since.
+    pub(crate) safe: BTreeSet<u32>,
     /// What the next start must find.
     pub(crate) promised: BTreeSet<u32>,
     /// What the present start has found so far.
@@ -112,6 +114,7 @@ impl Node {
             stamps: BTreeMap::new(),
             had: BTreeSet::new(),
             durable: BTreeSet::new(),
+            safe: BTreeSet::new(),
             promised: BTreeSet::new(),
             found: BTreeSet::new(),
             started: false,

@@ -64,6 +64,7 @@ impl World {
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
+                this.safe = this.durable.intersection(&this.found).copied().collect();
                 // What is to be verified first is still promised.
                 this.had = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
@@ -91,6 +92,7 @@ impl World {
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
                 this.durable = this.had.clone();
+                this.safe = this.had.clone();
                 this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
                 let lie = this.had.iter().find(|piece| !truth.keeps(**piece));
                 lie.map_or(Ok(()), |piece| {
@@ -108,6 +110,7 @@ impl World {
             }
             Done::Closed { result: Err(_), .. } => {
                 // What the last sync was to make durable may be lost with it.
+                this.durable = this.safe.clone();
                 this.had = this.durable.clone();
                 Ok(())
             }
