@@ -35,11 +35,6 @@ fn lock() -> String {
 }
 
 #[track_caller]
-fn start(disk: &Arc<MemDisk>, spec: &OpenSpec) -> Run<MemDisk> {
-    try_open_on(disk, spec).unwrap()
-}
-
-#[track_caller]
 fn disk_error(outcome: Outcome) -> (Operation, String, ErrorKind) {
     let Outcome::Failed(StoreError::Disk { operation, path, kind, .. }) = outcome else {
         panic!("it should fail: {outcome:?}");

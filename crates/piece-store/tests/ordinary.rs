@@ -11,19 +11,16 @@ use common::mem::MemDisk;
 use common::*;
 use piece_store::OpenSpec;
 
-fn some(spec: &OpenSpec, list: &[bool]) -> OpenSpec {
-    OpenSpec { selected: Some(list.to_vec()), ..spec.clone() }
-}
-
-fn folders() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
-    let root = tempfile::tempdir().unwrap();
-    let (save, state) = (root.path().join("save"), root.path().join("state"));
-    (root, save, state)
-}
-
-fn start(disk: &Arc<MemDisk>, spec: &OpenSpec) -> Run<MemDisk> {
-    try_open_on(disk, spec).unwrap()
-}
+const FILES: [(&str, usize); 5] =
+    [("a", 20_000), ("e", 0), ("b", 40_000), ("c", 9_000), ("d/d", 30_000)];
+/// What is wanted in one run after another.
+const LISTS: [[bool; 5]; 5] = [
+    [true, false, false, true, false],
+    [true; 5],
+    [false, true, true, false, true],
+    [false, false, false, false, true],
+    [true; 5],
+];
 
 /// Ordinary use: overwrite, preallocate, zero-length, select more and less, all twice; orderly or killed.
 #[test]
@@ -31,10 +28,7 @@ fn nothing_is_refused() {
     for case in 0..128u32 {
         let bit = |n: u32| case >> n & 1 == 1;
         let (_root, save, state) = folders();
-        let torrent = torrent(
-            &[("a", 20_000), ("e", 0), ("b", 40_000), ("c", 9_000), ("d/d", 30_000)],
-            16_384,
-        );
+        let torrent = torrent(&FILES, 16_384);
         let spec = OpenSpec {
             overwrite: bit(0),
             preallocate: bit(1),
@@ -44,14 +38,7 @@ fn nothing_is_refused() {
             torrent.write_file(&save, 4);
             std::fs::write(save.join("t/a"), b"").unwrap();
         }
-        let lists = [
-            [true, false, false, true, false],
-            [true; 5],
-            [false, true, true, false, true],
-            [false, false, false, false, true],
-            [true; 5],
-        ];
-        for (n, list) in (0u32..).zip(lists) {
+        for (n, list) in (0u32..).zip(LISTS) {
             let spec = OpenSpec { read_only: bit(5) && n == 2, ..some(&spec, &list) };
             if bit(6) {
                 drop(open(&spec));
@@ -91,10 +78,7 @@ fn nothing_is_refused() {
 fn nothing_is_refused_by_a_disk_that_numbers_anew() {
     for case in 0..128u32 {
         let bit = |n: u32| case >> n & 1 == 1;
-        let torrent = torrent(
-            &[("a", 20_000), ("e", 0), ("b", 40_000), ("c", 9_000), ("d/d", 30_000)],
-            16_384,
-        );
+        let torrent = torrent(&FILES, 16_384);
         let renumbers = bit(2);
         let disk = Arc::new(if renumbers { MemDisk::renumbering() } else { MemDisk::forgetful() });
         let spec = OpenSpec {
@@ -102,14 +86,7 @@ fn nothing_is_refused_by_a_disk_that_numbers_anew() {
             preallocate: bit(1),
             ..torrent.with_state(Path::new("/save"), Path::new("/state"))
         };
-        let lists = [
-            [true, false, false, true, false],
-            [true; 5],
-            [false, true, true, false, true],
-            [false, false, false, false, true],
-            [true; 5],
-        ];
-        for (n, list) in (0u32..).zip(lists) {
+        for (n, list) in (0u32..).zip(LISTS) {
             let spec = OpenSpec { read_only: bit(5) && n == 2, ..some(&spec, &list) };
             if bit(6) {
                 drop(start(&disk, &spec));

@@ -6,26 +6,18 @@ mod common;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::*;
 use piece_store::{
     HeldSpan, OpenSpec, Operation, Outcome, SPAN_LENGTH, STRIP_LENGTH, Span, StoreError,
     StoreLayout, Unrelated,
 };
-use tempfile::TempDir;
 
 const PIECE: u32 = 32 * 1024;
 /// Pieces 0..7; file a is pieces 0 to 2 in part, b lies inside piece 2, c is the rest.
 const FILES: [(&str, usize); 4] =
     [("a", 70_000), ("sub/b", 9_000), ("empty", 0), ("sub/deep/c", 140_000)];
-
-/// A folder for downloads and one for journals.
-fn folders() -> (TempDir, PathBuf, PathBuf) {
-    let root = tempfile::tempdir().unwrap();
-    let (save, state) = (root.path().join("save"), root.path().join("state"));
-    (root, save, state)
-}
 
 fn touch(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).unwrap();

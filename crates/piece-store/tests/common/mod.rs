@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)] // Each test file uses some of it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests look at real files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metainfo::{Builder, Metainfo};
@@ -115,6 +115,18 @@ impl Torrent {
     }
 }
 
+/// A folder for downloads and one for journals.
+pub fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
+    let (save, state) = (root.path().join("save"), root.path().join("state"));
+    (root, save, state)
+}
+
+/// The same, but only these files are wanted.
+pub fn some(spec: &OpenSpec, list: &[bool]) -> OpenSpec {
+    OpenSpec { selected: Some(list.to_vec()), ..spec.clone() }
+}
+
 /// One run of a store: what a session does with it.
 pub struct Run<D: Disk> {
     pub store: Store<D>,
@@ -130,6 +142,11 @@ pub fn try_open_on<D: Disk>(disk: &Arc<D>, spec: &OpenSpec) -> Result<Run<D>, St
 
 pub fn try_open(spec: &OpenSpec) -> Result<Run<OsDisk>, StoreError> {
     try_open_on(&Arc::new(OsDisk::new()), spec)
+}
+
+#[track_caller]
+pub fn start(disk: &Arc<mem::MemDisk>, spec: &OpenSpec) -> Run<mem::MemDisk> {
+    try_open_on(disk, spec).unwrap()
 }
 
 #[track_caller]
