@@ -223,6 +223,69 @@ impl MemDisk {
         content.write(0, bytes);
     }
 
+    /// Every file with its path and its bytes.
+    pub fn files(&self) -> Vec<(PathBuf, Stat, Vec<u8>)> {
+        let files = self.files.lock().unwrap();
+        let bytes = |file: &MemFile| file.content.lock().unwrap().bytes.clone();
+        files.iter().map(|(path, file)| (path.clone(), stat(file), bytes(file))).collect()
+    }
+
+    /// The folders that the store has made.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.folders.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Makes a folder.
+    pub fn put_folder(&self, path: &Path) {
+        self.folders.lock().unwrap().insert(path.to_owned());
+    }
+
+    /// Whether the disk is a [`Self::renumbering`] one.
+    pub fn is_renumbering(&self) -> bool {
+        self.renumbers.load(Ordering::Relaxed)
+    }
+
+    /// Makes or replaces a file, all of which is synced.
+    pub fn put_as(&self, path: &Path, inode: u64, modified: i64, bytes: &[u8]) {
+        let file = self.make(path);
+        file.inode.store(inode, Ordering::Relaxed);
+        let (bytes, synced) = (bytes.to_vec(), bytes.to_vec());
+        *file.content.lock().unwrap() = Content { bytes, synced, dirty: Vec::new(), modified };
+        self.files.lock().unwrap().insert(path.to_owned(), file);
+    }
+
+    /// Another program makes or replaces a file.
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        let (inode, modified) = (self.tick() as u64, self.tick());
+        self.put_as(Path::new(path), inode, modified, bytes);
+    }
+
+    /// Sets the time of the file whose path ends with `path` to now.
+    pub fn touch(&self, path: &str) {
+        let modified = self.tick();
+        self.find(path).content.lock().unwrap().modified = modified;
+    }
+
+    /// The number of the boot, and the clock, which also numbers new files.
+    pub fn counters(&self) -> (u64, i64) {
+        (self.boots.0.load(Ordering::Relaxed), *self.clock.lock().unwrap())
+    }
+
+    /// Sets what [`Self::counters`] returns.
+    pub fn set_counters(&self, boots: u64, clock: i64) {
+        self.boots.0.store(boots, Ordering::Relaxed);
+        *self.clock.lock().unwrap() = clock;
+    }
+
+    /// Kills the process: closes its files and releases their locks. The caller must forget its stores, not
+    /// drop them.
+    pub fn kill(&self) {
+        for file in self.files.lock().unwrap().values() {
+            file.locked.store(false, Ordering::Relaxed);
+            file.opened.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn find(&self, path: &str) -> Arc<MemFile> {
         let files = self.files.lock().unwrap();
         let found = files.iter().find(|(name, _)| name.to_string_lossy().ends_with(path));
