@@ -45,7 +45,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
-        "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`; do not edit.\n\n| file | what it is |\n|---|---|\n",
+        "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, `journals/` by the test of piece-store that reads them; do not edit.\n\n| file | what it is |\n|---|---|\n",
     );
     for Fixture { path, what, .. } in &fixtures {
         table.push_str(&format!("| `{path}` | {what} |\n"));
@@ -55,7 +55,7 @@ fn all() -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Where other tasks keep what they measured and found.
-const OF_OTHERS: &[&str] = &["bench", "fuzz", "fuzz.json", "soak.json"];
+const OF_OTHERS: &[&str] = &["bench", "fuzz", "fuzz.json", "journals", "soak.json"];
 
 /// Files that are missing, other than they should be, or nobody's.
 fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>> {

@@ -1,0 +1,343 @@
+//! Journals that the store of commit 3d2cf55 wrote. Later versions must read them with the same result.
+//!
+//! Each folder `testdata/journals/NAME/` describes one disk at the end of a launch. Its `case.txt` says
+//! what happened, lists all files of the disk (see [`dump`]), and then has the answers of that store to
+//! several ways to open the torrent (see [`spec`] and [`answers`]). The journal itself is beside it.
+//!
+//! The variable `WRITE_JOURNALS` makes the test play the [`scenarios`] whose folder is missing, and store
+//! their disks with the answers of the present version. It never replaces a folder.
+
+#![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
+
+mod common;
+#[path = "journals/dump.rs"]
+mod dump;
+#[path = "journals/scenarios.rs"]
+mod scenarios;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::mem::MemDisk;
+use common::*;
+use dump::Data;
+use metainfo::Metainfo;
+use piece_store::{OpenSpec, Outcome, StoreError, Unrelated};
+use scenarios::{SCENARIOS, Scene};
+
+const SAVE: &str = "/save";
+const STATE: &str = "/state";
+const BLOCK: usize = 16 * 1024;
+
+/// The ways in which each disk is opened.
+const OPENINGS: &[&str] = &[
+    "everything",
+    "only:10010",
+    "only:00101",
+    "seed-only",
+    "seed-only only:10010",
+    "overwrite preallocate",
+    "verify",
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/journals")
+}
+
+#[test]
+fn earlier_journals_are_read_the_same() {
+    if std::env::var_os("WRITE_JOURNALS").is_some() {
+        write_torrents();
+        SCENARIOS.iter().for_each(write);
+    }
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    cases.sort();
+    for scenario in SCENARIOS {
+        assert!(cases.contains(&folder().join(scenario.name)), "{} is not stored", scenario.name);
+    }
+    let wrong: Vec<String> = cases.iter().flat_map(|case| replay(case)).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A stored disk, and the answers about it.
+struct Case {
+    folder: PathBuf,
+    torrent: Torrent,
+    disk: String,
+    /// Each with the openings it is the answer to.
+    answers: Vec<(String, Answers)>,
+}
+
+/// Keys and values, in the order of the steps.
+type Answers = Vec<(String, String)>;
+
+impl Case {
+    fn read(folder: &Path) -> Self {
+        let text = std::fs::read_to_string(folder.join("case.txt")).unwrap();
+        let mut sections = text.split("\n\n");
+        let (about, disk) = (sections.next().unwrap(), sections.next().unwrap());
+        let torrent = about.lines().find_map(|line| line.strip_prefix("torrent ")).unwrap();
+        let answers = sections.map(|section| {
+            let (first, lines) = section.split_once('\n').unwrap();
+            let line = |line: &str| {
+                let (key, value) = line.split_once(':').unwrap();
+                (key.trim().to_owned(), value.trim().to_owned())
+            };
+            (first.strip_prefix("open ").unwrap().to_owned(), lines.lines().map(line).collect())
+        });
+        Self {
+            folder: folder.to_owned(),
+            torrent: stored_torrent(torrent),
+            disk: disk.to_owned(),
+            answers: answers.collect(),
+        }
+    }
+
+    fn load(&self) -> Arc<MemDisk> {
+        Arc::new(dump::load(&self.disk, &data(&self.torrent), &self.folder))
+    }
+}
+
+/// Opens the torrent in every way of a case. Returns the answers that differ.
+fn replay(folder: &Path) -> Vec<String> {
+    let case = Case::read(folder);
+    let name = folder.file_name().unwrap().to_string_lossy();
+    assert!(!case.answers.is_empty(), "{name}");
+    let mut wrong = Vec::new();
+    for (openings, expected) in &case.answers {
+        for opening in openings.split(", ") {
+            let got = answers(&case.load(), &case.torrent, &spec(&case.torrent, opening));
+            let differences = compare(expected, &got);
+            wrong.extend(differences.iter().map(|line| format!("{name}, {opening}: {line}")));
+        }
+    }
+    wrong
+}
+
+fn compare(expected: &Answers, got: &Answers) -> Vec<String> {
+    let keys: BTreeSet<&String> = expected.iter().chain(got).map(|(key, _)| key).collect();
+    let values = keys.iter().map(|key| (key, value(expected, key), value(got, key)));
+    let wrong = values.filter(|(key, expected, got)| !agrees(key, expected, got));
+    wrong.map(|(key, expected, got)| format!("{key}: expected {expected}, got {got}")).collect()
+}
+
+fn value<'a>(answers: &'a Answers, key: &str) -> &'a str {
+    answers.iter().find(|(other, _)| other == key).map_or("no answer", |(_, value)| value)
+}
+
+/// Compares two answers. At the open, the store may trust fewer pieces and verify more. If it refuses the
+/// torrent, it may leave more files untouched. Everything else must be equal.
+fn agrees(key: &str, expected: &str, got: &str) -> bool {
+    let all_in = |some: &str, all: &str| {
+        some.split_whitespace().all(|one| all.split_whitespace().any(|other| one == other))
+    };
+    match key {
+        "have" => got != "no answer" && all_in(got, expected),
+        "to verify" | "untouched" => all_in(expected, got),
+        _ => expected == got,
+    }
+}
+
+/// Parses words such as `seed-only only:10010`, in which each digit selects a file. With `verify` the store
+/// ignores the journal.
+fn spec(torrent: &Torrent, opening: &str) -> OpenSpec {
+    let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
+    for word in opening.split(' ') {
+        match word.strip_prefix("only:") {
+            Some(list) => spec.selected = Some(list.chars().map(|digit| digit == '1').collect()),
+            None => match word {
+                "everything" => {}
+                "seed-only" => spec.read_only = true,
+                "overwrite" => spec.overwrite = true,
+                "preallocate" => spec.preallocate = true,
+                "verify" => spec.resume = false,
+                _ => panic!("{word}"),
+            },
+        }
+    }
+    spec
+}
+
+/// Opens the torrent, verifies and downloads everything, closes it, and opens it again.
+fn answers(disk: &Arc<MemDisk>, torrent: &Torrent, spec: &OpenSpec) -> Answers {
+    let before = payload(disk, torrent);
+    let mut answers = Answers::new();
+    let mut note = |key: &str, value: String| answers.push((key.to_owned(), value));
+    match play(disk, torrent, spec, &mut note) {
+        Ok(()) => payload(disk, torrent).into_iter().for_each(|(path, parts)| note(&path, parts)),
+        Err(()) => {
+            let after = payload(disk, torrent);
+            let untouched: Vec<_> = before.iter().filter(|file| after.contains(file)).collect();
+            note("untouched", join(untouched.iter().map(|(path, _)| path)));
+        }
+    }
+    answers
+}
+
+/// Notes the answer to each step of [`answers`]. Returns an error if the open or the check is refused.
+fn play(
+    disk: &Arc<MemDisk>,
+    torrent: &Torrent,
+    spec: &OpenSpec,
+    note: &mut impl FnMut(&str, String),
+) -> Result<(), ()> {
+    let mut run = match try_open_on(disk, spec) {
+        Ok(run) => run,
+        Err(error) => {
+            note("open", error_text(&error));
+            return Err(());
+        }
+    };
+    let opened = run.opened.clone();
+    note("totals", format!("{} up, {} down", opened.uploaded, opened.downloaded));
+    note("have", join(numbers(&opened.have)));
+    note("to verify", join(run.to_verify()));
+    note("unfinished", unfinished_text(&opened.unfinished));
+    verify_all(&run);
+    let checked = run.store.finish_check();
+    note("check", checked.as_ref().err().map_or("good".to_owned(), error_text));
+    note("have then", join(run.have()));
+    note("durable then", join(numbers(&run.store.durable())));
+    checked.map_err(drop)?;
+    if !spec.read_only {
+        note("download", download(&mut run, torrent));
+    }
+    let have = run.have();
+    let closed = run.store.close(opened.uploaded + 1, opened.downloaded + 2, &[]);
+    note("close", closed.err().as_ref().map_or("good".to_owned(), error_text));
+    drop(run);
+    let again = try_open_on(disk, spec).and_then(Run::try_check).map(|run| run.have());
+    note("have at last", again.as_ref().map_or_else(error_text, join));
+    if again.as_ref() != Ok(&have) {
+        note("have at the close", join(have));
+    }
+    Ok(())
+}
+
+/// Commits the missing wanted pieces, with wrong bytes in place of the blocks that are on the disk.
+fn download(run: &mut Run<MemDisk>, torrent: &Torrent) -> String {
+    let (wanted, have) = (numbers(&run.opened.wanted), run.have());
+    let missing: Vec<u32> = wanted.into_iter().filter(|piece| !have.contains(piece)).collect();
+    for index in &missing {
+        let mut spans = torrent.spans(*index);
+        for (piece, blocks) in &run.opened.unfinished {
+            if piece.get() == *index {
+                blank(&mut spans, blocks);
+            }
+        }
+        match run.commit_spans(torrent.piece(*index), &mut spans) {
+            Outcome::Verified { .. } => {}
+            Outcome::Failed(error) => return format!("piece {index}: {}", error_text(&error)),
+            outcome => return format!("piece {index}: {outcome:?}"),
+        }
+    }
+    join(missing)
+}
+
+/// Fills blocks with wrong bytes.
+fn blank(spans: &mut [Option<piece_store::Span>], blocks: &[u32]) {
+    for block in blocks {
+        let (span, at) = (*block as usize / 16, *block as usize % 16 * BLOCK);
+        let span = spans[span].as_mut().unwrap();
+        let end = span.len().min(at + BLOCK);
+        span[at..end].fill(0xee);
+    }
+}
+
+/// The files below the download folder, and the parts of each.
+fn payload(disk: &MemDisk, torrent: &Torrent) -> Answers {
+    let data = data(torrent);
+    let files = disk.files().into_iter().filter(|(path, _, _)| path.starts_with(SAVE));
+    let describe = |(path, _, bytes): (PathBuf, _, Vec<u8>)| {
+        (path.display().to_string(), dump::describe(&bytes, &data, &path))
+    };
+    files.map(describe).collect()
+}
+
+/// The error without its message, which may change.
+fn error_text(error: &StoreError) -> String {
+    match error {
+        StoreError::UnrelatedFile { path, reason } => {
+            let too_long = matches!(reason, Unrelated::TooLong { .. });
+            let reason = if too_long { "too long" } else { "nothing verifies" };
+            format!("unrelated file {}, {reason}", path.display())
+        }
+        StoreError::Disk { operation, path, kind, .. } => {
+            format!("{operation:?} {}, {kind:?}", path.display())
+        }
+        error => format!("{error:?}"),
+    }
+}
+
+fn unfinished_text(unfinished: &[(piece_store::PieceIndex, Vec<u32>)]) -> String {
+    let piece = |(piece, blocks): &(piece_store::PieceIndex, Vec<u32>)| {
+        format!("{}[{}]", piece.get(), join(blocks))
+    };
+    join(unfinished.iter().map(piece))
+}
+
+fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// Reads `NAME.torrent`. Its data is noise; its padding is zeros.
+fn stored_torrent(name: &str) -> Torrent {
+    let bytes = std::fs::read(folder().join(format!("{name}.torrent"))).unwrap();
+    let metainfo = Arc::new(Metainfo::parse(bytes).unwrap());
+    let mut data = noise(metainfo.info().geometry().total() as usize, 1);
+    for pad in metainfo.info().files().iter().filter(|file| file.is_pad()) {
+        data[pad.offset() as usize..][..pad.length() as usize].fill(0);
+    }
+    Torrent { metainfo, data }
+}
+
+fn data(torrent: &Torrent) -> Data<'_> {
+    let files = torrent.metainfo.info().files();
+    let place =
+        |file: metainfo::FileEntry<'_>| (Path::new(SAVE).join(file.disk_path()), file.offset());
+    let places = files.iter().map(place).map(|(path, offset)| (path, offset as usize));
+    Data { bytes: &torrent.data, files: places.collect() }
+}
+
+fn write_torrents() {
+    std::fs::create_dir_all(folder()).unwrap();
+    for (name, bytes) in scenarios::torrents() {
+        let path = folder().join(format!("{name}.torrent"));
+        if !path.exists() {
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+}
+
+/// Plays a scenario unless its folder exists, and stores its disk with the answers of this version.
+fn write(scenario: &scenarios::Scenario) {
+    let folder = folder().join(scenario.name);
+    if folder.exists() {
+        return;
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    let scene = Scene::new(scenario, stored_torrent(scenario.torrent));
+    (scenario.play)(&scene);
+    let disk = dump::save(&scene.disk, &data(&scene.torrent), &folder);
+    let mut text = format!("{}\ntorrent {}\n\n{disk}", scenario.about, scenario.torrent);
+    let disk = disk.trim_end().to_owned();
+    let case = Case { folder, torrent: scene.torrent, disk, answers: Vec::new() };
+    let mut all: Vec<(String, Answers)> = Vec::new();
+    for opening in OPENINGS {
+        let answers = answers(&case.load(), &case.torrent, &spec(&case.torrent, opening));
+        match all.iter_mut().find(|(_, others)| *others == answers) {
+            Some((openings, _)) => write!(openings, ", {opening}").unwrap(),
+            None => all.push((opening.to_string(), answers)),
+        }
+    }
+    for (openings, answers) in all {
+        writeln!(text, "\nopen {openings}").unwrap();
+        for (key, value) in answers {
+            writeln!(text, "{}", format!("  {key}: {value}").trim_end()).unwrap();
+        }
+    }
+    std::fs::write(case.folder.join("case.txt"), text).unwrap();
+}
