@@ -51,8 +51,8 @@ pub enum BuildError {
         /// How many hashes were given.
         got: usize,
     },
-    /// Occurs when the result would not be accepted again, for example because two files have one
-    /// path.
+    /// Occurs when the result would not be accepted again, for example because a path has too many
+    /// elements.
     #[error("the torrent would not be accepted: {0}")]
     Refused(MetainfoError),
 }

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use crate::paths::is_plain;
+
 /// What BEP 47 says about a file, one bit each.
 pub(crate) mod attribute {
     pub(crate) const PAD: u8 = 1;
@@ -93,6 +95,11 @@ impl FileTable {
         self.folder.is_none()
     }
 
+    /// Whether every path is what its maker wrote.
+    pub(crate) fn is_unmapped(&self) -> bool {
+        self.originals.is_empty()
+    }
+
     pub(crate) fn disk_name(&self) -> &str {
         match &self.folder {
             Some(folder) => folder,
@@ -146,6 +153,25 @@ impl PathText {
     pub(crate) fn begin(&mut self) {
         self.start = self.mapped.len();
         self.original = None;
+    }
+
+    /// Appends the element `raw`, which `map` maps unless it is plain.
+    pub(crate) fn add(&mut self, raw: &[u8], map: impl Fn(&[u8]) -> Vec<u8>) {
+        let mapped = if is_plain(raw) { Cow::Borrowed(raw) } else { Cow::Owned(map(raw)) };
+        if *mapped != *raw && self.original.is_none() {
+            self.original = Some(self.current().to_vec());
+        }
+        let is_first = self.current().is_empty();
+        let append = |path: &mut Vec<u8>, element: &[u8]| {
+            if !is_first {
+                path.push(b'/');
+            }
+            path.extend_from_slice(element);
+        };
+        append(&mut self.mapped, &mapped);
+        if let Some(original) = &mut self.original {
+            append(original, raw);
+        }
     }
 
     /// The current path, as far as it is.
@@ -244,13 +270,13 @@ impl<'a> FileEntry<'a> {
         self.table.end(self.index).saturating_sub(self.offset())
     }
 
-    /// The file's path on disk, elements joined by `/`: below the torrent's folder, or the file's
-    /// own name if the torrent is a single file.
+    /// The file's path under [`Naming::Unix`](crate::Naming::Unix), elements joined by `/`: below
+    /// the torrent's folder, or the file's own name if the torrent is a single file.
     ///
-    /// Safe to create below a folder: relative, no element is empty, `.` or `..`, each is at most
-    /// [`MAX_ELEMENT_LENGTH`](crate::MAX_ELEMENT_LENGTH) bytes, without control characters, and no
-    /// Windows device name. No other file of the torrent (pad files aside) has it, nor is it a
-    /// folder of one.
+    /// Safe to create below a folder on a file system of Linux: relative, no element is empty, `.`
+    /// or `..`, each is at most [`MAX_ELEMENT_LENGTH`](crate::MAX_ELEMENT_LENGTH) bytes, without
+    /// control characters. No other file of the torrent (pad files aside) has it, nor is it a folder
+    /// of one. For other file systems see [`Info::disk_paths`](crate::Info::disk_paths).
     pub fn path(self) -> &'a str {
         self.table.path(self.index)
     }
@@ -269,7 +295,8 @@ impl<'a> FileEntry<'a> {
         }
     }
 
-    /// The file's path relative to the download folder, which includes the torrent's name.
+    /// The file's path relative to the download folder, which includes the torrent's name, under
+    /// [`Naming::Unix`](crate::Naming::Unix).
     pub fn disk_path(self) -> PathBuf {
         match &self.table.folder {
             Some(folder) => [folder.as_str()].into_iter().chain(self.components()).collect(),
@@ -277,7 +304,7 @@ impl<'a> FileEntry<'a> {
         }
     }
 
-    /// The same as text, with `/` on every system.
+    /// [`Self::disk_path`] as text.
     pub fn full_path(self) -> Cow<'a, str> {
         match &self.table.folder {
             Some(folder) => Cow::Owned(format!("{folder}/{}", self.path())),

@@ -1,14 +1,19 @@
 //! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 
 use bencode::Owned;
 use bt_types::fuzz::Choices;
 
 use crate::{
     FileEntry, Info, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo,
-    map_element,
+    Naming, map_element,
 };
+
+const NAMINGS: [Naming; 5] =
+    [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Short, Naming::Version0];
 
 /// Reads `data` as a `.torrent` file, and asserts what the crate promises of what it accepts.
 ///
@@ -27,11 +32,14 @@ pub fn torrent(data: &[u8]) {
 /// If a promise is broken.
 pub fn paths(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let mut files = Vec::new();
+    let (mut files, mut name) = (Vec::new(), b"t".as_slice());
     while !choices.is_empty() && files.len() < 40 {
         let length = choices.byte();
         let path: Vec<&[u8]> = (0..=choices.below(3)).map(|_| element(&mut choices)).collect();
         path.iter().for_each(|raw| check_mapped(raw));
+        if files.is_empty() {
+            name = path[0];
+        }
         let attributes = if length == 1 { "p" } else { "" };
         files.push(Owned::dict([
             ("attr", Owned::from(attributes)),
@@ -41,7 +49,7 @@ pub fn paths(data: &[u8]) {
     }
     let info = Owned::dict([
         ("files", Owned::List(files)),
-        ("name", Owned::from("t")),
+        ("name", Owned::from(name)),
         ("piece length", Owned::from(1 << 20)),
         ("pieces", Owned::from(&[0; 20])),
     ]);
@@ -55,9 +63,14 @@ fn element<'a>(choices: &mut Choices<'a>) -> &'a [u8] {
 }
 
 fn check_mapped(raw: &[u8]) {
-    if let Ok(mapped) = map_element(raw) {
-        check_element(&mapped);
-        assert_eq!(map_element(mapped.as_bytes()), Ok(mapped), "a mapped name stays as it is");
+    for naming in NAMINGS {
+        let mapped = map_element(raw, naming);
+        check_element(mapped.as_bytes(), naming);
+        // Version 0.1.0 refused some names, so what they become need not be a name of its own.
+        if naming != Naming::Version0 {
+            let again = map_element(mapped.as_bytes(), naming);
+            assert_eq!(again, mapped, "{naming:?}: a mapped name stays as it is");
+        }
     }
 }
 
@@ -88,28 +101,69 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
 
 /// Every path stays below its folder and belongs to one file.
 fn check_paths(info: &Info) {
-    check_element(info.disk_name());
-    let real = || info.files().iter().filter(|file| !file.is_pad());
-    let mut folders = BTreeSet::new();
-    for file in real() {
-        assert!(file.components().count() <= MAX_PATH_DEPTH);
-        file.components().for_each(check_element);
-        let path = file.path();
-        folders.extend(path.match_indices('/').map(|(end, _)| &path[..end]));
+    for file in info.files() {
+        assert!(file.components().all(|name| !name.contains(char::is_control)), "{file:?}");
+        assert_eq!(Path::new(&*file.full_path()), file.disk_path());
     }
-    let mut files = BTreeSet::new();
-    for file in real() {
-        assert!(files.insert(file.path()), "two files have {:?}", file.path());
-        assert!(!folders.contains(file.path()), "{:?} is also a folder", file.path());
+    for naming in NAMINGS {
+        let paths = info.disk_paths(naming);
+        assert_eq!(paths.len(), info.files().len());
+        paths.iter().for_each(|path| check_path(info, path, naming));
+        let real = info.files().iter().zip(&paths).filter(|(file, _)| !file.is_pad());
+        check_distinct(&real.map(|(_, path)| path.as_path()).collect::<Vec<_>>(), naming);
+        assert_eq!(paths, info.mapped_paths(naming), "{naming:?} maps a plain name");
     }
 }
 
-fn check_element(name: &str) {
-    assert!(!matches!(name, "" | "." | ".."), "{name:?}");
-    assert!(name.len() <= MAX_ELEMENT_LENGTH, "{name:?}");
-    assert!(!name.contains(['/', '\\', '\0']), "{name:?}");
-    assert!(!name.contains(char::is_control), "{name:?}");
-    assert!(!name.ends_with(['.', ' ']), "{name:?}");
+/// It leads to a place below the torrent's file or folder.
+fn check_path(info: &Info, path: &Path, naming: Naming) {
+    let depth = path.components().count();
+    let is_deep_enough = if info.is_single_file() { depth == 1 } else { depth > 1 };
+    assert!(is_deep_enough && depth <= 1 + MAX_PATH_DEPTH, "{naming:?}: {path:?}");
+    for component in path.components() {
+        let Component::Normal(name) = component else { panic!("{naming:?}: {path:?}") };
+        check_element(name.as_bytes(), naming);
+    }
+    assert!(!path.as_os_str().as_bytes().contains(&0), "{naming:?}: {path:?}");
+}
+
+/// No two files share a path, and none is a folder of another.
+fn check_distinct(paths: &[&Path], naming: Naming) {
+    let key = |path: &Path| match naming {
+        Naming::Windows | Naming::Short => {
+            let text = path.to_string_lossy();
+            text.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes()
+        }
+        _ => path.as_os_str().as_bytes().to_vec(),
+    };
+    let ends = |path: &[u8]| -> Vec<usize> {
+        path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end).collect()
+    };
+    let paths: Vec<_> = paths.iter().map(|path| key(path)).collect();
+    let folders: BTreeSet<_> =
+        paths.iter().flat_map(|path| ends(path).into_iter().map(|end| &path[..end])).collect();
+    let mut files = BTreeSet::new();
+    for path in &paths {
+        assert!(files.insert(path), "{naming:?}: two files have {}", path.escape_ascii());
+        assert!(!folders.contains(path.as_slice()), "{}: also a folder", path.escape_ascii());
+    }
+}
+
+fn check_element(name: &[u8], naming: Naming) {
+    let limit = if naming == Naming::Short { 143 } else { MAX_ELEMENT_LENGTH };
+    let shown = name.escape_ascii();
+    assert!(!matches!(name, b"" | b"." | b".."), "{naming:?}: {shown}");
+    assert!(name.len() <= limit, "{naming:?}: {shown}");
+    assert!(!name.iter().any(|byte| matches!(byte, b'/' | 0)), "{naming:?}: {shown}");
+    if naming == Naming::Raw {
+        return;
+    }
+    let name = str::from_utf8(name).expect("names are UTF-8");
+    assert!(!name.contains(char::is_control), "{naming:?}: {name:?}");
+    if matches!(naming, Naming::Windows | Naming::Short) {
+        assert!(!name.contains(['\\', ':', '?', '*', '"', '<', '>', '|']), "{naming:?}: {name:?}");
+        assert!(!name.ends_with(['.', ' ']), "{naming:?}: {name:?}");
+    }
 }
 
 /// The ranges of all pieces run through all files, in order and without a gap.

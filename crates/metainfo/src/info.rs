@@ -29,7 +29,8 @@ impl Info {
         &self.name
     }
 
-    /// The name of the file or folder that the torrent makes in the download folder.
+    /// The name of the file or folder that the torrent makes in the download folder, under
+    /// [`Naming::Unix`](crate::Naming::Unix).
     pub fn disk_name(&self) -> &str {
         self.files.disk_name()
     }

@@ -37,8 +37,10 @@
 //! # Contract
 //!
 //! What [`Metainfo::parse`] accepts can be worked with blindly: the number of hashes matches the
-//! size, no path leaves the download folder, no two files share one, and each is a name that common
-//! file systems take (see [`FileEntry::path`]). Optional keys of the wrong type are ignored, as other
+//! size, no path leaves the download folder, no two files share one, and the file systems of Linux take
+//! each. [`Info::disk_paths`] has the paths for other file systems, and those under which other
+//! programs may have made the files. No torrent is refused for a name, only for a path without
+//! elements or with more than [`MAX_PATH_DEPTH`]. Optional keys of the wrong type are ignored, as other
 //! clients do; anything wrong in `info` is an error. No input panics.
 //!
 //! Hybrid torrents (BEP 52) are used by their v1 part; [`Metainfo::info_hashes`] shows both hashes.
@@ -48,6 +50,7 @@
 //! (`url-list`), 27 (`private`), 47 (`attr`, pad files), 52 (`meta version`).
 
 mod build;
+mod disk_paths;
 mod error;
 mod files;
 #[doc(hidden)]
@@ -67,5 +70,5 @@ pub use error::{MetainfoError, MetainfoErrorKind};
 pub use files::{FileEntry, FileRange, FileRanges, Files, FilesIter};
 pub use info::Info;
 pub use magnet::{MAX_MAGNET_LENGTH, Magnet, MagnetError};
-pub use paths::{MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, PathError, map_element};
+pub use paths::{MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, Naming, PathError, map_element, numbered};
 pub use torrent::{MAX_METAINFO_LENGTH, Metainfo, Node};

@@ -2,6 +2,8 @@
 
 mod files;
 
+pub(crate) use files::raw_path;
+
 use std::ops::Range;
 
 use bencode::{Dict, OwnedDocument, Value};
@@ -57,12 +59,12 @@ impl InfoParts {
     fn read(info: Value<'_, '_>) -> Result<Self> {
         let keys = info.as_dict().ok_or_else(|| MetainfoError::wrong_kind(info, "a dictionary"))?;
         let hashes = info_hashes(info, keys)?;
-        let name = name(info, keys)?;
-        let files = files::read(info, keys, name)?;
+        let name = name(info, keys)?.as_bytes().unwrap_or_default();
+        let files = files::read(info, keys, name, hashes.wire())?;
         let geometry = geometry(info, keys, files.total())?;
         Ok(Self {
             hashes,
-            name: String::from_utf8_lossy(name.as_bytes().unwrap_or_default()).into_owned(),
+            name: String::from_utf8_lossy(name).into_owned(),
             geometry,
             pieces: pieces(info, keys, geometry)?,
             files,
@@ -95,7 +97,7 @@ fn info_hashes(info: Value<'_, '_>, keys: Dict<'_, '_>) -> Result<InfoHashes> {
 }
 
 /// The value of `name.utf-8` if there is one, else of `name`.
-fn name<'a, 'd>(info: Value<'a, 'd>, keys: Dict<'a, 'd>) -> Result<Value<'a, 'd>> {
+pub(crate) fn name<'a, 'd>(info: Value<'a, 'd>, keys: Dict<'a, 'd>) -> Result<Value<'a, 'd>> {
     let in_utf8 =
         keys.get("name.utf-8").filter(|name| name.as_str().is_some_and(|s| !s.is_empty()));
     let name = in_utf8.or_else(|| keys.get("name"));

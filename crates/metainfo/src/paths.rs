@@ -1,27 +1,29 @@
-//! Names that are safe and possible to create, made from names that anybody may have written.
+//! Names on disk, made from names that anybody may have written.
 //!
-//! A name is refused if it tries to leave its folder, and mapped, always the same way, if some
-//! common file system can't hold it:
+//! A torrent's names are bytes of its maker's choice. [`Naming`] says how they become names on
+//! disk; [`map_element`] maps one. `crates/README.md`, "Names on disk", has a table of examples.
 //!
-//! | in the torrent | on disk |
-//! |---|---|
-//! | a byte that is not UTF-8 | `%XX` |
-//! | a control character, `\`, a mark that changes the direction of text | `_` |
-//! | a Windows device name, as `con` or `con.txt` | `con_`, `con_.txt` |
-//! | a dot or space at the end | a `_` after it |
-//! | more than 255 bytes | cut before the extension, `~` and 8 hex digits of the raw name's SHA-1 |
-//! | a path that another file has too, but only after mapping | `~2`, `~3` before the extension |
+//! No naming refuses a name, and none leads out of the folder: an element becomes one component
+//! that is neither empty, `.` nor `..`, and has no `/` and no zero byte.
 
 mod collisions;
+mod version0;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use bt_types::InfoHashV1;
 use sha1::{Digest, Sha1};
 
-pub(crate) use collisions::{Clash, first_clash, resolve_collisions};
+pub(crate) use collisions::{has_clash, key_of, resolve_collisions};
 
 /// The longest element of a path, in bytes.
 pub const MAX_ELEMENT_LENGTH: usize = 255;
 /// The most elements of a path.
 pub const MAX_PATH_DEPTH: usize = 100;
+/// The longest element under [`Naming::Short`], in bytes: the limit of eCryptfs.
+const MAX_SHORT_LENGTH: usize = 143;
 /// The longest extension that is kept when a name is cut, in bytes, with its dot.
 const MAX_EXTENSION_LENGTH: usize = 32;
 
@@ -32,105 +34,180 @@ pub enum PathError {
     /// Occurs when a path has no elements.
     #[error("expected a path of at least one element, got an empty list")]
     Empty,
-    /// Occurs when an element is the empty string.
-    #[error("expected a name, got an empty one")]
-    EmptyElement,
-    /// Occurs when an element is `.` or `..`.
-    #[error("expected a name, got '{got}', which is a way through folders")]
-    Dots {
-        /// Which of the two.
-        got: &'static str,
-    },
-    /// Occurs when an element has a `/` in it.
-    #[error("expected a name, got one with '/' in it")]
-    Slash,
-    /// Occurs when an element has a zero byte in it.
-    #[error("expected a name, got one with a zero byte in it")]
-    Nul,
     /// Occurs when a path has too many elements.
     #[error("expected a path of at most {MAX_PATH_DEPTH} elements, got {got}")]
     TooDeep {
         /// How many it has.
         got: usize,
     },
-    /// Occurs when two files have the same path.
-    #[error("expected a path of its own, got that of file {other} again")]
-    Duplicate {
-        /// The number of the file that has it too.
-        other: usize,
-    },
-    /// Occurs when a file's path is also a folder of another file.
-    #[error("expected the path of a file, got a folder of file {other}")]
-    FileIsFolder {
-        /// The number of the file below it.
-        other: usize,
-    },
 }
 
-/// The name on disk of `raw`, one element of a torrent's path; see the table in [`FileEntry::path`]'s
-/// crate documentation: invalid UTF-8 becomes `%XX`, control characters, `\` and bidirectional marks
-/// `_`; names that Windows can't hold get a `_`; long ones are cut.
+/// How a torrent's names become names on disk.
+///
+/// Under every naming, a torrent's name that is empty, `.` or `..` becomes the info-hash in hex,
+/// unless said otherwise an element has at most [`MAX_ELEMENT_LENGTH`] bytes, and a file gets `~2`,
+/// `~3` before its extension if an earlier file has its path or a folder has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// The raw bytes of an element, even if they are not UTF-8, if a Linux file system can hold
+    /// them as one name; else as [`Naming::Unix`]. Finds files that other programs made.
+    Raw,
+    /// For the file systems of Linux, which hold nearly every name. This is the naming of
+    /// [`FileEntry::disk_path`](crate::FileEntry::disk_path).
+    ///
+    /// | in the torrent | on disk |
+    /// |---|---|
+    /// | `/`, a zero byte, a control character, a mark that changes the direction of text | `_` |
+    /// | an element that is empty, `.` or `..` | `_` |
+    /// | a byte that is not UTF-8 | `%XX` |
+    /// | more than 255 bytes | cut before the extension, `~` and 8 hex digits of the raw name's SHA-1 |
+    Unix,
+    /// For FAT, exFAT, NTFS and SMB: as [`Naming::Unix`], and further:
+    ///
+    /// | in the torrent | on disk |
+    /// |---|---|
+    /// | one of `\ : ? * " < > \|` | `_` |
+    /// | a Windows device name, as `con` or `con.txt` | `con_`, `con_.txt` |
+    /// | a dot or space at the end | a `_` after it |
+    /// | paths that differ in the case of letters only | `~2`, `~3` before the extension |
+    Windows,
+    /// As [`Naming::Windows`] with elements of at most 143 bytes, for file systems such as eCryptfs
+    /// that hold no longer ones.
+    Short,
+    /// What version 0.1.0 of this program made, so that its files are found. Elements that it
+    /// refused are named as by [`Naming::Unix`].
+    Version0,
+}
+
+impl Naming {
+    /// The longest element, in bytes.
+    pub(crate) fn max_length(self) -> usize {
+        if self == Self::Short { MAX_SHORT_LENGTH } else { MAX_ELEMENT_LENGTH }
+    }
+
+    /// Whether names that differ in the case of letters only are one name.
+    pub(crate) fn folds_case(self) -> bool {
+        matches!(self, Self::Windows | Self::Short)
+    }
+}
+
+/// The name on disk of `raw`, one element of a torrent's path, under `naming`. It is one component
+/// of a path and leads nowhere else, whatever `raw` is.
 ///
 /// ```
-/// use metainfo::{PathError, map_element};
+/// use metainfo::{Naming, map_element};
 ///
-/// assert_eq!(map_element(b"read me.txt")?, "read me.txt");
-/// assert_eq!(map_element(b"caf\xe9\x07.txt")?, "caf%E9_.txt");
-/// assert_eq!(map_element(b"aux.c")?, "aux_.c");
-/// assert_eq!(map_element(b".."), Err(PathError::Dots { got: ".." }));
-/// # Ok::<(), PathError>(())
+/// assert_eq!(map_element(b"read me.txt", Naming::Unix), "read me.txt");
+/// assert_eq!(map_element(b"caf\xe9\x07.txt", Naming::Unix), "caf%E9_.txt");
+/// assert_eq!(map_element(b"..", Naming::Unix), "_");
+/// assert_eq!(map_element(b"aux.c", Naming::Unix), "aux.c");
+/// assert_eq!(map_element(b"aux.c", Naming::Windows), "aux_.c");
 /// ```
+pub fn map_element(raw: &[u8], naming: Naming) -> OsString {
+    OsString::from_vec(map_bytes(raw, naming))
+}
+
+/// `path` with `~` and `number` before the extension of its file name, which is cut in front of
+/// that so that it has at most [`MAX_ELEMENT_LENGTH`] bytes. A path without a file name stays as it
+/// is.
 ///
-/// [`FileEntry::path`]: crate::FileEntry::path
+/// ```
+/// use std::path::Path;
 ///
-/// # Errors
-/// If the element is empty, `.` or `..`, or has `/` or a zero byte in it.
-pub fn map_element(raw: &[u8]) -> Result<String, PathError> {
-    check_element(raw)?;
-    let mut name = replace_characters(raw);
+/// let numbered = metainfo::numbered(Path::new("album/README.txt"), 2);
+/// assert_eq!(numbered, Path::new("album/README~2.txt"));
+/// ```
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    let Some(name) = path.file_name() else { return path.to_path_buf() };
+    let suffix = format!("~{number}");
+    let name = with_suffix(name.as_bytes(), &suffix, MAX_ELEMENT_LENGTH);
+    path.with_file_name(OsStr::from_bytes(&name))
+}
+
+/// The bytes of [`map_element`].
+pub(crate) fn map_bytes(raw: &[u8], naming: Naming) -> Vec<u8> {
+    match naming {
+        Naming::Raw if is_safe(raw) => raw.to_vec(),
+        Naming::Raw | Naming::Unix => unix(raw).into_bytes(),
+        Naming::Windows | Naming::Short => windows(raw, naming.max_length()).into_bytes(),
+        Naming::Version0 => version0::element(raw).unwrap_or_else(|| unix(raw)).into_bytes(),
+    }
+}
+
+/// The name on disk of a torrent whose name is `raw`.
+pub(crate) fn map_torrent_name(raw: &[u8], naming: Naming, hash: InfoHashV1) -> Vec<u8> {
+    if is_no_name(raw) { hash.to_string().into_bytes() } else { map_bytes(raw, naming) }
+}
+
+/// Whether `raw` is a name that [`Naming::Unix`] leaves as it is, seen without looking at it
+/// closely. True of nearly all names in ASCII.
+pub(crate) fn is_plain(raw: &[u8]) -> bool {
+    let plain = |byte: &u8| (0x20..0x7f).contains(byte) & (*byte != b'/');
+    // Without an early end the compiler looks at many bytes at once.
+    let all = raw.iter().fold(true, |all, byte| all & plain(byte));
+    all && (1..=MAX_ELEMENT_LENGTH).contains(&raw.len()) && !is_no_name(raw)
+}
+
+/// Whether every naming leaves `name` as it is.
+pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
+    let is_plain = |byte: &u8| (0x20..0x7f).contains(byte) && !is_bad_on_windows((*byte).into());
+    let fits = (1..=MAX_SHORT_LENGTH).contains(&name.len()) && !name.ends_with(b".");
+    let is_quick = fits && !name.ends_with(b" ") && !may_be_device(name);
+    // The rules of `Short` include those of every other naming.
+    is_quick && name.iter().all(is_plain) || map_bytes(name, Naming::Short) == name
+}
+
+/// `path` as file systems see it that take upper and lower case for the same.
+pub(crate) fn folded(path: &[u8]) -> Vec<u8> {
+    let path = String::from_utf8_lossy(path);
+    path.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes()
+}
+
+/// Whether `raw` is one component of a path that a Linux file system can hold.
+fn is_safe(raw: &[u8]) -> bool {
+    !is_no_name(raw)
+        && raw.len() <= MAX_ELEMENT_LENGTH
+        && !raw.iter().any(|b| matches!(b, b'/' | 0))
+}
+
+fn is_no_name(raw: &[u8]) -> bool {
+    matches!(raw, b"" | b"." | b"..")
+}
+
+fn unix(raw: &[u8]) -> String {
+    if is_no_name(raw) {
+        return "_".to_owned();
+    }
+    let name = replace_characters(raw, |character| character == '/' || is_unseen(character));
+    cut(name, raw, MAX_ELEMENT_LENGTH)
+}
+
+fn windows(raw: &[u8], max_length: usize) -> String {
+    if is_no_name(raw) {
+        return "_".to_owned();
+    }
+    let is_bad = |character| is_bad_on_windows(character) || is_unseen(character);
+    let name = mark_for_windows(replace_characters(raw, is_bad));
+    cut(name, raw, max_length)
+}
+
+/// `name` with a `_` where Windows would take it for a device or drop its end.
+fn mark_for_windows(mut name: String) -> String {
     if let Some(end) = device_stem(&name) {
         name.insert(end, '_');
     }
     if name.ends_with(['.', ' ']) {
         name.push('_');
     }
-    if name.len() > MAX_ELEMENT_LENGTH {
-        name = shorten(&name, raw);
-    }
-    Ok(name)
+    name
 }
 
-/// Whether `raw` is a name that stays as it is, seen without looking at it closely. True of nearly
-/// all names in ASCII.
-pub(crate) fn is_plain(raw: &[u8]) -> bool {
-    let plain = |byte: &u8| (0x20..0x7f).contains(byte) & (*byte != b'/') & (*byte != b'\\');
-    // Without an early end the compiler looks at many bytes at once.
-    let all = raw.iter().fold(true, |all, byte| all & plain(byte));
-    let fits = (1..=MAX_ELEMENT_LENGTH).contains(&raw.len());
-    let last = raw.last().is_some_and(|last| !matches!(last, b'.' | b' '));
-    let is_device = || str::from_utf8(raw).is_ok_and(|name| device_stem(name).is_some());
-    all && fits && last && !(may_be_device(raw) && is_device())
-}
-
-fn check_element(raw: &[u8]) -> Result<(), PathError> {
-    match raw {
-        b"" => Err(PathError::EmptyElement),
-        b"." => Err(PathError::Dots { got: "." }),
-        b".." => Err(PathError::Dots { got: ".." }),
-        _ if raw.contains(&b'/') => Err(PathError::Slash),
-        _ if raw.contains(&0) => Err(PathError::Nul),
-        _ => Ok(()),
-    }
-}
-
-fn replace_characters(raw: &[u8]) -> String {
+/// `raw` as text: `_` for bad characters, `%XX` for bytes that are not UTF-8.
+fn replace_characters(raw: &[u8], is_bad: impl Fn(char) -> bool) -> String {
     let mut name = String::with_capacity(raw.len().min(2 * MAX_ELEMENT_LENGTH));
     for chunk in raw.utf8_chunks() {
-        name.extend(chunk.valid().chars().map(|character| match character {
-            '\\' => '_',
-            _ if character.is_control() || is_direction_mark(character) => '_',
-            _ => character,
-        }));
+        let characters = chunk.valid().chars();
+        name.extend(characters.map(|one| if is_bad(one) { '_' } else { one }));
         for byte in chunk.invalid() {
             name.push('%');
             name.extend([byte >> 4, byte & 15].map(upper_hex));
@@ -143,12 +220,19 @@ fn upper_hex(digit: u8) -> char {
     char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 })
 }
 
-/// Marks that let `gpj.exe` be shown as `exe.jpg`.
-fn is_direction_mark(character: char) -> bool {
-    matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
+/// Whether nobody sees `character`, and some terminals obey it: control characters, and marks that
+/// let `gpj.exe` be shown as `exe.jpg`.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Whether no name on FAT, exFAT, NTFS or SMB may have `character`.
+fn is_bad_on_windows(character: char) -> bool {
+    matches!(character, '/' | '\\' | ':' | '?' | '*' | '"' | '<' | '>' | '|')
 }
 
 /// Whether `name` begins as a device of Windows does: [`device_stem`] must look at it.
@@ -180,26 +264,35 @@ fn device_stem(name: &str) -> Option<usize> {
     device.then_some(stem.len())
 }
 
-/// `name` cut to fit, made distinct by a digest of what it was.
-fn shorten(name: &str, raw: &[u8]) -> String {
+/// `name` if it fits; else cut, and made distinct by a digest of what it was.
+fn cut(name: String, raw: &[u8], max_length: usize) -> String {
+    if name.len() <= max_length {
+        return name;
+    }
     let digest = Sha1::digest(raw);
     let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    with_suffix(name, &format!("~{digits}"))
+    let name = with_suffix(name.as_bytes(), &format!("~{digits}"), max_length);
+    String::from_utf8_lossy(&name).into_owned()
 }
 
-/// `name` with `suffix` in front of its extension, cut in front of that so that it fits.
-pub(crate) fn with_suffix(name: &str, suffix: &str) -> String {
+/// `name` with `suffix` in front of its extension, cut in front of that so that it fits; between
+/// characters, if it is UTF-8.
+pub(crate) fn with_suffix(name: &[u8], suffix: &str, max_length: usize) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
-    let room = MAX_ELEMENT_LENGTH.saturating_sub(suffix.len() + extension.len());
-    let end = (0..=room.min(stem.len())).rev().find(|end| stem.is_char_boundary(*end));
-    let stem = stem.get(..end.unwrap_or(0)).unwrap_or_default();
-    format!("{stem}{suffix}{extension}")
+    let room = max_length.saturating_sub(suffix.len() + extension.len());
+    let starts_character = |end: &usize| stem.get(*end).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let most = room.min(stem.len());
+    // A character has four bytes at most.
+    let end = (0..=most).rev().take(4).find(starts_character).unwrap_or(most);
+    let stem = stem.get(..end).unwrap_or_default();
+    [stem, suffix.as_bytes(), extension].concat()
 }
 
 /// `name` in front of its last dot, and from there on.
-fn split_extension(name: &str) -> (&str, &str) {
-    let dot = name.rfind('.').filter(|dot| *dot > 0 && name.len() - dot <= MAX_EXTENSION_LENGTH);
-    name.split_at_checked(dot.unwrap_or(name.len())).unwrap_or((name, ""))
+fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    let dot = name.iter().rposition(|byte| *byte == b'.');
+    let dot = dot.filter(|dot| *dot > 0 && name.len() - dot <= MAX_EXTENSION_LENGTH);
+    name.split_at_checked(dot.unwrap_or(name.len())).unwrap_or((name, b""))
 }
 
 #[cfg(test)]

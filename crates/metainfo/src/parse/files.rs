@@ -2,30 +2,33 @@
 
 use bencode::{Dict, List, Value};
 
+use bt_types::InfoHashV1;
+
 use super::{Result, length};
 use crate::files::{FileTable, PathText, attribute};
 use crate::paths::{
-    Clash, MAX_PATH_DEPTH, PathError, first_clash, is_plain, map_element, resolve_collisions,
+    MAX_PATH_DEPTH, Naming, PathError, has_clash, map_bytes, map_torrent_name, resolve_collisions,
 };
 use crate::{FileEntry, MetainfoError, MetainfoErrorKind as Kind};
 
-/// Reads the files of `info`, whose name is `name`.
+/// Reads the files of `info`, whose name is `name` and whose info-hash is `hash`.
 pub(super) fn read(
     info: Value<'_, '_>,
     keys: Dict<'_, '_>,
-    name: Value<'_, '_>,
+    name: &[u8],
+    hash: InfoHashV1,
 ) -> Result<FileTable> {
+    let mut path = PathText::default();
+    path.add(name, |raw| map_torrent_name(raw, Naming::Unix, hash));
     match (keys.get("length"), keys.get("files")) {
-        (Some(length), None) => single(length, keys, name),
-        (None, Some(files)) => several(files, name),
+        (Some(length), None) => single(length, keys, path),
+        (None, Some(files)) => several(files, path.into_text()),
         (Some(_), Some(files)) => Err(MetainfoError::at(files, Kind::BothLengthAndFiles)),
         (None, None) => Err(MetainfoError::at(info, Kind::NeitherLengthNorFiles)),
     }
 }
 
-fn single(size: Value<'_, '_>, keys: Dict<'_, '_>, name: Value<'_, '_>) -> Result<FileTable> {
-    let mut path = PathText::default();
-    add_element(&mut path, name)?;
+fn single(size: Value<'_, '_>, keys: Dict<'_, '_>, path: PathText) -> Result<FileTable> {
     // A torrent of nothing but padding would be no torrent.
     let attributes = attributes(keys.get("attr")) & !attribute::PAD;
     let mut table = FileTable::new(None);
@@ -37,25 +40,27 @@ fn single(size: Value<'_, '_>, keys: Dict<'_, '_>, name: Value<'_, '_>) -> Resul
     Ok(table)
 }
 
-fn several(files: Value<'_, '_>, name: Value<'_, '_>) -> Result<FileTable> {
+fn several(files: Value<'_, '_>, folder: String) -> Result<FileTable> {
     let list = files.as_list().ok_or_else(|| MetainfoError::wrong_kind(files, "a list"))?;
     if list.is_empty() {
         return Err(MetainfoError::at(files, Kind::NoFiles));
     }
-    let mut folder = PathText::default();
-    add_element(&mut folder, name)?;
-    let mut reader = Reader::new(folder.into_text());
+    let mut reader = Reader { table: FileTable::new(Some(folder)), path: PathText::default() };
     reader.table.reserve(list.len());
     list.iter().try_for_each(|file| reader.file(file))?;
-    reader.finish(list)
+    Ok(reader.finish())
+}
+
+/// The path of `file`, one of `files` in a torrent that was read, as its maker wrote it: a list of
+/// byte strings. `None` for a pad file that has none.
+pub(crate) fn raw_path<'a, 'd>(file: Value<'a, 'd>) -> Option<List<'a, 'd>> {
+    FileKeys::read(file).ok()?.path()?.as_list()
 }
 
 /// The state while the list is read.
 struct Reader {
     table: FileTable,
     path: PathText,
-    /// The raw paths of the files whose path was mapped, by index.
-    mapped: Vec<(usize, Vec<u8>)>,
 }
 
 /// One element of `files`, not looked at closely.
@@ -68,10 +73,6 @@ struct FileKeys<'a, 'd> {
 }
 
 impl Reader {
-    fn new(folder: String) -> Self {
-        Self { table: FileTable::new(Some(folder)), path: PathText::default(), mapped: Vec::new() }
-    }
-
     fn file(&mut self, file: Value<'_, '_>) -> Result<()> {
         let keys = FileKeys::read(file)?;
         let length = keys.length(file)?;
@@ -79,17 +80,13 @@ impl Reader {
         if !self.table.push(length, keys.attributes, &self.path) {
             return Err(MetainfoError::at(keys.length.unwrap_or(file), Kind::TotalOverflow));
         }
-        if let Some(raw) = self.path.original.take() {
-            self.mapped.push((self.table.view().len() - 1, raw));
-        }
         Ok(())
     }
 
     /// Puts the path of a file together.
     fn path(&mut self, file: Value<'_, '_>, keys: &FileKeys<'_, '_>, length: u64) -> Result<()> {
         self.path.begin();
-        let in_utf8 = keys.path_utf8.filter(|path| is_path(*path));
-        match in_utf8.or(keys.path) {
+        match keys.path() {
             Some(path) => add_path(&mut self.path, path),
             // Pad files need no path (BEP 47, "Padding files"); this is the one it recommends.
             None if keys.attributes & attribute::PAD != 0 => {
@@ -100,26 +97,19 @@ impl Reader {
         }
     }
 
-    /// Checks that every file has a path of its own, and gives it one where that is our fault.
-    fn finish(mut self, list: List<'_, '_>) -> Result<FileTable> {
+    /// Gives every file a path of its own, pad files aside.
+    fn finish(mut self) -> FileTable {
         self.table.set_paths(self.path);
         let table = &self.table;
         let real = || table.view().iter().filter(|file| !file.is_pad()).map(FileEntry::index);
-        let raw = |file| match self.mapped.binary_search_by_key(&file, |(file, _)| *file) {
-            Ok(found) => self.mapped[found].1.as_slice(),
-            Err(_) => table.path(file).as_bytes(),
-        };
-        if let Some(clash) = first_clash(real(), raw) {
-            return Err(clash_error(list, clash));
-        }
-        let on_disk = |file| table.path(file).as_bytes();
-        if !self.mapped.is_empty() && first_clash(real(), on_disk).is_some() {
-            for (file, path) in resolve_collisions(real(), |file| table.path(file)) {
-                self.table.rename(file, &path);
+        let path = |file| table.path(file).as_bytes();
+        if has_clash(real(), path) {
+            for (file, path) in resolve_collisions(real(), path, path, Naming::Unix) {
+                self.table.rename(file, &String::from_utf8_lossy(&path));
             }
         }
         self.table.shrink();
-        Ok(self.table)
+        self.table
     }
 }
 
@@ -138,6 +128,11 @@ impl<'a, 'd> FileKeys<'a, 'd> {
             }
         }
         Ok(keys)
+    }
+
+    /// The value of `path.utf-8` if it is sound, else of `path`.
+    fn path(&self) -> Option<Value<'a, 'd>> {
+        self.path_utf8.filter(|path| is_path(*path)).or(self.path)
     }
 
     /// The length in bytes. That of a symbolic link is 0 and may be left out (BEP 47, "Symlinks").
@@ -188,42 +183,10 @@ fn add_path(path: &mut PathText, value: Value<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-/// Appends one element to the path on disk, and to the original if they differ.
+/// Appends one element.
 fn add_element(path: &mut PathText, element: Value<'_, '_>) -> Result<()> {
     let raw = element.as_bytes();
     let raw = raw.ok_or_else(|| MetainfoError::wrong_kind(element, "a byte string"))?;
-    let parent = path.current().len();
-    if is_plain(raw) {
-        if parent > 0 {
-            path.mapped.push(b'/');
-        }
-        path.mapped.extend_from_slice(raw);
-    } else {
-        let name = map_element(raw).map_err(|error| MetainfoError::at(element, error))?;
-        if name.as_bytes() != raw && path.original.is_none() {
-            path.original = Some(path.current().to_vec());
-        }
-        if parent > 0 {
-            path.mapped.push(b'/');
-        }
-        path.mapped.extend_from_slice(name.as_bytes());
-    }
-    if let Some(original) = &mut path.original {
-        if parent > 0 {
-            original.push(b'/');
-        }
-        original.extend_from_slice(raw);
-    }
+    path.add(raw, |raw| map_bytes(raw, Naming::Unix));
     Ok(())
-}
-
-#[cold]
-fn clash_error(list: List<'_, '_>, clash: Clash) -> MetainfoError {
-    let file = list.get(clash.file()).unwrap_or(list.value());
-    let path = file.get("path.utf-8").filter(|path| is_path(*path)).or_else(|| file.get("path"));
-    let error = match clash {
-        Clash::Duplicate { other, .. } => PathError::Duplicate { other },
-        Clash::FileIsFolder { other, .. } => PathError::FileIsFolder { other },
-    };
-    MetainfoError::at(path.unwrap_or(file), error)
 }

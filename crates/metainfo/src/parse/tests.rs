@@ -1,7 +1,9 @@
+use std::path::Path;
+
 use bencode::{Owned, encode};
 
 use super::*;
-use crate::{FileEntry, PathError};
+use crate::{FileEntry, Naming, PathError};
 
 type Entries<'a> = Vec<(&'a str, Owned)>;
 
@@ -110,57 +112,73 @@ fn values_of_the_wrong_kind_are_named() {
 }
 
 #[test]
-fn paths_that_no_file_may_have_are_refused() {
+fn paths_of_absurd_depth_are_refused() {
     let deep = vec!["d"; 101];
-    for (path, at, error) in [
-        (&[][..], "", PathError::Empty),
-        (&["a", ""], "[1]", PathError::EmptyElement),
-        (&[".."], "[0]", PathError::Dots { got: ".." }),
-        (&["a", "."], "[1]", PathError::Dots { got: "." }),
-        (&["a/b"], "[0]", PathError::Slash),
-        (&["a\0"], "[0]", PathError::Nul),
-        (&deep, "", PathError::TooDeep { got: 101 }),
-    ] {
-        refused(folder([file(5, path)]), &format!("info.files[0].path{at}"), error);
+    for (path, error) in [(&[][..], PathError::Empty), (&deep, PathError::TooDeep { got: 101 })] {
+        refused(folder([file(5, path)]), "info.files[0].path", error);
     }
     assert!(parse(folder([file(5, &deep[1..])]), vec![]).is_ok());
-    let twice = folder([file(5, &["a", "b"]), file(0, &["a", "c"]), file(0, &["a", "b"])]);
-    refused(twice, "info.files[2].path", PathError::Duplicate { other: 0 });
-    let below = folder([file(5, &["a", "b"]), file(0, &["a"])]);
-    refused(below, "info.files[1].path", PathError::FileIsFolder { other: 0 });
-    for (name, error) in [
-        ("", PathError::EmptyElement),
-        ("..", PathError::Dots { got: ".." }),
-        ("/", PathError::Slash),
-    ] {
-        refused(info(&[("name", Some(name.into()))]), "info.name", error);
+}
+
+/// The path and the original path of each file.
+#[track_caller]
+fn paths_are(info: Owned, expected: &[(&str, &str)]) {
+    let metainfo = parse(info, vec![]).unwrap();
+    let files = metainfo.info().files();
+    let paths: Vec<_> = files.iter().map(|file| (file.path(), file.original_path())).collect();
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn no_name_is_refused() {
+    let files = [
+        file(5, &["a", ""]),
+        file(0, &["..", "x"]),
+        file(0, &["a/b"]),
+        file(0, &["a\0"]),
+        file(0, &["."]),
+    ];
+    let expected = [("a/_", "a/"), ("_/x", "../x"), ("a_b", "a/b"), ("a_", "a\0"), ("_~2", ".")];
+    paths_are(folder(files), &expected);
+}
+
+#[test]
+fn nameless_torrents_have_the_hash() {
+    for name in ["", ".", ".."] {
+        let single = parse(info(&[("name", Some(name.into()))]), vec![]).unwrap();
+        let hash = single.info_hash().to_string();
+        assert_eq!((single.info().name(), single.info().disk_name()), (name, hash.as_str()));
+        let mut several = folder([file(5, &["a"])]);
+        let Owned::Dict(entries) = &mut several else { panic!("a dictionary") };
+        entries.insert(b"name".to_vec(), name.into());
+        let several = parse(several, vec![]).unwrap();
+        let path = format!("{}/a", several.info_hash());
+        for naming in [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Version0] {
+            assert_eq!(several.info().disk_paths(naming), [Path::new(&path)]);
+            assert_eq!(single.info().disk_paths(naming), [Path::new(&hash)]);
+        }
     }
 }
 
 #[test]
-fn paths_that_differ_only_before_mapping_are_kept_apart() {
+fn files_with_one_path_get_numbers() {
     let files = [
         file(5, &["d", "a\u{1}.txt"]),
         file(0, &["d", "a_.txt"]),
-        file(0, &["d", "a\\.txt"]),
+        file(0, &["d", "a\u{2}.txt"]),
         file(0, &["plain"]),
     ];
-    let metainfo = parse(folder(files), vec![]).unwrap();
-    let files = metainfo.info().files();
-    let paths: Vec<_> = files.iter().map(|file| (file.path(), file.original_path())).collect();
-    assert_eq!(
-        paths,
-        [
-            ("d/a_.txt", "d/a\u{1}.txt"),
-            ("d/a_~2.txt", "d/a_.txt"),
-            ("d/a_~3.txt", "d/a\\.txt"),
-            ("plain", "plain"),
-        ]
-    );
-    let again = folder([file(5, &["a\u{1}"]), file(0, &["a\u{1}"])]);
-    refused(again, "info.files[1].path", PathError::Duplicate { other: 0 });
-    let folders = parse(folder([file(5, &["a\u{1}"]), file(0, &["a_", "b"])]), vec![]).unwrap();
-    assert_eq!(folders.info().file(0).map(FileEntry::path), Some("a_~2"));
+    let expected = [
+        ("d/a_.txt", "d/a\u{1}.txt"),
+        ("d/a_~2.txt", "d/a_.txt"),
+        ("d/a_~3.txt", "d/a\u{2}.txt"),
+        ("plain", "plain"),
+    ];
+    paths_are(folder(files), &expected);
+    let twice = folder([file(5, &["a", "b"]), file(0, &["a", "c"]), file(0, &["a", "b"])]);
+    paths_are(twice, &[("a/b", "a/b"), ("a/c", "a/c"), ("a/b~2", "a/b")]);
+    let below = folder([file(5, &["a", "b"]), file(0, &["a"])]);
+    paths_are(below, &[("a/b", "a/b"), ("a~2", "a")]);
 }
 
 #[test]

@@ -8,36 +8,20 @@
 //! checked in a few milliseconds, in any order, and paths made to have equal hashes cost no more
 //! than sorting the paths themselves.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use super::with_suffix;
+use super::{Naming, folded, with_suffix};
 
-/// Two files that can't both exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Clash {
-    /// Both have the same path.
-    Duplicate { file: usize, other: usize },
-    /// The path of `file` is a folder of `other`.
-    FileIsFolder { file: usize, other: usize },
-}
-
-impl Clash {
-    /// The file to blame.
-    pub(crate) fn file(self) -> usize {
-        match self {
-            Self::Duplicate { file, .. } | Self::FileIsFolder { file, .. } => file,
-        }
-    }
-}
-
-/// The clash of the first file that has one, if any. `path` is asked for each of `files`; paths are
-/// elements joined by `/`.
-pub(crate) fn first_clash<'a>(
+/// Whether two files have one path, or the path of one is a folder of another. `path` is asked for
+/// each of `files`; paths are elements joined by `/`.
+pub(crate) fn has_clash<'a>(
     files: impl Iterator<Item = usize> + Clone,
     path: impl Fn(usize) -> &'a [u8],
-) -> Option<Clash> {
+) -> bool {
     if are_in_order(files.clone().map(&path)) {
-        return None;
+        return false;
     }
     let mut keys = Keys::default();
     for file in files {
@@ -46,15 +30,16 @@ pub(crate) fn first_clash<'a>(
     let mut keys = keys.keys;
     keys.sort_unstable_by_key(|key| key.hash);
     let text = |key: &Key| path(key.file as usize).get(..key.length()).unwrap_or_default();
-    let order = |a: &Key, b: &Key| text(a).cmp(text(b)).then_with(|| a.rank().cmp(&b.rank()));
+    let order =
+        |a: &Key, b: &Key| text(a).cmp(text(b)).then_with(|| a.is_folder().cmp(&b.is_folder()));
     // Folders are shared by many files and clash with none of each other.
     let suspect = |keys: &&mut [Key]| keys.len() > 1 && !keys.iter().all(Key::is_folder);
-    let alike = keys.chunk_by_mut(|a, b| a.hash == b.hash).filter(suspect);
-    let clashes = alike.flat_map(|keys| {
+    let mut alike = keys.chunk_by_mut(|a, b| a.hash == b.hash).filter(suspect);
+    alike.any(|keys| {
         keys.sort_unstable_by(order);
-        keys.array_windows().filter(|[a, b]| text(a) == text(b)).filter_map(clash)
-    });
-    clashes.min_by_key(|clash| clash.file())
+        // Files come in front of folders.
+        keys.array_windows().any(|[a, b]| !a.is_folder() && text(a) == text(b))
+    })
 }
 
 /// Whether each path sorts after the one before it, element by element, and none is a folder of the
@@ -90,21 +75,6 @@ impl Key {
 
     fn is_folder(&self) -> bool {
         self.length & 1 == 1
-    }
-
-    /// Files in front of folders, in order.
-    fn rank(&self) -> (bool, u32) {
-        (self.is_folder(), self.file)
-    }
-}
-
-/// What two neighbours with the same path mean.
-fn clash(pair: &[Key; 2]) -> Option<Clash> {
-    let (first, second) = (pair[0].file as usize, pair[1].file as usize);
-    match (pair[0].is_folder(), pair[1].is_folder()) {
-        (false, false) => Some(Clash::Duplicate { file: second, other: first }),
-        (false, true) => Some(Clash::FileIsFolder { file: first, other: second }),
-        _ => None,
     }
 }
 
@@ -162,48 +132,97 @@ fn mix(hash: u64, element: &[u8]) -> u64 {
     step(step(hash, tail), element.len() as u64 + 1)
 }
 
-/// New paths for the files that clash only because paths were mapped: `~2`, `~3` in front of the
-/// extension, in file order. The first of several files keeps its path; a file whose path is also a
-/// folder gives way to it.
+/// New paths for the files that clash: `~2`, `~3` in front of the extension, in file order. The
+/// first of several files keeps its path; a file whose path is also a folder gives way to it.
+/// `key` is [`key_of`] the path under `naming`.
 pub(crate) fn resolve_collisions<'a>(
     files: impl Iterator<Item = usize> + Clone,
-    path: impl Fn(usize) -> &'a str,
-) -> Vec<(usize, String)> {
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let mut folders: BTreeSet<&str> = BTreeSet::new();
+    path: impl Fn(usize) -> &'a [u8],
+    key: impl Fn(usize) -> &'a [u8],
+    naming: Naming,
+) -> Vec<(usize, Vec<u8>)> {
+    let mut numbers = Numbers::new(naming);
     for file in files.clone() {
-        taken.insert(path(file).to_owned());
-        folders.extend(folders_of(path(file)));
+        numbers.take(key(file));
     }
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    let mut next_number: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
     let mut renamed = Vec::new();
     for file in files {
-        let path = path(file);
-        if seen.insert(path) && !folders.contains(path) {
-            continue;
+        if !seen.insert(key(file)) || numbers.folders.contains(key(file)) {
+            renamed.push((file, numbers.free(path(file))));
         }
-        let number = next_number.entry(path).or_insert(2);
-        let free = loop {
-            let candidate = numbered(path, *number);
-            *number += 1;
-            if !folders.contains(candidate.as_str()) && taken.insert(candidate.clone()) {
-                break candidate;
-            }
-        };
-        renamed.push((file, free));
     }
     renamed
 }
 
-fn folders_of(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').filter_map(|(end, _)| path.get(..end))
+/// What two paths have in common that are one on disk.
+pub(crate) fn key_of(path: &[u8], naming: Naming) -> Cow<'_, [u8]> {
+    if naming.folds_case() { Cow::Owned(folded(path)) } else { Cow::Borrowed(path) }
 }
 
-fn numbered(path: &str, number: u32) -> String {
-    let suffix = format!("~{number}");
-    match path.rsplit_once('/') {
-        Some((folder, name)) => format!("{folder}/{}", with_suffix(name, &suffix)),
-        None => with_suffix(path, &suffix),
+/// The paths there are, and which numbers were tried.
+struct Numbers<'a> {
+    naming: Naming,
+    /// The keys of all files.
+    taken: BTreeSet<Cow<'a, [u8]>>,
+    /// The keys of all folders.
+    folders: BTreeSet<&'a [u8]>,
+    /// The next number to try. Long paths that differ only where they are cut get the same numbered
+    /// paths, so they share their numbers, and no path is tried twice. How much is cut depends on
+    /// how many digits the number has, so each count of digits has numbers of its own.
+    next: BTreeMap<(usize, Vec<u8>), u32>,
+}
+
+impl<'a> Numbers<'a> {
+    fn new(naming: Naming) -> Self {
+        let (taken, folders) = (BTreeSet::new(), BTreeSet::new());
+        Self { naming, taken, folders, next: BTreeMap::new() }
     }
+
+    /// Notes a file and its folders.
+    fn take(&mut self, key: &'a [u8]) {
+        self.taken.insert(Cow::Borrowed(key));
+        let ends = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        // The innermost folder that is known has known folders only.
+        for folder in ends.rev().map(|(end, _)| &key[..end]) {
+            if !self.folders.insert(folder) {
+                break;
+            }
+        }
+    }
+
+    /// A path for another file that would have `path`, which nobody else has.
+    fn free(&mut self, path: &[u8]) -> Vec<u8> {
+        let least_with = |digits: usize| 10_u32.saturating_pow(digits as u32 - 1);
+        // There are fewer files than numbers of nine digits.
+        let found = (1..=9).find_map(|digits| {
+            let numbers = least_with(digits).max(2)..least_with(digits + 1);
+            self.free_among(path, digits, numbers)
+        });
+        found.unwrap_or_else(|| path.to_vec())
+    }
+
+    fn free_among(&mut self, path: &[u8], digits: usize, numbers: Range<u32>) -> Option<Vec<u8>> {
+        let naming = self.naming;
+        let cut = with_number(path, &"0".repeat(digits), naming);
+        let next = self.next.entry((digits, key_of(&cut, naming).into_owned()));
+        let next = next.or_insert(numbers.start);
+        while *next < numbers.end {
+            let candidate = with_number(path, &next.to_string(), naming);
+            *next += 1;
+            let key = key_of(&candidate, naming).into_owned();
+            if !self.folders.contains(key.as_slice()) && self.taken.insert(Cow::Owned(key)) {
+                return Some(candidate);
+            }
+        }
+        None
+    }
+}
+
+/// `path` with `~` and `number` before the extension of its last element.
+fn with_number(path: &[u8], number: &str, naming: Naming) -> Vec<u8> {
+    let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (folder, name) = path.split_at(start);
+    let name = with_suffix(name, &format!("~{number}"), naming.max_length());
+    [folder, &name].concat()
 }

@@ -1,0 +1,99 @@
+//! The paths of all files under any naming.
+//!
+//! What is kept of a torrent's paths is [`Naming::Unix`]. The other namings are asked for only if
+//! some name is not plain, and then the document is walked again.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use bencode::Value;
+
+use crate::paths::{
+    folded, has_clash, is_same_everywhere, key_of, map_bytes, map_torrent_name, resolve_collisions,
+};
+use crate::{FileEntry, Info, Naming, parse};
+
+impl Info {
+    /// The paths of all files under `naming`, in file order. They are relative to the download
+    /// folder and include the torrent's name; the parts of each are ordinary names. No two files
+    /// share a path and none is a folder of another, pad files aside; under [`Naming::Windows`] and
+    /// [`Naming::Short`] not even where upper and lower case are the same.
+    pub fn disk_paths(&self, naming: Naming) -> Vec<PathBuf> {
+        if naming == Naming::Unix || self.has_plain_names() {
+            return self.files().iter().map(FileEntry::disk_path).collect();
+        }
+        self.mapped_paths(naming)
+    }
+
+    /// [`Self::disk_paths`] from the document, even if all names are plain.
+    pub(crate) fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
+        let name = map_torrent_name(self.raw_name(), naming, self.hashes.wire());
+        if self.is_single_file() {
+            return vec![into_path(name)];
+        }
+        let paths = self.with_paths_of_their_own(self.paths_below(naming), naming);
+        paths.iter().map(|path| into_path([&name, &b"/"[..], path].concat())).collect()
+    }
+
+    /// Whether every naming gives the same paths, because all names are plain. It takes one look at
+    /// each name.
+    pub fn has_plain_names(&self) -> bool {
+        let is_same = |name: &str| is_same_everywhere(name.as_bytes());
+        self.files.is_unmapped()
+            && self.name() == self.disk_name()
+            && is_same(self.disk_name())
+            && self.files().iter().flat_map(FileEntry::components).all(is_same)
+            && !self.has_paths_alike()
+    }
+
+    /// Whether two paths differ in the case of letters only.
+    fn has_paths_alike(&self) -> bool {
+        let folded: Vec<_> =
+            self.files().iter().map(|file| folded(file.path().as_bytes())).collect();
+        has_clash(self.real_files(), |file| &folded[file])
+    }
+
+    /// The numbers of the files that are not pad files.
+    fn real_files(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.files().iter().filter(|file| !file.is_pad()).map(FileEntry::index)
+    }
+
+    fn raw_name(&self) -> &[u8] {
+        let info = self.document.root().get("info");
+        let name = info.and_then(|info| parse::name(info, info.as_dict()?).ok()?.as_bytes());
+        name.unwrap_or_default()
+    }
+
+    /// The mapped path of each file of a folder, elements joined by `/`. Some may be equal.
+    fn paths_below(&self, naming: Naming) -> Vec<Vec<u8>> {
+        let list = self.get("files").and_then(Value::as_list);
+        let paths = list.into_iter().flatten().zip(self.files()).map(|(value, file)| {
+            let Some(path) = parse::raw_path(value) else { return file.path().into() };
+            let elements =
+                path.iter().map(|raw| map_bytes(raw.as_bytes().unwrap_or_default(), naming));
+            elements.collect::<Vec<_>>().join(&b'/')
+        });
+        paths.collect()
+    }
+
+    /// `paths`, none twice and none a folder of another.
+    fn with_paths_of_their_own(&self, mut paths: Vec<Vec<u8>>, naming: Naming) -> Vec<Vec<u8>> {
+        let keys: Vec<Cow<'_, [u8]>> = paths.iter().map(|path| key_of(path, naming)).collect();
+        let key = |file: usize| &*keys[file];
+        if !has_clash(self.real_files(), key) {
+            return paths;
+        }
+        let path = |file: usize| paths[file].as_slice();
+        let renamed = resolve_collisions(self.real_files(), path, key, naming);
+        for (file, path) in renamed {
+            paths[file] = path;
+        }
+        paths
+    }
+}
+
+fn into_path(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
+}
