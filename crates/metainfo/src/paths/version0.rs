@@ -10,3 +10,6 @@ pub(super) fn element(raw: &[u8]) -> Option<String> {
     let name = replace_characters(raw, |character| character == '\\' || is_unseen(character));
     Some(cut(mark_for_windows(name), raw, MAX_ELEMENT_LENGTH))
 }
+
+#[cfg(test)]
+mod tests;
