@@ -20,7 +20,7 @@ fn object(metainfo: &Metainfo) -> Value {
     let info = metainfo.info();
     let geometry = info.geometry();
     let files: Vec<Value> = info.files().iter().map(file_object).collect();
-    json!({
+    let mut object = json!({
         "name": info.name(),
         "info_hash": metainfo.info_hash().to_string(),
         "size": geometry.total(),
@@ -35,11 +35,19 @@ fn object(metainfo: &Metainfo) -> Value {
         "web_seeds": metainfo.web_seeds(),
         "files": files,
         "magnet": metainfo.magnet().to_string(),
-    })
+    });
+    if info.disk_name() != info.name() {
+        object["disk_name"] = info.disk_name().into();
+    }
+    object
 }
 
+/// Paths are below the torrent's folder. `disk_path` is there only if it differs from `path`.
 fn file_object(file: FileEntry<'_>) -> Value {
     let mut object = json!({ "path": file.original_path(), "length": file.length() });
+    if file.path() != file.original_path() {
+        object["disk_path"] = file.path().into();
+    }
     if file.is_pad() {
         object["pad"] = true.into();
     }

@@ -40,6 +40,7 @@ fn json_of_a_folder() {
             { "path": "art/empty", "length": 0 },
         ])
     );
+    assert!(object.get("disk_name").is_none());
     for field in ["comment", "created_by", "creation_date"] {
         assert!(object[field].is_null() && object.get(field).is_some(), "{field}");
     }
@@ -80,6 +81,29 @@ fn a_single_file() {
     assert_eq!(object["trackers"], json!([]));
     let text = shell.run(words("info", &payload, &[])).expect(0).stdout();
     assert!(text.contains("10 B") && text.contains("notes.txt"), "{text}");
+}
+
+#[test]
+fn disk_names_are_told_where_they_differ() {
+    let shell = Shell::new();
+    let file = |path: &str| format!("d6:lengthi1e4:pathl{path}ee");
+    let files = [file("1:a"), file("3:b/c"), file("1:a"), file("3:con")].concat();
+    let torrent = format!(
+        "d4:infod5:filesl{files}e4:name2:..12:piece lengthi16384e6:pieces20:{}ee",
+        "x".repeat(20)
+    );
+    let object = shell.run_with(torrent.as_bytes(), ["info", "-", "--json"]).expect(0).object();
+    assert_eq!(object["name"], "..");
+    assert_eq!(object["disk_name"], object["info_hash"]);
+    assert_eq!(
+        object["files"],
+        json!([
+            { "path": "a", "length": 1 },
+            { "path": "b/c", "length": 1, "disk_path": "b_c" },
+            { "path": "a", "length": 1, "disk_path": "a~2" },
+            { "path": "con", "length": 1 },
+        ])
+    );
 }
 
 #[test]
