@@ -157,20 +157,18 @@ impl PathText {
 
     /// Appends the element `raw`, which `map` maps unless it is plain.
     pub(crate) fn add(&mut self, raw: &[u8], map: impl Fn(&[u8]) -> Vec<u8>) {
-        let mapped = if is_plain(raw) { Cow::Borrowed(raw) } else { Cow::Owned(map(raw)) };
-        if *mapped != *raw && self.original.is_none() {
-            self.original = Some(self.current().to_vec());
-        }
         let is_first = self.current().is_empty();
-        let append = |path: &mut Vec<u8>, element: &[u8]| {
-            if !is_first {
-                path.push(b'/');
+        if is_plain(raw) {
+            append(&mut self.mapped, is_first, raw);
+        } else {
+            let name = map(raw);
+            if name != raw && self.original.is_none() {
+                self.original = Some(self.current().to_vec());
             }
-            path.extend_from_slice(element);
-        };
-        append(&mut self.mapped, &mapped);
+            append(&mut self.mapped, is_first, &name);
+        }
         if let Some(original) = &mut self.original {
-            append(original, raw);
+            append(original, is_first, raw);
         }
     }
 
@@ -184,6 +182,13 @@ impl PathText {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         String::from_utf8(self.mapped).unwrap_or_else(|error| lossy(error.as_bytes()))
     }
+}
+
+fn append(path: &mut Vec<u8>, is_first: bool, element: &[u8]) {
+    if !is_first {
+        path.push(b'/');
+    }
+    path.extend_from_slice(element);
 }
 
 /// The files of a torrent, in the order in which the data runs through them.

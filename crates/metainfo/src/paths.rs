@@ -150,15 +150,21 @@ pub(crate) fn is_plain(raw: &[u8]) -> bool {
 
 /// Whether every naming leaves `name` as it is.
 pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
-    let is_plain = |byte: &u8| (0x20..0x7f).contains(byte) && !is_bad_on_windows((*byte).into());
-    let fits = (1..=MAX_SHORT_LENGTH).contains(&name.len()) && !name.ends_with(b".");
-    let is_quick = fits && !name.ends_with(b" ") && !may_be_device(name);
+    let plain = |byte: &u8| (0x20..0x7f).contains(byte) & !is_bad_on_windows(*byte);
+    // As in `is_plain`.
+    let all = name.iter().fold(true, |all, byte| all & plain(byte));
+    let fits = (1..=MAX_SHORT_LENGTH).contains(&name.len());
+    let ends_well = !matches!(name.last(), Some(b'.' | b' '));
+    let is_quick = all && fits && ends_well && !may_be_device(name);
     // The rules of `Short` include those of every other naming.
-    is_quick && name.iter().all(is_plain) || map_bytes(name, Naming::Short) == name
+    is_quick || map_bytes(name, Naming::Short) == name
 }
 
 /// `path` as file systems see it that take upper and lower case for the same.
 pub(crate) fn folded(path: &[u8]) -> Vec<u8> {
+    if path.is_ascii() {
+        return path.to_ascii_lowercase();
+    }
     let path = String::from_utf8_lossy(path);
     path.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes()
 }
@@ -186,7 +192,8 @@ fn windows(raw: &[u8], max_length: usize) -> String {
     if is_no_name(raw) {
         return "_".to_owned();
     }
-    let is_bad = |character| is_bad_on_windows(character) || is_unseen(character);
+    let is_bad =
+        |character| u8::try_from(character).is_ok_and(is_bad_on_windows) || is_unseen(character);
     let name = mark_for_windows(replace_characters(raw, is_bad));
     cut(name, raw, max_length)
 }
@@ -230,9 +237,12 @@ fn is_unseen(character: char) -> bool {
         )
 }
 
-/// Whether no name on FAT, exFAT, NTFS or SMB may have `character`.
-fn is_bad_on_windows(character: char) -> bool {
-    matches!(character, '/' | '\\' | ':' | '?' | '*' | '"' | '<' | '>' | '|')
+/// Whether no name on FAT, exFAT, NTFS or SMB may have the character `byte`.
+fn is_bad_on_windows(byte: u8) -> bool {
+    // No early end here either.
+    [b'/', b'\\', b':', b'?', b'*', b'"', b'<', b'>', b'|']
+        .iter()
+        .fold(false, |any, bad| any | (*bad == byte))
 }
 
 /// Whether `name` begins as a device of Windows does: [`device_stem`] must look at it.
