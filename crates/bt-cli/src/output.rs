@@ -101,8 +101,13 @@ impl Output {
     /// Something a person should know, on stderr.
     pub(crate) fn warn(&self, text: &str) {
         if !self.quiet {
-            self.say(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
+            self.warn_also_quiet(text);
         }
+    }
+
+    /// Something a person must know, on stderr, even if only results and errors are wanted.
+    pub(crate) fn warn_also_quiet(&self, text: &str) {
+        self.say(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
     }
 
     /// The last word of a run that failed.

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
-use piece_store::{
-    Done, Job, OpenSpec, Outcome, Pool, PoolConfig, StoreError, TorrentKey, check, create,
-};
+use piece_store::{Done, Job, OpenSpec, Outcome, Pool, PoolConfig, StoreError, TorrentKey, check};
 
 const KEY: TorrentKey = TorrentKey(7);
 const PIECE: u32 = 64 * 1024;
@@ -233,52 +231,4 @@ fn a_folder_is_verified_for_a_command() {
     let bad: Vec<u32> =
         (0..torrent.pieces()).filter(|piece| !numbers(&report.good).contains(piece)).collect();
     assert_eq!(bad, [10]);
-}
-
-#[test]
-fn files_are_listed_and_hashed_for_a_new_torrent() {
-    let root = tempfile::tempdir().unwrap();
-    let torrent = torrent(&FILES, PIECE);
-    torrent.write(root.path());
-    let folder = root.path().join("t");
-    std::fs::write(folder.join("zero"), b"").unwrap();
-    std::os::unix::fs::symlink("a", folder.join("link")).unwrap();
-    let listing = create::list_files(&folder).unwrap();
-    let paths: Vec<&str> = listing.files.iter().map(|file| file.path.to_str().unwrap()).collect();
-    assert_eq!(paths, ["a", "c", "sub/b", "zero"]);
-    assert_eq!(listing.skipped, [std::path::PathBuf::from("link")]);
-
-    let data = [torrent.file_data(0), torrent.file_data(2), torrent.file_data(1)].concat();
-    for piece_length in [16_384, 1 << 20, 1 << 29] {
-        let expected: Vec<_> = data.chunks(piece_length).map(piece_hash::sha1).collect();
-        let hashes =
-            create::hash_files(&folder, &listing.files, piece_length as u32, 3, &|_, _| ())
-                .unwrap();
-        assert_eq!(hashes, expected);
-    }
-    let single = folder.join("a");
-    let listing = create::list_files(&single).unwrap();
-    let hashes = create::hash_files(&single, &listing.files, PIECE, 1, &|_, _| ()).unwrap();
-    let expected: Vec<_> =
-        torrent.file_data(0).chunks(PIECE as usize).map(piece_hash::sha1).collect();
-    assert_eq!(hashes, expected);
-}
-
-#[test]
-fn a_file_that_changes_while_it_is_hashed_is_an_error() {
-    let root = tempfile::tempdir().unwrap();
-    let path = root.path().join("file");
-    std::fs::write(&path, [1; 100]).unwrap();
-    let mut files = create::list_files(&path).unwrap().files;
-    for length in [99, 101] {
-        files[0].length = length;
-        let error = create::hash_files(&path, &files, PIECE, 1, &|_, _| ()).unwrap_err();
-        assert!(error.to_string().contains("it changed meanwhile"), "{error}");
-    }
-    assert!(create::list_files(&root.path().join("none")).is_err());
-    let deep: std::path::PathBuf = std::iter::repeat_n("d", 101).collect();
-    std::fs::create_dir_all(root.path().join(deep)).unwrap();
-    let error = create::list_files(root.path()).unwrap_err();
-    assert!(error.to_string().contains("more than 100 deep"), "{error}");
-    assert!(create::hash_files(&path, &files, 0, 1, &|_, _| ()).is_err());
 }

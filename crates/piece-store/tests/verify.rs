@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::create::ListedFile;
+use piece_store::create::{ListedFile, OwnFiles};
 use piece_store::{Operation, STRIP_LENGTH, StoreError, check, create};
 
 const EIO: i32 = 5;
@@ -133,7 +133,7 @@ fn holes_of_a_new_torrent_are_zeros() {
     file.write_all_at(&torrent.data[100_000..300_000], 100_000).unwrap();
     file.write_all_at(&torrent.data[2 * MIB + 7..2 * MIB + 9], 2 * MIB as u64 + 7).unwrap();
     file.set_len(4 * MIB as u64).unwrap();
-    let files = create::list_files(&path).unwrap().files;
+    let files = create::list_files(&path, &OwnFiles::default()).unwrap().files;
     for piece_length in [16 << 10, MIB, 3 * MIB] {
         let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
         let hashes = create::hash_files(&path, &files, piece_length as u32, 2, &quiet).unwrap();

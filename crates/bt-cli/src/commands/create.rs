@@ -1,15 +1,17 @@
-//! `create`: a .torrent file of a file or folder.
+//! `create`: a .torrent file from a file or folder.
+
+mod target;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metainfo::{Builder, Metainfo};
-use piece_store::create::{self, Listing};
+use piece_store::create::{self, ListError, Listing};
 use serde_json::json;
 use session::USER_AGENT;
 
+use self::target::Target;
 use crate::cli::CreateArgs;
 use crate::failure::{Class, Classify, Failure, Outcome, chain};
 use crate::output::{Meter, Output, Style, clean, size, size_exactly};
@@ -17,15 +19,10 @@ use crate::output::{Meter, Output, Style, clean, size, size_exactly};
 pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     let name = name(arguments)?;
     let target = Target::new(arguments, &name, output)?;
-    let listing = create::list_files(&arguments.path)
-        .map_err(|error| Failure::new(Class::Disk, chain(&error)))?;
-    for skipped in &listing.skipped {
-        output.warn(&format!("left out, neither file nor folder: {}", skipped.display()));
-    }
+    let listing = list(&arguments.path, &target, output)?;
     let total = listing.files.iter().map(|file| file.length).sum();
     if total == 0 {
-        let message =
-            format!("expected some data to share, got none: {}", arguments.path.display());
+        let message = format!("{} is empty: nothing to share", arguments.path.display());
         return Err(Failure::usage(message).into());
     }
     let piece_length =
@@ -39,23 +36,89 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     let metainfo = builder
         .build(&hashes)
         .map_err(|error| Failure::usage(format!("{name}: {}", chain(&error))))?;
-    target.write(&metainfo, output)
+    let Some(path) = target.path() else { return output.bytes(metainfo.raw()) };
+    target.write(metainfo.raw())?;
+    output.result(|| object(path, &metainfo), |style| text(path, &metainfo, style))
 }
 
-/// What the torrent is called: as asked for, else as the file or folder.
+/// The torrent's name: the one asked for, else that of the file or folder.
 fn name(arguments: &CreateArgs) -> Result<String, Failure> {
     if let Some(name) = &arguments.name {
-        return Ok(name.clone());
+        return checked_name(name);
     }
     let path = &arguments.path;
     // `.` and `..` have a name too.
     let full =
         fs::canonicalize(path).or_fail(Class::Disk, format!("cannot open {}", path.display()))?;
     let name = path.file_name().or_else(|| full.file_name());
-    let name = name.ok_or_else(|| Failure::usage("expected a name for the torrent: --name"))?;
+    let name = name.ok_or_else(|| {
+        Failure::usage(format!("cannot take a name from {path:?}; give one with --name"))
+    })?;
     name.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::usage(format!("{name:?} is not UTF-8; choose a name for the torrent with --name"))
+        Failure::usage(format!("the name {name:?} is not UTF-8; give one with --name"))
     })
+}
+
+/// A torrent's name must be the name of one file or folder, or no folder holds its data.
+fn checked_name(name: &str) -> Result<String, Failure> {
+    match name {
+        "" | "." | ".." => {}
+        name if name.contains('/') => {}
+        name => return Ok(name.to_owned()),
+    }
+    let message = format!("{name:?} can't name a file or folder; give another --name");
+    Err(Failure::usage(message))
+}
+
+/// The files to share. Names those that are left out, and links that lead out of the folder.
+fn list(root: &Path, target: &Target, output: &Output) -> Result<Listing, Failure> {
+    let listing = create::list_files(root, &target.own_files()).map_err(|error| {
+        let class = if let ListError::NotAFile { .. } = error { Class::Usage } else { Class::Disk };
+        Failure::new(class, chain(&error))
+    })?;
+    check_names(root, &listing)?;
+    for path in &listing.skipped {
+        let path = below(root, path);
+        let path = path.display();
+        output.warn_also_quiet(&format!("left out: {path} is a socket, a pipe or a device"));
+    }
+    warn_of_own_files(root, &listing, target, output);
+    for link in &listing.links_out {
+        let (path, target) = (below(root, &link.path), link.target.display());
+        output.warn(&format!("follows a link out of the folder: {} -> {target}", path.display()));
+    }
+    Ok(listing)
+}
+
+/// The path of a listed file as the user knows it. An empty `path` is the root, without a slash.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.components().chain(path.components()).collect()
+}
+
+fn warn_of_own_files(root: &Path, listing: &Listing, target: &Target, output: &Output) {
+    let warning = |path: &Path| format!("left out: its own output {}", path.display());
+    for path in &listing.own {
+        output.warn_also_quiet(&warning(&below(root, path)));
+    }
+    // A new output leaves nothing out: there is no file yet.
+    if let Some(path) = target.path()
+        && listing.own.is_empty()
+        && target.is_below(root)
+    {
+        output.warn(&warning(path));
+    }
+}
+
+/// Refuses names that are not UTF-8, which BEP 3 requires.
+fn check_names(root: &Path, listing: &Listing) -> Result<(), Failure> {
+    let mut bad = listing.files.iter().filter(|file| file.path.to_str().is_none());
+    let Some(first) = bad.next() else { return Ok(()) };
+    let others = match bad.count() {
+        0 => String::new(),
+        count => format!(" (and {count} more)"),
+    };
+    let path = below(root, &first.path);
+    Err(Failure::usage(format!("the name of {path:?} is not UTF-8{others}: rename it")))
 }
 
 fn builder(
@@ -65,12 +128,8 @@ fn builder(
     piece_length: u32,
 ) -> Result<Builder, Failure> {
     let mut builder = Builder::new(name).piece_length(piece_length).private(arguments.private);
-    if arguments.path.is_file() {
-        builder = builder.length(listing.files.iter().map(|file| file.length).sum());
-    } else {
-        for file in &listing.files {
-            builder = builder.file(file.path.as_os_str().as_encoded_bytes(), file.length);
-        }
+    for file in &listing.files {
+        builder = builder.file(file.path.as_os_str().as_encoded_bytes(), file.length);
     }
     builder = builder.trackers(tiers(&arguments.trackers)?);
     for seed in &arguments.web_seeds {
@@ -109,56 +168,6 @@ fn checked_url(url: &str, schemes: &[&str]) -> Result<String, Failure> {
     let expected = schemes.join(", ");
     good.then(|| url.to_owned())
         .ok_or_else(|| Failure::usage(format!("expected a URL of {expected}, got {url:?}")))
-}
-
-/// Where the torrent goes.
-enum Target {
-    Stdout,
-    File(PathBuf),
-}
-
-impl Target {
-    /// Refused before any work is done, if it can't be.
-    fn new(arguments: &CreateArgs, name: &str, output: &Output) -> Result<Self, Failure> {
-        let path = match &arguments.output {
-            Some(path) if path == "-" && output.json() => {
-                return Err(Failure::usage(
-                    "expected -o FILE with --json: both want standard output",
-                ));
-            }
-            Some(path) if path == "-" => return Ok(Self::Stdout),
-            Some(path) => path.clone(),
-            None => PathBuf::from(format!("{name}.torrent")),
-        };
-        if path.is_dir() {
-            let message = format!("expected a file to write to, got a folder: {}", path.display());
-            return Err(Failure::new(Class::Disk, message));
-        }
-        if path.exists() && !arguments.overwrite {
-            let message = format!("{} exists; --overwrite replaces it", path.display());
-            return Err(Failure::new(Class::Disk, message));
-        }
-        Ok(Self::File(path))
-    }
-
-    fn write(&self, metainfo: &Metainfo, output: &Output) -> Outcome {
-        let Self::File(path) = self else { return output.bytes(metainfo.raw()) };
-        write_whole(path, metainfo.raw())
-            .or_fail(Class::Disk, format!("cannot write {}", path.display()))?;
-        output.result(|| object(path, metainfo), |style| text(path, metainfo, style))
-    }
-}
-
-/// All of it or nothing: under another name first.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, path));
-    if written.is_err() {
-        // It was ours, and it is of no use.
-        drop(fs::remove_file(&part));
-    }
-    written
 }
 
 fn object(path: &Path, metainfo: &Metainfo) -> serde_json::Value {

@@ -1,11 +1,44 @@
 //! `create`.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::Payload;
 
-use crate::support::Shell;
+use crate::support::{Output, Shell, finish};
+
+/// `bt-cli` in the folder `album` of `shell`, as a user who went there.
+fn in_album(shell: &Shell, arguments: &[&str]) -> Command {
+    let mut command = shell.command(arguments);
+    command.current_dir(shell.join("album"));
+    command
+}
+
+fn run_in_album(shell: &Shell, arguments: &[&str]) -> Output {
+    finish(in_album(shell, arguments).spawn().unwrap())
+}
+
+/// The paths in a torrent, and whether the data verifies.
+#[track_caller]
+fn verified_paths(shell: &Shell, torrent: &str, dir: &str) -> Vec<String> {
+    let report = shell.run(["verify", torrent, dir, "--json"]).expect(0).object();
+    let path = |file: &Value| file["path"].as_str().unwrap().to_owned();
+    report["files"].as_array().unwrap().iter().map(path).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let names = fs::read_dir(folder).unwrap().map(name);
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
 
 #[test]
 fn a_file() {
@@ -120,9 +153,209 @@ fn refusals() {
         (&["a", "-t", "wss://t.example"], 2, "usage"),
         (&["a", "-w", "seed"], 2, "usage"),
         (&["a", "--name", "../up"], 2, "usage"),
+        (&["a", "--name", ".."], 2, "usage"),
+        (&["a", "--name", ""], 2, "usage"),
+        (&["a", "-o", "no/such/folder/x.torrent"], 6, "disk"),
+        (&["a", "-o", "/proc/x.torrent"], 6, "disk"),
+        (&["a", "-o", "/dev/null", "--overwrite"], 6, "disk"),
+        (&["a", "-o", "new/"], 6, "disk"),
+        (&["a", "-o", "void/.."], 6, "disk"),
+        (&["a", "-o", "a", "--overwrite"], 6, "disk"),
     ] {
         let arguments = ["create"].iter().chain(arguments).chain(&["--json"]);
         let message = shell.run(arguments.clone()).expect(code).error(class);
         assert!(!message.is_empty(), "{arguments:?}");
     }
+    assert_eq!(names(shell.path()), ["a", "empty", "void"]);
+    let root = shell.run(["create", "/"]).expect(2);
+    assert_eq!(root.stderr, "error: cannot take a name from \"/\"; give one with --name\n");
+    let void = shell.run(["create", "void"]).expect(2);
+    assert_eq!(void.stderr, "error: void is empty: nothing to share\n");
+}
+
+/// The file to share is not there: a run that came to listing it would say so.
+#[test]
+fn output_is_checked_before_listing() {
+    let shell = Shell::new();
+    shell.write("old.torrent", "precious");
+    for (output, advice) in [
+        ("no/such/x.torrent", "there is no folder no/such; create it"),
+        ("old.torrent", "--overwrite"),
+        ("/proc/x.torrent", "choose another file with -o"),
+    ] {
+        let arguments = ["create", "missing", "--name", "n", "-o", output];
+        let refused = shell.run(arguments).expect(6);
+        assert!(refused.stderr.contains(output), "{}", refused.stderr);
+        assert!(refused.stderr.contains(advice), "{}", refused.stderr);
+        assert!(!refused.stderr.contains(".part"), "{}", refused.stderr);
+    }
+    let arguments = ["create", "missing", "--name", "n", "-o", "old.torrent", "--overwrite"];
+    shell.run(arguments).expect(6);
+    assert_eq!(names(shell.path()), ["old.torrent"]);
+    assert_eq!(fs::read(shell.join("old.torrent")).unwrap(), b"precious");
+}
+
+#[test]
+fn dangling_output_link_is_not_replaced() {
+    let shell = Shell::new();
+    shell.write("a", [7; 100]);
+    symlink("nowhere", shell.join("a.torrent")).unwrap();
+    let refused = shell.run(["create", "a"]).expect(6);
+    assert!(refused.stderr.contains("--overwrite"), "{}", refused.stderr);
+    shell.run(["create", "a", "--overwrite"]).expect(0);
+    assert_eq!(names(shell.path()), ["a", "a.torrent"]);
+    shell.run(["verify", "a.torrent", "."]).expect(0);
+}
+
+#[test]
+fn long_name_gets_a_shorter_output() {
+    let shell = Shell::new();
+    let name = format!("{}é", "n".repeat(246));
+    shell.write(&name, [7; 100]);
+    let created = shell.run(["create", &name, "--json"]).expect(0).object();
+    let output = created["output"].as_str().unwrap();
+    assert_eq!(output, format!("{}.torrent", "n".repeat(246)));
+    shell.run(["verify", output, "."]).expect(0);
+}
+
+#[test]
+fn links_are_followed_and_named() {
+    let shell = Shell::new();
+    shell.write("album/two.flac", [2; 100]);
+    let store = shell.write("store/one.flac", [1; 50_000]);
+    symlink(&store, shell.join("album/one.flac")).unwrap();
+    symlink("two.flac", shell.join("album/three.flac")).unwrap();
+    let created = shell.run(["create", "album"]).expect(0);
+    let store = fs::canonicalize(store).unwrap();
+    let warning = "warning: follows a link out of the folder: album/one.flac -> ";
+    assert_eq!(created.stderr, format!("{warning}{}\n", store.display()));
+    let info = shell.run(["info", "album.torrent", "--json"]).expect(0).object();
+    let paths: Vec<_> =
+        info["files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
+    assert_eq!(paths, ["one.flac", "three.flac", "two.flac"]);
+    assert_eq!(info["size"], 50_200);
+    let quiet = shell.run(["create", "album", "--overwrite", "-q"]).expect(0);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn bad_links_are_refused() {
+    let shell = Shell::new();
+    shell.write("album/a", [1; 100]);
+    for (target, advice) in [("..", "loop"), ("missing", "does not exist")] {
+        let link = shell.join("album/sub/link");
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(target, &link).unwrap();
+        let refused = shell.run(["create", "album", "-q"]).expect(6);
+        assert!(refused.stderr.contains("album/sub/link is a"), "{}", refused.stderr);
+        assert!(refused.stderr.contains(advice), "{}", refused.stderr);
+        fs::remove_file(link).unwrap();
+    }
+    assert_eq!(names(shell.path()), ["album"]);
+}
+
+#[test]
+fn special_files_are_named_when_quiet() {
+    let shell = Shell::new();
+    shell.write("album/a", [1; 100]);
+    let _socket = UnixListener::bind(shell.join("album/socket")).unwrap();
+    assert!(Command::new("mkfifo").arg(shell.join("album/pipe")).status().unwrap().success());
+    let created = shell.run(["create", "album", "-q"]).expect(0);
+    let line = |name| format!("warning: left out: album/{name} is a socket, a pipe or a device\n");
+    assert_eq!(created.stderr, line("pipe") + &line("socket"));
+    fs::remove_file(shell.join("album/a")).unwrap();
+    let refused = shell.run(["create", "album", "-q", "--overwrite"]).expect(2);
+    assert!(refused.stderr.ends_with("error: album is empty: nothing to share\n"));
+    assert!(refused.stderr.contains("album/socket"), "{}", refused.stderr);
+    shell.run(["create", "album/pipe"]).expect(2);
+}
+
+#[test]
+fn names_in_other_encodings_are_refused() {
+    let shell = Shell::new();
+    let latin1 = OsStr::from_bytes(b"caf\xe9");
+    let album = shell.join("album");
+    for bad in [album.join(latin1), album.join("sub").join(latin1).join("b")] {
+        fs::create_dir_all(bad.parent().unwrap()).unwrap();
+        fs::write(shell.join("album/a"), [1; 100]).unwrap();
+        fs::write(&bad, [1; 100]).unwrap();
+        let refused = shell.run(["create", "album"]).expect(2).stderr;
+        assert!(refused.contains(r"caf\xE9") && refused.contains("rename it"), "{refused}");
+        fs::remove_dir_all(&album).unwrap();
+    }
+    fs::write(shell.path().join(latin1), [1; 100]).unwrap();
+    let arguments = |rest: &'static [&'static str]| {
+        let rest = rest.iter().map(OsStr::new);
+        [OsStr::new("create"), latin1].into_iter().chain(rest).collect::<Vec<_>>()
+    };
+    let refused = shell.run(arguments(&[])).expect(2).stderr;
+    assert!(refused.contains(r"caf\xE9") && refused.contains("--name"), "{refused}");
+    shell.run(arguments(&["--name", "cafe"])).expect(0);
+}
+
+#[test]
+fn own_output_is_left_out() {
+    let shell = Shell::new();
+    shell.write("album/a", [1; 50_000]);
+    let first = run_in_album(&shell, &["create", ".", "--json"]).expect(0);
+    assert_eq!(first.stderr, "warning: left out: its own output album.torrent\n");
+    assert_eq!(verified_paths(&shell, "album/album.torrent", "."), ["a"]);
+    let second = run_in_album(&shell, &["create", ".", "--json", "--overwrite", "-q"]).expect(0);
+    assert_eq!(second.stderr, "warning: left out: its own output ./album.torrent\n");
+    assert_eq!(second.object()["info_hash"], first.object()["info_hash"]);
+    assert_eq!(verified_paths(&shell, "album/album.torrent", "."), ["a"]);
+
+    // Through a link to the folder, and to the output.
+    symlink("album", shell.join("link")).unwrap();
+    symlink("album.torrent", shell.join("album/also.torrent")).unwrap();
+    let arguments = ["create", "album", "-o", "link/album.torrent", "--overwrite", "--json"];
+    let third = shell.run(arguments).expect(0);
+    assert_eq!(third.object()["info_hash"], first.object()["info_hash"]);
+    assert_eq!(third.stderr.lines().count(), 2, "{}", third.stderr);
+}
+
+/// Replacing the output leaves what has the other name as it is.
+#[test]
+fn hard_link_to_old_output_is_shared() {
+    let shell = Shell::new();
+    shell.write("album/kept.torrent", [1; 50_000]);
+    fs::hard_link(shell.join("album/kept.torrent"), shell.join("out.torrent")).unwrap();
+    let created = shell.run(["create", "album", "-o", "out.torrent", "--overwrite"]).expect(0);
+    assert_eq!(created.stderr, "");
+    assert_eq!(verified_paths(&shell, "out.torrent", "."), ["kept.torrent"]);
+}
+
+#[test]
+fn redirected_outputs_are_left_out() {
+    let shell = Shell::new();
+    shell.write("album/a", [1; 50_000]);
+    let open = |name: &str| File::create(shell.join(name)).unwrap();
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let mut command = shell.command(["create", "album", "-o", "-"]);
+        command.stdout(open("album/t.torrent"));
+        let created = finish(command.spawn().unwrap()).expect(0);
+        assert_eq!(created.stderr, "warning: left out: its own output album/t.torrent\n");
+        assert_eq!(verified_paths(&shell, "album/t.torrent", "."), ["a"]);
+        let info = shell.run(["info", "album/t.torrent", "--json"]).expect(0).object();
+        hashes.push(info["info_hash"].clone());
+    }
+    assert_eq!(hashes[0], hashes[1]);
+
+    fs::remove_file(shell.join("album/t.torrent")).unwrap();
+    let mut command = shell.command(["create", "album"]);
+    command.stdout(open("album/out.log")).stderr(open("album/err.log"));
+    assert!(command.status().unwrap().success());
+    assert_eq!(verified_paths(&shell, "album.torrent", "."), ["a"]);
+    let told = fs::read_to_string(shell.join("album/err.log")).unwrap();
+    assert!(told.contains("album/out.log") && told.contains("album/err.log"), "{told}");
+}
+
+#[test]
+fn failure_leaves_nothing_behind() {
+    let shell = Shell::new();
+    shell.write("album/a", [1; 100]);
+    fs::write(shell.join("album").join(OsStr::from_bytes(b"\xff")), [1]).unwrap();
+    run_in_album(&shell, &["create", "."]).expect(2);
+    assert_eq!(names(&shell.join("album")).len(), 2);
 }

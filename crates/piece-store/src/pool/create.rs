@@ -1,85 +1,22 @@
 //! Listing and hashing files for a new torrent, for a command: blocks until it is done.
 
-use std::fs::{File, FileType};
+mod listing;
+
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bt_types::{Geometry, PieceIndex, Sha1Digest};
+use rustix::fs::OFlags;
 
 use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
 use crate::hashing::{Source, hash_pieces, hole_length};
 use crate::{Operation, StoreError};
 
-/// The deepest folder that is looked into. Torrents with longer paths are refused by most.
-const MAX_DEPTH: usize = 100;
-
-/// What would become of a file or folder as a torrent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listing {
-    /// The files, sorted by path.
-    pub files: Vec<ListedFile>,
-    /// What is not a regular file, sorted: symbolic links, sockets and the like. Links are not followed,
-    /// because the program that serves the torrent later does not follow them either.
-    pub skipped: Vec<PathBuf>,
-}
-
-/// One file of a new torrent.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListedFile {
-    /// Its path below the root; empty if the root is a file itself.
-    pub path: PathBuf,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
-/// Lists the files at `root`: the file itself, or all files of the folder and the folders in it. The
-/// root may be a symbolic link.
-///
-/// # Errors
-/// Something can't be listed; folders are more than 100 deep.
-pub fn list_files(root: &Path) -> Result<Listing, StoreError> {
-    let failed = |error| StoreError::disk(Operation::List, root, &error);
-    let metadata = std::fs::metadata(root).map_err(failed)?;
-    let mut listing = Listing::default();
-    if metadata.is_dir() {
-        list_folder(root, &PathBuf::new(), 0, &mut listing)?;
-        listing.files.sort();
-        listing.skipped.sort();
-    } else if metadata.is_file() {
-        listing.files.push(ListedFile { path: PathBuf::new(), length: metadata.len() });
-    } else {
-        listing.skipped.push(PathBuf::new());
-    }
-    Ok(listing)
-}
-
-fn list_folder(
-    root: &Path,
-    inner: &Path,
-    depth: usize,
-    listing: &mut Listing,
-) -> Result<(), StoreError> {
-    let folder = root.join(inner);
-    let failed = |error| StoreError::disk(Operation::List, &folder, &error);
-    if depth >= MAX_DEPTH {
-        return Err(failed(io::Error::other("folders are more than 100 deep")));
-    }
-    for entry in std::fs::read_dir(&folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let path = inner.join(entry.file_name());
-        match entry.file_type().map_err(failed)? {
-            kind if kind.is_dir() => list_folder(root, &path, depth + 1, listing)?,
-            kind if FileType::is_file(&kind) => {
-                let length = entry.metadata().map_err(failed)?.len();
-                listing.files.push(ListedFile { path, length });
-            }
-            _ => listing.skipped.push(path),
-        }
-    }
-    Ok(())
-}
+pub use listing::{ListError, ListedFile, Listing, OutsideLink, OwnFiles, list_files};
 
 /// Hashes `files` below `root`, one after another as a torrent lays them out, in pieces of `piece_length`
 /// bytes, on `workers` threads (0 for one a core), one strip of memory each. `progress` gets the bytes
@@ -133,7 +70,7 @@ fn starts(files: &[ListedFile]) -> Vec<u64> {
 /// Whether every file is still as long as it was listed: one that grew was hashed in part.
 fn check_lengths(root: &Path, files: &[ListedFile]) -> Result<(), StoreError> {
     for file in files {
-        let path = full_path(root, file);
+        let path = full_path(root, &file.path);
         let failed = |error| StoreError::disk(Operation::Stat, &path, &error);
         let length = std::fs::metadata(&path).map_err(failed)?.len();
         if length != file.length {
@@ -145,14 +82,21 @@ fn check_lengths(root: &Path, files: &[ListedFile]) -> Result<(), StoreError> {
 
 fn changed(expected: u64, got: u64) -> io::Error {
     let message = format!("it changed meanwhile: expected {expected} bytes, got {got}");
-    io::Error::new(io::ErrorKind::UnexpectedEof, message)
+    io::Error::new(io::ErrorKind::ResourceBusy, message)
 }
 
-fn full_path(root: &Path, file: &ListedFile) -> PathBuf {
-    match file.path.as_os_str().is_empty() {
+/// The file or folder at `path` below `root`. Joining an empty path would add a slash.
+fn full_path(root: &Path, path: &Path) -> PathBuf {
+    match path.as_os_str().is_empty() {
         true => root.to_owned(),
-        false => root.join(&file.path),
+        false => root.join(path),
     }
+}
+
+/// Opens a file for reading. A pipe that took its place since the listing does not block.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
 }
 
 /// The files, one after another, as a torrent lays them out.
@@ -174,14 +118,14 @@ impl<'a> Reader<'a> {
     fn open(&mut self, index: usize, file: &ListedFile) -> Result<&File, StoreError> {
         let opened = match self.open.take() {
             Some((open, opened)) if open == index => opened,
-            _ => File::open(full_path(self.root, file))
+            _ => open_file(&full_path(self.root, &file.path))
                 .map_err(|error| self.error(Operation::Open, file, &error))?,
         };
         Ok(&self.open.insert((index, opened)).1)
     }
 
     fn error(&self, operation: Operation, file: &ListedFile, error: &io::Error) -> StoreError {
-        StoreError::disk(operation, &full_path(self.root, file), error)
+        StoreError::disk(operation, &full_path(self.root, &file.path), error)
     }
 
     /// Reads once, from one file; answers how many bytes.
