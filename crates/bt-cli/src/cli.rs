@@ -27,7 +27,7 @@ Examples:
 Exit codes:
   0    done
   1    failure      anything not listed below
-  2    usage        a wrong argument: flag, piece index, address
+  2    usage        a wrong argument: flag, piece index, address, data that create can't share
   3    bad_torrent  not a torrent, or one that contradicts itself
   4    network      tracker or peer unreachable, refused, answered wrongly, or no peers
   5    bad_data     the data does not match the torrent
@@ -129,9 +129,12 @@ Examples:
   bt-cli download example.torrent --files '*.flac' --max-up 200K
   bt-cli download example.torrent --peer 192.0.2.7:6881 --seed --ratio 2")]
     Download(DownloadArgs),
-    /// Make a .torrent file of a file or folder
+    /// Make a .torrent file from a file or folder
     #[command(after_help = "\
 Each -t is a tier of its own; trackers of one tier are separated by commas.
+
+Symbolic links are followed; those that lead out of PATH are named. Sockets, pipes, devices and the \
+output itself are left out.
 
 Examples:
   bt-cli create photos -t http://tracker.example/announce
@@ -237,7 +240,7 @@ pub(crate) struct HandshakeArgs {
 pub(crate) struct CreateArgs {
     /// The file or folder to share
     pub(crate) path: PathBuf,
-    /// A tracker, or several of one tier separated by commas; once a tier
+    /// A tracker URL, or several of one tier separated by commas; repeat for each further tier
     #[arg(short, long = "tracker", value_name = "URL")]
     pub(crate) trackers: Vec<String>,
     /// Where to write the torrent, - for standard output [default: NAME.torrent]
