@@ -82,6 +82,14 @@ fn files_are_listed_and_hashed() {
 }
 
 #[test]
+fn files_are_sorted_element_by_element() {
+    let (_parent, root) = folder(&["b", "a/b", "a-b", "a b/c", "a/a/a", "a\u{1}", "é", "a/b c"]);
+    let files = list(&root).files;
+    assert_eq!(files.len(), 8);
+    assert!(files.is_sorted(), "{files:?}");
+}
+
+#[test]
 fn changed_length_is_an_error() {
     let (_parent, root) = folder(&[]);
     let path = root.join("file");

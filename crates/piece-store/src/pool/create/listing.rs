@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{DirEntry, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -129,7 +130,7 @@ pub fn list_files(root: &Path, own: &OwnFiles) -> Result<Listing, ListError> {
     let found = Found { path: PathBuf::new(), canonical: canonical_root, last_link: None };
     walk.add_target(found, &metadata)?;
     let mut listing = walk.listing;
-    listing.files.sort();
+    listing.files.sort_by(|one, other| order(&one.path).cmp(order(&other.path)));
     listing.links_out.sort();
     listing.skipped.sort();
     listing.own.sort();
@@ -240,6 +241,12 @@ impl Walk<'_> {
     fn full(&self, path: &Path) -> PathBuf {
         super::full_path(self.root, path)
     }
+}
+
+/// A key that sorts paths below the root as `Path` does, element by element, in less time: an element
+/// ends with a byte that is less than any in a name.
+fn order(path: &Path) -> impl Iterator<Item = u8> {
+    path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'/' { 0 } else { *byte })
 }
 
 /// The error of following the link at `path`.
