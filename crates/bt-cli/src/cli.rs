@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StoreArgs};
+pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StateArgs};
 
 const ABOUT: &str = "\
 A BitTorrent client for the shell.
@@ -278,6 +278,8 @@ pub(crate) struct VerifyArgs {
     pub(crate) source: SourceArgs,
     /// The folder that contains what the torrent is called
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,15 @@
 //! What the store needs of a disk. [`OsDisk`] is the real one; tests and simulations bring others.
 //!
 //! Paths come in two kinds. A folder is opened once by the path its user gave, following symbolic
-//! links. Everything else is a relative path below such a folder, of which no part is followed if it
-//! is a symbolic link.
+//! links. Everything else is a relative path below such a folder. Reading follows the links that its
+//! user put there; nothing is ever created or written through one.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use metainfo::Naming;
 
 mod os;
 
@@ -15,12 +18,15 @@ pub use os::{OsDisk, OsFile, OsFolder};
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To read an existing file.
+    /// To read an existing file, also through symbolic links.
     Read,
     /// To read and write an existing file.
     Write,
     /// To read and write a file, made with the folders above it if it is missing. Never truncated.
     Create,
+    /// To read and write a new file, made with the folders above it. Fails with
+    /// [`io::ErrorKind::AlreadyExists`] if something has the name.
+    CreateNew,
     /// To read, and to write only at the end; made if missing.
     Append,
 }
@@ -32,7 +38,7 @@ pub enum Kind {
     File,
     /// A folder.
     Folder,
-    /// A symbolic link, a socket, a device.
+    /// A socket, a device, a symbolic link that leads nowhere.
     Other,
 }
 
@@ -41,15 +47,28 @@ pub enum Kind {
 pub struct FileId {
     /// The file system.
     pub device: u64,
-    /// The file on it.
+    /// The file on it. A file system uses the number of a removed file again.
     pub inode: u64,
+    /// When the file was made, in nanoseconds since 1970, which tells it from an earlier file of the
+    /// same number; 0 if that is not known.
+    pub born: u64,
+}
+
+impl FileId {
+    /// Whether both are the same file, as far as is known.
+    pub fn is(self, other: Self) -> bool {
+        let same_birth = self.born == other.born || self.born == 0 || other.born == 0;
+        (self.device, self.inode) == (other.device, other.inode) && same_birth
+    }
 }
 
 /// What a disk says about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// What it is.
+    /// What it is. For a symbolic link, what it leads to.
     pub kind: Kind,
+    /// Whether a symbolic link leads to it.
+    pub linked: bool,
     /// Which it is.
     pub id: FileId,
     /// Its length in bytes.
@@ -77,8 +96,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file `path` below `folder`.
     ///
     /// # Errors
-    /// Those of the system; [`io::ErrorKind::Unsupported`] where a part of the path is a symbolic
-    /// link, or the last part is neither a file nor a folder.
+    /// Those of the system; [`io::ErrorKind::Unsupported`] where the last part is neither a file nor
+    /// a folder, or a part of the path is a symbolic link and `access` is not [`Access::Read`].
     fn open(&self, folder: &Self::Folder, path: &Path, access: Access) -> io::Result<Self::File>;
 
     /// Makes a file without a name below `folder`, gone when it is closed.
@@ -93,7 +112,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn zeros(&self, length: u64) -> io::Result<Self::File>;
 
-    /// What `path` below `folder` names; `None` if nothing does.
+    /// What `path` below `folder` names, or what a symbolic link of that name leads to; `None` if
+    /// nothing has the name.
     ///
     /// # Errors
     /// Those of the system, as for [`Disk::open`].
@@ -104,6 +124,12 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// Those of the system.
     fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;
+
+    /// The names of everything in a folder, in any order.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn list(&self, folder: &Self::Folder) -> io::Result<Vec<PathBuf>>;
 
     /// Reads once at `offset`; 0 at the end of the file.
     ///
@@ -138,7 +164,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn append(&self, file: &Self::File, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts or extends a file of the store's own (a journal, never payload).
+    /// Cuts or extends a file: one of the store's own, or a payload file that is longer than it should
+    /// be and that its user allowed to be overwritten.
     ///
     /// # Errors
     /// Those of the system.
@@ -174,11 +201,33 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn remove(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
 
-    /// Takes the advisory lock of a file, held until it is closed; `false` if another holds it.
+    /// Takes the advisory lock of a file, held until it is closed; `false` if it is open and locked
+    /// elsewhere, in this process or another. Where there are no locks, it is always taken.
     ///
     /// # Errors
     /// Those of the system.
     fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+
+    /// Takes the advisory lock of a range of a file, held until the file is closed or the range is
+    /// unlocked; `false` if another open file has locked a range that overlaps. Ranges that the same
+    /// open file holds do not conflict. Has nothing to do with [`Disk::try_lock`].
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn lock_range(&self, file: &Self::File, range: &Range<u64>) -> io::Result<bool>;
+
+    /// A range that another open file has locked and that overlaps this one.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn range_holder(&self, file: &Self::File, range: &Range<u64>)
+    -> io::Result<Option<Range<u64>>>;
+
+    /// Gives the lock of a range back.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn unlock_range(&self, file: &Self::File, range: &Range<u64>) -> io::Result<()>;
 
     /// Where, from `offset` on, the file has data next; `None` if only a hole or the end follows.
     /// A disk that does not know holes answers `offset`.
@@ -207,9 +256,21 @@ pub trait Disk: Debug + Send + Sync {
     /// some were closed.
     fn is_out_of_handles(&self, error: &io::Error) -> bool;
 
-    /// Whether a file in this folder keeps its [`FileId`] also while nobody has it open, as nearly everywhere.
-    fn ids_last(&self, _: &Self::Folder) -> bool {
+    /// Whether a file in this folder keeps its [`FileId`] also while nobody has it open. False on
+    /// FAT, exFAT, FUSE and SMB.
+    fn has_stable_ids(&self, _: &Self::Folder) -> bool {
         true
+    }
+
+    /// Which names files get in this folder: [`Naming::Unix`] unless its file system is known to
+    /// refuse some of them.
+    fn naming(&self, _: &Self::Folder) -> Naming {
+        Naming::Unix
+    }
+
+    /// Which names to try instead, if a file could not be made because of its name.
+    fn naming_after(&self, _: &io::Error) -> Option<Naming> {
+        None
     }
 
     /// A number that is another after each start of the system; 0 if that is not known.
@@ -221,7 +282,7 @@ pub trait Disk: Debug + Send + Sync {
 
 /// The error for what is neither a file nor a folder.
 pub(crate) fn not_a_file() -> io::Error {
-    let message = "it is a symbolic link or a special file, which is not followed here";
+    let message = "it is a symbolic link or a special file, which is never written to";
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 

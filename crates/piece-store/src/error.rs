@@ -107,6 +107,23 @@ pub enum StoreError {
         /// Why it is not the torrent's.
         reason: Unrelated,
     },
+    /// Occurs when a file would have to be written that another torrent writes to.
+    #[error("{} belongs to {by}; choose another folder, or move the file away", path.display())]
+    Claimed {
+        /// The file.
+        path: PathBuf,
+        /// Who has it, for people.
+        by: String,
+    },
+    /// Occurs when a file would have to be written that a symbolic link leads to.
+    #[error(
+        "{} is a symbolic link to a file that is not complete; put a copy in its place, or move the link away",
+        path.display()
+    )]
+    Linked {
+        /// The link, or the path through one.
+        path: PathBuf,
+    },
     /// Occurs when a job names a torrent that was not opened, or is closed already.
     #[error("the torrent is not open")]
     NotOpen,

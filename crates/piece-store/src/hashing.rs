@@ -105,7 +105,8 @@ fn range_of(geometry: &Geometry, piece: PieceIndex) -> Range<u64> {
     start..start + u64::from(geometry.length_of(piece))
 }
 
-fn hash_zeros(length: u32) -> Sha1Digest {
+/// The digest of so many zeros.
+pub(crate) fn hash_zeros(length: u32) -> Sha1Digest {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut hasher = Hasher::new();
     let mut left = length as usize;

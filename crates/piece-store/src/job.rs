@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bt_types::{PieceIndex, Sha1Digest};
+use bt_types::{Bitfield, PieceIndex, Sha1Digest};
 
 use crate::store::{Handles, STRIP_LENGTH};
 use crate::{Disk, Extent, HeldSpan, OpenSpec, Opened, OsFile, Outcome, Span, Store, StoreError};
@@ -126,8 +126,8 @@ pub enum Done<F = OsFile> {
     CheckFinished {
         /// The torrent.
         torrent: TorrentKey,
-        /// On an error nothing may be written.
-        result: Result<(), StoreError>,
+        /// The pieces that are had now; on an error nothing may be written.
+        result: Result<Bitfield, StoreError>,
     },
     /// A piece was hashed and, if good, written.
     Committed {

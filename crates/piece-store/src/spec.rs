@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bt_types::{Bitfield, PieceIndex, Sha1Digest};
-use metainfo::Metainfo;
+use metainfo::{Metainfo, Naming};
 
 use crate::{OsFile, Span, StoreError};
 
@@ -94,6 +94,8 @@ pub struct Opened {
     pub file_system: u64,
     /// Bytes free on it, where the system says.
     pub free: Option<u64>,
+    /// How the torrent's files are named on disk: as they were before, or as its file system takes it.
+    pub naming: Naming,
 }
 
 /// A range of a file that was made resident a moment ago: what a reader sends.

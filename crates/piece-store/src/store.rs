@@ -1,16 +1,15 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
 //! A [`Store`] is shared by several workers. Two locks matter: that of the table of open files and
-//! that of the [ledger], and neither is held while payload is read, hashed or written. Who
-//! opens the parts file holds its lock and takes the ledger's, never the other way round. Who writes to
-//! a file has the [turn](Handles) at it.
+//! that of the [ledger], and neither is held while payload is read, hashed or written. Lock order: parts
+//! file, then ledger. A worker that writes to a file has the [turn](Handles) at it.
 //!
 //! Invariants:
 //! - A piece is had only after its hash matched, its bytes were written and the journal has its
 //!   `Written` record, in this order.
 //! - A range of a piece that is had is never written.
-//! - A payload file is never cut, and is written only after the check found it not unrelated; but one that
-//!   has no bytes, or no others, gets before what the parts file has of it.
+//! - A payload file is written only if it is [ours](owner), and is cut only if it is too long and its user
+//!   said that it may be overwritten.
 //! - A sync that failed proves nothing: what it was to make durable is no longer had.
 
 use std::path::{Path, PathBuf};
@@ -22,19 +21,25 @@ use crate::disk;
 use crate::hashing::range_count;
 use crate::{Disk, Kind, OpenSpec, Opened, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
+mod adopt;
 mod changed;
 mod check;
+mod claims;
 mod commit;
 mod files;
 mod handles;
+mod history;
 mod journal;
 mod layout;
-mod lease;
 mod ledger;
+mod lock;
+mod names;
+mod owner;
 mod parts;
 mod read;
 mod record;
 mod resume;
+mod settle;
 mod stage;
 mod sync;
 
@@ -43,11 +48,12 @@ pub use handles::Handles;
 #[doc(hidden)]
 pub use record::fuzz;
 
-use journal::{Journal, JournalKey};
-use layout::{Layout, Slot};
+use history::History;
+use journal::{Journal, JournalAt, JournalKey};
+use layout::{Layout, Place, PlacedRange, Slot};
 use ledger::Ledger;
 use parts::{Parts, SingleFile};
-use record::History;
+use record::Record;
 use resume::Found;
 
 /// How many bytes are read at once to be hashed: the length of a worker's scratch buffer.
@@ -60,18 +66,15 @@ pub struct Store<D: Disk> {
     handles: Arc<Handles<D::File>>,
     /// The number under which its files are in the table.
     number: u64,
-    metainfo: Arc<metainfo::Metainfo>,
-    layout: Layout,
+    layout: Arc<Layout>,
     folder: D::Folder,
-    /// The canonical path of `folder`.
-    folder_path: Arc<Path>,
     parts: Parts<D>,
     single: Option<Box<SingleFile<D::File>>>,
     preallocate: bool,
     overwrite: bool,
     read_only: bool,
-    /// See [`Disk::ids_last`]: of its files and of the parts file.
-    ids_last: bool,
+    /// See [`Disk::has_stable_ids`]: of its files and of the parts file.
+    stable_ids: bool,
     /// The hash of a piece of zeros, once it was needed.
     zero_piece: OnceLock<Sha1Digest>,
     ledger: Mutex<Ledger<D>>,
@@ -89,38 +92,102 @@ impl<D: Disk> Store<D> {
         handles: Arc<Handles<D::File>>,
         spec: &OpenSpec,
     ) -> Result<(Self, Opened), StoreError> {
-        let layout = Layout::new(spec);
         let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
         let folder_path = handles.share(&folder_path);
         let (journal, history) = open_journal(&disk, &handles, spec, &folder_path)?;
+        Self::open_in(disk, handles, spec, (folder, folder_path), journal, &history)
+    }
+
+    /// Opens a torrent's data to be compared with its hashes: without its journal, which says only how
+    /// the files are named.
+    pub(crate) fn open_to_verify(
+        disk: Arc<D>,
+        handles: Arc<Handles<D::File>>,
+        spec: &OpenSpec,
+    ) -> Result<Self, StoreError> {
+        let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
+        let folder_path = handles.share(&folder_path);
+        let recorded = recorded_history(&*disk, &handles, spec, &folder_path)?;
+        let history = recorded.map_or_else(
+            || History::new(spec.metainfo.info().geometry().piece_count()),
+            |(_, recorded)| recorded.into_names(),
+        );
+        let place = (folder, folder_path);
+        Self::open_in(disk, handles, spec, place, None, &history).map(|(store, _)| store)
+    }
+
+    /// Records that pieces which were compared with their hashes differ, in the journal of this torrent
+    /// and folder if there is one; `false` if that says nothing of them.
+    pub(crate) fn record_different(
+        &self,
+        spec: &OpenSpec,
+        different: &[u32],
+    ) -> Result<bool, StoreError> {
+        let (save_path, geometry) = (&self.layout.folder_path, &self.layout.geometry);
+        let found = recorded_history(&*self.disk, &self.handles, spec, save_path)?;
+        let Some((at, _)) = found.filter(|_| !different.is_empty()) else { return Ok(false) };
+        let (disk, handles) = (Arc::clone(&self.disk), Arc::clone(&self.handles));
+        let (mut journal, history) = Journal::take(disk, handles, at, save_path, geometry)?;
+        // What was compared is not what the parts file has.
+        let is_in_parts = |range: PlacedRange| match range.place {
+            Place::File(slot) => history.is_in_parts(slot as u32, self.layout.parts_slot()),
+            _ => false,
+        };
+        let is_written = |piece: &u32| {
+            geometry.piece(*piece).is_some_and(|piece| {
+                history.written.contains(piece) && !self.layout.piece_ranges(piece).any(is_in_parts)
+            })
+        };
+        let lost = record::to_ranges(different.iter().copied().filter(is_written));
+        if lost.is_empty() {
+            return Ok(false);
+        }
+        journal.amend(&[Record::Lost(lost)])?;
+        Ok(true)
+    }
+
+    fn open_in(
+        disk: Arc<D>,
+        handles: Arc<Handles<D::File>>,
+        spec: &OpenSpec,
+        (folder, folder_path): (D::Folder, Arc<Path>),
+        journal: Option<Journal<D>>,
+        history: &History,
+    ) -> Result<(Self, Opened), StoreError> {
+        let recorded = history.place.as_ref().map(|(_, _, naming)| *naming);
+        let info = spec.metainfo.info();
+        let naming = names::choose(&*disk, &handles, &folder, info, recorded, !spec.read_only);
+        let layout = Arc::new(Layout::new(spec, folder_path, naming));
+        let single = parts::open_single(&*disk, &folder, spec, &layout)?.map(Box::new);
+        let stable_ids = disk.has_stable_ids(&folder)
+            && journal.as_ref().is_none_or(|journal| disk.has_stable_ids(&journal.at().folder));
+        let nothing = Ledger::new(Arc::clone(&layout), empty_plan(&layout), None, (0, 0));
         let store = Self {
             number: handles.new_store(),
             handles,
-            metainfo: Arc::clone(&spec.metainfo),
             parts: Parts::new(journal.as_ref().map(Journal::at)),
-            single: parts::open_single(&*disk, &folder, &folder_path, spec, &layout)?.map(Box::new),
+            single,
             preallocate: spec.preallocate,
             overwrite: spec.overwrite,
             read_only: spec.read_only,
-            ids_last: disk.ids_last(&folder)
-                && journal.as_ref().is_none_or(|journal| disk.ids_last(&journal.at().folder)),
+            stable_ids,
             zero_piece: OnceLock::new(),
-            ledger: Mutex::new(Ledger::new(empty_plan(&layout), journal, (0, 0))),
+            ledger: Mutex::new(nothing),
             hashed: Condvar::new(),
             layout,
             folder,
-            folder_path,
             disk,
         };
-        let opened = store.resume(&history)?;
+        let opened = store.resume(history, journal)?;
         Ok((store, opened))
     }
 
     /// Compares the history with the disk, and begins this run's journal with what holds if the last
     /// run's says anything else. Only then is anything changed.
-    fn resume(&self, history: &History) -> Result<Opened, StoreError> {
+    fn resume(&self, history: &History, journal: Option<Journal<D>>) -> Result<Opened, StoreError> {
         let found = self.look(history)?;
         let plan = resume::plan(&self.layout, history, &found);
+        self.place_unselected(&found);
         let system = self.disk.file_system(&self.folder);
         let (file_system, free) =
             system.map_err(|error| self.error(Operation::Stat, Path::new(""), &error))?;
@@ -133,89 +200,87 @@ impl<D: Disk> Store<D> {
             downloaded: history.downloaded,
             file_system,
             free,
+            naming: self.layout.naming,
         };
-        let mut ledger = self.ledger();
         let totals = (history.uploaded, history.downloaded);
-        let journal = ledger.journal.take();
         let as_closed = resume::is_as_closed(history, &plan);
-        *ledger = Ledger { as_closed, ..Ledger::new(plan, journal, totals) };
+        let mut ledger = self.ledger();
+        *ledger = Ledger::new(Arc::clone(&self.layout), plan, journal, totals);
+        ledger.as_closed = as_closed;
         if !as_closed {
             ledger.rewrite()?;
         }
-        drop(ledger);
-        self.move_parts(&found.moves)?;
         Ok(opened)
     }
 
-    /// What is on disk. Decides which files that are not to be made have their bytes in the parts file.
+    /// What is on disk. A file whose bytes are in the parts file is not looked for, unless it is to be
+    /// written: whatever has its name is its user's.
     fn look(&self, history: &History) -> Result<Found, StoreError> {
         let mut slots = Vec::with_capacity(self.layout.slots.len());
         for (number, slot) in (0u32..).zip(&self.layout.slots) {
-            slots.push(match (slot.pad, slot.selected) {
-                (true, _) => None,
-                (false, true) => {
-                    let stat = self.look_at(slot)?;
-                    let apart =
-                        self.read_only && self.is_apart(number, slot, stat.as_ref(), history);
-                    slot.keep_in_parts(apart);
-                    let used = stat.filter(|_| !apart);
-                    slot.note_length(used);
-                    used
-                }
-                (false, false) => {
-                    let stat = self.look_at_unwanted(number, slot, history);
-                    slot.keep_in_parts(stat.is_none());
-                    slot.note_length(stat);
-                    stat
-                }
+            if let Some(file) = history.files.get(&number)
+                && file.path != Path::new("")
+                && file.path != slot.path()
+            {
+                slot.rename(&file.path);
+            }
+            let in_parts = history.is_in_parts(number, self.layout.parts_slot());
+            let is_written = slot.selected && !self.read_only;
+            let is_filled = || resume::is_filled(&self.layout, history, number);
+            slot.keep_in_parts(in_parts && !is_written && !is_filled());
+            let is_looked_for = !slot.pad && slot.in_place();
+            let stat = if is_looked_for { self.look_at(slot)? } else { None };
+            let known = history.known(number, self.disk.boot());
+            let stat = stat.filter(|stat| {
+                // One that has nothing, or is too long, is not the torrent's, unless it was before.
+                let may_be = (1..=slot.length).contains(&stat.length);
+                slot.selected || may_be || owner::may_trust(known, stat)
             });
+            if !slot.selected && stat.is_none() && !history.files.contains_key(&number) {
+                slot.keep_in_parts(true);
+            }
+            slots.push(stat);
+        }
+        names::find_numbered(&*self.disk, &self.folder, &self.layout, &mut slots);
+        for (slot, stat) in self.layout.slots.iter().zip(&slots) {
+            slot.note_length(*stat);
         }
         let (parts, boot) = (self.stat_parts()?, self.disk.boot());
-        let mut found = Found { slots, parts, boot, moves: Vec::new() };
-        if !self.read_only {
-            found.moves = resume::moves(&self.layout, history, &found);
-        }
-        Ok(found)
+        Ok(Found { slots, parts, boot, writes: !self.read_only })
     }
 
-    /// What a wanted file is, if it is there.
+    /// What a file is, if it is there. One that is not to be written may be anything else.
     fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
-        let stat = self.stat_path(&slot.path)?;
+        let is_written = slot.selected && !self.read_only;
+        let is_absent = |error: &StoreError| {
+            let kind = std::io::ErrorKind::NotADirectory;
+            !slot.selected || matches!(error, StoreError::Disk { kind: k, .. } if *k == kind)
+        };
+        let stat = match self.stat_path(slot.path()) {
+            Err(error) if !is_written && is_absent(&error) => None,
+            stat => stat?,
+        };
         let error = match stat.map(|stat| stat.kind) {
             None | Some(Kind::File) => return Ok(stat),
+            Some(_) if !is_written => return Ok(None),
             Some(Kind::Folder) => std::io::ErrorKind::IsADirectory.into(),
             Some(Kind::Other) => disk::not_a_file(),
         };
-        Err(self.error(Operation::Open, &slot.path, &error))
+        Err(self.error(Operation::Open, slot.path(), &error))
     }
 
-    /// Whether who only serves finds the bytes of a file in the parts file. It makes no file, so what an
-    /// earlier run kept apart stays there, whatever the user has in its place.
-    fn is_apart(&self, number: u32, slot: &Slot, stat: Option<&Stat>, history: &History) -> bool {
-        if !resume::has_bytes(history, number, stat) {
-            return true;
+    /// From now on, what is needed of an unselected file that is not there goes to the parts file.
+    fn place_unselected(&self, found: &Found) {
+        for (slot, stat) in self.layout.slots.iter().zip(&found.slots) {
+            if !slot.selected && stat.is_none() {
+                slot.keep_in_parts(true);
+            }
         }
-        let is_unknown = history.used(self.layout.parts_slot()) && !history.may_use(number);
-        let apart = is_unknown && !resume::boundaries(&self.layout, history, slot).is_empty();
-        if apart {
-            let path = self.folder_path.join(&slot.path);
-            log::warn!("{} is not looked into: it was not wanted before", path.display());
-        }
-        apart
     }
 
-    /// What a file is that is not wanted, if it is there and may be used. It is nobody's business what
-    /// else has its name.
-    fn look_at_unwanted(&self, number: u32, slot: &Slot, history: &History) -> Option<Stat> {
-        // While nothing is kept apart, none of it is hidden by looking: a check that was broken off has
-        // seen some of the files only.
-        let is_apart = history.used(self.layout.parts_slot());
-        if is_apart && !history.may_use(number) {
-            return None;
-        }
-        let stat = self.stat_path(&slot.path).ok().flatten();
-        stat.filter(|stat| stat.kind == Kind::File)
-            .filter(|stat| resume::may_be_used(history, number, slot.length, stat))
+    /// The paths of the files below the folder, in the torrent's order.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.layout.slots.iter().map(|slot| slot.path().to_owned()).collect()
     }
 
     /// The torrent's numbers.
@@ -240,7 +305,7 @@ impl<D: Disk> Store<D> {
 
     /// The error of `operation` on the file or folder `path` below the download folder.
     fn error(&self, operation: Operation, path: &Path, error: &std::io::Error) -> StoreError {
-        StoreError::disk(operation, &self.folder_path.join(path), error)
+        StoreError::disk(operation, &self.layout.folder_path.join(path), error)
     }
 }
 
@@ -275,13 +340,33 @@ fn open_journal<D: Disk>(
         return Ok((None, nothing));
     };
     let key = JournalKey { info_hash: spec.metainfo.info_hash(), save_path, geometry };
-    let (journal, history) = Journal::open(Arc::clone(disk), Arc::clone(handles), state_dir, &key)?;
-    Ok((Some(journal), if spec.resume { history } else { nothing }))
+    let at = JournalAt::open(&**disk, handles, state_dir, &key, true)?;
+    let (disk, handles) = (Arc::clone(disk), Arc::clone(handles));
+    let (journal, history) = Journal::take(disk, handles, at, save_path, &geometry)?;
+    Ok((Some(journal), if spec.resume { history } else { history.into_names() }))
+}
+
+/// What the journal says of a torrent that is not opened, if there is one, and where that is.
+fn recorded_history<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    spec: &OpenSpec,
+    save_path: &Path,
+) -> Result<Option<(JournalAt<D>, History)>, StoreError> {
+    let geometry = spec.metainfo.info().geometry();
+    let Some(state_dir) = &spec.state_dir else { return Ok(None) };
+    let key = JournalKey { info_hash: spec.metainfo.info_hash(), save_path, geometry };
+    let at = match JournalAt::open(disk, handles, state_dir, &key, false) {
+        Err(StoreError::Disk { kind: std::io::ErrorKind::NotFound, .. }) => return Ok(None),
+        at => at?,
+    };
+    let history = at.history(disk, handles, &geometry)?;
+    Ok(history.map(|(history, _)| (at, history)))
 }
 
 fn empty_plan(layout: &Layout) -> resume::Plan {
     let pieces = layout.geometry.piece_count();
-    let found = Found { slots: Vec::new(), parts: None, boot: 0, moves: Vec::new() };
+    let found = Found { slots: Vec::new(), parts: None, boot: 0, writes: false };
     resume::plan(layout, &History::new(pieces), &found)
 }
 

@@ -47,7 +47,7 @@ fn paths(listing: &Listing) -> Vec<&str> {
 
 fn id(path: &Path) -> FileId {
     let found = fs::metadata(path).unwrap();
-    FileId { device: found.dev(), inode: found.ino() }
+    FileId { device: found.dev(), inode: found.ino(), born: 0 }
 }
 
 fn make_fifo(path: &Path) {

@@ -4,15 +4,13 @@
 
 mod common;
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{
-    Access, Disk, Handles, OpenSpec, Operation, Outcome, Store, StoreError, StoreLayout,
-};
+use piece_store::{Access, Disk, OpenSpec, Operation, Outcome, Store, StoreError, StoreLayout};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
@@ -26,12 +24,6 @@ fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     (Arc::new(MemDisk::forgetful()), torrent, spec)
-}
-
-/// How the name of the torrent's lock ends.
-fn lock() -> String {
-    let path = piece_hash::sha1(b"/save").to_string();
-    format!("-{}.lock", &path[..16])
 }
 
 #[track_caller]
@@ -85,19 +77,43 @@ fn too_many_open_files_are_closed_and_opened_again() {
 #[test]
 fn too_many_open_files_do_not_stop_the_journal() {
     let (disk, torrent, spec) = setup();
-    // The lock's, the session's, and the one that replaces the journal.
-    for file in ["session-0.lock", &lock(), ".journal.new"] {
-        disk.fail("open", file, EMFILE, 1);
-    }
+    (0..16).for_each(|number| disk.fail("open", &format!("locks-{number:x}"), EMFILE, 1));
+    disk.fail("open", ".journal.new", EMFILE, 1);
     let mut run = start(&disk, &spec).check();
     run.commit(&torrent, [0]);
     run.store.sync().unwrap();
     disk.fail("open", ".journal", EMFILE, 1);
     run.commit(&torrent, [1]);
-    // The first try to give the torrent back.
-    disk.fail("open", &lock(), EMFILE, 1);
     run.close();
-    assert_eq!(disk.bytes(&lock()), b"");
+}
+
+#[test]
+fn torrent_of_killed_process_is_free() {
+    let (disk, _, spec) = setup();
+    let first = start(&disk, &spec);
+    assert!(matches!(try_open_on(&disk, &spec), Err(StoreError::InUse { pid: Some(4711), .. })));
+    disk.kill();
+    drop(start(&disk, &spec));
+    drop(first);
+}
+
+#[test]
+fn lock_survives_removal_of_its_file() {
+    let (disk, _, spec) = setup();
+    let other = OpenSpec { folder: "/other".into(), ..spec.clone() };
+    let handles = Arc::default();
+    let open =
+        |spec: &OpenSpec| Store::open(Arc::clone(&disk), Arc::clone(&handles), spec).unwrap();
+    let _first = open(&spec);
+    for number in 0..16 {
+        let name = format!("locks-{number:x}");
+        let _removed = disk.remove(&"/state".into(), Path::new(&name));
+    }
+    // Whatever the same process opens next locks again what it has.
+    let _others: Vec<_> = (0..100)
+        .map(|number| open(&OpenSpec { folder: format!("/{number}").into(), ..other.clone() }))
+        .collect();
+    assert!(matches!(try_open_on(&disk, &spec), Err(StoreError::InUse { .. })));
 }
 
 #[test]
@@ -217,98 +233,6 @@ fn a_file_that_was_cut_is_not_made_long_again() {
     assert_eq!(run.have(), [0, 3]);
     run.commit(&torrent, [1, 2, 4, 5, 6]);
     run.close();
-}
-
-#[test]
-fn a_torrent_that_could_not_be_given_back_is_taken_again() {
-    let (disk, _, spec) = setup();
-    let handles = Arc::new(Handles::default());
-    let open = || Store::open(Arc::clone(&disk), Arc::clone(&handles), &spec).map(|_| ());
-    open().unwrap();
-    assert_eq!(disk.bytes(&lock()), b"");
-    let (store, _) = Store::open(Arc::clone(&disk), Arc::clone(&handles), &spec).unwrap();
-    assert!(matches!(open(), Err(StoreError::InUse { .. })));
-    disk.fail("open", &lock(), EIO, 1);
-    drop(store);
-    assert_eq!(disk.bytes(&lock()), b"0 1 4711\n");
-    let other = try_open_on(&disk, &spec).map(|_| ());
-    assert!(matches!(other, Err(StoreError::InUse { .. })), "the session that has it goes on");
-    open().unwrap();
-    assert_eq!(disk.bytes(&lock()), b"");
-}
-
-#[test]
-fn who_only_asks_about_a_session_is_not_the_session() {
-    let (disk, _, spec) = setup();
-    drop(start(&disk, &spec));
-    disk.set_bytes(&lock(), b"0 1 4711\n");
-    // Another holds the lock of the dead session for a moment: while a number is looked for, which
-    // is session 1 therefore, and while session 0 is asked about.
-    disk.fail("lock", "session-0.lock", 0, 3);
-    let _run = start(&disk, &spec);
-    assert_eq!(disk.bytes(&lock()), b"1 1 4711\n");
-}
-
-#[test]
-fn the_count_of_sessions_never_begins_again() {
-    let (disk, _, spec) = setup();
-    drop(start(&disk, &spec));
-    let run = start(&disk, &spec);
-    disk.cut_power();
-    drop(run);
-    let count = |count: u64| format!("{count:020}\n").into_bytes();
-    assert_eq!(disk.bytes("session-0.lock"), count(2), "it is synced");
-    disk.fail("write", "session-0.lock", ENOSPC, 1);
-    assert!(try_open_on(&disk, &spec).is_err());
-    assert_eq!(disk.bytes("session-0.lock"), count(2), "it is not cut before it is written");
-    let _run = start(&disk, &spec);
-    assert_eq!(disk.bytes("session-0.lock"), count(3));
-}
-
-#[test]
-fn a_lock_that_cannot_be_read_is_not_free() {
-    let (disk, _, spec) = setup();
-    drop(start(&disk, &spec));
-    let run = start(&disk, &spec);
-    let cant_lock = |path: &str| {
-        disk.fail("read", path, EIO, 1);
-        let error = try_open_on(&disk, &spec).map(|_| ()).unwrap_err();
-        assert!(matches!(error, StoreError::Disk { operation: Operation::Lock, .. }), "{error}");
-    };
-    cant_lock(&lock());
-    // The other's session, which goes on.
-    cant_lock("session-0.lock");
-    let in_use = try_open_on(&disk, &spec).map(|_| ());
-    assert!(matches!(in_use, Err(StoreError::InUse { .. })));
-    drop(run);
-    cant_lock("session-0.lock");
-    let _run = start(&disk, &spec);
-    assert_eq!(disk.bytes("session-0.lock"), format!("{:020}\n", 3).into_bytes());
-}
-
-#[test]
-fn a_session_whose_file_was_removed_begins_again() {
-    let (disk, torrent, spec) = setup();
-    let handles = Arc::new(Handles::default());
-    let open = |spec| Store::open(Arc::clone(&disk), Arc::clone(&handles), spec);
-    let first = open(&spec).unwrap();
-    disk.remove(&"/state".into(), Path::new("session-0.lock")).unwrap();
-    let other = torrent.with_state(Path::new("/other"), Path::new("/state"));
-    let second = open(&other).unwrap();
-    let in_use = |opened| matches!(opened, Err(StoreError::InUse { .. }));
-    assert!(in_use(try_open_on(&disk, &other).map(drop)), "another session finds this one's file");
-    assert!(in_use(open(&spec).map(drop)) && in_use(open(&other).map(drop)));
-    drop((first, second));
-    try_open_on(&disk, &other).unwrap();
-}
-
-#[test]
-fn what_is_no_longer_ours_is_not_given_back() {
-    let (disk, _, spec) = setup();
-    let run = start(&disk, &spec);
-    disk.set_bytes(&lock(), b"7 1 4712\n");
-    drop(run);
-    assert_eq!(disk.bytes(&lock()), b"7 1 4712\n");
 }
 
 /// The spec of piece 2 as the file `/out/piece`.
@@ -452,43 +376,76 @@ fn a_file_is_no_stranger_after_a_failed_sync_and_a_power_cut() {
     assert!(run.is_ok(), "{:?}", run.err());
 }
 
+/// Each step of an import fails once, and the launch ends there.
 #[test]
-fn a_kill_amid_copying_from_the_parts_file_costs_no_piece() {
-    let (disk, torrent, mut spec) = setup();
-    spec.selected = Some(vec![true, false]);
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, [0, 1, 2]);
-    run.close();
-    spec.selected = None;
-    // Before the file was made; once it was; with the first bytes of it copied.
-    disk.fail("open", "t/b", EIO, 1);
-    assert!(try_open_on(&disk, &spec).is_err());
-    disk.fail("write", "t/b", EIO, 1);
-    assert!(try_open_on(&disk, &spec).is_err());
-    let file = disk.open(&"/save".into(), Path::new("t/b"), Access::Write).unwrap();
-    disk.write_at(&file, &[IoSlice::new(&torrent.file_data(1)[..10])], 0).unwrap();
-    let run = start(&disk, &spec).check();
-    assert_eq!(run.have(), [0, 1, 2]);
-    drop(run);
-    assert_eq!(start(&disk, &spec).check().have(), [0, 1, 2]);
+fn interrupted_import_loses_no_piece() {
+    let steps = [
+        ("open", "t/b"),
+        ("write", "t/b"),
+        ("append", ".journal"),
+        ("sync", "t/b"),
+        ("sync folder", "/save/t"),
+        ("sync", ".journal"),
+    ];
+    for (operation, path) in steps {
+        for (power_cut, skip) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
+            let (disk, torrent, mut spec) = setup();
+            spec.selected = Some(vec![true, false]);
+            let mut run = start(&disk, &spec).check();
+            run.commit(&torrent, [0, 1, 2]);
+            run.close();
+            spec.selected = None;
+            disk.fail_later(operation, path, EIO, skip);
+            if let Ok(run) = try_open_on(&disk, &spec) {
+                verify_all(&run);
+                let _interrupted = run.store.finish_check().map(|_| run.store.sync());
+            }
+            disk.heal();
+            if power_cut {
+                disk.cut_power();
+            }
+            let mut run = start(&disk, &spec).check();
+            let step = format!("{operation} {path}, {skip} skipped, power cut: {power_cut}");
+            // A failed sync costs what it was to make durable.
+            let costs = operation.starts_with("sync");
+            assert!(run.have() == [0, 1, 2] || (costs && run.have() == [0, 1]), "{step}");
+            let missing: Vec<u32> =
+                (0..torrent.pieces()).filter(|piece| !run.have().contains(piece)).collect();
+            run.commit(&torrent, missing);
+            run.close();
+            assert!(disk.bytes("t/b") == torrent.file_data(1), "{step}");
+            assert!(start(&disk, &spec).opened.have.is_full(), "{step}");
+        }
+    }
 }
 
 #[test]
-fn what_is_copied_from_the_parts_file_is_synced_before_it_counts() {
+fn imported_piece_is_durable_after_sync() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
     let mut run = start(&disk, &spec).check();
     run.commit(&torrent, [0, 1, 2]);
     run.close();
     spec.selected = None;
-    for (operation, path) in [("sync", "t/b"), ("sync folder", "/save/t")] {
-        disk.fail(operation, path, EIO, 1);
-        assert!(try_open_on(&disk, &spec).is_err(), "{operation} {path}");
-        let serving = OpenSpec { read_only: true, ..spec.clone() };
-        assert_eq!(start(&disk, &serving).check().have(), [0, 1, 2]);
-    }
-    drop(start(&disk, &spec).check());
+    let run = start(&disk, &spec).check();
+    assert!(!run.store.durable().contains(torrent.piece(2)));
+    run.store.sync().unwrap();
+    drop(run);
     disk.cut_power();
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [0, 1, 2]);
+}
+
+#[test]
+fn verified_range_is_not_imported_again() {
+    let (disk, torrent, mut spec) = setup();
+    spec.selected = Some(vec![true, false]);
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [0, 1, 2]);
+    run.close();
+    spec.selected = None;
+    drop(start(&disk, &spec).check());
+    // A second launch needs to write nothing.
+    disk.fail("write", "t/b", EIO, 1);
     assert_eq!(start(&disk, &spec).check().have(), [0, 1, 2]);
 }
 

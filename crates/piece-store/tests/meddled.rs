@@ -234,7 +234,9 @@ fn the_parts_file_is_removed_after_the_copying() {
     let mut run = open(&some(&spec, &[true, false])).check();
     run.commit(&torrent, [0, 1]);
     run.close();
-    drop(open(&spec));
+    let run = open(&spec).check();
+    run.store.sync().unwrap();
+    drop(run);
     let parts = parts_file(&state);
     std::fs::remove_file(parts).unwrap();
     assert_eq!(open(&spec).check().have(), [0, 1]);
@@ -264,7 +266,7 @@ fn a_copying_that_was_killed_and_of_which_nothing_is_left() {
     let mut run = open(&some(&spec, &[true, false])).check();
     run.commit(&torrent, [0, 1]);
     run.close();
-    drop(open(&spec));
+    drop(open(&spec).check());
     // A power cut takes the new file's name.
     std::fs::remove_file(save.join("t/b")).unwrap();
     std::fs::remove_file(parts_file(&state)).unwrap();
@@ -313,7 +315,7 @@ fn a_diary_that_is_not_wanted_goes_during_the_check() {
     let run = open(&some(&torrent.with_state(&save, &state), &[true, false]));
     verify_all(&run);
     std::fs::remove_file(save.join("t/b")).unwrap();
-    assert_eq!(run.store.finish_check(), Ok(()));
+    run.store.finish_check().unwrap();
 }
 
 #[test]
@@ -520,7 +522,7 @@ fn a_copying_that_was_killed_and_then_the_folder_goes() {
     run.commit(&torrent, [0, 1]);
     run.close();
     for _ in 0..2 {
-        drop(open(&spec));
+        drop(open(&spec).check());
         std::fs::remove_dir_all(save.join("t")).unwrap();
     }
     let results: Vec<_> = (0..3).map(|_| open(&spec).try_check().map(|run| run.have())).collect();
@@ -574,7 +576,7 @@ fn a_diary_before_the_first_write_where_numbers_do_not_last() {
 }
 
 #[test]
-fn a_file_from_the_parts_file_is_emptied_during_the_check() {
+fn user_file_appears_before_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
@@ -583,10 +585,9 @@ fn a_file_from_the_parts_file_is_emptied_during_the_check() {
     run.close();
     let run = open(&spec);
     verify_all(&run);
-    assert_eq!(run.have(), [0, 1]);
-    std::fs::OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(0).unwrap();
-    let check = run.store.finish_check();
-    assert!(check.is_err(), "had {:?}, but b is empty", run.have());
+    std::fs::write(save.join("t/b"), noise(30_000, 77)).unwrap();
+    assert!(run.store.finish_check().is_err(), "it would be written over: {:?}", run.have());
+    assert!(std::fs::read(save.join("t/b")).unwrap() == noise(30_000, 77));
 }
 
 #[test]
@@ -613,14 +614,17 @@ fn the_parts_file_is_replaced_during_the_check() {
 }
 
 #[test]
-fn zeros_in_an_empty_file() {
+fn zeros_after_the_end_are_cut_by_overwrite() {
     for disk in [MemDisk::forgetful(), MemDisk::renumbering()] {
         let disk = Arc::new(disk);
         let torrent = torrent(&[("a", 70_000), ("e", 0), ("b", 130_000)], 32 * 1024);
         let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
         start(&disk, &spec).check().close();
         disk.set_bytes("t/e", &[0; 100]);
-        let first = start(&disk, &spec).try_check().map(drop);
-        assert!(first.is_ok(), "{first:?}");
+        let refused = start(&disk, &spec).try_check().map(drop);
+        assert!(matches!(refused, Err(StoreError::UnrelatedFile { .. })), "{refused:?}");
+        let spec = OpenSpec { overwrite: true, ..spec };
+        start(&disk, &spec).check().close();
+        assert!(disk.bytes("t/e").is_empty());
     }
 }

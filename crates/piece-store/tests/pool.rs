@@ -36,7 +36,7 @@ fn open(pool: &Pool, spec: &OpenSpec) -> piece_store::Opened {
         ask(pool, Job::Verify { torrent: KEY, pieces });
     }
     let done = ask(pool, Job::FinishCheck { torrent: KEY });
-    assert!(matches!(done, Done::CheckFinished { result: Ok(()), .. }), "{done:?}");
+    assert!(matches!(done, Done::CheckFinished { result: Ok(_), .. }), "{done:?}");
     *opened
 }
 
@@ -212,19 +212,22 @@ fn a_folder_is_verified_for_a_command() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
     let quiet = |_: u64, _: u64| ();
-    assert!(check::verify_folder(&torrent.metainfo, &root.path().join("none"), 2, &quiet).is_err());
+    assert!(
+        check::verify_folder(&torrent.metainfo, &root.path().join("none"), None, 2, &quiet)
+            .is_err()
+    );
     torrent.write(root.path());
     let last = AtomicUsize::new(0);
     let progress = |done: u64, total: u64| {
         assert!(done <= total && total as usize == torrent.data.len());
         last.fetch_max(done as usize, Ordering::Relaxed);
     };
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 2, &progress).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 2, &progress).unwrap();
     assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
     assert_eq!(last.load(Ordering::Relaxed), torrent.data.len());
 
     std::fs::remove_file(root.path().join("t/sub/b")).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 0, &quiet).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 0, &quiet).unwrap();
     let ok: Vec<(bool, Option<u64>)> =
         report.files.iter().map(|file| (file.ok, file.found)).collect();
     assert_eq!(ok, [(false, Some(700_000)), (false, None), (false, Some(500_000))]);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::mem::MemDisk;
 use common::*;
 use piece_store::create::{ListedFile, OwnFiles};
-use piece_store::{Operation, STRIP_LENGTH, StoreError, check, create};
+use piece_store::{Operation, OsDisk, STRIP_LENGTH, StoreError, check, create};
 
 const EIO: i32 = 5;
 const MIB: usize = 1 << 20;
@@ -47,7 +47,7 @@ fn check_length(piece_length: usize) {
     );
     let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
     assert!(hashes.unwrap() == expected, "{piece_length}");
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 2, &quiet).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 2, &quiet).unwrap();
     assert!(report.good.is_full(), "{piece_length}");
 
     let last = torrent.pieces() - 1;
@@ -55,7 +55,7 @@ fn check_length(piece_length: usize) {
     for (piece, offset) in bad {
         flip(root.path(), &torrent, piece as usize * piece_length + offset);
     }
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 3, &quiet).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 3, &quiet).unwrap();
     let expected: Vec<u32> =
         (0..=last).filter(|piece| bad.iter().all(|(bad, _)| bad != piece)).collect();
     assert_eq!(numbers(&report.good), expected, "{piece_length}");
@@ -87,7 +87,7 @@ fn a_missing_and_a_short_file_amid_others() {
     torrent.write(root.path());
     std::fs::remove_file(root.path().join("t/b")).unwrap();
     OpenOptions::new().write(true).open(root.path().join("t/d")).unwrap().set_len(60_000).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 1, &quiet).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 1, &quiet).unwrap();
     // b is bytes 100,000 to 150,000; of d, what comes after 310,000 is gone.
     let expected: Vec<u32> = (0..6).chain(10..310_000 / piece).collect();
     assert_eq!(numbers(&report.good), expected);
@@ -149,7 +149,7 @@ fn a_hole_where_data_should_be_is_bad() {
     let file = OpenOptions::new().write(true).open(root.path().join("t/a")).unwrap();
     file.set_len(2 * MIB as u64).unwrap();
     file.set_len(4 * MIB as u64).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), 1, &quiet).unwrap();
+    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 1, &quiet).unwrap();
     assert_eq!(numbers(&report.good), [0, 1]);
 }
 
@@ -168,4 +168,189 @@ fn a_piece_that_cannot_be_read_is_neither_good_nor_bad() {
     assert_eq!(run.have(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "it was had, and nothing says otherwise");
     disk.heal();
     assert_eq!(run.store.verify(4..9, &mut scratch), (vec![4, 5, 6, 7, 8], None));
+}
+
+// ---- What verify records ----
+
+const PIECE: u32 = 16_384;
+
+/// A torrent of two files of 4 pieces each, completed and closed.
+fn completed() -> (Torrent, Place<OsDisk>) {
+    let (torrent, place) = (torrent(&[("a", 65_536), ("b", 65_536)], PIECE), on_disk());
+    let mut run = place.open(&place.spec(&torrent)).check();
+    run.commit(&torrent, 0..8);
+    run.close();
+    (torrent, place)
+}
+
+/// Changes a byte of the torrent, and gives the file its time again.
+fn flip_unseen(place: &Place<OsDisk>, torrent: &Torrent, offset: usize) {
+    let path = place.save.join(if offset < 65_536 { "t/a" } else { "t/b" });
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    flip(&place.save, torrent, offset);
+    File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+}
+
+fn verify_in(place: &Place<OsDisk>, torrent: &Torrent) -> check::Report {
+    let state = Some(place.state.as_path());
+    check::verify_folder(&torrent.metainfo, &place.save, state, 2, &quiet).unwrap()
+}
+
+fn journal_bytes(place: &Place<OsDisk>) -> Vec<u8> {
+    std::fs::read(journal_path(place)).unwrap()
+}
+
+fn journal_path(place: &Place<OsDisk>) -> PathBuf {
+    let mut files = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|end| end == "journal")).unwrap()
+}
+
+#[test]
+fn changed_piece_is_recorded_as_lost() {
+    for clean in [true, false] {
+        let (torrent, place) = completed();
+        if !clean {
+            drop(place.open(&place.spec(&torrent)).check());
+        }
+        flip_unseen(&place, &torrent, 5 * PIECE as usize + 9);
+        let report = verify_in(&place, &torrent);
+        assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(true)));
+        let mut run = place.open(&place.spec(&torrent));
+        assert_eq!(
+            (numbers(&run.opened.have), run.to_verify()),
+            (vec![0, 1, 2, 3, 4, 6, 7], vec![])
+        );
+        run = run.check();
+        run.commit(&torrent, [5]);
+        run.close();
+        torrent.assert_complete(&place.save);
+        let report = verify_in(&place, &torrent);
+        assert_eq!((report.good.is_full(), report.corrected), (true, Ok(false)));
+    }
+}
+
+/// Without `verify`, nobody would see it.
+#[test]
+fn change_without_verify_is_not_seen() {
+    let (torrent, place) = completed();
+    flip_unseen(&place, &torrent, 9);
+    assert!(place.open(&place.spec(&torrent)).opened.have.is_full());
+}
+
+#[test]
+fn good_folder_leaves_journal_as_it_is() {
+    let (torrent, place) = completed();
+    let before = journal_bytes(&place);
+    let report = verify_in(&place, &torrent);
+    assert_eq!((report.good.is_full(), report.corrected), (true, Ok(false)));
+    assert!(journal_bytes(&place) == before);
+}
+
+#[test]
+fn missing_file_is_not_recorded() {
+    let (torrent, place) = completed();
+    std::fs::rename(place.save.join("t/b"), place.save.join("away")).unwrap();
+    let before = journal_bytes(&place);
+    let report = verify_in(&place, &torrent);
+    assert_eq!((numbers(&report.good), report.corrected), (vec![0, 1, 2, 3], Ok(false)));
+    assert!(journal_bytes(&place) == before);
+    std::fs::rename(place.save.join("away"), place.save.join("t/b")).unwrap();
+    assert!(place.open(&place.spec(&torrent)).opened.have.is_full(), "it was away for a while");
+}
+
+/// A file that is too short: what is there and wrong is lost, what is not there is not recorded.
+#[test]
+fn end_of_a_short_file_is_not_recorded() {
+    let (torrent, place) = completed();
+    let file = OpenOptions::new().write(true).open(place.save.join("t/b")).unwrap();
+    file.set_len(2 * u64::from(PIECE)).unwrap();
+    let before = journal_bytes(&place);
+    let report = verify_in(&place, &torrent);
+    assert_eq!((numbers(&report.good).len(), report.corrected), (6, Ok(false)));
+    assert!(journal_bytes(&place) == before);
+}
+
+#[test]
+fn folder_without_journal_is_not_recorded() {
+    let (torrent, place) = completed();
+    flip_unseen(&place, &torrent, 9);
+    place.remove_journals();
+    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
+    let state = place.save.with_file_name("no state");
+    let verify = check::verify_folder(&torrent.metainfo, &place.save, Some(&state), 1, &quiet);
+    assert_eq!(verify.unwrap().corrected, Ok(false));
+    assert!(!state.exists(), "made for nothing");
+    let left = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
+    assert!(left.into_iter().all(|path| path.extension().is_none()), "only locks");
+}
+
+/// The journal is of another folder.
+#[test]
+fn copy_of_a_folder_is_not_recorded() {
+    let (torrent, place) = completed();
+    let copy = place.save.with_file_name("copy");
+    torrent.write(&copy);
+    flip(&copy, &torrent, 9);
+    let before = journal_bytes(&place);
+    let state = Some(place.state.as_path());
+    let report = check::verify_folder(&torrent.metainfo, &copy, state, 1, &quiet).unwrap();
+    assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(false)));
+    assert!(journal_bytes(&place) == before);
+}
+
+#[test]
+fn journal_in_use_is_not_changed() {
+    let (torrent, place) = completed();
+    let run = place.open(&place.spec(&torrent)).check();
+    flip_unseen(&place, &torrent, 9);
+    let before = journal_bytes(&place);
+    let report = verify_in(&place, &torrent);
+    assert!(matches!(report.corrected, Err(StoreError::InUse { .. })), "{:?}", report.corrected);
+    assert_eq!(numbers(&report.good), [1, 2, 3, 4, 5, 6, 7]);
+    assert!(journal_bytes(&place) == before);
+    run.close();
+    assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
+    assert_eq!(place.open(&place.spec(&torrent)).opened.have.count(), 7);
+}
+
+/// What a write that was cut short left is cut off before the record.
+#[test]
+fn torn_tail_is_cut_before_the_record() {
+    for tail in [&b"\x04"[..], &[4, 8, 0, 0, 0, 1, 2, 3], &[0; 100], &[0xff; 7]] {
+        let (torrent, place) = completed();
+        flip_unseen(&place, &torrent, 9);
+        let torn = [journal_bytes(&place), tail.to_vec()].concat();
+        std::fs::write(journal_path(&place), &torn).unwrap();
+        assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
+        let run = place.open(&place.spec(&torrent));
+        assert_eq!(numbers(&run.opened.have), [1, 2, 3, 4, 5, 6, 7], "{tail:?}");
+        assert!(!run.to_verify().contains(&0), "{tail:?}");
+    }
+}
+
+/// A boundary piece whose other half is in the parts file.
+#[test]
+fn piece_in_the_parts_file_is_not_lost() {
+    let (torrent, place) = (torrent(&[("a", 20_000), ("b", 40_000)], PIECE), on_disk());
+    let spec = some(&place.spec(&torrent), &[true, false]);
+    let mut run = place.open(&spec).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
+    // The user's own file has the name of the unselected one.
+    place.write("t/b", &noise(40_000, 77));
+    let report = verify_in(&place, &torrent);
+    assert_eq!(numbers(&report.good), [0]);
+    let run = place.open(&spec).check();
+    assert_eq!(run.have(), [0, 1], "corrected: {:?}", report.corrected);
+}
+
+#[test]
+fn verify_twice_records_once() {
+    let (torrent, place) = completed();
+    flip_unseen(&place, &torrent, 9);
+    assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
+    let after = journal_bytes(&place);
+    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
+    assert!(journal_bytes(&place) == after);
 }

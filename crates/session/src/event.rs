@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{InfoHashV1, PieceIndex, TrackerPeer};
+use metainfo::Naming;
 use piece_store::TorrentKey;
 
 /// Something that happened to one torrent.
@@ -30,6 +31,8 @@ pub enum EventKind {
         have: u32,
         /// Pieces that are wanted, had or not.
         wanted: u32,
+        /// How the torrent's files are named on disk.
+        naming: Naming,
     },
     /// Data found on the disk is being verified.
     Checking {
@@ -125,7 +128,7 @@ pub enum ErrorClass {
     /// A file that was there before and is not the torrent's. [`crate::AddTorrent::overwrite`]
     /// allows it to be written over.
     UnrelatedFile,
-    /// Another process works on the same torrent and folder.
+    /// Another process works on the same torrent and folder, or another torrent writes to a file.
     InUse,
     /// A bug: the session contradicts itself.
     Internal,

@@ -184,7 +184,7 @@ fn what_was_had_before_a_restart_is_not_fetched_again() {
     let peers = vec![seeder.address()];
     let torrent = second.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     let started = wait_for(&second, |kind| matches!(kind, EventKind::Started { .. }));
-    assert_eq!(started, EventKind::Started { have: 30, wanted: 62 });
+    assert!(matches!(started, EventKind::Started { have: 30, wanted: 62, .. }));
     wait_completed(&second);
     assert_eq!(payload.compare(target.path()), Ok(()));
     assert_eq!(status(&second, torrent).downloaded, 1_000_000 - 30 * 16 * 1024);

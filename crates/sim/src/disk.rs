@@ -9,7 +9,9 @@
 mod state;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +29,20 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct SimDisk {
     state: Arc<Mutex<State>>,
+    interruption: Mutex<Option<Interruption>>,
+}
+
+/// Something that another process does in the middle of what one does.
+struct Interruption {
+    /// How many calls come before it.
+    after: u64,
+    work: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {} calls", self.after)
+    }
 }
 
 /// An open file.
@@ -59,9 +75,38 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl SimDisk {
-    /// An empty disk with the folders `/data` and `/state`.
+    /// An empty disk with the folders `/data`, `/state` and `/state2`.
     pub(crate) fn new(dice: Dice) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(dice))) }
+        let state = Arc::new(Mutex::new(State::new(dice)));
+        Self { state, interruption: Mutex::default() }
+    }
+
+    /// Does `work` after so many calls of the store, between two of them.
+    pub(crate) fn interrupt(&self, after: u64, work: Box<dyn FnOnce() + Send>) {
+        *self.interruption() = Some(Interruption { after, work });
+    }
+
+    /// Does that work now if it was not done yet.
+    pub(crate) fn end_interruption(&self) {
+        let work = self.interruption().take();
+        work.into_iter().for_each(|interruption| (interruption.work)());
+    }
+
+    fn interruption(&self) -> MutexGuard<'_, Option<Interruption>> {
+        self.interruption.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call of the store begins.
+    fn turn(&self) -> MutexGuard<'_, State> {
+        let mut interruption = self.interruption();
+        let is_due = interruption.as_mut().is_some_and(|next| {
+            next.after = next.after.saturating_sub(1);
+            next.after == 0
+        });
+        let due = if is_due { interruption.take() } else { None };
+        drop(interruption);
+        due.into_iter().for_each(|due| (due.work)());
+        self.state()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,6 +116,31 @@ impl SimDisk {
     /// Puts a file there as if it had always been there.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         self.state().put(path, bytes);
+    }
+
+    /// Puts a symbolic link there as if it had always been there.
+    pub(crate) fn put_link(&self, path: &Path, target: &Path) {
+        self.state().put_link(path, target);
+    }
+
+    /// From now on, names that differ only in case are one.
+    pub(crate) fn fold_names(&self) {
+        self.state().folds = true;
+    }
+
+    /// From now on, every lock of a file is given, as on file systems that have none.
+    pub(crate) fn give_all_locks(&self) {
+        self.state().lockless = true;
+    }
+
+    /// Another program appends to a file, and syncs it.
+    pub(crate) fn grow(&self, path: &Path, bytes: &[u8]) {
+        self.state().grow(path, bytes);
+    }
+
+    /// The path under which a file is kept that is made with this one.
+    pub(crate) fn kept_as(&self, path: &Path) -> PathBuf {
+        self.state().key(path)
     }
 
     /// Another program changes a byte of a file, for good.
@@ -142,6 +212,23 @@ impl SimDisk {
         state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
     }
 
+    /// Whether the file is there with these bytes and no others, and would be after a power cut. An
+    /// empty one may have to be made again.
+    pub(crate) fn keeps_whole(&self, path: &Path, bytes: &[u8]) -> bool {
+        let state = self.state();
+        let shown = state.file_at(path).is_some_and(|inode| state.shown(inode) == bytes);
+        let is_empty = bytes.is_empty();
+        let kept =
+            || state.durable_file_at(path).is_some_and(|inode| state.durable(inode) == bytes);
+        shown && (is_empty || kept())
+    }
+
+    /// What is in the file.
+    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
+        let state = self.state();
+        state.file_at(path).map(|inode| state.shown(inode).to_vec()).unwrap_or_default()
+    }
+
     /// The length of the file, if there is one.
     pub(crate) fn length(&self, path: &Path) -> Option<u64> {
         let state = self.state();
@@ -163,7 +250,7 @@ impl Disk for SimDisk {
     type Folder = PathBuf;
 
     fn folder(&self, path: &Path, _create: bool) -> io::Result<(PathBuf, PathBuf)> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         match state.is_folder(path) {
             true => Ok((path.to_owned(), path.to_owned())),
@@ -172,49 +259,62 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, folder: &PathBuf, path: &Path, access: Access) -> io::Result<SimFile> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         let path = folder.join(path);
-        let inode = match state.file_at(&path) {
-            Some(inode) => inode,
-            None if matches!(access, Access::Create | Access::Append) => state.create(&path)?,
+        let inode = match state.leads(&path) {
+            Some(_) if access == Access::CreateNew => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            Some(leads) if leads.linked && access != Access::Read => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            Some(leads) => leads.inode.ok_or(io::ErrorKind::NotFound)?,
+            None if state.is_folder(&path) => return Err(io::ErrorKind::IsADirectory.into()),
+            None if !matches!(access, Access::Read | Access::Write) => state.create(&path)?,
             None => return Err(io::ErrorKind::NotFound.into()),
         };
         Ok(self.handle(&mut state, inode))
     }
 
     fn temporary(&self, _: &PathBuf) -> io::Result<SimFile> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         let inode = state.new_inode();
         Ok(self.handle(&mut state, inode))
     }
 
     fn zeros(&self, length: u64) -> io::Result<SimFile> {
-        let mut state = self.state();
+        let mut state = self.turn();
         let inode = state.new_inode();
         state.set_length(inode, length);
         Ok(self.handle(&mut state, inode))
     }
 
     fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         let path = folder.join(path);
         if state.is_folder(&path) {
             return Ok(Some(Stat { kind: Kind::Folder, ..state.stat(0) }));
         }
-        Ok(state.file_at(&path).map(|inode| state.stat(inode)))
+        Ok(state.stat_at(&path))
     }
 
     fn file_stat(&self, file: &SimFile) -> io::Result<Stat> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         Ok(state.stat(file.inode))
     }
 
+    fn list(&self, folder: &PathBuf) -> io::Result<Vec<PathBuf>> {
+        let mut state = self.turn();
+        state.begin(Operation::Open)?;
+        Ok(state.names_in(folder))
+    }
+
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Read)?;
         let most = state.part_of(buffer.len());
         let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
@@ -224,57 +324,70 @@ impl Disk for SimDisk {
     }
 
     fn write_at(&self, file: &SimFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut state = self.state();
+        let mut state = self.turn();
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         state.write(file.inode, offset, bytes)
     }
 
     fn append(&self, file: &SimFile, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.state();
+        let mut state = self.turn();
         let offset = state.shown(file.inode).len() as u64;
         // No system cuts an append short but one whose disk is full.
         state.write_whole(file.inode, offset, bytes.to_vec())
     }
 
     fn set_length(&self, file: &SimFile, length: u64) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Write)?;
         state.set_length(file.inode, length);
         Ok(())
     }
 
     fn sync_file(&self, file: &SimFile) -> io::Result<()> {
-        self.state().sync_file(file.inode)
+        self.turn().sync_file(file.inode)
     }
 
     fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
-        self.state().sync_folder(&folder.join(path))
+        self.turn().sync_folder(&folder.join(path))
     }
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
         // Each folder of the root is another one.
-        self.state().sync_below(folder)
+        self.turn().sync_below(folder)
     }
 
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Write)?;
         state.rename(&folder.join(from), &folder.join(to))
     }
 
     fn remove(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Write)?;
         state.remove(&folder.join(path))
     }
 
     fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
-        Ok(self.state().lock(file.inode, file.number))
+        Ok(self.turn().lock(file.inode, file.number))
+    }
+
+    fn lock_range(&self, file: &SimFile, range: &Range<u64>) -> io::Result<bool> {
+        Ok(self.turn().lock_range(file.inode, file.number, range))
+    }
+
+    fn range_holder(&self, file: &SimFile, range: &Range<u64>) -> io::Result<Option<Range<u64>>> {
+        Ok(self.turn().range_holder(file.inode, file.number, range))
+    }
+
+    fn unlock_range(&self, file: &SimFile, range: &Range<u64>) -> io::Result<()> {
+        self.turn().unlock_range(file.inode, file.number, range);
+        Ok(())
     }
 
     fn next_data(&self, file: &SimFile, offset: u64) -> io::Result<Option<u64>> {
         // Pages of zeros are holes.
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Open)?;
         let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
         let data = rest.iter().position(|byte| *byte != 0);
@@ -282,7 +395,7 @@ impl Disk for SimDisk {
     }
 
     fn allocate(&self, file: &SimFile, length: u64) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.turn();
         state.begin(Operation::Write)?;
         let length = length.max(state.shown(file.inode).len() as u64);
         state.set_length(file.inode, length);
@@ -300,7 +413,7 @@ impl Disk for SimDisk {
     }
 
     fn boot(&self) -> u128 {
-        self.state().boots.into()
+        self.turn().boots.into()
     }
 
     fn process_id(&self) -> u32 {

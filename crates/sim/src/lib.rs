@@ -15,14 +15,17 @@
 //! | rule | where |
 //! |---|---|
 //! | every honest node ends with the true bytes of what it wants, synced, and its next start trusts them | `world/finish.rs` |
-//! | files that nobody wants are not made, files of the user's own stay as they are, who only serves writes nothing | `node.rs` |
+//! | files that nobody wants are not made, files of the user's own stay as they are, a seed-only node writes nothing, no link is written through, no unselected file is cut | `node.rs` |
+//! | a node says `completed` only if every wanted file has its bytes and its length, durably, whatever else wants the file | `world/jobs.rs` |
+//! | of two torrents that want one file, one goes on; the other one stops and names the file | `world/actions.rs` |
+//! | what a message about a link advises leads on | `world/actions.rs` |
 //! | what a node announces or serves lies on its disk as it should | `watch.rs` |
 //! | no request while choked, for what the other lacks, for what is had, or twice at a time | `watch.rs` |
 //! | what came from elsewhere is cancelled | `watch.rs` |
 //! | what the journal trusts is on the disk; what was had before a kill, or durable before a power cut, is found again | `world/jobs.rs` |
 //! | no piece is fetched twice, unless it was lost | `world/jobs.rs` |
 //! | only who sent wrong data is banned; honest nodes break no rule in each other's eyes | `world/actions.rs` |
-//! | a torrent stops with an error only if its disk failed | `world/actions.rs` |
+//! | a torrent stops with an error only if its disk failed, or a file is not its own to write | `world/actions.rs` |
 //! | connections, buffers and tables are under their named limits | `world/actions.rs`, `world/links.rs` |
 //! | who tells a tracker `completed` has told it `started` | `tracker.rs` |
 //! | time moves, and the run ends | `world.rs` |
@@ -37,6 +40,7 @@ mod network;
 mod node;
 mod payload;
 mod scenario;
+mod site;
 mod trace;
 mod tracker;
 mod watch;

@@ -15,15 +15,21 @@ use crate::disk::{SimDisk, SimFile};
 use crate::network::At;
 use crate::payload::{FOLDER, Payload};
 use crate::scenario::{Crash, NodePlan, Start, Want};
-use crate::watch::{Broken, Truth, Watch};
+use crate::site::{Site, Truth};
+use crate::watch::Watch;
 
 pub(crate) const PORT: u16 = 6881;
+/// More torrents than a core ever has here.
+const SECOND_CORE: u64 = 1000;
 
 /// A process on the machine.
 pub(crate) struct Process {
     pub(crate) core: Core<SimFile>,
-    pub(crate) torrents: Torrents<SimDisk>,
+    /// Shared with another torrent of the same session.
+    pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
+    /// What to add to the keys of its core, which those of another core in the process must differ from.
+    pub(crate) key_offset: u64,
     /// Jobs that were not done yet, and answers that were not taken yet.
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
@@ -37,11 +43,64 @@ pub(crate) struct Process {
     pub(crate) idle_wakes: u32,
 }
 
+/// Has the store do a job of a core, to whose keys `key_offset` is added.
+pub(crate) fn handle_job(
+    torrents: &Torrents<SimDisk>,
+    key_offset: u64,
+    mut job: Job,
+    scratch: &mut [u8],
+) -> Done<SimFile> {
+    if let Some(key) = key_of_job(&mut job) {
+        key.0 += key_offset;
+    }
+    let mut done = torrents.handle_job(job, None, scratch);
+    if let Some(key) = key_of_done(&mut done) {
+        key.0 -= key_offset;
+    }
+    done
+}
+
+fn key_of_job(job: &mut Job) -> Option<&mut TorrentKey> {
+    match job {
+        Job::Open { torrent, .. }
+        | Job::Verify { torrent, .. }
+        | Job::FinishCheck { torrent }
+        | Job::Commit { torrent, .. }
+        | Job::Stage { torrent, .. }
+        | Job::Read { torrent, .. }
+        | Job::Sync { torrent }
+        | Job::Close { torrent, .. } => Some(torrent),
+        _ => None,
+    }
+}
+
+fn key_of_done(done: &mut Done<SimFile>) -> Option<&mut TorrentKey> {
+    match done {
+        Done::Opened { torrent, .. }
+        | Done::Checked { torrent, .. }
+        | Done::CheckFinished { torrent, .. }
+        | Done::Committed { torrent, .. }
+        | Done::Staged { torrent, .. }
+        | Done::Ready { torrent, .. }
+        | Done::Synced { torrent, .. }
+        | Done::Closed { torrent, .. } => Some(torrent),
+        _ => None,
+    }
+}
+
 /// What the run must know of a machine, whoever is running on it.
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) plan: NodePlan,
-    pub(crate) disk: Arc<SimDisk>,
+    pub(crate) site: Site,
+    /// The other node on the same machine, if there is one.
+    pub(crate) mate: Option<usize>,
+    /// What of its files the mate wants too, if it does.
+    pub(crate) contested: Option<usize>,
+    /// It stopped because the mate has the file, and need not complete.
+    pub(crate) gave_way: bool,
+    /// How often the user had it try again after both gave way.
+    pub(crate) retries: u32,
     pub(crate) dice: Dice,
     /// Counts the processes that have run on it.
     pub(crate) life: u32,
@@ -94,19 +153,30 @@ impl Node {
     pub(crate) fn new(
         at: usize,
         plan: NodePlan,
-        payload: &Payload,
+        payload: &Arc<Payload>,
+        disk: Option<&Arc<SimDisk>>,
         missing: Option<u32>,
         dice: &mut Dice,
     ) -> Self {
         let mut dice = dice.split();
-        let disk = Arc::new(SimDisk::new(dice.split()));
-        put_payload(&disk, payload, plan.start, missing, &mut dice);
-        put_strangers(&disk, payload, &plan.strangers, &mut dice);
+        let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(dice.split())));
+        if plan.lockless {
+            disk.give_all_locks();
+        }
+        if plan.folds {
+            disk.fold_names();
+        }
+        put_payload(&disk, payload, &plan, missing, &mut dice);
+        put_strangers(&disk, payload, &plan, &mut dice);
         Self {
             name: format!("n{at}"),
             doubtful: plan.start != Start::Nothing,
+            site: Site::new(Arc::clone(payload), disk, plan.state),
+            mate: None,
+            contested: None,
+            gave_way: false,
+            retries: 0,
             plan,
-            disk,
             dice,
             life: 0,
             process: None,
@@ -136,49 +206,97 @@ impl Node {
     }
 
     /// What is on its disk, and should be.
-    pub(crate) fn truth<'a>(&'a self, payload: &'a Payload) -> Truth<'a> {
-        Truth { payload, disk: &self.disk, want: self.want() }
+    pub(crate) fn truth(&self) -> Truth<'_> {
+        Truth { site: &self.site, want: self.want() }
+    }
+
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.site.disk
     }
 
     /// Whether a file has some of the torrent's bytes.
     pub(crate) fn is_in_place(&self, file: usize, path: &Path) -> bool {
-        !self.plan.strangers.contains(&file) && self.disk.length(path).is_some_and(|got| got > 0)
+        !self.is_strange(file) && self.disk().length(path).is_some_and(|got| got > 0)
+    }
+
+    /// Whether the user's own file is in the place of this one: until it is wanted, and may be written over.
+    fn is_strange(&self, file: usize) -> bool {
+        let is_rubbish = self.plan.start == Start::Nothing
+            && self.plan.long.iter().any(|(other, _)| *other == file);
+        let was_wanted = || (1..=self.life).any(|life| self.plan.want(life).has(file));
+        self.plan.strangers.contains(&file) || (is_rubbish && !was_wanted())
     }
 
     /// Whether the process may have written to a file. What is not wanted and was not there is kept
     /// elsewhere; what the user has in its place is let alone.
-    fn may_write(&self, path: &Path, payload: &Payload) -> bool {
-        let want = self.want();
-        if !path.starts_with(FOLDER) {
-            return *want != Want::ToServe || path != payload.parts();
-        }
-        let Some(file) = payload.number_of(path) else { return false };
-        let was_there = self.stamps.get(path).is_some_and(|stamp| stamp.length > 0);
-        let is_used = was_there && !self.plan.strangers.contains(&file);
-        *want != Want::ToServe && (want.has(file) || is_used)
+    pub(crate) fn may_write(&self, path: &Path) -> bool {
+        self.may_write_as(self.want(), path)
     }
 
-    /// The process ends, one way or the other: it has written to no file but those it may write to.
-    pub(crate) fn check_files(&self, payload: &Payload) -> Result<(), Broken> {
-        let stamps = self.disk.stamps();
-        let paths = stamps.keys().chain(self.stamps.keys());
-        let mut changed = paths.filter(|path| stamps.get(*path) != self.stamps.get(*path));
-        let wrong = changed.find(|path| !self.may_write(path, payload));
-        wrong.map_or(Ok(()), |path| {
-            let (before, after) = (self.stamps.get(path), stamps.get(path));
-            Err(format!("{}: {path:?} was {before:?} and is {after:?}", self.name))
-        })
+    /// Whether a file that is not wanted was cut.
+    pub(crate) fn is_cut_unwanted(
+        &self,
+        path: &Path,
+        before: Option<Stat>,
+        after: Option<Stat>,
+    ) -> bool {
+        let (Some(before), Some(after)) = (before, after) else { return false };
+        let mut files = self.site.files_at(path);
+        let is_wanted = files.any(|file| self.want().has(file));
+        Site::is_payload(path) && !is_wanted && self.mate.is_none() && after.length < before.length
+    }
+
+    /// Whether a process that has run on the machine may have written to a file.
+    pub(crate) fn may_have_written(&self, path: &Path) -> bool {
+        let wants = &self.plan.wants[..self.plan.wants.len().min(self.life as usize)];
+        wants.iter().any(|want| self.may_write_as(want, path))
+    }
+
+    fn may_write_as(&self, want: &Want, path: &Path) -> bool {
+        if path.starts_with(self.site.state) {
+            return *want != Want::ToServe || path != self.site.parts();
+        }
+        // An empty file may be one that an earlier process made.
+        let is_used = |stamp: &Stat| stamp.length > 0 || self.life > 1;
+        let was_there = self.stamps.get(path).is_some_and(is_used);
+        let is_used = |file: usize| was_there && !self.is_strange(file);
+        if self.stamps.get(path).is_some_and(|stamp| stamp.linked) {
+            return false;
+        }
+        let mut files = self.site.files_at(path);
+        *want != Want::ToServe && files.any(|file| want.has(file) || is_used(file))
+    }
+
+    /// The files that are not as they were when the process began, as they were and as they are.
+    pub(crate) fn changed_files(&self) -> Vec<(PathBuf, Option<Stat>, Option<Stat>)> {
+        let stamps = self.disk().stamps();
+        let paths =
+            stamps.keys().chain(self.stamps.keys().filter(|path| !stamps.contains_key(*path)));
+        let both = |path: &PathBuf| {
+            (path.clone(), self.stamps.get(path).copied(), stamps.get(path).copied())
+        };
+        paths.map(both).filter(|(_, before, after)| before != after).collect()
+    }
+
+    /// The torrent stopped for good because the other one on the machine has a file of it.
+    pub(crate) fn give_way(&mut self) {
+        self.gave_way = true;
+        for pieces in [&mut self.had, &mut self.durable, &mut self.safe, &mut self.promised] {
+            pieces.clear();
+        }
     }
 
     /// A process begins on the machine and takes the torrent in.
-    pub(crate) fn start(&mut self, now: Duration, payload: &Payload) {
+    /// `session` are the torrents of the process that it joins, if it does.
+    pub(crate) fn start(&mut self, now: Duration, session: Option<Arc<Torrents<SimDisk>>>) {
         self.life += 1;
         self.completed = false;
+        self.gave_way = false;
         self.leaving = false;
         self.watch = Watch::default();
-        self.stamps = self.disk.stamps();
+        self.stamps = self.disk().stamps();
         let mut core = Core::new(now, self.config());
-        let mut add = AddTorrent::new(Arc::clone(&payload.metainfo), FOLDER);
+        let mut add = AddTorrent::new(Arc::clone(&self.site.payload.metainfo), FOLDER);
         match self.want() {
             Want::All => {}
             Want::Files(files) => add.selected = Some(files.clone()),
@@ -186,11 +304,14 @@ impl Node {
         }
         add.peers = self.plan.peers.iter().map(|peer| node_address(*peer)).collect();
         add.preallocate = self.plan.preallocate;
+        add.overwrite = self.plan.overwrite;
         let torrent = core.add(now, add).expect("a fresh core has no torrent");
         self.process = Some(Process {
             core,
-            torrents: Torrents::new(Arc::clone(&self.disk)),
+            torrents: session
+                .unwrap_or_else(|| Arc::new(Torrents::new(Arc::clone(&self.site.disk)))),
             torrent,
+            key_offset: if self.plan.same_process { SECOND_CORE } else { 0 },
             jobs: BTreeMap::new(),
             answers: BTreeMap::new(),
             wires: BTreeMap::new(),
@@ -212,7 +333,7 @@ impl Node {
             max_connections: self.plan.max_connections,
             max_peers_per_torrent: self.plan.max_connections,
             upload_slots: 4,
-            state_dir: Some("/state".into()),
+            state_dir: Some(self.plan.state.into()),
             announce_ip: None,
             families: Families { v4: true, v6: false },
             seed: self.dice.number(),
@@ -224,38 +345,56 @@ impl Node {
 fn put_payload(
     disk: &SimDisk,
     payload: &Payload,
-    start: Start,
+    plan: &NodePlan,
     missing: Option<u32>,
     dice: &mut Dice,
 ) {
-    let percent = match start {
+    let percent = match plan.start {
         Start::Nothing => return,
         Start::Some(percent) => percent,
         Start::Everything => 100,
     };
-    let mut files: BTreeMap<_, Vec<u8>> =
+    let mut files: Vec<(PathBuf, Vec<u8>)> =
         payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
     for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
         let Some(piece) = payload.piece(index).filter(|_| dice.chance(percent)) else { continue };
         for place in payload.places(piece) {
-            if let Some(file) = files.get_mut(&place.path) {
-                let at = place.at as usize;
-                file[at..at + place.bytes.len()].copy_from_slice(place.bytes);
-            }
+            let at = place.at as usize;
+            files[place.file].1[at..at + place.bytes.len()].copy_from_slice(place.bytes);
         }
     }
-    for (path, bytes) in files {
-        disk.put(&path, bytes);
+    for (file, by) in &plan.long {
+        files[*file].1.extend((0..*by).map(|_| dice.number() as u8));
+    }
+    for (file, (path, bytes)) in files.into_iter().enumerate() {
+        if plan.links.contains(&file) {
+            let target = elsewhere(file);
+            disk.put(&target, bytes);
+            disk.put_link(&path, &target);
+        } else {
+            disk.put(&path, bytes);
+        }
     }
 }
 
+/// Where the file is that a link leads to.
+pub(crate) fn elsewhere(file: usize) -> PathBuf {
+    PathBuf::from(format!("/elsewhere/{file}"))
+}
+
 /// Puts files of the user's in the place of some, with not one byte that is right, nor a zero.
-fn put_strangers(disk: &SimDisk, payload: &Payload, strangers: &[usize], dice: &mut Dice) {
+fn put_strangers(disk: &SimDisk, payload: &Payload, plan: &NodePlan, dice: &mut Dice) {
+    let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
     for (number, (path, length)) in payload.files().enumerate() {
-        if strangers.contains(&number) {
+        let bytes = payload.file(number).iter();
+        if plan.strangers.contains(&number) {
             let length = 1 + dice.below(length) as usize;
-            let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
-            disk.put(&path, payload.file(number).iter().take(length).map(other).collect());
+            disk.put(&path, bytes.take(length).map(other).collect());
+        } else if let Some((_, by)) = plan.long.iter().find(|(file, _)| *file == number)
+            && plan.start == Start::Nothing
+        {
+            let tail = (0..*by).map(|_| dice.number() as u8 | 1);
+            disk.put(&path, bytes.map(other).chain(tail).collect());
         }
     }
 }

@@ -19,8 +19,8 @@ pub(crate) const FOLDER: &str = "/data";
 pub(crate) struct Payload {
     pub(crate) metainfo: Arc<Metainfo>,
     data: Arc<[u8]>,
-    /// Where a node keeps bytes of files that it does not want.
-    parts: PathBuf,
+    /// The name of the file where a node keeps bytes of files that it does not want.
+    parts_name: String,
 }
 
 /// Where some bytes of a piece lie.
@@ -28,7 +28,6 @@ pub(crate) struct Payload {
 pub(crate) struct Place<'a> {
     /// The number of the file.
     pub(crate) file: usize,
-    pub(crate) path: PathBuf,
     /// Where in the file.
     pub(crate) at: u64,
     /// Where in the torrent.
@@ -47,17 +46,27 @@ pub(crate) struct Layout {
     pub(crate) zeros: u32,
 }
 
+impl Layout {
+    pub(crate) fn total(&self) -> u64 {
+        self.files.iter().map(|(_, length)| length).sum()
+    }
+}
+
 impl Payload {
-    pub(crate) fn new(layout: &Layout, mut dice: Dice) -> Self {
-        let total: u64 = layout.files.iter().map(|(_, length)| length).sum();
-        let mut data = vec![0; total as usize];
-        let mut hashes = Vec::new();
+    /// Random bytes, but for one file if that is `fixed`.
+    pub(crate) fn new(layout: &Layout, fixed: Option<(usize, &[u8])>, mut dice: Dice) -> Self {
+        let mut data = vec![0; layout.total() as usize];
         for piece in data.chunks_mut(layout.piece_length as usize) {
             if !dice.chance(layout.zeros) {
                 dice.fill(piece);
             }
-            hashes.push(piece_hash::sha1(piece));
         }
+        if let Some((file, bytes)) = fixed {
+            let at = layout.files.iter().take(file).map(|(_, length)| *length as usize).sum();
+            data[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let pieces = data.chunks(layout.piece_length as usize);
+        let hashes: Vec<_> = pieces.map(piece_hash::sha1).collect();
         let mut builder = metainfo::Builder::new("film")
             .piece_length(layout.piece_length)
             .trackers(layout.trackers.clone());
@@ -67,8 +76,8 @@ impl Payload {
         let metainfo = builder.build(&hashes).expect("the drawn layout makes a torrent");
         let folder = piece_hash::sha1(FOLDER.as_bytes()).0;
         let folder: String = folder[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let parts = format!("/state/{}-{folder}.parts", metainfo.info_hash()).into();
-        Self { metainfo: Arc::new(metainfo), data: data.into(), parts }
+        let parts_name = format!("{}-{folder}.parts", metainfo.info_hash());
+        Self { metainfo: Arc::new(metainfo), data: data.into(), parts_name }
     }
 
     /// The true bytes of a range of a piece, if there is such a range.
@@ -76,6 +85,13 @@ impl Payload {
         let piece_length = self.metainfo.info().geometry().piece_length();
         let start = piece as usize * piece_length as usize + offset as usize;
         self.data.get(start..start.checked_add(length as usize)?)
+    }
+
+    /// Whether a piece has nothing but zeros.
+    pub(crate) fn is_zero(&self, piece: u32) -> bool {
+        let length =
+            self.piece(piece).map_or(0, |at| self.metainfo.info().geometry().length_of(at));
+        self.range(piece, 0, length).is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
     }
 
     /// Where the bytes of `piece` lie. Empty files lie nowhere.
@@ -88,10 +104,7 @@ impl Payload {
         for range in info.file_ranges(piece) {
             let (bytes, tail) = rest.split_at(range.length as usize);
             rest = tail;
-            if let Some(file) = info.file(range.file) {
-                let (file, path) = (range.file, path_of(&file));
-                places.push(Place { file, path, at: range.offset, offset, bytes });
-            }
+            places.push(Place { file: range.file, at: range.offset, offset, bytes });
             offset += range.length;
         }
         places
@@ -102,14 +115,9 @@ impl Payload {
         self.metainfo.info().files().iter().map(|file| (path_of(&file), file.length()))
     }
 
-    /// Which file it is.
-    pub(crate) fn number_of(&self, path: &Path) -> Option<usize> {
-        self.files().position(|(file, _)| file == path)
-    }
-
-    /// Where a node keeps bytes of files that it does not want.
-    pub(crate) fn parts(&self) -> &Path {
-        &self.parts
+    /// The name of the file where a node keeps bytes of files that it does not want.
+    pub(crate) fn parts_name(&self) -> &str {
+        &self.parts_name
     }
 
     /// The true bytes of a file.

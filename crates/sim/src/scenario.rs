@@ -4,6 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
+mod draw;
+mod rival;
+
+use self::draw::*;
 use crate::dice::Dice;
 use crate::disk::Faults;
 use crate::payload::Layout;
@@ -11,6 +15,14 @@ use crate::payload::Layout;
 /// Payload bytes of all nodes together, at most: it bounds what a run costs.
 const MAX_VOLUME: u64 = 6 << 20;
 const BLOCK: u64 = 16 * 1024;
+/// In how many percent of the runs names of files differ only in case.
+const FOLDED: u32 = 15;
+/// In how many percent of the nodes with files some of them are links.
+const LINKED: u32 = 15;
+/// In how many percent of the nodes files are too long.
+const LONG: u32 = 8;
+/// In how many percent of the runs two torrents want the same file.
+const RIVALS: u32 = 14;
 
 /// What a node has when the run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +62,28 @@ pub(crate) struct NodePlan {
     pub(crate) wants: Vec<Want>,
     /// Files that are never wanted, and in whose place the user has something else.
     pub(crate) strangers: Vec<usize>,
+    /// Whether it has the rival torrent instead of the first.
+    pub(crate) rival: bool,
+    /// The node on whose machine it is, if not on one of its own.
+    pub(crate) machine: Option<usize>,
+    /// Whether it is in the same process as the other node on its machine.
+    pub(crate) same_process: bool,
+    /// Its state folder.
+    pub(crate) state: &'static str,
+    /// It has what others may lose: nothing of it may get lost.
+    pub(crate) source: bool,
+    pub(crate) overwrite: bool,
+    /// Whether its disk takes names that differ only in case for one.
+    pub(crate) folds: bool,
+    /// Whether its disk has no locks for files: then only the claims in the state folder protect them.
+    pub(crate) lockless: bool,
+    /// Files that are symbolic links, to files elsewhere, when the run begins.
+    pub(crate) links: Vec<usize>,
+    /// Files that are longer than they should be when the run begins, and by how much. Those of a node
+    /// that has nothing are rubbish.
+    pub(crate) long: Vec<(usize, u64)>,
+    /// The launch that ends early, how, during which operation on the disk, and for how long.
+    pub(crate) dies_early: Option<EarlyDeath>,
     /// When it appears.
     pub(crate) from: Duration,
     pub(crate) span_memory: usize,
@@ -69,6 +103,17 @@ impl NodePlan {
         let number = (life.max(1) as usize).min(self.wants.len()) - 1;
         &self.wants[number]
     }
+}
+
+/// A death while a process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EarlyDeath {
+    /// Which process on the machine, counted from 1.
+    pub(crate) life: u32,
+    pub(crate) how: Crash,
+    /// During which operation on its disk, counted from 1.
+    pub(crate) operation: u64,
+    pub(crate) back_after: Duration,
 }
 
 /// What a peer that is not honest does.
@@ -168,6 +213,20 @@ pub(crate) struct NetworkPlan {
     pub(crate) portion: u64,
 }
 
+/// A torrent with a file of the same path as one of the first torrent's.
+#[derive(Debug, Clone)]
+pub(crate) struct Rival {
+    pub(crate) layout: Layout,
+    /// The number of the file in it.
+    pub(crate) file: usize,
+    /// Its number in the first torrent.
+    pub(crate) file_of_first: usize,
+    /// Whether both have the same bytes in it.
+    pub(crate) same: bool,
+    /// Whether it is there from the start, empty or of that many zeros: each of them may take it.
+    pub(crate) blank: Option<u64>,
+}
+
 /// One run.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
@@ -179,6 +238,8 @@ pub(crate) struct Scenario {
     pub(crate) mishaps: Vec<(Duration, usize, Mishap)>,
     /// A piece that nobody has: nobody can complete.
     pub(crate) missing: Option<u32>,
+    /// Another torrent that shares a file with the first one.
+    pub(crate) rival: Option<Rival>,
     /// One in so many runs of a poll that says a payload is not resident any more; 0 for never.
     pub(crate) evictions: u32,
 }
@@ -187,13 +248,27 @@ impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let calm = dice.chance(25);
         let count = node_count(dice);
-        let layout = draw_layout(dice, count as u64);
+        let mut layout = draw_layout(dice, count as u64);
         let pieces = layout.total().div_ceil(u64::from(layout.piece_length));
         let liars = if calm { 0 } else { liar_count(dice, count) };
+        let has_folded = dice.chance(FOLDED) && fold_names(dice, &mut layout);
         let mut nodes: Vec<NodePlan> =
             (0..count).map(|at| draw_node(dice, at, count, &layout)).collect();
+        if has_folded {
+            draw_folding(dice, &mut nodes);
+        }
+        draw_long_files(dice, &mut nodes, &layout.files);
+        let rival = if dice.chance(RIVALS) {
+            rival::draw_rival(dice, &mut layout, &mut nodes)
+        } else {
+            None
+        };
+        if !calm {
+            draw_early_deaths(dice, &mut nodes);
+        }
         let mishaps = if calm { Vec::new() } else { draw_mishaps(dice, &nodes) };
-        let missing = (pieces > 1 && dice.chance(3)).then(|| dice.below(pieces) as u32);
+        let is_missing = pieces > 1 && rival.is_none() && dice.chance(3);
+        let missing = is_missing.then(|| dice.below(pieces) as u32);
         if missing.is_some() {
             // Then the files of a node that has everything are wrong, too.
             let all = nodes.iter_mut().filter(|node| node.start == Start::Everything);
@@ -206,6 +281,7 @@ impl Scenario {
             network: draw_network(dice, calm),
             trackers: draw_trackers(dice, calm),
             missing,
+            rival,
             evictions: if dice.chance(30) { 50 } else { 0 },
             layout,
             nodes,
@@ -219,213 +295,6 @@ impl Scenario {
     }
 }
 
-impl Layout {
-    pub(crate) fn total(&self) -> u64 {
-        self.files.iter().map(|(_, length)| length).sum()
-    }
-}
-
-fn node_count(dice: &mut Dice) -> usize {
-    match dice.below(100) {
-        0..60 => dice.within(2..5) as usize,
-        60..90 => dice.within(5..12) as usize,
-        90..98 => dice.within(12..24) as usize,
-        _ => dice.within(24..51) as usize,
-    }
-}
-
-fn liar_count(dice: &mut Dice, nodes: usize) -> usize {
-    if dice.chance(40) { 0 } else { dice.within(1..3 + nodes as u64 / 3) as usize }
-}
-
-fn draw_layout(dice: &mut Dice, nodes: u64) -> Layout {
-    let budget = (MAX_VOLUME / nodes).max(64 * 1024);
-    let piece_length = match dice.below(100) {
-        0..10 => dice.within(1..5000) as u32,
-        10..25 => (dice.within(1..9) * 1000 + dice.below(BLOCK)) as u32,
-        25..90 => 1 << dice.within(14..18),
-        90..96 => 1 << dice.within(18..20),
-        _ if nodes < 4 => dice.within((2 << 20) + 1..3 << 20) as u32,
-        _ => 1 << 18,
-    };
-    // So many pieces at most, or bookkeeping would be all there is.
-    let most = budget.min(u64::from(piece_length) * 200).max(u64::from(piece_length) + 1);
-    let total = dice.within(1..most);
-    let files = match dice.below(100) {
-        0..40 => vec![(String::new(), total)],
-        40..85 => cut_files(dice, total, 12),
-        85..97 => cut_files(dice, total, 100),
-        _ if nodes < 4 => cut_files(dice, total, 1500),
-        _ => cut_files(dice, total, 30),
-    };
-    let http = "http://tracker.sim/announce".to_owned();
-    let udp = "udp://tracker.sim:6969".to_owned();
-    let trackers = match dice.below(4) {
-        0 => vec![vec![http]],
-        1 => vec![vec![udp]],
-        2 => vec![vec![http, udp]],
-        _ => vec![vec![udp], vec![http]],
-    };
-    let zeros = if dice.chance(20) { 30 } else { 0 };
-    Layout { files, piece_length, trackers, zeros }
-}
-
-/// Some files, empty ones among them, that are `total` bytes together.
-fn cut_files(dice: &mut Dice, total: u64, most: u64) -> Vec<(String, u64)> {
-    let count = dice.within(2..most + 2);
-    let mut cuts: Vec<u64> = (1..count).map(|_| dice.below(total + 1)).collect();
-    cuts.extend([0, total]);
-    cuts.sort_unstable();
-    let lengths = cuts.windows(2).map(|pair| pair[1] - pair[0]);
-    lengths.enumerate().map(|(at, length)| (format!("d{}/f{at}", at % 5), length)).collect()
-}
-
-fn draw_node(dice: &mut Dice, at: usize, count: usize, layout: &Layout) -> NodePlan {
-    let start = match (at, dice.below(10)) {
-        (0, _) => Start::Everything,
-        (_, 0) => Start::Everything,
-        (_, 1 | 2) => Start::Some(dice.within(5..95) as u32),
-        _ => Start::Nothing,
-    };
-    let rate = |dice: &mut Dice| dice.chance(15).then(|| dice.within(20_000..2_000_000));
-    let least = 2 * u64::from(layout.piece_length).min(2 << 20);
-    let others: Vec<usize> = (0..count).filter(|other| *other != at).collect();
-    let named = if dice.chance(40) { dice.within(1..4) } else { 0 };
-    let wants = draw_wants(dice, at, start, layout.files.len());
-    NodePlan {
-        strangers: draw_strangers(dice, start, &wants, &layout.files),
-        start,
-        wants,
-        from: if at == 0 || dice.chance(50) { Duration::ZERO } else { dice.millis(0..20_000) },
-        span_memory: dice.within(least.max(256 << 10)..(8 << 20).max(least + 1)) as usize,
-        max_connections: if dice.chance(10) { dice.within(4..12) as usize } else { 200 },
-        max_down: rate(dice),
-        max_up: rate(dice),
-        preallocate: dice.chance(15),
-        peers: (0..named).filter_map(|_| dice.pick(&others).copied()).collect(),
-        job_time: *dice.pick(&[100, 1_000, 5_000, 200_000]).unwrap_or(&100),
-    }
-}
-
-/// The first node has what others may lose, so it never writes, or has all there is.
-fn draw_wants(dice: &mut Dice, at: usize, start: Start, files: usize) -> Vec<Want> {
-    let first = match at {
-        0 if dice.chance(10) => Want::ToServe,
-        0 => Want::All,
-        _ if start != Start::Nothing && dice.chance(8) => Want::ToServe,
-        // The user's own files, some of them wrong, beside those that are not wanted: not played yet.
-        _ if matches!(start, Start::Some(_)) => Want::All,
-        _ => draw_want(dice, files),
-    };
-    let changes = at != 0 && !matches!(start, Start::Some(_)) && dice.chance(40);
-    let others = if changes { dice.within(1..4) } else { 0 };
-    let others: Vec<Want> = (0..others)
-        .map(|_| if dice.chance(20) { Want::ToServe } else { draw_want(dice, files) })
-        .collect();
-    [vec![first], others].concat()
-}
-
-fn draw_want(dice: &mut Dice, files: usize) -> Want {
-    if files < 2 || dice.chance(50) {
-        return Want::All;
-    }
-    let share = *dice.pick(&[10, 50, 90]).unwrap_or(&50);
-    let mut wanted: Vec<bool> = (0..files).map(|_| dice.chance(share)).collect();
-    wanted[dice.below(files as u64) as usize] = true;
-    Want::Files(wanted)
-}
-
-fn draw_strangers(
-    dice: &mut Dice,
-    start: Start,
-    wants: &[Want],
-    files: &[(String, u64)],
-) -> Vec<usize> {
-    if start != Start::Nothing || dice.chance(50) {
-        return Vec::new();
-    }
-    let never = |file: &usize| !wants.iter().any(|want| want.has(*file)) && files[*file].1 > 0;
-    (0..files.len()).filter(never).filter(|_| dice.chance(20)).collect()
-}
-
-fn draw_network(dice: &mut Dice, calm: bool) -> NetworkPlan {
-    let slow = dice.within(20_000..500_000);
-    NetworkPlan {
-        max_latency: *dice.pick(&[1, 20, 100, 800]).unwrap_or(&1),
-        rates: (slow, slow + dice.below(5_000_000)),
-        capacity: dice.within(2_000..300_000) as usize,
-        lost_connects: if calm { 0 } else { *dice.pick(&[0, 0, 10, 40]).unwrap_or(&0) },
-        portion: *dice.pick(&[700, 3_000, 40_000, 300_000]).unwrap_or(&3_000),
-    }
-}
-
-fn draw_trackers(dice: &mut Dice, calm: bool) -> TrackerPlan {
-    let trouble = !calm && dice.chance(40);
-    let some = |dice: &mut Dice, most| if trouble { dice.below(most) } else { 0 };
-    TrackerPlan {
-        down_until: Duration::from_millis(some(dice, 90_000)),
-        failing: some(dice, 60) as u32,
-        rubbish: some(dice, 40) as u32,
-        interval: dice.within(60..1800) as u32,
-        ill_until: Duration::from_secs(120),
-        names_nobodies: trouble,
-    }
-}
-
-fn draw_mishaps(dice: &mut Dice, nodes: &[NodePlan]) -> Vec<(Duration, usize, Mishap)> {
-    let count = nodes.len() as u64;
-    let number = if dice.chance(30) { 0 } else { dice.within(1..4 + count / 2) };
-    let mut mishaps: Vec<_> = (0..number)
-        .map(|_| {
-            let at = dice.millis(0..60_000);
-            let node = dice.below(count) as usize;
-            let mut mishap = draw_mishap(dice);
-            // What a failed sync leaves on the disk is not believed, so one node's syncs work: else
-            // a piece could be lost to all.
-            if let (0, Mishap::Disk { faults, .. }) = (node, &mut mishap) {
-                faults.sync = 0.0;
-            }
-            (at, node, mishap)
-        })
-        .collect();
-    // Who is to want something else starts again.
-    for (node, _) in nodes.iter().enumerate().filter(|(_, plan)| plan.wants.len() > 1) {
-        if dice.chance(50) {
-            let back_after = dice.millis(100..30_000);
-            mishaps.push((dice.millis(0..60_000), node, Mishap::Leaves { back_after }));
-        }
-    }
-    mishaps.sort_by_key(|(at, node, _)| (*at, *node));
-    mishaps
-}
-
-fn draw_mishap(dice: &mut Dice) -> Mishap {
-    let lasts = dice.millis(100..30_000);
-    match dice.below(100) {
-        0..40 => Mishap::Dies {
-            how: if dice.chance(60) { Crash::PowerCut } else { Crash::Killed },
-            operation: dice.chance(70).then(|| dice.within(1..200)),
-            back_after: lasts,
-        },
-        40..50 => Mishap::Leaves { back_after: lasts },
-        50..75 => Mishap::Disk { faults: draw_faults(dice), lasts },
-        75..88 => Mishap::Cut { told: dice.chance(70) },
-        _ => Mishap::Stalls { lasts },
-    }
-}
-
-fn draw_faults(dice: &mut Dice) -> Faults {
-    let share = *dice.pick(&[0.01, 0.1, 1.0]).unwrap_or(&0.1);
-    let none = Faults { short: if dice.chance(50) { 0.3 } else { 0.0 }, ..Faults::default() };
-    match dice.below(6) {
-        0 => Faults { full: true, ..none },
-        1 => Faults { read: share, ..none },
-        2 => Faults { write: share, ..none },
-        3 | 4 => Faults { sync: share, ..none },
-        _ => Faults { open: share, ..none },
-    }
-}
-
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let layout = &self.layout;
@@ -436,6 +305,9 @@ impl fmt::Display for Scenario {
             layout.piece_length, layout.zeros, layout.trackers
         )?;
         writeln!(f, "{:?}\n{:?}", self.network, self.trackers)?;
+        if let Some(rival) = &self.rival {
+            writeln!(f, "{rival:?}")?;
+        }
         if let Some(missing) = self.missing {
             writeln!(f, "nobody has piece {missing}")?;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
 use session::core::FetchFailure;
 
 use crate::dice::Dice;
@@ -28,10 +28,10 @@ struct Teller {
 pub(crate) struct Trackers {
     plan: TrackerPlan,
     dice: Dice,
-    /// Who announced, and whether it has everything.
-    peers: BTreeMap<SocketAddr, bool>,
-    /// Those that are named without having announced.
-    liars: Vec<SocketAddr>,
+    /// Who announced which torrent, and whether it has everything.
+    peers: BTreeMap<(InfoHashV1, SocketAddr), bool>,
+    /// Those that are named for a torrent without having announced.
+    liars: (InfoHashV1, Vec<SocketAddr>),
     /// Who told which of them that it started.
     started: BTreeSet<Teller>,
     /// Who told one of them that it completed, and did not tell it before that it started.
@@ -39,7 +39,11 @@ pub(crate) struct Trackers {
 }
 
 impl Trackers {
-    pub(crate) fn new(plan: TrackerPlan, liars: Vec<SocketAddr>, dice: &mut Dice) -> Self {
+    pub(crate) fn new(
+        plan: TrackerPlan,
+        liars: (InfoHashV1, Vec<SocketAddr>),
+        dice: &mut Dice,
+    ) -> Self {
         Self {
             plan,
             dice: dice.split(),
@@ -74,8 +78,9 @@ impl Trackers {
         }
         self.note_event(Teller { address: from, life, udp: false }, request.event);
         let stopped = request.event == AnnounceEvent::Stopped;
-        self.note(from, request.left == 0, stopped);
-        let peers = self.others(from).into_iter().map(|peer| TrackerPeer {
+        let who = (request.info_hash, from);
+        self.note(who, request.left == 0, stopped);
+        let peers = self.others(who).into_iter().map(|peer| TrackerPeer {
             host: PeerHost::Ip(peer.ip()),
             port: peer.port(),
             peer_id: None,
@@ -99,16 +104,18 @@ impl Trackers {
         }
     }
 
-    fn note(&mut self, from: SocketAddr, complete: bool, stopped: bool) {
+    fn note(&mut self, who: (InfoHashV1, SocketAddr), complete: bool, stopped: bool) {
         if stopped {
-            self.peers.remove(&from);
+            self.peers.remove(&who);
         } else {
-            self.peers.insert(from, complete);
+            self.peers.insert(who, complete);
         }
     }
 
-    fn others(&mut self, from: SocketAddr) -> Vec<SocketAddr> {
-        let known = self.peers.keys().chain(&self.liars).copied();
+    fn others(&mut self, (torrent, from): (InfoHashV1, SocketAddr)) -> Vec<SocketAddr> {
+        let in_swarm = self.peers.keys().filter(|(other, _)| *other == torrent);
+        let liars = self.liars.1.iter().filter(|_| self.liars.0 == torrent);
+        let known = in_swarm.map(|(_, peer)| peer).chain(liars).copied();
         // As real ones do, it names the asker too, now and then.
         let with_asker = self.dice.chance(20);
         let mut peers: Vec<SocketAddr> = known.filter(|peer| *peer != from || with_asker).collect();
@@ -164,10 +171,11 @@ impl Trackers {
             2 => self.note_event(teller, AnnounceEvent::Started),
             _ => {}
         }
-        self.note(from, complete, stopped);
+        let who = (InfoHashV1(bytes[16..36].try_into().ok()?), from);
+        self.note(who, complete, stopped);
         let interval = self.plan.interval.to_be_bytes();
         let mut reply = [&[0, 0, 0, 1], transaction, &interval, &[0; 8]].concat();
-        for peer in self.others(from) {
+        for peer in self.others(who) {
             if let IpAddr::V4(ip) = peer.ip() {
                 reply.extend(ip.octets());
                 reply.extend(peer.port().to_be_bytes());

@@ -4,15 +4,13 @@
 //! if the buffer was empty at some time between the change and the message.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
 use session::core::LinkKey;
 
-use crate::disk::SimDisk;
 use crate::frames::{self, Block, Frames, Said};
-use crate::payload::{Payload, Place};
-use crate::scenario::Want;
+use crate::payload::Payload;
+use crate::site::Truth;
 
 /// Requests that one peer may have outstanding, at most (DESIGN, limits).
 const MAX_REQUESTS: usize = 512;
@@ -61,37 +59,6 @@ pub(crate) struct Watch {
     got: BTreeSet<(u32, u32)>,
     /// Pieces that the node may ask for.
     pub(crate) wanted: BTreeSet<u32>,
-}
-
-/// What the node may speak of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Truth<'a> {
-    pub(crate) payload: &'a Payload,
-    pub(crate) disk: &'a SimDisk,
-    pub(crate) want: &'a Want,
-}
-
-impl Truth<'_> {
-    /// Whether the whole piece lies on the disk as it should.
-    pub(crate) fn shows(&self, piece: u32) -> bool {
-        self.holds(piece, SimDisk::shows)
-    }
-
-    /// Whether it would still do so if the power failed now.
-    pub(crate) fn keeps(&self, piece: u32) -> bool {
-        self.holds(piece, SimDisk::keeps)
-    }
-
-    /// What is of files that are not wanted may be in the parts file instead.
-    fn holds(&self, piece: u32, has: fn(&SimDisk, &Path, u64, &[u8]) -> bool) -> bool {
-        let Some(piece) = self.payload.piece(piece) else { return false };
-        let is_there = |place: &Place<'_>| {
-            let kept = || has(self.disk, self.payload.parts(), place.offset, place.bytes);
-            has(self.disk, &place.path, place.at, place.bytes)
-                || (!self.want.has(place.file) && kept())
-        };
-        self.payload.places(piece).iter().all(is_there)
-    }
 }
 
 impl Watch {
@@ -171,7 +138,7 @@ impl Watch {
                     if !self.wanted.contains(&piece) {
                         return Err(format!("requested of piece {piece}, which it does not want"));
                     }
-                    tap.say_request(now, &body, truth.payload, &self.had)?;
+                    tap.say_request(now, &body, truth.payload(), &self.had)?;
                 }
                 Said::Message(id, body) => tap.say(id, &body, truth)?,
             }
@@ -254,13 +221,13 @@ impl Tap {
     fn say(&mut self, id: u8, body: &[u8], truth: Truth<'_>) -> Result<(), Broken> {
         match id {
             frames::HAVE | frames::BITFIELD | frames::HAVE_ALL => {
-                let claimed = claims(id, body, truth.payload.pieces());
+                let claimed = claims(id, body, truth.payload().pieces());
                 let lie = claimed.into_iter().find(|piece| !truth.shows(*piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("announced piece {piece}, which is not on its disk"))
                 })
             }
-            frames::PIECE => self.say_piece(body, truth.payload),
+            frames::PIECE => self.say_piece(body, truth.payload()),
             frames::CANCEL => {
                 let block = frames::block(body).unwrap_or_default();
                 self.superfluous.remove(&block);

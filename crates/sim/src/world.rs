@@ -9,12 +9,15 @@ mod mishaps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::AnnounceReply;
+use piece_store::Torrents;
 use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 
 use crate::dice::Dice;
+use crate::disk::SimDisk;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
 use crate::node::{Node, liar_address};
@@ -115,7 +118,8 @@ enum Event {
 /// All of a run.
 pub(crate) struct World {
     scenario: Scenario,
-    payload: Payload,
+    /// That of the first torrent.
+    payload: Arc<Payload>,
     now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     next_event: u64,
@@ -141,19 +145,43 @@ pub(crate) struct Ending {
     pub(crate) scenario: Scenario,
 }
 
+/// All machines, with what is on their disks at the start.
+fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Vec<Node> {
+    let rival = scenario.rival.as_ref().map(|rival| {
+        let bytes = payload.file(rival.file_of_first);
+        let fixed = rival.same.then_some((rival.file, bytes));
+        (rival, Arc::new(Payload::new(&rival.layout, fixed, dice.split())))
+    });
+    let mut nodes: Vec<Node> = Vec::new();
+    for (at, plan) in scenario.nodes.iter().cloned().enumerate() {
+        let payload =
+            rival.as_ref().map_or(payload, |(_, other)| if plan.rival { other } else { payload });
+        let machine = plan.machine;
+        let disk = machine.map(|host| Arc::clone(&nodes[host].site.disk));
+        nodes.push(Node::new(at, plan, payload, disk.as_ref(), scenario.missing, dice));
+        if let (Some(host), Some((rival, _))) = (machine, &rival) {
+            if let Some(length) = rival.blank {
+                let path = nodes[host].site.usual_path(rival.file_of_first).to_owned();
+                nodes[host].disk().put(&path, vec![0; length as usize]);
+            }
+            (nodes[at].mate, nodes[at].contested) = (Some(host), Some(rival.file));
+            (nodes[host].mate, nodes[host].contested) = (Some(at), Some(rival.file_of_first));
+        }
+    }
+    nodes
+}
+
 impl World {
     pub(crate) fn new(seed: u64, readable: bool) -> Self {
         let mut dice = Dice::new(seed);
         let scenario = Scenario::draw(&mut dice);
-        let payload = Payload::new(&scenario.layout, dice.split());
-        let plans = scenario.nodes.iter().cloned().enumerate();
-        let nodes = plans
-            .map(|(at, plan)| Node::new(at, plan, &payload, scenario.missing, &mut dice))
-            .collect();
+        let payload = Arc::new(Payload::new(&scenario.layout, None, dice.split()));
+        let nodes = new_nodes(&scenario, &payload, &mut dice);
         let tricks = scenario.liars.iter().enumerate();
         let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut dice)).collect();
         let addresses = (0..liars.len()).map(liar_address).collect();
-        let trackers = Trackers::new(scenario.trackers, addresses, &mut dice);
+        let first = payload.metainfo.info_hash();
+        let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut dice);
         Self {
             payload,
             now: Duration::ZERO,
@@ -208,6 +236,9 @@ impl World {
     }
 
     fn has_all(&self, node: &Node) -> bool {
+        if node.gave_way {
+            return true;
+        }
         let missing = self.missing_of(node);
         let found = |piece: &u32| Some(*piece) == missing || node.had.contains(piece);
         self.has_heard(node) && node.watch.wanted.iter().all(found)
@@ -215,20 +246,24 @@ impl World {
 
     /// Whether the node runs, and its user knows of all that is to be known.
     fn has_heard(&self, node: &Node) -> bool {
+        if node.gave_way {
+            return true;
+        }
         let complete = node.completed || self.missing_of(node).is_some();
         node.process.is_some() && node.started && complete
     }
 
     /// The piece that the node wants and nobody has.
     fn missing_of(&self, node: &Node) -> Option<u32> {
-        self.scenario.missing.filter(|missing| node.watch.wanted.contains(missing))
+        let missing = self.scenario.missing.filter(|_| !node.plan.rival);
+        missing.filter(|missing| node.watch.wanted.contains(missing))
     }
 
     /// The pieces that the node needs, or of one that only serves, has.
     fn wanted(&self, node: &Node) -> BTreeSet<u32> {
         match node.want() {
             Want::ToServe => node.had.clone(),
-            want => self.payload.wanted(want),
+            want => node.site.payload.wanted(want),
         }
     }
 
@@ -316,16 +351,36 @@ impl World {
     }
 
     fn start(&mut self, node: usize) -> Result<(), Broken> {
-        if self.nodes[node].process.is_some() {
+        if self.nodes[node].process.is_some() || self.closing {
             return Ok(());
         }
         self.meddle(node);
         self.note(node, "starts", [0; 2], String::new);
         let now = self.now;
         self.nodes[node].promised = self.nodes[node].had.clone();
-        self.nodes[node].start(now, &self.payload);
+        let session = self.session_of(node);
+        self.nodes[node].start(now, session);
+        let this = &self.nodes[node];
+        if let Some(death) = this.plan.dies_early.filter(|death| death.life == this.life) {
+            for node in self.machine(node) {
+                self.nodes[node].back_at = now + death.back_after;
+            }
+            self.die(node, death.how, Some(death.operation))?;
+        }
         self.begin_opening(node);
         self.settle(node)
+    }
+
+    /// The torrents of the process that a node is to join, if it is to and there is one.
+    fn session_of(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
+        let mate = &self.nodes[self.nodes[node].mate?];
+        let joins = self.nodes[node].plan.same_process || mate.plan.same_process;
+        mate.process.as_ref().filter(|_| joins).map(|process| Arc::clone(&process.torrents))
+    }
+
+    /// The nodes on the machine of one, itself included.
+    fn machine(&self, node: usize) -> Vec<usize> {
+        std::iter::once(node).chain(self.nodes[node].mate).collect()
     }
 
     /// The process of that life, if it still runs.

@@ -43,13 +43,21 @@ pub(crate) struct NetworkArgs {
     pub(crate) max_memory: usize,
 }
 
-/// How to treat what earlier runs left on the disk.
+/// Where earlier launches left their record.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Resuming")]
+pub(crate) struct StateArgs {
+    /// Where to keep the record of verified pieces [default: ~/.local/state/bt-cli]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// How to treat what earlier launches left on the disk.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resuming")]
 pub(crate) struct StoreArgs {
-    /// Where to remember which pieces are had [default: bt-cli in the user's state folder]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
     /// Verify everything instead of trusting what an earlier run remembered
     #[arg(long)]
     pub(crate) no_resume: bool,

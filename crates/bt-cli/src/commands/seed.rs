@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use metainfo::Metainfo;
+use piece_store::check;
 use session::AddTorrent;
 
 use crate::address;
@@ -23,13 +24,13 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());
     }
     check_folder(&metainfo, dir)?;
-    name_missing(&metainfo, dir, output);
+    let state_dir = state_dir(&arguments.store.state)?;
+    name_missing(&metainfo, dir, &state_dir, output);
     let mut order = AddTorrent::new(metainfo, dir);
     order.peers = address::resolve_all(&arguments.network.peers)?;
     order.resume = !arguments.store.no_resume;
     order.seed_only = true;
 
-    let state_dir = state_dir(&arguments.store)?;
     let config = session_config(&arguments.network, &arguments.source.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     let goal = Goal {
@@ -44,14 +45,16 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
 }
 
 /// Files that can't be whole are named at once; the check tells how many pieces verify.
-fn name_missing(metainfo: &Metainfo, dir: &Path, output: &Output) {
-    let files = metainfo.info().files().iter().filter(|file| !file.is_pad());
+fn name_missing(metainfo: &Arc<Metainfo>, dir: &Path, state_dir: &Path, output: &Output) {
+    // What can't be read is named by the check.
+    let paths = check::paths_in(metainfo, dir, Some(state_dir)).unwrap_or_default();
+    let files = metainfo.info().files().iter().zip(paths).filter(|(file, _)| !file.is_pad());
     let missing: Vec<String> = files
-        .filter(|file| {
-            let on_disk = dir.join(file.disk_path()).metadata();
+        .filter(|(file, path)| {
+            let on_disk = dir.join(path).metadata();
             on_disk.map_or(true, |on_disk| on_disk.len() < file.length())
         })
-        .map(|file| clean(file.original_path()))
+        .map(|(file, _)| clean(file.original_path()))
         .collect();
     for path in missing.iter().take(SHOWN) {
         output.warn(&format!("missing or too short: {path}"));

@@ -1,6 +1,6 @@
 //! `verify`: what of a torrent's data on the disk is right.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metainfo::{FileEntry, Metainfo, PieceIndex};
@@ -11,7 +11,7 @@ use crate::cli::VerifyArgs;
 use crate::failure::{Class, Failure, Outcome, chain};
 use crate::output::{Meter, Output, Style, clean};
 use crate::source;
-use crate::transfer::check_folder;
+use crate::transfer::{check_folder, state_dir};
 
 /// How many bad pieces and files are named to a person.
 const SHOWN: usize = 20;
@@ -23,15 +23,21 @@ pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());
     }
     check_folder(&metainfo, dir)?;
-    let report = verify(&metainfo, dir, output)?;
+    let report = verify(&metainfo, arguments, output)?;
     output.result(|| object(&metainfo, &report), |style| text(&metainfo, &report, style))?;
     if is_ok(&metainfo, &report) { Ok(()) } else { Err(incomplete(&metainfo, &report).into()) }
 }
 
-fn verify(metainfo: &Arc<Metainfo>, dir: &Path, output: &Output) -> Result<Report, Failure> {
+fn verify(
+    metainfo: &Arc<Metainfo>,
+    arguments: &VerifyArgs,
+    output: &Output,
+) -> Result<Report, Failure> {
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
-    check::verify_folder(metainfo, dir, 0, &progress)
+    // Who has no home folder has no record there.
+    let state_dir = state_dir(&arguments.state).ok();
+    check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), 0, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }
 
@@ -45,11 +51,21 @@ fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
     let (bad, total) = (bad(metainfo, report).len(), report.good.pieces());
     let message = match bad {
         0 => "all pieces are good, but some files have another length than they should".to_owned(),
-        _ => format!(
-            "{bad} of {total} pieces are bad or missing; bt-cli download fetches them again"
-        ),
+        _ => {
+            let option = if report.corrected.is_err() { " --no-resume" } else { "" };
+            format!(
+                "{bad} of {total} pieces are bad or missing; bt-cli download{option} fetches them again"
+            )
+        }
     };
-    Failure::new(Class::BadData, message)
+    let failure = Failure::new(Class::BadData, message);
+    match &report.corrected {
+        Ok(_) => failure,
+        Err(error) => {
+            let cause = format!("the record of verified pieces still has them: {}", chain(error));
+            failure.because(vec![cause])
+        }
+    }
 }
 
 fn bad(metainfo: &Metainfo, report: &Report) -> Vec<u32> {
@@ -59,9 +75,10 @@ fn bad(metainfo: &Metainfo, report: &Report) -> Vec<u32> {
 
 fn object(metainfo: &Metainfo, report: &Report) -> Value {
     let entries = metainfo.info().files().iter().zip(&report.files);
+    let single = metainfo.info().is_single_file();
     let files = entries
         .filter(|(file, _)| !file.is_pad())
-        .map(|(file, report)| json!({ "path": file.original_path(), "ok": report.ok }));
+        .map(|(file, report)| file_object(file, report, single));
     json!({
         "info_hash": metainfo.info_hash().to_string(),
         "ok": is_ok(metainfo, report),
@@ -70,6 +87,16 @@ fn object(metainfo: &Metainfo, report: &Report) -> Value {
         "bad": bad(metainfo, report),
         "files": files.collect::<Vec<_>>(),
     })
+}
+
+/// Paths are below the torrent's folder. `disk_path` is there only if it differs from `path`.
+fn file_object(file: FileEntry<'_>, report: &FileReport, single: bool) -> Value {
+    let mut object = json!({ "path": file.original_path(), "ok": report.ok });
+    let below: PathBuf = report.path.iter().skip(usize::from(!single)).collect();
+    if below != Path::new(file.original_path()) {
+        object["disk_path"] = below.to_string_lossy().into();
+    }
+    object
 }
 
 fn text(metainfo: &Metainfo, report: &Report, style: Style) -> String {

@@ -13,7 +13,7 @@ pub(crate) const SCHEMA: u32 = 1;
 /// The line for something that happened, unless it is for nobody outside.
 pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
-        EventKind::Started { have, wanted } => {
+        EventKind::Started { have, wanted, .. } => {
             let geometry = torrent.metainfo.info().geometry();
             let total = if torrent.goal.serve_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();

@@ -7,7 +7,7 @@ use etcetera::BaseStrategy;
 use metainfo::Metainfo;
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
-use crate::cli::{NetworkArgs, StoreArgs, TrustArgs};
+use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
 use crate::failure::{Class, Failure, chain};
 use crate::output::Output;
 
@@ -36,8 +36,8 @@ pub(crate) fn session_config(
 }
 
 /// Where journals are kept: as the user says, else below the user's state folder.
-pub(crate) fn state_dir(store: &StoreArgs) -> Result<PathBuf, Failure> {
-    if let Some(dir) = &store.state_dir {
+pub(crate) fn state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &state.state_dir {
         return Ok(dir.clone());
     }
     let base = etcetera::choose_base_strategy().map_err(|_| {

@@ -1,12 +1,13 @@
 //! One torrent of a command: where it stands, and whether waiting on is of any use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metainfo::Metainfo;
+use metainfo::{Metainfo, Naming};
 use session::limits::MAX_TRACKERS;
 use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
@@ -103,10 +104,24 @@ impl Torrent {
         }
     }
 
+    /// The torrent's file or folder may have another name on disk than usual.
+    fn name_output(&mut self, naming: Naming) {
+        let info = self.metainfo.info();
+        let is_chosen = self.output.file_name() != Some(OsStr::new(info.disk_name()));
+        if is_chosen || info.has_plain_names() {
+            return;
+        }
+        let paths = info.disk_paths(naming);
+        if let Some(name) = paths.first().and_then(|path| path.iter().next()) {
+            self.output.set_file_name(name);
+        }
+    }
+
     /// Something happened to it.
     pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) -> Step {
         match event {
-            EventKind::Started { have, wanted } => {
+            EventKind::Started { have, wanted, naming } => {
+                self.name_output(*naming);
                 self.have_at_start = Some((*have, *wanted));
                 self.said_why = now;
                 return self.check_serving(*have);

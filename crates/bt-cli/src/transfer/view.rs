@@ -67,7 +67,7 @@ impl View {
         }
         let name = clean(torrent.name());
         match kind {
-            EventKind::Started { have, wanted } => self.started(torrent, *have, *wanted),
+            EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
             EventKind::Completed if torrent.goal.serve_only => {}
             EventKind::Completed => return self.completed(torrent),
             EventKind::Warning(message) => self.output.warn(&format!("{name}: {}", clean(message))),

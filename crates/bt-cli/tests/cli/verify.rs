@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use testkit::Payload;
+use testkit::{Payload, Script};
 
 use crate::support::{Output, Shell, words};
 
@@ -91,4 +91,114 @@ fn given_the_content_itself_it_says_so() {
 #[test]
 fn a_folder_that_is_not_there() {
     verify(&payload(), Path::new("missing"), true).expect(6).error("disk");
+}
+
+/// Downloads the payload from a seeder into the folder `out` of the shell.
+fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> (Output, Vec<u32>) {
+    let seeder = Script::seeder(payload).listen();
+    let address = seeder.address().to_string();
+    let rest = ["-o", "out", "--port", "0", "--stall-timeout", "30", "--peer", &address];
+    let output = shell.run(words("download", payload, &[&rest, flags].concat()));
+    let mut pieces: Vec<u32> = seeder.seen().requests.iter().map(|(piece, ..)| *piece).collect();
+    pieces.sort_unstable();
+    pieces.dedup();
+    (output, pieces)
+}
+
+/// Changes a byte of a file, and gives it its time again.
+fn flip(file: &Path, offset: usize) {
+    let modified = fs::metadata(file).unwrap().modified().unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    bytes[offset] ^= 1;
+    fs::write(file, bytes).unwrap();
+    fs::File::options().write(true).open(file).unwrap().set_modified(modified).unwrap();
+}
+
+#[test]
+fn download_fetches_what_verify_found_bad() {
+    let (payload, shell) = (payload(), Shell::new());
+    download(&shell, &payload, &[]).0.expect(0);
+    flip(&shell.join("out/set/c"), 39_999);
+    let (output, pieces) = download(&shell, &payload, &[]);
+    assert_eq!(pieces, [0; 0], "nobody could see it: {}", output.expect(0).stdout());
+
+    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    let advice = "1 of 4 pieces are bad or missing; bt-cli download fetches them again";
+    assert!(output.stderr.contains(advice), "{}", output.stderr);
+    let (output, pieces) = download(&shell, &payload, &[]);
+    output.expect(0);
+    assert_eq!(pieces, [3]);
+    payload.compare(shell.join("out")).unwrap();
+    shell.run(words("verify", &payload, &["out"])).expect(0);
+}
+
+/// The record is in another folder than usual.
+#[test]
+fn state_folder_is_named() {
+    let (payload, shell) = (payload(), Shell::new());
+    let flags = ["--state-dir", "records"];
+    download(&shell, &payload, &flags).0.expect(0);
+    flip(&shell.join("out/set/c"), 39_999);
+    shell.run(words("verify", &payload, &["out", "--state-dir", "records"])).expect(5);
+    let (output, pieces) = download(&shell, &payload, &flags);
+    output.expect(0);
+    assert_eq!(pieces, [3]);
+    payload.compare(shell.join("out")).unwrap();
+}
+
+#[test]
+fn no_resume_is_named_while_seeded() {
+    let (payload, shell) = (payload(), Shell::new());
+    download(&shell, &payload, &[]).0.expect(0);
+    let seed = ["out", "--json", "--port", "0"];
+    let mut seeding = shell.start(words("seed", &payload, &seed));
+    seeding.wait_for_event("started");
+    flip(&shell.join("out/set/c"), 39_999);
+    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    let advice = "bt-cli download --no-resume fetches them again";
+    assert!(output.stderr.contains(advice), "{}", output.stderr);
+    assert!(output.stderr.contains("in use"), "{}", output.stderr);
+    seeding.signal("INT");
+    seeding.finish().expect(130);
+    let (output, pieces) = download(&shell, &payload, &["--no-resume"]);
+    output.expect(0);
+    assert_eq!(pieces, [3]);
+    payload.compare(shell.join("out")).unwrap();
+}
+
+#[test]
+fn name_on_disk_is_given() {
+    let payload = Payload::folder("set", &[("bell\u{7}", 70_000), ("plain", 10)]).create().unwrap();
+    let shell = Shell::new();
+    download(&shell, &payload, &[]).0.expect(0);
+    let object = shell.run(words("verify", &payload, &["out", "--json"])).expect(0).object();
+    assert_eq!(
+        object["files"],
+        json!([
+            { "path": "bell\u{7}", "disk_path": "bell_", "ok": true },
+            { "path": "plain", "ok": true },
+        ])
+    );
+    assert!(shell.join("out/set/bell_").exists());
+    // Made by another program, under the name itself.
+    let object = verify(&payload, payload.folder_path(), true).expect(0).object();
+    assert_eq!(object["files"][0], json!({ "path": "bell\u{7}", "ok": true }));
+}
+
+#[test]
+fn file_that_is_too_long_is_not_ok() {
+    let (payload, shell) = (payload(), Shell::new());
+    download(&shell, &payload, &[]).0.expect(0);
+    let file = shell.join("out/set/c");
+    let long = [fs::read(&file).unwrap(), b"the tail".to_vec()].concat();
+    fs::write(&file, &long).unwrap();
+    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    assert!(output.stdout().contains("c: expected 40000 bytes, got 40008"), "{}", output.stdout());
+    download(&shell, &payload, &["--json"]).0.expect(6);
+    assert!(fs::read(&file).unwrap() == long);
+    let (output, pieces) = download(&shell, &payload, &["--overwrite"]);
+    output.expect(0);
+    assert_eq!(pieces, [0; 0], "its pieces are good");
+    payload.compare(shell.join("out")).unwrap();
+    shell.run(words("verify", &payload, &["out"])).expect(0);
 }

@@ -3,16 +3,29 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is the disk.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use metainfo::Naming;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+mod folder;
+mod walk;
+
+pub use self::folder::OsFolder;
+use self::folder::SharedFolder;
+use self::walk::{
+    Links, Walk, absent_as_none, below, explain_link, is_link, new_stat, open_at_once, open_folder,
+    stat_at, stat_open,
+};
 use super::{Access, Disk, FileId, Kind, Stat, not_a_file, read_through};
 
 /// An open file of the real disk.
@@ -28,53 +41,6 @@ pub struct OsDisk {
     boot: OnceLock<u128>,
 }
 
-/// An open folder, maybe shared with others who opened it.
-#[derive(Debug)]
-pub struct OsFolder {
-    shared: Arc<SharedFolder>,
-    /// How many failed syncs of the shared one its owner knows of.
-    known_failures: AtomicU64,
-}
-
-/// What those who opened the same folder share.
-///
-/// The system tells of a failed sync once for each time the folder was opened. To be told nothing would
-/// prove nothing for those who share it, so the failures are counted, and each hears of each.
-#[derive(Debug)]
-struct SharedFolder {
-    descriptor: OwnedFd,
-    /// How many syncs failed.
-    failures: AtomicU64,
-    /// Held during a sync, until its failure is counted.
-    turn: Mutex<()>,
-}
-
-impl OsFolder {
-    fn new(shared: Arc<SharedFolder>) -> Self {
-        let known_failures = AtomicU64::new(shared.failures.load(Ordering::Acquire));
-        Self { shared, known_failures }
-    }
-
-    fn descriptor(&self) -> &OwnedFd {
-        &self.shared.descriptor
-    }
-
-    /// Syncs, by `sync`, what is in the folder. Fails also if another's sync has failed since this was
-    /// opened, or since the last that this one was told of.
-    fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
-        let shared = &self.shared;
-        let _turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let synced = sync();
-        if synced.is_err() {
-            shared.failures.fetch_add(1, Ordering::AcqRel);
-        }
-        let failures = shared.failures.load(Ordering::Acquire);
-        let known = self.known_failures.swap(failures, Ordering::AcqRel);
-        synced?;
-        if known == failures { Ok(()) } else { Err(Errno::IO.into()) }
-    }
-}
-
 impl OsDisk {
     /// The disk of this machine.
     pub fn new() -> Self {
@@ -84,9 +50,9 @@ impl OsDisk {
     /// The folder at `path`, if somebody has it open and it still is that one.
     fn shared(&self, path: &Path) -> Option<Arc<SharedFolder>> {
         let folder = self.folders().get(path)?.upgrade()?;
-        let open = rustix::fs::fstat(&folder.descriptor).ok()?;
-        let named = rustix::fs::stat(path).ok()?;
-        (stat_of(&open).id == stat_of(&named).id).then_some(folder)
+        let open = stat_open(&folder.descriptor).ok()?;
+        let named = stat_at(rustix::fs::CWD, path, AtFlags::empty()).ok()?;
+        (open.id == named.id).then_some(folder)
     }
 
     fn share(&self, path: &Path, folder: &Arc<SharedFolder>) {
@@ -118,29 +84,38 @@ impl Disk for OsDisk {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = retry(|| rustix::fs::open(&canonical, flags, Mode::empty()))?;
-        let (failures, turn) = (AtomicU64::new(0), Mutex::default());
-        let folder = Arc::new(SharedFolder { descriptor, failures, turn });
+        let folder = Arc::new(SharedFolder::new(descriptor));
         self.share(&canonical, &folder);
         Ok((OsFolder::new(folder), canonical))
     }
 
     fn open(&self, folder: &OsFolder, path: &Path, access: Access) -> io::Result<File> {
-        let creates = matches!(access, Access::Create | Access::Append);
+        let creates = !matches!(access, Access::Read | Access::Write);
         let flags = match access {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
             Access::Create => OFlags::RDWR | OFlags::CREATE,
+            Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             Access::Append => OFlags::RDWR | OFlags::CREATE | OFlags::APPEND,
         };
         // Without NONBLOCK, a pipe of that name would stop the thread.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mode = if creates { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        let file = match open_at_once(folder, path, flags, mode) {
-            Some(opened) => opened?,
-            None => below(folder, path, creates, |parent, name| {
+        let walk = |links, flags| {
+            let walk = Walk { create: creates, links };
+            below(folder, path, walk, |parent, name| {
                 retry(|| rustix::fs::openat(parent, name, flags, mode))
                     .map_err(|error| explain_link(error, parent, name))
-            })?,
+            })
+        };
+        let file = match open_at_once(folder, path, flags, mode) {
+            Some(opened) => opened?,
+            None => match walk(Links::Refused, flags) {
+                Err(error) if is_link(&error) && access == Access::Read => {
+                    walk(Links::Followed, flags - OFlags::NOFOLLOW)?
+                }
+                opened => opened?,
+            },
         };
         let file = File::from(file);
         match self.file_stat(&file)?.kind {
@@ -181,18 +156,32 @@ impl Disk for OsDisk {
     }
 
     fn stat(&self, folder: &OsFolder, path: &Path) -> io::Result<Option<Stat>> {
-        let found = below(folder, path, false, |parent, name| {
-            Ok(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
-        });
-        match found {
-            Ok(stat) => Ok(Some(stat_of(&stat))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let look = |links, flags| {
+            let walk = Walk { create: false, links };
+            below(folder, path, walk, |parent, name| stat_at(parent, name, flags))
+        };
+        let found = match look(Links::Refused, AtFlags::SYMLINK_NOFOLLOW) {
+            // A folder on the way is a link.
+            Err(error) if is_link(&error) => look(Links::Followed, AtFlags::empty()),
+            Ok(stat) if stat.linked => look(Links::Followed, AtFlags::empty()),
+            found => return absent_as_none(found),
+        };
+        let nowhere =
+            new_stat(FileType::Symlink, FileId { device: 0, inode: 0, born: 0 }, 0, (0, 0));
+        Ok(Some(Stat { linked: true, ..found.unwrap_or(nowhere) }))
     }
 
     fn file_stat(&self, file: &File) -> io::Result<Stat> {
-        Ok(stat_of(&rustix::fs::fstat(file)?))
+        stat_open(file)
+    }
+
+    fn list(&self, folder: &OsFolder) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(folder.descriptor())? {
+            let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+            names.extend((name != "." && name != "..").then_some(PathBuf::from(name)));
+        }
+        Ok(names)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -243,7 +232,10 @@ impl Disk for OsDisk {
         if path.as_os_str().is_empty() {
             return folder.sync(|| rustix::fs::fsync(folder.descriptor()));
         }
-        let inner = below(folder, path, false, open_folder)?;
+        // Complete files may be behind a link.
+        let walk = Walk { create: false, links: Links::Followed };
+        let inner =
+            below(folder, path, walk, |parent, name| open_folder(parent, name, walk.links))?;
         folder.sync(|| rustix::fs::fsync(inner))
     }
 
@@ -269,13 +261,55 @@ impl Disk for OsDisk {
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         match retry(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Who holds it may need this core to let it go.
-                std::thread::yield_now();
-                Ok(false)
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if has_no_locks(&error) => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn lock_range(&self, file: &File, range: &Range<u64>) -> io::Result<bool> {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&range_lock(libc::F_WRLCK, range))) {
+            Ok(_) => Ok(true),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
+            Err(error) if has_no_locks(&error.into()) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn range_holder(&self, file: &File, range: &Range<u64>) -> io::Result<Option<Range<u64>>> {
+        let mut held = range_lock(libc::F_WRLCK, range);
+        match fcntl(file, FcntlArg::F_OFD_GETLK(&mut held)) {
+            Err(error) if has_no_locks(&error.into()) => return Ok(None),
+            found => found?,
+        };
+        let start = held.l_start.cast_unsigned();
+        let held = (held.l_type != libc::F_UNLCK as libc::c_short).then_some(held);
+        Ok(held.map(|held| start..start.saturating_add(held.l_len.cast_unsigned())))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn unlock_range(&self, file: &File, range: &Range<u64>) -> io::Result<()> {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&range_lock(libc::F_UNLCK, range))) {
+            Err(error) if !has_no_locks(&error.into()) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn lock_range(&self, _: &File, _: &Range<u64>) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn range_holder(&self, _: &File, _: &Range<u64>) -> io::Result<Option<Range<u64>>> {
+        Ok(None)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn unlock_range(&self, _: &File, _: &Range<u64>) -> io::Result<()> {
+        Ok(())
     }
 
     fn next_data(&self, file: &File, offset: u64) -> io::Result<Option<u64>> {
@@ -306,7 +340,7 @@ impl Disk for OsDisk {
     }
 
     fn file_system(&self, folder: &OsFolder) -> io::Result<(u64, Option<u64>)> {
-        let device = stat_of(&rustix::fs::fstat(folder.descriptor())?).id.device;
+        let device = stat_open(folder.descriptor())?.id.device;
         let free = rustix::fs::fstatvfs(folder.descriptor()).ok();
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
     }
@@ -317,12 +351,26 @@ impl Disk for OsDisk {
     }
 
     #[cfg(target_os = "linux")]
-    fn ids_last(&self, folder: &OsFolder) -> bool {
-        // FAT, exFAT, what comes from a program (FUSE), SMB of both ages, a host's folder (vboxsf).
-        const NUMBERED_ANEW: [u32; 6] =
-            [0x4d44, 0x2011_bab0, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x786f_4256];
-        let system = rustix::fs::fstatfs(folder.descriptor());
-        system.is_ok_and(|system| !NUMBERED_ANEW.contains(&(system.f_type as u32)))
+    fn has_stable_ids(&self, folder: &OsFolder) -> bool {
+        file_system_type(folder).is_some_and(|kind| kind != FUSE && !WINDOWS_NAMES.contains(&kind))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn naming(&self, folder: &OsFolder) -> Naming {
+        match file_system_type(folder) {
+            Some(kind) if kind == NTFS || WINDOWS_NAMES.contains(&kind) => Naming::Windows,
+            _ => Naming::Unix,
+        }
+    }
+
+    fn naming_after(&self, error: &io::Error) -> Option<Naming> {
+        let code = error.raw_os_error();
+        let is = |errors: &[Errno]| errors.iter().any(|one| Some(one.raw_os_error()) == code);
+        if is(&[Errno::NAMETOOLONG]) {
+            Some(Naming::Short)
+        } else {
+            is(&[Errno::INVAL, Errno::ILSEQ]).then_some(Naming::Windows)
+        }
     }
 
     fn boot(&self) -> u128 {
@@ -334,6 +382,38 @@ impl Disk for OsDisk {
 
     fn process_id(&self) -> u32 {
         std::process::id()
+    }
+}
+
+/// What comes from a program in user space.
+#[cfg(target_os = "linux")]
+const FUSE: u32 = 0x6573_5546;
+/// The kernel's own driver for NTFS.
+#[cfg(target_os = "linux")]
+const NTFS: u32 = 0x7366_746e;
+/// FAT, exFAT, SMB of both ages, a host's folder (vboxsf).
+#[cfg(target_os = "linux")]
+const WINDOWS_NAMES: [u32; 5] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42, 0x786f_4256];
+
+#[cfg(target_os = "linux")]
+fn file_system_type(folder: &OsFolder) -> Option<u32> {
+    rustix::fs::fstatfs(folder.descriptor()).ok().map(|system| system.f_type as u32)
+}
+
+/// Whether a file system has no advisory locks at all.
+fn has_no_locks(error: &io::Error) -> bool {
+    let codes = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+    codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
+}
+
+#[cfg(target_os = "linux")]
+fn range_lock(kind: i32, range: &Range<u64>) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: range.start.cast_signed(),
+        l_len: (range.end - range.start).cast_signed(),
+        l_pid: 0,
     }
 }
 
@@ -377,82 +457,6 @@ fn make_folders(path: &Path) -> io::Result<PathBuf> {
     Ok(canonical)
 }
 
-/// Opens `path` in one step, where the system itself refuses symbolic links on the way. `None`: it
-/// must be walked, to make folders, to say what is wrong, or because the system can't do this.
-#[cfg(target_os = "linux")]
-fn open_at_once(
-    folder: &OsFolder,
-    path: &Path,
-    flags: OFlags,
-    mode: Mode,
-) -> Option<io::Result<OwnedFd>> {
-    use rustix::fs::ResolveFlags;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-        return None;
-    }
-    match retry(|| rustix::fs::openat2(folder.descriptor(), path, flags, mode, resolve)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mode.is_empty() => {
-            Some(Err(error))
-        }
-        opened => opened.ok().map(Ok),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_at_once(_: &OsFolder, _: &Path, _: OFlags, _: Mode) -> Option<io::Result<OwnedFd>> {
-    None
-}
-
-/// Does `work` in the folder that holds the last component of `path`, walking there from `folder`
-/// without following a symbolic link; with `create`, missing folders are made on the way.
-fn below<T>(
-    folder: &OsFolder,
-    path: &Path,
-    create: bool,
-    work: impl FnOnce(&OwnedFd, &Path) -> io::Result<T>,
-) -> io::Result<T> {
-    let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(invalid());
-    }
-    let name = path.file_name().map(Path::new).ok_or_else(invalid)?;
-    let mut parent: Option<OwnedFd> = None;
-    for part in path.parent().into_iter().flat_map(Path::iter) {
-        let outer = parent.as_ref().unwrap_or(folder.descriptor());
-        parent = Some(step(outer, Path::new(part), create)?);
-    }
-    work(parent.as_ref().unwrap_or(folder.descriptor()), name)
-}
-
-/// Opens the folder `name` in `parent`.
-fn step(parent: &OwnedFd, name: &Path, create: bool) -> io::Result<OwnedFd> {
-    match open_folder(parent, name) {
-        Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-            match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => open_folder(parent, name),
-                Err(error) => Err(error.into()),
-            }
-        }
-        result => result,
-    }
-}
-
-fn open_folder(parent: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = retry(|| rustix::fs::openat(parent, name, flags, Mode::empty()));
-    opened.map_err(|error| explain_link(error, parent, name))
-}
-
-/// Says so where it is a symbolic link that stood in the way.
-fn explain_link(error: io::Error, parent: &OwnedFd, name: &Path) -> io::Error {
-    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-    match stat.map(|stat| stat_of(&stat).kind) {
-        Ok(Kind::Other) => not_a_file(),
-        _ => error,
-    }
-}
-
 /// A file whose name is removed as soon as it is open.
 fn unlinked(folder: &OsFolder) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -468,21 +472,6 @@ fn unlinked(folder: &OsFolder) -> io::Result<File> {
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
-}
-
-#[allow(clippy::unnecessary_cast)] // The fields differ in type between systems.
-fn stat_of(stat: &rustix::fs::Stat) -> Stat {
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Folder,
-        _ => Kind::Other,
-    };
-    Stat {
-        kind,
-        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64 },
-        length: stat.st_size.max(0) as u64,
-        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-    }
 }
 
 /// Repeats a call that a signal interrupted.

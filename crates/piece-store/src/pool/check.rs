@@ -1,7 +1,7 @@
 //! Verifying a folder against a torrent, for a command: blocks until it is done.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bt_types::Bitfield;
 use metainfo::Metainfo;
@@ -9,7 +9,7 @@ use metainfo::Metainfo;
 use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
 use crate::store::Handles;
-use crate::{OpenSpec, Operation, Store, StoreError};
+use crate::{Kind, OpenSpec, Operation, Stat, Store, StoreError};
 
 /// How far a folder has a torrent's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub struct Report {
     pub good: Bitfield,
     /// Each file, in the torrent's order.
     pub files: Vec<FileReport>,
+    /// Whether the record of verified pieces said that some were good which are not, and was
+    /// corrected. An error if it could not be.
+    pub corrected: Result<bool, StoreError>,
 }
 
 /// How far one file is there.
@@ -37,40 +40,76 @@ pub struct FileReport {
 /// Compares every piece of `metainfo` below `folder`, on `workers` threads (0 for one a core), one strip
 /// of memory each. `progress` gets the bytes done and the bytes in all, from any of the threads.
 ///
+/// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and pieces
+/// whose hashes differ are recorded in it as lost.
+///
 /// # Errors
 /// The folder or a file in it can't be read. A missing file is no error: its pieces are not good.
 pub fn verify_folder(
     metainfo: &Arc<Metainfo>,
     folder: &Path,
+    state_dir: Option<&Path>,
     workers: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, StoreError> {
-    let spec = OpenSpec { read_only: true, ..OpenSpec::new(Arc::clone(metainfo), folder) };
+    let spec = OpenSpec {
+        read_only: true,
+        state_dir: state_dir.map(Path::to_owned),
+        ..OpenSpec::new(Arc::clone(metainfo), folder)
+    };
     let disk = Arc::new(OsDisk::new());
-    let (store, _) = Store::open(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
-    share_out(&store.geometry(), workers, progress, |pieces, scratch| {
-        let (_, error) = store.verify(pieces, scratch);
+    let store = Store::open_to_verify(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
+    let geometry = store.geometry();
+    let compared = Mutex::new((Bitfield::new(geometry.piece_count()), Vec::new()));
+    share_out(&geometry, workers, progress, |pieces, scratch| {
+        let (found, error) = store.compare(pieces, scratch);
+        let mut compared = compared.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = found.good.iter().filter_map(|piece| geometry.piece(*piece));
+        good.for_each(|piece| _ = compared.0.insert(piece));
+        compared.1.extend(found.different);
         error.map_or(Ok(()), Err)
     })?;
-    let good = store.have();
-    let files = file_reports(&disk, metainfo, folder, &good)?;
-    Ok(Report { good, files })
+    let (good, mut different) = compared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    different.sort_unstable();
+    let corrected = store.record_different(&spec, &different);
+    let files = file_reports(&disk, metainfo, folder, &store.paths(), &good)?;
+    Ok(Report { good, files, corrected })
+}
+
+/// Where below `folder` the files of `metainfo` are, as far as they are there, in the torrent's order:
+/// under the names that they have, of all that they may have. `state_dir` as for [`verify_folder`].
+///
+/// # Errors
+/// The folder or the journal can't be read.
+pub fn paths_in(
+    metainfo: &Arc<Metainfo>,
+    folder: &Path,
+    state_dir: Option<&Path>,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let spec = OpenSpec {
+        read_only: true,
+        state_dir: state_dir.map(Path::to_owned),
+        ..OpenSpec::new(Arc::clone(metainfo), folder)
+    };
+    let disk = Arc::new(OsDisk::new());
+    Store::open_to_verify(disk, Arc::new(Handles::default()), &spec).map(|store| store.paths())
 }
 
 fn file_reports(
     disk: &OsDisk,
     metainfo: &Metainfo,
     folder: &Path,
+    paths: &[PathBuf],
     good: &Bitfield,
 ) -> Result<Vec<FileReport>, StoreError> {
     let failed = |path: &Path, error| StoreError::disk(Operation::Stat, path, &error);
     let (root, _) = disk.folder(folder, false).map_err(|error| failed(folder, error))?;
     let geometry = metainfo.info().geometry();
     let mut reports = Vec::new();
-    for file in metainfo.info().files() {
-        let path = file.disk_path();
-        let stat = disk.stat(&root, &path).map_err(|error| failed(&folder.join(&path), error))?;
-        let found = stat.map(|stat| stat.length);
+    for (file, path) in metainfo.info().files().iter().zip(paths) {
+        let stat = disk.stat(&root, path).map_err(|error| failed(&folder.join(path), error))?;
+        let is_file = |stat: &Stat| stat.kind == Kind::File;
+        let found = stat.filter(is_file).map(|stat| stat.length);
         let last = file.offset() + file.length().saturating_sub(1);
         let mut pieces = match (geometry.piece_at(file.offset()), geometry.piece_at(last)) {
             (Some(first), Some(last)) if file.length() > 0 => first.get()..last.get() + 1,
@@ -79,7 +118,7 @@ fn file_reports(
         let whole =
             pieces.all(|piece| geometry.piece(piece).is_some_and(|piece| good.contains(piece)));
         let ok = whole && (found == Some(file.length()) || file.is_pad());
-        reports.push(FileReport { path, length: file.length(), found, ok });
+        reports.push(FileReport { path: path.clone(), length: file.length(), found, ok });
     }
     Ok(reports)
 }

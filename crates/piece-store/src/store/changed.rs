@@ -5,7 +5,7 @@
 //! written to it before; and when it was synced and at the end, its name must stand for it still. What was had
 //! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
 //!
-//! Some file systems number a file anew when the system forgot it for a while ([`Disk::ids_last`]): there,
+//! Some file systems number a file anew when the system forgot it for a while ([`Disk::has_stable_ids`]): there,
 //! a file of ours that was replaced is not seen, only one that is gone, cut, or put where none was.
 
 use std::io;
@@ -51,11 +51,11 @@ impl<D: Disk> Store<D> {
         let mut files = Vec::new();
         for slot in slots {
             let place = self.place_of(slot);
-            let Ok(id) = self.ledger().owned_as(slot) else { continue };
+            let Some(file) = self.ledger().file(slot) else { continue };
             if self.has_a_name(place) {
                 // Asked first: meanwhile others write.
                 let length = self.known_length(place).unwrap_or(0);
-                files.push(KnownFile { slot, id, length, found: self.stat_place(place)? });
+                files.push(KnownFile { slot, id: file.id, length, found: self.stat_place(place)? });
             }
         }
         Ok(files)
@@ -74,7 +74,7 @@ impl<D: Disk> Store<D> {
 
     /// The number that a file which is `known` must be found with: where numbers do not last, the one it has.
     pub(super) fn as_numbered(&self, known: Option<FileId>, found: Option<Stat>) -> Option<FileId> {
-        let anew = found.filter(|_| !self.ids_last);
+        let anew = found.filter(|_| !self.stable_ids);
         known.map(|id| anew.map_or(id, |stat| stat.id))
     }
 
@@ -92,7 +92,7 @@ impl<D: Disk> Store<D> {
     fn stat_place(&self, place: Place) -> Result<Option<Stat>, StoreError> {
         match place {
             Place::File(index) => match self.layout.slots.get(index) {
-                Some(slot) => self.stat_path(&slot.path),
+                Some(slot) => self.stat_path(slot.path()),
                 None => Ok(None),
             },
             Place::Parts | Place::Zeros => self.stat_parts(),
@@ -120,7 +120,7 @@ pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -
             false => Ok(()),
         };
     };
-    if known.is_some_and(|known| stat.id != known) {
+    if known.is_some_and(|known| !known.is(stat.id)) {
         let message = "it was replaced while it was in use";
         return Err(busy(message));
     }
@@ -130,13 +130,15 @@ pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -
 /// Refuses a file that is about to be written, for the first time since it was `known` as ours, if it was:
 /// somebody put it there since.
 pub(super) fn check_identity(known: Option<FileId>, stat: &Stat) -> io::Result<()> {
-    match stat.length == 0 || known == Some(stat.id) {
+    match stat.length == 0 || known.is_some_and(|known| known.is(stat.id)) {
         true => Ok(()),
-        false => {
-            let message = "somebody put it there while it was in use";
-            Err(busy(message))
-        }
+        false => Err(put_there()),
     }
+}
+
+/// The error for a file that has the name of one that we were to create.
+pub(super) fn put_there() -> io::Error {
+    busy("another download or program put it there")
 }
 
 fn busy(message: &str) -> io::Error {

@@ -48,7 +48,7 @@ impl<D: Disk> Store<D> {
             Some(digest) => digest,
             None => self.hash_spans(piece, spans, began.staged.as_ref(), scratch)?,
         };
-        if digest != self.metainfo.info().piece_hash(piece) {
+        if digest != self.layout.metainfo.info().piece_hash(piece) {
             let digests = self.block_digests(piece, spans, scratch)?;
             self.ledger().staged.remove(&piece.get());
             return Ok(Outcome::Mismatch { digests });
@@ -231,7 +231,7 @@ impl<D: Disk> Store<D> {
         let pieces = [piece.get()];
         let pieces = if confirmed.is_ok() { &pieces[..] } else { &[] };
         // Even of a failure the files are noted: something may have been written.
-        ledger.written(&self.layout.geometry, pieces, touched)?;
+        ledger.written(pieces, touched)?;
         confirmed
     }
 }

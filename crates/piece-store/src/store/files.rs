@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use bt_types::PieceIndex;
 
-use super::layout::{Place, PlacedRange};
+use super::claims::Claim;
+use super::layout::{Place, PlacedRange, Slot};
 use super::ledger::Touched;
+use super::owner::Hold;
+use super::resume::TorrentFile;
 use super::{Store, changed};
-use crate::{Access, Disk, Operation, Stat, StoreError};
+use crate::{Access, Disk, FileId, Operation, Stat, StoreError};
 
 /// The most buffers given to one write: systems take 1024 at most.
 const MAX_PARTS: usize = 512;
@@ -62,9 +65,9 @@ impl<D: Disk> Store<D> {
                 }
                 continue;
             }
-            let file = self.writable(range.place)?;
             let slot = self.slot_number(range.place);
             let turn = self.handles.write_turn((self.number, slot as usize));
+            let file = self.writable(range.place)?;
             let written = self.write_range(&file, &range, &mut parts);
             drop(turn);
             touched.push(slot, Some(file));
@@ -114,7 +117,7 @@ impl<D: Disk> Store<D> {
         if let Some(file) = self.handles.get(key, false) {
             return Ok(Some(file));
         }
-        match self.open_slot(slot, Access::Read) {
+        match self.open_slot(slot as u32, Access::Read) {
             Ok(file) => {
                 let file = Arc::new(file);
                 self.handles.insert(key, Arc::clone(&file), false);
@@ -143,45 +146,170 @@ impl<D: Disk> Store<D> {
     }
 
     fn writable_slot(&self, slot: usize) -> Result<Arc<D::File>, StoreError> {
-        let key = (self.number, slot);
-        if let Some(file) = self.handles.get(key, true) {
+        if let Some(file) = self.handles.get((self.number, slot), true) {
             return Ok(file);
         }
-        let failed = |operation, error| self.place_error(operation, Place::File(slot), &error);
-        // One that is not known as ours was not there when the check ended.
-        let known = self.ledger().owned_as(slot as u32).is_ok();
-        let opened = known.then(|| self.open_slot(slot, Access::Write));
-        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let file = match opened {
-            Some(Ok(file)) => file,
-            Some(Err(error)) if !is_missing(&error) => return Err(failed(Operation::Open, error)),
-            _ => {
-                let made = self.open_slot(slot, Access::Create);
-                made.map_err(|error| failed(Operation::Create, error))?
+        let known = self.ledger().file(slot as u32);
+        match known {
+            None => self.create(slot as u32),
+            Some(file) if file.hold == Hold::Ours => self.reopen(slot as u32, file.id),
+            // It was complete, and a piece of it was lost since.
+            Some(_) => {
+                self.adopt_files(&[slot as u32])?;
+                let adopted = self.handles.get((self.number, slot), true);
+                adopted.map_or_else(|| self.create(slot as u32), Ok)
             }
+        }
+    }
+
+    /// Creates the file of a slot. If another entry of the torrent has that name, for the file system
+    /// folds names, it gets a number.
+    fn create(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
+        match self.open_slot(slot, Access::CreateNew) {
+            Ok(file) => self.use_file(slot, file, Hold::Ours),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.rename_folded(slot)?;
+                let created = self.open_slot(slot, Access::CreateNew);
+                let created =
+                    created.map_err(|error| self.slot_error(Operation::Create, slot, &error));
+                self.use_file(slot, created?, Hold::Ours)
+            }
+            Err(error) => Err(self.slot_error(Operation::Create, slot, &error)),
+        }
+    }
+
+    /// Opens a file that is ours, and is still the same; creates it again if it is gone.
+    fn reopen(&self, slot: u32, known: FileId) -> Result<Arc<D::File>, StoreError> {
+        let file = match self.open_slot(slot, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.create(slot),
+            opened => opened.map_err(|error| self.slot_error(Operation::Open, slot, &error))?,
         };
+        let stat = self.disk.file_stat(&file);
+        let stat = stat.map_err(|error| self.slot_error(Operation::Stat, slot, &error))?;
+        let known = self.as_numbered(Some(known), Some(stat));
+        let same = changed::check_identity(known, &stat);
+        same.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
+        self.use_file(slot, file, Hold::Ours)
+    }
+
+    /// Claims a file that is there. It is ours once [`Self::adopt_files`] found no other claim.
+    pub(super) fn adopt(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
+        let file = self.open_slot(slot, Access::Write);
+        let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
+        self.use_file(slot, file, Hold::Adopting)
+    }
+
+    /// Locks a file that is to be written, and records it.
+    fn use_file(&self, slot: u32, file: D::File, hold: Hold) -> Result<Arc<D::File>, StoreError> {
+        let failed = |operation, error| self.slot_error(operation, slot, &error);
+        if !self.disk.try_lock(&file).map_err(|error| failed(Operation::Lock, error))? {
+            return Err(self.in_use(slot)?);
+        }
         let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
         let mut ledger = self.ledger();
-        if ledger.checked {
-            let known = self.as_numbered(ledger.owned_as(slot as u32).ok(), Some(stat));
-            let same = changed::check_identity(known, &stat);
-            same.map_err(|error| failed(Operation::Open, error))?;
-        }
         ledger.begin_journal()?;
         // Also of a file that was there: a run before may have made it and been killed.
-        ledger.dirty.name(self.slot_path(slot as u32));
-        ledger.own(slot as u32, stat.id)?;
+        ledger.dirty.name(self.layout.path(slot));
+        ledger.record_file(TorrentFile { slot, hold, id: stat.id })?;
         drop(ledger);
         let file = Arc::new(file);
-        self.handles.insert(key, Arc::clone(&file), true);
+        self.handles.insert((self.number, slot as usize), Arc::clone(&file), true);
         Ok(file)
     }
 
-    fn open_slot(&self, slot: usize, access: Access) -> io::Result<D::File> {
-        let Some(slot) = self.layout.slots.get(slot) else {
-            return Err(io::ErrorKind::NotFound.into());
+    /// The error for a file that somebody else writes to.
+    fn in_use(&self, slot: u32) -> Result<StoreError, StoreError> {
+        let path = self.full_path(slot);
+        let by = match self.stat_path(self.layout.path(slot))? {
+            Some(stat) => self.claim_on(stat.id, &path)?,
+            None => None,
         };
-        self.make_room(|| self.disk.open(&self.folder, &slot.path, access))
+        let by = by.map_or_else(|| "another download".to_owned(), |claim| claim.to_string());
+        Ok(StoreError::Claimed { path, by })
+    }
+
+    /// Gives a slot a numbered path if the file that has its name is another entry's.
+    fn rename_folded(&self, slot: u32) -> Result<(), StoreError> {
+        let Some(entry) = self.layout.slots.get(slot as usize) else { return Ok(()) };
+        let Some(stat) = self.stat_path(entry.path())? else { return Ok(()) };
+        let path = self.full_path(slot);
+        match self.claim_on(stat.id, &path)? {
+            Some(Claim::Entry) => self.give_number(entry),
+            Some(claim) => Err(StoreError::Claimed { path, by: claim.to_string() }),
+            None if self.is_locked(slot) => {
+                Err(StoreError::Claimed { path, by: "another download".to_owned() })
+            }
+            None => {
+                let error = changed::put_there();
+                Err(self.slot_error(Operation::Create, slot, &error))
+            }
+        }
+    }
+
+    /// Whether somebody else writes to the file that has the name of a slot.
+    fn is_locked(&self, slot: u32) -> bool {
+        let file = self.open_slot(slot, Access::Write);
+        file.and_then(|file| self.disk.try_lock(&file)).is_ok_and(|taken| !taken)
+    }
+
+    /// Gives a slot the first numbered path that nothing has.
+    pub(super) fn give_number(&self, slot: &Slot) -> Result<(), StoreError> {
+        for path in (2..).map(|number| slot.numbered_path(number)) {
+            if self.stat_path(&path)?.is_none() {
+                slot.rename(&path);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_slot(&self, slot: u32, access: Access) -> io::Result<D::File> {
+        self.make_room(|| self.disk.open(&self.folder, self.layout.path(slot), access))
+    }
+
+    pub(super) fn slot_error(
+        &self,
+        operation: Operation,
+        slot: u32,
+        error: &io::Error,
+    ) -> StoreError {
+        self.error(operation, self.layout.path(slot), error)
+    }
+
+    /// The path of a slot, for people.
+    pub(super) fn full_path(&self, slot: u32) -> PathBuf {
+        self.layout.folder_path.join(self.layout.path(slot))
+    }
+
+    /// Copies a range of a file from the parts file, as far as that has it.
+    pub(super) fn copy_from_parts(
+        &self,
+        range: &PlacedRange,
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let Place::File(index) = range.place else { return Ok(()) };
+        let (Some(parts), Some(slot)) = (self.parts_file(false)?, self.layout.slots.get(index))
+        else {
+            return Ok(());
+        };
+        let file = self.writable(range.place)?;
+        let mut touched = Touched::new();
+        touched.push(index as u32, Some(Arc::clone(&file)));
+        let mut done = 0;
+        while done < range.length {
+            let length = (range.length - done).min(buffer.len() as u64) as usize;
+            let strip = &mut buffer[..length];
+            let read = self.disk.read_at(&parts, strip, slot.offset + range.offset + done);
+            let read =
+                read.map_err(|error| self.place_error(Operation::Read, Place::Parts, &error))?;
+            if read == 0 {
+                break;
+            }
+            let part = PlacedRange { offset: range.offset + done, length: read as u64, ..*range };
+            self.write_range(&file, &part, &mut Parts { parts: &[&strip[..read]], skip: 0 })?;
+            done += read as u64;
+        }
+        self.ledger().written(&[], touched)
     }
 
     /// Opens by `open`; once more, with half of the open files closed, if the process has too many.
@@ -210,19 +338,11 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// The path of a slot, relative to the download folder; empty for the parts file.
-    pub(super) fn slot_path(&self, slot: u32) -> &Path {
-        self.layout.slots.get(slot as usize).map_or(Path::new(""), |slot| &slot.path)
-    }
-
     /// The path of a place, for people.
     pub(super) fn place_path(&self, place: Place) -> PathBuf {
         match place {
-            Place::File(slot) => match self.layout.slots.get(slot) {
-                Some(slot) => self.folder_path.join(&slot.path),
-                None => self.folder_path.to_path_buf(),
-            },
-            Place::Parts | Place::Zeros => self.parts.path(&self.folder_path),
+            Place::File(slot) => self.full_path(slot as u32),
+            Place::Parts | Place::Zeros => self.parts.path(&self.layout.folder_path),
         }
     }
 

@@ -1,15 +1,16 @@
-//! A bounded table of open files, shared by all torrents of a pool: the one not used for the longest
-//! time is closed when there is no room.
+//! A table of open files, shared by all torrents of a pool: those not used for the longest time are
+//! closed when there is no room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::lease::Sessions;
+use super::lock::Locks;
 use crate::Disk;
 
-/// How many files the table keeps open. A process may usually have 1024 open, sockets included.
+/// How many files the table keeps open that nobody uses at the moment. A process may usually have
+/// 1024 open, sockets included.
 pub(super) const MAX_OPEN_FILES: usize = 384;
 
 /// How many files can be written at the same time: of two whose numbers leave the same rest, one
@@ -23,7 +24,7 @@ pub(super) type HandleKey = (u64, usize);
 #[derive(Debug)]
 pub struct Handles<F> {
     table: Mutex<Table<F>>,
-    sessions: Mutex<Sessions<F>>,
+    locks: Mutex<Locks<F>>,
     /// The paths of folders that torrents are in, most of them in the same.
     paths: Mutex<BTreeSet<Arc<Path>>>,
     turns: [Mutex<()>; WRITE_TURNS],
@@ -48,8 +49,8 @@ impl<F> Default for Handles<F> {
     fn default() -> Self {
         let (open, by_use) = (BTreeMap::new(), BTreeMap::new());
         let table = Mutex::new(Table { open, by_use, uses: 0, stores: 0 });
-        let (sessions, paths) = (Mutex::default(), Mutex::default());
-        Self { table, sessions, paths, turns: std::array::from_fn(|_| Mutex::default()) }
+        let (locks, paths) = (Mutex::default(), Mutex::default());
+        Self { table, locks, paths, turns: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
@@ -58,9 +59,9 @@ impl<F> Handles<F> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sessions that the torrents belong to.
-    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions<F>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The locks of the open torrents.
+    pub(super) fn locks(&self) -> MutexGuard<'_, Locks<F>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The path, shared with others who have the same.
@@ -100,6 +101,11 @@ impl<F> Handles<F> {
     pub(super) fn write_turn(&self, (store, file): HandleKey) -> MutexGuard<'_, ()> {
         let number = (store as usize).wrapping_add(file) % WRITE_TURNS;
         self.turns[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes a file.
+    pub(super) fn forget_one(&self, key: HandleKey) {
+        self.table().remove(key);
     }
 
     /// Closes all files of a store.
@@ -147,6 +153,10 @@ impl<F> Table<F> {
     }
 
     fn insert(&mut self, key: HandleKey, file: Arc<F>, writable: bool) {
+        if !writable && self.open.get(&key).is_some_and(|handle| handle.writable) {
+            // To close it would give up its lock.
+            return;
+        }
         self.remove(key);
         self.shrink_to(MAX_OPEN_FILES - 1);
         self.uses += 1;
@@ -160,11 +170,16 @@ impl<F> Table<F> {
         }
     }
 
+    /// Closes the files that were not used for the longest time, but none that somebody uses now: a
+    /// file that is being written must stay locked.
     fn shrink_to(&mut self, count: usize) {
-        while self.open.len() > count {
-            let Some((_, key)) = self.by_use.pop_first() else { return };
-            self.open.remove(&key);
-        }
+        let surplus = self.open.len().saturating_sub(count);
+        let is_idle = |key: &HandleKey| {
+            self.open.get(key).is_some_and(|handle| Arc::strong_count(&handle.file) == 1)
+        };
+        let idle: Vec<HandleKey> =
+            self.by_use.values().copied().filter(is_idle).take(surplus).collect();
+        idle.into_iter().for_each(|key| self.remove(key));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The journal's file: one for each torrent and save path, in the user's state directory.
 //!
-//! Beside `NAME.journal` stand `NAME.lock`, which says whose the torrent is (see [`lease`](super::lease)),
-//! and `NAME.parts`, which has what boundary pieces need of files that are not wanted.
+//! Beside `NAME.journal` is `NAME.parts`, which has what boundary pieces need of unselected files. As
+//! long as the journal is open, the torrent is [locked](super::lock).
 //!
 //! The file is closed while everything in it is synced, so that an idle torrent has none open.
 //!
@@ -16,10 +16,13 @@ use std::sync::Arc;
 use bt_types::{Geometry, InfoHashV1};
 
 use super::handles::Handles;
-use super::lease::StateFolder;
-use super::record::{HEADER_LENGTH, Header, History, Record};
+use super::history::History;
+use super::lock::StateFolder;
+use super::record::{HEADER_LENGTH, Header, Record};
 use crate::{Access, Disk, Operation, StoreError};
 
+/// The extension of a journal's name.
+pub(super) const EXTENSION: &str = "journal";
 /// A journal longer than this is not read: it is not ours.
 const MAX_JOURNAL_LENGTH: u64 = 256 << 20;
 /// A journal shorter than this is not worth rewriting.
@@ -29,7 +32,7 @@ const MIN_REWRITE_LENGTH: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Journal<D: Disk> {
     disk: Arc<D>,
-    /// With them lives the session that the torrent belongs to.
+    /// With them is the torrent's lock.
     handles: Arc<Handles<D::File>>,
     at: Arc<JournalAt<D>>,
     /// Open from the first record that is not synced to the sync.
@@ -54,9 +57,72 @@ pub(super) struct JournalAt<D: Disk> {
 }
 
 impl<D: Disk> JournalAt<D> {
+    /// The place of the journal of `key`; the state folder is made if it is missing and `create`.
+    pub(super) fn open(
+        disk: &D,
+        handles: &Handles<D::File>,
+        state_dir: &Path,
+        key: &JournalKey<'_>,
+        create: bool,
+    ) -> Result<Self, StoreError> {
+        let folder = handles.make_room(disk, || disk.folder(state_dir, create));
+        let (folder, folder_path) =
+            folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
+        let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());
+        let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
+        Ok(Self { folder, folder_path: handles.share(&folder_path), header })
+    }
+
     pub(super) fn file_name(&self, extension: &str) -> PathBuf {
         PathBuf::from(format!("{}.{extension}", self.header.name()))
     }
+
+    /// The folder that it is in.
+    pub(super) fn state<'a>(
+        &'a self,
+        disk: &'a D,
+        handles: &'a Handles<D::File>,
+    ) -> StateFolder<'a, D> {
+        StateFolder { disk, handles, folder: &self.folder, path: &self.folder_path }
+    }
+
+    /// What the journal says, and how many bytes of it are good; `None` if there is none.
+    pub(super) fn history(
+        &self,
+        disk: &D,
+        handles: &Handles<D::File>,
+        geometry: &Geometry,
+    ) -> Result<Option<(History, usize)>, StoreError> {
+        let name = self.file_name(EXTENSION);
+        let bytes = read(disk, handles, &self.folder, &name).map_err(|error| {
+            StoreError::disk(Operation::Read, &self.folder_path.join(&name), &error)
+        })?;
+        Ok(bytes.and_then(|bytes| History::replay(&bytes, &self.header, geometry)))
+    }
+}
+
+/// All of the journal `name`, if there is one of a length that makes sense.
+pub(super) fn read<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    folder: &D::Folder,
+    name: &Path,
+) -> std::io::Result<Option<Vec<u8>>> {
+    let Some(stat) = disk.stat(folder, name)? else { return Ok(None) };
+    if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
+        return Ok(None);
+    }
+    let file = handles.make_room(disk, || disk.open(folder, name, Access::Read))?;
+    let mut bytes = vec![0; stat.length as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match disk.read_at(&file, &mut bytes[filled..], filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
 }
 
 /// Which journal it is.
@@ -71,24 +137,16 @@ pub(super) struct JournalKey<'a> {
 impl<D: Disk> Journal<D> {
     /// Takes the torrent and reads the history. The journal can be appended to only after the first
     /// [`Self::rewrite`].
-    pub(super) fn open(
+    pub(super) fn take(
         disk: Arc<D>,
         handles: Arc<Handles<D::File>>,
-        state_dir: &Path,
-        key: &JournalKey<'_>,
+        at: JournalAt<D>,
+        save_path: &Path,
+        geometry: &Geometry,
     ) -> Result<(Self, History), StoreError> {
-        let folder = handles.make_room(&*disk, || disk.folder(state_dir, true));
-        let (folder, folder_path) =
-            folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
-        let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());
-        let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
-        let folder_path = handles.share(&folder_path);
-        let (disk_of, handles_of) = (&*disk, &*handles);
-        let state =
-            StateFolder { disk: disk_of, handles: handles_of, folder: &folder, path: &folder_path };
-        state.take(header.name(), key.save_path)?;
-        let journal = Self {
-            at: Arc::new(JournalAt { folder, folder_path, header }),
+        at.state(&*disk, &handles).take(at.header.name(), save_path)?;
+        let mut journal = Self {
+            at: Arc::new(at),
             file: None,
             trusted: false,
             length: 0,
@@ -97,42 +155,25 @@ impl<D: Disk> Journal<D> {
             handles,
             disk,
         };
-        let bytes = journal.read()?;
-        let history = bytes
-            .and_then(|bytes| History::replay(&bytes, &header, &key.geometry))
-            .unwrap_or_else(|| History::new(header.pieces));
+        let history = journal.at.history(&*journal.disk, &journal.handles, geometry)?;
+        let (history, length) = history.unwrap_or((History::new(geometry.piece_count()), 0));
+        journal.length = length as u64;
         Ok((journal, history))
     }
 
-    /// The whole file, if there is one of a length that makes sense.
-    fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let name = self.at.file_name("journal");
-        let failed = |error| self.error(Operation::Read, &name, &error);
-        let Some(stat) = self.disk.stat(&self.at.folder, &name).map_err(failed)? else {
-            return Ok(None);
-        };
-        if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
-            return Ok(None);
-        }
-        let file = self.open_file(&name, Access::Read).map_err(failed)?;
-        let mut bytes = vec![0; stat.length as usize];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let rest = bytes.get_mut(filled..).unwrap_or_default();
-            match self.disk.read_at(&file, rest, filled as u64).map_err(failed)? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Some(bytes))
+    /// Appends records, and syncs them, to the journal as the last launch left it.
+    pub(super) fn amend(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.trusted = true;
+        self.append(records)?;
+        let synced = self.file.take().map_or(Ok(()), |file| self.disk.sync_file(&file));
+        synced.map_err(|error| self.sync_error(&error))
     }
 
     /// Appends records with one write. They survive the end of the process, not a power cut.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
         records.iter().for_each(|record| record.encode(self.length, &mut bytes));
-        let name = self.at.file_name("journal");
+        let name = self.at.file_name(EXTENSION);
         let file = self.opened(&name)?;
         self.mend(&name)?;
         match self.disk.append(&file, &bytes) {
@@ -242,7 +283,7 @@ impl<D: Disk> Journal<D> {
     /// Gives the file `new` the journal's name.
     fn rename_new(&self, new: &Path) -> Result<(), StoreError> {
         let failed = |operation, error| self.error(operation, new, &error);
-        let rename = self.disk.rename(&self.at.folder, new, &self.at.file_name("journal"));
+        let rename = self.disk.rename(&self.at.folder, new, &self.at.file_name(EXTENSION));
         rename.map_err(|error| failed(Operation::Rename, error))?;
         let folder = self.disk.sync_folder(&self.at.folder, Path::new(""));
         folder.map_err(|error| failed(Operation::Sync, error))
@@ -255,7 +296,7 @@ impl<D: Disk> Journal<D> {
 
     /// The error of a failed sync.
     pub(super) fn sync_error(&self, error: &std::io::Error) -> StoreError {
-        self.error(Operation::Sync, &self.at.file_name("journal"), error)
+        self.error(Operation::Sync, &self.at.file_name(EXTENSION), error)
     }
 
     fn error(&self, operation: Operation, name: &Path, error: &std::io::Error) -> StoreError {
@@ -266,8 +307,6 @@ impl<D: Disk> Journal<D> {
 impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
         self.file = None;
-        let (disk, handles, at) = (&*self.disk, &*self.handles, &*self.at);
-        let state = StateFolder { disk, handles, folder: &at.folder, path: &at.folder_path };
-        state.give_back(at.header.name());
+        self.at.state(&*self.disk, &self.handles).give_back(self.at.header.name());
     }
 }

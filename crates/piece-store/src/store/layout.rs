@@ -10,17 +10,21 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bt_types::{Bitfield, Geometry, PieceIndex};
-use metainfo::Metainfo;
+use metainfo::{FileEntry, Metainfo, Naming, numbered};
 
+use super::record::Record;
 use crate::{OpenSpec, Stat, StoreLayout};
 
 /// One file of the layout.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// Its path below the folder.
-    pub(super) path: Box<Path>,
+    path: Box<Path>,
+    /// The path it has instead, if another entry's file has that one.
+    numbered: OnceLock<Box<Path>>,
     /// Where in the torrent it begins.
     pub(super) offset: u64,
     /// How long it is.
@@ -36,6 +40,39 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    fn new(path: &Path, offset: u64, length: u64) -> Self {
+        Self {
+            path: path.into(),
+            numbered: OnceLock::new(),
+            offset,
+            length,
+            selected: true,
+            pad: false,
+            known_length: AtomicU64::new(0),
+            in_parts: AtomicBool::new(false),
+        }
+    }
+
+    /// Its path below the folder.
+    pub(super) fn path(&self) -> &Path {
+        self.numbered.get().unwrap_or(&self.path)
+    }
+
+    /// Whether it has another path than the torrent says.
+    pub(super) fn is_renamed(&self) -> bool {
+        self.numbered.get().is_some()
+    }
+
+    /// The path that it would have if another file had its own.
+    pub(super) fn numbered_path(&self, number: u32) -> PathBuf {
+        numbered(&self.path, number)
+    }
+
+    /// Gives it another path. A second call has no effect.
+    pub(super) fn rename(&self, path: &Path) {
+        self.numbered.get_or_init(|| path.into());
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.offset + self.length
     }
@@ -82,32 +119,42 @@ pub(super) struct PlacedRange {
 /// All files of a torrent, in its order, without a gap.
 #[derive(Debug)]
 pub(super) struct Layout {
+    pub(super) metainfo: Arc<Metainfo>,
+    /// The canonical path of the download folder.
+    pub(super) folder_path: Arc<Path>,
+    pub(super) naming: Naming,
     pub(super) geometry: Geometry,
     pub(super) slots: Box<[Slot]>,
     pub(super) wanted: Bitfield,
 }
 
 impl Layout {
-    /// The layout that `spec` asks for.
-    pub(super) fn new(spec: &OpenSpec) -> Self {
-        let geometry = spec.metainfo.info().geometry();
+    /// The layout that `spec` asks for, its files named by `naming`.
+    pub(super) fn new(spec: &OpenSpec, folder_path: Arc<Path>, naming: Naming) -> Self {
+        let metainfo = Arc::clone(&spec.metainfo);
+        let geometry = metainfo.info().geometry();
         let slots = match &spec.layout {
-            StoreLayout::Torrent => torrent_slots(&spec.metainfo, spec.selected.as_deref()),
+            StoreLayout::Torrent => torrent_slots(&metainfo, spec.selected.as_deref(), naming),
             StoreLayout::SinglePiece { piece, output } => {
                 let name = output.file_name().unwrap_or_default().to_string_lossy();
-                Box::from([Slot {
-                    path: PathBuf::from(format!(".{name}.part")).into(),
-                    offset: geometry.offset_of(*piece),
-                    length: u64::from(geometry.length_of(*piece)),
-                    selected: true,
-                    pad: false,
-                    known_length: AtomicU64::new(0),
-                    in_parts: AtomicBool::new(false),
-                }])
+                let path = PathBuf::from(format!(".{name}.part"));
+                let length = u64::from(geometry.length_of(*piece));
+                Box::from([Slot::new(&path, geometry.offset_of(*piece), length)])
             }
         };
         let wanted = wanted_pieces(&geometry, &slots);
-        Self { geometry, slots, wanted }
+        Self { metainfo, folder_path, naming, geometry, slots, wanted }
+    }
+
+    /// What tells other torrents where the files of this one are.
+    pub(super) fn place_record(&self) -> Record {
+        let name = self.metainfo.info().name().to_owned();
+        Record::Place { naming: self.naming, folder: self.folder_path.to_path_buf(), name }
+    }
+
+    /// The path of a slot below the download folder; empty for the parts file.
+    pub(super) fn path(&self, slot: u32) -> &Path {
+        self.slots.get(slot as usize).map_or(Path::new(""), Slot::path)
     }
 
     /// Where in the journal the parts file stands: after all files.
@@ -166,28 +213,26 @@ impl Layout {
         range.filter_map(move |index| u32::try_from(index).ok().and_then(|i| geometry.piece(i)))
     }
 
-    /// Whether the bytes of some piece are all in `slot`.
-    pub(super) fn contains_a_piece(&self, slot: &Slot) -> bool {
-        self.pieces_touching(slot).take(2).any(|piece| {
-            let from = self.geometry.offset_of(piece);
-            let end = from + u64::from(self.geometry.length_of(piece));
-            slot.offset <= from && end <= slot.end()
+    /// The pieces whose bytes are all in `slot`.
+    pub(super) fn pieces_inside(&self, slot: &Slot) -> impl Iterator<Item = PieceIndex> {
+        let (geometry, range) = (self.geometry, slot.offset..=slot.end());
+        self.pieces_touching(slot).filter(move |piece| {
+            let start = geometry.offset_of(*piece);
+            let end = start + u64::from(geometry.length_of(*piece));
+            range.contains(&start) && range.contains(&end)
         })
     }
 }
 
-fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>) -> Box<[Slot]> {
+fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>, naming: Naming) -> Box<[Slot]> {
     let wanted = |index: usize| selected.and_then(|list| list.get(index)).copied().unwrap_or(true);
-    let slot = |(index, file): (usize, metainfo::FileEntry<'_>)| Slot {
-        path: file.disk_path().into(),
-        offset: file.offset(),
-        length: file.length(),
-        selected: wanted(index) && !file.is_pad(),
+    let slot = |(file, path): (FileEntry<'_>, PathBuf)| Slot {
+        selected: wanted(file.index()) && !file.is_pad(),
         pad: file.is_pad(),
-        known_length: AtomicU64::new(0),
-        in_parts: AtomicBool::new(false),
+        ..Slot::new(&path, file.offset(), file.length())
     };
-    metainfo.info().files().iter().enumerate().map(slot).collect()
+    let info = metainfo.info();
+    info.files().iter().zip(info.disk_paths(naming)).map(slot).collect()
 }
 
 fn wanted_pieces(geometry: &Geometry, slots: &[Slot]) -> Bitfield {

@@ -11,15 +11,18 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{self, BTreeMap, Entry};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bt_types::{Bitfield, Blank, Geometry, OnDemand, PieceIndex};
+use bt_types::{Bitfield, Blank, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
 use super::journal::Journal;
-use super::record::{Record, Unowned, in_ranges, to_ranges};
-use super::resume::Plan;
+use super::layout::Layout;
+use super::owner::{Hold, Known};
+use super::record::{NO_ID, Record, to_ranges};
+use super::resume::{Pending, Plan, TorrentFile};
 use crate::{Disk, FileId, StoreError};
 
 /// Above this many, one sync of the whole file system is cheaper than one a file.
@@ -28,14 +31,15 @@ pub(super) const MAX_DIRTY_FILES: usize = 64;
 /// The state behind the lock.
 #[derive(Debug)]
 pub(super) struct Ledger<D: Disk> {
+    layout: Arc<Layout>,
     pub(super) have: Bitfield,
     /// What the journal calls written: `have`, and during the check what it said so of before.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
-    /// Ascending by slot.
-    pub(super) owned: Vec<(u32, FileId)>,
-    pub(super) unowned: OnDemand<Unowned>,
+    /// The files that the torrent uses, ascending by slot.
+    pub(super) files: Vec<TorrentFile>,
+    pub(super) pending: OnDemand<Pending>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
     /// Whether the journal is still the one that the last run closed. It says what holds until
@@ -207,15 +211,21 @@ pub(super) struct Began {
 
 impl<D: Disk> Ledger<D> {
     /// The state at a start. Nothing is written to the journal yet.
-    pub(super) fn new(plan: Plan, journal: Option<Journal<D>>, totals: (u64, u64)) -> Self {
+    pub(super) fn new(
+        layout: Arc<Layout>,
+        plan: Plan,
+        journal: Option<Journal<D>>,
+        totals: (u64, u64),
+    ) -> Self {
         let stage = |(piece, masks)| (piece, Staged { masks, hashed: None, ..Staged::new(0, 0) });
         Self {
+            layout,
             have: plan.have,
             claimed: plan.claimed,
             durable: plan.durable,
             staged: plan.unfinished.into_iter().map(stage).collect(),
-            owned: plan.owned.into_iter().collect(),
-            unowned: on_demand(plan.unowned),
+            files: plan.files,
+            pending: on_demand(plan.pending),
             dirty: OnDemand::default(),
             journal,
             as_closed: false,
@@ -230,16 +240,11 @@ impl<D: Disk> Ledger<D> {
     /// Everything there is to say, in as few records as it takes.
     pub(super) fn snapshot(&self) -> Vec<Record> {
         let (uploaded, downloaded) = (self.uploaded, self.downloaded);
-        let mut records = vec![Record::Open { uploaded, downloaded }];
-        records.extend(self.owned.iter().map(|(slot, id)| Record::Owned { slot: *slot, id: *id }));
-        let moving =
-            self.unowned.moving.iter().map(|(slot, id)| Record::Moving { slot: *slot, id: *id });
-        records.extend(moving);
-        if !self.unowned.changed.is_empty() {
-            records.push(Record::Changed(self.unowned.changed.clone()));
-        }
-        if !self.unowned.awaited.slots.is_empty() {
-            records.push(Record::Awaited(self.unowned.awaited.clone()));
+        let mut records = vec![self.layout.place_record(), Record::Open { uploaded, downloaded }];
+        records.extend(self.files.iter().map(|file| self.file_record(*file)));
+        records.push(Record::InParts(self.pending.in_parts.clone()));
+        if !self.pending.expected.slots.is_empty() {
+            records.push(Record::Expected(self.pending.expected.clone()));
         }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
@@ -248,6 +253,10 @@ impl<D: Disk> Ledger<D> {
             records.push(Record::Durable(to_ranges(self.durable.iter())));
         }
         records
+    }
+
+    fn file_record(&self, TorrentFile { slot, hold, id }: TorrentFile) -> Record {
+        Record::File { slot, id, hold, path: self.layout.path(slot).to_owned() }
     }
 
     /// Replaces the journal by a snapshot.
@@ -310,7 +319,6 @@ impl<D: Disk> Ledger<D> {
     /// Records pieces as had. `pieces` is ascending.
     pub(super) fn written(
         &mut self,
-        geometry: &Geometry,
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
@@ -319,7 +327,7 @@ impl<D: Disk> Ledger<D> {
             return Ok(());
         }
         self.append(&[Record::Written(to_ranges(pieces.iter().copied()))])?;
-        for piece in pieces.iter().filter_map(|piece| geometry.piece(*piece)) {
+        for piece in pieces.iter().filter_map(|piece| self.layout.geometry.piece(*piece)) {
             self.have.insert(piece);
             self.claimed.insert(piece);
             self.staged.remove(&piece.get());
@@ -328,14 +336,10 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// Records pieces as no longer had; answers those that were had until now.
-    pub(super) fn lose(
-        &mut self,
-        geometry: &Geometry,
-        pieces: &[u32],
-    ) -> (Vec<u32>, Result<(), StoreError>) {
+    pub(super) fn lose(&mut self, pieces: &[u32]) -> (Vec<u32>, Result<(), StoreError>) {
         let mut claimed = Vec::new();
         let mut lost = Vec::new();
-        for piece in pieces.iter().filter_map(|piece| geometry.piece(*piece)) {
+        for piece in pieces.iter().filter_map(|piece| self.layout.geometry.piece(*piece)) {
             if self.claimed.remove(piece) {
                 claimed.push(piece.get());
             }
@@ -351,61 +355,70 @@ impl<D: Disk> Ledger<D> {
         (lost, result)
     }
 
-    /// Whether the file of `slot`, found as `id`, is one that we made.
-    pub(super) fn made(&self, slot: u32, id: FileId) -> bool {
-        let known = || self.owned_as(slot).ok().or_else(|| self.unowned.moving.get(&slot).copied());
-        in_ranges(&self.unowned.awaited.slots, slot) || known() == Some(id)
+    /// What is known of the file of `slot`, which is not trusted, and which it was when this launch
+    /// began.
+    pub(super) fn untrusted(&self, slot: u32) -> Option<(FileId, Known)> {
+        let files = &self.pending.untrusted;
+        let place = files.binary_search_by_key(&slot, |(slot, ..)| *slot).ok()?;
+        files.get(place).map(|(_, id, known)| (*id, *known))
     }
 
-    /// Which file the one of `slot` was when it was looked at last: ours, or one that is being verified.
-    pub(super) fn known(&self, slot: u32) -> Option<FileId> {
-        let unowned = &*self.unowned;
-        let seen = || {
-            let place = unowned.seen.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
-            unowned.seen.get(place).map(|(_, id)| *id)
-        };
-        let moving = || unowned.moving.get(&slot).copied();
-        self.owned_as(slot).ok().or_else(moving).or_else(seen)
+    /// Forgets what is to be imported.
+    pub(super) fn forget_imports(&mut self) {
+        if !self.pending.imports.is_empty() {
+            self.pending.imports = Vec::new();
+        }
     }
 
-    /// Forgets what is of no more use once the check has ended.
+    /// Forgets what is of no more use once the check is finished.
     pub(super) fn end_check(&mut self) {
         self.checked = true;
-        if !self.unowned.seen.is_empty() {
-            self.unowned.seen = Vec::new();
+        self.forget_imports();
+        if !self.pending.untrusted.is_empty() {
+            self.pending.untrusted = Vec::new();
         }
-        if *self.unowned == *Unowned::BLANK {
-            self.unowned.give_up();
+        if *self.pending == *Pending::BLANK {
+            self.pending.give_up();
         }
     }
 
-    /// Records that the file of `slot` is the torrent's.
-    pub(super) fn own(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
-        let known = self.owned_as(slot);
-        if known == Ok(id) {
+    /// Records that the torrent uses the file.
+    pub(super) fn record_file(&mut self, file: TorrentFile) -> Result<(), StoreError> {
+        let known = self.files.binary_search_by_key(&file.slot, |file| file.slot);
+        if known.is_ok_and(|at| self.files[at] == file) {
             return Ok(());
         }
-        self.append(&[Record::Owned { slot, id }])?;
+        self.append(&[self.file_record(file)])?;
         match known {
-            Ok(_) => self.owned.iter_mut().filter(|(s, _)| *s == slot).for_each(|(_, k)| *k = id),
-            Err(place) => self.owned.insert(place, (slot, id)),
-        }
-        if self.unowned.moving.contains_key(&slot) {
-            self.unowned.moving.remove(&slot);
+            Ok(at) => self.files[at] = file,
+            Err(at) => self.files.insert(at, file),
         }
         Ok(())
     }
 
-    /// Records that the file `id` of `slot` is ours, and is to get what the parts file has of it.
-    pub(super) fn begin_move(&mut self, slot: u32, id: FileId) -> Result<(), StoreError> {
-        self.append(&[Record::Moving { slot, id }])?;
-        self.unowned.moving.insert(slot, id);
+    /// The file of `slot`, if the torrent uses it.
+    pub(super) fn file(&self, slot: u32) -> Option<TorrentFile> {
+        let at = self.files.binary_search_by_key(&slot, |file| file.slot).ok()?;
+        self.files.get(at).copied()
+    }
+
+    /// Records that nothing is known of the file of `slot`.
+    pub(super) fn forget_file(&mut self, slot: u32) -> Result<(), StoreError> {
+        if self.file(slot).is_none() {
+            return Ok(());
+        }
+        self.append(&[self.file_record(TorrentFile { slot, hold: Hold::Read, id: NO_ID })])?;
+        self.files.retain(|file| file.slot != slot);
         Ok(())
     }
 
-    /// Which file the one of `slot` is; or where in the table it would stand.
-    pub(super) fn owned_as(&self, slot: u32) -> Result<FileId, usize> {
-        self.owned.binary_search_by_key(&slot, |(slot, _)| *slot).map(|at| self.owned[at].1)
+    /// Records which slots have their bytes in the parts file.
+    pub(super) fn record_in_parts(&mut self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
+        if slots != self.pending.in_parts {
+            self.append(&[Record::InParts(slots.clone())])?;
+            self.pending.in_parts = slots;
+        }
+        Ok(())
     }
 
     /// What is on disk of pieces that are not had.

@@ -4,19 +4,16 @@
 //! The parts file keeps what boundary pieces need of files that are not wanted, at the same offsets as
 //! in the torrent; the rest of it is a hole. So it means the same whichever files are selected.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::journal::{Journal, JournalAt};
+use super::Store;
+use super::journal::JournalAt;
 use super::layout::{Layout, Place};
-use super::resume::Move;
-use super::sync::SyncPlan;
-use super::{Store, changed};
-use crate::{
-    Access, Disk, FileId, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout,
-};
+use super::owner::Hold;
+use super::resume::TorrentFile;
+use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
 pub(super) const ZEROS_LENGTH: u64 = SPAN_LENGTH as u64;
@@ -46,6 +43,11 @@ impl<D: Disk> Parts<D> {
         self.at.is_some()
     }
 
+    /// Where the journal is that the parts file is beside.
+    pub(super) fn journal_at(&self) -> Option<&JournalAt<D>> {
+        self.at.as_deref()
+    }
+
     /// Its path, for people.
     pub(super) fn path(&self, folder: &Path) -> PathBuf {
         match &self.at {
@@ -71,7 +73,6 @@ pub(super) struct SingleFile<F> {
 pub(super) fn open_single<D: Disk>(
     disk: &D,
     folder: &D::Folder,
-    folder_path: &Path,
     spec: &OpenSpec,
     layout: &Layout,
 ) -> Result<Option<SingleFile<D::File>>, StoreError> {
@@ -80,15 +81,16 @@ pub(super) fn open_single<D: Disk>(
     else {
         return Ok(None);
     };
-    let path = folder_path.join(&slot.path);
+    let folder_path = &layout.folder_path;
+    let path = folder_path.join(slot.path());
     let failed = |error| StoreError::disk(Operation::Create, &path, &error);
     let name = output.file_name().map(PathBuf::from);
     let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
-    let file = disk.open(folder, &slot.path, Access::Create).map_err(failed)?;
+    let file = disk.open(folder, slot.path(), Access::Create).map_err(failed)?;
     // Whoever had it may have given it its name since it was opened: then the lock is free, and the file
     // is a finished one.
     let is_ours = disk.try_lock(&file).map_err(failed)? && {
-        let named = disk.stat(folder, &slot.path).map_err(failed)?;
+        let named = disk.stat(folder, slot.path()).map_err(failed)?;
         named.map(|stat| stat.id) == Some(disk.file_stat(&file).map_err(failed)?.id)
     };
     if !is_ours {
@@ -97,7 +99,7 @@ pub(super) fn open_single<D: Disk>(
     disk.set_length(&file, 0).map_err(failed)?;
     let finished = AtomicBool::new(false);
     let file = Arc::new(file);
-    Ok(Some(SingleFile { file, temporary: slot.path.to_path_buf(), output: name, finished }))
+    Ok(Some(SingleFile { file, temporary: slot.path().to_path_buf(), output: name, finished }))
 }
 
 impl<D: Disk> Store<D> {
@@ -123,7 +125,8 @@ impl<D: Disk> Store<D> {
         };
         if make {
             let stat = self.disk.file_stat(&file).map_err(failed)?;
-            self.ledger().own(self.layout.parts_slot(), stat.id)?;
+            let slot = self.layout.parts_slot();
+            self.ledger().record_file(TorrentFile { slot, hold: Hold::Ours, id: stat.id })?;
         }
         *open = Some(Arc::clone(&file));
         drop(open);
@@ -163,87 +166,6 @@ impl<D: Disk> Store<D> {
         let file = Arc::new(made.map_err(failed)?);
         *open = Some(Arc::clone(&file));
         Ok(file)
-    }
-
-    /// Copies what the parts file has of files that are wanted now. They are verified like any other.
-    /// What the parts file has may be durable, so the copy is synced before it counts.
-    pub(super) fn move_parts(&self, moves: &[Move]) -> Result<(), StoreError> {
-        if moves.is_empty() {
-            return Ok(());
-        }
-        self.begin_moves(moves)?;
-        let mut buffer = vec![0; super::STRIP_LENGTH];
-        for moved in moves {
-            let file = Arc::new(self.open_to_move(moved.slot)?.0);
-            for range in &moved.ranges {
-                self.move_range(moved.slot, &file, range, &mut buffer)?;
-            }
-            let mut ledger = self.ledger();
-            ledger.dirty.name(self.slot_path(moved.slot));
-            ledger.dirty.touched.push(moved.slot, Some(file));
-        }
-        let copied = self.ledger().dirty.take();
-        self.carry_out(&mut SyncPlan::new(copied, Vec::new()))
-    }
-
-    /// Makes the files, and records that they are ours and incomplete. This must be on the disk before
-    /// anything is in them: else a power cut would make strangers of them, or they would be trusted.
-    fn begin_moves(&self, moves: &[Move]) -> Result<(), StoreError> {
-        for moved in moves {
-            let (_, id) = self.open_to_move(moved.slot)?;
-            self.ledger().begin_move(moved.slot, id)?;
-        }
-        let unsynced = self.ledger().journal.as_ref().and_then(Journal::unsynced);
-        self.sync_journal(unsynced)
-    }
-
-    /// The file, which has no bytes, or only such as were to be moved.
-    fn open_to_move(&self, slot: u32) -> Result<(D::File, FileId), StoreError> {
-        let path = self.slot_path(slot);
-        let failed = |operation, error| self.error(operation, path, &error);
-        let file = self.make_room(|| self.disk.open(&self.folder, path, Access::Create));
-        let file = file.map_err(|error| failed(Operation::Create, error))?;
-        let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
-        let moving = self.ledger().unowned.moving.get(&slot).copied();
-        let same = changed::check_identity(self.as_numbered(moving, Some(stat)), &stat);
-        same.map_err(|error| failed(Operation::Open, error))?;
-        Ok((file, stat.id))
-    }
-
-    /// Copies a range of the torrent, a strip at a time.
-    fn move_range(
-        &self,
-        slot: u32,
-        file: &D::File,
-        range: &Range<u64>,
-        buffer: &mut [u8],
-    ) -> Result<(), StoreError> {
-        let Some(parts) = self.parts_file(false)? else { return Ok(()) };
-        let Some(slot_at) = self.layout.slots.get(slot as usize) else { return Ok(()) };
-        let offset = slot_at.offset;
-        let mut at = range.start;
-        while at < range.end {
-            let length = (range.end - at).min(buffer.len() as u64) as usize;
-            let strip = buffer.get_mut(..length).unwrap_or_default();
-            let read = self.disk.read_at(&parts, strip, at);
-            let count =
-                read.map_err(|error| self.place_error(Operation::Read, Place::Parts, &error))?;
-            if count == 0 {
-                // The parts file ends here: what is missing is fetched again.
-                return Ok(());
-            }
-            let failed = |error| self.error(Operation::Write, self.slot_path(slot), &error);
-            let read = [std::io::IoSlice::new(strip.get(..count).unwrap_or_default())];
-            match self.disk.write_at(file, &read, at - offset) {
-                Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
-                Ok(count) => {
-                    at += count as u64;
-                    slot_at.known_length.fetch_max(at - offset, Ordering::Relaxed);
-                }
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Ok(())
     }
 }
 

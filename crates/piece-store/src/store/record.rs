@@ -10,12 +10,16 @@
 //! place is taken for a good one. What follows a bad record is not read; a good record of an unknown
 //! kind, or whose payload makes no sense, is passed over.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::ops::Range;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
-use bt_types::{Bitfield, Blank, Geometry, InfoHashV1, Sha1Digest};
+use bt_types::{InfoHashV1, Sha1Digest};
+use metainfo::Naming;
 use piece_hash::Hasher;
 
+use super::owner::Hold;
 use crate::FileId;
 
 /// The version written, and the only one read.
@@ -43,6 +47,21 @@ pub(super) struct JournalName {
     path: [u8; 8],
 }
 
+impl JournalName {
+    pub(super) fn info_hash(self) -> InfoHashV1 {
+        self.info_hash
+    }
+
+    /// A number that hardly any other torrent and folder has.
+    pub(super) fn number(self) -> u64 {
+        let mut hasher = Hasher::new();
+        hasher.update(self.to_string().as_bytes());
+        let mut number = [0; 8];
+        number.copy_from_slice(&hasher.finish().0[..8]);
+        u64::from_le_bytes(number)
+    }
+}
+
 impl std::fmt::Display for JournalName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{:016x}", self.info_hash, u64::from_be_bytes(self.path))
@@ -60,73 +79,51 @@ pub(super) enum Record {
     Durable(Vec<Range<u32>>),
     /// Pieces are no longer had.
     Lost(Vec<Range<u32>>),
-    /// A file is the torrent's: it was checked, or made by us.
-    Owned { slot: u32, id: FileId },
+    /// A file of the torrent, at a `path` below the download folder. Version 0.1.0 recorded no paths.
+    File { slot: u32, id: FileId, hold: Hold, path: PathBuf },
     /// Blocks of a piece are on the disk: a mask for each of its spans.
     Unfinished { piece: u32, masks: Vec<u16> },
-    /// The run ended in order.
+    /// The launch ended with a clean shutdown.
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
-    /// A file is ours, but incomplete until it is owned: it is to get what the parts file has of it.
-    Moving { slot: u32, id: FileId },
-    /// Files, by slot, that earlier runs used and that look otherwise now, until the check has ended.
+    /// Files, by slot, that were used before and looked different when the launch began. Version 0.1.0 only.
     Changed(Vec<Range<u32>>),
-    /// Files that were not there when the check ended.
-    Awaited(Awaited),
+    /// Files that are ours to create.
+    Expected(Expected),
+    /// Files, by slot, whose bytes are in the parts file.
+    InParts(Vec<Range<u32>>),
+    /// Where the torrent's files are, and what to call it.
+    Place { naming: Naming, folder: PathBuf, name: String },
 }
 
-/// Files that were ours to make. After a kill, the journal says which were made; a power cut may have taken
-/// that, and left the file. So what is found there is ours if the system was started since.
+/// Files that are ours to create. After a kill, the journal says which were created. A power cut may
+/// take that record and leave the file. So a file found there is ours if the system was restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Awaited {
+pub(super) struct Expected {
     /// Which start of the system that was; 0 if it is not known.
     pub(super) boot: u128,
     /// Ranges of slots, ascending.
     pub(super) slots: Vec<Range<u32>>,
 }
 
-impl Awaited {
+impl Expected {
     pub(super) fn new(boot: u128, slots: Vec<Range<u32>>) -> Self {
         if slots.is_empty() { Self::default() } else { Self { boot, slots } }
     }
 
-    /// Those that are ours if they are found in this `boot`, and fulfil `kept`.
-    pub(super) fn after(&self, boot: u128, kept: impl Fn(u32) -> bool) -> Self {
-        let lost_power = self.boot != boot || boot == 0;
-        let slots = self.slots.iter().cloned().flatten().filter(|slot| lost_power && kept(*slot));
-        Self::new(self.boot, to_ranges(slots))
+    /// Whether a file of this slot, found in this `boot`, is one that we created.
+    pub(super) fn was_created(&self, slot: u32, boot: u128) -> bool {
+        (self.boot != boot || boot == 0) && in_ranges(&self.slots, slot)
     }
 }
 
-/// Files of which the journal knows something, though not that they are the torrent's as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Unowned {
-    /// Files that the last run was to make; none if it ended in order, unless it only served.
-    pub(super) awaited: Awaited,
-    /// Files that are ours, but may lack what the parts file has of them.
-    pub(super) moving: BTreeMap<u32, FileId>,
-    /// Files that earlier runs used, and that looked otherwise when the last one began, if its check was
-    /// broken off. Ranges of slots.
-    pub(super) changed: Vec<Range<u32>>,
-    /// Of the files that are not trusted, which were there when this run began, until its check has ended.
-    /// Not in the journal. Ascending by slot.
-    pub(super) seen: Vec<(u32, FileId)>,
-}
-
-impl Blank for Unowned {
-    const BLANK: &'static Self = &Self {
-        awaited: Awaited { boot: 0, slots: Vec::new() },
-        moving: BTreeMap::new(),
-        changed: Vec::new(),
-        seen: Vec::new(),
-    };
-}
-
-/// What a file looked like when the run ended.
+/// What a file looked like when the launch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClosedFile {
     pub(super) slot: u32,
     pub(super) length: u64,
     pub(super) modified: (i64, u32),
+    /// `None` in a journal of version 0.1.0, and where file ids are not stable.
+    pub(super) id: Option<FileId>,
 }
 
 impl Header {
@@ -134,6 +131,15 @@ impl Header {
         let mut path = [0; 8];
         path.copy_from_slice(&self.path.0[..8]);
         JournalName { info_hash: self.info_hash, path }
+    }
+
+    /// The header that `bytes` begin with.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+        reader.u32()?;
+        let pieces = reader.u32()?;
+        let (info_hash, path) = (InfoHashV1(reader.array()?), Sha1Digest(reader.array()?));
+        Some(Self { info_hash, path, pieces }).filter(|header| bytes.starts_with(&header.encode()))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -161,12 +167,13 @@ impl Record {
             Self::Written(_) => 2,
             Self::Durable(_) => 3,
             Self::Lost(_) => 4,
-            Self::Owned { .. } => 5,
             Self::Unfinished { .. } => 6,
-            Self::Closed { .. } => 7,
-            Self::Moving { .. } => 9,
             Self::Changed(_) => 10,
-            Self::Awaited(_) => 11,
+            Self::Expected(_) => 11,
+            Self::File { .. } => 12,
+            Self::Closed { .. } => 13,
+            Self::InParts(_) => 14,
+            Self::Place { .. } => 15,
         }
     }
 
@@ -177,18 +184,20 @@ impl Record {
                 out.extend(uploaded.to_le_bytes());
                 out.extend(downloaded.to_le_bytes());
             }
-            Self::Written(pieces)
-            | Self::Durable(pieces)
-            | Self::Lost(pieces)
-            | Self::Changed(pieces) => encode_ranges(pieces, &mut out),
-            Self::Awaited(awaited) => {
-                out.extend(awaited.boot.to_le_bytes());
-                encode_ranges(&awaited.slots, &mut out);
+            Self::Written(ranges)
+            | Self::Durable(ranges)
+            | Self::Lost(ranges)
+            | Self::Changed(ranges)
+            | Self::InParts(ranges) => encode_ranges(ranges, &mut out),
+            Self::Expected(expected) => {
+                out.extend(expected.boot.to_le_bytes());
+                encode_ranges(&expected.slots, &mut out);
             }
-            Self::Owned { slot, id } | Self::Moving { slot, id } => {
+            Self::File { slot, id, hold, path } => {
                 out.extend(slot.to_le_bytes());
-                out.extend(id.device.to_le_bytes());
-                out.extend(id.inode.to_le_bytes());
+                encode_id(*id, &mut out);
+                out.push(*hold as u8);
+                out.extend(path.as_os_str().as_bytes());
             }
             Self::Unfinished { piece, masks } => {
                 out.extend(piece.to_le_bytes());
@@ -199,32 +208,75 @@ impl Record {
                 out.extend(downloaded.to_le_bytes());
                 files.iter().for_each(|file| encode_file(file, &mut out));
             }
+            Self::Place { naming, folder, name } => {
+                let folder = folder.as_os_str().as_bytes();
+                out.push(naming_code(*naming));
+                out.extend((folder.len() as u32).to_le_bytes());
+                out.extend(folder);
+                out.extend(name.as_bytes());
+            }
         }
         out
     }
 
     /// The record in a payload; `None` if the kind is unknown or the payload makes no sense.
-    fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
+    pub(super) fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
         let mut reader = Reader(payload);
         let record = match kind {
             1 => Self::Open { uploaded: reader.u64()?, downloaded: reader.u64()? },
             2 => Self::Written(reader.ranges()?),
             3 => Self::Durable(reader.ranges()?),
             4 => Self::Lost(reader.ranges()?),
-            5 => Self::Owned { slot: reader.u32()?, id: reader.file_id()? },
+            5 => Self::File {
+                slot: reader.u32()?,
+                id: reader.old_id()?,
+                hold: Hold::Ours,
+                path: PathBuf::new(),
+            },
             6 => Self::Unfinished { piece: reader.u32()?, masks: reader.masks()? },
             7 => Self::Closed {
                 uploaded: reader.u64()?,
                 downloaded: reader.u64()?,
-                files: reader.files()?,
+                files: reader.files(|_| Some(None))?,
             },
-            9 => Self::Moving { slot: reader.u32()?, id: reader.file_id()? },
             10 => Self::Changed(reader.ranges()?),
-            11 => Self::Awaited(Awaited { boot: reader.u128()?, slots: reader.ranges()? }),
+            11 => Self::Expected(Expected { boot: reader.u128()?, slots: reader.ranges()? }),
+            12 => Self::File {
+                slot: reader.u32()?,
+                id: reader.id()?,
+                hold: reader.hold()?,
+                path: reader.path()?,
+            },
+            13 => Self::Closed {
+                uploaded: reader.u64()?,
+                downloaded: reader.u64()?,
+                files: reader.files(Reader::known_id)?,
+            },
+            14 => Self::InParts(reader.ranges()?),
+            15 => Self::Place {
+                naming: naming_of(reader.array()?)?,
+                folder: reader.long_path()?,
+                name: String::from_utf8(std::mem::take(&mut reader.0).to_vec()).ok()?,
+            },
             _ => return None,
         };
         reader.0.is_empty().then_some(record)
     }
+}
+
+fn naming_code(naming: Naming) -> u8 {
+    match naming {
+        Naming::Raw => 0,
+        Naming::Unix => 1,
+        Naming::Windows => 2,
+        Naming::Short => 3,
+        Naming::Version0 => 4,
+    }
+}
+
+fn naming_of([code]: [u8; 1]) -> Option<Naming> {
+    let all = [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Short, Naming::Version0];
+    all.into_iter().find(|naming| naming_code(*naming) == code)
 }
 
 /// Appends a record of any kind and payload to `out`, which will stand at `base` in the file.
@@ -248,6 +300,14 @@ fn encode_file(file: &ClosedFile, out: &mut Vec<u8>) {
     out.extend(file.length.to_le_bytes());
     out.extend(file.modified.0.to_le_bytes());
     out.extend(file.modified.1.to_le_bytes());
+    encode_id(file.id.unwrap_or(NO_ID), out);
+}
+
+/// The file that no file is.
+pub(super) const NO_ID: FileId = FileId { device: 0, inode: 0, born: 0 };
+
+fn encode_id(id: FileId, out: &mut Vec<u8>) {
+    [id.device, id.inode, id.born].into_iter().for_each(|number| out.extend(number.to_le_bytes()));
 }
 
 fn checksum(position: u64, kind: u8, payload: &[u8]) -> [u8; CHECKSUM_LENGTH] {
@@ -271,6 +331,11 @@ impl Reader<'_> {
         Some(*head)
     }
 
+    fn hold(&mut self) -> Option<Hold> {
+        let [code] = self.array()?;
+        [Hold::Read, Hold::Adopting, Hold::Ours].get(usize::from(code)).copied()
+    }
+
     fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
@@ -283,8 +348,29 @@ impl Reader<'_> {
         self.array().map(u128::from_le_bytes)
     }
 
-    fn file_id(&mut self) -> Option<FileId> {
-        Some(FileId { device: self.u64()?, inode: self.u64()? })
+    /// As version 0.1.0 wrote it.
+    fn old_id(&mut self) -> Option<FileId> {
+        Some(FileId { device: self.u64()?, inode: self.u64()?, born: 0 })
+    }
+
+    fn id(&mut self) -> Option<FileId> {
+        Some(FileId { device: self.u64()?, inode: self.u64()?, born: self.u64()? })
+    }
+
+    fn known_id(&mut self) -> Option<Option<FileId>> {
+        self.id().map(|id| Some(id).filter(|id| *id != NO_ID))
+    }
+
+    /// All that is left.
+    fn path(&mut self) -> Option<PathBuf> {
+        Some(OsString::from_vec(std::mem::take(&mut self.0).to_vec()).into())
+    }
+
+    fn long_path(&mut self) -> Option<PathBuf> {
+        let length = self.u32()? as usize;
+        let (path, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(Path::new(std::ffi::OsStr::from_bytes(path)).to_owned())
     }
 
     fn ranges(&mut self) -> Option<Vec<Range<u32>>> {
@@ -295,11 +381,14 @@ impl Reader<'_> {
         self.rest(|reader| reader.array().map(u16::from_le_bytes))
     }
 
-    fn files(&mut self) -> Option<Vec<ClosedFile>> {
+    fn files(
+        &mut self,
+        id: impl Fn(&mut Self) -> Option<Option<FileId>>,
+    ) -> Option<Vec<ClosedFile>> {
         self.rest(|reader| {
             let (slot, length) = (reader.u32()?, reader.u64()?);
             let modified = (reader.u64()? as i64, reader.u32()?);
-            Some(ClosedFile { slot, length, modified })
+            Some(ClosedFile { slot, length, modified, id: id(reader)? })
         })
     }
 
@@ -313,134 +402,13 @@ impl Reader<'_> {
     }
 }
 
-/// What a journal tells, all its records together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct History {
-    pub(super) written: Bitfield,
-    pub(super) durable: Bitfield,
-    pub(super) owned: BTreeMap<u32, FileId>,
-    pub(super) unowned: Unowned,
-    /// What the files looked like when the last run ended in order; `None` if it did not.
-    pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
-    pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
-    pub(super) uploaded: u64,
-    pub(super) downloaded: u64,
-}
-
-impl History {
-    /// The history of a torrent of which nothing is known.
-    pub(super) fn new(pieces: u32) -> Self {
-        Self {
-            written: Bitfield::new(pieces),
-            durable: Bitfield::new(pieces),
-            owned: BTreeMap::new(),
-            unowned: Unowned::default(),
-            closed: None,
-            unfinished: BTreeMap::new(),
-            uploaded: 0,
-            downloaded: 0,
-        }
-    }
-
-    /// Whether the file of `slot`, if it is there, is one that earlier runs used, or there were none.
-    pub(super) fn may_use(&self, slot: u32) -> bool {
-        let no_files = self.owned.is_empty() && self.unowned.moving.is_empty();
-        let blank = self.written.is_empty() && no_files && self.closed.is_none();
-        let closed = || self.closed.as_ref().is_some_and(|files| files.contains_key(&slot));
-        blank
-            || self.owned.contains_key(&slot)
-            || closed()
-            || in_ranges(&self.unowned.changed, slot)
-    }
-
-    /// Whether earlier runs had bytes in the file of `slot`.
-    pub(super) fn used(&self, slot: u32) -> bool {
-        let closed = self.closed.as_ref().and_then(|files| files.get(&slot));
-        let closed = || closed.is_some_and(|file| file.length > 0);
-        self.owned.contains_key(&slot) || closed() || in_ranges(&self.unowned.changed, slot)
-    }
-
-    /// Whether the file of `slot`, found as `id`, was to get what the parts file has, and may not have.
-    pub(super) fn is_moving(&self, slot: u32, id: FileId) -> bool {
-        self.unowned.moving.get(&slot) == Some(&id)
-    }
-
-    /// The history in a journal's bytes, up to the first record that is torn or damaged; `None` if
-    /// it is not the journal that `header` names.
-    pub(super) fn replay(bytes: &[u8], header: &Header, geometry: &Geometry) -> Option<Self> {
-        let mut history = Self::new(header.pieces);
-        let mut rest = bytes.strip_prefix(header.encode().as_slice())?;
-        while let Some((kind, payload, after)) = split_record(rest, bytes.len() - rest.len()) {
-            if let Some(record) = Record::decode(kind, payload) {
-                history.apply(record, geometry);
-            }
-            rest = after;
-        }
-        Some(history)
-    }
-
-    fn apply(&mut self, record: Record, geometry: &Geometry) {
-        match record {
-            Record::Open { uploaded, downloaded } => {
-                (self.uploaded, self.downloaded) = (uploaded, downloaded);
-                self.closed = None;
-                self.unfinished.clear();
-            }
-            Record::Written(pieces) => fill(&mut self.written, &pieces, geometry),
-            Record::Durable(pieces) => {
-                fill(&mut self.written, &pieces, geometry);
-                fill(&mut self.durable, &pieces, geometry);
-            }
-            Record::Lost(pieces) => {
-                remove(&mut self.written, &pieces, geometry);
-                remove(&mut self.durable, &pieces, geometry);
-            }
-            Record::Owned { slot, id } => {
-                self.owned.insert(slot, id);
-                self.unowned.moving.remove(&slot);
-            }
-            Record::Moving { slot, id } => {
-                self.unowned.moving.insert(slot, id);
-                self.owned.remove(&slot);
-            }
-            Record::Awaited(awaited) => self.unowned.awaited = awaited,
-            Record::Changed(slots) => self.unowned.changed = slots,
-            Record::Unfinished { piece, masks } => {
-                self.unfinished.insert(piece, masks);
-            }
-            Record::Closed { uploaded, downloaded, files } => {
-                (self.uploaded, self.downloaded) = (uploaded, downloaded);
-                self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
-                self.unowned.changed.clear();
-            }
-        }
-    }
-}
-
 /// The kind and payload of the record at `position`, and what follows it.
-fn split_record(bytes: &[u8], position: usize) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn split_record(bytes: &[u8], position: usize) -> Option<(u8, &[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_LENGTH>()?;
     let [kind, a, b, c, d, sum @ ..] = *head;
     let length = u32::from_le_bytes([a, b, c, d]) as usize;
     let (payload, after) = rest.split_at_checked(length)?;
     (checksum(position as u64, kind, payload) == sum).then_some((kind, payload, after))
-}
-
-fn fill(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
-    each(ranges, geometry, |piece| {
-        set.insert(piece);
-    });
-}
-
-fn remove(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
-    each(ranges, geometry, |piece| {
-        set.remove(piece);
-    });
-}
-
-fn each(ranges: &[Range<u32>], geometry: &Geometry, work: impl FnMut(bt_types::PieceIndex)) {
-    let clamp = |range: &Range<u32>| range.start..range.end.min(geometry.piece_count());
-    ranges.iter().flat_map(clamp).filter_map(|index| geometry.piece(index)).for_each(work);
 }
 
 /// The ranges of consecutive numbers in an ascending list.

@@ -81,7 +81,7 @@ impl<D: Disk> Store<D> {
         let written = self.write_blocks(part, &mut touched);
         let mut ledger = self.ledger();
         let confirmed = written.and_then(|()| ledger.confirm(part.piece, epoch));
-        ledger.written(&self.layout.geometry, &[], touched)?;
+        ledger.written(&[], touched)?;
         confirmed?;
         let staged = self.staged(&mut ledger, part);
         if let Some(mask) = staged.and_then(|staged| staged.masks.get_mut(part.index as usize)) {

@@ -15,8 +15,8 @@ use super::Store;
 use super::changed::KnownFile;
 use super::journal::Journal;
 use super::layout::Place;
-use super::ledger::{Dirty, Touched};
-use super::record::{Awaited, ClosedFile, Record, to_ranges};
+use super::ledger::{Dirty, Ledger, Touched};
+use super::record::{ClosedFile, Expected, Record, to_ranges};
 use crate::{Disk, HeldSpan, Operation, StoreError};
 
 /// What to sync, in this order.
@@ -121,7 +121,7 @@ impl<D: Disk> Store<D> {
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
         let doubtful: Vec<u32> =
             claimed.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
-        let (lost, recorded) = ledger.lose(geometry, &doubtful);
+        let (lost, recorded) = ledger.lose(&doubtful);
         let recorded = recorded.or_else(|_| {
             // Until it says so, it must take nothing else.
             ledger.journal.iter_mut().for_each(Journal::distrust);
@@ -155,6 +155,7 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         let kept: Vec<u32> = self.still_had(&ledger.have, pieces);
         ledger.append(&[Record::Durable(to_ranges(kept.iter().copied()))])?;
+        self.end_imports(&mut ledger)?;
         let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
         self.sync_journal(file)?;
@@ -166,6 +167,18 @@ impl<D: Disk> Store<D> {
             ledger.rewrite()?;
         }
         Ok(())
+    }
+
+    /// What was imported is durable in its own place from now on.
+    fn end_imports(&self, ledger: &mut Ledger<D>) -> Result<(), StoreError> {
+        if !ledger.checked || self.read_only {
+            return Ok(());
+        }
+        let in_parts = ledger.pending.in_parts.iter().cloned().flatten();
+        let is_left =
+            |slot: &u32| self.layout.slots.get(*slot as usize).is_some_and(|slot| !slot.in_place());
+        let left = to_ranges(in_parts.filter(is_left));
+        ledger.record_in_parts(left)
     }
 
     /// Those of `pieces` that are had: a check may have found one bad meanwhile.
@@ -220,16 +233,16 @@ impl<D: Disk> Store<D> {
     }
 
     fn record_end(&self, orderly: bool) -> Result<(), StoreError> {
-        let slots: Vec<u32> = self.ledger().owned.iter().map(|(slot, _)| *slot).collect();
+        let slots: Vec<u32> = self.ledger().files.iter().map(|file| file.slot).collect();
         let found = self.stat_known(slots)?;
         let mut ledger = self.ledger();
         let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
         if orderly {
-            let files = closed_files(&found, self.ids_last);
+            let files = closed_files(&found, self.stable_ids);
             let mut records: Vec<Record> = ledger.unfinished_records();
             // What was not made until now is nobody's.
-            if !self.read_only && !ledger.unowned.awaited.slots.is_empty() {
-                records.push(Record::Awaited(Awaited::default()));
+            if !self.read_only && !ledger.pending.expected.slots.is_empty() {
+                records.push(Record::Expected(Expected::default()));
             }
             records.push(Record::Closed { uploaded, downloaded, files });
             ledger.append(&records)?;
@@ -276,10 +289,15 @@ impl<D: Disk> Store<D> {
 
 /// What the torrent's files look like. One that somebody put in the place of ours is left out: nothing
 /// is known of what is in it.
-fn closed_files(found: &[KnownFile], ids_last: bool) -> Vec<ClosedFile> {
+fn closed_files(found: &[KnownFile], stable_ids: bool) -> Vec<ClosedFile> {
     let ours = found.iter().filter_map(|file| Some((file.slot, file.found?, file.id)));
-    ours.filter(|(_, stat, id)| stat.id == *id || !ids_last)
-        .map(|(slot, stat, _)| ClosedFile { slot, length: stat.length, modified: stat.modified })
+    ours.filter(|(_, stat, id)| stat.id.is(*id) || !stable_ids)
+        .map(|(slot, stat, _)| ClosedFile {
+            slot,
+            length: stat.length,
+            modified: stat.modified,
+            id: stable_ids.then_some(stat.id),
+        })
         .collect()
 }
 

@@ -212,8 +212,7 @@ impl Machine {
             0xec..0xf0 => self.cut(SAVE, &path, choices.number() >> 14),
             0xf0..0xf4 => self.cut(STATE, &self.state_file("journal"), choices.number() >> 22),
             0xf4..0xf8 => self.damage("journal", choices),
-            0xf8..0xfa => self.damage("lock", choices),
-            0xfa..0xfc => self.remove(STATE, &self.state_file("journal")),
+            0xf8..0xfc => self.remove(STATE, &self.state_file("journal")),
             0xfc..0xfe => {
                 let selected = |bit: usize| number >> bit & 1 == 0;
                 self.spec.selected = Some((0..4).map(selected).collect());

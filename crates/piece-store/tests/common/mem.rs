@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use metainfo::Naming;
 use piece_store::{Access, Disk, FileId, Kind, Stat};
 
 /// The least hole, in bytes.
 const PAGE: u64 = 4096;
+/// Numbers of the operating system.
+const EINVAL: i32 = 22;
+const ENAMETOOLONG: i32 = 36;
+const EILSEQ: i32 = 84;
 
 /// The disk.
 #[derive(Debug, Default)]
@@ -22,6 +27,7 @@ pub struct MemDisk {
     race: Mutex<Option<(PathBuf, PathBuf)>>,
     clock: Mutex<i64>,
     read: AtomicU64,
+    handles: AtomicU64,
     open: Arc<AtomicUsize>,
     /// Whether a sync that fails forgets what it was to sync.
     forgets: AtomicBool,
@@ -35,6 +41,20 @@ pub struct MemDisk {
     in_sync: Mutex<Option<Hook>>,
     /// The folders that were synced.
     synced_folders: Mutex<Vec<PathBuf>>,
+    /// Whether names that differ in the case of letters only are one name.
+    folds: AtomicBool,
+    /// Whether files say when they were made.
+    knows_births: AtomicBool,
+    /// Which names it refuses.
+    refused: Mutex<Refused>,
+}
+
+/// Names that no file can have.
+#[derive(Debug, Default)]
+struct Refused {
+    characters: &'static str,
+    /// The longest element, in bytes; 0 for any length.
+    max_length: usize,
 }
 
 struct Hook(Box<dyn FnOnce() + Send>);
@@ -59,9 +79,12 @@ impl Default for Boots {
 pub struct MemFile {
     path: PathBuf,
     inode: AtomicU64,
+    born: AtomicU64,
     opened: AtomicUsize,
     content: Mutex<Content>,
     locked: AtomicBool,
+    /// Which open file has locked which range.
+    ranges: Mutex<Vec<(u64, Range<u64>)>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -100,6 +123,8 @@ impl Content {
 #[derive(Debug)]
 pub struct MemHandle {
     file: Arc<MemFile>,
+    /// Which of all open files it is.
+    number: u64,
     holds_lock: AtomicBool,
     open: Arc<AtomicUsize>,
 }
@@ -108,6 +133,7 @@ impl Drop for MemHandle {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.file.opened.fetch_sub(1, Ordering::Relaxed);
+        self.file.ranges.lock().unwrap().retain(|(holder, _)| *holder != self.number);
         if *self.holds_lock.get_mut() {
             self.file.locked.store(false, Ordering::Relaxed);
         }
@@ -121,6 +147,8 @@ struct Fault {
     /// Number of the operating system; 0 for a write that is cut short.
     code: i32,
     times: usize,
+    /// How often it works before it fails.
+    skip: usize,
 }
 
 impl MemDisk {
@@ -132,7 +160,19 @@ impl MemDisk {
 
     /// The next `times` times `operation` is done on a path that ends with `path`, it fails.
     pub fn fail(&self, operation: &'static str, path: &str, code: i32, times: usize) {
-        self.faults.lock().unwrap().push(Fault { operation, path: path.to_owned(), code, times });
+        self.faults.lock().unwrap().push(Fault {
+            operation,
+            path: path.to_owned(),
+            code,
+            times,
+            skip: 0,
+        });
+    }
+
+    /// The same, once, after `skip` operations of the kind.
+    pub fn fail_later(&self, operation: &'static str, path: &str, code: i32, skip: usize) {
+        let fault = Fault { operation, path: path.to_owned(), code, times: 1, skip };
+        self.faults.lock().unwrap().push(fault);
     }
 
     /// Nothing fails any more.
@@ -161,6 +201,10 @@ impl MemDisk {
         let fault = faults.iter_mut().find(|fault| {
             fault.operation == operation && text.ends_with(&fault.path) && fault.times > 0
         })?;
+        if fault.skip > 0 {
+            fault.skip -= 1;
+            return None;
+        }
         fault.times -= 1;
         Some(fault.code)
     }
@@ -177,12 +221,78 @@ impl MemDisk {
             content.bytes = content.synced.clone();
             content.dirty.clear();
             file.locked.store(false, Ordering::Relaxed);
+            file.ranges.lock().unwrap().clear();
         }
     }
 
     /// A disk that numbers files anew, as vfat does.
     pub fn renumbering() -> Self {
         Self { renumbers: AtomicBool::new(true), ..Self::forgetful() }
+    }
+
+    /// A disk on which names that differ in the case of letters only are one name.
+    pub fn folding() -> Self {
+        Self { folds: AtomicBool::new(true), ..Self::forgetful() }
+    }
+
+    /// A disk whose files say when they were made.
+    pub fn with_births() -> Self {
+        Self { knows_births: AtomicBool::new(true), ..Self::forgetful() }
+    }
+
+    /// A disk that refuses names with one of `characters` (EINVAL) and, unless it is 0, names of more
+    /// than `max_length` bytes (ENAMETOOLONG).
+    pub fn refusing(characters: &'static str, max_length: usize) -> Self {
+        let refused = Mutex::new(Refused { characters, max_length });
+        Self { refused, ..Self::forgetful() }
+    }
+
+    /// The number of the file whose path ends with `path`.
+    pub fn inode(&self, path: &str) -> u64 {
+        self.find(path).inode.load(Ordering::Relaxed)
+    }
+
+    /// The file whose path ends with `path` gets the number of a removed one.
+    pub fn set_inode(&self, path: &str, inode: u64) {
+        self.find(path).inode.store(inode, Ordering::Relaxed);
+    }
+
+    /// Gives the file `from` the name `to`. Both are whole paths.
+    pub fn move_file(&self, from: &str, to: &str) {
+        self.rename(&PathBuf::new(), Path::new(from), Path::new(to)).unwrap();
+    }
+
+    /// Whether there is a file of exactly this path, as it is spelled.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.lock().unwrap().contains_key(Path::new(path))
+    }
+
+    /// The path, as it is spelled on the disk.
+    fn spelled(&self, files: &BTreeMap<PathBuf, Arc<MemFile>>, path: PathBuf) -> PathBuf {
+        if !self.folds.load(Ordering::Relaxed) || files.contains_key(&path) {
+            return path;
+        }
+        let same = |name: &&PathBuf| {
+            name.to_string_lossy().to_lowercase() == path.to_string_lossy().to_lowercase()
+        };
+        files.keys().find(same).cloned().unwrap_or(path)
+    }
+
+    /// Fails for a name that is too long or, if it is to be made, has a bad character.
+    fn check_name(&self, path: &Path, makes: bool) -> io::Result<()> {
+        let refused = self.refused.lock().unwrap();
+        let is_long =
+            |name: &std::ffi::OsStr| refused.max_length > 0 && name.len() > refused.max_length;
+        let has_bad = |name: &std::ffi::OsStr| {
+            name.to_string_lossy().contains(|one| refused.characters.contains(one))
+        };
+        if path.iter().any(is_long) {
+            return Err(io::Error::from_raw_os_error(ENAMETOOLONG));
+        }
+        if makes && path.iter().any(has_bad) {
+            return Err(io::Error::from_raw_os_error(EINVAL));
+        }
+        Ok(())
     }
 
     /// The files that are not open are given other numbers, for the system forgot them.
@@ -282,6 +392,7 @@ impl MemDisk {
     pub fn kill(&self) {
         for file in self.files.lock().unwrap().values() {
             file.locked.store(false, Ordering::Relaxed);
+            file.ranges.lock().unwrap().clear();
             file.opened.store(0, Ordering::Relaxed);
         }
     }
@@ -300,8 +411,12 @@ impl MemDisk {
 
     fn handle(&self, file: Arc<MemFile>) -> io::Result<MemHandle> {
         file.opened.fetch_add(1, Ordering::Relaxed);
-        let handle =
-            MemHandle { file, holds_lock: AtomicBool::new(false), open: Arc::clone(&self.open) };
+        let handle = MemHandle {
+            number: self.handles.fetch_add(1, Ordering::Relaxed),
+            file,
+            holds_lock: AtomicBool::new(false),
+            open: Arc::clone(&self.open),
+        };
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         match self.max_open.load(Ordering::Relaxed) {
             0 => Ok(handle),
@@ -314,9 +429,15 @@ impl MemDisk {
         Arc::new(MemFile {
             path: path.to_owned(),
             inode: AtomicU64::new(self.tick() as u64),
+            born: AtomicU64::new(if self.knows_births.load(Ordering::Relaxed) {
+                self.tick() as u64
+            } else {
+                0
+            }),
             opened: AtomicUsize::new(0),
             content: Mutex::default(),
             locked: AtomicBool::new(false),
+            ranges: Mutex::default(),
         })
     }
 }
@@ -325,7 +446,12 @@ fn stat(file: &MemFile) -> Stat {
     let content = file.content.lock().unwrap();
     Stat {
         kind: Kind::File,
-        id: FileId { device: 1, inode: file.inode.load(Ordering::Relaxed) },
+        linked: false,
+        id: FileId {
+            device: 1,
+            inode: file.inode.load(Ordering::Relaxed),
+            born: file.born.load(Ordering::Relaxed),
+        },
         length: content.bytes.len() as u64,
         modified: (content.modified, 0),
     }
@@ -348,15 +474,19 @@ impl Disk for MemDisk {
     }
 
     fn open(&self, folder: &PathBuf, path: &Path, access: Access) -> io::Result<MemHandle> {
+        self.check_name(path, !matches!(access, Access::Read | Access::Write))?;
         let path = folder.join(path);
         self.check("open", &path)?;
         let mut files = self.files.lock().unwrap();
+        let path = self.spelled(&files, path);
         match files.get(&path) {
+            Some(_) if access == Access::CreateNew => Err(io::ErrorKind::AlreadyExists.into()),
             Some(file) => self.handle(Arc::clone(file)),
-            None if matches!(access, Access::Create | Access::Append) => {
+            None if !matches!(access, Access::Read | Access::Write) => {
                 let file = self.make(&path);
-                files.insert(path, Arc::clone(&file));
-                self.handle(file)
+                let handle = self.handle(Arc::clone(&file))?;
+                files.insert(path, file);
+                Ok(handle)
             }
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -373,12 +503,20 @@ impl Disk for MemDisk {
     }
 
     fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
+        self.check_name(path, false)?;
         self.check("stat", &folder.join(path))?;
-        Ok(self.files.lock().unwrap().get(&folder.join(path)).map(|file| stat(file)))
+        let files = self.files.lock().unwrap();
+        Ok(files.get(&self.spelled(&files, folder.join(path))).map(|file| stat(file)))
     }
 
     fn file_stat(&self, file: &MemHandle) -> io::Result<Stat> {
         Ok(stat(&file.file))
+    }
+
+    fn list(&self, folder: &PathBuf) -> io::Result<Vec<PathBuf>> {
+        let files = self.files.lock().unwrap();
+        let inside = files.keys().filter(|path| path.parent() == Some(folder));
+        Ok(inside.filter_map(|path| path.file_name()).map(PathBuf::from).collect())
     }
 
     fn read_at(&self, file: &MemHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -459,13 +597,16 @@ impl Disk for MemDisk {
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
         self.check("rename", &folder.join(to))?;
         let mut files = self.files.lock().unwrap();
-        let file = files.remove(&folder.join(from)).ok_or(io::ErrorKind::NotFound)?;
-        files.insert(folder.join(to), file);
+        let (from, to) = (self.spelled(&files, folder.join(from)), folder.join(to));
+        let file = files.remove(&from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to, file);
         Ok(())
     }
 
     fn remove(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
-        let removed = self.files.lock().unwrap().remove(&folder.join(path));
+        let mut files = self.files.lock().unwrap();
+        let path = self.spelled(&files, folder.join(path));
+        let removed = files.remove(&path);
         removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -479,6 +620,27 @@ impl Disk for MemDisk {
         let free = !file.file.locked.swap(true, Ordering::Relaxed);
         file.holds_lock.fetch_or(free, Ordering::Relaxed);
         Ok(free)
+    }
+
+    fn lock_range(&self, file: &MemHandle, range: &Range<u64>) -> io::Result<bool> {
+        let is_free = self.range_holder(file, range)?.is_none();
+        if is_free {
+            file.file.ranges.lock().unwrap().push((file.number, range.clone()));
+        }
+        Ok(is_free)
+    }
+
+    fn range_holder(&self, file: &MemHandle, range: &Range<u64>) -> io::Result<Option<Range<u64>>> {
+        let ranges = file.file.ranges.lock().unwrap();
+        let other = |(holder, held): &&(u64, Range<u64>)| {
+            *holder != file.number && held.start < range.end && range.start < held.end
+        };
+        Ok(ranges.iter().find(other).map(|(_, held)| held.clone()))
+    }
+
+    fn unlock_range(&self, file: &MemHandle, range: &Range<u64>) -> io::Result<()> {
+        file.file.ranges.lock().unwrap().retain(|held| *held != (file.number, range.clone()));
+        Ok(())
     }
 
     fn next_data(&self, file: &MemHandle, offset: u64) -> io::Result<Option<u64>> {
@@ -507,8 +669,16 @@ impl Disk for MemDisk {
         error.raw_os_error() == Some(24)
     }
 
-    fn ids_last(&self, _: &PathBuf) -> bool {
+    fn has_stable_ids(&self, _: &PathBuf) -> bool {
         !self.renumbers.load(Ordering::Relaxed)
+    }
+
+    fn naming_after(&self, error: &io::Error) -> Option<Naming> {
+        match error.raw_os_error()? {
+            ENAMETOOLONG => Some(Naming::Short),
+            EINVAL | EILSEQ => Some(Naming::Windows),
+            _ => None,
+        }
     }
 
     fn boot(&self) -> u128 {

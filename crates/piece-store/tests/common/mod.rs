@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use metainfo::{Builder, Metainfo};
 use piece_store::{
-    Bitfield, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, Outcome, PieceIndex, STRIP_LENGTH,
-    Span, Store, StoreError, span_count, span_length,
+    Access, Bitfield, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, Outcome, PieceIndex,
+    STRIP_LENGTH, Span, Store, StoreError, span_count, span_length,
 };
 
 pub mod fuzz;
@@ -39,12 +39,27 @@ pub fn torrent(files: &[(&str, usize)], piece_length: u32) -> Torrent {
     torrent_of(files, piece_length, noise(total, 1))
 }
 
+/// A torrent named `t` with these files, full of the noise that `seed` gives.
+pub fn torrent_with(files: &[(&str, usize)], piece_length: u32, seed: u64) -> Torrent {
+    let total = files.iter().map(|(_, length)| length).sum();
+    torrent_of(files, piece_length, noise(total, seed))
+}
+
 /// A torrent named `t` with these files and this data.
 pub fn torrent_of(files: &[(&str, usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
     let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
     let builder = Builder::new("t").piece_length(piece_length);
     let builder =
         files.iter().fold(builder, |builder, (path, length)| builder.file(path, *length as u64));
+    Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
+}
+
+/// A torrent named `name` with these files, full of noise; names of any bytes, elements joined by `/`.
+pub fn torrent_named(name: &[u8], files: &[(&[u8], usize)], piece_length: u32) -> Torrent {
+    let data = noise(files.iter().map(|(_, length)| length).sum(), 1);
+    let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
+    let builder = Builder::new(name).piece_length(piece_length);
+    let builder = files.iter().fold(builder, |all, (path, length)| all.file(path, *length as u64));
     Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
 }
 
@@ -122,6 +137,80 @@ pub fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (root, save, state)
 }
 
+/// A disk with a folder for downloads and one for journals.
+pub struct Place<D> {
+    pub disk: Arc<D>,
+    pub save: PathBuf,
+    pub state: PathBuf,
+    _root: Option<tempfile::TempDir>,
+}
+
+/// In memory.
+pub fn in_memory(disk: mem::MemDisk) -> Place<mem::MemDisk> {
+    Place { disk: Arc::new(disk), save: "/save".into(), state: "/state".into(), _root: None }
+}
+
+/// On the real disk.
+pub fn on_disk() -> Place<OsDisk> {
+    let (root, save, state) = folders();
+    Place { disk: Arc::new(OsDisk::new()), save, state, _root: Some(root) }
+}
+
+impl<D: Disk> Place<D> {
+    /// `torrent` here, with a journal.
+    pub fn spec(&self, torrent: &Torrent) -> OpenSpec {
+        torrent.with_state(&self.save, &self.state)
+    }
+
+    /// Opens it, as a process of its own.
+    #[track_caller]
+    pub fn open(&self, spec: &OpenSpec) -> Run<D> {
+        try_open_on(&self.disk, spec).unwrap()
+    }
+
+    /// The bytes of the file `path` below the download folder; `None` if there is none.
+    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        let length = self.disk.stat(&folder, Path::new(path)).unwrap()?.length;
+        let file = self.disk.open(&folder, Path::new(path), Access::Read).unwrap();
+        let mut bytes = vec![0; length as usize];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            filled += self.disk.read_at(&file, &mut bytes[filled..], filled as u64).unwrap();
+        }
+        Some(bytes)
+    }
+
+    /// Another program writes the file `path` below the download folder.
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        let (folder, _) = self.disk.folder(&self.save, true).unwrap();
+        let file = self.disk.open(&folder, Path::new(path), Access::Create).unwrap();
+        self.disk.set_length(&file, 0).unwrap();
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = [std::io::IoSlice::new(&bytes[done..])];
+            done += self.disk.write_at(&file, &rest, done as u64).unwrap();
+        }
+        self.disk.sync_file(&file).unwrap();
+    }
+
+    /// Another program gives the file `from` the name `to`, both below the download folder.
+    pub fn rename(&self, from: &str, to: &str) {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        self.disk.rename(&folder, Path::new(from), Path::new(to)).unwrap();
+    }
+
+    /// Removes all journals.
+    pub fn remove_journals(&self) {
+        let (folder, _) = self.disk.folder(&self.state, false).unwrap();
+        for name in self.disk.list(&folder).unwrap() {
+            if name.extension().is_some_and(|extension| extension == "journal") {
+                self.disk.remove(&folder, &name).unwrap();
+            }
+        }
+    }
+}
+
 /// The same, but only these files are wanted.
 pub fn some(spec: &OpenSpec, list: &[bool]) -> OpenSpec {
     OpenSpec { selected: Some(list.to_vec()), ..spec.clone() }
@@ -161,7 +250,7 @@ impl<D: Disk> Run<D> {
             let (_, error) = self.store.verify(range, &mut self.scratch);
             assert_eq!(error, None);
         }
-        self.store.finish_check().map(|()| self)
+        self.store.finish_check().map(|_| self)
     }
 
     #[track_caller]

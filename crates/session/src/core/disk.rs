@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::PieceIndex;
+use bt_types::{Bitfield, PieceIndex};
 use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
 use swarm::Committed;
 
@@ -117,11 +117,24 @@ impl<F> Core<F> {
         self.continue_check(key);
     }
 
-    fn handle_check_finished(&mut self, key: TorrentKey, result: Result<(), StoreError>) {
-        match result {
-            Ok(()) => self.begin_transfer(key),
-            Err(error) => self.fail(key, &error),
+    fn handle_check_finished(&mut self, key: TorrentKey, result: Result<Bitfield, StoreError>) {
+        let have = match result {
+            Ok(have) => have,
+            Err(error) => return self.fail(key, &error),
+        };
+        let now = self.now;
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let geometry = torrent.geometry();
+        let Phase::Checking(check) = &mut torrent.phase else { return };
+        let before = std::mem::replace(&mut check.opened.have, have);
+        let imported = geometry
+            .pieces()
+            .filter(|piece| check.opened.have.contains(*piece) && !before.contains(*piece));
+        let bytes: u64 = imported.map(|piece| u64::from(geometry.length_of(piece))).sum();
+        if bytes > 0 {
+            torrent.durability.handle_written(now, bytes);
         }
+        self.begin_transfer(key);
     }
 
     fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, outcome: Outcome) {

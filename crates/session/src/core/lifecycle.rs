@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bt_types::OnDemand;
+use metainfo::{Info, Naming};
 use piece_store::{Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
@@ -164,6 +165,7 @@ impl<F> Core<F> {
         let Phase::Checking(check) = &torrent.phase else { return };
         let config = swarm_config(torrent, &check.opened, &self.config, seed);
         let (have, wanted) = (config.have.count(), config.wanted.count());
+        let naming = check.opened.naming;
         let swarm = Box::new(Swarm::new(now, config));
         let complete = swarm.is_complete();
         torrent.progress = Progress::of(torrent.geometry(), swarm.wanted(), swarm.have());
@@ -172,7 +174,11 @@ impl<F> Core<F> {
         torrent.last_piece_at = now;
         let peers = torrent.add.peers.clone();
         let private = torrent.add.metainfo.info().private();
-        self.emit(key, EventKind::Started { have, wanted });
+        let renamed = renamed_text(torrent.add.metainfo.info(), naming);
+        self.emit(key, EventKind::Started { have, wanted, naming });
+        if let Some(text) = renamed {
+            self.emit(key, EventKind::Warning(text));
+        }
         if private && !peers.is_empty() {
             let text = "the torrent is private: peers come from its trackers only, those named by \
                         hand are not used";
@@ -327,6 +333,19 @@ impl<F> Core<F> {
     }
 }
 
+/// Says that files have other names on disk than in the torrent, if some have.
+fn renamed_text(info: &Info, naming: Naming) -> Option<String> {
+    if info.has_plain_names() {
+        return None;
+    }
+    let paths = info.disk_paths(naming);
+    let renamed = paths.iter().zip(info.disk_paths(Naming::Raw)).filter(|(disk, raw)| *disk != raw);
+    let count = renamed.clone().count();
+    let (first, _) = renamed.into_iter().next()?;
+    let files = if count == 1 { "1 file is" } else { &format!("{count} files are") };
+    Some(format!("{files} named differently on disk, such as {}", first.display()))
+}
+
 impl Torrent {
     pub(super) fn begin_check(&mut self, now: Duration, opened: Opened) {
         let ranges = opened.to_verify.clone();
@@ -376,8 +395,10 @@ fn swarm_config(
 
 fn torrent_error(error: &StoreError) -> TorrentError {
     let class = match error {
-        StoreError::InUse { .. } => ErrorClass::InUse,
-        StoreError::Disk { .. } | StoreError::ReadOnly => ErrorClass::Disk,
+        StoreError::InUse { .. } | StoreError::Claimed { .. } => ErrorClass::InUse,
+        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::ReadOnly => {
+            ErrorClass::Disk
+        }
         StoreError::UnrelatedFile { .. } => ErrorClass::UnrelatedFile,
         _ => ErrorClass::Internal,
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
-use metainfo::{Builder, Metainfo, Sha1Digest};
+use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
 use piece_store::{Done, Extent, Job, Opened, Operation, Outcome, StoreError};
 use session::core::{
@@ -410,7 +410,10 @@ impl Machine {
                 verified.extend(&good);
                 Done::Checked { torrent, pieces, good, error: result.err() }
             }
-            Job::FinishCheck { torrent } => Done::CheckFinished { torrent, result },
+            Job::FinishCheck { torrent } => {
+                let result = result.map(|()| self.verified_pieces(torrent));
+                Done::CheckFinished { torrent, result }
+            }
             Job::Commit { torrent, piece, spans, digests, .. } => {
                 self.committing.remove(&(torrent, piece));
                 let outcome = self.committed(torrent, piece, digests, outcome);
@@ -437,6 +440,18 @@ impl Machine {
         }
     }
 
+    fn verified_pieces(&self, torrent: TorrentKey) -> Bitfield {
+        let metainfo = self
+            .core
+            .status_of(torrent)
+            .and_then(|status| TORRENTS.iter().find(|it| it.info_hash() == status.info_hash));
+        let geometry = metainfo.expect("a known torrent").info().geometry();
+        let mut have = Bitfield::new(geometry.piece_count());
+        let verified = self.verified.get(&torrent).into_iter().flatten();
+        verified.filter_map(|piece| geometry.piece(*piece)).for_each(|it| _ = have.insert(it));
+        have
+    }
+
     fn opened(&mut self, torrent: TorrentKey, metainfo: &Metainfo, outcome: u8) -> Box<Opened> {
         let geometry = metainfo.info().geometry();
         let pieces = geometry.piece_count();
@@ -455,6 +470,7 @@ impl Machine {
             downloaded: 0,
             file_system: 1,
             free: None,
+            naming: Naming::Unix,
         })
     }
 

@@ -49,7 +49,9 @@ fn everything_arrives_and_completion_is_told_last() {
     let place = |wanted: &dyn Fn(&EventKind) -> bool| {
         node.events.iter().position(|(_, kind)| wanted(kind)).unwrap()
     };
-    let started = place(&|kind| *kind == EventKind::Started { have: 0, wanted: pieces });
+    let started = place(
+        &|kind| matches!(kind, EventKind::Started { have: 0, wanted, .. } if *wanted == pieces),
+    );
     let first = place(&|kind| matches!(kind, EventKind::PieceVerified(_)));
     let completed = place(&|kind| *kind == EventKind::Completed);
     assert!(started < first && first < completed);

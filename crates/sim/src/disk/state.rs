@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use piece_store::{FileId, Kind, Stat};
 
 use crate::dice::Dice;
+
+mod locks;
+mod power;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -51,14 +55,27 @@ struct Inode {
     durable: Vec<u8>,
     changes: Vec<Change>,
     modified: i64,
+    born: i64,
     locked_by: Option<u64>,
+    /// Which open file has locked which range.
+    ranges: Vec<(u64, Range<u64>)>,
 }
 
 /// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     File(u64),
     Folder,
+    /// A symbolic link to this path.
+    Link(PathBuf),
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leads {
+    /// The file; `None` for a link that leads nowhere.
+    pub(super) inode: Option<u64>,
+    pub(super) linked: bool,
 }
 
 /// A change of names that was not synced.
@@ -86,11 +103,17 @@ pub(super) struct State {
     pub(super) dead: bool,
     /// How many times the machine was started.
     pub(super) boots: u64,
+    /// Whether names that differ only in case are one. It keeps them in small letters, as FAT once
+    /// did in capital ones.
+    pub(super) folds: bool,
+    /// Whether files can't be locked: then everyone gets every lock.
+    pub(super) lockless: bool,
 }
 
 impl State {
     pub(super) fn new(dice: Dice) -> Self {
-        let folders = ["/data", "/state"].map(|path| (PathBuf::from(path), Node::Folder));
+        let folders =
+            ["/data", "/state", "/state2"].map(|path| (PathBuf::from(path), Node::Folder));
         let names = Names::from(folders);
         Self {
             dice,
@@ -106,6 +129,16 @@ impl State {
             dies_in: None,
             dead: false,
             boots: 1,
+            folds: false,
+            lockless: false,
+        }
+    }
+
+    /// The path under which a name is kept.
+    pub(super) fn key(&self, path: &Path) -> PathBuf {
+        match path.to_str() {
+            Some(text) if self.folds => text.to_lowercase().into(),
+            _ => path.to_owned(),
         }
     }
 
@@ -145,16 +178,33 @@ impl State {
     }
 
     pub(super) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
+        let inode = self.new_inode();
+        let modified = self.tick();
+        if let Some(file) = self.inodes.get_mut(&inode) {
+            *file = Inode {
+                shown: bytes.clone(),
+                durable: bytes,
+                modified,
+                born: file.born,
+                ..Inode::default()
+            };
+        }
+        self.put_node(path, Node::File(inode));
+    }
+
+    pub(super) fn put_link(&mut self, path: &Path, target: &Path) {
+        let target = self.key(target);
+        self.put_node(path, Node::Link(target));
+    }
+
+    fn put_node(&mut self, path: &Path, node: Node) {
+        let path = self.key(path);
         for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
             self.names.insert(folder.to_owned(), Node::Folder);
             self.durable_names.insert(folder.to_owned(), Node::Folder);
         }
-        let inode = self.new_inode();
-        let modified = self.tick();
-        let content = Inode { shown: bytes.clone(), durable: bytes, modified, ..Inode::default() };
-        self.inodes.insert(inode, content);
-        self.names.insert(path.to_owned(), Node::File(inode));
-        self.durable_names.insert(path.to_owned(), Node::File(inode));
+        self.names.insert(path.clone(), node.clone());
+        self.durable_names.insert(path, node);
     }
 
     pub(super) fn meddle(&mut self, path: &Path, at: u64) {
@@ -167,16 +217,27 @@ impl State {
         }
     }
 
+    pub(super) fn grow(&mut self, path: &Path, bytes: &[u8]) {
+        let modified = self.tick();
+        let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
+        let Some(file) = file else { return };
+        file.modified = modified;
+        file.shown.extend_from_slice(bytes);
+        file.durable = file.shown.clone();
+        file.changes.clear();
+    }
+
     pub(super) fn lose(&mut self, path: &Path) {
-        self.names.remove(path);
-        self.durable_names.remove(path);
+        let path = self.key(path);
+        self.names.remove(&path);
+        self.durable_names.remove(&path);
         let added = |naming: &Naming| naming.added.as_ref().map(|(path, _)| path.clone());
-        self.namings.retain(|naming| added(naming).as_deref() != Some(path));
+        self.namings.retain(|naming| added(naming).as_ref() != Some(&path));
     }
 
     pub(super) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
-        let file = |(path, node): (&PathBuf, &Node)| Some((path.clone(), self.stat(node.file()?)));
-        self.names.iter().filter_map(file).collect()
+        let stamp = |path: &PathBuf| Some((path.clone(), self.stat_at(path)?));
+        self.names.keys().filter(|path| !self.is_folder(path)).filter_map(stamp).collect()
     }
 
     fn tick(&mut self) -> i64 {
@@ -193,20 +254,26 @@ impl State {
     pub(super) fn new_inode(&mut self) -> u64 {
         let taken = self.inodes.keys().zip(1..).take_while(|(key, number)| **key == *number);
         let number = taken.count() as u64 + 1;
-        self.inodes.insert(number, Inode::default());
+        let born = self.tick();
+        self.inodes.insert(number, Inode { born, ..Inode::default() });
         number
     }
 
     pub(super) fn is_folder(&self, path: &Path) -> bool {
-        self.names.get(path) == Some(&Node::Folder)
+        self.names.get(&self.key(path)) == Some(&Node::Folder)
+    }
+
+    /// What a path leads to, if it names a file or a link.
+    pub(super) fn leads(&self, path: &Path) -> Option<Leads> {
+        leads_in(&self.names, &self.key(path))
     }
 
     pub(super) fn file_at(&self, path: &Path) -> Option<u64> {
-        file_in(&self.names, path)
+        self.leads(path)?.inode
     }
 
     pub(super) fn durable_file_at(&self, path: &Path) -> Option<u64> {
-        file_in(&self.durable_names, path)
+        leads_in(&self.durable_names, &self.key(path))?.inode
     }
 
     pub(super) fn shown(&self, inode: u64) -> &[u8] {
@@ -218,17 +285,29 @@ impl State {
     }
 
     pub(super) fn stat(&self, inode: u64) -> Stat {
-        let modified = self.inodes.get(&inode).map_or(0, |inode| inode.modified);
+        let (modified, born) =
+            self.inodes.get(&inode).map_or((0, 0), |inode| (inode.modified, inode.born));
         Stat {
             kind: Kind::File,
-            id: FileId { device: 1, inode },
+            linked: false,
+            id: FileId { device: 1, inode, born: born.cast_unsigned() },
             length: self.shown(inode).len() as u64,
             modified: (modified, 0),
         }
     }
 
+    /// What is at a path that is no folder.
+    pub(super) fn stat_at(&self, path: &Path) -> Option<Stat> {
+        let Leads { inode, linked } = self.leads(path)?;
+        Some(match inode {
+            Some(inode) => Stat { linked, ..self.stat(inode) },
+            None => Stat { linked, kind: Kind::Other, ..self.stat(0) },
+        })
+    }
+
     /// Makes the file, and the folders above it.
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
+        let path = &self.key(path);
         if self.faults.full {
             self.failures += 1;
             return Err(io::Error::from_raw_os_error(ENOSPC));
@@ -248,14 +327,15 @@ impl State {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let node = self.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
-        self.name(Some(from.to_owned()), Some((to.to_owned(), node)));
+        let (from, to) = (self.key(from), self.key(to));
+        let node = self.names.get(&from).cloned().ok_or(io::ErrorKind::NotFound)?;
+        self.name(Some(from), Some((to, node)));
         Ok(())
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.file_at(path).ok_or(io::ErrorKind::NotFound)?;
-        self.name(Some(path.to_owned()), None);
+        self.leads(path).ok_or(io::ErrorKind::NotFound)?;
+        self.name(Some(self.key(path)), None);
         Ok(())
     }
 
@@ -336,12 +416,14 @@ impl State {
 
     pub(super) fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
         self.begin(Operation::Sync)?;
-        self.sync_names(|path| path.parent() == Some(folder));
+        let folder = self.key(folder);
+        self.sync_names(|path| path.parent() == Some(&folder));
         Ok(())
     }
 
     pub(super) fn sync_below(&mut self, folder: &Path) -> io::Result<()> {
         let begun = self.begin(Operation::Sync);
+        let folder = &self.key(folder);
         let named = self.names.iter().filter(|(path, _)| path.starts_with(folder));
         let inodes: Vec<u64> = named.filter_map(|(_, node)| node.file()).collect();
         inodes.into_iter().for_each(|inode| self.settle_file(inode, begun.is_ok()));
@@ -362,89 +444,28 @@ impl State {
         }
     }
 
-    pub(super) fn lock(&mut self, inode: u64, handle: u64) -> bool {
-        let Some(file) = self.inodes.get_mut(&inode) else { return false };
-        *file.locked_by.get_or_insert(handle) == handle
-    }
-
-    pub(super) fn unlock(&mut self, inode: u64, handle: u64) {
-        if let Some(file) = self.inodes.get_mut(&inode)
-            && file.locked_by == Some(handle)
-        {
-            file.locked_by = None;
-        }
-    }
-
-    /// Another process may use it now. Nobody holds a lock.
-    pub(super) fn revive(&mut self) {
-        (self.dead, self.dies_in) = (false, None);
-        self.inodes.values_mut().for_each(|file| file.locked_by = None);
-    }
-
-    /// Keeps any subset of what was not synced.
-    pub(super) fn cut_power(&mut self) {
-        self.revive();
-        self.boots += 1;
-        let keep = f64::from(*self.dice.pick(&[0, 50, 90, 100]).unwrap_or(&0)) / 100.0;
-        for naming in std::mem::take(&mut self.namings) {
-            if self.dice.share(keep) {
-                apply(&mut self.durable_names, &naming);
-            }
-        }
-        let unreachable = |names: &Names, path: &Path| {
-            path.ancestors()
-                .skip(1)
-                .any(|folder| folder != Path::new("/") && names.get(folder) != Some(&Node::Folder))
-        };
-        let lost: Vec<PathBuf> = self.durable_names.keys().cloned().collect();
-        for path in lost {
-            if unreachable(&self.durable_names, &path) {
-                self.durable_names.remove(&path);
-            }
-        }
-        self.names = self.durable_names.clone();
-        self.keep_some_changes(keep);
-        let named: Vec<u64> = self.names.values().filter_map(|node| node.file()).collect();
-        self.inodes.retain(|inode, _| named.contains(inode));
-    }
-
-    /// Writes survive or not, each on its own and in any order. A change of length is kept in order
-    /// with what came before and after it, as every file system does, and is there if something that
-    /// came later is.
-    fn keep_some_changes(&mut self, keep: f64) {
-        let dice = &mut self.dice;
-        for file in self.inodes.values_mut() {
-            let changes = std::mem::take(&mut file.changes);
-            let kept: Vec<bool> = changes.iter().map(|_| dice.share(keep)).collect();
-            let last = kept.iter().rposition(|kept| *kept).map_or(0, |last| last + 1);
-            let mut writes = Vec::new();
-            for (change, kept) in changes.into_iter().take(last).zip(kept) {
-                match change {
-                    Change::Write { .. } if kept => writes.push(change.torn(dice)),
-                    Change::Write { .. } => {}
-                    Change::Length(_) => {
-                        dice.shuffle(&mut writes);
-                        writes.drain(..).for_each(|write| write.apply(&mut file.durable));
-                        change.apply(&mut file.durable);
-                    }
-                }
-            }
-            dice.shuffle(&mut writes);
-            writes.iter().for_each(|write| write.apply(&mut file.durable));
-            file.shown = file.durable.clone();
-        }
+    pub(super) fn names_in(&self, folder: &Path) -> Vec<PathBuf> {
+        let folder = self.key(folder);
+        let inside = self.names.keys().filter(|path| path.parent() == Some(&folder));
+        inside.filter_map(|path| path.file_name()).map(PathBuf::from).collect()
     }
 }
 
-fn file_in(names: &Names, path: &Path) -> Option<u64> {
-    names.get(path)?.file()
+fn leads_in(names: &Names, path: &Path) -> Option<Leads> {
+    match names.get(path)? {
+        Node::File(inode) => Some(Leads { inode: Some(*inode), linked: false }),
+        Node::Folder => None,
+        Node::Link(target) => {
+            Some(Leads { inode: names.get(target).and_then(Node::file), linked: true })
+        }
+    }
 }
 
 impl Node {
-    fn file(self) -> Option<u64> {
+    fn file(&self) -> Option<u64> {
         match self {
-            Self::File(inode) => Some(inode),
-            Self::Folder => None,
+            Self::File(inode) => Some(*inode),
+            Self::Folder | Self::Link(_) => None,
         }
     }
 }
@@ -454,33 +475,6 @@ fn apply(names: &mut Names, naming: &Naming) {
         names.remove(path);
     }
     if let Some((path, node)) = &naming.added {
-        names.insert(path.clone(), *node);
-    }
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Length(length) => content.resize(*length, 0),
-            Self::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*offset..end].copy_from_slice(bytes);
-            }
-        }
-    }
-
-    /// The same, or what is left of it if the power fails while it is written: whole sectors.
-    fn torn(self, dice: &mut Dice) -> Self {
-        match self {
-            Self::Write { offset, mut bytes } if bytes.len() > SECTOR && dice.chance(25) => {
-                let left = dice.below(bytes.len() as u64) as usize;
-                bytes.truncate((left / SECTOR * SECTOR).max(SECTOR));
-                Self::Write { offset, bytes }
-            }
-            whole => whole,
-        }
+        names.insert(path.clone(), node.clone());
     }
 }

@@ -10,6 +10,7 @@ use session::{ErrorClass, EventKind, PeerState, TorrentError};
 
 use super::{Event, World};
 use crate::node::{liar_address, node_address};
+use crate::scenario::Start;
 use crate::tracker::TRACKER_IP;
 use crate::watch::Broken;
 
@@ -17,6 +18,8 @@ use crate::watch::Broken;
 const MAX_KNOWN_PEERS: usize = 10_000;
 /// How long after its disk is well a user has the torrent go on.
 const USER_TIME: Duration = Duration::from_secs(1);
+/// How often a user has one of two torrents go on after both gave way to the other.
+const MAX_RETRIES: u32 = 10;
 /// Wakes of one process at one time, at most.
 const MAX_IDLE_WAKES: u32 = 1000;
 
@@ -223,14 +226,93 @@ impl World {
         let now = self.now;
         let this = &mut self.nodes[node];
         this.completed = false;
-        let failures = this.disk.failures();
+        let failures = this.disk().failures();
         let cause = std::mem::replace(&mut this.failures_seen, failures) < failures;
         if error.class != ErrorClass::Disk || !cause {
-            return Err(format!("{}: stopped without a cause: {}", this.name, error.message));
+            if self.is_for_mate(node, error) {
+                return self.give_way(node);
+            }
+            if let Some(file) = self.link_to_write(node, error) {
+                return self.replace_link(node, file);
+            }
+            let name = &self.nodes[node].name;
+            return Err(format!("{name}: stopped without a cause: {}", error.message));
         }
         let at = this.ill_until.max(now) + USER_TIME;
         let life = this.life;
         self.at(at, Event::Resume { node, life });
+        Ok(())
+    }
+
+    /// Whether the other torrent on the machine may be the cause: the error is about the file that both
+    /// want.
+    fn is_for_mate(&self, node: usize, error: &TorrentError) -> bool {
+        let this = &self.nodes[node];
+        let (Some(file), Some(mate)) = (this.contested, this.mate) else { return false };
+        let path = this.site.usual_path(file).display().to_string();
+        let mate = &self.nodes[mate];
+        let was_there = mate.plan.start != Start::Nothing || !mate.plan.strangers.is_empty();
+        (mate.life > 0 || was_there) && error.message.contains(&path)
+    }
+
+    /// The file that is a link and needs a write, if that is the error.
+    fn link_to_write(&self, node: usize, error: &TorrentError) -> Option<usize> {
+        let this = &self.nodes[node];
+        let is_named = |file: &usize| {
+            let path = this.site.usual_path(*file).display();
+            error.message.starts_with(&format!("{path} is a symbolic link"))
+        };
+        let file = this.plan.links.iter().copied().find(is_named)?;
+        let truth = this.truth();
+        let mut pieces = this.site.payload.pieces_in(file);
+        let needs_write = |piece| !truth.shows(piece) || truth.has_long_unwanted(piece);
+        (truth.length_differs(file) || pieces.any(needs_write)).then_some(file)
+    }
+
+    /// The user does as the message says, and has the torrent go on.
+    fn replace_link(&mut self, node: usize, file: usize) -> Result<(), Broken> {
+        self.check_files(node)?;
+        let this = &self.nodes[node];
+        let truth = this.truth();
+        // A copy of which nothing verifies would be an unrelated file.
+        let is_related = this.site.payload.pieces_in(file).any(|piece| truth.shows(piece));
+        let is_doubtful = this.doubtful;
+        let moves_away = !is_related || (!is_doubtful && self.dice.chance(50));
+        let what = format!("file {file}, {}", if moves_away { "moved away" } else { "copied" });
+        self.note(node, "unlinked", [file as u64, 0], || what);
+        let this = &mut self.nodes[node];
+        this.plan.links.retain(|link| *link != file);
+        let path = this.site.usual_path(file).to_owned();
+        let bytes = this.disk().content(&path);
+        this.disk().lose(&path);
+        if moves_away {
+            let lost = this.site.payload.pieces_in(file);
+            this.had.retain(|piece| !lost.contains(piece));
+            this.durable.retain(|piece| !lost.contains(piece));
+        } else {
+            this.disk().put(&path, bytes);
+            this.doubtful = true;
+        }
+        this.stamps = this.disk().stamps();
+        let life = this.life;
+        self.after(USER_TIME, Event::Resume { node, life });
+        Ok(())
+    }
+
+    /// The user leaves the file to the other torrent. If that one has given way too, one of them must be
+    /// able to go on.
+    fn give_way(&mut self, node: usize) -> Result<(), Broken> {
+        self.nodes[node].give_way();
+        let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {
+            return Ok(());
+        };
+        let this = &mut self.nodes[mate];
+        (this.gave_way, this.retries) = (false, this.retries + 1);
+        if this.retries > MAX_RETRIES {
+            return Err(format!("{}: neither torrent on its machine may go on", this.name));
+        }
+        let life = this.life;
+        self.after(USER_TIME, Event::Resume { node: mate, life });
         Ok(())
     }
 

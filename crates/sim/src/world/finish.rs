@@ -25,7 +25,7 @@ impl World {
         self.closing = true;
         let now = self.now;
         for node in 0..self.nodes.len() {
-            self.nodes[node].disk.heal();
+            self.nodes[node].disk().heal();
             if let Some(process) = &mut self.nodes[node].process {
                 process.core.stop_all(now);
             }
@@ -39,8 +39,10 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.nodes[node].process = None;
-            self.nodes[node].check_files(&self.payload)?;
-            self.check_disk(&self.nodes[node])?;
+            self.check_files(node)?;
+        }
+        for node in self.nodes.iter().filter(|node| !node.gave_way) {
+            self.check_disk(node)?;
         }
         Ok(())
     }
@@ -62,39 +64,40 @@ impl World {
     /// Everything is on the disk, byte for byte, synced, and the next start knows it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
         let wanted = self.wanted(node).into_iter();
-        let reachable = wanted.filter(|piece| Some(*piece) != self.scenario.missing);
+        let missing = self.missing_of(node);
+        let reachable = wanted.filter(|piece| Some(*piece) != missing);
         let expected: BTreeSet<u32> = reachable.chain(node.had.iter().copied()).collect();
-        let truth = node.truth(&self.payload);
+        let truth = node.truth();
         if let Some(piece) = expected.iter().find(|piece| !truth.shows(**piece)) {
             return Err(format!("{}: piece {piece} differs at the end", node.name));
         }
         if let Some(piece) = expected.iter().find(|piece| !truth.keeps(**piece)) {
             return Err(format!("{}: piece {piece} is not durable at the end", node.name));
         }
-        for (number, (path, length)) in self.payload.files().enumerate() {
-            let got = node.disk.length(&path);
-            let wanted = self.scenario.missing.is_none() && node.want().has(number);
-            if wanted && got != Some(length) {
-                return Err(format!("{}: {path:?} has {got:?} of {length} bytes", node.name));
-            }
+        if self.missing_of(node).is_none()
+            && let Some(file) = truth.wrong_file()
+        {
+            return Err(format!("{}: file {file} is wrong at the end", node.name));
         }
-        let mut spec = OpenSpec::new(Arc::clone(&self.payload.metainfo), FOLDER);
+        let mut spec = OpenSpec::new(Arc::clone(&node.site.payload.metainfo), FOLDER);
         match node.want() {
             Want::All => {}
             Want::Files(files) => spec.selected = Some(files.clone()),
             Want::ToServe => spec.read_only = true,
         }
-        spec.state_dir = Some("/state".into());
+        spec.state_dir = Some(node.site.state.into());
         let (_store, opened) =
-            Store::open(Arc::clone(&node.disk), Arc::new(Handles::default()), &spec)
+            Store::open(Arc::clone(&node.site.disk), Arc::new(Handles::default()), &spec)
                 .map_err(|error| format!("{}: can't be opened again: {error}", node.name))?;
-        match opened.have.iter().collect::<BTreeSet<u32>>() == expected {
+        let have: BTreeSet<u32> = opened.have.iter().collect();
+        match have == expected {
             true => Ok(()),
             false => Err(format!(
-                "{}: after a clean stop the next start trusts {} of {} pieces",
+                "{}: after a clean stop the next start trusts {} of {} pieces, not {:?}",
                 node.name,
-                opened.have.count(),
-                expected.len()
+                have.len(),
+                expected.len(),
+                expected.difference(&have).collect::<Vec<_>>()
             )),
         }
     }

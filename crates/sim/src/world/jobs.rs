@@ -2,13 +2,32 @@
 //! against the disk.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use piece_store::{Done, Outcome};
+use piece_store::{Done, Job, Outcome, Torrents};
 
 use super::{Event, World};
-use crate::disk::SimFile;
-use crate::watch::{Broken, Truth, Watch};
+use crate::disk::{SimDisk, SimFile};
+use crate::node::handle_job;
+use crate::site::Truth;
+use crate::watch::{Broken, Watch};
+
+/// In how many percent of the cases another process on the machine does something in the middle of a job.
+const INTERRUPTED: u32 = 30;
+/// The same of the end of a check, which settles whose the files are.
+const END_INTERRUPTED: u32 = 80;
+
+/// A job that another process does in the middle of one.
+struct Other {
+    node: usize,
+    job: u64,
+    done: Arc<Mutex<Option<Done<SimFile>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl World {
     /// The torrent is opened, for the first time or again.
@@ -18,20 +37,67 @@ impl World {
         this.started = false;
         this.closed = false;
         this.sync_failed = false;
-        let wanted = self.payload.wanted(this.want());
+        let wanted = this.site.payload.wanted(this.want());
         this.watch = Watch::new(wanted, self.trace.is_readable());
     }
 
     pub(super) fn do_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
         let Some(process) = self.process(node, life) else { return Ok(()) };
         let Some(asked) = process.jobs.remove(&job) else { return Ok(()) };
+        let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
+        let other = self.interrupt(node, &torrents, &asked);
         let this = &mut self.nodes[node];
-        let Some(process) = &mut this.process else { return Ok(()) };
-        let done = process.torrents.handle_job(asked, None, &mut this.scratch);
-        self.note(node, "stored", [job, self.nodes[node].disk.operations()], || name_of(&done));
-        if self.nodes[node].disk.is_dead() {
-            return self.crash(node, self.nodes[node].dies_how);
+        let done = handle_job(&torrents, key_offset, asked, &mut this.scratch);
+        this.disk().end_interruption();
+        drop(torrents);
+        let others = other.and_then(|other| {
+            let done = lock(&other.done).take()?;
+            Some((other.node, other.job, done))
+        });
+        let all = others.into_iter().chain([(node, job, done)]);
+        for (node, job, done) in all {
+            let operations = self.nodes[node].disk().operations();
+            self.note(node, "stored", [job, operations], || name_of(&done));
+            if self.nodes[node].disk().is_dead() {
+                return self.crash(node, self.nodes[node].dies_how);
+            }
+            self.did_job(node, job, done)?;
         }
+        Ok(())
+    }
+
+    /// Has another process on the machine do a job of its own in the middle of one that this node does.
+    fn interrupt(
+        &mut self,
+        node: usize,
+        torrents: &Arc<Torrents<SimDisk>>,
+        asked: &Job,
+    ) -> Option<Other> {
+        let mate = self.nodes[node].mate?;
+        let process = self.nodes[mate].process.as_mut()?;
+        if Arc::ptr_eq(&process.torrents, torrents) || process.jobs.is_empty() {
+            return None;
+        }
+        let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
+        let is_end = matches!(asked, Job::FinishCheck { .. });
+        let dice = &mut self.nodes[node].dice;
+        if !dice.chance(if is_end { END_INTERRUPTED } else { INTERRUPTED }) {
+            return None;
+        }
+        let after = dice.within(1..30);
+        let (job, asked) = self.nodes[mate].process.as_mut()?.jobs.pop_first()?;
+        let done = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&done);
+        let work = Box::new(move || {
+            let mut scratch = Torrents::<SimDisk>::scratch();
+            *lock(&slot) = Some(handle_job(&torrents, key_offset, asked, &mut scratch));
+        });
+        self.nodes[node].disk().interrupt(after, work);
+        Some(Other { node: mate, job, done })
+    }
+
+    fn did_job(&mut self, node: usize, job: u64, done: Done<SimFile>) -> Result<(), Broken> {
+        let life = self.nodes[node].life;
         self.check_done(node, &done)
             .map_err(|broken| format!("{}: {broken}", self.nodes[node].name))?;
         let this = &mut self.nodes[node];
@@ -60,7 +126,7 @@ impl World {
     fn check_done(&mut self, node: usize, done: &Done<SimFile>) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let want = this.plan.want(this.life);
-        let truth = Truth { payload: &self.payload, disk: &this.disk, want };
+        let truth = Truth { site: &this.site, want };
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
@@ -77,6 +143,16 @@ impl World {
                 this.found.extend(good);
                 this.had.extend(good);
                 lie.map_or(Ok(()), |piece| Err(format!("piece {piece} was verified, but is wrong")))
+            }
+            Done::CheckFinished { result: Ok(have), .. } => {
+                this.found = have.iter().collect();
+                this.had = this.found.clone();
+                this.durable = this.durable.intersection(&this.found).copied().collect();
+                this.safe = this.safe.intersection(&this.found).copied().collect();
+                let lie = this.found.iter().find(|piece| !truth.shows(**piece));
+                lie.map_or(Ok(()), |piece| {
+                    Err(format!("piece {piece} is had after the check, but not on the disk"))
+                })
             }
             Done::Committed { piece, outcome: Outcome::Verified { .. }, .. } => {
                 let piece = piece.get();
@@ -122,7 +198,28 @@ impl World {
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         (this.started, this.doubtful) = (true, false);
-        let missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
+        let mut missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
+        // The user said that the mate may write over the file that both want.
+        let this = &self.nodes[node];
+        if this.mate.is_some_and(|mate| self.nodes[mate].plan.overwrite) {
+            let truth = this.truth();
+            let of_file = this.contested.map(|file| this.site.payload.pieces_in(file));
+            let is_gone = |piece| {
+                of_file.as_ref().is_some_and(|of| of.contains(&piece)) && !truth.shows(piece)
+            };
+            missing.retain(|piece| !is_gone(*piece));
+        }
+        // A file that is not wanted, and that another program made too long, is nobody's.
+        let truth = self.nodes[node].truth();
+        missing.retain(|piece| !truth.has_long_unwanted(*piece));
+        // A link that is not wanted is left alone once something in it would have to be written.
+        let links = &self.nodes[node].plan.links;
+        let is_left = |link: &&usize| !self.nodes[node].want().has(**link);
+        for link in links.iter().filter(is_left) {
+            let pieces = self.nodes[node].site.payload.pieces_in(*link);
+            missing.retain(|piece| !pieces.contains(piece));
+        }
+        let this = &mut self.nodes[node];
         if !missing.is_empty() {
             return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));
         }
@@ -136,7 +233,10 @@ impl World {
     pub(super) fn check_completed(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].completed = true;
         let this = &self.nodes[node];
-        let truth = this.truth(&self.payload);
+        let truth = this.truth();
+        if let Some(file) = truth.wrong_file() {
+            return Err(format!("{}: complete, but file {file} is wrong", this.name));
+        }
         let lie = self.wanted(this).into_iter().find(|piece| !truth.keeps(*piece));
         lie.map_or(Ok(()), |piece| {
             Err(format!("{}: complete, but piece {piece} is not durable", this.name))
@@ -148,15 +248,18 @@ impl World {
 fn name_of(done: &Done<SimFile>) -> String {
     match done {
         Done::Opened { result: Ok(opened), .. } => format!(
-            "opened: {} pieces trusted, {} ranges to verify",
-            opened.have.count(),
-            opened.to_verify.len()
+            "opened: {:?} trusted, {:?} to be verified",
+            opened.have.iter().collect::<Vec<u32>>(),
+            opened.to_verify
         ),
         Done::Opened { result: Err(error), .. } => format!("not opened: {error}"),
         Done::Checked { pieces, good, error, .. } => {
-            format!("checked {pieces:?}: {} good, {error:?}", good.len())
+            format!("checked {pieces:?}: {good:?} good, {error:?}")
         }
-        Done::CheckFinished { result, .. } => format!("check finished: {result:?}"),
+        Done::CheckFinished { result: Ok(have), .. } => {
+            format!("check finished: {:?} had", have.iter().collect::<Vec<u32>>())
+        }
+        Done::CheckFinished { result: Err(error), .. } => format!("check finished: {error:?}"),
         Done::Committed { piece, outcome, .. } => match outcome {
             Outcome::Verified { .. } => format!("piece {} had", piece.get()),
             Outcome::Mismatch { .. } => format!("piece {} is wrong", piece.get()),

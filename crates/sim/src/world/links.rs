@@ -10,7 +10,8 @@ use super::{Event, World};
 use crate::liar::Act;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
-use crate::watch::{Broken, Truth};
+use crate::site::Truth;
+use crate::watch::Broken;
 
 /// How soon a machine that can't take a connection now is asked again.
 const KNOCK_AGAIN: Duration = Duration::from_millis(200);
@@ -152,7 +153,7 @@ impl World {
     fn arrive_at_node(&mut self, node: usize, link: LinkKey, at: At) -> Result<(), Broken> {
         let now = self.now;
         let portion = 1 + self.dice.below(self.scenario.network.portion) as usize;
-        let pieces = self.payload.pieces();
+        let pieces = self.nodes[node].site.payload.pieces();
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         if process.wires.get(&link) != Some(&at) {
             // Not established on this side yet.
@@ -323,7 +324,7 @@ impl World {
                 }
             };
             let want = this.plan.want(this.life);
-            let truth = Truth { payload: &self.payload, disk: &this.disk, want };
+            let truth = Truth { site: &this.site, want };
             this.watch
                 .said(link, &bytes, truth)
                 .map_err(|broken| format!("{} on wire {}: {broken}", this.name, at.0))?;

@@ -200,5 +200,5 @@ fn redirected_to(output: BorrowedFd<'_>) -> Option<FileId> {
 }
 
 fn id(file: &Metadata) -> FileId {
-    FileId { device: file.dev(), inode: file.ino() }
+    FileId { device: file.dev(), inode: file.ino(), born: 0 }
 }

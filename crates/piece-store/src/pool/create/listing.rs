@@ -230,7 +230,7 @@ impl Walk<'_> {
             self.listing.skipped.push(path);
             return;
         }
-        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+        let id = FileId { device: metadata.dev(), inode: metadata.ino(), born: 0 };
         if self.own.ids.contains(&id) {
             self.listing.own.push(path);
         } else {

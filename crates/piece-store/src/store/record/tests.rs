@@ -1,6 +1,9 @@
 #![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // Ranges are the data here.
 
+use super::super::history::{History, claims_in};
+use super::super::owner::{Known, Left};
 use super::*;
+use bt_types::Geometry;
 use proptest::prelude::*;
 
 fn geometry() -> Geometry {
@@ -18,44 +21,72 @@ fn journal(records: &[Record]) -> Vec<u8> {
 }
 
 fn replay(bytes: &[u8]) -> Option<History> {
-    History::replay(bytes, &header(), &geometry())
+    History::replay(bytes, &header(), &geometry()).map(|(history, _)| history)
+}
+
+const ID: FileId = FileId { device: 7, inode: 8, born: 9 };
+
+fn file(slot: u32, hold: Hold) -> Record {
+    Record::File { slot, id: ID, hold, path: "a/b".into() }
 }
 
 fn one_of_each() -> Vec<Record> {
-    let id = FileId { device: 7, inode: 8 };
-    let file = ClosedFile { slot: 3, length: 1 << 40, modified: (-5, 999_999_999) };
+    let closed = |slot, id| ClosedFile { slot, length: 1 << 40, modified: (-5, 999_999_999), id };
     vec![
+        Record::Place { naming: Naming::Windows, folder: "/save".into(), name: "t".to_owned() },
         Record::Open { uploaded: 1, downloaded: 2 },
-        Record::Moving { slot: 3, id: FileId { device: 7, inode: 9 } },
-        Record::Owned { slot: 3, id },
-        Record::Owned { slot: 4, id },
-        Record::Moving { slot: 4, id },
+        file(3, Hold::Ours),
+        file(4, Hold::Read),
+        Record::InParts(vec![1..3]),
         Record::Written(vec![4..5, 9..20]),
         Record::Durable(vec![9..12]),
         Record::Lost(vec![11..12, 19..20]),
-        Record::Awaited(Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] }),
+        Record::Expected(Expected { boot: 1 << 100, slots: vec![0..2, 5..6] }),
         Record::Changed(vec![6..7]),
         Record::Unfinished { piece: 50, masks: vec![0xffff, 1] },
-        Record::Closed { uploaded: 3, downloaded: u64::MAX, files: vec![file] },
+        Record::Closed {
+            uploaded: 3,
+            downloaded: u64::MAX,
+            files: vec![closed(3, Some(ID)), closed(4, None)],
+        },
     ]
 }
 
 #[test]
-fn each_record_is_told() {
-    let records = one_of_each();
-    let before_the_end = replay(&journal(&records[..records.len() - 1])).unwrap();
-    assert_eq!(before_the_end.unowned.awaited, Awaited { boot: 1 << 100, slots: vec![0..2, 5..6] });
-    assert_eq!(before_the_end.unowned.changed, [6..7]);
-    let history = replay(&journal(&records)).unwrap();
-    assert!(history.unowned.changed.is_empty());
+fn each_record_is_read_back() {
+    let history = replay(&journal(&one_of_each())).unwrap();
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
-    let id = FileId { device: 7, inode: 8 };
-    assert_eq!((history.owned, history.unowned.moving), ([(3, id)].into(), [(4, id)].into()));
+    assert_eq!(history.place, Some(("/save".into(), "t".to_owned(), Naming::Windows)));
     assert_eq!(history.unfinished[&50], [0xffff, 1]);
     assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
-    assert_eq!(history.closed.unwrap()[&3].modified, (-5, 999_999_999));
+    let in_parts: Vec<u32> = (0..8).filter(|slot| history.is_in_parts(*slot, 8)).collect();
+    assert_eq!(in_parts, [1, 2]);
+    let left = |slot| history.known(slot, 1);
+    assert!(
+        matches!(left(3), Known::Recorded { hold: Hold::Ours, left: Left::Closed(file) } if file.id == Some(ID))
+    );
+    assert!(
+        matches!(left(4), Known::Recorded { hold: Hold::Read, left: Left::Closed(file) } if file.id.is_none())
+    );
+    assert_eq!((left(0), left(5), left(2)), (Known::Created, Known::Created, Known::Nothing));
+}
+
+#[test]
+fn expected_file_of_same_boot_is_unknown() {
+    let history = replay(&journal(&one_of_each())).unwrap();
+    assert_eq!(history.known(5, 1 << 100), Known::Nothing);
+    assert_eq!(history.known(5, 2), Known::Created);
+}
+
+#[test]
+fn claims_name_files_ours_to_write() {
+    let claims = claims_in(&journal(&one_of_each())).unwrap();
+    assert_eq!((claims.torrent.as_str(), claims.folder.as_path()), ("t", Path::new("/save")));
+    assert_eq!(claims.files, [("a/b".into(), ID)]);
+    assert_eq!(claims.name, header().name());
+    assert!(claims_in(&journal(&one_of_each()[1..])).is_none(), "it does not say where");
 }
 
 #[test]

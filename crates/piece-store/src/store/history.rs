@@ -1,0 +1,216 @@
+//! What a journal says, all its records together.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bt_types::{Bitfield, Geometry};
+use metainfo::Naming;
+
+use super::owner::{Hold, Known, Left};
+use super::record::{
+    ClosedFile, Expected, Header, JournalName, NO_ID, Record, in_ranges, split_record,
+};
+use crate::FileId;
+
+/// What a journal says of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RecordedFile {
+    pub(super) id: FileId,
+    pub(super) hold: Hold,
+    /// Below the download folder; empty if the record does not say.
+    pub(super) path: PathBuf,
+}
+
+/// What a journal says, all its records together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct History {
+    pub(super) written: Bitfield,
+    pub(super) durable: Bitfield,
+    pub(super) files: BTreeMap<u32, RecordedFile>,
+    pub(super) expected: Expected,
+    /// `None` if there is no such record: then see [`Self::is_in_parts`].
+    in_parts: Option<Vec<Range<u32>>>,
+    /// Files that version 0.1.0 was filling from the parts file.
+    filling: Vec<u32>,
+    /// Files that were used before and looked different, in a journal of version 0.1.0.
+    changed: Vec<Range<u32>>,
+    /// What the files looked like after a clean shutdown; `None` after any other end.
+    pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
+    pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
+    /// The save path, the torrent's name, and how its files are named.
+    pub(super) place: Option<(PathBuf, String, Naming)>,
+    pub(super) uploaded: u64,
+    pub(super) downloaded: u64,
+}
+
+impl History {
+    /// The history of a torrent of which nothing is known.
+    pub(super) fn new(pieces: u32) -> Self {
+        Self {
+            written: Bitfield::new(pieces),
+            durable: Bitfield::new(pieces),
+            files: BTreeMap::new(),
+            expected: Expected::default(),
+            in_parts: None,
+            filling: Vec::new(),
+            changed: Vec::new(),
+            closed: None,
+            unfinished: BTreeMap::new(),
+            place: None,
+            uploaded: 0,
+            downloaded: 0,
+        }
+    }
+
+    /// The same torrent, of which only is known how its files are named.
+    pub(super) fn into_names(self) -> Self {
+        let forget = |file: RecordedFile| RecordedFile { id: NO_ID, hold: Hold::Read, ..file };
+        let named = self.files.into_iter().filter(|(_, file)| file.path != Path::new(""));
+        let files = named.map(|(slot, file)| (slot, forget(file))).collect();
+        Self { files, place: self.place, ..Self::new(self.written.pieces()) }
+    }
+
+    /// What the journal knows of the file of `slot`, now that the system is in its start `boot`.
+    pub(super) fn known(&self, slot: u32, boot: u128) -> Known {
+        let Some(file) = self.files.get(&slot).filter(|file| file.id != NO_ID) else {
+            let created = self.expected.was_created(slot, boot);
+            return if created { Known::Created } else { Known::Nothing };
+        };
+        match &self.closed {
+            None => Known::Recorded { hold: file.hold, left: Left::As(file.id) },
+            Some(files) => match files.get(&slot) {
+                Some(closed) => Known::Recorded { hold: file.hold, left: Left::Closed(*closed) },
+                // That launch did not look at it.
+                None if self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot)) => {
+                    Known::Recorded { hold: file.hold, left: Left::As(file.id) }
+                }
+                None => Known::Nothing,
+            },
+        }
+    }
+
+    /// Whether the bytes that pieces had of the file of `slot` are in the parts file, whose own slot is
+    /// `parts_slot`. Version 0.1.0 did not record that: it kept there what was not in a file it knew.
+    pub(super) fn is_in_parts(&self, slot: u32, parts_slot: u32) -> bool {
+        match &self.in_parts {
+            Some(slots) => in_ranges(slots, slot),
+            None => {
+                let is_known = self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
+                self.has_old_parts(parts_slot) && (!is_known || self.filling.contains(&slot))
+            }
+        }
+    }
+
+    /// Whether we wrote to the file of `slot`.
+    pub(super) fn is_ours(&self, slot: u32) -> bool {
+        self.files.get(&slot).is_some_and(|file| file.hold == Hold::Ours)
+    }
+
+    /// Whether there is a parts file and version 0.1.0 did not record what is in it.
+    pub(super) fn has_old_parts(&self, parts_slot: u32) -> bool {
+        let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
+        self.in_parts.is_none() && is_known(parts_slot)
+    }
+
+    /// The history in a journal's bytes, up to the first record that is torn or damaged, and how many
+    /// bytes are good; `None` if it is not the journal that `header` names.
+    pub(super) fn replay(
+        bytes: &[u8],
+        header: &Header,
+        geometry: &Geometry,
+    ) -> Option<(Self, usize)> {
+        let mut history = Self::new(geometry.piece_count());
+        let mut rest = bytes.strip_prefix(header.encode().as_slice())?;
+        while let Some((kind, payload, after)) = split_record(rest, bytes.len() - rest.len()) {
+            history.read(kind, payload, geometry);
+            rest = after;
+        }
+        Some((history, bytes.len() - rest.len()))
+    }
+
+    fn read(&mut self, kind: u8, payload: &[u8], geometry: &Geometry) {
+        // Version 0.1.0 wrote 9 for a file that was ours and was being filled from the parts file.
+        if let Some(record) = Record::decode(if kind == 9 { 5 } else { kind }, payload) {
+            if let Record::File { slot, .. } = record {
+                self.filling.retain(|other| *other != slot);
+                self.filling.extend((kind == 9).then_some(slot));
+            }
+            self.apply(record, geometry);
+        }
+    }
+
+    fn apply(&mut self, record: Record, geometry: &Geometry) {
+        match record {
+            Record::Open { uploaded, downloaded } => {
+                (self.uploaded, self.downloaded) = (uploaded, downloaded);
+                self.closed = None;
+                self.unfinished.clear();
+            }
+            Record::Written(pieces) => fill(&mut self.written, &pieces, geometry),
+            Record::Durable(pieces) => {
+                fill(&mut self.written, &pieces, geometry);
+                fill(&mut self.durable, &pieces, geometry);
+            }
+            Record::Lost(pieces) => {
+                remove(&mut self.written, &pieces, geometry);
+                remove(&mut self.durable, &pieces, geometry);
+            }
+            Record::File { slot, id, hold, path } => {
+                self.files.insert(slot, RecordedFile { id, hold, path });
+            }
+            Record::Expected(expected) => self.expected = expected,
+            Record::Changed(slots) => self.changed = slots,
+            Record::InParts(slots) => self.in_parts = Some(slots),
+            Record::Place { naming, folder, name } => self.place = Some((folder, name, naming)),
+            Record::Unfinished { piece, masks } => {
+                self.unfinished.insert(piece, masks);
+            }
+            Record::Closed { uploaded, downloaded, files } => {
+                (self.uploaded, self.downloaded) = (uploaded, downloaded);
+                self.closed = Some(files.into_iter().map(|file| (file.slot, file)).collect());
+                self.changed.clear();
+            }
+        }
+    }
+}
+
+/// What any torrent's journal claims.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) name: JournalName,
+    pub(super) torrent: String,
+    /// Its save path.
+    pub(super) folder: PathBuf,
+    /// The files that are its own to write: paths below the folder.
+    pub(super) files: Vec<(PathBuf, FileId)>,
+}
+
+/// What the journal in `bytes` claims; `None` if it is none, or does not say where its files are.
+pub(super) fn claims_in(bytes: &[u8]) -> Option<Claims> {
+    let header = Header::decode(bytes)?;
+    let no_pieces = Geometry::new(1, 1).ok()?;
+    let (history, _) = History::replay(bytes, &header, &no_pieces)?;
+    let (folder, torrent, _) = history.place?;
+    let is_claim = |file: &RecordedFile| file.hold != Hold::Read && file.path != Path::new("");
+    let files = history.files.into_values().filter(is_claim);
+    let files = files.map(|file| (file.path, file.id)).collect();
+    Some(Claims { name: header.name(), torrent, folder, files })
+}
+
+fn fill(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
+    each(ranges, geometry, |piece| {
+        set.insert(piece);
+    });
+}
+
+fn remove(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {
+    each(ranges, geometry, |piece| {
+        set.remove(piece);
+    });
+}
+
+fn each(ranges: &[Range<u32>], geometry: &Geometry, work: impl FnMut(bt_types::PieceIndex)) {
+    let clamp = |range: &Range<u32>| range.start..range.end.min(geometry.piece_count());
+    ranges.iter().flat_map(clamp).filter_map(|index| geometry.piece(index)).for_each(work);
+}

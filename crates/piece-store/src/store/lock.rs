@@ -1,0 +1,139 @@
+//! Which process has which torrent open, as locks that the kernel frees when a process ends, however
+//! it ends.
+//!
+//! A torrent is a range of bytes in one of a few lock files, which have no content. So an idle torrent
+//! costs no descriptor. Every process locks the range from the same start; how long its range is says
+//! which process it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::handles::Handles;
+use super::record::JournalName;
+use crate::{Access, Disk, FileId, Operation, StoreError};
+
+/// How many lock files a state folder has. The kernel walks a list of all locks of a file each time.
+const LOCK_FILES: u64 = 16;
+/// How many bits of a range's start are 0: process numbers have at most 22.
+const PROCESS_BITS: u32 = 23;
+
+/// The locks that a pool holds in one state folder.
+#[derive(Debug)]
+pub(super) struct Locks<F>(BTreeMap<(PathBuf, u64), LockFile<F>>);
+
+#[derive(Debug)]
+struct LockFile<F> {
+    file: F,
+    id: FileId,
+    /// Where the ranges start that this pool holds: to itself, the kernel would give one twice.
+    held: BTreeSet<u64>,
+}
+
+impl<F> Default for Locks<F> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+/// A state folder, open.
+#[derive(Debug)]
+pub(super) struct StateFolder<'a, D: Disk> {
+    pub(super) disk: &'a D,
+    pub(super) handles: &'a Handles<D::File>,
+    pub(super) folder: &'a D::Folder,
+    /// Its canonical path.
+    pub(super) path: &'a Path,
+}
+
+impl<D: Disk> StateFolder<'_, D> {
+    /// Takes the torrent whose journal is called `name`; `save_path` is for the error.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`]; the disk fails.
+    pub(super) fn take(&self, name: JournalName, save_path: &Path) -> Result<(), StoreError> {
+        let mut locks = self.handles.locks();
+        let pid = self.disk.process_id();
+        let (number, range) = place(name, pid);
+        let failed = |error| self.error(&file_name(number), &error);
+        let in_use = |pid| StoreError::InUse { path: save_path.to_owned(), pid };
+        let lock = self.lock_file(&mut locks, number)?;
+        if lock.held.contains(&range.start) {
+            return Err(in_use(Some(pid)));
+        }
+        if !self.disk.lock_range(&lock.file, &range).map_err(failed)? {
+            let holder = self.disk.range_holder(&lock.file, &range).map_err(failed)?;
+            return Err(in_use(holder.map(|range| (range.end - range.start - 1) as u32)));
+        }
+        lock.held.insert(range.start);
+        Ok(())
+    }
+
+    /// Whether the torrent is open in this process or another.
+    pub(super) fn is_in_use(&self, name: JournalName) -> Result<bool, StoreError> {
+        let mut locks = self.handles.locks();
+        let (number, range) = place(name, self.disk.process_id());
+        let lock = self.lock_file(&mut locks, number)?;
+        let holder = self.disk.range_holder(&lock.file, &range);
+        let holder = holder.map_err(|error| self.error(&file_name(number), &error))?;
+        Ok(holder.is_some() || lock.held.contains(&range.start))
+    }
+
+    /// Gives the torrent back.
+    pub(super) fn give_back(&self, name: JournalName) {
+        let mut locks = self.handles.locks();
+        let (number, range) = place(name, self.disk.process_id());
+        let Some(lock) = locks.0.get_mut(&(self.path.to_owned(), number)) else { return };
+        lock.held.remove(&range.start);
+        if let Err(error) = self.disk.unlock_range(&lock.file, &range) {
+            log::warn!("cannot release {}: {error}", self.path.join(file_name(number)).display());
+        }
+    }
+
+    /// The open lock file. If somebody removed or replaced it, another one is opened, in which the
+    /// ranges are locked that this pool holds.
+    fn lock_file<'l>(
+        &self,
+        locks: &'l mut Locks<D::File>,
+        number: u64,
+    ) -> Result<&'l mut LockFile<D::File>, StoreError> {
+        let name = file_name(number);
+        let failed = |error| self.error(&name, &error);
+        let key = (self.path.to_owned(), number);
+        let named = self.disk.stat(self.folder, &name).map_err(failed)?.map(|stat| stat.id);
+        let held = match locks.0.remove(&key) {
+            Some(lock) if named == Some(lock.id) => {
+                return Ok(locks.0.entry(key).or_insert(lock));
+            }
+            Some(lock) => lock.held,
+            None => BTreeSet::new(),
+        };
+        let open = || self.disk.open(self.folder, &name, Access::Create);
+        let file = self.handles.make_room(self.disk, open).map_err(failed)?;
+        for start in &held {
+            let range = *start..start + range_length(self.disk.process_id());
+            self.disk.lock_range(&file, &range).map_err(failed)?;
+        }
+        let id = self.disk.file_stat(&file).map_err(failed)?.id;
+        Ok(locks.0.entry(key).or_insert(LockFile { file, id, held }))
+    }
+
+    pub(super) fn error(&self, name: &Path, error: &std::io::Error) -> StoreError {
+        StoreError::disk(Operation::Lock, &self.path.join(name), error)
+    }
+}
+
+/// In which lock file a torrent is, and the range that this process locks.
+fn place(name: JournalName, pid: u32) -> (u64, Range<u64>) {
+    let number = name.number();
+    let start = (number / LOCK_FILES) << PROCESS_BITS & i64::MAX.cast_unsigned();
+    (number % LOCK_FILES, start..start + range_length(pid))
+}
+
+fn range_length(pid: u32) -> u64 {
+    1 + u64::from(pid) % (1 << (PROCESS_BITS - 1))
+}
+
+fn file_name(number: u64) -> PathBuf {
+    PathBuf::from(format!("locks-{number:x}"))
+}

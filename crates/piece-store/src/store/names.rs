@@ -1,0 +1,169 @@
+//! Which names a torrent's files have: one naming for all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::Path;
+
+use metainfo::{Info, Naming, map_element};
+
+use super::handles::Handles;
+use super::layout::Layout;
+use crate::{Access, Disk, FileId, Stat};
+
+/// In which order the names of files that are there are looked for.
+const ALL: [Naming; 5] =
+    [Naming::Raw, Naming::Unix, Naming::Version0, Naming::Windows, Naming::Short];
+/// Characters that some file system refuses.
+const REFUSED: &str = "\\:?*\"<>|";
+
+/// Chooses the naming of a torrent's files in `folder`: the `recorded` one, if a file is there under it;
+/// else the one under which most of the files are there; else the one that the file system takes.
+pub(super) fn choose<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    folder: &D::Folder,
+    info: &Info,
+    recorded: Option<Naming>,
+    creates: bool,
+) -> Naming {
+    let usual = recorded.unwrap_or_else(|| disk.naming(folder));
+    if info.has_plain_names() {
+        return usual;
+    }
+    let mut best = (count_files(disk, folder, info, usual), usual);
+    if recorded.is_some() && best.0 > 0 {
+        return usual;
+    }
+    for naming in ALL.into_iter().filter(|naming| *naming != usual) {
+        let count = count_files(disk, folder, info, naming);
+        if count > best.0 {
+            best = (count, naming);
+        }
+    }
+    match best {
+        (0, _) if creates && recorded.is_none() => try_names(disk, handles, folder, info, usual),
+        (_, naming) => naming,
+    }
+}
+
+fn count_files<D: Disk>(disk: &D, folder: &D::Folder, info: &Info, naming: Naming) -> usize {
+    let paths = info.disk_paths(naming);
+    let files = info.files().iter().zip(&paths).filter(|(file, _)| !file.is_pad());
+    files.filter(|(_, path)| matches!(disk.stat(folder, path), Ok(Some(_)))).count()
+}
+
+/// The naming whose names the file system takes: each kind of name is tried, as a file that is removed
+/// at once.
+fn try_names<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    folder: &D::Folder,
+    info: &Info,
+    mut naming: Naming,
+) -> Naming {
+    for name in unusual_names(info) {
+        let refused = |naming| {
+            let name = map_element(name.as_encoded_bytes(), naming);
+            disk.naming_after(&try_name(disk, handles, folder, Path::new(&name)).err()?)
+        };
+        while let Some(other) = refused(naming).filter(|other| *other != naming) {
+            if naming == Naming::Short {
+                return naming;
+            }
+            naming = other;
+        }
+    }
+    naming
+}
+
+fn try_name<D: Disk>(
+    disk: &D,
+    handles: &Handles<D::File>,
+    folder: &D::Folder,
+    name: &Path,
+) -> std::io::Result<()> {
+    handles.make_room(disk, || disk.open(folder, name, Access::CreateNew))?;
+    disk.remove(folder, name)
+}
+
+/// One name of each kind that a file system may refuse: by its characters, its end, its length.
+fn unusual_names(info: &Info) -> Vec<Box<OsStr>> {
+    let mut names = BTreeMap::new();
+    for path in info.disk_paths(Naming::Unix) {
+        for name in &path {
+            let kind = kind_of(name);
+            if map_element(name.as_encoded_bytes(), Naming::Short) != name {
+                names.entry(kind).or_insert_with(|| Box::from(name));
+            }
+        }
+    }
+    names.into_values().collect()
+}
+
+fn kind_of(name: &OsStr) -> (Vec<bool>, Option<u8>, bool) {
+    let bytes = name.as_encoded_bytes();
+    let has = REFUSED.bytes().map(|refused| bytes.contains(&refused)).collect();
+    let end = bytes.last().copied().filter(|last| matches!(last, b'.' | b' '));
+    (has, end, name.len() > 143)
+}
+
+/// Gives entries that share a file with an earlier one another path, if that exists: on a file system
+/// that folds names, an earlier launch created it there. Answers what is there.
+pub(super) fn find_numbered<D: Disk>(
+    disk: &D,
+    folder: &D::Folder,
+    layout: &Layout,
+    found: &mut [Option<Stat>],
+) {
+    // An entry may get a path that a later entry has.
+    while find_numbered_once(disk, folder, layout, found) {}
+}
+
+/// Answers whether an entry got another path.
+fn find_numbered_once<D: Disk>(
+    disk: &D,
+    folder: &D::Folder,
+    layout: &Layout,
+    found: &mut [Option<Stat>],
+) -> bool {
+    let mut any = false;
+    for slots in shared(found) {
+        // The second of them has the number 2, the third 3.
+        for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
+            let Some(entry) = layout.slots.get(slot) else { continue };
+            let path = entry.numbered_path(number);
+            if let (false, Ok(Some(stat))) = (entry.is_renamed(), disk.stat(folder, &path)) {
+                entry.rename(&path);
+                found[slot] = Some(stat);
+                any = true;
+            }
+        }
+    }
+    any
+}
+
+/// The slots that are to be written and whose paths differ only in the case of letters: on a file system
+/// that folds names, the first of them gets the name that all want.
+pub(super) fn folded(layout: &Layout) -> BTreeSet<usize> {
+    let mut paths: Vec<(String, usize)> = layout
+        .slots
+        .iter()
+        .enumerate()
+        .filter(|(_, slot)| slot.selected)
+        .map(|(number, slot)| (slot.path().to_string_lossy().to_lowercase(), number))
+        .collect();
+    paths.sort_unstable();
+    let alike = paths.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1);
+    alike.flatten().map(|(_, number)| *number).collect()
+}
+
+/// The numbers of those that are one and the same file, each group ascending.
+pub(super) fn shared(found: &[Option<Stat>]) -> Vec<Vec<usize>> {
+    let mut ids: Vec<(FileId, usize)> = (0..)
+        .zip(found)
+        .filter_map(|(number, stat)| stat.filter(|stat| !stat.linked).map(|stat| (stat.id, number)))
+        .collect();
+    ids.sort_unstable();
+    let groups = ids.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1);
+    groups.map(|same| same.iter().map(|(_, number)| *number).collect()).collect()
+}

@@ -1,0 +1,266 @@
+//! Whose file is this: the one answer that all of the store goes by. Pure.
+//!
+//! | the journal says of the file | under its name is | so it is |
+//! |---|---|---|
+//! | anything | nothing, and it is ours to create | [`Owner::Expected`] |
+//! | anything | nothing, and nobody is to create it | [`Owner::Absent`] |
+//! | anything | something that a symbolic link leads to | [`Owner::Linked`] |
+//! | ours, and it is as the journal left it | a file | [`Owner::Ours`] |
+//! | ours to create, and the system was restarted since | a file | [`Owner::Ours`] |
+//! | anything else, and another torrent or entry has it | a file | [`Owner::Claimed`] |
+//! | anything else | a file | [`Owner::Foreign`] |
+//!
+//! | | may read | may write | may cut |
+//! |---|---|---|---|
+//! | Absent | no | no | no |
+//! | Expected | no | yes | no |
+//! | Ours | yes | yes | with `--overwrite` |
+//! | Claimed, Linked | yes | no | no |
+//! | Foreign | yes | once it is adopted: then it is ours | no |
+//!
+//! What a file has is trusted without a look at it if the file is as the journal left it, whoever
+//! may write it: after a clean shutdown by length, time and [`FileId`], after any other end by
+//! [`FileId`].
+
+use super::claims::Claim;
+use super::record::ClosedFile;
+use super::resume::TorrentFile;
+use crate::{FileId, Stat};
+
+/// What the journal knows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    /// We were to create it, and a power cut may have taken the record that we did.
+    Created,
+    /// It was used.
+    Recorded {
+        hold: Hold,
+        left: Left,
+    },
+}
+
+/// How a torrent uses a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It only reads it.
+    Read,
+    /// It wants to write it, and has not seen yet whether another has a claim on it.
+    Adopting,
+    /// It writes it.
+    Ours,
+}
+
+impl Known {
+    /// Of a file that this launch uses.
+    pub(super) fn as_used(file: TorrentFile) -> Self {
+        Self::Recorded { hold: file.hold, left: Left::As(file.id) }
+    }
+}
+
+/// What a file was when the journal saw it last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// This file, during a launch without a clean shutdown.
+    As(FileId),
+    /// Just so, at a clean shutdown.
+    Closed(ClosedFile),
+}
+
+/// Whose a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nothing has the name, and nobody is to create it.
+    Absent,
+    /// Nothing has the name: ours to create.
+    Expected,
+    /// We created or adopted it.
+    Ours { id: FileId },
+    /// Another torrent, or another entry of this one, writes to it.
+    Claimed { by: Claim },
+    /// A symbolic link leads to it.
+    Linked { id: FileId },
+    /// Nobody knows whose it is.
+    Foreign { id: FileId },
+}
+
+impl Owner {
+    /// Tells from what the journal knows, what was found under the name, whether a missing file is to
+    /// be `created`, and who has a `claim` on the file that was found.
+    pub(super) fn of(
+        known: Known,
+        found: Option<&Stat>,
+        created: bool,
+        claim: Option<Claim>,
+    ) -> Self {
+        let Some(stat) = found else {
+            return if created { Self::Expected } else { Self::Absent };
+        };
+        let id = stat.id;
+        match (known, claim) {
+            _ if stat.linked => Self::Linked { id },
+            (Known::Created, None) => Self::Ours { id },
+            (Known::Recorded { hold: Hold::Ours, .. }, _) if may_trust(known, stat) => {
+                Self::Ours { id }
+            }
+            (_, Some(by)) => Self::Claimed { by },
+            _ => Self::Foreign { id },
+        }
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Expected)
+    }
+
+    pub(super) fn may_write(&self) -> bool {
+        matches!(self, Self::Expected | Self::Ours { .. })
+    }
+
+    /// Whether a file that is too long may be cut, if its user said `overwrite`.
+    pub(super) fn may_cut(&self, overwrite: bool) -> bool {
+        overwrite && matches!(self, Self::Ours { .. })
+    }
+}
+
+/// Whether a file is as the journal left it, so that what the journal says of its pieces holds.
+pub(super) fn may_trust(known: Known, found: &Stat) -> bool {
+    match known {
+        Known::Nothing | Known::Created => false,
+        Known::Recorded { left: Left::As(id), .. } => id.is(found.id),
+        Known::Recorded { left: Left::Closed(file), .. } => {
+            (file.length, file.modified) == (found.length, found.modified)
+                && file.id.is_none_or(|id| id.is(found.id))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    const ID: FileId = FileId { device: 1, inode: 7, born: 70 };
+    const OTHER: FileId = FileId { device: 1, inode: 8, born: 80 };
+    /// Another file that got the number of the first.
+    const REUSED: FileId = FileId { device: 1, inode: 7, born: 71 };
+    const STAT: Stat =
+        Stat { kind: Kind::File, linked: false, id: ID, length: 10, modified: (5, 6) };
+
+    const HOLDS: [Hold; 3] = [Hold::Read, Hold::Adopting, Hold::Ours];
+
+    fn closed(id: Option<FileId>) -> Left {
+        Left::Closed(ClosedFile { slot: 0, length: 10, modified: (5, 6), id })
+    }
+
+    fn recorded(hold: Hold, left: Left) -> Known {
+        Known::Recorded { hold, left }
+    }
+
+    fn claim() -> Claim {
+        Claim::Torrent { torrent: "the other".to_owned(), in_use: false }
+    }
+
+    /// Everything that a journal may say, ours and not.
+    fn everything_known() -> Vec<Known> {
+        let lefts =
+            [Left::As(ID), Left::As(OTHER), closed(None), closed(Some(ID)), closed(Some(OTHER))];
+        let recorded = lefts.iter().flat_map(|left| HOLDS.map(|hold| recorded(hold, *left)));
+        recorded.chain([Known::Nothing, Known::Created]).collect()
+    }
+
+    /// Those of which a file found as `STAT` is as the journal left it.
+    fn unchanged(hold: Hold) -> [Known; 3] {
+        [Left::As(ID), closed(None), closed(Some(ID))].map(|left| recorded(hold, left))
+    }
+
+    #[test]
+    fn missing_file_is_expected_or_absent() {
+        for known in everything_known() {
+            for claim in [None, Some(claim())] {
+                assert_eq!(Owner::of(known, None, true, claim.clone()), Owner::Expected);
+                assert_eq!(Owner::of(known, None, false, claim), Owner::Absent);
+            }
+        }
+    }
+
+    #[test]
+    fn link_is_linked_whatever_is_known() {
+        let stat = Stat { linked: true, ..STAT };
+        for known in everything_known() {
+            for (created, claim) in [(true, None), (false, Some(claim()))] {
+                let owner = Owner::of(known, Some(&stat), created, claim);
+                assert_eq!(owner, Owner::Linked { id: ID }, "{known:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn present_file_is_ours_claimed_or_foreign() {
+        let ours = unchanged(Hold::Ours);
+        for known in everything_known() {
+            for created in [true, false] {
+                let of = |claim| Owner::of(known, Some(&STAT), created, claim);
+                let without_claim = match known {
+                    Known::Created => Owner::Ours { id: ID },
+                    _ if ours.contains(&known) => Owner::Ours { id: ID },
+                    _ => Owner::Foreign { id: ID },
+                };
+                assert_eq!(of(None), without_claim, "{known:?}");
+                let with_claim = match known {
+                    _ if ours.contains(&known) => Owner::Ours { id: ID },
+                    _ => Owner::Claimed { by: claim() },
+                };
+                assert_eq!(of(Some(claim())), with_claim, "{known:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn owner_says_what_is_allowed() {
+        let owners = [
+            (Owner::Absent, false, false, false),
+            (Owner::Expected, false, true, false),
+            (Owner::Ours { id: ID }, true, true, true),
+            (Owner::Claimed { by: Claim::Entry }, true, false, false),
+            (Owner::Claimed { by: claim() }, true, false, false),
+            (Owner::Linked { id: ID }, true, false, false),
+            (Owner::Foreign { id: ID }, true, false, false),
+        ];
+        for (owner, read, write, cut) in owners {
+            let allowed = (owner.may_read(), owner.may_write(), owner.may_cut(true));
+            assert_eq!(allowed, (read, write, cut), "{owner:?}");
+            assert!(!owner.may_cut(false), "{owner:?}");
+        }
+    }
+
+    #[test]
+    fn unchanged_file_is_trusted() {
+        for known in everything_known() {
+            let expected = HOLDS.iter().any(|hold| unchanged(*hold).contains(&known));
+            assert_eq!(may_trust(known, &STAT), expected, "{known:?}");
+        }
+    }
+
+    #[test]
+    fn changed_file_is_not_trusted() {
+        let changed = [
+            Stat { length: 11, ..STAT },
+            Stat { modified: (5, 7), ..STAT },
+            Stat { modified: (4, 6), ..STAT },
+            Stat { id: OTHER, ..STAT },
+            Stat { id: REUSED, ..STAT },
+        ];
+        for stat in changed {
+            assert!(!may_trust(recorded(Hold::Ours, closed(Some(ID))), &stat), "{stat:?}");
+            let by_id = stat.id == ID;
+            assert_eq!(may_trust(recorded(Hold::Ours, Left::As(ID)), &stat), by_id, "{stat:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_birth_is_no_difference() {
+        let stat = Stat { id: FileId { born: 0, ..ID }, ..STAT };
+        assert!(may_trust(recorded(Hold::Ours, Left::As(ID)), &stat));
+        assert!(may_trust(recorded(Hold::Ours, closed(Some(ID))), &stat));
+    }
+}

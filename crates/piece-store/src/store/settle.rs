@@ -1,0 +1,457 @@
+//! The end of a check: settles whose each file is, and makes the torrent ready to be written.
+//!
+//! First every file is decided about, without a change to anything. Then files are adopted, which
+//! others may refuse; then they are cut, created and filled from the parts file. See [`owner`](super::owner)
+//! for what each kind of file may be used for.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use bt_types::{Bitfield, PieceIndex};
+
+use super::claims::Claim;
+use super::files::is_zero;
+use super::journal::Journal;
+use super::layout::{Place, PlacedRange, Slot};
+use super::owner::{Hold, Known, Owner};
+use super::record::{Expected, Record, in_ranges, to_ranges};
+use super::resume::TorrentFile;
+use super::{STRIP_LENGTH, Store, changed, names};
+use crate::hashing::hash_zeros;
+use crate::{Access, Disk, Operation, Stat, StoreError, Unrelated};
+
+/// A file of the torrent in its own place, as it is now that everything was verified.
+#[derive(Debug, Clone, Copy)]
+struct Checked<'a> {
+    number: u32,
+    slot: &'a Slot,
+    stat: Option<Stat>,
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// It is ours, or is to be created.
+    Write,
+    /// It is complete: it is read, whosever it is.
+    Read,
+    /// It must be written, and is not ours yet.
+    Adopt,
+    /// It is not selected, and not the torrent's: what is needed of it goes to the parts file.
+    Leave,
+}
+
+impl<D: Disk> Store<D> {
+    /// Ends the check, after everything was verified without an error: stops if a file is somebody
+    /// else's, else makes the torrent ready to be written. Answers what is had now.
+    ///
+    /// # Errors
+    /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk fails.
+    pub fn finish_check(&self) -> Result<Bitfield, StoreError> {
+        if !self.ledger().checked {
+            self.settle_files()?;
+        }
+        Ok(self.have())
+    }
+
+    fn settle_files(&self) -> Result<(), StoreError> {
+        let files = self.stat_in_place()?;
+        files.iter().try_for_each(|file| self.check_unchanged(file))?;
+        if self.read_only {
+            files.iter().try_for_each(|file| self.record_read(file))?;
+        } else {
+            let imports = self.imports_to_copy();
+            let files = self.part_entries(files, &imports)?;
+            self.apply_decisions(files.clone(), &imports)?;
+            self.cut_files(&files)?;
+            self.expect_files()?;
+            self.make_files()?;
+            self.import(&imports)?;
+        }
+        self.own_parts()?;
+        self.sync_records()?;
+        self.ledger().end_check();
+        Ok(())
+    }
+
+    /// The files that are in their own place, but for unselected ones in which nothing is the
+    /// torrent's: what is needed of those goes to the parts file.
+    fn stat_in_place(&self) -> Result<Vec<Checked<'_>>, StoreError> {
+        let slots = (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
+        let mut files = Vec::new();
+        for (number, slot) in slots {
+            let is_recorded = self.ledger().file(number).is_some();
+            let is_written = slot.selected && !self.read_only;
+            if is_written || is_recorded || self.has_verified(number, slot, |_| true) {
+                let stat = self.stat_path(slot.path())?;
+                files.push(Checked { number, slot, stat });
+            } else if !self.read_only {
+                self.leave(slot)?;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at first: some of
+    /// its pieces may be had, and it was not verified.
+    fn check_unchanged(&self, file: &Checked<'_>) -> Result<(), StoreError> {
+        let Checked { number, slot, stat } = *file;
+        let known = {
+            let ledger = self.ledger();
+            let used = ledger.file(number).map(|file| file.id);
+            used.or_else(|| ledger.untrusted(number).map(|(id, _)| id))
+        };
+        let known = self.as_numbered(known, stat);
+        let length = slot.known_length.load(Ordering::Relaxed);
+        let unchanged = changed::compare(known, length, stat);
+        unchanged.map_err(|error| self.error(Operation::Stat, slot.path(), &error))
+    }
+
+    /// The pieces whose bytes must be copied from the parts file. Others are good in their place
+    /// already: an earlier launch was ended amid this.
+    fn imports_to_copy(&self) -> Vec<u32> {
+        let ledger = self.ledger();
+        let is_missing = |piece: &u32| {
+            self.layout.geometry.piece(*piece).is_some_and(|piece| !ledger.have.contains(piece))
+        };
+        ledger.pending.imports.iter().copied().filter(is_missing).collect()
+    }
+
+    /// Gives entries a file of their own where they share one that is to be written.
+    fn part_entries<'a>(
+        &self,
+        mut files: Vec<Checked<'a>>,
+        imports: &[u32],
+    ) -> Result<Vec<Checked<'a>>, StoreError> {
+        let found: Vec<_> = files.iter().map(|file| file.stat).collect();
+        for shared in names::shared(&found) {
+            let is_written = |at: &usize| {
+                let Checked { slot, stat, .. } = files[*at];
+                stat.is_some_and(|stat| self.needs_write(slot, &stat, imports))
+            };
+            if !shared.iter().any(is_written) {
+                continue;
+            }
+            // It stays with the entry that has it on record, else with the first.
+            let is_recorded = |at: &&usize| self.ledger().file(files[**at].number).is_some();
+            let keeper = shared.iter().find(is_recorded).or(shared.first()).copied();
+            for at in shared.into_iter().filter(|at| Some(*at) != keeper) {
+                let Checked { number, slot, .. } = files[at];
+                self.disown(number)?;
+                self.give_number(slot)?;
+                files[at].stat = None;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Decides about every file, and then carries that out.
+    fn apply_decisions(
+        &self,
+        mut files: Vec<Checked<'_>>,
+        imports: &[u32],
+    ) -> Result<(), StoreError> {
+        let mut decisions = self.decide_all(&files, imports)?;
+        // What one file is left for may have to be written to another.
+        while decisions.contains(&Decision::Leave) {
+            let mut decided = decisions.iter();
+            let is_left = |_: &mut Checked<'_>| decided.next() == Some(&Decision::Leave);
+            let left: Vec<_> = files.extract_if(.., is_left).collect();
+            left.iter().try_for_each(|file| self.leave(file.slot))?;
+            decisions = self.decide_all(&files, imports)?;
+        }
+        let mut wanted = Vec::new();
+        for (file, decision) in files.iter().zip(decisions) {
+            match decision {
+                Decision::Write | Decision::Leave => {}
+                Decision::Read => self.record_read(file)?,
+                Decision::Adopt => wanted.push(file.number),
+            }
+        }
+        self.adopt_files(&wanted)
+    }
+
+    fn decide_all(
+        &self,
+        files: &[Checked<'_>],
+        imports: &[u32],
+    ) -> Result<Vec<Decision>, StoreError> {
+        files.iter().map(|file| self.decide(file, imports)).collect()
+    }
+
+    fn decide(&self, file: &Checked<'_>, imports: &[u32]) -> Result<Decision, StoreError> {
+        let Checked { number, slot, stat } = *file;
+        let Some(stat) = stat.filter(|_| self.single.is_none()) else {
+            let is_left = !slot.selected && self.single.is_none();
+            return Ok(if is_left { Decision::Leave } else { Decision::Write });
+        };
+        let owner = self.owner(number, &stat, None);
+        // A file that we created before a power cut may have been claimed by others since.
+        let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
+        let is_ours = is_recorded && owner.may_write();
+        if !self.needs_write(slot, &stat, imports) {
+            return Ok(if is_ours { Decision::Write } else { Decision::Read });
+        }
+        if matches!(owner, Owner::Linked { .. }) {
+            return match slot.selected {
+                true => Err(StoreError::Linked { path: self.full_path(number) }),
+                false => Ok(Decision::Leave),
+            };
+        }
+        if let Some(reason) = self.unrelated(file, &stat, &owner)? {
+            let path = self.full_path(number);
+            return match self.claim_on(stat.id, &path)? {
+                _ if !slot.selected => Ok(Decision::Leave),
+                Some(by @ Claim::Torrent { .. }) => {
+                    Err(StoreError::Claimed { path, by: by.to_string() })
+                }
+                _ => Err(StoreError::UnrelatedFile { path, reason }),
+            };
+        }
+        Ok(if is_ours { Decision::Write } else { Decision::Adopt })
+    }
+
+    /// Whose the file of a slot is, found as `stat`.
+    fn owner(&self, slot: u32, stat: &Stat, claim: Option<Claim>) -> Owner {
+        let ledger = self.ledger();
+        let known = match (ledger.file(slot), ledger.untrusted(slot)) {
+            (Some(file), _) => Known::as_used(file),
+            (None, Some((_, known))) => known,
+            (None, None) => Known::Nothing,
+        };
+        let stat =
+            Stat { id: self.as_numbered(Some(stat.id), Some(*stat)).unwrap_or(stat.id), ..*stat };
+        Owner::of(known, Some(&stat), !self.read_only, claim)
+    }
+
+    /// Whether something will be written to a file that is there: pieces are missing in it, or it is too
+    /// long.
+    fn needs_write(&self, slot: &Slot, stat: &Stat, imports: &[u32]) -> bool {
+        let ledger = self.ledger();
+        let is_missing = |piece: PieceIndex| {
+            self.layout.wanted.contains(piece) && !ledger.have.contains(piece)
+                || imports.binary_search(&piece.get()).is_ok()
+        };
+        stat.length != slot.length || self.layout.pieces_touching(slot).any(is_missing)
+    }
+
+    /// Why a file is something else, if it is.
+    fn unrelated(
+        &self,
+        file: &Checked<'_>,
+        stat: &Stat,
+        owner: &Owner,
+    ) -> Result<Option<Unrelated>, StoreError> {
+        let (expected, got) = (file.slot.length, stat.length);
+        if self.overwrite && file.slot.selected {
+            return Ok(None);
+        }
+        if got > expected && file.slot.selected {
+            return Ok(Some(Unrelated::TooLong { expected, got }));
+        }
+        let nothing_verifies = !owner.may_write() && self.is_unrelated(file)?;
+        Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
+    }
+
+    /// Whether some piece of a file, of those that `count`, is had, or will be once other files of it are
+    /// imported.
+    fn has_verified(&self, number: u32, slot: &Slot, count: impl Fn(PieceIndex) -> bool) -> bool {
+        let ledger = self.ledger();
+        let is_imported = in_ranges(&ledger.pending.in_parts, number);
+        let had = if is_imported { &ledger.have } else { &ledger.claimed };
+        self.layout.pieces_touching(slot).any(|piece| had.contains(piece) && count(piece))
+    }
+
+    /// Whether a piece is nothing but zeros, which any file may have.
+    fn is_zeros(&self, piece: PieceIndex) -> bool {
+        let (geometry, info) = (self.layout.geometry, self.layout.metainfo.info());
+        let full = geometry.piece_length();
+        let zeros = || *self.zero_piece.get_or_init(|| hash_zeros(full));
+        geometry.length_of(piece) == full && info.piece_hash(piece) == zeros()
+    }
+
+    /// Whether nothing in a file is the torrent's, as far as can be told: a file without a piece of its
+    /// own, if it was there from the start, is judged by the others.
+    fn is_unrelated(&self, file: &Checked<'_>) -> Result<bool, StoreError> {
+        let Checked { number, slot, .. } = *file;
+        let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
+        let by_others = self.layout.pieces_inside(slot).next().is_none() && {
+            let ledger = self.ledger();
+            let is_imported = in_ranges(&ledger.pending.in_parts, number);
+            // A journal that never had it says more than the others, and so does the parts file.
+            let may_be_used = match untrusted {
+                Some(Known::Nothing) => ledger.durable.is_empty(),
+                known => known.is_some(),
+            };
+            !ledger.have.is_empty() && may_be_used && !is_imported
+        };
+        // Zeros say nothing of a file, unless it was the torrent's before.
+        let counts = |piece| untrusted != Some(Known::Nothing) || !self.is_zeros(piece);
+        let is_known =
+            self.ledger().file(number).is_some() || self.has_verified(number, slot, counts);
+        Ok(!is_known && !by_others && self.has_data(slot.path())?)
+    }
+
+    /// Whether a file has any byte that is not zero.
+    fn has_data(&self, path: &Path) -> Result<bool, StoreError> {
+        let failed = |error| self.error(Operation::Read, path, &error);
+        let open = || self.disk.open(&self.folder, path, Access::Read);
+        let file = self.make_room(open).map_err(failed)?;
+        let mut strip = vec![0; STRIP_LENGTH];
+        let mut at = 0;
+        while let Some(data) = self.disk.next_data(&file, at).map_err(failed)? {
+            let count = self.disk.read_at(&file, &mut strip, data).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            if !is_zero(strip.get(..count).unwrap_or_default()) {
+                return Ok(true);
+            }
+            at = data + count as u64;
+        }
+        Ok(false)
+    }
+
+    /// Records a file that is only read, if something in it is the torrent's.
+    fn record_read(&self, file: &Checked<'_>) -> Result<(), StoreError> {
+        let Checked { number, slot, stat } = *file;
+        let Some(stat) = stat else { return Ok(()) };
+        let known = self.ledger().file(number);
+        let is_complete = !self.read_only;
+        if known.is_some() || is_complete || self.has_verified(number, slot, |_| true) {
+            let hold = known.map_or(Hold::Read, |file| file.hold);
+            self.ledger().record_file(TorrentFile { slot: number, hold, id: stat.id })?;
+            slot.note_length(Some(stat));
+        }
+        Ok(())
+    }
+
+    /// Gives up a file: its pieces are missing.
+    pub(super) fn disown(&self, number: u32) -> Result<(), StoreError> {
+        self.forget(number)?;
+        self.layout.slots.get(number as usize).map_or(Ok(()), |slot| self.leave(slot))
+    }
+
+    /// Closes a file, of which nothing is known any more.
+    pub(super) fn forget(&self, number: u32) -> Result<(), StoreError> {
+        self.handles.forget_one((self.number, number as usize));
+        self.ledger().forget_file(number)
+    }
+
+    /// Does without a file: its pieces are missing, and what is needed of it goes to the parts file, or
+    /// to a new file if it is selected.
+    fn leave(&self, slot: &Slot) -> Result<(), StoreError> {
+        slot.keep_in_parts(!slot.selected);
+        slot.known_length.store(0, Ordering::Relaxed);
+        let pieces: Vec<u32> = self.layout.pieces_touching(slot).map(PieceIndex::get).collect();
+        self.ledger().lose(&pieces).1
+    }
+
+    /// Cuts selected files that are too long, which their user said may be overwritten. The new length is
+    /// on the disk before anything counts on it.
+    fn cut_files(&self, files: &[Checked<'_>]) -> Result<(), StoreError> {
+        let is_long = |file: &&Checked<'_>| {
+            file.slot.selected && file.stat.is_some_and(|stat| stat.length > file.slot.length)
+        };
+        for Checked { number, slot, .. } in files.iter().filter(is_long) {
+            let Some(stat) = self.stat_path(slot.path())? else { continue };
+            let owner = self.owner(*number, &stat, None);
+            if stat.length <= slot.length || !owner.may_cut(self.overwrite) {
+                continue;
+            }
+            let file = self.writable(Place::File(*number as usize))?;
+            let cut = self.disk.set_length(&file, slot.length);
+            let cut = cut.and_then(|()| self.disk.sync_file(&file));
+            cut.map_err(|error| self.error(Operation::Write, slot.path(), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the wanted files that have no bytes and, if asked for, reserves room for the others. Files
+    /// that may share a name are made now, in order.
+    fn make_files(&self) -> Result<(), StoreError> {
+        let folded = names::folded(&self.layout);
+        let wanted = self.layout.slots.iter().enumerate().filter(|(_, slot)| slot.selected);
+        for (index, slot) in wanted {
+            let used = self.ledger().file(index as u32);
+            let is_done = used.is_some_and(|file| file.hold == Hold::Read || slot.length == 0);
+            if is_done || (slot.length > 0 && !self.preallocate && !folded.contains(&index)) {
+                continue;
+            }
+            let file = self.writable(Place::File(index))?;
+            if slot.length > 0 && self.preallocate {
+                let allocated = self.disk.allocate(&file, slot.length);
+                allocated.map_err(|error| self.error(Operation::Allocate, slot.path(), &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what the parts file has of pieces whose files are selected now, verifies them in their new
+    /// place and records them like any other. The parts file keeps its copy.
+    fn import(&self, pieces: &[u32]) -> Result<(), StoreError> {
+        let mut scratch = vec![0; if pieces.is_empty() { 0 } else { STRIP_LENGTH }];
+        // From here on, what is bad in its place is lost.
+        self.ledger().forget_imports();
+        let in_parts = self.ledger().pending.in_parts.clone();
+        let is_imported = |range: &PlacedRange| match range.place {
+            Place::File(slot) => in_ranges(&in_parts, slot as u32),
+            _ => false,
+        };
+        for piece in pieces {
+            let Some(index) = self.layout.geometry.piece(*piece) else { continue };
+            for range in self.layout.piece_ranges(index).filter(is_imported) {
+                self.copy_from_parts(&range, &mut scratch)?;
+            }
+            let (_, error) = self.verify(*piece..*piece + 1, &mut scratch);
+            error.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// Records that files that are missing are ours to create, and which ones have their bytes in the
+    /// parts file. This must be on the disk before the data is: else a power cut would make unrelated
+    /// files of ours.
+    fn expect_files(&self) -> Result<(), StoreError> {
+        let slots = || (0u32..).zip(&self.layout.slots).filter(|(_, slot)| !slot.pad);
+        let mut ledger = self.ledger();
+        let is_expected =
+            |(number, slot): &(u32, &Slot)| slot.in_place() && ledger.file(*number).is_none();
+        let missing = slots().filter(is_expected).map(|(number, _)| number);
+        let expected = Expected::new(self.disk.boot(), to_ranges(missing));
+        if expected != ledger.pending.expected {
+            ledger.append(&[Record::Expected(expected.clone())])?;
+            ledger.pending.expected = expected;
+        }
+        let before = &ledger.pending.in_parts;
+        let in_parts = slots().filter(|(number, slot)| {
+            // Those that are imported stay there until they are durable.
+            !slot.in_place() || in_ranges(before, *number)
+        });
+        let in_parts = to_ranges(in_parts.map(|(number, _)| number));
+        ledger.record_in_parts(in_parts)?;
+        drop(ledger);
+        self.sync_records()
+    }
+
+    /// Records that the parts file is ours, unless somebody removed or replaced it since the check began:
+    /// what it has may be had.
+    fn own_parts(&self) -> Result<(), StoreError> {
+        if !self.parts.have_a_name() {
+            return Ok(());
+        }
+        let (slot, stat) = (self.layout.parts_slot(), self.stat_parts()?);
+        let known = self.as_numbered(self.ledger().file(slot).map(|file| file.id), stat);
+        let same = changed::compare(known, 0, stat);
+        same.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))?;
+        let record = |stat: Stat| {
+            self.ledger().record_file(TorrentFile { slot, hold: Hold::Ours, id: stat.id })
+        };
+        stat.map_or(Ok(()), record)
+    }
+
+    fn sync_records(&self) -> Result<(), StoreError> {
+        let file = self.ledger().journal.as_ref().and_then(Journal::unsynced);
+        self.sync_journal(file)
+    }
+}

@@ -1,0 +1,56 @@
+//! Advisory locks: of whole files, and of ranges of them.
+
+use std::ops::Range;
+
+use super::State;
+
+impl State {
+    pub(in crate::disk) fn lock(&mut self, inode: u64, handle: u64) -> bool {
+        let Some(file) = self.inodes.get_mut(&inode) else { return false };
+        *file.locked_by.get_or_insert(handle) == handle || self.lockless
+    }
+
+    pub(in crate::disk) fn unlock(&mut self, inode: u64, handle: u64) {
+        if let Some(file) = self.inodes.get_mut(&inode)
+            && file.locked_by == Some(handle)
+        {
+            file.locked_by = None;
+        }
+        if let Some(file) = self.inodes.get_mut(&inode) {
+            file.ranges.retain(|(holder, _)| *holder != handle);
+        }
+    }
+
+    pub(in crate::disk) fn lock_range(
+        &mut self,
+        inode: u64,
+        handle: u64,
+        range: &Range<u64>,
+    ) -> bool {
+        let is_free = self.range_holder(inode, handle, range).is_none();
+        if let Some(file) = self.inodes.get_mut(&inode).filter(|_| is_free) {
+            file.ranges.push((handle, range.clone()));
+        }
+        is_free
+    }
+
+    /// The range in the way, if another open file has one.
+    pub(in crate::disk) fn range_holder(
+        &self,
+        inode: u64,
+        handle: u64,
+        range: &Range<u64>,
+    ) -> Option<Range<u64>> {
+        let ranges = &self.inodes.get(&inode)?.ranges;
+        let other = ranges.iter().find(|(holder, held)| {
+            *holder != handle && held.start < range.end && range.start < held.end
+        });
+        other.map(|(_, held)| held.clone())
+    }
+
+    pub(in crate::disk) fn unlock_range(&mut self, inode: u64, handle: u64, range: &Range<u64>) {
+        if let Some(file) = self.inodes.get_mut(&inode) {
+            file.ranges.retain(|held| *held != (handle, range.clone()));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Where a node has its torrent: on which disk, in which files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::SimDisk;
+use crate::payload::{FOLDER, Payload, Place};
+use crate::scenario::Want;
+
+/// A torrent on a disk.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) payload: Arc<Payload>,
+    pub(crate) disk: Arc<SimDisk>,
+    /// The state folder.
+    pub(crate) state: &'static str,
+    /// Of each file, the paths that it may have: one, or two if the disk folds its name and another's.
+    paths: Vec<Vec<PathBuf>>,
+    /// Where bytes of files are that are not wanted.
+    parts: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn new(payload: Arc<Payload>, disk: Arc<SimDisk>, state: &'static str) -> Self {
+        let all: Vec<PathBuf> = payload.files().map(|(path, _)| disk.kept_as(&path)).collect();
+        let mut counts: BTreeMap<&Path, u32> = BTreeMap::new();
+        all.iter().for_each(|path| *counts.entry(path).or_default() += 1);
+        let paths = all.iter().map(|path| {
+            let is_shared = counts.get(&**path).is_some_and(|count| *count > 1);
+            let numbered = is_shared.then(|| metainfo::numbered(path, 2));
+            std::iter::once(path.clone()).chain(numbered).collect()
+        });
+        let paths = paths.collect();
+        let parts = Path::new(state).join(payload.parts_name());
+        Self { payload, disk, state, paths, parts }
+    }
+
+    /// The path of a file, if no other entry has the same name.
+    pub(crate) fn path(&self, file: usize) -> Option<&Path> {
+        match &self.paths[file][..] {
+            [path] => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The first of the paths that a file may have.
+    pub(crate) fn usual_path(&self, file: usize) -> &Path {
+        &self.paths[file][0]
+    }
+
+    /// The files that may have this path.
+    pub(crate) fn files_at<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = usize> + 'a {
+        let has = move |(_, paths): &(usize, &Vec<PathBuf>)| paths.iter().any(|own| own == path);
+        self.paths.iter().enumerate().filter(has).map(|(file, _)| file)
+    }
+
+    /// Where bytes of files are that are not wanted.
+    pub(crate) fn parts(&self) -> &Path {
+        &self.parts
+    }
+
+    /// Whether a path is below the download folder.
+    pub(crate) fn is_payload(path: &Path) -> bool {
+        path.starts_with(FOLDER)
+    }
+}
+
+/// What a node may speak of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Truth<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) want: &'a Want,
+}
+
+/// Whether a file on a disk has some bytes.
+type Has = fn(&SimDisk, &Path, u64, &[u8]) -> bool;
+
+impl Truth<'_> {
+    pub(crate) fn payload(&self) -> &Payload {
+        &self.site.payload
+    }
+
+    /// Whether the whole piece is on the disk as it should be.
+    pub(crate) fn shows(&self, piece: u32) -> bool {
+        self.holds(piece, SimDisk::shows)
+    }
+
+    /// Whether it would still be if the power failed now.
+    pub(crate) fn keeps(&self, piece: u32) -> bool {
+        self.holds(piece, SimDisk::keeps)
+    }
+
+    /// What is of files that are not wanted may be in the parts file instead.
+    fn holds(&self, piece: u32, has: Has) -> bool {
+        let Some(piece) = self.payload().piece(piece) else { return false };
+        let disk = &self.site.disk;
+        let is_there = |place: &Place<'_>| {
+            let mut paths = self.site.paths[place.file].iter();
+            paths.any(|path| has(disk, path, place.at, place.bytes))
+                || (!self.want.has(place.file)
+                    && has(disk, self.site.parts(), place.offset, place.bytes))
+        };
+        self.payload().places(piece).iter().all(is_there)
+    }
+
+    /// Whether a file that is not wanted, with bytes of the piece, is too long: then it is not used.
+    pub(crate) fn has_long_unwanted(&self, piece: u32) -> bool {
+        let Some(piece) = self.payload().piece(piece) else { return false };
+        let places = self.payload().places(piece);
+        places.iter().any(|place| {
+            let length = self.payload().file(place.file).len() as u64;
+            let got = self.site.disk.length(self.site.usual_path(place.file));
+            !self.want.has(place.file) && got.is_some_and(|got| got > length)
+        })
+    }
+
+    /// Whether a file does not have the length that it should have.
+    pub(crate) fn length_differs(&self, file: usize) -> bool {
+        let length = self.payload().file(file).len() as u64;
+        self.site.disk.length(self.site.usual_path(file)) != Some(length)
+    }
+
+    /// The first wanted file that is not just as it should be, or would not be after a power cut.
+    pub(crate) fn wrong_file(&self) -> Option<usize> {
+        let files = 0..self.site.paths.len();
+        let is_whole = |file: &usize| {
+            let bytes = self.payload().file(*file);
+            self.site.paths[*file].iter().any(|path| self.site.disk.keeps_whole(path, bytes))
+        };
+        files.filter(|file| self.want.has(*file)).find(|file| !is_whole(file))
+    }
+}
