@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::integration::{Options, SHORT, Suite, run_suite};
+use crate::integration::{Options, Suite, run_suite};
 use crate::report::Tally;
 use crate::workspace::{self, cargo};
 use crate::{fixtures, sim, tidy};
@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<()> {
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
     steps.check("simulation", || sim::run(&sim::Arguments::default()));
-    let options = Options { kills: Some(SHORT), ..Options::default() };
+    let options = Options::short();
     for (name, suite) in [
         ("loopback", Suite::Loopback),
         ("hostile", Suite::Hostile),

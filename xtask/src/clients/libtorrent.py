@@ -3,6 +3,8 @@
 `seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
 `download TORRENT FOLDER IP:PORT HOME PEER..` and `check TORRENT FOLDER IP:PORT HOME THREADS` until all
 is there, or checked;
+`download-all JOBS IP:PORT HOME` until all torrents are there of which JOBS has a line each, TORRENT, a
+tab, FOLDER: it waits for peers that call it, and prints `refused FOLDER` for torrents it does not take;
 `verdicts` says of each TORRENT whose path it reads whether it accepts it, a JSON object a line;
 `info-hash TORRENT` and `create DATA TRACKER TORRENT [PIECE-LENGTH HOME]` do what they say.
 HOME/added appears when the work begins, HOME/done when it is done."""
@@ -45,7 +47,7 @@ def session_at(listen, more):
     } | more)
 
 
-def add(session, torrent, folder, home, is_there=False):
+def add(session, torrent, folder, home=None, is_there=False):
     parameters = lt.add_torrent_params()
     parameters.ti = info_of(torrent)
     parameters.save_path = folder
@@ -53,7 +55,8 @@ def add(session, torrent, folder, home, is_there=False):
     if is_there:
         # Not its seed mode, which hashes every piece the first time it is asked for.
         parameters.have_pieces = [True] * parameters.ti.num_pieces()
-    touch(home, "added")
+    if home:
+        touch(home, "added")
     return session.add_torrent(parameters)
 
 
@@ -87,6 +90,33 @@ def download(torrent, folder, listen, home, *peers):
         handle.connect_peer((ip, int(port)))
     follow(session, handle, lt.torrent_finished_alert)
     touch(home, "done")
+
+
+def download_all(jobs, listen, home):
+    session = session_at(listen, {"tick_interval": 50, "active_limit": -1, "active_downloads": -1})
+    with open(jobs) as file:
+        jobs = [line.rstrip("\n").split("\t") for line in file]
+    handles = []
+    for torrent, folder in jobs:
+        try:
+            handles.append(add(session, torrent, folder))
+        except RuntimeError as error:
+            print("refused", folder, flush=True)
+            print(error, flush=True)
+    touch(home, "added")
+    shown = None
+    while True:
+        for alert in session.pop_alerts():
+            if alert.category() & lt.alert.category_t.error_notification:
+                print(alert.what(), alert.message(), flush=True)
+        statuses = [handle.status() for handle in handles]
+        left = [status.name for status in statuses if not status.is_seeding]
+        if left != shown:
+            shown = left
+            print(len(left), "left", *map(ascii, left[:3]), flush=True)
+        if not left:
+            return
+        session.wait_for_alert(100)
 
 
 def check(torrent, folder, listen, home, threads):
@@ -126,4 +156,5 @@ elif role == "verdicts":
 elif role == "seed-unchecked":
     seed(*arguments, is_there=True)
 else:
-    {"seed": seed, "download": download, "check": check, "create": create}[role](*arguments)
+    roles = {"seed": seed, "download": download, "download-all": download_all}
+    (roles | {"check": check, "create": create})[role](*arguments)

@@ -1,6 +1,8 @@
 //! libtorrent through its Python binding: Debian's (2.0) and PyPI's (2.1), the same script.
 
+use std::fs;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -55,6 +57,27 @@ impl Libtorrent {
     pub(crate) fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
         let mut command = self.command(job, "check");
         start_until_added(self.name, command.arg(threads.to_string()), job.home)
+    }
+
+    /// Starts downloading torrents, each into a folder, at `listen`, from peers that call it. Ends when
+    /// all are there.
+    pub(crate) fn download_all<'a>(
+        &self,
+        torrents: impl Iterator<Item = (&'a Path, &'a Path)>,
+        listen: SocketAddr,
+        home: &Path,
+    ) -> Result<Running> {
+        let jobs = home.join("jobs");
+        let lines = torrents
+            .map(|(torrent, folder)| format!("{}\t{}\n", torrent.display(), folder.display()));
+        fs::write(&jobs, lines.collect::<String>())?;
+        let added = home.join("added");
+        if added.exists() {
+            fs::remove_file(added)?;
+        }
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "download-all"]).arg(jobs).arg(listen.to_string()).arg(home);
+        start_until_added(self.name, &command, home)
     }
 
     /// Starts making a v1 .torrent of `data`, with pieces of 1 MiB.

@@ -10,8 +10,6 @@ use anyhow::{Result, ensure};
 
 use crate::report::Tally;
 
-pub(crate) use crash::SHORT;
-
 /// A suite by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Suite {
@@ -37,9 +35,37 @@ pub(crate) struct Options {
     /// How often bt-cli is killed (crash)
     #[arg(long, value_name = "N")]
     pub(crate) kills: Option<u32>,
-    /// The number that all moments of killing follow from (crash)
+    /// How often two torrents want the same file (crash)
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<u32>,
+    /// How many folders with odd names are shared (interop)
+    #[arg(long, value_name = "N")]
+    pub(crate) folders: Option<u32>,
+    /// The number that everything drawn follows from (crash, interop)
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<u64>,
+}
+
+impl Options {
+    /// Of everything that is drawn, so much that a commit need not wait long.
+    pub(crate) fn short() -> Self {
+        Self { kills: Some(50), rounds: Some(100), folders: Some(25), ..Self::default() }
+    }
+
+    /// The arguments of a process that runs `suite` with these options.
+    fn words(&self, suite: &str) -> Vec<String> {
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let options = [
+            ("--only", self.only.clone()),
+            ("--instead", self.instead.clone()),
+            ("--kills", number(self.kills)),
+            ("--rounds", number(self.rounds)),
+            ("--folders", number(self.folders)),
+            ("--seed", self.seed.map(|seed| seed.to_string())),
+        ];
+        let words = options.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        std::iter::once(suite.to_owned()).chain(words.flatten()).collect()
+    }
 }
 
 /// Runs one suite or all, and fails if a case failed.
@@ -58,11 +84,11 @@ pub(crate) fn run(suite: Option<Suite>, options: &Options) -> Result<()> {
 /// Runs one suite.
 pub(crate) fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
     println!("{suite:?}");
-    let (only, instead) = (options.only.as_deref(), options.instead.as_deref());
+    let only = options.only.as_deref();
     match suite {
         Suite::Loopback => loopback::run(only),
         Suite::Crash => crash::run(options),
         Suite::Hostile => hostile::run(only),
-        Suite::Interop => interop::run(only, instead),
+        Suite::Interop => interop::run(options),
     }
 }

@@ -76,6 +76,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["bt-cli", "xtask"]),
     ("clap", &["bt-cli", "xtask"]),
     ("crossbeam-channel", &["piece-store", "session", "bt-cli"]),
+    ("nix", &["piece-store"]),
     ("env_logger", &["bt-cli"]),
     ("indicatif", &["bt-cli"]),
     ("mio", &["session"]),

@@ -11,6 +11,7 @@ mod faults;
 mod had;
 mod kills;
 mod mounts;
+mod shared;
 mod trial;
 
 use std::path::Path;
@@ -24,10 +25,10 @@ use crate::draws::fresh_seed;
 use crate::report::{self, Report, Tally};
 use crate::workspace;
 
-/// How often bt-cli is killed where time is short.
-pub(crate) const SHORT: u32 = 40;
-/// How often it is killed else.
-const LONG: u32 = 400;
+/// How often bt-cli is killed, unless told.
+const KILLS: u32 = 500;
+/// How often two torrents want the same file, unless told.
+const ROUNDS: u32 = 1_000;
 /// How many cases run at a time: most of their time they wait.
 const SIDE_BY_SIDE: usize = 4;
 
@@ -39,26 +40,17 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     let bt_cli = workspace::build_bt_cli()?;
     match namespace::way_in_to_mounts() {
         _ if namespace::are_we_inside() => run_here(options, &bt_cli, None),
-        Ok(flags) => namespace::run_suite_inside(flags, &words(options), &bt_cli),
+        Ok(flags) => namespace::run_suite_inside(flags, &options.words("crash"), &bt_cli),
         Err(why) => run_here(options, &bt_cli, Some(&why)),
     }
-}
-
-/// The arguments of the process inside.
-fn words(options: &Options) -> Vec<String> {
-    let only = options.only.iter().flat_map(|only| ["--only".to_owned(), only.clone()]);
-    let numbers = [("--kills", options.kills.map(u64::from)), ("--seed", options.seed)];
-    let numbers = numbers.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
-    let numbers = numbers.flat_map(|(flag, value)| [flag.to_owned(), value.to_string()]);
-    let suite = std::iter::once("crash".to_owned());
-    suite.chain(only).chain(numbers).collect()
 }
 
 fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result<Tally> {
     let only = options.only.as_deref();
     let mut report = Report::new(&["area", "case"]);
     let seed = options.seed.unwrap_or_else(fresh_seed);
-    let mut cases = kills::cases(bt_cli, options.kills.unwrap_or(LONG), seed);
+    let mut cases = kills::cases(bt_cli, options.kills.unwrap_or(KILLS), seed);
+    cases.extend(shared::cases(bt_cli, options.rounds.unwrap_or(ROUNDS), seed));
     for (area, list) in [("faults", faults::CASES), ("mounts", mounts::CASES)] {
         let obstacle = |name| no_mounts.filter(|_| area == "mounts").or(faults::obstacle(name));
         for (name, case) in list {

@@ -5,6 +5,8 @@
 //! 10.77.0.2 bt-cli                                 10.77.0.20   opentracker
 //! ```
 
+mod names;
+mod odd_names;
 mod opentracker;
 mod torrents;
 mod transfer;
@@ -13,9 +15,11 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
 
+use super::Options;
 use crate::clients::{
     Aria2, Libtorrent, Ours, Program, Qbittorrent, Rtorrent, Transmission, namespace,
 };
+use crate::draws::fresh_seed;
 use crate::report::{Report, Tally};
 use crate::workspace;
 use opentracker::Opentracker;
@@ -25,13 +29,13 @@ use transfer::Caller;
 const REQUIRED: &str = "REQUIRE_PEERS";
 
 /// Runs the suite: here if this is the namespace, else in a process of its own in one.
-pub(super) fn run(only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
+pub(super) fn run(options: &Options) -> Result<Tally> {
     if namespace::are_we_inside() {
         namespace::furnish()?;
-        return Suite::new(only, instead)?.run();
+        return Suite::new(options)?.run();
     }
     match namespace::way_in() {
-        Ok(flags) => run_inside(flags, only, instead),
+        Ok(flags) => run_inside(flags, options),
         Err(why) => {
             let mut report = Report::new(&["suite"]);
             match required().is_empty() {
@@ -43,15 +47,12 @@ pub(super) fn run(only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
     }
 }
 
-fn run_inside(flags: &str, only: Option<&str>, instead: Option<&str>) -> Result<Tally> {
-    let mut arguments = vec!["interop"];
-    arguments.extend(only.iter().flat_map(|only| ["--only", only]));
-    arguments.extend(instead.iter().flat_map(|instead| ["--instead", instead]));
-    let bt_cli = match instead {
+fn run_inside(flags: &str, options: &Options) -> Result<Tally> {
+    let bt_cli = match options.instead {
         Some(_) => std::path::PathBuf::new(),
         None => workspace::build_bt_cli()?,
     };
-    namespace::run_suite_inside(flags, &arguments, &bt_cli)
+    namespace::run_suite_inside(flags, &options.words("interop"), &bt_cli)
 }
 
 fn required() -> Vec<String> {
@@ -66,16 +67,15 @@ struct Peer {
     ip: Ipv4Addr,
 }
 
-struct Suite {
+struct Suite<'a> {
     report: Report,
     ours: Box<dyn Program>,
-    is_bt_cli: bool,
-    only: Option<String>,
+    options: &'a Options,
 }
 
-impl Suite {
-    fn new(only: Option<&str>, instead: Option<&str>) -> Result<Self> {
-        let ours = match instead {
+impl<'a> Suite<'a> {
+    fn new(options: &'a Options) -> Result<Self> {
+        let ours = match options.instead.as_deref() {
             None => Box::new(Ours::new()?),
             Some(name) => match programs().into_iter().find(|program| program.name() == name) {
                 Some(program) => program,
@@ -83,7 +83,7 @@ impl Suite {
             },
         };
         let report = Report::new(&["program", "version", "direction"]);
-        Ok(Self { report, ours, is_bt_cli: instead.is_none(), only: only.map(str::to_owned) })
+        Ok(Self { report, ours, options })
     }
 
     fn run(mut self) -> Result<Tally> {
@@ -99,8 +99,12 @@ impl Suite {
             }
         }
         self.announce(&mut missing);
-        if self.is_bt_cli {
-            torrents::run(&mut self.report, &mut missing, self.only.as_deref())?;
+        if self.options.instead.is_none() {
+            torrents::run(&mut self.report, &mut missing, self.options.only.as_deref())?;
+            if self.wants("libtorrent names") {
+                let seed = self.options.seed.unwrap_or_else(fresh_seed);
+                names::run(&mut self.report, self.options.folders, seed);
+            }
         }
         for name in missing {
             self.report.fail(&[&name, "-", "-"], format!("{REQUIRED} names it"));
@@ -109,7 +113,7 @@ impl Suite {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| name.contains(only))
+        self.options.only.as_deref().is_none_or(|only| name.contains(only))
     }
 
     /// They seed and we download, then the other way round.
