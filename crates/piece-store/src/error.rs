@@ -108,12 +108,14 @@ pub enum StoreError {
         reason: Unrelated,
     },
     /// Occurs when a file would have to be written that another torrent writes to.
-    #[error("{} belongs to {by}; choose another folder, or move the file away", path.display())]
+    #[error("{} belongs to {by}; {}", path.display(), way_out(*in_use))]
     Claimed {
         /// The file.
         path: PathBuf,
-        /// Who has it, for people.
+        /// The owner, in words.
         by: String,
+        /// Whether the owner uses it at this moment: then it can't be overwritten.
+        in_use: bool,
     },
     /// Occurs when a file would have to be written that a symbolic link leads to.
     #[error(
@@ -199,6 +201,14 @@ fn hint(kind: io::ErrorKind) -> &'static str {
         Kind::Unsupported => "; move it away, or choose another folder",
         Kind::InvalidInput => "; the file system does not support this",
         _ => "; check the disk, then start it again",
+    }
+}
+
+/// What can be done about a file that another torrent has.
+fn way_out(in_use: bool) -> &'static str {
+    match in_use {
+        true => "stop it, or choose another folder",
+        false => "choose another folder, move the file away, or allow it to be overwritten",
     }
 }
 

@@ -126,7 +126,7 @@ pub enum Done<F = OsFile> {
     CheckFinished {
         /// The torrent.
         torrent: TorrentKey,
-        /// The pieces that are had now; on an error nothing may be written.
+        /// The pieces that we have now; on an error nothing may be written.
         result: Result<Bitfield, StoreError>,
     },
     /// A piece was hashed and, if good, written.

@@ -38,7 +38,7 @@ fn pairs() -> [(Torrent, Torrent); 2] {
 /// The error of somebody who was refused because of `first`.
 #[track_caller]
 fn assert_claimed(error: Option<StoreError>, first: &Torrent) -> String {
-    let Some(StoreError::Claimed { path, by }) = error else { panic!("{error:?}") };
+    let Some(StoreError::Claimed { path, by, .. }) = error else { panic!("{error:?}") };
     assert!(path.ends_with("t/a"), "{path:?}");
     assert!(by.contains(&first.metainfo.info_hash().to_string()), "{by}");
     by

@@ -35,7 +35,7 @@ fn verify(
 ) -> Result<Report, Failure> {
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
-    // Who has no home folder has no record there.
+    // Without a home folder there is no record.
     let state_dir = state_dir(&arguments.state).ok();
     check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), 0, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))

@@ -38,8 +38,7 @@ impl<D: Disk> Store<D> {
                     removed.map_err(|error| self.slot_error(Operation::Remove, *number, &error))?;
                 }
                 Some(by) => {
-                    let path = self.full_path(*number);
-                    return Err(StoreError::Claimed { path, by: by.to_string() });
+                    return Err(by.refusal(self.full_path(*number)));
                 }
             }
         }

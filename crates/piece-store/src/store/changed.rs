@@ -5,7 +5,7 @@
 //! written to it before; and when it was synced and at the end, its name must stand for it still. What was had
 //! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
 //!
-//! Some file systems number a file anew when the system forgot it for a while ([`Disk::has_stable_ids`]): there,
+//! Some file systems give a file another number once nobody has it open ([`Disk::has_stable_ids`]): there,
 //! a file of ours that was replaced is not seen, only one that is gone, cut, or put where none was.
 
 use std::io;
@@ -74,8 +74,8 @@ impl<D: Disk> Store<D> {
 
     /// The number that a file which is `known` must be found with: where numbers do not last, the one it has.
     pub(super) fn as_numbered(&self, known: Option<FileId>, found: Option<Stat>) -> Option<FileId> {
-        let anew = found.filter(|_| !self.stable_ids);
-        known.map(|id| anew.map_or(id, |stat| stat.id))
+        let renumbered = found.filter(|_| !self.stable_ids);
+        known.map(|id| renumbered.map_or(id, |stat| stat.id))
     }
 
     /// Whether the file of a place has the name that the place has, all the time that it is open.

@@ -13,7 +13,7 @@ use super::journal::{self, JournalAt};
 use super::lock::StateFolder;
 use crate::{Disk, FileId, StoreError};
 
-/// Who has a claim on a file.
+/// The owner of a claim on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
     /// Another entry of the same torrent.
@@ -25,6 +25,14 @@ pub(super) enum Claim {
         /// Whether it is open in this process or another.
         in_use: bool,
     },
+}
+
+impl Claim {
+    /// The error for a file at `path` that somebody with this claim has.
+    pub(super) fn refusal(&self, path: PathBuf) -> StoreError {
+        let in_use = !matches!(self, Self::Torrent { in_use: false, .. });
+        StoreError::Claimed { path, by: self.to_string(), in_use }
+    }
 }
 
 impl fmt::Display for Claim {

@@ -225,7 +225,7 @@ impl<D: Disk> Store<D> {
             None => None,
         };
         let by = by.map_or_else(|| "another download".to_owned(), |claim| claim.to_string());
-        Ok(StoreError::Claimed { path, by })
+        Ok(StoreError::Claimed { path, by, in_use: true })
     }
 
     /// Gives a slot a numbered path if the file that has its name is another entry's.
@@ -235,9 +235,10 @@ impl<D: Disk> Store<D> {
         let path = self.full_path(slot);
         match self.claim_on(stat.id, &path)? {
             Some(Claim::Entry) => self.give_number(entry),
-            Some(claim) => Err(StoreError::Claimed { path, by: claim.to_string() }),
+            Some(claim) => Err(claim.refusal(path)),
             None if self.is_locked(slot) => {
-                Err(StoreError::Claimed { path, by: "another download".to_owned() })
+                let by = "another download".to_owned();
+                Err(StoreError::Claimed { path, by, in_use: true })
             }
             None => {
                 let error = changed::put_there();

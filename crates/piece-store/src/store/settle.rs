@@ -43,7 +43,7 @@ enum Decision {
 
 impl<D: Disk> Store<D> {
     /// Ends the check, after everything was verified without an error: stops if a file is somebody
-    /// else's, else makes the torrent ready to be written. Answers what is had now.
+    /// else's, else makes the torrent ready to be written. Returns the pieces that we have now.
     ///
     /// # Errors
     /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk fails.
@@ -93,7 +93,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at first: some of
-    /// its pieces may be had, and it was not verified.
+    /// its pieces may be recorded, and it was not verified.
     fn check_unchanged(&self, file: &Checked<'_>) -> Result<(), StoreError> {
         let Checked { number, slot, stat } = *file;
         let known = {
@@ -202,9 +202,7 @@ impl<D: Disk> Store<D> {
             let path = self.full_path(number);
             return match self.claim_on(stat.id, &path)? {
                 _ if !slot.selected => Ok(Decision::Leave),
-                Some(by @ Claim::Torrent { .. }) => {
-                    Err(StoreError::Claimed { path, by: by.to_string() })
-                }
+                Some(by @ Claim::Torrent { .. }) => Err(by.refusal(path)),
                 _ => Err(StoreError::UnrelatedFile { path, reason }),
             };
         }
@@ -253,7 +251,7 @@ impl<D: Disk> Store<D> {
         Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
     }
 
-    /// Whether some piece of a file, of those that `count`, is had, or will be once other files of it are
+    /// Whether some piece of a file, of those that `count`, is verified, or will be once other files of it are
     /// imported.
     fn has_verified(&self, number: u32, slot: &Slot, count: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
@@ -435,7 +433,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Records that the parts file is ours, unless somebody removed or replaced it since the check began:
-    /// what it has may be had.
+    /// pieces may rely on what it has.
     fn own_parts(&self) -> Result<(), StoreError> {
         if !self.parts.have_a_name() {
             return Ok(());

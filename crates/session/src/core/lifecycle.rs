@@ -395,11 +395,11 @@ fn swarm_config(
 
 fn torrent_error(error: &StoreError) -> TorrentError {
     let class = match error {
-        StoreError::InUse { .. } | StoreError::Claimed { .. } => ErrorClass::InUse,
+        StoreError::InUse { .. } | StoreError::Claimed { in_use: true, .. } => ErrorClass::InUse,
         StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::ReadOnly => {
             ErrorClass::Disk
         }
-        StoreError::UnrelatedFile { .. } => ErrorClass::UnrelatedFile,
+        StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
         _ => ErrorClass::Internal,
     };
     TorrentError { class, message: error.to_string() }
