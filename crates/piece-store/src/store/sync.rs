@@ -171,12 +171,17 @@ impl<D: Disk> Store<D> {
 
     /// What was imported is durable in its own place from now on.
     fn end_imports(&self, ledger: &mut Ledger<D>) -> Result<(), StoreError> {
-        if !ledger.checked || self.read_only {
+        if !ledger.checked {
             return Ok(());
         }
         let in_parts = ledger.pending.in_parts.iter().cloned().flatten();
-        let is_left =
-            |slot: &u32| self.layout.slots.get(*slot as usize).is_some_and(|slot| !slot.in_place());
+        let is_missing = |piece| ledger.claimed.contains(piece) && !ledger.have.contains(piece);
+        let is_left = |slot: &u32| {
+            self.layout.slots.get(*slot as usize).is_some_and(|slot| {
+                // A seed-only torrent copies nothing.
+                !slot.in_place() || self.layout.pieces_touching(slot).any(is_missing)
+            })
+        };
         let left = to_ranges(in_parts.filter(is_left));
         ledger.record_in_parts(left)
     }
