@@ -359,7 +359,11 @@ impl<D: Disk> Store<D> {
             }
             let file = self.writable(Place::File(*number as usize))?;
             let cut = self.disk.set_length(&file, slot.length);
-            let cut = cut.and_then(|()| self.disk.sync_file(&file));
+            let cut = cut.and_then(|()| {
+                // If the sync fails, the next launch must see that there is something to cut.
+                let undo = |_: &std::io::Error| _ = self.disk.set_length(&file, stat.length);
+                self.disk.sync_file(&file).inspect_err(undo)
+            });
             cut.map_err(|error| self.error(Operation::Write, slot.path(), &error))?;
         }
         Ok(())
