@@ -28,7 +28,9 @@ impl Site {
         all.iter().for_each(|path| *counts.entry(path).or_default() += 1);
         let paths = all.iter().map(|path| {
             let is_shared = counts.get(&**path).is_some_and(|count| *count > 1);
-            let numbered = is_shared.then(|| metainfo::numbered(path, 2));
+            // A number may be taken by a file of which a power cut left only the name.
+            let numbers = if is_shared { 2..5 } else { 2..2 };
+            let numbered = numbers.map(|number| metainfo::numbered(path, number));
             std::iter::once(path.clone()).chain(numbered).collect()
         });
         let paths = paths.collect();

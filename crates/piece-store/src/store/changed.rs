@@ -38,7 +38,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn known_length(&self, place: Place) -> Option<u64> {
+    pub(super) fn known_length(&self, place: Place) -> Option<u64> {
         let Place::File(index) = place else { return None };
         Some(self.layout.slots.get(index)?.known_length.load(Ordering::Relaxed))
     }

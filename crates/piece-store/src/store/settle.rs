@@ -402,8 +402,16 @@ impl<D: Disk> Store<D> {
         };
         for piece in pieces {
             let Some(index) = self.layout.geometry.piece(*piece) else { continue };
-            for range in self.layout.piece_ranges(index).filter(is_imported) {
-                self.copy_from_parts(&range, &mut scratch)?;
+            let ranges = self.layout.piece_ranges(index).filter(is_imported);
+            let (present, absent): (Vec<_>, Vec<_>) = ranges.partition(|range| {
+                let length = self.known_length(range.place).unwrap_or(0);
+                range.offset + range.length <= length
+            });
+            absent.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
+            // What is there may have been written in its place: it is left if that makes the piece good.
+            let (found, _) = self.compare(*piece..*piece + 1, &mut scratch);
+            if found.good.is_empty() {
+                present.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
             }
             let (_, error) = self.verify(*piece..*piece + 1, &mut scratch);
             error.map_or(Ok(()), Err)?;
