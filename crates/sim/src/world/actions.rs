@@ -266,7 +266,9 @@ impl World {
         let truth = this.truth();
         let mut pieces = this.site.payload.pieces_in(file);
         let needs_write = |piece| !truth.shows(piece) || truth.has_long_unwanted(piece);
-        (truth.length_differs(file) || pieces.any(needs_write)).then_some(file)
+        // A sync that failed takes pieces of all files, also of those that are only read.
+        let may_lack = this.failures_seen > 0 || truth.length_differs(file);
+        (may_lack || pieces.any(needs_write)).then_some(file)
     }
 
     /// The user does as the message says, and has the torrent go on.
