@@ -313,8 +313,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cut: it is not synced",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "            let cut = cut.and_then(|()| self.disk.sync_file(&file));\n",
-        after: "",
+        before: "self.disk.sync_file(&file).inspect_err(undo)",
+        after: "Ok(()).inspect_err(undo)",
         seeds: 1000,
     },
     Mutant {
