@@ -24,7 +24,7 @@ pub enum Reply {
 #[non_exhaustive]
 pub enum ExchangeError {
     /// Occurs when the caller's deadline passed.
-    #[error("no answer within {} s ({} sent)", waited.as_secs(), datagrams(*sent))]
+    #[error("no answer within {:.0} s ({} sent)", waited.as_secs_f64(), datagrams(*sent))]
     TimedOut {
         /// How long the exchange lasted.
         waited: Duration,
