@@ -227,6 +227,13 @@ impl Node {
         self.plan.strangers.contains(&file) || (is_rubbish && !was_wanted())
     }
 
+    /// Whether a piece has bytes in an unselected link. If some piece of that link must be written, all of
+    /// them are given up.
+    pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
+        let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
+        left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))
+    }
+
     /// Whether the process may have written to a file. What is not wanted and was not there is kept
     /// elsewhere; what the user has in its place is let alone.
     pub(crate) fn may_write(&self, path: &Path) -> bool {

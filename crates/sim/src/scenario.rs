@@ -82,7 +82,7 @@ pub(crate) struct NodePlan {
     /// Files that are longer than they should be when the run begins, and by how much. Those of a node
     /// that has nothing are rubbish.
     pub(crate) long: Vec<(usize, u64)>,
-    /// The launch that ends early, how, during which operation on the disk, and for how long.
+    /// The launch that ends early, how, during which write or sync, and for how long.
     pub(crate) dies_early: Option<EarlyDeath>,
     /// When it appears.
     pub(crate) from: Duration,
@@ -111,7 +111,7 @@ pub(crate) struct EarlyDeath {
     /// Which process on the machine, counted from 1.
     pub(crate) life: u32,
     pub(crate) how: Crash,
-    /// During which operation on its disk, counted from 1.
+    /// During which write or sync of its disk, counted from 1.
     pub(crate) operation: u64,
     pub(crate) back_after: Duration,
 }
@@ -171,7 +171,7 @@ pub(crate) enum Crash {
 /// Something that happens to a machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Mishap {
-    /// The process dies at once, or in the middle of the n-th operation on its disk from now.
+    /// The process dies at once, or in the middle of the n-th write or sync of its disk from now.
     Dies { how: Crash, operation: Option<u64>, back_after: Duration },
     /// The user ends it in good order, and starts it again later.
     Leaves { back_after: Duration },

@@ -99,6 +99,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) failures: u64,
     pub(super) operations: u64,
+    /// It dies in the middle of this write or sync from now.
     pub(super) dies_in: Option<u64>,
     pub(super) dead: bool,
     /// How many times the machine was started.
@@ -145,7 +146,7 @@ impl State {
     /// An operation begins: it may be one that fails.
     pub(super) fn begin(&mut self, operation: Operation) -> io::Result<()> {
         self.operations += 1;
-        if let Some(left) = &mut self.dies_in {
+        if let (Some(left), Operation::Write | Operation::Sync) = (&mut self.dies_in, operation) {
             *left = left.saturating_sub(1);
             self.dead |= *left == 0;
         }

@@ -207,7 +207,7 @@ pub(super) fn draw_early_deaths(dice: &mut Dice, nodes: &mut [NodePlan]) {
         node.dies_early = Some(EarlyDeath {
             life: dice.within(1..2 + node.wants.len().max(2) as u64) as u32,
             how: if dice.chance(70) { Crash::PowerCut } else { Crash::Killed },
-            operation: dice.within(1..80),
+            operation: dice.within(1..30),
             back_after: dice.millis(100..20_000),
         });
     }
@@ -294,7 +294,7 @@ pub(super) fn draw_mishap(dice: &mut Dice) -> Mishap {
     match dice.below(100) {
         0..40 => Mishap::Dies {
             how: if dice.chance(60) { Crash::PowerCut } else { Crash::Killed },
-            operation: dice.chance(70).then(|| dice.within(1..200)),
+            operation: dice.chance(70).then(|| dice.within(1..100)),
             back_after: lasts,
         },
         40..50 => Mishap::Leaves { back_after: lasts },

@@ -265,7 +265,9 @@ impl World {
         let file = this.plan.links.iter().copied().find(is_named)?;
         let truth = this.truth();
         let mut pieces = this.site.payload.pieces_in(file);
-        let needs_write = |piece| !truth.shows(piece) || truth.has_long_unwanted(piece);
+        let needs_write = |piece| {
+            !truth.shows(piece) || truth.has_long_unwanted(piece) || this.is_beside_left_link(piece)
+        };
         // A sync that failed takes pieces of all files, also of those that are only read.
         let may_lack = this.failures_seen > 0 || truth.length_differs(file);
         (may_lack || pieces.any(needs_write)).then_some(file)
@@ -277,7 +279,8 @@ impl World {
         let this = &self.nodes[node];
         let truth = this.truth();
         // A copy of which nothing verifies would be an unrelated file.
-        let is_related = this.site.payload.pieces_in(file).any(|piece| truth.shows(piece));
+        let is_found = |piece| truth.shows(piece) && !this.is_beside_left_link(piece);
+        let is_related = this.site.payload.pieces_in(file).any(is_found);
         let is_doubtful = this.doubtful;
         let moves_away = !is_related || (!is_doubtful && self.dice.chance(50));
         let what = format!("file {file}, {}", if moves_away { "moved away" } else { "copied" });

@@ -10,6 +10,7 @@ use piece_store::{Done, Job, Outcome, Torrents};
 use super::{Event, World};
 use crate::disk::{SimDisk, SimFile};
 use crate::node::handle_job;
+use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
 
@@ -219,10 +220,16 @@ impl World {
             let pieces = self.nodes[node].site.payload.pieces_in(*link);
             missing.retain(|piece| !pieces.contains(piece));
         }
+        // A seed-only torrent copies nothing out of the parts file. A piece of which some is to be copied
+        // is found again by the next start that downloads.
+        let this = &self.nodes[node];
+        let is_to_import = |piece: &u32| *this.want() == Want::ToServe && truth.shows(*piece);
+        let to_import: Vec<u32> = missing.extract_if(.., is_to_import).collect();
         let this = &mut self.nodes[node];
         if !missing.is_empty() {
             return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));
         }
+        this.had.extend(to_import);
         for piece in this.found.clone() {
             this.watch.gain(piece);
         }
