@@ -31,6 +31,17 @@ pub enum Access {
     Append,
 }
 
+/// What came of an attempt to lock a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// It is ours until the file is closed.
+    Taken,
+    /// The file is open and locked elsewhere, in this process or another.
+    Busy,
+    /// The file system has no locks.
+    Unsupported,
+}
+
 /// What kind of thing a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -201,12 +212,11 @@ pub trait Disk: Debug + Send + Sync {
     /// Those of the system.
     fn remove(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
 
-    /// Takes the advisory lock of a file, held until it is closed; `false` if it is open and locked
-    /// elsewhere, in this process or another. Where there are no locks, it is always taken.
+    /// Takes the advisory lock of a file, held until the file is closed.
     ///
     /// # Errors
     /// Those of the system.
-    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+    fn try_lock(&self, file: &Self::File) -> io::Result<Lock>;
 
     /// Takes the advisory lock of a range of a file, held until the file is closed or the range is
     /// unlocked; `false` if another open file has locked a range that overlaps. Ranges that the same

@@ -48,7 +48,7 @@ mod spec;
 mod store;
 
 pub use bt_types::{Bitfield, BlockRequest, Geometry, PieceIndex, Sha1Digest};
-pub use disk::{Access, Disk, FileId, Kind, OsDisk, OsFile, OsFolder, Stat};
+pub use disk::{Access, Disk, FileId, Kind, Lock, OsDisk, OsFile, OsFolder, Stat};
 pub use error::{Operation, StoreError, Unrelated};
 pub use job::{Done, Job, TorrentKey, Torrents};
 pub use pool::{Pool, PoolConfig, check, create};

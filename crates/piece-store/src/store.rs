@@ -95,7 +95,7 @@ impl<D: Disk> Store<D> {
         let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
         let folder_path = handles.share(&folder_path);
         let (journal, history) = open_journal(&disk, &handles, spec, &folder_path)?;
-        Self::open_in(disk, handles, spec, (folder, folder_path), journal, &history)
+        Self::open_in(disk, handles, spec, (folder, folder_path), journal, history)
     }
 
     /// Opens a torrent's data to be compared with its hashes: without its journal, which says only how
@@ -113,7 +113,7 @@ impl<D: Disk> Store<D> {
             |(_, recorded)| recorded.into_names(),
         );
         let place = (folder, folder_path);
-        Self::open_in(disk, handles, spec, place, None, &history).map(|(store, _)| store)
+        Self::open_in(disk, handles, spec, place, None, history).map(|(store, _)| store)
     }
 
     /// Records that pieces which were compared with their hashes differ, in the journal of this torrent
@@ -127,10 +127,11 @@ impl<D: Disk> Store<D> {
         let found = recorded_history(&*self.disk, &self.handles, spec, save_path)?;
         let Some((at, _)) = found.filter(|_| !different.is_empty()) else { return Ok(false) };
         let (disk, handles) = (Arc::clone(&self.disk), Arc::clone(&self.handles));
-        let (mut journal, history) = Journal::take(disk, handles, at, save_path, geometry)?;
+        let (mut journal, mut history) = Journal::take(disk, handles, at, save_path, geometry)?;
+        history.find_old_parts(self.layout.parts_slot());
         // What was compared is not what the parts file has.
         let is_in_parts = |range: PlacedRange| match range.place {
-            Place::File(slot) => history.is_in_parts(slot as u32, self.layout.parts_slot()),
+            Place::File(slot) => history.is_in_parts(slot as u32),
             _ => false,
         };
         let is_written = |piece: &u32| {
@@ -152,7 +153,7 @@ impl<D: Disk> Store<D> {
         spec: &OpenSpec,
         (folder, folder_path): (D::Folder, Arc<Path>),
         journal: Option<Journal<D>>,
-        history: &History,
+        history: History,
     ) -> Result<(Self, Opened), StoreError> {
         let recorded = history.place.as_ref().map(|(_, _, naming)| *naming);
         let info = spec.metainfo.info();
@@ -184,9 +185,13 @@ impl<D: Disk> Store<D> {
 
     /// Compares the history with the disk, and begins this run's journal with what holds if the last
     /// run's says anything else. Only then is anything changed.
-    fn resume(&self, history: &History, journal: Option<Journal<D>>) -> Result<Opened, StoreError> {
-        let found = self.look(history)?;
-        let plan = resume::plan(&self.layout, history, &found);
+    fn resume(
+        &self,
+        mut history: History,
+        journal: Option<Journal<D>>,
+    ) -> Result<Opened, StoreError> {
+        let found = self.look(&mut history)?;
+        let plan = resume::plan(&self.layout, &history, &found);
         self.place_unselected(&found);
         let system = self.disk.file_system(&self.folder);
         let (file_system, free) =
@@ -203,7 +208,7 @@ impl<D: Disk> Store<D> {
             naming: self.layout.naming,
         };
         let totals = (history.uploaded, history.downloaded);
-        let as_closed = resume::is_as_closed(history, &plan);
+        let as_closed = resume::is_as_closed(&history, &plan);
         let mut ledger = self.ledger();
         *ledger = Ledger::new(Arc::clone(&self.layout), plan, journal, totals);
         ledger.as_closed = as_closed;
@@ -213,9 +218,11 @@ impl<D: Disk> Store<D> {
         Ok(opened)
     }
 
-    /// What is on disk. A file whose bytes are in the parts file is not looked for, unless it is to be
-    /// written: whatever has its name is its user's.
-    fn look(&self, history: &History) -> Result<Found, StoreError> {
+    /// Looks for the files of the torrent. One whose bytes are in the parts file is not looked for, unless
+    /// it is to be written or ours: whatever has its name is the user's.
+    fn look(&self, history: &mut History) -> Result<Found, StoreError> {
+        history.find_old_parts(self.layout.parts_slot());
+        let boot = self.disk.boot();
         let mut slots = Vec::with_capacity(self.layout.slots.len());
         for (number, slot) in (0u32..).zip(&self.layout.slots) {
             if let Some(file) = history.files.get(&number)
@@ -224,41 +231,40 @@ impl<D: Disk> Store<D> {
             {
                 slot.rename(&file.path);
             }
-            let in_parts = history.is_in_parts(number, self.layout.parts_slot());
             let is_written = slot.selected && !self.read_only;
-            let is_filled = || resume::is_filled(&self.layout, history, number);
-            slot.keep_in_parts(in_parts && !is_written && !is_filled());
-            let is_looked_for = !slot.pad && slot.in_place();
-            let stat = if is_looked_for { self.look_at(slot)? } else { None };
-            let known = history.known(number, self.disk.boot());
+            let in_parts = history.is_in_parts(number) && !is_written;
+            let was_created = history.was_created(number, boot);
+            let is_looked_for = !in_parts || was_created || history.is_ours(number);
+            let stat = if !slot.pad && is_looked_for { self.look_at(slot)? } else { None };
+            if let (true, Some(stat)) = (was_created, &stat) {
+                history.use_created(number, slot.path(), stat);
+            }
+            let known = history.known(number);
             let stat = stat.filter(|stat| {
                 // One that has nothing, or is too long, is not the torrent's, unless it was before.
                 let may_be = (1..=slot.length).contains(&stat.length);
                 slot.selected || may_be || owner::may_trust(known, stat)
             });
-            if !slot.selected && stat.is_none() && !history.files.contains_key(&number) {
-                slot.keep_in_parts(true);
-            }
-            slots.push(stat);
+            let length = stat.map_or(0, |stat| stat.length);
+            let is_filled = resume::is_filled(&self.layout, history, number, length);
+            let is_absent = stat.is_none() && !history.files.contains_key(&number);
+            let is_left = !slot.selected && (is_absent || was_created);
+            slot.keep_in_parts((in_parts && !is_filled) || is_left);
+            slots.push(stat.filter(|_| slot.in_place()));
         }
         names::find_numbered(&*self.disk, &self.folder, &self.layout, &mut slots);
         for (slot, stat) in self.layout.slots.iter().zip(&slots) {
             slot.note_length(*stat);
         }
-        let (parts, boot) = (self.stat_parts()?, self.disk.boot());
-        Ok(Found { slots, parts, boot, writes: !self.read_only })
+        Ok(Found { slots, parts: self.stat_parts()?, writes: !self.read_only })
     }
 
     /// What a file is, if it is there. One that is not to be written may be anything else.
     fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
         let is_written = slot.selected && !self.read_only;
-        let is_absent = |error: &StoreError| {
-            let kind = std::io::ErrorKind::NotADirectory;
-            !slot.selected || matches!(error, StoreError::Disk { kind: k, .. } if *k == kind)
-        };
-        let stat = match self.stat_path(slot.path()) {
-            Err(error) if !is_written && is_absent(&error) => None,
-            stat => stat?,
+        let stat = match self.make_room(|| self.disk.stat(&self.folder, slot.path())) {
+            Err(error) if !is_written && self.cannot_be_there(slot, &error) => None,
+            stat => stat.map_err(|error| self.error(Operation::Stat, slot.path(), &error))?,
         };
         let error = match stat.map(|stat| stat.kind) {
             None | Some(Kind::File) => return Ok(stat),
@@ -267,6 +273,16 @@ impl<D: Disk> Store<D> {
             Some(Kind::Other) => disk::not_a_file(),
         };
         Err(self.error(Operation::Open, slot.path(), &error))
+    }
+
+    /// Whether an error says that no file of the torrent can have this path. Other errors may pass: what the
+    /// journal says of the file must not be forgotten.
+    fn cannot_be_there(&self, slot: &Slot, error: &std::io::Error) -> bool {
+        let is_refused = || {
+            error.kind() == std::io::ErrorKind::PermissionDenied
+                || self.disk.naming_after(error).is_some()
+        };
+        error.kind() == std::io::ErrorKind::NotADirectory || (!slot.selected && is_refused())
     }
 
     /// From now on, what is needed of an unselected file that is not there goes to the parts file.
@@ -366,7 +382,7 @@ fn recorded_history<D: Disk>(
 
 fn empty_plan(layout: &Layout) -> resume::Plan {
     let pieces = layout.geometry.piece_count();
-    let found = Found { slots: Vec::new(), parts: None, boot: 0, writes: false };
+    let found = Found { slots: Vec::new(), parts: None, writes: false };
     resume::plan(layout, &History::new(pieces), &found)
 }
 

@@ -17,6 +17,7 @@ const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
 /// Numbers of the operating system.
 const EIO: i32 = 5;
 const ENOENT: i32 = 2;
+const EACCES: i32 = 13;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
@@ -419,6 +420,45 @@ fn interrupted_import_loses_no_piece() {
     }
 }
 
+/// The middle file has no piece of its own: one that it shares is in the parts file, the other one was
+/// written to the file.
+#[test]
+fn piece_beside_an_import_outlives_a_kill() {
+    let torrent = torrent(&[("a", 40_000), ("b", 40_000), ("c", 40_000)], PIECE);
+    for (power_cut, preallocate) in [(false, false), (false, true), (true, false), (true, true)] {
+        let disk = Arc::new(MemDisk::forgetful());
+        let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+        let mut run = start(&disk, &some(&spec, &[true, false, true])).check();
+        run.commit(&torrent, [1]);
+        run.close();
+        let mut run = start(&disk, &OpenSpec { preallocate, ..spec.clone() }).check();
+        run.commit(&torrent, [2]);
+        drop(run);
+        if power_cut {
+            disk.write_back("t/b");
+            disk.write_back("t/c");
+            disk.cut_power();
+        }
+        let run = start(&disk, &some(&spec, &[true, false, true])).check();
+        // Only the journal could tell that piece 2 was written.
+        let expected: &[u32] = if power_cut { &[1] } else { &[1, 2] };
+        assert_eq!(run.have(), expected, "power cut {power_cut}, preallocated {preallocate}");
+    }
+}
+
+#[test]
+fn interrupted_import_to_a_folded_name_loses_no_piece() {
+    let torrent = torrent(&[("a", 40_000), ("A", 40_000)], PIECE);
+    let disk = Arc::new(MemDisk::folding());
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let mut run = start(&disk, &some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0, 1]);
+    run.close();
+    disk.fail("open", "t/A~2", EIO, 1);
+    assert!(start(&disk, &spec).try_check().is_err());
+    assert_eq!(start(&disk, &spec).check().have(), [0, 1]);
+}
+
 #[test]
 fn imported_piece_is_durable_after_sync() {
     let (disk, torrent, mut spec) = setup();
@@ -606,6 +646,46 @@ fn a_power_cut_makes_no_stranger_of_our_file() {
     let mut run = start(&disk, &spec).check();
     assert!(run.have().is_empty());
     run.commit(&torrent, [2]);
+}
+
+/// The power cut takes the record that the file is ours.
+#[test]
+fn our_file_is_ours_after_it_was_unselected() {
+    for serves in [false, true] {
+        let (disk, torrent, spec) = setup();
+        let mut run = start(&disk, &spec).check();
+        run.commit(&torrent, [3]);
+        drop(run);
+        // Half of it came to the disk.
+        disk.set_bytes("t/b", &noise(10_000, 99));
+        disk.write_back("t/b");
+        disk.cut_power();
+        let only_a = some(&spec, &[true, false]);
+        start(&disk, &OpenSpec { read_only: serves, ..only_a }).check().close();
+        assert!(disk.bytes("t/b") == noise(10_000, 99), "it was not selected");
+        let mut run = start(&disk, &spec).check();
+        run.commit(&torrent, 0..torrent.pieces());
+        run.close();
+        assert!(disk.bytes("t/b") == torrent.file_data(1));
+    }
+}
+
+#[test]
+fn piece_of_an_unselected_file_outlives_a_disk_error() {
+    let (disk, torrent, spec) = setup();
+    let mut run = start(&disk, &spec).check();
+    run.commit(&torrent, [2, 3]);
+    run.close();
+    let only_a = some(&spec, &[true, false]);
+    disk.fail("stat", "t/b", EIO, 1);
+    let error = try_open_on(&disk, &only_a).err();
+    assert!(
+        matches!(error, Some(StoreError::Disk { operation: Operation::Stat, .. })),
+        "{error:?}"
+    );
+    assert_eq!(start(&disk, &only_a).check().have(), [2, 3]);
+    disk.fail("stat", "t/b", EACCES, 1);
+    assert_eq!(start(&disk, &only_a).check().have(), [0; 0], "it can't be used");
 }
 
 #[test]

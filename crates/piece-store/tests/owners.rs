@@ -13,6 +13,7 @@ use piece_store::{Disk, Handles, OpenSpec, Outcome, Store, StoreError, Unrelated
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = 4 * PIECE as usize;
+const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 
 /// Two torrents with one path and nothing else in common.
@@ -233,6 +234,48 @@ fn created_by_one<D: Disk>(place: &Place<D>, (first, second): &(Torrent, Torrent
     one.commit(first, 1..4);
     one.close();
     assert!(place.bytes("t/a").unwrap() == first.data);
+}
+
+/// The second torrent adopts the file between its creation and the record of that.
+#[test]
+fn created_file_is_adopted_by_one() {
+    for (first, second) in pairs() {
+        for disk in [MemDisk::forgetful(), MemDisk::lockless()] {
+            let place = in_memory(disk);
+            let mut run = place.open(&place.spec(&first)).check();
+            let (disk, spec) = (Arc::clone(&place.disk), place.spec(&second));
+            place.disk.in_next_lock(move || std::mem::forget(start(&disk, &spec).check()));
+            let Outcome::Failed(error) = run.try_commit(&first, 0) else { panic!("it wrote") };
+            assert_claimed(Some(error), &second);
+            std::mem::forget(run);
+            place.disk.kill();
+            let mut run = place.open(&place.spec(&second)).check();
+            run.commit(&second, 0..4);
+            run.close();
+            assert!(place.bytes("t/a").unwrap() == second.data);
+        }
+    }
+}
+
+#[test]
+fn unreadable_journal_may_claim_anything() {
+    for (first, second) in pairs() {
+        let place = in_memory(MemDisk::lockless());
+        drop(run_with(&place, &first, &[0]));
+        let files = place.disk.files();
+        let journal =
+            files.iter().find(|(path, ..)| path.extension().is_some_and(|e| e == "journal"));
+        let journal = journal.map(|(path, ..)| path.to_string_lossy()).unwrap();
+        // It was written under another name.
+        for (operation, path) in [("open", journal.to_string()), ("read", format!("{journal}.new"))]
+        {
+            place.disk.fail(operation, &path, EIO, 1);
+            let error = place.open(&place.spec(&second)).try_check().err();
+            let Some(StoreError::Disk { path, .. }) = &error else { panic!("{error:?}") };
+            assert_eq!(path.to_string_lossy(), journal);
+        }
+        assert_refused(&place, &place.spec(&second), &first);
+    }
 }
 
 #[test]

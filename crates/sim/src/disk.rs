@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use piece_store::{Access, Disk, Kind, Stat};
+use piece_store::{Access, Disk, Kind, Lock, Stat};
 
 use crate::dice::Dice;
 pub(crate) use state::Faults;
@@ -173,7 +173,7 @@ impl SimDisk {
         self.state().operations
     }
 
-    /// The disk dies during the `count`-th operation from now, counted from 1.
+    /// The disk dies during the `count`-th write or sync from now, counted from 1.
     pub(crate) fn die_after(&self, count: u64) {
         self.state().dies_in = Some(count);
     }
@@ -368,7 +368,7 @@ impl Disk for SimDisk {
         state.remove(&folder.join(path))
     }
 
-    fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
+    fn try_lock(&self, file: &SimFile) -> io::Result<Lock> {
         Ok(self.turn().lock(file.inode, file.number))
     }
 

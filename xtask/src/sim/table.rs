@@ -184,8 +184,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: who only serves looks for the parts in files",
         file: "crates/piece-store/src/store.rs",
-        before: "in_parts && !is_written && !is_filled()",
-        after: "in_parts && !slot.selected && !is_filled()",
+        before: "history.is_in_parts(number) && !is_written",
+        after: "history.is_in_parts(number) && !slot.selected",
         seeds: 1000,
     },
     Mutant {
@@ -198,8 +198,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: the parts file stands for a file that was removed",
         file: "crates/piece-store/src/store.rs",
-        before: "stat.is_none() && !history.files.contains_key(&number) {",
-        after: "stat.is_none() {",
+        before: "stat.is_none() && !history.files.contains_key(&number);",
+        after: "stat.is_none();",
         seeds: 4000,
     },
     // What the parts file has of files that are wanted now.
@@ -213,22 +213,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "import: what was copied is not verified",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "let (_, error) = self.verify(*piece..*piece + 1, &mut scratch);",
-        after: "let error = self.ledger().written(&[*piece], super::ledger::Touched::new()).err();",
+        before: "let (_, error) = self.verify(pieces, &mut scratch);",
+        after: "let error = self.ledger().written(&[piece.get()], super::ledger::Touched::new()).err();",
         seeds: 4000,
     },
     Mutant {
         name: "import: files are made before it is recorded that they are ours to make",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "            self.expect_files()?;\n            self.make_files()?;\n            self.import(&imports)?;\n",
-        after: "            self.make_files()?;\n            self.import(&imports)?;\n            self.expect_files()?;\n",
+        before: "            self.expect_files()?;\n            self.make_files()?;\n            self.import()?;\n",
+        after: "            self.make_files()?;\n            self.import()?;\n            self.expect_files()?;\n",
         seeds: 4000,
     },
     Mutant {
         name: "import: what was copied is not recorded",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "let (_, error) = self.verify(*piece..*piece + 1, &mut scratch);",
-        after: "let (_, error) = self.compare(*piece..*piece + 1, &mut scratch);",
+        before: "let (_, error) = self.verify(pieces, &mut scratch);",
+        after: "let (_, error) = self.compare(pieces, &mut scratch);",
         seeds: 200,
     },
     Mutant {
@@ -243,6 +243,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/settle.rs",
         before: "!slot.in_place() || in_ranges(before, *number)",
         after: "!slot.in_place() || (in_ranges(before, *number) && false)",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "import: what the parts file has of a file is lost with the file",
+        file: "crates/piece-store/src/store/settle.rs",
+        before: "in_parts && ledger.is_import(*piece)",
+        after: "false && in_parts && ledger.is_import(*piece)",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "import: what was written beside an import is looked for in the parts file",
+        file: "crates/piece-store/src/store.rs",
+        before: "(in_parts && !is_filled)",
+        after: "in_parts",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "selection: a file that we created is forgotten while it is not wanted",
+        file: "crates/piece-store/src/store.rs",
+        before: "history.use_created(number, slot.path(), stat);",
+        after: "_ = stat;",
         seeds: 4000,
     },
     Mutant {
@@ -263,8 +284,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "shared: the lock of a file is ignored",
         file: "crates/piece-store/src/store/files.rs",
-        before: "if !self.disk.try_lock(&file)",
-        after: "if false && !self.disk.try_lock(&file)",
+        before: "Lock::Busy => Err(self.in_use(slot)?),",
+        after: "Lock::Busy => Ok(Lock::Taken),",
         seeds: 4000,
     },
     Mutant {
@@ -279,6 +300,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/files.rs",
         before: "self.use_file(slot, file, Hold::Adopting)",
         after: "self.use_file(slot, file, Hold::Read)",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "shared: without locks, who creates a file does not look for claims",
+        file: "crates/piece-store/src/store/files.rs",
+        before: "self.take_created(slot)?;",
+        after: "",
+        seeds: 4000,
+    },
+    Mutant {
+        name: "shared: a journal that can't be read claims nothing",
+        file: "crates/piece-store/src/store/claims.rs",
+        before: "bytes.map_err(|error| failed(&name, error))?;",
+        after: "bytes.unwrap_or_default();",
         seeds: 4000,
     },
     Mutant {

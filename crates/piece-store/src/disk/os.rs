@@ -26,7 +26,7 @@ use self::walk::{
     Links, Walk, absent_as_none, below, explain_link, is_link, new_stat, open_at_once, open_folder,
     stat_at, stat_open,
 };
-use super::{Access, Disk, FileId, Kind, Stat, not_a_file, read_through};
+use super::{Access, Disk, FileId, Kind, Lock, Stat, not_a_file, read_through};
 
 /// An open file of the real disk.
 pub type OsFile = File;
@@ -258,11 +258,11 @@ impl Disk for OsDisk {
         Ok(rustix::fs::unlinkat(folder.descriptor(), path, AtFlags::empty())?)
     }
 
-    fn try_lock(&self, file: &File) -> io::Result<bool> {
+    fn try_lock(&self, file: &File) -> io::Result<Lock> {
         match retry(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if has_no_locks(&error) => Ok(true),
+            Ok(()) => Ok(Lock::Taken),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Lock::Busy),
+            Err(error) if has_no_locks(&error) => Ok(Lock::Unsupported),
             Err(error) => Err(error),
         }
     }

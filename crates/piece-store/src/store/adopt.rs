@@ -45,6 +45,16 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// Makes a file ours that we created, unless somebody else has a claim on it by now.
+    pub(super) fn take_created(&self, slot: u32) -> Result<(), StoreError> {
+        let Some(file) = self.ledger().file(slot) else { return Ok(()) };
+        if let Some(by) = self.claim_of(file, self.other_claims()?.as_ref())? {
+            self.forget(slot)?;
+            return Err(by.refusal(self.full_path(slot)));
+        }
+        self.ledger().record_file(TorrentFile { hold: Hold::Ours, ..file })
+    }
+
     /// Who else has a claim on a file that is being adopted.
     fn claim_of(
         &self,

@@ -43,7 +43,7 @@ impl<D: Disk> Store<D> {
         Some(self.layout.slots.get(index)?.known_length.load(Ordering::Relaxed))
     }
 
-    /// What stands now under the names of those of `slots` that are the torrent's.
+    /// What has the names now of those of `slots` that are recorded.
     pub(super) fn stat_known(
         &self,
         slots: impl IntoIterator<Item = u32>,
@@ -52,11 +52,10 @@ impl<D: Disk> Store<D> {
         for slot in slots {
             let place = self.place_of(slot);
             let Some(file) = self.ledger().file(slot) else { continue };
-            if self.has_a_name(place) {
-                // Asked first: meanwhile others write.
-                let length = self.known_length(place).unwrap_or(0);
-                files.push(KnownFile { slot, id: file.id, length, found: self.stat_place(place)? });
-            }
+            // Asked first: meanwhile others write.
+            let (in_use, length) = (self.is_in_use(place), self.known_length(place).unwrap_or(0));
+            let found = self.stat_place(place)?;
+            files.push(KnownFile { slot, id: file.id, in_use, length, found });
         }
         Ok(files)
     }
@@ -64,7 +63,7 @@ impl<D: Disk> Store<D> {
     /// Checks that the files are still those that have their names, and no shorter. Who only serves has
     /// written nothing that could be lost.
     pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
-        files.iter().filter(|_| !self.read_only).try_for_each(|file| {
+        files.iter().filter(|file| file.in_use && !self.read_only).try_for_each(|file| {
             let place = self.place_of(file.slot);
             let known = self.as_numbered(Some(file.id), file.found);
             let same = compare(known, file.length, file.found);
@@ -78,8 +77,8 @@ impl<D: Disk> Store<D> {
         known.map(|id| renumbered.map_or(id, |stat| stat.id))
     }
 
-    /// Whether the file of a place has the name that the place has, all the time that it is open.
-    fn has_a_name(&self, place: Place) -> bool {
+    /// Whether bytes are read from and written to the file that has the name of a place.
+    fn is_in_use(&self, place: Place) -> bool {
         match place {
             Place::File(index) => {
                 self.single.is_none() && self.layout.slots.get(index).is_some_and(Slot::in_place)
@@ -105,6 +104,7 @@ impl<D: Disk> Store<D> {
 pub(super) struct KnownFile {
     pub(super) slot: u32,
     pub(super) id: FileId,
+    in_use: bool,
     /// How long it is at least.
     length: u64,
     pub(super) found: Option<Stat>,

@@ -29,7 +29,7 @@ impl<D: Disk> Store<D> {
     pub fn verify(&self, pieces: Range<u32>, scratch: &mut [u8]) -> (Vec<u32>, Option<StoreError>) {
         let (found, error) = self.compare(pieces, scratch);
         let mut bad = [found.different, found.absent].concat();
-        // What is to be imported is not lost: the parts file has it.
+        // A piece that is imported is not lost: the parts file has it.
         bad.retain(|piece| !self.is_import(*piece));
         match self.record_check(&found.good, &bad) {
             Ok(lost) => (found.good, error.or(lost.err())),
@@ -39,7 +39,8 @@ impl<D: Disk> Store<D> {
 
     /// Whether a piece has bytes in the parts file that are to be in a file.
     fn is_import(&self, piece: u32) -> bool {
-        self.ledger().pending.imports.binary_search(&piece).is_ok()
+        let piece = self.layout.geometry.piece(piece);
+        piece.is_some_and(|piece| self.ledger().is_import(piece))
     }
 
     /// The same, and records nothing.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::history::{self, Claims};
 use super::journal::{self, JournalAt};
 use super::lock::StateFolder;
-use crate::{Disk, FileId, StoreError};
+use crate::{Disk, FileId, Operation, StoreError};
 
 /// The owner of a claim on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,19 +63,24 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a, D: Disk> OtherClaims<'a, D> {
-    /// Reads all journals but that at `own`. One that can't be read claims nothing.
+    /// Reads all journals but that at `own`. A file that is no journal claims nothing.
+    ///
+    /// # Errors
+    /// The folder or a journal can't be read: it may claim anything.
     pub(super) fn load(state: StateFolder<'a, D>, own: &JournalAt<D>) -> Result<Self, StoreError> {
         let own = own.file_name(journal::EXTENSION);
-        let listed = state.disk.list(state.folder);
-        let listed = listed.map_err(|error| state.error(Path::new(""), &error))?;
-        let is_journal = |name: &PathBuf| {
+        let failed =
+            |name: &Path, error| StoreError::disk(Operation::Read, &state.path.join(name), &error);
+        let listed = state.disk.list(state.folder).map_err(|error| failed(Path::new(""), error))?;
+        let is_other = |name: &PathBuf| {
             *name != own && name.extension().is_some_and(|end| end == journal::EXTENSION)
         };
-        let read = |name: PathBuf| {
-            let bytes = journal::read(state.disk, state.handles, state.folder, &name).ok()??;
-            history::claims_in(&bytes)
-        };
-        let journals = listed.into_iter().filter(is_journal).filter_map(read).collect();
+        let mut journals = Vec::new();
+        for name in listed.into_iter().filter(is_other) {
+            let bytes = journal::read(state.disk, state.handles, state.folder, &name);
+            let bytes = bytes.map_err(|error| failed(&name, error))?;
+            journals.extend(bytes.and_then(|bytes| history::claims_in(&bytes)));
+        }
         Ok(Self { state, journals })
     }
 

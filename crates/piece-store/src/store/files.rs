@@ -12,7 +12,7 @@ use super::ledger::Touched;
 use super::owner::Hold;
 use super::resume::TorrentFile;
 use super::{Store, changed};
-use crate::{Access, Disk, FileId, Operation, Stat, StoreError};
+use crate::{Access, Disk, FileId, Lock, Operation, Stat, StoreError};
 
 /// The most buffers given to one write: systems take 1024 at most.
 const MAX_PARTS: usize = 512;
@@ -165,16 +165,22 @@ impl<D: Disk> Store<D> {
     /// Creates the file of a slot. If another entry of the torrent has that name, for the file system
     /// folds names, it gets a number.
     fn create(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
-        match self.open_slot(slot, Access::CreateNew) {
-            Ok(file) => self.use_file(slot, file, Hold::Ours),
+        let created = match self.open_slot(slot, Access::CreateNew) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.rename_folded(slot)?;
-                let created = self.open_slot(slot, Access::CreateNew);
-                let created =
-                    created.map_err(|error| self.slot_error(Operation::Create, slot, &error));
-                self.use_file(slot, created?, Hold::Ours)
+                self.open_slot(slot, Access::CreateNew)
             }
-            Err(error) => Err(self.slot_error(Operation::Create, slot, &error)),
+            created => created,
+        };
+        let file = created.map_err(|error| self.slot_error(Operation::Create, slot, &error))?;
+        match self.lock_slot(slot, &file)? {
+            Lock::Unsupported => {
+                // Others may have adopted it before we recorded that it is ours.
+                let file = self.use_file(slot, file, Hold::Adopting)?;
+                self.take_created(slot)?;
+                Ok(file)
+            }
+            _ => self.use_file(slot, file, Hold::Ours),
         }
     }
 
@@ -189,6 +195,7 @@ impl<D: Disk> Store<D> {
         let known = self.as_numbered(Some(known), Some(stat));
         let same = changed::check_identity(known, &stat);
         same.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
+        self.lock_slot(slot, &file)?;
         self.use_file(slot, file, Hold::Ours)
     }
 
@@ -196,16 +203,23 @@ impl<D: Disk> Store<D> {
     pub(super) fn adopt(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
         let file = self.open_slot(slot, Access::Write);
         let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
+        self.lock_slot(slot, &file)?;
         self.use_file(slot, file, Hold::Adopting)
     }
 
-    /// Locks a file that is to be written, and records it.
-    fn use_file(&self, slot: u32, file: D::File, hold: Hold) -> Result<Arc<D::File>, StoreError> {
-        let failed = |operation, error| self.slot_error(operation, slot, &error);
-        if !self.disk.try_lock(&file).map_err(|error| failed(Operation::Lock, error))? {
-            return Err(self.in_use(slot)?);
+    /// Locks a file that is to be written, where the file system has locks.
+    fn lock_slot(&self, slot: u32, file: &D::File) -> Result<Lock, StoreError> {
+        let lock = self.disk.try_lock(file);
+        match lock.map_err(|error| self.slot_error(Operation::Lock, slot, &error))? {
+            Lock::Busy => Err(self.in_use(slot)?),
+            lock => Ok(lock),
         }
-        let stat = self.disk.file_stat(&file).map_err(|error| failed(Operation::Stat, error))?;
+    }
+
+    /// Records a file that is to be written, and keeps it open.
+    fn use_file(&self, slot: u32, file: D::File, hold: Hold) -> Result<Arc<D::File>, StoreError> {
+        let stat = self.disk.file_stat(&file);
+        let stat = stat.map_err(|error| self.slot_error(Operation::Stat, slot, &error))?;
         let mut ledger = self.ledger();
         ledger.begin_journal()?;
         // Also of a file that was there: a run before may have made it and been killed.
@@ -250,7 +264,7 @@ impl<D: Disk> Store<D> {
     /// Whether somebody else writes to the file that has the name of a slot.
     fn is_locked(&self, slot: u32) -> bool {
         let file = self.open_slot(slot, Access::Write);
-        file.and_then(|file| self.disk.try_lock(&file)).is_ok_and(|taken| !taken)
+        file.and_then(|file| self.disk.try_lock(&file)).is_ok_and(|lock| lock == Lock::Busy)
     }
 
     /// Gives a slot the first numbered path that nothing has.

@@ -9,9 +9,12 @@ use metainfo::Naming;
 
 use super::owner::{Hold, Known, Left};
 use super::record::{
-    ClosedFile, Expected, Header, JournalName, NO_ID, Record, in_ranges, split_record,
+    ClosedFile, Expected, Header, JournalName, NO_ID, Record, in_ranges, split_record, to_ranges,
 };
-use crate::FileId;
+use crate::{FileId, Stat};
+
+/// How version 0.1.0 used a file that it was filling from the parts file.
+const FILLING: Hold = Hold::Adopting;
 
 /// What a journal says of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +32,11 @@ pub(super) struct History {
     pub(super) durable: Bitfield,
     pub(super) files: BTreeMap<u32, RecordedFile>,
     pub(super) expected: Expected,
-    /// `None` if there is no such record: then see [`Self::is_in_parts`].
+    /// Files whose bytes are in the parts file; `None` in a journal of version 0.1.0, until
+    /// [`Self::find_old_parts`].
     in_parts: Option<Vec<Range<u32>>>,
-    /// Files that version 0.1.0 was filling from the parts file.
-    filling: Vec<u32>,
+    /// Whether version 0.1.0 used a parts file and did not record what is in it.
+    pub(super) has_old_parts: bool,
     /// Files that were used before and looked different, in a journal of version 0.1.0.
     changed: Vec<Range<u32>>,
     /// What the files looked like after a clean shutdown; `None` after any other end.
@@ -53,7 +57,7 @@ impl History {
             files: BTreeMap::new(),
             expected: Expected::default(),
             in_parts: None,
-            filling: Vec::new(),
+            has_old_parts: false,
             changed: Vec::new(),
             closed: None,
             unfinished: BTreeMap::new(),
@@ -71,46 +75,60 @@ impl History {
         Self { files, place: self.place, ..Self::new(self.written.pieces()) }
     }
 
-    /// What the journal knows of the file of `slot`, now that the system is in its start `boot`.
-    pub(super) fn known(&self, slot: u32, boot: u128) -> Known {
-        let Some(file) = self.files.get(&slot).filter(|file| file.id != NO_ID) else {
-            let created = self.expected.was_created(slot, boot);
-            return if created { Known::Created } else { Known::Nothing };
+    /// What the journal knows of the file of `slot`.
+    pub(super) fn known(&self, slot: u32) -> Known {
+        let Some(file) = self.recorded(slot) else { return Known::Nothing };
+        let left = match &self.closed {
+            None => Some(Left::As(file.id)),
+            Some(files) => files.get(&slot).copied().map(Left::Closed),
         };
-        match &self.closed {
-            None => Known::Recorded { hold: file.hold, left: Left::As(file.id) },
-            Some(files) => match files.get(&slot) {
-                Some(closed) => Known::Recorded { hold: file.hold, left: Left::Closed(*closed) },
-                // That launch did not look at it.
-                None if self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot)) => {
-                    Known::Recorded { hold: file.hold, left: Left::As(file.id) }
-                }
-                None => Known::Nothing,
-            },
+        left.map_or(Known::Nothing, |left| Known::Recorded { hold: file.hold, left })
+    }
+
+    fn recorded(&self, slot: u32) -> Option<&RecordedFile> {
+        self.files.get(&slot).filter(|file| file.id != NO_ID)
+    }
+
+    /// Whether a file of `slot` that is there in the start `boot` of the system is one that we created: a
+    /// power cut took the record.
+    pub(super) fn was_created(&self, slot: u32, boot: u128) -> bool {
+        self.recorded(slot).is_none() && self.expected.was_created(slot, boot)
+    }
+
+    /// Makes up for the lost record of a file that we created, unless it is another entry's.
+    pub(super) fn use_created(&mut self, slot: u32, path: &Path, stat: &Stat) {
+        if self.files.values().any(|file| file.id.is(stat.id)) {
+            return;
+        }
+        // Others may have claimed it since.
+        let file = RecordedFile { id: stat.id, hold: Hold::Read, path: path.to_owned() };
+        self.files.insert(slot, file);
+        if let Some(closed) = &mut self.closed {
+            let (length, modified, id) = (stat.length, stat.modified, Some(stat.id));
+            closed.insert(slot, ClosedFile { slot, length, modified, id });
         }
     }
 
-    /// Whether the bytes that pieces had of the file of `slot` are in the parts file, whose own slot is
-    /// `parts_slot`. Version 0.1.0 did not record that: it kept there what was not in a file it knew.
-    pub(super) fn is_in_parts(&self, slot: u32, parts_slot: u32) -> bool {
-        match &self.in_parts {
-            Some(slots) => in_ranges(slots, slot),
-            None => {
-                let is_known = self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
-                self.has_old_parts(parts_slot) && (!is_known || self.filling.contains(&slot))
-            }
+    /// Whether the bytes that pieces have of the file of `slot` are in the parts file.
+    pub(super) fn is_in_parts(&self, slot: u32) -> bool {
+        self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot))
+    }
+
+    /// Works out what is in the parts file, whose own slot is `parts_slot`, if it is not recorded: version
+    /// 0.1.0 kept there what was not in a file that it knew, or that it was filling.
+    pub(super) fn find_old_parts(&mut self, parts_slot: u32) {
+        let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
+        if self.in_parts.is_none() && is_known(parts_slot) {
+            let is_filling =
+                |slot: &u32| self.files.get(slot).is_some_and(|file| file.hold == FILLING);
+            let kept = (0..parts_slot).filter(|slot| !is_known(*slot) || is_filling(slot));
+            (self.in_parts, self.has_old_parts) = (Some(to_ranges(kept)), true);
         }
     }
 
-    /// Whether we wrote to the file of `slot`.
+    /// Whether the file of `slot` is ours to write.
     pub(super) fn is_ours(&self, slot: u32) -> bool {
         self.files.get(&slot).is_some_and(|file| file.hold == Hold::Ours)
-    }
-
-    /// Whether there is a parts file and version 0.1.0 did not record what is in it.
-    pub(super) fn has_old_parts(&self, parts_slot: u32) -> bool {
-        let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
-        self.in_parts.is_none() && is_known(parts_slot)
     }
 
     /// The history in a journal's bytes, up to the first record that is torn or damaged, and how many
@@ -130,12 +148,13 @@ impl History {
     }
 
     fn read(&mut self, kind: u8, payload: &[u8], geometry: &Geometry) {
-        // Version 0.1.0 wrote 9 for a file that was ours and was being filled from the parts file.
-        if let Some(record) = Record::decode(if kind == 9 { 5 } else { kind }, payload) {
-            if let Record::File { slot, .. } = record {
-                self.filling.retain(|other| *other != slot);
-                self.filling.extend((kind == 9).then_some(slot));
-            }
+        if kind == 9 {
+            // Version 0.1.0 was filling this file from the parts file.
+            let Some(Record::File { slot, id, path, .. }) = Record::decode(5, payload) else {
+                return;
+            };
+            self.files.insert(slot, RecordedFile { id, hold: FILLING, path });
+        } else if let Some(record) = Record::decode(kind, payload) {
             self.apply(record, geometry);
         }
     }

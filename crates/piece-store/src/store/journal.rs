@@ -112,7 +112,11 @@ pub(super) fn read<D: Disk>(
     if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
         return Ok(None);
     }
-    let file = handles.make_room(disk, || disk.open(folder, name, Access::Read))?;
+    let file = match handles.make_room(disk, || disk.open(folder, name, Access::Read)) {
+        // Somebody removed it since.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     let mut bytes = vec![0; stat.length as usize];
     let mut filled = 0;
     while filled < bytes.len() {

@@ -363,19 +363,16 @@ impl<D: Disk> Ledger<D> {
         files.get(place).map(|(_, id, known)| (*id, *known))
     }
 
-    /// Forgets what is to be imported.
-    pub(super) fn forget_imports(&mut self) {
-        if !self.pending.imports.is_empty() {
-            self.pending.imports = Vec::new();
-        }
+    /// Whether a piece has bytes in the parts file that are to be in a file.
+    pub(super) fn is_import(&self, piece: PieceIndex) -> bool {
+        self.pending.imports.binary_search(&piece.get()).is_ok()
     }
 
     /// Forgets what is of no more use once the check is finished.
     pub(super) fn end_check(&mut self) {
         self.checked = true;
-        self.forget_imports();
-        if !self.pending.untrusted.is_empty() {
-            self.pending.untrusted = Vec::new();
+        if !self.pending.imports.is_empty() || !self.pending.untrusted.is_empty() {
+            (self.pending.imports, self.pending.untrusted) = (Vec::new(), Vec::new());
         }
         if *self.pending == *Pending::BLANK {
             self.pending.give_up();

@@ -6,7 +6,6 @@
 //! | anything | nothing, and nobody is to create it | [`Owner::Absent`] |
 //! | anything | something that a symbolic link leads to | [`Owner::Linked`] |
 //! | ours, and it is as the journal left it | a file | [`Owner::Ours`] |
-//! | ours to create, and the system was restarted since | a file | [`Owner::Ours`] |
 //! | anything else, and another torrent or entry has it | a file | [`Owner::Claimed`] |
 //! | anything else | a file | [`Owner::Foreign`] |
 //!
@@ -31,8 +30,6 @@ use crate::{FileId, Stat};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
-    /// We were to create it, and a power cut may have taken the record that we did.
-    Created,
     /// It was used.
     Recorded {
         hold: Hold,
@@ -99,7 +96,6 @@ impl Owner {
         let id = stat.id;
         match (known, claim) {
             _ if stat.linked => Self::Linked { id },
-            (Known::Created, None) => Self::Ours { id },
             (Known::Recorded { hold: Hold::Ours, .. }, _) if may_trust(known, stat) => {
                 Self::Ours { id }
             }
@@ -125,7 +121,7 @@ impl Owner {
 /// Whether a file is as the journal left it, so that what the journal says of its pieces holds.
 pub(super) fn may_trust(known: Known, found: &Stat) -> bool {
     match known {
-        Known::Nothing | Known::Created => false,
+        Known::Nothing => false,
         Known::Recorded { left: Left::As(id), .. } => id.is(found.id),
         Known::Recorded { left: Left::Closed(file), .. } => {
             (file.length, file.modified) == (found.length, found.modified)
@@ -165,7 +161,7 @@ mod tests {
         let lefts =
             [Left::As(ID), Left::As(OTHER), closed(None), closed(Some(ID)), closed(Some(OTHER))];
         let recorded = lefts.iter().flat_map(|left| HOLDS.map(|hold| recorded(hold, *left)));
-        recorded.chain([Known::Nothing, Known::Created]).collect()
+        recorded.chain([Known::Nothing]).collect()
     }
 
     /// Those of which a file found as `STAT` is as the journal left it.
@@ -201,7 +197,6 @@ mod tests {
             for created in [true, false] {
                 let of = |claim| Owner::of(known, Some(&STAT), created, claim);
                 let without_claim = match known {
-                    Known::Created => Owner::Ours { id: ID },
                     _ if ours.contains(&known) => Owner::Ours { id: ID },
                     _ => Owner::Foreign { id: ID },
                 };

@@ -13,7 +13,7 @@ use super::journal::JournalAt;
 use super::layout::{Layout, Place};
 use super::owner::Hold;
 use super::resume::TorrentFile;
-use crate::{Access, Disk, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
+use crate::{Access, Disk, Lock, OpenSpec, Operation, SPAN_LENGTH, Stat, StoreError, StoreLayout};
 
 /// How long the file of zeros is: padding is served from it, a longer one from its begin again.
 pub(super) const ZEROS_LENGTH: u64 = SPAN_LENGTH as u64;
@@ -89,7 +89,7 @@ pub(super) fn open_single<D: Disk>(
     let file = disk.open(folder, slot.path(), Access::Create).map_err(failed)?;
     // Whoever had it may have given it its name since it was opened: then the lock is free, and the file
     // is a finished one.
-    let is_ours = disk.try_lock(&file).map_err(failed)? && {
+    let is_ours = disk.try_lock(&file).map_err(failed)? != Lock::Busy && {
         let named = disk.stat(folder, slot.path()).map_err(failed)?;
         named.map(|stat| stat.id) == Some(disk.file_stat(&file).map_err(failed)?.id)
     };

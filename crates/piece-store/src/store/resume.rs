@@ -28,8 +28,6 @@ use crate::{FileId, Stat, full_mask, span_count, span_length};
 pub(super) struct Found {
     pub(super) slots: Vec<Option<Stat>>,
     pub(super) parts: Option<Stat>,
-    /// Which start of the system this is; 0 if it is not known.
-    pub(super) boot: u128,
     /// Whether files are created and written.
     pub(super) writes: bool,
 }
@@ -162,7 +160,7 @@ pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
         && plan.pending.imports.is_empty()
         && (&plan.have, &plan.durable) == (&history.written, &history.durable)
         && plan.unfinished == history.unfinished
-        && plan.pending.expected == history.expected
+        && history.expected == Expected::default()
 }
 
 /// All files, the parts file last.
@@ -170,7 +168,7 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
     let parts_slot = layout.parts_slot();
     let all = (0u32..).zip(found.slots.iter().chain([&found.parts]));
     all.map(|(slot, stat)| {
-        let known = history.known(slot, found.boot);
+        let known = history.known(slot);
         let owner = Owner::of(known, stat.as_ref(), found.writes, None);
         let stat = stat.as_ref().filter(|stat| owner.may_read() && stat.length > 0);
         Judged {
@@ -187,19 +185,25 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
 /// now, or was filled by a launch that was killed.
 fn is_imported(layout: &Layout, history: &History, found: &Found, slot: u32) -> bool {
     let place = layout.slots.get(slot as usize);
-    let stat = found.slots.get(slot as usize).copied().flatten();
-    let is_empty = stat.is_none_or(|stat| stat.length == 0);
+    let length = found.slots.get(slot as usize).copied().flatten().map_or(0, |stat| stat.length);
     let is_wanted = found.writes && place.is_some_and(|slot| slot.selected && slot.length > 0);
-    let in_parts = history.is_in_parts(slot, layout.parts_slot());
-    (in_parts && (is_wanted || is_filled(layout, history, slot)))
-        || (is_wanted && is_empty && history.has_old_parts(layout.parts_slot()))
+    let in_parts = history.is_in_parts(slot);
+    (in_parts && (is_wanted || is_filled(layout, history, slot, length)))
+        || (is_wanted && length == 0 && history.has_old_parts)
 }
 
-/// Whether a file is ours and has more than the parts file has of it.
-pub(super) fn is_filled(layout: &Layout, history: &History, slot: u32) -> bool {
+/// Whether a file whose bytes are in the parts file too is used in its own place: it is ours, and has
+/// bytes for every piece that was written. Then the import was done, and pieces may have been written
+/// to it since.
+pub(super) fn is_filled(layout: &Layout, history: &History, slot: u32, length: u64) -> bool {
     let Some(place) = layout.slots.get(slot as usize) else { return false };
-    let is_written = |piece| history.written.contains(piece);
-    history.is_ours(slot) && layout.pieces_inside(place).any(is_written)
+    let geometry = &layout.geometry;
+    let written = layout.pieces_touching(place).filter(|piece| history.written.contains(*piece));
+    let end = |piece| {
+        place.end().min(geometry.offset_of(piece) + u64::from(geometry.length_of(piece)))
+            - place.offset
+    };
+    history.is_ours(slot) && length > 0 && written.map(end).all(|end| end <= length)
 }
 
 /// What is known of the file that a range is in, and where the range ends in it; `None` for padding.
@@ -237,7 +241,7 @@ fn fits(geometry: &Geometry, piece: PieceIndex, masks: &[u16]) -> bool {
 fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<TorrentFile> {
     let all = (0u32..).zip(found.slots.iter().chain([&found.parts]));
     let trusted = all.filter_map(|(slot, stat)| {
-        let known = history.known(slot, found.boot);
+        let known = history.known(slot);
         let place = layout.slots.get(slot as usize);
         if place.is_some_and(|place| !place.pad && !place.in_place()) {
             let file = history.files.get(&slot)?;
@@ -255,21 +259,13 @@ fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<Torre
 fn pending(layout: &Layout, history: &History, found: &Found) -> Pending {
     let parts_slot = layout.parts_slot();
     let untrusted = (0u32..).zip(&found.slots).filter_map(|(slot, stat)| {
-        let (known, stat) = (history.known(slot, found.boot), stat.as_ref()?);
+        let (known, stat) = (history.known(slot), stat.as_ref()?);
         (!may_trust(known, stat)).then_some((slot, stat.id, known))
     });
-    let in_parts = (0..parts_slot).filter(|slot| {
-        history.is_in_parts(*slot, parts_slot) || is_imported(layout, history, found, *slot)
-    });
-    let may_be_there = |slot: u32| {
-        let selected = layout.slots.get(slot as usize).is_some_and(|slot| slot.selected);
-        !selected || found.slots.get(slot as usize).is_some_and(Option::is_some)
-    };
-    let is_created =
-        |slot: &u32| history.known(*slot, found.boot) == Known::Created && may_be_there(*slot);
-    let expected = history.expected.slots.iter().cloned().flatten().filter(is_created);
+    let in_parts = (0..parts_slot)
+        .filter(|slot| history.is_in_parts(*slot) || is_imported(layout, history, found, *slot));
     Pending {
-        expected: Expected::new(history.expected.boot, to_ranges(expected)),
+        expected: Expected::default(),
         in_parts: to_ranges(in_parts),
         imports: Vec::new(),
         untrusted: untrusted.collect(),

@@ -60,13 +60,12 @@ impl<D: Disk> Store<D> {
         if self.read_only {
             files.iter().try_for_each(|file| self.record_read(file))?;
         } else {
-            let imports = self.imports_to_copy();
-            let files = self.part_entries(files, &imports)?;
-            self.apply_decisions(files.clone(), &imports)?;
+            let files = self.part_entries(files)?;
+            self.apply_decisions(files.clone())?;
             self.cut_files(&files)?;
             self.expect_files()?;
             self.make_files()?;
-            self.import(&imports)?;
+            self.import()?;
         }
         self.own_parts()?;
         self.sync_records()?;
@@ -86,7 +85,7 @@ impl<D: Disk> Store<D> {
                 let stat = self.stat_path(slot.path())?;
                 files.push(Checked { number, slot, stat });
             } else if !self.read_only {
-                self.leave(slot)?;
+                self.leave(number)?;
             }
         }
         Ok(files)
@@ -107,27 +106,16 @@ impl<D: Disk> Store<D> {
         unchanged.map_err(|error| self.error(Operation::Stat, slot.path(), &error))
     }
 
-    /// The pieces whose bytes must be copied from the parts file. Others are good in their place
-    /// already: an earlier launch was ended amid this.
-    fn imports_to_copy(&self) -> Vec<u32> {
-        let ledger = self.ledger();
-        let is_missing = |piece: &u32| {
-            self.layout.geometry.piece(*piece).is_some_and(|piece| !ledger.have.contains(piece))
-        };
-        ledger.pending.imports.iter().copied().filter(is_missing).collect()
-    }
-
     /// Gives entries a file of their own where they share one that is to be written.
     fn part_entries<'a>(
         &self,
         mut files: Vec<Checked<'a>>,
-        imports: &[u32],
     ) -> Result<Vec<Checked<'a>>, StoreError> {
         let found: Vec<_> = files.iter().map(|file| file.stat).collect();
         for shared in names::shared(&found) {
             let is_written = |at: &usize| {
                 let Checked { slot, stat, .. } = files[*at];
-                stat.is_some_and(|stat| self.needs_write(slot, &stat, imports))
+                stat.is_some_and(|stat| self.needs_write(slot, &stat))
             };
             if !shared.iter().any(is_written) {
                 continue;
@@ -146,19 +134,15 @@ impl<D: Disk> Store<D> {
     }
 
     /// Decides about every file, and then carries that out.
-    fn apply_decisions(
-        &self,
-        mut files: Vec<Checked<'_>>,
-        imports: &[u32],
-    ) -> Result<(), StoreError> {
-        let mut decisions = self.decide_all(&files, imports)?;
+    fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
+        let mut decisions = self.decide_all(&files)?;
         // What one file is left for may have to be written to another.
         while decisions.contains(&Decision::Leave) {
             let mut decided = decisions.iter();
             let is_left = |_: &mut Checked<'_>| decided.next() == Some(&Decision::Leave);
             let left: Vec<_> = files.extract_if(.., is_left).collect();
-            left.iter().try_for_each(|file| self.leave(file.slot))?;
-            decisions = self.decide_all(&files, imports)?;
+            left.iter().try_for_each(|file| self.leave(file.number))?;
+            decisions = self.decide_all(&files)?;
         }
         let mut wanted = Vec::new();
         for (file, decision) in files.iter().zip(decisions) {
@@ -171,15 +155,11 @@ impl<D: Disk> Store<D> {
         self.adopt_files(&wanted)
     }
 
-    fn decide_all(
-        &self,
-        files: &[Checked<'_>],
-        imports: &[u32],
-    ) -> Result<Vec<Decision>, StoreError> {
-        files.iter().map(|file| self.decide(file, imports)).collect()
+    fn decide_all(&self, files: &[Checked<'_>]) -> Result<Vec<Decision>, StoreError> {
+        files.iter().map(|file| self.decide(file)).collect()
     }
 
-    fn decide(&self, file: &Checked<'_>, imports: &[u32]) -> Result<Decision, StoreError> {
+    fn decide(&self, file: &Checked<'_>) -> Result<Decision, StoreError> {
         let Checked { number, slot, stat } = *file;
         let Some(stat) = stat.filter(|_| self.single.is_none()) else {
             let is_left = !slot.selected && self.single.is_none();
@@ -189,7 +169,7 @@ impl<D: Disk> Store<D> {
         // A file that we created before a power cut may have been claimed by others since.
         let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
         let is_ours = is_recorded && owner.may_write();
-        if !self.needs_write(slot, &stat, imports) {
+        if !self.needs_write(slot, &stat) {
             return Ok(if is_ours { Decision::Write } else { Decision::Read });
         }
         if matches!(owner, Owner::Linked { .. }) {
@@ -224,11 +204,11 @@ impl<D: Disk> Store<D> {
 
     /// Whether something will be written to a file that is there: pieces are missing in it, or it is too
     /// long.
-    fn needs_write(&self, slot: &Slot, stat: &Stat, imports: &[u32]) -> bool {
+    fn needs_write(&self, slot: &Slot, stat: &Stat) -> bool {
         let ledger = self.ledger();
         let is_missing = |piece: PieceIndex| {
-            self.layout.wanted.contains(piece) && !ledger.have.contains(piece)
-                || imports.binary_search(&piece.get()).is_ok()
+            let is_needed = self.layout.wanted.contains(piece) || ledger.is_import(piece);
+            is_needed && !ledger.have.contains(piece)
         };
         stat.length != slot.length || self.layout.pieces_touching(slot).any(is_missing)
     }
@@ -327,7 +307,7 @@ impl<D: Disk> Store<D> {
     /// Gives up a file: its pieces are missing.
     pub(super) fn disown(&self, number: u32) -> Result<(), StoreError> {
         self.forget(number)?;
-        self.layout.slots.get(number as usize).map_or(Ok(()), |slot| self.leave(slot))
+        self.leave(number)
     }
 
     /// Closes a file, of which nothing is known any more.
@@ -336,13 +316,20 @@ impl<D: Disk> Store<D> {
         self.ledger().forget_file(number)
     }
 
-    /// Does without a file: its pieces are missing, and what is needed of it goes to the parts file, or
-    /// to a new file if it is selected.
-    fn leave(&self, slot: &Slot) -> Result<(), StoreError> {
+    /// Does without a file: what is needed of it goes to the parts file, or to a new file if it is
+    /// selected. Its pieces are lost, unless the parts file has its bytes: they are imported.
+    fn leave(&self, number: u32) -> Result<(), StoreError> {
+        let Some(slot) = self.layout.slots.get(number as usize) else { return Ok(()) };
         slot.keep_in_parts(!slot.selected);
         slot.known_length.store(0, Ordering::Relaxed);
-        let pieces: Vec<u32> = self.layout.pieces_touching(slot).map(PieceIndex::get).collect();
-        self.ledger().lose(&pieces).1
+        let mut ledger = self.ledger();
+        let in_parts = in_ranges(&ledger.pending.in_parts, number);
+        let (imports, lost): (Vec<_>, Vec<_>) = self
+            .layout
+            .pieces_touching(slot)
+            .partition(|piece| in_parts && ledger.is_import(*piece));
+        imports.into_iter().for_each(|piece| _ = ledger.have.remove(piece));
+        ledger.lose(&lost.into_iter().map(PieceIndex::get).collect::<Vec<_>>()).1
     }
 
     /// Cuts selected files that are too long, which their user said may be overwritten. The new length is
@@ -391,29 +378,32 @@ impl<D: Disk> Store<D> {
 
     /// Copies what the parts file has of pieces whose files are selected now, verifies them in their new
     /// place and records them like any other. The parts file keeps its copy.
-    fn import(&self, pieces: &[u32]) -> Result<(), StoreError> {
-        let mut scratch = vec![0; if pieces.is_empty() { 0 } else { STRIP_LENGTH }];
-        // From here on, what is bad in its place is lost.
-        self.ledger().forget_imports();
+    fn import(&self) -> Result<(), StoreError> {
+        // From here on, a piece that is bad in its place is lost.
+        let imports = std::mem::take(&mut self.ledger().pending.imports);
+        let mut scratch = vec![0; if imports.is_empty() { 0 } else { STRIP_LENGTH }];
         let in_parts = self.ledger().pending.in_parts.clone();
         let is_imported = |range: &PlacedRange| match range.place {
             Place::File(slot) => in_ranges(&in_parts, slot as u32),
             _ => false,
         };
-        for piece in pieces {
-            let Some(index) = self.layout.geometry.piece(*piece) else { continue };
-            let ranges = self.layout.piece_ranges(index).filter(is_imported);
+        // The others are good in their place: an earlier launch has copied them.
+        let is_missing = |piece: &PieceIndex| !self.ledger().have.contains(*piece);
+        let imports = imports.into_iter().filter_map(|piece| self.layout.geometry.piece(piece));
+        for piece in imports.filter(is_missing) {
+            let ranges = self.layout.piece_ranges(piece).filter(is_imported);
             let (present, absent): (Vec<_>, Vec<_>) = ranges.partition(|range| {
                 let length = self.known_length(range.place).unwrap_or(0);
                 range.offset + range.length <= length
             });
             absent.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
             // What is there may have been written in its place: it is left if that makes the piece good.
-            let (found, _) = self.compare(*piece..*piece + 1, &mut scratch);
+            let pieces = piece.get()..piece.get() + 1;
+            let (found, _) = self.compare(pieces.clone(), &mut scratch);
             if found.good.is_empty() {
                 present.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
             }
-            let (_, error) = self.verify(*piece..*piece + 1, &mut scratch);
+            let (_, error) = self.verify(pieces, &mut scratch);
             error.map_or(Ok(()), Err)?;
         }
         Ok(())

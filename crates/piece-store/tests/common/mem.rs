@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use metainfo::Naming;
-use piece_store::{Access, Disk, FileId, Kind, Stat};
+use piece_store::{Access, Disk, FileId, Kind, Lock, Stat};
 
 /// The least hole, in bytes.
 const PAGE: u64 = 4096;
@@ -39,12 +39,16 @@ pub struct MemDisk {
     renumbers: AtomicBool,
     /// Done in the next sync of a file, before it may fail.
     in_sync: Mutex<Option<Hook>>,
+    /// What is done when a file is locked next.
+    in_lock: Mutex<Option<Hook>>,
     /// The folders that were synced.
     synced_folders: Mutex<Vec<PathBuf>>,
     /// Whether names that differ in the case of letters only are one name.
     folds: AtomicBool,
     /// Whether files say when they were made.
     knows_births: AtomicBool,
+    /// Whether files can't be locked.
+    lockless: AtomicBool,
     /// Which names it refuses.
     refused: Mutex<Refused>,
 }
@@ -235,6 +239,11 @@ impl MemDisk {
         Self { folds: AtomicBool::new(true), ..Self::forgetful() }
     }
 
+    /// A disk whose files can't be locked.
+    pub fn lockless() -> Self {
+        Self { lockless: AtomicBool::new(true), ..Self::forgetful() }
+    }
+
     /// A disk whose files say when they were made.
     pub fn with_births() -> Self {
         Self { knows_births: AtomicBool::new(true), ..Self::forgetful() }
@@ -307,6 +316,11 @@ impl MemDisk {
     /// Does something in the next sync of a file, before it may fail.
     pub fn in_next_sync(&self, hook: impl FnOnce() + Send + 'static) {
         *self.in_sync.lock().unwrap() = Some(Hook(Box::new(hook)));
+    }
+
+    /// Does something before the next lock of a file.
+    pub fn in_next_lock(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.in_lock.lock().unwrap() = Some(Hook(Box::new(hook)));
     }
 
     /// The folders that were synced since this was asked last.
@@ -610,16 +624,21 @@ impl Disk for MemDisk {
         removed.map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn try_lock(&self, file: &MemHandle) -> io::Result<bool> {
+    fn try_lock(&self, file: &MemHandle) -> io::Result<Lock> {
+        let hook = self.in_lock.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| (hook.0)());
         if let Some((from, to)) = self.race.lock().unwrap().take() {
             self.rename(&PathBuf::new(), &from, &to)?;
         }
         if self.fault("lock", &file.file.path).is_some() {
-            return Ok(false);
+            return Ok(Lock::Busy);
+        }
+        if self.lockless.load(Ordering::Relaxed) {
+            return Ok(Lock::Unsupported);
         }
         let free = !file.file.locked.swap(true, Ordering::Relaxed);
         file.holds_lock.fetch_or(free, Ordering::Relaxed);
-        Ok(free)
+        Ok(if free { Lock::Taken } else { Lock::Busy })
     }
 
     fn lock_range(&self, file: &MemHandle, range: &Range<u64>) -> io::Result<bool> {

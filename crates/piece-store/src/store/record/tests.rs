@@ -1,8 +1,9 @@
 #![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // Ranges are the data here.
 
 use super::super::history::{History, claims_in};
-use super::super::owner::{Known, Left};
+use super::super::owner::{self, Known, Left};
 use super::*;
+use crate::{Kind, Stat};
 use bt_types::Geometry;
 use proptest::prelude::*;
 
@@ -61,23 +62,39 @@ fn each_record_is_read_back() {
     assert_eq!(history.place, Some(("/save".into(), "t".to_owned(), Naming::Windows)));
     assert_eq!(history.unfinished[&50], [0xffff, 1]);
     assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
-    let in_parts: Vec<u32> = (0..8).filter(|slot| history.is_in_parts(*slot, 8)).collect();
+    let in_parts: Vec<u32> = (0..8).filter(|slot| history.is_in_parts(*slot)).collect();
     assert_eq!(in_parts, [1, 2]);
-    let left = |slot| history.known(slot, 1);
+    let left = |slot| history.known(slot);
     assert!(
         matches!(left(3), Known::Recorded { hold: Hold::Ours, left: Left::Closed(file) } if file.id == Some(ID))
     );
     assert!(
         matches!(left(4), Known::Recorded { hold: Hold::Read, left: Left::Closed(file) } if file.id.is_none())
     );
-    assert_eq!((left(0), left(5), left(2)), (Known::Created, Known::Created, Known::Nothing));
+    assert_eq!((left(0), left(5), left(2)), (Known::Nothing, Known::Nothing, Known::Nothing));
+    let created: Vec<u32> = (0..8).filter(|slot| history.was_created(*slot, 1)).collect();
+    assert_eq!(created, [0, 1, 5]);
 }
 
 #[test]
-fn expected_file_of_same_boot_is_unknown() {
-    let history = replay(&journal(&one_of_each())).unwrap();
-    assert_eq!(history.known(5, 1 << 100), Known::Nothing);
-    assert_eq!(history.known(5, 2), Known::Created);
+fn expected_file_of_an_earlier_boot_was_created() {
+    let mut history = replay(&journal(&one_of_each())).unwrap();
+    assert!(!history.was_created(5, 1 << 100), "the system was not restarted");
+    let stat = stat(FileId { device: 9, ..ID });
+    history.use_created(5, Path::new("f"), &stat);
+    assert!(owner::may_trust(history.known(5), &stat));
+    assert!(!history.was_created(5, 2), "it is recorded now");
+}
+
+#[test]
+fn created_file_is_not_recorded_for_two_entries() {
+    let mut history = replay(&journal(&one_of_each())).unwrap();
+    history.use_created(5, Path::new("f"), &stat(ID));
+    assert_eq!(history.known(5), Known::Nothing, "it is the file of slot 3");
+}
+
+fn stat(id: FileId) -> Stat {
+    Stat { kind: Kind::File, linked: false, id, length: 5, modified: (1, 2) }
 }
 
 #[test]

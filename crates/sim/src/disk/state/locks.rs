@@ -2,12 +2,20 @@
 
 use std::ops::Range;
 
+use piece_store::Lock;
+
 use super::State;
 
 impl State {
-    pub(in crate::disk) fn lock(&mut self, inode: u64, handle: u64) -> bool {
-        let Some(file) = self.inodes.get_mut(&inode) else { return false };
-        *file.locked_by.get_or_insert(handle) == handle || self.lockless
+    pub(in crate::disk) fn lock(&mut self, inode: u64, handle: u64) -> Lock {
+        if self.lockless {
+            return Lock::Unsupported;
+        }
+        let Some(file) = self.inodes.get_mut(&inode) else { return Lock::Busy };
+        match *file.locked_by.get_or_insert(handle) == handle {
+            true => Lock::Taken,
+            false => Lock::Busy,
+        }
     }
 
     pub(in crate::disk) fn unlock(&mut self, inode: u64, handle: u64) {
