@@ -1,7 +1,7 @@
 //! The paths of all files under any naming.
 //!
-//! What is kept of a torrent's paths is [`Naming::Unix`]. The other namings are asked for only if
-//! some name is not plain, and then the document is walked again.
+//! A torrent's file table stores the paths of [`Naming::Unix`]. Those of other namings are computed
+//! from the document.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -37,8 +37,7 @@ impl Info {
         paths.iter().map(|path| into_path([&name, &b"/"[..], path].concat())).collect()
     }
 
-    /// Whether every naming gives the same paths, because all names are plain. It takes one look at
-    /// each name.
+    /// Whether every naming gives the same paths, because all names are plain. It looks at every path.
     pub fn has_plain_names(&self) -> bool {
         let is_same = |name: &str| is_same_everywhere(name.as_bytes());
         self.files.is_unmapped()

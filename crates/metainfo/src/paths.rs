@@ -1,4 +1,4 @@
-//! Names on disk, made from names that anybody may have written.
+//! Names on disk, made from untrusted names.
 //!
 //! A torrent's names are bytes of its maker's choice. [`Naming`] says how they become names on
 //! disk; [`map_element`] maps one. `crates/README.md`, "Names on disk", has a table of examples.
@@ -44,9 +44,11 @@ pub enum PathError {
 
 /// How a torrent's names become names on disk.
 ///
-/// Under every naming, a torrent's name that is empty, `.` or `..` becomes the info-hash in hex,
-/// unless said otherwise an element has at most [`MAX_ELEMENT_LENGTH`] bytes, and a file gets `~2`,
-/// `~3` before its extension if an earlier file has its path or a folder has it.
+/// Under every naming:
+///
+/// - A torrent's name that is empty, `.` or `..` becomes the info-hash in hex.
+/// - An element has at most [`Naming::max_length`] bytes.
+/// - A file gets `~2`, `~3` before its extension if an earlier file or a folder has its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Naming {
     /// The raw bytes of an element, even if they are not UTF-8, if a Linux file system can hold
@@ -80,8 +82,11 @@ pub enum Naming {
 }
 
 impl Naming {
+    /// Every naming, those first under which files are looked for first.
+    pub const ALL: [Self; 5] = [Self::Raw, Self::Unix, Self::Version0, Self::Windows, Self::Short];
+
     /// The longest element, in bytes.
-    pub(crate) fn max_length(self) -> usize {
+    pub fn max_length(self) -> usize {
         if self == Self::Short { MAX_SHORT_LENGTH } else { MAX_ELEMENT_LENGTH }
     }
 
@@ -107,20 +112,20 @@ pub fn map_element(raw: &[u8], naming: Naming) -> OsString {
     OsString::from_vec(map_bytes(raw, naming))
 }
 
-/// `path` with `~` and `number` before the extension of its file name, which is cut in front of
-/// that so that it has at most [`MAX_ELEMENT_LENGTH`] bytes. A path without a file name stays as it
-/// is.
+/// Adds `~` and `number` to the file name of `path`, before the extension. Shortens the name so that
+/// it is no longer than `naming` permits. A path without a file name stays as it is.
 ///
 /// ```
 /// use std::path::Path;
 ///
-/// let numbered = metainfo::numbered(Path::new("album/README.txt"), 2);
-/// assert_eq!(numbered, Path::new("album/README~2.txt"));
+/// use metainfo::{Naming, numbered};
+///
+/// let path = numbered(Path::new("album/README.txt"), 2, Naming::Unix);
+/// assert_eq!(path, Path::new("album/README~2.txt"));
 /// ```
-pub fn numbered(path: &Path, number: u32) -> PathBuf {
+pub fn numbered(path: &Path, number: u32, naming: Naming) -> PathBuf {
     let Some(name) = path.file_name() else { return path.to_path_buf() };
-    let suffix = format!("~{number}");
-    let name = with_suffix(name.as_bytes(), &suffix, MAX_ELEMENT_LENGTH);
+    let name = with_suffix(name.as_bytes(), &format!("~{number}"), naming.max_length());
     path.with_file_name(OsStr::from_bytes(&name))
 }
 
@@ -139,8 +144,8 @@ pub(crate) fn map_torrent_name(raw: &[u8], naming: Naming, hash: InfoHashV1) -> 
     if is_no_name(raw) { hash.to_string().into_bytes() } else { map_bytes(raw, naming) }
 }
 
-/// Whether `raw` is a name that [`Naming::Unix`] leaves as it is, seen without looking at it
-/// closely. True of nearly all names in ASCII.
+/// Whether a quick check shows that [`Naming::Unix`] leaves `raw` unchanged. It does for nearly all
+/// names in ASCII.
 pub(crate) fn is_plain(raw: &[u8]) -> bool {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) & (*byte != b'/');
     // Without an early end the compiler looks at many bytes at once.
@@ -148,7 +153,7 @@ pub(crate) fn is_plain(raw: &[u8]) -> bool {
     all && (1..=MAX_ELEMENT_LENGTH).contains(&raw.len()) && !is_no_name(raw)
 }
 
-/// Whether every naming leaves `name` as it is.
+/// Whether every naming leaves `name` unchanged.
 pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) & !is_bad_on_windows(*byte);
     // As in `is_plain`.
@@ -160,7 +165,7 @@ pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
     is_quick || map_bytes(name, Naming::Short) == name
 }
 
-/// `path` as file systems see it that take upper and lower case for the same.
+/// Returns `path` in lower case, as file systems compare it that ignore case.
 pub(crate) fn folded(path: &[u8]) -> Vec<u8> {
     if path.is_ascii() {
         return path.to_ascii_lowercase();
@@ -227,8 +232,8 @@ fn upper_hex(digit: u8) -> char {
     char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 })
 }
 
-/// Whether nobody sees `character`, and some terminals obey it: control characters, and marks that
-/// let `gpj.exe` be shown as `exe.jpg`.
+/// Whether `character` is invisible: a control character, or a bidirectional mark, with which
+/// `gpj.exe` is shown as `exe.jpg`.
 fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -237,7 +242,7 @@ fn is_unseen(character: char) -> bool {
         )
 }
 
-/// Whether no name on FAT, exFAT, NTFS or SMB may have the character `byte`.
+/// Whether FAT, exFAT, NTFS and SMB forbid the character `byte`.
 fn is_bad_on_windows(byte: u8) -> bool {
     // No early end here either.
     [b'/', b'\\', b':', b'?', b'*', b'"', b'<', b'>', b'|']
@@ -285,8 +290,8 @@ fn cut(name: String, raw: &[u8], max_length: usize) -> String {
     String::from_utf8_lossy(&name).into_owned()
 }
 
-/// `name` with `suffix` in front of its extension, cut in front of that so that it fits; between
-/// characters, if it is UTF-8.
+/// Adds `suffix` before the extension. Shortens the stem so that all fits, between characters if it is
+/// UTF-8.
 pub(crate) fn with_suffix(name: &[u8], suffix: &str, max_length: usize) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
     let room = max_length.saturating_sub(suffix.len() + extension.len());

@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use metainfo::Naming;
@@ -66,6 +67,11 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// The file that `metadata` describes, without its birth.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino(), born: 0 }
+    }
+
     /// Whether both are the same file, as far as is known.
     pub fn is(self, other: Self) -> bool {
         let same_birth = self.born == other.born || self.born == 0 || other.born == 0;

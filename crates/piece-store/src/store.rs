@@ -12,6 +12,7 @@
 //!   said that it may be overwritten.
 //! - A sync that failed proves nothing: what it was to make durable is no longer had.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -98,8 +99,8 @@ impl<D: Disk> Store<D> {
         Self::open_in(disk, handles, spec, (folder, folder_path), journal, history)
     }
 
-    /// Opens a torrent's data to be compared with its hashes: without its journal, which says only how
-    /// the files are named.
+    /// Opens a torrent's data to be compared with its hashes, without its journal. That only says how
+    /// the files are named, if it can be read.
     pub(crate) fn open_to_verify(
         disk: Arc<D>,
         handles: Arc<Handles<D::File>>,
@@ -107,8 +108,8 @@ impl<D: Disk> Store<D> {
     ) -> Result<Self, StoreError> {
         let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
         let folder_path = handles.share(&folder_path);
-        let recorded = recorded_history(&*disk, &handles, spec, &folder_path)?;
-        let history = recorded.map_or_else(
+        let recorded = recorded_history(&*disk, &handles, spec, &folder_path);
+        let history = recorded.ok().flatten().map_or_else(
             || History::new(spec.metainfo.info().geometry().piece_count()),
             |(_, recorded)| recorded.into_names(),
         );
@@ -123,28 +124,41 @@ impl<D: Disk> Store<D> {
         spec: &OpenSpec,
         different: &[u32],
     ) -> Result<bool, StoreError> {
-        let (save_path, geometry) = (&self.layout.folder_path, &self.layout.geometry);
-        let found = recorded_history(&*self.disk, &self.handles, spec, save_path)?;
-        let Some((at, _)) = found.filter(|_| !different.is_empty()) else { return Ok(false) };
+        let save_path = &self.layout.folder_path;
+        if different.is_empty() {
+            return Ok(false);
+        }
+        let recorded = recorded_history(&*self.disk, &self.handles, spec, save_path)?;
+        let Some((at, history)) = recorded else { return Ok(false) };
+        // A journal that is in use is taken only if there is something to record.
+        if self.recorded_among(different, history).is_empty() {
+            return Ok(false);
+        }
         let (disk, handles) = (Arc::clone(&self.disk), Arc::clone(&self.handles));
-        let (mut journal, mut history) = Journal::take(disk, handles, at, save_path, geometry)?;
-        history.find_old_parts(self.layout.parts_slot());
-        // What was compared is not what the parts file has.
-        let is_in_parts = |range: PlacedRange| match range.place {
-            Place::File(slot) => history.is_in_parts(slot as u32),
-            _ => false,
-        };
-        let is_written = |piece: &u32| {
-            geometry.piece(*piece).is_some_and(|piece| {
-                history.written.contains(piece) && !self.layout.piece_ranges(piece).any(is_in_parts)
-            })
-        };
-        let lost = record::to_ranges(different.iter().copied().filter(is_written));
+        let (mut journal, history) =
+            Journal::take(disk, handles, at, save_path, &self.layout.geometry)?;
+        let lost = self.recorded_among(different, history);
         if lost.is_empty() {
             return Ok(false);
         }
         journal.amend(&[Record::Lost(lost)])?;
         Ok(true)
+    }
+
+    /// Those of some pieces that a journal says were written to files. What was compared is not what the
+    /// parts file has.
+    fn recorded_among(&self, pieces: &[u32], mut history: History) -> Vec<Range<u32>> {
+        history.find_old_parts(self.layout.parts_slot());
+        let is_in_parts = |range: PlacedRange| match range.place {
+            Place::File(slot) => history.is_in_parts(slot as u32),
+            _ => false,
+        };
+        let is_written = |piece: &u32| {
+            self.layout.geometry.piece(*piece).is_some_and(|piece| {
+                history.written.contains(piece) && !self.layout.piece_ranges(piece).any(is_in_parts)
+            })
+        };
+        record::to_ranges(pieces.iter().copied().filter(is_written))
     }
 
     fn open_in(
@@ -387,9 +401,9 @@ fn empty_plan(layout: &Layout) -> resume::Plan {
 }
 
 /// The pieces of a set as ranges that one worker verifies at a time.
-fn verify_ranges(geometry: &Geometry, pieces: &Bitfield) -> Vec<std::ops::Range<u32>> {
+fn verify_ranges(geometry: &Geometry, pieces: &Bitfield) -> Vec<Range<u32>> {
     let most = range_count(geometry);
-    let cut = |range: std::ops::Range<u32>| {
+    let cut = |range: Range<u32>| {
         let starts = range.clone().step_by(most as usize);
         starts.map(move |start| start..range.end.min(start + most))
     };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use common::mem::MemDisk;
 use common::*;
 use piece_store::create::{ListedFile, OwnFiles};
-use piece_store::{Operation, OsDisk, STRIP_LENGTH, StoreError, check, create};
+use piece_store::{OpenSpec, Operation, OsDisk, STRIP_LENGTH, StoreError, check, create};
 
 const EIO: i32 = 5;
 const MIB: usize = 1 << 20;
@@ -296,6 +296,17 @@ fn copy_of_a_folder_is_not_recorded() {
     let report = check::verify_folder(&torrent.metainfo, &copy, state, 1, &quiet).unwrap();
     assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(false)));
     assert!(journal_bytes(&place) == before);
+}
+
+/// A download beside it has not written the pieces that differ.
+#[test]
+fn unwritten_pieces_need_no_correction() {
+    let torrent = torrent(&FILES, PIECE);
+    let place = on_disk();
+    let mut run = place.open(&OpenSpec { preallocate: true, ..place.spec(&torrent) }).check();
+    run.commit(&torrent, [1]);
+    let report = verify_in(&place, &torrent);
+    assert_eq!((numbers(&report.good), report.corrected), (vec![1], Ok(false)));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use metainfo::Naming;
+
 use crate::disk::SimDisk;
 use crate::payload::{FOLDER, Payload, Place};
 use crate::scenario::Want;
@@ -30,7 +32,7 @@ impl Site {
             let is_shared = counts.get(&**path).is_some_and(|count| *count > 1);
             // A number may be taken by a file of which a power cut left only the name.
             let numbers = if is_shared { 2..5 } else { 2..2 };
-            let numbered = numbers.map(|number| metainfo::numbered(path, number));
+            let numbered = numbers.map(|number| metainfo::numbered(path, number, Naming::Unix));
             std::iter::once(path.clone()).chain(numbered).collect()
         });
         let paths = paths.collect();

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     let listing = list(&arguments.path, &target, output)?;
     let total = listing.files.iter().map(|file| file.length).sum();
     if total == 0 {
-        let message = format!("{} is empty: nothing to share", arguments.path.display());
+        let message = format!("{} has no data to share", arguments.path.display());
         return Err(Failure::usage(message).into());
     }
     let piece_length =
@@ -59,7 +59,7 @@ fn name(arguments: &CreateArgs) -> Result<String, Failure> {
     })
 }
 
-/// A torrent's name must be the name of one file or folder, or no folder holds its data.
+/// Refuses a torrent name that no file or folder can have.
 fn checked_name(name: &str) -> Result<String, Failure> {
     match name {
         "" | "." | ".." => {}
@@ -70,10 +70,10 @@ fn checked_name(name: &str) -> Result<String, Failure> {
     Err(Failure::usage(message))
 }
 
-/// The files to share. Names those that are left out, and links that lead out of the folder.
+/// Lists the files to share. Warns of those that are left out, and of links out of the folder.
 fn list(root: &Path, target: &Target, output: &Output) -> Result<Listing, Failure> {
     let listing = create::list_files(root, &target.own_files()).map_err(|error| {
-        let class = if let ListError::NotAFile { .. } = error { Class::Usage } else { Class::Disk };
+        let class = if let ListError::Disk(_) = error { Class::Disk } else { Class::Usage };
         Failure::new(class, chain(&error))
     })?;
     check_names(root, &listing)?;
@@ -100,7 +100,7 @@ fn warn_of_own_files(root: &Path, listing: &Listing, target: &Target, output: &O
     for path in &listing.own {
         output.warn_also_quiet(&warning(&below(root, path)));
     }
-    // A new output leaves nothing out: there is no file yet.
+    // A new output is not in the listing. The user is told all the same.
     if let Some(path) = target.path()
         && listing.own.is_empty()
         && target.is_below(root)

@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
 
 /// Files that can't be whole are named at once; the check tells how many pieces verify.
 fn name_missing(metainfo: &Arc<Metainfo>, dir: &Path, state_dir: &Path, output: &Output) {
-    // What can't be read is named by the check.
+    // The check reports unreadable files.
     let paths = check::paths_in(metainfo, dir, Some(state_dir)).unwrap_or_default();
     let files = metainfo.info().files().iter().zip(paths).filter(|(file, _)| !file.is_pad());
     let missing: Vec<String> = files

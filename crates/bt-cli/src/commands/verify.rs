@@ -1,6 +1,6 @@
 //! `verify`: what of a torrent's data on the disk is right.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use metainfo::{FileEntry, Metainfo, PieceIndex};
@@ -35,7 +35,7 @@ fn verify(
 ) -> Result<Report, Failure> {
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
-    // Without a home folder there is no record.
+    // Without a home folder, verify uses no record.
     let state_dir = state_dir(&arguments.state).ok();
     check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), 0, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
@@ -93,8 +93,9 @@ fn object(metainfo: &Metainfo, report: &Report) -> Value {
 fn file_object(file: FileEntry<'_>, report: &FileReport, single: bool) -> Value {
     let mut object = json!({ "path": file.original_path(), "ok": report.ok });
     let below: PathBuf = report.path.iter().skip(usize::from(!single)).collect();
-    if below != Path::new(file.original_path()) {
-        object["disk_path"] = below.to_string_lossy().into();
+    let below = below.to_string_lossy();
+    if below != file.original_path() {
+        object["disk_path"] = below.into();
     }
     object
 }

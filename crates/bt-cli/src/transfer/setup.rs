@@ -1,10 +1,12 @@
 //! From arguments to what a session wants to know.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use metainfo::Metainfo;
+use metainfo::{Metainfo, Naming};
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
@@ -86,14 +88,17 @@ pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
 /// # Errors
 /// Usage, if `folder` is the content itself.
 pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Failure> {
-    let content = content_path(metainfo, folder);
-    if content.exists() || !is_content(metainfo, folder) {
+    let paths = possible_paths(metainfo);
+    let names: BTreeSet<&OsStr> =
+        paths.iter().flatten().filter_map(|path| path.iter().next()).collect();
+    let is_there = |name: &&OsStr| folder.join(name).exists();
+    if names.iter().any(is_there) || !is_content(metainfo, folder, &paths) {
         return Ok(());
     }
     // `.` and `..` have a name and a parent too.
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let parent = full.parent().unwrap_or(&full).display().to_string();
-    let hint = if full.file_name() == content.file_name() {
+    let hint = if full.file_name().is_some_and(|name| names.contains(name)) {
         format!("give the folder it is in: {parent}")
     } else {
         format!("rename it to {:?} and give the folder it is in", metainfo.info().disk_name())
@@ -119,14 +124,25 @@ pub(crate) fn warn_of_folder(metainfo: &Metainfo, folder: &Path, output: &Output
     }
 }
 
-/// Whether the torrent's files lie directly in `folder`, or `folder` is the torrent's one file.
-fn is_content(metainfo: &Metainfo, folder: &Path) -> bool {
+/// The paths of the torrent's files under each naming that differs from the others.
+fn possible_paths(metainfo: &Metainfo) -> BTreeSet<Vec<PathBuf>> {
+    let info = metainfo.info();
+    let namings = if info.has_plain_names() { &[Naming::Unix][..] } else { &Naming::ALL };
+    namings.iter().map(|naming| info.disk_paths(*naming)).collect()
+}
+
+/// Whether the torrent's files are directly in `folder` under one of the `namings`, or `folder` is the
+/// torrent's one file.
+fn is_content(metainfo: &Metainfo, folder: &Path, namings: &BTreeSet<Vec<PathBuf>>) -> bool {
     if metainfo.info().is_single_file() {
         return folder.is_file();
     }
-    let files = metainfo.info().files().iter().filter(|file| !file.is_pad() && file.length() > 0);
-    let mut files = files.take(LOOKED_AT);
-    files.any(|file| folder.join(file.components().collect::<PathBuf>()).is_file())
+    let is_there = |path: &PathBuf| folder.join(path.iter().skip(1).collect::<PathBuf>()).is_file();
+    namings.iter().any(|paths| {
+        let files = metainfo.info().files().iter().zip(paths);
+        let files = files.filter(|(file, _)| !file.is_pad() && file.length() > 0);
+        files.take(LOOKED_AT).any(|(_, path)| is_there(path))
+    })
 }
 
 /// How many of a torrent's files are looked for to recognise its content.

@@ -13,7 +13,7 @@ use testkit::Payload;
 
 use crate::support::{Output, Shell, finish};
 
-/// `bt-cli` in the folder `album` of `shell`, as a user who went there.
+/// `bt-cli` with the folder `album` of `shell` as working directory.
 fn in_album(shell: &Shell, arguments: &[&str]) -> Command {
     let mut command = shell.command(arguments);
     command.current_dir(shell.join("album"));
@@ -123,6 +123,17 @@ fn to_stdout() {
 }
 
 #[test]
+fn shared_file_is_never_the_output() {
+    let shell = Shell::new();
+    shell.write("a", [7; 100]);
+    for flags in [&["-o", "a"][..], &["-o", "a", "--overwrite"]] {
+        let refused = shell.run([&["create", "a"], flags].concat()).expect(6);
+        assert!(refused.stderr.contains("is the file to share"), "{}", refused.stderr);
+    }
+    assert_eq!(fs::read(shell.join("a")).unwrap(), [7; 100]);
+}
+
+#[test]
 fn nothing_is_replaced_unasked() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
@@ -170,7 +181,7 @@ fn refusals() {
     let root = shell.run(["create", "/"]).expect(2);
     assert_eq!(root.stderr, "error: cannot take a name from \"/\"; give one with --name\n");
     let void = shell.run(["create", "void"]).expect(2);
-    assert_eq!(void.stderr, "error: void is empty: nothing to share\n");
+    assert_eq!(void.stderr, "error: void has no data to share\n");
 }
 
 /// The file to share is not there: a run that came to listing it would say so.
@@ -242,11 +253,11 @@ fn links_are_followed_and_named() {
 fn bad_links_are_refused() {
     let shell = Shell::new();
     shell.write("album/a", [1; 100]);
-    for (target, advice) in [("..", "loop"), ("missing", "does not exist")] {
+    for (target, advice) in [("..", "loop"), ("missing", "does not exist"), ("/", "loop")] {
         let link = shell.join("album/sub/link");
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(target, &link).unwrap();
-        let refused = shell.run(["create", "album", "-q"]).expect(6);
+        let refused = shell.run(["create", "album", "-q"]).expect(2);
         assert!(refused.stderr.contains("album/sub/link is a"), "{}", refused.stderr);
         assert!(refused.stderr.contains(advice), "{}", refused.stderr);
         fs::remove_file(link).unwrap();
@@ -265,7 +276,7 @@ fn special_files_are_named_when_quiet() {
     assert_eq!(created.stderr, line("pipe") + &line("socket"));
     fs::remove_file(shell.join("album/a")).unwrap();
     let refused = shell.run(["create", "album", "-q", "--overwrite"]).expect(2);
-    assert!(refused.stderr.ends_with("error: album is empty: nothing to share\n"));
+    assert!(refused.stderr.ends_with("error: album has no data to share\n"));
     assert!(refused.stderr.contains("album/socket"), "{}", refused.stderr);
     shell.run(["create", "album/pipe"]).expect(2);
 }
@@ -314,9 +325,9 @@ fn own_output_is_left_out() {
     assert_eq!(third.stderr.lines().count(), 2, "{}", third.stderr);
 }
 
-/// Replacing the output leaves what has the other name as it is.
+/// A hard link keeps its content when the output is replaced.
 #[test]
-fn hard_link_to_old_output_is_shared() {
+fn hard_link_of_output_is_shared() {
     let shell = Shell::new();
     shell.write("album/kept.torrent", [1; 50_000]);
     fs::hard_link(shell.join("album/kept.torrent"), shell.join("out.torrent")).unwrap();

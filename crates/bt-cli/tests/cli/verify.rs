@@ -105,7 +105,7 @@ fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> (Output, Vec<u3
     (output, pieces)
 }
 
-/// Changes a byte of a file, and gives it its time again.
+/// Changes a byte of a file, and restores its modification time.
 fn flip(file: &Path, offset: usize) {
     let modified = fs::metadata(file).unwrap().modified().unwrap();
     let mut bytes = fs::read(file).unwrap();
@@ -167,6 +167,31 @@ fn no_resume_is_named_while_seeded() {
 }
 
 #[test]
+fn unreadable_record_does_not_stop_verify() {
+    let (payload, shell) = (payload(), Shell::new());
+    download(&shell, &payload, &[]).0.expect(0);
+    shell.write("records", "a file, not a folder");
+    let flags = ["out", "--state-dir", "records"];
+    shell.run(words("verify", &payload, &flags)).expect(0);
+    flip(&shell.join("out/set/c"), 39_999);
+    let output = shell.run(words("verify", &payload, &flags)).expect(5);
+    let advice = "bt-cli download --no-resume fetches them again";
+    assert!(output.stderr.contains(advice), "{}", output.stderr);
+    assert!(output.stderr.contains("records"), "{}", output.stderr);
+}
+
+/// An unrelated file beside the torrent's folder has the name of a file in it.
+#[test]
+fn folder_under_any_name_is_found() {
+    let payload = Payload::folder("a\tb", &[("x", 70_000)]).create().unwrap();
+    let folder = payload.folder_path();
+    fs::write(folder.join("x"), "unrelated").unwrap();
+    verify(&payload, folder, false).expect(0);
+    let inside = verify(&payload, &folder.join("a\tb"), true).expect(2).error("usage");
+    assert!(inside.contains("give the folder it is in"), "{inside}");
+}
+
+#[test]
 fn name_on_disk_is_given() {
     let payload = Payload::folder("set", &[("bell\u{7}", 70_000), ("plain", 10)]).create().unwrap();
     let shell = Shell::new();
@@ -186,7 +211,7 @@ fn name_on_disk_is_given() {
 }
 
 #[test]
-fn file_that_is_too_long_is_not_ok() {
+fn too_long_file_is_bad() {
     let (payload, shell) = (payload(), Shell::new());
     download(&shell, &payload, &[]).0.expect(0);
     let file = shell.join("out/set/c");

@@ -155,12 +155,12 @@ pub(crate) fn resolve_collisions<'a>(
     renamed
 }
 
-/// What two paths have in common that are one on disk.
+/// Returns the key that is equal for paths that name the same file on disk.
 pub(crate) fn key_of(path: &[u8], naming: Naming) -> Cow<'_, [u8]> {
     if naming.folds_case() { Cow::Owned(folded(path)) } else { Cow::Borrowed(path) }
 }
 
-/// The paths there are, and which numbers were tried.
+/// The paths in use, and the next free numbers.
 struct Numbers<'a> {
     naming: Naming,
     /// The keys of all files.
@@ -191,7 +191,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// A path for another file that would have `path`, which nobody else has.
+    /// Returns an unused path for a further file with this `path`.
     fn free(&mut self, path: &[u8]) -> Vec<u8> {
         let least_with = |digits: usize| 10_u32.saturating_pow(digits as u32 - 1);
         // There are fewer files than numbers of nine digits.

@@ -76,7 +76,7 @@ fn sha1_hex(text: &str) -> String {
 #[test]
 fn numbers_come_before_the_extension() {
     let check = |path: &str, expected: &str| {
-        assert_eq!(numbered(Path::new(path), 2), Path::new(expected), "{path}");
+        assert_eq!(numbered(Path::new(path), 2, Naming::Unix), Path::new(expected), "{path}");
     };
     check("a", "a~2");
     check("d.x/a.tar.gz", "d.x/a.tar~2.gz");
@@ -85,7 +85,9 @@ fn numbers_come_before_the_extension() {
     check(&"x".repeat(255), &format!("{}~2", "x".repeat(253)));
     check(&format!("{}.c", "ü".repeat(126)), &format!("{}~2.c", "ü".repeat(125)));
     let raw = OsString::from_vec(b"\xff.c".to_vec());
-    assert_eq!(numbered(Path::new(&raw), 12).as_os_str().as_bytes(), b"\xff~12.c");
+    assert_eq!(numbered(Path::new(&raw), 12, Naming::Raw).as_os_str().as_bytes(), b"\xff~12.c");
+    let (long, short) = ("x".repeat(143), format!("{}~2", "x".repeat(141)));
+    assert_eq!(numbered(Path::new(&long), 2, Naming::Short), Path::new(&short));
 }
 
 #[test]

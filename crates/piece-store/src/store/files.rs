@@ -269,7 +269,7 @@ impl<D: Disk> Store<D> {
 
     /// Gives a slot the first numbered path that nothing has.
     pub(super) fn give_number(&self, slot: &Slot) -> Result<(), StoreError> {
-        for path in (2..).map(|number| slot.numbered_path(number)) {
+        for path in (2..).map(|number| slot.numbered_path(number, self.layout.naming)) {
             if self.stat_path(&path)?.is_none() {
                 slot.rename(&path);
                 break;

@@ -64,8 +64,8 @@ impl Slot {
     }
 
     /// The path that it would have if another file had its own.
-    pub(super) fn numbered_path(&self, number: u32) -> PathBuf {
-        numbered(&self.path, number)
+    pub(super) fn numbered_path(&self, number: u32, naming: Naming) -> PathBuf {
+        numbered(&self.path, number, naming)
     }
 
     /// Gives it another path. A second call has no effect.

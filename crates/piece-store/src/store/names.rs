@@ -10,9 +10,6 @@ use super::handles::Handles;
 use super::layout::Layout;
 use crate::{Access, Disk, FileId, Stat};
 
-/// In which order the names of files that are there are looked for.
-const ALL: [Naming; 5] =
-    [Naming::Raw, Naming::Unix, Naming::Version0, Naming::Windows, Naming::Short];
 /// Characters that some file system refuses.
 const REFUSED: &str = "\\:?*\"<>|";
 
@@ -34,7 +31,7 @@ pub(super) fn choose<D: Disk>(
     if recorded.is_some() && best.0 > 0 {
         return usual;
     }
-    for naming in ALL.into_iter().filter(|naming| *naming != usual) {
+    for naming in Naming::ALL.into_iter().filter(|naming| *naming != usual) {
         let count = count_files(disk, folder, info, naming);
         if count > best.0 {
             best = (count, naming);
@@ -104,7 +101,7 @@ fn kind_of(name: &OsStr) -> (Vec<bool>, Option<u8>, bool) {
     let bytes = name.as_encoded_bytes();
     let has = REFUSED.bytes().map(|refused| bytes.contains(&refused)).collect();
     let end = bytes.last().copied().filter(|last| matches!(last, b'.' | b' '));
-    (has, end, name.len() > 143)
+    (has, end, name.len() > Naming::Short.max_length())
 }
 
 /// Gives entries that share a file with an earlier one another path, if that exists: on a file system
@@ -131,7 +128,7 @@ fn find_numbered_once<D: Disk>(
         // The second of them has the number 2, the third 3.
         for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
             let Some(entry) = layout.slots.get(slot) else { continue };
-            let path = entry.numbered_path(number);
+            let path = entry.numbered_path(number, layout.naming);
             if let (false, Ok(Some(stat))) = (entry.is_renamed(), disk.stat(folder, &path)) {
                 entry.rename(&path);
                 found[slot] = Some(stat);

@@ -275,8 +275,7 @@ fn naming_code(naming: Naming) -> u8 {
 }
 
 fn naming_of([code]: [u8; 1]) -> Option<Naming> {
-    let all = [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Short, Naming::Version0];
-    all.into_iter().find(|naming| naming_code(*naming) == code)
+    Naming::ALL.into_iter().find(|naming| naming_code(*naming) == code)
 }
 
 /// Appends a record of any kind and payload to `out`, which will stand at `base` in the file.

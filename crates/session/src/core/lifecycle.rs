@@ -1,9 +1,10 @@
 //! A torrent's way from phase to phase, and what the user tells it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bt_types::OnDemand;
-use metainfo::{Info, Naming};
+use metainfo::{FileEntry, Info, Naming};
 use piece_store::{Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
@@ -339,9 +340,14 @@ fn renamed_text(info: &Info, naming: Naming) -> Option<String> {
         return None;
     }
     let paths = info.disk_paths(naming);
-    let renamed = paths.iter().zip(info.disk_paths(Naming::Raw)).filter(|(disk, raw)| *disk != raw);
+    let files = info.files().iter().zip(&paths).filter(|(file, _)| !file.is_pad());
+    let name = if info.is_single_file() { "" } else { info.name() };
+    let is_renamed = |(file, path): &(FileEntry<'_>, &PathBuf)| {
+        Path::new(name).join(file.original_path()) != **path
+    };
+    let renamed = files.filter(is_renamed);
     let count = renamed.clone().count();
-    let (first, _) = renamed.into_iter().next()?;
+    let (_, first) = renamed.into_iter().next()?;
     let files = if count == 1 { "1 file is" } else { &format!("{count} files are") };
     Some(format!("{files} named differently on disk, such as {}", first.display()))
 }

@@ -196,11 +196,12 @@ impl Series {
         Ok(())
     }
 
-    /// Both into their folders, with one state folder, at the same time in half of the rounds.
+    /// Both into their folders, with one state folder, at the same time in three of four rounds.
     fn race(&mut self, folders: [&Path; 2]) -> Result<Outcome> {
         let seeders = self.seeders();
         let order = if self.draws.below(2) == 0 { [0, 1] } else { [1, 0] };
-        let later = [Duration::ZERO, self.draws.time(LATER)][self.draws.below(2) as usize];
+        let together = self.draws.below(4) > 0;
+        let later = if together { Duration::ZERO } else { self.draws.time(LATER) };
         let mut running = Vec::new();
         for (number, wait) in order.into_iter().zip([Duration::ZERO, later]) {
             thread::sleep(wait);

@@ -1,11 +1,12 @@
 //! Where `create` writes the torrent.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use metainfo::MAX_ELEMENT_LENGTH;
 use piece_store::FileId;
 use piece_store::create::OwnFiles;
 use tempfile::NamedTempFile;
@@ -14,8 +15,6 @@ use crate::cli::CreateArgs;
 use crate::failure::{Class, Failure, without_code};
 use crate::output::Output;
 
-/// The longest file name of Linux, in bytes.
-const MAX_NAME_LENGTH: usize = 255;
 const EXTENSION: &str = ".torrent";
 
 /// Where the torrent goes.
@@ -64,7 +63,7 @@ impl Target {
         }
     }
 
-    /// The files that this run writes: the torrent, and what its outputs are redirected to.
+    /// The files that this launch writes: the torrent, and what its outputs are redirected to.
     pub(super) fn own_files(&self) -> OwnFiles {
         let outputs = [io::stdout().as_fd(), io::stderr().as_fd()].map(redirected_to);
         let mut own = OwnFiles { paths: Vec::new(), ids: outputs.into_iter().flatten().collect() };
@@ -93,8 +92,8 @@ impl TargetFile {
         let canonical = canonical(&path)?;
         let file = Self { path, canonical, overwrite: arguments.overwrite };
         file.check_existing(&arguments.path)?;
-        // Whether the folder takes a file is best known by trying. The file does not stay: it would
-        // be left behind if the process were killed while it hashes.
+        // Creates a file to check that the folder is writable. Removes it at once, so that a killed
+        // process leaves nothing.
         let probe = file.temporary().and_then(NamedTempFile::close);
         probe.map_err(|error| file.failure(&error))?;
         Ok(file)
@@ -111,21 +110,21 @@ impl TargetFile {
         let advice = match behind_link {
             Some(found) if found.is_dir() => "is a folder: choose a file with -o",
             Some(found) if !found.is_file() => "is not a regular file: choose another with -o",
-            _ if !self.overwrite => {
-                "exists: replace it with --overwrite, or choose another file with -o"
-            }
             _ if fs::canonicalize(shared).is_ok_and(|shared| shared == self.canonical) => {
                 "is the file to share: choose another with -o"
+            }
+            _ if !self.overwrite => {
+                "exists: replace it with --overwrite, or choose another file with -o"
             }
             _ => return Ok(()),
         };
         Err(Failure::new(Class::Disk, format!("{} {advice}", self.path.display())))
     }
 
-    /// The file that the torrent replaces, unless it has further names: those keep it as it is.
+    /// The file that the torrent replaces; `None` if it has other hard links, whose content stays.
     fn replaced(&self) -> Option<FileId> {
         let found = fs::symlink_metadata(&self.path).ok()?;
-        (found.is_file() && found.nlink() == 1).then(|| id(&found))
+        (found.is_file() && found.nlink() == 1).then(|| FileId::of(&found))
     }
 
     /// A new file in the same folder. It is removed when it is dropped.
@@ -141,11 +140,21 @@ impl TargetFile {
     fn write(&self, torrent: &[u8]) -> io::Result<()> {
         let mut temporary = self.temporary()?;
         temporary.as_file_mut().write_all(torrent)?;
-        let renamed = match self.overwrite {
-            true => temporary.persist(&self.canonical),
-            false => temporary.persist_noclobber(&self.canonical),
-        };
-        renamed.map(drop).map_err(|error| error.error)
+        if self.overwrite {
+            return temporary.persist(&self.canonical).map(drop).map_err(|error| error.error);
+        }
+        match temporary.persist_noclobber(&self.canonical) {
+            Ok(_) => Ok(()),
+            // Some file systems can neither rename without replacing, nor link.
+            Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists && !self.exists() => {
+                error.file.persist(&self.canonical).map(drop).map_err(|error| error.error)
+            }
+            Err(error) => Err(error.error),
+        }
+    }
+
+    fn exists(&self) -> bool {
+        fs::symlink_metadata(&self.canonical).is_ok()
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
@@ -155,7 +164,7 @@ impl TargetFile {
 
 /// `name` with the extension, cut where it would be too long.
 fn default_path(name: &str) -> PathBuf {
-    let end = name.floor_char_boundary(MAX_NAME_LENGTH - EXTENSION.len());
+    let end = name.floor_char_boundary(MAX_ELEMENT_LENGTH - EXTENSION.len());
     PathBuf::from(format!("{}{EXTENSION}", name.get(..end).unwrap_or(name)))
 }
 
@@ -196,9 +205,5 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 fn redirected_to(output: BorrowedFd<'_>) -> Option<FileId> {
     let file = File::from(output.try_clone_to_owned().ok()?);
     let found = file.metadata().ok()?;
-    found.is_file().then(|| id(&found))
-}
-
-fn id(file: &Metadata) -> FileId {
-    FileId { device: file.dev(), inode: file.ino(), born: 0 }
+    found.is_file().then(|| FileId::of(&found))
 }

@@ -4,16 +4,16 @@ use std::ffi::OsStr;
 use std::fs::{DirEntry, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use metainfo::MAX_PATH_DEPTH;
 use rustix::io::Errno;
 
 use crate::disk::FileId;
 use crate::{Operation, StoreError};
 
-/// The deepest folder that is listed. Most clients refuse torrents with longer paths.
-const MAX_DEPTH: usize = 100;
+/// The most files of a listing: a torrent of more would have more than `bencode::MAX_TOKENS` tokens.
+const MAX_FILES: usize = 500_000;
 
 /// The contents of a file or folder, as a new torrent would share them.
 ///
@@ -93,10 +93,17 @@ pub enum ListError {
         /// The link.
         path: PathBuf,
     },
-    /// Occurs when a folder is more than 100 folders below the root.
-    #[error("{} is more than 100 deep: move it up, or share it on its own", path.display())]
+    /// Occurs when a folder is [`MAX_PATH_DEPTH`] folders below the root: its files would have longer
+    /// paths than a torrent may have.
+    #[error("{} is {MAX_PATH_DEPTH} folders deep: move it up, or share it on its own", path.display())]
     TooDeep {
         /// The folder.
+        path: PathBuf,
+    },
+    /// Occurs when the root has more than 500,000 files: no client would read the torrent.
+    #[error("{} has more than {MAX_FILES} files: share the folders in it on their own", path.display())]
+    TooMany {
+        /// The root.
         path: PathBuf,
     },
     /// Occurs when the root is a socket, a pipe or a device.
@@ -111,8 +118,8 @@ pub enum ListError {
 /// Follows symbolic links, also the root itself. Leaves out the files in `own`.
 ///
 /// # Errors
-/// Something can't be listed; a link is dangling or forms a loop; folders are more than 100 deep;
-/// `root` is neither a file nor a folder.
+/// Something can't be listed; a link is dangling or forms a loop; a folder is too deep; there are too
+/// many files; `root` is neither a file nor a folder.
 pub fn list_files(root: &Path, own: &OwnFiles) -> Result<Listing, ListError> {
     let failed = |error| StoreError::disk(Operation::List, root, &error);
     let canonical_root = std::fs::canonicalize(root).map_err(failed)?;
@@ -166,7 +173,7 @@ impl Walk<'_> {
         {
             return Err(ListError::Loop { path: self.full(link) });
         }
-        if self.above.len() >= MAX_DEPTH {
+        if self.above.len() >= MAX_PATH_DEPTH {
             return Err(ListError::TooDeep { path: full });
         }
         self.above.push(folder.canonical.clone());
@@ -194,14 +201,16 @@ impl Walk<'_> {
             let (canonical, last_link) = (folder.canonical.join(&name), folder.last_link.clone());
             return self.add_folder(&Found { path, canonical, last_link });
         }
-        self.add_file(path, &entry.metadata().map_err(failed)?);
-        Ok(())
+        self.add_file(path, &entry.metadata().map_err(failed)?)
     }
 
     fn follow(&mut self, link: PathBuf) -> Result<(), ListError> {
         let full = self.full(&link);
         let failed = |error| link_error(&full, &error);
         let target = std::fs::canonicalize(&full).map_err(failed)?;
+        if self.canonical_root.starts_with(&target) {
+            return Err(ListError::Loop { path: full });
+        }
         let metadata = std::fs::metadata(&target).map_err(failed)?;
         let is_shared = metadata.is_dir() || metadata.is_file();
         if is_shared && !target.starts_with(&self.canonical_root) {
@@ -219,22 +228,24 @@ impl Walk<'_> {
         }
         if self.own.has_path(&target.canonical) {
             self.listing.own.push(target.path);
-        } else {
-            self.add_file(target.path, metadata);
+            return Ok(());
         }
-        Ok(())
+        self.add_file(target.path, metadata)
     }
 
-    fn add_file(&mut self, path: PathBuf, metadata: &Metadata) {
+    fn add_file(&mut self, path: PathBuf, metadata: &Metadata) -> Result<(), ListError> {
         if !metadata.is_file() {
             self.listing.skipped.push(path);
-            return;
-        }
-        let id = FileId { device: metadata.dev(), inode: metadata.ino(), born: 0 };
-        if self.own.ids.contains(&id) {
+        } else if self.own.ids.contains(&FileId::of(metadata)) {
             self.listing.own.push(path);
         } else {
             self.listing.files.push(ListedFile { path, length: metadata.len() });
+        }
+        // Two links to each folder can lead to any number of files.
+        let listed = [self.listing.files.len(), self.listing.skipped.len(), self.listing.own.len()];
+        match listed.into_iter().sum::<usize>() > MAX_FILES {
+            true => Err(ListError::TooMany { path: self.root.to_owned() }),
+            false => Ok(()),
         }
     }
 
