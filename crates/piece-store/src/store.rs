@@ -99,55 +99,57 @@ impl<D: Disk> Store<D> {
         Self::open_in(disk, handles, spec, (folder, folder_path), journal, history)
     }
 
-    /// Opens a torrent's data to be compared with its hashes, without its journal. That only says how
-    /// the files are named, if it can be read.
+    /// Opens a torrent's data to be compared with its hashes, without its journal. Also returns what that
+    /// says, if there is one: so far it only gives the names of the files, if it can be read.
     pub(crate) fn open_to_verify(
         disk: Arc<D>,
         handles: Arc<Handles<D::File>>,
         spec: &OpenSpec,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Recorded), StoreError> {
         let (folder, folder_path) = open_folder(&*disk, &handles, spec)?;
         let folder_path = handles.share(&folder_path);
         let recorded = recorded_history(&*disk, &handles, spec, &folder_path);
-        let history = recorded.ok().flatten().map_or_else(
-            || History::new(spec.metainfo.info().geometry().piece_count()),
-            |(_, recorded)| recorded.into_names(),
-        );
+        let history = match &recorded {
+            Ok(Some((_, history))) => history.clone().into_names(),
+            _ => History::new(spec.metainfo.info().geometry().piece_count()),
+        };
         let place = (folder, folder_path);
-        Self::open_in(disk, handles, spec, place, None, history).map(|(store, _)| store)
+        let (store, _) = Self::open_in(disk, handles, spec, place, None, history)?;
+        let recorded = recorded.map(|recorded| recorded.map(|(_, history)| history));
+        Ok((store, Recorded(recorded)))
     }
 
     /// Records that pieces which were compared with their hashes differ, in the journal of this torrent
-    /// and folder if there is one; `false` if that says nothing of them.
+    /// and folder, if it said otherwise when they were opened. Returns whether it did.
     pub(crate) fn record_different(
         &self,
         spec: &OpenSpec,
+        recorded: Recorded,
         different: &[u32],
     ) -> Result<bool, StoreError> {
-        let save_path = &self.layout.folder_path;
         if different.is_empty() {
             return Ok(false);
         }
-        let recorded = recorded_history(&*self.disk, &self.handles, spec, save_path)?;
-        let Some((at, history)) = recorded else { return Ok(false) };
-        // A journal that is in use is taken only if there is something to record.
-        if self.recorded_among(different, history).is_empty() {
-            return Ok(false);
+        let Some(history) = recorded.0? else { return Ok(false) };
+        let mut lost = self.recorded_among(different.to_vec(), history);
+        let save_path = &self.layout.folder_path;
+        if !lost.is_empty()
+            && let Some((at, _)) = recorded_history(&*self.disk, &self.handles, spec, save_path)?
+        {
+            let (disk, handles) = (Arc::clone(&self.disk), Arc::clone(&self.handles));
+            let (mut journal, history) =
+                Journal::take(disk, handles, at, save_path, &self.layout.geometry)?;
+            lost = self.recorded_among(lost, history);
+            if !lost.is_empty() {
+                journal.amend(&[Record::Lost(record::to_ranges(lost.iter().copied()))])?;
+            }
         }
-        let (disk, handles) = (Arc::clone(&self.disk), Arc::clone(&self.handles));
-        let (mut journal, history) =
-            Journal::take(disk, handles, at, save_path, &self.layout.geometry)?;
-        let lost = self.recorded_among(different, history);
-        if lost.is_empty() {
-            return Ok(false);
-        }
-        journal.amend(&[Record::Lost(lost)])?;
-        Ok(true)
+        Ok(!lost.is_empty())
     }
 
-    /// Those of some pieces that a journal says were written to files. What was compared is not what the
-    /// parts file has.
-    fn recorded_among(&self, pieces: &[u32], mut history: History) -> Vec<Range<u32>> {
+    /// Those of some pieces that a journal says were written to files. `verify` does not read the parts
+    /// file.
+    fn recorded_among(&self, mut pieces: Vec<u32>, mut history: History) -> Vec<u32> {
         history.find_old_parts(self.layout.parts_slot());
         let is_in_parts = |range: PlacedRange| match range.place {
             Place::File(slot) => history.is_in_parts(slot as u32),
@@ -158,7 +160,8 @@ impl<D: Disk> Store<D> {
                 history.written.contains(piece) && !self.layout.piece_ranges(piece).any(is_in_parts)
             })
         };
-        record::to_ranges(pieces.iter().copied().filter(is_written))
+        pieces.retain(is_written);
+        pieces
     }
 
     fn open_in(
@@ -344,6 +347,10 @@ impl<D: Disk> Drop for Store<D> {
         self.handles.forget(self.number);
     }
 }
+
+/// What the journal of a torrent said that is not open; `None` if there is none.
+#[derive(Debug)]
+pub(crate) struct Recorded(Result<Option<History>, StoreError>);
 
 fn open_folder<D: Disk>(
     disk: &D,

@@ -24,6 +24,26 @@ fn away(place: &Place<OsDisk>) -> PathBuf {
     place.save.with_file_name("away")
 }
 
+/// One entry is a link to the file of another one, which must be written.
+#[test]
+fn linked_entry_keeps_its_bytes() {
+    let (head, tails) = (noise(PIECE as usize, 1), [2, 3].map(|seed| noise(PIECE as usize, seed)));
+    let [first, second] = tails.map(|tail| [&head[..], &tail].concat());
+    let files = [("a", LENGTH), ("b", LENGTH)];
+    let torrent = torrent_of(&files, PIECE, [&first[..], &second].concat());
+    let place = on_disk();
+    std::fs::create_dir_all(place.save.join("t")).unwrap();
+    std::fs::write(place.save.join("t/a"), &second).unwrap();
+    symlink("a", place.save.join("t/b")).unwrap();
+    let error = place.open(&place.spec(&torrent)).try_check().err();
+    assert_eq!(error, Some(StoreError::Linked { path: place.save.join("t/b") }));
+    // It may also be left out.
+    let mut run = place.open(&some(&place.spec(&torrent), &[true, false])).check();
+    run.commit(&torrent, [1]);
+    run.close();
+    assert!(std::fs::read(place.save.join("t/a")).unwrap() == first);
+}
+
 /// All of the torrent elsewhere, and a folder for links to it.
 fn stored_elsewhere(place: &Place<OsDisk>, torrent: &Torrent) -> PathBuf {
     let away = away(place);

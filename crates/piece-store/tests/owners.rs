@@ -279,6 +279,67 @@ fn unreadable_journal_may_claim_anything() {
 }
 
 #[test]
+fn unreachable_path_may_be_claimed() {
+    for (first, second) in pairs() {
+        let place = in_memory(MemDisk::lockless());
+        drop(run_with(&place, &first, &[0]));
+        let run = place.open(&place.spec(&second));
+        verify_all(&run);
+        // Its own look at the file comes before that at the claimed path.
+        place.disk.fail_later("stat", "t/a", EIO, 1);
+        let error = run.store.finish_check().err();
+        assert!(matches!(error, Some(StoreError::Disk { .. })), "{error:?}");
+        drop(run);
+        place.disk.heal();
+        assert_refused(&place, &place.spec(&second), &first);
+    }
+}
+
+/// The first torrent's file was complete from the start, so it has no claim to write it.
+fn reader_keeps_its_bytes<D: Disk>(place: &Place<D>, killed: bool) {
+    let (first, second) = editions();
+    place.write("t/a", &first.data);
+    let run = place.open(&place.spec(&first)).check();
+    assert_eq!(run.have().len(), 4);
+    assert_refused(place, &place.spec(&second), &first);
+    if killed {
+        drop(run);
+    } else {
+        run.close();
+    }
+    let mut run = place.open(&place.spec(&second)).check();
+    run.commit(&second, 2..4);
+    run.close();
+    let opened = place.open(&place.spec(&first));
+    assert!(!opened.opened.have.iter().any(|piece| piece >= 2), "it is trusted");
+    verify_all(&opened);
+    assert_eq!(opened.have(), [0, 1]);
+}
+
+#[test]
+fn file_in_use_is_not_written_by_others() {
+    for killed in [false, true] {
+        reader_keeps_its_bytes(&in_memory(MemDisk::forgetful()), killed);
+        reader_keeps_its_bytes(&on_disk(), killed);
+    }
+}
+
+#[test]
+fn replaced_file_is_not_adopted() {
+    let (first, second) = rivals();
+    let place = in_memory(MemDisk::forgetful());
+    place.write("t/a", &first.data);
+    let mut run = place.open(&place.spec(&first)).check();
+    place.disk.fail("sync", "t/a", EIO, 1);
+    assert!(run.store.sync().is_err());
+    place.write("t/new", &second.data);
+    place.rename("t/new", "t/a");
+    let outcome = run.try_commit(&first, 0);
+    assert!(matches!(outcome, Outcome::Failed(StoreError::Disk { .. })), "{outcome:?}");
+    assert!(place.bytes("t/a").unwrap() == second.data);
+}
+
+#[test]
 fn missing_file_is_created_by_one() {
     for pair in pairs() {
         created_by_one(&in_memory(MemDisk::forgetful()), &pair);
@@ -616,7 +677,9 @@ fn refusal_replaces_nothing<D: Disk>(place: &Place<D>) {
     let third = torrent_with(&[("b", LENGTH)], PIECE, 3);
     let second = torrent_with(&files, PIECE, 2);
     run_with(place, &first, &[0]).close();
-    let _run = run_with(place, &third, &[0]);
+    // It is complete and read only, so that no lock says that it is in use.
+    run_with(place, &third, &[0, 1, 2, 3]).close();
+    let _run = place.open(&place.spec(&third)).check();
     let before = (place.bytes("t/a"), place.bytes("t/b"));
     let spec = OpenSpec { overwrite: true, ..place.spec(&second) };
     let error = place.open(&spec).try_check().err();

@@ -298,6 +298,29 @@ fn copy_of_a_folder_is_not_recorded() {
     assert!(journal_bytes(&place) == before);
 }
 
+/// A download fetches and closes while the pieces are compared.
+#[test]
+fn pieces_written_meanwhile_need_no_correction() {
+    let torrent = torrent(&FILES, PIECE);
+    let place = on_disk();
+    let spec = OpenSpec { preallocate: true, ..place.spec(&torrent) };
+    place.open(&spec).check().close();
+    let download = std::sync::Once::new();
+    let progress = |done: u64, total: u64| {
+        if done == total {
+            download.call_once(|| {
+                let mut run = place.open(&spec).check();
+                run.commit(&torrent, 0..torrent.pieces());
+                run.close();
+            });
+        }
+    };
+    let state = Some(place.state.as_path());
+    let verify = check::verify_folder(&torrent.metainfo, &place.save, state, 1, &progress);
+    assert_eq!(verify.unwrap().corrected, Ok(false));
+    assert!(place.open(&spec).opened.have.is_full());
+}
+
 /// A download beside it has not written the pieces that differ.
 #[test]
 fn unwritten_pieces_need_no_correction() {

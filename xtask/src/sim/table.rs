@@ -291,13 +291,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "shared: claims of others are not looked for",
         file: "crates/piece-store/src/store/claims.rs",
-        before: "self.journals.iter().find(claims) else",
-        after: "self.journals.iter().find(claims).filter(|_| false) else",
+        before: "for journal in &self.journals {",
+        after: "for journal in self.journals.iter().take(0) {",
         seeds: 4000,
     },
     Mutant {
         name: "shared: a claim is recorded after others were looked for",
-        file: "crates/piece-store/src/store/files.rs",
+        file: "crates/piece-store/src/store/adopt.rs",
         before: "self.use_file(slot, file, Hold::Adopting)",
         after: "self.use_file(slot, file, Hold::Read)",
         seeds: 4000,
@@ -305,8 +305,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "shared: without locks, who creates a file does not look for claims",
         file: "crates/piece-store/src/store/files.rs",
-        before: "self.take_created(slot)?;",
-        after: "",
+        before: "if self.take(&[slot])?.is_empty() {",
+        after: "if true {",
         seeds: 4000,
     },
     Mutant {
@@ -319,8 +319,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "shared: a file that is in use is replaced",
         file: "crates/piece-store/src/store/adopt.rs",
-        before: "Some(Claim::Torrent { in_use: false, .. }) if self.overwrite",
-        after: "Some(Claim::Torrent { .. }) if self.overwrite",
+        before: "matches!(by, Claim::Torrent { in_use: false, .. })",
+        after: "matches!(by, Claim::Torrent { .. })",
         seeds: 4000,
     },
     Mutant {

@@ -166,9 +166,18 @@ impl Disk for OsDisk {
             Ok(stat) if stat.linked => look(Links::Followed, AtFlags::empty()),
             found => return absent_as_none(found),
         };
+        let leads_nowhere = |error: &io::Error| {
+            let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+            kinds.contains(&error.kind())
+                || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+        };
         let nowhere =
             new_stat(FileType::Symlink, FileId { device: 0, inode: 0, born: 0 }, 0, (0, 0));
-        Ok(Some(Stat { linked: true, ..found.unwrap_or(nowhere) }))
+        let stat = match found {
+            Err(error) if leads_nowhere(&error) => nowhere,
+            found => found?,
+        };
+        Ok(Some(Stat { linked: true, ..stat }))
     }
 
     fn file_stat(&self, file: &File) -> io::Result<Stat> {

@@ -52,13 +52,9 @@ pub fn verify_folder(
     workers: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, StoreError> {
-    let spec = OpenSpec {
-        read_only: true,
-        state_dir: state_dir.map(Path::to_owned),
-        ..OpenSpec::new(Arc::clone(metainfo), folder)
-    };
-    let disk = Arc::new(OsDisk::new());
-    let store = Store::open_to_verify(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
+    let (disk, spec) = (Arc::new(OsDisk::new()), spec(metainfo, folder, state_dir));
+    let (store, recorded) =
+        Store::open_to_verify(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
     let geometry = store.geometry();
     let compared = Mutex::new((Bitfield::new(geometry.piece_count()), Vec::new()));
     share_out(&geometry, workers, progress, |pieces, scratch| {
@@ -71,7 +67,7 @@ pub fn verify_folder(
     })?;
     let (good, mut different) = compared.into_inner().unwrap_or_else(PoisonError::into_inner);
     different.sort_unstable();
-    let corrected = store.record_different(&spec, &different);
+    let corrected = store.record_different(&spec, recorded, &different);
     let files = file_reports(&disk, metainfo, folder, &store.paths(), &good)?;
     Ok(Report { good, files, corrected })
 }
@@ -86,13 +82,18 @@ pub fn paths_in(
     folder: &Path,
     state_dir: Option<&Path>,
 ) -> Result<Vec<PathBuf>, StoreError> {
-    let spec = OpenSpec {
+    let spec = spec(metainfo, folder, state_dir);
+    let opened =
+        Store::open_to_verify(Arc::new(OsDisk::new()), Arc::new(Handles::default()), &spec);
+    opened.map(|(store, _)| store.paths())
+}
+
+fn spec(metainfo: &Arc<Metainfo>, folder: &Path, state_dir: Option<&Path>) -> OpenSpec {
+    OpenSpec {
         read_only: true,
         state_dir: state_dir.map(Path::to_owned),
         ..OpenSpec::new(Arc::clone(metainfo), folder)
-    };
-    let disk = Arc::new(OsDisk::new());
-    Store::open_to_verify(disk, Arc::new(Handles::default()), &spec).map(|store| store.paths())
+    }
 }
 
 fn file_reports(

@@ -1,73 +1,105 @@
-//! Making files ours that are there already, unless somebody else has a claim on them.
-
-use std::path::Path;
+//! Adopting files that exist, unless somebody else has a claim on them.
 
 use super::Store;
 use super::claims::{Claim, OtherClaims, Wanted};
 use super::owner::{Hold, Known, Owner};
 use super::resume::TorrentFile;
-use crate::{Disk, FileId, Operation, StoreError};
+use crate::{Access, Disk, FileId, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
-    /// Makes files ours that are there, and that nobody else has a claim on. If one of them is refused,
-    /// none becomes ours.
-    pub(super) fn adopt_files(&self, slots: &[u32]) -> Result<(), StoreError> {
-        let adopted = self.try_adopt_files(slots);
-        if adopted.is_err() {
-            slots.iter().try_for_each(|slot| self.forget(*slot))?;
-        }
-        adopted
-    }
-
-    fn try_adopt_files(&self, slots: &[u32]) -> Result<(), StoreError> {
-        for number in slots {
-            match self.adopt(*number) {
-                Err(_) if !self.is_selected(*number) => self.disown(*number)?,
-                adopted => _ = adopted?,
+    /// Makes existing files ours. Returns those that were given up instead: unselected ones that cannot
+    /// be ours, and files of idle torrents, which the user let us overwrite.
+    ///
+    /// # Errors
+    /// A selected file cannot be opened, or somebody else has a claim on it. Then none becomes ours.
+    pub(super) fn adopt_files(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
+        let mut given_up = Vec::new();
+        for slot in slots {
+            match self.open_adopted(*slot) {
+                Err(_) if !self.is_selected(*slot) => given_up.push(*slot),
+                Err(error) => return self.forget_all(slots).and(Err(error)),
+                Ok(()) => {}
             }
         }
+        given_up.iter().try_for_each(|slot| self.disown(*slot))?;
+        given_up.extend(self.take(slots)?);
+        Ok(given_up)
+    }
+
+    /// Opens a file to be written, if it is still the one that was checked, and records that we want it.
+    fn open_adopted(&self, slot: u32) -> Result<(), StoreError> {
+        let file = self.open_slot(slot, Access::Write);
+        let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
+        let stat = self.disk.file_stat(&file);
+        let stat = stat.map_err(|error| self.slot_error(Operation::Stat, slot, &error))?;
+        self.check_unchanged(slot, Some(stat))?;
+        self.lock_slot(slot, &file)?;
+        self.use_file(slot, file, Hold::Adopting).map(drop)
+    }
+
+    /// Makes recorded files ours that nobody else has a claim on. Returns the others, which were given up.
+    ///
+    /// # Errors
+    /// Somebody else has a claim on a selected file. Then none becomes ours.
+    pub(super) fn take(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
+        let claimed = match self.claimed_among(slots) {
+            Ok(claimed) => claimed,
+            Err(error) => return self.forget_all(slots).and(Err(error)),
+        };
+        for slot in slots.iter().filter(|slot| !claimed.contains(slot)) {
+            let Some(file) = self.ledger().file(*slot) else { continue };
+            self.ledger().record_file(TorrentFile { hold: Hold::Ours, ..file })?;
+        }
+        for slot in &claimed {
+            self.disown(*slot)?;
+            if self.is_selected(*slot) {
+                let removed = self.disk.remove(&self.folder, self.layout.path(*slot));
+                removed.map_err(|error| self.slot_error(Operation::Remove, *slot, &error))?;
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Those of some recorded files that somebody else has a claim on, if we can do without them.
+    fn claimed_among(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
         let claims = if slots.is_empty() { None } else { self.other_claims()? };
-        for number in slots {
-            let Some(file) = self.ledger().file(*number) else { continue };
-            match self.claim_of(file, claims.as_ref())? {
-                None => self.ledger().record_file(TorrentFile { hold: Hold::Ours, ..file })?,
-                Some(_) if !self.is_selected(*number) => self.disown(*number)?,
-                Some(Claim::Torrent { in_use: false, .. }) if self.overwrite => {
-                    self.disown(*number)?;
-                    let removed = self.disk.remove(&self.folder, self.layout.path(*number));
-                    removed.map_err(|error| self.slot_error(Operation::Remove, *number, &error))?;
-                }
-                Some(by) => {
-                    return Err(by.refusal(self.full_path(*number)));
-                }
+        let mut claimed = Vec::new();
+        for slot in slots {
+            let Some(file) = self.ledger().file(*slot) else { continue };
+            let Some(by) = self.claim_of(file, claims.as_ref())? else { continue };
+            let is_idle = matches!(by, Claim::Torrent { in_use: false, .. });
+            if self.is_selected(*slot) && !(is_idle && self.overwrite) {
+                return Err(by.refusal(self.full_path(*slot)));
             }
+            claimed.push(*slot);
         }
-        Ok(())
+        Ok(claimed)
     }
 
-    /// Makes a file ours that we created, unless somebody else has a claim on it by now.
-    pub(super) fn take_created(&self, slot: u32) -> Result<(), StoreError> {
-        let Some(file) = self.ledger().file(slot) else { return Ok(()) };
-        if let Some(by) = self.claim_of(file, self.other_claims()?.as_ref())? {
-            self.forget(slot)?;
-            return Err(by.refusal(self.full_path(slot)));
-        }
-        self.ledger().record_file(TorrentFile { hold: Hold::Ours, ..file })
-    }
-
-    /// Who else has a claim on a file that is being adopted.
+    /// Returns another torrent's claim on a file that is being adopted.
     fn claim_of(
         &self,
         file: TorrentFile,
         claims: Option<&OtherClaims<'_, D>>,
     ) -> Result<Option<Claim>, StoreError> {
         let Some(stat) = self.stat_path(self.layout.path(file.slot))? else { return Ok(None) };
-        let path = self.full_path(file.slot);
-        let wanted = Wanted { id: file.id, path: &path, stable: self.stable_ids };
-        let claim = claims.map(|claims| claims.find(&wanted)).transpose()?.flatten();
+        let claim = claims.map(|claims| claims.find(&self.wanted(file.slot, file.id)));
+        let claim = claim.transpose()?.flatten();
         match Owner::of(Known::as_used(file), Some(&stat), true, claim) {
             Owner::Claimed { by } => Ok(Some(by)),
             _ => Ok(None),
+        }
+    }
+
+    fn wanted(&self, slot: u32, id: FileId) -> Wanted {
+        let ledger = self.ledger();
+        let entry = self.layout.slots.get(slot as usize);
+        let mut inside = entry.into_iter().flat_map(|slot| self.layout.pieces_inside(slot));
+        Wanted {
+            id,
+            path: self.full_path(slot),
+            stable: self.stable_ids,
+            changes: inside.any(|piece| !ledger.have.contains(piece)),
         }
     }
 
@@ -80,13 +112,13 @@ impl<D: Disk> Store<D> {
         self.layout.slots.get(number as usize).is_some_and(|slot| slot.selected)
     }
 
-    /// Who else has a claim on the file `id` at `path`.
-    pub(super) fn claim_on(&self, id: FileId, path: &Path) -> Result<Option<Claim>, StoreError> {
-        if self.ledger().files.iter().any(|file| file.id.is(id)) {
+    /// Returns the claim of another entry or torrent on the file `id`, which has the path of `slot`.
+    pub(super) fn claim_on(&self, slot: u32, id: FileId) -> Result<Option<Claim>, StoreError> {
+        let is_entry = |file: &TorrentFile| file.slot != slot && file.id.is(id);
+        if self.ledger().files.iter().any(is_entry) {
             return Ok(Some(Claim::Entry));
         }
-        let wanted = Wanted { id, path, stable: self.stable_ids };
         let claims = self.other_claims()?;
-        claims.map_or(Ok(None), |claims| claims.find(&wanted))
+        claims.map_or(Ok(None), |claims| claims.find(&self.wanted(slot, id)))
     }
 }

@@ -1,16 +1,20 @@
-//! Which other torrent writes to a file, as the journals beside our own say.
+//! Finds which other torrent claims a file, by reading the journals in the state folder.
 //!
 //! A claim is a record in a journal that a file is that torrent's own to write. It lasts as long as
-//! the journal, and only while the recorded path leads to the recorded file. Whoever wants to adopt a
-//! file records its own claim first and looks for others then. So of two that want the same file at the
-//! same time, at least one sees the other.
+//! the journal, and only while the recorded path leads to the recorded file. A store records
+//! its own claim before it looks for others. So of two that want the same file at the same time, at least
+//! one sees the other.
+//!
+//! A torrent that only reads a file has no claim. While it is open, nobody else may write more to the
+//! file than pieces that this shares with other files.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use super::history::{self, Claims};
 use super::journal::{self, JournalAt};
 use super::lock::StateFolder;
+use super::owner::Hold;
 use crate::{Disk, FileId, Operation, StoreError};
 
 /// The owner of a claim on a file.
@@ -54,12 +58,15 @@ pub(super) struct OtherClaims<'a, D: Disk> {
 
 /// A file that somebody may have a claim on.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct Wanted {
     pub(super) id: FileId,
     /// Its path, absolute.
-    pub(super) path: &'a Path,
-    /// Whether ids last where it is: else only the path tells.
+    pub(super) path: PathBuf,
+    /// Whether file ids are stable there. If not, paths are compared.
     pub(super) stable: bool,
+    /// Whether more than the pieces that it shares with other files will be written. That would change
+    /// what a torrent reads that has all of the file.
+    pub(super) changes: bool,
 }
 
 impl<'a, D: Disk> OtherClaims<'a, D> {
@@ -79,31 +86,64 @@ impl<'a, D: Disk> OtherClaims<'a, D> {
         for name in listed.into_iter().filter(is_other) {
             let bytes = journal::read(state.disk, state.handles, state.folder, &name);
             let bytes = bytes.map_err(|error| failed(&name, error))?;
-            journals.extend(bytes.and_then(|bytes| history::claims_in(&bytes)));
+            journals.extend(bytes.and_then(|(bytes, _)| history::claims_in(&bytes)));
         }
         Ok(Self { state, journals })
     }
 
-    /// Who else has a claim on the file.
-    pub(super) fn find(&self, file: &Wanted<'_>) -> Result<Option<Claim>, StoreError> {
-        let claims = |journal: &&Claims| {
-            journal.files.iter().any(|(path, id)| self.leads_to(&journal.folder, path, *id, file))
-        };
-        let Some(journal) = self.journals.iter().find(claims) else { return Ok(None) };
-        let in_use = self.state.is_in_use(journal.name)?;
-        let torrent = format!("the torrent \"{}\" ({})", journal.torrent, journal.name.info_hash());
-        Ok(Some(Claim::Torrent { torrent, in_use }))
+    /// Returns a claim on the file, that of a torrent in use if there is one.
+    ///
+    /// # Errors
+    /// A claimed path or a lock cannot be examined.
+    pub(super) fn find(&self, file: &Wanted) -> Result<Option<Claim>, StoreError> {
+        let mut idle = None;
+        for journal in &self.journals {
+            let Some(is_writer) = self.use_of(journal, file)? else { continue };
+            let in_use = self.state.is_in_use(journal.name)?;
+            let name = journal.name.info_hash();
+            let torrent = format!("the torrent \"{}\" ({name})", journal.torrent);
+            match in_use {
+                true if is_writer || file.changes => {
+                    return Ok(Some(Claim::Torrent { torrent, in_use }));
+                }
+                false if is_writer => idle = Some(Claim::Torrent { torrent, in_use }),
+                _ => {}
+            }
+        }
+        Ok(idle)
     }
 
-    /// Whether a recorded file is the wanted one, and its path still leads to it.
-    fn leads_to(&self, folder: &Path, path: &Path, id: FileId, file: &Wanted<'_>) -> bool {
-        if !file.stable {
-            return folder.join(path) == file.path;
+    /// Whether the torrent of a journal writes the file; `None` if it does not even read it.
+    fn use_of(&self, journal: &Claims, file: &Wanted) -> Result<Option<bool>, StoreError> {
+        let mut found = None;
+        for recorded in &journal.files {
+            let path = &recorded.path;
+            let is_same = match file.stable {
+                true => recorded.id.is(file.id) && self.leads_to(&journal.folder, path, file.id)?,
+                false => journal.folder.join(path) == file.path,
+            };
+            if is_same {
+                found = Some(found.unwrap_or(false) || recorded.hold != Hold::Read);
+            }
         }
-        let is_there = || {
-            let (folder, _) = self.state.disk.folder(folder, false).ok()?;
-            self.state.disk.stat(&folder, path).ok()?
-        };
-        id.is(file.id) && is_there().is_some_and(|stat| stat.id.is(file.id))
+        Ok(found)
     }
+
+    /// Whether a recorded path still leads to the file.
+    fn leads_to(&self, folder: &Path, path: &Path, id: FileId) -> Result<bool, StoreError> {
+        let (disk, handles) = (self.state.disk, self.state.handles);
+        let stat = handles.make_room(disk, || {
+            let (folder, _) = disk.folder(folder, false)?;
+            disk.stat(&folder, path)
+        });
+        match stat {
+            Ok(stat) => Ok(stat.is_some_and(|stat| stat.id.is(id))),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(StoreError::disk(Operation::Stat, &folder.join(path), &error)),
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -155,9 +155,10 @@ impl<D: Disk> Store<D> {
             Some(file) if file.hold == Hold::Ours => self.reopen(slot as u32, file.id),
             // It was complete, and a piece of it was lost since.
             Some(_) => {
-                self.adopt_files(&[slot as u32])?;
-                let adopted = self.handles.get((self.number, slot), true);
-                adopted.map_or_else(|| self.create(slot as u32), Ok)
+                let adopted = self
+                    .adopt_files(&[slot as u32])
+                    .map(|_| self.handles.get((self.number, slot), true));
+                adopted?.map_or_else(|| self.create(slot as u32), Ok)
             }
         }
     }
@@ -177,8 +178,7 @@ impl<D: Disk> Store<D> {
             Lock::Unsupported => {
                 // Others may have adopted it before we recorded that it is ours.
                 let file = self.use_file(slot, file, Hold::Adopting)?;
-                self.take_created(slot)?;
-                Ok(file)
+                if self.take(&[slot])?.is_empty() { Ok(file) } else { self.create(slot) }
             }
             _ => self.use_file(slot, file, Hold::Ours),
         }
@@ -199,16 +199,8 @@ impl<D: Disk> Store<D> {
         self.use_file(slot, file, Hold::Ours)
     }
 
-    /// Claims a file that is there. It is ours once [`Self::adopt_files`] found no other claim.
-    pub(super) fn adopt(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
-        let file = self.open_slot(slot, Access::Write);
-        let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
-        self.lock_slot(slot, &file)?;
-        self.use_file(slot, file, Hold::Adopting)
-    }
-
     /// Locks a file that is to be written, where the file system has locks.
-    fn lock_slot(&self, slot: u32, file: &D::File) -> Result<Lock, StoreError> {
+    pub(super) fn lock_slot(&self, slot: u32, file: &D::File) -> Result<Lock, StoreError> {
         let lock = self.disk.try_lock(file);
         match lock.map_err(|error| self.slot_error(Operation::Lock, slot, &error))? {
             Lock::Busy => Err(self.in_use(slot)?),
@@ -217,7 +209,12 @@ impl<D: Disk> Store<D> {
     }
 
     /// Records a file that is to be written, and keeps it open.
-    fn use_file(&self, slot: u32, file: D::File, hold: Hold) -> Result<Arc<D::File>, StoreError> {
+    pub(super) fn use_file(
+        &self,
+        slot: u32,
+        file: D::File,
+        hold: Hold,
+    ) -> Result<Arc<D::File>, StoreError> {
         let stat = self.disk.file_stat(&file);
         let stat = stat.map_err(|error| self.slot_error(Operation::Stat, slot, &error))?;
         let mut ledger = self.ledger();
@@ -235,7 +232,7 @@ impl<D: Disk> Store<D> {
     fn in_use(&self, slot: u32) -> Result<StoreError, StoreError> {
         let path = self.full_path(slot);
         let by = match self.stat_path(self.layout.path(slot))? {
-            Some(stat) => self.claim_on(stat.id, &path)?,
+            Some(stat) => self.claim_on(slot, stat.id)?,
             None => None,
         };
         let by = by.map_or_else(|| "another download".to_owned(), |claim| claim.to_string());
@@ -247,7 +244,7 @@ impl<D: Disk> Store<D> {
         let Some(entry) = self.layout.slots.get(slot as usize) else { return Ok(()) };
         let Some(stat) = self.stat_path(entry.path())? else { return Ok(()) };
         let path = self.full_path(slot);
-        match self.claim_on(stat.id, &path)? {
+        match self.claim_on(slot, stat.id)? {
             Some(Claim::Entry) => self.give_number(entry),
             Some(claim) => Err(claim.refusal(path)),
             None if self.is_locked(slot) => {
@@ -278,7 +275,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn open_slot(&self, slot: u32, access: Access) -> io::Result<D::File> {
+    pub(super) fn open_slot(&self, slot: u32, access: Access) -> io::Result<D::File> {
         self.make_room(|| self.disk.open(&self.folder, self.layout.path(slot), access))
     }
 

@@ -46,6 +46,8 @@ pub(super) struct History {
     pub(super) place: Option<(PathBuf, String, Naming)>,
     pub(super) uploaded: u64,
     pub(super) downloaded: u64,
+    /// When the journal was written last.
+    pub(super) modified: (i64, u32),
 }
 
 impl History {
@@ -64,6 +66,7 @@ impl History {
             place: None,
             uploaded: 0,
             downloaded: 0,
+            modified: (0, 0),
         }
     }
 
@@ -79,6 +82,7 @@ impl History {
     pub(super) fn known(&self, slot: u32) -> Known {
         let Some(file) = self.recorded(slot) else { return Known::Nothing };
         let left = match &self.closed {
+            None if file.hold == Hold::Read => Some(Left::Before(file.id, self.modified)),
             None => Some(Left::As(file.id)),
             Some(files) => files.get(&slot).copied().map(Left::Closed),
         };
@@ -101,7 +105,7 @@ impl History {
             return;
         }
         // Others may have claimed it since.
-        let file = RecordedFile { id: stat.id, hold: Hold::Read, path: path.to_owned() };
+        let file = RecordedFile { id: stat.id, hold: Hold::Adopting, path: path.to_owned() };
         self.files.insert(slot, file);
         if let Some(closed) = &mut self.closed {
             let (length, modified, id) = (stat.length, stat.modified, Some(stat.id));
@@ -194,26 +198,25 @@ impl History {
     }
 }
 
-/// What any torrent's journal claims.
+/// What any torrent's journal says of files.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) name: JournalName,
     pub(super) torrent: String,
     /// Its save path.
     pub(super) folder: PathBuf,
-    /// The files that are its own to write: paths below the folder.
-    pub(super) files: Vec<(PathBuf, FileId)>,
+    /// The files that it uses.
+    pub(super) files: Vec<RecordedFile>,
 }
 
-/// What the journal in `bytes` claims; `None` if it is none, or does not say where its files are.
+/// What the journal in `bytes` says of files; `None` if it is none, or does not say where they are.
 pub(super) fn claims_in(bytes: &[u8]) -> Option<Claims> {
     let header = Header::decode(bytes)?;
     let no_pieces = Geometry::new(1, 1).ok()?;
     let (history, _) = History::replay(bytes, &header, &no_pieces)?;
     let (folder, torrent, _) = history.place?;
-    let is_claim = |file: &RecordedFile| file.hold != Hold::Read && file.path != Path::new("");
-    let files = history.files.into_values().filter(is_claim);
-    let files = files.map(|file| (file.path, file.id)).collect();
+    let is_named = |file: &RecordedFile| file.id != NO_ID && file.path != Path::new("");
+    let files = history.files.into_values().filter(is_named).collect();
     Some(Claims { name: header.name(), torrent, folder, files })
 }
 

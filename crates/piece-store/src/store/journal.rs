@@ -19,7 +19,7 @@ use super::handles::Handles;
 use super::history::History;
 use super::lock::StateFolder;
 use super::record::{HEADER_LENGTH, Header, Record};
-use crate::{Access, Disk, Operation, StoreError};
+use crate::{Access, Disk, Kind, Operation, Stat, StoreError};
 
 /// The extension of a journal's name.
 pub(super) const EXTENSION: &str = "journal";
@@ -97,26 +97,31 @@ impl<D: Disk> JournalAt<D> {
         let bytes = read(disk, handles, &self.folder, &name).map_err(|error| {
             StoreError::disk(Operation::Read, &self.folder_path.join(&name), &error)
         })?;
-        Ok(bytes.and_then(|bytes| History::replay(&bytes, &self.header, geometry)))
+        let Some((bytes, stat)) = bytes else { return Ok(None) };
+        let mut replayed = History::replay(&bytes, &self.header, geometry);
+        replayed.iter_mut().for_each(|(history, _)| history.modified = stat.modified);
+        Ok(replayed)
     }
 }
 
-/// All of the journal `name`, if there is one of a length that makes sense.
+/// All of the journal `name`, and its `Stat`, if there is one of a length that makes sense.
 pub(super) fn read<D: Disk>(
     disk: &D,
     handles: &Handles<D::File>,
     folder: &D::Folder,
     name: &Path,
-) -> std::io::Result<Option<Vec<u8>>> {
-    let Some(stat) = disk.stat(folder, name)? else { return Ok(None) };
-    if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
-        return Ok(None);
-    }
+) -> std::io::Result<Option<(Vec<u8>, Stat)>> {
+    let is_file = disk.stat(folder, name)?.is_some_and(|stat| stat.kind == Kind::File);
     let file = match handles.make_room(disk, || disk.open(folder, name, Access::Read)) {
+        _ if !is_file => return Ok(None),
         // Somebody removed it since.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
+    let stat = disk.file_stat(&file)?;
+    if !(HEADER_LENGTH as u64..=MAX_JOURNAL_LENGTH).contains(&stat.length) {
+        return Ok(None);
+    }
     let mut bytes = vec![0; stat.length as usize];
     let mut filled = 0;
     while filled < bytes.len() {
@@ -126,7 +131,7 @@ pub(super) fn read<D: Disk>(
         }
     }
     bytes.truncate(filled);
-    Ok(Some(bytes))
+    Ok(Some((bytes, stat)))
 }
 
 /// Which journal it is.

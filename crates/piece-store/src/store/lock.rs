@@ -101,21 +101,31 @@ impl<D: Disk> StateFolder<'_, D> {
         let failed = |error| self.error(&name, &error);
         let key = (self.path.to_owned(), number);
         let named = self.disk.stat(self.folder, &name).map_err(failed)?.map(|stat| stat.id);
-        let held = match locks.0.remove(&key) {
-            Some(lock) if named == Some(lock.id) => {
-                return Ok(locks.0.entry(key).or_insert(lock));
-            }
-            Some(lock) => lock.held,
-            None => BTreeSet::new(),
-        };
-        let open = || self.disk.open(self.folder, &name, Access::Create);
-        let file = self.handles.make_room(self.disk, open).map_err(failed)?;
+        let known = locks.0.get(&key);
+        if known.is_none_or(|lock| named != Some(lock.id)) {
+            let held = known.map(|lock| lock.held.clone()).unwrap_or_default();
+            let lock = self.open_lock_file(&name, held).map_err(failed)?;
+            locks.0.insert(key.clone(), lock);
+        }
+        let missing = || failed(std::io::ErrorKind::NotFound.into());
+        locks.0.get_mut(&key).ok_or_else(missing)
+    }
+
+    fn open_lock_file(
+        &self,
+        name: &Path,
+        held: BTreeSet<u64>,
+    ) -> std::io::Result<LockFile<D::File>> {
+        let open = || self.disk.open(self.folder, name, Access::Create);
+        let file = self.handles.make_room(self.disk, open)?;
         for start in &held {
             let range = *start..start + range_length(self.disk.process_id());
-            self.disk.lock_range(&file, &range).map_err(failed)?;
+            if !self.disk.lock_range(&file, &range)? {
+                return Err(std::io::ErrorKind::ResourceBusy.into());
+            }
         }
-        let id = self.disk.file_stat(&file).map_err(failed)?.id;
-        Ok(locks.0.entry(key).or_insert(LockFile { file, id, held }))
+        let id = self.disk.file_stat(&file)?.id;
+        Ok(LockFile { file, id, held })
     }
 
     pub(super) fn error(&self, name: &Path, error: &std::io::Error) -> StoreError {

@@ -156,10 +156,8 @@ pub(super) fn folded(layout: &Layout) -> BTreeSet<usize> {
 
 /// The numbers of those that are one and the same file, each group ascending.
 pub(super) fn shared(found: &[Option<Stat>]) -> Vec<Vec<usize>> {
-    let mut ids: Vec<(FileId, usize)> = (0..)
-        .zip(found)
-        .filter_map(|(number, stat)| stat.filter(|stat| !stat.linked).map(|stat| (stat.id, number)))
-        .collect();
+    let mut ids: Vec<(FileId, usize)> =
+        (0..).zip(found).filter_map(|(number, stat)| stat.map(|stat| (stat.id, number))).collect();
     ids.sort_unstable();
     let groups = ids.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1);
     groups.map(|same| same.iter().map(|(_, number)| *number).collect()).collect()

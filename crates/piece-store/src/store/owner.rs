@@ -1,4 +1,4 @@
-//! Whose file is this: the one answer that all of the store goes by. Pure.
+//! Decides who owns a file. The whole store asks here. Pure.
 //!
 //! | the journal says of the file | under its name is | so it is |
 //! |---|---|---|
@@ -17,9 +17,9 @@
 //! | Claimed, Linked | yes | no | no |
 //! | Foreign | yes | once it is adopted: then it is ours | no |
 //!
-//! What a file has is trusted without a look at it if the file is as the journal left it, whoever
-//! may write it: after a clean shutdown by length, time and [`FileId`], after any other end by
-//! [`FileId`].
+//! The journal is believed about a file, without reading it, if the file is as the journal left it: after
+//! a clean shutdown by length, time and [`FileId`], after any other end by [`FileId`]. A file that we
+//! only read must also be no newer than the journal: another torrent may have written to it since.
 
 use super::claims::Claim;
 use super::record::ClosedFile;
@@ -60,6 +60,8 @@ impl Known {
 pub(super) enum Left {
     /// This file, during a launch without a clean shutdown.
     As(FileId),
+    /// This file, which was only read, during a launch whose journal was written last at that time.
+    Before(FileId, (i64, u32)),
     /// Just so, at a clean shutdown.
     Closed(ClosedFile),
 }
@@ -82,8 +84,8 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Tells from what the journal knows, what was found under the name, whether a missing file is to
-    /// be `created`, and who has a `claim` on the file that was found.
+    /// Returns the owner, given what the journal knows, the file found under the name, whether a missing
+    /// file is to be `created`, and who has a `claim` on the file that was found.
     pub(super) fn of(
         known: Known,
         found: Option<&Stat>,
@@ -123,6 +125,9 @@ pub(super) fn may_trust(known: Known, found: &Stat) -> bool {
     match known {
         Known::Nothing => false,
         Known::Recorded { left: Left::As(id), .. } => id.is(found.id),
+        Known::Recorded { left: Left::Before(id, time), .. } => {
+            id.is(found.id) && found.modified <= time
+        }
         Known::Recorded { left: Left::Closed(file), .. } => {
             (file.length, file.modified) == (found.length, found.modified)
                 && file.id.is_none_or(|id| id.is(found.id))
@@ -158,15 +163,24 @@ mod tests {
 
     /// Everything that a journal may say, ours and not.
     fn everything_known() -> Vec<Known> {
-        let lefts =
-            [Left::As(ID), Left::As(OTHER), closed(None), closed(Some(ID)), closed(Some(OTHER))];
+        let lefts = [
+            Left::As(ID),
+            Left::As(OTHER),
+            Left::Before(ID, (5, 6)),
+            Left::Before(ID, (5, 5)),
+            Left::Before(OTHER, (5, 6)),
+            closed(None),
+            closed(Some(ID)),
+            closed(Some(OTHER)),
+        ];
         let recorded = lefts.iter().flat_map(|left| HOLDS.map(|hold| recorded(hold, *left)));
         recorded.chain([Known::Nothing]).collect()
     }
 
     /// Those of which a file found as `STAT` is as the journal left it.
-    fn unchanged(hold: Hold) -> [Known; 3] {
-        [Left::As(ID), closed(None), closed(Some(ID))].map(|left| recorded(hold, left))
+    fn unchanged(hold: Hold) -> [Known; 4] {
+        let lefts = [Left::As(ID), Left::Before(ID, (5, 6)), closed(None), closed(Some(ID))];
+        lefts.map(|left| recorded(hold, left))
     }
 
     #[test]

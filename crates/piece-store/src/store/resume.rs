@@ -245,7 +245,8 @@ fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<Torre
         let place = layout.slots.get(slot as usize);
         if place.is_some_and(|place| !place.pad && !place.in_place()) {
             let file = history.files.get(&slot)?;
-            return Some(TorrentFile { slot, hold: file.hold, id: file.id });
+            // It is not written while its bytes are in the parts file.
+            return Some(TorrentFile { slot, hold: Hold::Read, id: file.id });
         }
         let stat = stat.as_ref()?;
         let owner = Owner::of(known, Some(stat), found.writes, None);

@@ -56,7 +56,7 @@ impl<D: Disk> Store<D> {
 
     fn settle_files(&self) -> Result<(), StoreError> {
         let files = self.stat_in_place()?;
-        files.iter().try_for_each(|file| self.check_unchanged(file))?;
+        files.iter().try_for_each(|file| self.check_unchanged(file.number, file.stat))?;
         if self.read_only {
             files.iter().try_for_each(|file| self.record_read(file))?;
         } else {
@@ -93,8 +93,12 @@ impl<D: Disk> Store<D> {
 
     /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at first: some of
     /// its pieces may be recorded, and it was not verified.
-    fn check_unchanged(&self, file: &Checked<'_>) -> Result<(), StoreError> {
-        let Checked { number, slot, stat } = *file;
+    pub(super) fn check_unchanged(
+        &self,
+        number: u32,
+        stat: Option<Stat>,
+    ) -> Result<(), StoreError> {
+        let Some(slot) = self.layout.slots.get(number as usize) else { return Ok(()) };
         let known = {
             let ledger = self.ledger();
             let used = ledger.file(number).map(|file| file.id);
@@ -115,44 +119,56 @@ impl<D: Disk> Store<D> {
         for shared in names::shared(&found) {
             let is_written = |at: &usize| {
                 let Checked { slot, stat, .. } = files[*at];
-                stat.is_some_and(|stat| self.needs_write(slot, &stat))
+                stat.is_some_and(|stat| !stat.linked && self.needs_write(slot, &stat))
             };
             if !shared.iter().any(is_written) {
                 continue;
             }
-            // It stays with the entry that has it on record, else with the first.
+            // The recorded entry keeps the file; if none is recorded, the first does.
             let is_recorded = |at: &&usize| self.ledger().file(files[**at].number).is_some();
-            let keeper = shared.iter().find(is_recorded).or(shared.first()).copied();
-            for at in shared.into_iter().filter(|at| Some(*at) != keeper) {
+            let (mut others, linked): (Vec<usize>, Vec<usize>) =
+                shared.into_iter().partition(|at| files[*at].stat.is_some_and(|stat| !stat.linked));
+            let keeper = others.iter().position(|at| is_recorded(&at)).unwrap_or(0);
+            others.remove(keeper);
+            for at in others {
                 let Checked { number, slot, .. } = files[at];
                 self.disown(number)?;
                 self.give_number(slot)?;
                 files[at].stat = None;
             }
+            // What a link leads to is about to change.
+            for Checked { number, slot, .. } in linked.into_iter().map(|at| files[at]) {
+                if slot.selected {
+                    return Err(StoreError::Linked { path: self.full_path(number) });
+                }
+                self.disown(number)?;
+            }
         }
         Ok(files)
     }
 
-    /// Decides about every file, and then carries that out.
+    /// Decides about every file and carries that out, until no file is given up any more: with it its
+    /// boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
-        let mut decisions = self.decide_all(&files)?;
-        // What one file is left for may have to be written to another.
-        while decisions.contains(&Decision::Leave) {
-            let mut decided = decisions.iter();
-            let is_left = |_: &mut Checked<'_>| decided.next() == Some(&Decision::Leave);
-            let left: Vec<_> = files.extract_if(.., is_left).collect();
-            left.iter().try_for_each(|file| self.leave(file.number))?;
-            decisions = self.decide_all(&files)?;
-        }
-        let mut wanted = Vec::new();
-        for (file, decision) in files.iter().zip(decisions) {
-            match decision {
-                Decision::Write | Decision::Leave => {}
-                Decision::Read => self.record_read(file)?,
-                Decision::Adopt => wanted.push(file.number),
+        loop {
+            let decisions = self.decide_all(&files)?;
+            let numbers = |which| {
+                let all = files.iter().zip(&decisions);
+                all.filter(move |(_, decision)| **decision == which).map(|(file, _)| file.number)
+            };
+            let mut given_up: Vec<u32> = numbers(Decision::Leave).collect();
+            given_up.iter().try_for_each(|number| self.leave(*number))?;
+            if given_up.is_empty() {
+                let read = files.iter().zip(&decisions);
+                let read = read.filter(|(_, decision)| **decision == Decision::Read);
+                read.map(|(file, _)| file).try_for_each(|file| self.record_read(file))?;
+                given_up = self.adopt_files(&numbers(Decision::Adopt).collect::<Vec<_>>())?;
             }
+            if given_up.is_empty() {
+                return Ok(());
+            }
+            files.retain(|file| !given_up.contains(&file.number));
         }
-        self.adopt_files(&wanted)
     }
 
     fn decide_all(&self, files: &[Checked<'_>]) -> Result<Vec<Decision>, StoreError> {
@@ -179,12 +195,14 @@ impl<D: Disk> Store<D> {
             };
         }
         if let Some(reason) = self.unrelated(file, &stat, &owner)? {
+            if !slot.selected {
+                return Ok(Decision::Leave);
+            }
             let path = self.full_path(number);
-            return match self.claim_on(stat.id, &path)? {
-                _ if !slot.selected => Ok(Decision::Leave),
-                Some(by @ Claim::Torrent { .. }) => Err(by.refusal(path)),
-                _ => Err(StoreError::UnrelatedFile { path, reason }),
-            };
+            return Err(match self.claim_on(number, stat.id)? {
+                Some(by @ Claim::Torrent { .. }) => by.refusal(path),
+                _ => StoreError::UnrelatedFile { path, reason },
+            });
         }
         Ok(if is_ours { Decision::Write } else { Decision::Adopt })
     }
@@ -193,13 +211,14 @@ impl<D: Disk> Store<D> {
     fn owner(&self, slot: u32, stat: &Stat, claim: Option<Claim>) -> Owner {
         let ledger = self.ledger();
         let known = match (ledger.file(slot), ledger.untrusted(slot)) {
-            (Some(file), _) => Known::as_used(file),
+            (Some(file), _) => {
+                let id = self.as_numbered(Some(file.id), Some(*stat)).unwrap_or(file.id);
+                Known::as_used(TorrentFile { id, ..file })
+            }
             (None, Some((_, known))) => known,
             (None, None) => Known::Nothing,
         };
-        let stat =
-            Stat { id: self.as_numbered(Some(stat.id), Some(*stat)).unwrap_or(stat.id), ..*stat };
-        Owner::of(known, Some(&stat), !self.read_only, claim)
+        Owner::of(known, Some(stat), !self.read_only, claim)
     }
 
     /// Whether something will be written to a file that is there: pieces are missing in it, or it is too
@@ -210,7 +229,8 @@ impl<D: Disk> Store<D> {
             let is_needed = self.layout.wanted.contains(piece) || ledger.is_import(piece);
             is_needed && !ledger.have.contains(piece)
         };
-        stat.length != slot.length || self.layout.pieces_touching(slot).any(is_missing)
+        (slot.selected && stat.length > slot.length)
+            || self.layout.pieces_touching(slot).any(is_missing)
     }
 
     /// Why a file is something else, if it is.
@@ -310,8 +330,12 @@ impl<D: Disk> Store<D> {
         self.leave(number)
     }
 
-    /// Closes a file, of which nothing is known any more.
-    pub(super) fn forget(&self, number: u32) -> Result<(), StoreError> {
+    /// Closes files, of which nothing is known any more.
+    pub(super) fn forget_all(&self, numbers: &[u32]) -> Result<(), StoreError> {
+        numbers.iter().try_for_each(|number| self.forget(*number))
+    }
+
+    fn forget(&self, number: u32) -> Result<(), StoreError> {
         self.handles.forget_one((self.number, number as usize));
         self.ledger().forget_file(number)
     }

@@ -565,6 +565,7 @@ impl Disk for MemDisk {
         };
         let end = content.bytes.len();
         content.write(end, &bytes[..count]);
+        content.modified = self.tick();
         Ok(count)
     }
 

@@ -1,6 +1,6 @@
 #![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // Ranges are the data here.
 
-use super::super::history::{History, claims_in};
+use super::super::history::{History, RecordedFile, claims_in};
 use super::super::owner::{self, Known, Left};
 use super::*;
 use crate::{Kind, Stat};
@@ -98,10 +98,11 @@ fn stat(id: FileId) -> Stat {
 }
 
 #[test]
-fn claims_name_files_ours_to_write() {
+fn claims_name_used_files() {
     let claims = claims_in(&journal(&one_of_each())).unwrap();
     assert_eq!((claims.torrent.as_str(), claims.folder.as_path()), ("t", Path::new("/save")));
-    assert_eq!(claims.files, [("a/b".into(), ID)]);
+    let used = |hold| RecordedFile { id: ID, hold, path: "a/b".into() };
+    assert_eq!(claims.files, [used(Hold::Ours), used(Hold::Read)]);
     assert_eq!(claims.name, header().name());
     assert!(claims_in(&journal(&one_of_each()[1..])).is_none(), "it does not say where");
 }
