@@ -37,7 +37,8 @@ impl Info {
         paths.iter().map(|path| into_path([&name, &b"/"[..], path].concat())).collect()
     }
 
-    /// Whether every naming gives the same paths, because all names are plain. It looks at every path.
+    /// Whether every naming gives the same paths, because all names are plain. It looks at every
+    /// path.
     pub fn has_plain_names(&self) -> bool {
         let is_same = |name: &str| is_same_everywhere(name.as_bytes());
         self.files.is_unmapped()

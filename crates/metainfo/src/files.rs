@@ -280,8 +280,8 @@ impl<'a> FileEntry<'a> {
     ///
     /// Safe to create below a folder on a file system of Linux: relative, no element is empty, `.`
     /// or `..`, each is at most [`MAX_ELEMENT_LENGTH`](crate::MAX_ELEMENT_LENGTH) bytes, without
-    /// control characters. No other file of the torrent (pad files aside) has it, nor is it a folder
-    /// of one. For other file systems see [`Info::disk_paths`](crate::Info::disk_paths).
+    /// control characters. No other file of the torrent (pad files aside) has it, nor is it a
+    /// folder of one. For other file systems see [`Info::disk_paths`](crate::Info::disk_paths).
     pub fn path(self) -> &'a str {
         self.table.path(self.index)
     }

@@ -91,9 +91,9 @@ impl Info {
         self.ranges(offset, u64::from(self.geometry.length_of(piece)))
     }
 
-    /// Which ranges of which files the `length` bytes of data from `offset` on consist of, in order.
-    /// What lies beyond the end of the data is left out. Pad files are included; empty files, which
-    /// have no bytes, never are.
+    /// Which ranges of which files the `length` bytes of data from `offset` on consist of, in
+    /// order. What lies beyond the end of the data is left out. Pad files are included; empty
+    /// files, which have no bytes, never are.
     pub fn ranges(&self, offset: u64, length: u64) -> FileRanges<'_> {
         self.files.ranges(offset, length)
     }

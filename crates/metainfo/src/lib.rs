@@ -37,11 +37,11 @@
 //! # Contract
 //!
 //! What [`Metainfo::parse`] accepts can be worked with blindly: the number of hashes matches the
-//! size, no path leaves the download folder, no two files share one, and the file systems of Linux take
-//! each. [`Info::disk_paths`] has the paths for other file systems, and those under which other
-//! programs may have made the files. No torrent is refused for a name, only for a path without
-//! elements or with more than [`MAX_PATH_DEPTH`]. Optional keys of the wrong type are ignored, as other
-//! clients do; anything wrong in `info` is an error. No input panics.
+//! size, no path leaves the download folder, no two files share one, and the file systems of Linux
+//! take each. [`Info::disk_paths`] has the paths for other file systems, and those under which
+//! other programs may have made the files. No torrent is refused for a name, only for a path
+//! without elements or with more than [`MAX_PATH_DEPTH`]. Optional keys of the wrong type are
+//! ignored, as other clients do; anything wrong in `info` is an error. No input panics.
 //!
 //! Hybrid torrents (BEP 52) are used by their v1 part; [`Metainfo::info_hashes`] shows both hashes.
 //! Torrents of v2 alone are refused with [`MetainfoErrorKind::OnlyV2`].

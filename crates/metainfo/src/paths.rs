@@ -112,8 +112,8 @@ pub fn map_element(raw: &[u8], naming: Naming) -> OsString {
     OsString::from_vec(map_bytes(raw, naming))
 }
 
-/// Adds `~` and `number` to the file name of `path`, before the extension. Shortens the name so that
-/// it is no longer than `naming` permits. A path without a file name stays as it is.
+/// Adds `~` and `number` to the file name of `path`, before the extension. Shortens the name so
+/// that it is no longer than `naming` permits. A path without a file name stays as it is.
 ///
 /// ```
 /// use std::path::Path;
@@ -290,8 +290,8 @@ fn cut(name: String, raw: &[u8], max_length: usize) -> String {
     String::from_utf8_lossy(&name).into_owned()
 }
 
-/// Adds `suffix` before the extension. Shortens the stem so that all fits, between characters if it is
-/// UTF-8.
+/// Adds `suffix` before the extension. Shortens the stem so that all fits, between characters if it
+/// is UTF-8.
 pub(crate) fn with_suffix(name: &[u8], suffix: &str, max_length: usize) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
     let room = max_length.saturating_sub(suffix.len() + extension.len());

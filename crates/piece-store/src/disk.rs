@@ -1,8 +1,8 @@
 //! What the store needs of a disk. [`OsDisk`] is the real one; tests and simulations bring others.
 //!
 //! Paths come in two kinds. A folder is opened once by the path its user gave, following symbolic
-//! links. Everything else is a relative path below such a folder. Reading follows the links that its
-//! user put there; nothing is ever created or written through one.
+//! links. Everything else is a relative path below such a folder. Reading follows the links that
+//! its user put there; nothing is ever created or written through one.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -61,8 +61,8 @@ pub struct FileId {
     pub device: u64,
     /// The file on it. A file system uses the number of a removed file again.
     pub inode: u64,
-    /// When the file was made, in nanoseconds since 1970, which tells it from an earlier file of the
-    /// same number; 0 if that is not known.
+    /// When the file was made, in nanoseconds since 1970, which tells it from an earlier file of
+    /// the same number; 0 if that is not known.
     pub born: u64,
 }
 
@@ -97,6 +97,10 @@ pub struct Stat {
 /// A disk. Every call may block; several threads call at once.
 ///
 /// Paths named `path` are relative, with normal components only; an empty one is the folder itself.
+///
+/// # Errors
+/// Every method fails with the errors of the system. Some say what else their errors mean.
+#[expect(clippy::missing_errors_doc, reason = "they are the same for every method")]
 pub trait Disk: Debug + Send + Sync {
     /// An open file. Closed on drop.
     type File: Debug + Send + Sync + 'static;
@@ -105,28 +109,19 @@ pub trait Disk: Debug + Send + Sync {
 
     /// Opens a folder by its user's path, made with those above it if it is missing and `create`.
     /// Answers also its canonical path.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn folder(&self, path: &Path, create: bool) -> io::Result<(Self::Folder, PathBuf)>;
 
     /// Opens the file `path` below `folder`.
     ///
     /// # Errors
-    /// Those of the system; [`io::ErrorKind::Unsupported`] where the last part is neither a file nor
-    /// a folder, or a part of the path is a symbolic link and `access` is not [`Access::Read`].
+    /// Those of the system; [`io::ErrorKind::Unsupported`] where the last part is neither a file
+    /// nor a folder, or a part of the path is a symbolic link and `access` is not [`Access::Read`].
     fn open(&self, folder: &Self::Folder, path: &Path, access: Access) -> io::Result<Self::File>;
 
     /// Makes a file without a name below `folder`, gone when it is closed.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn temporary(&self, folder: &Self::Folder) -> io::Result<Self::File>;
 
     /// A file that reads as `length` zeros.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn zeros(&self, length: u64) -> io::Result<Self::File>;
 
     /// What `path` below `folder` names, or what a symbolic link of that name leads to; `None` if
@@ -137,28 +132,16 @@ pub trait Disk: Debug + Send + Sync {
     fn stat(&self, folder: &Self::Folder, path: &Path) -> io::Result<Option<Stat>>;
 
     /// What an open file is.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn file_stat(&self, file: &Self::File) -> io::Result<Stat>;
 
     /// The names of everything in a folder, in any order.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn list(&self, folder: &Self::Folder) -> io::Result<Vec<PathBuf>>;
 
     /// Reads once at `offset`; 0 at the end of the file.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Has the system hold a range in memory, however long that takes; answers how many bytes of it
     /// the file has. A disk that can only read does so, into `scratch`, which must not be empty.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn make_resident(
         &self,
         file: &Self::File,
@@ -170,22 +153,13 @@ pub trait Disk: Debug + Send + Sync {
     }
 
     /// Writes once at `offset`, from many buffers in order; answers how many bytes were written.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn write_at(&self, file: &Self::File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
 
     /// Writes once at the end of a file opened with [`Access::Append`].
-    ///
-    /// # Errors
-    /// Those of the system.
     fn append(&self, file: &Self::File, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts or extends a file: one of the store's own, or a payload file that is longer than it should
-    /// be and that its user allowed to be overwritten.
-    ///
-    /// # Errors
-    /// Those of the system.
+    /// Cuts or extends a file: one of the store's own, or a payload file that is longer than it
+    /// should be and that its user allowed to be overwritten.
     fn set_length(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
     /// Waits until the data of `file`, and its length, are on the disk.
@@ -195,77 +169,44 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;
 
     /// Waits until the names in the folder `path` below `folder` are on the disk.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn sync_folder(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
 
     /// Waits until everything written to the file system of `folder` is on the disk.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
 
     /// Gives `from` the name `to`, replacing what had it. Both below `folder`.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn rename(&self, folder: &Self::Folder, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes the file `path` below `folder`.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn remove(&self, folder: &Self::Folder, path: &Path) -> io::Result<()>;
 
     /// Takes the advisory lock of a file, held until the file is closed.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn try_lock(&self, file: &Self::File) -> io::Result<Lock>;
 
     /// Takes the advisory lock of a range of a file, held until the file is closed or the range is
-    /// unlocked; `false` if another open file has locked a range that overlaps. Ranges that the same
-    /// open file holds do not conflict. Has nothing to do with [`Disk::try_lock`].
-    ///
-    /// # Errors
-    /// Those of the system.
+    /// unlocked; `false` if another open file has locked a range that overlaps. Ranges that the
+    /// same open file holds do not conflict. Has nothing to do with [`Disk::try_lock`].
     fn lock_range(&self, file: &Self::File, range: &Range<u64>) -> io::Result<bool>;
 
     /// A range that another open file has locked and that overlaps this one.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn range_holder(&self, file: &Self::File, range: &Range<u64>)
     -> io::Result<Option<Range<u64>>>;
 
     /// Gives the lock of a range back.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn unlock_range(&self, file: &Self::File, range: &Range<u64>) -> io::Result<()>;
 
     /// Where, from `offset` on, the file has data next; `None` if only a hole or the end follows.
     /// A disk that does not know holes answers `offset`.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn next_data(&self, file: &Self::File, offset: u64) -> io::Result<Option<u64>>;
 
     /// Reserves room for `length` bytes and makes the file at least that long. A disk that can't
     /// does nothing.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn allocate(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
     /// Says that a range will be read soon. A hint: it can't fail.
     fn prefetch(&self, file: &Self::File, offset: u64, length: u64);
 
     /// The file system of `folder`, and the bytes free on it if it says so.
-    ///
-    /// # Errors
-    /// Those of the system.
     fn file_system(&self, folder: &Self::Folder) -> io::Result<(u64, Option<u64>)>;
 
     /// Whether an open failed because the process has too many files open: worth another try after

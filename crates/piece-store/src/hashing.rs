@@ -6,8 +6,8 @@
 //! scratch:  [ lane 0's | lane 1's ]    filled, hashed while it is in the cache, filled again
 //! ```
 //!
-//! So memory is that of the scratch buffer, however long the pieces are. Zeros that need not be read
-//! are not, and a piece of nothing else is not even hashed.
+//! So memory is that of the scratch buffer, however long the pieces are. Zeros that need not be
+//! read are not, and a piece of nothing else is not even hashed.
 
 use std::io;
 use std::ops::Range;
@@ -65,13 +65,13 @@ pub(crate) fn range_count(geometry: &Geometry) -> u32 {
     full_batches.max(lanes.min(MAX_RANGE_LENGTH / length)).max(1)
 }
 
-/// Hashes `pieces` and tells `found` the digest of each, or `None` if bytes of it are missing, in no
-/// order. `scratch` is [`crate::STRIP_LENGTH`] long; `zero_piece` keeps the digest of a full piece of
-/// zeros.
+/// Hashes `pieces` and tells `found` the digest of each, or `None` if bytes of it are missing, in
+/// no order. `scratch` is [`crate::STRIP_LENGTH`] long; `zero_piece` keeps the digest of a full
+/// piece of zeros.
 ///
 /// # Errors
-/// Those of the source. `found` is told nothing of the piece that failed, and of those after it only
-/// of some.
+/// Those of the source. `found` is told nothing of the piece that failed, and of those after it
+/// only of some.
 pub(crate) fn hash_pieces(
     geometry: &Geometry,
     pieces: Range<u32>,
@@ -93,8 +93,8 @@ pub(crate) fn hash_pieces(
     Ok(())
 }
 
-/// How many pieces are hashed in one batch: what the processor is best at, or some times that if they
-/// are so short that the scratch buffer has room for them.
+/// How many pieces are hashed in one batch: what the processor is best at, or some times that if
+/// they are so short that the scratch buffer has room for them.
 fn batch_lanes(piece_length: u32, scratch: usize) -> usize {
     let room = scratch / piece_length.max(1) as usize;
     (room.min(MAX_BATCH) / lane_count()).max(1) * lane_count()

@@ -184,8 +184,8 @@ pub enum Done<F = OsFile> {
     },
 }
 
-/// The open torrents of a session, over any disk. Several threads may have it do jobs at once, but for
-/// the order that [`Pool`](crate::Pool) asks of its callers.
+/// The open torrents of a session, over any disk. Several threads may have it do jobs at once, but
+/// for the order that [`Pool`](crate::Pool) asks of its callers.
 #[derive(Debug)]
 pub struct Torrents<D: Disk> {
     disk: Arc<D>,
@@ -204,8 +204,8 @@ impl<D: Disk> Torrents<D> {
         vec![0; STRIP_LENGTH]
     }
 
-    /// Does a job; may block for as long as the disk does. `scratch` is of [`Self::scratch`]. `hashed`
-    /// is the digest of a piece to commit, if the caller knows it.
+    /// Does a job; may block for as long as the disk does. `scratch` is of [`Self::scratch`].
+    /// `hashed` is the digest of a piece to commit, if the caller knows it.
     pub fn handle_job(
         &self,
         job: Job,

@@ -2,14 +2,14 @@
 //! that hash, write, read and verify.
 //!
 //! In scope: laying pieces out over files ([`OpenSpec`], [`StoreLayout`]), what is had across runs
-//! ([`Opened`]), committing, staging and reading ([`Job`], [`Done`]), and, for commands, verifying a
-//! folder ([`check`]) and hashing files for a new torrent ([`create`]). Out of scope: peers, the
+//! ([`Opened`]), committing, staging and reading ([`Job`], [`Done`]), and, for commands, verifying
+//! a folder ([`check`]) and hashing files for a new torrent ([`create`]). Out of scope: peers, the
 //! network, deciding which piece comes next or when to sync.
 //!
-//! - [`Pool`] is what a session uses: [`Pool::submit`] takes a [`Job`], [`Pool::try_recv`] gives its
-//!   [`Done`]. Neither blocks.
-//! - [`Torrents`] does the same jobs without threads, over any [`Disk`]; [`Store`] is one torrent of
-//!   it. Tests and simulations use them directly.
+//! - [`Pool`] is what a session uses: [`Pool::submit`] takes a [`Job`], [`Pool::try_recv`] gives
+//!   its [`Done`]. Neither blocks.
+//! - [`Torrents`] does the same jobs without threads, over any [`Disk`]; [`Store`] is one torrent
+//!   of it. Tests and simulations use them directly.
 //! - [`Span`] is the buffer in which payload travels; it is handed in and handed back.
 //!
 //! ```
@@ -31,10 +31,11 @@
 //! # }
 //! ```
 //!
-//! The contract: a torrent is opened; every range of [`Opened::to_verify`] is verified; the check is
-//! finished; then pieces are committed, read, synced; at last it is closed. A piece is *had* when its
-//! hash matched, its bytes were written and the journal says so, in this order; it is *durable* when
-//! a sync came after. What is had is never written again, and no file of the user's is ever cut.
+//! The contract: a torrent is opened; every range of [`Opened::to_verify`] is verified; the check
+//! is finished; then pieces are committed, read, synced; at last it is closed. A piece is *had*
+//! when its hash matched, its bytes were written and the journal says so, in this order; it is
+//! *durable* when a sync came after. What is had is never written again, and no file of the user's
+//! is ever cut.
 //!
 //! Sources: BEP 3 (pieces), BEP 47 (padding files).
 

@@ -41,13 +41,14 @@ pub struct OpenSpec {
     /// Where journals are kept, made if missing; `None` for no journal: then everything on disk is
     /// verified at each start, and no lock is held.
     pub state_dir: Option<PathBuf>,
-    /// Whether the journal of an earlier run is believed; otherwise everything is verified that is in
-    /// the files of the torrent. Parts of files that are there, not wanted and let alone are not found.
+    /// Whether the journal of an earlier run is believed; otherwise everything is verified that is
+    /// in the files of the torrent. Parts of files that are there, not wanted and let alone are not
+    /// found.
     pub resume: bool,
     /// Whether room for all wanted files is reserved ahead; otherwise files are sparse.
     pub preallocate: bool,
-    /// Whether unrelated files that have the names of wanted ones may be written over. Those of others
-    /// never are.
+    /// Whether unrelated files that have the names of wanted ones may be written over. Those of
+    /// others never are.
     pub overwrite: bool,
     /// Whether only what is there is served: no payload is written, no file or folder made.
     pub read_only: bool,
@@ -94,7 +95,8 @@ pub struct Opened {
     pub file_system: u64,
     /// Bytes free on it, where the system says.
     pub free: Option<u64>,
-    /// How the torrent's files are named on disk: as they were before, or as its file system takes it.
+    /// How the torrent's files are named on disk: as they were before, or as its file system takes
+    /// it.
     pub naming: Naming,
 }
 

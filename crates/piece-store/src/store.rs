@@ -1,15 +1,15 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
 //! A [`Store`] is shared by several workers. Two locks matter: that of the table of open files and
-//! that of the [ledger], and neither is held while payload is read, hashed or written. Lock order: parts
-//! file, then ledger. A worker that writes to a file has the [turn](Handles) at it.
+//! that of the [ledger], and neither is held while payload is read, hashed or written. Lock order:
+//! parts file, then ledger. A worker that writes to a file has the [turn](Handles) at it.
 //!
 //! Invariants:
 //! - A piece is had only after its hash matched, its bytes were written and the journal has its
 //!   `Written` record, in this order.
 //! - A range of a piece that is had is never written.
-//! - A payload file is written only if it is [ours](owner), and is cut only if it is too long and its user
-//!   said that it may be overwritten.
+//! - A payload file is written only if it is [ours](owner), and is cut only if it is too long and
+//!   its user said that it may be overwritten.
 //! - A sync that failed proves nothing: what it was to make durable is no longer had.
 
 use std::ops::Range;
@@ -99,8 +99,9 @@ impl<D: Disk> Store<D> {
         Self::open_in(disk, handles, spec, (folder, folder_path), journal, history)
     }
 
-    /// Opens a torrent's data to be compared with its hashes, without its journal. Also returns what that
-    /// says, if there is one: so far it only gives the names of the files, if it can be read.
+    /// Opens a torrent's data to be compared with its hashes, without its journal. Also returns
+    /// what that says, if there is one: so far it only gives the names of the files, if it can be
+    /// read.
     pub(crate) fn open_to_verify(
         disk: Arc<D>,
         handles: Arc<Handles<D::File>>,
@@ -119,8 +120,8 @@ impl<D: Disk> Store<D> {
         Ok((store, Recorded(recorded)))
     }
 
-    /// Records that pieces which were compared with their hashes differ, in the journal of this torrent
-    /// and folder, if it said otherwise when they were opened. Returns whether it did.
+    /// Records that pieces which were compared with their hashes differ, in the journal of this
+    /// torrent and folder, if it said otherwise when they were opened. Returns whether it did.
     pub(crate) fn record_different(
         &self,
         spec: &OpenSpec,
@@ -147,8 +148,8 @@ impl<D: Disk> Store<D> {
         Ok(!lost.is_empty())
     }
 
-    /// Those of some pieces that a journal says were written to files. `verify` does not read the parts
-    /// file.
+    /// Those of some pieces that a journal says were written to files. `verify` does not read the
+    /// parts file.
     fn recorded_among(&self, mut pieces: Vec<u32>, mut history: History) -> Vec<u32> {
         history.find_old_parts(self.layout.parts_slot());
         let is_in_parts = |range: PlacedRange| match range.place {
@@ -200,8 +201,8 @@ impl<D: Disk> Store<D> {
         Ok((store, opened))
     }
 
-    /// Compares the history with the disk, and begins this run's journal with what holds if the last
-    /// run's says anything else. Only then is anything changed.
+    /// Compares the history with the disk, and begins this run's journal with what holds if the
+    /// last run's says anything else. Only then is anything changed.
     fn resume(
         &self,
         mut history: History,
@@ -235,8 +236,8 @@ impl<D: Disk> Store<D> {
         Ok(opened)
     }
 
-    /// Looks for the files of the torrent. One whose bytes are in the parts file is not looked for, unless
-    /// it is to be written or ours: whatever has its name is the user's.
+    /// Looks for the files of the torrent. One whose bytes are in the parts file is not looked for,
+    /// unless it is to be written or ours: whatever has its name is the user's.
     fn look(&self, history: &mut History) -> Result<Found, StoreError> {
         history.find_old_parts(self.layout.parts_slot());
         let boot = self.disk.boot();
@@ -258,7 +259,7 @@ impl<D: Disk> Store<D> {
             }
             let known = history.known(number);
             let stat = stat.filter(|stat| {
-                // One that has nothing, or is too long, is not the torrent's, unless it was before.
+                // An empty or too long unselected file is used only if the journal knows it.
                 let may_be = (1..=slot.length).contains(&stat.length);
                 slot.selected || may_be || owner::may_trust(known, stat)
             });
@@ -276,7 +277,8 @@ impl<D: Disk> Store<D> {
         Ok(Found { slots, parts: self.stat_parts()?, writes: !self.read_only })
     }
 
-    /// What a file is, if it is there. One that is not to be written may be anything else.
+    /// Returns the `Stat` of a slot's file, or `None` if it is missing. Anything but a file fails,
+    /// if it has the name of a file that we write.
     fn look_at(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
         let is_written = slot.selected && !self.read_only;
         let stat = match self.make_room(|| self.disk.stat(&self.folder, slot.path())) {
@@ -292,8 +294,8 @@ impl<D: Disk> Store<D> {
         Err(self.error(Operation::Open, slot.path(), &error))
     }
 
-    /// Whether an error says that no file of the torrent can have this path. Other errors may pass: what the
-    /// journal says of the file must not be forgotten.
+    /// Whether an error says that no file of the torrent can have this path. Other errors may pass:
+    /// what the journal says of the file must not be forgotten.
     fn cannot_be_there(&self, slot: &Slot, error: &std::io::Error) -> bool {
         let is_refused = || {
             error.kind() == std::io::ErrorKind::PermissionDenied
@@ -302,7 +304,7 @@ impl<D: Disk> Store<D> {
         error.kind() == std::io::ErrorKind::NotADirectory || (!slot.selected && is_refused())
     }
 
-    /// From now on, what is needed of an unselected file that is not there goes to the parts file.
+    /// Keeps boundary bytes of missing unselected files in the parts file from now on.
     fn place_unselected(&self, found: &Found) {
         for (slot, stat) in self.layout.slots.iter().zip(&found.slots) {
             if !slot.selected && stat.is_none() {
@@ -383,7 +385,7 @@ fn open_journal<D: Disk>(
     Ok((Some(journal), if spec.resume { history } else { history.into_names() }))
 }
 
-/// What the journal says of a torrent that is not opened, if there is one, and where that is.
+/// Reads the journal without taking the torrent's lock. `None` if there is none.
 fn recorded_history<D: Disk>(
     disk: &D,
     handles: &Handles<D::File>,

@@ -420,8 +420,8 @@ fn interrupted_import_loses_no_piece() {
     }
 }
 
-/// The middle file has no piece of its own: one that it shares is in the parts file, the other one was
-/// written to the file.
+/// The middle file has no piece of its own: one that it shares is in the parts file, the other one
+/// was written to the file.
 #[test]
 fn piece_beside_an_import_outlives_a_kill() {
     let torrent = torrent(&[("a", 40_000), ("b", 40_000), ("c", 40_000)], PIECE);

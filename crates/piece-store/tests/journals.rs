@@ -1,11 +1,13 @@
-//! Journals that the store of commit 3d2cf55 wrote. Later versions must read them with the same result.
+//! Journals that the store of commit 3d2cf55 wrote. Later versions must read them with the same
+//! result.
 //!
-//! Each folder `testdata/journals/NAME/` describes one disk at the end of a launch. Its `case.txt` says
-//! what happened, lists all files of the disk (see [`dump`]), and then has the answers of that store to
-//! several ways to open the torrent (see [`spec`] and [`answers`]). The journal itself is beside it.
+//! Each folder `testdata/journals/NAME/` describes one disk at the end of a launch. Its `case.txt`
+//! says what happened, lists all files of the disk (see [`dump`]), and then has the answers of that
+//! store to several ways to open the torrent (see [`spec`] and [`answers`]). The journal itself is
+//! beside it.
 //!
-//! The variable `WRITE_JOURNALS` makes the test play the [`scenarios`] whose folder is missing, and store
-//! their disks with the answers of the present version. It never replaces a folder.
+//! The variable `WRITE_JOURNALS` makes the test play the [`scenarios`] whose folder is missing, and
+//! store their disks with the answers of the present version. It never replaces a folder.
 
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
@@ -128,9 +130,9 @@ fn value<'a>(answers: &'a Answers, key: &str) -> &'a str {
     answers.iter().find(|(other, _)| other == key).map_or("no answer", |(_, value)| value)
 }
 
-/// Compares two answers. At the open, the store may trust fewer pieces. After the check it may have more,
-/// and then downloads fewer. If it refuses the torrent, it may leave more files untouched. Everything else
-/// must be equal, but for which pieces it verified.
+/// Compares two answers. At the open, the store may trust fewer pieces. After the check it may have
+/// more, and then downloads fewer. If it refuses the torrent, it may leave more files untouched.
+/// Everything else must be equal, but for which pieces it verified.
 fn agrees(key: &str, expected: &str, got: &str) -> bool {
     let all_in = |some: &str, all: &str| {
         some.split_whitespace().all(|one| all.split_whitespace().any(|other| one == other))
@@ -143,8 +145,8 @@ fn agrees(key: &str, expected: &str, got: &str) -> bool {
     }
 }
 
-/// Parses words such as `seed-only only:10010`, in which each digit selects a file. With `verify` the store
-/// ignores the journal.
+/// Parses words such as `seed-only only:10010`, in which each digit selects a file. With `verify`
+/// the store ignores the journal.
 fn spec(torrent: &Torrent, opening: &str) -> OpenSpec {
     let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
     for word in opening.split(' ') {
@@ -179,7 +181,8 @@ fn answers(disk: &Arc<MemDisk>, torrent: &Torrent, spec: &OpenSpec) -> Answers {
     answers
 }
 
-/// Notes the answer to each step of [`answers`]. Returns an error if the open or the check is refused.
+/// Notes the answer to each step of [`answers`]. Returns an error if the open or the check is
+/// refused.
 fn play(
     disk: &Arc<MemDisk>,
     torrent: &Torrent,

@@ -1,5 +1,5 @@
-//! What the user does to files between runs, however they end, and during one: nothing of the user's is
-//! written over, nothing is had that is not there, nothing is forgotten.
+//! What the user does to files between runs, however they end, and during one: nothing of the
+//! user's is written over, nothing is had that is not there, nothing is forgotten.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 

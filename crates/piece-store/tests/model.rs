@@ -43,9 +43,9 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     had: BTreeSet<u32>,
     durable: BTreeSet<u32>,
-    /// Whether a sync has failed since the last power cut. The cache then shows what is on no disk, and
-    /// a clean shutdown records files as they are in the cache. A power cut changes such a file, so
-    /// that its durable pieces are verified before they are trusted.
+    /// Whether a sync has failed since the last power cut. The cache then shows what is on no disk,
+    /// and a clean shutdown records files as they are in the cache. A power cut changes such a
+    /// file, so that its durable pieces are verified before they are trusted.
     sync_failed: bool,
 }
 

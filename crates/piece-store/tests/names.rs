@@ -1,4 +1,5 @@
-//! Names on disk: file systems that fold or refuse some, names that other programs made, long paths.
+//! Names on disk: file systems that fold or refuse some, names that other programs made, long
+//! paths.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -417,8 +417,8 @@ fn overwrite_replaces_an_idle_file() {
     }
 }
 
-/// The inode of the first torrent's file is another than that of the second's: a hard link of the user
-/// keeps the old bytes.
+/// The inode of the first torrent's file is another than that of the second's: a hard link of the
+/// user keeps the old bytes.
 #[test]
 fn overwrite_leaves_other_hard_links() {
     let (first, second) = editions();

@@ -534,7 +534,8 @@ fn padding_longer_than_the_file_of_zeros() {
     }
 }
 
-/// What the check says when file `index` was there before with `bytes`, and file `good` with its own.
+/// What the check says when file `index` was there before with `bytes`, and file `good` with its
+/// own.
 #[track_caller]
 fn unrelated(index: usize, bytes: &[u8], good: Option<usize>) -> Option<Unrelated> {
     let (_root, save, state) = folders();

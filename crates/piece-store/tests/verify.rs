@@ -32,7 +32,8 @@ fn listed(torrent: &Torrent) -> Vec<ListedFile> {
     info.files().iter().map(file).collect()
 }
 
-/// With pieces of that length: what is whole is good, and one byte makes a piece bad, wherever it is.
+/// With pieces of that length: what is whole is good, and one byte makes a piece bad, wherever it
+/// is.
 #[track_caller]
 fn check_length(piece_length: usize) {
     let root = tempfile::tempdir().unwrap();

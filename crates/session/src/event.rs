@@ -10,9 +10,9 @@ use piece_store::TorrentKey;
 
 /// Something that happened to one torrent.
 ///
-/// *Lasting* kinds ([`EventKind::Started`], [`EventKind::Completed`], [`EventKind::Stopped`]) always
-/// arrive; the others are dropped, and counted in [`TorrentStatus::events_dropped`], while the
-/// caller does not take events.
+/// *Lasting* kinds ([`EventKind::Started`], [`EventKind::Completed`], [`EventKind::Stopped`])
+/// always arrive; the others are dropped, and counted in [`TorrentStatus::events_dropped`], while
+/// the caller does not take events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The torrent it happened to.
@@ -104,8 +104,8 @@ pub struct TrackerReport {
     pub leechers: Option<u32>,
     /// What the tracker wants a person to read. Untrusted text.
     pub warning: Option<String>,
-    /// The peers. While the caller holds very many of them, in events that it has not taken or has kept,
-    /// answers that bring more are dropped as passing events are.
+    /// The peers. While the caller holds very many of them, in events that it has not taken or has
+    /// kept, answers that bring more are dropped as passing events are.
     pub peers: Arc<Vec<TrackerPeer>>,
 }
 
@@ -182,8 +182,8 @@ pub struct TorrentStatus {
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
     /// The high-water marks of the session's buffers, added up, in bytes: payload, what is taken
-    /// whatever happens (receive and hashing buffers, queues), and messages, which are looked at once a
-    /// second.
+    /// whatever happens (receive and hashing buffers, queues), and messages, which are looked at
+    /// once a second.
     pub buffers_peak: u64,
 }
 

@@ -1,5 +1,5 @@
-//! A disk in memory that forgets what was not synced when its power is cut, fails when it is told to,
-//! and dies in the middle of an operation.
+//! A disk in memory that forgets what was not synced when its power is cut, fails when it is told
+//! to, and dies in the middle of an operation.
 //!
 //! Every file has two contents: what the system shows, and what is on the platter. Between them
 //! stand the changes that were not synced. A power cut keeps any subset of them, in any order, some

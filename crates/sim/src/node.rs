@@ -28,7 +28,8 @@ pub(crate) struct Process {
     /// Shared with another torrent of the same session.
     pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
-    /// What to add to the keys of its core, which those of another core in the process must differ from.
+    /// What to add to the keys of its core, which those of another core in the process must differ
+    /// from.
     pub(crate) key_offset: u64,
     /// Jobs that were not done yet, and answers that were not taken yet.
     pub(crate) jobs: BTreeMap<u64, Job>,
@@ -125,8 +126,9 @@ pub(crate) struct Node {
     pub(crate) closed: bool,
     /// Whether a sync failed since the torrent was opened: then that is no good order.
     pub(crate) sync_failed: bool,
-    /// Whether files may be there that are the torrent's only as long as something in them verifies: the
-    /// user's own, until the transfer first began, and one that was edited since it last began.
+    /// Whether files may be there that are the torrent's only as long as something in them
+    /// verifies: the user's own, until the transfer first began, and one that was edited since it
+    /// last began.
     pub(crate) doubtful: bool,
     /// The user ended it, and it is to end once it is idle.
     pub(crate) leaving: bool,
@@ -219,7 +221,8 @@ impl Node {
         !self.is_strange(file) && self.disk().length(path).is_some_and(|got| got > 0)
     }
 
-    /// Whether the user's own file is in the place of this one: until it is wanted, and may be written over.
+    /// Whether the user's own file is in the place of this one: until it is wanted, and may be
+    /// written over.
     fn is_strange(&self, file: usize) -> bool {
         let is_rubbish = self.plan.start == Start::Nothing
             && self.plan.long.iter().any(|(other, _)| *other == file);
@@ -227,8 +230,8 @@ impl Node {
         self.plan.strangers.contains(&file) || (is_rubbish && !was_wanted())
     }
 
-    /// Whether a piece has bytes in an unselected link. If some piece of that link must be written, all of
-    /// them are given up.
+    /// Whether a piece has bytes in an unselected link. If some piece of that link must be written,
+    /// all of them are given up.
     pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
         let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
         left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))

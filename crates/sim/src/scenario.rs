@@ -1,5 +1,5 @@
-//! What a seed number stands for: who takes part, over which network, with which disks and trackers,
-//! and what happens to them when.
+//! What a seed number stands for: who takes part, over which network, with which disks and
+//! trackers, and what happens to them when.
 
 use std::fmt;
 use std::time::Duration;
@@ -75,12 +75,13 @@ pub(crate) struct NodePlan {
     pub(crate) overwrite: bool,
     /// Whether its disk takes names that differ only in case for one.
     pub(crate) folds: bool,
-    /// Whether its disk has no locks for files: then only the claims in the state folder protect them.
+    /// Whether its disk has no locks for files: then only the claims in the state folder protect
+    /// them.
     pub(crate) lockless: bool,
     /// Files that are symbolic links, to files elsewhere, when the run begins.
     pub(crate) links: Vec<usize>,
-    /// Files that are longer than they should be when the run begins, and by how much. Those of a node
-    /// that has nothing are rubbish.
+    /// Files that are longer than they should be when the run begins, and by how much. Those of a
+    /// node that has nothing are rubbish.
     pub(crate) long: Vec<(usize, u64)>,
     /// The launch that ends early, how, during which write or sync, and for how long.
     pub(crate) dies_early: Option<EarlyDeath>,

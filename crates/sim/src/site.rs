@@ -17,7 +17,8 @@ pub(crate) struct Site {
     pub(crate) disk: Arc<SimDisk>,
     /// The state folder.
     pub(crate) state: &'static str,
-    /// Of each file, the paths that it may have: one, or two if the disk folds its name and another's.
+    /// Of each file, the paths that it may have: one, or two if the disk folds its name and
+    /// another's.
     paths: Vec<Vec<PathBuf>>,
     /// Where bytes of files are that are not wanted.
     parts: PathBuf,
@@ -108,7 +109,8 @@ impl Truth<'_> {
         self.payload().places(piece).iter().all(is_there)
     }
 
-    /// Whether a file that is not wanted, with bytes of the piece, is too long: then it is not used.
+    /// Whether a file that is not wanted, with bytes of the piece, is too long: then it is not
+    /// used.
     pub(crate) fn has_long_unwanted(&self, piece: u32) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
         let places = self.payload().places(piece);

@@ -1,7 +1,7 @@
 //! Listens to what an honest node says on its connections, and knows what it may not say.
 //!
-//! A message may wait in a node's send buffer while things change. So it is held against a node only
-//! if the buffer was empty at some time between the change and the message.
+//! A message may wait in a node's send buffer while things change. So it is held against a node
+//! only if the buffer was empty at some time between the change and the message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -337,8 +337,8 @@ impl Tap {
             frames::PIECE => {
                 let [piece, offset] = frames::numbers(body)?;
                 let block = (piece, offset, body.len() as u32 - 8);
-                // One that is to be cancelled, but whose CANCEL waits, is not taken; nor need be one
-                // that came so late that others were asked meanwhile.
+                // One that is to be cancelled, but whose CANCEL waits, is not taken; nor need be
+                // one that came so late that others were asked meanwhile.
                 let recent = |at: &Duration| now.saturating_sub(*at) < SOON;
                 let wanted = self.outstanding.get(&block).is_some_and(recent)
                     && !self.superfluous.contains_key(&block)

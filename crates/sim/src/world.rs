@@ -1,5 +1,5 @@
-//! One run: a virtual clock, everything that is to happen in order of its time, and the rules that are
-//! checked whenever something did.
+//! One run: a virtual clock, everything that is to happen in order of its time, and the rules that
+//! are checked whenever something did.
 
 mod actions;
 mod finish;

@@ -73,9 +73,9 @@ pub struct ScrapeCountError {
 /// 3. What the caller must do now: [`Self::poll_transmit`], [`Self::poll_timeout`].
 /// 4. Getters: [`Self::transaction_id`], [`Self::is_done`].
 ///
-/// Every call gets the tracker that the exchange was made with. Exchanges that share a tracker share
-/// its connect request, so after a call on one of them the polls of all are drained. An exchange
-/// that is no longer wanted is simply dropped.
+/// Every call gets the tracker that the exchange was made with. Exchanges that share a tracker
+/// share its connect request, so after a call on one of them the polls of all are drained. An
+/// exchange that is no longer wanted is simply dropped.
 #[derive(Debug)]
 pub struct Exchange {
     action: Action,

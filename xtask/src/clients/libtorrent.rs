@@ -59,8 +59,8 @@ impl Libtorrent {
         start_until_added(self.name, command.arg(threads.to_string()), job.home)
     }
 
-    /// Starts downloading torrents, each into a folder, at `listen`, from peers that call it. Ends when
-    /// all are there.
+    /// Starts downloading torrents, each into a folder, at `listen`, from peers that call it. Ends
+    /// when all are there.
     pub(crate) fn download_all<'a>(
         &self,
         torrents: impl Iterator<Item = (&'a Path, &'a Path)>,

@@ -127,14 +127,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "durable before folders are synced",
         file: "crates/piece-store/src/store/sync.rs",
-        before: "for folder in &plan.folders {",
-        after: "for folder in plan.folders.iter().take(1) {",
+        before: "for folder in inner_first(folders) {",
+        after: "for folder in inner_first(folders).into_iter().take(1) {",
         seeds: 20,
     },
     Mutant {
         name: "a failed sync proves what it was to sync",
         file: "crates/piece-store/src/store/sync.rs",
-        before: "return Err((error, self.lose_undurable(plan.folders)));",
+        before: "return Err((error, self.lose_undurable(folders)));",
         after: "return Err((error, Vec::new()));",
         seeds: 1000,
     },
@@ -148,7 +148,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what was written counts as durable after a crash",
         file: "crates/piece-store/src/store/resume.rs",
-        before: "if durable || (written && orderly) => {",
+        before: "if durable || (written && is_clean) => {",
         after: "if durable || written => {",
         seeds: 200,
     },

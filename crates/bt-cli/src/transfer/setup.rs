@@ -131,8 +131,8 @@ fn possible_paths(metainfo: &Metainfo) -> BTreeSet<Vec<PathBuf>> {
     namings.iter().map(|naming| info.disk_paths(*naming)).collect()
 }
 
-/// Whether the torrent's files are directly in `folder` under one of the `namings`, or `folder` is the
-/// torrent's one file.
+/// Whether the torrent's files are directly in `folder` under one of the `namings`, or `folder` is
+/// the torrent's one file.
 fn is_content(metainfo: &Metainfo, folder: &Path, namings: &BTreeSet<Vec<PathBuf>>) -> bool {
     if metainfo.info().is_single_file() {
         return folder.is_file();

@@ -4,9 +4,9 @@
 //! no two paths can be equal.
 //!
 //! Otherwise every file and every folder gets a key: a hash of its path. Sorting the keys brings
-//! equal paths together, and only those with equal hashes are compared in full. So 100,000 files are
-//! checked in a few milliseconds, in any order, and paths made to have equal hashes cost no more
-//! than sorting the paths themselves.
+//! equal paths together, and only those with equal hashes are compared in full. So 100,000 files
+//! are checked in a few milliseconds, in any order, and paths made to have equal hashes cost no
+//! more than sorting the paths themselves.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -125,7 +125,6 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(target_os = "linux")]
     fn temporary(&self, folder: &OsFolder) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(folder.descriptor(), ".", flags, Mode::from_raw_mode(0o600)) {
@@ -134,23 +133,9 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn temporary(&self, folder: &OsFolder) -> io::Result<File> {
-        unlinked(folder)
-    }
-
-    #[cfg(target_os = "linux")]
     fn zeros(&self, length: u64) -> io::Result<File> {
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
         let file = File::from(rustix::fs::memfd_create("zeros", flags)?);
-        file.set_len(length)?;
-        Ok(file)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn zeros(&self, length: u64) -> io::Result<File> {
-        let (folder, _) = self.folder(&std::env::temp_dir(), false)?;
-        let file = unlinked(&folder)?;
         file.set_len(length)?;
         Ok(file)
     }
@@ -197,7 +182,6 @@ impl Disk for OsDisk {
         retry(|| rustix::io::pread(file, &mut *buffer, offset))
     }
 
-    #[cfg(target_os = "linux")]
     fn make_resident(
         &self,
         file: &File,
@@ -226,15 +210,9 @@ impl Disk for OsDisk {
         retry(|| rustix::fs::ftruncate(file, length))
     }
 
-    #[cfg(target_os = "linux")]
     fn sync_file(&self, file: &File) -> io::Result<()> {
         // Not repeated when interrupted: an error may be told only once.
         Ok(rustix::fs::fdatasync(file)?)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn sync_file(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
     }
 
     fn sync_folder(&self, folder: &OsFolder, path: &Path) -> io::Result<()> {
@@ -248,15 +226,8 @@ impl Disk for OsDisk {
         folder.sync(|| rustix::fs::fsync(inner))
     }
 
-    #[cfg(target_os = "linux")]
     fn sync_file_system(&self, folder: &OsFolder) -> io::Result<()> {
         folder.sync(|| rustix::fs::syncfs(folder.descriptor()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn sync_file_system(&self, _: &OsFolder) -> io::Result<()> {
-        rustix::fs::sync();
-        Ok(())
     }
 
     fn rename(&self, folder: &OsFolder, from: &Path, to: &Path) -> io::Result<()> {
@@ -276,7 +247,6 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(target_os = "linux")]
     fn lock_range(&self, file: &File, range: &Range<u64>) -> io::Result<bool> {
         match fcntl(file, FcntlArg::F_OFD_SETLK(&range_lock(libc::F_WRLCK, range))) {
             Ok(_) => Ok(true),
@@ -286,7 +256,6 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(target_os = "linux")]
     fn range_holder(&self, file: &File, range: &Range<u64>) -> io::Result<Option<Range<u64>>> {
         let mut held = range_lock(libc::F_WRLCK, range);
         match fcntl(file, FcntlArg::F_OFD_GETLK(&mut held)) {
@@ -298,27 +267,11 @@ impl Disk for OsDisk {
         Ok(held.map(|held| start..start.saturating_add(held.l_len.cast_unsigned())))
     }
 
-    #[cfg(target_os = "linux")]
     fn unlock_range(&self, file: &File, range: &Range<u64>) -> io::Result<()> {
         match fcntl(file, FcntlArg::F_OFD_SETLK(&range_lock(libc::F_UNLCK, range))) {
             Err(error) if !has_no_locks(&error.into()) => Err(error.into()),
             _ => Ok(()),
         }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn lock_range(&self, _: &File, _: &Range<u64>) -> io::Result<bool> {
-        Ok(true)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn range_holder(&self, _: &File, _: &Range<u64>) -> io::Result<Option<Range<u64>>> {
-        Ok(None)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn unlock_range(&self, _: &File, _: &Range<u64>) -> io::Result<()> {
-        Ok(())
     }
 
     fn next_data(&self, file: &File, offset: u64) -> io::Result<Option<u64>> {
@@ -338,10 +291,6 @@ impl Disk for OsDisk {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn prefetch(&self, _: &File, _: u64, _: u64) {}
-
-    #[cfg(target_os = "linux")]
     fn prefetch(&self, file: &File, offset: u64, length: u64) {
         let length = std::num::NonZeroU64::new(length);
         // A hint: where it is not known, reading works without.
@@ -359,12 +308,10 @@ impl Disk for OsDisk {
         error.raw_os_error().is_some_and(|code| codes.contains(&code))
     }
 
-    #[cfg(target_os = "linux")]
     fn has_stable_ids(&self, folder: &OsFolder) -> bool {
         file_system_type(folder).is_some_and(|kind| kind != FUSE && !WINDOWS_NAMES.contains(&kind))
     }
 
-    #[cfg(target_os = "linux")]
     fn naming(&self, folder: &OsFolder) -> Naming {
         match file_system_type(folder) {
             Some(kind) if kind == NTFS || WINDOWS_NAMES.contains(&kind) => Naming::Windows,
@@ -395,16 +342,12 @@ impl Disk for OsDisk {
 }
 
 /// What comes from a program in user space.
-#[cfg(target_os = "linux")]
 const FUSE: u32 = 0x6573_5546;
 /// The kernel's own driver for NTFS.
-#[cfg(target_os = "linux")]
 const NTFS: u32 = 0x7366_746e;
 /// FAT, exFAT, SMB of both ages, a host's folder (vboxsf).
-#[cfg(target_os = "linux")]
 const WINDOWS_NAMES: [u32; 5] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42, 0x786f_4256];
 
-#[cfg(target_os = "linux")]
 fn file_system_type(folder: &OsFolder) -> Option<u32> {
     rustix::fs::fstatfs(folder.descriptor()).ok().map(|system| system.f_type as u32)
 }
@@ -415,7 +358,6 @@ fn has_no_locks(error: &io::Error) -> bool {
     codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
 }
 
-#[cfg(target_os = "linux")]
 fn range_lock(kind: i32, range: &Range<u64>) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
@@ -426,9 +368,8 @@ fn range_lock(kind: i32, range: &Range<u64>) -> libc::flock {
     }
 }
 
-/// The device at `path`, to be written. In a broken container `/dev/null` may be a plain file, which
-/// would take all that is sent.
-#[cfg(target_os = "linux")]
+/// The device at `path`, to be written. In a broken container `/dev/null` may be a plain file,
+/// which would take all that is sent.
 fn device(path: &Path) -> Option<File> {
     let file = File::options().write(true).open(path).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
@@ -437,7 +378,6 @@ fn device(path: &Path) -> Option<File> {
 
 /// Has the pages of a range looked up, and read from the device where they are missing, without a
 /// byte being copied; answers how many bytes of the range there are.
-#[cfg(target_os = "linux")]
 fn pass_through(file: &File, offset: u64, length: u64, null: &File) -> rustix::io::Result<u64> {
     let mut at = offset;
     let end = offset + length;
@@ -493,7 +433,6 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
     }
 }
 
-#[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {
     use super::*;

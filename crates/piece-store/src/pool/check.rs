@@ -37,11 +37,12 @@ pub struct FileReport {
     pub ok: bool,
 }
 
-/// Compares every piece of `metainfo` below `folder`, on `workers` threads (0 for one a core), one strip
-/// of memory each. `progress` gets the bytes done and the bytes in all, from any of the threads.
+/// Compares every piece of `metainfo` below `folder`, on `workers` threads (0 for one a core), one
+/// strip of memory each. `progress` gets the bytes done and the bytes in all, from any of the
+/// threads.
 ///
-/// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and pieces
-/// whose hashes differ are recorded in it as lost.
+/// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and
+/// pieces whose hashes differ are recorded in it as lost.
 ///
 /// # Errors
 /// The folder or a file in it can't be read. A missing file is no error: its pieces are not good.
@@ -72,8 +73,9 @@ pub fn verify_folder(
     Ok(Report { good, files, corrected })
 }
 
-/// Where below `folder` the files of `metainfo` are, as far as they are there, in the torrent's order:
-/// under the names that they have, of all that they may have. `state_dir` as for [`verify_folder`].
+/// Where below `folder` the files of `metainfo` are, as far as they are there, in the torrent's
+/// order: under the names that they have, of all that they may have. `state_dir` as for
+/// [`verify_folder`].
 ///
 /// # Errors
 /// The folder or the journal can't be read.

@@ -18,9 +18,9 @@ use crate::{Operation, StoreError};
 
 pub use listing::{ListError, ListedFile, Listing, OutsideLink, OwnFiles, list_files};
 
-/// Hashes `files` below `root`, one after another as a torrent lays them out, in pieces of `piece_length`
-/// bytes, on `workers` threads (0 for one a core), one strip of memory each. `progress` gets the bytes
-/// done and the bytes in all, from any of the threads.
+/// Hashes `files` below `root`, one after another as a torrent lays them out, in pieces of
+/// `piece_length` bytes, on `workers` threads (0 for one a core), one strip of memory each.
+/// `progress` gets the bytes done and the bytes in all, from any of the threads.
 ///
 /// # Errors
 /// A file can't be read, or is not as long as it was when listed; the numbers are no torrent's.

@@ -7,11 +7,12 @@ use super::resume::TorrentFile;
 use crate::{Access, Disk, FileId, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
-    /// Makes existing files ours. Returns those that were given up instead: unselected ones that cannot
-    /// be ours, and files of idle torrents, which the user let us overwrite.
+    /// Makes existing files ours. Returns those that were given up instead: unselected ones that
+    /// cannot be ours, and files of idle torrents, which the user let us overwrite.
     ///
     /// # Errors
-    /// A selected file cannot be opened, or somebody else has a claim on it. Then none becomes ours.
+    /// A selected file cannot be opened, or somebody else has a claim on it. Then none becomes
+    /// ours.
     pub(super) fn adopt_files(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
         let mut given_up = Vec::new();
         for slot in slots {
@@ -26,7 +27,8 @@ impl<D: Disk> Store<D> {
         Ok(given_up)
     }
 
-    /// Opens a file to be written, if it is still the one that was checked, and records that we want it.
+    /// Opens a file to be written, if it is still the one that was checked, and records that we
+    /// want it.
     fn open_adopted(&self, slot: u32) -> Result<(), StoreError> {
         let file = self.open_slot(slot, Access::Write);
         let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
@@ -37,7 +39,8 @@ impl<D: Disk> Store<D> {
         self.use_file(slot, file, Hold::Adopting).map(drop)
     }
 
-    /// Makes recorded files ours that nobody else has a claim on. Returns the others, which were given up.
+    /// Makes recorded files ours that nobody else has a claim on. Returns the others, which were
+    /// given up.
     ///
     /// # Errors
     /// Somebody else has a claim on a selected file. Then none becomes ours.
@@ -112,7 +115,8 @@ impl<D: Disk> Store<D> {
         self.layout.slots.get(number as usize).is_some_and(|slot| slot.selected)
     }
 
-    /// Returns the claim of another entry or torrent on the file `id`, which has the path of `slot`.
+    /// Returns the claim of another entry or torrent on the file `id`, which has the path of
+    /// `slot`.
     pub(super) fn claim_on(&self, slot: u32, id: FileId) -> Result<Option<Claim>, StoreError> {
         let is_entry = |file: &TorrentFile| file.slot != slot && file.id.is(id);
         if self.ledger().files.iter().any(is_entry) {

@@ -1,12 +1,14 @@
 //! Files that somebody else removes, replaces or cuts while they are ours.
 //!
-//! An open file takes what is written to it, whatever became of its name; and one that was cut grows
-//! again, with a hole where something was had. So a file must be, before each write, as long as what was
-//! written to it before; and when it was synced and at the end, its name must stand for it still. What was had
-//! stays had: if the file is put back, nothing is lost, and if not, the next start sees that it is gone.
+//! An open file takes what is written to it, whatever became of its name; and one that was cut
+//! grows again, with a hole where something was had. So a file must be, before each write, as long
+//! as what was written to it before; and when it was synced and at the end, its name must stand for
+//! it still. What was had stays had: if the file is put back, nothing is lost, and if not, the next
+//! start sees that it is gone.
 //!
-//! Some file systems give a file another number once nobody has it open ([`Disk::has_stable_ids`]): there,
-//! a file of ours that was replaced is not seen, only one that is gone, cut, or put where none was.
+//! Some file systems give a file another number once nobody has it open ([`Disk::has_stable_ids`]):
+//! there, a file of ours that was replaced is not seen, only one that is gone, cut, or put where
+//! none was.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -43,7 +45,7 @@ impl<D: Disk> Store<D> {
         Some(self.layout.slots.get(index)?.known_length.load(Ordering::Relaxed))
     }
 
-    /// What has the names now of those of `slots` that are recorded.
+    /// Returns the file that has the name of each recorded slot now.
     pub(super) fn stat_known(
         &self,
         slots: impl IntoIterator<Item = u32>,
@@ -52,7 +54,7 @@ impl<D: Disk> Store<D> {
         for slot in slots {
             let place = self.place_of(slot);
             let Some(file) = self.ledger().file(slot) else { continue };
-            // Asked first: meanwhile others write.
+            // Read before the stat, because other workers write meanwhile.
             let (in_use, length) = (self.is_in_use(place), self.known_length(place).unwrap_or(0));
             let found = self.stat_place(place)?;
             files.push(KnownFile { slot, id: file.id, in_use, length, found });
@@ -60,8 +62,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Checks that the files are still those that have their names, and no shorter. Who only serves has
-    /// written nothing that could be lost.
+    /// Checks that the files are still those that have their names, and no shorter. A seed-only
+    /// torrent has written nothing that could be lost.
     pub(super) fn check_names(&self, files: &[KnownFile]) -> Result<(), StoreError> {
         files.iter().filter(|file| file.in_use && !self.read_only).try_for_each(|file| {
             let place = self.place_of(file.slot);
@@ -71,7 +73,8 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    /// The number that a file which is `known` must be found with: where numbers do not last, the one it has.
+    /// The number that a file which is `known` must be found with: where numbers do not last, the
+    /// one it has.
     pub(super) fn as_numbered(&self, known: Option<FileId>, found: Option<Stat>) -> Option<FileId> {
         let renumbered = found.filter(|_| !self.stable_ids);
         known.map(|id| renumbered.map_or(id, |stat| stat.id))
@@ -99,7 +102,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// A file of the torrent, and what stands under its name.
+/// A file of the torrent, and what has its name now.
 #[derive(Debug)]
 pub(super) struct KnownFile {
     pub(super) slot: u32,
@@ -110,8 +113,8 @@ pub(super) struct KnownFile {
     pub(super) found: Option<Stat>,
 }
 
-/// Compares a file that was `known` as ours, if so, and at least `length` bytes long with what its name
-/// stands for now.
+/// Compares a file that was `known` as ours, if so, and at least `length` bytes long with what its
+/// name stands for now.
 pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -> io::Result<()> {
     let Some(stat) = found else {
         let message = "it was removed while it was in use";
@@ -127,8 +130,8 @@ pub(super) fn compare(known: Option<FileId>, length: u64, found: Option<Stat>) -
     if stat.length < length { Err(cut(length, stat.length)) } else { Ok(()) }
 }
 
-/// Refuses a file that is about to be written, for the first time since it was `known` as ours, if it was:
-/// somebody put it there since.
+/// Refuses a file that is about to be written, for the first time since it was `known` as ours, if
+/// it was: somebody put it there since.
 pub(super) fn check_identity(known: Option<FileId>, stat: &Stat) -> io::Result<()> {
     match stat.length == 0 || known.is_some_and(|known| known.is(stat.id)) {
         true => Ok(()),

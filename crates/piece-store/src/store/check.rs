@@ -23,9 +23,10 @@ pub(crate) struct Verified {
 }
 
 impl<D: Disk> Store<D> {
-    /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not. Answers
-    /// the good ones, ascending, and why others were not looked at, if so: a piece that can't be read
-    /// is neither, and of those after it only some are looked at. `scratch` is [`STRIP_LENGTH`](super::STRIP_LENGTH) long.
+    /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not.
+    /// Answers the good ones, ascending, and why others were not looked at, if so: a piece that
+    /// can't be read is neither, and of those after it only some are looked at. `scratch` is
+    /// [`STRIP_LENGTH`](super::STRIP_LENGTH) long.
     pub fn verify(&self, pieces: Range<u32>, scratch: &mut [u8]) -> (Vec<u32>, Option<StoreError>) {
         let (found, error) = self.compare(pieces, scratch);
         let mut bad = [found.different, found.absent].concat();
@@ -66,7 +67,8 @@ impl<D: Disk> Store<D> {
         (verified, hashed.err())
     }
 
-    /// Records what was found. A first error: nothing is had; a second: what was lost is not recorded.
+    /// Records what was found. A first error: nothing is had; a second: what was lost is not
+    /// recorded.
     fn record_check(
         &self,
         good: &[u32],

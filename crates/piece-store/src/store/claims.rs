@@ -1,12 +1,12 @@
 //! Finds which other torrent claims a file, by reading the journals in the state folder.
 //!
 //! A claim is a record in a journal that a file is that torrent's own to write. It lasts as long as
-//! the journal, and only while the recorded path leads to the recorded file. A store records
-//! its own claim before it looks for others. So of two that want the same file at the same time, at least
-//! one sees the other.
+//! the journal, and only while the recorded path leads to the recorded file. A store records its
+//! own claim before it looks for others. So of two that want the same file at the same time, at
+//! least one sees the other.
 //!
-//! A torrent that only reads a file has no claim. While it is open, nobody else may write more to the
-//! file than pieces that this shares with other files.
+//! A torrent that only reads a file has no claim. While it is open, nobody else may write more to
+//! the file than pieces that this shares with other files.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -49,7 +49,7 @@ impl fmt::Display for Claim {
     }
 }
 
-/// The claims of all other torrents in a state folder.
+/// What the journals of all other torrents in a state folder say.
 #[derive(Debug)]
 pub(super) struct OtherClaims<'a, D: Disk> {
     state: StateFolder<'a, D>,
@@ -64,8 +64,8 @@ pub(super) struct Wanted {
     pub(super) path: PathBuf,
     /// Whether file ids are stable there. If not, paths are compared.
     pub(super) stable: bool,
-    /// Whether more than the pieces that it shares with other files will be written. That would change
-    /// what a torrent reads that has all of the file.
+    /// Whether more than the pieces that it shares with other files will be written. That would
+    /// change what a torrent reads that has all of the file.
     pub(super) changes: bool,
 }
 

@@ -163,8 +163,8 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Creates the file of a slot. If another entry of the torrent has that name, for the file system
-    /// folds names, it gets a number.
+    /// Creates the file of a slot. If the file system folds names and another entry has this one,
+    /// the slot gets a numbered path.
     fn create(&self, slot: u32) -> Result<Arc<D::File>, StoreError> {
         let created = match self.open_slot(slot, Access::CreateNew) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -228,7 +228,7 @@ impl<D: Disk> Store<D> {
         Ok(file)
     }
 
-    /// The error for a file that somebody else writes to.
+    /// Returns the error for a file that is locked by another store.
     fn in_use(&self, slot: u32) -> Result<StoreError, StoreError> {
         let path = self.full_path(slot);
         let by = match self.stat_path(self.layout.path(slot))? {
@@ -239,7 +239,7 @@ impl<D: Disk> Store<D> {
         Ok(StoreError::Claimed { path, by, in_use: true })
     }
 
-    /// Gives a slot a numbered path if the file that has its name is another entry's.
+    /// Gives a slot a numbered path if another entry's file has its name.
     fn rename_folded(&self, slot: u32) -> Result<(), StoreError> {
         let Some(entry) = self.layout.slots.get(slot as usize) else { return Ok(()) };
         let Some(stat) = self.stat_path(entry.path())? else { return Ok(()) };

@@ -70,7 +70,7 @@ impl History {
         }
     }
 
-    /// The same torrent, of which only is known how its files are named.
+    /// Drops everything but the names of the files.
     pub(super) fn into_names(self) -> Self {
         let forget = |file: RecordedFile| RecordedFile { id: NO_ID, hold: Hold::Read, ..file };
         let named = self.files.into_iter().filter(|(_, file)| file.path != Path::new(""));
@@ -93,8 +93,8 @@ impl History {
         self.files.get(&slot).filter(|file| file.id != NO_ID)
     }
 
-    /// Whether a file of `slot` that is there in the start `boot` of the system is one that we created: a
-    /// power cut took the record.
+    /// Whether we created the file of `slot`, if it is there, and a power cut took the record.
+    /// `boot` is the present start of the system.
     pub(super) fn was_created(&self, slot: u32, boot: u128) -> bool {
         self.recorded(slot).is_none() && self.expected.was_created(slot, boot)
     }
@@ -118,8 +118,8 @@ impl History {
         self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot))
     }
 
-    /// Works out what is in the parts file, whose own slot is `parts_slot`, if it is not recorded: version
-    /// 0.1.0 kept there what was not in a file that it knew, or that it was filling.
+    /// Works out what is in the parts file, whose own slot is `parts_slot`, if it is not recorded:
+    /// version 0.1.0 kept there what was not in a file that it knew, or that it was filling.
     pub(super) fn find_old_parts(&mut self, parts_slot: u32) {
         let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
         if self.in_parts.is_none() && is_known(parts_slot) {
@@ -135,8 +135,8 @@ impl History {
         self.files.get(&slot).is_some_and(|file| file.hold == Hold::Ours)
     }
 
-    /// The history in a journal's bytes, up to the first record that is torn or damaged, and how many
-    /// bytes are good; `None` if it is not the journal that `header` names.
+    /// The history in a journal's bytes, up to the first record that is torn or damaged, and how
+    /// many bytes are good; `None` if it is not the journal that `header` names.
     pub(super) fn replay(
         bytes: &[u8],
         header: &Header,

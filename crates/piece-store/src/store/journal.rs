@@ -1,14 +1,15 @@
 //! The journal's file: one for each torrent and save path, in the user's state directory.
 //!
-//! Beside `NAME.journal` is `NAME.parts`, which has what boundary pieces need of unselected files. As
-//! long as the journal is open, the torrent is [locked](super::lock).
+//! Beside `NAME.journal` is `NAME.parts`, which has what boundary pieces need of unselected files.
+//! As long as the journal is open, the torrent is [locked](super::lock).
 //!
 //! The file is closed while everything in it is synced, so that an idle torrent has none open.
 //!
-//! A record is one write at the end of the file. If it is cut short, the file is cut back before the
-//! next, so that no good record ever follows a torn one. Each run replaces the file before it changes
-//! anything, and each time it has grown to twice what it need be: a new one is written, synced,
-//! renamed, and its folder synced. So a run that changes nothing leaves it as the last one closed it.
+//! A record is one write at the end of the file. If it is cut short, the file is cut back before
+//! the next, so that no good record ever follows a torn one. Each run replaces the file before it
+//! changes anything, and each time it has grown to twice what it need be: a new one is written,
+//! synced, renamed, and its folder synced. So a run that changes nothing leaves it as the last one
+//! closed it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

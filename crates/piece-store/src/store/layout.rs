@@ -146,7 +146,7 @@ impl Layout {
         Self { metainfo, folder_path, naming, geometry, slots, wanted }
     }
 
-    /// What tells other torrents where the files of this one are.
+    /// Returns the record from which other torrents learn where the files are.
     pub(super) fn place_record(&self) -> Record {
         let name = self.metainfo.info().name().to_owned();
         Record::Place { naming: self.naming, folder: self.folder_path.to_path_buf(), name }

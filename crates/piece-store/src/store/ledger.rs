@@ -1,5 +1,5 @@
-//! What is had, what is durable, what must be synced: everything that changes while a torrent is open,
-//! behind one lock that is never held while payload is read, hashed or written.
+//! What is had, what is durable, what must be synced: everything that changes while a torrent is
+//! open, behind one lock that is never held while payload is read, hashed or written.
 //!
 //! ```text
 //!            commit / verify                     sync
@@ -150,8 +150,8 @@ impl<F> Touched<F> {
         self.0.keys().copied()
     }
 
-    /// Notes `file`; `None` if it is not open. One that was let go stays so: its errors are lost to who
-    /// opens it again.
+    /// Notes `file`; `None` if it is not open. One that was let go stays so: its errors are lost to
+    /// who opens it again.
     pub(super) fn push(&mut self, slot: u32, file: Option<Arc<F>>) {
         let is_full = self.is_full();
         match self.0.entry(slot) {
@@ -355,8 +355,8 @@ impl<D: Disk> Ledger<D> {
         (lost, result)
     }
 
-    /// What is known of the file of `slot`, which is not trusted, and which it was when this launch
-    /// began.
+    /// Returns the id that an untrusted file had when this launch began, and what the journal says
+    /// of it.
     pub(super) fn untrusted(&self, slot: u32) -> Option<(FileId, Known)> {
         let files = &self.pending.untrusted;
         let place = files.binary_search_by_key(&slot, |(slot, ..)| *slot).ok()?;
@@ -399,7 +399,7 @@ impl<D: Disk> Ledger<D> {
         self.files.get(at).copied()
     }
 
-    /// Records that nothing is known of the file of `slot`.
+    /// Records that the torrent no longer uses the file of `slot`.
     pub(super) fn forget_file(&mut self, slot: u32) -> Result<(), StoreError> {
         if self.file(slot).is_none() {
             return Ok(());

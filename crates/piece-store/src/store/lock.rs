@@ -1,9 +1,9 @@
-//! Which process has which torrent open, as locks that the kernel frees when a process ends, however
-//! it ends.
+//! Locks that say which process has a torrent open. The kernel frees them when the process ends,
+//! however it ends.
 //!
-//! A torrent is a range of bytes in one of a few lock files, which have no content. So an idle torrent
-//! costs no descriptor. Every process locks the range from the same start; how long its range is says
-//! which process it is.
+//! A torrent is a range of bytes in one of a few lock files, which have no content. So an idle
+//! torrent costs no descriptor. Every process locks the range from the same start; how long its
+//! range is says which process it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,7 +13,8 @@ use super::handles::Handles;
 use super::record::JournalName;
 use crate::{Access, Disk, FileId, Operation, StoreError};
 
-/// How many lock files a state folder has. The kernel walks a list of all locks of a file each time.
+/// How many lock files a state folder has. The kernel walks a list of all locks of a file each
+/// time.
 const LOCK_FILES: u64 = 16;
 /// How many bits of a range's start are 0: process numbers have at most 22.
 const PROCESS_BITS: u32 = 23;
@@ -26,7 +27,7 @@ pub(super) struct Locks<F>(BTreeMap<(PathBuf, u64), LockFile<F>>);
 struct LockFile<F> {
     file: F,
     id: FileId,
-    /// Where the ranges start that this pool holds: to itself, the kernel would give one twice.
+    /// Starts of the ranges that this pool holds. The kernel lets one open file lock a range twice.
     held: BTreeSet<u64>,
 }
 

@@ -13,8 +13,9 @@ use crate::{Access, Disk, FileId, Stat};
 /// Characters that some file system refuses.
 const REFUSED: &str = "\\:?*\"<>|";
 
-/// Chooses the naming of a torrent's files in `folder`: the `recorded` one, if a file is there under it;
-/// else the one under which most of the files are there; else the one that the file system takes.
+/// Chooses the naming of a torrent's files in `folder`: the `recorded` one, if a file is there
+/// under it; else the one under which most of the files are there; else the one that the file
+/// system takes.
 pub(super) fn choose<D: Disk>(
     disk: &D,
     handles: &Handles<D::File>,
@@ -49,8 +50,8 @@ fn count_files<D: Disk>(disk: &D, folder: &D::Folder, info: &Info, naming: Namin
     files.filter(|(_, path)| matches!(disk.stat(folder, path), Ok(Some(_)))).count()
 }
 
-/// The naming whose names the file system takes: each kind of name is tried, as a file that is removed
-/// at once.
+/// The naming whose names the file system takes: each kind of name is tried, as a file that is
+/// removed at once.
 fn try_names<D: Disk>(
     disk: &D,
     handles: &Handles<D::File>,
@@ -104,43 +105,34 @@ fn kind_of(name: &OsStr) -> (Vec<bool>, Option<u8>, bool) {
     (has, end, name.len() > Naming::Short.max_length())
 }
 
-/// Gives entries that share a file with an earlier one another path, if that exists: on a file system
-/// that folds names, an earlier launch created it there. Answers what is there.
+/// Gives entries that share a file with an earlier one a numbered path, if that exists: on a file
+/// system that folds names, an earlier launch created it there.
 pub(super) fn find_numbered<D: Disk>(
     disk: &D,
     folder: &D::Folder,
     layout: &Layout,
     found: &mut [Option<Stat>],
 ) {
+    let mut any = true;
     // An entry may get a path that a later entry has.
-    while find_numbered_once(disk, folder, layout, found) {}
-}
-
-/// Answers whether an entry got another path.
-fn find_numbered_once<D: Disk>(
-    disk: &D,
-    folder: &D::Folder,
-    layout: &Layout,
-    found: &mut [Option<Stat>],
-) -> bool {
-    let mut any = false;
-    for slots in shared(found) {
-        // The second of them has the number 2, the third 3.
-        for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
-            let Some(entry) = layout.slots.get(slot) else { continue };
-            let path = entry.numbered_path(number, layout.naming);
-            if let (false, Ok(Some(stat))) = (entry.is_renamed(), disk.stat(folder, &path)) {
-                entry.rename(&path);
-                found[slot] = Some(stat);
-                any = true;
+    while std::mem::take(&mut any) {
+        for slots in shared(found) {
+            // The second of them has the number 2, the third 3.
+            for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
+                let Some(entry) = layout.slots.get(slot) else { continue };
+                let path = entry.numbered_path(number, layout.naming);
+                if let (false, Ok(Some(stat))) = (entry.is_renamed(), disk.stat(folder, &path)) {
+                    entry.rename(&path);
+                    found[slot] = Some(stat);
+                    any = true;
+                }
             }
         }
     }
-    any
 }
 
-/// The slots that are to be written and whose paths differ only in the case of letters: on a file system
-/// that folds names, the first of them gets the name that all want.
+/// The slots that are to be written and whose paths differ only in the case of letters: on a file
+/// system that folds names, the first of them gets the name that all want.
 pub(super) fn folded(layout: &Layout) -> BTreeSet<usize> {
     let mut paths: Vec<(String, usize)> = layout
         .slots

@@ -17,9 +17,10 @@
 //! | Claimed, Linked | yes | no | no |
 //! | Foreign | yes | once it is adopted: then it is ours | no |
 //!
-//! The journal is believed about a file, without reading it, if the file is as the journal left it: after
-//! a clean shutdown by length, time and [`FileId`], after any other end by [`FileId`]. A file that we
-//! only read must also be no newer than the journal: another torrent may have written to it since.
+//! The journal is believed about a file, without reading it, if the file is as the journal left it:
+//! after a clean shutdown by length, time and [`FileId`], after any other end by [`FileId`]. A file
+//! that we only read must also be no newer than the journal: another torrent may have written to it
+//! since.
 
 use super::claims::Claim;
 use super::record::ClosedFile;
@@ -84,8 +85,8 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Returns the owner, given what the journal knows, the file found under the name, whether a missing
-    /// file is to be `created`, and who has a `claim` on the file that was found.
+    /// Returns the owner, given what the journal knows, the file found under the name, whether a
+    /// missing file is to be `created`, and who has a `claim` on the file that was found.
     pub(super) fn of(
         known: Known,
         found: Option<&Stat>,

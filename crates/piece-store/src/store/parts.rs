@@ -1,8 +1,8 @@
-//! Files of the layout that are not files of the torrent: the parts file, zeros, and the one file of a
-//! single piece.
+//! Files of the layout that are not files of the torrent: the parts file, zeros, and the one file
+//! of a single piece.
 //!
-//! The parts file keeps what boundary pieces need of files that are not wanted, at the same offsets as
-//! in the torrent; the rest of it is a hole. So it means the same whichever files are selected.
+//! The parts file keeps what boundary pieces need of files that are not wanted, at the same offsets
+//! as in the torrent; the rest of it is a hole. So it means the same whichever files are selected.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,8 +87,8 @@ pub(super) fn open_single<D: Disk>(
     let name = output.file_name().map(PathBuf::from);
     let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let file = disk.open(folder, slot.path(), Access::Create).map_err(failed)?;
-    // Whoever had it may have given it its name since it was opened: then the lock is free, and the file
-    // is a finished one.
+    // Whoever had it may have given it its name since it was opened: then the lock is free, and the
+    // file is a finished one.
     let is_ours = disk.try_lock(&file).map_err(failed)? != Lock::Busy && {
         let named = disk.stat(folder, slot.path()).map_err(failed)?;
         named.map(|stat| stat.id) == Some(disk.file_stat(&file).map_err(failed)?.id)

@@ -5,10 +5,10 @@
 //! record:  kind u8 | length u32 | checksum 8 | payload
 //! ```
 //!
-//! Numbers are little-endian. A checksum is the first 8 bytes of the SHA-1 of the record's position in
-//! the file, its kind, its length and its payload, so that neither a torn record nor one from another
-//! place is taken for a good one. What follows a bad record is not read; a good record of an unknown
-//! kind, or whose payload makes no sense, is passed over.
+//! Numbers are little-endian. A checksum is the first 8 bytes of the SHA-1 of the record's position
+//! in the file, its kind, its length and its payload, so that neither a torn record nor one from
+//! another place is taken for a good one. What follows a bad record is not read; a good record of
+//! an unknown kind, or whose payload makes no sense, is passed over.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -79,13 +79,15 @@ pub(super) enum Record {
     Durable(Vec<Range<u32>>),
     /// Pieces are no longer had.
     Lost(Vec<Range<u32>>),
-    /// A file of the torrent, at a `path` below the download folder. Version 0.1.0 recorded no paths.
+    /// A file of the torrent, at a `path` below the download folder. Version 0.1.0 recorded no
+    /// paths.
     File { slot: u32, id: FileId, hold: Hold, path: PathBuf },
     /// Blocks of a piece are on the disk: a mask for each of its spans.
     Unfinished { piece: u32, masks: Vec<u16> },
     /// The launch ended with a clean shutdown.
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
-    /// Files, by slot, that were used before and looked different when the launch began. Version 0.1.0 only.
+    /// Files, by slot, that were used before and looked different when the launch began. Version
+    /// 0.1.0 only.
     Changed(Vec<Range<u32>>),
     /// Files that are ours to create.
     Expected(Expected),
@@ -95,8 +97,9 @@ pub(super) enum Record {
     Place { naming: Naming, folder: PathBuf, name: String },
 }
 
-/// Files that are ours to create. After a kill, the journal says which were created. A power cut may
-/// take that record and leave the file. So a file found there is ours if the system was restarted.
+/// Files that are ours to create. After a kill, the journal says which were created. A power cut
+/// may take that record and leave the file. So a file found there is ours if the system was
+/// restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Expected {
     /// Which start of the system that was; 0 if it is not known.

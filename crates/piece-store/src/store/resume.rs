@@ -32,11 +32,12 @@ pub(super) struct Found {
     pub(super) writes: bool,
 }
 
-/// What follows from it.
+/// What the store may believe and must do.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) have: Bitfield,
-    /// What the journal keeps calling written: `have`, and what it said so of and is verified first.
+    /// What the journal keeps calling written: `have`, and what it said so of and is verified
+    /// first.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) to_verify: Bitfield,
@@ -55,19 +56,19 @@ pub(super) struct TorrentFile {
     pub(super) id: FileId,
 }
 
-/// What most torrents have nothing of.
+/// State that few torrents need.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Pending {
     /// Files that are ours to create.
     pub(super) expected: Expected,
-    /// Slots whose bytes are in the parts file. Those that are selected now are there until their pieces
-    /// are durable in their own place.
+    /// Slots whose bytes are in the parts file. Those that are selected now are there until their
+    /// pieces are durable in their own place.
     pub(super) in_parts: Vec<Range<u32>>,
     /// Pieces with bytes in the parts file that are to be in files, until the check is finished.
     /// Ascending.
     pub(super) imports: Vec<u32>,
-    /// Files that are not trusted, as they were when this launch began, until the check is finished.
-    /// Ascending by slot.
+    /// Files that are not trusted, as they were when this launch began, until the check is
+    /// finished. Ascending by slot.
     pub(super) untrusted: Vec<(u32, FileId, Known)>,
 }
 
@@ -112,7 +113,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         pending: pending(layout, history, found),
         unfinished: BTreeMap::new(),
     };
-    let orderly = history.closed.is_some();
+    let is_clean = history.closed.is_some();
     for piece in layout.geometry.pieces() {
         let (written, durable) = (history.written.contains(piece), history.durable.contains(piece));
         let files = || layout.piece_ranges(piece).filter_map(|range| judged_at(range, &judged));
@@ -126,7 +127,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         }
         match files().map(trust_of).min().unwrap_or(Trust::Trusted) {
             Trust::Missing => {}
-            Trust::Trusted if durable || (written && orderly) => {
+            Trust::Trusted if durable || (written && is_clean) => {
                 plan.have.insert(piece);
                 plan.claimed.insert(piece);
                 if durable {
@@ -141,7 +142,7 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
                 }
             }
         }
-        if let Some(masks) = history.unfinished.get(&piece.get()).filter(|_| orderly && !written)
+        if let Some(masks) = history.unfinished.get(&piece.get()).filter(|_| is_clean && !written)
             && fits(&layout.geometry, piece, masks)
             && files().all(keeps_blocks)
         {
@@ -151,8 +152,8 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
     plan
 }
 
-/// Whether the last launch ended with a clean shutdown and everything is as it left it: then its journal
-/// says what the plan does.
+/// Whether the last launch ended with a clean shutdown and everything is as it left it: then its
+/// journal says what the plan does.
 pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
     history.closed.is_some()
         && history.place.is_some()
@@ -181,8 +182,8 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
     .collect()
 }
 
-/// Whether the bytes of a slot are in the parts file, and are to be in a file of its own: it is selected
-/// now, or was filled by a launch that was killed.
+/// Whether the bytes of a slot are in the parts file, and are to be in a file of its own: it is
+/// selected now, or was filled by a launch that was killed.
 fn is_imported(layout: &Layout, history: &History, found: &Found, slot: u32) -> bool {
     let place = layout.slots.get(slot as usize);
     let length = found.slots.get(slot as usize).copied().flatten().map_or(0, |stat| stat.length);
@@ -192,9 +193,9 @@ fn is_imported(layout: &Layout, history: &History, found: &Found, slot: u32) -> 
         || (is_wanted && length == 0 && history.has_old_parts)
 }
 
-/// Whether a file whose bytes are in the parts file too is used in its own place: it is ours, and has
-/// bytes for every piece that was written. Then the import was done, and pieces may have been written
-/// to it since.
+/// Whether a file whose bytes are in the parts file too is used in its own place: it is ours, and
+/// has bytes for every piece that was written. Then the import was done, and pieces may have been
+/// written to it since.
 pub(super) fn is_filled(layout: &Layout, history: &History, slot: u32, length: u64) -> bool {
     let Some(place) = layout.slots.get(slot as usize) else { return false };
     let geometry = &layout.geometry;
@@ -206,7 +207,8 @@ pub(super) fn is_filled(layout: &Layout, history: &History, slot: u32, length: u
     history.is_ours(slot) && length > 0 && written.map(end).all(|end| end <= length)
 }
 
-/// What is known of the file that a range is in, and where the range ends in it; `None` for padding.
+/// What is known of the file that a range is in, and where the range ends in it; `None` for
+/// padding.
 fn judged_at(range: PlacedRange, judged: &[Judged]) -> Option<(Judged, u64)> {
     let file = match range.place {
         Place::File(slot) => judged.get(slot),
@@ -224,8 +226,8 @@ fn trust_of((file, end): (Judged, u64)) -> Trust {
     }
 }
 
-/// Whether the blocks recorded of an unfinished piece are still in a file. If the journal does not know
-/// it, there were none in it.
+/// Whether the blocks recorded of an unfinished piece are still in a file. If the journal does not
+/// know it, there were none in it.
 fn keeps_blocks((file, _): (Judged, u64)) -> bool {
     !file.is_imported && (file.is_trusted || (file.length == 0 && !file.is_known))
 }

@@ -1,8 +1,8 @@
-//! The end of a check: settles whose each file is, and makes the torrent ready to be written.
+//! The end of a check: decides who owns each file, and makes the torrent ready to be written.
 //!
-//! First every file is decided about, without a change to anything. Then files are adopted, which
-//! others may refuse; then they are cut, created and filled from the parts file. See [`owner`](super::owner)
-//! for what each kind of file may be used for.
+//! First the store decides about every file and changes none. Then files are adopted, which others
+//! may refuse; then they are cut, created and filled from the parts file. See
+//! [`owner`](super::owner) for what each kind of file may be used for.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -33,11 +33,11 @@ struct Checked<'a> {
 enum Decision {
     /// It is ours, or is to be created.
     Write,
-    /// It is complete: it is read, whosever it is.
+    /// It is complete: only read, whoever owns it.
     Read,
     /// It must be written, and is not ours yet.
     Adopt,
-    /// It is not selected, and not the torrent's: what is needed of it goes to the parts file.
+    /// It is unselected and not the torrent's: its boundary bytes go to the parts file.
     Leave,
 }
 
@@ -46,7 +46,8 @@ impl<D: Disk> Store<D> {
     /// else's, else makes the torrent ready to be written. Returns the pieces that we have now.
     ///
     /// # Errors
-    /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk fails.
+    /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk
+    /// fails.
     pub fn finish_check(&self) -> Result<Bitfield, StoreError> {
         if !self.ledger().checked {
             self.settle_files()?;
@@ -73,8 +74,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// The files that are in their own place, but for unselected ones in which nothing is the
-    /// torrent's: what is needed of those goes to the parts file.
+    /// The files that are in their own place. Unselected ones with nothing of the torrent are left
+    /// out: their boundary bytes go to the parts file.
     fn stat_in_place(&self) -> Result<Vec<Checked<'_>>, StoreError> {
         let slots = (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
         let mut files = Vec::new();
@@ -91,8 +92,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at first: some of
-    /// its pieces may be recorded, and it was not verified.
+    /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at
+    /// first: some of its pieces may be recorded, and it was not verified.
     pub(super) fn check_unchanged(
         &self,
         number: u32,
@@ -147,8 +148,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Decides about every file and carries that out, until no file is given up any more: with it its
-    /// boundary pieces are lost, so that a neighbour may have to be written.
+    /// Decides about every file and carries that out, until no file is given up any more: with it
+    /// its boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
             let decisions = self.decide_all(&files)?;
@@ -221,8 +222,8 @@ impl<D: Disk> Store<D> {
         Owner::of(known, Some(stat), !self.read_only, claim)
     }
 
-    /// Whether something will be written to a file that is there: pieces are missing in it, or it is too
-    /// long.
+    /// Whether something will be written to a file that is there: pieces are missing in it, or it
+    /// is too long.
     fn needs_write(&self, slot: &Slot, stat: &Stat) -> bool {
         let ledger = self.ledger();
         let is_missing = |piece: PieceIndex| {
@@ -233,7 +234,7 @@ impl<D: Disk> Store<D> {
             || self.layout.pieces_touching(slot).any(is_missing)
     }
 
-    /// Why a file is something else, if it is.
+    /// Returns why a file is unrelated, or `None`.
     fn unrelated(
         &self,
         file: &Checked<'_>,
@@ -251,8 +252,8 @@ impl<D: Disk> Store<D> {
         Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
     }
 
-    /// Whether some piece of a file, of those that `count`, is verified, or will be once other files of it are
-    /// imported.
+    /// Whether some piece of a file, of those that `count`, is verified, or will be once other
+    /// files of it are imported.
     fn has_verified(&self, number: u32, slot: &Slot, count: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
         let is_imported = in_ranges(&ledger.pending.in_parts, number);
@@ -268,15 +269,15 @@ impl<D: Disk> Store<D> {
         geometry.length_of(piece) == full && info.piece_hash(piece) == zeros()
     }
 
-    /// Whether nothing in a file is the torrent's, as far as can be told: a file without a piece of its
-    /// own, if it was there from the start, is judged by the others.
+    /// Whether nothing in a file belongs to the torrent. A file without a piece of its own, if it
+    /// was there from the start, is judged by the other files.
     fn is_unrelated(&self, file: &Checked<'_>) -> Result<bool, StoreError> {
         let Checked { number, slot, .. } = *file;
         let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
         let by_others = self.layout.pieces_inside(slot).next().is_none() && {
             let ledger = self.ledger();
             let is_imported = in_ranges(&ledger.pending.in_parts, number);
-            // A journal that never had it says more than the others, and so does the parts file.
+            // A journal without this file, or the parts file, is better evidence than other files.
             let may_be_used = match untrusted {
                 Some(Known::Nothing) => ledger.durable.is_empty(),
                 known => known.is_some(),
@@ -340,7 +341,7 @@ impl<D: Disk> Store<D> {
         self.ledger().forget_file(number)
     }
 
-    /// Does without a file: what is needed of it goes to the parts file, or to a new file if it is
+    /// Stops using a file. Its boundary bytes go to the parts file, or to a new file if it is
     /// selected. Its pieces are lost, unless the parts file has its bytes: they are imported.
     fn leave(&self, number: u32) -> Result<(), StoreError> {
         let Some(slot) = self.layout.slots.get(number as usize) else { return Ok(()) };
@@ -356,8 +357,8 @@ impl<D: Disk> Store<D> {
         ledger.lose(&lost.into_iter().map(PieceIndex::get).collect::<Vec<_>>()).1
     }
 
-    /// Cuts selected files that are too long, which their user said may be overwritten. The new length is
-    /// on the disk before anything counts on it.
+    /// Cuts selected files that are too long, which their user said may be overwritten. The new
+    /// length is on the disk before anything counts on it.
     fn cut_files(&self, files: &[Checked<'_>]) -> Result<(), StoreError> {
         let is_long = |file: &&Checked<'_>| {
             file.slot.selected && file.stat.is_some_and(|stat| stat.length > file.slot.length)
@@ -380,8 +381,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Makes the wanted files that have no bytes and, if asked for, reserves room for the others. Files
-    /// that may share a name are made now, in order.
+    /// Makes the wanted files that have no bytes and, if asked for, reserves room for the others.
+    /// Files that may share a name are made now, in order.
     fn make_files(&self) -> Result<(), StoreError> {
         let folded = names::folded(&self.layout);
         let wanted = self.layout.slots.iter().enumerate().filter(|(_, slot)| slot.selected);
@@ -400,8 +401,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Copies what the parts file has of pieces whose files are selected now, verifies them in their new
-    /// place and records them like any other. The parts file keeps its copy.
+    /// Copies what the parts file has of pieces whose files are selected now, verifies them in
+    /// their new place and records them like any other. The parts file keeps its copy.
     fn import(&self) -> Result<(), StoreError> {
         // From here on, a piece that is bad in its place is lost.
         let imports = std::mem::take(&mut self.ledger().pending.imports);
@@ -421,7 +422,8 @@ impl<D: Disk> Store<D> {
                 range.offset + range.length <= length
             });
             absent.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
-            // What is there may have been written in its place: it is left if that makes the piece good.
+            // The file may have newer bytes than the parts file. They are kept if the piece
+            // verifies.
             let pieces = piece.get()..piece.get() + 1;
             let (found, _) = self.compare(pieces.clone(), &mut scratch);
             if found.good.is_empty() {
@@ -433,9 +435,9 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Records that files that are missing are ours to create, and which ones have their bytes in the
-    /// parts file. This must be on the disk before the data is: else a power cut would make unrelated
-    /// files of ours.
+    /// Records that files that are missing are ours to create, and which ones have their bytes in
+    /// the parts file. This must be on the disk before the data is. Without it, our files would
+    /// look unrelated after a power cut.
     fn expect_files(&self) -> Result<(), StoreError> {
         let slots = || (0u32..).zip(&self.layout.slots).filter(|(_, slot)| !slot.pad);
         let mut ledger = self.ledger();
@@ -458,8 +460,8 @@ impl<D: Disk> Store<D> {
         self.sync_records()
     }
 
-    /// Records that the parts file is ours, unless somebody removed or replaced it since the check began:
-    /// pieces may rely on what it has.
+    /// Records that the parts file is ours, unless somebody removed or replaced it since the check
+    /// began: pieces may rely on what it has.
     fn own_parts(&self) -> Result<(), StoreError> {
         if !self.parts.have_a_name() {
             return Ok(());

@@ -90,8 +90,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Goes on with the hash of the piece, if `good`, once it is this span's turn; then the span is no
-    /// longer under way.
+    /// Goes on with the hash of the piece, if `good`, once it is this span's turn; then the span is
+    /// no longer under way.
     fn hash_in_turn(&self, part: &Part<'_>, good: bool) {
         let turn = if good { self.await_turn(part) } else { None };
         let hashed = turn.map(|mut hasher| {

@@ -1,8 +1,8 @@
-//! From had to durable, and the orderly end.
+//! From verified to durable, and the clean shutdown.
 //!
-//! *When* to sync is the session's decision. *What* is decided here, without touching the disk, as a
-//! [`SyncPlan`]: the dirty files, the folders with new names, then the record. The plan is carried out
-//! without the lock, so pieces are committed meanwhile; they belong to the next plan.
+//! *When* to sync is the session's decision. *What* is decided here: the dirty files, the folders
+//! with new names, then the record. It is synced without the lock, so pieces are committed
+//! meanwhile; they belong to the next sync.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,25 +19,6 @@ use super::ledger::{Dirty, Ledger, Touched};
 use super::record::{ClosedFile, Expected, Record, to_ranges};
 use crate::{Disk, HeldSpan, Operation, StoreError};
 
-/// What to sync, in this order.
-#[derive(Debug)]
-pub(super) struct SyncPlan<F> {
-    /// If some of them are not open, the whole file system is synced instead, also of folders.
-    touched: Touched<F>,
-    /// Folders with new names, relative, the inner before the outer.
-    folders: Vec<PathBuf>,
-    /// The pieces that are durable then, ascending.
-    pieces: Vec<u32>,
-}
-
-impl<F> SyncPlan<F> {
-    /// Makes `pieces` durable, for which `dirty` was written.
-    pub(super) fn new(dirty: Dirty<F>, pieces: Vec<u32>) -> Self {
-        let Dirty { touched, folders } = dirty;
-        Self { touched, folders: inner_first(folders), pieces }
-    }
-}
-
 impl<D: Disk> Store<D> {
     /// Makes what is had now durable, and records it so.
     ///
@@ -46,32 +27,38 @@ impl<D: Disk> Store<D> {
     /// durable. The failed sync is not tried again: the system may have forgotten what it could not
     /// write, and would say that all is well.
     pub fn sync(&self) -> Result<(), (StoreError, Vec<u32>)> {
-        let mut plan = self.plan_sync();
-        let slots: Vec<u32> = plan.touched.slots().collect();
-        if let Err(error) = self.carry_out(&mut plan) {
-            return Err((error, self.lose_undurable(plan.folders)));
+        let (Dirty { touched, folders }, pieces) = self.plan_sync();
+        let slots: Vec<u32> = touched.slots().collect();
+        if let Err(error) = self.sync_dirty(touched, &folders) {
+            return Err((error, self.lose_undurable(folders)));
         }
         // From here on the data is safe: an error costs the record, not the pieces.
-        let finished = self.finish_single().and_then(|()| self.record_durable(&plan.pieces));
+        let finished = self.finish_single().and_then(|()| self.record_durable(&pieces));
         let checked = finished.and_then(|()| self.check_names(&self.stat_known(slots)?));
         checked.map_err(|error| (error, Vec::new()))
     }
 
-    fn plan_sync(&self) -> SyncPlan<D::File> {
+    /// Takes what must be synced, and the pieces that are durable then, ascending.
+    fn plan_sync(&self) -> (Dirty<D::File>, Vec<u32>) {
         let mut ledger = self.ledger();
         let dirty = ledger.dirty.take();
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
         let pieces =
             have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
-        SyncPlan::new(dirty, pieces)
+        (dirty, pieces)
     }
 
-    /// Syncs the files and folders of `plan`.
-    pub(super) fn carry_out(&self, plan: &mut SyncPlan<D::File>) -> Result<(), StoreError> {
-        let whole = plan.touched.has_closed();
-        let with_parts = whole || plan.touched.contains(self.layout.parts_slot());
+    /// Syncs files, then the folders with new names. If some files are not open, the whole file
+    /// system is synced instead.
+    fn sync_dirty(
+        &self,
+        touched: Touched<D::File>,
+        folders: &BTreeSet<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let whole = touched.has_closed();
+        let with_parts = whole || touched.contains(self.layout.parts_slot());
         // Closed one after another: what follows may have to open something.
-        for (slot, file) in std::mem::replace(&mut plan.touched, Touched::new()) {
+        for (slot, file) in touched {
             if let (Some(file), false) = (file, whole || self.is_parts(slot)) {
                 let synced = self.disk.sync_file(&file);
                 let place = self.place_of(slot);
@@ -85,7 +72,7 @@ impl<D: Disk> Store<D> {
             let synced = self.disk.sync_file_system(&self.folder);
             return synced.map_err(|error| self.error(Operation::Sync, Path::new(""), &error));
         }
-        for folder in &plan.folders {
+        for folder in inner_first(folders) {
             match self.make_room(|| self.disk.sync_folder(&self.folder, folder)) {
                 // Somebody removed it, and with it the names: no sync failed, and who looks for the
                 // names says so.
@@ -105,9 +92,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// After a failed sync: everything not durable is no longer had, nor is what is being written
-    /// at this moment. Answers the pieces. The names in `folders` are still to be synced: what is had
-    /// from now on may lie in files that are open already.
-    fn lose_undurable(&self, folders: Vec<PathBuf>) -> Vec<u32> {
+    /// at this moment. Answers the pieces. The names in `folders` are still to be synced: what is
+    /// had from now on may lie in files that are open already.
+    fn lose_undurable(&self, folders: BTreeSet<PathBuf>) -> Vec<u32> {
         let mut ledger = self.ledger();
         ledger.epoch += 1;
         // Names that were made since the sync began are not synced either.
@@ -194,8 +181,8 @@ impl<D: Disk> Store<D> {
         pieces.iter().copied().filter(had).collect()
     }
 
-    /// Ends the run: stages what is unfinished, syncs, records the end. `uploaded` and `downloaded` are
-    /// the totals of all runs, in bytes. Afterwards nothing can be written.
+    /// Ends the run: stages what is unfinished, syncs, records the end. `uploaded` and `downloaded`
+    /// are the totals of all runs, in bytes. Afterwards nothing can be written.
     ///
     /// # Errors
     /// The first thing that failed. The next start then does as after a crash.
@@ -212,13 +199,14 @@ impl<D: Disk> Store<D> {
         let recorded =
             ledger.as_closed && (ledger.uploaded, ledger.downloaded) == (uploaded, downloaded);
         (ledger.uploaded, ledger.downloaded) = (uploaded, downloaded);
-        // What a failed sync left on the disk may change yet: that is no state to recognise files by.
-        let orderly = ledger.checked && ledger.claimed == ledger.have && ledger.epoch == 0;
+        // What a failed sync left on the disk may change yet: that is no state to recognise files
+        // by.
+        let is_clean = ledger.checked && ledger.claimed == ledger.have && ledger.epoch == 0;
         drop(ledger);
         self.handles.forget(self.number);
         let recorded = match synced {
             Ok(()) if recorded => Ok(()),
-            Ok(()) => self.record_end(orderly),
+            Ok(()) => self.record_end(is_clean),
             Err(error) => Err(error),
         };
         let mut ledger = self.ledger();
@@ -237,12 +225,12 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn record_end(&self, orderly: bool) -> Result<(), StoreError> {
+    fn record_end(&self, is_clean: bool) -> Result<(), StoreError> {
         let slots: Vec<u32> = self.ledger().files.iter().map(|file| file.slot).collect();
         let found = self.stat_known(slots)?;
         let mut ledger = self.ledger();
         let (uploaded, downloaded) = (ledger.uploaded, ledger.downloaded);
-        if orderly {
+        if is_clean {
             let files = closed_files(&found, self.stable_ids);
             let mut records: Vec<Record> = ledger.unfinished_records();
             // What was not made until now is nobody's.
@@ -261,8 +249,8 @@ impl<D: Disk> Store<D> {
         self.check_names(&found)
     }
 
-    /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it. One whose sync failed is
-    /// replaced: its next sync would prove nothing.
+    /// Syncs the journal's file, as it was when [`Journal::unsynced`] gave it. One whose sync
+    /// failed is replaced: its next sync would prove nothing.
     pub(super) fn sync_journal(
         &self,
         unsynced: Option<(Arc<D::File>, u64)>,
@@ -292,8 +280,8 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// What the torrent's files look like. One that somebody put in the place of ours is left out: nothing
-/// is known of what is in it.
+/// What the torrent's files look like. One that somebody put in the place of ours is left out:
+/// nothing is known of what is in it.
 fn closed_files(found: &[KnownFile], stable_ids: bool) -> Vec<ClosedFile> {
     let ours = found.iter().filter_map(|file| Some((file.slot, file.found?, file.id)));
     ours.filter(|(_, stat, id)| stat.id.is(*id) || !stable_ids)
@@ -307,8 +295,8 @@ fn closed_files(found: &[KnownFile], stable_ids: bool) -> Vec<ClosedFile> {
 }
 
 /// Folders from the deepest to the outermost.
-fn inner_first(folders: BTreeSet<PathBuf>) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = folders.into_iter().collect();
+fn inner_first(folders: &BTreeSet<PathBuf>) -> Vec<&PathBuf> {
+    let mut folders: Vec<&PathBuf> = folders.iter().collect();
     folders.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
     folders
 }

@@ -63,8 +63,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// Its disk is not forgetful: where also the journal is damaged or not believed, nobody can know what
-    /// a sync forgot.
+    /// Its disk is not forgetful: where also the journal is damaged or not believed, nobody can
+    /// know what a sync forgot.
     fn new(torrent: &'static Torrent, flags: u8) -> Self {
         let disk = Arc::new(MemDisk::default());
         let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
@@ -149,8 +149,8 @@ impl Machine {
         }
     }
 
-    /// The run ends in order, some blocks still in memory; then files may be edited in place, which is
-    /// seen after a good end only.
+    /// The run ends in order, some blocks still in memory; then files may be edited in place, which
+    /// is seen after a good end only.
     fn close(&mut self, number: u32, choices: &mut Choices<'_>) {
         let piece = self.piece(number);
         let mask = u16::from(choices.byte());
@@ -247,8 +247,8 @@ impl Machine {
         all.iter().for_each(|piece| self.check_piece(self.piece(piece)));
     }
 
-    /// Whether what the parts file has of a piece is not looked at: without the journal, a file that is not
-    /// wanted and is there may be the torrent's, and is looked into in its place.
+    /// Whether what the parts file has of a piece is not looked at: without the journal, a file
+    /// that is not wanted and is there may be the torrent's, and is looked into in its place.
     fn is_hidden(&self, piece: u32) -> bool {
         let Some(selected) = self.spec.selected.as_ref().filter(|_| !self.spec.resume) else {
             return false;

@@ -156,8 +156,8 @@ struct Fault {
 }
 
 impl MemDisk {
-    /// One on which a sync that fails forgets what it was to sync, as Linux does: what was written is
-    /// still read, the next sync says that all is well, and a power cut takes it.
+    /// One on which a sync that fails forgets what it was to sync, as Linux does: what was written
+    /// is still read, the next sync says that all is well, and a power cut takes it.
     pub fn forgetful() -> Self {
         Self { forgets: AtomicBool::new(true), ..Self::default() }
     }
@@ -249,8 +249,8 @@ impl MemDisk {
         Self { knows_births: AtomicBool::new(true), ..Self::forgetful() }
     }
 
-    /// A disk that refuses names with one of `characters` (EINVAL) and, unless it is 0, names of more
-    /// than `max_length` bytes (ENAMETOOLONG).
+    /// A disk that refuses names with one of `characters` (EINVAL) and, unless it is 0, names of
+    /// more than `max_length` bytes (ENAMETOOLONG).
     pub fn refusing(characters: &'static str, max_length: usize) -> Self {
         let refused = Mutex::new(Refused { characters, max_length });
         Self { refused, ..Self::forgetful() }
@@ -401,8 +401,8 @@ impl MemDisk {
         *self.clock.lock().unwrap() = clock;
     }
 
-    /// Kills the process: closes its files and releases their locks. The caller must forget its stores, not
-    /// drop them.
+    /// Kills the process: closes its files and releases their locks. The caller must forget its
+    /// stores, not drop them.
     pub fn kill(&self) {
         for file in self.files.lock().unwrap().values() {
             file.locked.store(false, Ordering::Relaxed);

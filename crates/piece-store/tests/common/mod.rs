@@ -54,7 +54,8 @@ pub fn torrent_of(files: &[(&str, usize)], piece_length: u32, data: Vec<u8>) -> 
     Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
 }
 
-/// A torrent named `name` with these files, full of noise; names of any bytes, elements joined by `/`.
+/// A torrent named `name` with these files, full of noise; names of any bytes, elements joined by
+/// `/`.
 pub fn torrent_named(name: &[u8], files: &[(&[u8], usize)], piece_length: u32) -> Torrent {
     let data = noise(files.iter().map(|(_, length)| length).sum(), 1);
     let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();

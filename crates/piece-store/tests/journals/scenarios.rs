@@ -406,8 +406,8 @@ fn changed_after(scene: &Scene, close: bool, change: fn(&Scene)) {
     change(scene);
 }
 
-/// Boundary pieces were in the parts file, then everything was downloaded; then another program changed
-/// something.
+/// Boundary pieces were in the parts file, then everything was downloaded; then another program
+/// changed something.
 fn imported(scene: &Scene, change: fn(&Scene)) {
     closed(scene, SOME, &[0, 1, 3]);
     closed(scene, ALL, &[2, 4, 5]);
@@ -464,7 +464,8 @@ fn changed_check_closed(scene: &Scene) {
     scene.close(run);
 }
 
-/// All of `a` and `b`; what they need of `c` and `d` is in the parts file. Then `b` was replaced by a copy.
+/// All of `a` and `b`; what they need of `c` and `d` is in the parts file. Then `b` was replaced by
+/// a copy.
 fn copied_with_parts_file(scene: &Scene) {
     closed(scene, "only:10100", &[0, 1, 2, 3]);
     copy_b(scene);

@@ -192,7 +192,8 @@ impl<F> Core<F> {
         self.resident.end_read(run);
         match result {
             Ok(extents) => self.send_run(run, extents),
-            // A failed sync took the piece a moment ago. Its own answer stops the torrent, and tells why.
+            // A failed sync took the piece a moment ago. Its own answer stops the torrent, and
+            // tells why.
             Err(StoreError::NotHad { .. }) => {}
             Err(error) => self.fail(key, &error),
         }

@@ -1,6 +1,6 @@
-//! A core to which anything happens: peers say and do what they like, the store, the trackers and the
-//! user too. What it announces and serves was verified, what it sends can be read, each link and job
-//! is ended once, time moves, and a stop ends.
+//! A core to which anything happens: peers say and do what they like, the store, the trackers and
+//! the user too. What it announces and serves was verified, what it sends can be read, each link
+//! and job is ended once, time moves, and a stop ends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -24,7 +24,8 @@ const MAX_LINKS: usize = 6;
 /// What a core may do at one moment, by far.
 const MAX_ACTIONS: usize = 100_000;
 
-/// A torrent of small pieces, and one whose pieces are staged span by span. Nobody asks for the data.
+/// A torrent of small pieces, and one whose pieces are staged span by span. Nobody asks for the
+/// data.
 static TORRENTS: LazyLock<[Arc<Metainfo>; 2]> = LazyLock::new(|| {
     [("a", 32 << 10, 5 * (32 << 10) - 7), ("b", 3 << 20, (6 << 20) + 5)].map(
         |(name, piece_length, length)| {

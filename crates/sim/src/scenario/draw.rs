@@ -139,7 +139,8 @@ pub(super) fn draw_wants(dice: &mut Dice, at: usize, start: Start, files: usize)
         0 if dice.chance(10) => Want::ToServe,
         0 => Want::All,
         _ if start != Start::Nothing && dice.chance(8) => Want::ToServe,
-        // The user's own files, some of them wrong, beside those that are not wanted: not played yet.
+        // The user's own files, some of them wrong, beside those that are not wanted: not played
+        // yet.
         _ if matches!(start, Start::Some(_)) => Want::All,
         _ => draw_want(dice, files),
     };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::draw::draw_node;
 use super::*;
 
-/// A torrent that wants a file of the path of one of the first torrent's, a node that has it, and one
-/// that wants it, on the machine of a node of the first torrent.
+/// A torrent that wants a file of the path of one of the first torrent's, a node that has it, and
+/// one that wants it, on the machine of a node of the first torrent.
 pub(super) fn draw_rival(
     dice: &mut Dice,
     layout: &mut Layout,

@@ -220,8 +220,8 @@ impl World {
         }
     }
 
-    /// The torrent stopped with an error: there must be a cause, and when that is gone the user has it
-    /// go on.
+    /// The torrent stopped with an error: there must be a cause, and when that is gone the user has
+    /// it go on.
     fn stopped(&mut self, node: usize, error: &TorrentError) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -244,8 +244,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether the other torrent on the machine may be the cause: the error is about the file that both
-    /// want.
+    /// Whether the other torrent on the machine may be the cause: the error is about the file that
+    /// both want.
     fn is_for_mate(&self, node: usize, error: &TorrentError) -> bool {
         let this = &self.nodes[node];
         let (Some(file), Some(mate)) = (this.contested, this.mate) else { return false };
@@ -304,8 +304,8 @@ impl World {
         Ok(())
     }
 
-    /// The user leaves the file to the other torrent. If that one has given way too, one of them must be
-    /// able to go on.
+    /// The user leaves the file to the other torrent. If that one has given way too, one of them
+    /// must be able to go on.
     fn give_way(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].give_way();
         let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {

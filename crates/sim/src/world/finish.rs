@@ -109,8 +109,8 @@ impl World {
         }
     }
 
-    /// Whether the other torrent on the machine may have written the same bytes to a file of the piece: one
-    /// with a state folder of its own does not know that the file has an owner.
+    /// Whether the other torrent on the machine may have written the same bytes to a file of the
+    /// piece: one with a state folder of its own does not know that the file has an owner.
     fn may_be_rewritten(&self, node: &Node, piece: u32) -> bool {
         let (Some(mate), Some(file)) = (node.mate, node.contested) else { return false };
         let is_apart = self.nodes[mate].site.state != node.site.state;

@@ -14,7 +14,8 @@ use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
 
-/// In how many percent of the cases another process on the machine does something in the middle of a job.
+/// In how many percent of the cases another process on the machine does something in the middle of
+/// a job.
 const INTERRUPTED: u32 = 30;
 /// The same of the end of a check, which settles whose the files are.
 const END_INTERRUPTED: u32 = 80;
@@ -67,7 +68,8 @@ impl World {
         Ok(())
     }
 
-    /// Has another process on the machine do a job of its own in the middle of one that this node does.
+    /// Has another process on the machine do a job of its own in the middle of one that this node
+    /// does.
     fn interrupt(
         &mut self,
         node: usize,
@@ -220,8 +222,8 @@ impl World {
             let pieces = self.nodes[node].site.payload.pieces_in(*link);
             missing.retain(|piece| !pieces.contains(piece));
         }
-        // A seed-only torrent copies nothing out of the parts file. A piece of which some is to be copied
-        // is found again by the next start that downloads.
+        // A seed-only torrent copies nothing out of the parts file. A piece of which some is to be
+        // copied is found again by the next start that downloads.
         let this = &self.nodes[node];
         let is_to_import = |piece: &u32| *this.want() == Want::ToServe && truth.shows(*piece);
         let to_import: Vec<u32> = missing.extract_if(.., is_to_import).collect();

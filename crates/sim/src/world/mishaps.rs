@@ -89,8 +89,8 @@ impl World {
         Ok(())
     }
 
-    /// A process ended, one way or the other: no file was written to but those that it or another one on
-    /// the machine may write to.
+    /// A process ended, one way or the other: no file was written to but those that it or another
+    /// one on the machine may write to.
     pub(super) fn check_files(&self, node: usize) -> Result<(), Broken> {
         let mate = self.nodes[node].mate.map(|mate| &self.nodes[mate]);
         let may_write = |path: &Path| {
@@ -161,8 +161,8 @@ impl World {
         self.cut(node, true)
     }
 
-    /// While nothing runs on the machine, somebody may change or remove a file. A node that has what others
-    /// may lose is left alone.
+    /// While nothing runs on the machine, somebody may change or remove a file. A node that has
+    /// what others may lose is left alone.
     pub(super) fn meddle(&mut self, node: usize) {
         if self.nodes[node].plan.source || self.nodes[node].mate.is_some() {
             return;
@@ -179,8 +179,8 @@ impl World {
         }
     }
 
-    /// Of a file in which there is more than one piece. The store sees that only if its last process
-    /// ended in good order.
+    /// Of a file in which there is more than one piece. The store sees that only if its last
+    /// process ended in good order.
     fn change_a_byte(&mut self, node: usize) {
         let had: Vec<u32> = self.nodes[node].had.iter().copied().collect();
         let payload = Arc::clone(&self.nodes[node].site.payload);

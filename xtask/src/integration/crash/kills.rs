@@ -1,8 +1,9 @@
 //! SIGKILL at random moments, until the download is whole all the same.
 //!
-//! A *life* of a download goes from an empty folder, or one with files that are too long, to the last
-//! byte, over as many runs as it takes. Each run is killed at a moment that is drawn, until one ends by
-//! itself before that. Where a layout has several selections, each is downloaded to its end in turn.
+//! A *life* of a download goes from an empty folder, or one with files that are too long, to the
+//! last byte, over as many runs as it takes. Each run is killed at a moment that is drawn, until
+//! one ends by itself before that. Where a layout has several selections, each is downloaded to its
+//! end in turn.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -172,7 +173,8 @@ fn shares() -> u32 {
     LAYOUTS.iter().map(|layout| layout.share).sum()
 }
 
-/// A case a layout, in which bt-cli is killed `kills` times in all, at moments that follow from `seed`.
+/// A case a layout, in which bt-cli is killed `kills` times in all, at moments that follow from
+/// `seed`.
 pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, layout): (u64, &'static Layout)| Case {
         cells: vec!["kills".to_owned(), layout.name.to_owned()],

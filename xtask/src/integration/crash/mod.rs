@@ -1,8 +1,8 @@
-//! `bt-cli download` killed at any moment, and disks that fail: nothing that was had is lost, nothing
-//! is fetched twice, nothing of anybody else is touched.
+//! `bt-cli download` killed at any moment, and disks that fail: nothing that was had is lost,
+//! nothing is fetched twice, nothing of anybody else is touched.
 //!
-//! A piece counts as verified once bt-cli has said so, in a line of `--json` or to a seeder by HAVE.
-//! From then on, no run may ask for it again: the seeders are ours and note every request.
+//! A piece counts as verified once bt-cli has said so, in a line of `--json` or to a seeder by
+//! HAVE. From then on, no run may ask for it again: the seeders are ours and note every request.
 //!
 //! Everything runs in a mount namespace, so that disks can be small or read-only. Where the machine
 //! allows none, what needs one is skipped.

@@ -1,8 +1,8 @@
 //! Two torrents that want one file: at most one gets it, and "complete" is never said of bytes that
 //! are another torrent's.
 //!
-//! A *round* starts two downloads, whose one file has the same name and size, at the same time or one
-//! shortly after the other. When both have ended, `bt-cli verify` must confirm each that said
+//! A *round* starts two downloads, whose one file has the same name and size, at the same time or
+//! one shortly after the other. When both have ended, `bt-cli verify` must confirm each that said
 //! "complete", and the other one must have failed with a message that says whose the file is.
 
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ const PIECE_LENGTH: u32 = 32 * 1024;
 const LATER: Duration = Duration::from_millis(80);
 /// How long a seeder waits at most before each of its blocks, of which a download has 19.
 const DELAY: Duration = Duration::from_millis(3);
-/// What a download may say instead of whose the file is: the other one has not recorded that yet, or
-/// has recorded it in another state folder.
+/// What a download may say instead of whose the file is: the other one has not recorded that yet,
+/// or has recorded it in another state folder.
 const REFUSALS: [&str; 2] = ["belongs to another download", PUT_THERE];
 /// What it may not say of a torrent of the same command.
 const PUT_THERE: &str = "put it there";

@@ -102,8 +102,8 @@ impl Bench {
         Ok(Some(Shared { drawn, torrent, copy: place.join("copy") }))
     }
 
-    /// Has libtorrent download all of them, and bt-cli those that libtorrent refuses. Says how many that
-    /// are.
+    /// Has libtorrent download all of them, and bt-cli those that libtorrent refuses. Says how many
+    /// that are.
     fn exchange(&self, batch: &[Shared]) -> Result<usize> {
         let home = self.place.path().join("libtorrent");
         fs::create_dir_all(&home)?;

@@ -38,7 +38,8 @@ const PIECES: &str = "\
 /// What long names are made of: characters of one to four bytes.
 const FILLERS: &str = "x/é/日/😀/e\u{301}";
 
-/// Bytes that are not UTF-8: one of Latin-1, a character cut off, a surrogate, one in too many bytes.
+/// Bytes that are not UTF-8: one of Latin-1, a character cut off, a surrogate, one in too many
+/// bytes.
 const NOT_UTF8: [&[u8]; 4] = [b"\xe9", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf"];
 
 /// A file or folder to share.
@@ -56,8 +57,8 @@ impl Drawn {
     }
 }
 
-/// Draws a file, or a folder of at most [`MAX_FILES`] files, and writes it into `parent`. No two files
-/// have the same bytes, also if their folders have different numbers.
+/// Draws a file, or a folder of at most [`MAX_FILES`] files, and writes it into `parent`. No two
+/// files have the same bytes, also if their folders have different numbers.
 pub(super) fn draw(draws: &mut Draws, parent: &Path, number: u64) -> Result<Drawn> {
     fs::create_dir_all(parent)?;
     let mut names = Names { draws, seen: Vec::new() };

@@ -17,8 +17,8 @@ pub struct OsFolder {
 
 /// What those who opened the same folder share.
 ///
-/// The system tells of a failed sync once for each time the folder was opened. To be told nothing would
-/// prove nothing for those who share it, so the failures are counted, and each hears of each.
+/// The system tells of a failed sync once for each time the folder was opened. To be told nothing
+/// would prove nothing for those who share it, so the failures are counted, and each hears of each.
 #[derive(Debug)]
 pub(super) struct SharedFolder {
     pub(super) descriptor: OwnedFd,
@@ -44,8 +44,8 @@ impl OsFolder {
         &self.shared.descriptor
     }
 
-    /// Syncs, by `sync`, what is in the folder. Fails also if another's sync has failed since this was
-    /// opened, or since the last that this one was told of.
+    /// Syncs, by `sync`, what is in the folder. Fails also if another's sync has failed since this
+    /// was opened, or since the last that this one was told of.
     pub(super) fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
         let shared = &self.shared;
         let _turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);

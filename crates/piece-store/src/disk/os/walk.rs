@@ -12,7 +12,6 @@ use crate::disk::{FileId, Kind, Stat, not_a_file};
 
 /// Opens `path` in one step, where the system itself refuses symbolic links on the way. `None`: it
 /// must be walked, to make folders, to say what is wrong, or because the system can't do this.
-#[cfg(target_os = "linux")]
 pub(super) fn open_at_once(
     folder: &OsFolder,
     path: &Path,
@@ -31,16 +30,6 @@ pub(super) fn open_at_once(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Some(Err(error)),
         opened => opened.ok().map(Ok),
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn open_at_once(
-    _: &OsFolder,
-    _: &Path,
-    _: OFlags,
-    _: Mode,
-) -> Option<io::Result<OwnedFd>> {
-    None
 }
 
 /// What becomes of symbolic links on the way to a file.
@@ -98,8 +87,8 @@ pub(super) fn open_folder(parent: &OwnedFd, name: &Path, links: Links) -> io::Re
     opened.map_err(|error| explain_link(error, parent, name))
 }
 
-/// Says so where it is a symbolic link or a special file that stood in the way. A link that was followed
-/// and leads nowhere is a missing file.
+/// Says so where it is a symbolic link or a special file that stood in the way. A link that was
+/// followed and leads nowhere is a missing file.
 pub(super) fn explain_link(error: io::Error, parent: &OwnedFd, name: &Path) -> io::Error {
     if error.kind() == io::ErrorKind::NotFound {
         return error;
@@ -127,7 +116,6 @@ pub(super) fn stat_open(file: impl AsFd) -> io::Result<Stat> {
 }
 
 /// What `path` names below an open folder; with [`AtFlags::EMPTY_PATH`], what is open.
-#[cfg(target_os = "linux")]
 pub(super) fn stat_at(folder: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match rustix::fs::statx(&folder, path, flags, wanted) {
@@ -145,15 +133,9 @@ pub(super) fn stat_at(folder: impl AsFd, path: &Path, flags: AtFlags) -> io::Res
     Ok(new_stat(FileType::from_raw_mode(stat.stx_mode.into()), id, length, modified))
 }
 
-#[cfg(target_os = "linux")]
 fn nanoseconds(time: &StatxTimestamp) -> u64 {
     let seconds = time.tv_sec.max(0).cast_unsigned();
     seconds.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn stat_at(folder: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
-    plain_stat_at(folder, path, flags)
 }
 
 /// The same without the time of birth.

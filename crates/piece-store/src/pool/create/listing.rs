@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use crate::disk::FileId;
 use crate::{Operation, StoreError};
 
-/// The most files of a listing: a torrent of more would have more than `bencode::MAX_TOKENS` tokens.
+/// The most files of a listing: a torrent of more would have more than `bencode::MAX_TOKENS`
+/// tokens.
 const MAX_FILES: usize = 500_000;
 
 /// The contents of a file or folder, as a new torrent would share them.
@@ -93,8 +94,8 @@ pub enum ListError {
         /// The link.
         path: PathBuf,
     },
-    /// Occurs when a folder is [`MAX_PATH_DEPTH`] folders below the root: its files would have longer
-    /// paths than a torrent may have.
+    /// Occurs when a folder is [`MAX_PATH_DEPTH`] folders below the root: its files would have
+    /// longer paths than a torrent may have.
     #[error("{} is {MAX_PATH_DEPTH} folders deep: move it up, or share it on its own", path.display())]
     TooDeep {
         /// The folder.
@@ -118,8 +119,8 @@ pub enum ListError {
 /// Follows symbolic links, also the root itself. Leaves out the files in `own`.
 ///
 /// # Errors
-/// Something can't be listed; a link is dangling or forms a loop; a folder is too deep; there are too
-/// many files; `root` is neither a file nor a folder.
+/// Something can't be listed; a link is dangling or forms a loop; a folder is too deep; there are
+/// too many files; `root` is neither a file nor a folder.
 pub fn list_files(root: &Path, own: &OwnFiles) -> Result<Listing, ListError> {
     let failed = |error| StoreError::disk(Operation::List, root, &error);
     let canonical_root = std::fs::canonicalize(root).map_err(failed)?;
@@ -254,8 +255,8 @@ impl Walk<'_> {
     }
 }
 
-/// A key that sorts paths below the root as `Path` does, element by element, in less time: an element
-/// ends with a byte that is less than any in a name.
+/// A key that sorts paths below the root as `Path` does, element by element, in less time: an
+/// element ends with a byte that is less than any in a name.
 fn order(path: &Path) -> impl Iterator<Item = u8> {
     path.as_os_str().as_bytes().iter().map(|byte| if *byte == b'/' { 0 } else { *byte })
 }

@@ -8,8 +8,9 @@ use super::*;
 
 const PIECES: u32 = 100;
 
-/// Reads `data` as what follows a journal's header; then as records of any kind and payload that are
-/// whole, and the same cut short and damaged, where all before the damage is told and nothing after.
+/// Reads `data` as what follows a journal's header; then as records of any kind and payload that
+/// are whole, and the same cut short and damaged, where all before the damage is told and nothing
+/// after.
 ///
 /// # Panics
 /// If a promise is broken.

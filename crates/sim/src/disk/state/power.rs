@@ -42,8 +42,8 @@ impl State {
     }
 
     /// Writes survive or not, each on its own and in any order. A change of length is kept in order
-    /// with what came before and after it, as every file system does, and is there if something that
-    /// came later is.
+    /// with what came before and after it, as every file system does, and is there if something
+    /// that came later is.
     fn keep_some_changes(&mut self, keep: f64) {
         let dice = &mut self.dice;
         for file in self.inodes.values_mut() {
