@@ -136,7 +136,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/sync.rs",
         before: "return Err((error, self.lose_undurable(folders)));",
         after: "return Err((error, Vec::new()));",
-        seeds: 1000,
+        seeds: 4000,
     },
     Mutant {
         name: "names of files that a start finds are not synced",
@@ -257,7 +257,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store.rs",
         before: "(in_parts && !is_filled)",
         after: "in_parts",
-        seeds: 4000,
+        seeds: 12000,
     },
     Mutant {
         name: "selection: a file that we created is forgotten while it is not wanted",
@@ -335,7 +335,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store.rs",
         before: "slot.rename(&file.path);",
         after: "",
-        seeds: 1000,
+        seeds: 8000,
     },
     // Links, and files that are too long.
     Mutant {
