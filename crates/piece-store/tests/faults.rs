@@ -423,7 +423,7 @@ fn interrupted_import_loses_no_piece() {
 /// The middle file has no piece of its own: one that it shares is in the parts file, the other one
 /// was written to the file.
 #[test]
-fn piece_beside_an_import_outlives_a_kill() {
+fn piece_beside_import_survives_kill() {
     let torrent = torrent(&[("a", 40_000), ("b", 40_000), ("c", 40_000)], PIECE);
     for (power_cut, preallocate) in [(false, false), (false, true), (true, false), (true, true)] {
         let disk = Arc::new(MemDisk::forgetful());
@@ -440,14 +440,14 @@ fn piece_beside_an_import_outlives_a_kill() {
             disk.cut_power();
         }
         let run = start(&disk, &some(&spec, &[true, false, true])).check();
-        // Only the journal could tell that piece 2 was written.
+        // Only the journal says that piece 2 was written.
         let expected: &[u32] = if power_cut { &[1] } else { &[1, 2] };
         assert_eq!(run.have(), expected, "power cut {power_cut}, preallocated {preallocate}");
     }
 }
 
 #[test]
-fn interrupted_import_to_a_folded_name_loses_no_piece() {
+fn folded_import_survives_an_error() {
     let torrent = torrent(&[("a", 40_000), ("A", 40_000)], PIECE);
     let disk = Arc::new(MemDisk::folding());
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
@@ -650,7 +650,7 @@ fn a_power_cut_makes_no_stranger_of_our_file() {
 
 /// The power cut takes the record that the file is ours.
 #[test]
-fn our_file_is_ours_after_it_was_unselected() {
+fn unselected_file_stays_ours() {
     for serves in [false, true] {
         let (disk, torrent, spec) = setup();
         let mut run = start(&disk, &spec).check();
@@ -671,7 +671,7 @@ fn our_file_is_ours_after_it_was_unselected() {
 }
 
 #[test]
-fn piece_of_an_unselected_file_outlives_a_disk_error() {
+fn disk_error_loses_no_unselected_file() {
     let (disk, torrent, spec) = setup();
     let mut run = start(&disk, &spec).check();
     run.commit(&torrent, [2, 3]);

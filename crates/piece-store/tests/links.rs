@@ -1,4 +1,4 @@
-//! Symbolic links of the user: reading follows them, writing never does.
+//! Reading follows the user's symbolic links. Writing never does.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -304,7 +304,7 @@ fn redirected_link_is_verified_again() {
 
 /// A folder on the way becomes a link between two launches, with our own incomplete file behind it.
 #[test]
-fn own_file_behind_a_new_link_is_not_written() {
+fn new_link_is_never_written() {
     let (torrent, place) = (two_files(), on_disk());
     let mut run = place.open(&place.spec(&torrent)).check();
     run.commit(&torrent, [0, 2]);
@@ -324,7 +324,7 @@ fn own_file_behind_a_new_link_is_not_written() {
 
 /// A folder becomes a link while the torrent is open: a new file is not made behind it.
 #[test]
-fn file_is_never_created_behind_a_link() {
+fn file_behind_link_is_not_created() {
     let (torrent, place) = (two_files(), on_disk());
     let mut run = place.open(&place.spec(&torrent)).check();
     run.commit(&torrent, [0]);

@@ -131,7 +131,7 @@ fn folded_names_survive_a_kill() {
 
 /// What has the folded name is the user's own.
 #[test]
-fn folded_name_of_users_file_is_refused() {
+fn folded_user_file_is_refused() {
     let torrent = folded_names(&["Readme"]);
     let place = in_memory(MemDisk::folding());
     place.write("t/README", &noise(LENGTH, 77));

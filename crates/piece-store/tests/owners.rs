@@ -1,4 +1,4 @@
-//! Files that more than one torrent wants: who writes is never two, who reads may be any number.
+//! Files that more than one torrent wants: one writer, any number of readers.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 

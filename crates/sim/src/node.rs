@@ -96,7 +96,7 @@ pub(crate) struct Node {
     pub(crate) site: Site,
     /// The other node on the same machine, if there is one.
     pub(crate) mate: Option<usize>,
-    /// What of its files the mate wants too, if it does.
+    /// The file that the other node on the machine wants too.
     pub(crate) contested: Option<usize>,
     /// It stopped because the mate has the file, and need not complete.
     pub(crate) gave_way: bool,

@@ -96,7 +96,7 @@ impl Truth<'_> {
         self.holds(piece, SimDisk::keeps)
     }
 
-    /// What is of files that are not wanted may be in the parts file instead.
+    /// Bytes of unselected files may be in the parts file instead.
     fn holds(&self, piece: u32, has: Has) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
         let disk = &self.site.disk;

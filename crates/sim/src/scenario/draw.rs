@@ -259,7 +259,7 @@ pub(super) fn draw_mishaps(dice: &mut Dice, nodes: &[NodePlan]) -> Vec<(Duration
         })
         .filter(|(_, node, mishap)| is_fair(nodes, *node, mishap))
         .collect();
-    // Who is to want something else starts again.
+    // A node whose selection changes is restarted.
     for (node, plan) in nodes.iter().enumerate().filter(|(_, plan)| plan.wants.len() > 1) {
         if dice.chance(if plan.dies_early.is_some() { 90 } else { 50 }) {
             let back_after = dice.millis(100..30_000);

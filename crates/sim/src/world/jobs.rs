@@ -154,7 +154,7 @@ impl World {
                 this.safe = this.safe.intersection(&this.found).copied().collect();
                 let lie = this.found.iter().find(|piece| !truth.shows(**piece));
                 lie.map_or(Ok(()), |piece| {
-                    Err(format!("piece {piece} is had after the check, but not on the disk"))
+                    Err(format!("we have piece {piece} after the check, but it is not on the disk"))
                 })
             }
             Done::Committed { piece, outcome: Outcome::Verified { .. }, .. } => {

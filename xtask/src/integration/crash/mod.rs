@@ -25,9 +25,9 @@ use crate::draws::fresh_seed;
 use crate::report::{self, Report, Tally};
 use crate::workspace;
 
-/// How often bt-cli is killed, unless told.
+/// How often bt-cli is killed by default.
 const KILLS: u32 = 500;
-/// How often two torrents want the same file, unless told.
+/// How often two torrents want the same file by default.
 const ROUNDS: u32 = 1_000;
 /// How many cases run at a time: most of their time they wait.
 const SIDE_BY_SIDE: usize = 4;

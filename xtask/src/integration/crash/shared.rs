@@ -88,7 +88,7 @@ const CONTESTS: &[Contest] = &[
     },
 ];
 
-/// A case a contest, of `rounds` rounds in all, whose moments follow from `seed`.
+/// One case per contest, of `rounds` rounds in all, whose moments follow from `seed`.
 pub(super) fn cases(program: &Path, rounds: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, contest): (u64, &'static Contest)| Case {
         cells: vec!["shared".to_owned(), contest.name.to_owned()],
@@ -176,7 +176,7 @@ impl Series {
         Ok(())
     }
 
-    /// What a round leaves is all in here.
+    /// The folder of one round.
     fn place(&self) -> PathBuf {
         self.scene.path("round")
     }

@@ -18,7 +18,7 @@ use crate::process::Running;
 use crate::report::Report;
 use crate::workspace;
 
-/// How many folders, unless told.
+/// How many folders by default.
 const FOLDERS: u32 = 500;
 /// How many are seeded at a time, each by a process.
 const BATCH: usize = 25;
