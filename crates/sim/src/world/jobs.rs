@@ -200,7 +200,8 @@ impl World {
     /// The transfer begins: everything that was promised was found again.
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        (this.started, this.doubtful) = (true, false);
+        let was_doubtful = std::mem::take(&mut this.doubtful);
+        this.started = true;
         let mut missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
         // The user said that the mate may write over the file that both want.
         let this = &self.nodes[node];
@@ -215,6 +216,9 @@ impl World {
         // A file that is not wanted, and that another program made too long, is nobody's.
         let truth = self.nodes[node].truth();
         missing.retain(|piece| !truth.has_long_unwanted(*piece));
+        // A piece of zeros does not show that a file is the torrent's.
+        let payload = &self.nodes[node].site.payload;
+        missing.retain(|piece| !was_doubtful || !payload.is_zero(*piece));
         // A link that is not wanted is left alone once something in it would have to be written.
         let links = &self.nodes[node].plan.links;
         let is_left = |link: &&usize| !self.nodes[node].want().has(**link);
