@@ -303,20 +303,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 4000,
     },
     Mutant {
-        name: "shared: without locks, who creates a file does not look for claims",
-        file: "crates/piece-store/src/store/files.rs",
-        before: "if self.take(&[slot])?.is_empty() {",
-        after: "if true {",
-        seeds: 4000,
-    },
-    Mutant {
-        name: "shared: a journal that can't be read claims nothing",
-        file: "crates/piece-store/src/store/claims.rs",
-        before: "bytes.map_err(|error| failed(&name, error))?;",
-        after: "bytes.unwrap_or_default();",
-        seeds: 4000,
-    },
-    Mutant {
         name: "shared: a file that is in use is replaced",
         file: "crates/piece-store/src/store/adopt.rs",
         before: "matches!(by, Claim::Torrent { in_use: false, .. })",
