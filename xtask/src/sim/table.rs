@@ -296,13 +296,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 4000,
     },
     Mutant {
-        name: "shared: a claim is recorded after others were looked for",
-        file: "crates/piece-store/src/store/adopt.rs",
-        before: "self.use_file(slot, file, Hold::Adopting)",
-        after: "self.use_file(slot, file, Hold::Read)",
-        seeds: 4000,
-    },
-    Mutant {
         name: "shared: a file that is in use is replaced",
         file: "crates/piece-store/src/store/adopt.rs",
         before: "matches!(by, Claim::Torrent { in_use: false, .. })",
