@@ -301,6 +301,7 @@ fn reader_keeps_its_bytes<D: Disk>(place: &Place<D>, killed: bool) {
     place.write("t/a", &first.data);
     let run = place.open(&place.spec(&first)).check();
     assert_eq!(run.have().len(), 4);
+    run.store.sync().unwrap();
     assert_refused(place, &place.spec(&second), &first);
     if killed {
         drop(run);
