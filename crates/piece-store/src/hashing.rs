@@ -70,8 +70,8 @@ pub(crate) fn range_count(geometry: &Geometry) -> u32 {
 /// piece of zeros.
 ///
 /// # Errors
-/// Those of the source. `found` is told nothing of the piece that failed, and of those after it
-/// only of some.
+/// Those of the source. `found` is not called for the piece that failed, and only for some of the
+/// pieces after it.
 pub(crate) fn hash_pieces(
     geometry: &Geometry,
     pieces: Range<u32>,

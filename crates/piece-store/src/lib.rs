@@ -34,8 +34,8 @@
 //! The contract: a torrent is opened; every range of [`Opened::to_verify`] is verified; the check
 //! is finished; then pieces are committed, read, synced; at last it is closed. A piece is *had*
 //! when its hash matched, its bytes were written and the journal says so, in this order; it is
-//! *durable* when a sync came after. What is had is never written again, and no file of the user's
-//! is ever cut.
+//! *durable* when a sync came after. A verified piece is never written again. A payload file is cut
+//! only if it is too long and [`OpenSpec::overwrite`] is set.
 //!
 //! Sources: BEP 3 (pieces), BEP 47 (padding files).
 

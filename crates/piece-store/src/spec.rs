@@ -41,9 +41,8 @@ pub struct OpenSpec {
     /// Where journals are kept, made if missing; `None` for no journal: then everything on disk is
     /// verified at each start, and no lock is held.
     pub state_dir: Option<PathBuf>,
-    /// Whether the journal of an earlier run is believed; otherwise everything is verified that is
-    /// in the files of the torrent. Parts of files that are there, not wanted and let alone are not
-    /// found.
+    /// Whether the journal of an earlier launch is believed; otherwise everything in the files of the
+    /// torrent is verified. Bytes of unselected files that are in the parts file are not found.
     pub resume: bool,
     /// Whether room for all wanted files is reserved ahead; otherwise files are sparse.
     pub preallocate: bool,

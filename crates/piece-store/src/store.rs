@@ -255,7 +255,7 @@ impl<D: Disk> Store<D> {
             let is_looked_for = !in_parts || was_created || history.is_ours(number);
             let stat = if !slot.pad && is_looked_for { self.look_at(slot)? } else { None };
             if let (true, Some(stat)) = (was_created, &stat) {
-                history.use_created(number, slot.path(), stat);
+                history.record_created(number, slot.path(), stat);
             }
             let known = history.known(number);
             let stat = stat.filter(|stat| {

@@ -206,7 +206,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "import: what was not copied yet is lost",
         file: "crates/piece-store/src/store/check.rs",
-        before: "        bad.retain(|piece| !self.is_import(*piece));\n",
+        before: "        bad.retain(|piece| !self.ledger().is_import(*piece));\n",
         after: "",
         seeds: 200,
     },
@@ -248,8 +248,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "import: what the parts file has of a file is lost with the file",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "in_parts && ledger.is_import(*piece)",
-        after: "false && in_parts && ledger.is_import(*piece)",
+        before: "in_parts && ledger.is_import(piece.get())",
+        after: "false && in_parts && ledger.is_import(piece.get())",
         seeds: 4000,
     },
     Mutant {
@@ -262,7 +262,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: a file that we created is forgotten while it is not wanted",
         file: "crates/piece-store/src/store.rs",
-        before: "history.use_created(number, slot.path(), stat);",
+        before: "history.record_created(number, slot.path(), stat);",
         after: "_ = stat;",
         seeds: 4000,
     },

@@ -100,7 +100,7 @@ fn warn_of_own_files(root: &Path, listing: &Listing, target: &Target, output: &O
     for path in &listing.own {
         output.warn_also_quiet(&warning(&below(root, path)));
     }
-    // A new output is not in the listing. The user is told all the same.
+    // A new output is not in the listing. The warning is shown all the same.
     if let Some(path) = target.path()
         && listing.own.is_empty()
         && target.is_below(root)

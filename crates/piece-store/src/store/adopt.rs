@@ -97,12 +97,14 @@ impl<D: Disk> Store<D> {
     fn wanted(&self, slot: u32, id: FileId) -> Wanted {
         let ledger = self.ledger();
         let entry = self.layout.slots.get(slot as usize);
-        let mut inside = entry.into_iter().flat_map(|slot| self.layout.pieces_inside(slot));
+        let inside = entry.into_iter().flat_map(|slot| self.layout.pieces_inside(slot));
+        let inside: Vec<_> = inside.collect();
         Wanted {
             id,
             path: self.full_path(slot),
             stable: self.stable_ids,
-            changes: inside.any(|piece| !ledger.have.contains(piece)),
+            // Without a piece of its own, nothing shows that the file is the same for both.
+            changes: inside.is_empty() || !inside.iter().all(|piece| ledger.have.contains(*piece)),
         }
     }
 
@@ -111,7 +113,7 @@ impl<D: Disk> Store<D> {
         OtherClaims::load(at.state(&*self.disk, &self.handles), at).map(Some)
     }
 
-    fn is_selected(&self, number: u32) -> bool {
+    pub(super) fn is_selected(&self, number: u32) -> bool {
         self.layout.slots.get(number as usize).is_some_and(|slot| slot.selected)
     }
 

@@ -1,10 +1,10 @@
 //! Files that somebody else removes, replaces or cuts while they are ours.
 //!
-//! An open file takes what is written to it, whatever became of its name; and one that was cut
-//! grows again, with a hole where something was had. So a file must be, before each write, as long
-//! as what was written to it before; and when it was synced and at the end, its name must stand for
-//! it still. What was had stays had: if the file is put back, nothing is lost, and if not, the next
-//! start sees that it is gone.
+//! An open file takes what is written to it, whatever became of its name. One that was cut grows
+//! again, with a hole where a verified piece was. So a file must be, before each write, as long as
+//! what was written to it before. After a sync and at the end, its name must still lead to it. The
+//! pieces in it stay recorded: if the file is put back, nothing is lost, and if not, the next start
+//! notices that it is gone.
 //!
 //! Some file systems give a file another number once nobody has it open ([`Disk::has_stable_ids`]):
 //! there, a file of ours that was replaced is not seen, only one that is gone, cut, or put where

@@ -23,25 +23,19 @@ pub(crate) struct Verified {
 }
 
 impl<D: Disk> Store<D> {
-    /// Compares pieces on disk with their hashes. Good ones are had from then on, others are not.
-    /// Answers the good ones, ascending, and why others were not looked at, if so: a piece that
-    /// can't be read is neither, and of those after it only some are looked at. `scratch` is
-    /// [`STRIP_LENGTH`](super::STRIP_LENGTH) long.
+    /// Compares pieces on disk with their hashes, and records which are good. Returns the good ones,
+    /// ascending, and the error if a piece can't be read: that piece is neither good nor bad, and
+    /// only some of those after it are compared. `scratch` is [`STRIP_LENGTH`](super::STRIP_LENGTH)
+    /// long.
     pub fn verify(&self, pieces: Range<u32>, scratch: &mut [u8]) -> (Vec<u32>, Option<StoreError>) {
         let (found, error) = self.compare(pieces, scratch);
         let mut bad = [found.different, found.absent].concat();
         // A piece that is imported is not lost: the parts file has it.
-        bad.retain(|piece| !self.is_import(*piece));
+        bad.retain(|piece| !self.ledger().is_import(*piece));
         match self.record_check(&found.good, &bad) {
             Ok(lost) => (found.good, error.or(lost.err())),
             Err(error) => (Vec::new(), Some(error)),
         }
-    }
-
-    /// Whether a piece has bytes in the parts file that are to be in a file.
-    fn is_import(&self, piece: u32) -> bool {
-        let piece = self.layout.geometry.piece(piece);
-        piece.is_some_and(|piece| self.ledger().is_import(piece))
     }
 
     /// The same, and records nothing.
@@ -67,8 +61,8 @@ impl<D: Disk> Store<D> {
         (verified, hashed.err())
     }
 
-    /// Records what was found. A first error: nothing is had; a second: what was lost is not
-    /// recorded.
+    /// Records good and bad pieces. The outer error says that no good piece was recorded, the inner
+    /// one that the loss of the bad ones was not.
     fn record_check(
         &self,
         good: &[u32],

@@ -155,10 +155,12 @@ impl<D: Disk> Store<D> {
             Some(file) if file.hold == Hold::Ours => self.reopen(slot as u32, file.id),
             // It was complete, and a piece of it was lost since.
             Some(_) => {
-                let adopted = self
-                    .adopt_files(&[slot as u32])
-                    .map(|_| self.handles.get((self.number, slot), true));
-                adopted?.map_or_else(|| self.create(slot as u32), Ok)
+                let given_up = self.adopt_files(&[slot as u32])?;
+                // An unselected file that is not ours now stays as it is.
+                match given_up.is_empty() || self.is_selected(slot as u32) {
+                    true => self.writable_slot(slot),
+                    false => Err(self.in_use(slot as u32)?),
+                }
             }
         }
     }

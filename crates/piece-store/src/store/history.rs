@@ -100,7 +100,7 @@ impl History {
     }
 
     /// Makes up for the lost record of a file that we created, unless it is another entry's.
-    pub(super) fn use_created(&mut self, slot: u32, path: &Path, stat: &Stat) {
+    pub(super) fn record_created(&mut self, slot: u32, path: &Path, stat: &Stat) {
         if self.files.values().any(|file| file.id.is(stat.id)) {
             return;
         }

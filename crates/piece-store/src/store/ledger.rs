@@ -364,8 +364,8 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// Whether a piece has bytes in the parts file that are to be in a file.
-    pub(super) fn is_import(&self, piece: PieceIndex) -> bool {
-        self.pending.imports.binary_search(&piece.get()).is_ok()
+    pub(super) fn is_import(&self, piece: u32) -> bool {
+        self.pending.imports.binary_search(&piece).is_ok()
     }
 
     /// Forgets what is of no more use once the check is finished.

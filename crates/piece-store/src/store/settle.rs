@@ -227,7 +227,7 @@ impl<D: Disk> Store<D> {
     fn needs_write(&self, slot: &Slot, stat: &Stat) -> bool {
         let ledger = self.ledger();
         let is_missing = |piece: PieceIndex| {
-            let is_needed = self.layout.wanted.contains(piece) || ledger.is_import(piece);
+            let is_needed = self.layout.wanted.contains(piece) || ledger.is_import(piece.get());
             is_needed && !ledger.have.contains(piece)
         };
         (slot.selected && stat.length > slot.length)
@@ -352,7 +352,7 @@ impl<D: Disk> Store<D> {
         let (imports, lost): (Vec<_>, Vec<_>) = self
             .layout
             .pieces_touching(slot)
-            .partition(|piece| in_parts && ledger.is_import(*piece));
+            .partition(|piece| in_parts && ledger.is_import(piece.get()));
         imports.into_iter().for_each(|piece| _ = ledger.have.remove(piece));
         ledger.lose(&lost.into_iter().map(PieceIndex::get).collect::<Vec<_>>()).1
     }

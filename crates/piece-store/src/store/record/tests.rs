@@ -81,7 +81,7 @@ fn expected_file_of_an_earlier_boot_was_created() {
     let mut history = replay(&journal(&one_of_each())).unwrap();
     assert!(!history.was_created(5, 1 << 100), "the system was not restarted");
     let stat = stat(FileId { device: 9, ..ID });
-    history.use_created(5, Path::new("f"), &stat);
+    history.record_created(5, Path::new("f"), &stat);
     assert!(owner::may_trust(history.known(5), &stat));
     assert!(!history.was_created(5, 2), "it is recorded now");
 }
@@ -89,7 +89,7 @@ fn expected_file_of_an_earlier_boot_was_created() {
 #[test]
 fn created_file_is_not_recorded_for_two_entries() {
     let mut history = replay(&journal(&one_of_each())).unwrap();
-    history.use_created(5, Path::new("f"), &stat(ID));
+    history.record_created(5, Path::new("f"), &stat(ID));
     assert_eq!(history.known(5), Known::Nothing, "it is the file of slot 3");
 }
 
