@@ -270,9 +270,14 @@ impl<D: Disk> Store<D> {
             slot.keep_in_parts((in_parts && !is_filled) || is_left);
             slots.push(stat.filter(|_| slot.in_place()));
         }
-        names::find_numbered(&*self.disk, &self.folder, &self.layout, &mut slots);
-        for (slot, stat) in self.layout.slots.iter().zip(&slots) {
+        let is_recorded = |slot| history.is_ours(slot);
+        names::find_numbered(&*self.disk, &self.folder, &self.layout, &mut slots, is_recorded);
+        for ((number, slot), stat) in (0u32..).zip(&self.layout.slots).zip(&slots) {
             slot.note_length(*stat);
+            // The file that we created may have a numbered path.
+            if let (true, Some(stat)) = (history.was_created(number, boot), stat) {
+                history.record_created(number, slot.path(), stat);
+            }
         }
         Ok(Found { slots, parts: self.stat_parts()?, writes: !self.read_only })
     }

@@ -670,6 +670,30 @@ fn unselected_file_stays_ours() {
     }
 }
 
+/// The power cut takes the record that the second file was created, under a numbered name.
+#[test]
+fn folded_file_is_ours_after_power_cut() {
+    let torrent = torrent(&[("A", 40_000), ("a", 80_000)], PIECE);
+    let disk = Arc::new(MemDisk::folding());
+    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let mut run = start(&disk, &some(&spec, &[false, true])).check();
+    run.commit(&torrent, [1, 2, 3]);
+    run.close();
+    let mut run = start(&disk, &some(&spec, &[true, false])).check();
+    run.commit(&torrent, [0]);
+    drop(run);
+    // Half of it came to the disk.
+    disk.set_bytes("t/A~2", &noise(10_000, 99));
+    disk.write_back("t/A~2");
+    disk.cut_power();
+    let mut run = start(&disk, &spec).check();
+    let missing: Vec<u32> = (0..4).filter(|piece| !run.have().contains(piece)).collect();
+    run.commit(&torrent, missing);
+    run.close();
+    assert!(disk.bytes("t/A~2") == torrent.file_data(0));
+    assert!(disk.bytes("t/a") == torrent.file_data(1));
+}
+
 #[test]
 fn disk_error_loses_no_unselected_file() {
     let (disk, torrent, spec) = setup();

@@ -105,18 +105,20 @@ fn kind_of(name: &OsStr) -> (Vec<bool>, Option<u8>, bool) {
     (has, end, name.len() > Naming::Short.max_length())
 }
 
-/// Gives entries that share a file with an earlier one a numbered path, if that exists: on a file
-/// system that folds names, an earlier launch created it there.
+/// Gives entries that share a file a numbered path, if that exists: on a file system that folds
+/// names, an earlier launch created it there. A recorded entry keeps the file, else the first does.
 pub(super) fn find_numbered<D: Disk>(
     disk: &D,
     folder: &D::Folder,
     layout: &Layout,
     found: &mut [Option<Stat>],
+    is_recorded: impl Fn(u32) -> bool,
 ) {
     let mut any = true;
     // An entry may get a path that a later entry has.
     while std::mem::take(&mut any) {
-        for slots in shared(found) {
+        for mut slots in shared(found) {
+            slots.sort_by_key(|slot| !is_recorded(*slot as u32));
             // The second of them has the number 2, the third 3.
             for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
                 let Some(entry) = layout.slots.get(slot) else { continue };
