@@ -261,9 +261,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "selection: a file that we created is forgotten while it is not wanted",
-        file: "crates/piece-store/src/store.rs",
-        before: "history.record_created(number, slot.path(), stat);",
-        after: "_ = stat;",
+        file: "crates/piece-store/src/store/history.rs",
+        before: "self.recorded(slot).is_none() && self.expected.was_created(slot, boot)",
+        after: "false && self.expected.was_created(slot, boot)",
         seeds: 4000,
     },
     Mutant {
