@@ -1,20 +1,53 @@
 //! What was parsed: the bytes and the table of tokens in them.
 
 use crate::token::Token;
-use crate::{DecodeError, Options, Value};
+use crate::{DecodeError, KeyPath, Options, Value};
+
+/// A key that its dictionary had before, in a document that was parsed with
+/// [`Options::max_duplicates`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuplicateKey {
+    /// Where the key is given again, in bytes from the start of the document.
+    pub offset: usize,
+    /// The key, with those that lead to it.
+    pub path: KeyPath,
+}
+
+/// What the parser accepted although BEP 3 forbids it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Oddities {
+    /// Where the first key out of order is.
+    pub(crate) unsorted: Option<usize>,
+    /// The tokens of keys that their dictionary had before, ascending.
+    pub(crate) duplicates: Box<[u32]>,
+}
+
+impl Oddities {
+    fn duplicates<'a>(
+        &'a self,
+        input: &'a [u8],
+        tokens: &'a [Token],
+    ) -> impl ExactSizeIterator<Item = DuplicateKey> + 'a {
+        self.duplicates.iter().map(|key| {
+            let key = *key as usize;
+            let offset = tokens.get(key).map_or(0, |key| key.offset as usize);
+            DuplicateKey { offset, path: Value::new(input, tokens, key + 1).path() }
+        })
+    }
+}
 
 /// A parsed value and everything in it. The bytes are borrowed, the table is owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document<'a> {
     input: &'a [u8],
     tokens: Vec<Token>,
-    unsorted: Option<usize>,
+    oddities: Oddities,
 }
 
 impl<'a> Document<'a> {
     /// `tokens` must be the table of `input` and not empty.
-    pub(crate) fn new(input: &'a [u8], tokens: Vec<Token>, unsorted: Option<usize>) -> Self {
-        Self { input, tokens, unsorted }
+    pub(crate) fn new(input: &'a [u8], tokens: Vec<Token>, oddities: Oddities) -> Self {
+        Self { input, tokens, oddities }
     }
 
     /// The outermost value.
@@ -25,7 +58,14 @@ impl<'a> Document<'a> {
     /// Where the first key is that sorts before the key in front of it, in bytes from the start;
     /// `None` if the keys of every dictionary are in order, as BEP 3 wants them.
     pub fn unsorted(&self) -> Option<usize> {
-        self.unsorted
+        self.oddities.unsorted
+    }
+
+    /// The keys that their dictionary had before, in the order of the input. There are none unless
+    /// [`Options::max_duplicates`] allowed some. Each item takes time in proportion to what is in
+    /// front of it.
+    pub fn duplicates(&self) -> impl ExactSizeIterator<Item = DuplicateKey> + '_ {
+        self.oddities.duplicates(self.input, &self.tokens)
     }
 
     /// The bytes of the outermost value.
@@ -51,7 +91,7 @@ impl<'a> Document<'a> {
 pub struct OwnedDocument {
     bytes: Box<[u8]>,
     tokens: Box<[Token]>,
-    unsorted: Option<usize>,
+    oddities: Oddities,
 }
 
 impl OwnedDocument {
@@ -60,10 +100,27 @@ impl OwnedDocument {
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
     pub fn parse(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        let Document { tokens, unsorted, .. } = Options::new().parse(&bytes)?;
-        // Without the room that reading left at their ends: documents are kept by the thousand.
-        let (bytes, tokens) = (bytes.into_boxed_slice(), tokens.into_boxed_slice());
-        Ok(Self { bytes, tokens, unsorted })
+        let Document { tokens, oddities, .. } = Options::new().parse(&bytes)?;
+        Ok(Self::new(bytes, tokens, oddities))
+    }
+
+    /// Like [`Options::parse_prefix`], and keeps the bytes of the value. What follows them is
+    /// dropped.
+    ///
+    /// # Errors
+    /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
+    pub fn parse_prefix(
+        mut bytes: Vec<u8>,
+        options: Options,
+    ) -> Result<(Self, usize), DecodeError> {
+        let (Document { tokens, oddities, .. }, used) = options.parse_prefix(&bytes)?;
+        bytes.truncate(used);
+        Ok((Self::new(bytes, tokens, oddities), used))
+    }
+
+    /// Without the room that reading left at the ends: documents are kept by the thousand.
+    fn new(bytes: Vec<u8>, tokens: Vec<Token>, oddities: Oddities) -> Self {
+        Self { bytes: bytes.into_boxed_slice(), tokens: tokens.into_boxed_slice(), oddities }
     }
 
     /// The outermost value.
@@ -73,7 +130,12 @@ impl OwnedDocument {
 
     /// See [`Document::unsorted`].
     pub fn unsorted(&self) -> Option<usize> {
-        self.unsorted
+        self.oddities.unsorted
+    }
+
+    /// See [`Document::duplicates`].
+    pub fn duplicates(&self) -> impl ExactSizeIterator<Item = DuplicateKey> + '_ {
+        self.oddities.duplicates(&self.bytes, &self.tokens)
     }
 
     /// The bytes of the outermost value.

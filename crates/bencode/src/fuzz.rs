@@ -1,6 +1,6 @@
 //! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
 
-use crate::{Kind, Options, OwnedDocument, Value, encode, parse};
+use crate::{DecodeErrorKind, Kind, Options, OwnedDocument, Value, encode, parse};
 
 /// Parses `data` and asserts what the crate promises about the outcome.
 ///
@@ -24,7 +24,31 @@ pub fn value(data: &[u8]) {
     check_limits(data);
     if let Ok((document, used)) = Options::new().parse_prefix(data) {
         assert_eq!(document.root().raw(), &data[..used], "a prefix is the root's bytes");
+        assert_eq!(document.duplicates().len(), 0, "none is accepted unasked");
     }
+    check_duplicates(data);
+}
+
+/// Keys given twice are reported where they are, and the first value counts.
+fn check_duplicates(data: &[u8]) {
+    let options = Options::new().max_duplicates(MAX_CHECKED);
+    let Ok((document, used)) = options.parse_prefix(data) else { return };
+    let duplicates: Vec<_> = document.duplicates().collect();
+    assert!(duplicates.len() <= MAX_CHECKED);
+    assert!(duplicates.is_sorted_by(|a, b| a.offset < b.offset));
+    match Options::new().parse_prefix(data) {
+        Ok(strict) => assert_eq!(strict, (document, used)),
+        Err(error) => {
+            assert_eq!(error.kind, DecodeErrorKind::DuplicateKey);
+            let at = duplicates.iter().find(|key| key.offset == error.offset);
+            assert_eq!(at.map(|key| &key.path), Some(&error.path));
+            let encoded = encode(&document.root().to_owned());
+            assert!(Options::new().strict(true).parse(&encoded).is_ok());
+        }
+    }
+    let owned = OwnedDocument::parse_prefix(data.to_vec(), options);
+    let owned = owned.map(|(owned, used)| (owned.duplicates().collect(), used));
+    assert_eq!(owned, Ok((duplicates, used)));
 }
 
 /// What smaller limits accept is the same value, and within them.

@@ -4,12 +4,15 @@
 //! registers. So nothing in it lends `self` to a function that is not inlined: a [`Stop`] says what
 //! is wrong in a few words, and the path that people read is found when the loop has been left.
 
+mod keys;
+
 use std::num::NonZeroU32;
 
-use crate::document::Document;
+use crate::document::{Document, Oddities};
 use crate::scalar::{self, Fault};
 use crate::token::{Token, after};
 use crate::{DecodeError, DecodeErrorKind, KeyPath};
+use keys::{find_duplicates, is_same, refusal};
 
 /// The most levels of lists and dictionaries.
 pub const MAX_DEPTH: usize = 100;
@@ -34,6 +37,12 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 /// assert!(options.parse(b"d1:bi1e1:ai2ee").is_err());
 /// assert!(options.parse(b"llleee").is_err());
 ///
+/// // Of a key that is given twice the first value counts.
+/// let options = bencode::Options::new().max_duplicates(1);
+/// let document = options.parse(b"d1:ai1e1:ai2ee")?;
+/// assert_eq!(document.root().get("a").and_then(|value| value.as_int()), Some(1));
+/// assert_eq!(document.duplicates().map(|key| key.offset).collect::<Vec<_>>(), [7]);
+///
 /// let (document, used) = options.parse_prefix(b"i42e and more")?;
 /// assert_eq!((document.root().as_int(), used), (Some(42), 4));
 /// # Ok::<(), bencode::DecodeError>(())
@@ -42,6 +51,7 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 pub struct Options {
     strict: bool,
     allow_trailing: bool,
+    max_duplicates: usize,
     max_depth: usize,
     max_tokens: usize,
 }
@@ -53,9 +63,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Lenient, nothing after the value, [`MAX_DEPTH`], [`MAX_TOKENS`].
+    /// Keys in any order, each once; nothing after the value; [`MAX_DEPTH`], [`MAX_TOKENS`].
     pub const fn new() -> Self {
-        Self { strict: false, allow_trailing: false, max_depth: MAX_DEPTH, max_tokens: MAX_TOKENS }
+        Self {
+            strict: false,
+            allow_trailing: false,
+            max_duplicates: 0,
+            max_depth: MAX_DEPTH,
+            max_tokens: MAX_TOKENS,
+        }
     }
 
     /// Whether keys out of order are refused.
@@ -69,6 +85,15 @@ impl Options {
     #[must_use]
     pub const fn allow_trailing(mut self, allow: bool) -> Self {
         self.allow_trailing = allow;
+        self
+    }
+
+    /// How many keys that their dictionary had before are accepted in the whole document; 0 unless
+    /// set. [`Document::duplicates`] reports them, and [`Dict::get`](crate::Dict::get) finds the
+    /// first value, as libtorrent does.
+    #[must_use]
+    pub const fn max_duplicates(mut self, keys: usize) -> Self {
+        self.max_duplicates = keys;
         self
     }
 
@@ -115,8 +140,14 @@ impl Options {
         let expected = (input.len() / 8 + 8).min(self.max_tokens);
         let mut tokens = Vec::with_capacity(expected);
         let mut frames = [NO_FRAME; MAX_DEPTH];
-        match Parser::new(input, *self, &mut tokens, &mut frames).document() {
-            Ok((used, unsorted)) => Ok((Document::new(&input[..used], tokens, unsorted), used)),
+        let mut duplicates = Vec::new();
+        match Parser::new(input, *self, &mut tokens, &mut frames, &mut duplicates).document() {
+            Ok((used, unsorted)) => {
+                // They come as their dictionaries end.
+                duplicates.sort_unstable();
+                let oddities = Oddities { unsorted, duplicates: duplicates.into_boxed_slice() };
+                Ok((Document::new(&input[..used], tokens, oddities), used))
+            }
             Err((stop, depth)) => {
                 Err(Trail { input, tokens: &tokens, open: &frames[..depth] }.error(&stop))
             }
@@ -138,7 +169,7 @@ struct Frame {
 enum Open {
     List,
     Dict,
-    /// A dictionary of which one key was out of order.
+    /// A dictionary of which one key did not sort after the one in front of it.
     UnsortedDict,
 }
 
@@ -170,6 +201,8 @@ struct Parser<'a, 't> {
     rest: &'a [u8],
     tokens: &'t mut Vec<Token>,
     frames: &'t mut [Frame; MAX_DEPTH],
+    /// The tokens of keys that their dictionary had before.
+    duplicates: &'t mut Vec<u32>,
     depth: usize,
     /// Of the innermost open container.
     in_dict: bool,
@@ -186,9 +219,22 @@ impl<'a, 't> Parser<'a, 't> {
         options: Options,
         tokens: &'t mut Vec<Token>,
         frames: &'t mut [Frame; MAX_DEPTH],
+        duplicates: &'t mut Vec<u32>,
     ) -> Self {
+        let rest = input;
         let (depth, in_dict, last_key, unsorted) = (0, false, None, None);
-        Self { options, input, rest: input, tokens, frames, depth, in_dict, last_key, unsorted }
+        Self {
+            options,
+            input,
+            rest,
+            tokens,
+            frames,
+            duplicates,
+            depth,
+            in_dict,
+            last_key,
+            unsorted,
+        }
     }
 
     /// Reads one value. How many bytes it took and where the first key out of order is, or what is
@@ -261,7 +307,8 @@ impl<'a, 't> Parser<'a, 't> {
         let around = self.depth - 1;
         let closed = self.frames[around];
         if closed.kind == Open::UnsortedDict {
-            check_unsorted_keys(self.input, self.tokens, closed.token as usize)?;
+            let (dict, most) = (closed.token as usize, self.options.max_duplicates);
+            find_duplicates(self.input, self.tokens, dict, self.duplicates, most)?;
         }
         let end = self.tokens.len();
         self.push(0)?;
@@ -294,10 +341,13 @@ impl<'a, 't> Parser<'a, 't> {
 
     #[inline(always)]
     fn out_of_order(&mut self, last: &[u8], key: &'a [u8]) -> Result<(), Stop<'a>> {
-        if let Some(kind) = refusal(last, key, self.options.strict) {
+        let is_duplicate = is_same(last, key);
+        if let Some(kind) = refusal(is_duplicate, self.options) {
             return Err(stop(self.rest, kind, Place::Key(key)));
         }
-        self.unsorted = self.unsorted.or(Some(self.at(self.rest)));
+        if !is_duplicate {
+            self.unsorted = self.unsorted.or(Some(self.at(self.rest)));
+        }
         self.frames[self.depth - 1].kind = Open::UnsortedDict;
         Ok(())
     }
@@ -401,36 +451,6 @@ fn is_ascending(last: &[u8], key: &[u8]) -> bool {
 #[inline(never)]
 fn is_less(last: &[u8], key: &[u8]) -> bool {
     last < key
-}
-
-/// Why a `key` that does not sort after `last` is refused, if it is.
-#[cold]
-fn refusal(last: &[u8], key: &[u8], strict: bool) -> Option<DecodeErrorKind> {
-    match (key == last, strict) {
-        (true, _) => Some(DecodeErrorKind::DuplicateKey),
-        (false, true) => Some(DecodeErrorKind::UnsortedKey),
-        (false, false) => None,
-    }
-}
-
-/// Duplicates in an unsorted dictionary need not be neighbours: sorts the keys to find them.
-#[cold]
-fn check_unsorted_keys<'a>(input: &'a [u8], tokens: &[Token], dict: usize) -> Result<(), Stop<'a>> {
-    let mut keys = Vec::new();
-    let mut index = dict + 1;
-    while let Some(token) = tokens.get(index) {
-        keys.push((token.content(input), token.offset));
-        index = after(tokens, input, index + 1);
-    }
-    keys.sort_unstable();
-    let again = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1]);
-    match again.min_by_key(|(_, offset)| *offset) {
-        None => Ok(()),
-        Some((key, offset)) => {
-            let at = &input[offset as usize..];
-            Err(stop(at, DecodeErrorKind::DuplicateKey, Place::Key(key)))
-        }
-    }
 }
 
 #[cold]

@@ -1,6 +1,7 @@
 //! Views of what was parsed. They hold a position in the table and nothing else, so they are copied
 //! freely; `'a` is the life of the bytes, `'d` that of the table.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::scalar::unsigned;
@@ -126,15 +127,19 @@ impl<'a, 'd> Value<'a, 'd> {
         path
     }
 
-    /// A copy that depends on nothing, to be changed or kept.
+    /// A copy that depends on nothing, to be changed or kept. Of a key given twice the first value
+    /// is kept.
     pub fn to_owned(self) -> Owned {
         match self.kind() {
             Kind::Integer => Owned::Integer(self.as_integer().unwrap_or_default()),
             Kind::Bytes => Owned::Bytes(self.as_bytes().unwrap_or_default().to_vec()),
             Kind::List => self.as_list().into_iter().flatten().map(Value::to_owned).collect(),
             Kind::Dict => {
-                let entries = self.as_dict().into_iter().flatten();
-                entries.map(|(key, value)| (key, value.to_owned())).collect()
+                let mut entries = BTreeMap::new();
+                for (key, value) in self.as_dict().into_iter().flatten() {
+                    entries.entry(key.to_vec()).or_insert_with(|| value.to_owned());
+                }
+                Owned::Dict(entries)
             }
         }
     }
@@ -265,12 +270,12 @@ pub struct Dict<'a, 'd> {
 }
 
 impl<'a, 'd> Dict<'a, 'd> {
-    /// The keys with their values, in the order of the input.
+    /// The keys with their values, in the order of the input. A key given twice comes twice.
     pub fn iter(self) -> DictIter<'a, 'd> {
         DictIter { tokens: List { value: self.value }.iter() }
     }
 
-    /// The value of `key`. Takes time in proportion to the number of keys, not to what their values
+    /// The value of `key`, the first if it is given twice. Takes time in proportion to the number of keys, not to what their values
     /// contain.
     pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
         let key = key.as_ref();

@@ -101,6 +101,55 @@ fn duplicate_keys_are_refused_wherever_they_stand() {
     accepted("d1:ad1:b0:e1:bd1:b0:ee");
 }
 
+#[track_caller]
+fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
+    let options = Options::new().max_duplicates(expected.len());
+    let document = options.parse(input.as_bytes()).unwrap();
+    let got = document.duplicates().map(|key| (key.offset, key.path.to_string()));
+    let expected = expected.iter().map(|(offset, path)| (*offset, (*path).to_owned()));
+    assert!(got.eq(expected), "{input}");
+}
+
+#[test]
+fn allowed_duplicates_are_reported_in_order() {
+    duplicates_are("d1:ai1e1:bi2ee", &[]);
+    duplicates_are("d1:ai1e1:ai2ee", &[(7, "a")]);
+    duplicates_are("d1:b0:1:a0:1:c0:1:ai1ee", &[(16, "a")]);
+    // The inner dictionary ends first.
+    duplicates_are("d1:a0:1:a0:1:bld1:c0:1:c0:eee", &[(6, "a"), (21, "b[0].c")]);
+    duplicates_are("d1:ad1:x0:1:x0:e1:a0:e", &[(10, "a.x"), (16, "a")]);
+    duplicates_are("d1:a0:1:a0:1:a0:e", &[(6, "a"), (11, "a")]);
+}
+
+#[test]
+fn duplicates_are_limited_in_all_dictionaries_together() {
+    let input = b"d1:ad1:x0:1:x0:e1:b0:1:b0:e";
+    assert!(Options::new().max_duplicates(2).parse(input).is_ok());
+    let one = Options::new().max_duplicates(1);
+    assert_eq!(refused(one, input), (21, "b".to_owned(), DecodeErrorKind::DuplicateKey));
+}
+
+#[test]
+fn first_of_duplicate_values_counts() {
+    let options = Options::new().max_duplicates(2);
+    let document = options.parse(b"d1:ai1e1:b0:1:ai2ee").unwrap();
+    assert_eq!(document.root().get("a").and_then(Value::as_int), Some(1));
+    assert_eq!(document.root().as_dict().map(crate::Dict::len), Some(3));
+    assert_eq!(crate::encode(&document.root().to_owned()), b"d1:ai1e1:b0:e");
+    assert_eq!(document.unsorted(), Some(12), "the second a sorts before b");
+    let neighbours = options.strict(true).parse(b"d1:a0:1:a0:e").unwrap();
+    assert_eq!(neighbours.unsorted(), None, "equal keys are in order");
+}
+
+#[test]
+fn owned_document_keeps_its_value_only() {
+    let options = Options::new().max_duplicates(1);
+    let bytes = b"d1:a0:1:ai2ee and more".to_vec();
+    let (document, used) = crate::OwnedDocument::parse_prefix(bytes, options).unwrap();
+    assert_eq!((document.bytes(), used), (&b"d1:a0:1:ai2ee"[..], 13));
+    assert_eq!(document.duplicates().map(|key| key.offset).collect::<Vec<_>>(), [6]);
+}
+
 #[test]
 fn unsorted_keys_are_reported_and_refused_in_strict_mode() {
     let strict = Options::new().strict(true);
