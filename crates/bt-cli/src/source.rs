@@ -6,25 +6,32 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use metainfo::{MAX_METAINFO_LENGTH, Metainfo};
+use metainfo::{MAX_METAINFO_LENGTH, Metainfo, MetainfoWarning};
 
 use crate::cli::SourceArgs;
 use crate::failure::{Class, Classify, Failure, chain};
+use crate::output::Output;
 use crate::trackers;
 
 /// How long the server of a torrent may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most warnings about one torrent that are shown.
+const SHOWN_WARNINGS: usize = 5;
 
-/// The torrent that the arguments name.
+/// The torrent that the arguments name. Warns of what is odd about it.
 ///
 /// # Errors
 /// Disk if it can't be read, network if it can't be fetched, bad torrent if it is none.
-pub(crate) fn load(source: &SourceArgs) -> Result<Metainfo, Failure> {
-    load_from(&source.torrent, source.trust.ca_file.as_deref())
+pub(crate) fn load(source: &SourceArgs, output: &Output) -> Result<Metainfo, Failure> {
+    load_from(&source.torrent, source.trust.ca_file.as_deref(), output)
 }
 
 /// As [`load`], for one of several torrents.
-pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&Path>) -> Result<Metainfo, Failure> {
+pub(crate) fn load_from(
+    torrent: &OsStr,
+    ca_file: Option<&Path>,
+    output: &Output,
+) -> Result<Metainfo, Failure> {
     let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
     let url = torrent.to_str().filter(is_web);
     let (name, bytes) = if torrent == "-" {
@@ -37,12 +44,24 @@ pub(crate) fn load_from(torrent: &OsStr, ca_file: Option<&Path>) -> Result<Metai
     } else {
         (torrent.display().to_string(), read_file(Path::new(torrent))?)
     };
-    Metainfo::parse(bytes).map_err(|error| {
+    let metainfo = Metainfo::parse(bytes).map_err(|error| {
         Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
-            .with("torrent", name)
+            .with("torrent", name.as_str())
             .with("offset", error.offset)
             .with("path", error.path.to_string())
-    })
+    })?;
+    warn(&name, metainfo.warnings(), output);
+    Ok(metainfo)
+}
+
+fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {
+    for warning in warnings.iter().take(SHOWN_WARNINGS) {
+        output.warn(&format!("{name}: {warning}"));
+    }
+    if warnings.len() > SHOWN_WARNINGS {
+        let more = warnings.len() - SHOWN_WARNINGS;
+        output.warn(&format!("{name}: further warnings: {more}"));
+    }
 }
 
 /// All of standard input, up to the size a torrent may have.

@@ -8,8 +8,8 @@ use bencode::Owned;
 use bt_types::fuzz::Choices;
 
 use crate::{
-    FileEntry, Info, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH, Magnet, Metainfo,
-    Naming, map_element,
+    FileEntry, Info, MAX_DUPLICATE_KEYS, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH,
+    Magnet, Metainfo, MetainfoWarning, Naming, map_element,
 };
 
 const NAMINGS: [Naming; 5] =
@@ -85,7 +85,7 @@ pub fn magnet(data: &[u8]) {
 }
 
 fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
-    assert_eq!(metainfo.raw(), data);
+    check_warnings(metainfo, data);
     let info = metainfo.info();
     assert_eq!(info.piece_hashes().len(), info.geometry().piece_count() as usize);
     check_paths(info);
@@ -97,6 +97,26 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
         let hashes = link.parse::<Magnet>().map(|link| link.info_hashes);
         assert_eq!(hashes, Ok(metainfo.info_hashes()));
     }
+}
+
+/// What follows the torrent, and no more than a bounded number of keys given again, is told.
+fn check_warnings(metainfo: &Metainfo, data: &[u8]) {
+    let rest = data.strip_prefix(metainfo.raw()).expect("the torrent is at the start of the file");
+    let mut keys = 0;
+    let mut trailing = 0;
+    for warning in metainfo.warnings() {
+        match warning {
+            MetainfoWarning::TrailingBytes { offset, count } => {
+                assert_eq!(*offset, metainfo.raw().len());
+                trailing = *count;
+            }
+            MetainfoWarning::DuplicateKey { offset, .. } => {
+                assert!(metainfo.raw()[*offset].is_ascii_digit(), "a key is at byte {offset}");
+                keys += 1;
+            }
+        }
+    }
+    assert!(trailing == rest.len() && keys <= MAX_DUPLICATE_KEYS);
 }
 
 /// Every path stays below its folder and belongs to one file.

@@ -46,7 +46,7 @@ impl Info {
     }
 
     /// Whether peers may come from the torrent's trackers only (BEP 27). Anything but the integer 0
-    /// counts as yes, to be on the safe side.
+    /// counts as yes, to be on the safe side; of two values one is enough.
     pub fn private(&self) -> bool {
         self.private
     }

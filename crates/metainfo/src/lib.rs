@@ -11,6 +11,7 @@
 //! - [`Builder`] makes a `.torrent`; [`default_piece_length`] proposes how to cut the data.
 //! - [`Magnet`] is a magnet link.
 //! - [`MetainfoError`] says what was expected and what was got, at which byte and under which key.
+//! - [`MetainfoWarning`] is what is odd about a torrent that can be used.
 //!
 //! ```
 //! use metainfo::{Builder, Metainfo, Sha1Digest};
@@ -41,7 +42,11 @@
 //! take each. [`Info::disk_paths`] has the paths for other file systems, and those under which
 //! other programs may have made the files. No torrent is refused for a name, only for a path
 //! without elements or with more than [`MAX_PATH_DEPTH`]. Optional keys of the wrong type are
-//! ignored, as other clients do; anything wrong in `info` is an error. No input panics.
+//! ignored, as other clients do; anything wrong in `info` is an error. Bytes behind the torrent are
+//! a [warning](MetainfoWarning), and so are keys given twice, of which the first value counts, but
+//! not where two values could be two torrents: `info` itself, and of `info` the version, the name,
+//! the files with their lengths, paths and attributes, the piece length and the hashes. A torrent
+//! that says twice whether it is private is private if either value says so. No input panics.
 //!
 //! Hybrid torrents (BEP 52) are used by their v1 part; [`Metainfo::info_hashes`] shows both hashes.
 //! Torrents of v2 alone are refused with [`MetainfoErrorKind::OnlyV2`].
@@ -60,6 +65,7 @@ mod magnet;
 mod parse;
 mod paths;
 mod torrent;
+mod warning;
 
 pub use bencode::KeyPath;
 pub use bt_types::{
@@ -72,3 +78,4 @@ pub use info::Info;
 pub use magnet::{MAX_MAGNET_LENGTH, Magnet, MagnetError};
 pub use paths::{MAX_ELEMENT_LENGTH, MAX_PATH_DEPTH, Naming, PathError, map_element, numbered};
 pub use torrent::{MAX_METAINFO_LENGTH, Metainfo, Node};
+pub use warning::{MAX_DUPLICATE_KEYS, MetainfoWarning};

@@ -6,15 +6,19 @@ pub(crate) use files::raw_path;
 
 use std::ops::Range;
 
-use bencode::{Dict, OwnedDocument, Value};
+use bencode::{Dict, Options, OwnedDocument, Value};
 use bt_types::{Geometry, InfoHashV1, InfoHashV2, InfoHashes};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
+use crate::warning::{MAX_DUPLICATE_KEYS, warnings};
 use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKind as Kind, Node};
 
 /// The length of a SHA-1 digest.
 const DIGEST_LENGTH: u64 = 20;
+
+/// How a torrent is read. Which keys may be given again is decided in [`crate::warning`].
+pub(crate) const OPTIONS: Options = Options::new().max_duplicates(MAX_DUPLICATE_KEYS);
 
 type Result<T> = std::result::Result<T, MetainfoError>;
 
@@ -23,12 +27,15 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
     if bytes.len() > MAX_METAINFO_LENGTH {
         return Err(too_long(bytes.len()));
     }
-    let document = OwnedDocument::parse(bytes)?;
+    let length = bytes.len();
+    let (document, used) = OwnedDocument::parse_prefix(bytes, OPTIONS)?;
     let root = document.root();
     let keys = root.as_dict().ok_or_else(|| MetainfoError::wrong_kind(root, "a dictionary"))?;
     let info = keys.get("info").ok_or_else(|| MetainfoError::missing(root, "info"))?;
+    let warnings = warnings(&document, length - used)?;
     let parts = InfoParts::read(info)?;
     Ok(Metainfo {
+        warnings,
         trackers: trackers(keys),
         web_seeds: web_seeds(keys),
         nodes: nodes(keys),
@@ -68,7 +75,7 @@ impl InfoParts {
             geometry,
             pieces: pieces(info, keys, geometry)?,
             files,
-            private: keys.get("private").is_some_and(|value| value.as_int() != Some(0)),
+            private: is_private(keys),
             source: text(keys, "source"),
         })
     }
@@ -77,6 +84,11 @@ impl InfoParts {
         let Self { hashes, name, geometry, pieces, files, private, source } = self;
         Info { document, hashes, name, geometry, pieces, files, private, source }
     }
+}
+
+/// Whether any value of `private` says so: given twice, it must not become public by an oversight.
+fn is_private(keys: Dict<'_, '_>) -> bool {
+    keys.iter().any(|(key, value)| key == b"private" && value.as_int() != Some(0))
 }
 
 /// The digests of the raw bytes. The version comes first, so that a torrent from the future is not

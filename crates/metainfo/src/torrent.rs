@@ -4,7 +4,7 @@ use bencode::{Owned, Raw, Value, encode};
 use bt_types::{InfoHashV1, InfoHashes};
 
 use crate::build::url_list;
-use crate::{Info, Magnet, MetainfoError, MetainfoErrorKind, parse};
+use crate::{Info, Magnet, MetainfoError, MetainfoErrorKind, MetainfoWarning, parse};
 
 /// The longest `.torrent` file, in bytes.
 pub const MAX_METAINFO_LENGTH: usize = 64 * 1024 * 1024;
@@ -22,6 +22,7 @@ pub struct Metainfo {
     pub(crate) created_by: Option<String>,
     pub(crate) creation_date: Option<i64>,
     pub(crate) encoding: Option<String>,
+    pub(crate) warnings: Box<[MetainfoWarning]>,
 }
 
 /// A node of the DHT by which a torrent without tracker can be found (BEP 5).
@@ -34,7 +35,7 @@ pub struct Node {
 }
 
 impl Metainfo {
-    /// Reads a `.torrent` file.
+    /// Reads a `.torrent` file. [`Self::warnings`] has what is odd about it.
     ///
     /// # Errors
     /// See [`MetainfoErrorKind`].
@@ -56,7 +57,8 @@ impl Metainfo {
         if info.len() > MAX_METAINFO_LENGTH {
             return Err(parse::too_long(info.len()));
         }
-        let mut entries = vec![("info", Owned::Raw(Raw::new(info)?))];
+        let document = parse::OPTIONS.parse(&info)?;
+        let mut entries = vec![("info", Owned::Raw(Raw::from(document.root())))];
         if !trackers.is_empty() {
             let tiers = trackers.iter().map(|tier| url_list(tier));
             entries.push(("announce-list", Owned::list(tiers)));
@@ -125,7 +127,7 @@ impl Metainfo {
         self.info.raw()
     }
 
-    /// The exact bytes of the file.
+    /// The exact bytes of the torrent: those of the file, without what follows the torrent.
     pub fn raw(&self) -> &[u8] {
         self.info.document.bytes()
     }
@@ -134,6 +136,11 @@ impl Metainfo {
     /// Torrents with keys out of order exist and work, but BEP 3 forbids them.
     pub fn unsorted(&self) -> Option<usize> {
         self.info.document.unsorted()
+    }
+
+    /// What is odd about the file and does not change what the torrent is, for people to know.
+    pub fn warnings(&self) -> &[MetainfoWarning] {
+        &self.warnings
     }
 
     /// The magnet link of this torrent, with its name, size, trackers and web seeds.

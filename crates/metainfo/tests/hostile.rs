@@ -87,6 +87,9 @@ fn value_of(metainfo: &Metainfo, key: &str) -> String {
         "comment" => metainfo.comment().unwrap_or_default().to_owned(),
         "web seeds" => metainfo.web_seeds().join(" "),
         "unsorted" => metainfo.unsorted().map(|at| at.to_string()).unwrap_or_default(),
+        "warnings" => {
+            metainfo.warnings().iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+        }
         "trackers" => {
             metainfo.trackers().iter().map(|tier| tier.join(" ")).collect::<Vec<_>>().join(" | ")
         }

@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
 fn load(arguments: &DownloadArgs, output: &Output) -> Result<Vec<Arc<Metainfo>>, Failure> {
     let (mut torrents, mut seen) = (Vec::new(), BTreeSet::new());
     for torrent in &arguments.torrents {
-        let metainfo = source::load_from(torrent, arguments.trust.ca_file.as_deref())?;
+        let metainfo = source::load_from(torrent, arguments.trust.ca_file.as_deref(), output)?;
         if seen.insert(metainfo.info_hash()) {
             torrents.push(Arc::new(metainfo));
         } else {

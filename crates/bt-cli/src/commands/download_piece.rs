@@ -18,7 +18,7 @@ use crate::transfer::{Goal, Torrent, Transfer, session_config};
 
 pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> Outcome {
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let metainfo = Arc::new(source::load(&arguments.source)?);
+    let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let piece = piece(&metainfo, arguments.index)?;
     let target = Target::new(arguments, &metainfo, piece, output)?;
     if target.is_there {

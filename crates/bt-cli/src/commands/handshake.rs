@@ -14,7 +14,7 @@ use crate::source;
 
 pub(crate) fn run(arguments: &HandshakeArgs, output: &Output) -> Outcome {
     let addresses = address::resolve(&arguments.address)?;
-    let metainfo = source::load(&arguments.source)?;
+    let metainfo = source::load(&arguments.source, output)?;
     let (address, report) = first_answer(&addresses, metainfo.info_hash(), arguments)?;
     output.result(|| object(address, &report), |style| text(address, &report, style))
 }

@@ -9,7 +9,7 @@ use crate::output::{Output, Style, TreeFile, clean, date, file_tree, size, size_
 use crate::source;
 
 pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> Outcome {
-    let metainfo = source::load(&arguments.source)?;
+    let metainfo = source::load(&arguments.source, output)?;
     if let Some(offset) = metainfo.unsorted() {
         output.warn(&format!("keys are not sorted; the first out of order is at byte {offset}"));
     }

@@ -21,7 +21,7 @@ const LEAVE_TIME: Duration = Duration::from_secs(3);
 const PORTS: RangeInclusive<u16> = 49152..=65535;
 
 pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> Outcome {
-    let metainfo = source::load(&arguments.source)?;
+    let metainfo = source::load(&arguments.source, output)?;
     let urls = trackers::urls(&metainfo)?;
     let answers = ask(&metainfo, &urls, arguments)?;
     let peers = merge(&answers);

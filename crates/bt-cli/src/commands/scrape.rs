@@ -10,7 +10,7 @@ use crate::source;
 use crate::trackers::{self, Answer, Client};
 
 pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
-    let metainfo = source::load(&arguments.source)?;
+    let metainfo = source::load(&arguments.source, output)?;
     let urls = trackers::urls(&metainfo)?;
     let client = Client::new(arguments.source.trust.ca_file.as_deref(), arguments.timeout)?;
     let info_hash = metainfo.info_hash();

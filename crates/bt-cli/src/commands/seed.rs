@@ -18,7 +18,7 @@ use crate::transfer::{Goal, Transfer, check_folder, session_config, state_dir};
 const SHOWN: usize = 10;
 
 pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
-    let metainfo = Arc::new(source::load(&arguments.source)?);
+    let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let dir = &arguments.dir;
     if !dir.exists() {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());

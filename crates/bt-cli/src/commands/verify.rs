@@ -17,7 +17,7 @@ use crate::transfer::{check_folder, state_dir};
 const SHOWN: usize = 20;
 
 pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
-    let metainfo = Arc::new(source::load(&arguments.source)?);
+    let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let dir = &arguments.dir;
     if !dir.exists() {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());

@@ -3,7 +3,7 @@
 use serde_json::json;
 use testkit::Payload;
 
-use crate::support::{Shell, dead_port, web_server, words};
+use crate::support::{Output, Shell, dead_port, web_server, words};
 
 fn folder() -> Payload {
     Payload::folder("album", &[("one.flac", 40_000), ("art/cover.png", 30_000), ("art/empty", 0)])
@@ -145,6 +145,53 @@ fn torrents_that_are_none() {
         let text = shell.run(["info", &file]).expect(3);
         assert!(text.stdout().is_empty() && text.stderr.starts_with("error: "), "{}", text.stderr);
     }
+}
+
+#[test]
+fn oddities_of_a_torrent_are_warnings() {
+    let (shell, payload) = (Shell::new(), Payload::file("a.bin", 5).create().unwrap());
+    let torrent = payload.torrent();
+    // `z` comes last, given twice; a line feed follows.
+    let odd = [&torrent[..torrent.len() - 1], b"1:z0:1:z0:e\n"].concat();
+    shell.write("odd.torrent", &odd);
+    let expected = |output: Output, name: &str| {
+        for what in [": the key z is given again", ": ignored 1 byte"] {
+            let line = format!("warning: {name}{what}");
+            assert!(output.stderr.contains(&line), "{line} in: {}", output.stderr);
+        }
+    };
+    for (command, code) in [
+        (&["info", "odd.torrent"][..], 0),
+        (&["info", "odd.torrent", "--json"], 0),
+        (&["peers", "odd.torrent"], 4),
+        (&["scrape", "odd.torrent"], 4),
+        (&["verify", "odd.torrent", "."], 5),
+        (&["download", "odd.torrent", "--timeout", "1s", "--port", "0"], 4),
+        (&["download_piece", "odd.torrent", "9", "-o", "p"], 2),
+        (&["seed", "odd.torrent", ".", "--port", "0"], 5),
+    ] {
+        expected(shell.run(command).expect(code), "odd.torrent");
+    }
+    let address = dead_port().to_string();
+    let peer = format!("127.0.0.1:{address}");
+    expected(shell.run(["handshake", "odd.torrent", &peer]).expect(4), "odd.torrent");
+    expected(shell.run_with(&odd, ["info", "-"]).expect(0), "standard input");
+    let url = format!("http://{}/odd.torrent", web_server("200 OK", &odd));
+    expected(shell.run(["info", &url]).expect(0), &url);
+
+    let object = shell.run(["info", "odd.torrent", "--json"]).expect(0).object();
+    assert_eq!(object["info_hash"], payload.info_hash().to_string());
+    assert_eq!(shell.run(["info", "odd.torrent", "--quiet"]).expect(0).stderr, "");
+}
+
+#[test]
+fn only_some_of_many_warnings_are_shown() {
+    let (shell, payload) = (Shell::new(), folder());
+    let torrent = payload.torrent();
+    let odd = [&torrent[..torrent.len() - 1], "1:z0:".repeat(9).as_bytes(), b"e"].concat();
+    let output = shell.run_with(&odd, ["info", "-"]).expect(0);
+    assert_eq!(output.stderr.lines().count(), 6, "{}", output.stderr);
+    assert!(output.stderr.ends_with("further warnings: 3\n"), "{}", output.stderr);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 use std::path::Path;
 
-use bencode::{Owned, encode};
+use bencode::{DecodeErrorKind, Owned, encode};
 
 use super::*;
-use crate::{FileEntry, Naming, PathError};
+use crate::{FileEntry, MetainfoWarning, Naming, PathError};
 
 type Entries<'a> = Vec<(&'a str, Owned)>;
 
@@ -342,4 +342,106 @@ fn a_torrent_without_data_has_no_pieces() {
     let metainfo = parse(empty, vec![]).unwrap();
     assert_eq!(metainfo.info().geometry().piece_count(), 0);
     assert_eq!(metainfo.info().ranges(0, 10).count(), 0);
+}
+
+/// A torrent whose `info` has `more` behind its keys, which makes them unsorted, and `around` it.
+fn given(more: &str, around: &str) -> Vec<u8> {
+    let info = encode(&info(&[]));
+    let info = [&info[..info.len() - 1], more.as_bytes(), b"e"].concat();
+    [b"d4:info", &info[..], around.as_bytes(), b"e"].concat()
+}
+
+#[test]
+fn bytes_behind_the_torrent_are_a_warning() {
+    let torrent = given("", "");
+    let clean = Metainfo::parse(torrent.clone()).unwrap();
+    assert_eq!(clean.warnings(), []);
+    for tail in ["\n", "\r\n", "e", "d4:infoi1ee"] {
+        let metainfo = Metainfo::parse([&torrent[..], tail.as_bytes()].concat()).unwrap();
+        let (offset, count) = (torrent.len(), tail.len());
+        assert_eq!(metainfo.warnings(), [MetainfoWarning::TrailingBytes { offset, count }]);
+        assert_eq!((metainfo.info_hash(), metainfo.raw()), (clean.info_hash(), &torrent[..]));
+    }
+}
+
+#[test]
+fn keys_given_again_are_a_warning() {
+    let twice = given("1:x0:1:xle6:source1:a6:source1:b", "8:announce1:a8:announce1:b");
+    let metainfo = Metainfo::parse(twice.clone()).unwrap();
+    let paths = metainfo.warnings().iter().map(|warning| match warning {
+        MetainfoWarning::DuplicateKey { offset, path } => {
+            assert!(twice[*offset].is_ascii_digit());
+            path.to_string()
+        }
+        other => panic!("{other}"),
+    });
+    assert_eq!(paths.collect::<Vec<_>>(), ["info.x", "info.source", "announce"]);
+    // The first value counts, and the info-hash is that of the bytes as they are.
+    assert_eq!(metainfo.info().source(), Some("a"));
+    assert_eq!(metainfo.trackers(), [["a"]]);
+    let raw = &twice[7..twice.len() - "8:announce1:a8:announce1:be".len()];
+    assert_eq!(metainfo.raw_info(), raw);
+    assert_eq!(metainfo.info_hash(), InfoHashV1(Sha1::digest(raw).into()));
+    let again = Metainfo::from_info(raw, &[]).unwrap();
+    assert_eq!(again.info_hash(), metainfo.info_hash());
+}
+
+#[test]
+fn keys_that_describe_the_data_are_given_once() {
+    let info = "4:name1:m,6:lengthi5e,6:pieces0:,12:piece lengthi1e,10:name.utf-80:10:name.utf-80:,\
+        4:attr0:4:attr0:,12:meta versioni1e12:meta versioni1e,5:filesle5:filesle,\
+        9:file treede9:file treede,9:file treed1:a0:1:a0:e,12:symlink pathle12:symlink pathle";
+    let file =
+        "6:lengthi1e6:lengthi1e,4:pathle4:pathle,10:path.utf-8le10:path.utf-8le,4:attr0:4:attr0:";
+    let in_info = info.split(',').map(|keys| given(keys.trim(), ""));
+    let in_file = file.split(',').map(|keys| given(&format!("5:filesld{keys}ee"), ""));
+    let around = [given("", "4:infode")];
+    for torrent in in_info.chain(in_file).chain(around) {
+        let error = Metainfo::parse(torrent).unwrap_err();
+        assert_eq!(error.kind, DecodeErrorKind::DuplicateKey.into(), "{error}");
+    }
+    let other_key_of_a_file = folder_with("1:x0:1:x0:");
+    assert_eq!(Metainfo::parse(other_key_of_a_file).unwrap().warnings().len(), 1);
+}
+
+/// A torrent of a folder with one file that has `more` keys.
+fn folder_with(more: &str) -> Vec<u8> {
+    let info = encode(&folder([file(5, &["a"])]));
+    let info = String::from_utf8_lossy(&info).replace("1:aee", &format!("1:ae{more}e"));
+    format!("d4:info{info}e").into_bytes()
+}
+
+#[test]
+fn private_twice_is_private_if_either_value_is() {
+    for (keys, private) in [
+        ("7:privatei0e7:privatei0e", false),
+        ("7:privatei0e7:privatei1e", true),
+        ("7:privatei1e7:privatei0e", true),
+    ] {
+        let metainfo = Metainfo::parse(given(keys, "")).unwrap();
+        assert_eq!((metainfo.info().private(), metainfo.warnings().len()), (private, 1), "{keys}");
+    }
+}
+
+#[test]
+fn too_many_keys_given_again_are_refused() {
+    let keys = |count: usize| given("", &"1:x0:".repeat(count));
+    let most = Metainfo::parse(keys(MAX_DUPLICATE_KEYS + 1)).unwrap();
+    assert_eq!(most.warnings().len(), MAX_DUPLICATE_KEYS);
+    let error = Metainfo::parse(keys(MAX_DUPLICATE_KEYS + 2)).unwrap_err();
+    assert_eq!(error.kind, DecodeErrorKind::DuplicateKey.into());
+}
+
+#[test]
+fn warnings_name_the_place() {
+    let torrent = [&given("1:x0:1:x0:", "")[..], b"\n"].concat();
+    let metainfo = Metainfo::parse(torrent).unwrap();
+    let shown: Vec<_> = metainfo.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "the key info.x is given again at byte 86",
+            "ignored 1 byte after the end of the torrent at byte 93",
+        ]
+    );
 }

@@ -208,7 +208,7 @@ fn said(info: &Value, key: &str) -> Result<Option<String>> {
         "web seeds" => texts(&info["web_seeds"]),
         "trackers" => each("trackers", &texts),
         "original" => each("files", &|file| file["path"].as_str().unwrap_or_default().to_owned()),
-        "disk" | "attributes" | "nodes" | "unsorted" => return Ok(None),
+        "disk" | "attributes" | "nodes" | "unsorted" | "warnings" => return Ok(None),
         _ => bail!("no fact {key} is known"),
     }))
 }

@@ -1,0 +1,103 @@
+//! What is odd about a `.torrent` file that is used all the same.
+
+use std::fmt;
+
+use bencode::{DecodeErrorKind, DuplicateKey, KeyPath, OwnedDocument, PathStep};
+
+use crate::MetainfoError;
+
+/// The most keys given again that a torrent may have; with more it is refused.
+pub const MAX_DUPLICATE_KEYS: usize = 100;
+
+/// Something that BEP 3 forbids and that does not change what the torrent is. Other clients accept
+/// it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetainfoWarning {
+    /// Bytes follow the torrent, often a line feed. They are ignored.
+    TrailingBytes {
+        /// Where the torrent ends, in bytes from the start of the file.
+        offset: usize,
+        /// How many bytes follow.
+        count: usize,
+    },
+    /// A key is given again in one dictionary. Its first value counts, as in libtorrent.
+    DuplicateKey {
+        /// Where the key is given again, in bytes from the start of the file.
+        offset: usize,
+        /// The key.
+        path: KeyPath,
+    },
+}
+
+impl fmt::Display for MetainfoWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrailingBytes { offset, count: 1 } => {
+                write!(f, "ignored 1 byte after the end of the torrent at byte {offset}")
+            }
+            Self::TrailingBytes { offset, count } => {
+                write!(f, "ignored {count} bytes after the end of the torrent at byte {offset}")
+            }
+            Self::DuplicateKey { offset, path } => {
+                write!(f, "the key {path} is given again at byte {offset}")
+            }
+        }
+    }
+}
+
+/// The warnings about `document`, which `trailing` bytes follow.
+///
+/// # Errors
+/// A key that says which data the torrent has is given again.
+pub(crate) fn warnings(
+    document: &OwnedDocument,
+    trailing: usize,
+) -> Result<Box<[MetainfoWarning]>, MetainfoError> {
+    let mut warnings = Vec::new();
+    for DuplicateKey { offset, path } in document.duplicates() {
+        if describes_data(&path) {
+            return Err(MetainfoError { kind: DecodeErrorKind::DuplicateKey.into(), offset, path });
+        }
+        warnings.push(MetainfoWarning::DuplicateKey { offset, path });
+    }
+    if trailing > 0 {
+        let offset = document.bytes().len();
+        warnings.push(MetainfoWarning::TrailingBytes { offset, count: trailing });
+    }
+    Ok(warnings.into())
+}
+
+/// Whether two values of the key could be two different torrents: other data, other names. No
+/// reader can tell which one was meant, and clients that differ would not find each other.
+fn describes_data(path: &KeyPath) -> bool {
+    let mut steps = path.steps().iter();
+    if !is_key(steps.next(), &["info"]) {
+        return false;
+    }
+    let file: &[&str] = &["attr", "length", "path", "path.utf-8", "symlink path"];
+    let info: &[&str] = &[
+        "attr",
+        "file tree",
+        "files",
+        "length",
+        "meta version",
+        "name",
+        "name.utf-8",
+        "piece length",
+        "pieces",
+        "symlink path",
+    ];
+    match (steps.next(), steps.next(), steps.next(), steps.next()) {
+        (None, ..) => true,
+        (key, None, ..) => is_key(key, info),
+        (key, Some(PathStep::Index(_)), file_key, None) if is_key(key, &["files"]) => {
+            is_key(file_key, file)
+        }
+        (key, ..) => is_key(key, &["file tree"]),
+    }
+}
+
+fn is_key(step: Option<&PathStep>, keys: &[&str]) -> bool {
+    matches!(step, Some(PathStep::Key(key)) if keys.iter().any(|name| name.as_bytes() == key))
+}
