@@ -5,7 +5,7 @@ use std::ops::Range;
 use bencode::{OwnedDocument, Value};
 use bt_types::{Geometry, InfoHashes, PieceIndex, Sha1Digest};
 
-use crate::files::{FileEntry, FileRanges, FileTable, Files};
+use crate::files::{FileEntry, FileRange, FileRanges, FileTable, Files};
 
 /// The `info` dictionary of a torrent: its name, its files, how the data is cut and hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,18 @@ impl Info {
     /// File number `index`, from 0.
     pub fn file(&self, index: usize) -> Option<FileEntry<'_>> {
         self.files().get(index)
+    }
+
+    /// The length of all files together, in bytes, without padding (BEP 47). Adds them up.
+    pub fn content_size(&self) -> u64 {
+        self.files().iter().filter(|file| !file.is_pad()).map(FileEntry::length).sum()
+    }
+
+    /// How many bytes of `piece` are padding (BEP 47).
+    pub fn padding_in(&self, piece: PieceIndex) -> u32 {
+        let is_pad = |range: &FileRange| self.file(range.file).is_some_and(FileEntry::is_pad);
+        let padding: u64 = self.file_ranges(piece).filter(is_pad).map(|range| range.length).sum();
+        u32::try_from(padding).unwrap_or(u32::MAX)
     }
 
     /// Whether the torrent is one file and not a folder.

@@ -54,6 +54,7 @@
 //! Sources: BEP 3 (metainfo files), 5 (`nodes`), 9 and 53 (magnet links), 12 (`announce-list`), 19
 //! (`url-list`), 27 (`private`), 47 (`attr`, pad files), 52 (`meta version`).
 
+mod appearance;
 mod build;
 mod disk_paths;
 mod error;
@@ -67,6 +68,7 @@ mod paths;
 mod torrent;
 mod warning;
 
+pub use appearance::Appearance;
 pub use bencode::KeyPath;
 pub use bt_types::{
     Geometry, GeometryError, InfoHashV1, InfoHashV2, InfoHashes, PieceIndex, Sha1Digest,
