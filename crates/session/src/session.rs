@@ -81,6 +81,11 @@ impl Session {
         self.reactor.port()
     }
 
+    /// The addresses that the session listens on, unspecified ones for all of this machine.
+    pub fn listen_addresses(&self) -> &[SocketAddr] {
+        self.reactor.addresses()
+    }
+
     /// Takes a torrent in and begins with it.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ impl<F> Core<F> {
             let length = geometry.length_of(piece);
             let new = check.opened.have.insert(piece);
             if new && check.opened.wanted.contains(piece) {
-                torrent.progress.gain(length);
+                torrent.progress.gain(torrent.add.metainfo.info(), piece);
             }
             bytes += u64::from(length);
         }
@@ -145,6 +145,7 @@ impl<F> Core<F> {
         let committed = match outcome {
             Outcome::Verified { digests } => {
                 torrent.durability.handle_written(now, length);
+                torrent.progress.gain(torrent.add.metainfo.info(), piece);
                 torrent.last_piece_at = now;
                 self.emit(key, EventKind::PieceVerified(piece));
                 Committed::Verified { digests }

@@ -60,6 +60,7 @@ impl<F> Core<F> {
             durability: OnDemand::default(),
             jobs: 0,
             announces: 0,
+            announced_at: now,
             down: Bucket::new(now, add.max_down),
             up: Bucket::new(now, add.max_up),
             timer: None,
@@ -67,7 +68,7 @@ impl<F> Core<F> {
             last_piece_at: now,
             completion_due: false,
             file_system: 0,
-            progress: Progress::nothing_of(geometry),
+            progress: Progress::nothing_of(add.metainfo.info()),
             waits_to_dial: false,
             waits_for_memory: false,
             removing: false,
@@ -169,7 +170,8 @@ impl<F> Core<F> {
         let naming = check.opened.naming;
         let swarm = Box::new(Swarm::new(now, config));
         let complete = swarm.is_complete();
-        torrent.progress = Progress::of(torrent.geometry(), swarm.wanted(), swarm.have());
+        let info = torrent.add.metainfo.info();
+        torrent.progress = Progress::of(info, swarm.wanted(), swarm.have());
         torrent.open.resume(&check.opened.unfinished);
         torrent.phase = Phase::Transfer(swarm);
         torrent.last_piece_at = now;
@@ -268,8 +270,9 @@ impl<F> Core<F> {
     pub(super) fn say_goodbye(&mut self, key: TorrentKey) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let deadline = torrent.goodbye_deadline(now);
         if let Phase::Stopping(stopping) = &mut torrent.phase {
-            stopping.step = StopStep::Announcing { deadline: now + STOP_ANNOUNCE_TIME };
+            stopping.step = StopStep::Announcing { deadline };
         }
         if let Some(swarm) = torrent.swarm_mut() {
             swarm.stop(now);
@@ -357,9 +360,17 @@ impl Torrent {
         let ranges = opened.to_verify.clone();
         let total = ranges.iter().map(|range| range.len() as u32).sum();
         self.last_piece_at = now;
-        self.progress = Progress::of(self.geometry(), &opened.wanted, &opened.have);
+        self.progress = Progress::of(self.add.metainfo.info(), &opened.wanted, &opened.have);
         let check = Check { opened, ranges: ranges.into(), running: 0, done: 0, total };
         self.phase = Phase::Checking(Box::new(check));
+    }
+
+    /// When a stop no longer waits for trackers. One that has never answered gets no more time
+    /// for the stop than it had already for its first announce.
+    fn goodbye_deadline(&self, now: Duration) -> Duration {
+        let mut trackers = self.swarm().into_iter().flat_map(Swarm::trackers);
+        let from = if trackers.any(|tracker| tracker.replied) { now } else { self.announced_at };
+        (from + STOP_ANNOUNCE_TIME).max(now)
     }
 
     fn next_timeout(&self) -> Option<Duration> {

@@ -1,6 +1,7 @@
 //! Snapshots of where torrents stand.
 
-use bt_types::{Bitfield, Geometry};
+use bt_types::{Bitfield, PieceIndex};
+use metainfo::Info;
 use piece_store::TorrentKey;
 use swarm::Swarm;
 
@@ -71,47 +72,57 @@ impl<F> Core<F> {
     }
 }
 
-/// How much of what is wanted is had.
+/// How much of what is wanted we have. Padding (BEP 47) is not counted: it is no data of the user's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
     pieces: u32,
     pieces_total: u32,
     bytes: u64,
     bytes_total: u64,
+    /// Padding in wanted pieces that are missing, which the swarm counts among the bytes left.
+    padding_left: u64,
 }
 
 impl Progress {
-    /// Nothing is had and everything is wanted.
-    pub(super) fn nothing_of(geometry: Geometry) -> Self {
-        let (pieces_total, bytes_total) = (geometry.piece_count(), geometry.total());
-        Self { pieces: 0, pieces_total, bytes: 0, bytes_total }
+    /// We have nothing and everything is wanted.
+    pub(super) fn nothing_of(info: &Info) -> Self {
+        let (pieces_total, bytes_total) = (info.geometry().piece_count(), info.content_size());
+        let padding_left = info.geometry().total() - bytes_total;
+        Self { pieces: 0, pieces_total, bytes: 0, bytes_total, padding_left }
     }
 
     /// Looks at every piece, so not for a snapshot.
-    pub(super) fn of(geometry: Geometry, wanted: &Bitfield, have: &Bitfield) -> Self {
-        let mut progress = Self { pieces: 0, pieces_total: 0, bytes: 0, bytes_total: 0 };
+    pub(super) fn of(info: &Info, wanted: &Bitfield, have: &Bitfield) -> Self {
+        let geometry = info.geometry();
+        let has_padding = info.content_size() != geometry.total();
+        let mut progress =
+            Self { pieces: 0, pieces_total: 0, bytes: 0, bytes_total: 0, padding_left: 0 };
         for piece in wanted.iter().filter_map(|index| geometry.piece(index)) {
-            let length = geometry.length_of(piece);
+            let padding = if has_padding { info.padding_in(piece) } else { 0 };
             progress.pieces_total += 1;
-            progress.bytes_total += u64::from(length);
+            progress.bytes_total += u64::from(geometry.length_of(piece) - padding);
+            progress.padding_left += u64::from(padding);
             if have.contains(piece) {
-                progress.gain(length);
+                progress.gain(info, piece);
             }
         }
         progress
     }
 
-    /// A wanted piece of this length is had.
-    pub(super) fn gain(&mut self, length: u32) {
+    /// We have a wanted piece more.
+    pub(super) fn gain(&mut self, info: &Info, piece: PieceIndex) {
+        let padding = if self.padding_left > 0 { info.padding_in(piece) } else { 0 };
         self.pieces += 1;
-        self.bytes += u64::from(length);
+        self.bytes += u64::from(info.geometry().length_of(piece) - padding);
+        self.padding_left = self.padding_left.saturating_sub(padding.into());
     }
 
     /// Where the swarm stands now, which wants what was wanted when the totals were counted.
     fn of_swarm(self, swarm: &Swarm) -> Self {
+        let left = swarm.left().saturating_sub(self.padding_left);
         Self {
             pieces: self.pieces_total.saturating_sub(swarm.missing()),
-            bytes: self.bytes_total.saturating_sub(swarm.left()),
+            bytes: self.bytes_total.saturating_sub(left),
             ..self
         }
     }
@@ -131,7 +142,7 @@ fn empty(torrent: &Torrent) -> TorrentStatus {
         name: torrent.add.metainfo.info().name().to_owned(),
         phase: PhaseKind::Opening,
         bytes_done: 0,
-        bytes_total: torrent.geometry().total(),
+        bytes_total: torrent.progress.bytes_total,
         pieces_done: 0,
         pieces_total: torrent.geometry().piece_count(),
         checked: (0, 0),

@@ -81,6 +81,8 @@ pub(super) struct Torrent {
     pub(super) jobs: usize,
     /// Announces under way.
     pub(super) announces: usize,
+    /// When the last announce was made.
+    pub(super) announced_at: Duration,
     pub(super) down: Bucket,
     pub(super) up: Bucket,
     /// When it stands in the table of timers.

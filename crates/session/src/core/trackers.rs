@@ -60,6 +60,7 @@ impl<F> Core<F> {
     ) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.announces += 1;
+        torrent.announced_at = self.now;
         let alone = torrent.announces == 1;
         let tracker_id = tracker_id.map(Vec::into_boxed_slice);
         let announce = Announce { torrent: key, tracker, event, num_want, tracker_id };

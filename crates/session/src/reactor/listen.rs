@@ -42,6 +42,12 @@ impl Listeners {
         Err(last_error)
     }
 
+    /// The addresses that are listened on.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = [&self.v4, &self.v6].into_iter().flatten();
+        listeners.filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
     /// The next connection; `None` if there is none now.
     ///
     /// # Errors

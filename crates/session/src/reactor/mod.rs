@@ -19,7 +19,7 @@ mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -96,6 +96,7 @@ struct Reactor {
 pub(crate) struct Running {
     wake: Wake,
     port: u16,
+    addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -119,13 +120,18 @@ impl Running {
         let door = (commands, events);
         let reactor = Reactor::new(config, seed, poll, woken, pool, helpers, door)?;
         let port = reactor.listeners.port;
+        let addresses = reactor.listeners.addresses();
         let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
         let thread = builder.spawn(move || reactor.run())?;
-        Ok(Self { wake, port, thread: Some(thread) })
+        Ok(Self { wake, port, addresses, thread: Some(thread) })
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Has the reactor look at its commands.

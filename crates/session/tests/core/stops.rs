@@ -81,6 +81,28 @@ fn a_tracker_that_hangs_holds_a_stop_up_for_three_seconds() {
     assert_eq!(node.status(key).phase, PhaseKind::Stopped);
 }
 
+/// A tracker that never answered has no time left for the stop after as long as a stop waits.
+#[test]
+fn mute_tracker_does_not_delay_stop() {
+    let payload = payload();
+    for (asked_before, waits) in [(1000, 2000), (3000, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::new(config(1));
+        let key = node.add(add_of(&payload, folder.path()));
+        node.act();
+        assert_eq!(node.fetches.len(), 1, "it announces");
+        node.advance(Duration::from_millis(asked_before));
+        node.core.stop(node.now, key);
+        node.act();
+        if waits > 0 {
+            node.advance(Duration::from_millis(waits - 100));
+            assert!(!node.stopped());
+            node.advance(Duration::from_millis(200));
+        }
+        assert!(node.stopped() && node.core.is_idle());
+    }
+}
+
 #[test]
 fn a_stop_at_any_job() {
     let payload = payload();
