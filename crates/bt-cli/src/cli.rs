@@ -15,7 +15,10 @@ const ABOUT: &str = "\
 A BitTorrent client for the shell.
 
 TORRENT is a .torrent file, an http:// or https:// URL of one, or - for standard input. DIR is \
-always the folder that contains, or will contain, what the torrent is called.";
+always the folder that contains, or will contain, the torrent's file or folder.
+
+SIZE and RATE take K, M, G and T, which are powers of 1024 (3M, 3MB and 3MiB are the same). TIME \
+takes s, m, h and d, also together (1h30m); without a unit it is in seconds.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -34,7 +37,7 @@ Exit codes:
   6    disk         a file or folder can't be read or written, or is in the way
   130  interrupted  by Ctrl-C or SIGTERM
 
-With --json every command prints one JSON object a line on standard output; after a failure the
+With --json every command prints one JSON object per line on standard output; after a failure the
 last line is {\"error\": {\"class\": .., \"message\": ..}}.";
 
 /// Where the help shows the flags of every command.
@@ -62,13 +65,13 @@ pub(crate) struct Cli {
 /// Flags that every command takes.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GlobalArgs {
-    /// Print JSON for programs, one object a line
+    /// Print JSON for programs, one object per line
     #[arg(long, global = true, help_heading = EVERY_COMMAND)]
     pub(crate) json: bool,
     /// Print results and errors only
     #[arg(short, long, global = true, help_heading = EVERY_COMMAND)]
     pub(crate) quiet: bool,
-    /// Log more on standard error; twice for still more
+    /// Log more to standard error; -vv logs still more
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = EVERY_COMMAND)]
     pub(crate) verbose: u8,
 }
@@ -104,7 +107,7 @@ Examples:
   bt-cli scrape example.torrent
   bt-cli scrape example.torrent --json")]
     Scrape(ScrapeArgs),
-    /// Shake hands with one peer and show what it says of itself
+    /// Connect to one peer and show what it says about itself
     #[command(after_help = "\
 Examples:
   bt-cli handshake example.torrent 127.0.0.1:6881
@@ -120,12 +123,13 @@ Examples:
   bt-cli download_piece example.torrent 7 -o - | sha1sum"
     )]
     DownloadPiece(PieceArgs),
-    /// Download torrents; interrupted ones go on where they were
+    /// Download torrents; interrupted ones resume where they stopped
     #[command(after_help = "\
 Examples:
   bt-cli download example.torrent
   bt-cli download example.torrent https://example.org/other.torrent -o ~/Downloads
   bt-cli download example.torrent --files 0,3-5
+  bt-cli download example.torrent --files 'Season 1'
   bt-cli download example.torrent --files '*.flac' --max-up 200K
   bt-cli download example.torrent --peer 192.0.2.7:6881 --seed --ratio 2")]
     Download(DownloadArgs),
@@ -138,7 +142,8 @@ output itself are left out.
 
 Examples:
   bt-cli create photos -t http://tracker.example/announce
-  bt-cli create film.mkv -t udp://one.example:6969,udp://two.example:6969 -t http://last.example/announce
+  bt-cli create film.mkv -t udp://one.example:6969,udp://two.example:6969 \\
+    -t http://last.example/announce
   bt-cli create photos --private --source EXAMPLE -o - > photos.torrent")]
     Create(CreateArgs),
     /// Check downloaded data against a torrent
@@ -147,12 +152,18 @@ Examples:
   bt-cli verify example.torrent ~/Downloads
   bt-cli verify example.torrent . --json | jq '.bad'")]
     Verify(VerifyArgs),
-    /// Serve what you have of a torrent to other peers
-    #[command(after_help = "\
+    /// Serve what you have of torrents to other peers
+    #[command(
+        override_usage = "bt-cli seed [OPTIONS] <TORRENT>... <DIR>",
+        after_help = "\
+The last argument is the folder; all torrents are served from it.
+
 Examples:
   bt-cli seed example.torrent ~/Downloads
+  bt-cli seed one.torrent two.torrent ~/Downloads
   bt-cli seed example.torrent . --max-up 1M --ratio 2
-  bt-cli seed example.torrent . --seed-time 2h")]
+  bt-cli seed example.torrent . --seed-time 2h"
+    )]
     Seed(SeedArgs),
     /// Print completions for a shell
     #[command(after_help = "\
@@ -175,10 +186,10 @@ pub(crate) struct SourceArgs {
     pub(crate) trust: TrustArgs,
 }
 
-/// Whom to trust on HTTPS.
+/// Which certificates to trust for HTTPS.
 #[derive(Debug, Args)]
 pub(crate) struct TrustArgs {
-    /// Certificates (PEM) to trust for HTTPS instead of the public authorities
+    /// Trust the certificates in this file (PEM) for HTTPS, instead of the public authorities
     #[arg(long, value_name = "FILE", help_heading = transfer::NETWORK)]
     pub(crate) ca_file: Option<PathBuf>,
 }
@@ -205,13 +216,13 @@ pub(crate) struct PeersArgs {
     /// How long to wait for the trackers
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
-    /// The port to announce [default: a random one, so that no client of yours is mistaken]
+    /// The port to announce [default: random, so that no client of yours is taken for this one]
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// How many peers to ask each tracker for
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) num_want: u32,
-    /// Tell trackers this address instead of the one they see
+    /// Announce this address to trackers instead of the one they see
     #[arg(long, value_name = "IP")]
     pub(crate) announce_ip: Option<std::net::IpAddr>,
 }
@@ -243,7 +254,7 @@ pub(crate) struct CreateArgs {
     /// A tracker URL, or several of one tier separated by commas; repeat for each further tier
     #[arg(short, long = "tracker", value_name = "URL")]
     pub(crate) trackers: Vec<String>,
-    /// Where to write the torrent, - for standard output [default: NAME.torrent]
+    /// Where to write the torrent, or - for standard output [default: NAME.torrent]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// The piece length, for example 256K; chosen by the size if not given
@@ -252,19 +263,19 @@ pub(crate) struct CreateArgs {
     /// A web seed (BEP 19); may be given more than once
     #[arg(short, long = "web-seed", value_name = "URL")]
     pub(crate) web_seeds: Vec<String>,
-    /// Peers come from the trackers only (BEP 27)
+    /// Mark the torrent as private: peers come from its trackers only (BEP 27)
     #[arg(short, long)]
     pub(crate) private: bool,
-    /// A word that gives the torrent an info-hash of its own
+    /// A text that gives the torrent its own info-hash, as private trackers ask for
     #[arg(long, value_name = "TEXT")]
     pub(crate) source: Option<String>,
-    /// A comment for people
+    /// A comment for those who read the torrent
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
-    /// The name in the torrent, instead of that of PATH
+    /// The name in the torrent [default: the name of PATH]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Leave the creation date and the creator out, so that the same content gives the same file
+    /// Leave out the creation date and the creator, so that the same content gives the same file
     #[arg(long)]
     pub(crate) no_date: bool,
     /// Replace the output file if it exists
@@ -276,7 +287,7 @@ pub(crate) struct CreateArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// The folder that contains what the torrent is called
+    /// The folder that contains the torrent's file or folder
     pub(crate) dir: PathBuf,
     #[command(flatten)]
     pub(crate) state: StateArgs,
@@ -290,6 +301,6 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The folder; it is made if it does not exist
+    /// The folder; it is created if it does not exist
     pub(crate) dir: PathBuf,
 }

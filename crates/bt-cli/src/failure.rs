@@ -98,11 +98,16 @@ impl Failure {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str)
     }
 
+    /// All [`Self::lines`].
+    pub(crate) fn text(&self) -> String {
+        self.lines().collect::<Vec<_>>().join("\n")
+    }
+
     /// `{"error": {"class", "message", ..}}`.
     pub(crate) fn to_json(&self) -> Value {
         let mut error = Map::new();
         error.insert("class".to_owned(), self.class.name().into());
-        error.insert("message".to_owned(), self.lines().collect::<Vec<_>>().join("\n").into());
+        error.insert("message".to_owned(), self.text().into());
         error.extend(self.details.clone());
         json!({ "error": error })
     }

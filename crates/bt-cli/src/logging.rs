@@ -24,7 +24,7 @@ pub(crate) fn start(global: GlobalArgs, output: &Output) {
     builder.filter_module("rustls", level.min(LevelFilter::Warn));
     builder.format(|out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
-        writeln!(out, "{level}: {}: {}", record.target(), clean(&record.args().to_string()))
+        writeln!(out, "{level}: {}", clean(&record.args().to_string()))
     });
     if let Some(bars) = output.bars() {
         builder.target(Target::Pipe(Box::new(AboveBars(bars.clone()))));

@@ -1,5 +1,6 @@
 //! What is printed, and where: results on stdout, everything else on stderr.
 
+mod bar;
 mod bencode_json;
 mod meter;
 mod style;
@@ -9,20 +10,21 @@ mod tree;
 
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use serde_json::Value;
 
 use crate::cli::GlobalArgs;
 use crate::failure::{Class, End, Failure, without_code};
 
+pub(crate) use bar::{Bar, terminal_width};
 pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
-pub(crate) use style::Style;
-pub(crate) use text::{clean, date, duration, is_unsafe, rate, size, size_exactly};
+pub(crate) use style::{Charset, Style};
+pub(crate) use text::{clean, count, date, duration, is_unsafe, rate, size, size_exactly, took};
 pub(crate) use tracker_peer::tracker_peer;
 pub(crate) use tree::{TreeFile, file_tree};
 
-/// How this run talks to its user.
+/// How this launch talks to its user.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,
@@ -53,14 +55,20 @@ impl Output {
         self.json
     }
 
-    /// Whether only results and errors are wanted.
-    pub(crate) fn quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// Where progress bars go, if there is a terminal for them.
     pub(crate) fn bars(&self) -> Option<&MultiProgress> {
         self.bars.as_ref()
+    }
+
+    /// One more bar below the others, if there is a terminal for it. Its message is its line.
+    pub(crate) fn new_bar(&self) -> Option<ProgressBar> {
+        let bars = self.bars.as_ref()?;
+        Some(bars.add(ProgressBar::new_spinner().with_style(meter::plain_style())))
+    }
+
+    /// The characters that bars are drawn with.
+    pub(crate) fn charset(&self) -> Charset {
+        self.stderr.charset()
     }
 
     /// A result: `object` as one line, or `text`.
@@ -110,17 +118,28 @@ impl Output {
         self.say(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
     }
 
-    /// The last word of a run that failed.
+    /// The last word of a launch that failed. Bars are erased for good.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if let Some(bars) = &self.bars {
+            // Nothing can be done about a stderr that takes nothing.
+            drop(bars.clear());
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
         if self.json {
-            // Whether or not anybody still reads: the exit code says it too.
-            drop(self.object(&failure.to_json()));
+            // A reader that has gone wants no message elsewhere; a full disk is told on stderr.
+            if let Err(End::Failed(_)) = self.object(&failure.to_json()) {
+                self.error(failure);
+            }
         } else if failure.class() == Class::Interrupted {
             self.note(failure.message());
         } else {
-            let lines = failure.lines().map(clean).collect::<Vec<_>>().join("\n");
-            self.say(&format!("{} {lines}", self.stderr.red("error:")));
+            self.error(failure);
         }
+    }
+
+    fn error(&self, failure: &Failure) {
+        let lines = failure.lines().map(clean).collect::<Vec<_>>().join("\n");
+        self.say(&format!("{} {lines}", self.stderr.red("error:")));
     }
 
     fn say(&self, text: &str) {

@@ -2,101 +2,248 @@
 
 use std::ops::RangeInclusive;
 
-use globset::{GlobBuilder, GlobMatcher};
-use metainfo::Metainfo;
+use globset::GlobBuilder;
+use metainfo::{FileEntry, Info, Metainfo};
 
 use crate::failure::Failure;
 
-/// Files by number or by name.
+/// The values of `--files`. A file is wanted if one of them selects it.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    numbers: Vec<RangeInclusive<usize>>,
-    globs: Vec<GlobMatcher>,
+    values: Vec<Value>,
+}
+
+/// One value of `--files`.
+#[derive(Debug)]
+struct Value {
+    text: String,
+    /// What `text` says if it is a list of file numbers.
+    numbers: Option<Vec<RangeInclusive<usize>>>,
 }
 
 impl Selection {
-    /// What the values of `--files` ask for; `None` if there are none, which is every file.
-    ///
-    /// # Errors
-    /// Usage if one is neither numbers nor a glob.
-    pub(crate) fn parse(values: &[String]) -> Result<Option<Self>, Failure> {
-        if values.is_empty() {
-            return Ok(None);
-        }
-        let mut selection = Self { numbers: Vec::new(), globs: Vec::new() };
-        for value in values {
-            if is_numbers(value) {
-                for part in value.split(',') {
-                    selection.numbers.push(range(part, value)?);
-                }
-            } else {
-                selection.globs.push(glob(value)?);
-            }
-        }
-        Ok(Some(selection))
+    /// Returns what the values of `--files` ask for; `None` if there are none, which is every file.
+    pub(crate) fn parse(values: &[String]) -> Option<Self> {
+        let value = |text: &String| Value { text: text.clone(), numbers: numbers(text) };
+        (!values.is_empty()).then(|| Self { values: values.iter().map(value).collect() })
     }
 
     /// Whether files are named by number, which makes sense for one torrent only.
     pub(crate) fn has_numbers(&self) -> bool {
-        !self.numbers.is_empty()
+        self.values.iter().any(|value| value.numbers.is_some())
     }
 
-    /// One entry a file of `metainfo`: whether it is wanted.
+    /// Returns whether each file of `metainfo` is wanted, one entry per file.
     ///
     /// # Errors
-    /// Usage if a number is too great or a glob matches nothing.
+    /// Usage if a value selects no file.
     pub(crate) fn apply(&self, metainfo: &Metainfo) -> Result<Vec<bool>, Failure> {
-        let files = metainfo.info().files();
-        let mut selected = vec![false; files.len()];
-        for numbers in &self.numbers {
-            let Some(wanted) = selected.get_mut(numbers.clone()) else {
-                let message = format!(
-                    "{}: expected file numbers below {}, got {}",
-                    metainfo.info().name(),
-                    files.len(),
-                    numbers.end()
-                );
-                return Err(Failure::usage(message).with("files", files.len()));
-            };
-            wanted.fill(true);
-        }
-        for glob in &self.globs {
-            let mut found = false;
-            for (file, wanted) in files.iter().zip(&mut selected) {
-                let named =
-                    || [file.original_path(), file.path()].iter().any(|path| glob.is_match(path));
-                let matches = !file.is_pad() && named();
-                *wanted |= matches;
-                found |= matches;
-            }
-            if !found {
-                let (name, glob) = (metainfo.info().name(), glob.glob());
-                let message = format!("{name}: no file matches {glob}; see bt-cli info");
-                return Err(Failure::usage(message));
+        let mut selected = vec![false; metainfo.info().files().len()];
+        for value in &self.values {
+            for index in value.files(metainfo.info())? {
+                selected[index] = true;
             }
         }
         Ok(selected)
     }
 }
 
-fn is_numbers(value: &str) -> bool {
-    value.starts_with(|c: char| c.is_ascii_digit())
-        && value.chars().all(|c| c.is_ascii_digit() || c == ',' || c == '-')
+impl Value {
+    /// Returns the files that it selects: those with its numbers, else those with its name.
+    fn files(&self, info: &Info) -> Result<Vec<usize>, Failure> {
+        let count = info.files().len();
+        let ranges = self.numbers.as_deref().unwrap_or_default();
+        if !ranges.is_empty() && ranges.iter().all(|range| *range.end() < count) {
+            return Ok(ranges.iter().cloned().flatten().collect());
+        }
+        let named = by_name(info, &self.text);
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        if let Some(last) = ranges.iter().map(RangeInclusive::end).max() {
+            let message = format!(
+                "{}: expected file numbers below {count}, got {last}; to name a file, put ./ in front",
+                info.name()
+            );
+            return Err(Failure::usage(message).with("files", count));
+        }
+        let matching = by_pattern(info, &self.text)?;
+        if matching.is_empty() {
+            return Err(self.no_match(info, ""));
+        }
+        Ok(matching)
+    }
+
+    fn no_match(&self, info: &Info, why: &str) -> Failure {
+        let (name, text) = (info.name(), &self.text);
+        let advice = "bt-cli info shows the files and their numbers";
+        Failure::usage(format!("{name}: no file or folder matches {text:?}{why}; {advice}"))
+    }
 }
 
-fn range(part: &str, value: &str) -> Result<RangeInclusive<usize>, Failure> {
-    let error = || Failure::usage(format!("expected file numbers such as 0,3-5, got {value:?}"));
-    let (first, last) = part.split_once('-').unwrap_or((part, part));
-    let first: usize = first.parse().map_err(|_| error())?;
-    let last: usize = last.parse().map_err(|_| error())?;
-    // The greatest number of all can't be in a half-open range.
-    if first > last || last == usize::MAX { Err(error()) } else { Ok(first..=last) }
+/// Returns the files that `text` names: the whole path of a file or folder in the torrent, with or
+/// without the torrent's name in front, or else the name of a file or folder anywhere in it.
+fn by_name(info: &Info, text: &str) -> Vec<usize> {
+    let text = text.trim_start_matches("./").trim_end_matches('/');
+    let below = text.strip_prefix(info.name()).and_then(|rest| rest.strip_prefix('/'));
+    let rules: [fn(&str, &str) -> bool; 4] = [is_path, is_below, is_name, is_in_folder_named];
+    for name in [Some(text), below].into_iter().flatten() {
+        for rule in rules {
+            let found = matching(info, |path| rule(path, name));
+            if !found.is_empty() {
+                return found;
+            }
+        }
+    }
+    let whole = text == info.name();
+    matching(info, |_| whole)
 }
 
-fn glob(value: &str) -> Result<GlobMatcher, Failure> {
+fn is_path(path: &str, name: &str) -> bool {
+    path == name
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn is_name(path: &str, name: &str) -> bool {
+    path.rsplit('/').next() == Some(name)
+}
+
+fn is_in_folder_named(path: &str, name: &str) -> bool {
+    path.rsplit('/').skip(1).any(|folder| folder == name)
+}
+
+/// Returns the files whose path matches the glob `text`, with or without the torrent's name.
+fn by_pattern(info: &Info, text: &str) -> Result<Vec<usize>, Failure> {
     // A `*` also matches folders, so that '*.flac' means every such file.
-    let glob = GlobBuilder::new(value).literal_separator(false).build();
-    let glob =
-        glob.map_err(|error| Failure::usage(format!("--files {value:?}: {}", error.kind())))?;
-    Ok(glob.compile_matcher())
+    let glob = GlobBuilder::new(text.trim_start_matches("./")).literal_separator(false).build();
+    let glob = glob.map_err(|error| {
+        let value = Value { text: text.to_owned(), numbers: None };
+        value.no_match(info, &format!(", and it is no pattern ({})", error.kind()))
+    })?;
+    let glob = glob.compile_matcher();
+    let name = info.name();
+    Ok(matching(info, |path| glob.is_match(path) || glob.is_match(format!("{name}/{path}"))))
+}
+
+/// Returns the files of which `wanted` accepts the path, as the torrent has it or as it is on disk.
+fn matching(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
+    let files = info.files().iter().filter(|file| !file.is_pad());
+    let files = files.filter(|file| wanted(file.original_path()) || wanted(file.path()));
+    files.map(FileEntry::index).collect()
+}
+
+/// Returns the ranges that `text` lists, such as `0,3-5`; `None` if it is something else.
+fn numbers(text: &str) -> Option<Vec<RangeInclusive<usize>>> {
+    text.split(',').map(range).collect()
+}
+
+fn range(part: &str) -> Option<RangeInclusive<usize>> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(usize::MAX))
+    };
+    let (first, last) = part.split_once('-').unwrap_or((part, part));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use metainfo::Builder;
+
+    use super::*;
+
+    const FILES: [&str; 9] = [
+        "day1/beach.mkv",
+        "day1/notes, first.txt",
+        "day2/beach.mkv",
+        "0",
+        "[Grp] Show - 01.mkv",
+        "{extra} notes.txt",
+        "2024/05",
+        "holiday/inner",
+        "a.flac",
+    ];
+
+    fn holiday() -> Metainfo {
+        let builder = Builder::new("holiday").piece_length(1 << 20);
+        let builder = FILES.iter().fold(builder, |builder, path| builder.file(path.as_bytes(), 1));
+        builder.build(&[metainfo::Sha1Digest([1; 20])]).unwrap()
+    }
+
+    fn selected(values: &[&str]) -> Result<Vec<usize>, String> {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        let selected = Selection::parse(&values).unwrap().apply(&holiday());
+        let selected = selected.map_err(|failure| failure.message().to_owned())?;
+        Ok((0..FILES.len()).filter(|index| selected[*index]).collect())
+    }
+
+    #[test]
+    fn files_by_number_name_and_pattern() {
+        for (values, expected) in [
+            (&["0"][..], &[0][..]),
+            (&["0,3-5"], &[0, 3, 4, 5]),
+            (&["0", "8"], &[0, 8]),
+            (&["./0"], &[3]),
+            (&["day1/beach.mkv"], &[0]),
+            (&["holiday/day1/beach.mkv"], &[0]),
+            (&["./holiday/day1/beach.mkv"], &[0]),
+            (&["day1"], &[0, 1]),
+            (&["day1/"], &[0, 1]),
+            (&["holiday/day2/"], &[2]),
+            (&["day1/notes, first.txt"], &[1]),
+            (&["notes, first.txt"], &[1]),
+            (&["beach.mkv"], &[0, 2]),
+            (&["[Grp] Show - 01.mkv"], &[4]),
+            (&["{extra} notes.txt"], &[5]),
+            // A folder of that number; the torrent has fewer files.
+            (&["2024"], &[6]),
+            (&["2024/05"], &[6]),
+            // A folder of the torrent's own name comes before the torrent.
+            (&["holiday"], &[7]),
+            (&["holiday/inner"], &[7]),
+            (&["holiday/holiday/inner"], &[7]),
+            (&["*.mkv"], &[0, 2, 4]),
+            (&["holiday/*.flac"], &[8]),
+            (&["day?/*.{mkv,avi}"], &[0, 2]),
+        ] {
+            assert_eq!(selected(values).as_deref(), Ok(expected), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn value_without_match_is_named() {
+        for (value, parts) in [
+            ("9", &["below 9", "got 9", "./"][..]),
+            ("3-99999999999999999999", &["below 9", "./"]),
+            ("5-3", &["\"5-3\"", "bt-cli info"]),
+            ("*.mp3", &["\"*.mp3\"", "bt-cli info"]),
+            ("[a", &["\"[a\"", "no pattern", "bt-cli info"]),
+            ("day1/beach", &["\"day1/beach\"", "bt-cli info"]),
+            ("Day1", &["\"Day1\""]),
+            ("", &["\"\""]),
+        ] {
+            let message = selected(&[value]).unwrap_err();
+            assert!(parts.iter().all(|part| message.contains(part)), "{value}: {message}");
+        }
+    }
+
+    #[test]
+    fn only_number_lists_are_numbers() {
+        for (text, expected) in [
+            ("0", true),
+            ("0,3-5", true),
+            ("./0", false),
+            ("a", false),
+            ("1-", false),
+            ("2024-05-01", false),
+            ("1, 2", false),
+            ("", false),
+        ] {
+            assert_eq!(numbers(text).is_some(), expected, "{text:?}");
+        }
+    }
 }

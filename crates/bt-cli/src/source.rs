@@ -1,12 +1,13 @@
 //! A torrent from where the user says it is: a file, a URL, standard input.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use metainfo::{MAX_METAINFO_LENGTH, Metainfo, MetainfoWarning};
+use metainfo::{Appearance, MAX_METAINFO_LENGTH, Metainfo, MetainfoWarning};
 
 use crate::cli::SourceArgs;
 use crate::failure::{Class, Classify, Failure, chain};
@@ -39,13 +40,18 @@ pub(crate) fn load_from(
     } else if let Some(url) = url {
         (tracker_http::shorten_url(url), fetch(url, ca_file)?)
     } else if let Some(other) = other_link(torrent) {
-        let message = format!("expected a .torrent file or an HTTP(S) URL of one, got {other}");
-        return Err(Failure::usage(message));
+        return Err(Failure::usage(other));
     } else {
         (torrent.display().to_string(), read_file(Path::new(torrent))?)
     };
+    // Read before the bytes are given away; only an error needs it.
+    let appearance = Appearance::of(&bytes);
     let metainfo = Metainfo::parse(bytes).map_err(|error| {
-        Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
+        let why = match appearance {
+            Some(looks) => format!("not a torrent: looks like {looks} ({})", chain(&error)),
+            None => chain(&error),
+        };
+        Failure::new(Class::BadTorrent, format!("{name}: {why}"))
             .with("torrent", name.as_str())
             .with("offset", error.offset)
             .with("path", error.path.to_string())
@@ -62,6 +68,29 @@ fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {
         let more = warnings.len() - SHOWN_WARNINGS;
         output.warn(&format!("{name}: further warnings: {more}"));
     }
+}
+
+/// Every torrent that `torrents` names, once.
+pub(crate) fn load_all(
+    torrents: &[OsString],
+    ca_file: Option<&Path>,
+    output: &Output,
+) -> Result<Vec<Arc<Metainfo>>, Failure> {
+    let mut loaded: Vec<(&OsString, Arc<Metainfo>)> = Vec::new();
+    for torrent in torrents {
+        let metainfo = load_from(torrent, ca_file, output)?;
+        let hash = metainfo.info_hash();
+        match loaded.iter().find(|(_, earlier)| earlier.info_hash() == hash) {
+            None => loaded.push((torrent, Arc::new(metainfo))),
+            Some((earlier, _)) => {
+                let (earlier, torrent) = (earlier.display(), torrent.display());
+                output.warn(&format!(
+                    "{earlier} and {torrent} are the same torrent; using {earlier} only"
+                ));
+            }
+        }
+    }
+    Ok(loaded.into_iter().map(|(_, metainfo)| metainfo).collect())
 }
 
 /// All of standard input, up to the size a torrent may have.
@@ -85,7 +114,7 @@ fn bounded(reader: impl Read, name: &str, expected: u64) -> Result<Vec<u8>, Fail
     let mut reader = reader.take(limit + 1);
     reader.read_to_end(&mut bytes).or_fail(Class::Disk, format!("cannot read {name}"))?;
     if bytes.len() as u64 > limit {
-        let message = format!("{name}: expected a torrent of at most {} MiB", limit >> 20);
+        let message = format!("{name}: a torrent has at most {} MiB", limit >> 20);
         return Err(Failure::new(Class::BadTorrent, message));
     }
     Ok(bytes)
@@ -97,13 +126,16 @@ fn fetch(url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     bytes.or_fail(Class::Network, format!("cannot fetch {}", tracker_http::shorten_url(url)))
 }
 
-/// What `torrent` is if it is a link that leads to no torrent we could fetch.
-fn other_link(torrent: &OsStr) -> Option<&'static str> {
+/// Why `torrent` can't be fetched, if it is a link of another kind.
+pub(crate) fn other_link(torrent: &OsStr) -> Option<String> {
     let text = torrent.to_str()?;
     if has_prefix(text, "magnet:") {
-        return Some("a magnet link");
+        let advice = "magnet links are not supported yet; give the .torrent file or its URL";
+        return Some(advice.to_owned());
     }
-    (text.contains("://") && !Path::new(text).exists()).then_some("a URL of another kind")
+    let (scheme, _) = text.split_once("://")?;
+    let advice = "expected a .torrent file or an http:// or https:// URL of one, got a URL of";
+    (!Path::new(text).exists()).then(|| format!("{advice} {scheme}://"))
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {

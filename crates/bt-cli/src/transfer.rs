@@ -10,6 +10,7 @@
 mod events;
 mod setup;
 mod torrent;
+mod tracker_news;
 mod view;
 
 use std::time::{Duration, Instant};
@@ -21,7 +22,9 @@ use crate::failure::{Class, Classify, End, Failure, Outcome, chain};
 use crate::output::Output;
 use crate::signals;
 
-pub(crate) use setup::{check_folder, session_config, state_dir, warn_of_folder};
+pub(crate) use setup::{
+    check_folder, missing_content, session_config, state_dir, warn_of_folder, writable_state_dir,
+};
 pub(crate) use torrent::{Goal, Torrent};
 
 use torrent::Step;
@@ -47,9 +50,16 @@ impl Transfer {
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
         let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
-        log::info!("listening on port {}", session.listen_port());
+        log::info!("listening on {}", addresses(&session));
         let view = View::new(output);
         Ok(Self { session, torrents: Vec::new(), to_stop: Vec::new(), view, signal })
+    }
+
+    /// Tells the user where peers can reach this program.
+    pub(crate) fn show_addresses(&self, output: &Output) {
+        if !output.json() {
+            output.note(&format!("listening on {}", addresses(&self.session)));
+        }
     }
 
     /// The command prints its result itself.
@@ -60,12 +70,13 @@ impl Transfer {
     /// Takes one more torrent in, which is over when `goal` says so.
     pub(crate) fn add(&mut self, order: AddTorrent, goal: Goal) -> Result<(), Failure> {
         let (metainfo, output) = (order.metainfo.clone(), setup::output_path(&order));
+        let has_peers = !order.peers.is_empty();
         let key = self
             .session
             .add(order)
             .map_err(|error| Failure::new(setup::add_class(&error), chain(&error)))?;
-        let torrent = Torrent::new(key, metainfo, output, goal);
-        self.view.add(&torrent);
+        let torrent = Torrent::new(key, metainfo, output, goal, has_peers);
+        self.view.add();
         self.torrents.push(torrent);
         Ok(())
     }
@@ -119,6 +130,9 @@ impl Transfer {
         self.refresh(now);
         self.view.progress(now, &self.torrents)?;
         for index in 0..self.torrents.len() {
+            for advice in self.torrents[index].take_advice(now) {
+                self.view.warning(&self.torrents[index], &advice)?;
+            }
             if let Some(why) = self.torrents[index].why_waiting(now) {
                 self.view.waiting(&self.torrents[index], &why)?;
             }
@@ -154,6 +168,12 @@ impl Transfer {
     }
 }
 
+fn addresses(session: &Session) -> String {
+    let addresses: Vec<String> =
+        session.listen_addresses().iter().map(ToString::to_string).collect();
+    if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" and ") }
+}
+
 /// What the torrents said while the session was shut down. If nobody reads any longer, the end is what
 /// it was.
 fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) {
@@ -183,13 +203,17 @@ fn first_failure(torrents: &[Torrent]) -> Option<(&Torrent, &Failure)> {
     failed.min_by_key(|(torrent, _)| torrent.over_since())
 }
 
-/// The class of what a run that ends now leaves undone. Who only serves leaves nothing.
+/// The class of what a launch that ends now leaves undone. A seed-only torrent leaves nothing.
 fn undone(torrents: &[Torrent]) -> Option<Class> {
-    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.serve_only;
+    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
     first_failure(torrents).map(|(_, failure)| failure.class()).or(interrupted)
 }
 
 fn session_ended() -> End {
-    Failure::new(Class::Failure, "the session ended by itself; -v shows its log").into()
+    Failure::new(
+        Class::Failure,
+        "the session ended unexpectedly; run it again with -v to see its log",
+    )
+    .into()
 }

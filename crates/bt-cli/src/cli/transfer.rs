@@ -17,7 +17,7 @@ pub(super) const NETWORK: &str = "Network";
 #[derive(Debug, Args)]
 #[command(next_help_heading = NETWORK)]
 pub(crate) struct NetworkArgs {
-    /// Connect to this peer too (HOST:PORT); may be given more than once
+    /// Also connect to this peer (HOST:PORT); may be given more than once
     #[arg(long = "peer", value_name = "ADDR")]
     pub(crate) peers: Vec<String>,
     /// Listen on this port, or on the first free one of a range; 0 for any
@@ -26,19 +26,19 @@ pub(crate) struct NetworkArgs {
     /// Listen on and connect from this address only
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
-    /// Receive at most so many bytes a second, for example 2M
+    /// Download at most RATE bytes per second, for example 2M (K, M, G: powers of 1024; 0: no limit)
     #[arg(long, value_name = "RATE", value_parser = values::rate)]
     pub(crate) max_down: Option<u64>,
-    /// Send at most so many bytes a second, for example 500K
+    /// Upload at most RATE bytes per second, for example 500K (0: no limit)
     #[arg(long, value_name = "RATE", value_parser = values::rate)]
     pub(crate) max_up: Option<u64>,
-    /// Talk to at most so many peers of a torrent at a time
+    /// Connect to at most N peers per torrent
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_peers: Option<u16>,
-    /// Tell trackers this address instead of the one they see
+    /// Announce this address to trackers instead of the one they see
     #[arg(long, value_name = "IP")]
     pub(crate) announce_ip: Option<IpAddr>,
-    /// Memory for all buffers together, at least 16M
+    /// Use at most SIZE bytes of memory for all buffers together; at least 16M
     #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = values::memory)]
     pub(crate) max_memory: usize,
 }
@@ -59,7 +59,7 @@ pub(crate) struct StateArgs {
 pub(crate) struct StoreArgs {
     #[command(flatten)]
     pub(crate) state: StateArgs,
-    /// Verify everything instead of trusting what an earlier run remembered
+    /// Verify everything instead of trusting the record of an earlier launch
     #[arg(long)]
     pub(crate) no_resume: bool,
 }
@@ -73,7 +73,7 @@ pub(crate) struct PieceArgs {
     /// Where to write the piece, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Give up after this time without the piece; 0 for never
+    /// Give up after this time without the piece; 0 for never (30s, 5m, 2h, 1h30m)
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::time)]
     pub(crate) stall_timeout: Duration,
     /// Replace the output file if it exists
@@ -93,26 +93,26 @@ pub(crate) struct DownloadArgs {
     /// The folder to download into
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(crate) output: PathBuf,
-    /// Only these files: numbers as `info` shows them (0,3-5) or a glob ('*.flac'); may be given
-    /// more than once
+    /// Only these files: numbers as `info` shows them (0,3-5), the name of a file or folder, or a
+    /// pattern ('*.flac'); may be given more than once
     #[arg(long, value_name = "FILES")]
     pub(crate) files: Vec<String>,
-    /// Keep seeding when done
+    /// Keep seeding when the download is complete
     #[arg(long)]
     pub(crate) seed: bool,
-    /// Keep seeding until so many times the torrent's size was sent
+    /// Keep seeding until R times the torrent's size has been uploaded
     #[arg(long, value_name = "R", value_parser = values::ratio)]
     pub(crate) ratio: Option<f64>,
-    /// Keep seeding for this time
+    /// Keep seeding for this time, for example 90m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) seed_time: Option<Duration>,
-    /// Give up when not done after this time
+    /// Give up if not finished after this time
     #[arg(long, value_name = "TIME", value_parser = values::limit)]
     pub(crate) timeout: Option<Duration>,
     /// Give up after this time without a verified piece; 0 for never
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::time)]
     pub(crate) stall_timeout: Duration,
-    /// Write over files that are plainly something else
+    /// Overwrite existing files that do not belong to the torrent
     #[arg(long)]
     pub(crate) overwrite: bool,
     /// Reserve the disk space of every file at once
@@ -126,14 +126,17 @@ pub(crate) struct DownloadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SeedArgs {
+    /// .torrent files, HTTP(S) URLs of them, or - for standard input; then the folder that contains
+    /// the torrents' files and folders
+    // One list: flags may stand between its items.
+    #[arg(required = true, value_name = "TORRENT")]
+    pub(crate) torrents_and_dir: Vec<OsString>,
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
-    /// The folder that contains what the torrent is called
-    pub(crate) dir: PathBuf,
-    /// Stop when so many times the torrent's size was sent
+    pub(crate) trust: TrustArgs,
+    /// Stop when R times the torrent's size has been uploaded
     #[arg(long, value_name = "R", value_parser = values::ratio)]
     pub(crate) ratio: Option<f64>,
-    /// Stop after this time
+    /// Stop after this time, for example 90m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) seed_time: Option<Duration>,
     #[command(flatten)]

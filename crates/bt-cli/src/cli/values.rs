@@ -42,7 +42,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     Ok((fraction * (1_u64 << shift) as f64) as u64)
 }
 
-/// Bytes a second; 0 is no limit.
+/// Bytes per second; 0 is no limit.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     size(text.strip_suffix("/s").unwrap_or(text))
 }
@@ -66,27 +66,35 @@ pub(super) fn piece_length(text: &str) -> Result<u32, String> {
     Ok(bytes as u32)
 }
 
-/// A time: `30`, `30s`, `5m`, `1.5h`, `2d`. 0 is allowed.
+/// A time: `30`, `30s`, `5m`, `1.5h`, `2d`, `1h30m`. 0 is allowed.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    let error = || "expected a time such as 30, 30s, 5m or 2h".to_owned();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => return Err(error()),
+    let error = || "expected a time such as 30, 30s, 5m, 2h or 1h30m".to_owned();
+    let parts: Option<Vec<f64>> = text.split_inclusive(char::is_alphabetic).map(seconds).collect();
+    // Only a number that stands alone may do without a unit.
+    let units = text.chars().filter(|c| c.is_alphabetic()).count();
+    let parts = parts.filter(|parts| !parts.is_empty() && (parts.len() == units || units == 0));
+    Duration::try_from_secs_f64(parts.ok_or_else(error)?.iter().sum()).map_err(|_| error())
+}
+
+/// The seconds of a number and its unit.
+fn seconds(part: &str) -> Option<f64> {
+    let (number, factor) = match part.split_at_checked(part.len().saturating_sub(1))? {
+        (number, "s") => (number, 1.0),
+        (number, "m") => (number, 60.0),
+        (number, "h") => (number, 3600.0),
+        (number, "d") => (number, 86400.0),
+        _ => (part, 1.0),
     };
-    let number: f64 = number.parse().map_err(|_| error())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| error())
+    let is_plain = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let number: f64 = number.parse().ok().filter(|_| is_plain)?;
+    Some(number * factor)
 }
 
 /// A time that bounds a wait: over 0 and at most a day.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
     let time = time(text)?;
     if time.is_zero() || time > Duration::from_secs(86400) {
-        return Err("expected a time over 0 and of a day at most".to_owned());
+        return Err("expected a time greater than 0 and at most 1d".to_owned());
     }
     Ok(time)
 }
@@ -96,4 +104,48 @@ pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio: Option<f64> = text.parse().ok();
     let ratio = ratio.filter(|ratio| ratio.is_finite() && *ratio >= 0.0);
     ratio.ok_or_else(|| "expected a ratio such as 1 or 2.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        for (text, seconds) in [
+            ("0", 0.0),
+            ("30", 30.0),
+            ("1.5", 1.5),
+            ("30s", 30.0),
+            ("5m", 300.0),
+            ("1.5h", 5400.0),
+            ("2d", 172_800.0),
+            ("1h30m", 5400.0),
+            ("1d2h3m4s", 93_784.0),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        for text in
+            ["", "s", "h30m", "1h30", "1x", "-1", "1h-30m", "1 h", "inf", "nan", "1e9s", "1w", "é"]
+        {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("500K", 500 << 10),
+            ("3MB", 3 << 20),
+            ("3MiB/s", 3 << 20),
+            ("1.5m", 3 << 19),
+            ("1G/s", 1 << 30),
+        ] {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "K", "fast", "-1", "3Mbit"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 }

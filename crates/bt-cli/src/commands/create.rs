@@ -36,6 +36,11 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     let metainfo = builder
         .build(&hashes)
         .map_err(|error| Failure::usage(format!("{name}: {}", chain(&error))))?;
+    if arguments.trackers.is_empty() {
+        output.warn(
+            "the torrent names no tracker, so its peers can't find each other; add one with -t URL",
+        );
+    }
     let Some(path) = target.path() else { return output.bytes(metainfo.raw()) };
     target.write(metainfo.raw())?;
     output.result(|| object(path, &metainfo), |style| text(path, &metainfo, style))
@@ -165,9 +170,10 @@ fn tracker(url: &str) -> Result<String, Failure> {
 fn checked_url(url: &str, schemes: &[&str]) -> Result<String, Failure> {
     let parsed = url::Url::parse(url).ok();
     let good = parsed.is_some_and(|parsed| schemes.contains(&parsed.scheme()) && parsed.has_host());
-    let expected = schemes.join(", ");
-    good.then(|| url.to_owned())
-        .ok_or_else(|| Failure::usage(format!("expected a URL of {expected}, got {url:?}")))
+    let expected = schemes.join("://, ");
+    good.then(|| url.to_owned()).ok_or_else(|| {
+        Failure::usage(format!("expected a URL that begins with {expected}://, got {url:?}"))
+    })
 }
 
 fn object(path: &Path, metainfo: &Metainfo) -> serde_json::Value {
@@ -176,7 +182,7 @@ fn object(path: &Path, metainfo: &Metainfo) -> serde_json::Value {
         "output": path.display().to_string(),
         "info_hash": metainfo.info_hash().to_string(),
         "magnet": metainfo.magnet().to_string(),
-        "size": geometry.total(),
+        "size": metainfo.info().content_size(),
         "piece_length": geometry.piece_length(),
         "piece_count": geometry.piece_count(),
     })
@@ -187,7 +193,7 @@ fn text(path: &Path, metainfo: &Metainfo, style: Style) -> String {
     let rows = [
         ("output", clean(&path.display().to_string())),
         ("info-hash", metainfo.info_hash().to_string()),
-        ("size", size_exactly(geometry.total())),
+        ("size", size_exactly(metainfo.info().content_size())),
         (
             "pieces",
             format!("{} of {}", geometry.piece_count(), size(u64::from(geometry.piece_length()))),

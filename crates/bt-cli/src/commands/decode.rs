@@ -40,6 +40,9 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if looks_like_bencode(text) && !path.exists() {
         return Ok(("the argument".to_owned(), text.to_vec()));
     }
+    if let Some(why) = source::other_link(input) {
+        return Err(Failure::usage(why));
+    }
     Ok((path.display().to_string(), source::read_file(path)?))
 }
 
@@ -61,7 +64,7 @@ fn looks_like_bencode(text: &[u8]) -> bool {
 
 fn warn_of_disorder(document: &Document<'_>, output: &Output) {
     if let Some(offset) = document.unsorted() {
-        output.warn(&format!("keys are not sorted; the first out of order is at byte {offset}"));
+        output.warn(&format!("keys are not sorted: the first out of order is at byte {offset}"));
     }
 }
 

@@ -1,28 +1,30 @@
 //! `download`: torrents, into a folder, verified.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use metainfo::Metainfo;
 use session::AddTorrent;
 
 use crate::address;
 use crate::cli::DownloadArgs;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, clean};
+use crate::output::Output;
 use crate::selection::Selection;
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config, state_dir, warn_of_folder};
+use crate::transfer::{Goal, Transfer, session_config, warn_of_folder, writable_state_dir};
 
 pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
-    let selection = Selection::parse(&arguments.files)?;
+    if arguments.output.as_os_str() == "-" {
+        let message = "a download can't go to standard output: give a folder with -o (./- for one \
+            called -), or use bt-cli download_piece -o - for one piece";
+        return Err(Failure::usage(message).into());
+    }
+    let selection = Selection::parse(&arguments.files);
     if selection.as_ref().is_some_and(Selection::has_numbers) && arguments.torrents.len() > 1 {
-        let message =
-            "file numbers go with one torrent only; name files by a glob such as '*.flac'";
+        let message = "file numbers are for one torrent only; \
+            name files, or give a pattern such as '*.flac'";
         return Err(Failure::usage(message).into());
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let torrents = load(arguments, output)?;
+    let ca_file = arguments.trust.ca_file.as_deref();
+    let torrents = source::load_all(&arguments.torrents, ca_file, output)?;
     let mut orders = Vec::new();
     for metainfo in torrents {
         warn_of_folder(&metainfo, &arguments.output, output);
@@ -36,27 +38,13 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
         order.preallocate = arguments.preallocate;
         orders.push(order);
     }
-    let state_dir = state_dir(&arguments.store.state)?;
+    let state_dir = writable_state_dir(&arguments.store.state)?;
     let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     for order in orders {
         transfer.add(order, goal(arguments))?;
     }
     transfer.run().map(drop)
-}
-
-/// Every torrent once.
-fn load(arguments: &DownloadArgs, output: &Output) -> Result<Vec<Arc<Metainfo>>, Failure> {
-    let (mut torrents, mut seen) = (Vec::new(), BTreeSet::new());
-    for torrent in &arguments.torrents {
-        let metainfo = source::load_from(torrent, arguments.trust.ca_file.as_deref(), output)?;
-        if seen.insert(metainfo.info_hash()) {
-            torrents.push(Arc::new(metainfo));
-        } else {
-            output.warn(&format!("{} is named twice", clean(metainfo.info().name())));
-        }
-    }
-    Ok(torrents)
 }
 
 fn goal(arguments: &DownloadArgs) -> Goal {
@@ -67,6 +55,6 @@ fn goal(arguments: &DownloadArgs) -> Goal {
         seed_time: arguments.seed_time,
         timeout: arguments.timeout,
         stall_timeout: (!stall.is_zero()).then_some(stall),
-        serve_only: false,
+        seed_only: false,
     }
 }

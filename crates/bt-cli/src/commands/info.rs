@@ -11,7 +11,7 @@ use crate::source;
 pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> Outcome {
     let metainfo = source::load(&arguments.source, output)?;
     if let Some(offset) = metainfo.unsorted() {
-        output.warn(&format!("keys are not sorted; the first out of order is at byte {offset}"));
+        output.warn(&format!("keys are not sorted: the first out of order is at byte {offset}"));
     }
     output.result(|| object(&metainfo), |style| text(&metainfo, style))
 }
@@ -23,7 +23,7 @@ fn object(metainfo: &Metainfo) -> Value {
     let mut object = json!({
         "name": info.name(),
         "info_hash": metainfo.info_hash().to_string(),
-        "size": geometry.total(),
+        "size": info.content_size(),
         "piece_length": geometry.piece_length(),
         "piece_count": geometry.piece_count(),
         "private": info.private(),
@@ -60,7 +60,9 @@ fn text(metainfo: &Metainfo, style: Style) -> String {
         let label = format!("tier {}", index + 1);
         rows.extend(listed(&label, tier));
     }
-    rows.extend(listed("web seeds", metainfo.web_seeds()));
+    let web_seeds: Vec<String> =
+        metainfo.web_seeds().iter().map(|url| format!("{url} (not used yet)")).collect();
+    rows.extend(listed("web seeds", &web_seeds));
     rows.push(("magnet".to_owned(), clean(&metainfo.magnet().to_string())));
 
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -80,7 +82,7 @@ fn facts(metainfo: &Metainfo) -> Vec<(String, String)> {
     let rows = [
         ("name", Some(clean(info.name()))),
         ("info-hash", Some(metainfo.info_hash().to_string())),
-        ("size", Some(size_exactly(geometry.total()))),
+        ("size", Some(size_exactly(info.content_size()))),
         ("pieces", Some(pieces)),
         ("private", info.private().then(|| "yes: peers come from its trackers only".to_owned())),
         ("source", info.source().map(clean)),
@@ -101,7 +103,7 @@ fn listed(label: &str, values: &[String]) -> Vec<(String, String)> {
 fn files(metainfo: &Metainfo, style: Style) -> String {
     let info = metainfo.info();
     if info.is_single_file() {
-        let length = size(info.geometry().total());
+        let length = size(info.content_size());
         return format!("{}  {length}", style.bold(clean(info.name())));
     }
     let files = info.files().iter().enumerate().filter(|(_, file)| !file.is_pad());

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
 use crate::failure::{Class, Failure, Outcome, chain};
-use crate::output::{Meter, Output, Style, clean};
+use crate::output::{Meter, Output, Style, clean, count};
 use crate::source;
-use crate::transfer::{check_folder, state_dir};
+use crate::transfer::{check_folder, missing_content, state_dir};
 
-/// How many bad pieces and files are named to a person.
+/// How many bad pieces and files are shown to a person.
 const SHOWN: usize = 20;
 
 pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
@@ -23,9 +23,17 @@ pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());
     }
     check_folder(&metainfo, dir)?;
+    let missing = missing_content(&metainfo, dir);
+    let missing = missing.map(|message| Failure::new(Class::BadData, message));
+    if let Some(failure) = missing.clone().filter(|_| !output.json()) {
+        return Err(failure.into());
+    }
     let report = verify(&metainfo, arguments, output)?;
     output.result(|| object(&metainfo, &report), |style| text(&metainfo, &report, style))?;
-    if is_ok(&metainfo, &report) { Ok(()) } else { Err(incomplete(&metainfo, &report).into()) }
+    if is_ok(&metainfo, &report) {
+        return Ok(());
+    }
+    Err(missing.unwrap_or_else(|| incomplete(&metainfo, &report)).into())
 }
 
 fn verify(
@@ -50,11 +58,14 @@ fn is_ok(metainfo: &Metainfo, report: &Report) -> bool {
 fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
     let (bad, total) = (bad(metainfo, report).len(), report.good.pieces());
     let message = match bad {
-        0 => "all pieces are good, but some files have another length than they should".to_owned(),
+        0 => "all pieces are good, but some files have the wrong length".to_owned(),
         _ => {
             let option = if report.corrected.is_err() { " --no-resume" } else { "" };
+            let them = if bad == 1 { "it" } else { "them" };
+            let total = count(total, "piece", "pieces");
+            let are = if bad == 1 { "is" } else { "are" };
             format!(
-                "{bad} of {total} pieces are bad or missing; bt-cli download{option} fetches them again"
+                "{bad} of {total} {are} bad or missing; bt-cli download{option} fetches {them} again"
             )
         }
     };
@@ -62,7 +73,8 @@ fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
     match &report.corrected {
         Ok(_) => failure,
         Err(error) => {
-            let cause = format!("the record of verified pieces still has them: {}", chain(error));
+            let cause =
+                format!("the record of verified pieces could not be corrected: {}", chain(error));
             failure.because(vec![cause])
         }
     }
@@ -103,7 +115,7 @@ fn file_object(file: FileEntry<'_>, report: &FileReport, single: bool) -> Value 
 fn text(metainfo: &Metainfo, report: &Report, style: Style) -> String {
     let name = clean(metainfo.info().name());
     let (good, total) = (report.good.count(), report.good.pieces());
-    let summary = format!("{name}: {good} of {total} pieces are good");
+    let summary = format!("{name}: {good} of {} good", count(total, "piece is", "pieces are"));
     if is_ok(metainfo, report) {
         return style.green(summary);
     }
@@ -145,10 +157,10 @@ fn flaw(report: &FileReport, may_be_good: bool) -> String {
     match report.found {
         None => "missing".to_owned(),
         Some(found) if found != report.length => {
-            format!("expected {} bytes, got {found}", report.length)
+            format!("expected {}, got {found}", count(report.length, "byte", "bytes"))
         }
         Some(_) if may_be_good => {
-            "perhaps good: its bad pieces are shared with files that are missing".to_owned()
+            "not certain: the pieces it shares with missing files cannot be checked".to_owned()
         }
         Some(_) => "bad data".to_owned(),
     }

@@ -1,38 +1,72 @@
 //! A bar for work of known size that happens here: hashing, verifying.
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Output;
+use super::bar::{Bar, terminal_width};
+use super::{Output, duration, rate, size};
+
+/// How often the line is drawn.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Shows how far a piece of work is; on a pipe it shows nothing.
 pub(crate) struct Meter {
-    bar: ProgressBar,
+    output: Output,
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The most that is known to be done: threads may overtake one another.
+    done: u64,
+    drawn: Option<Instant>,
 }
 
 impl Meter {
     /// A bar labelled `what`, if there is a terminal for it.
-    pub(crate) fn new(output: &Output, what: &str) -> Self {
-        let Some(bars) = output.bars() else { return Self { bar: ProgressBar::hidden() } };
-        let template = "{msg} {wide_bar} {percent:>3}%  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
-        // What is said of a bar before it is added does not show it yet: its length is not known.
-        let mut bar = ProgressBar::new(0).with_message(what.to_owned());
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar = bar.with_style(style.progress_chars("━╸ "));
-        }
-        Self { bar: bars.add(bar) }
+    pub(crate) fn new(output: &Output, what: &'static str) -> Self {
+        let state = Mutex::new(State { done: 0, drawn: None });
+        Self { output: output.clone(), bar: output.new_bar(), what, began: Instant::now(), state }
     }
 
-    /// `done` of `total` bytes are through, or more: threads may overtake one another.
+    /// `done` of `total` bytes are through, or more.
     pub(crate) fn set(&self, done: u64, total: u64) {
-        if self.bar.length() != Some(total) {
-            self.bar.set_length(total);
+        let Some(bar) = &self.bar else { return };
+        let Ok(mut state) = self.state.lock() else { return };
+        state.done = state.done.max(done);
+        let now = Instant::now();
+        if state.drawn.is_some_and(|at| now.duration_since(at) < DRAW_INTERVAL) {
+            return;
         }
-        self.bar.set_position(done.max(self.bar.position()));
+        state.drawn = Some(now);
+        let words = words(state.done, total, now.duration_since(self.began));
+        let line = Bar { name: self.what, done: state.done, total, words: &words };
+        bar.set_message(line.line(terminal_width(), self.output.charset()));
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
+}
+
+fn words(done: u64, total: u64, elapsed: Duration) -> String {
+    let speed = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+    let left = total.saturating_sub(done).checked_div(speed);
+    let left = left.map_or_else(String::new, |seconds| {
+        format!(", {} left", duration(Duration::from_secs(seconds)))
+    });
+    format!("{}/{}, {}{left}", size(done), size(total), rate(speed))
+}
+
+/// A bar's whole line is its message.
+pub(super) fn plain_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,18 +1,25 @@
-//! Colour, only on a terminal and only if nobody objects (`NO_COLOR`, `TERM=dumb`).
+//! Colour, only on a terminal and only if nobody objects (`NO_COLOR`, `TERM=dumb`), and the
+//! characters that lines are drawn with.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 
-/// Whether and how text is coloured.
+/// How text is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
     colour: bool,
+    charset: Charset,
 }
 
 impl Style {
     /// Colour, if the stream is a terminal and the environment allows it.
     pub(crate) fn for_terminal(terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colour: terminal && !refused && !is_dumb() }
+        Self { colour: terminal && !refused && !is_dumb(), charset: Charset::of_locale() }
+    }
+
+    pub(crate) fn charset(self) -> Charset {
+        self.charset
     }
 
     pub(crate) fn bold(self, text: impl Display) -> String {
@@ -40,7 +47,63 @@ impl Style {
     }
 }
 
+/// The characters that bars and trees are drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charset {
+    Unicode,
+    Ascii,
+}
+
+impl Charset {
+    /// Unicode if the user's locale has UTF-8.
+    fn of_locale() -> Self {
+        Self::of_variables(["LC_ALL", "LC_CTYPE", "LANG"].map(std::env::var_os))
+    }
+
+    /// The first variable that is not empty decides. Without any the locale is `C`, which is ASCII.
+    fn of_variables(variables: [Option<OsString>; 3]) -> Self {
+        let mut variables = variables.into_iter().flatten();
+        let locale = variables.find(|value| !value.is_empty()).unwrap_or_default();
+        let is_utf8 = |locale: &OsStr| {
+            let locale = locale.to_string_lossy().to_ascii_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        };
+        if is_utf8(&locale) { Self::Unicode } else { Self::Ascii }
+    }
+
+    /// What stands for the rest of a text that was cut.
+    pub(crate) fn ellipsis(self) -> &'static str {
+        match self {
+            Self::Unicode => "…",
+            Self::Ascii => "..",
+        }
+    }
+}
+
 /// Whether the terminal can do nothing but print.
 pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_locale_variable_decides() {
+        for (variables, expected) in [
+            (["", "", "en_GB.UTF-8"], Charset::Unicode),
+            (["", "de_DE.utf8", "C"], Charset::Unicode),
+            (["C.UTF-8", "C", "C"], Charset::Unicode),
+            (["C", "en_GB.UTF-8", "en_GB.UTF-8"], Charset::Ascii),
+            (["", "POSIX", "en_GB.UTF-8"], Charset::Ascii),
+            (["", "", "en_GB.ISO-8859-1"], Charset::Ascii),
+            (["", "", ""], Charset::Ascii),
+        ] {
+            let set = variables.map(|value| Some(OsString::from(value)));
+            assert_eq!(Charset::of_variables(set), expected, "{variables:?}");
+            let unset = variables.map(|value| (!value.is_empty()).then(|| value.into()));
+            assert_eq!(Charset::of_variables(unset), expected, "{variables:?}");
+        }
+    }
 }

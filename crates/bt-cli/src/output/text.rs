@@ -15,6 +15,12 @@ pub(crate) fn clean(text: &str) -> String {
     text.trim_end().chars().map(spaced).filter(|c| !is_unsafe(*c)).collect()
 }
 
+/// `1 peer`, `2 peers`, `1 piece is`, `0 pieces are`: `number` with the word that goes with it.
+pub(crate) fn count(number: impl TryInto<u64>, one: &str, many: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// `512 B`, `3.5 KiB`, `120 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -49,6 +55,15 @@ pub(crate) fn duration(time: Duration) -> String {
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         3600..86400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d {}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// How long something took that often takes less than a second: `157 ms`, `3.3s`, `1m 05s`.
+pub(crate) fn took(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{:.1}s", time.as_secs_f64()),
+        _ => duration(time),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The files of a torrent as a tree.
 
+use super::style::Charset;
 use super::{Style, clean, size};
 
 /// One line of the tree.
@@ -11,6 +12,17 @@ pub(crate) struct TreeFile<'a> {
     /// What is shown after the size, for example the number for `--files`.
     pub(crate) note: String,
 }
+
+/// The lines in front of a name.
+struct Branches {
+    middle: &'static str,
+    last: &'static str,
+    /// In front of what is below a folder that is not the last.
+    below: &'static str,
+}
+
+const UNICODE: Branches = Branches { middle: "├── ", last: "└── ", below: "│   " };
+const ASCII: Branches = Branches { middle: "|-- ", last: "`-- ", below: "|   " };
 
 /// Sizes stand at most this many columns to the right; longer names push theirs on.
 const MAX_WIDTH: usize = 72;
@@ -31,7 +43,11 @@ pub(crate) fn file_tree<'a>(
         insert(&mut nodes, file);
     }
     let mut lines = Vec::new();
-    render(&nodes, "", &mut lines);
+    let branches = match style.charset() {
+        Charset::Unicode => &UNICODE,
+        Charset::Ascii => &ASCII,
+    };
+    render(&nodes, branches, "", &mut lines);
     let width = lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0).min(MAX_WIDTH);
     let mut text = format!("{}\n", style.bold(format!("{}/", clean(root))));
     for (name, rest) in lines {
@@ -66,15 +82,20 @@ fn insert<'a>(nodes: &mut Vec<Node<'a>>, file: TreeFile<'a>) {
 }
 
 /// A stack of its own would be safer against deep trees, but paths have at most 100 elements.
-fn render(nodes: &[Node<'_>], indent: &str, lines: &mut Vec<(String, String)>) {
+fn render(
+    nodes: &[Node<'_>],
+    branches: &Branches,
+    indent: &str,
+    lines: &mut Vec<(String, String)>,
+) {
     for (index, node) in nodes.iter().enumerate() {
         let last = index + 1 == nodes.len();
-        let branch = if last { "└── " } else { "├── " };
+        let branch = if last { branches.last } else { branches.middle };
         match node {
             Node::Folder { name, children } => {
                 lines.push((format!("{indent}{branch}{}/", clean(name)), String::new()));
-                let below = if last { "    " } else { "│   " };
-                render(children, &format!("{indent}{below}"), lines);
+                let below = if last { "    " } else { branches.below };
+                render(children, branches, &format!("{indent}{below}"), lines);
             }
             Node::File { name, length, note } => {
                 let rest = format!("{:>10}  {note}", size(*length));

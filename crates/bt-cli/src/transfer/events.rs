@@ -15,17 +15,17 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
         EventKind::Started { have, wanted, .. } => {
             let geometry = torrent.metainfo.info().geometry();
-            let total = if torrent.goal.serve_only { geometry.piece_count() } else { *wanted };
+            let total = if torrent.goal.seed_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
             let fields = json!({
-                "name": torrent.name(), "size": geometry.total(), "output": output,
+                "name": torrent.name(), "size": torrent.size(), "output": output,
                 "pieces_done": have, "pieces_total": total,
             });
             line(torrent, "started", fields)
         }
         EventKind::PieceVerified(index) => line(torrent, "piece", json!({ "index": index.get() })),
         EventKind::PieceFailed(index) => {
-            let message = format!("piece {index} came with a wrong hash and is fetched again");
+            let message = format!("piece {index} failed its hash check and is downloaded again");
             line(torrent, "warning", json!({ "message": message, "index": index.get() }))
         }
         EventKind::Peer { address, state, reason } => {
@@ -35,7 +35,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
-        EventKind::Completed if !torrent.goal.serve_only => {
+        EventKind::Completed if !torrent.goal.seed_only => {
             let status = torrent.status.as_ref();
             let size = status.map_or(0, |status| status.bytes_total);
             let buffers_peak = status.map_or(0, |status| status.buffers_peak);
@@ -84,9 +84,9 @@ pub(crate) fn warning(torrent: &Torrent, message: &str) -> Value {
 /// The last line of a torrent.
 pub(crate) fn stopped(torrent: &Torrent) -> Value {
     let reason = match torrent.failure() {
-        Some(failure) => failure.message(),
-        None if torrent.has_reached_goal() => "done",
-        None => "interrupted",
+        Some(failure) => failure.text(),
+        None if torrent.has_reached_goal() => "done".to_owned(),
+        None => "interrupted".to_owned(),
     };
     line(torrent, "stopped", json!({ "reason": reason }))
 }

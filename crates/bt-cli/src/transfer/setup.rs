@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use metainfo::{Metainfo, Naming};
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
-use crate::failure::{Class, Failure, chain};
+use crate::failure::{Class, Failure, chain, without_code};
 use crate::output::Output;
 
 /// A session as the flags describe it.
@@ -43,16 +44,28 @@ pub(crate) fn state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
         return Ok(dir.clone());
     }
     let base = etcetera::choose_base_strategy().map_err(|_| {
-        Failure::new(Class::Disk, "cannot find your home folder; name a folder with --state-dir")
+        Failure::new(Class::Disk, "cannot find your home folder; choose a folder with --state-dir")
     })?;
     Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("bt-cli"))
+}
+
+/// As [`state_dir`], for a command that writes to it: the folder exists and can be written.
+pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
+    let dir = state_dir(state)?;
+    let probe = fs::create_dir_all(&dir).and_then(|()| tempfile::tempfile_in(&dir));
+    probe.map(drop).map_err(|error| {
+        let (shown, why) = (dir.display(), without_code(&error.to_string()));
+        let message = format!("cannot write to {shown}: {why}; choose a folder with --state-dir");
+        Failure::new(Class::Disk, message)
+    })?;
+    Ok(dir)
 }
 
 /// Why a session does not start, and who is to blame.
 pub(crate) fn start_failure(error: &StartError) -> Failure {
     let (class, hint) = match error {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
-            (Class::Network, "; name an address of this machine with --bind")
+            (Class::Network, "; give an address of this machine with --bind")
         }
         StartError::Listen { .. } => (Class::Network, "; choose another one with --port"),
         StartError::Fetcher(_) => (Class::Disk, ""),
@@ -81,6 +94,17 @@ pub(crate) fn output_path(torrent: &AddTorrent) -> PathBuf {
 /// The file or folder called as the torrent, in `folder`.
 pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
     folder.join(metainfo.info().disk_name())
+}
+
+/// Returns why `folder` has nothing of the torrent, if there is no file or folder of its name.
+pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<String> {
+    let paths = possible_paths(metainfo);
+    let mut names = paths.iter().flatten().filter_map(|path| path.iter().next());
+    if names.any(|name| folder.join(name).symlink_metadata().is_ok()) {
+        return None;
+    }
+    let kind = if metainfo.info().is_single_file() { "file" } else { "folder" };
+    Some(format!("no {kind} {:?} in {}", metainfo.info().disk_name(), folder.display()))
 }
 
 /// Says so if `folder` is not the folder that contains the torrent's content, but the content.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,16 @@ use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
 };
 
+use super::setup::missing_content;
 use crate::failure::{Class, Failure, without_code};
-use crate::output::duration;
+use crate::output::{Bar, count, duration, rate, size};
 
 /// Every tracker failed and nobody is there: after this time that is the end.
 const HOPELESS_TIME: Duration = Duration::from_secs(60);
 /// Everybody known is banned: after this time nobody better has come.
 const BANNED_TIME: Duration = Duration::from_secs(5);
+/// What is advised is said at the latest after this time, also while files are still checked.
+const ADVICE_DELAY: Duration = Duration::from_millis(500);
 /// How often a torrent that waits says why.
 const WAITING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -37,7 +40,7 @@ pub(crate) struct Goal {
     /// Give up after this time without a verified piece.
     pub(crate) stall_timeout: Option<Duration>,
     /// Nothing is asked for, so that being incomplete is no reason to stop.
-    pub(crate) serve_only: bool,
+    pub(crate) seed_only: bool,
 }
 
 /// What is to be done with a torrent now.
@@ -73,6 +76,9 @@ pub(crate) struct Torrent {
     hopeless: Option<Instant>,
     all_banned: Option<Instant>,
     said_why: Instant,
+    advice: Vec<String>,
+    /// The length of all files in bytes.
+    size: u64,
 }
 
 impl Torrent {
@@ -81,8 +87,11 @@ impl Torrent {
         metainfo: Arc<Metainfo>,
         output: PathBuf,
         goal: Goal,
+        has_peers: bool,
     ) -> Self {
         let now = Instant::now();
+        let advice = advice(&metainfo, goal, has_peers);
+        let size = metainfo.info().content_size();
         Self {
             key,
             metainfo,
@@ -101,6 +110,8 @@ impl Torrent {
             hopeless: None,
             all_banned: None,
             said_why: now,
+            advice,
+            size,
         }
     }
 
@@ -133,7 +144,7 @@ impl Torrent {
                 let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
                 self.trackers.insert(url.clone(), result);
             }
-            EventKind::Completed if self.completed.is_none() && !self.goal.serve_only => {
+            EventKind::Completed if self.completed.is_none() && !self.goal.seed_only => {
                 self.completed = Some(now);
                 self.reached_goal = !self.goal.seed;
                 return if self.reached_goal { Step::Stop } else { Step::Go };
@@ -161,7 +172,7 @@ impl Torrent {
         if self.over.is_some() || self.failure.is_some() || self.reached_goal {
             return Step::Go;
         }
-        if self.completed.is_some() || self.goal.serve_only {
+        if self.completed.is_some() || self.goal.seed_only {
             self.reached_goal = self.seeded_enough(now);
             return if self.reached_goal { Step::Stop } else { Step::Go };
         }
@@ -169,11 +180,23 @@ impl Torrent {
         if self.failure.is_some() { Step::Stop } else { Step::Go }
     }
 
+    /// What the user should know of it and can't see from its progress, once, within its first
+    /// second. Nothing if there is nothing to do.
+    pub(crate) fn take_advice(&mut self, now: Instant) -> Vec<String> {
+        let late = now.duration_since(self.added) >= ADVICE_DELAY;
+        if self.have_at_start.is_none() && !late {
+            return Vec::new();
+        }
+        let advice = std::mem::take(&mut self.advice);
+        let is_idle = self.was_complete() && !self.goal.seed;
+        if is_idle || self.over.is_some() || self.failure.is_some() { Vec::new() } else { advice }
+    }
+
     /// Every now and then, what a torrent without progress waits for.
     pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
         let status = self.status.as_ref()?;
         let moving = status.down_rate > 0 || !self.is_transferring(status);
-        let idle = self.completed.is_some() || self.goal.serve_only || self.over.is_some();
+        let idle = self.completed.is_some() || self.goal.seed_only || self.over.is_some();
         if moving || idle {
             self.said_why = now;
         }
@@ -183,7 +206,10 @@ impl Torrent {
         let next = status.next_announce.map(Duration::from_secs).map(duration);
         self.said_why = now;
         let next = next.map_or(String::new(), |time| format!("; next announce in {time}"));
-        Some(self.obstacles() + &next)
+        let peers: Vec<String> = self.peer_errors().map(|line| line.trim().to_owned()).collect();
+        let peers =
+            if peers.is_empty() { String::new() } else { format!(" ({})", peers.join("; ")) };
+        Some(self.obstacle() + &peers + &next)
     }
 
     /// Whether nothing more will happen to it.
@@ -228,11 +254,15 @@ impl Torrent {
 
     /// How many bytes and pieces are worked for: those wanted, or all when nothing is asked for.
     pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
-        let geometry = self.metainfo.info().geometry();
-        if self.goal.serve_only {
-            return (geometry.total(), geometry.piece_count());
+        if self.goal.seed_only {
+            return (self.size, self.metainfo.info().geometry().piece_count());
         }
         (status.bytes_total, status.pieces_total)
+    }
+
+    /// The length of all its files in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Its name. Untrusted text.
@@ -248,13 +278,12 @@ impl Torrent {
     /// Sent bytes, of all runs, by the torrent's size.
     pub(crate) fn ratio(&self) -> f64 {
         let sent = self.status.as_ref().map_or(0, |status| status.uploaded + status.earlier.1);
-        let size = self.metainfo.info().geometry().total();
-        if size == 0 { 0.0 } else { sent as f64 / size as f64 }
+        if self.size == 0 { 0.0 } else { sent as f64 / self.size as f64 }
     }
 
     /// Peers matter as long as something is wanted of them.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
-        if self.completed.is_some() || self.goal.serve_only {
+        if self.completed.is_some() || self.goal.seed_only {
             return;
         }
         if state == PeerState::Connected {
@@ -270,7 +299,7 @@ impl Torrent {
         if let Some(error) = error
             && self.failure.is_none()
         {
-            self.failure = Some(failure_of(error));
+            self.failure = Some(failure_of(error, self.goal));
         }
         self.over.get_or_insert(now);
         Step::Over
@@ -278,10 +307,14 @@ impl Torrent {
 
     /// Nothing to serve is no state to stay in.
     fn check_serving(&mut self, have: u32) -> Step {
-        if !self.goal.serve_only || have > 0 {
+        if !self.goal.seed_only || have > 0 {
             return Step::Go;
         }
-        let message = "nothing in the folder belongs to the torrent; bt-cli verify says more";
+        let folder = self.output.parent().unwrap_or(Path::new("."));
+        let message = missing_content(&self.metainfo, folder).unwrap_or_else(|| {
+            let folder = folder.display();
+            format!("no good piece of the torrent in {folder}; bt-cli verify shows each file")
+        });
         self.failure = Some(Failure::new(Class::BadData, message));
         Step::Stop
     }
@@ -324,53 +357,73 @@ impl Torrent {
         }
         if since(self.hopeless) >= HOPELESS_TIME {
             let waited = duration(HOPELESS_TIME);
-            let what = format!("no tracker and no peer was of any use for {waited}");
+            let what = format!("no tracker answered and no peer could be reached for {waited}");
             return Some(self.stalled(&what, status));
         }
         let stalled = self.is_transferring(status).then_some(status.since_last_piece);
         if let Some((limit, _)) = self.goal.stall_timeout.zip(stalled).filter(|(a, b)| b >= a) {
-            return Some(self.stalled(&format!("no piece came for {}", duration(limit)), status));
+            let what = format!("no piece arrived for {}", duration(limit));
+            return Some(self.stalled(&what, status));
         }
         let limit = self.goal.timeout.filter(|limit| now.duration_since(self.added) >= *limit)?;
-        Some(self.stalled(&format!("not done after {}", duration(limit)), status))
+        let what = format!("not finished after {}: {}", duration(limit), self.reached(status));
+        if status.down_rate == 0 {
+            return Some(self.stalled(&what, status));
+        }
+        let speed = rate(status.down_rate);
+        let message = format!("{what}, downloading at {speed}; run it again to resume");
+        Some(Failure::new(Class::Network, message))
+    }
+
+    /// How much of what is wanted we have.
+    fn reached(&self, status: &TorrentStatus) -> String {
+        let (done, total) = (status.bytes_done, status.bytes_total);
+        let percent = Bar { name: "", done, total, words: "" }.percent();
+        let (pieces, done, total) = (status.pieces_done, size(done), size(total));
+        let all = count(status.pieces_total, "piece", "pieces");
+        format!("{percent}% done ({pieces} of {all}, {done} of {total})")
     }
 
     /// Who is to blame for a torrent without progress depends on who was there.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
         if status.peers_banned > 0 && status.peers_connected == 0 {
-            return bad_data(&format!("{what}, and every peer so far sent bad data"));
+            return bad_data(&format!("{what}; every peer so far sent bad data"));
         }
-        self.network(what)
+        let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle()));
+        failure.because(self.tracker_errors().chain(self.peer_errors()).collect())
     }
 
-    fn network(&self, what: &str) -> Failure {
-        Failure::new(Class::Network, format!("{what}: {}", self.obstacles()))
-    }
-
-    /// What stands between it and progress, in one sentence.
-    fn obstacles(&self) -> String {
-        let mut parts = Vec::new();
-        if let Some(status) = &self.status {
-            parts.push(match (status.peers_connected, status.peers_known) {
-                (0, 0) => "no peer is known".to_owned(),
-                (0, known) => format!("none of {known} known peers is connected"),
-                (connected, _) => format!("{connected} peers connected, none sends"),
-            });
-        }
-        for (url, error) in
-            self.trackers.iter().filter_map(|(url, r)| Some((url, r.as_ref().err()?)))
-        {
-            parts.push(format!("{}: {error}", tracker_http::shorten_url(url)));
-        }
+    /// What stands between it and progress, in a few words.
+    fn obstacle(&self) -> String {
+        let Some(status) = &self.status else { return "nothing is known yet".to_owned() };
+        let peers = match (status.peers_connected, status.peers_known) {
+            (0, 0) => "no peer is known".to_owned(),
+            (0, known) => {
+                format!("not connected to any of {}", count(known, "known peer", "known peers"))
+            }
+            (connected, _) => {
+                let peers = count(connected, "peer is connected", "peers are connected");
+                format!("{peers}, but no data arrives")
+            }
+        };
         if self.tracker_urls().next().is_none() {
-            parts.push("the torrent names no tracker; name a peer with --peer".to_owned());
+            format!("{peers}, and the torrent names no tracker; name a peer with --peer")
         } else if self.trackers.is_empty() {
-            parts.push("no tracker has answered yet".to_owned());
+            format!("{peers}, and no tracker has answered yet")
+        } else {
+            peers
         }
-        for (address, reason) in self.absent_peers.iter().take(SHOWN_PEERS) {
-            parts.push(format!("{address}: {reason}"));
-        }
-        parts.join("; ")
+    }
+
+    fn tracker_errors(&self) -> impl Iterator<Item = String> {
+        let failed =
+            self.trackers.iter().filter_map(|(url, result)| Some((url, result.as_ref().err()?)));
+        failed.map(|(url, error)| format!("  {}: {error}", tracker_http::shorten_url(url)))
+    }
+
+    fn peer_errors(&self) -> impl Iterator<Item = String> {
+        let peers = self.absent_peers.iter().take(SHOWN_PEERS);
+        peers.map(|(address, reason)| format!("  {address}: {reason}"))
     }
 }
 
@@ -379,16 +432,49 @@ const SHOWN_PEERS: usize = 3;
 /// How many absent peers are kept in mind: as many as a swarm knows.
 const MAX_ABSENT: usize = 10_000;
 
-fn failure_of(error: &TorrentError) -> Failure {
+/// What is wrong with a torrent before anything was tried: nobody to ask for peers, and sources that
+/// are not used.
+fn advice(metainfo: &Metainfo, goal: Goal, has_peers: bool) -> Vec<String> {
+    let mut advice = Vec::new();
+    let private = metainfo.info().private();
+    if metainfo.trackers().iter().flatten().next().is_none() && (private || !has_peers) {
+        advice.push(
+            match (private, goal.seed_only) {
+                (true, _) => {
+                    "the torrent is private and names no tracker, so no peer can be found: \
+                get the torrent again from where it is shared"
+                }
+                (false, false) => {
+                    "the torrent names no tracker, and no --peer is given: \
+                name a peer with --peer, or wait until one connects"
+                }
+                (false, true) => {
+                    "the torrent names no tracker, and no --peer is given: \
+                only peers that are told this address find it"
+                }
+            }
+            .to_owned(),
+        );
+    }
+    let web_seeds = metainfo.web_seeds().len();
+    if web_seeds > 0 && !goal.seed_only {
+        let seeds = count(web_seeds, "web seed is", "web seeds are");
+        advice.push(format!("{seeds} not used: bt-cli does not support them yet"));
+    }
+    advice
+}
+
+fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     let message = error.message.clone();
+    // The message ends with what is to be done; this is the flag that does it.
+    let flag = if !goal.seed_only && message.ends_with(" folder") { " (-o)" } else { "" };
     match error.class {
-        ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message),
-        // The message ends with what is to be done; this is the flag that does it.
+        ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),
         _ => Failure::new(Class::Failure, message),
     }
 }
 
 fn bad_data(what: &str) -> Failure {
-    Failure::new(Class::BadData, format!("{what}; find other peers, then start it again"))
+    Failure::new(Class::BadData, format!("{what}; find other peers, then run it again"))
 }

@@ -2,41 +2,50 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::Value;
-use session::{EventKind, PeerState, PhaseKind, TorrentStatus};
+use session::{EventKind, PeerState, PhaseKind, TorrentStatus, TrackerReport};
 
 use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
+use super::tracker_news::{News, TrackerNews};
 use crate::failure::Outcome;
-use crate::output::{Output, clean, duration, rate, size};
+use crate::output::{Bar, Output, clean, count, duration, rate, size, terminal_width, took};
 
 /// How often a line says where a torrent stands, where there are no bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a JSON object does.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
-/// How many characters of a name stand before its bar.
-const NAME_WIDTH: usize = 16;
-/// How many characters stand behind a bar: with the name and the numbers they leave room for a
-/// short bar on a line of 80, and a line that wraps could not be taken away again.
-const SENTENCE_WIDTH: usize = 55;
-/// The bar takes what is left, and keeps its length while the sentence is of an ordinary one.
-const BAR: &str = "{prefix} {wide_bar} {percent:>3}%  {msg:46}";
 
 /// Shows torrents to the user.
 pub(crate) struct View {
     output: Output,
-    bars: Vec<ProgressBar>,
+    shown: Vec<Shown>,
     last: Instant,
     schema_told: bool,
     /// Results are only what the command itself prints.
     silent: bool,
+    trackers: TrackerNews,
+}
+
+/// What is shown of one torrent.
+struct Shown {
+    /// On a terminal.
+    bar: Option<ProgressBar>,
+    /// The last line on a pipe, so that it is not repeated for ever.
+    line: String,
 }
 
 impl View {
     pub(crate) fn new(output: &Output) -> Self {
-        let (output, last) = (output.clone(), Instant::now());
-        Self { output, bars: Vec::new(), last, schema_told: false, silent: false }
+        Self {
+            output: output.clone(),
+            shown: Vec::new(),
+            last: Instant::now(),
+            schema_told: false,
+            silent: false,
+            trackers: TrackerNews::default(),
+        }
     }
 
     /// Shows progress and warnings, but prints no results.
@@ -45,18 +54,8 @@ impl View {
     }
 
     /// One more torrent.
-    pub(crate) fn add(&mut self, torrent: &Torrent) {
-        let prefix = cut(&clean(torrent.name()), NAME_WIDTH);
-        // What is said of a bar before it is added does not show it yet: its length is not known.
-        let mut bar = ProgressBar::new(0).with_prefix(format!("{prefix:NAME_WIDTH$}"));
-        if let Ok(style) = ProgressStyle::with_template(BAR) {
-            bar = bar.with_style(style.progress_chars("━╸ "));
-        }
-        let bar = match self.output.bars() {
-            Some(bars) => bars.add(bar),
-            None => ProgressBar::hidden(),
-        };
-        self.bars.push(bar);
+    pub(crate) fn add(&mut self) {
+        self.shown.push(Shown { bar: self.output.new_bar(), line: String::new() });
     }
 
     /// Something happened.
@@ -68,11 +67,12 @@ impl View {
         let name = clean(torrent.name());
         match kind {
             EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
-            EventKind::Completed if torrent.goal.serve_only => {}
+            EventKind::Completed if torrent.goal.seed_only => {}
             EventKind::Completed => return self.completed(torrent),
             EventKind::Warning(message) => self.output.warn(&format!("{name}: {}", clean(message))),
             EventKind::PieceFailed(index) => {
-                self.output.warn(&format!("{name}: piece {index} came with a wrong hash"));
+                let what = "failed its hash check and is downloaded again";
+                self.output.warn(&format!("{name}: piece {index} {what}"));
             }
             EventKind::Peer { address, state: PeerState::Banned, reason } => {
                 let reason = reason.as_deref().map(clean).unwrap_or_default();
@@ -81,7 +81,7 @@ impl View {
             EventKind::Peer { address, state, reason } => {
                 log::debug!("{name}: peer {address} {state:?} {}", reason.as_deref().unwrap_or(""));
             }
-            EventKind::Tracker { url, result } => tracker_told(&name, url, result),
+            EventKind::Tracker { url, result } => self.tracker(torrent, url, result),
             _ => {}
         }
         Ok(())
@@ -89,28 +89,59 @@ impl View {
 
     /// Time passed.
     pub(crate) fn progress(&mut self, now: Instant, torrents: &[Torrent]) -> Outcome {
-        for (torrent, bar) in torrents.iter().zip(&self.bars) {
-            show(torrent, bar);
+        let (width, charset) = (terminal_width(), self.output.charset());
+        for (torrent, shown) in torrents.iter().zip(&self.shown) {
+            if let (Some(status), Some(bar)) = (&torrent.status, &shown.bar) {
+                let name = clean(torrent.name());
+                let words = match torrent.failure() {
+                    Some(failure) => clean(failure.message()),
+                    None => sentence(torrent, status),
+                };
+                bar.set_message(bar_of(torrent, status, &name, &words).line(width, charset));
+            }
         }
-        let lines = self.output.bars().is_none() && !self.output.quiet();
         let interval = if self.wants_json() { JSON_INTERVAL } else { LINE_INTERVAL };
         if now.duration_since(self.last) < interval {
             return Ok(());
         }
         self.last = now;
-        for torrent in torrents.iter().filter(|torrent| !torrent.is_over()) {
-            if self.wants_json() {
-                events::progress(torrent).map_or(Ok(()), |line| self.json(line))?;
-            } else if lines && let Some(status) = &torrent.status {
-                let percent = percent(torrent, status);
-                let name = clean(torrent.name());
-                self.output.note(&format!("{name}: {percent}%, {}", sentence(torrent, status)));
-            }
+        if self.wants_json() {
+            let lines = torrents.iter().filter(|torrent| !torrent.is_over());
+            let lines: Vec<Value> = lines.filter_map(events::progress).collect();
+            return lines.into_iter().try_for_each(|line| self.json(line));
+        }
+        if self.output.bars().is_none() {
+            self.lines(torrents);
         }
         Ok(())
     }
 
-    /// A torrent goes nowhere.
+    /// Writes a line for each torrent whose line changed.
+    fn lines(&mut self, torrents: &[Torrent]) {
+        for (torrent, shown) in torrents.iter().zip(&mut self.shown) {
+            let Some(status) = torrent.status.as_ref().filter(|_| !torrent.is_over()) else {
+                continue;
+            };
+            let (name, words) = (clean(torrent.name()), sentence(torrent, status));
+            let percent = bar_of(torrent, status, &name, &words).percent();
+            let line = format!("{name}: {percent}%, {words}");
+            if shown.line != line {
+                self.output.note(&line);
+                shown.line = line;
+            }
+        }
+    }
+
+    /// Something about a torrent that this program itself has to say.
+    pub(crate) fn warning(&mut self, torrent: &Torrent, text: &str) -> Outcome {
+        if self.wants_json() {
+            return self.json(events::warning(torrent, text));
+        }
+        self.output.warn(&format!("{}: {}", clean(torrent.name()), clean(text)));
+        Ok(())
+    }
+
+    /// A torrent makes no progress.
     pub(crate) fn waiting(&mut self, torrent: &Torrent, why: &str) -> Outcome {
         if self.wants_json() {
             return self.json(events::warning(torrent, &format!("waiting: {why}")));
@@ -127,16 +158,20 @@ impl View {
         if let Some(failure) = torrent.failure()
             && !last_word
         {
-            let (name, message) = (clean(torrent.name()), clean(failure.message()));
-            self.output.warn(&format!("{name} failed: {message}"));
+            let name = clean(torrent.name());
+            for line in failure.lines() {
+                self.output.warn(&format!("{name}: {}", clean(line.trim())));
+            }
         }
         Ok(())
     }
 
     /// Takes the bars away.
     pub(crate) fn finish(&mut self) {
-        for bar in self.bars.drain(..) {
-            bar.finish_and_clear();
+        for shown in self.shown.drain(..) {
+            if let Some(bar) = shown.bar {
+                bar.finish_and_clear();
+            }
         }
     }
 
@@ -154,11 +189,16 @@ impl View {
 
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
-        if torrent.goal.serve_only {
+        if torrent.goal.seed_only {
             let all = torrent.metainfo.info().geometry().piece_count();
-            self.output.note(&format!("{name}: serving {have} of {all} pieces"));
+            // A torrent without any piece has failed, and its error says so.
+            if have > 0 {
+                let all = count(all, "piece", "pieces");
+                self.output.note(&format!("{name}: serving {have} of {all}"));
+            }
         } else if have > 0 && have < wanted {
-            self.output.note(&format!("{name}: {have} of {wanted} pieces are there already"));
+            let all = count(wanted, "piece", "pieces");
+            self.output.note(&format!("{name}: resuming, {have} of {all} already here"));
         }
     }
 
@@ -173,42 +213,49 @@ impl View {
         }
         let status = torrent.status.as_ref();
         let total = status.map_or(0, |status| status.bytes_total);
-        let received = status.map_or(0, |status| status.downloaded);
+        // A block may arrive twice, and padding does.
+        let fetched = status.map_or(0, |status| status.downloaded.min(total));
         let time = torrent.elapsed();
-        let speed = rate((received as f64 / time.as_secs_f64().max(0.001)) as u64);
-        let (total, time) = (size(total), took(time));
-        self.output.line(&format!("{name}: complete, {total} in {time} ({speed}): {output}"))
-    }
-}
-
-fn tracker_told(name: &str, url: &str, result: &Result<session::TrackerReport, String>) {
-    let url = tracker_http::shorten_url(url);
-    match result {
-        Ok(report) => {
-            log::info!("{name}: {url} gave {} peers", report.peers.len());
-            if let Some(warning) = &report.warning {
-                log::warn!("{name}: {url} says: {warning}");
+        let speed = rate((fetched as f64 / time.as_secs_f64().max(0.001)) as u64);
+        let (part, time) = (size(fetched), took(time));
+        let what = match size(total) {
+            total if fetched == status.map_or(0, |status| status.bytes_total) => {
+                format!("{total} in {time} ({speed})")
             }
+            total => format!("{total}, of which {part} in {time} ({speed})"),
+        };
+        self.output.line(&format!("{name}: complete, {what}: {output}"))
+    }
+
+    /// Shows what a tracker has to complain about, whenever that changes.
+    fn tracker(&mut self, torrent: &Torrent, url: &str, result: &Result<TrackerReport, String>) {
+        let (name, short) = (clean(torrent.name()), tracker_http::shorten_url(url));
+        let trouble = match result {
+            Ok(report) => {
+                let peers = count(report.peers.len(), "peer", "peers");
+                log::info!("{name}: {short} gave {peers}");
+                report.warning.clone()
+            }
+            Err(error) => Some(error.clone()),
+        };
+        match self.trackers.note(torrent.key, url, trouble) {
+            Some(News::Trouble(trouble)) => {
+                self.output.warn(&format!("{name}: tracker {short}: {}", clean(&trouble)));
+            }
+            Some(News::Recovered) => {
+                self.output.note(&format!("{name}: tracker {short} answers again"));
+            }
+            None => {}
         }
-        Err(error) => log::info!("{name}: {url}: {error}"),
     }
 }
 
-fn show(torrent: &Torrent, bar: &ProgressBar) {
-    let Some(status) = &torrent.status else { return };
-    if status.phase == PhaseKind::Checking {
-        bar.set_length(u64::from(status.checked.1));
-        bar.set_position(u64::from(status.checked.0));
-    } else {
-        let total = torrent.totals(status).0;
-        bar.set_length(total.max(1));
-        bar.set_position(if total == 0 { 1 } else { status.bytes_done });
-    }
-    let message = match torrent.failure() {
-        Some(failure) => clean(failure.message()),
-        None => sentence(torrent, status),
+fn bar_of<'a>(torrent: &Torrent, status: &TorrentStatus, name: &'a str, words: &'a str) -> Bar<'a> {
+    let (done, total) = match status.phase {
+        PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
+        _ => (status.bytes_done, torrent.totals(status).0),
     };
-    bar.set_message(cut(&message, SENTENCE_WIDTH));
+    Bar { name, done, total, words }
 }
 
 /// Where a torrent stands, in words.
@@ -217,12 +264,12 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
     match status.phase {
         PhaseKind::Opening => "opening".to_owned(),
         PhaseKind::Checking => {
-            format!("checking what is there, piece {}/{}", status.checked.0, status.checked.1)
+            format!("checking existing data, piece {}/{}", status.checked.0, status.checked.1)
         }
         PhaseKind::Stopping => "stopping".to_owned(),
         PhaseKind::Stopped if torrent.has_reached_goal() => "done".to_owned(),
         PhaseKind::Stopped => "stopped".to_owned(),
-        _ if torrent.is_complete() || torrent.goal.serve_only => {
+        _ if torrent.is_complete() || torrent.goal.seed_only => {
             format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), torrent.ratio())
         }
         _ => {
@@ -231,31 +278,5 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
             format!("{rate}, {left}{peers}, pieces {pieces}/{}", status.pieces_total)
         }
-    }
-}
-
-fn percent(torrent: &Torrent, status: &TorrentStatus) -> u64 {
-    let (done, total) = match status.phase {
-        PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
-        _ => (status.bytes_done, torrent.totals(status).0),
-    };
-    (u128::from(done) * 100).checked_div(u128::from(total)).map_or(100, |percent| percent as u64)
-}
-
-/// `text`, of at most `width` characters.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(width - 1).collect();
-    format!("{start}…")
-}
-
-/// How long a download took; many take less than a second.
-fn took(time: Duration) -> String {
-    match time.as_secs() {
-        0 => format!("{} ms", time.as_millis()),
-        1..10 => format!("{:.1}s", time.as_secs_f64()),
-        _ => duration(time),
     }
 }

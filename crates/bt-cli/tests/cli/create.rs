@@ -40,6 +40,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+const TRACKER: &str = "http://tracker.example/announce";
+
 #[test]
 fn a_file() {
     let shell = Shell::new();
@@ -148,6 +150,19 @@ fn nothing_is_replaced_unasked() {
 }
 
 #[test]
+fn missing_tracker_is_warned_of() {
+    let shell = Shell::new();
+    shell.write("a", [7; 100]);
+    for (flags, warned) in [(&[][..], true), (&["-q"], false), (&["-t", TRACKER], false)] {
+        let arguments = ["create", "a", "--overwrite"].iter().chain(flags);
+        let created = shell.run(arguments).expect(0);
+        let expected = "warning: the torrent names no tracker, so its peers can't find each \
+            other; add one with -t URL\n";
+        assert_eq!(created.stderr, if warned { expected } else { "" }, "{flags:?}");
+    }
+}
+
+#[test]
 fn refusals() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
@@ -236,7 +251,7 @@ fn links_are_followed_and_named() {
     let store = shell.write("store/one.flac", [1; 50_000]);
     symlink(&store, shell.join("album/one.flac")).unwrap();
     symlink("two.flac", shell.join("album/three.flac")).unwrap();
-    let created = shell.run(["create", "album"]).expect(0);
+    let created = shell.run(["create", "album", "-t", TRACKER]).expect(0);
     let store = fs::canonicalize(store).unwrap();
     let warning = "warning: follows a link out of the folder: album/one.flac -> ";
     assert_eq!(created.stderr, format!("{warning}{}\n", store.display()));
@@ -308,7 +323,7 @@ fn names_in_other_encodings_are_refused() {
 fn own_output_is_left_out() {
     let shell = Shell::new();
     shell.write("album/a", [1; 50_000]);
-    let first = run_in_album(&shell, &["create", ".", "--json"]).expect(0);
+    let first = run_in_album(&shell, &["create", ".", "-t", TRACKER, "--json"]).expect(0);
     assert_eq!(first.stderr, "warning: left out: its own output album.torrent\n");
     assert_eq!(verified_paths(&shell, "album/album.torrent", "."), ["a"]);
     let second = run_in_album(&shell, &["create", ".", "--json", "--overwrite", "-q"]).expect(0);
@@ -319,7 +334,8 @@ fn own_output_is_left_out() {
     // Through a link to the folder, and to the output.
     symlink("album", shell.join("link")).unwrap();
     symlink("album.torrent", shell.join("album/also.torrent")).unwrap();
-    let arguments = ["create", "album", "-o", "link/album.torrent", "--overwrite", "--json"];
+    let arguments =
+        ["create", "album", "-o", "link/album.torrent", "-t", TRACKER, "--overwrite", "--json"];
     let third = shell.run(arguments).expect(0);
     assert_eq!(third.object()["info_hash"], first.object()["info_hash"]);
     assert_eq!(third.stderr.lines().count(), 2, "{}", third.stderr);
@@ -331,7 +347,8 @@ fn hard_link_of_output_is_shared() {
     let shell = Shell::new();
     shell.write("album/kept.torrent", [1; 50_000]);
     fs::hard_link(shell.join("album/kept.torrent"), shell.join("out.torrent")).unwrap();
-    let created = shell.run(["create", "album", "-o", "out.torrent", "--overwrite"]).expect(0);
+    let created =
+        shell.run(["create", "album", "-o", "out.torrent", "--overwrite", "-t", TRACKER]).expect(0);
     assert_eq!(created.stderr, "");
     assert_eq!(verified_paths(&shell, "out.torrent", "."), ["kept.torrent"]);
 }
@@ -343,7 +360,7 @@ fn redirected_outputs_are_left_out() {
     let open = |name: &str| File::create(shell.join(name)).unwrap();
     let mut hashes = Vec::new();
     for _ in 0..2 {
-        let mut command = shell.command(["create", "album", "-o", "-"]);
+        let mut command = shell.command(["create", "album", "-o", "-", "-t", TRACKER]);
         command.stdout(open("album/t.torrent"));
         let created = finish(command.spawn().unwrap()).expect(0);
         assert_eq!(created.stderr, "warning: left out: its own output album/t.torrent\n");

@@ -130,7 +130,7 @@ fn the_same_torrent_named_twice_is_taken_once() {
     let shell = Shell::new();
     let path = payload.torrent_path().to_str().unwrap();
     let output = download(&shell, &payload, &[path, "--peer", &address]).expect(0);
-    assert!(output.stderr.contains("named twice"), "{}", output.stderr);
+    assert!(output.stderr.contains("are the same torrent; using"), "{}", output.stderr);
 }
 
 #[test]
@@ -140,6 +140,8 @@ fn selected_files_only() {
         (&["1-2"], &["b/c.txt", "b/d.bin"]),
         (&["*.bin"], &["a.bin", "b/d.bin"]),
         (&["b/*.txt", "0"], &["a.bin", "b/c.txt"]),
+        (&["b"], &["b/c.txt", "b/d.bin"]),
+        (&["set/b/c.txt"], &["b/c.txt"]),
     ] {
         let (payload, _seeder, address) = seeded(folder());
         let shell = Shell::new();
@@ -170,6 +172,7 @@ fn usage_errors() {
         &["--files", "3-1"],
         &["--files", "*.mp3"],
         &["--files", "[a"],
+        &["-o", "-"],
         &["--files", "0", other],
     ] {
         let flags = [flags, &["--json"]].concat();
@@ -320,7 +323,7 @@ fn nobody_is_there() {
     let nobody = format!("127.0.0.1:{}", dead_port());
     let flags = ["--port", "0", "--timeout", "3", "--peer", &nobody, "--json"];
     let message = shell.run(words("download", &payload, &flags)).expect(4).error("network");
-    for part in ["not done after 3s", "no such torrent", &nobody] {
+    for part in ["not finished after 3s: 0% done", "no such torrent", &nobody] {
         assert!(message.contains(part), "{part} in {message}");
     }
 }

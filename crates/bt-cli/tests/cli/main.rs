@@ -7,6 +7,7 @@ mod download_piece;
 mod handshake;
 mod help;
 mod info;
+mod messages;
 mod seed;
 mod support;
 mod trackers;

@@ -100,3 +100,39 @@ fn nothing_to_serve() {
     let (seeding, _) = start(&shell, &payload, &content, &[]);
     seeding.finish().expect(2).error("usage");
 }
+
+#[test]
+fn several_torrents_from_one_folder() {
+    let shell = Shell::new();
+    let one = Payload::file("one", 100_000).seed(1).create().unwrap();
+    let two = Payload::file("two", 70_000).seed(2).create().unwrap();
+    for payload in [&one, &two] {
+        shell.write(&format!("dir/{}", payload.name()), payload.data());
+    }
+    let port = dead_port().to_string();
+    let second = two.torrent_path().to_str().unwrap();
+    let rest = [second, "dir", "--port", &port, "--json"];
+    let mut seeding = shell.start(words("seed", &one, &rest));
+    seeding.wait_for_event("started");
+    seeding.wait_for_event("started");
+    for payload in [&one, &two] {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let leecher = Script::leecher(payload).connect(address).unwrap();
+        assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
+    }
+    seeding.signal("INT");
+    seeding.finish().expect(130);
+    // The last argument is the folder.
+    let rest = [second, "--json"];
+    shell.run(words("seed", &one, &rest)).expect(2).error("usage");
+}
+
+#[test]
+fn it_says_where_it_listens() {
+    let (shell, payload, port) = (Shell::new(), payload(), dead_port());
+    let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
+    let rest = [dir, "--port", &number, "--bind", "127.0.0.1", "--seed-time", "1"];
+    let output = shell.run(words("seed", &payload, &rest)).expect(0);
+    let line = format!("listening on 127.0.0.1:{port}");
+    assert!(output.stderr.lines().any(|shown| shown == line), "{}", output.stderr);
+}

@@ -48,7 +48,7 @@ impl Shell {
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bt-cli"));
         command.args(arguments).current_dir(self.path());
-        command.env_clear().env("HOME", self.path());
+        command.env_clear().env("HOME", self.path()).env("LANG", "C.UTF-8");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

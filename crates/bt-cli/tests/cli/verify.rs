@@ -60,7 +60,7 @@ fn bad_and_missing_data_is_named() {
     let output = verify(&payload, payload.folder_path(), false).expect(5);
     assert!(output.stdout().contains("bad pieces: 0 1 2 3"), "{}", output.stdout());
     // Of a file that only shares a piece with a missing one, nothing can be said.
-    for line in ["  a: missing", "  b: perhaps good", "  c: bad data"] {
+    for line in ["  a: missing", "  b: not certain", "  c: bad data"] {
         assert!(output.stdout().contains(line), "{line} in {}", output.stdout());
     }
     assert!(output.stderr.contains("4 of 4"), "{}", output.stderr);
@@ -123,7 +123,7 @@ fn download_fetches_what_verify_found_bad() {
     assert_eq!(pieces, [0; 0], "nobody could see it: {}", output.expect(0).stdout());
 
     let output = shell.run(words("verify", &payload, &["out"])).expect(5);
-    let advice = "1 of 4 pieces are bad or missing; bt-cli download fetches them again";
+    let advice = "1 of 4 pieces is bad or missing; bt-cli download fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
     let (output, pieces) = download(&shell, &payload, &[]);
     output.expect(0);
@@ -155,7 +155,7 @@ fn no_resume_is_named_while_seeded() {
     seeding.wait_for_event("started");
     flip(&shell.join("out/set/c"), 39_999);
     let output = shell.run(words("verify", &payload, &["out"])).expect(5);
-    let advice = "bt-cli download --no-resume fetches them again";
+    let advice = "bt-cli download --no-resume fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
     assert!(output.stderr.contains("in use"), "{}", output.stderr);
     seeding.signal("INT");
@@ -175,7 +175,7 @@ fn unreadable_record_does_not_stop_verify() {
     shell.run(words("verify", &payload, &flags)).expect(0);
     flip(&shell.join("out/set/c"), 39_999);
     let output = shell.run(words("verify", &payload, &flags)).expect(5);
-    let advice = "bt-cli download --no-resume fetches them again";
+    let advice = "bt-cli download --no-resume fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
     assert!(output.stderr.contains("records"), "{}", output.stderr);
 }

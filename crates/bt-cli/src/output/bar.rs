@@ -1,0 +1,132 @@
+//! A progress bar as one line that fits the terminal: a line that wraps can't be erased again.
+
+use console::Alignment::Left;
+use console::{Term, measure_text_width, pad_str, truncate_str};
+
+use super::style::Charset;
+
+/// From this width on a line has a bar. A narrower one has words only.
+const BAR_FROM_WIDTH: usize = 80;
+/// Columns for the name.
+const NAME_WIDTH: usize = 16;
+/// Columns that the words take at least, so that the bar keeps its length while they change.
+const LEAST_WORDS: usize = 46;
+/// Columns that the words take at most: the rest of 80 columns is a short bar.
+const MOST_WORDS: usize = 55;
+/// Columns for `100%` and the spaces around it.
+const PERCENT_WIDTH: usize = 7;
+
+/// What a progress bar shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bar<'a> {
+    /// What makes progress.
+    pub(crate) name: &'a str,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    /// What there is to say about it.
+    pub(crate) words: &'a str,
+}
+
+/// Returns the width of the terminal that progress bars are on.
+pub(crate) fn terminal_width() -> usize {
+    usize::from(Term::stderr().size().1)
+}
+
+impl Bar<'_> {
+    /// Returns how much is done, in percent, rounded down. Nothing to do is all done.
+    pub(crate) fn percent(&self) -> u64 {
+        let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.total));
+        percent.map_or(100, |percent| percent.min(100) as u64)
+    }
+
+    /// Returns a line of at most `width` columns.
+    pub(crate) fn line(&self, width: usize, charset: Charset) -> String {
+        let cut = |text: &str, width| {
+            let rest = charset.ellipsis();
+            let rest = if measure_text_width(rest) > width { "" } else { rest };
+            truncate_str(text, width, rest).into_owned()
+        };
+        let percent = self.percent();
+        if width < BAR_FROM_WIDTH {
+            let name = cut(self.name, NAME_WIDTH.min(width / 3));
+            return cut(&format!("{name} {percent:>3}%  {}", self.words), width);
+        }
+        let name = cut(self.name, NAME_WIDTH);
+        let words = cut(self.words, MOST_WORDS);
+        let words_width = measure_text_width(&words).max(LEAST_WORDS);
+        let length = width - NAME_WIDTH - 1 - PERCENT_WIDTH - words_width;
+        let (name, drawn) = (pad_str(&name, NAME_WIDTH, Left, None), self.drawn(length, charset));
+        format!("{name} {drawn} {percent:>3}%  {words}")
+    }
+
+    /// Returns the bar alone, of `length` columns.
+    fn drawn(&self, length: usize, charset: Charset) -> String {
+        let (full, half) = match charset {
+            Charset::Unicode => ('━', '╸'),
+            Charset::Ascii => ('=', '-'),
+        };
+        let halves = (u128::from(self.done) * 2 * length as u128).checked_div(self.total.into());
+        let halves = halves.map_or(2 * length, |halves| (halves as usize).min(2 * length));
+        let mut drawn: String = std::iter::repeat_n(full, halves / 2).collect();
+        drawn.extend((halves % 2 == 1).then_some(half));
+        pad_str(&drawn, length, Left, None).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str = "21.2 MiB/s, 1h 05m left, peers 12/200, pieces 35600/40000";
+
+    fn line(width: usize, charset: Charset, name: &str, words: &str) -> String {
+        Bar { name, done: 89, total: 100, words }.line(width, charset)
+    }
+
+    #[test]
+    fn no_line_is_wider_than_its_terminal() {
+        for width in 1..200 {
+            for charset in [Charset::Unicode, Charset::Ascii] {
+                for name in
+                    ["", "demo", "a name that is longer than its columns", "東京の写真とビデオ"]
+                {
+                    for words in ["", "opening", WORDS] {
+                        let line = line(width, charset, name, words);
+                        let columns = measure_text_width(&line);
+                        assert!(columns <= width, "{columns} of {width}: {line}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn line_fits_its_terminal() {
+        let rows = [
+            (20, Charset::Unicode, "demo  89%  21.2 MiB…"),
+            (40, Charset::Unicode, "demo  89%  21.2 MiB/s, 1h 05m left, pee…"),
+            (40, Charset::Ascii, "demo  89%  21.2 MiB/s, 1h 05m left, pe.."),
+        ];
+        for (width, charset, expected) in rows {
+            assert_eq!(line(width, charset, "demo", WORDS), expected);
+        }
+        let wide = line(80, Charset::Unicode, "demo", "opening");
+        assert_eq!(wide, "demo             ━━━━━━━━╸   89%  opening");
+        let ascii = line(80, Charset::Ascii, "demo", "opening");
+        assert_eq!(ascii, "demo             ========-   89%  opening");
+    }
+
+    #[test]
+    fn percent_is_bounded() {
+        for (done, total, expected) in [
+            (0, 0, 100),
+            (0, 7, 0),
+            (6, 7, 85),
+            (7, 7, 100),
+            (9, 7, 100),
+            (u64::MAX - 1, u64::MAX, 99),
+        ] {
+            assert_eq!(Bar { name: "", done, total, words: "" }.percent(), expected);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is new about trackers: each trouble is shown once, not at every announce.
+
+use std::collections::BTreeMap;
+
+use session::TorrentKey;
+
+/// What was shown of each tracker of each torrent last.
+#[derive(Debug, Default)]
+pub(super) struct TrackerNews {
+    /// Its error or its warning; `None` while all is well.
+    last: BTreeMap<(TorrentKey, String), Option<String>>,
+}
+
+/// What a user does not know yet of a tracker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It failed, refused or warned, with these words.
+    Trouble(String),
+    /// It answers without complaint, after a trouble.
+    Recovered,
+}
+
+impl TrackerNews {
+    /// Takes note of an answer's `trouble`. Returns what is new; `None` if it was said before.
+    pub(super) fn note(
+        &mut self,
+        torrent: TorrentKey,
+        url: &str,
+        trouble: Option<String>,
+    ) -> Option<News> {
+        let before = self.last.insert((torrent, url.to_owned()), trouble.clone());
+        match (before.flatten(), trouble) {
+            (None, None) => None,
+            (Some(_), None) => Some(News::Recovered),
+            (before, Some(trouble)) if before.as_ref() == Some(&trouble) => None,
+            (_, Some(trouble)) => Some(News::Trouble(trouble)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_news_once_per_change() {
+        let mut news = TrackerNews::default();
+        let trouble = |text: &str| Some(News::Trouble(text.to_owned()));
+        for (torrent, url, answer, expected) in [
+            (1, "a", Some("refused"), trouble("refused")),
+            (1, "a", Some("refused"), None),
+            (1, "b", Some("refused"), trouble("refused")),
+            (2, "a", Some("refused"), trouble("refused")),
+            (1, "a", Some("unreachable"), trouble("unreachable")),
+            (1, "a", None, Some(News::Recovered)),
+            (1, "a", None, None),
+            (1, "a", Some("refused"), trouble("refused")),
+            (3, "a", None, None),
+        ] {
+            let got = news.note(TorrentKey(torrent), url, answer.map(str::to_owned));
+            assert_eq!(got, expected, "{torrent} {url} {answer:?}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a user is told: early, once, and in words that help.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
+
+use crate::support::{Output, Shell, dead_port, finish, mute_udp, web_server, words};
+
+fn payload() -> Payload {
+    Payload::file("film", 600_000).create().unwrap()
+}
+
+fn text(payload: &Payload, command: &str, rest: &[&str]) -> Output {
+    let rest = [&["--port", "0"], rest].concat();
+    Shell::new().run(words(command, payload, &rest))
+}
+
+/// The lines of standard error that contain `part`.
+fn lines<'a>(output: &'a Output, part: &str) -> Vec<&'a str> {
+    output.stderr.lines().filter(|line| line.contains(part)).collect()
+}
+
+#[test]
+fn nobody_to_ask_is_said_at_once() {
+    let warning = "the torrent names no tracker, and no --peer is given";
+    let payload = payload();
+    let download = text(&payload, "download", &["--timeout", "1"]).expect(4);
+    assert_eq!(lines(&download, warning).len(), 1, "{}", download.stderr);
+    let dir = payload.folder_path().to_str().unwrap();
+    let seed = text(&payload, "seed", &[dir, "--seed-time", "1"]).expect(0);
+    assert_eq!(lines(&seed, warning).len(), 1, "{}", seed.stderr);
+    let quiet = text(&payload, "seed", &[dir, "--seed-time", "1", "-q"]).expect(0);
+    assert_eq!(quiet.stderr, "");
+    let objects = text(&payload, "download", &["--timeout", "1", "--json"]).expect(4).objects();
+    let said = |object: &serde_json::Value| {
+        let message = object["message"].as_str().unwrap_or_default();
+        object["event"] == "warning" && message.contains(warning)
+    };
+    assert_eq!(objects.iter().filter(|object| said(object)).count(), 1, "{objects:?}");
+
+    let peer = format!("127.0.0.1:{}", dead_port());
+    let named = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
+    assert!(lines(&named, warning).is_empty(), "{}", named.stderr);
+}
+
+#[test]
+fn private_torrent_without_tracker_is_said_to_be_one() {
+    let payload = Payload::file("film", 100_000).private().create().unwrap();
+    let peer = format!("127.0.0.1:{}", dead_port());
+    let output = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
+    assert_eq!(lines(&output, "is private and names no tracker").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn each_failing_tracker_is_a_line() {
+    let refusing = HttpTracker::start();
+    let reason = "Torrent not registered".to_owned();
+    refusing.answer(Answer::Failure { reason, retry_in: None });
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let payload = Payload::file("film", 100_000).tracker(refusing.url()).tracker(&dead);
+    let payload = payload.create().unwrap();
+    let dir = payload.folder_path().to_str().unwrap();
+    let output = text(&payload, "seed", &[dir, "--seed-time", "2s"]).expect(0);
+    let refused = format!("warning: film: tracker {}: the tracker refused: ", refusing.url());
+    assert_eq!(lines(&output, &refused).len(), 1, "{}", output.stderr);
+    let failed = format!("warning: film: tracker {dead}: cannot connect to ");
+    assert_eq!(lines(&output, &failed).len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn timeout_says_what_was_reached() {
+    let payload = payload();
+    let slow = Script::seeder(&payload).delay(Duration::from_millis(150)).listen();
+    let address = slow.address().to_string();
+    let output = text(&payload, "download", &["--timeout", "2", "--peer", &address]).expect(4);
+    let error = lines(&output, "error: ").join("\n");
+    assert!(error.contains("not finished after 2s: "), "{error}");
+    assert!(error.contains("% done (") && error.contains(" of 19 pieces, "), "{error}");
+    assert!(error.contains(" of 586 KiB), downloading at "), "{error}");
+
+    let stalled = Script::seeder(&payload).behaviour(Behaviour::Chokes).listen();
+    let address = stalled.address().to_string();
+    let output = text(&payload, "download", &["--timeout", "1", "--peer", &address]).expect(4);
+    let error = "not finished after 1s: 0% done (0 of 19 pieces, 0 B of 586 KiB); \
+        1 peer is connected, but no data arrives";
+    assert_eq!(lines(&output, error).len(), 1, "{}", output.stderr);
+}
+
+/// Trackers that are not there leave no time to wait for.
+#[test]
+fn timeout_is_not_exceeded_for_dead_trackers() {
+    let mute = mute_udp();
+    let mute = format!("udp://{}/announce", mute.local_addr().unwrap());
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let payload = Payload::file("film", 100_000).tracker(dead).tracker(mute).create().unwrap();
+    let began = Instant::now();
+    let output = text(&payload, "download", &["--timeout", "4"]).expect(4);
+    assert!(began.elapsed() < Duration::from_millis(5900), "{:?}", began.elapsed());
+    assert_eq!(lines(&output, "cannot connect to ").len(), 2, "{}", output.stderr);
+}
+
+#[test]
+fn wrong_folder_is_one_line() {
+    let payload = Payload::folder("many", &[("a", 100_000), ("b", 10)]).create().unwrap();
+    let shell = Shell::new();
+    let wrong = shell.path().to_str().unwrap();
+    let error = format!("error: no folder \"many\" in {wrong}\n");
+    let verified = shell.run(words("verify", &payload, &[wrong])).expect(5);
+    assert_eq!((verified.stdout(), &verified.stderr), (String::new(), &error));
+    let seeded = shell.run(words("seed", &payload, &[wrong, "--port", "0"])).expect(5);
+    assert_eq!((seeded.stdout(), &seeded.stderr), (String::new(), &error));
+    let single = Payload::file("one.bin", 10).create().unwrap();
+    let verified = shell.run(words("verify", &single, &[wrong])).expect(5);
+    assert_eq!(verified.stderr, format!("error: no file \"one.bin\" in {wrong}\n"));
+}
+
+#[test]
+fn folder_without_a_good_piece_is_not_served() {
+    let (payload, shell) = (Payload::folder("set", &[("a", 100)]).create().unwrap(), Shell::new());
+    shell.write("set/a", [7; 100]);
+    let output = shell.run(words("seed", &payload, &[".", "--port", "0"])).expect(5);
+    assert!(lines(&output, "serving").is_empty(), "{}", output.stderr);
+    assert_eq!(lines(&output, "no good piece of the torrent in .").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn content_that_is_no_torrent_is_named() {
+    let shell = Shell::new();
+    let page = b"<!DOCTYPE html><html><title>Please log in</title></html>";
+    for (bytes, looks) in [
+        (&page[..], "a web page"),
+        (b"\x1f\x8b\x08\0rest", "gzip-compressed data"),
+        (b"Hello, this is the content.\n", "plain text"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "a companion file of macOS"),
+        (b"", "an empty file"),
+    ] {
+        shell.write("given", bytes);
+        let error = shell.run(["info", "given", "--json"]).expect(3).error("bad_torrent");
+        let start = format!("given: not a torrent: looks like {looks}");
+        assert!(error.starts_with(&start) && error.contains("at byte 0: "), "{error}");
+    }
+    let url = format!("http://{}/download.php?id=7", web_server("200 OK", page));
+    let error = shell.run(["info", &url, "--json"]).expect(3).error("bad_torrent");
+    assert!(error.contains("not a torrent: looks like a web page"), "{error}");
+    // A torrent that is broken is no other thing.
+    shell.write("given", b"d8:announce");
+    let error = shell.run(["info", "given", "--json"]).expect(3).error("bad_torrent");
+    assert!(!error.contains("looks like"), "{error}");
+}
+
+#[test]
+fn magnet_link_is_not_supported_yet() {
+    let shell = Shell::new();
+    let link = "magnet:?xt=urn:btih:fe7e005133f7f6f52d5a7a01570ce05913339425";
+    for command in [&["info", link][..], &["download", link], &["decode", link]] {
+        let error = shell.run(command.iter().chain(&["--json"])).expect(2).error("usage");
+        let expected = "magnet links are not supported yet; give the .torrent file or its URL";
+        assert_eq!(error, expected, "{command:?}");
+    }
+}
+
+#[test]
+fn unusable_state_folder_is_named() {
+    let (payload, shell) = (payload(), Shell::new());
+    shell.write("state", "a file");
+    let flags = ["--port", "0", "--state-dir", "state/below"];
+    let download = shell.run(words("download", &payload, &[&flags[..], &["--json"]].concat()));
+    let error = download.expect(6).error("disk");
+    assert!(error.contains("state/below") && error.contains("--state-dir"), "{error}");
+
+    // A seed-only torrent does without.
+    let dir = payload.folder_path().to_str().unwrap();
+    let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
+    let output = shell.run(words("seed", &payload, &seed)).expect(0);
+    assert_eq!(lines(&output, "choose a folder with --state-dir").len(), 1, "{}", output.stderr);
+    assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn seed_without_home_serves() {
+    let (payload, shell) = (payload(), Shell::new());
+    let dir = payload.folder_path().to_str().unwrap();
+    let arguments = words("seed", &payload, &[dir, "--port", "0", "--seed-time", "1"]);
+    let mut command = shell.command(arguments);
+    command.env("HOME", "/dev/null/home");
+    let output = finish(command.spawn().unwrap()).expect(0);
+    assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn unwritable_folder_names_its_flag() {
+    let (payload, shell) = (payload(), Shell::new());
+    shell.write("file", "");
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let flags = ["-o", "file/below", "--port", "0", "--peer", &address, "--json"];
+    let error = shell.run(words("download", &payload, &flags)).expect(6).error("disk");
+    assert!(error.ends_with("choose another folder (-o)"), "{error}");
+}
+
+#[test]
+fn json_on_a_full_disk_is_told_on_stderr() {
+    let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let (payload, shell) = (payload(), Shell::new());
+    let mut command = shell.command(words("info", &payload, &["--json"]));
+    let output = finish(command.stdout(full).spawn().unwrap()).expect(6);
+    assert_eq!(lines(&output, "error: cannot write to standard output").len(), 1);
+}
+
+#[test]
+fn download_says_what_it_fetched() {
+    let payload = payload();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let shell = Shell::new();
+    let flags = ["-o", "out", "--port", "0", "--peer", &address];
+    let whole = shell.run(words("download", &payload, &flags)).expect(0).stdout();
+    assert!(whole.starts_with("film: complete, 586 KiB in "), "{whole}");
+    // The second half is lost.
+    let file = fs::OpenOptions::new().write(true).open(shell.join("out/film")).unwrap();
+    file.set_len(300_000).unwrap();
+    let rest = shell.run(words("download", &payload, &flags)).expect(0);
+    let part = rest.stdout();
+    assert!(part.starts_with("film: complete, 586 KiB, of which 298 KiB in "), "{part}");
+    assert_eq!(lines(&rest, "film: resuming, 9 of 19 pieces already here").len(), 1);
+}
+
+/// A torrent with a pad file (BEP 47) between two others.
+fn padded() -> (Shell, String) {
+    let (shell, first, last) = (Shell::new(), testkit::bytes(1, 20_000), testkit::bytes(2, 10_000));
+    shell.write("src/set/a", &first);
+    shell.write("src/set/b", &last);
+    let pieces = [[&first[..], &[0; 12_768]].concat(), last].map(|piece| testkit::sha1(&piece).0);
+    let start = "d4:infod5:filesld6:lengthi20000e4:pathl1:aeed4:attr1:p6:lengthi12768e\
+        4:pathl4:.pad5:12768eed6:lengthi10000e4:pathl1:beee4:name3:set12:piece lengthi32768e\
+        6:pieces40:";
+    let torrent = [start.as_bytes(), &pieces.concat(), b"ee"].concat();
+    let torrent = shell.write("set.torrent", torrent);
+    let torrent = torrent.to_str().unwrap().to_owned();
+    (shell, torrent)
+}
+
+#[test]
+fn padding_is_no_size() {
+    let (shell, torrent) = padded();
+    let info = shell.run(["info", &torrent]).expect(0).stdout();
+    assert!(info.contains("29.3 KiB (30,000 bytes)"), "{info}");
+    assert_eq!(shell.run(["info", &torrent, "--json"]).expect(0).object()["size"], 30_000);
+
+    let port = dead_port().to_string();
+    let seed = ["seed", &torrent, "src", "--port", &port, "--json"];
+    let mut seeding = shell.start(seed);
+    let started = seeding.wait_for_event("started");
+    assert_eq!((&started["size"], &started["pieces_done"]), (&30_000.into(), &2.into()));
+    let progress = seeding.wait_for_event("progress");
+    let bytes = (&progress["bytes_done"], &progress["bytes_total"]);
+    assert_eq!(bytes, (&30_000.into(), &30_000.into()));
+
+    let peer = format!("127.0.0.1:{port}");
+    let download = ["download", &torrent, "-o", "out", "--port", "0", "--peer", &peer, "--json"];
+    let events = shell.run(download).expect(0).objects();
+    let named = |name: &str| events.iter().find(|event| event["event"] == name).unwrap();
+    assert_eq!(named("started")["size"], 30_000);
+    assert_eq!(named("completed")["size"], 30_000);
+    for file in ["set/a", "set/b"] {
+        let (got, expected) = (shell.join("out").join(file), shell.join("src").join(file));
+        assert!(fs::read(got).unwrap() == fs::read(expected).unwrap(), "{file}");
+    }
+    let download = ["download", &torrent, "-o", "again", "--port", "0", "--peer", &peer];
+    let complete = shell.run(download).expect(0).stdout();
+    assert!(complete.starts_with("set: complete, 29.3 KiB in "), "{complete}");
+}
+
+#[test]
+fn unused_web_seeds_are_named() {
+    let shell = Shell::new();
+    shell.write("a", [7; 100]);
+    let tracker = format!("http://127.0.0.1:{}/announce", dead_port());
+    let web = "http://web.example/a";
+    shell.run(["create", "a", "-t", &tracker, "-w", web]).expect(0);
+    let info = shell.run(["info", "a.torrent"]).expect(0).stdout();
+    assert!(info.contains("http://web.example/a (not used yet)"), "{info}");
+    let flags = ["download", "a.torrent", "-o", "out", "--port", "0", "--timeout", "1"];
+    let output = shell.run(flags).expect(4);
+    assert_eq!(lines(&output, "1 web seed is not used").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn idle_seed_does_not_repeat_its_line() {
+    let payload = payload();
+    let dir = payload.folder_path().to_str().unwrap();
+    let output = text(&payload, "seed", &[dir, "--seed-time", "22s"]).expect(0);
+    assert_eq!(lines(&output, "seeding, ").len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn log_has_no_module_path() {
+    let payload = Payload::file("film", 100).tracker("x://nowhere").create().unwrap();
+    let output = text(&payload, "download", &["--timeout", "1", "-v"]).expect(4);
+    assert!(
+        !output.stderr.contains("bt_cli") && !output.stderr.contains("session::"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(lines(&output, "info: listening on 0.0.0.0:").len(), 1, "{}", output.stderr);
+}
