@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
 /// Who is to blame. The name goes into JSON, the number is the exit code.
@@ -166,12 +167,13 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Without the ` (os error 2)` that only repeats the words in front of it.
+/// The text without the ` (os error 2)` that only repeats the words before it. Too many open files
+/// are explained.
 pub(crate) fn without_code(text: &str) -> String {
-    match text.split_once(" (os error ") {
-        Some((words, rest)) => {
-            format!("{words}{}", rest.split_once(')').map_or("", |(_, rest)| rest))
-        }
-        None => text.to_owned(),
-    }
+    let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
+    let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));
+    let is_out_of_descriptors =
+        [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error().to_string() == code);
+    let hint = if is_out_of_descriptors { " (raise the limit with ulimit -n)" } else { "" };
+    format!("{words}{hint}{rest}")
 }

@@ -7,6 +7,7 @@ use indicatif::MultiProgress;
 use log::LevelFilter;
 
 use crate::cli::GlobalArgs;
+use crate::failure::without_code;
 use crate::output::{Output, clean};
 
 /// Logs as much as the flags ask for.
@@ -24,7 +25,7 @@ pub(crate) fn start(global: GlobalArgs, output: &Output) {
     builder.filter_module("rustls", level.min(LevelFilter::Warn));
     builder.format(|out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
-        writeln!(out, "{level}: {}", clean(&record.args().to_string()))
+        writeln!(out, "{level}: {}", clean(&without_code(&record.args().to_string())))
     });
     if let Some(bars) = output.bars() {
         builder.target(Target::Pipe(Box::new(AboveBars(bars.clone()))));

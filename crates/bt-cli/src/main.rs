@@ -10,6 +10,7 @@
 mod address;
 mod cli;
 mod commands;
+mod descriptors;
 mod failure;
 mod logging;
 mod output;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use metainfo::Metainfo;
-use piece_store::check;
+use piece_store::{Resources, check};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let metainfo = Arc::new(Metainfo::parse(std::fs::read(torrent)?)?);
     let progress = |done: u64, total: u64| eprint!("\r{:3} %", done * 100 / total.max(1));
-    let report = check::verify_folder(&metainfo, Path::new(folder), None, 0, &progress)?;
+    let report =
+        check::verify_folder(&metainfo, Path::new(folder), None, Resources::default(), &progress)?;
     eprintln!();
     for file in &report.files {
         let state = if file.ok { "good" } else { "bad " };

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// What the store was doing when the disk failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,7 +77,7 @@ pub enum Unrelated {
 #[non_exhaustive]
 pub enum StoreError {
     /// Occurs when the operating system refuses an operation on a file or folder.
-    #[error("can't {operation} {}: {message}{}", path.display(), hint(*kind))]
+    #[error("can't {operation} {}: {message}{}", path.display(), hint(*kind, *code))]
     Disk {
         /// What was tried.
         operation: Operation,
@@ -185,8 +187,11 @@ impl StoreError {
 }
 
 /// What the person at the keyboard can do about it.
-fn hint(kind: io::ErrorKind) -> &'static str {
+fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     use io::ErrorKind as Kind;
+    if is_out_of_descriptors(code) {
+        return "; raise the limit of open files (ulimit -n), then start it again";
+    }
     match kind {
         Kind::StorageFull | Kind::QuotaExceeded => "; free some space, then start it again",
         Kind::PermissionDenied => "; change its permissions, or choose another folder",
@@ -202,6 +207,12 @@ fn hint(kind: io::ErrorKind) -> &'static str {
         Kind::InvalidInput => "; the file system does not support this",
         _ => "; check the disk, then start it again",
     }
+}
+
+/// Whether the number of an error says that the process or the system has too many files open.
+pub(crate) fn is_out_of_descriptors(code: Option<i32>) -> bool {
+    let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    code.is_some_and(|code| codes.contains(&code))
 }
 
 /// What can be done about a file that another torrent has.

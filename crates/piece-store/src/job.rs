@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bt_types::{Bitfield, PieceIndex, Sha1Digest};
 
 use crate::store::{Handles, STRIP_LENGTH};
-use crate::{Disk, Extent, HeldSpan, OpenSpec, Opened, OsFile, Outcome, Span, Store, StoreError};
+use crate::{
+    Disk, Extent, HeldSpan, MAX_OPEN_FILES, OpenSpec, Opened, OsFile, Outcome, Span, Store,
+    StoreError,
+};
 
 /// Names a torrent in jobs and answers. Chosen by the caller, one for each open torrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,7 +199,12 @@ pub struct Torrents<D: Disk> {
 impl<D: Disk> Torrents<D> {
     /// None yet, on `disk`.
     pub fn new(disk: Arc<D>) -> Self {
-        Self { disk, handles: Arc::default(), open: Mutex::default() }
+        Self::with_open_files(disk, MAX_OPEN_FILES)
+    }
+
+    /// The same with at most `open_files` open; see [`Resources`](crate::Resources).
+    pub fn with_open_files(disk: Arc<D>, open_files: usize) -> Self {
+        Self { disk, handles: Arc::new(Handles::new(open_files)), open: Mutex::default() }
     }
 
     /// The memory that [`Self::handle_job`] works in: one for each thread.

@@ -13,7 +13,7 @@
 //! - [`Span`] is the buffer in which payload travels; it is handed in and handed back.
 //!
 //! ```
-//! use piece_store::{create, check};
+//! use piece_store::{Resources, check, create};
 //! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,7 +25,7 @@
 //! let listing = create::list_files(&path, &create::OwnFiles::default())?;
 //! let hashes = create::hash_files(&path, &listing.files, 16 * 1024, 2, &|_done, _total| ())?;
 //! let metainfo = metainfo::Builder::new("greeting").piece_length(16 * 1024).file("", 12).build(&hashes)?;
-//! let report = check::verify_folder(&Arc::new(metainfo), folder.path(), None, 2, &|_done, _total| ())?;
+//! let report = check::verify_folder(&Arc::new(metainfo), folder.path(), None, Resources::default(), &|_done, _total| ())?;
 //! assert!(report.good.is_full());
 //! # Ok(())
 //! # }
@@ -44,6 +44,7 @@ mod error;
 mod hashing;
 mod job;
 mod pool;
+mod resources;
 mod span;
 mod spec;
 mod store;
@@ -53,6 +54,7 @@ pub use disk::{Access, Disk, FileId, Kind, Lock, OsDisk, OsFile, OsFolder, Stat}
 pub use error::{Operation, StoreError, Unrelated};
 pub use job::{Done, Job, TorrentKey, Torrents};
 pub use pool::{Pool, PoolConfig, check, create};
+pub use resources::{MAX_OPEN_FILES, Resources};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};
 pub use spec::{Extent, HeldSpan, OpenSpec, Opened, Outcome, StoreLayout};
 #[doc(hidden)]

@@ -21,7 +21,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::{Done, Job};
+use crate::resources::worker_count;
+use crate::{Done, Job, Resources};
 
 pub mod check;
 pub mod create;
@@ -35,8 +36,8 @@ use worker::{Worker, WorkerShared};
 /// How large a pool is.
 #[derive(Clone)]
 pub struct PoolConfig {
-    /// How many `bt-store` threads work; 0 for one a core, at least 2.
-    pub workers: usize,
+    /// How many `bt-store` threads work, and how many files are open.
+    pub resources: Resources,
     /// How many jobs may be outstanding, that is submitted and their answer not received yet.
     /// At least 1.
     pub outstanding: usize,
@@ -47,16 +48,16 @@ pub struct PoolConfig {
 impl std::fmt::Debug for PoolConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PoolConfig")
-            .field("workers", &self.workers)
+            .field("resources", &self.resources)
             .field("outstanding", &self.outstanding)
             .finish_non_exhaustive()
     }
 }
 
 impl Default for PoolConfig {
-    /// One worker a core, 1024 outstanding jobs, nobody to wake.
+    /// One worker per core, [`MAX_OPEN_FILES`](crate::MAX_OPEN_FILES), 1024 outstanding jobs, nobody to wake.
     fn default() -> Self {
-        Self { workers: 0, outstanding: 1024, wake: Arc::new(|| ()) }
+        Self { resources: Resources::default(), outstanding: 1024, wake: Arc::new(|| ()) }
     }
 }
 
@@ -92,9 +93,10 @@ impl Pool {
             stopping: Arc::clone(&stopping),
             threads: Vec::new(),
         };
-        let shared = Arc::new(WorkerShared::new(answer_sender, config.wake, stopping));
+        let shared =
+            Arc::new(WorkerShared::new(config.resources, answer_sender, config.wake, stopping));
         let queue = Arc::new(Mutex::new(Queue::new(jobs)));
-        for number in 0..worker_count(config.workers) {
+        for number in 0..worker_count(config.resources.workers) {
             pool.spawn(format!("bt-store-{number}"), &shared, &queue)?;
         }
         let queue = Arc::new(Mutex::new(Queue::new(syncs)));
@@ -178,10 +180,4 @@ impl Drop for Pool {
             }
         }
     }
-}
-
-/// `wanted` threads, or one a core and at least 2.
-pub(crate) fn worker_count(wanted: usize) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(2, usize::from).max(2);
-    if wanted == 0 { cores() } else { wanted }
 }

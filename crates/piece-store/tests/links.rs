@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use piece_store::{OpenSpec, OsDisk, StoreError, check};
+use piece_store::{OpenSpec, OsDisk, Resources, StoreError, check};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = 2 * PIECE as usize;
@@ -119,8 +119,16 @@ fn verify_follows_links() {
     for through in ALL {
         let (torrent, place) = (two_files(), on_disk());
         let away = link(&place, &torrent, through);
-        let verify =
-            || check::verify_folder(&torrent.metainfo, &place.save, None, 1, &quiet).unwrap();
+        let verify = || {
+            check::verify_folder(
+                &torrent.metainfo,
+                &place.save,
+                None,
+                Resources::with_workers(1),
+                &quiet,
+            )
+            .unwrap()
+        };
         let report = verify();
         assert!(report.good.is_full() && report.files.iter().all(|file| file.ok), "{through:?}");
         std::fs::write(away.join("t/sub/b"), b"short").unwrap();
@@ -229,7 +237,14 @@ fn dangling_link_is_named() {
     let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
-    let report = check::verify_folder(&torrent.metainfo, &place.save, None, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        None,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert_eq!((numbers(&report.good), report.files[1].found), (vec![0, 1], None));
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use common::mem::MemDisk;
 use common::*;
 use metainfo::Naming;
-use piece_store::{Disk, OpenSpec, check};
+use piece_store::{Disk, OpenSpec, Resources, check};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = PIECE as usize;
@@ -194,7 +194,14 @@ fn linked_entries_of_two_contents_part() {
     let run = place.open(&place.spec(&torrent)).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
-    let report = check::verify_folder(&torrent.metainfo, &place.save, None, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        None,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert!(report.good.is_full());
     let paths: Vec<_> = report.files.iter().map(|file| file.path.clone()).collect();
     assert_eq!(paths, [Path::new("t/a"), Path::new("t/b~2")]);
@@ -267,8 +274,14 @@ fn files_of_other_programs_are_found() {
             assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
             run.close();
             assert!(place.open(&spec).opened.have.is_full(), "{naming:?}");
-            let report =
-                check::verify_folder(&torrent.metainfo, &place.save, None, 1, &quiet).unwrap();
+            let report = check::verify_folder(
+                &torrent.metainfo,
+                &place.save,
+                None,
+                Resources::with_workers(1),
+                &quiet,
+            )
+            .unwrap();
             assert!(report.good.is_full(), "{naming:?}");
             assert_eq!(tree(&place.save), before, "{naming:?}");
         }
@@ -364,11 +377,25 @@ fn verify_uses_recorded_naming() {
     run.close();
     write_as(&torrent, &place.save, Naming::Raw, 0..3);
     let state = Some(place.state.as_path());
-    let report = check::verify_folder(&torrent.metainfo, &place.save, state, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        state,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert_eq!(numbers(&report.good), [0]);
     let paths = check::paths_in(&torrent.metainfo, &place.save, state).unwrap();
     assert_eq!(paths, torrent.metainfo.info().disk_paths(Naming::Unix));
-    let report = check::verify_folder(&torrent.metainfo, &place.save, None, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        None,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert_eq!(numbers(&report.good), [0, 1, 2]);
 }
 
@@ -474,7 +501,14 @@ fn path_longer_than_the_system_takes() {
     assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
     run.close();
     let state = Some(place.state.as_path());
-    let report = check::verify_folder(&torrent.metainfo, &place.save, state, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        state,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
     // The path is too long to be given to the system in one piece.
     let (root, _) = place.disk.folder(&place.save, false).unwrap();

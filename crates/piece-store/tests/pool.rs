@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
-use piece_store::{Done, Job, OpenSpec, Outcome, Pool, PoolConfig, StoreError, TorrentKey, check};
+use piece_store::{
+    Done, Job, OpenSpec, Outcome, Pool, PoolConfig, Resources, StoreError, TorrentKey, check,
+};
 
 const KEY: TorrentKey = TorrentKey(7);
 const PIECE: u32 = 64 * 1024;
@@ -20,7 +22,11 @@ fn pool(outstanding: usize) -> (Pool, Arc<AtomicUsize>) {
     let wake = Arc::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    (Pool::start(PoolConfig { workers: 3, outstanding, wake }).unwrap(), woken)
+    (
+        Pool::start(PoolConfig { resources: Resources::with_workers(3), outstanding, wake })
+            .unwrap(),
+        woken,
+    )
 }
 
 fn ask(pool: &Pool, job: Job) -> Done {
@@ -213,8 +219,14 @@ fn a_folder_is_verified_for_a_command() {
     let torrent = torrent(&FILES, PIECE);
     let quiet = |_: u64, _: u64| ();
     assert!(
-        check::verify_folder(&torrent.metainfo, &root.path().join("none"), None, 2, &quiet)
-            .is_err()
+        check::verify_folder(
+            &torrent.metainfo,
+            &root.path().join("none"),
+            None,
+            Resources::with_workers(2),
+            &quiet
+        )
+        .is_err()
     );
     torrent.write(root.path());
     let last = AtomicUsize::new(0);
@@ -222,12 +234,21 @@ fn a_folder_is_verified_for_a_command() {
         assert!(done <= total && total as usize == torrent.data.len());
         last.fetch_max(done as usize, Ordering::Relaxed);
     };
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 2, &progress).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        root.path(),
+        None,
+        Resources::with_workers(2),
+        &progress,
+    )
+    .unwrap();
     assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
     assert_eq!(last.load(Ordering::Relaxed), torrent.data.len());
 
     std::fs::remove_file(root.path().join("t/sub/b")).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 0, &quiet).unwrap();
+    let report =
+        check::verify_folder(&torrent.metainfo, root.path(), None, Resources::default(), &quiet)
+            .unwrap();
     let ok: Vec<(bool, Option<u64>)> =
         report.files.iter().map(|file| (file.ok, file.found)).collect();
     assert_eq!(ok, [(false, Some(700_000)), (false, None), (false, Some(500_000))]);

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use common::mem::MemDisk;
 use common::*;
 use piece_store::create::{ListedFile, OwnFiles};
-use piece_store::{OpenSpec, Operation, OsDisk, STRIP_LENGTH, StoreError, check, create};
+use piece_store::{
+    OpenSpec, Operation, OsDisk, Resources, STRIP_LENGTH, StoreError, check, create,
+};
 
 const EIO: i32 = 5;
 const MIB: usize = 1 << 20;
@@ -48,7 +50,14 @@ fn check_length(piece_length: usize) {
     );
     let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
     assert!(hashes.unwrap() == expected, "{piece_length}");
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 2, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        root.path(),
+        None,
+        Resources::with_workers(2),
+        &quiet,
+    )
+    .unwrap();
     assert!(report.good.is_full(), "{piece_length}");
 
     let last = torrent.pieces() - 1;
@@ -56,7 +65,14 @@ fn check_length(piece_length: usize) {
     for (piece, offset) in bad {
         flip(root.path(), &torrent, piece as usize * piece_length + offset);
     }
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 3, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        root.path(),
+        None,
+        Resources::with_workers(3),
+        &quiet,
+    )
+    .unwrap();
     let expected: Vec<u32> =
         (0..=last).filter(|piece| bad.iter().all(|(bad, _)| bad != piece)).collect();
     assert_eq!(numbers(&report.good), expected, "{piece_length}");
@@ -88,7 +104,14 @@ fn a_missing_and_a_short_file_amid_others() {
     torrent.write(root.path());
     std::fs::remove_file(root.path().join("t/b")).unwrap();
     OpenOptions::new().write(true).open(root.path().join("t/d")).unwrap().set_len(60_000).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        root.path(),
+        None,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     // b is bytes 100,000 to 150,000; of d, what comes after 310,000 is gone.
     let expected: Vec<u32> = (0..6).chain(10..310_000 / piece).collect();
     assert_eq!(numbers(&report.good), expected);
@@ -150,7 +173,14 @@ fn a_hole_where_data_should_be_is_bad() {
     let file = OpenOptions::new().write(true).open(root.path().join("t/a")).unwrap();
     file.set_len(2 * MIB as u64).unwrap();
     file.set_len(4 * MIB as u64).unwrap();
-    let report = check::verify_folder(&torrent.metainfo, root.path(), None, 1, &quiet).unwrap();
+    let report = check::verify_folder(
+        &torrent.metainfo,
+        root.path(),
+        None,
+        Resources::with_workers(1),
+        &quiet,
+    )
+    .unwrap();
     assert_eq!(numbers(&report.good), [0, 1]);
 }
 
@@ -194,7 +224,8 @@ fn flip_unseen(place: &Place<OsDisk>, torrent: &Torrent, offset: usize) {
 
 fn verify_in(place: &Place<OsDisk>, torrent: &Torrent) -> check::Report {
     let state = Some(place.state.as_path());
-    check::verify_folder(&torrent.metainfo, &place.save, state, 2, &quiet).unwrap()
+    check::verify_folder(&torrent.metainfo, &place.save, state, Resources::with_workers(2), &quiet)
+        .unwrap()
 }
 
 fn journal_bytes(place: &Place<OsDisk>) -> Vec<u8> {
@@ -278,7 +309,13 @@ fn folder_without_journal_is_not_recorded() {
     place.remove_journals();
     assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
     let state = place.save.with_file_name("no state");
-    let verify = check::verify_folder(&torrent.metainfo, &place.save, Some(&state), 1, &quiet);
+    let verify = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        Some(&state),
+        Resources::with_workers(1),
+        &quiet,
+    );
     assert_eq!(verify.unwrap().corrected, Ok(false));
     assert!(!state.exists(), "made for nothing");
     let left = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
@@ -294,7 +331,9 @@ fn copy_of_a_folder_is_not_recorded() {
     flip(&copy, &torrent, 9);
     let before = journal_bytes(&place);
     let state = Some(place.state.as_path());
-    let report = check::verify_folder(&torrent.metainfo, &copy, state, 1, &quiet).unwrap();
+    let report =
+        check::verify_folder(&torrent.metainfo, &copy, state, Resources::with_workers(1), &quiet)
+            .unwrap();
     assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(false)));
     assert!(journal_bytes(&place) == before);
 }
@@ -317,7 +356,13 @@ fn pieces_written_meanwhile_need_no_correction() {
         }
     };
     let state = Some(place.state.as_path());
-    let verify = check::verify_folder(&torrent.metainfo, &place.save, state, 1, &progress);
+    let verify = check::verify_folder(
+        &torrent.metainfo,
+        &place.save,
+        state,
+        Resources::with_workers(1),
+        &progress,
+    );
     assert_eq!(verify.unwrap().corrected, Ok(false));
     assert!(place.open(&spec).opened.have.is_full());
 }

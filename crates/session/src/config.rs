@@ -31,7 +31,12 @@ pub struct SessionConfig {
     pub max_up: Option<u64>,
     /// Memory for all buffers together, in bytes; at least [`limits::MIN_MEMORY`].
     pub max_memory: usize,
-    /// Connections in all.
+    /// File descriptors that the session may use, at least [`limits::MIN_DESCRIPTORS`] and at most
+    /// the process's limit (`ulimit -n`). The session divides them between connections, open files
+    /// and helper threads; with the default there are enough for all that the other fields allow.
+    /// It assumes that the program has few others open.
+    pub max_descriptors: usize,
+    /// Connections in all, or fewer if there are not enough descriptors.
     pub max_connections: usize,
     /// Connections of one torrent.
     pub max_peers_per_torrent: usize,
@@ -42,7 +47,8 @@ pub struct SessionConfig {
     pub state_dir: Option<PathBuf>,
     /// Certificates (PEM) that are trusted for HTTPS trackers instead of the usual ones.
     pub ca_file: Option<PathBuf>,
-    /// Threads that hash, write, read and verify; `None` is one a core, at least two.
+    /// Threads that hash, write, read and verify; `None` is one per core, at least two. Fewer if
+    /// there are not enough descriptors.
     pub workers: Option<usize>,
     /// The number all random choices come from; `None` draws one.
     pub seed: Option<u64>,
@@ -59,6 +65,7 @@ impl Default for SessionConfig {
             max_down: None,
             max_up: None,
             max_memory: limits::DEFAULT_MAX_MEMORY,
+            max_descriptors: limits::DEFAULT_MAX_DESCRIPTORS,
             max_connections: limits::DEFAULT_MAX_CONNECTIONS,
             max_peers_per_torrent: limits::DEFAULT_MAX_PEERS_PER_TORRENT,
             upload_slots: limits::DEFAULT_UPLOAD_SLOTS,

@@ -45,6 +45,7 @@ pub mod limits;
 
 mod command;
 mod config;
+mod descriptors;
 mod event;
 mod session;
 

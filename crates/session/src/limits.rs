@@ -3,11 +3,26 @@
 
 use std::time::Duration;
 
+/// File descriptors that a session uses, unless the configuration says otherwise: the usual limit of
+/// a process.
+pub const DEFAULT_MAX_DESCRIPTORS: usize = 1024;
+/// The least `max_descriptors` a session works with.
+pub const MIN_DESCRIPTORS: usize = 64;
+/// Descriptors that are neither links nor files nor of a thread: standard input and outputs, two for
+/// signals, the poll and its waker, two listeners, two UDP sockets, the pipe that payload is sent
+/// through, and three that the process may have inherited.
+pub const FIXED_DESCRIPTORS: usize = 16;
+/// Descriptors of one thread that asks trackers or looks names up.
+pub const HELPER_DESCRIPTORS: usize = 2;
+
 /// Connections without a complete handshake, in and out together, at a time.
 pub const MAX_HALF_OPEN: usize = 64;
-/// Of those, the ones that one side began: so that whoever connects to us and says nothing leaves room
-/// for connections of ours, and addresses that don't answer leave room for those who connect to us.
-pub const MAX_HALF_OPEN_EACH: usize = 48;
+/// Of those, the ones that one side began: three of four. So a peer that connects to us and sends
+/// nothing leaves room for connections of ours, and addresses that do not answer leave room for
+/// peers that connect to us.
+pub(crate) fn half_open_each(half_open: usize) -> usize {
+    half_open - half_open / 4
+}
 /// How long an outgoing connection may take to be established.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long no connection is begun after the system had no more sockets.
@@ -36,14 +51,10 @@ pub const RUN_LENGTH: u32 = 256 << 10;
 /// Files that one run lies in at most. Where there are more, which any peer may ask for, a run is no
 /// wider than the request, and the request is read in several runs.
 pub const MAX_RUN_FILES: usize = 16;
-/// Files that reads under way have open at most. A read that would open more waits; one of many runs
-/// of a long file is only ever one file, so the device has enough to do.
-pub const MAX_READING_FILES: usize = 128;
-/// Files that resident runs hold open at most. No fewer than [`MAX_READING_FILES`], so that what is
-/// answered at once is sent before it is forgotten. With them and [`DEFAULT_MAX_CONNECTIONS`] sockets
-/// a process stays below the usual 1024: the table of the store closes its own files when there are
-/// no more.
-pub const MAX_RESIDENT_FILES: usize = 128;
+/// The part of the store's open files that reads under way may open, and that resident runs may hold
+/// open: one in so many for each. A read that would open more waits; one of many runs of a long file
+/// is only ever one file, so the device has enough to do. The third part waits for a sync.
+pub const SERVED_FILES_SHARE: usize = 3;
 /// Resident runs that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
 /// What all peers' buffers of small messages may hold together; above it the peer that holds most

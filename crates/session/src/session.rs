@@ -11,7 +11,7 @@ use crate::command::Command;
 use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
 use crate::core::AddError;
 use crate::event::{Event, TorrentStatus};
-use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_MEMORY};
+use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_DESCRIPTORS, MIN_MEMORY};
 use crate::reactor::{Fetchers, Running};
 
 /// A session can't be started.
@@ -39,6 +39,14 @@ pub enum StartError {
         /// The limit that was given.
         got: usize,
     },
+    /// Occurs when `max_descriptors` is less than the session can work with.
+    #[error(
+        "{got} open files are too few: raise the limit to at least {MIN_DESCRIPTORS} (ulimit -n)"
+    )]
+    Descriptors {
+        /// The number that was given.
+        got: usize,
+    },
 }
 
 /// The command queue is full, or the session has ended: try again, or give up.
@@ -58,10 +66,13 @@ impl Session {
     /// Listens, and starts the threads.
     ///
     /// # Errors
-    /// No free port, unusable certificates, too little memory, no more threads.
+    /// No free port, unusable certificates, too little memory, too few descriptors, no more threads.
     pub fn start(config: &SessionConfig) -> Result<Self, StartError> {
         if config.max_memory < MIN_MEMORY {
             return Err(StartError::Memory { got: config.max_memory });
+        }
+        if config.max_descriptors < MIN_DESCRIPTORS {
+            return Err(StartError::Descriptors { got: config.max_descriptors });
         }
         let (commands, command_receiver) = bounded(COMMAND_QUEUE);
         let (event_sender, events) = bounded(EVENT_QUEUE);

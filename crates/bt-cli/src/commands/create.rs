@@ -13,10 +13,12 @@ use session::USER_AGENT;
 
 use self::target::Target;
 use crate::cli::CreateArgs;
+use crate::descriptors;
 use crate::failure::{Class, Classify, Failure, Outcome, chain};
 use crate::output::{Meter, Output, Style, clean, size, size_exactly};
 
 pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
+    let workers = descriptors::resources()?.workers;
     let name = name(arguments)?;
     let target = Target::new(arguments, &name, output)?;
     let listing = list(&arguments.path, &target, output)?;
@@ -30,8 +32,9 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     let builder = builder(arguments, &name, &listing, piece_length)?;
     let meter = Meter::new(output, "hashing");
     let progress = |done, total| meter.set(done, total);
-    let hashes = create::hash_files(&arguments.path, &listing.files, piece_length, 0, &progress)
-        .map_err(|error| Failure::new(Class::Disk, chain(&error)))?;
+    let hashes =
+        create::hash_files(&arguments.path, &listing.files, piece_length, workers, &progress)
+            .map_err(|error| Failure::new(Class::Disk, chain(&error)))?;
     drop(meter);
     let metainfo = builder
         .build(&hashes)

@@ -8,6 +8,7 @@ use piece_store::check::{self, FileReport, Report};
 use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
+use crate::descriptors;
 use crate::failure::{Class, Failure, Outcome, chain};
 use crate::output::{Meter, Output, Style, clean, count};
 use crate::source;
@@ -41,11 +42,12 @@ fn verify(
     arguments: &VerifyArgs,
     output: &Output,
 ) -> Result<Report, Failure> {
+    let resources = descriptors::resources()?;
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
     // Without a home folder, verify uses no record.
     let state_dir = state_dir(&arguments.state).ok();
-    check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), 0, &progress)
+    check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), resources, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }
 

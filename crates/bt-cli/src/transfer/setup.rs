@@ -11,6 +11,7 @@ use metainfo::{Metainfo, Naming};
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
+use crate::descriptors;
 use crate::failure::{Class, Failure, chain, without_code};
 use crate::output::Output;
 
@@ -19,10 +20,11 @@ pub(crate) fn session_config(
     network: &NetworkArgs,
     trust: &TrustArgs,
     state_dir: Option<PathBuf>,
-) -> SessionConfig {
+) -> Result<SessionConfig, Failure> {
     let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
     let defaults = SessionConfig::default();
-    SessionConfig {
+    Ok(SessionConfig {
+        max_descriptors: descriptors::available()?,
         ports: network.port.0.clone(),
         bind: network.bind,
         max_down: unlimited(network.max_down),
@@ -35,7 +37,7 @@ pub(crate) fn session_config(
         ca_file: trust.ca_file.clone(),
         announce_ip: network.announce_ip,
         ..defaults
-    }
+    })
 }
 
 /// Where journals are kept: as the user says, else below the user's state folder.

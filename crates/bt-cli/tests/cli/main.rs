@@ -2,6 +2,7 @@
 
 mod create;
 mod decode;
+mod descriptors;
 mod download;
 mod download_piece;
 mod handshake;

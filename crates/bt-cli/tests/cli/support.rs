@@ -47,7 +47,24 @@ impl Shell {
         arguments: impl IntoIterator<Item = A>,
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bt-cli"));
-        command.args(arguments).current_dir(self.path());
+        command.args(arguments);
+        self.prepare(command)
+    }
+
+    /// The same, run by a shell after a command of its own, for example `ulimit -n 64`.
+    pub(crate) fn command_after<A: AsRef<OsStr>>(
+        &self,
+        shell: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new("/bin/sh");
+        let script = format!(r#"{shell} && exec "$0" "$@""#);
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_bt-cli")]).args(arguments);
+        self.prepare(command)
+    }
+
+    fn prepare(&self, mut command: Command) -> Command {
+        command.current_dir(self.path());
         command.env_clear().env("HOME", self.path()).env("LANG", "C.UTF-8");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -75,7 +92,20 @@ impl Shell {
 
     /// Runs beside the test, which watches its lines.
     pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
-        let mut child = self.command(arguments).spawn().expect("bt-cli starts");
+        Self::watch(&mut self.command(arguments))
+    }
+
+    /// The same, as [`Self::command_after`].
+    pub(crate) fn start_after<A: AsRef<OsStr>>(
+        &self,
+        shell: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Running {
+        Self::watch(&mut self.command_after(shell, arguments))
+    }
+
+    fn watch(command: &mut Command) -> Running {
+        let mut child = command.spawn().expect("bt-cli starts");
         let stdout: ChildStdout = child.stdout.take().expect("a pipe");
         let stderr: ChildStderr = child.stderr.take().expect("a pipe");
         Running { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
@@ -173,6 +203,11 @@ impl Running {
             serde_json::from_str::<Value>(line).is_ok_and(|line| line["event"] == name)
         });
         serde_json::from_str(&line).expect("it parsed a moment ago")
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name, for example `INT`.

@@ -27,6 +27,7 @@ use self::walk::{
     stat_at, stat_open,
 };
 use super::{Access, Disk, FileId, Kind, Lock, Stat, not_a_file, read_through};
+use crate::error::is_out_of_descriptors;
 
 /// An open file of the real disk.
 pub type OsFile = File;
@@ -304,8 +305,7 @@ impl Disk for OsDisk {
     }
 
     fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-        error.raw_os_error().is_some_and(|code| codes.contains(&code))
+        is_out_of_descriptors(error.raw_os_error())
     }
 
     fn has_stable_ids(&self, folder: &OsFolder) -> bool {

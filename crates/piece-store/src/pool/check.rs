@@ -9,7 +9,7 @@ use metainfo::Metainfo;
 use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
 use crate::store::Handles;
-use crate::{Kind, OpenSpec, Operation, Stat, Store, StoreError};
+use crate::{Kind, OpenSpec, Operation, Resources, Stat, Store, StoreError};
 
 /// How far a folder has a torrent's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub struct FileReport {
     pub ok: bool,
 }
 
-/// Compares every piece of `metainfo` below `folder`, on `workers` threads (0 for one a core), one
-/// strip of memory each. `progress` gets the bytes done and the bytes in all, from any of the
+/// Compares every piece of `metainfo` below `folder`, on the threads and with the open files of
+/// `resources`; each thread takes one strip of memory. `progress` gets the bytes done and the bytes in all, from any of the
 /// threads.
 ///
 /// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and
@@ -50,15 +50,15 @@ pub fn verify_folder(
     metainfo: &Arc<Metainfo>,
     folder: &Path,
     state_dir: Option<&Path>,
-    workers: usize,
+    resources: Resources,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, StoreError> {
     let (disk, spec) = (Arc::new(OsDisk::new()), spec(metainfo, folder, state_dir));
-    let (store, recorded) =
-        Store::open_to_verify(Arc::clone(&disk), Arc::new(Handles::default()), &spec)?;
+    let handles = Arc::new(Handles::new(resources.open_files));
+    let (store, recorded) = Store::open_to_verify(Arc::clone(&disk), handles, &spec)?;
     let geometry = store.geometry();
     let compared = Mutex::new((Bitfield::new(geometry.piece_count()), Vec::new()));
-    share_out(&geometry, workers, progress, |pieces, scratch| {
+    share_out(&geometry, resources.workers, progress, |pieces, scratch| {
         let (found, error) = store.compare(pieces, scratch);
         let mut compared = compared.lock().unwrap_or_else(PoisonError::into_inner);
         let good = found.good.iter().filter_map(|piece| geometry.piece(*piece));

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bt_types::Geometry;
 use piece_hash::lane_count;
 
-use super::worker_count;
 use crate::StoreError;
 use crate::hashing::range_count;
+use crate::resources::worker_count;
 use crate::store::STRIP_LENGTH;
 
 /// Has `workers` threads (0 for one a core) do `work` on one range of pieces after another, each thread

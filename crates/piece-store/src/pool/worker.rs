@@ -10,7 +10,7 @@ use super::queue::{Queue, Work};
 use super::{Done, Job};
 use crate::disk::OsDisk;
 use crate::store::hash_side_by_side;
-use crate::{Span, Torrents};
+use crate::{Resources, Span, Torrents};
 
 /// What all threads of one pool share.
 pub(super) struct WorkerShared {
@@ -22,11 +22,14 @@ pub(super) struct WorkerShared {
 
 impl WorkerShared {
     pub(super) fn new(
+        resources: Resources,
         answers: Sender<Done>,
         wake: Arc<dyn Fn() + Send + Sync>,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { torrents: Torrents::new(Arc::new(OsDisk::new())), answers, wake, stopping }
+        let disk = Arc::new(OsDisk::new());
+        let torrents = Torrents::with_open_files(disk, resources.open_files);
+        Self { torrents, answers, wake, stopping }
     }
 
     fn answer(&self, done: Done) {

@@ -196,7 +196,7 @@ impl<D: Disk> Store<D> {
             let slot = self.slot_number(range.place);
             let is_kept = !touched.is_full() || touched.contains(slot);
             let file = if is_kept { self.readable(range.place)? } else { None };
-            touched.push(slot, file);
+            touched.push(slot, file.and_then(|file| self.handles.keep(file)));
         }
         Ok(())
     }

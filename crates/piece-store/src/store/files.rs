@@ -70,7 +70,7 @@ impl<D: Disk> Store<D> {
             let file = self.writable(range.place)?;
             let written = self.write_range(&file, &range, &mut parts);
             drop(turn);
-            touched.push(slot, Some(file));
+            touched.push(slot, self.handles.keep(file));
             written?;
         }
         Ok(())
@@ -308,7 +308,7 @@ impl<D: Disk> Store<D> {
         };
         let file = self.writable(range.place)?;
         let mut touched = Touched::new();
-        touched.push(index as u32, Some(Arc::clone(&file)));
+        touched.push(index as u32, self.handles.keep(Arc::clone(&file)));
         let mut done = 0;
         while done < range.length {
             let length = (range.length - done).min(buffer.len() as u64) as usize;
@@ -326,8 +326,8 @@ impl<D: Disk> Store<D> {
         self.ledger().written(&[], touched)
     }
 
-    /// Opens by `open`; once more, with half of the open files closed, if the process has too many.
-    /// Those that wait for a sync are closed too: the whole file system is synced instead.
+    /// Opens by `open`. While the process has too many files open, closes half of them and tries
+    /// again. Those that wait for a sync are closed too: the whole file system is synced instead.
     pub(super) fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if self.disk.is_out_of_handles(&error) => {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bt_types::{Bitfield, Blank, OnDemand, PieceIndex};
 use piece_hash::Hasher;
 
+use super::handles::Kept;
 use super::journal::Journal;
 use super::layout::Layout;
 use super::owner::{Hold, Known};
@@ -121,10 +122,11 @@ impl Staged {
 
 /// Files that were written, or read to be verified, by the number of their slot.
 ///
-/// They are kept open so that the system tells us its errors; if they are more than
-/// [`MAX_DIRTY_FILES`], some are not, and the whole file system is synced.
+/// They are kept open so that the system reports its errors. If they are more than
+/// [`MAX_DIRTY_FILES`], or more than [`Handles::keep`](super::Handles::keep) allows all torrents, some are not kept open,
+/// and the whole file system is synced.
 #[derive(Debug)]
-pub(super) struct Touched<F>(BTreeMap<u32, Option<Arc<F>>>);
+pub(super) struct Touched<F>(BTreeMap<u32, Option<Kept<F>>>);
 
 impl<F> Touched<F> {
     pub(super) const fn new() -> Self {
@@ -150,9 +152,9 @@ impl<F> Touched<F> {
         self.0.keys().copied()
     }
 
-    /// Notes `file`; `None` if it is not open. One that was let go stays so: its errors are lost to
-    /// who opens it again.
-    pub(super) fn push(&mut self, slot: u32, file: Option<Arc<F>>) {
+    /// Notes `file`; `None` if it is not kept open. One that was let go stays so: a file that is
+    /// opened again does not report its earlier errors.
+    pub(super) fn push(&mut self, slot: u32, file: Option<Kept<F>>) {
         let is_full = self.is_full();
         match self.0.entry(slot) {
             Entry::Vacant(entry) => _ = entry.insert(file.filter(|_| !is_full)),
@@ -168,8 +170,8 @@ impl<F> Touched<F> {
 }
 
 impl<F> IntoIterator for Touched<F> {
-    type Item = (u32, Option<Arc<F>>);
-    type IntoIter = btree_map::IntoIter<u32, Option<Arc<F>>>;
+    type Item = (u32, Option<Kept<F>>);
+    type IntoIter = btree_map::IntoIter<u32, Option<Kept<F>>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

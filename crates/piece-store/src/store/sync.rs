@@ -60,7 +60,7 @@ impl<D: Disk> Store<D> {
         // Closed one after another: what follows may have to open something.
         for (slot, file) in touched {
             if let (Some(file), false) = (file, whole || self.is_parts(slot)) {
-                let synced = self.disk.sync_file(&file);
+                let synced = self.disk.sync_file(&file.file);
                 let place = self.place_of(slot);
                 synced.map_err(|error| self.place_error(Operation::Sync, place, &error))?;
             }

@@ -16,7 +16,7 @@ use piece_store::TorrentKey;
 use swarm::PeerKey;
 
 use super::resident::Run;
-use crate::limits::{MAX_HALF_OPEN, MAX_HALF_OPEN_EACH};
+use crate::limits::half_open_each;
 
 /// A connection, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,8 +137,9 @@ pub(super) struct Links<F> {
 }
 
 /// Connections without a complete handshake, by who began them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HalfOpen {
+    max: usize,
     incoming: usize,
     outgoing: usize,
 }
@@ -150,17 +151,17 @@ impl HalfOpen {
 
     fn has_room(&self, outgoing: bool) -> bool {
         let same = if outgoing { self.outgoing } else { self.incoming };
-        same < MAX_HALF_OPEN_EACH && self.incoming + self.outgoing < MAX_HALF_OPEN
-    }
-}
-
-impl<F> Default for Links<F> {
-    fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), half_open: HalfOpen::default(), count: 0 }
+        same < half_open_each(self.max) && self.incoming + self.outgoing < self.max
     }
 }
 
 impl<F> Links<F> {
+    /// None yet; at most `max_half_open` without a complete handshake.
+    pub(super) fn new(max_half_open: usize) -> Self {
+        let half_open = HalfOpen { max: max_half_open, incoming: 0, outgoing: 0 };
+        Self { slots: Vec::new(), free: Vec::new(), half_open, count: 0 }
+    }
+
     pub(super) fn insert(&mut self, link: Link<F>) -> LinkKey {
         self.count += 1;
         *self.half_open.of(link.outgoing) += usize::from(link.stage.is_half_open());

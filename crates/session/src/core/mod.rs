@@ -81,6 +81,10 @@ pub struct CoreConfig {
     pub verify_jobs: usize,
     /// Connections in all.
     pub max_connections: usize,
+    /// Connections without a complete handshake, in and out together.
+    pub max_half_open: usize,
+    /// Files that the store may have open: see [`piece_store::Resources::open_files`].
+    pub open_files: usize,
     /// Connections of one torrent.
     pub max_peers_per_torrent: usize,
     /// Peers of one torrent that are unchoked at a time, at least; see
@@ -186,12 +190,12 @@ impl<F> Core<F> {
             jobs: 0,
             by_info_hash: BTreeMap::new(),
             next_torrent: 1,
-            links: Links::default(),
+            links: Links::new(config.max_half_open),
             announces,
             actions: VecDeque::new(),
             timers: Timers::new(now),
             buffers: Buffers::new(config.span_memory),
-            resident: Resident::default(),
+            resident: Resident::new(config.open_files),
             starved: VecDeque::new(),
             memory_freed: false,
             dial_queue: VecDeque::new(),

@@ -12,13 +12,7 @@ use metainfo::Info;
 use piece_store::{Extent, TorrentKey};
 
 use super::link::LinkKey;
-use crate::limits::{
-    MAX_READING_FILES, MAX_RESIDENT, MAX_RESIDENT_FILES, MAX_RUN_FILES, RUN_LENGTH,
-};
-
-// What is answered at once is all remembered, and any run fits.
-const _: () = assert!(MAX_READING_FILES <= MAX_RESIDENT_FILES);
-const _: () = assert!(MAX_RUN_FILES <= MAX_READING_FILES);
+use crate::limits::{MAX_RESIDENT, MAX_RUN_FILES, RUN_LENGTH, SERVED_FILES_SHARE};
 
 /// For how long a run that was made resident is trusted to be so.
 const RESIDENT_TIME: Duration = Duration::from_secs(1);
@@ -36,24 +30,25 @@ pub(super) struct RunKey {
 impl RunKey {
     /// The run that holds `request` from `skip` bytes on, and how many files it lies in at most: the
     /// piece is cut every [`RUN_LENGTH`]. What is across such a cut, or would be in more than
-    /// [`MAX_RUN_FILES`] files, is a run of its own: the request from there on, or the begin of it.
+    /// `max_files` files, is a run of its own: the request from there on, or the start of it.
     pub(super) fn of(
         torrent: TorrentKey,
         info: &Info,
         request: BlockRequest,
         skip: u32,
+        max_files: usize,
     ) -> (Self, usize) {
         let (piece, offset) = (request.piece(), request.offset() + skip);
         let start = offset - offset % RUN_LENGTH;
         let end = start.saturating_add(RUN_LENGTH).min(info.geometry().length_of(piece));
         let last = request.offset() + request.length();
         let wide = Self { torrent, piece, start, end };
-        let files = wide.lengths(info).take(MAX_RUN_FILES + 1).count();
-        if last <= end && files <= MAX_RUN_FILES {
+        let files = wide.lengths(info).take(max_files + 1).count();
+        if last <= end && files <= max_files {
             return (wide, files);
         }
         let rest = Self { torrent, piece, start: offset, end: last };
-        let lengths = rest.lengths(info).take(MAX_RUN_FILES);
+        let lengths = rest.lengths(info).take(max_files);
         let (files, length) = lengths.fold((0, 0), |(files, sum), next| (files + 1, sum + next));
         (Self { end: offset + length, ..rest }, files)
     }
@@ -136,6 +131,9 @@ enum State<F> {
 /// The runs of all torrents.
 #[derive(Debug)]
 pub(super) struct Resident<F> {
+    /// How many files those being read may open, and how many those that are ready may hold open.
+    /// The same, so that what is answered at once is all remembered.
+    max_files: usize,
     runs: BTreeMap<RunKey, State<F>>,
     /// Those to be read, in the order they were asked for, and how many files each lies in.
     to_read: VecDeque<(RunKey, usize)>,
@@ -150,9 +148,11 @@ pub(super) struct Resident<F> {
     files: BTreeMap<usize, usize>,
 }
 
-impl<F> Default for Resident<F> {
-    fn default() -> Self {
+impl<F> Resident<F> {
+    /// None yet, of a store that has at most `open_files` open.
+    pub(super) fn new(open_files: usize) -> Self {
         Self {
+            max_files: (open_files / SERVED_FILES_SHARE).max(1),
             runs: BTreeMap::new(),
             to_read: VecDeque::new(),
             reading: BTreeMap::new(),
@@ -161,9 +161,12 @@ impl<F> Default for Resident<F> {
             files: BTreeMap::new(),
         }
     }
-}
 
-impl<F> Resident<F> {
+    /// How many files one run may lie in, so that any run fits.
+    pub(super) fn max_run_files(&self) -> usize {
+        MAX_RUN_FILES.min(self.max_files)
+    }
+
     /// Whether the run, in so many files, is resident. If not, [`Self::next_read`] names it when its
     /// turn has come, and `wanted` is answered by [`Self::finish`].
     pub(super) fn ask(
@@ -189,7 +192,7 @@ impl<F> Resident<F> {
     /// The next run to be read, if those being read leave room for its files.
     pub(super) fn next_read(&mut self) -> Option<RunKey> {
         let (key, files) = *self.to_read.front()?;
-        if self.reading.values().sum::<usize>() + files > MAX_READING_FILES {
+        if self.reading.values().sum::<usize>() + files > self.max_files {
             return None;
         }
         self.to_read.pop_front();
@@ -253,7 +256,7 @@ impl<F> Resident<F> {
     }
 
     fn is_full(&self) -> bool {
-        self.extents > MAX_RESIDENT || self.files.len() > MAX_RESIDENT_FILES
+        self.extents > MAX_RESIDENT || self.files.len() > self.max_files
     }
 
     fn hold(&mut self, extents: &[Extent<F>]) {

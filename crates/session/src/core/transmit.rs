@@ -165,7 +165,8 @@ impl<F> Core<F> {
     fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest, sent: u32) {
         let Some(entry) = self.torrents.get(&torrent) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
-        let run = RunKey::of(torrent, entry.add.metainfo.info(), request, sent);
+        let max_files = self.resident.max_run_files();
+        let run = RunKey::of(torrent, entry.add.metainfo.info(), request, sent, max_files);
         match self.resident.ask(self.now, run, (key, request)) {
             Residence::Resident(run) => {
                 link.take_run(request, &run);

@@ -14,7 +14,8 @@ use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
 use crate::core::{AnnounceKey, Family, FetchFailure, Resolved};
-use crate::limits::{FETCH_QUEUE, FETCH_THREADS, PEER_RESOLVE_THREADS, RESOLVE_THREADS};
+use crate::descriptors::Descriptors;
+use crate::limits::{FETCH_QUEUE, PEER_RESOLVE_THREADS};
 
 /// An announce over HTTP(S).
 pub(super) struct FetchJob {
@@ -48,7 +49,12 @@ pub(super) struct Helpers {
 
 impl Helpers {
     /// Starts the threads; `wake` is called after each answer.
-    pub(super) fn start(fetchers: Fetchers, wake: &Wake) -> std::io::Result<Self> {
+    pub(super) fn start(
+        fetchers: Fetchers,
+        descriptors: &Descriptors,
+        wake: &Wake,
+    ) -> std::io::Result<Self> {
+        let Descriptors { fetch_threads, resolve_threads, .. } = *descriptors;
         let (reply_sender, replies) = bounded(2 * FETCH_QUEUE);
         let fetch = move |job: FetchJob| Reply::Fetched {
             result: fetch(&fetchers, &job),
@@ -57,8 +63,8 @@ impl Helpers {
         };
         let resolve = |host: String| Reply::Resolved { result: resolve(&host), host };
         Ok(Self {
-            fetches: crew("bt-fetch", FETCH_THREADS, fetch, &reply_sender, wake)?,
-            names: crew("bt-resolve", RESOLVE_THREADS, resolve, &reply_sender, wake)?,
+            fetches: crew("bt-fetch", fetch_threads, fetch, &reply_sender, wake)?,
+            names: crew("bt-resolve", resolve_threads, resolve, &reply_sender, wake)?,
             peer_names: crew("bt-peer", PEER_RESOLVE_THREADS, resolve, &reply_sender, wake)?,
             replies,
         })

@@ -33,6 +33,7 @@ use piece_store::{Job, Pool, PoolConfig};
 use crate::command::Command;
 use crate::config::SessionConfig;
 use crate::core::{Action, Core, CoreConfig, Families, LinkKey};
+use crate::descriptors::Descriptors;
 use crate::event::{Event, EventKind};
 use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
 use datagrams::Datagrams;
@@ -111,14 +112,16 @@ impl Running {
         let seed = config.seed.unwrap_or_else(rand::random);
         let poll = Poll::new()?;
         let (wake, woken) = new_wake(&poll)?;
-        let helpers = Helpers::start(fetchers, &wake)?;
+        let descriptors = Descriptors::divide(config);
+        let helpers = Helpers::start(fetchers, &descriptors, &wake)?;
         let pool = Pool::start(PoolConfig {
-            workers: worker_count(config),
+            resources: descriptors.store,
             outstanding: MAX_STORE_JOBS,
             wake: Arc::clone(&wake),
         })?;
         let door = (commands, events);
-        let reactor = Reactor::new(config, seed, poll, woken, pool, helpers, door)?;
+        let config = (config, &descriptors, seed);
+        let reactor = Reactor::new(config, poll, woken, pool, helpers, door)?;
         let port = reactor.listeners.port;
         let addresses = reactor.listeners.addresses();
         let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
@@ -151,8 +154,7 @@ impl Running {
 
 impl Reactor {
     fn new(
-        config: &SessionConfig,
-        seed: u64,
+        (config, descriptors, seed): (&SessionConfig, &Descriptors, u64),
         poll: Poll,
         woken: Arc<AtomicBool>,
         pool: Pool,
@@ -165,7 +167,7 @@ impl Reactor {
         };
         let port = listeners.port;
         let datagrams = Datagrams::open(config.bind, port, &poll);
-        let core = core_config(config, port, datagrams.families(), seed);
+        let core = core_config((config, descriptors, seed), port, datagrams.families());
         Ok(Self {
             core: Core::new(Duration::ZERO, core),
             poll,
@@ -424,12 +426,6 @@ impl WaitingPeers {
     }
 }
 
-/// Threads of the store pool: as many as the user wants, or one a core and at least two.
-fn worker_count(config: &SessionConfig) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(2, usize::from).max(2);
-    config.workers.filter(|workers| *workers > 0).unwrap_or_else(cores)
-}
-
 /// Wakes the poll once, however often it is called before the reactor looked.
 fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     let waker = Waker::new(poll.registry(), WAKER)?;
@@ -445,15 +441,22 @@ fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     Ok((Arc::new(wake), woken))
 }
 
-fn core_config(config: &SessionConfig, port: u16, families: Families, seed: u64) -> CoreConfig {
+fn core_config(
+    (config, descriptors, seed): (&SessionConfig, &Descriptors, u64),
+    port: u16,
+    families: Families,
+) -> CoreConfig {
+    let workers = descriptors.store.workers;
     CoreConfig {
         listen_port: port,
         max_down: config.max_down,
         max_up: config.max_up,
-        span_memory: limits::span_memory(config.max_memory, worker_count(config)),
-        fixed_memory: limits::fixed_memory(worker_count(config)),
-        verify_jobs: worker_count(config) + limits::VERIFY_AHEAD,
-        max_connections: config.max_connections,
+        span_memory: limits::span_memory(config.max_memory, workers),
+        fixed_memory: limits::fixed_memory(workers),
+        verify_jobs: workers + limits::VERIFY_AHEAD,
+        max_connections: descriptors.connections,
+        max_half_open: descriptors.half_open,
+        open_files: descriptors.store.open_files,
         max_peers_per_torrent: config.max_peers_per_torrent,
         upload_slots: config.upload_slots,
         state_dir: config.state_dir.clone(),

@@ -12,10 +12,11 @@ use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
-use piece_store::{Done, Extent, Job, Opened, Operation, Outcome, StoreError};
+use piece_store::{Done, Extent, Job, MAX_OPEN_FILES, Opened, Operation, Outcome, StoreError};
 use session::core::{
     Action, AnnounceKey, Core, CoreConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
+use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
 
 const SPAN_MEMORY: usize = 2 << 20;
@@ -95,6 +96,8 @@ impl Machine {
             fixed_memory: 0,
             verify_jobs: 2,
             max_connections: MAX_LINKS,
+            max_half_open: MAX_HALF_OPEN,
+            open_files: MAX_OPEN_FILES,
             max_peers_per_torrent: 4,
             upload_slots: 2,
             state_dir: None,

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bt_types::{AnnounceReply, AnnounceRequest};
 use metainfo::Metainfo;
-use piece_store::{Done, Job, Operation, Pool, PoolConfig, StoreError};
+use piece_store::{Done, Job, MAX_OPEN_FILES, Operation, Pool, PoolConfig, Resources, StoreError};
 use session::core::{Action, AnnounceKey, Core, CoreConfig, Families, LinkKey, Outgoing};
+use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, TorrentKey, TorrentStatus};
 use testkit::Payload;
 
@@ -56,6 +57,8 @@ pub(crate) fn config(seed: u64) -> CoreConfig {
         fixed_memory: 0,
         verify_jobs: 4,
         max_connections: 200,
+        max_half_open: MAX_HALF_OPEN,
+        open_files: MAX_OPEN_FILES,
         max_peers_per_torrent: 50,
         upload_slots: 8,
         state_dir: None,
@@ -72,7 +75,7 @@ pub(crate) fn add_of(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent 
 
 impl Node {
     pub(crate) fn new(config: CoreConfig) -> Self {
-        let pool = PoolConfig { workers: 1, ..PoolConfig::default() };
+        let pool = PoolConfig { resources: Resources::with_workers(1), ..PoolConfig::default() };
         Self {
             core: Core::new(Duration::ZERO, config),
             now: Duration::ZERO,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use piece_store::MAX_OPEN_FILES;
 use session::core::CoreConfig;
 use session::{AddTorrent, ErrorClass, EventKind};
 use testkit::Payload;
@@ -334,7 +335,7 @@ fn reads_under_way_open_few_files() {
         _ => 0,
     };
     let files: usize = node.jobs.iter().map(read).sum();
-    assert_eq!(files, session::limits::MAX_READING_FILES);
+    assert_eq!(files, MAX_OPEN_FILES / session::limits::SERVED_FILES_SHARE);
     node.hold_jobs = false;
     node.act();
     assert_eq!(blocks(&node.sent[&link]).len(), 100);
@@ -354,8 +355,8 @@ fn peers_that_do_not_drain_hold_few_files_open() {
     let opened = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = opened.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
     let open = targets.filter(|target| target.starts_with(payload.folder_path())).count();
-    // Those of the store's own table, and the resident ones.
-    assert!(open <= 384 + session::limits::MAX_RESIDENT_FILES, "{open}");
+    // And the folder itself.
+    assert!(open <= MAX_OPEN_FILES + 1, "{open}");
     node.hold_bytes = false;
     node.act();
     for (link, first) in [(link, 0), (other, 500)] {

@@ -1,7 +1,7 @@
 //! Lists what a file or folder has to share. The walk follows symbolic links.
 
-use std::ffi::OsStr;
-use std::fs::{DirEntry, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs::{FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -178,31 +178,45 @@ impl Walk<'_> {
             return Err(ListError::TooDeep { path: full });
         }
         self.above.push(folder.canonical.clone());
-        let failed = |error| StoreError::disk(Operation::List, &full, &error);
-        for entry in std::fs::read_dir(&full).map_err(failed)? {
-            self.add_entry(folder, &entry.map_err(failed)?)?;
+        // The folder is closed before those in it are opened, however deep they are.
+        for (name, kind) in self.add_files(folder, &full)? {
+            let path = folder.path.join(&name);
+            if kind.is_symlink() {
+                self.follow(path)?;
+            } else {
+                let canonical = folder.canonical.join(&name);
+                let last_link = folder.last_link.clone();
+                self.add_folder(&Found { path, canonical, last_link })?;
+            }
         }
         self.above.pop();
         Ok(())
     }
 
-    fn add_entry(&mut self, folder: &Found, entry: &DirEntry) -> Result<(), ListError> {
-        let name = entry.file_name();
-        let path = folder.path.join(&name);
-        if self.own.has_entry(&folder.canonical, &name) {
-            self.listing.own.push(path);
-            return Ok(());
+    /// Adds what is in `folder`, whose full path is `full`. Returns the folders and links in it.
+    fn add_files(
+        &mut self,
+        folder: &Found,
+        full: &Path,
+    ) -> Result<Vec<(OsString, FileType)>, ListError> {
+        let failed = |error| StoreError::disk(Operation::List, full, &error);
+        let mut others = Vec::new();
+        for entry in std::fs::read_dir(full).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if self.own.has_entry(&folder.canonical, &name) {
+                self.listing.own.push(folder.path.join(&name));
+                continue;
+            }
+            let failed = |error| StoreError::disk(Operation::Stat, &entry.path(), &error);
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_symlink() || kind.is_dir() {
+                others.push((name, kind));
+            } else {
+                self.add_file(folder.path.join(&name), &entry.metadata().map_err(failed)?)?;
+            }
         }
-        let failed = |error| StoreError::disk(Operation::Stat, &entry.path(), &error);
-        let kind = entry.file_type().map_err(failed)?;
-        if kind.is_symlink() {
-            return self.follow(path);
-        }
-        if kind.is_dir() {
-            let (canonical, last_link) = (folder.canonical.join(&name), folder.last_link.clone());
-            return self.add_folder(&Found { path, canonical, last_link });
-        }
-        self.add_file(path, &entry.metadata().map_err(failed)?)
+        Ok(others)
     }
 
     fn follow(&mut self, link: PathBuf) -> Result<(), ListError> {
