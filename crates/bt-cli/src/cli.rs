@@ -35,7 +35,7 @@ Exit codes:
   4    network      tracker or peer unreachable, refused, answered wrongly, or no peers
   5    bad_data     the data does not match the torrent
   6    disk         a file or folder can't be read or written, or is in the way
-  130  interrupted  by Ctrl-C or SIGTERM
+  130  interrupted  by Ctrl-C, SIGTERM or SIGHUP
 
 With --json every command prints one JSON object per line on standard output; after a failure the
 last line is {\"error\": {\"class\": .., \"message\": ..}}.";

@@ -11,6 +11,7 @@ mod tree;
 use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::cli::GlobalArgs;
@@ -29,6 +30,8 @@ pub(crate) use tree::{TreeFile, file_tree};
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// Whether stdout was a terminal at the start. One that is gone does not say so any more.
+    terminal: bool,
     stdout: Style,
     stderr: Style,
     bars: Option<MultiProgress>,
@@ -44,6 +47,7 @@ impl Output {
         Self {
             json: global.json,
             quiet: global.quiet,
+            terminal: stdout,
             stdout: Style::for_terminal(stdout),
             stderr: Style::for_terminal(stderr),
             bars: bars.then(MultiProgress::new),
@@ -90,13 +94,16 @@ impl Output {
         self.line(&terminal_safe(object.to_string()))
     }
 
-    /// Exactly these bytes.
+    /// Exactly these bytes. They are dropped if stdout is a terminal that is gone.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), End> {
-        self.around_bars(|| {
+        let written = self.around_bars(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
-        })
-        .map_err(|error| stdout_error(&error))
+        });
+        match written {
+            Err(error) if self.terminal && is_hung_up(&error) => Ok(()),
+            written => written.map_err(|error| stdout_error(&error)),
+        }
     }
 
     /// Something by the way, for a person, on stderr.
@@ -158,6 +165,11 @@ impl Output {
 /// A value over several lines, for people.
 pub(crate) fn pretty(value: &Value) -> String {
     terminal_safe(format!("{value:#}"))
+}
+
+/// Whether a write failed because the terminal was closed.
+fn is_hung_up(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 fn stdout_error(error: &io::Error) -> End {

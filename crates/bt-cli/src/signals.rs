@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and SIGHUP.
 
 use std::io;
 use std::sync::Arc;
@@ -6,26 +6,28 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::failure::{Class, Failure};
 use crate::output::Output;
 
-const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+/// Signals by which somebody asks the program to end.
+const REQUESTS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// For commands that have something to bring home: the first signal arrives on the channel, the
-/// second one leaves at once.
+/// For commands that must shut down cleanly: the first signal arrives on the channel, a second
+/// request ends the program at once.
 pub(crate) fn first_signal() -> io::Result<Receiver<()>> {
     let armed = Arc::new(AtomicBool::new(false));
     let exit_code = i32::from(Class::Interrupted.exit_code());
-    for signal in SIGNALS {
+    // SIGHUP is not among them: shells and session managers send it along with another signal.
+    for signal in REQUESTS {
         // In this order: the first signal finds the flag unset and sets it.
         flag::register_conditional_shutdown(signal, exit_code, Arc::clone(&armed))?;
         flag::register(signal, Arc::clone(&armed))?;
     }
-    // One place is enough: only the first signal is ever taken from it.
+    // Room for one is enough: only the first signal is ever taken.
     let (sender, receiver) = bounded(1);
     on_signal(move || {
         let _ = sender.try_send(());
@@ -33,7 +35,7 @@ pub(crate) fn first_signal() -> io::Result<Receiver<()>> {
     Ok(receiver)
 }
 
-/// For commands that have nothing to bring home: the first signal ends the run, with a word.
+/// For commands that have nothing to finish: the first signal ends the program with a message.
 pub(crate) fn leave_on_signal(output: &Output) -> io::Result<()> {
     let output = output.clone();
     on_signal(move || {
@@ -43,7 +45,8 @@ pub(crate) fn leave_on_signal(output: &Output) -> io::Result<()> {
 }
 
 fn on_signal(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new(SIGNALS)?;
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    let mut signals = Signals::new(REQUESTS.into_iter().chain(hangup))?;
     let thread = thread::Builder::new().name("bt-signals".to_owned());
     thread.spawn(move || {
         for _ in signals.forever() {
@@ -51,4 +54,13 @@ fn on_signal(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Whether the program was started with `signal` ignored, as `nohup` does with SIGHUP. False if the
+/// system does not say.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -11,5 +11,6 @@ mod info;
 mod messages;
 mod seed;
 mod support;
+mod terminal;
 mod trackers;
 mod verify;

@@ -1,0 +1,92 @@
+//! A terminal that is closed, and the signal that says so.
+
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use testkit::{AnnounceEvent, HttpTracker, Payload, Script};
+
+use crate::support::{Shell, dead_port, finish, words};
+
+/// How long a step may take before the test fails.
+const LIMIT: Duration = Duration::from_secs(30);
+/// What `nohup` does to the program that it runs.
+const NOHUP: &str = r#"trap "" HUP"#;
+
+/// The two ends of a new terminal: ours, and that of the programs in it.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    (ours, rustix::fs::open(name, flags, Mode::empty()).unwrap())
+}
+
+fn hang_up(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::HUP).unwrap();
+}
+
+fn payload(tracker: &HttpTracker) -> Payload {
+    Payload::file("a", 50_000).tracker(tracker.url()).create().unwrap()
+}
+
+fn has_stopped(tracker: &HttpTracker) -> bool {
+    tracker.announces().iter().any(|announce| announce.event == AnnounceEvent::Stopped)
+}
+
+#[test]
+fn hangup_ends_cleanly() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let payload = payload(&tracker);
+    let dir = payload.folder_path().to_str().unwrap();
+    let mut command = shell.command(words("seed", &payload, &[dir, "--port", "0"]));
+    let child = command.spawn().unwrap();
+    assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
+    // A closed terminal is often reported twice: by the kernel and by the shell.
+    hang_up(&child);
+    hang_up(&child);
+    finish(child).expect(130);
+    assert!(has_stopped(&tracker));
+}
+
+#[test]
+fn nohup_ignores_hangup() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let payload = payload(&tracker);
+    let port = dead_port();
+    let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
+    let rest = [dir, "--port", &number, "--ratio", "1"];
+    let mut command = shell.command_after(NOHUP, words("seed", &payload, &rest));
+    let child = command.spawn().unwrap();
+    assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
+    hang_up(&child);
+    let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
+    assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "it still serves");
+    finish(child).expect(0);
+}
+
+#[test]
+fn closed_terminal_is_no_failure() {
+    for json in [&[][..], &["--json"]] {
+        let (shell, tracker) = (Shell::new(), HttpTracker::start());
+        let payload = payload(&tracker);
+        let port = dead_port();
+        let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
+        let rest = [&[dir, "--port", &number, "--ratio", "1"], json].concat();
+        let mut command = shell.command_after(NOHUP, words("seed", &payload, &rest));
+        let (ours, theirs) = terminal();
+        command.stdin(theirs.try_clone().unwrap()).stdout(theirs.try_clone().unwrap());
+        command.stderr(theirs);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
+        drop(ours);
+        let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
+        assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "it still serves");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
