@@ -8,6 +8,23 @@ use crate::{InfoHashV1, PeerId};
 /// The port a client announces when nobody chose one.
 pub const DEFAULT_PORT: u16 = 6881;
 
+/// The seconds until the next regular announce where a tracker says nothing usable: what most
+/// trackers say.
+pub const DEFAULT_INTERVAL: u32 = 1800;
+
+/// The interval of a tracker's reply: `seconds`, or [`DEFAULT_INTERVAL`] if there are none or they
+/// are odd. 0, negative numbers and those above [`i32::MAX`], which many readers take as negative,
+/// are odd.
+///
+/// ```
+/// assert_eq!(bt_types::interval_or_default(Some(900)), 900);
+/// assert_eq!(bt_types::interval_or_default(Some(-1)), 1800);
+/// ```
+pub fn interval_or_default(seconds: Option<i64>) -> u32 {
+    let seconds = seconds.and_then(|seconds| i32::try_from(seconds).ok());
+    seconds.filter(|seconds| *seconds > 0).map_or(DEFAULT_INTERVAL, i32::unsigned_abs)
+}
+
 /// Why an announce is made (BEP 3, "event").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AnnounceEvent {
@@ -72,9 +89,10 @@ impl AnnounceRequest {
 /// What a tracker answers to an announce.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnnounceReply {
-    /// Seconds until the next regular announce.
+    /// Seconds until the next regular announce; [`DEFAULT_INTERVAL`] if the tracker said nothing
+    /// usable.
     pub interval: u32,
-    /// Seconds below which the tracker wants no announce at all.
+    /// Seconds below which the tracker wants no announce at all, if it said more than 0.
     pub min_interval: Option<u32>,
     /// To be sent back in later announces.
     pub tracker_id: Option<Vec<u8>>,

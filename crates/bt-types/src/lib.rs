@@ -37,7 +37,8 @@ mod ids;
 mod on_demand;
 
 pub use announce::{
-    AnnounceEvent, AnnounceReply, AnnounceRequest, DEFAULT_PORT, PeerHost, ScrapeEntry, TrackerPeer,
+    AnnounceEvent, AnnounceReply, AnnounceRequest, DEFAULT_INTERVAL, DEFAULT_PORT, PeerHost,
+    ScrapeEntry, TrackerPeer, interval_or_default,
 };
 pub use bitfield::{Bitfield, BitfieldError};
 pub use geometry::{

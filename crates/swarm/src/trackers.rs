@@ -293,10 +293,10 @@ impl Tracker {
     }
 }
 
-/// How long a tracker is left alone after its `failures`th failure in a row.
+/// How long a tracker is not asked after its `failures`th failure in a row: the longer of the
+/// back-off and what the tracker said.
 fn back_off(failures: u32, retry_in: Option<u32>) -> Duration {
-    match retry_in {
-        Some(seconds) => Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL),
-        None => (FIRST_BACK_OFF * 2u32.pow(failures.saturating_sub(1).min(6))).min(MAX_BACK_OFF),
-    }
+    let ours = (FIRST_BACK_OFF * 2u32.pow(failures.saturating_sub(1).min(6))).min(MAX_BACK_OFF);
+    let theirs = Duration::from_secs(retry_in.unwrap_or(0).into()).min(MAX_INTERVAL);
+    ours.max(theirs)
 }

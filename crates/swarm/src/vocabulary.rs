@@ -217,7 +217,8 @@ pub enum Committed {
 pub struct AnnounceFailure {
     /// What went wrong, for people. Untrusted text where it is the tracker's failure reason.
     pub message: String,
-    /// After how many seconds the tracker may be asked again, where it said so.
+    /// After how many seconds the tracker may be asked again, where it said so. The back-off holds
+    /// where it is longer.
     pub retry_in: Option<u32>,
 }
 

@@ -1,13 +1,15 @@
 //! Announces: the query of the request, the dictionary of the reply (BEP 3, "trackers"; BEP 7; 23).
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use bencode::{Dict, Value};
 use bt_types::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, PeerId, TrackerPeer, compact,
+    interval_or_default,
 };
 
-use crate::reply::{ReplyError, read_dictionary, seconds, text};
+use crate::reply::{ReplyError, count, read_dictionary, text, wait};
 use crate::text::MAX_TEXT_LENGTH;
 use crate::url::{UrlError, escape, parse, with_query};
 
@@ -64,32 +66,29 @@ fn event_name(event: AnnounceEvent) -> Option<&'static str> {
     }
 }
 
-/// The reply in `bytes`. Peers come as `peers` (compact or dictionaries) and `peers6`; the first
-/// [`MAX_PEERS`] are taken. A dictionary that is no peer is passed over; so is a value of the wrong
-/// kind, except for `interval` and the peers.
+/// The reply in `bytes`. Peers come as `peers` and `peers6`, each compact or as dictionaries; the
+/// first [`MAX_PEERS`] are taken.
+///
+/// One odd thing does not spoil the rest: an interval that is missing, of the wrong kind or not
+/// from 1 to [`i32::MAX`] is [`DEFAULT_INTERVAL`](bt_types::DEFAULT_INTERVAL); peers that are
+/// missing or of the wrong kind are none; a single bad peer, the rest of a compact one included, is
+/// skipped; any other value of the wrong kind, and a `min interval` that is not above 0, counts as
+/// missing. Of a key given twice the first value counts.
 ///
 /// # Errors
-/// A refusal, no bencoded dictionary, no interval, no peers.
+/// A refusal, no bencoded dictionary.
 pub fn parse_announce(bytes: &[u8]) -> Result<AnnounceReply, ReplyError> {
     read_dictionary(bytes, |root| {
         Ok(AnnounceReply {
-            interval: interval(root)?,
-            min_interval: seconds(root, "min interval"),
+            interval: interval_or_default(root.get("interval").and_then(Value::as_int)),
+            min_interval: wait(root, "min interval"),
             tracker_id: tracker_id(root),
-            seeders: seconds(root, "complete"),
-            leechers: seconds(root, "incomplete"),
+            seeders: count(root, "complete"),
+            leechers: count(root, "incomplete"),
             warning: text(root, "warning message"),
-            peers: peers(root)?,
+            peers: peers(root),
         })
     })
-}
-
-fn interval(root: Dict<'_, '_>) -> Result<u32, ReplyError> {
-    match root.get("interval") {
-        None => Err(ReplyError::MissingKey { key: "interval" }),
-        Some(_) => seconds(root, "interval")
-            .ok_or(ReplyError::WrongKind { key: "interval", expected: "an integer" }),
-    }
 }
 
 fn tracker_id(root: Dict<'_, '_>) -> Option<Vec<u8>> {
@@ -97,36 +96,29 @@ fn tracker_id(root: Dict<'_, '_>) -> Option<Vec<u8>> {
     (id.len() <= MAX_TEXT_LENGTH).then(|| id.to_vec())
 }
 
-fn peers(root: Dict<'_, '_>) -> Result<Vec<TrackerPeer>, ReplyError> {
-    let mut peers = match (root.get("peers"), root.get("peers6")) {
-        (None, None) => return Err(ReplyError::MissingKey { key: "peers" }),
-        (None, Some(_)) => Vec::new(),
-        (Some(value), _) => peers_of_any_form(value)?,
-    };
-    if let Some(value) = root.get("peers6") {
-        let bytes = value
-            .as_bytes()
-            .ok_or(ReplyError::WrongKind { key: "peers6", expected: "a byte string" })?;
-        let room = MAX_PEERS.saturating_sub(peers.len());
-        let (entry, got) = (compact::V6_LENGTH, bytes.len());
-        let addresses =
-            compact::decode_v6(bytes).ok_or(ReplyError::Ragged { key: "peers6", entry, got })?;
-        peers.extend(addresses.take(room).map(TrackerPeer::from));
+fn peers(root: Dict<'_, '_>) -> Vec<TrackerPeer> {
+    let mut peers = Vec::new();
+    if let Some(value) = root.get("peers") {
+        take_peers(&mut peers, value, compact::decode_v4);
     }
-    Ok(peers)
+    if let Some(value) = root.get("peers6") {
+        take_peers(&mut peers, value, compact::decode_v6);
+    }
+    peers
 }
 
-fn peers_of_any_form(value: Value<'_, '_>) -> Result<Vec<TrackerPeer>, ReplyError> {
-    if let Some(list) = value.as_list() {
-        return Ok(list.iter().filter_map(peer_of_dictionary).take(MAX_PEERS).collect());
+/// Appends the peers of `value`, compact or a list, up to [`MAX_PEERS`] in all.
+fn take_peers<'a, I: Iterator<Item = SocketAddr>>(
+    peers: &mut Vec<TrackerPeer>,
+    value: Value<'a, '_>,
+    decode: impl FnOnce(&'a [u8]) -> I,
+) {
+    let room = MAX_PEERS.saturating_sub(peers.len());
+    if let Some(bytes) = value.as_bytes() {
+        peers.extend(decode(bytes).take(room).map(TrackerPeer::from));
+    } else if let Some(list) = value.as_list() {
+        peers.extend(list.iter().filter_map(peer_of_dictionary).take(room));
     }
-    let bytes = value
-        .as_bytes()
-        .ok_or(ReplyError::WrongKind { key: "peers", expected: "a byte string or a list" })?;
-    let (entry, got) = (compact::V4_LENGTH, bytes.len());
-    let addresses =
-        compact::decode_v4(bytes).ok_or(ReplyError::Ragged { key: "peers", entry, got })?;
-    Ok(addresses.take(MAX_PEERS).map(TrackerPeer::from).collect())
 }
 
 fn peer_of_dictionary(value: Value<'_, '_>) -> Option<TrackerPeer> {

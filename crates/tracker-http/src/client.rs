@@ -105,7 +105,8 @@ impl Fetcher {
     /// Announces to the tracker at `url`, which is without the announce's own query.
     ///
     /// # Errors
-    /// See [`AnnounceError`]. A bencoded refusal counts as such whatever its HTTP status.
+    /// See [`AnnounceError`]. A bencoded refusal, and a reply with peers, count as such whatever
+    /// their HTTP status.
     pub fn announce(
         &self,
         url: &str,
@@ -113,13 +114,20 @@ impl Fetcher {
     ) -> Result<AnnounceReply, AnnounceError> {
         let url = announce_url(url, request)?;
         let answer = self.fetch(&url, self.shared.config.max_body)?;
-        parse_announce(&answer.body).map_err(|error| match explained(error, &answer) {
-            Explained::Web(error) => error.into(),
-            Explained::Reply(ReplyError::Failure { reason, retry_in }) => {
-                AnnounceError::Failure { reason, retry_in }
+        match parse_announce(&answer.body) {
+            // Nearly anything bencoded is a reply, so an error page could be one.
+            Ok(reply) if reply.peers.is_empty() && !answer.is_success() => {
+                Err(unexpected(&answer).into())
             }
-            Explained::Reply(error) => AnnounceError::Reply(error),
-        })
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(match explained(error, &answer) {
+                Explained::Web(error) => error.into(),
+                Explained::Reply(ReplyError::Failure { reason, retry_in }) => {
+                    AnnounceError::Failure { reason, retry_in }
+                }
+                Explained::Reply(error) => AnnounceError::Reply(error),
+            }),
+        }
     }
 
     /// Scrapes the tracker with the announce URL `url` for `info_hashes`. A tracker may leave out

@@ -16,16 +16,19 @@ pub fn announce(data: &[u8]) {
     match parse_announce(data) {
         Ok(reply) => {
             assert!(reply.peers.len() <= MAX_PEERS);
+            assert!(i32::try_from(reply.interval).is_ok_and(|seconds| seconds > 0));
+            assert_ne!(reply.min_interval, Some(0));
             reply.warning.iter().for_each(|text| check_shown(text, MAX_TEXT_LENGTH));
         }
-        Err(ReplyError::Failure { reason, .. }) => {
+        Err(ReplyError::Failure { reason, retry_in }) => {
             check_shown(&reason, MAX_TEXT_LENGTH);
+            assert_ne!(retry_in, Some(0));
             assert!(matches!(parse_scrape(data), Err(ReplyError::Failure { .. })));
         }
         Err(ReplyError::NotBencode { start, .. } | ReplyError::NotADictionary { start }) => {
             check_shown(&start, START_LENGTH);
         }
-        Err(_) => {}
+        Err(error) => panic!("an odd value spoils the reply: {error}"),
     }
 }
 

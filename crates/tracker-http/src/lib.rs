@@ -30,6 +30,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Trackers say odd things. What can be used of a reply is used, see [`parse_announce`].
+//!
 //! The contract: bytes from outside never panic and never allocate beyond [`MAX_PEERS`] peers and
 //! [`MAX_TEXT_LENGTH`] bytes of text; the client reads [`FetcherConfig::max_body`] bytes at most,
 //! follows [`FetcherConfig::max_redirects`] redirects, never one from a public to a private address,

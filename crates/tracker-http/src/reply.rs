@@ -17,8 +17,9 @@ pub enum ReplyError {
     Failure {
         /// What the tracker says, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, if it says so; [`u32::MAX`] for never
-        /// (BEP 31).
+        /// Seconds after which it may be asked again, if it says so: the longest of `interval`,
+        /// `min interval` and `retry in` (BEP 31), of which 0 and less count for nothing;
+        /// [`u32::MAX`] for never.
         retry_in: Option<u32>,
     },
     /// Occurs when the reply is not bencoded, for example a web page.
@@ -49,20 +50,10 @@ pub enum ReplyError {
         /// What it should be.
         expected: &'static str,
     },
-    /// Occurs when compact peers do not fill whole entries.
-    #[error("expected a multiple of {entry} bytes under the key {key:?} of the reply, got {got}")]
-    Ragged {
-        /// The key.
-        key: &'static str,
-        /// The length of an entry, in bytes.
-        entry: usize,
-        /// How many bytes there are.
-        got: usize,
-    },
 }
 
 /// Runs `read` on the dictionary that `bytes` hold. What follows it is ignored: some trackers end
-/// their reply with a new line.
+/// their reply with a new line. So are further values of a key.
 ///
 /// # Errors
 /// No dictionary; a refusal; what `read` finds.
@@ -73,6 +64,7 @@ pub(crate) fn read_dictionary<T>(
     let start = || printable(bytes, START_LENGTH);
     let document = Options::new()
         .allow_trailing(true)
+        .max_duplicates(usize::MAX)
         .parse(bytes)
         .map_err(|error| ReplyError::NotBencode { start: start(), error })?;
     let Some(root) = document.root().as_dict() else {
@@ -89,24 +81,28 @@ fn failure(reason: Value<'_, '_>, root: Dict<'_, '_>) -> ReplyError {
         [] => "no reason given".to_owned(),
         bytes => printable(bytes, MAX_TEXT_LENGTH),
     };
-    let retry_in = seconds(root, "interval")
-        .or_else(|| seconds(root, "min interval"))
-        .or_else(|| retry_in(root.get("retry in")?));
-    ReplyError::Failure { reason, retry_in }
+    let waits = [wait(root, "interval"), wait(root, "min interval"), retry_in(root)];
+    ReplyError::Failure { reason, retry_in: waits.into_iter().flatten().max() }
 }
 
-/// BEP 31: minutes, or the word "never".
-fn retry_in(value: Value<'_, '_>) -> Option<u32> {
-    let minutes = match value.as_bytes() {
-        Some(b"never") => return Some(u32::MAX),
-        Some(text) => str::from_utf8(text).ok()?.trim().parse().ok()?,
+/// The seconds that `retry in` says: minutes, or the word "never" (BEP 31).
+fn retry_in(root: Dict<'_, '_>) -> Option<u32> {
+    let value = root.get("retry in")?;
+    let minutes = match value.as_str().map(str::trim) {
+        Some(text) if text.eq_ignore_ascii_case("never") => return Some(u32::MAX),
+        Some(text) => text.parse::<u64>().ok()?.min(u32::MAX.into()) as u32,
         None => clamped(value)?,
     };
-    Some(minutes.saturating_mul(60))
+    Some(minutes.saturating_mul(60)).filter(|seconds| *seconds > 0)
 }
 
-/// The number of seconds, or of anything else, under `key`; out-of-range ones are brought in.
-pub(crate) fn seconds(root: Dict<'_, '_>, key: &str) -> Option<u32> {
+/// How long to wait, in seconds, as `key` says. 0 and less say nothing.
+pub(crate) fn wait(root: Dict<'_, '_>, key: &str) -> Option<u32> {
+    root.get(key).and_then(clamped).filter(|seconds| *seconds > 0)
+}
+
+/// The number of something under `key`; out-of-range ones are brought in.
+pub(crate) fn count(root: Dict<'_, '_>, key: &str) -> Option<u32> {
     root.get(key).and_then(clamped)
 }
 

@@ -3,7 +3,7 @@
 use bencode::Dict;
 use bt_types::{InfoHashV1, ScrapeEntry};
 
-use crate::reply::{ReplyError, read_dictionary, seconds};
+use crate::reply::{ReplyError, count, read_dictionary};
 use crate::url::{UrlError, escape, parse, with_query};
 
 /// The URL that scrapes the tracker with the announce URL `base` for `info_hashes`: the last
@@ -35,7 +35,7 @@ pub fn parse_scrape(bytes: &[u8]) -> Result<Vec<ScrapeEntry>, ReplyError> {
             .ok_or(ReplyError::WrongKind { key: "files", expected: "a dictionary" })?;
         let entry = |info_hash: &[u8], torrent: Option<Dict<'_, '_>>| {
             let (info_hash, torrent) = (InfoHashV1::from_slice(info_hash)?, torrent?);
-            let number = |key| seconds(torrent, key).unwrap_or_default();
+            let number = |key| count(torrent, key).unwrap_or_default();
             Some(ScrapeEntry {
                 info_hash,
                 seeders: number("complete"),

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, ScrapeEntry};
+use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, ScrapeEntry, interval_or_default};
 
 use crate::packet::{self, MAX_SCRAPE, PacketError, Response, ScrapeCounts};
 use crate::tracker::{MAX_BACK_OFF, UdpTracker, back_off};
@@ -252,7 +252,7 @@ impl Exchange {
                 Action::Announce { .. },
                 Response::Announce { interval, leechers, seeders, peers, .. },
             ) => Ok(Reply::Announce(AnnounceReply {
-                interval,
+                interval: interval_or_default(Some(interval.into())),
                 leechers: Some(leechers),
                 seeders: Some(seeders),
                 peers: peers.into_iter().map(Into::into).collect(),

@@ -413,15 +413,9 @@ pub(crate) fn response_transaction_id(bytes: &[u8]) -> Option<u32> {
 }
 
 fn decode_peers(bytes: &[u8], family: Family) -> Vec<SocketAddr> {
-    let stride = match family {
-        Family::V4 => compact::V4_LENGTH,
-        Family::V6 => compact::V6_LENGTH,
-    };
-    let whole = (bytes.len() / stride).min(MAX_PEERS) * stride;
-    let bytes = bytes.get(..whole).unwrap_or_default();
     match family {
-        Family::V4 => compact::decode_v4(bytes).map(Iterator::collect).unwrap_or_default(),
-        Family::V6 => compact::decode_v6(bytes).map(Iterator::collect).unwrap_or_default(),
+        Family::V4 => compact::decode_v4(bytes).take(MAX_PEERS).collect(),
+        Family::V6 => compact::decode_v6(bytes).take(MAX_PEERS).collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::workspace;
 /// The longest `lib.rs`: it is a table of contents.
 const MAX_LIB_LINES: usize = 150;
 /// The most code that may gather in the package that all others share.
-const MAX_BT_TYPES_LINES: usize = 800;
+const MAX_BT_TYPES_LINES: usize = 900;
 /// Packages whose clippy.toml forbids clocks, sockets and threads.
 const FENCED: &[&str] =
     &["peer-wire", "swarm", "session", "piece-store", "tracker-udp", "tracker-http", "sim"];

@@ -135,12 +135,16 @@ fn the_back_off_begins_with_a_minute_and_doubles_to_an_hour() {
 }
 
 #[test]
-fn an_interval_given_with_a_failure_is_honoured() {
+fn longer_of_back_off_and_wait_of_refusal_holds() {
     let mut bench = bench(&[&["a"]]);
     asked(&mut bench);
-    fail(&mut bench, 0, Some(700));
-    assert_eq!(announces(&bench.pass(seconds(699))), []);
-    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), STARTED)]);
+    let day = 24 * 60 * 60;
+    // What the tracker says, and what holds at its first, second, .. failure.
+    for (retry_in, wait) in [(700, 700), (0, 120), (5, 240), (481, 481), (u32::MAX, day)] {
+        fail(&mut bench, 0, Some(retry_in));
+        assert_eq!(announces(&bench.pass(seconds(wait - 1))), [], "{retry_in}");
+        assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), STARTED)], "{retry_in}");
+    }
 }
 
 #[test]

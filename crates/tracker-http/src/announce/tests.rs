@@ -135,63 +135,88 @@ fn dictionaries_that_are_no_peers_are_passed_over() {
 }
 
 #[test]
-fn numbers_out_of_range_are_brought_in() {
-    let reply = parse_announce(b"d8:completei-1e8:intervali99999999999e5:peers0:e").unwrap();
-    assert_eq!((reply.interval, reply.seeders), (u32::MAX, Some(0)));
-    let reply = parse_announce(b"d8:intervali-5e5:peers0:e").unwrap();
-    assert_eq!(reply.interval, 0);
-    let reply = parse_announce(b"d8:completei18446744073709551615e8:intervali0e5:peers0:e");
+fn counts_out_of_range_are_brought_in() {
+    let reply = parse_announce(b"d8:completei-1e8:intervali9e5:peers0:e").unwrap();
+    assert_eq!(reply.seeders, Some(0));
+    let reply = parse_announce(b"d8:completei18446744073709551615e8:intervali9e5:peers0:e");
     assert_eq!(reply.unwrap().seeders, Some(u32::MAX));
     // Of the wrong kind, but of no importance.
-    let reply = parse_announce(b"d8:complete1:x8:intervali0e5:peers0:15:warning messagei1ee");
+    let reply = parse_announce(b"d8:complete1:x8:intervali9e5:peers0:15:warning messagei1ee");
     assert_eq!((reply.as_ref().unwrap().seeders, reply.unwrap().warning), (None, None));
 }
 
-#[track_caller]
-fn check_error(body: &[u8], error: &ReplyError, message: &str) {
-    assert_eq!(parse_announce(body).as_ref(), Err(error));
-    assert_eq!(error.to_string(), message);
+#[test]
+fn odd_intervals_are_half_an_hour() {
+    for (interval, seconds) in [
+        ("", 1800),
+        ("8:interval4:1800", 1800),
+        ("8:interval2:60", 1800),
+        ("8:intervalle", 1800),
+        ("8:intervali0e", 1800),
+        ("8:intervali-60e", 1800),
+        ("8:intervali1e", 1),
+        ("8:intervali2147483647e", 2_147_483_647),
+        ("8:intervali2147483648e", 1800),
+        ("8:intervali4294967295e", 1800),
+        ("8:intervali18446744073709551615e", 1800),
+    ] {
+        let body = [b"d", interval.as_bytes(), b"5:peers6:\x0a\0\0\x01\x1a\xe1e"].concat();
+        let reply = parse_announce(&body).unwrap();
+        assert_eq!((reply.interval, reply.peers.len()), (seconds, 1), "{interval}");
+    }
 }
 
 #[test]
-fn what_is_missing_or_wrong_is_named() {
-    check_error(
-        b"d5:peers0:e",
-        &ReplyError::MissingKey { key: "interval" },
-        "expected the key \"interval\" in the reply, got none",
-    );
-    check_error(
-        b"d8:intervali1ee",
-        &ReplyError::MissingKey { key: "peers" },
-        "expected the key \"peers\" in the reply, got none",
-    );
-    check_error(
-        b"d8:interval1:x5:peers0:e",
-        &ReplyError::WrongKind { key: "interval", expected: "an integer" },
-        "expected an integer under the key \"interval\" of the reply, got another kind of value",
-    );
-    check_error(
-        b"d8:intervali1e5:peers7:1234567e",
-        &ReplyError::Ragged { key: "peers", entry: 6, got: 7 },
-        "expected a multiple of 6 bytes under the key \"peers\" of the reply, got 7",
-    );
-    check_error(
-        b"d8:intervali1e6:peers66:123456e",
-        &ReplyError::Ragged { key: "peers6", entry: 18, got: 6 },
-        "expected a multiple of 18 bytes under the key \"peers6\" of the reply, got 6",
-    );
-    check_error(
-        b"le",
-        &ReplyError::NotADictionary { start: "le".to_owned() },
-        "expected a dictionary as the reply, got another bencoded value: \"le\"",
-    );
-    let wrong = |body: &[u8], key: &'static str| {
-        let error = parse_announce(body).unwrap_err();
-        assert!(matches!(error, ReplyError::WrongKind { key: named, .. } if named == key));
-    };
-    wrong(b"d8:intervali1e5:peersi1ee", "peers");
-    wrong(b"d8:intervali1e5:peersdee", "peers");
-    wrong(b"d8:intervali1e5:peers0:6:peers6lee", "peers6");
+fn min_interval_must_be_positive() {
+    for (value, least) in [("i0e", None), ("i-1e", None), ("1:9", None), ("i9e", Some(9))] {
+        let body = format!("d8:intervali1800e12:min interval{value}e");
+        assert_eq!(parse_announce(body.as_bytes()).unwrap().min_interval, least, "{value}");
+    }
+    let body = b"d12:min intervali99999999999ee";
+    assert_eq!(parse_announce(body).unwrap().min_interval, Some(u32::MAX));
+}
+
+#[test]
+fn odd_peers_do_not_spoil_others() {
+    let (v4, v6) = ("10.0.0.1:6881", "[2001:db8::1]:6881");
+    let good4 = &b"5:peers6:\x0a\0\0\x01\x1a\xe1"[..];
+    let good6 = &b"6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1"[..];
+    let in_list = &b"6:peers6ld2:ip11:2001:db8::14:porti6881eei5ee"[..];
+    let ragged4 = &b"5:peers8:\x0a\0\0\x01\x1a\xe1\x0a\0"[..];
+    let ragged6 = &b"6:peers619:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe1\0"[..];
+    for (keys, expected) in [
+        ([&b""[..], b""], vec![]),
+        ([good4, b""], vec![v4]),
+        ([b"", good6], vec![v6]),
+        ([b"5:peersi1e", good6], vec![v6]),
+        ([b"5:peersde", good6], vec![v6]),
+        ([b"5:peers3:abc", good6], vec![v6]),
+        ([good4, b"6:peers6i1e"], vec![v4]),
+        ([good4, b"6:peers6de"], vec![v4]),
+        ([good4, b"6:peers66:123456"], vec![v4]),
+        ([good4, in_list], vec![v4, v6]),
+        ([ragged4, ragged6], vec![v4, v6]),
+    ] {
+        let body = [b"d8:intervali1800e", keys[0], keys[1], b"e"].concat();
+        let reply = parse_announce(&body).expect("a reply");
+        let got: Vec<_> = reply.peers.iter().map(ToString::to_string).collect();
+        assert_eq!(got, expected, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn keys_given_twice_do_not_spoil_a_reply() {
+    let body = b"d8:intervali900e8:intervali60e5:peers6:\x0a\0\0\x01\x1a\xe15:peers0:e";
+    let reply = parse_announce(body).unwrap();
+    assert_eq!((reply.interval, reply.peers), (900, vec![at("10.0.0.1:6881")]));
+}
+
+#[test]
+fn reply_is_a_dictionary() {
+    let error = ReplyError::NotADictionary { start: "le".to_owned() };
+    assert_eq!(parse_announce(b"le").as_ref(), Err(&error));
+    let message = "expected a dictionary as the reply, got another bencoded value: \"le\"";
+    assert_eq!(error.to_string(), message);
 }
 
 #[track_caller]
@@ -209,9 +234,30 @@ fn refusals() {
     check_failure(b"d14:failure reason2:no8:retry ini2ee", "no", Some(120));
     check_failure(b"d14:failure reason2:no8:retry in1:5e", "no", Some(300));
     check_failure(b"d14:failure reason2:no8:retry in5:nevere", "no", Some(u32::MAX));
+    check_failure(b"d14:failure reason2:no8:retry in7: NEVER e", "no", Some(u32::MAX));
     check_failure(b"d14:failure reason2:no8:retry in5:latere", "no", None);
+    check_failure(b"d14:failure reason2:no8:retry in11:99999999999e", "no", Some(u32::MAX));
+    check_failure(b"d14:failure reason2:no8:retry ini99999999999ee", "no", Some(u32::MAX));
     check_failure(b"d14:failure reason5:a\x1b\nb\x07e", "a b", None);
     check_failure(b"d14:failure reasoni1ee", "no reason given", None);
+    // The longest counts, 0 and less do not.
+    let all = |interval, least, minutes| {
+        format!(
+            "d14:failure reason2:no8:interval{interval}12:min interval{least}8:retry in{minutes}e"
+        )
+    };
+    for (interval, least, minutes, longest) in [
+        ("i5e", "i3600e", "i1e", Some(3600)),
+        ("i7200e", "i60e", "i2e", Some(7200)),
+        ("i7200e", "i60e", "5:never", Some(u32::MAX)),
+        ("i5e", "i6e", "i1e", Some(60)),
+        ("i0e", "i-1e", "i0e", None),
+        ("i-7e", "1:9", "1:0", None),
+        ("1:x", "le", "2:-5", None),
+        ("i9e", "i0e", "i-9e", Some(9)),
+    ] {
+        check_failure(all(interval, least, minutes).as_bytes(), "no", longest);
+    }
     // A refusal wins, whatever else is there.
     check_failure(b"d14:failure reason2:no8:intervali1e5:peers0:e", "no", Some(1));
 }
@@ -277,7 +323,7 @@ proptest! {
     fn compact_peers_round_trip(
         v4: Vec<([u8; 4], u16)>,
         v6: Vec<([u8; 16], u16)>,
-        interval: u32,
+        interval in 1..=i32::MAX as u32,
     ) {
         let v4 = v4.into_iter().map(std::net::SocketAddr::from);
         let peers: Vec<_> = v4.chain(v6.into_iter().map(Into::into)).collect();
@@ -315,15 +361,9 @@ proptest! {
     }
 
     #[test]
-    fn compact_peers_are_whole_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn whole_compact_peers_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let root = Owned::dict([("interval", 1.into()), ("peers", Owned::from(bytes.clone()))]);
-        match parse_announce(&encode(&root)) {
-            Ok(reply) => prop_assert_eq!(reply.peers.len() * 6, bytes.len()),
-            Err(error) => {
-                prop_assert_ne!(bytes.len() % 6, 0);
-                let ragged = ReplyError::Ragged { key: "peers", entry: 6, got: bytes.len() };
-                prop_assert_eq!(error, ragged);
-            }
-        }
+        let reply = parse_announce(&encode(&root)).unwrap();
+        prop_assert_eq!(reply.peers.len(), bytes.len() / 6);
     }
 }

@@ -44,7 +44,7 @@ pub enum AnnounceError {
     Failure {
         /// What the tracker says, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, if it says so; [`u32::MAX`] for never.
+        /// Seconds after which it may be asked again, as in [`ReplyError::Failure`].
         retry_in: Option<u32>,
     },
     /// Occurs when the tracker's reply lacks something.
@@ -67,7 +67,7 @@ pub enum ScrapeError {
     Failure {
         /// What the tracker says, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, if it says so; [`u32::MAX`] for never.
+        /// Seconds after which it may be asked again, as in [`ReplyError::Failure`].
         retry_in: Option<u32>,
     },
     /// Occurs when the tracker's reply lacks something.

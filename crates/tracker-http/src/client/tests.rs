@@ -329,7 +329,22 @@ fn web_pages_are_told_as_such() {
         &page("500 Oops", "", b"de"),
         "expected status 200, got status 500, no content type: \"de\"",
     );
-    check_message(&ok(b"de"), "expected the key \"interval\" in the reply, got none");
+}
+
+#[test]
+fn reply_may_lack_everything() {
+    let server = Server::always(1, ok(b"de"));
+    let reply = announce(&server.url("/announce")).unwrap();
+    assert_eq!((reply.interval, reply.peers.len()), (1800, 0));
+    server.heads();
+}
+
+#[test]
+fn peers_count_whatever_the_status() {
+    let body = b"d8:intervali60e5:peers6:\x0a\0\0\x01\x1a\xe1e";
+    let server = Server::always(1, page("500 Oops", "", body));
+    assert_eq!(announce(&server.url("/announce")).unwrap().peers.len(), 1);
+    server.heads();
 }
 
 #[test]

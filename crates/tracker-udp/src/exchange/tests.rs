@@ -359,6 +359,20 @@ fn replies() {
 }
 
 #[test]
+fn odd_interval_is_half_an_hour() {
+    for (interval, seconds) in [(0, 1800), (1, 1), (0x7fff_ffff, 0x7fff_ffff), (u32::MAX, 1800)] {
+        let (mut tracker, mut exchange) = asked(announce);
+        let transaction_id = exchange.transaction_id();
+        let (leechers, seeders, peers) = (0, 0, vec![]);
+        let answer = Response::Announce { transaction_id, interval, leechers, seeders, peers };
+        let (now, bytes) = (Duration::ZERO, answer.encode());
+        let reply = exchange.handle_datagram(&mut tracker, now, address(), &bytes);
+        let Some(Ok(Reply::Announce(reply))) = reply else { panic!("{reply:?}") };
+        assert_eq!(reply.interval, seconds, "{interval}");
+    }
+}
+
+#[test]
 fn an_ipv6_tracker_gives_ipv6_peers_and_gets_no_ip() {
     let v6: SocketAddr = "[2001:db8::1]:6969".parse().unwrap();
     let mut tracker = UdpTracker::new(v6, 1);

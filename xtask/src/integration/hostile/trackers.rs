@@ -67,40 +67,42 @@ pub(super) const CASES: &[Case] = &[
     ("reply is a list", "a list", |scene| {
         refused(scene, |_, out| said(out, "", b"le"), "expected a bencoded reply")
     }),
-    ("reply is empty", "an empty dictionary", |scene| {
-        refused(
-            scene,
-            |_, out| said(out, "", b"de"),
-            "expected the key \\\"interval\\\" in the reply, got none",
-        )
+    ("reply is empty", "an empty dictionary: no peers, again in half an hour", empty_reply),
+    ("interval is text", "an interval that is a string: half an hour", |scene| {
+        takes_one(scene, |_, out| said(out, "", b"d8:interval1:x5:peers6:\x0a\0\0\x01\x1a\xe1e"))
     }),
-    ("interval is text", "an interval that is a string", |scene| {
-        refused(
-            scene,
-            |_, out| said(out, "", b"d8:interval1:x5:peers0:e"),
-            "expected an integer under the key \\\"interval\\\"",
-        )
+    ("half a peer", "compact peers of 8 bytes: one peer", |scene| {
+        takes_one(scene, |_, out| {
+            said(out, "", b"d8:intervali1800e5:peers8:\x0a\0\0\x01\x1a\xe1\x0a\0e")
+        })
     }),
-    ("half a peer", "compact peers of 7 bytes", |scene| {
-        refused(
-            scene,
-            |_, out| said(out, "", b"d8:intervali9e5:peers7:1234567e"),
-            "expected a multiple of 6 bytes under the key \\\"peers\\\" of the reply, got 7",
-        )
+    ("peers6 is a number", "`peers6` that is an integer, beside a peer", |scene| {
+        takes_one(scene, |_, out| {
+            said(out, "", b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe16:peers6i1ee")
+        })
     }),
-    ("peers are a number", "peers that are an integer", |scene| {
-        refused(
-            scene,
-            |_, out| said(out, "", b"d8:intervali9e5:peersi1ee"),
-            "under the key \\\"peers\\\"",
-        )
+    ("peer is a number", "a list of a peer and two integers", |scene| {
+        takes_one(scene, |_, out| {
+            let list = b"d8:intervali1800e5:peersli1ed2:ip8:10.0.0.14:porti6881eei2eee";
+            said(out, "", list)
+        })
+    }),
+    ("key twice", "an interval twice, then a peer", |scene| {
+        takes_one(scene, |_, out| {
+            let twice = b"d8:intervali1800e8:intervali5e5:peers6:\x0a\0\0\x01\x1a\xe1e";
+            said(out, "", twice)
+        })
     }),
     (
         "strange peers",
         "port 0, 0.0.0.0, broadcast, multicast, beside a seeder: only that is called",
         strange_peers,
     ),
-    ("strange numbers", "an interval of -1, 2^64 - 1 seeders: brought into range", strange_numbers),
+    (
+        "strange numbers",
+        "an interval of -1, 2^64 - 1 seeders: half an hour, 2^32 - 1",
+        strange_numbers,
+    ),
     ("line ends in a tracker's URL", "a header behind the URL: the server sees none", injected_url),
     (
         "line ends in a tracker id",
@@ -157,6 +159,25 @@ fn accepted(scene: &Scene, answer: Answer) -> Result<serde_json::Value> {
     let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
     finished.expect(0)?;
     Ok(finished.lines[0].clone())
+}
+
+fn empty_reply(scene: &Scene) -> Result<()> {
+    let server = WebServer::start(|_, out| said(out, "", b"de"));
+    let payload = scene.payload(file(8).tracker(url(&server)))?;
+    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    finished.expect(4)?;
+    finished.expect_words("no tracker knows a peer")?;
+    let tracker = &finished.lines[0]["trackers"][0];
+    ensure!(tracker["interval"] == 1800, "{tracker}");
+    Ok(())
+}
+
+/// The one good peer is taken, and the interval is half an hour.
+fn takes_one(scene: &Scene, answer: Answer) -> Result<()> {
+    let said = accepted(scene, answer)?;
+    ensure!(said["peers"] == serde_json::json!(["10.0.0.1:6881"]), "{said}");
+    ensure!(said["trackers"][0]["interval"] == 1800, "{said}");
+    Ok(())
 }
 
 fn endless_body(_: &str, out: &mut dyn Write) -> io::Result<()> {
@@ -269,7 +290,7 @@ fn strange_numbers(scene: &Scene) -> Result<()> {
         said(out, "", &[&numbers[..], b"\x0a\0\0\x01\x1a\xe1e"].concat())
     })?;
     let tracker = &said["trackers"][0];
-    ensure!(tracker["interval"] == 0 && tracker["seeders"] == u32::MAX, "{tracker}");
+    ensure!(tracker["interval"] == 1800 && tracker["seeders"] == u32::MAX, "{tracker}");
     Ok(())
 }
 
