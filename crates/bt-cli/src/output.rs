@@ -4,6 +4,7 @@ mod bar;
 mod bencode_json;
 mod meter;
 mod style;
+mod terminal;
 mod text;
 mod tracker_peer;
 mod tree;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use crate::cli::GlobalArgs;
 use crate::failure::{Class, End, Failure, without_code};
 
-pub(crate) use bar::{Bar, terminal_width};
+pub(crate) use bar::Bar;
 pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
 pub(crate) use style::{Charset, Style};
@@ -50,7 +51,7 @@ impl Output {
             terminal: stdout,
             stdout: Style::for_terminal(stdout),
             stderr: Style::for_terminal(stderr),
-            bars: bars.then(MultiProgress::new),
+            bars: bars.then(|| MultiProgress::with_draw_target(terminal::draw_target())),
         }
     }
 
@@ -68,6 +69,11 @@ impl Output {
     pub(crate) fn new_bar(&self) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
         Some(bars.add(ProgressBar::new_spinner().with_style(meter::plain_style())))
+    }
+
+    /// How many columns the line of a bar may have.
+    pub(crate) fn bar_width(&self) -> usize {
+        terminal::width()
     }
 
     /// The characters that bars are drawn with.

@@ -1,18 +1,18 @@
 //! A progress bar as one line that fits the terminal: a line that wraps can't be erased again.
 
 use console::Alignment::Left;
-use console::{Term, measure_text_width, pad_str, truncate_str};
+use console::{measure_text_width, pad_str, truncate_str};
 
 use super::style::Charset;
 
 /// From this width on a line has a bar. A narrower one has words only.
-const BAR_FROM_WIDTH: usize = 80;
+const BAR_FROM_WIDTH: usize = 78;
 /// Columns for the name.
 const NAME_WIDTH: usize = 16;
 /// Columns that the words take at least, so that the bar keeps its length while they change.
 const LEAST_WORDS: usize = 46;
-/// Columns that the words take at most: the rest of 80 columns is a short bar.
-const MOST_WORDS: usize = 55;
+/// Columns that the words take at most: the rest is a short bar.
+const MOST_WORDS: usize = 53;
 /// Columns for `100%` and the spaces around it.
 const PERCENT_WIDTH: usize = 7;
 
@@ -25,11 +25,6 @@ pub(crate) struct Bar<'a> {
     pub(crate) total: u64,
     /// What there is to say about it.
     pub(crate) words: &'a str,
-}
-
-/// Returns the width of the terminal that progress bars are on.
-pub(crate) fn terminal_width() -> usize {
-    usize::from(Term::stderr().size().1)
 }
 
 impl Bar<'_> {
@@ -103,17 +98,17 @@ mod tests {
     #[test]
     fn line_fits_its_terminal() {
         let rows = [
-            (20, Charset::Unicode, "demo  89%  21.2 MiB…"),
-            (40, Charset::Unicode, "demo  89%  21.2 MiB/s, 1h 05m left, pee…"),
-            (40, Charset::Ascii, "demo  89%  21.2 MiB/s, 1h 05m left, pe.."),
+            (18, Charset::Unicode, "demo  89%  21.2 M…"),
+            (38, Charset::Unicode, "demo  89%  21.2 MiB/s, 1h 05m left, p…"),
+            (38, Charset::Ascii, "demo  89%  21.2 MiB/s, 1h 05m left, .."),
         ];
         for (width, charset, expected) in rows {
             assert_eq!(line(width, charset, "demo", WORDS), expected);
         }
-        let wide = line(80, Charset::Unicode, "demo", "opening");
-        assert_eq!(wide, "demo             ━━━━━━━━╸   89%  opening");
-        let ascii = line(80, Charset::Ascii, "demo", "opening");
-        assert_eq!(ascii, "demo             ========-   89%  opening");
+        let wide = line(78, Charset::Unicode, "demo", "opening");
+        assert_eq!(wide, "demo             ━━━━━━━   89%  opening");
+        let ascii = line(78, Charset::Ascii, "demo", "opening");
+        assert_eq!(ascii, "demo             =======   89%  opening");
     }
 
     #[test]

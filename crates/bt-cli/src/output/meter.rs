@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::bar::{Bar, terminal_width};
+use super::bar::Bar;
 use super::{Output, duration, rate, size};
 
 /// How often the line is drawn.
@@ -45,7 +45,7 @@ impl Meter {
         state.drawn = Some(now);
         let words = words(state.done, total, now.duration_since(self.began));
         let line = Bar { name: self.what, done: state.done, total, words: &words };
-        bar.set_message(line.line(terminal_width(), self.output.charset()));
+        bar.set_message(line.line(self.output.bar_width(), self.output.charset()));
     }
 }
 

@@ -10,7 +10,7 @@ use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
 use super::tracker_news::{News, TrackerNews};
 use crate::failure::Outcome;
-use crate::output::{Bar, Output, clean, count, duration, rate, size, terminal_width, took};
+use crate::output::{Bar, Output, clean, count, duration, rate, size, took};
 
 /// How often a line says where a torrent stands, where there are no bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ impl View {
 
     /// Time passed.
     pub(crate) fn progress(&mut self, now: Instant, torrents: &[Torrent]) -> Outcome {
-        let (width, charset) = (terminal_width(), self.output.charset());
+        let (width, charset) = (self.output.bar_width(), self.output.charset());
         for (torrent, shown) in torrents.iter().zip(&self.shown) {
             if let (Some(status), Some(bar)) = (&torrent.status, &shown.bar) {
                 let name = clean(torrent.name());
