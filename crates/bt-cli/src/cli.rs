@@ -127,7 +127,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   bt-cli download example.torrent
-  bt-cli download example.torrent https://example.org/other.torrent -o ~/Downloads
+  bt-cli download one.torrent https://example.org/two.torrent -o ~/Downloads
   bt-cli download example.torrent --files 0,3-5
   bt-cli download example.torrent --files 'Season 1'
   bt-cli download example.torrent --files '*.flac' --max-up 200K

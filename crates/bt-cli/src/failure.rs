@@ -167,13 +167,43 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The text without the ` (os error 2)` that only repeats the words before it. Too many open files
-/// are explained.
+/// The words of the system without the ` (os error 2)` that only repeats them, and in lower case, as
+/// the rest of a message is. Too many open files are explained.
 pub(crate) fn without_code(text: &str) -> String {
     let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
     let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));
     let is_out_of_descriptors =
         [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error().to_string() == code);
     let hint = if is_out_of_descriptors { " (raise the limit with ulimit -n)" } else { "" };
-    format!("{words}{hint}{rest}")
+    let (before, words) = words
+        .rsplit_once(": ")
+        .map_or(("", words), |(before, words)| (&text[..before.len() + 2], words));
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    let words: String = first.into_iter().chain(letters).collect();
+    format!("{before}{words}{hint}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_code;
+
+    #[test]
+    fn words_of_the_system_are_shortened() {
+        for (text, expected) in [
+            ("No such file or directory (os error 2)", "no such file or directory"),
+            (
+                "can't connect to [::1]:9: Connection refused (os error 111)",
+                "can't connect to [::1]:9: connection refused",
+            ),
+            ("Permission denied (os error 13) at path \"x\"", "permission denied at path \"x\""),
+            ("The peer was silent", "The peer was silent"),
+            (
+                "Too many open files (os error 24)",
+                "too many open files (raise the limit with ulimit -n)",
+            ),
+        ] {
+            assert_eq!(without_code(text), expected);
+        }
+    }
 }

@@ -23,7 +23,7 @@ mod transfer;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::{Cli, GlobalArgs};
 use crate::failure::{End, Failure};
@@ -32,7 +32,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&with_best_tip(error)),
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
@@ -45,6 +45,16 @@ fn main() -> ExitCode {
             end.exit_code()
         }
     }
+}
+
+/// The most similar command alone, which clap names last.
+fn with_best_tip(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::Strings(tips)) = error.get(ContextKind::SuggestedSubcommand)
+        && let Some(best) = tips.last().cloned()
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![best]));
+    }
+    error
 }
 
 /// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.

@@ -105,6 +105,10 @@ pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<Stri
     if names.any(|name| folder.join(name).symlink_metadata().is_ok()) {
         return None;
     }
+    if folder.is_file() {
+        let (file, name) = (folder.display(), metainfo.info().name());
+        return Some(format!("{file} is a file: expected the folder that contains {name:?}"));
+    }
     let kind = if metainfo.info().is_single_file() { "file" } else { "folder" };
     Some(format!("no {kind} {:?} in {}", metainfo.info().disk_name(), folder.display()))
 }

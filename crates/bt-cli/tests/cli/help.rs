@@ -41,6 +41,28 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn examples_can_be_copied() {
+    let shell = Shell::new();
+    for command in COMMANDS {
+        let help = shell.run([command, "--help"]).expect(0).stdout();
+        let examples = help.lines().skip_while(|line| !line.starts_with("Example"));
+        let mut lines = examples.skip(1).take_while(|line| line.starts_with(' ')).peekable();
+        while let Some(line) = lines.next() {
+            assert!(line.len() < 80, "{line}");
+            let goes_on = lines.peek().is_some_and(|next| next.starts_with("    "));
+            assert_eq!(line.ends_with(" \\"), goes_on, "{line}");
+        }
+    }
+}
+
+#[test]
+fn best_command_is_suggested() {
+    let output = Shell::new().run(["downlaod", "x"]).expect(2);
+    assert!(output.stderr.contains("'download'"), "{}", output.stderr);
+    assert!(!output.stderr.contains("download_piece"), "{}", output.stderr);
+}
+
+#[test]
 fn version_is_told() {
     let output = Shell::new().run(["--version"]).expect(0);
     assert_eq!(output.stdout(), format!("bt-cli {}\n", env!("CARGO_PKG_VERSION")));
