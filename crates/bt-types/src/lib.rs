@@ -3,7 +3,7 @@
 //! In scope: identifiers ([`InfoHashV1`], [`InfoHashes`], [`PeerId`]), the arithmetic of pieces and
 //! blocks ([`Geometry`], the only maker of [`PieceIndex`] and [`BlockRequest`]), sets of pieces
 //! ([`Bitfield`]), compact peer addresses ([`compact`]) and the vocabulary of announces
-//! ([`AnnounceRequest`], [`AnnounceReply`]). Out of scope: any I/O, any policy, any wire format
+//! ([`AnnounceRequest`], [`AnnounceReply`]), which addresses are public ([`is_public`]). Out of scope: any I/O, any policy, any wire format
 //! beyond the compact addresses that three protocols have in common.
 //!
 //! ```
@@ -35,6 +35,7 @@ pub mod fuzz;
 mod geometry;
 mod ids;
 mod on_demand;
+mod public;
 
 pub use announce::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, DEFAULT_INTERVAL, DEFAULT_PORT, PeerHost,
@@ -47,3 +48,4 @@ pub use geometry::{
 };
 pub use ids::{InfoHashV1, InfoHashV2, InfoHashes, ParseIdError, PeerId, Sha1Digest};
 pub use on_demand::{Blank, OnDemand};
+pub use public::is_public;

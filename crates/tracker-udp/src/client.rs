@@ -13,6 +13,7 @@ use bt_types::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, TrackerPeer,
 };
 
+use crate::addresses::{ADDRESS_SILENCE, addresses_to_ask};
 use crate::exchange::{Exchange, ExchangeError, Reply, ScrapeCountError};
 use crate::packet::{MAX_PEERS, MAX_SCRAPE};
 use crate::tracker::UdpTracker;
@@ -24,8 +25,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How long the other family is waited for once one has answered.
 const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
-/// How many addresses of one family are tried, one after the other, when they refuse.
-const MAX_ADDRESSES: usize = 4;
 /// The largest datagram UDP can carry.
 const DATAGRAM_LENGTH: usize = 65_535;
 
@@ -88,7 +87,10 @@ pub fn get_peers(url: &str, info_hash: InfoHashV1) -> Result<Peers, ClientError>
 }
 
 /// A blocking client. Announces go to an IPv4 and an IPv6 address of the tracker if it has both, and
-/// the peers of both replies are joined (BEP 7); a scrape takes the first answer.
+/// the peers of both replies are joined (BEP 7); a scrape takes the first answer. Of a name with
+/// several addresses those that [`addresses_to_ask`] says are asked, the next one of a family when
+/// the one before cannot be reached or is silent for [`ADDRESS_SILENCE`]. An answer, even a late
+/// one, ends that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     timeout: Duration,
@@ -190,16 +192,17 @@ impl Client {
         grace: Duration,
     ) -> Result<Vec<Reply>, ClientError> {
         let deadline = Instant::now() + self.timeout.min(MAX_TIMEOUT);
-        let addresses = self.addresses(url, deadline)?;
-        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+        let families = self.addresses(url, deadline)?;
         let question = Arc::new(question);
         let (sender, receiver) = mpsc::channel();
-        for family in [v4, v6] {
+        for family in families {
             let (sender, question, bind) = (sender.clone(), Arc::clone(&question), self.bind);
             // It ends at the deadline by itself; nobody need wait for it.
             thread::spawn(move || {
-                ask_in_turn(&family, bind, &question, deadline)
-                    .and_then(|result| sender.send(result).ok())
+                ask_in_turn(&family, deadline, move |address| {
+                    ask_one(address, bind, &question, deadline)
+                })
+                .and_then(|result| sender.send(result).ok())
             });
         }
         drop(sender);
@@ -209,20 +212,22 @@ impl Client {
         })
     }
 
+    /// The addresses to ask, by family.
     fn addresses(
         &self,
         url: &TrackerUrl,
         deadline: Instant,
-    ) -> Result<Vec<SocketAddr>, ClientError> {
+    ) -> Result<[Vec<SocketAddr>; 2], ClientError> {
         let failed = |message: String| ClientError::Resolve { host: url.host.to_string(), message };
-        let mut addresses = match &url.host {
-            TrackerHost::Ip(ip) => vec![SocketAddr::new(*ip, url.port)],
-            TrackerHost::Name(name) => look_up(name, url.port, deadline).map_err(failed)?,
+        let mut found = match &url.host {
+            TrackerHost::Ip(ip) => vec![*ip],
+            TrackerHost::Name(name) => look_up(name, deadline).map_err(failed)?,
         };
         if let Some(bind) = self.bind {
-            addresses.retain(|address| address.is_ipv4() == bind.is_ipv4());
+            found.retain(|ip| ip.is_ipv4() == bind.is_ipv4());
         }
-        Ok(addresses)
+        let at_port = |ip| SocketAddr::new(ip, url.port);
+        Ok(addresses_to_ask(&found).map(|ips| ips.into_iter().map(at_port).collect()))
     }
 }
 
@@ -259,33 +264,63 @@ impl Question {
 }
 
 /// Lookups cannot be interrupted, so one runs in a thread that is left behind if it takes too long.
-fn look_up(name: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
+fn look_up(name: &str, deadline: Instant) -> Result<Vec<IpAddr>, String> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_owned();
     thread::spawn(move || {
-        let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        let found = (name.as_str(), 0).to_socket_addrs();
+        let found = found.map(|found| found.map(|address| address.ip()).collect());
         let _ = sender.send(found.map_err(|error| error.to_string()));
     });
     let wait = deadline.saturating_duration_since(Instant::now());
     receiver.recv_timeout(wait).unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
-/// Asks the addresses of one family, the next one when one cannot be reached at all.
+/// Asks the addresses of one family, the next one when the one before cannot be reached or is
+/// silent. The first answer counts, whichever address gives it.
 fn ask_in_turn(
     addresses: &[SocketAddr],
-    bind: Option<IpAddr>,
-    question: &Question,
     deadline: Instant,
+    ask: impl Fn(SocketAddr) -> Result<Reply, ClientError> + Clone + Send + 'static,
 ) -> Option<Result<Reply, ClientError>> {
-    let mut first_failure = None;
-    for address in addresses.iter().take(MAX_ADDRESSES) {
-        let result = ask_one(*address, bind, question, deadline);
-        if !matches!(result, Err(ClientError::Socket { .. })) {
-            return Some(result);
+    let mut addresses = addresses.iter().copied();
+    let (sender, receiver) = mpsc::channel();
+    let (mut under_way, mut first_failure) = (0, None);
+    loop {
+        match addresses.next() {
+            Some(address) => {
+                let (sender, ask) = (sender.clone(), ask.clone());
+                // It ends at the deadline by itself; nobody need wait for it.
+                thread::spawn(move || sender.send(ask(address)));
+                under_way += 1;
+            }
+            None if under_way == 0 => return first_failure,
+            None => {}
         }
-        first_failure.get_or_insert(result);
+        let wait = match addresses.len() {
+            0 => deadline.saturating_duration_since(Instant::now()) + ADDRESS_SILENCE,
+            _ => ADDRESS_SILENCE,
+        };
+        match receiver.recv_timeout(wait) {
+            Ok(result) if is_silence(&result) => {
+                under_way -= 1;
+                first_failure.get_or_insert(result);
+            }
+            Ok(result) => return Some(result),
+            Err(_) if addresses.len() == 0 => return first_failure,
+            Err(_) => {}
+        }
     }
-    first_failure
+}
+
+/// Whether nobody answered at the address.
+fn is_silence(result: &Result<Reply, ClientError>) -> bool {
+    let timed_out = |error: &ExchangeError| matches!(error, ExchangeError::TimedOut { .. });
+    match result {
+        Err(ClientError::Socket { .. }) => true,
+        Err(ClientError::Exchange { error, .. }) => timed_out(error),
+        _ => false,
+    }
 }
 
 fn ask_one(

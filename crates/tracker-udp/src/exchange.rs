@@ -80,6 +80,10 @@ pub struct ScrapeCountError {
 pub struct Exchange {
     action: Action,
     transaction_id: u32,
+    /// The connection id that the action was last sent with.
+    connection_id: u64,
+    /// Whether the tracker did not accept a connection id before.
+    reconnected: bool,
     began: Duration,
     deadline: Duration,
     sent: u32,
@@ -139,12 +143,16 @@ impl Exchange {
     fn new(tracker: &mut UdpTracker, now: Duration, deadline: Duration, action: Action) -> Self {
         let transaction_id = tracker.draw_transaction_id();
         let state = State::Ready { timeouts: 0, asked: false };
-        Self { action, transaction_id, began: now, deadline, sent: 0, state }
+        let (connection_id, reconnected, began, sent) = (0, false, now, 0);
+        Self { action, transaction_id, connection_id, reconnected, began, deadline, sent, state }
     }
 
     /// A datagram came from `source`. Says how the exchange ended, if it did. Datagrams from
     /// elsewhere, with another transaction id or too short to have one change nothing: a reactor
     /// may offer a datagram to every exchange of the tracker.
+    ///
+    /// An error that is about the connection id, such as opentracker's "Connection ID missmatch.",
+    /// does not end the exchange: once, it asks for another id and sends the action again at once.
     pub fn handle_datagram(
         &mut self,
         tracker: &mut UdpTracker,
@@ -164,9 +172,23 @@ impl Exchange {
         if transaction_id != self.transaction_id || !self.was_asked() {
             return None;
         }
-        self.state = State::Done;
         let response = Response::decode(bytes, tracker.family());
+        if matches!(&response, Ok(Response::Error { message, .. }) if is_mismatch(message))
+            && !std::mem::replace(&mut self.reconnected, true)
+        {
+            self.reconnect(tracker);
+            return None;
+        }
+        self.state = State::Done;
         Some(response.map_err(ExchangeError::from).and_then(|response| self.reply(response)))
+    }
+
+    /// The tracker does not accept the connection id, be it that it was restarted or that our
+    /// address changed. Answers to what was sent with that id are no longer waited for.
+    fn reconnect(&mut self, tracker: &mut UdpTracker) {
+        tracker.reject(self.connection_id);
+        self.transaction_id = tracker.draw_transaction_id();
+        self.state = State::Ready { timeouts: 0, asked: false };
     }
 
     /// Time has passed. Gives the error if the deadline has; a retransmission that is due comes
@@ -198,6 +220,7 @@ impl Exchange {
             Some(connection_id) => {
                 let retry_at = now.saturating_add(back_off(timeouts));
                 self.state = State::Sent { timeouts, retry_at };
+                self.connection_id = connection_id;
                 self.encode(connection_id)
             }
             None => tracker.poll_connect(now, self.began, timeouts)?,
@@ -218,7 +241,8 @@ impl Exchange {
         Some(next.min(self.deadline))
     }
 
-    /// The transaction id of the action. The connect request, which is the tracker's, has its own:
+    /// The transaction id of the action; another one after a connection id was not accepted. The
+    /// connect request, which is the tracker's, has its own:
     /// [`UdpTracker::connecting`].
     pub fn transaction_id(&self) -> u32 {
         self.transaction_id
@@ -275,6 +299,14 @@ impl Action {
             Self::Scrape { .. } => "scrape",
         }
     }
+}
+
+/// Whether an error says that the connection id is wrong. Trackers say it in different words, one of
+/// the most used ones with a slip of the pen.
+fn is_mismatch(message: &str) -> bool {
+    let letters = message.chars().filter(char::is_ascii_alphanumeric);
+    let letters: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+    letters.contains("connectionid")
 }
 
 fn scrape_entries(

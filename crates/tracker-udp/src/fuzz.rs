@@ -130,7 +130,11 @@ impl Driver {
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 6968));
         let source = if op < 0xa0 { self.tracker.address() } else { elsewhere };
         let length = usize::from(choices.byte());
-        let bytes = [&action, &id.to_be_bytes(), choices.bytes(length)].concat();
+        let rest = match (op % 8, length) {
+            (3, 0) => b"connection id mismatch",
+            _ => choices.bytes(length),
+        };
+        let bytes = [&action, &id.to_be_bytes(), rest].concat();
         let bytes = if op % 8 == 7 { &bytes[..usize::from(op) % bytes.len()] } else { &bytes };
         for (number, exchange) in self.exchanges.iter_mut().enumerate() {
             let was_done = exchange.is_done();

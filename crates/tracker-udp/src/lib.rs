@@ -8,6 +8,7 @@
 //! - [`UdpTracker`] is one address: its connection id with the minute it lives, and the back-off of
 //!   its connect requests. Whoever asks that address shares it, so that one connect is in flight.
 //! - [`Exchange`] is one action, an announce or a scrape, from the first datagram to the reply.
+//! - [`addresses_to_ask`] says which addresses of a tracker's name are asked, and in which order.
 //! - [`Client`] does it all for a command: [`Client::get_peers`] is one call.
 //!
 //! ```
@@ -48,6 +49,7 @@
 //!
 //! Sources: BEP 15 (UDP trackers, with IPv6), BEP 41 (URL data).
 
+mod addresses;
 #[cfg(feature = "client")]
 mod client;
 mod exchange;
@@ -57,6 +59,7 @@ mod packet;
 mod tracker;
 mod url;
 
+pub use addresses::{ADDRESS_SILENCE, MAX_ADDRESSES, addresses_to_ask};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientError, Peers, get_peers};
 pub use exchange::{Exchange, ExchangeError, Reply, ScrapeCountError};

@@ -10,6 +10,8 @@
 //!                                   v                    |  and the id is a minute old
 //!                               Connected ---------------'
 //! ```
+//!
+//! A tracker that does not accept the connection id takes us from `Connected` to `Idle`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub const MAX_BACK_OFF: u32 = 8;
 pub struct UdpTracker {
     address: SocketAddr,
     link: Link,
+    /// When it last answered a connect request.
+    heard_at: Option<Duration>,
     generator: ChaCha8Rng,
 }
 
@@ -55,7 +59,8 @@ impl UdpTracker {
     /// which nobody outside should be able to guess.
     pub fn new(address: SocketAddr, seed: u64) -> Self {
         let address = canonical(address);
-        Self { address, link: Link::Idle, generator: ChaCha8Rng::seed_from_u64(seed) }
+        let generator = ChaCha8Rng::seed_from_u64(seed);
+        Self { address, link: Link::Idle, heard_at: None, generator }
     }
 
     /// Where the tracker is. An IPv4 address in IPv6 clothes is undressed.
@@ -81,6 +86,20 @@ impl UdpTracker {
         match self.link {
             Link::Connecting(connect) => Some(connect.transaction_id),
             _ => None,
+        }
+    }
+
+    /// When the tracker last answered a connect request. What it answers to an exchange ends that, so
+    /// an exchange that goes on has heard nothing since, or since it began.
+    pub fn heard_at(&self) -> Option<Duration> {
+        self.heard_at
+    }
+
+    /// The tracker does not accept `connection_id`: the next exchange that has something to send
+    /// asks for another one.
+    pub(crate) fn reject(&mut self, connection_id: u64) {
+        if matches!(self.link, Link::Connected { connection_id: id, .. } if id == connection_id) {
+            self.link = Link::Idle;
         }
     }
 
@@ -133,6 +152,7 @@ impl UdpTracker {
         bytes: &[u8],
     ) -> Result<(), ExchangeError> {
         self.link = Link::Idle;
+        self.heard_at = Some(now);
         match Response::decode(bytes, self.family())? {
             Response::Connect { connection_id, .. } => {
                 let until = now.saturating_add(CONNECTION_LIFETIME);

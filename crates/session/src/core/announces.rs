@@ -7,26 +7,28 @@
 //! ```
 //!
 //! A family that does not work must not hold up the one that does: the first good answer ends the
-//! announce, peers of a later one are passed on when they come.
+//! announce, peers of a later one are passed on when they come. Of a UDP tracker with several
+//! addresses the next one of a family is asked, with a leg of its own, when the one before is silent.
+
+mod udp;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, TrackerPeer};
 use piece_store::TorrentKey;
-use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use swarm::{AnnounceFailure, TrackerIndex};
-use tracker_udp::{Exchange, UdpTracker};
+use tracker_udp::UdpTracker;
 
 use super::Families;
 use super::action::Action;
 use super::hosts::Hosts;
-use super::names::{Lookup, Names, Resolved};
+use super::names::{Names, Resolved};
 use super::running::{Leg, Running, Stage, Work, exchanges, failure, parse, reply_of};
-use crate::limits::{ANNOUNCE_DEADLINE, MAX_NAMES};
+use crate::limits::ANNOUNCE_DEADLINE;
 
 /// An announce, by a number that is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -246,6 +248,7 @@ impl Announces {
             }
         }
         self.end_legs(now, ended);
+        self.ask_further(now);
         let late =
             self.running.iter().filter(|(_, running)| !running.reported && running.deadline <= now);
         let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
@@ -330,63 +333,6 @@ impl Announces {
         self.running.insert(key, running);
     }
 
-    fn resolve(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(running) = self.running.get(&key) else { return };
-        let host = running.host_name();
-        match self.names.look_up(now, &host, false) {
-            Lookup::Asked => {}
-            Lookup::Ask => self.actions.push_back(Action::Resolve { host, of_peer: false }),
-            Lookup::Known(Ok(ips)) => self.exchange(now, key, &ips),
-            Lookup::Known(Err(message)) => {
-                self.fail(now, key, failure(format!("can't look up {host}: {message}")));
-            }
-        }
-    }
-
-    /// Forgets trackers that nobody asks now, once there are [`MAX_NAMES`].
-    fn make_room(&mut self) {
-        if self.trackers.len() >= MAX_NAMES {
-            let asked = exchanges(&mut self.running).map(|(_, _, address, _)| *address);
-            let asked: BTreeSet<SocketAddr> = asked.collect();
-            self.trackers.retain(|address, _| asked.contains(address));
-        }
-    }
-
-    /// Begins an exchange with the first address of each family.
-    fn exchange(&mut self, now: Duration, key: AnnounceKey, ips: &[IpAddr]) {
-        self.make_room();
-        let Some(running) = self.running.get_mut(&key) else { return };
-        let Some(target) = &running.udp else { return };
-        let deadline = running.deadline;
-        let mut legs = Vec::new();
-        for ip in self.families.first_of_each(ips) {
-            let address = SocketAddr::new(ip, target.port);
-            // Transaction ids that can't be guessed keep forged answers out (BEP 15).
-            let new = || UdpTracker::new(address, self.rng.random());
-            let tracker = self.trackers.entry(address).or_insert_with(new);
-            let request = running.request.clone();
-            let data = target.url_data.as_bytes();
-            let exchange = Box::new(Exchange::announce(tracker, now, deadline, request, data));
-            legs.push(Leg { work: Work::Exchange { address, exchange }, done: false });
-        }
-        if legs.is_empty() {
-            let message = format!("{} has no address that can be reached", running.host);
-            return self.fail(now, key, failure(message));
-        }
-        running.stage = Stage::Asking(legs);
-        self.pump(now);
-    }
-
-    /// Sends what exchanges have to send.
-    fn pump(&mut self, now: Duration) {
-        for (_, _, address, exchange) in exchanges(&mut self.running) {
-            let Some(tracker) = self.trackers.get_mut(address) else { continue };
-            while let Some(bytes) = exchange.poll_transmit(tracker, now) {
-                self.actions.push_back(Action::Datagram { to: *address, bytes });
-            }
-        }
-    }
-
     fn end_legs(
         &mut self,
         now: Duration,
@@ -409,6 +355,9 @@ impl Announces {
         let Stage::Asking(legs) = &mut running.stage else { return };
         let Some(leg) = legs.get_mut(leg) else { return };
         leg.done = true;
+        if let Work::Exchange { address, .. } = leg.work {
+            running.end_family(address.is_ipv4());
+        }
         match result {
             Ok(reply) if running.reported => {
                 running.settled = true;

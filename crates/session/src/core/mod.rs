@@ -115,12 +115,6 @@ impl Families {
         if ip.is_ipv4() { self.v4 } else { self.v6 }
     }
 
-    /// The first address of each family that can be reached.
-    fn first_of_each(self, ips: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
-        let of = |v4: bool| ips.iter().copied().find(|ip| ip.is_ipv4() == v4 && self.allow(*ip));
-        [of(true), of(false)].into_iter().flatten()
-    }
-
     /// The families over which `host` is to be asked: `None` is whichever works.
     fn of_host(self, host: &str) -> Vec<Option<Family>> {
         let is_address = names::parse_ip(host).is_some();

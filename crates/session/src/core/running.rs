@@ -1,12 +1,14 @@
 //! One announce under way, over the address families in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{AnnounceReply, AnnounceRequest};
-use tracker_udp::{Exchange, ExchangeError, Reply, TrackerHost, TrackerUrl, UdpTracker};
+use tracker_udp::{
+    ADDRESS_SILENCE, Exchange, ExchangeError, Reply, TrackerHost, TrackerUrl, UdpTracker,
+};
 use url::Url;
 
 use super::announces::{Announce, AnnounceKey, FetchFailure};
@@ -21,6 +23,8 @@ pub(super) struct Running {
     pub(super) udp: Option<TrackerUrl>,
     pub(super) deadline: Duration,
     pub(super) stage: Stage,
+    /// By family, the addresses of a UDP tracker that are asked if the ones before are silent.
+    pub(super) further: Vec<Further>,
     /// Whether the end was told. What still runs then only holds the turn at the host.
     pub(super) reported: bool,
     /// Whether a family answered, or nobody wants an answer any more: then no failure counts.
@@ -35,14 +39,23 @@ pub(super) enum Stage {
     Asking(Vec<Leg>),
 }
 
-/// One address family of a tracker.
+/// Addresses of one family that were not asked yet.
+#[derive(Debug)]
+pub(super) struct Further {
+    pub(super) addresses: VecDeque<SocketAddr>,
+    /// The one before them, and when it was asked.
+    pub(super) asked: SocketAddr,
+    pub(super) asked_at: Duration,
+}
+
+/// One address of a tracker, or one address family over HTTP and HTTPS.
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) work: Work,
     pub(super) done: bool,
 }
 
-/// What one family does.
+/// What one leg does.
 #[derive(Debug)]
 pub(super) enum Work {
     Fetch,
@@ -57,9 +70,9 @@ impl Running {
         udp: Option<TrackerUrl>,
         deadline: Duration,
     ) -> Self {
-        let stage = Stage::Resolving;
+        let (stage, further) = (Stage::Resolving, Vec::new());
         let (reported, settled, failure) = (false, false, None);
-        Self { announce, request, host, udp, deadline, stage, reported, settled, failure }
+        Self { announce, request, host, udp, deadline, stage, further, reported, settled, failure }
     }
 
     /// Whether a fetcher works on it.
@@ -94,8 +107,44 @@ impl Running {
             Stage::Asking(legs) => legs.iter().filter_map(of_leg).min(),
             _ => None,
         };
+        let further = self.further.iter().map(|further| further.due(trackers)).min();
         let deadline = Some(self.deadline).filter(|_| !self.reported);
-        [legs, deadline].into_iter().flatten().min()
+        [legs, further, deadline].into_iter().flatten().min()
+    }
+
+    /// The next address of each family whose last one was silent for long enough.
+    pub(super) fn take_further(
+        &mut self,
+        now: Duration,
+        trackers: &BTreeMap<SocketAddr, UdpTracker>,
+    ) -> Vec<SocketAddr> {
+        let due = self.further.iter_mut().filter(|further| further.due(trackers) <= now);
+        let taken: Vec<SocketAddr> = due
+            .filter_map(|further| {
+                (further.asked, further.asked_at) = (further.addresses.pop_front()?, now);
+                Some(further.asked)
+            })
+            .collect();
+        self.further.retain(|further| !further.addresses.is_empty());
+        taken
+    }
+
+    /// An address answered: nothing more is expected of its family.
+    pub(super) fn end_family(&mut self, v4: bool) {
+        self.further.retain(|further| further.asked.is_ipv4() != v4);
+        let Stage::Asking(legs) = &mut self.stage else { return };
+        for leg in legs {
+            leg.done |=
+                matches!(leg.work, Work::Exchange { address, .. } if address.is_ipv4() == v4);
+        }
+    }
+}
+
+impl Further {
+    /// When the next address is asked, if nothing is heard of the one before.
+    fn due(&self, trackers: &BTreeMap<SocketAddr, UdpTracker>) -> Duration {
+        let heard_at = trackers.get(&self.asked).and_then(UdpTracker::heard_at);
+        heard_at.map_or(self.asked_at, |heard| heard.max(self.asked_at)) + ADDRESS_SILENCE
     }
 }
 

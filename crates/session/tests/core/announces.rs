@@ -156,22 +156,146 @@ fn a_udp_tracker_is_resolved_connected_and_asked() {
     let mut answered = 0;
     while let Some((to, bytes)) = node.datagrams.pop_front() {
         assert_eq!(to, "10.0.0.9:6969".parse().unwrap());
-        // BEP 15: action and transaction id are the third and fourth words.
-        let (action, transaction) = (bytes[11], &bytes[12..16]);
-        answered += usize::from(action == 1);
-        let response = match action {
-            0 => [&[0; 4], transaction, &[0, 0, 0, 0, 0, 0, 0, 7]].concat(),
-            _ => {
-                let counts = [900u32, 1, 2].map(u32::to_be_bytes).concat();
-                [&[0, 0, 0, 1], transaction, &counts, &[10, 0, 0, 5, 0, 7]].concat()
-            }
-        };
+        // BEP 15: the action is the third word.
+        answered += usize::from(bytes[11] == 1);
+        let response = answer_of(&bytes);
         // Somebody else's words are not taken for the tracker's.
         node.core.handle_datagram(node.now, "10.0.0.8:6969".parse().unwrap(), &response);
         node.core.handle_datagram(node.now, to, &response);
         node.act();
     }
     assert_eq!((answered, node.connecting.len()), (2, 2));
+}
+
+/// What the tracker answers to a datagram of ours (BEP 15): one peer, 10.0.0.5:7.
+fn answer_of(bytes: &[u8]) -> Vec<u8> {
+    let transaction = &bytes[12..16];
+    match bytes[11] {
+        0 => [&[0; 4], transaction, &[0, 0, 0, 0, 0, 0, 0, 7]].concat(),
+        _ => {
+            let counts = [900u32, 1, 2].map(u32::to_be_bytes).concat();
+            [&[0, 0, 0, 1], transaction, &counts, &[10, 0, 0, 5, 0, 7]].concat()
+        }
+    }
+}
+
+/// Answers the next datagram, which goes to `ip`.
+fn answer_at(node: &mut Node, ip: &str) {
+    let (to, bytes) = node.datagrams.pop_front().expect("a datagram");
+    assert_eq!(to.ip().to_string(), ip);
+    node.core.handle_datagram(node.now, to, &answer_of(&bytes));
+    node.act();
+}
+
+/// Where the datagrams go that were sent meanwhile.
+fn sent_to(node: &mut Node) -> Vec<String> {
+    node.datagrams.drain(..).map(|(to, _)| to.ip().to_string()).collect()
+}
+
+fn resolved(node: &mut Node, ips: &[&str]) {
+    let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    node.core.handle_resolved(node.now, "t.example", Ok(ips));
+    node.act();
+}
+
+fn replies(node: &Node) -> usize {
+    node.count(|kind| matches!(kind, EventKind::Tracker { result: Ok(_), .. }))
+}
+
+const A_MOMENT: Duration = Duration::from_millis(1);
+const SILENCE: Duration = Duration::from_secs(2);
+
+#[test]
+fn next_udp_address_is_asked_after_silence() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(sent_to(&mut node), ["10.0.0.1"]);
+    node.advance(SILENCE - A_MOMENT);
+    assert_eq!(sent_to(&mut node), [""; 0]);
+    node.advance(A_MOMENT);
+    answer_at(&mut node, "10.0.0.2");
+    // Its answer to the connect request is a sign of life.
+    node.advance(SILENCE - A_MOMENT);
+    assert_eq!(node.datagrams.len(), 1);
+    answer_at(&mut node, "10.0.0.2");
+    assert_eq!((replies(&node), node.connecting.len()), (1, 1));
+    node.advance(2 * SILENCE);
+    assert_eq!(sent_to(&mut node), [""; 0], "the third is not needed");
+    // The next torrent does not wait for the silent one.
+    torrent(&mut node, 2, &[&["udp://t.example:6969"]]);
+    assert_eq!(sent_to(&mut node), ["10.0.0.2"]);
+}
+
+#[test]
+fn udp_address_silent_after_connect_is_passed() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["10.0.0.1", "10.0.0.2"]);
+    node.advance(Duration::from_secs(1));
+    answer_at(&mut node, "10.0.0.1");
+    assert_eq!(sent_to(&mut node), ["10.0.0.1"], "the announce");
+    node.advance(SILENCE - A_MOMENT);
+    assert_eq!(sent_to(&mut node), [""; 0]);
+    node.advance(A_MOMENT);
+    assert_eq!(sent_to(&mut node), ["10.0.0.2"]);
+}
+
+#[test]
+fn eight_udp_addresses_of_a_name_are_asked() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    let ips: Vec<String> = (1..=9).map(|number| format!("10.0.0.{number}")).collect();
+    resolved(&mut node, &ips.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut asked = sent_to(&mut node);
+    for _ in 0..7 {
+        node.advance(SILENCE);
+        asked.extend(sent_to(&mut node));
+    }
+    assert_eq!(asked, ips[..8]);
+    node.advance(ANNOUNCE_DEADLINE - 7 * SILENCE);
+    let failed = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Err(_), .. });
+    assert_eq!(node.count(failed), 1);
+    assert_eq!(sent_to(&mut node), [""; 0]);
+}
+
+#[test]
+fn public_udp_name_leads_to_no_private_address() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["10.0.0.1", "45.0.0.1", "127.0.0.1", "45.0.0.2"]);
+    node.advance(ANNOUNCE_DEADLINE);
+    assert_eq!(sent_to(&mut node), ["45.0.0.1", "45.0.0.2"]);
+}
+
+#[test]
+fn each_family_has_its_own_udp_addresses() {
+    let families = Families { v4: true, v6: true };
+    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"]);
+    answer_at(&mut node, "10.0.0.1");
+    assert_eq!(node.datagrams.pop_front().unwrap().0.ip().to_string(), "fd00::1");
+    answer_at(&mut node, "10.0.0.1");
+    assert_eq!(replies(&node), 1);
+    node.advance(SILENCE);
+    answer_at(&mut node, "fd00::2");
+    assert_eq!(sent_to(&mut node), ["fd00::2"]);
+}
+
+#[test]
+fn udp_tracker_that_forgot_us_is_asked_again() {
+    let mut node = Node::new(config(1));
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["10.0.0.1"]);
+    answer_at(&mut node, "10.0.0.1");
+    let (to, bytes) = node.datagrams.pop_front().expect("the announce");
+    let error = [&[0, 0, 0, 3], &bytes[12..16], b"Connection ID missmatch."].concat();
+    node.core.handle_datagram(node.now, to, &error);
+    node.act();
+    answer_at(&mut node, "10.0.0.1");
+    answer_at(&mut node, "10.0.0.1");
+    assert_eq!(replies(&node), 1);
 }
 
 #[test]

@@ -260,3 +260,88 @@ fn one_family_is_enough() {
         assert_eq!(collected(order.map(Err).to_vec()), Err(refusal.clone()));
     }
 }
+
+/// What comes of asking these addresses in turn, and how long that takes.
+fn in_turn(addresses: &[SocketAddr], timeout: u64) -> (Option<Result<Reply, ClientError>>, u64) {
+    let begin = Instant::now();
+    let deadline = begin + Duration::from_secs(timeout);
+    let request = AnnounceRequest::new(hash(1), PeerId([2; 20]));
+    let question = Question::Announce { request, url_data: Vec::new(), leave: false };
+    let question = Arc::new(question);
+    let ask = move |address| ask_one(address, None, &question, deadline);
+    (ask_in_turn(addresses, deadline, ask), begin.elapsed().as_secs())
+}
+
+/// A socket that nobody answers at.
+fn silent() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn next_address_is_asked_after_silence() {
+    let (first, second, tracker) = (silent(), silent(), Tracker::start("127.0.0.1", 2, honest));
+    let (reply, seconds) = in_turn(&[first.1, second.1, tracker.address], 20);
+    assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
+    assert!((4..10).contains(&seconds), "two were silent for 2 s each: {seconds} s");
+    tracker.seen();
+}
+
+#[test]
+fn closed_port_is_passed_at_once() {
+    let closed = silent().1;
+    let tracker = Tracker::start("127.0.0.1", 2, honest);
+    let (reply, seconds) = in_turn(&[closed, closed, tracker.address], 20);
+    assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
+    assert!(seconds < 2, "{seconds} s");
+    tracker.seen();
+}
+
+#[test]
+fn late_answer_of_first_address_counts() {
+    let tracker = Tracker::start("127.0.0.1", 2, |request| {
+        thread::park_timeout(Duration::from_millis(1500));
+        honest(request)
+    });
+    let other = silent();
+    let (reply, _) = in_turn(&[tracker.address, other.1], 20);
+    assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
+    other.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert!(other.0.recv(&mut [0; 16]).is_ok(), "the second was asked after 2 s");
+    tracker.seen();
+}
+
+#[test]
+fn silence_everywhere_is_told() {
+    let (first, second) = (silent(), silent());
+    let (reply, _) = in_turn(&[first.1, second.1], 3);
+    let Some(Err(ClientError::Exchange { address, error })) = reply else { panic!("{reply:?}") };
+    assert!([first.1, second.1].contains(&address));
+    assert!(matches!(error, ExchangeError::TimedOut { .. }), "{error}");
+    assert!(in_turn(&[], 3).0.is_none());
+}
+
+#[test]
+fn new_connection_id_is_asked_for() {
+    let ids = std::sync::atomic::AtomicU64::new(0);
+    let tracker = Tracker::start("127.0.0.1", 4, move |request| {
+        let transaction_id = request.transaction_id();
+        let response = match request {
+            Request::Connect { .. } => {
+                let connection_id = ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Response::Connect { transaction_id, connection_id }
+            }
+            Request::Announce { connection_id: 0, .. } => {
+                let message = "Connection ID missmatch.".to_owned();
+                Response::Error { transaction_id, message }
+            }
+            _ => return honest(request),
+        };
+        vec![response.encode()]
+    });
+    let request = AnnounceRequest::new(hash(1), PeerId([2; 20]));
+    let reply = client().announce(&tracker.url(""), &request).unwrap();
+    assert_eq!(reply.peers.len(), 2);
+    tracker.seen();
+}

@@ -486,6 +486,68 @@ fn a_refused_connect_ends_one_exchange_and_the_next_asks_again() {
     assert_eq!(second.poll_timeout(&tracker), Some(seconds(1) + FIRST_TIMEOUT));
 }
 
+/// What the exchange sends next.
+fn sent(exchange: &mut Exchange, tracker: &mut UdpTracker, now: Duration) -> Request {
+    let datagram = exchange.poll_transmit(tracker, now).expect("something to send");
+    Request::decode(&datagram).unwrap()
+}
+
+/// The tracker gives out this connection id.
+fn connect(exchange: &mut Exchange, tracker: &mut UdpTracker, connection_id: u64) {
+    assert!(matches!(sent(exchange, tracker, seconds(1)), Request::Connect { .. }));
+    let transaction_id = tracker.connecting().unwrap();
+    let bytes = Response::Connect { transaction_id, connection_id }.encode();
+    assert_eq!(exchange.handle_datagram(tracker, seconds(1), address(), &bytes), None);
+}
+
+#[test]
+fn mismatch_asks_for_new_id_once() {
+    for message in [
+        "Connection ID missmatch.",
+        "connection id mismatch\n",
+        "Invalid connection_id",
+        "bad connectionID",
+    ] {
+        let mut tracker = UdpTracker::new(address(), 1);
+        let mut exchange = announce(&mut tracker);
+        connect(&mut exchange, &mut tracker, 7);
+        let asked = sent(&mut exchange, &mut tracker, seconds(1));
+        assert!(matches!(asked, Request::Announce { connection_id: 7, .. }));
+        let refusal =
+            |transaction_id| Response::Error { transaction_id, message: message.into() }.encode();
+        let bytes = refusal(asked.transaction_id());
+        let offer = |exchange: &mut Exchange, tracker: &mut UdpTracker, bytes: &[u8]| {
+            exchange.handle_datagram(tracker, seconds(1), address(), bytes)
+        };
+        assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "{message}");
+        assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "the same error once more");
+        connect(&mut exchange, &mut tracker, 8);
+        let asked = sent(&mut exchange, &mut tracker, seconds(1));
+        assert!(matches!(asked, Request::Announce { connection_id: 8, .. }));
+        assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "and again");
+        let bytes = refusal(asked.transaction_id());
+        let outcome = offer(&mut exchange, &mut tracker, &bytes);
+        assert!(matches!(outcome, Some(Err(ExchangeError::Refused { .. }))), "{outcome:?}");
+    }
+}
+
+#[test]
+fn mismatch_keeps_newer_connection_id() {
+    let mut tracker = UdpTracker::new(address(), 1);
+    let (mut first, mut second) = (announce(&mut tracker), announce(&mut tracker));
+    connect(&mut first, &mut tracker, 7);
+    let asked = [&mut first, &mut second].map(|each| sent(each, &mut tracker, seconds(1)));
+    let errors = asked.map(|request| {
+        let transaction_id = request.transaction_id();
+        Response::Error { transaction_id, message: "connection id mismatch".into() }.encode()
+    });
+    assert_eq!(first.handle_datagram(&mut tracker, seconds(1), address(), &errors[0]), None);
+    connect(&mut first, &mut tracker, 8);
+    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &errors[1]), None);
+    let asked = sent(&mut second, &mut tracker, seconds(1));
+    assert!(matches!(asked, Request::Announce { connection_id: 8, .. }), "{asked:?}");
+}
+
 #[test]
 fn a_scrape_has_1_to_74_torrents() {
     let mut tracker = UdpTracker::new(address(), 1);

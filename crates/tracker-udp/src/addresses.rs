@@ -1,0 +1,87 @@
+//! Which addresses of a tracker's name are asked.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bt_types::is_public;
+
+/// The most addresses of one name that are asked.
+pub const MAX_ADDRESSES: usize = 8;
+/// How long an address may be silent before the next one of its family is asked too.
+pub const ADDRESS_SILENCE: Duration = Duration::from_secs(2);
+
+/// The addresses to ask of those that a tracker's name has: the IPv4 ones and the IPv6 ones, in the
+/// order given, each once, [`MAX_ADDRESSES`] in all. Both families are asked at once (BEP 7); within
+/// a family the next address is asked when the one before was silent for [`ADDRESS_SILENCE`].
+///
+/// A public name must not lead into a private network: if any address [is public](is_public), only
+/// such ones are left.
+///
+/// ```
+/// let found = ["192.0.2.1", "45.0.0.1", "2606:4700::1"].map(|ip| ip.parse().unwrap());
+/// let [v4, v6] = tracker_udp::addresses_to_ask(&found);
+/// assert_eq!((v4, v6), (vec![found[1]], vec![found[2]]));
+/// ```
+pub fn addresses_to_ask(found: &[IpAddr]) -> [Vec<IpAddr>; 2] {
+    let mut ips: Vec<IpAddr> = Vec::new();
+    for ip in found.iter().map(IpAddr::to_canonical) {
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    if ips.iter().copied().any(is_public) {
+        ips.retain(|ip| is_public(*ip));
+    }
+    let (mut v4, mut v6): (Vec<_>, Vec<_>) = ips.into_iter().partition(IpAddr::is_ipv4);
+    // Each family has half, and what the other one leaves.
+    v6.truncate(MAX_ADDRESSES - v4.len().min(MAX_ADDRESSES / 2));
+    v4.truncate(MAX_ADDRESSES - v6.len());
+    [v4, v6]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_family(count: u8, v4: bool) -> impl Iterator<Item = IpAddr> {
+        (1..=count).map(move |number| match v4 {
+            true => IpAddr::from([10, 0, 0, number]),
+            false => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)]),
+        })
+    }
+
+    #[test]
+    fn eight_addresses_are_asked() {
+        for (v4, v6, asked) in [
+            (0, 0, [0, 0]),
+            (8, 0, [8, 0]),
+            (9, 0, [8, 0]),
+            (0, 9, [0, 8]),
+            (9, 9, [4, 4]),
+            (2, 9, [2, 6]),
+            (9, 3, [5, 3]),
+            (3, 3, [3, 3]),
+        ] {
+            let found: Vec<IpAddr> = of_family(v6, false).chain(of_family(v4, true)).collect();
+            let lists = addresses_to_ask(&found);
+            assert_eq!(lists.each_ref().map(Vec::len), asked, "{v4} and {v6}");
+            assert!(lists[0].iter().copied().eq(of_family(asked[0] as u8, true)));
+            assert!(lists[1].iter().copied().eq(of_family(asked[1] as u8, false)));
+        }
+    }
+
+    #[test]
+    fn public_name_leads_to_no_private_address() {
+        let ask = |found: &[&str]| {
+            let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
+            addresses_to_ask(&found).concat().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ask(&["10.0.0.1", "45.0.0.1", "127.0.0.1", "45.0.0.2"]),
+            ["45.0.0.1", "45.0.0.2"]
+        );
+        assert_eq!(ask(&["2606:4700::1", "192.168.0.1", "::1"]), ["2606:4700::1"]);
+        assert_eq!(ask(&["127.0.0.5", "127.0.0.6", "::1"]), ["127.0.0.5", "127.0.0.6", "::1"]);
+        assert_eq!(ask(&["::ffff:10.0.0.1", "10.0.0.1"]), ["10.0.0.1"]);
+    }
+}
