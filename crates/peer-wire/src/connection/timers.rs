@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may be silent.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3 * 60);
-/// How long we are silent at most (BEP 3).
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2 * 60);
+/// How long we are silent at most. BEP 3 says two minutes, after which some clients disconnect.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Which time is over. The connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -61,7 +61,7 @@ fn we_are_not_silent() {
 #[test]
 fn whatever_is_sent_counts() {
     let mut connection = open(Reserved::OURS);
-    let later = NOW + Duration::from_secs(60);
+    let later = NOW + KEEP_ALIVE_INTERVAL / 2;
     assert_eq!(connection.handle_timeout(later), None);
     connection.interested();
     let _ = sent(&mut connection);
