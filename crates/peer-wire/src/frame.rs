@@ -81,7 +81,7 @@ pub(crate) fn head_length(known: &[u8]) -> Result<usize, FrameError> {
     let Some((length, rest)) = known.split_first_chunk() else { return Ok(4) };
     let length = u32::from_be_bytes(*length);
     match rest.first() {
-        Some(id) => Ok(4 + Layout::of(*id).check(*id, length)? as usize),
+        Some(id) => Ok(4 + Layout::of(*id, length).check(*id, length)? as usize),
         None if length == 0 => Ok(4),
         None => Ok(5),
     }
@@ -110,7 +110,7 @@ pub(crate) fn decode_head(head: &[u8]) -> Head {
         id::HAVE_NONE => Message::HaveNone,
         id::REJECT => Message::Reject(fields.request()),
         id::ALLOWED_FAST => Message::AllowedFast(fields.u32()),
-        id::EXTENDED => {
+        id::EXTENDED if length > 1 => {
             return Head::Extended { id: fields.u8(), length: length.saturating_sub(2) };
         }
         id => return Head::Unknown { id, length: length.saturating_sub(1) },
@@ -125,7 +125,8 @@ enum Layout {
 }
 
 impl Layout {
-    fn of(id: u8) -> Self {
+    /// An extension message that does not say which one it is counts as unknown.
+    fn of(id: u8, length: u32) -> Self {
         match id {
             id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED => Self::Fixed(1),
             id::HAVE_ALL | id::HAVE_NONE => Self::Fixed(1),
@@ -134,7 +135,7 @@ impl Layout {
             id::REQUEST | id::CANCEL | id::REJECT => Self::Fixed(13),
             id::BITFIELD => Self::Open { fields: 1, limit: 1 + MAX_BITFIELD_LENGTH },
             id::BLOCK => Self::Open { fields: 9, limit: 9 + MAX_REQUEST_LENGTH },
-            id::EXTENDED => Self::Open { fields: 2, limit: 2 + MAX_EXTENDED_LENGTH },
+            id::EXTENDED if length > 1 => Self::Open { fields: 2, limit: 2 + MAX_EXTENDED_LENGTH },
             _ => Self::Open { fields: 1, limit: MAX_UNKNOWN_LENGTH },
         }
     }

@@ -47,9 +47,6 @@ pub enum Rule {
         /// How many there were.
         got: u32,
     },
-    /// Occurs when a bit after the last piece is set (BEP 3).
-    #[error("expected the spare bits of the bitfield to be zero")]
-    SpareBits,
     /// Occurs when bitfields, have-all or have-none tell again and again what the peer has: more
     /// than [`RETELLING_BURST`](crate::RETELLING_BURST) bytes of bitfields at once or
     /// [`RETELLING_RATE`](crate::RETELLING_RATE) a second (BEP 3, BEP 6: they come once).
@@ -104,7 +101,4 @@ pub enum Rule {
     /// was never requested or is already answered (BEP 6).
     #[error("nobody asked for what was rejected: piece {}, offset {}", .0.index, .0.offset)]
     UnrequestedReject(WireRequest),
-    /// Occurs when an extension handshake is not a bencoded dictionary (BEP 10).
-    #[error("bad extension handshake: {0}")]
-    ExtensionHandshake(#[from] crate::ExtensionHandshakeError),
 }

@@ -241,15 +241,21 @@ impl Connection {
                 Ok(step)
             }
             Body::Bitfield { offset, length } => {
-                let step = bitfield_part(offset, *length, self.geometry.as_ref(), input)?;
+                let used = self.geometry.as_ref().map_or(0xff, used_bits);
+                let is_spare = |last: &u8| last & !used != 0;
+                let spare = *length - *offset == 1 && input.first().is_some_and(is_spare);
+                let step = bitfield_part(offset, *length, used, input);
                 self.finish_if(is_last(&step));
+                if spare {
+                    self.talk(0)?;
+                }
                 Ok(step)
             }
             Body::Extended { payload, left, .. } => {
                 let bytes = take(input, *left as usize);
                 *left -= bytes.len() as u32;
                 append(payload, bytes, *left as usize);
-                if *left > 0 { Ok(Step::NeedMore) } else { self.finish_extended() }
+                Ok(if *left > 0 { Step::NeedMore } else { self.finish_extended() })
             }
             Body::Skip { left } => {
                 *left -= take(input, *left as usize).len() as u32;
@@ -266,13 +272,17 @@ impl Connection {
         }
     }
 
-    fn finish_extended(&mut self) -> Result<Step<'static>, Rule> {
+    /// An extension handshake that cannot be read is ignored: [`Self::count_talk`] counted it.
+    fn finish_extended(&mut self) -> Step<'static> {
         let body = std::mem::take(&mut self.inbound.body);
-        let Body::Extended { id, payload, .. } = body else { return Ok(Step::Silent) };
-        Ok(Step::Received(match id {
-            0 => Received::ExtensionHandshake(Box::new(ExtensionHandshake::decode(&payload)?)),
-            id => Received::Extended { id, payload },
-        }))
+        let Body::Extended { id, payload, .. } = body else { return Step::Silent };
+        let received = match id {
+            0 => ExtensionHandshake::decode(&payload)
+                .ok()
+                .map(|handshake| Received::ExtensionHandshake(Box::new(handshake))),
+            id => Some(Received::Extended { id, payload }),
+        };
+        received.map_or(Step::Silent, Step::Received)
     }
 
     fn range(&self, wire: WireRequest) -> Result<BlockRequest, Rule> {
@@ -377,34 +387,40 @@ fn block_part<'a>(request: BlockRequest, offset: &mut u32, input: &mut &'a [u8])
     Step::Received(Received::Block { request, offset: begin, bytes, last })
 }
 
-/// The next part of a bitfield. The last byte comes alone if its spare bits are not zero, so that
-/// what was reported before the broken rule does not depend on how the stream was split.
-fn bitfield_part<'a>(
-    offset: &mut u32,
-    length: u32,
-    geometry: Option<&Geometry>,
-    input: &mut &'a [u8],
-) -> Result<Step<'a>, Rule> {
+/// The next part of a bitfield. The last byte comes alone, and of it only the bits in `used`.
+fn bitfield_part<'a>(offset: &mut u32, length: u32, used: u8, input: &mut &'a [u8]) -> Step<'a> {
     let left = (length - *offset) as usize;
-    let mut most = left;
-    if let (Some(geometry), Some(last)) = (geometry, left.checked_sub(1))
-        && input.get(last).is_some_and(|last| !spare_bits_are_zero(*last, geometry))
-    {
-        most = last;
-        if most == 0 {
-            return Err(Rule::SpareBits);
+    let bytes = match (left, input.first()) {
+        (0, _) => &[],
+        (1, Some(last)) => {
+            let _ = take(input, 1);
+            std::slice::from_ref(&ALL_BYTES[usize::from(last & used)])
         }
-    }
-    let bytes = take(input, most);
+        _ => take(input, left - 1),
+    };
     if bytes.is_empty() && left > 0 {
-        return Ok(Step::NeedMore);
+        return Step::NeedMore;
     }
     let begin = *offset as usize;
     *offset += bytes.len() as u32;
-    Ok(Step::Received(Received::Bitfield { offset: begin, bytes, last: *offset == length }))
+    Step::Received(Received::Bitfield { offset: begin, bytes, last: *offset == length })
 }
 
-fn spare_bits_are_zero(last: u8, geometry: &Geometry) -> bool {
-    let used = geometry.piece_count() % 8;
-    used == 0 || last.trailing_zeros() >= 8 - used
+/// The bits of a bitfield's last byte that stand for pieces.
+fn used_bits(geometry: &Geometry) -> u8 {
+    match geometry.piece_count() % 8 {
+        0 => 0xff,
+        used => !(0xff >> used),
+    }
 }
+
+/// Every byte, to borrow one that is not in the input.
+static ALL_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        bytes[byte] = byte as u8;
+        byte += 1;
+    }
+    bytes
+};

@@ -9,7 +9,7 @@ use peer_wire::{
 };
 
 use crate::util::{
-    NOW, block, block_message, breaks, handshake, open, open_without_geometry, receive,
+    Event, NOW, block, block_message, breaks, handshake, open, open_without_geometry, receive,
     receive_one, wire,
 };
 
@@ -78,9 +78,25 @@ fn wrong_bitfields() {
         let rule = Rule::BitfieldLength { expected: 1, got: bytes.len() as u32 };
         breaks(&mut open(FAST), &wire(Message::Bitfield(bytes)), rule);
     }
+}
+
+#[test]
+fn spare_bits_are_left_out() {
     for spare in 0..4 {
-        let bitfield = wire(Message::Bitfield(&[0xf0 | 1 << spare]));
-        breaks(&mut open(PLAIN), &bitfield, Rule::SpareBits);
+        let bitfield = wire(Message::Bitfield(&[0xa0 | 1 << spare]));
+        assert_eq!(receive(&mut open(PLAIN), &bitfield), [Event::Bitfield(vec![0xa0])]);
+    }
+}
+
+#[test]
+fn spare_bits_spend_the_talk_budget() {
+    let (odd, even) = (wire(Message::Bitfield(&[0xf1])), wire(Message::Bitfield(&[0xf0])));
+    let keep_alives = wire(Message::KeepAlive).repeat((TALK_BURST / LEAST_TALK) as usize);
+    for (bitfield, stays) in [(odd, false), (even, true)] {
+        let mut connection = open(PLAIN);
+        let _ = receive(&mut connection, &keep_alives);
+        let _ = receive(&mut connection, &bitfield);
+        assert_eq!(connection.is_open(), stays);
     }
 }
 
@@ -117,6 +133,7 @@ fn messages_that_bring_nothing_may_not_come_forever() {
         Message::Unknown { id: 99, payload: &[7; LEAST_TALK as usize] },
         Message::Extended { id: 1, payload: &[7; LEAST_TALK as usize] },
         Message::Extended { id: 0, payload: b"de" },
+        Message::Extended { id: 0, payload: b"garbage" },
         cancel,
     ];
     for message in many {
@@ -269,8 +286,14 @@ fn rejects_of_nothing() {
 }
 
 #[test]
-fn an_extension_handshake_that_is_none() {
-    let error = peer_wire::ExtensionHandshake::decode(b"garbage").unwrap_err();
-    let bytes = wire(Message::Extended { id: 0, payload: b"garbage" });
-    breaks(&mut open(FAST), &bytes, Rule::ExtensionHandshake(error));
+fn unreadable_extension_handshakes_are_ignored() {
+    for payload in [&b"garbage"[..], b"", b"i5e", b"d1:md"] {
+        let mut connection = open(FAST);
+        let bytes = wire(Message::Extended { id: 0, payload });
+        assert_eq!(receive(&mut connection, &bytes), []);
+        assert_eq!(receive_one(&mut connection, Message::Choke), Received::Choke);
+    }
+    let nameless = Received::Unknown { id: 20, length: 0 };
+    let events = receive(&mut open(FAST), &[0, 0, 0, 1, 20]);
+    assert_eq!(events, [Event::Received(nameless)]);
 }

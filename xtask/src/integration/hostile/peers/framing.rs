@@ -67,7 +67,12 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "an extension handshake that is no bencode",
         |payload| Hostile::seeder(payload).extensions().says(say::extended(0, b"d1:m")),
-        Dropped("bad extension handshake"),
+        Tolerated,
+    ),
+    Row(
+        "extension handshakes that are no bencode, without end",
+        |payload| Hostile::seeder(payload).extensions().floods(say::extended(0, b"d1:m")),
+        TALK,
     ),
     Row(
         "an extension handshake of absurd values",
