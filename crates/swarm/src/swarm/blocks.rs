@@ -153,11 +153,14 @@ impl Swarm {
         if let Some(open) = self.pieces.close(piece, &mut self.rng) {
             self.prove(&open);
         }
+        let pieces = self.pieces.geometry.piece_count();
         for key in self.keys() {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
-            if !peer.has.contains(piece) {
+            // A super seeder, which does not show all it has, waits for this (BEP 16).
+            if peer.has.count(pieces) < pieces {
                 self.outputs.push_back(Output::Have { peer: key, piece });
-            } else if counted {
+            }
+            if counted && peer.has.contains(piece) {
                 peer.useful = peer.useful.saturating_sub(1);
                 self.update_interest(key);
             }
