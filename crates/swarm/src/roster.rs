@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A connection that fails is tried again after [`FIRST_RETRY`], doubling; after [`FAILURES`] in a
-//! row the address rests for [`REST`] and is then tried anew, never dropped for good.
+//! row the address rests for [`REST`] and is then tried again, never dropped for good. While nobody
+//! else is left to try, there is one attempt more, [`EARLY_RETRY`] after the first failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +22,10 @@ use rand::Rng;
 pub(crate) const MAX_KNOWN: usize = 10_000;
 /// When an address is tried again after its first failure, and after a connection that was of use.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// When an address is tried again after its first failure while every known one has failed.
+const EARLY_RETRY: Duration = Duration::from_millis(1500);
 /// After so many failures in a row an address rests.
-const FAILURES: u32 = 5;
+const FAILURES: u8 = 5;
 /// How long it rests.
 pub(crate) const REST: Duration = Duration::from_secs(30 * 60);
 
@@ -55,7 +58,14 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     state: State,
-    failures: u32,
+    /// Failures in a row since it last rested. The one before an early retry does not count.
+    failures: u8,
+    /// Whether it was tried early since it was last of use.
+    hurried: bool,
+}
+
+impl Entry {
+    const NEW: Self = Self { state: State::Never, failures: 0, hurried: false };
 }
 
 /// The known addresses of one swarm.
@@ -122,7 +132,7 @@ impl Roster {
         if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
             return false;
         }
-        self.entries.insert(address, Entry { state: State::Never, failures: 0 });
+        self.entries.insert(address, Entry::NEW);
         self.wait(address, now, rng);
         true
     }
@@ -160,7 +170,7 @@ impl Roster {
 
     /// The handshake with `address` is complete. An address that was not known is taken in.
     pub(crate) fn connected(&mut self, address: SocketAddr) {
-        self.entries.entry(address).or_insert(Entry { state: State::Never, failures: 0 });
+        self.entries.entry(address).or_insert(Entry::NEW);
         self.set(address, State::Connected);
     }
 
@@ -177,6 +187,7 @@ impl Roster {
             return;
         }
         entry.failures = if ending == Ending::Failure { entry.failures + 1 } else { 0 };
+        entry.hurried &= ending == Ending::Failure;
         let delay = match ending {
             Ending::NothingWanted => return self.set(address, State::Asleep),
             Ending::Useful => FIRST_RETRY,
@@ -185,9 +196,29 @@ impl Roster {
                 entry.failures = 0;
                 REST
             }
-            Ending::Failure => FIRST_RETRY * 2u32.pow(entry.failures - 1),
+            Ending::Failure => FIRST_RETRY * 2u32.pow(u32::from(entry.failures) - 1),
         };
         self.wait(address, now + delay, rng);
+    }
+
+    /// Nobody is connected. If every known address has failed, those that failed for the first time
+    /// are tried again soon: perhaps the peer was only started a moment later than we.
+    pub(crate) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
+        if self.connecting > 0 || self.has_ready(now) {
+            return;
+        }
+        let soon = now + EARLY_RETRY;
+        let first = self.entries.iter().filter(|(_, entry)| {
+            let waits = matches!(entry.state, State::Waiting { .. });
+            waits && entry.failures == 1 && !entry.hurried
+        });
+        let first: Vec<SocketAddr> = first.map(|(address, _)| *address).collect();
+        for address in first {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                (entry.failures, entry.hurried) = (0, true);
+                self.wait(address, soon, rng);
+            }
+        }
     }
 
     /// `address` is our own.

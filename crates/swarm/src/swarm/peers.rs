@@ -64,7 +64,7 @@ impl Swarm {
             ConnectFailure::WrongPeer => Ending::Pointless,
         };
         if self.roster.is_connecting(address) {
-            self.roster.ended(now, address, ending, &mut self.rng);
+            self.note_ending(address, ending);
         }
     }
 
@@ -239,13 +239,21 @@ impl Swarm {
         self.close_pieces_only_for(key);
         if let Some(address) = peer.listens {
             let ending = self.ending(&peer, reason);
-            self.roster.ended(self.now, address, ending, &mut self.rng);
+            self.note_ending(address, ending);
         }
         if !peer.am_choking {
             self.fill_slots();
         }
         self.idle_may_help = true;
         true
+    }
+
+    /// A connection to `address`, or an attempt, ended.
+    fn note_ending(&mut self, address: SocketAddr, ending: Ending) {
+        self.roster.ended(self.now, address, ending, &mut self.rng);
+        if ending == Ending::Failure && self.peers.is_empty() {
+            self.roster.hurry(self.now, &mut self.rng);
+        }
     }
 
     fn ending(&self, peer: &Peer, reason: DisconnectReason) -> Ending {

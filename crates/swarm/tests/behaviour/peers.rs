@@ -1,6 +1,8 @@
 //! Who is connected to, and when again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use swarm::{
     Bitfield, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerId, PeerKey, Refusal,
@@ -96,13 +98,67 @@ fn a_failure_is_tried_again_later_and_later_then_rests_half_an_hour() {
     for _ in 0..7 {
         let begin = bench.now;
         while bench.swarm.next_candidate(bench.now).is_none() {
-            bench.pass(seconds(1));
+            bench.pass(Duration::from_millis(500));
         }
-        waits.push((bench.now - begin).as_secs());
+        waits.push((bench.now - begin).as_millis());
         let failure = ConnectFailure::Unreachable;
         bench.swarm.handle_connect_failed(bench.now, address(1), failure);
     }
-    assert_eq!(waits, [0, 10, 20, 40, 80, 1800, 10]);
+    assert_eq!(waits, [0, 1_500, 10_000, 20_000, 40_000, 80_000, 1_800_000]);
+}
+
+/// Fails to connect to the next candidate, which must be `number`.
+fn fail(bench: &mut Bench, number: u64) {
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(number)));
+    let failure = ConnectFailure::Unreachable;
+    bench.swarm.handle_connect_failed(bench.now, address(number), failure);
+}
+
+#[test]
+fn all_first_failures_are_retried_early() {
+    let mut bench = Bench::new(1, 1);
+    know(&mut bench, &[address(1)]);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+    know(&mut bench, &[address(2)]);
+    assert!(bench.swarm.next_candidate(bench.now).is_some());
+    let failure = ConnectFailure::Unreachable;
+    bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+    bench.pass(seconds(5));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "the other may still answer");
+    bench.swarm.handle_connect_failed(bench.now, address(2), failure);
+    bench.pass(Duration::from_millis(1499));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    bench.pass(Duration::from_millis(1));
+    let both: BTreeSet<SocketAddr> =
+        std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect();
+    assert_eq!(both, BTreeSet::from([address(1), address(2)]));
+}
+
+#[test]
+fn a_connected_peer_makes_retries_wait() {
+    let mut bench = Bench::new(4, 1);
+    bench.join();
+    know(&mut bench, &[address(1)]);
+    fail(&mut bench, 1);
+    bench.pass(Duration::from_millis(9_999));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None);
+    bench.pass(Duration::from_millis(1));
+    fail(&mut bench, 1);
+}
+
+#[test]
+fn a_useful_connection_allows_another_early_retry() {
+    let mut bench = Bench::new(4, 1);
+    know(&mut bench, &[address(1)]);
+    fail(&mut bench, 1);
+    bench.pass(Duration::from_millis(1500));
+    let key = connect(&mut bench, 1);
+    bench.swarm.handle_payload(bench.now, key, 1000);
+    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
+    bench.pass(seconds(10));
+    fail(&mut bench, 1);
+    bench.pass(Duration::from_millis(1500));
+    fail(&mut bench, 1);
 }
 
 #[test]
@@ -111,7 +167,7 @@ fn the_timeout_says_when_a_candidate_may_be_tried_again() {
     know(&mut bench, &[address(1)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
     bench.swarm.handle_connect_failed(bench.now, address(1), ConnectFailure::Handshake);
-    assert_eq!(bench.swarm.poll_timeout(), Some(seconds(10)));
+    assert_eq!(bench.swarm.poll_timeout(), Some(Duration::from_millis(1500)));
 }
 
 #[test]
@@ -130,12 +186,12 @@ fn a_lost_peer_is_tried_again() {
 fn a_connection_that_never_was_of_use_counts_as_a_failure() {
     let mut bench = Bench::new(4, 1);
     know(&mut bench, &[address(1)]);
-    for wait in [10, 20, 40, 80, 1800] {
+    for wait in [1_500, 10_000, 20_000, 40_000, 80_000, 1_800_000] {
         let key = connect(&mut bench, 1);
         bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
-        bench.pass(seconds(wait - 1));
+        bench.pass(Duration::from_millis(wait - 1));
         assert_eq!(bench.swarm.next_candidate(bench.now), None);
-        bench.pass(seconds(1));
+        bench.pass(Duration::from_millis(1));
     }
 }
 
