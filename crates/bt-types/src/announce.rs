@@ -37,6 +37,8 @@ pub enum AnnounceEvent {
     Completed,
     /// The client leaves the swarm.
     Stopped,
+    /// A regular announce of a partial seed (BEP 21). UDP has no such event.
+    Paused,
 }
 
 /// What a client tells a tracker about one torrent.
@@ -52,7 +54,7 @@ pub struct AnnounceRequest {
     pub uploaded: u64,
     /// Payload received since `started`, in bytes.
     pub downloaded: u64,
-    /// Bytes still missing; [`u64::MAX`] before they are known (a magnet link).
+    /// Bytes of the torrent still missing; [`u64::MAX`] before they are known (a magnet link).
     pub left: u64,
     /// Why the announce is made.
     pub event: AnnounceEvent,

@@ -10,8 +10,7 @@ pub trait Blank: Default + 'static {
     const BLANK: &'static Self;
 }
 
-/// A value that is [`Blank`], and takes a pointer's room, until the first use of it that might change
-/// it.
+/// A [`Blank`] value that takes a pointer's room until the first use that might change it.
 #[derive(Debug, Clone, Default)]
 pub struct OnDemand<T>(Option<Box<T>>);
 

@@ -262,7 +262,7 @@ impl Tracker {
             Some(AnnounceEvent::Started) => self.started = true,
             Some(AnnounceEvent::Completed) => self.owed_completed = false,
             Some(AnnounceEvent::Stopped) => self.started = false,
-            Some(AnnounceEvent::None) | None => {}
+            Some(AnnounceEvent::None | AnnounceEvent::Paused) | None => {}
         }
         let kept = self.reply.take().and_then(|reply| reply.tracker_id);
         self.reply = Some(Summary {

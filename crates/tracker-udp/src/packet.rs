@@ -313,7 +313,8 @@ fn read_announce(reader: &mut Reader<'_>) -> Option<(AnnounceRequest, u32)> {
 
 fn event_number(event: AnnounceEvent) -> u32 {
     match event {
-        AnnounceEvent::None => 0,
+        // BEP 15 has no number for a partial seed.
+        AnnounceEvent::None | AnnounceEvent::Paused => 0,
         AnnounceEvent::Completed => 1,
         AnnounceEvent::Started => 2,
         AnnounceEvent::Stopped => 3,

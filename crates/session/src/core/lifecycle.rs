@@ -66,6 +66,7 @@ impl<F> Core<F> {
             timer: None,
             earlier: (0, 0),
             last_piece_at: now,
+            upload_only: false,
             completion_due: false,
             file_system: 0,
             progress: Progress::nothing_of(add.metainfo.info()),

@@ -17,6 +17,7 @@ impl<F> Core<F> {
         while let Some(output) = self.poll_swarm(key) {
             self.apply(key, output);
         }
+        self.tell_upload_only(key);
         self.note_starved(key);
         self.sync_if_due(key);
         self.queue_to_dial(key);

@@ -12,7 +12,7 @@ use super::Core;
 use super::action::Action;
 use super::dial::canonical;
 use super::link::{Link, LinkKey, Stage};
-use super::torrent::Torrent;
+use super::torrent::{Phase, Torrent};
 use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};
 
@@ -141,12 +141,33 @@ impl<F> Core<F> {
         link.connection.set_geometry(geometry);
         link.connection.bitfield(swarm.have());
         if link.connection.extension_protocol() {
-            link.connection.extension_handshake(&hello(self.config.listen_port, address));
+            let only = swarm.is_complete();
+            link.connection.extension_handshake(&hello(self.config.listen_port, address, only));
         }
         self.links.set_stage(key, Stage::Live { torrent: torrent_key });
         self.transmit(key);
         let state = PeerState::Connected;
         self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
+    }
+
+    /// Tells the torrent's peers whether we still download, if that changed (BEP 21).
+    pub(super) fn tell_upload_only(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        let Phase::Transfer(swarm) = &torrent.phase else { return };
+        let only = swarm.is_complete();
+        if only == torrent.upload_only {
+            return;
+        }
+        let peers: Vec<PeerKey> = swarm.peers().map(|peer| peer.key).collect();
+        torrent.upload_only = only;
+        for key in peers.into_iter().map(LinkKey::of_peer) {
+            let Some(link) = self.links.get_mut(key) else { continue };
+            // The rest once more, for clients that forget what a later handshake does not repeat.
+            let mut hello = hello(self.config.listen_port, link.address, only);
+            hello.upload_only = Some(only);
+            link.connection.extension_handshake(&hello);
+            self.transmit_if_due(key);
+        }
     }
 
     /// Which of our torrents the handshake is about; an outgoing link knows already.
@@ -308,12 +329,13 @@ fn note_extensions(swarm: &mut Swarm, now: Duration, key: LinkKey, theirs: &Exte
 }
 
 /// Our side of the extension handshake (BEP 10).
-fn hello(listen_port: u16, peer: SocketAddr) -> ExtensionHandshake {
+fn hello(listen_port: u16, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
     ExtensionHandshake {
         client: Some(USER_AGENT.to_owned()),
         port: (listen_port != 0).then_some(listen_port),
         request_queue: Some(REQUEST_QUEUE),
         your_ip: Some(peer.ip().to_canonical()),
+        upload_only: upload_only.then_some(true),
         ..ExtensionHandshake::default()
     }
 }

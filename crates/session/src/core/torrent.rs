@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::{AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
+use bt_types::{AnnounceEvent, AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
 use piece_store::{Opened, TorrentKey};
 use swarm::{Swarm, TrackerIndex};
 
@@ -91,6 +91,8 @@ pub(super) struct Torrent {
     pub(super) earlier: (u64, u64),
     /// The last verified piece, or the begin of the transfer.
     pub(super) last_piece_at: Duration,
+    /// Whether peers were told that nothing more is downloaded (`upload_only`).
+    pub(super) upload_only: bool,
     /// Whether the user is still to hear that everything is there.
     pub(super) completion_due: bool,
     /// How much of what is wanted was had when the phase began, or so far in a check.
@@ -154,25 +156,21 @@ impl Torrent {
         self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
     }
 
-    /// What trackers hear is missing, in bytes: of the wanted pieces; when only serving, of all, so
-    /// that who has a part is not counted as a seeder.
-    fn left(&self) -> u64 {
-        let geometry = self.geometry();
-        let length = |index| geometry.piece(index).map_or(0, |piece| geometry.length_of(piece));
-        match self.swarm() {
-            None => u64::MAX,
-            Some(swarm) if self.add.seed_only => {
-                geometry.total()
-                    - swarm.have().iter().map(|index| u64::from(length(index))).sum::<u64>()
-            }
-            Some(swarm) => swarm.left(),
-        }
-    }
-
     /// The URL of a tracker, by its place in the torrent's list.
     pub(super) fn tracker_url(&self, TrackerIndex(index): TrackerIndex) -> &str {
         let mut urls = self.add.metainfo.trackers().iter().flatten();
         urls.nth(index).map_or("", String::as_str)
+    }
+
+    /// What a tracker is told in place of `event` now: a partial seed says so in each regular announce
+    /// (BEP 21).
+    pub(super) fn announced_event(&self, event: AnnounceEvent) -> AnnounceEvent {
+        match event {
+            AnnounceEvent::None if self.swarm().is_some_and(Swarm::is_partial_seed) => {
+                AnnounceEvent::Paused
+            }
+            event => event,
+        }
     }
 
     pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {
@@ -182,7 +180,8 @@ impl Torrent {
             key: self.announce_key,
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
-            left: self.left(),
+            // Of all pieces: a client that has all of a selection is no seeder.
+            left: swarm.map_or(u64::MAX, Swarm::torrent_left),
             ..AnnounceRequest::new(self.info_hash(), self.peer_id)
         }
     }

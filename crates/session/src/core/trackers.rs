@@ -78,7 +78,7 @@ impl<F> Core<F> {
             // One that is forgotten has no announces: they were forgotten with it.
             let Some(torrent) = self.torrents.get(&torrent) else { continue };
             let request = AnnounceRequest {
-                event,
+                event: torrent.announced_event(event),
                 num_want: Some(num_want),
                 tracker_id: due.announce.tracker_id.as_deref().map(<[u8]>::to_vec),
                 ip: self.config.announce_ip,

@@ -334,7 +334,7 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
     let selected = Some(vec![true, false]);
     let key = node.add(AddTorrent { selected, ..add_of(&payload, folder.path()) });
     let started = next(&mut node);
-    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 32 << 10));
+    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 64 << 10));
     node.answer(&started, Vec::new());
     node.core.stop(node.now, key);
     node.act();
@@ -346,10 +346,46 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
     node.act();
     assert!(node.completed());
     let started = next(&mut node);
-    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 0));
+    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 32 << 10));
     node.answer(&started, Vec::new());
-    node.advance(Duration::from_secs(60));
+    node.advance(Duration::from_secs(1799));
     assert!(node.fetches.is_empty());
+    node.advance(Duration::from_secs(1));
+    let regular = next(&mut node);
+    assert_eq!((regular.request.event, regular.request.left), (AnnounceEvent::Paused, 32 << 10));
+}
+
+#[test]
+fn seeding_a_part_is_announced_as_paused() {
+    let url = "http://a.example/x";
+    let files = [("one", 40 << 10), ("two", 30 << 10)];
+    let payload =
+        Payload::folder("album", &files).piece_length(16 << 10).tracker(url).create().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("album")).unwrap();
+    let have = payload.folder_path().join("album").join("two");
+    std::fs::copy(have, folder.path().join("album").join("two")).unwrap();
+    let mut node = Node::new(config(1));
+    node.add(AddTorrent { seed_only: true, ..add_of(&payload, folder.path()) });
+    // Pieces 3 and 4 are whole: 16 KiB and 6 KiB of 70.
+    let started = next(&mut node);
+    assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 48 << 10));
+    node.answer(&started, Vec::new());
+    node.advance(Duration::from_secs(1800));
+    let regular = next(&mut node);
+    assert_eq!((regular.request.event, regular.request.left), (AnnounceEvent::Paused, 48 << 10));
+}
+
+#[test]
+fn a_seeder_is_not_announced_as_paused() {
+    let payload = Payload::file("film", 100_000).tracker("http://a.example/x").create().unwrap();
+    let mut node = Node::new(config(1));
+    node.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
+    let started = next(&mut node);
+    node.answer(&started, Vec::new());
+    node.advance(Duration::from_secs(1800));
+    let regular = next(&mut node);
+    assert_eq!((regular.request.event, regular.request.left), (AnnounceEvent::None, 0));
 }
 
 #[test]

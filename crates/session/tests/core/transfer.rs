@@ -376,3 +376,40 @@ fn a_seeder_tells_what_it_has() {
     let said = wire::messages(&node.sent[&link]);
     assert_eq!(said[0], (BITFIELD, vec![0b1111_0000]));
 }
+
+/// The extension handshakes in what was said.
+fn extension_handshakes(sent: &[u8]) -> Vec<String> {
+    let extended = wire::messages(sent).into_iter().filter(|(id, body)| *id == 20 && body[0] == 0);
+    extended.map(|(_, body)| String::from_utf8_lossy(&body[1..]).into_owned()).collect()
+}
+
+#[test]
+fn a_seeder_says_that_it_only_uploads() {
+    let payload = payload(100_000);
+    let mut node = Node::new(config(1));
+    node.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
+    let hello = wire::extended_handshake(payload.info_hash(), b'p');
+    let link = node.incoming("10.0.0.9:5000", &hello).unwrap();
+    let said = extension_handshakes(&node.sent[&link]);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("11:upload_onlyi1e"), "{said:?}");
+}
+
+#[test]
+fn the_end_of_a_download_is_told_as_upload_only() {
+    let payload = payload(100_000);
+    let (mut net, _folder) = net(&payload, config(7), 1);
+    net.nodes[0].hold_jobs = true;
+    net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
+    let hello = wire::extended_handshake(payload.info_hash(), b'p');
+    net.nodes[0].hold_jobs = false;
+    net.nodes[0].act();
+    let link = net.nodes[0].incoming("10.0.9.9:5000", &hello).unwrap();
+    let said = extension_handshakes(&net.nodes[0].sent[&link]);
+    assert!(said.len() == 1 && !said[0].contains("upload_only"), "{said:?}");
+    net.run_until(LIMIT, |net| net.nodes[0].completed());
+    let said = extension_handshakes(&net.nodes[0].sent[&link]);
+    assert!(said.len() == 2 && said[1].contains("11:upload_onlyi1e"), "{said:?}");
+    // All else is said again: some clients forget what is not repeated.
+    assert_eq!(said[1].replace("11:upload_onlyi1e", ""), said[0]);
+}

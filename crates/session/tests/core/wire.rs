@@ -14,6 +14,20 @@ pub(crate) fn handshake_of(info_hash: InfoHashV1, peer_id: [u8; 20]) -> Vec<u8> 
     bytes
 }
 
+/// The same by a peer that speaks the Fast extension.
+pub(crate) fn fast_handshake(info_hash: InfoHashV1, name: u8) -> Vec<u8> {
+    let mut bytes = handshake(info_hash, name);
+    bytes[27] |= 4;
+    bytes
+}
+
+/// The same by a peer that speaks the extension protocol.
+pub(crate) fn extended_handshake(info_hash: InfoHashV1, name: u8) -> Vec<u8> {
+    let mut bytes = handshake(info_hash, name);
+    bytes[25] |= 0x10;
+    bytes
+}
+
 pub(crate) fn message(id: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32 + 1).to_be_bytes().to_vec();
     bytes.push(id);

@@ -46,6 +46,21 @@ impl Swarm {
         self.pieces.left
     }
 
+    /// Whether more is missing than is wanted, and nothing that is wanted (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_complete() && !self.is_seed()
+    }
+
+    /// Bytes of the torrent that are missing, wanted or not.
+    pub fn torrent_left(&self) -> u64 {
+        let geometry = self.pieces.geometry;
+        let missing = u64::from(geometry.piece_count() - self.pieces.have.count());
+        let last = geometry.piece_count().checked_sub(1).and_then(|last| geometry.piece(last));
+        let short = last.filter(|last| !self.pieces.have.contains(*last));
+        let shorter = short.map_or(0, |last| geometry.piece_length() - geometry.length_of(last));
+        missing * u64::from(geometry.piece_length()) - u64::from(shorter)
+    }
+
     /// Payload sent, in bytes.
     pub fn uploaded(&self) -> u64 {
         self.up.total()

@@ -243,8 +243,7 @@ impl<'a> Request<'a> {
             Some(b"started") => Ok(AnnounceEvent::Started),
             Some(b"completed") => Ok(AnnounceEvent::Completed),
             Some(b"stopped") => Ok(AnnounceEvent::Stopped),
-            // BEP 21: a partial seed. It is a regular announce to us.
-            Some(b"paused") => Ok(AnnounceEvent::None),
+            Some(b"paused") => Ok(AnnounceEvent::Paused),
             Some(_) => Err("unknown event"),
         }
     }

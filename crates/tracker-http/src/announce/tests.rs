@@ -38,6 +38,14 @@ fn urls() {
         request.tracker_id = Some(b"a&b".to_vec());
         request.event = AnnounceEvent::Completed;
     };
+    for (event, name) in [
+        (AnnounceEvent::Started, "started"),
+        (AnnounceEvent::Stopped, "stopped"),
+        (AnnounceEvent::Paused, "paused"),
+    ] {
+        let url = format!("http://t.example/?{all}&event={name}");
+        check_url("http://t.example", |request| request.event = event, &url);
+    }
     check_url(
         "http://t.example/a",
         fill,
