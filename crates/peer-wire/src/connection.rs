@@ -12,18 +12,18 @@
 //! ```
 //!
 //! Invariants: nothing of a payload is kept but an unfinished extension message; a block is
-//! reported only if we requested it; the peer's unanswered requests are at most [`MAX_REQUESTS`],
-//! ours too; after [`Received::Misbehaved`] or an [`Expired`] nothing more is received or sent.
+//! reported only if we requested it; our requests are at most [`MAX_REQUESTS`], the peer's
+//! unanswered ones at most [`MAX_QUEUED_REQUESTS`]; after [`Received::Misbehaved`] or an [`Expired`] nothing more is received or sent.
 
 mod budget;
 mod inbound;
 mod outbox;
+mod queue;
 mod receive;
 mod received;
 mod requests;
 mod timers;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bt_types::{Bitfield, BlockRequest, Geometry, PeerId, PieceIndex};
@@ -35,11 +35,13 @@ use crate::message::Message;
 use budget::Budget;
 use inbound::Inbound;
 use outbox::Outbox;
+use queue::Queue;
 use requests::Requests;
 use timers::{Timer, Timers};
 
 pub use budget::{LEAST_TALK, RETELLING_BURST, RETELLING_RATE, TALK_BURST, TALK_RATE};
 pub use outbox::Transmit;
+pub use queue::MAX_QUEUED_REQUESTS;
 pub use received::Received;
 pub use requests::MAX_REQUESTS;
 pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
@@ -82,9 +84,9 @@ pub struct Connection {
     inbound: Inbound,
     /// Our requests.
     ours: Requests,
-    /// The peer's requests that are not answered, oldest first.
-    theirs: VecDeque<BlockRequest>,
-    /// The bytes of messages that bring neither data nor a request.
+    /// The peer's requests that are not answered.
+    theirs: Queue,
+    /// The bytes of messages that bring neither data nor a request we answer with a block.
     talk: Budget,
     /// How many single pieces the peer told of.
     haves: u32,
@@ -198,15 +200,21 @@ impl Connection {
         self.geometry = Some(geometry);
     }
 
-    /// Answers no requests from now on. Without the fast extension those unanswered are void; with
-    /// it each must still be answered.
+    /// Answers no requests from now on. Without the fast extension those unanswered are void. With
+    /// it those that wait are rejected, and those that [`Self::next_request`] gave out must still
+    /// be answered.
     pub fn choke(&mut self) {
-        if self.is_open() && !self.am_choking {
-            self.am_choking = true;
-            self.push(Message::Choke);
-            if !self.fast() {
-                self.theirs.clear();
-            }
+        if !self.is_open() || self.am_choking {
+            return;
+        }
+        self.am_choking = true;
+        self.push(Message::Choke);
+        if self.fast() {
+            let rejects =
+                self.theirs.drain_waiting().map(|request| Message::Reject(request.into()));
+            rejects.for_each(|reject| self.outbox.push(reject));
+        } else {
+            self.theirs.clear();
         }
     }
 
@@ -277,25 +285,33 @@ impl Connection {
         cancelled
     }
 
+    /// Gives out the peer's next request, to be answered with [`Self::send_block`] or
+    /// [`Self::reject`]. Call it whenever another block can be sent.
+    #[must_use]
+    pub fn next_request(&mut self) -> Option<BlockRequest> {
+        self.theirs.take_next()
+    }
+
     /// Answers a request of the peer with its block: queues the head, and a place for the payload
     /// that [`Transmit::Payload`] asks for. Returns whether it did: not when the peer has no such
     /// request (any more).
     pub fn send_block(&mut self, request: BlockRequest) -> bool {
-        let answered = self.answer(request);
+        let answered = self.theirs.remove(request);
         if answered {
             self.outbox.push_block(request);
         }
         answered
     }
 
-    /// Answers a request of the peer with no. Without the fast extension nothing is sent. Returns
-    /// whether the peer had such a request.
+    /// Refuses a request of the peer, usually its newest. Without the fast extension nothing is
+    /// sent. Returns whether the peer had such a request, which then counts as a message that
+    /// brings nothing ([`TALK_BURST`]).
     pub fn reject(&mut self, request: BlockRequest) -> bool {
-        let answered = self.answer(request);
-        if answered && self.fast() {
-            self.push(Message::Reject(request.into()));
+        let had = self.theirs.remove_newest(request);
+        if had {
+            self.refuse(request);
         }
-        answered
+        had
     }
 
     /// Recommends a piece. Nothing is sent where the fast extension is off.
@@ -430,7 +446,7 @@ impl Connection {
         self.inbound.buffered()
             + self.outbox.buffered()
             + self.ours.buffered()
-            + self.theirs.capacity() * size_of::<BlockRequest>()
+            + self.theirs.buffered()
     }
 }
 
@@ -451,7 +467,7 @@ impl Connection {
             interests: 0,
             inbound: Inbound::default(),
             ours: Requests::default(),
-            theirs: VecDeque::new(),
+            theirs: Queue::default(),
             unrequested: 0,
             stray_rejects: 0,
             outbox: Outbox::default(),
@@ -465,19 +481,11 @@ impl Connection {
         }
     }
 
-    /// Takes `request` off the peer's list; says whether it was there. Usually it is the oldest.
-    fn answer(&mut self, request: BlockRequest) -> bool {
-        let position = self.theirs.iter().position(|theirs| *theirs == request);
-        position.and_then(|position| self.theirs.remove(position)).is_some()
-    }
-
     /// Gives back the memory that a quiet connection does not need.
     fn shrink(&mut self) {
         self.outbox.shrink();
         self.ours.shrink();
-        if self.theirs.is_empty() {
-            self.theirs = VecDeque::new();
-        }
+        self.theirs.shrink();
     }
 
     fn close(&mut self) {
@@ -485,7 +493,7 @@ impl Connection {
         self.inbound = Inbound::default();
         self.outbox = Outbox::default();
         self.ours = Requests::default();
-        self.theirs = VecDeque::new();
+        self.theirs = Queue::default();
         self.timers.stop();
     }
 }

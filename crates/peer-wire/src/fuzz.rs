@@ -7,8 +7,8 @@ use bt_types::fuzz::Choices;
 use bt_types::{Bitfield, BlockRequest, Geometry, InfoHashV1, PeerId};
 
 use crate::{
-    Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_REQUESTS, Message,
-    Received, Reserved, Transmit, WireRequest, client_name,
+    Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_QUEUED_REQUESTS,
+    MAX_REQUESTS, Message, Received, Reserved, Transmit, WireRequest, client_name,
 };
 
 /// Bookkeeping of requests, both ways, with room for growth.
@@ -273,7 +273,8 @@ impl Driver {
             6 => connection.bitfield(&Bitfield::new(4)),
             7..=9 => drop(connection.request(request)),
             10 => drop(connection.cancel(request)),
-            11 | 12 => drop(connection.send_block(request)),
+            11 => drop(connection.send_block(request)),
+            12 => drop(connection.next_request()),
             13 => drop(connection.reject(request)),
             14 => connection.allowed_fast(request.piece()),
             15 => connection.extension_handshake(&ExtensionHandshake::default()),
@@ -300,7 +301,7 @@ impl Driver {
     fn check(&self) {
         let connection = &self.connection;
         assert!(connection.outstanding() <= MAX_REQUESTS);
-        assert!(connection.unanswered() <= MAX_REQUESTS);
+        assert!(connection.unanswered() <= MAX_QUEUED_REQUESTS);
         let waiting: usize = connection.transmits().map(|transmit| transmit.length()).sum();
         let bound = 2 * MAX_EXTENDED_LENGTH as usize + BOOKKEEPING + 4 * waiting;
         assert!(connection.buffered() <= bound, "{} bytes held", connection.buffered());

@@ -64,8 +64,8 @@ pub use bt_types::{
 pub use client_name::client_name;
 pub use connection::{
     Connection, Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, LEAST_TALK,
-    MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, RETELLING_BURST, RETELLING_RATE,
-    Received, TALK_BURST, TALK_RATE, Transmit,
+    MAX_QUEUED_REQUESTS, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED,
+    RETELLING_BURST, RETELLING_RATE, Received, TALK_BURST, TALK_RATE, Transmit,
 };
 pub use extension::{ExtensionHandshake, ExtensionHandshakeError, MAX_EXTENSION_NAMES};
 pub use frame::{FrameError, MAX_BITFIELD_LENGTH, MAX_EXTENDED_LENGTH, MAX_UNKNOWN_LENGTH};

@@ -55,8 +55,9 @@ pub enum Rule {
         /// The kind of the message.
         id: u8,
     },
-    /// Occurs when messages that bring neither data nor a request come again and again, such as
-    /// keep-alives, chokes and unchokes, unknown ones: more than
+    /// Occurs when messages that bring neither data nor a request that we serve come again and
+    /// again, such as keep-alives, chokes and unchokes, unknown or unreadable ones, requests beyond
+    /// [`MAX_QUEUED_REQUESTS`](crate::MAX_QUEUED_REQUESTS): more than
     /// [`TALK_BURST`](crate::TALK_BURST) bytes at once or [`TALK_RATE`](crate::TALK_RATE) a second,
     /// each counted as [`LEAST_TALK`](crate::LEAST_TALK) at least.
     #[error("too many messages that bring nothing")]
@@ -79,13 +80,6 @@ pub enum Rule {
     /// we cannot have told that we have one.
     #[error("a request although we told of no piece")]
     EarlyRequest,
-    /// Occurs when more requests of the peer are unanswered than
-    /// [`MAX_REQUESTS`](crate::MAX_REQUESTS).
-    #[error("expected at most {limit} unanswered requests")]
-    TooManyRequests {
-        /// The limit.
-        limit: usize,
-    },
     /// Occurs when a request comes while more than [`MAX_UNREAD`](crate::MAX_UNREAD) bytes of
     /// earlier answers and messages, payload not counted, were not read.
     #[error("a request although {waiting} bytes of messages are unread")]

@@ -57,8 +57,8 @@ pub const MAX_RUN_FILES: usize = 16;
 pub const SERVED_FILES_SHARE: usize = 3;
 /// Resident runs that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
-/// What all peers' buffers of small messages may hold together; above it the peer that holds most
-/// is dropped.
+/// What all peers' buffers of small messages and queues of requests may hold together; above it the
+/// peer that holds most is dropped.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
 /// What small things take together: jobs and answers, commands, events, announces.

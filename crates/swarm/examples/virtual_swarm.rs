@@ -26,6 +26,8 @@ struct End {
     swarm: Swarm,
     budget: SpanBudget,
     inbox: VecDeque<(Duration, Message)>,
+    /// What the other end asked for and did not get yet.
+    wants: VecDeque<BlockRequest>,
     /// When its link has sent everything.
     busy_until: Duration,
     quiet: u32,
@@ -49,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let other = ConnectedPeer {
             address: ([192, 0, 2, 1], port).into(),
             outgoing: end == 0,
-            fast: true,
+            fast: false,
             peer_id: PeerId([2 - end as u8; 20]),
         };
         ends[end].swarm.handle_connected(now, OTHER, other)?;
@@ -88,6 +90,7 @@ impl End {
             swarm: Swarm::new(Duration::ZERO, config),
             budget: SpanBudget::new(8 << 20),
             inbox: VecDeque::new(),
+            wants: VecDeque::new(),
             busy_until: Duration::ZERO,
             quiet: 0,
         }
@@ -98,6 +101,9 @@ impl End {
         let mut sent = Vec::new();
         while let Some(output) = self.swarm.poll_output(now, &mut self.budget) {
             self.show(now, &output);
+            if matches!(output, Output::Choke { .. }) {
+                self.wants.clear();
+            }
             match output {
                 Output::Commit { piece, .. } => {
                     // The hash matches and the disk is quick, today.
@@ -109,7 +115,7 @@ impl End {
             }
         }
         while self.busy_until <= now + DELAY
-            && let Some(request) = self.swarm.next_upload(now, OTHER)
+            && let Some(request) = self.wants.pop_front()
         {
             let took = u64::from(request.length()) * 1_000_000 / BYTES_PER_SECOND;
             self.busy_until = self.busy_until.max(now) + Duration::from_micros(took);
@@ -149,9 +155,10 @@ impl End {
             Output::Choke { .. } => self.swarm.handle_choke(now, OTHER),
             Output::Unchoke { .. } => self.swarm.handle_unchoke(now, OTHER),
             Output::Have { piece, .. } => self.swarm.handle_have(now, OTHER, piece),
-            Output::Request { request, .. } => self.swarm.handle_request(now, OTHER, request),
-            Output::Cancel { request, .. } => self.swarm.handle_cancel(now, OTHER, request),
-            Output::Reject { request, .. } => self.swarm.handle_reject(now, OTHER, request),
+            Output::Request { request, .. } if self.swarm.serves(OTHER, request.piece()) => {
+                self.wants.push_back(request);
+            }
+            Output::Cancel { request, .. } => self.wants.retain(|want| *want != request),
             _ => {}
         }
     }
@@ -159,8 +166,7 @@ impl End {
     /// When something happens next.
     fn next(&self, now: Duration) -> Option<Duration> {
         let arrival = self.inbox.front().map(|(at, _)| *at);
-        let waiting = self.swarm.uploads_waiting(OTHER) > 0;
-        let link = waiting.then(|| self.busy_until.saturating_sub(DELAY).max(now));
+        let link = (!self.wants.is_empty()).then(|| self.busy_until.saturating_sub(DELAY).max(now));
         [arrival, self.swarm.poll_timeout(), link].into_iter().flatten().min()
     }
 

@@ -142,10 +142,6 @@ pub(crate) struct Peer {
     pub(crate) allowed_fast: Vec<PieceIndex>,
     pub(crate) suggested: Vec<PieceIndex>,
 
-    pub(crate) uploads: VecDeque<BlockRequest>,
-    /// Requests refused since the last tick because the queue was full.
-    pub(crate) refused: u32,
-
     pub(crate) down: Rate,
     pub(crate) up: Rate,
 }
@@ -178,8 +174,6 @@ impl Peer {
             current: None,
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
-            uploads: VecDeque::new(),
-            refused: 0,
             down: Rate::default(),
             up: Rate::default(),
         }

@@ -3,7 +3,7 @@
 //! - `peers`: candidates, connections, what peers have, interest
 //! - `requests`: whom to ask for what, choking, snubbing
 //! - `blocks`: blocks as they arrive, commits, blame
-//! - `uploads`: whom to unchoke, requests of peers
+//! - `uploads`: whom to unchoke, which requests are served
 //! - `announces`: trackers, stop and start
 //! - `getters`
 
@@ -37,7 +37,7 @@ use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
 ///    [`set_upload_slots`](Self::set_upload_slots), [`set_max_peers`](Self::set_max_peers).
 /// 3. What the caller must do now: [`poll_output`](Self::poll_output) until `None`,
 ///    [`poll_timeout`](Self::poll_timeout); and, whenever it has room for more,
-///    [`next_candidate`](Self::next_candidate) and [`next_upload`](Self::next_upload).
+///    [`next_candidate`](Self::next_candidate).
 /// 4. Getters.
 ///
 /// Between two drains of `poll_output` the queue of outputs holds at most a few for each connected

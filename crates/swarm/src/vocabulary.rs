@@ -162,9 +162,6 @@ pub enum DisconnectReason {
     /// The peer's bitfield does not fit the torrent.
     #[error("the peer's bitfield does not fit the torrent")]
     BadBitfield,
-    /// The peer asked for more blocks than it may have outstanding.
-    #[error("the peer has too many requests outstanding")]
-    TooManyRequests,
     /// The peer sent bad data and is banned.
     #[error("the peer sent bad data")]
     BadData,
@@ -250,7 +247,8 @@ pub enum Output {
         /// Whom.
         peer: PeerKey,
     },
-    /// Tell `peer` that its requests are not answered from now on.
+    /// Tell `peer` that its requests are not answered from now on, and reject those that wait (BEP
+    /// 6).
     Choke {
         /// Whom.
         peer: PeerKey,
@@ -266,13 +264,6 @@ pub enum Output {
         peer: PeerKey,
         /// The piece.
         piece: PieceIndex,
-    },
-    /// Tell `peer` that its request will not be answered. Only for peers with the Fast extension.
-    Reject {
-        /// Whom.
-        peer: PeerKey,
-        /// Its request.
-        request: BlockRequest,
     },
     /// Close the connection. The swarm has forgotten the peer already.
     Disconnect {

@@ -8,7 +8,8 @@ pub const RETELLING_BURST: u64 = 256 * 1024;
 pub const RETELLING_RATE: u64 = 64 * 1024;
 /// What telling everything again counts for at least, in bytes.
 pub(super) const LEAST_RETELLING: u64 = 64;
-/// How many bytes of messages that bring neither data nor a request a peer may send at once.
+/// How many bytes of messages that bring neither data nor a request that we serve a peer may send
+/// at once.
 ///
 /// What tells that a piece is there is no such message as long as no more come than there are
 /// pieces, nor is a change of interest up to twice a piece, nor what tells of all pieces, which has a

@@ -6,8 +6,8 @@ use super::budget::LEAST_RETELLING;
 use super::inbound::{Body, append, take};
 use super::requests::State;
 use super::{
-    Connection, LEAST_TALK, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase,
-    RETELLING_BURST, RETELLING_RATE, Received, TALK_BURST, TALK_RATE,
+    Connection, LEAST_TALK, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase, RETELLING_BURST,
+    RETELLING_RATE, Received, TALK_BURST, TALK_RATE,
 };
 use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
@@ -163,29 +163,38 @@ impl Connection {
 
     fn handle_request(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
-        if self.am_choking && !self.fast() {
-            // It crossed our choke, which made it void.
-            return self.talk(0).map(|()| Step::Silent);
-        }
-        if self.theirs.len() >= MAX_REQUESTS {
-            return Err(Rule::TooManyRequests { limit: MAX_REQUESTS });
-        }
+        self.may_talk()?;
         let waiting = self.outbox.waiting_bytes();
         if waiting > MAX_UNREAD {
             return Err(Rule::NotReading { waiting });
         }
-        self.theirs.push_back(request);
+        // Without the fast extension a request that crossed our choke is void.
+        let void = self.am_choking && !self.fast();
+        if void || !self.theirs.push(request) {
+            self.refuse(request);
+            return Ok(Step::Silent);
+        }
         Ok(Step::Received(Received::Request(request)))
+    }
+
+    /// Refuses a request that is not in the queue: rejects it where the fast extension is on.
+    pub(super) fn refuse(&mut self, request: BlockRequest) {
+        if self.fast() {
+            self.push(Message::Reject(request.into()));
+        }
+        self.spend_talk(LEAST_TALK);
     }
 
     fn handle_cancel(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
-        // Unless it crossed our answer.
-        Ok(if self.reject(request) {
-            Step::Received(Received::Cancel(request))
-        } else {
-            Step::Silent
-        })
+        if !self.theirs.remove(request) {
+            // It crossed our answer.
+            return Ok(Step::Silent);
+        }
+        if self.fast() {
+            self.push(Message::Reject(request.into()));
+        }
+        Ok(Step::Received(Received::Cancel(request)))
     }
 
     fn handle_reject(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
@@ -341,14 +350,21 @@ impl Connection {
         if self.interests <= pieces.saturating_mul(2) { Ok(()) } else { self.talk(0) }
     }
 
+    /// Counts a message of `length` bytes that brings nothing.
     fn talk(&mut self, length: u32) -> Result<(), Rule> {
-        let cost = u64::from(length).max(LEAST_TALK);
-        let now = self.timers.clock();
-        if self.talk.spend(now, cost, TALK_BURST, TALK_RATE) {
-            Ok(())
-        } else {
-            Err(Rule::TooMuchTalk)
+        match self.spend_talk(u64::from(length).max(LEAST_TALK)) {
+            true => Ok(()),
+            false => Err(Rule::TooMuchTalk),
         }
+    }
+
+    /// Fails if more was spent than there was.
+    fn may_talk(&mut self) -> Result<(), Rule> {
+        if self.spend_talk(0) { Ok(()) } else { Err(Rule::TooMuchTalk) }
+    }
+
+    fn spend_talk(&mut self, cost: u64) -> bool {
+        self.talk.spend(self.timers.clock(), cost, TALK_BURST, TALK_RATE)
     }
 }
 

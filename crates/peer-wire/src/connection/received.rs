@@ -38,8 +38,8 @@ pub enum Received<'a> {
     HaveAll,
     /// The peer has no piece.
     HaveNone,
-    /// The peer wants this block. With the fast extension it must be answered, by
-    /// [`send_block`](crate::Connection::send_block) or [`reject`](crate::Connection::reject).
+    /// The peer wants this block. Refuse it with [`reject`](crate::Connection::reject) or leave it
+    /// in the queue, from which [`next_request`](crate::Connection::next_request) gives it out.
     Request(BlockRequest),
     /// The peer no longer wants this block, which it asked for and was not answered. Nothing is to be
     /// done: where the fast extension is on, the connection has queued the reject.

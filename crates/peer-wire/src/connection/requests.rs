@@ -10,7 +10,7 @@ use bt_types::BlockRequest;
 
 use crate::message::WireRequest;
 
-/// How many requests one side may have outstanding.
+/// How many of our requests may be outstanding.
 pub const MAX_REQUESTS: usize = 512;
 
 /// Our requests, oldest first: at most [`MAX_REQUESTS`] that count and as many that are void.

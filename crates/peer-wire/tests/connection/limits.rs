@@ -1,9 +1,9 @@
 //! The named limits: what fits exactly is taken, and memory grows only with what came.
 
 use peer_wire::{
-    Connection, FrameError, Geometry, HANDSHAKE_LENGTH, MAX_BITFIELD_LENGTH, MAX_EXTENDED_LENGTH,
-    MAX_REQUEST_LENGTH, MAX_REQUESTS, MAX_UNKNOWN_LENGTH, Message, Received, Reserved, Rule,
-    WireRequest,
+    BlockRequest, Connection, FrameError, Geometry, HANDSHAKE_LENGTH, MAX_BITFIELD_LENGTH,
+    MAX_EXTENDED_LENGTH, MAX_QUEUED_REQUESTS, MAX_REQUEST_LENGTH, MAX_REQUESTS, MAX_UNKNOWN_LENGTH,
+    Message, Received, Reserved, Rule, WireRequest,
 };
 
 use crate::util::{
@@ -143,6 +143,16 @@ fn as_many_void_requests_are_remembered() {
     }
     let rule = Rule::UnrequestedBlock(block(0, 1).into());
     breaks(&mut connection, &block_message(block(0, 1)), rule);
+}
+
+#[test]
+fn queued_requests_are_counted_as_memory() {
+    let mut connection = open(Reserved::OURS);
+    let empty = connection.buffered();
+    let request = wire(Message::Request(block(0, 0).into()));
+    let _ = receive(&mut connection, &request.repeat(MAX_QUEUED_REQUESTS));
+    let queue = MAX_QUEUED_REQUESTS * size_of::<BlockRequest>();
+    assert_eq!(connection.buffered() - empty, queue);
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use peer_wire::{
-    Connection, FrameError, InfoHashV1, LEAST_TALK, MAX_REQUESTS, MAX_STRAY_REJECTS,
+    Connection, FrameError, InfoHashV1, LEAST_TALK, MAX_QUEUED_REQUESTS, MAX_STRAY_REJECTS,
     MAX_UNKNOWN_LENGTH, MAX_UNREAD, MAX_UNREQUESTED, Message, PeerId, Received, Reserved, Rule,
     TALK_BURST, TALK_RATE, WireRequest,
 };
 
 use crate::util::{
     Event, NOW, block, block_message, breaks, handshake, open, open_without_geometry, receive,
-    receive_one, wire,
+    receive_one, sent, wire,
 };
 
 const PLAIN: Reserved = Reserved::NONE;
@@ -146,7 +146,7 @@ fn messages_that_bring_nothing_may_not_come_forever() {
     // Requests that a choke without the Fast extension made void are such messages too.
     let mut connection = open(PLAIN);
     let request = wire(Message::Request(block(0, 0).into()));
-    let _ = receive(&mut connection, &request.repeat((TALK_BURST / LEAST_TALK) as usize));
+    let _ = receive(&mut connection, &request.repeat((TALK_BURST / LEAST_TALK) as usize + 1));
     breaks(&mut connection, &request, Rule::TooMuchTalk);
 }
 
@@ -217,30 +217,66 @@ fn a_request_before_there_is_anything_to_request() {
     breaks(&mut open_without_geometry(FAST), &wire(request), Rule::EarlyRequest);
 }
 
-#[test]
-fn too_many_requests() {
-    for reserved in [FAST, PLAIN] {
-        let mut connection = open(reserved);
-        connection.unchoke();
-        let request = Message::Request(block(0, 0).into());
-        for _ in 0..MAX_REQUESTS {
-            assert_eq!(receive_one(&mut connection, request), Received::Request(block(0, 0)));
-        }
-        let rule = Rule::TooManyRequests { limit: MAX_REQUESTS };
-        breaks(&mut connection, &wire(request), rule);
+/// A connection that serves the peer, which has as many requests in the queue as there may be.
+fn with_full_queue(reserved: Reserved) -> Connection {
+    let mut connection = open(reserved);
+    connection.unchoke();
+    let request = Message::Request(block(0, 0).into());
+    for _ in 0..MAX_QUEUED_REQUESTS {
+        assert_eq!(receive_one(&mut connection, request), Received::Request(block(0, 0)));
     }
+    let _ = sent(&mut connection);
+    connection
+}
+
+#[test]
+fn requests_beyond_the_queue_are_refused() {
+    let request = block(3, 1).into();
+    for (reserved, answer) in [(FAST, wire(Message::Reject(request))), (PLAIN, vec![])] {
+        let mut connection = with_full_queue(reserved);
+        assert_eq!(receive(&mut connection, &wire(Message::Request(request))), []);
+        assert_eq!(sent(&mut connection), answer);
+        assert_eq!(connection.unanswered(), MAX_QUEUED_REQUESTS);
+        // One answer makes room for one request.
+        assert!(connection.send_block(block(0, 0)));
+        let received = receive_one(&mut connection, Message::Request(request));
+        assert_eq!(received, Received::Request(block(3, 1)));
+    }
+}
+
+#[test]
+fn only_an_empty_budget_ends_refused_requests() {
+    let request = wire(Message::Request(block(0, 1).into()));
+    for reserved in [FAST, PLAIN] {
+        let mut connection = with_full_queue(reserved);
+        for _ in 0..=TALK_BURST / LEAST_TALK {
+            assert_eq!(receive(&mut connection, &request), []);
+            connection.transmitted(usize::MAX);
+        }
+        breaks(&mut connection, &request, Rule::TooMuchTalk);
+    }
+}
+
+#[test]
+fn requests_that_the_caller_rejects_spend_the_budget() {
+    let mut connection = open(FAST);
+    connection.unchoke();
+    let request = wire(Message::Request(block(0, 1).into()));
+    for _ in 0..=TALK_BURST / LEAST_TALK {
+        let _ = receive(&mut connection, &request);
+        assert!(connection.reject(block(0, 1)));
+        connection.transmitted(usize::MAX);
+    }
+    breaks(&mut connection, &request, Rule::TooMuchTalk);
 }
 
 #[test]
 fn requests_without_reading_the_answers() {
     let mut connection = open(FAST);
-    let request = wire(Message::Request(block(0, 0).into()));
-    let waiting = MAX_UNREAD / 17 * 17 + 17;
-    for _ in 0..waiting / 17 {
-        let _ = receive(&mut connection, &request);
-        assert!(connection.reject(block(0, 0)));
-    }
+    let waiting = MAX_UNREAD / 9 * 9 + 9;
+    (0..waiting / 9).for_each(|_| connection.have(block(0, 0).piece()));
     assert!(connection.buffered() < 3 * MAX_UNREAD);
+    let request = wire(Message::Request(block(0, 0).into()));
     breaks(&mut connection, &request, Rule::NotReading { waiting });
 }
 

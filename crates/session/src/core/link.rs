@@ -89,6 +89,8 @@ pub(super) struct Link<F> {
     pub(super) reading: u64,
     /// Whether the caller was told to transmit and has not asked since.
     pub(super) transmit_due: bool,
+    /// What its buffers held when they were counted last, in bytes.
+    counted: usize,
 }
 
 impl<F> Link<F> {
@@ -98,8 +100,16 @@ impl<F> Link<F> {
         stage: Stage,
         connection: Connection,
     ) -> Self {
-        let uploads = VecDeque::new();
-        Self { address, outgoing, stage, connection, uploads, reading: 0, transmit_due: false }
+        Self {
+            address,
+            outgoing,
+            stage,
+            connection,
+            uploads: VecDeque::new(),
+            reading: 0,
+            transmit_due: false,
+            counted: 0,
+        }
     }
 
     /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
@@ -115,7 +125,7 @@ impl<F> Link<F> {
     }
 
     /// What its buffers hold, in bytes.
-    pub(super) fn buffered(&self) -> usize {
+    fn buffered(&self) -> usize {
         self.connection.buffered() + self.uploads.capacity() * size_of::<Upload<F>>()
     }
 
@@ -134,6 +144,8 @@ pub(super) struct Links<F> {
     free: Vec<usize>,
     half_open: HalfOpen,
     count: usize,
+    /// What all links' buffers held when they were counted last, in bytes.
+    counted: usize,
 }
 
 /// Connections without a complete handshake, by who began them.
@@ -159,7 +171,7 @@ impl<F> Links<F> {
     /// None yet; at most `max_half_open` without a complete handshake.
     pub(super) fn new(max_half_open: usize) -> Self {
         let half_open = HalfOpen { max: max_half_open, incoming: 0, outgoing: 0 };
-        Self { slots: Vec::new(), free: Vec::new(), half_open, count: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), half_open, count: 0, counted: 0 }
     }
 
     pub(super) fn insert(&mut self, link: Link<F>) -> LinkKey {
@@ -190,6 +202,7 @@ impl<F> Links<F> {
         let link = slot.take()?;
         self.free.push(key.slot());
         self.count -= 1;
+        self.counted -= link.counted;
         *self.half_open.of(link.outgoing) -= usize::from(link.stage.is_half_open());
         Some(link)
     }
@@ -225,15 +238,26 @@ impl<F> Links<F> {
         link.as_ref().map(|_| LinkKey::new(slot, *generation))
     }
 
-    /// What the buffers of all links hold, in bytes, and the link that holds most.
-    pub(super) fn buffered(&self) -> (usize, Option<LinkKey>) {
+    /// Counts again what the buffers of one link hold. Returns what those of all links hold, in
+    /// bytes, as far as it was counted.
+    pub(super) fn count_buffers(&mut self, key: LinkKey) -> usize {
+        let Some(link) = self.get_mut(key) else { return self.counted };
+        let held = link.buffered();
+        let before = std::mem::replace(&mut link.counted, held);
+        self.counted = self.counted - before + held;
+        self.counted
+    }
+
+    /// Counts what the buffers of all links hold, in bytes, and finds the link that holds most.
+    pub(super) fn count_all_buffers(&mut self) -> (usize, Option<LinkKey>) {
         let (mut total, mut most) = (0, (0, None));
-        for (slot, (generation, link)) in self.slots.iter().enumerate() {
+        for (slot, (generation, link)) in self.slots.iter_mut().enumerate() {
             let Some(link) = link else { continue };
-            let held = link.buffered();
-            total += held;
-            most = most.max((held, Some(LinkKey::new(slot, *generation))));
+            link.counted = link.buffered();
+            total += link.counted;
+            most = most.max((link.counted, Some(LinkKey::new(slot, *generation))));
         }
+        self.counted = total;
         (total, most.1)
     }
 }

@@ -79,7 +79,6 @@ impl<F> Core<F> {
             Output::Choke { peer } => self.tell(peer, peer_wire::Connection::choke),
             Output::Unchoke { peer } => self.tell(peer, peer_wire::Connection::unchoke),
             Output::Have { peer, piece } => self.tell(peer, |link| link.have(piece)),
-            Output::Reject { peer, request } => self.tell(peer, |link| link.reject(request)),
             Output::Disconnect { peer, reason } => {
                 self.drop_link(LinkKey::of_peer(peer), &reason.to_string());
             }

@@ -16,8 +16,11 @@ use super::torrent::{Phase, Torrent};
 use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};
 
-/// How many requests a peer may have outstanding, as we tell it (`reqq` of BEP 10).
+/// How many requests a peer should have outstanding at most, as we tell it (`reqq` of BEP 10). What
+/// is kept of those that come all the same is [`peer_wire::MAX_QUEUED_REQUESTS`].
 const REQUEST_QUEUE: u32 = 500;
+
+const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
 
 impl<F> Core<F> {
     /// Whether those who connect to us should wait, because so many others have not shaken hands
@@ -199,8 +202,11 @@ impl<F> Core<F> {
             Received::Unchoke => swarm.handle_unchoke(now, peer),
             Received::Interested => swarm.handle_interested(now, peer),
             Received::NotInterested => swarm.handle_not_interested(now, peer),
-            Received::Request(request) => swarm.handle_request(now, peer, request),
-            Received::Cancel(request) => swarm.handle_cancel(now, peer, request),
+            Received::Request(request) if !swarm.serves(peer, request.piece()) => {
+                if let Some(link) = self.links.get_mut(key) {
+                    link.connection.reject(request);
+                }
+            }
             Received::Reject(request) => swarm.handle_reject(now, peer, request),
             Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
             Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),

@@ -3,7 +3,7 @@
 use swarm::DisconnectReason;
 
 use super::Core;
-use super::link::{Link, LinkKey, Stage};
+use super::link::{LinkKey, Stage};
 use super::peers::LinkEnd;
 use crate::limits::{CONNECT_TIMEOUT, MAX_PEER_BUFFERS};
 
@@ -40,19 +40,19 @@ impl<F> Core<F> {
         }
     }
 
-    /// Looks at the memory of all links if this one holds more than its share: it could grow far in the
-    /// second between two sweeps, and many together beyond all measure.
+    /// Counts the memory of this link, which may grow far in the second between two sweeps. Looks at
+    /// all links only if together they hold too much: many have long queues of requests.
     pub(super) fn check_buffers(&mut self, key: LinkKey) {
-        let share = MAX_PEER_BUFFERS / self.config.max_connections.max(1);
-        let held = self.links.get(key).map_or(0, Link::buffered);
-        if held > share {
+        let held = self.links.count_buffers(key);
+        self.messages_peak = self.messages_peak.max(held);
+        if held > MAX_PEER_BUFFERS {
             self.shed_buffers();
         }
     }
 
     /// Drops the peer that holds most memory while all together hold too much.
     fn shed_buffers(&mut self) {
-        while let (held, Some(most)) = self.links.buffered() {
+        while let (held, Some(most)) = self.links.count_all_buffers() {
             self.messages_peak = self.messages_peak.max(held);
             if held <= MAX_PEER_BUFFERS {
                 return;

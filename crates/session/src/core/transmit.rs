@@ -153,11 +153,10 @@ impl<F> Core<F> {
     }
 
     fn next_upload(&mut self, key: LinkKey) -> Option<(TorrentKey, BlockRequest)> {
-        let now = self.now;
         let link = self.links.get_mut(key).filter(|link| has_room(link))?;
         let Stage::Live { torrent } = link.stage else { return None };
-        let swarm = self.torrents.get_mut(&torrent)?.transfer_mut()?;
-        let request = swarm.next_upload(now, key.peer())?;
+        self.torrents.get_mut(&torrent)?.transfer_mut()?;
+        let request = link.connection.next_request()?;
         Some((torrent, request))
     }
 

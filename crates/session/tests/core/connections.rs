@@ -8,7 +8,9 @@ use session::{AddTorrent, EventKind, PeerState, TorrentKey};
 use testkit::{InfoHashV1, Payload};
 
 use super::node::{Node, add_of, config};
-use super::wire::{handshake, handshake_of, message};
+use super::wire::{
+    INTERESTED, REQUEST, block, extended_handshake, handshake, handshake_of, message,
+};
 
 fn payload() -> Payload {
     Payload::file("film", 100_000).piece_length(32 << 10).create().unwrap()
@@ -227,8 +229,7 @@ fn hoarder(
     number: u8,
     length: usize,
 ) -> session::core::LinkKey {
-    let mut hello = handshake(payload.info_hash(), number);
-    hello[25] |= 0x10;
+    let hello = extended_handshake(payload.info_hash(), number);
     let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
     let hoard = message(20, &vec![1; length + 1]);
     node.receive(link, &hoard[..hoard.len() - 1]);
@@ -255,6 +256,32 @@ fn the_peer_that_holds_most_memory_is_dropped_when_all_hold_too_much() {
     (35..200).for_each(|n| _ = hoarder(&mut node, &payload, n, 128 * KIB));
     assert_eq!(node.closed.len(), 166);
     assert!(many.iter().all(|link| !node.closed.contains(link)));
+}
+
+#[test]
+fn queued_requests_count_as_memory() {
+    const QUEUE: usize = peer_wire::MAX_QUEUED_REQUESTS * size_of::<bt_types::BlockRequest>();
+    let payload = payload();
+    let folder = payload.folder_path();
+    let mut node =
+        Node::new(CoreConfig { upload_slots: 200, max_peers_per_torrent: 200, ..config(1) });
+    node.add(AddTorrent { seed_only: true, ..add_of(&payload, folder) });
+    node.hold_jobs = true;
+    let request = message(REQUEST, &block(0, 0, 16 << 10));
+    let requests = request.repeat(peer_wire::MAX_QUEUED_REQUESTS);
+    let mut peers = 0;
+    while node.closed.is_empty() {
+        let number = peers as u8;
+        peers += 1;
+        let hello = handshake(payload.info_hash(), number);
+        let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
+        node.receive(link, &message(INTERESTED, &[]));
+        node.receive(link, &requests);
+    }
+    // Other small things take a little too.
+    let queues = session::limits::MAX_PEER_BUFFERS / QUEUE;
+    assert!((queues * 9 / 10..=queues + 1).contains(&peers), "{peers} of {queues}");
+    assert_eq!(node.closed.len(), 1);
 }
 
 #[test]

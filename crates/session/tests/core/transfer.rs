@@ -252,6 +252,32 @@ fn a_peer_that_does_not_drain_is_not_read_for() {
 }
 
 #[test]
+fn six_hundred_requests_at_once_are_served() {
+    let payload = Payload::file("film", 10 << 20).piece_length(256 << 10).create().unwrap();
+    let (mut node, link) = seeder(&payload);
+    let block = |n: u32| wire::block(n / 16, n % 16 * (16 << 10), 16 << 10);
+    let asked: Vec<u8> = (0..600).flat_map(|n| wire::message(REQUEST, &block(n))).collect();
+    node.receive(link, &asked);
+    assert_eq!(wire::count(&node.sent[&link], PIECE), 600);
+    assert!(!node.closed.contains(&link));
+}
+
+#[test]
+fn requests_of_missing_pieces_are_refused() {
+    let payload = payload(100_000);
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(config(1));
+    node.add(add_of(&payload, folder.path()));
+    let hello = wire::fast_handshake(payload.info_hash(), b'p');
+    let link = node.incoming("10.0.0.9:5000", &hello).unwrap();
+    node.receive(link, &wire::message(wire::INTERESTED, &[]));
+    let block = wire::block(0, 0, 16 << 10);
+    node.receive(link, &wire::message(REQUEST, &block));
+    let rejects = wire::messages(&node.sent[&link]).into_iter().filter(|(id, _)| *id == 16);
+    assert_eq!(rejects.collect::<Vec<_>>(), [(16, block)]);
+}
+
+#[test]
 fn what_is_resident_is_served_without_another_job() {
     let payload = payload(100_000);
     let (mut node, link) = seeder(&payload);

@@ -152,11 +152,6 @@ impl Swarm {
         open.map(|(piece, open)| (*piece, open.done())).filter(|(_, blocks)| !blocks.is_empty())
     }
 
-    /// How many requests of the peer wait for [`Self::next_upload`].
-    pub fn uploads_waiting(&self, key: PeerKey) -> usize {
-        self.peers.get(&key).map_or(0, |peer| peer.uploads.len())
-    }
-
     /// Whether more could be requested if the budget had room. Then [`Self::poll_output`] is to be
     /// called again after memory was released.
     pub fn is_starved(&self) -> bool {

@@ -393,7 +393,6 @@ impl Swarm {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.window.on_tick(passed.min(2 * TICK));
-        peer.refused = 0;
         peer.hold_until = peer.hold_until.filter(|until| *until > now);
         let rate = peer.down.per_second(now);
         if let Some((piece, counted)) = &mut peer.current

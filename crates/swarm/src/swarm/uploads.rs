@@ -1,17 +1,14 @@
-//! Whom to unchoke, and what becomes of the peers' requests.
+//! Whom to unchoke, and which requests of peers are served.
 
 use std::time::Duration;
 
-use bt_types::BlockRequest;
+use bt_types::PieceIndex;
 
 use super::Swarm;
 use crate::choker::{self, Candidate};
 use crate::peer::Peer;
 use crate::timer::Timer;
-use crate::vocabulary::{DisconnectReason, Output, PeerKey};
-
-/// The most requests of one peer that wait to be answered.
-pub(crate) const MAX_UPLOADS: usize = 512;
+use crate::vocabulary::{Output, PeerKey};
 
 impl Swarm {
     /// The peer wants our pieces. It is unchoked at once if a slot is free.
@@ -30,47 +27,11 @@ impl Swarm {
         self.interest_changed = true;
     }
 
-    /// The peer asks for a block. What it may not have is rejected (BEP 6), or without the Fast
-    /// extension passed over, since the request may have crossed our choke. Asking for more than
-    /// 512 blocks that are not answered yet ends the connection, with the Fast extension only if
-    /// it goes on.
-    pub fn handle_request(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
-        self.now = now;
-        let had = self.pieces.have.contains(request.piece());
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let full = peer.uploads.len() >= MAX_UPLOADS;
-        if had && !peer.am_choking && !full {
-            return peer.uploads.push_back(request);
-        }
-        peer.refused += 1;
-        let flood = peer.refused as usize > MAX_UPLOADS;
-        if flood || (full && !peer.is.fast) {
-            self.disconnect(key, DisconnectReason::TooManyRequests);
-        } else if peer.is.fast {
-            self.outputs.push_back(Output::Reject { peer: key, request });
-        }
-    }
-
-    /// The peer takes a request back. If it has not been handed out, it is rejected, which is the
-    /// answer that BEP 6 asks for.
-    pub fn handle_cancel(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
-        self.now = now;
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let Some(place) = peer.uploads.iter().position(|waiting| *waiting == request) else {
-            return;
-        };
-        peer.uploads.remove(place);
-        if peer.is.fast {
-            self.outputs.push_back(Output::Reject { peer: key, request });
-        }
-    }
-
-    /// The next request of the peer to be answered, to be asked for whenever its send buffer has
-    /// room. Once handed out it is to be answered, even if the peer is choked meanwhile.
-    #[must_use]
-    pub fn next_upload(&mut self, now: Duration, key: PeerKey) -> Option<BlockRequest> {
-        self.now = now;
-        self.peers.get_mut(&key)?.uploads.pop_front()
+    /// Whether a request of the peer for a block of `piece` is to be served: we have the piece and
+    /// do not choke the peer. The caller keeps the requests of each peer, a bounded number.
+    pub fn serves(&self, key: PeerKey, piece: PieceIndex) -> bool {
+        let peer = self.peers.get(&key);
+        peer.is_some_and(|peer| !peer.am_choking) && self.pieces.have.contains(piece)
     }
 
     /// Payload went to the peer, in bytes.
@@ -166,13 +127,9 @@ impl Swarm {
         self.outputs.push_back(Output::Unchoke { peer: key });
     }
 
-    /// Chokes the peer; its waiting requests are rejected, or void without the Fast extension.
     fn choke(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.am_choking) else { return };
         peer.am_choking = true;
         self.outputs.push_back(Output::Choke { peer: key });
-        let (void, fast) = (std::mem::take(&mut peer.uploads), peer.is.fast);
-        let rejects = void.into_iter().filter(|_| fast);
-        self.outputs.extend(rejects.map(|request| Output::Reject { peer: key, request }));
     }
 }

@@ -18,8 +18,6 @@ const PIECES: u32 = 12;
 const BUDGET: usize = 1 << 20;
 /// The most peers that are connected at a time.
 const MAX_PEERS: usize = 6;
-/// The most requests of a peer that wait, as the crate documents it.
-const MAX_UPLOADS: usize = 512;
 /// The most addresses that are remembered, as the crate documents it.
 const MAX_KNOWN: usize = 10_000;
 
@@ -48,16 +46,8 @@ struct Peer {
     asked: Vec<BlockRequest>,
     /// What was asked of it and then cancelled: it may come all the same.
     cancelled: Vec<BlockRequest>,
-    /// What it asked for and was not answered.
-    wants: Vec<BlockRequest>,
-}
-
-impl Peer {
-    /// One of its requests is answered; it may have asked for the same more than once.
-    fn answered(&mut self, request: BlockRequest) {
-        let place = self.wants.iter().position(|want| *want == request);
-        self.wants.remove(place.expect("only what it asked for is answered"));
-    }
+    /// Whether we choke it.
+    am_choking: bool,
 }
 
 struct Model {
@@ -130,7 +120,8 @@ impl Model {
         let peer = ConnectedPeer { address, outgoing: flags & 4 != 0, fast, peer_id };
         match self.bench.swarm.handle_connected(self.bench.now, key, peer) {
             Ok(()) => {
-                self.peers.insert(key, Peer { fast, choked: true, ..Peer::default() });
+                self.peers
+                    .insert(key, Peer { fast, choked: true, am_choking: true, ..Peer::default() });
             }
             Err(Refusal::Stopped) => assert!(self.bench.swarm.is_stopped()),
             Err(Refusal::TooMany { limit }) => assert!(limit <= MAX_PEERS),
@@ -266,25 +257,15 @@ impl Model {
             120..=121 => swarm.handle_listen_port(now, key, u16::from(number) << 4),
             122..=127 => swarm.handle_interested(now, key),
             128..=129 => swarm.handle_not_interested(now, key),
-            130..=141 => {
-                let times = if number == 0xff { MAX_UPLOADS + 2 } else { 1 };
-                for _ in 0..times {
-                    peer.wants.push(block);
-                    swarm.handle_request(now, key, block);
+            130..=149 => {
+                let serves = swarm.serves(key, piece);
+                assert_eq!(serves, !peer.am_choking && swarm.have().contains(piece));
+                if serves {
+                    swarm.handle_sent(now, key, block.length());
                 }
             }
-            142..=143 => swarm.handle_cancel(now, key, block),
-            144..=149 => self.upload(key),
             _ => self.answer(key, op, number.into()),
         }
-    }
-
-    fn upload(&mut self, key: PeerKey) {
-        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
-        assert!(swarm.uploads_waiting(key) <= MAX_UPLOADS);
-        let Some(request) = swarm.next_upload(now, key) else { return };
-        self.peers.get_mut(&key).into_iter().for_each(|peer| peer.answered(request));
-        swarm.handle_sent(now, key, request.length());
     }
 
     /// A peer sends a block that it was asked for, now or before, or says that it will not.
@@ -361,11 +342,8 @@ impl Model {
                 peer.asked.remove(place.expect("only what was asked for is cancelled"));
                 peer.cancelled.push(request);
             }
-            Output::Reject { peer, request } => {
-                let Some(peer) = self.peers.get_mut(&peer) else { panic!("it is gone") };
-                assert!(peer.fast, "it does not understand that");
-                peer.answered(request);
-            }
+            Output::Choke { peer } => self.choke(peer, true),
+            Output::Unchoke { peer } => self.choke(peer, false),
             Output::Disconnect { peer, .. } => {
                 assert!(self.peers.remove(&peer).is_some(), "it is gone");
             }
@@ -379,6 +357,11 @@ impl Model {
             Output::Completed => assert!(self.bench.swarm.is_complete()),
             _ => {}
         }
+    }
+
+    fn choke(&mut self, key: PeerKey, choke: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { panic!("it is gone") };
+        assert_ne!(std::mem::replace(&mut peer.am_choking, choke), choke, "told twice");
     }
 
     fn check_request(&mut self, key: PeerKey, request: BlockRequest) {

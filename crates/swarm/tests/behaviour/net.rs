@@ -58,6 +58,8 @@ struct State {
     uploading_until: Duration,
     sent_blocks: u64,
     serving: VecDeque<usize>,
+    /// What each other node asked for and was not answered.
+    wants: BTreeMap<usize, VecDeque<BlockRequest>>,
     waits_for_link: bool,
     linked: BTreeMap<usize, bool>,
     completed_at: Option<Duration>,
@@ -90,6 +92,7 @@ impl Net {
                 uploading_until: Duration::ZERO,
                 sent_blocks: 0,
                 serving: VecDeque::new(),
+                wants: BTreeMap::new(),
                 waits_for_link: false,
                 linked: BTreeMap::new(),
                 completed_at: None,
@@ -199,14 +202,18 @@ impl Net {
         match *output {
             Output::Interested { peer } => self.send(to(peer), Wire::Interested(node)),
             Output::NotInterested { peer } => self.send(to(peer), Wire::NotInterested(node)),
-            Output::Choke { peer } => self.send(to(peer), Wire::Choke(node)),
+            Output::Choke { peer } => {
+                self.send(to(peer), Wire::Choke(node));
+                let void = self.states[node].wants.remove(&to(peer)).unwrap_or_default();
+                void.into_iter().for_each(|want| self.send(to(peer), Wire::Reject(node, want)));
+            }
             Output::Unchoke { peer } => self.send(to(peer), Wire::Unchoke(node)),
             Output::Have { peer, piece } => self.send(to(peer), Wire::Have(node, piece)),
             Output::Request { peer, request } => self.send(to(peer), Wire::Request(node, request)),
             Output::Cancel { peer, request } => self.send(to(peer), Wire::Cancel(node, request)),
-            Output::Reject { peer, request } => self.send(to(peer), Wire::Reject(node, request)),
             Output::Disconnect { peer, .. } => {
                 self.states[node].linked.remove(&to(peer));
+                self.states[node].wants.remove(&to(peer));
                 self.send(to(peer), Wire::Closed(node));
             }
             Output::ClosePiece { piece } => {
@@ -234,7 +241,8 @@ impl Net {
             let Some(to) = self.states[node].serving.pop_front() else { return };
             let now = self.now;
             let state = &mut self.states[node];
-            let Some(request) = state.swarm.next_upload(now, key(to)) else { continue };
+            let wants = state.wants.get_mut(&to);
+            let Some(request) = wants.and_then(VecDeque::pop_front) else { continue };
             state.serving.push_back(to);
             state.sent_blocks += 1;
             let lie = state.node.lies_every.is_some_and(|n| state.sent_blocks.is_multiple_of(n));
@@ -263,10 +271,19 @@ impl Net {
             Wire::Choke(from) => swarm.handle_choke(now, key(from)),
             Wire::Unchoke(from) => swarm.handle_unchoke(now, key(from)),
             Wire::Have(from, piece) => swarm.handle_have(now, key(from), piece),
-            Wire::Cancel(from, request) => swarm.handle_cancel(now, key(from), request),
+            Wire::Cancel(from, request) => {
+                let wants = state.wants.entry(from).or_default();
+                if let Some(place) = wants.iter().position(|want| *want == request) {
+                    wants.remove(place);
+                    self.send(from, Wire::Reject(to, request));
+                }
+            }
             Wire::Reject(from, request) => swarm.handle_reject(now, key(from), request),
             Wire::Request(from, request) => {
-                swarm.handle_request(now, key(from), request);
+                if !swarm.serves(key(from), request.piece()) {
+                    return self.send(from, Wire::Reject(to, request));
+                }
+                state.wants.entry(from).or_default().push_back(request);
                 if !state.serving.contains(&from) {
                     state.serving.push_back(from);
                 }
@@ -282,6 +299,7 @@ impl Net {
             }
             Wire::Closed(from) => {
                 state.linked.remove(&from);
+                state.wants.remove(&from);
                 swarm.handle_disconnected(now, key(from), DisconnectReason::Closed);
             }
         }

@@ -61,17 +61,22 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "while choked, without end, Fast",
         |payload| Hostile::new(payload).fast().floods(request(0, 0, BLOCK)),
-        Dropped("expected at most 512 unanswered requests"),
+        Dropped("too many messages that bring nothing"),
+    ),
+    Row(
+        "600 at once",
+        |payload| when_unchoked(payload, request(0, 0, BLOCK).repeat(600)),
+        Tolerated,
     ),
     Row(
         "the same block without end",
         |payload| flood(payload).floods(request(0, 0, BLOCK)),
-        Dropped("expected at most 512 unanswered requests"),
+        Dropped("too many messages that bring nothing"),
     ),
     Row(
         "without end, and reads nothing",
         |payload| Hostile::new(payload).deaf().says(INTERESTED).floods(request(0, 0, BLOCK)),
-        Dropped("expected at most 512 unanswered requests"),
+        Dropped("too many messages that bring nothing"),
     ),
     Row(
         "a cancel of what was not asked for",
