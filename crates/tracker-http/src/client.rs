@@ -71,7 +71,8 @@ impl Default for FetcherConfig {
     }
 }
 
-/// A blocking HTTP client. Clones share everything and may be used from many threads at once. It
+/// A blocking HTTP client. A user name and a password in a URL are unescaped and sent as basic
+/// authorization (RFC 7617). Clones share everything and may be used from many threads at once. It
 /// uses no proxy, keeps no cookies and no connections.
 #[derive(Debug, Clone)]
 pub struct Fetcher {

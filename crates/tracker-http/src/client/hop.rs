@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use percent_encoding::percent_decode_str;
 use ureq::http::{Response, Uri, header};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -66,7 +68,11 @@ impl Hop<'_> {
         }
         let reached = Arc::new(OnceLock::new());
         let agent = self.agent(Arc::clone(&reached));
-        let response = agent.get(self.url.as_str()).call().map_err(|error| self.failed(error))?;
+        let mut request = agent.get(self.url.as_str());
+        if let Some(value) = authorization(self.url) {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let response = request.call().map_err(|error| self.failed(error))?;
         let mut answer = Answer {
             status: response.status().as_u16(),
             content_type: content_type(&response),
@@ -141,6 +147,18 @@ impl Hop<'_> {
     fn timed_out(&self) -> FetchError {
         FetchError::TimedOut { after: self.config.timeout }
     }
+}
+
+/// The user name and password of `url` as `Authorization` header (RFC 7617). In a URL they are escaped,
+/// in the header they are not; the library would send the escapes.
+fn authorization(url: &Url) -> Option<String> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut plain: Vec<u8> = percent_decode_str(url.username()).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(url.password().unwrap_or_default()));
+    Some(format!("Basic {}", BASE64_STANDARD.encode(plain)))
 }
 
 /// The handshake's errors come wrapped in those of the socket.

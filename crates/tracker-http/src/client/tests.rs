@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bt_types::PeerId;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -248,6 +249,41 @@ fn a_server_that_dribbles_or_is_silent_ends_at_the_timeout() {
     });
     assert_eq!(fetcher.get(&server.url("/")), Err(FetchError::TimedOut { after }));
     server.heads();
+}
+
+/// The `Authorization` headers that requests with this user name and password have.
+fn authorizations(userinfo: &str) -> Vec<String> {
+    let server = Server::always(2, ok(REPLY));
+    let url = format!("http://{userinfo}{}/announce", server.address);
+    assert!(announce(&url).is_ok());
+    assert!(get(&url).is_ok());
+    let heads = server.heads();
+    let lines = heads.iter().flat_map(|head| head.lines());
+    let values = lines.filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+    });
+    values.collect()
+}
+
+#[test]
+fn password_of_url_is_unescaped() {
+    for (userinfo, plain) in [
+        ("us%20er:pa%40s%3As@", &b"us er:pa@s:s"[..]),
+        ("user:pass@", b"user:pass"),
+        ("user@", b"user:"),
+        (":pass@", b":pass"),
+        ("m%C3%BCller:100%@", "m\u{fc}ller:100%".as_bytes()),
+        ("m\u{fc}ller:%ff@", b"m\xc3\xbcller:\xff"),
+    ] {
+        let sent = authorizations(userinfo);
+        let [first, second] = &sent[..] else { panic!("{userinfo}: {sent:?}") };
+        assert_eq!(first, second, "{userinfo}");
+        let coded = first.strip_prefix("Basic ").unwrap();
+        assert_eq!(BASE64_STANDARD.decode(coded).unwrap(), plain, "{userinfo}");
+    }
+    assert_eq!(authorizations(""), [""; 0]);
+    assert_eq!(authorizations("@"), [""; 0]);
 }
 
 #[test]
