@@ -1,6 +1,6 @@
 //! `peers`: who is in a torrent's swarm, as its trackers tell it.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ fn ask(
     let started = request.clone();
     let mut answers = client.ask_all(urls, move |client, url| client.announce(url, &started));
     for reply in answers.iter_mut().filter_map(|(_, answer)| answer.as_mut().ok()) {
+        reply.peers = distinct(std::mem::take(&mut reply.peers));
         reply.peers.retain(|peer| !is_us(peer, &request, arguments.port.is_none()));
     }
 
@@ -77,12 +78,25 @@ fn is_here(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Every address once, in the order the trackers told them.
-fn merge(answers: &[Answer<AnnounceReply>]) -> Vec<SocketAddr> {
+/// The peers of all trackers, each once, in the trackers' order.
+fn merge(answers: &[Answer<AnnounceReply>]) -> Vec<TrackerPeer> {
     let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    distinct(replies.flat_map(|reply| reply.peers.iter().cloned()))
+}
+
+/// Each address or name with its port once. An IPv4 address that comes as an IPv6 one is the same.
+fn distinct(peers: impl IntoIterator<Item = TrackerPeer>) -> Vec<TrackerPeer> {
     let mut seen = std::collections::BTreeSet::new();
-    let addresses = replies.flat_map(|reply| &reply.peers).filter_map(TrackerPeer::address);
-    addresses.filter(|address| seen.insert(*address)).collect()
+    let mut distinct = Vec::new();
+    for mut peer in peers {
+        if let PeerHost::Ip(ip) = &mut peer.host {
+            *ip = ip.to_canonical();
+        }
+        if seen.insert(peer.to_string().to_ascii_lowercase()) {
+            distinct.push(peer);
+        }
+    }
+    distinct
 }
 
 fn no_peers(answers: &[Answer<AnnounceReply>]) -> Failure {
@@ -94,7 +108,7 @@ fn no_peers(answers: &[Answer<AnnounceReply>]) -> Failure {
     Failure::new(Class::Network, message).because(causes)
 }
 
-fn object(metainfo: &Metainfo, answers: &[Answer<AnnounceReply>], peers: &[SocketAddr]) -> Value {
+fn object(metainfo: &Metainfo, answers: &[Answer<AnnounceReply>], peers: &[TrackerPeer]) -> Value {
     let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
     let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
     json!({ "info_hash": metainfo.info_hash().to_string(), "trackers": trackers, "peers": peers })
@@ -114,7 +128,7 @@ fn tracker_object((url, answer): &Answer<AnnounceReply>) -> Value {
     }
 }
 
-fn text(answers: &[Answer<AnnounceReply>], peers: &[SocketAddr], style: Style) -> String {
+fn text(answers: &[Answer<AnnounceReply>], peers: &[TrackerPeer], style: Style) -> String {
     let mut lines: Vec<String> = answers.iter().map(|answer| tracker_line(answer, style)).collect();
     if !peers.is_empty() {
         lines.push(String::new());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Tracker, UdpTracker};
 
-use crate::support::{Output, Shell, dead_port, mute_udp, words};
+use crate::support::{Output, Shell, dead_port, mute_udp, web_server, words};
 
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -108,6 +108,36 @@ fn both_address_families_are_asked() {
 }
 
 #[test]
+fn counted_peers_are_listed_once() {
+    let list = b"d8:intervali900e5:peersl\
+        d2:ip12:peer.example4:porti1ee\
+        d2:ip12:PEER.example4:porti1ee\
+        d2:ip12:peer.example4:porti2ee\
+        d2:ip8:10.0.0.17:peer id20:-XX0001-abcdefghijkl4:porti1ee\
+        d2:ip8:10.0.0.14:porti1eee\
+        6:peers636:\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\x01\0\x01\
+        \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01e";
+    let url = format!("http://{}/announce", web_server("200 OK", list));
+    let listed = ["peer.example:1", "peer.example:2", "10.0.0.1:1", "[2001:db8::1]:1"];
+    let object = run("peers", std::slice::from_ref(&url), &["--json"]).expect(0).object();
+    assert_eq!(object["peers"], json!(listed));
+    let hosts: Vec<&Value> =
+        object["trackers"][0]["peers"].as_array().unwrap().iter().map(|peer| &peer["ip"]).collect();
+    assert_eq!(hosts, ["peer.example", "peer.example", "10.0.0.1", "2001:db8::1"]);
+    let text = run("peers", &[url], &[]).expect(0).stdout();
+    assert!(text.contains("peers 4,"), "{text}");
+    assert!(text.ends_with(&format!("\n\n{}\n", listed.join("\n"))), "{text}");
+}
+
+#[test]
+fn peers_given_by_name_only_are_peers() {
+    let list = b"d8:intervali900e5:peersld2:ip12:peer.example4:porti1eeee";
+    let url = format!("http://{}/announce", web_server("200 OK", list));
+    let text = run("peers", &[url], &[]).expect(0).stdout();
+    assert!(text.contains("peers 1,") && text.ends_with("\n\npeer.example:1\n"), "{text}");
+}
+
+#[test]
 fn ipv6_peers_are_in_brackets() {
     let http = HttpTracker::start();
     http.answer(Answer::Peers(addresses(&["[::1]:6881"])));
@@ -140,7 +170,7 @@ fn bad_answers_are_told() {
         (refused, "not registered"),
         (Answer::Html, ""),
         (Answer::Status(503), "503"),
-        (Answer::Raw(b"de".to_vec()), ""),
+        (Answer::Raw(b"le".to_vec()), ""),
         (Answer::Truncated, ""),
         (Answer::Silence, ""),
     ];
