@@ -70,27 +70,42 @@ fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {
     }
 }
 
-/// Every torrent that `torrents` names, once.
+/// Every torrent that `torrents` names, once. One that is named twice gets the trackers of both,
+/// unless it is private.
 pub(crate) fn load_all(
     torrents: &[OsString],
     ca_file: Option<&Path>,
     output: &Output,
 ) -> Result<Vec<Arc<Metainfo>>, Failure> {
-    let mut loaded: Vec<(&OsString, Arc<Metainfo>)> = Vec::new();
+    let mut loaded: Vec<(&OsString, Metainfo)> = Vec::new();
     for torrent in torrents {
         let metainfo = load_from(torrent, ca_file, output)?;
         let hash = metainfo.info_hash();
-        match loaded.iter().find(|(_, earlier)| earlier.info_hash() == hash) {
-            None => loaded.push((torrent, Arc::new(metainfo))),
-            Some((earlier, _)) => {
-                let (earlier, torrent) = (earlier.display(), torrent.display());
-                output.warn(&format!(
-                    "{earlier} and {torrent} are the same torrent; using {earlier} only"
-                ));
+        match loaded.iter_mut().find(|(_, earlier)| earlier.info_hash() == hash) {
+            None => loaded.push((torrent, metainfo)),
+            Some((earlier_name, earlier)) => {
+                let same = format!(
+                    "{} and {} are the same torrent",
+                    earlier_name.display(),
+                    torrent.display()
+                );
+                merge(earlier, &metainfo, &same, output);
             }
         }
     }
-    Ok(loaded.into_iter().map(|(_, metainfo)| metainfo).collect())
+    Ok(loaded.into_iter().map(|(_, metainfo)| Arc::new(metainfo)).collect())
+}
+
+/// Adds the trackers of `other` to `torrent`. A private torrent uses those of one file only (BEP 27).
+fn merge(torrent: &mut Metainfo, other: &Metainfo, same: &str, output: &Output) {
+    if torrent.info().private() {
+        output.warn(&format!(
+            "{same}: the second is skipped with its trackers, because the torrent is private"
+        ));
+        return;
+    }
+    output.note(&format!("{same}: it is taken once, with the trackers of both"));
+    torrent.add_trackers(other.trackers());
 }
 
 /// All of standard input, up to the size a torrent may have.

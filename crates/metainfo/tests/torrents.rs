@@ -48,6 +48,14 @@ fn the_info_hash_is_that_of_the_raw_bytes() {
 }
 
 #[test]
+fn added_trackers_come_last() {
+    let mut torrent = small();
+    let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+    torrent.add_trackers(&[tier(&["udp://t:1", "http://a"]), tier(&["udp://t:1"]), tier(&["http://b", "http://a"])]);
+    assert_eq!(torrent.trackers(), [tier(&["udp://t:1"]), tier(&["http://a"]), tier(&["http://b"])]);
+}
+
+#[test]
 fn the_magnet_link_of_a_torrent() {
     let torrent = small();
     let hash = torrent.info_hash();

@@ -125,12 +125,30 @@ fn several_torrents_and_one_from_the_web() {
 }
 
 #[test]
-fn the_same_torrent_named_twice_is_taken_once() {
-    let (payload, _seeder, address) = seeded(folder());
-    let shell = Shell::new();
-    let path = payload.torrent_path().to_str().unwrap();
-    let output = download(&shell, &payload, &[path, "--peer", &address]).expect(0);
-    assert!(output.stderr.contains("are the same torrent; using"), "{}", output.stderr);
+fn torrent_given_twice_uses_both_trackers() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let first = folder().tracker(dead).create().unwrap();
+    let (second, seeder, _) = seeded(folder().tracker(tracker.url()));
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let second = second.torrent_path().to_str().unwrap();
+    let output = download(&shell, &first, &[second]).expect(0);
+    assert!(output.stderr.contains("it is taken once, with the trackers of both"));
+    first.compare(shell.join("out")).unwrap();
+}
+
+#[test]
+fn private_torrent_given_twice_uses_first_trackers() {
+    let (shell, tracker, other) = (Shell::new(), HttpTracker::start(), HttpTracker::start());
+    let (first, seeder, _) = seeded(folder().private().tracker(tracker.url()));
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let second = folder().private().tracker(other.url()).create().unwrap();
+    let second = second.torrent_path().to_str().unwrap();
+    let output = download(&shell, &first, &[second]).expect(0);
+    let warning = "the second is skipped with its trackers, because the torrent is private";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    first.compare(shell.join("out")).unwrap();
+    assert!(other.announces().is_empty(), "the second's tracker hears nothing");
 }
 
 #[test]
