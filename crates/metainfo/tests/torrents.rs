@@ -51,8 +51,15 @@ fn the_info_hash_is_that_of_the_raw_bytes() {
 fn added_trackers_come_last() {
     let mut torrent = small();
     let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
-    torrent.add_trackers(&[tier(&["udp://t:1", "http://a"]), tier(&["udp://t:1"]), tier(&["http://b", "http://a"])]);
-    assert_eq!(torrent.trackers(), [tier(&["udp://t:1"]), tier(&["http://a"]), tier(&["http://b"])]);
+    torrent.add_trackers(&[
+        tier(&["udp://t:1", "http://a"]),
+        tier(&["udp://t:1"]),
+        tier(&["http://b", "http://a"]),
+    ]);
+    assert_eq!(
+        torrent.trackers(),
+        [tier(&["udp://t:1"]), tier(&["http://a"]), tier(&["http://b"])]
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod download_piece;
 mod handshake;
 mod help;
 mod info;
+mod json;
 mod messages;
 mod seed;
 mod support;

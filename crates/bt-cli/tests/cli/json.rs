@@ -1,0 +1,221 @@
+//! `JSON.md` says what the program prints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
+
+use crate::support::{Shell, dead_port, words};
+
+/// The fields of each section of a page, with their types.
+type Sections = BTreeMap<String, BTreeMap<String, String>>;
+
+fn source_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The tables of the page, by the name in code in the heading above.
+fn page() -> Sections {
+    let page = fs::read_to_string(source_folder().join("../JSON.md")).unwrap();
+    let (mut sections, mut section) = (Sections::new(), String::new());
+    for line in page.lines() {
+        if line.starts_with('#') {
+            section = line.split('`').nth(1).unwrap_or_default().to_owned();
+            sections.entry(section.clone()).or_default();
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", field, kind, ..] = cells[..]
+            && let Some(field) = field.strip_prefix('`').and_then(|field| field.strip_suffix('`'))
+        {
+            let fields = sections.entry(section.clone()).or_default();
+            assert!(fields.insert(field.to_owned(), kind.to_owned()).is_none(), "{field} twice");
+        }
+    }
+    sections
+}
+
+/// Whether a type of the page covers `value`.
+fn is_covered(kind: &str, value: &Value) -> bool {
+    kind.split(" or ").any(|kind| match kind {
+        "string" => value.is_string(),
+        "integer" => value.is_u64(),
+        "number" => value.is_f64(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "null" => value.is_null(),
+        _ => panic!("unknown type {kind}"),
+    })
+}
+
+/// Fields of the page that some object had.
+#[derive(Default)]
+struct Seen(BTreeSet<String>);
+
+impl Seen {
+    /// Compares an object with a section of the page. `prefix` is the name of the array it is in.
+    #[track_caller]
+    fn compare(&mut self, object: &Value, fields: &BTreeMap<String, String>, prefix: &str) {
+        for (name, value) in object.as_object().expect("an object") {
+            let name = format!("{prefix}{name}");
+            let kind = fields.get(&name).unwrap_or_else(|| panic!("{name} is not on the page"));
+            assert!(is_covered(kind, value), "{name}: {value} is not {kind}");
+            let items = value.as_array().into_iter().flatten();
+            items.filter(|item| item.is_object()).for_each(|item| {
+                self.compare(item, fields, &format!("{name}[]."));
+            });
+            self.0.insert(name);
+        }
+    }
+
+    /// Fails if a field of the page was in no object.
+    #[track_caller]
+    fn finish(self, section: &str, fields: &BTreeMap<String, String>) {
+        let page: BTreeSet<String> = fields.keys().cloned().collect();
+        assert_eq!(self.0, page, "{section}");
+    }
+}
+
+/// Compares the objects of a command with its section of the page.
+#[track_caller]
+fn compare(section: &str, objects: &[Value]) {
+    let page = page();
+    let fields = page.get(section).unwrap_or_else(|| panic!("{section} is not on the page"));
+    let mut seen = Seen::default();
+    objects.iter().for_each(|object| seen.compare(object, fields, ""));
+    seen.finish(section, fields);
+}
+
+#[test]
+fn events_are_on_the_page() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let payload = Payload::file("a", 900_000).tier([dead]).tier([tracker.url()]);
+    let payload = payload.create().unwrap();
+    let honest = Script::seeder(&payload).listen();
+    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    tracker.answer(Answer::Peers(vec![honest.address(), liar.address()]));
+    let rest = ["--json", "--port", "0", "-o", "out", "--max-down", "300K"];
+    let output = shell.run(words("download", &payload, &rest)).expect(0);
+    let mut objects = output.objects();
+    let schema = objects[0].as_object_mut().unwrap().remove("schema");
+    assert_eq!(schema, Some(1.into()));
+    let mut by_event: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for object in objects {
+        by_event.entry(object["event"].as_str().unwrap().to_owned()).or_default().push(object);
+    }
+    let page = page();
+    for (event, objects) in by_event {
+        let mut fields = page.get(&event).unwrap_or_else(|| panic!("{event}")).clone();
+        fields.extend(page["download"].clone());
+        let mut seen = Seen::default();
+        objects.iter().for_each(|object| seen.compare(object, &fields, ""));
+        seen.finish(&event, &fields);
+    }
+}
+
+/// Whatever an event is called in the source is a heading of the page.
+#[test]
+fn all_event_names_are_on_the_page() {
+    let source = fs::read_to_string(source_folder().join("transfer/events.rs")).unwrap();
+    let names: BTreeSet<String> = literals_after(&source, &["line(torrent, \"", "torrent,\n\""]);
+    let page = fs::read_to_string(source_folder().join("../JSON.md")).unwrap();
+    let (_, events) = page.split_once("## Events").unwrap();
+    let (events, _) = events.split_once("## Objects").unwrap();
+    let headings = events.lines().filter_map(|line| line.strip_prefix("### `"));
+    let headings: BTreeSet<String> =
+        headings.map(|heading| heading.trim_end_matches('`').to_owned()).collect();
+    assert_eq!(names, headings);
+}
+
+/// Whatever is added to an error in the source is a field of the page.
+#[test]
+fn all_error_fields_are_on_the_page() {
+    let mut names = BTreeSet::from(["class", "message"].map(str::to_owned));
+    let mut folders = vec![source_folder()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let source = fs::read_to_string(entry.path()).unwrap();
+            names.extend(literals_after(&source, &[".with(\""]));
+        }
+    }
+    let page: BTreeSet<String> = page()["error"].keys().cloned().collect();
+    assert_eq!(names, page);
+}
+
+/// The string literals that follow one of `starts` in a source file, whatever blanks are between.
+fn literals_after(source: &str, starts: &[&str]) -> BTreeSet<String> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let source = lines.join("\n");
+    let after = starts.iter().flat_map(|start| source.split(start).skip(1).collect::<Vec<_>>());
+    after.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn errors_are_on_the_page() {
+    let (shell, page) = (Shell::new(), page());
+    shell.write("page.torrent", "<html>");
+    for arguments in [&["info", "page.torrent"][..], &["info"], &["decode", "d3:cow"]] {
+        let output = shell.run(arguments.iter().chain(&["--json"]));
+        let last = output.objects().pop().unwrap();
+        Seen::default().compare(&last["error"], &page["error"], "");
+    }
+}
+
+#[test]
+fn info_and_verify_are_on_the_page() {
+    let shell = Shell::new();
+    let files = "d6:lengthi1e4:pathl1:aee\
+        d4:attr1:p6:lengthi2e4:pathl4:.pad1:2ee\
+        d6:lengthi1e4:pathl2:b\u{7}ee";
+    let torrent = format!(
+        "d4:infod5:filesl{files}e4:name2:n\u{7}12:piece lengthi16384e6:pieces20:{}ee",
+        "x".repeat(20)
+    );
+    shell.write("odd.torrent", torrent);
+    let info = shell.run(["info", "odd.torrent", "--json"]).expect(0).object();
+    compare("info", &[info]);
+    shell.write("n_/a", "a");
+    shell.write("n_/b_", "b");
+    let verify = shell.run(["verify", "odd.torrent", ".", "--json"]).expect(5);
+    compare("verify", &verify.objects()[..1]);
+}
+
+#[test]
+fn questions_are_on_the_page() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let payload = Payload::file("a", 50_000).tier([dead]).tier([tracker.url()]).create().unwrap();
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let object = |command: &str, rest: &[&str]| {
+        let rest = [rest, &["--json"]].concat();
+        shell.run(words(command, &payload, &rest)).expect(0).object()
+    };
+    compare("scrape", &[object("scrape", &[])]);
+    tracker.answer(Answer::Peers(vec![seeder.address()]));
+    let peers = object("peers", &[]);
+    let page = page();
+    let of_tracker = |tracker: &Value| Seen::default().compare(tracker, &page["tracker"], "");
+    peers["trackers"].as_array().unwrap().iter().for_each(of_tracker);
+    let keys: BTreeSet<String> = peers.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, page["peers"].keys().cloned().collect());
+    compare("handshake", &[object("handshake", &[&address])]);
+    let rest = ["0", "-o", "piece", "--peer", &address, "--port", "0"];
+    compare("download_piece", &[object("download_piece", &rest)]);
+}
+
+#[test]
+fn the_rest_is_on_the_page() {
+    let shell = Shell::new();
+    shell.write("data", "bytes");
+    for arguments in [&["create", "data"][..], &["completions", "bash"], &["man", "."]] {
+        let output = shell.run(arguments.iter().chain(&["--json"])).expect(0);
+        compare(arguments[0], &[output.object()]);
+    }
+}
