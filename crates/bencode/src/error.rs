@@ -45,7 +45,9 @@ pub enum DecodeErrorKind {
         digits: usize,
     },
     /// Occurs when a byte string is longer than the rest of the input.
-    #[error("expected a byte string of {length} bytes, got only {remaining} bytes of input")]
+    #[error(
+        "expected a byte string of length {length}, got the end of the input after {remaining}"
+    )]
     LengthPastEnd {
         /// The length that the string says it has.
         length: u64,
@@ -68,7 +70,7 @@ pub enum DecodeErrorKind {
     #[error("expected keys in order, got one that sorts before the key in front of it")]
     UnsortedKey,
     /// Occurs when something follows the value.
-    #[error("expected the end of the input, got {count} more bytes")]
+    #[error("expected the end of the input, got further data of length {count}")]
     TrailingBytes {
         /// How many bytes follow.
         count: usize,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use env_logger::{Builder, Target};
 use indicatif::MultiProgress;
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use crate::cli::GlobalArgs;
 use crate::failure::without_code;
@@ -24,7 +24,13 @@ pub(crate) fn start(global: GlobalArgs, output: &Output) {
     builder.filter_level(level).filter_module("ureq", level.min(LevelFilter::Warn));
     builder.filter_module("rustls", level.min(LevelFilter::Warn));
     builder.format(|out, record| {
-        let level = record.level().as_str().to_ascii_lowercase();
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
         writeln!(out, "{level}: {}", clean(&without_code(&record.args().to_string())))
     });
     if let Some(bars) = output.bars() {

@@ -60,7 +60,7 @@ pub enum MetainfoErrorKind {
     #[error("expected files whose lengths add up to less than 2^64 bytes, got more")]
     TotalOverflow,
     /// Occurs when there are more or fewer piece hashes than pieces.
-    #[error("expected {expected} bytes of piece hashes for {total} bytes of data, got {got}")]
+    #[error("expected piece hashes of length {expected} for data of length {total}, got {got}")]
     PiecesLength {
         /// 20 bytes for each piece.
         expected: u64,
@@ -82,9 +82,7 @@ pub enum MetainfoErrorKind {
     #[error(transparent)]
     Path(#[from] PathError),
     /// Occurs when the torrent is one of v2 alone (BEP 52).
-    #[error(
-        "expected a v1 or hybrid torrent, got one of BitTorrent v2 alone, which is not supported"
-    )]
+    #[error("expected a v1 or hybrid torrent, got a v2-only one, which is not supported yet")]
     OnlyV2,
     /// Occurs when the torrent is of a version that this crate does not know (BEP 52).
     #[error("expected meta version 1 or 2, got {got}")]

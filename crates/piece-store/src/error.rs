@@ -42,10 +42,10 @@ impl fmt::Display for Operation {
             Self::OpenFolder => "open folder",
             Self::Open => "open",
             Self::Create => "create",
-            Self::Stat => "look at",
+            Self::Stat => "access",
             Self::Read => "read",
             Self::Write => "write",
-            Self::Allocate => "reserve room for",
+            Self::Allocate => "reserve space for",
             Self::Sync => "sync",
             Self::Lock => "lock",
             Self::Rename => "rename",
@@ -138,13 +138,13 @@ pub enum StoreError {
     #[error("the torrent was opened for reading only")]
     ReadOnly,
     /// Occurs when a piece is read that is not had.
-    #[error("piece {piece} is not had")]
+    #[error("piece {piece} is missing")]
     NotHad {
         /// The piece.
         piece: u32,
     },
     /// Occurs when a part of a piece that is had should be written.
-    #[error("piece {piece} is had already and is never written again")]
+    #[error("piece {piece} is verified already and is never written again")]
     Had {
         /// The piece.
         piece: u32,
@@ -190,22 +190,22 @@ impl StoreError {
 fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     use io::ErrorKind as Kind;
     if is_out_of_descriptors(code) {
-        return "; raise the limit of open files (ulimit -n), then start it again";
+        return "; raise the limit of open files (ulimit -n), then run it again";
     }
     match kind {
-        Kind::StorageFull | Kind::QuotaExceeded => "; free some space, then start it again",
+        Kind::StorageFull | Kind::QuotaExceeded => "; free some space, then run it again",
         Kind::PermissionDenied => "; change its permissions, or choose another folder",
         Kind::ReadOnlyFilesystem => "; choose a folder that can be written",
         Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
-            "; a file, a folder or a link stands in the way: move it, or choose another folder"
+            "; a file, folder or link is in the way: move it, or choose another folder"
         }
         Kind::NotFound => "; check the path",
-        Kind::ResourceBusy => "; start it again: what is there now is looked at",
+        Kind::ResourceBusy => "; run it again to check what is left",
         Kind::FileTooLarge => "; the file system can't hold a file of this length",
         Kind::UnexpectedEof => "; it is shorter than before: verify the torrent",
         Kind::Unsupported => "; move it away, or choose another folder",
         Kind::InvalidInput => "; the file system does not support this",
-        _ => "; check the disk, then start it again",
+        _ => "; check the disk, then run it again",
     }
 }
 

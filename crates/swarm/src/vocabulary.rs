@@ -133,7 +133,7 @@ pub enum Refusal {
     #[error("the peer is banned for bad data")]
     Banned,
     /// Occurs when there are as many peers as the configuration allows.
-    #[error("there are {limit} peers already")]
+    #[error("the limit of peers is reached: {limit}")]
     TooMany {
         /// The configured limit.
         limit: usize,
@@ -166,13 +166,13 @@ pub enum DisconnectReason {
     #[error("the peer sent bad data")]
     BadData,
     /// The same peer is connected a second time.
-    #[error("the peer is connected a second time")]
+    #[error("the peer has another connection to us")]
     Duplicate,
     /// Neither end wants anything.
     #[error("both ends have everything they want")]
     NothingToExchange,
     /// Every place is taken, and nobody has sent anything for a minute: another may be better.
-    #[error("nobody sends anything, and its place is needed")]
+    #[error("no data arrives, and another peer needs its slot")]
     Useless,
     /// The torrent is stopped.
     #[error("the torrent is stopped")]

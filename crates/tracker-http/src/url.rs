@@ -23,7 +23,7 @@ pub enum UrlError {
         got: String,
     },
     /// Occurs when the path of an announce URL does not tell where to scrape (BEP 48).
-    #[error("expected \"announce\" in the path of the tracker's address, so it cannot be scraped")]
+    #[error("the tracker cannot be scraped: its URL has no \"announce\" in the path")]
     NoScrape,
 }
 

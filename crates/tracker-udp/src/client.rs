@@ -61,7 +61,7 @@ pub enum ClientError {
         message: String,
     },
     /// Occurs when the system refuses to send or receive, or reports that nobody listens there.
-    #[error("cannot talk to {address}: {kind}")]
+    #[error("cannot communicate with {address}: {kind}")]
     Socket {
         /// The tracker's address.
         address: SocketAddr,

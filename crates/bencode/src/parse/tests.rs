@@ -87,7 +87,7 @@ fn a_string_past_the_end_says_how_much_there_is() {
     let error = parse(b"d1:a9:spame").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "at byte 4 (a): expected a byte string of 9 bytes, got only 5 bytes of input"
+        "at byte 4 (a): expected a byte string of length 9, got the end of the input after 5"
     );
 }
 

@@ -12,7 +12,7 @@ use session::{AddTorrent, StoreLayout};
 use crate::address;
 use crate::cli::PieceArgs;
 use crate::failure::{Class, Classify, Failure, Outcome};
-use crate::output::{Output, clean};
+use crate::output::{Output, clean, count};
 use crate::source;
 use crate::transfer::{Goal, Torrent, Transfer, session_config};
 
@@ -74,7 +74,10 @@ fn tell(
                 "peers": peers,
             })
         },
-        |_| format!("piece {piece}: {length} bytes, sha1 {hash}: {}", clean(&path)),
+        |_| {
+            let bytes = count(length, "byte", "bytes");
+            format!("piece {piece}: {bytes}, sha1 {hash}: {}", clean(&path))
+        },
     )
 }
 
@@ -107,7 +110,10 @@ impl Target {
             return Err(Failure::usage("expected -o FILE with --json: both want standard output"));
         }
         let folder = tempfile::Builder::new().prefix("bt-cli-").tempdir();
-        let folder = folder.or_fail(Class::Disk, "cannot make a temporary folder")?;
+        let folder = folder.or_fail(
+            Class::Disk,
+            "cannot create a temporary folder (TMPDIR chooses another place)",
+        )?;
         let path = folder.path().join("piece");
         Ok(Self { path, temporary: Some(folder), is_there: false })
     }
@@ -141,7 +147,9 @@ fn check_file(
     if overwrite {
         Ok(false)
     } else {
-        let message = format!("{name} exists and is something else; --overwrite replaces it");
+        let message = format!(
+            "{name} exists and is not this piece: replace it with --overwrite, or choose another file with -o"
+        );
         Err(Failure::new(Class::Disk, message))
     }
 }

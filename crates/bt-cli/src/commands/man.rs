@@ -12,7 +12,7 @@ use crate::output::Output;
 pub(crate) fn run(arguments: &ManArgs, output: &Output) -> Outcome {
     let dir = &arguments.dir;
     fs::create_dir_all(dir)
-        .or_fail(Class::Disk, format!("cannot make the folder {}", dir.display()))?;
+        .or_fail(Class::Disk, format!("cannot create the folder {}", dir.display()))?;
     let mut command = Cli::command();
     command.build();
     let pages = std::iter::once(command.clone())

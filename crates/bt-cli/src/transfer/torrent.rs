@@ -459,7 +459,7 @@ fn advice(metainfo: &Metainfo, goal: Goal, has_peers: bool) -> Vec<String> {
     let web_seeds = metainfo.web_seeds().len();
     if web_seeds > 0 && !goal.seed_only {
         let seeds = count(web_seeds, "web seed is", "web seeds are");
-        advice.push(format!("{seeds} not used: bt-cli does not support them yet"));
+        advice.push(format!("{seeds} not used: web seeds are not supported yet"));
     }
     advice
 }

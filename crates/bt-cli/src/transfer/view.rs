@@ -217,13 +217,9 @@ impl View {
         let fetched = status.map_or(0, |status| status.downloaded.min(total));
         let time = torrent.elapsed();
         let speed = rate((fetched as f64 / time.as_secs_f64().max(0.001)) as u64);
-        let (part, time) = (size(fetched), took(time));
-        let what = match size(total) {
-            total if fetched == status.map_or(0, |status| status.bytes_total) => {
-                format!("{total} in {time} ({speed})")
-            }
-            total => format!("{total}, of which {part} in {time} ({speed})"),
-        };
+        let part = format!("{} in {} ({speed})", size(fetched), took(time));
+        let what =
+            if fetched == total { part } else { format!("{}, of which {part}", size(total)) };
         self.output.line(&format!("{name}: complete, {what}: {output}"))
     }
 

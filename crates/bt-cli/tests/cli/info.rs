@@ -3,7 +3,7 @@
 use serde_json::json;
 use testkit::Payload;
 
-use crate::support::{Output, Shell, dead_port, web_server, words};
+use crate::support::{Output, Shell, dead_port, finish, web_server, words};
 
 fn folder() -> Payload {
     Payload::folder("album", &[("one.flac", 40_000), ("art/cover.png", 30_000), ("art/empty", 0)])
@@ -70,6 +70,17 @@ fn text_of_a_folder() {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "no colour on a pipe");
+}
+
+#[test]
+fn tree_is_ascii_without_utf8() {
+    let (payload, shell) = (folder(), Shell::new());
+    let mut command = shell.command(words("info", &payload, &[]));
+    let text = finish(command.env("LC_ALL", "C").spawn().unwrap()).expect(0).stdout();
+    for part in ["|-- one.flac", "`-- art/", "    |-- cover.png", "    `-- empty"] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert!(text.is_ascii(), "{text}");
 }
 
 #[test]

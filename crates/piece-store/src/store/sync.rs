@@ -115,7 +115,7 @@ impl<D: Disk> Store<D> {
             ledger.rewrite()
         });
         if let Err(error) = recorded {
-            log::warn!("the journal can't say what a failed sync cost: {error}");
+            log::warn!("cannot record what a failed sync may have lost: {error}");
         }
         lost
     }

@@ -24,7 +24,7 @@ use crate::limits::{ANNOUNCE_DEADLINE, STOP_ANNOUNCE_TIME};
 #[non_exhaustive]
 pub enum AddError {
     /// Occurs when the session has the torrent already.
-    #[error("the torrent {name} ({info_hash}) is in the session already")]
+    #[error("the torrent {name} ({info_hash}) was added already")]
     Duplicate {
         /// Its name.
         name: String,
@@ -184,8 +184,8 @@ impl<F> Core<F> {
             self.emit(key, EventKind::Warning(text));
         }
         if private && !peers.is_empty() {
-            let text = "the torrent is private: peers come from its trackers only, those named by \
-                        hand are not used";
+            let text = "the torrent is private: peers come from its trackers only, and those given by \
+                        hand are ignored";
             self.emit(key, EventKind::Warning(text.to_owned()));
         }
         self.take_candidates(key, Source::User, &peers);

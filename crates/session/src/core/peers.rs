@@ -120,7 +120,7 @@ impl<F> Core<F> {
         let Some(torrent_key) = self.torrent_of(expected, &theirs) else {
             let reason = match expected {
                 Some(_) => "the peer has another torrent",
-                None => "the peer asks for a torrent that is not here",
+                None => "the peer asks for a torrent that we do not have",
             };
             return self.end_link(key, LinkEnd::wrong_peer(reason));
         };

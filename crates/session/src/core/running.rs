@@ -190,7 +190,7 @@ pub(super) fn reply_of(
 ) -> Result<AnnounceReply, FetchFailure> {
     match result {
         Ok(Reply::Announce(reply)) => Ok(reply),
-        Ok(Reply::Scrape(_)) => Err(failure("the tracker answered a scrape nobody made")),
+        Ok(Reply::Scrape(_)) => Err(failure("the tracker sent a scrape response to an announce")),
         Err(error) => {
             let refused = matches!(error, ExchangeError::Refused { .. });
             Err(FetchFailure { refused, ..failure(error.to_string()) })

@@ -57,7 +57,7 @@ impl<F> Core<F> {
             if held <= MAX_PEER_BUFFERS {
                 return;
             }
-            self.end_link(most, LinkEnd::new(DisconnectReason::Limit, "it held most memory"));
+            self.end_link(most, LinkEnd::new(DisconnectReason::Limit, "it held the most memory"));
         }
     }
 }

@@ -139,6 +139,6 @@ fn resolve(host: &str) -> Resolved {
 
 /// What becomes of an announce that no thread could take.
 pub(super) fn too_busy() -> FetchFailure {
-    let message = "too many announces wait already".to_owned();
+    let message = "too many announces are waiting already".to_owned();
     FetchFailure { message, retry_in: None, refused: true }
 }

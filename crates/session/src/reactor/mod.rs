@@ -368,7 +368,7 @@ impl Reactor {
                 Action::Resolve { host, of_peer } => {
                     if let Err(host) = self.helpers.resolve(host, of_peer) {
                         let now = self.now();
-                        let busy = Err("too many names wait to be looked up".to_owned());
+                        let busy = Err("too many names are waiting to be looked up".to_owned());
                         self.core.handle_resolved(now, &host, busy);
                     }
                 }

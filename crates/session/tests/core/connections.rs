@@ -248,7 +248,7 @@ fn the_peer_that_holds_most_memory_is_dropped_when_all_hold_too_much() {
     assert!(node.closed.is_empty());
     let most = hoarder(&mut node, &payload, 34, 128 * KIB);
     assert_eq!(node.closed.iter().collect::<Vec<_>>(), [&most], "at once");
-    let reason = "it held most memory";
+    let reason = "it held the most memory";
     assert!(
         node.has(|kind| matches!(kind, EventKind::Peer { reason: Some(it), .. } if it == reason))
     );

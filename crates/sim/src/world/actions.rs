@@ -189,14 +189,14 @@ impl World {
             "nobody sends anything",
             "closed by the peer",
             "connection reset by peer",
-            "the peer is connected a second time",
+            "the peer has another connection to us",
             "both ends have everything they want",
             "the torrent is stopped",
             "a limit of the session was reached",
             "no handshake",
             "nothing received for",
             "the peer was silent",
-            "it held most memory",
+            "it held the most memory",
         ];
         let honest = (0..self.nodes.len()).any(|node| node_address(node).ip() == address.ip());
         match !honest || FAIR.iter().any(|fair| why.contains(fair)) {

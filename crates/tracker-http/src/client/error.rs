@@ -151,7 +151,7 @@ pub enum FetchError {
         start: String,
     },
     /// Occurs when the connection breaks.
-    #[error("the connection to {host} broke: {kind}")]
+    #[error("the connection to {host} failed: {kind}")]
     Broken {
         /// The host.
         host: String,
@@ -159,7 +159,7 @@ pub enum FetchError {
         kind: io::ErrorKind,
     },
     /// Occurs when the answer is no HTTP.
-    #[error("{host} does not speak HTTP as expected: {reason}")]
+    #[error("{host} sent an invalid HTTP response: {reason}")]
     Protocol {
         /// The host.
         host: String,

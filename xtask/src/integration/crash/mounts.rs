@@ -99,7 +99,7 @@ fn no_room_to_reserve(scene: &Scene) -> Result<String> {
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
     let mut command = trial.command();
     let running = trial.start(command.arg("--preallocate"))?;
-    let message = trial.fails(running, &["file.bin", "reserve room for", "no space left"])?;
+    let message = trial.fails(running, &["file.bin", "reserve space for", "no space left"])?;
     ensure!(trial.had.is_empty(), "something was fetched");
     disk.remount("size=16m")?;
     Ok(format!("{message}; {}", trial.goes_on_with(&BTreeSet::new(), &["--preallocate"])?))

@@ -122,7 +122,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const TOO_LONG: &str = "expected a body of at most 2097152 bytes, got more";
-const NO_HTTP: &str = "127.0.0.1 does not speak HTTP as expected";
+const NO_HTTP: &str = "127.0.0.1 sent an invalid HTTP response";
 const REPLY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
 
 /// What writes an answer to a request.
