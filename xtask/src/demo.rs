@@ -1,29 +1,37 @@
-//! `cargo xtask demo`: trackers, a seeder, and a download one can watch.
+//! `cargo xtask demo`: trackers, a seeder, and a download to watch.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use crate::process::Running;
+use crate::process::{Running, until};
 use crate::workspace;
 
 /// How long the seeder may take to check its data and announce.
 const SEED_LIMIT: Duration = Duration::from_secs(60);
+/// How long the download may take.
+const DOWNLOAD_LIMIT: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1024 * 1024;
 
 /// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
-/// `rate` MiB a second (0: as fast as it goes).
+/// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its files
+/// before it ends.
 pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
     ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
     println!("Building bt-cli ...");
     let program = workspace::build_bt_cli()?;
+    let interrupt = Interrupt::watch()?;
     let place = TempDir::with_prefix("demo-")?;
 
     let tracker = Tracker::new();
@@ -34,16 +42,18 @@ pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
 
     let payload = payload(size, &http, &udp, place.path())?;
     let total = payload.geometry().total();
-    println!("A torrent of {} MiB in {} files was made.", total / MIB, payload.files().count());
+    println!("Made a torrent of {} MiB in {} files.", total / MIB, payload.files().count());
+    interrupt.check()?;
 
     let bt_cli = BtCli::new(&program, &place.path().join("bt-cli"));
     let mut seeder = seed(&bt_cli, &payload, &tracker, rate)?;
     let downloads = place.path().join("downloads");
-    let time = download(&bt_cli, &payload, &downloads)?;
-    payload.compare(&downloads).context("the download is not what was seeded")?;
+    let time = download(&bt_cli, &payload, &downloads, &interrupt)?;
+    payload.compare(&downloads).context("the download differs from what was seeded")?;
+    interrupt.check()?;
 
     println!();
-    println!("All {total} bytes arrived and are the same as the seeder's, compared one by one.");
+    println!("All {total} bytes arrived. Compared one by one, they are the seeder's.");
     let rate = (total / MIB) as f64 / time.as_secs_f64();
     println!("It took {:.1} s, {rate:.0} MiB/s.", time.as_secs_f64());
     seeder.stop();
@@ -55,8 +65,33 @@ pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
         let event = format!("{:?}", announce.event).to_lowercase();
         println!("  {who:<8} {event:<10} {:>10} bytes left", announce.left);
     }
-    println!("Everything was stopped and removed.");
+    drop(place);
+    println!("Everything has been stopped and cleaned up.");
     Ok(())
+}
+
+/// Whether somebody asked the demo to end.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Notes such a signal from now on, in place of ending at once.
+    fn watch() -> Result<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&asked))?;
+        }
+        Ok(Self(asked))
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails if the demo is to end.
+    fn check(&self) -> Result<()> {
+        ensure!(!self.is_asked(), "interrupted; everything has been stopped and cleaned up");
+        Ok(())
+    }
 }
 
 /// One large file and some small ones.
@@ -72,8 +107,8 @@ fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker, rate: u64) -> Resu
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
     if rate > 0 {
-        println!("The seeder sends {rate} MiB/s, so that there is something to see.");
-        println!("(`--rate 0`: as fast as it goes.)");
+        println!("The seeder sends {rate} MiB/s, so that there is something to see");
+        println!("(`--rate 0`: as fast as it can).");
         command.args(["--max-up", &format!("{rate}M")]);
     }
     let mut seeder = bt_cli.start("seeder", &command)?;
@@ -84,15 +119,27 @@ fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker, rate: u64) -> Resu
     Ok(seeder)
 }
 
-/// Runs bt-cli where the user sees it, and says how long it took.
-fn download(bt_cli: &BtCli, payload: &Payload, folder: &Path) -> Result<Duration> {
+/// Runs bt-cli where the user sees it, and returns how long it took.
+fn download(
+    bt_cli: &BtCli,
+    payload: &Payload,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Duration> {
     fs::create_dir_all(folder)?;
     let mut command: Command = bt_cli.command(["download"]);
     command.arg(payload.torrent_path()).arg("-o").arg(folder);
     command.args(["--port", "0", "--bind", "127.0.0.1"]).stdin(Stdio::null());
     println!("\n$ bt-cli download demo.torrent -o downloads\n");
     let start = Instant::now();
-    let status = command.status().context("cannot run bt-cli")?;
+    let mut child = command.spawn().context("cannot run bt-cli")?;
+    until(DOWNLOAD_LIMIT, || interrupt.is_asked() || !matches!(child.try_wait(), Ok(None)));
+    if let Ok(None) = child.try_wait() {
+        // Ctrl-C reaches it too, and this signal does not count as a second one.
+        kill_process(Pid::from_child(&child), Signal::HUP)?;
+    }
+    let status = child.wait()?;
+    interrupt.check()?;
     ensure!(status.success(), "bt-cli failed: {status}");
     Ok(start.elapsed())
 }

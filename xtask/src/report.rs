@@ -1,4 +1,4 @@
-//! What was tried and what came of it: a table, and one line that says it all.
+//! What was tried and what came of it: a line for each case, and one with the counts.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -72,22 +72,26 @@ impl fmt::Display for Tally {
 
 /// A case that can run beside others.
 pub(crate) struct Case<'a> {
-    /// What stands in the table.
+    /// Its name, in the columns of the report.
     pub(crate) cells: Vec<String>,
     /// What is done; a word more to say of it.
     pub(crate) work: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
 }
 
-/// A table of cases. Each row is printed when it is known; [`Report::finish`] prints all once more.
+/// A table of cases. Each row is printed as soon as it is known, in columns as wide as the rows so
+/// far.
+#[derive(Default)]
 pub(crate) struct Report {
-    headings: Vec<&'static str>,
-    rows: Vec<(Vec<String>, Outcome, Duration)>,
+    widths: Vec<usize>,
+    tally: Tally,
 }
 
 impl Report {
-    /// A table with a column for each of `headings`, and one for the result.
-    pub(crate) fn new(headings: &[&'static str]) -> Self {
-        Self { headings: headings.to_vec(), rows: Vec::new() }
+    /// Prints the headings of a table with a column for each of `headings`, and one for the result.
+    pub(crate) fn new(headings: &[&str]) -> Self {
+        let mut report = Self::default();
+        println!("{}result", report.padded(headings));
+        report
     }
 
     /// Runs `case` and notes what came of it.
@@ -99,13 +103,11 @@ impl Report {
     pub(crate) fn run_told(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
         let outcome = Outcome::from(case());
-        self.note(cells, outcome, start.elapsed());
+        self.note(cells, &outcome, start.elapsed());
     }
 
     /// Runs cases in `threads` threads, and notes what came of each when it is known.
     pub(crate) fn run_side_by_side(&mut self, threads: usize, cases: Vec<Case<'_>>) {
-        let first = self.rows.len();
-        let order: Vec<Vec<String>> = cases.iter().map(|case| case.cells.clone()).collect();
         let (cases, report) = (Mutex::new(cases.into_iter()), Mutex::new(&mut *self));
         let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
         thread::scope(|scope| {
@@ -116,56 +118,44 @@ impl Report {
                         let outcome = Outcome::from((case.work)());
                         let cells: Vec<&str> = case.cells.iter().map(String::as_str).collect();
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                        report.note(&cells, outcome, start.elapsed());
+                        report.note(&cells, &outcome, start.elapsed());
                     }
                 });
             }
         });
-        let place = |cells: &Vec<String>| order.iter().position(|other| other == cells);
-        self.rows[first..].sort_by_key(|(cells, ..)| place(cells));
     }
 
     pub(crate) fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
-        self.note(cells, Outcome::Skipped(why.into()), Duration::ZERO);
+        self.note(cells, &Outcome::Skipped(why.into()), Duration::ZERO);
     }
 
     pub(crate) fn fail(&mut self, cells: &[&str], why: impl Into<String>) {
-        self.note(cells, Outcome::Failed(why.into()), Duration::ZERO);
+        self.note(cells, &Outcome::Failed(why.into()), Duration::ZERO);
     }
 
-    fn note(&mut self, cells: &[&str], outcome: Outcome, time: Duration) {
-        println!("{} ... {outcome} ({:.1} s)", cells.join(", "), time.as_secs_f64());
-        let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
-        self.rows.push((cells, outcome, time));
+    fn note(&mut self, cells: &[&str], outcome: &Outcome, time: Duration) {
+        println!("{}{outcome} ({:.1} s)", self.padded(cells), time.as_secs_f64());
+        match outcome {
+            Outcome::Passed(_) => self.tally.passed += 1,
+            Outcome::Failed(_) => self.tally.failed += 1,
+            Outcome::Skipped(_) => self.tally.skipped += 1,
+        }
     }
 
-    /// Prints the table and returns the tally.
+    /// Returns the tally.
     pub(crate) fn finish(self) -> Tally {
-        let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.len()).collect();
-        for (cells, ..) in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(cells) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let headings: Vec<String> = self.headings.iter().map(|text| (*text).to_owned()).collect();
-        println!("\n{}result", padded(&headings, &widths));
-        let mut tally = Tally::default();
-        for (cells, outcome, _) in &self.rows {
-            let outcome_line = outcome.to_string();
-            let outcome_line = outcome_line.lines().next().unwrap_or_default();
-            println!("{}{outcome_line}", padded(cells, &widths));
-            match outcome {
-                Outcome::Passed(_) => tally.passed += 1,
-                Outcome::Failed(_) => tally.failed += 1,
-                Outcome::Skipped(_) => tally.skipped += 1,
-            }
-        }
-        tally
+        self.tally
     }
-}
 
-fn padded(cells: &[String], widths: &[usize]) -> String {
-    cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect()
+    /// The cells of a row, one after another, each as wide as any in its column so far.
+    fn padded(&mut self, cells: &[&str]) -> String {
+        self.widths.resize(cells.len().max(self.widths.len()), 0);
+        for (width, cell) in self.widths.iter_mut().zip(cells) {
+            *width = cell.chars().count().max(*width);
+        }
+        let columns = cells.iter().zip(&self.widths);
+        columns.map(|(cell, width)| format!("{cell:<width$}  ")).collect()
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cases_stand_in_their_order() {
+    fn outcomes_are_counted() {
         let (second_done, wait) = std::sync::mpsc::channel();
         let case = |name: &str, work| Case { cells: vec![name.to_owned()], work };
         let cases = vec![
@@ -183,9 +173,16 @@ mod tests {
         ];
         let mut report = Report::new(&["case"]);
         report.run_side_by_side(2, cases);
-        let rows: Vec<_> = report.rows.iter().map(|(cells, ..)| cells[0].as_str()).collect();
-        assert_eq!(rows, ["first", "second", "third"]);
-        assert_eq!(report.finish(), Tally { passed: 2, failed: 1, skipped: 0 });
+        report.skip(&["fourth"], "not now");
+        assert_eq!(report.finish(), Tally { passed: 2, failed: 1, skipped: 1 });
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_the_rows_so_far() {
+        let mut report = Report::default();
+        assert_eq!(report.padded(&["a", "b"]), "a  b  ");
+        assert_eq!(report.padded(&["long", "b"]), "long  b  ");
+        assert_eq!(report.padded(&["a", "b"]), "a     b  ");
     }
 
     #[test]

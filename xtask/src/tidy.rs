@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<()> {
         eprintln!("{problem}");
     }
     if problems.is_empty() {
-        println!("tidy");
+        println!("nothing to tidy");
         return Ok(());
     }
     bail!("{} things are not tidy", problems.len())

@@ -21,7 +21,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds bt-cli in release mode, as its users have it, and says where it is.
+/// Builds bt-cli in release mode, as its users have it, and returns its path. Cargo shows its progress.
 pub(crate) fn build_bt_cli() -> Result<PathBuf> {
     if let Some(built) = std::env::var_os(BT_CLI) {
         return Ok(built.into());
@@ -51,10 +51,11 @@ pub(crate) fn synced_at_end() -> Option<PathBuf> {
     std::env::var_os(SYNC_AT_END).map(Into::into)
 }
 
-/// Builds a package in release mode, and says where its program of the same name is.
+/// Builds a package in release mode, and returns the path of its program, which has the same name.
+/// Cargo shows its progress.
 pub(crate) fn build_release(package: &str) -> Result<PathBuf> {
     let status = cargo()
-        .args(["build", "--release", "--quiet", "--package", package])
+        .args(["build", "--release", "--package", package])
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "{package} does not build");

@@ -8,6 +8,7 @@ mod scene;
 
 use anyhow::{Result, ensure};
 
+use crate::clients::namespace;
 use crate::report::Tally;
 
 /// A suite by name.
@@ -73,6 +74,9 @@ pub(crate) fn run(suite: Option<Suite>, options: &Options) -> Result<()> {
     let mut tally = Tally::default();
     for each in [Suite::Loopback, Suite::Hostile, Suite::Crash, Suite::Interop] {
         if suite.is_none_or(|suite| suite == each) {
+            if !namespace::are_we_inside() {
+                println!("\n== {}", format!("{each:?}").to_lowercase());
+            }
             tally.add(run_suite(each, options)?);
         }
     }
@@ -83,7 +87,6 @@ pub(crate) fn run(suite: Option<Suite>, options: &Options) -> Result<()> {
 
 /// Runs one suite.
 pub(crate) fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
-    println!("{suite:?}");
     let only = options.only.as_deref();
     match suite {
         Suite::Loopback => loopback::run(only),

@@ -84,7 +84,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("nom", &["bencode"]),
     ("rustix", &["piece-store", "session", "bt-cli", "testkit", "xtask"]),
     ("serde_json", &["bt-cli", "xtask"]),
-    ("signal-hook", &["bt-cli"]),
+    ("signal-hook", &["bt-cli", "xtask"]),
     ("socket2", &["tracker-http", "tracker-udp", "session", "testkit"]),
     ("ureq", &["tracker-http"]),
     // No async runtime, whoever asks for it.
