@@ -82,6 +82,7 @@ mod rarity;
 
 mod peer;
 mod rate;
+mod supply;
 mod window;
 
 mod blame;

@@ -81,6 +81,8 @@ pub(crate) struct OpenPiece {
     free: u32,
     /// How many of those lie in reserved spans.
     ready: u32,
+    /// How many spans are reserved.
+    reserved: u32,
     /// No block before this one is free.
     cursor: usize,
     senders: Vec<Sender>,
@@ -90,6 +92,8 @@ pub(crate) struct OpenPiece {
     pub(crate) committing: bool,
     /// The rates of the peers that work on it, in bytes per second.
     pub(crate) rate: u64,
+    /// When the last of the requests made so far is expected to be answered.
+    due: Duration,
 }
 
 impl OpenPiece {
@@ -106,11 +110,13 @@ impl OpenPiece {
             missing: block_count,
             free: block_count,
             ready: 0,
+            reserved: 0,
             cursor: 0,
             senders: Vec::new(),
             only: None,
             committing: false,
             rate: 0,
+            due: Duration::ZERO,
         }
     }
 
@@ -148,21 +154,17 @@ impl OpenPiece {
         blocks.find(|block| self.blocks[*block as usize].is_free())
     }
 
-    /// The block that the fewest are asked for, fewer than `limit`, of those that are asked for and
-    /// not `mine`; and how many are.
-    pub(crate) fn least_asked(&self, limit: u16, mine: impl Fn(u32) -> bool) -> Option<(u16, u32)> {
-        let mut best = None;
-        let mut least = limit;
-        for (block, number) in self.blocks.iter().zip(0u32..) {
-            if !block.done && (1..least).contains(&block.requests) && !mine(number) {
-                least = block.requests;
-                best = Some((least, number));
-            }
-            if least == 1 {
-                break;
-            }
-        }
-        best
+    /// How many peers owe `block`, not counting snubbed ones; `None` if it is done.
+    pub(crate) fn requests(&self, block: u32) -> Option<u16> {
+        let block = self.blocks.get(block as usize).filter(|block| !block.done)?;
+        Some(block.requests)
+    }
+
+    /// When it is expected to be whole, if the peers that work on it share the free blocks.
+    pub(crate) fn whole_at(&self, now: Duration) -> Duration {
+        let bytes = u64::from(self.free) * u64::from(BLOCK_LENGTH);
+        let rest = bytes.saturating_mul(1000) / self.rate.max(1);
+        self.due.max(now + Duration::from_millis(rest))
     }
 
     /// The spans that must be reserved before a block of `span` may be asked for.
@@ -170,8 +172,7 @@ impl OpenPiece {
         if self.spans.get(span as usize).is_none_or(|span| span.reserved) {
             return span..span;
         }
-        let untouched = self.spans.iter().all(|span| !span.reserved);
-        if untouched && self.layout.is_whole(self.piece) {
+        if self.reserved == 0 && self.layout.is_whole(self.piece) {
             return 0..self.spans.len() as u32;
         }
         span..span + 1
@@ -179,8 +180,10 @@ impl OpenPiece {
 
     pub(crate) fn reserve(&mut self, now: Duration, spans: std::ops::Range<u32>) {
         for span in &mut self.spans[spans.start as usize..spans.end as usize] {
-            self.ready += if span.reserved { 0 } else { span.free };
-            span.reserved = true;
+            if !std::mem::replace(&mut span.reserved, true) {
+                self.ready += span.free;
+                self.reserved += 1;
+            }
             span.progress = now;
         }
     }
@@ -193,6 +196,7 @@ impl OpenPiece {
         };
         span.reserved = false;
         self.ready -= span.free;
+        self.reserved -= 1;
         for block in self.layout.blocks(self.piece, number) {
             let block = &mut self.blocks[block as usize];
             block.writer = block.writer.filter(|_| block.done);
@@ -201,7 +205,12 @@ impl OpenPiece {
 
     /// Whether every span is in memory.
     pub(crate) fn all_reserved(&self) -> bool {
-        self.spans.iter().all(|span| span.reserved)
+        self.reserved as usize == self.spans.len()
+    }
+
+    /// How many spans are in memory.
+    pub(crate) fn reserved(&self) -> u32 {
+        self.reserved
     }
 
     /// The spans that are in memory.
@@ -216,8 +225,9 @@ impl OpenPiece {
         self.spans.iter().position(idle).map(|span| span as u32)
     }
 
-    /// Somebody is asked for `block`.
-    pub(crate) fn ask(&mut self, number: u32, weak: bool) {
+    /// A peer is asked for `block`, which is expected at `due`.
+    pub(crate) fn ask(&mut self, number: u32, weak: bool, due: Duration) {
+        self.due = self.due.max(due);
         let block = &mut self.blocks[number as usize];
         if weak {
             block.weak += 1;
@@ -234,7 +244,7 @@ impl OpenPiece {
     pub(crate) fn strengthen(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
         block.weak = block.weak.saturating_sub(1);
-        self.ask(number, false);
+        self.ask(number, false, Duration::ZERO);
     }
 
     /// `key` does not owe `block` any longer. Says whether the block became free.

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{Bitfield, BlockRequest, PieceIndex};
+use bt_types::{BLOCK_LENGTH, Bitfield, BlockRequest, PieceIndex};
 
 use crate::blame::Sender;
 use crate::rate::Rate;
 use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView};
-use crate::window::Window;
+use crate::window::{SLACK, Window};
 
 /// The most allowed-fast and suggested pieces kept for a peer (BEP 6 proposes 10).
 const MAX_HINTS: usize = 32;
@@ -84,6 +84,8 @@ pub(crate) struct Asked {
     pub(crate) at: Duration,
     /// Whether others may be asked for the block as if nobody were: the peer is snubbed.
     pub(crate) weak: bool,
+    /// Whether a later request was answered before it.
+    pub(crate) passed_over: bool,
 }
 
 /// What keeps a peer from being asked for blocks.
@@ -146,6 +148,11 @@ pub(crate) struct Peer {
     pub(crate) up: Rate,
 }
 
+/// How long a block takes at `rate`, in bytes per second.
+fn block_time(rate: u64) -> Duration {
+    Duration::from_micros(u64::from(BLOCK_LENGTH) * 1_000_000 / rate.max(1))
+}
+
 impl Peer {
     pub(crate) fn new(now: Duration, is: ConnectedPeer) -> Self {
         Self {
@@ -183,9 +190,42 @@ impl Peer {
         Sender { key, address: self.is.address, peer_id: self.is.peer_id }
     }
 
-    /// How many requests it may have outstanding now: one while it is snubbed.
-    pub(crate) fn depth(&self) -> usize {
-        if self.snubbed { 1 } else { self.window.depth() as usize }
+    /// How many requests it may have outstanding now, where memory permits what it sends in `time`:
+    /// one while it is snubbed.
+    pub(crate) fn depth(&self, time: Duration) -> usize {
+        if self.snubbed { 1 } else { self.window.depth(time) as usize }
+    }
+
+    /// When a request made now would be answered. A peer of which nothing is known is expected to
+    /// answer soon.
+    pub(crate) fn next_answer(&self, now: Duration) -> Duration {
+        let rate = self.down.per_second(now);
+        let block = if rate == 0 { SLACK } else { block_time(rate) };
+        self.answer(now, now, self.asked.len(), block)
+    }
+
+    /// When each outstanding request is expected to be answered, the last one first. A peer that has
+    /// sent nothing is not expected to, and a silence to last as long again.
+    pub(crate) fn answers(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (Duration, BlockRequest)> + '_ {
+        let block = block_time(self.down.per_second(now));
+        let answer = move |(place, asked): (usize, &Asked)| {
+            (self.answer(now, asked.at, place, block), asked.request)
+        };
+        self.asked.iter().enumerate().rev().map(answer)
+    }
+
+    /// When the request at `place` is answered, which was made at `asked`.
+    fn answer(&self, now: Duration, asked: Duration, place: usize, block: Duration) -> Duration {
+        let silence = if self.asked.is_empty() {
+            Duration::ZERO
+        } else {
+            now.saturating_sub(self.last_block)
+        };
+        let transfer = block.saturating_mul(place as u32 + 1);
+        (asked + self.window.latency()).max(now.saturating_add(transfer.max(silence)))
     }
 
     /// Whether it owes blocks and has sent none for too long. `others_wait` says that some other peer
@@ -197,10 +237,10 @@ impl Peer {
     }
 
     /// It sent a block: it is snubbed no longer. Says whether it was.
-    pub(crate) fn wake(&mut self) -> bool {
+    pub(crate) fn wake(&mut self, now: Duration) -> bool {
         let woke = std::mem::replace(&mut self.snubbed, false);
         if woke {
-            self.window.restart();
+            self.window.restart(now);
             self.patience = (2 * self.patience).min(MAX_PATIENCE);
         }
         woke
@@ -232,6 +272,14 @@ impl Peer {
         self.asked.remove(place)
     }
 
+    /// Takes out the request that a block answers. Those before it were passed over; all were if
+    /// the block was not asked for.
+    pub(crate) fn take_answered(&mut self, request: BlockRequest) -> Option<Asked> {
+        let is_other = |asked: &&mut Asked| asked.request != request;
+        self.asked.iter_mut().take_while(is_other).for_each(|asked| asked.passed_over = true);
+        self.take_asked(request)
+    }
+
     pub(crate) fn view(&self, now: Duration, key: PeerKey, pieces: u32) -> PeerView {
         PeerView {
             key,
@@ -247,7 +295,7 @@ impl Peer {
             peer_interested: self.peer_interested,
             snubbed: self.snubbed,
             outstanding: self.asked.len(),
-            window: self.depth(),
+            window: self.depth(Duration::MAX),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The pieces of the torrent: which are had, which are open, and which block to ask a peer for.
 //!
-//! A peer goes on with the piece it works on. Then come open pieces that would take long with those
-//! who work on them already; then a new piece: at random for the first [`RANDOM_FIRST`] so that
+//! A peer whose share of the memory is small ([`Supply`]) fills pieces together with peers that are as
+//! slow. Any other goes on with the piece it works on. Then come open pieces that would take long with
+//! those who work on them already; then a new piece: at random for the first [`RANDOM_FIRST`] so that
 //! there is soon something to trade, afterwards a rarest one; then any open piece. When every
-//! missing block is asked for (endgame), blocks are asked for a second time. While memory is short
-//! no piece is opened, and only blocks whose span is in memory are asked for.
+//! missing block is asked for (endgame), a block is asked of a second peer that will send it sooner.
+//! While memory is short no piece is opened, and only blocks whose span is in memory are asked for.
 //!
 //! Invariant: `rarity` lists the pieces that are wanted, not had and not open; `partial` the open
 //! ones that have free blocks and are not being committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, OnDemand, PieceIndex};
 use rand::{Rng, RngExt};
@@ -18,6 +20,7 @@ use crate::blame::Blame;
 use crate::open::OpenPiece;
 use crate::peer::{Has, Peer};
 use crate::rarity::Rarity;
+use crate::supply::Supply;
 use crate::vocabulary::{PeerKey, SpanLayout};
 
 /// So many pieces are chosen at random before the rarest are.
@@ -28,9 +31,7 @@ const RANDOM_DRAWS: u32 = 64;
 const SHARE_AFTER: u64 = 10;
 /// The most peers asked for the same block in the endgame. The last of them must have proven that it
 /// sends good pieces: peers that send nothing could otherwise keep the block until they are snubbed.
-const ENDGAME_COPIES: u16 = 3;
-/// A peer with this many requests outstanding is not asked for a block that others owe.
-const ENDGAME_WINDOW: usize = 16;
+pub(crate) const ENDGAME_COPIES: u16 = 3;
 
 /// What to do for a peer that may be asked for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,17 @@ pub(crate) enum Choice {
     Open(PieceIndex),
     /// It has nothing that is needed now.
     Nothing,
+}
+
+/// A peer that may be asked for more, and what it may take.
+#[derive(Debug)]
+pub(crate) struct Asker<'a> {
+    pub(crate) key: PeerKey,
+    pub(crate) peer: &'a Peer,
+    pub(crate) now: Duration,
+    pub(crate) supply: Supply,
+    /// Whether no memory can be reserved.
+    pub(crate) short: bool,
 }
 
 /// The pieces of the torrent.
@@ -87,6 +99,12 @@ impl Pieces {
     /// How pieces are divided into spans.
     pub(crate) fn layout(&self) -> SpanLayout {
         SpanLayout::new(self.geometry)
+    }
+
+    /// The memory that open pieces hold, in bytes.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        let spans: u64 = self.open.values().map(|open| u64::from(open.reserved())).sum();
+        spans * u64::from(self.layout().span_length())
     }
 
     /// Counts anew what is missing, after `have` or `wanted` changed as a whole.
@@ -226,53 +244,61 @@ impl Pieces {
         open.is_some_and(|open| open.only.is_none()) && self.availability(piece) > 0
     }
 
-    /// What to ask `peer` for next. `short` says that no memory can be reserved.
-    pub(crate) fn choose(
-        &mut self,
-        key: PeerKey,
-        peer: &Peer,
-        short: bool,
-        rng: &mut impl Rng,
-    ) -> Choice {
-        let block =
-            self.go_on(key, peer, short).or_else(|| self.join_others(key, peer, short, is_slow));
+    /// What to ask a peer for next, but for the endgame.
+    pub(crate) fn choose(&mut self, asker: &Asker<'_>, rng: &mut impl Rng) -> Choice {
+        let block = self
+            .share(asker)
+            .or_else(|| self.go_on(asker, asker.short))
+            .or_else(|| self.join_others(asker, asker.short, is_slow));
         if let Some(block) = block {
             return block;
         }
-        if !short && let Some(piece) = self.new_piece(key, peer, rng) {
+        if !asker.short
+            && let Some(piece) = self.new_piece(asker.key, asker.peer, rng)
+        {
             return Choice::Open(piece);
         }
-        let block = self.join_others(key, peer, short, |_| true);
-        block.or_else(|| self.double(key, peer, short)).unwrap_or(Choice::Nothing)
+        self.join_others(asker, asker.short, |_| true).unwrap_or(Choice::Nothing)
+    }
+
+    /// For a peer whose share of the memory holds no piece or span: a block for which memory is
+    /// reserved, where the others are no faster than this peer.
+    fn share(&mut self, asker: &Asker<'_>) -> Option<Choice> {
+        let rate = asker.peer.down.per_second(asker.now);
+        if asker.supply.has_share(rate, self.layout().unit().into()) {
+            return None;
+        }
+        let answer = asker.peer.next_answer(asker.now);
+        self.go_on(asker, true)
+            .or_else(|| self.join_others(asker, true, |open| open.whole_at(asker.now) >= answer))
     }
 
     /// A block of the piece that the peer works on.
-    fn go_on(&mut self, key: PeerKey, peer: &Peer, short: bool) -> Option<Choice> {
-        let (piece, _) = peer.current?;
+    fn go_on(&mut self, asker: &Asker<'_>, reserved_only: bool) -> Option<Choice> {
+        let (piece, _) = asker.peer.current?;
         let open = self.open.get_mut(&piece)?;
-        if !open.admits(key) || !peer.may_send(piece) {
+        if !open.admits(asker.key) || !asker.peer.may_send(piece) {
             return None;
         }
-        open.first_free(short).map(|block| Choice::Block { piece, block })
+        open.first_free(reserved_only).map(|block| Choice::Block { piece, block })
     }
 
     /// A block of the open piece that lacks the fewest, of those that pass `eligible`.
     fn join_others(
         &mut self,
-        key: PeerKey,
-        peer: &Peer,
-        short: bool,
+        asker: &Asker<'_>,
+        reserved_only: bool,
         eligible: impl Fn(&OpenPiece) -> bool,
     ) -> Option<Choice> {
         let mut best = None;
         let mut fewest = u32::MAX;
         for piece in self.partial.iter() {
             let Some(open) = self.open.get_mut(piece) else { continue };
-            if open.missing() >= fewest || !open.admits(key) || !peer.may_send(*piece) {
+            if open.missing() >= fewest || !open.admits(asker.key) || !asker.peer.may_send(*piece) {
                 continue;
             }
             if eligible(open)
-                && let Some(block) = open.first_free(short)
+                && let Some(block) = open.first_free(reserved_only)
             {
                 fewest = open.missing();
                 best = Some(Choice::Block { piece: *piece, block });
@@ -314,34 +340,6 @@ impl Pieces {
         let draws = if first { RANDOM_DRAWS } else { 0 };
         let pieces = self.geometry.piece_count();
         (0..draws).map(move |_| rng.random_range(0..pieces))
-    }
-
-    /// In the endgame, the block that the fewest others owe.
-    fn double(&self, key: PeerKey, peer: &Peer, short: bool) -> Option<Choice> {
-        if short || peer.asked.len() >= ENDGAME_WINDOW || !self.in_endgame() {
-            return None;
-        }
-        let candidates = self.open.iter().filter(|(piece, open)| {
-            open.admits(key) && open.missing() > 0 && peer.may_send(**piece)
-        });
-        let mut best = None;
-        let mut least = if peer.proven > 0 { ENDGAME_COPIES } else { ENDGAME_COPIES - 1 };
-        for (piece, open) in candidates {
-            let mine = |block: u32| {
-                let is = |request: bt_types::BlockRequest| {
-                    request.piece() == *piece && request.block() == block
-                };
-                peer.asked.iter().any(|asked| is(asked.request))
-            };
-            if let Some((requests, block)) = open.least_asked(least, mine) {
-                least = requests;
-                best = Some(Choice::Block { piece: *piece, block });
-            }
-            if least <= 1 {
-                break;
-            }
-        }
-        best
     }
 
     /// Lists `piece` among those that may be opened, or not.

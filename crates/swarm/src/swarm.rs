@@ -61,7 +61,6 @@ pub struct Swarm {
     trackers: Trackers,
     choker: Choker,
     timers: OnDemand<Timers>,
-    last_tick: Duration,
 
     outputs: OnDemand<VecDeque<Output>>,
     /// Peers to be asked for blocks.
@@ -118,7 +117,6 @@ impl Swarm {
             trackers,
             choker: Choker::default(),
             timers: OnDemand::default(),
-            last_tick: now,
             outputs: OnDemand::default(),
             ready: OnDemand::default(),
             starved: None,

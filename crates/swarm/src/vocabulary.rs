@@ -393,6 +393,13 @@ impl SpanLayout {
         self.span_count(piece) as usize * self.span_length() as usize
     }
 
+    /// How many bytes a peer reserves at once that works on its own: a piece, or a span of a longer
+    /// one.
+    pub(crate) fn unit(&self) -> u32 {
+        let length = self.geometry.piece_length();
+        if length <= WHOLE_PIECE_LENGTH { length } else { self.span_length() }
+    }
+
     /// Whether `piece` reserves and keeps all its spans at once.
     pub fn is_whole(&self, piece: PieceIndex) -> bool {
         self.geometry.length_of(piece) <= WHOLE_PIECE_LENGTH

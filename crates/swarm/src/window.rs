@@ -1,45 +1,85 @@
 //! How many requests one peer may have outstanding.
 //!
-//! It grows with the peer's rate. In slow start each block makes room for one more, so that the
-//! window doubles every round trip. Once a second brings no more than the one before, the window
-//! follows the measured rate: what the peer sends in [`TARGET`], and [`FLOOR`] more, so that it can
-//! show whether it could be faster.
+//! In slow start each block makes room for one more, so that the window doubles every round trip.
+//! Slow start ends when answers come late ([`SLACK`]), or when a second brings no more than the one
+//! before. From then on the window follows the measured rate: it holds what the peer sends in the
+//! time that the swarm's memory permits, and [`FLOOR`] more.
 
 use std::time::Duration;
 
 use bt_types::BLOCK_LENGTH;
 
-/// Requests outstanding at a peer whose rate is not known yet, and beyond its rate afterwards.
-const FLOOR: u32 = 4;
+/// Requests outstanding at a peer whose rate is not known yet.
+const INITIAL: u32 = 4;
+/// Requests outstanding at a peer beyond what its rate needs, so that a slow one is never idle.
+const FLOOR: u32 = 2;
 /// The most requests outstanding at one peer.
 pub(crate) const MAX_WINDOW: u32 = 500;
 /// The most requests outstanding at a peer that did not say how many it keeps.
 const UNKNOWN_LIMIT: u32 = 250;
-/// For how long the requests outstanding should last at the measured rate.
-const TARGET: Duration = Duration::from_secs(1);
+/// For how long the requests outstanding last at the measured rate, where memory is plentiful. Longer
+/// windows need more memory and a longer endgame, and are no faster.
+const TARGET: Duration = Duration::from_millis(500);
+/// For how long a request waits at the peer, besides the latency: enough that the peer never waits
+/// for us.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
+/// A rate is measured over at least this time.
+const MEASURED: Duration = Duration::from_millis(900);
 
 /// The number of requests one peer may have outstanding.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
-    depth: u32,
+    pace: Pace,
     limit: u32,
-    slow_start: bool,
-    /// Bytes since the last tick.
+    /// The shortest time from a request to its answer so far.
+    latency: Option<Duration>,
+    /// Since when `bytes` are counted.
+    since: Duration,
     bytes: u64,
-    /// Bytes per second between the last two ticks.
+    /// Bytes per second in the last measurement.
     rate: u64,
+}
+
+/// What the window goes by.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// So many requests, one more with each block.
+    SlowStart(u32),
+    /// Bytes per second.
+    Rate(u64),
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { depth: FLOOR, limit: UNKNOWN_LIMIT, slow_start: true, bytes: 0, rate: 0 }
+        Self {
+            pace: Pace::SlowStart(INITIAL),
+            limit: UNKNOWN_LIMIT,
+            latency: None,
+            since: Duration::ZERO,
+            bytes: 0,
+            rate: 0,
+        }
     }
 }
 
 impl Window {
-    /// How many requests may be outstanding now.
-    pub(crate) fn depth(&self) -> u32 {
-        self.depth.min(self.limit)
+    /// How many requests may be outstanding now, where memory permits what the peer sends in `time`.
+    pub(crate) fn depth(&self, time: Duration) -> u32 {
+        let depth = match self.pace {
+            Pace::SlowStart(depth) => depth,
+            Pace::Rate(rate) => {
+                let least = self.latency() + SLACK;
+                let millis = time.min(TARGET).max(least).as_millis() as u64;
+                let blocks = rate.saturating_mul(millis) / 1000 / u64::from(BLOCK_LENGTH);
+                FLOOR + blocks.min(u64::from(MAX_WINDOW)) as u32
+            }
+        };
+        depth.min(self.limit)
+    }
+
+    /// The shortest time from a request to its answer so far; zero before the first.
+    pub(crate) fn latency(&self) -> Duration {
+        self.latency.unwrap_or_default()
     }
 
     /// The peer keeps `limit` requests at most.
@@ -47,38 +87,50 @@ impl Window {
         self.limit = limit.clamp(1, MAX_WINDOW);
     }
 
-    /// A block of `bytes` arrived.
-    pub(crate) fn on_block(&mut self, bytes: u32) {
+    /// A block of `bytes` arrived; `after` is the time since it was requested, if it was.
+    pub(crate) fn on_block(&mut self, now: Duration, bytes: u32, after: Option<Duration>) {
         self.bytes += u64::from(bytes);
-        if self.slow_start {
-            self.depth = (self.depth + 1).min(self.limit);
+        let Some(after) = after else { return };
+        let latency = self.latency.map_or(after, |least| least.min(after));
+        self.latency = Some(latency);
+        let Pace::SlowStart(depth) = &mut self.pace else { return };
+        *depth = (*depth + 1).min(self.limit);
+        if after > 2 * latency + SLACK {
+            // The requests that were outstanding have been answered in that time.
+            let bytes = u64::from(*depth) * u64::from(BLOCK_LENGTH);
+            self.rate = bytes * 1000 / (after.as_millis() as u64).max(1);
+            self.pace = Pace::Rate(self.rate);
+            (self.since, self.bytes) = (now, 0);
         }
     }
 
     /// The peer does not answer what it was asked: half as many requests, and no more doubling.
     pub(crate) fn on_reject(&mut self) {
-        self.slow_start = false;
-        self.depth = (self.depth / 2).max(1);
+        self.pace = match self.pace {
+            Pace::SlowStart(depth) => Pace::Rate(u64::from(depth / 2) * u64::from(BLOCK_LENGTH)),
+            Pace::Rate(rate) => Pace::Rate(rate / 2),
+        };
     }
 
-    /// The peer answers requests again: its rate is to be found anew.
-    pub(crate) fn restart(&mut self) {
-        *self = Self { limit: self.limit, ..Self::default() };
+    /// The peer answers requests again: its rate is to be measured again.
+    pub(crate) fn restart(&mut self, now: Duration) {
+        *self = Self { limit: self.limit, latency: self.latency, since: now, ..Self::default() };
     }
 
-    /// About a second passed since the last tick.
-    pub(crate) fn on_tick(&mut self, passed: Duration) {
-        let millis = passed.as_millis().max(1) as u64;
-        let rate = self.bytes.saturating_mul(1000) / millis;
-        self.bytes = 0;
-        if rate > 0 && rate < self.rate + self.rate / 10 {
-            self.slow_start = false;
+    /// Measures the rate, about once per second.
+    pub(crate) fn on_tick(&mut self, now: Duration) {
+        let time = now.saturating_sub(self.since);
+        if time < MEASURED {
+            return;
         }
-        let rate = std::mem::replace(&mut self.rate, rate).max(rate);
-        if !self.slow_start {
-            let blocks = rate.saturating_mul(TARGET.as_secs()) / u64::from(BLOCK_LENGTH);
-            self.depth = FLOOR + blocks.min(u64::from(MAX_WINDOW)) as u32;
+        let rate = self.bytes.saturating_mul(1000) / (time.as_millis() as u64).max(1);
+        let before = std::mem::replace(&mut self.rate, rate);
+        (self.since, self.bytes) = (now, 0);
+        let grows = rate == 0 || rate >= before + before / 10;
+        if grows && matches!(self.pace, Pace::SlowStart(_)) {
+            return;
         }
+        self.pace = Pace::Rate(before.max(rate));
     }
 }
 
@@ -86,43 +138,81 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn second(window: &mut Window, blocks: u32) {
-        (0..blocks).for_each(|_| window.on_block(BLOCK_LENGTH));
-        window.on_tick(Duration::from_secs(1));
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Each of `blocks` takes `after`; then a second is over.
+    fn second(window: &mut Window, now: &mut Duration, blocks: u32, after: Duration) {
+        *now += SECOND;
+        (0..blocks).for_each(|_| window.on_block(*now, BLOCK_LENGTH, Some(after)));
+        window.on_tick(*now);
+    }
+
+    fn answer(window: &mut Window, after: Duration) {
+        window.on_block(SECOND, BLOCK_LENGTH, Some(after));
     }
 
     #[test]
     fn slow_start_doubles_each_round_trip() {
         let mut window = Window::default();
         for expected in [4, 8, 16, 32, 64, 128, 250, 250] {
-            assert_eq!(window.depth(), expected);
-            (0..expected).for_each(|_| window.on_block(BLOCK_LENGTH));
+            assert_eq!(window.depth(TARGET), expected);
+            (0..expected).for_each(|_| answer(&mut window, Duration::from_millis(80)));
         }
+    }
+
+    #[test]
+    fn late_answers_end_slow_start() {
+        let mut window = Window::default();
+        (0..28).for_each(|_| answer(&mut window, Duration::from_millis(80)));
+        assert_eq!(window.depth(TARGET), 32);
+        answer(&mut window, Duration::from_millis(261));
+        // 33 blocks in 261 ms are 63 in the target time.
+        assert_eq!(window.depth(TARGET), FLOOR + 63);
     }
 
     #[test]
     fn a_peer_that_keeps_more_gets_more() {
         let mut window = Window::default();
         window.set_limit(u32::MAX);
-        (0..1000).for_each(|_| window.on_block(BLOCK_LENGTH));
-        assert_eq!(window.depth(), MAX_WINDOW);
+        (0..1000).for_each(|_| answer(&mut window, Duration::ZERO));
+        assert_eq!(window.depth(TARGET), MAX_WINDOW);
         window.set_limit(7);
-        assert_eq!(window.depth(), 7);
+        assert_eq!(window.depth(TARGET), 7);
         window.set_limit(0);
-        assert_eq!(window.depth(), 1);
+        assert_eq!(window.depth(TARGET), 1);
     }
 
     #[test]
     fn after_slow_start_the_window_follows_the_rate() {
-        let mut window = Window::default();
-        second(&mut window, 100);
-        second(&mut window, 100);
-        assert_eq!(window.depth(), 104);
-        second(&mut window, 20);
-        second(&mut window, 20);
-        assert_eq!(window.depth(), 24);
-        second(&mut window, 0);
-        second(&mut window, 0);
-        assert_eq!(window.depth(), FLOOR);
+        let (mut window, mut now) = (Window::default(), Duration::ZERO);
+        for (blocks, expected) in [(100, 100), (100, 50), (20, 50), (20, 10), (0, 10), (0, 0)] {
+            second(&mut window, &mut now, blocks, Duration::from_millis(1));
+            let floor = if window.depth(TARGET) == 104 { 4 } else { FLOOR };
+            assert_eq!(window.depth(TARGET), floor + expected, "{blocks} blocks");
+        }
+    }
+
+    #[test]
+    fn little_memory_shortens_the_window_down_to_the_latency() {
+        let (mut window, mut now) = (Window::default(), Duration::ZERO);
+        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(200)));
+        assert_eq!(window.depth(Duration::MAX), FLOOR + 50);
+        assert_eq!(window.depth(Duration::from_millis(400)), FLOOR + 40);
+        assert_eq!(window.depth(Duration::ZERO), FLOOR + 30);
+    }
+
+    #[test]
+    fn a_distant_peer_has_a_window_longer_than_the_target() {
+        let (mut window, mut now) = (Window::default(), Duration::ZERO);
+        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(900)));
+        assert_eq!(window.depth(Duration::ZERO), FLOOR + 100);
+    }
+
+    #[test]
+    fn rejects_halve_the_window() {
+        let (mut window, mut now) = (Window::default(), Duration::ZERO);
+        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::ZERO));
+        window.on_reject();
+        assert_eq!(window.depth(TARGET), FLOOR + 25);
     }
 }

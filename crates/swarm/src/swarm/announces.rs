@@ -67,7 +67,6 @@ impl Swarm {
     pub fn start(&mut self, now: Duration) {
         self.now = now;
         if !std::mem::replace(&mut self.running, true) {
-            self.last_tick = now;
             self.trackers.start(now);
         }
     }

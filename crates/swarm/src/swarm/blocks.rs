@@ -40,11 +40,12 @@ impl Swarm {
     pub fn handle_block(&mut self, now: Duration, key: PeerKey, request: BlockRequest) {
         self.now = now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        let asked = peer.take_asked(request);
-        peer.window.on_block(request.length());
+        let asked = peer.take_answered(request);
+        let after = asked.map(|asked| now.saturating_sub(asked.at));
+        peer.window.on_block(now, request.length(), after);
         peer.last_block = now;
         peer.rejects = 0;
-        let woke = peer.wake();
+        let woke = peer.wake(now);
         let (piece, sender) = (request.piece(), peer.sender(key));
         let open = self.pieces.open.get_mut(&piece);
         let owed_weakly = asked.map(|asked| asked.weak);

@@ -9,7 +9,8 @@ use bt_types::{BlockRequest, PieceIndex};
 use super::{Swarm, TICK};
 use crate::dice::Dice;
 use crate::peer::{Asked, Peer, Turn};
-use crate::pieces::{Choice, Pieces};
+use crate::pieces::{Asker, Choice, ENDGAME_COPIES, Pieces};
+use crate::supply::Supply;
 use crate::timer::Timer;
 use crate::vocabulary::{Output, PeerKey, SpanBudget};
 
@@ -43,7 +44,7 @@ impl Swarm {
         self.now = now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if std::mem::replace(&mut peer.peer_choking, false) {
-            peer.window.restart();
+            peer.window.restart(now);
             peer.last_block = now;
             self.suspicion_changed = true;
         }
@@ -135,24 +136,60 @@ impl Swarm {
 
     fn fill_window(&mut self, key: PeerKey, budget: &mut SpanBudget) -> Turn {
         let mut short = self.is_short(budget);
+        let supply = self.supply(budget);
         while let Some(peer) = self.peers.get(&key)
             && self.running
         {
-            if peer.asked.len() >= peer.depth() {
+            if peer.asked.len() >= peer.depth(supply.request_time()) {
                 return Turn::Busy;
             }
             if !peer.may_send_something() {
                 return Turn::Idle;
             }
-            let done = match self.pieces.choose(key, peer, short, &mut self.rng) {
+            let asker = Asker { key, peer, now: self.now, supply, short };
+            let done = match self.pieces.choose(&asker, &mut self.rng) {
                 Choice::Block { piece, block } => self.ask(key, piece, block, budget),
                 Choice::Open(piece) => self.open_piece(key, piece, budget),
                 Choice::Nothing if short => return Turn::Starved,
-                Choice::Nothing => return Turn::Idle,
+                Choice::Nothing => match self.latest_of_others(key) {
+                    Some((piece, block)) => self.ask(key, piece, block, budget),
+                    None => return Turn::Idle,
+                },
             };
             short |= !done;
         }
         Turn::Idle
+    }
+
+    fn supply(&self, budget: &SpanBudget) -> Supply {
+        let held = self.pieces.reserved_bytes();
+        Supply { memory: held + budget.available() as u64, rate: self.down.per_second(self.now) }
+    }
+
+    /// In the endgame, the block that is expected last of those that others owe, if this peer would
+    /// send it sooner.
+    fn latest_of_others(&self, key: PeerKey) -> Option<(PieceIndex, u32)> {
+        let peer = self.peers.get(&key).filter(|_| self.pieces.in_endgame())?;
+        let most = if peer.proven > 0 { ENDGAME_COPIES } else { ENDGAME_COPIES - 1 };
+        let may_double = |request: BlockRequest| {
+            let open = self.pieces.open.get(&request.piece());
+            let owed = open.filter(|open| open.admits(key)).and_then(|open| {
+                open.requests(request.block()) //
+            });
+            owed.is_some_and(|owed| (1..most).contains(&owed))
+                && peer.may_send(request.piece())
+                && !peer.asked.iter().any(|asked| asked.request == request)
+        };
+        let mut latest = peer.next_answer(self.now);
+        let mut found = None;
+        for other in self.peers.values().filter(|other| !other.snubbed) {
+            let later = other.answers(self.now).take_while(|(at, _)| *at > latest);
+            if let Some((at, request)) = later.into_iter().find(|(_, request)| may_double(*request))
+            {
+                (latest, found) = (at, Some((request.piece(), request.block())));
+            }
+        }
+        found
     }
 
     /// Opens a piece if there is memory for it.
@@ -196,11 +233,11 @@ impl Swarm {
         };
         open.reserve(self.now, spans);
         let weak = peer.snubbed;
-        open.ask(block, weak);
+        open.ask(block, weak, peer.next_answer(self.now));
         if peer.asked.is_empty() {
             peer.last_block = self.now;
         }
-        peer.asked.push_back(Asked { request, at: self.now, weak });
+        peer.asked.push_back(Asked { request, at: self.now, weak, passed_over: false });
         self.outputs.push_back(Output::Request { peer: key, request });
         self.pieces.update_partial_if_full(piece);
         self.work_on(key, piece);
@@ -361,11 +398,9 @@ impl Swarm {
 
     /// Once a second: measures, resizes windows, looks for silent peers and idle spans.
     pub(super) fn tick(&mut self) {
-        let passed = self.now.saturating_sub(self.last_tick);
-        self.last_tick = self.now;
         let others_wait = self.somebody_waits();
         for key in self.keys() {
-            self.tick_peer(key, passed, others_wait);
+            self.tick_peer(key, others_wait);
         }
         self.review_suspects();
         self.relieve_snubbed();
@@ -389,10 +424,10 @@ impl Swarm {
     }
 
     /// Looks at one peer, which is snubbed if it is silent while it owes blocks.
-    fn tick_peer(&mut self, key: PeerKey, passed: Duration, others_wait: bool) {
+    fn tick_peer(&mut self, key: PeerKey, others_wait: bool) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.window.on_tick(passed.min(2 * TICK));
+        peer.window.on_tick(now);
         peer.hold_until = peer.hold_until.filter(|until| *until > now);
         let rate = peer.down.per_second(now);
         if let Some((piece, counted)) = &mut peer.current
@@ -413,11 +448,12 @@ impl Swarm {
     fn drop_lost(&mut self, key: PeerKey) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.snubbed) else { return };
-        let old = |asked: &Asked| now.saturating_sub(asked.at) >= LOST_AFTER;
-        let lost = peer.asked.iter().take_while(|asked| old(asked)).count();
-        if lost > 0 {
-            let rest = peer.asked.split_off(lost);
-            let lost = std::mem::replace(&mut peer.asked, rest);
+        let is_lost =
+            |asked: &Asked| asked.passed_over && now.saturating_sub(asked.at) >= LOST_AFTER;
+        if peer.asked.iter().any(is_lost) {
+            let (lost, kept) = peer.asked.drain(..).partition(is_lost);
+            peer.asked = kept;
+            let lost: VecDeque<Asked> = lost;
             lost.iter().for_each(|asked| self.take_away_if_only(key, asked.request.piece()));
             self.cancel_all(key, lost);
             self.idle_may_help = true;

@@ -1,8 +1,9 @@
 //! Nothing is asked for that has no memory reserved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use swarm::{Output, SPAN_LENGTH, SpanBudget, SpanLayout};
+use swarm::{BlockRequest, Output, PeerKey, PieceIndex, SPAN_LENGTH, SpanBudget, SpanLayout};
 
 use crate::bench::{BLOCK, Bench, geometry, pieces_of, requests, seconds};
 
@@ -167,4 +168,67 @@ fn a_block_whose_span_was_staged_under_way_begins_anew() {
     assert_eq!(bench.swarm.place(bench.now, slow, late, 8192), swarm::Place::Discard);
     bench.swarm.handle_block(bench.now, slow, late);
     assert_eq!(bench.swarm.blocks_in(late.piece(), 0).count(), 0);
+}
+
+/// Peers that send so many blocks per second, for some seconds. Returns what each owes then.
+fn play(bench: &mut Bench, rates: &[(PeerKey, usize)], seconds: u32) -> Owed {
+    let mut owed = Owed::new();
+    for _ in 0..10 * seconds {
+        let mut outputs = bench.pass(Duration::from_millis(100));
+        for (key, rate) in rates {
+            for _ in 0..(*rate).div_ceil(10) {
+                take(bench, &mut owed, outputs.split_off(0));
+                if let Some(request) = owed.get_mut(key).and_then(VecDeque::pop_front) {
+                    bench.send(*key, request);
+                }
+                outputs = bench.drain();
+            }
+        }
+        take(bench, &mut owed, outputs);
+    }
+    owed
+}
+
+type Owed = BTreeMap<PeerKey, VecDeque<BlockRequest>>;
+
+fn take(bench: &mut Bench, owed: &mut Owed, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::Request { peer, request } => owed.entry(peer).or_default().push_back(request),
+            Output::Cancel { peer, request } => {
+                owed.entry(peer).or_default().retain(|other| *other != request);
+            }
+            Output::Commit { piece, .. } => bench.verify(piece.get()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn slow_peers_fill_pieces_together() {
+    let mut bench = Bench::new(400, 64);
+    bench.budget = SpanBudget::new(12 << 20);
+    let fast: Vec<PeerKey> = (0..2).map(|_| bench.join_seed()).collect();
+    let slow: Vec<PeerKey> = (0..20).map(|_| bench.join_seed()).collect();
+    let rates = fast.iter().map(|key| (*key, 100)).chain(slow.iter().map(|key| (*key, 10)));
+    let owed = play(&mut bench, &rates.collect::<Vec<_>>(), 20);
+    let pieces = |keys: &[PeerKey]| -> BTreeSet<PieceIndex> {
+        keys.iter().flat_map(|key| &owed[key]).map(|request| request.piece()).collect()
+    };
+    // Alone, each of them would keep a piece for six seconds.
+    let shared = pieces(&slow);
+    assert!(shared.len() <= 6, "{} slow peers work on {shared:?}", slow.len());
+    assert!(pieces(&fast).len() >= fast.len(), "each of the fast ones has pieces of its own");
+    assert!(!bench.swarm.is_starved());
+}
+
+#[test]
+fn peers_with_memory_enough_work_on_pieces_of_their_own() {
+    let mut bench = Bench::new(400, 64);
+    bench.budget = SpanBudget::new(64 << 20);
+    let peers: Vec<PeerKey> = (0..10).map(|_| bench.join_seed()).collect();
+    let rates: Vec<(PeerKey, usize)> = peers.iter().map(|key| (*key, 20)).collect();
+    let owed = play(&mut bench, &rates, 20);
+    let pieces: BTreeSet<PieceIndex> = owed.values().flatten().map(|of| of.piece()).collect();
+    assert!(pieces.len() >= peers.len(), "{pieces:?}");
 }

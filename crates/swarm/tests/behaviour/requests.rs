@@ -45,15 +45,17 @@ fn the_pipeline_doubles_then_follows_the_rate() {
         }
         outstanding = next;
     }
-    // A steady 64 blocks a second.
-    for _ in 0..12 {
-        for request in outstanding.drain(..64).collect::<Vec<_>>() {
+    // A steady 64 blocks per second, 16 at a time.
+    for _ in 0..48 {
+        for request in outstanding.drain(..16).collect::<Vec<_>>() {
             bench.send(seed, request);
         }
-        outstanding.extend(requests(&bench.pass(seconds(1))).into_iter().map(|(_, asked)| asked));
+        let outputs = bench.pass(Duration::from_millis(250));
+        outstanding.extend(requests(&outputs).into_iter().map(|(_, asked)| asked));
     }
+    // What it sends in half a second, and a few.
     let window = bench.swarm.peer(seed).unwrap().window;
-    assert!((64..=80).contains(&window), "{window}");
+    assert!((32..=40).contains(&window), "{window}");
 }
 
 #[test]
@@ -207,6 +209,55 @@ fn endgame_asks_twice_and_cancels() {
     // The cancelled block may still come.
     assert!(!bench.send(first, asked[2]));
     assert_eq!(bench.swarm.wasted(), u64::from(BLOCK));
+}
+
+/// Two peers, of which one has been faster: the blocks that each owes, and no free block is left.
+fn unequal_in_the_endgame(bench: &mut Bench) -> [(PeerKey, VecDeque<BlockRequest>); 2] {
+    let mut peers = [(); 2].map(|()| (bench.join_seed(), VecDeque::new()));
+    let mut missing = bench.geometry.block_count(bench.piece(0)) as usize;
+    for step in 0.. {
+        for (peer, request) in requests(&bench.pass(Duration::from_millis(20))) {
+            peers.iter_mut().find(|(key, _)| *key == peer).unwrap().1.push_back(request);
+        }
+        let owed: usize = peers.iter().map(|(_, owed)| owed.len()).sum();
+        if missing == owed {
+            break;
+        }
+        for (key, owed) in &mut peers[..if step % 50 == 0 { 2 } else { 1 }] {
+            let request = owed.pop_front().unwrap();
+            assert!(bench.send(*key, request));
+            missing -= 1;
+        }
+    }
+    peers
+}
+
+#[test]
+fn endgame_doubles_the_block_expected_last() {
+    let mut bench = Bench::new(1, 200);
+    let [(fast, mut owed), (_, late)] = unequal_in_the_endgame(&mut bench);
+    let mut doubled = Vec::new();
+    while let Some(request) = owed.pop_front() {
+        bench.send(fast, request);
+        let outputs = bench.pass(Duration::from_millis(20));
+        doubled.extend(requests(&outputs).into_iter().filter(|(key, _)| *key == fast));
+    }
+    let order: Vec<BlockRequest> = doubled.into_iter().map(|(_, request)| request).collect();
+    assert_eq!(order.first(), late.back(), "{late:?}");
+}
+
+#[test]
+fn endgame_asks_no_peer_that_is_slower() {
+    let mut bench = Bench::new(1, 200);
+    let [(fast, mut owed), (slow, late)] = unequal_in_the_endgame(&mut bench);
+    owed.drain(3..).for_each(|request| _ = bench.send(fast, request));
+    late.iter().for_each(|request| _ = bench.send(slow, *request));
+    assert_eq!(requests(&bench.drain()), [], "{fast:?} is soon done");
+    // It stopped: what it owes is expected ever later.
+    let outputs = bench.pass(seconds(4));
+    let asked = requests(&outputs).into_iter().filter(|(key, _)| *key == slow);
+    let asked: Vec<BlockRequest> = asked.map(|(_, request)| request).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|request| owed.contains(request)), "{asked:?}");
 }
 
 #[test]

@@ -1,0 +1,54 @@
+//! How the memory of a swarm is shared among its peers: in proportion to their rates.
+//!
+//! A slow peer that had a piece to itself would keep the memory of that piece for many seconds, and
+//! fast peers would wait for it. So a peer opens a piece, or a span of a long piece, only where its
+//! share holds one. Slower peers fill pieces together. For the same reason requests are made for a
+//! time that the memory permits at the rate of all peers together.
+
+use std::time::Duration;
+
+/// The part of the memory that may wait for answers, as a divisor. The rest holds blocks that are
+/// there, and free blocks of open pieces.
+const REQUESTED: u64 = 4;
+
+/// The memory of a swarm and the rate that it must suffice for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Supply {
+    /// What the swarm holds and what it may still reserve, in bytes.
+    pub(crate) memory: u64,
+    /// What all peers send, in bytes per second.
+    pub(crate) rate: u64,
+}
+
+impl Supply {
+    /// For how long requests may be outstanding at any peer.
+    pub(crate) fn request_time(&self) -> Duration {
+        let millis = (self.memory / REQUESTED).saturating_mul(1000) / self.rate.max(1);
+        Duration::from_millis(millis)
+    }
+
+    /// Whether the share of a peer that sends `rate` bytes per second holds `bytes`. It does as long
+    /// as nobody has sent anything.
+    pub(crate) fn has_share(&self, rate: u64, bytes: u64) -> bool {
+        u128::from(rate) * u128::from(self.memory) >= u128::from(bytes) * u128::from(self.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_shared_by_rate() {
+        let supply = Supply { memory: 1000, rate: 50 };
+        assert!(supply.has_share(10, 200) && !supply.has_share(10, 201));
+        assert_eq!(supply.request_time(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn without_a_rate_every_share_suffices() {
+        let supply = Supply { memory: 1000, rate: 0 };
+        assert!(supply.has_share(0, u64::MAX));
+        assert_eq!(supply.request_time(), Duration::from_secs(250));
+    }
+}
