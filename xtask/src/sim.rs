@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Plays only this one, and tells all that happens in it
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from", "record"])]
     seed: Option<u64>,
+    /// Plays downloads from swarms of given rates, and says what share of the rate they use
+    #[arg(long, conflicts_with_all = ["seeds", "from", "record", "seed", "mutants"])]
+    shapes: bool,
     /// Puts bugs in, one at a time (all, or those with this in their names), which must be found
     #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "from", "record", "seed"])]
     mutants: Option<Option<String>>,
@@ -48,6 +51,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return mutants::run(named.as_deref().unwrap_or(""));
     }
     let program = build()?;
+    if arguments.shapes {
+        let status = Command::new(program).arg("shapes").status()?;
+        ensure!(status.success(), "a rule is broken: {status}");
+        return Ok(());
+    }
     match arguments.seed {
         Some(seed) => tell(&program, seed),
         None => play(&program, arguments),

@@ -157,6 +157,11 @@ impl Liar {
                     acts.extend(serve(at, block, false, payload));
                 }
             }
+            Trick::Serves => {
+                while let Some(block) = self.pop(at) {
+                    acts.extend(serve(at, block, false, payload));
+                }
+            }
             Trick::SendsUnasked => {
                 self.pop(at);
                 let piece = self.dice.below(u64::from(payload.pieces())) as u32;

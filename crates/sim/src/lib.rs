@@ -48,6 +48,7 @@ mod world;
 
 use std::time::Duration;
 
+pub use scenario::{Shape, shapes};
 use world::World;
 
 /// What came of a run.
@@ -73,6 +74,16 @@ pub fn run(seed: u64) -> Report {
 /// Plays the scenario of `seed`, and tells it: what is in it, and what happened when.
 pub fn tell(seed: u64) -> (Report, Vec<String>) {
     report(seed, World::new(seed, true).run())
+}
+
+/// Plays a download from seeders of given rates.
+///
+/// # Errors
+///
+/// The rule that was broken, if one was.
+pub fn race(shape: &Shape) -> Result<Duration, String> {
+    let ending = World::shaped(shape, false).run();
+    ending.result.map(|()| ending.done)
 }
 
 fn report(seed: u64, ending: world::Ending) -> (Report, Vec<String>) {

@@ -1,7 +1,8 @@
 //! `sim COUNT [FROM]`: plays COUNT scenarios from seed FROM on, and prints a line for each that broke
 //! a rule; the last line says how many. `sim digests COUNT [FROM]`: also prints the digest of each.
 //! `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim tell SEED`: plays one and
-//! tells it.
+//! tells it. `sim shapes`: downloads from swarms of given rates, and says what share of the rate
+//! they use.
 
 #![allow(clippy::disallowed_methods)] // The clock and the threads are here, outside of all runs.
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (extra, numbers) = match words.as_slice() {
         ["tell", seed] => return seed.parse().map_or(ExitCode::from(2), tell),
+        ["shapes"] => return shapes(),
         ["digests", numbers @ ..] => (Extra::Digests, numbers),
         ["first", numbers @ ..] => (Extra::StopAtFirst, numbers),
         numbers => (Extra::Nothing, numbers),
@@ -38,6 +40,25 @@ fn main() -> ExitCode {
         [count, from] => play(from..from + count, extra),
         _ => ExitCode::from(2),
     }
+}
+
+/// Downloads from swarms of the shapes that `cargo xtask bench swarm` has too, with the memory that
+/// bt-cli takes for payload by default.
+fn shapes() -> ExitCode {
+    let mut all_well = true;
+    for shape in sim::shapes() {
+        let result = sim::race(&shape);
+        let line = match &result {
+            Ok(time) => {
+                let share = 100.0 * shape.ideal().as_secs_f64() / time.as_secs_f64();
+                format!("{share:.1} % of the ideal rate")
+            }
+            Err(rule) => format!("BROKEN: {rule}"),
+        };
+        say(&format!("{shape}: {line}"));
+        all_well &= result.is_ok();
+    }
+    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(seed: u64) -> ExitCode {

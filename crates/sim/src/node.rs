@@ -313,7 +313,8 @@ impl Node {
             Want::Files(files) => add.selected = Some(files.clone()),
             Want::ToServe => add.seed_only = true,
         }
-        add.peers = self.plan.peers.iter().map(|peer| node_address(*peer)).collect();
+        let nodes = self.plan.peers.iter().map(|peer| node_address(*peer));
+        add.peers = nodes.chain((0..self.plan.named_liars).map(liar_address)).collect();
         add.preallocate = self.plan.preallocate;
         add.overwrite = self.plan.overwrite;
         let torrent = core.add(now, add).expect("a fresh core has no torrent");

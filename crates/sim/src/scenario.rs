@@ -6,10 +6,13 @@ use std::time::Duration;
 
 mod draw;
 mod rival;
+mod shape;
 
 use self::draw::*;
+pub use self::shape::{Shape, shapes};
 use crate::dice::Dice;
 use crate::disk::Faults;
+use crate::network::Quality;
 use crate::payload::Layout;
 
 /// Payload bytes of all nodes together, at most: it bounds what a run costs.
@@ -94,6 +97,8 @@ pub(crate) struct NodePlan {
     pub(crate) preallocate: bool,
     /// Peers its user names: numbers of other nodes.
     pub(crate) peers: Vec<usize>,
+    /// How many of the scripted peers its user names too.
+    pub(crate) named_liars: usize,
     /// How long the store takes for a job, in microseconds, at most.
     pub(crate) job_time: u64,
 }
@@ -144,6 +149,8 @@ pub(crate) enum Trick {
     BreaksOff,
     /// Claims pieces one by one, again and again, that nobody has from it.
     FloodsHave,
+    /// None: it has everything and sends whatever it is asked for. It waits to be called.
+    Serves,
 }
 
 pub(crate) const TRICKS: [Trick; 13] = [
@@ -235,6 +242,8 @@ pub(crate) struct Scenario {
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) liars: Vec<Trick>,
     pub(crate) network: NetworkPlan,
+    /// The connections to each of the scripted peers, where they are not drawn.
+    pub(crate) wires: Vec<Quality>,
     pub(crate) trackers: TrackerPlan,
     pub(crate) mishaps: Vec<(Duration, usize, Mishap)>,
     /// A piece that nobody has: nobody can complete.
@@ -280,6 +289,7 @@ impl Scenario {
         Self {
             liars: (0..liars).filter_map(|_| dice.pick(&TRICKS).copied()).collect(),
             network: draw_network(dice, calm),
+            wires: Vec::new(),
             trackers: draw_trackers(dice, calm),
             missing,
             rival,
@@ -292,7 +302,7 @@ impl Scenario {
 
     /// Whether something may go wrong at all.
     pub(crate) fn is_calm(&self) -> bool {
-        self.liars.is_empty() && self.mishaps.is_empty()
+        self.liars.iter().all(|trick| *trick == Trick::Serves) && self.mishaps.is_empty()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::liar::{self, Liar};
 use crate::network::{At, Network};
 use crate::node::{Node, liar_address};
 use crate::payload::Payload;
-use crate::scenario::{Scenario, Want};
+use crate::scenario::{Scenario, Shape, Want};
 use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
@@ -140,6 +140,8 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) result: Result<(), Broken>,
+    /// When everyone had everything.
+    pub(crate) done: Duration,
     pub(crate) time: Duration,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
@@ -172,9 +174,19 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Ve
 }
 
 impl World {
+    /// The scenario of `seed`.
     pub(crate) fn new(seed: u64, readable: bool) -> Self {
         let mut dice = Dice::new(seed);
         let scenario = Scenario::draw(&mut dice);
+        Self::of(scenario, dice, readable)
+    }
+
+    /// A scenario of this shape.
+    pub(crate) fn shaped(shape: &Shape, readable: bool) -> Self {
+        Self::of(Scenario::shaped(shape), Dice::new(0), readable)
+    }
+
+    fn of(scenario: Scenario, mut dice: Dice, readable: bool) -> Self {
         let payload = Arc::new(Payload::new(&scenario.layout, None, dice.split()));
         let nodes = new_nodes(&scenario, &payload, &mut dice);
         let tricks = scenario.liars.iter().enumerate();
@@ -203,9 +215,11 @@ impl World {
 
     /// Lets everything happen, to the end or until a rule is broken.
     pub(crate) fn run(mut self) -> Ending {
-        let result = self.play().and_then(|()| self.close());
+        let played = self.play();
+        let done = self.now;
+        let result = played.and_then(|()| self.close());
         let (time, trace, scenario) = (self.now, self.trace, self.scenario);
-        Ending { result, time, trace, scenario }
+        Ending { result, done, time, trace, scenario }
     }
 
     fn play(&mut self) -> Result<(), Broken> {

@@ -129,6 +129,7 @@ pub(super) fn draw_node(dice: &mut Dice, at: usize, count: usize, layout: &Layou
         max_up: rate(dice),
         preallocate: dice.chance(15),
         peers: (0..named).filter_map(|_| dice.pick(&others).copied()).collect(),
+        named_liars: 0,
         job_time: *dice.pick(&[100, 1_000, 5_000, 200_000]).unwrap_or(&100),
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn draw_rival(
     let plan = |dice: &mut Dice, at: usize| NodePlan {
         rival: true,
         peers: vec![number + 1 - (at - number)],
+        named_liars: 0,
         ..draw_node(dice, at, number + 2, &rival)
     };
     let source = NodePlan {

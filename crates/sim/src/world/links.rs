@@ -10,6 +10,7 @@ use super::{Event, World};
 use crate::liar::Act;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
+use crate::scenario::Trick;
 use crate::site::Truth;
 use crate::watch::Broken;
 
@@ -26,9 +27,10 @@ impl World {
         if !alive || self.dice.chance(self.scenario.network.lost_connects) {
             return;
         }
-        let quality = self.quality();
+        let party = self.party_at(to);
+        let quality = self.quality_to(party);
         let from = End { party: Party::Node(node), link: Some(link), open: true };
-        let there = match self.party_at(to) {
+        let there = match party {
             Some(Party::Liar(liar)) => {
                 Some(End { party: Party::Liar(liar), link: None, open: true })
             }
@@ -50,6 +52,14 @@ impl World {
             self.register(there, (wire, 1));
         }
         self.after(quality.latency, Event::Dialed { node, life, link, wire });
+    }
+
+    fn quality_to(&mut self, party: Option<Party>) -> Quality {
+        let wire = match party {
+            Some(Party::Liar(liar)) => self.scenario.wires.get(liar).copied(),
+            Some(Party::Node(_)) | None => None,
+        };
+        wire.unwrap_or_else(|| self.quality())
     }
 
     fn quality(&mut self) -> Quality {
@@ -251,7 +261,8 @@ impl World {
     pub(super) fn call_as_liars(&mut self) {
         for liar in 0..self.liars.len() {
             let node = self.dice.below(self.nodes.len() as u64) as usize;
-            if self.liars[liar].connections() >= 3 || self.closing {
+            let calls = self.liars[liar].trick != Trick::Serves;
+            if !calls || self.liars[liar].connections() >= 3 || self.closing {
                 continue;
             }
             let Accepted::Yes(link) = self.accept(node, liar_address(liar)) else { continue };

@@ -1,0 +1,130 @@
+//! Scenarios that are not drawn: one node downloads from seeders of given rates, and how long that
+//! takes is the result.
+
+use std::fmt;
+use std::iter::repeat_n;
+use std::time::Duration;
+
+use session::limits::{DEFAULT_MAX_MEMORY, span_memory};
+
+use super::{NetworkPlan, NodePlan, Scenario, Start, TrackerPlan, Trick, Want};
+use crate::network::Quality;
+use crate::payload::Layout;
+
+/// A swarm of seeders with given rates, from which one node downloads everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// What each seeder sends at most, in bytes per second; one entry for each seeder, 250 at most.
+    pub rates: Vec<u64>,
+    /// From a request to its answer, where nothing waits.
+    pub round_trip: Duration,
+    /// The size of the torrent, in bytes.
+    pub size: u64,
+    /// The length of its pieces, in bytes.
+    pub piece_length: u32,
+    /// Memory of the node for payload, in bytes.
+    pub span_memory: usize,
+}
+
+/// Swarms of seeders like those of `cargo xtask bench swarm`, with the memory for payload that a
+/// session takes by default on two cores.
+pub fn shapes() -> Vec<Shape> {
+    let shape = |each: usize, kilobytes: &[u64], round_trip, mebibytes: u64, piece_length| Shape {
+        rates: kilobytes.iter().flat_map(|rate| repeat_n(rate * 1000, each)).collect(),
+        round_trip: Duration::from_millis(round_trip),
+        size: mebibytes << 20,
+        piece_length,
+        span_memory: span_memory(DEFAULT_MAX_MEMORY, 2),
+    };
+    vec![
+        shape(20, &[2000], 80, 256, 1 << 20),
+        shape(10, &[100, 300, 1000, 3000], 150, 192, 1 << 20),
+        shape(20, &[50, 100, 300, 1000], 120, 512, 4 << 20),
+    ]
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (peers, round_trip) = (self.rates.len(), self.round_trip.as_millis());
+        let (size, piece) = (self.size >> 20, self.piece_length >> 10);
+        write!(f, "{peers} seeders, RTT {round_trip} ms, {size} MiB in pieces of {piece} KiB")
+    }
+}
+
+impl Shape {
+    /// How long the download would take if every seeder sent at its rate from the first moment to the
+    /// last.
+    pub fn ideal(&self) -> Duration {
+        let rate: u64 = self.rates.iter().sum();
+        Duration::from_secs_f64(self.size as f64 / rate.max(1) as f64)
+    }
+}
+
+impl Scenario {
+    /// Nothing is drawn and nothing goes wrong.
+    pub(crate) fn shaped(shape: &Shape) -> Self {
+        let wire = |rate: &u64| Quality {
+            capacity: usize::MAX / 8,
+            rate: *rate,
+            latency: shape.round_trip / 2,
+        };
+        Self {
+            layout: Layout {
+                files: vec![(String::new(), shape.size)],
+                piece_length: shape.piece_length,
+                trackers: Vec::new(),
+                zeros: 0,
+            },
+            nodes: vec![downloader(shape)],
+            liars: vec![Trick::Serves; shape.rates.len()],
+            network: NetworkPlan {
+                max_latency: 0,
+                rates: (1, 1),
+                capacity: 0,
+                lost_connects: 0,
+                portion: 1 << 20,
+            },
+            wires: shape.rates.iter().map(wire).collect(),
+            trackers: TrackerPlan {
+                down_until: Duration::ZERO,
+                failing: 0,
+                rubbish: 0,
+                interval: 1800,
+                ill_until: Duration::ZERO,
+                names_nobodies: false,
+            },
+            mishaps: Vec::new(),
+            missing: None,
+            rival: None,
+            evictions: 0,
+        }
+    }
+}
+
+fn downloader(shape: &Shape) -> NodePlan {
+    NodePlan {
+        start: Start::Nothing,
+        wants: vec![Want::All],
+        strangers: Vec::new(),
+        rival: false,
+        machine: None,
+        same_process: false,
+        state: "/state",
+        source: false,
+        overwrite: false,
+        folds: false,
+        lockless: false,
+        links: Vec::new(),
+        long: Vec::new(),
+        dies_early: None,
+        from: Duration::ZERO,
+        span_memory: shape.span_memory,
+        max_connections: 250,
+        max_down: None,
+        max_up: None,
+        preallocate: false,
+        peers: Vec::new(),
+        named_liars: shape.rates.len(),
+        job_time: 3000,
+    }
+}
