@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::floor::{self, Terms};
+use super::line::Line;
 use super::{bare, discard, serve};
 
 #[derive(Debug, Args)]
@@ -30,6 +32,15 @@ enum Role {
         #[arg(long)]
         limit: Option<u64>,
     },
+    /// Seeds the payload below the root over lines with these rates, in KB/s, and this round trip
+    ServeOver {
+        root: PathBuf,
+        #[arg(long, value_delimiter = ',')]
+        rates: Vec<u64>,
+        /// In milliseconds
+        #[arg(long)]
+        rtt: u64,
+    },
     /// A peer that requests and forgets: so many bytes over each connection, or for so long
     Discard {
         payload: PathBuf,
@@ -50,6 +61,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Role::Hash { payload, folder, threads } => floor::hash(payload, folder, *threads),
         Role::Serve { requested, roots, limit } => serve::serve(roots, requested, *limit),
+        Role::ServeOver { root, rates, rtt } => {
+            let line =
+                |rate: &u64| Line { rate: rate * 1000, round_trip: Duration::from_millis(*rtt) };
+            serve::serve_over(root, rates.iter().map(line).collect())
+        }
         Role::Discard { payload, seconds, connections, addresses } => {
             discard::run(payload, addresses, *connections, *seconds)
         }

@@ -10,6 +10,7 @@ mod discard;
 mod download;
 mod external;
 mod floor;
+mod line;
 pub(crate) mod meter;
 mod payload;
 mod place;
@@ -17,6 +18,7 @@ mod report;
 mod scale;
 mod seed;
 mod serve;
+mod swarm;
 mod table;
 mod turn;
 
@@ -69,6 +71,15 @@ struct Options {
     /// Only one download, of so many files
     #[arg(long)]
     files: Option<u64>,
+    /// Only one swarm, of so many peers
+    #[arg(long)]
+    peers: Option<usize>,
+    /// Only one swarm, whose peers send at these rates, an equal number of peers at each, in KB/s
+    #[arg(long, value_delimiter = ',', value_name = "RATES")]
+    rates: Vec<u64>,
+    /// Only one swarm, with this round trip, in milliseconds
+    #[arg(long, value_name = "MS")]
+    rtt: Option<u64>,
     /// Download into this folder, which is on a disk; count until a syncfs after the end returned,
     /// and compare with a build of bt-cli that syncs only once
     #[arg(long, value_name = "DIR")]
@@ -99,13 +110,16 @@ enum Part {
     Parse,
     /// SHA-1 on one core
     Hash,
+    /// Everyone downloads from many seeders of different rates, far away
+    Swarm,
     /// How the cost of a download grows; idle torrents
     Scale,
 }
 
 impl Part {
     /// The parts that measure programs against each other, in a network of our own.
-    const INSIDE: [Self; 5] = [Self::Download, Self::Seed, Self::Verify, Self::Create, Self::Scale];
+    const INSIDE: [Self; 6] =
+        [Self::Download, Self::Swarm, Self::Seed, Self::Verify, Self::Create, Self::Scale];
 }
 
 impl Arguments {
@@ -171,6 +185,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
         let run = match part {
             Part::Download => download::run,
+            Part::Swarm => swarm::run,
             Part::Seed => seed::run,
             Part::Verify => check::verify,
             Part::Create => check::create,

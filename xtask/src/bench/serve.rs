@@ -1,10 +1,10 @@
 //! A seeder without choices: everyone is unchoked at once and sent what they ask for, from memory, a
-//! thread a connection. As many peers as a benchmark wants, in one process: it listens at every
-//! address of the machine.
+//! thread for each connection. As many peers as a benchmark wants, in one process: it listens at every
+//! address of the machine. Each address may have a line of its own ([`super::line`]).
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::line::{self, Line};
 use super::payload::{Description, data_below, description_below};
 
 /// The port it listens at; other programs have theirs at some of the addresses.
@@ -23,6 +24,24 @@ const READ: usize = 16 * 1024;
 const SEND: usize = 256 * 1024;
 /// The longest block that anyone asks for, in bytes.
 const MAX_BLOCK: u32 = 128 * 1024;
+
+/// Serves the payload below `root` until it is killed, each address over a line of its own: the last
+/// byte of the address says which of `lines`, one after another.
+pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
+    let (torrents, lines) = (Arc::new(vec![Torrent::open(root)?]), Arc::new(lines));
+    for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?.incoming() {
+        let (stream, torrents, lines) = (stream?, torrents.clone(), lines.clone());
+        thread::spawn(move || {
+            let IpAddr::V4(address) = stream.local_addr()?.ip() else { return Ok(()) };
+            let line = lines[usize::from(address.octets()[3]) % lines.len()];
+            // The handshake crosses the line too.
+            thread::sleep(line.round_trip);
+            let peer = Peer::greet(stream, &torrents)?;
+            line::serve(&peer.stream, peer.torrent, line)
+        });
+    }
+    Ok(())
+}
 
 /// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes the
 /// file `requested` when the first request comes.
@@ -42,7 +61,7 @@ pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> 
 }
 
 /// A payload that can be read.
-struct Torrent {
+pub(super) struct Torrent {
     description: Description,
     /// Each file with the position of its first byte.
     files: Vec<(u64, File)>,
@@ -116,7 +135,7 @@ impl<'a> Peer<'a> {
             while let Some(message) = message(&input[used..]) {
                 used += message.len();
                 if let [_, _, _, _, 6, request @ ..] = message {
-                    let block = self.answer(request, &mut output)?;
+                    let block = block_at(self.torrent, request, &mut output)?;
                     if sent.fetch_add(block, Ordering::Relaxed) == 0 {
                         File::create(requested)?;
                     }
@@ -138,26 +157,26 @@ impl<'a> Peer<'a> {
         output.clear();
         Ok(())
     }
+}
 
-    /// Appends the block that was asked for; gives its length.
-    fn answer(&self, request: &[u8], output: &mut Vec<u8>) -> Result<u64> {
-        let [piece, begin, length] = [0, 4, 8].map(|at| {
-            let number = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-            number.map_or(0, u32::from_be_bytes)
-        });
-        ensure!(length <= MAX_BLOCK, "too much");
-        output.extend((length + 9).to_be_bytes());
-        output.push(7);
-        output.extend(piece.to_be_bytes());
-        output.extend(begin.to_be_bytes());
-        let position = u64::from(piece) * self.torrent.description.piece_length + u64::from(begin);
-        self.torrent.read(position, length as usize, output)?;
-        Ok(u64::from(length))
-    }
+/// Appends the block that was asked for; gives its length.
+pub(super) fn block_at(torrent: &Torrent, request: &[u8], output: &mut Vec<u8>) -> Result<u64> {
+    let [piece, begin, length] = [0, 4, 8].map(|at| {
+        let number = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        number.map_or(0, u32::from_be_bytes)
+    });
+    ensure!(length <= MAX_BLOCK, "too much");
+    output.extend((length + 9).to_be_bytes());
+    output.push(7);
+    output.extend(piece.to_be_bytes());
+    output.extend(begin.to_be_bytes());
+    let position = u64::from(piece) * torrent.description.piece_length + u64::from(begin);
+    torrent.read(position, length as usize, output)?;
+    Ok(u64::from(length))
 }
 
 /// The message at the beginning of `input`, with its length, if it is there in full.
-fn message(input: &[u8]) -> Option<&[u8]> {
+pub(super) fn message(input: &[u8]) -> Option<&[u8]> {
     let length = u32::from_be_bytes(*input.first_chunk()?);
     input.get(..4 + length as usize)
 }
