@@ -132,6 +132,6 @@ fn tracker(url: &str, result: &Result<TrackerReport, String>) -> Value {
             "warning": report.warning,
             "peers": report.peers.iter().map(tracker_peer).collect::<Vec<_>>(),
         }),
-        Err(error) => json!({ "url": url, "error": error }),
+        Err(error) => json!({ "url": url, "error": without_code(error) }),
     }
 }

@@ -12,7 +12,7 @@ use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
 use crate::descriptors;
-use crate::failure::{Class, Failure, chain, without_code};
+use crate::failure::{Class, Failure, chain, is_out_of_descriptors, without_code};
 use crate::output::Output;
 
 /// A session as the flags describe it.
@@ -69,6 +69,7 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
             (Class::Network, "; give an address of this machine with --bind")
         }
+        StartError::Listen { source, .. } if is_out_of_descriptors(source) => (Class::Failure, ""),
         StartError::Listen { .. } => (Class::Network, "; choose another one with --port"),
         StartError::Fetcher(_) => (Class::Disk, ""),
         StartError::Memory { .. } => (Class::Usage, ""),
@@ -177,3 +178,19 @@ fn is_content(metainfo: &Metainfo, folder: &Path, namings: &BTreeSet<Vec<PathBuf
 
 /// How many of a torrent's files are looked for to recognise its content.
 const LOOKED_AT: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_descriptors_are_not_blamed_on_the_port() {
+        let failure = |code| {
+            let source = std::io::Error::from_raw_os_error(code);
+            start_failure(&StartError::Listen { first: 1, last: 2, bind: None, source })
+        };
+        let (in_use, too_many) = (failure(98), failure(24));
+        assert!(in_use.message().ends_with("; choose another one with --port"));
+        assert!(too_many.message().ends_with("(raise the limit with ulimit -n)"));
+    }
+}

@@ -141,7 +141,7 @@ impl Torrent {
                 self.handle_peer(*address, *state, reason.as_deref());
             }
             EventKind::Tracker { url, result } => {
-                let result = result.as_ref().map(|_| ()).map_err(Clone::clone);
+                let result = result.as_ref().map(|_| ()).map_err(|error| without_code(error));
                 self.trackers.insert(url.clone(), result);
             }
             EventKind::Completed if self.completed.is_none() && !self.goal.seed_only => {

@@ -9,7 +9,7 @@ use session::{EventKind, PeerState, PhaseKind, TorrentStatus, TrackerReport};
 use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
 use super::tracker_news::{News, TrackerNews};
-use crate::failure::Outcome;
+use crate::failure::{Outcome, without_code};
 use crate::output::{Bar, Output, clean, count, duration, rate, size, took};
 
 /// How often a line says where a torrent stands, where there are no bars.
@@ -232,7 +232,7 @@ impl View {
                 log::info!("{name}: {short} gave {peers}");
                 report.warning.clone()
             }
-            Err(error) => Some(error.clone()),
+            Err(error) => Some(without_code(error)),
         };
         match self.trackers.note(torrent.key, url, trouble) {
             Some(News::Trouble(trouble)) => {
