@@ -57,7 +57,11 @@ pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> 
     let probe = fs::create_dir_all(&dir).and_then(|()| tempfile::tempfile_in(&dir));
     probe.map(drop).map_err(|error| {
         let (shown, why) = (dir.display(), without_code(&error.to_string()));
-        let message = format!("cannot write to {shown}: {why}; choose a folder with --state-dir");
+        let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        let advice = if is_full { "free some space, or " } else { "" };
+        let message = format!(
+            "cannot create files in {shown}: {why}; {advice}choose a folder with --state-dir"
+        );
         Failure::new(Class::Disk, message)
     })?;
     Ok(dir)

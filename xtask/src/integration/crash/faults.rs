@@ -65,7 +65,7 @@ fn removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let running = trial.underway(&trial.command())?;
     fs::remove_file(trial.folder().join("file.bin"))?;
-    let message = trial.fails(running, &["file.bin", "look at"])?;
+    let message = trial.fails(running, &["file.bin", "access"])?;
     let everything = trial.had.clone();
     Ok(format!("{message}; {}", trial.goes_on(&everything)?))
 }
@@ -77,7 +77,7 @@ fn one_removed_during(scene: &Scene) -> Result<String> {
     let files: Vec<_> = trial.payload.files().map(|(path, _)| path).collect();
     let number = files.iter().position(|path| there(path)).unwrap_or(0);
     fs::remove_file(trial.folder().join(&files[number]))?;
-    let message = trial.fails(running, &[&files[number].to_string_lossy(), "look at"])?;
+    let message = trial.fails(running, &[&files[number].to_string_lossy(), "access"])?;
     let lost = pieces_of(&trial.payload, Some(&[number]));
     Ok(format!("{message}; {}", trial.goes_on(&lost)?))
 }
@@ -109,7 +109,7 @@ fn one_folder_removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let running = trial.underway(&trial.command())?;
     fs::remove_dir_all(trial.folder().join("tree/1"))?;
-    let message = trial.fails(running, &["tree/1/", "look at"])?;
+    let message = trial.fails(running, &["tree/1/", "access"])?;
     let within = |(_, (path, _)): &(usize, (PathBuf, u64))| path.starts_with("tree/1");
     let files: Vec<usize> =
         trial.payload.files().enumerate().filter(within).map(|(number, _)| number).collect();
