@@ -403,7 +403,7 @@ impl Torrent {
             }
             (connected, _) => {
                 let peers = count(connected, "peer is connected", "peers are connected");
-                format!("{peers}, but no data arrives")
+                return format!("{peers}, but no data arrives");
             }
         };
         if self.tracker_urls().next().is_none() {
