@@ -4,7 +4,7 @@
 //! info-hash are not their only witnesses.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,6 +176,9 @@ pub struct Payload {
     _temporary: Option<TempDir>,
 }
 
+/// How many bytes of a file are read at a time to be compared.
+const COMPARED_AT_ONCE: usize = 256 * 1024;
+
 /// Where a folder differs from the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -270,11 +273,8 @@ impl Payload {
         for (path, length) in self.files() {
             let (expected, tail) = rest.split_at(length as usize);
             rest = tail;
-            let what = match fs::read(folder.as_ref().join(&path)) {
-                Ok(got) => first_difference(expected, &got),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(what) = what {
+            let what = first_difference(expected, &folder.as_ref().join(&path));
+            if let Some(what) = what.unwrap_or_else(|error| Some(error.to_string())) {
                 return Err(Difference { path, what });
             }
         }
@@ -282,12 +282,24 @@ impl Payload {
     }
 }
 
-fn first_difference(expected: &[u8], got: &[u8]) -> Option<String> {
-    if expected.len() != got.len() {
-        return Some(format!("expected {} bytes, got {}", expected.len(), got.len()));
+/// Reads no further than to the first difference: unfinished downloads are compared again and again.
+fn first_difference(expected: &[u8], path: &Path) -> io::Result<Option<String>> {
+    let mut file = fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    if length != expected.len() as u64 {
+        return Ok(Some(format!("expected {} bytes, got {length}", expected.len())));
     }
-    let at = expected.iter().zip(got).position(|(expected, got)| expected != got)?;
-    Some(format!("first other byte at {at}"))
+    let mut buffer = vec![0; COMPARED_AT_ONCE.min(expected.len())];
+    for (number, expected) in expected.chunks(COMPARED_AT_ONCE).enumerate() {
+        let got = &mut buffer[..expected.len()];
+        file.read_exact(got)?;
+        if got != expected {
+            let same = got.iter().zip(expected).take_while(|(got, expected)| got == expected);
+            let at = number * COMPARED_AT_ONCE + same.count();
+            return Ok(Some(format!("first other byte at {at}")));
+        }
+    }
+    Ok(None)
 }
 
 /// `length` bytes that follow from `seed`.
