@@ -1,6 +1,6 @@
 """libtorrent as a client without a face.
 
-`seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
+`seed|super-seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
 `download TORRENT FOLDER IP:PORT HOME PEER..` and `check TORRENT FOLDER IP:PORT HOME THREADS` until all
 is there, or checked;
 `download-all JOBS IP:PORT HOME` until all torrents are there of which JOBS has a line each, TORRENT, a
@@ -47,11 +47,12 @@ def session_at(listen, more):
     } | more)
 
 
-def add(session, torrent, folder, home=None, is_there=False):
+def add(session, torrent, folder, home=None, is_there=False, more_flags=0):
     parameters = lt.add_torrent_params()
     parameters.ti = info_of(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    parameters.flags |= more_flags
     if is_there:
         # Not its seed mode, which hashes every piece the first time it is asked for.
         parameters.have_pieces = [True] * parameters.ti.num_pieces()
@@ -76,9 +77,9 @@ def follow(session, handle, done):
         session.wait_for_alert(100)
 
 
-def seed(torrent, folder, listen, home, is_there=False):
+def seed(torrent, folder, listen, home, is_there=False, more_flags=0):
     session = session_at(listen, {})
-    follow(session, add(session, torrent, folder, home, is_there), None)
+    follow(session, add(session, torrent, folder, home, is_there, more_flags), None)
 
 
 def download(torrent, folder, listen, home, *peers):
@@ -155,6 +156,8 @@ elif role == "verdicts":
         print(json.dumps(verdict(line.rstrip("\n"))))
 elif role == "seed-unchecked":
     seed(*arguments, is_there=True)
+elif role == "super-seed":
+    seed(*arguments, more_flags=lt.torrent_flags.super_seeding)
 else:
     roles = {"seed": seed, "download": download, "download-all": download_all}
     (roles | {"check": check, "create": create})[role](*arguments)

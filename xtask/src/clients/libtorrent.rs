@@ -17,17 +17,24 @@ const SCRIPT: &str = include_str!("libtorrent.py");
 pub(crate) struct Libtorrent {
     name: &'static str,
     python: &'static str,
+    /// How the script is told to seed.
+    seed_role: &'static str,
 }
 
 impl Libtorrent {
     /// The Debian package `python3-libtorrent`.
     pub(crate) fn debian() -> Self {
-        Self { name: "libtorrent-debian", python: "/usr/bin/python3" }
+        Self { name: "libtorrent-debian", python: "/usr/bin/python3", seed_role: "seed" }
     }
 
     /// The PyPI package `libtorrent`.
     pub(crate) fn pypi() -> Self {
-        Self { name: "libtorrent", python: "python3" }
+        Self { name: "libtorrent", python: "python3", seed_role: "seed" }
+    }
+
+    /// The same, showing what it seeds piece by piece (BEP 16).
+    pub(crate) fn super_seeding(self) -> Self {
+        Self { seed_role: "super-seed", ..self }
     }
 
     fn command(&self, job: &Job<'_>, role: &str) -> Command {
@@ -140,7 +147,7 @@ impl Program for Libtorrent {
     }
 
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
-        self.start(job, "seed")
+        self.start(job, self.seed_role)
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {

@@ -53,7 +53,8 @@ impl Program for Ours {
     }
 
     fn seed(&self, job: &Job<'_>) -> Result<Running> {
-        Running::start(self.name(), &self.command("seed", job), job.home)
+        let mut command = self.command("seed", job);
+        Running::start(self.name(), command.arg("--json"), job.home)
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Running> {

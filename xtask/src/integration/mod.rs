@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// How often two torrents want the same file (crash)
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<u32>,
+    /// How many MiB go to rTorrent, and come from it, over one connection (interop)
+    #[arg(long, value_name = "N")]
+    pub(crate) mebibytes: Option<u32>,
     /// How many folders with odd names are shared (interop)
     #[arg(long, value_name = "N")]
     pub(crate) folders: Option<u32>,
@@ -50,7 +53,13 @@ pub(crate) struct Options {
 impl Options {
     /// Of everything that is drawn, so much that a commit need not wait long.
     pub(crate) fn short() -> Self {
-        Self { kills: Some(50), rounds: Some(100), folders: Some(25), ..Self::default() }
+        Self {
+            kills: Some(50),
+            rounds: Some(100),
+            folders: Some(25),
+            mebibytes: Some(256),
+            ..Self::default()
+        }
     }
 
     /// The arguments of a process that runs `suite` with these options.
@@ -62,6 +71,7 @@ impl Options {
             ("--kills", number(self.kills)),
             ("--rounds", number(self.rounds)),
             ("--folders", number(self.folders)),
+            ("--mebibytes", number(self.mebibytes)),
             ("--seed", self.seed.map(|seed| seed.to_string())),
         ];
         let words = options.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));

@@ -28,6 +28,9 @@ use transfer::Caller;
 /// Names the programs whose absence is a failure, separated by commas.
 const REQUIRED: &str = "REQUIRE_PEERS";
 
+/// How many MiB go each way over one connection, unless an option says otherwise.
+const MEBIBYTES: u32 = 800;
+
 /// Runs the suite: here if this is the namespace, else in a process of its own in one.
 pub(super) fn run(options: &Options) -> Result<Tally> {
     if namespace::are_we_inside() {
@@ -100,6 +103,8 @@ impl<'a> Suite<'a> {
         }
         self.announce(&mut missing);
         if self.options.instead.is_none() {
+            self.super_seed();
+            self.exchange_much();
             torrents::run(&mut self.report, &mut missing, self.options.only.as_deref())?;
             if self.wants("libtorrent names") {
                 let seed = self.options.seed.unwrap_or_else(fresh_seed);
@@ -133,6 +138,36 @@ impl<'a> Suite<'a> {
         ] {
             let cells = [name, version, direction.as_str()];
             self.report.run(&cells, || transfer::run(seeder, leecher, caller));
+        }
+    }
+
+    /// They seed piece by piece, which needs to hear what we have (BEP 16).
+    fn super_seed(&mut self) {
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        for program in [Libtorrent::pypi(), Libtorrent::debian()].map(Libtorrent::super_seeding) {
+            let Some(version) = program.version().filter(|_| self.wants(program.name())) else {
+                continue;
+            };
+            let theirs = transfer::Party { program: &program, ip: namespace::address_of(0) };
+            let cells = [program.name(), &version, "it super-seeds, bt-cli downloads"];
+            self.report.run(&cells, || transfer::run(theirs, ours, Caller::Leecher));
+        }
+    }
+
+    /// So much goes each way that a client with many requests outstanding has had more of them than
+    /// we keep.
+    fn exchange_much(&mut self) {
+        let name = Rtorrent.name();
+        let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let theirs = transfer::Party { program: &Rtorrent, ip: namespace::address_of(0) };
+        let mebibytes = self.options.mebibytes.unwrap_or(MEBIBYTES);
+        for (direction, seeder, leecher) in
+            [("it seeds", theirs, ours), ("bt-cli seeds", ours, theirs)]
+        {
+            let direction = format!("{direction} {mebibytes} MiB, one connection");
+            let cells = [name, &version, &direction];
+            self.report.run(&cells, || transfer::over_one_connection(seeder, leecher, mebibytes));
         }
     }
 

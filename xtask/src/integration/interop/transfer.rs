@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 
@@ -15,8 +16,11 @@ use crate::process::{Running, until};
 
 /// How long a program may take to check what is there and announce.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a download may take.
+/// How long a download may take, and longer by a second for so many MiB.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
+const MEBIBYTES_PER_SECOND: u64 = 8;
+/// Why a connection may end: one end has all, and closes it.
+const GOOD_ENDS: [&str; 2] = ["closed by the peer", "both ends have everything they want"];
 const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
 /// Where the second of two copies of our program lives.
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 19);
@@ -40,9 +44,43 @@ pub(super) enum Caller {
 /// `leecher` downloads from `seeder`; both find each other through our tracker. The one that comes
 /// later learns of the other, and calls it.
 pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Result<()> {
+    exchange(payload(), seeder, leecher, caller).map(|_| ())
+}
+
+/// `leecher` downloads so much from `seeder`, one of which is bt-cli, over one connection.
+pub(super) fn over_one_connection(
+    seeder: Party<'_>,
+    leecher: Party<'_>,
+    mebibytes: u32,
+) -> Result<()> {
+    let payload = Payload::file("much.bin", u64::from(mebibytes) << 20).piece_length(1 << 20);
+    let said = exchange(payload, seeder, leecher, Caller::Leecher)?;
+    let lines = said.iter().flat_map(|said| said.lines());
+    let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut connections = 0;
+    for event in events.filter(|event| event["event"] == "peer") {
+        match (event["state"].as_str(), event["reason"].as_str().unwrap_or_default()) {
+            (Some("connected"), _) => connections += 1,
+            (Some("disconnected"), reason) => {
+                ensure!(GOOD_ENDS.contains(&reason), "bt-cli disconnected: {reason}");
+            }
+            _ => {}
+        }
+    }
+    ensure!(connections == 1, "{connections} connections");
+    Ok(())
+}
+
+/// `leecher` downloads from `seeder`; returns what either wrote to its output.
+fn exchange(
+    payload: PayloadBuilder,
+    seeder: Party<'_>,
+    leecher: Party<'_>,
+    caller: Caller,
+) -> Result<[String; 2]> {
     let place = TempDir::with_prefix("interop-")?;
     let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-    let payload = payload().tracker(tracker.url()).create_in(place.path())?;
+    let payload = payload.tracker(tracker.url()).create_in(place.path())?;
     let (mut seeding, mut leeching) = match caller {
         Caller::Leecher => {
             let seeding = Side::seed(seeder, &payload, place.path())?;
@@ -60,7 +98,8 @@ pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Resu
         anyhow!("{error:#}\n  announces: {:?}\n{seeder}", told(&tracker))
     })?;
     seeding.running.stop();
-    payload.compare(payload.folder_path()).context("the seeder changed its data")
+    payload.compare(payload.folder_path()).context("the seeder changed its data")?;
+    Ok([seeding, leeching].map(|side| side.running.stdout()))
 }
 
 /// Two copies of one program find each other through opentracker.
@@ -138,9 +177,9 @@ impl<'a> Side<'a> {
 
     /// Waits until every byte is there and the program content.
     fn complete(&mut self, payload: &Payload) -> Result<()> {
-        until(DOWNLOAD_LIMIT, || {
-            payload.compare(&self.folder).is_ok() || !self.running.is_running()
-        });
+        let mebibytes = payload.geometry().total() >> 20;
+        let limit = DOWNLOAD_LIMIT + Duration::from_secs(mebibytes / MEBIBYTES_PER_SECOND);
+        until(limit, || payload.compare(&self.folder).is_ok() || !self.running.is_running());
         if let Err(difference) = payload.compare(&self.folder) {
             bail!("not downloaded: {difference}\n{}", self.running.last_words());
         }
