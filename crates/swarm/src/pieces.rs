@@ -29,9 +29,6 @@ const RANDOM_FIRST: usize = 4;
 const RANDOM_DRAWS: u32 = 64;
 /// An open piece that its peers need longer for, in seconds, is shared with others.
 const SHARE_AFTER: u64 = 10;
-/// The most peers asked for the same block in the endgame. The last of them must have proven that it
-/// sends good pieces: peers that send nothing could otherwise keep the block until they are snubbed.
-pub(crate) const ENDGAME_COPIES: u16 = 3;
 
 /// What to do for a peer that may be asked for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,14 @@
 //! - `peers`: candidates, connections, what peers have, interest
 //! - `requests`: whom to ask for what, choking, snubbing
 //! - `blocks`: blocks as they arrive, commits, blame
+//! - `endgame`: which block to ask of a second peer
 //! - `uploads`: whom to unchoke, which requests are served
 //! - `announces`: trackers, stop and start
 //! - `getters`
 
 mod announces;
 mod blocks;
+mod endgame;
 mod getters;
 mod peers;
 mod requests;

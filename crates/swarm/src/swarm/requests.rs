@@ -9,8 +9,7 @@ use bt_types::{BlockRequest, PieceIndex};
 use super::{Swarm, TICK};
 use crate::dice::Dice;
 use crate::peer::{Asked, Peer, Turn};
-use crate::pieces::{Asker, Choice, ENDGAME_COPIES, Pieces};
-use crate::supply::Supply;
+use crate::pieces::{Asker, Choice, Pieces};
 use crate::timer::Timer;
 use crate::vocabulary::{Output, PeerKey, SpanBudget};
 
@@ -159,37 +158,6 @@ impl Swarm {
             short |= !done;
         }
         Turn::Idle
-    }
-
-    fn supply(&self, budget: &SpanBudget) -> Supply {
-        let held = self.pieces.reserved_bytes();
-        Supply { memory: held + budget.available() as u64, rate: self.down.per_second(self.now) }
-    }
-
-    /// In the endgame, the block that is expected last of those that others owe, if this peer would
-    /// send it sooner.
-    fn latest_of_others(&self, key: PeerKey) -> Option<(PieceIndex, u32)> {
-        let peer = self.peers.get(&key).filter(|_| self.pieces.in_endgame())?;
-        let most = if peer.proven > 0 { ENDGAME_COPIES } else { ENDGAME_COPIES - 1 };
-        let may_double = |request: BlockRequest| {
-            let open = self.pieces.open.get(&request.piece());
-            let owed = open.filter(|open| open.admits(key)).and_then(|open| {
-                open.requests(request.block()) //
-            });
-            owed.is_some_and(|owed| (1..most).contains(&owed))
-                && peer.may_send(request.piece())
-                && !peer.asked.iter().any(|asked| asked.request == request)
-        };
-        let mut latest = peer.next_answer(self.now);
-        let mut found = None;
-        for other in self.peers.values().filter(|other| !other.snubbed) {
-            let later = other.answers(self.now).take_while(|(at, _)| *at > latest);
-            if let Some((at, request)) = later.into_iter().find(|(_, request)| may_double(*request))
-            {
-                (latest, found) = (at, Some((request.piece(), request.block())));
-            }
-        }
-        found
     }
 
     /// Opens a piece if there is memory for it.
@@ -451,9 +419,8 @@ impl Swarm {
         let is_lost =
             |asked: &Asked| asked.passed_over && now.saturating_sub(asked.at) >= LOST_AFTER;
         if peer.asked.iter().any(is_lost) {
-            let (lost, kept) = peer.asked.drain(..).partition(is_lost);
-            peer.asked = kept;
-            let lost: VecDeque<Asked> = lost;
+            let lost: VecDeque<Asked>;
+            (lost, peer.asked) = peer.asked.drain(..).partition(is_lost);
             lost.iter().for_each(|asked| self.take_away_if_only(key, asked.request.piece()));
             self.cancel_all(key, lost);
             self.idle_may_help = true;
