@@ -1,5 +1,7 @@
 //! A few scenarios, played twice. Many more are played by `cargo xtask sim`.
 
+use std::time::Duration;
+
 #[track_caller]
 fn check(seed: u64) -> sim::Report {
     let report = sim::run(seed);
@@ -25,4 +27,19 @@ fn a_run_that_is_told_is_the_same_run() {
     let (report, lines) = sim::tell(3);
     assert_eq!(report, check(3));
     assert!(lines.len() as u64 > report.events, "the scenario stands above what happens");
+}
+
+#[test]
+fn fast_seeders_do_not_wait_for_slow_ones() {
+    let rates = [50_000, 100_000, 300_000, 1_000_000].repeat(5);
+    let shape = sim::Shape {
+        rates,
+        round_trip: Duration::from_millis(100),
+        size: 48 << 20,
+        piece_length: 1 << 20,
+        span_memory: 7 << 20,
+    };
+    let time = sim::race(&shape).unwrap();
+    let share = shape.ideal().as_secs_f64() / time.as_secs_f64();
+    assert!(share > 0.75, "{share} of the ideal rate");
 }

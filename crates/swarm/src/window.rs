@@ -17,12 +17,16 @@ const FLOOR: u32 = 2;
 pub(crate) const MAX_WINDOW: u32 = 500;
 /// The most requests outstanding at a peer that did not say how many it keeps.
 const UNKNOWN_LIMIT: u32 = 250;
-/// For how long the requests outstanding last at the measured rate, where memory is plentiful. Longer
-/// windows need more memory and a longer endgame, and are no faster.
-const TARGET: Duration = Duration::from_millis(500);
+/// For how long the requests outstanding last at the measured rate, where memory is plentiful.
+const TARGET: Duration = Duration::from_secs(1);
 /// For how long a request waits at the peer, besides the latency: enough that the peer never waits
 /// for us.
 pub(crate) const SLACK: Duration = Duration::from_millis(100);
+/// The longest time for which requests are outstanding, however distant the peer.
+const LONGEST: Duration = Duration::from_secs(3);
+/// The latency is the shortest of the last one to two periods, so that it follows a path that became
+/// longer.
+const LATENCY_PERIOD: Duration = Duration::from_secs(30);
 /// A rate is measured over at least this time.
 const MEASURED: Duration = Duration::from_millis(900);
 
@@ -31,13 +35,33 @@ const MEASURED: Duration = Duration::from_millis(900);
 pub(crate) struct Window {
     pace: Pace,
     limit: u32,
-    /// The shortest time from a request to its answer so far.
-    latency: Option<Duration>,
+    latency: Latency,
     /// Since when `bytes` are counted.
     since: Duration,
     bytes: u64,
     /// Bytes per second in the last measurement.
     rate: u64,
+}
+
+/// The shortest time from a request to its answer, of this period and the one before.
+#[derive(Debug, Clone, Copy, Default)]
+struct Latency {
+    since: Duration,
+    recent: Option<Duration>,
+    before: Option<Duration>,
+}
+
+impl Latency {
+    fn note(&mut self, now: Duration, after: Duration) {
+        if now.saturating_sub(self.since) >= LATENCY_PERIOD {
+            *self = Self { since: now, recent: None, before: self.recent };
+        }
+        self.recent = Some(self.recent.map_or(after, |least| least.min(after)));
+    }
+
+    fn shortest(&self) -> Duration {
+        [self.recent, self.before].into_iter().flatten().min().unwrap_or_default()
+    }
 }
 
 /// What the window goes by.
@@ -54,7 +78,7 @@ impl Default for Window {
         Self {
             pace: Pace::SlowStart(INITIAL),
             limit: UNKNOWN_LIMIT,
-            latency: None,
+            latency: Latency::default(),
             since: Duration::ZERO,
             bytes: 0,
             rate: 0,
@@ -68,7 +92,7 @@ impl Window {
         let depth = match self.pace {
             Pace::SlowStart(depth) => depth,
             Pace::Rate(rate) => {
-                let least = self.latency() + SLACK;
+                let least = (self.latency() + SLACK).min(LONGEST);
                 let millis = time.min(TARGET).max(least).as_millis() as u64;
                 let blocks = rate.saturating_mul(millis) / 1000 / u64::from(BLOCK_LENGTH);
                 FLOOR + blocks.min(u64::from(MAX_WINDOW)) as u32
@@ -77,9 +101,9 @@ impl Window {
         depth.min(self.limit)
     }
 
-    /// The shortest time from a request to its answer so far; zero before the first.
+    /// The shortest time from a request to its answer of late; zero before the first.
     pub(crate) fn latency(&self) -> Duration {
-        self.latency.unwrap_or_default()
+        self.latency.shortest()
     }
 
     /// The peer keeps `limit` requests at most.
@@ -91,8 +115,8 @@ impl Window {
     pub(crate) fn on_block(&mut self, now: Duration, bytes: u32, after: Option<Duration>) {
         self.bytes += u64::from(bytes);
         let Some(after) = after else { return };
-        let latency = self.latency.map_or(after, |least| least.min(after));
-        self.latency = Some(latency);
+        self.latency.note(now, after);
+        let latency = self.latency();
         let Pace::SlowStart(depth) = &mut self.pace else { return };
         *depth = (*depth + 1).min(self.limit);
         if after > 2 * latency + SLACK {
@@ -166,8 +190,8 @@ mod tests {
         (0..28).for_each(|_| answer(&mut window, Duration::from_millis(80)));
         assert_eq!(window.depth(TARGET), 32);
         answer(&mut window, Duration::from_millis(261));
-        // 33 blocks in 261 ms are 63 in the target time.
-        assert_eq!(window.depth(TARGET), FLOOR + 63);
+        // 33 blocks in 261 ms are 126 in the target time.
+        assert_eq!(window.depth(TARGET), FLOOR + 126);
     }
 
     #[test]
@@ -185,10 +209,10 @@ mod tests {
     #[test]
     fn after_slow_start_the_window_follows_the_rate() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
-        for (blocks, expected) in [(100, 100), (100, 50), (20, 50), (20, 10), (0, 10), (0, 0)] {
+        second(&mut window, &mut now, 100, Duration::from_millis(1));
+        for (blocks, expected) in [(100, 100), (20, 100), (20, 20), (0, 20), (0, 0)] {
             second(&mut window, &mut now, blocks, Duration::from_millis(1));
-            let floor = if window.depth(TARGET) == 104 { 4 } else { FLOOR };
-            assert_eq!(window.depth(TARGET), floor + expected, "{blocks} blocks");
+            assert_eq!(window.depth(TARGET), FLOOR + expected, "{blocks} blocks");
         }
     }
 
@@ -196,7 +220,7 @@ mod tests {
     fn little_memory_shortens_the_window_down_to_the_latency() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
         (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(200)));
-        assert_eq!(window.depth(Duration::MAX), FLOOR + 50);
+        assert_eq!(window.depth(Duration::MAX), FLOOR + 100);
         assert_eq!(window.depth(Duration::from_millis(400)), FLOOR + 40);
         assert_eq!(window.depth(Duration::ZERO), FLOOR + 30);
     }
@@ -204,8 +228,20 @@ mod tests {
     #[test]
     fn a_distant_peer_has_a_window_longer_than_the_target() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
-        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(900)));
-        assert_eq!(window.depth(Duration::ZERO), FLOOR + 100);
+        window.set_limit(MAX_WINDOW);
+        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(1900)));
+        assert_eq!(window.depth(Duration::ZERO), FLOOR + 200);
+        // Not without end.
+        (0..70).for_each(|_| second(&mut window, &mut now, 100, Duration::from_secs(9)));
+        assert_eq!(window.depth(Duration::ZERO), FLOOR + 300);
+    }
+
+    #[test]
+    fn latency_follows_a_longer_path() {
+        let (mut window, mut now) = (Window::default(), Duration::ZERO);
+        (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(100)));
+        (0..61).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(400)));
+        assert_eq!(window.depth(Duration::ZERO), FLOOR + 50);
     }
 
     #[test]
@@ -213,6 +249,6 @@ mod tests {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
         (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::ZERO));
         window.on_reject();
-        assert_eq!(window.depth(TARGET), FLOOR + 25);
+        assert_eq!(window.depth(TARGET), FLOOR + 50);
     }
 }

@@ -53,9 +53,9 @@ fn the_pipeline_doubles_then_follows_the_rate() {
         let outputs = bench.pass(Duration::from_millis(250));
         outstanding.extend(requests(&outputs).into_iter().map(|(_, asked)| asked));
     }
-    // What it sends in half a second, and a few.
+    // What it sends in a second, and a few.
     let window = bench.swarm.peer(seed).unwrap().window;
-    assert!((32..=40).contains(&window), "{window}");
+    assert!((64..=80).contains(&window), "{window}");
 }
 
 #[test]
