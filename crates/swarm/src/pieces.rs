@@ -11,6 +11,7 @@
 //! ones that have free blocks and are not being committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, OnDemand, PieceIndex};
@@ -67,6 +68,8 @@ pub(crate) struct Pieces {
     pub(crate) seeds: u32,
     pub(crate) open: OnDemand<BTreeMap<PieceIndex, OpenPiece>>,
     pub(crate) partial: OnDemand<BTreeSet<PieceIndex>>,
+    /// How many spans of all open pieces are in memory.
+    reserved: u32,
     pub(crate) blame: OnDemand<Blame>,
 }
 
@@ -87,6 +90,7 @@ impl Pieces {
             seeds: 0,
             open: OnDemand::default(),
             partial: OnDemand::default(),
+            reserved: 0,
             blame: OnDemand::default(),
         };
         pieces.recount(rng);
@@ -100,8 +104,25 @@ impl Pieces {
 
     /// The memory that open pieces hold, in bytes.
     pub(crate) fn reserved_bytes(&self) -> u64 {
-        let spans: u64 = self.open.values().map(|open| u64::from(open.reserved())).sum();
-        spans * u64::from(self.layout().span_length())
+        u64::from(self.reserved) * u64::from(self.layout().span_length())
+    }
+
+    /// Memory for `spans` of an open piece is reserved from now on.
+    pub(crate) fn reserve(&mut self, now: Duration, piece: PieceIndex, spans: Range<u32>) {
+        if let Some(open) = self.open.get_mut(&piece) {
+            let before = open.reserved();
+            open.reserve(now, spans);
+            self.reserved += open.reserved() - before;
+        }
+    }
+
+    /// Memory for `span` of an open piece goes back. Says whether the piece is open.
+    pub(crate) fn unreserve(&mut self, piece: PieceIndex, span: u32) -> bool {
+        let Some(open) = self.open.get_mut(&piece) else { return false };
+        let before = open.reserved();
+        open.unreserve(span);
+        self.reserved -= before - open.reserved();
+        true
     }
 
     /// Counts anew what is missing, after `have` or `wanted` changed as a whole.
@@ -178,6 +199,7 @@ impl Pieces {
     /// `piece` is open no longer.
     pub(crate) fn close(&mut self, piece: PieceIndex, rng: &mut impl Rng) -> Option<OpenPiece> {
         let open = self.open.remove(&piece);
+        self.reserved -= open.as_ref().map_or(0, OpenPiece::reserved);
         self.partial.remove(&piece);
         self.relist(piece, rng);
         open

@@ -138,7 +138,7 @@ impl Window {
 
     /// The peer answers requests again: its rate is to be measured again.
     pub(crate) fn restart(&mut self, now: Duration) {
-        *self = Self { limit: self.limit, latency: self.latency, since: now, ..Self::default() };
+        *self = Self { limit: self.limit, since: now, ..Self::default() };
     }
 
     /// Measures the rate, about once per second.

@@ -170,9 +170,7 @@ impl Swarm {
         self.relist(piece, |pieces, _| {
             pieces.open(piece, Some(key));
         });
-        if let Some(open) = self.pieces.open.get_mut(&piece) {
-            open.reserve(self.now, spans.clone());
-        }
+        self.pieces.reserve(self.now, piece, spans.clone());
         self.outputs.push_back(Output::OpenSpans { piece, spans });
         true
     }
@@ -195,11 +193,11 @@ impl Swarm {
             }
             self.outputs.push_back(Output::OpenSpans { piece, spans: spans.clone() });
         }
+        self.pieces.reserve(self.now, piece, spans);
         let (Some(peer), Some(open)) = (self.peers.get_mut(&key), self.pieces.open.get_mut(&piece))
         else {
             return false;
         };
-        open.reserve(self.now, spans);
         let weak = peer.snubbed;
         open.ask(block, weak, peer.next_answer(self.now));
         if peer.asked.is_empty() {
@@ -416,8 +414,13 @@ impl Swarm {
     fn drop_lost(&mut self, key: PeerKey) {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.snubbed) else { return };
-        let is_lost =
-            |asked: &Asked| asked.passed_over && now.saturating_sub(asked.at) >= LOST_AFTER;
+        // Nobody else may be asked for a piece that is left to this peer.
+        let open = &self.pieces.open;
+        let is_only = |piece| open.get(&piece).is_some_and(|open| open.only == Some(key));
+        let is_lost = |asked: &Asked| {
+            let is_old = now.saturating_sub(asked.at) >= LOST_AFTER;
+            is_old && (asked.passed_over || is_only(asked.request.piece()))
+        };
         if peer.asked.iter().any(is_lost) {
             let lost: VecDeque<Asked>;
             (lost, peer.asked) = peer.asked.drain(..).partition(is_lost);
@@ -480,8 +483,7 @@ impl Swarm {
 
     /// Has a span staged of which nothing is outstanding.
     pub(super) fn give_back(&mut self, piece: PieceIndex, span: u32) {
-        if let Some(open) = self.pieces.open.get_mut(&piece) {
-            open.unreserve(span);
+        if self.pieces.unreserve(piece, span) {
             self.outputs.push_back(Output::StageSpan { piece, span });
         }
     }
