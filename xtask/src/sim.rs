@@ -50,16 +50,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(named) = &arguments.mutants {
         return mutants::run(named.as_deref().unwrap_or(""));
     }
-    let program = build()?;
     if arguments.shapes {
-        let status = Command::new(program).arg("shapes").status()?;
-        ensure!(status.success(), "a rule is broken: {status}");
-        return Ok(());
+        return shapes();
     }
+    let program = build()?;
     match arguments.seed {
         Some(seed) => tell(&program, seed),
         None => play(&program, arguments),
     }
+}
+
+/// Plays downloads from swarms of given rates; fails if one uses less of its rate than is expected.
+pub(crate) fn shapes() -> Result<()> {
+    let status = Command::new(build()?).arg("shapes").status()?;
+    ensure!(status.success(), "a rule is broken, or a share is less than expected");
+    Ok(())
 }
 
 /// Builds the simulator, and says where it is.

@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
     steps.check("simulation", || sim::run(&sim::Arguments::default()));
+    steps.check("shares of a swarm's rate", sim::shapes);
     let options = Options::short();
     for (name, suite) in [
         ("loopback", Suite::Loopback),

@@ -76,14 +76,23 @@ pub fn tell(seed: u64) -> (Report, Vec<String>) {
     report(seed, World::new(seed, true).run())
 }
 
+/// What came of a download from seeders of given rates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Race {
+    /// How long it took.
+    pub time: Duration,
+    /// When each liar was banned.
+    pub bans: Vec<Duration>,
+}
+
 /// Plays a download from seeders of given rates.
 ///
 /// # Errors
 ///
-/// The rule that was broken, if one was.
-pub fn race(shape: &Shape) -> Result<Duration, String> {
+/// The rule that was broken, if one was: also if an honest seeder is banned.
+pub fn race(shape: &Shape) -> Result<Race, String> {
     let ending = World::shaped(shape, false).run();
-    ending.result.map(|()| ending.done)
+    ending.result.map(|()| Race { time: ending.done, bans: ending.bans })
 }
 
 fn report(seed: u64, ending: world::Ending) -> (Report, Vec<String>) {

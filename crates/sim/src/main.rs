@@ -46,17 +46,26 @@ fn main() -> ExitCode {
 /// bt-cli takes for payload by default.
 fn shapes() -> ExitCode {
     let mut all_well = true;
-    for shape in sim::shapes() {
-        let result = sim::race(&shape);
-        let line = match &result {
-            Ok(time) => {
-                let share = 100.0 * shape.ideal().as_secs_f64() / time.as_secs_f64();
-                format!("{share:.1} % of the ideal rate")
+    for (shape, least) in sim::shapes() {
+        let line = match sim::race(&shape) {
+            Ok(race) => {
+                let share = 100.0 * shape.ideal().as_secs_f64() / race.time.as_secs_f64();
+                all_well &= share >= least;
+                let bans: Vec<String> =
+                    race.bans.iter().map(|at| format!("{:.1} s", at.as_secs_f64())).collect();
+                let bans = if bans.is_empty() {
+                    String::new()
+                } else {
+                    format!(", bans at {}", bans.join(", "))
+                };
+                format!("{share:.1} % of the ideal rate, {least} % expected{bans}")
             }
-            Err(rule) => format!("BROKEN: {rule}"),
+            Err(rule) => {
+                all_well = false;
+                format!("BROKEN: {rule}")
+            }
         };
         say(&format!("{shape}: {line}"));
-        all_well &= result.is_ok();
     }
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -133,6 +133,7 @@ pub(crate) struct World {
     mishaps_left: usize,
     /// Everyone has what is to be had, and is told to stop.
     closing: bool,
+    bans: Vec<Duration>,
     trace: Trace,
 }
 
@@ -142,6 +143,8 @@ pub(crate) struct Ending {
     pub(crate) result: Result<(), Broken>,
     /// When everyone had everything.
     pub(crate) done: Duration,
+    /// When somebody was banned.
+    pub(crate) bans: Vec<Duration>,
     pub(crate) time: Duration,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
@@ -208,6 +211,7 @@ impl World {
             jobs: 0,
             mishaps_left: scenario.mishaps.len(),
             closing: false,
+            bans: Vec::new(),
             trace: Trace::new(readable),
             scenario,
         }
@@ -218,8 +222,8 @@ impl World {
         let played = self.play();
         let done = self.now;
         let result = played.and_then(|()| self.close());
-        let (time, trace, scenario) = (self.now, self.trace, self.scenario);
-        Ending { result, done, time, trace, scenario }
+        let (time, bans, trace, scenario) = (self.now, self.bans, self.trace, self.scenario);
+        Ending { result, done, bans, time, trace, scenario }
     }
 
     fn play(&mut self) -> Result<(), Broken> {

@@ -38,8 +38,24 @@ fn fast_seeders_do_not_wait_for_slow_ones() {
         size: 48 << 20,
         piece_length: 1 << 20,
         span_memory: 7 << 20,
+        liars: Vec::new(),
     };
-    let time = sim::race(&shape).unwrap();
-    let share = shape.ideal().as_secs_f64() / time.as_secs_f64();
+    let race = sim::race(&shape).unwrap();
+    let share = shape.ideal().as_secs_f64() / race.time.as_secs_f64();
     assert!(share > 0.75, "{share} of the ideal rate");
+}
+
+#[test]
+fn liars_among_sharing_peers_are_banned() {
+    let shape = sim::Shape {
+        rates: [50_000, 300_000].repeat(8),
+        round_trip: Duration::from_millis(100),
+        size: 32 << 20,
+        piece_length: 1 << 20,
+        span_memory: 6 << 20,
+        liars: vec![0, 1],
+    };
+    // It is a broken rule if an honest one is banned.
+    let race = sim::race(&shape).unwrap();
+    assert_eq!(race.bans.len(), 2);
 }

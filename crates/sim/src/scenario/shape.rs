@@ -24,22 +24,29 @@ pub struct Shape {
     pub piece_length: u32,
     /// Memory of the node for payload, in bytes.
     pub span_memory: usize,
+    /// Which of the seeders send wrong bytes in half of their blocks.
+    pub liars: Vec<usize>,
 }
 
 /// Swarms of seeders like those of `cargo xtask bench swarm`, with the memory for payload that a
-/// session takes by default on two cores.
-pub fn shapes() -> Vec<Shape> {
+/// session takes by default on two cores, and the share of the ideal rate that is expected, in percent.
+/// The last is the second one with liars of each rate.
+pub fn shapes() -> Vec<(Shape, f64)> {
     let shape = |each: usize, kilobytes: &[u64], round_trip, mebibytes: u64, piece_length| Shape {
         rates: kilobytes.iter().flat_map(|rate| repeat_n(rate * 1000, each)).collect(),
         round_trip: Duration::from_millis(round_trip),
         size: mebibytes << 20,
         piece_length,
         span_memory: span_memory(DEFAULT_MAX_MEMORY, 2),
+        liars: Vec::new(),
     };
+    let unequal = shape(10, &[100, 300, 1000, 3000], 150, 192, 1 << 20);
+    let with_liars = Shape { liars: vec![0, 10, 20, 30], ..unequal.clone() };
     vec![
-        shape(20, &[2000], 80, 256, 1 << 20),
-        shape(10, &[100, 300, 1000, 3000], 150, 192, 1 << 20),
-        shape(20, &[50, 100, 300, 1000], 120, 512, 4 << 20),
+        (shape(20, &[2000], 80, 256, 1 << 20), 93.0),
+        (unequal, 82.0),
+        (shape(20, &[50, 100, 300, 1000], 120, 512, 4 << 20), 94.0),
+        (with_liars, 65.0),
     ]
 }
 
@@ -47,7 +54,14 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peers, round_trip) = (self.rates.len(), self.round_trip.as_millis());
         let (size, piece) = (self.size >> 20, self.piece_length >> 10);
-        write!(f, "{peers} seeders, RTT {round_trip} ms, {size} MiB in pieces of {piece} KiB")
+        let liars = match self.liars.len() {
+            0 => String::new(),
+            count => format!(", {count} of them liars"),
+        };
+        write!(
+            f,
+            "{peers} seeders{liars}, RTT {round_trip} ms, {size} MiB in pieces of {piece} KiB"
+        )
     }
 }
 
@@ -76,7 +90,7 @@ impl Scenario {
                 zeros: 0,
             },
             nodes: vec![downloader(shape)],
-            liars: vec![Trick::Serves; shape.rates.len()],
+            liars: (0..shape.rates.len()).map(|seeder| trick(shape, seeder)).collect(),
             network: NetworkPlan {
                 max_latency: 0,
                 rates: (1, 1),
@@ -99,6 +113,10 @@ impl Scenario {
             evictions: 0,
         }
     }
+}
+
+fn trick(shape: &Shape, seeder: usize) -> Trick {
+    if shape.liars.contains(&seeder) { Trick::WrongBytes(50) } else { Trick::Serves }
 }
 
 fn downloader(shape: &Shape) -> NodePlan {

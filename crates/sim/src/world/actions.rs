@@ -165,6 +165,7 @@ impl World {
             EventKind::Completed => return self.check_completed(node),
             EventKind::Stopped { error: Some(error) } => return self.stopped(node, &error),
             EventKind::Peer { address, state: PeerState::Banned, .. } => {
+                self.bans.push(self.now);
                 return self.check_ban(&name, address);
             }
             EventKind::Peer { address, state: PeerState::Disconnected, reason } => {

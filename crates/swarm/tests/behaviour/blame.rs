@@ -105,6 +105,41 @@ fn the_retry_comes_from_one_unsuspected_peer() {
 }
 
 #[test]
+fn a_trickler_loses_the_piece_left_to_it() {
+    let mut bench = Bench::new(1, 256);
+    let honest = [bench.join_seed(), bench.join_seed()];
+    let mut asked: VecDeque<_> = bench.requests().into();
+    while let Some((key, request)) = asked.pop_front() {
+        bench.send(key, request);
+        asked.extend(bench.requests());
+    }
+    let trickler = bench.join_seed();
+    mismatch(&mut bench, &[1]);
+    let mut asked: VecDeque<_> = bench.requests().into();
+    while asked.len() < 64 {
+        let (key, request) = asked.pop_front().unwrap();
+        assert_eq!(key, trickler);
+        bench.send(trickler, request);
+        asked.extend(bench.requests());
+    }
+    // From now on it is never silent for five seconds, and sends in order.
+    let mut asked_of_others = false;
+    for _ in 0..30 {
+        let (_, request) = asked.pop_front().unwrap();
+        bench.send(trickler, request);
+        let outputs = bench.pass(Duration::from_millis(4900));
+        let (others, more): (Vec<_>, Vec<_>) =
+            requests(&outputs).into_iter().partition(|(key, _)| honest.contains(key));
+        asked.extend(more);
+        if !others.is_empty() {
+            asked_of_others = true;
+            break;
+        }
+    }
+    assert!(asked_of_others);
+}
+
+#[test]
 fn without_another_peer_a_suspect_is_asked_and_caught() {
     let (mut bench, first, second) = fetched_from_two();
     mismatch(&mut bench, &[0]);
