@@ -10,19 +10,21 @@ pub const MAX_ADDRESSES: usize = 8;
 /// How long an address may be silent before the next one of its family is asked too.
 pub const ADDRESS_SILENCE: Duration = Duration::from_secs(2);
 
-/// The addresses to ask of those that a tracker's name has: the IPv4 ones and the IPv6 ones, in the
-/// order given, each once, [`MAX_ADDRESSES`] in all. Both families are asked at once (BEP 7); within
-/// a family the next address is asked when the one before was silent for [`ADDRESS_SILENCE`].
+/// Returns the addresses to ask of those that a tracker's name has and `is_usable` accepts: the IPv4
+/// ones and the IPv6 ones, in the order given, each once, [`MAX_ADDRESSES`] in all. Both families
+/// are asked at once (BEP 7). Within a family the next address is asked when the one before was
+/// silent for [`ADDRESS_SILENCE`].
 ///
-/// A public name must not lead into a private network: if any address [is public](is_public), only
-/// such ones are left.
+/// A public name must not lead into a private network: if any address of the name
+/// [is public](is_public), only public ones are left. An unusable address counts for that too, so
+/// `found` must hold all addresses of the name.
 ///
 /// ```
 /// let found = ["192.0.2.1", "45.0.0.1", "2606:4700::1"].map(|ip| ip.parse().unwrap());
-/// let [v4, v6] = tracker_udp::addresses_to_ask(&found);
+/// let [v4, v6] = tracker_udp::addresses_to_ask(&found, |_| true);
 /// assert_eq!((v4, v6), (vec![found[1]], vec![found[2]]));
 /// ```
-pub fn addresses_to_ask(found: &[IpAddr]) -> [Vec<IpAddr>; 2] {
+pub fn addresses_to_ask(found: &[IpAddr], is_usable: impl Fn(&IpAddr) -> bool) -> [Vec<IpAddr>; 2] {
     let mut ips: Vec<IpAddr> = Vec::new();
     for ip in found.iter().map(IpAddr::to_canonical) {
         if !ips.contains(&ip) {
@@ -32,6 +34,7 @@ pub fn addresses_to_ask(found: &[IpAddr]) -> [Vec<IpAddr>; 2] {
     if ips.iter().copied().any(is_public) {
         ips.retain(|ip| is_public(*ip));
     }
+    ips.retain(is_usable);
     let (mut v4, mut v6): (Vec<_>, Vec<_>) = ips.into_iter().partition(IpAddr::is_ipv4);
     // Each family has half, and what the other one leaves.
     v6.truncate(MAX_ADDRESSES - v4.len().min(MAX_ADDRESSES / 2));
@@ -63,7 +66,7 @@ mod tests {
             (3, 3, [3, 3]),
         ] {
             let found: Vec<IpAddr> = of_family(v6, false).chain(of_family(v4, true)).collect();
-            let lists = addresses_to_ask(&found);
+            let lists = addresses_to_ask(&found, |_| true);
             assert_eq!(lists.each_ref().map(Vec::len), asked, "{v4} and {v6}");
             assert!(lists[0].iter().copied().eq(of_family(asked[0] as u8, true)));
             assert!(lists[1].iter().copied().eq(of_family(asked[1] as u8, false)));
@@ -71,11 +74,31 @@ mod tests {
     }
 
     #[test]
-    fn public_name_leads_to_no_private_address() {
-        let ask = |found: &[&str]| {
-            let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
-            addresses_to_ask(&found).concat().iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
+    fn unusable_family_leaves_eight_addresses() {
+        let found: Vec<IpAddr> = of_family(9, false).chain(of_family(9, true)).collect();
+        let lists = addresses_to_ask(&found, IpAddr::is_ipv4);
+        assert_eq!(lists.each_ref().map(Vec::len), [8, 0]);
+        let lists = addresses_to_ask(&found, IpAddr::is_ipv6);
+        assert_eq!(lists.each_ref().map(Vec::len), [0, 8]);
+    }
+
+    /// The addresses that are asked, in order.
+    fn asked(found: &[&str], is_usable: impl Fn(&IpAddr) -> bool) -> Vec<String> {
+        let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
+        addresses_to_ask(&found, is_usable).concat().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn unusable_public_address_excludes_private_ones() {
+        let found = ["2606:4700::1", "192.168.0.1", "fd00::1"];
+        assert_eq!(asked(&found, IpAddr::is_ipv4), [""; 0]);
+        assert_eq!(asked(&found, IpAddr::is_ipv6), ["2606:4700::1"]);
+        assert_eq!(asked(&found[1..], IpAddr::is_ipv4), ["192.168.0.1"]);
+    }
+
+    #[test]
+    fn private_addresses_of_public_name_are_skipped() {
+        let ask = |found: &[&str]| asked(found, |_| true);
         assert_eq!(
             ask(&["10.0.0.1", "45.0.0.1", "127.0.0.1", "45.0.0.2"]),
             ["45.0.0.1", "45.0.0.2"]

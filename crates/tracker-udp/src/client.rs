@@ -219,15 +219,17 @@ impl Client {
         deadline: Instant,
     ) -> Result<[Vec<SocketAddr>; 2], ClientError> {
         let failed = |message: String| ClientError::Resolve { host: url.host.to_string(), message };
-        let mut found = match &url.host {
+        let found = match &url.host {
             TrackerHost::Ip(ip) => vec![*ip],
             TrackerHost::Name(name) => look_up(name, deadline).map_err(failed)?,
         };
-        if let Some(bind) = self.bind {
-            found.retain(|ip| ip.is_ipv4() == bind.is_ipv4());
-        }
         let at_port = |ip| SocketAddr::new(ip, url.port);
-        Ok(addresses_to_ask(&found).map(|ips| ips.into_iter().map(at_port).collect()))
+        Ok(self.addresses_to_ask(&found).map(|ips| ips.into_iter().map(at_port).collect()))
+    }
+
+    /// The addresses to ask of all those that the tracker's name has, by family.
+    fn addresses_to_ask(&self, found: &[IpAddr]) -> [Vec<IpAddr>; 2] {
+        addresses_to_ask(found, |ip| self.bind.is_none_or(|bind| bind.is_ipv4() == ip.is_ipv4()))
     }
 }
 

@@ -269,6 +269,17 @@ fn public_udp_name_leads_to_no_private_address() {
 }
 
 #[test]
+fn unusable_public_address_excludes_private_ones() {
+    let families = Families { v4: true, v6: false };
+    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
+    resolved(&mut node, &["2606:4700::1", "192.168.0.1"]);
+    assert_eq!(sent_to(&mut node), [""; 0]);
+    let failed = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Err(_), .. });
+    assert_eq!(node.count(failed), 1);
+}
+
+#[test]
 fn each_family_has_its_own_udp_addresses() {
     let families = Families { v4: true, v6: true };
     let mut node = Node::new(CoreConfig { families, ..config(1) });

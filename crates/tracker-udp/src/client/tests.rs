@@ -261,6 +261,17 @@ fn one_family_is_enough() {
     }
 }
 
+#[test]
+fn bound_client_asks_no_private_address() {
+    let found = ["2606:4700::1", "192.168.0.1"].map(|ip| ip.parse().unwrap());
+    let asked = |bind: &str| client().bind(bind.parse().unwrap()).addresses_to_ask(&found);
+    assert_eq!(asked("0.0.0.0"), [vec![], Vec::<IpAddr>::new()]);
+    assert_eq!(asked("::"), [vec![], vec![found[0]]]);
+    assert_eq!(client().addresses_to_ask(&found), [vec![], vec![found[0]]]);
+    let bound = client().bind("0.0.0.0".parse().unwrap());
+    assert_eq!(bound.addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
+}
+
 /// What comes of asking these addresses in turn, and how long that takes.
 fn in_turn(addresses: &[SocketAddr], timeout: u64) -> (Option<Result<Reply, ClientError>>, u64) {
     let begin = Instant::now();

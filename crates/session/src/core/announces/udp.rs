@@ -41,11 +41,9 @@ impl Announces {
     fn exchange(&mut self, now: Duration, key: AnnounceKey, ips: &[IpAddr]) {
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(port) = running.udp.as_ref().map(|target| target.port) else { return };
-        let allowed: Vec<IpAddr> =
-            ips.iter().copied().filter(|ip| self.families.allow(*ip)).collect();
         running.stage = Stage::Asking(Vec::new());
         let mut first = Vec::new();
-        for ips in tracker_udp::addresses_to_ask(&allowed) {
+        for ips in tracker_udp::addresses_to_ask(ips, |ip| self.families.allow(*ip)) {
             let mut addresses: VecDeque<SocketAddr> =
                 ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
             // One that answered a moment ago comes first, so that not every torrent waits for those
