@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_wide_as_the_rows_so_far() {
+    fn columns_fit_the_rows_so_far() {
         let mut report = Report::default();
         assert_eq!(report.padded(&["a", "b"]), "a  b  ");
         assert_eq!(report.padded(&["long", "b"]), "long  b  ");

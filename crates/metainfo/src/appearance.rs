@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_examined_up_to_its_limit() {
+    fn text_is_examined_to_limit() {
         let text = |length: usize| [vec![b'x'; length], vec![0xff]].concat();
         assert_eq!(Appearance::of(&text(EXAMINED_TEXT)), Some(Appearance::Text));
         assert_eq!(Appearance::of(&text(EXAMINED_TEXT - 1)), None);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_of_public_name_are_skipped() {
+    fn public_name_excludes_private_addresses() {
         let ask = |found: &[&str]| asked(found, |_| true);
         assert_eq!(
             ask(&["10.0.0.1", "45.0.0.1", "127.0.0.1", "45.0.0.2"]),

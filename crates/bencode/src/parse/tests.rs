@@ -122,7 +122,7 @@ fn allowed_duplicates_are_reported_in_order() {
 }
 
 #[test]
-fn duplicates_are_limited_in_all_dictionaries_together() {
+fn duplicates_are_limited_across_dictionaries() {
     let input = b"d1:ad1:x0:1:x0:e1:b0:1:b0:e";
     assert!(Options::new().max_duplicates(2).parse(input).is_ok());
     let one = Options::new().max_duplicates(1);

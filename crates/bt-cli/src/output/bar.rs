@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wider_than_its_terminal() {
+    fn lines_fit_the_terminal() {
         for width in 1..200 {
             for charset in [Charset::Unicode, Charset::Ascii] {
                 for name in

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_descriptors_are_not_blamed_on_the_port() {
+    fn missing_descriptors_are_named() {
         let failure = |code| {
             let source = std::io::Error::from_raw_os_error(code);
             start_failure(&StartError::Listen { first: 1, last: 2, bind: None, source })

@@ -138,7 +138,7 @@ fn torrent_given_twice_uses_both_trackers() {
 }
 
 #[test]
-fn private_torrent_given_twice_uses_first_trackers() {
+fn private_duplicate_keeps_first_trackers() {
     let (shell, tracker, other) = (Shell::new(), HttpTracker::start(), HttpTracker::start());
     let (first, seeder, _) = seeded(folder().private().tracker(tracker.url()));
     tracker.answer(Answer::Peers(vec![seeder.address()]));

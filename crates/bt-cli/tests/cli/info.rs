@@ -196,7 +196,7 @@ fn oddities_of_a_torrent_are_warnings() {
 }
 
 #[test]
-fn only_some_of_many_warnings_are_shown() {
+fn shown_warnings_are_limited() {
     let (shell, payload) = (Shell::new(), folder());
     let torrent = payload.torrent();
     let odd = [&torrent[..torrent.len() - 1], "1:z0:".repeat(9).as_bytes(), b"e"].concat();

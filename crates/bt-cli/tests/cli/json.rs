@@ -117,7 +117,7 @@ fn events_are_on_the_page() {
 
 /// Whatever an event is called in the source is a heading of the page.
 #[test]
-fn all_event_names_are_on_the_page() {
+fn page_lists_all_event_names() {
     let source = fs::read_to_string(source_folder().join("transfer/events.rs")).unwrap();
     let names: BTreeSet<String> = literals_after(&source, &["line(torrent, \"", "torrent,\n\""]);
     let page = fs::read_to_string(source_folder().join("../JSON.md")).unwrap();
@@ -131,7 +131,7 @@ fn all_event_names_are_on_the_page() {
 
 /// Whatever is added to an error in the source is a field of the page.
 #[test]
-fn all_error_fields_are_on_the_page() {
+fn page_lists_all_error_fields() {
     let mut names = BTreeSet::from(["class", "message"].map(str::to_owned));
     let mut folders = vec![source_folder()];
     while let Some(folder) = folders.pop() {
@@ -168,7 +168,7 @@ fn errors_are_on_the_page() {
 }
 
 #[test]
-fn info_and_verify_are_on_the_page() {
+fn page_describes_info_and_verify() {
     let shell = Shell::new();
     let files = "d6:lengthi1e4:pathl1:aee\
         d4:attr1:p6:lengthi2e4:pathl4:.pad1:2ee\

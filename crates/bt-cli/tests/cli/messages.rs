@@ -22,7 +22,7 @@ fn lines<'a>(output: &'a Output, part: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn nobody_to_ask_is_said_at_once() {
+fn missing_peer_sources_are_reported_early() {
     let warning = "the torrent names no tracker, and no --peer is given";
     let payload = payload();
     let download = text(&payload, "download", &["--timeout", "1"]).expect(4);
@@ -45,7 +45,7 @@ fn nobody_to_ask_is_said_at_once() {
 }
 
 #[test]
-fn private_torrent_without_tracker_is_said_to_be_one() {
+fn trackerless_private_torrent_is_reported() {
     let payload = Payload::file("film", 100_000).private().create().unwrap();
     let peer = format!("127.0.0.1:{}", dead_port());
     let output = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
@@ -89,7 +89,7 @@ fn timeout_says_what_was_reached() {
 
 /// Trackers that are not there leave no time to wait for.
 #[test]
-fn timeout_is_not_exceeded_for_dead_trackers() {
+fn dead_trackers_do_not_delay_timeout() {
     let mute = mute_udp();
     let mute = format!("udp://{}/announce", mute.local_addr().unwrap());
     let dead = format!("http://127.0.0.1:{}/announce", dead_port());
@@ -116,7 +116,7 @@ fn wrong_folder_is_one_line() {
 }
 
 #[test]
-fn folder_without_a_good_piece_is_not_served() {
+fn folder_without_pieces_is_refused() {
     let (payload, shell) = (Payload::folder("set", &[("a", 100)]).create().unwrap(), Shell::new());
     shell.write("set/a", [7; 100]);
     let output = shell.run(words("seed", &payload, &[".", "--port", "0"])).expect(5);
@@ -125,7 +125,7 @@ fn folder_without_a_good_piece_is_not_served() {
 }
 
 #[test]
-fn content_that_is_no_torrent_is_named() {
+fn other_content_is_named() {
     let shell = Shell::new();
     let page = b"<!DOCTYPE html><html><title>Please log in</title></html>";
     for (bytes, looks) in [
@@ -201,7 +201,7 @@ fn unwritable_folder_names_its_flag() {
 }
 
 #[test]
-fn json_on_a_full_disk_is_told_on_stderr() {
+fn full_disk_is_reported_on_stderr() {
     let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { return };
     let (payload, shell) = (payload(), Shell::new());
     let mut command = shell.command(words("info", &payload, &["--json"]));
@@ -288,7 +288,7 @@ fn unused_web_seeds_are_named() {
 }
 
 #[test]
-fn idle_seed_does_not_repeat_its_line() {
+fn idle_seed_prints_one_line() {
     let payload = payload();
     let dir = payload.folder_path().to_str().unwrap();
     let output = text(&payload, "seed", &[dir, "--seed-time", "22s"]).expect(0);

@@ -130,7 +130,7 @@ fn counted_peers_are_listed_once() {
 }
 
 #[test]
-fn peers_given_by_name_only_are_peers() {
+fn peers_given_by_name_are_listed() {
     let list = b"d8:intervali900e5:peersld2:ip12:peer.example4:porti1eeee";
     let url = format!("http://{}/announce", web_server("200 OK", list));
     let text = run("peers", &[url], &[]).expect(0).stdout();

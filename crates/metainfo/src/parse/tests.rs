@@ -352,7 +352,7 @@ fn given(more: &str, around: &str) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_behind_the_torrent_are_a_warning() {
+fn trailing_bytes_are_a_warning() {
     let torrent = given("", "");
     let clean = Metainfo::parse(torrent.clone()).unwrap();
     assert_eq!(clean.warnings(), []);
@@ -387,7 +387,7 @@ fn keys_given_again_are_a_warning() {
 }
 
 #[test]
-fn keys_that_describe_the_data_are_given_once() {
+fn duplicate_data_keys_are_refused() {
     let info = "4:name1:m,6:lengthi5e,6:pieces0:,12:piece lengthi1e,10:name.utf-80:10:name.utf-80:,\
         4:attr0:4:attr0:,12:meta versioni1e12:meta versioni1e,5:filesle5:filesle,\
         9:file treede9:file treede,9:file treed1:a0:1:a0:e,12:symlink pathle12:symlink pathle";
@@ -412,7 +412,7 @@ fn folder_with(more: &str) -> Vec<u8> {
 }
 
 #[test]
-fn private_twice_is_private_if_either_value_is() {
+fn any_private_value_is_enough() {
     for (keys, private) in [
         ("7:privatei0e7:privatei0e", false),
         ("7:privatei0e7:privatei1e", true),
@@ -424,7 +424,7 @@ fn private_twice_is_private_if_either_value_is() {
 }
 
 #[test]
-fn too_many_keys_given_again_are_refused() {
+fn too_many_duplicate_keys_are_refused() {
     let keys = |count: usize| given("", &"1:x0:".repeat(count));
     let most = Metainfo::parse(keys(MAX_DUPLICATE_KEYS + 1)).unwrap();
     assert_eq!(most.warnings().len(), MAX_DUPLICATE_KEYS);

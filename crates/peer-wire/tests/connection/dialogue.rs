@@ -295,7 +295,7 @@ fn requests_are_given_out_in_order() {
 }
 
 #[test]
-fn a_choke_leaves_what_was_given_out() {
+fn choke_keeps_requests_being_answered() {
     let (mut alice, mut bob) = pair(Reserved::OURS);
     bob.unchoke();
     let wanted = [block(0, 0), block(0, 1), block(1, 0)];

@@ -245,7 +245,7 @@ fn requests_beyond_the_queue_are_refused() {
 }
 
 #[test]
-fn only_an_empty_budget_ends_refused_requests() {
+fn refused_requests_spend_the_budget() {
     let request = wire(Message::Request(block(0, 1).into()));
     for reserved in [FAST, PLAIN] {
         let mut connection = with_full_queue(reserved);
@@ -258,7 +258,7 @@ fn only_an_empty_budget_ends_refused_requests() {
 }
 
 #[test]
-fn requests_that_the_caller_rejects_spend_the_budget() {
+fn rejected_requests_spend_the_budget() {
     let mut connection = open(FAST);
     connection.unchoke();
     let request = wire(Message::Request(block(0, 1).into()));

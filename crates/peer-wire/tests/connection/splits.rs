@@ -94,7 +94,7 @@ fn byte_by_byte() {
 }
 
 #[test]
-fn spare_bits_are_left_out_at_every_split() {
+fn spare_bits_are_dropped_when_split() {
     let connection = || {
         let mut connection = crate::util::open_without_geometry(Reserved::OURS);
         connection.set_geometry(Geometry::new(20, 1).unwrap());

@@ -206,7 +206,7 @@ const A_MOMENT: Duration = Duration::from_millis(1);
 const SILENCE: Duration = Duration::from_secs(2);
 
 #[test]
-fn next_udp_address_is_asked_after_silence() {
+fn silent_udp_address_is_passed() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
@@ -228,7 +228,7 @@ fn next_udp_address_is_asked_after_silence() {
 }
 
 #[test]
-fn udp_address_silent_after_connect_is_passed() {
+fn udp_silence_after_connect_is_passed() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["10.0.0.1", "10.0.0.2"]);
@@ -242,7 +242,7 @@ fn udp_address_silent_after_connect_is_passed() {
 }
 
 #[test]
-fn eight_udp_addresses_of_a_name_are_asked() {
+fn eight_udp_addresses_are_asked() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     let ips: Vec<String> = (1..=9).map(|number| format!("10.0.0.{number}")).collect();
@@ -260,7 +260,7 @@ fn eight_udp_addresses_of_a_name_are_asked() {
 }
 
 #[test]
-fn public_udp_name_leads_to_no_private_address() {
+fn public_udp_name_excludes_private_addresses() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["10.0.0.1", "45.0.0.1", "127.0.0.1", "45.0.0.2"]);
@@ -280,7 +280,7 @@ fn unusable_public_address_excludes_private_ones() {
 }
 
 #[test]
-fn each_family_has_its_own_udp_addresses() {
+fn families_have_separate_udp_addresses() {
     let families = Families { v4: true, v6: true };
     let mut node = Node::new(CoreConfig { families, ..config(1) });
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
@@ -295,7 +295,7 @@ fn each_family_has_its_own_udp_addresses() {
 }
 
 #[test]
-fn udp_tracker_that_forgot_us_is_asked_again() {
+fn unknown_udp_connection_id_is_renewed() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["10.0.0.1"]);
@@ -367,7 +367,7 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
 }
 
 #[test]
-fn seeding_a_part_is_announced_as_paused() {
+fn partial_seed_is_announced_as_paused() {
     let url = "http://a.example/x";
     let files = [("one", 40 << 10), ("two", 30 << 10)];
     let payload =
@@ -388,7 +388,7 @@ fn seeding_a_part_is_announced_as_paused() {
 }
 
 #[test]
-fn a_seeder_is_not_announced_as_paused() {
+fn full_seed_is_not_announced_paused() {
     let payload = Payload::file("film", 100_000).tracker("http://a.example/x").create().unwrap();
     let mut node = Node::new(config(1));
     node.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });

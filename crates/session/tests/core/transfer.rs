@@ -252,7 +252,7 @@ fn a_peer_that_does_not_drain_is_not_read_for() {
 }
 
 #[test]
-fn six_hundred_requests_at_once_are_served() {
+fn six_hundred_requests_are_served() {
     let payload = Payload::file("film", 10 << 20).piece_length(256 << 10).create().unwrap();
     let (mut node, link) = seeder(&payload);
     let block = |n: u32| wire::block(n / 16, n % 16 * (16 << 10), 16 << 10);
@@ -410,7 +410,7 @@ fn extension_handshakes(sent: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_seeder_says_that_it_only_uploads() {
+fn seeder_sends_upload_only() {
     let payload = payload(100_000);
     let mut node = Node::new(config(1));
     node.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
@@ -422,7 +422,7 @@ fn a_seeder_says_that_it_only_uploads() {
 }
 
 #[test]
-fn the_end_of_a_download_is_told_as_upload_only() {
+fn finished_download_sends_upload_only() {
     let payload = payload(100_000);
     let (mut net, _folder) = net(&payload, config(7), 1);
     net.nodes[0].hold_jobs = true;

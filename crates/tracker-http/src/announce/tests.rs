@@ -143,7 +143,7 @@ fn dictionaries_that_are_no_peers_are_passed_over() {
 }
 
 #[test]
-fn counts_out_of_range_are_brought_in() {
+fn odd_counts_are_clamped() {
     let reply = parse_announce(b"d8:completei-1e8:intervali9e5:peers0:e").unwrap();
     assert_eq!(reply.seeders, Some(0));
     let reply = parse_announce(b"d8:completei18446744073709551615e8:intervali9e5:peers0:e");
@@ -213,7 +213,7 @@ fn odd_peers_do_not_spoil_others() {
 }
 
 #[test]
-fn keys_given_twice_do_not_spoil_a_reply() {
+fn first_of_duplicate_keys_counts() {
     let body = b"d8:intervali900e8:intervali60e5:peers6:\x0a\0\0\x01\x1a\xe15:peers0:e";
     let reply = parse_announce(body).unwrap();
     assert_eq!((reply.interval, reply.peers), (900, vec![at("10.0.0.1:6881")]));
