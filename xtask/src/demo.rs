@@ -25,8 +25,8 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1024 * 1024;
 
 /// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
-/// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its files
-/// before it ends.
+/// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its
+/// files before it ends.
 pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
     ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
     println!("Building bt-cli ...");

@@ -1,4 +1,4 @@
-//! What was tried and what came of it: a line for each case, and one with the counts.
+//! Reports of what was tried and its result: a line for each case, and one with the counts.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

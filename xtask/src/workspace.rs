@@ -21,7 +21,8 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds bt-cli in release mode, as its users have it, and returns its path. Cargo shows its progress.
+/// Builds bt-cli in release mode, as its users have it, and returns its path. Cargo shows its
+/// progress.
 pub(crate) fn build_bt_cli() -> Result<PathBuf> {
     if let Some(built) = std::env::var_os(BT_CLI) {
         return Ok(built.into());

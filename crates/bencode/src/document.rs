@@ -13,7 +13,7 @@ pub struct DuplicateKey {
     pub path: KeyPath,
 }
 
-/// What the parser accepted although BEP 3 forbids it.
+/// The breaches of BEP 3 that the parser accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Oddities {
     /// Where the first key out of order is.
@@ -104,8 +104,8 @@ impl OwnedDocument {
         Ok(Self::new(bytes, tokens, oddities))
     }
 
-    /// Like [`Options::parse_prefix`], and keeps the bytes of the value. What follows them is
-    /// dropped.
+    /// Like [`Options::parse_prefix`], and keeps the bytes of the value. The bytes behind
+    /// the value are dropped.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).

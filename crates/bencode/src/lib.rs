@@ -33,12 +33,13 @@
 //!
 //! # Contract
 //!
-//! Nothing is copied and nothing but the table and the list of duplicates is allocated while parsing. No input panics, nests
-//! deeper than [`MAX_DEPTH`] or makes more than [`MAX_TOKENS`] tokens. For every canonical input,
-//! `encode(&value.to_owned())` gives the same bytes. Keys out of order exist in real torrents: they
-//! are accepted and reported ([`Document::unsorted`]), or refused in [strict mode](Options::strict).
-//! Keys given twice exist too: they are refused, or accepted and reported up to a number
-//! ([`Options::max_duplicates`], [`Document::duplicates`]); then the first value counts.
+//! Nothing is copied and nothing but the table and the list of duplicates is allocated while
+//! parsing. No input panics, nests deeper than [`MAX_DEPTH`] or makes more than [`MAX_TOKENS`]
+//! tokens. For every canonical input, `encode(&value.to_owned())` gives the same bytes. Keys out of
+//! order exist in real torrents: they are accepted and reported ([`Document::unsorted`]), or
+//! refused in [strict mode](Options::strict). Keys given twice exist too: they are refused, or
+//! accepted and reported up to a number ([`Options::max_duplicates`], [`Document::duplicates`]);
+//! then the first value counts.
 //!
 //! Sources: BEP 3, "bencoding".
 

@@ -275,8 +275,8 @@ impl<'a, 'd> Dict<'a, 'd> {
         DictIter { tokens: List { value: self.value }.iter() }
     }
 
-    /// The value of `key`, the first if it is given twice. Takes time in proportion to the number of keys, not to what their values
-    /// contain.
+    /// The value of `key`, the first if it is given twice. Takes time in proportion to the number
+    /// of keys, not to what their values contain.
     pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
         let key = key.as_ref();
         self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)

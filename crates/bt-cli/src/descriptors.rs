@@ -8,7 +8,7 @@ use crate::failure::{Class, Failure};
 
 /// The soft limit is raised to at most this.
 const MAX_DESCRIPTORS: u64 = 16_384;
-/// What a command has open besides files of a torrent: standard input and outputs, two descriptors
+/// Descriptors that a command has open besides a torrent's files: standard input and outputs, two
 /// for signals, and three that it may have inherited.
 const FIXED: usize = 8;
 

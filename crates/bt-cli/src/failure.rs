@@ -168,8 +168,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The words of the system without the ` (os error 2)` that only repeats them, and in lower case, as
-/// the rest of a message is. Too many open files are explained.
+/// Returns the system's error text without its ` (os error 2)` and in lower case, as the rest of a
+/// message is. Explains too many open files.
 pub(crate) fn without_code(text: &str) -> String {
     let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
     let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));

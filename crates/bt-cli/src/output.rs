@@ -31,7 +31,7 @@ pub(crate) use tree::{TreeFile, file_tree};
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    /// Whether stdout was a terminal at the start. One that is gone does not say so any more.
+    /// Whether stdout was a terminal at the start. A terminal that is gone is no longer recognised.
     terminal: bool,
     stdout: Style,
     stderr: Style,
@@ -65,7 +65,7 @@ impl Output {
         self.bars.as_ref()
     }
 
-    /// One more bar below the others, if there is a terminal for it. Its message is its line.
+    /// Adds a bar below the others, if there is a terminal. The bar's message is its whole line.
     pub(crate) fn new_bar(&self) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
         Some(bars.add(ProgressBar::new_spinner().with_style(meter::plain_style())))
@@ -100,7 +100,7 @@ impl Output {
         self.line(&terminal_safe(object.to_string()))
     }
 
-    /// Exactly these bytes. They are dropped if stdout is a terminal that is gone.
+    /// Writes exactly these bytes. Drops them if stdout is a terminal that is gone.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), End> {
         let written = self.around_bars(|| {
             let mut stdout = io::stdout().lock();
@@ -139,7 +139,7 @@ impl Output {
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
         if self.json {
-            // A reader that has gone wants no message elsewhere; a full disk is told on stderr.
+            // A reader that has gone wants no message elsewhere. A full disk is reported on stderr.
             if let Err(End::Failed(_)) = self.object(&failure.to_json()) {
                 self.error(failure);
             }

@@ -17,7 +17,7 @@ pub(crate) struct Selection {
 #[derive(Debug)]
 struct Value {
     text: String,
-    /// What `text` says if it is a list of file numbers.
+    /// The file numbers, if `text` is a list of such.
     numbers: Option<Vec<RangeInclusive<usize>>>,
 }
 

@@ -70,8 +70,8 @@ fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {
     }
 }
 
-/// Every torrent that `torrents` names, once. One that is named twice gets the trackers of both,
-/// unless it is private.
+/// Loads every torrent that `torrents` names, once. A torrent that is named twice gets the trackers
+/// of both files, unless it is private.
 pub(crate) fn load_all(
     torrents: &[OsString],
     ca_file: Option<&Path>,
@@ -96,7 +96,8 @@ pub(crate) fn load_all(
     Ok(loaded.into_iter().map(|(_, metainfo)| Arc::new(metainfo)).collect())
 }
 
-/// Adds the trackers of `other` to `torrent`. A private torrent uses those of one file only (BEP 27).
+/// Adds the trackers of `other` to `torrent`. A private torrent uses the trackers of one file only
+/// (BEP 27).
 fn merge(torrent: &mut Metainfo, other: &Metainfo, same: &str, output: &Output) {
     if torrent.info().private() {
         output.warn(&format!(

@@ -8,7 +8,7 @@ pub const V4_LENGTH: usize = 6;
 /// The length of a packed IPv6 address and port.
 pub const V6_LENGTH: usize = 18;
 
-/// The addresses in `bytes`, [`V4_LENGTH`] bytes each. What is left behind the last whole one is
+/// The addresses in `bytes`, [`V4_LENGTH`] bytes each. An incomplete address at the end is
 /// ignored.
 pub fn decode_v4(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
     let (entries, _) = bytes.as_chunks::<V4_LENGTH>();
@@ -17,7 +17,7 @@ pub fn decode_v4(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_
     })
 }
 
-/// The addresses in `bytes`, [`V6_LENGTH`] bytes each. What is left behind the last whole one is
+/// The addresses in `bytes`, [`V6_LENGTH`] bytes each. An incomplete address at the end is
 /// ignored.
 pub fn decode_v6(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
     let (entries, _) = bytes.as_chunks::<V6_LENGTH>();

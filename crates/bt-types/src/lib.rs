@@ -3,8 +3,9 @@
 //! In scope: identifiers ([`InfoHashV1`], [`InfoHashes`], [`PeerId`]), the arithmetic of pieces and
 //! blocks ([`Geometry`], the only maker of [`PieceIndex`] and [`BlockRequest`]), sets of pieces
 //! ([`Bitfield`]), compact peer addresses ([`compact`]) and the vocabulary of announces
-//! ([`AnnounceRequest`], [`AnnounceReply`]), which addresses are public ([`is_public`]). Out of scope: any I/O, any policy, any wire format
-//! beyond the compact addresses that three protocols have in common.
+//! ([`AnnounceRequest`], [`AnnounceReply`]), which addresses are public ([`is_public`]). Out of
+//! scope: any I/O, any policy, any wire format beyond the compact addresses that three protocols
+//! have in common.
 //!
 //! ```
 //! use bt_types::{Bitfield, Geometry};

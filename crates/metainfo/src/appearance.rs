@@ -1,11 +1,11 @@
-//! What bytes look like that are no torrent.
+//! Recognises content that is not a torrent.
 
 use std::fmt;
 
 /// How many bytes are examined to recognise text.
 const EXAMINED_TEXT: usize = 1024;
 
-/// What content that is not a torrent looks like, for an error message.
+/// The apparent kind of content that is not a torrent, for an error message.
 ///
 /// ```
 /// use metainfo::Appearance;
@@ -28,7 +28,7 @@ pub enum Appearance {
     Json,
     /// A magnet link in a file.
     MagnetLink,
-    /// What Git keeps in the place of a large file (Git LFS).
+    /// A pointer file that Git keeps in place of a large file (Git LFS).
     LfsPointer,
     /// The `._name` file that macOS puts beside a file on other file systems (AppleDouble).
     CompanionFile,

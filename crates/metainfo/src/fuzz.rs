@@ -99,7 +99,8 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
     }
 }
 
-/// What follows the torrent, and no more than a bounded number of keys given again, is told.
+/// Checks that the warnings report all bytes behind the torrent, and a bounded number of duplicate
+/// keys.
 fn check_warnings(metainfo: &Metainfo, data: &[u8]) {
     let rest = data.strip_prefix(metainfo.raw()).expect("the torrent is at the start of the file");
     let mut keys = 0;

@@ -153,7 +153,7 @@ impl Metainfo {
         self.info.document.unsorted()
     }
 
-    /// What is odd about the file and does not change what the torrent is, for people to know.
+    /// Returns the oddities of the file that do not change the torrent, for people to read.
     pub fn warnings(&self) -> &[MetainfoWarning] {
         &self.warnings
     }

@@ -1,4 +1,4 @@
-//! What is odd about a `.torrent` file that is used all the same.
+//! Oddities of a `.torrent` file that is used all the same.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub const MAX_DUPLICATE_KEYS: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetainfoWarning {
-    /// Bytes follow the torrent, often a line feed. They are ignored.
+    /// Bytes follow the torrent, often a line feed. The parser ignores them.
     TrailingBytes {
         /// Where the torrent ends, in bytes from the start of the file.
         offset: usize,

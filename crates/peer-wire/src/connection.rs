@@ -13,7 +13,8 @@
 //!
 //! Invariants: nothing of a payload is kept but an unfinished extension message; a block is
 //! reported only if we requested it; our requests are at most [`MAX_REQUESTS`], the peer's
-//! unanswered ones at most [`MAX_QUEUED_REQUESTS`]; after [`Received::Misbehaved`] or an [`Expired`] nothing more is received or sent.
+//! unanswered ones at most [`MAX_QUEUED_REQUESTS`]; after [`Received::Misbehaved`] or an
+//! [`Expired`] nothing more is received or sent.
 
 mod budget;
 mod inbound;

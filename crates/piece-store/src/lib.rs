@@ -25,7 +25,9 @@
 //! let listing = create::list_files(&path, &create::OwnFiles::default())?;
 //! let hashes = create::hash_files(&path, &listing.files, 16 * 1024, 2, &|_done, _total| ())?;
 //! let metainfo = metainfo::Builder::new("greeting").piece_length(16 * 1024).file("", 12).build(&hashes)?;
-//! let report = check::verify_folder(&Arc::new(metainfo), folder.path(), None, Resources::default(), &|_done, _total| ())?;
+//! let (metainfo, resources) = (Arc::new(metainfo), Resources::default());
+//! let no_progress = |_done, _total| ();
+//! let report = check::verify_folder(&metainfo, folder.path(), None, resources, &no_progress)?;
 //! assert!(report.good.is_full());
 //! # Ok(())
 //! # }

@@ -55,7 +55,8 @@ impl std::fmt::Debug for PoolConfig {
 }
 
 impl Default for PoolConfig {
-    /// One worker per core, [`MAX_OPEN_FILES`](crate::MAX_OPEN_FILES), 1024 outstanding jobs, nobody to wake.
+    /// Returns one worker per core, [`MAX_OPEN_FILES`](crate::MAX_OPEN_FILES), 1024 outstanding
+    /// jobs and a `wake` that does nothing.
     fn default() -> Self {
         Self { resources: Resources::default(), outstanding: 1024, wake: Arc::new(|| ()) }
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-/// The files that the table keeps open unless told otherwise. A process may usually have 1024
+/// The most files that the table keeps open by default. A process may usually have 1024
 /// descriptors, sockets included.
 pub const MAX_OPEN_FILES: usize = 384;
 
@@ -43,9 +43,10 @@ impl Resources {
         Self { workers, open_files: MAX_OPEN_FILES }
     }
 
-    /// What fits into `descriptors`: at most `workers` threads, 0 for one per core, and at most
-    /// [`MAX_OPEN_FILES`]. Fewer than 20 descriptors are not enough for one thread and three files.
-    /// Each further torrent that is written to takes three more, and each further folder one.
+    /// Returns what fits into `descriptors`: at most `workers` threads, 0 for one per core, and at
+    /// most [`MAX_OPEN_FILES`]. Fewer than 20 descriptors are not enough for one thread and three
+    /// files. Each further torrent that is written to takes three more, and each further folder
+    /// one.
     ///
     /// ```
     /// use piece_store::{MAX_OPEN_FILES, Resources};

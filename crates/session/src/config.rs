@@ -34,7 +34,7 @@ pub struct SessionConfig {
     /// File descriptors that the session may use, at least [`limits::MIN_DESCRIPTORS`] and at most
     /// the process's limit (`ulimit -n`). The session divides them between connections, open files
     /// and helper threads; with the default there are enough for all that the other fields allow.
-    /// It assumes that the program has few others open.
+    /// The division assumes that the program has few others open.
     pub max_descriptors: usize,
     /// Connections in all, or fewer if there are not enough descriptors.
     pub max_connections: usize,

@@ -1,5 +1,5 @@
-//! Divides the file descriptors of a session between sockets, files and threads. Every bound on open
-//! sockets and files comes from here.
+//! Divides the file descriptors of a session between sockets, files and threads. Every bound on
+//! open sockets and files comes from here.
 
 use piece_store::Resources;
 
@@ -12,7 +12,7 @@ use crate::limits::{
 /// All threads that ask trackers and look names up.
 const HELPERS: usize = FETCH_THREADS + RESOLVE_THREADS + PEER_RESOLVE_THREADS;
 
-/// What a session may open.
+/// The parts of a session's descriptors, by use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptors {
     /// Connections in all.
@@ -21,7 +21,7 @@ pub(crate) struct Descriptors {
     pub(crate) half_open: usize,
     /// Threads that fetch from HTTP(S) trackers.
     pub(crate) fetch_threads: usize,
-    /// Threads that look up trackers' names. One more looks up those of peers.
+    /// Threads that look up trackers' names. One more thread looks up the names of peers.
     pub(crate) resolve_threads: usize,
     /// The store's threads and files.
     pub(crate) store: Resources,

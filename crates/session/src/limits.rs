@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-/// File descriptors that a session uses, unless the configuration says otherwise: the usual limit of
-/// a process.
+/// File descriptors that a session uses, unless the configuration says otherwise: the usual limit
+/// of a process.
 pub const DEFAULT_MAX_DESCRIPTORS: usize = 1024;
 /// The least `max_descriptors` a session works with.
 pub const MIN_DESCRIPTORS: usize = 64;
-/// Descriptors that are neither links nor files nor of a thread: standard input and outputs, two for
-/// signals, the poll and its waker, two listeners, two UDP sockets, the pipe that payload is sent
-/// through, and three that the process may have inherited.
+/// Descriptors that are neither links nor files nor of a thread: standard input and outputs, two
+/// for signals, the poll and its waker, two listeners, two UDP sockets, the pipe that payload is
+/// sent through, and three that the process may have inherited.
 pub const FIXED_DESCRIPTORS: usize = 16;
 /// Descriptors of one thread that asks trackers or looks names up.
 pub const HELPER_DESCRIPTORS: usize = 2;
@@ -51,14 +51,15 @@ pub const RUN_LENGTH: u32 = 256 << 10;
 /// Files that one run lies in at most. Where there are more, which any peer may ask for, a run is no
 /// wider than the request, and the request is read in several runs.
 pub const MAX_RUN_FILES: usize = 16;
-/// The part of the store's open files that reads under way may open, and that resident runs may hold
-/// open: one in so many for each. A read that would open more waits; one of many runs of a long file
-/// is only ever one file, so the device has enough to do. The third part waits for a sync.
+/// The part of the store's open files that reads under way may open, and that resident runs may
+/// hold open: one in so many for each. A read that would open more waits; one of many runs of a
+/// long file is only ever one file, so the device has enough to do. The third part waits for a
+/// sync.
 pub const SERVED_FILES_SHARE: usize = 3;
 /// Resident runs that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
-/// What all peers' buffers of small messages and queues of requests may hold together; above it the
-/// peer that holds most is dropped.
+/// Bytes that all peers' buffers of small messages and queues of requests may hold together. Above
+/// that the peer that holds most is disconnected.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
 /// What small things take together: jobs and answers, commands, events, announces.

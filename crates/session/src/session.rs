@@ -66,7 +66,8 @@ impl Session {
     /// Listens, and starts the threads.
     ///
     /// # Errors
-    /// No free port, unusable certificates, too little memory, too few descriptors, no more threads.
+    /// No free port, unusable certificates, too little memory, too few descriptors, no more
+    /// threads.
     pub fn start(config: &SessionConfig) -> Result<Self, StartError> {
         if config.max_memory < MIN_MEMORY {
             return Err(StartError::Memory { got: config.max_memory });

@@ -282,7 +282,8 @@ impl Payload {
     }
 }
 
-/// Reads no further than to the first difference: unfinished downloads are compared again and again.
+/// Reads no further than to the first difference: unfinished downloads are compared again and
+/// again.
 fn first_difference(expected: &[u8], path: &Path) -> io::Result<Option<String>> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();

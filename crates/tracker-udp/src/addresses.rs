@@ -10,10 +10,10 @@ pub const MAX_ADDRESSES: usize = 8;
 /// How long an address may be silent before the next one of its family is asked too.
 pub const ADDRESS_SILENCE: Duration = Duration::from_secs(2);
 
-/// Returns the addresses to ask of those that a tracker's name has and `is_usable` accepts: the IPv4
-/// ones and the IPv6 ones, in the order given, each once, [`MAX_ADDRESSES`] in all. Both families
-/// are asked at once (BEP 7). Within a family the next address is asked when the one before was
-/// silent for [`ADDRESS_SILENCE`].
+/// Returns the addresses to ask of those that a tracker's name has and `is_usable` accepts: the
+/// IPv4 ones and the IPv6 ones, in the order given, each once, [`MAX_ADDRESSES`] in all. Both
+/// families are asked at once (BEP 7). Within a family the next address is asked when the one
+/// before was silent for [`ADDRESS_SILENCE`].
 ///
 /// A public name must not lead into a private network: if any address of the name
 /// [is public](is_public), only public ones are left. An unusable address counts for that too, so

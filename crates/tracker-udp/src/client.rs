@@ -292,7 +292,7 @@ fn ask_in_turn(
         match addresses.next() {
             Some(address) => {
                 let (sender, ask) = (sender.clone(), ask.clone());
-                // It ends at the deadline by itself; nobody need wait for it.
+                // The thread ends at the deadline by itself, so nobody need wait for it.
                 thread::spawn(move || sender.send(ask(address)));
                 under_way += 1;
             }

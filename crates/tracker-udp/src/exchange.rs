@@ -301,8 +301,8 @@ impl Action {
     }
 }
 
-/// Whether an error says that the connection id is wrong. Trackers say it in different words, one of
-/// the most used ones with a slip of the pen.
+/// Whether an error says that the connection id is wrong. Trackers word it differently; one
+/// of the most used trackers misspells it as "missmatch".
 fn is_mismatch(message: &str) -> bool {
     let letters = message.chars().filter(char::is_ascii_alphanumeric);
     let letters: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();

@@ -89,8 +89,8 @@ impl UdpTracker {
         }
     }
 
-    /// When the tracker last answered a connect request. What it answers to an exchange ends that, so
-    /// an exchange that goes on has heard nothing since, or since it began.
+    /// When the tracker last answered a connect request. An answer to an exchange ends that
+    /// exchange, so that one under way has heard nothing since then, or since its start.
     pub fn heard_at(&self) -> Option<Duration> {
         self.heard_at
     }

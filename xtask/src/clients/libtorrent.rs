@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("libtorrent.py");
 pub(crate) struct Libtorrent {
     name: &'static str,
     python: &'static str,
-    /// How the script is told to seed.
+    /// The script's argument for seeding.
     seed_role: &'static str,
 }
 

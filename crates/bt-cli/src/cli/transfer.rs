@@ -26,7 +26,8 @@ pub(crate) struct NetworkArgs {
     /// Listen on and connect from this address only
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
-    /// Download at most RATE bytes per second, for example 2M (K, M, G: powers of 1024; 0: no limit)
+    /// Download at most RATE bytes per second, for example 2M (K, M, G: powers of 1024; 0: no
+    /// limit)
     #[arg(long, value_name = "RATE", value_parser = values::rate)]
     pub(crate) max_down: Option<u64>,
     /// Upload at most RATE bytes per second, for example 500K (0: no limit)

@@ -5,7 +5,7 @@ use console::{measure_text_width, pad_str, truncate_str};
 
 use super::style::Charset;
 
-/// From this width on a line has a bar. A narrower one has words only.
+/// The least width of a line that has a bar. A narrower line has words only.
 const BAR_FROM_WIDTH: usize = 78;
 /// Columns for the name.
 const NAME_WIDTH: usize = 16;
@@ -16,14 +16,14 @@ const MOST_WORDS: usize = 53;
 /// Columns for `100%` and the spaces around it.
 const PERCENT_WIDTH: usize = 7;
 
-/// What a progress bar shows.
+/// The content of a progress bar.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bar<'a> {
-    /// What makes progress.
+    /// The name of the torrent or task.
     pub(crate) name: &'a str,
     pub(crate) done: u64,
     pub(crate) total: u64,
-    /// What there is to say about it.
+    /// The text after the bar.
     pub(crate) words: &'a str,
 }
 

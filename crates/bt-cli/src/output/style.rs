@@ -71,7 +71,7 @@ impl Charset {
         if is_utf8(&locale) { Self::Unicode } else { Self::Ascii }
     }
 
-    /// What stands for the rest of a text that was cut.
+    /// Returns the mark that replaces the end of a shortened text.
     pub(crate) fn ellipsis(self) -> &'static str {
         match self {
             Self::Unicode => "…",

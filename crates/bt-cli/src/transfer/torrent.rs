@@ -21,7 +21,7 @@ use crate::output::{Bar, count, duration, rate, size};
 const HOPELESS_TIME: Duration = Duration::from_secs(60);
 /// Everybody known is banned: after this time nobody better has come.
 const BANNED_TIME: Duration = Duration::from_secs(5);
-/// What is advised is said at the latest after this time, also while files are still checked.
+/// The longest time until advice is printed, even while files are still checked.
 const ADVICE_DELAY: Duration = Duration::from_millis(500);
 /// How often a torrent that waits says why.
 const WAITING_INTERVAL: Duration = Duration::from_secs(30);
@@ -180,8 +180,8 @@ impl Torrent {
         if self.failure.is_some() { Step::Stop } else { Step::Go }
     }
 
-    /// What the user should know of it and can't see from its progress, once, within its first
-    /// second. Nothing if there is nothing to do.
+    /// Returns, once and within the torrent's first second, what the user should know and can't see
+    /// from the progress. Empty if there is nothing to do.
     pub(crate) fn take_advice(&mut self, now: Instant) -> Vec<String> {
         let late = now.duration_since(self.added) >= ADVICE_DELAY;
         if self.have_at_start.is_none() && !late {
@@ -393,7 +393,7 @@ impl Torrent {
         failure.because(self.tracker_errors().chain(self.peer_errors()).collect())
     }
 
-    /// What stands between it and progress, in a few words.
+    /// Returns in a few words why the torrent makes no progress.
     fn obstacle(&self) -> String {
         let Some(status) = &self.status else { return "nothing is known yet".to_owned() };
         let peers = match (status.peers_connected, status.peers_known) {
@@ -432,8 +432,8 @@ const SHOWN_PEERS: usize = 3;
 /// How many absent peers are kept in mind: as many as a swarm knows.
 const MAX_ABSENT: usize = 10_000;
 
-/// What is wrong with a torrent before anything was tried: nobody to ask for peers, and sources that
-/// are not used.
+/// Returns the troubles of a torrent that are known before anything is tried: no tracker and no
+/// peer, and web seeds that are not used.
 fn advice(metainfo: &Metainfo, goal: Goal, has_peers: bool) -> Vec<String> {
     let mut advice = Vec::new();
     let private = metainfo.info().private();

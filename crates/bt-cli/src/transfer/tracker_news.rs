@@ -1,22 +1,22 @@
-//! What is new about trackers: each trouble is shown once, not at every announce.
+//! News about trackers: each trouble is shown once, not at every announce.
 
 use std::collections::BTreeMap;
 
 use session::TorrentKey;
 
-/// What was shown of each tracker of each torrent last.
+/// The state of each tracker of each torrent that was shown last.
 #[derive(Debug, Default)]
 pub(super) struct TrackerNews {
     /// Its error or its warning; `None` while all is well.
     last: BTreeMap<(TorrentKey, String), Option<String>>,
 }
 
-/// What a user does not know yet of a tracker.
+/// A change of a tracker's state that the user does not know yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// It failed, refused or warned, with these words.
+    /// The tracker failed, refused or warned, with this message.
     Trouble(String),
-    /// It answers without complaint, after a trouble.
+    /// The tracker answers again without complaint.
     Recovered,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct View {
     trackers: TrackerNews,
 }
 
-/// What is shown of one torrent.
+/// The display of one torrent.
 struct Shown {
     /// On a terminal.
     bar: Option<ProgressBar>,

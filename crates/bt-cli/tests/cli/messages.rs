@@ -1,4 +1,4 @@
-//! What a user is told: early, once, and in words that help.
+//! Messages to users come early, come once, and say what to do.
 
 use std::fs;
 use std::time::{Duration, Instant};

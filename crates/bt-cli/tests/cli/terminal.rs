@@ -13,7 +13,7 @@ use crate::support::{Shell, dead_port, finish, words};
 
 /// How long a step may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What `nohup` does to the program that it runs.
+/// Ignores SIGHUP, as `nohup` does for the program that it runs.
 const NOHUP: &str = r#"trap "" HUP"#;
 
 /// The two ends of a new terminal: ours, and that of the programs in it.

@@ -188,7 +188,7 @@ impl Connection {
     fn handle_cancel(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
         if !self.theirs.remove(request) {
-            // It crossed our answer.
+            // The cancel crossed our answer.
             return Ok(Step::Silent);
         }
         if self.fast() {
@@ -422,7 +422,7 @@ fn bitfield_part<'a>(offset: &mut u32, length: u32, used: u8, input: &mut &'a [u
     Step::Received(Received::Bitfield { offset: begin, bytes, last: *offset == length })
 }
 
-/// The bits of a bitfield's last byte that stand for pieces.
+/// Returns a mask of the bits of a bitfield's last byte that belong to pieces.
 fn used_bits(geometry: &Geometry) -> u8 {
     match geometry.piece_count() % 8 {
         0 => 0xff,

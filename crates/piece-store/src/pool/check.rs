@@ -38,8 +38,8 @@ pub struct FileReport {
 }
 
 /// Compares every piece of `metainfo` below `folder`, on the threads and with the open files of
-/// `resources`; each thread takes one strip of memory. `progress` gets the bytes done and the bytes in all, from any of the
-/// threads.
+/// `resources`; each thread takes one strip of memory. `progress` gets the bytes done and the bytes
+/// in all, from any of the threads.
 ///
 /// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and
 /// pieces whose hashes differ are recorded in it as lost.

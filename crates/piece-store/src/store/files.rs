@@ -327,7 +327,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// Opens by `open`. While the process has too many files open, closes half of them and tries
-    /// again. Those that wait for a sync are closed too: the whole file system is synced instead.
+    /// again. Files that wait for a sync are closed too; the whole file system is synced
+    /// instead of them.
     pub(super) fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if self.disk.is_out_of_handles(&error) => {

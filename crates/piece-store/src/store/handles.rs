@@ -49,7 +49,7 @@ struct Handle<F> {
     last_use: u64,
 }
 
-/// An open file that waits for a sync. It is not closed before it is dropped.
+/// An open file that waits for a sync. Only its drop closes it.
 #[derive(Debug)]
 pub(super) struct Kept<F> {
     pub(super) file: Arc<F>,

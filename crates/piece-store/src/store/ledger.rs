@@ -123,8 +123,8 @@ impl Staged {
 /// Files that were written, or read to be verified, by the number of their slot.
 ///
 /// They are kept open so that the system reports its errors. If they are more than
-/// [`MAX_DIRTY_FILES`], or more than [`Handles::keep`](super::Handles::keep) allows all torrents, some are not kept open,
-/// and the whole file system is synced.
+/// [`MAX_DIRTY_FILES`], or more than [`Handles::keep`](super::Handles::keep) allows all torrents,
+/// some are not kept open, and the whole file system is synced.
 #[derive(Debug)]
 pub(super) struct Touched<F>(BTreeMap<u32, Option<Kept<F>>>);
 
@@ -152,8 +152,8 @@ impl<F> Touched<F> {
         self.0.keys().copied()
     }
 
-    /// Notes `file`; `None` if it is not kept open. One that was let go stays so: a file that is
-    /// opened again does not report its earlier errors.
+    /// Notes `file`; `None` if it is not kept open. A file that was closed is not kept again: a
+    /// file that is opened again does not report its earlier errors.
     pub(super) fn push(&mut self, slot: u32, file: Option<Kept<F>>) {
         let is_full = self.is_full();
         match self.0.entry(slot) {

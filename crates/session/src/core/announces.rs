@@ -8,7 +8,8 @@
 //!
 //! A family that does not work must not hold up the one that does: the first good answer ends the
 //! announce, peers of a later one are passed on when they come. Of a UDP tracker with several
-//! addresses the next one of a family is asked, with a leg of its own, when the one before is silent.
+//! addresses the next one of a family is asked, with a leg of its own, when the one before is
+//! silent.
 
 mod udp;
 

@@ -89,7 +89,7 @@ pub(super) struct Link<F> {
     pub(super) reading: u64,
     /// Whether the caller was told to transmit and has not asked since.
     pub(super) transmit_due: bool,
-    /// What its buffers held when they were counted last, in bytes.
+    /// Bytes that the link's buffers held when they were counted last.
     counted: usize,
 }
 
@@ -144,7 +144,7 @@ pub(super) struct Links<F> {
     free: Vec<usize>,
     half_open: HalfOpen,
     count: usize,
-    /// What all links' buffers held when they were counted last, in bytes.
+    /// Bytes that all links' buffers held when they were counted last.
     counted: usize,
 }
 

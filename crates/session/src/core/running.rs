@@ -55,7 +55,7 @@ pub(super) struct Leg {
     pub(super) done: bool,
 }
 
-/// What one leg does.
+/// The work of one leg.
 #[derive(Debug)]
 pub(super) enum Work {
     Fetch,

@@ -72,7 +72,8 @@ impl<F> Core<F> {
     }
 }
 
-/// How much of what is wanted we have. Padding (BEP 47) is not counted: it is no data of the user's.
+/// How much of what is wanted we have. Padding (BEP 47) is not counted: it is no data of the
+/// user's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
     pieces: u32,

@@ -40,8 +40,8 @@ impl<F> Core<F> {
         }
     }
 
-    /// Counts the memory of this link, which may grow far in the second between two sweeps. Looks at
-    /// all links only if together they hold too much: many have long queues of requests.
+    /// Counts the memory of this link, which may grow far in the second between two sweeps. Looks
+    /// at all links only if together they hold too much: many have long queues of requests.
     pub(super) fn check_buffers(&mut self, key: LinkKey) {
         let held = self.links.count_buffers(key);
         self.messages_peak = self.messages_peak.max(held);

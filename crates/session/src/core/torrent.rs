@@ -91,7 +91,7 @@ pub(super) struct Torrent {
     pub(super) earlier: (u64, u64),
     /// The last verified piece, or the begin of the transfer.
     pub(super) last_piece_at: Duration,
-    /// Whether peers were told that nothing more is downloaded (`upload_only`).
+    /// Whether `upload_only` was sent to the peers: nothing more is downloaded.
     pub(super) upload_only: bool,
     /// Whether the user is still to hear that everything is there.
     pub(super) completion_due: bool,
@@ -162,8 +162,8 @@ impl Torrent {
         urls.nth(index).map_or("", String::as_str)
     }
 
-    /// What a tracker is told in place of `event` now: a partial seed says so in each regular announce
-    /// (BEP 21).
+    /// Returns the event to announce instead of `event`: a partial seed announces `paused` where no
+    /// other event is due (BEP 21).
     pub(super) fn announced_event(&self, event: AnnounceEvent) -> AnnounceEvent {
         match event {
             AnnounceEvent::None if self.swarm().is_some_and(Swarm::is_partial_seed) => {

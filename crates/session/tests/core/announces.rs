@@ -167,7 +167,7 @@ fn a_udp_tracker_is_resolved_connected_and_asked() {
     assert_eq!((answered, node.connecting.len()), (2, 2));
 }
 
-/// What the tracker answers to a datagram of ours (BEP 15): one peer, 10.0.0.5:7.
+/// Returns the tracker's answer to a datagram of ours (BEP 15): one peer, 10.0.0.5:7.
 fn answer_of(bytes: &[u8]) -> Vec<u8> {
     let transaction = &bytes[12..16];
     match bytes[11] {
@@ -187,7 +187,7 @@ fn answer_at(node: &mut Node, ip: &str) {
     node.act();
 }
 
-/// Where the datagrams go that were sent meanwhile.
+/// Returns the destinations of the datagrams sent since the last call.
 fn sent_to(node: &mut Node) -> Vec<String> {
     node.datagrams.drain(..).map(|(to, _)| to.ip().to_string()).collect()
 }

@@ -149,8 +149,8 @@ impl Hop<'_> {
     }
 }
 
-/// The user name and password of `url` as `Authorization` header (RFC 7617). In a URL they are escaped,
-/// in the header they are not; the library would send the escapes.
+/// The user name and password of `url` as `Authorization` header (RFC 7617). In a URL they are
+/// escaped, in the header they are not; the library would send the escapes.
 fn authorization(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

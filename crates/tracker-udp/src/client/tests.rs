@@ -272,7 +272,7 @@ fn bound_client_asks_no_private_address() {
     assert_eq!(bound.addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
 }
 
-/// What comes of asking these addresses in turn, and how long that takes.
+/// Asks these addresses in turn; returns the result and the seconds that took.
 fn in_turn(addresses: &[SocketAddr], timeout: u64) -> (Option<Result<Reply, ClientError>>, u64) {
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs(timeout);

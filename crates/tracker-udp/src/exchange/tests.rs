@@ -486,7 +486,7 @@ fn a_refused_connect_ends_one_exchange_and_the_next_asks_again() {
     assert_eq!(second.poll_timeout(&tracker), Some(seconds(1) + FIRST_TIMEOUT));
 }
 
-/// What the exchange sends next.
+/// Returns the next request of the exchange.
 fn sent(exchange: &mut Exchange, tracker: &mut UdpTracker, now: Duration) -> Request {
     let datagram = exchange.poll_transmit(tracker, now).expect("something to send");
     Request::decode(&datagram).unwrap()

@@ -304,8 +304,8 @@ fn few_descriptors(scene: &Scene) -> Result<String> {
     Ok("it completes with 64 descriptors for 200 files in 50 folders".to_owned())
 }
 
-/// The limit is lowered while a download runs: it fails at one place or another and names the limit,
-/// and nothing is lost.
+/// The limit is lowered while a download runs: it fails at one place or another and names the
+/// limit, and nothing is lost.
 fn fewer_descriptors(scene: &Scene) -> Result<String> {
     let (mut least, mut said) = (0, BTreeSet::new());
     for count in (4..64).step_by(4) {

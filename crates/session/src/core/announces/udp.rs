@@ -1,5 +1,5 @@
-//! Announces to UDP trackers: the name is looked up, then its addresses are asked, one after the other
-//! in each family until one answers.
+//! Announces to UDP trackers: the name is looked up, then its addresses are asked, one after the
+//! other in each family until one answers.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
