@@ -10,7 +10,6 @@ use swarm::{ConnectFailure, Source};
 use super::Core;
 use super::action::Action;
 use super::link::{Link, Stage};
-use super::torrent::Phase;
 use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE, MAX_USER_PEERS};
 
 impl<F> Core<F> {
@@ -51,8 +50,7 @@ impl<F> Core<F> {
     /// Puts the torrent in line to connect to peers. It leaves the line when it has none to try.
     pub(super) fn queue_to_dial(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let ready = matches!(torrent.phase, Phase::Transfer(_));
-        if ready && !std::mem::replace(&mut torrent.waits_to_dial, true) {
+        if torrent.is_transferring() && !std::mem::replace(&mut torrent.waits_to_dial, true) {
             self.dial_queue.push_back(key);
         }
     }

@@ -245,11 +245,7 @@ impl<F> Core<F> {
         if let Err(error) = result {
             self.note_error(key, &error);
         }
-        if self
-            .torrents
-            .get(&key)
-            .is_some_and(|torrent| matches!(torrent.phase, Phase::Stopping(_)))
-        {
+        if self.torrents.get(&key).is_some_and(|torrent| torrent.is_stopping()) {
             self.say_goodbye(key);
         }
     }
@@ -258,8 +254,9 @@ impl<F> Core<F> {
     pub(super) fn sync_if_due(&mut self, key: TorrentKey) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let ready = matches!(torrent.phase, Phase::Transfer(_));
-        if !ready || !torrent.durability.is_sync_due(now, torrent.completion_due) {
+        if !torrent.is_transferring()
+            || !torrent.durability.is_sync_due(now, torrent.completion_due)
+        {
             return;
         }
         if !self.syncs.admit(torrent.file_system, key) {

@@ -135,6 +135,11 @@ impl Torrent {
         }
     }
 
+    /// Whether pieces may come and go.
+    pub(super) fn is_transferring(&self) -> bool {
+        matches!(self.phase, Phase::Transfer(_))
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping(_))
     }

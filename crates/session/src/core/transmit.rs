@@ -155,7 +155,10 @@ impl<F> Core<F> {
     fn next_upload(&mut self, key: LinkKey) -> Option<(TorrentKey, BlockRequest)> {
         let link = self.links.get_mut(key).filter(|link| has_room(link))?;
         let Stage::Live { torrent } = link.stage else { return None };
-        self.torrents.get_mut(&torrent)?.transfer_mut()?;
+        // Once the torrent stops, requests stay unanswered in the queue.
+        if !self.torrents.get(&torrent)?.is_transferring() {
+            return None;
+        }
         let request = link.connection.next_request()?;
         Some((torrent, request))
     }
@@ -182,8 +185,7 @@ impl<F> Core<F> {
     pub(super) fn read_runs(&mut self) {
         while let Some(run) = self.resident.next_read() {
             let torrent = run.torrent();
-            let entry = self.torrents.get_mut(&torrent);
-            if entry.is_some_and(|entry| entry.transfer_mut().is_some()) {
+            if self.torrents.get(&torrent).is_some_and(|torrent| torrent.is_transferring()) {
                 let (piece, range) = (run.piece(), run.range());
                 self.submit(torrent, Job::Read { torrent, piece, range });
             } else {

@@ -93,6 +93,39 @@ struct Reactor {
     end_at: Option<Duration>,
 }
 
+/// The settings that a reactor starts with.
+struct Setup<'a> {
+    config: &'a SessionConfig,
+    descriptors: Descriptors,
+    /// The seed of everything random in the core.
+    seed: u64,
+}
+
+impl Setup<'_> {
+    /// Returns the configuration of the core, with the port and families that were opened.
+    fn core_config(&self, port: u16, families: Families) -> CoreConfig {
+        let Self { config, descriptors, seed } = *self;
+        let workers = descriptors.store.workers;
+        CoreConfig {
+            listen_port: port,
+            max_down: config.max_down,
+            max_up: config.max_up,
+            span_memory: limits::span_memory(config.max_memory, workers),
+            fixed_memory: limits::fixed_memory(workers),
+            verify_jobs: workers + limits::VERIFY_AHEAD,
+            max_connections: descriptors.connections,
+            max_half_open: descriptors.half_open,
+            open_files: descriptors.store.open_files,
+            max_peers_per_torrent: config.max_peers_per_torrent,
+            upload_slots: config.upload_slots,
+            state_dir: config.state_dir.clone(),
+            announce_ip: config.announce_ip,
+            families,
+            seed,
+        }
+    }
+}
+
 /// A reactor on its thread, as its owner holds it.
 pub(crate) struct Running {
     wake: Wake,
@@ -119,9 +152,8 @@ impl Running {
             outstanding: MAX_STORE_JOBS,
             wake: Arc::clone(&wake),
         })?;
-        let door = (commands, events);
-        let config = (config, &descriptors, seed);
-        let reactor = Reactor::new(config, poll, woken, pool, helpers, door)?;
+        let setup = Setup { config, descriptors, seed };
+        let reactor = Reactor::new(&setup, poll, woken, pool, helpers, commands, events)?;
         let port = reactor.listeners.port;
         let addresses = reactor.listeners.addresses();
         let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
@@ -154,20 +186,22 @@ impl Running {
 
 impl Reactor {
     fn new(
-        (config, descriptors, seed): (&SessionConfig, &Descriptors, u64),
+        setup: &Setup<'_>,
         poll: Poll,
         woken: Arc<AtomicBool>,
         pool: Pool,
         helpers: Helpers,
-        (commands, events): (Receiver<Command>, Sender<Event>),
+        commands: Receiver<Command>,
+        events: Sender<Event>,
     ) -> io::Result<Self> {
+        let config = setup.config;
         let listeners = match config.listen {
             true => Listeners::bind(config.ports.clone(), config.bind, poll.registry())?,
             false => Listeners::default(),
         };
         let port = listeners.port;
         let datagrams = Datagrams::open(config.bind, port, &poll);
-        let core = core_config((config, descriptors, seed), port, datagrams.families());
+        let core = setup.core_config(port, datagrams.families());
         Ok(Self {
             core: Core::new(Duration::ZERO, core),
             poll,
@@ -439,29 +473,4 @@ fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
         }
     };
     Ok((Arc::new(wake), woken))
-}
-
-fn core_config(
-    (config, descriptors, seed): (&SessionConfig, &Descriptors, u64),
-    port: u16,
-    families: Families,
-) -> CoreConfig {
-    let workers = descriptors.store.workers;
-    CoreConfig {
-        listen_port: port,
-        max_down: config.max_down,
-        max_up: config.max_up,
-        span_memory: limits::span_memory(config.max_memory, workers),
-        fixed_memory: limits::fixed_memory(workers),
-        verify_jobs: workers + limits::VERIFY_AHEAD,
-        max_connections: descriptors.connections,
-        max_half_open: descriptors.half_open,
-        open_files: descriptors.store.open_files,
-        max_peers_per_torrent: config.max_peers_per_torrent,
-        upload_slots: config.upload_slots,
-        state_dir: config.state_dir.clone(),
-        announce_ip: config.announce_ip,
-        families,
-        seed,
-    }
 }
