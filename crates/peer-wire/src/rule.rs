@@ -22,7 +22,7 @@ pub enum Rule {
         /// The torrent the peer answered for.
         got: InfoHashV1,
     },
-    /// Occurs when the peer is not the one whose id the tracker told (BEP 3).
+    /// Occurs when the peer is not the one whose id the tracker sent (BEP 3).
     #[error("expected peer id {expected}, got {got}")]
     WrongPeerId {
         /// The id we expected.
@@ -34,7 +34,7 @@ pub enum Rule {
     #[error(transparent)]
     Frame(#[from] FrameError),
     /// Occurs when a message needs the fast extension and not both sides speak it (BEP 6).
-    #[error("message {id} needs the fast extension, which is off")]
+    #[error("message {id} needs the fast extension, which was not negotiated")]
     FastIsOff {
         /// The kind of the message.
         id: u8,
@@ -47,10 +47,10 @@ pub enum Rule {
         /// How many there were.
         got: u32,
     },
-    /// Occurs when bitfields, have-all or have-none tell again and again what the peer has: more
+    /// Occurs when bitfields, have-all or have-none repeat too often what the peer has: more
     /// than [`RETELLING_BURST`](crate::RETELLING_BURST) bytes of bitfields at once or
     /// [`RETELLING_RATE`](crate::RETELLING_RATE) a second (BEP 3, BEP 6: they come once).
-    #[error("message {id} tells all pieces again, too often")]
+    #[error("message {id} repeats the list of all pieces too often")]
     TooMuchRetelling {
         /// The kind of the message.
         id: u8,
@@ -60,10 +60,10 @@ pub enum Rule {
     /// [`MAX_QUEUED_REQUESTS`](crate::MAX_QUEUED_REQUESTS): more than
     /// [`TALK_BURST`](crate::TALK_BURST) bytes at once or [`TALK_RATE`](crate::TALK_RATE) a second,
     /// each counted as [`LEAST_TALK`](crate::LEAST_TALK) at least.
-    #[error("too many messages that bring nothing")]
+    #[error("too many useless messages")]
     TooMuchTalk,
     /// Occurs when a message names a piece that does not exist.
-    #[error("message {id} names piece {index} of {count}")]
+    #[error("message {id} names piece {index}, but the torrent has {count} pieces")]
     NoSuchPiece {
         /// The kind of the message.
         id: u8,
@@ -74,25 +74,25 @@ pub enum Rule {
     },
     /// Occurs when a request or cancel names a range that lies in no piece, is empty, or is longer
     /// than [`bt_types::MAX_REQUEST_LENGTH`].
-    #[error("no such range: piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
+    #[error("invalid range: piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
     NoSuchRange(WireRequest),
     /// Occurs when the peer requests while we do not even know how many pieces there are, so that
-    /// we cannot have told that we have one.
-    #[error("a request although we told of no piece")]
+    /// we cannot have announced one.
+    #[error("a request came before we announced any piece")]
     EarlyRequest,
     /// Occurs when a request comes while more than [`MAX_UNREAD`](crate::MAX_UNREAD) bytes of
     /// earlier answers and messages, payload not counted, were not read.
-    #[error("a request although {waiting} bytes of messages are unread")]
+    #[error("a request came while {waiting} bytes of earlier messages were unread")]
     NotReading {
         /// How many bytes wait.
         waiting: usize,
     },
     /// Occurs when a block comes that was never requested: at once with the fast extension (BEP
     /// 6), else after [`MAX_UNREQUESTED`](crate::MAX_UNREQUESTED) bytes of such blocks.
-    #[error("nobody asked for piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
+    #[error("unrequested block: piece {}, offset {}, length {}", .0.index, .0.offset, .0.length)]
     UnrequestedBlock(WireRequest),
     /// Occurs when more than [`MAX_STRAY_REJECTS`](crate::MAX_STRAY_REJECTS) rejects came for what
     /// was never requested or is already answered (BEP 6).
-    #[error("nobody asked for what was rejected: piece {}, offset {}", .0.index, .0.offset)]
+    #[error("reject of an unrequested block: piece {}, offset {}", .0.index, .0.offset)]
     UnrequestedReject(WireRequest),
 }

@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "a block never asked for, Fast",
         |payload| Hostile::seeder(payload).fast().says(say::block(0, 1, &[0; 1000])),
-        Dropped("nobody asked for piece 0, offset 1"),
+        Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
         "a block never asked for",
@@ -24,30 +24,30 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "blocks never asked for, without end",
         |payload| Hostile::seeder(payload).chokes().floods(say::block(0, 1, &[0; 1000])),
-        Dropped("nobody asked for piece 0, offset 1"),
+        Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
         "a block one byte short",
         |payload| fast(payload, |asked| say::block(asked.index, asked.offset, &asked.bytes[1..])),
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
-    Row("a block one byte long", |payload| fast(payload, longer), Dropped("nobody asked for")),
+    Row("a block one byte long", |payload| fast(payload, longer), Dropped("unrequested block")),
     Row(
         "a block at another offset",
         |payload| fast(payload, |asked| say::block(asked.index, asked.offset ^ 1, asked.bytes)),
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
     Row(
         "a block of another piece",
         |payload| {
             fast(payload, |asked| say::block(asked.index + PIECES, asked.offset, asked.bytes))
         },
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
     Row(
         "a block beyond 4 GiB",
         |payload| fast(payload, |asked| say::block(u32::MAX, u32::MAX, asked.bytes)),
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
     Row(
         "wrong lengths without Fast",
@@ -67,7 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "a block twice",
         |payload| fast(payload, |asked| hostile::right(asked).repeat(2)),
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
     Row("one bit wrong", |payload| Hostile::seeder(payload).answers(hostile::corrupt), Banned),
     Row(
@@ -111,7 +111,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "rejects what was not asked for",
         |payload| Hostile::seeder(payload).fast().says(reject(0, 1).repeat(65)),
-        Dropped("nobody asked for what was rejected"),
+        Dropped("reject of an unrequested block"),
     ),
     Row(
         "a reject although Fast is off",

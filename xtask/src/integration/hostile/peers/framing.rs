@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-const TALK: super::Outcome = Dropped("too many messages that bring nothing");
+const TALK: super::Outcome = Dropped("too many useless messages");
 const FLAPPING: [u8; 10] = [0, 0, 0, 1, say::CHOKE, 0, 0, 0, 1, say::UNCHOKE];
 const ABSURD: &[u8] =
     b"d1:md6:\x1b[31mXi999e9:ut_pex\0\0\0i-1ee1:pi99999e4:reqqi9223372036854775807e1:v3:\x1b]0e";

@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "bitfields without end",
         |payload| Hostile::seeder(payload).floods(say::message(say::BITFIELD, &[0; 8])),
-        Dropped("tells all pieces again"),
+        Dropped("repeats the list of all pieces"),
     ),
     Row(
         "have-all, then have-none",
@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "have-all and have-none without end",
         |payload| Hostile::new(payload).fast().floods(ALL_AND_NONE),
-        Dropped("tells all pieces again"),
+        Dropped("repeats the list of all pieces"),
     ),
     Row(
         "have-all although Fast is off",
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "HAVE of a piece that is not there",
         |payload| Hostile::seeder(payload).says(say::numbers(say::HAVE, &[PIECES])),
-        Dropped("message 4 names piece 63 of 63"),
+        Dropped("message 4 names piece 63, but the torrent has 63 pieces"),
     ),
     Row(
         "HAVE of piece 2³² - 1",
@@ -66,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "a suggestion that is not there",
         |payload| Hostile::seeder(payload).fast().says(say::numbers(say::SUGGEST, &[PIECES])),
-        Dropped("message 13 names piece 63 of 63"),
+        Dropped("message 13 names piece 63, but the torrent has 63 pieces"),
     ),
     Row("never unchokes", |payload| Hostile::seeder(payload).chokes(), Tolerated),
 ];

@@ -14,39 +14,39 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "a piece that is not there",
         |payload| when_unchoked(payload, request(PIECES, 0, BLOCK)),
-        Dropped("no such range: piece 63"),
+        Dropped("invalid range: piece 63"),
     ),
     Row(
         "piece 2³² - 1",
         |payload| when_unchoked(payload, request(u32::MAX, u32::MAX, u32::MAX)),
-        Dropped("no such range: piece 4294967295"),
+        Dropped("invalid range: piece 4294967295"),
     ),
     Row(
         "beyond the end of a piece",
         |payload| when_unchoked(payload, request(0, 4 * BLOCK - 1, 2)),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
     Row(
         "beyond the end of the last piece",
         |payload| when_unchoked(payload, request(PIECES - 1, BLOCK, BLOCK)),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
     Row(
         "an offset that overflows",
         |payload| when_unchoked(payload, request(0, u32::MAX - 1, BLOCK)),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
     Row(
         "a length that overflows",
         |payload| when_unchoked(payload, request(0, 1, u32::MAX)),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
     Row(
         "a byte more than 128 KiB",
         |payload| when_unchoked(payload, request(0, 0, 8 * BLOCK + 1)),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
-    Row("nothing", |payload| when_unchoked(payload, request(0, 0, 0)), Dropped("no such range")),
+    Row("nothing", |payload| when_unchoked(payload, request(0, 0, 0)), Dropped("invalid range")),
     Row(
         "too short a message",
         |payload| when_unchoked(payload, say::numbers(say::REQUEST, &[0, 0])),
@@ -56,12 +56,12 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "while choked, without end",
         |payload| Hostile::new(payload).floods(request(0, 0, BLOCK)),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "while choked, without end, Fast",
         |payload| Hostile::new(payload).fast().floods(request(0, 0, BLOCK)),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "600 at once",
@@ -71,12 +71,12 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "the same block without end",
         |payload| flood(payload).floods(request(0, 0, BLOCK)),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "without end, and reads nothing",
         |payload| Hostile::new(payload).deaf().says(INTERESTED).floods(request(0, 0, BLOCK)),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "a cancel of what was not asked for",
@@ -86,12 +86,12 @@ pub(super) const ROWS: &[Row] = &[
     Row(
         "a cancel of a piece that is not there",
         |payload| when_unchoked(payload, say::numbers(say::CANCEL, &[PIECES, 0, BLOCK])),
-        Dropped("no such range"),
+        Dropped("invalid range"),
     ),
     Row(
         "cancels without end",
         |payload| flood(payload).floods(say::numbers(say::CANCEL, &[0, 0, BLOCK])),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "requests and cancels without end, Fast",
@@ -99,17 +99,17 @@ pub(super) const ROWS: &[Row] = &[
             let cancel = say::numbers(say::CANCEL, &[0, 0, BLOCK]);
             flood(payload).fast().floods([request(0, 0, BLOCK), cancel].concat())
         },
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "interested and not, without end",
         |payload| Hostile::new(payload).floods([0, 0, 0, 1, 2, 0, 0, 0, 1, 3]),
-        Dropped("too many messages that bring nothing"),
+        Dropped("too many useless messages"),
     ),
     Row(
         "a block for the seeder",
         |payload| Hostile::new(payload).fast().says(say::block(0, 0, &[0; BLOCK as usize])),
-        Dropped("nobody asked for"),
+        Dropped("unrequested block"),
     ),
 ];
 
