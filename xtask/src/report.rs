@@ -164,11 +164,10 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted() {
-        let (second_done, wait) = std::sync::mpsc::channel();
         let case = |name: &str, work| Case { cells: vec![name.to_owned()], work };
         let cases = vec![
-            case("first", Box::new(move || Ok(wait.recv().map(str::to_owned)?))),
-            case("second", Box::new(move || Ok(second_done.send("word").map(|()| String::new())?))),
+            case("first", Box::new(|| Ok("word".to_owned()))),
+            case("second", Box::new(|| Ok(String::new()))),
             case("third", Box::new(|| anyhow::bail!("it must"))),
         ];
         let mut report = Report::new(&["case"]);
