@@ -15,18 +15,20 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use crate::process::{Running, until};
+use crate::process::{Running, is_ignored, until};
 use crate::workspace;
 
 /// How long the seeder may take to check its data and announce.
 const SEED_LIMIT: Duration = Duration::from_secs(60);
-/// How long the download may take.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// How long the download may take in addition to twice what its size takes at the seeder's rate.
+const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
+/// How long bt-cli may take to end after a signal that may have reached it too.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 const MIB: u64 = 1024 * 1024;
 
 /// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
 /// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its
-/// files before it ends.
+/// files before it ends. Under `nohup` it ignores SIGHUP.
 pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
     ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
     println!("Building bt-cli ...");
@@ -46,9 +48,9 @@ pub(crate) fn run(size: u64, rate: u64) -> Result<()> {
     interrupt.check()?;
 
     let bt_cli = BtCli::new(&program, &place.path().join("bt-cli"));
-    let mut seeder = seed(&bt_cli, &payload, &tracker, rate)?;
+    let mut seeder = seed(&bt_cli, &payload, &tracker, rate, &interrupt)?;
     let downloads = place.path().join("downloads");
-    let time = download(&bt_cli, &payload, &downloads, &interrupt)?;
+    let time = download(&bt_cli, &payload, &downloads, download_limit(size, rate), &interrupt)?;
     payload.compare(&downloads).context("the download differs from what was seeded")?;
     interrupt.check()?;
 
@@ -77,7 +79,8 @@ impl Interrupt {
     /// Notes such a signal from now on, in place of ending at once.
     fn watch() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             signal_hook::flag::register(signal, Arc::clone(&asked))?;
         }
         Ok(Self(asked))
@@ -102,7 +105,14 @@ fn payload(size: u64, http: &HttpTracker, udp: &UdpTracker, place: &Path) -> Res
     Ok(builder.tier([http.url()]).tier([udp.url()]).create_in(place)?)
 }
 
-fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker, rate: u64) -> Result<Running> {
+/// Starts the seeder, and returns once it has announced that it has everything.
+fn seed(
+    bt_cli: &BtCli,
+    payload: &Payload,
+    tracker: &Tracker,
+    rate: u64,
+    interrupt: &Interrupt,
+) -> Result<Running> {
     let mut command = bt_cli.command(["seed"]);
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
@@ -112,11 +122,19 @@ fn seed(bt_cli: &BtCli, payload: &Payload, tracker: &Tracker, rate: u64) -> Resu
         command.args(["--max-up", &format!("{rate}M")]);
     }
     let mut seeder = bt_cli.start("seeder", &command)?;
-    let seeds = tracker.wait_for(SEED_LIMIT, |seen| seen.iter().any(|each| each.left == 0));
-    if !seeds || !seeder.is_running() {
+    let seeds = || tracker.announces().iter().any(|each| each.left == 0);
+    until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
+    interrupt.check()?;
+    if !seeds() || !seeder.is_running() {
         bail!("the seeder never announced itself\n{}", seeder.last_words());
     }
     Ok(seeder)
+}
+
+/// Returns how long the download of `size` MiB at `rate` MiB per second may take. A rate of 0 (no
+/// limit) counts as 1.
+fn download_limit(size: u64, rate: u64) -> Duration {
+    DOWNLOAD_ALLOWANCE + Duration::from_secs(2 * size / rate.max(1))
 }
 
 /// Runs bt-cli where the user sees it, and returns how long it took.
@@ -124,6 +142,7 @@ fn download(
     bt_cli: &BtCli,
     payload: &Payload,
     folder: &Path,
+    limit: Duration,
     interrupt: &Interrupt,
 ) -> Result<Duration> {
     fs::create_dir_all(folder)?;
@@ -133,13 +152,28 @@ fn download(
     println!("\n$ bt-cli download demo.torrent -o downloads\n");
     let start = Instant::now();
     let mut child = command.spawn().context("cannot run bt-cli")?;
-    until(DOWNLOAD_LIMIT, || interrupt.is_asked() || !matches!(child.try_wait(), Ok(None)));
-    if let Ok(None) = child.try_wait() {
-        // Ctrl-C reaches it too, and this signal does not count as a second one.
-        kill_process(Pid::from_child(&child), Signal::HUP)?;
+    let mut has_ended = || !matches!(child.try_wait(), Ok(None));
+    until(limit, || interrupt.is_asked() || has_ended());
+    let in_time = has_ended() || interrupt.is_asked();
+    // Ctrl-C reaches bt-cli too, and a second signal would end it at once.
+    if !in_time || !until(SHUTDOWN_LIMIT, has_ended) {
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
     }
     let status = child.wait()?;
     interrupt.check()?;
+    ensure!(in_time, "the download took longer than {} s", limit.as_secs());
     ensure!(status.success(), "bt-cli failed: {status}");
     Ok(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_grows_with_the_download() {
+        for (size, rate, seconds) in [(100, 20, 70), (4096, 1, 8252), (4096, 0, 8252)] {
+            assert_eq!(download_limit(size, rate), Duration::from_secs(seconds));
+        }
+    }
 }

@@ -212,10 +212,23 @@ pub(crate) fn within(words: &[&str], command: &Command) -> Command {
 
 /// The high-water mark of a process's resident memory, in bytes; 0 if it has ended.
 pub(crate) fn peak_of(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let value = status_of(process, "VmHWM:").unwrap_or_default();
+    let kibibytes = value.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
     kibibytes.unwrap_or_default() * 1024
+}
+
+/// Whether we were started with `signal` ignored, as `nohup` does with SIGHUP. False if the system
+/// does not say.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mask = status_of(std::process::id(), "SigIgn:");
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// What the kernel says about a process in the line that begins with `key`; `None` if it has ended.
+fn status_of(process: u32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned)
 }
 
 fn read_lossy(path: &Path) -> String {
