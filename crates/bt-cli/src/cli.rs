@@ -30,11 +30,11 @@ Examples:
 Exit codes:
   0    done
   1    failure      anything not listed below
-  2    usage        a wrong argument: flag, piece index, address, data that create can't share
+  2    usage        a wrong argument: flag, piece index, address, data that create cannot share
   3    bad_torrent  not a torrent, or one that contradicts itself
   4    network      tracker or peer unreachable, refused, answered wrongly, or no peers
   5    bad_data     the data does not match the torrent
-  6    disk         a file or folder can't be read or written, or is in the way
+  6    disk         a file or folder cannot be read or written, or is in the way
   130  interrupted  by Ctrl-C, SIGTERM or SIGHUP
 
 With --json every command prints one JSON object per line on standard output; after a failure the

@@ -202,8 +202,8 @@ mod tests {
         for (text, expected) in [
             ("No such file or directory (os error 2)", "no such file or directory"),
             (
-                "can't connect to [::1]:9: Connection refused (os error 111)",
-                "can't connect to [::1]:9: connection refused",
+                "cannot connect to [::1]:9: Connection refused (os error 111)",
+                "cannot connect to [::1]:9: connection refused",
             ),
             ("Permission denied (os error 13) at path \"x\"", "permission denied at path \"x\""),
             ("The peer was silent", "The peer was silent"),

@@ -77,7 +77,7 @@ pub enum Unrelated {
 #[non_exhaustive]
 pub enum StoreError {
     /// Occurs when the operating system refuses an operation on a file or folder.
-    #[error("can't {operation} {}: {message}{}", path.display(), hint(*kind, *code))]
+    #[error("cannot {operation} {}: {message}{}", path.display(), hint(*kind, *code))]
     Disk {
         /// What was tried.
         operation: Operation,
@@ -201,7 +201,7 @@ fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
         }
         Kind::NotFound => "; check the path",
         Kind::ResourceBusy => "; run it again to check what is left",
-        Kind::FileTooLarge => "; the file system can't hold a file of this length",
+        Kind::FileTooLarge => "; the file system cannot hold a file of this length",
         Kind::UnexpectedEof => "; it is shorter than before: verify the torrent",
         Kind::Unsupported => "; move it away, or choose another folder",
         Kind::InvalidInput => "; the file system does not support this",

@@ -45,7 +45,7 @@ fn a_full_disk_is_named_and_costs_nothing_else() {
     let Outcome::Failed(error) = &outcome else { panic!() };
     assert_eq!(
         error.to_string(),
-        "can't write /save/t/b: no space left on device; free some space, then run it again"
+        "cannot write /save/t/b: no space left on device; free some space, then run it again"
     );
     assert_eq!(disk_error(outcome), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
     assert_eq!(run.have(), [0]);
@@ -224,7 +224,7 @@ fn a_file_that_was_cut_is_not_made_long_again() {
     let Outcome::Failed(error) = &outcome else { panic!("{outcome:?}") };
     assert_eq!(
         error.to_string(),
-        "can't write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
+        "cannot write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
          before: verify the torrent"
     );
     assert_eq!(disk.bytes("t/b").len(), 70_000);
@@ -280,7 +280,7 @@ fn reserving_room_fails_before_anything_is_fetched() {
     disk.fail("allocate", "t/b", ENOSPC, 1);
     let run = start(&disk, &OpenSpec { preallocate: true, ..spec });
     let error = run.try_check().map(|_| ()).unwrap_err();
-    let expected = "can't reserve space for /save/t/b: no space left on device";
+    let expected = "cannot reserve space for /save/t/b: no space left on device";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
 
@@ -333,7 +333,7 @@ fn a_failed_sync_is_never_tried_again_as_proof() {
     let (error, lost) = run.store.sync().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "can't sync /save/t/b: input/output error; check the disk, then run it again"
+        "cannot sync /save/t/b: input/output error; check the disk, then run it again"
     );
     assert_eq!(lost, [1, 4]);
     assert_eq!(run.have(), [0]);

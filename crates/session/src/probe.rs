@@ -38,7 +38,7 @@ pub struct Probe {
 #[non_exhaustive]
 pub enum ProbeError {
     /// Occurs when there is no connection.
-    #[error("can't connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {source}")]
     Connect {
         /// The peer.
         address: SocketAddr,

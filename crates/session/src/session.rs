@@ -19,7 +19,7 @@ use crate::reactor::{Fetchers, Running};
 #[non_exhaustive]
 pub enum StartError {
     /// Occurs when no port can be listened on, or the system gives no more threads or sockets.
-    #[error("can't listen on {}{}: {source}", ports(*first, *last), on(*bind))]
+    #[error("cannot listen on {}{}: {source}", ports(*first, *last), on(*bind))]
     Listen {
         /// The first port tried.
         first: u16,

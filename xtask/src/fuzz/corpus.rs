@@ -41,7 +41,7 @@ pub(super) fn minimise(fuzzer: &Fuzzer, target: &str) -> Result<()> {
     command.arg(merged.path()).arg(&committed).arg(&working);
     let mut running = Running::start(target, &command, &fuzzer.folder.join("logs"))?;
     let status = running.wait(PATIENCE)?;
-    ensure!(status.success(), "{target} can't be minimised: {}", running.last_words());
+    ensure!(status.success(), "{target} cannot be minimised: {}", running.last_words());
 
     let (named, hashed): (Vec<_>, Vec<_>) =
         inputs(&committed)?.into_iter().partition(|(path, _)| has_name(path));

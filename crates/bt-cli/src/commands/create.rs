@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
         .map_err(|error| Failure::usage(format!("{name}: {}", chain(&error))))?;
     if arguments.trackers.is_empty() {
         output.warn(
-            "the torrent names no tracker, so its peers can't find each other; add one with -t URL",
+            "the torrent names no tracker, so its peers cannot find each other; \
+            add one with -t URL",
         );
     }
     let Some(path) = target.path() else { return output.bytes(metainfo.raw()) };
@@ -74,7 +75,7 @@ fn checked_name(name: &str) -> Result<String, Failure> {
         name if name.contains('/') => {}
         name => return Ok(name.to_owned()),
     }
-    let message = format!("{name:?} can't name a file or folder; give another --name");
+    let message = format!("{name:?} cannot name a file or folder; give another --name");
     Err(Failure::usage(message))
 }
 

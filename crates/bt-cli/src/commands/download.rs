@@ -12,7 +12,7 @@ use crate::transfer::{Goal, Transfer, session_config, warn_of_folder, writable_s
 
 pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
     if arguments.output.as_os_str() == "-" {
-        let message = "a download can't go to standard output: give a folder with -o (./- for one \
+        let message = "a download cannot go to standard output: give a folder with -o (./- for one \
             called -), or use bt-cli download_piece -o - for one piece";
         return Err(Failure::usage(message).into());
     }

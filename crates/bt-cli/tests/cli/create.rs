@@ -156,7 +156,7 @@ fn missing_tracker_is_warned_of() {
     for (flags, warned) in [(&[][..], true), (&["-q"], false), (&["-t", TRACKER], false)] {
         let arguments = ["create", "a", "--overwrite"].iter().chain(flags);
         let created = shell.run(arguments).expect(0);
-        let expected = "warning: the torrent names no tracker, so its peers can't find each \
+        let expected = "warning: the torrent names no tracker, so its peers cannot find each \
             other; add one with -t URL\n";
         assert_eq!(created.stderr, if warned { expected } else { "" }, "{flags:?}");
     }

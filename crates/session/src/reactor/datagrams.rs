@@ -55,7 +55,7 @@ impl Datagrams {
                     Ok(received) => return Some(received),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // Tells of a datagram sent before that did not arrive.
-                    Err(error) => log::debug!("can't receive a datagram: {error}"),
+                    Err(error) => log::debug!("cannot receive a datagram: {error}"),
                 }
             }
         }
@@ -67,7 +67,7 @@ impl Datagrams {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(socket) = socket else { return };
         if let Err(error) = socket.send_to(bytes, to) {
-            log::debug!("can't send to {to}: {error}");
+            log::debug!("cannot send to {to}: {error}");
         }
     }
 }

@@ -49,7 +49,7 @@ impl Reactor {
                 Ok(Some((stream, address))) => self.accepted(stream, address),
                 Ok(None) => return self.accept_ready = false,
                 Err(error) => {
-                    log::warn!("can't accept connections for a while: {error}");
+                    log::warn!("cannot accept connections for a while: {error}");
                     return self.accept_at = self.now() + ACCEPT_PAUSE;
                 }
             }
@@ -69,7 +69,7 @@ impl Reactor {
             Err(error) => {
                 let now = self.now();
                 if is_out_of_sockets(&error) {
-                    log::warn!("can't open more connections for a while: {error}");
+                    log::warn!("cannot open more connections for a while: {error}");
                     self.core.pause_dialing(now);
                 }
                 self.failed_connects.push((link, error.to_string()));

@@ -235,7 +235,7 @@ impl Reactor {
             if let Err(error) = self.poll.poll(&mut events, Some(self.timeout()))
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                log::error!("can't wait for sockets: {error}");
+                log::error!("cannot wait for sockets: {error}");
                 return;
             }
             let turn = Instant::now();
@@ -469,7 +469,7 @@ fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
         if !flag.swap(true, Ordering::SeqCst)
             && let Err(error) = waker.wake()
         {
-            log::error!("can't wake the reactor: {error}");
+            log::error!("cannot wake the reactor: {error}");
         }
     };
     Ok((Arc::new(wake), woken))

@@ -126,7 +126,7 @@ fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
     let stopped = node.events.last().unwrap().clone();
     let EventKind::Stopped { error: Some(error) } = stopped.1 else { panic!("{stopped:?}") };
     assert_eq!(error.class, ErrorClass::Disk);
-    assert!(error.message.contains("can't sync film"), "{error}");
+    assert!(error.message.contains("cannot sync film"), "{error}");
     assert!(!node.completed());
     // It goes on when asked, and what is on the disk after all is found again.
     node.core.resume(node.now, stopped.0);

@@ -88,7 +88,7 @@ impl World {
         spec.state_dir = Some(node.site.state.into());
         let (_store, opened) =
             Store::open(Arc::clone(&node.site.disk), Arc::new(Handles::default()), &spec)
-                .map_err(|error| format!("{}: can't be opened again: {error}", node.name))?;
+                .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
         let have: BTreeSet<u32> = opened.have.iter().collect();
         let mut missing = expected.difference(&have).copied();
         // A seed-only torrent imports nothing: what may be in two places is verified at each start.

@@ -275,7 +275,7 @@ fn truncated_under_seeder(scene: &Scene) -> Result<String> {
     let leecher = leecher_of(&payload, &tracker)?;
     let finished = finish(&mut running, COMMAND_LIMIT)?;
     finished.expect(6)?;
-    for word in ["can't read", "file.bin", "shorter"] {
+    for word in ["cannot read", "file.bin", "shorter"] {
         finished.expect_words(word)?;
     }
     ensure!(leecher.seen().bad_pieces.is_empty(), "it served what is not there");

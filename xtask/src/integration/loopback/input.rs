@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = &[
     ("good torrents", good_torrents),
     ("no such file", no_such_file),
     ("wrong usage", wrong_usage),
-    ("a folder that can't be written", unwritable),
+    ("a folder that cannot be written", unwritable),
     ("handshakes that fail", handshakes),
     ("the content instead of its folder", content_as_folder),
 ];

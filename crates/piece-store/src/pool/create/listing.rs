@@ -108,7 +108,7 @@ pub enum ListError {
         path: PathBuf,
     },
     /// Occurs when the root is a socket, a pipe or a device.
-    #[error("{} is neither a file nor a folder: it can't be shared", path.display())]
+    #[error("{} is neither a file nor a folder: it cannot be shared", path.display())]
     NotAFile {
         /// The root.
         path: PathBuf,

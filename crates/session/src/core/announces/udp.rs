@@ -23,7 +23,7 @@ impl Announces {
             Lookup::Ask => self.actions.push_back(Action::Resolve { host, of_peer: false }),
             Lookup::Known(Ok(ips)) => self.exchange(now, key, &ips),
             Lookup::Known(Err(message)) => {
-                self.fail(now, key, failure(format!("can't look up {host}: {message}")));
+                self.fail(now, key, failure(format!("cannot look up {host}: {message}")));
             }
         }
     }
