@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metainfo::{Appearance, MAX_METAINFO_LENGTH, Metainfo, MetainfoWarning};
+use metainfo::{Appearance, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoWarning};
 
 use crate::cli::SourceArgs;
 use crate::failure::{Class, Classify, Failure, chain};
@@ -22,7 +22,7 @@ const SHOWN_WARNINGS: usize = 5;
 /// The torrent that the arguments name. Warns of what is odd about it.
 ///
 /// # Errors
-/// Disk if it can't be read, network if it can't be fetched, bad torrent if it is none.
+/// Disk if it cannot be read, network if it cannot be fetched, bad torrent if it is none.
 pub(crate) fn load(source: &SourceArgs, output: &Output) -> Result<Metainfo, Failure> {
     load_from(&source.torrent, source.trust.ca_file.as_deref(), output)
 }
@@ -33,24 +33,20 @@ pub(crate) fn load_from(
     ca_file: Option<&Path>,
     output: &Output,
 ) -> Result<Metainfo, Failure> {
-    let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
-    let url = torrent.to_str().filter(is_web);
-    let (name, bytes) = if torrent == "-" {
-        ("standard input".to_owned(), read_stdin()?)
-    } else if let Some(url) = url {
-        (tracker_http::shorten_url(url), fetch(url, ca_file)?)
+    let name = shown(torrent);
+    let bytes = if torrent == "-" {
+        read_stdin()?
+    } else if let Some(url) = web_url(torrent) {
+        fetch(url, ca_file)?
     } else if let Some(other) = other_link(torrent) {
         return Err(Failure::usage(other));
     } else {
-        (torrent.display().to_string(), read_file(Path::new(torrent))?)
+        read_file(Path::new(torrent))?
     };
     // Read before the bytes are given away; only an error needs it.
     let appearance = Appearance::of(&bytes);
     let metainfo = Metainfo::parse(bytes).map_err(|error| {
-        let why = match appearance {
-            Some(looks) => format!("not a torrent: looks like {looks} ({})", chain(&error)),
-            None => chain(&error),
-        };
+        let why = why_no_torrent(&error, appearance);
         Failure::new(Class::BadTorrent, format!("{name}: {why}"))
             .with("torrent", name.as_str())
             .with("offset", error.offset)
@@ -58,6 +54,45 @@ pub(crate) fn load_from(
     })?;
     warn(&name, metainfo.warnings(), output);
     Ok(metainfo)
+}
+
+/// What a message calls the source `torrent`.
+pub(crate) fn shown(torrent: &OsStr) -> String {
+    if torrent == "-" {
+        return "standard input".to_owned();
+    }
+    web_url(torrent).map_or_else(|| torrent.display().to_string(), tracker_http::shorten_url)
+}
+
+fn web_url(argument: &OsStr) -> Option<&str> {
+    let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
+    argument.to_str().filter(is_web)
+}
+
+/// Says why bytes are not a torrent that can be used: first what they are, then where they are wrong.
+fn why_no_torrent(error: &MetainfoError, appearance: Option<Appearance>) -> String {
+    use bencode::DecodeErrorKind as Bencode;
+    use metainfo::MetainfoErrorKind as Kind;
+    match (&error.kind, appearance) {
+        (Kind::WrongKind { got, .. }, _) if error.path.is_root() => {
+            format!("not a torrent: bencode, but not a dictionary (it is {got})")
+        }
+        (_, Some(Appearance::Empty)) => {
+            format!("not a torrent: looks like {}", Appearance::Empty)
+        }
+        (Kind::Bencode(Bencode::UnexpectedByte { got, .. }), Some(looks)) => {
+            let (offset, got) = (error.offset, got.escape_ascii());
+            format!("not a torrent: looks like {looks} (byte {offset} is '{got}')")
+        }
+        (_, Some(looks)) => format!("not a torrent: looks like {looks}: {}", chain(error)),
+        (Kind::Bencode(Bencode::UnexpectedEnd { .. } | Bencode::LengthPastEnd { .. }), None) => {
+            format!("the torrent is cut off: {}", chain(error))
+        }
+        // A torrent, but one that this program does not support.
+        (Kind::OnlyV2 | Kind::Version { .. }, None) => chain(error),
+        (_, None) if error.path.is_root() => format!("not a torrent: {}", chain(error)),
+        (_, None) => format!("not a valid torrent: {}", chain(error)),
+    }
 }
 
 fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {

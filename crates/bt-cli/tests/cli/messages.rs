@@ -128,26 +128,53 @@ fn folder_without_pieces_is_refused() {
 fn other_content_is_named() {
     let shell = Shell::new();
     let page = b"<!DOCTYPE html><html><title>Please log in</title></html>";
-    for (bytes, looks) in [
-        (&page[..], "a web page"),
-        (b"\x1f\x8b\x08\0rest", "gzip-compressed data"),
-        (b"Hello, this is the content.\n", "plain text"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "a companion file of macOS"),
-        (b"", "an empty file"),
+    for (bytes, expected) in [
+        (&page[..], "looks like a web page (byte 0 is '<')"),
+        (
+            b"\x1f\x8b\x08\0rest",
+            r"looks like gzip-compressed data; gunzip unpacks it (byte 0 is '\x1f')",
+        ),
+        (b"Hello, this is the content.\n", "looks like plain text (byte 0 is 'H')"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "looks like a Git LFS pointer; git lfs pull fetches the file (byte 0 is 'v')",
+        ),
+        (
+            b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
+            r"looks like a companion file of macOS; the torrent has no ._ in front (byte 0 is '\x00')",
+        ),
+        (b"", "looks like an empty file"),
+        (b"i5e", "bencode, but not a dictionary (it is an integer)"),
+        (b"li1e3:\xff\xfe\xfde", "bencode, but not a dictionary (it is a list)"),
+        (b"\xff\xfe\xfd", r"at byte 0: expected a value, got '\xff'"),
+        (b"d3:cow3:mooe", "at byte 0: expected the key 'info', which is missing"),
     ] {
         shell.write("given", bytes);
         let error = shell.run(["info", "given", "--json"]).expect(3).error("bad_torrent");
-        let start = format!("given: not a torrent: looks like {looks}");
-        assert!(error.starts_with(&start) && error.contains("at byte 0: "), "{error}");
+        assert_eq!(error, format!("given: not a torrent: {expected}"));
     }
     let url = format!("http://{}/download.php?id=7", web_server("200 OK", page));
     let error = shell.run(["info", &url, "--json"]).expect(3).error("bad_torrent");
     assert!(error.contains("not a torrent: looks like a web page"), "{error}");
-    // A torrent that is broken is no other thing.
-    shell.write("given", b"d8:announce");
-    let error = shell.run(["info", "given", "--json"]).expect(3).error("bad_torrent");
-    assert!(!error.contains("looks like"), "{error}");
+}
+
+#[test]
+fn damaged_torrent_is_said_to_be_one() {
+    let shell = Shell::new();
+    let info = "d4:infod6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces";
+    for (bytes, expected) in [
+        ("d8:announce".to_owned(), "the torrent is cut off: at byte 11 (announce): expected "),
+        (format!("{info}20:abc"), "the torrent is cut off: at byte 58 (info.pieces): expected "),
+        (format!("{info}3:abcee"), "not a valid torrent: at byte 58 (info.pieces): expected "),
+        (
+            "d4:infod12:meta versioni2e4:name1:nee".to_owned(),
+            "at byte 23 (info.meta version): expected a v1 or hybrid torrent",
+        ),
+    ] {
+        shell.write("given", bytes);
+        let error = shell.run(["info", "given", "--json"]).expect(3).error("bad_torrent");
+        assert!(error.starts_with(&format!("given: {expected}")), "{error}");
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Bench<'_> {
     fn read(&self, case: &Case) -> Result<()> {
         let path = self.write(case)?;
         let finished = self.run(&["info".as_ref(), &path], READING)?;
-        check(&finished, &case.verdict)
+        check(&finished, &case.verdict, case.message)
     }
 
     /// The same for one that is too large to be kept.
@@ -86,7 +86,7 @@ impl Bench<'_> {
         case.write(&path)?;
         let finished = self.run(&["info".as_ref(), &path], READING);
         fs::remove_file(&path)?;
-        check(&finished?, &case.verdict)
+        check(&finished?, &case.verdict, None)
     }
 
     /// `download` refuses it too and makes nothing; or it makes what the table says, from a seeder.
@@ -100,7 +100,7 @@ impl Bench<'_> {
         arguments.extend([folder.clone(), torrent.clone()]);
         let Verdict::Read { facts } = &case.verdict else {
             let finished = self.run(&as_paths(&arguments), DOWNLOADING)?;
-            check(&finished, &case.verdict)?;
+            check(&finished, &case.verdict, case.message)?;
             ensure!(files_below(around.path())?.is_empty(), "it made something");
             return Ok(());
         };
@@ -162,17 +162,15 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Compares the exit code and all that is said with the table.
-fn check(finished: &Finished, verdict: &Verdict) -> Result<()> {
+/// Compares the exit code and all that is said with the table. `message` takes the place of the
+/// verdict's text.
+fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Result<()> {
     let last = finished.lines.last().context("it said nothing")?;
     let Verdict::Read { facts } = verdict else {
         finished.expect(3)?;
-        let message = last["error"]["message"].as_str().unwrap_or_default();
-        ensure!(
-            message.ends_with(&verdict.outcome()),
-            "{message} instead of {}",
-            verdict.outcome()
-        );
+        let expected = message.map_or_else(|| verdict.outcome(), str::to_owned);
+        let said = last["error"]["message"].as_str().unwrap_or_default();
+        ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
         if let Verdict::Refused { offset, path, .. } = verdict {
             ensure!(last["error"]["offset"] == *offset, "offset {}", last["error"]["offset"]);
             ensure!(last["error"]["path"] == path.as_str(), "path {}", last["error"]["path"]);

@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         refused(
             scene,
             |_, out| said(out, "Content-Length: 1000\r\n", b"d8:"),
-            "the connection to 127.0.0.1 broke",
+            "the connection to 127.0.0.1 failed: unexpected end of file",
         )
     }),
     ("no HTTP", "the greeting of a mail server", |scene| {
