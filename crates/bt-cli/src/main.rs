@@ -32,7 +32,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&with_best_tip(error)),
+        Err(error) => return refuse(&with_good_tips(error)),
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
@@ -47,14 +47,41 @@ fn main() -> ExitCode {
     }
 }
 
-/// The most similar command alone, which clap names last.
-fn with_best_tip(mut error: clap::Error) -> clap::Error {
+/// Keeps only the most similar command, which clap names last, and no flag that is not similar.
+fn with_good_tips(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::Strings(tips)) = error.get(ContextKind::SuggestedSubcommand)
         && let Some(best) = tips.last().cloned()
     {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![best]));
     }
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg)
+        && let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg)
+        && !is_similar(given.trim_start_matches('-'), tip.trim_start_matches('-'))
+    {
+        error.remove(ContextKind::SuggestedArg);
+    }
     error
+}
+
+/// Whether one of the flags may be a slip of the other: one begins with the other, or at most every
+/// third letter differs.
+fn is_similar(given: &str, tip: &str) -> bool {
+    let is_start = tip.starts_with(given) || given.starts_with(tip);
+    is_start || edit_distance(given, tip) <= given.len().max(tip.len()) / 3
+}
+
+/// How many letters must be inserted, removed or replaced to get from `a` to `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 /// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.

@@ -7,6 +7,9 @@ use metainfo::{FileEntry, Info, Metainfo};
 
 use crate::failure::Failure;
 
+/// Where the user finds out what to select.
+const INFO_SHOWS_FILES: &str = "bt-cli info shows the files and their numbers";
+
 /// The values of `--files`. A file is wanted if one of them selects it.
 #[derive(Debug)]
 pub(crate) struct Selection {
@@ -69,15 +72,21 @@ impl Value {
         }
         let matching = by_pattern(info, &self.text)?;
         if matching.is_empty() {
-            return Err(self.no_match(info, ""));
+            return Err(self.no_match(info));
         }
         Ok(matching)
     }
 
-    fn no_match(&self, info: &Info, why: &str) -> Failure {
+    fn no_match(&self, info: &Info) -> Failure {
         let (name, text) = (info.name(), &self.text);
-        let advice = "bt-cli info shows the files and their numbers";
-        Failure::usage(format!("{name}: no file or folder matches {text:?}{why}; {advice}"))
+        let advice = if is_like_numbers(text) {
+            "file numbers look like 0,3-5"
+        } else if text.contains(',') && !text.contains('{') {
+            "repeat --files for each name"
+        } else {
+            INFO_SHOWS_FILES
+        };
+        Failure::usage(format!("{name}: no file or folder matches {text:?}; {advice}"))
     }
 }
 
@@ -120,8 +129,9 @@ fn by_pattern(info: &Info, text: &str) -> Result<Vec<usize>, Failure> {
     // A `*` also matches folders, so that '*.flac' means every such file.
     let glob = GlobBuilder::new(text.trim_start_matches("./")).literal_separator(false).build();
     let glob = glob.map_err(|error| {
-        let value = Value { text: text.to_owned(), numbers: None };
-        value.no_match(info, &format!(", and it is no pattern ({})", error.kind()))
+        let (name, why) = (info.name(), error.kind());
+        let what = "is no file or folder, and not a valid pattern";
+        Failure::usage(format!("{name}: {text:?} {what}: {why}; {INFO_SHOWS_FILES}"))
     })?;
     let glob = glob.compile_matcher();
     let name = info.name();
@@ -133,6 +143,12 @@ fn matching(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
     let files = info.files().iter().filter(|file| !file.is_pad());
     let files = files.filter(|file| wanted(file.original_path()) || wanted(file.path()));
     files.map(FileEntry::index).collect()
+}
+
+/// Whether `text` was probably meant as a list of file numbers.
+fn is_like_numbers(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_digit() || matches!(c, ',' | '-' | ' ');
+    text.contains(|c: char| c.is_ascii_digit()) && text.chars().all(is_part)
 }
 
 /// Returns the ranges that `text` lists, such as `0,3-5`; `None` if it is something else.
@@ -219,12 +235,18 @@ mod tests {
         for (value, parts) in [
             ("9", &["below 9", "got 9", "./"][..]),
             ("3-99999999999999999999", &["below 9", "./"]),
-            ("5-3", &["\"5-3\"", "bt-cli info"]),
+            ("5-3", &["matches \"5-3\"; file numbers look like 0,3-5"]),
+            ("1,2,", &["\"1,2,\"; file numbers look like"]),
+            ("0-", &["\"0-\"; file numbers look like"]),
+            ("0, 1", &["\"0, 1\"; file numbers look like"]),
+            ("a.flac,day2", &["\"a.flac,day2\"; repeat --files for each name"]),
+            ("*.{mp3,ogg}", &["\"*.{mp3,ogg}\"; bt-cli info"]),
             ("*.mp3", &["\"*.mp3\"", "bt-cli info"]),
-            ("[a", &["\"[a\"", "no pattern", "bt-cli info"]),
+            ("[a", &["\"[a\" is no file or folder, and not a valid pattern: unclosed "]),
             ("day1/beach", &["\"day1/beach\"", "bt-cli info"]),
             ("Day1", &["\"Day1\""]),
-            ("", &["\"\""]),
+            ("", &["\"\"; bt-cli info"]),
+            (",", &["\",\"; repeat --files"]),
         ] {
             let message = selected(&[value]).unwrap_err();
             assert!(parts.iter().all(|part| message.contains(part)), "{value}: {message}");

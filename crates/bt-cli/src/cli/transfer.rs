@@ -74,7 +74,7 @@ pub(crate) struct PieceArgs {
     /// Where to write the piece, - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Give up after this time without the piece; 0 for never (30s, 5m, 2h, 1h30m)
+    /// Give up after this time without the piece, for example 30s or 1h30m; 0 for never
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::time)]
     pub(crate) stall_timeout: Duration,
     /// Replace the output file if it exists

@@ -35,6 +35,9 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if input == "-" {
         return Ok(("standard input".to_owned(), source::read_stdin()?));
     }
+    if input.is_empty() {
+        return Err(Failure::usage("the argument is empty"));
+    }
     let path = Path::new(input);
     let text = input.as_encoded_bytes();
     if looks_like_bencode(text) && !path.exists() {

@@ -111,3 +111,9 @@ fn a_missing_file_is_the_disks_fault() {
         assert!(error.contains(name) && !error.contains("os error"), "{error}");
     }
 }
+
+#[test]
+fn empty_argument_is_a_usage_error() {
+    let error = Shell::new().run(["decode", "", "--json"]).expect(2).error("usage");
+    assert_eq!(error, "the argument is empty");
+}

@@ -63,6 +63,22 @@ fn best_command_is_suggested() {
 }
 
 #[test]
+fn only_similar_flags_are_suggested() {
+    let shell = Shell::new();
+    for (given, tip) in [
+        ("--select-file", None),
+        ("--exclude", None),
+        ("--file", Some("'--files'")),
+        ("--seedtime", Some("'--seed-time'")),
+        ("--max-download", Some("'--max-down'")),
+    ] {
+        let output = shell.run(["download", "x", given, "y"]).expect(2);
+        assert_eq!(output.stderr.contains("similar argument"), tip.is_some(), "{}", output.stderr);
+        assert!(output.stderr.contains(tip.unwrap_or(given)), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn version_is_told() {
     let output = Shell::new().run(["--version"]).expect(0);
     assert_eq!(output.stdout(), format!("bt-cli {}\n", env!("CARGO_PKG_VERSION")));
