@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::failure::{Class, Classify, Failure};
 
-/// The addresses `text` stands for: `192.0.2.7:6881`, `[::1]:6881`, `example.org:6881`. At least
+/// The addresses that `text` names: `192.0.2.7:6881`, `[::1]:6881`, `example.org:6881`. At least
 /// one.
 ///
 /// # Errors

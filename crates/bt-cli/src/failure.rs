@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 
-/// Who is to blame. The name goes into JSON, the number is the exit code.
+/// The kind of a failure. The name goes into JSON, the number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Failure,
@@ -45,7 +45,7 @@ impl Class {
     }
 }
 
-/// What is told to the user before the program ends.
+/// Why the program ends without success, as the user reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     class: Class,
@@ -118,7 +118,7 @@ impl Failure {
 /// How a command ends when it does not end well.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Something went wrong, and the user is told.
+    /// Something went wrong; the message is shown.
     Failed(Failure),
     /// Nobody reads what it prints: nothing more is said. With the class of what is left undone.
     StdoutClosed(Option<Class>),

@@ -64,6 +64,11 @@ pub(crate) fn shown(torrent: &OsStr) -> String {
     web_url(torrent).map_or_else(|| torrent.display().to_string(), tracker_http::shorten_url)
 }
 
+/// Whether `argument` is a URL or a magnet link, which is no path.
+pub(crate) fn is_link(argument: &OsStr) -> bool {
+    web_url(argument).is_some() || other_link(argument).is_some()
+}
+
 fn web_url(argument: &OsStr) -> Option<&str> {
     let is_web = |text: &&str| has_prefix(text, "http://") || has_prefix(text, "https://");
     argument.to_str().filter(is_web)

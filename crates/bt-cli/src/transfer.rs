@@ -1,5 +1,5 @@
-//! A session at work for a command: torrents in, progress and results out, until every one of them
-//! is through, has failed, or the user has had enough.
+//! A session at work for a command: torrents in, progress and results out, until every torrent is
+//! done or failed, or the user interrupts it.
 //!
 //! ```text
 //!  signal --.                 .--> View   (bars, lines, JSON)
@@ -7,6 +7,7 @@
 //!  clock  --'    `-> Torrent  `--> Session (stop, shutdown)
 //! ```
 
+mod advice;
 mod events;
 mod setup;
 mod torrent;
@@ -16,6 +17,7 @@ mod view;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select, tick};
+use metainfo::Metainfo;
 use session::{AddTorrent, Event, Session, SessionConfig, TorrentKey};
 
 use crate::failure::{Class, Classify, End, Failure, Outcome, chain};
@@ -27,6 +29,7 @@ pub(crate) use setup::{
 };
 pub(crate) use torrent::{Goal, Torrent};
 
+use advice::{Reach, address_list};
 use torrent::Step;
 use view::View;
 
@@ -39,6 +42,8 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(30);
 pub(crate) struct Transfer {
     session: Session,
     torrents: Vec<Torrent>,
+    /// Why torrents that were asked for never began.
+    left_out: Vec<Failure>,
     /// Torrents that are to be stopped, until the session took the order.
     to_stop: Vec<TorrentKey>,
     view: View,
@@ -50,15 +55,17 @@ impl Transfer {
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
         let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
-        log::info!("listening on {}", addresses(&session));
+        log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
-        Ok(Self { session, torrents: Vec::new(), to_stop: Vec::new(), view, signal })
+        let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { session, torrents, left_out, to_stop, view, signal })
     }
 
     /// Tells the user where peers can reach this program.
     pub(crate) fn show_addresses(&self, output: &Output) {
         if !output.json() {
-            output.note(&format!("listening on {}", addresses(&self.session)));
+            let addresses = address_list(self.session.listen_addresses());
+            output.note(&format!("listening on {addresses}"));
         }
     }
 
@@ -70,29 +77,38 @@ impl Transfer {
     /// Takes one more torrent in, which is over when `goal` says so.
     pub(crate) fn add(&mut self, order: AddTorrent, goal: Goal) -> Result<(), Failure> {
         let (metainfo, output) = (order.metainfo.clone(), setup::output_path(&order));
-        let has_peers = !order.peers.is_empty();
+        let reach = Reach {
+            has_peers: !order.peers.is_empty(),
+            listen: self.session.listen_addresses().into(),
+        };
         let key = self
             .session
             .add(order)
             .map_err(|error| Failure::new(setup::add_class(&error), chain(&error)))?;
-        let torrent = Torrent::new(key, metainfo, output, goal, has_peers);
+        let torrent = Torrent::new(key, metainfo, output, goal, reach);
         self.view.add();
         self.torrents.push(torrent);
         Ok(())
+    }
+
+    /// Counts a torrent that cannot begin as failed, for the reason that `failure` gives.
+    pub(crate) fn leave_out(&mut self, metainfo: &Metainfo, failure: Failure) {
+        let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
+        self.left_out.push(failure.with("info_hash", hash).within(name));
     }
 
     /// Works until every torrent is over; the first failure is the outcome.
     pub(crate) fn run(mut self) -> Result<Vec<Torrent>, End> {
         let worked = self.work();
         self.view.finish();
-        let Self { session, mut torrents, mut view, .. } = self;
+        let Self { session, mut torrents, left_out, mut view, .. } = self;
         let events = session.events().clone();
         // Syncs, writes the journals, says goodbye. A second signal cuts it short.
         session.shut_down(SHUTDOWN_TIME);
         tell_the_end(&events, &mut torrents, &mut view);
         match worked {
-            Ok(()) => verdict(torrents),
-            Err(End::StdoutClosed(_)) => Err(End::StdoutClosed(undone(&torrents))),
+            Ok(()) => verdict(torrents, &left_out),
+            Err(End::StdoutClosed(_)) => Err(End::StdoutClosed(undone(&torrents, &left_out))),
             Err(end) => Err(end),
         }
     }
@@ -143,7 +159,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Asks the session where every torrent stands. A busy one is asked again at the next tick.
+    /// Asks the session for the state of every torrent. A busy one is asked again at the next tick.
     fn refresh(&mut self, now: Instant) {
         for status in self.session.snapshot().unwrap_or_default() {
             let torrent = self.torrents.iter_mut().find(|torrent| torrent.key == status.torrent);
@@ -163,19 +179,16 @@ impl Transfer {
                 }
                 Ok(())
             }
-            Step::Over => self.view.over(torrent, self.torrents.len() == 1),
+            Step::Over => {
+                let is_alone = self.torrents.len() + self.left_out.len() == 1;
+                self.view.over(torrent, is_alone)
+            }
         }
     }
 }
 
-fn addresses(session: &Session) -> String {
-    let addresses: Vec<String> =
-        session.listen_addresses().iter().map(ToString::to_string).collect();
-    if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" and ") }
-}
-
-/// What the torrents said while the session was shut down. If nobody reads any longer, the end is what
-/// it was.
+/// Passes on the last events of the torrents, which came while the session was shut down. A closed
+/// standard output no longer changes how the command ends.
 fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) {
     for event in events.try_iter() {
         let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
@@ -186,28 +199,32 @@ fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut V
     }
 }
 
-fn verdict(torrents: Vec<Torrent>) -> Result<Vec<Torrent>, End> {
-    let Some((torrent, failure)) = first_failure(&torrents) else { return Ok(torrents) };
-    let failure = failure.clone().with("info_hash", torrent.info_hash());
-    let failure = failure.within(torrent.name());
-    let failed = torrents.iter().filter(|torrent| torrent.failure().is_some());
-    let (count, all) = (failed.count(), torrents.len());
+fn verdict(torrents: Vec<Torrent>, left_out: &[Failure]) -> Result<Vec<Torrent>, End> {
+    let Some(failure) = first_failure(&torrents, left_out) else { return Ok(torrents) };
+    let failed = torrents.iter().filter(|torrent| torrent.failure().is_some()).count();
+    let (failed, all) = (failed + left_out.len(), torrents.len() + left_out.len());
     if all == 1 {
         return Err(failure.into());
     }
-    Err(failure.within(format!("{count} of {all} torrents failed; the first")).into())
+    let which = if failed == 1 { "" } else { "; the first" };
+    Err(failure.within(format!("{failed} of {all} torrents failed{which}")).into())
 }
 
-fn first_failure(torrents: &[Torrent]) -> Option<(&Torrent, &Failure)> {
+/// The earliest failure, with the torrent it is about.
+fn first_failure(torrents: &[Torrent], left_out: &[Failure]) -> Option<Failure> {
+    if let Some(failure) = left_out.first() {
+        return Some(failure.clone());
+    }
     let failed = torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?)));
-    failed.min_by_key(|(torrent, _)| torrent.over_since())
+    let (torrent, failure) = failed.min_by_key(|(torrent, _)| torrent.over_since())?;
+    Some(failure.clone().with("info_hash", torrent.info_hash()).within(torrent.name()))
 }
 
 /// The class of what a launch that ends now leaves undone. A seed-only torrent leaves nothing.
-fn undone(torrents: &[Torrent]) -> Option<Class> {
+fn undone(torrents: &[Torrent], left_out: &[Failure]) -> Option<Class> {
     let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
-    first_failure(torrents).map(|(_, failure)| failure.class()).or(interrupted)
+    first_failure(torrents, left_out).map(|failure| failure.class()).or(interrupted)
 }
 
 fn session_ended() -> End {

@@ -1,5 +1,6 @@
 //! `seed`: serve what is there.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::transfer::{
     Goal, Transfer, check_folder, missing_content, session_config, writable_state_dir,
 };
 
+const USAGE: &str = "bt-cli seed <TORRENT>... <DIR>";
 /// How many missing files of a torrent are named.
 const SHOWN: usize = 10;
 
@@ -24,15 +26,21 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
     let Some((dir, torrents)) =
         arguments.torrents_and_dir.split_last().filter(|(_, torrents)| !torrents.is_empty())
     else {
-        let message = "no folder is given: bt-cli seed <TORRENT>... <DIR>";
+        let message = format!("no folder is given: {USAGE}");
         return Err(Failure::usage(message).with("argument", "<DIR>").into());
     };
+    check_is_folder(dir)?;
     let dir = Path::new(dir);
     let torrents = source::load_all(torrents, ca_file, output)?;
-    check_content(&torrents, dir)?;
-    let state_dir = writable_state_dir(&arguments.store.state);
+    let (torrents, missing) = split_by_content(torrents, dir)?;
+    for (metainfo, failure) in &missing {
+        let name = clean(metainfo.info().name());
+        output.warn(&format!("{name}: {}", failure.message()));
+    }
+    let follows = Some("seed verifies everything at each start");
+    let state_dir = writable_state_dir(&arguments.store.state, follows);
     if let Err(failure) = &state_dir {
-        output.warn(&format!("verifying everything at each start: {}", failure.message()));
+        output.warn(failure.message());
     }
     let state_dir = state_dir.ok();
     for metainfo in &torrents {
@@ -49,6 +57,9 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
         seed_only: true,
         ..Goal::default()
     };
+    for (metainfo, failure) in missing {
+        transfer.leave_out(&metainfo, failure);
+    }
     for metainfo in torrents {
         let mut order = AddTorrent::new(metainfo, dir);
         order.peers.clone_from(&peers);
@@ -59,27 +70,46 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
     transfer.run().map(drop)
 }
 
-/// Refuses a folder that has nothing of any torrent. Of several torrents only some may be there.
-fn check_content(torrents: &[Arc<Metainfo>], dir: &Path) -> Result<(), Failure> {
+/// Refuses a last argument that is another torrent, or a file of one: the folder was forgotten.
+fn check_is_folder(last: &OsStr) -> Result<(), Failure> {
+    if !source::is_link(last) && !Path::new(last).is_file() {
+        return Ok(());
+    }
+    let got = source::shown(last);
+    let message = format!("the last argument is the folder, got {got}: {USAGE}");
+    Err(Failure::usage(message).with("argument", "<DIR>"))
+}
+
+type Missing = Vec<(Arc<Metainfo>, Failure)>;
+
+/// Splits off the torrents of which `dir` has nothing, each with an error that says so.
+///
+/// # Errors
+/// `dir` does not exist, is the content of a torrent, or has nothing of any torrent.
+fn split_by_content(
+    torrents: Vec<Arc<Metainfo>>,
+    dir: &Path,
+) -> Result<(Vec<Arc<Metainfo>>, Missing), Failure> {
     if !dir.exists() {
         return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())));
     }
-    let mut missing = Vec::new();
+    let (mut there, mut missing) = (Vec::new(), Missing::new());
     for metainfo in torrents {
-        check_folder(metainfo, dir)?;
-        missing.extend(missing_content(metainfo, dir));
+        check_folder(&metainfo, dir)?;
+        match missing_content(&metainfo, dir) {
+            None => there.push(metainfo),
+            Some(why) => missing.push((metainfo, Failure::new(Class::BadData, why))),
+        }
     }
-    if missing.len() < torrents.len() {
-        return Ok(());
+    if there.is_empty() {
+        let why: Vec<&str> = missing.iter().map(|(_, failure)| failure.message()).collect();
+        return Err(Failure::new(Class::BadData, why.join("; ")));
     }
-    Err(Failure::new(Class::BadData, missing.join("; ")))
+    Ok((there, missing))
 }
 
-/// Files that can't be whole are named at once; the check tells how many pieces verify.
+/// Names the files that cannot be whole at once; the check later counts the pieces that verify.
 fn name_missing(metainfo: &Arc<Metainfo>, dir: &Path, state_dir: Option<&Path>, output: &Output) {
-    if missing_content(metainfo, dir).is_some() {
-        return;
-    }
     // The check reports unreadable files.
     let paths = check::paths_in(metainfo, dir, state_dir).unwrap_or_default();
     let files = metainfo.info().files().iter().zip(paths).filter(|(file, _)| !file.is_pad());

@@ -46,7 +46,7 @@ fn verify(
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
     // Without a home folder, verify uses no record.
-    let state_dir = state_dir(&arguments.state).ok();
+    let state_dir = state_dir(&arguments.state);
     check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), resources, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }

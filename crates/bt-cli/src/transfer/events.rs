@@ -17,9 +17,10 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
             let geometry = torrent.metainfo.info().geometry();
             let total = if torrent.goal.seed_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
+            let listen: Vec<String> = torrent.listen.iter().map(ToString::to_string).collect();
             let fields = json!({
                 "name": torrent.name(), "size": torrent.size(), "output": output,
-                "pieces_done": have, "pieces_total": total,
+                "pieces_done": have, "pieces_total": total, "listen": listen,
             });
             line(torrent, "started", fields)
         }
@@ -54,7 +55,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     })
 }
 
-/// The line for where a torrent stands.
+/// The line with the state of a torrent.
 pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
     let status = torrent.status.as_ref()?;
     let (bytes_total, pieces_total) = torrent.totals(status);

@@ -40,34 +40,43 @@ pub(crate) fn session_config(
     })
 }
 
-/// Where journals are kept: as the user says, else below the user's state folder.
-pub(crate) fn state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
-    if let Some(dir) = &state.state_dir {
-        return Ok(dir.clone());
-    }
-    let base = etcetera::choose_base_strategy().map_err(|_| {
-        Failure::new(Class::Disk, "cannot find your home folder; choose a folder with --state-dir")
-    })?;
-    Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("bt-cli"))
+/// Where journals are kept: as the user says, else below the user's state folder. `None` if the user
+/// has no home folder.
+pub(crate) fn state_dir(state: &StateArgs) -> Option<PathBuf> {
+    let default = || {
+        let base = etcetera::choose_base_strategy().ok()?;
+        Some(base.state_dir().unwrap_or_else(|| base.data_dir()).join("bt-cli"))
+    };
+    state.state_dir.clone().or_else(default)
 }
 
 /// As [`state_dir`], for a command that writes to it: the folder exists and can be written.
-pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
-    let dir = state_dir(state)?;
+///
+/// # Errors
+/// Disk if there is no such folder. The message says what `follows`, if the command goes on.
+pub(crate) fn writable_state_dir(
+    state: &StateArgs,
+    follows: Option<&str>,
+) -> Result<PathBuf, Failure> {
+    const RECORD: &str = "cannot keep a record of verified pieces";
+    let follows = follows.map(|text| format!("; {text}")).unwrap_or_default();
+    let advice = "choose a folder with --state-dir";
+    let dir = state_dir(state).ok_or_else(|| {
+        let message = format!("{RECORD}: you have no home folder{follows}; {advice}");
+        Failure::new(Class::Disk, message)
+    })?;
     let probe = fs::create_dir_all(&dir).and_then(|()| tempfile::tempfile_in(&dir));
     probe.map(drop).map_err(|error| {
         let (shown, why) = (dir.display(), without_code(&error.to_string()));
         let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-        let advice = if is_full { "free some space, or " } else { "" };
-        let message = format!(
-            "cannot create files in {shown}: {why}; {advice}choose a folder with --state-dir"
-        );
+        let space = if is_full { "free some space, or " } else { "" };
+        let message = format!("{RECORD} in {shown}: {why}{follows}; {space}{advice}");
         Failure::new(Class::Disk, message)
     })?;
     Ok(dir)
 }
 
-/// Why a session does not start, and who is to blame.
+/// Why a session does not start.
 pub(crate) fn start_failure(error: &StartError) -> Failure {
     let (class, hint) = match error {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
@@ -82,7 +91,7 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
     Failure::new(class, chain(error) + hint)
 }
 
-/// Who is to blame for a torrent that is not taken.
+/// The class of a torrent that the session refuses.
 pub(crate) fn add_class(error: &AddError) -> Class {
     match error {
         AddError::Duplicate { .. } => Class::Usage,

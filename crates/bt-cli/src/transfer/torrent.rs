@@ -1,4 +1,4 @@
-//! One torrent of a command: where it stands, and whether waiting on is of any use.
+//! One torrent of a command: its state, and whether it makes sense to go on waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -13,6 +13,7 @@ use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
 };
 
+use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, Reach, advice};
 use super::setup::missing_content;
 use crate::failure::{Class, Failure, without_code};
 use crate::output::{Bar, count, duration, rate, size};
@@ -70,6 +71,10 @@ pub(crate) struct Torrent {
     /// Whether it was stopped because everything asked for is done.
     reached_goal: bool,
     trackers: BTreeMap<String, Result<(), String>>,
+    /// Where peers can connect to us.
+    pub(crate) listen: Box<[SocketAddr]>,
+    /// Whether the user named peers.
+    has_peers: bool,
     served_by: BTreeSet<SocketAddr>,
     /// Peers that are not there, and why: they could not be reached, or came and went.
     absent_peers: BTreeMap<SocketAddr, String>,
@@ -82,15 +87,15 @@ pub(crate) struct Torrent {
 }
 
 impl Torrent {
-    pub(crate) fn new(
+    pub(super) fn new(
         key: TorrentKey,
         metainfo: Arc<Metainfo>,
         output: PathBuf,
         goal: Goal,
-        has_peers: bool,
+        reach: Reach,
     ) -> Self {
         let now = Instant::now();
-        let advice = advice(&metainfo, goal, has_peers);
+        let advice = advice(&metainfo, goal, &reach);
         let size = metainfo.info().content_size();
         Self {
             key,
@@ -105,6 +110,8 @@ impl Torrent {
             failure: None,
             reached_goal: false,
             trackers: BTreeMap::new(),
+            listen: reach.listen,
+            has_peers: reach.has_peers,
             served_by: BTreeSet::new(),
             absent_peers: BTreeMap::new(),
             hopeless: None,
@@ -155,7 +162,7 @@ impl Torrent {
         Step::Go
     }
 
-    /// Where it stands now.
+    /// Its state changed.
     pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
         let unreachable = status.peers_known + status.peers_banned <= self.absent_peers.len();
         let alone = status.peers_connected == 0 && self.is_transferring(&status);
@@ -222,7 +229,7 @@ impl Torrent {
         self.over
     }
 
-    /// Whether everything wanted is had.
+    /// Whether we have everything that is wanted.
     pub(crate) fn is_complete(&self) -> bool {
         self.completed.is_some()
     }
@@ -384,7 +391,7 @@ impl Torrent {
         format!("{percent}% done ({pieces} of {all}, {done} of {total})")
     }
 
-    /// Who is to blame for a torrent without progress depends on who was there.
+    /// The failure of a torrent without progress. Its class depends on the peers so far.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
         if status.peers_banned > 0 && status.peers_connected == 0 {
             return bad_data(&format!("{what}; every peer so far sent bad data"));
@@ -393,21 +400,25 @@ impl Torrent {
         failure.because(self.tracker_errors().chain(self.peer_errors()).collect())
     }
 
-    /// Returns in a few words why the torrent makes no progress.
+    /// Returns in a few words why the torrent makes no progress, and what the user can do.
     fn obstacle(&self) -> String {
         let Some(status) = &self.status else { return "nothing is known yet".to_owned() };
         let peers = match (status.peers_connected, status.peers_known) {
             (0, 0) => "no peer is known".to_owned(),
-            (0, known) => {
-                format!("not connected to any of {}", count(known, "known peer", "known peers"))
-            }
+            (0, 1) => "not connected to the only known peer".to_owned(),
+            (0, known) => format!("not connected to any of the {known} known peers"),
             (connected, _) => {
                 let peers = count(connected, "peer is connected", "peers are connected");
                 return format!("{peers}, but no data arrives");
             }
         };
         if self.tracker_urls().next().is_none() {
-            format!("{peers}, and the torrent names no tracker; name a peer with --peer")
+            // The session ignores --peer for a private torrent.
+            if self.metainfo.info().private() {
+                return format!("{peers}; {PRIVATE_WITHOUT_TRACKER}: {GET_IT_AGAIN}");
+            }
+            let which = if self.has_peers { "another peer" } else { "a peer" };
+            format!("{peers}, and the torrent names no tracker; name {which} with --peer")
         } else if self.trackers.is_empty() {
             format!("{peers}, and no tracker has answered yet")
         } else {
@@ -418,7 +429,18 @@ impl Torrent {
     fn tracker_errors(&self) -> impl Iterator<Item = String> {
         let failed =
             self.trackers.iter().filter_map(|(url, result)| Some((url, result.as_ref().err()?)));
-        failed.map(|(url, error)| format!("  {}: {error}", tracker_http::shorten_url(url)))
+        let failed =
+            failed.map(|(url, error)| format!("  {}: {error}", tracker_http::shorten_url(url)));
+        failed.chain(self.silent_trackers())
+    }
+
+    /// A line for each tracker without a reply. Once one has answered, the others are not asked.
+    fn silent_trackers(&self) -> impl Iterator<Item = String> {
+        let has_answer = self.trackers.values().any(Result::is_ok);
+        let is_silent = |url: &&String| !has_answer && !self.trackers.contains_key(*url);
+        // A torrent may name a tracker in several tiers.
+        let silent: BTreeSet<&String> = self.tracker_urls().filter(is_silent).collect();
+        silent.into_iter().map(|url| format!("  {}: no answer yet", tracker_http::shorten_url(url)))
     }
 
     fn peer_errors(&self) -> impl Iterator<Item = String> {
@@ -431,38 +453,6 @@ impl Torrent {
 const SHOWN_PEERS: usize = 3;
 /// How many absent peers are kept in mind: as many as a swarm knows.
 const MAX_ABSENT: usize = 10_000;
-
-/// Returns the troubles of a torrent that are known before anything is tried: no tracker and no
-/// peer, and web seeds that are not used.
-fn advice(metainfo: &Metainfo, goal: Goal, has_peers: bool) -> Vec<String> {
-    let mut advice = Vec::new();
-    let private = metainfo.info().private();
-    if metainfo.trackers().iter().flatten().next().is_none() && (private || !has_peers) {
-        advice.push(
-            match (private, goal.seed_only) {
-                (true, _) => {
-                    "the torrent is private and names no tracker, so no peer can be found: \
-                get the torrent again from where it is shared"
-                }
-                (false, false) => {
-                    "the torrent names no tracker, and no --peer is given: \
-                name a peer with --peer, or wait until one connects"
-                }
-                (false, true) => {
-                    "the torrent names no tracker, and no --peer is given: \
-                only peers that are told this address find it"
-                }
-            }
-            .to_owned(),
-        );
-    }
-    let web_seeds = metainfo.web_seeds().len();
-    if web_seeds > 0 && !goal.seed_only {
-        let seeds = count(web_seeds, "web seed is", "web seeds are");
-        advice.push(format!("{seeds} not used: web seeds are not supported yet"));
-    }
-    advice
-}
 
 fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     let message = error.message.clone();

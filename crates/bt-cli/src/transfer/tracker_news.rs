@@ -1,39 +1,59 @@
-//! News about trackers: each trouble is shown once, not at every announce.
+//! News about trackers: each failure and each warning is shown once, not at every announce.
 
 use std::collections::BTreeMap;
 
 use session::TorrentKey;
 
-/// The state of each tracker of each torrent that was shown last.
+/// The failures and warnings of each tracker that were shown last.
 #[derive(Debug, Default)]
 pub(super) struct TrackerNews {
-    /// Its error or its warning; `None` while all is well.
-    last: BTreeMap<(TorrentKey, String), Option<String>>,
+    shown: BTreeMap<(TorrentKey, String), Shown>,
+}
+
+/// The words of one tracker that were shown last.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Its error; `None` once it answers.
+    failure: Option<String>,
+    /// Its newest warning, which stays known when a reply comes without it.
+    warning: Option<String>,
 }
 
 /// A change of a tracker's state that the user does not know yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// The tracker failed, refused or warned, with this message.
-    Trouble(String),
-    /// The tracker answers again without complaint.
+    /// The tracker failed or refused, with this message.
+    Failed(String),
+    /// The tracker answers, with this warning.
+    Warned(String),
+    /// The tracker answers after a failure.
     Recovered,
 }
 
 impl TrackerNews {
-    /// Takes note of an answer's `trouble`. Returns what is new; `None` if it was said before.
+    /// Records an answer: its warning, or why there is none. Returns what is new about the tracker.
     pub(super) fn note(
         &mut self,
         torrent: TorrentKey,
         url: &str,
-        trouble: Option<String>,
+        answer: Result<Option<String>, String>,
     ) -> Option<News> {
-        let before = self.last.insert((torrent, url.to_owned()), trouble.clone());
-        match (before.flatten(), trouble) {
-            (None, None) => None,
-            (Some(_), None) => Some(News::Recovered),
-            (before, Some(trouble)) if before.as_ref() == Some(&trouble) => None,
-            (_, Some(trouble)) => Some(News::Trouble(trouble)),
+        let shown = self.shown.entry((torrent, url.to_owned())).or_default();
+        match answer {
+            Err(failure) if shown.failure.as_ref() == Some(&failure) => None,
+            Err(failure) => {
+                shown.failure = Some(failure.clone());
+                Some(News::Failed(failure))
+            }
+            Ok(warning) => {
+                let has_recovered = shown.failure.take().is_some();
+                let warning = warning.filter(|text| shown.warning.as_ref() != Some(text));
+                if let Some(text) = warning {
+                    shown.warning = Some(text.clone());
+                    return Some(News::Warned(text));
+                }
+                has_recovered.then_some(News::Recovered)
+            }
         }
     }
 }
@@ -42,23 +62,58 @@ impl TrackerNews {
 mod tests {
     use super::*;
 
-    #[test]
-    fn trouble_is_news_once_per_change() {
+    type Row = (u64, &'static str, Result<Option<&'static str>, &'static str>, Option<News>);
+
+    #[track_caller]
+    fn check(rows: impl IntoIterator<Item = Row>) {
         let mut news = TrackerNews::default();
-        let trouble = |text: &str| Some(News::Trouble(text.to_owned()));
-        for (torrent, url, answer, expected) in [
-            (1, "a", Some("refused"), trouble("refused")),
-            (1, "a", Some("refused"), None),
-            (1, "b", Some("refused"), trouble("refused")),
-            (2, "a", Some("refused"), trouble("refused")),
-            (1, "a", Some("unreachable"), trouble("unreachable")),
-            (1, "a", None, Some(News::Recovered)),
-            (1, "a", None, None),
-            (1, "a", Some("refused"), trouble("refused")),
-            (3, "a", None, None),
-        ] {
-            let got = news.note(TorrentKey(torrent), url, answer.map(str::to_owned));
-            assert_eq!(got, expected, "{torrent} {url} {answer:?}");
+        for (at, (torrent, url, answer, expected)) in rows.into_iter().enumerate() {
+            let given = answer.map(|text| text.map(str::to_owned)).map_err(str::to_owned);
+            let got = news.note(TorrentKey(torrent), url, given);
+            assert_eq!(got, expected, "row {at}: {torrent} {url} {answer:?}");
         }
+    }
+
+    fn failed(text: &str) -> Option<News> {
+        Some(News::Failed(text.to_owned()))
+    }
+
+    fn warned(text: &str) -> Option<News> {
+        Some(News::Warned(text.to_owned()))
+    }
+
+    #[test]
+    fn failure_is_news_once_per_change() {
+        check([
+            (1, "a", Err("refused"), failed("refused")),
+            (1, "a", Err("refused"), None),
+            (1, "b", Err("refused"), failed("refused")),
+            (2, "a", Err("refused"), failed("refused")),
+            (1, "a", Err("unreachable"), failed("unreachable")),
+            (1, "a", Ok(None), Some(News::Recovered)),
+            (1, "a", Ok(None), None),
+            (1, "a", Err("refused"), failed("refused")),
+            (3, "a", Ok(None), None),
+        ]);
+    }
+
+    #[test]
+    fn warning_is_news_once_per_text() {
+        check([
+            (1, "a", Ok(Some("slow")), warned("slow")),
+            (1, "a", Ok(Some("slow")), None),
+            // A tracker that no longer warns did not fail before.
+            (1, "a", Ok(None), None),
+            (1, "a", Ok(Some("slow")), None),
+            (1, "a", Ok(Some("slower")), warned("slower")),
+            (1, "a", Ok(Some("slow")), warned("slow")),
+            (1, "b", Ok(Some("slow")), warned("slow")),
+            // The same words are news again as an error, and no news as the old warning.
+            (1, "a", Err("slow"), failed("slow")),
+            (1, "a", Ok(Some("slow")), Some(News::Recovered)),
+            (1, "a", Err("refused"), failed("refused")),
+            (1, "a", Ok(Some("soon")), warned("soon")),
+            (1, "a", Ok(None), None),
+        ]);
     }
 }

@@ -12,9 +12,9 @@ use super::tracker_news::{News, TrackerNews};
 use crate::failure::{Outcome, without_code};
 use crate::output::{Bar, Output, clean, count, duration, rate, size, took};
 
-/// How often a line says where a torrent stands, where there are no bars.
+/// How often a line shows the state of a torrent, without a terminal for bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a JSON object does.
+/// How often a JSON object shows it.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows torrents to the user.
@@ -22,7 +22,7 @@ pub(crate) struct View {
     output: Output,
     shown: Vec<Shown>,
     last: Instant,
-    schema_told: bool,
+    schema_sent: bool,
     /// Results are only what the command itself prints.
     silent: bool,
     trackers: TrackerNews,
@@ -42,7 +42,7 @@ impl View {
             output: output.clone(),
             shown: Vec::new(),
             last: Instant::now(),
-            schema_told: false,
+            schema_sent: false,
             silent: false,
             trackers: TrackerNews::default(),
         }
@@ -150,7 +150,8 @@ impl View {
         Ok(())
     }
 
-    /// A torrent is over. Its failure is told here, unless that is the program's `last_word`.
+    /// Shows that a torrent is over. Its failure is shown here, unless it is the program's
+    /// `last_word`.
     pub(crate) fn over(&mut self, torrent: &Torrent, last_word: bool) -> Outcome {
         if self.wants_json() {
             return self.json(events::stopped(torrent));
@@ -180,9 +181,9 @@ impl View {
     }
 
     fn json(&mut self, mut line: Value) -> Outcome {
-        if !self.schema_told {
+        if !self.schema_sent {
             line["schema"] = SCHEMA.into();
-            self.schema_told = true;
+            self.schema_sent = true;
         }
         self.output.object(&line)
     }
@@ -223,20 +224,23 @@ impl View {
         self.output.line(&format!("{name}: complete, {what}: {output}"))
     }
 
-    /// Shows what a tracker has to complain about, whenever that changes.
+    /// Shows that a tracker failed, warns, or answers again, whenever that changes.
     fn tracker(&mut self, torrent: &Torrent, url: &str, result: &Result<TrackerReport, String>) {
         let (name, short) = (clean(torrent.name()), tracker_http::shorten_url(url));
-        let trouble = match result {
+        let answer = match result {
             Ok(report) => {
                 let peers = count(report.peers.len(), "peer", "peers");
                 log::info!("{name}: {short} gave {peers}");
-                report.warning.clone()
+                Ok(report.warning.clone())
             }
-            Err(error) => Some(without_code(error)),
+            Err(error) => Err(without_code(error)),
         };
-        match self.trackers.note(torrent.key, url, trouble) {
-            Some(News::Trouble(trouble)) => {
-                self.output.warn(&format!("{name}: tracker {short}: {}", clean(&trouble)));
+        match self.trackers.note(torrent.key, url, answer) {
+            Some(News::Failed(failure)) => {
+                self.output.warn(&format!("{name}: tracker {short}: {}", clean(&failure)));
+            }
+            Some(News::Warned(warning)) => {
+                self.output.warn(&format!("{name}: tracker {short} warns: {}", clean(&warning)));
             }
             Some(News::Recovered) => {
                 self.output.note(&format!("{name}: tracker {short} answers again"));
@@ -254,7 +258,7 @@ fn bar_of<'a>(torrent: &Torrent, status: &TorrentStatus, name: &'a str, words: &
     Bar { name, done, total, words }
 }
 
-/// Where a torrent stands, in words.
+/// Returns the state of a torrent in words.
 fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
     let peers = format!("peers {}/{}", status.peers_connected, status.peers_known);
     match status.phase {

@@ -381,7 +381,7 @@ fn one_failure_of_two_torrents() {
     let output = download(&shell, &good, &[&[path], &peers[..]].concat()).expect(6);
     good.compare(shell.join("out")).unwrap();
     let last = output.stderr.lines().last().unwrap();
-    assert!(last.starts_with("error: 1 of 2 torrents failed; the first: bad: "), "{last}");
+    assert!(last.starts_with("error: 1 of 2 torrents failed: bad: "), "{last}");
 }
 
 #[test]

@@ -36,17 +36,29 @@ fn page() -> Sections {
     sections
 }
 
-/// Whether a type of the page covers `value`.
+/// Whether a type of the page covers `value`. Types of items have an `s` at the end.
 fn is_covered(kind: &str, value: &Value) -> bool {
     kind.split(" or ").any(|kind| match kind {
-        "string" => value.is_string(),
-        "integer" => value.is_u64(),
+        "string" | "strings" => value.is_string(),
+        "integer" | "integers" => value.is_u64(),
         "number" => value.is_f64(),
         "boolean" => value.is_boolean(),
-        "array" => value.is_array(),
+        "objects" => value.is_object(),
         "null" => value.is_null(),
-        _ => panic!("unknown type {kind}"),
+        _ => {
+            let start = ["array of ", "arrays of "].iter().find_map(|of| kind.strip_prefix(of));
+            let items = start.unwrap_or_else(|| panic!("unknown type {kind}"));
+            value.as_array().is_some_and(|array| array.iter().all(|item| is_covered(items, item)))
+        }
     })
+}
+
+/// The names in code in the description of a field.
+fn values_of(section: &str, field: &str) -> BTreeSet<String> {
+    let page = fs::read_to_string(source_folder().join("../JSON.md")).unwrap();
+    let (_, rest) = page.split_once(&format!("### `{section}`")).unwrap();
+    let row = rest.lines().find_map(|line| line.strip_prefix(&format!("| `{field}` | ")));
+    row.unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Fields of the page that some object had.
@@ -98,7 +110,31 @@ fn events_are_on_the_page() {
     tracker.answer(Answer::Peers(vec![honest.address(), liar.address()]));
     let rest = ["--json", "--port", "0", "-o", "out", "--max-down", "300K"];
     let output = shell.run(words("download", &payload, &rest)).expect(0);
-    let mut objects = output.objects();
+    let events = compare_events(output.objects());
+    let all =
+        ["started", "progress", "piece", "peer", "tracker", "warning", "completed", "stopped"];
+    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+}
+
+#[test]
+fn events_of_seed_are_on_page() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let payload = Payload::file("a", 100_000).tier([dead]).tier([tracker.url()]);
+    let payload = payload.create().unwrap();
+    let leecher = Script::leecher(&payload).listen();
+    tracker.answer(Answer::Peers(vec![leecher.address()]));
+    let dir = payload.folder_path().to_str().unwrap();
+    let rest = [dir, "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
+    let output = shell.run(words("seed", &payload, &rest)).expect(0);
+    let events = compare_events(output.objects());
+    let all = ["started", "progress", "peer", "tracker", "stopped"];
+    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+}
+
+/// Compares events of each name with their sections. Returns the names.
+#[track_caller]
+fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
     let schema = objects[0].as_object_mut().unwrap().remove("schema");
     assert_eq!(schema, Some(1.into()));
     let mut by_event: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -106,12 +142,29 @@ fn events_are_on_the_page() {
         by_event.entry(object["event"].as_str().unwrap().to_owned()).or_default().push(object);
     }
     let page = page();
-    for (event, objects) in by_event {
-        let mut fields = page.get(&event).unwrap_or_else(|| panic!("{event}")).clone();
+    for (event, objects) in &by_event {
+        let mut fields = page.get(event).unwrap_or_else(|| panic!("{event}")).clone();
         fields.extend(page["download"].clone());
         let mut seen = Seen::default();
         objects.iter().for_each(|object| seen.compare(object, &fields, ""));
-        seen.finish(&event, &fields);
+        seen.finish(event, &fields);
+    }
+    by_event.into_keys().collect()
+}
+
+/// Whatever value the source gives a field is in the field's description.
+#[test]
+fn phases_and_states_are_on_page() {
+    let source = fs::read_to_string(source_folder().join("transfer/events.rs")).unwrap();
+    for (function, section, field) in
+        [("phase_name", "progress", "phase"), ("state_name", "peer", "state")]
+    {
+        let (_, rest) = source.split_once(&format!("fn {function}(")).unwrap();
+        let (body, _) = rest.split_once("\n}\n").unwrap();
+        let mut names = literals_after(body, &[" => \""]);
+        // What a later session may add.
+        assert!(names.remove("unknown"), "{function}");
+        assert_eq!(names, values_of(section, field), "{field}");
     }
 }
 

@@ -49,7 +49,58 @@ fn trackerless_private_torrent_is_reported() {
     let payload = Payload::file("film", 100_000).private().create().unwrap();
     let peer = format!("127.0.0.1:{}", dead_port());
     let output = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
-    assert_eq!(lines(&output, "is private and names no tracker").len(), 1, "{}", output.stderr);
+    let warning = "warning: film: the torrent is private and names no tracker, so no peer can be \
+        found: get it again from where it is shared";
+    assert_eq!(lines(&output, warning), [warning]);
+    let error = lines(&output, "error: ").join("\n");
+    let advice = "; no peer is known; the torrent is private and names no tracker: \
+        get it again from where it is shared";
+    assert!(error.ends_with(advice) && !error.contains("--peer"), "{error}");
+}
+
+#[test]
+fn unreachable_peers_are_counted() {
+    let payload = payload();
+    let dead: Vec<String> = (0..2).map(|_| format!("127.0.0.1:{}", dead_port())).collect();
+    let error = |flags: &[&str]| {
+        let output = text(&payload, "download", &[&["--timeout", "1"], flags].concat()).expect(4);
+        lines(&output, "error: ").join("\n")
+    };
+    let none = error(&[]);
+    let expected = "; no peer is known, and the torrent names no tracker; name a peer with --peer";
+    assert!(none.ends_with(expected), "{none}");
+    let one = error(&["--peer", &dead[0]]);
+    let expected = "; not connected to the only known peer, and the torrent names no tracker; \
+        name another peer with --peer";
+    assert!(one.ends_with(expected), "{one}");
+    let two = error(&["--peer", &dead[0], "--peer", &dead[1]]);
+    assert!(two.contains("; not connected to any of the 2 known peers, and "), "{two}");
+}
+
+#[test]
+fn listening_address_is_named() {
+    let (payload, port) = (payload(), dead_port().to_string());
+    let flags = ["--port", &port, "--bind", "127.0.0.1"];
+    let shell = Shell::new();
+    let download = [&["-o", "out", "--timeout", "1"][..], &flags].concat();
+    let output = shell.run(words("download", &payload, &download)).expect(4);
+    let advice = format!("or wait until one connects; listening on 127.0.0.1:{port}");
+    assert_eq!(lines(&output, &advice).len(), 1, "{}", output.stderr);
+    let seed = [&[payload.folder_path().to_str().unwrap(), "--seed-time", "1"][..], &flags];
+    let output = shell.run(words("seed", &payload, &seed.concat())).expect(0);
+    let advice = format!("give peers the address of this computer and port {port}");
+    assert_eq!(lines(&output, &advice).len(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn warning_of_tracker_is_a_line() {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
+    tracker.answer(Answer::Raw(b"d8:intervali60e5:peers0:15:warning message4:slowe".to_vec()));
+    let dir = payload.folder_path().to_str().unwrap();
+    let output = text(&payload, "seed", &[dir, "--seed-time", "2s"]).expect(0);
+    let warning = format!("warning: film: tracker {} warns: slow", tracker.url());
+    assert_eq!(lines(&output, "slow"), [warning]);
 }
 
 #[test]
@@ -93,11 +144,20 @@ fn dead_trackers_do_not_delay_timeout() {
     let mute = mute_udp();
     let mute = format!("udp://{}/announce", mute.local_addr().unwrap());
     let dead = format!("http://127.0.0.1:{}/announce", dead_port());
-    let payload = Payload::file("film", 100_000).tracker(dead).tracker(mute).create().unwrap();
+    let payload = Payload::file("film", 100_000).tracker(&dead).tracker(&mute).create().unwrap();
     let began = Instant::now();
     let output = text(&payload, "download", &["--timeout", "4"]).expect(4);
     assert!(began.elapsed() < Duration::from_millis(5900), "{:?}", began.elapsed());
-    assert_eq!(lines(&output, "cannot connect to ").len(), 2, "{}", output.stderr);
+    let failed = format!("tracker {dead}: cannot connect to ");
+    assert_eq!(starting(&output, &format!("warning: film: {failed}")), 1, "{}", output.stderr);
+    assert_eq!(starting(&output, &format!("  {dead}: cannot connect to ")), 1, "{}", output.stderr);
+    // Its silence shows later, as a failure.
+    assert_eq!(lines(&output, &mute), [format!("  {mute}: no answer yet")]);
+}
+
+/// How many lines of standard error start with `start`.
+fn starting(output: &Output, start: &str) -> usize {
+    output.stderr.lines().filter(|line| line.starts_with(start)).count()
 }
 
 #[test]
@@ -195,13 +255,17 @@ fn unusable_state_folder_is_named() {
     let flags = ["--port", "0", "--state-dir", "state/below"];
     let download = shell.run(words("download", &payload, &[&flags[..], &["--json"]].concat()));
     let error = download.expect(6).error("disk");
-    assert!(error.contains("state/below") && error.contains("--state-dir"), "{error}");
+    let expected = "cannot keep a record of verified pieces in state/below: not a directory; \
+        choose a folder with --state-dir";
+    assert_eq!(error, expected);
 
     // A seed-only torrent does without.
     let dir = payload.folder_path().to_str().unwrap();
     let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
     let output = shell.run(words("seed", &payload, &seed)).expect(0);
-    assert_eq!(lines(&output, "choose a folder with --state-dir").len(), 1, "{}", output.stderr);
+    let warning = "warning: cannot keep a record of verified pieces in state/below: \
+        not a directory; seed verifies everything at each start; choose a folder with --state-dir";
+    assert_eq!(lines(&output, "--state-dir"), [warning]);
     assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
 }
 

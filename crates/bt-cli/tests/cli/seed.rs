@@ -122,9 +122,51 @@ fn several_torrents_from_one_folder() {
     }
     seeding.signal("INT");
     seeding.finish().expect(130);
-    // The last argument is the folder.
-    let rest = [second, "--json"];
-    shell.run(words("seed", &one, &rest)).expect(2).error("usage");
+}
+
+#[test]
+fn forgotten_folder_is_named() {
+    let (shell, payload) = (Shell::new(), payload());
+    shell.write("p.torrent", "");
+    for last in ["p.torrent", "http://tracker.example/p.torrent"] {
+        let error = shell.run(words("seed", &payload, &[last, "--json"])).expect(2).error("usage");
+        let expected =
+            format!("the last argument is the folder, got {last}: bt-cli seed <TORRENT>... <DIR>");
+        assert_eq!(error, expected);
+    }
+    shell.run(words("seed", &payload, &["magnet:?xt=a", "--json"])).expect(2).error("usage");
+}
+
+#[test]
+fn torrent_without_content_is_left_out() {
+    let (shell, tracker) = (Shell::new(), HttpTracker::start());
+    let there = Payload::file("one", 100_000).seed(1).create().unwrap();
+    let missing = Payload::file("two", 70_000).seed(2).tracker(tracker.url()).create().unwrap();
+    shell.write("dir/one", there.data());
+    let second = missing.torrent_path().to_str().unwrap();
+    let rest = [second, "dir", "--port", "0", "--seed-time", "1", "--json"];
+    let output = shell.run(words("seed", &there, &rest)).expect(5);
+    assert_eq!(output.stderr, "warning: two: no file \"two\" in dir\n");
+    let error = output.error("bad_data");
+    assert_eq!(error, "1 of 2 torrents failed: two: no file \"two\" in dir");
+    let objects = output.objects();
+    assert_eq!(objects.last().unwrap()["error"]["info_hash"], missing.info_hash().to_string());
+    let hash = there.info_hash().to_string();
+    let events = objects.iter().filter(|object| object["event"].is_string());
+    assert!(events.into_iter().all(|event| event["info_hash"] == hash), "{objects:?}");
+    assert!(tracker.announces().is_empty());
+}
+
+#[test]
+fn started_event_has_listening_address() {
+    let (shell, payload) = (Shell::new(), payload());
+    let dir = payload.folder_path().to_str().unwrap();
+    let flags = [dir, "--json", "--port", "0", "--bind", "127.0.0.1"];
+    let mut seeding = shell.start(words("seed", &payload, &flags));
+    let started = seeding.wait_for_event("started");
+    let address = started["listen"][0].as_str().unwrap().parse().unwrap();
+    let leecher = Script::leecher(&payload).connect(address).unwrap();
+    assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! What the user can do about a torrent from the start: how peers find it, and sources that are not
+//! used.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use metainfo::Metainfo;
+
+use super::torrent::Goal;
+use crate::output::count;
+
+/// How a torrent's peers and we find each other, but for trackers.
+pub(super) struct Reach {
+    /// Whether the user named peers.
+    pub(super) has_peers: bool,
+    /// The addresses that we listen on.
+    pub(super) listen: Box<[SocketAddr]>,
+}
+
+/// What is wrong with every private torrent that has no tracker (BEP 27).
+pub(super) const PRIVATE_WITHOUT_TRACKER: &str = "the torrent is private and names no tracker";
+/// What the user can do about a private torrent without a tracker.
+pub(super) const GET_IT_AGAIN: &str = "get it again from where it is shared";
+
+/// Returns the troubles of a torrent that are known before anything is tried: no tracker and no
+/// peer, and web seeds that are not used.
+pub(super) fn advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Vec<String> {
+    let mut advice = Vec::new();
+    let private = metainfo.info().private();
+    if metainfo.trackers().iter().flatten().next().is_none() && (private || !reach.has_peers) {
+        let alone = "the torrent names no tracker, and no --peer is given";
+        advice.push(match (private, goal.seed_only) {
+            (true, _) => {
+                format!("{PRIVATE_WITHOUT_TRACKER}, so no peer can be found: {GET_IT_AGAIN}")
+            }
+            (false, false) => format!(
+                "{alone}: name a peer with --peer, or wait until one connects; listening on {}",
+                address_list(&reach.listen)
+            ),
+            (false, true) => format!(
+                "{alone}: give peers the address of this computer and {}",
+                port_list(&reach.listen)
+            ),
+        });
+    }
+    let web_seeds = metainfo.web_seeds().len();
+    if web_seeds > 0 && !goal.seed_only {
+        let seeds = count(web_seeds, "web seed is", "web seeds are");
+        advice.push(format!("{seeds} not used: web seeds are not supported yet"));
+    }
+    advice
+}
+
+/// The addresses as people read them.
+pub(super) fn address_list(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" and ") }
+}
+
+/// The ports of the addresses, each once.
+fn port_list(addresses: &[SocketAddr]) -> String {
+    let ports: BTreeSet<u16> = addresses.iter().map(SocketAddr::port).collect();
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    format!("port {}", ports.join(" or "))
+}
