@@ -30,7 +30,7 @@ fn a_run_that_is_told_is_the_same_run() {
 }
 
 #[test]
-fn fast_seeders_do_not_wait_for_slow_ones() {
+fn fast_seeders_wait_for_no_others() {
     let rates = [50_000, 100_000, 300_000, 1_000_000].repeat(5);
     let shape = sim::Shape {
         rates,

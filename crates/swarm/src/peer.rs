@@ -18,8 +18,9 @@ const MAX_HINTS: usize = 32;
 const SNUB_AFTER: Duration = Duration::from_secs(60);
 /// The same while another peer could send something, but all of it is left to those who owe it.
 const SNUB_SOON: Duration = Duration::from_secs(5);
-/// That becomes twice as long, up to this, each time that a snubbed peer sends a block after all: it is
-/// slow, not silent. If slow peers took a block from each other again and again, none would ever end.
+/// That becomes twice as long, up to this, each time that a snubbed peer sends a block after all:
+/// it is slow, not silent. If slow peers took a block from each other again and again, none would
+/// ever end.
 const MAX_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The pieces a peer has.
@@ -204,8 +205,8 @@ impl Peer {
         self.answer(now, now, self.asked.len(), block)
     }
 
-    /// When each outstanding request is expected to be answered, the last one first. A peer that has
-    /// sent nothing is not expected to, and a silence to last as long again.
+    /// When each outstanding request is expected to be answered, the last one first. A peer that
+    /// has sent nothing is not expected to, and a silence to last as long again.
     pub(crate) fn answers(
         &self,
         now: Duration,
@@ -228,8 +229,8 @@ impl Peer {
         (asked + self.window.latency()).max(now.saturating_add(transfer.max(silence)))
     }
 
-    /// Whether it owes blocks and has sent none for too long. `others_wait` says that some other peer
-    /// could send something and is asked for nothing.
+    /// Whether it owes blocks and has sent none for too long. `others_wait` says that some other
+    /// peer could send something and is asked for nothing.
     pub(crate) fn is_silent(&self, now: Duration, others_wait: bool) -> bool {
         let least = if others_wait { Duration::ZERO } else { SNUB_AFTER };
         let silence = now.saturating_sub(self.last_block);

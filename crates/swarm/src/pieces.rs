@@ -1,11 +1,12 @@
 //! The pieces of the torrent: which are had, which are open, and which block to ask a peer for.
 //!
-//! A peer whose share of the memory is small ([`Supply`]) fills pieces together with peers that are as
-//! slow. Any other goes on with the piece it works on. Then come open pieces that would take long with
-//! those who work on them already; then a new piece: at random for the first [`RANDOM_FIRST`] so that
-//! there is soon something to trade, afterwards a rarest one; then any open piece. When every
-//! missing block is asked for (endgame), a block is asked of a second peer that will send it sooner.
-//! While memory is short no piece is opened, and only blocks whose span is in memory are asked for.
+//! A peer whose share of the memory is small ([`Supply`]) fills pieces together with peers that are
+//! as slow. Any other goes on with the piece it works on. Then come open pieces that would take
+//! long with those who work on them already; then a new piece: at random for the first
+//! [`RANDOM_FIRST`] so that there is soon something to trade, afterwards a rarest one; then any
+//! open piece. When every missing block is asked for (endgame), a block is asked of a second peer
+//! that will send it sooner. While memory is short no piece is opened, and only blocks whose span
+//! is in memory are asked for.
 //!
 //! Invariant: `rarity` lists the pieces that are wanted, not had and not open; `partial` the open
 //! ones that have free blocks and are not being committed.
@@ -244,8 +245,8 @@ impl Pieces {
         }
     }
 
-    /// Whether every missing block that somebody has is asked for, or left to the only peer that may
-    /// be asked.
+    /// Whether every missing block that somebody has is asked for, or left to the only peer that
+    /// may be asked.
     pub(crate) fn in_endgame(&self) -> bool {
         let unopened = if self.seeds > 0 {
             self.rarity.pickable()

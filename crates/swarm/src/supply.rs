@@ -27,8 +27,8 @@ impl Supply {
         Duration::from_millis(millis)
     }
 
-    /// Whether the share of a peer that sends `rate` bytes per second holds `bytes`. It does as long
-    /// as nobody has sent anything.
+    /// Whether the share of a peer that sends `rate` bytes per second holds `bytes`. It does as
+    /// long as nobody has sent anything.
     pub(crate) fn has_share(&self, rate: u64, bytes: u64) -> bool {
         u128::from(rate) * u128::from(self.memory) >= u128::from(bytes) * u128::from(self.rate)
     }

@@ -24,8 +24,8 @@ const TARGET: Duration = Duration::from_secs(1);
 pub(crate) const SLACK: Duration = Duration::from_millis(100);
 /// The longest time for which requests are outstanding, however distant the peer.
 const LONGEST: Duration = Duration::from_secs(3);
-/// The latency is the shortest of the last one to two periods, so that it follows a path that became
-/// longer.
+/// The latency is the shortest of the last one to two periods, so that it follows a path that
+/// became longer.
 const LATENCY_PERIOD: Duration = Duration::from_secs(30);
 /// A rate is measured over at least this time.
 const MEASURED: Duration = Duration::from_millis(900);
@@ -87,7 +87,8 @@ impl Default for Window {
 }
 
 impl Window {
-    /// How many requests may be outstanding now, where memory permits what the peer sends in `time`.
+    /// How many requests may be outstanding now, where memory permits what the peer sends in
+    /// `time`.
     pub(crate) fn depth(&self, time: Duration) -> u32 {
         let depth = match self.pace {
             Pace::SlowStart(depth) => depth,
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_keeps_more_gets_more() {
+    fn peer_limit_bounds_the_window() {
         let mut window = Window::default();
         window.set_limit(u32::MAX);
         (0..1000).for_each(|_| answer(&mut window, Duration::ZERO));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn after_slow_start_the_window_follows_the_rate() {
+    fn window_follows_the_rate() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
         second(&mut window, &mut now, 100, Duration::from_millis(1));
         for (blocks, expected) in [(100, 100), (20, 100), (20, 20), (0, 20), (0, 0)] {
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn little_memory_shortens_the_window_down_to_the_latency() {
+    fn scarce_memory_shortens_window_to_latency() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
         (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(200)));
         assert_eq!(window.depth(Duration::MAX), FLOOR + 100);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distant_peer_has_a_window_longer_than_the_target() {
+    fn distant_peer_has_a_longer_window() {
         let (mut window, mut now) = (Window::default(), Duration::ZERO);
         window.set_limit(MAX_WINDOW);
         (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(1900)));

@@ -1,6 +1,6 @@
-//! A seeder without choices: everyone is unchoked at once and sent what they ask for, from memory, a
-//! thread for each connection. As many peers as a benchmark wants, in one process: it listens at every
-//! address of the machine. Each address may have a line of its own ([`super::line`]).
+//! A seeder without choices: everyone is unchoked at once and sent what they ask for, from memory,
+//! a thread for each connection. As many peers as a benchmark wants, in one process: it listens at
+//! every address of the machine. Each address may have a line of its own ([`super::line`]).
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -25,8 +25,8 @@ const SEND: usize = 256 * 1024;
 /// The longest block that anyone asks for, in bytes.
 const MAX_BLOCK: u32 = 128 * 1024;
 
-/// Serves the payload below `root` until it is killed, each address over a line of its own: the last
-/// byte of the address says which of `lines`, one after another.
+/// Serves the payload below `root` until it is killed, each address over a line of its own: the
+/// last byte of the address says which of `lines`, one after another.
 pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     let (torrents, lines) = (Arc::new(vec![Torrent::open(root)?]), Arc::new(lines));
     for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?.incoming() {
@@ -43,8 +43,8 @@ pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     Ok(())
 }
 
-/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes the
-/// file `requested` when the first request comes.
+/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes
+/// the file `requested` when the first request comes.
 pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> Result<()> {
     let torrents = roots.iter().map(|root| Torrent::open(root)).collect::<Result<Vec<_>>>()?;
     let (torrents, sent) = (Arc::new(torrents), Arc::new(AtomicU64::new(0)));

@@ -1,5 +1,5 @@
-//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay of its own. The
-//! share tells how much of what the seeders could send in that time was used.
+//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay of its own.
+//! The share tells how much of what the seeders could send in that time was used.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -29,8 +29,8 @@ pub struct Shape {
 }
 
 /// Swarms of seeders like those of `cargo xtask bench swarm`, with the memory for payload that a
-/// session takes by default on two cores, and the share of the ideal rate that is expected, in percent.
-/// The last is the second one with liars of each rate.
+/// session takes by default on two cores, and the share of the ideal rate that is expected, in
+/// percent. The last is the second one with liars of each rate.
 pub fn shapes() -> Vec<(Shape, f64)> {
     let shape = |each: usize, kilobytes: &[u64], round_trip, mebibytes: u64, piece_length| Shape {
         rates: kilobytes.iter().flat_map(|rate| repeat_n(rate * 1000, each)).collect(),
@@ -66,8 +66,8 @@ impl fmt::Display for Shape {
 }
 
 impl Shape {
-    /// How long the download would take if every seeder sent at its rate from the first moment to the
-    /// last.
+    /// How long the download would take if every seeder sent at its rate from the first moment to
+    /// the last.
     pub fn ideal(&self) -> Duration {
         let rate: u64 = self.rates.iter().sum();
         Duration::from_secs_f64(self.size as f64 / rate.max(1) as f64)

@@ -5,8 +5,9 @@ use bt_types::{BlockRequest, PieceIndex};
 use super::Swarm;
 use crate::vocabulary::PeerKey;
 
-/// The most peers asked for the same block in the endgame. The last of them must have proven that it
-/// sends good pieces: peers that send nothing could otherwise keep the block until they are snubbed.
+/// The most peers asked for the same block in the endgame. The last of them must have proven that
+/// it sends good pieces: peers that send nothing could otherwise keep the block until they are
+/// snubbed.
 const ENDGAME_COPIES: u16 = 3;
 
 impl Swarm {

@@ -105,7 +105,7 @@ fn the_retry_comes_from_one_unsuspected_peer() {
 }
 
 #[test]
-fn a_trickler_loses_the_piece_left_to_it() {
+fn trickler_loses_its_exclusive_piece() {
     let mut bench = Bench::new(1, 256);
     let honest = [bench.join_seed(), bench.join_seed()];
     let mut asked: VecDeque<_> = bench.requests().into();

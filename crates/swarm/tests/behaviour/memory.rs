@@ -223,7 +223,7 @@ fn slow_peers_fill_pieces_together() {
 }
 
 #[test]
-fn peers_with_memory_enough_work_on_pieces_of_their_own() {
+fn plentiful_memory_gives_each_a_piece() {
     let mut bench = Bench::new(400, 64);
     bench.budget = SpanBudget::new(64 << 20);
     let peers: Vec<PeerKey> = (0..10).map(|_| bench.join_seed()).collect();

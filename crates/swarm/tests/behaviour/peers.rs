@@ -147,7 +147,7 @@ fn a_connected_peer_makes_retries_wait() {
 }
 
 #[test]
-fn a_useful_connection_allows_another_early_retry() {
+fn useful_connection_allows_early_retry() {
     let mut bench = Bench::new(4, 1);
     know(&mut bench, &[address(1)]);
     fail(&mut bench, 1);

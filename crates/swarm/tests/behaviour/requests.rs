@@ -411,7 +411,7 @@ fn what_nobody_asked_for_is_discarded() {
 }
 
 #[test]
-fn incomplete_peers_hear_of_a_verified_piece() {
+fn incomplete_peers_hear_of_pieces() {
     let mut bench = Bench::new(4, 1);
     let seed = bench.join_seed();
     let full = bench.join_with(&[0, 1, 2, 3]);

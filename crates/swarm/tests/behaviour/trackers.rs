@@ -135,7 +135,7 @@ fn the_back_off_begins_with_a_minute_and_doubles_to_an_hour() {
 }
 
 #[test]
-fn longer_of_back_off_and_wait_of_refusal_holds() {
+fn longest_wait_after_refusal_holds() {
     let mut bench = bench(&[&["a"]]);
     asked(&mut bench);
     let day = 24 * 60 * 60;

@@ -21,7 +21,7 @@ fn served(bench: &mut Bench) -> PeerKey {
 }
 
 #[test]
-fn an_unchoked_peer_is_served_what_we_have() {
+fn unchoked_peer_is_served() {
     let mut bench = seeder();
     let (peer, choked) = (served(&mut bench), bench.join());
     let (have, missing) = (bench.piece(0), bench.piece(7));
@@ -33,7 +33,7 @@ fn an_unchoked_peer_is_served_what_we_have() {
 }
 
 #[test]
-fn a_choked_peer_is_served_no_longer() {
+fn choked_peer_is_not_served() {
     let mut bench = seeder();
     let peer = served(&mut bench);
     bench.swarm.set_upload_slots(bench.now, 0);
