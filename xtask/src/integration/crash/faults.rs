@@ -227,7 +227,8 @@ fn state_forbidden(scene: &Scene) -> Result<String> {
     trial.end(running, End::Killed)?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o555))?;
     let running = trial.start(&as_mere_user(&trial.command()))?;
-    let message = trial.fails(running, &["state/bt-cli", "create", "permission denied"])?;
+    let message = trial
+        .fails(running, &["state/bt-cli", "record of verified pieces", "permission denied"])?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o755))?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
