@@ -80,9 +80,9 @@ mod pieces;
 mod open;
 mod rarity;
 
+mod memory;
 mod peer;
 mod rate;
-mod supply;
 mod window;
 
 mod blame;

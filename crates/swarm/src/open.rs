@@ -225,9 +225,13 @@ impl OpenPiece {
         self.spans.iter().position(idle).map(|span| span as u32)
     }
 
-    /// A peer is asked for `block`, which is expected at `due`.
-    pub(crate) fn ask(&mut self, number: u32, weak: bool, due: Duration) {
+    /// A request that was made now is expected to be answered at `due`.
+    pub(crate) fn expect(&mut self, due: Duration) {
         self.due = self.due.max(due);
+    }
+
+    /// A peer is asked for `block`.
+    pub(crate) fn ask(&mut self, number: u32, weak: bool) {
         let block = &mut self.blocks[number as usize];
         if weak {
             block.weak += 1;
@@ -244,7 +248,7 @@ impl OpenPiece {
     pub(crate) fn strengthen(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
         block.weak = block.weak.saturating_sub(1);
-        self.ask(number, false, Duration::ZERO);
+        self.ask(number, false);
     }
 
     /// `key` does not owe `block` any longer. Says whether the block became free.

@@ -1,6 +1,6 @@
 //! The pieces of the torrent: which are had, which are open, and which block to ask a peer for.
 //!
-//! A peer whose share of the memory is small ([`Supply`]) fills pieces together with peers that are
+//! A peer whose share of the memory is small ([`MemoryShares`]) fills pieces together with peers that are
 //! as slow. Any other goes on with the piece it works on. Then come open pieces that would take
 //! long with those who work on them already; then a new piece: at random for the first
 //! [`RANDOM_FIRST`] so that there is soon something to trade, afterwards a rarest one; then any
@@ -19,10 +19,10 @@ use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, OnDemand, PieceIndex};
 use rand::{Rng, RngExt};
 
 use crate::blame::Blame;
+use crate::memory::MemoryShares;
 use crate::open::OpenPiece;
 use crate::peer::{Has, Peer};
 use crate::rarity::Rarity;
-use crate::supply::Supply;
 use crate::vocabulary::{PeerKey, SpanLayout};
 
 /// So many pieces are chosen at random before the rarest are.
@@ -49,7 +49,7 @@ pub(crate) struct Asker<'a> {
     pub(crate) key: PeerKey,
     pub(crate) peer: &'a Peer,
     pub(crate) now: Duration,
-    pub(crate) supply: Supply,
+    pub(crate) shares: MemoryShares,
     /// Whether no memory can be reserved.
     pub(crate) short: bool,
 }
@@ -69,7 +69,8 @@ pub(crate) struct Pieces {
     pub(crate) seeds: u32,
     pub(crate) open: OnDemand<BTreeMap<PieceIndex, OpenPiece>>,
     pub(crate) partial: OnDemand<BTreeSet<PieceIndex>>,
-    /// How many spans of all open pieces are in memory.
+    /// How many spans of all open pieces are in memory. It is kept here because it is needed at
+    /// each fill of a window.
     reserved: u32,
     pub(crate) blame: OnDemand<Blame>,
 }
@@ -285,7 +286,7 @@ impl Pieces {
     /// reserved, where the others are no faster than this peer.
     fn share(&mut self, asker: &Asker<'_>) -> Option<Choice> {
         let rate = asker.peer.down.per_second(asker.now);
-        if asker.supply.has_share(rate, self.layout().unit().into()) {
+        if asker.shares.has_share(rate, self.layout().unit().into()) {
             return None;
         }
         let answer = asker.peer.next_answer(asker.now);

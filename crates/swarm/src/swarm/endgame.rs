@@ -1,4 +1,4 @@
-//! When every missing block is asked for, whom to ask for which a second time.
+//! The endgame: every missing block is asked for, and some are asked of a second peer.
 
 use bt_types::{BlockRequest, PieceIndex};
 

@@ -3,14 +3,14 @@
 use bt_types::{Bitfield, Geometry, PieceIndex};
 
 use super::Swarm;
-use crate::supply::Supply;
+use crate::memory::MemoryShares;
 use crate::vocabulary::{PeerKey, PeerView, SpanBudget, SpanLayout, TrackerView};
 
 impl Swarm {
     /// The memory that there is for pieces, and the rate at which they fill.
-    pub(super) fn supply(&self, budget: &SpanBudget) -> Supply {
+    pub(super) fn shares(&self, budget: &SpanBudget) -> MemoryShares {
         let memory = self.pieces.reserved_bytes() + budget.available() as u64;
-        Supply { memory, rate: self.down.per_second(self.now) }
+        MemoryShares { memory, rate: self.down.per_second(self.now) }
     }
 
     /// How much data there is, in what pieces.

@@ -135,17 +135,17 @@ impl Swarm {
 
     fn fill_window(&mut self, key: PeerKey, budget: &mut SpanBudget) -> Turn {
         let mut short = self.is_short(budget);
-        let supply = self.supply(budget);
+        let shares = self.shares(budget);
         while let Some(peer) = self.peers.get(&key)
             && self.running
         {
-            if peer.asked.len() >= peer.depth(supply.request_time()) {
+            if peer.asked.len() >= peer.depth(shares.request_time()) {
                 return Turn::Busy;
             }
             if !peer.may_send_something() {
                 return Turn::Idle;
             }
-            let asker = Asker { key, peer, now: self.now, supply, short };
+            let asker = Asker { key, peer, now: self.now, shares, short };
             let done = match self.pieces.choose(&asker, &mut self.rng) {
                 Choice::Block { piece, block } => self.ask(key, piece, block, budget),
                 Choice::Open(piece) => self.open_piece(key, piece, budget),
@@ -199,7 +199,8 @@ impl Swarm {
             return false;
         };
         let weak = peer.snubbed;
-        open.ask(block, weak, peer.next_answer(self.now));
+        open.expect(peer.next_answer(self.now));
+        open.ask(block, weak);
         if peer.asked.is_empty() {
             peer.last_block = self.now;
         }

@@ -13,14 +13,14 @@ const REQUESTED: u64 = 4;
 
 /// The memory of a swarm and the rate that it must suffice for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Supply {
+pub(crate) struct MemoryShares {
     /// What the swarm holds and what it may still reserve, in bytes.
     pub(crate) memory: u64,
     /// What all peers send, in bytes per second.
     pub(crate) rate: u64,
 }
 
-impl Supply {
+impl MemoryShares {
     /// For how long requests may be outstanding at any peer.
     pub(crate) fn request_time(&self) -> Duration {
         let millis = (self.memory / REQUESTED).saturating_mul(1000) / self.rate.max(1);
@@ -40,15 +40,15 @@ mod tests {
 
     #[test]
     fn memory_is_shared_by_rate() {
-        let supply = Supply { memory: 1000, rate: 50 };
-        assert!(supply.has_share(10, 200) && !supply.has_share(10, 201));
-        assert_eq!(supply.request_time(), Duration::from_secs(5));
+        let shares = MemoryShares { memory: 1000, rate: 50 };
+        assert!(shares.has_share(10, 200) && !shares.has_share(10, 201));
+        assert_eq!(shares.request_time(), Duration::from_secs(5));
     }
 
     #[test]
     fn without_a_rate_every_share_suffices() {
-        let supply = Supply { memory: 1000, rate: 0 };
-        assert!(supply.has_share(0, u64::MAX));
-        assert_eq!(supply.request_time(), Duration::from_secs(250));
+        let shares = MemoryShares { memory: 1000, rate: 0 };
+        assert!(shares.has_share(0, u64::MAX));
+        assert_eq!(shares.request_time(), Duration::from_secs(250));
     }
 }
