@@ -49,7 +49,7 @@ impl Liar {
 
     /// Whether the node may ban it: it sends wrong data.
     pub(crate) fn sends_wrong_data(&self) -> bool {
-        matches!(self.trick, Trick::WrongBytes(_))
+        matches!(self.trick, Trick::WrongBytes(1..))
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -154,11 +154,6 @@ impl Liar {
             }
             Trick::FlapsChoke => {
                 if let Some(block) = self.pop(at) {
-                    acts.extend(serve(at, block, false, payload));
-                }
-            }
-            Trick::Serves => {
-                while let Some(block) = self.pop(at) {
                     acts.extend(serve(at, block, false, payload));
                 }
             }

@@ -77,10 +77,10 @@ pub fn tell(seed: u64) -> (Report, Vec<String>) {
 }
 
 /// What came of a download from seeders of given rates.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Race {
-    /// How long it took.
-    pub time: Duration,
+    /// How much was used of what the seeders could have sent meanwhile, in percent.
+    pub share: f64,
     /// When each liar was banned.
     pub bans: Vec<Duration>,
 }
@@ -92,7 +92,8 @@ pub struct Race {
 /// The rule that was broken, if one was: also if an honest seeder is banned.
 pub fn race(shape: &Shape) -> Result<Race, String> {
     let ending = World::shaped(shape, false).run();
-    ending.result.map(|()| Race { time: ending.done, bans: ending.bans })
+    let share = 100.0 * shape.ideal().as_secs_f64() / ending.done.as_secs_f64();
+    ending.result.map(|()| Race { share, bans: ending.bans })
 }
 
 fn report(seed: u64, ending: world::Ending) -> (Report, Vec<String>) {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sim::Report;
+use sim::{Race, Report};
 
 /// What else there is to do than to play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,27 +47,23 @@ fn main() -> ExitCode {
 fn shapes() -> ExitCode {
     let mut all_well = true;
     for (shape, least) in sim::shapes() {
-        let line = match sim::race(&shape) {
-            Ok(race) => {
-                let share = 100.0 * shape.ideal().as_secs_f64() / race.time.as_secs_f64();
-                all_well &= share >= least;
-                let bans: Vec<String> =
-                    race.bans.iter().map(|at| format!("{:.1} s", at.as_secs_f64())).collect();
-                let bans = if bans.is_empty() {
-                    String::new()
-                } else {
-                    format!(", bans at {}", bans.join(", "))
-                };
-                format!("{share:.1} % of the ideal rate, {least} % expected{bans}")
-            }
-            Err(rule) => {
-                all_well = false;
-                format!("BROKEN: {rule}")
-            }
-        };
+        let race = sim::race(&shape);
+        all_well &= race.as_ref().is_ok_and(|race| race.share >= least);
+        let line = race.map_or_else(
+            |rule| format!("BROKEN: {rule}"),
+            |race| {
+                format!("{:.1} % of the ideal rate, {least} % expected{}", race.share, bans(&race))
+            },
+        );
         say(&format!("{shape}: {line}"));
     }
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// When liars were banned, if there were some.
+fn bans(race: &Race) -> String {
+    let times = race.bans.iter().map(|at| format!(", a liar banned at {:.1} s", at.as_secs_f64()));
+    times.collect()
 }
 
 fn tell(seed: u64) -> ExitCode {

@@ -125,7 +125,7 @@ pub(crate) struct EarlyDeath {
 /// What a peer that is not honest does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trick {
-    /// Serves wrong bytes in so many percent of the blocks.
+    /// Serves wrong bytes in so many percent of the blocks; with 0 it is honest.
     WrongBytes(u32),
     /// Claims everything and never answers a request.
     NeverAnswers,
@@ -149,8 +149,6 @@ pub(crate) enum Trick {
     BreaksOff,
     /// Claims pieces one by one, again and again, that nobody has from it.
     FloodsHave,
-    /// None: it has everything and sends whatever it is asked for. It waits to be called.
-    Serves,
 }
 
 pub(crate) const TRICKS: [Trick; 13] = [
@@ -242,7 +240,8 @@ pub(crate) struct Scenario {
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) liars: Vec<Trick>,
     pub(crate) network: NetworkPlan,
-    /// The connections to each of the scripted peers, where they are not drawn.
+    /// The connections to each of the scripted peers, where they are not drawn. Those peers wait to
+    /// be called.
     pub(crate) wires: Vec<Quality>,
     pub(crate) trackers: TrackerPlan,
     pub(crate) mishaps: Vec<(Duration, usize, Mishap)>,
@@ -302,7 +301,7 @@ impl Scenario {
 
     /// Whether something may go wrong at all.
     pub(crate) fn is_calm(&self) -> bool {
-        self.liars.iter().all(|trick| *trick == Trick::Serves) && self.mishaps.is_empty()
+        self.liars.iter().all(|trick| *trick == Trick::WrongBytes(0)) && self.mishaps.is_empty()
     }
 }
 

@@ -90,7 +90,9 @@ impl Scenario {
                 zeros: 0,
             },
             nodes: vec![downloader(shape)],
-            liars: (0..shape.rates.len()).map(|seeder| trick(shape, seeder)).collect(),
+            liars: (0..shape.rates.len())
+                .map(|seeder| Trick::WrongBytes(if shape.liars.contains(&seeder) { 50 } else { 0 }))
+                .collect(),
             network: NetworkPlan {
                 max_latency: 0,
                 rates: (1, 1),
@@ -113,10 +115,6 @@ impl Scenario {
             evictions: 0,
         }
     }
-}
-
-fn trick(shape: &Shape, seeder: usize) -> Trick {
-    if shape.liars.contains(&seeder) { Trick::WrongBytes(50) } else { Trick::Serves }
 }
 
 fn downloader(shape: &Shape) -> NodePlan {

@@ -10,7 +10,6 @@ use super::{Event, World};
 use crate::liar::Act;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
-use crate::scenario::Trick;
 use crate::site::Truth;
 use crate::watch::Broken;
 
@@ -261,7 +260,7 @@ impl World {
     pub(super) fn call_as_liars(&mut self) {
         for liar in 0..self.liars.len() {
             let node = self.dice.below(self.nodes.len() as u64) as usize;
-            let calls = self.liars[liar].trick != Trick::Serves;
+            let calls = self.scenario.wires.is_empty();
             if !calls || self.liars[liar].connections() >= 3 || self.closing {
                 continue;
             }
