@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::syncfs;
-use testkit::{Answer, HttpTracker, Tracker};
+use testkit::HttpTracker;
 
 use super::contestant::{self, Contestant, Turn};
 use super::meter::Meter;
@@ -113,12 +113,9 @@ impl<'a> Bench<'a> {
         bt_cli: &BtCli,
         scenario: Scenario,
     ) -> Result<Self> {
-        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
         let address = |index| SocketAddr::from((namespace::seeder_address(index), PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
-        tracker.answer(Answer::Peers(seeders.clone()));
-        let root = place.empty("payload")?;
-        let payload = Payload::create("payload", scenario.shape, &tracker.url(), &root, bt_cli)?;
+        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, place, bt_cli)?;
         let (mut contestants, missing) = contestant::all()?;
         contestants.retain(|contestant| options.wants(contestant.name));
         ensure!(!contestants.is_empty(), "nobody is left to be measured");

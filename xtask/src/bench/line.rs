@@ -1,6 +1,6 @@
-//! A seeder behind a line with a rate and a delay: what it is asked for arrives half a round trip
-//! later, leaves no faster than the line permits, and arrives another half later. It keeps requests
-//! until they are served, so that a CANCEL in time saves a block.
+//! A seeder behind a line with a rate and a delay. A request arrives half a round trip later; the
+//! block leaves no faster than the line permits, and arrives another half later. The seeder keeps
+//! requests until they are served, so that a CANCEL in time saves a block.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -9,16 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::serve::{Torrent, block_at, message};
 
 /// How much is read at a time, in bytes: requests only.
 const READ: usize = 16 * 1024;
-/// How long the line takes for what leaves it at a time. Less would be smoother and cost more.
+/// How long the line takes for the bytes that leave it at a time. A shorter time costs more CPU.
 const PORTION: Duration = Duration::from_millis(10);
 
-/// What a line is like.
+/// The properties of a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
     /// Bytes per second from the seeder.
@@ -57,19 +57,28 @@ pub(super) fn serve(stream: &TcpStream, torrent: &Torrent, line: Line) -> Result
     let inbox = Arc::new(Inbox::default());
     let (reader, own) = (stream.try_clone()?, Arc::clone(&inbox));
     thread::spawn(move || {
-        // Whoever goes away has enough.
+        // A peer that disconnects has enough.
         let _gone = listen(reader, &own, line.round_trip / 2);
         own.lock().closed = true;
         own.changed.notify_all();
     });
-    Sender { stream, torrent, line, queue: VecDeque::new(), leaving: VecDeque::new() }.run(&inbox)
+    let sender = Sender {
+        stream,
+        torrent,
+        line,
+        queue: VecDeque::new(),
+        message: VecDeque::new(),
+        free_at: Instant::now(),
+        leaving: VecDeque::new(),
+    };
+    sender.run(&inbox)
 }
 
 fn listen(mut stream: TcpStream, inbox: &Inbox, delay: Duration) -> Result<()> {
     let (mut input, mut portion) = (Vec::new(), vec![0; READ]);
     loop {
         let count = stream.read(&mut portion)?;
-        anyhow::ensure!(count > 0, "gone");
+        ensure!(count > 0, "gone");
         input.extend_from_slice(&portion[..count]);
         let arrives = Instant::now() + delay;
         let mut used = 0;
@@ -93,80 +102,128 @@ struct Sender<'a> {
     line: Line,
     /// Requests that have arrived.
     queue: VecDeque<[u8; 12]>,
+    /// What has not left yet of the message that is being sent.
+    message: VecDeque<u8>,
+    /// When the line is free again.
+    free_at: Instant,
     /// What has left, and when it arrives.
     leaving: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl Sender<'_> {
     fn run(mut self, inbox: &Inbox) -> Result<()> {
-        let (mut block, mut sent) = (Vec::new(), 0);
-        // When the line is free again.
-        let mut free_at = Instant::now();
         loop {
-            self.deliver()?;
             let now = Instant::now();
+            self.deliver(now)?;
+            self.send(now)?;
             let mut under_way = inbox.lock();
             if under_way.closed {
                 return Ok(());
             }
-            while under_way.asked.front().is_some_and(|(arrives, _)| *arrives <= now) {
-                self.take(under_way.asked.pop_front().map(|(_, asked)| asked));
+            if self.hear(now, &mut under_way) {
+                continue;
             }
-            if sent == block.len() && !self.queue.is_empty() {
-                drop(under_way);
-                (block, sent) = (self.next_block()?, 0);
-                free_at = free_at.max(now);
-            } else if sent < block.len() && free_at <= now {
-                drop(under_way);
-                let portion = (PORTION.as_secs_f64() * self.line.rate as f64) as usize;
-                let end = (sent + portion.max(1)).min(block.len());
-                let time = Duration::from_secs_f64((end - sent) as f64 / self.line.rate as f64);
-                free_at += time;
-                let arrives = free_at + self.line.round_trip / 2;
-                self.leaving.push_back((arrives, block[sent..end].to_vec()));
-                sent = end;
-            } else {
-                let asked = under_way.asked.front().map(|(arrives, _)| *arrives);
-                let leaving = self.leaving.front().map(|(arrives, _)| *arrives);
-                let line = (sent < block.len()).then_some(free_at);
-                match [asked, leaving, line].into_iter().flatten().min() {
-                    Some(next) => {
-                        let wait = next.saturating_duration_since(now);
-                        drop(inbox.changed.wait_timeout(under_way, wait));
-                    }
-                    None => drop(inbox.changed.wait(under_way)),
+            match self.next_event(&under_way) {
+                Some(next) => {
+                    let wait = next.saturating_duration_since(now);
+                    drop(inbox.changed.wait_timeout(under_way, wait));
                 }
+                None => drop(inbox.changed.wait(under_way)),
             }
         }
     }
 
-    fn take(&mut self, asked: Option<Asked>) {
-        match asked {
-            Some(Asked::Request(block)) => self.queue.push_back(block),
-            Some(Asked::Cancel(block)) => self.queue.retain(|other| *other != block),
-            None => {}
+    /// Takes in the messages that have arrived; says whether there were some.
+    fn hear(&mut self, now: Instant, under_way: &mut UnderWay) -> bool {
+        let arrived = under_way.asked.partition_point(|(arrives, _)| *arrives <= now);
+        for (_, asked) in under_way.asked.drain(..arrived) {
+            match asked {
+                Asked::Request(block) => self.queue.push_back(block),
+                Asked::Cancel(block) => self.queue.retain(|other| *other != block),
+            }
         }
+        arrived > 0
     }
 
-    /// The message with the block that is served next; there must be a request.
-    fn next_block(&mut self) -> Result<Vec<u8>> {
-        let mut message = Vec::new();
-        if let Some(request) = self.queue.pop_front() {
-            block_at(self.torrent, &request, &mut message)?;
+    /// Puts on the line what it takes by `now`.
+    fn send(&mut self, now: Instant) -> Result<()> {
+        if self.is_idle() {
+            self.free_at = self.free_at.max(now);
         }
-        Ok(message)
+        while self.free_at <= now {
+            if self.message.is_empty() {
+                let Some(request) = self.queue.pop_front() else { return Ok(()) };
+                let mut message = Vec::new();
+                block_at(self.torrent, &request, &mut message)?;
+                self.message = message.into();
+            }
+            let rate = self.line.rate as f64;
+            let portion = ((PORTION.as_secs_f64() * rate) as usize).clamp(1, self.message.len());
+            self.free_at += Duration::from_secs_f64(portion as f64 / rate);
+            let bytes = self.message.drain(..portion).collect();
+            self.leaving.push_back((self.free_at + self.line.round_trip / 2, bytes));
+        }
+        Ok(())
     }
 
     /// Writes what has arrived at the other side.
-    fn deliver(&mut self) -> Result<()> {
-        let now = Instant::now();
-        let mut arrived = Vec::new();
-        while self.leaving.front().is_some_and(|(arrives, _)| *arrives <= now) {
-            arrived.extend(self.leaving.pop_front().map(|(_, bytes)| bytes).unwrap_or_default());
-        }
-        if !arrived.is_empty() {
-            self.stream.write_all(&arrived)?;
+    fn deliver(&mut self, now: Instant) -> Result<()> {
+        let arrived = self.leaving.partition_point(|(arrives, _)| *arrives <= now);
+        for (_, bytes) in self.leaving.drain(..arrived) {
+            self.stream.write_all(&bytes)?;
         }
         Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.message.is_empty() && self.queue.is_empty()
+    }
+
+    /// When something arrives or the line is free.
+    fn next_event(&self, under_way: &UnderWay) -> Option<Instant> {
+        let asked = under_way.asked.front().map(|(arrives, _)| *arrives);
+        let leaving = self.leaving.front().map(|(arrives, _)| *arrives);
+        let line = (!self.is_idle()).then_some(self.free_at);
+        [asked, leaving, line].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::super::payload::{Payload, Shape};
+    use super::*;
+
+    const BLOCK: u32 = 16 * 1024;
+
+    fn message(kind: u8, begin: u32) -> Vec<u8> {
+        let numbers = [0, begin, BLOCK].map(u32::to_be_bytes).concat();
+        [&[0, 0, 0, 13, kind][..], &numbers].concat()
+    }
+
+    #[test]
+    fn cancelled_block_is_not_sent() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let shape = Shape { size: 128 * 1024, files: 1, piece_length: 64 * 1024 };
+        let payload = Payload::zeros("zeros", shape, "http://unused/", folder.path())?;
+        let torrent = Torrent::open(payload.root())?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let mut stream = TcpStream::connect(listener.local_addr()?)?;
+        let (seeder, _) = listener.accept()?;
+
+        let line = Line { rate: 10_000_000, round_trip: Duration::from_millis(2) };
+        let said = [message(6, 0), message(6, BLOCK), message(6, 2 * BLOCK), message(8, BLOCK)];
+        stream.write_all(&said.concat())?;
+        thread::scope(|scope| {
+            let serving = scope.spawn(|| serve(&seeder, &torrent, line));
+            for begin in [0, 2 * BLOCK] {
+                let mut block = vec![0; 13 + BLOCK as usize];
+                stream.read_exact(&mut block)?;
+                assert_eq!(block[9..13], begin.to_be_bytes());
+            }
+            drop(stream);
+            serving.join().expect("no panic")
+        })
     }
 }

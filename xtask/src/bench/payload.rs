@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -53,13 +54,22 @@ impl Payload {
         place: &Place,
         bt_cli: &BtCli,
     ) -> Result<(Self, HttpTracker)> {
-        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-        tracker.answer(Answer::Peers(Vec::new()));
         let size = options.size.unwrap_or(2048) * MIB;
         let shape = Shape { size, files: 1, piece_length: MIB };
-        let payload =
-            Self::create("payload", shape, &tracker.url(), &place.empty("payload")?, bt_cli)?;
-        Ok((payload, tracker))
+        Self::of_seeders(&[], shape, place, bt_cli)
+    }
+
+    /// A payload and its tracker, which names these peers.
+    pub(super) fn of_seeders(
+        seeders: &[SocketAddr],
+        shape: Shape,
+        place: &Place,
+        bt_cli: &BtCli,
+    ) -> Result<(Self, HttpTracker)> {
+        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+        tracker.answer(Answer::Peers(seeders.to_vec()));
+        let root = place.empty("payload")?;
+        Ok((Self::create("payload", shape, &tracker.url(), &root, bt_cli)?, tracker))
     }
 
     /// Writes the data below `root` and has bt-cli make the torrent, with the tracker `url`.

@@ -68,7 +68,7 @@ pub(super) struct Torrent {
 }
 
 impl Torrent {
-    fn open(root: &Path) -> Result<Self> {
+    pub(super) fn open(root: &Path) -> Result<Self> {
         let description = Description::read(&description_below(root))?;
         let (mut files, mut position) = (Vec::new(), 0);
         for (path, length) in &description.files {

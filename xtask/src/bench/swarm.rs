@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::{Answer, HttpTracker, Tracker};
+use testkit::HttpTracker;
 
 use super::contestant::{self, Contestant, Kind, Turn};
 use super::payload::{Payload, Shape};
@@ -16,7 +16,7 @@ use crate::bt_cli::BtCli;
 use crate::clients::{Job, namespace};
 use crate::process::Running;
 
-/// Who takes part, unless others are named: the others take minutes.
+/// The programs measured unless others are named: those left out take minutes.
 const CONTESTANTS: [&str; 5] = ["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "aria2"];
 const COLUMNS: &[Column] = &[
     turn::RATE,
@@ -113,12 +113,9 @@ impl<'a> Bench<'a> {
         bt_cli: &BtCli,
         scenario: Scenario,
     ) -> Result<Self> {
-        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
         let at = |index| SocketAddr::from((namespace::one_of_many(index), serve::PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.peers).map(at).collect();
-        tracker.answer(Answer::Peers(seeders.clone()));
-        let root = place.empty("payload")?;
-        let payload = Payload::create("payload", scenario.shape, &tracker.url(), &root, bt_cli)?;
+        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, place, bt_cli)?;
         let (mut contestants, mut missing) = contestant::all()?;
         let is_in = |name: &str| match options.only.is_empty() {
             true => CONTESTANTS.contains(&name),
