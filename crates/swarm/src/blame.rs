@@ -51,7 +51,7 @@ struct Case {
 /// From whom a piece under investigation is fetched, all of it from one peer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A peer that took part in so many pieces that verified, or more, and is not snubbed.
+    /// A peer that sent so many blocks of verified pieces, or more, and is not snubbed.
     Proven(u32),
     /// A peer that is not under suspicion, and not snubbed, for nobody has proven anything.
     #[default]

@@ -415,9 +415,12 @@ impl OpenPiece {
         }
     }
 
-    /// Who sent blocks of it.
-    pub(crate) fn sender_keys(&self) -> impl Iterator<Item = PeerKey> + '_ {
-        self.senders.iter().map(|sender| sender.key)
+    /// Each peer that sent blocks of it, and how many.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = (PeerKey, u32)> + '_ {
+        self.senders.iter().map(|sender| {
+            let theirs = self.blocks.iter().filter(|block| block.writer == Some(sender.key));
+            (sender.key, theirs.count() as u32)
+        })
     }
 
     /// Who sent each block.

@@ -113,7 +113,7 @@ pub(crate) struct Peer {
     pub(crate) gave_at: Duration,
 
     pub(crate) has: Has,
-    /// How many pieces verified in which it had sent blocks.
+    /// How many blocks of verified pieces it sent.
     pub(crate) proven: u32,
     /// The bitfield so far, while it comes in parts.
     pub(crate) bitfield: Vec<u8>,

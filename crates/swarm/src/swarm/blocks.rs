@@ -11,7 +11,8 @@ use crate::open::{Finished, OpenPiece};
 use crate::peer::Peer;
 use crate::vocabulary::{Committed, DisconnectReason, Output, PeerKey, Place};
 
-/// Who has proven one in so many of the pieces that the best has proven is as good as that one.
+/// A peer may fetch a piece under investigation if it sent one in so many of the good blocks that the
+/// best peer sent. A peer that sent fewer is slow, and would hold up the whole piece.
 const PROVEN_SHARE: u32 = 4;
 
 impl Swarm {
@@ -180,9 +181,9 @@ impl Swarm {
     /// All that its senders sent of a piece was good.
     fn prove(&mut self, verified: &OpenPiece) {
         self.suspicion_changed = true;
-        for key in verified.sender_keys() {
+        for (key, blocks) in verified.sent() {
             if let Some(peer) = self.peers.get_mut(&key) {
-                peer.proven = peer.proven.saturating_add(1);
+                peer.proven = peer.proven.saturating_add(blocks);
             }
             // It may be asked for more than before.
             self.queue(key);
@@ -250,9 +251,9 @@ impl Swarm {
         }
     }
 
-    /// Decides for each piece under investigation who may be asked for it, of those who have it: who
-    /// has proven most, or nearly so; if nobody has proven anything, one above suspicion; suspects, or
-    /// those who are snubbed, if nobody else answers.
+    /// Decides for each piece under investigation which of the peers that have it may be asked: those
+    /// that sent the most good blocks, or nearly so; if nobody sent any, a peer above suspicion;
+    /// suspects and snubbed peers only if nobody else answers.
     pub(super) fn review_suspects(&mut self) {
         if self.pieces.blame.is_empty() {
             return;

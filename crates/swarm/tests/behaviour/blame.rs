@@ -185,6 +185,35 @@ fn the_retry_comes_from_one_that_has_sent_good_pieces_suspect_or_not() {
 }
 
 #[test]
+fn retry_skips_peer_with_few_blocks() {
+    const BLOCKS: u32 = 8;
+    let mut bench = Bench::new(5, BLOCKS);
+    let (slow, fast) = (bench.join_seed(), bench.join_seed());
+    let mut complete = Vec::new();
+    let mut outputs: VecDeque<Output> = bench.drain().into();
+    while let Some(output) = outputs.pop_front() {
+        match output {
+            Output::Request { request, .. } => {
+                let sender = if request.offset() == 0 { slow } else { fast };
+                bench.send(sender, request);
+            }
+            Output::Commit { piece, .. } => {
+                complete.push(piece.get());
+                if complete.len() < 5 {
+                    bench.verify(piece.get());
+                }
+            }
+            _ => {}
+        }
+        outputs.extend(bench.drain());
+    }
+    mismatch_of(&mut bench, complete[4], &[0]);
+    let asked = bench.requests();
+    assert_eq!(asked.len(), BLOCKS as usize);
+    assert!(asked.iter().all(|(key, _)| *key == fast), "{asked:?}");
+}
+
+#[test]
 fn a_piece_left_to_one_peer_does_not_hold_off_the_endgame() {
     let mut bench = Bench::new(4, 8);
     let (first, second) = (bench.join_seed(), bench.join_seed());
