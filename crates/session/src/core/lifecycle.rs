@@ -366,8 +366,8 @@ impl Torrent {
         self.phase = Phase::Checking(Box::new(check));
     }
 
-    /// When a stop no longer waits for trackers. One that has never answered gets no more time
-    /// for the stop than it had already for its first announce.
+    /// When a stop no longer waits for trackers. If none has ever answered, the time runs from the
+    /// last announce: they are probably dead.
     fn goodbye_deadline(&self, now: Duration) -> Duration {
         let mut trackers = self.swarm().into_iter().flat_map(Swarm::trackers);
         let from = if trackers.any(|tracker| tracker.replied) { now } else { self.announced_at };
