@@ -116,18 +116,13 @@ impl Fetcher {
         let url = announce_url(url, request)?;
         let answer = self.fetch(&url, self.shared.config.max_body)?;
         match parse_announce(&answer.body) {
-            // Nearly anything bencoded is a reply, so an error page could be one.
-            Ok(reply) if reply.peers.is_empty() && !answer.is_success() => {
-                Err(unexpected(&answer).into())
+            // Many trackers refuse with status 400 or 403, so a refusal counts whatever the status.
+            Err(ReplyError::Failure { reason, retry_in }) => {
+                Err(AnnounceError::Failure { reason, retry_in })
             }
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(match explained(error, &answer) {
-                Explained::Web(error) => error.into(),
-                Explained::Reply(ReplyError::Failure { reason, retry_in }) => {
-                    AnnounceError::Failure { reason, retry_in }
-                }
-                Explained::Reply(error) => AnnounceError::Reply(error),
-            }),
+            Ok(reply) if answer.is_success() || !reply.peers.is_empty() => Ok(reply),
+            // Nearly any bencoded dictionary is a reply, so an error page could be one.
+            Ok(_) | Err(_) => Err(unexpected(&answer).into()),
         }
     }
 
@@ -135,7 +130,7 @@ impl Fetcher {
     /// torrents it does not know.
     ///
     /// # Errors
-    /// See [`ScrapeError`].
+    /// See [`ScrapeError`]. A bencoded refusal counts as one whatever its HTTP status.
     pub fn scrape(
         &self,
         url: &str,
@@ -143,13 +138,18 @@ impl Fetcher {
     ) -> Result<Vec<ScrapeEntry>, ScrapeError> {
         let url = scrape_url(url, info_hashes)?;
         let answer = self.fetch(&url, self.shared.config.max_body)?;
-        parse_scrape(&answer.body).map_err(|error| match explained(error, &answer) {
-            Explained::Web(error) => error.into(),
-            Explained::Reply(ReplyError::Failure { reason, retry_in }) => {
-                ScrapeError::Failure { reason, retry_in }
+        match parse_scrape(&answer.body) {
+            Ok(entries) => Ok(entries),
+            Err(ReplyError::Failure { reason, retry_in }) => {
+                Err(ScrapeError::Failure { reason, retry_in })
             }
-            Explained::Reply(error) => ScrapeError::Reply(error),
-        })
+            Err(error @ (ReplyError::MissingKey { .. } | ReplyError::WrongKind { .. }))
+                if answer.is_success() =>
+            {
+                Err(ScrapeError::Reply(error))
+            }
+            Err(_) => Err(unexpected(&answer).into()),
+        }
     }
 
     /// The body of what is at `url`, [`FetcherConfig::max_body`] bytes at most.
@@ -196,25 +196,7 @@ pub(crate) fn redirected(from: &Url, location: &str) -> Result<Url, FetchError> 
     checked.map_err(|reason| FetchError::Redirect { to: shorten_url(location), reason })
 }
 
-/// What is wrong with an answer that is no reply of a tracker.
-enum Explained {
-    Web(FetchError),
-    Reply(ReplyError),
-}
-
-/// A web page, or an answer with a bad status, is told as what it is. A refusal is told as the
-/// refusal it is: many trackers send one with status 400 or 403.
-fn explained(error: ReplyError, answer: &Answer) -> Explained {
-    match error {
-        ReplyError::Failure { .. } => Explained::Reply(error),
-        ReplyError::NotBencode { .. } | ReplyError::NotADictionary { .. } => {
-            Explained::Web(unexpected(answer))
-        }
-        _ if !answer.is_success() => Explained::Web(unexpected(answer)),
-        _ => Explained::Reply(error),
-    }
-}
-
+/// The error for a web page, and for an answer with a bad status.
 fn unexpected(answer: &Answer) -> FetchError {
     FetchError::Unexpected {
         status: answer.status,

@@ -47,9 +47,6 @@ pub enum AnnounceError {
         /// Seconds after which it may be asked again, as in [`ReplyError::Failure`].
         retry_in: Option<u32>,
     },
-    /// Occurs when the tracker's reply lacks something.
-    #[error(transparent)]
-    Reply(ReplyError),
 }
 
 /// Why a scrape gave nothing.
