@@ -300,6 +300,7 @@ fn ask_in_turn(
             None => {}
         }
         let wait = match addresses.len() {
+            // Each thread reports its timeout at the deadline. The margin lets that error arrive.
             0 => deadline.saturating_duration_since(Instant::now()) + ADDRESS_SILENCE,
             _ => ADDRESS_SILENCE,
         };

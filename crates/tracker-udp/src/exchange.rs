@@ -1,6 +1,6 @@
-//! One announce or scrape, without I/O: it asks its [`UdpTracker`] for a connection id, sends the
-//! action, sends it again when no answer comes (BEP 15, "Time outs"), and ends with a reply, an
-//! error or the caller's deadline.
+//! One announce or scrape, without I/O. An exchange asks its [`UdpTracker`] for a connection id,
+//! sends the action, and sends it again when no answer comes (BEP 15, "Time outs"). It ends with a
+//! reply, an error or the caller's deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,10 +40,10 @@ pub enum ExchangeError {
     /// Occurs when the tracker's answer is no packet of the protocol.
     #[error("the tracker's answer is malformed: {0}")]
     Packet(#[from] PacketError),
-    /// Occurs when the tracker's answer is one to another question.
+    /// Occurs when the tracker's answer is the response to another action.
     #[error("expected the response to {expected}, got one with action {got}")]
     Action {
-        /// What was asked.
+        /// The action that was sent.
         expected: &'static str,
         /// The action's number in the answer.
         got: u32,
@@ -66,23 +66,23 @@ pub struct ScrapeCountError {
     pub got: usize,
 }
 
-/// One action with one tracker.
+/// One announce or scrape at one tracker.
 ///
 /// 1. What happened: [`Self::handle_datagram`], [`Self::handle_timeout`].
-/// 2. What we want: said when it is made, [`Self::announce`] or [`Self::scrape`].
+/// 2. What we want: [`Self::announce`] or [`Self::scrape`], which make the exchange.
 /// 3. What the caller must do now: [`Self::poll_transmit`], [`Self::poll_timeout`].
 /// 4. Getters: [`Self::transaction_id`], [`Self::is_done`].
 ///
-/// Every call gets the tracker that the exchange was made with. Exchanges that share a tracker
-/// share its connect request, so after a call on one of them the polls of all are drained. An
-/// exchange that is no longer wanted is simply dropped.
+/// Pass every call the tracker that the exchange was made with. Exchanges that share a tracker
+/// share its connect request: after a call on one of them, drain the polls of all. Drop an exchange
+/// to abandon it.
 #[derive(Debug)]
 pub struct Exchange {
     action: Action,
     transaction_id: u32,
     /// The connection id that the action was last sent with.
     connection_id: u64,
-    /// Whether the tracker did not accept a connection id before.
+    /// Whether the tracker has rejected a connection id of this exchange.
     reconnected: bool,
     began: Duration,
     deadline: Duration,
@@ -98,18 +98,18 @@ enum Action {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Has something to send, as soon as there is a connection id. `asked`: the action was sent
-    /// before, so an answer may still come.
+    /// The action is to be sent as soon as there is a connection id. `asked`: it was sent before,
+    /// so an answer may still come.
     Ready { timeouts: u32, asked: bool },
-    /// The action is on its way.
+    /// The action was sent, and is sent again at `retry_at`.
     Sent { timeouts: u32, retry_at: Duration },
-    /// Nothing more happens.
+    /// The exchange has ended.
     Done,
 }
 
 impl Exchange {
-    /// An announce of `request` that may take until `deadline` (not a duration from `now`, but the
-    /// same clock). `url_data` is the path and query of the tracker's URL, or nothing (BEP 41).
+    /// Makes an exchange that announces `request` and ends at `deadline`, a time on the same clock
+    /// as `now`. `url_data` is the path and query of the tracker's URL, or empty (BEP 41).
     pub fn announce(
         tracker: &mut UdpTracker,
         now: Duration,
@@ -123,10 +123,10 @@ impl Exchange {
         Self::new(tracker, now, deadline, Action::Announce { request, url_data: url_data.to_vec() })
     }
 
-    /// A scrape of `info_hashes` that may take until `deadline`.
+    /// Makes an exchange that scrapes `info_hashes` and ends at `deadline`.
     ///
     /// # Errors
-    /// No info-hash at all, or more than [`MAX_SCRAPE`].
+    /// There is no info-hash, or there are more than [`MAX_SCRAPE`].
     pub fn scrape(
         tracker: &mut UdpTracker,
         now: Duration,
@@ -147,12 +147,13 @@ impl Exchange {
         Self { action, transaction_id, connection_id, reconnected, began, deadline, sent, state }
     }
 
-    /// A datagram came from `source`. Says how the exchange ended, if it did. Datagrams from
-    /// elsewhere, with another transaction id or too short to have one change nothing: a reactor
-    /// may offer a datagram to every exchange of the tracker.
+    /// Handles a datagram from `source`. Returns the result if that ends the exchange.
     ///
-    /// An error that is about the connection id, such as opentracker's "Connection ID missmatch.",
-    /// does not end the exchange: once, it asks for another id and sends the action again at once.
+    /// A datagram from elsewhere, with another transaction id or without one changes nothing, so a
+    /// reactor may offer each datagram to every exchange of the tracker.
+    ///
+    /// The first error about the connection id, such as opentracker's "Connection ID missmatch.",
+    /// does not end the exchange. It asks for another id and sends the action again at once.
     pub fn handle_datagram(
         &mut self,
         tracker: &mut UdpTracker,
@@ -183,16 +184,16 @@ impl Exchange {
         Some(response.map_err(ExchangeError::from).and_then(|response| self.reply(response)))
     }
 
-    /// The tracker does not accept the connection id, be it that it was restarted or that our
-    /// address changed. Answers to what was sent with that id are no longer waited for.
+    /// Starts again after the tracker rejected the connection id, because it was restarted or our
+    /// address changed. Ignores answers to what was sent with that id.
     fn reconnect(&mut self, tracker: &mut UdpTracker) {
         tracker.reject(self.connection_id);
         self.transaction_id = tracker.draw_transaction_id();
         self.state = State::Ready { timeouts: 0, asked: false };
     }
 
-    /// Time has passed. Gives the error if the deadline has; a retransmission that is due comes
-    /// from [`Self::poll_transmit`].
+    /// Ends the exchange and returns the error if the deadline has passed. A retransmission that is
+    /// due comes from [`Self::poll_transmit`].
     pub fn handle_timeout(&mut self, now: Duration) -> Option<ExchangeError> {
         if self.is_done() || now < self.deadline {
             return None;
@@ -202,8 +203,8 @@ impl Exchange {
         Some(ExchangeError::TimedOut { waited, sent: self.sent })
     }
 
-    /// The next datagram to send to the tracker's address, if one is due. One that cannot be sent
-    /// may be dropped: it counts as lost on the way.
+    /// Returns the next datagram to send to the tracker's address, if one is due. The caller may
+    /// drop a datagram that it cannot send, as if the network had lost it.
     #[must_use]
     pub fn poll_transmit(&mut self, tracker: &mut UdpTracker, now: Duration) -> Option<Vec<u8>> {
         if now >= self.deadline {
@@ -229,8 +230,8 @@ impl Exchange {
         Some(datagram)
     }
 
-    /// When to call [`Self::handle_timeout`] and drain the polls again, at the latest; `None` once
-    /// the exchange is done.
+    /// Returns when to call [`Self::handle_timeout`] and drain the polls again, at the latest; `None`
+    /// once the exchange is done.
     #[must_use]
     pub fn poll_timeout(&self, tracker: &UdpTracker) -> Option<Duration> {
         let next = match self.state {
@@ -241,9 +242,8 @@ impl Exchange {
         Some(next.min(self.deadline))
     }
 
-    /// The transaction id of the action; another one after a connection id was not accepted. The
-    /// connect request, which is the tracker's, has its own:
-    /// [`UdpTracker::connecting`].
+    /// Returns the transaction id of the action. It changes when the tracker rejects a connection
+    /// id. The connect request has its own, [`UdpTracker::connecting`].
     pub fn transaction_id(&self) -> u32 {
         self.transaction_id
     }

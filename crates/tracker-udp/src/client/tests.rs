@@ -324,7 +324,7 @@ fn late_answer_of_first_address_counts() {
 }
 
 #[test]
-fn silence_everywhere_is_told() {
+fn silent_addresses_time_out() {
     let (first, second) = (silent(), silent());
     let (reply, _) = in_turn(&[first.1, second.1], 3);
     let Some(Err(ClientError::Exchange { address, error })) = reply else { panic!("{reply:?}") };
