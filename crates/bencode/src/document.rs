@@ -104,18 +104,15 @@ impl OwnedDocument {
         Ok(Self::new(bytes, tokens, oddities))
     }
 
-    /// Like [`Options::parse_prefix`], and keeps the bytes of the value. The bytes behind
-    /// the value are dropped.
+    /// Like [`Options::parse_prefix`], and keeps the bytes of the value only: [`Self::bytes`] says
+    /// how many there were.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
-    pub fn parse_prefix(
-        mut bytes: Vec<u8>,
-        options: Options,
-    ) -> Result<(Self, usize), DecodeError> {
+    pub fn parse_prefix(mut bytes: Vec<u8>, options: Options) -> Result<Self, DecodeError> {
         let (Document { tokens, oddities, .. }, used) = options.parse_prefix(&bytes)?;
         bytes.truncate(used);
-        Ok((Self::new(bytes, tokens, oddities), used))
+        Ok(Self::new(bytes, tokens, oddities))
     }
 
     /// Without the room that reading left at the ends: documents are kept by the thousand.

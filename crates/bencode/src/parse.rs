@@ -307,8 +307,8 @@ impl<'a, 't> Parser<'a, 't> {
         let around = self.depth - 1;
         let closed = self.frames[around];
         if closed.kind == Open::UnsortedDict {
-            let (dict, most) = (closed.token as usize, self.options.max_duplicates);
-            find_duplicates(self.input, self.tokens, dict, self.duplicates, most)?;
+            let (dict, limit) = (closed.token as usize, self.options.max_duplicates);
+            find_duplicates(self.input, self.tokens, dict, self.duplicates, limit)?;
         }
         let end = self.tokens.len();
         self.push(0)?;

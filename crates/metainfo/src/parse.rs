@@ -28,11 +28,11 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
         return Err(too_long(bytes.len()));
     }
     let length = bytes.len();
-    let (document, used) = OwnedDocument::parse_prefix(bytes, OPTIONS)?;
+    let document = OwnedDocument::parse_prefix(bytes, OPTIONS)?;
     let root = document.root();
     let keys = root.as_dict().ok_or_else(|| MetainfoError::wrong_kind(root, "a dictionary"))?;
     let info = keys.get("info").ok_or_else(|| MetainfoError::missing(root, "info"))?;
-    let warnings = warnings(&document, length - used)?;
+    let warnings = warnings(&document, length - document.bytes().len())?;
     let parts = InfoParts::read(info)?;
     Ok(Metainfo {
         warnings,

@@ -18,15 +18,18 @@ pub(super) fn refusal(is_duplicate: bool, options: Options) -> Option<DecodeErro
     }
 }
 
-/// Adds the keys of a dictionary that it had before to `found`, which may have `most`. In an
-/// unsorted dictionary they need not be neighbours, so the keys are sorted to find them.
+/// Appends the duplicate keys of the dictionary at token `dict` to `found`. In an unsorted
+/// dictionary duplicates need not be neighbours, so the keys are sorted to find them.
+///
+/// `limit` is the most duplicates that `found` may hold, those of earlier dictionaries included. The
+/// first one past it is the error.
 #[cold]
 pub(super) fn find_duplicates<'a>(
     input: &'a [u8],
     tokens: &[Token],
     dict: usize,
     found: &mut Vec<u32>,
-    most: usize,
+    limit: usize,
 ) -> Result<(), Stop<'a>> {
     let mut keys = Vec::new();
     let mut index = dict + 1;
@@ -38,7 +41,7 @@ pub(super) fn find_duplicates<'a>(
     let again = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[1]);
     let mut again: Vec<(&[u8], usize)> = again.collect();
     again.sort_unstable_by_key(|(_, index)| *index);
-    match again.get(most.saturating_sub(found.len())) {
+    match again.get(limit.saturating_sub(found.len())) {
         Some((key, index)) => {
             let at = &input[tokens[*index].offset as usize..];
             Err(stop(at, DecodeErrorKind::DuplicateKey, Place::Key(key)))
