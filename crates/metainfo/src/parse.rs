@@ -17,7 +17,7 @@ use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKin
 /// The length of a SHA-1 digest.
 const DIGEST_LENGTH: u64 = 20;
 
-/// How a torrent is read. Which keys may be given again is decided in [`crate::warning`].
+/// How a torrent is read. [`crate::warning`] decides which keys may be repeated.
 pub(crate) const OPTIONS: Options = Options::new().max_duplicates(MAX_DUPLICATE_KEYS);
 
 type Result<T> = std::result::Result<T, MetainfoError>;
@@ -178,7 +178,7 @@ fn trackers(keys: Dict<'_, '_>) -> Vec<Vec<String>> {
 }
 
 /// Every URL once, where it comes first; no tier empty.
-fn distinct(tiers: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+pub(crate) fn distinct(tiers: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let mut seen = std::collections::BTreeSet::new();
     let distinct = tiers.map(|mut tier| {
         tier.retain(|url| seen.insert(url.clone()));

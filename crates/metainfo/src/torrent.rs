@@ -88,18 +88,13 @@ impl Metainfo {
     }
 
     /// Adds trackers that another source names for this torrent: tier by tier, after those that
-    /// are there. Leaves out URLs that are already known. [`Self::raw`] stays as it is.
+    /// are there. Skips URLs that are already known. [`Self::raw`] stays as it is.
     ///
     /// A private torrent should only use the trackers of one file (BEP 27), so it is up to the
     /// caller not to add others.
     pub fn add_trackers(&mut self, tiers: &[Vec<String>]) {
-        for tier in tiers {
-            let is_new = |url: &&String| !self.trackers.iter().flatten().any(|known| known == *url);
-            let tier: Vec<String> = tier.iter().filter(is_new).cloned().collect();
-            if !tier.is_empty() {
-                self.trackers.push(tier);
-            }
-        }
+        let known = std::mem::take(&mut self.trackers);
+        self.trackers = parse::distinct(known.into_iter().chain(tiers.iter().cloned()));
     }
 
     /// The URLs of `url-list`: servers that have the data (BEP 19).
