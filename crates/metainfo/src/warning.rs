@@ -6,11 +6,14 @@ use bencode::{DecodeErrorKind, DuplicateKey, KeyPath, OwnedDocument, PathStep};
 
 use crate::MetainfoError;
 
-/// The most keys given again that a torrent may have; with more it is refused.
+/// The most duplicate keys that a torrent may have. With more it is refused.
 pub const MAX_DUPLICATE_KEYS: usize = 100;
 
 /// Something that BEP 3 forbids and that does not change what the torrent is. Other clients accept
 /// it too.
+///
+/// Keys out of order are no warning, because no reader loses a value by them.
+/// [`Metainfo::unsorted`](crate::Metainfo::unsorted) reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetainfoWarning {
@@ -21,9 +24,10 @@ pub enum MetainfoWarning {
         /// How many bytes follow.
         count: usize,
     },
-    /// A key is given again in one dictionary. Its first value counts, as in libtorrent.
+    /// One dictionary has a key twice. The first value is used, as in libtorrent. `private` is the
+    /// exception: any of its values can make the torrent private.
     DuplicateKey {
-        /// Where the key is given again, in bytes from the start of the file.
+        /// Where the key is repeated, in bytes from the start of the file.
         offset: usize,
         /// The key.
         path: KeyPath,
@@ -40,7 +44,11 @@ impl fmt::Display for MetainfoWarning {
                 write!(f, "ignored {count} bytes after the end of the torrent at byte {offset}")
             }
             Self::DuplicateKey { offset, path } => {
-                write!(f, "the key {path} is given again at byte {offset}")
+                let used = match is_private(path) {
+                    true => "the torrent is private if any value says so",
+                    false => "its first value is used",
+                };
+                write!(f, "duplicate key {path} at byte {offset}: {used}")
             }
         }
     }
@@ -49,7 +57,7 @@ impl fmt::Display for MetainfoWarning {
 /// The warnings about `document`, which `trailing` bytes follow.
 ///
 /// # Errors
-/// A key that says which data the torrent has is given again.
+/// A key that says which data the torrent has is repeated.
 pub(crate) fn warnings(
     document: &OwnedDocument,
     trailing: usize,
@@ -96,6 +104,11 @@ fn describes_data(path: &KeyPath) -> bool {
         }
         (key, ..) => is_key(key, &["file tree"]),
     }
+}
+
+fn is_private(path: &KeyPath) -> bool {
+    let [info, private] = path.steps() else { return false };
+    is_key(Some(info), &["info"]) && is_key(Some(private), &["private"])
 }
 
 fn is_key(step: Option<&PathStep>, keys: &[&str]) -> bool {

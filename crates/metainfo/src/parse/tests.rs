@@ -434,14 +434,16 @@ fn too_many_duplicate_keys_are_refused() {
 
 #[test]
 fn warnings_name_the_place() {
-    let torrent = [&given("1:x0:1:x0:", "")[..], b"\n"].concat();
+    let keys = "1:x0:1:x0:7:privatei0e7:privatei0e";
+    let torrent = [&given(keys, "")[..], b"\n"].concat();
     let metainfo = Metainfo::parse(torrent).unwrap();
     let shown: Vec<_> = metainfo.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
-            "the key info.x is given again at byte 86",
-            "ignored 1 byte after the end of the torrent at byte 93",
+            "duplicate key info.x at byte 86: its first value is used",
+            "duplicate key info.private at byte 103: the torrent is private if any value says so",
+            "ignored 1 byte after the end of the torrent at byte 117",
         ]
     );
 }
