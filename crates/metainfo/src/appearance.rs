@@ -88,7 +88,7 @@ impl fmt::Display for Appearance {
     }
 }
 
-/// Where a format has which bytes.
+/// Magic numbers: the offset, the bytes there, and the format that has them.
 const SIGNATURES: &[(usize, &[u8], Appearance)] = &[
     (0, b"\x00\x05\x16\x07", Appearance::CompanionFile),
     (0, b"\x00\x05\x16\x00", Appearance::CompanionFile),

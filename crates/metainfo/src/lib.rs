@@ -12,6 +12,7 @@
 //! - [`Magnet`] is a magnet link.
 //! - [`MetainfoError`] says what was expected and what was got, at which byte and under which key.
 //! - [`MetainfoWarning`] is what is odd about a torrent that can be used.
+//! - [`Appearance`] is what content that is no torrent looks like, for an error message.
 //!
 //! ```
 //! use metainfo::{Builder, Metainfo, Sha1Digest};
