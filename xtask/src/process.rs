@@ -54,17 +54,21 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Its process id.
+    /// Its process id, as a number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its process id, for system calls.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Whether it has ended. The kernel goes on knowing what it cost until it is waited for.
     pub(crate) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // Somebody waited for it already: it is gone.
-        id.is_none_or(|id| !matches!(waitid(WaitId::Pid(id), options), Ok(None)))
+        // An error says that it was waited for already.
+        !matches!(waitid(WaitId::Pid(self.pid()), options), Ok(None))
     }
 
     /// Waits for its end, at most `limit`.
@@ -88,11 +92,10 @@ impl Running {
 
     /// Sends it a signal, if it still runs.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        match id.filter(|_| self.is_running()) {
-            Some(id) => Ok(kill_process(id, signal)?),
-            None => Ok(()),
+        if self.is_running() {
+            kill_process(self.pid(), signal)?;
         }
+        Ok(())
     }
 
     /// Asks it to end, waits, then kills it.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Resource, Rlimit, geteuid, prlimit};
+use rustix::process::{Resource, Rlimit, geteuid, prlimit};
 use testkit::{HttpTracker, Payload, PayloadBuilder, Script, ScriptedPeer};
 
 use super::Case;
@@ -313,8 +313,7 @@ fn fewer_descriptors(scene: &Scene) -> Result<String> {
         let mut trial = Trial::new(scene, many())?;
         let mut running = trial.underway(&trial.command())?;
         let limit = Rlimit { current: Some(count), maximum: Some(count) };
-        let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
-        prlimit(id, Resource::Nofile, limit)?;
+        prlimit(Some(running.pid()), Resource::Nofile, limit)?;
         if running.exit_code(COMMAND_LIMIT)? == 0 {
             compare(&trial.payload, &trial.folder(), None)?;
             least = count;
