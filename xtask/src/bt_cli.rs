@@ -128,6 +128,11 @@ pub(crate) fn finish(running: &mut Running, limit: Duration) -> Result<Finished>
     Ok(Finished { code, lines: lines.with_context(|| format!("no JSON\n{words}"))?, words })
 }
 
+/// Returns the JSON value of each line. Skips lines that are no JSON, such as an unfinished last one.
+pub(crate) fn json_lines(text: &str) -> impl DoubleEndedIterator<Item = Value> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
 fn class_of(code: i32) -> &'static str {
     match code {
         1 => "failure",

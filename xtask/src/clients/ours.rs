@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
 
 use super::{Job, PORT, Program, version_in};
-use crate::bt_cli::{BtCli, COMMAND_LIMIT};
+use crate::bt_cli::{BtCli, COMMAND_LIMIT, json_lines};
 use crate::process::{Running, output_of};
 use crate::workspace;
 
@@ -64,8 +63,7 @@ impl Program for Ours {
 
     fn buffers_peak(&self, running: &Running) -> Option<u64> {
         let said = running.stdout();
-        let lines = said.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let completed = lines.into_iter().find(|line| line["event"] == "completed")?;
+        let completed = json_lines(&said).rev().find(|line| line["event"] == "completed")?;
         completed["buffers_peak"].as_u64()
     }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
 use testkit::{Payload, ScriptedPeer};
 
+use crate::bt_cli::json_lines;
 use crate::process::Running;
 
 /// How long the rest of what a killed process sent may be on its way.
@@ -19,9 +19,7 @@ const REST: Duration = Duration::from_secs(5);
 /// The process has ended, or what it says later does not matter.
 pub(super) fn pieces_said(running: &Running, seeders: &[ScriptedPeer]) -> BTreeSet<u32> {
     let output = running.stdout();
-    let lines = output.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-    let values = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let pieces = values.filter(|value| value["event"] == "piece");
+    let pieces = json_lines(&output).filter(|value| value["event"] == "piece");
     let pieces = pieces.filter_map(|value| u32::try_from(value["index"].as_u64()?).ok());
     let told = seeders.iter().flat_map(|seeder| seeder.seen().haves);
     pieces.chain(told).collect()

@@ -20,6 +20,7 @@ use testkit::hostile::{Crowd, Hostile, Met};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
 use super::case;
+use crate::bt_cli::json_lines;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 use crate::process::{Running, until};
 use crate::report::{Case, Report};
@@ -242,9 +243,9 @@ fn state_of(lines: &[Value], address: SocketAddr, state: &str) -> Option<String>
     Some(event["reason"].as_str().unwrap_or_default().to_owned())
 }
 
-/// What it printed so far; a line that is not complete yet is left out.
+/// What it printed so far.
 fn lines_of(running: &Running) -> Vec<Value> {
-    running.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    json_lines(&running.stdout()).collect()
 }
 
 /// How long a peer that is slow on purpose waits between two bytes.

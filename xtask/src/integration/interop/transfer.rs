@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 
 use super::opentracker::Opentracker;
+use crate::bt_cli::json_lines;
 use crate::clients::{Job, PORT, Program, namespace};
 use crate::process::{Running, until};
 
@@ -55,8 +55,7 @@ pub(super) fn over_one_connection(
 ) -> Result<()> {
     let payload = Payload::file("much.bin", u64::from(mebibytes) << 20).piece_length(1 << 20);
     let said = exchange(payload, seeder, leecher, Caller::Leecher)?;
-    let lines = said.iter().flat_map(|said| said.lines());
-    let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events = said.iter().flat_map(|said| json_lines(said));
     let mut connections = 0;
     for event in events.filter(|event| event["event"] == "peer") {
         match (event["state"].as_str(), event["reason"].as_str().unwrap_or_default()) {

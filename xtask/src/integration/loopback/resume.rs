@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
 
 use super::Case;
-use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::bt_cli::{COMMAND_LIMIT, finish, json_lines};
 use crate::integration::scene::{LIMIT, Scene, count, file, interrupt, write};
 use crate::process::{Running, until};
 
@@ -149,9 +149,7 @@ fn underway(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Running> 
 
 /// How many pieces it has said it had.
 fn pieces_said(running: &Running) -> usize {
-    let output = running.stdout();
-    let values = output.lines().filter_map(|line| serde_json::from_str(line).ok());
-    count(&values.collect::<Vec<serde_json::Value>>(), "piece")
+    count(&json_lines(&running.stdout()).collect::<Vec<_>>(), "piece")
 }
 
 /// Downloads to the end from a fast seeder; says how many blocks that took.
