@@ -104,7 +104,7 @@ impl<'a> Suite<'a> {
         self.announce(&mut missing);
         if self.options.instead.is_none() {
             self.super_seed();
-            self.exchange_much();
+            self.exchange_over_one_connection();
             torrents::run(&mut self.report, &mut missing, self.options.only.as_deref())?;
             if self.wants("libtorrent names") {
                 let seed = self.options.seed.unwrap_or_else(fresh_seed);
@@ -154,9 +154,9 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// So much goes each way that a client with many requests outstanding has had more of them than
-    /// we keep.
-    fn exchange_much(&mut self) {
+    /// Sends so much each way over one connection that a client with many requests outstanding
+    /// makes more of them than we keep.
+    fn exchange_over_one_connection(&mut self) {
         let name = Rtorrent.name();
         let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };
         let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };

@@ -16,9 +16,10 @@ use crate::process::{Running, until};
 
 /// How long a program may take to check what is there and announce.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a download may take, and longer by a second for so many MiB.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(60);
-const MEBIBYTES_PER_SECOND: u64 = 8;
+/// How long a download may take in addition to what its size takes at [`MIN_RATE`].
+const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
+/// The slowest rate at which a download may go, in MiB per second.
+const MIN_RATE: u64 = 8;
 /// Why a connection may end: one end has all, and closes it.
 const GOOD_ENDS: [&str; 2] = ["closed by the peer", "both ends have everything they want"];
 const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
@@ -47,7 +48,7 @@ pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Resu
     exchange(payload(), seeder, leecher, caller).map(|_| ())
 }
 
-/// `leecher` downloads so much from `seeder`, one of which is bt-cli, over one connection.
+/// `leecher` downloads `mebibytes` from `seeder` over one connection. One of them is bt-cli.
 pub(super) fn over_one_connection(
     seeder: Party<'_>,
     leecher: Party<'_>,
@@ -177,7 +178,7 @@ impl<'a> Side<'a> {
     /// Waits until every byte is there and the program content.
     fn complete(&mut self, payload: &Payload) -> Result<()> {
         let mebibytes = payload.geometry().total() >> 20;
-        let limit = DOWNLOAD_LIMIT + Duration::from_secs(mebibytes / MEBIBYTES_PER_SECOND);
+        let limit = DOWNLOAD_ALLOWANCE + Duration::from_secs(mebibytes / MIN_RATE);
         until(limit, || payload.compare(&self.folder).is_ok() || !self.running.is_running());
         if let Err(difference) = payload.compare(&self.folder) {
             bail!("not downloaded: {difference}\n{}", self.running.last_words());
