@@ -153,8 +153,7 @@ fn download(
     let start = Instant::now();
     let mut child = command.spawn().context("cannot run bt-cli")?;
     let mut has_ended = || !matches!(child.try_wait(), Ok(None));
-    until(limit, || interrupt.is_asked() || has_ended());
-    let in_time = has_ended() || interrupt.is_asked();
+    let in_time = until(limit, || interrupt.is_asked() || has_ended());
     // Ctrl-C reaches bt-cli too, and a second signal would end it at once.
     if !in_time || !until(SHUTDOWN_LIMIT, has_ended) {
         kill_process(Pid::from_child(&child), Signal::TERM)?;
