@@ -13,13 +13,13 @@ pub const MAX_QUEUED_REQUESTS: usize = 2048;
 ///
 /// Answers mostly go out in that order, so each search begins where it mostly ends at once.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct RequestQueue {
     requests: VecDeque<BlockRequest>,
-    /// How many, from the front, [`Queue::take_next`] gave out.
+    /// How many, from the front, [`RequestQueue::take_next`] gave out.
     given: usize,
 }
 
-impl Queue {
+impl RequestQueue {
     /// Adds a request; returns whether there was room.
     pub(super) fn push(&mut self, request: BlockRequest) -> bool {
         let room = self.requests.len() < MAX_QUEUED_REQUESTS;
@@ -38,14 +38,14 @@ impl Queue {
 
     /// Removes the oldest such request; returns whether there was one.
     pub(super) fn remove(&mut self, request: BlockRequest) -> bool {
-        let place = self.requests.iter().position(|queued| *queued == request);
-        self.remove_at(place)
+        let position = self.requests.iter().position(|queued| *queued == request);
+        self.remove_at(position)
     }
 
     /// Removes the newest such request; returns whether there was one.
     pub(super) fn remove_newest(&mut self, request: BlockRequest) -> bool {
-        let place = self.requests.iter().rposition(|queued| *queued == request);
-        self.remove_at(place)
+        let position = self.requests.iter().rposition(|queued| *queued == request);
+        self.remove_at(position)
     }
 
     /// Removes the requests that wait, oldest first.
@@ -76,9 +76,9 @@ impl Queue {
         }
     }
 
-    fn remove_at(&mut self, place: Option<usize>) -> bool {
-        let Some(place) = place else { return false };
-        self.given -= usize::from(place < self.given);
-        self.requests.remove(place).is_some()
+    fn remove_at(&mut self, position: Option<usize>) -> bool {
+        let Some(position) = position else { return false };
+        self.given -= usize::from(position < self.given);
+        self.requests.remove(position).is_some()
     }
 }

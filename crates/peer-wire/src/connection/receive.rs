@@ -177,23 +177,13 @@ impl Connection {
         Ok(Step::Received(Received::Request(request)))
     }
 
-    /// Refuses a request that is not in the queue: rejects it where the fast extension is on.
-    pub(super) fn refuse(&mut self, request: BlockRequest) {
-        if self.fast() {
-            self.push(Message::Reject(request.into()));
-        }
-        self.spend_talk(LEAST_TALK);
-    }
-
     fn handle_cancel(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
         if !self.theirs.remove(request) {
             // The cancel crossed our answer.
             return Ok(Step::Silent);
         }
-        if self.fast() {
-            self.push(Message::Reject(request.into()));
-        }
+        self.push_fast(Message::Reject(request.into()));
         Ok(Step::Received(Received::Cancel(request)))
     }
 
@@ -363,7 +353,7 @@ impl Connection {
         if self.spend_talk(0) { Ok(()) } else { Err(Rule::TooMuchTalk) }
     }
 
-    fn spend_talk(&mut self, cost: u64) -> bool {
+    pub(super) fn spend_talk(&mut self, cost: u64) -> bool {
         self.talk.spend(self.timers.clock(), cost, TALK_BURST, TALK_RATE)
     }
 }
