@@ -52,7 +52,7 @@ impl Bitfield {
         if bytes.len() != expected {
             return Err(BitfieldError::Length { expected, got: bytes.len() });
         }
-        if bytes.last().is_some_and(|last| last & spare_mask(pieces) != 0) {
+        if bytes.last().is_some_and(|last| last & Self::spare_mask(pieces) != 0) {
             return Err(BitfieldError::SpareBits);
         }
         let count = bytes.iter().map(|byte| byte.count_ones()).sum();
@@ -63,6 +63,14 @@ impl Bitfield {
     /// How many bytes a bitfield of `pieces` pieces has on the wire.
     pub fn byte_length(pieces: u32) -> usize {
         pieces.div_ceil(8) as usize
+    }
+
+    /// Returns the bits of the last byte on the wire that belong to no piece.
+    pub fn spare_mask(pieces: u32) -> u8 {
+        match pieces % 8 {
+            0 => 0,
+            used => 0xff >> used,
+        }
     }
 
     /// Whether `piece` is in the set.
@@ -167,16 +175,8 @@ fn position(piece: PieceIndex) -> (usize, u8) {
 fn full_byte(byte: usize, pieces: u32) -> u8 {
     match Bitfield::byte_length(pieces).checked_sub(byte + 1) {
         None => 0,
-        Some(0) => !spare_mask(pieces),
+        Some(0) => !Bitfield::spare_mask(pieces),
         Some(_) => 0xff,
-    }
-}
-
-/// The bits of the last byte that stand for no piece.
-fn spare_mask(pieces: u32) -> u8 {
-    match pieces % 8 {
-        0 => 0,
-        used => 0xff >> used,
     }
 }
 

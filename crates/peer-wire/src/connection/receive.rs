@@ -1,6 +1,6 @@
 //! From bytes to meaning: each message is checked against the state it arrives in.
 
-use bt_types::{BlockRequest, Geometry, PeerId, PieceIndex};
+use bt_types::{Bitfield, BlockRequest, PeerId, PieceIndex};
 
 use super::budget::LEAST_RETELLING;
 use super::inbound::{Body, append, take};
@@ -240,10 +240,11 @@ impl Connection {
                 Ok(step)
             }
             Body::Bitfield { offset, length } => {
-                let used = self.geometry.as_ref().map_or(0xff, used_bits);
-                let is_spare = |last: &u8| last & !used != 0;
+                let geometry = self.geometry.as_ref();
+                let spare_mask = geometry.map_or(0, |all| Bitfield::spare_mask(all.piece_count()));
+                let is_spare = |last: &u8| last & spare_mask != 0;
                 let spare = *length - *offset == 1 && input.first().is_some_and(is_spare);
-                let step = bitfield_part(offset, *length, used, input);
+                let step = bitfield_part(offset, *length, spare_mask, input);
                 self.finish_if(is_last(&step));
                 if spare {
                     self.talk(0)?;
@@ -393,14 +394,20 @@ fn block_part<'a>(request: BlockRequest, offset: &mut u32, input: &mut &'a [u8])
     Step::Received(Received::Block { request, offset: begin, bytes, last })
 }
 
-/// The next part of a bitfield. The last byte comes alone, and of it only the bits in `used`.
-fn bitfield_part<'a>(offset: &mut u32, length: u32, used: u8, input: &mut &'a [u8]) -> Step<'a> {
+/// The next part of a bitfield. The last byte comes alone, without the bits in
+/// `spare_mask`.
+fn bitfield_part<'a>(
+    offset: &mut u32,
+    length: u32,
+    spare_mask: u8,
+    input: &mut &'a [u8],
+) -> Step<'a> {
     let left = (length - *offset) as usize;
     let bytes = match (left, input.first()) {
         (0, _) => &[],
         (1, Some(last)) => {
             let _ = take(input, 1);
-            std::slice::from_ref(&ALL_BYTES[usize::from(last & used)])
+            std::slice::from_ref(&ALL_BYTES[usize::from(last & !spare_mask)])
         }
         _ => take(input, left - 1),
     };
@@ -410,14 +417,6 @@ fn bitfield_part<'a>(offset: &mut u32, length: u32, used: u8, input: &mut &'a [u
     let begin = *offset as usize;
     *offset += bytes.len() as u32;
     Step::Received(Received::Bitfield { offset: begin, bytes, last: *offset == length })
-}
-
-/// Returns a mask of the bits of a bitfield's last byte that belong to pieces.
-fn used_bits(geometry: &Geometry) -> u8 {
-    match geometry.piece_count() % 8 {
-        0 => 0xff,
-        used => !(0xff >> used),
-    }
 }
 
 /// Every byte, to borrow one that is not in the input.
