@@ -32,7 +32,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&with_good_tips(error)),
+        Err(error) => return refuse(&without_passkeys(with_good_tips(error))),
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
@@ -59,6 +59,20 @@ fn with_good_tips(mut error: clap::Error) -> clap::Error {
         && !is_similar(given.trim_start_matches('-'), tip.trim_start_matches('-'))
     {
         error.remove(ContextKind::SuggestedArg);
+    }
+    error
+}
+
+/// Hides the passkeys of URLs that stand where clap expects something else.
+fn without_passkeys(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
+    {
+        if let Some(ContextValue::String(given)) = error.get(kind)
+            && given.contains("://")
+        {
+            let shown = tracker_http::shorten_url(given);
+            error.insert(kind, ContextValue::String(shown));
+        }
     }
     error
 }

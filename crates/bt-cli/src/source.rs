@@ -56,12 +56,17 @@ pub(crate) fn load_from(
     Ok(metainfo)
 }
 
-/// What a message calls the source `torrent`.
+/// Returns what a message calls the source `torrent`. Hides the passkeys of a link.
 pub(crate) fn shown(torrent: &OsStr) -> String {
     if torrent == "-" {
         return "standard input".to_owned();
     }
-    web_url(torrent).map_or_else(|| torrent.display().to_string(), tracker_http::shorten_url)
+    let text = torrent.display().to_string();
+    if has_prefix(&text, "magnet:") {
+        // Its trackers may have passkeys.
+        return "a magnet link".to_owned();
+    }
+    if is_link(torrent) { tracker_http::shorten_url(&text) } else { text }
 }
 
 /// Whether `argument` is a URL or a magnet link, which is no path.
@@ -124,11 +129,8 @@ pub(crate) fn load_all(
         match loaded.iter_mut().find(|(_, earlier)| earlier.info_hash() == hash) {
             None => loaded.push((torrent, metainfo)),
             Some((earlier_name, earlier)) => {
-                let same = format!(
-                    "{} and {} are the same torrent",
-                    earlier_name.display(),
-                    torrent.display()
-                );
+                let (first, second) = (shown(earlier_name), shown(torrent));
+                let same = format!("{first} and {second} are the same torrent");
                 merge(earlier, &metainfo, &same, output);
             }
         }

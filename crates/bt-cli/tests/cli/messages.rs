@@ -249,6 +249,43 @@ fn magnet_link_is_not_supported_yet() {
 }
 
 #[test]
+fn passkeys_are_hidden() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let (payload, shell) = (payload(), Shell::new());
+    let server = web_server("200 OK", &fs::read(payload.torrent_path()).unwrap());
+    let url = |number: u32| format!("http://{server}/{KEY}/{number}.torrent");
+    let (one, two) = (url(1), url(2));
+    let download = ["download", &one, &two, "--port", "0", "--timeout", "1"];
+    let output = shell.run(download).expect(4);
+    let same = format!(
+        "http://{server}/0123../1.torrent and http://{server}/0123../2.torrent are the same torrent"
+    );
+    assert_eq!(starting(&output, &same), 1, "{}", output.stderr);
+    assert!(!output.stderr.contains(KEY), "{}", output.stderr);
+
+    let torrent = payload.torrent_path().to_str().unwrap();
+    let (typo, other) =
+        (format!("htp://a.example/{KEY}/announce"), format!("ftp://b.example/{KEY}"));
+    let magnet = format!("magnet:?xt=urn:btih:00&tr=http%3A%2F%2Fa.example%2F{KEY}");
+    for (arguments, shown) in [
+        (
+            &["create", torrent, "-t", &typo, "-o", "out"][..],
+            "got \"htp://a.example/0123../announce\"",
+        ),
+        (&["seed", torrent, &other], "got ftp://b.example/0123..: "),
+        (&["seed", torrent, &magnet], "got a magnet link: "),
+        (&["info", torrent, &one], "'http://127.0.0.1:"),
+        (&[&one], "'http://127.0.0.1:"),
+        (&["seed", torrent, ".", "--port", &one], "'http://127.0.0.1:"),
+    ] {
+        let text = shell.run(arguments).expect(2).stderr;
+        let json = shell.run(arguments.iter().chain(&["--json"])).expect(2).stdout();
+        assert!(text.contains(shown) && !text.contains(KEY), "{text}");
+        assert!(!json.contains(KEY), "{json}");
+    }
+}
+
+#[test]
 fn unusable_state_folder_is_named() {
     let (payload, shell) = (payload(), Shell::new());
     shell.write("state", "a file");
