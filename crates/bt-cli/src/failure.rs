@@ -1,10 +1,9 @@
 //! Why a run did not succeed, and which exit code says so.
 
 use std::fmt::Display;
-use std::io;
 use std::process::ExitCode;
 
-use rustix::io::Errno;
+use piece_store::is_out_of_descriptors;
 use serde_json::{Map, Value, json};
 
 /// The kind of a failure. The name goes into JSON, the number is the exit code.
@@ -173,8 +172,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn without_code(text: &str) -> String {
     let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
     let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));
-    let explained = code.parse().is_ok_and(is_number_of_too_many_files);
-    let hint = if explained { " (raise the limit with ulimit -n)" } else { "" };
+    let hint = if is_out_of_descriptors(code.parse().ok()) {
+        " (raise the limit with ulimit -n)"
+    } else {
+        ""
+    };
     let (before, words) = words
         .rsplit_once(": ")
         .map_or(("", words), |(before, words)| (&text[..before.len() + 2], words));
@@ -182,15 +184,6 @@ pub(crate) fn without_code(text: &str) -> String {
     let first = letters.next().map(|first| first.to_ascii_lowercase());
     let words: String = first.into_iter().chain(letters).collect();
     format!("{before}{words}{hint}{rest}")
-}
-
-/// Whether the process or the system has too many files open.
-pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(is_number_of_too_many_files)
-}
-
-fn is_number_of_too_many_files(code: i32) -> bool {
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error() == code)
 }
 
 #[cfg(test)]

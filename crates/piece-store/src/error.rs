@@ -209,8 +209,14 @@ fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     }
 }
 
-/// Whether the number of an error says that the process or the system has too many files open.
-pub(crate) fn is_out_of_descriptors(code: Option<i32>) -> bool {
+/// Whether `code`, the [`io::Error::raw_os_error`] of an error, says that the process or the system
+/// has too many files open.
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(24);
+/// assert!(piece_store::is_out_of_descriptors(error.raw_os_error()));
+/// ```
+pub fn is_out_of_descriptors(code: Option<i32>) -> bool {
     let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     code.is_some_and(|code| codes.contains(&code))
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use metainfo::{Metainfo, Naming};
+use piece_store::is_out_of_descriptors;
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
 use crate::descriptors;
-use crate::failure::{Class, Failure, chain, is_out_of_descriptors, without_code};
+use crate::failure::{Class, Failure, chain, without_code};
 use crate::output::Output;
 
 /// A session as the flags describe it.
@@ -82,7 +83,9 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
             (Class::Network, "; give an address of this machine with --bind")
         }
-        StartError::Listen { source, .. } if is_out_of_descriptors(source) => (Class::Failure, ""),
+        StartError::Listen { source, .. } if is_out_of_descriptors(source.raw_os_error()) => {
+            (Class::Failure, "")
+        }
         StartError::Listen { .. } => (Class::Network, "; choose another one with --port"),
         StartError::Fetcher(_) => (Class::Disk, ""),
         StartError::Memory { .. } => (Class::Usage, ""),
