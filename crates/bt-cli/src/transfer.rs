@@ -25,7 +25,8 @@ use crate::output::Output;
 use crate::signals;
 
 pub(crate) use setup::{
-    check_folder, missing_content, session_config, state_dir, warn_of_folder, writable_state_dir,
+    check_folder, missing_content, session_config, start_failure, state_dir, warn_of_folder,
+    writable_state_dir,
 };
 pub(crate) use torrent::{Goal, Torrent};
 
@@ -54,7 +55,7 @@ impl Transfer {
     /// A session that listens, without torrents yet.
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
+        let session = Session::start(config).map_err(|error| start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
         let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());

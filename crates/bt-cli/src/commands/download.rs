@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
         orders.push(order);
     }
     let state_dir = writable_state_dir(&arguments.store.state, None)?;
-    let config = session_config(&arguments.network, &arguments.trust, Some(state_dir))?;
+    let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     for order in orders {
         transfer.add(order, goal(arguments))?;

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
         name_missing(metainfo, dir, state_dir.as_deref(), output);
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let config = session_config(&arguments.network, &arguments.trust, state_dir)?;
+    let config = session_config(&arguments.network, &arguments.trust, state_dir);
     let mut transfer = Transfer::start(&config, output)?;
     transfer.show_addresses(output);
     let goal = Goal {

@@ -21,11 +21,11 @@ pub(crate) fn session_config(
     network: &NetworkArgs,
     trust: &TrustArgs,
     state_dir: Option<PathBuf>,
-) -> Result<SessionConfig, Failure> {
+) -> SessionConfig {
     let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
     let defaults = SessionConfig::default();
-    Ok(SessionConfig {
-        max_descriptors: descriptors::available()?,
+    SessionConfig {
+        max_descriptors: descriptors::raise_limit(),
         ports: network.port.0.clone(),
         bind: network.bind,
         max_down: unlimited(network.max_down),
@@ -38,7 +38,7 @@ pub(crate) fn session_config(
         ca_file: trust.ca_file.clone(),
         announce_ip: network.announce_ip,
         ..defaults
-    })
+    }
 }
 
 /// Where journals are kept: as the user says, else below the user's state folder. `None` if the user
