@@ -117,6 +117,8 @@ pub struct TorrentError {
     pub class: ErrorClass,
     /// What went wrong, where, and what to do next.
     pub message: String,
+    /// Whether the message ends with the advice to choose another folder.
+    pub advises_other_folder: bool,
 }
 
 /// Who is to blame for a torrent that stopped.

@@ -456,8 +456,8 @@ const MAX_ABSENT: usize = 10_000;
 
 fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     let message = error.message.clone();
-    // The message ends with what is to be done; this is the flag that does it.
-    let flag = if !goal.seed_only && message.ends_with(" folder") { " (-o)" } else { "" };
+    // A seed-only torrent has no such flag: its folder is an argument.
+    let flag = if error.advises_other_folder && !goal.seed_only { " (-o)" } else { "" };
     match error.class {
         ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),

@@ -420,7 +420,8 @@ fn torrent_error(error: &StoreError) -> TorrentError {
         StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
         _ => ErrorClass::Internal,
     };
-    TorrentError { class, message: error.to_string() }
+    let advises_other_folder = error.advises_other_folder();
+    TorrentError { class, message: error.to_string(), advises_other_folder }
 }
 
 /// A tracker that did not answer within this time is taken for dead, so a stop waits less.
