@@ -49,7 +49,7 @@ impl Class {
 pub(crate) struct Failure {
     class: Class,
     message: String,
-    /// What it comes from, each on a line below the message. A slice, to keep results small.
+    /// The indented lines below the message. A slice, to keep results small.
     causes: Box<[String]>,
     details: Map<String, Value>,
 }
@@ -67,9 +67,14 @@ impl Failure {
         Self::new(Class::Interrupted, "interrupted")
     }
 
-    /// Adds lines below the message.
-    pub(crate) fn because(mut self, causes: Vec<String>) -> Self {
-        self.causes = causes.into();
+    /// Adds causes below the message, indented. A cause may have several lines.
+    pub(crate) fn because(mut self, causes: impl IntoIterator<Item = String>) -> Self {
+        let indented = |cause: String| -> Vec<String> {
+            let lines = cause.lines().enumerate();
+            let indent = |number| if number == 0 { "  " } else { "    " };
+            lines.map(|(number, line)| format!("{}{line}", indent(number))).collect()
+        };
+        self.causes = causes.into_iter().flat_map(indented).collect();
         self
     }
 
@@ -93,8 +98,8 @@ impl Failure {
         &self.message
     }
 
-    /// The message and the causes below it. A line may have line ends in it, which somebody else
-    /// put there.
+    /// The message and the lines below it. The message may have line ends in it, which somebody
+    /// else put there.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str)
     }
@@ -188,7 +193,15 @@ pub(crate) fn without_code(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_code;
+    use super::{Class, Failure, without_code};
+
+    #[test]
+    fn causes_are_indented() {
+        let causes = ["one".to_owned(), "two\nmore of it".to_owned()];
+        let failure = Failure::new(Class::Network, "no answer:").because(causes);
+        assert_eq!(failure.text(), "no answer:\n  one\n  two\n    more of it");
+        assert_eq!(failure.lines().count(), 4);
+    }
 
     #[test]
     fn words_of_the_system_are_shortened() {

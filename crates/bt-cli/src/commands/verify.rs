@@ -77,7 +77,7 @@ fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
         Err(error) => {
             let cause =
                 format!("the record of verified pieces could not be corrected: {}", chain(error));
-            failure.because(vec![cause])
+            failure.because([cause])
         }
     }
 }

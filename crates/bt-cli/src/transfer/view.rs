@@ -161,7 +161,7 @@ impl View {
         {
             let name = clean(torrent.name());
             for line in failure.lines() {
-                self.output.warn(&format!("{name}: {}", clean(line.trim())));
+                self.output.warn(&format!("{name}: {}", clean(line.trim_start())));
             }
         }
         Ok(())
