@@ -54,16 +54,12 @@ pub(crate) fn state_dir(state: &StateArgs) -> Option<PathBuf> {
 /// As [`state_dir`], for a command that writes to it: the folder exists and can be written.
 ///
 /// # Errors
-/// Disk if there is no such folder. The message says what `follows`, if the command goes on.
-pub(crate) fn writable_state_dir(
-    state: &StateArgs,
-    follows: Option<&str>,
-) -> Result<PathBuf, Failure> {
+/// Disk if there is no such folder.
+pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
     const RECORD: &str = "cannot keep a record of verified pieces";
-    let follows = follows.map(|text| format!("; {text}")).unwrap_or_default();
     let advice = "choose a folder with --state-dir";
     let dir = state_dir(state).ok_or_else(|| {
-        let message = format!("{RECORD}: you have no home folder{follows}; {advice}");
+        let message = format!("{RECORD}: you have no home folder; {advice}");
         Failure::new(Class::Disk, message)
     })?;
     let probe = fs::create_dir_all(&dir).and_then(|()| tempfile::tempfile_in(&dir));
@@ -71,7 +67,7 @@ pub(crate) fn writable_state_dir(
         let (shown, why) = (dir.display(), without_code(&error.to_string()));
         let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         let space = if is_full { "free some space, or " } else { "" };
-        let message = format!("{RECORD} in {shown}: {why}{follows}; {space}{advice}");
+        let message = format!("{RECORD} in {shown}: {why}; {space}{advice}");
         Failure::new(Class::Disk, message)
     })?;
     Ok(dir)
@@ -118,8 +114,7 @@ pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
 /// Returns why `folder` has nothing of the torrent, if there is no file or folder of its name.
 pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<String> {
     let paths = possible_paths(metainfo);
-    let mut names = paths.iter().flatten().filter_map(|path| path.iter().next());
-    if names.any(|name| folder.join(name).symlink_metadata().is_ok()) {
+    if possible_names(&paths).iter().any(|name| folder.join(name).symlink_metadata().is_ok()) {
         return None;
     }
     if folder.is_file() {
@@ -130,14 +125,16 @@ pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<Stri
     Some(format!("no {kind} {:?} in {}", metainfo.info().disk_name(), folder.display()))
 }
 
-/// Says so if `folder` is not the folder that contains the torrent's content, but the content.
+/// Checks that `folder` exists and is not the torrent's content, but the folder that contains it.
 ///
 /// # Errors
-/// Usage, if `folder` is the content itself.
+/// Disk if `folder` does not exist, usage if it is the content itself.
 pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Failure> {
+    if !folder.exists() {
+        return Err(Failure::new(Class::Disk, format!("no such folder: {}", folder.display())));
+    }
     let paths = possible_paths(metainfo);
-    let names: BTreeSet<&OsStr> =
-        paths.iter().flatten().filter_map(|path| path.iter().next()).collect();
+    let names = possible_names(&paths);
     let is_there = |name: &&OsStr| folder.join(name).exists();
     if names.iter().any(is_there) || !is_content(metainfo, folder, &paths) {
         return Ok(());
@@ -176,6 +173,11 @@ fn possible_paths(metainfo: &Metainfo) -> BTreeSet<Vec<PathBuf>> {
     let info = metainfo.info();
     let namings = if info.has_plain_names() { &[Naming::Unix][..] } else { &Naming::ALL };
     namings.iter().map(|naming| info.disk_paths(*naming)).collect()
+}
+
+/// The names that the torrent's file or folder may have on disk, given its [`possible_paths`].
+fn possible_names(paths: &BTreeSet<Vec<PathBuf>>) -> BTreeSet<&OsStr> {
+    paths.iter().flatten().filter_map(|path| path.iter().next()).collect()
 }
 
 /// Whether the torrent's files are directly in `folder` under one of the `namings`, or `folder` is

@@ -300,8 +300,8 @@ fn unusable_state_folder_is_named() {
     let dir = payload.folder_path().to_str().unwrap();
     let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
     let output = shell.run(words("seed", &payload, &seed)).expect(0);
-    let warning = "warning: cannot keep a record of verified pieces in state/below: \
-        not a directory; seed verifies everything at each start; choose a folder with --state-dir";
+    let warning = "warning: seed verifies everything at each start: cannot keep a record of \
+        verified pieces in state/below: not a directory; choose a folder with --state-dir";
     assert_eq!(lines(&output, "--state-dir"), [warning]);
     assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
 }
