@@ -16,7 +16,7 @@ use session::{
 use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, Reach, advice};
 use super::setup::missing_content;
 use crate::failure::{Class, Failure, without_code};
-use crate::output::{Bar, count, duration, rate, size};
+use crate::output::{count, duration, percent, rate, size};
 
 /// Every tracker failed and nobody is there: after this time that is the end.
 const HOPELESS_TIME: Duration = Duration::from_secs(60);
@@ -385,7 +385,7 @@ impl Torrent {
     /// How much of what is wanted we have.
     fn reached(&self, status: &TorrentStatus) -> String {
         let (done, total) = (status.bytes_done, status.bytes_total);
-        let percent = Bar { name: "", done, total, words: "" }.percent();
+        let percent = percent(done, total);
         let (pieces, done, total) = (status.pieces_done, size(done), size(total));
         let all = count(status.pieces_total, "piece", "pieces");
         format!("{percent}% done ({pieces} of {all}, {done} of {total})")

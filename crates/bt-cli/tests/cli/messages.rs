@@ -416,14 +416,6 @@ fn unused_web_seeds_are_named() {
 }
 
 #[test]
-fn idle_seed_prints_one_line() {
-    let payload = payload();
-    let dir = payload.folder_path().to_str().unwrap();
-    let output = text(&payload, "seed", &[dir, "--seed-time", "22s"]).expect(0);
-    assert_eq!(lines(&output, "seeding, ").len(), 1, "{}", output.stderr);
-}
-
-#[test]
 fn log_has_no_module_path() {
     let payload = Payload::file("film", 100).tracker("x://nowhere").create().unwrap();
     let output = text(&payload, "download", &["--timeout", "1", "-v"]).expect(4);
