@@ -43,7 +43,7 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if looks_like_bencode(text) && !path.exists() {
         return Ok(("the argument".to_owned(), text.to_vec()));
     }
-    if let Some(why) = source::other_link(input) {
+    if let Some(why) = source::why_not_fetched(input) {
         return Err(Failure::usage(why));
     }
     Ok((path.display().to_string(), source::read_file(path)?))
