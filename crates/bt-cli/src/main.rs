@@ -81,21 +81,7 @@ fn without_passkeys(mut error: clap::Error) -> clap::Error {
 /// third letter differs.
 fn is_similar(given: &str, tip: &str) -> bool {
     let is_start = tip.starts_with(given) || given.starts_with(tip);
-    is_start || edit_distance(given, tip) <= given.len().max(tip.len()) / 3
-}
-
-/// How many letters must be inserted, removed or replaced to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    is_start || strsim::levenshtein(given, tip) <= given.len().max(tip.len()) / 3
 }
 
 /// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.
