@@ -1,6 +1,8 @@
 //! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust;
 //! what needs more says so and is skipped.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 mod bench;
 mod bt_cli;
 mod clients;

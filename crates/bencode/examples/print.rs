@@ -7,6 +7,8 @@
 //! Without FILE it reads standard input. Byte strings that are not text are shown by their length
 //! and first bytes.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 

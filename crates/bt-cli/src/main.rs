@@ -7,6 +7,8 @@
 //!                        `-> source (a torrent from a file, a URL, stdin), trackers, transfer
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 mod address;
 mod cli;
 mod commands;

@@ -4,6 +4,8 @@
 //! cargo run -p metainfo --example list -- FILE.torrent
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 

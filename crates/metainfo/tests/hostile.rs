@@ -1,6 +1,8 @@
 //! Torrents that break one rule each, or only just keep it: the verdict, the error and its place, or
 //! what is made of them, are those of the table beside the files.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
+
 use std::path::PathBuf;
 
 use bencode::Value;

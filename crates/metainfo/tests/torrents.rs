@@ -1,5 +1,7 @@
 //! Torrents of every kind, and any bytes at all: what is accepted keeps every promise.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
+
 use std::path::{Path, PathBuf};
 
 use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest, fuzz};

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p piece-hash --example sha1sum -- FILE...`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 use std::fs::File;
 use std::io::Read;
 

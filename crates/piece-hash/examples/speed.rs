@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p piece-hash --example speed`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

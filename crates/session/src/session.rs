@@ -1,5 +1,7 @@
 //! The handle: what a program holds to have torrents downloaded and seeded.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The caller's end of the channels.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p testkit --example tracker -- [IP:PORT] [SECONDS]`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

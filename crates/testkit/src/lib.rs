@@ -30,6 +30,8 @@
 //!
 //! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
+
 mod corpus;
 pub mod hostile;
 mod payload;

@@ -1,5 +1,7 @@
 //! Hostile peers as an honest one sees them.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

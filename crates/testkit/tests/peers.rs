@@ -1,5 +1,7 @@
 //! Scripted peers against each other: what the honest one notices of the others.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The trackers, asked by hand.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;

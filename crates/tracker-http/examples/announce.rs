@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p tracker-http --example announce -- FILE.torrent`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 use metainfo::Metainfo;
 use tracker_http::{AnnounceEvent, AnnounceRequest, Fetcher, FetcherConfig, PeerId, shorten_url};
 

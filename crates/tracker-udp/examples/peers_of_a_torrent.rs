@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p tracker-udp --example peers_of_a_torrent -- FILE.torrent`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 use metainfo::Metainfo;
 use tracker_udp::Client;
 

@@ -1,6 +1,8 @@
 //! Counts what each contestant allocates for each torrent. Prints one JSON array of
 //! `{contestant, payload, allocations, peak_bytes}`; used by `parse`.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
+
 use bench::{contestants, payloads};
 use serde_json::{Value, json};
 

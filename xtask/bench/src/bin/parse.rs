@@ -25,6 +25,8 @@
 //!
 //! It starts its sister, `allocations`, through Cargo, so build both first where time counts.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
+
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
