@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace;
+use xtask::workspace;
 
 /// Checks everything, prints what is wrong and fails if anything is.
 pub(crate) fn run() -> Result<()> {

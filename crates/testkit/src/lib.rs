@@ -33,6 +33,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
 mod corpus;
+pub mod fixtures;
 pub mod hostile;
 mod payload;
 mod peer;

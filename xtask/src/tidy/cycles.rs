@@ -91,7 +91,7 @@ fn add_edge(edges: &mut Edges, folders: &BTreeSet<Module>, module: &[String], ta
     let common = module.iter().zip(target).take_while(|(a, b)| a == b).count();
     let (Some(from), Some(to)) = (module.get(common), target.get(common)) else { return };
     let is_folder =
-        |name: &String| folders.contains(&[&module[..common], &[name.clone()]].concat());
+        |name: &String| folders.contains(&[&module[..common], std::slice::from_ref(name)].concat());
     if is_folder(from) && is_folder(to) {
         edges.entry(module[..common].to_vec()).or_default().insert((from.clone(), to.clone()));
     }
@@ -99,8 +99,7 @@ fn add_edge(edges: &mut Edges, folders: &BTreeSet<Module>, module: &[String], ta
 
 fn circles(folder: &[String], edges: &BTreeSet<(String, String)>) -> Vec<String> {
     let folder = folder.join("/");
-    let is_stated =
-        |from: &str, to: &str| STATED.iter().any(|stated| *stated == (folder.as_str(), from, to));
+    let is_stated = |from: &str, to: &str| STATED.contains(&(folder.as_str(), from, to));
     let edges: Vec<(&str, &str)> = edges
         .iter()
         .map(|(from, to)| (from.as_str(), to.as_str()))

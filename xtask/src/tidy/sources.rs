@@ -11,6 +11,12 @@ const PROGRAMS: &[&str] = &[
     "crates/bt-cli/src/main.rs",
     "crates/sim/src/main.rs",
     "crates/testkit/src/lib.rs",
+    "xtask/bench/parsers/src/bin/allocations.rs",
+    "xtask/bench/parsers/src/bin/parse.rs",
+    "xtask/bench/parsers/src/lib.rs",
+    "xtask/bench/src/main.rs",
+    "xtask/e2e/src/lib.rs",
+    "xtask/src/lib.rs",
     "xtask/src/main.rs",
 ];
 
