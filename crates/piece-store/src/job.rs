@@ -9,7 +9,7 @@ use bt_types::{Bitfield, PieceIndex, Sha1Digest};
 
 use crate::store::{Handles, STRIP_LENGTH};
 use crate::{
-    Disk, Extent, HeldSpan, MAX_OPEN_FILES, OpenSpec, Opened, OsFile, Outcome, Span, Store,
+    CommitResult, Disk, Extent, HeldSpan, MAX_OPEN_FILES, OpenSpec, Opened, OsFile, Span, Store,
     StoreError,
 };
 
@@ -19,7 +19,6 @@ pub struct TorrentKey(pub u64);
 
 /// Something to do for a torrent. Each is answered by the [`Done`] named in its description.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Job {
     /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
     Open {
@@ -105,7 +104,6 @@ pub enum Job {
 
 /// The answer to a [`Job`].
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Done<F = OsFile> {
     /// The torrent was opened, or could not be.
     Opened {
@@ -141,7 +139,7 @@ pub enum Done<F = OsFile> {
         /// The buffers of the job, given back.
         spans: Vec<Option<Span>>,
         /// Whether it is had now.
-        outcome: Outcome,
+        result: CommitResult,
     },
     /// A span was staged.
     Staged {
@@ -233,8 +231,8 @@ impl<D: Disk> Torrents<D> {
                 let commit = |store: Arc<Store<D>>| {
                     store.commit(piece, attempt, &mut spans, hashed, digests, scratch)
                 };
-                let outcome = self.find(torrent).map_or_else(Outcome::Failed, commit);
-                Done::Committed { torrent, piece, spans, outcome }
+                let result = self.find(torrent).map_or_else(CommitResult::Failed, commit);
+                Done::Committed { torrent, piece, spans, result }
             }
             Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {
                 let store = self.find(torrent);

@@ -58,7 +58,8 @@ pub use job::{Done, Job, TorrentKey, Torrents};
 pub use pool::{Pool, PoolConfig, check, create};
 pub use resources::{MAX_OPEN_FILES, Resources};
 pub use span::{SPAN_LENGTH, Span, full_mask, span_count, span_length};
-pub use spec::{Extent, HeldSpan, OpenSpec, Opened, Outcome, StoreLayout};
+pub use spec::{CommitResult, Extent, HeldSpan, OpenSpec, Opened, StoreLayout};
+#[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub use store::fuzz;
 pub use store::{Handles, STRIP_LENGTH, Store};

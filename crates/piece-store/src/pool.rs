@@ -127,7 +127,12 @@ impl Pool {
         }
         let channel = match job {
             Job::Sync { .. } | Job::Close { .. } => &self.syncs,
-            _ => &self.jobs,
+            Job::Open { .. }
+            | Job::Verify { .. }
+            | Job::FinishCheck { .. }
+            | Job::Commit { .. }
+            | Job::Stage { .. }
+            | Job::Read { .. } => &self.jobs,
         };
         let Some(channel) = channel else { return Err(job) };
         channel.try_send(job).map_err(|error| {

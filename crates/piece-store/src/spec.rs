@@ -11,7 +11,6 @@ use crate::{OsFile, Span, StoreError};
 
 /// How a torrent's bytes are laid out on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum StoreLayout {
     /// The torrent's files below the folder, as everyone has them.
     Torrent,
@@ -118,8 +117,7 @@ impl<F> Clone for Extent<F> {
 
 /// What became of a committed piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
+pub enum CommitResult {
     /// The hash matched; the piece is written and had.
     Verified {
         /// The digest of each block, if they were asked for.

@@ -46,7 +46,7 @@ mod sync;
 
 pub(crate) use commit::hash_side_by_side;
 pub use handles::Handles;
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
 pub use record::fuzz;
 
 use history::History;

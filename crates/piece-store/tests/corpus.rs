@@ -8,11 +8,6 @@ use proptest::prelude::*;
 use testkit::replay;
 
 #[test]
-fn journal() {
-    replay("journal", piece_store::fuzz::journal);
-}
-
-#[test]
 fn store() {
     replay("store", common::fuzz::fuzz);
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{Access, Disk, OpenSpec, Operation, Outcome, Store, StoreError, StoreLayout};
+use piece_store::{
+    Access, CommitResult, Disk, OpenSpec, Operation, Store, StoreError, StoreLayout,
+};
 
 const PIECE: u32 = 32 * 1024;
 const FILES: [(&str, usize); 2] = [("a", 70_000), ("b", 130_000)];
@@ -28,9 +30,9 @@ fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
 }
 
 #[track_caller]
-fn disk_error(outcome: Outcome) -> (Operation, String, ErrorKind) {
-    let Outcome::Failed(StoreError::Disk { operation, path, kind, .. }) = outcome else {
-        panic!("it should fail: {outcome:?}");
+fn disk_error(result: CommitResult) -> (Operation, String, ErrorKind) {
+    let CommitResult::Failed(StoreError::Disk { operation, path, kind, .. }) = result else {
+        panic!("it should fail: {result:?}");
     };
     (operation, path.to_string_lossy().into_owned(), kind)
 }
@@ -41,13 +43,13 @@ fn a_full_disk_is_named_and_costs_nothing_else() {
     let mut run = start(&disk, &spec).check();
     run.commit(&torrent, [0]);
     disk.fail("write", "t/b", ENOSPC, 1);
-    let outcome = run.try_commit(&torrent, 3);
-    let Outcome::Failed(error) = &outcome else { panic!() };
+    let result = run.try_commit(&torrent, 3);
+    let CommitResult::Failed(error) = &result else { panic!() };
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: no space left on device; free some space, then run it again"
     );
-    assert_eq!(disk_error(outcome), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
+    assert_eq!(disk_error(result), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
     assert_eq!(run.have(), [0]);
     // There is room again.
     run.commit(&torrent, 1..torrent.pieces());
@@ -164,7 +166,7 @@ fn a_file_that_is_removed_or_replaced_meanwhile_is_named() {
             disk.open(&"/save".into(), Path::new("t/a"), Access::Create).unwrap();
         }
         let (error, lost) = run.store.sync().unwrap_err();
-        let (operation, path, got) = disk_error(Outcome::Failed(error));
+        let (operation, path, got) = disk_error(CommitResult::Failed(error));
         let expected = (Operation::Stat, "/save/t/a", ErrorKind::ResourceBusy);
         assert_eq!((operation, path.as_str(), got), expected);
         assert_eq!((lost, run.have()), (vec![], vec![0, 4]), "it may be put back");
@@ -202,7 +204,7 @@ fn a_folder_that_is_removed_meanwhile_costs_what_is_in_it_only() {
     disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
     disk.fail("sync folder", "t/a", ENOENT, 1);
     let (error, lost) = run.store.sync().unwrap_err();
-    let (operation, path, kind) = disk_error(Outcome::Failed(error));
+    let (operation, path, kind) = disk_error(CommitResult::Failed(error));
     let expected = (Operation::Stat, "/save/t/a/x", ErrorKind::ResourceBusy);
     assert_eq!((operation, path.as_str(), kind), expected);
     assert_eq!(lost, [], "no sync failed");
@@ -220,8 +222,8 @@ fn a_file_that_was_cut_is_not_made_long_again() {
     run.store.sync().unwrap();
     let bytes = disk.bytes("t/b");
     disk.set_bytes("t/b", &bytes[..70_000]);
-    let outcome = run.try_commit(&torrent, 6);
-    let Outcome::Failed(error) = &outcome else { panic!("{outcome:?}") };
+    let result = run.try_commit(&torrent, 6);
+    let CommitResult::Failed(error) = &result else { panic!("{result:?}") };
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
@@ -609,7 +611,7 @@ fn a_journal_that_may_have_been_replaced_is_not_appended_to() {
     // It is long and replaced; whether the new one has the name after a power cut is not known.
     disk.fail("sync folder", "/state/", EIO, 1);
     assert!(run.store.sync().is_err());
-    let Outcome::Failed(error) = run.try_commit(&torrent, 0) else { panic!() };
+    let CommitResult::Failed(error) = run.try_commit(&torrent, 0) else { panic!() };
     let expected =
         ".journal: it must be replaced first, and that failed; check the disk, then run it again";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -773,7 +775,7 @@ fn an_end_that_fails_is_as_a_kill() {
     run.commit(&torrent, [3]);
     disk.fail("sync", "t/b", EIO, 1);
     assert!(run.store.close(0, 0, &[]).is_err());
-    assert_eq!(run.try_commit(&torrent, 1), Outcome::Failed(StoreError::NotOpen));
+    assert_eq!(run.try_commit(&torrent, 1), CommitResult::Failed(StoreError::NotOpen));
     // The lock is free although the store is still there.
     let next = start(&disk, &spec);
     assert_eq!((numbers(&next.opened.have), next.to_verify()), (vec![0], vec![]));

@@ -26,7 +26,7 @@ use common::mem::MemDisk;
 use common::*;
 use dump::Data;
 use metainfo::Metainfo;
-use piece_store::{OpenSpec, Outcome, StoreError, Unrelated};
+use piece_store::{CommitResult, OpenSpec, StoreError, Unrelated};
 use scenarios::{SCENARIOS, Scene};
 
 const SAVE: &str = "/save";
@@ -234,9 +234,9 @@ fn download(run: &mut Run<MemDisk>, torrent: &Torrent) -> String {
             }
         }
         match run.commit_spans(torrent.piece(*index), &mut spans) {
-            Outcome::Verified { .. } => {}
-            Outcome::Failed(error) => return format!("piece {index}: {}", error_text(&error)),
-            outcome => return format!("piece {index}: {outcome:?}"),
+            CommitResult::Verified { .. } => {}
+            CommitResult::Failed(error) => return format!("piece {index}: {}", error_text(&error)),
+            result => return format!("piece {index}: {result:?}"),
         }
     }
     join(missing)

@@ -325,7 +325,7 @@ fn file_behind_link_is_not_created() {
     let away = away(&place);
     std::fs::create_dir_all(&away).unwrap();
     symlink(&away, place.save.join("t/sub")).unwrap();
-    let outcome = run.try_commit(&torrent, 2);
-    assert!(matches!(outcome, piece_store::Outcome::Failed(_)), "{outcome:?}");
+    let result = run.try_commit(&torrent, 2);
+    assert!(matches!(result, piece_store::CommitResult::Failed(_)), "{result:?}");
     assert_eq!(std::fs::read_dir(&away).unwrap().count(), 0);
 }

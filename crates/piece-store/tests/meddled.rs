@@ -203,13 +203,13 @@ fn a_diary_in_place_of_our_file_during_the_run() {
     let mut run = open(&spec).check();
     let diary = noise(40_000, 77);
     replace(&save.join("t/b"), &diary);
-    let outcome = run.try_commit(&torrent, 3);
+    let result = run.try_commit(&torrent, 3);
     let end = run.store.close(0, 0, &[]);
     drop(run);
     let have = open(&spec).opened.have.iter().collect::<Vec<_>>();
     assert!(
         std::fs::read(save.join("t/b")).unwrap() == diary,
-        "{outcome:?} {end:?} then have {have:?}"
+        "{result:?} {end:?} then have {have:?}"
     );
 }
 
@@ -222,8 +222,8 @@ fn a_diary_where_a_file_is_to_be_made_during_the_run() {
     run.commit(&torrent, [0]);
     let diary = noise(40_000, 77);
     std::fs::write(save.join("t/b"), &diary).unwrap();
-    let outcome = run.try_commit(&torrent, 3);
-    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "{outcome:?}");
+    let result = run.try_commit(&torrent, 3);
+    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "{result:?}");
 }
 
 #[test]
@@ -434,8 +434,8 @@ fn a_name_made_during_a_sync_that_fails_is_synced_with_the_next() {
     };
     let (other, mut spans, piece) = (Arc::clone(&store), torrent.spans(3), torrent.piece(3));
     disk.in_next_sync(move || {
-        let outcome = commit(&other, &mut spans, piece, 0);
-        assert!(matches!(outcome, piece_store::Outcome::Verified { .. }));
+        let result = commit(&other, &mut spans, piece, 0);
+        assert!(matches!(result, piece_store::CommitResult::Verified { .. }));
     });
     disk.fail("sync", "t/a", EIO, 1);
     assert_eq!(store.sync().unwrap_err().1, [0, 3]);
@@ -570,8 +570,8 @@ fn a_diary_before_the_first_write_where_numbers_do_not_last() {
     drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
     let diary = noise(130_000, 77);
     disk.set_bytes("t/b", &diary);
-    let outcome = run.try_commit(&torrent, 4);
-    assert!(disk.bytes("t/b") == diary, "written over; {outcome:?}");
+    let result = run.try_commit(&torrent, 4);
+    assert!(disk.bytes("t/b") == diary, "written over; {result:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{Disk, Handles, OpenSpec, Outcome, Store, StoreError, Unrelated};
+use piece_store::{CommitResult, Disk, Handles, OpenSpec, Store, StoreError, Unrelated};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = 4 * PIECE as usize;
@@ -94,8 +94,8 @@ fn evicted_file_refuses_second_torrent() {
         };
         let (store, _) = open(&first);
         store.finish_check().unwrap();
-        let outcome = store.commit(first.piece(0), 0, &mut first.spans(0), None, false, &mut [0]);
-        assert_eq!(outcome, Outcome::Verified { digests: None });
+        let result = store.commit(first.piece(0), 0, &mut first.spans(0), None, false, &mut [0]);
+        assert_eq!(result, CommitResult::Verified { digests: None });
         store.sync().unwrap();
         // The table closes what it can, and with it the file of the first.
         place.disk.fail("open", "t/a", EMFILE, 1);
@@ -228,7 +228,7 @@ fn created_by_one<D: Disk>(place: &Place<D>, (first, second): &(Torrent, Torrent
     let mut two = place.open(&place.spec(second)).check();
     one.commit(first, [0]);
     let before = place.bytes("t/a");
-    let Outcome::Failed(error) = two.try_commit(second, 3) else { panic!("it wrote") };
+    let CommitResult::Failed(error) = two.try_commit(second, 3) else { panic!("it wrote") };
     assert_claimed(Some(error), first);
     assert!(place.bytes("t/a") == before);
     one.commit(first, 1..4);
@@ -245,7 +245,7 @@ fn created_file_is_adopted_by_one() {
             let mut run = place.open(&place.spec(&first)).check();
             let (disk, spec) = (Arc::clone(&place.disk), place.spec(&second));
             place.disk.in_next_lock(move || std::mem::forget(start(&disk, &spec).check()));
-            let Outcome::Failed(error) = run.try_commit(&first, 0) else { panic!("it wrote") };
+            let CommitResult::Failed(error) = run.try_commit(&first, 0) else { panic!("it wrote") };
             assert_claimed(Some(error), &second);
             std::mem::forget(run);
             place.disk.kill();
@@ -335,8 +335,8 @@ fn replaced_file_is_not_adopted() {
     assert!(run.store.sync().is_err());
     place.write("t/new", &second.data);
     place.rename("t/new", "t/a");
-    let outcome = run.try_commit(&first, 0);
-    assert!(matches!(outcome, Outcome::Failed(StoreError::Disk { .. })), "{outcome:?}");
+    let result = run.try_commit(&first, 0);
+    assert!(matches!(result, CommitResult::Failed(StoreError::Disk { .. })), "{result:?}");
     assert!(place.bytes("t/a").unwrap() == second.data);
 }
 
@@ -602,8 +602,8 @@ fn refusal_adopts_nothing<D: Disk>(place: &Place<D>) {
         Err(StoreError::Claimed { path, .. }) => return assert!(path.ends_with("t/b")),
         Err(error) => panic!("{error}"),
     };
-    let outcome = run.try_commit(&second, 7);
-    assert!(place.bytes("t/b") == before, "{outcome:?}");
+    let result = run.try_commit(&second, 7);
+    assert!(place.bytes("t/b") == before, "{result:?}");
 }
 
 #[test]
@@ -813,8 +813,8 @@ fn created_by_one_without_state<D: Disk>(place: &Place<D>) {
     let mut one = place.open(&first.spec(&place.save)).check();
     let mut two = place.open(&second.spec(&place.save)).check();
     one.commit(&first, [0, 1]);
-    let outcome = two.try_commit(&second, 3);
-    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    let result = two.try_commit(&second, 3);
+    assert!(matches!(result, CommitResult::Failed(_)), "{result:?}");
     one.commit(&first, [2, 3]);
     one.close();
     assert!(place.bytes("t/a").unwrap() == first.data);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::*;
 use piece_store::{
-    Done, Job, OpenSpec, Outcome, Pool, PoolConfig, Resources, StoreError, TorrentKey, check,
+    CommitResult, Done, Job, OpenSpec, Pool, PoolConfig, Resources, StoreError, TorrentKey, check,
 };
 
 const KEY: TorrentKey = TorrentKey(7);
@@ -64,8 +64,8 @@ fn a_whole_download() {
     }
     for _ in 0..torrent.pieces() {
         let done = pool.recv().unwrap();
-        let Done::Committed { piece, spans, outcome, .. } = done else { panic!("{done:?}") };
-        assert_eq!(outcome, Outcome::Verified { digests: None });
+        let Done::Committed { piece, spans, result, .. } = done else { panic!("{done:?}") };
+        assert_eq!(result, CommitResult::Verified { digests: None });
         assert_eq!(spans, torrent.spans(piece.get()), "the buffers come back");
     }
     let (piece, range) = (torrent.piece(10), 40_000..60_000);
@@ -105,9 +105,9 @@ fn a_bad_piece_among_those_hashed_together() {
     }
     for _ in 0..torrent.pieces() {
         let done = pool.recv().unwrap();
-        let Done::Committed { piece, outcome, .. } = done else { panic!("{done:?}") };
-        let bad = matches!(outcome, Outcome::Mismatch { .. });
-        assert_eq!(bad, piece.get() == 7, "{piece}: {outcome:?}");
+        let Done::Committed { piece, result, .. } = done else { panic!("{done:?}") };
+        let bad = matches!(result, CommitResult::Mismatch { .. });
+        assert_eq!(bad, piece.get() == 7, "{piece}: {result:?}");
     }
 }
 
@@ -134,11 +134,8 @@ fn spans_staged_by_several_workers() {
         let spans = vec![None; count];
         let job = Job::Commit { torrent: KEY, piece, attempt: 0, spans, digests: false };
         let done = ask(&pool, job);
-        let verified = Outcome::Verified { digests: None };
-        assert!(
-            matches!(&done, Done::Committed { outcome, .. } if *outcome == verified),
-            "{done:?}"
-        );
+        let verified = CommitResult::Verified { digests: None };
+        assert!(matches!(&done, Done::Committed { result, .. } if *result == verified), "{done:?}");
     }
     torrent.assert_complete(root.path());
 }
@@ -159,8 +156,8 @@ fn a_torrent_nobody_opened() {
     let torrent = torrent(&FILES, PIECE);
     let (pool, _) = pool(8);
     let done = ask(&pool, commit(&torrent, 0));
-    let Done::Committed { spans, outcome, .. } = done else { panic!("{done:?}") };
-    assert_eq!(outcome, Outcome::Failed(StoreError::NotOpen));
+    let Done::Committed { spans, result, .. } = done else { panic!("{done:?}") };
+    assert_eq!(result, CommitResult::Failed(StoreError::NotOpen));
     assert_eq!(spans, torrent.spans(0));
 }
 
@@ -197,8 +194,8 @@ fn syncs_and_commits_at_once() {
     }
     while let Some(done) = first.recv() {
         match done {
-            Done::Committed { outcome, .. } => {
-                assert_eq!(outcome, Outcome::Verified { digests: None });
+            Done::Committed { result, .. } => {
+                assert_eq!(result, CommitResult::Verified { digests: None });
             }
             Done::Synced { result, lost, .. } => assert_eq!((result, lost), (Ok(()), vec![])),
             other => panic!("{other:?}"),

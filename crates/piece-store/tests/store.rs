@@ -10,7 +10,7 @@ use std::path::Path;
 
 use common::*;
 use piece_store::{
-    HeldSpan, OpenSpec, Operation, Outcome, SPAN_LENGTH, STRIP_LENGTH, Span, StoreError,
+    CommitResult, HeldSpan, OpenSpec, Operation, SPAN_LENGTH, STRIP_LENGTH, Span, StoreError,
     StoreLayout, Unrelated,
 };
 
@@ -55,7 +55,7 @@ fn nothing_is_written_of_a_bad_piece() {
     let mut run = open(&torrent.with_state(&save, &state)).check();
     let mut spans = torrent.spans(0);
     spans[0].as_mut().unwrap()[20_000] ^= 1;
-    let Outcome::Mismatch { digests } = run.commit_spans(torrent.piece(0), &mut spans) else {
+    let CommitResult::Mismatch { digests } = run.commit_spans(torrent.piece(0), &mut spans) else {
         panic!("it is bad");
     };
     let good: Vec<_> = torrent.piece_data(0).chunks(16 * 1024).map(piece_hash::sha1).collect();
@@ -70,10 +70,10 @@ fn digests_of_a_good_piece_are_told_if_asked_for() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let run = open(&torrent.spec(&save)).check();
-    let outcome =
+    let result =
         run.store.commit(torrent.piece(6), 0, &mut torrent.spans(6), None, true, &mut [0; 1]);
     let digests = torrent.piece_data(6).chunks(16 * 1024).map(piece_hash::sha1).collect();
-    assert_eq!(outcome, Outcome::Verified { digests: Some(digests) });
+    assert_eq!(result, CommitResult::Verified { digests: Some(digests) });
 }
 
 #[test]
@@ -83,10 +83,10 @@ fn spans_must_be_those_of_the_piece() {
     let mut run = open(&torrent.spec(&save)).check();
     let last = torrent.pieces() - 1;
     for mut spans in [vec![], vec![None], torrent.spans(last), vec![Some(Span::new(PIECE)), None]] {
-        let outcome = run.commit_spans(torrent.piece(0), &mut spans);
+        let result = run.commit_spans(torrent.piece(0), &mut spans);
         assert!(
-            matches!(outcome, Outcome::Failed(StoreError::Spans { piece: 0, .. })),
-            "{outcome:?}"
+            matches!(result, CommitResult::Failed(StoreError::Spans { piece: 0, .. })),
+            "{result:?}"
         );
     }
 }
@@ -96,7 +96,7 @@ fn nothing_is_written_before_the_check_is_finished() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let mut run = open(&torrent.spec(&save));
-    assert_eq!(run.try_commit(&torrent, 0), Outcome::Failed(StoreError::NotChecked));
+    assert_eq!(run.try_commit(&torrent, 0), CommitResult::Failed(StoreError::NotChecked));
 }
 
 /// What is had when a run was not closed: `synced` pieces, then `written` ones.
@@ -641,7 +641,7 @@ fn read_only_writes_nothing() {
     torrent.write_file(&save, 3);
     let mut run = open(&spec).check();
     assert_eq!(run.have(), [3, 4, 5, 6]);
-    assert_eq!(run.try_commit(&torrent, 0), Outcome::Failed(StoreError::ReadOnly));
+    assert_eq!(run.try_commit(&torrent, 0), CommitResult::Failed(StoreError::ReadOnly));
     assert!(
         bytes_of(&run.read(&torrent, 3, 0, 10_000).unwrap()) == torrent.piece_data(3)[..10_000]
     );
@@ -734,7 +734,7 @@ fn a_single_piece_becomes_a_file() {
     assert_eq!(numbers(&run.opened.wanted), [2]);
     let mut bad = torrent.spans(2);
     bad[0].as_mut().unwrap()[0] ^= 1;
-    assert!(matches!(run.commit_spans(torrent.piece(2), &mut bad), Outcome::Mismatch { .. }));
+    assert!(matches!(run.commit_spans(torrent.piece(2), &mut bad), CommitResult::Mismatch { .. }));
     run.commit(&torrent, [2]);
     assert!(!output.exists(), "not before it is synced");
     assert!(bytes_of(&run.read(&torrent, 2, 5, 100).unwrap()) == torrent.piece_data(2)[5..105]);
@@ -761,8 +761,8 @@ fn spans_are_staged_in_any_order() {
             }
         }
         assert!(!run.have().contains(&piece));
-        let outcome = run.commit_spans(torrent.piece(piece), &mut spans);
-        assert_eq!(outcome, Outcome::Verified { digests: None });
+        let result = run.commit_spans(torrent.piece(piece), &mut spans);
+        assert_eq!(result, CommitResult::Verified { digests: None });
     }
     run.commit(&torrent, [2]);
     torrent.assert_complete(&save);
@@ -785,8 +785,8 @@ fn what_was_hashed_and_then_overwritten_is_hashed_again() {
     (0..3).for_each(|index| stage(index, u16::MAX, 0));
     // One block of the first span, once more and wrong.
     stage(0, 1, 1);
-    let outcome = run.commit_spans(piece, &mut [None, None, None]);
-    assert!(matches!(outcome, Outcome::Mismatch { .. }), "{outcome:?}");
+    let result = run.commit_spans(piece, &mut [None, None, None]);
+    assert!(matches!(result, CommitResult::Mismatch { .. }), "{result:?}");
 }
 
 #[test]
@@ -800,7 +800,7 @@ fn what_comes_late_of_an_earlier_attempt_is_not_written_over_the_next() {
     let mut bad = spans[0].take().unwrap();
     bad[7] ^= 1;
     run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
-    assert_eq!(run.commit_as(piece, 1, &mut spans), Outcome::Verified { digests: None });
+    assert_eq!(run.commit_as(piece, 1, &mut spans), CommitResult::Verified { digests: None });
     torrent.assert_complete(&save);
 }
 
@@ -839,17 +839,17 @@ fn a_bad_staged_span_is_blamed_and_fetched_again() {
     let mut bad = spans[0].take().unwrap();
     bad[3 * 16_384] ^= 1;
     run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
-    let Outcome::Mismatch { digests } = run.commit_spans(piece, &mut spans) else { panic!() };
+    let CommitResult::Mismatch { digests } = run.commit_spans(piece, &mut spans) else { panic!() };
     let good: Vec<_> = torrent.data.chunks(16_384).map(piece_hash::sha1).collect();
     let differ: Vec<usize> = (0..good.len()).filter(|at| good[*at] != digests[*at]).collect();
     assert_eq!(differ, [3]);
-    let outcome = run.commit_spans(piece, &mut spans);
-    assert!(matches!(outcome, Outcome::Failed(StoreError::Spans { .. })), "it is forgotten");
+    let result = run.commit_spans(piece, &mut spans);
+    assert!(matches!(result, CommitResult::Failed(StoreError::Spans { .. })), "it is forgotten");
     // Staged anew, the first span twice.
     let first = torrent.spans(0)[0].clone().unwrap();
     run.store.stage(piece, 0, 0, &bad, u16::MAX).unwrap();
     run.store.stage(piece, 0, 0, &first, u16::MAX).unwrap();
-    assert_eq!(run.commit_spans(piece, &mut spans), Outcome::Verified { digests: None });
+    assert_eq!(run.commit_spans(piece, &mut spans), CommitResult::Verified { digests: None });
     torrent.assert_complete(&save);
 }
 
@@ -867,8 +867,8 @@ fn what_an_earlier_attempt_staged_is_never_mixed_in() {
     run.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
     let mut spans = torrent.spans(0);
     let mut scratch = vec![0; STRIP_LENGTH];
-    let outcome = run.store.commit(piece, 1, &mut spans, None, false, &mut scratch);
-    assert_eq!(outcome, Outcome::Verified { digests: None });
+    let result = run.store.commit(piece, 1, &mut spans, None, false, &mut scratch);
+    assert_eq!(result, CommitResult::Verified { digests: None });
     torrent.assert_complete(&save);
 }
 
@@ -897,7 +897,7 @@ fn blocks_of_unfinished_pieces_survive_an_orderly_end() {
     }
     spans[1].as_mut().unwrap()[..16_384].fill(0xee);
     spans[1].as_mut().unwrap()[14 * 16_384..].fill(0xee);
-    assert_eq!(run.commit_spans(piece, &mut spans), Outcome::Verified { digests: None });
+    assert_eq!(run.commit_spans(piece, &mut spans), CommitResult::Verified { digests: None });
     drop(run);
     assert!(open(&spec).opened.unfinished.is_empty());
 }

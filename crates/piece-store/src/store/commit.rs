@@ -9,7 +9,8 @@ use super::Store;
 use super::layout::Place;
 use super::ledger::{Began, Staged, Touched};
 use crate::{
-    Disk, Operation, Outcome, SPAN_LENGTH, Span, StoreError, full_mask, span_count, span_length,
+    CommitResult, Disk, Operation, SPAN_LENGTH, Span, StoreError, full_mask, span_count,
+    span_length,
 };
 
 impl<D: Disk> Store<D> {
@@ -26,9 +27,9 @@ impl<D: Disk> Store<D> {
         hashed: Option<Sha1Digest>,
         digests: bool,
         scratch: &mut [u8],
-    ) -> Outcome {
+    ) -> CommitResult {
         let committed = self.try_commit(piece, attempt, spans, hashed, digests, scratch);
-        committed.unwrap_or_else(Outcome::Failed)
+        committed.unwrap_or_else(CommitResult::Failed)
     }
 
     fn try_commit(
@@ -39,7 +40,7 @@ impl<D: Disk> Store<D> {
         hashed: Option<Sha1Digest>,
         digests: bool,
         scratch: &mut [u8],
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<CommitResult, StoreError> {
         let began = self.begin(piece, attempt)?;
         self.check_spans(piece, spans, began.staged.as_ref())?;
         self.fill_staged(piece, spans, began.staged.as_ref())?;
@@ -51,7 +52,7 @@ impl<D: Disk> Store<D> {
         if digest != self.layout.metainfo.info().piece_hash(piece) {
             let digests = self.block_digests(piece, spans, scratch)?;
             self.ledger().staged.remove(&piece.get());
-            return Ok(Outcome::Mismatch { digests });
+            return Ok(CommitResult::Mismatch { digests });
         }
         let digests = match digests {
             true => Some(self.block_digests(piece, spans, scratch)?),
@@ -67,7 +68,7 @@ impl<D: Disk> Store<D> {
             let written = self.write_spans(piece, spans, &mut touched);
             self.record_commit(piece, &began, touched, written)?;
         }
-        Ok(Outcome::Verified { digests })
+        Ok(CommitResult::Verified { digests })
     }
 
     pub(super) fn begin(&self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {

@@ -431,7 +431,7 @@ pub(super) fn in_ranges(ranges: &[Range<u32>], number: u32) -> bool {
     ranges.get(after).is_some_and(|range| range.contains(&number))
 }
 
-#[doc(hidden)]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 #[cfg(test)]
 mod tests;

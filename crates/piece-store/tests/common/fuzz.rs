@@ -115,11 +115,11 @@ impl Machine {
             spans[0] = None;
         }
         let had = self.run.store.have().contains(piece);
-        let outcome = self.run.commit_as(piece, attempt, &mut spans);
+        let result = self.run.commit_as(piece, attempt, &mut spans);
         let has = self.run.store.have().contains(piece);
-        match outcome {
-            Outcome::Verified { .. } => assert!(has),
-            Outcome::Mismatch { .. } => assert_eq!(has, had),
+        match result {
+            CommitResult::Verified { .. } => assert!(has),
+            CommitResult::Mismatch { .. } => assert_eq!(has, had),
             _ => {}
         }
         self.check_piece(piece);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use metainfo::{Builder, Metainfo};
 use piece_store::{
-    Access, Bitfield, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, Outcome, PieceIndex,
+    Access, Bitfield, CommitResult, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, PieceIndex,
     Resources, STRIP_LENGTH, Span, Store, StoreError, check, span_count, span_length,
 };
 
@@ -274,7 +274,7 @@ impl<D: Disk> Run<D> {
         self.try_check().unwrap()
     }
 
-    pub fn commit_spans(&mut self, piece: PieceIndex, spans: &mut [Option<Span>]) -> Outcome {
+    pub fn commit_spans(&mut self, piece: PieceIndex, spans: &mut [Option<Span>]) -> CommitResult {
         self.commit_as(piece, 0, spans)
     }
 
@@ -283,19 +283,19 @@ impl<D: Disk> Run<D> {
         piece: PieceIndex,
         attempt: u32,
         spans: &mut [Option<Span>],
-    ) -> Outcome {
+    ) -> CommitResult {
         self.store.commit(piece, attempt, spans, None, false, &mut self.scratch)
     }
 
-    pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> Outcome {
+    pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> CommitResult {
         self.commit_spans(torrent.piece(index), &mut torrent.spans(index))
     }
 
     #[track_caller]
     pub fn commit(&mut self, torrent: &Torrent, pieces: impl IntoIterator<Item = u32>) {
         for index in pieces {
-            let outcome = self.try_commit(torrent, index);
-            assert_eq!(outcome, Outcome::Verified { digests: None }, "piece {index}");
+            let result = self.try_commit(torrent, index);
+            assert_eq!(result, CommitResult::Verified { digests: None }, "piece {index}");
         }
     }
 

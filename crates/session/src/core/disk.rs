@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bt_types::{Bitfield, PieceIndex};
-use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
+use piece_store::{CommitResult, Done, Extent, Job, Opened, Span, StoreError, TorrentKey};
 use swarm::Committed;
 
 use super::Core;
@@ -28,10 +28,10 @@ impl<F> Core<F> {
             Done::CheckFinished { torrent, result } => {
                 self.finish_job(torrent, [], |core| core.handle_check_finished(torrent, result));
             }
-            Done::Committed { torrent, piece, spans, outcome } => {
+            Done::Committed { torrent, piece, spans, result } => {
                 let spans = spans.into_iter().flatten();
                 self.finish_job(torrent, spans, |core| {
-                    core.handle_committed(torrent, piece, outcome);
+                    core.handle_committed(torrent, piece, result);
                 });
             }
             Done::Staged { torrent, piece, span, result, .. } => {
@@ -47,7 +47,6 @@ impl<F> Core<F> {
             Done::Closed { torrent, result, spans } => {
                 self.finish_job(torrent, spans, |core| core.handle_closed_store(torrent, result));
             }
-            _ => log::error!("an answer of the store that the session does not know"),
         }
         self.settle();
     }
@@ -137,28 +136,27 @@ impl<F> Core<F> {
         self.begin_transfer(key);
     }
 
-    fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, outcome: Outcome) {
+    fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, result: CommitResult) {
         let now = self.now;
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let length = u64::from(torrent.geometry().length_of(piece));
         let mut failed = None;
-        let committed = match outcome {
-            Outcome::Verified { digests } => {
+        let committed = match result {
+            CommitResult::Verified { digests } => {
                 torrent.durability.handle_written(now, length);
                 torrent.progress.gain(torrent.add.metainfo.info(), piece);
                 torrent.last_piece_at = now;
                 self.emit(key, EventKind::PieceVerified(piece));
                 Committed::Verified { digests }
             }
-            Outcome::Mismatch { digests } => {
+            CommitResult::Mismatch { digests } => {
                 self.emit(key, EventKind::PieceFailed(piece));
                 Committed::Mismatch { digests }
             }
-            Outcome::Failed(error) => {
+            CommitResult::Failed(error) => {
                 failed = Some(error);
                 Committed::Failed
             }
-            _ => Committed::Failed,
         };
         if let Some(swarm) = self.torrents.get_mut(&key).and_then(|torrent| torrent.swarm_mut()) {
             swarm.handle_committed(now, piece, committed);

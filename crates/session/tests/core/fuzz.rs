@@ -12,7 +12,7 @@ use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
-use piece_store::{Done, Extent, Job, MAX_OPEN_FILES, Opened, Operation, Outcome, StoreError};
+use piece_store::{CommitResult, Done, Extent, Job, MAX_OPEN_FILES, Opened, Operation, StoreError};
 use session::core::{
     Action, AnnounceKey, Core, CoreConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
@@ -421,7 +421,7 @@ impl Machine {
             Job::Commit { torrent, piece, spans, digests, .. } => {
                 self.committing.remove(&(torrent, piece));
                 let outcome = self.committed(torrent, piece, digests, outcome);
-                Done::Committed { torrent, piece, spans, outcome }
+                Done::Committed { torrent, piece, spans, result: outcome }
             }
             Job::Stage { torrent, piece, span_index, span, .. } => {
                 Done::Staged { torrent, piece, span_index, span, result }
@@ -484,7 +484,7 @@ impl Machine {
         piece: PieceIndex,
         digests: bool,
         outcome: u8,
-    ) -> Outcome {
+    ) -> CommitResult {
         let geometry = self.core.status_of(torrent).and_then(|status| {
             let metainfo = TORRENTS.iter().find(|it| it.info_hash() == status.info_hash)?;
             Some(metainfo.info().geometry())
@@ -494,10 +494,10 @@ impl Machine {
         match outcome {
             0..0xc0 => {
                 self.verified.entry(torrent).or_default().insert(piece.get());
-                Outcome::Verified { digests: digests.then(|| all(0)) }
+                CommitResult::Verified { digests: digests.then(|| all(0)) }
             }
-            0xc0..0xf0 => Outcome::Mismatch { digests: all(outcome) },
-            _ => Outcome::Failed(broken_disk()),
+            0xc0..0xf0 => CommitResult::Mismatch { digests: all(outcome) },
+            _ => CommitResult::Failed(broken_disk()),
         }
     }
 

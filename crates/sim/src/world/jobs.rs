@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use piece_store::{Done, Job, Outcome, Torrents};
+use piece_store::{CommitResult, Done, Job, Torrents};
 
 use super::{Event, World};
 use crate::disk::{SimDisk, SimFile};
@@ -157,7 +157,7 @@ impl World {
                     Err(format!("we have piece {piece} after the check, but it is not on the disk"))
                 })
             }
-            Done::Committed { piece, outcome: Outcome::Verified { .. }, .. } => {
+            Done::Committed { piece, result: CommitResult::Verified { .. }, .. } => {
                 let piece = piece.get();
                 if !this.had.insert(piece) {
                     return Err(format!("piece {piece} was fetched although it was had"));
@@ -193,7 +193,11 @@ impl World {
                 this.had = this.durable.clone();
                 Ok(())
             }
-            _ => Ok(()),
+            Done::Opened { result: Err(_), .. }
+            | Done::CheckFinished { result: Err(_), .. }
+            | Done::Committed { .. }
+            | Done::Staged { .. }
+            | Done::Ready { .. } => Ok(()),
         }
     }
 
@@ -273,9 +277,9 @@ fn name_of(done: &Done<SimFile>) -> String {
             format!("check finished: {:?} had", have.iter().collect::<Vec<u32>>())
         }
         Done::CheckFinished { result: Err(error), .. } => format!("check finished: {error:?}"),
-        Done::Committed { piece, outcome, .. } => match outcome {
-            Outcome::Verified { .. } => format!("piece {} had", piece.get()),
-            Outcome::Mismatch { .. } => format!("piece {} is wrong", piece.get()),
+        Done::Committed { piece, result, .. } => match result {
+            CommitResult::Verified { .. } => format!("piece {} had", piece.get()),
+            CommitResult::Mismatch { .. } => format!("piece {} is wrong", piece.get()),
             failed => format!("piece {}: {failed:?}", piece.get()),
         },
         Done::Staged { piece, span_index, result, .. } => {
@@ -287,6 +291,5 @@ fn name_of(done: &Done<SimFile>) -> String {
         }
         Done::Synced { result, lost, .. } => format!("synced: {result:?}, lost {lost:?}"),
         Done::Closed { result, .. } => format!("closed: {result:?}"),
-        _ => "something else".to_owned(),
     }
 }

@@ -1,7 +1,6 @@
 //! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
 
 use bt_types::Geometry;
-use bt_types::fuzz::Choices;
 
 use super::super::history::History;
 use super::*;
@@ -18,13 +17,13 @@ pub fn journal(data: &[u8]) {
     let header =
         Header { info_hash: InfoHashV1([0; 20]), path: Sha1Digest([0; 20]), pieces: PIECES };
     replay(&[header.encode(), data.to_vec()].concat(), &header);
-    let mut choices = Choices::new(data);
-    let (cut, place, damage) = (choices.number() >> 16, choices.number() >> 16, choices.byte());
+    let mut input = Input(data);
+    let (cut, place, damage) = (input.number(), input.number(), input.byte());
     let mut whole = header.encode();
     let mut ends = vec![whole.len()];
-    while !choices.is_empty() {
-        let (kind, length) = (choices.byte() % 17, choices.byte());
-        let payload = choices.bytes(usize::from(length));
+    while !input.0.is_empty() {
+        let (kind, length) = (input.byte() % 17, input.byte());
+        let payload = input.bytes(usize::from(length));
         if let Some(record) = Record::decode(kind, payload) {
             // Kinds 5 and 7 are of version 0.1.0.
             let is_written = !matches!(kind, 5 | 7);
@@ -35,8 +34,8 @@ pub fn journal(data: &[u8]) {
     }
     replay(&whole, &header);
     let mut torn = whole.clone();
-    torn.truncate(whole.len() - cut as usize % (whole.len() - HEADER_LENGTH + 1));
-    let place = HEADER_LENGTH + place as usize % (torn.len() - HEADER_LENGTH + 1);
+    torn.truncate(whole.len() - cut % (whole.len() - HEADER_LENGTH + 1));
+    let place = HEADER_LENGTH + place % (torn.len() - HEADER_LENGTH + 1);
     torn.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= damage);
     let good = if damage == 0 { torn.len() } else { place };
     let good = ends.iter().rfind(|end| **end <= good).copied().unwrap_or(HEADER_LENGTH);
@@ -52,4 +51,27 @@ fn replay(bytes: &[u8], header: &Header) -> History {
     assert!((HEADER_LENGTH..=bytes.len()).contains(&length));
     assert_eq!(history.written.pieces(), PIECES);
     history
+}
+
+/// Bytes that are taken from the front; zeros once all are taken.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    /// The next bytes, `most` or as many as there are.
+    fn bytes(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or(0)
+    }
+
+    /// A number of 16 bits, from four bytes of which the last two are not used.
+    fn number(&mut self) -> usize {
+        let high = usize::from(self.byte()) << 8 | usize::from(self.byte());
+        self.bytes(2);
+        high
+    }
 }

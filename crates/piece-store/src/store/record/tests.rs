@@ -174,6 +174,11 @@ fn ranges_of_a_list() {
     assert_eq!(to_ranges([1, 2, 3, 7, 9, 10]), [1..4, 7..8, 9..11]);
 }
 
+#[test]
+fn corpus() {
+    testkit::replay("journal", fuzz::journal);
+}
+
 proptest! {
     #[test]
     fn any_set_survives(pieces in proptest::collection::btree_set(0u32..100, 0..100)) {
