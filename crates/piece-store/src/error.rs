@@ -16,13 +16,13 @@ pub enum Operation {
     Open,
     /// Making a file, and the folders above it.
     Create,
-    /// Asking for a file's length and time.
+    /// Reading a file's length and time.
     Stat,
     /// Reading.
     Read,
     /// Writing.
     Write,
-    /// Reserving room on the disk ahead of the download.
+    /// Reserving disk space ahead of the download.
     Allocate,
     /// Waiting until data is on the disk.
     Sync,
@@ -55,7 +55,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Why a file that was there before is not taken for a part of the torrent.
+/// Why an existing file is not taken for a part of the torrent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unrelated {
@@ -67,7 +67,7 @@ pub enum Unrelated {
         /// Its length on the disk.
         got: u64,
     },
-    /// Occurs when the file has data of which nothing verifies.
+    /// Occurs when the file has data and none of its pieces verifies.
     #[error("nothing in it belongs to the torrent")]
     NothingVerifies,
 }
@@ -83,22 +83,22 @@ pub enum StoreError {
         operation: Operation,
         /// On which file or folder.
         path: PathBuf,
-        /// The class of the failure.
+        /// The kind of the failure.
         kind: io::ErrorKind,
         /// The number the operating system gave.
         code: Option<i32>,
-        /// Its own words.
+        /// The system's message.
         message: String,
     },
-    /// Occurs when another process, or this one, works on the same torrent in the same folder.
+    /// Occurs when another process, or this one, has the same torrent open in the same folder.
     #[error("{} is in use by {}; stop it first, or choose another folder", path.display(), holder(*pid))]
     InUse {
         /// The folder, or the file of [`crate::StoreLayout::SinglePiece`].
         path: PathBuf,
-        /// The process that holds it, if it said so.
+        /// The process that has it open, if known.
         pid: Option<u32>,
     },
-    /// Occurs when a file of the same name was there before and is something else.
+    /// Occurs when an unrelated file has the name of a wanted one.
     #[error(
         "{} is not this torrent's file: {reason}; move it away, choose another folder, or allow it to be overwritten",
         path.display()
@@ -106,20 +106,20 @@ pub enum StoreError {
     UnrelatedFile {
         /// The file.
         path: PathBuf,
-        /// Why it is not the torrent's.
+        /// Why it is unrelated.
         reason: Unrelated,
     },
-    /// Occurs when a file would have to be written that another torrent writes to.
+    /// Occurs when a file is to be written that another torrent writes to.
     #[error("{} belongs to {by}; {}", path.display(), way_out(*in_use))]
     Claimed {
         /// The file.
         path: PathBuf,
-        /// The owner, in words.
+        /// The owner, described for the user.
         by: String,
-        /// Whether the owner uses it at this moment: then it can't be overwritten.
+        /// Whether the owner is in use. If so, the file can't be overwritten.
         in_use: bool,
     },
-    /// Occurs when a file would have to be written that a symbolic link leads to.
+    /// Occurs when a file is to be written that a symbolic link leads to.
     #[error(
         "{} is a symbolic link to a file that is not complete; put a copy in its place, or move the link away",
         path.display()
@@ -128,24 +128,24 @@ pub enum StoreError {
         /// The link, or the path through one.
         path: PathBuf,
     },
-    /// Occurs when a job names a torrent that was not opened, or is closed already.
+    /// Occurs when a job names a torrent that was not opened, or is already closed.
     #[error("the torrent is not open")]
     NotOpen,
-    /// Occurs when a torrent should be written whose check is not finished.
+    /// Occurs when a torrent is to be written before its check is finished.
     #[error("the torrent's check is not finished")]
     NotChecked,
-    /// Occurs when a torrent opened read-only should be written.
-    #[error("the torrent was opened for reading only")]
-    ReadOnly,
-    /// Occurs when a piece is read that is not had.
+    /// Occurs when a seed-only torrent is to be written.
+    #[error("the torrent was opened for seeding only")]
+    SeedOnly,
+    /// Occurs when a missing piece is to be read.
     #[error("piece {piece} is missing")]
-    NotHad {
+    Missing {
         /// The piece.
         piece: u32,
     },
-    /// Occurs when a part of a piece that is had should be written.
-    #[error("piece {piece} is verified already and is never written again")]
-    Had {
+    /// Occurs when blocks of a verified piece are to be written.
+    #[error("piece {piece} is already complete")]
+    AlreadyComplete {
         /// The piece.
         piece: u32,
     },
@@ -159,13 +159,13 @@ pub enum StoreError {
         /// How many they had.
         got: u64,
     },
-    /// Occurs when a piece has data in padding, which is kept nowhere (BEP 47).
+    /// Occurs when a piece has data in padding, which is not stored (BEP 47).
     #[error("expected the padding in piece {piece} to be zero")]
     Padding {
         /// The piece.
         piece: u32,
     },
-    /// Occurs when a sync failed while a piece was being written: what became of it is not known.
+    /// Occurs when a sync failed while a piece was being written. The piece may not be on disk.
     #[error("piece {piece} was being written when a sync of its torrent failed")]
     SyncFailed {
         /// The piece.
@@ -205,7 +205,7 @@ impl StoreError {
     }
 }
 
-/// What the person at the keyboard can do about it.
+/// What the user can do about it.
 fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     use io::ErrorKind as Kind;
     if is_out_of_descriptors(code) {
@@ -240,7 +240,7 @@ pub fn is_out_of_descriptors(code: Option<i32>) -> bool {
     code.is_some_and(|code| codes.contains(&code))
 }
 
-/// What can be done about a file that another torrent has.
+/// What the user can do about a file that another torrent owns.
 fn way_out(in_use: bool) -> &'static str {
     match in_use {
         true => "stop it, or choose another folder",
@@ -252,7 +252,7 @@ fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// `text` with a small first letter, to stand inside a sentence.
+/// Returns `text` with a lower-case first letter, for the middle of a sentence.
 fn lower(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
@@ -286,7 +286,7 @@ mod tests {
             StoreError::Claimed { path: path(), by: by(), in_use: true },
             StoreError::Claimed { path: path(), by: by(), in_use: false },
             StoreError::Linked { path: path() },
-            StoreError::ReadOnly,
+            StoreError::SeedOnly,
         ] {
             let expected = error.to_string().ends_with("choose another folder");
             assert_eq!(error.advises_other_folder(), expected, "{error}");

@@ -1,5 +1,5 @@
-//! What can be asked of the store, and its answers; [`Torrents`] does one after another, without
-//! threads. The pool has its threads call it, a simulation calls it itself.
+//! The jobs of the store and its answers. [`Torrents`] does one job after another, without threads.
+//! The threads of the pool call it; a simulation calls it directly.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,59 +7,61 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bt_types::{Bitfield, PieceIndex, Sha1Digest};
 
-use crate::store::{Handles, STRIP_LENGTH};
+use crate::store::{STRIP_LENGTH, SharedDisk};
 use crate::{
     CommitResult, Disk, Extent, HeldSpan, MAX_OPEN_FILES, OpenSpec, Opened, OsFile, Span, Store,
     StoreError,
 };
 
-/// Names a torrent in jobs and answers. Chosen by the caller, one for each open torrent.
+/// Names a torrent in jobs and answers. The caller chooses one for each open torrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TorrentKey(pub u64);
 
-/// Something to do for a torrent. Each is answered by the [`Done`] named in its description.
+/// Work for a torrent. Each job is answered by the [`Done`] that its description names.
 #[derive(Debug)]
 pub enum Job {
     /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
     Open {
-        /// The name it gets.
+        /// The key it gets.
         torrent: TorrentKey,
         /// What to open, and how.
         spec: Box<OpenSpec>,
     },
-    /// Compare pieces on disk with their hashes; good ones are had from then on, others are not.
-    /// A range takes one worker as long as reading it does: keep it to some 16 MiB. Answer:
+    /// Compare pieces on disk with their hashes. Afterwards we have the good ones, and the others are
+    /// missing. One worker reads the whole range: use ranges of some 16 MiB. Answer:
     /// [`Done::Checked`].
     Verify {
         /// The torrent.
         torrent: TorrentKey,
-        /// The pieces, by number. Numbers past the last piece are passed over.
+        /// The pieces, by number. Numbers past the last piece are skipped.
         pieces: Range<u32>,
     },
-    /// Everything of [`Opened::to_verify`] was verified, without an error: stop if a file is
-    /// unrelated, else make the torrent ready to be written. Answer: [`Done::CheckFinished`].
+    /// Finish the check, after everything of [`Opened::to_verify`] was verified without an error:
+    /// fail if a file is unrelated, else make the torrent ready to be written. Answer:
+    /// [`Done::CheckFinished`].
     FinishCheck {
         /// The torrent.
         torrent: TorrentKey,
     },
-    /// Every block of a piece is in: hash it and, if it is good, write it and record it as had.
+    /// Hash a piece of which every block has arrived and, if it is good, write and record it.
     /// Answer: [`Done::Committed`].
     Commit {
         /// The torrent.
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// Which attempt at the piece this is, from 0. What was staged in an earlier one is
-        /// forgotten; what comes late of an earlier one has no effect.
+        /// Which attempt at the piece this is, from 0. Blocks staged in an earlier attempt are
+        /// forgotten. Jobs of an earlier attempt have no effect afterwards.
         attempt: u32,
-        /// One entry a span, in order. `None`: the span was staged whole. Blocks that were staged
-        /// are taken from the disk, whatever the buffer has in their place.
+        /// One entry for each span, in order; `None` if the whole span was staged. Staged blocks are
+        /// read from the disk, whatever the buffer has for them.
         spans: Vec<Option<Span>>,
-        /// Whether a good piece is answered with the digest of each block; a bad one always is.
+        /// Whether the answer for a good piece has the digest of each block. For a bad piece it
+        /// always has.
         digests: bool,
     },
-    /// Write blocks of an unfinished piece to their final place, to have the buffer back. Not
-    /// verified, not had. Answer: [`Done::Staged`].
+    /// Write blocks of an unfinished piece to its files, to free the buffer. The piece stays missing.
+    /// Answer: [`Done::Staged`].
     Stage {
         /// The torrent.
         torrent: TorrentKey,
@@ -78,24 +80,24 @@ pub enum Job {
     Read {
         /// The torrent.
         torrent: TorrentKey,
-        /// A piece that is had.
+        /// A piece that we have.
         piece: PieceIndex,
         /// The range of it, in bytes.
         range: Range<u32>,
     },
-    /// Make what is had durable. Done by `bt-sync`. Answer: [`Done::Synced`].
+    /// Make the pieces that we have durable. Done by `bt-sync`. Answer: [`Done::Synced`].
     Sync {
         /// The torrent.
         torrent: TorrentKey,
     },
-    /// Stage what is unfinished, sync, record the end of the run, and forget the torrent. Done by
+    /// Stage unfinished blocks, sync, record the end of the launch, and forget the torrent. Done by
     /// `bt-sync`. Answer: [`Done::Closed`].
     Close {
         /// The torrent.
         torrent: TorrentKey,
-        /// Bytes uploaded in all runs together, to be recorded.
+        /// Bytes uploaded in all launches together, to be recorded.
         uploaded: u64,
-        /// Bytes downloaded in all runs together, to be recorded.
+        /// Bytes downloaded in all launches together, to be recorded.
         downloaded: u64,
         /// The buffers of unfinished pieces.
         unfinished: Vec<HeldSpan>,
@@ -105,11 +107,11 @@ pub enum Job {
 /// The answer to a [`Job`].
 #[derive(Debug)]
 pub enum Done<F = OsFile> {
-    /// The torrent was opened, or could not be.
+    /// The answer to [`Job::Open`].
     Opened {
         /// The torrent.
         torrent: TorrentKey,
-        /// What was found; on an error the torrent is not open.
+        /// What was found. After an error the torrent is not open.
         result: Result<Box<Opened>, StoreError>,
     },
     /// Pieces were compared with their hashes.
@@ -118,16 +120,16 @@ pub enum Done<F = OsFile> {
         torrent: TorrentKey,
         /// The pieces the job named.
         pieces: Range<u32>,
-        /// Those that are good, ascending. They are had now.
+        /// The good pieces, ascending. We have them now.
         good: Vec<u32>,
-        /// Why the rest of the range was not looked at, if so.
+        /// Why the rest of the range was not compared, if so.
         error: Option<StoreError>,
     },
-    /// The check is over.
+    /// The check is finished.
     CheckFinished {
         /// The torrent.
         torrent: TorrentKey,
-        /// The pieces that we have now; on an error nothing may be written.
+        /// The pieces that we have now. After an error nothing may be written.
         result: Result<Bitfield, StoreError>,
     },
     /// A piece was hashed and, if good, written.
@@ -136,9 +138,9 @@ pub enum Done<F = OsFile> {
         torrent: TorrentKey,
         /// The piece.
         piece: PieceIndex,
-        /// The buffers of the job, given back.
+        /// The buffers of the job.
         spans: Vec<Option<Span>>,
-        /// Whether it is had now.
+        /// Whether we have it now.
         result: CommitResult,
     },
     /// A span was staged.
@@ -149,9 +151,9 @@ pub enum Done<F = OsFile> {
         piece: PieceIndex,
         /// The number of the span in the piece.
         span_index: u32,
-        /// The buffer, given back.
+        /// The buffer of the job.
         span: Span,
-        /// On an error the blocks are not on disk.
+        /// After an error the blocks are not on disk.
         result: Result<(), StoreError>,
     },
     /// A range was made resident.
@@ -165,53 +167,54 @@ pub enum Done<F = OsFile> {
         /// Where its bytes are, in order.
         result: Result<Vec<Extent<F>>, StoreError>,
     },
-    /// What was had is durable, or a sync failed.
+    /// The answer to [`Job::Sync`].
     Synced {
         /// The torrent.
         torrent: TorrentKey,
-        /// On an error the torrent should stop.
+        /// After an error the torrent should stop.
         result: Result<(), StoreError>,
-        /// Pieces that are no longer had, because whether they are on disk can't be known.
+        /// Pieces that are missing now, because they may not be on disk.
         lost: Vec<u32>,
     },
-    /// The torrent is closed, whatever the result.
+    /// The torrent is closed, also after an error.
     Closed {
         /// The torrent.
         torrent: TorrentKey,
-        /// What could not be made durable or recorded, if anything.
+        /// The first step that failed, if any.
         result: Result<(), StoreError>,
-        /// The buffers of the job, given back.
+        /// The buffers of the job.
         spans: Vec<Span>,
     },
 }
 
-/// The open torrents of a session, over any disk. Several threads may have it do jobs at once, but
-/// for the order that [`Pool`](crate::Pool) asks of its callers.
+/// The open torrents of a session, over any disk. Several threads may call it at once, in the order
+/// that [`Pool`](crate::Pool) asks of its callers.
 #[derive(Debug)]
 pub struct Torrents<D: Disk> {
-    disk: Arc<D>,
-    handles: Arc<Handles<D::File>>,
+    shared: Arc<SharedDisk<D>>,
     open: Mutex<BTreeMap<TorrentKey, Arc<Store<D>>>>,
 }
 
 impl<D: Disk> Torrents<D> {
-    /// None yet, on `disk`.
+    /// No open torrents, on `disk`.
     pub fn new(disk: Arc<D>) -> Self {
         Self::with_open_files(disk, MAX_OPEN_FILES)
     }
 
-    /// The same with at most `open_files` open; see [`Resources`](crate::Resources).
+    /// No open torrents, on `disk`, with at most `open_files` files open; see
+    /// [`Resources`](crate::Resources).
     pub fn with_open_files(disk: Arc<D>, open_files: usize) -> Self {
-        Self { disk, handles: Arc::new(Handles::new(open_files)), open: Mutex::default() }
+        let shared = Arc::new(SharedDisk::with_open_files(disk, open_files));
+        Self { shared, open: Mutex::default() }
     }
 
-    /// The memory that [`Self::handle_job`] works in: one for each thread.
+    /// Returns the scratch buffer that [`Self::handle_job`] needs, one for each thread.
     pub fn scratch() -> Vec<u8> {
         vec![0; STRIP_LENGTH]
     }
 
-    /// Does a job; may block for as long as the disk does. `scratch` is of [`Self::scratch`].
-    /// `hashed` is the digest of a piece to commit, if the caller knows it.
+    /// Does a job. Blocks as long as the disk does. `scratch` is from [`Self::scratch`]. `hashed` is
+    /// the digest of a piece to commit, if the caller knows it.
     pub fn handle_job(
         &self,
         job: Job,
@@ -261,7 +264,7 @@ impl<D: Disk> Torrents<D> {
     }
 
     fn open(&self, torrent: TorrentKey, spec: &OpenSpec) -> Result<Box<Opened>, StoreError> {
-        let (store, opened) = Store::open(Arc::clone(&self.disk), Arc::clone(&self.handles), spec)?;
+        let (store, opened) = Store::open(Arc::clone(&self.shared), spec)?;
         self.with_open(|open| open.insert(torrent, Arc::new(store)));
         Ok(Box::new(opened))
     }

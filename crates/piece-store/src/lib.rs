@@ -62,4 +62,4 @@ pub use spec::{CommitResult, Extent, HeldSpan, OpenSpec, Opened, StoreLayout};
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub use store::fuzz;
-pub use store::{Handles, STRIP_LENGTH, Store};
+pub use store::{STRIP_LENGTH, SharedDisk, Store};

@@ -6,22 +6,22 @@ use std::num::NonZero;
 /// descriptors, sockets included.
 pub const MAX_OPEN_FILES: usize = 384;
 
-/// The descriptors that are open besides files of the torrent and threads: `/dev/null`, the
-/// download folder, the state folder, a lock file, the journal and the one that replaces it, the
-/// parts file, and the file of zeros.
+/// The descriptors besides those of the table and the threads: `/dev/null`, the download folder, the
+/// state folder, a lock file, the journal and the one that replaces it, the parts file, and the file
+/// of zeros.
 const FIXED: usize = 8;
-/// The descriptors that one thread has beside the table: two folders on the way to a file, and the
-/// file that was just opened.
+/// The descriptors of one thread besides the table: two folders on the way to a file, and the file
+/// that was just opened.
 const PER_THREAD: usize = 3;
-/// The part of the descriptors that threads may take: one in so many.
+/// The share of the descriptors that threads may use: one in so many.
 const THREADS_SHARE: usize = 3;
 
 /// How many threads and open files the store may use.
 ///
-/// A file that is in use is never closed: one that a thread reads or writes, one that an
-/// [`Extent`](crate::Extent) holds, and one that waits for a sync. Of the latter, all torrents
-/// together keep a third of `open_files`; for the others the whole file system is synced. The rest
-/// is up to the caller: it holds extents in no more than two thirds.
+/// Files in use are never closed: those that a thread reads or writes, those that an
+/// [`Extent`](crate::Extent) holds, and those that wait for a sync. At most a third of `open_files`
+/// wait for a sync, over all torrents; for others the whole file system is synced. The caller must
+/// not hold extents in more than two thirds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
     /// How many threads work; 0 for one per core, at least 2.
@@ -31,14 +31,14 @@ pub struct Resources {
 }
 
 impl Default for Resources {
-    /// One thread per core, at least 2, and [`MAX_OPEN_FILES`].
+    /// Returns one thread per core, at least 2, and [`MAX_OPEN_FILES`].
     fn default() -> Self {
         Self::with_workers(0)
     }
 }
 
 impl Resources {
-    /// `workers` threads, 0 for one per core, and [`MAX_OPEN_FILES`].
+    /// Returns `workers` threads, 0 for one per core, and [`MAX_OPEN_FILES`].
     pub fn with_workers(workers: usize) -> Self {
         Self { workers, open_files: MAX_OPEN_FILES }
     }
@@ -67,13 +67,13 @@ impl Resources {
         Self { workers, open_files: open_files.clamp(1, MAX_OPEN_FILES) }
     }
 
-    /// The descriptors that suffice for all of it.
+    /// Returns how many descriptors these need.
     pub fn descriptors(self) -> usize {
         FIXED + threads(worker_count(self.workers)) + self.open_files
     }
 }
 
-/// The descriptors of so many workers and the thread that syncs.
+/// The descriptors of this many workers and the thread that syncs.
 fn threads(workers: usize) -> usize {
     (workers + 1) * PER_THREAD
 }

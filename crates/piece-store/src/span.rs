@@ -10,7 +10,7 @@ use bt_types::{BLOCK_LENGTH, Geometry, PieceIndex};
 /// The length of every span of a piece but the last, in bytes: 16 blocks.
 pub const SPAN_LENGTH: u32 = 256 * 1024;
 
-/// An owned buffer for one span of a piece. It is allocated once and handed back and forth.
+/// An owned buffer for one span of a piece. It is allocated once and reused.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Span(Vec<u8>);
 
@@ -20,7 +20,7 @@ impl Span {
         Self(vec![0; length as usize])
     }
 
-    /// Makes the buffer `length` bytes long, for use with another span. What it held is not wiped.
+    /// Makes the buffer `length` bytes long, for use with another span. Does not clear its contents.
     pub fn resize(&mut self, length: u32) {
         self.0.resize(length as usize, 0);
     }
@@ -46,19 +46,19 @@ impl std::fmt::Debug for Span {
     }
 }
 
-/// How many spans `piece` has.
+/// Returns how many spans `piece` has.
 pub fn span_count(geometry: &Geometry, piece: PieceIndex) -> u32 {
     geometry.length_of(piece).div_ceil(SPAN_LENGTH)
 }
 
-/// The length of span number `span` of `piece`, in bytes; 0 if it has no such span.
+/// Returns the length of span number `span` of `piece`, in bytes; 0 if it has no such span.
 pub fn span_length(geometry: &Geometry, piece: PieceIndex, span: u32) -> u32 {
     let length = geometry.length_of(piece);
     let offset = span.checked_mul(SPAN_LENGTH).unwrap_or(length);
     length.saturating_sub(offset).min(SPAN_LENGTH)
 }
 
-/// The mask of all blocks of a span of `length` bytes: bit 0 is its first block.
+/// Returns the mask of all blocks of a span of `length` bytes. Bit 0 is the first block.
 pub fn full_mask(length: u32) -> u16 {
     let blocks = length.div_ceil(BLOCK_LENGTH).min(u16::BITS);
     ((1u32 << blocks) - 1) as u16

@@ -1,4 +1,4 @@
-//! What to open, and what was found.
+//! What to open, and what was found when it was opened.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ use crate::{OsFile, Span, StoreError};
 /// How a torrent's bytes are laid out on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreLayout {
-    /// The torrent's files below the folder, as everyone has them.
+    /// The torrent's files below the folder.
     Torrent,
     /// One piece as a file of its own: a temporary file beside `output`, which a sync renames to
     /// `output` once the piece is verified. There is no journal, and no other piece is wanted.
     SinglePiece {
         /// The piece.
         piece: PieceIndex,
-        /// The file it becomes.
+        /// The final file.
         output: PathBuf,
     },
 }
@@ -29,31 +29,31 @@ pub enum StoreLayout {
 pub struct OpenSpec {
     /// The torrent.
     pub metainfo: Arc<Metainfo>,
-    /// The folder that holds, or will hold, the torrent's name. Made if it is missing, unless
-    /// `read_only`. Not looked at with [`StoreLayout::SinglePiece`].
+    /// The download folder. Made if it is missing, unless `seed_only`. Not used with
+    /// [`StoreLayout::SinglePiece`].
     pub folder: PathBuf,
     /// How the bytes are laid out.
     pub layout: StoreLayout,
-    /// Which files are wanted, one entry a file of the torrent; `None` for all. Files past the end
-    /// of the list are wanted.
+    /// Which files are wanted, one entry for each file of the torrent; `None` for all. Files past the
+    /// end of the list are wanted.
     pub selected: Option<Vec<bool>>,
-    /// Where journals are kept, made if missing; `None` for no journal: then everything on disk is
-    /// verified at each start, and no lock is held.
+    /// The folder of the journals, made if missing. With `None` there is no journal: everything on
+    /// disk is verified at each start, and the torrent is not locked.
     pub state_dir: Option<PathBuf>,
-    /// Whether the journal of an earlier launch is believed; otherwise everything in the files of the
-    /// torrent is verified. Bytes of unselected files that are in the parts file are not found.
+    /// Whether the journal of an earlier launch is trusted. If not, everything in the files of the
+    /// torrent is verified, and bytes of unselected files in the parts file are not found.
     pub resume: bool,
-    /// Whether room for all wanted files is reserved ahead; otherwise files are sparse.
+    /// Whether disk space is reserved for all wanted files at the start. If not, files are sparse.
     pub preallocate: bool,
-    /// Whether unrelated files that have the names of wanted ones may be written over. Those of
-    /// others never are.
+    /// Whether unrelated files with the names of wanted ones may be overwritten. Files that other
+    /// torrents claim never are, while those torrents are in use.
     pub overwrite: bool,
-    /// Whether only what is there is served: no payload is written, no file or folder made.
-    pub read_only: bool,
+    /// Whether the torrent is only seeded: no payload is written, and no file or folder is made.
+    pub seed_only: bool,
 }
 
 impl OpenSpec {
-    /// All of `metainfo`'s files below `folder`, sparse, without a journal.
+    /// All files of `metainfo` below `folder`, sparse, without a journal.
     pub fn new(metainfo: Arc<Metainfo>, folder: impl Into<PathBuf>) -> Self {
         Self {
             metainfo,
@@ -64,48 +64,47 @@ impl OpenSpec {
             resume: true,
             preallocate: false,
             overwrite: false,
-            read_only: false,
+            seed_only: false,
         }
     }
 }
 
 /// What was found when a torrent was opened.
 ///
-/// Next, every range of `to_verify` is verified and then, even if there was none, the check is
-/// finished; only after that may pieces be committed or staged.
+/// Next, the caller verifies every range of `to_verify` and finishes the check, even if there was no
+/// range. Only then may it commit or stage pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The pieces that are had, on the journal's word.
+    /// The pieces that we have, according to the journal.
     pub have: Bitfield,
-    /// The pieces that may be had but must be verified first, ascending, in ranges of some 16 MiB:
-    /// one for each job.
+    /// The pieces that we may have but must verify first, ascending, in ranges of some 16 MiB: one
+    /// for each job.
     pub to_verify: Vec<Range<u32>>,
     /// The pieces that the selected files need.
     pub wanted: Bitfield,
-    /// Pieces of which the last run left blocks on disk, and the numbers of those blocks. The store
-    /// remembers them as staged, so a commit needs only the others.
+    /// Pieces of which the last launch left blocks on disk, and the numbers of those blocks. The
+    /// store treats them as staged, so a commit needs only the others.
     pub unfinished: Vec<(PieceIndex, Vec<u32>)>,
-    /// Bytes uploaded in earlier runs.
+    /// Bytes uploaded in earlier launches.
     pub uploaded: u64,
-    /// Bytes downloaded in earlier runs.
+    /// Bytes downloaded in earlier launches.
     pub downloaded: u64,
-    /// The file system the data is on: one sync at a time is enough for each.
+    /// The file system of the data. More than one sync at a time on it gains nothing.
     pub file_system: u64,
     /// Bytes free on it, where the system says.
     pub free: Option<u64>,
-    /// How the torrent's files are named on disk: as they were before, or as its file system takes
-    /// it.
+    /// How the torrent's files are named on disk: as before, or as the file system accepts it.
     pub naming: Naming,
 }
 
-/// A range of a file that was made resident a moment ago: what a reader sends.
+/// A range of a file that was made resident a moment ago, ready to be sent.
 #[derive(Debug)]
 pub struct Extent<F = OsFile> {
     /// The open file.
     pub file: Arc<F>,
-    /// Where in the file the range begins, in bytes.
+    /// The offset of the range in the file, in bytes.
     pub offset: u64,
-    /// How long it is, in bytes; never 0.
+    /// The length of the range, in bytes; never 0.
     pub length: u32,
 }
 
@@ -115,20 +114,20 @@ impl<F> Clone for Extent<F> {
     }
 }
 
-/// What became of a committed piece.
+/// The result of committing a piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitResult {
-    /// The hash matched; the piece is written and had.
+    /// The hash matched and the piece is written: we have it.
     Verified {
-        /// The digest of each block, if they were asked for.
+        /// The digest of each block, if the job asked for them.
         digests: Option<Vec<Sha1Digest>>,
     },
-    /// The hash did not match; nothing was written, and what was staged of the piece is forgotten.
+    /// The hash did not match. Nothing was written, and staged blocks of the piece are forgotten.
     Mismatch {
-        /// The digest of each block, to find who sent the wrong ones.
+        /// The digest of each block, to find the peers that sent wrong ones.
         digests: Vec<Sha1Digest>,
     },
-    /// The disk failed; the piece is not had.
+    /// The disk failed. The piece is missing.
     Failed(StoreError),
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::mem::MemDisk;
 use common::*;
 use piece_store::{
-    Access, CommitResult, Disk, OpenSpec, Operation, Store, StoreError, StoreLayout,
+    Access, CommitResult, Disk, OpenSpec, Operation, SharedDisk, Store, StoreError, StoreLayout,
 };
 
 const PIECE: u32 = 32 * 1024;
@@ -104,9 +104,8 @@ fn torrent_of_killed_process_is_free() {
 fn lock_survives_removal_of_its_file() {
     let (disk, _, spec) = setup();
     let other = OpenSpec { folder: "/other".into(), ..spec.clone() };
-    let handles = Arc::default();
-    let open =
-        |spec: &OpenSpec| Store::open(Arc::clone(&disk), Arc::clone(&handles), spec).unwrap();
+    let shared = Arc::new(SharedDisk::new(Arc::clone(&disk)));
+    let open = |spec: &OpenSpec| Store::open(Arc::clone(&shared), spec).unwrap();
     let _first = open(&spec);
     for number in 0..16 {
         let name = format!("locks-{number:x}");
@@ -663,7 +662,7 @@ fn unselected_file_stays_ours() {
         disk.write_back("t/b");
         disk.cut_power();
         let only_a = some(&spec, &[true, false]);
-        start(&disk, &OpenSpec { read_only: serves, ..only_a }).check().close();
+        start(&disk, &OpenSpec { seed_only: serves, ..only_a }).check().close();
         assert!(disk.bytes("t/b") == noise(10_000, 99), "it was not selected");
         let mut run = start(&disk, &spec).check();
         run.commit(&torrent, 0..torrent.pieces());

@@ -154,7 +154,7 @@ fn spec(torrent: &Torrent, opening: &str) -> OpenSpec {
             Some(list) => spec.selected = Some(list.chars().map(|digit| digit == '1').collect()),
             None => match word {
                 "everything" => {}
-                "seed-only" => spec.read_only = true,
+                "seed-only" => spec.seed_only = true,
                 "overwrite" => spec.overwrite = true,
                 "preallocate" => spec.preallocate = true,
                 "verify" => spec.resume = false,
@@ -207,7 +207,7 @@ fn play(
     note("have then", join(run.have()));
     note("durable then", join(numbers(&run.store.durable())));
     checked.map_err(drop)?;
-    if !spec.read_only {
+    if !spec.seed_only {
         note("download", download(&mut run, torrent));
     }
     let have = run.have();

@@ -93,13 +93,13 @@ fn marks(away: &Path) -> Vec<(u64, std::time::SystemTime)> {
 #[test]
 fn complete_file_through_links_is_used() {
     for through in ALL {
-        for (read_only, overwrite) in [(true, false), (false, false), (false, true)] {
+        for (seed_only, overwrite) in [(true, false), (false, false), (false, true)] {
             let (torrent, place) = (two_files(), on_disk());
             let away = link(&place, &torrent, through);
             let before = marks(&away);
-            let spec = OpenSpec { read_only, overwrite, ..place.spec(&torrent) };
+            let spec = OpenSpec { seed_only, overwrite, ..place.spec(&torrent) };
             let mut run = place.open(&spec).check();
-            assert_eq!(run.have(), [0, 1, 2, 3], "{through:?} read_only {read_only}");
+            assert_eq!(run.have(), [0, 1, 2, 3], "{through:?} seed_only {seed_only}");
             let extents = run.read(&torrent, 2, 5, 100).unwrap();
             assert_eq!(bytes_of(&extents), torrent.piece_data(2)[5..105]);
             run.close();
@@ -160,7 +160,7 @@ fn incomplete_linked_file_is_served() {
     let (torrent, place) = (two_files(), on_disk());
     let away = link(&place, &torrent, Through::Files);
     spoil(&away, &torrent);
-    let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
+    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1, 3]);
     run.close();
 }
@@ -220,7 +220,7 @@ fn dangling_link_is_named() {
         assert!(error.contains("t/sub/b"), "{error}");
         assert!(!target.exists());
     }
-    let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
+    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
     let report = torrent.verify(&place.save, None);
@@ -240,7 +240,7 @@ fn link_to_a_pipe_does_not_block() {
     let run = try_open_on(&place.disk, &place.spec(&torrent)).and_then(Run::try_check);
     let error = run.err().expect("it is no file").to_string();
     assert!(error.contains("t/sub/b"), "{error}");
-    let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
+    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
     // The pipe itself, without a link.
@@ -257,7 +257,7 @@ fn loop_of_links_is_no_file() {
     symlink("b", place.save.join("t/sub/b")).unwrap();
     let run = try_open_on(&place.disk, &place.spec(&torrent)).and_then(Run::try_check);
     assert!(run.is_err());
-    let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
+    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1]);
 }
 
@@ -265,10 +265,10 @@ fn loop_of_links_is_no_file() {
 #[test]
 fn redirected_link_is_verified_again() {
     for clean in [true, false] {
-        for read_only in [true, false] {
+        for seed_only in [true, false] {
             let (torrent, place) = (two_files(), on_disk());
             let away = link(&place, &torrent, Through::Files);
-            let spec = OpenSpec { read_only, ..place.spec(&torrent) };
+            let spec = OpenSpec { seed_only, ..place.spec(&torrent) };
             let run = place.open(&spec).check();
             run.store.sync().unwrap();
             if clean {
@@ -286,9 +286,9 @@ fn redirected_link_is_verified_again() {
             symlink(&new, &path).unwrap();
             let run = place.open(&spec);
             let found = (numbers(&run.opened.have), run.to_verify());
-            assert_eq!(found, (vec![0, 1], vec![2, 3]), "clean {clean} read_only {read_only}");
+            assert_eq!(found, (vec![0, 1], vec![2, 3]), "clean {clean} seed_only {seed_only}");
             match run.try_check() {
-                Ok(run) => assert!(read_only && run.have() == [0, 1]),
+                Ok(run) => assert!(seed_only && run.have() == [0, 1]),
                 Err(error) => assert!(matches!(error, StoreError::Linked { .. }), "{error:?}"),
             }
             assert!(std::fs::read(&new).unwrap() == vec![7; LENGTH]);

@@ -92,7 +92,7 @@ fn a_diary_seen_by_who_only_serves() {
     let diary = noise(40_000, 77);
     std::fs::create_dir_all(save.join("t")).unwrap();
     std::fs::write(save.join("t/b"), &diary).unwrap();
-    open(&OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    open(&OpenSpec { seed_only: true, ..spec.clone() }).check().close();
     let run = open(&spec).try_check();
     assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
 }
@@ -116,12 +116,12 @@ fn a_copy_of_our_file_and_a_kill_before_the_check() {
         run.store.sync().unwrap();
         run.close();
         replace(&save.join("t/b"), torrent.file_data(1));
-        if let Some((read_only, list)) = &between {
-            drop(open(&OpenSpec { read_only: *read_only, ..some(&spec, list) }));
+        if let Some((seed_only, list)) = &between {
+            drop(open(&OpenSpec { seed_only: *seed_only, ..some(&spec, list) }));
         }
-        let (read_only, list) = last;
-        let run = open(&OpenSpec { read_only, ..some(&spec, &list) }).check();
-        assert_eq!(run.have(), [0, 1, 2, 3], "{between:?} then {list:?} read_only {read_only}");
+        let (seed_only, list) = last;
+        let run = open(&OpenSpec { seed_only, ..some(&spec, &list) }).check();
+        assert_eq!(run.have(), [0, 1, 2, 3], "{between:?} then {list:?} seed_only {seed_only}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_copy_of_our_file_is_served_after_a_kill_before_the_check() {
     run.commit(&torrent, 0..4);
     run.close();
     replace(&save.join("t/b"), torrent.file_data(1));
-    let serving = OpenSpec { read_only: true, ..spec };
+    let serving = OpenSpec { seed_only: true, ..spec };
     drop(open(&serving));
     for _ in 0..2 {
         let run = open(&serving).check();
@@ -145,7 +145,7 @@ fn a_copy_of_our_file_is_served_after_a_kill_before_the_check() {
 
 #[test]
 fn a_file_that_was_away_for_a_run_is_served_when_it_is_back() {
-    for read_only in [false, true] {
+    for seed_only in [false, true] {
         let (_root, save, state) = folders();
         let torrent = abc();
         let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
@@ -153,10 +153,10 @@ fn a_file_that_was_away_for_a_run_is_served_when_it_is_back() {
         run.commit(&torrent, 0..4);
         run.close();
         std::fs::rename(save.join("t/b"), save.join("away")).unwrap();
-        open(&OpenSpec { read_only, ..spec.clone() }).check().close();
+        open(&OpenSpec { seed_only, ..spec.clone() }).check().close();
         std::fs::rename(save.join("away"), save.join("t/b")).unwrap();
-        let serving = OpenSpec { read_only: true, ..spec };
-        assert_eq!(open(&serving).check().have(), [0, 1, 2, 3], "read_only {read_only}");
+        let serving = OpenSpec { seed_only: true, ..spec };
+        assert_eq!(open(&serving).check().have(), [0, 1, 2, 3], "seed_only {seed_only}");
     }
 }
 
@@ -279,11 +279,11 @@ fn a_copying_that_was_killed_and_of_which_nothing_is_left() {
 
 #[test]
 fn a_copy_is_replaced_by_a_diary_during_its_check() {
-    for read_only in [false, true] {
+    for seed_only in [false, true] {
         let (_root, save, state) = folders();
         let torrent = ab();
         torrent.write(&save);
-        let spec = OpenSpec { read_only, ..torrent.with_state(&save, &state) };
+        let spec = OpenSpec { seed_only, ..torrent.with_state(&save, &state) };
         let run = open(&spec);
         verify_all(&run);
         replace(&save.join("t/b"), &noise(40_000, 77));
@@ -472,7 +472,7 @@ fn our_file_after_a_power_cut_and_a_run_that_only_served() {
     disk.set_bytes("t/b", &bytes);
     disk.write_back("t/b");
     disk.cut_power();
-    start(&disk, &OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    start(&disk, &OpenSpec { seed_only: true, ..spec.clone() }).check().close();
     assert!(start(&disk, &spec).try_check().is_ok());
 }
 
@@ -548,7 +548,7 @@ fn a_diary_after_a_serving_run_after_a_power_cut() {
     run.store.sync().unwrap();
     drop(run);
     disk.cut_power();
-    start(&disk, &OpenSpec { read_only: true, ..spec.clone() }).check().close();
+    start(&disk, &OpenSpec { seed_only: true, ..spec.clone() }).check().close();
     // The user's.
     drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
     let diary = noise(130_000, 77);

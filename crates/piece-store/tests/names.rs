@@ -53,9 +53,9 @@ fn check_folded(names: &[&str], on_disk: &[&str], order: &[u32]) {
     assert_eq!(run.have(), all, "without the journal's word");
     drop(run);
     place.remove_journals();
-    for read_only in [true, false] {
-        let run = place.open(&OpenSpec { read_only, ..place.spec(&torrent) }).check();
-        assert_eq!(run.have(), all, "without a journal, read_only {read_only}");
+    for seed_only in [true, false] {
+        let run = place.open(&OpenSpec { seed_only, ..place.spec(&torrent) }).check();
+        assert_eq!(run.have(), all, "without a journal, seed_only {seed_only}");
         run.close();
         assert_spelled(&place, &torrent, on_disk);
     }
@@ -254,11 +254,11 @@ fn raw_names_are_as_written() {
 fn files_of_other_programs_are_found() {
     for naming in [Naming::Raw, Naming::Unix, Naming::Version0, Naming::Windows, Naming::Short] {
         let torrent = raw_torrent();
-        for read_only in [true, false] {
+        for seed_only in [true, false] {
             let place = on_disk();
             write_as(&torrent, &place.save, naming, 0..4);
             let before = tree(&place.save);
-            let spec = OpenSpec { read_only, ..place.spec(&torrent) };
+            let spec = OpenSpec { seed_only, ..place.spec(&torrent) };
             let mut run = place.open(&spec).check();
             assert_eq!(run.have(), [0, 1, 2, 3], "{naming:?}");
             let extents = run.read(&torrent, 1, 0, 100).unwrap();
@@ -389,7 +389,7 @@ fn naming_on(disk: MemDisk, torrent: &Torrent) -> (Naming, Vec<PathBuf>) {
     drop(run);
     // A seed without a journal finds them.
     place.remove_journals();
-    let run = place.open(&OpenSpec { read_only: true, ..spec }).check();
+    let run = place.open(&OpenSpec { seed_only: true, ..spec }).check();
     assert!(run.store.have().is_full(), "found without a journal");
     (naming, paths)
 }
@@ -465,7 +465,7 @@ fn path_longer_than_the_system_takes() {
     assert_eq!(run.have(), [0]);
     run.commit(&torrent, [1, 2]);
     run.close();
-    let mut run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
+    let mut run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1, 2]);
     let extents = run.read(&torrent, 1, 0, 100).unwrap();
     assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);

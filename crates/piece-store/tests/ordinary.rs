@@ -39,7 +39,7 @@ fn nothing_is_refused() {
             std::fs::write(save.join("t/a"), b"").unwrap();
         }
         for (n, list) in (0u32..).zip(LISTS) {
-            let spec = OpenSpec { read_only: bit(5) && n == 2, ..some(&spec, &list) };
+            let spec = OpenSpec { seed_only: bit(5) && n == 2, ..some(&spec, &list) };
             if bit(6) {
                 drop(open(&spec));
             }
@@ -48,7 +48,7 @@ fn nothing_is_refused() {
             let mut run = run.unwrap();
             let wanted: Vec<u32> =
                 run.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
-            if !spec.read_only {
+            if !spec.seed_only {
                 for piece in wanted {
                     if !run.have().contains(&piece) {
                         run.commit(&torrent, [piece]);
@@ -87,7 +87,7 @@ fn nothing_is_refused_by_a_disk_that_numbers_anew() {
             ..torrent.with_state(Path::new("/save"), Path::new("/state"))
         };
         for (n, list) in (0u32..).zip(LISTS) {
-            let spec = OpenSpec { read_only: bit(5) && n == 2, ..some(&spec, &list) };
+            let spec = OpenSpec { seed_only: bit(5) && n == 2, ..some(&spec, &list) };
             if bit(6) {
                 drop(start(&disk, &spec));
             }
@@ -106,7 +106,7 @@ fn nothing_is_refused_by_a_disk_that_numbers_anew() {
             assert!(checked.is_ok(), "case {case} run {n}: {checked:?}");
             let wanted: Vec<u32> =
                 run.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
-            if !spec.read_only {
+            if !spec.seed_only {
                 for piece in wanted {
                     if !run.have().contains(&piece) {
                         run.commit(&torrent, [piece]);

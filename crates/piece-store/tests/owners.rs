@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use piece_store::{CommitResult, Disk, Handles, OpenSpec, Store, StoreError, Unrelated};
+use piece_store::{CommitResult, Disk, OpenSpec, SharedDisk, Store, StoreError, Unrelated};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = 4 * PIECE as usize;
@@ -87,11 +87,8 @@ fn open_file_refuses_second_torrent() {
 fn evicted_file_refuses_second_torrent() {
     for (first, second) in pairs() {
         let place = in_memory(MemDisk::forgetful());
-        let handles = Arc::new(Handles::default());
-        let open = |torrent| {
-            let (disk, handles) = (Arc::clone(&place.disk), Arc::clone(&handles));
-            Store::open(disk, handles, &place.spec(torrent)).unwrap()
-        };
+        let shared = Arc::new(SharedDisk::new(Arc::clone(&place.disk)));
+        let open = |torrent| Store::open(Arc::clone(&shared), &place.spec(torrent)).unwrap();
         let (store, _) = open(&first);
         store.finish_check().unwrap();
         let result = store.commit(first.piece(0), 0, &mut first.spans(0), None, false, &mut [0]);
@@ -446,8 +443,8 @@ fn cross_seeds() -> (Torrent, Torrent) {
 fn complete_is_shared<D: Disk>(place: &Place<D>) {
     let (first, second) = cross_seeds();
     let one = run_with(place, &first, &[0, 1, 2, 3]);
-    for read_only in [false, true] {
-        let spec = OpenSpec { read_only, ..place.spec(&second) };
+    for seed_only in [false, true] {
+        let spec = OpenSpec { seed_only, ..place.spec(&second) };
         let two = place.open(&spec).check();
         assert_eq!(two.have(), [0, 1]);
         two.close();

@@ -372,8 +372,8 @@ fn a_copying_that_was_killed_is_known_until_it_is_done() {
         drop(open(&spec).check());
         // As if not all had been copied.
         OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(100).unwrap();
-        if let Some((read_only, selected)) = between {
-            let mut run = open(&OpenSpec { read_only, selected, ..spec.clone() }).check();
+        if let Some((seed_only, selected)) = between {
+            let mut run = open(&OpenSpec { seed_only, selected, ..spec.clone() }).check();
             assert_eq!(run.have(), [0, 1]);
             assert!(bytes_of(&run.read(&torrent, 1, 0, 16_384).unwrap()) == torrent.piece_data(1));
             run.close();
@@ -399,7 +399,7 @@ fn without_a_journal_boundary_bytes_live_as_long_as_the_run() {
     );
     run.close();
     assert_eq!(std::fs::read_dir(&save).unwrap().count(), 1);
-    assert_eq!(open(&OpenSpec { read_only: true, ..spec }).check().have(), Vec::<u32>::new());
+    assert_eq!(open(&OpenSpec { seed_only: true, ..spec }).check().have(), Vec::<u32>::new());
 }
 
 #[test]
@@ -636,12 +636,12 @@ fn a_folder_below_a_file_cannot_be() {
 fn read_only_writes_nothing() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
-    let spec = OpenSpec { read_only: true, ..torrent.spec(&save) };
+    let spec = OpenSpec { seed_only: true, ..torrent.spec(&save) };
     assert!(try_open(&spec).is_err(), "the folder is not made");
     torrent.write_file(&save, 3);
     let mut run = open(&spec).check();
     assert_eq!(run.have(), [3, 4, 5, 6]);
-    assert_eq!(run.try_commit(&torrent, 0), CommitResult::Failed(StoreError::ReadOnly));
+    assert_eq!(run.try_commit(&torrent, 0), CommitResult::Failed(StoreError::SeedOnly));
     assert!(
         bytes_of(&run.read(&torrent, 3, 0, 10_000).unwrap()) == torrent.piece_data(3)[..10_000]
     );
@@ -663,7 +663,7 @@ fn who_only_serves_finds_what_is_kept_apart_and_forgets_none_of_it() {
             std::fs::create_dir_all(save.join("t/sub")).unwrap();
             std::fs::write(save.join("t/sub/b"), b"").unwrap();
         }
-        let serving = OpenSpec { read_only: true, ..spec };
+        let serving = OpenSpec { seed_only: true, ..spec };
         let mut run = open(&serving).check();
         assert_eq!(run.have(), [0, 1, 2]);
         assert!(bytes_of(&run.read(&torrent, 2, 0, PIECE).unwrap()) == torrent.piece_data(2));
@@ -683,7 +683,7 @@ fn who_only_serves_makes_no_file_of_the_users_ours() {
     let spec = torrent.with_state(&save, &state);
     // Whatever it may do, it serves only.
     for overwrite in [false, true] {
-        let run = open(&OpenSpec { read_only: true, overwrite, ..spec.clone() }).check();
+        let run = open(&OpenSpec { seed_only: true, overwrite, ..spec.clone() }).check();
         assert_eq!(run.have(), [3, 4, 5, 6]);
         run.close();
     }
@@ -703,7 +703,7 @@ fn only_what_is_had_is_read() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let mut run = open(&torrent.spec(&save)).check();
-    assert_eq!(run.read(&torrent, 2, 0, 16).map(|_| ()), Err(StoreError::NotHad { piece: 2 }));
+    assert_eq!(run.read(&torrent, 2, 0, 16).map(|_| ()), Err(StoreError::Missing { piece: 2 }));
     run.commit(&torrent, [2]);
     let extents = run.read(&torrent, 2, 0, PIECE).unwrap();
     assert_eq!(extents.len(), 3, "a, b and c");
@@ -768,7 +768,7 @@ fn spans_are_staged_in_any_order() {
     torrent.assert_complete(&save);
     let span = torrent.spans(0)[0].clone().unwrap();
     let again = run.store.stage(torrent.piece(0), 0, 0, &span, 1);
-    assert_eq!(again, Err(StoreError::Had { piece: 0 }));
+    assert_eq!(again, Err(StoreError::AlreadyComplete { piece: 0 }));
 }
 
 #[test]

@@ -114,14 +114,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a short write is taken for a whole one",
         file: "crates/piece-store/src/store/files.rs",
         before: "done += count as u64;",
-        after: "done = range.length;",
+        after: "done = segment.length;",
         seeds: 200,
     },
     Mutant {
         name: "durable before files are synced",
         file: "crates/piece-store/src/store/sync.rs",
-        before: "(file, whole || self.is_parts(slot))",
-        after: "(file, !whole || self.is_parts(slot))",
+        before: "(file, whole || slot == self.layout.parts_slot())",
+        after: "(file, !whole || slot == self.layout.parts_slot())",
         seeds: 20,
     },
     Mutant {
@@ -141,7 +141,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "names of files that a start finds are not synced",
         file: "crates/piece-store/src/store/check.rs",
-        before: "        touched.slots().for_each(|slot| ledger.dirty.name(self.layout.path(slot)));\n",
+        before: "        touched.slots().for_each(|slot| ledger.dirty.add_name(self.layout.path(slot)));\n",
         after: "",
         seeds: 500,
     },
@@ -177,13 +177,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "selection: the name of the parts file is not synced",
         file: "crates/piece-store/src/store/parts.rs",
-        before: "if !self.parts.named.load(Ordering::Relaxed) {",
+        before: "if !self.parts.name_synced.load(Ordering::Relaxed) {",
         after: "if false {",
         seeds: 20,
     },
     Mutant {
         name: "selection: who only serves looks for the parts in files",
-        file: "crates/piece-store/src/store.rs",
+        file: "crates/piece-store/src/store/open.rs",
         before: "history.is_in_parts(number) && !is_written",
         after: "history.is_in_parts(number) && !slot.selected",
         seeds: 1000,
@@ -197,7 +197,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "selection: the parts file stands for a file that was removed",
-        file: "crates/piece-store/src/store.rs",
+        file: "crates/piece-store/src/store/open.rs",
         before: "stat.is_none() && !history.files.contains_key(&number);",
         after: "stat.is_none();",
         seeds: 4000,
@@ -212,9 +212,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "import: what was copied is not verified",
-        file: "crates/piece-store/src/store/settle.rs",
+        file: "crates/piece-store/src/store/import.rs",
         before: "let (_, error) = self.verify(pieces, &mut scratch);",
-        after: "let error = self.ledger().written(&[piece.get()], super::ledger::Touched::new()).err();",
+        after: "let error = self.ledger().written(&[piece.get()], Touched::new()).err();",
         seeds: 4000,
     },
     Mutant {
@@ -226,7 +226,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "import: what was copied is not recorded",
-        file: "crates/piece-store/src/store/settle.rs",
+        file: "crates/piece-store/src/store/import.rs",
         before: "let (_, error) = self.verify(pieces, &mut scratch);",
         after: "let (_, error) = self.compare(pieces, &mut scratch);",
         seeds: 200,
@@ -241,8 +241,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "import: the parts file is given up before the copy is durable",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "!slot.in_place() || in_ranges(before, *number)",
-        after: "!slot.in_place() || (in_ranges(before, *number) && false)",
+        before: "!slot.has_own_file() || in_ranges(before, *number)",
+        after: "!slot.has_own_file() || (in_ranges(before, *number) && false)",
         seeds: 4000,
     },
     Mutant {
@@ -254,7 +254,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "import: what was written beside an import is looked for in the parts file",
-        file: "crates/piece-store/src/store.rs",
+        file: "crates/piece-store/src/store/open.rs",
         before: "(in_parts && !is_filled)",
         after: "in_parts",
         seeds: 12000,
@@ -311,7 +311,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "folded: the number of an entry is forgotten",
-        file: "crates/piece-store/src/store.rs",
+        file: "crates/piece-store/src/store/open.rs",
         before: "slot.rename(&file.path);",
         after: "",
         seeds: 8000,
@@ -327,7 +327,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cut: it is not synced",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "self.disk.sync_file(&file).inspect_err(undo)",
+        before: "self.disk().sync_file(&file).inspect_err(undo)",
         after: "Ok(()).inspect_err(undo)",
         seeds: 1000,
     },

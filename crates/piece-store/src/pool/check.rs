@@ -8,7 +8,7 @@ use metainfo::Metainfo;
 
 use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
-use crate::store::Handles;
+use crate::store::SharedDisk;
 use crate::{Kind, OpenSpec, Operation, Resources, Stat, Store, StoreError};
 
 /// How far a folder has a torrent's data.
@@ -54,8 +54,8 @@ pub fn verify_folder(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, StoreError> {
     let (disk, spec) = (Arc::new(OsDisk::new()), spec(metainfo, folder, state_dir));
-    let handles = Arc::new(Handles::new(resources.open_files));
-    let (store, recorded) = Store::open_to_verify(Arc::clone(&disk), handles, &spec)?;
+    let shared = SharedDisk::with_open_files(Arc::clone(&disk), resources.open_files);
+    let (store, recorded) = Store::open_to_verify(Arc::new(shared), &spec)?;
     let geometry = store.geometry();
     let compared = Mutex::new((Bitfield::new(geometry.piece_count()), Vec::new()));
     share_out(&geometry, resources.workers, progress, |pieces, scratch| {
@@ -85,14 +85,14 @@ pub fn paths_in(
     state_dir: Option<&Path>,
 ) -> Result<Vec<PathBuf>, StoreError> {
     let spec = spec(metainfo, folder, state_dir);
-    let opened =
-        Store::open_to_verify(Arc::new(OsDisk::new()), Arc::new(Handles::default()), &spec);
+    let shared = Arc::new(SharedDisk::new(Arc::new(OsDisk::new())));
+    let opened = Store::open_to_verify(shared, &spec);
     opened.map(|(store, _)| store.paths())
 }
 
 fn spec(metainfo: &Arc<Metainfo>, folder: &Path, state_dir: Option<&Path>) -> OpenSpec {
     OpenSpec {
-        read_only: true,
+        seed_only: true,
         state_dir: state_dir.map(Path::to_owned),
         ..OpenSpec::new(Arc::clone(metainfo), folder)
     }

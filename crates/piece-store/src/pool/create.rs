@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use super::ranges::share_out;
 use crate::disk::{Disk, OsDisk};
-use crate::hashing::{Source, hash_pieces, hole_length};
+use crate::hashing::{PieceData, hash_pieces, hole_length};
 use crate::{Operation, StoreError};
 
 pub use listing::{ListError, ListedFile, Listing, OutsideLink, OwnFiles, list_files};
@@ -39,15 +39,13 @@ pub fn hash_files(
     let zero_piece = OnceLock::new();
     let digests = Mutex::new(vec![None; geometry.piece_count() as usize]);
     share_out(&geometry, workers, progress, |pieces, scratch| {
-        let mut reader = Reader { root, files, starts: &starts, open: None };
+        let mut data = ListedData { root, files, starts: &starts, open: None };
         let mut hashed = Vec::with_capacity(pieces.len());
         let found = |piece: PieceIndex, digest| hashed.push((piece, digest));
-        hash_pieces(&geometry, pieces, &zero_piece, &mut reader, scratch, found)?;
+        hash_pieces(&geometry, pieces, &zero_piece, &mut data, scratch, found)?;
         let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
         for (piece, digest) in hashed {
-            if let Some(place) = digests.get_mut(piece.as_usize()) {
-                *place = digest;
-            }
+            digests[piece.as_usize()] = digest;
         }
         Ok(())
     })?;
@@ -100,7 +98,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 }
 
 /// The files, one after another, as a torrent lays them out.
-struct Reader<'a> {
+struct ListedData<'a> {
     root: &'a Path,
     files: &'a [ListedFile],
     starts: &'a [u64],
@@ -108,11 +106,11 @@ struct Reader<'a> {
     open: Option<(usize, File)>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ListedData<'a> {
     /// The file that has the byte at `offset`: its number, where it begins, and what it is.
     fn file_at(&self, offset: u64) -> Option<(usize, u64, &'a ListedFile)> {
         let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
-        Some((index, *self.starts.get(index)?, self.files.get(index)?))
+        Some((index, self.starts[index], &self.files[index]))
     }
 
     fn open(&mut self, index: usize, file: &ListedFile) -> Result<&File, StoreError> {
@@ -133,7 +131,7 @@ impl<'a> Reader<'a> {
         let Some((index, start, file)) = self.file_at(offset) else { return Ok(0) };
         let at = offset - start;
         let length = file.length.saturating_sub(at).min(buffer.len() as u64) as usize;
-        let part = buffer.get_mut(..length).unwrap_or_default();
+        let part = &mut buffer[..length];
         let opened = self.open(index, file)?;
         match OsDisk::new().read_at(opened, part, at) {
             Ok(0) => Err(self.error(Operation::Read, file, &changed(file.length, at))),
@@ -142,12 +140,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Source for Reader<'_> {
+impl PieceData for ListedData<'_> {
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
         let mut done = 0;
         while done < buffer.len() {
-            let rest = buffer.get_mut(done..).unwrap_or_default();
-            let read = self.read_part(offset + done as u64, rest)?;
+            let read = self.read_part(offset + done as u64, &mut buffer[done..])?;
             if read == 0 {
                 return Ok(false);
             }

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use super::queue::{Queue, Work};
 use super::{Done, Job};
 use crate::disk::OsDisk;
-use crate::store::hash_side_by_side;
+use crate::store::hash_in_lanes;
 use crate::{Resources, Span, Torrents};
 
 /// What all threads of one pool share.
@@ -68,7 +68,7 @@ impl Worker {
 
     /// Commits whole pieces that are hashed side by side.
     fn commit_all(&mut self, jobs: Vec<Job>) {
-        let digests = hash_side_by_side(&jobs.iter().map(spans_of).collect::<Vec<_>>());
+        let digests = hash_in_lanes(&jobs.iter().map(spans_of).collect::<Vec<_>>());
         for (job, digest) in jobs.into_iter().zip(digests) {
             self.work_on(job, Some(digest));
         }

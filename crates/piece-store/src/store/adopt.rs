@@ -1,23 +1,22 @@
-//! Adopting files that exist, unless somebody else has a claim on them.
+//! Adopts existing files, unless another torrent or entry has a claim on them.
 
 use super::Store;
-use super::claims::{Claim, OtherClaims, Wanted};
+use super::claims::{Claim, ClaimQuery, OtherClaims};
 use super::owner::{Hold, Known, Owner};
 use super::resume::TorrentFile;
 use crate::{Access, Disk, FileId, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
-    /// Makes existing files ours. Returns those that were given up instead: unselected ones that
-    /// cannot be ours, and files of idle torrents, which the user let us overwrite.
+    /// Makes existing files ours. Returns those that were given up instead: unselected files that
+    /// cannot be ours, and files of idle torrents that the user allowed us to overwrite.
     ///
     /// # Errors
-    /// A selected file cannot be opened, or somebody else has a claim on it. Then none becomes
-    /// ours.
+    /// A selected file cannot be opened, or there is another claim on it. Then none becomes ours.
     pub(super) fn adopt_files(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
         let mut given_up = Vec::new();
         for slot in slots {
             match self.open_adopted(*slot) {
-                Err(_) if !self.is_selected(*slot) => given_up.push(*slot),
+                Err(_) if !self.layout.slot(*slot).selected => given_up.push(*slot),
                 Err(error) => return self.forget_all(slots).and(Err(error)),
                 Ok(()) => {}
             }
@@ -27,23 +26,23 @@ impl<D: Disk> Store<D> {
         Ok(given_up)
     }
 
-    /// Opens a file to be written, if it is still the one that was checked, and records that we
-    /// want it.
+    /// Opens a file to be written, if it is still the one that was checked, and records that we are
+    /// adopting it.
     fn open_adopted(&self, slot: u32) -> Result<(), StoreError> {
         let file = self.open_slot(slot, Access::Write);
         let file = file.map_err(|error| self.slot_error(Operation::Open, slot, &error))?;
-        let stat = self.disk.file_stat(&file);
+        let stat = self.disk().file_stat(&file);
         let stat = stat.map_err(|error| self.slot_error(Operation::Stat, slot, &error))?;
         self.check_unchanged(slot, Some(stat))?;
         self.lock_slot(slot, &file)?;
         self.use_file(slot, file, Hold::Adopting).map(drop)
     }
 
-    /// Makes recorded files ours that nobody else has a claim on. Returns the others, which were
+    /// Makes recorded files ours on which there is no other claim. Returns the others, which were
     /// given up.
     ///
     /// # Errors
-    /// Somebody else has a claim on a selected file. Then none becomes ours.
+    /// There is another claim on a selected file. Then none becomes ours.
     pub(super) fn take(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
         let claimed = match self.claimed_among(slots) {
             Ok(claimed) => claimed,
@@ -55,15 +54,15 @@ impl<D: Disk> Store<D> {
         }
         for slot in &claimed {
             self.disown(*slot)?;
-            if self.is_selected(*slot) {
-                let removed = self.disk.remove(&self.folder, self.layout.path(*slot));
+            if self.layout.slot(*slot).selected {
+                let removed = self.disk().remove(&self.folder, self.layout.path(*slot));
                 removed.map_err(|error| self.slot_error(Operation::Remove, *slot, &error))?;
             }
         }
         Ok(claimed)
     }
 
-    /// Those of some recorded files that somebody else has a claim on, if we can do without them.
+    /// Returns the recorded files with another claim on them, if we can do without those.
     fn claimed_among(&self, slots: &[u32]) -> Result<Vec<u32>, StoreError> {
         let claims = if slots.is_empty() { None } else { self.other_claims()? };
         let mut claimed = Vec::new();
@@ -71,8 +70,8 @@ impl<D: Disk> Store<D> {
             let Some(file) = self.ledger().file(*slot) else { continue };
             let Some(by) = self.claim_of(file, claims.as_ref())? else { continue };
             let is_idle = matches!(by, Claim::Torrent { in_use: false, .. });
-            if self.is_selected(*slot) && !(is_idle && self.overwrite) {
-                return Err(by.refusal(self.full_path(*slot)));
+            if self.layout.slot(*slot).selected && !(is_idle && self.overwrite) {
+                return Err(by.refusal(self.layout.full_path(*slot)));
             }
             claimed.push(*slot);
         }
@@ -86,45 +85,42 @@ impl<D: Disk> Store<D> {
         claims: Option<&OtherClaims<'_, D>>,
     ) -> Result<Option<Claim>, StoreError> {
         let Some(stat) = self.stat_path(self.layout.path(file.slot))? else { return Ok(None) };
-        let claim = claims.map(|claims| claims.find(&self.wanted(file.slot, file.id)));
+        let claim = claims.map(|claims| claims.find(&self.claim_query(file.slot, file.id)));
         let claim = claim.transpose()?.flatten();
         match Owner::of(Known::as_used(file), Some(&stat), true, claim) {
             Owner::Claimed { by } => Ok(Some(by)),
-            _ => Ok(None),
+            Owner::Absent
+            | Owner::Expected
+            | Owner::Ours { .. }
+            | Owner::Linked { .. }
+            | Owner::Foreign { .. } => Ok(None),
         }
     }
 
-    fn wanted(&self, slot: u32, id: FileId) -> Wanted {
+    fn claim_query(&self, slot: u32, id: FileId) -> ClaimQuery {
         let ledger = self.ledger();
-        let entry = self.layout.slots.get(slot as usize);
-        let inside = entry.into_iter().flat_map(|slot| self.layout.pieces_inside(slot));
-        let inside: Vec<_> = inside.collect();
-        Wanted {
+        let inside: Vec<_> = self.layout.pieces_inside(self.layout.slot(slot)).collect();
+        ClaimQuery {
             id,
-            path: self.full_path(slot),
+            path: self.layout.full_path(slot),
             stable: self.stable_ids,
-            // Without a piece of its own, nothing shows that the file is the same for both.
+            // Without a piece of its own, nothing shows that the file is the same in both torrents.
             changes: inside.is_empty() || !inside.iter().all(|piece| ledger.have.contains(*piece)),
         }
     }
 
     fn other_claims(&self) -> Result<Option<OtherClaims<'_, D>>, StoreError> {
-        let Some(at) = self.parts.journal_at() else { return Ok(None) };
-        OtherClaims::load(at.state(&*self.disk, &self.handles), at).map(Some)
+        let Some(at) = self.parts.journal_location() else { return Ok(None) };
+        OtherClaims::load(at.state(&self.shared), at).map(Some)
     }
 
-    pub(super) fn is_selected(&self, number: u32) -> bool {
-        self.layout.slots.get(number as usize).is_some_and(|slot| slot.selected)
-    }
-
-    /// Returns the claim of another entry or torrent on the file `id`, which has the path of
-    /// `slot`.
+    /// Returns the claim of another entry or torrent on the file `id`, which has the path of `slot`.
     pub(super) fn claim_on(&self, slot: u32, id: FileId) -> Result<Option<Claim>, StoreError> {
         let is_entry = |file: &TorrentFile| file.slot != slot && file.id.is(id);
         if self.ledger().files.iter().any(is_entry) {
             return Ok(Some(Claim::Entry));
         }
         let claims = self.other_claims()?;
-        claims.map_or(Ok(None), |claims| claims.find(&self.wanted(slot, id)))
+        claims.map_or(Ok(None), |claims| claims.find(&self.claim_query(slot, id)))
     }
 }

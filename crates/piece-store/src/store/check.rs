@@ -1,14 +1,14 @@
-//! Comparing what is on disk with the hashes.
+//! Compares the pieces on disk with their hashes.
 
 use std::ops::Range;
 
 use bt_types::PieceIndex;
 
 use super::Store;
-use super::layout::Place;
-use super::ledger::Touched;
+use super::dirty::Touched;
+use super::layout::{Location, Segment};
 use super::record::to_ranges;
-use crate::hashing::{Source, hash_pieces, hole_length};
+use crate::hashing::{PieceData, hash_pieces, hole_length};
 use crate::{Disk, Operation, StoreError};
 
 /// The pieces that [`Store::verify`] compared, each list ascending.
@@ -16,21 +16,21 @@ use crate::{Disk, Operation, StoreError};
 pub(crate) struct Verified {
     /// Their hashes match.
     pub(crate) good: Vec<u32>,
-    /// Their bytes are there and wrong.
+    /// Their bytes are present and wrong.
     pub(crate) different: Vec<u32>,
-    /// Some of their bytes are not there.
+    /// Some of their bytes are missing.
     pub(crate) absent: Vec<u32>,
 }
 
 impl<D: Disk> Store<D> {
-    /// Compares pieces on disk with their hashes, and records which are good. Returns the good ones,
-    /// ascending, and the error if a piece can't be read: that piece is neither good nor bad, and
-    /// only some of those after it are compared. `scratch` is [`STRIP_LENGTH`](super::STRIP_LENGTH)
-    /// long.
+    /// Compares pieces on disk with their hashes and records which are good. Returns the good ones,
+    /// ascending, and the error if a piece can't be read. That piece is neither good nor bad, and
+    /// only some of the pieces after it are compared. `scratch` is
+    /// [`STRIP_LENGTH`](super::STRIP_LENGTH) long.
     pub fn verify(&self, pieces: Range<u32>, scratch: &mut [u8]) -> (Vec<u32>, Option<StoreError>) {
         let (found, error) = self.compare(pieces, scratch);
         let mut bad = [found.different, found.absent].concat();
-        // A piece that is imported is not lost: the parts file has it.
+        // A piece that is to be imported is not lost: the parts file has its bytes.
         bad.retain(|piece| !self.ledger().is_import(*piece));
         match self.record_check(&found.good, &bad) {
             Ok(lost) => (found.good, error.or(lost.err())),
@@ -38,7 +38,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// The same, and records nothing.
+    /// Compares pieces like [`Self::verify`], and records nothing.
     pub(crate) fn compare(
         &self,
         pieces: Range<u32>,
@@ -62,7 +62,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Records good and bad pieces. The outer error says that no good piece was recorded, the inner
-    /// one that the loss of the bad ones was not.
+    /// one that the bad pieces were not recorded as lost.
     fn record_check(
         &self,
         good: &[u32],
@@ -73,35 +73,35 @@ impl<D: Disk> Store<D> {
             .into_iter()
             .try_for_each(|pieces| self.touch_files(pieces, &mut touched));
         let mut ledger = self.ledger();
-        // A run before may have made the files and been killed before it synced their names.
-        touched.slots().for_each(|slot| ledger.dirty.name(self.layout.path(slot)));
+        // An earlier launch may have made the files and been killed before it synced their names.
+        touched.slots().for_each(|slot| ledger.dirty.add_name(self.layout.path(slot)));
         let recorded = noted.and_then(|()| ledger.written(good, touched));
         let (_, lost) = ledger.lose(bad);
         recorded.map(|()| lost)
     }
 }
 
-impl<D: Disk> Source for &Store<D> {
+impl<D: Disk> PieceData for &Store<D> {
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
         self.read_torrent(offset, buffer)
     }
 
     fn zeros(&mut self, offset: u64) -> Result<u64, StoreError> {
         let left = self.layout.geometry.total().saturating_sub(offset);
-        let Some(range) = self.layout.ranges(offset, left).next() else { return Ok(0) };
-        if range.place == Place::Zeros {
-            return Ok(range.length);
+        let Some(segment) = self.layout.segments(offset, left).next() else { return Ok(0) };
+        if segment.location == Location::Zeros {
+            return Ok(segment.length);
         }
-        let Some(file) = self.readable(range.place)? else { return Ok(0) };
-        let hole = hole_length(&*self.disk, &file, range.offset, range.length);
-        hole.map_err(|error| self.place_error(Operation::Read, range.place, &error))
+        let Some(file) = self.readable(segment.location)? else { return Ok(0) };
+        let hole = hole_length(self.disk(), &file, segment.offset, segment.length);
+        hole.map_err(|error| self.location_error(Operation::Read, segment.location, &error))
     }
 
     fn prefetch(&mut self, offset: u64, length: u64) {
-        for range in self.layout.ranges(offset, length) {
-            // What can't be opened will be told by the read.
-            if let (Place::File(_), Ok(Some(file))) = (range.place, self.readable(range.place)) {
-                self.disk.prefetch(&file, range.offset, range.length);
+        for Segment { location, offset, length } in self.layout.segments(offset, length) {
+            // If a file can't be opened, the read reports it.
+            if let (Location::File(_), Ok(Some(file))) = (location, self.readable(location)) {
+                self.disk().prefetch(&file, offset, length);
             }
         }
     }

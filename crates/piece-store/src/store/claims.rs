@@ -1,18 +1,18 @@
-//! Finds which other torrent claims a file, by reading the journals in the state folder.
+//! Finds the other torrents that claim a file, by reading the journals in the state folder.
 //!
 //! A claim is a record in a journal that a file is that torrent's own to write. It lasts as long as
 //! the journal, and only while the recorded path leads to the recorded file. A store records its
-//! own claim before it looks for others. So of two that want the same file at the same time, at
-//! least one sees the other.
+//! own claim before it looks for others. If two stores want the same file at the same time, at
+//! least one of them sees the other's claim.
 //!
-//! A torrent that only reads a file has no claim. While it is open, nobody else may write more to
-//! the file than pieces that this shares with other files.
+//! A torrent that only reads a file has no claim. While it is open, other torrents may write to the
+//! file only pieces that this file shares with other files.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::history::{self, Claims};
-use super::journal::{self, JournalAt};
+use super::history::{self, JournalClaims};
+use super::journal::{self, JournalLocation};
 use super::lock::StateFolder;
 use super::owner::Hold;
 use crate::{Disk, FileId, Operation, StoreError};
@@ -32,7 +32,7 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    /// The error for a file at `path` that somebody with this claim has.
+    /// The error for a file at `path` with this claim on it.
     pub(super) fn refusal(&self, path: PathBuf) -> StoreError {
         let in_use = !matches!(self, Self::Torrent { in_use: false, .. });
         StoreError::Claimed { path, by: self.to_string(), in_use }
@@ -53,68 +53,75 @@ impl fmt::Display for Claim {
 #[derive(Debug)]
 pub(super) struct OtherClaims<'a, D: Disk> {
     state: StateFolder<'a, D>,
-    journals: Vec<Claims>,
+    journals: Vec<JournalClaims>,
 }
 
-/// A file that somebody may have a claim on.
+/// A file that another torrent may have a claim on.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct ClaimQuery {
     pub(super) id: FileId,
     /// Its path, absolute.
     pub(super) path: PathBuf,
-    /// Whether file ids are stable there. If not, paths are compared.
+    /// Whether file ids are stable on its file system. If not, paths are compared.
     pub(super) stable: bool,
-    /// Whether more than the pieces that it shares with other files will be written. That would
-    /// change what a torrent reads that has all of the file.
+    /// Whether pieces will be written that are not shared with other files. That would change the
+    /// file for a torrent that has all of it.
     pub(super) changes: bool,
 }
 
 impl<'a, D: Disk> OtherClaims<'a, D> {
-    /// Reads all journals but that at `own`. A file that is no journal claims nothing.
+    /// Reads all journals except `own`. Files that are no journals claim nothing.
     ///
     /// # Errors
-    /// The folder or a journal can't be read: it may claim anything.
-    pub(super) fn load(state: StateFolder<'a, D>, own: &JournalAt<D>) -> Result<Self, StoreError> {
+    /// The folder or a journal can't be read: the journal may claim any file.
+    pub(super) fn load(
+        state: StateFolder<'a, D>,
+        own: &JournalLocation<D>,
+    ) -> Result<Self, StoreError> {
         let own = own.file_name(journal::EXTENSION);
         let failed =
             |name: &Path, error| StoreError::disk(Operation::Read, &state.path.join(name), &error);
-        let listed = state.disk.list(state.folder).map_err(|error| failed(Path::new(""), error))?;
+        let listed =
+            state.shared.disk.list(state.folder).map_err(|error| failed(Path::new(""), error))?;
         let is_other = |name: &PathBuf| {
             *name != own && name.extension().is_some_and(|end| end == journal::EXTENSION)
         };
         let mut journals = Vec::new();
         for name in listed.into_iter().filter(is_other) {
-            let bytes = journal::read(state.disk, state.handles, state.folder, &name);
+            let bytes = journal::read(state.shared, state.folder, &name);
             let bytes = bytes.map_err(|error| failed(&name, error))?;
             journals.extend(bytes.and_then(|(bytes, _)| history::claims_in(&bytes)));
         }
         Ok(Self { state, journals })
     }
 
-    /// Returns a claim on the file, that of a torrent in use if there is one.
+    /// Returns a claim on the file, preferably that of a torrent in use.
     ///
     /// # Errors
     /// A claimed path or a lock cannot be examined.
-    pub(super) fn find(&self, file: &Wanted) -> Result<Option<Claim>, StoreError> {
+    pub(super) fn find(&self, file: &ClaimQuery) -> Result<Option<Claim>, StoreError> {
         let mut idle = None;
         for journal in &self.journals {
             let Some(is_writer) = self.use_of(journal, file)? else { continue };
             let in_use = self.state.is_in_use(journal.name)?;
             let name = journal.name.info_hash();
             let torrent = format!("the torrent \"{}\" ({name})", journal.torrent);
-            match in_use {
-                true if is_writer || file.changes => {
-                    return Ok(Some(Claim::Torrent { torrent, in_use }));
-                }
-                false if is_writer => idle = Some(Claim::Torrent { torrent, in_use }),
-                _ => {}
+            if in_use && (is_writer || file.changes) {
+                return Ok(Some(Claim::Torrent { torrent, in_use }));
+            }
+            if !in_use && is_writer {
+                idle = Some(Claim::Torrent { torrent, in_use });
             }
         }
         Ok(idle)
     }
 
-    /// Whether the torrent of a journal writes the file; `None` if it does not even read it.
-    fn use_of(&self, journal: &Claims, file: &Wanted) -> Result<Option<bool>, StoreError> {
+    /// Whether the torrent of a journal writes the file; `None` if it does not use it.
+    fn use_of(
+        &self,
+        journal: &JournalClaims,
+        file: &ClaimQuery,
+    ) -> Result<Option<bool>, StoreError> {
         let mut found = None;
         for recorded in &journal.files {
             let path = &recorded.path;
@@ -131,10 +138,10 @@ impl<'a, D: Disk> OtherClaims<'a, D> {
 
     /// Whether a recorded path still leads to the file.
     fn leads_to(&self, folder: &Path, path: &Path, id: FileId) -> Result<bool, StoreError> {
-        let (disk, handles) = (self.state.disk, self.state.handles);
-        let stat = handles.make_room(disk, || {
-            let (folder, _) = disk.folder(folder, false)?;
-            disk.stat(&folder, path)
+        let shared = self.state.shared;
+        let stat = shared.make_room(|| {
+            let (folder, _) = shared.disk.folder(folder, false)?;
+            shared.disk.stat(&folder, path)
         });
         match stat {
             Ok(stat) => Ok(stat.is_some_and(|stat| stat.id.is(id))),

@@ -1,4 +1,4 @@
-//! From blocks to pieces: hashing and committing.
+//! Commits pieces: hashes their blocks, writes them, and records them.
 
 use std::ops::Range;
 
@@ -6,19 +6,21 @@ use bt_types::{BLOCK_LENGTH, PieceIndex, Sha1Digest};
 use piece_hash::{Hasher, Lanes, sha1};
 
 use super::Store;
-use super::layout::Place;
-use super::ledger::{Began, Staged, Touched};
+use super::dirty::Touched;
+use super::layout::{Location, Segment};
+use super::ledger::WriteStart;
+use super::staged::Staged;
 use crate::{
     CommitResult, Disk, Operation, SPAN_LENGTH, Span, StoreError, full_mask, span_count,
     span_length,
 };
 
 impl<D: Disk> Store<D> {
-    /// Hashes a complete piece and, if it is good, writes it and records it as had. See
-    /// [`crate::Job::Commit`] for `spans`. `hashed` is the digest of all of them, if it is known
-    /// already. `scratch` is [`super::STRIP_LENGTH`] long.
+    /// Hashes a complete piece and, if it is good, writes and records it. See [`crate::Job::Commit`]
+    /// for `spans` and `digests`. `hashed` is the digest of all spans, if it is known already.
+    /// `scratch` is [`super::STRIP_LENGTH`] long.
     ///
-    /// Buffers of spans that were partly staged are filled in from the disk.
+    /// Fills the buffers of partly staged spans from the disk.
     pub fn commit(
         &self,
         piece: PieceIndex,
@@ -41,13 +43,13 @@ impl<D: Disk> Store<D> {
         digests: bool,
         scratch: &mut [u8],
     ) -> Result<CommitResult, StoreError> {
-        let began = self.begin(piece, attempt)?;
-        self.check_spans(piece, spans, began.staged.as_ref())?;
-        self.fill_staged(piece, spans, began.staged.as_ref())?;
-        // What was staged is not in the buffers that were hashed.
-        let digest = match hashed.filter(|_| began.staged.is_none()) {
+        let start = self.start_write(piece, attempt)?;
+        self.check_spans(piece, spans, start.staged.as_ref())?;
+        self.fill_staged(piece, spans, start.staged.as_ref())?;
+        // Staged blocks were not in the buffers when those were hashed.
+        let digest = match hashed.filter(|_| start.staged.is_none()) {
             Some(digest) => digest,
-            None => self.hash_spans(piece, spans, began.staged.as_ref(), scratch)?,
+            None => self.hash_spans(piece, spans, start.staged.as_ref(), scratch)?,
         };
         if digest != self.layout.metainfo.info().piece_hash(piece) {
             let digests = self.block_digests(piece, spans, scratch)?;
@@ -58,27 +60,31 @@ impl<D: Disk> Store<D> {
             true => Some(self.block_digests(piece, spans, scratch)?),
             false => None,
         };
-        // What is had is never written: whoever sent it again sent the same.
-        if !began.had {
+        // A piece that we have is never written again: these are the same bytes.
+        if !start.have {
             let mut touched = Touched::new();
-            if began.staged.is_some() {
-                // A sync between staging and now may have failed unseen by this piece.
+            if start.staged.is_some() {
+                // A sync may have failed since the blocks were staged.
                 self.touch_files(piece.get()..piece.get() + 1, &mut touched)?;
             }
             let written = self.write_spans(piece, spans, &mut touched);
-            self.record_commit(piece, &began, touched, written)?;
+            self.record_commit(piece, &start, touched, written)?;
         }
         Ok(CommitResult::Verified { digests })
     }
 
-    pub(super) fn begin(&self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
-        if self.read_only {
-            return Err(StoreError::ReadOnly);
+    pub(super) fn start_write(
+        &self,
+        piece: PieceIndex,
+        attempt: u32,
+    ) -> Result<WriteStart, StoreError> {
+        if self.seed_only {
+            return Err(StoreError::SeedOnly);
         }
-        self.ledger().begin(piece, attempt)
+        self.ledger().start_write(piece, attempt)
     }
 
-    /// The spans must be those of the piece: each there in full length, or staged whole.
+    /// Checks that the spans are those of the piece, each in full length or staged whole.
     fn check_spans(
         &self,
         piece: PieceIndex,
@@ -87,13 +93,12 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StoreError> {
         let geometry = &self.layout.geometry;
         let count = span_count(geometry, piece) as usize;
-        let good = (0u32..).zip(spans).filter(|(index, span)| {
+        let good = (0u32..).zip(spans).take(count).filter(|(index, span)| {
             let length = span_length(geometry, piece, *index);
-            match span {
-                Some(span) => span.len() == length as usize,
-                None => {
-                    staged.map_or(0, |staged| staged.mask(*index as usize)) == full_mask(length)
-                }
+            match (span, staged) {
+                (Some(span), _) => span.len() == length as usize,
+                (None, Some(staged)) => staged.masks[*index as usize] == full_mask(length),
+                (None, None) => false,
             }
         });
         let sum = good.map(|(index, _)| u64::from(span_length(geometry, piece, index))).sum();
@@ -104,7 +109,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Reads blocks that were staged into the buffers of their spans.
+    /// Reads staged blocks into the buffers of their spans.
     fn fill_staged(
         &self,
         piece: PieceIndex,
@@ -113,7 +118,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StoreError> {
         let Some(staged) = staged else { return Ok(()) };
         for (index, span) in spans.iter_mut().enumerate() {
-            let (Some(span), mask) = (span, staged.mask(index)) else { continue };
+            let (Some(span), mask) = (span, staged.masks[index]) else { continue };
             let offset = self.span_offset(piece, index);
             for (bit, block) in span.chunks_mut(BLOCK_LENGTH as usize).enumerate() {
                 if mask >> bit & 1 == 1 {
@@ -124,17 +129,18 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Reads bytes that must be there.
+    /// Reads bytes that must be on disk.
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         if self.read_torrent(offset, buffer)? {
             return Ok(());
         }
-        let place = self.layout.ranges(offset, 1).next().map_or(Place::Zeros, |range| range.place);
+        let segment = self.layout.segments(offset, 1).next();
+        let location = segment.map_or(Location::Zeros, |segment| segment.location);
         let short = std::io::ErrorKind::UnexpectedEof.into();
-        Err(self.place_error(Operation::Read, place, &short))
+        Err(self.location_error(Operation::Read, location, &short))
     }
 
-    /// The digest of the piece: what was hashed when it was staged, then the spans in order.
+    /// Returns the digest of the piece: continues the hash of its staged spans.
     fn hash_spans(
         &self,
         piece: PieceIndex,
@@ -150,7 +156,7 @@ impl<D: Disk> Store<D> {
         Ok(hasher.finish())
     }
 
-    /// The digest of each block.
+    /// Returns the digest of each block.
     fn block_digests(
         &self,
         piece: PieceIndex,
@@ -165,7 +171,7 @@ impl<D: Disk> Store<D> {
         Ok(digests)
     }
 
-    /// The bytes of a span: its buffer's, or read back into `scratch`.
+    /// Returns the bytes of a span, from its buffer or read back into `scratch`.
     fn span_bytes<'a>(
         &self,
         piece: PieceIndex,
@@ -173,11 +179,11 @@ impl<D: Disk> Store<D> {
         index: usize,
         scratch: &'a mut [u8],
     ) -> Result<&'a [u8], StoreError> {
-        if let Some(Some(span)) = spans.get(index) {
+        if let Some(span) = &spans[index] {
             return Ok(span);
         }
         let length = span_length(&self.layout.geometry, piece, index as u32) as usize;
-        let bytes = scratch.get_mut(..length).unwrap_or_default();
+        let bytes = &mut scratch[..length];
         self.read_back(self.span_offset(piece, index), bytes)?;
         Ok(bytes)
     }
@@ -186,23 +192,23 @@ impl<D: Disk> Store<D> {
         self.layout.geometry.offset_of(piece) + index as u64 * u64::from(SPAN_LENGTH)
     }
 
-    /// Notes the open files of all bytes of some pieces.
+    /// Adds the files of some pieces to `touched`, held open.
     pub(super) fn touch_files(
         &self,
         pieces: Range<u32>,
         touched: &mut Touched<D::File>,
     ) -> Result<(), StoreError> {
-        let ranges = self.layout.pieces_ranges(pieces);
-        for range in ranges.filter(|range| range.place != Place::Zeros) {
-            let slot = self.slot_number(range.place);
-            let is_kept = !touched.is_full() || touched.contains(slot);
-            let file = if is_kept { self.readable(range.place)? } else { None };
-            touched.push(slot, file.and_then(|file| self.handles.keep(file)));
+        let segments = self.layout.pieces_segments(pieces);
+        for Segment { location, .. } in segments.filter(|it| it.location != Location::Zeros) {
+            let slot = self.layout.slot_at(location);
+            let is_held = !touched.is_full() || touched.contains(slot);
+            let file = if is_held { self.readable(location)? } else { None };
+            touched.push(slot, file.and_then(|file| self.shared.files.hold_unsynced(file)));
         }
         Ok(())
     }
 
-    /// Writes the spans at hand, neighbours together.
+    /// Writes the spans that are in buffers, neighbours together.
     fn write_spans(
         &self,
         piece: PieceIndex,
@@ -210,12 +216,12 @@ impl<D: Disk> Store<D> {
         touched: &mut Touched<D::File>,
     ) -> Result<(), StoreError> {
         let mut index = 0;
-        for run in spans.chunk_by(|a, b| a.is_some() == b.is_some()) {
-            let parts: Vec<&[u8]> = run.iter().flatten().map(|span| &span[..]).collect();
-            if !parts.is_empty() {
-                self.write_torrent(piece, self.span_offset(piece, index), &parts, touched)?;
+        for group in spans.chunk_by(|a, b| a.is_some() == b.is_some()) {
+            let buffers: Vec<&[u8]> = group.iter().flatten().map(|span| &span[..]).collect();
+            if !buffers.is_empty() {
+                self.write_torrent(piece, self.span_offset(piece, index), &buffers, touched)?;
             }
-            index += run.len();
+            index += group.len();
         }
         Ok(())
     }
@@ -223,23 +229,22 @@ impl<D: Disk> Store<D> {
     fn record_commit(
         &self,
         piece: PieceIndex,
-        began: &Began,
+        start: &WriteStart,
         touched: Touched<D::File>,
         written: Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        let confirmed = written.and_then(|()| ledger.confirm(piece, began.epoch));
+        let confirmed = written.and_then(|()| ledger.confirm(piece, start.failed_syncs));
         let pieces = [piece.get()];
         let pieces = if confirmed.is_ok() { &pieces[..] } else { &[] };
-        // Even of a failure the files are noted: something may have been written.
+        // Even after a failure the files are dirty: something may have been written.
         ledger.written(pieces, touched)?;
         confirmed
     }
 }
 
-/// The digest of each piece whose spans are all there, hashed side by side: faster than one after
-/// another.
-pub(crate) fn hash_side_by_side(pieces: &[&[Option<Span>]]) -> Vec<Sha1Digest> {
+/// Hashes complete pieces in parallel lanes, which is faster than one after another.
+pub(crate) fn hash_in_lanes(pieces: &[&[Option<Span>]]) -> Vec<Sha1Digest> {
     let mut lanes = Lanes::new(pieces.len());
     let longest = pieces.iter().map(|spans| spans.len()).max().unwrap_or(0);
     for index in 0..longest {

@@ -1,22 +1,22 @@
-//! What a journal says, all its records together.
+//! The contents of a journal: all its records together.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bt_types::{Bitfield, Geometry};
-use metainfo::Naming;
 
-use super::owner::{Hold, Known, Left};
+use super::owner::{Hold, Known, LastSeen};
 use super::record::{
-    ClosedFile, Expected, Header, JournalName, NO_ID, Record, in_ranges, split_record, to_ranges,
+    ClosedFile, Expected, Header, JournalName, NO_ID, Record, SavePath, in_ranges, split_record,
+    to_ranges,
 };
 use crate::{FileId, Stat};
 
-/// How version 0.1.0 used a file that it was filling from the parts file.
+/// The hold on a file that version 0.1.0 was filling from the parts file.
 const FILLING: Hold = Hold::Adopting;
 
-/// What a journal says of one file.
+/// What a journal says about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RecordedFile {
     pub(super) id: FileId,
@@ -25,7 +25,7 @@ pub(super) struct RecordedFile {
     pub(super) path: PathBuf,
 }
 
-/// What a journal says, all its records together.
+/// What a journal says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct History {
     pub(super) written: Bitfield,
@@ -39,11 +39,10 @@ pub(super) struct History {
     pub(super) has_old_parts: bool,
     /// Files that were used before and looked different, in a journal of version 0.1.0.
     changed: Vec<Range<u32>>,
-    /// What the files looked like after a clean shutdown; `None` after any other end.
+    /// The files as they were after a clean shutdown; `None` after any other end.
     pub(super) closed: Option<BTreeMap<u32, ClosedFile>>,
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
-    /// The save path, the torrent's name, and how its files are named.
-    pub(super) place: Option<(PathBuf, String, Naming)>,
+    pub(super) save_path: Option<SavePath>,
     pub(super) uploaded: u64,
     pub(super) downloaded: u64,
     /// When the journal was written last.
@@ -51,7 +50,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// The history of a torrent of which nothing is known.
+    /// The history of an unknown torrent.
     pub(super) fn new(pieces: u32) -> Self {
         Self {
             written: Bitfield::new(pieces),
@@ -63,7 +62,7 @@ impl History {
             changed: Vec::new(),
             closed: None,
             unfinished: BTreeMap::new(),
-            place: None,
+            save_path: None,
             uploaded: 0,
             downloaded: 0,
             modified: (0, 0),
@@ -75,36 +74,37 @@ impl History {
         let forget = |file: RecordedFile| RecordedFile { id: NO_ID, hold: Hold::Read, ..file };
         let named = self.files.into_iter().filter(|(_, file)| file.path != Path::new(""));
         let files = named.map(|(slot, file)| (slot, forget(file))).collect();
-        Self { files, place: self.place, ..Self::new(self.written.pieces()) }
+        Self { files, save_path: self.save_path, ..Self::new(self.written.pieces()) }
     }
 
-    /// What the journal knows of the file of `slot`.
+    /// What the journal knows about the file of `slot`.
     pub(super) fn known(&self, slot: u32) -> Known {
         let Some(file) = self.recorded(slot) else { return Known::Nothing };
-        let left = match &self.closed {
-            None if file.hold == Hold::Read => Some(Left::Before(file.id, self.modified)),
-            None => Some(Left::As(file.id)),
-            Some(files) => files.get(&slot).copied().map(Left::Closed),
+        let last_seen = match &self.closed {
+            None if file.hold == Hold::Read => Some(LastSeen::NoLaterThan(file.id, self.modified)),
+            None => Some(LastSeen::As(file.id)),
+            Some(files) => files.get(&slot).copied().map(LastSeen::Closed),
         };
-        left.map_or(Known::Nothing, |left| Known::Recorded { hold: file.hold, left })
+        let recorded = |last_seen| Known::Recorded { hold: file.hold, last_seen };
+        last_seen.map_or(Known::Nothing, recorded)
     }
 
     fn recorded(&self, slot: u32) -> Option<&RecordedFile> {
         self.files.get(&slot).filter(|file| file.id != NO_ID)
     }
 
-    /// Whether we created the file of `slot`, if it is there, and a power cut took the record.
+    /// Whether a file found in `slot` is one that we created and whose record a power cut removed.
     /// `boot` is the present start of the system.
     pub(super) fn was_created(&self, slot: u32, boot: u128) -> bool {
         self.recorded(slot).is_none() && self.expected.was_created(slot, boot)
     }
 
-    /// Makes up for the lost record of a file that we created, unless it is another entry's.
+    /// Adds the lost record of a file that we created, unless the file is another entry's.
     pub(super) fn record_created(&mut self, slot: u32, path: &Path, stat: &Stat) {
         if self.files.values().any(|file| file.id.is(stat.id)) {
             return;
         }
-        // Others may have claimed it since.
+        // Another torrent may have claimed it since.
         let file = RecordedFile { id: stat.id, hold: Hold::Adopting, path: path.to_owned() };
         self.files.insert(slot, file);
         if let Some(closed) = &mut self.closed {
@@ -113,13 +113,13 @@ impl History {
         }
     }
 
-    /// Whether the bytes that pieces have of the file of `slot` are in the parts file.
+    /// Whether the boundary bytes of the file of `slot` are in the parts file.
     pub(super) fn is_in_parts(&self, slot: u32) -> bool {
         self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot))
     }
 
-    /// Works out what is in the parts file, whose own slot is `parts_slot`, if it is not recorded:
-    /// version 0.1.0 kept there what was not in a file that it knew, or that it was filling.
+    /// Derives what is in the parts file, whose own slot is `parts_slot`, if the journal does not say
+    /// so. Version 0.1.0 put into it the bytes of every file that it did not know or was filling.
     pub(super) fn find_old_parts(&mut self, parts_slot: u32) {
         let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
         if self.in_parts.is_none() && is_known(parts_slot) {
@@ -135,8 +135,8 @@ impl History {
         self.files.get(&slot).is_some_and(|file| file.hold == Hold::Ours)
     }
 
-    /// The history in a journal's bytes, up to the first record that is torn or damaged, and how
-    /// many bytes are good; `None` if it is not the journal that `header` names.
+    /// Reads a journal's bytes up to the first torn or damaged record. Returns the history and how
+    /// many bytes are good, or `None` if it is not the journal that `header` names.
     pub(super) fn replay(
         bytes: &[u8],
         header: &Header,
@@ -185,7 +185,7 @@ impl History {
             Record::Expected(expected) => self.expected = expected,
             Record::Changed(slots) => self.changed = slots,
             Record::InParts(slots) => self.in_parts = Some(slots),
-            Record::Place { naming, folder, name } => self.place = Some((folder, name, naming)),
+            Record::SavePath(save_path) => self.save_path = Some(save_path),
             Record::Unfinished { piece, masks } => {
                 self.unfinished.insert(piece, masks);
             }
@@ -198,26 +198,28 @@ impl History {
     }
 }
 
-/// What any torrent's journal says of files.
+/// What any torrent's journal says about files.
 #[derive(Debug)]
-pub(super) struct Claims {
+pub(super) struct JournalClaims {
     pub(super) name: JournalName,
+    /// The torrent's name.
     pub(super) torrent: String,
-    /// Its save path.
+    /// Its download folder.
     pub(super) folder: PathBuf,
     /// The files that it uses.
     pub(super) files: Vec<RecordedFile>,
 }
 
-/// What the journal in `bytes` says of files; `None` if it is none, or does not say where they are.
-pub(super) fn claims_in(bytes: &[u8]) -> Option<Claims> {
+/// Returns what the journal in `bytes` says about files, or `None` if it is no journal or does not
+/// say where the files are.
+pub(super) fn claims_in(bytes: &[u8]) -> Option<JournalClaims> {
     let header = Header::decode(bytes)?;
     let no_pieces = Geometry::new(1, 1).ok()?;
     let (history, _) = History::replay(bytes, &header, &no_pieces)?;
-    let (folder, torrent, _) = history.place?;
+    let SavePath { folder, name: torrent, .. } = history.save_path?;
     let is_named = |file: &RecordedFile| file.id != NO_ID && file.path != Path::new("");
     let files = history.files.into_values().filter(is_named).collect();
-    Some(Claims { name: header.name(), torrent, folder, files })
+    Some(JournalClaims { name: header.name(), torrent, folder, files })
 }
 
 fn fill(set: &mut Bitfield, ranges: &[Range<u32>], geometry: &Geometry) {

@@ -1,77 +1,74 @@
-//! The journal's file: one for each torrent and save path, in the user's state directory.
+//! The journal's file: one for each torrent and save path, in the user's state folder.
 //!
-//! Beside `NAME.journal` is `NAME.parts`, which has what boundary pieces need of unselected files.
-//! As long as the journal is open, the torrent is [locked](super::lock).
+//! Beside `NAME.journal` is `NAME.parts`, the parts file. While the journal is open, the torrent is
+//! [locked](super::lock).
 //!
 //! The file is closed while everything in it is synced, so that an idle torrent has none open.
 //!
-//! A record is one write at the end of the file. If it is cut short, the file is cut back before
-//! the next, so that no good record ever follows a torn one. Each run replaces the file before it
-//! changes anything, and each time it has grown to twice what it need be: a new one is written,
-//! synced, renamed, and its folder synced. So a run that changes nothing leaves it as the last one
-//! closed it.
+//! A record is one write at the end of the file. If the write is cut short, the file is cut back
+//! before the next record, so that no good record ever follows a torn one. Each launch replaces the
+//! file before it changes anything, and whenever the file has grown to twice the length that it
+//! needs: a new file is written, synced and renamed, and its folder is synced. A launch that changes
+//! nothing leaves the file as the last one closed it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bt_types::{Geometry, InfoHashV1};
 
-use super::handles::Handles;
 use super::history::History;
 use super::lock::StateFolder;
 use super::record::{HEADER_LENGTH, Header, Record};
+use super::shared::SharedDisk;
 use crate::{Access, Disk, Kind, Operation, Stat, StoreError};
 
 /// The extension of a journal's name.
 pub(super) const EXTENSION: &str = "journal";
-/// A journal longer than this is not read: it is not ours.
+/// A longer file is not our journal and is not read, in bytes.
 const MAX_JOURNAL_LENGTH: u64 = 256 << 20;
-/// A journal shorter than this is not worth rewriting.
+/// A shorter journal is not rewritten, in bytes.
 const MIN_REWRITE_LENGTH: u64 = 64 * 1024;
 
-/// An open journal. The torrent is ours as long as it lives.
+/// An open journal. It holds the lock of the torrent.
 #[derive(Debug)]
 pub(super) struct Journal<D: Disk> {
-    disk: Arc<D>,
-    /// With them is the torrent's lock.
-    handles: Arc<Handles<D::File>>,
-    at: Arc<JournalAt<D>>,
-    /// Open from the first record that is not synced to the sync.
+    shared: Arc<SharedDisk<D>>,
+    at: Arc<JournalLocation<D>>,
+    /// Open from the first unsynced record until the sync.
     file: Option<Arc<D::File>>,
-    /// Whether the file on the disk is what was written, as far as is known.
+    /// Whether the file on the disk is what was written, as far as we know.
     trusted: bool,
     /// How long the file is, good records only.
     length: u64,
     /// How long it was when it was last rewritten.
-    least: u64,
-    /// Whether it must be rewritten before it can be trusted with a record.
+    rewritten_length: u64,
+    /// Whether a failed write may have left bytes after the good records.
     damaged: bool,
 }
 
 /// Where a torrent's journal is, and the files beside it.
 #[derive(Debug)]
-pub(super) struct JournalAt<D: Disk> {
+pub(super) struct JournalLocation<D: Disk> {
     pub(super) folder: D::Folder,
     /// The canonical path of the folder.
     pub(super) folder_path: Arc<Path>,
     header: Header,
 }
 
-impl<D: Disk> JournalAt<D> {
-    /// The place of the journal of `key`; the state folder is made if it is missing and `create`.
+impl<D: Disk> JournalLocation<D> {
+    /// Opens the state folder of the journal of `key`. If it is missing, it is made if `create`.
     pub(super) fn open(
-        disk: &D,
-        handles: &Handles<D::File>,
+        shared: &SharedDisk<D>,
         state_dir: &Path,
         key: &JournalKey<'_>,
         create: bool,
     ) -> Result<Self, StoreError> {
-        let folder = handles.make_room(disk, || disk.folder(state_dir, create));
+        let folder = shared.make_room(|| shared.disk.folder(state_dir, create));
         let (folder, folder_path) =
             folder.map_err(|error| StoreError::disk(Operation::OpenFolder, state_dir, &error))?;
         let path = piece_hash::sha1(key.save_path.as_os_str().as_encoded_bytes());
         let header = Header { info_hash: key.info_hash, path, pieces: key.geometry.piece_count() };
-        Ok(Self { folder, folder_path: handles.share(&folder_path), header })
+        Ok(Self { folder, folder_path: shared.share_path(&folder_path), header })
     }
 
     pub(super) fn file_name(&self, extension: &str) -> PathBuf {
@@ -79,23 +76,19 @@ impl<D: Disk> JournalAt<D> {
     }
 
     /// The folder that it is in.
-    pub(super) fn state<'a>(
-        &'a self,
-        disk: &'a D,
-        handles: &'a Handles<D::File>,
-    ) -> StateFolder<'a, D> {
-        StateFolder { disk, handles, folder: &self.folder, path: &self.folder_path }
+    pub(super) fn state<'a>(&'a self, shared: &'a SharedDisk<D>) -> StateFolder<'a, D> {
+        StateFolder { shared, folder: &self.folder, path: &self.folder_path }
     }
 
-    /// What the journal says, and how many bytes of it are good; `None` if there is none.
+    /// Reads the journal. Returns what it says and how many bytes of it are good, or `None` if there
+    /// is none.
     pub(super) fn history(
         &self,
-        disk: &D,
-        handles: &Handles<D::File>,
+        shared: &SharedDisk<D>,
         geometry: &Geometry,
     ) -> Result<Option<(History, usize)>, StoreError> {
         let name = self.file_name(EXTENSION);
-        let bytes = read(disk, handles, &self.folder, &name).map_err(|error| {
+        let bytes = read(shared, &self.folder, &name).map_err(|error| {
             StoreError::disk(Operation::Read, &self.folder_path.join(&name), &error)
         })?;
         let Some((bytes, stat)) = bytes else { return Ok(None) };
@@ -105,17 +98,18 @@ impl<D: Disk> JournalAt<D> {
     }
 }
 
-/// All of the journal `name`, and its `Stat`, if there is one of a length that makes sense.
+/// Returns the bytes of the journal `name` and its `Stat`, or `None` unless it is a file of a length
+/// that a journal can have.
 pub(super) fn read<D: Disk>(
-    disk: &D,
-    handles: &Handles<D::File>,
+    shared: &SharedDisk<D>,
     folder: &D::Folder,
     name: &Path,
 ) -> std::io::Result<Option<(Vec<u8>, Stat)>> {
+    let disk = &shared.disk;
     let is_file = disk.stat(folder, name)?.is_some_and(|stat| stat.kind == Kind::File);
-    let file = match handles.make_room(disk, || disk.open(folder, name, Access::Read)) {
+    let file = match shared.open(folder, name, Access::Read) {
         _ if !is_file => return Ok(None),
-        // Somebody removed it since.
+        // Another program removed it since.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -145,37 +139,35 @@ pub(super) struct JournalKey<'a> {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Takes the torrent and reads the history. The journal can be appended to only after the first
+    /// Locks the torrent and reads the history. Records can be appended only after the first
     /// [`Self::rewrite`].
-    pub(super) fn take(
-        disk: Arc<D>,
-        handles: Arc<Handles<D::File>>,
-        at: JournalAt<D>,
+    pub(super) fn open(
+        shared: Arc<SharedDisk<D>>,
+        at: JournalLocation<D>,
         save_path: &Path,
         geometry: &Geometry,
     ) -> Result<(Self, History), StoreError> {
-        at.state(&*disk, &handles).take(at.header.name(), save_path)?;
+        at.state(&shared).lock(at.header.name(), save_path)?;
         let mut journal = Self {
             at: Arc::new(at),
             file: None,
             trusted: false,
             length: 0,
-            least: 0,
+            rewritten_length: 0,
             damaged: true,
-            handles,
-            disk,
+            shared,
         };
-        let history = journal.at.history(&*journal.disk, &journal.handles, geometry)?;
+        let history = journal.at.history(&journal.shared, geometry)?;
         let (history, length) = history.unwrap_or((History::new(geometry.piece_count()), 0));
         journal.length = length as u64;
         Ok((journal, history))
     }
 
-    /// Appends records, and syncs them, to the journal as the last launch left it.
+    /// Appends records to the journal as the last launch left it, and syncs them.
     pub(super) fn amend(&mut self, records: &[Record]) -> Result<(), StoreError> {
         self.trusted = true;
         self.append(records)?;
-        let synced = self.file.take().map_or(Ok(()), |file| self.disk.sync_file(&file));
+        let synced = self.file.take().map_or(Ok(()), |file| self.shared.disk.sync_file(&file));
         synced.map_err(|error| self.sync_error(&error))
     }
 
@@ -186,7 +178,7 @@ impl<D: Disk> Journal<D> {
         let name = self.at.file_name(EXTENSION);
         let file = self.opened(&name)?;
         self.mend(&name)?;
-        match self.disk.append(&file, &bytes) {
+        match self.shared.disk.append(&file, &bytes) {
             Ok(count) if count == bytes.len() => {
                 self.length += bytes.len() as u64;
                 Ok(())
@@ -219,59 +211,59 @@ impl<D: Disk> Journal<D> {
     }
 
     fn open_file(&self, name: &Path, access: Access) -> std::io::Result<D::File> {
-        self.handles.make_room(&*self.disk, || self.disk.open(&self.at.folder, name, access))
+        self.shared.open(&self.at.folder, name, access)
     }
 
     /// Cuts off what a failed write may have left.
     fn mend(&mut self, name: &Path) -> Result<(), StoreError> {
         if let (true, Some(file)) = (self.damaged, &self.file) {
-            let cut = self.disk.set_length(file, self.length);
+            let cut = self.shared.disk.set_length(file, self.length);
             cut.map_err(|error| self.error(Operation::Write, name, &error))?;
             self.damaged = false;
         }
         Ok(())
     }
 
-    /// The file, to be synced without holding up those who append, and how long it is now; `None`
-    /// if everything is synced.
+    /// Returns the file and its present length, so that it can be synced while others append;
+    /// `None` if everything is synced.
     pub(super) fn unsynced(&self) -> Option<(Arc<D::File>, u64)> {
         self.file.clone().map(|file| (file, self.length))
     }
 
-    /// The file is synced up to `length`. Closes it if that is all of it.
+    /// Records that the file is synced up to `length`. Closes it if that is all of it.
     pub(super) fn handle_synced(&mut self, length: u64) {
         if self.length == length && !self.damaged {
             self.file = None;
         }
     }
 
-    /// Says that the file must be replaced: a sync of it failed, and later ones prove nothing.
+    /// Records that the file must be replaced. A sync of it failed, and later ones prove nothing.
     pub(super) fn distrust(&mut self) {
-        self.least = 0;
+        self.rewritten_length = 0;
         self.file = None;
         self.trusted = false;
     }
 
-    /// Whether the file is twice as long as it need be, or not to be trusted.
+    /// Whether the file is twice as long as it needs to be, or is not trusted.
     pub(super) fn wants_rewrite(&self) -> bool {
-        !self.trusted || self.length > MIN_REWRITE_LENGTH.max(2 * self.least)
+        !self.trusted || self.length > MIN_REWRITE_LENGTH.max(2 * self.rewritten_length)
     }
 
-    /// Replaces the file by one that has only `records`, and syncs it.
+    /// Replaces the file with one that has only `records`, and syncs it.
     pub(super) fn rewrite(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let new = self.at.file_name("journal.new");
         let length = self.write_new(&new, records)?;
-        // If the rest fails, it is not known which of the two has the name after a power cut.
+        // If the rest fails, either of the two may have the name after a power cut.
         self.distrust();
         self.rename_new(&new)?;
         self.trusted = true;
         self.length = length;
-        self.least = length;
+        self.rewritten_length = length;
         self.damaged = false;
         Ok(())
     }
 
-    /// Makes, writes and syncs the file `new`; answers how long it is.
+    /// Makes, writes and syncs the file `new`. Returns its length.
     fn write_new(&self, new: &Path, records: &[Record]) -> Result<u64, StoreError> {
         let failed = |operation, error| self.error(operation, new, &error);
         let mut bytes = self.at.header.encode();
@@ -279,28 +271,28 @@ impl<D: Disk> Journal<D> {
         let file = self.open_file(new, Access::Append);
         let file = file.map_err(|error| failed(Operation::Create, error))?;
         let write = || {
-            self.disk.set_length(&file, 0)?;
-            match self.disk.append(&file, &bytes)? {
+            self.shared.disk.set_length(&file, 0)?;
+            match self.shared.disk.append(&file, &bytes)? {
                 count if count == bytes.len() => Ok(()),
                 _ => Err(std::io::ErrorKind::StorageFull.into()),
             }
         };
         write().map_err(|error| failed(Operation::Write, error))?;
-        self.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;
+        self.shared.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;
         Ok(bytes.len() as u64)
     }
 
     /// Gives the file `new` the journal's name.
     fn rename_new(&self, new: &Path) -> Result<(), StoreError> {
         let failed = |operation, error| self.error(operation, new, &error);
-        let rename = self.disk.rename(&self.at.folder, new, &self.at.file_name(EXTENSION));
+        let rename = self.shared.disk.rename(&self.at.folder, new, &self.at.file_name(EXTENSION));
         rename.map_err(|error| failed(Operation::Rename, error))?;
-        let folder = self.disk.sync_folder(&self.at.folder, Path::new(""));
+        let folder = self.shared.disk.sync_folder(&self.at.folder, Path::new(""));
         folder.map_err(|error| failed(Operation::Sync, error))
     }
 
-    /// Where it is, and the parts file.
-    pub(super) fn at(&self) -> Arc<JournalAt<D>> {
+    /// Where the journal and the parts file are.
+    pub(super) fn at(&self) -> Arc<JournalLocation<D>> {
         Arc::clone(&self.at)
     }
 
@@ -317,6 +309,6 @@ impl<D: Disk> Journal<D> {
 impl<D: Disk> Drop for Journal<D> {
     fn drop(&mut self) {
         self.file = None;
-        self.at.state(&*self.disk, &self.handles).give_back(self.at.header.name());
+        self.at.state(&self.shared).unlock(self.at.header.name());
     }
 }

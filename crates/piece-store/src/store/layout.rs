@@ -1,12 +1,13 @@
-//! Which file holds which byte of the torrent.
+//! Maps bytes of the torrent to files on disk.
 //!
 //! ```text
-//! torrent:  | file 0      | file 1 (not wanted)       | file 2 |
+//! torrent:  | file 0      | file 1 (unselected)       | file 2 |
 //! pieces:   | 0     | 1     | 2     | 3     | 4     | 5   |
 //! on disk:  file 0  |^^^^^^^|                 |^^^^^^^|  file 2
 //!                   parts file: the same offsets as in the torrent, the rest a hole
 //! ```
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,27 +16,27 @@ use std::sync::{Arc, OnceLock};
 use bt_types::{Bitfield, Geometry, PieceIndex};
 use metainfo::{FileEntry, Metainfo, Naming, numbered};
 
-use super::record::Record;
-use crate::{OpenSpec, Stat, StoreLayout};
+use super::record::SavePath;
+use crate::{OpenSpec, Operation, Stat, StoreError, StoreLayout};
 
 /// One file of the layout.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// Its path below the folder.
     path: Box<Path>,
-    /// The path it has instead, if another entry's file has that one.
+    /// The path it has instead, if another entry has the file at `path`.
     numbered: OnceLock<Box<Path>>,
-    /// Where in the torrent it begins.
+    /// Where in the torrent it starts.
     pub(super) offset: u64,
-    /// How long it is.
+    /// Its length in the torrent.
     pub(super) length: u64,
     /// Whether the user wants it.
     pub(super) selected: bool,
     /// Whether it is padding, which is on no disk (BEP 47).
     pub(super) pad: bool,
-    /// How long the file on the disk is at least, as far as it was seen and written.
+    /// The least length of the file on the disk, by what was found and written.
     pub(super) known_length: AtomicU64,
-    /// Whether its bytes are kept in the parts file.
+    /// Whether its bytes are in the parts file.
     in_parts: AtomicBool,
 }
 
@@ -63,7 +64,7 @@ impl Slot {
         self.numbered.get().is_some()
     }
 
-    /// The path that it would have if another file had its own.
+    /// The path that it gets if `number - 1` other entries have its own.
     pub(super) fn numbered_path(&self, number: u32, naming: Naming) -> PathBuf {
         numbered(&self.path, number, naming)
     }
@@ -77,46 +78,46 @@ impl Slot {
         self.offset + self.length
     }
 
-    /// Says whether its bytes are kept in the parts file.
-    pub(super) fn keep_in_parts(&self, parts: bool) {
-        self.in_parts.store(parts, Ordering::Relaxed);
+    /// Moves it to the parts file, or out of it.
+    pub(super) fn set_in_parts(&self, in_parts: bool) {
+        self.in_parts.store(in_parts, Ordering::Relaxed);
     }
 
-    /// Notes how long its file is.
+    /// Records the length of its file.
     pub(super) fn note_length(&self, stat: Option<Stat>) {
         let length = stat.map_or(0, |stat| stat.length.min(self.length));
         self.known_length.store(length, Ordering::Relaxed);
     }
 
     /// Whether its bytes are in a file of its own.
-    pub(super) fn in_place(&self) -> bool {
+    pub(super) fn has_own_file(&self) -> bool {
         !self.pad && !self.in_parts.load(Ordering::Relaxed)
     }
 }
 
-/// Where a range of bytes is.
+/// Where bytes of the torrent are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In the file of that slot.
-    File(usize),
+pub(super) enum Location {
+    /// In the file of the slot with this number.
+    File(u32),
     /// In the parts file.
     Parts,
-    /// Nowhere: it is zero.
+    /// Nowhere: they are padding, which is zero.
     Zeros,
 }
 
-/// A range that does not cross the border of a file.
+/// A range of the torrent that is within one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PlacedRange {
+pub(super) struct Segment {
     /// Where the bytes are.
-    pub(super) place: Place,
-    /// Where in that file they begin.
+    pub(super) location: Location,
+    /// The offset of the first byte in that file.
     pub(super) offset: u64,
-    /// How many.
+    /// How many bytes.
     pub(super) length: u64,
 }
 
-/// All files of a torrent, in its order, without a gap.
+/// All files of a torrent, in its order, without gaps.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) metainfo: Arc<Metainfo>,
@@ -146,10 +147,20 @@ impl Layout {
         Self { metainfo, folder_path, naming, geometry, slots, wanted }
     }
 
-    /// Returns the record from which other torrents learn where the files are.
-    pub(super) fn place_record(&self) -> Record {
+    /// Returns what other torrents learn from the journal about where the files are.
+    pub(super) fn save_path(&self) -> SavePath {
         let name = self.metainfo.info().name().to_owned();
-        Record::Place { naming: self.naming, folder: self.folder_path.to_path_buf(), name }
+        SavePath { naming: self.naming, folder: self.folder_path.to_path_buf(), name }
+    }
+
+    /// The slots with their numbers.
+    pub(super) fn numbered(&self) -> impl DoubleEndedIterator<Item = (u32, &Slot)> + Clone {
+        self.slots.iter().enumerate().map(|(number, slot)| (number as u32, slot))
+    }
+
+    /// The slot with this number.
+    pub(super) fn slot(&self, number: u32) -> &Slot {
+        &self.slots[number as usize]
     }
 
     /// The path of a slot below the download folder; empty for the parts file.
@@ -157,49 +168,65 @@ impl Layout {
         self.slots.get(slot as usize).map_or(Path::new(""), Slot::path)
     }
 
-    /// Where in the journal the parts file stands: after all files.
+    /// The slot number of the parts file in the journal: it comes after all files.
     pub(super) fn parts_slot(&self) -> u32 {
         self.slots.len() as u32
     }
 
-    /// Where the `length` bytes at `offset` of the torrent are, in order.
-    pub(super) fn ranges(
-        &self,
-        offset: u64,
-        length: u64,
-    ) -> impl Iterator<Item = PlacedRange> + '_ {
+    /// Where the file with this slot number is.
+    pub(super) fn location(&self, slot: u32) -> Location {
+        if slot == self.parts_slot() { Location::Parts } else { Location::File(slot) }
+    }
+
+    /// The slot number of the file at a location, padding excepted.
+    pub(super) fn slot_at(&self, location: Location) -> u32 {
+        match location {
+            Location::File(slot) => slot,
+            Location::Parts | Location::Zeros => self.parts_slot(),
+        }
+    }
+
+    /// The full path of a slot.
+    pub(super) fn full_path(&self, slot: u32) -> PathBuf {
+        self.folder_path.join(self.path(slot))
+    }
+
+    /// The error of `operation` on the file or folder `path` below the download folder.
+    pub(super) fn error(&self, operation: Operation, path: &Path, error: &io::Error) -> StoreError {
+        StoreError::disk(operation, &self.folder_path.join(path), error)
+    }
+
+    /// Splits the `length` bytes at `offset` of the torrent by file, in order.
+    pub(super) fn segments(&self, offset: u64, length: u64) -> impl Iterator<Item = Segment> + '_ {
         let end = offset + length;
         let first = self.slots.partition_point(|slot| slot.end() <= offset);
-        let slots = self.slots.iter().enumerate().skip(first);
+        let slots = self.numbered().skip(first);
         slots
             .take_while(move |(_, slot)| slot.offset < end)
             .filter(|(_, slot)| slot.length > 0)
-            .map(move |(index, slot)| {
+            .map(move |(number, slot)| {
                 let from = offset.max(slot.offset);
                 let length = end.min(slot.end()) - from;
-                let (place, offset) = match (slot.pad, slot.in_place()) {
-                    (true, _) => (Place::Zeros, 0),
-                    (false, true) => (Place::File(index), from - slot.offset),
-                    (false, false) => (Place::Parts, from),
+                let (location, offset) = match (slot.pad, slot.has_own_file()) {
+                    (true, _) => (Location::Zeros, 0),
+                    (false, true) => (Location::File(number), from - slot.offset),
+                    (false, false) => (Location::Parts, from),
                 };
-                PlacedRange { place, offset, length }
+                Segment { location, offset, length }
             })
     }
 
-    /// Where the bytes of `piece` are, in order.
-    pub(super) fn piece_ranges(&self, piece: PieceIndex) -> impl Iterator<Item = PlacedRange> + '_ {
-        self.pieces_ranges(piece.get()..piece.get() + 1)
+    /// Splits the bytes of `piece` by file, in order.
+    pub(super) fn piece_segments(&self, piece: PieceIndex) -> impl Iterator<Item = Segment> + '_ {
+        self.pieces_segments(piece.get()..piece.get() + 1)
     }
 
-    /// Where the bytes of some pieces are, in order.
-    pub(super) fn pieces_ranges(
-        &self,
-        pieces: Range<u32>,
-    ) -> impl Iterator<Item = PlacedRange> + '_ {
+    /// Splits the bytes of some pieces by file, in order.
+    pub(super) fn pieces_segments(&self, pieces: Range<u32>) -> impl Iterator<Item = Segment> + '_ {
         let piece_length = u64::from(self.geometry.piece_length());
         let end = (u64::from(pieces.end) * piece_length).min(self.geometry.total());
         let start = (u64::from(pieces.start) * piece_length).min(end);
-        self.ranges(start, end - start)
+        self.segments(start, end - start)
     }
 
     /// The pieces that have bytes in `slot`, in order.

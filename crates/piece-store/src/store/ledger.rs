@@ -1,40 +1,37 @@
-//! What is had, what is durable, what must be synced: everything that changes while a torrent is
-//! open, behind one lock that is never held while payload is read, hashed or written.
+//! The state that changes while a torrent is open: which pieces we have, which are durable, what
+//! must be synced. It is behind one lock, which is never held while payload is read, hashed or
+//! written.
 //!
 //! ```text
-//!            commit / verify                     sync
-//! nothing ------------------> had (Written) ------------> durable (Durable)
+//!            commit / verify                      sync
+//! missing -------------------> have (Written) ------------> durable (Durable)
 //!    ^                             |                           |
 //!    '------- failed sync (Lost) --'                           |
 //!    '------- verified and found bad (Lost) -------------------'
 //! ```
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{self, BTreeMap, Entry};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bt_types::{Bitfield, Blank, OnDemand, PieceIndex};
-use piece_hash::Hasher;
 
-use super::handles::Kept;
+use super::dirty::{Dirty, Touched};
 use super::journal::Journal;
 use super::layout::Layout;
 use super::owner::{Hold, Known};
 use super::record::{NO_ID, Record, to_ranges};
-use super::resume::{Pending, Plan, TorrentFile};
+use super::resume::{Checking, Pending, Plan, TorrentFile};
+use super::staged::Staged;
 use crate::{Disk, FileId, StoreError};
-
-/// Above this many, one sync of the whole file system is cheaper than one a file.
-pub(super) const MAX_DIRTY_FILES: usize = 64;
 
 /// The state behind the lock.
 #[derive(Debug)]
 pub(super) struct Ledger<D: Disk> {
     layout: Arc<Layout>,
     pub(super) have: Bitfield,
-    /// What the journal calls written: `have`, and during the check what it said so of before.
+    /// What the journal calls written: `have`, and until the check is finished also the pieces that
+    /// must be verified first.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
@@ -43,186 +40,47 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) pending: OnDemand<Pending>,
     pub(super) dirty: OnDemand<Dirty<D::File>>,
     pub(super) journal: Option<Journal<D>>,
-    /// Whether the journal is still the one that the last run closed. It says what holds until
-    /// something changes: before that, this run's is begun.
+    /// Whether the journal is still the one that the last launch closed. It is rewritten before
+    /// anything changes.
     pub(super) as_closed: bool,
-    pub(super) checked: bool,
-    pub(super) closed: bool,
-    /// Counts failed syncs: what was being written meanwhile can't be trusted.
-    pub(super) epoch: u64,
+    pub(super) phase: Phase,
+    /// Counts failed syncs. Bytes that were being written during one can't be trusted.
+    pub(super) failed_syncs: u64,
     pub(super) uploaded: u64,
     pub(super) downloaded: u64,
 }
 
-/// The blocks of an unfinished piece that are on disk.
-#[derive(Debug, Clone)]
-pub(super) struct Staged {
-    /// Which attempt at the piece they belong to. Those of an earlier one are forgotten.
-    pub(super) attempt: u32,
-    /// A mask a span.
-    pub(super) masks: Vec<u16>,
-    /// How many spans from the first were hashed when they were staged, and the hash so far; `None`
-    /// while a worker has it.
-    pub(super) hashed: Option<(u32, Hasher)>,
-    /// The spans that workers are staging at this moment.
-    pub(super) under_way: Vec<u32>,
-    /// Whether a block was staged twice: what was hashed may not be what is on disk.
-    pub(super) spoiled: bool,
-}
-
-/// Whether a span may go on with the hash of its piece.
-pub(super) enum Turn {
-    /// With this, the hash of all spans before it.
-    Now(Hasher),
-    /// Once an earlier span that is under way is through.
-    Later,
-    /// Something before it is not there.
-    Never,
-}
-
-impl Staged {
-    /// Nothing of a piece of `spans` spans.
-    pub(super) fn new(attempt: u32, spans: u32) -> Self {
-        let hashed = Some((0, Hasher::new()));
-        let masks = vec![0; spans as usize];
-        Self { attempt, masks, hashed, under_way: Vec::new(), spoiled: false }
-    }
-
-    /// A worker begins to stage `blocks` of span `index`.
-    pub(super) fn begin(&mut self, index: u32, blocks: u16) {
-        self.under_way.push(index);
-        if self.mask(index as usize) & blocks != 0 {
-            (self.spoiled, self.hashed) = (true, None);
-        }
-    }
-
-    /// A worker is through with span `index`, and has `hashed` it if its turn came.
-    pub(super) fn finish(&mut self, index: u32, hashed: Option<Hasher>) {
-        self.under_way.retain(|other| *other != index);
-        if let (Some(hasher), false) = (hashed, self.spoiled) {
-            self.hashed = Some((index + 1, hasher));
-        }
-    }
-
-    /// Whether span `index`, which is whole, may go on with the hash; if so, the hash is taken out.
-    pub(super) fn turn(&mut self, index: u32) -> Turn {
-        match self.hashed.take() {
-            Some((next, hasher)) if next == index => return Turn::Now(hasher),
-            hashed => self.hashed = hashed,
-        }
-        let earlier = !self.spoiled && self.under_way.iter().any(|other| *other < index);
-        if earlier { Turn::Later } else { Turn::Never }
-    }
-
-    /// Which blocks of span `span` are on disk.
-    pub(super) fn mask(&self, span: usize) -> u16 {
-        self.masks.get(span).copied().unwrap_or(0)
-    }
-}
-
-/// Files that were written, or read to be verified, by the number of their slot.
-///
-/// They are kept open so that the system reports its errors. If they are more than
-/// [`MAX_DIRTY_FILES`], or more than [`Handles::keep`](super::Handles::keep) allows all torrents,
-/// some are not kept open, and the whole file system is synced.
+/// What may be done with a torrent.
 #[derive(Debug)]
-pub(super) struct Touched<F>(BTreeMap<u32, Option<Kept<F>>>);
-
-impl<F> Touched<F> {
-    pub(super) const fn new() -> Self {
-        Self(BTreeMap::new())
-    }
-
-    /// Whether no more files are kept open.
-    pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MAX_DIRTY_FILES
-    }
-
-    /// Whether there are files that are not kept open.
-    pub(super) fn has_closed(&self) -> bool {
-        self.0.values().any(Option::is_none)
-    }
-
-    pub(super) fn contains(&self, slot: u32) -> bool {
-        self.0.contains_key(&slot)
-    }
-
-    /// The numbers of the slots, ascending.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.keys().copied()
-    }
-
-    /// Notes `file`; `None` if it is not kept open. A file that was closed is not kept again: a
-    /// file that is opened again does not report its earlier errors.
-    ///
-    /// `None` replaces an open file too. A selected file that is given up is removed and made again
-    /// in the same slot, so the open one may be the removed one. Its sync would prove nothing.
-    pub(super) fn push(&mut self, slot: u32, file: Option<Kept<F>>) {
-        let is_full = self.is_full();
-        match self.0.entry(slot) {
-            Entry::Vacant(entry) => _ = entry.insert(file.filter(|_| !is_full)),
-            Entry::Occupied(mut entry) if entry.get().is_some() => _ = entry.insert(file),
-            Entry::Occupied(_) => {}
-        }
-    }
-
-    /// Lets go of the open files, but for that of slot `keep`, which may be on another file system.
-    pub(super) fn let_go(&mut self, keep: u32) {
-        self.0.iter_mut().filter(|(slot, _)| **slot != keep).for_each(|(_, file)| *file = None);
-    }
+pub(super) enum Phase {
+    /// Files are verified.
+    Checking(Box<Checking>),
+    /// Pieces are written.
+    Ready,
+    /// Nothing.
+    Closed,
 }
 
-impl<F> IntoIterator for Touched<F> {
-    type Item = (u32, Option<Kept<F>>);
-    type IntoIter = btree_map::IntoIter<u32, Option<Kept<F>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-/// What must be synced before pieces are durable.
+/// What a worker knows when it starts to write a piece.
 #[derive(Debug)]
-pub(super) struct Dirty<F> {
-    pub(super) touched: Touched<F>,
-    /// Folders with names in them that may be new, relative.
-    pub(super) folders: BTreeSet<PathBuf>,
-}
-
-impl<F> Default for Dirty<F> {
-    fn default() -> Self {
-        Self { touched: Touched::new(), folders: BTreeSet::new() }
-    }
-}
-
-impl<F: 'static> Blank for Dirty<F> {
-    const BLANK: &'static Self = &Self { touched: Touched::new(), folders: BTreeSet::new() };
-}
-
-impl<F> Dirty<F> {
-    /// Notes that the name `path` may be new, and those of the folders above it.
-    pub(super) fn name(&mut self, path: &Path) {
-        self.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
-    }
-}
-
-/// What a worker knows when it begins to write a piece.
-#[derive(Debug)]
-pub(super) struct Began {
-    pub(super) epoch: u64,
-    pub(super) had: bool,
+pub(super) struct WriteStart {
+    pub(super) failed_syncs: u64,
+    /// Whether we have the piece already.
+    pub(super) have: bool,
     pub(super) staged: Option<Staged>,
 }
 
 impl<D: Disk> Ledger<D> {
-    /// The state at a start. Nothing is written to the journal yet.
+    /// The state at a start. `as_closed`: see the field; `totals`: the bytes uploaded and downloaded
+    /// before. Nothing is written to the journal yet.
     pub(super) fn new(
         layout: Arc<Layout>,
         plan: Plan,
         journal: Option<Journal<D>>,
+        as_closed: bool,
         totals: (u64, u64),
     ) -> Self {
-        let stage = |(piece, masks)| (piece, Staged { masks, hashed: None, ..Staged::new(0, 0) });
+        let stage = |(piece, masks)| (piece, Staged::left_over(masks));
         Self {
             layout,
             have: plan.have,
@@ -233,19 +91,19 @@ impl<D: Disk> Ledger<D> {
             pending: on_demand(plan.pending),
             dirty: OnDemand::default(),
             journal,
-            as_closed: false,
-            checked: false,
-            closed: false,
-            epoch: 0,
+            as_closed,
+            phase: Phase::Checking(Box::new(plan.checking)),
+            failed_syncs: 0,
             uploaded: totals.0,
             downloaded: totals.1,
         }
     }
 
-    /// Everything there is to say, in as few records as it takes.
+    /// Returns the whole state in as few records as possible.
     pub(super) fn snapshot(&self) -> Vec<Record> {
         let (uploaded, downloaded) = (self.uploaded, self.downloaded);
-        let mut records = vec![self.layout.place_record(), Record::Open { uploaded, downloaded }];
+        let save_path = Record::SavePath(self.layout.save_path());
+        let mut records = vec![save_path, Record::Open { uploaded, downloaded }];
         records.extend(self.files.iter().map(|file| self.file_record(*file)));
         records.push(Record::InParts(self.pending.in_parts.clone()));
         if !self.pending.expected.slots.is_empty() {
@@ -264,7 +122,7 @@ impl<D: Disk> Ledger<D> {
         Record::File { slot, id, hold, path: self.layout.path(slot).to_owned() }
     }
 
-    /// Replaces the journal by a snapshot.
+    /// Replaces the journal with a snapshot.
     pub(super) fn rewrite(&mut self) -> Result<(), StoreError> {
         let records = self.snapshot();
         self.journal.as_mut().map_or(Ok(()), |journal| journal.rewrite(&records))?;
@@ -272,34 +130,37 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
-    /// Begins this run's journal, unless that was done: something is about to change.
-    pub(super) fn begin_journal(&mut self) -> Result<(), StoreError> {
+    /// Starts this launch's journal, unless that was done. Must be called before anything changes.
+    pub(super) fn start_journal(&mut self) -> Result<(), StoreError> {
         if self.as_closed { self.rewrite() } else { Ok(()) }
     }
 
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        self.begin_journal()?;
+        self.start_journal()?;
         self.journal.as_mut().map_or(Ok(()), |journal| journal.append(records))
     }
 
-    /// Begins to write `piece`, for the `attempt`th time.
-    pub(super) fn begin(&mut self, piece: PieceIndex, attempt: u32) -> Result<Began, StoreError> {
-        if self.closed {
-            return Err(StoreError::NotOpen);
+    /// Starts to write `piece` in this attempt.
+    pub(super) fn start_write(
+        &mut self,
+        piece: PieceIndex,
+        attempt: u32,
+    ) -> Result<WriteStart, StoreError> {
+        match self.phase {
+            Phase::Checking(_) => return Err(StoreError::NotChecked),
+            Phase::Closed => return Err(StoreError::NotOpen),
+            Phase::Ready => {}
         }
-        if !self.checked {
-            return Err(StoreError::NotChecked);
-        }
-        self.begin_journal()?;
+        self.start_journal()?;
         if self.staged.get(&piece.get()).is_some_and(|staged| staged.attempt < attempt) {
             self.staged.remove(&piece.get());
         }
         let staged = self.staged.get(&piece.get()).filter(|staged| staged.attempt == attempt);
-        let staged = staged.cloned();
-        Ok(Began { epoch: self.epoch, had: self.have.contains(piece), staged })
+        let (have, staged) = (self.have.contains(piece), staged.cloned());
+        Ok(WriteStart { failed_syncs: self.failed_syncs, have, staged })
     }
 
-    /// What is staged of `piece` in this attempt; `None` if a later one has begun already.
+    /// Returns what is staged of `piece` in this attempt; `None` if a later one has started.
     pub(super) fn staged(
         &mut self,
         piece: PieceIndex,
@@ -310,18 +171,18 @@ impl<D: Disk> Ledger<D> {
         (staged.attempt == attempt).then_some(staged)
     }
 
-    /// Whether what was written since `epoch` may be recorded.
-    pub(super) fn confirm(&self, piece: PieceIndex, epoch: u64) -> Result<(), StoreError> {
-        if self.closed {
+    /// Checks that bytes written since there were `failed_syncs` failed syncs may be recorded.
+    pub(super) fn confirm(&self, piece: PieceIndex, failed_syncs: u64) -> Result<(), StoreError> {
+        if matches!(self.phase, Phase::Closed) {
             return Err(StoreError::NotOpen);
         }
-        if self.epoch != epoch {
+        if self.failed_syncs != failed_syncs {
             return Err(StoreError::SyncFailed { piece: piece.get() });
         }
         Ok(())
     }
 
-    /// Records pieces as had. `pieces` is ascending.
+    /// Records that we have `pieces`, ascending.
     pub(super) fn written(
         &mut self,
         pieces: &[u32],
@@ -340,7 +201,7 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
-    /// Records pieces as no longer had; answers those that were had until now.
+    /// Records pieces as missing. Returns those that we had until now.
     pub(super) fn lose(&mut self, pieces: &[u32]) -> (Vec<u32>, Result<(), StoreError>) {
         let mut claimed = Vec::new();
         let mut lost = Vec::new();
@@ -360,25 +221,39 @@ impl<D: Disk> Ledger<D> {
         (lost, result)
     }
 
-    /// Returns the id that an untrusted file had when this launch began, and what the journal says
-    /// of it.
-    pub(super) fn untrusted(&self, slot: u32) -> Option<(FileId, Known)> {
-        let files = &self.pending.untrusted;
-        let place = files.binary_search_by_key(&slot, |(slot, ..)| *slot).ok()?;
-        files.get(place).map(|(_, id, known)| (*id, *known))
-    }
-
-    /// Whether a piece has bytes in the parts file that are to be in a file.
-    pub(super) fn is_import(&self, piece: u32) -> bool {
-        self.pending.imports.binary_search(&piece).is_ok()
-    }
-
-    /// Forgets what is of no more use once the check is finished.
-    pub(super) fn end_check(&mut self) {
-        self.checked = true;
-        if !self.pending.imports.is_empty() || !self.pending.untrusted.is_empty() {
-            (self.pending.imports, self.pending.untrusted) = (Vec::new(), Vec::new());
+    fn checking(&self) -> Option<&Checking> {
+        match &self.phase {
+            Phase::Checking(checking) => Some(checking),
+            Phase::Ready | Phase::Closed => None,
         }
+    }
+
+    /// Returns the id that an untrusted file had when this launch started, and what the journal says
+    /// about it; `None` once the check is finished.
+    pub(super) fn untrusted(&self, slot: u32) -> Option<(FileId, Known)> {
+        let files = &self.checking()?.untrusted;
+        let at = files.binary_search_by_key(&slot, |(slot, ..)| *slot).ok()?;
+        let (_, id, known) = files[at];
+        Some((id, known))
+    }
+
+    /// Whether a piece has bytes in the parts file that belong into a file.
+    pub(super) fn is_import(&self, piece: u32) -> bool {
+        self.checking().is_some_and(|checking| checking.imports.binary_search(&piece).is_ok())
+    }
+
+    /// Takes the pieces that are to be imported. From here on, a piece that is bad in its own file
+    /// is lost.
+    pub(super) fn take_imports(&mut self) -> Vec<u32> {
+        match &mut self.phase {
+            Phase::Checking(checking) => std::mem::take(&mut checking.imports),
+            Phase::Ready | Phase::Closed => Vec::new(),
+        }
+    }
+
+    /// Records that the check is finished.
+    pub(super) fn end_check(&mut self) {
+        self.phase = Phase::Ready;
         if *self.pending == *Pending::BLANK {
             self.pending.give_up();
         }
@@ -401,7 +276,7 @@ impl<D: Disk> Ledger<D> {
     /// The file of `slot`, if the torrent uses it.
     pub(super) fn file(&self, slot: u32) -> Option<TorrentFile> {
         let at = self.files.binary_search_by_key(&slot, |file| file.slot).ok()?;
-        self.files.get(at).copied()
+        Some(self.files[at])
     }
 
     /// Records that the torrent no longer uses the file of `slot`.
@@ -414,7 +289,7 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
-    /// Records which slots have their bytes in the parts file.
+    /// Records the slots whose bytes are in the parts file.
     pub(super) fn record_in_parts(&mut self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
         if slots != self.pending.in_parts {
             self.append(&[Record::InParts(slots.clone())])?;
@@ -423,7 +298,7 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
-    /// What is on disk of pieces that are not had.
+    /// Returns the staged blocks of missing pieces.
     pub(super) fn unfinished_records(&self) -> Vec<Record> {
         let any = |staged: &&Staged| staged.masks.iter().any(|mask| *mask != 0);
         let record = |(piece, staged): (&u32, &Staged)| Record::Unfinished {
@@ -434,7 +309,7 @@ impl<D: Disk> Ledger<D> {
     }
 }
 
-/// `value`, without memory of its own if it is blank.
+/// Stores `value`, without memory of its own if it is blank.
 fn on_demand<T: Blank + PartialEq>(value: T) -> OnDemand<T> {
     let mut slot = OnDemand::default();
     if value != *T::BLANK {

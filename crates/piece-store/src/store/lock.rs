@@ -2,21 +2,21 @@
 //! however it ends.
 //!
 //! A torrent is a range of bytes in one of a few lock files, which have no content. So an idle
-//! torrent costs no descriptor. Every process locks the range from the same start; how long its
-//! range is says which process it is.
+//! torrent costs no descriptor. Every process locks the range from the same start. The length of
+//! the range names the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::handles::Handles;
 use super::record::JournalName;
+use super::shared::SharedDisk;
 use crate::{Access, Disk, FileId, Operation, StoreError};
 
-/// How many lock files a state folder has. The kernel walks a list of all locks of a file each
-/// time.
+/// How many lock files a state folder has. For each lock the kernel walks the list of all locks of
+/// the file.
 const LOCK_FILES: u64 = 16;
-/// How many bits of a range's start are 0: process numbers have at most 22.
+/// How many low bits of a range's start are 0. Process numbers have at most 22 bits.
 const PROCESS_BITS: u32 = 23;
 
 /// The locks that a pool holds in one state folder.
@@ -40,30 +40,29 @@ impl<F> Default for Locks<F> {
 /// A state folder, open.
 #[derive(Debug)]
 pub(super) struct StateFolder<'a, D: Disk> {
-    pub(super) disk: &'a D,
-    pub(super) handles: &'a Handles<D::File>,
+    pub(super) shared: &'a SharedDisk<D>,
     pub(super) folder: &'a D::Folder,
     /// Its canonical path.
     pub(super) path: &'a Path,
 }
 
 impl<D: Disk> StateFolder<'_, D> {
-    /// Takes the torrent whose journal is called `name`; `save_path` is for the error.
+    /// Locks the torrent whose journal is called `name`; `save_path` is for the error.
     ///
     /// # Errors
     /// [`StoreError::InUse`]; the disk fails.
-    pub(super) fn take(&self, name: JournalName, save_path: &Path) -> Result<(), StoreError> {
-        let mut locks = self.handles.locks();
-        let pid = self.disk.process_id();
-        let (number, range) = place(name, pid);
+    pub(super) fn lock(&self, name: JournalName, save_path: &Path) -> Result<(), StoreError> {
+        let mut locks = self.shared.locks();
+        let pid = self.shared.disk.process_id();
+        let (number, range) = locked_range(name, pid);
         let failed = |error| self.error(&file_name(number), &error);
         let in_use = |pid| StoreError::InUse { path: save_path.to_owned(), pid };
         let lock = self.lock_file(&mut locks, number)?;
         if lock.held.contains(&range.start) {
             return Err(in_use(Some(pid)));
         }
-        if !self.disk.lock_range(&lock.file, &range).map_err(failed)? {
-            let holder = self.disk.range_holder(&lock.file, &range).map_err(failed)?;
+        if !self.shared.disk.lock_range(&lock.file, &range).map_err(failed)? {
+            let holder = self.shared.disk.range_holder(&lock.file, &range).map_err(failed)?;
             return Err(in_use(holder.map(|range| (range.end - range.start - 1) as u32)));
         }
         lock.held.insert(range.start);
@@ -72,27 +71,27 @@ impl<D: Disk> StateFolder<'_, D> {
 
     /// Whether the torrent is open in this process or another.
     pub(super) fn is_in_use(&self, name: JournalName) -> Result<bool, StoreError> {
-        let mut locks = self.handles.locks();
-        let (number, range) = place(name, self.disk.process_id());
+        let mut locks = self.shared.locks();
+        let (number, range) = locked_range(name, self.shared.disk.process_id());
         let lock = self.lock_file(&mut locks, number)?;
-        let holder = self.disk.range_holder(&lock.file, &range);
+        let holder = self.shared.disk.range_holder(&lock.file, &range);
         let holder = holder.map_err(|error| self.error(&file_name(number), &error))?;
         Ok(holder.is_some() || lock.held.contains(&range.start))
     }
 
-    /// Gives the torrent back.
-    pub(super) fn give_back(&self, name: JournalName) {
-        let mut locks = self.handles.locks();
-        let (number, range) = place(name, self.disk.process_id());
+    /// Unlocks the torrent.
+    pub(super) fn unlock(&self, name: JournalName) {
+        let mut locks = self.shared.locks();
+        let (number, range) = locked_range(name, self.shared.disk.process_id());
         let Some(lock) = locks.0.get_mut(&(self.path.to_owned(), number)) else { return };
         lock.held.remove(&range.start);
-        if let Err(error) = self.disk.unlock_range(&lock.file, &range) {
+        if let Err(error) = self.shared.disk.unlock_range(&lock.file, &range) {
             log::warn!("cannot release {}: {error}", self.path.join(file_name(number)).display());
         }
     }
 
-    /// The open lock file. If somebody removed or replaced it, another one is opened, in which the
-    /// ranges are locked that this pool holds.
+    /// Returns the open lock file. If another program removed or replaced it, opens the new one and
+    /// locks there the ranges that this pool holds.
     fn lock_file<'l>(
         &self,
         locks: &'l mut Locks<D::File>,
@@ -101,7 +100,7 @@ impl<D: Disk> StateFolder<'_, D> {
         let name = file_name(number);
         let failed = |error| self.error(&name, &error);
         let key = (self.path.to_owned(), number);
-        let named = self.disk.stat(self.folder, &name).map_err(failed)?.map(|stat| stat.id);
+        let named = self.shared.disk.stat(self.folder, &name).map_err(failed)?.map(|stat| stat.id);
         let known = locks.0.get(&key);
         if known.is_none_or(|lock| named != Some(lock.id)) {
             let held = known.map(|lock| lock.held.clone()).unwrap_or_default();
@@ -117,15 +116,14 @@ impl<D: Disk> StateFolder<'_, D> {
         name: &Path,
         held: BTreeSet<u64>,
     ) -> std::io::Result<LockFile<D::File>> {
-        let open = || self.disk.open(self.folder, name, Access::Create);
-        let file = self.handles.make_room(self.disk, open)?;
+        let file = self.shared.open(self.folder, name, Access::Create)?;
         for start in &held {
-            let range = *start..start + range_length(self.disk.process_id());
-            if !self.disk.lock_range(&file, &range)? {
+            let range = *start..start + range_length(self.shared.disk.process_id());
+            if !self.shared.disk.lock_range(&file, &range)? {
                 return Err(std::io::ErrorKind::ResourceBusy.into());
             }
         }
-        let id = self.disk.file_stat(&file)?.id;
+        let id = self.shared.disk.file_stat(&file)?.id;
         Ok(LockFile { file, id, held })
     }
 
@@ -134,8 +132,8 @@ impl<D: Disk> StateFolder<'_, D> {
     }
 }
 
-/// In which lock file a torrent is, and the range that this process locks.
-fn place(name: JournalName, pid: u32) -> (u64, Range<u64>) {
+/// Returns the number of a torrent's lock file, and the range that the process `pid` locks in it.
+fn locked_range(name: JournalName, pid: u32) -> (u64, Range<u64>) {
     let number = name.number();
     let start = (number / LOCK_FILES) << PROCESS_BITS & i64::MAX.cast_unsigned();
     (number % LOCK_FILES, start..start + range_length(pid))

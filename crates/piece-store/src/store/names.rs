@@ -1,4 +1,5 @@
-//! Which names a torrent's files have: one naming for all of them.
+//! Chooses the names of a torrent's files: one naming for all of them, and numbered paths for
+//! entries that would share a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -6,40 +7,38 @@ use std::path::Path;
 
 use metainfo::{Info, Naming, map_element};
 
-use super::handles::Handles;
 use super::layout::Layout;
+use super::shared::SharedDisk;
 use crate::{Access, Disk, FileId, Stat};
 
 /// Characters that some file system refuses.
 const REFUSED: &str = "\\:?*\"<>|";
 
-/// Chooses the naming of a torrent's files in `folder`: the `recorded` one, if a file is there
-/// under it; else the one under which most of the files are there; else the one that the file
-/// system takes.
+/// Chooses the naming of a torrent's files in `folder`: the `recorded` one if a file has such a
+/// name, else the one under which most files are present, else one that the file system accepts.
 pub(super) fn choose<D: Disk>(
-    disk: &D,
-    handles: &Handles<D::File>,
+    shared: &SharedDisk<D>,
     folder: &D::Folder,
     info: &Info,
     recorded: Option<Naming>,
     creates: bool,
 ) -> Naming {
-    let usual = recorded.unwrap_or_else(|| disk.naming(folder));
+    let usual = recorded.unwrap_or_else(|| shared.disk.naming(folder));
     if info.has_plain_names() {
         return usual;
     }
-    let mut best = (count_files(disk, folder, info, usual), usual);
+    let mut best = (count_files(&*shared.disk, folder, info, usual), usual);
     if recorded.is_some() && best.0 > 0 {
         return usual;
     }
     for naming in Naming::ALL.into_iter().filter(|naming| *naming != usual) {
-        let count = count_files(disk, folder, info, naming);
+        let count = count_files(&*shared.disk, folder, info, naming);
         if count > best.0 {
             best = (count, naming);
         }
     }
     match best {
-        (0, _) if creates && recorded.is_none() => try_names(disk, handles, folder, info, usual),
+        (0, _) if creates && recorded.is_none() => try_names(shared, folder, info, usual),
         (_, naming) => naming,
     }
 }
@@ -50,11 +49,10 @@ fn count_files<D: Disk>(disk: &D, folder: &D::Folder, info: &Info, naming: Namin
     files.filter(|(_, path)| matches!(disk.stat(folder, path), Ok(Some(_)))).count()
 }
 
-/// The naming whose names the file system takes: each kind of name is tried, as a file that is
-/// removed at once.
+/// Returns a naming that the file system accepts. Creates a file for each kind of name, and removes
+/// it at once.
 fn try_names<D: Disk>(
-    disk: &D,
-    handles: &Handles<D::File>,
+    shared: &SharedDisk<D>,
     folder: &D::Folder,
     info: &Info,
     mut naming: Naming,
@@ -62,7 +60,7 @@ fn try_names<D: Disk>(
     for name in unusual_names(info) {
         let refused = |naming| {
             let name = map_element(name.as_encoded_bytes(), naming);
-            disk.naming_after(&try_name(disk, handles, folder, Path::new(&name)).err()?)
+            shared.disk.naming_after(&try_name(shared, folder, Path::new(&name)).err()?)
         };
         while let Some(other) = refused(naming).filter(|other| *other != naming) {
             if naming == Naming::Short {
@@ -75,16 +73,15 @@ fn try_names<D: Disk>(
 }
 
 fn try_name<D: Disk>(
-    disk: &D,
-    handles: &Handles<D::File>,
+    shared: &SharedDisk<D>,
     folder: &D::Folder,
     name: &Path,
 ) -> std::io::Result<()> {
-    handles.make_room(disk, || disk.open(folder, name, Access::CreateNew))?;
-    disk.remove(folder, name)
+    shared.open(folder, name, Access::CreateNew)?;
+    shared.disk.remove(folder, name)
 }
 
-/// One name of each kind that a file system may refuse: by its characters, its end, its length.
+/// Returns one name of each kind that a file system may refuse, by its characters, end or length.
 fn unusual_names(info: &Info) -> Vec<Box<OsStr>> {
     let mut names = BTreeMap::new();
     for path in info.disk_paths(Naming::Unix) {
@@ -105,8 +102,9 @@ fn kind_of(name: &OsStr) -> (Vec<bool>, Option<u8>, bool) {
     (has, end, name.len() > Naming::Short.max_length())
 }
 
-/// Gives entries that share a file a numbered path, if that exists: on a file system that folds
-/// names, an earlier launch created it there. A recorded entry keeps the file, else the first does.
+/// Gives entries that share a file a numbered path, if a file has it. On a file system that folds
+/// names, an earlier launch created that file. A recorded entry keeps the shared file, else the
+/// first entry does.
 pub(super) fn find_numbered<D: Disk>(
     disk: &D,
     folder: &D::Folder,
@@ -117,11 +115,11 @@ pub(super) fn find_numbered<D: Disk>(
     let mut any = true;
     // An entry may get a path that a later entry has.
     while std::mem::take(&mut any) {
-        for mut slots in shared(found) {
+        for mut slots in sharing(found) {
             slots.sort_by_key(|slot| !is_recorded(*slot as u32));
             // The second of them has the number 2, the third 3.
             for (number, slot) in (2..).zip(slots.into_iter().skip(1)) {
-                let Some(entry) = layout.slots.get(slot) else { continue };
+                let entry = &layout.slots[slot];
                 let path = entry.numbered_path(number, layout.naming);
                 if let (false, Ok(Some(stat))) = (entry.is_renamed(), disk.stat(folder, &path)) {
                     entry.rename(&path);
@@ -133,13 +131,11 @@ pub(super) fn find_numbered<D: Disk>(
     }
 }
 
-/// The slots that are to be written and whose paths differ only in the case of letters: on a file
-/// system that folds names, the first of them gets the name that all want.
-pub(super) fn folded(layout: &Layout) -> BTreeSet<usize> {
-    let mut paths: Vec<(String, usize)> = layout
-        .slots
-        .iter()
-        .enumerate()
+/// Returns the selected slots whose paths differ only in the case of letters. On a file system that
+/// folds names, the first of them gets the name that all want.
+pub(super) fn folded(layout: &Layout) -> BTreeSet<u32> {
+    let mut paths: Vec<(String, u32)> = layout
+        .numbered()
         .filter(|(_, slot)| slot.selected)
         .map(|(number, slot)| (slot.path().to_string_lossy().to_lowercase(), number))
         .collect();
@@ -148,8 +144,8 @@ pub(super) fn folded(layout: &Layout) -> BTreeSet<usize> {
     alike.flatten().map(|(_, number)| *number).collect()
 }
 
-/// The numbers of those that are one and the same file, each group ascending.
-pub(super) fn shared(found: &[Option<Stat>]) -> Vec<Vec<usize>> {
+/// Returns the indices of entries that are one and the same file, each group ascending.
+pub(super) fn sharing(found: &[Option<Stat>]) -> Vec<Vec<usize>> {
     let mut ids: Vec<(FileId, usize)> =
         (0..).zip(found).filter_map(|(number, stat)| stat.map(|stat| (stat.id, number))).collect();
     ids.sort_unstable();

@@ -1,9 +1,9 @@
-//! Decides who owns a file. The whole store asks here. Pure.
+//! Decides who owns a file. The only place that does. Pure.
 //!
-//! | the journal says of the file | under its name is | so it is |
+//! | the journal says about the file | under its name is | so it is |
 //! |---|---|---|
 //! | anything | nothing, and it is ours to create | [`Owner::Expected`] |
-//! | anything | nothing, and nobody is to create it | [`Owner::Absent`] |
+//! | anything | nothing, and we do not create files | [`Owner::Absent`] |
 //! | anything | something that a symbolic link leads to | [`Owner::Linked`] |
 //! | ours, and it is as the journal left it | a file | [`Owner::Ours`] |
 //! | anything else, and another torrent or entry has it | a file | [`Owner::Claimed`] |
@@ -17,24 +17,24 @@
 //! | Claimed, Linked | yes | no | no |
 //! | Foreign | yes | once it is adopted: then it is ours | no |
 //!
-//! The journal is believed about a file, without reading it, if the file is as the journal left it:
-//! after a clean shutdown by length, time and [`FileId`], after any other end by [`FileId`]. A file
-//! that we only read must also be no newer than the journal: another torrent may have written to it
-//! since.
+//! The store trusts the journal about a file, without reading the file, if the file is as the
+//! journal left it: by length, time and [`FileId`] after a clean shutdown, by [`FileId`] after any
+//! other end. A file that we only read must also be no newer than the journal, because another
+//! torrent may have written to it since.
 
 use super::claims::Claim;
 use super::record::ClosedFile;
 use super::resume::TorrentFile;
 use crate::{FileId, Stat};
 
-/// What the journal knows of a file.
+/// What the journal knows about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
-    /// It was used.
+    /// The torrent used it.
     Recorded {
         hold: Hold,
-        left: Left,
+        last_seen: LastSeen,
     },
 }
 
@@ -43,36 +43,36 @@ pub(super) enum Known {
 pub(super) enum Hold {
     /// It only reads it.
     Read,
-    /// It wants to write it, and has not seen yet whether another has a claim on it.
+    /// It wants to write it, and has not checked yet whether another torrent has a claim on it.
     Adopting,
     /// It writes it.
     Ours,
 }
 
 impl Known {
-    /// Of a file that this launch uses.
+    /// What is known about a file that this launch uses.
     pub(super) fn as_used(file: TorrentFile) -> Self {
-        Self::Recorded { hold: file.hold, left: Left::As(file.id) }
+        Self::Recorded { hold: file.hold, last_seen: LastSeen::As(file.id) }
     }
 }
 
-/// What a file was when the journal saw it last.
+/// What a file was when the journal recorded it last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum LastSeen {
     /// This file, during a launch without a clean shutdown.
     As(FileId),
     /// This file, which was only read, during a launch whose journal was written last at that time.
-    Before(FileId, (i64, u32)),
-    /// Just so, at a clean shutdown.
+    NoLaterThan(FileId, (i64, u32)),
+    /// Exactly this, at a clean shutdown.
     Closed(ClosedFile),
 }
 
 /// Whose a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Nothing has the name, and nobody is to create it.
+    /// Nothing has the name, and we do not create files.
     Absent,
-    /// Nothing has the name: ours to create.
+    /// Nothing has the name, and the file is ours to create.
     Expected,
     /// We created or adopted it.
     Ours { id: FileId },
@@ -80,13 +80,13 @@ pub(super) enum Owner {
     Claimed { by: Claim },
     /// A symbolic link leads to it.
     Linked { id: FileId },
-    /// Nobody knows whose it is.
+    /// Its owner is unknown.
     Foreign { id: FileId },
 }
 
 impl Owner {
     /// Returns the owner, given what the journal knows, the file found under the name, whether a
-    /// missing file is to be `created`, and who has a `claim` on the file that was found.
+    /// missing file is to be `created`, and another's `claim` on the file that was found.
     pub(super) fn of(
         known: Known,
         found: Option<&Stat>,
@@ -121,15 +121,15 @@ impl Owner {
     }
 }
 
-/// Whether a file is as the journal left it, so that what the journal says of its pieces holds.
+/// Whether a file is as the journal left it, so that its pieces are as the journal says.
 pub(super) fn may_trust(known: Known, found: &Stat) -> bool {
     match known {
         Known::Nothing => false,
-        Known::Recorded { left: Left::As(id), .. } => id.is(found.id),
-        Known::Recorded { left: Left::Before(id, time), .. } => {
+        Known::Recorded { last_seen: LastSeen::As(id), .. } => id.is(found.id),
+        Known::Recorded { last_seen: LastSeen::NoLaterThan(id, time), .. } => {
             id.is(found.id) && found.modified <= time
         }
-        Known::Recorded { left: Left::Closed(file), .. } => {
+        Known::Recorded { last_seen: LastSeen::Closed(file), .. } => {
             (file.length, file.modified) == (found.length, found.modified)
                 && file.id.is_none_or(|id| id.is(found.id))
         }
@@ -150,12 +150,12 @@ mod tests {
 
     const HOLDS: [Hold; 3] = [Hold::Read, Hold::Adopting, Hold::Ours];
 
-    fn closed(id: Option<FileId>) -> Left {
-        Left::Closed(ClosedFile { slot: 0, length: 10, modified: (5, 6), id })
+    fn closed(id: Option<FileId>) -> LastSeen {
+        LastSeen::Closed(ClosedFile { slot: 0, length: 10, modified: (5, 6), id })
     }
 
-    fn recorded(hold: Hold, left: Left) -> Known {
-        Known::Recorded { hold, left }
+    fn recorded(hold: Hold, last_seen: LastSeen) -> Known {
+        Known::Recorded { hold, last_seen }
     }
 
     fn claim() -> Claim {
@@ -164,24 +164,26 @@ mod tests {
 
     /// Everything that a journal may say, ours and not.
     fn everything_known() -> Vec<Known> {
-        let lefts = [
-            Left::As(ID),
-            Left::As(OTHER),
-            Left::Before(ID, (5, 6)),
-            Left::Before(ID, (5, 5)),
-            Left::Before(OTHER, (5, 6)),
+        let all = [
+            LastSeen::As(ID),
+            LastSeen::As(OTHER),
+            LastSeen::NoLaterThan(ID, (5, 6)),
+            LastSeen::NoLaterThan(ID, (5, 5)),
+            LastSeen::NoLaterThan(OTHER, (5, 6)),
             closed(None),
             closed(Some(ID)),
             closed(Some(OTHER)),
         ];
-        let recorded = lefts.iter().flat_map(|left| HOLDS.map(|hold| recorded(hold, *left)));
+        let recorded =
+            all.iter().flat_map(|last_seen| HOLDS.map(|hold| recorded(hold, *last_seen)));
         recorded.chain([Known::Nothing]).collect()
     }
 
     /// Those of which a file found as `STAT` is as the journal left it.
     fn unchanged(hold: Hold) -> [Known; 4] {
-        let lefts = [Left::As(ID), Left::Before(ID, (5, 6)), closed(None), closed(Some(ID))];
-        lefts.map(|left| recorded(hold, left))
+        let all =
+            [LastSeen::As(ID), LastSeen::NoLaterThan(ID, (5, 6)), closed(None), closed(Some(ID))];
+        all.map(|last_seen| recorded(hold, last_seen))
     }
 
     #[test]
@@ -263,14 +265,14 @@ mod tests {
         for stat in changed {
             assert!(!may_trust(recorded(Hold::Ours, closed(Some(ID))), &stat), "{stat:?}");
             let by_id = stat.id == ID;
-            assert_eq!(may_trust(recorded(Hold::Ours, Left::As(ID)), &stat), by_id, "{stat:?}");
+            assert_eq!(may_trust(recorded(Hold::Ours, LastSeen::As(ID)), &stat), by_id, "{stat:?}");
         }
     }
 
     #[test]
     fn unknown_birth_is_no_difference() {
         let stat = Stat { id: FileId { born: 0, ..ID }, ..STAT };
-        assert!(may_trust(recorded(Hold::Ours, Left::As(ID)), &stat));
+        assert!(may_trust(recorded(Hold::Ours, LastSeen::As(ID)), &stat));
         assert!(may_trust(recorded(Hold::Ours, closed(Some(ID))), &stat));
     }
 }

@@ -1,4 +1,4 @@
-//! What is had, on its way to a peer.
+//! Makes verified pieces resident, to be sent to peers.
 
 use std::io;
 use std::ops::Range;
@@ -6,16 +6,16 @@ use std::ops::Range;
 use bt_types::PieceIndex;
 
 use super::Store;
-use super::layout::{Place, PlacedRange};
+use super::layout::{Location, Segment};
 use super::parts::ZEROS_LENGTH;
 use crate::{Disk, Extent, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
-    /// Makes a range of a piece that is had resident, and says where it is. The range is in bytes
-    /// from the begin of the piece; what lies past its end is left out.
+    /// Makes a range of a verified piece resident. Returns the extents with its bytes. The range is in
+    /// bytes from the start of the piece. Bytes past the end of the piece are left out.
     ///
     /// # Errors
-    /// The disk fails; the piece is not had; the file is gone or shorter than before.
+    /// The disk fails; the piece is missing; the file is gone or shorter than before.
     pub fn read(
         &self,
         piece: PieceIndex,
@@ -23,42 +23,44 @@ impl<D: Disk> Store<D> {
         scratch: &mut [u8],
     ) -> Result<Vec<Extent<D::File>>, StoreError> {
         if !self.ledger().have.contains(piece) {
-            return Err(StoreError::NotHad { piece: piece.get() });
+            return Err(StoreError::Missing { piece: piece.get() });
         }
         let geometry = self.layout.geometry;
         let end = range.end.min(geometry.length_of(piece));
         let offset = geometry.offset_of(piece) + u64::from(range.start);
-        let ranges = self.layout.ranges(offset, end.saturating_sub(range.start).into());
-        ranges.flat_map(extents_of).map(|range| self.read_extent(&range, scratch)).collect()
+        let segments = self.layout.segments(offset, end.saturating_sub(range.start).into());
+        let extents = segments.flat_map(split_zeros);
+        extents.map(|segment| self.read_extent(&segment, scratch)).collect()
     }
 
     fn read_extent(
         &self,
-        range: &PlacedRange,
+        segment: &Segment,
         scratch: &mut [u8],
     ) -> Result<Extent<D::File>, StoreError> {
-        let failed = |error| self.place_error(Operation::Read, range.place, &error);
+        let failed = |error| self.location_error(Operation::Read, segment.location, &error);
         let short = || failed(io::ErrorKind::UnexpectedEof.into());
-        let file = self.readable(range.place)?.ok_or_else(short)?;
-        // Zeros take no room on any disk.
-        if range.place != Place::Zeros {
-            let resident = self.disk.make_resident(&file, range.offset, range.length, scratch);
-            if resident.map_err(failed)? < range.length {
+        let file = self.readable(segment.location)?.ok_or_else(short)?;
+        // Zeros are on no disk.
+        if segment.location != Location::Zeros {
+            let resident =
+                self.disk().make_resident(&file, segment.offset, segment.length, scratch);
+            if resident.map_err(failed)? < segment.length {
                 return Err(short());
             }
         }
-        Ok(Extent { file, offset: range.offset, length: range.length as u32 })
+        Ok(Extent { file, offset: segment.offset, length: segment.length as u32 })
     }
 }
 
-/// The range as there are bytes for it: zeros are no more than [`ZEROS_LENGTH`] at a time.
-fn extents_of(range: PlacedRange) -> impl Iterator<Item = PlacedRange> {
-    let most = match range.place {
-        Place::Zeros => ZEROS_LENGTH,
-        _ => range.length.max(1),
+/// Splits zeros into segments of [`ZEROS_LENGTH`] at most. Returns any other segment whole.
+fn split_zeros(segment: Segment) -> impl Iterator<Item = Segment> {
+    let most = match segment.location {
+        Location::Zeros => ZEROS_LENGTH,
+        Location::File(_) | Location::Parts => segment.length.max(1),
     };
-    // Every one begins where the range does: a file is one extent, and zeros are the same anywhere.
-    (0..range.length)
+    // All start at the same offset: zeros are the same anywhere.
+    (0..segment.length)
         .step_by(most as usize)
-        .map(move |at| PlacedRange { length: most.min(range.length - at), ..range })
+        .map(move |at| Segment { length: most.min(segment.length - at), ..segment })
 }

@@ -7,8 +7,8 @@
 //!
 //! Numbers are little-endian. A checksum is the first 8 bytes of the SHA-1 of the record's position
 //! in the file, its kind, its length and its payload, so that neither a torn record nor one from
-//! another place is taken for a good one. What follows a bad record is not read; a good record of
-//! an unknown kind, or whose payload makes no sense, is passed over.
+//! another position is taken for a good one. Bytes after a bad record are not read. A good record is
+//! skipped if its kind is unknown or its payload is invalid.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -30,7 +30,7 @@ const CHECKSUM_LENGTH: usize = 8;
 pub(super) const HEADER_LENGTH: usize = 8 + 4 + 4 + 20 + 20 + CHECKSUM_LENGTH;
 const RECORD_HEAD_LENGTH: usize = 1 + 4 + CHECKSUM_LENGTH;
 
-/// Whose journal it is.
+/// The torrent and save path that a journal is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) info_hash: InfoHashV1,
@@ -39,11 +39,11 @@ pub(super) struct Header {
     pub(super) pieces: u32,
 }
 
-/// What a journal and the files beside it are called, without an extension.
+/// The name of a journal and of the files beside it, without an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct JournalName {
     info_hash: InfoHashV1,
-    /// The begin of [`Header::path`].
+    /// The first bytes of [`Header::path`].
     path: [u8; 8],
 }
 
@@ -52,7 +52,7 @@ impl JournalName {
         self.info_hash
     }
 
-    /// A number that hardly any other torrent and folder has.
+    /// A number that is most likely different for each torrent and folder.
     pub(super) fn number(self) -> u64 {
         let mut hasher = Hasher::new();
         hasher.update(self.to_string().as_bytes());
@@ -68,16 +68,16 @@ impl std::fmt::Display for JournalName {
     }
 }
 
-/// One thing that happened.
+/// One event in a torrent's life on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
-    /// A run began. Totals of the runs before it, in bytes.
+    /// A launch started. The totals of all earlier launches, in bytes.
     Open { uploaded: u64, downloaded: u64 },
     /// Pieces were verified and written.
     Written(Vec<Range<u32>>),
-    /// Pieces are on the disk.
+    /// Pieces were synced.
     Durable(Vec<Range<u32>>),
-    /// Pieces are no longer had.
+    /// Pieces are missing from now on.
     Lost(Vec<Range<u32>>),
     /// A file of the torrent, at a `path` below the download folder. Version 0.1.0 recorded no
     /// paths.
@@ -86,23 +86,31 @@ pub(super) enum Record {
     Unfinished { piece: u32, masks: Vec<u16> },
     /// The launch ended with a clean shutdown.
     Closed { uploaded: u64, downloaded: u64, files: Vec<ClosedFile> },
-    /// Files, by slot, that were used before and looked different when the launch began. Version
+    /// Files, by slot, that were used before and looked different when the launch started. Version
     /// 0.1.0 only.
     Changed(Vec<Range<u32>>),
     /// Files that are ours to create.
     Expected(Expected),
     /// Files, by slot, whose bytes are in the parts file.
     InParts(Vec<Range<u32>>),
-    /// Where the torrent's files are, and what to call it.
-    Place { naming: Naming, folder: PathBuf, name: String },
+    /// Where the torrent's files are.
+    SavePath(SavePath),
+}
+
+/// Where a torrent's files are, how they are named, and the name of the torrent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SavePath {
+    pub(super) naming: Naming,
+    pub(super) folder: PathBuf,
+    pub(super) name: String,
 }
 
 /// Files that are ours to create. After a kill, the journal says which were created. A power cut
-/// may take that record and leave the file. So a file found there is ours if the system was
+/// may remove that record and leave the file. So a file found there is ours if the system was
 /// restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Expected {
-    /// Which start of the system that was; 0 if it is not known.
+    /// Which start of the system that was; 0 if unknown.
     pub(super) boot: u128,
     /// Ranges of slots, ascending.
     pub(super) slots: Vec<Range<u32>>,
@@ -136,12 +144,12 @@ impl Header {
         JournalName { info_hash: self.info_hash, path }
     }
 
-    /// The header that `bytes` begin with.
+    /// The header that `bytes` start with.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
-        reader.u32()?;
-        let pieces = reader.u32()?;
-        let (info_hash, path) = (InfoHashV1(reader.array()?), Sha1Digest(reader.array()?));
+        let mut decoder = Decoder(bytes.strip_prefix(MAGIC)?);
+        decoder.u32()?;
+        let pieces = decoder.u32()?;
+        let (info_hash, path) = (InfoHashV1(decoder.array()?), Sha1Digest(decoder.array()?));
         Some(Self { info_hash, path, pieces }).filter(|header| bytes.starts_with(&header.encode()))
     }
 
@@ -159,7 +167,7 @@ impl Header {
 }
 
 impl Record {
-    /// Appends the record to `out`, which will stand at `base` in the file.
+    /// Appends the record to `out`, which will be at `base` in the file.
     pub(super) fn encode(&self, base: u64, out: &mut Vec<u8>) {
         frame(base, self.kind(), &self.payload(), out);
     }
@@ -176,7 +184,7 @@ impl Record {
             Self::File { .. } => 12,
             Self::Closed { .. } => 13,
             Self::InParts(_) => 14,
-            Self::Place { .. } => 15,
+            Self::SavePath(_) => 15,
         }
     }
 
@@ -211,7 +219,7 @@ impl Record {
                 out.extend(downloaded.to_le_bytes());
                 files.iter().for_each(|file| encode_file(file, &mut out));
             }
-            Self::Place { naming, folder, name } => {
+            Self::SavePath(SavePath { naming, folder, name }) => {
                 let folder = folder.as_os_str().as_bytes();
                 out.push(naming_code(*naming));
                 out.extend((folder.len() as u32).to_le_bytes());
@@ -222,48 +230,48 @@ impl Record {
         out
     }
 
-    /// The record in a payload; `None` if the kind is unknown or the payload makes no sense.
+    /// Decodes a payload. `None` if the kind is unknown or the payload is invalid.
     pub(super) fn decode(kind: u8, payload: &[u8]) -> Option<Self> {
-        let mut reader = Reader(payload);
+        let mut decoder = Decoder(payload);
         let record = match kind {
-            1 => Self::Open { uploaded: reader.u64()?, downloaded: reader.u64()? },
-            2 => Self::Written(reader.ranges()?),
-            3 => Self::Durable(reader.ranges()?),
-            4 => Self::Lost(reader.ranges()?),
+            1 => Self::Open { uploaded: decoder.u64()?, downloaded: decoder.u64()? },
+            2 => Self::Written(decoder.ranges()?),
+            3 => Self::Durable(decoder.ranges()?),
+            4 => Self::Lost(decoder.ranges()?),
             5 => Self::File {
-                slot: reader.u32()?,
-                id: reader.old_id()?,
+                slot: decoder.u32()?,
+                id: decoder.old_id()?,
                 hold: Hold::Ours,
                 path: PathBuf::new(),
             },
-            6 => Self::Unfinished { piece: reader.u32()?, masks: reader.masks()? },
+            6 => Self::Unfinished { piece: decoder.u32()?, masks: decoder.masks()? },
             7 => Self::Closed {
-                uploaded: reader.u64()?,
-                downloaded: reader.u64()?,
-                files: reader.files(|_| Some(None))?,
+                uploaded: decoder.u64()?,
+                downloaded: decoder.u64()?,
+                files: decoder.files(|_| Some(None))?,
             },
-            10 => Self::Changed(reader.ranges()?),
-            11 => Self::Expected(Expected { boot: reader.u128()?, slots: reader.ranges()? }),
+            10 => Self::Changed(decoder.ranges()?),
+            11 => Self::Expected(Expected { boot: decoder.u128()?, slots: decoder.ranges()? }),
             12 => Self::File {
-                slot: reader.u32()?,
-                id: reader.id()?,
-                hold: reader.hold()?,
-                path: reader.path()?,
+                slot: decoder.u32()?,
+                id: decoder.id()?,
+                hold: decoder.hold()?,
+                path: decoder.path()?,
             },
             13 => Self::Closed {
-                uploaded: reader.u64()?,
-                downloaded: reader.u64()?,
-                files: reader.files(Reader::known_id)?,
+                uploaded: decoder.u64()?,
+                downloaded: decoder.u64()?,
+                files: decoder.files(Decoder::known_id)?,
             },
-            14 => Self::InParts(reader.ranges()?),
-            15 => Self::Place {
-                naming: naming_of(reader.array()?)?,
-                folder: reader.long_path()?,
-                name: String::from_utf8(std::mem::take(&mut reader.0).to_vec()).ok()?,
-            },
+            14 => Self::InParts(decoder.ranges()?),
+            15 => Self::SavePath(SavePath {
+                naming: naming_of(decoder.array()?)?,
+                folder: decoder.long_path()?,
+                name: String::from_utf8(std::mem::take(&mut decoder.0).to_vec()).ok()?,
+            }),
             _ => return None,
         };
-        reader.0.is_empty().then_some(record)
+        decoder.0.is_empty().then_some(record)
     }
 }
 
@@ -281,7 +289,7 @@ fn naming_of([code]: [u8; 1]) -> Option<Naming> {
     Naming::ALL.into_iter().find(|naming| naming_code(*naming) == code)
 }
 
-/// Appends a record of any kind and payload to `out`, which will stand at `base` in the file.
+/// Appends a record of any kind and payload to `out`, which will be at `base` in the file.
 fn frame(base: u64, kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     let position = base + out.len() as u64;
     out.push(kind);
@@ -305,7 +313,7 @@ fn encode_file(file: &ClosedFile, out: &mut Vec<u8>) {
     encode_id(file.id.unwrap_or(NO_ID), out);
 }
 
-/// The file that no file is.
+/// An id that no file has.
 pub(super) const NO_ID: FileId = FileId { device: 0, inode: 0, born: 0 };
 
 fn encode_id(id: FileId, out: &mut Vec<u8>) {
@@ -323,10 +331,10 @@ fn checksum(position: u64, kind: u8, payload: &[u8]) -> [u8; CHECKSUM_LENGTH] {
     sum
 }
 
-/// Takes numbers from the front of a payload.
-struct Reader<'a>(&'a [u8]);
+/// Decodes a payload from its front.
+struct Decoder<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl Decoder<'_> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
@@ -350,7 +358,7 @@ impl Reader<'_> {
         self.array().map(u128::from_le_bytes)
     }
 
-    /// As version 0.1.0 wrote it.
+    /// An id as version 0.1.0 wrote it.
     fn old_id(&mut self) -> Option<FileId> {
         Some(FileId { device: self.u64()?, inode: self.u64()?, born: 0 })
     }
@@ -363,7 +371,7 @@ impl Reader<'_> {
         self.id().map(|id| Some(id).filter(|id| *id != NO_ID))
     }
 
-    /// All that is left.
+    /// The rest of the payload.
     fn path(&mut self) -> Option<PathBuf> {
         Some(OsString::from_vec(std::mem::take(&mut self.0).to_vec()).into())
     }
@@ -376,25 +384,25 @@ impl Reader<'_> {
     }
 
     fn ranges(&mut self) -> Option<Vec<Range<u32>>> {
-        self.rest(|reader| Some(reader.u32()?..reader.u32()?))
+        self.rest(|decoder| Some(decoder.u32()?..decoder.u32()?))
     }
 
     fn masks(&mut self) -> Option<Vec<u16>> {
-        self.rest(|reader| reader.array().map(u16::from_le_bytes))
+        self.rest(|decoder| decoder.array().map(u16::from_le_bytes))
     }
 
     fn files(
         &mut self,
         id: impl Fn(&mut Self) -> Option<Option<FileId>>,
     ) -> Option<Vec<ClosedFile>> {
-        self.rest(|reader| {
-            let (slot, length) = (reader.u32()?, reader.u64()?);
-            let modified = (reader.u64()? as i64, reader.u32()?);
-            Some(ClosedFile { slot, length, modified, id: id(reader)? })
+        self.rest(|decoder| {
+            let (slot, length) = (decoder.u32()?, decoder.u64()?);
+            let modified = (decoder.u64()? as i64, decoder.u32()?);
+            Some(ClosedFile { slot, length, modified, id: id(decoder)? })
         })
     }
 
-    /// As many as there are: no more than the payload has bytes for.
+    /// All items in the rest of the payload.
     fn rest<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let mut items = Vec::new();
         while !self.0.is_empty() {
@@ -404,7 +412,7 @@ impl Reader<'_> {
     }
 }
 
-/// The kind and payload of the record at `position`, and what follows it.
+/// Splits off the record at `position`: its kind, its payload, and the bytes after it.
 pub(super) fn split_record(bytes: &[u8], position: usize) -> Option<(u8, &[u8], &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_LENGTH>()?;
     let [kind, a, b, c, d, sum @ ..] = *head;
@@ -425,7 +433,7 @@ pub(super) fn to_ranges(pieces: impl IntoIterator<Item = u32>) -> Vec<Range<u32>
     ranges
 }
 
-/// Whether one of the ranges, ascending, has `number` in it.
+/// Whether one of the ascending ranges contains `number`.
 pub(super) fn in_ranges(ranges: &[Range<u32>], number: u32) -> bool {
     let after = ranges.partition_point(|range| range.end <= number);
     ranges.get(after).is_some_and(|range| range.contains(&number))

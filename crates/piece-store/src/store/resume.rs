@@ -1,4 +1,4 @@
-//! What may be believed at a start: the journal's history against what is on disk. Pure.
+//! Decides what to trust at a start: compares the journal's history with the files on disk. Pure.
 //!
 //! For each piece, by its files ([`owner`](super::owner) says which are trusted):
 //!
@@ -18,12 +18,12 @@ use std::ops::Range;
 use bt_types::{Bitfield, Blank, Geometry, PieceIndex};
 
 use super::history::History;
-use super::layout::{Layout, Place, PlacedRange};
+use super::layout::{Layout, Location, Segment};
 use super::owner::{Hold, Known, Owner, may_trust};
 use super::record::{Expected, to_ranges};
 use crate::{FileId, Stat, full_mask, span_count, span_length};
 
-/// What is on disk: for each slot, and for the parts file, what it is if it is there.
+/// The files on disk: one `Stat` for each slot, and that of the parts file.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) slots: Vec<Option<Stat>>,
@@ -32,19 +32,19 @@ pub(super) struct Found {
     pub(super) writes: bool,
 }
 
-/// What the store may believe and must do.
+/// What the store may trust and must do.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) have: Bitfield,
-    /// What the journal keeps calling written: `have`, and what it said so of and is verified
-    /// first.
+    /// What the journal keeps calling written: `have`, and pieces that must be verified first.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
     pub(super) to_verify: Bitfield,
     /// The trusted files.
     pub(super) files: Vec<TorrentFile>,
     pub(super) pending: Pending,
-    /// Masks of the blocks on disk, a mask a span, of pieces that are missing.
+    pub(super) checking: Checking,
+    /// The blocks on disk of missing pieces: one mask for each span.
     pub(super) unfinished: BTreeMap<u32, Vec<u16>>,
 }
 
@@ -61,38 +61,37 @@ pub(super) struct TorrentFile {
 pub(super) struct Pending {
     /// Files that are ours to create.
     pub(super) expected: Expected,
-    /// Slots whose bytes are in the parts file. Those that are selected now are there until their
-    /// pieces are durable in their own place.
+    /// Slots whose bytes are in the parts file. Selected slots stay here until their pieces are
+    /// durable in their own files.
     pub(super) in_parts: Vec<Range<u32>>,
-    /// Pieces with bytes in the parts file that are to be in files, until the check is finished.
-    /// Ascending.
+}
+
+/// What the store must remember until the check is finished.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Checking {
+    /// Pieces with bytes in the parts file that belong into files, ascending.
     pub(super) imports: Vec<u32>,
-    /// Files that are not trusted, as they were when this launch began, until the check is
-    /// finished. Ascending by slot.
+    /// Untrusted files, as they were when this launch started, ascending by slot.
     pub(super) untrusted: Vec<(u32, FileId, Known)>,
 }
 
 impl Blank for Pending {
-    const BLANK: &'static Self = &Self {
-        expected: Expected { boot: 0, slots: Vec::new() },
-        in_parts: Vec::new(),
-        imports: Vec::new(),
-        untrusted: Vec::new(),
-    };
+    const BLANK: &'static Self =
+        &Self { expected: Expected { boot: 0, slots: Vec::new() }, in_parts: Vec::new() };
 }
 
-/// What is known of one file.
+/// What is known about one file.
 #[derive(Debug, Clone, Copy)]
 struct Judged {
     length: u64,
     is_trusted: bool,
     /// Whether the journal knew it.
     is_known: bool,
-    /// Whether its bytes are in the parts file and are to be in a file of its own.
+    /// Whether its bytes are in the parts file and belong into a file of its own.
     is_imported: bool,
 }
 
-/// Whether a file is not there, not trusted, or trusted.
+/// How far a file is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     Missing,
@@ -111,16 +110,18 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
         to_verify: Bitfield::new(pieces),
         files: trusted_files(layout, history, found),
         pending: pending(layout, history, found),
+        checking: Checking { imports: Vec::new(), untrusted: untrusted_files(history, found) },
         unfinished: BTreeMap::new(),
     };
     let is_clean = history.closed.is_some();
     for piece in layout.geometry.pieces() {
         let (written, durable) = (history.written.contains(piece), history.durable.contains(piece));
-        let files = || layout.piece_ranges(piece).filter_map(|range| judged_at(range, &judged));
+        let files =
+            || layout.piece_segments(piece).filter_map(|segment| judged_at(segment, &judged));
         let is_whole = |length| length == u64::from(layout.geometry.length_of(piece));
-        let is_shared = !layout.piece_ranges(piece).any(|range| is_whole(range.length));
+        let is_shared = !layout.piece_segments(piece).any(|segment| is_whole(segment.length));
         if written && is_shared && files().any(|(file, _)| file.is_imported) {
-            plan.pending.imports.push(piece.get());
+            plan.checking.imports.push(piece.get());
             plan.claimed.insert(piece);
             plan.to_verify.insert(piece);
             continue;
@@ -152,19 +153,19 @@ pub(super) fn plan(layout: &Layout, history: &History, found: &Found) -> Plan {
     plan
 }
 
-/// Whether the last launch ended with a clean shutdown and everything is as it left it: then its
-/// journal says what the plan does.
+/// Whether the last launch ended with a clean shutdown and nothing has changed since. Then its
+/// journal says the same as the plan.
 pub(super) fn is_as_closed(history: &History, plan: &Plan) -> bool {
     history.closed.is_some()
-        && history.place.is_some()
+        && history.save_path.is_some()
         && plan.to_verify.is_empty()
-        && plan.pending.imports.is_empty()
+        && plan.checking.imports.is_empty()
         && (&plan.have, &plan.durable) == (&history.written, &history.durable)
         && plan.unfinished == history.unfinished
         && history.expected == Expected::default()
 }
 
-/// All files, the parts file last.
+/// Judges all files, the parts file last.
 fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
     let parts_slot = layout.parts_slot();
     let all = (0u32..).zip(found.slots.iter().chain([&found.parts]));
@@ -182,40 +183,39 @@ fn judge_all(layout: &Layout, history: &History, found: &Found) -> Vec<Judged> {
     .collect()
 }
 
-/// Whether the bytes of a slot are in the parts file, and are to be in a file of its own: it is
-/// selected now, or was filled by a launch that was killed.
-fn is_imported(layout: &Layout, history: &History, found: &Found, slot: u32) -> bool {
-    let place = layout.slots.get(slot as usize);
-    let length = found.slots.get(slot as usize).copied().flatten().map_or(0, |stat| stat.length);
-    let is_wanted = found.writes && place.is_some_and(|slot| slot.selected && slot.length > 0);
-    let in_parts = history.is_in_parts(slot);
-    (in_parts && (is_wanted || is_filled(layout, history, slot, length)))
+/// Whether the bytes of a slot are in the parts file and belong into a file of its own: the slot is
+/// selected now, or a launch that was killed has filled its file.
+fn is_imported(layout: &Layout, history: &History, found: &Found, number: u32) -> bool {
+    let slot = layout.slot(number);
+    let length = found.slots[number as usize].map_or(0, |stat| stat.length);
+    let is_wanted = found.writes && slot.selected && slot.length > 0;
+    let in_parts = history.is_in_parts(number);
+    (in_parts && (is_wanted || is_filled(layout, history, number, length)))
         || (is_wanted && length == 0 && history.has_old_parts)
 }
 
-/// Whether a file whose bytes are in the parts file too is used in its own place: it is ours, and
-/// has bytes for every piece that was written. Then the import was done, and pieces may have been
-/// written to it since.
-pub(super) fn is_filled(layout: &Layout, history: &History, slot: u32, length: u64) -> bool {
-    let Some(place) = layout.slots.get(slot as usize) else { return false };
-    let geometry = &layout.geometry;
-    let written = layout.pieces_touching(place).filter(|piece| history.written.contains(*piece));
+/// Whether a file is used although its bytes are in the parts file too: it is ours, and is long
+/// enough for every written piece. Then the import was done, and pieces may have been written to
+/// the file since.
+pub(super) fn is_filled(layout: &Layout, history: &History, number: u32, length: u64) -> bool {
+    let (geometry, slot) = (&layout.geometry, layout.slot(number));
+    let written = layout.pieces_touching(slot).filter(|piece| history.written.contains(*piece));
     let end = |piece| {
-        place.end().min(geometry.offset_of(piece) + u64::from(geometry.length_of(piece)))
-            - place.offset
+        slot.end().min(geometry.offset_of(piece) + u64::from(geometry.length_of(piece)))
+            - slot.offset
     };
-    history.is_ours(slot) && length > 0 && written.map(end).all(|end| end <= length)
+    history.is_ours(number) && length > 0 && written.map(end).all(|end| end <= length)
 }
 
-/// What is known of the file that a range is in, and where the range ends in it; `None` for
+/// Returns what is known about the file of a segment, and where the segment ends in it; `None` for
 /// padding.
-fn judged_at(range: PlacedRange, judged: &[Judged]) -> Option<(Judged, u64)> {
-    let file = match range.place {
-        Place::File(slot) => judged.get(slot),
-        Place::Parts => judged.last(),
-        Place::Zeros => None,
+fn judged_at(segment: Segment, judged: &[Judged]) -> Option<(Judged, u64)> {
+    let index = match segment.location {
+        Location::File(slot) => slot as usize,
+        Location::Parts => judged.len() - 1,
+        Location::Zeros => return None,
     };
-    file.map(|file| (*file, range.offset + range.length))
+    Some((judged[index], segment.offset + segment.length))
 }
 
 fn trust_of((file, end): (Judged, u64)) -> Trust {
@@ -226,26 +226,26 @@ fn trust_of((file, end): (Judged, u64)) -> Trust {
     }
 }
 
-/// Whether the blocks recorded of an unfinished piece are still in a file. If the journal does not
-/// know it, there were none in it.
+/// Whether the recorded blocks of an unfinished piece are still in a file. A file that the journal
+/// does not know had none.
 fn keeps_blocks((file, _): (Judged, u64)) -> bool {
     !file.is_imported && (file.is_trusted || (file.length == 0 && !file.is_known))
 }
 
-/// Whether these are masks of blocks that `piece` has.
+/// Whether `piece` has the blocks of all `masks`.
 fn fits(geometry: &Geometry, piece: PieceIndex, masks: &[u16]) -> bool {
     let full = |span| full_mask(span_length(geometry, piece, span));
     masks.len() == span_count(geometry, piece) as usize
         && (0u32..).zip(masks).all(|(span, mask)| mask & !full(span) == 0)
 }
 
-/// The files that are as the journal left them, and those that were not looked for.
+/// Returns the files that are as the journal left them, and those that were not looked for.
 fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<TorrentFile> {
     let all = (0u32..).zip(found.slots.iter().chain([&found.parts]));
     let trusted = all.filter_map(|(slot, stat)| {
         let known = history.known(slot);
-        let place = layout.slots.get(slot as usize);
-        if place.is_some_and(|place| !place.pad && !place.in_place()) {
+        let is_file = slot != layout.parts_slot();
+        if is_file && !layout.slot(slot).pad && !layout.slot(slot).has_own_file() {
             let file = history.files.get(&slot)?;
             // It is not written while its bytes are in the parts file.
             return Some(TorrentFile { slot, hold: Hold::Read, id: file.id });
@@ -260,17 +260,15 @@ fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<Torre
 }
 
 fn pending(layout: &Layout, history: &History, found: &Found) -> Pending {
-    let parts_slot = layout.parts_slot();
+    let in_parts = (0..layout.parts_slot())
+        .filter(|slot| history.is_in_parts(*slot) || is_imported(layout, history, found, *slot));
+    Pending { expected: Expected::default(), in_parts: to_ranges(in_parts) }
+}
+
+fn untrusted_files(history: &History, found: &Found) -> Vec<(u32, FileId, Known)> {
     let untrusted = (0u32..).zip(&found.slots).filter_map(|(slot, stat)| {
         let (known, stat) = (history.known(slot), stat.as_ref()?);
         (!may_trust(known, stat)).then_some((slot, stat.id, known))
     });
-    let in_parts = (0..parts_slot)
-        .filter(|slot| history.is_in_parts(*slot) || is_imported(layout, history, found, *slot));
-    Pending {
-        expected: Expected::default(),
-        in_parts: to_ranges(in_parts),
-        imports: Vec::new(),
-        untrusted: untrusted.collect(),
-    }
+    untrusted.collect()
 }

@@ -1,7 +1,7 @@
 //! The end of a check: decides who owns each file, and makes the torrent ready to be written.
 //!
-//! First the store decides about every file and changes none. Then files are adopted, which others
-//! may refuse; then they are cut, created and filled from the parts file. See
+//! First the store decides about every file and changes none. Then it adopts files, which claims of
+//! others may prevent. Then it cuts files, creates them, and fills them from the parts file. See
 //! [`owner`](super::owner) for what each kind of file may be used for.
 
 use std::path::Path;
@@ -12,7 +12,8 @@ use bt_types::{Bitfield, PieceIndex};
 use super::claims::Claim;
 use super::files::is_zero;
 use super::journal::Journal;
-use super::layout::{Place, PlacedRange, Slot};
+use super::layout::{Location, Slot};
+use super::ledger::Phase;
 use super::owner::{Hold, Known, Owner};
 use super::record::{Expected, Record, in_ranges, to_ranges};
 use super::resume::TorrentFile;
@@ -20,7 +21,7 @@ use super::{STRIP_LENGTH, Store, changed, names};
 use crate::hashing::hash_zeros;
 use crate::{Access, Disk, Operation, Stat, StoreError, Unrelated};
 
-/// A file of the torrent in its own place, as it is now that everything was verified.
+/// A file of the torrent, as it is after everything was verified.
 #[derive(Debug, Clone, Copy)]
 struct Checked<'a> {
     number: u32,
@@ -33,35 +34,36 @@ struct Checked<'a> {
 enum Decision {
     /// It is ours, or is to be created.
     Write,
-    /// It is complete: only read, whoever owns it.
+    /// It is complete, and is only read, whoever owns it.
     Read,
     /// It must be written, and is not ours yet.
     Adopt,
-    /// It is unselected and not the torrent's: its boundary bytes go to the parts file.
+    /// It is unselected and not the torrent's. Its boundary bytes go to the parts file.
     Leave,
 }
 
 impl<D: Disk> Store<D> {
-    /// Ends the check, after everything was verified without an error: stops if a file is somebody
-    /// else's, else makes the torrent ready to be written. Returns the pieces that we have now.
+    /// Ends the check, after everything was verified without an error. Fails if a file is not ours to
+    /// write, else makes the torrent ready to be written. Returns the pieces that we have now.
     ///
     /// # Errors
     /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk
     /// fails.
     pub fn finish_check(&self) -> Result<Bitfield, StoreError> {
-        if !self.ledger().checked {
+        let is_checking = matches!(self.ledger().phase, Phase::Checking(_));
+        if is_checking {
             self.settle_files()?;
         }
         Ok(self.have())
     }
 
     fn settle_files(&self) -> Result<(), StoreError> {
-        let files = self.stat_in_place()?;
+        let files = self.stat_own_files()?;
         files.iter().try_for_each(|file| self.check_unchanged(file.number, file.stat))?;
-        if self.read_only {
+        if self.seed_only {
             files.iter().try_for_each(|file| self.record_read(file))?;
         } else {
-            let files = self.part_entries(files)?;
+            let files = self.separate_entries(files)?;
             self.apply_decisions(files.clone())?;
             self.cut_files(&files)?;
             self.expect_files()?;
@@ -74,50 +76,50 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// The files that are in their own place. Unselected ones with nothing of the torrent are left
-    /// out: their boundary bytes go to the parts file.
-    fn stat_in_place(&self) -> Result<Vec<Checked<'_>>, StoreError> {
-        let slots = (0u32..).zip(&self.layout.slots).filter(|(_, slot)| slot.in_place());
+    /// Returns the slots that have their own files. Leaves out unselected ones with nothing of the
+    /// torrent: their boundary bytes go to the parts file.
+    fn stat_own_files(&self) -> Result<Vec<Checked<'_>>, StoreError> {
+        let slots = self.layout.numbered().filter(|(_, slot)| slot.has_own_file());
         let mut files = Vec::new();
         for (number, slot) in slots {
             let is_recorded = self.ledger().file(number).is_some();
-            let is_written = slot.selected && !self.read_only;
+            let is_written = slot.selected && !self.seed_only;
             if is_written || is_recorded || self.has_verified(number, slot, |_| true) {
                 let stat = self.stat_path(slot.path())?;
                 files.push(Checked { number, slot, stat });
-            } else if !self.read_only {
+            } else if !self.seed_only {
                 self.leave(number)?;
             }
         }
         Ok(files)
     }
 
-    /// Refuses a file that somebody removed, replaced, cut or put there since it was looked at
-    /// first: some of its pieces may be recorded, and it was not verified.
+    /// Refuses a file that another program removed, replaced, cut or created since it was found. Some
+    /// of its pieces may be recorded, and the present file was not verified.
     pub(super) fn check_unchanged(
         &self,
         number: u32,
         stat: Option<Stat>,
     ) -> Result<(), StoreError> {
-        let Some(slot) = self.layout.slots.get(number as usize) else { return Ok(()) };
+        let slot = self.layout.slot(number);
         let known = {
             let ledger = self.ledger();
             let used = ledger.file(number).map(|file| file.id);
             used.or_else(|| ledger.untrusted(number).map(|(id, _)| id))
         };
-        let known = self.as_numbered(known, stat);
+        let known = self.present_id(known, stat);
         let length = slot.known_length.load(Ordering::Relaxed);
         let unchanged = changed::compare(known, length, stat);
-        unchanged.map_err(|error| self.error(Operation::Stat, slot.path(), &error))
+        unchanged.map_err(|error| self.layout.error(Operation::Stat, slot.path(), &error))
     }
 
-    /// Gives entries a file of their own where they share one that is to be written.
-    fn part_entries<'a>(
+    /// Gives entries files of their own where they share one that is to be written.
+    fn separate_entries<'a>(
         &self,
         mut files: Vec<Checked<'a>>,
     ) -> Result<Vec<Checked<'a>>, StoreError> {
         let found: Vec<_> = files.iter().map(|file| file.stat).collect();
-        for shared in names::shared(&found) {
+        for shared in names::sharing(&found) {
             let is_written = |at: &usize| {
                 let Checked { slot, stat, .. } = files[*at];
                 stat.is_some_and(|stat| !stat.linked && self.needs_write(slot, &stat))
@@ -125,7 +127,7 @@ impl<D: Disk> Store<D> {
             if !shared.iter().any(is_written) {
                 continue;
             }
-            // The recorded entry keeps the file; if none is recorded, the first does.
+            // The recorded entry keeps the file, else the first one does.
             let is_recorded = |at: &&usize| self.ledger().file(files[**at].number).is_some();
             let (mut others, linked): (Vec<usize>, Vec<usize>) =
                 shared.into_iter().partition(|at| files[*at].stat.is_some_and(|stat| !stat.linked));
@@ -137,10 +139,10 @@ impl<D: Disk> Store<D> {
                 self.give_number(slot)?;
                 files[at].stat = None;
             }
-            // What a link leads to is about to change.
+            // The target of a link is about to change.
             for Checked { number, slot, .. } in linked.into_iter().map(|at| files[at]) {
                 if slot.selected {
-                    return Err(StoreError::Linked { path: self.full_path(number) });
+                    return Err(StoreError::Linked { path: self.layout.full_path(number) });
                 }
                 self.disown(number)?;
             }
@@ -148,8 +150,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Decides about every file and carries that out, until no file is given up any more: with it
-    /// its boundary pieces are lost, so that a neighbour may have to be written.
+    /// Decides about every file and applies the decisions, until no file is given up any more. With a
+    /// file its boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
             let decisions = self.decide_all(&files)?;
@@ -183,7 +185,7 @@ impl<D: Disk> Store<D> {
             return Ok(if is_left { Decision::Leave } else { Decision::Write });
         };
         let owner = self.owner(number, &stat, None);
-        // A file that we created before a power cut may have been claimed by others since.
+        // Another torrent may have claimed a file that we created before a power cut.
         let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
         let is_ours = is_recorded && owner.may_write();
         if !self.needs_write(slot, &stat) {
@@ -191,7 +193,7 @@ impl<D: Disk> Store<D> {
         }
         if matches!(owner, Owner::Linked { .. }) {
             return match slot.selected {
-                true => Err(StoreError::Linked { path: self.full_path(number) }),
+                true => Err(StoreError::Linked { path: self.layout.full_path(number) }),
                 false => Ok(Decision::Leave),
             };
         }
@@ -199,31 +201,30 @@ impl<D: Disk> Store<D> {
             if !slot.selected {
                 return Ok(Decision::Leave);
             }
-            let path = self.full_path(number);
+            let path = self.layout.full_path(number);
             return Err(match self.claim_on(number, stat.id)? {
                 Some(by @ Claim::Torrent { .. }) => by.refusal(path),
-                _ => StoreError::UnrelatedFile { path, reason },
+                Some(Claim::Entry) | None => StoreError::UnrelatedFile { path, reason },
             });
         }
         Ok(if is_ours { Decision::Write } else { Decision::Adopt })
     }
 
-    /// Whose the file of a slot is, found as `stat`.
+    /// Returns the owner of the file of a slot, found as `stat`.
     fn owner(&self, slot: u32, stat: &Stat, claim: Option<Claim>) -> Owner {
         let ledger = self.ledger();
         let known = match (ledger.file(slot), ledger.untrusted(slot)) {
             (Some(file), _) => {
-                let id = self.as_numbered(Some(file.id), Some(*stat)).unwrap_or(file.id);
+                let id = self.present_id(Some(file.id), Some(*stat)).unwrap_or(file.id);
                 Known::as_used(TorrentFile { id, ..file })
             }
             (None, Some((_, known))) => known,
             (None, None) => Known::Nothing,
         };
-        Owner::of(known, Some(stat), !self.read_only, claim)
+        Owner::of(known, Some(stat), !self.seed_only, claim)
     }
 
-    /// Whether something will be written to a file that is there: pieces are missing in it, or it
-    /// is too long.
+    /// Whether an existing file will be written: pieces are missing in it, or it is too long.
     fn needs_write(&self, slot: &Slot, stat: &Stat) -> bool {
         let ledger = self.ledger();
         let is_missing = |piece: PieceIndex| {
@@ -252,16 +253,16 @@ impl<D: Disk> Store<D> {
         Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
     }
 
-    /// Whether some piece of a file, of those that `count`, is verified, or will be once other
-    /// files of it are imported.
-    fn has_verified(&self, number: u32, slot: &Slot, count: impl Fn(PieceIndex) -> bool) -> bool {
+    /// Whether some piece of a file that counts by `counts` is verified, or will be once its bytes in
+    /// other files are imported.
+    fn has_verified(&self, number: u32, slot: &Slot, counts: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
         let is_imported = in_ranges(&ledger.pending.in_parts, number);
-        let had = if is_imported { &ledger.have } else { &ledger.claimed };
-        self.layout.pieces_touching(slot).any(|piece| had.contains(piece) && count(piece))
+        let verified = if is_imported { &ledger.have } else { &ledger.claimed };
+        self.layout.pieces_touching(slot).any(|piece| verified.contains(piece) && counts(piece))
     }
 
-    /// Whether a piece is nothing but zeros, which any file may have.
+    /// Whether a piece is all zeros, which any file may have.
     fn is_zeros(&self, piece: PieceIndex) -> bool {
         let (geometry, info) = (self.layout.geometry, self.layout.metainfo.info());
         let full = geometry.piece_length();
@@ -269,8 +270,8 @@ impl<D: Disk> Store<D> {
         geometry.length_of(piece) == full && info.piece_hash(piece) == zeros()
     }
 
-    /// Whether nothing in a file belongs to the torrent. A file without a piece of its own, if it
-    /// was there from the start, is judged by the other files.
+    /// Whether nothing in a file belongs to the torrent. A file without a piece of its own that was
+    /// found at the start is judged by the other files.
     fn is_unrelated(&self, file: &Checked<'_>) -> Result<bool, StoreError> {
         let Checked { number, slot, .. } = *file;
         let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
@@ -284,7 +285,7 @@ impl<D: Disk> Store<D> {
             };
             !ledger.have.is_empty() && may_be_used && !is_imported
         };
-        // Zeros say nothing of a file, unless it was the torrent's before.
+        // Zeros say nothing about a file, unless it was the torrent's before.
         let counts = |piece| untrusted != Some(Known::Nothing) || !self.is_zeros(piece);
         let is_known =
             self.ledger().file(number).is_some() || self.has_verified(number, slot, counts);
@@ -293,17 +294,17 @@ impl<D: Disk> Store<D> {
 
     /// Whether a file has any byte that is not zero.
     fn has_data(&self, path: &Path) -> Result<bool, StoreError> {
-        let failed = |error| self.error(Operation::Read, path, &error);
-        let open = || self.disk.open(&self.folder, path, Access::Read);
+        let failed = |error| self.layout.error(Operation::Read, path, &error);
+        let open = || self.disk().open(&self.folder, path, Access::Read);
         let file = self.make_room(open).map_err(failed)?;
         let mut strip = vec![0; STRIP_LENGTH];
         let mut at = 0;
-        while let Some(data) = self.disk.next_data(&file, at).map_err(failed)? {
-            let count = self.disk.read_at(&file, &mut strip, data).map_err(failed)?;
+        while let Some(data) = self.disk().next_data(&file, at).map_err(failed)? {
+            let count = self.disk().read_at(&file, &mut strip, data).map_err(failed)?;
             if count == 0 {
                 break;
             }
-            if !is_zero(strip.get(..count).unwrap_or_default()) {
+            if !is_zero(&strip[..count]) {
                 return Ok(true);
             }
             at = data + count as u64;
@@ -316,7 +317,7 @@ impl<D: Disk> Store<D> {
         let Checked { number, slot, stat } = *file;
         let Some(stat) = stat else { return Ok(()) };
         let known = self.ledger().file(number);
-        let is_complete = !self.read_only;
+        let is_complete = !self.seed_only;
         if known.is_some() || is_complete || self.has_verified(number, slot, |_| true) {
             let hold = known.map_or(Hold::Read, |file| file.hold);
             self.ledger().record_file(TorrentFile { slot: number, hold, id: stat.id })?;
@@ -325,27 +326,27 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Gives up a file: its pieces are missing.
+    /// Gives up a file. Its pieces are missing afterwards.
     pub(super) fn disown(&self, number: u32) -> Result<(), StoreError> {
         self.forget(number)?;
         self.leave(number)
     }
 
-    /// Closes files, of which nothing is known any more.
+    /// Closes files and forgets them.
     pub(super) fn forget_all(&self, numbers: &[u32]) -> Result<(), StoreError> {
         numbers.iter().try_for_each(|number| self.forget(*number))
     }
 
     fn forget(&self, number: u32) -> Result<(), StoreError> {
-        self.handles.forget_one((self.number, number as usize));
+        self.shared.files.close_file((self.number, number));
         self.ledger().forget_file(number)
     }
 
     /// Stops using a file. Its boundary bytes go to the parts file, or to a new file if it is
-    /// selected. Its pieces are lost, unless the parts file has its bytes: they are imported.
+    /// selected. Its pieces are lost, except those that are imported from the parts file.
     fn leave(&self, number: u32) -> Result<(), StoreError> {
-        let Some(slot) = self.layout.slots.get(number as usize) else { return Ok(()) };
-        slot.keep_in_parts(!slot.selected);
+        let slot = self.layout.slot(number);
+        slot.set_in_parts(!slot.selected);
         slot.known_length.store(0, Ordering::Relaxed);
         let mut ledger = self.ledger();
         let in_parts = in_ranges(&ledger.pending.in_parts, number);
@@ -357,8 +358,8 @@ impl<D: Disk> Store<D> {
         ledger.lose(&lost.into_iter().map(PieceIndex::get).collect::<Vec<_>>()).1
     }
 
-    /// Cuts selected files that are too long, which their user said may be overwritten. The new
-    /// length is on the disk before anything counts on it.
+    /// Cuts selected files that are too long, if the user allowed them to be overwritten. The new
+    /// length is on the disk before anything relies on it.
     fn cut_files(&self, files: &[Checked<'_>]) -> Result<(), StoreError> {
         let is_long = |file: &&Checked<'_>| {
             file.slot.selected && file.stat.is_some_and(|stat| stat.length > file.slot.length)
@@ -369,90 +370,56 @@ impl<D: Disk> Store<D> {
             if stat.length <= slot.length || !owner.may_cut(self.overwrite) {
                 continue;
             }
-            let file = self.writable(Place::File(*number as usize))?;
-            let cut = self.disk.set_length(&file, slot.length);
+            let file = self.writable(Location::File(*number))?;
+            let cut = self.disk().set_length(&file, slot.length);
             let cut = cut.and_then(|()| {
-                // If the sync fails, the next launch must see that there is something to cut.
-                let undo = |_: &std::io::Error| _ = self.disk.set_length(&file, stat.length);
-                self.disk.sync_file(&file).inspect_err(undo)
+                // If the sync fails, the next launch must find the file too long again.
+                let undo = |_: &std::io::Error| _ = self.disk().set_length(&file, stat.length);
+                self.disk().sync_file(&file).inspect_err(undo)
             });
-            cut.map_err(|error| self.error(Operation::Write, slot.path(), &error))?;
+            cut.map_err(|error| self.layout.error(Operation::Write, slot.path(), &error))?;
         }
         Ok(())
     }
 
-    /// Makes the wanted files that have no bytes and, if asked for, reserves room for the others.
-    /// Files that may share a name are made now, in order.
+    /// Creates the selected files without bytes and, if asked for, reserves space for the others.
+    /// Creates now, in order, the files whose names the file system may fold.
     fn make_files(&self) -> Result<(), StoreError> {
         let folded = names::folded(&self.layout);
-        let wanted = self.layout.slots.iter().enumerate().filter(|(_, slot)| slot.selected);
-        for (index, slot) in wanted {
-            let used = self.ledger().file(index as u32);
+        for (number, slot) in self.layout.numbered().filter(|(_, slot)| slot.selected) {
+            let used = self.ledger().file(number);
             let is_done = used.is_some_and(|file| file.hold == Hold::Read || slot.length == 0);
-            if is_done || (slot.length > 0 && !self.preallocate && !folded.contains(&index)) {
+            if is_done || (slot.length > 0 && !self.preallocate && !folded.contains(&number)) {
                 continue;
             }
-            let file = self.writable(Place::File(index))?;
+            let file = self.writable(Location::File(number))?;
             if slot.length > 0 && self.preallocate {
-                let allocated = self.disk.allocate(&file, slot.length);
-                allocated.map_err(|error| self.error(Operation::Allocate, slot.path(), &error))?;
+                let allocated = self.disk().allocate(&file, slot.length);
+                allocated
+                    .map_err(|error| self.layout.error(Operation::Allocate, slot.path(), &error))?;
             }
         }
         Ok(())
     }
 
-    /// Copies what the parts file has of pieces whose files are selected now, verifies them in
-    /// their new place and records them like any other. The parts file keeps its copy.
-    fn import(&self) -> Result<(), StoreError> {
-        // From here on, a piece that is bad in its place is lost.
-        let imports = std::mem::take(&mut self.ledger().pending.imports);
-        let mut scratch = vec![0; if imports.is_empty() { 0 } else { STRIP_LENGTH }];
-        let in_parts = self.ledger().pending.in_parts.clone();
-        let is_imported = |range: &PlacedRange| match range.place {
-            Place::File(slot) => in_ranges(&in_parts, slot as u32),
-            _ => false,
-        };
-        // The others are good in their place: an earlier launch has copied them.
-        let is_missing = |piece: &PieceIndex| !self.ledger().have.contains(*piece);
-        let imports = imports.into_iter().filter_map(|piece| self.layout.geometry.piece(piece));
-        for piece in imports.filter(is_missing) {
-            let ranges = self.layout.piece_ranges(piece).filter(is_imported);
-            let (present, absent): (Vec<_>, Vec<_>) = ranges.partition(|range| {
-                let length = self.known_length(range.place).unwrap_or(0);
-                range.offset + range.length <= length
-            });
-            absent.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
-            // The file may have newer bytes than the parts file. They are kept if the piece
-            // verifies.
-            let pieces = piece.get()..piece.get() + 1;
-            let (found, _) = self.compare(pieces.clone(), &mut scratch);
-            if found.good.is_empty() {
-                present.iter().try_for_each(|range| self.copy_from_parts(range, &mut scratch))?;
-            }
-            let (_, error) = self.verify(pieces, &mut scratch);
-            error.map_or(Ok(()), Err)?;
-        }
-        Ok(())
-    }
-
-    /// Records that files that are missing are ours to create, and which ones have their bytes in
-    /// the parts file. This must be on the disk before the data is. Without it, our files would
-    /// look unrelated after a power cut.
+    /// Records which missing files are ours to create, and which files have their bytes in the parts
+    /// file. These records must be on the disk before the data is. Without them, our files would look
+    /// unrelated after a power cut.
     fn expect_files(&self) -> Result<(), StoreError> {
-        let slots = || (0u32..).zip(&self.layout.slots).filter(|(_, slot)| !slot.pad);
+        let slots = || self.layout.numbered().filter(|(_, slot)| !slot.pad);
         let mut ledger = self.ledger();
         let is_expected =
-            |(number, slot): &(u32, &Slot)| slot.in_place() && ledger.file(*number).is_none();
+            |(number, slot): &(u32, &Slot)| slot.has_own_file() && ledger.file(*number).is_none();
         let missing = slots().filter(is_expected).map(|(number, _)| number);
-        let expected = Expected::new(self.disk.boot(), to_ranges(missing));
+        let expected = Expected::new(self.disk().boot(), to_ranges(missing));
         if expected != ledger.pending.expected {
             ledger.append(&[Record::Expected(expected.clone())])?;
             ledger.pending.expected = expected;
         }
         let before = &ledger.pending.in_parts;
         let in_parts = slots().filter(|(number, slot)| {
-            // Those that are imported stay there until they are durable.
-            !slot.in_place() || in_ranges(before, *number)
+            // Imported slots stay there until they are durable.
+            !slot.has_own_file() || in_ranges(before, *number)
         });
         let in_parts = to_ranges(in_parts.map(|(number, _)| number));
         ledger.record_in_parts(in_parts)?;
@@ -460,16 +427,16 @@ impl<D: Disk> Store<D> {
         self.sync_records()
     }
 
-    /// Records that the parts file is ours, unless somebody removed or replaced it since the check
-    /// began: pieces may rely on what it has.
+    /// Records that the parts file is ours. Fails if another program removed or replaced it since the
+    /// check started, because pieces may rely on its bytes.
     fn own_parts(&self) -> Result<(), StoreError> {
-        if !self.parts.have_a_name() {
+        if !self.parts.has_name() {
             return Ok(());
         }
         let (slot, stat) = (self.layout.parts_slot(), self.stat_parts()?);
-        let known = self.as_numbered(self.ledger().file(slot).map(|file| file.id), stat);
+        let known = self.present_id(self.ledger().file(slot).map(|file| file.id), stat);
         let same = changed::compare(known, 0, stat);
-        same.map_err(|error| self.place_error(Operation::Stat, Place::Parts, &error))?;
+        same.map_err(|error| self.location_error(Operation::Stat, Location::Parts, &error))?;
         let record = |stat: Stat| {
             self.ledger().record_file(TorrentFile { slot, hold: Hold::Ours, id: stat.id })
         };

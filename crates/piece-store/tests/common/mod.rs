@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use metainfo::{Builder, Metainfo};
 use piece_store::{
-    Access, Bitfield, CommitResult, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, PieceIndex,
-    Resources, STRIP_LENGTH, Span, Store, StoreError, check, span_count, span_length,
+    Access, Bitfield, CommitResult, Disk, Extent, OpenSpec, Opened, OsDisk, PieceIndex, Resources,
+    STRIP_LENGTH, SharedDisk, Span, Store, StoreError, check, span_count, span_length,
 };
 
 pub mod fuzz;
@@ -236,8 +236,8 @@ pub struct Run<D: Disk> {
 }
 
 pub fn try_open_on<D: Disk>(disk: &Arc<D>, spec: &OpenSpec) -> Result<Run<D>, StoreError> {
-    let handles = Arc::new(Handles::default());
-    let (store, opened) = Store::open(Arc::clone(disk), handles, spec)?;
+    let shared = Arc::new(SharedDisk::new(Arc::clone(disk)));
+    let (store, opened) = Store::open(shared, spec)?;
     Ok(Run { store, opened, scratch: vec![0; STRIP_LENGTH] })
 }
 

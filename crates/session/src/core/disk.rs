@@ -193,7 +193,7 @@ impl<F> Core<F> {
             Ok(extents) => self.send_run(run, extents),
             // A failed sync took the piece a moment ago. Its own answer stops the torrent, and
             // tells why.
-            Err(StoreError::NotHad { .. }) => {}
+            Err(StoreError::Missing { .. }) => {}
             Err(error) => self.fail(key, &error),
         }
         self.read_runs();

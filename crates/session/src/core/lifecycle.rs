@@ -100,7 +100,7 @@ impl<F> Core<F> {
             resume: add.resume,
             preallocate: add.preallocate,
             overwrite: add.overwrite,
-            read_only: add.seed_only,
+            seed_only: add.seed_only,
             ..OpenSpec::new(add.metainfo.clone(), &*add.folder)
         };
         self.submit(key, Job::Open { torrent: key, spec: Box::new(spec) });
@@ -414,7 +414,7 @@ fn swarm_config(
 fn torrent_error(error: &StoreError) -> TorrentError {
     let class = match error {
         StoreError::InUse { .. } | StoreError::Claimed { in_use: true, .. } => ErrorClass::InUse,
-        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::ReadOnly => {
+        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::SeedOnly => {
             ErrorClass::Disk
         }
         StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,

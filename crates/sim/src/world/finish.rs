@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use piece_store::{Handles, OpenSpec, Store};
+use piece_store::{OpenSpec, SharedDisk, Store};
 
 use super::World;
 use crate::node::Node;
@@ -83,12 +83,12 @@ impl World {
         match node.want() {
             Want::All => {}
             Want::Files(files) => spec.selected = Some(files.clone()),
-            Want::ToServe => spec.read_only = true,
+            Want::ToServe => spec.seed_only = true,
         }
         spec.state_dir = Some(node.site.state.into());
-        let (_store, opened) =
-            Store::open(Arc::clone(&node.site.disk), Arc::new(Handles::default()), &spec)
-                .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
+        let shared = Arc::new(SharedDisk::new(Arc::clone(&node.site.disk)));
+        let (_store, opened) = Store::open(shared, &spec)
+            .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
         let have: BTreeSet<u32> = opened.have.iter().collect();
         let mut missing = expected.difference(&have).copied();
         // A seed-only torrent imports nothing: what may be in two places is verified at each start.

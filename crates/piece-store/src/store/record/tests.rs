@@ -1,7 +1,7 @@
 #![allow(clippy::single_range_in_vec_init, clippy::reversed_empty_ranges)] // Ranges are the data here.
 
 use super::super::history::{History, RecordedFile, claims_in};
-use super::super::owner::{self, Known, Left};
+use super::super::owner::{self, Known, LastSeen};
 use super::*;
 use crate::{Kind, Stat};
 use bt_types::Geometry;
@@ -31,10 +31,14 @@ fn file(slot: u32, hold: Hold) -> Record {
     Record::File { slot, id: ID, hold, path: "a/b".into() }
 }
 
+fn save_path() -> SavePath {
+    SavePath { naming: Naming::Windows, folder: "/save".into(), name: "t".to_owned() }
+}
+
 fn one_of_each() -> Vec<Record> {
     let closed = |slot, id| ClosedFile { slot, length: 1 << 40, modified: (-5, 999_999_999), id };
     vec![
-        Record::Place { naming: Naming::Windows, folder: "/save".into(), name: "t".to_owned() },
+        Record::SavePath(save_path()),
         Record::Open { uploaded: 1, downloaded: 2 },
         file(3, Hold::Ours),
         file(4, Hold::Read),
@@ -59,17 +63,17 @@ fn each_record_is_read_back() {
     let written: Vec<u32> = [4].into_iter().chain(9..11).chain(12..19).collect();
     assert_eq!(history.written.iter().collect::<Vec<_>>(), written);
     assert_eq!(history.durable.iter().collect::<Vec<_>>(), [9, 10]);
-    assert_eq!(history.place, Some(("/save".into(), "t".to_owned(), Naming::Windows)));
+    assert_eq!(history.save_path, Some(save_path()));
     assert_eq!(history.unfinished[&50], [0xffff, 1]);
     assert_eq!((history.uploaded, history.downloaded), (3, u64::MAX));
     let in_parts: Vec<u32> = (0..8).filter(|slot| history.is_in_parts(*slot)).collect();
     assert_eq!(in_parts, [1, 2]);
     let left = |slot| history.known(slot);
     assert!(
-        matches!(left(3), Known::Recorded { hold: Hold::Ours, left: Left::Closed(file) } if file.id == Some(ID))
+        matches!(left(3), Known::Recorded { hold: Hold::Ours, last_seen: LastSeen::Closed(file) } if file.id == Some(ID))
     );
     assert!(
-        matches!(left(4), Known::Recorded { hold: Hold::Read, left: Left::Closed(file) } if file.id.is_none())
+        matches!(left(4), Known::Recorded { hold: Hold::Read, last_seen: LastSeen::Closed(file) } if file.id.is_none())
     );
     assert_eq!((left(0), left(5), left(2)), (Known::Nothing, Known::Nothing, Known::Nothing));
     let created: Vec<u32> = (0..8).filter(|slot| history.was_created(*slot, 1)).collect();
