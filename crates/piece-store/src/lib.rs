@@ -1,16 +1,16 @@
-//! Pieces on disk: a torrent's files, the journal that keeps the promise of *have*, and the threads
+//! Pieces on disk: a torrent's files, the journal of verified and durable pieces, and the threads
 //! that hash, write, read and verify.
 //!
-//! In scope: laying pieces out over files ([`OpenSpec`], [`StoreLayout`]), what is had across runs
-//! ([`Opened`]), committing, staging and reading ([`Job`], [`Done`]), and, for commands, verifying
-//! a folder ([`check`]) and hashing files for a new torrent ([`create`]). Out of scope: peers, the
-//! network, deciding which piece comes next or when to sync.
+//! In scope: mapping pieces to files ([`OpenSpec`], [`StoreLayout`]), finding them again after a
+//! restart ([`Opened`]), committing, staging and reading them ([`Job`], [`Done`]), and, for commands,
+//! verifying a folder ([`check`]) and hashing files for a new torrent ([`create`]). Out of scope:
+//! peers, the network, deciding which piece comes next or when to sync.
 //!
-//! - [`Pool`] is what a session uses: [`Pool::submit`] takes a [`Job`], [`Pool::try_recv`] gives
+//! - [`Pool`] is what a session uses: [`Pool::submit`] accepts a [`Job`], [`Pool::try_recv`] returns
 //!   its [`Done`]. Neither blocks.
 //! - [`Torrents`] does the same jobs without threads, over any [`Disk`]; [`Store`] is one torrent
 //!   of it. Tests and simulations use them directly.
-//! - [`Span`] is the buffer in which payload travels; it is handed in and handed back.
+//! - [`Span`] is the buffer for payload. A job takes buffers, and its answer returns them.
 //!
 //! ```
 //! use piece_store::{Resources, check, create};
@@ -33,11 +33,11 @@
 //! # }
 //! ```
 //!
-//! The contract: a torrent is opened; every range of [`Opened::to_verify`] is verified; the check
-//! is finished; then pieces are committed, read, synced; at last it is closed. A piece is *had*
-//! when its hash matched, its bytes were written and the journal says so, in this order; it is
-//! *durable* when a sync came after. A verified piece is never written again. A payload file is cut
-//! only if it is too long and [`OpenSpec::overwrite`] is set.
+//! The contract: the caller opens a torrent, verifies every range of [`Opened::to_verify`], finishes
+//! the check, then commits, reads and syncs pieces, and at last closes the torrent. We *have* a piece
+//! once its hash matched, its bytes were written and the journal says so, in this order. It is
+//! *durable* after the next sync. A verified piece is never written again. A payload file is cut only
+//! if it is too long and [`OpenSpec::overwrite`] is set.
 //!
 //! Sources: BEP 3 (pieces), BEP 47 (padding files).
 

@@ -1,4 +1,4 @@
-//! The threads that do the work: hash, write, read, verify.
+//! The threads that hash, write, read and verify.
 //!
 //! ```text
 //! submit(job) --> [ one bounded channel ] --> bt-store-0 .. bt-store-N --.
@@ -7,11 +7,12 @@
 //! ```
 //!
 //! Invariants:
-//! - Every job that `submit` took is answered exactly once, unless the pool is dropped.
-//! - At most [`PoolConfig::outstanding`] jobs are taken and not yet received. Each channel has room for
-//!   that many, so no thread ever waits for room to answer, and two full channels can't deadlock.
-//! - No order is kept between jobs. Who needs one submits the second job after the first's answer:
-//!   a torrent is used after `Opened`, and closed when none of its jobs is under way.
+//! - Every job that `submit` accepts is answered exactly once, unless the pool is dropped.
+//! - At most [`PoolConfig::outstanding`] jobs are accepted and not yet received. Each channel has
+//!   room for that many, so no thread ever waits to answer, and two full channels can't deadlock.
+//! - Jobs are done in any order. A caller that needs an order submits the second job after the
+//!   answer to the first: it uses a torrent after `Opened`, and closes it when none of its jobs is
+//!   under way.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is where the threads live.
 
@@ -38,10 +39,9 @@ use worker::{Worker, WorkerShared};
 pub struct PoolConfig {
     /// How many `bt-store` threads work, and how many files are open.
     pub resources: Resources,
-    /// How many jobs may be outstanding, that is submitted and their answer not received yet.
-    /// At least 1.
+    /// How many jobs may be submitted whose answers were not received yet. At least 1.
     pub outstanding: usize,
-    /// Called from a worker after each answer, so that the caller's loop looks for it. Must not block.
+    /// Called by a worker after each answer, to wake the caller. Must not block.
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -62,7 +62,7 @@ impl Default for PoolConfig {
     }
 }
 
-/// The threads. Dropping it lets them finish the jobs that write, skips the others, and joins them.
+/// The threads. On drop they finish the jobs that write and skip the others, and are joined.
 pub struct Pool {
     jobs: Option<Sender<Job>>,
     syncs: Option<Sender<Job>>,
@@ -80,7 +80,7 @@ impl Pool {
     /// The system gives no more threads.
     pub fn start(config: PoolConfig) -> std::io::Result<Self> {
         let limit = config.outstanding.max(1);
-        // Full: can't be, `submit` takes no more than `limit` jobs until answers are received.
+        // No channel gets full: `submit` accepts at most `limit` jobs until answers are received.
         let (job_sender, jobs) = bounded(limit);
         let (sync_sender, syncs) = bounded(limit);
         let (answer_sender, answers) = bounded(limit);
@@ -116,10 +116,10 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes a job; never blocks.
+    /// Submits a job. Never blocks.
     ///
     /// # Errors
-    /// The job itself, when as many are outstanding as the pool allows: receive answers first.
+    /// Returns the job if the pool allows no more outstanding jobs: receive answers first.
     pub fn submit(&self, job: Job) -> Result<(), Job> {
         if self.outstanding.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.outstanding.fetch_sub(1, Ordering::Relaxed);
@@ -143,14 +143,14 @@ impl Pool {
         })
     }
 
-    /// The next answer, if there is one; never blocks.
+    /// Returns the next answer, if there is one. Never blocks.
     pub fn try_recv(&self) -> Option<Done> {
         let done = self.answers.try_recv().ok()?;
         self.outstanding.fetch_sub(1, Ordering::Relaxed);
         Some(done)
     }
 
-    /// The next answer; blocks until there is one. `None` if nothing is outstanding.
+    /// Waits for the next answer. `None` if no job is outstanding.
     pub fn recv(&self) -> Option<Done> {
         if self.outstanding() == 0 {
             return None;
@@ -160,7 +160,7 @@ impl Pool {
         Some(done)
     }
 
-    /// How many jobs were submitted whose answers were not received yet.
+    /// Returns how many jobs were submitted whose answers were not received yet.
     pub fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The real disk, through the operating system.
+//! The disk of the operating system.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // This is the disk.
 
@@ -32,12 +32,12 @@ use crate::error::is_out_of_descriptors;
 /// An open file of the real disk.
 pub type OsFile = File;
 
-/// Files and folders as the operating system gives them.
+/// The disk of the operating system.
 #[derive(Debug, Default)]
 pub struct OsDisk {
-    /// The open folders by their canonical paths: most torrents are in the same one.
+    /// The open folders by canonical path. Most torrents are in the same one.
     folders: Mutex<BTreeMap<PathBuf, Weak<SharedFolder>>>,
-    /// Where pages go that are only to be resident; `None` where there is no such device.
+    /// `/dev/null`, to which pages are sent to make them resident; `None` if there is no such device.
     null: OnceLock<Option<File>>,
     boot: OnceLock<u128>,
 }
@@ -48,7 +48,7 @@ impl OsDisk {
         Self::default()
     }
 
-    /// The folder at `path`, if somebody has it open and it still is that one.
+    /// Returns the open folder at `path`, if there is one and the path still leads to it.
     fn shared(&self, path: &Path) -> Option<Arc<SharedFolder>> {
         let folder = self.folders().get(path)?.upgrade()?;
         let open = stat_open(&folder.descriptor).ok()?;
@@ -58,7 +58,7 @@ impl OsDisk {
 
     fn share(&self, path: &Path, folder: &Arc<SharedFolder>) {
         let mut folders = self.folders();
-        // Those that were closed are forgotten each time the table has doubled.
+        // Closed folders are dropped each time the table has doubled.
         if folders.len().is_power_of_two() {
             folders.retain(|_, folder| folder.strong_count() > 0);
         }
@@ -99,7 +99,7 @@ impl Disk for OsDisk {
             Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             Access::Append => OFlags::RDWR | OFlags::CREATE | OFlags::APPEND,
         };
-        // Without NONBLOCK, a pipe of that name would stop the thread.
+        // Without NONBLOCK, a pipe of that name would block the thread.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mode = if creates { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let walk = |links, flags| {
@@ -191,16 +191,16 @@ impl Disk for OsDisk {
         scratch: &mut [u8],
     ) -> io::Result<u64> {
         let null = self.null.get_or_init(|| device(Path::new("/dev/null")));
-        let passed = null.as_ref().map(|null| pass_through(file, offset, length, null));
-        match passed {
-            // Not every file system can.
+        let loaded = null.as_ref().map(|null| load_pages(file, offset, length, null));
+        match loaded {
+            // Not every file system supports this.
             None | Some(Err(Errno::INVAL)) => read_through(self, file, offset, length, scratch),
-            Some(passed) => Ok(passed?),
+            Some(loaded) => Ok(loaded?),
         }
     }
 
-    fn write_at(&self, file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        retry(|| rustix::io::pwritev(file, parts, offset))
+    fn write_at(&self, file: &File, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        retry(|| rustix::io::pwritev(file, buffers, offset))
     }
 
     fn append(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
@@ -212,7 +212,7 @@ impl Disk for OsDisk {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        // Not repeated when interrupted: an error may be told only once.
+        // Not repeated when interrupted: the system may report an error only once.
         Ok(rustix::fs::fdatasync(file)?)
     }
 
@@ -220,7 +220,7 @@ impl Disk for OsDisk {
         if path.as_os_str().is_empty() {
             return folder.sync(|| rustix::fs::fsync(folder.descriptor()));
         }
-        // Complete files may be behind a link.
+        // Complete files may be behind a symbolic link.
         let walk = Walk { create: false, links: Links::Followed };
         let inner =
             below(folder, path, walk, |parent, name| open_folder(parent, name, walk.links))?;
@@ -276,7 +276,7 @@ impl Disk for OsDisk {
     }
 
     fn next_data(&self, file: &File, offset: u64) -> io::Result<Option<u64>> {
-        // Moves the file's own position, which nobody uses: every read and write says where.
+        // Moves the file's own position, which is not used: every read and write names an offset.
         match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(next) => Ok(Some(next)),
             Err(Errno::NXIO) => Ok(None),
@@ -294,7 +294,7 @@ impl Disk for OsDisk {
 
     fn prefetch(&self, file: &File, offset: u64, length: u64) {
         let length = std::num::NonZeroU64::new(length);
-        // A hint: where it is not known, reading works without.
+        // A hint. Reading works without it.
         let _ = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::WillNeed);
     }
 
@@ -341,18 +341,18 @@ impl Disk for OsDisk {
     }
 }
 
-/// What comes from a program in user space.
+/// File systems in user space.
 const FUSE: u32 = 0x6573_5546;
 /// The kernel's own driver for NTFS.
 const NTFS: u32 = 0x7366_746e;
-/// FAT, exFAT, SMB of both ages, a host's folder (vboxsf).
+/// FAT, exFAT, SMB 1 and 2, shared folders of VirtualBox (vboxsf).
 const WINDOWS_NAMES: [u32; 5] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42, 0x786f_4256];
 
 fn file_system_type(folder: &OsFolder) -> Option<u32> {
     rustix::fs::fstatfs(folder.descriptor()).ok().map(|system| system.f_type as u32)
 }
 
-/// Whether a file system has no advisory locks at all.
+/// Whether an error says that the file system has no advisory locks.
 fn has_no_locks(error: &io::Error) -> bool {
     let codes = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
     codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
@@ -368,17 +368,17 @@ fn range_lock(kind: i32, range: &Range<u64>) -> libc::flock {
     }
 }
 
-/// The device at `path`, to be written. In a broken container `/dev/null` may be a plain file,
-/// which would take all that is sent.
+/// Opens the device at `path` for writing. In a broken container `/dev/null` may be a plain file,
+/// which would store everything.
 fn device(path: &Path) -> Option<File> {
     let file = File::options().write(true).open(path).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice).then_some(file)
 }
 
-/// Has the pages of a range looked up, and read from the device where they are missing, without a
-/// byte being copied; answers how many bytes of the range there are.
-fn pass_through(file: &File, offset: u64, length: u64, null: &File) -> rustix::io::Result<u64> {
+/// Makes the system load the pages of a range without copying a byte. Returns how many bytes of the
+/// range the file has.
+fn load_pages(file: &File, offset: u64, length: u64, null: &File) -> rustix::io::Result<u64> {
     let mut at = offset;
     let end = offset + length;
     while at < end {
@@ -392,7 +392,7 @@ fn pass_through(file: &File, offset: u64, length: u64, null: &File) -> rustix::i
     Ok(at - offset)
 }
 
-/// Makes a folder and those missing above it, and syncs their names: nothing else does.
+/// Creates a folder and those missing above it, and syncs their names, which nothing else does.
 fn make_folders(path: &Path) -> io::Result<PathBuf> {
     let missing = path.ancestors().take_while(|folder| !folder.exists()).count();
     std::fs::create_dir_all(path)?;
@@ -406,7 +406,7 @@ fn make_folders(path: &Path) -> io::Result<PathBuf> {
     Ok(canonical)
 }
 
-/// A file whose name is removed as soon as it is open.
+/// Creates a file and removes its name at once.
 fn unlinked(folder: &OsFolder) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     for number in 0..u16::MAX {
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_file_is_no_device() {
+    fn plain_file_is_no_device() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(device(file.path()).is_none());
         assert!(device(Path::new("/dev/null")).is_some());
@@ -446,18 +446,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_sync_is_told_to_all_who_share_the_folder() {
+    fn failed_sync_reaches_all_sharers() {
         let root = tempfile::tempdir().unwrap();
         let disk = OsDisk::new();
         let open = || disk.folder(root.path(), false).unwrap().0;
         let (first, second) = (open(), open());
         assert!(Arc::ptr_eq(&first.shared, &second.shared));
-        // The system tells the first who asks, and all is well for whoever asks then.
+        // The system reports the error to the first caller only.
         assert!(first.sync(|| Err(Errno::NOSPC)).is_err());
         let later = open();
         assert_eq!(second.sync(|| Ok(())).unwrap_err().raw_os_error(), Some(5));
         for folder in [first, second, later] {
-            assert!(disk.sync_folder(&folder, Path::new("")).is_ok(), "it was told, or came later");
+            assert!(
+                disk.sync_folder(&folder, Path::new("")).is_ok(),
+                "the failure was reported, or was before it opened"
+            );
         }
     }
 }

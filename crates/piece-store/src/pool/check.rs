@@ -1,4 +1,4 @@
-//! Verifying a folder against a torrent, for a command: blocks until it is done.
+//! Verifies a folder against a torrent, for a command. Blocks until it is done.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,43 +6,43 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bt_types::Bitfield;
 use metainfo::Metainfo;
 
-use super::ranges::share_out;
+use super::ranges::for_each_range;
 use crate::disk::{Disk, OsDisk};
 use crate::store::SharedDisk;
 use crate::{Kind, OpenSpec, Operation, Resources, Stat, Store, StoreError};
 
-/// How far a folder has a torrent's data.
+/// How much of a torrent's data a folder has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The pieces that are there and good.
+    /// The good pieces.
     pub good: Bitfield,
-    /// Each file, in the torrent's order.
+    /// One report for each file, in the torrent's order.
     pub files: Vec<FileReport>,
-    /// Whether the record of verified pieces said that some were good which are not, and was
-    /// corrected. An error if it could not be.
+    /// Whether the journal called bad pieces good, and was corrected. An error if it could not be
+    /// corrected.
     pub corrected: Result<bool, StoreError>,
 }
 
-/// How far one file is there.
+/// How much of one file is present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileReport {
     /// Its path below the folder.
     pub path: PathBuf,
     /// Its length in the torrent, in bytes.
     pub length: u64,
-    /// Its length on disk; `None` if it is not there.
+    /// Its length on disk; `None` if it is missing.
     pub found: Option<u64>,
-    /// Whether it is as long as it should be and every piece that touches it is good. Padding,
-    /// which is on no disk, is good if its pieces are.
+    /// Whether its length is right and every piece that touches it is good. Padding, which is on no
+    /// disk, is good if its pieces are.
     pub ok: bool,
 }
 
 /// Compares every piece of `metainfo` below `folder`, on the threads and with the open files of
-/// `resources`; each thread takes one strip of memory. `progress` gets the bytes done and the bytes
-/// in all, from any of the threads.
+/// `resources`. Each thread uses one strip of memory. `progress` gets the bytes done and the total
+/// bytes, from any of the threads.
 ///
-/// If `state_dir` has a journal of this torrent and folder, it says how the files are named, and
-/// pieces whose hashes differ are recorded in it as lost.
+/// A journal of this torrent and folder in `state_dir` names the files. Pieces whose hashes differ
+/// are recorded in it as lost.
 ///
 /// # Errors
 /// The folder or a file in it can't be read. A missing file is no error: its pieces are not good.
@@ -58,7 +58,7 @@ pub fn verify_folder(
     let (store, recorded) = Store::open_to_verify(Arc::new(shared), &spec)?;
     let geometry = store.geometry();
     let compared = Mutex::new((Bitfield::new(geometry.piece_count()), Vec::new()));
-    share_out(&geometry, resources.workers, progress, |pieces, scratch| {
+    for_each_range(&geometry, resources.workers, progress, |pieces, scratch| {
         let (found, error) = store.compare(pieces, scratch);
         let mut compared = compared.lock().unwrap_or_else(PoisonError::into_inner);
         let good = found.good.iter().filter_map(|piece| geometry.piece(*piece));
@@ -73,8 +73,8 @@ pub fn verify_folder(
     Ok(Report { good, files, corrected })
 }
 
-/// Where below `folder` the files of `metainfo` are, as far as they are there, in the torrent's
-/// order: under the names that they have, of all that they may have. `state_dir` as for
+/// Returns the paths below `folder` of the files of `metainfo`, in the torrent's order. Of the names
+/// that a file may have, each has the one under which it is found. `state_dir` as for
 /// [`verify_folder`].
 ///
 /// # Errors

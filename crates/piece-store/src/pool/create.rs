@@ -1,4 +1,4 @@
-//! Listing and hashing files for a new torrent, for a command: blocks until it is done.
+//! Lists and hashes files for a new torrent, for a command. Blocks until it is done.
 
 mod listing;
 
@@ -11,19 +11,20 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bt_types::{Geometry, PieceIndex, Sha1Digest};
 use rustix::fs::OFlags;
 
-use super::ranges::share_out;
+use super::ranges::for_each_range;
 use crate::disk::{Disk, OsDisk};
 use crate::hashing::{PieceData, hash_pieces, hole_length};
 use crate::{Operation, StoreError};
 
 pub use listing::{ListError, ListedFile, Listing, OutsideLink, OwnFiles, list_files};
 
-/// Hashes `files` below `root`, one after another as a torrent lays them out, in pieces of
-/// `piece_length` bytes, on `workers` threads (0 for one a core), one strip of memory each.
-/// `progress` gets the bytes done and the bytes in all, from any of the threads.
+/// Hashes `files` below `root`, one after another as in a torrent, in pieces of `piece_length` bytes,
+/// on `workers` threads (0 for one per core) with one strip of memory each. `progress` gets the bytes
+/// done and the total bytes, from any of the threads.
 ///
 /// # Errors
-/// A file can't be read, or is not as long as it was when listed; the numbers are no torrent's.
+/// A file can't be read, or has changed its length since it was listed; no torrent can have these
+/// lengths.
 pub fn hash_files(
     root: &Path,
     files: &[ListedFile],
@@ -38,7 +39,7 @@ pub fn hash_files(
     let starts = starts(files);
     let zero_piece = OnceLock::new();
     let digests = Mutex::new(vec![None; geometry.piece_count() as usize]);
-    share_out(&geometry, workers, progress, |pieces, scratch| {
+    for_each_range(&geometry, workers, progress, |pieces, scratch| {
         let mut data = ListedData { root, files, starts: &starts, open: None };
         let mut hashed = Vec::with_capacity(pieces.len());
         let found = |piece: PieceIndex, digest| hashed.push((piece, digest));
@@ -54,7 +55,7 @@ pub fn hash_files(
     Ok(digests.into_iter().flatten().collect())
 }
 
-/// Where each file begins in the torrent.
+/// Returns the offset of each file in the torrent.
 fn starts(files: &[ListedFile]) -> Vec<u64> {
     let mut end = 0;
     let mut start = |file: &ListedFile| {
@@ -65,7 +66,7 @@ fn starts(files: &[ListedFile]) -> Vec<u64> {
     files.iter().map(&mut start).collect()
 }
 
-/// Whether every file is still as long as it was listed: one that grew was hashed in part.
+/// Checks that every file is as long as it was when listed. One that grew was hashed in part.
 fn check_lengths(root: &Path, files: &[ListedFile]) -> Result<(), StoreError> {
     for file in files {
         let path = full_path(root, &file.path);
@@ -83,7 +84,7 @@ fn changed(expected: u64, got: u64) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, message)
 }
 
-/// The file or folder at `path` below `root`. Joining an empty path would add a slash.
+/// Returns the full path of `path` below `root`. Joining an empty path would add a slash.
 fn full_path(root: &Path, path: &Path) -> PathBuf {
     match path.as_os_str().is_empty() {
         true => root.to_owned(),
@@ -91,23 +92,23 @@ fn full_path(root: &Path, path: &Path) -> PathBuf {
     }
 }
 
-/// Opens a file for reading. A pipe that took its place since the listing does not block.
+/// Opens a file for reading. Does not block if a pipe has replaced it since the listing.
 fn open_file(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     File::options().read(true).custom_flags(flags).open(path)
 }
 
-/// The files, one after another, as a torrent lays them out.
+/// The bytes of the files, one after another as in the torrent.
 struct ListedData<'a> {
     root: &'a Path,
     files: &'a [ListedFile],
     starts: &'a [u64],
-    /// The file read last: what comes next is mostly in it too.
+    /// The file that was read last. The next bytes are mostly in it too.
     open: Option<(usize, File)>,
 }
 
 impl<'a> ListedData<'a> {
-    /// The file that has the byte at `offset`: its number, where it begins, and what it is.
+    /// Returns the file with the byte at `offset`: its number, its offset in the torrent, and itself.
     fn file_at(&self, offset: u64) -> Option<(usize, u64, &'a ListedFile)> {
         let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
         Some((index, self.starts[index], &self.files[index]))
@@ -126,7 +127,7 @@ impl<'a> ListedData<'a> {
         StoreError::disk(operation, &full_path(self.root, &file.path), error)
     }
 
-    /// Reads once, from one file; answers how many bytes.
+    /// Reads once, from one file. Returns the number of bytes.
     fn read_part(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
         let Some((index, start, file)) = self.file_at(offset) else { return Ok(0) };
         let at = offset - start;
@@ -166,7 +167,7 @@ impl PieceData for ListedData<'_> {
         while at < offset + length {
             let Some((index, start, file)) = self.file_at(at) else { return };
             let end = (offset + length).min(start + file.length);
-            // What can't be opened will be told by the read.
+            // If a file can't be opened, the read reports it.
             let Ok(opened) = self.open(index, file) else { return };
             OsDisk::new().prefetch(opened, at - start, end - at);
             at = end;

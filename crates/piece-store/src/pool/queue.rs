@@ -1,8 +1,8 @@
-//! The jobs that wait for a worker, and which of them one worker takes together.
+//! The jobs that wait for a worker.
 //!
-//! One worker at a time stands at the queue. When it gets a piece to commit, it stays a moment for
-//! more of them, for pieces are hashed faster side by side than one after another
-//! ([`piece_hash::Lanes`]). Any other job sends it off at once.
+//! One worker at a time waits at the queue. When it gets a piece to commit, it waits a moment for
+//! more of them, because pieces are hashed faster in parallel lanes than one after another
+//! ([`piece_hash::Lanes`]). With any other job it leaves at once.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use crossbeam_channel::Receiver;
 use super::Job;
 use crate::SPAN_LENGTH;
 
-/// How long a piece waits for others to be hashed with.
+/// How long a piece waits for others with which it can be hashed.
 const BATCH_TIME: Duration = Duration::from_millis(2);
-/// How many bytes are hashed side by side at most: they lie in memory until they are written.
+/// The most bytes that are hashed together. They stay in memory until they are written.
 const BATCH_LENGTH: usize = 8 << 20;
-/// The length of a longest piece that is hashed side by side with others. Longer ones are mostly
-/// staged, and hashed in part when they are whole.
+/// The length of the longest piece that is hashed together with others, in bytes. Longer ones are
+/// mostly staged, and partly hashed before they are complete.
 const BATCH_PIECE_LENGTH: usize = 8 * SPAN_LENGTH as usize;
 
 /// What one worker does next.
@@ -32,9 +32,9 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Queue {
     jobs: Receiver<Job>,
-    /// A job that was taken out and did not go with those before it.
+    /// A job that was received and could not be gathered with those before it.
     next: Option<Job>,
-    /// How many pieces are hashed side by side at most.
+    /// The most pieces that are hashed together.
     lanes: usize,
 }
 
@@ -43,7 +43,7 @@ impl Queue {
         Self { jobs, next: None, lanes: piece_hash::lane_count() }
     }
 
-    /// Waits for work; `None` when the pool is being dropped and nothing is left.
+    /// Waits for work. `None` when the pool is being dropped and no job is left.
     pub(super) fn take(&mut self) -> Option<Work> {
         let first = self.next.take().or_else(|| self.jobs.recv().ok())?;
         match whole_length(&first) {
@@ -52,7 +52,7 @@ impl Queue {
         }
     }
 
-    /// Takes more whole pieces, until there are enough or nothing came for too long.
+    /// Gathers more whole pieces, until there are enough or none arrives in time.
     fn gather(&mut self, first: Job, mut length: usize) -> Vec<Job> {
         let deadline = Instant::now() + BATCH_TIME;
         let mut commits = vec![first];
@@ -73,8 +73,8 @@ impl Queue {
     }
 }
 
-/// The length of the piece that a job commits, if it is whole in memory and short enough to be hashed
-/// side by side with others.
+/// Returns the length of the piece that a job commits, if it is whole in memory and short enough to
+/// be hashed together with others.
 fn whole_length(job: &Job) -> Option<usize> {
     let Job::Commit { spans, .. } = job else { return None };
     let length = spans.iter().try_fold(0, |sum, span| Some(sum + span.as_ref()?.len()))?;

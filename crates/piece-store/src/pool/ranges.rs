@@ -1,4 +1,4 @@
-//! Sharing the pieces of a torrent out among threads, for a command: blocks until it is done.
+//! Divides the pieces of a torrent among threads, for a command. Blocks until it is done.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use crate::hashing::range_count;
 use crate::resources::worker_count;
 use crate::store::STRIP_LENGTH;
 
-/// Has `workers` threads (0 for one a core) do `work` on one range of pieces after another, each thread
-/// with [`STRIP_LENGTH`] bytes of scratch, until every piece had its turn or one range failed. `progress`
-/// gets the bytes done and the bytes in all, from any of the threads.
+/// Calls `work` on `workers` threads (0 for one per core) for one range of pieces after another, each
+/// thread with [`STRIP_LENGTH`] bytes of scratch, until all pieces are done or one range failed.
+/// `progress` gets the bytes done and the total bytes, from any of the threads.
 ///
 /// # Errors
 /// The first error of `work`.
-pub(super) fn share_out(
+pub(super) fn for_each_range(
     geometry: &Geometry,
     workers: usize,
     progress: &(dyn Fn(u64, u64) + Sync),
@@ -48,7 +48,7 @@ pub(super) fn share_out(
 
 /// What the threads share.
 struct Shares {
-    /// What nobody has taken yet.
+    /// The pieces that no thread has taken yet.
     left: Range<u32>,
     /// How many bytes are done.
     done: u64,
@@ -56,7 +56,8 @@ struct Shares {
 }
 
 impl Shares {
-    /// The next range: `most` pieces, and fewer towards the end, so that all threads end together.
+    /// Takes the next range: `most` pieces, and fewer towards the end, so that all threads end at the
+    /// same time.
     fn take(&mut self, most: u32, workers: usize) -> Range<u32> {
         let share = self.left.len() / (2 * workers);
         let count = (share.max(lane_count()) as u32).min(most);
@@ -65,7 +66,8 @@ impl Shares {
         start..self.left.start
     }
 
-    /// A range is done; answers how many bytes are done now. After an error nothing more is taken.
+    /// Records that a range is done. Returns how many bytes are done now. After an error no more
+    /// ranges are taken.
     fn finish(
         &mut self,
         geometry: &Geometry,

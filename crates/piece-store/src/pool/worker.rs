@@ -1,4 +1,4 @@
-//! One thread of the pool: take a job, do it, answer.
+//! One thread of the pool: takes a job, does it, answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::disk::OsDisk;
 use crate::store::hash_in_lanes;
 use crate::{Resources, Span, Torrents};
 
-/// What all threads of one pool share.
+/// The state that all threads of one pool share.
 pub(super) struct WorkerShared {
     torrents: Torrents<OsDisk>,
     answers: Sender<Done>,
@@ -33,7 +33,7 @@ impl WorkerShared {
     }
 
     fn answer(&self, done: Done) {
-        // An error means that the pool is being dropped: nobody wants the answer.
+        // An error means that the pool is being dropped. Then the answer is not needed.
         if self.answers.send(done).is_ok() {
             (self.wake)();
         }
@@ -66,7 +66,7 @@ impl Worker {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Commits whole pieces that are hashed side by side.
+    /// Commits whole pieces that are hashed together.
     fn commit_all(&mut self, jobs: Vec<Job>) {
         let digests = hash_in_lanes(&jobs.iter().map(spans_of).collect::<Vec<_>>());
         for (job, digest) in jobs.into_iter().zip(digests) {
@@ -74,7 +74,7 @@ impl Worker {
         }
     }
 
-    /// Does a job and answers. `hashed` is the digest of a piece to commit, if it is known already.
+    /// Does a job and answers. `hashed` is the digest of a piece to commit, if known.
     fn work_on(&mut self, job: Job, hashed: Option<Sha1Digest>) {
         if self.shared.stopping.load(Ordering::Relaxed) && !writes(&job) {
             return;
@@ -84,12 +84,12 @@ impl Worker {
     }
 }
 
-/// Whether a job is done even when the pool is being dropped: what came over the network is kept.
+/// Whether a job is done even when the pool is being dropped, so that downloaded data is kept.
 fn writes(job: &Job) -> bool {
     matches!(job, Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. })
 }
 
-/// The buffers of a piece that is to be committed.
+/// Returns the buffers of a job that commits a piece.
 fn spans_of(job: &Job) -> &[Option<Span>] {
     match job {
         Job::Commit { spans, .. } => spans,

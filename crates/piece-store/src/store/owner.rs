@@ -1,4 +1,4 @@
-//! Decides who owns a file. The only place that does. Pure.
+//! Decides who owns a file. No other module does. Pure.
 //!
 //! | the journal says about the file | under its name is | so it is |
 //! |---|---|---|

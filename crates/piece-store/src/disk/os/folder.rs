@@ -1,4 +1,4 @@
-//! Open folders, and what those who opened the same one share.
+//! Open folders, and the state that several owners of the same folder share.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,30 +7,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-/// An open folder, maybe shared with others who opened it.
+/// An open folder, shared with its other owners.
 #[derive(Debug)]
 pub struct OsFolder {
     pub(super) shared: Arc<SharedFolder>,
-    /// How many failed syncs of the shared one its owner knows of.
+    /// How many failed syncs of the shared folder were reported to this owner.
     known_failures: AtomicU64,
 }
 
-/// What those who opened the same folder share.
+/// The state that all owners of the same folder share.
 ///
-/// The system tells of a failed sync once for each time the folder was opened. To be told nothing
-/// would prove nothing for those who share it, so the failures are counted, and each hears of each.
+/// The system reports a failed sync once per open descriptor. Owners share one descriptor, so a
+/// later success would prove nothing to them. Failures are counted, and each is reported to every
+/// owner.
 #[derive(Debug)]
 pub(super) struct SharedFolder {
     pub(super) descriptor: OwnedFd,
     /// How many syncs failed.
     failures: AtomicU64,
-    /// Held during a sync, until its failure is counted.
-    turn: Mutex<()>,
+    /// Locked during a sync, until its failure is counted.
+    syncing: Mutex<()>,
 }
 
 impl SharedFolder {
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor, failures: AtomicU64::new(0), turn: Mutex::default() }
+        Self { descriptor, failures: AtomicU64::new(0), syncing: Mutex::default() }
     }
 }
 
@@ -44,11 +45,11 @@ impl OsFolder {
         &self.shared.descriptor
     }
 
-    /// Syncs, by `sync`, what is in the folder. Fails also if another's sync has failed since this
-    /// was opened, or since the last that this one was told of.
+    /// Syncs the folder by calling `sync`. Also fails if another owner's sync has failed that was not
+    /// reported to this owner yet.
     pub(super) fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
         let shared = &self.shared;
-        let _turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _syncing = shared.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let synced = sync();
         if synced.is_err() {
             shared.failures.fetch_add(1, Ordering::AcqRel);

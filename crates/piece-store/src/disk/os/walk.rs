@@ -1,4 +1,4 @@
-//! The way to a file below an open folder, and what is there.
+//! Resolves paths below an open folder, and reads metadata.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::{OsFolder, retry};
 use crate::disk::{FileId, Kind, Stat, not_a_file};
 
-/// Opens `path` in one step, where the system itself refuses symbolic links on the way. `None`: it
-/// must be walked, to make folders, to say what is wrong, or because the system can't do this.
+/// Opens `path` in one step, if the system can refuse symbolic links on the way. Returns `None` if
+/// the path must be walked: to make folders, to find out what is wrong, or because the system lacks
+/// the call.
 pub(super) fn open_at_once(
     folder: &OsFolder,
     path: &Path,
@@ -32,22 +33,22 @@ pub(super) fn open_at_once(
     }
 }
 
-/// What becomes of symbolic links on the way to a file.
+/// What happens at symbolic links on the way to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Links {
     Refused,
     Followed,
 }
 
-/// How to go to a file, folder by folder: so its path may be longer than the system takes at once.
+/// How to walk to a file, folder by folder. So its path may be longer than the system accepts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk {
-    /// Whether missing folders are made on the way.
+    /// Whether missing folders on the way are created.
     pub(super) create: bool,
     pub(super) links: Links,
 }
 
-/// Does `work` in the folder that holds the last component of `path`, walking there from `folder`.
+/// Walks from `folder` to the parent of `path`, and calls `work` with it and the last component.
 pub(super) fn below<T>(
     folder: &OsFolder,
     path: &Path,
@@ -87,8 +88,8 @@ pub(super) fn open_folder(parent: &OwnedFd, name: &Path, links: Links) -> io::Re
     opened.map_err(|error| explain_link(error, parent, name))
 }
 
-/// Says so where it is a symbolic link or a special file that stood in the way. A link that was
-/// followed and leads nowhere is a missing file.
+/// Replaces `error` if the cause is a symbolic link or a special file. A dangling link that was
+/// followed is a missing file.
 pub(super) fn explain_link(error: io::Error, parent: &OwnedFd, name: &Path) -> io::Error {
     if error.kind() == io::ErrorKind::NotFound {
         return error;
@@ -99,7 +100,7 @@ pub(super) fn explain_link(error: io::Error, parent: &OwnedFd, name: &Path) -> i
     }
 }
 
-/// Whether [`explain_link`] made the error.
+/// Whether the error is from [`explain_link`].
 pub(super) fn is_link(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported && error.raw_os_error().is_none()
 }
@@ -115,11 +116,12 @@ pub(super) fn stat_open(file: impl AsFd) -> io::Result<Stat> {
     stat_at(file, Path::new(""), AtFlags::EMPTY_PATH)
 }
 
-/// What `path` names below an open folder; with [`AtFlags::EMPTY_PATH`], what is open.
+/// Returns the metadata of `path` below an open folder, or with [`AtFlags::EMPTY_PATH`] that of the
+/// open file.
 pub(super) fn stat_at(folder: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match rustix::fs::statx(&folder, path, flags, wanted) {
-        // A sandbox may refuse the call.
+        // A sandbox may forbid the call.
         Err(Errno::NOSYS | Errno::PERM) => return plain_stat_at(folder, path, flags),
         stat => stat?,
     };
@@ -138,7 +140,7 @@ fn nanoseconds(time: &StatxTimestamp) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.into())
 }
 
-/// The same without the time of birth.
+/// Like [`stat_at`], without the time of birth.
 #[allow(clippy::unnecessary_cast)] // The fields differ in type between systems.
 fn plain_stat_at(folder: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
     let stat = match path.as_os_str().is_empty() {

@@ -1,4 +1,4 @@
-//! Lists what a file or folder has to share. The walk follows symbolic links.
+//! Lists the files to share below a file or folder. The walk follows symbolic links.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{FileType, Metadata};
@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use crate::disk::FileId;
 use crate::{Operation, StoreError};
 
-/// The most files of a listing: a torrent of more would have more than `bencode::MAX_TOKENS`
-/// tokens.
+/// The most files in a listing. A torrent with more files would have more tokens than
+/// `bencode::MAX_TOKENS`.
 const MAX_FILES: usize = 500_000;
 
 /// The contents of a file or folder, as a new torrent would share them.
@@ -51,8 +51,8 @@ pub struct OutsideLink {
     pub target: PathBuf,
 }
 
-/// The files that the caller writes while it makes the torrent, or afterwards. Their contents are
-/// not what will be served, so a listing leaves them out.
+/// The files that the caller writes while it makes the torrent, or afterwards. Their contents will
+/// change, so a listing leaves them out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnFiles {
     /// Absolute paths without links in their folders; the file need not exist.
