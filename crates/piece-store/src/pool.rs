@@ -54,11 +54,10 @@ impl std::fmt::Debug for PoolConfig {
     }
 }
 
-impl Default for PoolConfig {
-    /// Returns one worker per core, [`MAX_OPEN_FILES`](crate::MAX_OPEN_FILES), 1024 outstanding
-    /// jobs and a `wake` that does nothing.
-    fn default() -> Self {
-        Self { resources: Resources::default(), outstanding: 1024, wake: Arc::new(|| ()) }
+impl PoolConfig {
+    /// A pool with 1024 outstanding jobs and a `wake` that does nothing.
+    pub fn new(resources: Resources) -> Self {
+        Self { resources, outstanding: 1024, wake: Arc::new(|| ()) }
     }
 }
 

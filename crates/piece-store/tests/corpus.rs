@@ -16,7 +16,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn a_store_breaks_no_promise(choices in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn store_keeps_its_promises(choices in prop::collection::vec(any::<u8>(), 0..200)) {
         common::fuzz::fuzz(&choices);
     }
 }

@@ -189,32 +189,32 @@ fn play(
     spec: &OpenSpec,
     note: &mut impl FnMut(&str, String),
 ) -> Result<(), ()> {
-    let mut run = match try_open_on(disk, spec) {
-        Ok(run) => run,
+    let mut launch = match try_open_on(disk, spec) {
+        Ok(launch) => launch,
         Err(error) => {
             note("open", error_text(&error));
             return Err(());
         }
     };
-    let opened = run.opened.clone();
+    let opened = launch.opened.clone();
     note("totals", format!("{} up, {} down", opened.uploaded, opened.downloaded));
     note("have", join(numbers(&opened.have)));
-    note("to verify", join(run.to_verify()));
+    note("to verify", join(launch.to_verify()));
     note("unfinished", unfinished_text(&opened.unfinished));
-    verify_all(&run);
-    let checked = run.store.finish_check();
+    verify_all(&launch);
+    let checked = launch.store.finish_check();
     note("check", checked.as_ref().err().map_or("good".to_owned(), error_text));
-    note("have then", join(run.have()));
-    note("durable then", join(numbers(&run.store.durable())));
+    note("have then", join(launch.have()));
+    note("durable then", join(numbers(&launch.store.durable())));
     checked.map_err(drop)?;
     if !spec.seed_only {
-        note("download", download(&mut run, torrent));
+        note("download", download(&mut launch, torrent));
     }
-    let have = run.have();
-    let closed = run.store.close(opened.uploaded + 1, opened.downloaded + 2, &[]);
+    let have = launch.have();
+    let closed = launch.store.close(opened.uploaded + 1, opened.downloaded + 2, &[]);
     note("close", closed.err().as_ref().map_or("good".to_owned(), error_text));
-    drop(run);
-    let again = try_open_on(disk, spec).and_then(Run::try_check).map(|run| run.have());
+    drop(launch);
+    let again = try_open_on(disk, spec).and_then(Launch::try_check).map(|launch| launch.have());
     note("have at last", again.as_ref().map_or_else(error_text, join));
     if again.as_ref() != Ok(&have) {
         note("have at the close", join(have));
@@ -223,17 +223,17 @@ fn play(
 }
 
 /// Commits the missing wanted pieces, with wrong bytes in place of the blocks that are on the disk.
-fn download(run: &mut Run<MemDisk>, torrent: &Torrent) -> String {
-    let (wanted, have) = (numbers(&run.opened.wanted), run.have());
+fn download(launch: &mut Launch<MemDisk>, torrent: &Torrent) -> String {
+    let (wanted, have) = (numbers(&launch.opened.wanted), launch.have());
     let missing: Vec<u32> = wanted.into_iter().filter(|piece| !have.contains(piece)).collect();
     for index in &missing {
         let mut spans = torrent.spans(*index);
-        for (piece, blocks) in &run.opened.unfinished {
+        for (piece, blocks) in &launch.opened.unfinished {
             if piece.get() == *index {
                 blank(&mut spans, blocks);
             }
         }
-        match run.commit_spans(torrent.piece(*index), &mut spans) {
+        match launch.commit_spans(torrent.piece(*index), &mut spans) {
             CommitResult::Verified { .. } => {}
             CommitResult::Failed(error) => return format!("piece {index}: {}", error_text(&error)),
             result => return format!("piece {index}: {result:?}"),
@@ -301,9 +301,9 @@ fn stored_torrent(name: &str) -> Torrent {
 
 fn data(torrent: &Torrent) -> Data<'_> {
     let files = torrent.metainfo.info().files();
-    let place =
+    let start_of =
         |file: metainfo::FileEntry<'_>| (Path::new(SAVE).join(file.disk_path()), file.offset());
-    let places = files.iter().map(place).map(|(path, offset)| (path, offset as usize));
+    let places = files.iter().map(start_of).map(|(path, offset)| (path, offset as usize));
     Data { bytes: &torrent.data, files: places.collect() }
 }
 

@@ -17,9 +17,9 @@ fn two_files() -> Torrent {
     torrent(&[("a", LENGTH), ("sub/b", LENGTH)], PIECE)
 }
 
-/// Where the files are that links lead to.
-fn away(place: &Place<OsDisk>) -> PathBuf {
-    place.save.with_file_name("away")
+/// The folder of the files that links lead to.
+fn away(site: &Site<OsDisk>) -> PathBuf {
+    site.save.with_file_name("away")
 }
 
 /// One entry is a link to the file of another one, which must be written.
@@ -29,28 +29,28 @@ fn linked_entry_keeps_its_bytes() {
     let [first, second] = tails.map(|tail| [&head[..], &tail].concat());
     let files = [("a", LENGTH), ("b", LENGTH)];
     let torrent = torrent_of(&files, PIECE, [&first[..], &second].concat());
-    let place = on_disk();
-    std::fs::create_dir_all(place.save.join("t")).unwrap();
-    std::fs::write(place.save.join("t/a"), &second).unwrap();
-    symlink("a", place.save.join("t/b")).unwrap();
-    let error = place.open(&place.spec(&torrent)).try_check().err();
-    assert_eq!(error, Some(StoreError::Linked { path: place.save.join("t/b") }));
+    let site = on_disk();
+    std::fs::create_dir_all(site.save.join("t")).unwrap();
+    std::fs::write(site.save.join("t/a"), &second).unwrap();
+    symlink("a", site.save.join("t/b")).unwrap();
+    let error = site.open(&site.spec(&torrent)).try_check().err();
+    assert_eq!(error, Some(StoreError::Linked { path: site.save.join("t/b") }));
     // It may also be left out.
-    let mut run = place.open(&some(&place.spec(&torrent), &[true, false])).check();
-    run.commit(&torrent, [1]);
-    run.close();
-    assert!(std::fs::read(place.save.join("t/a")).unwrap() == first);
+    let mut launch = site.open(&some(&site.spec(&torrent), &[true, false])).check();
+    launch.commit(&torrent, [1]);
+    launch.close();
+    assert!(std::fs::read(site.save.join("t/a")).unwrap() == first);
 }
 
-/// All of the torrent elsewhere, and a folder for links to it.
-fn stored_elsewhere(place: &Place<OsDisk>, torrent: &Torrent) -> PathBuf {
-    let away = away(place);
+/// Writes the torrent elsewhere, and makes a folder for links to it.
+fn stored_elsewhere(site: &Site<OsDisk>, torrent: &Torrent) -> PathBuf {
+    let away = away(site);
     torrent.write(&away);
-    std::fs::create_dir_all(place.save.join("t/sub")).unwrap();
+    std::fs::create_dir_all(site.save.join("t/sub")).unwrap();
     away
 }
 
-/// How links lead to the files: each alone, the inner folder, the torrent's folder.
+/// Which links lead to the files: one for each file, the inner folder, the torrent's folder.
 #[derive(Debug, Clone, Copy)]
 enum Through {
     Files,
@@ -58,16 +58,16 @@ enum Through {
     TorrentFolder,
 }
 
-fn link(place: &Place<OsDisk>, torrent: &Torrent, through: Through) -> PathBuf {
-    let away = stored_elsewhere(place, torrent);
-    let (from, to) = (away.join("t"), place.save.join("t"));
+fn link(site: &Site<OsDisk>, torrent: &Torrent, through: Through) -> PathBuf {
+    let away = stored_elsewhere(site, torrent);
+    let (from, to) = (away.join("t"), site.save.join("t"));
     match through {
         Through::Files => {
             symlink(from.join("a"), to.join("a")).unwrap();
             symlink(from.join("sub/b"), to.join("sub/b")).unwrap();
         }
         Through::InnerFolder => {
-            torrent.write_file(&place.save, 0);
+            torrent.write_file(&site.save, 0);
             std::fs::remove_dir(to.join("sub")).unwrap();
             symlink(from.join("sub"), to.join("sub")).unwrap();
         }
@@ -81,7 +81,7 @@ fn link(place: &Place<OsDisk>, torrent: &Torrent, through: Through) -> PathBuf {
 
 const ALL: [Through; 3] = [Through::Files, Through::InnerFolder, Through::TorrentFolder];
 
-/// The times and lengths of the files, to see that nobody wrote to them.
+/// The times and lengths of the files, to check that they were not written to.
 fn marks(away: &Path) -> Vec<(u64, std::time::SystemTime)> {
     ["t/a", "t/sub/b"]
         .iter()
@@ -94,18 +94,22 @@ fn marks(away: &Path) -> Vec<(u64, std::time::SystemTime)> {
 fn complete_file_through_links_is_used() {
     for through in ALL {
         for (seed_only, overwrite) in [(true, false), (false, false), (false, true)] {
-            let (torrent, place) = (two_files(), on_disk());
-            let away = link(&place, &torrent, through);
+            let (torrent, site) = (two_files(), on_disk());
+            let away = link(&site, &torrent, through);
             let before = marks(&away);
-            let spec = OpenSpec { seed_only, overwrite, ..place.spec(&torrent) };
-            let mut run = place.open(&spec).check();
-            assert_eq!(run.have(), [0, 1, 2, 3], "{through:?} seed_only {seed_only}");
-            let extents = run.read(&torrent, 2, 5, 100).unwrap();
+            let spec = OpenSpec { seed_only, overwrite, ..site.spec(&torrent) };
+            let mut launch = site.open(&spec).check();
+            assert_eq!(launch.have(), [0, 1, 2, 3], "{through:?} seed_only {seed_only}");
+            let extents = launch.read(&torrent, 2, 5, 100).unwrap();
             assert_eq!(bytes_of(&extents), torrent.piece_data(2)[5..105]);
-            run.close();
-            let run = place.open(&spec);
-            assert_eq!((run.have().len(), run.to_verify()), (4, vec![]), "{through:?}: trusted");
-            run.check().close();
+            launch.close();
+            let launch = site.open(&spec);
+            assert_eq!(
+                (launch.have().len(), launch.to_verify()),
+                (4, vec![]),
+                "{through:?}: trusted"
+            );
+            launch.check().close();
             torrent.assert_complete(&away);
             assert_eq!(marks(&away), before, "{through:?}: written to");
         }
@@ -115,12 +119,12 @@ fn complete_file_through_links_is_used() {
 #[test]
 fn verify_follows_links() {
     for through in ALL {
-        let (torrent, place) = (two_files(), on_disk());
-        let away = link(&place, &torrent, through);
-        let report = torrent.verify(&place.save, None);
+        let (torrent, site) = (two_files(), on_disk());
+        let away = link(&site, &torrent, through);
+        let report = torrent.verify(&site.save, None);
         assert!(report.good.is_full() && report.files.iter().all(|file| file.ok), "{through:?}");
         std::fs::write(away.join("t/sub/b"), b"short").unwrap();
-        let report = torrent.verify(&place.save, None);
+        let report = torrent.verify(&site.save, None);
         assert_eq!(numbers(&report.good), [0, 1], "{through:?}");
         assert_eq!(report.files[1].found, Some(5));
     }
@@ -137,13 +141,13 @@ fn spoil(away: &Path, torrent: &Torrent) {
 fn incomplete_linked_file_stops_the_download() {
     for through in ALL {
         for overwrite in [false, true] {
-            let (torrent, place) = (two_files(), on_disk());
-            let away = link(&place, &torrent, through);
+            let (torrent, site) = (two_files(), on_disk());
+            let away = link(&site, &torrent, through);
             spoil(&away, &torrent);
             let (before, bytes) = (marks(&away), std::fs::read(away.join("t/sub/b")).unwrap());
-            let spec = OpenSpec { overwrite, ..place.spec(&torrent) };
+            let spec = OpenSpec { overwrite, ..site.spec(&torrent) };
             for _ in 0..2 {
-                let Err(StoreError::Linked { path }) = place.open(&spec).try_check() else {
+                let Err(StoreError::Linked { path }) = site.open(&spec).try_check() else {
                     panic!("{through:?} overwrite {overwrite}: not refused");
                 };
                 assert!(path.ends_with("t/sub/b"), "{path:?}");
@@ -154,27 +158,27 @@ fn incomplete_linked_file_stops_the_download() {
     }
 }
 
-/// A seed serves what is good of an incomplete linked file.
+/// A seed-only torrent serves the good pieces of an incomplete linked file.
 #[test]
 fn incomplete_linked_file_is_served() {
-    let (torrent, place) = (two_files(), on_disk());
-    let away = link(&place, &torrent, Through::Files);
+    let (torrent, site) = (two_files(), on_disk());
+    let away = link(&site, &torrent, Through::Files);
     spoil(&away, &torrent);
-    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), [0, 1, 3]);
-    run.close();
+    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), [0, 1, 3]);
+    launch.close();
 }
 
 /// A linked file of other lengths: too short, too long, empty.
 #[test]
-fn linked_file_of_another_length() {
+fn wrong_length_linked_file_is_refused() {
     for overwrite in [false, true] {
         for bytes in [vec![], vec![1; 10], [two_files().file_data(1), b"the tail"].concat()] {
-            let (torrent, place) = (two_files(), on_disk());
-            let away = link(&place, &torrent, Through::Files);
+            let (torrent, site) = (two_files(), on_disk());
+            let away = link(&site, &torrent, Through::Files);
             std::fs::write(away.join("t/sub/b"), &bytes).unwrap();
-            let spec = OpenSpec { overwrite, ..place.spec(&torrent) };
-            let error = place.open(&spec).try_check().err();
+            let spec = OpenSpec { overwrite, ..site.spec(&torrent) };
+            let error = site.open(&spec).try_check().err();
             let refused = matches!(&error, Some(StoreError::Linked { .. }));
             assert!(refused, "{} bytes, overwrite {overwrite}: {error:?}", bytes.len());
             assert!(std::fs::read(away.join("t/sub/b")).unwrap() == bytes);
@@ -183,82 +187,82 @@ fn linked_file_of_another_length() {
 }
 
 #[test]
-fn unselected_linked_file_is_left() {
-    let (torrent, place) = (torrent(&[("a", LENGTH), ("sub/b", LENGTH - 9)], PIECE), on_disk());
-    let away = link(&place, &torrent, Through::Files);
+fn unselected_linked_file_is_untouched() {
+    let (torrent, site) = (torrent(&[("a", LENGTH), ("sub/b", LENGTH - 9)], PIECE), on_disk());
+    let away = link(&site, &torrent, Through::Files);
     spoil(&away, &torrent);
     let before = marks(&away);
-    let spec = some(&place.spec(&torrent), &[true, false]);
-    let run = place.open(&spec).check();
-    assert!(run.have().starts_with(&[0, 1]));
-    run.close();
+    let spec = some(&site.spec(&torrent), &[true, false]);
+    let launch = site.open(&spec).check();
+    assert!(launch.have().starts_with(&[0, 1]));
+    launch.close();
     // A boundary piece goes to the parts file, not through the link.
     let torrent = torrent_with(&[("a", LENGTH - 9), ("sub/b", LENGTH)], PIECE, 3);
-    let run = place.open(&some(&place.spec(&torrent), &[false, true]));
-    verify_all(&run);
-    assert!(matches!(run.store.finish_check(), Err(StoreError::Linked { .. })));
-    drop(run);
-    std::fs::remove_file(place.save.join("t/sub/b")).unwrap();
-    let mut run = place.open(&some(&place.spec(&torrent), &[false, true])).check();
-    run.commit(&torrent, [1, 2, 3]);
-    run.close();
-    assert!(std::fs::read(place.save.join("t/sub/b")).unwrap() == torrent.file_data(1));
+    let launch = site.open(&some(&site.spec(&torrent), &[false, true]));
+    verify_all(&launch);
+    assert!(matches!(launch.store.finish_check(), Err(StoreError::Linked { .. })));
+    drop(launch);
+    std::fs::remove_file(site.save.join("t/sub/b")).unwrap();
+    let mut launch = site.open(&some(&site.spec(&torrent), &[false, true])).check();
+    launch.commit(&torrent, [1, 2, 3]);
+    launch.close();
+    assert!(std::fs::read(site.save.join("t/sub/b")).unwrap() == torrent.file_data(1));
     assert_eq!(marks(&away), before);
 }
 
 #[test]
 fn dangling_link_is_named() {
-    let (torrent, place) = (two_files(), on_disk());
-    torrent.write_file(&place.save, 0);
-    std::fs::create_dir_all(place.save.join("t/sub")).unwrap();
-    let target = place.save.join("nothing");
-    symlink(&target, place.save.join("t/sub/b")).unwrap();
+    let (torrent, site) = (two_files(), on_disk());
+    torrent.write_file(&site.save, 0);
+    std::fs::create_dir_all(site.save.join("t/sub")).unwrap();
+    let target = site.save.join("nothing");
+    symlink(&target, site.save.join("t/sub/b")).unwrap();
     for overwrite in [false, true] {
-        let spec = OpenSpec { overwrite, ..place.spec(&torrent) };
-        let run = try_open_on(&place.disk, &spec).and_then(Run::try_check);
-        let error = run.err().expect("nothing may be written through it").to_string();
+        let spec = OpenSpec { overwrite, ..site.spec(&torrent) };
+        let launch = try_open_on(&site.disk, &spec).and_then(Launch::try_check);
+        let error = launch.err().expect("nothing may be written through it").to_string();
         assert!(error.contains("t/sub/b"), "{error}");
         assert!(!target.exists());
     }
-    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), [0, 1]);
-    run.close();
-    let report = torrent.verify(&place.save, None);
+    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), [0, 1]);
+    launch.close();
+    let report = torrent.verify(&site.save, None);
     assert_eq!((numbers(&report.good), report.files[1].found), (vec![0, 1], None));
 }
 
-/// Whatever is at the end of the link, nothing waits for it.
+/// No open blocks, whatever the link leads to.
 #[test]
 fn link_to_a_pipe_does_not_block() {
-    let (torrent, place) = (two_files(), on_disk());
-    torrent.write_file(&place.save, 0);
-    std::fs::create_dir_all(place.save.join("t/sub")).unwrap();
-    let pipe = place.save.join("pipe");
+    let (torrent, site) = (two_files(), on_disk());
+    torrent.write_file(&site.save, 0);
+    std::fs::create_dir_all(site.save.join("t/sub")).unwrap();
+    let pipe = site.save.join("pipe");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
-    symlink(&pipe, place.save.join("t/sub/b")).unwrap();
-    let run = try_open_on(&place.disk, &place.spec(&torrent)).and_then(Run::try_check);
-    let error = run.err().expect("it is no file").to_string();
+    symlink(&pipe, site.save.join("t/sub/b")).unwrap();
+    let launch = try_open_on(&site.disk, &site.spec(&torrent)).and_then(Launch::try_check);
+    let error = launch.err().expect("it is no file").to_string();
     assert!(error.contains("t/sub/b"), "{error}");
-    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), [0, 1]);
-    run.close();
+    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), [0, 1]);
+    launch.close();
     // The pipe itself, without a link.
-    std::fs::remove_file(place.save.join("t/sub/b")).unwrap();
-    std::fs::rename(&pipe, place.save.join("t/sub/b")).unwrap();
-    assert!(try_open_on(&place.disk, &place.spec(&torrent)).and_then(Run::try_check).is_err());
+    std::fs::remove_file(site.save.join("t/sub/b")).unwrap();
+    std::fs::rename(&pipe, site.save.join("t/sub/b")).unwrap();
+    assert!(try_open_on(&site.disk, &site.spec(&torrent)).and_then(Launch::try_check).is_err());
 }
 
 #[test]
-fn loop_of_links_is_no_file() {
-    let (torrent, place) = (two_files(), on_disk());
-    torrent.write_file(&place.save, 0);
-    std::fs::create_dir_all(place.save.join("t/sub")).unwrap();
-    symlink("b", place.save.join("t/sub/b")).unwrap();
-    let run = try_open_on(&place.disk, &place.spec(&torrent)).and_then(Run::try_check);
-    assert!(run.is_err());
-    let run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), [0, 1]);
+fn loop_of_links_is_refused() {
+    let (torrent, site) = (two_files(), on_disk());
+    torrent.write_file(&site.save, 0);
+    std::fs::create_dir_all(site.save.join("t/sub")).unwrap();
+    symlink("b", site.save.join("t/sub/b")).unwrap();
+    let launch = try_open_on(&site.disk, &site.spec(&torrent)).and_then(Launch::try_check);
+    assert!(launch.is_err());
+    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), [0, 1]);
 }
 
 /// The link leads to another file at the next launch, with the same length and time.
@@ -266,29 +270,29 @@ fn loop_of_links_is_no_file() {
 fn redirected_link_is_verified_again() {
     for clean in [true, false] {
         for seed_only in [true, false] {
-            let (torrent, place) = (two_files(), on_disk());
-            let away = link(&place, &torrent, Through::Files);
-            let spec = OpenSpec { seed_only, ..place.spec(&torrent) };
-            let run = place.open(&spec).check();
-            run.store.sync().unwrap();
+            let (torrent, site) = (two_files(), on_disk());
+            let away = link(&site, &torrent, Through::Files);
+            let spec = OpenSpec { seed_only, ..site.spec(&torrent) };
+            let launch = site.open(&spec).check();
+            launch.store.sync().unwrap();
             if clean {
-                run.close();
+                launch.close();
             } else {
-                drop(run);
+                drop(launch);
             }
             let (old, new) = (away.join("t/sub/b"), away.join("other"));
             let modified = std::fs::metadata(&old).unwrap().modified().unwrap();
             std::fs::write(&new, vec![7; LENGTH]).unwrap();
             let file = std::fs::File::options().write(true).open(&new).unwrap();
             file.set_modified(modified).unwrap();
-            let path = place.save.join("t/sub/b");
+            let path = site.save.join("t/sub/b");
             std::fs::remove_file(&path).unwrap();
             symlink(&new, &path).unwrap();
-            let run = place.open(&spec);
-            let found = (numbers(&run.opened.have), run.to_verify());
+            let launch = site.open(&spec);
+            let found = (numbers(&launch.opened.have), launch.to_verify());
             assert_eq!(found, (vec![0, 1], vec![2, 3]), "clean {clean} seed_only {seed_only}");
-            match run.try_check() {
-                Ok(run) => assert!(seed_only && run.have() == [0, 1]),
+            match launch.try_check() {
+                Ok(launch) => assert!(seed_only && launch.have() == [0, 1]),
                 Err(error) => assert!(matches!(error, StoreError::Linked { .. }), "{error:?}"),
             }
             assert!(std::fs::read(&new).unwrap() == vec![7; LENGTH]);
@@ -299,16 +303,16 @@ fn redirected_link_is_verified_again() {
 /// A folder on the way becomes a link between two launches, with our own incomplete file behind it.
 #[test]
 fn new_link_is_never_written() {
-    let (torrent, place) = (two_files(), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [0, 2]);
-    run.close();
-    let away = away(&place);
+    let (torrent, site) = (two_files(), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [0, 2]);
+    launch.close();
+    let away = away(&site);
     std::fs::create_dir_all(&away).unwrap();
-    std::fs::rename(place.save.join("t/sub"), away.join("sub")).unwrap();
-    symlink(away.join("sub"), place.save.join("t/sub")).unwrap();
+    std::fs::rename(site.save.join("t/sub"), away.join("sub")).unwrap();
+    symlink(away.join("sub"), site.save.join("t/sub")).unwrap();
     let before = std::fs::read(away.join("sub/b")).unwrap();
-    let error = place.open(&place.spec(&torrent)).try_check().err();
+    let error = site.open(&site.spec(&torrent)).try_check().err();
     assert!(
         matches!(&error, Some(StoreError::Linked { path }) if path.ends_with("sub/b")),
         "{error:?}"
@@ -316,16 +320,16 @@ fn new_link_is_never_written() {
     assert!(std::fs::read(away.join("sub/b")).unwrap() == before);
 }
 
-/// A folder becomes a link while the torrent is open: a new file is not made behind it.
+/// A folder becomes a link while the torrent is open. No new file is created behind it.
 #[test]
 fn file_behind_link_is_not_created() {
-    let (torrent, place) = (two_files(), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [0]);
-    let away = away(&place);
+    let (torrent, site) = (two_files(), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [0]);
+    let away = away(&site);
     std::fs::create_dir_all(&away).unwrap();
-    symlink(&away, place.save.join("t/sub")).unwrap();
-    let result = run.try_commit(&torrent, 2);
+    symlink(&away, site.save.join("t/sub")).unwrap();
+    let result = launch.try_commit(&torrent, 2);
     assert!(matches!(result, piece_store::CommitResult::Failed(_)), "{result:?}");
     assert_eq!(std::fs::read_dir(&away).unwrap().count(), 0);
 }

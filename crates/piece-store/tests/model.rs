@@ -1,4 +1,4 @@
-//! The promise of *have*, against a model: whatever is done, killed or cut off in between.
+//! Compares the promise of *have* with a model, through any steps, kills and power cuts.
 
 #![allow(missing_docs)]
 
@@ -16,7 +16,7 @@ const PIECE: u32 = 16 * 1024;
 const FILES: [(&str, usize); 4] = [("a", 40_000), ("b", 5_000), ("c", 0), ("d", 80_000)];
 const EIO: i32 = 5;
 
-/// One thing that happens to a torrent.
+/// One event in the life of a torrent.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Commit(u32),
@@ -41,10 +41,10 @@ fn step() -> impl Strategy<Value = Step> {
 /// The pieces that we must have, and those that we must have even after a power cut.
 #[derive(Debug, Default)]
 struct Model {
-    had: BTreeSet<u32>,
+    have: BTreeSet<u32>,
     durable: BTreeSet<u32>,
-    /// Whether a sync has failed since the last power cut. The cache then shows what is on no disk,
-    /// and a clean shutdown records files as they are in the cache. A power cut changes such a
+    /// Whether a sync has failed since the last power cut. Then the cache has bytes that are not on
+    /// the disk, and a clean shutdown records files as they are in the cache. A power cut changes such a
     /// file, so that its durable pieces are verified before they are trusted.
     sync_failed: bool,
 }
@@ -64,40 +64,40 @@ fn play(steps: &[Step]) {
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     let disk = Arc::new(MemDisk::forgetful());
     let mut model = Model::default();
-    let mut run = Some(try_open_on(&disk, &spec).unwrap().check());
+    let mut launch = Some(try_open_on(&disk, &spec).unwrap().check());
     for step in steps {
-        let mut now = run.take().unwrap();
+        let mut now = launch.take().unwrap();
         match *step {
             Step::Commit(piece) => {
                 now.commit(&torrent, [piece % torrent.pieces()]);
-                model.had.insert(piece % torrent.pieces());
+                model.have.insert(piece % torrent.pieces());
             }
             Step::Sync => {
                 now.store.sync().unwrap();
-                model.durable = model.had.clone();
+                model.durable = model.have.clone();
             }
             Step::FailedSync => {
                 disk.fail("sync", "t/d", EIO, 1);
                 if now.store.sync().is_err() {
-                    model.had = model.durable.clone();
+                    model.have = model.durable.clone();
                     model.sync_failed = true;
                 }
-                model.durable = model.had.clone();
+                model.durable = model.have.clone();
                 disk.heal();
             }
             Step::Close => {
                 now.store.close(0, 0, &[]).unwrap();
-                model.durable = model.had.clone();
+                model.durable = model.have.clone();
             }
             Step::CutPower => {
                 disk.cut_power();
-                model.had = model.durable.clone();
+                model.have = model.durable.clone();
             }
             Step::Kill => {}
         }
         if matches!(step, Step::Commit(_) | Step::Sync | Step::FailedSync) {
-            assert_eq!(now.have(), model.had.iter().copied().collect::<Vec<_>>());
-            run = Some(now);
+            assert_eq!(now.have(), model.have.iter().copied().collect::<Vec<_>>());
+            launch = Some(now);
             continue;
         }
         drop(now);
@@ -113,12 +113,12 @@ fn play(steps: &[Step]) {
         let have: BTreeSet<u32> = checked.have().into_iter().collect();
         if matches!(step, Step::CutPower) {
             // More may be found on the disk than had to be there.
-            assert!(have.is_superset(&model.had));
-            model.had = have;
+            assert!(have.is_superset(&model.have));
+            model.have = have;
             model.sync_failed = false;
         }
-        assert_eq!(checked.have(), model.had.iter().copied().collect::<Vec<_>>());
-        run = Some(checked);
+        assert_eq!(checked.have(), model.have.iter().copied().collect::<Vec<_>>());
+        launch = Some(checked);
     }
 }
 
@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn have_is_a_promise(steps in proptest::collection::vec(step(), 1..40)) {
+    fn have_keeps_its_promise(steps in proptest::collection::vec(step(), 1..40)) {
         play(&steps);
     }
 }

@@ -19,7 +19,7 @@ const LENGTH: usize = PIECE as usize;
 
 // ---- Folding ----
 
-/// Files whose names differ in the case of letters only.
+/// Files whose names differ only in the case of letters.
 fn folded_names(names: &[&str]) -> Torrent {
     let files: Vec<_> = names.iter().map(|name| (*name, LENGTH)).collect();
     torrent(&files, PIECE)
@@ -27,37 +27,41 @@ fn folded_names(names: &[&str]) -> Torrent {
 
 /// Checks which file has which content, by the names as they are spelled on the disk.
 #[track_caller]
-fn assert_spelled(place: &Place<MemDisk>, torrent: &Torrent, names: &[&str]) {
+fn assert_spelled(site: &Site<MemDisk>, torrent: &Torrent, names: &[&str]) {
     for (index, name) in names.iter().enumerate() {
         let path = format!("/save/t/{name}");
-        let spelled = place.disk.files().into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
-        assert!(place.disk.has(&path), "{name} in {spelled:?}");
-        assert!(place.disk.bytes(&path) == torrent.file_data(index), "{name} in {spelled:?}");
+        let spelled = site.disk.files().into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
+        assert!(site.disk.has(&path), "{name} in {spelled:?}");
+        assert!(site.disk.bytes(&path) == torrent.file_data(index), "{name} in {spelled:?}");
     }
 }
 
-/// Commits in `order`, then looks at the files again with and without a journal.
+/// Commits in `order`, then opens the files again with and without a journal.
 #[track_caller]
 fn check_folded(names: &[&str], on_disk: &[&str], order: &[u32]) {
     let torrent = folded_names(names);
-    let place = in_memory(MemDisk::folding());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, order.iter().copied());
-    run.close();
-    assert_spelled(&place, &torrent, on_disk);
+    let site = in_memory(MemDisk::folding());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, order.iter().copied());
+    launch.close();
+    assert_spelled(&site, &torrent, on_disk);
     let all: Vec<u32> = (0..torrent.pieces()).collect();
-    let run = place.open(&place.spec(&torrent));
-    assert_eq!((run.have(), run.to_verify()), (all.clone(), vec![]), "after a clean shutdown");
-    drop(run);
-    let run = place.open(&OpenSpec { resume: false, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), all, "without the journal's word");
-    drop(run);
-    place.remove_journals();
+    let launch = site.open(&site.spec(&torrent));
+    assert_eq!(
+        (launch.have(), launch.to_verify()),
+        (all.clone(), vec![]),
+        "after a clean shutdown"
+    );
+    drop(launch);
+    let launch = site.open(&OpenSpec { resume: false, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), all, "without the journal");
+    drop(launch);
+    site.remove_journals();
     for seed_only in [true, false] {
-        let run = place.open(&OpenSpec { seed_only, ..place.spec(&torrent) }).check();
-        assert_eq!(run.have(), all, "without a journal, seed_only {seed_only}");
-        run.close();
-        assert_spelled(&place, &torrent, on_disk);
+        let launch = site.open(&OpenSpec { seed_only, ..site.spec(&torrent) }).check();
+        assert_eq!(launch.have(), all, "without a journal, seed_only {seed_only}");
+        launch.close();
+        assert_spelled(&site, &torrent, on_disk);
     }
 }
 
@@ -77,37 +81,37 @@ fn three_folded_names_get_numbers() {
     check_folded(&["Readme", "README", "readme"], &["Readme", "README~2", "readme~3"], &[0, 1, 2]);
 }
 
-/// The name that the second entry gets is already that of a third.
+/// The numbered name of the second entry is already the name of a third.
 #[test]
 fn numbered_name_may_be_taken() {
     let names = ["Readme", "README", "README~2"];
     let torrent = folded_names(&names);
-    let place = in_memory(MemDisk::folding());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, 0..3);
-    run.close();
-    assert!(place.open(&place.spec(&torrent)).opened.have.is_full());
-    place.remove_journals();
-    assert_eq!(place.open(&place.spec(&torrent)).check().have(), [0, 1, 2]);
+    let site = in_memory(MemDisk::folding());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, 0..3);
+    launch.close();
+    assert!(site.open(&site.spec(&torrent)).opened.have.is_full());
+    site.remove_journals();
+    assert_eq!(site.open(&site.spec(&torrent)).check().have(), [0, 1, 2]);
 }
 
-/// One of two that fold is downloaded first, the other by a later launch.
+/// Of two entries that fold, the first launch downloads one and a later launch the other.
 #[test]
 fn folded_name_selected_later() {
     let torrent = folded_names(&["Readme", "README"]);
     for first in [[true, false], [false, true]] {
-        let place = in_memory(MemDisk::folding());
-        let mut run = place.open(&some(&place.spec(&torrent), &first)).check();
-        run.commit(&torrent, [u32::from(first[1])]);
-        run.close();
-        let mut run = place.open(&place.spec(&torrent)).check();
-        assert_eq!(run.have(), [u32::from(first[1])], "what is verified stays");
-        run.commit(&torrent, [u32::from(first[0])]);
-        run.close();
-        let spec = place.spec(&torrent);
-        assert!(place.open(&spec).opened.have.is_full(), "{first:?}");
-        let run = place.open(&OpenSpec { resume: false, ..spec }).check();
-        assert_eq!(run.have(), [0, 1], "{first:?}: without the journal's word");
+        let site = in_memory(MemDisk::folding());
+        let mut launch = site.open(&some(&site.spec(&torrent), &first)).check();
+        launch.commit(&torrent, [u32::from(first[1])]);
+        launch.close();
+        let mut launch = site.open(&site.spec(&torrent)).check();
+        assert_eq!(launch.have(), [u32::from(first[1])], "what is verified stays");
+        launch.commit(&torrent, [u32::from(first[0])]);
+        launch.close();
+        let spec = site.spec(&torrent);
+        assert!(site.open(&spec).opened.have.is_full(), "{first:?}");
+        let launch = site.open(&OpenSpec { resume: false, ..spec }).check();
+        assert_eq!(launch.have(), [0, 1], "{first:?}: without the journal's word");
     }
 }
 
@@ -115,104 +119,104 @@ fn folded_name_selected_later() {
 #[test]
 fn folded_names_survive_a_kill() {
     let torrent = folded_names(&["Readme", "README"]);
-    let place = in_memory(MemDisk::folding());
+    let site = in_memory(MemDisk::folding());
     for piece in 0..2 {
-        let mut run = place.open(&place.spec(&torrent)).check();
-        assert_eq!(run.have(), (0..piece).collect::<Vec<_>>());
-        run.commit(&torrent, [piece]);
+        let mut launch = site.open(&site.spec(&torrent)).check();
+        assert_eq!(launch.have(), (0..piece).collect::<Vec<_>>());
+        launch.commit(&torrent, [piece]);
     }
-    let run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.have(), [0, 1]);
-    run.close();
-    assert_spelled(&place, &torrent, &["Readme", "README~2"]);
+    let launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.have(), [0, 1]);
+    launch.close();
+    assert_spelled(&site, &torrent, &["Readme", "README~2"]);
 }
 
-/// What has the folded name is the user's own.
+/// The file with the folded name is the user's own.
 #[test]
 fn folded_user_file_is_refused() {
     let torrent = folded_names(&["Readme"]);
-    let place = in_memory(MemDisk::folding());
-    place.write("t/README", &noise(LENGTH, 77));
-    assert!(place.open(&place.spec(&torrent)).try_check().is_err());
-    assert!(place.bytes("t/README").unwrap() == noise(LENGTH, 77));
+    let site = in_memory(MemDisk::folding());
+    site.write("t/README", &noise(LENGTH, 77));
+    assert!(site.open(&site.spec(&torrent)).try_check().is_err());
+    assert!(site.bytes("t/README").unwrap() == noise(LENGTH, 77));
 }
 
-/// A file with the number of a pair is no reason to look for it where nothing folds.
+/// A file with a numbered name is no entry's file where nothing folds.
 #[test]
 fn numbered_file_is_no_entry_elsewhere() {
-    let (torrent, place) = (folded_names(&["Readme", "README"]), on_disk());
+    let (torrent, site) = (folded_names(&["Readme", "README"]), on_disk());
     // From here on its naming is recorded.
-    drop(place.open(&place.spec(&torrent)).check());
-    place.write("t/README~2", b"the user's own");
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    torrent.assert_complete(&place.save);
-    assert_eq!(place.bytes("t/README~2").unwrap(), b"the user's own");
+    drop(site.open(&site.spec(&torrent)).check());
+    site.write("t/README~2", b"the user's own");
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    torrent.assert_complete(&site.save);
+    assert_eq!(site.bytes("t/README~2").unwrap(), b"the user's own");
 }
 
 // ---- Entries that are hard links of one file ----
 
 /// Two entries that are one file. `same`: with one content.
-fn linked_entries(place: &Place<piece_store::OsDisk>, same: bool) -> Torrent {
+fn linked_entries(site: &Site<piece_store::OsDisk>, same: bool) -> Torrent {
     let first = noise(LENGTH, 1);
     let second = if same { first.clone() } else { noise(LENGTH, 2) };
     let torrent = torrent_of(&[("a", LENGTH), ("b", LENGTH)], PIECE, [first, second].concat());
-    torrent.write_file(&place.save, 0);
-    std::fs::hard_link(place.save.join("t/a"), place.save.join("t/b")).unwrap();
+    torrent.write_file(&site.save, 0);
+    std::fs::hard_link(site.save.join("t/a"), site.save.join("t/b")).unwrap();
     torrent
 }
 
 #[test]
 fn linked_entries_of_one_content_stay() {
-    let place = on_disk();
-    let torrent = linked_entries(&place, true);
-    let run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.have(), [0, 1]);
-    run.close();
-    assert!(place.open(&place.spec(&torrent)).opened.have.is_full());
-    assert!(!place.save.join("t/b~2").exists());
-    torrent.assert_complete(&place.save);
+    let site = on_disk();
+    let torrent = linked_entries(&site, true);
+    let launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.have(), [0, 1]);
+    launch.close();
+    assert!(site.open(&site.spec(&torrent)).opened.have.is_full());
+    assert!(!site.save.join("t/b~2").exists());
+    torrent.assert_complete(&site.save);
 }
 
 #[test]
-fn linked_entries_of_two_contents_part() {
-    let place = on_disk();
-    let torrent = linked_entries(&place, false);
-    let mut run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.have(), [0]);
-    run.commit(&torrent, [1]);
-    run.close();
-    assert!(place.bytes("t/a").unwrap() == torrent.file_data(0));
-    assert!(place.bytes("t/b~2").unwrap() == torrent.file_data(1));
-    let run = place.open(&place.spec(&torrent));
-    assert_eq!((run.have(), run.to_verify()), (vec![0, 1], vec![]));
-    drop(run);
-    place.remove_journals();
-    let run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.have(), [0, 1]);
-    run.close();
-    let report = torrent.verify(&place.save, None);
+fn linked_entries_of_two_contents_separate() {
+    let site = on_disk();
+    let torrent = linked_entries(&site, false);
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.have(), [0]);
+    launch.commit(&torrent, [1]);
+    launch.close();
+    assert!(site.bytes("t/a").unwrap() == torrent.file_data(0));
+    assert!(site.bytes("t/b~2").unwrap() == torrent.file_data(1));
+    let launch = site.open(&site.spec(&torrent));
+    assert_eq!((launch.have(), launch.to_verify()), (vec![0, 1], vec![]));
+    drop(launch);
+    site.remove_journals();
+    let launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.have(), [0, 1]);
+    launch.close();
+    let report = torrent.verify(&site.save, None);
     assert!(report.good.is_full());
     let paths: Vec<_> = report.files.iter().map(|file| file.path.clone()).collect();
     assert_eq!(paths, [Path::new("t/a"), Path::new("t/b~2")]);
 }
 
-/// The user takes the link away: the content under the number is still the entry's.
+/// The user removes the link. The file under the numbered name is still the entry's.
 #[test]
 fn numbered_file_outlives_its_cause() {
-    let place = on_disk();
-    let torrent = linked_entries(&place, false);
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [1]);
-    run.close();
-    std::fs::remove_file(place.save.join("t/b")).unwrap();
-    assert_eq!(place.open(&place.spec(&torrent)).check().have(), [0, 1]);
+    let site = on_disk();
+    let torrent = linked_entries(&site, false);
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [1]);
+    launch.close();
+    std::fs::remove_file(site.save.join("t/b")).unwrap();
+    assert_eq!(site.open(&site.spec(&torrent)).check().have(), [0, 1]);
 }
 
-// ---- Names that others made ----
+// ---- Names that other programs made ----
 
-/// Names that Linux holds and that this program would not make.
+/// Names that Linux accepts and this program does not make.
 const RAW: [&[u8]; 4] = [b"bell\x07", b"caf\xe9", b"turn\xe2\x80\xae", b"plain"];
 
 fn raw_torrent() -> Torrent {
@@ -255,142 +259,142 @@ fn files_of_other_programs_are_found() {
     for naming in [Naming::Raw, Naming::Unix, Naming::Version0, Naming::Windows, Naming::Short] {
         let torrent = raw_torrent();
         for seed_only in [true, false] {
-            let place = on_disk();
-            write_as(&torrent, &place.save, naming, 0..4);
-            let before = tree(&place.save);
-            let spec = OpenSpec { seed_only, ..place.spec(&torrent) };
-            let mut run = place.open(&spec).check();
-            assert_eq!(run.have(), [0, 1, 2, 3], "{naming:?}");
-            let extents = run.read(&torrent, 1, 0, 100).unwrap();
+            let site = on_disk();
+            write_as(&torrent, &site.save, naming, 0..4);
+            let before = tree(&site.save);
+            let spec = OpenSpec { seed_only, ..site.spec(&torrent) };
+            let mut launch = site.open(&spec).check();
+            assert_eq!(launch.have(), [0, 1, 2, 3], "{naming:?}");
+            let extents = launch.read(&torrent, 1, 0, 100).unwrap();
             assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
-            run.close();
-            assert!(place.open(&spec).opened.have.is_full(), "{naming:?}");
-            let report = torrent.verify(&place.save, None);
+            launch.close();
+            assert!(site.open(&spec).opened.have.is_full(), "{naming:?}");
+            let report = torrent.verify(&site.save, None);
             assert!(report.good.is_full(), "{naming:?}");
-            assert_eq!(tree(&place.save), before, "{naming:?}");
+            assert_eq!(tree(&site.save), before, "{naming:?}");
         }
     }
 }
 
 #[test]
 fn download_goes_on_under_found_names() {
-    let (torrent, place) = (raw_torrent(), on_disk());
-    write_as(&torrent, &place.save, Naming::Raw, 0..2);
-    let mut run = place.open(&place.spec(&torrent)).check();
-    assert_eq!((run.have(), run.opened.naming), (vec![0, 1], Naming::Raw));
-    run.commit(&torrent, [2, 3]);
-    run.close();
+    let (torrent, site) = (raw_torrent(), on_disk());
+    write_as(&torrent, &site.save, Naming::Raw, 0..2);
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1], Naming::Raw));
+    launch.commit(&torrent, [2, 3]);
+    launch.close();
     let paths = torrent.metainfo.info().disk_paths(Naming::Raw);
-    let mut expected: Vec<_> = paths.iter().map(|path| place.save.join(path)).collect();
+    let mut expected: Vec<_> = paths.iter().map(|path| site.save.join(path)).collect();
     expected.sort();
-    assert_eq!(tree(&place.save), expected);
+    assert_eq!(tree(&site.save), expected);
 }
 
 #[test]
 fn folder_of_version_0_is_found() {
-    // Those that version 0.1.0 named otherwise.
+    // Names that version 0.1.0 made differently.
     let files: [(&[u8], usize); 3] = [(b"aux.c", LENGTH), (b"end.", LENGTH), (b"a\\b", LENGTH)];
-    let (torrent, place) = (torrent_named(b"con", &files, PIECE), on_disk());
+    let (torrent, site) = (torrent_named(b"con", &files, PIECE), on_disk());
     for (index, path) in ["con_/aux_.c", "con_/end._", "con_/a_b"].iter().enumerate() {
-        place.write(path, torrent.file_data(index));
+        site.write(path, torrent.file_data(index));
     }
-    let run = place.open(&place.spec(&torrent)).check();
-    assert_eq!((run.have(), run.opened.naming), (vec![0, 1, 2], Naming::Version0));
+    let launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1, 2], Naming::Version0));
 }
 
 #[test]
 fn new_files_get_names_of_linux() {
     let files: [(&[u8], usize); 3] = [(b"aux.c", LENGTH), (b"end.", LENGTH), (b"a\\b?", LENGTH)];
-    let (torrent, place) = (torrent_named(b"con", &files, PIECE), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.opened.naming, Naming::Unix);
-    run.commit(&torrent, 0..3);
-    run.close();
-    let expected = ["con/a\\b?", "con/aux.c", "con/end."].map(|path| place.save.join(path));
-    assert_eq!(tree(&place.save), expected);
+    let (torrent, site) = (torrent_named(b"con", &files, PIECE), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.opened.naming, Naming::Unix);
+    launch.commit(&torrent, 0..3);
+    launch.close();
+    let expected = ["con/a\\b?", "con/aux.c", "con/end."].map(|path| site.save.join(path));
+    assert_eq!(tree(&site.save), expected);
 }
 
 #[test]
 fn most_files_decide_for_all() {
-    let (torrent, place) = (raw_torrent(), on_disk());
+    let (torrent, site) = (raw_torrent(), on_disk());
     // Two under one naming, three under another; "plain" counts for both.
-    write_as(&torrent, &place.save, Naming::Unix, 0..1);
-    write_as(&torrent, &place.save, Naming::Raw, 0..3);
-    let before = tree(&place.save);
-    let mut run = place.open(&place.spec(&torrent)).check();
-    assert_eq!((run.have(), run.opened.naming), (vec![0, 1, 2], Naming::Raw));
-    run.commit(&torrent, [3]);
-    run.close();
+    write_as(&torrent, &site.save, Naming::Unix, 0..1);
+    write_as(&torrent, &site.save, Naming::Raw, 0..3);
+    let before = tree(&site.save);
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1, 2], Naming::Raw));
+    launch.commit(&torrent, [3]);
+    launch.close();
     let mut expected = before;
     let last = torrent.metainfo.info().disk_paths(Naming::Raw).remove(3);
-    expected.push(place.save.join(last));
+    expected.push(site.save.join(last));
     expected.sort();
-    assert_eq!(tree(&place.save), expected, "no file under another naming");
+    assert_eq!(tree(&site.save), expected, "no file under another naming");
 }
 
 #[test]
 fn recorded_naming_wins() {
     for clean in [true, false] {
-        let (torrent, place) = (raw_torrent(), on_disk());
-        let mut run = place.open(&place.spec(&torrent)).check();
-        assert_eq!(run.opened.naming, Naming::Unix);
-        run.commit(&torrent, [0]);
+        let (torrent, site) = (raw_torrent(), on_disk());
+        let mut launch = site.open(&site.spec(&torrent)).check();
+        assert_eq!(launch.opened.naming, Naming::Unix);
+        launch.commit(&torrent, [0]);
         if clean {
-            run.close();
+            launch.close();
         } else {
-            drop(run);
+            drop(launch);
         }
         // More of them, all good.
-        write_as(&torrent, &place.save, Naming::Raw, 0..4);
-        let mut run = place.open(&place.spec(&torrent)).check();
-        assert_eq!((run.have(), run.opened.naming), (vec![0], Naming::Unix));
-        run.commit(&torrent, 1..4);
-        run.close();
+        write_as(&torrent, &site.save, Naming::Raw, 0..4);
+        let mut launch = site.open(&site.spec(&torrent)).check();
+        assert_eq!((launch.have(), launch.opened.naming), (vec![0], Naming::Unix));
+        launch.commit(&torrent, 1..4);
+        launch.close();
         for path in torrent.metainfo.info().disk_paths(Naming::Unix) {
-            assert!(place.save.join(path).exists());
+            assert!(site.save.join(path).exists());
         }
     }
 }
 
-/// `verify` reads what the journal says, and not what most files say.
+/// `verify` uses the naming of the journal, not that of most files.
 #[test]
 fn verify_uses_recorded_naming() {
-    let (torrent, place) = (raw_torrent(), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [0]);
-    run.close();
-    write_as(&torrent, &place.save, Naming::Raw, 0..3);
-    let state = Some(place.state.as_path());
-    let report = torrent.verify(&place.save, state);
+    let (torrent, site) = (raw_torrent(), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [0]);
+    launch.close();
+    write_as(&torrent, &site.save, Naming::Raw, 0..3);
+    let state = Some(site.state.as_path());
+    let report = torrent.verify(&site.save, state);
     assert_eq!(numbers(&report.good), [0]);
-    let paths = check::paths_in(&torrent.metainfo, &place.save, state).unwrap();
+    let paths = check::paths_in(&torrent.metainfo, &site.save, state).unwrap();
     assert_eq!(paths, torrent.metainfo.info().disk_paths(Naming::Unix));
-    let report = torrent.verify(&place.save, None);
+    let report = torrent.verify(&site.save, None);
     assert_eq!(numbers(&report.good), [0, 1, 2]);
 }
 
 // ---- File systems that refuse names ----
 
-/// Downloads on a disk that refuses names; the naming that it got to, and the paths.
+/// Downloads on a disk that refuses names. Returns the naming that was chosen, and the paths.
 #[track_caller]
 fn naming_on(disk: MemDisk, torrent: &Torrent) -> (Naming, Vec<PathBuf>) {
-    let place = in_memory(disk);
-    let spec = OpenSpec { folder: "/save".into(), ..place.spec(torrent) };
-    let mut run = place.open(&spec).check();
-    let naming = run.opened.naming;
-    run.commit(torrent, 0..torrent.pieces());
-    run.close();
-    let files = place.disk.files().into_iter().map(|(path, ..)| path);
+    let site = in_memory(disk);
+    let spec = OpenSpec { folder: "/save".into(), ..site.spec(torrent) };
+    let mut launch = site.open(&spec).check();
+    let naming = launch.opened.naming;
+    launch.commit(torrent, 0..torrent.pieces());
+    launch.close();
+    let files = site.disk.files().into_iter().map(|(path, ..)| path);
     let mut paths: Vec<_> =
         files.filter_map(|path| Some(path.strip_prefix("/save").ok()?.to_owned())).collect();
     paths.sort();
-    let run = place.open(&spec);
-    assert!(run.opened.have.is_full() && run.opened.naming == naming);
-    drop(run);
+    let launch = site.open(&spec);
+    assert!(launch.opened.have.is_full() && launch.opened.naming == naming);
+    drop(launch);
     // A seed without a journal finds them.
-    place.remove_journals();
-    let run = place.open(&OpenSpec { seed_only: true, ..spec }).check();
-    assert!(run.store.have().is_full(), "found without a journal");
+    site.remove_journals();
+    let launch = site.open(&OpenSpec { seed_only: true, ..spec }).check();
+    assert!(launch.store.have().is_full(), "found without a journal");
     (naming, paths)
 }
 
@@ -401,7 +405,7 @@ fn refused_characters_make_windows_names() {
     let (naming, paths) = naming_on(MemDisk::refusing(":?*", 0), &torrent);
     assert_eq!(naming, Naming::Windows);
     assert_eq!(paths, ["to_ me/a_", "to_ me/plain", "to_ me/who_"].map(PathBuf::from));
-    // One that refuses nothing of it.
+    // A disk that accepts the names.
     let (naming, paths) = naming_on(MemDisk::refusing("|", 0), &torrent);
     assert_eq!(naming, Naming::Unix);
     assert_eq!(paths, ["to: me/a*", "to: me/plain", "to: me/who?"].map(PathBuf::from));
@@ -430,21 +434,21 @@ fn refused_length_and_characters_together() {
     assert!(paths.contains(&"t/who_".into()), "{paths:?}");
 }
 
-/// The trial of names leaves nothing and takes nothing for it.
+/// The trial of names leaves no file and overwrites none.
 #[test]
 fn trial_of_names_leaves_no_file() {
     let torrent = torrent_named(b"t", &[(b"who?", LENGTH)], PIECE);
     for disk in [MemDisk::refusing("?", 0), MemDisk::forgetful()] {
-        let place = in_memory(disk);
-        drop(place.open(&place.spec(&torrent)).check());
-        let files = place.disk.files();
+        let site = in_memory(disk);
+        drop(site.open(&site.spec(&torrent)).check());
+        let files = site.disk.files();
         assert!(files.iter().all(|(path, ..)| !path.starts_with("/save")), "{files:?}");
     }
-    // A file of the user's that has the name stays.
-    let place = in_memory(MemDisk::forgetful());
-    place.write("who?", b"the user's own");
-    drop(place.open(&place.spec(&torrent)).check());
-    assert_eq!(place.bytes("who?").unwrap(), b"the user's own");
+    // The user's own file with the name stays.
+    let site = in_memory(MemDisk::forgetful());
+    site.write("who?", b"the user's own");
+    drop(site.open(&site.spec(&torrent)).check());
+    assert_eq!(site.bytes("who?").unwrap(), b"the user's own");
 }
 
 // ---- Long paths ----
@@ -456,26 +460,26 @@ fn path_longer_than_the_system_takes() {
     let deep = [&path[..], b"/file"].concat();
     assert!(deep.len() > 4096);
     let files: [(&[u8], usize); 2] = [(&deep, 2 * LENGTH), (b"flat", 100)];
-    let (torrent, place) = (torrent_named(b"t", &files, PIECE), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, [0]);
-    run.store.sync().unwrap();
-    drop(run);
-    let mut run = place.open(&place.spec(&torrent)).check();
-    assert_eq!(run.have(), [0]);
-    run.commit(&torrent, [1, 2]);
-    run.close();
-    let mut run = place.open(&OpenSpec { seed_only: true, ..place.spec(&torrent) }).check();
-    assert_eq!(run.have(), [0, 1, 2]);
-    let extents = run.read(&torrent, 1, 0, 100).unwrap();
+    let (torrent, site) = (torrent_named(b"t", &files, PIECE), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, [0]);
+    launch.store.sync().unwrap();
+    drop(launch);
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    assert_eq!(launch.have(), [0]);
+    launch.commit(&torrent, [1, 2]);
+    launch.close();
+    let mut launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
+    assert_eq!(launch.have(), [0, 1, 2]);
+    let extents = launch.read(&torrent, 1, 0, 100).unwrap();
     assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
-    run.close();
-    let state = Some(place.state.as_path());
-    let report = torrent.verify(&place.save, state);
+    launch.close();
+    let state = Some(site.state.as_path());
+    let report = torrent.verify(&site.save, state);
     assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
-    // The path is too long to be given to the system in one piece.
-    let (root, _) = place.disk.folder(&place.save, false).unwrap();
+    // The path is too long for one system call.
+    let (root, _) = site.disk.folder(&site.save, false).unwrap();
     let path = torrent.metainfo.info().disk_paths(Naming::Unix).remove(0);
-    assert!(std::fs::metadata(place.save.join(&path)).is_err());
-    assert!(place.disk.stat(&root, &path).unwrap().is_some());
+    assert!(std::fs::metadata(site.save.join(&path)).is_err());
+    assert!(site.disk.stat(&root, &path).unwrap().is_some());
 }

@@ -1,4 +1,4 @@
-//! Ordinary use in all its variants: nothing of it may end in an error, nor lose anything.
+//! Ordinary use in many variants. None of them ends in an error or loses a piece.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -13,7 +13,7 @@ use piece_store::OpenSpec;
 
 const FILES: [(&str, usize); 5] =
     [("a", 20_000), ("e", 0), ("b", 40_000), ("c", 9_000), ("d/d", 30_000)];
-/// What is wanted in one run after another.
+/// The selections of consecutive launches.
 const LISTS: [[bool; 5]; 5] = [
     [true, false, false, true, false],
     [true; 5],
@@ -22,9 +22,10 @@ const LISTS: [[bool; 5]; 5] = [
     [true; 5],
 ];
 
-/// Ordinary use: overwrite, preallocate, zero-length, select more and less, all twice; orderly or killed.
+/// Overwriting, preallocation, empty files, changing selections, all twice, with clean shutdowns or
+/// kills.
 #[test]
-fn nothing_is_refused() {
+fn ordinary_use_never_fails() {
     for case in 0..128u32 {
         let bit = |n: u32| case >> n & 1 == 1;
         let (_root, save, state) = folders();
@@ -43,26 +44,26 @@ fn nothing_is_refused() {
             if bit(6) {
                 drop(open(&spec));
             }
-            let run = open(&spec).try_check();
-            assert!(run.is_ok(), "case {case} run {n}: {:?}", run.err());
-            let mut run = run.unwrap();
+            let launch = open(&spec).try_check();
+            assert!(launch.is_ok(), "case {case} launch {n}: {:?}", launch.err());
+            let mut launch = launch.unwrap();
             let wanted: Vec<u32> =
-                run.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
+                launch.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
             if !spec.seed_only {
                 for piece in wanted {
-                    if !run.have().contains(&piece) {
-                        run.commit(&torrent, [piece]);
+                    if !launch.have().contains(&piece) {
+                        launch.commit(&torrent, [piece]);
                     }
                 }
             }
-            let synced = if bit(3) { run.store.sync() } else { Ok(()) };
-            assert!(synced.is_ok(), "case {case} run {n}: {synced:?}");
+            let synced = if bit(3) { launch.store.sync() } else { Ok(()) };
+            assert!(synced.is_ok(), "case {case} launch {n}: {synced:?}");
             if bit(4) {
-                let end = run.store.close(n.into(), 0, &[]);
-                assert!(end.is_ok(), "case {case} run {n}: {end:?}");
+                let end = launch.store.close(n.into(), 0, &[]);
+                assert!(end.is_ok(), "case {case} launch {n}: {end:?}");
             }
-            drop(run);
-            // Hard links are no matter, nor is emptying between runs.
+            drop(launch);
+            // Hard links and emptied files change nothing.
             if n == 0 && save.join("t/a").exists() {
                 std::fs::hard_link(save.join("t/a"), save.join("t/link")).unwrap();
             }
@@ -73,9 +74,9 @@ fn nothing_is_refused() {
     }
 }
 
-/// Ordinary use, on a disk whose numbers do not last, and on one whose do.
+/// Ordinary use on disks with unstable and with stable file ids.
 #[test]
-fn nothing_is_refused_by_a_disk_that_numbers_anew() {
+fn ordinary_use_with_unstable_ids() {
     for case in 0..128u32 {
         let bit = |n: u32| case >> n & 1 == 1;
         let torrent = torrent(&FILES, 16_384);
@@ -91,37 +92,37 @@ fn nothing_is_refused_by_a_disk_that_numbers_anew() {
             if bit(6) {
                 drop(start(&disk, &spec));
             }
-            let anew = || {
+            let renumber = || {
                 if renumbers {
                     disk.forget_inodes();
                 }
             };
-            let mut run = start(&disk, &spec);
-            verify_all(&run);
-            // Kept open by the table or not: both happen.
+            let mut launch = start(&disk, &spec);
+            verify_all(&launch);
+            // The table keeps some of them open.
             if n % 2 == 0 {
-                anew();
+                renumber();
             }
-            let checked = run.store.finish_check();
-            assert!(checked.is_ok(), "case {case} run {n}: {checked:?}");
+            let checked = launch.store.finish_check();
+            assert!(checked.is_ok(), "case {case} launch {n}: {checked:?}");
             let wanted: Vec<u32> =
-                run.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
+                launch.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
             if !spec.seed_only {
                 for piece in wanted {
-                    if !run.have().contains(&piece) {
-                        run.commit(&torrent, [piece]);
+                    if !launch.have().contains(&piece) {
+                        launch.commit(&torrent, [piece]);
                     }
-                    anew();
+                    renumber();
                 }
             }
-            let synced = if bit(3) { run.store.sync() } else { Ok(()) };
-            assert!(synced.is_ok(), "case {case} run {n}: {synced:?}");
-            anew();
+            let synced = if bit(3) { launch.store.sync() } else { Ok(()) };
+            assert!(synced.is_ok(), "case {case} launch {n}: {synced:?}");
+            renumber();
             if bit(4) {
-                let end = run.store.close(n.into(), 0, &[]);
-                assert!(end.is_ok(), "case {case} run {n}: {end:?}");
+                let end = launch.store.close(n.into(), 0, &[]);
+                assert!(end.is_ok(), "case {case} launch {n}: {end:?}");
             }
-            drop(run);
+            drop(launch);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The threads: jobs in, answers out.
+//! The pool: jobs and their answers.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -52,13 +52,13 @@ fn commit(torrent: &Torrent, index: u32) -> Job {
 }
 
 #[test]
-fn a_whole_download() {
+fn whole_download() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(&root.path().join("save"), &root.path().join("state"));
     let (pool, woken) = pool(64);
     assert!(open(&pool, &spec).have.is_empty());
-    // All at once: the workers share them out.
+    // The workers divide the pieces among themselves.
     for index in 0..torrent.pieces() {
         pool.submit(commit(&torrent, index)).unwrap();
     }
@@ -85,13 +85,13 @@ fn a_whole_download() {
     torrent.assert_complete(&spec.folder);
     let opened = open(&pool, &spec);
     assert!(opened.have.is_full() && opened.downloaded == 2);
-    // An answer is there a moment before we are woken for it.
+    // An answer arrives a moment before the wake-up for it.
     drop(pool);
     assert!(woken.load(Ordering::Relaxed) as u32 >= torrent.pieces() + 6);
 }
 
 #[test]
-fn a_bad_piece_among_those_hashed_together() {
+fn one_bad_piece_in_a_batch() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
     let (pool, _) = pool(64);
@@ -141,7 +141,7 @@ fn spans_staged_by_several_workers() {
 }
 
 #[test]
-fn no_more_is_taken_than_was_agreed() {
+fn outstanding_jobs_are_limited() {
     let (pool, _) = pool(2);
     let job = || Job::Sync { torrent: KEY };
     pool.submit(job()).unwrap();
@@ -152,7 +152,7 @@ fn no_more_is_taken_than_was_agreed() {
 }
 
 #[test]
-fn a_torrent_nobody_opened() {
+fn unknown_torrent_is_not_open() {
     let torrent = torrent(&FILES, PIECE);
     let (pool, _) = pool(8);
     let done = ask(&pool, commit(&torrent, 0));
@@ -162,7 +162,7 @@ fn a_torrent_nobody_opened() {
 }
 
 #[test]
-fn what_came_over_the_network_is_written_when_the_pool_is_dropped() {
+fn dropped_pool_writes_commits() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(&root.path().join("save"), &root.path().join("state"));
@@ -202,7 +202,7 @@ fn syncs_and_commits_at_once() {
         }
     }
     drop(first);
-    // As after a kill: each piece is believed or verified, none is forgotten.
+    // Like after a kill, each piece is trusted or verified.
     let (second, _) = pool(256);
     let opened = open(&second, &spec);
     let verified: u32 = opened.to_verify.iter().map(|range| range.end - range.start).sum();
@@ -211,7 +211,7 @@ fn syncs_and_commits_at_once() {
 }
 
 #[test]
-fn a_folder_is_verified_for_a_command() {
+fn verify_folder_reports_each_file() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
     assert!(

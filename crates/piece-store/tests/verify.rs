@@ -1,4 +1,4 @@
-//! Hashing what is on disk: many pieces at once, of any length, with holes, over any files.
+//! Hashing pieces on disk: many at once, of any length, with holes, over any files.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -18,7 +18,7 @@ use piece_store::{
 
 const EIO: i32 = 5;
 const MIB: usize = 1 << 20;
-/// None of these ends where a piece does.
+/// None of these files ends at the end of a piece.
 const FILES: [(&str, usize); 5] =
     [("a", 1_300_001), ("b", 3), ("empty", 0), ("c", 700_000), ("d", 2_000_007)];
 
@@ -32,8 +32,8 @@ fn listed(torrent: &Torrent) -> Vec<ListedFile> {
     info.files().iter().map(file).collect()
 }
 
-/// With pieces of that length: what is whole is good, and one byte makes a piece bad, wherever it
-/// is.
+/// With pieces of this length, complete pieces are good, and one wrong byte makes a piece bad,
+/// wherever it is.
 #[track_caller]
 fn check_length(piece_length: usize) {
     let root = tempfile::tempdir().unwrap();
@@ -81,14 +81,14 @@ fn flip(folder: &Path, torrent: &Torrent, offset: usize) {
 
 #[test]
 fn pieces_of_any_length() {
-    // Shorter than a strip, as long, longer, and such that the last one is much shorter.
+    // Shorter than a strip, as long, longer, and with a much shorter last piece.
     for piece_length in [16 << 10, 20_000, 64 << 10, 100_000, STRIP_LENGTH, 300_000, MIB, 3 * MIB] {
         check_length(piece_length);
     }
 }
 
 #[test]
-fn a_missing_and_a_short_file_amid_others() {
+fn missing_and_short_files_among_others() {
     let root = tempfile::tempdir().unwrap();
     let piece = 16 << 10;
     let torrent = torrent(&[("a", 100_000), ("b", 50_000), ("c", 100_000), ("d", 90_000)], piece);
@@ -96,7 +96,7 @@ fn a_missing_and_a_short_file_amid_others() {
     std::fs::remove_file(root.path().join("t/b")).unwrap();
     OpenOptions::new().write(true).open(root.path().join("t/d")).unwrap().set_len(60_000).unwrap();
     let report = torrent.verify(root.path(), None);
-    // b is bytes 100,000 to 150,000; of d, what comes after 310,000 is gone.
+    // b is bytes 100,000 to 150,000. The bytes of d after 310,000 are missing.
     let expected: Vec<u32> = (0..6).chain(10..310_000 / piece).collect();
     assert_eq!(numbers(&report.good), expected);
 }
@@ -115,10 +115,10 @@ fn check_read(ranges: &[std::ops::Range<usize>]) {
     let torrent = with_holes(ranges);
     let disk = Arc::new(MemDisk::default());
     let spec = torrent.spec(Path::new("/save"));
-    let mut run = try_open_on(&disk, &spec).unwrap().check();
-    run.commit(&torrent, 0..4);
+    let mut launch = try_open_on(&disk, &spec).unwrap().check();
+    launch.commit(&torrent, 0..4);
     let before = disk.bytes_read();
-    assert_eq!(run.verify(0..4), (vec![0, 1, 2, 3], None));
+    assert_eq!(launch.verify(0..4), (vec![0, 1, 2, 3], None));
     let data: usize = ranges.iter().map(ExactSizeIterator::len).sum();
     assert_eq!(disk.bytes_read() - before, data as u64);
 }
@@ -149,7 +149,7 @@ fn holes_of_a_new_torrent_are_zeros() {
 }
 
 #[test]
-fn a_hole_where_data_should_be_is_bad() {
+fn hole_instead_of_data_is_bad() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&[("a", 4 * MIB)], MIB as u32);
     torrent.write(root.path());
@@ -161,19 +161,19 @@ fn a_hole_where_data_should_be_is_bad() {
 }
 
 #[test]
-fn a_piece_that_cannot_be_read_is_neither_good_nor_bad() {
+fn unreadable_piece_is_not_judged() {
     let torrent = torrent(&[("a", 400_000), ("b", 100_000), ("c", 400_000)], 100_000);
     let disk = Arc::new(MemDisk::default());
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut run = try_open_on(&disk, &spec).unwrap().check();
-    run.commit(&torrent, 0..9);
+    let mut launch = try_open_on(&disk, &spec).unwrap().check();
+    launch.commit(&torrent, 0..9);
     disk.fail("read", "t/b", EIO, usize::MAX);
-    let (good, error) = run.verify(0..9);
+    let (good, error) = launch.verify(0..9);
     assert!(good.starts_with(&[0, 1, 2, 3]) && !good.contains(&4), "{good:?}");
     assert!(matches!(error, Some(StoreError::Disk { operation: Operation::Read, .. })));
-    assert_eq!(run.have(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "it was had, and nothing says otherwise");
+    assert_eq!(launch.have(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "the journal still says so");
     disk.heal();
-    assert_eq!(run.verify(4..9), (vec![4, 5, 6, 7, 8], None));
+    assert_eq!(launch.verify(4..9), (vec![4, 5, 6, 7, 8], None));
 }
 
 // ---- What verify records ----
@@ -181,56 +181,56 @@ fn a_piece_that_cannot_be_read_is_neither_good_nor_bad() {
 const PIECE: u32 = 16_384;
 
 /// A torrent of two files of 4 pieces each, completed and closed.
-fn completed() -> (Torrent, Place<OsDisk>) {
-    let (torrent, place) = (torrent(&[("a", 65_536), ("b", 65_536)], PIECE), on_disk());
-    let mut run = place.open(&place.spec(&torrent)).check();
-    run.commit(&torrent, 0..8);
-    run.close();
-    (torrent, place)
+fn completed() -> (Torrent, Site<OsDisk>) {
+    let (torrent, site) = (torrent(&[("a", 65_536), ("b", 65_536)], PIECE), on_disk());
+    let mut launch = site.open(&site.spec(&torrent)).check();
+    launch.commit(&torrent, 0..8);
+    launch.close();
+    (torrent, site)
 }
 
-/// Changes a byte of the torrent, and gives the file its time again.
-fn flip_unseen(place: &Place<OsDisk>, torrent: &Torrent, offset: usize) {
-    let path = place.save.join(if offset < 65_536 { "t/a" } else { "t/b" });
+/// Changes a byte of the torrent, and restores the time of the file.
+fn flip_unseen(site: &Site<OsDisk>, torrent: &Torrent, offset: usize) {
+    let path = site.save.join(if offset < 65_536 { "t/a" } else { "t/b" });
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
-    flip(&place.save, torrent, offset);
+    flip(&site.save, torrent, offset);
     File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
 }
 
-fn verify_in(place: &Place<OsDisk>, torrent: &Torrent) -> check::Report {
-    let state = Some(place.state.as_path());
-    torrent.verify(&place.save, state)
+fn verify_in(site: &Site<OsDisk>, torrent: &Torrent) -> check::Report {
+    let state = Some(site.state.as_path());
+    torrent.verify(&site.save, state)
 }
 
-fn journal_bytes(place: &Place<OsDisk>) -> Vec<u8> {
-    std::fs::read(journal_path(place)).unwrap()
+fn journal_bytes(site: &Site<OsDisk>) -> Vec<u8> {
+    std::fs::read(journal_path(site)).unwrap()
 }
 
-fn journal_path(place: &Place<OsDisk>) -> PathBuf {
-    let mut files = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
+fn journal_path(site: &Site<OsDisk>) -> PathBuf {
+    let mut files = std::fs::read_dir(&site.state).unwrap().map(|entry| entry.unwrap().path());
     files.find(|path| path.extension().is_some_and(|end| end == "journal")).unwrap()
 }
 
 #[test]
 fn changed_piece_is_recorded_as_lost() {
     for clean in [true, false] {
-        let (torrent, place) = completed();
+        let (torrent, site) = completed();
         if !clean {
-            drop(place.open(&place.spec(&torrent)).check());
+            drop(site.open(&site.spec(&torrent)).check());
         }
-        flip_unseen(&place, &torrent, 5 * PIECE as usize + 9);
-        let report = verify_in(&place, &torrent);
+        flip_unseen(&site, &torrent, 5 * PIECE as usize + 9);
+        let report = verify_in(&site, &torrent);
         assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(true)));
-        let mut run = place.open(&place.spec(&torrent));
+        let mut launch = site.open(&site.spec(&torrent));
         assert_eq!(
-            (numbers(&run.opened.have), run.to_verify()),
+            (numbers(&launch.opened.have), launch.to_verify()),
             (vec![0, 1, 2, 3, 4, 6, 7], vec![])
         );
-        run = run.check();
-        run.commit(&torrent, [5]);
-        run.close();
-        torrent.assert_complete(&place.save);
-        let report = verify_in(&place, &torrent);
+        launch = launch.check();
+        launch.commit(&torrent, [5]);
+        launch.close();
+        torrent.assert_complete(&site.save);
+        let report = verify_in(&site, &torrent);
         assert_eq!((report.good.is_full(), report.corrected), (true, Ok(false)));
     }
 }
@@ -238,164 +238,164 @@ fn changed_piece_is_recorded_as_lost() {
 /// Without `verify`, nobody would see it.
 #[test]
 fn change_without_verify_is_not_seen() {
-    let (torrent, place) = completed();
-    flip_unseen(&place, &torrent, 9);
-    assert!(place.open(&place.spec(&torrent)).opened.have.is_full());
+    let (torrent, site) = completed();
+    flip_unseen(&site, &torrent, 9);
+    assert!(site.open(&site.spec(&torrent)).opened.have.is_full());
 }
 
 #[test]
 fn good_folder_leaves_journal_as_it_is() {
-    let (torrent, place) = completed();
-    let before = journal_bytes(&place);
-    let report = verify_in(&place, &torrent);
+    let (torrent, site) = completed();
+    let before = journal_bytes(&site);
+    let report = verify_in(&site, &torrent);
     assert_eq!((report.good.is_full(), report.corrected), (true, Ok(false)));
-    assert!(journal_bytes(&place) == before);
+    assert!(journal_bytes(&site) == before);
 }
 
 #[test]
 fn missing_file_is_not_recorded() {
-    let (torrent, place) = completed();
-    std::fs::rename(place.save.join("t/b"), place.save.join("away")).unwrap();
-    let before = journal_bytes(&place);
-    let report = verify_in(&place, &torrent);
+    let (torrent, site) = completed();
+    std::fs::rename(site.save.join("t/b"), site.save.join("away")).unwrap();
+    let before = journal_bytes(&site);
+    let report = verify_in(&site, &torrent);
     assert_eq!((numbers(&report.good), report.corrected), (vec![0, 1, 2, 3], Ok(false)));
-    assert!(journal_bytes(&place) == before);
-    std::fs::rename(place.save.join("away"), place.save.join("t/b")).unwrap();
-    assert!(place.open(&place.spec(&torrent)).opened.have.is_full(), "it was away for a while");
+    assert!(journal_bytes(&site) == before);
+    std::fs::rename(site.save.join("away"), site.save.join("t/b")).unwrap();
+    assert!(site.open(&site.spec(&torrent)).opened.have.is_full(), "it was away for a while");
 }
 
 /// A file that is too short: what is there and wrong is lost, what is not there is not recorded.
 #[test]
-fn end_of_a_short_file_is_not_recorded() {
-    let (torrent, place) = completed();
-    let file = OpenOptions::new().write(true).open(place.save.join("t/b")).unwrap();
+fn missing_end_is_not_recorded() {
+    let (torrent, site) = completed();
+    let file = OpenOptions::new().write(true).open(site.save.join("t/b")).unwrap();
     file.set_len(2 * u64::from(PIECE)).unwrap();
-    let before = journal_bytes(&place);
-    let report = verify_in(&place, &torrent);
+    let before = journal_bytes(&site);
+    let report = verify_in(&site, &torrent);
     assert_eq!((numbers(&report.good).len(), report.corrected), (6, Ok(false)));
-    assert!(journal_bytes(&place) == before);
+    assert!(journal_bytes(&site) == before);
 }
 
 #[test]
 fn folder_without_journal_is_not_recorded() {
-    let (torrent, place) = completed();
-    flip_unseen(&place, &torrent, 9);
-    place.remove_journals();
-    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
-    let state = place.save.with_file_name("no state");
-    assert_eq!(torrent.verify(&place.save, Some(&state)).corrected, Ok(false));
+    let (torrent, site) = completed();
+    flip_unseen(&site, &torrent, 9);
+    site.remove_journals();
+    assert_eq!(verify_in(&site, &torrent).corrected, Ok(false));
+    let state = site.save.with_file_name("no state");
+    assert_eq!(torrent.verify(&site.save, Some(&state)).corrected, Ok(false));
     assert!(!state.exists(), "made for nothing");
-    let left = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
+    let left = std::fs::read_dir(&site.state).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().all(|path| path.extension().is_none()), "only locks");
 }
 
 /// The journal is of another folder.
 #[test]
 fn copy_of_a_folder_is_not_recorded() {
-    let (torrent, place) = completed();
-    let copy = place.save.with_file_name("copy");
+    let (torrent, site) = completed();
+    let copy = site.save.with_file_name("copy");
     torrent.write(&copy);
     flip(&copy, &torrent, 9);
-    let before = journal_bytes(&place);
-    let state = Some(place.state.as_path());
+    let before = journal_bytes(&site);
+    let state = Some(site.state.as_path());
     let report = torrent.verify(&copy, state);
     assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(false)));
-    assert!(journal_bytes(&place) == before);
+    assert!(journal_bytes(&site) == before);
 }
 
 /// A download fetches and closes while the pieces are compared.
 #[test]
 fn pieces_written_meanwhile_need_no_correction() {
     let torrent = torrent(&FILES, PIECE);
-    let place = on_disk();
-    let spec = OpenSpec { preallocate: true, ..place.spec(&torrent) };
-    place.open(&spec).check().close();
+    let site = on_disk();
+    let spec = OpenSpec { preallocate: true, ..site.spec(&torrent) };
+    site.open(&spec).check().close();
     let download = std::sync::Once::new();
     let progress = |done: u64, total: u64| {
         if done == total {
             download.call_once(|| {
-                let mut run = place.open(&spec).check();
-                run.commit(&torrent, 0..torrent.pieces());
-                run.close();
+                let mut launch = site.open(&spec).check();
+                launch.commit(&torrent, 0..torrent.pieces());
+                launch.close();
             });
         }
     };
-    let state = Some(place.state.as_path());
+    let state = Some(site.state.as_path());
     let verify = check::verify_folder(
         &torrent.metainfo,
-        &place.save,
+        &site.save,
         state,
         Resources::with_workers(1),
         &progress,
     );
     assert_eq!(verify.unwrap().corrected, Ok(false));
-    assert!(place.open(&spec).opened.have.is_full());
+    assert!(site.open(&spec).opened.have.is_full());
 }
 
 /// A download beside it has not written the pieces that differ.
 #[test]
 fn unwritten_pieces_need_no_correction() {
     let torrent = torrent(&FILES, PIECE);
-    let place = on_disk();
-    let mut run = place.open(&OpenSpec { preallocate: true, ..place.spec(&torrent) }).check();
-    run.commit(&torrent, [1]);
-    let report = verify_in(&place, &torrent);
+    let site = on_disk();
+    let mut launch = site.open(&OpenSpec { preallocate: true, ..site.spec(&torrent) }).check();
+    launch.commit(&torrent, [1]);
+    let report = verify_in(&site, &torrent);
     assert_eq!((numbers(&report.good), report.corrected), (vec![1], Ok(false)));
 }
 
 #[test]
 fn journal_in_use_is_not_changed() {
-    let (torrent, place) = completed();
-    let run = place.open(&place.spec(&torrent)).check();
-    flip_unseen(&place, &torrent, 9);
-    let before = journal_bytes(&place);
-    let report = verify_in(&place, &torrent);
+    let (torrent, site) = completed();
+    let launch = site.open(&site.spec(&torrent)).check();
+    flip_unseen(&site, &torrent, 9);
+    let before = journal_bytes(&site);
+    let report = verify_in(&site, &torrent);
     assert!(matches!(report.corrected, Err(StoreError::InUse { .. })), "{:?}", report.corrected);
     assert_eq!(numbers(&report.good), [1, 2, 3, 4, 5, 6, 7]);
-    assert!(journal_bytes(&place) == before);
-    run.close();
-    assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
-    assert_eq!(place.open(&place.spec(&torrent)).opened.have.count(), 7);
+    assert!(journal_bytes(&site) == before);
+    launch.close();
+    assert_eq!(verify_in(&site, &torrent).corrected, Ok(true));
+    assert_eq!(site.open(&site.spec(&torrent)).opened.have.count(), 7);
 }
 
 /// What a write that was cut short left is cut off before the record.
 #[test]
 fn torn_tail_is_cut_before_the_record() {
     for tail in [&b"\x04"[..], &[4, 8, 0, 0, 0, 1, 2, 3], &[0; 100], &[0xff; 7]] {
-        let (torrent, place) = completed();
-        flip_unseen(&place, &torrent, 9);
-        let torn = [journal_bytes(&place), tail.to_vec()].concat();
-        std::fs::write(journal_path(&place), &torn).unwrap();
-        assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
-        let run = place.open(&place.spec(&torrent));
-        assert_eq!(numbers(&run.opened.have), [1, 2, 3, 4, 5, 6, 7], "{tail:?}");
-        assert!(!run.to_verify().contains(&0), "{tail:?}");
+        let (torrent, site) = completed();
+        flip_unseen(&site, &torrent, 9);
+        let torn = [journal_bytes(&site), tail.to_vec()].concat();
+        std::fs::write(journal_path(&site), &torn).unwrap();
+        assert_eq!(verify_in(&site, &torrent).corrected, Ok(true));
+        let launch = site.open(&site.spec(&torrent));
+        assert_eq!(numbers(&launch.opened.have), [1, 2, 3, 4, 5, 6, 7], "{tail:?}");
+        assert!(!launch.to_verify().contains(&0), "{tail:?}");
     }
 }
 
 /// A boundary piece whose other half is in the parts file.
 #[test]
-fn piece_in_the_parts_file_is_not_lost() {
-    let (torrent, place) = (torrent(&[("a", 20_000), ("b", 40_000)], PIECE), on_disk());
-    let spec = some(&place.spec(&torrent), &[true, false]);
-    let mut run = place.open(&spec).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
+fn verify_keeps_piece_in_parts_file() {
+    let (torrent, site) = (torrent(&[("a", 20_000), ("b", 40_000)], PIECE), on_disk());
+    let spec = some(&site.spec(&torrent), &[true, false]);
+    let mut launch = site.open(&spec).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    assert_eq!(verify_in(&site, &torrent).corrected, Ok(false));
     // The user's own file has the name of the unselected one.
-    place.write("t/b", &noise(40_000, 77));
-    let report = verify_in(&place, &torrent);
+    site.write("t/b", &noise(40_000, 77));
+    let report = verify_in(&site, &torrent);
     assert_eq!(numbers(&report.good), [0]);
-    let run = place.open(&spec).check();
-    assert_eq!(run.have(), [0, 1], "corrected: {:?}", report.corrected);
+    let launch = site.open(&spec).check();
+    assert_eq!(launch.have(), [0, 1], "corrected: {:?}", report.corrected);
 }
 
 #[test]
 fn verify_twice_records_once() {
-    let (torrent, place) = completed();
-    flip_unseen(&place, &torrent, 9);
-    assert_eq!(verify_in(&place, &torrent).corrected, Ok(true));
-    let after = journal_bytes(&place);
-    assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
-    assert!(journal_bytes(&place) == after);
+    let (torrent, site) = completed();
+    flip_unseen(&site, &torrent, 9);
+    assert_eq!(verify_in(&site, &torrent).corrected, Ok(true));
+    let after = journal_bytes(&site);
+    assert_eq!(verify_in(&site, &torrent).corrected, Ok(false));
+    assert!(journal_bytes(&site) == after);
 }

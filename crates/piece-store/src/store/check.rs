@@ -54,9 +54,8 @@ impl<D: Disk> Store<D> {
             };
             list.push(piece.get());
         };
-        let mut source = self;
-        let hashed =
-            hash_pieces(&geometry, pieces, &self.zero_piece, &mut source, scratch, compare);
+        let mut data = self;
+        let hashed = hash_pieces(&geometry, pieces, &self.zero_piece, &mut data, scratch, compare);
         verified.good.sort_unstable();
         (verified, hashed.err())
     }

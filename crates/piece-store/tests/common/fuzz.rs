@@ -1,5 +1,5 @@
-//! A store over a disk in memory, to which everything happens that happens to disks: it is never
-//! believed to have what it has not, and loses nothing that it promised.
+//! A store on a disk in memory that fails, loses power and is changed from outside. The store never
+//! claims a piece that is not on the disk, and loses none that it promised.
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ static BLOCKS: LazyLock<Torrent> =
 /// Pieces of two spans.
 static SPANS: LazyLock<Torrent> = LazyLock::new(|| torrent(&[("a", 300_000)], 272 * 1024));
 
-/// Does to a store what `data` says.
+/// Plays the steps that `data` encodes on a store.
 ///
 /// # Panics
 /// If the store breaks a promise.
@@ -43,7 +43,7 @@ pub fn fuzz(data: &[u8]) {
     machine.restart(End::Kill);
 }
 
-/// How a run ends.
+/// How a launch ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Close,
@@ -55,24 +55,24 @@ struct Machine {
     torrent: &'static Torrent,
     disk: Arc<MemDisk>,
     spec: OpenSpec,
-    run: Run<MemDisk>,
-    /// Whether nothing has failed or was tampered with since the run began.
+    launch: Launch<MemDisk>,
+    /// Whether nothing has failed or was changed from outside since the launch started.
     calm: bool,
-    /// Whether a sync failed since the run began: then it does not end in good order.
+    /// Whether a sync failed since the launch started. Then there is no clean shutdown.
     sync_failed: bool,
 }
 
 impl Machine {
-    /// Its disk is not forgetful: where also the journal is damaged or not believed, nobody can
-    /// know what a sync forgot.
+    /// Its disk is not forgetful, because with a damaged or ignored journal nothing could tell what a
+    /// sync forgot.
     fn new(torrent: &'static Torrent, flags: u8) -> Self {
         let disk = Arc::new(MemDisk::default());
         let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
         spec.preallocate = flags & 1 != 0;
-        // The torrent's files may be written over, whatever the user puts in their place.
+        // Files that replace the torrent's files may be overwritten.
         spec.overwrite = true;
-        let run = try_open_on(&disk, &spec).and_then(Run::try_check).expect("an empty disk");
-        Self { torrent, disk, spec, run, calm: true, sync_failed: false }
+        let launch = try_open_on(&disk, &spec).and_then(Launch::try_check).expect("an empty disk");
+        Self { torrent, disk, spec, launch, calm: true, sync_failed: false }
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -95,15 +95,15 @@ impl Machine {
         self.torrent.piece(number % self.torrent.pieces())
     }
 
-    /// The spans of a piece, with a wrong byte if so chosen.
+    /// The spans of a piece, with one wrong byte if `choices` say so.
     fn spans(&self, piece: PieceIndex, choices: &mut Choices<'_>) -> Vec<Option<Span>> {
         let mut spans = self.torrent.spans(piece.get());
         let wrong = choices.byte();
         if wrong >= 0xe0
             && let Some(Some(span)) = spans.first_mut()
         {
-            let place = usize::from(wrong) * 101 % span.len();
-            span[place] ^= 1;
+            let at = usize::from(wrong) * 101 % span.len();
+            span[at] ^= 1;
         }
         spans
     }
@@ -114,12 +114,12 @@ impl Machine {
         if choices.byte() >= 0xe0 {
             spans[0] = None;
         }
-        let had = self.run.store.have().contains(piece);
-        let result = self.run.commit_as(piece, attempt, &mut spans);
-        let has = self.run.store.have().contains(piece);
+        let has_before = self.launch.store.have().contains(piece);
+        let result = self.launch.commit_as(piece, attempt, &mut spans);
+        let has = self.launch.store.have().contains(piece);
         match result {
             CommitResult::Verified { .. } => assert!(has),
-            CommitResult::Mismatch { .. } => assert_eq!(has, had),
+            CommitResult::Mismatch { .. } => assert_eq!(has, has_before),
             _ => {}
         }
         self.check_piece(piece);
@@ -132,16 +132,16 @@ impl Machine {
         let at = choices.below(spans.len());
         let Some(span) = &spans[at] else { return };
         let blocks = (u16::from(mask) << 8 | u16::from(mask)) & full_mask(span.len() as u32);
-        let _had_or_failed = self.run.store.stage(piece, attempt, at as u32, span, blocks);
+        let _may_fail = self.launch.store.stage(piece, attempt, at as u32, span, blocks);
         self.check_piece(piece);
     }
 
     fn sync(&mut self) {
-        let before = self.run.store.have();
-        match self.run.store.sync() {
-            Ok(()) => assert_eq!(self.run.store.durable(), before),
+        let before = self.launch.store.have();
+        match self.launch.store.sync() {
+            Ok(()) => assert_eq!(self.launch.store.durable(), before),
             Err((_, lost)) => {
-                let have = self.run.store.have();
+                let have = self.launch.store.have();
                 let gone = before.iter().filter(|piece| !have.contains(self.piece(*piece)));
                 assert_eq!(gone.collect::<Vec<_>>(), lost);
                 (self.calm, self.sync_failed) = (false, true);
@@ -149,8 +149,8 @@ impl Machine {
         }
     }
 
-    /// The run ends in order, some blocks still in memory; then files may be edited in place, which
-    /// is seen after a good end only.
+    /// Shuts down cleanly with some blocks still in memory. Then files may be edited, which is noticed
+    /// only after a clean shutdown.
     fn close(&mut self, number: u32, choices: &mut Choices<'_>) {
         let piece = self.piece(number);
         let mask = u16::from(choices.byte());
@@ -163,7 +163,7 @@ impl Machine {
             span,
         });
         let held: Vec<_> = held.collect();
-        let closed = self.run.store.close(1, 2, &held);
+        let closed = self.launch.store.close(1, 2, &held);
         if closed.is_ok() && choices.byte() >= 0xc0 && !self.sync_failed {
             self.calm = false;
             let (path, offset) = (self.file(number), u64::from(choices.byte()) * 300);
@@ -181,7 +181,7 @@ impl Machine {
         const PATHS: [&str; 6] = ["t/a", "t/b", "t/d", "journal", "journal.new", ""];
         let operation = OPERATIONS[usize::from(which) % 8];
         let path = PATHS[usize::from(which >> 3) % 6];
-        // 0 is a record that is cut short.
+        // Code 0 cuts the record short.
         let code = match number % 3 {
             0 if operation == "append" => 0,
             1 => ENOSPC,
@@ -191,7 +191,7 @@ impl Machine {
         self.calm = false;
     }
 
-    /// The system writes a file to the disk of its own accord.
+    /// The system writes a file back to the disk.
     fn write_back(&mut self, number: u32) {
         let path = self.file(number);
         if self.length(SAVE, &path).is_some() {
@@ -199,7 +199,7 @@ impl Machine {
         }
     }
 
-    /// The process ends, somebody changes files, and it starts again.
+    /// Ends the process, changes files, and starts it again.
     fn tamper(&mut self, op: u8, number: u32, choices: &mut Choices<'_>) {
         self.calm = false;
         let path = self.file(number);
@@ -222,33 +222,34 @@ impl Machine {
         self.restart(End::Kill);
     }
 
-    /// Ends the run and begins the next, in which nothing fails: all that is had is on the disk.
+    /// Ends the launch and starts the next, in which nothing fails: every piece that we have is on the
+    /// disk.
     fn restart(&mut self, end: End) {
-        let (have, durable) = (self.run.store.have(), self.run.store.durable());
+        let (have, durable) = (self.launch.store.have(), self.launch.store.durable());
         self.disk.heal();
         if end == End::CutPower {
             self.disk.cut_power();
         }
-        // The old run ends before the new one begins.
+        // The old launch ends before the new one starts.
         let nothing =
             try_open_on(&Arc::new(MemDisk::default()), &self.torrent.spec(Path::new("/")));
-        self.run = nothing.expect("an empty disk");
+        self.launch = nothing.expect("an empty disk");
         let opened = try_open_on(&self.disk, &self.spec).expect("nothing fails");
-        self.run = opened.try_check().expect("nothing fails");
-        self.run.opened.to_verify.clear();
+        self.launch = opened.try_check().expect("nothing fails");
+        self.launch.opened.to_verify.clear();
         let promised = if end == End::CutPower { durable } else { have };
-        let all = self.run.store.have();
+        let all = self.launch.store.have();
         let lost: Vec<u32> = promised
             .iter()
             .filter(|piece| !all.contains(self.piece(*piece)) && !self.is_hidden(*piece))
             .collect();
-        assert!(!self.calm || lost.is_empty(), "what was promised is lost: {lost:?}");
+        assert!(!self.calm || lost.is_empty(), "promised pieces are lost: {lost:?}");
         (self.calm, self.sync_failed) = (true, false);
         all.iter().for_each(|piece| self.check_piece(self.piece(piece)));
     }
 
-    /// Whether what the parts file has of a piece is not looked at: without the journal, a file
-    /// that is not wanted and is there may be the torrent's, and is looked into in its place.
+    /// Whether the bytes of a piece in the parts file are not found. Without the journal, an existing
+    /// unselected file may be the torrent's and is read instead.
     fn is_hidden(&self, piece: u32) -> bool {
         let Some(selected) = self.spec.selected.as_ref().filter(|_| !self.spec.resume) else {
             return false;
@@ -264,14 +265,14 @@ impl Machine {
         files.filter(|(_, wanted)| !**wanted).any(|(file, _)| hides(file))
     }
 
-    /// What is had reads as it should.
+    /// Checks that the pieces that we have can be read and are right.
     fn check_piece(&mut self, piece: PieceIndex) {
         let length = self.torrent.piece_data(piece.get()).len() as u32;
-        if !self.run.store.have().contains(piece) {
+        if !self.launch.store.have().contains(piece) {
             return;
         }
-        let Ok(extents) = self.run.read(self.torrent, piece.get(), 0, length) else {
-            assert!(!self.calm, "what is had can't be read");
+        let Ok(extents) = self.launch.read(self.torrent, piece.get(), 0, length) else {
+            assert!(!self.calm, "a piece that we have can't be read");
             return;
         };
         let mut got = Vec::new();
@@ -287,11 +288,11 @@ impl Machine {
                 }
             }
             if failed {
-                assert!(!self.calm, "what is had can't be read");
+                assert!(!self.calm, "a piece that we have can't be read");
                 return;
             }
         }
-        assert!(got == self.torrent.piece_data(piece.get()), "{piece} is had and wrong");
+        assert!(got == self.torrent.piece_data(piece.get()), "we have {piece}, and it is wrong");
     }
 
     /// A file of the torrent, below the download folder.
@@ -319,7 +320,7 @@ impl Machine {
     fn cut(&self, folder: &str, path: &Path, length: u32) {
         let Some(before) = self.length(folder, path) else { return };
         self.disk.heal();
-        let file = self.disk.open(&folder.into(), path, Access::Write).expect("it is there");
+        let file = self.disk.open(&folder.into(), path, Access::Write).expect("it exists");
         self.disk.set_length(&file, before.min(length.into())).expect("nothing fails");
     }
 
@@ -329,18 +330,15 @@ impl Machine {
         self.disk.write_at(&file, &[IoSlice::new(bytes)], offset).expect("nothing fails");
     }
 
-    /// Some bytes of a file in the state folder become others.
+    /// Changes some bytes of a file in the state folder.
     fn damage(&self, extension: &str, choices: &mut Choices<'_>) {
         let path = self.state_file(extension);
-        let (place, bytes) = (choices.number() >> 22, choices.bytes(6));
+        let (at, bytes) = (choices.number() >> 22, choices.bytes(6));
         let Some(length) = self.length(STATE, &path) else { return };
         let path = path.to_string_lossy();
         let mut content = self.disk.bytes(&path);
-        let place = u64::from(place) % length.max(1);
-        content.splice(
-            place as usize..(place as usize + bytes.len()).min(content.len()),
-            bytes.to_vec(),
-        );
+        let at = u64::from(at) % length.max(1);
+        content.splice(at as usize..(at as usize + bytes.len()).min(content.len()), bytes.to_vec());
         self.disk.set_bytes(&path, &content);
     }
 }

@@ -1,4 +1,4 @@
-//! A disk in memory that fails when told to, and whose power can be cut.
+//! A disk in memory that fails on demand, and whose power can be cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use metainfo::Naming;
 use piece_store::{Access, Disk, FileId, Kind, Lock, Stat};
 
-/// The least hole, in bytes.
+/// The shortest hole, in bytes.
 const PAGE: u64 = 4096;
-/// Numbers of the operating system.
+/// Error numbers of the operating system.
 const EINVAL: i32 = 22;
 const ENAMETOOLONG: i32 = 36;
 const EILSEQ: i32 = 84;
@@ -23,33 +23,33 @@ pub struct MemDisk {
     files: Mutex<BTreeMap<PathBuf, Arc<MemFile>>>,
     folders: Mutex<BTreeSet<PathBuf>>,
     faults: Mutex<Vec<Fault>>,
-    /// What somebody else renames before the next lock is taken.
+    /// What another program renames before the next lock is taken.
     race: Mutex<Option<(PathBuf, PathBuf)>>,
     clock: Mutex<i64>,
     read: AtomicU64,
     handles: AtomicU64,
     open: Arc<AtomicUsize>,
-    /// Whether a sync that fails forgets what it was to sync.
+    /// Whether a failed sync forgets what it was to sync.
     forgets: AtomicBool,
     /// How many files may be open; 0 for any number.
     max_open: AtomicUsize,
-    /// How many times the power was cut, and once more.
+    /// One more than the number of power cuts.
     boots: Boots,
-    /// Whether it is one of those that number files anew.
+    /// Whether closed files get new inode numbers.
     renumbers: AtomicBool,
-    /// Done in the next sync of a file, before it may fail.
+    /// Called in the next sync of a file, before it may fail.
     in_sync: Mutex<Option<Hook>>,
-    /// What is done when a file is locked next.
+    /// Called when a file is locked next.
     in_lock: Mutex<Option<Hook>>,
     /// The folders that were synced.
     synced_folders: Mutex<Vec<PathBuf>>,
-    /// Whether names that differ in the case of letters only are one name.
+    /// Whether names that differ only in the case of letters are one name.
     folds: AtomicBool,
-    /// Whether files say when they were made.
+    /// Whether files have a time of birth.
     knows_births: AtomicBool,
     /// Whether files can't be locked.
     lockless: AtomicBool,
-    /// Which names it refuses.
+    /// The names that it refuses.
     refused: Mutex<Refused>,
 }
 
@@ -78,7 +78,7 @@ impl Default for Boots {
     }
 }
 
-/// A file, whoever has it open.
+/// The contents of a file, shared by all open files.
 #[derive(Debug)]
 pub struct MemFile {
     path: PathBuf,
@@ -87,7 +87,7 @@ pub struct MemFile {
     opened: AtomicUsize,
     content: Mutex<Content>,
     locked: AtomicBool,
-    /// Which open file has locked which range.
+    /// The locked ranges, by open file.
     ranges: Mutex<Vec<(u64, Range<u64>)>>,
 }
 
@@ -127,7 +127,7 @@ impl Content {
 #[derive(Debug)]
 pub struct MemHandle {
     file: Arc<MemFile>,
-    /// Which of all open files it is.
+    /// The number of the open file.
     number: u64,
     holds_lock: AtomicBool,
     open: Arc<AtomicUsize>,
@@ -148,21 +148,21 @@ impl Drop for MemHandle {
 struct Fault {
     operation: &'static str,
     path: String,
-    /// Number of the operating system; 0 for a write that is cut short.
+    /// Error number of the operating system; 0 cuts the write short.
     code: i32,
     times: usize,
-    /// How often it works before it fails.
+    /// How many operations succeed before it fails.
     skip: usize,
 }
 
 impl MemDisk {
-    /// One on which a sync that fails forgets what it was to sync, as Linux does: what was written
-    /// is still read, the next sync says that all is well, and a power cut takes it.
+    /// A disk on which a failed sync forgets what it was to sync, as on Linux: the bytes can still be
+    /// read, the next sync succeeds, and a power cut removes them.
     pub fn forgetful() -> Self {
         Self { forgets: AtomicBool::new(true), ..Self::default() }
     }
 
-    /// The next `times` times `operation` is done on a path that ends with `path`, it fails.
+    /// Lets the next `times` operations of this kind fail on a path that ends with `path`.
     pub fn fail(&self, operation: &'static str, path: &str, code: i32, times: usize) {
         self.faults.lock().unwrap().push(Fault {
             operation,
@@ -173,28 +173,28 @@ impl MemDisk {
         });
     }
 
-    /// The same, once, after `skip` operations of the kind.
+    /// Like [`Self::fail`], once, after `skip` operations.
     pub fn fail_later(&self, operation: &'static str, path: &str, code: i32, skip: usize) {
         let fault = Fault { operation, path: path.to_owned(), code, times: 1, skip };
         self.faults.lock().unwrap().push(fault);
     }
 
-    /// Nothing fails any more.
+    /// Clears all failures.
     pub fn heal(&self) {
         self.faults.lock().unwrap().clear();
     }
 
-    /// From now on no more than so many files can be open at a time.
+    /// Limits how many files can be open at a time.
     pub fn limit_open(&self, count: usize) {
         self.max_open.store(count, Ordering::Relaxed);
     }
 
-    /// Before the next lock is taken, somebody else gives the file `from` the name `to`.
+    /// Renames the file `from` to `to` before the next lock is taken, like another program.
     pub fn rename_before_lock(&self, from: &str, to: &str) {
         *self.race.lock().unwrap() = Some((from.into(), to.into()));
     }
 
-    /// How many bytes were read in all.
+    /// The total of bytes read.
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
@@ -217,7 +217,7 @@ impl MemDisk {
         self.fault(operation, path).map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
-    /// What was not synced is gone.
+    /// Drops everything unsynced.
     pub fn cut_power(&self) {
         self.boots.0.fetch_add(1, Ordering::Relaxed);
         for file in self.files.lock().unwrap().values() {
@@ -229,12 +229,12 @@ impl MemDisk {
         }
     }
 
-    /// A disk that numbers files anew, as vfat does.
+    /// A disk that gives closed files new inode numbers, like vfat.
     pub fn renumbering() -> Self {
         Self { renumbers: AtomicBool::new(true), ..Self::forgetful() }
     }
 
-    /// A disk on which names that differ in the case of letters only are one name.
+    /// A disk on which names that differ only in the case of letters are one name.
     pub fn folding() -> Self {
         Self { folds: AtomicBool::new(true), ..Self::forgetful() }
     }
@@ -244,7 +244,7 @@ impl MemDisk {
         Self { lockless: AtomicBool::new(true), ..Self::forgetful() }
     }
 
-    /// A disk whose files say when they were made.
+    /// A disk whose files have a time of birth.
     pub fn with_births() -> Self {
         Self { knows_births: AtomicBool::new(true), ..Self::forgetful() }
     }
@@ -261,12 +261,12 @@ impl MemDisk {
         self.find(path).inode.load(Ordering::Relaxed)
     }
 
-    /// The file whose path ends with `path` gets the number of a removed one.
+    /// Gives the file whose path ends with `path` the number of a removed one.
     pub fn set_inode(&self, path: &str, inode: u64) {
         self.find(path).inode.store(inode, Ordering::Relaxed);
     }
 
-    /// Gives the file `from` the name `to`. Both are whole paths.
+    /// Renames the file `from` to `to`. Both are full paths.
     pub fn move_file(&self, from: &str, to: &str) {
         self.rename(&PathBuf::new(), Path::new(from), Path::new(to)).unwrap();
     }
@@ -304,7 +304,7 @@ impl MemDisk {
         Ok(())
     }
 
-    /// The files that are not open are given other numbers, for the system forgot them.
+    /// Gives closed files other inode numbers.
     pub fn forget_inodes(&self) {
         for file in self.files.lock().unwrap().values() {
             if file.opened.load(Ordering::Relaxed) == 0 {
@@ -313,22 +313,22 @@ impl MemDisk {
         }
     }
 
-    /// Does something in the next sync of a file, before it may fail.
+    /// Calls `action` in the next sync of a file, before it may fail.
     pub fn in_next_sync(&self, hook: impl FnOnce() + Send + 'static) {
         *self.in_sync.lock().unwrap() = Some(Hook(Box::new(hook)));
     }
 
-    /// Does something before the next lock of a file.
+    /// Calls `action` before the next lock of a file.
     pub fn in_next_lock(&self, hook: impl FnOnce() + Send + 'static) {
         *self.in_lock.lock().unwrap() = Some(Hook(Box::new(hook)));
     }
 
-    /// The folders that were synced since this was asked last.
+    /// The folders that were synced since the last call.
     pub fn synced_folders(&self) -> Vec<PathBuf> {
         std::mem::take(&mut self.synced_folders.lock().unwrap())
     }
 
-    /// The system writes the file whose path ends with `path` to the disk, of its own accord.
+    /// Writes the file whose path ends with `path` back to the disk, as the system may.
     pub fn write_back(&self, path: &str) {
         let file = self.find(path);
         file.content.lock().unwrap().sync();
@@ -339,7 +339,7 @@ impl MemDisk {
         self.find(path).content.lock().unwrap().bytes.clone()
     }
 
-    /// Puts other bytes into the file whose path ends with `path`.
+    /// Replaces the bytes of the file whose path ends with `path`.
     pub fn set_bytes(&self, path: &str, bytes: &[u8]) {
         let file = self.find(path);
         let mut content = file.content.lock().unwrap();
@@ -369,7 +369,7 @@ impl MemDisk {
         self.renumbers.load(Ordering::Relaxed)
     }
 
-    /// Makes or replaces a file, all of which is synced.
+    /// Creates or replaces a file, all of it synced.
     pub fn put_as(&self, path: &Path, inode: u64, modified: i64, bytes: &[u8]) {
         let file = self.make(path);
         file.inode.store(inode, Ordering::Relaxed);
@@ -378,7 +378,7 @@ impl MemDisk {
         self.files.lock().unwrap().insert(path.to_owned(), file);
     }
 
-    /// Another program makes or replaces a file.
+    /// Creates or replaces a file, like another program.
     pub fn put(&self, path: &str, bytes: &[u8]) {
         let (inode, modified) = (self.tick() as u64, self.tick());
         self.put_as(Path::new(path), inode, modified, bytes);
@@ -597,7 +597,7 @@ impl Disk for MemDisk {
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
         let synced = self.check("sync all", folder);
-        // Folders that are given by their users' paths are on file systems of their own.
+        // Each folder that is opened by a user's path is on a file system of its own.
         let files = self.files.lock().unwrap();
         for (_, file) in files.iter().filter(|(path, _)| path.starts_with(folder)) {
             let mut content = file.content.lock().unwrap();

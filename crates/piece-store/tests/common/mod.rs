@@ -1,4 +1,4 @@
-//! What the tests of this crate share: small torrents and the steps of a run.
+//! Shared by the tests of this crate: small torrents and the steps of a launch.
 
 #![allow(dead_code, unreachable_pub, missing_docs)] // Each test file uses some of it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests look at real files.
@@ -139,7 +139,7 @@ impl Torrent {
     }
 }
 
-/// Progress that nobody looks at.
+/// Ignores progress.
 pub fn quiet(_: u64, _: u64) {}
 
 /// A folder for downloads and one for journals.
@@ -149,34 +149,34 @@ pub fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (root, save, state)
 }
 
-/// A disk with a folder for downloads and one for journals.
-pub struct Place<D> {
+/// A disk with a download folder and a state folder.
+pub struct Site<D> {
     pub disk: Arc<D>,
     pub save: PathBuf,
     pub state: PathBuf,
     _root: Option<tempfile::TempDir>,
 }
 
-/// In memory.
-pub fn in_memory(disk: mem::MemDisk) -> Place<mem::MemDisk> {
-    Place { disk: Arc::new(disk), save: "/save".into(), state: "/state".into(), _root: None }
+/// A site in memory.
+pub fn in_memory(disk: mem::MemDisk) -> Site<mem::MemDisk> {
+    Site { disk: Arc::new(disk), save: "/save".into(), state: "/state".into(), _root: None }
 }
 
-/// On the real disk.
-pub fn on_disk() -> Place<OsDisk> {
+/// A site on the real disk.
+pub fn on_disk() -> Site<OsDisk> {
     let (root, save, state) = folders();
-    Place { disk: Arc::new(OsDisk::new()), save, state, _root: Some(root) }
+    Site { disk: Arc::new(OsDisk::new()), save, state, _root: Some(root) }
 }
 
-impl<D: Disk> Place<D> {
-    /// `torrent` here, with a journal.
+impl<D: Disk> Site<D> {
+    /// The spec of `torrent` at this site, with a journal.
     pub fn spec(&self, torrent: &Torrent) -> OpenSpec {
         torrent.with_state(&self.save, &self.state)
     }
 
-    /// Opens it, as a process of its own.
+    /// Opens a torrent, like a new process.
     #[track_caller]
-    pub fn open(&self, spec: &OpenSpec) -> Run<D> {
+    pub fn open(&self, spec: &OpenSpec) -> Launch<D> {
         try_open_on(&self.disk, spec).unwrap()
     }
 
@@ -193,7 +193,7 @@ impl<D: Disk> Place<D> {
         Some(bytes)
     }
 
-    /// Another program writes the file `path` below the download folder.
+    /// Writes the file `path` below the download folder, like another program.
     pub fn write(&self, path: &str, bytes: &[u8]) {
         let (folder, _) = self.disk.folder(&self.save, true).unwrap();
         let file = self.disk.open(&folder, Path::new(path), Access::Create).unwrap();
@@ -206,7 +206,7 @@ impl<D: Disk> Place<D> {
         self.disk.sync_file(&file).unwrap();
     }
 
-    /// Another program gives the file `from` the name `to`, both below the download folder.
+    /// Renames the file `from` to `to`, both below the download folder, like another program.
     pub fn rename(&self, from: &str, to: &str) {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
         self.disk.rename(&folder, Path::new(from), Path::new(to)).unwrap();
@@ -223,45 +223,45 @@ impl<D: Disk> Place<D> {
     }
 }
 
-/// The same, but only these files are wanted.
+/// `spec` with this selection of files.
 pub fn some(spec: &OpenSpec, list: &[bool]) -> OpenSpec {
     OpenSpec { selected: Some(list.to_vec()), ..spec.clone() }
 }
 
-/// One run of a store: what a session does with it.
-pub struct Run<D: Disk> {
+/// One launch of a store, used as a session does.
+pub struct Launch<D: Disk> {
     pub store: Store<D>,
     pub opened: Opened,
     scratch: Vec<u8>,
 }
 
-pub fn try_open_on<D: Disk>(disk: &Arc<D>, spec: &OpenSpec) -> Result<Run<D>, StoreError> {
+pub fn try_open_on<D: Disk>(disk: &Arc<D>, spec: &OpenSpec) -> Result<Launch<D>, StoreError> {
     let shared = Arc::new(SharedDisk::new(Arc::clone(disk)));
     let (store, opened) = Store::open(shared, spec)?;
-    Ok(Run { store, opened, scratch: vec![0; STRIP_LENGTH] })
+    Ok(Launch { store, opened, scratch: vec![0; STRIP_LENGTH] })
 }
 
-pub fn try_open(spec: &OpenSpec) -> Result<Run<OsDisk>, StoreError> {
+pub fn try_open(spec: &OpenSpec) -> Result<Launch<OsDisk>, StoreError> {
     try_open_on(&Arc::new(OsDisk::new()), spec)
 }
 
 #[track_caller]
-pub fn start(disk: &Arc<mem::MemDisk>, spec: &OpenSpec) -> Run<mem::MemDisk> {
+pub fn start(disk: &Arc<mem::MemDisk>, spec: &OpenSpec) -> Launch<mem::MemDisk> {
     try_open_on(disk, spec).unwrap()
 }
 
 #[track_caller]
-pub fn open(spec: &OpenSpec) -> Run<OsDisk> {
+pub fn open(spec: &OpenSpec) -> Launch<OsDisk> {
     try_open(spec).unwrap()
 }
 
-impl<D: Disk> Run<D> {
+impl<D: Disk> Launch<D> {
     /// Verifies `pieces`; returns the good ones and the first error.
     pub fn verify(&self, pieces: Range<u32>) -> (Vec<u32>, Option<StoreError>) {
         self.store.verify(pieces, &mut vec![0; STRIP_LENGTH])
     }
 
-    /// Verifies what is to be verified and finishes the check.
+    /// Verifies everything that is to be verified and finishes the check.
     pub fn try_check(self) -> Result<Self, StoreError> {
         for range in self.opened.to_verify.clone() {
             assert_eq!(self.verify(range).1, None);
@@ -325,10 +325,10 @@ impl<D: Disk> Run<D> {
     }
 }
 
-/// Verifies what is to be verified, and does not finish the check.
-pub fn verify_all<D: Disk>(run: &Run<D>) {
-    for range in run.opened.to_verify.clone() {
-        run.verify(range);
+/// Verifies everything that is to be verified. Does not finish the check.
+pub fn verify_all<D: Disk>(launch: &Launch<D>) {
+    for range in launch.opened.to_verify.clone() {
+        launch.verify(range);
     }
 }
 

@@ -165,39 +165,39 @@ impl Scene {
     }
 
     /// Opens the torrent without its check.
-    fn open(&self, opening: &str) -> Run<MemDisk> {
+    fn open(&self, opening: &str) -> Launch<MemDisk> {
         start(&self.disk, &spec(&self.torrent, opening))
     }
 
-    fn start(&self, opening: &str) -> Run<MemDisk> {
+    fn start(&self, opening: &str) -> Launch<MemDisk> {
         self.open(opening).check()
     }
 
-    fn verify(&self, run: &Run<MemDisk>, pieces: Range<u32>) {
-        assert_eq!(run.verify(pieces).1, None);
+    fn verify(&self, launch: &Launch<MemDisk>, pieces: Range<u32>) {
+        assert_eq!(launch.verify(pieces).1, None);
     }
 
-    fn commit(&self, run: &mut Run<MemDisk>, pieces: &[u32]) {
-        run.commit(&self.torrent, pieces.iter().copied());
+    fn commit(&self, launch: &mut Launch<MemDisk>, pieces: &[u32]) {
+        launch.commit(&self.torrent, pieces.iter().copied());
     }
 
-    fn close(&self, run: Run<MemDisk>) {
-        run.store.close(5, 6, &[]).unwrap();
-        drop(run);
+    fn close(&self, launch: Launch<MemDisk>) {
+        launch.store.close(5, 6, &[]).unwrap();
+        drop(launch);
     }
 
     /// Kills the process: the torrent stays locked in its name, and nothing is synced.
-    fn kill(&self, run: Run<MemDisk>) {
-        std::mem::forget(run);
+    fn kill(&self, launch: Launch<MemDisk>) {
+        std::mem::forget(launch);
         self.disk.kill();
     }
 
-    fn end(&self, run: Run<MemDisk>, close: bool) {
-        if close { self.close(run) } else { self.kill(run) }
+    fn end(&self, launch: Launch<MemDisk>, close: bool) {
+        if close { self.close(launch) } else { self.kill(launch) }
     }
 
-    fn cut_power(&self, run: Run<MemDisk>) {
-        self.kill(run);
+    fn cut_power(&self, launch: Launch<MemDisk>) {
+        self.kill(launch);
         self.disk.cut_power();
     }
 
@@ -227,25 +227,25 @@ impl Scene {
 }
 
 fn closed(scene: &Scene, opening: &str, pieces: &[u32]) {
-    let mut run = scene.start(opening);
-    scene.commit(&mut run, pieces);
-    scene.close(run);
+    let mut launch = scene.start(opening);
+    scene.commit(&mut launch, pieces);
+    scene.close(launch);
 }
 
 fn killed(scene: &Scene, opening: &str, durable: &[u32], written: &[u32]) {
-    let run = downloading(scene, opening, durable, written);
-    scene.kill(run);
+    let launch = downloading(scene, opening, durable, written);
+    scene.kill(launch);
 }
 
 /// Starts a download, syncs some pieces and writes others.
-fn downloading(scene: &Scene, opening: &str, durable: &[u32], written: &[u32]) -> Run<MemDisk> {
-    let mut run = scene.start(opening);
+fn downloading(scene: &Scene, opening: &str, durable: &[u32], written: &[u32]) -> Launch<MemDisk> {
+    let mut launch = scene.start(opening);
     if !durable.is_empty() {
-        scene.commit(&mut run, durable);
-        run.store.sync().unwrap();
+        scene.commit(&mut launch, durable);
+        launch.store.sync().unwrap();
     }
-    scene.commit(&mut run, written);
-    run
+    scene.commit(&mut launch, written);
+    launch
 }
 
 fn closed_complete(scene: &Scene) {
@@ -264,9 +264,9 @@ fn closed_resumed_killed(scene: &Scene) {
 
 fn closed_without_check(scene: &Scene) {
     killed(scene, ALL, &[0], &[1, 4]);
-    let run = scene.open(ALL);
-    scene.verify(&run, 0..2);
-    scene.close(run);
+    let launch = scene.open(ALL);
+    scene.verify(&launch, 0..2);
+    scene.close(launch);
 }
 
 fn killed_before_check(scene: &Scene) {
@@ -276,9 +276,9 @@ fn killed_before_check(scene: &Scene) {
 
 fn killed_amid_check(scene: &Scene) {
     killed(scene, ALL, &[0], &[1, 4]);
-    let run = scene.open(ALL);
-    scene.verify(&run, 0..2);
-    scene.kill(run);
+    let launch = scene.open(ALL);
+    scene.verify(&launch, 0..2);
+    scene.kill(launch);
 }
 
 fn killed_at_rename(scene: &Scene) {
@@ -288,14 +288,14 @@ fn killed_at_rename(scene: &Scene) {
 }
 
 fn power_cut(scene: &Scene, durable: &[u32], written: &[u32]) {
-    let run = downloading(scene, ALL, durable, written);
-    scene.cut_power(run);
+    let launch = downloading(scene, ALL, durable, written);
+    scene.cut_power(launch);
 }
 
 fn power_cut_half_written(scene: &Scene) {
-    let run = downloading(scene, ALL, &[], &[1]);
+    let launch = downloading(scene, ALL, &[], &[1]);
     scene.disk.write_back("t/a");
-    scene.cut_power(run);
+    scene.cut_power(launch);
 }
 
 fn power_cut_seed_only(scene: &Scene) {
@@ -309,21 +309,21 @@ fn power_cut_killed(scene: &Scene) {
 }
 
 /// Stages blocks 1 and 16 of the first piece, and block 0 of the second.
-fn stage(scene: &Scene) -> Run<MemDisk> {
-    let run = scene.start(ALL);
+fn stage(scene: &Scene) -> Launch<MemDisk> {
+    let launch = scene.start(ALL);
     for (piece, index, blocks) in [(0, 0, 0b10), (0, 1, 0b1), (1, 0, 0b1)] {
         let span = scene.torrent.spans(piece)[index as usize].clone().unwrap();
-        run.store.stage(scene.torrent.piece(piece), 0, index, &span, blocks).unwrap();
+        launch.store.stage(scene.torrent.piece(piece), 0, index, &span, blocks).unwrap();
     }
-    run
+    launch
 }
 
 fn unfinished_closed(scene: &Scene) {
-    let run = stage(scene);
+    let launch = stage(scene);
     let span = scene.torrent.spans(0)[0].clone().unwrap();
     let piece = scene.torrent.piece(0);
     let held = HeldSpan { piece, attempt: 0, span_index: 0, blocks: 0b1000_0001, span };
-    run.store.close(5, 6, &[held]).unwrap();
+    launch.store.close(5, 6, &[held]).unwrap();
 }
 
 fn unfinished_killed(scene: &Scene) {
@@ -336,12 +336,12 @@ fn unfinished_touched(scene: &Scene) {
 }
 
 fn unfinished_in_parts_file(scene: &Scene) {
-    let run = downloading(scene, SOME, &[], &[3]);
+    let launch = downloading(scene, SOME, &[], &[3]);
     for (piece, blocks) in [(0, 0b1), (1, 0b11)] {
         let span = scene.torrent.spans(piece)[0].clone().unwrap();
-        run.store.stage(scene.torrent.piece(piece), 0, 0, &span, blocks).unwrap();
+        launch.store.stage(scene.torrent.piece(piece), 0, 0, &span, blocks).unwrap();
     }
-    scene.close(run);
+    scene.close(launch);
 }
 
 fn some_without_parts_file(scene: &Scene) {
@@ -373,9 +373,9 @@ fn import_killed_before_check(scene: &Scene) {
 
 fn import_killed_amid_check(scene: &Scene) {
     closed(scene, SOME, &[0, 1, 3]);
-    let run = scene.open(ALL);
-    scene.verify(&run, 1..2);
-    scene.kill(run);
+    let launch = scene.open(ALL);
+    scene.verify(&launch, 1..2);
+    scene.kill(launch);
 }
 
 fn import_cut(scene: &Scene) {
@@ -400,8 +400,8 @@ fn import_killed_later(scene: &Scene) {
 
 /// Pieces 0, 1, 2 and 4 were downloaded; then another program changed something.
 fn changed_after(scene: &Scene, close: bool, change: fn(&Scene)) {
-    let run = downloading(scene, ALL, &[0, 1, 2], &[4]);
-    scene.end(run, close);
+    let launch = downloading(scene, ALL, &[0, 1, 2], &[4]);
+    scene.end(launch, close);
     change(scene);
 }
 
@@ -451,16 +451,16 @@ fn extend_b(scene: &Scene) {
 
 fn changed_amid_check(scene: &Scene) {
     changed_after(scene, true, touch_b);
-    let run = scene.open(ALL);
-    scene.verify(&run, 1..2);
-    scene.kill(run);
+    let launch = scene.open(ALL);
+    scene.verify(&launch, 1..2);
+    scene.kill(launch);
 }
 
 fn changed_check_closed(scene: &Scene) {
     changed_after(scene, true, touch_b);
-    let run = scene.open(ALL);
-    scene.verify(&run, 1..2);
-    scene.close(run);
+    let launch = scene.open(ALL);
+    scene.verify(&launch, 1..2);
+    scene.close(launch);
 }
 
 /// All of `a` and `b`; what they need of `c` and `d` is in the parts file. Then `b` was replaced by
@@ -492,8 +492,8 @@ fn changed_and_unselected(scene: &Scene) {
 
 fn user_file_unselected(scene: &Scene, close: bool) {
     scene.put("t/b", user_bytes(500));
-    let run = downloading(scene, SOME, &[0], &[1, 3]);
-    scene.end(run, close);
+    let launch = downloading(scene, SOME, &[0], &[1, 3]);
+    scene.end(launch, close);
 }
 
 fn user_file_after_close(scene: &Scene) {
@@ -513,10 +513,10 @@ fn user_file_after_power_cut(scene: &Scene) {
 
 fn user_file_refused(scene: &Scene) {
     scene.put("t/b", user_bytes(70_000));
-    let run = scene.open(ALL);
-    verify_all(&run);
-    assert!(run.store.finish_check().is_err());
-    scene.close(run);
+    let launch = scene.open(ALL);
+    verify_all(&launch);
+    assert!(launch.store.finish_check().is_err());
+    scene.close(launch);
 }
 
 fn user_file_seen(scene: &Scene) {
@@ -527,8 +527,8 @@ fn user_file_seen(scene: &Scene) {
 
 fn torrent_file_unselected(scene: &Scene) {
     scene.put("t/b", scene.torrent.file_data(2));
-    let run = downloading(scene, SOME, &[0], &[1, 3]);
-    scene.kill(run);
+    let launch = downloading(scene, SOME, &[0], &[1, 3]);
+    scene.kill(launch);
 }
 
 fn seed_only_after_download(scene: &Scene) {
@@ -561,11 +561,11 @@ fn seed_only_then_download(scene: &Scene) {
 }
 
 /// Pieces 0 and 5 are durable. The sync of 2 and 4 fails.
-fn failed_sync(scene: &Scene) -> Run<MemDisk> {
-    let run = downloading(scene, ALL, &[0, 5], &[2, 4]);
+fn failed_sync(scene: &Scene) -> Launch<MemDisk> {
+    let launch = downloading(scene, ALL, &[0, 5], &[2, 4]);
     scene.disk.fail("sync", "t/b", EIO, 1);
-    assert_eq!(run.store.sync().unwrap_err().1, [2, 4]);
-    run
+    assert_eq!(launch.store.sync().unwrap_err().1, [2, 4]);
+    launch
 }
 
 fn failed_sync_killed(scene: &Scene) {
@@ -578,11 +578,11 @@ fn failed_sync_closed(scene: &Scene) {
 
 fn failed_sync_unrecorded(scene: &Scene) {
     scene.disk.fail("append", ".journal.new", ENOSPC, 0);
-    let run = downloading(scene, ALL, &[0, 5], &[2, 4]);
+    let launch = downloading(scene, ALL, &[0, 5], &[2, 4]);
     scene.disk.fail("sync", "t/b", EIO, 1);
     scene.disk.fail("append", ".journal.new", ENOSPC, 1);
-    assert!(run.store.sync().is_err());
-    scene.kill(run);
+    assert!(launch.store.sync().is_err());
+    scene.kill(launch);
 }
 
 /// Pieces 0 and 3 are durable, 2 and 5 written at the kill. Then the journal is changed.
@@ -637,14 +637,14 @@ fn append(journal: &mut Vec<u8>, kind: u8, payload: &[u8]) {
 }
 
 fn journal_rewritten(scene: &Scene) {
-    let mut run = downloading(scene, ALL, &[0, 3], &[5]);
+    let mut launch = downloading(scene, ALL, &[0, 3], &[5]);
     while scene.disk.bytes(".journal").len() < 70_000 {
-        scene.verify(&run, 0..1);
+        scene.verify(&launch, 0..1);
     }
-    scene.commit(&mut run, &[1]);
-    run.store.sync().unwrap();
-    scene.commit(&mut run, &[2]);
-    scene.kill(run);
+    scene.commit(&mut launch, &[1]);
+    launch.store.sync().unwrap();
+    scene.commit(&mut launch, &[2]);
+    scene.kill(launch);
 }
 
 fn verified_closed(scene: &Scene) {
@@ -654,13 +654,13 @@ fn verified_closed(scene: &Scene) {
 
 fn overwritten(scene: &Scene, close: bool) {
     scene.put("t/b", user_bytes(75_000));
-    let run = downloading(scene, "overwrite", &[0], &[2]);
-    scene.end(run, close);
+    let launch = downloading(scene, "overwrite", &[0], &[2]);
+    scene.end(launch, close);
 }
 
 fn renumbering(scene: &Scene, close: bool) {
-    let run = downloading(scene, ALL, &[0, 3], &[2, 5]);
-    scene.end(run, close);
+    let launch = downloading(scene, ALL, &[0, 3], &[2, 5]);
+    scene.end(launch, close);
     scene.disk.forget_inodes();
 }
 

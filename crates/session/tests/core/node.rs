@@ -75,7 +75,7 @@ pub(crate) fn add_of(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent 
 
 impl Node {
     pub(crate) fn new(config: CoreConfig) -> Self {
-        let pool = PoolConfig { resources: Resources::with_workers(1), ..PoolConfig::default() };
+        let pool = PoolConfig::new(Resources::with_workers(1));
         Self {
             core: Core::new(Duration::ZERO, config),
             now: Duration::ZERO,

@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+//! What must hold for any bytes. Called by the fuzzer and by tests.
 
 use bt_types::Geometry;
 
@@ -7,9 +7,9 @@ use super::*;
 
 const PIECES: u32 = 100;
 
-/// Reads `data` as what follows a journal's header; then as records of any kind and payload that
-/// are whole, and the same cut short and damaged, where all before the damage is told and nothing
-/// after.
+/// Reads `data` as the bytes after a journal's header. Then reads it as whole records of any kind and
+/// payload. Then cuts and damages those: replay returns all records before the damage and none after
+/// it.
 ///
 /// # Panics
 /// If a promise is broken.
@@ -18,7 +18,7 @@ pub fn journal(data: &[u8]) {
         Header { info_hash: InfoHashV1([0; 20]), path: Sha1Digest([0; 20]), pieces: PIECES };
     replay(&[header.encode(), data.to_vec()].concat(), &header);
     let mut input = Input(data);
-    let (cut, place, damage) = (input.number(), input.number(), input.byte());
+    let (cut, position, damage) = (input.number(), input.number(), input.byte());
     let mut whole = header.encode();
     let mut ends = vec![whole.len()];
     while !input.0.is_empty() {
@@ -35,9 +35,9 @@ pub fn journal(data: &[u8]) {
     replay(&whole, &header);
     let mut torn = whole.clone();
     torn.truncate(whole.len() - cut % (whole.len() - HEADER_LENGTH + 1));
-    let place = HEADER_LENGTH + place % (torn.len() - HEADER_LENGTH + 1);
-    torn.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= damage);
-    let good = if damage == 0 { torn.len() } else { place };
+    let position = HEADER_LENGTH + position % (torn.len() - HEADER_LENGTH + 1);
+    torn.iter_mut().skip(position).take(1).for_each(|byte| *byte ^= damage);
+    let good = if damage == 0 { torn.len() } else { position };
     let good = ends.iter().rfind(|end| **end <= good).copied().unwrap_or(HEADER_LENGTH);
     assert_eq!(replay(&torn, &header), replay(&whole[..good], &header));
 }

@@ -81,7 +81,7 @@ fn each_record_is_read_back() {
 }
 
 #[test]
-fn expected_file_of_an_earlier_boot_was_created() {
+fn expected_file_of_earlier_boot() {
     let mut history = replay(&journal(&one_of_each())).unwrap();
     assert!(!history.was_created(5, 1 << 100), "the system was not restarted");
     let stat = stat(FileId { device: 9, ..ID });
@@ -91,7 +91,7 @@ fn expected_file_of_an_earlier_boot_was_created() {
 }
 
 #[test]
-fn created_file_is_not_recorded_for_two_entries() {
+fn created_file_is_recorded_once() {
     let mut history = replay(&journal(&one_of_each())).unwrap();
     history.record_created(5, Path::new("f"), &stat(ID));
     assert_eq!(history.known(5), Known::Nothing, "it is the file of slot 3");
@@ -112,7 +112,7 @@ fn claims_name_used_files() {
 }
 
 #[test]
-fn a_new_run_forgets_the_end_of_the_last() {
+fn new_launch_forgets_last_end() {
     let mut records = one_of_each();
     records.push(Record::Open { uploaded: 3, downloaded: 4 });
     let history = replay(&journal(&records)).unwrap();
@@ -120,7 +120,7 @@ fn a_new_run_forgets_the_end_of_the_last() {
 }
 
 #[test]
-fn a_tail_torn_at_any_byte_is_dropped() {
+fn torn_tail_is_dropped() {
     let records = one_of_each();
     let whole = journal(&records);
     for length in 0..whole.len() {
@@ -134,7 +134,7 @@ fn a_tail_torn_at_any_byte_is_dropped() {
 }
 
 #[test]
-fn a_flipped_bit_ends_the_story() {
+fn flipped_bit_ends_replay() {
     let records = one_of_each();
     let whole = journal(&records);
     for at in HEADER_LENGTH..whole.len() {
@@ -147,7 +147,7 @@ fn a_flipped_bit_ends_the_story() {
 }
 
 #[test]
-fn unknown_kinds_are_passed_over() {
+fn unknown_kinds_are_skipped() {
     let mut bytes = header().encode();
     frame(0, 200, b"new", &mut bytes);
     Record::Written(vec![1..2]).encode(0, &mut bytes);
@@ -155,7 +155,7 @@ fn unknown_kinds_are_passed_over() {
 }
 
 #[test]
-fn another_torrents_journal_is_not_read() {
+fn other_torrents_journal_is_not_read() {
     let bytes = journal(&one_of_each());
     for other in [
         Header { info_hash: InfoHashV1([9; 20]), ..header() },
@@ -167,7 +167,7 @@ fn another_torrents_journal_is_not_read() {
 }
 
 #[test]
-fn pieces_that_do_not_exist_are_not_had() {
+fn nonexistent_pieces_are_ignored() {
     let bytes = journal(&[Record::Durable(vec![98..u32::MAX, 5..2, 200..300])]);
     assert_eq!(replay(&bytes).unwrap().durable.iter().collect::<Vec<_>>(), [98, 99]);
 }
@@ -185,19 +185,19 @@ fn corpus() {
 
 proptest! {
     #[test]
-    fn any_set_survives(pieces in proptest::collection::btree_set(0u32..100, 0..100)) {
+    fn any_set_is_read_back(pieces in proptest::collection::btree_set(0u32..100, 0..100)) {
         let record = Record::Written(to_ranges(pieces.iter().copied()));
         let history = replay(&journal(&[record])).unwrap();
         prop_assert_eq!(history.written.iter().collect::<Vec<_>>(), pieces.into_iter().collect::<Vec<_>>());
     }
 
     #[test]
-    fn the_fuzz_target_holds(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn fuzz_target_holds(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         fuzz::journal(&data);
     }
 
     #[test]
-    fn whole_records_of_any_payload_hold(
+    fn fuzz_target_holds_for_whole_records(
         records in proptest::collection::vec((0u8..10, proptest::collection::vec(0u8..120, 0..40)), 0..8),
         damage in any::<[u8; 9]>(),
     ) {
@@ -207,14 +207,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_harm(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_tail_is_read_without_harm(tail in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut bytes = journal(&one_of_each());
         bytes.extend(tail);
         prop_assert!(replay(&bytes).is_some());
     }
 
     #[test]
-    fn any_payload_is_decoded_or_passed_over(kind in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn any_payload_is_decoded_or_skipped(kind in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..64)) {
         if let Some(record) = Record::decode(kind, &payload) {
             prop_assert_eq!(record.payload(), payload);
         }

@@ -1,5 +1,5 @@
-//! What the user does to files between runs, however they end, and during one: nothing of the
-//! user's is written over, nothing is had that is not there, nothing is forgotten.
+//! The user changes files between launches and during one. The store never overwrites the user's own
+//! files, never claims a piece that is not on disk, and forgets none.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -29,72 +29,75 @@ fn ab() -> Torrent {
 }
 
 #[test]
-fn a_diary_in_place_of_a_file_that_we_made_before_a_kill() {
+fn user_file_replaces_ours_after_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, 0..torrent.pieces());
-    run.store.sync().unwrap();
-    drop(run);
-    let diary = noise(40_000, 77);
-    replace(&save.join("t/b"), &diary);
-    let run = open(&spec).try_check();
-    let refused = matches!(run, Err(StoreError::UnrelatedFile { .. }));
-    if let Ok(mut run) = run {
-        run.commit(&torrent, [2, 3]);
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, 0..torrent.pieces());
+    launch.store.sync().unwrap();
+    drop(launch);
+    let user_bytes = noise(40_000, 77);
+    replace(&save.join("t/b"), &user_bytes);
+    let launch = open(&spec).try_check();
+    let refused = matches!(launch, Err(StoreError::UnrelatedFile { .. }));
+    if let Ok(mut launch) = launch {
+        launch.commit(&torrent, [2, 3]);
     }
-    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "written over; refused: {refused}");
+    assert!(
+        std::fs::read(save.join("t/b")).unwrap() == user_bytes,
+        "overwritten; refused: {refused}"
+    );
     assert!(refused);
 }
 
 #[test]
-fn a_diary_where_a_file_was_to_be_made_before_a_kill() {
+fn user_file_appears_after_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, [0]);
-    drop(run);
-    let diary = noise(40_000, 77);
-    std::fs::write(save.join("t/b"), &diary).unwrap();
-    let run = open(&spec).try_check();
-    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, [0]);
+    drop(launch);
+    let user_bytes = noise(40_000, 77);
+    std::fs::write(save.join("t/b"), &user_bytes).unwrap();
+    let launch = open(&spec).try_check();
+    assert!(matches!(launch, Err(StoreError::UnrelatedFile { .. })));
 }
 
 #[test]
-fn a_diary_seen_by_an_orderly_run_that_does_not_want_it() {
+fn unselected_user_file_stays_unrelated() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let run = open(&spec).check();
-    drop(run);
-    let diary = noise(40_000, 77);
+    let launch = open(&spec).check();
+    drop(launch);
+    let user_bytes = noise(40_000, 77);
     std::fs::create_dir_all(save.join("t")).unwrap();
-    std::fs::write(save.join("t/b"), &diary).unwrap();
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
+    std::fs::write(save.join("t/b"), &user_bytes).unwrap();
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
     open(&some(&spec, &[true, false])).check().close();
-    // Not even the check is ended.
+    // The check is not finished.
     drop(open(&spec));
-    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "written at the mere opening");
-    let run = open(&spec).try_check();
-    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+    assert!(std::fs::read(save.join("t/b")).unwrap() == user_bytes, "the open wrote to it");
+    let launch = open(&spec).try_check();
+    assert!(matches!(launch, Err(StoreError::UnrelatedFile { .. })));
 }
 
 #[test]
-fn a_diary_seen_by_who_only_serves() {
+fn user_file_stays_unrelated_after_seeding() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
     drop(open(&spec).check());
-    let diary = noise(40_000, 77);
+    let user_bytes = noise(40_000, 77);
     std::fs::create_dir_all(save.join("t")).unwrap();
-    std::fs::write(save.join("t/b"), &diary).unwrap();
+    std::fs::write(save.join("t/b"), &user_bytes).unwrap();
     open(&OpenSpec { seed_only: true, ..spec.clone() }).check().close();
-    let run = open(&spec).try_check();
-    assert!(matches!(run, Err(StoreError::UnrelatedFile { .. })));
+    let launch = open(&spec).try_check();
+    assert!(matches!(launch, Err(StoreError::UnrelatedFile { .. })));
 }
 
 fn abc() -> Torrent {
@@ -102,7 +105,7 @@ fn abc() -> Torrent {
 }
 
 #[test]
-fn a_copy_of_our_file_and_a_kill_before_the_check() {
+fn copied_file_survives_kill_before_check() {
     for (between, last) in [
         (Some((false, vec![true, false, false])), (false, vec![true, false, false])),
         (Some((true, vec![true, true, false])), (true, vec![true, true, false])),
@@ -111,47 +114,47 @@ fn a_copy_of_our_file_and_a_kill_before_the_check() {
         let (_root, save, state) = folders();
         let torrent = abc();
         let spec = torrent.with_state(&save, &state);
-        let mut run = open(&some(&spec, &[true, true, false])).check();
-        run.commit(&torrent, 0..4);
-        run.store.sync().unwrap();
-        run.close();
+        let mut launch = open(&some(&spec, &[true, true, false])).check();
+        launch.commit(&torrent, 0..4);
+        launch.store.sync().unwrap();
+        launch.close();
         replace(&save.join("t/b"), torrent.file_data(1));
         if let Some((seed_only, list)) = &between {
             drop(open(&OpenSpec { seed_only: *seed_only, ..some(&spec, list) }));
         }
         let (seed_only, list) = last;
-        let run = open(&OpenSpec { seed_only, ..some(&spec, &list) }).check();
-        assert_eq!(run.have(), [0, 1, 2, 3], "{between:?} then {list:?} seed_only {seed_only}");
+        let launch = open(&OpenSpec { seed_only, ..some(&spec, &list) }).check();
+        assert_eq!(launch.have(), [0, 1, 2, 3], "{between:?} then {list:?} seed_only {seed_only}");
     }
 }
 
 #[test]
-fn a_copy_of_our_file_is_served_after_a_kill_before_the_check() {
+fn copied_file_is_seeded_after_kill() {
     let (_root, save, state) = folders();
     let torrent = abc();
     let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, 0..4);
-    run.close();
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, 0..4);
+    launch.close();
     replace(&save.join("t/b"), torrent.file_data(1));
     let serving = OpenSpec { seed_only: true, ..spec };
     drop(open(&serving));
     for _ in 0..2 {
-        let run = open(&serving).check();
-        assert_eq!(run.have(), [0, 1, 2, 3]);
-        run.close();
+        let launch = open(&serving).check();
+        assert_eq!(launch.have(), [0, 1, 2, 3]);
+        launch.close();
     }
 }
 
 #[test]
-fn a_file_that_was_away_for_a_run_is_served_when_it_is_back() {
+fn returned_file_is_seeded() {
     for seed_only in [false, true] {
         let (_root, save, state) = folders();
         let torrent = abc();
         let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
-        let mut run = open(&spec).check();
-        run.commit(&torrent, 0..4);
-        run.close();
+        let mut launch = open(&spec).check();
+        launch.commit(&torrent, 0..4);
+        launch.close();
         std::fs::rename(save.join("t/b"), save.join("away")).unwrap();
         open(&OpenSpec { seed_only, ..spec.clone() }).check().close();
         std::fs::rename(save.join("away"), save.join("t/b")).unwrap();
@@ -161,16 +164,16 @@ fn a_file_that_was_away_for_a_run_is_served_when_it_is_back() {
 }
 
 #[test]
-fn a_trusted_file_removed_or_cut_during_the_check() {
+fn trusted_file_changes_during_check() {
     for cut in [None, Some(10_000), Some(1_000)] {
         let (_root, save, state) = folders();
         let torrent = ab();
         let spec = torrent.with_state(&save, &state);
-        let mut run = open(&spec).check();
-        run.commit(&torrent, 0..3);
-        run.close();
-        let run = open(&spec);
-        assert_eq!(numbers(&run.opened.have), [0, 1, 2]);
+        let mut launch = open(&spec).check();
+        launch.commit(&torrent, 0..3);
+        launch.close();
+        let launch = open(&spec);
+        assert_eq!(numbers(&launch.opened.have), [0, 1, 2]);
         match cut {
             None => std::fs::remove_file(save.join("t/b")).unwrap(),
             Some(length) => {
@@ -182,76 +185,79 @@ fn a_trusted_file_removed_or_cut_during_the_check() {
                     .unwrap();
             }
         }
-        let Ok(mut run) = run.try_check() else { continue };
-        let _ = run.try_commit(&torrent, 3);
-        let _ = run.store.close(0, 0, &[]);
-        drop(run);
+        let Ok(mut launch) = launch.try_check() else { continue };
+        let _ = launch.try_commit(&torrent, 3);
+        let _ = launch.store.close(0, 0, &[]);
+        drop(launch);
         let have = open(&spec).check().have();
         let on_disk = std::fs::read(save.join("t/b")).unwrap() == torrent.file_data(1);
-        assert!(on_disk || have != [0, 1, 2, 3], "cut {cut:?}: all is had, but b has holes");
+        assert!(
+            on_disk || have != [0, 1, 2, 3],
+            "cut {cut:?}: all pieces are trusted, but b has holes"
+        );
     }
 }
 
 #[test]
-fn a_diary_in_place_of_our_file_during_the_run() {
+fn user_file_replaces_ours_while_open() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, 0..3);
-    run.close();
-    let mut run = open(&spec).check();
-    let diary = noise(40_000, 77);
-    replace(&save.join("t/b"), &diary);
-    let result = run.try_commit(&torrent, 3);
-    let end = run.store.close(0, 0, &[]);
-    drop(run);
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, 0..3);
+    launch.close();
+    let mut launch = open(&spec).check();
+    let user_bytes = noise(40_000, 77);
+    replace(&save.join("t/b"), &user_bytes);
+    let result = launch.try_commit(&torrent, 3);
+    let end = launch.store.close(0, 0, &[]);
+    drop(launch);
     let have = open(&spec).opened.have.iter().collect::<Vec<_>>();
     assert!(
-        std::fs::read(save.join("t/b")).unwrap() == diary,
+        std::fs::read(save.join("t/b")).unwrap() == user_bytes,
         "{result:?} {end:?} then have {have:?}"
     );
 }
 
 #[test]
-fn a_diary_where_a_file_is_to_be_made_during_the_run() {
+fn user_file_appears_while_open() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, [0]);
-    let diary = noise(40_000, 77);
-    std::fs::write(save.join("t/b"), &diary).unwrap();
-    let result = run.try_commit(&torrent, 3);
-    assert!(std::fs::read(save.join("t/b")).unwrap() == diary, "{result:?}");
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, [0]);
+    let user_bytes = noise(40_000, 77);
+    std::fs::write(save.join("t/b"), &user_bytes).unwrap();
+    let result = launch.try_commit(&torrent, 3);
+    assert!(std::fs::read(save.join("t/b")).unwrap() == user_bytes, "{result:?}");
 }
 
 #[test]
-fn the_parts_file_is_removed_after_the_copying() {
+fn parts_file_removed_after_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    let run = open(&spec).check();
-    run.store.sync().unwrap();
-    drop(run);
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    let launch = open(&spec).check();
+    launch.store.sync().unwrap();
+    drop(launch);
     let parts = parts_file(&state);
     std::fs::remove_file(parts).unwrap();
     assert_eq!(open(&spec).check().have(), [0, 1]);
 }
 
 #[test]
-fn a_whole_file_is_taken_for_a_copying() {
+fn complete_file_replaces_ours() {
     let (_root, save, state) = folders();
     let torrent = abc();
     let spec = torrent.with_state(&save, &state);
     let (both, only_a) = (some(&spec, &[true, true, false]), some(&spec, &[true, false, false]));
-    let mut run = open(&both).check();
-    run.commit(&torrent, 0..4);
-    run.store.sync().unwrap();
-    drop(run);
+    let mut launch = open(&both).check();
+    launch.commit(&torrent, 0..4);
+    launch.store.sync().unwrap();
+    drop(launch);
     replace(&save.join("t/b"), torrent.file_data(1));
     drop(open(&both));
     open(&only_a).check().close();
@@ -259,67 +265,67 @@ fn a_whole_file_is_taken_for_a_copying() {
 }
 
 #[test]
-fn a_copying_that_was_killed_and_of_which_nothing_is_left() {
+fn killed_import_leaves_nothing() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
     drop(open(&spec).check());
-    // A power cut takes the new file's name.
+    // A power cut removes the new file's name.
     std::fs::remove_file(save.join("t/b")).unwrap();
     std::fs::remove_file(parts_file(&state)).unwrap();
-    let mut run = open(&spec).check();
-    assert_eq!(run.have(), [0]);
-    run.commit(&torrent, 1..4);
-    run.close();
+    let mut launch = open(&spec).check();
+    assert_eq!(launch.have(), [0]);
+    launch.commit(&torrent, 1..4);
+    launch.close();
     torrent.assert_complete(&save);
 }
 
 #[test]
-fn a_copy_is_replaced_by_a_diary_during_its_check() {
+fn user_file_replaces_copy_during_check() {
     for seed_only in [false, true] {
         let (_root, save, state) = folders();
         let torrent = ab();
         torrent.write(&save);
         let spec = OpenSpec { seed_only, ..torrent.with_state(&save, &state) };
-        let run = open(&spec);
-        verify_all(&run);
+        let launch = open(&spec);
+        verify_all(&launch);
         replace(&save.join("t/b"), &noise(40_000, 77));
-        assert!(run.store.finish_check().is_err());
-        let _not_in_order = run.store.close(0, 0, &[]);
-        drop(run);
-        assert_eq!(numbers(&open(&spec).opened.have), [0; 0], "had without a look");
+        assert!(launch.store.finish_check().is_err());
+        let _failed = launch.store.close(0, 0, &[]);
+        drop(launch);
+        assert_eq!(numbers(&open(&spec).opened.have), [0; 0], "trusted without a check");
     }
 }
 
 #[test]
-fn a_small_diary_is_put_there_during_the_check() {
+fn small_user_file_appears_during_check() {
     let (_root, save, state) = folders();
     let torrent = torrent(&[("a", 40_000), ("b", 9_000)], 16_384);
     torrent.write_file(&save, 0);
     let spec = torrent.with_state(&save, &state);
-    let run = open(&spec);
-    verify_all(&run);
+    let launch = open(&spec);
+    verify_all(&launch);
     std::fs::write(save.join("t/b"), noise(9_000, 77)).unwrap();
-    assert!(run.store.finish_check().is_err(), "it would be written over: {:?}", run.have());
+    assert!(launch.store.finish_check().is_err(), "it would be overwritten: {:?}", launch.have());
 }
 
 #[test]
-fn a_diary_that_is_not_wanted_goes_during_the_check() {
+fn unselected_user_file_removed_during_check() {
     let (_root, save, state) = folders();
     let torrent = ab();
     std::fs::create_dir_all(save.join("t")).unwrap();
     std::fs::write(save.join("t/b"), noise(30_000, 77)).unwrap();
-    let run = open(&some(&torrent.with_state(&save, &state), &[true, false]));
-    verify_all(&run);
+    let launch = open(&some(&torrent.with_state(&save, &state), &[true, false]));
+    verify_all(&launch);
     std::fs::remove_file(save.join("t/b")).unwrap();
-    run.store.finish_check().unwrap();
+    launch.store.finish_check().unwrap();
 }
 
 #[test]
-fn a_longer_file_is_overwritten_where_that_is_allowed() {
+fn long_file_is_overwritten() {
     for preallocate in [false, true] {
         let (_root, save, state) = folders();
         let torrent = ab();
@@ -327,10 +333,10 @@ fn a_longer_file_is_overwritten_where_that_is_allowed() {
         std::fs::write(save.join("t/b"), noise(90_000, 77)).unwrap();
         let spec = OpenSpec { overwrite: true, preallocate, ..torrent.with_state(&save, &state) };
         for pieces in [0..2, 2..4] {
-            let mut run = open(&spec).check();
-            run.commit(&torrent, pieces);
-            run.store.sync().unwrap();
-            run.close();
+            let mut launch = open(&spec).check();
+            launch.commit(&torrent, pieces);
+            launch.store.sync().unwrap();
+            launch.close();
         }
         assert_eq!(open(&spec).check().have(), [0, 1, 2, 3]);
     }
@@ -350,42 +356,42 @@ fn mem() -> (Arc<MemDisk>, Torrent, OpenSpec) {
 }
 
 #[test]
-fn a_failed_sync_that_the_journal_could_not_be_told() {
+fn failed_sync_is_recorded_later() {
     for end in [true, false] {
         let (disk, torrent, spec) = mem();
-        let mut run = start(&disk, &spec).check();
-        run.commit(&torrent, [4]);
+        let mut launch = start(&disk, &spec).check();
+        launch.commit(&torrent, [4]);
         disk.fail("sync", "t/b", EIO, 1);
         disk.fail("append", ".journal.new", ENOSPC, 1);
-        assert_eq!(run.store.sync().unwrap_err().1, [4]);
-        // There is room again.
-        run.commit(&torrent, [0]);
-        run.store.sync().unwrap();
+        assert_eq!(launch.store.sync().unwrap_err().1, [4]);
+        // There is free space again.
+        launch.commit(&torrent, [0]);
+        launch.store.sync().unwrap();
         if end {
-            run.store.close(0, 0, &[]).unwrap();
+            launch.store.close(0, 0, &[]).unwrap();
         }
-        drop(run);
-        let run = start(&disk, &spec).check();
-        run.store.sync().unwrap();
-        let durable = numbers(&run.store.durable());
-        run.store.close(0, 0, &[]).unwrap();
-        drop(run);
+        drop(launch);
+        let launch = start(&disk, &spec).check();
+        launch.store.sync().unwrap();
+        let durable = numbers(&launch.store.durable());
+        launch.store.close(0, 0, &[]).unwrap();
+        drop(launch);
         disk.cut_power();
-        let run = start(&disk, &spec);
-        let (good, _) = run.verify(0..torrent.pieces());
-        assert_eq!(durable, good, "called durable, but is on no disk");
+        let launch = start(&disk, &spec);
+        let (good, _) = launch.verify(0..torrent.pieces());
+        assert_eq!(durable, good, "durable pieces are not on the disk");
     }
 }
 
 #[test]
-fn the_parts_file_was_copied_and_a_run_killed_before_its_check() {
+fn copied_parts_file_survives_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = some(&torrent.with_state(&save, &state), &[true, false]);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    std::fs::write(save.join("t/b"), b"a diary").unwrap();
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    std::fs::write(save.join("t/b"), b"the user's own").unwrap();
     let parts = parts_file(&state);
     let bytes = std::fs::read(&parts).unwrap();
     replace(&parts, &bytes);
@@ -393,41 +399,41 @@ fn the_parts_file_was_copied_and_a_run_killed_before_its_check() {
     assert_eq!(open(&spec).check().have(), [0, 1]);
 }
 
-/// vfat and exfat number a file anew when the system has forgotten it.
+/// vfat and exfat give a closed file a new inode number once the system has forgotten it.
 #[test]
-fn files_that_are_numbered_anew_are_still_ours() {
+fn renumbered_files_are_ours() {
     let names: Vec<String> = (0..401).map(|number| format!("f{number:03}")).collect();
     let length = |name: &String| if name == "f000" { 32_768 } else { 16_384 };
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), length(name))).collect();
     let torrent = torrent(&files, 16_384);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     let disk = Arc::new(MemDisk::renumbering());
-    let mut run = start(&disk, &spec);
+    let mut launch = start(&disk, &spec);
     disk.forget_inodes();
-    run = run.check();
-    // More than are kept open.
-    run.commit(&torrent, [0].into_iter().chain(2..402));
-    run.store.sync().unwrap();
+    launch = launch.check();
+    // More files than the table keeps open.
+    launch.commit(&torrent, [0].into_iter().chain(2..402));
+    launch.store.sync().unwrap();
     disk.forget_inodes();
-    run.commit(&torrent, [1]);
-    run.store.sync().unwrap();
+    launch.commit(&torrent, [1]);
+    launch.store.sync().unwrap();
     disk.forget_inodes();
-    run.close();
+    launch.close();
     disk.forget_inodes();
-    let run = start(&disk, &spec).check();
-    assert!(run.to_verify().is_empty() && run.have().len() == 402);
+    let launch = start(&disk, &spec).check();
+    assert!(launch.to_verify().is_empty() && launch.have().len() == 402);
     disk.remove(&"/save".into(), Path::new("t/f000")).unwrap();
-    assert!(run.store.close(1, 0, &[]).is_err(), "that one is removed is seen");
+    assert!(launch.store.close(1, 0, &[]).is_err(), "the removed file is noticed");
 }
 
 #[test]
-fn a_name_made_during_a_sync_that_fails_is_synced_with_the_next() {
+fn new_name_outlives_failed_sync() {
     let torrent = torrent(&[("a", 70_000), ("x/b", 130_000)], 32 * 1024);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     let disk = Arc::new(MemDisk::forgetful());
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, [0]);
-    let store = Arc::new(run.store);
+    let mut launch = start(&disk, &spec).check();
+    launch.commit(&torrent, [0]);
+    let store = Arc::new(launch.store);
     let commit = |store: &piece_store::Store<MemDisk>, spans: &mut [_], piece, attempt| {
         let mut scratch = vec![0; STRIP_LENGTH];
         store.commit(piece, attempt, spans, None, false, &mut scratch)
@@ -443,29 +449,32 @@ fn a_name_made_during_a_sync_that_fails_is_synced_with_the_next() {
     commit(&store, &mut torrent.spans(3), piece, 1);
     store.sync().unwrap();
     assert_eq!(numbers(&store.durable()), [3]);
-    assert!(disk.synced_folders().contains(&PathBuf::from("t/x")), "durable, its name is not");
+    assert!(
+        disk.synced_folders().contains(&PathBuf::from("t/x")),
+        "the piece is durable, but the name is not"
+    );
 }
 
 #[test]
-fn the_parts_file_of_which_the_journal_was_not_told_at_first() {
+fn parts_file_is_recorded_later() {
     let (disk, torrent, spec) = mem();
     let spec = some(&spec, &[true, false]);
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check();
+    launch.commit(&torrent, [0]);
     disk.fail("append", ".journal.new", ENOSPC, 1);
-    run.try_commit(&torrent, 2);
-    run.commit(&torrent, 1..3);
-    run.close();
+    launch.try_commit(&torrent, 2);
+    launch.commit(&torrent, 1..3);
+    launch.close();
     assert!(start(&disk, &spec).to_verify().is_empty());
 }
 
 #[test]
-fn our_file_after_a_power_cut_and_a_run_that_only_served() {
+fn half_written_file_survives_seeding() {
     let (disk, torrent, spec) = mem();
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, [4]);
-    drop(run);
-    // Half of it came to the disk.
+    let mut launch = start(&disk, &spec).check();
+    launch.commit(&torrent, [4]);
+    drop(launch);
+    // Half of it reached the disk.
     let mut bytes = disk.bytes("t/b");
     let end = bytes.len();
     bytes[end - 20_000..].fill(0);
@@ -477,101 +486,103 @@ fn our_file_after_a_power_cut_and_a_run_that_only_served() {
 }
 
 #[test]
-fn a_copying_that_was_killed_and_then_a_whole_file() {
+fn complete_file_after_killed_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    drop(open(&spec)); // killed before the check ended
-    replace(&save.join("t/b"), torrent.file_data(1)); // nobody runs
-    let results: Vec<_> = (0..3).map(|_| open(&spec).try_check().map(|run| run.have())).collect();
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    drop(open(&spec)); // killed before the check was finished
+    replace(&save.join("t/b"), torrent.file_data(1)); // while it is not open
+    let results: Vec<_> =
+        (0..3).map(|_| open(&spec).try_check().map(|launch| launch.have())).collect();
     assert!(results.iter().all(|r| *r == Ok(vec![0, 1, 2, 3])), "{results:#?}");
 }
 
 #[test]
-fn a_copying_whose_check_was_refused_and_then_a_whole_file() {
+fn complete_file_after_refused_import() {
     let (_root, save, state) = folders();
     let torrent = torrent(&[("a", 20_000), ("b", 40_000), ("c", 40_000)], 16_384);
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
+    let mut launch = open(&some(&spec, &[true, false, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
     std::fs::write(save.join("t/c"), noise(40_000, 5)).unwrap();
-    let run = open(&spec);
-    verify_all(&run);
-    assert!(run.store.finish_check().is_err());
-    run.store.close(0, 0, &[]).unwrap();
-    drop(run);
-    // The user brings what he has of b and c.
+    let launch = open(&spec);
+    verify_all(&launch);
+    assert!(launch.store.finish_check().is_err());
+    launch.store.close(0, 0, &[]).unwrap();
+    drop(launch);
+    // The user adds complete files b and c.
     replace(&save.join("t/b"), torrent.file_data(1));
     replace(&save.join("t/c"), torrent.file_data(2));
     let results: Vec<_> =
-        (0..3).map(|_| open(&spec).try_check().map(|run| run.have().len())).collect();
+        (0..3).map(|_| open(&spec).try_check().map(|launch| launch.have().len())).collect();
     assert!(results.iter().all(|r| *r == Ok(torrent.pieces() as usize)), "{results:#?}");
 }
 
 #[test]
-fn a_copying_that_was_killed_and_then_the_folder_goes() {
+fn folder_removed_after_killed_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
     for _ in 0..2 {
         drop(open(&spec).check());
         std::fs::remove_dir_all(save.join("t")).unwrap();
     }
-    let results: Vec<_> = (0..3).map(|_| open(&spec).try_check().map(|run| run.have())).collect();
+    let results: Vec<_> =
+        (0..3).map(|_| open(&spec).try_check().map(|launch| launch.have())).collect();
     assert!(results.iter().all(Result::is_ok), "{results:#?}");
 }
 
 #[test]
-fn what_is_kept_apart_is_copied_where_numbers_do_not_last() {
+fn import_works_with_unstable_ids() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::renumbering());
-    let mut run = start(&disk, &some(&spec, &[true, false])).check();
-    run.commit(&torrent, 0..3);
-    run.close();
-    let run = start(&disk, &spec).try_check();
-    assert_eq!(run.map(|run| run.have()), Ok(vec![0, 1, 2]));
+    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
+    launch.commit(&torrent, 0..3);
+    launch.close();
+    let launch = start(&disk, &spec).try_check();
+    assert_eq!(launch.map(|launch| launch.have()), Ok(vec![0, 1, 2]));
 }
 
 #[test]
-fn a_diary_after_a_serving_run_after_a_power_cut() {
+fn user_file_after_seeding_is_untouched() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::forgetful());
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, 0..2);
-    run.store.sync().unwrap();
-    drop(run);
+    let mut launch = start(&disk, &spec).check();
+    launch.commit(&torrent, 0..2);
+    launch.store.sync().unwrap();
+    drop(launch);
     disk.cut_power();
     start(&disk, &OpenSpec { seed_only: true, ..spec.clone() }).check().close();
-    // The user's.
+    // The user's own file.
     drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
-    let diary = noise(130_000, 77);
-    disk.set_bytes("t/b", &diary);
-    let run = start(&disk, &spec).try_check();
-    let refused = run.is_err();
-    if let Ok(mut run) = run {
-        run.commit(&torrent, [4]);
+    let user_bytes = noise(130_000, 77);
+    disk.set_bytes("t/b", &user_bytes);
+    let launch = start(&disk, &spec).try_check();
+    let refused = launch.is_err();
+    if let Ok(mut launch) = launch {
+        launch.commit(&torrent, [4]);
     }
-    assert!(disk.bytes("t/b") == diary, "written over; refused {refused}");
+    assert!(disk.bytes("t/b") == user_bytes, "overwritten; refused {refused}");
 }
 
 #[test]
-fn a_diary_before_the_first_write_where_numbers_do_not_last() {
+fn unstable_ids_spare_user_file() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::renumbering());
-    let mut run = start(&disk, &spec).check();
-    run.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check();
+    launch.commit(&torrent, [0]);
     drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
-    let diary = noise(130_000, 77);
-    disk.set_bytes("t/b", &diary);
-    let result = run.try_commit(&torrent, 4);
-    assert!(disk.bytes("t/b") == diary, "written over; {result:?}");
+    let user_bytes = noise(130_000, 77);
+    disk.set_bytes("t/b", &user_bytes);
+    let result = launch.try_commit(&torrent, 4);
+    assert!(disk.bytes("t/b") == user_bytes, "overwritten; {result:?}");
 }
 
 #[test]
@@ -579,36 +590,36 @@ fn user_file_appears_before_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut run = open(&some(&spec, &[true, false])).check();
-    run.commit(&torrent, [0, 1]);
-    run.close();
-    let run = open(&spec);
-    verify_all(&run);
+    let mut launch = open(&some(&spec, &[true, false])).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.close();
+    let launch = open(&spec);
+    verify_all(&launch);
     std::fs::write(save.join("t/b"), noise(30_000, 77)).unwrap();
-    assert!(run.store.finish_check().is_err(), "it would be written over: {:?}", run.have());
+    assert!(launch.store.finish_check().is_err(), "it would be overwritten: {:?}", launch.have());
     assert!(std::fs::read(save.join("t/b")).unwrap() == noise(30_000, 77));
 }
 
 #[test]
-fn the_parts_file_is_replaced_during_the_check() {
+fn parts_file_replaced_during_check() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = some(&torrent.with_state(&save, &state), &[true, false]);
-    let mut run = open(&spec).check();
-    run.commit(&torrent, [0, 1]);
-    run.store.sync().unwrap();
-    run.close();
-    let run = open(&spec);
+    let mut launch = open(&spec).check();
+    launch.commit(&torrent, [0, 1]);
+    launch.store.sync().unwrap();
+    launch.close();
+    let launch = open(&spec);
     let length = std::fs::metadata(parts_file(&state)).unwrap().len() as usize;
     replace(&parts_file(&state), &noise(length, 77));
-    let Ok(run) = run.try_check() else { return };
-    let _ = run.store.close(1, 0, &[]);
-    drop(run);
-    let run = open(&spec);
+    let Ok(launch) = launch.try_check() else { return };
+    let _ = launch.store.close(1, 0, &[]);
+    drop(launch);
+    let launch = open(&spec);
     assert!(
-        numbers(&run.opened.have) == [0],
-        "had without a look: {:?}",
-        numbers(&run.opened.have)
+        numbers(&launch.opened.have) == [0],
+        "trusted without a check: {:?}",
+        numbers(&launch.opened.have)
     );
 }
 
