@@ -116,8 +116,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Opens the file `path` below `folder`.
     ///
     /// # Errors
-    /// Those of the system; [`io::ErrorKind::Unsupported`] if `path` is neither a file nor a folder,
-    /// or if a part of it is a symbolic link and `access` is not [`Access::Read`].
+    /// Those of the system; [`io::ErrorKind::Unsupported`] if `path` is neither a file nor a
+    /// folder, or if a part of it is a symbolic link and `access` is not [`Access::Read`].
     fn open(&self, folder: &Self::Folder, path: &Path, access: Access) -> io::Result<Self::File>;
 
     /// Creates a file without a name below `folder`. It is gone when it is closed.
@@ -192,8 +192,8 @@ pub trait Disk: Debug + Send + Sync {
     fn try_lock(&self, file: &Self::File) -> io::Result<Lock>;
 
     /// Takes the advisory lock of a range of a file until the file is closed or the range is
-    /// unlocked. Returns `false` if another open file has locked an overlapping range. Ranges locked
-    /// by the same open file do not conflict. Independent of [`Disk::try_lock`].
+    /// unlocked. Returns `false` if another open file has locked an overlapping range. Ranges
+    /// locked by the same open file do not conflict. Independent of [`Disk::try_lock`].
     fn lock_range(&self, file: &Self::File, range: &Range<u64>) -> io::Result<bool>;
 
     /// Returns a range that overlaps this one and that another open file has locked.
@@ -217,8 +217,8 @@ pub trait Disk: Debug + Send + Sync {
     /// Returns the file system of `folder`, and the bytes free on it if known.
     fn file_system(&self, folder: &Self::Folder) -> io::Result<(u64, Option<u64>)>;
 
-    /// Whether an open failed because the process has too many files open. The store closes some and
-    /// tries again.
+    /// Whether an open failed because the process has too many files open. The store closes some
+    /// and tries again.
     fn is_out_of_handles(&self, error: &io::Error) -> bool;
 
     /// Whether a file in this folder keeps its [`FileId`] while it is closed. False on FAT, exFAT,

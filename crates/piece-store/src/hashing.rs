@@ -6,8 +6,8 @@
 //! scratch:  [ lane 0's | lane 1's ]    filled, hashed while it is in the cache, filled again
 //! ```
 //!
-//! So the memory is that of the scratch buffer, however long the pieces are. Holes are not read, and
-//! a piece of zeros is not hashed again.
+//! So the memory is that of the scratch buffer, however long the pieces are. Holes are not read,
+//! and a piece of zeros is not hashed again.
 
 use std::io;
 use std::ops::Range;
@@ -32,7 +32,8 @@ const LOOK_LENGTH: u64 = 256 << 10;
 
 /// The bytes of a torrent, wherever they are.
 pub(crate) trait PieceData {
-    /// Fills `buffer` with the bytes at `offset` of the torrent. Returns `false` if some are missing.
+    /// Fills `buffer` with the bytes at `offset` of the torrent. Returns `false` if some are
+    /// missing.
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError>;
 
     /// Returns how many bytes from `offset` on are zero, as far as is known without reading them.
@@ -56,8 +57,8 @@ pub(crate) fn hole_length<D: Disk>(
     Ok(end.saturating_sub(offset).min(length))
 }
 
-/// Returns how many pieces one worker gets at a time: enough for the system to read ahead and to use
-/// all lanes, and few enough to be divided evenly.
+/// Returns how many pieces one worker gets at a time: enough for the system to read ahead and to
+/// use all lanes, and few enough to be divided evenly.
 pub(crate) fn range_count(geometry: &Geometry) -> u32 {
     let length = geometry.piece_length().max(1);
     let lanes = lane_count() as u32;
@@ -70,8 +71,8 @@ pub(crate) fn range_count(geometry: &Geometry) -> u32 {
 /// piece of zeros.
 ///
 /// # Errors
-/// Those of `data`. `found` is not called for the piece that failed, and only for some of the pieces
-/// after it.
+/// Those of `data`. `found` is not called for the piece that failed, and only for some of the
+/// pieces after it.
 pub(crate) fn hash_pieces(
     geometry: &Geometry,
     pieces: Range<u32>,
@@ -161,8 +162,8 @@ struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// Returns the next pieces to be read and hashed, and prefetches them; empty at the end. Reports
-    /// full pieces of zeros to `found` at once.
+    /// Returns the next pieces to be read and hashed, and prefetches them; empty at the end.
+    /// Reports full pieces of zeros to `found` at once.
     fn next(
         &mut self,
         data: &mut impl PieceData,

@@ -27,8 +27,8 @@ pub enum Job {
         /// What to open, and how.
         spec: Box<OpenSpec>,
     },
-    /// Compare pieces on disk with their hashes. Afterwards we have the good ones, and the others are
-    /// missing. One worker reads the whole range: use ranges of some 16 MiB. Answer:
+    /// Compare pieces on disk with their hashes. Afterwards we have the good ones, and the others
+    /// are missing. One worker reads the whole range: use ranges of some 16 MiB. Answer:
     /// [`Done::Checked`].
     Verify {
         /// The torrent.
@@ -53,15 +53,15 @@ pub enum Job {
         /// Which attempt at the piece this is, from 0. Blocks staged in an earlier attempt are
         /// forgotten. Jobs of an earlier attempt have no effect afterwards.
         attempt: u32,
-        /// One entry for each span, in order; `None` if the whole span was staged. Staged blocks are
-        /// read from the disk, whatever the buffer has for them.
+        /// One entry for each span, in order; `None` if the whole span was staged. Staged blocks
+        /// are read from the disk, whatever the buffer has for them.
         spans: Vec<Option<Span>>,
         /// Whether the answer for a good piece has the digest of each block. For a bad piece it
         /// always has.
         digests: bool,
     },
-    /// Write blocks of an unfinished piece to its files, to free the buffer. The piece stays missing.
-    /// Answer: [`Done::Staged`].
+    /// Write blocks of an unfinished piece to its files, to free the buffer. The piece stays
+    /// missing. Answer: [`Done::Staged`].
     Stage {
         /// The torrent.
         torrent: TorrentKey,
@@ -213,8 +213,8 @@ impl<D: Disk> Torrents<D> {
         vec![0; STRIP_LENGTH]
     }
 
-    /// Does a job. Blocks as long as the disk does. `scratch` is from [`Self::scratch`]. `hashed` is
-    /// the digest of a piece to commit, if the caller knows it.
+    /// Does a job. Blocks as long as the disk does. `scratch` is from [`Self::scratch`]. `hashed`
+    /// is the digest of a piece to commit, if the caller knows it.
     pub fn handle_job(
         &self,
         job: Job,

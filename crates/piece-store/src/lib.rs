@@ -2,12 +2,12 @@
 //! that hash, write, read and verify.
 //!
 //! In scope: mapping pieces to files ([`OpenSpec`], [`StoreLayout`]), finding them again after a
-//! restart ([`Opened`]), committing, staging and reading them ([`Job`], [`Done`]), and, for commands,
-//! verifying a folder ([`check`]) and hashing files for a new torrent ([`create`]). Out of scope:
-//! peers, the network, deciding which piece comes next or when to sync.
+//! restart ([`Opened`]), committing, staging and reading them ([`Job`], [`Done`]), and, for
+//! commands, verifying a folder ([`check`]) and hashing files for a new torrent ([`create`]). Out
+//! of scope: peers, the network, deciding which piece comes next or when to sync.
 //!
-//! - [`Pool`] is what a session uses: [`Pool::submit`] accepts a [`Job`], [`Pool::try_recv`] returns
-//!   its [`Done`]. Neither blocks.
+//! - [`Pool`] is what a session uses: [`Pool::submit`] accepts a [`Job`], [`Pool::try_recv`]
+//!   returns its [`Done`]. Neither blocks.
 //! - [`Torrents`] does the same jobs without threads, over any [`Disk`]; [`Store`] is one torrent
 //!   of it. Tests and simulations use them directly.
 //! - [`Span`] is the buffer for payload. A job takes buffers, and its answer returns them.
@@ -33,11 +33,11 @@
 //! # }
 //! ```
 //!
-//! The contract: the caller opens a torrent, verifies every range of [`Opened::to_verify`], finishes
-//! the check, then commits, reads and syncs pieces, and at last closes the torrent. We *have* a piece
-//! once its hash matched, its bytes were written and the journal says so, in this order. It is
-//! *durable* after the next sync. A verified piece is never written again. A payload file is cut only
-//! if it is too long and [`OpenSpec::overwrite`] is set.
+//! The contract: the caller opens a torrent, verifies every range of [`Opened::to_verify`],
+//! finishes the check, then commits, reads and syncs pieces, and at last closes the torrent. We
+//! *have* a piece once its hash matched, its bytes were written and the journal says so, in this
+//! order. It is *durable* after the next sync. A verified piece is never written again. A payload
+//! file is cut only if it is too long and [`OpenSpec::overwrite`] is set.
 //!
 //! Sources: BEP 3 (pieces), BEP 47 (padding files).
 

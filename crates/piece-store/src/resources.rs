@@ -6,9 +6,9 @@ use std::num::NonZero;
 /// descriptors, sockets included.
 pub const MAX_OPEN_FILES: usize = 384;
 
-/// The descriptors besides those of the table and the threads: `/dev/null`, the download folder, the
-/// state folder, a lock file, the journal and the one that replaces it, the parts file, and the file
-/// of zeros.
+/// The descriptors besides those of the table and the threads: `/dev/null`, the download folder,
+/// the state folder, a lock file, the journal and the one that replaces it, the parts file, and the
+/// file of zeros.
 const FIXED: usize = 8;
 /// The descriptors of one thread besides the table: two folders on the way to a file, and the file
 /// that was just opened.

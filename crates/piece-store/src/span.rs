@@ -20,7 +20,8 @@ impl Span {
         Self(vec![0; length as usize])
     }
 
-    /// Makes the buffer `length` bytes long, for use with another span. Does not clear its contents.
+    /// Makes the buffer `length` bytes long, for use with another span. Does not clear its
+    /// contents.
     pub fn resize(&mut self, length: u32) {
         self.0.resize(length as usize, 0);
     }

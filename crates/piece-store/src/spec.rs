@@ -34,8 +34,8 @@ pub struct OpenSpec {
     pub folder: PathBuf,
     /// How the bytes are laid out.
     pub layout: StoreLayout,
-    /// Which files are wanted, one entry for each file of the torrent; `None` for all. Files past the
-    /// end of the list are wanted.
+    /// Which files are wanted, one entry for each file of the torrent; `None` for all. Files past
+    /// the end of the list are wanted.
     pub selected: Option<Vec<bool>>,
     /// The folder of the journals, made if missing. With `None` there is no journal: everything on
     /// disk is verified at each start, and the torrent is not locked.
@@ -71,8 +71,8 @@ impl OpenSpec {
 
 /// What was found when a torrent was opened.
 ///
-/// Next, the caller verifies every range of `to_verify` and finishes the check, even if there was no
-/// range. Only then may it commit or stage pieces.
+/// Next, the caller verifies every range of `to_verify` and finishes the check, even if there was
+/// no range. Only then may it commit or stage pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// The pieces that we have, according to the journal.

@@ -1,16 +1,16 @@
 //! One torrent's data on a disk: the work without the threads.
 //!
-//! Several workers share a [`Store`]. Two locks matter: that of the table of [open files](open_files)
-//! and that of the [ledger]. Neither is held while payload is read, hashed or written. Lock order:
-//! parts file, then ledger. A worker that writes to a file holds its
-//! [write lock](open_files::OpenFiles::write_lock).
+//! Several workers share a [`Store`]. Two locks matter: that of the table of [open
+//! files](open_files) and that of the [ledger]. Neither is held while payload is read, hashed or
+//! written. Lock order: parts file, then ledger. A worker that writes to a file holds its [write
+//! lock](open_files::OpenFiles::write_lock).
 //!
 //! Invariants:
 //! - We have a piece only after its hash matched, its bytes were written and the journal has its
 //!   `Written` record, in this order.
 //! - No range of a piece that we have is ever written.
-//! - A payload file is written only if it is [ours](owner). It is cut only if it is too long and the
-//!   user allowed it to be overwritten.
+//! - A payload file is written only if it is [ours](owner). It is cut only if it is too long and
+//!   the user allowed it to be overwritten.
 //! - A failed sync proves nothing: the pieces that it was to make durable are missing afterwards.
 
 use std::io;

@@ -1,5 +1,5 @@
-//! The user changes files between launches and during one. The store never overwrites the user's own
-//! files, never claims a piece that is not on disk, and forgets none.
+//! The user changes files between launches and during one. The store never overwrites the user's
+//! own files, never claims a piece that is not on disk, and forgets none.
 
 #![allow(missing_docs, clippy::disallowed_methods, clippy::disallowed_types)]
 

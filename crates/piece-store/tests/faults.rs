@@ -421,8 +421,8 @@ fn interrupted_import_loses_no_piece() {
     }
 }
 
-/// The middle file has no piece of its own. One piece that it shares is in the parts file, the other
-/// was written to the file.
+/// The middle file has no piece of its own. One piece that it shares is in the parts file, the
+/// other was written to the file.
 #[test]
 fn piece_beside_import_survives_kill() {
     let torrent = torrent(&[("a", 40_000), ("b", 40_000), ("c", 40_000)], PIECE);

@@ -44,8 +44,8 @@ struct Model {
     have: BTreeSet<u32>,
     durable: BTreeSet<u32>,
     /// Whether a sync has failed since the last power cut. Then the cache has bytes that are not on
-    /// the disk, and a clean shutdown records files as they are in the cache. A power cut changes such a
-    /// file, so that its durable pieces are verified before they are trusted.
+    /// the disk, and a clean shutdown records files as they are in the cache. A power cut changes
+    /// such a file, so that its durable pieces are verified before they are trusted.
     sync_failed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Plays one scenario and tells it: `cargo run -p sim --example one_seed -- 7`.
+//! Plays one scenario and prints its events: `cargo run -p sim --example one_seed -- 7`.
 
 fn main() {
     let seed = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(7);

@@ -1,10 +1,10 @@
-//! A disk in memory that forgets what was not synced when its power is cut, fails when it is told
-//! to, and dies in the middle of an operation.
+//! A disk in memory that loses unsynced changes in a power cut, fails on demand, and can die in the
+//! middle of an operation.
 //!
-//! Every file has two contents: what the system shows, and what is on the platter. Between them
-//! stand the changes that were not synced. A power cut keeps any subset of them, in any order, some
-//! of them torn at a sector. Names of files and folders are such changes too. A sync that fails
-//! forgets the changes without making them durable, as Linux does: no later sync brings them back.
+//! Every file has two contents: the one that the system shows, and the one on the platter. They
+//! differ by the unsynced changes. A power cut keeps any subset of these, in any order, some of
+//! them torn at a sector. Names of files and folders are such changes too. A failed sync drops the
+//! changes without making them durable, as on Linux: no later sync brings them back.
 
 mod state;
 
@@ -17,12 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use piece_store::{Access, Disk, Kind, Lock, Stat};
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 pub(crate) use state::Faults;
 use state::{Operation, State};
 
 const EMFILE: i32 = 24;
-/// The least hole, in bytes.
+/// The shortest hole, in bytes.
 const PAGE: u64 = 4096;
 
 /// The disk of one machine.
@@ -32,9 +32,9 @@ pub(crate) struct SimDisk {
     interruption: Mutex<Option<Interruption>>,
 }
 
-/// Something that another process does in the middle of what one does.
+/// Work of another process in the middle of a job.
 struct Interruption {
-    /// How many calls come before it.
+    /// How many calls of the store come before it.
     after: u64,
     work: Box<dyn FnOnce() + Send>,
 }
@@ -50,7 +50,7 @@ impl fmt::Debug for Interruption {
 pub(crate) struct SimFile {
     state: Arc<Mutex<State>>,
     inode: u64,
-    /// Which of all open files it is: locks are held by it.
+    /// The number of the open file, which holds locks.
     number: u64,
 }
 
@@ -61,7 +61,7 @@ impl Drop for SimFile {
 }
 
 impl SimFile {
-    /// What a sender reads: never waits, never fails.
+    /// Reads for a sender. Never waits or fails.
     pub(crate) fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let state = lock(&self.state);
         let bytes = state.shown(self.inode);
@@ -76,17 +76,17 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl SimDisk {
     /// An empty disk with the folders `/data`, `/state` and `/state2`.
-    pub(crate) fn new(dice: Dice) -> Self {
-        let state = Arc::new(Mutex::new(State::new(dice)));
+    pub(crate) fn new(rng: Rng) -> Self {
+        let state = Arc::new(Mutex::new(State::new(rng)));
         Self { state, interruption: Mutex::default() }
     }
 
-    /// Does `work` after so many calls of the store, between two of them.
+    /// Does `work` after this many calls of the store, between two of them.
     pub(crate) fn interrupt(&self, after: u64, work: Box<dyn FnOnce() + Send>) {
         *self.interruption() = Some(Interruption { after, work });
     }
 
-    /// Does that work now if it was not done yet.
+    /// Does that work now, if it is not done yet.
     pub(crate) fn end_interruption(&self) {
         let work = self.interruption().take();
         work.into_iter().for_each(|interruption| (interruption.work)());
@@ -113,12 +113,12 @@ impl SimDisk {
         lock(&self.state)
     }
 
-    /// Puts a file there as if it had always been there.
+    /// Creates a file as if it had always been there.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         self.state().put(path, bytes);
     }
 
-    /// Puts a symbolic link there as if it had always been there.
+    /// Creates a symbolic link as if it had always been there.
     pub(crate) fn put_link(&self, path: &Path, target: &Path) {
         self.state().put_link(path, target);
     }
@@ -128,7 +128,7 @@ impl SimDisk {
         self.state().folds = true;
     }
 
-    /// From now on, every lock of a file is given, as on file systems that have none.
+    /// From now on, every lock of a file is granted, as on file systems without locks.
     pub(crate) fn give_all_locks(&self) {
         self.state().lockless = true;
     }
@@ -138,37 +138,37 @@ impl SimDisk {
         self.state().grow(path, bytes);
     }
 
-    /// The path under which a file is kept that is made with this one.
+    /// The path that a file created under `path` gets.
     pub(crate) fn kept_as(&self, path: &Path) -> PathBuf {
         self.state().key(path)
     }
 
-    /// Another program changes a byte of a file, for good.
-    pub(crate) fn meddle(&self, path: &Path, at: u64) {
-        self.state().meddle(path, at);
+    /// Another program changes a byte of a file, and syncs it.
+    pub(crate) fn change_byte(&self, path: &Path, at: u64) {
+        self.state().change_byte(path, at);
     }
 
-    /// Another program removes a file, for good.
+    /// Another program removes a file, and syncs that.
     pub(crate) fn lose(&self, path: &Path) {
         self.state().lose(path);
     }
 
-    /// What every file is now, so that it can be told whether somebody wrote to it.
+    /// The metadata of every file, to check later whether it was written to.
     pub(crate) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
         self.state().stamps()
     }
 
-    /// What goes wrong from now on.
+    /// Sets the failures from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
-    /// How many operations failed because they were told to.
+    /// The number of operations that failed.
     pub(crate) fn failures(&self) -> u64 {
         self.state().failures
     }
 
-    /// How many operations were done.
+    /// The number of operations.
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
@@ -178,42 +178,41 @@ impl SimDisk {
         self.state().dies_in = Some(count);
     }
 
-    /// Nothing goes wrong any more.
+    /// Ends all failures.
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         (state.faults, state.dies_in) = (Faults::default(), None);
     }
 
-    /// Whether it died: nothing that was done since is to be believed.
+    /// Whether it died. Nothing done since then counts.
     pub(crate) fn is_dead(&self) -> bool {
         self.state().dead
     }
 
-    /// The process that used it is gone; the system lives on.
+    /// Ends the process that used it. The system keeps running.
     pub(crate) fn kill(&self) {
         self.state().revive();
     }
 
-    /// The power fails, and comes back.
+    /// Cuts the power and restores it.
     pub(crate) fn cut_power(&self) {
         self.state().cut_power();
     }
 
-    /// Whether the file shows these bytes at `offset`.
+    /// Whether the file has these bytes at `offset`.
     pub(crate) fn shows(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
         let state = self.state();
         state.file_at(path).is_some_and(|inode| has(state.shown(inode), offset, bytes))
     }
 
-    /// Whether the bytes would still be there if the power failed now and nothing that was not
-    /// synced survived.
+    /// Whether the file would have the bytes after a power cut that no unsynced change survives.
     pub(crate) fn keeps(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
         let state = self.state();
         state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
     }
 
-    /// Whether the file is there with these bytes and no others, and would be after a power cut. An
-    /// empty one may have to be made again.
+    /// Whether the file has exactly these bytes, and would have them after a power cut. An empty
+    /// file may be missing then.
     pub(crate) fn keeps_whole(&self, path: &Path, bytes: &[u8]) -> bool {
         let state = self.state();
         let shown = state.file_at(path).is_some_and(|inode| state.shown(inode) == bytes);
@@ -223,7 +222,7 @@ impl SimDisk {
         shown && (is_empty || kept())
     }
 
-    /// What is in the file.
+    /// The contents of the file.
     pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
         let state = self.state();
         state.file_at(path).map(|inode| state.shown(inode).to_vec()).unwrap_or_default()
@@ -332,7 +331,7 @@ impl Disk for SimDisk {
     fn append(&self, file: &SimFile, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.turn();
         let offset = state.shown(file.inode).len() as u64;
-        // No system cuts an append short but one whose disk is full.
+        // Systems cut an append short only if the disk is full.
         state.write_whole(file.inode, offset, bytes.to_vec())
     }
 
@@ -352,7 +351,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
-        // Each folder of the root is another one.
+        // Each folder of the root is a file system of its own.
         self.turn().sync_below(folder)
     }
 

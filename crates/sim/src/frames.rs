@@ -1,5 +1,4 @@
-//! The peer protocol read and written by hand (BEP 3, 6), so that the codec under test is not its
-//! own witness.
+//! A codec of the peer protocol (BEP 3, 6), independent of the one under test.
 
 use std::fmt;
 
@@ -19,13 +18,13 @@ pub(crate) const ALLOWED_FAST: u8 = 17;
 const HANDSHAKE_LENGTH: usize = 68;
 /// Reserved bit of the Fast extension: byte 7, value 4.
 const FAST: (usize, u8) = (27, 4);
-/// Longer frames are no frames: what follows is not looked at.
+/// The longest frame. Bytes after a longer one are not decoded.
 const MAX_FRAME: usize = 1 << 20;
 
 /// A block: piece, offset, length.
 pub(crate) type Block = (u32, u32, u32);
 
-/// What one side of a connection says.
+/// A message of one side of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
     Handshake {
@@ -67,7 +66,7 @@ impl fmt::Display for Said {
     }
 }
 
-/// One direction of a connection, taken apart.
+/// Decodes one direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     buffer: Vec<u8>,
@@ -82,7 +81,7 @@ impl Frames {
         }
     }
 
-    /// The next thing that was said in full.
+    /// The next complete message.
     pub(crate) fn next(&mut self) -> Option<Said> {
         if !self.shaken {
             let fast = self.buffer.get(..HANDSHAKE_LENGTH)?[FAST.0] & FAST.1 != 0;
@@ -105,12 +104,12 @@ impl Frames {
         Some(said)
     }
 
-    /// Whether a message has begun and is not complete.
+    /// Whether a message has started and is not complete.
     pub(crate) fn is_amid(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The piece and offset of the block that has begun to come.
+    /// The piece and offset of the block that is arriving.
     pub(crate) fn block_under_way(&self) -> Option<(u32, u32)> {
         let head = self.buffer.get(..13).filter(|head| self.shaken && head[4] == PIECE)?;
         let [piece, offset] = numbers(&head[5..])?;

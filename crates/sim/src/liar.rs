@@ -1,18 +1,18 @@
-//! Peers that break promises, rules or connections, each in one way.
+//! Scripted peers, each with one kind of misbehaviour.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::dice::Dice;
 use crate::frames::{self, Block, Frames, Said};
 use crate::network::At;
 use crate::payload::Payload;
+use crate::rng::Rng;
 use crate::scenario::Trick;
 
-/// Requests that are remembered on one connection.
+/// The most requests that are remembered on one connection.
 const MAX_QUEUE: usize = 1000;
 
-/// What a liar does to a connection.
+/// An act of a liar on a connection.
 #[derive(Debug)]
 pub(crate) enum Act {
     Send(At, Vec<u8>),
@@ -27,24 +27,24 @@ struct Talk {
     queue: VecDeque<Block>,
 }
 
-/// One of them.
+/// A scripted peer.
 #[derive(Debug)]
 pub(crate) struct Liar {
     pub(crate) trick: Trick,
-    dice: Dice,
+    rng: Rng,
     peer_id: [u8; 20],
     fast: bool,
     talks: BTreeMap<At, Talk>,
 }
 
 impl Liar {
-    pub(crate) fn new(at: usize, trick: Trick, dice: &mut Dice) -> Self {
-        let mut dice = dice.split();
+    pub(crate) fn new(at: usize, trick: Trick, rng: &mut Rng) -> Self {
+        let mut rng = rng.split();
         let mut peer_id = *b"-LI0000-____________";
-        dice.fill(&mut peer_id[9..]);
+        rng.fill(&mut peer_id[9..]);
         peer_id[8] = at as u8;
-        let fast = dice.chance(50);
-        Self { trick, dice, peer_id, fast, talks: BTreeMap::new() }
+        let fast = rng.chance(50);
+        Self { trick, rng, peer_id, fast, talks: BTreeMap::new() }
     }
 
     /// Whether the node may ban it: it sends wrong data.
@@ -60,7 +60,7 @@ impl Liar {
     pub(crate) fn opened(&mut self, at: At, payload: &Payload, acts: &mut Vec<Act>) {
         let talk = Talk { choking: true, ..Talk::default() };
         self.talks.insert(at, talk);
-        // Who is called waits for the other's handshake.
+        // The accepting side waits for the other's handshake.
         if at.1 == 0 {
             self.greet(at, payload, acts);
         }
@@ -92,7 +92,7 @@ impl Liar {
             }
             Trick::Noise => {
                 let mut noise = vec![0; 500];
-                self.dice.fill(&mut noise);
+                self.rng.fill(&mut noise);
                 acts.push(Act::Send(at, noise));
             }
             _ => acts
@@ -100,7 +100,7 @@ impl Liar {
         }
     }
 
-    /// Bytes came.
+    /// Bytes arrived.
     pub(crate) fn received(
         &mut self,
         at: At,
@@ -137,12 +137,12 @@ impl Liar {
         }
     }
 
-    /// Answers requests at once, where the trick does.
+    /// Answers requests at once, if its trick does.
     fn answer(&mut self, at: At, payload: &Payload, acts: &mut Vec<Act>) {
         match self.trick {
             Trick::WrongBytes(share) => {
                 while let Some(block) = self.pop(at) {
-                    let wrong = self.dice.chance(share);
+                    let wrong = self.rng.chance(share);
                     acts.extend(serve(at, block, wrong, payload));
                 }
             }
@@ -159,7 +159,7 @@ impl Liar {
             }
             Trick::SendsUnasked => {
                 self.pop(at);
-                let piece = self.dice.below(u64::from(payload.pieces())) as u32;
+                let piece = self.rng.below(u64::from(payload.pieces())) as u32;
                 acts.extend(serve(at, (piece, 0, 1), false, payload));
             }
             Trick::BreaksOff => {
@@ -167,7 +167,7 @@ impl Liar {
                 if let Some(Act::Send(at, mut bytes)) = served {
                     bytes.truncate(bytes.len() / 2 + 7);
                     acts.push(Act::Send(at, bytes));
-                    acts.push(Act::Close(at, self.dice.chance(50)));
+                    acts.push(Act::Close(at, self.rng.chance(50)));
                 }
             }
             _ => {}
@@ -178,7 +178,7 @@ impl Liar {
         self.talks.get_mut(&at)?.queue.pop_front()
     }
 
-    /// Some time went by.
+    /// Some time has passed.
     pub(crate) fn tick(&mut self, payload: &Payload, acts: &mut Vec<Act>) {
         let talks: Vec<At> = self.talks.keys().copied().collect();
         for at in talks {
@@ -192,7 +192,7 @@ impl Liar {
                 Trick::AsksWithoutEnd => self.ask(at, payload, acts),
                 Trick::FloodsHave => {
                     for _ in 0..50 {
-                        let piece = self.dice.below(u64::from(payload.pieces())) as u32;
+                        let piece = self.rng.below(u64::from(payload.pieces())) as u32;
                         acts.push(Act::Send(at, frames::message_of(frames::HAVE, &[piece])));
                     }
                 }
@@ -213,7 +213,7 @@ impl Liar {
 
     fn ask(&mut self, at: At, payload: &Payload, acts: &mut Vec<Act>) {
         for _ in 0..20 {
-            let piece = self.dice.below(u64::from(payload.pieces())) as u32;
+            let piece = self.rng.below(u64::from(payload.pieces())) as u32;
             let Some(index) = payload.piece(piece) else { continue };
             let length = payload.metainfo.info().geometry().length_of(index).min(16 * 1024);
             acts.push(Act::Send(at, frames::message_of(frames::REQUEST, &[piece, 0, length])));
@@ -221,7 +221,7 @@ impl Liar {
     }
 }
 
-/// How often liars do what they do unasked.
+/// How often liars act on their own.
 pub(crate) const TICK: Duration = Duration::from_secs(2);
 
 fn serve(at: At, (piece, offset, length): Block, wrong: bool, payload: &Payload) -> Option<Act> {

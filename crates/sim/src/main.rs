@@ -1,10 +1,10 @@
-//! `sim COUNT [FROM]`: plays COUNT scenarios from seed FROM on, and prints a line for each that broke
-//! a rule; the last line says how many. `sim digests COUNT [FROM]`: also prints the digest of each.
+//! `sim COUNT [FROM]`: plays COUNT scenarios from seed FROM on, prints a line for each that breaks
+//! a rule, and at last their number. `sim digests COUNT [FROM]`: also prints the digest of each.
 //! `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim tell SEED`: plays one and
-//! tells it. `sim shapes`: downloads from swarms of given rates, and says what share of the rate
-//! they use.
+//! prints its events. `sim shapes`: downloads from swarms of given rates, and prints the share of
+//! the rate that is used.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock and the threads are here, outside of all runs.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Only the clock and the threads.
 
 use std::any::Any;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sim::{Race, Report};
 
-/// What else there is to do than to play.
+/// The other modes of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extra {
     Nothing,
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Downloads from swarms of the shapes that `cargo xtask bench swarm` has too, with the memory that
-/// bt-cli takes for payload by default.
+/// Downloads from swarms like those of `cargo xtask bench swarm`, with the payload memory that
+/// bt-cli uses by default.
 fn shapes() -> ExitCode {
     let mut all_well = true;
     for (shape, least) in sim::shapes() {
@@ -60,7 +60,7 @@ fn shapes() -> ExitCode {
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// When liars were banned, if there were some.
+/// Describes when liars were banned, if there were any.
 fn bans(race: &Race) -> String {
     let times = race.bans.iter().map(|at| format!(", a liar banned at {:.1} s", at.as_secs_f64()));
     times.collect()
@@ -87,8 +87,8 @@ fn play(seeds: Range<u64>, extra: Extra) -> ExitCode {
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays them on all cores, in ascending order. If that is to stop at the first broken one, those
-/// that had begun before it are played to the end: the least one that is broken is among them.
+/// Plays the seeds on all cores, in ascending order. If that is to stop at the first broken rule,
+/// the simulations that started before are finished: the lowest failing seed is among them.
 fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
     let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -116,7 +116,7 @@ fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
     reports
 }
 
-/// A panic breaks a rule, too.
+/// A panic counts as a broken rule.
 fn run(seed: u64) -> Report {
     catch_unwind(|| sim::run(seed)).unwrap_or_else(|panic| Report {
         seed,
@@ -132,7 +132,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default()
 }
 
-/// A line of output; nobody may want it any more.
+/// Prints a line. Ignores a closed output.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,5 @@
-//! Connections between machines: bytes in order, late, at some rate, in any portions, or not at all.
+//! Connections between machines: they deliver bytes in order, with a latency and a rate, in any
+//! portions, or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,16 +17,16 @@ pub(crate) enum Party {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) party: Party,
-    /// What the core of a node calls it.
+    /// The key that the core of a node has for it.
     pub(crate) link: Option<LinkKey>,
     pub(crate) open: bool,
 }
 
-/// What comes out of a pipe.
+/// A segment that a pipe delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Segment {
     Bytes(Vec<u8>),
-    /// The other end closed in good order, or not.
+    /// The other end closed the connection, or reset it.
     End {
         reset: bool,
     },
@@ -38,17 +39,17 @@ pub(crate) struct Pipe {
     queued: usize,
     /// Bytes that fit before the sender must wait.
     capacity: usize,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: u64,
     latency: Duration,
-    /// When the last byte that was sent will have left.
+    /// When the last sent byte leaves.
     sent_at: Duration,
     stalled_until: Duration,
-    /// When its end is to look for what came out of it, if it is.
+    /// When its end is to read, if that is scheduled.
     alarm: Option<Duration>,
 }
 
-/// What a connection between two machines is like.
+/// The properties of a connection between two machines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
     pub(crate) capacity: usize,
@@ -70,14 +71,14 @@ impl Pipe {
         }
     }
 
-    /// How many bytes the sender may send now. As real systems do, it tells of room only when there
-    /// is some more than a little.
+    /// How many bytes the sender may send now. Like a real system, it reports no small amounts of
+    /// room.
     pub(crate) fn room(&self) -> usize {
         let room = self.capacity.saturating_sub(self.queued);
         if room * 4 < self.capacity && self.queued > 0 { 0 } else { room }
     }
 
-    /// Takes a segment; answers when it arrives.
+    /// Sends a segment. Returns when it arrives.
     pub(crate) fn send(&mut self, now: Duration, segment: Segment) -> Duration {
         if let Segment::Bytes(bytes) = &segment {
             self.queued += bytes.len();
@@ -89,7 +90,7 @@ impl Pipe {
         at
     }
 
-    /// When the next segment is there.
+    /// When the next segment arrives.
     pub(crate) fn next_at(&self) -> Option<Duration> {
         self.segments.front().map(|(at, _)| (*at).max(self.stalled_until))
     }
@@ -106,12 +107,12 @@ impl Pipe {
         Some(Segment::Bytes(bytes))
     }
 
-    /// Nothing comes out before `until`.
+    /// Delivers nothing before `until`.
     pub(crate) fn stall(&mut self, until: Duration) {
         self.stalled_until = self.stalled_until.max(until);
     }
 
-    /// Whether its end must be told to look at `time`, or will do so before.
+    /// Whether a read must be scheduled at `time`, because none is scheduled before.
     pub(crate) fn set_alarm(&mut self, time: Duration) -> bool {
         let earlier = self.alarm.is_none_or(|alarm| time < alarm);
         if earlier {
@@ -120,7 +121,7 @@ impl Pipe {
         earlier
     }
 
-    /// Its end looks, if this is the time.
+    /// Clears the scheduled read, if this is its time.
     pub(crate) fn take_alarm(&mut self, now: Duration) -> bool {
         let due = self.alarm == Some(now);
         if due {
@@ -140,11 +141,11 @@ impl Pipe {
 pub(crate) struct Wire {
     pub(crate) ends: [End; 2],
     pub(crate) pipes: [Pipe; 2],
-    /// Nothing gets through any more, and nobody is told.
+    /// Whether it delivers nothing any more, without an error.
     pub(crate) dead: bool,
 }
 
-/// A wire by a number that is never used again, and which of its ends.
+/// The number of a wire, which is never reused, and the index of an end.
 pub(crate) type At = (u64, usize);
 
 /// All wires.
@@ -182,8 +183,8 @@ impl Network {
         self.wires.iter().flat_map(open).flatten().collect()
     }
 
-    /// Closes one end: what it sent still arrives, unless it is a reset. Answers when the other end
-    /// hears of it, if it does.
+    /// Closes one end. Sent bytes still arrive, unless it is a reset. Returns when the other end
+    /// notices it, if it does.
     pub(crate) fn close(&mut self, now: Duration, at: At, reset: bool) -> Option<Duration> {
         let wire = self.wires.get_mut(&at.0)?;
         let (dead, other_open) = (wire.dead, wire.ends[1 - at.1].open);

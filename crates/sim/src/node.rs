@@ -11,41 +11,41 @@ use session::AddTorrent;
 use session::core::{Core, CoreConfig, Families, LinkKey};
 use session::limits::MAX_HALF_OPEN;
 
-use crate::dice::Dice;
 use crate::disk::{SimDisk, SimFile};
 use crate::network::At;
 use crate::payload::{FOLDER, Payload};
+use crate::rng::Rng;
 use crate::scenario::{Crash, NodePlan, Start, Want};
 use crate::site::{Site, Truth};
 use crate::watch::Watch;
 
 pub(crate) const PORT: u16 = 6881;
-/// More torrents than a core ever has here.
+/// More torrents than any core has here.
 const SECOND_CORE: u64 = 1000;
 
 /// A process on the machine.
 pub(crate) struct Process {
     pub(crate) core: Core<SimFile>,
-    /// Shared with another torrent of the same session.
+    /// Shared with the other node in the same process.
     pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
-    /// What to add to the keys of its core, which those of another core in the process must differ
-    /// from.
+    /// The number that is added to the keys of its core. It tells them from the keys of the other
+    /// core in the process.
     pub(crate) key_offset: u64,
-    /// Jobs that were not done yet, and answers that were not taken yet.
+    /// Jobs that are not done yet, and answers that were not handled yet.
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
     pub(crate) wires: BTreeMap<LinkKey, At>,
     pub(crate) connecting: BTreeSet<LinkKey>,
-    /// Links with something to send, as far as the core says.
+    /// Links with something to send, according to the core.
     pub(crate) sending: BTreeSet<LinkKey>,
-    /// When it is to be woken next, if it is.
+    /// When its timer is due, if it is set.
     pub(crate) alarm: Option<Duration>,
-    /// How often it was woken for nothing at one and the same time.
+    /// How often its timer was due again at the same time.
     pub(crate) idle_wakes: u32,
 }
 
-/// Has the store do a job of a core, to whose keys `key_offset` is added.
+/// Lets the store do a job of a core. Adds `key_offset` to the keys of the core.
 pub(crate) fn handle_job(
     torrents: &Torrents<SimDisk>,
     key_offset: u64,
@@ -84,7 +84,7 @@ fn key_of_done(done: &mut Done<SimFile>) -> &mut TorrentKey {
     }
 }
 
-/// What the run must know of a machine, whoever is running on it.
+/// A machine and its user, across all processes on it.
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) plan: NodePlan,
@@ -93,47 +93,48 @@ pub(crate) struct Node {
     pub(crate) mate: Option<usize>,
     /// The file that the other node on the machine wants too.
     pub(crate) contested: Option<usize>,
-    /// It stopped because the mate has the file, and need not complete.
+    /// Whether it stopped because the mate has the file. Then it need not complete.
     pub(crate) gave_way: bool,
-    /// How often the user had it try again after both gave way.
+    /// How often the user resumed it after both gave way.
     pub(crate) retries: u32,
-    pub(crate) dice: Dice,
-    /// Counts the processes that have run on it.
+    pub(crate) rng: Rng,
+    /// Counts the processes on it.
     pub(crate) life: u32,
     pub(crate) process: Option<Process>,
     pub(crate) watch: Watch,
-    /// What the disk had when the process began.
+    /// The files on the disk when the process started.
     pub(crate) stamps: BTreeMap<PathBuf, Stat>,
-    /// Pieces that the store said are had.
-    pub(crate) had: BTreeSet<u32>,
-    /// Those of them that a power cut may not take away.
+    /// The pieces that the node has, according to the store.
+    pub(crate) have: BTreeSet<u32>,
+    /// Those of them that a power cut must not remove.
     pub(crate) durable: BTreeSet<u32>,
-    /// Those of them that a sync which fails may not take away: not what was verified anew since.
+    /// Those of them that a failed sync must not remove: all but pieces that were verified again
+    /// since.
     pub(crate) safe: BTreeSet<u32>,
-    /// What the next start must find.
+    /// The pieces that the next start must find.
     pub(crate) promised: BTreeSet<u32>,
-    /// What the present start has found so far.
+    /// The pieces that the present start has found so far.
     pub(crate) found: BTreeSet<u32>,
-    /// Whether its check is over.
+    /// Whether its check is finished.
     pub(crate) started: bool,
     pub(crate) completed: bool,
-    /// Whether the last process that had begun its transfer ended it in good order.
+    /// Whether the last process that started a transfer ended with a clean shutdown.
     pub(crate) closed: bool,
-    /// Whether a sync failed since the torrent was opened: then that is no good order.
+    /// Whether a sync failed since the torrent was opened. Then there is no clean shutdown.
     pub(crate) sync_failed: bool,
-    /// Whether files may be there that are the torrent's only as long as something in them
-    /// verifies: the user's own, until the transfer first began, and one that was edited since it
-    /// last began.
+    /// Whether there may be files that are the torrent's only while something in them verifies: the
+    /// user's own files, until the first transfer starts, and a file that was edited since the last
+    /// transfer started.
     pub(crate) doubtful: bool,
-    /// The user ended it, and it is to end once it is idle.
+    /// Whether the user has ended it, so that it ends once it is idle.
     pub(crate) leaving: bool,
     /// How the process dies if its disk does.
     pub(crate) dies_how: Crash,
-    /// When a process begins again after the last one ended.
+    /// When the next process starts after the last one ended.
     pub(crate) back_at: Duration,
-    /// Disk failures that the user has seen the torrent stop for.
+    /// The number of disk failures for which the torrent has stopped so far.
     pub(crate) failures_seen: u64,
-    /// Until when its disk misbehaves.
+    /// Until when its disk fails.
     pub(crate) ill_until: Duration,
     pub(crate) scratch: Vec<u8>,
 }
@@ -153,18 +154,18 @@ impl Node {
         payload: &Arc<Payload>,
         disk: Option<&Arc<SimDisk>>,
         missing: Option<u32>,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Self {
-        let mut dice = dice.split();
-        let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(dice.split())));
+        let mut rng = rng.split();
+        let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(rng.split())));
         if plan.lockless {
             disk.give_all_locks();
         }
         if plan.folds {
             disk.fold_names();
         }
-        put_payload(&disk, payload, &plan, missing, &mut dice);
-        put_strangers(&disk, payload, &plan, &mut dice);
+        put_payload(&disk, payload, &plan, missing, &mut rng);
+        put_user_files(&disk, payload, &plan, &mut rng);
         Self {
             name: format!("n{at}"),
             doubtful: plan.start != Start::Nothing,
@@ -174,12 +175,12 @@ impl Node {
             gave_way: false,
             retries: 0,
             plan,
-            dice,
+            rng,
             life: 0,
             process: None,
             watch: Watch::default(),
             stamps: BTreeMap::new(),
-            had: BTreeSet::new(),
+            have: BTreeSet::new(),
             durable: BTreeSet::new(),
             safe: BTreeSet::new(),
             promised: BTreeSet::new(),
@@ -202,7 +203,7 @@ impl Node {
         self.plan.want(self.life)
     }
 
-    /// What is on its disk, and should be.
+    /// Compares its disk with what must be on it.
     pub(crate) fn truth(&self) -> Truth<'_> {
         Truth { site: &self.site, want: self.want() }
     }
@@ -213,32 +214,32 @@ impl Node {
 
     /// Whether a file has some of the torrent's bytes.
     pub(crate) fn is_in_place(&self, file: usize, path: &Path) -> bool {
-        !self.is_strange(file) && self.disk().length(path).is_some_and(|got| got > 0)
+        !self.is_users(file) && self.disk().length(path).is_some_and(|got| got > 0)
     }
 
-    /// Whether the user's own file is in the place of this one: until it is wanted, and may be
-    /// written over.
-    fn is_strange(&self, file: usize) -> bool {
+    /// Whether the user's own file has the name of this one. It may be overwritten once the file is
+    /// wanted.
+    fn is_users(&self, file: usize) -> bool {
         let is_rubbish = self.plan.start == Start::Nothing
             && self.plan.long.iter().any(|(other, _)| *other == file);
         let was_wanted = || (1..=self.life).any(|life| self.plan.want(life).has(file));
-        self.plan.strangers.contains(&file) || (is_rubbish && !was_wanted())
+        self.plan.user_files.contains(&file) || (is_rubbish && !was_wanted())
     }
 
-    /// Whether a piece has bytes in an unselected link. If some piece of that link must be written,
-    /// all of them are given up.
+    /// Whether a piece has bytes in an unselected link. If one piece of that link must be written,
+    /// all of its pieces are given up.
     pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
         let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
         left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))
     }
 
-    /// Whether the process may have written to a file. What is not wanted and was not there is kept
-    /// elsewhere; what the user has in its place is let alone.
+    /// Whether the process may have written to a file. Bytes of missing unselected files go to the
+    /// parts file, and the user's own files stay untouched.
     pub(crate) fn may_write(&self, path: &Path) -> bool {
         self.may_write_as(self.want(), path)
     }
 
-    /// Whether a file that is not wanted was cut.
+    /// Whether an unselected file was cut.
     pub(crate) fn is_cut_unwanted(
         &self,
         path: &Path,
@@ -251,7 +252,7 @@ impl Node {
         Site::is_payload(path) && !is_wanted && self.mate.is_none() && after.length < before.length
     }
 
-    /// Whether a process that has run on the machine may have written to a file.
+    /// Whether any process on the machine may have written to a file.
     pub(crate) fn may_have_written(&self, path: &Path) -> bool {
         let wants = &self.plan.wants[..self.plan.wants.len().min(self.life as usize)];
         wants.iter().any(|want| self.may_write_as(want, path))
@@ -259,20 +260,20 @@ impl Node {
 
     fn may_write_as(&self, want: &Want, path: &Path) -> bool {
         if path.starts_with(self.site.state) {
-            return *want != Want::ToServe || path != self.site.parts();
+            return *want != Want::SeedOnly || path != self.site.parts();
         }
-        // An empty file may be one that an earlier process made.
+        // An earlier process may have made an empty file.
         let is_used = |stamp: &Stat| stamp.length > 0 || self.life > 1;
         let was_there = self.stamps.get(path).is_some_and(is_used);
-        let is_used = |file: usize| was_there && !self.is_strange(file);
+        let is_used = |file: usize| was_there && !self.is_users(file);
         if self.stamps.get(path).is_some_and(|stamp| stamp.linked) {
             return false;
         }
         let mut files = self.site.files_at(path);
-        *want != Want::ToServe && files.any(|file| want.has(file) || is_used(file))
+        *want != Want::SeedOnly && files.any(|file| want.has(file) || is_used(file))
     }
 
-    /// The files that are not as they were when the process began, as they were and as they are.
+    /// Returns the files that changed since the process started, as they were and as they are.
     pub(crate) fn changed_files(&self) -> Vec<(PathBuf, Option<Stat>, Option<Stat>)> {
         let stamps = self.disk().stamps();
         let paths =
@@ -283,16 +284,16 @@ impl Node {
         paths.map(both).filter(|(_, before, after)| before != after).collect()
     }
 
-    /// The torrent stopped for good because the other one on the machine has a file of it.
+    /// The torrent stopped because the other one on the machine has a file of it.
     pub(crate) fn give_way(&mut self) {
         self.gave_way = true;
-        for pieces in [&mut self.had, &mut self.durable, &mut self.safe, &mut self.promised] {
+        for pieces in [&mut self.have, &mut self.durable, &mut self.safe, &mut self.promised] {
             pieces.clear();
         }
     }
 
-    /// A process begins on the machine and takes the torrent in.
-    /// `session` are the torrents of the process that it joins, if it does.
+    /// Starts a process on the machine and adds the torrent. `session` are the torrents of the
+    /// process that it joins, if any.
     pub(crate) fn start(&mut self, now: Duration, session: Option<Arc<Torrents<SimDisk>>>) {
         self.life += 1;
         self.completed = false;
@@ -305,7 +306,7 @@ impl Node {
         match self.want() {
             Want::All => {}
             Want::Files(files) => add.selected = Some(files.clone()),
-            Want::ToServe => add.seed_only = true,
+            Want::SeedOnly => add.seed_only = true,
         }
         let nodes = self.plan.peers.iter().map(|peer| node_address(*peer));
         add.peers = nodes.chain((0..self.plan.named_liars).map(liar_address)).collect();
@@ -344,18 +345,18 @@ impl Node {
             state_dir: Some(self.plan.state.into()),
             announce_ip: None,
             families: Families { v4: true, v6: false },
-            seed: self.dice.number(),
+            seed: self.rng.number(),
         }
     }
 }
 
-/// Puts what a node has at the begin on its disk.
+/// Puts the files that a node has at the start on its disk.
 fn put_payload(
     disk: &SimDisk,
     payload: &Payload,
     plan: &NodePlan,
     missing: Option<u32>,
-    dice: &mut Dice,
+    rng: &mut Rng,
 ) {
     let percent = match plan.start {
         Start::Nothing => return,
@@ -365,18 +366,18 @@ fn put_payload(
     let mut files: Vec<(PathBuf, Vec<u8>)> =
         payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
     for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
-        let Some(piece) = payload.piece(index).filter(|_| dice.chance(percent)) else { continue };
+        let Some(piece) = payload.piece(index).filter(|_| rng.chance(percent)) else { continue };
         for place in payload.places(piece) {
             let at = place.at as usize;
             files[place.file].1[at..at + place.bytes.len()].copy_from_slice(place.bytes);
         }
     }
     for (file, by) in &plan.long {
-        files[*file].1.extend((0..*by).map(|_| dice.number() as u8));
+        files[*file].1.extend((0..*by).map(|_| rng.number() as u8));
     }
     for (file, (path, bytes)) in files.into_iter().enumerate() {
         if plan.links.contains(&file) {
-            let target = elsewhere(file);
+            let target = link_target(file);
             disk.put(&target, bytes);
             disk.put_link(&path, &target);
         } else {
@@ -385,23 +386,23 @@ fn put_payload(
     }
 }
 
-/// Where the file is that a link leads to.
-pub(crate) fn elsewhere(file: usize) -> PathBuf {
+/// The path of the file that a link leads to.
+pub(crate) fn link_target(file: usize) -> PathBuf {
     PathBuf::from(format!("/elsewhere/{file}"))
 }
 
-/// Puts files of the user's in the place of some, with not one byte that is right, nor a zero.
-fn put_strangers(disk: &SimDisk, payload: &Payload, plan: &NodePlan, dice: &mut Dice) {
+/// Puts the user's own files on the disk under some names. None of their bytes is right or zero.
+fn put_user_files(disk: &SimDisk, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
     let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
     for (number, (path, length)) in payload.files().enumerate() {
         let bytes = payload.file(number).iter();
-        if plan.strangers.contains(&number) {
-            let length = 1 + dice.below(length) as usize;
+        if plan.user_files.contains(&number) {
+            let length = 1 + rng.below(length) as usize;
             disk.put(&path, bytes.take(length).map(other).collect());
         } else if let Some((_, by)) = plan.long.iter().find(|(file, _)| *file == number)
             && plan.start == Start::Nothing
         {
-            let tail = (0..*by).map(|_| dice.number() as u8 | 1);
+            let tail = (0..*by).map(|_| rng.number() as u8 | 1);
             disk.put(&path, bytes.map(other).chain(tail).collect());
         }
     }

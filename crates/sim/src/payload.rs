@@ -1,4 +1,4 @@
-//! The torrent of a run and its true bytes.
+//! The torrent of a simulation and its true bytes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bt_types::PieceIndex;
 use metainfo::Metainfo;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use crate::scenario::Want;
 
 /// The folder that all nodes download to.
@@ -19,30 +19,30 @@ pub(crate) const FOLDER: &str = "/data";
 pub(crate) struct Payload {
     pub(crate) metainfo: Arc<Metainfo>,
     data: Arc<[u8]>,
-    /// The name of the file where a node keeps bytes of files that it does not want.
+    /// The name of the parts file.
     parts_name: String,
 }
 
-/// Where some bytes of a piece lie.
+/// Where some bytes of a piece are.
 #[derive(Debug, Clone)]
 pub(crate) struct Place<'a> {
     /// The number of the file.
     pub(crate) file: usize,
-    /// Where in the file.
+    /// The offset in the file.
     pub(crate) at: u64,
-    /// Where in the torrent.
+    /// The offset in the torrent.
     pub(crate) offset: u64,
     pub(crate) bytes: &'a [u8],
 }
 
-/// What a payload is made of.
+/// The files and pieces of a payload.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     /// Paths below the torrent's folder, and lengths; one with an empty path is a single file.
     pub(crate) files: Vec<(String, u64)>,
     pub(crate) piece_length: u32,
     pub(crate) trackers: Vec<Vec<String>>,
-    /// How many percent of the pieces are all zeros.
+    /// The percentage of pieces that are all zeros.
     pub(crate) zeros: u32,
 }
 
@@ -53,12 +53,12 @@ impl Layout {
 }
 
 impl Payload {
-    /// Random bytes, but for one file if that is `fixed`.
-    pub(crate) fn new(layout: &Layout, fixed: Option<(usize, &[u8])>, mut dice: Dice) -> Self {
+    /// Random bytes, except for one file if that is `fixed`.
+    pub(crate) fn new(layout: &Layout, fixed: Option<(usize, &[u8])>, mut rng: Rng) -> Self {
         let mut data = vec![0; layout.total() as usize];
         for piece in data.chunks_mut(layout.piece_length as usize) {
-            if !dice.chance(layout.zeros) {
-                dice.fill(piece);
+            if !rng.chance(layout.zeros) {
+                rng.fill(piece);
             }
         }
         if let Some((file, bytes)) = fixed {
@@ -87,14 +87,14 @@ impl Payload {
         self.data.get(start..start.checked_add(length as usize)?)
     }
 
-    /// Whether a piece has nothing but zeros.
+    /// Whether a piece is all zeros.
     pub(crate) fn is_zero(&self, piece: u32) -> bool {
         let length =
             self.piece(piece).map_or(0, |at| self.metainfo.info().geometry().length_of(at));
         self.range(piece, 0, length).is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
     }
 
-    /// Where the bytes of `piece` lie. Empty files lie nowhere.
+    /// Where the bytes of `piece` are. Empty files have none.
     pub(crate) fn places(&self, piece: PieceIndex) -> Vec<Place<'_>> {
         let info = self.metainfo.info();
         let geometry = info.geometry();
@@ -115,7 +115,7 @@ impl Payload {
         self.metainfo.info().files().iter().map(|file| (path_of(&file), file.length()))
     }
 
-    /// The name of the file where a node keeps bytes of files that it does not want.
+    /// The name of the parts file.
     pub(crate) fn parts_name(&self) -> &str {
         &self.parts_name
     }
@@ -129,7 +129,7 @@ impl Payload {
         range.and_then(|range| self.data.get(range)).unwrap_or_default()
     }
 
-    /// The pieces that somebody needs who wants this.
+    /// The pieces of the wanted files.
     pub(crate) fn wanted(&self, want: &Want) -> BTreeSet<u32> {
         let files = 0..self.metainfo.info().files().len();
         files.filter(|file| want.has(*file)).flat_map(|file| self.pieces_in(file)).collect()

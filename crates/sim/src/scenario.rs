@@ -1,5 +1,5 @@
-//! What a seed number stands for: who takes part, over which network, with which disks and
-//! trackers, and what happens to them when.
+//! The scenario of a seed: the nodes and their disks, the network, the trackers, and what happens
+//! to them when.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,49 +10,49 @@ mod shape;
 
 use self::draw::*;
 pub use self::shape::{Shape, shapes};
-use crate::dice::Dice;
 use crate::disk::Faults;
 use crate::network::Quality;
 use crate::payload::Layout;
+use crate::rng::Rng;
 
-/// Payload bytes of all nodes together, at most: it bounds what a run costs.
+/// The most payload bytes of all nodes together. It bounds the cost of a simulation.
 const MAX_VOLUME: u64 = 6 << 20;
 const BLOCK: u64 = 16 * 1024;
-/// In how many percent of the runs names of files differ only in case.
+/// The percentage of simulations in which names of files differ only in case.
 const FOLDED: u32 = 15;
-/// In how many percent of the nodes with files some of them are links.
+/// The percentage of nodes with files in which some files are links.
 const LINKED: u32 = 15;
-/// In how many percent of the nodes files are too long.
+/// The percentage of nodes in which files are too long.
 const LONG: u32 = 8;
-/// In how many percent of the runs two torrents want the same file.
+/// The percentage of simulations in which two torrents want the same file.
 const RIVALS: u32 = 14;
 
-/// What a node has when the run begins.
+/// What a node has at the start of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Everything,
     Nothing,
-    /// Files with about so many percent of the pieces right.
+    /// Files in which about this percentage of the pieces is right.
     Some(u32),
 }
 
-/// What the user of a node wants of the torrent, until the next start.
+/// What the user of a node wants until the next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Want {
     All,
-    /// These files of it.
+    /// These files.
     Files(Vec<bool>),
-    /// Nothing: what is there is served, and not a byte is written.
-    ToServe,
+    /// Nothing: the torrent is seed-only.
+    SeedOnly,
 }
 
 impl Want {
-    /// Whether the file with this number is to be there in the end.
+    /// Whether the file with this number must be complete at the end.
     pub(crate) fn has(&self, file: usize) -> bool {
         match self {
             Self::All => true,
             Self::Files(files) => files.get(file).is_none_or(|wanted| *wanted),
-            Self::ToServe => false,
+            Self::SeedOnly => false,
         }
     }
 }
@@ -61,50 +61,50 @@ impl Want {
 #[derive(Debug, Clone)]
 pub(crate) struct NodePlan {
     pub(crate) start: Start,
-    /// What is wanted from the first start on, from the second, and so on; the last stays.
+    /// What is wanted from the first start on, from the second, and so on. The last one stays.
     pub(crate) wants: Vec<Want>,
-    /// Files that are never wanted, and in whose place the user has something else.
-    pub(crate) strangers: Vec<usize>,
+    /// Files that are never wanted. The user has files of their own with these names.
+    pub(crate) user_files: Vec<usize>,
     /// Whether it has the rival torrent instead of the first.
     pub(crate) rival: bool,
-    /// The node on whose machine it is, if not on one of its own.
+    /// The node whose machine it shares, if any.
     pub(crate) machine: Option<usize>,
     /// Whether it is in the same process as the other node on its machine.
     pub(crate) same_process: bool,
     /// Its state folder.
     pub(crate) state: &'static str,
-    /// It has what others may lose: nothing of it may get lost.
+    /// Whether others depend on its pieces, so that none of them may get lost.
     pub(crate) source: bool,
     pub(crate) overwrite: bool,
-    /// Whether its disk takes names that differ only in case for one.
+    /// Whether names that differ only in case are the same on its disk.
     pub(crate) folds: bool,
-    /// Whether its disk has no locks for files: then only the claims in the state folder protect
+    /// Whether files on its disk can't be locked. Then only the claims in the state folder protect
     /// them.
     pub(crate) lockless: bool,
-    /// Files that are symbolic links, to files elsewhere, when the run begins.
+    /// Files that are symbolic links at the start.
     pub(crate) links: Vec<usize>,
-    /// Files that are longer than they should be when the run begins, and by how much. Those of a
-    /// node that has nothing are rubbish.
+    /// Files that are too long at the start, and by how much. On a node that has nothing they are
+    /// unrelated files.
     pub(crate) long: Vec<(usize, u64)>,
-    /// The launch that ends early, how, during which write or sync, and for how long.
+    /// The process that dies while it starts, if any.
     pub(crate) dies_early: Option<EarlyDeath>,
-    /// When it appears.
+    /// When it starts first.
     pub(crate) from: Duration,
     pub(crate) span_memory: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_down: Option<u64>,
     pub(crate) max_up: Option<u64>,
     pub(crate) preallocate: bool,
-    /// Peers its user names: numbers of other nodes.
+    /// Peers that its user names: numbers of other nodes.
     pub(crate) peers: Vec<usize>,
     /// How many of the scripted peers its user names too.
     pub(crate) named_liars: usize,
-    /// How long the store takes for a job, in microseconds, at most.
+    /// The longest time of a job of the store, in microseconds.
     pub(crate) job_time: u64,
 }
 
 impl NodePlan {
-    /// What is wanted by the process that is the `life`-th on the machine, counted from 1.
+    /// What the `life`-th process on the machine wants, counted from 1.
     pub(crate) fn want(&self, life: u32) -> &Want {
         let number = (life.max(1) as usize).min(self.wants.len()) - 1;
         &self.wants[number]
@@ -122,10 +122,10 @@ pub(crate) struct EarlyDeath {
     pub(crate) back_after: Duration,
 }
 
-/// What a peer that is not honest does.
+/// What a scripted peer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trick {
-    /// Serves wrong bytes in so many percent of the blocks; with 0 it is honest.
+    /// Serves wrong bytes in this percentage of the blocks; with 0 it is honest.
     WrongBytes(u32),
     /// Claims everything and never answers a request.
     NeverAnswers,
@@ -135,19 +135,19 @@ pub(crate) enum Trick {
     FlapsChoke,
     /// Serves a block every few seconds.
     Slow,
-    /// Asks for the same blocks without end, also while choked.
+    /// Requests the same blocks without end, also while choked.
     AsksWithoutEnd,
-    /// Sends blocks nobody asked for.
+    /// Sends unrequested blocks.
     SendsUnasked,
-    /// A bitfield that is too long.
+    /// Sends a bitfield that is too long.
     BadBitfield,
-    /// Noise after the handshake.
+    /// Sends noise after the handshake.
     Noise,
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     Silent,
     /// Breaks off in the middle of a block.
     BreaksOff,
-    /// Claims pieces one by one, again and again, that nobody has from it.
+    /// Claims pieces one by one, again and again.
     FloodsHave,
 }
 
@@ -167,7 +167,7 @@ pub(crate) const TRICKS: [Trick; 13] = [
     Trick::FloodsHave,
 ];
 
-/// How a process ends before its time.
+/// How a process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
     Killed,
@@ -179,12 +179,12 @@ pub(crate) enum Crash {
 pub(crate) enum Mishap {
     /// The process dies at once, or in the middle of the n-th write or sync of its disk from now.
     Dies { how: Crash, operation: Option<u64>, back_after: Duration },
-    /// The user ends it in good order, and starts it again later.
+    /// The user shuts it down cleanly, and starts it again later.
     Leaves { back_after: Duration },
-    /// The disk misbehaves for a while.
+    /// The disk fails for a while.
     Disk { faults: Faults, lasts: Duration },
-    /// Its connections are cut; `told` says whether anybody hears of it.
-    Cut { told: bool },
+    /// Its connections are cut; `noticed` says whether the ends notice it.
+    Cut { noticed: bool },
     /// Nothing comes through its connections for a while.
     Stalls { lasts: Duration },
 }
@@ -192,16 +192,16 @@ pub(crate) enum Mishap {
 /// How trackers behave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrackerPlan {
-    /// Before this they don't answer.
+    /// They don't answer before this time.
     pub(crate) down_until: Duration,
-    /// How many percent of the answers fail, or of the datagrams are lost.
+    /// The percentage of answers that fail, or datagrams that are lost.
     pub(crate) failing: u32,
-    /// How many percent of the datagrams are rubbish.
+    /// The percentage of datagrams that are garbage.
     pub(crate) rubbish: u32,
     pub(crate) interval: u32,
-    /// Until when they fail or send rubbish.
+    /// Until when they fail or send garbage.
     pub(crate) ill_until: Duration,
-    /// Whether they also name addresses where nobody is.
+    /// Whether they also name addresses without a peer.
     pub(crate) names_nobodies: bool,
 }
 
@@ -210,12 +210,12 @@ pub(crate) struct TrackerPlan {
 pub(crate) struct NetworkPlan {
     /// Milliseconds.
     pub(crate) max_latency: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub(crate) rates: (u64, u64),
     pub(crate) capacity: usize,
-    /// How many percent of the attempts to connect come to nothing.
+    /// The percentage of connection attempts that are lost.
     pub(crate) lost_connects: u32,
-    /// The longest portion that a read gives, in bytes.
+    /// The most bytes that one read returns.
     pub(crate) portion: u64,
 }
 
@@ -229,70 +229,67 @@ pub(crate) struct Rival {
     pub(crate) file_of_first: usize,
     /// Whether both have the same bytes in it.
     pub(crate) same: bool,
-    /// Whether it is there from the start, empty or of that many zeros: each of them may take it.
+    /// Whether it exists from the start, with this many zeros. Either torrent may take it.
     pub(crate) blank: Option<u64>,
 }
 
-/// One run.
+/// One scenario.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) layout: Layout,
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) liars: Vec<Trick>,
     pub(crate) network: NetworkPlan,
-    /// The connections to each of the scripted peers, where they are not drawn. Those peers wait to
-    /// be called.
+    /// The connections to each of the scripted peers, unless they are drawn. These peers wait for
+    /// connections.
     pub(crate) wires: Vec<Quality>,
     pub(crate) trackers: TrackerPlan,
     pub(crate) mishaps: Vec<(Duration, usize, Mishap)>,
-    /// A piece that nobody has: nobody can complete.
+    /// A piece that no node has, so that none can complete.
     pub(crate) missing: Option<u32>,
     /// Another torrent that shares a file with the first one.
     pub(crate) rival: Option<Rival>,
-    /// One in so many runs of a poll that says a payload is not resident any more; 0 for never.
+    /// One in this many payloads is evicted before it is sent; 0 for never.
     pub(crate) evictions: u32,
 }
 
 impl Scenario {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
-        let calm = dice.chance(25);
-        let count = node_count(dice);
-        let mut layout = draw_layout(dice, count as u64);
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let calm = rng.chance(25);
+        let count = node_count(rng);
+        let mut layout = draw_layout(rng, count as u64);
         let pieces = layout.total().div_ceil(u64::from(layout.piece_length));
-        let liars = if calm { 0 } else { liar_count(dice, count) };
-        let has_folded = dice.chance(FOLDED) && fold_names(dice, &mut layout);
+        let liars = if calm { 0 } else { liar_count(rng, count) };
+        let has_folded = rng.chance(FOLDED) && fold_names(rng, &mut layout);
         let mut nodes: Vec<NodePlan> =
-            (0..count).map(|at| draw_node(dice, at, count, &layout)).collect();
+            (0..count).map(|at| draw_node(rng, at, count, &layout)).collect();
         if has_folded {
-            draw_folding(dice, &mut nodes);
+            draw_folding(rng, &mut nodes);
         }
-        draw_long_files(dice, &mut nodes, &layout.files);
-        let rival = if dice.chance(RIVALS) {
-            rival::draw_rival(dice, &mut layout, &mut nodes)
-        } else {
-            None
-        };
+        draw_long_files(rng, &mut nodes, &layout.files);
+        let rival =
+            if rng.chance(RIVALS) { rival::draw_rival(rng, &mut layout, &mut nodes) } else { None };
         if !calm {
-            draw_early_deaths(dice, &mut nodes);
+            draw_early_deaths(rng, &mut nodes);
         }
-        let mishaps = if calm { Vec::new() } else { draw_mishaps(dice, &nodes) };
-        let is_missing = pieces > 1 && rival.is_none() && dice.chance(3);
-        let missing = is_missing.then(|| dice.below(pieces) as u32);
+        let mishaps = if calm { Vec::new() } else { draw_mishaps(rng, &nodes) };
+        let is_missing = pieces > 1 && rival.is_none() && rng.chance(3);
+        let missing = is_missing.then(|| rng.below(pieces) as u32);
         if missing.is_some() {
-            // Then the files of a node that has everything are wrong, too.
+            // Then a node that has everything lacks the piece, too.
             let all = nodes.iter_mut().filter(|node| node.start == Start::Everything);
             let some =
                 all.flat_map(|node| &mut node.wants).filter(|want| matches!(want, Want::Files(_)));
             some.for_each(|want| *want = Want::All);
         }
         Self {
-            liars: (0..liars).filter_map(|_| dice.pick(&TRICKS).copied()).collect(),
-            network: draw_network(dice, calm),
+            liars: (0..liars).filter_map(|_| rng.pick(&TRICKS).copied()).collect(),
+            network: draw_network(rng, calm),
             wires: Vec::new(),
-            trackers: draw_trackers(dice, calm),
+            trackers: draw_trackers(rng, calm),
             missing,
             rival,
-            evictions: if dice.chance(30) { 50 } else { 0 },
+            evictions: if rng.chance(30) { 50 } else { 0 },
             layout,
             nodes,
             mishaps,

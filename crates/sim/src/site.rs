@@ -1,4 +1,4 @@
-//! Where a node has its torrent: on which disk, in which files.
+//! Where a node stores its torrent: on which disk, in which files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,9 @@ pub(crate) struct Site {
     pub(crate) disk: Arc<SimDisk>,
     /// The state folder.
     pub(crate) state: &'static str,
-    /// Of each file, the paths that it may have: one, or two if the disk folds its name and
-    /// another's.
+    /// The paths that each file may have: more than one if the disk folds its name and another's.
     paths: Vec<Vec<PathBuf>>,
-    /// Where bytes of files are that are not wanted.
+    /// The parts file.
     parts: PathBuf,
 }
 
@@ -60,7 +59,7 @@ impl Site {
         self.paths.iter().enumerate().filter(has).map(|(file, _)| file)
     }
 
-    /// Where bytes of files are that are not wanted.
+    /// The path of the parts file.
     pub(crate) fn parts(&self) -> &Path {
         &self.parts
     }
@@ -71,7 +70,7 @@ impl Site {
     }
 }
 
-/// What a node may speak of.
+/// Compares a node's disk with the true bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Truth<'a> {
     pub(crate) site: &'a Site,
@@ -86,12 +85,12 @@ impl Truth<'_> {
         &self.site.payload
     }
 
-    /// Whether the whole piece is on the disk as it should be.
+    /// Whether the right bytes of the piece are on the disk.
     pub(crate) fn shows(&self, piece: u32) -> bool {
         self.holds(piece, SimDisk::shows)
     }
 
-    /// Whether it would still be if the power failed now.
+    /// Whether they would still be there after a power cut now.
     pub(crate) fn keeps(&self, piece: u32) -> bool {
         self.holds(piece, SimDisk::keeps)
     }
@@ -109,8 +108,7 @@ impl Truth<'_> {
         self.payload().places(piece).iter().all(is_there)
     }
 
-    /// Whether a file that is not wanted, with bytes of the piece, is too long: then it is not
-    /// used.
+    /// Whether an unselected file with bytes of the piece is too long, so that it is not used.
     pub(crate) fn has_long_unwanted(&self, piece: u32) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
         let places = self.payload().places(piece);
@@ -121,13 +119,13 @@ impl Truth<'_> {
         })
     }
 
-    /// Whether a file does not have the length that it should have.
+    /// Whether a file has a wrong length.
     pub(crate) fn length_differs(&self, file: usize) -> bool {
         let length = self.payload().file(file).len() as u64;
         self.site.disk.length(self.site.usual_path(file)) != Some(length)
     }
 
-    /// The first wanted file that is not just as it should be, or would not be after a power cut.
+    /// The first selected file that is wrong, or would be after a power cut.
     pub(crate) fn wrong_file(&self) -> Option<usize> {
         let files = 0..self.site.paths.len();
         let is_whole = |file: &usize| {

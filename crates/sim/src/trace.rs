@@ -1,10 +1,9 @@
-//! What happened, in order: always as one number that two runs can compare, and as text for people
-//! when a run is looked at.
+//! Records the events in order: as a hash, to compare two simulations, and as text if wanted.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The record of a run.
+/// The record of a simulation.
 #[derive(Debug)]
 pub(crate) struct Trace {
     digest: u64,
@@ -26,8 +25,8 @@ impl Trace {
         self.lines.is_some()
     }
 
-    /// Something happened to `who`. `detail` is called only if text is kept; `numbers` are what two
-    /// runs of the same seed must have in common.
+    /// Records an event of `who`. `detail` is called only if text is kept. `what` and `numbers`
+    /// must be the same for the same seed.
     pub(crate) fn note(
         &mut self,
         now: Duration,
@@ -48,14 +47,14 @@ impl Trace {
         }
     }
 
-    /// Something that is known only when text is kept: no part of what two runs have in common.
+    /// Records text only. It is no part of the hash.
     pub(crate) fn remark(&mut self, now: Duration, who: &str, text: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>12.6}  {who:<4} {:<12} {text}", now.as_secs_f64(), ""));
         }
     }
 
-    /// One number for all that was noted.
+    /// The hash of all events.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }

@@ -1,7 +1,7 @@
-//! Listens to what an honest node says on its connections, and knows what it may not say.
+//! Checks the messages that an honest node sends on its connections.
 //!
-//! A message may wait in a node's send buffer while things change. So it is held against a node
-//! only if the buffer was empty at some time between the change and the message.
+//! A message may wait in a node's send buffer while the state changes. So a message is wrong only
+//! if the buffer was empty at some time between the change and the message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::frames::{self, Block, Frames, Said};
 use crate::payload::Payload;
 use crate::site::Truth;
 
-/// Requests that one peer may have outstanding, at most (DESIGN, limits).
+/// The most outstanding requests to one peer.
 const MAX_REQUESTS: usize = 512;
-/// Nobody is given up for being slow before that.
+/// No peer is given up as slow before this time.
 const SOON: Duration = Duration::from_secs(4);
 const BLOCK_LENGTH: u32 = 16 * 1024;
 
 /// A rule that a node broke.
 pub(crate) type Broken = String;
 
-/// What is known of one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
 struct Tap {
     said: Frames,
@@ -32,29 +32,30 @@ struct Tap {
     drained: u64,
     has: BTreeSet<u32>,
     allowed: BTreeSet<u32>,
-    /// What was requested and not answered, and since when.
+    /// The unanswered requests, and when they were sent.
     outstanding: BTreeMap<Block, Duration>,
-    /// What was requested and cancelled, or before its piece was given up: nobody need take it.
+    /// Requests that were cancelled, or whose piece was given up. Their blocks need not be
+    /// accepted.
     void: BTreeSet<Block>,
-    /// What was outstanding here when it came from elsewhere, and when.
+    /// Outstanding requests whose block arrived from another peer, and when.
     superfluous: BTreeMap<Block, u64>,
-    /// What the other side requested.
+    /// The requests of the peer.
     asked: BTreeMap<Block, u32>,
 }
 
-/// What a node says and hears, all connections together.
+/// The messages that a node sends and receives on all connections.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     taps: BTreeMap<LinkKey, Tap>,
     moment: u64,
     now: Duration,
     /// Pieces that the node knows it has, and since when.
-    had: BTreeMap<u32, u64>,
+    have: BTreeMap<u32, u64>,
     /// Blocks received in full.
     pub(crate) blocks: u64,
     pub(crate) blocks_twice: u64,
     readable: bool,
-    /// What was said, as text, if that is kept.
+    /// The messages as text, if that is kept.
     pub(crate) log: Vec<String>,
     got: BTreeSet<(u32, u32)>,
     /// Pieces that the node may ask for.
@@ -62,7 +63,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Of a node that wants these pieces. Keeps what is said as text if `readable`.
+    /// Watches a node that wants these pieces. Keeps messages as text if `readable`.
     pub(crate) fn new(wanted: BTreeSet<u32>, readable: bool) -> Self {
         Self { wanted, readable, ..Self::default() }
     }
@@ -70,16 +71,16 @@ impl Watch {
     /// The node knows that it has the piece.
     pub(crate) fn gain(&mut self, piece: u32) {
         self.moment += 1;
-        self.had.entry(piece).or_insert(self.moment);
+        self.have.entry(piece).or_insert(self.moment);
     }
 
     /// The node knows that it no longer has the piece.
     pub(crate) fn lose(&mut self, piece: u32) {
-        self.had.remove(&piece);
+        self.have.remove(&piece);
         self.got.retain(|(of, _)| *of != piece);
     }
 
-    /// The piece came, but was wrong: it must come again.
+    /// The piece was wrong, and must be downloaded again.
     pub(crate) fn forget_blocks(&mut self, piece: u32) {
         self.got.retain(|(of, _)| *of != piece);
         for tap in self.taps.values_mut() {
@@ -91,12 +92,12 @@ impl Watch {
         self.taps.remove(&link);
     }
 
-    /// It is `now`.
+    /// Sets the time to `now`.
     pub(crate) fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// The node has nothing more to say on the link for now.
+    /// The node has nothing more to send on the link for now.
     pub(crate) fn drained(&mut self, link: LinkKey) -> Result<(), Broken> {
         self.moment += 1;
         let Some(tap) = self.taps.get_mut(&link) else { return Ok(()) };
@@ -138,7 +139,7 @@ impl Watch {
                     if !self.wanted.contains(&piece) {
                         return Err(format!("requested of piece {piece}, which it does not want"));
                     }
-                    tap.say_request(now, &body, truth.payload(), &self.had)?;
+                    tap.say_request(now, &body, truth.payload(), &self.have)?;
                 }
                 Said::Message(id, body) => tap.say(id, &body, truth)?,
             }
@@ -166,7 +167,7 @@ impl Watch {
         self.note_rivals(link);
         for block in arrived {
             self.count_block(block);
-            // A block that somebody else has begun to send may not have been taken.
+            // The node may not accept a block that another peer is sending too.
             if self.void_where_begun((block.0, block.1)) > 0 {
                 continue;
             }
@@ -178,7 +179,7 @@ impl Watch {
         }
     }
 
-    /// Of a block that comes from two at a time, either may not be taken.
+    /// If two peers send the same block at a time, the node may ignore either.
     fn note_rivals(&mut self, link: LinkKey) {
         let coming = self.taps.get(&link).and_then(|tap| tap.heard.block_under_way());
         let Some(block) = coming else { return };
@@ -188,7 +189,7 @@ impl Watch {
         }
     }
 
-    /// Nobody need take the block from those that have begun to send it; how many they are.
+    /// The node may ignore the block from any peer that is sending it. Returns how many these are.
     fn void_where_begun(&mut self, block: (u32, u32)) -> usize {
         let begun = |tap: &&mut Tap| tap.heard.block_under_way() == Some(block);
         let mut count = 0;
@@ -209,7 +210,7 @@ impl Watch {
 }
 
 impl Tap {
-    /// Before anything is said: each side chokes the other.
+    /// A new connection: each side chokes the other.
     fn fresh() -> Self {
         Self { choked: Some(0), ..Self::default() }
     }
@@ -231,7 +232,7 @@ impl Tap {
             frames::CANCEL => {
                 let block = frames::block(body).unwrap_or_default();
                 self.superfluous.remove(&block);
-                // It may be on its way; if it is asked for again, the first one is not taken.
+                // The block may be under way. If it is requested again, the first one is ignored.
                 self.void.insert(block);
                 match self.outstanding.remove(&block).is_some() || self.is_fast() {
                     true => Ok(()),
@@ -254,7 +255,7 @@ impl Tap {
         now: Duration,
         body: &[u8],
         payload: &Payload,
-        had: &BTreeMap<u32, u64>,
+        have: &BTreeMap<u32, u64>,
     ) -> Result<(), Broken> {
         let Some(block) = frames::block(body) else { return Err("a short request".to_owned()) };
         let (piece, offset, length) = block;
@@ -267,13 +268,13 @@ impl Tap {
         {
             return Err(format!("requested {block:?} while choked"));
         }
-        if had.get(&piece).is_some_and(|at| self.drained > *at) {
+        if have.get(&piece).is_some_and(|at| self.drained > *at) {
             return Err(format!("requested {block:?} of a piece that it has"));
         }
         if !self.has.contains(&piece) {
             return Err(format!("requested {block:?} of a peer that does not have it"));
         }
-        // What is on its way can't be cancelled; its piece may have been given up and begun anew.
+        // A block under way can't be cancelled. Its piece may have been given up and started again.
         let coming = self.heard.block_under_way() == Some((piece, offset));
         if self.outstanding.insert(block, now).is_some() && !coming {
             return Err(format!("requested {block:?} again before it was answered"));
@@ -307,7 +308,7 @@ impl Tap {
         Ok(())
     }
 
-    /// What the other side says; answers the block that is in now, if one is.
+    /// Handles a message of the peer. Returns the block that has arrived, if any.
     fn hear(
         &mut self,
         now: Duration,
@@ -337,8 +338,8 @@ impl Tap {
             frames::PIECE => {
                 let [piece, offset] = frames::numbers(body)?;
                 let block = (piece, offset, body.len() as u32 - 8);
-                // One that is to be cancelled, but whose CANCEL waits, is not taken; nor need be
-                // one that came so late that others were asked meanwhile.
+                // The node ignores a block whose CANCEL is still queued. It may ignore one that
+                // came so late that it was requested from others meanwhile.
                 let recent = |at: &Duration| now.saturating_sub(*at) < SOON;
                 let wanted = self.outstanding.get(&block).is_some_and(recent)
                     && !self.superfluous.contains_key(&block)

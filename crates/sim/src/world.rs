@@ -1,5 +1,5 @@
-//! One run: a virtual clock, everything that is to happen in order of its time, and the rules that
-//! are checked whenever something did.
+//! One simulation: a virtual clock, a queue of events, and the rules that are checked after each of
+//! them.
 
 mod actions;
 mod finish;
@@ -16,23 +16,23 @@ use bt_types::AnnounceReply;
 use piece_store::Torrents;
 use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 
-use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
 use crate::node::{Node, liar_address};
 use crate::payload::Payload;
+use crate::rng::Rng;
 use crate::scenario::{Scenario, Shape, Want};
 use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
 
-/// A run that takes longer, by its own clock, has got stuck.
+/// A simulation that takes longer by the virtual clock is stuck.
 const MAX_TIME: Duration = Duration::from_secs(3 * 3600);
-/// Events without the clock moving, at most.
+/// The most events at one time.
 const MAX_AT_ONCE: u32 = 200_000;
 
-/// Something that is to happen.
+/// A future event.
 #[derive(Debug)]
 enum Event {
     /// A process's timer is due.
@@ -54,7 +54,7 @@ enum Event {
         link: LinkKey,
         wire: Option<u64>,
     },
-    /// Something may come out of a wire at this end.
+    /// Bytes may arrive at this end of a wire.
     Arrive(At),
     /// A rate limit may have room again.
     Refill {
@@ -68,7 +68,7 @@ enum Event {
         life: u32,
         job: u64,
     },
-    /// The core hears of it.
+    /// The core gets the answer.
     Answer {
         node: usize,
         life: u32,
@@ -102,23 +102,23 @@ enum Event {
     },
     /// The scenario's n-th mishap.
     Mishap(usize),
-    /// A process begins on a machine that has none.
+    /// A process starts on a machine that has none.
     Start(usize),
-    /// A disk is well again.
+    /// A disk stops failing.
     Heal(usize),
-    /// The user has a torrent go on that stopped with an error.
+    /// The user resumes a torrent that stopped with an error.
     Resume {
         node: usize,
         life: u32,
     },
-    /// Liars do what they do unasked.
+    /// The scripted peers act on their own.
     Lies,
 }
 
-/// All of a run.
+/// The state of a simulation.
 pub(crate) struct World {
     scenario: Scenario,
-    /// That of the first torrent.
+    /// The payload of the first torrent.
     payload: Arc<Payload>,
     now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
@@ -128,34 +128,34 @@ pub(crate) struct World {
     liars: Vec<Liar>,
     network: Network,
     trackers: Trackers,
-    dice: Dice,
+    rng: Rng,
     jobs: u64,
     mishaps_left: usize,
-    /// Everyone has what is to be had, and is told to stop.
+    /// Whether every node is complete and is stopping.
     closing: bool,
     bans: Vec<Duration>,
     trace: Trace,
 }
 
-/// What came of a run.
+/// The result of a simulation.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) result: Result<(), Broken>,
-    /// When everyone had everything.
+    /// When all nodes were complete.
     pub(crate) done: Duration,
-    /// When somebody was banned.
+    /// When peers were banned.
     pub(crate) bans: Vec<Duration>,
     pub(crate) time: Duration,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
 }
 
-/// All machines, with what is on their disks at the start.
-fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Vec<Node> {
+/// Creates all machines, with the files on their disks at the start.
+fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, rng: &mut Rng) -> Vec<Node> {
     let rival = scenario.rival.as_ref().map(|rival| {
         let bytes = payload.file(rival.file_of_first);
         let fixed = rival.same.then_some((rival.file, bytes));
-        (rival, Arc::new(Payload::new(&rival.layout, fixed, dice.split())))
+        (rival, Arc::new(Payload::new(&rival.layout, fixed, rng.split())))
     });
     let mut nodes: Vec<Node> = Vec::new();
     for (at, plan) in scenario.nodes.iter().cloned().enumerate() {
@@ -163,7 +163,7 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Ve
             rival.as_ref().map_or(payload, |(_, other)| if plan.rival { other } else { payload });
         let machine = plan.machine;
         let disk = machine.map(|host| Arc::clone(&nodes[host].site.disk));
-        nodes.push(Node::new(at, plan, payload, disk.as_ref(), scenario.missing, dice));
+        nodes.push(Node::new(at, plan, payload, disk.as_ref(), scenario.missing, rng));
         if let (Some(host), Some((rival, _))) = (machine, &rival) {
             if let Some(length) = rival.blank {
                 let path = nodes[host].site.usual_path(rival.file_of_first).to_owned();
@@ -179,24 +179,24 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Ve
 impl World {
     /// The scenario of `seed`.
     pub(crate) fn new(seed: u64, readable: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let scenario = Scenario::draw(&mut dice);
-        Self::of(scenario, dice, readable)
+        let mut rng = Rng::new(seed);
+        let scenario = Scenario::draw(&mut rng);
+        Self::of(scenario, rng, readable)
     }
 
     /// A scenario of this shape.
     pub(crate) fn shaped(shape: &Shape, readable: bool) -> Self {
-        Self::of(Scenario::shaped(shape), Dice::new(0), readable)
+        Self::of(Scenario::shaped(shape), Rng::new(0), readable)
     }
 
-    fn of(scenario: Scenario, mut dice: Dice, readable: bool) -> Self {
-        let payload = Arc::new(Payload::new(&scenario.layout, None, dice.split()));
-        let nodes = new_nodes(&scenario, &payload, &mut dice);
+    fn of(scenario: Scenario, mut rng: Rng, readable: bool) -> Self {
+        let payload = Arc::new(Payload::new(&scenario.layout, None, rng.split()));
+        let nodes = new_nodes(&scenario, &payload, &mut rng);
         let tricks = scenario.liars.iter().enumerate();
-        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut dice)).collect();
+        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut rng)).collect();
         let addresses = (0..liars.len()).map(liar_address).collect();
         let first = payload.metainfo.info_hash();
-        let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut dice);
+        let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut rng);
         Self {
             payload,
             now: Duration::ZERO,
@@ -207,7 +207,7 @@ impl World {
             liars,
             network: Network::default(),
             trackers,
-            dice,
+            rng,
             jobs: 0,
             mishaps_left: scenario.mishaps.len(),
             closing: false,
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen, to the end or until a rule is broken.
+    /// Handles all events, to the end or until a rule is broken.
     pub(crate) fn run(mut self) -> Ending {
         let played = self.play();
         let done = self.now;
@@ -245,11 +245,11 @@ impl World {
         Ok(())
     }
 
-    /// Whether every machine runs and has all that is to be had.
+    /// Whether every node is running and complete.
     fn is_done(&self) -> bool {
-        // Asked after every event: what costs little comes first.
+        // Called after every event, so the cheap conditions come first.
         self.mishaps_left == 0
-            && self.nodes.iter().all(|node| self.has_heard(node))
+            && self.nodes.iter().all(|node| self.has_reported(node))
             && self.nodes.iter().all(|node| self.has_all(node))
     }
 
@@ -258,12 +258,12 @@ impl World {
             return true;
         }
         let missing = self.missing_of(node);
-        let found = |piece: &u32| Some(*piece) == missing || node.had.contains(piece);
-        self.has_heard(node) && node.watch.wanted.iter().all(found)
+        let found = |piece: &u32| Some(*piece) == missing || node.have.contains(piece);
+        self.has_reported(node) && node.watch.wanted.iter().all(found)
     }
 
-    /// Whether the node runs, and its user knows of all that is to be known.
-    fn has_heard(&self, node: &Node) -> bool {
+    /// Whether the node is running, and has reported to its user that it started and completed.
+    fn has_reported(&self, node: &Node) -> bool {
         if node.gave_way {
             return true;
         }
@@ -271,27 +271,27 @@ impl World {
         node.process.is_some() && node.started && complete
     }
 
-    /// The piece that the node wants and nobody has.
+    /// The piece that the node wants and no node has.
     fn missing_of(&self, node: &Node) -> Option<u32> {
         let missing = self.scenario.missing.filter(|_| !node.plan.rival);
         missing.filter(|missing| node.watch.wanted.contains(missing))
     }
 
-    /// The pieces that the node needs, or of one that only serves, has.
+    /// The pieces that the node needs, or if it is seed-only, has.
     fn wanted(&self, node: &Node) -> BTreeSet<u32> {
         match node.want() {
-            Want::ToServe => node.had.clone(),
+            Want::SeedOnly => node.have.clone(),
             want => node.site.payload.wanted(want),
         }
     }
 
-    /// Who is not done, and where it stands.
+    /// Describes the nodes that are not complete.
     fn stuck(&self) -> Broken {
         let mut text = "not done after 3 hours:".to_owned();
         for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
             let status = node.process.as_ref().map(|process| process.core.status());
-            let (had, all) = (node.had.len(), self.wanted(node).len());
-            text += &format!(" {} has {had} pieces, wants {all}, {status:?}", node.name);
+            let (have, all) = (node.have.len(), self.wanted(node).len());
+            text += &format!(" {} has {have} pieces, wants {all}, {status:?}", node.name);
         }
         text
     }
@@ -305,7 +305,7 @@ impl World {
         self.queue.insert((time.max(self.now), self.next_event), event);
     }
 
-    /// The next thing happens.
+    /// Handles the next event.
     fn step(&mut self) -> Result<(), Broken> {
         let Some(((time, _), event)) = self.queue.pop_first() else {
             return Err(format!("nothing more will happen: {}", self.stuck()));
@@ -372,10 +372,10 @@ impl World {
         if self.nodes[node].process.is_some() || self.closing {
             return Ok(());
         }
-        self.meddle(node);
+        self.change_files(node);
         self.note(node, "starts", [0; 2], String::new);
         let now = self.now;
-        self.nodes[node].promised = self.nodes[node].had.clone();
+        self.nodes[node].promised = self.nodes[node].have.clone();
         let session = self.session_of(node);
         self.nodes[node].start(now, session);
         let this = &self.nodes[node];
@@ -389,19 +389,19 @@ impl World {
         self.settle(node)
     }
 
-    /// The torrents of the process that a node is to join, if it is to and there is one.
+    /// The torrents of the process that a node is to join, if any.
     fn session_of(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
         let mate = &self.nodes[self.nodes[node].mate?];
         let joins = self.nodes[node].plan.same_process || mate.plan.same_process;
         mate.process.as_ref().filter(|_| joins).map(|process| Arc::clone(&process.torrents))
     }
 
-    /// The nodes on the machine of one, itself included.
+    /// The nodes on the machine of a node, itself included.
     fn machine(&self, node: usize) -> Vec<usize> {
         std::iter::once(node).chain(self.nodes[node].mate).collect()
     }
 
-    /// The process of that life, if it still runs.
+    /// The process of that life, if it is still running.
     fn process(&mut self, node: usize, life: u32) -> Option<&mut crate::node::Process> {
         let node = &mut self.nodes[node];
         if node.life == life { node.process.as_mut() } else { None }

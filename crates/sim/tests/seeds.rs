@@ -23,7 +23,7 @@ fn seeds_differ() {
 }
 
 #[test]
-fn a_run_that_is_told_is_the_same_run() {
+fn tell_plays_the_same_events() {
     let (report, lines) = sim::tell(3);
     assert_eq!(report, check(3));
     assert!(lines.len() as u64 > report.events, "the scenario stands above what happens");
@@ -54,7 +54,7 @@ fn liars_among_sharing_peers_are_banned() {
         span_memory: 6 << 20,
         liars: vec![0, 1],
     };
-    // It is a broken rule if an honest one is banned.
+    // Banning an honest seeder breaks a rule.
     let race = sim::race(&shape).unwrap();
     assert_eq!(race.bans.len(), 2);
 }

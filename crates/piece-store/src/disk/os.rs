@@ -37,7 +37,8 @@ pub type OsFile = File;
 pub struct OsDisk {
     /// The open folders by canonical path. Most torrents are in the same one.
     folders: Mutex<BTreeMap<PathBuf, Weak<SharedFolder>>>,
-    /// `/dev/null`, to which pages are sent to make them resident; `None` if there is no such device.
+    /// `/dev/null`, to which pages are sent to make them resident; `None` if there is no such
+    /// device.
     null: OnceLock<Option<File>>,
     boot: OnceLock<u128>,
 }

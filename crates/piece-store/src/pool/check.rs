@@ -73,8 +73,8 @@ pub fn verify_folder(
     Ok(Report { good, files, corrected })
 }
 
-/// Returns the paths below `folder` of the files of `metainfo`, in the torrent's order. Of the names
-/// that a file may have, each has the one under which it is found. `state_dir` as for
+/// Returns the paths below `folder` of the files of `metainfo`, in the torrent's order. Of the
+/// names that a file may have, each has the one under which it is found. `state_dir` as for
 /// [`verify_folder`].
 ///
 /// # Errors

@@ -18,9 +18,9 @@ use crate::{Operation, StoreError};
 
 pub use listing::{ListError, ListedFile, Listing, OutsideLink, OwnFiles, list_files};
 
-/// Hashes `files` below `root`, one after another as in a torrent, in pieces of `piece_length` bytes,
-/// on `workers` threads (0 for one per core) with one strip of memory each. `progress` gets the bytes
-/// done and the total bytes, from any of the threads.
+/// Hashes `files` below `root`, one after another as in a torrent, in pieces of `piece_length`
+/// bytes, on `workers` threads (0 for one per core) with one strip of memory each. `progress` gets
+/// the bytes done and the total bytes, from any of the threads.
 ///
 /// # Errors
 /// A file can't be read, or has changed its length since it was listed; no torrent can have these
@@ -108,7 +108,8 @@ struct ListedData<'a> {
 }
 
 impl<'a> ListedData<'a> {
-    /// Returns the file with the byte at `offset`: its number, its offset in the torrent, and itself.
+    /// Returns the file with the byte at `offset`: its number, its offset in the torrent, and
+    /// itself.
     fn file_at(&self, offset: u64) -> Option<(usize, u64, &'a ListedFile)> {
         let index = self.starts.partition_point(|start| *start <= offset).checked_sub(1)?;
         Some((index, self.starts[index], &self.files[index]))

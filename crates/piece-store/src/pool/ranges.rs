@@ -11,9 +11,9 @@ use crate::hashing::range_count;
 use crate::resources::worker_count;
 use crate::store::STRIP_LENGTH;
 
-/// Calls `work` on `workers` threads (0 for one per core) for one range of pieces after another, each
-/// thread with [`STRIP_LENGTH`] bytes of scratch, until all pieces are done or one range failed.
-/// `progress` gets the bytes done and the total bytes, from any of the threads.
+/// Calls `work` on `workers` threads (0 for one per core) for one range of pieces after another,
+/// each thread with [`STRIP_LENGTH`] bytes of scratch, until all pieces are done or one range
+/// failed. `progress` gets the bytes done and the total bytes, from any of the threads.
 ///
 /// # Errors
 /// The first error of `work`.
@@ -56,8 +56,8 @@ struct Shares {
 }
 
 impl Shares {
-    /// Takes the next range: `most` pieces, and fewer towards the end, so that all threads end at the
-    /// same time.
+    /// Takes the next range: `most` pieces, and fewer towards the end, so that all threads end at
+    /// the same time.
     fn take(&mut self, most: u32, workers: usize) -> Range<u32> {
         let share = self.left.len() / (2 * workers);
         let count = (share.max(lane_count()) as u32).min(most);

@@ -114,7 +114,8 @@ impl<D: Disk> Store<D> {
         OtherClaims::load(at.state(&self.shared), at).map(Some)
     }
 
-    /// Returns the claim of another entry or torrent on the file `id`, which has the path of `slot`.
+    /// Returns the claim of another entry or torrent on the file `id`, which has the path of
+    /// `slot`.
     pub(super) fn claim_on(&self, slot: u32, id: FileId) -> Result<Option<Claim>, StoreError> {
         let is_entry = |file: &TorrentFile| file.slot != slot && file.id.is(id);
         if self.ledger().files.iter().any(is_entry) {

@@ -1,13 +1,13 @@
 //! Detects files that another program removes, replaces or cuts while they are ours.
 //!
-//! Writes to an open file succeed whatever became of its name. A file that was cut grows again, with
-//! a hole where a verified piece was. So before each write, a file must be as long as it was before.
-//! After a sync and at the end, its name must still lead to it. Its pieces stay recorded: if the file
-//! is put back, nothing is lost, and if not, the next start notices that it is gone.
+//! Writes to an open file succeed whatever became of its name. A file that was cut grows again,
+//! with a hole where a verified piece was. So before each write, a file must be as long as it was
+//! before. After a sync and at the end, its name must still lead to it. Its pieces stay recorded:
+//! if the file is put back, nothing is lost, and if not, the next start notices that it is gone.
 //!
 //! Some file systems give a file another id once it is closed ([`Disk::has_stable_ids`]). There the
-//! store does not notice that a file of ours was replaced. It notices only that a file is gone, cut,
-//! or new where there was none.
+//! store does not notice that a file of ours was replaced. It notices only that a file is gone,
+//! cut, or new where there was none.
 
 use std::io;
 use std::sync::atomic::Ordering;

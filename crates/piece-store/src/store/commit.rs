@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl<D: Disk> Store<D> {
-    /// Hashes a complete piece and, if it is good, writes and records it. See [`crate::Job::Commit`]
-    /// for `spans` and `digests`. `hashed` is the digest of all spans, if it is known already.
-    /// `scratch` is [`super::STRIP_LENGTH`] long.
+    /// Hashes a complete piece and, if it is good, writes and records it. See
+    /// [`crate::Job::Commit`] for `spans` and `digests`. `hashed` is the digest of all spans, if it
+    /// is known already. `scratch` is [`super::STRIP_LENGTH`] long.
     ///
     /// Fills the buffers of partly staged spans from the disk.
     pub fn commit(

@@ -14,8 +14,8 @@ const MAX_DIRTY_FILES: usize = 64;
 /// Files that were written, or read to be verified, by slot number.
 ///
 /// They stay open so that the system reports its errors. If they are more than [`MAX_DIRTY_FILES`],
-/// or more than [`OpenFiles::hold_unsynced`](super::open_files::OpenFiles::hold_unsynced) allows all
-/// torrents, some are not held open, and the whole file system is synced.
+/// or more than [`OpenFiles::hold_unsynced`](super::open_files::OpenFiles::hold_unsynced) allows
+/// all torrents, some are not held open, and the whole file system is synced.
 #[derive(Debug)]
 pub(super) struct Touched<F>(BTreeMap<u32, Option<UnsyncedFile<F>>>);
 
@@ -47,7 +47,8 @@ impl<F> Touched<F> {
     /// file that is opened again does not report its earlier errors.
     ///
     /// `None` replaces an open file too. A selected file that is given up is removed and created
-    /// again in the same slot. The open file may be the removed one, whose sync would prove nothing.
+    /// again in the same slot. The open file may be the removed one, whose sync would prove
+    /// nothing.
     pub(super) fn push(&mut self, slot: u32, file: Option<UnsyncedFile<F>>) {
         let is_full = self.is_full();
         match self.0.entry(slot) {

@@ -17,7 +17,8 @@ use crate::{Access, Disk, FileId, Lock, Operation, StoreError};
 const MAX_BUFFERS: usize = 512;
 
 impl<D: Disk> Store<D> {
-    /// Reads the bytes at `offset` of the torrent. Returns `false` if a file is missing or too short.
+    /// Reads the bytes at `offset` of the torrent. Returns `false` if a file is missing or too
+    /// short.
     pub(super) fn read_torrent(&self, offset: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
         let mut rest = buffer;
         for segment in self.layout.segments(offset, rest.len() as u64) {
@@ -49,7 +50,8 @@ impl<D: Disk> Store<D> {
         Ok(true)
     }
 
-    /// Writes `buffers`, one after another, at `offset` of the torrent. Adds the files to `touched`.
+    /// Writes `buffers`, one after another, at `offset` of the torrent. Adds the files to
+    /// `touched`.
     pub(super) fn write_torrent(
         &self,
         piece: PieceIndex,

@@ -118,8 +118,9 @@ impl History {
         self.in_parts.as_ref().is_some_and(|slots| in_ranges(slots, slot))
     }
 
-    /// Derives what is in the parts file, whose own slot is `parts_slot`, if the journal does not say
-    /// so. Version 0.1.0 put into it the bytes of every file that it did not know or was filling.
+    /// Derives what is in the parts file, whose own slot is `parts_slot`, if the journal does not
+    /// say so. Version 0.1.0 put into it the bytes of every file that it did not know or was
+    /// filling.
     pub(super) fn find_old_parts(&mut self, parts_slot: u32) {
         let is_known = |slot| self.files.contains_key(&slot) || in_ranges(&self.changed, slot);
         if self.in_parts.is_none() && is_known(parts_slot) {

@@ -8,8 +8,8 @@
 //! A record is one write at the end of the file. If the write is cut short, the file is cut back
 //! before the next record, so that no good record ever follows a torn one. Each launch replaces the
 //! file before it changes anything, and whenever the file has grown to twice the length that it
-//! needs: a new file is written, synced and renamed, and its folder is synced. A launch that changes
-//! nothing leaves the file as the last one closed it.
+//! needs: a new file is written, synced and renamed, and its folder is synced. A launch that
+//! changes nothing leaves the file as the last one closed it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,8 +80,8 @@ impl<D: Disk> JournalLocation<D> {
         StateFolder { shared, folder: &self.folder, path: &self.folder_path }
     }
 
-    /// Reads the journal. Returns what it says and how many bytes of it are good, or `None` if there
-    /// is none.
+    /// Reads the journal. Returns what it says and how many bytes of it are good, or `None` if
+    /// there is none.
     pub(super) fn history(
         &self,
         shared: &SharedDisk<D>,
@@ -98,8 +98,8 @@ impl<D: Disk> JournalLocation<D> {
     }
 }
 
-/// Returns the bytes of the journal `name` and its `Stat`, or `None` unless it is a file of a length
-/// that a journal can have.
+/// Returns the bytes of the journal `name` and its `Stat`, or `None` unless it is a file of a
+/// length that a journal can have.
 pub(super) fn read<D: Disk>(
     shared: &SharedDisk<D>,
     folder: &D::Folder,

@@ -71,8 +71,8 @@ pub(super) struct WriteStart {
 }
 
 impl<D: Disk> Ledger<D> {
-    /// The state at a start. `as_closed`: see the field; `totals`: the bytes uploaded and downloaded
-    /// before. Nothing is written to the journal yet.
+    /// The state at a start. `as_closed`: see the field; `totals`: the bytes uploaded and
+    /// downloaded before. Nothing is written to the journal yet.
     pub(super) fn new(
         layout: Arc<Layout>,
         plan: Plan,
@@ -228,8 +228,8 @@ impl<D: Disk> Ledger<D> {
         }
     }
 
-    /// Returns the id that an untrusted file had when this launch started, and what the journal says
-    /// about it; `None` once the check is finished.
+    /// Returns the id that an untrusted file had when this launch started, and what the journal
+    /// says about it; `None` once the check is finished.
     pub(super) fn untrusted(&self, slot: u32) -> Option<(FileId, Known)> {
         let files = &self.checking()?.untrusted;
         let at = files.binary_search_by_key(&slot, |(slot, ..)| *slot).ok()?;

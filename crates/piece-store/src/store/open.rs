@@ -125,7 +125,8 @@ impl<D: Disk> Search<'_, D> {
         Ok(Found { slots, parts, writes: self.writes })
     }
 
-    /// Returns the `Stat` of a slot's own file, and decides whether its bytes are in the parts file.
+    /// Returns the `Stat` of a slot's own file, and decides whether its bytes are in the parts
+    /// file.
     fn find_file(
         &self,
         number: u32,
@@ -161,8 +162,8 @@ impl<D: Disk> Search<'_, D> {
         Ok(stat.filter(|_| slot.has_own_file()))
     }
 
-    /// Returns the `Stat` of a slot's file, or `None` if it is missing. Fails if anything but a file
-    /// has the name of a file that we write.
+    /// Returns the `Stat` of a slot's file, or `None` if it is missing. Fails if anything but a
+    /// file has the name of a file that we write.
     fn stat_slot(&self, slot: &Slot) -> Result<Option<Stat>, StoreError> {
         let is_written = slot.selected && self.writes;
         let stat = self.shared.make_room(|| self.shared.disk.stat(self.folder, slot.path()));

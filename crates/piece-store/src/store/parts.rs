@@ -1,8 +1,8 @@
 //! Files on disk that are not files of the torrent: the parts file, the file of zeros, and the file
 //! of a single piece.
 //!
-//! The parts file has the boundary bytes of unselected files, at the same offsets as in the torrent.
-//! The rest of it is a hole. So its layout does not depend on which files are selected.
+//! The parts file has the boundary bytes of unselected files, at the same offsets as in the
+//! torrent. The rest of it is a hole. So its layout does not depend on which files are selected.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,8 +95,8 @@ pub(super) fn open_single<D: Disk>(
     let name = output.file_name().map(PathBuf::from);
     let name = name.ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let file = disk.open(folder, slot.path(), Access::Create).map_err(failed)?;
-    // Another process may have renamed it since we opened it. Then the lock is free, and the file is
-    // a finished one.
+    // Another process may have renamed it since we opened it. Then the lock is free, and the file
+    // is a finished one.
     let is_ours = disk.try_lock(&file).map_err(failed)? != Lock::Busy && {
         let named = disk.stat(folder, slot.path()).map_err(failed)?;
         named.map(|stat| stat.id) == Some(disk.file_stat(&file).map_err(failed)?.id)

@@ -11,8 +11,8 @@ use super::parts::ZEROS_LENGTH;
 use crate::{Disk, Extent, Operation, StoreError};
 
 impl<D: Disk> Store<D> {
-    /// Makes a range of a verified piece resident. Returns the extents with its bytes. The range is in
-    /// bytes from the start of the piece. Bytes past the end of the piece are left out.
+    /// Makes a range of a verified piece resident. Returns the extents with its bytes. The range is
+    /// in bytes from the start of the piece. Bytes past the end of the piece are left out.
     ///
     /// # Errors
     /// The disk fails; the piece is missing; the file is gone or shorter than before.

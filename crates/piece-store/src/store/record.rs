@@ -7,8 +7,8 @@
 //!
 //! Numbers are little-endian. A checksum is the first 8 bytes of the SHA-1 of the record's position
 //! in the file, its kind, its length and its payload, so that neither a torn record nor one from
-//! another position is taken for a good one. Bytes after a bad record are not read. A good record is
-//! skipped if its kind is unknown or its payload is invalid.
+//! another position is taken for a good one. Bytes after a bad record are not read. A good record
+//! is skipped if its kind is unknown or its payload is invalid.
 
 use std::ffi::OsString;
 use std::ops::Range;

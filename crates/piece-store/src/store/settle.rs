@@ -43,8 +43,8 @@ enum Decision {
 }
 
 impl<D: Disk> Store<D> {
-    /// Ends the check, after everything was verified without an error. Fails if a file is not ours to
-    /// write, else makes the torrent ready to be written. Returns the pieces that we have now.
+    /// Ends the check, after everything was verified without an error. Fails if a file is not ours
+    /// to write, else makes the torrent ready to be written. Returns the pieces that we have now.
     ///
     /// # Errors
     /// [`StoreError::UnrelatedFile`], [`StoreError::Claimed`], [`StoreError::Linked`]; the disk
@@ -94,8 +94,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Refuses a file that another program removed, replaced, cut or created since it was found. Some
-    /// of its pieces may be recorded, and the present file was not verified.
+    /// Refuses a file that another program removed, replaced, cut or created since it was found.
+    /// Some of its pieces may be recorded, and the present file was not verified.
     pub(super) fn check_unchanged(
         &self,
         number: u32,
@@ -150,8 +150,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Decides about every file and applies the decisions, until no file is given up any more. With a
-    /// file its boundary pieces are lost, so that a neighbour may have to be written.
+    /// Decides about every file and applies the decisions, until no file is given up any more. With
+    /// a file its boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
             let decisions = self.decide_all(&files)?;
@@ -253,8 +253,8 @@ impl<D: Disk> Store<D> {
         Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
     }
 
-    /// Whether some piece of a file that counts by `counts` is verified, or will be once its bytes in
-    /// other files are imported.
+    /// Whether some piece of a file that counts by `counts` is verified, or will be once its bytes
+    /// in other files are imported.
     fn has_verified(&self, number: u32, slot: &Slot, counts: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
         let is_imported = in_ranges(&ledger.pending.in_parts, number);
@@ -402,9 +402,9 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Records which missing files are ours to create, and which files have their bytes in the parts
-    /// file. These records must be on the disk before the data is. Without them, our files would look
-    /// unrelated after a power cut.
+    /// Records which missing files are ours to create, and which files have their bytes in the
+    /// parts file. These records must be on the disk before the data is. Without them, our files
+    /// would look unrelated after a power cut.
     fn expect_files(&self) -> Result<(), StoreError> {
         let slots = || self.layout.numbered().filter(|(_, slot)| !slot.pad);
         let mut ledger = self.ledger();
@@ -427,8 +427,8 @@ impl<D: Disk> Store<D> {
         self.sync_records()
     }
 
-    /// Records that the parts file is ours. Fails if another program removed or replaced it since the
-    /// check started, because pieces may rely on its bytes.
+    /// Records that the parts file is ours. Fails if another program removed or replaced it since
+    /// the check started, because pieces may rely on its bytes.
     fn own_parts(&self) -> Result<(), StoreError> {
         if !self.parts.has_name() {
             return Ok(());

@@ -5,9 +5,9 @@
 //!  worker 1:                 write span 1 | (wait)  hash span 1 | ..
 //! ```
 //!
-//! Several workers stage spans of one piece at the same time. Each writes first. Then it waits while
-//! an earlier span is under way, and hashes its own. If an earlier span is missing, the span is not
-//! hashed now. The commit reads it back.
+//! Several workers stage spans of one piece at the same time. Each writes first. Then it waits
+//! while an earlier span is under way, and hashes its own. If an earlier span is missing, the span
+//! is not hashed now. The commit reads it back.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -113,8 +113,8 @@ impl<D: Disk> Store<D> {
         self.hashed.notify_all();
     }
 
-    /// Takes the hash of all spans before this one out of the ledger, once they are hashed; `None` if
-    /// they will not be.
+    /// Takes the hash of all spans before this one out of the ledger, once they are hashed; `None`
+    /// if they will not be.
     fn wait_for_hash(&self, span: &StagedSpan<'_>) -> Option<Hasher> {
         let mut ledger: MutexGuard<'_, Ledger<D>> = self.ledger();
         loop {

@@ -1,8 +1,8 @@
 //! Makes verified pieces durable, and shuts a torrent down cleanly.
 //!
-//! The session decides when to sync. This module decides what: the dirty files, the folders with new
-//! names, then the record. The ledger is not locked during a sync, so pieces are committed meanwhile.
-//! They belong to the next sync.
+//! The session decides when to sync. This module decides what: the dirty files, the folders with
+//! new names, then the record. The ledger is not locked during a sync, so pieces are committed
+//! meanwhile. They belong to the next sync.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,9 +23,9 @@ impl<D: Disk> Store<D> {
     /// Makes the pieces that we have durable, and records that.
     ///
     /// # Errors
-    /// A sync failed. With the error come the pieces that are missing now: all that were not durable.
-    /// The sync is not tried again, because the system may have dropped what it could not write, and
-    /// would report success.
+    /// A sync failed. With the error come the pieces that are missing now: all that were not
+    /// durable. The sync is not tried again, because the system may have dropped what it could not
+    /// write, and would report success.
     pub fn sync(&self) -> Result<(), (StoreError, Vec<u32>)> {
         let (Dirty { touched, folders }, pieces) = self.plan_sync();
         let slots: Vec<u32> = touched.slots().collect();
@@ -227,8 +227,8 @@ impl<D: Disk> Store<D> {
         self.check_names(&found)
     }
 
-    /// Syncs the journal's file, as [`Journal::unsynced`] returned it. Replaces the file if the sync
-    /// fails, because its next sync would prove nothing.
+    /// Syncs the journal's file, as [`Journal::unsynced`] returned it. Replaces the file if the
+    /// sync fails, because its next sync would prove nothing.
     pub(super) fn sync_journal(
         &self,
         unsynced: Option<(Arc<D::File>, u64)>,

@@ -63,8 +63,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// Its disk is not forgetful, because with a damaged or ignored journal nothing could tell what a
-    /// sync forgot.
+    /// Its disk is not forgetful, because with a damaged or ignored journal nothing could tell what
+    /// a sync forgot.
     fn new(torrent: &'static Torrent, flags: u8) -> Self {
         let disk = Arc::new(MemDisk::default());
         let mut spec = torrent.with_state(Path::new(SAVE), Path::new(STATE));
@@ -149,8 +149,8 @@ impl Machine {
         }
     }
 
-    /// Shuts down cleanly with some blocks still in memory. Then files may be edited, which is noticed
-    /// only after a clean shutdown.
+    /// Shuts down cleanly with some blocks still in memory. Then files may be edited, which is
+    /// noticed only after a clean shutdown.
     fn close(&mut self, number: u32, choices: &mut Choices<'_>) {
         let piece = self.piece(number);
         let mask = u16::from(choices.byte());
@@ -222,8 +222,8 @@ impl Machine {
         self.restart(End::Kill);
     }
 
-    /// Ends the launch and starts the next, in which nothing fails: every piece that we have is on the
-    /// disk.
+    /// Ends the launch and starts the next, in which nothing fails: every piece that we have is on
+    /// the disk.
     fn restart(&mut self, end: End) {
         let (have, durable) = (self.launch.store.have(), self.launch.store.durable());
         self.disk.heal();
@@ -248,8 +248,8 @@ impl Machine {
         all.iter().for_each(|piece| self.check_piece(self.piece(piece)));
     }
 
-    /// Whether the bytes of a piece in the parts file are not found. Without the journal, an existing
-    /// unselected file may be the torrent's and is read instead.
+    /// Whether the bytes of a piece in the parts file are not found. Without the journal, an
+    /// existing unselected file may be the torrent's and is read instead.
     fn is_hidden(&self, piece: u32) -> bool {
         let Some(selected) = self.spec.selected.as_ref().filter(|_| !self.spec.resume) else {
             return false;

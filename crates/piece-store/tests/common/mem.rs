@@ -156,8 +156,8 @@ struct Fault {
 }
 
 impl MemDisk {
-    /// A disk on which a failed sync forgets what it was to sync, as on Linux: the bytes can still be
-    /// read, the next sync succeeds, and a power cut removes them.
+    /// A disk on which a failed sync forgets what it was to sync, as on Linux: the bytes can still
+    /// be read, the next sync succeeds, and a power cut removes them.
     pub fn forgetful() -> Self {
         Self { forgets: AtomicBool::new(true), ..Self::default() }
     }

@@ -1,5 +1,5 @@
-//! Scenarios that are not drawn: one node downloads from seeders of given rates, and how long that
-//! takes is the result.
+//! Scenarios that are not drawn: one node downloads from seeders of given rates. The result is how
+//! long that takes.
 
 use std::fmt;
 use std::iter::repeat_n;
@@ -14,9 +14,9 @@ use crate::payload::Layout;
 /// A swarm of seeders with given rates, from which one node downloads everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    /// What each seeder sends at most, in bytes per second; one entry for each seeder, 250 at most.
+    /// The rate of each seeder in bytes per second, for 250 seeders at most.
     pub rates: Vec<u64>,
-    /// From a request to its answer, where nothing waits.
+    /// The time from a request to its answer, without queues.
     pub round_trip: Duration,
     /// The size of the torrent, in bytes.
     pub size: u64,
@@ -121,7 +121,7 @@ fn downloader(shape: &Shape) -> NodePlan {
     NodePlan {
         start: Start::Nothing,
         wants: vec![Want::All],
-        strangers: Vec::new(),
+        user_files: Vec::new(),
         rival: false,
         machine: None,
         same_process: false,

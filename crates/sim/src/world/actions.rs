@@ -1,4 +1,4 @@
-//! What a core wants is done, and what it tells is checked.
+//! Carries out the actions of a core, and checks its events.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::scenario::Start;
 use crate::tracker::TRACKER_IP;
 use crate::watch::Broken;
 
-/// Known peers of a torrent, at most (DESIGN, limits).
+/// The most known peers of a torrent (`MAX_KNOWN` in swarm).
 const MAX_KNOWN_PEERS: usize = 10_000;
-/// How long after its disk is well a user has the torrent go on.
+/// How long after the disk stopped failing the user resumes the torrent.
 const USER_TIME: Duration = Duration::from_secs(1);
-/// How often a user has one of two torrents go on after both gave way to the other.
+/// How often the user resumes one of two torrents after both gave way.
 const MAX_RETRIES: u32 = 10;
-/// Wakes of one process at one time, at most.
+/// The most wakes of one process at one time.
 const MAX_IDLE_WAKES: u32 = 1000;
 
 pub(super) fn tracker_address() -> SocketAddr {
@@ -28,7 +28,7 @@ pub(super) fn tracker_address() -> SocketAddr {
 }
 
 impl World {
-    /// Does all that the node's core wants, and sets its alarm.
+    /// Carries out all actions of the node's core, and sets its alarm.
     pub(super) fn settle(&mut self, node: usize) -> Result<(), Broken> {
         loop {
             while let Some(action) = self.poll_action(node) {
@@ -75,7 +75,7 @@ impl World {
                 if let Some(process) = self.process(node, life) {
                     process.connecting.insert(link);
                 }
-                let delay = self.dice.millis(0..self.scenario.network.max_latency + 1);
+                let delay = self.rng.millis(0..self.scenario.network.max_latency + 1);
                 self.after(delay, Event::Dial { node, life, link, to: address });
             }
             Action::Close { link } => self.hang_up(node, link),
@@ -120,10 +120,10 @@ impl World {
         self.check_trackers()
     }
 
-    /// BEP 3: who completes has started.
+    /// Checks that a node that sends `completed` has sent `started` (BEP 3).
     fn check_trackers(&self) -> Result<(), Broken> {
-        let stranger = self.trackers.stranger();
-        stranger
+        let address = self.trackers.completed_without_start();
+        address
             .map_or(Ok(()), |who| Err(format!("{who} told a tracker `completed`, not `started`")))
     }
 
@@ -142,14 +142,14 @@ impl World {
         self.jobs += 1;
         let number = self.jobs;
         let this = &mut self.nodes[node];
-        let time = Duration::from_micros(this.dice.below(this.plan.job_time + 1));
+        let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
         let life = this.life;
         let Some(process) = &mut this.process else { return };
         process.jobs.insert(number, job);
         self.after(time, Event::Job { node, life, job: number });
     }
 
-    /// What the core tells its user.
+    /// Handles an event that the core reports to its user.
     fn hear(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
         self.note(node, "tells", [0; 2], || format!("{kind:?}"));
         let name = self.nodes[node].name.clone();
@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Honest nodes break no rule of the protocol in each other's eyes.
+    /// Checks that honest nodes find no protocol errors in each other.
     fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
         const FAIR: [&str; 11] = [
             "nobody sends anything",
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// Buffers and tables under their named limits.
+    /// Checks that buffers and tables are under their named limits.
     fn check_status(&self, node: usize) -> Result<(), Broken> {
         let this = &self.nodes[node];
         let Some(process) = &this.process else { return Ok(()) };
@@ -221,8 +221,8 @@ impl World {
         }
     }
 
-    /// The torrent stopped with an error: there must be a cause, and when that is gone the user has
-    /// it go on.
+    /// The torrent stopped with an error. There must be a cause. Once it is gone, the user resumes
+    /// the torrent.
     fn stopped(&mut self, node: usize, error: &TorrentError) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -245,18 +245,17 @@ impl World {
         Ok(())
     }
 
-    /// Whether the other torrent on the machine may be the cause: the error is about the file that
-    /// both want.
+    /// Whether the error is about the file that both torrents on the machine want.
     fn is_for_mate(&self, node: usize, error: &TorrentError) -> bool {
         let this = &self.nodes[node];
         let (Some(file), Some(mate)) = (this.contested, this.mate) else { return false };
         let path = this.site.usual_path(file).display().to_string();
         let mate = &self.nodes[mate];
-        let was_there = mate.plan.start != Start::Nothing || !mate.plan.strangers.is_empty();
+        let was_there = mate.plan.start != Start::Nothing || !mate.plan.user_files.is_empty();
         (mate.life > 0 || was_there) && error.message.contains(&path)
     }
 
-    /// The file that is a link and needs a write, if that is the error.
+    /// The link through which the torrent would have to write, if the error is about it.
     fn link_to_write(&self, node: usize, error: &TorrentError) -> Option<usize> {
         let this = &self.nodes[node];
         let is_named = |file: &usize| {
@@ -269,21 +268,21 @@ impl World {
         let needs_write = |piece| {
             !truth.shows(piece) || truth.has_long_unwanted(piece) || this.is_beside_left_link(piece)
         };
-        // A sync that failed takes pieces of all files, also of those that are only read.
+        // A failed sync loses pieces of all files, also of those that are only read.
         let may_lack = this.failures_seen > 0 || truth.length_differs(file);
         (may_lack || pieces.any(needs_write)).then_some(file)
     }
 
-    /// The user does as the message says, and has the torrent go on.
+    /// The user follows the advice in the message, and resumes the torrent.
     fn replace_link(&mut self, node: usize, file: usize) -> Result<(), Broken> {
         self.check_files(node)?;
         let this = &self.nodes[node];
         let truth = this.truth();
-        // A copy of which nothing verifies would be an unrelated file.
+        // A copy in which nothing verifies would be an unrelated file.
         let is_found = |piece| truth.shows(piece) && !this.is_beside_left_link(piece);
         let is_related = this.site.payload.pieces_in(file).any(is_found);
         let is_doubtful = this.doubtful;
-        let moves_away = !is_related || (!is_doubtful && self.dice.chance(50));
+        let moves_away = !is_related || (!is_doubtful && self.rng.chance(50));
         let what = format!("file {file}, {}", if moves_away { "moved away" } else { "copied" });
         self.note(node, "unlinked", [file as u64, 0], || what);
         let this = &mut self.nodes[node];
@@ -293,7 +292,7 @@ impl World {
         this.disk().lose(&path);
         if moves_away {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         } else {
             this.disk().put(&path, bytes);
@@ -305,8 +304,8 @@ impl World {
         Ok(())
     }
 
-    /// The user leaves the file to the other torrent. If that one has given way too, one of them
-    /// must be able to go on.
+    /// The user leaves the file to the other torrent. If that one gave way too, one of them must be
+    /// able to continue.
     fn give_way(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].give_way();
         let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {
@@ -330,7 +329,7 @@ impl World {
         if self.process(node, life).is_none() {
             return Ok(());
         }
-        self.nodes[node].promised = self.nodes[node].had.clone();
+        self.nodes[node].promised = self.nodes[node].have.clone();
         self.begin_opening(node);
         if let Some(process) = self.process(node, life) {
             process.core.resume(now, process.torrent);

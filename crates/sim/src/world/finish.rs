@@ -1,4 +1,4 @@
-//! The end of a run: everyone is told to stop, and what is left on the disks is looked at.
+//! The end of a simulation: stops all nodes, and checks their disks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::payload::FOLDER;
 use crate::scenario::Want;
 use crate::watch::Broken;
 
-/// How long a stop may take: jobs, a sync, and the trackers' farewell.
+/// How long a stop may take: jobs, a sync, and the last announces.
 const STOP_TIME: Duration = Duration::from_secs(60);
-/// Of a calm run, how many percent of the blocks may come twice: what endgame asks of several peers
-/// at once, and little swarms are mostly endgame.
+/// The percentage of blocks that may arrive twice in a calm simulation. Endgame requests blocks
+/// from several peers, and small swarms are mostly in endgame.
 const TWICE: u64 = 50;
 
 impl World {
-    /// Stops every node, and compares what is left with what must be.
+    /// Stops every node, and checks its files.
     pub(super) fn close(&mut self) -> Result<(), Broken> {
         self.check_waste()?;
         self.closing = true;
@@ -47,7 +47,7 @@ impl World {
         Ok(())
     }
 
-    /// Where nobody lies and nothing fails, little comes twice.
+    /// Checks that few blocks arrived twice, if all peers are honest and nothing failed.
     fn check_waste(&self) -> Result<(), Broken> {
         if !self.scenario.is_calm() {
             return Ok(());
@@ -61,12 +61,12 @@ impl World {
         Ok(())
     }
 
-    /// Everything is on the disk, byte for byte, synced, and the next start knows it.
+    /// Checks that everything is on the disk and synced, and that the next start finds it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
         let wanted = self.wanted(node).into_iter();
         let missing = self.missing_of(node);
         let reachable = wanted.filter(|piece| Some(*piece) != missing);
-        let expected: BTreeSet<u32> = reachable.chain(node.had.iter().copied()).collect();
+        let expected: BTreeSet<u32> = reachable.chain(node.have.iter().copied()).collect();
         let truth = node.truth();
         if let Some(piece) = expected.iter().find(|piece| !truth.shows(**piece)) {
             return Err(format!("{}: piece {piece} differs at the end", node.name));
@@ -83,7 +83,7 @@ impl World {
         match node.want() {
             Want::All => {}
             Want::Files(files) => spec.selected = Some(files.clone()),
-            Want::ToServe => spec.seed_only = true,
+            Want::SeedOnly => spec.seed_only = true,
         }
         spec.state_dir = Some(node.site.state.into());
         let shared = Arc::new(SharedDisk::new(Arc::clone(&node.site.disk)));
@@ -91,10 +91,11 @@ impl World {
             .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
         let have: BTreeSet<u32> = opened.have.iter().collect();
         let mut missing = expected.difference(&have).copied();
-        // A seed-only torrent imports nothing: what may be in two places is verified at each start.
+        // A seed-only torrent imports nothing. Pieces that may be in two files are verified at each
+        // start.
         let is_verified = |piece| opened.to_verify.iter().any(|range| range.contains(&piece));
         let may_lack = |piece| {
-            let may_be_import = *node.want() == Want::ToServe && is_verified(piece);
+            let may_be_import = *node.want() == Want::SeedOnly && is_verified(piece);
             may_be_import || self.may_be_rewritten(node, piece)
         };
         match have.is_subset(&expected) && missing.all(may_lack) {
@@ -110,7 +111,7 @@ impl World {
     }
 
     /// Whether the other torrent on the machine may have written the same bytes to a file of the
-    /// piece: one with a state folder of its own does not know that the file has an owner.
+    /// piece. With a state folder of its own it does not know the claim on the file.
     fn may_be_rewritten(&self, node: &Node, piece: u32) -> bool {
         let (Some(mate), Some(file)) = (node.mate, node.contested) else { return false };
         let is_apart = self.nodes[mate].site.state != node.site.state;

@@ -1,5 +1,4 @@
-//! The store's jobs: done at some time, answered some time later, and what they promise is checked
-//! against the disk.
+//! The store's jobs and their answers, which are checked against the disk.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +13,12 @@ use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
 
-/// In how many percent of the cases another process on the machine does something in the middle of
-/// a job.
+/// How often another process on the machine does a job in the middle of a job, in percent.
 const INTERRUPTED: u32 = 30;
-/// The same of the end of a check, which settles whose the files are.
+/// How often it does so at the end of a check, which decides who owns the files.
 const END_INTERRUPTED: u32 = 80;
 
-/// A job that another process does in the middle of one.
+/// A job that another process does in the middle of a job.
 struct Other {
     node: usize,
     job: u64,
@@ -68,8 +66,7 @@ impl World {
         Ok(())
     }
 
-    /// Has another process on the machine do a job of its own in the middle of one that this node
-    /// does.
+    /// Lets another process on the machine do a job of its own in the middle of a job of this node.
     fn interrupt(
         &mut self,
         node: usize,
@@ -83,11 +80,11 @@ impl World {
         }
         let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
         let is_end = matches!(asked, Job::FinishCheck { .. });
-        let dice = &mut self.nodes[node].dice;
-        if !dice.chance(if is_end { END_INTERRUPTED } else { INTERRUPTED }) {
+        let rng = &mut self.nodes[node].rng;
+        if !rng.chance(if is_end { END_INTERRUPTED } else { INTERRUPTED }) {
             return None;
         }
-        let after = dice.within(1..30);
+        let after = rng.within(1..30);
         let (job, asked) = self.nodes[mate].process.as_mut()?.jobs.pop_first()?;
         let done = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&done);
@@ -104,7 +101,7 @@ impl World {
         self.check_done(node, &done)
             .map_err(|broken| format!("{}: {broken}", self.nodes[node].name))?;
         let this = &mut self.nodes[node];
-        let time = Duration::from_micros(this.dice.below(this.plan.job_time + 1));
+        let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
         if let Some(process) = &mut this.process {
             process.answers.insert(job, done);
         }
@@ -125,7 +122,7 @@ impl World {
         self.settle(node)
     }
 
-    /// Holds the store to its word.
+    /// Checks an answer of the store.
     fn check_done(&mut self, node: usize, done: &Done<SimFile>) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let want = this.plan.want(this.life);
@@ -134,8 +131,8 @@ impl World {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
                 this.safe = this.durable.intersection(&this.found).copied().collect();
-                // What is to be verified first is still promised.
-                this.had = this.found.union(&this.promised).copied().collect();
+                // Pieces that must be verified first are still promised.
+                this.have = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("the journal trusts piece {piece}, which is not on the disk"))
@@ -144,12 +141,12 @@ impl World {
             Done::Checked { good, .. } => {
                 let lie = good.iter().find(|piece| !truth.shows(**piece)).copied();
                 this.found.extend(good);
-                this.had.extend(good);
+                this.have.extend(good);
                 lie.map_or(Ok(()), |piece| Err(format!("piece {piece} was verified, but is wrong")))
             }
             Done::CheckFinished { result: Ok(have), .. } => {
                 this.found = have.iter().collect();
-                this.had = this.found.clone();
+                this.have = this.found.clone();
                 this.durable = this.durable.intersection(&this.found).copied().collect();
                 this.safe = this.safe.intersection(&this.found).copied().collect();
                 let lie = this.found.iter().find(|piece| !truth.shows(**piece));
@@ -159,38 +156,38 @@ impl World {
             }
             Done::Committed { piece, result: CommitResult::Verified { .. }, .. } => {
                 let piece = piece.get();
-                if !this.had.insert(piece) {
-                    return Err(format!("piece {piece} was fetched although it was had"));
+                if !this.have.insert(piece) {
+                    return Err(format!("piece {piece} was downloaded twice"));
                 }
                 match truth.shows(piece) {
                     true => Ok(()),
-                    false => Err(format!("piece {piece} is had, but not on the disk")),
+                    false => Err(format!("piece {piece} is verified, but not on the disk")),
                 }
             }
-            // What a check that was broken off did not look at is neither.
+            // Pieces that an interrupted check did not reach are unknown.
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
-                this.durable = this.had.clone();
-                this.safe = this.had.clone();
+                this.durable = this.have.clone();
+                this.safe = this.have.clone();
                 this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
-                let lie = this.had.iter().find(|piece| !truth.keeps(**piece));
+                let lie = this.have.iter().find(|piece| !truth.keeps(**piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("piece {piece} was synced, but is not durable"))
                 })
             }
             Done::Synced { result: Err(_), lost, .. } => {
                 this.sync_failed = true;
-                // Among them may be what was durable once, and was verified anew since.
+                // Some may have been durable once and verified again since.
                 for piece in lost {
-                    this.had.remove(piece);
+                    this.have.remove(piece);
                     this.durable.remove(piece);
                 }
                 Ok(())
             }
             Done::Closed { result: Err(_), .. } => {
-                // What the last sync was to make durable may be lost with it.
+                // The pieces that the last sync was to make durable may be lost.
                 this.durable = this.safe.clone();
-                this.had = this.durable.clone();
+                this.have = this.durable.clone();
                 Ok(())
             }
             Done::Opened { result: Err(_), .. }
@@ -201,13 +198,13 @@ impl World {
         }
     }
 
-    /// The transfer begins: everything that was promised was found again.
+    /// The transfer starts. Checks that all promised pieces were found again.
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let was_doubtful = std::mem::take(&mut this.doubtful);
         this.started = true;
         let mut missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
-        // The user said that the mate may write over the file that both want.
+        // The user allowed the mate to overwrite the file that both want.
         let this = &self.nodes[node];
         if this.mate.is_some_and(|mate| self.nodes[mate].plan.overwrite) {
             let truth = this.truth();
@@ -217,36 +214,36 @@ impl World {
             };
             missing.retain(|piece| !is_gone(*piece));
         }
-        // A file that is not wanted, and that another program made too long, is nobody's.
+        // An unselected file that another program made too long is not used.
         let truth = self.nodes[node].truth();
         missing.retain(|piece| !truth.has_long_unwanted(*piece));
         // A piece of zeros does not show that a file is the torrent's.
         let payload = &self.nodes[node].site.payload;
         missing.retain(|piece| !was_doubtful || !payload.is_zero(*piece));
-        // A link that is not wanted is left alone once something in it would have to be written.
+        // An unselected link is given up once something in it would have to be written.
         let links = &self.nodes[node].plan.links;
         let is_left = |link: &&usize| !self.nodes[node].want().has(**link);
         for link in links.iter().filter(is_left) {
             let pieces = self.nodes[node].site.payload.pieces_in(*link);
             missing.retain(|piece| !pieces.contains(piece));
         }
-        // A seed-only torrent copies nothing out of the parts file. A piece of which some is to be
-        // copied is found again by the next start that downloads.
+        // A seed-only torrent imports nothing from the parts file. The next start that downloads
+        // finds such a piece again.
         let this = &self.nodes[node];
-        let is_to_import = |piece: &u32| *this.want() == Want::ToServe && truth.shows(*piece);
+        let is_to_import = |piece: &u32| *this.want() == Want::SeedOnly && truth.shows(*piece);
         let to_import: Vec<u32> = missing.extract_if(.., is_to_import).collect();
         let this = &mut self.nodes[node];
         if !missing.is_empty() {
             return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));
         }
-        this.had.extend(to_import);
+        this.have.extend(to_import);
         for piece in this.found.clone() {
             this.watch.gain(piece);
         }
         Ok(())
     }
 
-    /// Everything is there, and would be after a power cut.
+    /// Checks that everything is on the disk, and would be after a power cut.
     pub(super) fn check_completed(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].completed = true;
         let this = &self.nodes[node];
@@ -261,7 +258,7 @@ impl World {
     }
 }
 
-/// An answer in a few words.
+/// Describes an answer in a few words.
 fn name_of(done: &Done<SimFile>) -> String {
     match done {
         Done::Opened { result: Ok(opened), .. } => format!(
@@ -274,11 +271,11 @@ fn name_of(done: &Done<SimFile>) -> String {
             format!("checked {pieces:?}: {good:?} good, {error:?}")
         }
         Done::CheckFinished { result: Ok(have), .. } => {
-            format!("check finished: {:?} had", have.iter().collect::<Vec<u32>>())
+            format!("check finished: we have {:?}", have.iter().collect::<Vec<u32>>())
         }
         Done::CheckFinished { result: Err(error), .. } => format!("check finished: {error:?}"),
         Done::Committed { piece, result, .. } => match result {
-            CommitResult::Verified { .. } => format!("piece {} had", piece.get()),
+            CommitResult::Verified { .. } => format!("piece {} verified", piece.get()),
             CommitResult::Mismatch { .. } => format!("piece {} is wrong", piece.get()),
             failed => format!("piece {}: {failed:?}", piece.get()),
         },

@@ -13,17 +13,17 @@ use crate::node::{liar_address, node_address};
 use crate::site::Truth;
 use crate::watch::Broken;
 
-/// How soon a machine that can't take a connection now is asked again.
+/// How soon a connection is tried again at a machine that can't accept it now.
 const KNOCK_AGAIN: Duration = Duration::from_millis(200);
-/// Bytes of a liar that wait in a wire, at most.
+/// The most bytes of a liar that wait in a wire.
 const MAX_LIES: usize = 256 * 1024;
 
 impl World {
-    /// An attempt to connect reaches the other machine, or comes to nothing.
+    /// An attempt to connect reaches the other machine, or is lost.
     pub(super) fn dial(&mut self, node: usize, life: u32, link: LinkKey, to: SocketAddr) {
         let alive =
             self.process(node, life).is_some_and(|process| process.connecting.contains(&link));
-        if !alive || self.dice.chance(self.scenario.network.lost_connects) {
+        if !alive || self.rng.chance(self.scenario.network.lost_connects) {
             return;
         }
         let party = self.party_at(to);
@@ -42,8 +42,8 @@ impl World {
                     return self.after(KNOCK_AGAIN, Event::Dial { node, life, link, to });
                 }
             },
-            // Nobody is there, and half of the time nobody says so.
-            None if self.dice.chance(50) => return,
+            // There is no such machine. Half of the time the attempt is not even refused.
+            None if self.rng.chance(50) => return,
             None => None,
         };
         let wire = there.map(|there| self.network.join([from, there], quality));
@@ -65,8 +65,8 @@ impl World {
         let plan = self.scenario.network;
         Quality {
             capacity: plan.capacity,
-            rate: self.dice.within(plan.rates.0..plan.rates.1 + 1),
-            latency: self.dice.millis(0..plan.max_latency + 1),
+            rate: self.rng.within(plan.rates.0..plan.rates.1 + 1),
+            latency: self.rng.millis(0..plan.max_latency + 1),
         }
     }
 
@@ -78,7 +78,7 @@ impl World {
     }
 
     fn accept(&mut self, node: usize, from: SocketAddr) -> Accepted {
-        let from = SocketAddr::new(from.ip(), 40_000 + self.dice.below(20_000) as u16);
+        let from = SocketAddr::new(from.ip(), 40_000 + self.rng.below(20_000) as u16);
         let now = self.now;
         let Some(process) = &mut self.nodes[node].process else { return Accepted::No };
         if process.core.is_crowded() {
@@ -120,7 +120,7 @@ impl World {
                     process.wires.insert(link, (wire, 0));
                     process.core.handle_connected(now, link);
                 }
-                // Whatever came in the meantime is taken now.
+                // Bytes that arrived in the meantime are read now.
                 self.look_at(now, (wire, 0));
             }
             (None, true) => {
@@ -133,7 +133,7 @@ impl World {
         self.settle(node)
     }
 
-    /// Something may come out of a wire at this end.
+    /// Bytes may arrive at this end of a wire.
     pub(super) fn arrive(&mut self, at: At) -> Result<(), Broken> {
         let now = self.now;
         let Some(wire) = self.network.get_mut(at.0).filter(|wire| !wire.dead) else {
@@ -161,7 +161,7 @@ impl World {
 
     fn arrive_at_node(&mut self, node: usize, link: LinkKey, at: At) -> Result<(), Broken> {
         let now = self.now;
-        let portion = 1 + self.dice.below(self.scenario.network.portion) as usize;
+        let portion = 1 + self.rng.below(self.scenario.network.portion) as usize;
         let pieces = self.nodes[node].site.payload.pieces();
         let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
         if process.wires.get(&link) != Some(&at) {
@@ -204,7 +204,7 @@ impl World {
         self.network.get_mut(at.0)?.pipes[1 - at.1].take(most)
     }
 
-    /// What was taken out at `at` makes room for the other end.
+    /// The bytes read at `at` make room for the other end.
     fn let_sender_go_on(&mut self, at: At) {
         let Some(wire) = self.network.get(at.0) else { return };
         let other = wire.ends[1 - at.1];
@@ -259,7 +259,7 @@ impl World {
     /// Liars connect to nodes, one at a time.
     pub(super) fn call_as_liars(&mut self) {
         for liar in 0..self.liars.len() {
-            let node = self.dice.below(self.nodes.len() as u64) as usize;
+            let node = self.rng.below(self.nodes.len() as u64) as usize;
             let calls = self.scenario.wires.is_empty();
             if !calls || self.liars[liar].connections() >= 3 || self.closing {
                 continue;
@@ -285,7 +285,7 @@ impl World {
         }
     }
 
-    /// This end of a wire looks at `time` for what came.
+    /// Schedules a read at this end of a wire at `time`.
     fn look_at(&mut self, time: Duration, at: At) {
         let time = time.max(self.now);
         let wire = self.network.get_mut(at.0);
@@ -301,7 +301,7 @@ impl World {
         }
     }
 
-    /// Sends what a link has to send, as far as the wire takes it.
+    /// Sends the bytes of a link, as far as the wire has room.
     pub(super) fn transmit(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
         let now = self.now;
         loop {
@@ -312,7 +312,7 @@ impl World {
             let wire = self.network.get(at.0).filter(|wire| !wire.dead);
             let room = wire.map_or(0, |wire| wire.pipes[at.1].room());
             if room == 0 {
-                // It goes on when the other end has taken something.
+                // It continues when the other end has read something.
                 return Ok(());
             }
             let next = process.core.poll_transmit(now, link).next();
@@ -326,7 +326,7 @@ impl World {
                 Some(Outgoing::Bytes { bytes, .. }) => bytes[..bytes.len().min(room)].to_vec(),
                 Some(Outgoing::Payload { extent, fresh }) => {
                     let evictions = u64::from(self.scenario.evictions);
-                    if !fresh && evictions > 0 && self.dice.below(evictions) == 0 {
+                    if !fresh && evictions > 0 && self.rng.below(evictions) == 0 {
                         process.core.refresh_upload(now, link);
                         return Ok(());
                     }
@@ -355,7 +355,7 @@ impl World {
         }
     }
 
-    /// The core has nothing for the link now: at all, or until its rate limit has room.
+    /// The core has nothing to send on the link, or waits for its rate limit.
     fn rest(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
         let now = self.now;
         let life = self.nodes[node].life;
@@ -367,7 +367,7 @@ impl World {
         Ok(())
     }
 
-    /// The named limits on connections.
+    /// Checks the named limits on connections.
     pub(super) fn check_connections(&self, node: usize) -> Result<(), Broken> {
         let this = &self.nodes[node];
         let Some(process) = &this.process else { return Ok(()) };
@@ -387,6 +387,6 @@ impl World {
 enum Accepted {
     Yes(LinkKey),
     No,
-    /// It can't now; whoever connects waits in the listen queue.
+    /// Whether the machine can't accept a connection now. Then it waits in the listen queue.
     Later,
 }

@@ -1,4 +1,4 @@
-//! What the scenario does to machines.
+//! The mishaps of a scenario: what happens to machines.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::payload::Place;
 use crate::scenario::{Crash, Mishap};
 use crate::watch::Broken;
 
-/// In how many percent of the cases somebody does who can.
-const MEDDLES: u32 = 50;
+/// How often another program or the user changes, removes or extends a file, in percent.
+const CHANGES: u32 = 50;
 const REMOVES: u32 = 15;
 const GROWS: u32 = 40;
 
@@ -40,13 +40,13 @@ impl World {
                 }
                 self.at(until, Event::Heal(node));
             }
-            Mishap::Cut { told } => self.cut(node, told)?,
+            Mishap::Cut { noticed } => self.cut(node, noticed)?,
             Mishap::Stalls { lasts } => self.stall(node, lasts),
         }
         Ok(())
     }
 
-    /// The process dies now, or when its disk has done so many operations more.
+    /// Kills the process now, or after this many more operations of its disk.
     pub(super) fn die(
         &mut self,
         node: usize,
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// All processes of the machine are gone, now. They are back at the time the scenario says.
+    /// Ends all processes of the machine now. They start again when the scenario says so.
     pub(super) fn crash(&mut self, node: usize, how: Crash) -> Result<(), Broken> {
         self.note(node, "crashes", [0; 2], || format!("{how:?}"));
         let machine = self.machine(node);
@@ -75,13 +75,13 @@ impl World {
             Crash::Killed => self.nodes[node].disk().kill(),
             Crash::PowerCut => self.nodes[node].disk().cut_power(),
         }
-        let told = how == Crash::Killed || self.dice.chance(50);
+        let noticed = how == Crash::Killed || self.rng.chance(50);
         for node in machine {
             let this = &mut self.nodes[node];
             if how == Crash::PowerCut {
-                this.had = this.durable.clone();
+                this.have = this.durable.clone();
             }
-            self.cut(node, told)?;
+            self.cut(node, noticed)?;
             if self.nodes[node].life > 0 {
                 self.at(self.nodes[node].back_at, Event::Start(node));
             }
@@ -89,8 +89,8 @@ impl World {
         Ok(())
     }
 
-    /// A process ended, one way or the other: no file was written to but those that it or another
-    /// one on the machine may write to.
+    /// Checks, after a process ended, that only files were written that a process on the machine
+    /// may write.
     pub(super) fn check_files(&self, node: usize) -> Result<(), Broken> {
         let mate = self.nodes[node].mate.map(|mate| &self.nodes[mate]);
         let may_write = |path: &Path| {
@@ -107,15 +107,16 @@ impl World {
         })
     }
 
-    /// Connections end. If nobody is told, a process that lives on sees only silence, too.
-    fn cut(&mut self, node: usize, told: bool) -> Result<(), Broken> {
+    /// Ends the connections of a node. Unless that is `noticed`, a running process only sees
+    /// silence.
+    fn cut(&mut self, node: usize, noticed: bool) -> Result<(), Broken> {
         let now = self.now;
         for at in self.network.ends_of(Party::Node(node)) {
             let Some(wire) = self.network.get_mut(at.0) else { continue };
-            wire.dead |= !told;
+            wire.dead |= !noticed;
             let link = wire.ends[at.1].link;
             let process = self.nodes[node].process.as_mut();
-            if !told && process.is_some() {
+            if !noticed && process.is_some() {
                 continue;
             }
             if let (Some(process), Some(link)) = (process, link) {
@@ -136,7 +137,7 @@ impl World {
         }
     }
 
-    /// The user ends the process in good order.
+    /// The user shuts the process down cleanly.
     fn leave(&mut self, node: usize) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -146,7 +147,7 @@ impl World {
         self.settle(node)
     }
 
-    /// A process that was told to end does so when it has nothing more to do.
+    /// Ends a process that the user has stopped, once it is idle.
     pub(super) fn leave_if_idle(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let idle = this.process.as_ref().is_some_and(|process| process.core.is_idle());
@@ -161,64 +162,64 @@ impl World {
         self.cut(node, true)
     }
 
-    /// While nothing runs on the machine, somebody may change or remove a file. A node that has
-    /// what others may lose is left alone.
-    pub(super) fn meddle(&mut self, node: usize) {
+    /// May change or remove a file while no process is on the machine. Skips a node on whose pieces
+    /// others depend.
+    pub(super) fn change_files(&mut self, node: usize) {
         if self.nodes[node].plan.source || self.nodes[node].mate.is_some() {
             return;
         }
-        // With a file removed, nothing in another may verify any more: then that is a stranger's.
-        if self.nodes[node].life > 0 && !self.nodes[node].doubtful && self.dice.chance(REMOVES) {
+        // Once a file is removed, another may have no good piece left. Then that one is unrelated.
+        if self.nodes[node].life > 0 && !self.nodes[node].doubtful && self.rng.chance(REMOVES) {
             self.remove_a_file(node);
         }
-        if self.nodes[node].life > 0 && self.nodes[node].plan.overwrite && self.dice.chance(GROWS) {
+        if self.nodes[node].life > 0 && self.nodes[node].plan.overwrite && self.rng.chance(GROWS) {
             self.grow_a_file(node);
         }
-        if self.nodes[node].closed && self.dice.chance(MEDDLES) {
+        if self.nodes[node].closed && self.rng.chance(CHANGES) {
             self.change_a_byte(node);
         }
     }
 
-    /// Of a file in which there is more than one piece. The store sees that only if its last
-    /// process ended in good order.
+    /// Changes a byte of a file with several pieces. The store notices that only after a clean
+    /// shutdown.
     fn change_a_byte(&mut self, node: usize) {
-        let had: Vec<u32> = self.nodes[node].had.iter().copied().collect();
+        let have: Vec<u32> = self.nodes[node].have.iter().copied().collect();
         let payload = Arc::clone(&self.nodes[node].site.payload);
         let places = |piece: u32| {
             let piece = payload.piece(piece);
             piece.map(|piece| payload.places(piece)).unwrap_or_default()
         };
-        let Some(piece) = self.dice.pick(&had).copied() else { return };
-        let Some(Place { file, at, .. }) = self.dice.pick(&places(piece)).cloned() else {
+        let Some(piece) = self.rng.pick(&have).copied() else { return };
+        let Some(Place { file, at, .. }) = self.rng.pick(&places(piece)).cloned() else {
             return;
         };
         let Some(path) = self.nodes[node].site.path(file).map(Path::to_owned) else { return };
-        // A piece of zeros says nothing of whose file it is.
-        let others = had.iter().filter(|other| **other != piece && !payload.is_zero(**other));
+        // A piece of zeros does not show whose file it is.
+        let others = have.iter().filter(|other| **other != piece && !payload.is_zero(**other));
         let shared = others.flat_map(|other| places(*other)).any(|other| other.file == file);
         if !shared || !self.nodes[node].is_in_place(file, &path) {
             return;
         }
         let what = format!("byte {at} of {path:?}, in piece {piece}");
         let this = &mut self.nodes[node];
-        this.disk().meddle(&path, at);
+        this.disk().change_byte(&path, at);
         this.doubtful = true;
-        this.had.remove(&piece);
+        this.have.remove(&piece);
         this.durable.remove(&piece);
         self.note(node, "meddled", [piece.into(), at], || what);
     }
 
-    /// Of a node whose user lets files be written over. If it is not wanted any more, it is not the
-    /// torrent's.
+    /// Extends a file of a node whose user allows overwriting. An unselected file is not the
+    /// torrent's any more.
     fn grow_a_file(&mut self, node: usize) {
         let this = &self.nodes[node];
         let next = this.plan.want(this.life + 1);
         let (wanted, others): (Vec<usize>, Vec<usize>) =
             (0..this.site.payload.files().count()).partition(|file| next.has(*file));
-        let files = if others.is_empty() || self.dice.chance(50) { wanted } else { others };
-        let Some(file) = self.dice.pick(&files).copied() else { return };
+        let files = if others.is_empty() || self.rng.chance(50) { wanted } else { others };
+        let Some(file) = self.rng.pick(&files).copied() else { return };
         let tail: Vec<u8> =
-            (0..self.dice.within(1..3000)).map(|_| self.dice.number() as u8).collect();
+            (0..self.rng.within(1..3000)).map(|_| self.rng.number() as u8).collect();
         let this = &mut self.nodes[node];
         let Some(path) = this.site.path(file).map(Path::to_owned) else { return };
         if !this.is_in_place(file, &path) || this.plan.links.contains(&file) {
@@ -231,21 +232,21 @@ impl World {
         this.disk().grow(&path, &tail);
         if !this.plan.want(this.life + 1).has(file) {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         }
         self.note(node, "grown", [file as u64, tail.len() as u64], || format!("{path:?}"));
     }
 
-    /// With a file goes what was in it.
+    /// Removes a file and the pieces in it.
     fn remove_a_file(&mut self, node: usize) {
         let count = self.nodes[node].site.payload.files().count() as u64;
-        let file = self.dice.below(count) as usize;
+        let file = self.rng.below(count) as usize;
         let this = &mut self.nodes[node];
         let Some(path) = this.site.path(file).map(Path::to_owned) else { return };
         if this.is_in_place(file, &path) {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         }
         this.disk().lose(&path);

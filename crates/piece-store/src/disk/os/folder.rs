@@ -45,8 +45,8 @@ impl OsFolder {
         &self.shared.descriptor
     }
 
-    /// Syncs the folder by calling `sync`. Also fails if another owner's sync has failed that was not
-    /// reported to this owner yet.
+    /// Syncs the folder by calling `sync`. Also fails if another owner's sync has failed that was
+    /// not reported to this owner yet.
     pub(super) fn sync(&self, sync: impl FnOnce() -> rustix::io::Result<()>) -> io::Result<()> {
         let shared = &self.shared;
         let _syncing = shared.syncing.lock().unwrap_or_else(PoisonError::into_inner);

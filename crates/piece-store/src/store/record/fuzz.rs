@@ -7,9 +7,9 @@ use super::*;
 
 const PIECES: u32 = 100;
 
-/// Reads `data` as the bytes after a journal's header. Then reads it as whole records of any kind and
-/// payload. Then cuts and damages those: replay returns all records before the damage and none after
-/// it.
+/// Reads `data` as the bytes after a journal's header. Then reads it as whole records of any kind
+/// and payload. Then cuts and damages those: replay returns all records before the damage and none
+/// after it.
 ///
 /// # Panics
 /// If a promise is broken.

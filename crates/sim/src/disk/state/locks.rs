@@ -42,7 +42,7 @@ impl State {
         is_free
     }
 
-    /// The range in the way, if another open file has one.
+    /// The overlapping range that another open file has locked, if any.
     pub(in crate::disk) fn range_holder(
         &self,
         inode: u64,

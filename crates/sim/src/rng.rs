@@ -1,4 +1,4 @@
-//! All chance of a run, drawn from its seed.
+//! The randomness of a simulation, from its seed.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// A generator with the draws a simulation needs.
+/// A random number generator with the draws that a simulation needs.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(ChaCha8Rng);
+pub(crate) struct Rng(ChaCha8Rng);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Another generator, so that what one part draws does not move what another draws.
+    /// Another generator, so that the draws of one part do not change those of another.
     pub(crate) fn split(&mut self) -> Self {
         Self(ChaCha8Rng::from_rng(&mut self.0))
     }
