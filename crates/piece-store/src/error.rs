@@ -200,7 +200,17 @@ impl StoreError {
                     | Kind::Unsupported
             ),
             Self::InUse { .. } | Self::Claimed { in_use: true, .. } => true,
-            _ => false,
+            Self::Claimed { in_use: false, .. }
+            | Self::UnrelatedFile { .. }
+            | Self::Linked { .. }
+            | Self::NotOpen
+            | Self::NotChecked
+            | Self::SeedOnly
+            | Self::Missing { .. }
+            | Self::AlreadyComplete { .. }
+            | Self::Spans { .. }
+            | Self::Padding { .. }
+            | Self::SyncFailed { .. } => false,
         }
     }
 }

@@ -182,7 +182,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 20,
     },
     Mutant {
-        name: "selection: who only serves looks for the parts in files",
+        name: "selection: a seed-only torrent looks for the parts in files",
         file: "crates/piece-store/src/store/open.rs",
         before: "history.is_in_parts(number) && !is_written",
         after: "history.is_in_parts(number) && !slot.selected",

@@ -86,13 +86,14 @@ impl Worker {
 
 /// Whether a job is done even when the pool is being dropped, so that downloaded data is kept.
 fn writes(job: &Job) -> bool {
-    matches!(job, Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. })
+    match job {
+        Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. } => true,
+        Job::Open { .. } | Job::Verify { .. } | Job::FinishCheck { .. } | Job::Read { .. } => false,
+    }
 }
 
 /// Returns the buffers of a job that commits a piece.
 fn spans_of(job: &Job) -> &[Option<Span>] {
-    match job {
-        Job::Commit { spans, .. } => spans,
-        _ => &[],
-    }
+    let Job::Commit { spans, .. } = job else { unreachable!("only commits are gathered") };
+    spans
 }
