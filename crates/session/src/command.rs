@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use piece_store::TorrentKey;
 
 use crate::config::AddTorrent;
-use crate::core::AddError;
+use crate::engine::AddError;
 use crate::event::TorrentStatus;
 
 pub(crate) enum Command {

@@ -7,7 +7,7 @@
 //!
 //! The public nouns: [`Session`] is the handle, [`SessionConfig`] and [`AddTorrent`] say what is
 //! wanted, [`Event`] and [`TorrentStatus`] tell what becomes of it. [`probe::handshake`] asks one
-//! peer who it is. [`core::Core`] is everything a session decides, without sockets and clock, for
+//! peer who it is. [`engine::Engine`] is everything a session decides, without sockets and clock, for
 //! those who bring their own event loop or simulate one.
 //!
 //! ```
@@ -49,12 +49,12 @@ mod descriptors;
 mod event;
 mod session;
 
-pub mod core;
+pub mod engine;
 pub mod probe;
 mod reactor;
 
 pub use config::{AddTorrent, PEER_ID_PREFIX, SessionConfig, USER_AGENT};
-pub use core::AddError;
+pub use engine::AddError;
 pub use event::{
     ErrorClass, Event, EventKind, PeerState, PhaseKind, TorrentError, TorrentStatus, TrackerReport,
 };

@@ -9,7 +9,7 @@ use tracker_http::{Fetcher, FetcherConfig, FetcherError};
 
 use crate::command::Command;
 use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
-use crate::core::AddError;
+use crate::engine::AddError;
 use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_DESCRIPTORS, MIN_MEMORY};
 use crate::reactor::{Fetchers, Running};

@@ -1,4 +1,4 @@
-//! Whole swarms from one number: the real `session::core` and `piece_store` on a virtual clock, a
+//! Whole swarms from one number: the real `session::engine` and `piece_store` on a virtual clock, a
 //! virtual network and virtual disks. Development only.
 //!
 //! In scope: drawing a scenario from a seed, playing it, checking every rule while it is played.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use session::core::LinkKey;
+use session::engine::LinkKey;
 
 /// Which machine: an index of the world's honest nodes, or of its liars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub(crate) enum Party {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) party: Party,
-    /// What the core of a node calls it.
+    /// What the engine of a node calls it.
     pub(crate) link: Option<LinkKey>,
     pub(crate) open: bool,
 }

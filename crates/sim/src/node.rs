@@ -1,4 +1,4 @@
-//! An honest machine: the real core and the real store, on a virtual disk.
+//! An honest machine: the real engine and the real store, on a virtual disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use piece_store::{Done, Job, MAX_OPEN_FILES, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
-use session::core::{Core, CoreConfig, Families, LinkKey};
+use session::engine::{Engine, EngineConfig, Families, LinkKey};
 use session::limits::MAX_HALF_OPEN;
 
 use crate::dice::Dice;
@@ -20,16 +20,16 @@ use crate::site::{Site, Truth};
 use crate::watch::Watch;
 
 pub(crate) const PORT: u16 = 6881;
-/// More torrents than a core ever has here.
-const SECOND_CORE: u64 = 1000;
+/// More torrents than an engine ever has here.
+const SECOND_ENGINE: u64 = 1000;
 
 /// A process on the machine.
 pub(crate) struct Process {
-    pub(crate) core: Core<SimFile>,
+    pub(crate) engine: Engine<SimFile>,
     /// Shared with another torrent of the same session.
     pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
-    /// What to add to the keys of its core, which those of another core in the process must differ
+    /// What to add to the keys of its engine, which those of another engine in the process must differ
     /// from.
     pub(crate) key_offset: u64,
     /// Jobs that were not done yet, and answers that were not taken yet.
@@ -37,7 +37,7 @@ pub(crate) struct Process {
     pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
     pub(crate) wires: BTreeMap<LinkKey, At>,
     pub(crate) connecting: BTreeSet<LinkKey>,
-    /// Links with something to send, as far as the core says.
+    /// Links with something to send, as far as the engine says.
     pub(crate) sending: BTreeSet<LinkKey>,
     /// When it is to be woken next, if it is.
     pub(crate) alarm: Option<Duration>,
@@ -45,7 +45,7 @@ pub(crate) struct Process {
     pub(crate) idle_wakes: u32,
 }
 
-/// Has the store do a job of a core, to whose keys `key_offset` is added.
+/// Has the store do a job of an engine, to whose keys `key_offset` is added.
 pub(crate) fn handle_job(
     torrents: &Torrents<SimDisk>,
     key_offset: u64,
@@ -306,7 +306,7 @@ impl Node {
         self.leaving = false;
         self.watch = Watch::default();
         self.stamps = self.disk().stamps();
-        let mut core = Core::new(now, self.config());
+        let mut engine = Engine::new(now, self.config());
         let mut add = AddTorrent::new(Arc::clone(&self.site.payload.metainfo), FOLDER);
         match self.want() {
             Want::All => {}
@@ -317,13 +317,13 @@ impl Node {
         add.peers = nodes.chain((0..self.plan.named_liars).map(liar_address)).collect();
         add.preallocate = self.plan.preallocate;
         add.overwrite = self.plan.overwrite;
-        let torrent = core.add(now, add).expect("a fresh core has no torrent");
+        let torrent = engine.add(now, add).expect("a fresh engine has no torrent");
         self.process = Some(Process {
-            core,
+            engine,
             torrents: session
                 .unwrap_or_else(|| Arc::new(Torrents::new(Arc::clone(&self.site.disk)))),
             torrent,
-            key_offset: if self.plan.same_process { SECOND_CORE } else { 0 },
+            key_offset: if self.plan.same_process { SECOND_ENGINE } else { 0 },
             jobs: BTreeMap::new(),
             answers: BTreeMap::new(),
             wires: BTreeMap::new(),
@@ -334,8 +334,8 @@ impl Node {
         });
     }
 
-    fn config(&mut self) -> CoreConfig {
-        CoreConfig {
+    fn config(&mut self) -> EngineConfig {
+        EngineConfig {
             listen_port: PORT,
             max_down: self.plan.max_down,
             max_up: self.plan.max_up,

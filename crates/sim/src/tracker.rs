@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
-use session::core::FetchFailure;
+use session::engine::FetchFailure;
 
 use crate::dice::Dice;
 use crate::scenario::TrackerPlan;

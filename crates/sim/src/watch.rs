@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use session::core::LinkKey;
+use session::engine::LinkKey;
 
 use crate::frames::{self, Block, Frames, Said};
 use crate::payload::Payload;

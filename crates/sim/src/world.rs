@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bt_types::AnnounceReply;
 use piece_store::Torrents;
-use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
+use session::engine::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 
 use crate::dice::Dice;
 use crate::disk::SimDisk;
@@ -68,7 +68,7 @@ enum Event {
         life: u32,
         job: u64,
     },
-    /// The core hears of it.
+    /// The engine hears of it.
     Answer {
         node: usize,
         life: u32,
@@ -289,7 +289,7 @@ impl World {
     fn stuck(&self) -> Broken {
         let mut text = "not done after 3 hours:".to_owned();
         for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
-            let status = node.process.as_ref().map(|process| process.core.status());
+            let status = node.process.as_ref().map(|process| process.engine.status());
             let (had, all) = (node.had.len(), self.wanted(node).len());
             text += &format!(" {} has {had} pieces, wants {all}, {status:?}", node.name);
         }
@@ -338,14 +338,14 @@ impl World {
             Event::Fetched { node, life, key, leg, result } => {
                 let now = self.now;
                 if let Some(process) = self.process(node, life) {
-                    process.core.handle_fetched(now, key, leg, *result);
+                    process.engine.handle_fetched(now, key, leg, *result);
                 }
                 self.settle(node)
             }
             Event::Resolved { node, life, host, result } => {
                 let now = self.now;
                 if let Some(process) = self.process(node, life) {
-                    process.core.handle_resolved(now, &host, result);
+                    process.engine.handle_resolved(now, &host, result);
                 }
                 self.settle(node)
             }
@@ -353,7 +353,7 @@ impl World {
             Event::Datagram { node, life, bytes } => {
                 let (now, from) = (self.now, actions::tracker_address());
                 if let Some(process) = self.process(node, life) {
-                    process.core.handle_datagram(now, from, &bytes);
+                    process.engine.handle_datagram(now, from, &bytes);
                 }
                 self.settle(node)
             }
@@ -414,8 +414,8 @@ impl World {
             return Ok(());
         }
         process.alarm = None;
-        if process.core.poll_timeout().is_some_and(|at| at <= now) {
-            process.core.handle_timeout(now);
+        if process.engine.poll_timeout().is_some_and(|at| at <= now) {
+            process.engine.handle_timeout(now);
         }
         self.settle(node)
     }

@@ -15,7 +15,7 @@ const PURE: &[&str] = &[
     "crates/peer-wire/src/",
     "crates/piece-hash/src/",
     "crates/swarm/src/",
-    "crates/session/src/core",
+    "crates/session/src/engine",
     "crates/piece-store/src/store",
 ];
 
@@ -189,8 +189,8 @@ mod tests {
     fn pure_code_names_no_socket() {
         let text = "//! No Instant here.\nuse std::net::TcpStream;\n";
         let problem = "TcpStream (not in pure code)";
-        let core = format!("crates/session/src/core/io.rs:2: {problem}");
-        check_file("crates/session/src/core/io.rs", text, &[&core]);
+        let engine = format!("crates/session/src/engine/io.rs:2: {problem}");
+        check_file("crates/session/src/engine/io.rs", text, &[&engine]);
         check_file("crates/session/src/reactor/io.rs", text, &[]);
         let tests = "fn a() {}\n\n#[cfg(test)]\nmod tests {\n    use std::net::TcpStream;\n}\n";
         check_file("crates/swarm/src/lib.rs", tests, &[]);

@@ -8,7 +8,7 @@ use mio::{Interest, Poll, Token};
 
 use super::listen;
 use super::{UDP_V4, UDP_V6};
-use crate::core::Families;
+use crate::engine::Families;
 
 /// Errors in a row after which a socket is left alone until it is ready again.
 const MAX_ERRORS: usize = 64;

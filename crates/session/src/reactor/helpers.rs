@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
-use crate::core::{AnnounceKey, Family, FetchFailure, Resolved};
 use crate::descriptors::Descriptors;
+use crate::engine::{AnnounceKey, Family, FetchFailure, Resolved};
 use crate::limits::{FETCH_QUEUE, PEER_RESOLVE_THREADS};
 
 /// An announce over HTTP(S).

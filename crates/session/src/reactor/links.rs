@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::send::Sent;
 use super::sockets::Socket;
 use super::{Reactor, listen};
-use crate::core::LinkKey;
+use crate::engine::LinkKey;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
 
 /// How a round of giving or taking ended.
@@ -42,7 +42,7 @@ impl Reactor {
             return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.core.is_crowded() {
+            if self.engine.is_crowded() {
                 return;
             }
             match self.listeners.accept() {
@@ -58,7 +58,7 @@ impl Reactor {
 
     fn accepted(&mut self, stream: TcpStream, address: SocketAddr) {
         let now = self.now();
-        if let Some(link) = self.core.handle_accepted(now, address) {
+        if let Some(link) = self.engine.handle_accepted(now, address) {
             self.add_socket(link, stream, false);
         }
     }
@@ -70,7 +70,7 @@ impl Reactor {
                 let now = self.now();
                 if is_out_of_sockets(&error) {
                     log::warn!("cannot open more connections for a while: {error}");
-                    self.core.pause_dialing(now);
+                    self.engine.pause_dialing(now);
                 }
                 self.failed_connects.push((link, error.to_string()));
             }
@@ -83,7 +83,7 @@ impl Reactor {
     pub(super) fn report_failed_connects(&mut self) {
         for (link, reason) in std::mem::take(&mut self.failed_connects) {
             let now = self.now();
-            self.core.handle_connect_failed(now, link, &reason);
+            self.engine.handle_connect_failed(now, link, &reason);
         }
     }
 
@@ -93,11 +93,11 @@ impl Reactor {
         let socket = Socket::new(key, stream, connecting);
         if let Err(error) = self.sockets.insert(&self.poll, socket) {
             let now = self.now();
-            self.core.handle_closed(now, key, Some(&error.to_string()));
+            self.engine.handle_closed(now, key, Some(&error.to_string()));
         }
     }
 
-    /// The core has bytes for the link.
+    /// The engine has bytes for the link.
     pub(super) fn transmit(&mut self, link: LinkKey) {
         if let Some(socket) = self.sockets.get(link) {
             socket.transmit = true;
@@ -152,14 +152,14 @@ impl Reactor {
         match outcome {
             Ok(()) => {
                 socket.connecting = false;
-                self.core.handle_connected(now, key);
+                self.engine.handle_connected(now, key);
                 self.act();
                 true
             }
             // Woken for nothing: it is still on its way.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
             Err(error) => {
-                self.core.handle_connect_failed(now, key, &error.to_string());
+                self.engine.handle_connect_failed(now, key, &error.to_string());
                 false
             }
         }
@@ -170,7 +170,7 @@ impl Reactor {
         if self.sockets.get(key).is_some_and(|socket| !socket.readable) {
             return Round::Drained;
         }
-        let quota = self.core.receive_quota(now, key);
+        let quota = self.engine.receive_quota(now, key);
         if quota == 0 {
             return Round::Throttled;
         }
@@ -196,8 +196,12 @@ impl Reactor {
             Ok(length) => {
                 // A short read says that there is no more (epoll(7), "edge-triggered").
                 socket.readable = length == room || socket.hung_up;
-                self.core.handle_bytes(now, key, &self.receive_buffer[..length]);
-                if self.core.has_link(key) { Step::Moved(length) } else { Step::End(Round::Ended) }
+                self.engine.handle_bytes(now, key, &self.receive_buffer[..length]);
+                if self.engine.has_link(key) {
+                    Step::Moved(length)
+                } else {
+                    Step::End(Round::Ended)
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.readable = false;
@@ -209,7 +213,7 @@ impl Reactor {
     }
 
     fn write_link(&mut self, key: LinkKey) -> Round {
-        let quota = self.core.send_quota(key);
+        let quota = self.engine.send_quota(key);
         let mut total = 0;
         while total < quota {
             match self.write_once(key, quota - total) {
@@ -226,17 +230,17 @@ impl Reactor {
         if !socket.transmit || !socket.writable {
             return Step::End(Round::Drained);
         }
-        let parts = self.core.poll_transmit(now, key);
+        let parts = self.engine.poll_transmit(now, key);
         let (limit, buffer) = (limit.min(GATHERED), &mut self.receive_buffer);
         match self.sender.send(now, &socket.stream, parts, limit, buffer) {
             Ok(Sent::Bytes(length)) => {
-                self.core.handle_transmitted(now, key, length);
+                self.engine.handle_transmitted(now, key, length);
                 Step::Moved(length)
             }
             Ok(Sent::Nothing) => self.nothing_to_send(now, key),
             Ok(Sent::NotResident) => {
                 socket.transmit = false;
-                self.core.refresh_upload(now, key);
+                self.engine.refresh_upload(now, key);
                 Step::End(Round::Drained)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Moved(0),
@@ -248,10 +252,10 @@ impl Reactor {
         }
     }
 
-    /// The core had nothing for the link at `now`: at all, or until its rate limit has room. A moment
+    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. A moment
     /// later it may have room, and nobody would send then.
     fn nothing_to_send(&mut self, now: Duration, key: LinkKey) -> Step {
-        let throttled = self.core.is_send_throttled(now, key);
+        let throttled = self.engine.is_send_throttled(now, key);
         if let Some(socket) = self.sockets.get(key) {
             socket.transmit = throttled;
         }
@@ -261,7 +265,7 @@ impl Reactor {
     fn end_link(&mut self, key: LinkKey, error: Option<&io::Error>) -> Step {
         let now = self.now();
         let text = error.map(io::Error::to_string);
-        self.core.handle_closed(now, key, text.as_deref());
+        self.engine.handle_closed(now, key, text.as_deref());
         Step::End(Round::Ended)
     }
 }

@@ -1,4 +1,4 @@
-//! The one thread that owns every socket and drives the core. It never blocks: not on disk, names,
+//! The one thread that owns every socket and drives the engine. It never blocks: not on disk, names,
 //! TLS, nor on a full channel.
 //!
 //! ```text
@@ -32,8 +32,8 @@ use piece_store::{Job, Pool, PoolConfig};
 
 use crate::command::Command;
 use crate::config::SessionConfig;
-use crate::core::{Action, Core, CoreConfig, Families, LinkKey};
 use crate::descriptors::Descriptors;
+use crate::engine::{Action, Engine, EngineConfig, Families, LinkKey};
 use crate::event::{Event, EventKind};
 use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
 use datagrams::Datagrams;
@@ -65,7 +65,7 @@ const EVENTS_PER_POLL: usize = 1024;
 
 /// The thread's state.
 struct Reactor {
-    core: Core,
+    engine: Engine,
     poll: Poll,
     woken: Arc<AtomicBool>,
     started: Instant,
@@ -78,7 +78,7 @@ struct Reactor {
     sockets: Sockets,
     sender: PayloadSender,
     pool: Pool,
-    /// Attempts to connect that failed at once, and why; told to the core at the next turn.
+    /// Attempts to connect that failed at once, and why; told to the engine at the next turn.
     failed_connects: Vec<(LinkKey, String)>,
     /// Jobs the pool has no room for yet.
     backlog: VecDeque<Job>,
@@ -97,16 +97,16 @@ struct Reactor {
 struct Setup<'a> {
     config: &'a SessionConfig,
     descriptors: Descriptors,
-    /// The seed of everything random in the core.
+    /// The seed of everything random in the engine.
     seed: u64,
 }
 
 impl Setup<'_> {
-    /// Returns the configuration of the core, with the port and families that were opened.
-    fn core_config(&self, port: u16, families: Families) -> CoreConfig {
+    /// Returns the configuration of the engine, with the port and families that were opened.
+    fn engine_config(&self, port: u16, families: Families) -> EngineConfig {
         let Self { config, descriptors, seed } = *self;
         let workers = descriptors.store.workers;
-        CoreConfig {
+        EngineConfig {
             listen_port: port,
             max_down: config.max_down,
             max_up: config.max_up,
@@ -201,9 +201,9 @@ impl Reactor {
         };
         let port = listeners.port;
         let datagrams = Datagrams::open(config.bind, port, &poll);
-        let core = setup.core_config(port, datagrams.families());
+        let engine = setup.engine_config(port, datagrams.families());
         Ok(Self {
-            core: Core::new(Duration::ZERO, core),
+            engine: Engine::new(Duration::ZERO, engine),
             poll,
             woken,
             started: Instant::now(),
@@ -260,8 +260,8 @@ impl Reactor {
         self.act();
         self.serve_links();
         let now = self.now();
-        if self.core.poll_timeout().is_some_and(|at| at <= now) {
-            self.core.handle_timeout(now);
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
         }
         self.act();
         self.flush_lasting();
@@ -273,7 +273,7 @@ impl Reactor {
 
     fn is_finished(&self) -> bool {
         let over =
-            |at: Duration| at <= self.now() || (self.core.is_idle() && self.lasting.is_empty());
+            |at: Duration| at <= self.now() || (self.engine.is_idle() && self.lasting.is_empty());
         self.end_at.is_some_and(over)
     }
 
@@ -282,11 +282,11 @@ impl Reactor {
         if self.datagrams.ready || !self.failed_connects.is_empty() {
             return Duration::ZERO;
         }
-        let accept = (self.accept_ready && !self.core.is_crowded()).then_some(self.accept_at);
+        let accept = (self.accept_ready && !self.engine.is_crowded()).then_some(self.accept_at);
         // A lasting event that waits for room has nobody to wake us.
         let lasting = (!self.lasting.is_empty()).then_some(now + REFILL_INTERVAL);
         let due =
-            [self.sockets.next_turn(), accept, self.core.poll_timeout(), self.end_at, lasting];
+            [self.sockets.next_turn(), accept, self.engine.poll_timeout(), self.end_at, lasting];
         let Some(nearest) = due.into_iter().flatten().min() else { return IDLE };
         if nearest <= now {
             return Duration::ZERO;
@@ -298,7 +298,7 @@ impl Reactor {
     fn take_answers(&mut self) {
         while let Some(done) = self.pool.try_recv() {
             let now = self.now();
-            self.core.handle_done(now, done);
+            self.engine.handle_done(now, done);
         }
         while let Some(job) = self.backlog.pop_front() {
             if let Err(job) = self.pool.submit(job) {
@@ -327,15 +327,15 @@ impl Reactor {
         let now = self.now();
         match command {
             Command::Add { add, reply } => {
-                let _ = reply.send(self.core.add(now, *add));
+                let _ = reply.send(self.engine.add(now, *add));
             }
-            Command::Stop { torrent } => self.core.stop(now, torrent),
-            Command::Resume { torrent } => self.core.resume(now, torrent),
-            Command::Remove { torrent } => self.core.remove(now, torrent),
-            Command::AddPeers { torrent, peers } => self.core.add_peers(now, torrent, &peers),
-            Command::SetLimits { down, up } => self.core.set_limits(now, down, up),
+            Command::Stop { torrent } => self.engine.stop(now, torrent),
+            Command::Resume { torrent } => self.engine.resume(now, torrent),
+            Command::Remove { torrent } => self.engine.remove(now, torrent),
+            Command::AddPeers { torrent, peers } => self.engine.add_peers(now, torrent, &peers),
+            Command::SetLimits { down, up } => self.engine.set_limits(now, down, up),
             Command::Snapshot { reply } => {
-                let _ = reply.send(self.core.status());
+                let _ = reply.send(self.engine.status());
             }
             Command::ShutDown { within } => self.shut_down(within),
         }
@@ -344,7 +344,7 @@ impl Reactor {
     fn shut_down(&mut self, within: Duration) {
         let now = self.now();
         self.end_at = Some(now + within);
-        self.core.stop_all(now);
+        self.engine.stop_all(now);
     }
 
     fn take_replies(&mut self) {
@@ -352,9 +352,9 @@ impl Reactor {
             let now = self.now();
             match reply {
                 Reply::Fetched { key, leg, result } => {
-                    self.core.handle_fetched(now, key, leg, result);
+                    self.engine.handle_fetched(now, key, leg, result);
                 }
-                Reply::Resolved { host, result } => self.core.handle_resolved(now, &host, result),
+                Reply::Resolved { host, result } => self.engine.handle_resolved(now, &host, result),
             }
         }
     }
@@ -379,14 +379,14 @@ impl Reactor {
             let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
             let Some((length, from)) = self.datagrams.receive(buffer) else { return };
             let now = self.now();
-            self.core.handle_datagram(now, from, &self.receive_buffer[..length]);
+            self.engine.handle_datagram(now, from, &self.receive_buffer[..length]);
         }
         self.datagrams.ready = true;
     }
 
-    /// Does what the core wants, until it wants nothing more.
+    /// Does what the engine wants, until it wants nothing more.
     fn act(&mut self) {
-        while let Some(action) = self.core.poll_action() {
+        while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Connect { link, address } => self.connect(link, address),
                 Action::Close { link } => self.sockets.remove(&self.poll, link),
@@ -396,14 +396,14 @@ impl Reactor {
                     let job = FetchJob { key, leg, url, request: *request, family };
                     if !self.helpers.fetch(job) {
                         let now = self.now();
-                        self.core.handle_fetched(now, key, leg, Err(helpers::too_busy()));
+                        self.engine.handle_fetched(now, key, leg, Err(helpers::too_busy()));
                     }
                 }
                 Action::Resolve { host, of_peer } => {
                     if let Err(host) = self.helpers.resolve(host, of_peer) {
                         let now = self.now();
                         let busy = Err("too many names are waiting to be looked up".to_owned());
-                        self.core.handle_resolved(now, &host, busy);
+                        self.engine.handle_resolved(now, &host, busy);
                     }
                 }
                 Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
@@ -428,7 +428,7 @@ impl Reactor {
         }
         let room = self.events.len() < limits::EVENT_QUEUE - limits::EVENTS_RESERVED;
         if !room || !self.waiting_peers.admit(&event) || self.events.try_send(event).is_err() {
-            self.core.count_dropped_event();
+            self.engine.count_dropped_event();
         }
     }
 

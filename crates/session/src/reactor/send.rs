@@ -12,7 +12,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::core::Outgoing;
+use crate::engine::Outgoing;
 
 /// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for its
 /// head, and half as much again for blocks that begin within a page.

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
 use super::FIRST_LINK;
-use crate::core::LinkKey;
+use crate::engine::LinkKey;
 use crate::limits::REFILL_INTERVAL;
 
 /// The socket of one link.
@@ -23,7 +23,7 @@ pub(super) struct Socket {
     pub(super) writable: bool,
     /// The end of the stream is in sight: it is read until it comes, however little came before.
     pub(super) hung_up: bool,
-    /// Whether the core has bytes for it.
+    /// Whether the engine has bytes for it.
     pub(super) transmit: bool,
     /// Whether it stands on the ready list.
     queued: bool,

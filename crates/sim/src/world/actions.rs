@@ -1,10 +1,10 @@
-//! What a core wants is done, and what it tells is checked.
+//! What an engine wants is done, and what it tells is checked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use piece_store::Job;
-use session::core::{Action, LinkKey};
+use session::engine::{Action, LinkKey};
 use session::limits::MAX_PEER_BUFFERS;
 use session::{ErrorClass, EventKind, PeerState, TorrentError};
 
@@ -28,7 +28,7 @@ pub(super) fn tracker_address() -> SocketAddr {
 }
 
 impl World {
-    /// Does all that the node's core wants, and sets its alarm.
+    /// Does all that the node's engine wants, and sets its alarm.
     pub(super) fn settle(&mut self, node: usize) -> Result<(), Broken> {
         loop {
             while let Some(action) = self.poll_action(node) {
@@ -43,7 +43,7 @@ impl World {
     }
 
     fn poll_action(&mut self, node: usize) -> Option<Action> {
-        self.nodes[node].process.as_mut()?.core.poll_action()
+        self.nodes[node].process.as_mut()?.engine.poll_action()
     }
 
     fn next_sending(&mut self, node: usize) -> Option<LinkKey> {
@@ -54,10 +54,12 @@ impl World {
         let now = self.now;
         let this = &mut self.nodes[node];
         let Some(process) = &mut this.process else { return Ok(()) };
-        let Some(due) = process.core.poll_timeout().map(|due| due.max(now)) else { return Ok(()) };
+        let Some(due) = process.engine.poll_timeout().map(|due| due.max(now)) else {
+            return Ok(());
+        };
         process.idle_wakes = if due == now { process.idle_wakes + 1 } else { 0 };
         if process.idle_wakes > MAX_IDLE_WAKES {
-            eprintln!("{:#?}", process.core);
+            eprintln!("{:#?}", process.engine);
             return Err(format!("{}: its timer is due again and again", this.name));
         }
         if process.alarm.is_none_or(|alarm| due < alarm) {
@@ -149,7 +151,7 @@ impl World {
         self.after(time, Event::Job { node, life, job: number });
     }
 
-    /// What the core tells its user.
+    /// What the engine tells its user.
     fn hear(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
         self.note(node, "tells", [0; 2], || format!("{kind:?}"));
         let name = self.nodes[node].name.clone();
@@ -210,7 +212,7 @@ impl World {
     fn check_status(&self, node: usize) -> Result<(), Broken> {
         let this = &self.nodes[node];
         let Some(process) = &this.process else { return Ok(()) };
-        let Some(status) = process.core.status_of(process.torrent) else { return Ok(()) };
+        let Some(status) = process.engine.status_of(process.torrent) else { return Ok(()) };
         let most = (this.plan.span_memory + MAX_PEER_BUFFERS) as u64;
         if status.buffers_peak > most {
             return Err(format!("{}: {} bytes of buffers", this.name, status.buffers_peak));
@@ -333,7 +335,7 @@ impl World {
         self.nodes[node].promised = self.nodes[node].had.clone();
         self.begin_opening(node);
         if let Some(process) = self.process(node, life) {
-            process.core.resume(now, process.torrent);
+            process.engine.resume(now, process.torrent);
         }
         self.settle(node)
     }

@@ -27,7 +27,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].disk().heal();
             if let Some(process) = &mut self.nodes[node].process {
-                process.core.stop_all(now);
+                process.engine.stop_all(now);
             }
             self.settle(node)?;
         }
@@ -119,5 +119,5 @@ impl World {
 }
 
 fn is_idle(node: &Node) -> bool {
-    node.process.as_ref().is_none_or(|process| process.core.is_idle())
+    node.process.as_ref().is_none_or(|process| process.engine.is_idle())
 }

@@ -120,7 +120,7 @@ impl World {
             Done::Synced { lost, .. } => lost.clone(),
             _ => Vec::new(),
         };
-        process.core.handle_done(now, done);
+        process.engine.handle_done(now, done);
         lost.iter().for_each(|piece| self.nodes[node].watch.lose(*piece));
         self.settle(node)
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session::core::{LinkKey, Outgoing};
+use session::engine::{LinkKey, Outgoing};
 use session::limits::{MAX_HALF_OPEN, REFILL_INTERVAL};
 
 use super::{Event, World};
@@ -81,10 +81,10 @@ impl World {
         let from = SocketAddr::new(from.ip(), 40_000 + self.dice.below(20_000) as u16);
         let now = self.now;
         let Some(process) = &mut self.nodes[node].process else { return Accepted::No };
-        if process.core.is_crowded() {
+        if process.engine.is_crowded() {
             return Accepted::Later;
         }
-        process.core.handle_accepted(now, from).map_or(Accepted::No, Accepted::Yes)
+        process.engine.handle_accepted(now, from).map_or(Accepted::No, Accepted::Yes)
     }
 
     fn register(&mut self, end: End, at: At) {
@@ -118,14 +118,14 @@ impl World {
             (Some(wire), true) => {
                 if let Some(process) = self.process(node, life) {
                     process.wires.insert(link, (wire, 0));
-                    process.core.handle_connected(now, link);
+                    process.engine.handle_connected(now, link);
                 }
                 // Whatever came in the meantime is taken now.
                 self.look_at(now, (wire, 0));
             }
             (None, true) => {
                 if let Some(process) = self.process(node, life) {
-                    process.core.handle_connect_failed(now, link, "connection refused");
+                    process.engine.handle_connect_failed(now, link, "connection refused");
                 }
             }
             (None, false) => {}
@@ -168,7 +168,7 @@ impl World {
             // Not established on this side yet.
             return Ok(());
         }
-        let quota = process.core.receive_quota(now, link);
+        let quota = process.engine.receive_quota(now, link);
         if quota == 0 {
             self.look_at(now + REFILL_INTERVAL, at);
             return Ok(());
@@ -183,7 +183,7 @@ impl World {
                 node.watch.heard(link, &bytes, pieces);
                 let said = std::mem::take(&mut node.watch.log);
                 if let Some(process) = &mut node.process {
-                    process.core.handle_bytes(now, link, &bytes);
+                    process.engine.handle_bytes(now, link, &bytes);
                 }
                 self.tell_said(number, at, said);
                 self.look_at(now, at);
@@ -191,7 +191,7 @@ impl World {
             Some(Segment::End { reset }) => {
                 let error = reset.then_some("connection reset by peer");
                 if let Some(process) = &mut self.nodes[node].process {
-                    process.core.handle_closed(now, link, error);
+                    process.engine.handle_closed(now, link, error);
                 }
             }
             None => {}
@@ -315,7 +315,7 @@ impl World {
                 // It goes on when the other end has taken something.
                 return Ok(());
             }
-            let next = process.core.poll_transmit(now, link).next();
+            let next = process.engine.poll_transmit(now, link).next();
             let bytes = match next {
                 None => {
                     this.watch
@@ -327,7 +327,7 @@ impl World {
                 Some(Outgoing::Payload { extent, fresh }) => {
                     let evictions = u64::from(self.scenario.evictions);
                     if !fresh && evictions > 0 && self.dice.below(evictions) == 0 {
-                        process.core.refresh_upload(now, link);
+                        process.engine.refresh_upload(now, link);
                         return Ok(());
                     }
                     extent.file.bytes(extent.offset, room.min(extent.length as usize))
@@ -338,7 +338,7 @@ impl World {
             this.watch
                 .said(link, &bytes, truth)
                 .map_err(|broken| format!("{} on wire {}: {broken}", this.name, at.0))?;
-            process.core.handle_transmitted(now, link, bytes.len());
+            process.engine.handle_transmitted(now, link, bytes.len());
             let said = std::mem::take(&mut this.watch.log);
             self.tell_said(node, at, said);
             self.note(node, "says", [at.0, bytes.len() as u64], || {
@@ -355,12 +355,12 @@ impl World {
         }
     }
 
-    /// The core has nothing for the link now: at all, or until its rate limit has room.
+    /// The engine has nothing for the link now: at all, or until its rate limit has room.
     fn rest(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
         let now = self.now;
         let life = self.nodes[node].life;
         if let Some(process) = self.process(node, life)
-            && process.core.is_send_throttled(now, link)
+            && process.engine.is_send_throttled(now, link)
         {
             self.after(REFILL_INTERVAL, Event::Refill { node, life, link });
         }

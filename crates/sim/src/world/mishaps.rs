@@ -120,7 +120,7 @@ impl World {
             }
             if let (Some(process), Some(link)) = (process, link) {
                 process.wires.remove(&link);
-                process.core.handle_closed(now, link, Some("connection reset by peer"));
+                process.engine.handle_closed(now, link, Some("connection reset by peer"));
             }
             self.close_end(at, true);
         }
@@ -142,14 +142,14 @@ impl World {
         let this = &mut self.nodes[node];
         let Some(process) = &mut this.process else { return Ok(()) };
         this.leaving = true;
-        process.core.stop_all(now);
+        process.engine.stop_all(now);
         self.settle(node)
     }
 
     /// A process that was told to end does so when it has nothing more to do.
     pub(super) fn leave_if_idle(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        let idle = this.process.as_ref().is_some_and(|process| process.core.is_idle());
+        let idle = this.process.as_ref().is_some_and(|process| process.engine.is_idle());
         if !this.leaving || !idle || self.closing {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A `Core` with everything around it but sockets and a clock: a real store, a virtual time, and
+//! A `Engine` with everything around it but sockets and a clock: a real store, a virtual time, and
 //! lists of what it wants from the network, for the test to answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,12 +11,12 @@ use std::time::Duration;
 use bt_types::{AnnounceReply, AnnounceRequest};
 use metainfo::Metainfo;
 use piece_store::{Done, Job, MAX_OPEN_FILES, Operation, Pool, PoolConfig, Resources, StoreError};
-use session::core::{Action, AnnounceKey, Core, CoreConfig, Families, LinkKey, Outgoing};
+use session::engine::{Action, AnnounceKey, Engine, EngineConfig, Families, LinkKey, Outgoing};
 use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, TorrentKey, TorrentStatus};
 use testkit::Payload;
 
-/// An announce that the core wants made over HTTP.
+/// An announce that the engine wants made over HTTP.
 pub(crate) struct Fetch {
     pub(crate) key: AnnounceKey,
     pub(crate) leg: usize,
@@ -25,7 +25,7 @@ pub(crate) struct Fetch {
 }
 
 pub(crate) struct Node {
-    pub(crate) core: Core,
+    pub(crate) engine: Engine,
     pub(crate) now: Duration,
     pool: Pool,
     pub(crate) events: Vec<(TorrentKey, EventKind)>,
@@ -48,8 +48,8 @@ pub(crate) struct Node {
     pub(crate) datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
 }
 
-pub(crate) fn config(seed: u64) -> CoreConfig {
-    CoreConfig {
+pub(crate) fn config(seed: u64) -> EngineConfig {
+    EngineConfig {
         listen_port: 6881,
         max_down: None,
         max_up: None,
@@ -74,10 +74,10 @@ pub(crate) fn add_of(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent 
 }
 
 impl Node {
-    pub(crate) fn new(config: CoreConfig) -> Self {
+    pub(crate) fn new(config: EngineConfig) -> Self {
         let pool = PoolConfig { resources: Resources::with_workers(1), ..PoolConfig::default() };
         Self {
-            core: Core::new(Duration::ZERO, config),
+            engine: Engine::new(Duration::ZERO, config),
             now: Duration::ZERO,
             pool: Pool::start(pool).expect("a pool"),
             events: Vec::new(),
@@ -97,17 +97,17 @@ impl Node {
     }
 
     pub(crate) fn add(&mut self, add: AddTorrent) -> TorrentKey {
-        let key = self.core.add(self.now, add).expect("the torrent is new");
+        let key = self.engine.add(self.now, add).expect("the torrent is new");
         self.act();
         key
     }
 
-    /// Does what the core wants until it wants nothing that can be done here.
+    /// Does what the engine wants until it wants nothing that can be done here.
     pub(crate) fn act(&mut self) {
         loop {
             // Actions last: to send may only have it read again what was to be sent.
             let mut moved = self.send() | self.work();
-            while let Some(action) = self.core.poll_action() {
+            while let Some(action) = self.engine.poll_action() {
                 self.take(action);
                 moved = true;
             }
@@ -155,12 +155,12 @@ impl Node {
         let sent = self.sent.entry(link).or_default();
         loop {
             let begin = sent.len();
-            let next = self.core.poll_transmit(self.now, link).next();
+            let next = self.engine.poll_transmit(self.now, link).next();
             match next {
                 None => break,
                 Some(Outgoing::Bytes { bytes, .. }) => sent.extend_from_slice(bytes),
                 Some(Outgoing::Payload { fresh: false, .. }) => {
-                    return self.core.refresh_upload(self.now, link);
+                    return self.engine.refresh_upload(self.now, link);
                 }
                 Some(Outgoing::Payload { extent, .. }) => {
                     sent.resize(begin + extent.length as usize, 0);
@@ -169,9 +169,9 @@ impl Node {
                 }
             }
             let length = sent.len() - begin;
-            self.core.handle_transmitted(self.now, link, length);
+            self.engine.handle_transmitted(self.now, link, length);
         }
-        if self.core.is_send_throttled(self.now, link) {
+        if self.engine.is_send_throttled(self.now, link) {
             self.transmit.insert(link);
         }
     }
@@ -192,13 +192,13 @@ impl Node {
             *result = Err(StoreError::disk(Operation::Sync, Path::new("film"), &full));
             *lost = (0..1000).collect();
         }
-        self.core.handle_done(self.now, done);
+        self.engine.handle_done(self.now, done);
         true
     }
 
     /// When something is due, if it is within `limit`.
     pub(crate) fn next_due(&self, limit: Duration) -> Duration {
-        let due = self.core.poll_timeout().map_or(limit, |at| at.max(self.now));
+        let due = self.engine.poll_timeout().map_or(limit, |at| at.max(self.now));
         let throttled = !self.transmit.is_empty() && !self.hold_bytes;
         let refill = self.now + Duration::from_millis(50);
         if throttled { due.min(refill).min(limit) } else { due.min(limit) }
@@ -214,29 +214,29 @@ impl Node {
     }
 
     pub(crate) fn tick(&mut self) {
-        if self.core.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.core.handle_timeout(self.now);
+        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.engine.handle_timeout(self.now);
         }
         self.act();
     }
 
     /// Someone connects and says `bytes`.
     pub(crate) fn incoming(&mut self, from: &str, bytes: &[u8]) -> Option<LinkKey> {
-        let link = self.core.handle_accepted(self.now, from.parse().unwrap())?;
+        let link = self.engine.handle_accepted(self.now, from.parse().unwrap())?;
         self.act();
         self.receive(link, bytes);
         Some(link)
     }
 
     pub(crate) fn receive(&mut self, link: LinkKey, bytes: &[u8]) {
-        self.core.handle_bytes(self.now, link, bytes);
+        self.engine.handle_bytes(self.now, link, bytes);
         self.act();
     }
 
-    /// The next connection that the core wants is established and hears `bytes`.
+    /// The next connection that the engine wants is established and hears `bytes`.
     pub(crate) fn outgoing(&mut self, bytes: &[u8]) -> LinkKey {
         let (link, _) = self.connecting.pop_front().expect("it wants to connect");
-        self.core.handle_connected(self.now, link);
+        self.engine.handle_connected(self.now, link);
         self.act();
         self.receive(link, bytes);
         link
@@ -244,19 +244,19 @@ impl Node {
 
     pub(crate) fn answer(&mut self, fetch: &Fetch, peers: Vec<bt_types::TrackerPeer>) {
         let reply = AnnounceReply { interval: 1800, peers, ..AnnounceReply::default() };
-        self.core.handle_fetched(self.now, fetch.key, fetch.leg, Ok(reply));
+        self.engine.handle_fetched(self.now, fetch.key, fetch.leg, Ok(reply));
         self.act();
     }
 
     pub(crate) fn fail(&mut self, fetch: &Fetch, message: &str, refused: bool) {
         let message = message.to_owned();
-        let failure = session::core::FetchFailure { message, retry_in: None, refused };
-        self.core.handle_fetched(self.now, fetch.key, fetch.leg, Err(failure));
+        let failure = session::engine::FetchFailure { message, retry_in: None, refused };
+        self.engine.handle_fetched(self.now, fetch.key, fetch.leg, Err(failure));
         self.act();
     }
 
     pub(crate) fn status(&self, key: TorrentKey) -> TorrentStatus {
-        self.core.status_of(key).expect("the torrent is there")
+        self.engine.status_of(key).expect("the torrent is there")
     }
 
     pub(crate) fn has(&self, wanted: impl Fn(&EventKind) -> bool) -> bool {

@@ -37,7 +37,7 @@ fn the_way_out_has_an_order() {
     net.run_until(LIMIT, |net| net.nodes[0].jobs.len() > 2);
     let node = &mut net.nodes[0];
     let before = node.jobs.len();
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
     assert_eq!(node.status(key).phase, PhaseKind::Stopping);
     assert_eq!(node.status(key).peers_connected, 0);
@@ -56,10 +56,10 @@ fn the_way_out_has_an_order() {
     assert!(!node.stopped());
     node.answer(&goodbye, Vec::new());
     assert_eq!(node.events.last().unwrap().1, EventKind::Stopped { error: None });
-    assert!(node.core.is_idle());
+    assert!(node.engine.is_idle());
 
     node.hold_jobs = false;
-    node.core.resume(node.now, key);
+    node.engine.resume(node.now, key);
     net.run_until(LIMIT, |net| net.nodes[0].completed());
     assert_eq!(payload.compare(folder.path()), Ok(()));
 }
@@ -69,12 +69,12 @@ fn a_tracker_that_hangs_holds_a_stop_up_for_three_seconds() {
     let payload = payload();
     let (mut net, key, _folder) = midway(&payload);
     let node = &mut net.nodes[0];
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
     node.advance(Duration::from_millis(2900));
     assert!(!node.stopped());
     node.advance(Duration::from_millis(200));
-    assert!(node.stopped() && node.core.is_idle());
+    assert!(node.stopped() && node.engine.is_idle());
     // The late answer is nobody's.
     let goodbye = node.fetches.pop_front().unwrap();
     node.answer(&goodbye, Vec::new());
@@ -92,14 +92,14 @@ fn mute_tracker_does_not_delay_stop() {
         node.act();
         assert_eq!(node.fetches.len(), 1, "it announces");
         node.advance(Duration::from_millis(asked_before));
-        node.core.stop(node.now, key);
+        node.engine.stop(node.now, key);
         node.act();
         if waits > 0 {
             node.advance(Duration::from_millis(waits - 100));
             assert!(!node.stopped());
             node.advance(Duration::from_millis(200));
         }
-        assert!(node.stopped() && node.core.is_idle());
+        assert!(node.stopped() && node.engine.is_idle());
     }
 }
 
@@ -115,14 +115,14 @@ fn a_stop_at_any_job() {
             node.do_job();
             node.act();
         }
-        node.core.stop(node.now, key);
-        node.core.stop(node.now, key);
+        node.engine.stop(node.now, key);
+        node.engine.stop(node.now, key);
         node.hold_jobs = false;
         node.act();
         node.advance(Duration::from_secs(4));
         let ends = node.count(|kind| matches!(kind, EventKind::Stopped { error: None }));
-        assert_eq!((ends, node.core.is_idle()), (1, true), "stopped after {jobs} jobs");
-        node.core.resume(node.now, key);
+        assert_eq!((ends, node.engine.is_idle()), (1, true), "stopped after {jobs} jobs");
+        node.engine.resume(node.now, key);
         node.act();
         assert!(node.completed());
     }
@@ -135,13 +135,16 @@ fn a_torrent_that_is_removed_is_forgotten() {
     let node = &mut net.nodes[0];
     node.hold_jobs = true;
     node.act();
-    node.core.remove(node.now, key);
-    assert!(node.core.add(node.now, add_of(&payload, folder.path())).is_err(), "it is there still");
+    node.engine.remove(node.now, key);
+    assert!(
+        node.engine.add(node.now, add_of(&payload, folder.path())).is_err(),
+        "it is there still"
+    );
     node.hold_jobs = false;
     node.act();
     node.advance(Duration::from_secs(4));
     assert!(node.stopped());
-    assert_eq!(node.core.status(), []);
+    assert_eq!(node.engine.status(), []);
     node.events.clear();
     node.add(AddTorrent { peers: vec![address(1)], ..add_of(&payload, folder.path()) });
     net.run_until(LIMIT, |net| net.nodes[0].completed());
@@ -153,16 +156,16 @@ fn a_stopped_torrent_is_removed_at_once() {
     let payload = payload();
     let mut node = Node::new(config(1));
     let key = node.add(AddTorrent { announce: false, ..add_of(&payload, payload.folder_path()) });
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
     assert!(node.stopped());
-    node.core.remove(node.now, key);
-    assert_eq!(node.core.status(), []);
+    node.engine.remove(node.now, key);
+    assert_eq!(node.engine.status(), []);
     // Unknown torrents are no one's concern.
-    node.core.stop(node.now, key);
-    node.core.resume(node.now, key);
-    node.core.remove(node.now, key);
-    node.core.add_peers(node.now, key, &[address(1)]);
+    node.engine.stop(node.now, key);
+    node.engine.resume(node.now, key);
+    node.engine.remove(node.now, key);
+    node.engine.add_peers(node.now, key, &[address(1)]);
     node.act();
 }
 
@@ -174,17 +177,17 @@ fn connections_on_their_way_end_with_their_torrent() {
     let folder = tempfile::tempdir().unwrap();
     let key = node.add(AddTorrent { peers, announce: false, ..add_of(&payload, folder.path()) });
     let (connecting, _) = node.connecting[0];
-    node.core.remove(node.now, key);
+    node.engine.remove(node.now, key);
     node.act();
     assert!(node.connecting.is_empty() && node.closed.len() == 2);
-    node.core.handle_connected(node.now, connecting);
-    node.core.handle_connect_failed(node.now, connecting, "too late");
+    node.engine.handle_connected(node.now, connecting);
+    node.engine.handle_connect_failed(node.now, connecting, "too late");
     node.act();
     // The slot is used again, by a link that is not mistaken for the old one.
     let link = node.incoming("10.0.0.9:5000", b"").unwrap();
     assert!(node.closed.iter().any(|closed| closed.slot() == link.slot() && *closed != link));
     for old in node.closed.clone() {
-        node.core.handle_closed(node.now, old, None);
+        node.engine.handle_closed(node.now, old, None);
     }
     node.act();
     assert!(!node.closed.contains(&link));
@@ -199,8 +202,8 @@ fn a_hundred_torrents_stop_together() {
         node.add(add_of(&payload, folder.path().join(number.to_string())));
     }
     assert_eq!(node.count(|kind| matches!(kind, EventKind::Started { .. })), 100);
-    node.core.stop_all(node.now);
+    node.engine.stop_all(node.now);
     node.act();
     assert_eq!(node.count(|kind| matches!(kind, EventKind::Stopped { error: None })), 100);
-    assert!(node.core.is_idle());
+    assert!(node.engine.is_idle());
 }

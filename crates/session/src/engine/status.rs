@@ -5,11 +5,11 @@ use metainfo::Info;
 use piece_store::TorrentKey;
 use swarm::Swarm;
 
-use super::Core;
+use super::Engine;
 use super::torrent::{Phase, Torrent};
 use crate::event::{PhaseKind, TorrentStatus};
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// Where every torrent stands, in the order they were added.
     pub fn status(&self) -> Vec<TorrentStatus> {
         self.torrents.keys().filter_map(|key| self.status_of(*key)).collect()

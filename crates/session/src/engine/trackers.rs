@@ -11,11 +11,11 @@ use swarm::{AnnounceFailure, Source, TrackerIndex};
 use super::action::Action;
 use super::announces::{Announce, FetchFailure, Outcome};
 use super::names::{Lookup, Resolved};
-use super::{AnnounceKey, Core};
+use super::{AnnounceKey, Engine};
 use crate::event::{EventKind, TrackerReport};
 use crate::limits::{MAX_AWAITED_PEER_NAMES, MAX_PEER_NAMES};
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// A fetcher is back.
     pub fn handle_fetched(
         &mut self,

@@ -105,7 +105,7 @@ pub(super) struct Torrent {
     pub(super) waits_for_memory: bool,
     /// Whether it is to be forgotten once it is stopped.
     pub(super) removing: bool,
-    /// What [`super::Core::status`] shows once there is no swarm any more.
+    /// What [`super::Engine::status`] shows once there is no swarm any more.
     pub(super) last_status: Option<Box<crate::event::TorrentStatus>>,
 }
 

@@ -1,4 +1,4 @@
-//! One TCP connection as the core sees it, from before it is established to its end.
+//! One TCP connection as the engine sees it, from before it is established to its end.
 //!
 //! ```text
 //!  outgoing: Connecting --established--> Handshaking --handshake--> Live

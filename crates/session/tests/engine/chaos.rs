@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use session::core::CoreConfig;
+use session::engine::EngineConfig;
 use session::{AddTorrent, EventKind, PhaseKind};
 use testkit::Payload;
 
@@ -29,7 +29,7 @@ fn chaos(seed: u64) {
         });
     let state = tempfile::tempdir().unwrap();
     let state_dir = Some(state.path().to_owned());
-    let leecher = CoreConfig { state_dir, span_memory: 9 << 18, ..config(seed) };
+    let leecher = EngineConfig { state_dir, span_memory: 9 << 18, ..config(seed) };
     let mut net = Net::new([leecher, config(1), config(2), config(3)]);
     let folder = tempfile::tempdir().unwrap();
     let mut keys = Vec::new();
@@ -45,8 +45,8 @@ fn chaos(seed: u64) {
         let key = keys[rng.random_range(0..keys.len())];
         let now = net.now();
         match rng.random_range(0..8) {
-            0 => net.nodes[0].core.stop(now, key),
-            1 | 2 => net.nodes[0].core.resume(now, key),
+            0 => net.nodes[0].engine.stop(now, key),
+            1 | 2 => net.nodes[0].engine.resume(now, key),
             3 => net.cut(rng.random_range(0..4)),
             4 => net.nodes[0].hold_jobs = true,
             5 => net.nodes[0].hold_jobs = false,
@@ -58,14 +58,15 @@ fn chaos(seed: u64) {
     }
     net.nodes[0].hold_jobs = false;
     net.nodes[2].hold_bytes = false;
-    let resting = |net: &Net, phase| net.nodes[0].core.status().iter().any(|it| it.phase == phase);
+    let resting =
+        |net: &Net, phase| net.nodes[0].engine.status().iter().any(|it| it.phase == phase);
     net.run_until(LIMIT, |net| !resting(net, PhaseKind::Stopping));
     for key in keys {
         let node = &mut net.nodes[0];
-        node.core.resume(node.now, key);
+        node.engine.resume(node.now, key);
     }
     net.run_until(LIMIT, |net| {
-        net.nodes[0].core.status().iter().all(session::TorrentStatus::is_complete)
+        net.nodes[0].engine.status().iter().all(session::TorrentStatus::is_complete)
     });
     for (number, payload) in payloads.iter().enumerate() {
         assert_eq!(payload.compare(folder.path().join(number.to_string())), Ok(()), "seed {seed}");
@@ -103,9 +104,9 @@ fn whatever_a_peer_says() {
             let from = format!("10.3.{}.{}:5000", seed / 256, seed % 256);
             let Some(link) = node.incoming(&from, &said[..70]) else { continue };
             said[70..].chunks(rng.random_range(1..200)).for_each(|part| node.receive(link, part));
-            node.core.handle_closed(node.now, link, None);
+            node.engine.handle_closed(node.now, link, None);
             node.advance(Duration::from_secs(1));
         }
     }
-    assert!(node.core.status()[0].peers_connected == 0);
+    assert!(node.engine.status()[0].peers_connected == 0);
 }

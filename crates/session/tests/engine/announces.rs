@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bt_types::{PeerHost, TrackerPeer};
-use session::core::{CoreConfig, Families};
+use session::engine::{EngineConfig, Families};
 use session::limits::{ANNOUNCE_DEADLINE, MAX_AWAITED_PEER_NAMES, MAX_PEER_NAMES};
 use session::{AddTorrent, EventKind, TorrentKey};
 use testkit::{AnnounceEvent, Payload};
@@ -96,7 +96,7 @@ fn peers_by_name_are_looked_up_once() {
     }
     assert_eq!(node.names, ["peer.example"]);
     assert!(node.connecting.is_empty());
-    node.core.handle_resolved(node.now, "peer.example", Ok(vec![[10, 0, 0, 5].into()]));
+    node.engine.handle_resolved(node.now, "peer.example", Ok(vec![[10, 0, 0, 5].into()]));
     node.act();
     assert_eq!(node.connecting.len(), 2, "one for each torrent");
 }
@@ -133,7 +133,7 @@ fn names_of_peers_are_waited_for_in_bounded_number() {
     }
     assert_eq!(node.names.len(), MAX_AWAITED_PEER_NAMES);
     let first = node.names.pop_front().unwrap();
-    node.core.handle_resolved(node.now, &first, Err("no such name".to_owned()));
+    node.engine.handle_resolved(node.now, &first, Err("no such name".to_owned()));
     torrent(&mut node, 99, &[&["http://a.example/x"]]);
     let late = |peer| TrackerPeer {
         host: PeerHost::Name(format!("late{peer}.example")),
@@ -151,7 +151,7 @@ fn a_udp_tracker_is_resolved_connected_and_asked() {
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     torrent(&mut node, 2, &[&["udp://t.example:6969"]]);
     assert_eq!(node.names, ["t.example"]);
-    node.core.handle_resolved(node.now, "t.example", Ok(vec![[10, 0, 0, 9].into()]));
+    node.engine.handle_resolved(node.now, "t.example", Ok(vec![[10, 0, 0, 9].into()]));
     node.act();
     let mut answered = 0;
     while let Some((to, bytes)) = node.datagrams.pop_front() {
@@ -160,8 +160,8 @@ fn a_udp_tracker_is_resolved_connected_and_asked() {
         answered += usize::from(bytes[11] == 1);
         let response = answer_of(&bytes);
         // Somebody else's words are not taken for the tracker's.
-        node.core.handle_datagram(node.now, "10.0.0.8:6969".parse().unwrap(), &response);
-        node.core.handle_datagram(node.now, to, &response);
+        node.engine.handle_datagram(node.now, "10.0.0.8:6969".parse().unwrap(), &response);
+        node.engine.handle_datagram(node.now, to, &response);
         node.act();
     }
     assert_eq!((answered, node.connecting.len()), (2, 2));
@@ -183,7 +183,7 @@ fn answer_of(bytes: &[u8]) -> Vec<u8> {
 fn answer_at(node: &mut Node, ip: &str) {
     let (to, bytes) = node.datagrams.pop_front().expect("a datagram");
     assert_eq!(to.ip().to_string(), ip);
-    node.core.handle_datagram(node.now, to, &answer_of(&bytes));
+    node.engine.handle_datagram(node.now, to, &answer_of(&bytes));
     node.act();
 }
 
@@ -194,7 +194,7 @@ fn sent_to(node: &mut Node) -> Vec<String> {
 
 fn resolved(node: &mut Node, ips: &[&str]) {
     let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    node.core.handle_resolved(node.now, "t.example", Ok(ips));
+    node.engine.handle_resolved(node.now, "t.example", Ok(ips));
     node.act();
 }
 
@@ -271,7 +271,7 @@ fn public_udp_name_excludes_private_addresses() {
 #[test]
 fn unusable_public_address_excludes_private_ones() {
     let families = Families { v4: true, v6: false };
-    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    let mut node = Node::new(EngineConfig { families, ..config(1) });
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["2606:4700::1", "192.168.0.1"]);
     assert_eq!(sent_to(&mut node), [""; 0]);
@@ -282,7 +282,7 @@ fn unusable_public_address_excludes_private_ones() {
 #[test]
 fn families_have_separate_udp_addresses() {
     let families = Families { v4: true, v6: true };
-    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    let mut node = Node::new(EngineConfig { families, ..config(1) });
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     resolved(&mut node, &["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"]);
     answer_at(&mut node, "10.0.0.1");
@@ -302,7 +302,7 @@ fn unknown_udp_connection_id_is_renewed() {
     answer_at(&mut node, "10.0.0.1");
     let (to, bytes) = node.datagrams.pop_front().expect("the announce");
     let error = [&[0, 0, 0, 3], &bytes[12..16], b"Connection ID missmatch."].concat();
-    node.core.handle_datagram(node.now, to, &error);
+    node.engine.handle_datagram(node.now, to, &error);
     node.act();
     answer_at(&mut node, "10.0.0.1");
     answer_at(&mut node, "10.0.0.1");
@@ -312,7 +312,7 @@ fn unknown_udp_connection_id_is_renewed() {
 #[test]
 fn both_families_are_asked() {
     let families = Families { v4: true, v6: true };
-    let mut node = Node::new(CoreConfig { families, ..config(1) });
+    let mut node = Node::new(EngineConfig { families, ..config(1) });
     torrent(&mut node, 1, &[&["http://a.example/x"]]);
     let (v4, v6) = (next(&mut node), next(&mut node));
     node.fail(&v4, "network unreachable", false);
@@ -327,7 +327,7 @@ fn both_families_are_asked() {
 
 #[test]
 fn without_a_listener_an_unusable_port_is_told() {
-    let mut node = Node::new(CoreConfig { listen_port: 0, ..config(1) });
+    let mut node = Node::new(EngineConfig { listen_port: 0, ..config(1) });
     torrent(&mut node, 1, &[&["http://a.example/x"]]);
     assert_eq!(next(&mut node).request.port, 1);
 }
@@ -347,13 +347,13 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
     let started = next(&mut node);
     assert_eq!((started.request.event, started.request.left), (AnnounceEvent::Started, 64 << 10));
     node.answer(&started, Vec::new());
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
     node.fetches.clear();
     node.advance(Duration::from_secs(4));
     // The wanted file turns up; the user hears that it is complete, the tracker does not.
     std::fs::copy(have, folder.path().join("album").join("one")).unwrap();
-    node.core.resume(node.now, key);
+    node.engine.resume(node.now, key);
     node.act();
     assert!(node.completed());
     let started = next(&mut node);
@@ -406,7 +406,7 @@ fn a_tracker_hears_one_thing_after_the_other() {
     let mut node = Node::new(config(1));
     let key = node.add(add_of(&payload, payload.folder_path()));
     let started = next(&mut node);
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
     assert!(node.fetches.is_empty(), "what is said first is heard first");
     node.answer(&started, Vec::new());

@@ -2,12 +2,12 @@
 
 use swarm::DisconnectReason;
 
-use super::Core;
+use super::Engine;
 use super::link::{LinkKey, Stage};
 use super::peers::LinkEnd;
 use crate::limits::{CONNECT_TIMEOUT, MAX_PEER_BUFFERS};
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     pub(super) fn sweep_links(&mut self) {
         for slot in 0..self.links.slots() {
             if let Some(key) = self.links.key_at(slot) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use piece_store::MAX_OPEN_FILES;
-use session::core::CoreConfig;
+use session::engine::EngineConfig;
 use session::{AddTorrent, ErrorClass, EventKind};
 use testkit::Payload;
 
@@ -18,7 +18,7 @@ fn payload(length: u64) -> Payload {
 }
 
 /// Node 0 leeches, the others have everything.
-fn net(payload: &Payload, leecher: CoreConfig, seeders: usize) -> (Net, tempfile::TempDir) {
+fn net(payload: &Payload, leecher: EngineConfig, seeders: usize) -> (Net, tempfile::TempDir) {
     let configs = (1..=seeders).map(|seed| config(seed as u64));
     let mut net = Net::new([leecher].into_iter().chain(configs));
     for seeder in &mut net.nodes[1..] {
@@ -31,7 +31,7 @@ fn net(payload: &Payload, leecher: CoreConfig, seeders: usize) -> (Net, tempfile
 }
 
 /// A seeder and a peer that may ask it.
-fn seeder(payload: &Payload) -> (Node, session::core::LinkKey) {
+fn seeder(payload: &Payload) -> (Node, session::engine::LinkKey) {
     let mut node = Node::new(config(1));
     node.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
     let hello = [wire::handshake(payload.info_hash(), b'p'), wire::message(INTERESTED, &[])];
@@ -129,14 +129,14 @@ fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
     assert!(error.message.contains("cannot sync film"), "{error}");
     assert!(!node.completed());
     // It goes on when asked, and what is on the disk after all is found again.
-    node.core.resume(node.now, stopped.0);
+    node.engine.resume(node.now, stopped.0);
     net.run_until(LIMIT, |net| net.nodes[0].completed());
 }
 
 #[test]
 fn the_rate_limit_holds() {
     let payload = payload(1_000_000);
-    let limited = CoreConfig { max_down: Some(100_000), ..config(7) };
+    let limited = EngineConfig { max_down: Some(100_000), ..config(7) };
     let (mut net, _folder) = net(&payload, limited, 3);
     net.run_until(LIMIT, |net| net.nodes[0].completed());
     let took = net.now().as_secs_f64();
@@ -300,7 +300,7 @@ fn what_is_resident_is_served_without_another_job() {
 }
 
 /// As many files of 100 bytes, and a seeder of them.
-fn small_files(count: u64) -> (Payload, Node, session::core::LinkKey) {
+fn small_files(count: u64) -> (Payload, Node, session::engine::LinkKey) {
     let names: Vec<String> = (0..count).map(|number| format!("{number:04}")).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 100)).collect();
     let payload = Payload::folder("photos", &files).piece_length(128 << 10).create().unwrap();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session::core::CoreConfig;
+use session::engine::EngineConfig;
 use session::{AddTorrent, EventKind, PeerState, TorrentKey};
 use testkit::{InfoHashV1, Payload};
 
@@ -17,7 +17,7 @@ fn payload() -> Payload {
 }
 
 /// A node that wants the payload and knows these peers.
-fn leecher(payload: &Payload, config: CoreConfig, peers: usize) -> (Node, TorrentKey) {
+fn leecher(payload: &Payload, config: EngineConfig, peers: usize) -> (Node, TorrentKey) {
     let folder = tempfile::tempdir().unwrap().keep();
     let mut node = Node::new(config);
     let peers = (0..peers).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 7000)));
@@ -26,7 +26,7 @@ fn leecher(payload: &Payload, config: CoreConfig, peers: usize) -> (Node, Torren
 }
 
 fn connected(node: &Node) -> usize {
-    node.core.status().iter().map(|status| status.peers_connected).sum()
+    node.engine.status().iter().map(|status| status.peers_connected).sum()
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_peer_that_breaks_a_rule_is_dropped() {
         assert_eq!(connected(&node), 0);
         // What comes late from a link that is gone is nobody's.
         node.receive(link, &message(1, &[]));
-        node.core.handle_closed(node.now, link, None);
+        node.engine.handle_closed(node.now, link, None);
         node.act();
     }
 }
@@ -96,20 +96,20 @@ fn a_peer_that_breaks_a_rule_is_dropped() {
 #[test]
 fn sixty_four_may_be_on_their_way_and_forty_eight_from_one_side() {
     let payload = payload();
-    let wide = CoreConfig { max_peers_per_torrent: 100, ..config(1) };
+    let wide = EngineConfig { max_peers_per_torrent: 100, ..config(1) };
     let (mut node, _) = leecher(&payload, wide, 100);
     assert_eq!(node.connecting.len(), 48, "room is left for those who connect to us");
     for port in 5000..5016 {
-        assert!(!node.core.is_crowded());
+        assert!(!node.engine.is_crowded());
         assert!(node.incoming(&format!("10.0.0.9:{port}"), b"").is_some());
     }
-    assert!(node.core.is_crowded());
+    assert!(node.engine.is_crowded());
     assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the sixty-fifth");
     let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
     assert!(!node.closed.contains(&link));
     assert_eq!(node.connecting.len(), 48, "one of them is a peer now, and the next is called");
     node.advance(Duration::from_secs(12));
-    assert!(!node.core.is_crowded(), "the time of all others is over");
+    assert!(!node.engine.is_crowded(), "the time of all others is over");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn slow_handshakes_leave_room_for_connections_of_ours() {
     }
     assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the forty-ninth");
     let peers: Vec<SocketAddr> = (0..20).map(|n| SocketAddr::from(([10, 1, 0, n], 7000))).collect();
-    node.core.add_peers(node.now, key, &peers);
+    node.engine.add_peers(node.now, key, &peers);
     node.act();
     assert_eq!(node.connecting.len(), 16);
     let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
@@ -149,7 +149,7 @@ fn many_torrents_share_the_half_open_connections() {
     while let Some((link, address)) = node.connecting.pop_front() {
         let std::net::IpAddr::V4(ip) = address.ip() else { panic!() };
         *tried.entry(ip.octets()[2]).or_default() += 1;
-        node.core.handle_connect_failed(node.now, link, "connection refused");
+        node.engine.handle_connect_failed(node.now, link, "connection refused");
         node.act();
     }
     assert_eq!(tried.len(), 100);
@@ -162,12 +162,12 @@ fn many_torrents_share_the_half_open_connections() {
 #[test]
 fn connections_in_all_are_limited() {
     let payload = payload();
-    let limited = CoreConfig { max_connections: 3, ..config(1) };
+    let limited = EngineConfig { max_connections: 3, ..config(1) };
     let (mut node, _) = leecher(&payload, limited, 10);
     assert_eq!(node.connecting.len(), 3);
     assert!(node.incoming("10.0.0.9:5000", b"").is_none());
     let (link, _) = node.connecting.pop_front().unwrap();
-    node.core.handle_connect_failed(node.now, link, "connection refused");
+    node.engine.handle_connect_failed(node.now, link, "connection refused");
     node.act();
     assert_eq!(node.connecting.len(), 3, "the next one is tried at once");
 }
@@ -210,8 +210,8 @@ fn without_sockets_candidates_are_kept() {
     let payload = payload();
     let (mut node, key) = leecher(&payload, config(1), 200);
     while let Some((link, _)) = node.connecting.pop_front() {
-        node.core.pause_dialing(node.now);
-        node.core.handle_connect_failed(node.now, link, "too many open files");
+        node.engine.pause_dialing(node.now);
+        node.engine.handle_connect_failed(node.now, link, "too many open files");
         node.act();
     }
     let failed =
@@ -228,7 +228,7 @@ fn hoarder(
     payload: &Payload,
     number: u8,
     length: usize,
-) -> session::core::LinkKey {
+) -> session::engine::LinkKey {
     let hello = extended_handshake(payload.info_hash(), number);
     let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
     let hoard = message(20, &vec![1; length + 1]);
@@ -264,7 +264,7 @@ fn queued_requests_count_as_memory() {
     let payload = payload();
     let folder = payload.folder_path();
     let mut node =
-        Node::new(CoreConfig { upload_slots: 200, max_peers_per_torrent: 200, ..config(1) });
+        Node::new(EngineConfig { upload_slots: 200, max_peers_per_torrent: 200, ..config(1) });
     node.add(AddTorrent { seed_only: true, ..add_of(&payload, folder) });
     node.hold_jobs = true;
     let request = message(REQUEST, &block(0, 0, 16 << 10));
@@ -292,16 +292,16 @@ fn peers_named_early_and_late_are_tried() {
     node.hold_jobs = true;
     let key = node.add(add_of(&payload, folder.path()));
     let (early, mapped) = ("10.0.0.1:1".parse().unwrap(), "[::ffff:10.0.0.1]:1".parse().unwrap());
-    node.core.add_peers(node.now, key, &[early]);
+    node.engine.add_peers(node.now, key, &[early]);
     node.hold_jobs = false;
     node.act();
     assert_eq!(node.connecting.len(), 1);
-    node.core.add_peers(node.now, key, &[mapped]);
+    node.engine.add_peers(node.now, key, &[mapped]);
     node.act();
     assert_eq!(node.connecting.len(), 1, "it is the same peer");
-    node.core.stop(node.now, key);
+    node.engine.stop(node.now, key);
     node.act();
-    node.core.resume(node.now, key);
+    node.engine.resume(node.now, key);
     node.act();
     assert_eq!(node.connecting.len(), 1, "it is remembered after a stop");
 }

@@ -1,4 +1,4 @@
-//! The core without sockets, on a virtual clock: every action is carried out or answered here.
+//! The engine without sockets, on a virtual clock: every action is carried out or answered here.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The store has threads.
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session::core::{CoreConfig, LinkKey};
+use session::engine::{EngineConfig, LinkKey};
 
 use super::node::Node;
 
@@ -19,7 +19,7 @@ pub(crate) fn address(node: usize) -> SocketAddr {
 }
 
 impl Net {
-    pub(crate) fn new(configs: impl IntoIterator<Item = CoreConfig>) -> Self {
+    pub(crate) fn new(configs: impl IntoIterator<Item = EngineConfig>) -> Self {
         let nodes = configs.into_iter().map(Node::new).collect();
         Self { nodes, pairs: Vec::new(), random: 1 }
     }
@@ -33,7 +33,7 @@ impl Net {
     pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let end = self.now() + limit;
         while !done(self) {
-            assert!(self.now() < end, "not within {limit:?}: {:?}", self.nodes[0].core.status());
+            assert!(self.now() < end, "not within {limit:?}: {:?}", self.nodes[0].engine.status());
             if !self.step() {
                 self.sleep(end);
             }
@@ -48,7 +48,7 @@ impl Net {
         let cut: Vec<[(usize, LinkKey); 2]> = cut;
         for (at, link) in cut.into_iter().flatten() {
             let node = &mut self.nodes[at];
-            node.core.handle_closed(node.now, link, None);
+            node.engine.handle_closed(node.now, link, None);
             node.act();
         }
     }
@@ -79,15 +79,15 @@ impl Net {
                 let other = (0..self.nodes.len()).find(|node| address(*node) == to);
                 let from = SocketAddr::new(address(at).ip(), 40_000 + self.pairs.len() as u16);
                 let accepted = other.and_then(|other| {
-                    Some((other, self.nodes[other].core.handle_accepted(now, from)?))
+                    Some((other, self.nodes[other].engine.handle_accepted(now, from)?))
                 });
                 let node = &mut self.nodes[at];
                 match accepted {
                     Some(there) => {
                         self.pairs.push([(at, link), there]);
-                        node.core.handle_connected(now, link);
+                        node.engine.handle_connected(now, link);
                     }
-                    None => node.core.handle_connect_failed(now, link, "connection refused"),
+                    None => node.engine.handle_connect_failed(now, link, "connection refused"),
                 }
                 node.act();
             }
@@ -105,7 +105,7 @@ impl Net {
                 self.pairs.retain(|known| *known != pair);
                 for (at, link) in pair {
                     let node = &mut self.nodes[at];
-                    node.core.handle_closed(node.now, link, None);
+                    node.engine.handle_closed(node.now, link, None);
                     node.act();
                 }
                 any = true;
@@ -121,7 +121,7 @@ impl Net {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let node = &mut self.nodes[to];
-            let quota = node.core.receive_quota(node.now, there).min(rest.len());
+            let quota = node.engine.receive_quota(node.now, there).min(rest.len());
             if quota == 0 {
                 break;
             }

@@ -8,7 +8,7 @@ use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
 use piece_store::TorrentKey;
 use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Place, Refusal, Swarm};
 
-use super::Core;
+use super::Engine;
 use super::action::Action;
 use super::dial::canonical;
 use super::link::{Link, LinkKey, Stage};
@@ -22,7 +22,7 @@ const REQUEST_QUEUE: u32 = 500;
 
 const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// Whether those who connect to us should wait, because so many others have not shaken hands
     /// yet: soon they have, or are gone.
     pub fn is_crowded(&self) -> bool {

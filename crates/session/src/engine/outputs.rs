@@ -4,14 +4,14 @@ use bt_types::PieceIndex;
 use piece_store::{Job, Span, TorrentKey};
 use swarm::{Output, PeerKey, SpanBudget};
 
-use super::Core;
+use super::Engine;
 use super::action::Action;
 use super::link::LinkKey;
 use super::open::blocks_in;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_FED;
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// Drains a swarm's outputs, then sees to its timer and its pending work.
     pub(super) fn drain(&mut self, key: TorrentKey) {
         while let Some(output) = self.poll_swarm(key) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use piece_store::Job;
-use session::core::CoreConfig;
+use session::engine::EngineConfig;
 use session::{AddTorrent, EventKind};
 use testkit::Payload;
 
@@ -14,8 +14,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 const PIECE: usize = 256 << 10;
 
 /// Memory for two pieces.
-fn small(seed: u64) -> CoreConfig {
-    CoreConfig { span_memory: 2 * PIECE, ..config(seed) }
+fn small(seed: u64) -> EngineConfig {
+    EngineConfig { span_memory: 2 * PIECE, ..config(seed) }
 }
 
 fn payload(seed: u64) -> Payload {
@@ -96,7 +96,7 @@ fn bad_pieces_give_their_memory_back() {
 fn peers_that_leave_give_their_memory_back() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 1);
-    let downloaded = |net: &Net| net.nodes[0].core.status()[0].downloaded;
+    let downloaded = |net: &Net| net.nodes[0].engine.status()[0].downloaded;
     for _ in 0..6 {
         let before = downloaded(&net);
         net.run_until(LIMIT, |net| downloaded(net) > before + 100_000);
@@ -111,7 +111,7 @@ fn a_stop_gives_all_memory_back_and_spoils_nothing() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 1);
     let state = tempfile::tempdir().unwrap();
-    net.nodes[0] = Node::new(CoreConfig { state_dir: Some(state.path().to_owned()), ..small(9) });
+    net.nodes[0] = Node::new(EngineConfig { state_dir: Some(state.path().to_owned()), ..small(9) });
     let peers = vec![address(1)];
     let key = net.nodes[0].add(AddTorrent { peers, ..add_of(&payload, folders[0].path()) });
     let mut downloaded = 0;
@@ -120,13 +120,13 @@ fn a_stop_gives_all_memory_back_and_spoils_nothing() {
         net.run_until(LIMIT, |net| net.nodes[0].status(key).downloaded > 50_000);
         downloaded += net.nodes[0].status(key).downloaded;
         let node = &mut net.nodes[0];
-        node.core.stop(node.now, key);
+        node.engine.stop(node.now, key);
         node.act();
         net.run_until(LIMIT, |net| net.nodes[0].stopped());
         let node = &mut net.nodes[0];
         assert!(!node.has(|kind| matches!(kind, EventKind::PieceFailed(_))));
         node.events.clear();
-        node.core.resume(node.now, key);
+        node.engine.resume(node.now, key);
         node.act();
     }
     net.run_until(LIMIT, |net| net.nodes[0].completed());
@@ -149,7 +149,7 @@ fn torrents_that_are_removed_give_all_memory_back() {
         if seed < 4 {
             net.run_until(LIMIT, |net| net.nodes[0].status(key).downloaded > 300_000);
             let node = &mut net.nodes[0];
-            node.core.remove(node.now, key);
+            node.engine.remove(node.now, key);
             node.act();
         } else {
             net.run_until(LIMIT, |net| net.nodes[0].completed());
@@ -164,7 +164,7 @@ fn pieces_larger_than_the_memory_are_staged() {
     net.nodes[1].add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
     let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let state_dir = Some(state.path().to_owned());
-    net.nodes[0] = Node::new(CoreConfig { state_dir, ..small(9) });
+    net.nodes[0] = Node::new(EngineConfig { state_dir, ..small(9) });
     let peers = vec![address(1)];
     let key = net.nodes[0].add(AddTorrent { peers, ..add_of(&payload, folder.path()) });
     // Stopped in the middle of pieces, again and again: what was staged is neither lost nor spoilt.
@@ -173,12 +173,12 @@ fn pieces_larger_than_the_memory_are_staged() {
         net.run_until(LIMIT, |net| net.nodes[0].status(key).downloaded > 700_000);
         downloaded += net.nodes[0].status(key).downloaded;
         let node = &mut net.nodes[0];
-        node.core.stop(node.now, key);
+        node.engine.stop(node.now, key);
         node.act();
         net.run_until(LIMIT, |net| net.nodes[0].stopped());
         let node = &mut net.nodes[0];
         node.events.clear();
-        node.core.resume(node.now, key);
+        node.engine.resume(node.now, key);
         node.act();
     }
     net.run_until(LIMIT, |net| net.nodes[0].completed());

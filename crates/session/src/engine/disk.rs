@@ -7,45 +7,51 @@ use bt_types::{Bitfield, PieceIndex};
 use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
 use swarm::Committed;
 
-use super::Core;
+use super::Engine;
 use super::resident::RunKey;
 use super::torrent::Phase;
 use crate::event::EventKind;
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// The store answered a job.
     pub fn handle_done(&mut self, now: Duration, done: Done<F>) {
         self.now = now;
         match done {
             Done::Opened { torrent, result } => {
-                self.finish_job(torrent, [], |core| core.handle_opened(torrent, result));
+                self.finish_job(torrent, [], |engine| engine.handle_opened(torrent, result));
             }
             Done::Checked { torrent, pieces, good, error } => {
-                self.finish_job(torrent, [], |core| {
-                    core.handle_checked(torrent, pieces, &good, error);
+                self.finish_job(torrent, [], |engine| {
+                    engine.handle_checked(torrent, pieces, &good, error);
                 });
             }
             Done::CheckFinished { torrent, result } => {
-                self.finish_job(torrent, [], |core| core.handle_check_finished(torrent, result));
+                self.finish_job(torrent, [], |engine| {
+                    engine.handle_check_finished(torrent, result);
+                });
             }
             Done::Committed { torrent, piece, spans, outcome } => {
                 let spans = spans.into_iter().flatten();
-                self.finish_job(torrent, spans, |core| {
-                    core.handle_committed(torrent, piece, outcome);
+                self.finish_job(torrent, spans, |engine| {
+                    engine.handle_committed(torrent, piece, outcome);
                 });
             }
             Done::Staged { torrent, piece, span, result, .. } => {
-                self.finish_job(torrent, [span], |core| core.handle_staged(torrent, piece, result));
+                self.finish_job(torrent, [span], |engine| {
+                    engine.handle_staged(torrent, piece, result);
+                });
             }
             Done::Ready { torrent, piece, range, result } => {
                 let run = RunKey::named(torrent, piece, &range);
-                self.finish_job(torrent, [], |core| core.handle_ready(torrent, run, result));
+                self.finish_job(torrent, [], |engine| engine.handle_ready(torrent, run, result));
             }
             Done::Synced { torrent, result, lost } => {
-                self.finish_job(torrent, [], |core| core.handle_synced(torrent, result, &lost));
+                self.finish_job(torrent, [], |engine| engine.handle_synced(torrent, result, &lost));
             }
             Done::Closed { torrent, result, spans } => {
-                self.finish_job(torrent, spans, |core| core.handle_closed_store(torrent, result));
+                self.finish_job(torrent, spans, |engine| {
+                    engine.handle_closed_store(torrent, result);
+                });
             }
             _ => log::error!("an answer of the store that the session does not know"),
         }

@@ -9,7 +9,7 @@ use piece_store::{Job, OpenSpec, Opened, StoreError, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Source, SpanLayout, Swarm, SwarmConfig};
 
-use super::Core;
+use super::Engine;
 use super::open::{OpenPieces, blocks_in};
 use super::peers::draw_peer_id;
 use super::rate::Bucket;
@@ -36,7 +36,7 @@ pub enum AddError {
     Gone,
 }
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// Takes a torrent in and begins with it.
     ///
     /// # Errors
@@ -391,7 +391,7 @@ impl Torrent {
 fn swarm_config(
     torrent: &Torrent,
     opened: &Opened,
-    config: &super::CoreConfig,
+    config: &super::EngineConfig,
     seed: u64,
 ) -> SwarmConfig {
     let info = torrent.add.metainfo.info();

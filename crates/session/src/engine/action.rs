@@ -1,4 +1,4 @@
-//! What the caller of the core must do.
+//! What the caller of the engine must do.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ pub enum Action {
         /// Where to.
         address: SocketAddr,
     },
-    /// Close the link's socket. The core has forgotten the link already.
+    /// Close the link's socket. The engine has forgotten the link already.
     Close {
         /// The link.
         link: LinkKey,

@@ -7,12 +7,12 @@ use peer_wire::{Connection, Handshake};
 use piece_store::TorrentKey;
 use swarm::{ConnectFailure, Source};
 
-use super::Core;
+use super::Engine;
 use super::action::Action;
 use super::link::{Link, Stage};
 use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE, MAX_USER_PEERS};
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// Tries peers that the user named, now or as soon as the torrent is ready.
     pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
         self.now = now;

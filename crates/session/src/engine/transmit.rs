@@ -9,7 +9,7 @@ use bt_types::BlockRequest;
 use peer_wire::Transmit;
 use piece_store::{Extent, Job, OsFile, TorrentKey};
 
-use super::Core;
+use super::Engine;
 use super::link::{Link, LinkKey, Stage, Upload};
 use super::resident::{Residence, Run, RunKey};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
@@ -33,7 +33,7 @@ pub enum Outgoing<'a, F = OsFile> {
     },
 }
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// What the link has to send, in order, as far as it may be sent now; nothing when there is nothing
     /// for now. Report how many bytes of it went out with [`Self::handle_transmitted`].
     pub fn poll_transmit(

@@ -9,9 +9,9 @@ use rand::RngExt as _;
 use tracker_udp::{Exchange, UdpTracker};
 
 use super::{AnnounceKey, Announces};
-use crate::core::action::Action;
-use crate::core::names::Lookup;
-use crate::core::running::{Further, Leg, Stage, Work, exchanges, failure};
+use crate::engine::action::Action;
+use crate::engine::names::Lookup;
+use crate::engine::running::{Further, Leg, Stage, Work, exchanges, failure};
 use crate::limits::MAX_NAMES;
 
 impl Announces {

@@ -1,4 +1,4 @@
-//! A core to which anything happens: peers say and do what they like, the store, the trackers and
+//! An engine to which anything happens: peers say and do what they like, the store, the trackers and
 //! the user too. What it announces and serves was verified, what it sends can be read, each link
 //! and job is ended once, time moves, and a stop ends.
 
@@ -13,8 +13,8 @@ use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPee
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
 use piece_store::{Done, Extent, Job, MAX_OPEN_FILES, Opened, Operation, Outcome, StoreError};
-use session::core::{
-    Action, AnnounceKey, Core, CoreConfig, Families, FetchFailure, LinkKey, Outgoing,
+use session::engine::{
+    Action, AnnounceKey, Engine, EngineConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
 use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
@@ -22,7 +22,7 @@ use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
 const SPAN_MEMORY: usize = 2 << 20;
 /// How many links there are at most.
 const MAX_LINKS: usize = 6;
-/// What a core may do at one moment, by far.
+/// What an engine may do at one moment, by far.
 const MAX_ACTIONS: usize = 100_000;
 
 /// A torrent of small pieces, and one whose pieces are staged span by span. Nobody asks for the
@@ -44,10 +44,10 @@ fn the_corpus_breaks_no_promise() {
     testkit::replay("session", fuzz);
 }
 
-/// Does to a core what `data` says.
+/// Does to an engine what `data` says.
 ///
 /// # Panics
-/// If the core breaks a promise.
+/// If the engine breaks a promise.
 pub(crate) fn fuzz(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut machine = Machine::new(choices.byte());
@@ -61,18 +61,18 @@ pub(crate) fn fuzz(data: &[u8]) {
 /// A connection, from the peer's end.
 #[derive(Debug, Default)]
 struct Link {
-    /// Whether the core waits for it to be established.
+    /// Whether the engine waits for it to be established.
     connecting: bool,
     torrent: usize,
-    /// What the core sent and is not read yet.
+    /// What the engine sent and is not read yet.
     sent: Vec<u8>,
     shaken: bool,
-    /// What the core asked for and was not answered.
+    /// What the engine asked for and was not answered.
     asked: VecDeque<WireRequest>,
 }
 
 struct Machine {
-    core: Core<()>,
+    engine: Engine<()>,
     now: Duration,
     keys: [Option<TorrentKey>; 2],
     links: BTreeMap<LinkKey, Link>,
@@ -88,7 +88,7 @@ struct Machine {
 
 impl Machine {
     fn new(flags: u8) -> Self {
-        let config = CoreConfig {
+        let config = EngineConfig {
             listen_port: 6881,
             max_down: (flags & 1 != 0).then_some(50_000),
             max_up: (flags & 2 != 0).then_some(20_000),
@@ -106,7 +106,7 @@ impl Machine {
             seed: 1,
         };
         let mut machine = Self {
-            core: Core::new(Duration::ZERO, config),
+            engine: Engine::new(Duration::ZERO, config),
             now: Duration::ZERO,
             keys: [None; 2],
             links: BTreeMap::new(),
@@ -125,7 +125,7 @@ impl Machine {
 
     fn add(&mut self, torrent: usize) {
         let add = AddTorrent::new(Arc::clone(&TORRENTS[torrent]), "/save");
-        let added = self.core.add(self.now, add);
+        let added = self.engine.add(self.now, add);
         assert_eq!(added.is_ok(), self.keys[torrent].is_none(), "{added:?}");
         if let Ok(key) = added {
             self.keys[torrent] = Some(key);
@@ -153,39 +153,39 @@ impl Machine {
         let torrent = choices.below(2);
         let Some(key) = self.keys[torrent] else { return self.add(torrent) };
         match op {
-            0 => self.core.stop(self.now, key),
-            1 | 2 => self.core.resume(self.now, key),
-            3 => self.core.remove(self.now, key),
+            0 => self.engine.stop(self.now, key),
+            1 | 2 => self.engine.resume(self.now, key),
+            3 => self.engine.remove(self.now, key),
             4 => {
                 let rate = u64::from(choices.number() >> 8);
-                self.core.set_limits(self.now, choices.coin().then_some(rate), Some(rate));
+                self.engine.set_limits(self.now, choices.coin().then_some(rate), Some(rate));
             }
-            5 => self.core.pause_dialing(self.now),
+            5 => self.engine.pause_dialing(self.now),
             _ => {
                 let peers: Vec<_> = choices.bytes(3).iter().map(|n| address(*n)).collect();
-                self.core.add_peers(self.now, key, &peers);
+                self.engine.add_peers(self.now, key, &peers);
             }
         }
     }
 
     fn accept(&mut self, number: u8) {
-        let Some(link) = self.core.handle_accepted(self.now, address(number)) else { return };
+        let Some(link) = self.engine.handle_accepted(self.now, address(number)) else { return };
         assert!(self.links.len() < MAX_LINKS, "more links than there may be");
         let torrent = usize::from(number >> 7);
         let new = self.links.insert(link, Link { torrent, ..Link::default() });
         assert!(new.is_none(), "a key is given twice");
     }
 
-    /// A connection that the core began is established, or is not.
+    /// A connection that the engine began is established, or is not.
     fn connect(&mut self, number: u8) {
         let waiting = self.links.iter_mut().find(|(_, link)| link.connecting);
         let Some((key, link)) = waiting else { return };
         let key = *key;
         link.connecting = false;
         if number < 0xc0 {
-            return self.core.handle_connected(self.now, key);
+            return self.engine.handle_connected(self.now, key);
         }
-        self.core.handle_connect_failed(self.now, key, "refused");
+        self.engine.handle_connect_failed(self.now, key, "refused");
     }
 
     fn step_of(&mut self, key: LinkKey, op: u8, choices: &mut Choices<'_>) {
@@ -209,24 +209,24 @@ impl Machine {
                 self.receive(key, choices.bytes(length));
             }
             0xf0..0xf4 => {
-                self.core.handle_closed(self.now, key, (op & 1 == 0).then_some("reset"));
+                self.engine.handle_closed(self.now, key, (op & 1 == 0).then_some("reset"));
             }
             // The socket takes only so much.
             _ => self.send(key, usize::from(choices.byte()) << 8),
         }
     }
 
-    /// Bytes come from the peer, as many as the core would read.
+    /// Bytes come from the peer, as many as the engine would read.
     fn receive(&mut self, key: LinkKey, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() && self.links.contains_key(&key) {
-            let quota = self.core.receive_quota(self.now, key).min(rest.len());
+            let quota = self.engine.receive_quota(self.now, key).min(rest.len());
             if quota == 0 {
                 // It comes a little later.
                 self.wait(Duration::from_millis(50));
             }
             let (part, later) = rest.split_at(quota);
-            self.core.handle_bytes(self.now, key, part);
+            self.engine.handle_bytes(self.now, key, part);
             self.take_actions();
             rest = later;
         }
@@ -253,7 +253,7 @@ impl Machine {
         }
     }
 
-    /// Does what the core wants.
+    /// Does what the engine wants.
     fn act(&mut self) {
         for _ in 0..MAX_ACTIONS {
             self.take_actions();
@@ -265,7 +265,7 @@ impl Machine {
 
     fn take_actions(&mut self) {
         for _ in 0..MAX_ACTIONS {
-            let Some(action) = self.core.poll_action() else { return };
+            let Some(action) = self.engine.poll_action() else { return };
             self.take(action);
         }
         panic!("it never rests");
@@ -311,7 +311,7 @@ impl Machine {
         {
             let mut length = 0;
             let mut stale = false;
-            for part in self.core.poll_transmit(self.now, key) {
+            for part in self.engine.poll_transmit(self.now, key) {
                 let room = left - length;
                 let taken = match part {
                     Outgoing::Bytes { bytes, .. } => {
@@ -335,19 +335,19 @@ impl Machine {
                 }
             }
             if stale {
-                self.core.refresh_upload(self.now, key);
+                self.engine.refresh_upload(self.now, key);
             }
             if length == 0 {
                 break;
             }
-            self.core.handle_transmitted(self.now, key, length);
+            self.engine.handle_transmitted(self.now, key, length);
             self.take_actions();
             left -= length;
         }
         self.read_sent(key);
     }
 
-    /// Reads what the core has sent: our handshake, then messages.
+    /// Reads what the engine has sent: our handshake, then messages.
     fn read_sent(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(&key) else { return };
         if !link.shaken {
@@ -396,7 +396,7 @@ impl Machine {
         let at = usize::from(which) % self.jobs.len().max(1);
         let Some(job) = self.jobs.remove(at) else { return };
         let done = self.done(job, outcome);
-        self.core.handle_done(self.now, done);
+        self.engine.handle_done(self.now, done);
     }
 
     fn done(&mut self, job: Job, outcome: u8) -> Done<()> {
@@ -446,7 +446,7 @@ impl Machine {
 
     fn verified_pieces(&self, torrent: TorrentKey) -> Bitfield {
         let metainfo = self
-            .core
+            .engine
             .status_of(torrent)
             .and_then(|status| TORRENTS.iter().find(|it| it.info_hash() == status.info_hash));
         let geometry = metainfo.expect("a known torrent").info().geometry();
@@ -485,7 +485,7 @@ impl Machine {
         digests: bool,
         outcome: u8,
     ) -> Outcome {
-        let geometry = self.core.status_of(torrent).and_then(|status| {
+        let geometry = self.engine.status_of(torrent).and_then(|status| {
             let metainfo = TORRENTS.iter().find(|it| it.info_hash() == status.info_hash)?;
             Some(metainfo.info().geometry())
         });
@@ -509,14 +509,14 @@ impl Machine {
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..MAX_ACTIONS {
-            let Some(due) = self.core.poll_timeout().filter(|due| *due <= end) else {
+            let Some(due) = self.engine.poll_timeout().filter(|due| *due <= end) else {
                 self.now = end;
                 return;
             };
             self.now = self.now.max(due);
-            self.core.handle_timeout(self.now);
+            self.engine.handle_timeout(self.now);
             self.take_actions();
-            let next = self.core.poll_timeout();
+            let next = self.engine.poll_timeout();
             assert!(next.is_none_or(|next| next > self.now), "what is due is not done");
         }
         panic!("time stands still");
@@ -527,32 +527,32 @@ impl Machine {
             0x50..0x53 => {
                 let Some((key, leg)) = self.fetches.pop() else { return };
                 let result = tracker_reply(choices);
-                self.core.handle_fetched(self.now, key, leg, result);
+                self.engine.handle_fetched(self.now, key, leg, result);
             }
             0x53 | 0x54 => {
                 let Some(host) = self.names.pop() else { return };
                 let ip = address(choices.byte()).ip();
                 let result = if choices.coin() { Ok(vec![ip]) } else { Err("no".to_owned()) };
-                self.core.handle_resolved(self.now, &host, result);
+                self.engine.handle_resolved(self.now, &host, result);
             }
             _ => {
                 let Some((from, asked)) = self.datagrams.pop() else { return };
                 let action = u32::from(op == 0x57).to_be_bytes();
                 let id = asked.get(12..16).unwrap_or_default();
                 let bytes = [&action, id, choices.bytes(40)].concat();
-                self.core.handle_datagram(self.now, from, &bytes);
+                self.engine.handle_datagram(self.now, from, &bytes);
             }
         }
     }
 
     fn check(&mut self) {
         for torrent in 0..TORRENTS.len() {
-            let there = self.keys[torrent].is_some_and(|key| self.core.status_of(key).is_some());
+            let there = self.keys[torrent].is_some_and(|key| self.engine.status_of(key).is_some());
             if !there {
                 self.keys[torrent] = None;
             }
         }
-        for status in self.core.status() {
+        for status in self.engine.status() {
             assert!(status.bytes_done <= status.bytes_total);
             assert!(status.pieces_done <= status.pieces_total);
         }
@@ -560,7 +560,7 @@ impl Machine {
 
     /// Everything is stopped, the store and the trackers answer: it comes to rest.
     fn end(&mut self) {
-        self.core.stop_all(self.now);
+        self.engine.stop_all(self.now);
         self.act();
         for _ in 0..100 {
             while !self.jobs.is_empty() {
@@ -570,9 +570,9 @@ impl Machine {
             self.wait(Duration::from_secs(1));
             self.act();
         }
-        assert!(self.core.is_idle(), "it does not stop");
+        assert!(self.engine.is_idle(), "it does not stop");
         let stopped = |status: &session::TorrentStatus| status.phase == PhaseKind::Stopped;
-        assert!(self.core.status().iter().all(stopped));
+        assert!(self.engine.status().iter().all(stopped));
         let outgoing = self.links.values().filter(|link| link.shaken).count();
         assert_eq!(outgoing, 0, "links of stopped torrents");
     }

@@ -1,9 +1,9 @@
 //! All decisions of a session, pure: no socket, clock, thread, disk or randomness of the system.
 //!
-//! The core owns every torrent and every connection. It is told what happened (`handle_*`), and
-//! after any call its polls are drained: [`Core::poll_action`] for what must be done,
-//! [`Core::poll_transmit`] for the bytes of a link that an [`Action::Transmit`] named, and
-//! [`Core::poll_timeout`] for when [`Core::handle_timeout`] is due.
+//! The engine owns every torrent and every connection. It is told what happened (`handle_*`), and
+//! after any call its polls are drained: [`Engine::poll_action`] for what must be done,
+//! [`Engine::poll_transmit`] for the bytes of a link that an [`Action::Transmit`] named, and
+//! [`Engine::poll_timeout`] for when [`Engine::handle_timeout`] is due.
 //!
 //! ```text
 //!  bytes --> Connection::receive --> meaning --> Swarm::handle_* --> Output --> Connection::request
@@ -64,9 +64,9 @@ use syncs::Syncs;
 use timers::Timers;
 use torrent::Torrent;
 
-/// What the core must know of the machine and the user's wishes.
+/// What the engine must know of the machine and the user's wishes.
 #[derive(Debug, Clone)]
-pub struct CoreConfig {
+pub struct EngineConfig {
     /// The port others reach us on, for announces and the extension handshake; 0 for none.
     pub listen_port: u16,
     /// Received bytes a second, all torrents together.
@@ -135,10 +135,10 @@ pub enum Family {
 }
 
 /// All torrents and connections of a session. `F` is an open file of the disk that holds the payload:
-/// the core passes it on from the store to whoever sends it, and never looks inside.
+/// the engine passes it on from the store to whoever sends it, and never looks inside.
 #[derive(Debug)]
-pub struct Core<F = OsFile> {
-    config: CoreConfig,
+pub struct Engine<F = OsFile> {
+    config: EngineConfig,
     rng: ChaCha8Rng,
     torrents: BTreeMap<TorrentKey, Box<Torrent>>,
     /// Torrents that are not stopped.
@@ -172,9 +172,9 @@ pub struct Core<F = OsFile> {
     now: Duration,
 }
 
-impl<F> Core<F> {
+impl<F> Engine<F> {
     /// A session without torrents.
-    pub fn new(now: Duration, config: CoreConfig) -> Self {
+    pub fn new(now: Duration, config: EngineConfig) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         let announces = Announces::new(config.families, ChaCha8Rng::from_rng(&mut rng));
         Self {
