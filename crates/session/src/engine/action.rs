@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use bt_types::AnnounceRequest;
 use piece_store::Job;
 
-use super::Family;
-use super::announces::AnnounceKey;
-use super::link::LinkKey;
+use super::announce::Family;
+use super::keys::{AnnounceKey, LinkKey};
 use crate::event::Event;
 
 /// What the caller must do.

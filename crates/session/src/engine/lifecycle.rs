@@ -59,7 +59,6 @@ impl<F> Engine<F> {
             open: OpenPieces::new(key, SpanLayout::new(geometry)),
             durability: OnDemand::default(),
             jobs: 0,
-            announces: 0,
             announced_at: now,
             down: Bucket::new(now, add.max_down),
             up: Bucket::new(now, add.max_up),
@@ -284,11 +283,11 @@ impl<F> Engine<F> {
 
     /// Ends the stop when every tracker heard of it or the time is over.
     pub(super) fn end_goodbye(&mut self, key: TorrentKey) {
+        let announcing = self.announces.is_announcing(key);
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let announces = torrent.announces;
         let Phase::Stopping(stopping) = &mut torrent.phase else { return };
         let StopStep::Announcing { deadline } = stopping.step else { return };
-        if announces == 0 || deadline <= self.now {
+        if !announcing || deadline <= self.now {
             let error = stopping.error.take();
             self.end_stop(key, error);
         }
@@ -299,7 +298,6 @@ impl<F> Engine<F> {
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         torrent.phase = Phase::Stopped;
         self.running -= 1;
-        torrent.announces = 0;
         torrent.completion_due = false;
         torrent.durability.give_up();
         torrent.open = OpenPieces::new(key, torrent.open.layout);

@@ -13,33 +13,10 @@ use std::time::Duration;
 use bt_types::BlockRequest;
 use peer_wire::Connection;
 use piece_store::TorrentKey;
-use swarm::PeerKey;
 
+use super::keys::LinkKey;
 use super::resident::Run;
 use crate::limits::half_open_each;
-
-/// A connection, by a number that is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkKey(u64);
-
-impl LinkKey {
-    fn new(slot: usize, generation: u32) -> Self {
-        Self((u64::from(generation) << 32) | slot as u64)
-    }
-
-    /// Where the link stands in a table; reused after the link ended.
-    pub fn slot(self) -> usize {
-        (self.0 & u64::from(u32::MAX)) as usize
-    }
-
-    pub(super) fn peer(self) -> PeerKey {
-        PeerKey(self.0)
-    }
-
-    pub(super) fn of_peer(peer: PeerKey) -> Self {
-        Self(peer.0)
-    }
-}
 
 /// How far a link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

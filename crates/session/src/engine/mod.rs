@@ -16,20 +16,18 @@
 //! `Verified`; every table is bounded by the limits in [`crate::limits`].
 
 mod action;
-mod announces;
+mod announce;
 mod buffers;
 mod dial;
 mod disk;
-mod hosts;
+mod keys;
 mod lifecycle;
 mod link;
-mod names;
 mod open;
 mod outputs;
 mod peers;
 mod rate;
 mod resident;
-mod running;
 mod status;
 mod sweep;
 mod syncs;
@@ -48,14 +46,13 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use action::Action;
-pub use announces::{AnnounceKey, FetchFailure};
+pub use announce::{Families, Family, FetchFailure, Resolved};
+pub use keys::{AnnounceKey, LinkKey};
 pub use lifecycle::AddError;
-pub use link::LinkKey;
-pub use names::Resolved;
 pub use transmit::Outgoing;
 
 use crate::event::{Event, EventKind};
-use announces::Announces;
+use announce::Announces;
 use buffers::Buffers;
 use link::Links;
 use rate::Bucket;
@@ -100,40 +97,6 @@ pub struct EngineConfig {
     pub seed: u64,
 }
 
-/// The address families this machine and its user allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4.
-    pub v4: bool,
-    /// IPv6.
-    pub v6: bool,
-}
-
-impl Families {
-    /// Whether `ip` can be reached.
-    pub fn allow(self, ip: IpAddr) -> bool {
-        if ip.is_ipv4() { self.v4 } else { self.v6 }
-    }
-
-    /// The families over which `host` is to be asked: `None` is whichever works.
-    fn of_host(self, host: &str) -> Vec<Option<Family>> {
-        let is_address = names::parse_ip(host).is_some();
-        match (self.v4 && self.v6, is_address) {
-            (true, false) => vec![Some(Family::V4), Some(Family::V6)],
-            _ => vec![None],
-        }
-    }
-}
-
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// All torrents and connections of a session. `F` is an open file of the disk that holds the payload:
 /// the engine passes it on from the store to whoever sends it, and never looks inside.
 #[derive(Debug)]
@@ -167,8 +130,6 @@ pub struct Engine<F = OsFile> {
     events_dropped: u64,
     /// The most that all peers' buffers of messages held at a time, in bytes.
     messages_peak: usize,
-    /// Peers that a tracker gave by name, until the name is looked up.
-    peer_names: BTreeMap<String, Vec<(TorrentKey, u16)>>,
     now: Duration,
 }
 
@@ -199,7 +160,6 @@ impl<F> Engine<F> {
             up: Bucket::new(now, config.max_up),
             events_dropped: 0,
             messages_peak: 0,
-            peer_names: BTreeMap::new(),
             config,
             now,
         }

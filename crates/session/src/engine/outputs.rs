@@ -6,7 +6,8 @@ use swarm::{Output, PeerKey, SpanBudget};
 
 use super::Engine;
 use super::action::Action;
-use super::link::LinkKey;
+use super::announce::Announce;
+use super::keys::LinkKey;
 use super::open::blocks_in;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_FED;
@@ -87,7 +88,9 @@ impl<F> Engine<F> {
             Output::ClosePiece { piece } => self.close_piece(key, piece),
             Output::Commit { piece, digests } => self.commit(key, piece, digests),
             Output::Announce { tracker, url, event, num_want, tracker_id } => {
-                self.announce(key, tracker, &url, event, num_want, tracker_id);
+                let tracker_id = tracker_id.map(Vec::into_boxed_slice);
+                let announce = Announce { tracker, url, event, num_want, tracker_id };
+                self.announce(key, announce);
             }
             Output::Banned { address } => self.emit(
                 key,
@@ -100,6 +103,12 @@ impl<F> Engine<F> {
             Output::Completed => self.handle_all_verified(key),
             _ => log::error!("an output of the swarm that the session does not know"),
         }
+    }
+
+    fn announce(&mut self, key: TorrentKey, announce: Announce) {
+        let Some(torrent) = self.torrents.get_mut(&key) else { return };
+        torrent.announced_at = self.now;
+        self.announces.start(self.now, key, announce);
     }
 
     /// Queues a message for a peer and has it sent.

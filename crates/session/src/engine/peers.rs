@@ -11,7 +11,8 @@ use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Place, Ref
 use super::Engine;
 use super::action::Action;
 use super::dial::canonical;
-use super::link::{Link, LinkKey, Stage};
+use super::keys::LinkKey;
+use super::link::{Link, Stage};
 use super::torrent::{Phase, Torrent};
 use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};

@@ -11,7 +11,7 @@ use bt_types::{BlockRequest, PieceIndex};
 use metainfo::Info;
 use piece_store::{Extent, TorrentKey};
 
-use super::link::LinkKey;
+use super::keys::LinkKey;
 use crate::limits::{MAX_RESIDENT, MAX_RUN_FILES, RUN_LENGTH, SERVED_FILES_SHARE};
 
 /// For how long a run that was made resident is trusted to be so.

@@ -3,7 +3,8 @@
 use swarm::DisconnectReason;
 
 use super::Engine;
-use super::link::{LinkKey, Stage};
+use super::keys::LinkKey;
+use super::link::Stage;
 use super::peers::LinkEnd;
 use crate::limits::{CONNECT_TIMEOUT, MAX_PEER_BUFFERS};
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
 use piece_store::{Opened, TorrentKey};
-use swarm::{Swarm, TrackerIndex};
+use swarm::Swarm;
 
 use super::open::OpenPieces;
 use super::rate::Bucket;
@@ -79,8 +79,6 @@ pub(super) struct Torrent {
     pub(super) durability: OnDemand<Durability>,
     /// Jobs given to the store and not answered yet.
     pub(super) jobs: usize,
-    /// Announces under way.
-    pub(super) announces: usize,
     /// When the last announce was made.
     pub(super) announced_at: Duration,
     pub(super) down: Bucket,
@@ -161,15 +159,9 @@ impl Torrent {
         self.swarm().map_or((0, 0), |swarm| (swarm.downloaded(), swarm.uploaded()))
     }
 
-    /// The URL of a tracker, by its place in the torrent's list.
-    pub(super) fn tracker_url(&self, TrackerIndex(index): TrackerIndex) -> &str {
-        let mut urls = self.add.metainfo.trackers().iter().flatten();
-        urls.nth(index).map_or("", String::as_str)
-    }
-
     /// Returns the event to announce instead of `event`: a partial seed announces `paused` where no
     /// other event is due (BEP 21).
-    pub(super) fn announced_event(&self, event: AnnounceEvent) -> AnnounceEvent {
+    fn announced_event(&self, event: AnnounceEvent) -> AnnounceEvent {
         match event {
             AnnounceEvent::None if self.swarm().is_some_and(Swarm::is_partial_seed) => {
                 AnnounceEvent::Paused
@@ -178,10 +170,11 @@ impl Torrent {
         }
     }
 
-    pub(super) fn announce_request(&self, port: u16) -> AnnounceRequest {
+    /// What the torrent says in an announce; address, port and peers are up to others.
+    pub(super) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
         let swarm = self.swarm();
         AnnounceRequest {
-            port,
+            event: self.announced_event(event),
             key: self.announce_key,
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),

@@ -10,7 +10,8 @@ use peer_wire::Transmit;
 use piece_store::{Extent, Job, OsFile, TorrentKey};
 
 use super::Engine;
-use super::link::{Link, LinkKey, Stage, Upload};
+use super::keys::LinkKey;
+use super::link::{Link, Stage, Upload};
 use super::resident::{Residence, Run, RunKey};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
 

@@ -1,18 +1,23 @@
 //! Names that were looked up, remembered for a while so that a thousand torrents on one tracker ask
-//! the system once (DESIGN: names 5 minutes, failures 1).
+//! the system once; and the peers that trackers gave by name.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::limits::{MAX_NAMES, NAME_FAILURE_LIFETIME, NAME_LIFETIME};
+use bt_types::{PeerHost, TrackerPeer};
+use piece_store::TorrentKey;
+
+use crate::limits::{
+    MAX_AWAITED_PEER_NAMES, MAX_NAMES, MAX_PEER_NAMES, NAME_FAILURE_LIFETIME, NAME_LIFETIME,
+};
 
 /// The addresses of a name, or why there are none.
 pub type Resolved = Result<Vec<IpAddr>, String>;
 
 /// What is known about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Lookup {
+pub(super) enum Lookup {
     /// It was looked up a short while ago.
     Known(Resolved),
     /// Somebody must look it up; the caller is the first to ask.
@@ -35,14 +40,16 @@ enum Entry {
 
 /// The names looked up lately.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub(super) struct Names {
     entries: BTreeMap<String, Entry>,
+    /// Peers whose names are being looked up: their torrents and ports.
+    peers: BTreeMap<String, Vec<(TorrentKey, u16)>>,
 }
 
 impl Names {
     /// What is known about `host`, a peer's or a tracker's. An address is its own answer. A tracker does
     /// not wait where the name was asked for as a peer's: then it is looked up twice.
-    pub(crate) fn look_up(&mut self, now: Duration, host: &str, of_peer: bool) -> Lookup {
+    pub(super) fn look_up(&mut self, now: Duration, host: &str, of_peer: bool) -> Lookup {
         if let Some(ip) = parse_ip(host) {
             return Lookup::Known(Ok(vec![ip]));
         }
@@ -57,16 +64,44 @@ impl Names {
         }
     }
 
-    /// Whether [`Self::look_up`] would answer at once.
-    pub(crate) fn is_known(&self, now: Duration, host: &str) -> bool {
-        let known = |entry: &Entry| matches!(entry, Entry::Known { until, .. } if *until > now);
-        parse_ip(host).is_some() || self.entries.get(host).is_some_and(known)
+    /// What is known about `host`, a peer of `torrent`. Unless the answer is known,
+    /// [`Self::handle_resolved`] gives the peer back; `None` if too many names are being looked up.
+    pub(super) fn look_up_peer(
+        &mut self,
+        now: Duration,
+        torrent: TorrentKey,
+        host: &str,
+        port: u16,
+    ) -> Option<Lookup> {
+        if !self.is_known(now, host) && self.peers.len() >= MAX_AWAITED_PEER_NAMES {
+            return None;
+        }
+        let lookup = self.look_up(now, host, true);
+        if !matches!(lookup, Lookup::Known(_)) {
+            let waiting = self.peers.entry(host.to_owned()).or_default();
+            if !waiting.contains(&(torrent, port)) {
+                waiting.push((torrent, port));
+            }
+        }
+        Some(lookup)
     }
 
-    /// Keeps the answer for `host`.
-    pub(crate) fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
+    /// Keeps the answer for `host`. Returns the peers of that name, by torrent and port.
+    pub(super) fn handle_resolved(
+        &mut self,
+        now: Duration,
+        host: &str,
+        result: Resolved,
+    ) -> Vec<(TorrentKey, u16)> {
         let lifetime = if result.is_ok() { NAME_LIFETIME } else { NAME_FAILURE_LIFETIME };
         self.entries.insert(host.to_owned(), Entry::Known { result, until: now + lifetime });
+        self.peers.remove(host).unwrap_or_default()
+    }
+
+    /// Whether [`Self::look_up`] would answer at once.
+    fn is_known(&self, now: Duration, host: &str) -> bool {
+        let known = |entry: &Entry| matches!(entry, Entry::Known { until, .. } if *until > now);
+        parse_ip(host).is_some() || self.entries.get(host).is_some_and(known)
     }
 
     /// Forgets the known name that would expire first, once there are [`MAX_NAMES`].
@@ -85,8 +120,17 @@ impl Names {
     }
 }
 
-/// `host` as an address, with or without the brackets of a URL.
-pub(super) fn parse_ip(host: &str) -> Option<IpAddr> {
+/// Returns the peers of a reply that are given by name (BEP 3), the first [`MAX_PEER_NAMES`].
+pub(super) fn named_peers(peers: &[TrackerPeer]) -> impl Iterator<Item = (&str, u16)> {
+    let named = peers.iter().filter_map(|peer| match &peer.host {
+        PeerHost::Name(name) => Some((name.as_str(), peer.port)),
+        PeerHost::Ip(_) => None,
+    });
+    named.take(MAX_PEER_NAMES)
+}
+
+/// Returns `host` as an address, with or without the brackets of a URL.
+fn parse_ip(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 

@@ -2,11 +2,11 @@
 //! all torrents together. Hosts take turns, so that ten thousand torrents that wait for one do not
 //! hold up the others.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::announces::AnnounceKey;
+use crate::engine::keys::AnnounceKey;
 use crate::limits::{MAX_ANNOUNCES, MAX_NAMES, MAX_REQUESTS_PER_HOST};
 
 /// After the first failure; doubles with each further one. Half of what one torrent waits by
@@ -19,8 +19,8 @@ struct Host {
     running: usize,
     /// Of those, the ones that nobody waits for any more.
     late: usize,
-    /// In the order in which they came: keys ascend.
-    waiting: BTreeSet<AnnounceKey>,
+    /// By the number in the key: first come, first served.
+    waiting: BTreeMap<u64, AnnounceKey>,
     /// Whether it stands in line.
     in_line: bool,
     failures: u32,
@@ -61,7 +61,7 @@ impl Hosts {
         {
             return Err(message.clone());
         }
-        host.waiting.insert(key);
+        host.waiting.insert(key.number, key);
         self.stand_in_line(&name);
         Ok(name)
     }
@@ -75,7 +75,7 @@ impl Hosts {
             if host.running >= MAX_REQUESTS_PER_HOST {
                 continue;
             }
-            let Some(key) = host.waiting.pop_first() else { continue };
+            let Some((_, key)) = host.waiting.pop_first() else { continue };
             host.running += 1;
             self.running += 1;
             self.stand_in_line(&name);
@@ -92,10 +92,10 @@ impl Hosts {
         now: Duration,
         name: &str,
         failure: Option<&str>,
-    ) -> BTreeSet<AnnounceKey> {
-        let Some(host) = self.hosts.get_mut(name) else { return BTreeSet::new() };
+    ) -> Vec<AnnounceKey> {
+        let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
         host.note_result(now, failure);
-        let failed = failure.map(|_| std::mem::take(&mut host.waiting)).unwrap_or_default();
+        let failed = failure.map(|_| host.take_waiting()).unwrap_or_default();
         host.running = host.running.saturating_sub(1);
         match host.late {
             0 => self.running = self.running.saturating_sub(1),
@@ -124,11 +124,11 @@ impl Hosts {
         now: Duration,
         name: &str,
         failure: &str,
-    ) -> BTreeSet<AnnounceKey> {
+    ) -> Vec<AnnounceKey> {
         self.release(name);
-        let Some(host) = self.hosts.get_mut(name) else { return BTreeSet::new() };
+        let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
         host.note_result(now, Some(failure));
-        std::mem::take(&mut host.waiting)
+        host.take_waiting()
     }
 
     fn stand_in_line(&mut self, name: &str) {
@@ -151,12 +151,16 @@ impl Hosts {
     /// A request that waits is no longer needed.
     pub(super) fn forget(&mut self, name: &str, key: AnnounceKey) {
         if let Some(host) = self.hosts.get_mut(name) {
-            host.waiting.remove(&key);
+            host.waiting.remove(&key.number);
         }
     }
 }
 
 impl Host {
+    fn take_waiting(&mut self) -> Vec<AnnounceKey> {
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+
     fn note_result(&mut self, now: Duration, failure: Option<&str>) {
         match failure {
             None => (self.failures, self.rest) = (0, None),
@@ -171,10 +175,12 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    use piece_store::TorrentKey;
+
     use super::*;
 
     fn key(number: u64) -> AnnounceKey {
-        AnnounceKey::new(number)
+        AnnounceKey { torrent: TorrentKey(9 - number % 10), number }
     }
 
     fn admit(hosts: &mut Hosts, name: &str, numbers: std::ops::Range<u64>) {
@@ -239,7 +245,7 @@ mod tests {
         admit(&mut hosts, "t", 0..4);
         assert_eq!(going(&mut hosts).len(), 2);
         let failed = hosts.handle_finished(now, "t", Some("refused"));
-        assert_eq!(failed, [key(2), key(3)].into());
+        assert_eq!(failed, [key(2), key(3)]);
         assert!(hosts.handle_finished(now, "t", None).is_empty());
         assert!(going(&mut hosts).is_empty() && hosts.hosts.is_empty());
     }

@@ -1,0 +1,476 @@
+//! The announces of all torrents: each waits for its turn at the tracker's host, then asks it over
+//! every address family in use (BEP 7), one leg each.
+//!
+//! ```text
+//!  pending: BehindAnother --> AtHost --> attempts: Awaited --first answer--> Settled
+//!                                                     '--deadline--> Late -----^
+//! ```
+//!
+//! A family that does not work must not hold up the one that does: the first good answer ends the
+//! announce, peers of a later one are passed on when they come.
+
+mod attempt;
+mod families;
+mod hosts;
+mod legs;
+mod names;
+mod target;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
+use piece_store::TorrentKey;
+use rand_chacha::ChaCha8Rng;
+use swarm::{AnnounceFailure, TrackerIndex};
+use tracker_udp::TrackerHost;
+
+use super::action::Action;
+use super::keys::AnnounceKey;
+use crate::limits::ANNOUNCE_DEADLINE;
+use attempt::{Attempt, Interest, Leg, Stage, UdpTrackers, exchanges, failure, reply_of};
+use hosts::Hosts;
+use names::{Lookup, Names, named_peers};
+use target::{Protocol, Target};
+
+pub use families::{Families, Family};
+pub use names::Resolved;
+
+/// An announce failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchFailure {
+    /// What went wrong, for people.
+    pub message: String,
+    /// After how many seconds the tracker may be asked again, where it said so.
+    pub retry_in: Option<u32>,
+    /// Whether the tracker is well and refused this one torrent.
+    pub refused: bool,
+}
+
+impl From<FetchFailure> for AnnounceFailure {
+    fn from(failure: FetchFailure) -> Self {
+        Self { message: failure.message, retry_in: failure.retry_in }
+    }
+}
+
+/// What a torrent wants announced, and to which tracker. Ten thousand may wait for their turns, so
+/// the rest of the request is filled in when it is sent.
+#[derive(Debug)]
+pub(super) struct Announce {
+    pub(super) tracker: TrackerIndex,
+    /// The tracker's URL, as the torrent has it.
+    pub(super) url: String,
+    pub(super) event: AnnounceEvent,
+    /// How many peers are asked for.
+    pub(super) num_want: u32,
+    /// What the tracker called itself in its last reply.
+    pub(super) tracker_id: Option<Box<[u8]>>,
+}
+
+/// What came of an announce.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The first good reply, or the first failure if there is none.
+    Finished {
+        torrent: TorrentKey,
+        tracker: TrackerIndex,
+        url: String,
+        result: Result<AnnounceReply, AnnounceFailure>,
+    },
+    /// Peers of a later reply, or whose names were looked up.
+    Peers { torrent: TorrentKey, peers: Vec<SocketAddr> },
+}
+
+/// An announce that was not sent yet.
+#[derive(Debug)]
+struct Pending {
+    announce: Announce,
+    target: Target,
+    line: Line,
+}
+
+/// What a pending announce waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// The end of an earlier announce of its torrent to the same tracker, which must not be sent
+    /// `stopped` before `completed`.
+    BehindAnother,
+    /// Its turn at the host.
+    AtHost,
+}
+
+/// All announces, and what is known of the trackers' hosts.
+#[derive(Debug)]
+pub(super) struct Announces {
+    families: Families,
+    rng: ChaCha8Rng,
+    next_number: u64,
+    pending: BTreeMap<AnnounceKey, Pending>,
+    /// Announces that were sent, a bounded number: every event looks at all of them.
+    attempts: BTreeMap<AnnounceKey, Attempt>,
+    hosts: Hosts,
+    names: Names,
+    trackers: UdpTrackers,
+    actions: VecDeque<Action>,
+    answers: VecDeque<Answer>,
+}
+
+impl Announces {
+    pub(super) fn new(families: Families, rng: ChaCha8Rng) -> Self {
+        Self {
+            families,
+            rng,
+            next_number: 0,
+            pending: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            hosts: Hosts::default(),
+            names: Names::default(),
+            trackers: UdpTrackers::new(),
+            actions: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// A fetcher is done.
+    pub(super) fn handle_fetched(
+        &mut self,
+        now: Duration,
+        key: AnnounceKey,
+        leg: usize,
+        result: Result<AnnounceReply, FetchFailure>,
+    ) {
+        self.end_leg(now, key, leg, result);
+        self.end_if_done(now, key);
+    }
+
+    /// A name was looked up.
+    pub(super) fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
+        let found = result.as_deref().unwrap_or_default().to_vec();
+        let peers = self.names.handle_resolved(now, host, result);
+        let waiting = self.attempts.iter().filter(|(_, attempt)| attempt.is_resolving(host));
+        let keys: Vec<AnnounceKey> = waiting.map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.ask(now, key));
+        for (torrent, port) in peers {
+            let peers = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            self.answers.push_back(Answer::Peers { torrent, peers });
+        }
+    }
+
+    /// A datagram of a tracker arrived.
+    pub(super) fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let Some(tracker) = self.trackers.get_mut(&from) else { return };
+        let mut ended = Vec::new();
+        for of_leg in exchanges(&mut self.attempts).filter(|of_leg| of_leg.address == from) {
+            if let Some(result) = of_leg.exchange.handle_datagram(tracker, now, from, bytes) {
+                ended.push((of_leg.key, of_leg.leg, reply_of(result)));
+            }
+        }
+        self.end_legs(now, ended);
+    }
+
+    /// The time of [`Self::poll_timeout`] came.
+    pub(super) fn handle_timeout(&mut self, now: Duration) {
+        let mut ended = Vec::new();
+        for of_leg in exchanges(&mut self.attempts) {
+            if let Some(error) = of_leg.exchange.handle_timeout(now) {
+                ended.push((of_leg.key, of_leg.leg, Err(failure(error.to_string()))));
+            }
+        }
+        self.end_legs(now, ended);
+        self.ask_further(now);
+        let late = self.attempts.iter().filter(|(_, attempt)| {
+            attempt.interest == Interest::Awaited && attempt.deadline <= now
+        });
+        let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.give_up(now, key));
+    }
+
+    /// Lines an announce up. It goes on with [`Self::poll_turn`] and ends with an [`Answer`].
+    pub(super) fn start(&mut self, now: Duration, torrent: TorrentKey, announce: Announce) {
+        match Target::parse(&announce.url) {
+            Ok(target) => self.line_up(now, torrent, announce, target),
+            Err(message) => self.refuse(torrent, &announce, &message),
+        }
+    }
+
+    /// Sends the announce that [`Self::poll_turn`] named. `request` has what the torrent adds to it.
+    pub(super) fn send(&mut self, now: Duration, key: AnnounceKey, mut request: AnnounceRequest) {
+        let Some(Pending { announce, target, .. }) = self.pending.remove(&key) else { return };
+        request.num_want = Some(announce.num_want);
+        request.tracker_id = announce.tracker_id.as_deref().map(<[u8]>::to_vec);
+        let (deadline, interest) = (now + ANNOUNCE_DEADLINE, Interest::Awaited);
+        let stage = Stage::Resolving;
+        let attempt = Attempt { announce, target, request, deadline, interest, stage };
+        self.attempts.insert(key, attempt);
+        self.ask(now, key);
+    }
+
+    /// Forgets the announces of a torrent that nobody waits for any more. That they had no answer
+    /// yet is no fault of their hosts.
+    pub(super) fn forget_torrent(&mut self, now: Duration, torrent: TorrentKey) {
+        let pending: Vec<AnnounceKey> =
+            self.pending.range(keys_of(torrent)).map(|(key, _)| *key).collect();
+        for key in pending {
+            if let Some(pending) = self.pending.remove(&key) {
+                self.hosts.forget(&pending.target.host, key);
+            }
+        }
+        let attempts: Vec<AnnounceKey> =
+            self.attempts.range(keys_of(torrent)).map(|(key, _)| *key).collect();
+        attempts.into_iter().for_each(|key| self.forget_attempt(now, key));
+        self.answers.retain(|answer| answer.torrent() != torrent);
+    }
+
+    /// The next announce whose turn at its host came, and its event: to be given to [`Self::send`].
+    pub(super) fn poll_turn(&mut self) -> Option<(AnnounceKey, AnnounceEvent)> {
+        let key = self.hosts.poll_next()?;
+        Some((key, self.pending[&key].announce.event))
+    }
+
+    /// The next answer. What waited for this announce of its torrent is lined up.
+    pub(super) fn poll_answer(&mut self, now: Duration) -> Option<Answer> {
+        let answer = self.answers.pop_front()?;
+        if let Answer::Finished { torrent, .. } = answer {
+            self.line_up_next(now, torrent);
+        }
+        Some(answer)
+    }
+
+    pub(super) fn take_actions(&mut self) -> VecDeque<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.attempts.values().filter_map(|attempt| attempt.next_timeout(&self.trackers)).min()
+    }
+
+    /// Whether an announce of the torrent has no answer yet that was polled.
+    pub(super) fn is_announcing(&self, torrent: TorrentKey) -> bool {
+        let finished = |answer: &Answer| matches!(answer, Answer::Finished { .. });
+        self.pending.range(keys_of(torrent)).next().is_some()
+            || self.awaited(torrent).next().is_some()
+            || self.answers.iter().any(|it| finished(it) && it.torrent() == torrent)
+    }
+
+    fn line_up(&mut self, now: Duration, torrent: TorrentKey, announce: Announce, target: Target) {
+        let key = AnnounceKey { torrent, number: self.next_number };
+        self.next_number += 1;
+        let urgent = matches!(announce.event, AnnounceEvent::Started | AnnounceEvent::Stopped);
+        if self.is_under_way(torrent, announce.tracker) {
+            let line = Line::BehindAnother;
+            self.pending.insert(key, Pending { announce, target, line });
+            return;
+        }
+        match self.hosts.admit(now, &target.host, key, urgent) {
+            Err(message) => self.refuse(torrent, &announce, &message),
+            Ok(host) => {
+                let (target, line) = (Target { host, ..target }, Line::AtHost);
+                self.pending.insert(key, Pending { announce, target, line });
+            }
+        }
+    }
+
+    /// An announce of the torrent has ended: lines up those that waited for it.
+    fn line_up_next(&mut self, now: Duration, torrent: TorrentKey) {
+        let behind = self.pending.range(keys_of(torrent));
+        let behind = behind.filter(|(_, pending)| pending.line == Line::BehindAnother);
+        let keys: Vec<AnnounceKey> = behind.map(|(key, _)| *key).collect();
+        let behind: Vec<Pending> = keys.iter().filter_map(|key| self.pending.remove(key)).collect();
+        for Pending { announce, target, .. } in behind {
+            self.line_up(now, torrent, announce, target);
+        }
+    }
+
+    /// Whether an announce to this tracker has its turn or waits for it at the host.
+    fn is_under_way(&self, torrent: TorrentKey, tracker: TrackerIndex) -> bool {
+        let pending = self.pending.range(keys_of(torrent)).map(|(_, pending)| pending);
+        let at_host = pending.filter(|pending| pending.line == Line::AtHost);
+        let announces = at_host.map(|pending| &pending.announce);
+        announces.chain(self.awaited(torrent)).any(|announce| announce.tracker == tracker)
+    }
+
+    fn awaited(&self, torrent: TorrentKey) -> impl Iterator<Item = &Announce> {
+        let attempts = self.attempts.range(keys_of(torrent)).map(|(_, attempt)| attempt);
+        let awaited = attempts.filter(|attempt| attempt.interest == Interest::Awaited);
+        awaited.map(|attempt| &attempt.announce)
+    }
+
+    fn forget_attempt(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let before = std::mem::replace(&mut attempt.interest, Interest::Settled);
+        if !attempt.is_fetching() {
+            _ = self.end_attempt(now, key, None);
+            return;
+        }
+        // A fetcher can't be called back: the turn at the host ends when it is done.
+        if before == Interest::Awaited {
+            self.hosts.release(&attempt.target.host);
+        }
+    }
+
+    fn end_legs(
+        &mut self,
+        now: Duration,
+        ended: Vec<(AnnounceKey, usize, Result<AnnounceReply, FetchFailure>)>,
+    ) {
+        for (key, leg, result) in ended {
+            self.end_leg(now, key, leg, result);
+            self.end_if_done(now, key);
+        }
+        self.pump(now);
+    }
+
+    fn end_leg(
+        &mut self,
+        now: Duration,
+        key: AnnounceKey,
+        leg: usize,
+        result: Result<AnnounceReply, FetchFailure>,
+    ) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let Stage::Asking { legs, failure } = &mut attempt.stage else { return };
+        let Some(leg) = legs.get_mut(leg) else { return };
+        *leg = Leg::Done;
+        match result {
+            Err(error) => _ = failure.get_or_insert(error),
+            Ok(reply) => self.take_reply(now, key, with_canonical_peers(reply)),
+        }
+    }
+
+    /// The first reply ends the announce; a later one only brings peers.
+    fn take_reply(&mut self, now: Duration, key: AnnounceKey, reply: AnnounceReply) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let torrent = key.torrent;
+        let named: Vec<(String, u16)> =
+            named_peers(&reply.peers).map(|(name, port)| (name.to_owned(), port)).collect();
+        let before = std::mem::replace(&mut attempt.interest, Interest::Settled);
+        self.answers.push_back(match before {
+            Interest::Awaited => attempt.announce.finished(torrent, Ok(reply)),
+            Interest::Late | Interest::Settled => {
+                let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
+                Answer::Peers { torrent, peers }
+            }
+        });
+        for (name, port) in named {
+            self.look_up_peer(now, torrent, name, port);
+        }
+    }
+
+    fn look_up_peer(&mut self, now: Duration, torrent: TorrentKey, host: String, port: u16) {
+        match self.names.look_up_peer(now, torrent, &host, port) {
+            None | Some(Lookup::Asked | Lookup::Known(Err(_))) => {}
+            Some(Lookup::Ask) => self.actions.push_back(Action::Resolve { host, of_peer: true }),
+            Some(Lookup::Known(Ok(ips))) => {
+                let peers = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+                self.answers.push_back(Answer::Peers { torrent, peers });
+            }
+        }
+    }
+
+    /// Ends an attempt whose legs are all done.
+    fn end_if_done(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let Stage::Asking { legs, failure } = &mut attempt.stage else { return };
+        if !legs.iter().all(|leg| matches!(leg, Leg::Done)) {
+            return;
+        }
+        match failure.take().filter(|_| attempt.interest != Interest::Settled) {
+            Some(failure) => self.fail(now, key, failure),
+            None => _ = self.end_attempt(now, key, None),
+        }
+    }
+
+    /// Reports an announce that did not end in time.
+    fn give_up(&mut self, now: Duration, key: AnnounceKey) {
+        let late = failure(format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs()));
+        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        if !attempt.is_fetching() {
+            return self.fail(now, key, late);
+        }
+        // A fetcher can't be called back: the turn at the host ends when it is done.
+        attempt.interest = Interest::Late;
+        let waiting = self.hosts.handle_late(now, &attempt.target.host, &late.message);
+        let finished = attempt.announce.finished(key.torrent, Err(late.clone().into()));
+        self.refuse_waiting(waiting, &late.message);
+        self.answers.push_back(finished);
+    }
+
+    /// Ends an announce that failed.
+    fn fail(&mut self, now: Duration, key: AnnounceKey, failure: FetchFailure) {
+        let blame = (!failure.refused).then_some(failure.message.as_str());
+        let Some(attempt) = self.end_attempt(now, key, blame) else { return };
+        if attempt.interest == Interest::Awaited {
+            let finished = attempt.announce.finished(key.torrent, Err(failure.into()));
+            self.answers.push_back(finished);
+        }
+    }
+
+    /// Ends the turn of an attempt at its host. If the host failed, those that wait there fail too.
+    fn end_attempt(
+        &mut self,
+        now: Duration,
+        key: AnnounceKey,
+        failure: Option<&str>,
+    ) -> Option<Attempt> {
+        let attempt = self.attempts.remove(&key)?;
+        let failed = self.hosts.handle_finished(now, &attempt.target.host, failure);
+        self.refuse_waiting(failed, failure.unwrap_or_default());
+        Some(attempt)
+    }
+
+    fn refuse_waiting(&mut self, waiting: Vec<AnnounceKey>, message: &str) {
+        for key in waiting {
+            if let Some(pending) = self.pending.remove(&key) {
+                self.refuse(key.torrent, &pending.announce, message);
+            }
+        }
+    }
+
+    /// Ends an announce that never had a turn.
+    fn refuse(&mut self, torrent: TorrentKey, announce: &Announce, message: &str) {
+        self.answers.push_back(announce.finished(torrent, Err(failure(message).into())));
+    }
+}
+
+impl Announce {
+    fn finished(
+        &self,
+        torrent: TorrentKey,
+        result: Result<AnnounceReply, AnnounceFailure>,
+    ) -> Answer {
+        Answer::Finished { torrent, tracker: self.tracker, url: self.url.clone(), result }
+    }
+}
+
+impl Attempt {
+    /// Whether it waits for the addresses of `name`.
+    fn is_resolving(&self, name: &str) -> bool {
+        let Protocol::Udp(url) = &self.target.protocol else { return false };
+        matches!(self.stage, Stage::Resolving)
+            && matches!(&url.host, TrackerHost::Name(host) if host == name)
+    }
+}
+
+impl Answer {
+    fn torrent(&self) -> TorrentKey {
+        match self {
+            Self::Finished { torrent, .. } | Self::Peers { torrent, .. } => *torrent,
+        }
+    }
+}
+
+fn keys_of(torrent: TorrentKey) -> std::ops::RangeInclusive<AnnounceKey> {
+    AnnounceKey { torrent, number: 0 }..=AnnounceKey { torrent, number: u64::MAX }
+}
+
+/// IPv4 addresses that a tracker gives as IPv6 ones are the same peers.
+fn with_canonical_peers(mut reply: AnnounceReply) -> AnnounceReply {
+    for peer in &mut reply.peers {
+        if let PeerHost::Ip(ip) = &mut peer.host {
+            *ip = ip.to_canonical();
+        }
+    }
+    reply
+}
