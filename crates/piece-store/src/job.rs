@@ -19,7 +19,6 @@ pub struct TorrentKey(pub u64);
 
 /// Something to do for a torrent. Each is answered by the [`Done`] named in its description.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Job {
     /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
     Open {
@@ -105,7 +104,6 @@ pub enum Job {
 
 /// The answer to a [`Job`].
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Done<F = OsFile> {
     /// The torrent was opened, or could not be.
     Opened {

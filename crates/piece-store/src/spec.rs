@@ -118,7 +118,6 @@ impl<F> Clone for Extent<F> {
 
 /// What became of a committed piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Outcome {
     /// The hash matched; the piece is written and had.
     Verified {

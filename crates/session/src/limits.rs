@@ -46,17 +46,16 @@ pub const MAX_FED: usize = 64;
 pub const RECEIVE_BUFFER: usize = 256 << 10;
 /// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).
 pub const SEND_WINDOW: u64 = 1 << 20;
-/// Payload is made resident in runs of that many bytes: one job for many blocks.
-pub const RUN_LENGTH: u32 = 256 << 10;
-/// Files that one run lies in at most. Where there are more, which any peer may ask for, a run is no
-/// wider than the request, and the request is read in several runs.
-pub const MAX_RUN_FILES: usize = 16;
-/// The part of the store's open files that reads under way may open, and that resident runs may
-/// hold open: one in so many for each. A read that would open more waits; one of many runs of a
-/// long file is only ever one file, so the device has enough to do. The third part waits for a
-/// sync.
+/// Payload is read for peers in ranges of that many bytes: one job for many blocks.
+pub const READ_RANGE_LENGTH: u32 = 256 << 10;
+/// Files that one range is in at most. Where there are more, which any peer may ask for, a range is
+/// no wider than the request, and the request is read in several ranges.
+pub const MAX_READ_RANGE_FILES: usize = 16;
+/// The part of the store's open files that reads under way may open, and that ranges read before may
+/// hold open: one in so many for each. A read that would open more waits; many ranges of a long file
+/// are only one file, so the device has enough to do. The third part waits for a sync.
 pub const SERVED_FILES_SHARE: usize = 3;
-/// Resident runs that are remembered, counted by the extents they have.
+/// Ranges that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
 /// Bytes that all peers' buffers of small messages and queues of requests may hold together. Above
 /// that the peer that holds most is disconnected.

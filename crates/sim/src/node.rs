@@ -52,17 +52,13 @@ pub(crate) fn handle_job(
     mut job: Job,
     scratch: &mut [u8],
 ) -> Done<SimFile> {
-    if let Some(key) = key_of_job(&mut job) {
-        key.0 += key_offset;
-    }
+    key_of_job(&mut job).0 += key_offset;
     let mut done = torrents.handle_job(job, None, scratch);
-    if let Some(key) = key_of_done(&mut done) {
-        key.0 -= key_offset;
-    }
+    key_of_done(&mut done).0 -= key_offset;
     done
 }
 
-fn key_of_job(job: &mut Job) -> Option<&mut TorrentKey> {
+fn key_of_job(job: &mut Job) -> &mut TorrentKey {
     match job {
         Job::Open { torrent, .. }
         | Job::Verify { torrent, .. }
@@ -71,12 +67,11 @@ fn key_of_job(job: &mut Job) -> Option<&mut TorrentKey> {
         | Job::Stage { torrent, .. }
         | Job::Read { torrent, .. }
         | Job::Sync { torrent }
-        | Job::Close { torrent, .. } => Some(torrent),
-        _ => None,
+        | Job::Close { torrent, .. } => torrent,
     }
 }
 
-fn key_of_done(done: &mut Done<SimFile>) -> Option<&mut TorrentKey> {
+fn key_of_done(done: &mut Done<SimFile>) -> &mut TorrentKey {
     match done {
         Done::Opened { torrent, .. }
         | Done::Checked { torrent, .. }
@@ -85,8 +80,7 @@ fn key_of_done(done: &mut Done<SimFile>) -> Option<&mut TorrentKey> {
         | Done::Staged { torrent, .. }
         | Done::Ready { torrent, .. }
         | Done::Synced { torrent, .. }
-        | Done::Closed { torrent, .. } => Some(torrent),
-        _ => None,
+        | Done::Closed { torrent, .. } => torrent,
     }
 }
 

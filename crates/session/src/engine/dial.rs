@@ -10,23 +10,10 @@ use swarm::{ConnectFailure, Source};
 use super::Engine;
 use super::action::Action;
 use super::link::{Link, Stage};
-use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE, MAX_USER_PEERS};
+use super::torrent::Transfer;
+use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE};
 
 impl<F> Engine<F> {
-    /// Tries peers that the user named, now or as soon as the torrent is ready.
-    pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
-        self.now = now;
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        for peer in peers {
-            let known = &mut torrent.add.peers;
-            if known.len() < MAX_USER_PEERS && !known.contains(peer) {
-                known.push(*peer);
-            }
-        }
-        self.take_candidates(key, Source::User, peers);
-        self.settle();
-    }
-
     /// The system has no more sockets to give: for a while no connection is begun.
     pub fn pause_dialing(&mut self, now: Duration) {
         self.dial_at = now + DIAL_PAUSE;
@@ -38,32 +25,20 @@ impl<F> Engine<F> {
         source: Source,
         peers: &[SocketAddr],
     ) {
-        let now = self.now;
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if let Some(swarm) = torrent.transfer_mut() {
+        if let Some(transfer) = self.torrents.running_mut(key) {
             let peers: Vec<SocketAddr> = peers.iter().copied().map(canonical).collect();
-            let _kept = swarm.handle_candidates(now, source, &peers);
+            let _kept = transfer.swarm.handle_candidates(self.now, source, &peers);
             self.drain(key);
-        }
-    }
-
-    /// Puts the torrent in line to connect to peers. It leaves the line when it has none to try.
-    pub(super) fn queue_to_dial(&mut self, key: TorrentKey) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if torrent.is_transferring() && !std::mem::replace(&mut torrent.waits_to_dial, true) {
-            self.dial_queue.push_back(key);
         }
     }
 
     /// Begins connections while there is room, each torrent in turn.
     pub(super) fn dial(&mut self) {
         while self.has_room_to_dial()
-            && let Some(key) = self.dial_queue.pop_front()
+            && let Some(key) = self.torrents.pop_to_dial()
         {
-            let Some(torrent) = self.torrents.get_mut(&key) else { continue };
-            torrent.waits_to_dial = false;
             if self.dial_one(key) {
-                self.queue_to_dial(key);
+                self.torrents.line_up(key);
             }
         }
     }
@@ -75,9 +50,9 @@ impl<F> Engine<F> {
     /// Begins a connection to the torrent's next candidate; says whether it had one.
     fn dial_one(&mut self, key: TorrentKey) -> bool {
         let now = self.now;
-        let Some(torrent) = self.torrents.get_mut(&key) else { return false };
+        let torrent = &mut self.torrents[key];
         let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
-        let Some(swarm) = torrent.transfer_mut() else { return false };
+        let Some(Transfer { swarm, .. }) = torrent.running_mut() else { return false };
         let Some(address) = swarm.next_candidate(now) else { return false };
         if self.config.families.allow(address.ip()) {
             let stage = Stage::Connecting { torrent: key, deadline: now + CONNECT_TIMEOUT };
@@ -87,7 +62,6 @@ impl<F> Engine<F> {
         } else {
             swarm.handle_connect_failed(now, address, ConnectFailure::Unreachable);
         }
-        self.set_timer(key);
         true
     }
 }

@@ -14,8 +14,8 @@ use bt_types::BlockRequest;
 use peer_wire::Connection;
 use piece_store::TorrentKey;
 
+use super::disk::ReadRange;
 use super::keys::LinkKey;
-use super::resident::Run;
 use crate::limits::half_open_each;
 
 /// How far a link is.
@@ -46,10 +46,10 @@ impl Stage {
 #[derive(Debug)]
 pub(super) struct Upload<F> {
     pub(super) request: BlockRequest,
-    /// What was made resident together with it. A pointer only: many links that don't drain would
-    /// hold many files open.
-    pub(super) run: Weak<Run<F>>,
-    /// Whether they are being made resident again.
+    /// What was read together with it. A weak pointer: many links that don't drain would hold many
+    /// files open.
+    pub(super) range: Weak<ReadRange<F>>,
+    /// Whether they are being read again.
     pub(super) refreshing: bool,
 }
 
@@ -89,15 +89,15 @@ impl<F> Link<F> {
         }
     }
 
-    /// The bytes of `request` are resident: for a block being sent, or for one to be sent now.
-    pub(super) fn take_run(&mut self, request: BlockRequest, run: &Arc<Run<F>>) {
-        let run = Arc::downgrade(run);
+    /// The bytes of `request` were read: for a block being sent, or for one to be sent now.
+    pub(super) fn take_range(&mut self, request: BlockRequest, range: &Arc<ReadRange<F>>) {
+        let range = Arc::downgrade(range);
         // Only the one that is being sent is ever read again.
         let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
         if let Some(upload) = refreshed.filter(|upload| upload.request == request) {
-            (upload.run, upload.refreshing) = (run, false);
+            (upload.range, upload.refreshing) = (range, false);
         } else if self.connection.send_block(request) {
-            self.uploads.push_back(Upload { request, run, refreshing: false });
+            self.uploads.push_back(Upload { request, range, refreshing: false });
         }
     }
 

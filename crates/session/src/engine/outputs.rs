@@ -1,71 +1,61 @@
 //! Carries out what swarms want: decisions become messages, jobs and announces.
 
 use bt_types::PieceIndex;
-use piece_store::{Job, Span, TorrentKey};
+use piece_store::TorrentKey;
 use swarm::{Output, PeerKey, SpanBudget};
 
 use super::Engine;
 use super::action::Action;
 use super::announce::Announce;
 use super::keys::LinkKey;
-use super::open::blocks_in;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_FED;
 
 impl<F> Engine<F> {
+    /// The time of a torrent came.
+    pub(super) fn handle_torrent_timeout(&mut self, key: TorrentKey) {
+        if let Some(transfer) = self.torrents.running_mut(key)
+            && transfer.swarm.poll_timeout().is_some_and(|at| at <= self.now)
+        {
+            transfer.swarm.handle_timeout(self.now);
+        }
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
     /// Drains a swarm's outputs, then sees to its timer and its pending work.
     pub(super) fn drain(&mut self, key: TorrentKey) {
+        let mut completed = false;
         while let Some(output) = self.poll_swarm(key) {
+            completed |= output == Output::Completed;
             self.apply(key, output);
         }
-        self.tell_upload_only(key);
-        self.note_starved(key);
+        if completed {
+            self.send_upload_only(key);
+        }
         self.sync_if_due(key);
-        self.queue_to_dial(key);
-        self.set_timer(key);
+        self.torrents.line_up(key);
     }
 
     fn poll_swarm(&mut self, key: TorrentKey) -> Option<Output> {
-        let torrent = self.torrents.get_mut(&key)?;
+        let torrent = self.torrents.get_mut(key)?;
         let mut none = SpanBudget::new(0);
-        let closed = torrent.is_stopping() || torrent.durability.is_full();
-        let budget = if closed { &mut none } else { &mut self.buffers.budget };
-        torrent.swarm_mut()?.poll_output(self.now, budget)
-    }
-
-    fn note_starved(&mut self, key: TorrentKey) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let starved = torrent.transfer_mut().is_some_and(|swarm| swarm.is_starved());
-        if starved && !std::mem::replace(&mut torrent.waits_for_memory, true) {
-            self.starved.push_back(key);
-        }
+        let stopping = torrent.is_stopping();
+        let transfer = torrent.transfer_mut()?;
+        let closed = stopping || transfer.durability.is_full();
+        let budget = if closed { &mut none } else { &mut self.disk.buffers.budget };
+        transfer.swarm.poll_output(self.now, budget)
     }
 
     /// Lets torrents that wait for memory go on, if some was released.
     pub(super) fn feed_starved(&mut self) {
-        if !std::mem::take(&mut self.memory_freed) {
+        if !self.disk.buffers.take_released() {
             return;
         }
-        for _ in 0..self.starved.len().min(MAX_FED) {
-            let Some(key) = self.starved.pop_front() else { return };
-            let Some(torrent) = self.torrents.get_mut(&key) else { continue };
-            let short = torrent.swarm().is_some_and(|swarm| swarm.is_short(&self.buffers.budget));
-            if short {
-                self.starved.push_back(key);
-            } else {
-                torrent.waits_for_memory = false;
+        for _ in 0..self.torrents.starved().min(MAX_FED) {
+            if let Some(key) = self.torrents.pop_starved(&self.disk.buffers.budget) {
                 self.drain(key);
             }
-        }
-    }
-
-    /// Takes buffers of `key`'s pieces back and releases their memory.
-    pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
-        let Some(torrent) = self.torrents.get(&key) else { return };
-        let capacity = torrent.open.layout.span_length();
-        for span in spans {
-            self.buffers.give(capacity, span);
-            self.memory_freed = true;
         }
     }
 
@@ -100,15 +90,23 @@ impl<F> Engine<F> {
                     reason: Some("it sent bad data".to_owned()),
                 },
             ),
-            Output::Completed => self.handle_all_verified(key),
+            Output::Completed => self.complete(key),
             _ => log::error!("an output of the swarm that the session does not know"),
         }
     }
 
     fn announce(&mut self, key: TorrentKey, announce: Announce) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        torrent.announced_at = self.now;
+        if let Some(transfer) = self.torrents[key].transfer_mut() {
+            transfer.announced_at = self.now;
+        }
         self.announces.start(self.now, key, announce);
+    }
+
+    fn complete(&mut self, key: TorrentKey) {
+        if let Some(transfer) = self.torrents[key].transfer_mut() {
+            transfer.completion_due = true;
+        }
+        self.report_completion(key);
     }
 
     /// Queues a message for a peer and has it sent.
@@ -130,54 +128,35 @@ impl<F> Engine<F> {
     }
 
     fn open_spans(&mut self, key: TorrentKey, piece: PieceIndex, spans: std::ops::Range<u32>) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let geometry = torrent.geometry();
-        let capacity = torrent.open.layout.span_length();
-        for span in spans {
-            let length = piece_store::span_length(&geometry, piece, span);
-            let buffer = self.buffers.take(capacity, length);
-            if let Some(unused) = torrent.open.open(piece, span, buffer) {
-                self.buffers.give(capacity, unused);
-            }
+        if let Some(transfer) = self.torrents[key].transfer_mut() {
+            transfer.open_spans(piece, spans, &mut self.disk.buffers);
         }
     }
 
     fn stage_span(&mut self, key: TorrentKey, piece: PieceIndex, span: u32) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let Some(swarm) = torrent.swarm() else { return };
-        let blocks = blocks_in(swarm, piece, span);
-        match torrent.open.stage(blocks, piece, span) {
+        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
+        match transfer.stage_span(key, piece, span) {
             Ok(job) => job.into_iter().for_each(|job| self.submit(key, job)),
             Err(unused) => self.take_back(key, [unused]),
         }
     }
 
     fn close_piece(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let buffers = torrent.open.close(piece);
+        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
+        let buffers = transfer.buffers.close(piece);
         self.take_back(key, buffers);
     }
 
     fn commit(&mut self, key: TorrentKey, piece: PieceIndex, digests: bool) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        torrent.open.commit(piece, digests);
+        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
+        transfer.buffers.commit(piece, digests);
         self.commit_if_ready(key, piece);
     }
 
-    /// Hands the piece to the store once it is whole and nothing of it is being staged.
+    /// Gives the piece to the store once it is whole and nothing of it is being staged.
     pub(super) fn commit_if_ready(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        if let Some(job) = torrent.open.poll_commit(piece) {
-            self.submit(key, job);
-        }
-    }
-
-    /// Hands a job to the store and counts it.
-    pub(super) fn submit(&mut self, key: TorrentKey, job: Job) {
-        if let Some(torrent) = self.torrents.get_mut(&key) {
-            torrent.jobs += 1;
-        }
-        self.jobs += 1;
-        self.actions.push_back(Action::Store(job));
+        let transfer = self.torrents[key].transfer_mut();
+        let job = transfer.and_then(|transfer| transfer.buffers.poll_commit(key, piece));
+        job.into_iter().for_each(|job| self.submit(key, job));
     }
 }

@@ -3,17 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{BlockRequest, PeerId};
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
 use piece_store::TorrentKey;
-use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Place, Refusal, Swarm};
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Refusal};
 
 use super::Engine;
 use super::action::Action;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use super::link::{Link, Stage};
-use super::torrent::{Phase, Torrent};
+use super::torrent::Transfer;
 use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};
 
@@ -46,7 +45,7 @@ impl<F> Engine<F> {
         self.now = now;
         let Some(link) = self.links.get_mut(key) else { return };
         let Stage::Connecting { torrent, .. } = link.stage else { return };
-        let Some(entry) = self.torrents.get(&torrent) else { return };
+        let entry = &self.torrents[torrent];
         let ours = Handshake::new(entry.info_hash(), entry.peer_id);
         link.connection = Connection::outgoing(now, ours, None);
         self.links.set_stage(key, Stage::Handshaking { torrent: Some(torrent) });
@@ -96,8 +95,8 @@ impl<F> Engine<F> {
     fn count_received(&mut self, key: LinkKey, bytes: usize) {
         self.down.take(bytes);
         let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
-        if let Some(torrent) = torrent.and_then(|key| self.torrents.get_mut(&key)) {
-            torrent.down.take(bytes);
+        if let Some(torrent) = torrent {
+            self.torrents[torrent].down.take(bytes);
         }
     }
 
@@ -127,13 +126,13 @@ impl<F> Engine<F> {
         };
         let now = self.now;
         let Some(link) = self.links.get_mut(key) else { return };
-        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
+        let torrent = &mut self.torrents[torrent_key];
         let (address, ours) = (link.address, Handshake::new(torrent.info_hash(), torrent.peer_id));
         let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
         let peer_id = theirs.peer_id;
         let peer = ConnectedPeer { address, outgoing: link.outgoing, fast, peer_id };
         let geometry = torrent.geometry();
-        let Some(swarm) = torrent.transfer_mut() else {
+        let Some(Transfer { swarm, .. }) = torrent.running_mut() else {
             return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
         };
         if let Err(refusal) = swarm.handle_connected(now, key.peer(), peer) {
@@ -154,21 +153,14 @@ impl<F> Engine<F> {
         self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
     }
 
-    /// Tells the torrent's peers whether we still download, if that changed (BEP 21).
-    pub(super) fn tell_upload_only(&mut self, key: TorrentKey) {
-        let Some(torrent) = self.torrents.get_mut(&key) else { return };
-        let Phase::Transfer(swarm) = &torrent.phase else { return };
-        let only = swarm.is_complete();
-        if only == torrent.upload_only {
-            return;
-        }
-        let peers: Vec<PeerKey> = swarm.peers().map(|peer| peer.key).collect();
-        torrent.upload_only = only;
+    /// Notifies the torrent's peers that we download no more (BEP 21).
+    pub(super) fn send_upload_only(&mut self, key: TorrentKey) {
+        let Some(transfer) = self.torrents.running_mut(key) else { return };
+        let peers: Vec<PeerKey> = transfer.swarm.peers().map(|peer| peer.key).collect();
         for key in peers.into_iter().map(LinkKey::of_peer) {
             let Some(link) = self.links.get_mut(key) else { continue };
             // The rest once more, for clients that forget what a later handshake does not repeat.
-            let mut hello = hello(self.config.listen_port, link.address, only);
-            hello.upload_only = Some(only);
+            let hello = hello(self.config.listen_port, link.address, true);
             link.connection.extension_handshake(&hello);
             self.transmit_if_due(key);
         }
@@ -176,43 +168,16 @@ impl<F> Engine<F> {
 
     /// Which of our torrents the handshake is about; an outgoing link knows already.
     fn torrent_of(&self, expected: Option<TorrentKey>, theirs: &Handshake) -> Option<TorrentKey> {
-        let named = self.by_info_hash.get(&theirs.info_hash).copied()?;
+        let named = self.torrents.by_info_hash(theirs.info_hash)?;
         expected.is_none_or(|expected| expected == named).then_some(named)
     }
 
-    fn handle_message(&mut self, key: LinkKey, torrent_key: TorrentKey, received: Received<'_>) {
-        let now = self.now;
-        let peer = key.peer();
-        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
-        if let Received::Block { request, offset, bytes, last } = received {
-            torrent.receive_part(now, peer, request, offset, bytes);
-            if let (true, Some(swarm)) = (last, torrent.transfer_mut()) {
-                swarm.handle_block(now, peer, request);
-            }
-            return;
-        }
-        let Some(swarm) = torrent.transfer_mut() else { return };
-        match received {
-            Received::Bitfield { offset, bytes, last } => {
-                swarm.handle_bitfield(now, peer, offset, bytes, last);
-            }
-            Received::HaveAll => swarm.handle_have_all(now, peer),
-            Received::HaveNone => swarm.handle_have_none(now, peer),
-            Received::Have(piece) => swarm.handle_have(now, peer, piece),
-            Received::Choke => swarm.handle_choke(now, peer),
-            Received::Unchoke => swarm.handle_unchoke(now, peer),
-            Received::Interested => swarm.handle_interested(now, peer),
-            Received::NotInterested => swarm.handle_not_interested(now, peer),
-            Received::Request(request) if !swarm.serves(peer, request.piece()) => {
-                if let Some(link) = self.links.get_mut(key) {
-                    link.connection.reject(request);
-                }
-            }
-            Received::Reject(request) => swarm.handle_reject(now, peer, request),
-            Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
-            Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),
-            Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, key, &theirs),
-            _ => {}
+    fn handle_message(&mut self, key: LinkKey, torrent: TorrentKey, received: Received<'_>) {
+        let Some(transfer) = self.torrents.running_mut(torrent) else { return };
+        if let Some(request) = transfer.handle_received(self.now, key.peer(), received)
+            && let Some(link) = self.links.get_mut(key)
+        {
+            link.connection.reject(request);
         }
     }
 
@@ -226,8 +191,7 @@ impl<F> Engine<F> {
             log::debug!("{address}: {}", end.text);
             return;
         };
-        let Some(torrent) = self.torrents.get_mut(&torrent_key) else { return };
-        if let Some(swarm) = torrent.swarm_mut() {
+        if let Some(Transfer { swarm, .. }) = self.torrents[torrent_key].transfer_mut() {
             match stage {
                 Stage::Live { .. } => swarm.handle_disconnected(now, key.peer(), end.reason),
                 _ if outgoing => swarm.handle_connect_failed(now, address, end.failure(stage)),
@@ -301,40 +265,6 @@ impl LinkEnd {
     }
 }
 
-impl Torrent {
-    /// Copies a part of a block into its span, unless nobody needs it.
-    fn receive_part(
-        &mut self,
-        now: Duration,
-        peer: PeerKey,
-        request: BlockRequest,
-        offset: u32,
-        bytes: &[u8],
-    ) {
-        let Some(swarm) = self.transfer_mut() else { return };
-        let place = swarm.place(now, peer, request, offset);
-        swarm.handle_payload(now, peer, bytes.len() as u32);
-        if place == Place::Discard {
-            return;
-        }
-        let span = self.open.span_at(request.piece(), request.offset() + offset);
-        let target = span.and_then(|(span, start)| span.get_mut(start..start + bytes.len()));
-        match target {
-            Some(target) => target.copy_from_slice(bytes),
-            None => log::error!("a part of {request:?} has no span"),
-        }
-    }
-}
-
-fn note_extensions(swarm: &mut Swarm, now: Duration, key: LinkKey, theirs: &ExtensionHandshake) {
-    if let Some(limit) = theirs.request_queue {
-        swarm.handle_reqq(now, key.peer(), limit);
-    }
-    if let Some(port) = theirs.port {
-        swarm.handle_listen_port(now, key.peer(), port);
-    }
-}
-
 /// Our side of the extension handshake (BEP 10).
 fn hello(listen_port: u16, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
     ExtensionHandshake {
@@ -345,10 +275,4 @@ fn hello(listen_port: u16, peer: SocketAddr, upload_only: bool) -> ExtensionHand
         upload_only: upload_only.then_some(true),
         ..ExtensionHandshake::default()
     }
-}
-
-/// A peer id for one torrent and one run.
-pub(super) fn draw_peer_id(rng: &mut impl rand::Rng) -> PeerId {
-    use rand::RngExt as _;
-    PeerId::new(crate::config::PEER_ID_PREFIX, rng.random())
 }

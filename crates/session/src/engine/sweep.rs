@@ -15,7 +15,7 @@ impl<F> Engine<F> {
                 self.sweep_link(key);
             }
         }
-        self.resident.expire(self.now);
+        self.disk.reads.expire(self.now);
         self.shed_buffers();
     }
 

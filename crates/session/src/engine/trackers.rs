@@ -62,7 +62,7 @@ impl<F> Engine<F> {
             let request = AnnounceRequest {
                 ip: self.config.announce_ip,
                 port: announced_port(self.config.listen_port),
-                ..self.torrents[&key.torrent].announce_request(event)
+                ..self.torrents[key.torrent].announce_request(event)
             };
             self.announces.send(self.now, key, request);
         }
@@ -76,8 +76,9 @@ impl<F> Engine<F> {
         result: Result<AnnounceReply, AnnounceFailure>,
     ) {
         let now = self.now;
-        if let Some(swarm) = self.torrents.get_mut(&key).and_then(|torrent| torrent.swarm_mut()) {
-            swarm.handle_announced(now, tracker, result.as_ref().map_err(Clone::clone));
+        if let Some(transfer) = self.torrents[key].transfer_mut() {
+            let result = result.as_ref().map_err(Clone::clone);
+            transfer.swarm.handle_announced(now, tracker, result);
         }
         let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
             interval: reply.interval,

@@ -10,9 +10,9 @@ use peer_wire::Transmit;
 use piece_store::{Extent, Job, OsFile, TorrentKey};
 
 use super::Engine;
+use super::disk::{RangeKey, ReadRange};
 use super::keys::LinkKey;
 use super::link::{Link, Stage, Upload};
-use super::resident::{Residence, Run, RunKey};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, SEND_WINDOW, WRITE_PER_TURN};
 
 /// Some of the bytes that a link has to send.
@@ -64,8 +64,8 @@ impl<F> Engine<F> {
         let Some((request, offset)) = next else { return link.uploads.clear() };
         link.forget_uploads_before(request);
         let Some(upload) = link.uploads.front().filter(|upload| !upload.refreshing) else { return };
-        let run = upload.run.upgrade();
-        if run.and_then(|run| run.extent(request.offset() + offset, 1)).is_none() {
+        let range = upload.range.upgrade();
+        if range.and_then(|range| range.extent(request.offset() + offset, 1)).is_none() {
             self.refresh_upload(self.now, key);
         }
     }
@@ -83,11 +83,10 @@ impl<F> Engine<F> {
         }
         self.up.take(payload);
         let Stage::Live { torrent } = link.stage else { return };
-        if let Some(torrent) = self.torrents.get_mut(&torrent) {
-            torrent.up.take(payload);
-            if let Some(swarm) = torrent.transfer_mut() {
-                swarm.handle_sent(now, key.peer(), payload as u32);
-            }
+        let torrent = &mut self.torrents[torrent];
+        torrent.up.take(payload);
+        if let Some(transfer) = torrent.running_mut() {
+            transfer.swarm.handle_sent(now, key.peer(), payload as u32);
         }
         self.serve(key);
     }
@@ -105,8 +104,8 @@ impl<F> Engine<F> {
         let Some(upload) = link.uploads.front_mut() else { return };
         upload.refreshing = true;
         let request = upload.request;
-        if let Some(run) = upload.run.upgrade() {
-            self.resident.renounce(&run);
+        if let Some(range) = upload.range.upgrade() {
+            self.disk.reads.invalidate(&range);
         }
         self.provide(torrent, key, request, sent);
     }
@@ -122,8 +121,7 @@ impl<F> Engine<F> {
     /// little in turn, or the first would take all there is.
     pub fn receive_quota(&mut self, now: Duration, key: LinkKey) -> usize {
         let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
-        let torrent = torrent.and_then(|key| self.torrents.get_mut(&key));
-        let own = torrent.map_or(usize::MAX, |torrent| torrent.down.allowance(now));
+        let own = torrent.map_or(usize::MAX, |torrent| self.torrents[torrent].down.allowance(now));
         match own.min(self.down.allowance(now)) {
             usize::MAX => READ_PER_TURN,
             allowance => allowance.min(LIMITED_PER_TURN),
@@ -134,15 +132,13 @@ impl<F> Engine<F> {
     /// [`Self::poll_transmit`] gives keeps to the rate limits by itself.
     pub fn send_quota(&self, key: LinkKey) -> usize {
         let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
-        let torrent = torrent.and_then(|key| self.torrents.get(&key));
-        let limited = torrent.is_some_and(|torrent| torrent.up.is_limited());
+        let limited = torrent.is_some_and(|torrent| self.torrents[torrent].up.is_limited());
         if limited || self.up.is_limited() { LIMITED_PER_TURN } else { WRITE_PER_TURN }
     }
 
     fn send_allowance(&mut self, now: Duration, key: LinkKey) -> usize {
         let torrent = self.links.get(key).and_then(|link| link.stage.torrent());
-        let torrent = torrent.and_then(|key| self.torrents.get_mut(&key));
-        let own = torrent.map_or(usize::MAX, |torrent| torrent.up.allowance(now));
+        let own = torrent.map_or(usize::MAX, |torrent| self.torrents[torrent].up.allowance(now));
         own.min(self.up.allowance(now))
     }
 
@@ -157,7 +153,7 @@ impl<F> Engine<F> {
         let link = self.links.get_mut(key).filter(|link| has_room(link))?;
         let Stage::Live { torrent } = link.stage else { return None };
         // Once the torrent stops, requests stay unanswered in the queue.
-        if !self.torrents.get(&torrent)?.is_transferring() {
+        if !self.torrents[torrent].is_running() {
             return None;
         }
         let request = link.connection.next_request()?;
@@ -166,33 +162,45 @@ impl<F> Engine<F> {
 
     /// Has the link send the block from `sent` bytes on, now or as soon as it is resident.
     fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest, sent: u32) {
-        let Some(entry) = self.torrents.get(&torrent) else { return };
         let Some(link) = self.links.get_mut(key) else { return };
-        let max_files = self.resident.max_run_files();
-        let run = RunKey::of(torrent, entry.add.metainfo.info(), request, sent, max_files);
-        match self.resident.ask(self.now, run, (key, request)) {
-            Residence::Resident(run) => {
-                link.take_run(request, &run);
+        let info = self.torrents[torrent].add.metainfo.info();
+        let max_files = self.disk.reads.max_range_files();
+        let range = RangeKey::of(torrent, info, request, sent, max_files);
+        match self.disk.reads.ask(self.now, range, (key, request)) {
+            Some(range) => {
+                link.take_range(request, &range);
                 self.transmit(key);
             }
-            Residence::Absent => {
+            None => {
                 link.reading += u64::from(request.length());
-                self.read_runs();
+                self.read_ranges();
             }
         }
     }
 
-    /// Has the store read the runs whose turn has come.
-    pub(super) fn read_runs(&mut self) {
-        while let Some(run) = self.resident.next_read() {
-            let torrent = run.torrent();
-            if self.torrents.get(&torrent).is_some_and(|torrent| torrent.is_transferring()) {
-                let (piece, range) = (run.piece(), run.range());
+    /// Has the store read the ranges whose turn has come.
+    pub(super) fn read_ranges(&mut self) {
+        while let Some(key) = self.disk.reads.next_read() {
+            let torrent = key.torrent();
+            if self.torrents[torrent].is_running() {
+                let (piece, range) = (key.piece(), key.range());
                 self.submit(torrent, Job::Read { torrent, piece, range });
             } else {
                 // It stops: nobody waits any more.
-                self.resident.end_read(run);
+                self.disk.reads.end_read(key);
             }
+        }
+    }
+
+    /// A range was read: the links that wait for it send it.
+    pub(super) fn send_range(&mut self, key: RangeKey, extents: Vec<Extent<F>>) {
+        let (range, waiting) = self.disk.reads.finish(self.now, key, extents);
+        for (link_key, request) in waiting {
+            let Some(link) = self.links.get_mut(link_key) else { continue };
+            link.reading = link.reading.saturating_sub(u64::from(request.length()));
+            link.take_range(request, &range);
+            self.transmit(link_key);
+            self.serve(link_key);
         }
     }
 }
@@ -216,16 +224,16 @@ impl<F> Link<F> {
                     more: left > 0 && transmits.peek().is_some(),
                 });
             }
-            let (run, range) = match block.take() {
+            let (range, bytes) = match block.take() {
                 Some(block) => block,
-                None => place_of(transmits.next()?, &mut uploads)?,
+                None => payload_of(transmits.next()?, &mut uploads)?,
             };
-            let length = left.min(range.end - range.start);
-            let extent = run.extent(range.start, length).filter(|_| left > 0)?;
+            let length = left.min(bytes.end - bytes.start);
+            let extent = range.extent(bytes.start, length).filter(|_| left > 0)?;
             left -= extent.length;
-            let rest = range.start + extent.length..range.end;
-            let fresh = run.is_fresh(now);
-            block = (!rest.is_empty()).then_some((run, rest));
+            let rest = bytes.start + extent.length..bytes.end;
+            let fresh = range.is_fresh(now);
+            block = (!rest.is_empty()).then_some((range, rest));
             Some(Outgoing::Payload { extent, fresh })
         };
         iter::from_fn(next).fuse()
@@ -234,15 +242,15 @@ impl<F> Link<F> {
 
 /// Where the payload of `transmit` was read, and which bytes of the piece it is; none while it is being
 /// read again. `uploads` are those from this block on.
-fn place_of<'a, F: 'a>(
+fn payload_of<'a, F: 'a>(
     transmit: Transmit<'_>,
     uploads: &mut impl Iterator<Item = &'a Upload<F>>,
-) -> Option<(Arc<Run<F>>, Range<u32>)> {
+) -> Option<(Arc<ReadRange<F>>, Range<u32>)> {
     let Transmit::Payload { request, offset, length } = transmit else { return None };
     let upload = uploads.find(|upload| upload.request == request)?;
-    let run = upload.run.upgrade().filter(|_| !upload.refreshing)?;
+    let range = upload.range.upgrade().filter(|_| !upload.refreshing)?;
     let start = request.offset() + offset;
-    Some((run, start..start + length))
+    Some((range, start..start + length))
 }
 
 /// Whether another block may be read for the link: a peer that does not drain gets none.

@@ -440,7 +440,6 @@ impl Machine {
                 let spans = unfinished.into_iter().map(|held| held.span).collect();
                 Done::Closed { torrent, result, spans }
             }
-            _ => unreachable!("a job of another kind"),
         }
     }
 

@@ -244,7 +244,7 @@ fn a_peer_that_does_not_drain_is_not_read_for() {
     node.hold_jobs = true;
     node.receive(link, &asked);
     let window = session::limits::SEND_WINDOW as usize;
-    assert_eq!(node.jobs.len(), window / session::limits::RUN_LENGTH as usize);
+    assert_eq!(node.jobs.len(), window / session::limits::READ_RANGE_LENGTH as usize);
     node.hold_jobs = false;
     node.hold_bytes = false;
     node.act();
@@ -336,7 +336,7 @@ fn a_block_of_many_small_files_is_read_in_several_runs() {
     while let Some(job) = node.jobs.front() {
         if let piece_store::Job::Read { range, .. } = job {
             let files = files_of(&payload, range);
-            assert!(files <= session::limits::MAX_RUN_FILES, "{files} files");
+            assert!(files <= session::limits::MAX_READ_RANGE_FILES, "{files} files");
             reads += 1;
         }
         node.do_job();

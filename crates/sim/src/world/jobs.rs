@@ -287,6 +287,5 @@ fn name_of(done: &Done<SimFile>) -> String {
         }
         Done::Synced { result, lost, .. } => format!("synced: {result:?}, lost {lost:?}"),
         Done::Closed { result, .. } => format!("closed: {result:?}"),
-        _ => "something else".to_owned(),
     }
 }

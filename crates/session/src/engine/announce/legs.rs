@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tracker_udp::{Exchange, TrackerHost, UdpTracker};
 
-use super::attempt::{Exchanges, Leg, Stage, exchanges, failure};
+use super::active::{Exchanges, Leg, Stage, exchanges, failure};
 use super::families::Ask;
 use super::names::Lookup;
 use super::target::Protocol;
@@ -19,7 +19,7 @@ use crate::limits::MAX_NAMES;
 impl Announces {
     /// Begins the legs, or has the name of a UDP tracker looked up first.
     pub(super) fn ask(&mut self, now: Duration, key: AnnounceKey) {
-        match &self.attempts[&key].target.protocol {
+        match &self.active[&key].target.protocol {
             Protocol::Http { host_is_address } => {
                 self.begin_legs(now, key, self.families.fetches(*host_is_address));
             }
@@ -42,7 +42,7 @@ impl Announces {
     }
 
     fn ask_addresses(&mut self, now: Duration, key: AnnounceKey, found: &[IpAddr]) {
-        let Protocol::Udp(url) = &self.attempts[&key].target.protocol else { return };
+        let Protocol::Udp(url) = &self.active[&key].target.protocol else { return };
         let mut legs = self.families.exchanges(found, url.port);
         for leg in &mut legs {
             let Ask::Addresses(addresses) = leg else { continue };
@@ -57,9 +57,9 @@ impl Announces {
     }
 
     fn begin_legs(&mut self, now: Duration, key: AnnounceKey, asks: Vec<Ask>) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
         if asks.is_empty() {
-            let message = format!("{} has no address that can be reached", attempt.target.host);
+            let message = format!("{} has no address that can be reached", active.target.host);
             return self.fail(now, key, failure(message));
         }
         let mut legs = Vec::new();
@@ -67,21 +67,21 @@ impl Announces {
             legs.push(match ask {
                 Ask::Addresses(addresses) => Leg::Exchanging(Exchanges::new(now, addresses)),
                 Ask::Fetch(family) => {
-                    let url = attempt.announce.url.clone();
-                    let request = Box::new(attempt.request.clone());
+                    let url = active.announce.url.clone();
+                    let request = Box::new(active.request.clone());
                     self.actions.push_back(Action::Fetch { key, leg, url, request, family });
                     Leg::Fetching
                 }
             });
         }
-        attempt.stage = Stage::Asking { legs, failure: None };
+        active.stage = Stage::Asking { legs, failure: None };
     }
 
     /// Asks the next address of a UDP tracker where those before are silent.
     pub(super) fn ask_further(&mut self, now: Duration) {
         let mut due = Vec::new();
-        for (key, attempt) in &mut self.attempts {
-            for (leg, state) in attempt.legs_mut().iter_mut().enumerate() {
+        for (key, active) in &mut self.active {
+            for (leg, state) in active.legs_mut().iter_mut().enumerate() {
                 if let Leg::Exchanging(exchanges) = state
                     && let Some(address) = exchanges.take_due(now, &self.trackers)
                 {
@@ -97,14 +97,14 @@ impl Announces {
 
     fn begin_exchange(&mut self, now: Duration, key: AnnounceKey, leg: usize, address: SocketAddr) {
         self.make_room();
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        let Protocol::Udp(url) = &attempt.target.protocol else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let Protocol::Udp(url) = &active.target.protocol else { return };
         // Transaction ids that can't be guessed keep forged answers out (BEP 15).
         let new = || UdpTracker::new(address, self.rng.random());
         let tracker = self.trackers.entry(address).or_insert_with(new);
-        let (request, data) = (attempt.request.clone(), url.url_data.as_bytes());
-        let exchange = Exchange::announce(tracker, now, attempt.deadline, request, data);
-        if let Some(Leg::Exchanging(exchanges)) = attempt.legs_mut().get_mut(leg) {
+        let (request, data) = (active.request.clone(), url.url_data.as_bytes());
+        let exchange = Exchange::announce(tracker, now, active.deadline, request, data);
+        if let Some(Leg::Exchanging(exchanges)) = active.legs_mut().get_mut(leg) {
             exchanges.begin(now, address, exchange);
         }
     }
@@ -113,14 +113,14 @@ impl Announces {
     fn make_room(&mut self) {
         if self.trackers.len() >= MAX_NAMES {
             let asked: BTreeSet<SocketAddr> =
-                exchanges(&mut self.attempts).map(|exchange| exchange.address).collect();
+                exchanges(&mut self.active).map(|exchange| exchange.address).collect();
             self.trackers.retain(|address, _| asked.contains(address));
         }
     }
 
     /// Sends what exchanges have to send.
     pub(super) fn pump(&mut self, now: Duration) {
-        for of_leg in exchanges(&mut self.attempts) {
+        for of_leg in exchanges(&mut self.active) {
             let to = of_leg.address;
             let Some(tracker) = self.trackers.get_mut(&to) else { continue };
             while let Some(bytes) = of_leg.exchange.poll_transmit(tracker, now) {

@@ -2,14 +2,14 @@
 //! every address family in use (BEP 7), one leg each.
 //!
 //! ```text
-//!  pending: BehindAnother --> AtHost --> attempts: Awaited --first answer--> Settled
+//!  pending: BehindAnother --> AtHost --> active: Awaited --first answer--> Settled
 //!                                                     '--deadline--> Late -----^
 //! ```
 //!
 //! A family that does not work must not hold up the one that does: the first good answer ends the
 //! announce, peers of a later one are passed on when they come.
 
-mod attempt;
+mod active;
 mod families;
 mod hosts;
 mod legs;
@@ -29,7 +29,7 @@ use tracker_udp::TrackerHost;
 use super::action::Action;
 use super::keys::AnnounceKey;
 use crate::limits::ANNOUNCE_DEADLINE;
-use attempt::{Attempt, Interest, Leg, Stage, UdpTrackers, exchanges, failure, reply_of};
+use active::{ActiveAnnounce, Interest, Leg, Stage, UdpTrackers, exchanges, failure, reply_of};
 use hosts::Hosts;
 use names::{Lookup, Names, named_peers};
 use target::{Protocol, Target};
@@ -108,7 +108,7 @@ pub(super) struct Announces {
     next_number: u64,
     pending: BTreeMap<AnnounceKey, Pending>,
     /// Announces that were sent, a bounded number: every event looks at all of them.
-    attempts: BTreeMap<AnnounceKey, Attempt>,
+    active: BTreeMap<AnnounceKey, ActiveAnnounce>,
     hosts: Hosts,
     names: Names,
     trackers: UdpTrackers,
@@ -123,7 +123,7 @@ impl Announces {
             rng,
             next_number: 0,
             pending: BTreeMap::new(),
-            attempts: BTreeMap::new(),
+            active: BTreeMap::new(),
             hosts: Hosts::default(),
             names: Names::default(),
             trackers: UdpTrackers::new(),
@@ -148,7 +148,7 @@ impl Announces {
     pub(super) fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
         let found = result.as_deref().unwrap_or_default().to_vec();
         let peers = self.names.handle_resolved(now, host, result);
-        let waiting = self.attempts.iter().filter(|(_, attempt)| attempt.is_resolving(host));
+        let waiting = self.active.iter().filter(|(_, active)| active.is_resolving(host));
         let keys: Vec<AnnounceKey> = waiting.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.ask(now, key));
         for (torrent, port) in peers {
@@ -162,7 +162,7 @@ impl Announces {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let Some(tracker) = self.trackers.get_mut(&from) else { return };
         let mut ended = Vec::new();
-        for of_leg in exchanges(&mut self.attempts).filter(|of_leg| of_leg.address == from) {
+        for of_leg in exchanges(&mut self.active).filter(|of_leg| of_leg.address == from) {
             if let Some(result) = of_leg.exchange.handle_datagram(tracker, now, from, bytes) {
                 ended.push((of_leg.key, of_leg.leg, reply_of(result)));
             }
@@ -173,16 +173,17 @@ impl Announces {
     /// The time of [`Self::poll_timeout`] came.
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         let mut ended = Vec::new();
-        for of_leg in exchanges(&mut self.attempts) {
+        for of_leg in exchanges(&mut self.active) {
             if let Some(error) = of_leg.exchange.handle_timeout(now) {
                 ended.push((of_leg.key, of_leg.leg, Err(failure(error.to_string()))));
             }
         }
         self.end_legs(now, ended);
         self.ask_further(now);
-        let late = self.attempts.iter().filter(|(_, attempt)| {
-            attempt.interest == Interest::Awaited && attempt.deadline <= now
-        });
+        let late = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.interest == Interest::Awaited && active.deadline <= now);
         let keys: Vec<AnnounceKey> = late.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.give_up(now, key));
     }
@@ -202,8 +203,8 @@ impl Announces {
         request.tracker_id = announce.tracker_id.as_deref().map(<[u8]>::to_vec);
         let (deadline, interest) = (now + ANNOUNCE_DEADLINE, Interest::Awaited);
         let stage = Stage::Resolving;
-        let attempt = Attempt { announce, target, request, deadline, interest, stage };
-        self.attempts.insert(key, attempt);
+        let active = ActiveAnnounce { announce, target, request, deadline, interest, stage };
+        self.active.insert(key, active);
         self.ask(now, key);
     }
 
@@ -217,9 +218,9 @@ impl Announces {
                 self.hosts.forget(&pending.target.host, key);
             }
         }
-        let attempts: Vec<AnnounceKey> =
-            self.attempts.range(keys_of(torrent)).map(|(key, _)| *key).collect();
-        attempts.into_iter().for_each(|key| self.forget_attempt(now, key));
+        let active: Vec<AnnounceKey> =
+            self.active.range(keys_of(torrent)).map(|(key, _)| *key).collect();
+        active.into_iter().for_each(|key| self.forget_active(now, key));
         self.answers.retain(|answer| answer.torrent() != torrent);
     }
 
@@ -243,7 +244,7 @@ impl Announces {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.attempts.values().filter_map(|attempt| attempt.next_timeout(&self.trackers)).min()
+        self.active.values().filter_map(|active| active.next_timeout(&self.trackers)).min()
     }
 
     /// Whether an announce of the torrent has no answer yet that was polled.
@@ -292,21 +293,21 @@ impl Announces {
     }
 
     fn awaited(&self, torrent: TorrentKey) -> impl Iterator<Item = &Announce> {
-        let attempts = self.attempts.range(keys_of(torrent)).map(|(_, attempt)| attempt);
-        let awaited = attempts.filter(|attempt| attempt.interest == Interest::Awaited);
-        awaited.map(|attempt| &attempt.announce)
+        let active = self.active.range(keys_of(torrent)).map(|(_, active)| active);
+        let awaited = active.filter(|active| active.interest == Interest::Awaited);
+        awaited.map(|active| &active.announce)
     }
 
-    fn forget_attempt(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        let before = std::mem::replace(&mut attempt.interest, Interest::Settled);
-        if !attempt.is_fetching() {
-            _ = self.end_attempt(now, key, None);
+    fn forget_active(&mut self, now: Duration, key: AnnounceKey) {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let before = std::mem::replace(&mut active.interest, Interest::Settled);
+        if !active.is_fetching() {
+            _ = self.end_active(now, key, None);
             return;
         }
         // A fetcher can't be called back: the turn at the host ends when it is done.
         if before == Interest::Awaited {
-            self.hosts.release(&attempt.target.host);
+            self.hosts.release(&active.target.host);
         }
     }
 
@@ -329,8 +330,8 @@ impl Announces {
         leg: usize,
         result: Result<AnnounceReply, FetchFailure>,
     ) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        let Stage::Asking { legs, failure } = &mut attempt.stage else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let Stage::Asking { legs, failure } = &mut active.stage else { return };
         let Some(leg) = legs.get_mut(leg) else { return };
         *leg = Leg::Done;
         match result {
@@ -341,13 +342,13 @@ impl Announces {
 
     /// The first reply ends the announce; a later one only brings peers.
     fn take_reply(&mut self, now: Duration, key: AnnounceKey, reply: AnnounceReply) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
         let torrent = key.torrent;
         let named: Vec<(String, u16)> =
             named_peers(&reply.peers).map(|(name, port)| (name.to_owned(), port)).collect();
-        let before = std::mem::replace(&mut attempt.interest, Interest::Settled);
+        let before = std::mem::replace(&mut active.interest, Interest::Settled);
         self.answers.push_back(match before {
-            Interest::Awaited => attempt.announce.finished(torrent, Ok(reply)),
+            Interest::Awaited => active.announce.finished(torrent, Ok(reply)),
             Interest::Late | Interest::Settled => {
                 let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
                 Answer::Peers { torrent, peers }
@@ -369,30 +370,30 @@ impl Announces {
         }
     }
 
-    /// Ends an attempt whose legs are all done.
+    /// Ends an active announce whose legs are all done.
     fn end_if_done(&mut self, now: Duration, key: AnnounceKey) {
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        let Stage::Asking { legs, failure } = &mut attempt.stage else { return };
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let Stage::Asking { legs, failure } = &mut active.stage else { return };
         if !legs.iter().all(|leg| matches!(leg, Leg::Done)) {
             return;
         }
-        match failure.take().filter(|_| attempt.interest != Interest::Settled) {
+        match failure.take().filter(|_| active.interest != Interest::Settled) {
             Some(failure) => self.fail(now, key, failure),
-            None => _ = self.end_attempt(now, key, None),
+            None => _ = self.end_active(now, key, None),
         }
     }
 
     /// Reports an announce that did not end in time.
     fn give_up(&mut self, now: Duration, key: AnnounceKey) {
         let late = failure(format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs()));
-        let Some(attempt) = self.attempts.get_mut(&key) else { return };
-        if !attempt.is_fetching() {
+        let Some(active) = self.active.get_mut(&key) else { return };
+        if !active.is_fetching() {
             return self.fail(now, key, late);
         }
         // A fetcher can't be called back: the turn at the host ends when it is done.
-        attempt.interest = Interest::Late;
-        let waiting = self.hosts.handle_late(now, &attempt.target.host, &late.message);
-        let finished = attempt.announce.finished(key.torrent, Err(late.clone().into()));
+        active.interest = Interest::Late;
+        let waiting = self.hosts.handle_late(now, &active.target.host, &late.message);
+        let finished = active.announce.finished(key.torrent, Err(late.clone().into()));
         self.refuse_waiting(waiting, &late.message);
         self.answers.push_back(finished);
     }
@@ -400,24 +401,24 @@ impl Announces {
     /// Ends an announce that failed.
     fn fail(&mut self, now: Duration, key: AnnounceKey, failure: FetchFailure) {
         let blame = (!failure.refused).then_some(failure.message.as_str());
-        let Some(attempt) = self.end_attempt(now, key, blame) else { return };
-        if attempt.interest == Interest::Awaited {
-            let finished = attempt.announce.finished(key.torrent, Err(failure.into()));
+        let Some(active) = self.end_active(now, key, blame) else { return };
+        if active.interest == Interest::Awaited {
+            let finished = active.announce.finished(key.torrent, Err(failure.into()));
             self.answers.push_back(finished);
         }
     }
 
-    /// Ends the turn of an attempt at its host. If the host failed, those that wait there fail too.
-    fn end_attempt(
+    /// Ends the turn of an active announce at its host. If the host failed, those that wait there fail too.
+    fn end_active(
         &mut self,
         now: Duration,
         key: AnnounceKey,
         failure: Option<&str>,
-    ) -> Option<Attempt> {
-        let attempt = self.attempts.remove(&key)?;
-        let failed = self.hosts.handle_finished(now, &attempt.target.host, failure);
+    ) -> Option<ActiveAnnounce> {
+        let active = self.active.remove(&key)?;
+        let failed = self.hosts.handle_finished(now, &active.target.host, failure);
         self.refuse_waiting(failed, failure.unwrap_or_default());
-        Some(attempt)
+        Some(active)
     }
 
     fn refuse_waiting(&mut self, waiting: Vec<AnnounceKey>, message: &str) {
@@ -444,7 +445,7 @@ impl Announce {
     }
 }
 
-impl Attempt {
+impl ActiveAnnounce {
     /// Whether it waits for the addresses of `name`.
     fn is_resolving(&self, name: &str) -> bool {
         let Protocol::Udp(url) = &self.target.protocol else { return false };

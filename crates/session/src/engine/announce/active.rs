@@ -21,7 +21,7 @@ pub(super) type UdpTrackers = BTreeMap<SocketAddr, UdpTracker>;
 
 /// An announce that was sent.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(super) struct ActiveAnnounce {
     pub(super) announce: Announce,
     pub(super) target: Target,
     pub(super) request: AnnounceRequest,
@@ -41,7 +41,7 @@ pub(super) enum Interest {
     Settled,
 }
 
-/// How far an attempt is.
+/// How far an active announce is.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// The name of a UDP tracker is being looked up.
@@ -73,7 +73,7 @@ pub(super) struct Exchanges {
     asked_at: Duration,
 }
 
-impl Attempt {
+impl ActiveAnnounce {
     /// Whether a fetcher works on it.
     pub(super) fn is_fetching(&self) -> bool {
         self.legs().iter().any(|leg| matches!(leg, Leg::Fetching))
@@ -145,10 +145,10 @@ pub(super) struct LegExchange<'a> {
 
 /// The exchanges under way.
 pub(super) fn exchanges(
-    attempts: &mut BTreeMap<AnnounceKey, Attempt>,
+    active: &mut BTreeMap<AnnounceKey, ActiveAnnounce>,
 ) -> impl Iterator<Item = LegExchange<'_>> {
-    attempts.iter_mut().flat_map(|(key, attempt)| {
-        let legs = attempt.legs_mut().iter_mut().enumerate();
+    active.iter_mut().flat_map(|(key, active)| {
+        let legs = active.legs_mut().iter_mut().enumerate();
         legs.flat_map(move |(leg, state)| {
             let asked = match state {
                 Leg::Exchanging(exchanges) => exchanges.asked.as_mut_slice(),

@@ -11,31 +11,41 @@ use swarm::SpanBudget;
 
 /// The budget and the free buffers.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(in crate::engine) struct Buffers {
     /// What swarms reserve from.
-    pub(super) budget: SpanBudget,
+    pub(in crate::engine) budget: SpanBudget,
     total: usize,
     in_use: usize,
     /// Free buffers by their capacity, the span length of the torrent they were made for.
     free: BTreeMap<u32, Vec<Span>>,
     free_bytes: usize,
     peak: usize,
+    /// Whether memory was released since [`Self::take_released`] was called.
+    released: bool,
 }
 
 impl Buffers {
     /// `total` bytes, none of them reserved.
     pub(super) fn new(total: usize) -> Self {
         let budget = SpanBudget::new(total);
-        Self { budget, total, in_use: 0, free: BTreeMap::new(), free_bytes: 0, peak: 0 }
+        Self {
+            budget,
+            total,
+            in_use: 0,
+            free: BTreeMap::new(),
+            free_bytes: 0,
+            peak: 0,
+            released: false,
+        }
     }
 
     /// The most bytes that buffers, in use and free, have held at a time.
-    pub(super) fn peak(&self) -> usize {
+    pub(in crate::engine) fn peak(&self) -> usize {
         self.peak
     }
 
     /// A buffer of `length` bytes for a torrent with spans of `capacity` bytes, reserved before.
-    pub(super) fn take(&mut self, capacity: u32, length: u32) -> Span {
+    pub(in crate::engine) fn take(&mut self, capacity: u32, length: u32) -> Span {
         let reused = self.free.get_mut(&capacity).and_then(Vec::pop);
         self.free_bytes -= reused.as_ref().map_or(0, |_| capacity as usize);
         self.in_use += capacity as usize;
@@ -47,15 +57,21 @@ impl Buffers {
     }
 
     /// A buffer from [`Self::take`] is free again, and so is its part of the budget.
-    pub(super) fn give(&mut self, capacity: u32, span: Span) {
+    pub(in crate::engine) fn give(&mut self, capacity: u32, span: Span) {
         self.in_use -= capacity as usize;
         self.free_bytes += capacity as usize;
         self.free.entry(capacity).or_default().push(span);
         self.budget.release(capacity as usize);
+        self.released = true;
+    }
+
+    /// Whether memory was released since the last call.
+    pub(in crate::engine) fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.released)
     }
 
     /// Gives the memory of free buffers back to the system.
-    pub(super) fn shrink(&mut self) {
+    pub(in crate::engine) fn shrink(&mut self) {
         self.free.clear();
         self.free_bytes = 0;
     }

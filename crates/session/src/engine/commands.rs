@@ -1,0 +1,149 @@
+//! What the user wants: torrents are added, stopped, resumed and removed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use piece_store::{StoreError, TorrentKey};
+use swarm::Source;
+
+use super::Engine;
+use super::torrent::{AddError, Torrent};
+use crate::config::{AddTorrent, PEER_ID_PREFIX};
+use crate::event::{ErrorClass, EventKind, TorrentError};
+
+impl<F> Engine<F> {
+    /// Adds a torrent and begins with it.
+    ///
+    /// # Errors
+    /// The session has it already.
+    pub fn add(&mut self, now: Duration, add: AddTorrent) -> Result<TorrentKey, AddError> {
+        self.now = now;
+        let key = self.torrents.add(now, add, PEER_ID_PREFIX, &mut self.rng)?;
+        self.resume(now, key);
+        Ok(key)
+    }
+
+    /// Begins again with a stopped torrent.
+    pub fn resume(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        if let Some(job) = self.torrents.open(key, self.config.state_dir.clone()) {
+            self.submit(key, job);
+        }
+    }
+
+    /// Stops a torrent: unfinished pieces are staged, data is synced, the journal is closed, the
+    /// trackers are notified. [`EventKind::Stopped`] follows.
+    pub fn stop(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        self.begin_stop(key, None);
+        self.settle();
+    }
+
+    /// Stops a torrent and forgets it once it is stopped.
+    pub fn remove(&mut self, now: Duration, key: TorrentKey) {
+        if self.torrents.set_removing(key) {
+            self.torrents.forget_removed(key);
+        } else {
+            self.stop(now, key);
+        }
+    }
+
+    /// Stops every torrent.
+    pub fn stop_all(&mut self, now: Duration) {
+        let keys: Vec<TorrentKey> = self.torrents.keys().collect();
+        keys.into_iter().for_each(|key| self.stop(now, key));
+    }
+
+    /// Changes the rate limits of the session, in bytes per second.
+    pub fn set_limits(&mut self, now: Duration, down: Option<u64>, up: Option<u64>) {
+        self.down.set_rate(now, down);
+        self.up.set_rate(now, up);
+    }
+
+    /// Tries peers that the user named, now or as soon as the torrent is ready.
+    pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
+        self.now = now;
+        if let Some(torrent) = self.torrents.get_mut(key) {
+            torrent.keep_peers(peers);
+            self.take_candidates(key, Source::User, peers);
+        }
+        self.settle();
+    }
+
+    /// Goes on with what a call set free: memory, announces that ended, room to connect.
+    pub(super) fn settle(&mut self) {
+        self.feed_starved();
+        self.drain_announces();
+        self.dial();
+    }
+
+    /// The torrent can't go on.
+    pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
+        let error = torrent_error(error);
+        match self.torrents[key].is_opening() {
+            // Nothing was opened, so there is nothing to close.
+            true => self.end_stop(key, Some(error)),
+            false => self.begin_stop(key, Some(error)),
+        }
+    }
+
+    fn begin_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let Some(status) = self.status_of(key) else { return };
+        if self.torrents.stop(key, status, error) {
+            self.drop_links_of(key);
+            self.advance_stop(key);
+        }
+    }
+
+    fn drop_links_of(&mut self, key: TorrentKey) {
+        for slot in 0..self.links.slots() {
+            let Some(link) = self.links.key_at(slot) else { continue };
+            if self.links.get(link).and_then(|link| link.stage.torrent()) == Some(key) {
+                self.drop_socket(link);
+            }
+        }
+    }
+
+    /// Closes the store once every job given to it before is answered.
+    pub(super) fn advance_stop(&mut self, key: TorrentKey) {
+        let Some(job) = self.torrents.get_mut(key).and_then(Torrent::close_store) else { return };
+        self.disk.reads.forget(key);
+        self.submit(key, job);
+    }
+
+    /// Notifies the trackers, now that everything is on the disk.
+    pub(super) fn say_goodbye(&mut self, key: TorrentKey) {
+        self.torrents[key].say_goodbye(self.now);
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    /// Ends the stop when every tracker was notified or the time is over.
+    pub(super) fn end_goodbye(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get(key).filter(|torrent| torrent.is_stopping()) else {
+            return;
+        };
+        if torrent.is_stop_over(self.now, self.announces.is_announcing(key)) {
+            self.end_stop(key, None);
+        }
+    }
+
+    fn end_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let error = self.torrents.end_stop(key).or(error);
+        self.announces.forget_torrent(self.now, key);
+        self.emit(key, EventKind::Stopped { error });
+        self.torrents.forget_removed(key);
+    }
+}
+
+pub(super) fn torrent_error(error: &StoreError) -> TorrentError {
+    let class = match error {
+        StoreError::InUse { .. } | StoreError::Claimed { in_use: true, .. } => ErrorClass::InUse,
+        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::ReadOnly => {
+            ErrorClass::Disk
+        }
+        StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
+        _ => ErrorClass::Internal,
+    };
+    TorrentError { class, message: error.to_string() }
+}

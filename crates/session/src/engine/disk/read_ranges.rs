@@ -1,0 +1,282 @@
+//! Ranges of pieces that are in the page cache because they were read a moment ago. One job reads
+//! the blocks of a whole range; what any peer requests of it within the next second is sent
+//! without another.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bt_types::{BlockRequest, PieceIndex};
+use metainfo::Info;
+use piece_store::{Extent, TorrentKey};
+
+use crate::engine::keys::LinkKey;
+use crate::limits::{MAX_READ_RANGE_FILES, MAX_RESIDENT, READ_RANGE_LENGTH, SERVED_FILES_SHARE};
+
+/// For how long a range that was read is trusted to be in the page cache.
+const RESIDENT_TIME: Duration = Duration::from_secs(1);
+
+/// Which part of which piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::engine) struct RangeKey {
+    torrent: TorrentKey,
+    piece: PieceIndex,
+    /// In bytes from the start of the piece.
+    start: u32,
+    end: u32,
+}
+
+impl RangeKey {
+    /// Returns the range that has `request` from `skip` bytes on, and in how many files it is at
+    /// most. Pieces are cut every [`READ_RANGE_LENGTH`]. A request that is across such a cut, or
+    /// whose range would be in more than `max_files` files, gets a range of its own: the rest of the
+    /// request, or as much of it as is in `max_files` files.
+    pub(in crate::engine) fn of(
+        torrent: TorrentKey,
+        info: &Info,
+        request: BlockRequest,
+        skip: u32,
+        max_files: usize,
+    ) -> (Self, usize) {
+        let (piece, offset) = (request.piece(), request.offset() + skip);
+        let start = offset - offset % READ_RANGE_LENGTH;
+        let end = start.saturating_add(READ_RANGE_LENGTH).min(info.geometry().length_of(piece));
+        let last = request.offset() + request.length();
+        let wide = Self { torrent, piece, start, end };
+        let files = wide.lengths(info).take(max_files + 1).count();
+        if last <= end && files <= max_files {
+            return (wide, files);
+        }
+        let rest = Self { torrent, piece, start: offset, end: last };
+        let lengths = rest.lengths(info).take(max_files);
+        let (files, length) = lengths.fold((0, 0), |(files, sum), next| (files + 1, sum + next));
+        (Self { end: offset + length, ..rest }, files)
+    }
+
+    /// How much of each file it has, in order.
+    fn lengths(self, info: &Info) -> impl Iterator<Item = u32> {
+        let offset = info.geometry().offset_of(self.piece) + u64::from(self.start);
+        let ranges = info.ranges(offset, u64::from(self.end - self.start));
+        ranges.map(|range| range.length as u32)
+    }
+
+    pub(in crate::engine) fn torrent(self) -> TorrentKey {
+        self.torrent
+    }
+
+    pub(in crate::engine) fn piece(self) -> PieceIndex {
+        self.piece
+    }
+
+    /// The one that a job named.
+    pub(in crate::engine) fn named(
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        range: &Range<u32>,
+    ) -> Self {
+        Self { torrent, piece, start: range.start, end: range.end }
+    }
+
+    /// Its range in the piece, in bytes.
+    pub(in crate::engine) fn range(self) -> Range<u32> {
+        self.start..self.end
+    }
+}
+
+/// A range that was read.
+#[derive(Debug)]
+pub(in crate::engine) struct ReadRange<F> {
+    key: RangeKey,
+    extents: Vec<Extent<F>>,
+    read_at: Duration,
+}
+
+impl<F> ReadRange<F> {
+    /// Whether it was read within the last second.
+    pub(in crate::engine) fn is_fresh(&self, now: Duration) -> bool {
+        now.saturating_sub(self.read_at) <= RESIDENT_TIME
+    }
+
+    /// Where the bytes from `offset` of the piece are, at most `length` of one file.
+    pub(in crate::engine) fn extent(&self, offset: u32, length: u32) -> Option<Extent<F>> {
+        let mut skip = offset.checked_sub(self.key.start)?;
+        for extent in &self.extents {
+            if skip < extent.length {
+                return Some(Extent {
+                    offset: extent.offset + u64::from(skip),
+                    length: length.min(extent.length - skip),
+                    ..extent.clone()
+                });
+            }
+            skip -= extent.length;
+        }
+        None
+    }
+}
+
+/// A block that a link has to send.
+pub(in crate::engine) type Waiter = (LinkKey, BlockRequest);
+
+#[derive(Debug)]
+enum State<F> {
+    Reading(Vec<Waiter>),
+    Ready(Arc<ReadRange<F>>),
+}
+
+/// The ranges of all torrents.
+#[derive(Debug)]
+pub(in crate::engine) struct ReadRanges<F> {
+    /// How many files those being read may open, and how many those that are ready may hold open.
+    /// The same, so that what is answered at once is all remembered.
+    max_files: usize,
+    ranges: BTreeMap<RangeKey, State<F>>,
+    /// Those to be read, in the order they were asked for, and in how many files each is.
+    to_read: VecDeque<(RangeKey, usize)>,
+    /// Those being read.
+    reading: BTreeMap<RangeKey, usize>,
+    /// The ready ones, oldest first, and those that were ready once. Nobody else holds their files
+    /// open for longer than it takes to send some bytes.
+    ready: VecDeque<Arc<ReadRange<F>>>,
+    /// How many extents `ready` has.
+    extents: usize,
+    /// How many extents of `ready` are in each open file, by its address.
+    files: BTreeMap<usize, usize>,
+}
+
+impl<F> ReadRanges<F> {
+    /// None yet, of a store that has at most `open_files` open.
+    pub(super) fn new(open_files: usize) -> Self {
+        Self {
+            max_files: (open_files / SERVED_FILES_SHARE).max(1),
+            ranges: BTreeMap::new(),
+            to_read: VecDeque::new(),
+            reading: BTreeMap::new(),
+            ready: VecDeque::new(),
+            extents: 0,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// How many files one range may be in, so that any range fits.
+    pub(in crate::engine) fn max_range_files(&self) -> usize {
+        MAX_READ_RANGE_FILES.min(self.max_files)
+    }
+
+    /// Returns the range, which is in so many files, if it was read a moment ago. Otherwise
+    /// [`Self::next_read`] names it when its turn has come, and [`Self::finish`] gives `waiter` back.
+    pub(in crate::engine) fn ask(
+        &mut self,
+        now: Duration,
+        (key, files): (RangeKey, usize),
+        waiter: Waiter,
+    ) -> Option<Arc<ReadRange<F>>> {
+        match self.ranges.get_mut(&key) {
+            Some(State::Ready(range)) if range.is_fresh(now) => return Some(Arc::clone(range)),
+            Some(State::Reading(waiting)) => waiting.push(waiter),
+            Some(State::Ready(_)) | None => {
+                self.ranges.insert(key, State::Reading(vec![waiter]));
+                self.to_read.push_back((key, files));
+            }
+        }
+        None
+    }
+
+    /// The next range to be read, if those being read leave room for its files.
+    pub(in crate::engine) fn next_read(&mut self) -> Option<RangeKey> {
+        let (key, files) = *self.to_read.front()?;
+        if self.reading.values().sum::<usize>() + files > self.max_files {
+            return None;
+        }
+        self.to_read.pop_front();
+        self.reading.insert(key, files);
+        Some(key)
+    }
+
+    /// The range is no longer being read.
+    pub(in crate::engine) fn end_read(&mut self, key: RangeKey) {
+        self.reading.remove(&key);
+    }
+
+    /// The range was read. Returns it, and what waits for it.
+    pub(in crate::engine) fn finish(
+        &mut self,
+        now: Duration,
+        key: RangeKey,
+        extents: Vec<Extent<F>>,
+    ) -> (Arc<ReadRange<F>>, Vec<Waiter>) {
+        self.hold(&extents);
+        let range = Arc::new(ReadRange { key, extents, read_at: now });
+        self.ready.push_back(Arc::clone(&range));
+        let waiting = match self.ranges.insert(key, State::Ready(Arc::clone(&range))) {
+            Some(State::Reading(waiting)) => waiting,
+            Some(State::Ready(_)) | None => Vec::new(),
+        };
+        self.expire(now);
+        (range, waiting)
+    }
+
+    /// Forgets a range that turned out not to be in the page cache, unless it was read again since.
+    pub(in crate::engine) fn invalidate(&mut self, range: &Arc<ReadRange<F>>) {
+        if self.is_current(range) {
+            self.ranges.remove(&range.key);
+        }
+    }
+
+    /// Forgets what is too old to be trusted, and the oldest if there is too much.
+    pub(in crate::engine) fn expire(&mut self, now: Duration) {
+        while let Some(range) = self.ready.front()
+            && (!range.is_fresh(now) || self.is_full())
+            && let Some(range) = self.ready.pop_front()
+        {
+            self.release(&range.extents);
+            self.invalidate(&range);
+        }
+    }
+
+    /// Forgets everything of a torrent, of which nothing is being read.
+    pub(in crate::engine) fn forget(&mut self, torrent: TorrentKey) {
+        self.ranges.retain(|key, _| key.torrent != torrent);
+        self.to_read.retain(|(key, _)| key.torrent != torrent);
+        for range in std::mem::take(&mut self.ready) {
+            if range.key.torrent == torrent {
+                self.release(&range.extents);
+            } else {
+                self.ready.push_back(range);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.extents > MAX_RESIDENT || self.files.len() > self.max_files
+    }
+
+    fn hold(&mut self, extents: &[Extent<F>]) {
+        self.extents += extents.len();
+        for extent in extents {
+            *self.files.entry(address(extent)).or_default() += 1;
+        }
+    }
+
+    fn release(&mut self, extents: &[Extent<F>]) {
+        self.extents -= extents.len();
+        for extent in extents {
+            if let Entry::Occupied(mut held) = self.files.entry(address(extent)) {
+                *held.get_mut() -= 1;
+                if *held.get() == 0 {
+                    held.remove();
+                }
+            }
+        }
+    }
+
+    fn is_current(&self, range: &Arc<ReadRange<F>>) -> bool {
+        matches!(self.ranges.get(&range.key), Some(State::Ready(ready)) if Arc::ptr_eq(ready, range))
+    }
+}
+
+/// Which open file it is in. The number is only compared.
+fn address<F>(extent: &Extent<F>) -> usize {
+    Arc::as_ptr(&extent.file).addr()
+}

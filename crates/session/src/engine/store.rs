@@ -1,0 +1,236 @@
+//! What the store answered.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bt_types::{Bitfield, PieceIndex};
+use piece_store::{Done, Extent, Job, Opened, Outcome, Span, StoreError, TorrentKey};
+use rand::RngExt as _;
+use swarm::{Source, SpanLayout};
+
+use super::Engine;
+use super::action::Action;
+use super::commands::torrent_error;
+use super::disk::RangeKey;
+use super::torrent::{Torrent, Transfer};
+use crate::event::EventKind;
+
+impl<F> Engine<F> {
+    /// The store answered a job.
+    pub fn handle_done(&mut self, now: Duration, done: Done<F>) {
+        self.now = now;
+        match done {
+            Done::Opened { torrent, result } => {
+                self.finish_job(torrent, [], |engine| engine.handle_opened(torrent, result));
+            }
+            Done::Checked { torrent, pieces, good, error } => {
+                self.finish_job(torrent, [], |engine| {
+                    engine.handle_checked(torrent, &pieces, &good, error);
+                });
+            }
+            Done::CheckFinished { torrent, result } => {
+                self.finish_job(torrent, [], |engine| engine.finish_check(torrent, result));
+            }
+            Done::Committed { torrent, piece, spans, outcome } => {
+                let spans = spans.into_iter().flatten();
+                self.finish_job(torrent, spans, |engine| {
+                    engine.handle_committed(torrent, piece, outcome);
+                });
+            }
+            Done::Staged { torrent, piece, span, result, .. } => {
+                self.finish_job(torrent, [span], |engine| {
+                    engine.handle_staged(torrent, piece, result);
+                });
+            }
+            Done::Ready { torrent, piece, range, result } => {
+                let range = RangeKey::named(torrent, piece, &range);
+                self.finish_job(torrent, [], |engine| engine.handle_ready(torrent, range, result));
+            }
+            Done::Synced { torrent, result, lost } => {
+                self.finish_job(torrent, [], |engine| engine.handle_synced(torrent, result, &lost));
+            }
+            Done::Closed { torrent, result, spans } => {
+                self.finish_job(torrent, spans, |engine| {
+                    engine.handle_closed_store(torrent, result);
+                });
+            }
+        }
+        self.settle();
+    }
+
+    /// Counts a job as answered, takes its buffers back, lets `handle` act on the answer, and goes
+    /// on with the torrent.
+    fn finish_job(
+        &mut self,
+        key: TorrentKey,
+        spans: impl IntoIterator<Item = Span>,
+        handle: impl FnOnce(&mut Self),
+    ) {
+        let Some(torrent) = self.torrents.get_mut(key) else { return };
+        torrent.jobs -= 1;
+        self.take_back(key, spans);
+        handle(self);
+        self.advance_stop(key);
+        self.drain(key);
+    }
+
+    /// Takes buffers of `key`'s pieces back and releases their memory.
+    pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
+        let capacity = SpanLayout::new(self.torrents[key].geometry()).span_length();
+        spans.into_iter().for_each(|span| self.disk.buffers.give(capacity, span));
+    }
+
+    /// Gives a job to the store and counts it.
+    pub(super) fn submit(&mut self, key: TorrentKey, job: Job) {
+        self.torrents[key].jobs += 1;
+        self.actions.push_back(Action::Store(job));
+    }
+
+    fn handle_opened(&mut self, key: TorrentKey, result: Result<Box<Opened>, StoreError>) {
+        match result {
+            Ok(opened) => {
+                self.torrents[key].handle_opened(*opened);
+                self.continue_check(key);
+            }
+            Err(error) => self.fail(key, &error),
+        }
+    }
+
+    fn handle_checked(
+        &mut self,
+        key: TorrentKey,
+        pieces: &Range<u32>,
+        good: &[u32],
+        error: Option<StoreError>,
+    ) {
+        if let Some(error) = error {
+            return self.fail(key, &error);
+        }
+        let checked = self.torrents[key].handle_checked(self.now, pieces, good);
+        if let Some((done, total)) = checked {
+            self.emit(key, EventKind::Checking { done, total });
+            self.continue_check(key);
+        }
+    }
+
+    fn continue_check(&mut self, key: TorrentKey) {
+        let most = self.config.verify_jobs.max(1);
+        let jobs = self.torrents[key].next_check_jobs(most);
+        jobs.into_iter().for_each(|job| self.submit(key, job));
+    }
+
+    fn finish_check(&mut self, key: TorrentKey, result: Result<Bitfield, StoreError>) {
+        let have = match result {
+            Ok(have) => have,
+            Err(error) => return self.fail(key, &error),
+        };
+        let torrent = &mut self.torrents[key];
+        if !torrent.finish_check(self.now, have) {
+            return;
+        }
+        let seed = self.rng.random();
+        let events = torrent.begin_transfer(self.now, &self.config, seed);
+        let peers = torrent.add.peers.clone();
+        events.into_iter().for_each(|event| self.emit(key, event));
+        self.take_candidates(key, Source::User, &peers);
+        self.report_completion(key);
+    }
+
+    fn handle_committed(&mut self, key: TorrentKey, piece: PieceIndex, outcome: Outcome) {
+        match &outcome {
+            Outcome::Verified { .. } => self.emit(key, EventKind::PieceVerified(piece)),
+            Outcome::Mismatch { .. } => self.emit(key, EventKind::PieceFailed(piece)),
+            Outcome::Failed(_) => {}
+        }
+        if let Err(error) = self.torrents[key].handle_committed(self.now, piece, outcome) {
+            self.fail(key, &error);
+        }
+    }
+
+    fn handle_staged(
+        &mut self,
+        key: TorrentKey,
+        piece: PieceIndex,
+        result: Result<(), StoreError>,
+    ) {
+        let transfer = self.torrents[key].transfer_mut();
+        let waited = transfer.map_or_else(Vec::new, |transfer| transfer.handle_staged(key, piece));
+        waited.into_iter().for_each(|job| self.submit(key, job));
+        match result {
+            Ok(()) => self.commit_if_ready(key, piece),
+            Err(error) => self.fail(key, &error),
+        }
+    }
+
+    /// A range was read: the blocks of it that peers requested may be sent.
+    fn handle_ready(
+        &mut self,
+        key: TorrentKey,
+        range: RangeKey,
+        result: Result<Vec<Extent<F>>, StoreError>,
+    ) {
+        self.disk.reads.end_read(range);
+        match result {
+            Ok(extents) => self.send_range(range, extents),
+            // A failed sync took the piece a moment ago. Its own answer stops the torrent, and says
+            // why.
+            Err(StoreError::NotHad { .. }) => {}
+            Err(error) => self.fail(key, &error),
+        }
+        self.read_ranges();
+    }
+
+    fn handle_synced(&mut self, key: TorrentKey, result: Result<(), StoreError>, lost: &[u32]) {
+        let Some(file_system) = self.torrents[key].handle_synced(self.now, lost) else { return };
+        self.disk.syncs.handle_finished(file_system);
+        match result {
+            Ok(()) => self.report_completion(key),
+            Err(error) => self.fail(key, &error),
+        }
+        self.next_sync(file_system);
+    }
+
+    /// Lets the next torrent sync that waits for this file system.
+    fn next_sync(&mut self, file_system: u64) {
+        while let Some(next) = self.disk.syncs.next_waiting(file_system) {
+            if let Some(torrent) = self.torrents.get_mut(next) {
+                torrent.end_wait_for_sync();
+                self.sync_if_due(next);
+                self.torrents.set_timer(next);
+            }
+        }
+    }
+
+    fn handle_closed_store(&mut self, key: TorrentKey, result: Result<(), StoreError>) {
+        let torrent = &mut self.torrents[key];
+        if let Err(error) = result {
+            torrent.note_error(torrent_error(&error));
+        }
+        if torrent.is_stopping() {
+            self.say_goodbye(key);
+        }
+    }
+
+    /// Starts a sync once enough is unsynced, or everything is there and only that is missing.
+    pub(super) fn sync_if_due(&mut self, key: TorrentKey) {
+        let Some(transfer) = self.torrents.running_mut(key) else { return };
+        if !transfer.is_sync_due(self.now) {
+            return;
+        }
+        if self.disk.syncs.admit(transfer.file_system, key) {
+            transfer.durability.begin_sync();
+            self.submit(key, Job::Sync { torrent: key });
+        } else {
+            transfer.durability.set_waiting(true);
+        }
+    }
+
+    /// Notifies the user once every wanted piece is verified and synced.
+    pub(super) fn report_completion(&mut self, key: TorrentKey) {
+        let transfer = self.torrents.get_mut(key).and_then(Torrent::transfer_mut);
+        if transfer.is_some_and(Transfer::take_completion) {
+            self.disk.buffers.shrink();
+            self.emit(key, EventKind::Completed);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A torrent whose data on the disk is being verified.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use bt_types::Bitfield;
+use metainfo::Info;
+use piece_store::{Job, Opened, TorrentKey};
+
+use super::durability::Durability;
+use super::progress::Progress;
+
+/// Verification of what is on the disk.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) opened: Opened,
+    /// What no job was given for yet.
+    ranges: VecDeque<Range<u32>>,
+    running: usize,
+    pub(super) done: u32,
+    pub(super) total: u32,
+    pub(super) progress: Progress,
+    pub(super) durability: Durability,
+}
+
+impl Check {
+    pub(super) fn new(info: &Info, opened: Opened) -> Self {
+        let ranges = VecDeque::from(opened.to_verify.clone());
+        let total = ranges.iter().map(|range| range.len() as u32).sum();
+        let progress = Progress::of(info, &opened.wanted, &opened.have);
+        let durability = Durability::default();
+        Self { opened, ranges, running: 0, done: 0, total, progress, durability }
+    }
+
+    /// Pieces were verified; `good` are those that matched.
+    pub(super) fn handle_checked(
+        &mut self,
+        now: Duration,
+        info: &Info,
+        pieces: &Range<u32>,
+        good: &[u32],
+    ) {
+        self.running -= 1;
+        self.done += pieces.len() as u32;
+        let mut bytes = 0;
+        for piece in good.iter().filter_map(|index| info.geometry().piece(*index)) {
+            let new = self.opened.have.insert(piece);
+            if new && self.opened.wanted.contains(piece) {
+                self.progress.gain(info, piece);
+            }
+            bytes += u64::from(info.geometry().length_of(piece));
+        }
+        self.durability.handle_written(now, bytes);
+    }
+
+    /// Every range was verified. `have` are the pieces that we have now, with those imported from
+    /// the parts file.
+    pub(super) fn handle_finished(&mut self, now: Duration, info: &Info, have: Bitfield) {
+        let geometry = info.geometry();
+        let imported = geometry
+            .pieces()
+            .filter(|piece| have.contains(*piece) && !self.opened.have.contains(*piece));
+        let bytes = imported.map(|piece| u64::from(geometry.length_of(piece))).sum();
+        self.opened.have = have;
+        self.durability.handle_written(now, bytes);
+    }
+
+    /// The next jobs, so that at most `most` are under way; last the one that finishes the check.
+    pub(super) fn next_jobs(&mut self, torrent: TorrentKey, most: usize) -> Vec<Job> {
+        let count = self.ranges.len().min(most.saturating_sub(self.running));
+        let ranges = self.ranges.drain(..count);
+        let mut jobs: Vec<Job> = ranges.map(|pieces| Job::Verify { torrent, pieces }).collect();
+        self.running += count;
+        if self.running == 0 {
+            jobs.push(Job::FinishCheck { torrent });
+        }
+        jobs
+    }
+}

@@ -1,0 +1,256 @@
+//! The torrents of a session: where each stands, what it has and wants, and when it is due.
+
+mod check;
+mod durability;
+mod phase;
+mod progress;
+mod start;
+mod status;
+mod timers;
+mod transfer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Index, IndexMut};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+use piece_store::{Job, TorrentKey};
+use swarm::SpanBudget;
+
+use crate::config::AddTorrent;
+use crate::event::{TorrentError, TorrentStatus};
+use timers::Timers;
+
+pub(super) use phase::Torrent;
+pub(super) use transfer::Transfer;
+
+/// A torrent can't be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// Occurs when the session has the torrent already.
+    #[error("the torrent {name} ({info_hash}) was added already")]
+    Duplicate {
+        /// Its name.
+        name: String,
+        /// Its info-hash.
+        info_hash: InfoHashV1,
+    },
+    /// Occurs when the session has ended or is too busy to answer.
+    #[error("the session does not answer")]
+    Gone,
+}
+
+/// All torrents. Indexing with the key of one that is gone is a bug and panics.
+#[derive(Debug)]
+pub(super) struct Torrents {
+    table: BTreeMap<TorrentKey, Box<Torrent>>,
+    by_info_hash: BTreeMap<InfoHashV1, TorrentKey>,
+    next_key: u64,
+    /// How many are not stopped.
+    active: usize,
+    timers: Timers,
+    /// Torrents whose last poll found no memory, in the order in which they get some.
+    starved: VecDeque<TorrentKey>,
+    /// Torrents that may have a peer to connect to, in the order of their turns.
+    to_dial: VecDeque<TorrentKey>,
+}
+
+impl Torrents {
+    pub(super) fn new() -> Self {
+        Self {
+            table: BTreeMap::new(),
+            by_info_hash: BTreeMap::new(),
+            next_key: 1,
+            active: 0,
+            timers: Timers::default(),
+            starved: VecDeque::new(),
+            to_dial: VecDeque::new(),
+        }
+    }
+
+    /// Adds a stopped torrent.
+    pub(super) fn add(
+        &mut self,
+        now: Duration,
+        add: AddTorrent,
+        peer_id_prefix: [u8; 8],
+        rng: &mut impl rand::Rng,
+    ) -> Result<TorrentKey, AddError> {
+        let info_hash = add.metainfo.info_hash();
+        if self.by_info_hash.contains_key(&info_hash) {
+            let name = add.metainfo.info().name().to_owned();
+            return Err(AddError::Duplicate { name, info_hash });
+        }
+        let key = TorrentKey(self.next_key);
+        self.next_key += 1;
+        self.table.insert(key, Box::new(Torrent::new(now, key, add, peer_id_prefix, rng)));
+        self.by_info_hash.insert(info_hash, key);
+        Ok(key)
+    }
+
+    /// Begins to open a stopped torrent; `None` if there is no such torrent.
+    pub(super) fn open(&mut self, key: TorrentKey, state_dir: Option<PathBuf>) -> Option<Job> {
+        let torrent = self.table.get_mut(&key).filter(|torrent| torrent.is_stopped())?;
+        self.active += 1;
+        Some(torrent.open(state_dir))
+    }
+
+    /// Begins to stop a torrent, whose status is `status`. One that is stopping already keeps its first
+    /// error. Returns whether the stop begins.
+    pub(super) fn stop(
+        &mut self,
+        key: TorrentKey,
+        status: TorrentStatus,
+        error: Option<TorrentError>,
+    ) -> bool {
+        let torrent = &mut self[key];
+        if torrent.is_stopped() || torrent.is_stopping() {
+            error.into_iter().for_each(|error| torrent.note_error(error));
+            return false;
+        }
+        if let Some(torrent) = self.table.remove(&key) {
+            self.table.insert(key, torrent.stop(status, error));
+        }
+        true
+    }
+
+    /// Ends a stop. Returns the error that led to it.
+    pub(super) fn end_stop(&mut self, key: TorrentKey) -> Option<TorrentError> {
+        let (mut torrent, error) = self.table.remove(&key)?.end_stop();
+        self.active -= 1;
+        self.timers.clear(&mut torrent);
+        self.table.insert(key, torrent);
+        error
+    }
+
+    /// Has a torrent be forgotten once it is stopped. Returns whether it is already.
+    pub(super) fn set_removing(&mut self, key: TorrentKey) -> bool {
+        let Some(torrent) = self.table.get_mut(&key) else { return false };
+        torrent.removing = true;
+        torrent.is_stopped()
+    }
+
+    /// Forgets a stopped torrent if that was asked for.
+    pub(super) fn forget_removed(&mut self, key: TorrentKey) {
+        if let Some(torrent) = self.table.remove(&key) {
+            if torrent.removing {
+                self.by_info_hash.remove(&torrent.info_hash());
+            } else {
+                self.table.insert(key, torrent);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, key: TorrentKey) -> Option<&Torrent> {
+        self.table.get(&key).map(Box::as_ref)
+    }
+
+    pub(super) fn get_mut(&mut self, key: TorrentKey) -> Option<&mut Torrent> {
+        self.table.get_mut(&key).map(Box::as_mut)
+    }
+
+    /// The transfer of a torrent, unless it has none or is being stopped.
+    pub(super) fn running_mut(&mut self, key: TorrentKey) -> Option<&mut Transfer> {
+        self.get_mut(key)?.running_mut()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = TorrentKey> {
+        self.table.keys().copied()
+    }
+
+    pub(super) fn by_info_hash(&self, info_hash: InfoHashV1) -> Option<TorrentKey> {
+        self.by_info_hash.get(&info_hash).copied()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether every torrent is stopped.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active == 0
+    }
+
+    /// Puts the torrent in line for memory, if it found none, and to connect to peers. It leaves
+    /// that line when it has no peer to try. Sets its timer.
+    pub(super) fn line_up(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.table.get_mut(&key) else { return };
+        if let Some(transfer) = torrent.running_mut() {
+            let starved = transfer.swarm.is_starved();
+            if starved && !torrent.waits_for_memory {
+                torrent.waits_for_memory = true;
+                self.starved.push_back(key);
+            }
+            if !torrent.waits_to_dial {
+                torrent.waits_to_dial = true;
+                self.to_dial.push_back(key);
+            }
+        }
+        self.timers.set(torrent);
+    }
+
+    /// Sets the torrent's timer.
+    pub(super) fn set_timer(&mut self, key: TorrentKey) {
+        if let Some(torrent) = self.table.get_mut(&key) {
+            self.timers.set(torrent);
+        }
+    }
+
+    /// The next torrent to connect to a peer. [`Self::line_up`] puts it in line again.
+    pub(super) fn pop_to_dial(&mut self) -> Option<TorrentKey> {
+        while let Some(key) = self.to_dial.pop_front() {
+            if let Some(torrent) = self.table.get_mut(&key) {
+                torrent.waits_to_dial = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// How many torrents wait for memory.
+    pub(super) fn starved(&self) -> usize {
+        self.starved.len()
+    }
+
+    /// Takes the first torrent that waits for memory out of the line, or puts it last if there is
+    /// too little for it.
+    pub(super) fn pop_starved(&mut self, budget: &SpanBudget) -> Option<TorrentKey> {
+        let key = self.starved.pop_front()?;
+        let torrent = self.table.get_mut(&key)?;
+        if torrent.transfer().is_some_and(|transfer| transfer.swarm.is_short(budget)) {
+            self.starved.push_back(key);
+            return None;
+        }
+        torrent.waits_for_memory = false;
+        Some(key)
+    }
+
+    /// The next torrent whose time came. It has no time until [`Self::line_up`].
+    pub(super) fn pop_due(&mut self, now: Duration) -> Option<TorrentKey> {
+        let key = self.timers.pop_due(now)?;
+        self[key].timer = None;
+        Some(key)
+    }
+
+    /// When the next torrent is due.
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+}
+
+impl Index<TorrentKey> for Torrents {
+    type Output = Torrent;
+
+    fn index(&self, key: TorrentKey) -> &Torrent {
+        &self.table[&key]
+    }
+}
+
+impl IndexMut<TorrentKey> for Torrents {
+    fn index_mut(&mut self, key: TorrentKey) -> &mut Torrent {
+        self.table.get_mut(&key).expect("a torrent of this session")
+    }
+}

@@ -1,0 +1,376 @@
+//! One torrent of the session, and the phase it is in.
+//!
+//! ```text
+//!  Opening --> Checking --> Transfer --> Stopping --> Stopped
+//!     |            |                        ^            |
+//!     '------------'------------------------'   resume: Opening
+//! ```
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bt_types::{
+    AnnounceEvent, AnnounceRequest, Bitfield, Geometry, InfoHashV1, PeerId, PieceIndex,
+};
+use piece_store::{Job, OpenSpec, Opened, Outcome, StoreError, TorrentKey};
+use rand::RngExt as _;
+use swarm::Swarm;
+
+use super::check::Check;
+use super::transfer::Transfer;
+use crate::config::AddTorrent;
+use crate::engine::rate::Bucket;
+use crate::event::{TorrentError, TorrentStatus};
+use crate::limits::{ANNOUNCE_DEADLINE, MAX_USER_PEERS, STOP_ANNOUNCE_TIME};
+
+/// What a torrent is doing, and what it needs only for that.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The store opens files and journal.
+    Opening,
+    /// Data on the disk is verified.
+    Checking(Box<Check>),
+    /// Pieces come and go.
+    Transfer(Box<Transfer>),
+    /// On the way to `Stopped`.
+    Stopping(Box<Stopping>),
+    /// Nothing happens. Has the status before the stop, unless the store could not be opened.
+    Stopped(Option<Box<TorrentStatus>>),
+}
+
+/// The way out: jobs finish, the store syncs and closes, then `stopped` is announced.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    transfer: Option<Box<Transfer>>,
+    step: StopStep,
+    /// The first one.
+    error: Option<TorrentError>,
+    /// The status before the stop.
+    pub(super) status: Box<TorrentStatus>,
+}
+
+/// How far a stop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopStep {
+    /// Jobs given to the store before the stop are waited for.
+    Jobs,
+    /// The store syncs and closes.
+    Closing,
+    /// The trackers are notified, until the deadline.
+    Announcing { deadline: Duration },
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub(in crate::engine) struct Torrent {
+    pub(super) key: TorrentKey,
+    pub(in crate::engine) add: AddTorrent,
+    pub(in crate::engine) peer_id: PeerId,
+    /// The `key` of all its announces.
+    announce_key: u32,
+    pub(super) phase: Phase,
+    /// Jobs given to the store and not answered yet.
+    pub(in crate::engine) jobs: u32,
+    pub(in crate::engine) down: Bucket,
+    pub(in crate::engine) up: Bucket,
+    /// When it is due in the table of timers.
+    pub(super) timer: Option<Duration>,
+    /// Payload received and sent in earlier launches, once the journal was read.
+    pub(super) earlier: (u64, u64),
+    /// Whether it is in line to connect to peers.
+    pub(super) waits_to_dial: bool,
+    /// Whether it is in line for memory.
+    pub(super) waits_for_memory: bool,
+    /// Whether it is to be forgotten once it is stopped.
+    pub(super) removing: bool,
+}
+
+impl Torrent {
+    pub(super) fn new(
+        now: Duration,
+        key: TorrentKey,
+        add: AddTorrent,
+        peer_id_prefix: [u8; 8],
+        rng: &mut impl rand::Rng,
+    ) -> Self {
+        Self {
+            key,
+            peer_id: PeerId::new(peer_id_prefix, rng.random()),
+            announce_key: rng.random(),
+            phase: Phase::Stopped(None),
+            jobs: 0,
+            down: Bucket::new(now, add.max_down),
+            up: Bucket::new(now, add.max_up),
+            timer: None,
+            earlier: (0, 0),
+            waits_to_dial: false,
+            waits_for_memory: false,
+            removing: false,
+            add,
+        }
+    }
+
+    /// Begins to open the files and the journal.
+    pub(super) fn open(&mut self, state_dir: Option<PathBuf>) -> Job {
+        self.phase = Phase::Opening;
+        let add = &self.add;
+        let spec = OpenSpec {
+            layout: add.layout.clone(),
+            selected: add.selected.clone(),
+            state_dir,
+            resume: add.resume,
+            preallocate: add.preallocate,
+            overwrite: add.overwrite,
+            read_only: add.seed_only,
+            ..OpenSpec::new(add.metainfo.clone(), &*add.folder)
+        };
+        Job::Open { torrent: self.key, spec: Box::new(spec) }
+    }
+
+    /// The store has opened the torrent, which may have been stopped meanwhile.
+    pub(in crate::engine) fn handle_opened(&mut self, opened: Opened) {
+        self.earlier = (opened.downloaded, opened.uploaded);
+        if let Phase::Opening = self.phase {
+            self.phase = Phase::Checking(Box::new(Check::new(self.add.metainfo.info(), opened)));
+        }
+    }
+
+    /// Begins to stop, unless it is stopping or stopped. `status` is that of now.
+    pub(super) fn stop(
+        mut self: Box<Self>,
+        status: TorrentStatus,
+        error: Option<TorrentError>,
+    ) -> Box<Self> {
+        let transfer = match self.phase {
+            Phase::Opening | Phase::Checking(_) => None,
+            Phase::Transfer(transfer) => Some(transfer),
+            phase @ (Phase::Stopping(_) | Phase::Stopped(_)) => {
+                self.phase = phase;
+                return self;
+            }
+        };
+        let (step, status) = (StopStep::Jobs, Box::new(status));
+        self.phase = Phase::Stopping(Box::new(Stopping { transfer, step, error, status }));
+        self
+    }
+
+    /// Pieces were verified; `good` are those that matched. Returns how many were verified, and of how
+    /// many.
+    pub(in crate::engine) fn handle_checked(
+        &mut self,
+        now: Duration,
+        pieces: &Range<u32>,
+        good: &[u32],
+    ) -> Option<(u32, u32)> {
+        let Phase::Checking(check) = &mut self.phase else { return None };
+        check.handle_checked(now, self.add.metainfo.info(), pieces, good);
+        Some((check.done, check.total))
+    }
+
+    /// The next jobs of a check, so that at most `most` are under way.
+    pub(in crate::engine) fn next_check_jobs(&mut self, most: usize) -> Vec<Job> {
+        match &mut self.phase {
+            Phase::Checking(check) => check.next_jobs(self.key, most),
+            Phase::Opening | Phase::Transfer(_) | Phase::Stopping(_) | Phase::Stopped(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The store has finished the check, and we have these pieces. Returns whether the transfer may
+    /// begin.
+    pub(in crate::engine) fn finish_check(&mut self, now: Duration, have: Bitfield) -> bool {
+        let Phase::Checking(check) = &mut self.phase else { return false };
+        check.handle_finished(now, self.add.metainfo.info(), have);
+        true
+    }
+
+    /// The store is done with a piece to commit.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(in crate::engine) fn handle_committed(
+        &mut self,
+        now: Duration,
+        piece: PieceIndex,
+        outcome: Outcome,
+    ) -> Result<(), StoreError> {
+        let info = Arc::clone(&self.add.metainfo);
+        let Some(transfer) = self.transfer_mut() else { return Ok(()) };
+        transfer.handle_committed(now, info.info(), piece, outcome)
+    }
+
+    /// A sync has ended, and these pieces were lost by it. Returns the file system.
+    pub(in crate::engine) fn handle_synced(&mut self, now: Duration, lost: &[u32]) -> Option<u64> {
+        let metainfo = Arc::clone(&self.add.metainfo);
+        let transfer = self.transfer_mut()?;
+        transfer.handle_synced(now, metainfo.info(), lost);
+        Some(transfer.file_system)
+    }
+
+    /// A sync that is due need no longer wait for another torrent's.
+    pub(in crate::engine) fn end_wait_for_sync(&mut self) {
+        if let Some(transfer) = self.transfer_mut() {
+            transfer.durability.set_waiting(false);
+        }
+    }
+
+    /// Keeps the first error of a torrent that is stopping.
+    pub(in crate::engine) fn note_error(&mut self, error: TorrentError) {
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            stopping.error.get_or_insert(error);
+        }
+    }
+
+    /// Returns the job that closes the store, once every job given to it before is answered.
+    pub(in crate::engine) fn close_store(&mut self) -> Option<Job> {
+        let Phase::Stopping(stopping) = &mut self.phase else { return None };
+        if stopping.step != StopStep::Jobs || self.jobs > 0 {
+            return None;
+        }
+        stopping.step = StopStep::Closing;
+        let transfer = stopping.transfer.as_mut();
+        let unfinished = transfer.map_or_else(Vec::new, |transfer| transfer.take_buffers());
+        let swarm = self.transfer().map(|transfer| &transfer.swarm);
+        let downloaded = self.earlier.0 + swarm.map_or(0, Swarm::downloaded);
+        let uploaded = self.earlier.1 + swarm.map_or(0, Swarm::uploaded);
+        Some(Job::Close { torrent: self.key, uploaded, downloaded, unfinished })
+    }
+
+    /// Everything is on the disk: has `stopped` announced.
+    pub(in crate::engine) fn say_goodbye(&mut self, now: Duration) {
+        let Phase::Stopping(stopping) = &mut self.phase else { return };
+        let deadline = stopping.transfer.as_ref().map_or(now, |it| goodbye_deadline(it, now));
+        stopping.step = StopStep::Announcing { deadline };
+        if let Some(transfer) = &mut stopping.transfer {
+            transfer.swarm.stop(now);
+        }
+    }
+
+    /// Whether a stop need not wait any longer. `announcing` says whether a tracker was not heard of.
+    pub(in crate::engine) fn is_stop_over(&self, now: Duration, announcing: bool) -> bool {
+        let Phase::Stopping(stopping) = &self.phase else { return false };
+        match stopping.step {
+            StopStep::Announcing { deadline } => !announcing || deadline <= now,
+            StopStep::Jobs | StopStep::Closing => false,
+        }
+    }
+
+    /// Ends a stop. Returns the first error.
+    pub(super) fn end_stop(mut self: Box<Self>) -> (Box<Self>, Option<TorrentError>) {
+        let (status, error) = match self.phase {
+            Phase::Stopping(stopping) => (Some(stopping.status), stopping.error),
+            Phase::Stopped(status) => (status, None),
+            Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) => (None, None),
+        };
+        self.phase = Phase::Stopped(status);
+        (self, error)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Transfer(transfer) => {
+                let sync = transfer.durability.deadline();
+                [transfer.swarm.poll_timeout(), sync].into_iter().flatten().min()
+            }
+            Phase::Stopping(stopping) => match stopping.step {
+                StopStep::Announcing { deadline } => Some(deadline),
+                StopStep::Jobs | StopStep::Closing => None,
+            },
+            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+        }
+    }
+
+    /// The transfer, also while it is being stopped.
+    pub(in crate::engine) fn transfer(&self) -> Option<&Transfer> {
+        match &self.phase {
+            Phase::Transfer(transfer) => Some(transfer),
+            Phase::Stopping(stopping) => stopping.transfer.as_deref(),
+            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+        }
+    }
+
+    /// The transfer, also while it is being stopped.
+    pub(in crate::engine) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        match &mut self.phase {
+            Phase::Transfer(transfer) => Some(transfer),
+            Phase::Stopping(stopping) => stopping.transfer.as_deref_mut(),
+            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+        }
+    }
+
+    /// The transfer, unless it is being stopped.
+    pub(in crate::engine) fn running_mut(&mut self) -> Option<&mut Transfer> {
+        match &mut self.phase {
+            Phase::Transfer(transfer) => Some(transfer),
+            Phase::Opening | Phase::Checking(_) | Phase::Stopping(_) | Phase::Stopped(_) => None,
+        }
+    }
+
+    /// Whether pieces may come and go.
+    pub(in crate::engine) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Transfer(_))
+    }
+
+    pub(in crate::engine) fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening)
+    }
+
+    pub(in crate::engine) fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_))
+    }
+
+    pub(in crate::engine) fn is_stopped(&self) -> bool {
+        matches!(self.phase, Phase::Stopped(_))
+    }
+
+    pub(in crate::engine) fn info_hash(&self) -> InfoHashV1 {
+        self.add.metainfo.info_hash()
+    }
+
+    pub(in crate::engine) fn geometry(&self) -> Geometry {
+        self.add.metainfo.info().geometry()
+    }
+
+    /// What the torrent says in an announce; address, port and peers are up to others. A partial
+    /// seed announces `paused` where no other event is due (BEP 21).
+    pub(in crate::engine) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
+        let swarm = self.transfer().map(|transfer| &transfer.swarm);
+        let partial_seed = swarm.is_some_and(Swarm::is_partial_seed);
+        AnnounceRequest {
+            event: match event {
+                AnnounceEvent::None if partial_seed => AnnounceEvent::Paused,
+                event => event,
+            },
+            key: self.announce_key,
+            uploaded: swarm.map_or(0, Swarm::uploaded),
+            downloaded: swarm.map_or(0, Swarm::downloaded),
+            // Of all pieces: a client that has all of a selection is no seeder.
+            left: swarm.map_or(u64::MAX, Swarm::torrent_left),
+            ..AnnounceRequest::new(self.info_hash(), self.peer_id)
+        }
+    }
+
+    /// Keeps peers that the user named, to try them again after a stop.
+    pub(in crate::engine) fn keep_peers(&mut self, peers: &[std::net::SocketAddr]) {
+        let known = &mut self.add.peers;
+        for peer in peers {
+            if known.len() < MAX_USER_PEERS && !known.contains(peer) {
+                known.push(*peer);
+            }
+        }
+    }
+}
+
+/// When a stop no longer waits for trackers. If none has ever answered, the time runs from the
+/// last announce: they are probably dead.
+fn goodbye_deadline(transfer: &Transfer, now: Duration) -> Duration {
+    let replied = transfer.swarm.trackers().any(|tracker| tracker.replied);
+    let from = if replied { now } else { transfer.announced_at };
+    (from + STOP_ANNOUNCE_TIME).max(now)
+}
+
+/// A tracker that did not answer within this time is taken for dead, so a stop waits less.
+const _: () = assert!(STOP_ANNOUNCE_TIME.as_secs() < ANNOUNCE_DEADLINE.as_secs());

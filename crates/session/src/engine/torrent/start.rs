@@ -1,0 +1,91 @@
+//! From verified data to a transfer: the swarm is made, and the user hears what was found.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use metainfo::{FileEntry, Info, Naming};
+use piece_store::Opened;
+use swarm::{SpanLayout, Swarm, SwarmConfig};
+
+use super::phase::{Phase, Torrent};
+use super::progress::Progress;
+use super::transfer::Transfer;
+use crate::config::AddTorrent;
+use crate::engine::config::EngineConfig;
+use crate::engine::disk::PieceBuffers;
+use crate::event::EventKind;
+
+impl Torrent {
+    /// Begins to exchange pieces, now that the check is over. Returns what the user is to hear.
+    pub(in crate::engine) fn begin_transfer(
+        &mut self,
+        now: Duration,
+        config: &EngineConfig,
+        seed: u64,
+    ) -> Vec<EventKind> {
+        let Phase::Checking(check) = &mut self.phase else { return Vec::new() };
+        let opened = &check.opened;
+        let info = self.add.metainfo.info();
+        let base = SwarmConfig::new(info.geometry(), opened.have.clone(), self.peer_id);
+        let swarm_config = swarm_config(&self.add, opened, config, SwarmConfig { seed, ..base });
+        let (have, wanted) = (swarm_config.have.count(), swarm_config.wanted.count());
+        let naming = opened.naming;
+        let swarm = Swarm::new(now, swarm_config);
+        let transfer = Transfer {
+            buffers: PieceBuffers::new(SpanLayout::new(info.geometry()), &opened.unfinished),
+            durability: std::mem::take(&mut check.durability),
+            progress: Progress::of(info, swarm.wanted(), swarm.have()),
+            file_system: opened.file_system,
+            last_piece_at: now,
+            announced_at: now,
+            completion_due: swarm.is_complete(),
+            swarm,
+        };
+        self.phase = Phase::Transfer(Box::new(transfer));
+        let mut events = vec![EventKind::Started { have, wanted, naming }];
+        events.extend(renamed_text(info, naming).map(EventKind::Warning));
+        if info.private() && !self.add.peers.is_empty() {
+            let text = "the torrent is private: peers come from its trackers only, and those given by \
+                        hand are ignored";
+            events.push(EventKind::Warning(text.to_owned()));
+        }
+        events
+    }
+}
+
+fn swarm_config(
+    add: &AddTorrent,
+    opened: &Opened,
+    config: &EngineConfig,
+    base: SwarmConfig,
+) -> SwarmConfig {
+    let wanted = if add.seed_only { &opened.have } else { &opened.wanted };
+    let trackers = if add.announce { add.metainfo.trackers().to_vec() } else { Vec::new() };
+    SwarmConfig {
+        wanted: wanted.clone(),
+        unfinished: opened.unfinished.clone(),
+        private: add.metainfo.info().private(),
+        trackers,
+        max_peers: config.max_peers_per_torrent,
+        upload_slots: config.upload_slots,
+        ..base
+    }
+}
+
+/// Says that files have other names on disk than in the torrent, if some have.
+fn renamed_text(info: &Info, naming: Naming) -> Option<String> {
+    if info.has_plain_names() {
+        return None;
+    }
+    let paths = info.disk_paths(naming);
+    let files = info.files().iter().zip(&paths).filter(|(file, _)| !file.is_pad());
+    let name = if info.is_single_file() { "" } else { info.name() };
+    let is_renamed = |(file, path): &(FileEntry<'_>, &PathBuf)| {
+        Path::new(name).join(file.original_path()) != **path
+    };
+    let renamed = files.filter(is_renamed);
+    let count = renamed.clone().count();
+    let (_, first) = renamed.into_iter().next()?;
+    let files = if count == 1 { "1 file is" } else { &format!("{count} files are") };
+    Some(format!("{files} named differently on disk, such as {}", first.display()))
+}

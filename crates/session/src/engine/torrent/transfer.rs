@@ -1,0 +1,203 @@
+//! A torrent that exchanges pieces with peers.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bt_types::{BlockRequest, PieceIndex};
+use metainfo::Info;
+use peer_wire::{ExtensionHandshake, Received};
+use piece_store::{HeldSpan, Job, Outcome, Span, StoreError, TorrentKey};
+use swarm::{Committed, PeerKey, Place, Swarm};
+
+use super::durability::Durability;
+use super::progress::Progress;
+use crate::engine::disk::{Buffers, PieceBuffers, blocks_in};
+
+/// What a torrent needs while pieces come and go.
+#[derive(Debug)]
+pub(in crate::engine) struct Transfer {
+    pub(in crate::engine) swarm: Swarm,
+    pub(in crate::engine) buffers: PieceBuffers,
+    pub(in crate::engine) durability: Durability,
+    pub(super) progress: Progress,
+    /// Where the data is; syncs take turns there.
+    pub(in crate::engine) file_system: u64,
+    /// When the last piece was verified, or the transfer began.
+    pub(super) last_piece_at: Duration,
+    /// When the last announce was made, or the transfer began.
+    pub(in crate::engine) announced_at: Duration,
+    /// Whether the user is still to be notified that everything is there.
+    pub(in crate::engine) completion_due: bool,
+}
+
+impl Transfer {
+    /// A message of a peer arrived. Returns the request that is not served, if it is one.
+    pub(in crate::engine) fn handle_received(
+        &mut self,
+        now: Duration,
+        peer: PeerKey,
+        received: Received<'_>,
+    ) -> Option<BlockRequest> {
+        let swarm = &mut self.swarm;
+        match received {
+            Received::Block { request, offset, bytes, last } => {
+                self.handle_part(now, peer, request, offset, bytes);
+                if last {
+                    self.swarm.handle_block(now, peer, request);
+                }
+            }
+            Received::Bitfield { offset, bytes, last } => {
+                swarm.handle_bitfield(now, peer, offset, bytes, last);
+            }
+            Received::HaveAll => swarm.handle_have_all(now, peer),
+            Received::HaveNone => swarm.handle_have_none(now, peer),
+            Received::Have(piece) => swarm.handle_have(now, peer, piece),
+            Received::Choke => swarm.handle_choke(now, peer),
+            Received::Unchoke => swarm.handle_unchoke(now, peer),
+            Received::Interested => swarm.handle_interested(now, peer),
+            Received::NotInterested => swarm.handle_not_interested(now, peer),
+            Received::Request(request) => {
+                return Some(request).filter(|_| !swarm.serves(peer, request.piece()));
+            }
+            Received::Reject(request) => swarm.handle_reject(now, peer, request),
+            Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
+            Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),
+            Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, peer, &theirs),
+            // The connection has taken the request out of its queue.
+            Received::Cancel(_)
+            | Received::KeepAlive
+            | Received::Port(_)
+            | Received::Extended { .. }
+            | Received::Unknown { .. } => {}
+            // Before the handshake, at the end, and without a geometry: not here.
+            Received::Handshake(_) | Received::Misbehaved(_) | Received::Unchecked(_) => {}
+        }
+        None
+    }
+
+    /// Copies a part of a block into its span, unless nobody needs it.
+    fn handle_part(
+        &mut self,
+        now: Duration,
+        peer: PeerKey,
+        request: BlockRequest,
+        offset: u32,
+        bytes: &[u8],
+    ) {
+        let place = self.swarm.place(now, peer, request, offset);
+        self.swarm.handle_payload(now, peer, bytes.len() as u32);
+        if place == Place::Discard {
+            return;
+        }
+        let layout = self.swarm.spans();
+        let span = self.buffers.span_at(layout, request.piece(), request.offset() + offset);
+        let target = span.and_then(|(span, start)| span.get_mut(start..start + bytes.len()));
+        match target {
+            Some(target) => target.copy_from_slice(bytes),
+            None => log::error!("a part of {request:?} has no span"),
+        }
+    }
+
+    /// The store is done with a piece to commit.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub(super) fn handle_committed(
+        &mut self,
+        now: Duration,
+        info: &Info,
+        piece: PieceIndex,
+        outcome: Outcome,
+    ) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        let committed = match outcome {
+            Outcome::Verified { digests } => {
+                self.durability.handle_written(now, info.geometry().length_of(piece).into());
+                self.progress.gain(info, piece);
+                self.last_piece_at = now;
+                Committed::Verified { digests }
+            }
+            Outcome::Mismatch { digests } => Committed::Mismatch { digests },
+            Outcome::Failed(error) => {
+                result = Err(error);
+                Committed::Failed
+            }
+        };
+        self.swarm.handle_committed(now, piece, committed);
+        result
+    }
+
+    /// A sync has ended, and these pieces were lost by it.
+    pub(super) fn handle_synced(&mut self, now: Duration, info: &Info, lost: &[u32]) {
+        self.durability.handle_synced(now);
+        for piece in lost.iter().filter_map(|index| info.geometry().piece(*index)) {
+            self.swarm.handle_lost(now, piece);
+        }
+        if !lost.is_empty() {
+            self.progress = Progress::of(info, self.swarm.wanted(), self.swarm.have());
+        }
+    }
+
+    /// Takes buffers for spans whose memory was reserved.
+    pub(in crate::engine) fn open_spans(
+        &mut self,
+        piece: PieceIndex,
+        spans: Range<u32>,
+        buffers: &mut Buffers,
+    ) {
+        let (geometry, layout) = (self.swarm.geometry(), self.swarm.spans());
+        for span in spans {
+            let length = piece_store::span_length(&geometry, piece, span);
+            let buffer = buffers.take(layout.span_length(), length);
+            if let Some(unused) = self.buffers.open(layout, piece, span, buffer) {
+                buffers.give(layout.span_length(), unused);
+            }
+        }
+    }
+
+    /// A span was staged. Returns the jobs that waited for it.
+    pub(in crate::engine) fn handle_staged(
+        &mut self,
+        torrent: TorrentKey,
+        piece: PieceIndex,
+    ) -> Vec<Job> {
+        self.buffers.handle_staged(torrent, piece)
+    }
+
+    /// Whether a sync should begin: enough is unsynced, or everything is there and only that is
+    /// missing.
+    pub(in crate::engine) fn is_sync_due(&self, now: Duration) -> bool {
+        self.durability.is_sync_due(now, self.completion_due)
+    }
+
+    /// Returns the job that stages a span; or its buffer, if nothing came since it was opened.
+    pub(in crate::engine) fn stage_span(
+        &mut self,
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        span: u32,
+    ) -> Result<Option<Job>, Span> {
+        self.buffers.stage(torrent, piece, span, blocks_in(&self.swarm, piece, span))
+    }
+
+    /// Takes the buffers of all unfinished pieces.
+    pub(super) fn take_buffers(&mut self) -> Vec<HeldSpan> {
+        self.buffers.take_all(|piece, span| blocks_in(&self.swarm, piece, span))
+    }
+
+    /// Whether the user is to be notified now that everything is there.
+    pub(in crate::engine) fn take_completion(&mut self) -> bool {
+        let complete = self.completion_due && self.durability.is_clean();
+        self.completion_due &= !complete;
+        complete
+    }
+}
+
+fn note_extensions(swarm: &mut Swarm, now: Duration, peer: PeerKey, theirs: &ExtensionHandshake) {
+    if let Some(limit) = theirs.request_queue {
+        swarm.handle_reqq(now, peer, limit);
+    }
+    if let Some(port) = theirs.port {
+        swarm.handle_listen_port(now, peer, port);
+    }
+}
