@@ -69,14 +69,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // The session's engine.
     Mutant {
         name: "a link with something to send is not signalled",
-        file: "crates/session/src/engine/transmit.rs",
-        before: "link.transmit_due = false;",
+        file: "crates/session/src/engine/link/mod.rs",
+        before: "            slot.signalled = false;\n",
         after: "",
         seeds: 20,
     },
     Mutant {
         name: "a link that ends is not closed",
-        file: "crates/session/src/engine/peers.rs",
+        file: "crates/session/src/engine/connections.rs",
         before: "self.actions.push_back(Action::Close { link: key });",
         after: "",
         seeds: 200,

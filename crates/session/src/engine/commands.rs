@@ -96,11 +96,8 @@ impl<F> Engine<F> {
     }
 
     fn drop_links_of(&mut self, key: TorrentKey) {
-        for slot in 0..self.links.slots() {
-            let Some(link) = self.links.key_at(slot) else { continue };
-            if self.links.get(link).and_then(|link| link.stage.torrent()) == Some(key) {
-                self.drop_socket(link);
-            }
+        for link in self.links.of_torrent(key) {
+            self.remove_link(link);
         }
     }
 

@@ -3,20 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peer_wire::{Connection, Handshake};
 use piece_store::TorrentKey;
 use swarm::{ConnectFailure, Source};
 
 use super::Engine;
 use super::action::Action;
-use super::link::{Link, Stage};
+use super::link::{Connecting, Link};
 use super::torrent::Transfer;
-use crate::limits::{CONNECT_TIMEOUT, DIAL_PAUSE};
+use crate::limits::CONNECT_TIMEOUT;
 
 impl<F> Engine<F> {
     /// The system has no more sockets to give: for a while no connection is begun.
     pub fn pause_dialing(&mut self, now: Duration) {
-        self.dial_at = now + DIAL_PAUSE;
+        self.links.pause_dialing(now);
     }
 
     pub(super) fn take_candidates(
@@ -34,7 +33,7 @@ impl<F> Engine<F> {
 
     /// Begins connections while there is room, each torrent in turn.
     pub(super) fn dial(&mut self) {
-        while self.has_room_to_dial()
+        while self.links.has_room_to_dial(self.now)
             && let Some(key) = self.torrents.pop_to_dial()
         {
             if self.dial_one(key) {
@@ -43,21 +42,15 @@ impl<F> Engine<F> {
         }
     }
 
-    fn has_room_to_dial(&self) -> bool {
-        self.links.has_room(true, self.config.max_connections) && self.dial_at <= self.now
-    }
-
-    /// Begins a connection to the torrent's next candidate; says whether it had one.
+    /// Begins a connection to the torrent's next candidate. Returns whether it had one.
     fn dial_one(&mut self, key: TorrentKey) -> bool {
         let now = self.now;
-        let torrent = &mut self.torrents[key];
-        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
-        let Some(Transfer { swarm, .. }) = torrent.running_mut() else { return false };
+        let Some(Transfer { swarm, .. }) = self.torrents.running_mut(key) else { return false };
         let Some(address) = swarm.next_candidate(now) else { return false };
         if self.config.families.allow(address.ip()) {
-            let stage = Stage::Connecting { torrent: key, deadline: now + CONNECT_TIMEOUT };
-            let connection = Connection::outgoing(now, ours, None);
-            let link = self.links.insert(Link::new(address, true, stage, connection));
+            let deadline = now + CONNECT_TIMEOUT;
+            let link = Link::Connecting(Connecting { address, torrent: key, deadline });
+            let link = self.links.insert(link);
             self.actions.push_back(Action::Connect { link, address });
         } else {
             swarm.handle_connect_failed(now, address, ConnectFailure::Unreachable);

@@ -19,19 +19,18 @@ mod action;
 mod announce;
 mod commands;
 mod config;
+mod connections;
 mod dial;
 mod disk;
 mod keys;
 mod link;
 mod outputs;
-mod peers;
 mod rate;
 mod status;
 mod store;
-mod sweep;
 mod torrent;
 mod trackers;
-mod transmit;
+mod uploads;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,11 +43,10 @@ pub use action::Action;
 pub use announce::{Families, Family, FetchFailure, Resolved};
 pub use config::EngineConfig;
 pub use keys::{AnnounceKey, LinkKey};
+pub use link::Outgoing;
 pub use torrent::AddError;
-pub use transmit::Outgoing;
 
 use crate::event::{Event, EventKind};
-use crate::limits::SWEEP_INTERVAL;
 use announce::Announces;
 use disk::Disk;
 use link::Links;
@@ -66,15 +64,9 @@ pub struct Engine<F = OsFile> {
     announces: Announces,
     disk: Disk<F>,
     actions: VecDeque<Action>,
-    /// When all links are checked for deadlines and memory.
-    sweep_at: Duration,
-    /// Before this no connection is begun.
-    dial_at: Duration,
     down: Bucket,
     up: Bucket,
     events_dropped: u64,
-    /// The most that all peers' buffers of messages held at a time, in bytes.
-    messages_peak: usize,
     now: Duration,
 }
 
@@ -86,16 +78,13 @@ impl<F> Engine<F> {
         Self {
             rng,
             torrents: Torrents::new(),
-            links: Links::new(config.max_half_open),
+            links: Links::new(now, config.max_connections, config.max_half_open),
             announces,
             disk: Disk::new(config.span_memory, config.open_files),
             actions: VecDeque::new(),
-            sweep_at: now + SWEEP_INTERVAL,
-            dial_at: now,
             down: Bucket::new(now, config.max_down),
             up: Bucket::new(now, config.max_up),
             events_dropped: 0,
-            messages_peak: 0,
             config,
             now,
         }
@@ -111,7 +100,7 @@ impl<F> Engine<F> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let next = [self.torrents.next_timeout(), self.announces.poll_timeout()];
-        next.into_iter().flatten().chain([self.sweep_at]).min()
+        next.into_iter().flatten().chain([self.links.poll_timeout()]).min()
     }
 
     /// The time of [`Self::poll_timeout`] came.
@@ -122,8 +111,7 @@ impl<F> Engine<F> {
             let Some(torrent) = self.torrents.pop_due(now) else { break };
             self.handle_torrent_timeout(torrent);
         }
-        if self.sweep_at <= now {
-            self.sweep_at = now + SWEEP_INTERVAL;
+        if self.links.is_sweep_due(now) {
             self.sweep_links();
         }
         self.announces.handle_timeout(now);

@@ -1,11 +1,11 @@
 //! Carries out what swarms want: decisions become messages, jobs and announces.
 
 use bt_types::PieceIndex;
+use peer_wire::Connection;
 use piece_store::TorrentKey;
 use swarm::{Output, PeerKey, SpanBudget};
 
 use super::Engine;
-use super::action::Action;
 use super::announce::Announce;
 use super::keys::LinkKey;
 use crate::event::{EventKind, PeerState};
@@ -61,15 +61,15 @@ impl<F> Engine<F> {
 
     fn apply(&mut self, key: TorrentKey, output: Output) {
         match output {
-            Output::Request { peer, request } => self.tell(peer, |link| link.request(request)),
-            Output::Cancel { peer, request } => self.tell(peer, |link| link.cancel(request)),
-            Output::Interested { peer } => self.tell(peer, peer_wire::Connection::interested),
+            Output::Request { peer, request } => self.send(peer, |link| link.request(request)),
+            Output::Cancel { peer, request } => self.send(peer, |link| link.cancel(request)),
+            Output::Interested { peer } => self.send(peer, Connection::interested),
             Output::NotInterested { peer } => {
-                self.tell(peer, peer_wire::Connection::not_interested);
+                self.send(peer, Connection::not_interested);
             }
-            Output::Choke { peer } => self.tell(peer, peer_wire::Connection::choke),
-            Output::Unchoke { peer } => self.tell(peer, peer_wire::Connection::unchoke),
-            Output::Have { peer, piece } => self.tell(peer, |link| link.have(piece)),
+            Output::Choke { peer } => self.send(peer, Connection::choke),
+            Output::Unchoke { peer } => self.send(peer, Connection::unchoke),
+            Output::Have { peer, piece } => self.send(peer, |link| link.have(piece)),
             Output::Disconnect { peer, reason } => {
                 self.drop_link(LinkKey::of_peer(peer), &reason.to_string());
             }
@@ -110,20 +110,11 @@ impl<F> Engine<F> {
     }
 
     /// Queues a message for a peer and has it sent.
-    fn tell<R>(&mut self, peer: PeerKey, say: impl FnOnce(&mut peer_wire::Connection) -> R) {
+    fn send<R>(&mut self, peer: PeerKey, message: impl FnOnce(&mut Connection) -> R) {
         let key = LinkKey::of_peer(peer);
-        if let Some(link) = self.links.get_mut(key) {
-            say(&mut link.connection);
+        if let Some(link) = self.links.open_mut(key) {
+            message(&mut link.connection);
             self.transmit(key);
-        }
-    }
-
-    /// Has the caller drain the link's send queue.
-    pub(super) fn transmit(&mut self, key: LinkKey) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if !link.transmit_due {
-            link.transmit_due = true;
-            self.actions.push_back(Action::Transmit { link: key });
         }
     }
 

@@ -18,10 +18,10 @@ impl<F> Engine<F> {
     }
 
     fn complete_status(&self, torrent: &Torrent) -> TorrentStatus {
-        let buffers = self.config.fixed_memory + self.disk.buffers.peak() + self.messages_peak;
+        let (spans, messages) = (self.disk.buffers.peak(), self.links.buffered_peak());
         TorrentStatus {
             events_dropped: self.events_dropped,
-            buffers_peak: buffers as u64,
+            buffers_peak: (self.config.fixed_memory + spans + messages) as u64,
             ..torrent.status(self.now)
         }
     }

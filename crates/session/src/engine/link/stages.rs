@@ -1,0 +1,113 @@
+//! How far a link is.
+//!
+//! ```text
+//!  outgoing: Connecting --established--> Handshaking --handshake--> Open
+//!  incoming:                             Handshaking --handshake--> Open
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use peer_wire::Connection;
+use piece_store::TorrentKey;
+
+use super::uploads::Upload;
+
+/// One TCP connection.
+#[derive(Debug)]
+pub(in crate::engine) enum Link<F> {
+    /// The socket is being connected.
+    Connecting(Connecting),
+    /// Bytes may flow, the handshake is not complete.
+    Handshaking(Box<Handshaking>),
+    /// A peer of a swarm.
+    Open(Box<Open<F>>),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Connecting {
+    pub(in crate::engine) address: SocketAddr,
+    pub(in crate::engine) torrent: TorrentKey,
+    pub(in crate::engine) deadline: Duration,
+}
+
+#[derive(Debug)]
+pub(in crate::engine) struct Handshaking {
+    pub(in crate::engine) address: SocketAddr,
+    /// The torrent of a connection that we made; the peer names that of an incoming one.
+    pub(in crate::engine) expected: Option<TorrentKey>,
+    pub(in crate::engine) connection: Connection,
+}
+
+#[derive(Debug)]
+pub(in crate::engine) struct Open<F> {
+    pub(in crate::engine) address: SocketAddr,
+    pub(in crate::engine) torrent: TorrentKey,
+    pub(in crate::engine) connection: Connection,
+    /// What the blocks in the connection's send queue consist of, in its order.
+    pub(super) uploads: VecDeque<Upload<F>>,
+    /// Bytes requested from the store for this peer and not answered yet.
+    pub(super) reading: u64,
+}
+
+impl<F> Open<F> {
+    pub(super) fn new(torrent: TorrentKey, link: Handshaking) -> Self {
+        let Handshaking { address, connection, .. } = link;
+        Self { address, torrent, connection, uploads: VecDeque::new(), reading: 0 }
+    }
+}
+
+impl<F> Link<F> {
+    pub(in crate::engine) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Connecting(link) => link.address,
+            Self::Handshaking(link) => link.address,
+            Self::Open(link) => link.address,
+        }
+    }
+
+    pub(in crate::engine) fn torrent(&self) -> Option<TorrentKey> {
+        match self {
+            Self::Connecting(link) => Some(link.torrent),
+            Self::Handshaking(link) => link.expected,
+            Self::Open(link) => Some(link.torrent),
+        }
+    }
+
+    pub(in crate::engine) fn connection(&self) -> Option<&Connection> {
+        match self {
+            Self::Connecting(_) => None,
+            Self::Handshaking(link) => Some(&link.connection),
+            Self::Open(link) => Some(&link.connection),
+        }
+    }
+
+    pub(in crate::engine) fn connection_mut(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Connecting(_) => None,
+            Self::Handshaking(link) => Some(&mut link.connection),
+            Self::Open(link) => Some(&mut link.connection),
+        }
+    }
+
+    /// Whether we made the connection, while the handshake is not complete.
+    pub(super) fn half_open(&self) -> Option<bool> {
+        match self {
+            Self::Connecting(_) => Some(true),
+            Self::Handshaking(link) => Some(link.expected.is_some()),
+            Self::Open(_) => None,
+        }
+    }
+
+    /// What its buffers hold, in bytes.
+    pub(super) fn buffered(&self) -> usize {
+        match self {
+            Self::Connecting(_) => 0,
+            Self::Handshaking(link) => link.connection.buffered(),
+            Self::Open(link) => {
+                link.connection.buffered() + link.uploads.capacity() * size_of::<Upload<F>>()
+            }
+        }
+    }
+}
