@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod descriptors;
 mod failure;
+mod identity;
 mod logging;
 mod output;
 mod selection;

@@ -11,10 +11,10 @@ use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, 
 use crossbeam_channel::{Receiver, bounded};
 use metainfo::Metainfo;
 use session::limits::MAX_TRACKERS;
-use session::{PEER_ID_PREFIX, USER_AGENT};
 use tracker_http::{AnnounceError, FetchError, Fetcher, FetcherConfig};
 
 use crate::failure::{Class, Failure, chain};
+use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 
 /// What an answer may be late by, so that a request's own error is told where there is one.
 const GRACE: Duration = Duration::from_millis(500);
@@ -118,7 +118,7 @@ fn fetcher_from(
     bind: Option<IpAddr>,
 ) -> Result<Fetcher, Failure> {
     let config = FetcherConfig {
-        user_agent: USER_AGENT.to_owned(),
+        user_agent: CLIENT_NAME.to_owned(),
         timeout,
         ca_file: ca_file.map(Path::to_owned),
         bind,

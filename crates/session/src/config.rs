@@ -10,15 +10,19 @@ use piece_store::StoreLayout;
 
 use crate::limits;
 
-/// The first eight bytes of every peer id: Azureus style (BEP 20), a two-letter code no other
-/// client uses, then the version.
-pub const PEER_ID_PREFIX: [u8; 8] = *b"-qR0100-";
-/// The client's name for HTTP trackers and the extension handshake.
-pub const USER_AGENT: &str = concat!("bt-cli/", env!("CARGO_PKG_VERSION"));
+/// What a program that does not name itself is called.
+pub(crate) const DEFAULT_CLIENT_NAME: &str = concat!("session/", env!("CARGO_PKG_VERSION"));
+/// How its peer ids begin.
+pub(crate) const DEFAULT_PEER_ID_PREFIX: [u8; 8] = *b"-qS0100-";
 
 /// What holds for the whole session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// The program's name and version, as in `program/1.0`, for HTTP trackers and peers.
+    pub client_name: String,
+    /// The first eight bytes of every peer id: Azureus style (BEP 20), a two-letter code no other
+    /// client uses, then the version.
+    pub peer_id_prefix: [u8; 8],
     /// The ports to listen on: the first free one is taken. `0..=0` lets the system choose.
     pub ports: RangeInclusive<u16>,
     /// Listen on, connect from and announce from this address only.
@@ -59,6 +63,8 @@ pub struct SessionConfig {
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
+            client_name: DEFAULT_CLIENT_NAME.to_owned(),
+            peer_id_prefix: DEFAULT_PEER_ID_PREFIX,
             ports: 6881..=6889,
             bind: None,
             listen: true,

@@ -23,7 +23,6 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum EventKind {
     /// What was on the disk is known; the transfer begins.
     Started {
@@ -81,7 +80,6 @@ impl EventKind {
 
 /// What became of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PeerState {
     /// The handshake is complete.
     Connected,
@@ -121,7 +119,6 @@ pub struct TorrentError {
 
 /// Who is to blame for a torrent that stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ErrorClass {
     /// The disk.
     Disk,
@@ -197,7 +194,6 @@ impl TorrentStatus {
 
 /// What a torrent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PhaseKind {
     /// Its files and journal are being opened.
     Opening,

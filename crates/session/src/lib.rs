@@ -53,7 +53,7 @@ pub mod engine;
 pub mod probe;
 mod reactor;
 
-pub use config::{AddTorrent, PEER_ID_PREFIX, SessionConfig, USER_AGENT};
+pub use config::{AddTorrent, SessionConfig};
 pub use engine::AddError;
 pub use event::{
     ErrorClass, Event, EventKind, PeerState, PhaseKind, TorrentError, TorrentStatus, TrackerReport,

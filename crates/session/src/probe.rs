@@ -8,9 +8,6 @@ use std::time::{Duration, Instant};
 
 use bt_types::{InfoHashV1, PeerId};
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Reserved, Rule, Transmit};
-use rand::RngExt as _;
-
-use crate::config::PEER_ID_PREFIX;
 
 /// How long an answered handshake is followed by waiting for the extension handshake.
 const EXTENSION_WAIT: Duration = Duration::from_secs(2);
@@ -91,20 +88,20 @@ pub enum ProbeError {
     },
 }
 
-/// Shakes hands with `address` about `info_hash`, from `bind` if given, within `timeout`.
+/// Shakes hands with `address` about `info_hash` as `peer_id`, from `bind` if given, within `timeout`.
 ///
 /// # Errors
 /// See [`ProbeError`].
 pub fn handshake(
     address: SocketAddr,
     info_hash: InfoHashV1,
+    peer_id: PeerId,
     bind: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<Probe, ProbeError> {
     let started = Instant::now();
     let mut stream = connect(address, bind, timeout)
         .map_err(|source| connect_error(address, timeout, source))?;
-    let peer_id = PeerId::new(PEER_ID_PREFIX, rand::rng().random());
     let ours = Handshake::new(info_hash, peer_id);
     let mut dialogue = Dialogue {
         address,
@@ -149,7 +146,11 @@ impl Dialogue {
     fn receive(&mut self, now: Duration, mut input: &[u8]) -> Result<bool, ProbeError> {
         while let Some(received) = self.connection.receive(now, &mut input) {
             match received {
-                Received::Handshake(theirs) if self.shake(now, &theirs) => return Ok(true),
+                Received::Handshake(theirs) => {
+                    if self.shake(now, &theirs) {
+                        return Ok(true);
+                    }
+                }
                 Received::ExtensionHandshake(theirs) => {
                     if let Some(probe) = &mut self.probe {
                         probe.note_extensions(&theirs);
@@ -159,7 +160,26 @@ impl Dialogue {
                 Received::Misbehaved(rule) if self.probe.is_none() => return Err(self.accuse(rule)),
                 // The handshake was good, and that is what was asked for.
                 Received::Misbehaved(_) => return Ok(true),
-                _ => {}
+                // Messages before the extension handshake, which is all that is of interest.
+                Received::KeepAlive
+                | Received::Choke
+                | Received::Unchoke
+                | Received::Interested
+                | Received::NotInterested
+                | Received::Have(_)
+                | Received::Bitfield { .. }
+                | Received::HaveAll
+                | Received::HaveNone
+                | Received::Request(_)
+                | Received::Cancel(_)
+                | Received::Reject(_)
+                | Received::Suggest(_)
+                | Received::AllowedFast(_)
+                | Received::Unchecked(_)
+                | Received::Block { .. }
+                | Received::Extended { .. }
+                | Received::Port(_)
+                | Received::Unknown { .. } => {}
             }
         }
         Ok(false)

@@ -8,11 +8,11 @@ use piece_store::TorrentKey;
 use tracker_http::{Fetcher, FetcherConfig, FetcherError};
 
 use crate::command::Command;
-use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
+use crate::config::{AddTorrent, SessionConfig};
 use crate::engine::AddError;
 use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_DESCRIPTORS, MIN_MEMORY};
-use crate::reactor::{Fetchers, Running};
+use crate::reactor::{Fetchers, ReactorHandle};
 
 /// A session can't be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub struct Busy;
 pub struct Session {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
-    reactor: Running,
+    reactor: ReactorHandle,
 }
 
 impl Session {
@@ -78,7 +78,7 @@ impl Session {
         let (commands, command_receiver) = bounded(COMMAND_QUEUE);
         let (event_sender, events) = bounded(EVENT_QUEUE);
         let fetchers = fetchers(config)?;
-        let reactor = Running::start(config, fetchers, command_receiver, event_sender);
+        let reactor = ReactorHandle::start(config, fetchers, command_receiver, event_sender);
         let reactor = reactor.map_err(|source| StartError::Listen {
             first: *config.ports.start(),
             last: *config.ports.end(),
@@ -112,7 +112,7 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn stop(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Stop { torrent })
+        self.send(Command::Stop { torrent })
     }
 
     /// Begins again with a torrent that is stopped.
@@ -120,7 +120,7 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn resume(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Resume { torrent })
+        self.send(Command::Resume { torrent })
     }
 
     /// Stops a torrent in good order and forgets it: [`crate::EventKind::Stopped`] is the last that
@@ -129,7 +129,7 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn remove(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Remove { torrent })
+        self.send(Command::Remove { torrent })
     }
 
     /// Tries these peers for a torrent.
@@ -137,7 +137,7 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn add_peers(&self, torrent: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), Busy> {
-        self.tell(Command::AddPeers { torrent, peers })
+        self.send(Command::AddPeers { torrent, peers })
     }
 
     /// Changes the rate limits of the session, in bytes a second.
@@ -145,7 +145,7 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn set_limits(&self, down: Option<u64>, up: Option<u64>) -> Result<(), Busy> {
-        self.tell(Command::SetLimits { down, up })
+        self.send(Command::SetLimits { down, up })
     }
 
     /// What happens, as it happens.
@@ -165,11 +165,11 @@ impl Session {
     /// given up; but writes and syncs that are with the disk are waited for, however long it takes for
     /// them. Events that come meanwhile can still be taken from a clone of [`Self::events`].
     pub fn shut_down(mut self, within: Duration) {
-        let _ = self.tell(Command::ShutDown { within });
+        let _ = self.send(Command::ShutDown { within });
         self.join();
     }
 
-    fn tell(&self, command: Command) -> Result<(), Busy> {
+    fn send(&self, command: Command) -> Result<(), Busy> {
         let commands = self.commands.as_ref().ok_or(Busy)?;
         commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
@@ -180,7 +180,7 @@ impl Session {
 
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Command) -> Result<T, Busy> {
         let (sender, answer) = bounded(1);
-        self.tell(question(sender))?;
+        self.send(question(sender))?;
         answer.recv().map_err(|_| Busy)
     }
 
@@ -202,7 +202,7 @@ impl Drop for Session {
 fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
     let bound = |bind: Option<IpAddr>| {
         Fetcher::new(FetcherConfig {
-            user_agent: USER_AGENT.to_owned(),
+            user_agent: config.client_name.clone(),
             ca_file: config.ca_file.clone(),
             bind,
             ..FetcherConfig::default()

@@ -19,6 +19,8 @@ use testkit::{Answer, Behaviour, HttpTracker, Payload, Script, UdpTracker};
 
 /// Nothing here takes a tenth of it; it only keeps a broken test from hanging.
 const LIMIT: Duration = Duration::from_secs(8);
+/// Our peer id when we probe.
+const PEER_ID: PeerId = PeerId(*b"-qS0100-of the probe");
 
 fn session() -> Session {
     start(&SessionConfig::default())
@@ -281,13 +283,14 @@ fn a_probe_tells_who_a_peer_is() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let seeder = seeder(&payload);
     let info_hash = payload.info_hash();
-    let probe =
-        session::probe::handshake(address(&seeder), info_hash, None, LIMIT).expect("it answers");
+    let probe = session::probe::handshake(address(&seeder), info_hash, PEER_ID, None, LIMIT)
+        .expect("it answers");
     assert_eq!(probe.info_hash, info_hash);
-    assert_eq!(probe.peer_id.as_bytes()[..8], session::PEER_ID_PREFIX);
-    assert_eq!(probe.client, session::USER_AGENT);
+    assert_eq!(probe.peer_id.as_bytes()[..8], SessionConfig::default().peer_id_prefix);
+    assert_eq!(probe.client, SessionConfig::default().client_name);
     let other = "00112233445566778899aabbccddeeff00112233".parse().unwrap();
-    let error = session::probe::handshake(address(&seeder), other, None, LIMIT).unwrap_err();
+    let error =
+        session::probe::handshake(address(&seeder), other, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, session::probe::ProbeError::Closed { .. }), "{error}");
 }
 
@@ -442,7 +445,7 @@ fn a_probe_says_what_is_wrong() {
     let info_hash = payload.info_hash();
     let probe = |behaviour, limit| {
         let peer = Script::seeder(&payload).behaviour(behaviour).listen();
-        handshake(peer.address(), info_hash, None, limit).unwrap_err()
+        handshake(peer.address(), info_hash, PEER_ID, None, limit).unwrap_err()
     };
     let error = probe(Behaviour::WrongInfoHash, LIMIT);
     assert!(matches!(error, ProbeError::WrongTorrent { expected, .. } if expected == info_hash));
@@ -453,7 +456,7 @@ fn a_probe_says_what_is_wrong() {
     let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
-    let error = handshake(address, info_hash, None, LIMIT).unwrap_err();
+    let error = handshake(address, info_hash, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
 }
 

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use piece_store::{Done, Job, MAX_OPEN_FILES, Stat, TorrentKey, Torrents};
+use piece_store::{Done, Job, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
 use session::engine::{Engine, EngineConfig, Families, LinkKey};
-use session::limits::MAX_HALF_OPEN;
 
 use crate::dice::Dice;
 use crate::disk::{SimDisk, SimFile};
@@ -337,14 +336,11 @@ impl Node {
             fixed_memory: 0,
             verify_jobs: 2,
             max_connections: self.plan.max_connections,
-            max_half_open: MAX_HALF_OPEN,
-            open_files: MAX_OPEN_FILES,
             max_peers_per_torrent: self.plan.max_connections,
             upload_slots: 4,
             state_dir: Some(self.plan.state.into()),
-            announce_ip: None,
             families: Families { v4: true, v6: false },
-            seed: self.dice.number(),
+            ..EngineConfig::new(self.dice.number())
         }
     }
 }

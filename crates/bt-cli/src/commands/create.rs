@@ -9,12 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metainfo::{Builder, Metainfo};
 use piece_store::create::{self, ListError, Listing};
 use serde_json::json;
-use session::USER_AGENT;
 
 use self::target::Target;
 use crate::cli::CreateArgs;
 use crate::descriptors;
 use crate::failure::{Class, Classify, Failure, Outcome, chain};
+use crate::identity::CLIENT_NAME;
 use crate::output::{Meter, Output, Style, clean, size, size_exactly};
 
 pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
@@ -152,7 +152,7 @@ fn builder(
     }
     if !arguments.no_date {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        builder = builder.created_by(USER_AGENT).creation_date(now.as_secs() as i64);
+        builder = builder.created_by(CLIENT_NAME).creation_date(now.as_secs() as i64);
     }
     Ok(builder)
 }

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use bt_types::InfoHashV1;
+use bt_types::{InfoHashV1, PeerId};
 use serde_json::json;
 use session::probe::{self, Probe};
 
 use crate::address;
 use crate::cli::HandshakeArgs;
 use crate::failure::{Class, Failure, Outcome, chain};
+use crate::identity::PEER_ID_PREFIX;
 use crate::output::{Output, Style, clean, hex};
 use crate::source;
 
@@ -26,8 +27,9 @@ fn first_answer(
     arguments: &HandshakeArgs,
 ) -> Result<(SocketAddr, Probe), Failure> {
     let mut failures = Vec::new();
+    let peer_id = PeerId::new(PEER_ID_PREFIX, rand::random());
     for address in addresses {
-        match probe::handshake(*address, info_hash, None, arguments.timeout) {
+        match probe::handshake(*address, info_hash, peer_id, None, arguments.timeout) {
             Ok(report) => return Ok((*address, report)),
             Err(error) => failures.push(chain(&error)),
         }

@@ -109,7 +109,6 @@ fn phase_name(phase: PhaseKind) -> &'static str {
         PhaseKind::Transfer => "transfer",
         PhaseKind::Stopping => "stopping",
         PhaseKind::Stopped => "stopped",
-        _ => "unknown",
     }
 }
 
@@ -119,7 +118,6 @@ fn state_name(state: PeerState) -> &'static str {
         PeerState::Disconnected => "disconnected",
         PeerState::Failed => "failed",
         PeerState::Banned => "banned",
-        _ => "unknown",
     }
 }
 

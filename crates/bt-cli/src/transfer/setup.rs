@@ -13,6 +13,7 @@ use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
 use crate::descriptors;
 use crate::failure::{Class, Failure, chain, is_out_of_descriptors, without_code};
+use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 use crate::output::Output;
 
 /// A session as the flags describe it.
@@ -24,6 +25,8 @@ pub(crate) fn session_config(
     let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
     let defaults = SessionConfig::default();
     Ok(SessionConfig {
+        client_name: CLIENT_NAME.to_owned(),
+        peer_id_prefix: PEER_ID_PREFIX,
         max_descriptors: descriptors::available()?,
         ports: network.port.0.clone(),
         bind: network.bind,

@@ -8,7 +8,7 @@ use swarm::Source;
 
 use super::Engine;
 use super::torrent::{AddError, Torrent};
-use crate::config::{AddTorrent, PEER_ID_PREFIX};
+use crate::config::AddTorrent;
 use crate::event::{ErrorClass, EventKind, TorrentError};
 
 impl<F> Engine<F> {
@@ -18,7 +18,7 @@ impl<F> Engine<F> {
     /// The session has it already.
     pub fn add(&mut self, now: Duration, add: AddTorrent) -> Result<TorrentKey, AddError> {
         self.now = now;
-        let key = self.torrents.add(now, add, PEER_ID_PREFIX, &mut self.rng)?;
+        let key = self.torrents.add(now, add, self.config.peer_id_prefix, &mut self.rng)?;
         self.resume(now, key);
         Ok(key)
     }

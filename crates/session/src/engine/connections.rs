@@ -9,11 +9,11 @@ use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Refusal};
 
 use super::Engine;
 use super::action::Action;
+use super::config::EngineConfig;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use super::link::{Handshaking, Link, LinkEnd};
 use super::torrent::Transfer;
-use crate::config::USER_AGENT;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_PEER_BUFFERS;
 
@@ -74,11 +74,12 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Bytes came from a link.
-    pub fn handle_bytes(&mut self, now: Duration, key: LinkKey, mut input: &[u8]) {
+    /// Bytes came from a link. They may be changed: a cipher decrypts in place.
+    pub fn handle_bytes(&mut self, now: Duration, key: LinkKey, input: &mut [u8]) {
         self.now = now;
         self.count_received(key, input.len());
-        while let Some(received) = self.links.receive(now, key, &mut input) {
+        let mut rest: &[u8] = input;
+        while let Some(received) = self.links.receive(now, key, &mut rest) {
             self.handle_received(key, received);
         }
         self.check_buffers(key);
@@ -140,7 +141,7 @@ impl<F> Engine<F> {
         link.connection.set_geometry(swarm.geometry());
         link.connection.bitfield(swarm.have());
         if link.connection.extension_protocol() {
-            let hello = hello(self.config.listen_port, address, swarm.is_complete());
+            let hello = hello(&self.config, address, swarm.is_complete());
             link.connection.extension_handshake(&hello);
         }
         self.links.open(key, torrent_key);
@@ -164,7 +165,7 @@ impl<F> Engine<F> {
         for key in peers.into_iter().map(LinkKey::of_peer) {
             let Some(link) = self.links.open_mut(key) else { continue };
             // The rest once more, for clients that forget what a later handshake does not repeat.
-            let hello = hello(self.config.listen_port, link.address, true);
+            let hello = hello(&self.config, link.address, true);
             link.connection.extension_handshake(&hello);
             self.transmit_if_due(key);
         }
@@ -269,10 +270,10 @@ impl<F> Engine<F> {
 }
 
 /// Our side of the extension handshake (BEP 10).
-fn hello(listen_port: u16, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
+fn hello(config: &EngineConfig, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
     ExtensionHandshake {
-        client: Some(USER_AGENT.to_owned()),
-        port: (listen_port != 0).then_some(listen_port),
+        client: Some(config.client_name.clone()),
+        port: Some(config.listen_port).filter(|port| *port != 0),
         request_queue: Some(REQUEST_QUEUE),
         your_ip: Some(peer.ip().to_canonical()),
         upload_only: upload_only.then_some(true),

@@ -20,6 +20,7 @@ mod announce;
 mod commands;
 mod config;
 mod connections;
+mod datagram;
 mod dial;
 mod disk;
 mod keys;

@@ -9,6 +9,7 @@ use piece_store::TorrentKey;
 use swarm::{AnnounceFailure, Source, TrackerIndex};
 
 use super::announce::{Answer, FetchFailure, Resolved};
+use super::datagram::{Datagram, classify};
 use super::{AnnounceKey, Engine};
 use crate::event::{EventKind, TrackerReport};
 
@@ -36,7 +37,10 @@ impl<F> Engine<F> {
     /// A datagram arrived.
     pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         self.now = now;
-        self.announces.handle_datagram(now, from, bytes);
+        match classify(bytes) {
+            Datagram::Tracker => self.announces.handle_datagram(now, from, bytes),
+            Datagram::Unknown => {}
+        }
         self.settle();
     }
 

@@ -111,7 +111,7 @@ impl Reactor {
         for _ in 0..self.sockets.begin_turn(now) {
             let Some(key) = self.sockets.next_ready() else { return };
             self.serve_link(key);
-            self.act();
+            self.run_actions();
         }
     }
 
@@ -124,7 +124,7 @@ impl Reactor {
             return;
         }
         // What the bytes led to is sent in the same turn.
-        self.act();
+        self.run_actions();
         let written = self.write_link(key);
         if read == Round::More || written == Round::More {
             self.sockets.queue(key);
@@ -153,7 +153,7 @@ impl Reactor {
             Ok(()) => {
                 socket.connecting = false;
                 self.engine.handle_connected(now, key);
-                self.act();
+                self.run_actions();
                 true
             }
             // Woken for nothing: it is still on its way.
@@ -196,7 +196,7 @@ impl Reactor {
             Ok(length) => {
                 // A short read says that there is no more (epoll(7), "edge-triggered").
                 socket.readable = length == room || socket.hung_up;
-                self.engine.handle_bytes(now, key, &self.receive_buffer[..length]);
+                self.engine.handle_bytes(now, key, &mut self.receive_buffer[..length]);
                 if self.engine.has_link(key) {
                     Step::Moved(length)
                 } else {

@@ -107,6 +107,8 @@ impl Setup<'_> {
         let Self { config, descriptors, seed } = *self;
         let workers = descriptors.store.workers;
         EngineConfig {
+            client_name: config.client_name.clone(),
+            peer_id_prefix: config.peer_id_prefix,
             listen_port: port,
             max_down: config.max_down,
             max_up: config.max_up,
@@ -127,14 +129,14 @@ impl Setup<'_> {
 }
 
 /// A reactor on its thread, as its owner holds it.
-pub(crate) struct Running {
+pub(crate) struct ReactorHandle {
     wake: Wake,
     port: u16,
     addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl ReactorHandle {
     /// Binds sockets, starts the pools and the thread.
     pub(crate) fn start(
         config: &SessionConfig,
@@ -257,13 +259,13 @@ impl Reactor {
         self.note_readiness(events);
         self.accept();
         self.receive_datagrams();
-        self.act();
+        self.run_actions();
         self.serve_links();
         let now = self.now();
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now);
         }
-        self.act();
+        self.run_actions();
         self.flush_lasting();
     }
 
@@ -311,7 +313,7 @@ impl Reactor {
     fn take_commands(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(command) => self.obey(command),
+                Ok(command) => self.handle_command(command),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     if self.end_at.is_none() {
@@ -323,7 +325,7 @@ impl Reactor {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         let now = self.now();
         match command {
             Command::Add { add, reply } => {
@@ -385,7 +387,7 @@ impl Reactor {
     }
 
     /// Does what the engine wants, until it wants nothing more.
-    fn act(&mut self) {
+    fn run_actions(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Connect { link, address } => self.connect(link, address),
@@ -407,7 +409,7 @@ impl Reactor {
                     }
                 }
                 Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
-                Action::Event(event) => self.tell(event),
+                Action::Event(event) => self.emit(event),
             }
         }
     }
@@ -421,7 +423,7 @@ impl Reactor {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn emit(&mut self, event: Event) {
         if event.kind.is_lasting() {
             self.lasting.push_back(event);
             return self.flush_lasting();

@@ -12,11 +12,10 @@ use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
-use piece_store::{Done, Extent, Job, MAX_OPEN_FILES, Opened, Operation, Outcome, StoreError};
+use piece_store::{Done, Extent, Job, Opened, Operation, Outcome, StoreError};
 use session::engine::{
     Action, AnnounceKey, Engine, EngineConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
-use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
 
 const SPAN_MEMORY: usize = 2 << 20;
@@ -96,14 +95,10 @@ impl Machine {
             fixed_memory: 0,
             verify_jobs: 2,
             max_connections: MAX_LINKS,
-            max_half_open: MAX_HALF_OPEN,
-            open_files: MAX_OPEN_FILES,
             max_peers_per_torrent: 4,
             upload_slots: 2,
-            state_dir: None,
-            announce_ip: None,
             families: Families { v4: true, v6: flags & 4 != 0 },
-            seed: 1,
+            ..EngineConfig::new(1)
         };
         let mut machine = Self {
             engine: Engine::new(Duration::ZERO, config),
@@ -226,7 +221,7 @@ impl Machine {
                 self.wait(Duration::from_millis(50));
             }
             let (part, later) = rest.split_at(quota);
-            self.engine.handle_bytes(self.now, key, part);
+            self.engine.handle_bytes(self.now, key, &mut part.to_vec());
             self.take_actions();
             rest = later;
         }

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use bt_types::{AnnounceReply, AnnounceRequest};
 use metainfo::Metainfo;
-use piece_store::{Done, Job, MAX_OPEN_FILES, Operation, Pool, PoolConfig, Resources, StoreError};
+use piece_store::{Done, Job, Operation, Pool, PoolConfig, Resources, StoreError};
 use session::engine::{Action, AnnounceKey, Engine, EngineConfig, Families, LinkKey, Outgoing};
-use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, TorrentKey, TorrentStatus};
 use testkit::Payload;
 
@@ -51,20 +50,13 @@ pub(crate) struct Node {
 pub(crate) fn config(seed: u64) -> EngineConfig {
     EngineConfig {
         listen_port: 6881,
-        max_down: None,
-        max_up: None,
         span_memory: 16 << 20,
         fixed_memory: 0,
         verify_jobs: 4,
         max_connections: 200,
-        max_half_open: MAX_HALF_OPEN,
-        open_files: MAX_OPEN_FILES,
         max_peers_per_torrent: 50,
-        upload_slots: 8,
-        state_dir: None,
-        announce_ip: None,
         families: Families { v4: true, v6: false },
-        seed,
+        ..EngineConfig::new(seed)
     }
 }
 
@@ -229,7 +221,7 @@ impl Node {
     }
 
     pub(crate) fn receive(&mut self, link: LinkKey, bytes: &[u8]) {
-        self.engine.handle_bytes(self.now, link, bytes);
+        self.engine.handle_bytes(self.now, link, &mut bytes.to_vec());
         self.act();
     }
 

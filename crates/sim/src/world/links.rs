@@ -174,7 +174,7 @@ impl World {
             return Ok(());
         }
         match self.take(at, portion.min(quota)) {
-            Some(Segment::Bytes(bytes)) => {
+            Some(Segment::Bytes(mut bytes)) => {
                 self.note(node, "hears", [at.0, bytes.len() as u64], || {
                     format!("{} bytes on wire {}", bytes.len(), at.0)
                 });
@@ -183,7 +183,7 @@ impl World {
                 node.watch.heard(link, &bytes, pieces);
                 let said = std::mem::take(&mut node.watch.log);
                 if let Some(process) = &mut node.process {
-                    process.engine.handle_bytes(now, link, &bytes);
+                    process.engine.handle_bytes(now, link, &mut bytes);
                 }
                 self.tell_said(number, at, said);
                 self.look_at(now, at);
