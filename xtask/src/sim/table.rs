@@ -98,7 +98,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a torrent's timer is not set",
         file: "crates/session/src/engine/torrent/mod.rs",
-        before: "        }\n        self.timers.set(torrent);\n",
+        before: "        }\n        self.set_timer(key);\n",
         after: "        }\n",
         seeds: 20,
     },

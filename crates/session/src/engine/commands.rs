@@ -96,8 +96,10 @@ impl<F> Engine<F> {
     }
 
     fn drop_links_of(&mut self, key: TorrentKey) {
-        for link in self.links.of_torrent(key) {
-            self.remove_link(link);
+        for link in self.links.keys() {
+            if self.links.torrent_of(link) == Some(key) {
+                self.remove_link(link);
+            }
         }
     }
 

@@ -173,8 +173,7 @@ impl<F> Engine<F> {
 
     /// Checks all links for deadlines and memory.
     pub(super) fn sweep_links(&mut self) {
-        for slot in 0..self.links.slots() {
-            let Some(key) = self.links.key_at(slot) else { continue };
+        for key in self.links.keys() {
             match self.links.handle_timeout(self.now, key) {
                 Some(Err(end)) => self.end_link(key, end),
                 Some(Ok(())) => self.transmit_if_due(key),

@@ -73,14 +73,28 @@ impl<F> Engine<F> {
             Output::Disconnect { peer, reason } => {
                 self.drop_link(LinkKey::of_peer(peer), &reason.to_string());
             }
-            Output::OpenSpans { piece, spans } => self.open_spans(key, piece, spans),
-            Output::StageSpan { piece, span } => self.stage_span(key, piece, span),
-            Output::ClosePiece { piece } => self.close_piece(key, piece),
-            Output::Commit { piece, digests } => self.commit(key, piece, digests),
+            Output::OpenSpans { piece, spans } => {
+                self.torrents.transfer(key).open_spans(piece, spans, &mut self.disk.buffers);
+            }
+            Output::StageSpan { piece, span } => {
+                match self.torrents.transfer(key).stage_span(key, piece, span) {
+                    Ok(job) => job.into_iter().for_each(|job| self.submit(key, job)),
+                    Err(unused) => self.take_back(key, [unused]),
+                }
+            }
+            Output::ClosePiece { piece } => {
+                let buffers = self.torrents.transfer(key).buffers.close(piece);
+                self.take_back(key, buffers);
+            }
+            Output::Commit { piece, digests } => {
+                self.torrents.transfer(key).buffers.commit(piece, digests);
+                self.commit_if_ready(key, piece);
+            }
             Output::Announce { tracker, url, event, num_want, tracker_id } => {
+                self.torrents.transfer(key).announced_at = self.now;
                 let tracker_id = tracker_id.map(Vec::into_boxed_slice);
                 let announce = Announce { tracker, url, event, num_want, tracker_id };
-                self.announce(key, announce);
+                self.announces.start(self.now, key, announce);
             }
             Output::Banned { address } => self.emit(
                 key,
@@ -90,23 +104,12 @@ impl<F> Engine<F> {
                     reason: Some("it sent bad data".to_owned()),
                 },
             ),
-            Output::Completed => self.complete(key),
+            Output::Completed => {
+                self.torrents.transfer(key).completion_due = true;
+                self.report_completion(key);
+            }
             _ => log::error!("an output of the swarm that the session does not know"),
         }
-    }
-
-    fn announce(&mut self, key: TorrentKey, announce: Announce) {
-        if let Some(transfer) = self.torrents[key].transfer_mut() {
-            transfer.announced_at = self.now;
-        }
-        self.announces.start(self.now, key, announce);
-    }
-
-    fn complete(&mut self, key: TorrentKey) {
-        if let Some(transfer) = self.torrents[key].transfer_mut() {
-            transfer.completion_due = true;
-        }
-        self.report_completion(key);
     }
 
     /// Queues a message for a peer and has it sent.
@@ -118,36 +121,9 @@ impl<F> Engine<F> {
         }
     }
 
-    fn open_spans(&mut self, key: TorrentKey, piece: PieceIndex, spans: std::ops::Range<u32>) {
-        if let Some(transfer) = self.torrents[key].transfer_mut() {
-            transfer.open_spans(piece, spans, &mut self.disk.buffers);
-        }
-    }
-
-    fn stage_span(&mut self, key: TorrentKey, piece: PieceIndex, span: u32) {
-        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
-        match transfer.stage_span(key, piece, span) {
-            Ok(job) => job.into_iter().for_each(|job| self.submit(key, job)),
-            Err(unused) => self.take_back(key, [unused]),
-        }
-    }
-
-    fn close_piece(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
-        let buffers = transfer.buffers.close(piece);
-        self.take_back(key, buffers);
-    }
-
-    fn commit(&mut self, key: TorrentKey, piece: PieceIndex, digests: bool) {
-        let Some(transfer) = self.torrents[key].transfer_mut() else { return };
-        transfer.buffers.commit(piece, digests);
-        self.commit_if_ready(key, piece);
-    }
-
     /// Gives the piece to the store once it is whole and nothing of it is being staged.
     pub(super) fn commit_if_ready(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let transfer = self.torrents[key].transfer_mut();
-        let job = transfer.and_then(|transfer| transfer.buffers.poll_commit(key, piece));
+        let job = self.torrents.transfer(key).buffers.poll_commit(key, piece);
         job.into_iter().for_each(|job| self.submit(key, job));
     }
 }

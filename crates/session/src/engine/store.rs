@@ -12,7 +12,6 @@ use super::Engine;
 use super::action::Action;
 use super::commands::torrent_error;
 use super::disk::RangeKey;
-use super::torrent::{Torrent, Transfer};
 use crate::event::EventKind;
 
 impl<F> Engine<F> {
@@ -106,16 +105,16 @@ impl<F> Engine<F> {
         if let Some(error) = error {
             return self.fail(key, &error);
         }
-        let checked = self.torrents[key].handle_checked(self.now, pieces, good);
-        if let Some((done, total)) = checked {
-            self.emit(key, EventKind::Checking { done, total });
-            self.continue_check(key);
-        }
+        let Some(check) = self.torrents[key].check_mut() else { return };
+        check.handle_checked(self.now, pieces, good);
+        let (done, total) = (check.done, check.total);
+        self.emit(key, EventKind::Checking { done, total });
+        self.continue_check(key);
     }
 
     fn continue_check(&mut self, key: TorrentKey) {
-        let most = self.config.verify_jobs.max(1);
-        let jobs = self.torrents[key].next_check_jobs(most);
+        let Some(check) = self.torrents[key].check_mut() else { return };
+        let jobs = check.next_jobs(key, self.config.verify_jobs.max(1));
         jobs.into_iter().for_each(|job| self.submit(key, job));
     }
 
@@ -125,9 +124,8 @@ impl<F> Engine<F> {
             Err(error) => return self.fail(key, &error),
         };
         let torrent = &mut self.torrents[key];
-        if !torrent.finish_check(self.now, have) {
-            return;
-        }
+        let Some(check) = torrent.check_mut() else { return };
+        check.handle_finished(self.now, have);
         let seed = self.rng.random();
         let events = torrent.begin_transfer(self.now, &self.config, seed);
         let peers = torrent.add.peers.clone();
@@ -142,7 +140,8 @@ impl<F> Engine<F> {
             Outcome::Mismatch { .. } => self.emit(key, EventKind::PieceFailed(piece)),
             Outcome::Failed(_) => {}
         }
-        if let Err(error) = self.torrents[key].handle_committed(self.now, piece, outcome) {
+        let transfer = self.torrents.transfer(key);
+        if let Err(error) = transfer.handle_committed(self.now, piece, outcome) {
             self.fail(key, &error);
         }
     }
@@ -153,8 +152,7 @@ impl<F> Engine<F> {
         piece: PieceIndex,
         result: Result<(), StoreError>,
     ) {
-        let transfer = self.torrents[key].transfer_mut();
-        let waited = transfer.map_or_else(Vec::new, |transfer| transfer.handle_staged(key, piece));
+        let waited = self.torrents.transfer(key).buffers.handle_staged(key, piece);
         waited.into_iter().for_each(|job| self.submit(key, job));
         match result {
             Ok(()) => self.commit_if_ready(key, piece),
@@ -181,7 +179,9 @@ impl<F> Engine<F> {
     }
 
     fn handle_synced(&mut self, key: TorrentKey, result: Result<(), StoreError>, lost: &[u32]) {
-        let Some(file_system) = self.torrents[key].handle_synced(self.now, lost) else { return };
+        let transfer = self.torrents.transfer(key);
+        transfer.handle_synced(self.now, lost);
+        let file_system = transfer.file_system;
         self.disk.syncs.handle_finished(file_system);
         match result {
             Ok(()) => self.report_completion(key),
@@ -193,8 +193,8 @@ impl<F> Engine<F> {
     /// Lets the next torrent sync that waits for this file system.
     fn next_sync(&mut self, file_system: u64) {
         while let Some(next) = self.disk.syncs.next_waiting(file_system) {
-            if let Some(torrent) = self.torrents.get_mut(next) {
-                torrent.end_wait_for_sync();
+            if let Some(transfer) = self.torrents.running_mut(next) {
+                transfer.durability.set_waiting(false);
                 self.sync_if_due(next);
                 self.torrents.set_timer(next);
             }
@@ -227,8 +227,7 @@ impl<F> Engine<F> {
 
     /// Notifies the user once every wanted piece is verified and synced.
     pub(super) fn report_completion(&mut self, key: TorrentKey) {
-        let transfer = self.torrents.get_mut(key).and_then(Torrent::transfer_mut);
-        if transfer.is_some_and(Transfer::take_completion) {
+        if self.torrents.transfer(key).take_completion() {
             self.disk.buffers.shrink();
             self.emit(key, EventKind::Completed);
         }

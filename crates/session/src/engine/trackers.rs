@@ -79,11 +79,8 @@ impl<F> Engine<F> {
         url: String,
         result: Result<AnnounceReply, AnnounceFailure>,
     ) {
-        let now = self.now;
-        if let Some(transfer) = self.torrents[key].transfer_mut() {
-            let result = result.as_ref().map_err(Clone::clone);
-            transfer.swarm.handle_announced(now, tracker, result);
-        }
+        let swarm = &mut self.torrents.transfer(key).swarm;
+        swarm.handle_announced(self.now, tracker, result.as_ref().map_err(Clone::clone));
         let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
             interval: reply.interval,
             seeders: reply.seeders,

@@ -56,7 +56,7 @@ impl Names {
         match self.entries.get(host) {
             Some(Entry::Asked { of_peer: asked }) if of_peer || !asked => Lookup::Asked,
             Some(Entry::Known { result, until }) if *until > now => Lookup::Known(result.clone()),
-            _ => {
+            Some(Entry::Asked { .. } | Entry::Known { .. }) | None => {
                 self.make_room();
                 self.entries.insert(host.to_owned(), Entry::Asked { of_peer });
                 Lookup::Ask

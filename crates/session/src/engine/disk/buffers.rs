@@ -11,9 +11,9 @@ use swarm::SpanBudget;
 
 /// The budget and the free buffers.
 #[derive(Debug)]
-pub(in crate::engine) struct Buffers {
+pub(crate) struct Buffers {
     /// What swarms reserve from.
-    pub(in crate::engine) budget: SpanBudget,
+    pub(crate) budget: SpanBudget,
     total: usize,
     in_use: usize,
     /// Free buffers by their capacity, the span length of the torrent they were made for.
@@ -40,12 +40,12 @@ impl Buffers {
     }
 
     /// The most bytes that buffers, in use and free, have held at a time.
-    pub(in crate::engine) fn peak(&self) -> usize {
+    pub(crate) fn peak(&self) -> usize {
         self.peak
     }
 
     /// A buffer of `length` bytes for a torrent with spans of `capacity` bytes, reserved before.
-    pub(in crate::engine) fn take(&mut self, capacity: u32, length: u32) -> Span {
+    pub(crate) fn take(&mut self, capacity: u32, length: u32) -> Span {
         let reused = self.free.get_mut(&capacity).and_then(Vec::pop);
         self.free_bytes -= reused.as_ref().map_or(0, |_| capacity as usize);
         self.in_use += capacity as usize;
@@ -57,7 +57,7 @@ impl Buffers {
     }
 
     /// A buffer from [`Self::take`] is free again, and so is its part of the budget.
-    pub(in crate::engine) fn give(&mut self, capacity: u32, span: Span) {
+    pub(crate) fn give(&mut self, capacity: u32, span: Span) {
         self.in_use -= capacity as usize;
         self.free_bytes += capacity as usize;
         self.free.entry(capacity).or_default().push(span);
@@ -66,12 +66,12 @@ impl Buffers {
     }
 
     /// Whether memory was released since the last call.
-    pub(in crate::engine) fn take_released(&mut self) -> bool {
+    pub(crate) fn take_released(&mut self) -> bool {
         std::mem::take(&mut self.released)
     }
 
     /// Gives the memory of free buffers back to the system.
-    pub(in crate::engine) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.free.clear();
         self.free_bytes = 0;
     }

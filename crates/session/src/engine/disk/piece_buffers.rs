@@ -21,7 +21,7 @@ const _: () = assert!(swarm::SPAN_LENGTH == piece_store::SPAN_LENGTH);
 
 /// The buffers of one torrent.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct PieceBuffers {
+pub(crate) struct PieceBuffers {
     pieces: BTreeMap<PieceIndex, Piece>,
     /// Attempts so far at all pieces. The store takes a higher number for a later attempt; 0 is that
     /// of an earlier launch.
@@ -65,10 +65,7 @@ struct Slot {
 
 impl PieceBuffers {
     /// The buffers of pieces of which an earlier launch left blocks on the disk.
-    pub(in crate::engine) fn new(
-        layout: SpanLayout,
-        unfinished: &[(PieceIndex, Vec<u32>)],
-    ) -> Self {
+    pub(crate) fn new(layout: SpanLayout, unfinished: &[(PieceIndex, Vec<u32>)]) -> Self {
         let staged = |piece, span, blocks: &[u32]| Slot {
             buffer: None,
             staged: mask(layout, piece, span, blocks.iter().copied()),
@@ -81,7 +78,7 @@ impl PieceBuffers {
     }
 
     /// Keeps `buffer` for a span. Returns what the span held, or a buffer without a place.
-    pub(in crate::engine) fn open(
+    pub(crate) fn open(
         &mut self,
         layout: SpanLayout,
         piece: PieceIndex,
@@ -101,7 +98,7 @@ impl PieceBuffers {
     }
 
     /// The open span at `offset` of `piece`, and the offset inside it.
-    pub(in crate::engine) fn span_at(
+    pub(crate) fn span_at(
         &mut self,
         layout: SpanLayout,
         piece: PieceIndex,
@@ -115,7 +112,7 @@ impl PieceBuffers {
 
     /// Returns the job that stages a span of which these blocks came; or its buffer, if none came
     /// since it was opened.
-    pub(in crate::engine) fn stage(
+    pub(crate) fn stage(
         &mut self,
         torrent: TorrentKey,
         piece: PieceIndex,
@@ -142,11 +139,7 @@ impl PieceBuffers {
     }
 
     /// A span of `piece` was staged. Returns the jobs that waited for it.
-    pub(in crate::engine) fn handle_staged(
-        &mut self,
-        torrent: TorrentKey,
-        piece: PieceIndex,
-    ) -> Vec<Job> {
+    pub(crate) fn handle_staged(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Vec<Job> {
         let Some(Piece { late, open }) = self.pieces.get_mut(&piece) else { return Vec::new() };
         match (&mut *late, &mut *open) {
             (0, Some(open)) => open.staging -= 1,
@@ -165,18 +158,14 @@ impl PieceBuffers {
     }
 
     /// Every block of `piece` is in. A piece with no open span was staged whole.
-    pub(in crate::engine) fn commit(&mut self, piece: PieceIndex, digests: bool) {
+    pub(crate) fn commit(&mut self, piece: PieceIndex, digests: bool) {
         if let Some(open) = self.open_mut(piece) {
             open.commit = Some(digests);
         }
     }
 
     /// Returns the job that commits `piece`, once it is whole and nothing of it is being staged.
-    pub(in crate::engine) fn poll_commit(
-        &mut self,
-        torrent: TorrentKey,
-        piece: PieceIndex,
-    ) -> Option<Job> {
+    pub(crate) fn poll_commit(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Option<Job> {
         let Piece { late: 0, open: Some(open) } = self.pieces.get(&piece)? else { return None };
         let (attempt, digests) = (open.number, open.commit?);
         if open.staging > 0 {
@@ -188,7 +177,7 @@ impl PieceBuffers {
     }
 
     /// Forgets what came of `piece`. Returns its buffers.
-    pub(in crate::engine) fn close(&mut self, piece: PieceIndex) -> Vec<Span> {
+    pub(crate) fn close(&mut self, piece: PieceIndex) -> Vec<Span> {
         let Some(Piece { late, open }) = self.pieces.get_mut(&piece) else { return Vec::new() };
         let Some(open) = open.take() else { return Vec::new() };
         *late += open.staging;
@@ -201,10 +190,7 @@ impl PieceBuffers {
 
     /// Takes all buffers, with the blocks in them that are not on the disk yet. `blocks_in` tells
     /// which blocks of a span are in.
-    pub(in crate::engine) fn take_all(
-        &mut self,
-        blocks_in: impl Fn(PieceIndex, u32) -> u16,
-    ) -> Vec<HeldSpan> {
+    pub(crate) fn take_all(&mut self, blocks_in: impl Fn(PieceIndex, u32) -> u16) -> Vec<HeldSpan> {
         let mut held = Vec::new();
         for (piece, Piece { open, .. }) in std::mem::take(&mut self.pieces) {
             let Some(open) = open else { continue };
@@ -236,7 +222,7 @@ impl Part {
 }
 
 /// The blocks of a span that are in, in memory or on the disk: bit n stands for its block n.
-pub(in crate::engine) fn blocks_in(swarm: &Swarm, piece: PieceIndex, span: u32) -> u16 {
+pub(crate) fn blocks_in(swarm: &Swarm, piece: PieceIndex, span: u32) -> u16 {
     mask(swarm.spans(), piece, span, swarm.blocks_in(piece, span))
 }
 

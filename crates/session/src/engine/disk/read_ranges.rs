@@ -20,7 +20,7 @@ const RESIDENT_TIME: Duration = Duration::from_secs(1);
 
 /// Which part of which piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::engine) struct RangeKey {
+pub(crate) struct RangeKey {
     torrent: TorrentKey,
     piece: PieceIndex,
     /// In bytes from the start of the piece.
@@ -33,7 +33,7 @@ impl RangeKey {
     /// most. Pieces are cut every [`READ_RANGE_LENGTH`]. A request that is across such a cut, or
     /// whose range would be in more than `max_files` files, gets a range of its own: the rest of the
     /// request, or as much of it as is in `max_files` files.
-    pub(in crate::engine) fn of(
+    pub(crate) fn of(
         torrent: TorrentKey,
         info: &Info,
         request: BlockRequest,
@@ -62,32 +62,28 @@ impl RangeKey {
         ranges.map(|range| range.length as u32)
     }
 
-    pub(in crate::engine) fn torrent(self) -> TorrentKey {
+    pub(crate) fn torrent(self) -> TorrentKey {
         self.torrent
     }
 
-    pub(in crate::engine) fn piece(self) -> PieceIndex {
+    pub(crate) fn piece(self) -> PieceIndex {
         self.piece
     }
 
     /// The one that a job named.
-    pub(in crate::engine) fn named(
-        torrent: TorrentKey,
-        piece: PieceIndex,
-        range: &Range<u32>,
-    ) -> Self {
+    pub(crate) fn named(torrent: TorrentKey, piece: PieceIndex, range: &Range<u32>) -> Self {
         Self { torrent, piece, start: range.start, end: range.end }
     }
 
     /// Its range in the piece, in bytes.
-    pub(in crate::engine) fn range(self) -> Range<u32> {
+    pub(crate) fn range(self) -> Range<u32> {
         self.start..self.end
     }
 }
 
 /// A range that was read.
 #[derive(Debug)]
-pub(in crate::engine) struct ReadRange<F> {
+pub(crate) struct ReadRange<F> {
     key: RangeKey,
     extents: Vec<Extent<F>>,
     read_at: Duration,
@@ -95,12 +91,12 @@ pub(in crate::engine) struct ReadRange<F> {
 
 impl<F> ReadRange<F> {
     /// Whether it was read within the last second.
-    pub(in crate::engine) fn is_fresh(&self, now: Duration) -> bool {
+    pub(crate) fn is_fresh(&self, now: Duration) -> bool {
         now.saturating_sub(self.read_at) <= RESIDENT_TIME
     }
 
     /// Where the bytes from `offset` of the piece are, at most `length` of one file.
-    pub(in crate::engine) fn extent(&self, offset: u32, length: u32) -> Option<Extent<F>> {
+    pub(crate) fn extent(&self, offset: u32, length: u32) -> Option<Extent<F>> {
         let mut skip = offset.checked_sub(self.key.start)?;
         for extent in &self.extents {
             if skip < extent.length {
@@ -117,7 +113,7 @@ impl<F> ReadRange<F> {
 }
 
 /// A block that a link has to send.
-pub(in crate::engine) type Waiter = (LinkKey, BlockRequest);
+pub(crate) type Waiter = (LinkKey, BlockRequest);
 
 #[derive(Debug)]
 enum State<F> {
@@ -127,7 +123,7 @@ enum State<F> {
 
 /// The ranges of all torrents.
 #[derive(Debug)]
-pub(in crate::engine) struct ReadRanges<F> {
+pub(crate) struct ReadRanges<F> {
     /// How many files those being read may open, and how many those that are ready may hold open.
     /// The same, so that what is answered at once is all remembered.
     max_files: usize,
@@ -160,13 +156,13 @@ impl<F> ReadRanges<F> {
     }
 
     /// How many files one range may be in, so that any range fits.
-    pub(in crate::engine) fn max_range_files(&self) -> usize {
+    pub(crate) fn max_range_files(&self) -> usize {
         MAX_READ_RANGE_FILES.min(self.max_files)
     }
 
     /// Returns the range, which is in so many files, if it was read a moment ago. Otherwise
     /// [`Self::next_read`] names it when its turn has come, and [`Self::finish`] gives `waiter` back.
-    pub(in crate::engine) fn ask(
+    pub(crate) fn ask(
         &mut self,
         now: Duration,
         (key, files): (RangeKey, usize),
@@ -184,7 +180,7 @@ impl<F> ReadRanges<F> {
     }
 
     /// The next range to be read, if those being read leave room for its files.
-    pub(in crate::engine) fn next_read(&mut self) -> Option<RangeKey> {
+    pub(crate) fn next_read(&mut self) -> Option<RangeKey> {
         let (key, files) = *self.to_read.front()?;
         if self.reading.values().sum::<usize>() + files > self.max_files {
             return None;
@@ -195,12 +191,12 @@ impl<F> ReadRanges<F> {
     }
 
     /// The range is no longer being read.
-    pub(in crate::engine) fn end_read(&mut self, key: RangeKey) {
+    pub(crate) fn end_read(&mut self, key: RangeKey) {
         self.reading.remove(&key);
     }
 
     /// The range was read. Returns it, and what waits for it.
-    pub(in crate::engine) fn finish(
+    pub(crate) fn finish(
         &mut self,
         now: Duration,
         key: RangeKey,
@@ -218,14 +214,14 @@ impl<F> ReadRanges<F> {
     }
 
     /// Forgets a range that turned out not to be in the page cache, unless it was read again since.
-    pub(in crate::engine) fn invalidate(&mut self, range: &Arc<ReadRange<F>>) {
+    pub(crate) fn invalidate(&mut self, range: &Arc<ReadRange<F>>) {
         if self.is_current(range) {
             self.ranges.remove(&range.key);
         }
     }
 
     /// Forgets what is too old to be trusted, and the oldest if there is too much.
-    pub(in crate::engine) fn expire(&mut self, now: Duration) {
+    pub(crate) fn expire(&mut self, now: Duration) {
         while let Some(range) = self.ready.front()
             && (!range.is_fresh(now) || self.is_full())
             && let Some(range) = self.ready.pop_front()
@@ -236,7 +232,7 @@ impl<F> ReadRanges<F> {
     }
 
     /// Forgets everything of a torrent, of which nothing is being read.
-    pub(in crate::engine) fn forget(&mut self, torrent: TorrentKey) {
+    pub(crate) fn forget(&mut self, torrent: TorrentKey) {
         self.ranges.retain(|key, _| key.torrent != torrent);
         self.to_read.retain(|(key, _)| key.torrent != torrent);
         for range in std::mem::take(&mut self.ready) {

@@ -6,14 +6,14 @@ use piece_store::TorrentKey;
 
 /// The syncs under way, by file system, and who waits for them.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Syncs {
+pub(crate) struct Syncs {
     running: BTreeSet<u64>,
     waiting: VecDeque<(u64, TorrentKey)>,
 }
 
 impl Syncs {
     /// Asks for a sync of `torrent`; if it has to wait, [`Self::next_waiting`] names it later.
-    pub(in crate::engine) fn admit(&mut self, file_system: u64, torrent: TorrentKey) -> bool {
+    pub(crate) fn admit(&mut self, file_system: u64, torrent: TorrentKey) -> bool {
         let free = self.running.insert(file_system);
         if !free {
             self.waiting.push_back((file_system, torrent));
@@ -22,12 +22,12 @@ impl Syncs {
     }
 
     /// The sync on `file_system` is over.
-    pub(in crate::engine) fn handle_finished(&mut self, file_system: u64) {
+    pub(crate) fn handle_finished(&mut self, file_system: u64) {
         self.running.remove(&file_system);
     }
 
     /// A torrent that waits for `file_system`, while that is free.
-    pub(in crate::engine) fn next_waiting(&mut self, file_system: u64) -> Option<TorrentKey> {
+    pub(crate) fn next_waiting(&mut self, file_system: u64) -> Option<TorrentKey> {
         if self.running.contains(&file_system) {
             return None;
         }

@@ -169,10 +169,10 @@ impl<F> Links<F> {
         self.get(key)?.torrent()
     }
 
-    /// The links of a torrent.
-    pub(super) fn of_torrent(&self, torrent: TorrentKey) -> Vec<LinkKey> {
-        let keys = (0..self.slots.len()).filter_map(|slot| self.key_at(slot));
-        keys.filter(|key| self.torrent_of(*key) == Some(torrent)).collect()
+    /// All links.
+    pub(super) fn keys(&self) -> Vec<LinkKey> {
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.link.is_some());
+        slots.map(|(number, slot)| LinkKey::new(number, slot.generation)).collect()
     }
 
     /// Bytes came from a link. Returns what the first of them mean.
@@ -246,17 +246,6 @@ impl<F> Links<F> {
     /// Whether no more connections may be accepted because too many are without a complete handshake.
     pub(super) fn is_crowded(&self) -> bool {
         !self.half_open.has_room(false)
-    }
-
-    /// How many slots there are, used or not.
-    pub(super) fn slots(&self) -> usize {
-        self.slots.len()
-    }
-
-    /// The link in a slot, if there is one.
-    pub(super) fn key_at(&self, slot: usize) -> Option<LinkKey> {
-        let Slot { generation, link, .. } = self.slots.get(slot)?;
-        link.as_ref().map(|_| LinkKey::new(slot, *generation))
     }
 
     /// Whether all links are to be checked now; if so, the next time is set.

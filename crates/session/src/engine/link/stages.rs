@@ -16,7 +16,7 @@ use super::uploads::Upload;
 
 /// One TCP connection.
 #[derive(Debug)]
-pub(in crate::engine) enum Link<F> {
+pub(crate) enum Link<F> {
     /// The socket is being connected.
     Connecting(Connecting),
     /// Bytes may flow, the handshake is not complete.
@@ -26,25 +26,25 @@ pub(in crate::engine) enum Link<F> {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Connecting {
-    pub(in crate::engine) address: SocketAddr,
-    pub(in crate::engine) torrent: TorrentKey,
-    pub(in crate::engine) deadline: Duration,
+pub(crate) struct Connecting {
+    pub(crate) address: SocketAddr,
+    pub(crate) torrent: TorrentKey,
+    pub(crate) deadline: Duration,
 }
 
 #[derive(Debug)]
-pub(in crate::engine) struct Handshaking {
-    pub(in crate::engine) address: SocketAddr,
+pub(crate) struct Handshaking {
+    pub(crate) address: SocketAddr,
     /// The torrent of a connection that we made; the peer names that of an incoming one.
-    pub(in crate::engine) expected: Option<TorrentKey>,
-    pub(in crate::engine) connection: Connection,
+    pub(crate) expected: Option<TorrentKey>,
+    pub(crate) connection: Connection,
 }
 
 #[derive(Debug)]
-pub(in crate::engine) struct Open<F> {
-    pub(in crate::engine) address: SocketAddr,
-    pub(in crate::engine) torrent: TorrentKey,
-    pub(in crate::engine) connection: Connection,
+pub(crate) struct Open<F> {
+    pub(crate) address: SocketAddr,
+    pub(crate) torrent: TorrentKey,
+    pub(crate) connection: Connection,
     /// What the blocks in the connection's send queue consist of, in its order.
     pub(super) uploads: VecDeque<Upload<F>>,
     /// Bytes requested from the store for this peer and not answered yet.
@@ -59,7 +59,7 @@ impl<F> Open<F> {
 }
 
 impl<F> Link<F> {
-    pub(in crate::engine) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Connecting(link) => link.address,
             Self::Handshaking(link) => link.address,
@@ -67,7 +67,7 @@ impl<F> Link<F> {
         }
     }
 
-    pub(in crate::engine) fn torrent(&self) -> Option<TorrentKey> {
+    pub(crate) fn torrent(&self) -> Option<TorrentKey> {
         match self {
             Self::Connecting(link) => Some(link.torrent),
             Self::Handshaking(link) => link.expected,
@@ -75,7 +75,7 @@ impl<F> Link<F> {
         }
     }
 
-    pub(in crate::engine) fn connection(&self) -> Option<&Connection> {
+    pub(crate) fn connection(&self) -> Option<&Connection> {
         match self {
             Self::Connecting(_) => None,
             Self::Handshaking(link) => Some(&link.connection),
@@ -83,7 +83,7 @@ impl<F> Link<F> {
         }
     }
 
-    pub(in crate::engine) fn connection_mut(&mut self) -> Option<&mut Connection> {
+    pub(crate) fn connection_mut(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Connecting(_) => None,
             Self::Handshaking(link) => Some(&mut link.connection),

@@ -45,37 +45,33 @@ pub(super) struct Upload<F> {
 }
 
 /// Payload that is to be read again.
-pub(in crate::engine) struct Refresh<F> {
-    pub(in crate::engine) request: BlockRequest,
+pub(crate) struct Refresh<F> {
+    pub(crate) request: BlockRequest,
     /// How many bytes of the block were sent.
-    pub(in crate::engine) sent: u32,
+    pub(crate) sent: u32,
     /// The range that has it, if that is remembered.
-    pub(in crate::engine) stale: Option<Arc<ReadRange<F>>>,
+    pub(crate) stale: Option<Arc<ReadRange<F>>>,
 }
 
 impl<F> Open<F> {
     /// The next request to read for the peer. One that does not drain gets nothing.
-    pub(in crate::engine) fn next_request(&mut self) -> Option<BlockRequest> {
+    pub(crate) fn next_request(&mut self) -> Option<BlockRequest> {
         let has_room = self.connection.pending_payload() + self.reading < SEND_WINDOW;
         has_room.then(|| self.connection.next_request()).flatten()
     }
 
     /// The store is to read a block.
-    pub(in crate::engine) fn begin_read(&mut self, request: BlockRequest) {
+    pub(crate) fn begin_read(&mut self, request: BlockRequest) {
         self.reading += u64::from(request.length());
     }
 
     /// The store has read a block.
-    pub(in crate::engine) fn end_read(&mut self, request: BlockRequest) {
+    pub(crate) fn end_read(&mut self, request: BlockRequest) {
         self.reading -= u64::from(request.length());
     }
 
     /// The bytes of `request` were read: for a block being sent, or for one to be sent now.
-    pub(in crate::engine) fn take_range(
-        &mut self,
-        request: BlockRequest,
-        range: &Arc<ReadRange<F>>,
-    ) {
+    pub(crate) fn take_range(&mut self, request: BlockRequest, range: &Arc<ReadRange<F>>) {
         let range = Arc::downgrade(range);
         // Only the one that is being sent is ever read again.
         let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
@@ -88,7 +84,7 @@ impl<F> Open<F> {
 
     /// Forgets blocks that were sent. Returns whether the payload that comes next, behind messages or
     /// not, must be read again: its range is forgotten, or was only the start of the block.
-    pub(in crate::engine) fn is_refresh_due(&mut self) -> bool {
+    pub(crate) fn is_refresh_due(&mut self) -> bool {
         let next = self.connection.transmits().find_map(|transmit| match transmit {
             Transmit::Payload { request, offset, .. } => Some((request, offset)),
             Transmit::Bytes(_) => None,
@@ -108,7 +104,7 @@ impl<F> Open<F> {
     }
 
     /// Begins to read the payload that comes first once more.
-    pub(in crate::engine) fn begin_refresh(&mut self) -> Option<Refresh<F>> {
+    pub(crate) fn begin_refresh(&mut self) -> Option<Refresh<F>> {
         let sent = match self.connection.poll_transmit() {
             Some(Transmit::Payload { offset, .. }) => offset,
             Some(Transmit::Bytes(_)) | None => 0,
@@ -122,7 +118,7 @@ impl<F> Open<F> {
 impl<F> Link<F> {
     /// What it has to send, in order: at most `limit` bytes of payload, and none from where payload is
     /// not known to be in the page cache.
-    pub(in crate::engine) fn outgoing(
+    pub(crate) fn outgoing(
         &self,
         now: Duration,
         limit: usize,

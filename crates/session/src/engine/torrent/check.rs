@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::Bitfield;
-use metainfo::Info;
+use metainfo::Metainfo;
 use piece_store::{Job, Opened, TorrentKey};
 
 use super::durability::Durability;
@@ -13,34 +14,30 @@ use super::progress::Progress;
 
 /// Verification of what is on the disk.
 #[derive(Debug)]
-pub(super) struct Check {
+pub(crate) struct Check {
+    metainfo: Arc<Metainfo>,
     pub(super) opened: Opened,
     /// What no job was given for yet.
     ranges: VecDeque<Range<u32>>,
     running: usize,
-    pub(super) done: u32,
-    pub(super) total: u32,
+    pub(crate) done: u32,
+    pub(crate) total: u32,
     pub(super) progress: Progress,
     pub(super) durability: Durability,
 }
 
 impl Check {
-    pub(super) fn new(info: &Info, opened: Opened) -> Self {
+    pub(super) fn new(metainfo: Arc<Metainfo>, opened: Opened) -> Self {
         let ranges = VecDeque::from(opened.to_verify.clone());
         let total = ranges.iter().map(|range| range.len() as u32).sum();
-        let progress = Progress::of(info, &opened.wanted, &opened.have);
+        let progress = Progress::of(metainfo.info(), &opened.wanted, &opened.have);
         let durability = Durability::default();
-        Self { opened, ranges, running: 0, done: 0, total, progress, durability }
+        Self { metainfo, opened, ranges, running: 0, done: 0, total, progress, durability }
     }
 
     /// Pieces were verified; `good` are those that matched.
-    pub(super) fn handle_checked(
-        &mut self,
-        now: Duration,
-        info: &Info,
-        pieces: &Range<u32>,
-        good: &[u32],
-    ) {
+    pub(crate) fn handle_checked(&mut self, now: Duration, pieces: &Range<u32>, good: &[u32]) {
+        let info = self.metainfo.info();
         self.running -= 1;
         self.done += pieces.len() as u32;
         let mut bytes = 0;
@@ -56,8 +53,8 @@ impl Check {
 
     /// Every range was verified. `have` are the pieces that we have now, with those imported from
     /// the parts file.
-    pub(super) fn handle_finished(&mut self, now: Duration, info: &Info, have: Bitfield) {
-        let geometry = info.geometry();
+    pub(crate) fn handle_finished(&mut self, now: Duration, have: Bitfield) {
+        let geometry = self.metainfo.info().geometry();
         let imported = geometry
             .pieces()
             .filter(|piece| have.contains(*piece) && !self.opened.have.contains(*piece));
@@ -67,7 +64,7 @@ impl Check {
     }
 
     /// The next jobs, so that at most `most` are under way; last the one that finishes the check.
-    pub(super) fn next_jobs(&mut self, torrent: TorrentKey, most: usize) -> Vec<Job> {
+    pub(crate) fn next_jobs(&mut self, torrent: TorrentKey, most: usize) -> Vec<Job> {
         let count = self.ranges.len().min(most.saturating_sub(self.running));
         let ranges = self.ranges.drain(..count);
         let mut jobs: Vec<Job> = ranges.map(|pieces| Job::Verify { torrent, pieces }).collect();

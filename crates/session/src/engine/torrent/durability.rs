@@ -8,7 +8,7 @@ use crate::limits::{MAX_UNSYNCED, SYNC_AGE, SYNC_BYTES};
 ///
 /// With `--cfg sync_at_end`, a build to measure against, nothing is synced before the end.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Durability(Option<Box<Unsynced>>);
+pub(crate) struct Durability(Option<Box<Unsynced>>);
 
 #[derive(Debug, Default)]
 struct Unsynced {
@@ -23,7 +23,7 @@ struct Unsynced {
 
 impl Durability {
     /// Counts data that was verified and written at `now`.
-    pub(in crate::engine) fn handle_written(&mut self, now: Duration, bytes: u64) {
+    pub(crate) fn handle_written(&mut self, now: Duration, bytes: u64) {
         if bytes > 0 {
             let unsynced = self.0.get_or_insert_default();
             unsynced.bytes += bytes;
@@ -31,7 +31,7 @@ impl Durability {
         }
     }
 
-    pub(in crate::engine) fn handle_synced(&mut self, now: Duration) {
+    pub(crate) fn handle_synced(&mut self, now: Duration) {
         let Some(unsynced) = &mut self.0 else { return };
         unsynced.bytes -= unsynced.syncing.take().unwrap_or(0).min(unsynced.bytes);
         match unsynced.bytes {
@@ -40,7 +40,7 @@ impl Durability {
         }
     }
 
-    pub(in crate::engine) fn begin_sync(&mut self) {
+    pub(crate) fn begin_sync(&mut self) {
         if let Some(unsynced) = &mut self.0 {
             unsynced.syncing = Some(unsynced.bytes);
             unsynced.oldest = None;
@@ -48,14 +48,14 @@ impl Durability {
     }
 
     /// The sync that is due has to wait for another torrent's, or has waited long enough.
-    pub(in crate::engine) fn set_waiting(&mut self, waiting: bool) {
+    pub(crate) fn set_waiting(&mut self, waiting: bool) {
         if let Some(unsynced) = &mut self.0 {
             unsynced.waiting = waiting;
         }
     }
 
     /// Whether a sync should begin; `at_once` asks for one whatever the amount.
-    pub(in crate::engine) fn is_sync_due(&self, now: Duration, at_once: bool) -> bool {
+    pub(crate) fn is_sync_due(&self, now: Duration, at_once: bool) -> bool {
         let Some(unsynced) = self.0.as_ref().filter(|unsynced| unsynced.is_idle()) else {
             return false;
         };
@@ -64,19 +64,19 @@ impl Durability {
     }
 
     /// When the oldest data has waited long enough.
-    pub(in crate::engine) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let unsynced = self.0.as_ref().filter(|unsynced| unsynced.is_idle())?;
         unsynced.oldest.filter(|_| !cfg!(sync_at_end)).map(|at| at + SYNC_AGE)
     }
 
     /// Whether so much is unsynced that no new piece may be opened.
-    pub(in crate::engine) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let is_full = |unsynced: &Unsynced| unsynced.bytes >= MAX_UNSYNCED;
         self.0.as_deref().is_some_and(is_full) && !cfg!(sync_at_end)
     }
 
     /// Whether everything verified was synced.
-    pub(in crate::engine) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.0.is_none()
     }
 }

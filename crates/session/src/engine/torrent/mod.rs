@@ -6,10 +6,9 @@ mod phase;
 mod progress;
 mod start;
 mod status;
-mod timers;
 mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use swarm::SpanBudget;
 
 use crate::config::AddTorrent;
 use crate::event::{TorrentError, TorrentStatus};
-use timers::Timers;
 
 pub(super) use phase::Torrent;
 pub(super) use transfer::Transfer;
@@ -50,7 +48,8 @@ pub(super) struct Torrents {
     next_key: u64,
     /// How many are not stopped.
     active: usize,
-    timers: Timers,
+    /// When each torrent is due, if it is.
+    timers: BTreeSet<(Duration, TorrentKey)>,
     /// Torrents whose last poll found no memory, in the order in which they get some.
     starved: VecDeque<TorrentKey>,
     /// Torrents that may have a peer to connect to, in the order of their turns.
@@ -64,7 +63,7 @@ impl Torrents {
             by_info_hash: BTreeMap::new(),
             next_key: 1,
             active: 0,
-            timers: Timers::default(),
+            timers: BTreeSet::new(),
             starved: VecDeque::new(),
             to_dial: VecDeque::new(),
         }
@@ -118,10 +117,10 @@ impl Torrents {
 
     /// Ends a stop. Returns the error that led to it.
     pub(super) fn end_stop(&mut self, key: TorrentKey) -> Option<TorrentError> {
-        let (mut torrent, error) = self.table.remove(&key)?.end_stop();
+        let (torrent, error) = self.table.remove(&key)?.end_stop();
         self.active -= 1;
-        self.timers.clear(&mut torrent);
         self.table.insert(key, torrent);
+        self.set_timer(key);
         error
     }
 
@@ -149,6 +148,12 @@ impl Torrents {
 
     pub(super) fn get_mut(&mut self, key: TorrentKey) -> Option<&mut Torrent> {
         self.table.get_mut(&key).map(Box::as_mut)
+    }
+
+    /// The transfer of a torrent that has one, also while it is being stopped. For answers to what the
+    /// transfer asked; if it has none, that is a bug.
+    pub(super) fn transfer(&mut self, key: TorrentKey) -> &mut Transfer {
+        self[key].transfer_mut().expect("a torrent with a transfer")
     }
 
     /// The transfer of a torrent, unless it has none or is being stopped.
@@ -179,23 +184,26 @@ impl Torrents {
     pub(super) fn line_up(&mut self, key: TorrentKey) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         if let Some(transfer) = torrent.running_mut() {
-            let starved = transfer.swarm.is_starved();
-            if starved && !torrent.waits_for_memory {
-                torrent.waits_for_memory = true;
+            if transfer.swarm.is_starved()
+                && !std::mem::replace(&mut torrent.waits_for_memory, true)
+            {
                 self.starved.push_back(key);
             }
-            if !torrent.waits_to_dial {
-                torrent.waits_to_dial = true;
+            if !std::mem::replace(&mut torrent.waits_to_dial, true) {
                 self.to_dial.push_back(key);
             }
         }
-        self.timers.set(torrent);
+        self.set_timer(key);
     }
 
-    /// Sets the torrent's timer.
+    /// Sets the torrent's timer to its next timeout.
     pub(super) fn set_timer(&mut self, key: TorrentKey) {
-        if let Some(torrent) = self.table.get_mut(&key) {
-            self.timers.set(torrent);
+        let Some(torrent) = self.table.get_mut(&key) else { return };
+        let next = torrent.next_timeout();
+        let before = std::mem::replace(&mut torrent.timer, next);
+        if before != next {
+            before.into_iter().for_each(|at| _ = self.timers.remove(&(at, key)));
+            self.timers.extend(next.map(|at| (at, key)));
         }
     }
 
@@ -230,14 +238,15 @@ impl Torrents {
 
     /// The next torrent whose time came. It has no time until [`Self::line_up`].
     pub(super) fn pop_due(&mut self, now: Duration) -> Option<TorrentKey> {
-        let key = self.timers.pop_due(now)?;
+        self.next_timeout().filter(|at| *at <= now)?;
+        let (_, key) = self.timers.pop_first()?;
         self[key].timer = None;
         Some(key)
     }
 
     /// When the next torrent is due.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        self.timers.next()
+        self.timers.first().map(|(at, _)| *at)
     }
 }
 

@@ -6,15 +6,12 @@
 //!     '------------'------------------------'   resume: Opening
 //! ```
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{
-    AnnounceEvent, AnnounceRequest, Bitfield, Geometry, InfoHashV1, PeerId, PieceIndex,
-};
-use piece_store::{Job, OpenSpec, Opened, Outcome, StoreError, TorrentKey};
+use bt_types::{AnnounceEvent, AnnounceRequest, Geometry, InfoHashV1, PeerId};
+use piece_store::{Job, OpenSpec, Opened, TorrentKey};
 use rand::RngExt as _;
 use swarm::Swarm;
 
@@ -64,17 +61,17 @@ enum StopStep {
 
 /// One torrent.
 #[derive(Debug)]
-pub(in crate::engine) struct Torrent {
+pub(crate) struct Torrent {
     pub(super) key: TorrentKey,
-    pub(in crate::engine) add: AddTorrent,
-    pub(in crate::engine) peer_id: PeerId,
+    pub(crate) add: AddTorrent,
+    pub(crate) peer_id: PeerId,
     /// The `key` of all its announces.
     announce_key: u32,
     pub(super) phase: Phase,
     /// Jobs given to the store and not answered yet.
-    pub(in crate::engine) jobs: u32,
-    pub(in crate::engine) down: Bucket,
-    pub(in crate::engine) up: Bucket,
+    pub(crate) jobs: u32,
+    pub(crate) down: Bucket,
+    pub(crate) up: Bucket,
     /// When it is due in the table of timers.
     pub(super) timer: Option<Duration>,
     /// Payload received and sent in earlier launches, once the journal was read.
@@ -130,10 +127,11 @@ impl Torrent {
     }
 
     /// The store has opened the torrent, which may have been stopped meanwhile.
-    pub(in crate::engine) fn handle_opened(&mut self, opened: Opened) {
+    pub(crate) fn handle_opened(&mut self, opened: Opened) {
         self.earlier = (opened.downloaded, opened.uploaded);
         if let Phase::Opening = self.phase {
-            self.phase = Phase::Checking(Box::new(Check::new(self.add.metainfo.info(), opened)));
+            let check = Check::new(Arc::clone(&self.add.metainfo), opened);
+            self.phase = Phase::Checking(Box::new(check));
         }
     }
 
@@ -156,76 +154,15 @@ impl Torrent {
         self
     }
 
-    /// Pieces were verified; `good` are those that matched. Returns how many were verified, and of how
-    /// many.
-    pub(in crate::engine) fn handle_checked(
-        &mut self,
-        now: Duration,
-        pieces: &Range<u32>,
-        good: &[u32],
-    ) -> Option<(u32, u32)> {
-        let Phase::Checking(check) = &mut self.phase else { return None };
-        check.handle_checked(now, self.add.metainfo.info(), pieces, good);
-        Some((check.done, check.total))
-    }
-
-    /// The next jobs of a check, so that at most `most` are under way.
-    pub(in crate::engine) fn next_check_jobs(&mut self, most: usize) -> Vec<Job> {
-        match &mut self.phase {
-            Phase::Checking(check) => check.next_jobs(self.key, most),
-            Phase::Opening | Phase::Transfer(_) | Phase::Stopping(_) | Phase::Stopped(_) => {
-                Vec::new()
-            }
-        }
-    }
-
-    /// The store has finished the check, and we have these pieces. Returns whether the transfer may
-    /// begin.
-    pub(in crate::engine) fn finish_check(&mut self, now: Duration, have: Bitfield) -> bool {
-        let Phase::Checking(check) = &mut self.phase else { return false };
-        check.handle_finished(now, self.add.metainfo.info(), have);
-        true
-    }
-
-    /// The store is done with a piece to commit.
-    ///
-    /// # Errors
-    /// The disk failed.
-    pub(in crate::engine) fn handle_committed(
-        &mut self,
-        now: Duration,
-        piece: PieceIndex,
-        outcome: Outcome,
-    ) -> Result<(), StoreError> {
-        let info = Arc::clone(&self.add.metainfo);
-        let Some(transfer) = self.transfer_mut() else { return Ok(()) };
-        transfer.handle_committed(now, info.info(), piece, outcome)
-    }
-
-    /// A sync has ended, and these pieces were lost by it. Returns the file system.
-    pub(in crate::engine) fn handle_synced(&mut self, now: Duration, lost: &[u32]) -> Option<u64> {
-        let metainfo = Arc::clone(&self.add.metainfo);
-        let transfer = self.transfer_mut()?;
-        transfer.handle_synced(now, metainfo.info(), lost);
-        Some(transfer.file_system)
-    }
-
-    /// A sync that is due need no longer wait for another torrent's.
-    pub(in crate::engine) fn end_wait_for_sync(&mut self) {
-        if let Some(transfer) = self.transfer_mut() {
-            transfer.durability.set_waiting(false);
-        }
-    }
-
     /// Keeps the first error of a torrent that is stopping.
-    pub(in crate::engine) fn note_error(&mut self, error: TorrentError) {
+    pub(crate) fn note_error(&mut self, error: TorrentError) {
         if let Phase::Stopping(stopping) = &mut self.phase {
             stopping.error.get_or_insert(error);
         }
     }
 
     /// Returns the job that closes the store, once every job given to it before is answered.
-    pub(in crate::engine) fn close_store(&mut self) -> Option<Job> {
+    pub(crate) fn close_store(&mut self) -> Option<Job> {
         let Phase::Stopping(stopping) = &mut self.phase else { return None };
         if stopping.step != StopStep::Jobs || self.jobs > 0 {
             return None;
@@ -240,7 +177,7 @@ impl Torrent {
     }
 
     /// Everything is on the disk: has `stopped` announced.
-    pub(in crate::engine) fn say_goodbye(&mut self, now: Duration) {
+    pub(crate) fn say_goodbye(&mut self, now: Duration) {
         let Phase::Stopping(stopping) = &mut self.phase else { return };
         let deadline = stopping.transfer.as_ref().map_or(now, |it| goodbye_deadline(it, now));
         stopping.step = StopStep::Announcing { deadline };
@@ -250,20 +187,18 @@ impl Torrent {
     }
 
     /// Whether a stop need not wait any longer. `announcing` says whether a tracker was not heard of.
-    pub(in crate::engine) fn is_stop_over(&self, now: Duration, announcing: bool) -> bool {
+    pub(crate) fn is_stop_over(&self, now: Duration, announcing: bool) -> bool {
         let Phase::Stopping(stopping) = &self.phase else { return false };
-        match stopping.step {
-            StopStep::Announcing { deadline } => !announcing || deadline <= now,
-            StopStep::Jobs | StopStep::Closing => false,
-        }
+        matches!(stopping.step, StopStep::Announcing { deadline } if !announcing || deadline <= now)
     }
 
     /// Ends a stop. Returns the first error.
     pub(super) fn end_stop(mut self: Box<Self>) -> (Box<Self>, Option<TorrentError>) {
         let (status, error) = match self.phase {
             Phase::Stopping(stopping) => (Some(stopping.status), stopping.error),
-            Phase::Stopped(status) => (status, None),
-            Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) => (None, None),
+            Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) | Phase::Stopped(_) => {
+                (None, None)
+            }
         };
         self.phase = Phase::Stopped(status);
         (self, error)
@@ -284,7 +219,7 @@ impl Torrent {
     }
 
     /// The transfer, also while it is being stopped.
-    pub(in crate::engine) fn transfer(&self) -> Option<&Transfer> {
+    pub(crate) fn transfer(&self) -> Option<&Transfer> {
         match &self.phase {
             Phase::Transfer(transfer) => Some(transfer),
             Phase::Stopping(stopping) => stopping.transfer.as_deref(),
@@ -293,7 +228,7 @@ impl Torrent {
     }
 
     /// The transfer, also while it is being stopped.
-    pub(in crate::engine) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+    pub(crate) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         match &mut self.phase {
             Phase::Transfer(transfer) => Some(transfer),
             Phase::Stopping(stopping) => stopping.transfer.as_deref_mut(),
@@ -302,41 +237,45 @@ impl Torrent {
     }
 
     /// The transfer, unless it is being stopped.
-    pub(in crate::engine) fn running_mut(&mut self) -> Option<&mut Transfer> {
-        match &mut self.phase {
-            Phase::Transfer(transfer) => Some(transfer),
-            Phase::Opening | Phase::Checking(_) | Phase::Stopping(_) | Phase::Stopped(_) => None,
-        }
+    pub(crate) fn running_mut(&mut self) -> Option<&mut Transfer> {
+        let Phase::Transfer(transfer) = &mut self.phase else { return None };
+        Some(transfer)
+    }
+
+    /// The check, while data on the disk is verified.
+    pub(crate) fn check_mut(&mut self) -> Option<&mut Check> {
+        let Phase::Checking(check) = &mut self.phase else { return None };
+        Some(check)
     }
 
     /// Whether pieces may come and go.
-    pub(in crate::engine) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Transfer(_))
     }
 
-    pub(in crate::engine) fn is_opening(&self) -> bool {
+    pub(crate) fn is_opening(&self) -> bool {
         matches!(self.phase, Phase::Opening)
     }
 
-    pub(in crate::engine) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping(_))
     }
 
-    pub(in crate::engine) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.phase, Phase::Stopped(_))
     }
 
-    pub(in crate::engine) fn info_hash(&self) -> InfoHashV1 {
+    pub(crate) fn info_hash(&self) -> InfoHashV1 {
         self.add.metainfo.info_hash()
     }
 
-    pub(in crate::engine) fn geometry(&self) -> Geometry {
+    pub(crate) fn geometry(&self) -> Geometry {
         self.add.metainfo.info().geometry()
     }
 
     /// What the torrent says in an announce; address, port and peers are up to others. A partial
     /// seed announces `paused` where no other event is due (BEP 21).
-    pub(in crate::engine) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
+    pub(crate) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
         let swarm = self.transfer().map(|transfer| &transfer.swarm);
         let partial_seed = swarm.is_some_and(Swarm::is_partial_seed);
         AnnounceRequest {
@@ -354,7 +293,7 @@ impl Torrent {
     }
 
     /// Keeps peers that the user named, to try them again after a stop.
-    pub(in crate::engine) fn keep_peers(&mut self, peers: &[std::net::SocketAddr]) {
+    pub(crate) fn keep_peers(&mut self, peers: &[std::net::SocketAddr]) {
         let known = &mut self.add.peers;
         for peer in peers {
             if known.len() < MAX_USER_PEERS && !known.contains(peer) {

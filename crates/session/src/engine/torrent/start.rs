@@ -1,6 +1,7 @@
 //! From verified data to a transfer: the swarm is made, and the user hears what was found.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metainfo::{FileEntry, Info, Naming};
@@ -17,7 +18,7 @@ use crate::event::EventKind;
 
 impl Torrent {
     /// Begins to exchange pieces, now that the check is over. Returns what the user is to hear.
-    pub(in crate::engine) fn begin_transfer(
+    pub(crate) fn begin_transfer(
         &mut self,
         now: Duration,
         config: &EngineConfig,
@@ -32,6 +33,7 @@ impl Torrent {
         let naming = opened.naming;
         let swarm = Swarm::new(now, swarm_config);
         let transfer = Transfer {
+            metainfo: Arc::clone(&self.add.metainfo),
             buffers: PieceBuffers::new(SpanLayout::new(info.geometry()), &opened.unfinished),
             durability: std::mem::take(&mut check.durability),
             progress: Progress::of(info, swarm.wanted(), swarm.have()),

@@ -9,7 +9,7 @@ use crate::event::{PhaseKind, TorrentStatus};
 
 impl Torrent {
     /// Where the torrent is; what belongs to the whole session is left empty.
-    pub(in crate::engine) fn status(&self, now: Duration) -> TorrentStatus {
+    pub(crate) fn status(&self, now: Duration) -> TorrentStatus {
         let before_stop = match &self.phase {
             Phase::Stopping(stopping) => Some(&stopping.status),
             Phase::Stopped(status) => status.as_ref(),

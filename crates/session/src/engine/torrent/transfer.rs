@@ -1,10 +1,11 @@
 //! A torrent that exchanges pieces with peers.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex};
-use metainfo::Info;
+use metainfo::Metainfo;
 use peer_wire::{ExtensionHandshake, Received};
 use piece_store::{HeldSpan, Job, Outcome, Span, StoreError, TorrentKey};
 use swarm::{Committed, PeerKey, Place, Swarm};
@@ -15,24 +16,25 @@ use crate::engine::disk::{Buffers, PieceBuffers, blocks_in};
 
 /// What a torrent needs while pieces come and go.
 #[derive(Debug)]
-pub(in crate::engine) struct Transfer {
-    pub(in crate::engine) swarm: Swarm,
-    pub(in crate::engine) buffers: PieceBuffers,
-    pub(in crate::engine) durability: Durability,
+pub(crate) struct Transfer {
+    pub(super) metainfo: Arc<Metainfo>,
+    pub(crate) swarm: Swarm,
+    pub(crate) buffers: PieceBuffers,
+    pub(crate) durability: Durability,
     pub(super) progress: Progress,
     /// Where the data is; syncs take turns there.
-    pub(in crate::engine) file_system: u64,
+    pub(crate) file_system: u64,
     /// When the last piece was verified, or the transfer began.
     pub(super) last_piece_at: Duration,
     /// When the last announce was made, or the transfer began.
-    pub(in crate::engine) announced_at: Duration,
+    pub(crate) announced_at: Duration,
     /// Whether the user is still to be notified that everything is there.
-    pub(in crate::engine) completion_due: bool,
+    pub(crate) completion_due: bool,
 }
 
 impl Transfer {
     /// A message of a peer arrived. Returns the request that is not served, if it is one.
-    pub(in crate::engine) fn handle_received(
+    pub(crate) fn handle_received(
         &mut self,
         now: Duration,
         peer: PeerKey,
@@ -102,13 +104,13 @@ impl Transfer {
     ///
     /// # Errors
     /// The disk failed.
-    pub(super) fn handle_committed(
+    pub(crate) fn handle_committed(
         &mut self,
         now: Duration,
-        info: &Info,
         piece: PieceIndex,
         outcome: Outcome,
     ) -> Result<(), StoreError> {
+        let info = self.metainfo.info();
         let mut result = Ok(());
         let committed = match outcome {
             Outcome::Verified { digests } => {
@@ -128,7 +130,8 @@ impl Transfer {
     }
 
     /// A sync has ended, and these pieces were lost by it.
-    pub(super) fn handle_synced(&mut self, now: Duration, info: &Info, lost: &[u32]) {
+    pub(crate) fn handle_synced(&mut self, now: Duration, lost: &[u32]) {
+        let info = self.metainfo.info();
         self.durability.handle_synced(now);
         for piece in lost.iter().filter_map(|index| info.geometry().piece(*index)) {
             self.swarm.handle_lost(now, piece);
@@ -139,7 +142,7 @@ impl Transfer {
     }
 
     /// Takes buffers for spans whose memory was reserved.
-    pub(in crate::engine) fn open_spans(
+    pub(crate) fn open_spans(
         &mut self,
         piece: PieceIndex,
         spans: Range<u32>,
@@ -155,23 +158,14 @@ impl Transfer {
         }
     }
 
-    /// A span was staged. Returns the jobs that waited for it.
-    pub(in crate::engine) fn handle_staged(
-        &mut self,
-        torrent: TorrentKey,
-        piece: PieceIndex,
-    ) -> Vec<Job> {
-        self.buffers.handle_staged(torrent, piece)
-    }
-
     /// Whether a sync should begin: enough is unsynced, or everything is there and only that is
     /// missing.
-    pub(in crate::engine) fn is_sync_due(&self, now: Duration) -> bool {
+    pub(crate) fn is_sync_due(&self, now: Duration) -> bool {
         self.durability.is_sync_due(now, self.completion_due)
     }
 
     /// Returns the job that stages a span; or its buffer, if nothing came since it was opened.
-    pub(in crate::engine) fn stage_span(
+    pub(crate) fn stage_span(
         &mut self,
         torrent: TorrentKey,
         piece: PieceIndex,
@@ -186,7 +180,7 @@ impl Transfer {
     }
 
     /// Whether the user is to be notified now that everything is there.
-    pub(in crate::engine) fn take_completion(&mut self) -> bool {
+    pub(crate) fn take_completion(&mut self) -> bool {
         let complete = self.completion_due && self.durability.is_clean();
         self.completion_due &= !complete;
         complete
