@@ -1,4 +1,4 @@
-//! What a caller tells the reactor.
+//! What a caller asks of the reactor.
 
 use std::net::SocketAddr;
 use std::time::Duration;

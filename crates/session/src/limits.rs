@@ -17,15 +17,14 @@ pub const HELPER_DESCRIPTORS: usize = 2;
 
 /// Connections without a complete handshake, in and out together, at a time.
 pub const MAX_HALF_OPEN: usize = 64;
-/// Of those, the ones that one side began: three of four. So a peer that connects to us and sends
-/// nothing leaves room for connections of ours, and addresses that do not answer leave room for
-/// peers that connect to us.
+/// Of those, the ones that one side began: three of four. So silent incoming connections leave room
+/// for outgoing ones, and addresses that do not answer leave room for incoming ones.
 pub(crate) fn half_open_each(half_open: usize) -> usize {
     half_open - half_open / 4
 }
 /// How long an outgoing connection may take to be established.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For how long no connection is begun after the system had no more sockets.
+/// For how long no connection is made after the system ran out of sockets.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// Peers named by the user that a torrent keeps, to try them again after a stop.
 pub const MAX_USER_PEERS: usize = 2000;
@@ -40,7 +39,7 @@ pub const DEFAULT_UPLOAD_SLOTS: usize = 8;
 pub const DEFAULT_MAX_MEMORY: usize = 40 << 20;
 /// The least `max_memory` a session works with.
 pub const MIN_MEMORY: usize = 16 << 20;
-/// Torrents that get a turn each time memory is released, of those that wait for some.
+/// How many of the torrents that wait for memory are polled each time some is released.
 pub const MAX_FED: usize = 64;
 /// The one buffer that every socket is read into.
 pub const RECEIVE_BUFFER: usize = 256 << 10;
@@ -61,7 +60,7 @@ pub const MAX_RESIDENT: usize = 4096;
 /// that the peer that holds most is disconnected.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
-/// What small things take together: jobs and answers, commands, events, announces.
+/// An allowance for small things: jobs and answers, commands, events, announces.
 pub const QUEUE_MEMORY: usize = 2 << 20;
 
 /// The part of `max_memory` that payload may fill on its way to the disk: what is left of it after
@@ -80,7 +79,7 @@ pub fn span_memory(max_memory: usize, workers: usize) -> usize {
     max_memory.saturating_sub(fixed).max(max_memory / 4)
 }
 
-/// The part of `max_memory` that is taken whatever happens: the receive buffer, strips, queues.
+/// The part of `max_memory` that is always taken: the receive buffer, strips, queues.
 pub fn fixed_memory(workers: usize) -> usize {
     let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
     strips.saturating_add(RECEIVE_BUFFER + QUEUE_MEMORY)
@@ -105,8 +104,8 @@ pub const SLOW_TURN: Duration = Duration::from_millis(100);
 /// Jobs given to the store pool and not answered yet. The reply channel is as large, so that the
 /// pool never waits for the reactor.
 pub const MAX_STORE_JOBS: usize = 256;
-/// Verify jobs of one torrent under way at a time, beyond one a worker: so that each worker finds the
-/// next one, and others' jobs don't wait for long.
+/// Verify jobs of one torrent under way at a time, beyond one per worker: each worker finds a next
+/// one, and the jobs of other torrents do not wait for long.
 pub const VERIFY_AHEAD: usize = 2;
 /// Verified data that is not yet synced starts a sync when it reaches this many bytes ...
 pub const SYNC_BYTES: u64 = 64 << 20;
@@ -121,16 +120,16 @@ pub use swarm::MAX_TRACKERS;
 pub const FETCH_THREADS: usize = 8;
 /// Threads that look up trackers' names.
 pub const RESOLVE_THREADS: usize = 2;
-/// Threads that look up peers' names, which trackers choose: they may all be slow.
+/// Threads that look up peers' names. Trackers choose these, and all may be slow.
 pub const PEER_RESOLVE_THREADS: usize = 1;
-/// Requests that wait for a fetch or resolve thread. When full, the announce fails and is tried
-/// again after its back-off.
+/// Requests that wait for a fetch or resolve thread. If there are more, an announce fails and is
+/// repeated after its back-off.
 pub const FETCH_QUEUE: usize = 1024;
 /// Requests under way to one tracker host, from all torrents together.
 pub const MAX_REQUESTS_PER_HOST: usize = 2;
 /// Announces under way to all hosts together; each may have a request for either address family.
 pub const MAX_ANNOUNCES: usize = 256;
-/// How long one announce may take before the next tracker of the tier has its turn.
+/// How long one announce may take before the next tracker is asked.
 pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a looked-up name is remembered.
 pub const NAME_LIFETIME: Duration = Duration::from_secs(300);
@@ -140,23 +139,23 @@ pub const NAME_FAILURE_LIFETIME: Duration = Duration::from_secs(60);
 pub const MAX_NAMES: usize = 4096;
 /// Names of peers (not of trackers) looked up from one reply.
 pub const MAX_PEER_NAMES: usize = 16;
-/// Names of peers waited for, of all torrents together; above it further ones are not looked up.
+/// Names of peers being looked up, of all torrents together; above it further ones are ignored.
 pub const MAX_AWAITED_PEER_NAMES: usize = 64;
 
-/// Commands that wait for the reactor. When full, the caller is told `Busy`.
+/// Commands that wait for the reactor. When full, the caller gets `Busy`.
 pub const COMMAND_QUEUE: usize = 1024;
 /// Events that wait for the caller. When full, passing events are dropped and counted; lasting ones
 /// wait.
 pub const EVENT_QUEUE: usize = 4096;
-/// The part of that which only lasting events fill, so that they arrive even where nobody looks.
+/// The part of that which only lasting events fill, so that passing ones cannot keep them out.
 pub const EVENTS_RESERVED: usize = 1024;
-/// Peers in trackers' answers that the caller has not let go of: a megabyte or so. An answer with more
-/// is dropped as passing events are.
+/// Peers in trackers' answers that the caller still holds, about a megabyte. An answer with more is
+/// dropped like a passing event.
 pub const MAX_WAITING_PEERS: usize = 16 << 10;
 
-/// How long a stop waits for trackers to hear `stopped`.
+/// How long a stop waits for trackers to answer `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);
-/// How often connections are looked over for deadlines and memory.
+/// How often all connections are checked for deadlines and memory.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often connections that wait for a rate limit are served again.
 pub const REFILL_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! The handle: what a program holds to have torrents downloaded and seeded.
+//! The handle by which a program downloads and seeds torrents.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_DESCRIPTORS, MIN_MEMORY};
 use crate::reactor::{Fetchers, ReactorHandle};
 
-/// A session can't be started.
+/// A session cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -30,7 +30,7 @@ pub enum StartError {
         /// What the system said last.
         source: std::io::Error,
     },
-    /// Occurs when the certificates for HTTPS trackers can't be used.
+    /// Occurs when the certificates for HTTPS trackers cannot be used.
     #[error(transparent)]
     Fetcher(#[from] FetcherError),
     /// Occurs when `max_memory` is less than the session can work with.
@@ -54,8 +54,8 @@ pub enum StartError {
 #[error("the session is busy or has ended")]
 pub struct Busy;
 
-/// A running session. Dropping it stops every torrent in good order, as [`Self::shut_down`] does within
-/// a few seconds.
+/// A running session. Dropping it shuts it down cleanly, as [`Self::shut_down`] with a few seconds
+/// does.
 pub struct Session {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
@@ -88,7 +88,7 @@ impl Session {
         Ok(Self { commands: Some(commands), events, reactor })
     }
 
-    /// The port others reach us on; 0 when the session does not listen.
+    /// The port that peers connect to; 0 if the session does not listen.
     pub fn listen_port(&self) -> u16 {
         self.reactor.port()
     }
@@ -98,7 +98,7 @@ impl Session {
         self.reactor.addresses()
     }
 
-    /// Takes a torrent in and begins with it.
+    /// Adds a torrent and starts it.
     ///
     /// # Errors
     /// The session has the torrent already, or has ended.
@@ -107,7 +107,7 @@ impl Session {
         self.ask(|reply| Command::Add { add, reply }).map_err(|Busy| AddError::Gone)?
     }
 
-    /// Stops a torrent in good order; [`crate::EventKind::Stopped`] is the end of it.
+    /// Stops a torrent cleanly; [`crate::EventKind::Stopped`] follows.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -115,7 +115,7 @@ impl Session {
         self.send(Command::Stop { torrent })
     }
 
-    /// Begins again with a torrent that is stopped.
+    /// Starts a stopped torrent again.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -123,8 +123,8 @@ impl Session {
         self.send(Command::Resume { torrent })
     }
 
-    /// Stops a torrent in good order and forgets it: [`crate::EventKind::Stopped`] is the last that
-    /// is heard of it. One that is stopped is forgotten at once. Its files stay.
+    /// Stops a torrent cleanly and forgets it: [`crate::EventKind::Stopped`] is its last event. A
+    /// stopped torrent is forgotten at once. The files stay.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -140,7 +140,7 @@ impl Session {
         self.send(Command::AddPeers { torrent, peers })
     }
 
-    /// Changes the rate limits of the session, in bytes a second.
+    /// Changes the rate limits of the session, in bytes per second.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -148,12 +148,12 @@ impl Session {
         self.send(Command::SetLimits { down, up })
     }
 
-    /// What happens, as it happens.
+    /// The events, as they happen.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
     }
 
-    /// Where every torrent stands.
+    /// The state of every torrent.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -161,9 +161,9 @@ impl Session {
         self.ask(|reply| Command::Snapshot { reply })
     }
 
-    /// Stops every torrent in good order and ends the session. What was not stopped after `within` is
-    /// given up; but writes and syncs that are with the disk are waited for, however long it takes for
-    /// them. Events that come meanwhile can still be taken from a clone of [`Self::events`].
+    /// Stops every torrent cleanly and ends the session. After `within` it no longer waits for
+    /// torrents, but still for writes and syncs that have begun, however long they take. A clone of
+    /// [`Self::events`] still receives events meanwhile.
     pub fn shut_down(mut self, within: Duration) {
         let _ = self.send(Command::ShutDown { within });
         self.join();
@@ -185,7 +185,7 @@ impl Session {
     }
 
     fn join(&mut self) {
-        // Without commands the reactor knows that nobody is left, and shuts down.
+        // The reactor shuts down once the sender of commands is gone.
         self.commands = None;
         self.reactor.wake();
         self.reactor.join();
@@ -198,7 +198,7 @@ impl Drop for Session {
     }
 }
 
-/// A fetcher for any address family, and one for each alone.
+/// Returns a fetcher for any address family, and one for each alone.
 fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
     let bound = |bind: Option<IpAddr>| {
         Fetcher::new(FetcherConfig {

@@ -1,4 +1,4 @@
-//! What happens on sockets of links: they are accepted, connected, read and written.
+//! The sockets of links are accepted, connected, read and written.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use super::{Reactor, listen};
 use crate::engine::LinkKey;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
 
-/// How a round of giving or taking ended.
+/// How a round of reading or writing ended.
 #[derive(PartialEq, Eq)]
 enum Round {
-    /// The socket has no more to give, or takes no more.
+    /// The socket has no more bytes, or takes no more.
     Drained,
-    /// There is more, but the others have their turn.
+    /// There is more, for the next turn.
     More,
     /// The rate limit is used up.
     Throttled,
@@ -28,15 +28,15 @@ enum Round {
 
 /// One read or write.
 enum Step {
-    /// So many bytes; there may be more.
+    /// That many bytes; there may be more.
     Moved(usize),
     /// That was all for this turn.
     End(Round),
 }
 
 impl Reactor {
-    /// Takes new connections in, while not too many are without a handshake. A listener that the system
-    /// can't serve is tried again later.
+    /// Accepts connections, while not too many are without a handshake. If the system has no sockets,
+    /// it is tried again later.
     pub(super) fn accept(&mut self) {
         if !self.accept_ready || self.now() < self.accept_at {
             return;
@@ -77,9 +77,8 @@ impl Reactor {
         }
     }
 
-    /// Tells of the attempts to connect that failed in the turn before. Had they been told of at once,
-    /// the next candidate would have had its turn at once, and so on through all peers of all torrents
-    /// where there is no network.
+    /// Reports the connections that failed at once in the turn before. Without that delay, a machine
+    /// without network would try all peers of all torrents in one turn.
     pub(super) fn report_failed_connects(&mut self) {
         for (link, reason) in std::mem::take(&mut self.failed_connects) {
             let now = self.now();
@@ -88,7 +87,7 @@ impl Reactor {
     }
 
     fn add_socket(&mut self, key: LinkKey, stream: TcpStream, connecting: bool) {
-        // Messages are small and wait for nobody; payload is held together by `MSG_MORE`.
+        // Messages are small and sent at once; `MSG_MORE` keeps payload together.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(key, stream, connecting);
         if let Err(error) = self.sockets.insert(&self.poll, socket) {
@@ -123,7 +122,7 @@ impl Reactor {
         if read == Round::Ended {
             return;
         }
-        // What the bytes led to is sent in the same turn.
+        // Answers to the bytes are sent in the same turn.
         self.run_actions();
         let written = self.write_link(key);
         if read == Round::More || written == Round::More {
@@ -135,7 +134,7 @@ impl Reactor {
         }
     }
 
-    /// Finds out how an attempt to connect ended, once the system says that it has.
+    /// Returns whether the connection is established. Reports it once the system knows.
     fn is_established(&mut self, key: LinkKey) -> bool {
         let now = self.now();
         let Some(socket) = self.sockets.get(key) else { return false };
@@ -156,7 +155,7 @@ impl Reactor {
                 self.run_actions();
                 true
             }
-            // Woken for nothing: it is still on its way.
+            // A spurious wake-up: it is still being connected.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
             Err(error) => {
                 self.engine.handle_connect_failed(now, key, &error.to_string());
@@ -194,7 +193,7 @@ impl Reactor {
         match socket.stream.read(&mut self.receive_buffer[..room]) {
             Ok(0) => self.end_link(key, None),
             Ok(length) => {
-                // A short read says that there is no more (epoll(7), "edge-triggered").
+                // After a short read there is no more (epoll(7), "edge-triggered").
                 socket.readable = length == room || socket.hung_up;
                 self.engine.handle_bytes(now, key, &mut self.receive_buffer[..length]);
                 if self.engine.has_link(key) {
@@ -252,8 +251,8 @@ impl Reactor {
         }
     }
 
-    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. A moment
-    /// later it may have room, and nobody would send then.
+    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. The same
+    /// `now` decides which, since the limit may have room a moment later.
     fn nothing_to_send(&mut self, now: Duration, key: LinkKey) -> Step {
         let throttled = self.engine.is_send_throttled(now, key);
         if let Some(socket) = self.sockets.get(key) {
@@ -270,7 +269,7 @@ impl Reactor {
     }
 }
 
-/// Whether the system has no more sockets to give, now.
+/// Whether the system has no more sockets.
 fn is_out_of_sockets(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))

@@ -1,14 +1,14 @@
-//! The one thread that owns every socket and drives the engine. It never blocks: not on disk, names,
-//! TLS, nor on a full channel.
+//! The one thread that owns every socket and drives the engine. It never blocks: disk, names and TLS
+//! are left to other threads, and no channel is waited for.
 //!
 //! ```text
 //!  one turn:  poll -> store answers -> commands -> names and fetches -> sockets -> timers -> actions
 //! ```
 //!
-//! Readiness is edge-triggered, so a socket that still has something to give or take stays on the
-//! ready list, and a turn serves each a bounded amount.
+//! Readiness is edge-triggered: a socket that can still be read or written stays on the ready list. A
+//! turn serves each socket a bounded amount.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Here is where the clock is.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock is here.
 
 mod datagrams;
 mod helpers;
@@ -43,7 +43,7 @@ use listen::Listeners;
 use send::Sender as PayloadSender;
 use sockets::Sockets;
 
-/// Has the reactor look at its channels.
+/// Wakes the reactor, so that it reads its channels.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
 const WAKER: Token = Token(0);
@@ -51,12 +51,12 @@ const LISTENER_V4: Token = Token(1);
 const LISTENER_V6: Token = Token(2);
 const UDP_V4: Token = Token(3);
 const UDP_V6: Token = Token(4);
-/// Sockets of links follow from here.
+/// The token of the first link. Those of the others follow.
 const FIRST_LINK: usize = 5;
 
-/// Datagrams taken in one turn.
+/// Datagrams received in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// The longest datagram that is looked at.
+/// The longest datagram that is received.
 const MAX_DATAGRAM: usize = 64 * 1024;
 /// How long the reactor sleeps when there is nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -73,20 +73,20 @@ struct Reactor {
     listeners: Listeners,
     datagrams: Datagrams,
     accept_ready: bool,
-    /// Before this nothing is accepted, since the system had no more sockets.
+    /// Nothing is accepted before this, since the system ran out of sockets.
     accept_at: Duration,
     sockets: Sockets,
     sender: PayloadSender,
     pool: Pool,
-    /// Attempts to connect that failed at once, and why; told to the engine at the next turn.
+    /// Connections that failed at once, and why; reported to the engine in the next turn.
     failed_connects: Vec<(LinkKey, String)>,
-    /// Jobs the pool has no room for yet.
+    /// Jobs that the pool has no room for yet.
     backlog: VecDeque<Job>,
     helpers: Helpers,
     commands: Receiver<Command>,
     events: Sender<Event>,
     waiting_peers: WaitingPeers,
-    /// Lasting events the caller has not made room for yet.
+    /// Lasting events that the channel has no room for yet.
     lasting: VecDeque<Event>,
     receive_buffer: Vec<u8>,
     /// When the reactor ends even if torrents are not stopped yet.
@@ -97,12 +97,12 @@ struct Reactor {
 struct Setup<'a> {
     config: &'a SessionConfig,
     descriptors: Descriptors,
-    /// The seed of everything random in the engine.
+    /// The seed of the engine.
     seed: u64,
 }
 
 impl Setup<'_> {
-    /// Returns the configuration of the engine, with the port and families that were opened.
+    /// Returns the configuration of the engine, with the port and families in use.
     fn engine_config(&self, port: u16, families: Families) -> EngineConfig {
         let Self { config, descriptors, seed } = *self;
         let workers = descriptors.store.workers;
@@ -171,7 +171,7 @@ impl ReactorHandle {
         &self.addresses
     }
 
-    /// Has the reactor look at its commands.
+    /// Has the reactor read its commands.
     pub(crate) fn wake(&self) {
         (self.wake)();
     }
@@ -229,8 +229,7 @@ impl Reactor {
         })
     }
 
-    /// Runs until it is told to shut down and every torrent is stopped, or the time for that is
-    /// over.
+    /// Runs until it is shut down and every torrent is stopped, or the time for that is over.
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_finished() {
@@ -285,7 +284,7 @@ impl Reactor {
             return Duration::ZERO;
         }
         let accept = (self.accept_ready && !self.engine.is_crowded()).then_some(self.accept_at);
-        // A lasting event that waits for room has nobody to wake us.
+        // Nobody wakes us when the channel has room for a lasting event.
         let lasting = (!self.lasting.is_empty()).then_some(now + REFILL_INTERVAL);
         let due =
             [self.sockets.next_turn(), accept, self.engine.poll_timeout(), self.end_at, lasting];
@@ -293,7 +292,7 @@ impl Reactor {
         if nearest <= now {
             return Duration::ZERO;
         }
-        // Rounded up, or the last fraction of a millisecond would be spent spinning.
+        // Rounded up, so that the last fraction of a millisecond is not spent spinning.
         nearest - now + Duration::from_micros(999)
     }
 
@@ -386,7 +385,7 @@ impl Reactor {
         self.datagrams.ready = true;
     }
 
-    /// Does what the engine wants, until it wants nothing more.
+    /// Runs the actions of the engine until there are none.
     fn run_actions(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
@@ -444,12 +443,12 @@ impl Reactor {
     }
 }
 
-/// The peers in trackers' answers that the caller has not let go of yet.
+/// The peers in trackers' answers that the caller still holds.
 #[derive(Default)]
 struct WaitingPeers(Vec<Weak<Vec<TrackerPeer>>>);
 
 impl WaitingPeers {
-    /// Whether there is room for the peers in this event; if so, they count from now on.
+    /// Returns whether there is room for the peers in this event. If so, they count from now on.
     fn admit(&mut self, event: &Event) -> bool {
         let EventKind::Tracker { result: Ok(report), .. } = &event.kind else { return true };
         self.0.retain(|peers| peers.strong_count() > 0);
@@ -462,7 +461,7 @@ impl WaitingPeers {
     }
 }
 
-/// Wakes the poll once, however often it is called before the reactor looked.
+/// Returns what wakes the poll, at most once until the reactor has reset the flag.
 fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     let waker = Waker::new(poll.registry(), WAKER)?;
     let woken = Arc::new(AtomicBool::new(false));
