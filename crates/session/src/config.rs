@@ -10,9 +10,9 @@ use piece_store::StoreLayout;
 
 use crate::limits;
 
-/// What a program that does not name itself is called.
+/// The name of a program that gives none.
 pub(crate) const DEFAULT_CLIENT_NAME: &str = concat!("session/", env!("CARGO_PKG_VERSION"));
-/// How its peer ids begin.
+/// The peer id prefix of such a program.
 pub(crate) const DEFAULT_PEER_ID_PREFIX: [u8; 8] = *b"-qS0100-";
 
 /// What holds for the whole session.
@@ -96,8 +96,8 @@ pub struct AddTorrent {
     pub layout: StoreLayout,
     /// Which files are wanted, one entry per file; `None` is all of them.
     pub selected: Option<Vec<bool>>,
-    /// Peers to try besides those the trackers name. A private torrent ignores them (BEP 27), with a
-    /// warning.
+    /// Peers to try besides those the trackers name. A private torrent ignores them (BEP 27), with
+    /// a warning.
     pub peers: Vec<SocketAddr>,
     /// Whether to trust the journal of an earlier launch. Otherwise everything is verified.
     pub resume: bool,

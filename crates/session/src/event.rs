@@ -102,8 +102,8 @@ pub struct TrackerReport {
     pub leechers: Option<u32>,
     /// A message of the tracker for the user. Untrusted text.
     pub warning: Option<String>,
-    /// The peers. While the caller holds very many of them, in events that it has kept or not taken,
-    /// answers with more are dropped like passing events.
+    /// The peers. While the caller holds very many of them, in events that it has kept or not
+    /// taken, answers with more are dropped like passing events.
     pub peers: Arc<Vec<TrackerPeer>>,
 }
 
@@ -178,8 +178,8 @@ pub struct TorrentStatus {
     pub since_last_piece: Duration,
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
-    /// The sum of the high-water marks of the session's buffers, in bytes: payload, buffers that are
-    /// always taken (receiving, hashing, queues), and messages.
+    /// The sum of the high-water marks of the session's buffers, in bytes: payload, buffers that
+    /// are always taken (receiving, hashing, queues), and messages.
     pub buffers_peak: u64,
 }
 

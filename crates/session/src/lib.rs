@@ -7,8 +7,8 @@
 //!
 //! The public nouns: [`Session`] is the handle, [`SessionConfig`] and [`AddTorrent`] say what is
 //! wanted, [`Event`] and [`TorrentStatus`] report progress. [`probe::handshake`] identifies one
-//! peer. [`engine::Engine`] is everything a session decides, without sockets and clock, for programs
-//! that bring their own event loop or simulate one.
+//! peer. [`engine::Engine`] is everything a session decides, without sockets and clock, for
+//! programs that bring their own event loop or simulate one.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -36,8 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The contract: only verified pieces are announced and served; [`EventKind::Completed`] is reported
-//! after the data was synced; a stop syncs before it announces `stopped`.
+//! The contract: only verified pieces are announced and served; [`EventKind::Completed`] is
+//! reported after the data was synced; a stop syncs before it announces `stopped`.
 //!
 //! Sources: BEP 3, 6, 7, 10, 12, 15, 20, 23, 27.
 

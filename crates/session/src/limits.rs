@@ -50,9 +50,9 @@ pub const READ_RANGE_LENGTH: u32 = 256 << 10;
 /// Files that one range is in at most. Where there are more, which any peer may ask for, a range is
 /// no wider than the request, and the request is read in several ranges.
 pub const MAX_READ_RANGE_FILES: usize = 16;
-/// The part of the store's open files that reads under way may open, and that ranges read before may
-/// hold open: one in so many for each. A read that would open more waits; many ranges of a long file
-/// are only one file, so the device has enough to do. The third part waits for a sync.
+/// The part of the store's open files that reads under way may open, and that ranges read before
+/// may hold open: one in so many for each. A read that would open more waits; many ranges of a long
+/// file are only one file, so the device has enough to do. The third part waits for a sync.
 pub const SERVED_FILES_SHARE: usize = 3;
 /// Ranges that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
@@ -91,8 +91,8 @@ pub const READ_PER_TURN: usize = 1 << 20;
 pub const WRITE_PER_TURN: usize = 1 << 20;
 /// What one connection may read, and write, in one turn while a rate limit holds.
 pub const LIMITED_PER_TURN: usize = 16 << 10;
-/// Payload, and what lies between it, that goes to a socket with one call, in bytes or a little more:
-/// what the socket does not take of it was gathered in vain.
+/// Payload, and what lies between it, that goes to a socket with one call, in bytes or a little
+/// more: what the socket does not take of it was gathered in vain.
 pub const GATHERED: usize = 256 << 10;
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;

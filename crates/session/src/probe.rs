@@ -88,7 +88,8 @@ pub enum ProbeError {
     },
 }
 
-/// Shakes hands with `address` for `info_hash` as `peer_id`, from `bind` if given, within `timeout`.
+/// Shakes hands with `address` for `info_hash` as `peer_id`, from `bind` if given, within
+/// `timeout`.
 ///
 /// # Errors
 /// See [`ProbeError`].

@@ -1,4 +1,4 @@
-//! What the caller of the engine must do.
+//! What the engine asks of its caller.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub enum Action {
     Connect {
         /// The link it becomes.
         link: LinkKey,
-        /// Where to.
+        /// The address to connect to.
         address: SocketAddr,
     },
     /// Close the link's socket. The engine has forgotten the link already.
@@ -30,17 +30,17 @@ pub enum Action {
         /// The link.
         link: LinkKey,
     },
-    /// Hand a job to the store pool. Report its answer with `handle_done`.
+    /// Give a job to the store. Report its answer with `handle_done`.
     Store(Job),
     /// Announce over HTTP(S). Report with `handle_fetched`.
     Fetch {
         /// The announce.
         key: AnnounceKey,
-        /// Which of its fetches.
+        /// The number of its leg.
         leg: usize,
         /// The tracker's URL.
         url: String,
-        /// What to say.
+        /// The request.
         request: Box<AnnounceRequest>,
         /// The only address family to use, if the tracker is asked over both.
         family: Option<Family>,
@@ -49,16 +49,16 @@ pub enum Action {
     Resolve {
         /// The name.
         host: String,
-        /// Whether a tracker named it as a peer's. Trackers' own names must not wait for such.
+        /// Whether it is the name of a peer. Trackers' names must not wait for those of peers.
         of_peer: bool,
     },
     /// Send a datagram.
     Datagram {
-        /// Where to.
+        /// The address to send it to.
         to: SocketAddr,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Tell the user.
+    /// Pass an event to the user.
     Event(Event),
 }

@@ -1,4 +1,4 @@
-//! What the user wants: torrents are added, stopped, resumed and removed.
+//! The user adds, stops, resumes and removes torrents.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::config::AddTorrent;
 use crate::event::{ErrorClass, EventKind, TorrentError};
 
 impl<F> Engine<F> {
-    /// Adds a torrent and begins with it.
+    /// Adds a torrent and starts it.
     ///
     /// # Errors
     /// The session has it already.
@@ -23,7 +23,7 @@ impl<F> Engine<F> {
         Ok(key)
     }
 
-    /// Begins again with a stopped torrent.
+    /// Starts a stopped torrent again.
     pub fn resume(&mut self, now: Duration, key: TorrentKey) {
         self.now = now;
         if let Some(job) = self.torrents.open(key, self.config.state_dir.clone()) {
@@ -31,8 +31,8 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Stops a torrent: unfinished pieces are staged, data is synced, the journal is closed, the
-    /// trackers are notified. [`EventKind::Stopped`] follows.
+    /// Stops a torrent: stages unfinished pieces, syncs, closes the journal, announces `stopped`.
+    /// [`EventKind::Stopped`] follows.
     pub fn stop(&mut self, now: Duration, key: TorrentKey) {
         self.now = now;
         self.begin_stop(key, None);
@@ -60,7 +60,7 @@ impl<F> Engine<F> {
         self.up.set_rate(now, up);
     }
 
-    /// Tries peers that the user named, now or as soon as the torrent is ready.
+    /// Adds peers that the user named, to be tried as soon as the torrent is ready.
     pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
         self.now = now;
         if let Some(torrent) = self.torrents.get_mut(key) {
@@ -70,18 +70,18 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Goes on with what a call set free: memory, announces that ended, room to connect.
+    /// Uses what a call released: memory, turns at trackers, room to connect.
     pub(super) fn settle(&mut self) {
         self.feed_starved();
         self.drain_announces();
         self.dial();
     }
 
-    /// The torrent can't go on.
+    /// Stops a torrent because of an error.
     pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
         let error = torrent_error(error);
         match self.torrents[key].is_opening() {
-            // Nothing was opened, so there is nothing to close.
+            // The store has nothing to close.
             true => self.end_stop(key, Some(error)),
             false => self.begin_stop(key, Some(error)),
         }
@@ -103,21 +103,21 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Closes the store once every job given to it before is answered.
+    /// Closes the store once every earlier job is answered.
     pub(super) fn advance_stop(&mut self, key: TorrentKey) {
         let Some(job) = self.torrents.get_mut(key).and_then(Torrent::close_store) else { return };
         self.disk.reads.forget(key);
         self.submit(key, job);
     }
 
-    /// Notifies the trackers, now that everything is on the disk.
+    /// Announces `stopped`, now that everything is on the disk.
     pub(super) fn say_goodbye(&mut self, key: TorrentKey) {
         self.torrents[key].say_goodbye(self.now);
         self.drain(key);
         self.end_goodbye(key);
     }
 
-    /// Ends the stop when every tracker was notified or the time is over.
+    /// Ends a stop once every announce is answered or the time is over.
     pub(super) fn end_goodbye(&mut self, key: TorrentKey) {
         let Some(torrent) = self.torrents.get(key).filter(|torrent| torrent.is_stopping()) else {
             return;

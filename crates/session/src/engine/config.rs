@@ -7,34 +7,35 @@ use super::announce::Families;
 use crate::config::{DEFAULT_CLIENT_NAME, DEFAULT_PEER_ID_PREFIX};
 use crate::limits;
 
-/// What the engine must know of the machine and the user's wishes.
+/// The settings of an engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// The program's name and version, for peers.
     pub client_name: String,
     /// The first eight bytes of every peer id.
     pub peer_id_prefix: [u8; 8],
-    /// The port others reach us on, for announces and the extension handshake; 0 for none.
+    /// The port that peers connect to, for announces and the extension handshake; 0 for none.
     pub listen_port: u16,
-    /// Received bytes a second, all torrents together.
+    /// Received bytes per second, all torrents together.
     pub max_down: Option<u64>,
-    /// Sent bytes a second, all torrents together.
+    /// Sent bytes per second, all torrents together.
     pub max_up: Option<u64>,
     /// Memory for payload on its way to the disk, in bytes.
     pub span_memory: usize,
-    /// Memory of other buffers that is taken whatever happens, in bytes: only reported.
+    /// Memory of buffers outside the engine, in bytes; added in [`TorrentStatus::buffers_peak`](
+    /// crate::TorrentStatus::buffers_peak).
     pub fixed_memory: usize,
     /// Verify jobs of one torrent under way at a time, at least 1.
     pub verify_jobs: usize,
-    /// Connections in all.
+    /// The most connections.
     pub max_connections: usize,
-    /// Connections without a complete handshake, in and out together.
+    /// The most connections without a complete handshake, in and out together.
     pub max_half_open: usize,
-    /// Files that the store may have open: see [`piece_store::Resources::open_files`].
+    /// The most files that the store has open: see [`piece_store::Resources::open_files`].
     pub open_files: usize,
-    /// Connections of one torrent.
+    /// The most connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Peers of one torrent that are unchoked at a time, at least; see
+    /// Peers of one torrent that are unchoked at a time; see
     /// [`SessionConfig::upload_slots`](crate::SessionConfig::upload_slots).
     pub upload_slots: usize,
     /// Where journals are kept; `None` keeps none.
@@ -43,13 +44,12 @@ pub struct EngineConfig {
     pub announce_ip: Option<IpAddr>,
     /// Whether IPv4 and IPv6 can be used.
     pub families: Families,
-    /// The number all random choices come from.
+    /// The seed of all random choices.
     pub seed: u64,
 }
 
 impl EngineConfig {
-    /// IPv4 and IPv6 without rate limits and journals; the memory, connections and open files of a
-    /// session by default; one worker.
+    /// IPv4 and IPv6, no rate limits, no journals, one worker; otherwise the defaults of a session.
     pub fn new(seed: u64) -> Self {
         Self {
             client_name: DEFAULT_CLIENT_NAME.to_owned(),

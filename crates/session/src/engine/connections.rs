@@ -1,4 +1,4 @@
-//! What happens on links: they come, shake hands, carry messages and end.
+//! Links are accepted and established, shake hands, carry messages and end.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,20 +17,19 @@ use super::torrent::Transfer;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_PEER_BUFFERS;
 
-/// How many requests a peer should have outstanding at most, as we tell it (`reqq` of BEP 10). What
-/// is kept of those that come all the same is [`peer_wire::MAX_QUEUED_REQUESTS`].
+/// How many requests a peer should have outstanding at most (`reqq` of BEP 10). Of those that it
+/// sends, [`peer_wire::MAX_QUEUED_REQUESTS`] are kept.
 const REQUEST_QUEUE: u32 = 500;
 
 const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
 
 impl<F> Engine<F> {
-    /// Whether peers that connect to us should wait, because so many others have not shaken hands
-    /// yet: soon they have, or are gone.
+    /// Whether incoming connections should wait, because too many are without a handshake.
     pub fn is_crowded(&self) -> bool {
         self.links.is_crowded()
     }
 
-    /// A peer connected to us. `None`: there is no room, close the socket.
+    /// A peer connected to us. Returns `None` if there is no room: close the socket.
     pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
         self.now = now;
         if !self.links.has_room_to_accept() {
@@ -58,7 +57,7 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Whether the link has not ended.
+    /// Whether the link still exists.
     pub fn has_link(&self, key: LinkKey) -> bool {
         self.links.get(key).is_some()
     }
@@ -164,7 +163,7 @@ impl<F> Engine<F> {
         let peers: Vec<PeerKey> = transfer.swarm.peers().map(|peer| peer.key).collect();
         for key in peers.into_iter().map(LinkKey::of_peer) {
             let Some(link) = self.links.open_mut(key) else { continue };
-            // The rest once more, for clients that forget what a later handshake does not repeat.
+            // Complete, for clients that forget what a later handshake does not repeat.
             let hello = hello(&self.config, link.address, true);
             link.connection.extension_handshake(&hello);
             self.transmit_if_due(key);
@@ -184,15 +183,15 @@ impl<F> Engine<F> {
         self.shed_buffers();
     }
 
-    /// Counts the memory of this link, which may grow far in the second between two sweeps. Counts
-    /// that of all links only if together they hold too much: many have long queues of requests.
+    /// Counts the memory of this link, which may grow much between two sweeps. That of all links is
+    /// counted only if together they hold too much, since queues of requests may be long.
     fn check_buffers(&mut self, key: LinkKey) {
         if self.links.count_buffers(key) > MAX_PEER_BUFFERS {
             self.shed_buffers();
         }
     }
 
-    /// Drops the peer that holds most memory while all together hold too much.
+    /// Disconnects the peer that holds most memory while all together hold too much.
     fn shed_buffers(&mut self) {
         while let (held, Some(most)) = self.links.count_all_buffers()
             && held > MAX_PEER_BUFFERS
@@ -201,7 +200,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Ends a link: the swarm, the user and the socket's owner are notified.
+    /// Ends a link, and notifies the swarm, the user and the owner of the socket.
     fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
         let Some(link) = self.remove_link(key) else { return };
         let (now, address) = (self.now, link.address());
@@ -228,7 +227,7 @@ impl<F> Engine<F> {
         self.drain(torrent);
     }
 
-    /// Ends a link that the swarm did not take in, and knows nothing of.
+    /// Ends a link that the swarm refused.
     fn end_refused(&mut self, key: LinkKey, torrent: TorrentKey, reason: Refusal) {
         if let Some(link) = self.remove_link(key) {
             log::debug!("{} is refused: {reason}", link.address());
@@ -236,7 +235,7 @@ impl<F> Engine<F> {
         self.drain(torrent);
     }
 
-    /// Ends a link that the swarm gave up.
+    /// Ends a link that the swarm has forgotten.
     pub(super) fn drop_link(&mut self, key: LinkKey, reason: &str) {
         let Some(link) = self.remove_link(key) else { return };
         if let Some(torrent) = link.torrent() {
@@ -260,7 +259,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Has the caller drain the link's send queue.
+    /// Has the caller drain the link's send queue, unless that is asked for already.
     pub(super) fn transmit(&mut self, key: LinkKey) {
         if self.links.signal(key) {
             self.actions.push_back(Action::Transmit { link: key });

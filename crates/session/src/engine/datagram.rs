@@ -1,11 +1,11 @@
-//! Which protocol a datagram belongs to: all share one socket, and their first bytes differ.
+//! The protocol of a datagram. All protocols share one socket; the first bytes tell them apart.
 
 /// The protocol of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Datagram {
-    /// The reply of a UDP tracker, which begins with its action (BEP 15).
+    /// UDP trackers: a reply, which starts with its action (BEP 15).
     Tracker,
-    /// Of a protocol that we do not speak.
+    /// A protocol that we do not speak.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Whom to connect to: every torrent that has an address to try has its turn.
+//! Connects to candidates: torrents that have one take turns.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::torrent::Transfer;
 use crate::limits::CONNECT_TIMEOUT;
 
 impl<F> Engine<F> {
-    /// The system has no more sockets to give: for a while no connection is begun.
+    /// The system ran out of sockets: no connection is made for a while.
     pub fn pause_dialing(&mut self, now: Duration) {
         self.links.pause_dialing(now);
     }
@@ -31,7 +31,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Begins connections while there is room, each torrent in turn.
+    /// Connects to candidates while there is room, one torrent after the other.
     pub(super) fn dial(&mut self) {
         while self.links.has_room_to_dial(self.now)
             && let Some(key) = self.torrents.pop_to_dial()
@@ -42,7 +42,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Begins a connection to the torrent's next candidate. Returns whether it had one.
+    /// Connects to the torrent's next candidate. Returns whether it had one.
     fn dial_one(&mut self, key: TorrentKey) -> bool {
         let now = self.now;
         let Some(Transfer { swarm, .. }) = self.torrents.running_mut(key) else { return false };
@@ -59,7 +59,7 @@ impl<F> Engine<F> {
     }
 }
 
-/// IPv4 addresses that are written as IPv6 ones are the same peers.
+/// Returns an IPv4-mapped IPv6 address as IPv4: it is the same peer.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,4 +1,4 @@
-//! The names by which the engine and its caller know links and announces.
+//! The keys of links and announces.
 
 use piece_store::TorrentKey;
 use swarm::PeerKey;
@@ -17,7 +17,7 @@ impl LinkKey {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 
-    /// The link's name in its torrent's swarm.
+    /// The key of the link in the swarm of its torrent.
     pub(super) fn peer(self) -> PeerKey {
         PeerKey(self.0)
     }

@@ -1,9 +1,12 @@
-//! All decisions of a session, pure: no socket, clock, thread, disk or randomness of the system.
+//! All decisions of a session, without sockets, clock, threads, disk and system randomness.
 //!
-//! The engine owns every torrent and every connection. It is told what happened (`handle_*`), and
-//! after any call its polls are drained: [`Engine::poll_action`] for what must be done,
-//! [`Engine::poll_transmit`] for the bytes of a link that an [`Action::Transmit`] named, and
+//! The engine owns every torrent and every connection. The caller reports what happened
+//! (`handle_*`), and drains the polls after any call: [`Engine::poll_action`] for what must be
+//! done, [`Engine::poll_transmit`] for the bytes of a link that an [`Action::Transmit`] named, and
 //! [`Engine::poll_timeout`] for when [`Engine::handle_timeout`] is due.
+//!
+//! Each folder has one type that owns the state of its subject: `torrent`, `link`, `announce`,
+//! `disk`. The methods of the engine, in the files beside them, route between these.
 //!
 //! ```text
 //!  bytes --> Connection::receive --> meaning --> Swarm::handle_* --> Output --> Connection::request
@@ -12,7 +15,7 @@
 //! ```
 //!
 //! Invariants: a block's bytes are copied once, into the span reserved for them; a span's memory is
-//! released only when the buffer is back; nothing is announced or served before the store said
+//! released only when the buffer is back; nothing is announced or served before the store answered
 //! `Verified`; every table is bounded by the limits in [`crate::limits`].
 
 mod action;
@@ -54,8 +57,8 @@ use link::Links;
 use rate::Bucket;
 use torrent::Torrents;
 
-/// All torrents and connections of a session. `F` is an open file of the disk that holds the payload:
-/// the engine passes it on from the store to whoever sends it, and never looks inside.
+/// All torrents and connections of a session. `F` is an open file of the disk: the engine passes it
+/// from the store to the caller that sends its bytes.
 #[derive(Debug)]
 pub struct Engine<F = OsFile> {
     config: EngineConfig,
@@ -72,7 +75,7 @@ pub struct Engine<F = OsFile> {
 }
 
 impl<F> Engine<F> {
-    /// A session without torrents.
+    /// Returns an engine without torrents.
     pub fn new(now: Duration, config: EngineConfig) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         let announces = Announces::new(config.families, ChaCha8Rng::from_rng(&mut rng));
@@ -91,7 +94,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// The next thing to do; `None` when there is nothing more.
+    /// The next action; `None` when there is nothing more.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -107,7 +110,7 @@ impl<F> Engine<F> {
     /// The time of [`Self::poll_timeout`] came.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
-        // Each at most once, whatever its next time is.
+        // Each at most once, even if it is due again.
         for _ in 0..self.torrents.len() {
             let Some(torrent) = self.torrents.pop_due(now) else { break };
             self.handle_torrent_timeout(torrent);
@@ -119,12 +122,12 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Whether every torrent is stopped and every job answered.
+    /// Whether every torrent is stopped. Then every job is answered too.
     pub fn is_idle(&self) -> bool {
         self.torrents.is_idle()
     }
 
-    /// Counts passing events that the caller did not take in time.
+    /// Counts a passing event that the caller had no room for.
     pub fn count_dropped_event(&mut self) {
         self.events_dropped += 1;
     }

@@ -1,4 +1,4 @@
-//! Carries out what swarms want: decisions become messages, jobs and announces.
+//! Outputs of swarms become messages, jobs, announces and events.
 
 use bt_types::PieceIndex;
 use peer_wire::Connection;
@@ -23,7 +23,7 @@ impl<F> Engine<F> {
         self.end_goodbye(key);
     }
 
-    /// Drains a swarm's outputs, then sees to its timer and its pending work.
+    /// Drains the outputs of a torrent's swarm, then updates its sync, its lines and its timer.
     pub(super) fn drain(&mut self, key: TorrentKey) {
         let mut completed = false;
         while let Some(output) = self.poll_swarm(key) {
@@ -47,7 +47,7 @@ impl<F> Engine<F> {
         transfer.swarm.poll_output(self.now, budget)
     }
 
-    /// Lets torrents that wait for memory go on, if some was released.
+    /// Polls torrents that wait for memory, if some was released.
     pub(super) fn feed_starved(&mut self) {
         if !self.disk.buffers.take_released() {
             return;
@@ -108,7 +108,7 @@ impl<F> Engine<F> {
                 self.torrents.transfer(key).completion_due = true;
                 self.report_completion(key);
             }
-            _ => log::error!("an output of the swarm that the session does not know"),
+            _ => log::error!("the session does not know this output of the swarm"),
         }
     }
 

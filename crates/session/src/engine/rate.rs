@@ -1,4 +1,4 @@
-//! A token bucket: at most `rate` bytes a second, in bursts of up to a quarter of a second.
+//! A token bucket: at most `rate` bytes per second, in bursts of up to a quarter of a second.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ pub(crate) struct Bucket(Option<Box<Limited>>);
 
 #[derive(Debug, Clone)]
 struct Limited {
-    /// Bytes a second.
+    /// Bytes per second.
     rate: u64,
     tokens: u64,
     filled_at: Duration,
 }
 
-/// Less than this is not worth a system call: it is kept until there is more.
+/// Fewer bytes are not worth a system call: they are kept until there are more.
 const LEAST: u64 = 4 * 1024;
 /// Bursts: a quarter of a second's worth, and never less than one block.
 const BURSTS_PER_SECOND: u64 = 4;
 const LEAST_BURST: u64 = 16 * 1024;
-/// How often who waits for the limit looks again.
+/// How often throttled links are served.
 const REFILLS_PER_SECOND: u64 = 1000 / REFILL_INTERVAL.as_millis() as u64;
 const NANOS: u128 = 1_000_000_000;
 
 impl Bucket {
-    /// A full one. `rate` is in bytes a second; `None` is no limit.
+    /// Returns a full bucket. `rate` is in bytes per second; `None` is no limit.
     pub(crate) fn new(now: Duration, rate: Option<u64>) -> Self {
         let full = |rate| Limited { rate, tokens: burst(rate), filled_at: now };
         Self(rate.map(full).map(Box::new))
@@ -40,8 +40,8 @@ impl Bucket {
         self.0.is_some()
     }
 
-    /// How many bytes may pass at `now`; `usize::MAX` without a limit. Not a few: what comes in while
-    /// the limit holds would be read by the byte.
+    /// How many bytes may pass at `now`; `usize::MAX` without a limit. Never just a few, or
+    /// throttled links would be read byte by byte.
     pub(crate) fn allowance(&mut self, now: Duration) -> usize {
         let Some(limited) = &mut self.0 else { return usize::MAX };
         limited.fill(now);
@@ -62,8 +62,8 @@ impl Bucket {
 }
 
 impl Limited {
-    /// Adds what the time since the last fill is worth, in whole bytes. What is left of the time is
-    /// kept for the next fill, however short it is.
+    /// Adds the whole bytes that the time since the last fill allows. The rest of that time counts
+    /// for the next fill.
     fn fill(&mut self, now: Duration) {
         let nanos = now.saturating_sub(self.filled_at).as_nanos();
         let fresh = u128::from(self.rate) * nanos / NANOS;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_long_run_rate_is_the_limit() {
+    fn average_rate_is_the_limit() {
         let mut bucket = Bucket::new(Duration::ZERO, Some(100_000));
         let mut passed = 0;
         for tick in 0..1000 {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn frequent_looks_lose_nothing() {
+    fn frequent_fills_lose_nothing() {
         let mut bucket = Bucket::new(Duration::ZERO, Some(100_000));
         bucket.take(1 << 20);
         let mut passed = 0;
@@ -110,19 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_are_kept() {
+    fn few_bytes_are_kept() {
         let mut bucket = Bucket::new(Duration::ZERO, Some(1_000_000));
         bucket.take(1 << 20);
         assert_eq!(bucket.allowance(Duration::from_millis(4)), 0);
         assert!(bucket.allowance(Duration::from_millis(5)) >= 4096);
-        // A slow limit gives what one look at it is worth.
+        // A slow limit allows what one refill adds.
         let mut bucket = Bucket::new(Duration::ZERO, Some(10_000));
         bucket.take(1 << 20);
         assert_eq!(bucket.allowance(REFILL_INTERVAL), 500);
     }
 
     #[test]
-    fn without_a_limit_everything_passes() {
+    fn no_limit_passes_everything() {
         let mut bucket = Bucket::new(Duration::ZERO, None);
         bucket.take(1 << 40);
         assert_eq!(bucket.allowance(Duration::ZERO), usize::MAX);

@@ -1,4 +1,4 @@
-//! Snapshots of where torrents are.
+//! Snapshots of the state of torrents.
 
 use piece_store::TorrentKey;
 
@@ -7,12 +7,12 @@ use super::torrent::Torrent;
 use crate::event::TorrentStatus;
 
 impl<F> Engine<F> {
-    /// Where every torrent is, in the order they were added.
+    /// The state of every torrent, in the order they were added.
     pub fn status(&self) -> Vec<TorrentStatus> {
         self.torrents.keys().filter_map(|key| self.status_of(key)).collect()
     }
 
-    /// Where one torrent is.
+    /// The state of one torrent.
     pub fn status_of(&self, key: TorrentKey) -> Option<TorrentStatus> {
         self.torrents.get(key).map(|torrent| self.complete_status(torrent))
     }

@@ -1,4 +1,4 @@
-//! What the store answered.
+//! Answers of the store.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -57,8 +57,7 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Counts a job as answered, takes its buffers back, lets `handle` act on the answer, and goes
-    /// on with the torrent.
+    /// Counts a job as answered, takes its buffers back, and has `handle` act on the answer.
     fn finish_job(
         &mut self,
         key: TorrentKey,
@@ -73,7 +72,7 @@ impl<F> Engine<F> {
         self.drain(key);
     }
 
-    /// Takes buffers of `key`'s pieces back and releases their memory.
+    /// Takes buffers of a torrent back and releases their memory.
     pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
         let capacity = SpanLayout::new(self.torrents[key].geometry()).span_length();
         spans.into_iter().for_each(|span| self.disk.buffers.give(capacity, span));
@@ -160,7 +159,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// A range was read: the blocks of it that peers requested may be sent.
+    /// A range was read for peers.
     fn handle_ready(
         &mut self,
         key: TorrentKey,
@@ -170,8 +169,7 @@ impl<F> Engine<F> {
         self.disk.reads.end_read(range);
         match result {
             Ok(extents) => self.send_range(range, extents),
-            // A failed sync took the piece a moment ago. Its own answer stops the torrent, and says
-            // why.
+            // A failed sync has just lost the piece. The answer to that sync stops the torrent.
             Err(StoreError::NotHad { .. }) => {}
             Err(error) => self.fail(key, &error),
         }
@@ -190,7 +188,7 @@ impl<F> Engine<F> {
         self.next_sync(file_system);
     }
 
-    /// Lets the next torrent sync that waits for this file system.
+    /// Starts the next sync that waits for this file system.
     fn next_sync(&mut self, file_system: u64) {
         while let Some(next) = self.disk.syncs.next_waiting(file_system) {
             if let Some(transfer) = self.torrents.running_mut(next) {
@@ -211,7 +209,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Starts a sync once enough is unsynced, or everything is there and only that is missing.
+    /// Starts a sync once one is due, or lines it up.
     pub(super) fn sync_if_due(&mut self, key: TorrentKey) {
         let Some(transfer) = self.torrents.running_mut(key) else { return };
         if !transfer.is_sync_due(self.now) {

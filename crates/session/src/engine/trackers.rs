@@ -1,4 +1,4 @@
-//! Between torrents and their trackers: what a torrent wants announced is sent, answers come back.
+//! Sends the announces of torrents, and passes the answers on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl<F> Engine<F> {
         self.actions.append(&mut self.announces.take_actions());
     }
 
-    /// Sends the announces whose turn at their hosts has come.
+    /// Sends the announces whose turn came.
     fn send_due_announces(&mut self) {
         while let Some((key, event)) = self.announces.poll_turn() {
             let request = AnnounceRequest {
@@ -94,7 +94,7 @@ impl<F> Engine<F> {
     }
 }
 
-/// Most trackers refuse port 0. Nobody listens on port 1, so peers find out at once.
+/// Returns port 1 in place of 0, which most trackers refuse. Connections to port 1 fail at once.
 fn announced_port(listen_port: u16) -> u16 {
     listen_port.max(1)
 }

@@ -1,4 +1,4 @@
-//! What links send, how much of it now, and where its payload comes from.
+//! What links send, at what rate, and the reads for it.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::{Engine, Outgoing};
 use crate::limits::{LIMITED_PER_TURN, READ_PER_TURN, WRITE_PER_TURN};
 
 impl<F> Engine<F> {
-    /// What the link has to send, in order, as far as it may be sent now; nothing when there is
-    /// nothing for now. Report how many bytes of it went out with [`Self::handle_transmitted`].
+    /// What the link has to send, in order, as far as it may be sent now. Report how many bytes of
+    /// it went out with [`Self::handle_transmitted`].
     pub fn poll_transmit(
         &mut self,
         now: Duration,
@@ -35,7 +35,7 @@ impl<F> Engine<F> {
         let Some(connection) = connection else { return };
         let before = connection.pending_payload();
         connection.transmitted(bytes);
-        // Never more than went out at once.
+        // At most `bytes`.
         let payload = (before - connection.pending_payload()) as usize;
         let torrent = self.links.torrent_of(key).filter(|_| payload > 0);
         let Some(torrent) = torrent else { return };
@@ -48,8 +48,8 @@ impl<F> Engine<F> {
         self.serve(key);
     }
 
-    /// The payload that [`Self::poll_transmit`] gave first is not in the page cache: it is read,
-    /// again or as what follows in a block that is several ranges.
+    /// The payload that [`Self::poll_transmit`] gave first is not in the page cache: has it read.
+    /// It may also be the next range of a block that is in several.
     pub fn refresh_upload(&mut self, now: Duration, key: LinkKey) {
         self.now = now;
         let Some(link) = self.links.open_mut(key) else { return };
@@ -66,8 +66,8 @@ impl<F> Engine<F> {
         throttled && connection.is_some_and(|connection| connection.pending_payload() > 0)
     }
 
-    /// How many bytes may be read from the link in this turn. Under a rate limit each link gets a
-    /// little in turn, or the first would take all there is.
+    /// How many bytes may be read from the link in this turn. Under a rate limit it is little, so
+    /// that all links get a share.
     pub fn receive_quota(&mut self, now: Duration, key: LinkKey) -> usize {
         let torrent = self.links.torrent_of(key);
         let own = torrent.map_or(usize::MAX, |torrent| self.torrents[torrent].down.allowance(now));
@@ -77,8 +77,8 @@ impl<F> Engine<F> {
         }
     }
 
-    /// How many bytes may be written to the link in this turn, payload and messages. What
-    /// [`Self::poll_transmit`] gives keeps to the rate limits by itself.
+    /// How many bytes may be written to the link in this turn, payload and messages.
+    /// [`Self::poll_transmit`] observes the rate limits itself.
     pub fn send_quota(&self, key: LinkKey) -> usize {
         let torrent = self.links.torrent_of(key);
         let limited = torrent.is_some_and(|torrent| self.torrents[torrent].up.is_limited());
@@ -91,8 +91,8 @@ impl<F> Engine<F> {
         own.min(self.up.allowance(now))
     }
 
-    /// Has blocks read that the peer requested, as far as its send queue has room. Once the torrent
-    /// stops, requests stay unanswered in the queue.
+    /// Has blocks read that the peer requested, as far as its send queue has room, unless the
+    /// torrent is being stopped.
     pub(super) fn serve(&mut self, key: LinkKey) {
         while let Some(link) = self.links.open_mut(key)
             && self.torrents[link.torrent].is_running()
@@ -129,13 +129,13 @@ impl<F> Engine<F> {
                 let (piece, range) = (key.piece(), key.range());
                 self.submit(torrent, Job::Read { torrent, piece, range });
             } else {
-                // It stops: nobody waits any more.
+                // It is being stopped: its links are gone.
                 self.disk.reads.end_read(key);
             }
         }
     }
 
-    /// A range was read: the links that wait for it send it.
+    /// Has the links send the blocks that waited for a range.
     pub(super) fn send_range(&mut self, key: RangeKey, extents: Vec<Extent<F>>) {
         let (range, waiting) = self.disk.reads.finish(self.now, key, extents);
         for (link_key, request) in waiting {

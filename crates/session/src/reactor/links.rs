@@ -35,8 +35,8 @@ enum Step {
 }
 
 impl Reactor {
-    /// Accepts connections, while not too many are without a handshake. If the system has no sockets,
-    /// it is tried again later.
+    /// Accepts connections, while not too many are without a handshake. If the system has no
+    /// sockets, it is tried again later.
     pub(super) fn accept(&mut self) {
         if !self.accept_ready || self.now() < self.accept_at {
             return;
@@ -77,8 +77,8 @@ impl Reactor {
         }
     }
 
-    /// Reports the connections that failed at once in the turn before. Without that delay, a machine
-    /// without network would try all peers of all torrents in one turn.
+    /// Reports the connections that failed at once in the turn before. Without that delay, a
+    /// machine without network would try all peers of all torrents in one turn.
     pub(super) fn report_failed_connects(&mut self) {
         for (link, reason) in std::mem::take(&mut self.failed_connects) {
             let now = self.now();
@@ -251,8 +251,8 @@ impl Reactor {
         }
     }
 
-    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. The same
-    /// `now` decides which, since the limit may have room a moment later.
+    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. The
+    /// same `now` decides which, since the limit may have room a moment later.
     fn nothing_to_send(&mut self, now: Duration, key: LinkKey) -> Step {
         let throttled = self.engine.is_send_throttled(now, key);
         if let Some(socket) = self.sockets.get(key) {

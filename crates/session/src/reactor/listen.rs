@@ -12,8 +12,8 @@ use super::{LISTENER_V4, LISTENER_V6};
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
-/// The bytes of datagrams that the kernel keeps until they are received. TCP buffers are not set, so
-/// that the kernel adapts them to each connection.
+/// The bytes of datagrams that the kernel keeps until they are received. TCP buffers are not set,
+/// so that the kernel adapts them to each connection.
 const UDP_BUFFER: usize = 512 << 10;
 
 /// One listener for each family, on one port.

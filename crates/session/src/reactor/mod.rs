@@ -1,12 +1,12 @@
-//! The one thread that owns every socket and drives the engine. It never blocks: disk, names and TLS
-//! are left to other threads, and no channel is waited for.
+//! The one thread that owns every socket and drives the engine. It never blocks: disk, names and
+//! TLS are left to other threads, and no channel is waited for.
 //!
 //! ```text
 //!  one turn:  poll -> store answers -> commands -> names and fetches -> sockets -> timers -> actions
 //! ```
 //!
-//! Readiness is edge-triggered: a socket that can still be read or written stays on the ready list. A
-//! turn serves each socket a bounded amount.
+//! Readiness is edge-triggered: a socket that can still be read or written stays on the ready list.
+//! A turn serves each socket a bounded amount.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock is here.
 

@@ -14,8 +14,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 
 use crate::engine::Outgoing;
 
-/// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for its
-/// head, and half as much again for blocks that start within a page.
+/// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for
+/// its head, and half as much again for blocks that start within a page.
 const PIPE_PAGES: usize = 128;
 /// Payload shorter than that, in bytes, is copied. The head of a block takes a page of the system's
 /// memory in the pipe, so a peer that requests single bytes would take many.
@@ -48,9 +48,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Sends the first of `parts`. Fresh payload and the heads before it are gathered in a pipe, up to
-    /// `limit` bytes or a little more, and go to the socket with one call; this payload is not copied.
-    /// Other parts are sent one at a time, payload by way of `buffer`.
+    /// Sends the first of `parts`. Fresh payload and the heads before it are gathered in a pipe, up
+    /// to `limit` bytes or a little more, and go to the socket with one call; this payload is not
+    /// copied. Other parts are sent one at a time, payload by way of `buffer`.
     pub(super) fn send<'a>(
         &mut self,
         now: Duration,
@@ -94,8 +94,9 @@ impl Sender {
         self.pipe.is_some()
     }
 
-    /// Puts the part into the pipe. Returns how many of its bytes that were, and how many it has. None
-    /// are put if the pipe is full or the file fails; the store reads it again and reports the error.
+    /// Puts the part into the pipe. Returns how many of its bytes that were, and how many it has.
+    /// None are put if the pipe is full or the file fails; the store reads it again and reports the
+    /// error.
     fn put(&mut self, now: Duration, part: &Outgoing<'_>) -> (usize, usize) {
         let Some(pipe) = &self.pipe else { return (0, 0) };
         let (extent, began) = match part {
@@ -105,8 +106,8 @@ impl Sender {
         let put = pipe.splice(extent);
         let took = began.elapsed();
         let failed = !matches!(put, Ok(_) | Err(Errno::AGAIN | Errno::INTR));
-        // It may also have been slow because the processor was busy. Where the file system does not tell
-        // what is in memory, there is no better way.
+        // It may also have been slow because the processor was busy. Where the file system does not
+        // tell what is in memory, there is no better way.
         if failed || (took > SLOW_SPLICE && tells_what_is_resident(extent)) {
             log::debug!("a splice from a file took {} ms: {put:?}", took.as_millis());
             self.distrust(now, &extent.file);
@@ -114,8 +115,8 @@ impl Sender {
         (put.unwrap_or(0), extent.length as usize)
     }
 
-    /// Moves the bytes in the pipe to the socket. The rest is dropped with the pipe: when the socket has
-    /// room again, the link may have something else to send.
+    /// Moves the bytes in the pipe to the socket. The rest is dropped with the pipe: when the
+    /// socket has room again, the link may have something else to send.
     fn pass_on(&mut self, stream: &TcpStream, gathered: usize) -> io::Result<Sent> {
         let Some(pipe) = self.pipe.take() else { return Ok(Sent::Nothing) };
         let flags = SpliceFlags::NONBLOCK;
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn rest_of_full_socket_is_gathered_again() {
+    fn full_socket_gets_rest_later() {
         const BLOCKS: usize = 1024;
         let (stream, mut peer, file, bytes) = scene(BLOCKS);
         let (mut sender, mut buffer, mut sent, mut cut) = (Sender::default(), [0; 8192], 0, 0);

@@ -122,8 +122,8 @@ impl Sockets {
         self.throttled.push_back(key);
     }
 
-    /// Queues the throttled links, in order, if they have waited long enough. Returns how many links
-    /// are ready.
+    /// Queues the throttled links, in order, if they have waited long enough. Returns how many
+    /// links are ready.
     pub(super) fn begin_turn(&mut self, now: Duration) -> usize {
         while self.refill_at <= now
             && let Some(key) = self.throttled.pop_front()

@@ -1,4 +1,4 @@
-//! Trackers: whom, when, over what, and what becomes of their answers.
+//! Announces: to which tracker, when, over which family, and the use of the answers.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn next(node: &mut Node) -> Fetch {
 }
 
 #[test]
-fn tiers_are_asked_in_order_and_the_one_that_works_is_kept() {
+fn tiers_are_asked_in_order() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["http://a.example/x"], &["http://b.example/x"]]);
     let fetch = next(&mut node);
@@ -44,12 +44,12 @@ fn tiers_are_asked_in_order_and_the_one_that_works_is_kept() {
     let peer = TrackerPeer { host: PeerHost::Ip([10, 0, 0, 5].into()), port: 7, peer_id: None };
     node.answer(&fetch, vec![peer]);
     assert_eq!(node.connecting.len(), 1);
-    let told = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Ok(_), .. });
-    assert_eq!(node.count(told), 1);
+    let reported = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Ok(_), .. });
+    assert_eq!(node.count(reported), 1);
 }
 
 #[test]
-fn a_tracker_that_does_not_answer_has_its_time_then_the_next_is_asked() {
+fn silent_tracker_is_passed_at_deadline() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["http://a.example/x"], &["http://b.example/x"]]);
     let late = next(&mut node);
@@ -64,7 +64,7 @@ fn a_tracker_that_does_not_answer_has_its_time_then_the_next_is_asked() {
 }
 
 #[test]
-fn a_host_is_asked_by_two_at_a_time_and_fails_for_all() {
+fn host_gets_two_requests_and_fails_for_all() {
     let mut node = Node::new(config(1));
     for seed in 0..10 {
         torrent(&mut node, seed, &[&["http://a.example/x"], &["http://b.example/x"]]);
@@ -85,7 +85,7 @@ fn a_host_is_asked_by_two_at_a_time_and_fails_for_all() {
 }
 
 #[test]
-fn peers_by_name_are_looked_up_once() {
+fn peer_names_are_resolved_once() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["http://a.example/x"]]);
     torrent(&mut node, 2, &[&["http://a.example/x"]]);
@@ -102,7 +102,7 @@ fn peers_by_name_are_looked_up_once() {
 }
 
 #[test]
-fn sixteen_names_of_a_reply_are_looked_up() {
+fn sixteen_names_per_reply_are_resolved() {
     for (named, looked_up) in [(MAX_PEER_NAMES, 16), (MAX_PEER_NAMES + 1, 16)] {
         let mut node = Node::new(config(1));
         torrent(&mut node, 1, &[&["http://a.example/x"]]);
@@ -118,7 +118,7 @@ fn sixteen_names_of_a_reply_are_looked_up() {
 }
 
 #[test]
-fn names_of_peers_are_waited_for_in_bounded_number() {
+fn peer_name_look_ups_are_limited() {
     let mut node = Node::new(config(1));
     let trackers = 1 + MAX_AWAITED_PEER_NAMES / MAX_PEER_NAMES;
     for number in 0..trackers {
@@ -146,7 +146,7 @@ fn names_of_peers_are_waited_for_in_bounded_number() {
 }
 
 #[test]
-fn a_udp_tracker_is_resolved_connected_and_asked() {
+fn udp_tracker_is_resolved_and_asked() {
     let mut node = Node::new(config(1));
     torrent(&mut node, 1, &[&["udp://t.example:6969"]]);
     torrent(&mut node, 2, &[&["udp://t.example:6969"]]);
@@ -159,7 +159,7 @@ fn a_udp_tracker_is_resolved_connected_and_asked() {
         // BEP 15: the action is the third word.
         answered += usize::from(bytes[11] == 1);
         let response = answer_of(&bytes);
-        // Somebody else's words are not taken for the tracker's.
+        // A datagram from another address is not taken for the reply.
         node.engine.handle_datagram(node.now, "10.0.0.8:6969".parse().unwrap(), &response);
         node.engine.handle_datagram(node.now, to, &response);
         node.act();
@@ -215,7 +215,7 @@ fn silent_udp_address_is_passed() {
     assert_eq!(sent_to(&mut node), [""; 0]);
     node.advance(A_MOMENT);
     answer_at(&mut node, "10.0.0.2");
-    // Its answer to the connect request is a sign of life.
+    // Its answer to the connect request restarts the wait.
     node.advance(SILENCE - A_MOMENT);
     assert_eq!(node.datagrams.len(), 1);
     answer_at(&mut node, "10.0.0.2");
@@ -316,8 +316,8 @@ fn both_families_are_asked() {
     torrent(&mut node, 1, &[&["http://a.example/x"]]);
     let (v4, v6) = (next(&mut node), next(&mut node));
     node.fail(&v4, "network unreachable", false);
-    let told = |kind: &EventKind| matches!(kind, EventKind::Tracker { .. });
-    assert_eq!(node.count(told), 0, "the other family may work");
+    let reported = |kind: &EventKind| matches!(kind, EventKind::Tracker { .. });
+    assert_eq!(node.count(reported), 0, "the other family may work");
     let peer =
         TrackerPeer { host: PeerHost::Ip("2001:db8::5".parse().unwrap()), port: 7, peer_id: None };
     node.answer(&v6, vec![peer]);
@@ -326,14 +326,14 @@ fn both_families_are_asked() {
 }
 
 #[test]
-fn without_a_listener_an_unusable_port_is_told() {
+fn no_listener_announces_unusable_port() {
     let mut node = Node::new(EngineConfig { listen_port: 0, ..config(1) });
     torrent(&mut node, 1, &[&["http://a.example/x"]]);
     assert_eq!(next(&mut node).request.port, 1);
 }
 
 #[test]
-fn a_part_of_a_torrent_is_not_told_as_completed() {
+fn partial_download_is_not_announced_completed() {
     let url = "http://a.example/x";
     let files = [("one", 32 << 10), ("two", 32 << 10)];
     let payload =
@@ -351,7 +351,7 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
     node.act();
     node.fetches.clear();
     node.advance(Duration::from_secs(4));
-    // The wanted file turns up; the user hears that it is complete, the tracker does not.
+    // The wanted file appears: the user is notified of the completion, the tracker is not.
     std::fs::copy(have, folder.path().join("album").join("one")).unwrap();
     node.engine.resume(node.now, key);
     node.act();
@@ -367,7 +367,7 @@ fn a_part_of_a_torrent_is_not_told_as_completed() {
 }
 
 #[test]
-fn partial_seed_is_announced_as_paused() {
+fn partial_seed_is_announced_paused() {
     let url = "http://a.example/x";
     let files = [("one", 40 << 10), ("two", 30 << 10)];
     let payload =
@@ -388,7 +388,7 @@ fn partial_seed_is_announced_as_paused() {
 }
 
 #[test]
-fn full_seed_is_not_announced_paused() {
+fn full_seed_is_not_paused() {
     let payload = Payload::file("film", 100_000).tracker("http://a.example/x").create().unwrap();
     let mut node = Node::new(config(1));
     node.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
@@ -400,7 +400,7 @@ fn full_seed_is_not_announced_paused() {
 }
 
 #[test]
-fn a_tracker_hears_one_thing_after_the_other() {
+fn announces_to_one_tracker_are_ordered() {
     let url = "http://a.example/x";
     let payload = Payload::file("film", 100_000).tracker(url).create().unwrap();
     let mut node = Node::new(config(1));
@@ -408,7 +408,7 @@ fn a_tracker_hears_one_thing_after_the_other() {
     let started = next(&mut node);
     node.engine.stop(node.now, key);
     node.act();
-    assert!(node.fetches.is_empty(), "what is said first is heard first");
+    assert!(node.fetches.is_empty(), "the first announce is answered first");
     node.answer(&started, Vec::new());
     let stopped = next(&mut node);
     assert_eq!(stopped.request.event, AnnounceEvent::Stopped);
@@ -417,17 +417,17 @@ fn a_tracker_hears_one_thing_after_the_other() {
 }
 
 #[test]
-fn a_host_that_hangs_holds_nobody_up_for_longer() {
+fn hanging_host_delays_nobody_after_deadline() {
     let mut node = Node::new(config(1));
     for seed in 0..6 {
         torrent(&mut node, seed, &[&["http://a.example/x"], &["http://b.example/x"]]);
     }
     let (one, two) = (next(&mut node), next(&mut node));
     node.advance(ANNOUNCE_DEADLINE + Duration::from_millis(1));
-    assert_eq!(urls(&node), ["http://b.example/x"; 2], "everyone asks elsewhere");
+    assert_eq!(urls(&node), ["http://b.example/x"; 2], "all torrents ask the other tracker");
     let failed = |kind: &EventKind| matches!(kind, EventKind::Tracker { result: Err(_), .. });
     assert_eq!(node.count(failed), 6);
-    // What the fetchers say in the end changes nothing: the host rests.
+    // The late results of the fetchers change nothing: the host is in back-off.
     node.fail(&one, "timed out", false);
     node.fail(&two, "timed out", false);
     assert_eq!(node.count(failed), 6);

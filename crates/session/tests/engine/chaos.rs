@@ -1,4 +1,4 @@
-//! Anything in any order, from one seed number: nothing breaks, nothing leaks, everything arrives.
+//! Random events from a seed: nothing breaks, nothing leaks, everything is downloaded.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::wire::{BITFIELD, INTERESTED, block, handshake, message};
 const LIMIT: Duration = Duration::from_secs(3600);
 
 #[test]
-fn commands_disks_and_peers_in_any_order() {
+fn random_commands_disks_and_peers() {
     for seed in 0..8 {
         chaos(seed);
     }
@@ -81,7 +81,7 @@ fn chaos(seed: u64) {
 }
 
 #[test]
-fn whatever_a_peer_says() {
+fn random_messages_break_nothing() {
     let payload = Payload::file("film", 300_000).piece_length(32 << 10).create().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut node = Node::new(config(1));

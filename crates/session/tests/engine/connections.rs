@@ -1,4 +1,4 @@
-//! Peers come, shake hands, and go; some of them badly.
+//! Peers connect, shake hands and disconnect, in good and bad ways.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,14 +30,14 @@ fn connected(node: &Node) -> usize {
 }
 
 #[test]
-fn incoming_handshakes_that_are_refused() {
+fn wrong_incoming_handshakes_are_refused() {
     let payload = payload();
     let (mut node, _) = leecher(&payload, config(1), 0);
     let other = InfoHashV1([9; 20]);
     for wrong in [handshake(other, b'p'), b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 500]] {
         let link = node.incoming("10.0.0.9:5000", &wrong).unwrap();
         assert!(node.closed.contains(&link));
-        assert!(!node.sent.contains_key(&link), "nobody is told who we are");
+        assert!(!node.sent.contains_key(&link), "we do not identify ourselves");
     }
     assert_eq!(connected(&node), 0);
     let link = node.incoming("10.0.0.9:5001", &handshake(payload.info_hash(), b'p')).unwrap();
@@ -55,7 +55,7 @@ fn incoming_handshakes_that_are_refused() {
 }
 
 #[test]
-fn outgoing_handshakes_that_are_refused() {
+fn wrong_outgoing_handshakes_are_refused() {
     let payload = payload();
     let (mut node, key) = leecher(&payload, config(1), 3);
     let wrong = node.outgoing(&handshake(InfoHashV1([9; 20]), b'p'));
@@ -66,14 +66,14 @@ fn outgoing_handshakes_that_are_refused() {
     let failed =
         |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
     assert_eq!(node.count(failed), 2);
-    // Who broke the protocol is tried again soon; who has another torrent is not.
+    // A peer that broke the protocol is tried again soon, one with another torrent is not.
     node.advance(Duration::from_secs(12));
     assert_eq!(node.connecting.len(), 1);
     assert_eq!(node.status(key).peers_connected, 1);
 }
 
 #[test]
-fn a_peer_that_breaks_a_rule_is_dropped() {
+fn peer_breaking_a_rule_is_dropped() {
     let payload = payload();
     for broken in [
         vec![0xff; 5],
@@ -86,7 +86,7 @@ fn a_peer_that_breaks_a_rule_is_dropped() {
         node.receive(link, &broken);
         assert!(node.closed.contains(&link), "{broken:?}");
         assert_eq!(connected(&node), 0);
-        // What comes late from a link that is gone is nobody's.
+        // Late bytes of a link that has ended are ignored.
         node.receive(link, &message(1, &[]));
         node.engine.handle_closed(node.now, link, None);
         node.act();
@@ -94,11 +94,11 @@ fn a_peer_that_breaks_a_rule_is_dropped() {
 }
 
 #[test]
-fn sixty_four_may_be_on_their_way_and_forty_eight_from_one_side() {
+fn half_open_links_are_limited() {
     let payload = payload();
     let wide = EngineConfig { max_peers_per_torrent: 100, ..config(1) };
     let (mut node, _) = leecher(&payload, wide, 100);
-    assert_eq!(node.connecting.len(), 48, "room is left for those who connect to us");
+    assert_eq!(node.connecting.len(), 48, "room is left for incoming connections");
     for port in 5000..5016 {
         assert!(!node.engine.is_crowded());
         assert!(node.incoming(&format!("10.0.0.9:{port}"), b"").is_some());
@@ -107,13 +107,13 @@ fn sixty_four_may_be_on_their_way_and_forty_eight_from_one_side() {
     assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the sixty-fifth");
     let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
     assert!(!node.closed.contains(&link));
-    assert_eq!(node.connecting.len(), 48, "one of them is a peer now, and the next is called");
+    assert_eq!(node.connecting.len(), 48, "one is a peer now, and the next is dialled");
     node.advance(Duration::from_secs(12));
-    assert!(!node.engine.is_crowded(), "the time of all others is over");
+    assert!(!node.engine.is_crowded(), "all others have timed out");
 }
 
 #[test]
-fn slow_handshakes_leave_room_for_connections_of_ours() {
+fn slow_handshakes_leave_room_to_dial() {
     let payload = payload();
     let (mut node, key) = leecher(&payload, config(1), 0);
     for port in 5000..5048 {
@@ -130,7 +130,7 @@ fn slow_handshakes_leave_room_for_connections_of_ours() {
 }
 
 #[test]
-fn many_torrents_share_the_half_open_connections() {
+fn torrents_share_half_open_links() {
     let mut node = Node::new(config(1));
     let folder = tempfile::tempdir().unwrap();
     let mut keys = Vec::new();
@@ -160,7 +160,7 @@ fn many_torrents_share_the_half_open_connections() {
 }
 
 #[test]
-fn connections_in_all_are_limited() {
+fn connections_are_limited() {
     let payload = payload();
     let limited = EngineConfig { max_connections: 3, ..config(1) };
     let (mut node, _) = leecher(&payload, limited, 10);
@@ -175,7 +175,7 @@ fn connections_in_all_are_limited() {
 #[test]
 fn silence_ends_a_connection() {
     let payload = payload();
-    // Outgoing: ten seconds to connect, ten to shake hands, three minutes without a word.
+    // Outgoing: ten seconds to connect, ten to shake hands, three minutes without a message.
     let (mut node, _) = leecher(&payload, config(1), 1);
     let (link, _) = node.connecting[0];
     node.advance(Duration::from_secs(9));
@@ -198,7 +198,7 @@ fn silence_ends_a_connection() {
     node.advance(Duration::from_secs(59));
     assert_eq!(node.sent[&live].len(), quiet);
     node.advance(Duration::from_secs(2));
-    assert_eq!(node.sent[&live][quiet..], [0; 4], "we say that we are alive");
+    assert_eq!(node.sent[&live][quiet..], [0; 4], "a keep-alive");
     node.advance(Duration::from_secs(89));
     assert!(!node.closed.contains(&live));
     node.advance(Duration::from_secs(60));
@@ -216,7 +216,7 @@ fn without_sockets_candidates_are_kept() {
     }
     let failed =
         |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
-    assert_eq!(node.count(failed), 48, "only those that were on their way");
+    assert_eq!(node.count(failed), 48, "only those that were connecting");
     assert_eq!(node.status(key).peers_known, 200);
     node.advance(Duration::from_secs(2));
     assert_eq!(node.connecting.len(), 48);
@@ -237,7 +237,7 @@ fn hoarder(
 }
 
 #[test]
-fn the_peer_that_holds_most_memory_is_dropped_when_all_hold_too_much() {
+fn peer_holding_most_memory_is_dropped() {
     const KIB: usize = 1 << 10;
     let payload = payload();
     let (mut node, _) = leecher(&payload, config(1), 0);
@@ -252,7 +252,7 @@ fn the_peer_that_holds_most_memory_is_dropped_when_all_hold_too_much() {
     assert!(
         node.has(|kind| matches!(kind, EventKind::Peer { reason: Some(it), .. } if it == reason))
     );
-    // Not even for a moment is there more, however many try.
+    // The limit holds at any moment, with any number of peers.
     (35..200).for_each(|n| _ = hoarder(&mut node, &payload, n, 128 * KIB));
     assert_eq!(node.closed.len(), 166);
     assert!(many.iter().all(|link| !node.closed.contains(link)));
@@ -278,14 +278,14 @@ fn queued_requests_count_as_memory() {
         node.receive(link, &message(INTERESTED, &[]));
         node.receive(link, &requests);
     }
-    // Other small things take a little too.
+    // Other small buffers count too.
     let queues = session::limits::MAX_PEER_BUFFERS / QUEUE;
     assert!((queues * 9 / 10..=queues + 1).contains(&peers), "{peers} of {queues}");
     assert_eq!(node.closed.len(), 1);
 }
 
 #[test]
-fn peers_named_early_and_late_are_tried() {
+fn named_peers_are_tried() {
     let payload = payload();
     let mut node = Node::new(config(1));
     let folder = tempfile::tempdir().unwrap();

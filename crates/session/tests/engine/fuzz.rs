@@ -1,6 +1,5 @@
-//! An engine to which anything happens: peers say and do what they like, the store, the trackers and
-//! the user too. What it announces and serves was verified, what it sends can be read, each link
-//! and job is ended once, time moves, and a stop ends.
+//! An engine under random input from peers, store, trackers and user. It announces and serves
+//! verified pieces only, sends legal messages, ends each link and job once, and every stop ends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -19,13 +18,13 @@ use session::engine::{
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
 
 const SPAN_MEMORY: usize = 2 << 20;
-/// How many links there are at most.
+/// The most links.
 const MAX_LINKS: usize = 6;
-/// What an engine may do at one moment, by far.
+/// More actions than an engine asks for at one moment.
 const MAX_ACTIONS: usize = 100_000;
 
-/// A torrent of small pieces, and one whose pieces are staged span by span. Nobody asks for the
-/// data.
+/// A torrent of small pieces, and one whose pieces are staged span by span. Their data is never
+/// used.
 static TORRENTS: LazyLock<[Arc<Metainfo>; 2]> = LazyLock::new(|| {
     [("a", 32 << 10, 5 * (32 << 10) - 7), ("b", 3 << 20, (6 << 20) + 5)].map(
         |(name, piece_length, length)| {
@@ -43,7 +42,7 @@ fn the_corpus_breaks_no_promise() {
     testkit::replay("session", fuzz);
 }
 
-/// Does to an engine what `data` says.
+/// Runs an engine as `data` says.
 ///
 /// # Panics
 /// If the engine breaks a promise.
@@ -57,16 +56,16 @@ pub(crate) fn fuzz(data: &[u8]) {
     machine.end();
 }
 
-/// A connection, from the peer's end.
+/// A connection, as the peer sees it.
 #[derive(Debug, Default)]
 struct Link {
     /// Whether the engine waits for it to be established.
     connecting: bool,
     torrent: usize,
-    /// What the engine sent and is not read yet.
+    /// Bytes that the engine sent, not read yet.
     sent: Vec<u8>,
     shaken: bool,
-    /// What the engine asked for and was not answered.
+    /// Requests of the engine without an answer.
     asked: VecDeque<WireRequest>,
 }
 
@@ -77,7 +76,7 @@ struct Machine {
     links: BTreeMap<LinkKey, Link>,
     transmit: BTreeSet<LinkKey>,
     jobs: VecDeque<Job>,
-    /// What the store said is had in this run or the last.
+    /// The verified pieces, by the answers of the store.
     verified: BTreeMap<TorrentKey, BTreeSet<u32>>,
     committing: BTreeSet<(TorrentKey, PieceIndex)>,
     fetches: Vec<(AnnounceKey, usize)>,
@@ -171,7 +170,7 @@ impl Machine {
         assert!(new.is_none(), "a key is given twice");
     }
 
-    /// A connection that the engine began is established, or is not.
+    /// A connection that the engine made is established, or fails.
     fn connect(&mut self, number: u8) {
         let waiting = self.links.iter_mut().find(|(_, link)| link.connecting);
         let Some((key, link)) = waiting else { return };
@@ -206,7 +205,7 @@ impl Machine {
             0xf0..0xf4 => {
                 self.engine.handle_closed(self.now, key, (op & 1 == 0).then_some("reset"));
             }
-            // The socket takes only so much.
+            // The socket has room for that many bytes.
             _ => self.send(key, usize::from(choices.byte()) << 8),
         }
     }
@@ -217,7 +216,7 @@ impl Machine {
         while !rest.is_empty() && self.links.contains_key(&key) {
             let quota = self.engine.receive_quota(self.now, key).min(rest.len());
             if quota == 0 {
-                // It comes a little later.
+                // They come a little later.
                 self.wait(Duration::from_millis(50));
             }
             let (part, later) = rest.split_at(quota);
@@ -227,7 +226,7 @@ impl Machine {
         }
     }
 
-    /// The peer sends what it was asked for, or says that it will not.
+    /// The peer answers a request with a block or a reject.
     fn answer(&mut self, key: LinkKey, op: u8, choices: &mut Choices<'_>) {
         let times = if op < 0xd0 { 1 } else { 16 };
         for _ in 0..times {
@@ -248,14 +247,14 @@ impl Machine {
         }
     }
 
-    /// Does what the engine wants.
+    /// Runs the actions of the engine, and sends what its links have.
     fn act(&mut self) {
         for _ in 0..MAX_ACTIONS {
             self.take_actions();
             let Some(link) = self.transmit.pop_first() else { return self.check() };
             self.send(link, usize::MAX);
         }
-        panic!("it never rests");
+        panic!("it never comes to rest");
     }
 
     fn take_actions(&mut self) {
@@ -263,7 +262,7 @@ impl Machine {
             let Some(action) = self.engine.poll_action() else { return };
             self.take(action);
         }
-        panic!("it never rests");
+        panic!("it never comes to rest");
     }
 
     fn take(&mut self, action: Action) {
@@ -298,7 +297,7 @@ impl Machine {
         }
     }
 
-    /// Takes what a link sends, up to `most` bytes.
+    /// Takes up to `most` bytes that a link sends.
     fn send(&mut self, key: LinkKey, most: usize) {
         let mut left = most;
         while left > 0
@@ -342,7 +341,7 @@ impl Machine {
         self.read_sent(key);
     }
 
-    /// Reads what the engine has sent: our handshake, then messages.
+    /// Reads what the engine has sent: its handshake, then messages.
     fn read_sent(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(&key) else { return };
         if !link.shaken {
@@ -368,13 +367,16 @@ impl Machine {
         let has = |piece: u32| verified.is_some_and(|verified| verified.contains(&piece));
         let geometry = TORRENTS[link.torrent].info().geometry();
         match message {
-            Message::Have(piece) => assert!(has(*piece), "told of {piece}, which is not had"),
+            Message::Have(piece) => {
+                assert!(has(*piece), "announced {piece}, which is not verified");
+            }
             Message::Bitfield(bytes) => {
-                let told = Bitfield::from_bytes(bytes, geometry.piece_count()).expect("it fits");
-                assert!(told.iter().all(has), "told of what is not had");
+                let announced =
+                    Bitfield::from_bytes(bytes, geometry.piece_count()).expect("it fits");
+                assert!(announced.iter().all(has), "announced an unverified piece");
             }
             Message::HaveAll => assert!((0..geometry.piece_count()).all(has)),
-            Message::Block { index, .. } => assert!(has(*index), "served what is not had"),
+            Message::Block { index, .. } => assert!(has(*index), "served an unverified piece"),
             Message::Request(request) => {
                 let WireRequest { index, offset, length } = *request;
                 assert!(geometry.request(index, offset, length).is_some());
@@ -422,7 +424,7 @@ impl Machine {
                 Done::Staged { torrent, piece, span_index, span, result }
             }
             Job::Read { torrent, piece, range } => {
-                assert!(self.verified[&torrent].contains(&piece.get()), "read and not had");
+                assert!(self.verified[&torrent].contains(&piece.get()), "read an unverified piece");
                 let length = range.end - range.start;
                 let extent = Extent { file: Arc::new(()), offset: 0, length };
                 Done::Ready { torrent, piece, range, result: result.map(|()| vec![extent]) }
@@ -495,7 +497,7 @@ impl Machine {
         }
     }
 
-    /// Time passes, and what is due is done.
+    /// Lets time pass, timer by timer.
     fn pass(&mut self, byte: u8) {
         self.wait(Duration::from_millis(1 << (byte % 18)));
     }
@@ -552,7 +554,7 @@ impl Machine {
         }
     }
 
-    /// Everything is stopped, the store and the trackers answer: it comes to rest.
+    /// Stops everything: once the store and the trackers have answered, the engine is idle.
     fn end(&mut self) {
         self.engine.stop_all(self.now);
         self.act();

@@ -1,4 +1,5 @@
-//! The engine without sockets, on a virtual clock: every action is carried out or answered here.
+//! The engine without sockets, on a virtual clock: every action is carried out or answered by the
+//! test.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The store has threads.
 

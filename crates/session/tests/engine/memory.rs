@@ -1,4 +1,4 @@
-//! Memory for payload: never more than the budget, and all of it comes back.
+//! Memory for payload: never more than the budget, and all of it is released.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn held(node: &Node) -> usize {
 }
 
 #[test]
-fn a_slow_disk_stops_the_requests() {
+fn slow_disk_stops_requests() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 1);
     net.run_until(LIMIT, |net| net.nodes[0].status(net.nodes[0].events[0].0).peers_connected == 1);
@@ -68,7 +68,7 @@ fn a_slow_disk_stops_the_requests() {
 }
 
 #[test]
-fn torrents_share_what_there_is() {
+fn torrents_share_memory() {
     let payloads = [payload(1), payload(2), payload(3)];
     let (mut net, folders) = net(&payloads, 1);
     net.run_until(LIMIT, |net| {
@@ -81,7 +81,7 @@ fn torrents_share_what_there_is() {
 }
 
 #[test]
-fn bad_pieces_give_their_memory_back() {
+fn bad_pieces_release_memory() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 4);
     for liar in 1..4 {
@@ -93,7 +93,7 @@ fn bad_pieces_give_their_memory_back() {
 }
 
 #[test]
-fn peers_that_leave_give_their_memory_back() {
+fn leaving_peers_release_memory() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 1);
     let downloaded = |net: &Net| net.nodes[0].engine.status()[0].downloaded;
@@ -107,7 +107,7 @@ fn peers_that_leave_give_their_memory_back() {
 }
 
 #[test]
-fn a_stop_gives_all_memory_back_and_spoils_nothing() {
+fn stop_releases_all_memory() {
     let payload = payload(1);
     let (mut net, folders) = net(std::slice::from_ref(&payload), 1);
     let state = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn a_stop_gives_all_memory_back_and_spoils_nothing() {
     let key = net.nodes[0].add(AddTorrent { peers, ..add_of(&payload, folders[0].path()) });
     let mut downloaded = 0;
     for _ in 0..12 {
-        // Some blocks of a piece, but not all: they are kept, and the next run adds to them.
+        // Some blocks of a piece, but not all: they are kept for the next start.
         net.run_until(LIMIT, |net| net.nodes[0].status(key).downloaded > 50_000);
         downloaded += net.nodes[0].status(key).downloaded;
         let node = &mut net.nodes[0];
@@ -138,7 +138,7 @@ fn a_stop_gives_all_memory_back_and_spoils_nothing() {
 }
 
 #[test]
-fn torrents_that_are_removed_give_all_memory_back() {
+fn removed_torrents_release_all_memory() {
     let mut net = Net::new([small(9), config(1)]);
     for seed in 0..5 {
         let payload = payload(seed);
@@ -158,7 +158,7 @@ fn torrents_that_are_removed_give_all_memory_back() {
 }
 
 #[test]
-fn pieces_larger_than_the_memory_are_staged() {
+fn large_pieces_are_staged() {
     let payload = Payload::file("image", 12 << 20).piece_length(4 << 20).create().unwrap();
     let mut net = Net::new([small(9), config(1)]);
     net.nodes[1].add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
@@ -167,7 +167,7 @@ fn pieces_larger_than_the_memory_are_staged() {
     net.nodes[0] = Node::new(EngineConfig { state_dir, ..small(9) });
     let peers = vec![address(1)];
     let key = net.nodes[0].add(AddTorrent { peers, ..add_of(&payload, folder.path()) });
-    // Stopped in the middle of pieces, again and again: what was staged is neither lost nor spoilt.
+    // Stopped again and again within pieces: staged blocks are neither lost nor damaged.
     let mut downloaded = 0;
     for _ in 0..5 {
         net.run_until(LIMIT, |net| net.nodes[0].status(key).downloaded > 700_000);

@@ -1,4 +1,4 @@
-//! Several nodes on one clock, joined by links that hand bytes over in any pieces.
+//! Several nodes on one clock. Their links split bytes at random.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::node::Node;
 pub(crate) struct Net {
     pub(crate) nodes: Vec<Node>,
     pairs: Vec<[(usize, LinkKey); 2]>,
-    /// Whatever decides how bytes are split.
+    /// The state of the generator that splits bytes.
     random: u64,
 }
 
@@ -28,7 +28,7 @@ impl Net {
         self.nodes[0].now
     }
 
-    /// Lets everything happen until `done` holds; panics after `limit` of virtual time.
+    /// Runs until `done` holds. Panics after `limit` of virtual time.
     #[track_caller]
     pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let end = self.now() + limit;
@@ -59,7 +59,7 @@ impl Net {
     }
 
     fn sleep(&mut self, end: Duration) {
-        // A node whose quota for reading is used up is not its own timer.
+        // Nobody wakes a node whose quota for reading is used up.
         let refill = self.now() + Duration::from_millis(50);
         let waiting = self.pairs.iter().flatten().any(|(at, link)| {
             self.nodes[*at].sent.get(link).is_some_and(|bytes| !bytes.is_empty())

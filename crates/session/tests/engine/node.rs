@@ -1,5 +1,5 @@
-//! A `Engine` with everything around it but sockets and a clock: a real store, a virtual time, and
-//! lists of what it wants from the network, for the test to answer.
+//! An `Engine` with a real store and a virtual clock. What it asks of the network is in lists, for
+//! the test to answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use session::engine::{Action, AnnounceKey, Engine, EngineConfig, Families, LinkK
 use session::{AddTorrent, EventKind, TorrentKey, TorrentStatus};
 use testkit::Payload;
 
-/// An announce that the engine wants made over HTTP.
+/// An announce that the engine asks for over HTTP.
 pub(crate) struct Fetch {
     pub(crate) key: AnnounceKey,
     pub(crate) leg: usize,
@@ -28,17 +28,17 @@ pub(crate) struct Node {
     pub(crate) now: Duration,
     pool: Pool,
     pub(crate) events: Vec<(TorrentKey, EventKind)>,
-    /// Connections to be made, in the order they were asked for.
+    /// Connections to be made, in order.
     pub(crate) connecting: VecDeque<(LinkKey, SocketAddr)>,
     pub(crate) closed: BTreeSet<LinkKey>,
     pub(crate) sent: BTreeMap<LinkKey, Vec<u8>>,
     transmit: BTreeSet<LinkKey>,
-    /// Jobs not given to the store yet; they stay while `hold_jobs`.
+    /// Jobs not given to the store yet. They stay here while `hold_jobs` is set.
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) hold_jobs: bool,
-    /// Nothing leaves while this is set.
+    /// Nothing is sent while this is set.
     pub(crate) hold_bytes: bool,
-    /// Payload that leaves is wrong.
+    /// Payload is sent with an error.
     pub(crate) corrupt: bool,
     /// The next sync fails, and every piece is lost.
     pub(crate) spoil_sync: bool,
@@ -94,10 +94,10 @@ impl Node {
         key
     }
 
-    /// Does what the engine wants until it wants nothing that can be done here.
+    /// Runs the actions of the engine until only those for the test are left.
     pub(crate) fn act(&mut self) {
         loop {
-            // Actions last: to send may only have it read again what was to be sent.
+            // Actions last: sending may cause nothing but another read.
             let mut moved = self.send() | self.work();
             while let Some(action) = self.engine.poll_action() {
                 self.take(action);
@@ -128,7 +128,7 @@ impl Node {
         }
     }
 
-    /// Sends what may be sent; says whether anything was.
+    /// Sends what may be sent. Returns whether any byte was.
     fn send(&mut self) -> bool {
         let mut moved = false;
         for link in std::mem::take(&mut self.transmit) {
@@ -146,7 +146,7 @@ impl Node {
     fn send_link(&mut self, link: LinkKey) {
         let sent = self.sent.entry(link).or_default();
         loop {
-            let begin = sent.len();
+            let start = sent.len();
             let next = self.engine.poll_transmit(self.now, link).next();
             match next {
                 None => break,
@@ -155,12 +155,12 @@ impl Node {
                     return self.engine.refresh_upload(self.now, link);
                 }
                 Some(Outgoing::Payload { extent, .. }) => {
-                    sent.resize(begin + extent.length as usize, 0);
-                    extent.file.read_exact_at(&mut sent[begin..], extent.offset).expect("resident");
-                    sent[begin] ^= u8::from(self.corrupt);
+                    sent.resize(start + extent.length as usize, 0);
+                    extent.file.read_exact_at(&mut sent[start..], extent.offset).expect("resident");
+                    sent[start] ^= u8::from(self.corrupt);
                 }
             }
-            let length = sent.len() - begin;
+            let length = sent.len() - start;
             self.engine.handle_transmitted(self.now, link, length);
         }
         if self.engine.is_send_throttled(self.now, link) {
@@ -168,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Has the store do one job; says whether there was one.
+    /// Has the store do one job. Returns whether there was one.
     fn work(&mut self) -> bool {
         !self.hold_jobs && self.do_job()
     }
@@ -188,7 +188,7 @@ impl Node {
         true
     }
 
-    /// When something is due, if it is within `limit`.
+    /// When the next timer is due, at most `limit`.
     pub(crate) fn next_due(&self, limit: Duration) -> Duration {
         let due = self.engine.poll_timeout().map_or(limit, |at| at.max(self.now));
         let throttled = !self.transmit.is_empty() && !self.hold_bytes;
@@ -212,7 +212,7 @@ impl Node {
         self.act();
     }
 
-    /// Someone connects and says `bytes`.
+    /// A peer connects and sends `bytes`.
     pub(crate) fn incoming(&mut self, from: &str, bytes: &[u8]) -> Option<LinkKey> {
         let link = self.engine.handle_accepted(self.now, from.parse().unwrap())?;
         self.act();
@@ -225,7 +225,7 @@ impl Node {
         self.act();
     }
 
-    /// The next connection that the engine wants is established and hears `bytes`.
+    /// The next outgoing connection is established, and its peer sends `bytes`.
     pub(crate) fn outgoing(&mut self, bytes: &[u8]) -> LinkKey {
         let (link, _) = self.connecting.pop_front().expect("it wants to connect");
         self.engine.handle_connected(self.now, link);

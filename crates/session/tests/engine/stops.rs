@@ -1,4 +1,4 @@
-//! Torrents are stopped, resumed and removed, at any moment.
+//! Torrents are stopped, resumed and removed at any moment.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn midway(payload: &Payload) -> (Net, TorrentKey, tempfile::TempDir) {
 }
 
 #[test]
-fn the_way_out_has_an_order() {
+fn stop_has_an_order() {
     let payload = payload();
     let (mut net, key, folder) = midway(&payload);
     net.nodes[0].hold_jobs = true;
@@ -41,7 +41,7 @@ fn the_way_out_has_an_order() {
     node.act();
     assert_eq!(node.status(key).phase, PhaseKind::Stopping);
     assert_eq!(node.status(key).peers_connected, 0);
-    // Every job is answered before the store is closed, which is done before trackers hear of it.
+    // First every job is answered, then the store is closed, then the trackers are notified.
     for _ in 0..before {
         assert!(!node.jobs.iter().any(|job| matches!(job, Job::Close { .. })));
         node.do_job();
@@ -51,7 +51,7 @@ fn the_way_out_has_an_order() {
     assert!(node.fetches.is_empty());
     node.do_job();
     node.act();
-    let goodbye = node.fetches.pop_front().expect("the tracker is told");
+    let goodbye = node.fetches.pop_front().expect("it announces `stopped`");
     assert_eq!(goodbye.request.event, AnnounceEvent::Stopped);
     assert!(!node.stopped());
     node.answer(&goodbye, Vec::new());
@@ -65,7 +65,7 @@ fn the_way_out_has_an_order() {
 }
 
 #[test]
-fn a_tracker_that_hangs_holds_a_stop_up_for_three_seconds() {
+fn hanging_tracker_delays_stop_three_seconds() {
     let payload = payload();
     let (mut net, key, _folder) = midway(&payload);
     let node = &mut net.nodes[0];
@@ -75,13 +75,13 @@ fn a_tracker_that_hangs_holds_a_stop_up_for_three_seconds() {
     assert!(!node.stopped());
     node.advance(Duration::from_millis(200));
     assert!(node.stopped() && node.engine.is_idle());
-    // The late answer is nobody's.
+    // The late answer is ignored.
     let goodbye = node.fetches.pop_front().unwrap();
     node.answer(&goodbye, Vec::new());
     assert_eq!(node.status(key).phase, PhaseKind::Stopped);
 }
 
-/// A tracker that never answered has no time left for the stop after as long as a stop waits.
+/// A stop does not wait for a tracker that never answered an earlier announce.
 #[test]
 fn mute_tracker_does_not_delay_stop() {
     let payload = payload();
@@ -104,7 +104,7 @@ fn mute_tracker_does_not_delay_stop() {
 }
 
 #[test]
-fn a_stop_at_any_job() {
+fn stop_works_at_any_job() {
     let payload = payload();
     // The torrent is on the disk, so that there is something to verify.
     for jobs in 0..6 {
@@ -129,7 +129,7 @@ fn a_stop_at_any_job() {
 }
 
 #[test]
-fn a_torrent_that_is_removed_is_forgotten() {
+fn removed_torrent_is_forgotten() {
     let payload = payload();
     let (mut net, key, folder) = midway(&payload);
     let node = &mut net.nodes[0];
@@ -152,7 +152,7 @@ fn a_torrent_that_is_removed_is_forgotten() {
 }
 
 #[test]
-fn a_stopped_torrent_is_removed_at_once() {
+fn stopped_torrent_is_removed_at_once() {
     let payload = payload();
     let mut node = Node::new(config(1));
     let key = node.add(AddTorrent { announce: false, ..add_of(&payload, payload.folder_path()) });
@@ -161,7 +161,7 @@ fn a_stopped_torrent_is_removed_at_once() {
     assert!(node.stopped());
     node.engine.remove(node.now, key);
     assert_eq!(node.engine.status(), []);
-    // Unknown torrents are no one's concern.
+    // Unknown torrents are ignored.
     node.engine.stop(node.now, key);
     node.engine.resume(node.now, key);
     node.engine.remove(node.now, key);
@@ -170,7 +170,7 @@ fn a_stopped_torrent_is_removed_at_once() {
 }
 
 #[test]
-fn connections_on_their_way_end_with_their_torrent() {
+fn connecting_links_end_with_torrent() {
     let payload = payload();
     let mut node = Node::new(config(1));
     let peers = vec![address(1), address(2)];
@@ -183,7 +183,7 @@ fn connections_on_their_way_end_with_their_torrent() {
     node.engine.handle_connected(node.now, connecting);
     node.engine.handle_connect_failed(node.now, connecting, "too late");
     node.act();
-    // The slot is used again, by a link that is not mistaken for the old one.
+    // The slot is used again, with another key.
     let link = node.incoming("10.0.0.9:5000", b"").unwrap();
     assert!(node.closed.iter().any(|closed| closed.slot() == link.slot() && *closed != link));
     for old in node.closed.clone() {
@@ -194,7 +194,7 @@ fn connections_on_their_way_end_with_their_torrent() {
 }
 
 #[test]
-fn a_hundred_torrents_stop_together() {
+fn hundred_torrents_stop_together() {
     let mut node = Node::new(config(1));
     let folder = tempfile::tempdir().unwrap();
     for number in 0..100u64 {

@@ -1,4 +1,4 @@
-//! Pieces come and go.
+//! Pieces are downloaded and uploaded.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn payload(length: u64) -> Payload {
     Payload::file("film", length).piece_length(32 << 10).create().unwrap()
 }
 
-/// Node 0 leeches, the others have everything.
+/// Node 0 is the leecher, the others are seeders.
 fn net(payload: &Payload, leecher: EngineConfig, seeders: usize) -> (Net, tempfile::TempDir) {
     let configs = (1..=seeders).map(|seed| config(seed as u64));
     let mut net = Net::new([leecher].into_iter().chain(configs));
@@ -30,7 +30,7 @@ fn net(payload: &Payload, leecher: EngineConfig, seeders: usize) -> (Net, tempfi
     (net, folder)
 }
 
-/// A seeder and a peer that may ask it.
+/// A seeder and an unchoked peer of it.
 fn seeder(payload: &Payload) -> (Node, session::engine::LinkKey) {
     let mut node = Node::new(config(1));
     node.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
@@ -40,7 +40,7 @@ fn seeder(payload: &Payload) -> (Node, session::engine::LinkKey) {
 }
 
 #[test]
-fn everything_arrives_and_completion_is_told_last() {
+fn completion_is_the_last_event() {
     let payload = payload(1_000_000);
     let (mut net, folder) = net(&payload, config(7), 3);
     net.run_until(LIMIT, |net| net.nodes[0].completed());
@@ -87,7 +87,7 @@ fn completion_waits_for_the_sync() {
 }
 
 #[test]
-fn torrents_on_one_file_system_sync_in_turn() {
+fn syncs_take_turns_per_file_system() {
     let payloads = [1, 2, 3].map(|seed| {
         let file = Payload::file("film", 100_000).piece_length(32 << 10);
         file.seed(seed).create().unwrap()
@@ -108,7 +108,7 @@ fn torrents_on_one_file_system_sync_in_turn() {
         net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
         let node = &mut net.nodes[0];
         assert!(node.jobs.iter().filter(|job| is_sync(job)).count() <= 1);
-        // Syncs are slow: everything else is done before them.
+        // Syncs are slow: all other jobs are done before them.
         let place = node.jobs.iter().position(|job| !is_sync(job)).unwrap_or(0);
         node.jobs.rotate_left(place);
         node.do_job();
@@ -117,7 +117,7 @@ fn torrents_on_one_file_system_sync_in_turn() {
 }
 
 #[test]
-fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
+fn failed_sync_stops_torrent() {
     let payload = payload(100_000);
     let (mut net, _folder) = net(&payload, config(7), 1);
     net.nodes[0].spoil_sync = true;
@@ -128,13 +128,13 @@ fn a_failed_sync_stops_the_torrent_and_is_no_completion() {
     assert_eq!(error.class, ErrorClass::Disk);
     assert!(error.message.contains("cannot sync film"), "{error}");
     assert!(!node.completed());
-    // It goes on when asked, and what is on the disk after all is found again.
+    // It resumes, and finds again what is on the disk after all.
     node.engine.resume(node.now, stopped.0);
     net.run_until(LIMIT, |net| net.nodes[0].completed());
 }
 
 #[test]
-fn the_rate_limit_holds() {
+fn rate_limit_holds() {
     let payload = payload(1_000_000);
     let limited = EngineConfig { max_down: Some(100_000), ..config(7) };
     let (mut net, _folder) = net(&payload, limited, 3);
@@ -144,7 +144,7 @@ fn the_rate_limit_holds() {
 }
 
 #[test]
-fn the_upload_limit_of_a_torrent_holds() {
+fn torrent_upload_limit_holds() {
     let payload = payload(500_000);
     let (mut net, _folder) = net(&payload, config(7), 1);
     net.nodes[1] = Node::new(config(1));
@@ -160,7 +160,7 @@ fn the_upload_limit_of_a_torrent_holds() {
 }
 
 #[test]
-fn a_liar_is_banned_and_its_pieces_come_from_others() {
+fn liar_is_banned_and_download_completes() {
     let payload = payload(300_000);
     let (mut net, folder) = net(&payload, config(7), 2);
     net.nodes[1].corrupt = true;
@@ -174,7 +174,7 @@ fn a_liar_is_banned_and_its_pieces_come_from_others() {
 }
 
 #[test]
-fn blocks_are_served_in_order_and_read_once() {
+fn blocks_are_read_once_in_order() {
     let payload = payload(100_000);
     let (mut node, link) = seeder(&payload);
     let asked: Vec<u8> = [0, 1, 2]
@@ -188,14 +188,14 @@ fn blocks_are_served_in_order_and_read_once() {
         .collect();
     assert_eq!(served.len(), 3);
     for (piece, served) in (0u32..).zip(&served) {
-        let begin = piece as usize * (32 << 10) + (16 << 10);
+        let start = piece as usize * (32 << 10) + (16 << 10);
         assert_eq!(served[..4], piece.to_be_bytes());
-        assert_eq!(served[8..], payload.data()[begin..begin + (16 << 10)]);
+        assert_eq!(served[8..], payload.data()[start..start + (16 << 10)]);
     }
 }
 
 #[test]
-fn a_block_that_is_no_longer_resident_is_read_again() {
+fn evicted_block_is_read_again() {
     let payload = payload(100_000);
     let (mut node, link) = seeder(&payload);
     node.hold_bytes = true;
@@ -208,7 +208,7 @@ fn a_block_that_is_no_longer_resident_is_read_again() {
 }
 
 #[test]
-fn what_is_cancelled_or_choked_while_it_is_read_is_not_sent() {
+fn block_cancelled_while_read_is_not_sent() {
     let payload = payload(100_000);
     let (mut node, link) = seeder(&payload);
     node.hold_jobs = true;
@@ -223,7 +223,7 @@ fn what_is_cancelled_or_choked_while_it_is_read_is_not_sent() {
     assert_eq!(pieces.len(), 1);
     assert_eq!(pieces[0][..4], 1u32.to_be_bytes());
 
-    // Not interested any more: choked, and what it asked for is void.
+    // No longer interested: it is choked, and its requests are dropped.
     node.hold_jobs = true;
     node.receive(link, &wire::message(REQUEST, &block(2)));
     node.receive(link, &wire::message(3, &[]));
@@ -235,7 +235,7 @@ fn what_is_cancelled_or_choked_while_it_is_read_is_not_sent() {
 }
 
 #[test]
-fn a_peer_that_does_not_drain_is_not_read_for() {
+fn nothing_is_read_for_full_queue() {
     let payload = Payload::file("film", 8 << 20).piece_length(256 << 10).create().unwrap();
     let (mut node, link) = seeder(&payload);
     node.hold_bytes = true;
@@ -278,7 +278,7 @@ fn requests_of_missing_pieces_are_refused() {
 }
 
 #[test]
-fn what_is_resident_is_served_without_another_job() {
+fn fresh_range_needs_no_job() {
     let payload = payload(100_000);
     let (mut node, link) = seeder(&payload);
     let request = |offset| wire::message(REQUEST, &wire::block(0, offset, 16 << 10));
@@ -287,11 +287,11 @@ fn what_is_resident_is_served_without_another_job() {
     node.hold_jobs = true;
     node.receive(link, &request(0));
     assert_eq!((wire::count(&node.sent[&link], PIECE), node.jobs.len()), (2, 0));
-    // Not for long.
+    // But not for long.
     node.advance(Duration::from_secs(2));
     node.receive(link, &request(0));
     assert_eq!((wire::count(&node.sent[&link], PIECE), node.jobs.len()), (2, 1));
-    // What two ask for meanwhile is one job, too.
+    // Requests of two peers in the meantime are one job too.
     node.receive(link, &request(0));
     assert_eq!(node.jobs.len(), 1);
     node.hold_jobs = false;
@@ -299,7 +299,7 @@ fn what_is_resident_is_served_without_another_job() {
     assert_eq!(wire::count(&node.sent[&link], PIECE), 4);
 }
 
-/// As many files of 100 bytes, and a seeder of them.
+/// That many files of 100 bytes, and a seeder of them.
 fn small_files(count: u64) -> (Payload, Node, session::engine::LinkKey) {
     let names: Vec<String> = (0..count).map(|number| format!("{number:04}")).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 100)).collect();
@@ -308,14 +308,14 @@ fn small_files(count: u64) -> (Payload, Node, session::engine::LinkKey) {
     (payload, node, link)
 }
 
-/// The blocks that were sent: where each begins in its piece, and what it is.
+/// The blocks that were sent: the offset in the piece, and the bytes.
 fn blocks(sent: &[u8]) -> Vec<(usize, Vec<u8>)> {
     let sent = wire::messages(sent).into_iter().filter(|(id, _)| *id == PIECE);
-    let begin = |payload: &[u8]| u32::from_be_bytes(payload[4..8].try_into().unwrap()) as usize;
-    sent.map(|(_, payload)| (begin(&payload), payload[8..].to_vec())).collect()
+    let start = |payload: &[u8]| u32::from_be_bytes(payload[4..8].try_into().unwrap()) as usize;
+    sent.map(|(_, payload)| (start(&payload), payload[8..].to_vec())).collect()
 }
 
-/// How many files of `payload` lie in a range of a piece.
+/// The number of files of `payload` in a range of a piece.
 fn files_of(payload: &Payload, range: &std::ops::Range<u32>) -> usize {
     let (mut at, mut count) = (0, 0);
     for (_, length) in payload.files() {
@@ -326,7 +326,7 @@ fn files_of(payload: &Payload, range: &std::ops::Range<u32>) -> usize {
 }
 
 #[test]
-fn a_block_of_many_small_files_is_read_in_several_runs() {
+fn block_of_many_files_needs_several_ranges() {
     let (payload, mut node, link) = small_files(800);
     node.hold_jobs = true;
     for offset in [0, 16 << 10, 30_050] {
@@ -345,8 +345,8 @@ fn a_block_of_many_small_files_is_read_in_several_runs() {
     assert!(reads > 30, "{reads}");
     let blocks = blocks(&node.sent[&link]);
     assert_eq!(blocks.len(), 3);
-    for (begin, block) in blocks {
-        assert!(block == payload.data()[begin..begin + (16 << 10)]);
+    for (start, block) in blocks {
+        assert!(block == payload.data()[start..start + (16 << 10)]);
     }
 }
 
@@ -369,7 +369,7 @@ fn reads_under_way_open_few_files() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn peers_that_do_not_drain_hold_few_files_open() {
+fn full_queues_hold_few_files_open() {
     let (payload, mut node, link) = small_files(1000);
     let hello = [wire::handshake(payload.info_hash(), b'q'), wire::message(INTERESTED, &[])];
     let other = node.incoming("10.0.0.8:5000", &hello.concat()).unwrap();
@@ -388,22 +388,22 @@ fn peers_that_do_not_drain_hold_few_files_open() {
     for (link, first) in [(link, 0), (other, 500)] {
         let blocks = blocks(&node.sent[&link]);
         assert_eq!(blocks.len(), 500);
-        for (number, (begin, block)) in blocks.into_iter().enumerate() {
-            assert_eq!(begin, (first + number) * 100);
-            assert!(block == payload.data()[begin..begin + 100]);
+        for (number, (start, block)) in blocks.into_iter().enumerate() {
+            assert_eq!(start, (first + number) * 100);
+            assert!(block == payload.data()[start..start + 100]);
         }
     }
 }
 
 #[test]
-fn a_seeder_tells_what_it_has() {
+fn seeder_sends_bitfield() {
     let payload = payload(100_000);
     let (node, link) = seeder(&payload);
     let said = wire::messages(&node.sent[&link]);
     assert_eq!(said[0], (BITFIELD, vec![0b1111_0000]));
 }
 
-/// The extension handshakes in what was said.
+/// The extension handshakes among the messages.
 fn extension_handshakes(sent: &[u8]) -> Vec<String> {
     let extended = wire::messages(sent).into_iter().filter(|(id, body)| *id == 20 && body[0] == 0);
     extended.map(|(_, body)| String::from_utf8_lossy(&body[1..]).into_owned()).collect()
@@ -436,6 +436,6 @@ fn finished_download_sends_upload_only() {
     net.run_until(LIMIT, |net| net.nodes[0].completed());
     let said = extension_handshakes(&net.nodes[0].sent[&link]);
     assert!(said.len() == 2 && said[1].contains("11:upload_onlyi1e"), "{said:?}");
-    // All else is said again: some clients forget what is not repeated.
+    // The rest is repeated, for clients that forget what a later handshake lacks.
     assert_eq!(said[1].replace("11:upload_onlyi1e", ""), said[0]);
 }

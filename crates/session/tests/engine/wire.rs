@@ -1,4 +1,4 @@
-//! What peers say, byte by byte (BEP 3).
+//! Messages of peers as bytes (BEP 3).
 
 use bt_types::InfoHashV1;
 
@@ -46,7 +46,7 @@ pub(crate) fn block(piece: u32, offset: u32, length: u32) -> Vec<u8> {
     [piece, offset, length].map(u32::to_be_bytes).concat()
 }
 
-/// The messages in `bytes`, the handshake left out.
+/// The messages in `bytes`, without the handshake.
 pub(crate) fn messages(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut rest = bytes.get(68..).unwrap_or_default();
     let mut found = Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn messages(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     found
 }
 
-/// How many messages of a kind were said.
+/// The number of messages of a kind.
 pub(crate) fn count(bytes: &[u8], id: u8) -> usize {
     messages(bytes).iter().filter(|(kind, _)| *kind == id).count()
 }

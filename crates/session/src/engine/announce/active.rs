@@ -30,14 +30,14 @@ pub(super) struct ActiveAnnounce {
     pub(super) stage: Stage,
 }
 
-/// Who waits for the answer.
+/// Whether the torrent waits for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interest {
-    /// The torrent.
+    /// It does.
     Awaited,
-    /// Nobody: the deadline is over. A failure still counts against the host.
+    /// The deadline is over. A failure still counts against the host.
     Late,
-    /// Nobody: one family answered, or the torrent stopped. No failure counts.
+    /// One family answered, or the torrent stopped. No failure counts.
     Settled,
 }
 
@@ -108,18 +108,18 @@ impl Exchanges {
         Self { asked: Vec::new(), further: addresses, asked_at: now }
     }
 
-    /// Takes the next address to ask, if the one before was silent for long enough.
+    /// Takes the next address to ask, if the one before has been silent for long enough.
     pub(super) fn take_due(&mut self, now: Duration, trackers: &UdpTrackers) -> Option<SocketAddr> {
         self.next_due(trackers).filter(|due| *due <= now)?;
         self.further.pop_front()
     }
 
-    pub(super) fn begin(&mut self, now: Duration, address: SocketAddr, exchange: Exchange) {
+    pub(super) fn push(&mut self, now: Duration, address: SocketAddr, exchange: Exchange) {
         self.asked.push((address, exchange));
         self.asked_at = now;
     }
 
-    /// When the next address is asked, if nothing is heard of the one before.
+    /// When to ask the next address, if the one before stays silent.
     fn next_due(&self, trackers: &UdpTrackers) -> Option<Duration> {
         self.further.front()?;
         let Some((asked, _)) = self.asked.last() else { return Some(self.asked_at) };

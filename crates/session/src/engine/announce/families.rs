@@ -1,5 +1,5 @@
-//! Over which address families a tracker is asked: over both at the same time, where the machine
-//! and the user have both (BEP 7).
+//! The address families over which a tracker is asked: both at the same time, if the machine and
+//! the user allow both (BEP 7).
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -15,12 +15,12 @@ pub struct Families {
     pub v6: bool,
 }
 
-/// What one leg of an announce asks.
+/// How one leg of an announce asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// The tracker's URL over HTTP(S), over one family or over whichever works.
+    /// Over HTTP(S), by one family or by any.
     Fetch(Option<Family>),
-    /// These addresses of a UDP tracker, all of one family, each if the ones before are silent.
+    /// Over UDP, at these addresses of one family, each if the ones before are silent.
     Addresses(VecDeque<SocketAddr>),
 }
 
@@ -30,7 +30,7 @@ impl Families {
         if ip.is_ipv4() { self.v4 } else { self.v6 }
     }
 
-    /// The legs of an announce to an HTTP(S) tracker. An address has one family already.
+    /// Returns the legs of an announce to an HTTP(S) tracker. One for an address has one family.
     pub(super) fn fetches(self, host_is_address: bool) -> Vec<Ask> {
         let families = match self.v4 && self.v6 && !host_is_address {
             true => vec![Some(Family::V4), Some(Family::V6)],
@@ -39,7 +39,7 @@ impl Families {
         families.into_iter().map(Ask::Fetch).collect()
     }
 
-    /// The legs of an announce to a UDP tracker whose name has these addresses; none if no address
+    /// Returns the legs of an announce to a UDP tracker with these addresses; none if no address
     /// can be reached.
     pub(super) fn exchanges(self, found: &[IpAddr], port: u16) -> Vec<Ask> {
         let families = tracker_udp::addresses_to_ask(found, |ip| self.allow(*ip));

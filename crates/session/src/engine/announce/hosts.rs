@@ -1,6 +1,6 @@
-//! Manners towards tracker hosts: at most two requests under way to one host, and one back-off for
-//! all torrents together. Hosts take turns, so that ten thousand torrents that wait for one do not
-//! hold up the others.
+//! Limits and back-off per tracker host: at most two requests under way, and one back-off for all
+//! torrents together. Hosts take turns, so that ten thousand torrents on one do not delay the
+//! others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::engine::keys::AnnounceKey;
 use crate::limits::{MAX_ANNOUNCES, MAX_NAMES, MAX_REQUESTS_PER_HOST};
 
-/// After the first failure; doubles with each further one. Half of what one torrent waits by
-/// itself, so that a torrent never meets its own failure here.
+/// After the first failure; doubles with each further one. Half of the swarm's back-off for a
+/// tracker, so that it is over when the torrent that failed announces again.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(30);
 const MAX_BACK_OFF: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, Default)]
 struct Host {
     running: usize,
-    /// Of those, the ones that nobody waits for any more.
+    /// Of those, the ones that are not awaited any more.
     late: usize,
-    /// By the number in the key: first come, first served.
+    /// By the number in the key, so that the first to come is served first.
     waiting: BTreeMap<u64, AnnounceKey>,
-    /// Whether it stands in line.
+    /// Whether it is in [`Hosts::line`].
     in_line: bool,
     failures: u32,
     rest: Option<(Duration, String)>,
@@ -31,19 +31,20 @@ struct Host {
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: BTreeMap<Arc<str>, Host>,
-    /// Requests under way to all hosts together that somebody waits for: hosts that do not answer
-    /// must not hold up the others.
+    /// Awaited requests under way to all hosts. Late ones do not count, so that silent hosts do not
+    /// delay the others.
     running: usize,
-    /// Hosts for which somebody waits, and to which fewer requests than allowed are under way.
+    /// Hosts with announces that wait, and with fewer requests under way than allowed.
     line: VecDeque<Arc<str>>,
 }
 
 impl Hosts {
-    /// `key` is to go to the host `name`, when [`Self::poll_next`] says so. `urgent` ones (`started`,
-    /// `stopped`) do not mind a back-off. Answers the name, shared by all that wait there.
+    /// Has an announce wait at the host `name`, until [`Self::poll_next`] returns its key. `urgent`
+    /// ones (`started`, `stopped`) ignore a back-off. Returns the name, shared by all that wait
+    /// there.
     ///
     /// # Errors
-    /// The host failed a moment ago, with these words.
+    /// The host is in back-off after this failure.
     pub(super) fn admit(
         &mut self,
         now: Duration,
@@ -62,11 +63,11 @@ impl Hosts {
             return Err(message.clone());
         }
         host.waiting.insert(key.number, key);
-        self.stand_in_line(&name);
+        self.line_up(&name);
         Ok(name)
     }
 
-    /// The next request that may go out now.
+    /// The next announce to send.
     pub(super) fn poll_next(&mut self) -> Option<AnnounceKey> {
         while self.running < MAX_ANNOUNCES {
             let name = self.line.pop_front()?;
@@ -78,14 +79,14 @@ impl Hosts {
             let Some((_, key)) = host.waiting.pop_first() else { continue };
             host.running += 1;
             self.running += 1;
-            self.stand_in_line(&name);
+            self.line_up(&name);
             return Some(key);
         }
         None
     }
 
-    /// A request to `host` that went out has ended. After a failure of the host those that wait fail
-    /// too, and are given back: their torrents have other trackers to ask.
+    /// A request to a host has ended. If the host failed, returns the announces that wait there:
+    /// they fail too, so that their torrents ask other trackers.
     #[must_use]
     pub(super) fn handle_finished(
         &mut self,
@@ -104,13 +105,12 @@ impl Hosts {
         if host.running == 0 && host.waiting.is_empty() && host.rest.is_none() {
             self.hosts.remove(name);
         } else {
-            self.stand_in_line(name);
+            self.line_up(name);
         }
         failed
     }
 
-    /// Nobody waits any more for a request to the host `name` that is under way: it keeps its turn
-    /// there, and no longer counts among all.
+    /// A request under way is not awaited any more. It keeps its turn at the host.
     pub(super) fn release(&mut self, name: &str) {
         if let Some(host) = self.hosts.get_mut(name) {
             host.late += 1;
@@ -118,7 +118,8 @@ impl Hosts {
         }
     }
 
-    /// A request to `host` takes too long. It keeps its turn; those that wait fail.
+    /// A request takes too long. It keeps its turn. Returns the announces that wait there: they
+    /// fail.
     pub(super) fn handle_late(
         &mut self,
         now: Duration,
@@ -131,7 +132,7 @@ impl Hosts {
         host.take_waiting()
     }
 
-    fn stand_in_line(&mut self, name: &str) {
+    fn line_up(&mut self, name: &str) {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let ready = !host.waiting.is_empty() && host.running < MAX_REQUESTS_PER_HOST;
         if ready && !std::mem::replace(&mut host.in_line, true) {
@@ -139,7 +140,7 @@ impl Hosts {
         }
     }
 
-    /// Forgets hosts that failed long ago, once there are [`MAX_NAMES`].
+    /// Forgets hosts whose back-off is over, once there are [`MAX_NAMES`].
     fn make_room(&mut self, now: Duration) {
         if self.hosts.len() >= MAX_NAMES {
             let rests = |host: &Host| host.rest.as_ref().is_some_and(|(until, _)| *until > now);
@@ -148,7 +149,7 @@ impl Hosts {
         }
     }
 
-    /// A request that waits is no longer needed.
+    /// Removes an announce that waits.
     pub(super) fn forget(&mut self, name: &str, key: AnnounceKey) {
         if let Some(host) = self.hosts.get_mut(name) {
             host.waiting.remove(&key.number);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn two_at_a_time_then_in_order() {
+    fn two_are_sent_then_in_order() {
         let mut hosts = Hosts::default();
         admit(&mut hosts, "t", 0..4);
         assert_eq!(going(&mut hosts), [key(0), key(1)]);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_do_not_answer_hold_up_nobody_else() {
+    fn silent_hosts_delay_no_others() {
         let mut hosts = Hosts::default();
         let names: Vec<String> = (0..MAX_ANNOUNCES).map(|host| format!("host-{host}")).collect();
         (0..).zip(&names).for_each(|(at, name)| admit(&mut hosts, name, at..at + 1));
@@ -216,7 +217,7 @@ mod tests {
         assert!(going(&mut hosts).is_empty());
         assert!(hosts.handle_late(Duration::ZERO, &names[0], "no answer").is_empty());
         assert_eq!(going(&mut hosts), [key(1000)]);
-        // When the late one ends, that makes no more room.
+        // The end of the late one makes no more room.
         assert!(hosts.handle_finished(Duration::ZERO, &names[0], None).is_empty());
         admit(&mut hosts, "another", 1001..1002);
         assert!(going(&mut hosts).is_empty());
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_take_turns_while_many_are_asked() {
+    fn hosts_take_turns() {
         let mut hosts = Hosts::default();
         let names: Vec<String> = (0..MAX_ANNOUNCES).map(|host| format!("host-{host}")).collect();
         for (at, name) in (0..).zip(&names) {
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_wait_fail_with_their_host() {
+    fn waiting_announces_fail_with_host() {
         let mut hosts = Hosts::default();
         let now = Duration::ZERO;
         admit(&mut hosts, "t", 0..4);
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_forgotten_does_not_go() {
+    fn forgotten_announce_is_not_sent() {
         let mut hosts = Hosts::default();
         admit(&mut hosts, "t", 0..3);
         assert_eq!(going(&mut hosts).len(), 2);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_shared_and_forgiven() {
+    fn failure_is_shared_during_back_off() {
         let mut hosts = Hosts::default();
         let at = Duration::from_secs;
         assert!(hosts.admit(at(0), "t", key(0), false).is_ok());

@@ -46,8 +46,7 @@ impl Announces {
         let mut legs = self.families.exchanges(found, url.port);
         for leg in &mut legs {
             let Ask::Addresses(addresses) = leg else { continue };
-            // One that answered a moment ago comes first, so that not every torrent waits for those
-            // that are silent.
+            // Connected ones first, so that not every torrent waits for the silent ones.
             let is_connected =
                 |at: &SocketAddr| self.trackers.get(at).is_some_and(|it| it.is_connected(now));
             addresses.make_contiguous().sort_by_key(|address| !is_connected(address));
@@ -77,7 +76,7 @@ impl Announces {
         active.stage = Stage::Asking { legs, failure: None };
     }
 
-    /// Asks the next address of a UDP tracker where those before are silent.
+    /// Asks the next addresses of UDP trackers whose earlier ones are silent.
     pub(super) fn ask_further(&mut self, now: Duration) {
         let mut due = Vec::new();
         for (key, active) in &mut self.active {
@@ -99,13 +98,13 @@ impl Announces {
         self.make_room();
         let Some(active) = self.active.get_mut(&key) else { return };
         let Protocol::Udp(url) = &active.target.protocol else { return };
-        // Transaction ids that can't be guessed keep forged answers out (BEP 15).
+        // Random transaction ids keep forged answers out (BEP 15).
         let new = || UdpTracker::new(address, self.rng.random());
         let tracker = self.trackers.entry(address).or_insert_with(new);
         let (request, data) = (active.request.clone(), url.url_data.as_bytes());
         let exchange = Exchange::announce(tracker, now, active.deadline, request, data);
         if let Some(Leg::Exchanging(exchanges)) = active.legs_mut().get_mut(leg) {
-            exchanges.begin(now, address, exchange);
+            exchanges.push(now, address, exchange);
         }
     }
 
@@ -118,7 +117,7 @@ impl Announces {
         }
     }
 
-    /// Sends what exchanges have to send.
+    /// Sends the datagrams of all exchanges.
     pub(super) fn pump(&mut self, now: Duration) {
         for of_leg in exchanges(&mut self.active) {
             let to = of_leg.address;

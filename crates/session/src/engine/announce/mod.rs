@@ -1,13 +1,13 @@
-//! The announces of all torrents: each waits for its turn at the tracker's host, then asks it over
-//! every address family in use (BEP 7), one leg each.
+//! The announces of all torrents. Each waits for its turn at the tracker's host, then asks over
+//! every address family in use (BEP 7), with one leg each.
 //!
 //! ```text
 //!  pending: BehindAnother --> AtHost --> active: Awaited --first answer--> Settled
 //!                                                     '--deadline--> Late -----^
 //! ```
 //!
-//! A family that does not work must not hold up the one that does: the first good answer ends the
-//! announce, peers of a later one are passed on when they come.
+//! The first good answer ends the announce, so that a broken family does not delay the other one.
+//! Peers of a later answer are passed on.
 
 mod active;
 mod families;
@@ -40,11 +40,11 @@ pub use names::Resolved;
 /// An announce failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchFailure {
-    /// What went wrong, for people.
+    /// The error, for the user.
     pub message: String,
-    /// After how many seconds the tracker may be asked again, where it said so.
+    /// After how many seconds the tracker may be asked again, if it said so.
     pub retry_in: Option<u32>,
-    /// Whether the tracker is well and refused this one torrent.
+    /// Whether the tracker works and refused this torrent.
     pub refused: bool,
 }
 
@@ -54,21 +54,21 @@ impl From<FetchFailure> for AnnounceFailure {
     }
 }
 
-/// What a torrent wants announced, and to which tracker. Ten thousand may wait for their turns, so
-/// the rest of the request is filled in when it is sent.
+/// What a torrent announces to which tracker. The rest of the request is filled in when it is sent,
+/// since ten thousand may wait for their turns.
 #[derive(Debug)]
 pub(super) struct Announce {
     pub(super) tracker: TrackerIndex,
     /// The tracker's URL, as the torrent has it.
     pub(super) url: String,
     pub(super) event: AnnounceEvent,
-    /// How many peers are asked for.
+    /// How many peers to ask for.
     pub(super) num_want: u32,
-    /// What the tracker called itself in its last reply.
+    /// The tracker id of its last reply.
     pub(super) tracker_id: Option<Box<[u8]>>,
 }
 
-/// What came of an announce.
+/// The result of an announce.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// The first good reply, or the first failure if there is none.
@@ -93,21 +93,21 @@ struct Pending {
 /// What a pending announce waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
-    /// The end of an earlier announce of its torrent to the same tracker, which must not be sent
-    /// `stopped` before `completed`.
+    /// The end of an earlier announce of its torrent to the same tracker, so that `stopped` is not
+    /// sent before `completed`.
     BehindAnother,
     /// Its turn at the host.
     AtHost,
 }
 
-/// All announces, and what is known of the trackers' hosts.
+/// All announces, with the state of trackers and their hosts.
 #[derive(Debug)]
 pub(super) struct Announces {
     families: Families,
     rng: ChaCha8Rng,
     next_number: u64,
     pending: BTreeMap<AnnounceKey, Pending>,
-    /// Announces that were sent, a bounded number: every event looks at all of them.
+    /// Announces that were sent. Their number is bounded, since every event visits all.
     active: BTreeMap<AnnounceKey, ActiveAnnounce>,
     hosts: Hosts,
     names: Names,
@@ -188,7 +188,8 @@ impl Announces {
         keys.into_iter().for_each(|key| self.give_up(now, key));
     }
 
-    /// Lines an announce up. It goes on with [`Self::poll_turn`] and ends with an [`Answer`].
+    /// Lines an announce up. [`Self::poll_turn`] returns it when its turn came, and an [`Answer`]
+    /// follows.
     pub(super) fn start(&mut self, now: Duration, torrent: TorrentKey, announce: Announce) {
         match Target::parse(&announce.url) {
             Ok(target) => self.line_up(now, torrent, announce, target),
@@ -196,7 +197,7 @@ impl Announces {
         }
     }
 
-    /// Sends the announce that [`Self::poll_turn`] named. `request` has what the torrent adds to it.
+    /// Sends the announce that [`Self::poll_turn`] returned, with the rest of the request.
     pub(super) fn send(&mut self, now: Duration, key: AnnounceKey, mut request: AnnounceRequest) {
         let Some(Pending { announce, target, .. }) = self.pending.remove(&key) else { return };
         request.num_want = Some(announce.num_want);
@@ -208,8 +209,7 @@ impl Announces {
         self.ask(now, key);
     }
 
-    /// Forgets the announces of a torrent that nobody waits for any more. That they had no answer
-    /// yet is no fault of their hosts.
+    /// Forgets the announces of a torrent. Their hosts are not blamed.
     pub(super) fn forget_torrent(&mut self, now: Duration, torrent: TorrentKey) {
         let pending: Vec<AnnounceKey> =
             self.pending.range(keys_of(torrent)).map(|(key, _)| *key).collect();
@@ -224,13 +224,13 @@ impl Announces {
         self.answers.retain(|answer| answer.torrent() != torrent);
     }
 
-    /// The next announce whose turn at its host came, and its event: to be given to [`Self::send`].
+    /// The next announce to give to [`Self::send`], with its event.
     pub(super) fn poll_turn(&mut self) -> Option<(AnnounceKey, AnnounceEvent)> {
         let key = self.hosts.poll_next()?;
         Some((key, self.pending[&key].announce.event))
     }
 
-    /// The next answer. What waited for this announce of its torrent is lined up.
+    /// The next answer. Announces that waited behind this one are lined up.
     pub(super) fn poll_answer(&mut self, now: Duration) -> Option<Answer> {
         let answer = self.answers.pop_front()?;
         if let Answer::Finished { torrent, .. } = answer {
@@ -247,7 +247,7 @@ impl Announces {
         self.active.values().filter_map(|active| active.next_timeout(&self.trackers)).min()
     }
 
-    /// Whether an announce of the torrent has no answer yet that was polled.
+    /// Whether an announce of the torrent is without a polled answer.
     pub(super) fn is_announcing(&self, torrent: TorrentKey) -> bool {
         let finished = |answer: &Answer| matches!(answer, Answer::Finished { .. });
         self.pending.range(keys_of(torrent)).next().is_some()
@@ -273,7 +273,7 @@ impl Announces {
         }
     }
 
-    /// An announce of the torrent has ended: lines up those that waited for it.
+    /// Lines up the announces of a torrent that waited behind another.
     fn line_up_next(&mut self, now: Duration, torrent: TorrentKey) {
         let behind = self.pending.range(keys_of(torrent));
         let behind = behind.filter(|(_, pending)| pending.line == Line::BehindAnother);
@@ -284,7 +284,7 @@ impl Announces {
         }
     }
 
-    /// Whether an announce to this tracker has its turn or waits for it at the host.
+    /// Whether an announce to this tracker was sent or waits at the host.
     fn is_under_way(&self, torrent: TorrentKey, tracker: TrackerIndex) -> bool {
         let pending = self.pending.range(keys_of(torrent)).map(|(_, pending)| pending);
         let at_host = pending.filter(|pending| pending.line == Line::AtHost);
@@ -305,7 +305,7 @@ impl Announces {
             _ = self.end_active(now, key, None);
             return;
         }
-        // A fetcher can't be called back: the turn at the host ends when it is done.
+        // A fetcher cannot be interrupted: the turn at the host ends when it is done.
         if before == Interest::Awaited {
             self.hosts.release(&active.target.host);
         }
@@ -340,7 +340,7 @@ impl Announces {
         }
     }
 
-    /// The first reply ends the announce; a later one only brings peers.
+    /// The first reply ends the announce. Of a later one only the peers are used.
     fn take_reply(&mut self, now: Duration, key: AnnounceKey, reply: AnnounceReply) {
         let Some(active) = self.active.get_mut(&key) else { return };
         let torrent = key.torrent;
@@ -383,14 +383,14 @@ impl Announces {
         }
     }
 
-    /// Reports an announce that did not end in time.
+    /// Ends an announce without an answer in time.
     fn give_up(&mut self, now: Duration, key: AnnounceKey) {
         let late = failure(format!("no answer within {} s", ANNOUNCE_DEADLINE.as_secs()));
         let Some(active) = self.active.get_mut(&key) else { return };
         if !active.is_fetching() {
             return self.fail(now, key, late);
         }
-        // A fetcher can't be called back: the turn at the host ends when it is done.
+        // A fetcher cannot be interrupted: the turn at the host ends when it is done.
         active.interest = Interest::Late;
         let waiting = self.hosts.handle_late(now, &active.target.host, &late.message);
         let finished = active.announce.finished(key.torrent, Err(late.clone().into()));
@@ -408,7 +408,8 @@ impl Announces {
         }
     }
 
-    /// Ends the turn of an active announce at its host. If the host failed, those that wait there fail too.
+    /// Ends the turn of an announce at its host. If the host failed, the announces that wait there
+    /// fail.
     fn end_active(
         &mut self,
         now: Duration,
@@ -466,7 +467,7 @@ fn keys_of(torrent: TorrentKey) -> std::ops::RangeInclusive<AnnounceKey> {
     AnnounceKey { torrent, number: 0 }..=AnnounceKey { torrent, number: u64::MAX }
 }
 
-/// IPv4 addresses that a tracker gives as IPv6 ones are the same peers.
+/// Returns the reply with IPv4-mapped IPv6 addresses as IPv4.
 fn with_canonical_peers(mut reply: AnnounceReply) -> AnnounceReply {
     for peer in &mut reply.peers {
         if let PeerHost::Ip(ip) = &mut peer.host {

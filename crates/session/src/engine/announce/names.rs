@@ -1,5 +1,5 @@
-//! Names that were looked up, remembered for a while so that a thousand torrents on one tracker ask
-//! the system once; and the peers that trackers gave by name.
+//! A cache of names, so that a thousand torrents on one tracker look it up once; and the peers that
+//! trackers gave by name.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,23 +12,23 @@ use crate::limits::{
     MAX_AWAITED_PEER_NAMES, MAX_NAMES, MAX_PEER_NAMES, NAME_FAILURE_LIFETIME, NAME_LIFETIME,
 };
 
-/// The addresses of a name, or why there are none.
+/// The addresses of a name, or the error of the look-up.
 pub type Resolved = Result<Vec<IpAddr>, String>;
 
 /// What is known about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// It was looked up a short while ago.
+    /// It was looked up lately.
     Known(Resolved),
-    /// Somebody must look it up; the caller is the first to ask.
+    /// The caller must have it looked up.
     Ask,
-    /// Somebody is looking it up already.
+    /// It is being looked up.
     Asked,
 }
 
 #[derive(Debug)]
 enum Entry {
-    /// `of_peer` says that the look-up waits behind those of other peers' names.
+    /// `of_peer`: the look-up waits behind those of other peers' names.
     Asked {
         of_peer: bool,
     },
@@ -38,7 +38,7 @@ enum Entry {
     },
 }
 
-/// The names looked up lately.
+/// The cache of names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     entries: BTreeMap<String, Entry>,
@@ -47,8 +47,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// What is known about `host`, a peer's or a tracker's. An address is its own answer. A tracker does
-    /// not wait where the name was asked for as a peer's: then it is looked up twice.
+    /// Looks `host` up, the name of a peer or a tracker, or an address. A tracker's name that is
+    /// being looked up as a peer's is looked up again, so that it does not wait behind those of
+    /// peers.
     pub(super) fn look_up(&mut self, now: Duration, host: &str, of_peer: bool) -> Lookup {
         if let Some(ip) = parse_ip(host) {
             return Lookup::Known(Ok(vec![ip]));
@@ -64,8 +65,8 @@ impl Names {
         }
     }
 
-    /// What is known about `host`, a peer of `torrent`. Unless the answer is known,
-    /// [`Self::handle_resolved`] gives the peer back; `None` if too many names are being looked up.
+    /// Looks a peer's name up. Unless it is known, [`Self::handle_resolved`] returns the peer
+    /// later. Returns `None` if too many names are being looked up.
     pub(super) fn look_up_peer(
         &mut self,
         now: Duration,
@@ -86,7 +87,7 @@ impl Names {
         Some(lookup)
     }
 
-    /// Keeps the answer for `host`. Returns the peers of that name, by torrent and port.
+    /// Keeps the answer. Returns the peers that waited for it, by torrent and port.
     pub(super) fn handle_resolved(
         &mut self,
         now: Duration,
@@ -98,13 +99,13 @@ impl Names {
         self.peers.remove(host).unwrap_or_default()
     }
 
-    /// Whether [`Self::look_up`] would answer at once.
+    /// Whether [`Self::look_up`] returns [`Lookup::Known`].
     fn is_known(&self, now: Duration, host: &str) -> bool {
         let known = |entry: &Entry| matches!(entry, Entry::Known { until, .. } if *until > now);
         parse_ip(host).is_some() || self.entries.get(host).is_some_and(known)
     }
 
-    /// Forgets the known name that would expire first, once there are [`MAX_NAMES`].
+    /// Forgets the name that expires first, once there are [`MAX_NAMES`].
     fn make_room(&mut self) {
         if self.entries.len() < MAX_NAMES {
             return;
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_look_up_serves_all_until_it_expires() {
+    fn look_up_serves_all_until_expiry() {
         let mut names = Names::default();
         let at = Duration::from_secs;
         assert_eq!(names.look_up(at(0), "t.example", false), Lookup::Ask);
@@ -151,18 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_tracker_does_not_wait_behind_names_of_peers() {
+    fn tracker_names_overtake_peer_names() {
         let mut names = Names::default();
         let mut look_up = |of_peer| names.look_up(Duration::ZERO, "t.example", of_peer);
         assert_eq!(look_up(true), Lookup::Ask);
         assert_eq!(look_up(true), Lookup::Asked);
-        assert_eq!(look_up(false), Lookup::Ask, "by a thread for trackers' names");
+        assert_eq!(look_up(false), Lookup::Ask, "by a thread for trackers");
         assert_eq!(look_up(false), Lookup::Asked);
         assert_eq!(look_up(true), Lookup::Asked);
     }
 
     #[test]
-    fn a_failure_is_remembered_for_a_minute() {
+    fn failure_is_kept_for_a_minute() {
         let mut names = Names::default();
         let at = Duration::from_secs;
         let _ = names.look_up(at(0), "t.example", false);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_needs_no_look_up() {
+    fn address_needs_no_look_up() {
         let mut names = Names::default();
         for host in ["127.0.0.1", "::1", "[::1]"] {
             assert!(matches!(names.look_up(Duration::ZERO, host, false), Lookup::Known(Ok(_))));
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded() {
+    fn cache_is_bounded() {
         let mut names = Names::default();
         for number in 0..MAX_NAMES + 10 {
             let host = format!("{number}.example");

@@ -1,4 +1,4 @@
-//! A tracker's URL, parsed once for each announce.
+//! The parsed URL of a tracker.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use url::{Host, Url};
 /// Where an announce goes.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// The host and the port. All trackers there share one back-off.
+    /// Host and port. All trackers there share one back-off.
     pub(super) host: Arc<str>,
     pub(super) protocol: Protocol,
 }
@@ -22,7 +22,7 @@ pub(super) enum Protocol {
 
 impl Target {
     /// # Errors
-    /// In words for people: no URL, or one of an unknown scheme.
+    /// The text is no URL, or one of an unknown scheme.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let url =
             Url::parse(text).map_err(|error| format!("the tracker's URL is wrong: {error}"))?;

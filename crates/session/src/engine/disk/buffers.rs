@@ -1,8 +1,7 @@
-//! The memory for payload on its way to the disk: how much of it swarms may still reserve, and the
-//! buffers that are free to be used again.
+//! The memory for payload on its way to the disk: the budget of the swarms, and free buffers.
 //!
-//! A swarm reserves from the budget; the buffer is taken when the span is opened; giving the buffer
-//! back releases the budget. Buffers in use and free ones together never hold more than the budget.
+//! A swarm reserves memory for a span from the budget, then a buffer is taken. Giving the buffer
+//! back releases the memory. Buffers in use and free ones together never exceed the budget.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +11,11 @@ use swarm::SpanBudget;
 /// The budget and the free buffers.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    /// What swarms reserve from.
+    /// Swarms reserve memory from it.
     pub(crate) budget: SpanBudget,
     total: usize,
     in_use: usize,
-    /// Free buffers by their capacity, the span length of the torrent they were made for.
+    /// Free buffers by capacity, which is the span length of a torrent.
     free: BTreeMap<u32, Vec<Span>>,
     free_bytes: usize,
     peak: usize,
@@ -25,7 +24,7 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// `total` bytes, none of them reserved.
+    /// Returns `total` bytes, none of them reserved.
     pub(super) fn new(total: usize) -> Self {
         let budget = SpanBudget::new(total);
         Self {
@@ -39,12 +38,12 @@ impl Buffers {
         }
     }
 
-    /// The most bytes that buffers, in use and free, have held at a time.
+    /// The most bytes in buffers, in use and free, so far.
     pub(crate) fn peak(&self) -> usize {
         self.peak
     }
 
-    /// A buffer of `length` bytes for a torrent with spans of `capacity` bytes, reserved before.
+    /// Takes a buffer of `length` bytes for a torrent with spans of `capacity` bytes.
     pub(crate) fn take(&mut self, capacity: u32, length: u32) -> Span {
         let reused = self.free.get_mut(&capacity).and_then(Vec::pop);
         self.free_bytes -= reused.as_ref().map_or(0, |_| capacity as usize);
@@ -56,7 +55,7 @@ impl Buffers {
         span
     }
 
-    /// A buffer from [`Self::take`] is free again, and so is its part of the budget.
+    /// Gives back a buffer from [`Self::take`], and its part of the budget.
     pub(crate) fn give(&mut self, capacity: u32, span: Span) {
         self.in_use -= capacity as usize;
         self.free_bytes += capacity as usize;
@@ -70,13 +69,13 @@ impl Buffers {
         std::mem::take(&mut self.released)
     }
 
-    /// Gives the memory of free buffers back to the system.
+    /// Frees the memory of free buffers.
     pub(crate) fn shrink(&mut self) {
         self.free.clear();
         self.free_bytes = 0;
     }
 
-    /// Drops free buffers of torrents with other span lengths, as far as their memory is in use.
+    /// Drops free buffers as far as buffers in use need their memory.
     fn trim(&mut self) {
         while self.in_use + self.free_bytes > self.total
             && let Some(mut entry) = self.free.first_entry()
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_used_again() {
+    fn buffers_are_reused() {
         let mut buffers = Buffers::new(64);
         let taken: Vec<Span> = (0..4).map(|_| buffers.take(16, 16)).collect();
         let places: Vec<*const u8> = taken.iter().map(|span| span.as_ptr()).collect();

@@ -1,5 +1,4 @@
-//! What goes to the disk and comes from it: buffers of payload on its way to the store, the ranges
-//! that were read for peers, and the order of syncs.
+//! Between the engine and the store: buffers of payload, ranges read for peers, the order of syncs.
 
 mod buffers;
 mod piece_buffers;
@@ -13,7 +12,7 @@ pub(super) use buffers::Buffers;
 pub(super) use piece_buffers::{PieceBuffers, blocks_in};
 pub(super) use read_ranges::{RangeKey, ReadRange};
 
-/// What the torrents of a session share of the store. `F` is an open file.
+/// What all torrents share on their way to the store. `F` is an open file.
 #[derive(Debug)]
 pub(super) struct Disk<F> {
     pub(super) buffers: Buffers,
@@ -22,7 +21,7 @@ pub(super) struct Disk<F> {
 }
 
 impl<F> Disk<F> {
-    /// `memory` bytes for payload, and a store that has at most `open_files` open.
+    /// `memory` is for payload, in bytes. The store has at most `open_files` open.
     pub(super) fn new(memory: usize, open_files: usize) -> Self {
         Self {
             buffers: Buffers::new(memory),

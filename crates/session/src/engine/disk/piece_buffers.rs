@@ -1,14 +1,14 @@
 //! The buffers of the pieces being received.
 //!
 //! ```text
-//!  open --> blocks come --> stage: to the disk before the piece is whole, the buffer comes back
-//!                      '--> commit: once nothing is being staged any more
+//!  open --> blocks --> stage: to the disk before the piece is whole, the buffer comes back
+//!                 '--> commit: once the piece is whole and no stage job is under way
 //! ```
 //!
-//! A block is staged once: a buffer that is opened again has only what came since. The jobs of one
-//! span may overtake each other in the pool, so only this side knows what a buffer has. After
-//! `close` a new attempt begins. Nothing of it is written before the store has answered every job of
-//! the old one, whose bytes could otherwise end up over the new ones.
+//! A block is staged once: a buffer that is opened again has only later blocks. The store cannot
+//! know which, since jobs of one span may overtake each other in the pool. After `close` a new
+//! attempt starts. Its jobs wait until the store has answered every job of the old attempt, which
+//! could otherwise overwrite its blocks.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,21 @@ use bt_types::PieceIndex;
 use piece_store::{HeldSpan, Job, Span, TorrentKey};
 use swarm::{SpanLayout, Swarm};
 
-/// The swarm decides in spans and the store takes them: they must mean the same.
+/// Spans of the swarm are spans of the store.
 const _: () = assert!(swarm::SPAN_LENGTH == piece_store::SPAN_LENGTH);
 
 /// The buffers of one torrent.
 #[derive(Debug, Default)]
 pub(crate) struct PieceBuffers {
     pieces: BTreeMap<PieceIndex, Piece>,
-    /// Attempts so far at all pieces. The store takes a higher number for a later attempt; 0 is that
-    /// of an earlier launch.
+    /// The number of the last attempt at any piece. To the store a higher number is a later
+    /// attempt, and 0 that of an earlier launch.
     attempts: u32,
 }
 
 #[derive(Debug, Default)]
 struct Piece {
-    /// Stage jobs under way of attempts that ended.
+    /// Stage jobs of earlier attempts under way.
     late: usize,
     /// The present attempt.
     open: Option<Attempt>,
@@ -42,9 +42,9 @@ struct Attempt {
     spans: Vec<Slot>,
     /// Stage jobs under way.
     staging: usize,
-    /// What is to be staged once no late job is under way.
+    /// To be staged once no late job is under way.
     delayed: Vec<Part>,
-    /// Once the piece is whole: whether digests are wanted.
+    /// Whether digests are wanted, once the piece is whole.
     commit: Option<bool>,
 }
 
@@ -59,12 +59,12 @@ struct Part {
 struct Slot {
     /// `None`: not open, or given to the store.
     buffer: Option<Span>,
-    /// Blocks that are on the disk, or on their way there.
+    /// Blocks that are staged or being staged.
     staged: u16,
 }
 
 impl PieceBuffers {
-    /// The buffers of pieces of which an earlier launch left blocks on the disk.
+    /// Returns no buffers, of a torrent of which these blocks are on the disk.
     pub(crate) fn new(layout: SpanLayout, unfinished: &[(PieceIndex, Vec<u32>)]) -> Self {
         let staged = |piece, span, blocks: &[u32]| Slot {
             buffer: None,
@@ -77,7 +77,7 @@ impl PieceBuffers {
         Self { pieces: pieces.collect(), attempts: 0 }
     }
 
-    /// Keeps `buffer` for a span. Returns what the span held, or a buffer without a place.
+    /// Opens a span with `buffer`. Returns the buffer it had, or `buffer` if there is no such span.
     pub(crate) fn open(
         &mut self,
         layout: SpanLayout,
@@ -110,8 +110,7 @@ impl PieceBuffers {
         Some((slot.buffer.as_mut()?, (offset - start) as usize))
     }
 
-    /// Returns the job that stages a span of which these blocks came; or its buffer, if none came
-    /// since it was opened.
+    /// Returns the job that stages a span with these blocks, or its buffer if it has no new block.
     pub(crate) fn stage(
         &mut self,
         torrent: TorrentKey,
@@ -138,7 +137,7 @@ impl PieceBuffers {
         Ok(Some(part.into_job(torrent, piece, open.number)))
     }
 
-    /// A span of `piece` was staged. Returns the jobs that waited for it.
+    /// A span was staged. Returns the jobs that waited for that.
     pub(crate) fn handle_staged(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Vec<Job> {
         let Some(Piece { late, open }) = self.pieces.get_mut(&piece) else { return Vec::new() };
         match (&mut *late, &mut *open) {
@@ -157,14 +156,14 @@ impl PieceBuffers {
         delayed.into_iter().map(|part| part.into_job(torrent, piece, open.number)).collect()
     }
 
-    /// Every block of `piece` is in. A piece with no open span was staged whole.
+    /// Every block of `piece` is in.
     pub(crate) fn commit(&mut self, piece: PieceIndex, digests: bool) {
         if let Some(open) = self.open_mut(piece) {
             open.commit = Some(digests);
         }
     }
 
-    /// Returns the job that commits `piece`, once it is whole and nothing of it is being staged.
+    /// Returns the job that commits `piece`, once it is whole and no stage job is under way.
     pub(crate) fn poll_commit(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Option<Job> {
         let Piece { late: 0, open: Some(open) } = self.pieces.get(&piece)? else { return None };
         let (attempt, digests) = (open.number, open.commit?);
@@ -176,7 +175,7 @@ impl PieceBuffers {
         Some(Job::Commit { torrent, piece, attempt, spans, digests })
     }
 
-    /// Forgets what came of `piece`. Returns its buffers.
+    /// Ends the attempt at `piece`. Returns its buffers.
     pub(crate) fn close(&mut self, piece: PieceIndex) -> Vec<Span> {
         let Some(Piece { late, open }) = self.pieces.get_mut(&piece) else { return Vec::new() };
         let Some(open) = open.take() else { return Vec::new() };
@@ -188,8 +187,8 @@ impl PieceBuffers {
         open.spans.into_iter().filter_map(|slot| slot.buffer).chain(delayed).collect()
     }
 
-    /// Takes all buffers, with the blocks in them that are not on the disk yet. `blocks_in` tells
-    /// which blocks of a span are in.
+    /// Takes all buffers, with the blocks in them that are not staged. `blocks_in` returns the
+    /// blocks of a span that are in.
     pub(crate) fn take_all(&mut self, blocks_in: impl Fn(PieceIndex, u32) -> u16) -> Vec<HeldSpan> {
         let mut held = Vec::new();
         for (piece, Piece { open, .. }) in std::mem::take(&mut self.pieces) {
@@ -221,7 +220,7 @@ impl Part {
     }
 }
 
-/// The blocks of a span that are in, in memory or on the disk: bit n stands for its block n.
+/// The blocks of a span that are in, in memory or on the disk: bit n for its block n.
 pub(crate) fn blocks_in(swarm: &Swarm, piece: PieceIndex, span: u32) -> u16 {
     mask(swarm.spans(), piece, span, swarm.blocks_in(piece, span))
 }
@@ -264,7 +263,7 @@ mod tests {
             assert!(unused.is_none());
         }
 
-        /// Stages a span of which these blocks came. Returns the attempt and blocks of the job.
+        /// Stages a span with these blocks. Returns the attempt and the blocks of the job.
         fn stage(&mut self, span: u32, blocks: u16) -> Option<(u32, u16)> {
             match self.buffers.stage(TORRENT, self.piece, span, blocks) {
                 Ok(Some(Job::Stage { attempt, blocks, .. })) => Some((attempt, blocks)),
@@ -289,12 +288,12 @@ mod tests {
         assert_eq!(scene.stage(1, 0b0111), Some((0, 0b0100)));
         scene.open(1);
         let unused = scene.buffers.stage(TORRENT, scene.piece, 1, 0b0111);
-        assert!(unused.is_err(), "nothing came, the buffer is given back");
-        assert_eq!(scene.stage(1, 0b1111), None, "it is not open any more");
+        assert!(unused.is_err(), "no new block, the buffer is given back");
+        assert_eq!(scene.stage(1, 0b1111), None, "it is not open");
     }
 
     #[test]
-    fn earlier_launch_s_blocks_are_not_held() {
+    fn staged_blocks_are_not_held() {
         let mut scene = scene(&[16, 17]);
         scene.open(1);
         let held = scene.buffers.take_all(|_, _| 0b0111);
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_gives_every_buffer_back() {
+    fn close_returns_every_buffer() {
         let mut scene = scene(&[]);
         scene.open(0);
         assert!(scene.stage(0, 1).is_some());
@@ -342,6 +341,6 @@ mod tests {
         assert_eq!(scene.buffers.close(scene.piece).len(), 2);
         assert!(scene.buffers.close(scene.piece).is_empty());
         assert!(scene.handle_staged().is_empty());
-        assert!(scene.buffers.pieces.is_empty(), "the late job is remembered until its answer");
+        assert!(scene.buffers.pieces.is_empty(), "the late job is kept until its answer");
     }
 }

@@ -1,6 +1,5 @@
-//! Ranges of pieces that are in the page cache because they were read a moment ago. One job reads
-//! the blocks of a whole range; what any peer requests of it within the next second is sent
-//! without another.
+//! Ranges of pieces that were read into the page cache. One job reads the blocks of a whole range;
+//! requests of any peer for it within the next second need no other.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,10 +14,10 @@ use piece_store::{Extent, TorrentKey};
 use crate::engine::keys::LinkKey;
 use crate::limits::{MAX_READ_RANGE_FILES, MAX_RESIDENT, READ_RANGE_LENGTH, SERVED_FILES_SHARE};
 
-/// For how long a range that was read is trusted to be in the page cache.
+/// For how long a range is taken to be in the page cache after it was read.
 const RESIDENT_TIME: Duration = Duration::from_secs(1);
 
-/// Which part of which piece.
+/// A range of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RangeKey {
     torrent: TorrentKey,
@@ -29,10 +28,11 @@ pub(crate) struct RangeKey {
 }
 
 impl RangeKey {
-    /// Returns the range that has `request` from `skip` bytes on, and in how many files it is at
-    /// most. Pieces are cut every [`READ_RANGE_LENGTH`]. A request that is across such a cut, or
-    /// whose range would be in more than `max_files` files, gets a range of its own: the rest of the
-    /// request, or as much of it as is in `max_files` files.
+    /// Returns the range for `request` from `skip` bytes on, and the number of its files.
+    ///
+    /// Pieces are cut every [`READ_RANGE_LENGTH`] bytes. A request across a cut, or in a range of
+    /// more than `max_files` files, gets a range of its own: the rest of the request, as far as it
+    /// is in `max_files` files.
     pub(crate) fn of(
         torrent: TorrentKey,
         info: &Info,
@@ -55,7 +55,7 @@ impl RangeKey {
         (Self { end: offset + length, ..rest }, files)
     }
 
-    /// How much of each file it has, in order.
+    /// The length of its part in each file, in order.
     fn lengths(self, info: &Info) -> impl Iterator<Item = u32> {
         let offset = info.geometry().offset_of(self.piece) + u64::from(self.start);
         let ranges = info.ranges(offset, u64::from(self.end - self.start));
@@ -70,7 +70,7 @@ impl RangeKey {
         self.piece
     }
 
-    /// The one that a job named.
+    /// The range of a job.
     pub(crate) fn named(torrent: TorrentKey, piece: PieceIndex, range: &Range<u32>) -> Self {
         Self { torrent, piece, start: range.start, end: range.end }
     }
@@ -112,7 +112,7 @@ impl<F> ReadRange<F> {
     }
 }
 
-/// A block that a link has to send.
+/// A block that a link waits for.
 pub(crate) type Waiter = (LinkKey, BlockRequest);
 
 #[derive(Debug)]
@@ -124,25 +124,24 @@ enum State<F> {
 /// The ranges of all torrents.
 #[derive(Debug)]
 pub(crate) struct ReadRanges<F> {
-    /// How many files those being read may open, and how many those that are ready may hold open.
-    /// The same, so that what is answered at once is all remembered.
+    /// The most files that reads under way open, and that ready ranges hold open. The two are
+    /// equal, so that ranges which are answered together are all kept.
     max_files: usize,
     ranges: BTreeMap<RangeKey, State<F>>,
-    /// Those to be read, in the order they were asked for, and in how many files each is.
+    /// Ranges to be read, in order, with the number of their files.
     to_read: VecDeque<(RangeKey, usize)>,
-    /// Those being read.
+    /// Ranges being read, with the number of their files.
     reading: BTreeMap<RangeKey, usize>,
-    /// The ready ones, oldest first, and those that were ready once. Nobody else holds their files
-    /// open for longer than it takes to send some bytes.
+    /// Ranges that are or were ready, oldest first. Only these hold files open, apart from a send.
     ready: VecDeque<Arc<ReadRange<F>>>,
-    /// How many extents `ready` has.
+    /// The number of extents in `ready`.
     extents: usize,
-    /// How many extents of `ready` are in each open file, by its address.
+    /// The number of extents in `ready` by open file, which is named by its address.
     files: BTreeMap<usize, usize>,
 }
 
 impl<F> ReadRanges<F> {
-    /// None yet, of a store that has at most `open_files` open.
+    /// Returns no ranges, of a store that has at most `open_files` open.
     pub(super) fn new(open_files: usize) -> Self {
         Self {
             max_files: (open_files / SERVED_FILES_SHARE).max(1),
@@ -155,13 +154,13 @@ impl<F> ReadRanges<F> {
         }
     }
 
-    /// How many files one range may be in, so that any range fits.
+    /// The most files of one range, so that any range fits.
     pub(crate) fn max_range_files(&self) -> usize {
         MAX_READ_RANGE_FILES.min(self.max_files)
     }
 
-    /// Returns the range, which is in so many files, if it was read a moment ago. Otherwise
-    /// [`Self::next_read`] names it when its turn has come, and [`Self::finish`] gives `waiter` back.
+    /// Returns the range if it is fresh. Otherwise [`Self::next_read`] returns it when it is to be
+    /// read, and [`Self::finish`] returns `waiter`.
     pub(crate) fn ask(
         &mut self,
         now: Duration,
@@ -179,7 +178,7 @@ impl<F> ReadRanges<F> {
         None
     }
 
-    /// The next range to be read, if those being read leave room for its files.
+    /// The next range to be read, if there is room for its files.
     pub(crate) fn next_read(&mut self) -> Option<RangeKey> {
         let (key, files) = *self.to_read.front()?;
         if self.reading.values().sum::<usize>() + files > self.max_files {
@@ -195,7 +194,7 @@ impl<F> ReadRanges<F> {
         self.reading.remove(&key);
     }
 
-    /// The range was read. Returns it, and what waits for it.
+    /// The range was read. Returns it, and the blocks that wait for it.
     pub(crate) fn finish(
         &mut self,
         now: Duration,
@@ -213,14 +212,14 @@ impl<F> ReadRanges<F> {
         (range, waiting)
     }
 
-    /// Forgets a range that turned out not to be in the page cache, unless it was read again since.
+    /// Forgets a range that is not in the page cache any more, unless it was read again.
     pub(crate) fn invalidate(&mut self, range: &Arc<ReadRange<F>>) {
         if self.is_current(range) {
             self.ranges.remove(&range.key);
         }
     }
 
-    /// Forgets what is too old to be trusted, and the oldest if there is too much.
+    /// Forgets ranges that are not fresh, and the oldest if there are too many.
     pub(crate) fn expire(&mut self, now: Duration) {
         while let Some(range) = self.ready.front()
             && (!range.is_fresh(now) || self.is_full())
@@ -231,7 +230,7 @@ impl<F> ReadRanges<F> {
         }
     }
 
-    /// Forgets everything of a torrent, of which nothing is being read.
+    /// Forgets the ranges of a torrent, none of which is being read.
     pub(crate) fn forget(&mut self, torrent: TorrentKey) {
         self.ranges.retain(|key, _| key.torrent != torrent);
         self.to_read.retain(|(key, _)| key.torrent != torrent);
@@ -272,7 +271,7 @@ impl<F> ReadRanges<F> {
     }
 }
 
-/// Which open file it is in. The number is only compared.
+/// Names its open file. The number is only compared.
 fn address<F>(extent: &Extent<F>) -> usize {
     Arc::as_ptr(&extent.file).addr()
 }

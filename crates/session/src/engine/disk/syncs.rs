@@ -1,10 +1,10 @@
-//! One sync at a time on each file system: a second one would only make both slower.
+//! One sync at a time on each file system. A second one would make both slower.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use piece_store::TorrentKey;
 
-/// The syncs under way, by file system, and who waits for them.
+/// The file systems with a sync under way, and the torrents that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Syncs {
     running: BTreeSet<u64>,
@@ -12,7 +12,7 @@ pub(crate) struct Syncs {
 }
 
 impl Syncs {
-    /// Asks for a sync of `torrent`; if it has to wait, [`Self::next_waiting`] names it later.
+    /// Returns whether `torrent` may sync now. If not, [`Self::next_waiting`] returns it later.
     pub(crate) fn admit(&mut self, file_system: u64, torrent: TorrentKey) -> bool {
         let free = self.running.insert(file_system);
         if !free {
@@ -21,12 +21,12 @@ impl Syncs {
         free
     }
 
-    /// The sync on `file_system` is over.
+    /// The sync on `file_system` has ended.
     pub(crate) fn handle_finished(&mut self, file_system: u64) {
         self.running.remove(&file_system);
     }
 
-    /// A torrent that waits for `file_system`, while that is free.
+    /// Takes the next torrent that waits for `file_system`, if that is free.
     pub(crate) fn next_waiting(&mut self, file_system: u64) -> Option<TorrentKey> {
         if self.running.contains(&file_system) {
             return None;
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_a_file_system_in_order() {
+    fn one_per_file_system_in_order() {
         let mut syncs = Syncs::default();
         let key = TorrentKey;
         assert!(syncs.admit(1, key(1)) && syncs.admit(2, key(2)));

@@ -1,4 +1,4 @@
-//! The links of a session: one for each TCP connection, from before it is established to its end.
+//! The links of a session: one for each TCP connection, from the attempt to connect to its end.
 
 mod stages;
 mod uploads;
@@ -23,12 +23,12 @@ pub(super) struct Links<F> {
     max: usize,
     count: usize,
     half_open: HalfOpen,
-    /// Bytes that all links' buffers held when they were counted last, and the most so far.
+    /// Bytes in the buffers of all links, as counted last, and the most so far.
     buffered: usize,
     buffered_peak: usize,
-    /// When all links are checked for deadlines and memory.
+    /// When to check all links for deadlines and memory.
     sweep_at: Duration,
-    /// Before this no connection is begun.
+    /// No connection is made before this.
     dial_at: Duration,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct Links<F> {
 struct Slot<F> {
     generation: u32,
     link: Option<Link<F>>,
-    /// Whether the caller was asked to transmit, and has not done so since.
+    /// Whether the caller is asked to transmit.
     signalled: bool,
-    /// Bytes that the link's buffers held when they were counted last.
+    /// Bytes in the buffers of the link, as counted last.
     buffered: usize,
 }
 
@@ -78,14 +78,14 @@ impl LinkEnd {
         Self { wrong_peer: true, ..Self::new(DisconnectReason::Misbehaved, text) }
     }
 
-    /// How the attempt to connect failed, if nothing but the handshake was missing.
+    /// How an established connection failed before its handshake was complete.
     pub(super) fn handshake_failure(&self) -> ConnectFailure {
         if self.wrong_peer { ConnectFailure::WrongPeer } else { ConnectFailure::Handshake }
     }
 }
 
 impl<F> Links<F> {
-    /// None yet; at most `max`, and `max_half_open` without a complete handshake.
+    /// Returns no links; at most `max`, and `max_half_open` without a complete handshake.
     pub(super) fn new(now: Duration, max: usize, max_half_open: usize) -> Self {
         Self {
             slots: Vec::new(),
@@ -113,7 +113,7 @@ impl<F> Links<F> {
         LinkKey::new(slot, self.slots[slot].generation)
     }
 
-    /// The connection of a link that was [`Link::Connecting`] is established.
+    /// A link that was connecting is established.
     pub(super) fn establish(&mut self, key: LinkKey, connection: Connection) {
         let Some(Slot { link: Some(link), .. }) = self.slot_mut(key) else { return };
         if let Link::Connecting(Connecting { address, torrent, .. }) = *link {
@@ -122,7 +122,7 @@ impl<F> Links<F> {
         }
     }
 
-    /// The handshake of a link is complete: it is a peer of the torrent.
+    /// The handshake of a link is complete: it is a peer of `torrent`.
     pub(super) fn open(&mut self, key: LinkKey, torrent: TorrentKey) {
         let Some(slot) = self.slot_mut(key) else { return };
         if let Some(Link::Handshaking(link)) = slot.link.take() {
@@ -164,7 +164,7 @@ impl<F> Links<F> {
         }
     }
 
-    /// The link's torrent, unless it has none yet.
+    /// The torrent of a link, unless it has none yet.
     pub(super) fn torrent_of(&self, key: LinkKey) -> Option<TorrentKey> {
         self.get(key)?.torrent()
     }
@@ -175,7 +175,7 @@ impl<F> Links<F> {
         slots.map(|(number, slot)| LinkKey::new(number, slot.generation)).collect()
     }
 
-    /// Bytes came from a link. Returns what the first of them mean.
+    /// Bytes came from a link. Returns the first thing that they mean.
     pub(super) fn receive<'a>(
         &mut self,
         now: Duration,
@@ -185,8 +185,8 @@ impl<F> Links<F> {
         self.get_mut(key)?.connection_mut()?.receive(now, input)
     }
 
-    /// Checks the deadlines of a link. Returns `None` if none is due, an error if the link ends, and
-    /// otherwise there may be a message to send.
+    /// Checks the deadlines of a link. Returns `None` if none is due, and an error if the link
+    /// ends. Otherwise there may be a message to send.
     pub(super) fn handle_timeout(
         &mut self,
         now: Duration,
@@ -216,24 +216,24 @@ impl<F> Links<F> {
         connection.is_some_and(|connection| connection.poll_transmit().is_some())
     }
 
-    /// Notes that the caller is asked to transmit. Returns whether it is to be asked now.
+    /// Notes that the caller is asked to transmit. Returns whether it was not asked yet.
     pub(super) fn signal(&mut self, key: LinkKey) -> bool {
         self.slot_mut(key).is_some_and(|slot| !std::mem::replace(&mut slot.signalled, true))
     }
 
-    /// The caller transmits.
+    /// The caller transmits now.
     pub(super) fn clear_signal(&mut self, key: LinkKey) {
         if let Some(slot) = self.slot_mut(key) {
             slot.signalled = false;
         }
     }
 
-    /// The system has no more sockets to give: for a while no connection is begun.
+    /// Makes no connection for a while, since the system ran out of sockets.
     pub(super) fn pause_dialing(&mut self, now: Duration) {
         self.dial_at = now + DIAL_PAUSE;
     }
 
-    /// Whether another connection may be begun.
+    /// Whether another connection may be made.
     pub(super) fn has_room_to_dial(&self, now: Duration) -> bool {
         self.half_open.has_room(true) && self.count < self.max && self.dial_at <= now
     }
@@ -243,12 +243,12 @@ impl<F> Links<F> {
         self.half_open.has_room(false) && self.count < self.max
     }
 
-    /// Whether no more connections may be accepted because too many are without a complete handshake.
+    /// Whether too many incoming connections are without a complete handshake to accept more.
     pub(super) fn is_crowded(&self) -> bool {
         !self.half_open.has_room(false)
     }
 
-    /// Whether all links are to be checked now; if so, the next time is set.
+    /// Whether to check all links now. If so, sets the next time.
     pub(super) fn is_sweep_due(&mut self, now: Duration) -> bool {
         let due = self.sweep_at <= now;
         if due {
@@ -261,8 +261,7 @@ impl<F> Links<F> {
         self.sweep_at
     }
 
-    /// Counts again what the buffers of one link hold. Returns what those of all links hold, in
-    /// bytes, as far as it was counted.
+    /// Counts the buffers of one link again. Returns the bytes of all, as counted last.
     pub(super) fn count_buffers(&mut self, key: LinkKey) -> usize {
         if let Some(Slot { link: Some(link), buffered, .. }) = self.slot_mut(key) {
             let now = link.buffered();
@@ -273,7 +272,7 @@ impl<F> Links<F> {
         self.buffered
     }
 
-    /// Counts what the buffers of all links hold, in bytes, and finds the link that holds most.
+    /// Counts the buffers of all links again. Returns their bytes, and the link that holds most.
     pub(super) fn count_all_buffers(&mut self) -> (usize, Option<LinkKey>) {
         let (mut total, mut most) = (0, (0, None));
         for (number, slot) in self.slots.iter_mut().enumerate() {
@@ -287,7 +286,7 @@ impl<F> Links<F> {
         (total, most.1)
     }
 
-    /// The most bytes that all links' buffers held at a time, of those counted.
+    /// The most bytes that were counted in the buffers of all links.
     pub(super) fn buffered_peak(&self) -> usize {
         self.buffered_peak
     }

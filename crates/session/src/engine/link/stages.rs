@@ -1,4 +1,4 @@
-//! How far a link is.
+//! The stages of a link.
 //!
 //! ```text
 //!  outgoing: Connecting --established--> Handshaking --handshake--> Open
@@ -19,7 +19,7 @@ use super::uploads::Upload;
 pub(crate) enum Link<F> {
     /// The socket is being connected.
     Connecting(Connecting),
-    /// Bytes may flow, the handshake is not complete.
+    /// The handshake is not complete.
     Handshaking(Box<Handshaking>),
     /// A peer of a swarm.
     Open(Box<Open<F>>),
@@ -35,7 +35,7 @@ pub(crate) struct Connecting {
 #[derive(Debug)]
 pub(crate) struct Handshaking {
     pub(crate) address: SocketAddr,
-    /// The torrent of a connection that we made; the peer names that of an incoming one.
+    /// The torrent of an outgoing connection. The peer names that of an incoming one.
     pub(crate) expected: Option<TorrentKey>,
     pub(crate) connection: Connection,
 }
@@ -45,9 +45,9 @@ pub(crate) struct Open<F> {
     pub(crate) address: SocketAddr,
     pub(crate) torrent: TorrentKey,
     pub(crate) connection: Connection,
-    /// What the blocks in the connection's send queue consist of, in its order.
+    /// The blocks in the connection's send queue, in its order.
     pub(super) uploads: VecDeque<Upload<F>>,
-    /// Bytes requested from the store for this peer and not answered yet.
+    /// Bytes that the store is to read for the peer.
     pub(super) reading: u64,
 }
 
@@ -91,7 +91,7 @@ impl<F> Link<F> {
         }
     }
 
-    /// Whether we made the connection, while the handshake is not complete.
+    /// Without a complete handshake: whether the connection is outgoing.
     pub(super) fn half_open(&self) -> Option<bool> {
         match self {
             Self::Connecting(_) => Some(true),
@@ -100,7 +100,7 @@ impl<F> Link<F> {
         }
     }
 
-    /// What its buffers hold, in bytes.
+    /// The bytes in its buffers.
     pub(super) fn buffered(&self) -> usize {
         match self {
             Self::Connecting(_) => 0,

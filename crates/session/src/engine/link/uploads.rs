@@ -1,4 +1,4 @@
-//! What a link sends: messages from the connection's buffer, payload from where it is on the disk.
+//! What a link sends: messages from the buffer of the connection, payload from the disk.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -17,11 +17,11 @@ use crate::limits::SEND_WINDOW;
 /// Some of the bytes that a link has to send.
 #[derive(Debug)]
 pub enum Outgoing<'a, F = OsFile> {
-    /// Messages. `more` says that payload comes next, so that the system may wait for it.
+    /// Messages.
     Bytes {
         /// The bytes.
         bytes: &'a [u8],
-        /// Whether payload follows.
+        /// Whether payload follows, so that the system may wait for it.
         more: bool,
     },
     /// Payload that was read into the page cache.
@@ -33,12 +33,11 @@ pub enum Outgoing<'a, F = OsFile> {
     },
 }
 
-/// A block that the connection sends: where its bytes are on the disk.
+/// A block in the send queue of the connection.
 #[derive(Debug)]
 pub(super) struct Upload<F> {
     request: BlockRequest,
-    /// What was read together with it. A weak pointer: many links that don't drain would hold many
-    /// files open.
+    /// The range that has it. Weak, so that links that do not drain hold no files open.
     range: Weak<ReadRange<F>>,
     /// Whether it is being read again.
     refreshing: bool,
@@ -49,12 +48,12 @@ pub(crate) struct Refresh<F> {
     pub(crate) request: BlockRequest,
     /// How many bytes of the block were sent.
     pub(crate) sent: u32,
-    /// The range that has it, if that is remembered.
+    /// The range that has it, unless it is forgotten.
     pub(crate) stale: Option<Arc<ReadRange<F>>>,
 }
 
 impl<F> Open<F> {
-    /// The next request to read for the peer. One that does not drain gets nothing.
+    /// The next request to read for the peer; none while its send queue is full.
     pub(crate) fn next_request(&mut self) -> Option<BlockRequest> {
         let has_room = self.connection.pending_payload() + self.reading < SEND_WINDOW;
         has_room.then(|| self.connection.next_request()).flatten()
@@ -70,10 +69,10 @@ impl<F> Open<F> {
         self.reading -= u64::from(request.length());
     }
 
-    /// The bytes of `request` were read: for a block being sent, or for one to be sent now.
+    /// The bytes of a block were read: of one that is being sent, or of one to be sent.
     pub(crate) fn take_range(&mut self, request: BlockRequest, range: &Arc<ReadRange<F>>) {
         let range = Arc::downgrade(range);
-        // Only the one that is being sent is ever read again.
+        // Only the first block is ever read again.
         let refreshed = self.uploads.front_mut().filter(|upload| upload.refreshing);
         if let Some(upload) = refreshed.filter(|upload| upload.request == request) {
             (upload.range, upload.refreshing) = (range, false);
@@ -82,8 +81,8 @@ impl<F> Open<F> {
         }
     }
 
-    /// Forgets blocks that were sent. Returns whether the payload that comes next, behind messages or
-    /// not, must be read again: its range is forgotten, or was only the start of the block.
+    /// Forgets blocks that were sent. Returns whether the next payload must be read again: its
+    /// range is forgotten, or has only the start of the block.
     pub(crate) fn is_refresh_due(&mut self) -> bool {
         let next = self.connection.transmits().find_map(|transmit| match transmit {
             Transmit::Payload { request, offset, .. } => Some((request, offset)),
@@ -103,7 +102,7 @@ impl<F> Open<F> {
         range.and_then(|range| range.extent(request.offset() + offset, 1)).is_none()
     }
 
-    /// Begins to read the payload that comes first once more.
+    /// The payload that comes first is to be read again.
     pub(crate) fn begin_refresh(&mut self) -> Option<Refresh<F>> {
         let sent = match self.connection.poll_transmit() {
             Some(Transmit::Payload { offset, .. }) => offset,
@@ -116,8 +115,8 @@ impl<F> Open<F> {
 }
 
 impl<F> Link<F> {
-    /// What it has to send, in order: at most `limit` bytes of payload, and none from where payload is
-    /// not known to be in the page cache.
+    /// What it has to send, in order, up to `limit` bytes of payload or to payload that must be
+    /// read first.
     pub(crate) fn outgoing(
         &self,
         now: Duration,
@@ -140,7 +139,7 @@ fn outgoing<'a, F>(
 ) -> impl Iterator<Item = Outgoing<'a, F>> {
     let mut transmits = transmits.peekable();
     let mut uploads = uploads.into_iter().flatten();
-    // What is left of the block under way: its range, and which bytes of the piece.
+    // The rest of the present block: its range, and the bytes of the piece.
     let mut block = None;
     let mut left = u32::try_from(limit).unwrap_or(u32::MAX);
     let next = move || {
@@ -165,7 +164,7 @@ fn outgoing<'a, F>(
     iter::from_fn(next).fuse()
 }
 
-/// Where the payload of `transmit` was read, and which bytes of the piece it is; none while it is
+/// Returns the range of the payload in `transmit`, and its bytes in the piece; `None` while it is
 /// being read again. `uploads` are those from this block on.
 fn payload_of<'a, F: 'a>(
     transmit: Transmit<'_>,

@@ -1,4 +1,4 @@
-//! A torrent whose data on the disk is being verified.
+//! Verification of the data on the disk, before a transfer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use piece_store::{Job, Opened, TorrentKey};
 use super::durability::Durability;
 use super::progress::Progress;
 
-/// Verification of what is on the disk.
+/// A check of the data on the disk.
 #[derive(Debug)]
 pub(crate) struct Check {
     metainfo: Arc<Metainfo>,
     pub(super) opened: Opened,
-    /// What no job was given for yet.
+    /// The ranges of pieces that have no job yet.
     ranges: VecDeque<Range<u32>>,
     running: usize,
     pub(crate) done: u32,
@@ -51,8 +51,8 @@ impl Check {
         self.durability.handle_written(now, bytes);
     }
 
-    /// Every range was verified. `have` are the pieces that we have now, with those imported from
-    /// the parts file.
+    /// Every range was verified. We have the pieces `have`, some of them imported from the parts
+    /// file.
     pub(crate) fn handle_finished(&mut self, now: Duration, have: Bitfield) {
         let geometry = self.metainfo.info().geometry();
         let imported = geometry
@@ -63,7 +63,8 @@ impl Check {
         self.durability.handle_written(now, bytes);
     }
 
-    /// The next jobs, so that at most `most` are under way; last the one that finishes the check.
+    /// Returns the next jobs, so that at most `most` are under way. The last one finishes the
+    /// check.
     pub(crate) fn next_jobs(&mut self, torrent: TorrentKey, most: usize) -> Vec<Job> {
         let count = self.ranges.len().min(most.saturating_sub(self.running));
         let ranges = self.ranges.drain(..count);

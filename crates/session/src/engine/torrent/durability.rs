@@ -1,19 +1,19 @@
-//! When verified data is synced.
+//! Verified data that is not synced yet, and when to sync it.
 
 use std::time::Duration;
 
 use crate::limits::{MAX_UNSYNCED, SYNC_AGE, SYNC_BYTES};
 
-/// How much verified data of a torrent is not synced yet. Takes no memory if all is.
+/// How much verified data of a torrent is not synced yet. Takes no memory if all is synced.
 ///
-/// With `--cfg sync_at_end`, a build to measure against, nothing is synced before the end.
+/// A build with `--cfg sync_at_end`, to measure against, syncs at the end only.
 #[derive(Debug, Default)]
 pub(crate) struct Durability(Option<Box<Unsynced>>);
 
 #[derive(Debug, Default)]
 struct Unsynced {
     bytes: u64,
-    /// When the oldest data was written that no sync under way covers.
+    /// When the oldest data was written, without that of the sync under way.
     oldest: Option<Duration>,
     /// How many bytes the sync under way covers.
     syncing: Option<u64>,
@@ -47,14 +47,14 @@ impl Durability {
         }
     }
 
-    /// The sync that is due has to wait for another torrent's, or has waited long enough.
+    /// A due sync waits for that of another torrent, or no longer does.
     pub(crate) fn set_waiting(&mut self, waiting: bool) {
         if let Some(unsynced) = &mut self.0 {
             unsynced.waiting = waiting;
         }
     }
 
-    /// Whether a sync should begin; `at_once` asks for one whatever the amount.
+    /// Whether to sync now; `at_once` does so for any amount.
     pub(crate) fn is_sync_due(&self, now: Duration, at_once: bool) -> bool {
         let Some(unsynced) = self.0.as_ref().filter(|unsynced| unsynced.is_idle()) else {
             return false;
@@ -63,7 +63,7 @@ impl Durability {
         at_once || (due && !cfg!(sync_at_end))
     }
 
-    /// When the oldest data has waited long enough.
+    /// When the oldest data must be synced.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let unsynced = self.0.as_ref().filter(|unsynced| unsynced.is_idle())?;
         unsynced.oldest.filter(|_| !cfg!(sync_at_end)).map(|at| at + SYNC_AGE)

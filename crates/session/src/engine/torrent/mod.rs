@@ -1,4 +1,4 @@
-//! The torrents of a session: where each stands, what it has and wants, and when it is due.
+//! The torrents of a session: the phase of each, its progress, and when it is due.
 
 mod check;
 mod durability;
@@ -23,7 +23,7 @@ use crate::event::{TorrentError, TorrentStatus};
 pub(super) use phase::Torrent;
 pub(super) use transfer::Transfer;
 
-/// A torrent can't be added.
+/// A torrent cannot be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddError {
@@ -40,7 +40,7 @@ pub enum AddError {
     Gone,
 }
 
-/// All torrents. Indexing with the key of one that is gone is a bug and panics.
+/// All torrents. Indexing panics if there is no such torrent, which is a bug.
 #[derive(Debug)]
 pub(super) struct Torrents {
     table: BTreeMap<TorrentKey, Box<Torrent>>,
@@ -50,9 +50,9 @@ pub(super) struct Torrents {
     active: usize,
     /// When each torrent is due, if it is.
     timers: BTreeSet<(Duration, TorrentKey)>,
-    /// Torrents whose last poll found no memory, in the order in which they get some.
+    /// Torrents that wait for memory.
     starved: VecDeque<TorrentKey>,
-    /// Torrents that may have a peer to connect to, in the order of their turns.
+    /// Torrents that may have a candidate to connect to.
     to_dial: VecDeque<TorrentKey>,
 }
 
@@ -96,8 +96,8 @@ impl Torrents {
         Some(torrent.open(state_dir))
     }
 
-    /// Begins to stop a torrent, whose status is `status`. One that is stopping already keeps its first
-    /// error. Returns whether the stop begins.
+    /// Begins to stop a torrent, whose status is `status`. Returns whether it was not stopping yet.
+    /// A stopping torrent keeps its first error.
     pub(super) fn stop(
         &mut self,
         key: TorrentKey,
@@ -115,7 +115,7 @@ impl Torrents {
         true
     }
 
-    /// Ends a stop. Returns the error that led to it.
+    /// Ends a stop. Returns its error.
     pub(super) fn end_stop(&mut self, key: TorrentKey) -> Option<TorrentError> {
         let (torrent, error) = self.table.remove(&key)?.end_stop();
         self.active -= 1;
@@ -124,14 +124,14 @@ impl Torrents {
         error
     }
 
-    /// Has a torrent be forgotten once it is stopped. Returns whether it is already.
+    /// Notes that the torrent is to be forgotten once it is stopped. Returns whether it is stopped.
     pub(super) fn set_removing(&mut self, key: TorrentKey) -> bool {
         let Some(torrent) = self.table.get_mut(&key) else { return false };
         torrent.removing = true;
         torrent.is_stopped()
     }
 
-    /// Forgets a stopped torrent if that was asked for.
+    /// Forgets a stopped torrent if that was noted.
     pub(super) fn forget_removed(&mut self, key: TorrentKey) {
         if let Some(torrent) = self.table.remove(&key) {
             if torrent.removing {
@@ -150,8 +150,8 @@ impl Torrents {
         self.table.get_mut(&key).map(Box::as_mut)
     }
 
-    /// The transfer of a torrent that has one, also while it is being stopped. For answers to what the
-    /// transfer asked; if it has none, that is a bug.
+    /// The transfer of a torrent, also while it is being stopped. Panics if it has none: it is
+    /// called for outputs of the transfer and the answers to them.
     pub(super) fn transfer(&mut self, key: TorrentKey) -> &mut Transfer {
         self[key].transfer_mut().expect("a torrent with a transfer")
     }
@@ -179,8 +179,8 @@ impl Torrents {
         self.active == 0
     }
 
-    /// Puts the torrent in line for memory, if it found none, and to connect to peers. It leaves
-    /// that line when it has no peer to try. Sets its timer.
+    /// Puts a running torrent in line for memory, if it needs some, and to connect to candidates,
+    /// until it has none. Sets its timer.
     pub(super) fn line_up(&mut self, key: TorrentKey) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         if let Some(transfer) = torrent.running_mut() {
@@ -196,7 +196,7 @@ impl Torrents {
         self.set_timer(key);
     }
 
-    /// Sets the torrent's timer to its next timeout.
+    /// Sets the timer of a torrent.
     pub(super) fn set_timer(&mut self, key: TorrentKey) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         let next = torrent.next_timeout();
@@ -207,7 +207,7 @@ impl Torrents {
         }
     }
 
-    /// The next torrent to connect to a peer. [`Self::line_up`] puts it in line again.
+    /// Takes the next torrent out of the line to connect to candidates.
     pub(super) fn pop_to_dial(&mut self) -> Option<TorrentKey> {
         while let Some(key) = self.to_dial.pop_front() {
             if let Some(torrent) = self.table.get_mut(&key) {
@@ -223,8 +223,7 @@ impl Torrents {
         self.starved.len()
     }
 
-    /// Takes the first torrent that waits for memory out of the line, or puts it last if there is
-    /// too little for it.
+    /// Takes the next torrent out of the line for memory, or puts it last if there is too little.
     pub(super) fn pop_starved(&mut self, budget: &SpanBudget) -> Option<TorrentKey> {
         let key = self.starved.pop_front()?;
         let torrent = self.table.get_mut(&key)?;
@@ -236,7 +235,7 @@ impl Torrents {
         Some(key)
     }
 
-    /// The next torrent whose time came. It has no time until [`Self::line_up`].
+    /// Takes the next torrent that is due. Its timer is not set.
     pub(super) fn pop_due(&mut self, now: Duration) -> Option<TorrentKey> {
         self.next_timeout().filter(|at| *at <= now)?;
         let (_, key) = self.timers.pop_first()?;

@@ -22,27 +22,27 @@ use crate::engine::rate::Bucket;
 use crate::event::{TorrentError, TorrentStatus};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_USER_PEERS, STOP_ANNOUNCE_TIME};
 
-/// What a torrent is doing, and what it needs only for that.
+/// What a torrent is doing, with the data for that.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The store opens files and journal.
+    /// The store opens its files and journal.
     Opening,
     /// Data on the disk is verified.
     Checking(Box<Check>),
-    /// Pieces come and go.
+    /// Pieces are exchanged.
     Transfer(Box<Transfer>),
-    /// On the way to `Stopped`.
+    /// It syncs, closes and announces `stopped`.
     Stopping(Box<Stopping>),
-    /// Nothing happens. Has the status before the stop, unless the store could not be opened.
+    /// Has the status before the stop, unless the store could not open it.
     Stopped(Option<Box<TorrentStatus>>),
 }
 
-/// The way out: jobs finish, the store syncs and closes, then `stopped` is announced.
+/// A stop under way.
 #[derive(Debug)]
 pub(super) struct Stopping {
     transfer: Option<Box<Transfer>>,
     step: StopStep,
-    /// The first one.
+    /// The first error.
     error: Option<TorrentError>,
     /// The status before the stop.
     pub(super) status: Box<TorrentStatus>,
@@ -51,11 +51,11 @@ pub(super) struct Stopping {
 /// How far a stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StopStep {
-    /// Jobs given to the store before the stop are waited for.
+    /// Waits for the jobs given to the store before the stop.
     Jobs,
     /// The store syncs and closes.
     Closing,
-    /// The trackers are notified, until the deadline.
+    /// Waits for the trackers, until the deadline.
     Announcing { deadline: Duration },
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct Torrent {
     pub(crate) jobs: u32,
     pub(crate) down: Bucket,
     pub(crate) up: Bucket,
-    /// When it is due in the table of timers.
+    /// When it is due, by the table of timers.
     pub(super) timer: Option<Duration>,
-    /// Payload received and sent in earlier launches, once the journal was read.
+    /// Payload received and sent in earlier launches, as soon as the journal was read.
     pub(super) earlier: (u64, u64),
     /// Whether it is in line to connect to peers.
     pub(super) waits_to_dial: bool,
@@ -109,7 +109,7 @@ impl Torrent {
         }
     }
 
-    /// Begins to open the files and the journal.
+    /// Returns the job that opens the files and the journal.
     pub(super) fn open(&mut self, state_dir: Option<PathBuf>) -> Job {
         self.phase = Phase::Opening;
         let add = &self.add;
@@ -126,7 +126,7 @@ impl Torrent {
         Job::Open { torrent: self.key, spec: Box::new(spec) }
     }
 
-    /// The store has opened the torrent, which may have been stopped meanwhile.
+    /// The store has opened the torrent. It may be stopping by now.
     pub(crate) fn handle_opened(&mut self, opened: Opened) {
         self.earlier = (opened.downloaded, opened.uploaded);
         if let Phase::Opening = self.phase {
@@ -135,7 +135,7 @@ impl Torrent {
         }
     }
 
-    /// Begins to stop, unless it is stopping or stopped. `status` is that of now.
+    /// Begins to stop a torrent that is not stopping yet, whose status is `status`.
     pub(super) fn stop(
         mut self: Box<Self>,
         status: TorrentStatus,
@@ -154,14 +154,14 @@ impl Torrent {
         self
     }
 
-    /// Keeps the first error of a torrent that is stopping.
+    /// Keeps the error that led to a stop, if it is the first.
     pub(crate) fn note_error(&mut self, error: TorrentError) {
         if let Phase::Stopping(stopping) = &mut self.phase {
             stopping.error.get_or_insert(error);
         }
     }
 
-    /// Returns the job that closes the store, once every job given to it before is answered.
+    /// Returns the job that closes the store, once every earlier job is answered.
     pub(crate) fn close_store(&mut self) -> Option<Job> {
         let Phase::Stopping(stopping) = &mut self.phase else { return None };
         if stopping.step != StopStep::Jobs || self.jobs > 0 {
@@ -176,7 +176,7 @@ impl Torrent {
         Some(Job::Close { torrent: self.key, uploaded, downloaded, unfinished })
     }
 
-    /// Everything is on the disk: has `stopped` announced.
+    /// The store is closed: has `stopped` announced.
     pub(crate) fn say_goodbye(&mut self, now: Duration) {
         let Phase::Stopping(stopping) = &mut self.phase else { return };
         let deadline = stopping.transfer.as_ref().map_or(now, |it| goodbye_deadline(it, now));
@@ -186,7 +186,7 @@ impl Torrent {
         }
     }
 
-    /// Whether a stop need not wait any longer. `announcing` says whether a tracker was not heard of.
+    /// Whether a stop is over. `announcing` says whether an announce has no answer yet.
     pub(crate) fn is_stop_over(&self, now: Duration, announcing: bool) -> bool {
         let Phase::Stopping(stopping) = &self.phase else { return false };
         matches!(stopping.step, StopStep::Announcing { deadline } if !announcing || deadline <= now)
@@ -248,7 +248,7 @@ impl Torrent {
         Some(check)
     }
 
-    /// Whether pieces may come and go.
+    /// Whether pieces are exchanged.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Transfer(_))
     }
@@ -273,8 +273,8 @@ impl Torrent {
         self.add.metainfo.info().geometry()
     }
 
-    /// What the torrent says in an announce; address, port and peers are up to others. A partial
-    /// seed announces `paused` where no other event is due (BEP 21).
+    /// The torrent's part of an announce: not address, port and number of peers. A partial seed
+    /// announces `paused` if no other event is due (BEP 21).
     pub(crate) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
         let swarm = self.transfer().map(|transfer| &transfer.swarm);
         let partial_seed = swarm.is_some_and(Swarm::is_partial_seed);
@@ -286,13 +286,13 @@ impl Torrent {
             key: self.announce_key,
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
-            // Of all pieces: a client that has all of a selection is no seeder.
+            // Of all pieces, wanted or not: a partial seed is no seeder.
             left: swarm.map_or(u64::MAX, Swarm::torrent_left),
             ..AnnounceRequest::new(self.info_hash(), self.peer_id)
         }
     }
 
-    /// Keeps peers that the user named, to try them again after a stop.
+    /// Keeps peers that the user named for later launches of the torrent.
     pub(crate) fn keep_peers(&mut self, peers: &[std::net::SocketAddr]) {
         let known = &mut self.add.peers;
         for peer in peers {
@@ -303,13 +303,13 @@ impl Torrent {
     }
 }
 
-/// When a stop no longer waits for trackers. If none has ever answered, the time runs from the
-/// last announce: they are probably dead.
+/// When a stop no longer waits for trackers. If none has ever answered, they are probably dead, and
+/// the time runs from the last announce.
 fn goodbye_deadline(transfer: &Transfer, now: Duration) -> Duration {
     let replied = transfer.swarm.trackers().any(|tracker| tracker.replied);
     let from = if replied { now } else { transfer.announced_at };
     (from + STOP_ANNOUNCE_TIME).max(now)
 }
 
-/// A tracker that did not answer within this time is taken for dead, so a stop waits less.
+/// A stop waits for less time than any announce.
 const _: () = assert!(STOP_ANNOUNCE_TIME.as_secs() < ANNOUNCE_DEADLINE.as_secs());

@@ -3,8 +3,7 @@
 use bt_types::{Bitfield, PieceIndex};
 use metainfo::Info;
 
-/// How much of what is wanted we have. Padding (BEP 47) is not counted: it is no data of the
-/// user's.
+/// How much of what is wanted we have, without padding (BEP 47), which is not the user's data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
     pub(super) pieces: u32,
@@ -15,14 +14,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// We have nothing and everything is wanted. Looks at every file.
+    /// We have nothing, and everything is wanted. Takes time for every file.
     pub(super) fn nothing_of(info: &Info) -> Self {
         let (pieces_total, bytes_total) = (info.geometry().piece_count(), info.content_size());
         let has_padding = bytes_total != info.geometry().total();
         Self { pieces: 0, pieces_total, bytes: 0, bytes_total, has_padding }
     }
 
-    /// Looks at every file and every piece.
+    /// Takes time for every file and every piece.
     pub(super) fn of(info: &Info, wanted: &Bitfield, have: &Bitfield) -> Self {
         let mut progress = Self { pieces_total: 0, bytes_total: 0, ..Self::nothing_of(info) };
         for piece in wanted.iter().filter_map(|index| info.geometry().piece(index)) {
@@ -35,13 +34,13 @@ impl Progress {
         progress
     }
 
-    /// We have a wanted piece more.
+    /// Counts a wanted piece that we have now.
     pub(super) fn gain(&mut self, info: &Info, piece: PieceIndex) {
         self.pieces += 1;
         self.bytes += self.data_in(info, piece);
     }
 
-    /// How many bytes of `piece` are no padding.
+    /// The bytes of `piece` without padding.
     fn data_in(&self, info: &Info, piece: PieceIndex) -> u64 {
         let padding = if self.has_padding { info.padding_in(piece) } else { 0 };
         u64::from(info.geometry().length_of(piece) - padding)

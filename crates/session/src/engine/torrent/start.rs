@@ -1,4 +1,4 @@
-//! From verified data to a transfer: the swarm is made, and the user hears what was found.
+//! The start of a transfer after the check.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::engine::disk::PieceBuffers;
 use crate::event::EventKind;
 
 impl Torrent {
-    /// Begins to exchange pieces, now that the check is over. Returns what the user is to hear.
+    /// Starts the transfer after the check. Returns the events for the user.
     pub(crate) fn begin_transfer(
         &mut self,
         now: Duration,
@@ -74,7 +74,7 @@ fn swarm_config(
     }
 }
 
-/// Says that files have other names on disk than in the torrent, if some have.
+/// Returns a warning if files have other names on disk than in the torrent.
 fn renamed_text(info: &Info, naming: Naming) -> Option<String> {
     if info.has_plain_names() {
         return None;

@@ -1,4 +1,4 @@
-//! Snapshots of where torrents are.
+//! Snapshots of one torrent.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::transfer::Transfer;
 use crate::event::{PhaseKind, TorrentStatus};
 
 impl Torrent {
-    /// Where the torrent is; what belongs to the whole session is left empty.
+    /// The state of the torrent, without the figures of the whole session.
     pub(crate) fn status(&self, now: Duration) -> TorrentStatus {
         let before_stop = match &self.phase {
             Phase::Stopping(stopping) => Some(&stopping.status),

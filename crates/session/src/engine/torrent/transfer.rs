@@ -1,4 +1,4 @@
-//! A torrent that exchanges pieces with peers.
+//! The exchange of pieces with peers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::durability::Durability;
 use super::progress::Progress;
 use crate::engine::disk::{Buffers, PieceBuffers, blocks_in};
 
-/// What a torrent needs while pieces come and go.
+/// A torrent that exchanges pieces.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(super) metainfo: Arc<Metainfo>,
@@ -22,18 +22,18 @@ pub(crate) struct Transfer {
     pub(crate) buffers: PieceBuffers,
     pub(crate) durability: Durability,
     pub(super) progress: Progress,
-    /// Where the data is; syncs take turns there.
+    /// The file system of the data. Syncs take turns there.
     pub(crate) file_system: u64,
     /// When the last piece was verified, or the transfer began.
     pub(super) last_piece_at: Duration,
     /// When the last announce was made, or the transfer began.
     pub(crate) announced_at: Duration,
-    /// Whether the user is still to be notified that everything is there.
+    /// Whether the user waits for [`EventKind::Completed`](crate::EventKind::Completed).
     pub(crate) completion_due: bool,
 }
 
 impl Transfer {
-    /// A message of a peer arrived. Returns the request that is not served, if it is one.
+    /// A message of a peer arrived. Returns it if it is a request that is not served.
     pub(crate) fn handle_received(
         &mut self,
         now: Duration,
@@ -65,19 +65,19 @@ impl Transfer {
             Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
             Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),
             Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, peer, &theirs),
-            // The connection has taken the request out of its queue.
+            // The connection takes the request out of its queue.
             Received::Cancel(_)
             | Received::KeepAlive
             | Received::Port(_)
             | Received::Extended { .. }
             | Received::Unknown { .. } => {}
-            // Before the handshake, at the end, and without a geometry: not here.
+            // These do not reach a link that is open.
             Received::Handshake(_) | Received::Misbehaved(_) | Received::Unchecked(_) => {}
         }
         None
     }
 
-    /// Copies a part of a block into its span, unless nobody needs it.
+    /// Copies a part of a block into its span, if it is needed.
     fn handle_part(
         &mut self,
         now: Duration,
@@ -100,7 +100,7 @@ impl Transfer {
         }
     }
 
-    /// The store is done with a piece to commit.
+    /// The store has answered a commit.
     ///
     /// # Errors
     /// The disk failed.
@@ -129,7 +129,7 @@ impl Transfer {
         result
     }
 
-    /// A sync has ended, and these pieces were lost by it.
+    /// A sync has ended, and lost these pieces.
     pub(crate) fn handle_synced(&mut self, now: Duration, lost: &[u32]) {
         let info = self.metainfo.info();
         self.durability.handle_synced(now);
@@ -141,7 +141,7 @@ impl Transfer {
         }
     }
 
-    /// Takes buffers for spans whose memory was reserved.
+    /// Opens buffers for spans whose memory is reserved.
     pub(crate) fn open_spans(
         &mut self,
         piece: PieceIndex,
@@ -158,13 +158,12 @@ impl Transfer {
         }
     }
 
-    /// Whether a sync should begin: enough is unsynced, or everything is there and only that is
-    /// missing.
+    /// Whether to sync now: enough is unsynced, or only the sync is missing to the completion.
     pub(crate) fn is_sync_due(&self, now: Duration) -> bool {
         self.durability.is_sync_due(now, self.completion_due)
     }
 
-    /// Returns the job that stages a span; or its buffer, if nothing came since it was opened.
+    /// Returns the job that stages a span, or its buffer if no block came since it was opened.
     pub(crate) fn stage_span(
         &mut self,
         torrent: TorrentKey,
@@ -179,7 +178,7 @@ impl Transfer {
         self.buffers.take_all(|piece, span| blocks_in(&self.swarm, piece, span))
     }
 
-    /// Whether the user is to be notified now that everything is there.
+    /// Whether to report the completion now.
     pub(crate) fn take_completion(&mut self) -> bool {
         let complete = self.completion_due && self.durability.is_clean();
         self.completion_due &= !complete;
