@@ -146,40 +146,18 @@ impl Dialogue {
     /// Bytes came. Returns whether the probe is complete.
     fn receive(&mut self, now: Duration, mut input: &[u8]) -> Result<bool, ProbeError> {
         while let Some(received) = self.connection.receive(now, &mut input) {
-            match received {
-                Received::Handshake(theirs) => {
-                    if self.shake(now, &theirs) {
-                        return Ok(true);
-                    }
+            if let Received::Handshake(theirs) = received {
+                if self.shake(now, &theirs) {
+                    return Ok(true);
                 }
-                Received::ExtensionHandshake(theirs) => {
-                    if let Some(probe) = &mut self.probe {
-                        probe.note_extensions(&theirs);
-                        return Ok(true);
-                    }
-                }
-                Received::Misbehaved(rule) if self.probe.is_none() => return Err(self.accuse(rule)),
-                // The handshake was good, which is enough.
-                Received::Misbehaved(_) => return Ok(true),
-                Received::KeepAlive
-                | Received::Choke
-                | Received::Unchoke
-                | Received::Interested
-                | Received::NotInterested
-                | Received::Have(_)
-                | Received::Bitfield { .. }
-                | Received::HaveAll
-                | Received::HaveNone
-                | Received::Request(_)
-                | Received::Cancel(_)
-                | Received::Reject(_)
-                | Received::Suggest(_)
-                | Received::AllowedFast(_)
-                | Received::Unchecked(_)
-                | Received::Block { .. }
-                | Received::Extended { .. }
-                | Received::Port(_)
-                | Received::Unknown { .. } => {}
+            } else if let Received::Misbehaved(rule) = received {
+                // After a good handshake the rest does not matter.
+                return if self.probe.is_some() { Ok(true) } else { Err(self.accuse(rule)) };
+            } else if let Received::ExtensionHandshake(theirs) = received
+                && let Some(probe) = &mut self.probe
+            {
+                probe.note_extensions(&theirs);
+                return Ok(true);
             }
         }
         Ok(false)

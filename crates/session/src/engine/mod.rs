@@ -44,7 +44,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 pub use action::Action;
-pub use announce::{Families, Family, FetchFailure, Resolved};
+pub use announce::{Families, Family, FetchFailure, Fetched, Resolved};
 pub use config::EngineConfig;
 pub use keys::{AnnounceKey, LinkKey};
 pub use link::Outgoing;

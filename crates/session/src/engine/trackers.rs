@@ -8,20 +8,14 @@ use bt_types::{AnnounceReply, AnnounceRequest};
 use piece_store::TorrentKey;
 use swarm::{AnnounceFailure, Source, TrackerIndex};
 
-use super::announce::{Answer, FetchFailure, Resolved};
+use super::announce::{Answer, Fetched, Resolved};
 use super::datagram::{Datagram, classify};
 use super::{AnnounceKey, Engine};
 use crate::event::{EventKind, TrackerReport};
 
 impl<F> Engine<F> {
     /// A fetcher is done.
-    pub fn handle_fetched(
-        &mut self,
-        now: Duration,
-        key: AnnounceKey,
-        leg: usize,
-        result: Result<AnnounceReply, FetchFailure>,
-    ) {
+    pub fn handle_fetched(&mut self, now: Duration, key: AnnounceKey, leg: usize, result: Fetched) {
         self.now = now;
         self.announces.handle_fetched(now, key, leg, result);
         self.settle();

@@ -8,13 +8,13 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 
-use bt_types::{AnnounceReply, AnnounceRequest};
+use bt_types::AnnounceRequest;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
 use crate::descriptors::Descriptors;
-use crate::engine::{AnnounceKey, Family, FetchFailure, Resolved};
+use crate::engine::{AnnounceKey, Family, FetchFailure, Fetched, Resolved};
 use crate::limits::{FETCH_QUEUE, PEER_RESOLVE_THREADS};
 
 /// An announce over HTTP(S).
@@ -28,7 +28,7 @@ pub(super) struct FetchJob {
 
 /// The answer of a helper.
 pub(super) enum Reply {
-    Fetched { key: AnnounceKey, leg: usize, result: Result<AnnounceReply, FetchFailure> },
+    Fetched { key: AnnounceKey, leg: usize, result: Fetched },
     Resolved { host: String, result: Resolved },
 }
 
@@ -112,7 +112,7 @@ fn crew<J: Send + 'static>(
     Ok(sender)
 }
 
-fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Result<AnnounceReply, FetchFailure> {
+fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Fetched {
     let fetcher = match job.family {
         None => &fetchers.any,
         Some(Family::V4) => &fetchers.v4,

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{AnnounceReply, AnnounceRequest};
+use bt_types::AnnounceRequest;
 use tracker_udp::{ADDRESS_SILENCE, Exchange, ExchangeError, Reply, UdpTracker};
 
 use super::target::Target;
-use super::{Announce, FetchFailure};
+use super::{Announce, FetchFailure, Fetched};
 use crate::engine::keys::AnnounceKey;
 
 /// The UDP trackers that were asked, by address. All torrents share their connection ids.
@@ -168,9 +168,7 @@ pub(super) fn failure(message: impl Into<String>) -> FetchFailure {
     FetchFailure { message: message.into(), retry_in: None, refused: false }
 }
 
-pub(super) fn reply_of(
-    result: Result<Reply, ExchangeError>,
-) -> Result<AnnounceReply, FetchFailure> {
+pub(super) fn reply_of(result: Result<Reply, ExchangeError>) -> Fetched {
     match result {
         Ok(Reply::Announce(reply)) => Ok(reply),
         Ok(Reply::Scrape(_)) => Err(failure("the tracker sent a scrape response to an announce")),

@@ -48,6 +48,9 @@ pub struct FetchFailure {
     pub refused: bool,
 }
 
+/// The result of one leg of an announce.
+pub type Fetched = Result<AnnounceReply, FetchFailure>;
+
 impl From<FetchFailure> for AnnounceFailure {
     fn from(failure: FetchFailure) -> Self {
         Self { message: failure.message, retry_in: failure.retry_in }
@@ -138,7 +141,7 @@ impl Announces {
         now: Duration,
         key: AnnounceKey,
         leg: usize,
-        result: Result<AnnounceReply, FetchFailure>,
+        result: Fetched,
     ) {
         self.end_leg(now, key, leg, result);
         self.end_if_done(now, key);
@@ -211,16 +214,11 @@ impl Announces {
 
     /// Forgets the announces of a torrent. Their hosts are not blamed.
     pub(super) fn forget_torrent(&mut self, now: Duration, torrent: TorrentKey) {
-        let pending: Vec<AnnounceKey> =
-            self.pending.range(keys_of(torrent)).map(|(key, _)| *key).collect();
-        for key in pending {
-            if let Some(pending) = self.pending.remove(&key) {
-                self.hosts.forget(&pending.target.host, key);
-            }
+        for (key, pending) in take_of(&mut self.pending, torrent, |_| true) {
+            self.hosts.forget(&pending.target.host, key);
         }
-        let active: Vec<AnnounceKey> =
-            self.active.range(keys_of(torrent)).map(|(key, _)| *key).collect();
-        active.into_iter().for_each(|key| self.forget_active(now, key));
+        let active = self.active.range(keys_of(torrent)).map(|(key, _)| *key);
+        active.collect::<Vec<_>>().into_iter().for_each(|key| self.forget_active(now, key));
         self.answers.retain(|answer| answer.torrent() != torrent);
     }
 
@@ -275,12 +273,9 @@ impl Announces {
 
     /// Lines up the announces of a torrent that waited behind another.
     fn line_up_next(&mut self, now: Duration, torrent: TorrentKey) {
-        let behind = self.pending.range(keys_of(torrent));
-        let behind = behind.filter(|(_, pending)| pending.line == Line::BehindAnother);
-        let keys: Vec<AnnounceKey> = behind.map(|(key, _)| *key).collect();
-        let behind: Vec<Pending> = keys.iter().filter_map(|key| self.pending.remove(key)).collect();
-        for Pending { announce, target, .. } in behind {
-            self.line_up(now, torrent, announce, target);
+        let is_behind = |pending: &Pending| pending.line == Line::BehindAnother;
+        for (_, pending) in take_of(&mut self.pending, torrent, is_behind) {
+            self.line_up(now, torrent, pending.announce, pending.target);
         }
     }
 
@@ -311,11 +306,7 @@ impl Announces {
         }
     }
 
-    fn end_legs(
-        &mut self,
-        now: Duration,
-        ended: Vec<(AnnounceKey, usize, Result<AnnounceReply, FetchFailure>)>,
-    ) {
+    fn end_legs(&mut self, now: Duration, ended: Vec<(AnnounceKey, usize, Fetched)>) {
         for (key, leg, result) in ended {
             self.end_leg(now, key, leg, result);
             self.end_if_done(now, key);
@@ -323,13 +314,7 @@ impl Announces {
         self.pump(now);
     }
 
-    fn end_leg(
-        &mut self,
-        now: Duration,
-        key: AnnounceKey,
-        leg: usize,
-        result: Result<AnnounceReply, FetchFailure>,
-    ) {
+    fn end_leg(&mut self, now: Duration, key: AnnounceKey, leg: usize, result: Fetched) {
         let Some(active) = self.active.get_mut(&key) else { return };
         let Stage::Asking { legs, failure } = &mut active.stage else { return };
         let Some(leg) = legs.get_mut(leg) else { return };
@@ -461,6 +446,15 @@ impl Answer {
             Self::Finished { torrent, .. } | Self::Peers { torrent, .. } => *torrent,
         }
     }
+}
+
+/// Takes the announces of a torrent that satisfy `wanted`.
+fn take_of(
+    pending: &mut BTreeMap<AnnounceKey, Pending>,
+    torrent: TorrentKey,
+    mut wanted: impl FnMut(&Pending) -> bool,
+) -> Vec<(AnnounceKey, Pending)> {
+    pending.extract_if(keys_of(torrent), |_, pending| wanted(pending)).collect()
 }
 
 fn keys_of(torrent: TorrentKey) -> std::ops::RangeInclusive<AnnounceKey> {
