@@ -434,10 +434,4 @@ impl OpenPiece {
         let blocks = self.layout.blocks(self.piece, span);
         blocks.filter(|block| self.blocks[*block as usize].done)
     }
-
-    /// The blocks that are done.
-    pub(crate) fn done(&self) -> Vec<u32> {
-        let blocks = self.blocks.iter().zip(0u32..);
-        blocks.filter(|(block, _)| block.done).map(|(_, number)| number).collect()
-    }
 }

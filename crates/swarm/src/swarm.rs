@@ -5,7 +5,7 @@
 //! - `blocks`: blocks as they arrive, commits, blame
 //! - `endgame`: which block to ask of a second peer
 //! - `uploads`: whom to unchoke, which requests are served
-//! - `announces`: trackers, stop and start
+//! - `announces`: trackers, stop
 //! - `getters`
 
 mod announces;
@@ -35,7 +35,7 @@ use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
 ///
 /// 1. What happened: `handle_*(now, ..)` and [`place`](Self::place). What is said of a peer that
 ///    is not connected is ignored.
-/// 2. What we want: [`stop`](Self::stop), [`start`](Self::start), [`set_wanted`](Self::set_wanted),
+/// 2. What we want: [`stop`](Self::stop), [`set_wanted`](Self::set_wanted),
 ///    [`set_upload_slots`](Self::set_upload_slots), [`set_max_peers`](Self::set_max_peers).
 /// 3. What the caller must do now: [`poll_output`](Self::poll_output) until `None`,
 ///    [`poll_timeout`](Self::poll_timeout); and, whenever it has room for more,

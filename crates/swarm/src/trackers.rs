@@ -179,23 +179,6 @@ impl Trackers {
             .collect()
     }
 
-    /// Begins anew after [`Self::stop`]. Back-offs go on.
-    pub(crate) fn start(&mut self, now: Duration) {
-        self.running = true;
-        self.due = now;
-        for tracker in &mut self.list {
-            tracker.announcing = None;
-            if tracker.failures == 0 {
-                tracker.next = now;
-            }
-        }
-    }
-
-    /// Whether there are trackers and the last announce to each failed.
-    pub(crate) fn all_failed(&self) -> bool {
-        !self.list.is_empty() && self.list.iter().all(|tracker| tracker.failures > 0)
-    }
-
     /// The trackers, by number.
     pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
         self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))

@@ -84,7 +84,6 @@ pub struct ConnectedPeer {
 
 /// Where an address was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Source {
     /// From a tracker of the torrent.
     Tracker,
@@ -109,7 +108,6 @@ impl Source {
 
 /// Why a connection to a candidate did not come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ConnectFailure {
     /// The socket could not be connected: refused, unreachable, timed out.
     Unreachable,
@@ -145,7 +143,6 @@ pub enum Refusal {
 
 /// Why a connection ended or has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
 pub enum DisconnectReason {
     /// The peer closed it.
     #[error("closed by the peer")]
@@ -221,7 +218,6 @@ pub struct AnnounceFailure {
 
 /// What the caller must do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Output {
     /// Ask `peer` for a block.
     Request {

@@ -98,7 +98,6 @@ impl<F> Core<F> {
                 },
             ),
             Output::Completed => self.handle_all_verified(key),
-            _ => log::error!("an output of the swarm that the session does not know"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Trackers, and going and coming back.
+//! Trackers, and leaving the swarm.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,11 +37,9 @@ impl Swarm {
         }
     }
 
-    /// Leaves the swarm: disconnects everyone, has what there is of open pieces staged, and
-    /// announces `stopped` to the trackers that know us.
-    ///
-    /// [`Self::unfinished`] tells afterwards which blocks are on disk. Pieces that are being
-    /// committed are still to be reported.
+    /// Leaves the swarm for good: disconnects everyone, has what there is of open pieces staged,
+    /// and announces `stopped` to the trackers that know us. Pieces that are being committed are
+    /// still to be reported.
     pub fn stop(&mut self, now: Duration) {
         self.now = now;
         if !std::mem::replace(&mut self.running, false) {
@@ -61,14 +59,6 @@ impl Swarm {
         self.starved = None;
         self.timers.give_up();
         self.outputs.extend(self.trackers.stop());
-    }
-
-    /// Comes back after [`Self::stop`], with what was known of peers and trackers.
-    pub fn start(&mut self, now: Duration) {
-        self.now = now;
-        if !std::mem::replace(&mut self.running, true) {
-            self.trackers.start(now);
-        }
     }
 
     /// Changes which pieces are to be had in the end. A set for another number of pieces is

@@ -1,6 +1,6 @@
 //! What there is to know of a swarm. Nothing here changes anything.
 
-use bt_types::{Bitfield, Geometry, PieceIndex};
+use bt_types::{Bitfield, PieceIndex};
 
 use super::Swarm;
 use crate::memory::MemoryShares;
@@ -11,11 +11,6 @@ impl Swarm {
     pub(super) fn shares(&self, budget: &SpanBudget) -> MemoryShares {
         let memory = self.pieces.reserved_bytes() + budget.available() as u64;
         MemoryShares { memory, rate: self.down.per_second(self.now) }
-    }
-
-    /// How much data there is, in what pieces.
-    pub fn geometry(&self) -> Geometry {
-        self.pieces.geometry
     }
 
     /// How pieces are divided into spans.
@@ -38,11 +33,6 @@ impl Swarm {
         self.pieces.missing == 0
     }
 
-    /// Whether every piece of the torrent is had.
-    pub fn is_seed(&self) -> bool {
-        self.pieces.have.is_full()
-    }
-
     /// How many pieces are wanted and not had.
     pub fn missing(&self) -> u32 {
         self.pieces.missing
@@ -55,7 +45,7 @@ impl Swarm {
 
     /// Whether more is missing than is wanted, and nothing that is wanted (BEP 21).
     pub fn is_partial_seed(&self) -> bool {
-        self.is_complete() && !self.is_seed()
+        self.is_complete() && !self.pieces.have.is_full()
     }
 
     /// Bytes of the torrent that are missing, wanted or not.
@@ -99,11 +89,6 @@ impl Swarm {
         self.peers.len()
     }
 
-    /// How many addresses are being connected to.
-    pub fn peers_connecting(&self) -> usize {
-        self.roster.connecting()
-    }
-
     /// How many peers are known: addresses that are not banned, and connected peers that did not
     /// say where they listen.
     pub fn peers_known(&self) -> usize {
@@ -133,40 +118,14 @@ impl Swarm {
         self.trackers.views()
     }
 
-    /// Whether there are trackers and the last announce to each of them failed.
-    pub fn all_trackers_failed(&self) -> bool {
-        self.trackers.all_failed()
-    }
-
-    /// How many connected peers have `piece`.
-    pub fn availability(&self, piece: PieceIndex) -> u32 {
-        self.pieces.availability(piece)
-    }
-
     /// Which blocks of a span of an open piece are in, by block number in the piece.
     pub fn blocks_in(&self, piece: PieceIndex, span: u32) -> impl Iterator<Item = u32> + '_ {
         self.pieces.open.get(&piece).into_iter().flat_map(move |open| open.done_in(span))
-    }
-
-    /// How many pieces are open: being fetched or committed.
-    pub fn pieces_open(&self) -> usize {
-        self.pieces.open.len()
-    }
-
-    /// The pieces that are partly in and not being committed, each with the blocks that are in.
-    pub fn unfinished(&self) -> impl Iterator<Item = (PieceIndex, Vec<u32>)> + '_ {
-        let open = self.pieces.open.iter().filter(|(_, open)| !open.committing);
-        open.map(|(piece, open)| (*piece, open.done())).filter(|(_, blocks)| !blocks.is_empty())
     }
 
     /// Whether more could be requested if the budget had room. Then [`Self::poll_output`] is to be
     /// called again after memory was released.
     pub fn is_starved(&self) -> bool {
         self.starved.is_some()
-    }
-
-    /// Whether [`Self::stop`] was called.
-    pub fn is_stopped(&self) -> bool {
-        !self.running
     }
 }

@@ -41,6 +41,8 @@ pub(crate) fn fuzz(data: &[u8]) {
 struct Peer {
     fast: bool,
     choked: bool,
+    /// The pieces it has, one bit each.
+    has: u32,
     allowed: BTreeSet<PieceIndex>,
     /// What was asked of it and is not answered.
     asked: Vec<BlockRequest>,
@@ -57,8 +59,11 @@ struct Model {
     /// The spans in memory.
     spans: BTreeSet<(PieceIndex, u32)>,
     committing: BTreeMap<PieceIndex, bool>,
+    /// The pieces that are being fetched or committed.
+    unfinished: BTreeSet<PieceIndex>,
     /// Announces that are not answered.
     announcing: BTreeSet<TrackerIndex>,
+    stopped: bool,
 }
 
 impl Model {
@@ -77,15 +82,19 @@ impl Model {
         if let (true, Some(piece)) = (flags & 32 != 0, config.geometry.piece(2)) {
             config.unfinished = vec![(piece, vec![0, 2, 5])];
         }
+        let resumed = config.unfinished.iter().map(|(piece, _)| *piece);
+        let unfinished = resumed.filter(|piece| !config.have.contains(*piece)).collect();
         let mut bench = Bench::with(config);
         bench.budget = SpanBudget::new(BUDGET);
         Self {
             bench,
+            unfinished,
             next_key: 1,
             peers: BTreeMap::new(),
             spans: BTreeSet::new(),
             committing: BTreeMap::new(),
             announcing: BTreeSet::new(),
+            stopped: false,
         }
     }
 
@@ -94,7 +103,8 @@ impl Model {
             0..=11 => self.join(choices),
             12..=15 => self.wanted(choices.number()),
             16..=27 => self.pass(u64::from(choices.number() >> 15)),
-            28..=31 => self.stop_or_start(),
+            28 => self.stop(),
+            29..=31 => {}
             32..=47 => self.settle(choices),
             48..=51 => self.lose(choices),
             52..=55 => self.connect(choices),
@@ -123,7 +133,7 @@ impl Model {
                 self.peers
                     .insert(key, Peer { fast, choked: true, am_choking: true, ..Peer::default() });
             }
-            Err(Refusal::Stopped) => assert!(self.bench.swarm.is_stopped()),
+            Err(Refusal::Stopped) => assert!(self.stopped),
             Err(Refusal::TooMany { limit }) => assert!(limit <= MAX_PEERS),
             Err(_) => {}
         }
@@ -156,17 +166,15 @@ impl Model {
         self.bench.now = end;
     }
 
-    fn stop_or_start(&mut self) {
-        let swarm = &mut self.bench.swarm;
-        match swarm.is_stopped() {
-            true => swarm.start(self.bench.now),
-            false => swarm.stop(self.bench.now),
-        }
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.bench.swarm.stop(self.bench.now);
     }
 
     /// The disk is done with a piece.
     fn settle(&mut self, choices: &mut Choices<'_>) {
         let Some((piece, digests)) = self.committing.pop_first() else { return };
+        self.unfinished.remove(&piece);
         self.release(piece, |_| true);
         let outcome = choices.byte();
         let bad = if outcome < 0xc0 { &[][..] } else { &[0] };
@@ -196,7 +204,7 @@ impl Model {
         let named: Vec<_> = choices.bytes(3).iter().map(|n| address(u64::from(n % 20))).collect();
         swarm.handle_candidates(now, source, &named);
         let Some(candidate) = swarm.next_candidate(now) else { return };
-        assert!(!swarm.is_stopped());
+        assert!(!self.stopped);
         let failures =
             [ConnectFailure::Unreachable, ConnectFailure::Handshake, ConnectFailure::WrongPeer];
         swarm.handle_connect_failed(now, candidate, failures[choices.below(3)]);
@@ -233,10 +241,20 @@ impl Model {
                 let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
                 swarm.handle_bitfield(now, key, 0, &bits[..1], false);
                 swarm.handle_bitfield(now, key, 1, &bits[1..], true);
+                peer.has = u32::from(u16::from_be_bytes(bits).reverse_bits());
             }
-            72..=79 => swarm.handle_have_all(now, key),
-            80..=81 => swarm.handle_have_none(now, key),
-            82..=89 => swarm.handle_have(now, key, piece),
+            72..=79 => {
+                swarm.handle_have_all(now, key);
+                peer.has = u32::MAX;
+            }
+            80..=81 => {
+                swarm.handle_have_none(now, key);
+                peer.has = 0;
+            }
+            82..=89 => {
+                swarm.handle_have(now, key, piece);
+                peer.has |= 1 << piece.get();
+            }
             90..=95 => {
                 swarm.handle_choke(now, key);
                 peer.choked = true;
@@ -323,6 +341,7 @@ impl Model {
         match output {
             Output::OpenSpans { piece, spans } => {
                 assert!(!self.bench.swarm.have().contains(piece));
+                self.unfinished.insert(piece);
                 for span in spans {
                     assert!(self.spans.insert((piece, span)), "reserved twice");
                 }
@@ -331,7 +350,10 @@ impl Model {
                 assert!(self.spans.contains(&(piece, span)));
                 self.release(piece, |other| other == span);
             }
-            Output::ClosePiece { piece } => self.release(piece, |_| true),
+            Output::ClosePiece { piece } => {
+                assert!(self.unfinished.remove(&piece));
+                self.release(piece, |_| true);
+            }
             Output::Commit { piece, digests } => {
                 assert!(self.committing.insert(piece, digests).is_none());
             }
@@ -367,7 +389,7 @@ impl Model {
     fn check_request(&mut self, key: PeerKey, request: BlockRequest) {
         let (piece, swarm) = (request.piece(), &self.bench.swarm);
         let Some(peer) = self.peers.get(&key) else { panic!("it is gone") };
-        assert!(!swarm.is_stopped(), "asked while stopped");
+        assert!(!self.stopped, "asked while stopped");
         assert!(!peer.choked || peer.allowed.contains(&piece), "asked while choked");
         let span = swarm.spans().span_of(request.offset());
         assert!(self.spans.contains(&(piece, span)), "asked without memory");
@@ -386,11 +408,12 @@ impl Model {
     /// Whether every missing piece that somebody has is open.
     fn endgame(&self) -> bool {
         let swarm = &self.bench.swarm;
+        let had_by_any = self.peers.values().fold(0, |all, peer| all | peer.has);
         let missing = self.bench.geometry.pieces().filter(|piece| {
             swarm.wanted().contains(*piece)
                 && !swarm.have().contains(*piece)
-                && swarm.availability(*piece) > 0
+                && had_by_any >> piece.get() & 1 == 1
         });
-        missing.count() <= swarm.pieces_open()
+        missing.count() <= self.unfinished.len()
     }
 }

@@ -9,7 +9,7 @@ use swarm::{
     Source, SwarmConfig,
 };
 
-use crate::bench::{Bench, address, config, peer_id, seconds};
+use crate::bench::{Bench, address, config, peer_id, pieces_of, seconds};
 
 fn outgoing(number: u64) -> ConnectedPeer {
     ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
@@ -29,7 +29,7 @@ fn connect(bench: &mut Bench, number: u64) -> PeerKey {
 
 #[test]
 fn candidates_are_taken_once() {
-    let mut bench = Bench::new(1, 1);
+    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(1, 1) });
     assert_eq!(know(&mut bench, &[address(1), address(2), address(1)]), 2);
     assert_eq!(know(&mut bench, &[address(2)]), 0);
     assert_eq!(bench.swarm.peers_known(), 2);
@@ -37,7 +37,8 @@ fn candidates_are_taken_once() {
         std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect();
     got.sort_unstable();
     assert_eq!(got, [address(1), address(2)]);
-    assert_eq!(bench.swarm.peers_connecting(), 2);
+    assert_eq!(know(&mut bench, &[address(3)]), 1);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "both are being connected to");
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn having_become_a_seeder_we_part_from_seeders() {
     let mut bench = Bench::new(3, 2);
     let (seed, leecher) = (bench.join_seed(), bench.join_with(&[0]));
     bench.download();
-    assert!(bench.swarm.is_seed());
+    assert!(bench.swarm.have().is_full());
     assert!(bench.swarm.peer(seed).is_none() && bench.swarm.peer(leecher).is_some());
 }
 
@@ -299,11 +300,9 @@ fn a_bitfield_in_parts_is_put_together() {
     let key = bench.join();
     bench.swarm.handle_bitfield(bench.now, key, 0, &[0x80], false);
     bench.swarm.handle_bitfield(bench.now, key, 1, &[0x01, 0x10], true);
-    let had: Vec<u32> =
-        (0..20).filter(|index| bench.swarm.availability(bench.piece(*index)) == 1).collect();
-    assert_eq!(had, [0, 15, 19]);
-    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
-    assert_eq!(bench.swarm.availability(bench.piece(0)), 0);
+    assert_eq!(bench.swarm.peer(key).unwrap().pieces, 3);
+    bench.swarm.handle_unchoke(bench.now, key);
+    assert_eq!(pieces_of(&bench.requests_to(key)), BTreeSet::from([0, 15, 19]));
 }
 
 #[test]
@@ -334,18 +333,12 @@ fn a_stopped_swarm_connects_to_nobody() {
     assert!(outputs.contains(&Output::Disconnect { peer: seed, reason }));
     let piece = bench.piece(0);
     assert!(outputs.contains(&Output::StageSpan { piece, span: 0 }));
-    let unfinished: Vec<_> = bench.swarm.unfinished().collect();
-    assert_eq!(unfinished, [(piece, vec![asked[1].block()])]);
+    let staged: Vec<u32> = bench.swarm.blocks_in(piece, 0).collect();
+    assert_eq!(staged, [asked[1].block()]);
     assert_eq!(bench.swarm.next_candidate(bench.now), None);
     let refused = bench.swarm.handle_connected(bench.now, PeerKey(70), outgoing(70));
     assert_eq!(refused, Err(Refusal::Stopped));
     assert_eq!(bench.swarm.poll_timeout(), None);
-
-    bench.swarm.start(bench.now);
-    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(50)));
-    let again = bench.join_seed();
-    let rest = bench.requests_to(again);
-    assert_eq!(rest.len(), 3, "what is there is kept");
 }
 
 #[test]
