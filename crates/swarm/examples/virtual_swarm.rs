@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use swarm::{
-    Bitfield, BlockRequest, Committed, ConnectedPeer, Geometry, Output, PeerId, PeerKey, Place,
-    SpanBudget, Swarm, SwarmConfig,
+    BeginTransferError, Bitfield, BlockFate, BlockRequest, Committed, ConnectedPeer, Geometry,
+    Output, PeerId, PeerKey, SpanBudget, SpanLayout, Swarm, SwarmConfig,
 };
 
 const DELAY: Duration = Duration::from_millis(50);
@@ -24,6 +24,7 @@ const OTHER: PeerKey = PeerKey(1);
 struct End {
     name: &'static str,
     swarm: Swarm,
+    layout: SpanLayout,
     budget: SpanBudget,
     inbox: VecDeque<(Duration, Message)>,
     /// What the other end asked for and did not get yet.
@@ -42,8 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mebibytes: u64 = std::env::args().nth(1).map_or(Ok(16), |text| text.parse())?;
     let geometry = Geometry::new(mebibytes << 20, 1 << 20)?;
     let mut ends = [
-        End::new("seeder ", geometry, Bitfield::full(geometry.piece_count()), 1),
-        End::new("leecher", geometry, Bitfield::new(geometry.piece_count()), 2),
+        End::new("seeder ", geometry, Bitfield::full(geometry.piece_count()), 1)?,
+        End::new("leecher", geometry, Bitfield::new(geometry.piece_count()), 2)?,
     ];
     let mut now = Duration::ZERO;
     for end in 0..2 {
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             peer_id: PeerId([2 - end as u8; 20]),
         };
         ends[end].swarm.handle_connected(now, OTHER, other)?;
-        let theirs = ends[1 - end].swarm.have().clone();
+        let theirs = ends[1 - end].have().clone();
         ends[end].swarm.handle_bitfield(now, OTHER, 0, &theirs.as_bytes(), true);
     }
 
@@ -73,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [seeder, leecher] = &ends;
     println!(
         "{} pieces in {:.2} s; {} bytes sent, {} received, {} wasted",
-        leecher.swarm.have().count(),
+        leecher.have().count(),
         now.as_secs_f64(),
         seeder.swarm.uploaded(),
         leecher.swarm.downloaded(),
@@ -83,17 +84,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 impl End {
-    fn new(name: &'static str, geometry: Geometry, have: Bitfield, id: u8) -> Self {
-        let config = SwarmConfig::new(geometry, have, PeerId([id; 20]));
-        Self {
+    fn new(
+        name: &'static str,
+        geometry: Geometry,
+        have: Bitfield,
+        id: u8,
+    ) -> Result<Self, BeginTransferError> {
+        let now = Duration::ZERO;
+        let mut swarm = Swarm::new(now, &SwarmConfig::new(PeerId([id; 20])));
+        let wanted = Bitfield::full(geometry.piece_count());
+        swarm.begin_transfer(now, geometry, have, wanted, &[])?;
+        Ok(Self {
             name,
-            swarm: Swarm::new(Duration::ZERO, config),
+            swarm,
+            layout: SpanLayout::new(geometry),
             budget: SpanBudget::new(8 << 20),
             inbox: VecDeque::new(),
             wants: VecDeque::new(),
             busy_until: Duration::ZERO,
             quiet: 0,
-        }
+        })
+    }
+
+    fn have(&self) -> &Bitfield {
+        self.swarm.pieces().expect("the transfer has started").have()
     }
 
     /// Does what the swarm wants; returns what goes to the other end, and when it is there.
@@ -107,7 +121,7 @@ impl End {
             match output {
                 Output::Commit { piece, .. } => {
                     // The hash matches and the disk is quick, today.
-                    self.budget.release(self.swarm.spans().cost(piece));
+                    self.budget.release(self.layout.cost(piece));
                     self.swarm.handle_committed(now, piece, Committed::Verified { digests: None });
                 }
                 Output::OpenSpans { .. } | Output::Completed => {}
@@ -132,7 +146,7 @@ impl End {
                 Message::Obey(output) => self.hear(now, &output),
                 Message::Block(request) => {
                     self.swarm.handle_payload(now, OTHER, request.length());
-                    if self.swarm.place(now, OTHER, request, 0) == Place::Discard {
+                    if self.swarm.handle_part(now, OTHER, request, 0) == BlockFate::Discard {
                         println!(
                             "{:7.3} {} did not need {request:?}",
                             now.as_secs_f64(),

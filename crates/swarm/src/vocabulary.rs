@@ -4,14 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, Bitfield, BlockRequest, Geometry, PeerId, PieceIndex, Sha1Digest};
-
-/// The length of a span, the unit in which memory for payload is reserved, in bytes. A torrent
-/// with shorter pieces has spans of one piece.
-pub const SPAN_LENGTH: u32 = 256 * 1024;
-/// Pieces up to this length, in bytes, reserve all their spans at once and keep them until they
-/// are committed. Longer ones reserve span by span, and give a span back once it is full.
-pub const WHOLE_PIECE_LENGTH: u32 = 2 * 1024 * 1024;
+use bt_types::{AnnounceEvent, BlockRequest, PeerId, PieceIndex, Sha1Digest};
 
 /// A connected peer, by the number the caller gave it. Never used again for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,24 +15,16 @@ pub struct PeerKey(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackerIndex(pub usize);
 
-/// What a swarm must know when it begins.
+/// What a swarm must know from the first second.
 #[derive(Debug, Clone)]
 pub struct SwarmConfig {
-    /// How much data there is, in what pieces.
-    pub geometry: Geometry,
-    /// The pieces that are had: verified and written.
-    pub have: Bitfield,
-    /// The pieces that are to be had in the end.
-    pub wanted: Bitfield,
-    /// Blocks of pieces not yet had that are on disk already, so that they need no request: the
-    /// piece and its block numbers.
-    pub unfinished: Vec<(PieceIndex, Vec<u32>)>,
+    /// Our own peer id, which identifies connections to ourselves.
+    pub peer_id: PeerId,
     /// Whether peers may come only from the trackers (BEP 27).
     pub private: bool,
-    /// The trackers' URLs by tier (BEP 12), as in the torrent; the first 100 are asked. Empty for none.
+    /// The trackers' URLs by tier (BEP 12), as in the torrent; the first 100 are asked. Empty for
+    /// none.
     pub trackers: Vec<Vec<String>>,
-    /// Our own peer id, by which connections to ourselves are found out.
-    pub peer_id: PeerId,
     /// How many peers may be connected or connecting.
     pub max_peers: usize,
     /// How many interested peers are unchoked at a time; while seeding, more as soon as what flows
@@ -50,22 +35,35 @@ pub struct SwarmConfig {
 }
 
 impl SwarmConfig {
-    /// A swarm that wants every piece it does not have, with no trackers, at most 100 peers, 8
+    /// Returns the configuration of a public torrent without trackers, with at most 100 peers, 8
     /// upload slots and seed 0.
-    pub fn new(geometry: Geometry, have: Bitfield, peer_id: PeerId) -> Self {
+    pub fn new(peer_id: PeerId) -> Self {
         Self {
-            geometry,
-            have,
-            wanted: Bitfield::full(geometry.piece_count()),
-            unfinished: Vec::new(),
+            peer_id,
             private: false,
             trackers: Vec::new(),
-            peer_id,
             max_peers: 100,
             upload_slots: 8,
             seed: 0,
         }
     }
+}
+
+/// Why a transfer does not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginTransferError {
+    /// Occurs when a bitfield is for another number of pieces than the torrent has.
+    #[error("expected a bitfield of {expected} pieces, got {got}")]
+    PieceCount {
+        /// How many pieces the torrent has.
+        expected: u32,
+        /// How many pieces the bitfield covers.
+        got: u32,
+    },
+    /// Occurs when the transfer has started already.
+    #[error("the transfer has started already")]
+    AlreadyBegun,
 }
 
 /// A peer whose handshake is complete.
@@ -182,7 +180,7 @@ pub enum DisconnectReason {
 /// What to do with a part of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
-pub enum Place {
+pub enum BlockFate {
     /// Copy it into the span that covers it.
     Keep,
     /// Nobody needs it.
@@ -269,7 +267,7 @@ pub enum Output {
         reason: DisconnectReason,
     },
     /// Have buffers ready for these spans of `piece`: blocks in them will be requested. Their
-    /// memory has just been reserved from the budget. Pieces up to [`WHOLE_PIECE_LENGTH`] get all
+    /// memory has just been reserved from the budget. Pieces up to [`WHOLE_PIECE_LENGTH`](crate::WHOLE_PIECE_LENGTH) get all
     /// their spans in one output; longer ones, and spans that were staged, one at a time.
     OpenSpans {
         /// The piece.
@@ -322,91 +320,6 @@ pub enum Output {
     },
     /// Every wanted piece is had.
     Completed,
-}
-
-/// Memory for payload that all swarms of a session share, in bytes. A swarm reserves; the caller
-/// releases when it has its buffers back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpanBudget {
-    available: usize,
-}
-
-impl SpanBudget {
-    /// A budget of `bytes`.
-    pub fn new(bytes: usize) -> Self {
-        Self { available: bytes }
-    }
-
-    /// How many bytes are not reserved.
-    pub fn available(&self) -> usize {
-        self.available
-    }
-
-    /// Reserves `bytes`, all or nothing; says whether it could.
-    pub fn try_reserve(&mut self, bytes: usize) -> bool {
-        let rest = self.available.checked_sub(bytes);
-        self.available = rest.unwrap_or(self.available);
-        rest.is_some()
-    }
-
-    /// Gives `bytes` back. Afterwards, every swarm that
-    /// [`is_starved`](crate::Swarm::is_starved) is to be polled again.
-    pub fn release(&mut self, bytes: usize) {
-        self.available = self.available.saturating_add(bytes);
-    }
-}
-
-/// How the pieces of a torrent are divided into spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpanLayout {
-    geometry: Geometry,
-}
-
-impl SpanLayout {
-    /// The spans of a torrent of this geometry.
-    pub fn new(geometry: Geometry) -> Self {
-        Self { geometry }
-    }
-
-    /// How many bytes of the budget one span takes: [`SPAN_LENGTH`], or the piece length if that
-    /// is less.
-    pub fn span_length(&self) -> u32 {
-        self.geometry.piece_length().min(SPAN_LENGTH)
-    }
-
-    /// How many spans `piece` has.
-    pub fn span_count(&self, piece: PieceIndex) -> u32 {
-        self.geometry.length_of(piece).div_ceil(self.span_length())
-    }
-
-    /// The span in which the block that begins at `offset` of its piece lies.
-    pub fn span_of(&self, offset: u32) -> u32 {
-        offset / self.span_length()
-    }
-
-    /// How many bytes of the budget all spans of `piece` take.
-    pub fn cost(&self, piece: PieceIndex) -> usize {
-        self.span_count(piece) as usize * self.span_length() as usize
-    }
-
-    /// How many bytes a peer reserves at once that works on its own: a piece, or a span of a longer
-    /// one.
-    pub(crate) fn unit(&self) -> u32 {
-        let length = self.geometry.piece_length();
-        if length <= WHOLE_PIECE_LENGTH { length } else { self.span_length() }
-    }
-
-    /// Whether `piece` reserves and keeps all its spans at once.
-    pub fn is_whole(&self, piece: PieceIndex) -> bool {
-        self.geometry.length_of(piece) <= WHOLE_PIECE_LENGTH
-    }
-
-    /// The block numbers that lie in span `span` of `piece`.
-    pub fn blocks(&self, piece: PieceIndex, span: u32) -> Range<u32> {
-        let per_span = self.span_length().div_ceil(bt_types::BLOCK_LENGTH);
-        let count = self.geometry.block_count(piece);
-        (span.saturating_mul(per_span).min(count))..((span + 1).saturating_mul(per_span).min(count))
-    }
 }
 
 /// A connected peer as a person may want to see it.

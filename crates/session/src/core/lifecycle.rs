@@ -166,14 +166,18 @@ impl<F> Core<F> {
         let seed = self.rng.random();
         let Some(torrent) = self.torrents.get_mut(&key) else { return };
         let Phase::Checking(check) = &torrent.phase else { return };
-        let config = swarm_config(torrent, &check.opened, &self.config, seed);
-        let (have, wanted) = (config.have.count(), config.wanted.count());
-        let naming = check.opened.naming;
-        let swarm = Box::new(Swarm::new(now, config));
-        let complete = swarm.is_complete();
+        let mut swarm = Box::new(Swarm::new(now, &swarm_config(torrent, &self.config, seed)));
+        let Opened { have, wanted, unfinished, naming, .. } = &check.opened;
+        let wanted = if torrent.add.seed_only { have } else { wanted };
         let info = torrent.add.metainfo.info();
-        torrent.progress = Progress::of(info, swarm.wanted(), swarm.have());
-        torrent.open.resume(&check.opened.unfinished);
+        torrent.progress = Progress::of(info, wanted, have);
+        let geometry = info.geometry();
+        swarm
+            .begin_transfer(now, geometry, have.clone(), wanted.clone(), unfinished)
+            .expect("the store's bitfields are of this torrent");
+        let (have, wanted, naming) = (have.count(), wanted.count(), *naming);
+        let complete = swarm.is_complete();
+        torrent.open.resume(unfinished);
         torrent.phase = Phase::Transfer(swarm);
         torrent.last_piece_at = now;
         let peers = torrent.add.peers.clone();
@@ -388,26 +392,16 @@ impl Torrent {
     }
 }
 
-fn swarm_config(
-    torrent: &Torrent,
-    opened: &Opened,
-    config: &super::CoreConfig,
-    seed: u64,
-) -> SwarmConfig {
-    let info = torrent.add.metainfo.info();
-    let have = opened.have.clone();
-    let wanted = if torrent.add.seed_only { have.clone() } else { opened.wanted.clone() };
+fn swarm_config(torrent: &Torrent, config: &super::CoreConfig, seed: u64) -> SwarmConfig {
     let trackers =
         if torrent.add.announce { torrent.add.metainfo.trackers().to_vec() } else { Vec::new() };
     SwarmConfig {
-        wanted,
-        unfinished: opened.unfinished.clone(),
-        private: info.private(),
+        private: torrent.add.metainfo.info().private(),
         trackers,
         max_peers: config.max_peers_per_torrent,
         upload_slots: config.upload_slots,
         seed,
-        ..SwarmConfig::new(info.geometry(), have, torrent.peer_id)
+        ..SwarmConfig::new(torrent.peer_id)
     }
 }
 

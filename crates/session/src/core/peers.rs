@@ -6,7 +6,7 @@ use std::time::Duration;
 use bt_types::{BlockRequest, PeerId};
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
 use piece_store::TorrentKey;
-use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Place, Refusal, Swarm};
+use swarm::{BlockFate, ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Refusal, Swarm};
 
 use super::Core;
 use super::action::Action;
@@ -142,7 +142,9 @@ impl<F> Core<F> {
             link.connection.accept(ours);
         }
         link.connection.set_geometry(geometry);
-        link.connection.bitfield(swarm.have());
+        if let Some(pieces) = swarm.pieces() {
+            link.connection.bitfield(pieces.have());
+        }
         if link.connection.extension_protocol() {
             let only = swarm.is_complete();
             link.connection.extension_handshake(&hello(self.config.listen_port, address, only));
@@ -311,9 +313,9 @@ impl Torrent {
         bytes: &[u8],
     ) {
         let Some(swarm) = self.transfer_mut() else { return };
-        let place = swarm.place(now, peer, request, offset);
+        let fate = swarm.handle_part(now, peer, request, offset);
         swarm.handle_payload(now, peer, bytes.len() as u32);
-        if place == Place::Discard {
+        if fate == BlockFate::Discard {
             return;
         }
         let span = self.open.span_at(request.piece(), request.offset() + offset);

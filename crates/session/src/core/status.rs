@@ -3,7 +3,7 @@
 use bt_types::{Bitfield, PieceIndex};
 use metainfo::Info;
 use piece_store::TorrentKey;
-use swarm::Swarm;
+use swarm::{Pieces, Swarm};
 
 use super::Core;
 use super::torrent::{Phase, Torrent};
@@ -46,7 +46,9 @@ impl<F> Core<F> {
     }
 
     fn measure_swarm(&self, status: &mut TorrentStatus, torrent: &Torrent, swarm: &Swarm) {
-        status.take(torrent.progress.of_swarm(swarm));
+        if let Some(pieces) = swarm.pieces() {
+            status.take(torrent.progress.of_swarm(pieces));
+        }
         status.downloaded = swarm.downloaded();
         status.uploaded = swarm.uploaded();
         status.down_rate = swarm.down_rate();
@@ -119,10 +121,10 @@ impl Progress {
     }
 
     /// Where the swarm stands now, which wants what was wanted when the totals were counted.
-    fn of_swarm(self, swarm: &Swarm) -> Self {
-        let left = swarm.left().saturating_sub(self.padding_left);
+    fn of_swarm(self, pieces: &Pieces) -> Self {
+        let left = pieces.left().saturating_sub(self.padding_left);
         Self {
-            pieces: self.pieces_total.saturating_sub(swarm.missing()),
+            pieces: self.pieces_total.saturating_sub(pieces.missing()),
             bytes: self.bytes_total.saturating_sub(left),
             ..self
         }

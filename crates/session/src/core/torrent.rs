@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceRequest, Blank, Geometry, InfoHashV1, OnDemand, PeerId};
 use piece_store::{Opened, TorrentKey};
-use swarm::{Swarm, TrackerIndex};
+use swarm::{Pieces, Swarm, TrackerIndex};
 
 use super::open::OpenPieces;
 use super::rate::Bucket;
@@ -170,8 +170,9 @@ impl Torrent {
     /// Returns the event to announce instead of `event`: a partial seed announces `paused` where no
     /// other event is due (BEP 21).
     pub(super) fn announced_event(&self, event: AnnounceEvent) -> AnnounceEvent {
+        let pieces = self.swarm().and_then(Swarm::pieces);
         match event {
-            AnnounceEvent::None if self.swarm().is_some_and(Swarm::is_partial_seed) => {
+            AnnounceEvent::None if pieces.is_some_and(Pieces::is_partial_seed) => {
                 AnnounceEvent::Paused
             }
             event => event,
@@ -186,7 +187,7 @@ impl Torrent {
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
             // Of all pieces: a client that has all of a selection is no seeder.
-            left: swarm.map_or(u64::MAX, Swarm::torrent_left),
+            left: swarm.and_then(Swarm::pieces).map_or(u64::MAX, Pieces::torrent_left),
             ..AnnounceRequest::new(self.info_hash(), self.peer_id)
         }
     }

@@ -414,6 +414,6 @@ fn a_lone_liar_is_banned_and_nothing_is_had_of_it() {
     let liar = Node { lies_every: Some(1), ..SEED };
     let mut net = Net::new(geometry(4, 4), Duration::from_millis(20), 3, &[LEECH, liar]);
     assert!(!net.run(seconds(60)));
-    assert_eq!((net.bans(0), net.swarm(0).have().count()), (1, 0));
+    assert_eq!((net.bans(0), net.swarm(0).pieces().unwrap().have().count()), (1, 0));
     assert_eq!(net.swarm(0).peers_connected(), 0);
 }

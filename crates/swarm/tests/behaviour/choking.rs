@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use swarm::{Bitfield, Output, PeerKey};
 
-use crate::bench::{Bench, config, seconds};
+use crate::bench::{Bench, seconds, setup};
 
 fn unchoked(bench: &Bench) -> BTreeSet<u64> {
     let open = bench.swarm.peers().filter(|peer| !peer.am_choking);
@@ -12,17 +12,15 @@ fn unchoked(bench: &Bench) -> BTreeSet<u64> {
 }
 
 fn leecher(slots: usize, peers: usize) -> Bench {
-    let mut config = config(8, 4);
-    config.upload_slots = slots;
-    config.have.insert(config.geometry.piece(0).unwrap());
-    with_interested(Bench::with(config), peers)
+    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
+    setup.have.insert(setup.piece(0));
+    with_interested(Bench::with(&setup), peers)
 }
 
 fn seeder(slots: usize, peers: usize) -> Bench {
-    let mut config = config(8, 4);
-    config.upload_slots = slots;
-    config.have = Bitfield::full(8);
-    with_interested(Bench::with(config), peers)
+    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
+    setup.have = Bitfield::full(8);
+    with_interested(Bench::with(&setup), peers)
 }
 
 fn with_interested(mut bench: Bench, peers: usize) -> Bench {

@@ -15,4 +15,5 @@ mod properties;
 mod requests;
 mod slow;
 mod trackers;
+mod transfer;
 mod uploads;

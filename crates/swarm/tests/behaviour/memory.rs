@@ -53,7 +53,7 @@ fn while_memory_is_short_peers_share_open_pieces() {
             _ => None,
         }));
         for (key, request) in requests(&outputs.split_off(0)) {
-            if bench.swarm.missing() == 10 && request.block() < 31 {
+            if bench.pieces().missing() == 10 && request.block() < 31 {
                 bench.send(key, request);
             }
         }
@@ -80,7 +80,7 @@ fn released_memory_is_used() {
     }
     assert!(bench.swarm.is_starved());
     assert!(bench.requests().is_empty());
-    let piece = bench.swarm.have().count();
+    let piece = bench.pieces().have().count();
     assert_eq!(piece, 0);
     bench.budget.release(SPAN);
     assert_eq!(pieces_of(&bench.requests_to(seed)).len(), 1);
@@ -116,7 +116,7 @@ fn a_long_piece_is_staged_span_by_span() {
                     assert!(open.len() <= 2);
                 }
                 Output::Request { peer, request } => {
-                    assert!(open.contains(&bench.swarm.spans().span_of(request.offset())));
+                    assert!(open.contains(&bench.layout().span_of(request.offset())));
                     assert!(bench.send(peer, request));
                 }
                 Output::StageSpan { piece, span } => {
@@ -164,13 +164,13 @@ fn a_block_whose_span_was_staged_under_way_begins_anew() {
     let slow = bench.join_with(&[0]);
     bench.swarm.handle_unchoke(bench.now, slow);
     let late = bench.requests_to(slow)[0];
-    let _ = bench.swarm.place(bench.now, slow, late, 0);
+    let _ = bench.swarm.handle_part(bench.now, slow, late, 0);
     let other = bench.join_with(&[1]);
     bench.swarm.handle_unchoke(bench.now, other);
     bench.drain();
     bench.pass(seconds(32));
     // Its second half has no place to go, so the block is not in.
-    assert_eq!(bench.swarm.place(bench.now, slow, late, 8192), swarm::Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, late, 8192), swarm::BlockFate::Discard);
     bench.swarm.handle_block(bench.now, slow, late);
     assert_eq!(bench.swarm.blocks_in(late.piece(), 0).count(), 0);
 }

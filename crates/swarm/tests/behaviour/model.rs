@@ -7,12 +7,12 @@ use std::time::Duration;
 use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, TrackerPeer};
 use swarm::{
-    AnnounceFailure, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerKey,
-    PieceIndex, Place, Refusal, Source, SpanBudget, TrackerIndex,
+    AnnounceFailure, BlockFate, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output,
+    PeerKey, PieceIndex, Refusal, Source, SpanBudget, TrackerIndex,
 };
 use swarm::{Bitfield, BlockRequest};
 
-use super::bench::{Bench, address, config, peer_id};
+use super::bench::{Bench, Setup, address, peer_id, setup};
 
 const PIECES: u32 = 12;
 const BUDGET: usize = 1 << 20;
@@ -52,6 +52,12 @@ struct Peer {
     am_choking: bool,
 }
 
+impl Peer {
+    fn new(fast: bool) -> Self {
+        Self { fast, choked: true, am_choking: true, ..Self::default() }
+    }
+}
+
 struct Model {
     bench: Bench,
     next_key: u64,
@@ -61,6 +67,8 @@ struct Model {
     committing: BTreeMap<PieceIndex, bool>,
     /// The pieces that are being fetched or committed.
     unfinished: BTreeSet<PieceIndex>,
+    /// What the transfer starts with, until it starts.
+    setup: Option<Setup>,
     /// Announces that are not answered.
     announcing: BTreeSet<TrackerIndex>,
     stopped: bool,
@@ -68,26 +76,27 @@ struct Model {
 
 impl Model {
     fn new(blocks: u32, flags: u8) -> Self {
-        let mut config = config(PIECES, blocks);
-        config.private = flags & 1 != 0;
-        config.upload_slots = usize::from(flags >> 1 & 3);
-        config.max_peers = MAX_PEERS;
+        let mut setup = setup(PIECES, blocks);
+        setup.config.private = flags & 1 != 0;
+        setup.config.upload_slots = usize::from(flags >> 1 & 3);
+        setup.config.max_peers = MAX_PEERS;
         if flags & 8 != 0 {
             let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect();
-            config.trackers = vec![tier(&["http://a/", "udp://b:1"]), tier(&["http://c/"])];
+            setup.config.trackers = vec![tier(&["http://a/", "udp://b:1"]), tier(&["http://c/"])];
         }
         if flags & 16 != 0 {
-            config.have = Bitfield::full(PIECES);
+            setup.have = Bitfield::full(PIECES);
         }
-        if let (true, Some(piece)) = (flags & 32 != 0, config.geometry.piece(2)) {
-            config.unfinished = vec![(piece, vec![0, 2, 5])];
+        if flags & 32 != 0 {
+            setup.unfinished = vec![(setup.piece(2), vec![0, 2, 5])];
         }
-        let resumed = config.unfinished.iter().map(|(piece, _)| *piece);
-        let unfinished = resumed.filter(|piece| !config.have.contains(*piece)).collect();
-        let mut bench = Bench::with(config);
+        let resumed = setup.unfinished.iter().map(|(piece, _)| *piece);
+        let unfinished = resumed.filter(|piece| !setup.have.contains(*piece)).collect();
+        let mut bench = Bench::without_transfer(&setup);
         bench.budget = SpanBudget::new(BUDGET);
-        Self {
+        let mut model = Self {
             bench,
+            setup: Some(setup),
             unfinished,
             next_key: 1,
             peers: BTreeMap::new(),
@@ -95,7 +104,18 @@ impl Model {
             committing: BTreeMap::new(),
             announcing: BTreeSet::new(),
             stopped: false,
+        };
+        if flags >> 6 != 3 {
+            model.begin_transfer();
         }
+        model
+    }
+
+    /// Starts the transfer, unless it has started. What peers said before does not count.
+    fn begin_transfer(&mut self) {
+        let Some(setup) = self.setup.take() else { return };
+        self.bench.begin_transfer(&setup).expect("the bitfields fit");
+        self.peers.values_mut().for_each(|peer| *peer = Peer::new(peer.fast));
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -104,7 +124,7 @@ impl Model {
             12..=15 => self.wanted(choices.number()),
             16..=27 => self.pass(u64::from(choices.number() >> 15)),
             28 => self.stop(),
-            29..=31 => {}
+            29..=31 => self.begin_transfer(),
             32..=47 => self.settle(choices),
             48..=51 => self.lose(choices),
             52..=55 => self.connect(choices),
@@ -130,8 +150,7 @@ impl Model {
         let peer = ConnectedPeer { address, outgoing: flags & 4 != 0, fast, peer_id };
         match self.bench.swarm.handle_connected(self.bench.now, key, peer) {
             Ok(()) => {
-                self.peers
-                    .insert(key, Peer { fast, choked: true, am_choking: true, ..Peer::default() });
+                self.peers.insert(key, Peer::new(fast));
             }
             Err(Refusal::Stopped) => assert!(self.stopped),
             Err(Refusal::TooMany { limit }) => assert!(limit <= MAX_PEERS),
@@ -190,9 +209,9 @@ impl Model {
     /// A piece that was had is lost by a failed sync.
     fn lose(&mut self, choices: &mut Choices<'_>) {
         let piece = self.bench.piece(choices.below(PIECES as usize) as u32);
-        if self.bench.swarm.have().contains(piece) {
+        if self.bench.has_piece(piece) {
             self.bench.swarm.handle_lost(self.bench.now, piece);
-            assert!(!self.bench.swarm.have().contains(piece));
+            assert!(!self.bench.has_piece(piece));
         }
     }
 
@@ -277,7 +296,8 @@ impl Model {
             128..=129 => swarm.handle_not_interested(now, key),
             130..=149 => {
                 let serves = swarm.serves(key, piece);
-                assert_eq!(serves, !peer.am_choking && swarm.have().contains(piece));
+                let have = swarm.pieces().is_some_and(|pieces| pieces.have().contains(piece));
+                assert_eq!(serves, !peer.am_choking && have);
                 if serves {
                     swarm.handle_sent(now, key, block.length());
                 }
@@ -302,9 +322,10 @@ impl Model {
         if reject && peer.fast {
             return self.bench.swarm.handle_reject(self.bench.now, key, request);
         }
+        let layout = self.bench.layout();
         let swarm = &mut self.bench.swarm;
-        if swarm.place(self.bench.now, key, request, 0) == Place::Keep {
-            let span = swarm.spans().span_of(request.offset());
+        if swarm.handle_part(self.bench.now, key, request, 0) == BlockFate::Keep {
+            let span = layout.span_of(request.offset());
             assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
         }
         if !begins {
@@ -317,7 +338,7 @@ impl Model {
         let before = self.spans.len();
         self.spans.retain(|(other, span)| *other != piece || !which(*span));
         let released = before - self.spans.len();
-        self.bench.budget.release(released * self.bench.swarm.spans().span_length() as usize);
+        self.bench.budget.release(released * self.bench.layout().span_length() as usize);
     }
 
     fn drain(&mut self) {
@@ -327,7 +348,7 @@ impl Model {
             self.check(output);
         }
         let swarm = &self.bench.swarm;
-        let reserved = self.spans.len() * swarm.spans().span_length() as usize;
+        let reserved = self.spans.len() * self.bench.layout().span_length() as usize;
         assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is accounted for");
         assert_eq!(swarm.peers_connected(), self.peers.len());
         assert!(swarm.peers_known() <= MAX_KNOWN);
@@ -340,7 +361,7 @@ impl Model {
     fn check(&mut self, output: Output) {
         match output {
             Output::OpenSpans { piece, spans } => {
-                assert!(!self.bench.swarm.have().contains(piece));
+                assert!(!self.bench.has_piece(piece));
                 self.unfinished.insert(piece);
                 for span in spans {
                     assert!(self.spans.insert((piece, span)), "reserved twice");
@@ -370,7 +391,7 @@ impl Model {
                 assert!(self.peers.remove(&peer).is_some(), "it is gone");
             }
             Output::Have { peer, piece } => {
-                let had = self.bench.swarm.have().contains(piece);
+                let had = self.bench.has_piece(piece);
                 assert!(had && self.peers.contains_key(&peer));
             }
             Output::Announce { tracker, .. } => {
@@ -391,9 +412,9 @@ impl Model {
         let Some(peer) = self.peers.get(&key) else { panic!("it is gone") };
         assert!(!self.stopped, "asked while stopped");
         assert!(!peer.choked || peer.allowed.contains(&piece), "asked while choked");
-        let span = swarm.spans().span_of(request.offset());
+        let span = self.bench.layout().span_of(request.offset());
         assert!(self.spans.contains(&(piece, span)), "asked without memory");
-        assert!(!self.committing.contains_key(&piece) && !swarm.have().contains(piece));
+        assert!(!self.committing.contains_key(&piece) && !self.bench.has_piece(piece));
         assert!(!peer.asked.contains(&request), "asked the same peer twice");
         // Twice of different peers only if nothing else is left to open, or the other is snubbed.
         let mut others = self.peers.iter().filter(|(other, peer)| {
@@ -407,11 +428,10 @@ impl Model {
 
     /// Whether every missing piece that somebody has is open.
     fn endgame(&self) -> bool {
-        let swarm = &self.bench.swarm;
         let had_by_any = self.peers.values().fold(0, |all, peer| all | peer.has);
         let missing = self.bench.geometry.pieces().filter(|piece| {
-            swarm.wanted().contains(*piece)
-                && !swarm.have().contains(*piece)
+            self.bench.pieces().wanted().contains(*piece)
+                && !self.bench.has_piece(*piece)
                 && had_by_any >> piece.get() & 1 == 1
         });
         missing.count() <= self.unfinished.len()

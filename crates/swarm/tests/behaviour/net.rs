@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use swarm::{
-    Bitfield, BlockRequest, Committed, ConnectedPeer, DisconnectReason, Geometry, Output, PeerId,
-    PeerKey, PieceIndex, Place, Sha1Digest, SpanBudget, Swarm, SwarmConfig,
+    Bitfield, BlockFate, BlockRequest, Committed, ConnectedPeer, DisconnectReason, Geometry,
+    Output, PeerId, PeerKey, PieceIndex, Sha1Digest, SpanBudget, SpanLayout, Swarm, SwarmConfig,
 };
 
 use crate::bench::{address, peer_id};
@@ -82,11 +82,14 @@ impl Net {
         let state = |(index, node): (usize, &Node)| {
             let pieces = geometry.piece_count();
             let have = if node.seed { Bitfield::full(pieces) } else { Bitfield::new(pieces) };
-            let mut config = SwarmConfig::new(geometry, have, id(index));
+            let mut config = SwarmConfig::new(id(index));
             config.seed = seed.wrapping_add(index as u64);
+            let (now, wanted) = (Duration::ZERO, Bitfield::full(pieces));
+            let mut swarm = Swarm::new(now, &config);
+            swarm.begin_transfer(now, geometry, have, wanted, &[]).unwrap();
             State {
                 node: *node,
-                swarm: Swarm::new(Duration::ZERO, config),
+                swarm,
                 budget: SpanBudget::new(node.memory),
                 data: BTreeMap::new(),
                 uploading_until: Duration::ZERO,
@@ -172,7 +175,7 @@ impl Net {
             }
         }
         for (at, other) in [(from, to), (to, from)] {
-            let have = self.states[other].swarm.have().clone();
+            let have = self.states[other].swarm.pieces().unwrap().have().clone();
             let swarm = &mut self.states[at].swarm;
             swarm.handle_bitfield(self.now, key(other), 0, &have.as_bytes(), true);
         }
@@ -198,6 +201,7 @@ impl Net {
     }
 
     fn obey(&mut self, node: usize, output: &Output) {
+        let layout = SpanLayout::new(self.geometry);
         let to = |peer: PeerKey| peer.0 as usize;
         match *output {
             Output::Interested { peer } => self.send(to(peer), Wire::Interested(node)),
@@ -218,12 +222,12 @@ impl Net {
             }
             Output::ClosePiece { piece } => {
                 let state = &mut self.states[node];
-                state.budget.release(state.swarm.spans().cost(piece));
+                state.budget.release(layout.cost(piece));
                 state.data.retain(|(other, _), _| *other != piece);
             }
             Output::StageSpan { .. } => {
                 let state = &mut self.states[node];
-                state.budget.release(state.swarm.spans().span_length() as usize);
+                state.budget.release(layout.span_length() as usize);
             }
             Output::Commit { piece, digests } => {
                 let at = self.now + Duration::from_millis(1);
@@ -291,7 +295,7 @@ impl Net {
             Wire::Block(from, request, good) => {
                 if state.linked.contains_key(&from) {
                     swarm.handle_payload(now, key(from), request.length());
-                    if swarm.place(now, key(from), request, 0) == Place::Keep {
+                    if swarm.handle_part(now, key(from), request, 0) == BlockFate::Keep {
                         state.data.insert((request.piece(), request.block()), good);
                     }
                     swarm.handle_block(now, key(from), request);
@@ -318,7 +322,7 @@ impl Net {
         } else {
             Committed::Mismatch { digests }
         };
-        state.budget.release(state.swarm.spans().cost(piece));
+        state.budget.release(SpanLayout::new(self.geometry).cost(piece));
         state.data.retain(|(other, _), _| *other != piece);
         state.swarm.handle_committed(self.now, piece, committed);
     }

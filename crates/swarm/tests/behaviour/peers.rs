@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use swarm::{
     Bitfield, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerId, PeerKey, Refusal,
-    Source, SwarmConfig,
+    Source,
 };
 
-use crate::bench::{Bench, address, config, peer_id, pieces_of, seconds};
+use crate::bench::{Bench, Setup, address, peer_id, pieces_of, seconds, setup};
 
 fn outgoing(number: u64) -> ConnectedPeer {
     ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
@@ -29,7 +29,7 @@ fn connect(bench: &mut Bench, number: u64) -> PeerKey {
 
 #[test]
 fn candidates_are_taken_once() {
-    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(1, 1) });
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.max_peers = 2));
     assert_eq!(know(&mut bench, &[address(1), address(2), address(1)]), 2);
     assert_eq!(know(&mut bench, &[address(2)]), 0);
     assert_eq!(bench.swarm.peers_known(), 2);
@@ -66,7 +66,7 @@ fn at_most_ten_thousand_are_known_and_two_thousand_taken_from_a_list() {
 
 #[test]
 fn a_private_torrent_takes_peers_from_its_trackers_only() {
-    let mut bench = Bench::with(SwarmConfig { private: true, ..config(1, 1) });
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.private = true));
     for source in [Source::Pex, Source::Dht, Source::Local, Source::User, Source::Incoming] {
         assert_eq!(bench.swarm.handle_candidates(bench.now, source, &[address(1)]), 0);
     }
@@ -78,7 +78,7 @@ fn a_private_torrent_takes_peers_from_its_trackers_only() {
 
 #[test]
 fn no_more_than_the_limit_are_connected() {
-    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(1, 1) });
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.max_peers = 2));
     know(&mut bench, &[address(1), address(2), address(3)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
     let key = bench.join();
@@ -211,7 +211,7 @@ fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
     // Both connect at once; each end sees its own connection first.
     let ends = [(PeerId([1; 20]), PeerId([2; 20])), (PeerId([2; 20]), PeerId([1; 20]))];
     for (own, other) in ends {
-        let mut bench = Bench::with(SwarmConfig { peer_id: own, ..config(1, 1) });
+        let mut bench = Bench::with(&setup(1, 1).config(|config| config.peer_id = own));
         let out = ConnectedPeer { peer_id: other, ..outgoing(1) };
         let back = "10.0.0.1:50123".parse().unwrap();
         let into = ConnectedPeer { address: back, outgoing: false, ..out };
@@ -232,7 +232,7 @@ fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
 
 #[test]
 fn who_comes_from_elsewhere_with_the_id_of_a_peer_replaces_nobody() {
-    let mut bench = Bench::with(SwarmConfig { peer_id: PeerId([1; 20]), ..config(1, 1) });
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.peer_id = PeerId([1; 20])));
     let honest = ConnectedPeer { peer_id: PeerId([2; 20]), ..outgoing(1) };
     bench.swarm.handle_connected(bench.now, PeerKey(1), honest).unwrap();
     let elsewhere = "10.0.0.2:50123".parse().unwrap();
@@ -271,7 +271,7 @@ fn a_peer_that_came_to_us_can_be_found_again() {
 
 #[test]
 fn two_seeders_part() {
-    let mut bench = Bench::with(SwarmConfig { have: Bitfield::full(1), ..config(1, 1) });
+    let mut bench = Bench::with(&Setup { have: Bitfield::full(1), ..setup(1, 1) });
     know(&mut bench, &[address(1)]);
     let seed = connect(&mut bench, 1);
     bench.swarm.handle_have_all(bench.now, seed);
@@ -290,7 +290,7 @@ fn having_become_a_seeder_we_part_from_seeders() {
     let mut bench = Bench::new(3, 2);
     let (seed, leecher) = (bench.join_seed(), bench.join_with(&[0]));
     bench.download();
-    assert!(bench.swarm.have().is_full());
+    assert!(bench.pieces().have().is_full());
     assert!(bench.swarm.peer(seed).is_none() && bench.swarm.peer(leecher).is_some());
 }
 
@@ -343,7 +343,7 @@ fn a_stopped_swarm_connects_to_nobody() {
 
 #[test]
 fn a_place_is_made_when_nobody_sends_anything() {
-    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(3, 2) });
+    let mut bench = Bench::with(&setup(3, 2).config(|config| config.max_peers = 2));
     let first = bench.join_seed();
     bench.pass(seconds(1));
     let second = bench.join_seed();

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use swarm::{Output, SwarmConfig};
+use swarm::Output;
 
-use crate::bench::{Bench, config, pieces_of, requests, seconds};
+use crate::bench::{Bench, Setup, pieces_of, requests, seconds, setup};
 
-fn with_seed(config: SwarmConfig, seed: u64) -> Bench {
-    Bench::with(SwarmConfig { seed, ..config })
+fn with_seed(setup: Setup, seed: u64) -> Bench {
+    Bench::with(&setup.config(|config| config.seed = seed))
 }
 
 #[test]
 fn rarest_first() {
     // Four pieces are had, so that the random first ones are over.
-    let mut config = config(12, 2);
+    let mut setup = setup(12, 2);
     (0..4).for_each(|index| {
-        config.have.insert(config.geometry.piece(index).unwrap());
+        setup.have.insert(setup.piece(index));
     });
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     let all: Vec<u32> = (0..12).collect();
     // Piece 4 is had by one peer, 5 by two, ... 11 by eight.
     for copies in 1..8 {
@@ -32,11 +32,11 @@ fn rarest_first() {
 #[test]
 fn ties_are_broken_at_random() {
     let firsts = (0..20).map(|seed| {
-        let mut config = config(40, 1);
+        let mut setup = setup(40, 1);
         (0..4).for_each(|index| {
-            config.have.insert(config.geometry.piece(index).unwrap());
+            setup.have.insert(setup.piece(index));
         });
-        let mut bench = with_seed(config, seed);
+        let mut bench = with_seed(setup, seed);
         bench.join_seed();
         bench.download()[0]
     });
@@ -46,7 +46,7 @@ fn ties_are_broken_at_random() {
 #[test]
 fn the_first_pieces_are_random_whatever_is_rare() {
     let firsts = (0..20).map(|seed| {
-        let mut bench = with_seed(config(40, 64), seed);
+        let mut bench = with_seed(setup(40, 64), seed);
         // Only pieces 0 and 1 are rare.
         let common: Vec<u32> = (2..40).collect();
         (0..3).for_each(|_| _ = bench.join_with(&common));
@@ -70,7 +70,7 @@ fn a_huge_torrent_is_picked_from_quickly() {
             bench.verify(request.piece().get());
         }
     }
-    assert!(bench.swarm.have().count() > 2000);
+    assert!(bench.pieces().have().count() > 2000);
 }
 
 #[test]
@@ -114,17 +114,17 @@ fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
 
 #[test]
 fn only_wanted_pieces_are_asked_for() {
-    let mut config = config(10, 1);
+    let mut setup = setup(10, 1);
     for index in [0, 1, 2, 5, 6, 7, 8, 9] {
-        config.wanted.remove(config.geometry.piece(index).unwrap());
+        setup.wanted.remove(setup.piece(index));
     }
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     bench.join_seed();
     let mut opened = bench.download();
     opened.sort_unstable();
     assert_eq!(opened, [3, 4]);
-    assert!(bench.swarm.is_complete() && !bench.swarm.have().is_full());
-    assert_eq!(bench.swarm.left(), 0);
+    assert!(bench.swarm.is_complete() && !bench.pieces().have().is_full());
+    assert_eq!(bench.pieces().left(), 0);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn wanting_more_goes_on_and_wanting_less_closes() {
     let seed = bench.join_seed();
     let asked = bench.requests_to(seed);
     let open = asked[0].piece();
-    let mut wanted = bench.swarm.wanted().clone();
+    let mut wanted = bench.pieces().wanted().clone();
     wanted.remove(open);
     bench.swarm.set_wanted(bench.now, wanted);
     let outputs = bench.drain();
@@ -143,7 +143,7 @@ fn wanting_more_goes_on_and_wanting_less_closes() {
     assert!(requests(&outputs).iter().all(|(_, request)| request.piece() != open));
 
     bench.swarm.set_wanted(bench.now, swarm::Bitfield::full(4));
-    assert_eq!(bench.swarm.left(), bench.geometry.total());
+    assert_eq!(bench.pieces().left(), bench.geometry.total());
 }
 
 #[test]
@@ -161,11 +161,11 @@ fn allowed_fast_pieces_are_asked_for_while_choked() {
 
 #[test]
 fn a_suggested_piece_is_preferred() {
-    let mut config = config(200, 1);
+    let mut setup = setup(200, 1);
     (0..4).for_each(|index| {
-        config.have.insert(config.geometry.piece(index).unwrap());
+        setup.have.insert(setup.piece(index));
     });
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     let peer = bench.join();
     bench.swarm.handle_have_all(bench.now, peer);
     bench.swarm.handle_suggest(bench.now, peer, bench.geometry.piece(77).unwrap());
@@ -175,10 +175,10 @@ fn a_suggested_piece_is_preferred() {
 
 #[test]
 fn blocks_on_disk_are_not_asked_for_again() {
-    let mut config = config(3, 4);
-    let piece = config.geometry.piece(1).unwrap();
-    config.unfinished = vec![(piece, vec![0, 2, 2, 99])];
-    let mut bench = Bench::with(config);
+    let mut setup = setup(3, 4);
+    let piece = setup.piece(1);
+    setup.unfinished = vec![(piece, vec![0, 2, 2, 99])];
+    let mut bench = Bench::with(&setup);
     let seed = bench.join_seed();
     let asked = bench.requests_to(seed);
     let of_piece: Vec<u32> =
@@ -189,9 +189,9 @@ fn blocks_on_disk_are_not_asked_for_again() {
 
 #[test]
 fn a_piece_wholly_on_disk_is_committed_at_once() {
-    let mut config = config(3, 2);
-    let piece = config.geometry.piece(1).unwrap();
-    config.unfinished = vec![(piece, vec![0, 1])];
-    let mut bench = Bench::with(config);
+    let mut setup = setup(3, 2);
+    let piece = setup.piece(1);
+    setup.unfinished = vec![(piece, vec![0, 1])];
+    let mut bench = Bench::with(&setup);
     assert_eq!(bench.drain(), [Output::Commit { piece, digests: false }]);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, DisconnectReason, Output, PeerKey, Place, SpanBudget};
+use swarm::{BlockFate, BlockRequest, DisconnectReason, Output, PeerKey, SpanBudget};
 
 use crate::bench::{BLOCK, Bench, requests, seconds};
 
@@ -276,11 +276,11 @@ fn a_block_has_one_writer() {
     bench.drain();
     let block = bench.block(0, 0);
     let now = bench.now;
-    let place = |bench: &mut Bench, key, offset| bench.swarm.place(now, key, block, offset);
-    assert_eq!(place(&mut bench, first, 8192), Place::Discard, "it must begin at the beginning");
-    assert_eq!(place(&mut bench, first, 0), Place::Keep);
-    assert_eq!(place(&mut bench, second, 0), Place::Discard);
-    assert_eq!(place(&mut bench, first, 8192), Place::Keep);
+    let fate = |bench: &mut Bench, key, offset| bench.swarm.handle_part(now, key, block, offset);
+    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Discard, "it must begin at the beginning");
+    assert_eq!(fate(&mut bench, first, 0), BlockFate::Keep);
+    assert_eq!(fate(&mut bench, second, 0), BlockFate::Discard);
+    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Keep);
     // The second one's parts went nowhere, so the block is not there yet.
     bench.swarm.handle_block(now, second, block);
     assert!(!bench.drain().iter().any(|output| matches!(output, Output::Commit { .. })));
@@ -309,7 +309,7 @@ fn in_the_endgame_peers_that_send_nothing_are_passed_over_soon() {
             outputs.extend(bench.drain());
         }
     }
-    assert!(bench.swarm.have().is_full());
+    assert!(bench.pieces().have().is_full());
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
     let (first, second) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
     bench.swarm.handle_disconnected(bench.now, first, DisconnectReason::Failed);
     assert!(bench.send(second, block));
     let piece = bench.piece(0);
@@ -358,11 +358,11 @@ fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
     let (first, second) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
-    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Discard);
     bench.pass(seconds(60) + Duration::from_secs(2));
-    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Keep);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 8192), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 8192), BlockFate::Discard);
 }
 
 #[test]
@@ -371,10 +371,10 @@ fn what_a_snubbed_peer_has_begun_is_kept_until_another_begins() {
     let slow = bench.join_seed();
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
     bench.pass(seconds(62));
     assert!(bench.swarm.peer(slow).unwrap().snubbed);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Keep);
     bench.swarm.handle_block(bench.now, slow, block);
     let piece = bench.piece(0);
     assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
@@ -386,11 +386,11 @@ fn a_peer_that_outran_the_writer_sends_the_block_twice_at_most() {
     let (slow, fast) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
     assert!(!bench.send(fast, block), "the slow one has begun");
     assert_eq!(bench.requests_to(fast), [block], "it may still be faster");
     assert!(bench.send(fast, block));
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Discard);
     let piece = bench.piece(0);
     let outputs = bench.drain();
     assert!(outputs.contains(&Output::Commit { piece, digests: false }));

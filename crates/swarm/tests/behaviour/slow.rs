@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, Output, PeerKey, Place};
+use swarm::{BlockFate, BlockRequest, Output, PeerKey};
 
 use super::bench::{BLOCK, Bench};
 
@@ -67,7 +67,7 @@ impl Slow {
                 *sent = 0;
             }
             let swarm = &mut self.bench.swarm;
-            let _: Place = swarm.place(self.bench.now, key, request, offset);
+            let _: BlockFate = swarm.handle_part(self.bench.now, key, request, offset);
             swarm.handle_payload(self.bench.now, key, PART);
             if ends {
                 swarm.handle_block(self.bench.now, key, request);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use swarm::{AnnounceEvent, AnnounceFailure, AnnounceReply, Output, SwarmConfig, TrackerIndex};
+use swarm::{AnnounceEvent, AnnounceFailure, AnnounceReply, Output, TrackerIndex};
 
-use crate::bench::{Bench, address, config, seconds};
+use crate::bench::{Bench, address, seconds, setup};
 
 type Told = (TrackerIndex, AnnounceEvent);
 
@@ -13,7 +13,7 @@ fn tiers(tiers: &[&[&str]]) -> Vec<Vec<String>> {
 }
 
 fn bench(list: &[&[&str]]) -> Bench {
-    Bench::with(SwarmConfig { trackers: tiers(list), ..config(2, 1) })
+    Bench::with(&setup(2, 1).config(|config| config.trackers = tiers(list)))
 }
 
 fn announces(outputs: &[Output]) -> Vec<Told> {
@@ -60,7 +60,7 @@ fn the_first_announce_is_started_and_the_next_comes_after_the_interval() {
 fn a_hundred_trackers_are_asked() {
     for (named, expected) in [(100, 100), (101, 100)] {
         let trackers = (0..named).map(|number| vec![format!("x://{number}")]).collect();
-        let mut bench = Bench::with(SwarmConfig { trackers, ..config(2, 1) });
+        let mut bench = Bench::with(&setup(2, 1).config(|config| config.trackers = trackers));
         let mut told = BTreeSet::new();
         while let [(TrackerIndex(tracker), _)] = asked(&mut bench)[..] {
             told.insert(tracker);
@@ -100,7 +100,10 @@ fn the_next_tracker_is_asked_after_a_failure_tier_by_tier() {
 fn a_tier_is_shuffled() {
     let firsts = (0..32).map(|seed| {
         let trackers = tiers(&[&["a", "b", "c", "d"]]);
-        let mut bench = Bench::with(SwarmConfig { trackers, seed, ..config(1, 1) });
+        let mut bench = Bench::with(&setup(1, 1).config(|config| {
+            config.trackers = trackers;
+            config.seed = seed;
+        }));
         asked(&mut bench)[0].0
     });
     assert_eq!(firsts.collect::<BTreeSet<_>>().len(), 4);
@@ -176,7 +179,7 @@ fn completed_is_told_once_when_the_whole_torrent_is_had() {
     bench.swarm.handle_lost(bench.now, piece);
     bench.join_seed();
     bench.download();
-    assert!(bench.swarm.have().is_full());
+    assert!(bench.pieces().have().is_full());
     assert_eq!(asked(&mut bench), []);
 }
 
@@ -198,9 +201,9 @@ fn completed_waits_for_a_tracker_that_did_not_hear_started() {
 
 #[test]
 fn completed_is_not_told_for_part_of_a_torrent_or_one_had_from_the_start() {
-    let mut config = SwarmConfig { trackers: tiers(&[&["a"]]), ..config(2, 1) };
-    config.wanted.remove(config.geometry.piece(1).unwrap());
-    let mut bench = Bench::with(config.clone());
+    let mut setup = setup(2, 1).config(|config| config.trackers = tiers(&[&["a"]]));
+    setup.wanted.remove(setup.piece(1));
+    let mut bench = Bench::with(&setup);
     asked(&mut bench);
     answer(&mut bench, 0, 1800);
     bench.join_seed();
@@ -208,8 +211,8 @@ fn completed_is_not_told_for_part_of_a_torrent_or_one_had_from_the_start() {
     assert!(bench.swarm.is_complete());
     assert_eq!(announces(&bench.pass(seconds(60))), []);
 
-    config.have = swarm::Bitfield::full(2);
-    let mut bench = Bench::with(config);
+    setup.have = swarm::Bitfield::full(2);
+    let mut bench = Bench::with(&setup);
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
     answer(&mut bench, 0, 1800);
     assert_eq!(announces(&bench.pass(seconds(60))), []);

@@ -1,9 +1,9 @@
 //! Which tracker to ask, and when (BEP 12).
 //!
-//! Trackers are walked tier by tier, each tier in an order shuffled once, until one answers; that
-//! one moves to the front of its tier. The next walk begins after the interval of the answer, from
-//! the first tier again. A tracker that failed is passed over until its back-off is over. At most
-//! one announce is under way at a time, but for the `stopped` ones.
+//! Trackers are walked tier by tier, each tier in an order shuffled once, until one answers. That
+//! one moves to the front of its tier. The next walk starts after the interval of the answer, from
+//! the first tier again. A tracker that failed is skipped until its back-off is over. At most one
+//! announce is under way at a time; those with `stopped` go out together.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use rand::seq::SliceRandom;
 
 use crate::vocabulary::{AnnounceFailure, Output, TrackerIndex, TrackerView};
 
-/// The most trackers of one torrent; the others are not asked. Each that fails at once costs a look at
-/// all of them.
+/// The most trackers of one torrent; the others are not asked. Each that fails at once costs a
+/// look at all of them.
 pub const MAX_TRACKERS: usize = 100;
 /// The back-off after a tracker's first failure; it doubles with each further one.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
 /// The longest back-off.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60 * 60);
-/// The shortest interval that is honoured, so that no tracker can be made a target.
+/// The shortest interval that is honoured, so that no reply makes us flood a tracker.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest interval that is honoured.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,9 +29,9 @@ const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 struct Tracker {
     url: Box<str>,
     tier: u32,
-    /// Whether it was told `started` in this run and not `stopped` since.
+    /// Whether it was sent `started`, and not `stopped` since.
     started: bool,
-    /// Whether it is to be told `completed`.
+    /// Whether it has yet to be sent `completed`.
     owed_completed: bool,
     announcing: Option<AnnounceEvent>,
     failures: u32,
@@ -40,7 +40,7 @@ struct Tracker {
     next: Duration,
 }
 
-/// What is kept of a tracker's last reply.
+/// The part of a tracker's last reply that is kept.
 #[derive(Debug, Clone, Default)]
 struct Summary {
     interval: u32,
@@ -56,15 +56,14 @@ pub(crate) struct Trackers {
     list: Box<[Tracker]>,
     /// The order in which they are asked, tier after tier.
     order: Box<[usize]>,
-    /// When the next walk begins, or goes on.
+    /// When the next walk starts, or continues.
     due: Duration,
     /// The one asked in the walk.
     asking: Option<usize>,
-    running: bool,
 }
 
 impl Trackers {
-    /// Trackers by tier, the first to be asked at `now`.
+    /// Returns the trackers of these tiers; the first is asked at `now`.
     pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
         let tiers = (0u32..).zip(urls);
         let list: Box<[Tracker]> = tiers
@@ -75,12 +74,12 @@ impl Trackers {
         for tier in order.chunk_by_mut(|a, b| list[*a].tier == list[*b].tier) {
             tier.shuffle(rng);
         }
-        Self { list, order, due: now, asking: None, running: true }
+        Self { list, order, due: now, asking: None }
     }
 
-    /// The announce to be made now, if there is one.
+    /// Returns the announce that is due, if any.
     pub(crate) fn poll(&mut self, now: Duration, num_want: u32) -> Option<Output> {
-        if !self.running || self.asking.is_some() {
+        if self.asking.is_some() {
             return None;
         }
         let completed = self.list.iter().position(|tracker| tracker.owes_completed(now));
@@ -100,17 +99,17 @@ impl Trackers {
         Some(self.ask(index, event, num_want))
     }
 
-    /// When [`Self::poll`] has something next.
+    /// Returns when [`Self::poll`] has the next announce.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        if !self.running || self.asking.is_some() || self.list.is_empty() {
+        if self.asking.is_some() || self.list.is_empty() {
             return None;
         }
         let owed = self.list.iter().filter(|tracker| tracker.owes());
         owed.map(Tracker::completed_at).chain([self.due]).min()
     }
 
-    /// A tracker answered. `starving` says that there is no peer left to try, so that the least
-    /// interval that the tracker allows counts.
+    /// A tracker answered. `starving` says that no peer is left to try: the shortest interval that
+    /// the tracker allows counts then.
     pub(crate) fn answered(
         &mut self,
         now: Duration,
@@ -153,24 +152,20 @@ impl Trackers {
         }
     }
 
-    /// The whole torrent is had, as of now.
+    /// We have the whole torrent now.
     pub(crate) fn completed(&mut self) {
         for tracker in &mut self.list {
-            let knows_us = tracker.started || tracker.announcing == Some(AnnounceEvent::Started);
-            tracker.owed_completed = knows_us;
+            tracker.owed_completed = tracker.may_know_us();
         }
     }
 
-    /// Tells `stopped` to each tracker that may know us; no other announce follows.
+    /// Announces `stopped` to each tracker that may know us. Not to be polled afterwards.
     pub(crate) fn stop(&mut self) -> Vec<Output> {
-        self.running = false;
         self.asking = None;
-        let known = |tracker: &Tracker| {
-            tracker.started || tracker.announcing == Some(AnnounceEvent::Started)
-        };
-        let told: Vec<usize> =
-            (0..self.list.len()).filter(|index| known(&self.list[*index])).collect();
-        told.into_iter()
+        let knows_us = |index: &usize| self.list[*index].may_know_us();
+        let notified: Vec<usize> = (0..self.list.len()).filter(knows_us).collect();
+        notified
+            .into_iter()
             .map(|index| {
                 self.list[index].started = false;
                 self.list[index].owed_completed = false;
@@ -179,12 +174,12 @@ impl Trackers {
             .collect()
     }
 
-    /// The trackers, by number.
+    /// Returns what there is to see of each tracker, by number.
     pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
         self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))
     }
 
-    /// Has the tracker be the first that is asked of its tier.
+    /// Moves the tracker to the front of its tier.
     fn move_to_front(&mut self, index: usize) {
         let tier = self.list[index].tier;
         let first = self.order.iter().position(|other| self.list[*other].tier == tier);
@@ -224,7 +219,12 @@ impl Tracker {
         }
     }
 
-    /// Whether `completed` is to be told. A tracker that did not hear `started` hears that first.
+    /// Whether it was sent `started`, or is being sent it.
+    fn may_know_us(&self) -> bool {
+        self.started || self.announcing == Some(AnnounceEvent::Started)
+    }
+
+    /// Whether `completed` may be sent. A tracker that does not know us is sent `started` first.
     fn owes(&self) -> bool {
         self.owed_completed && self.started
     }
@@ -233,7 +233,7 @@ impl Tracker {
         self.owes() && self.completed_at() <= now
     }
 
-    /// When `completed` may be told: at once, but for a back-off.
+    /// Returns when `completed` may be sent: at once, or after a back-off.
     fn completed_at(&self) -> Duration {
         if self.failures == 0 { Duration::ZERO } else { self.next }
     }
@@ -276,8 +276,8 @@ impl Tracker {
     }
 }
 
-/// How long a tracker is not asked after its `failures`th failure in a row: the longer of the
-/// back-off and what the tracker said.
+/// Returns how long a tracker is not asked after its `failures`th failure in a row: the longer of
+/// our back-off and what the tracker said.
 fn back_off(failures: u32, retry_in: Option<u32>) -> Duration {
     let ours = (FIRST_BACK_OFF * 2u32.pow(failures.saturating_sub(1).min(6))).min(MAX_BACK_OFF);
     let theirs = Duration::from_secs(retry_in.unwrap_or(0).into()).min(MAX_INTERVAL);

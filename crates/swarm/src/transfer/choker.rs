@@ -7,9 +7,9 @@ use rand::{Rng, RngExt};
 use crate::vocabulary::PeerKey;
 
 /// When to decide anew.
-pub(crate) const ROUND: Duration = Duration::from_secs(10);
+pub(super) const ROUND: Duration = Duration::from_secs(10);
 /// How long an optimistic unchoke lasts, and a turn while seeding.
-pub(crate) const TURN: Duration = Duration::from_secs(30);
+pub(super) const MIN_UNCHOKE: Duration = Duration::from_secs(30);
 /// A peer connected for less is new: it is three times as likely to be unchoked optimistically.
 const NEW: Duration = Duration::from_secs(60);
 
@@ -19,26 +19,26 @@ const SLOT_RATE: u64 = 1024;
 
 /// A peer that wants our pieces.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
-    pub(crate) key: PeerKey,
+pub(super) struct Candidate {
+    pub(super) key: PeerKey,
     /// What it sends us, in bytes per second.
-    pub(crate) rate: u64,
-    pub(crate) snubbed: bool,
-    pub(crate) connected_at: Duration,
-    pub(crate) unchoked: bool,
+    pub(super) rate: u64,
+    pub(super) snubbed: bool,
+    pub(super) connected_at: Duration,
+    pub(super) unchoked: bool,
     /// When it was last unchoked, if ever.
-    pub(crate) unchoked_at: Option<Duration>,
+    pub(super) unchoked_at: Option<Duration>,
 }
 
 /// What the choker remembers between rounds.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Choker {
+pub(super) struct Choker {
     optimistic: Option<(PeerKey, Duration)>,
 }
 
 impl Choker {
     /// The peers to be unchoked from now on, at most `slots`.
-    pub(crate) fn round(
+    pub(super) fn round(
         &mut self,
         now: Duration,
         slots: usize,
@@ -55,7 +55,7 @@ impl Choker {
         }
     }
 
-    /// The best senders, one more at random for [`TURN`], and while slots are left, others at
+    /// The best senders, one more at random for [`MIN_UNCHOKE`], and while slots are left, others at
     /// random, those first that are unchoked already.
     fn tit_for_tat(
         &mut self,
@@ -87,7 +87,7 @@ impl Choker {
         chosen
     }
 
-    /// The optimistic unchoke: the same for [`TURN`], then another.
+    /// The optimistic unchoke: the same for [`MIN_UNCHOKE`], then another.
     fn optimistic(
         &mut self,
         now: Duration,
@@ -95,7 +95,7 @@ impl Choker {
         rng: &mut impl Rng,
     ) -> Option<PeerKey> {
         if let Some((key, since)) = self.optimistic
-            && now < since + TURN
+            && now < since + MIN_UNCHOKE
             && candidates.iter().any(|peer| peer.key == key)
         {
             return Some(key);
@@ -112,13 +112,13 @@ impl Choker {
 /// more as long as they do not starve each other. 1 MiB/s serves 32 peers at 32 KiB/s, 100 MiB/s
 /// serves 320 at 320 KiB/s. Where the peers take less than the line would carry, more of them are let
 /// in; where the line is full, it is shared by few enough. No slots stay none.
-pub(crate) fn seeding_slots(slots: usize, rate: u64) -> usize {
+pub(super) fn seeding_slots(slots: usize, rate: u64) -> usize {
     let carried = (rate / SLOT_RATE).isqrt();
     if slots == 0 { 0 } else { slots.max(usize::try_from(carried).unwrap_or(usize::MAX)) }
 }
 
 /// Whom to unchoke at once, at most `slots` of those that wait.
-pub(crate) fn fill(
+pub(super) fn fill(
     now: Duration,
     slots: usize,
     seeding: bool,
@@ -157,7 +157,7 @@ fn draw(now: Duration, candidates: &[Candidate], rng: &mut impl Rng) -> Option<P
 /// Those whose turn is not over, then those that wait the longest.
 fn in_turns(now: Duration, slots: usize, mut candidates: Vec<Candidate>) -> Vec<PeerKey> {
     let in_turn = |peer: &Candidate| {
-        peer.unchoked && peer.unchoked_at.is_some_and(|since| now < since + TURN)
+        peer.unchoked && peer.unchoked_at.is_some_and(|since| now < since + MIN_UNCHOKE)
     };
     candidates.sort_by_key(|peer| (!in_turn(peer), peer.unchoked_at, peer.connected_at, peer.key));
     candidates.iter().take(slots).map(|peer| peer.key).collect()

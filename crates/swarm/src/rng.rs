@@ -1,26 +1,28 @@
-//! The generator that all random choices come from: ChaCha8, 300 bytes of state while it is in use,
-//! and a seed while it rests. Most torrents of a large session rest.
+//! The generator that all random choices of a swarm come from.
 
 use std::convert::Infallible;
 
 use rand::{Rng as _, SeedableRng as _, TryRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The same draws and rests with the same seed give the same numbers.
+/// A ChaCha8 generator that can give its 300 bytes of state up while nothing is drawn. Most
+/// torrents of a large session are idle.
+///
+/// The same draws and hibernations with the same seed give the same numbers.
 #[derive(Debug)]
-pub(crate) struct Dice {
+pub(crate) struct IdleRng {
     seed: u64,
     generator: Option<Box<ChaCha8Rng>>,
 }
 
-impl Dice {
-    /// At rest.
+impl IdleRng {
+    /// Returns a hibernating generator.
     pub(crate) fn new(seed: u64) -> Self {
         Self { seed, generator: None }
     }
 
-    /// Gives the state up until the next draw, which begins with a seed drawn now.
-    pub(crate) fn rest(&mut self) {
+    /// Frees the state until the next draw, which starts from a seed drawn now.
+    pub(crate) fn hibernate(&mut self) {
         if let Some(mut generator) = self.generator.take() {
             self.seed = generator.next_u64();
         }
@@ -32,7 +34,7 @@ impl Dice {
     }
 }
 
-impl TryRng for Dice {
+impl TryRng for IdleRng {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
@@ -56,11 +58,11 @@ mod tests {
     #[test]
     fn draws_differ_and_repeat_with_the_seed() {
         let draws = |seed| {
-            let mut dice = Dice::new(seed);
-            let mut draws = [0; 6].map(|_: u64| dice.next_u64());
-            dice.rest();
-            dice.rest();
-            draws[3..].fill_with(|| dice.next_u64());
+            let mut rng = IdleRng::new(seed);
+            let mut draws = [0; 6].map(|_: u64| rng.next_u64());
+            rng.hibernate();
+            rng.hibernate();
+            draws[3..].fill_with(|| rng.next_u64());
             draws
         };
         assert_eq!(draws(1), draws(1));

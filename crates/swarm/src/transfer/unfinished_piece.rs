@@ -1,48 +1,56 @@
 //! A piece that is being fetched, block by block.
 //!
 //! ```text
-//! block   free --asked--> requested --part 0--> has a writer --last part--> done
-//!           ^                 |                     |
-//!           '--- nobody is asked for it any longer -'
+//! block   free --ask--> requested --part 0--> has a writer --last part--> done
+//!           ^               |                      |
+//!           '---- release: no peer is asked for it '
 //! ```
 //!
 //! Invariants: a block has one writer at a time; `free` counts the blocks that are neither done
-//! nor asked for; a block that is asked for lies in a reserved span.
+//! nor requested; a requested block is in a reserved span. Requests to snubbed peers are counted
+//! apart: a block that only those were asked for is free.
 
 use std::time::Duration;
 
 use bt_types::{BLOCK_LENGTH, BlockRequest, PieceIndex};
 
-use crate::blame::Sender;
-use crate::vocabulary::{PeerKey, Place, SpanLayout};
+use crate::peer::Sender;
+use crate::spans::SpanLayout;
+use crate::vocabulary::{BlockFate, PeerKey};
 
-/// Somebody who sends a block although another is its writer.
+/// A copy of a block that comes from another peer than its writer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Chaser {
+enum Duplicate {
     #[default]
-    Nobody,
-    /// The first who began after the writer did. Who began before is no faster, only ahead: if that one
-    /// took over, two equal peers would take the block from each other for ever.
-    Began(PeerKey),
-    /// That one has sent all of it before the writer did.
-    Ended,
+    None,
+    /// The first copy that started after the writer's. A copy that started before is no faster,
+    /// only ahead: if its sender took over, two equal peers would take the block from each other
+    /// forever.
+    Receiving(PeerKey),
+    /// That copy was complete before the writer's.
+    Received,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
-    /// Whose parts are kept.
+    /// The peer whose parts are kept.
     writer: Option<PeerKey>,
     /// How many peers owe it, not counting snubbed ones.
     requests: u16,
     /// How many snubbed peers owe it.
-    weak: u16,
+    snubbed_requests: u16,
     done: bool,
-    chaser: Chaser,
+    duplicate: Duplicate,
 }
 
 impl Block {
     fn is_free(&self) -> bool {
         !self.done && self.requests == 0
+    }
+
+    fn uncount_request(&mut self, snubbed: bool) {
+        let count = if snubbed { &mut self.snubbed_requests } else { &mut self.requests };
+        *count = count.saturating_sub(1);
     }
 }
 
@@ -51,53 +59,54 @@ struct Span {
     reserved: bool,
     /// Blocks that are not done.
     missing: u32,
-    /// Blocks that are neither done nor asked for.
+    /// Blocks that are neither done nor requested.
     free: u32,
     /// When it was reserved or a block of it came.
     progress: Duration,
 }
 
-/// What a finished block leaves to do.
+/// What is left to do after a finished block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Finished {
-    /// Whether others owe the block too.
-    pub(crate) others: bool,
+pub(super) struct Finished {
+    /// Whether other peers owe the block too.
+    pub(super) others: bool,
     /// Whether its span is complete.
-    pub(crate) span: bool,
+    pub(super) span: bool,
     /// Whether its piece is complete.
-    pub(crate) piece: bool,
+    pub(super) piece: bool,
 }
 
 /// A piece that is being fetched.
 #[derive(Debug)]
-pub(crate) struct OpenPiece {
+pub(super) struct UnfinishedPiece {
     layout: SpanLayout,
     piece: PieceIndex,
     blocks: Vec<Block>,
     spans: Vec<Span>,
     /// Blocks that are not done.
     missing: u32,
-    /// Blocks that are neither done nor asked for.
+    /// Blocks that are neither done nor requested.
     free: u32,
-    /// How many of those lie in reserved spans.
+    /// How many of those are in reserved spans.
     ready: u32,
     /// How many spans are reserved.
     reserved: u32,
     /// No block before this one is free.
     cursor: usize,
     senders: Vec<Sender>,
-    /// The only peer that may be asked for it.
-    pub(crate) only: Option<PeerKey>,
-    /// Whether it was handed over to be hashed and written.
-    pub(crate) committing: bool,
+    /// The only peer that may be asked for it, if it is under investigation.
+    pub(super) only: Option<PeerKey>,
+    /// Whether it is being hashed and written.
+    pub(super) committing: bool,
     /// The rates of the peers that work on it, in bytes per second.
-    pub(crate) rate: u64,
+    pub(super) rate: u64,
     /// When the last of the requests made so far is expected to be answered.
     due: Duration,
 }
 
-impl OpenPiece {
-    pub(crate) fn new(layout: SpanLayout, piece: PieceIndex, block_count: u32) -> Self {
+impl UnfinishedPiece {
+    pub(super) fn new(layout: SpanLayout, piece: PieceIndex, only: Option<PeerKey>) -> Self {
+        let block_count = layout.block_count(piece);
         let spans = (0..layout.span_count(piece)).map(|span| {
             let blocks = layout.blocks(piece, span).len() as u32;
             Span { reserved: false, missing: blocks, free: blocks, progress: Duration::ZERO }
@@ -113,30 +122,35 @@ impl OpenPiece {
             reserved: 0,
             cursor: 0,
             senders: Vec::new(),
-            only: None,
+            only,
             committing: false,
             rate: 0,
             due: Duration::ZERO,
         }
     }
 
-    /// Blocks that are not done.
-    pub(crate) fn missing(&self) -> u32 {
+    /// Returns how many blocks are not done.
+    pub(super) fn missing(&self) -> u32 {
         self.missing
     }
 
-    /// Blocks that are neither done nor asked for.
-    pub(crate) fn free(&self) -> u32 {
+    /// Returns how many blocks are neither done nor requested.
+    pub(super) fn free(&self) -> u32 {
         self.free
     }
 
+    /// Whether blocks of it may be asked for that no peer is asked for yet.
+    pub(super) fn has_free(&self) -> bool {
+        self.free > 0 && !self.committing
+    }
+
     /// Whether `key` may be asked for it.
-    pub(crate) fn admits(&self, key: PeerKey) -> bool {
+    pub(super) fn admits(&self, key: PeerKey) -> bool {
         !self.committing && self.only.is_none_or(|only| only == key)
     }
 
-    /// The first free block, of reserved spans only where memory is short.
-    pub(crate) fn first_free(&mut self, reserved_only: bool) -> Option<u32> {
+    /// Returns the first free block, only of reserved spans if `reserved_only`.
+    pub(super) fn first_free(&mut self, reserved_only: bool) -> Option<u32> {
         if self.free == 0 || (reserved_only && self.ready == 0) {
             return None;
         }
@@ -154,22 +168,22 @@ impl OpenPiece {
         blocks.find(|block| self.blocks[*block as usize].is_free())
     }
 
-    /// How many peers owe `block`, not counting snubbed ones; `None` if it is done.
-    pub(crate) fn requests(&self, block: u32) -> Option<u16> {
-        let block = self.blocks.get(block as usize).filter(|block| !block.done)?;
-        Some(block.requests)
+    /// Returns how many peers owe `block`, not counting snubbed ones; `None` if it is done.
+    pub(super) fn requests(&self, block: u32) -> Option<u16> {
+        let block = &self.blocks[block as usize];
+        (!block.done).then_some(block.requests)
     }
 
-    /// When it is expected to be whole, if the peers that work on it share the free blocks.
-    pub(crate) fn whole_at(&self, now: Duration) -> Duration {
+    /// Returns when it is expected to be whole, if the peers that work on it share the free blocks.
+    pub(super) fn whole_at(&self, now: Duration) -> Duration {
         let bytes = u64::from(self.free) * u64::from(BLOCK_LENGTH);
         let rest = bytes.saturating_mul(1000) / self.rate.max(1);
         self.due.max(now + Duration::from_millis(rest))
     }
 
-    /// The spans that must be reserved before a block of `span` may be asked for.
-    pub(crate) fn unreserved(&self, span: u32) -> std::ops::Range<u32> {
-        if self.spans.get(span as usize).is_none_or(|span| span.reserved) {
+    /// Returns the spans to reserve before a block of `span` is requested.
+    pub(super) fn unreserved(&self, span: u32) -> std::ops::Range<u32> {
+        if self.spans[span as usize].reserved {
             return span..span;
         }
         if self.reserved == 0 && self.layout.is_whole(self.piece) {
@@ -178,7 +192,7 @@ impl OpenPiece {
         span..span + 1
     }
 
-    pub(crate) fn reserve(&mut self, now: Duration, spans: std::ops::Range<u32>) {
+    pub(super) fn reserve(&mut self, now: Duration, spans: std::ops::Range<u32>) {
         for span in &mut self.spans[spans.start as usize..spans.end as usize] {
             if !std::mem::replace(&mut span.reserved, true) {
                 self.ready += span.free;
@@ -188,13 +202,13 @@ impl OpenPiece {
         }
     }
 
-    /// `number` is staged: its memory goes back. Nobody may owe its blocks; those that are half
-    /// there begin anew.
-    pub(crate) fn unreserve(&mut self, number: u32) {
-        let Some(span) = self.spans.get_mut(number as usize).filter(|span| span.reserved) else {
+    /// Gives the memory of span `number` back, which is being staged. No peer may owe its blocks.
+    /// A block of which only parts came starts again.
+    pub(super) fn unreserve(&mut self, number: u32) {
+        let span = &mut self.spans[number as usize];
+        if !std::mem::replace(&mut span.reserved, false) {
             return;
-        };
-        span.reserved = false;
+        }
         self.ready -= span.free;
         self.reserved -= 1;
         for block in self.layout.blocks(self.piece, number) {
@@ -204,39 +218,39 @@ impl OpenPiece {
     }
 
     /// Whether every span is in memory.
-    pub(crate) fn all_reserved(&self) -> bool {
+    pub(super) fn all_reserved(&self) -> bool {
         self.reserved as usize == self.spans.len()
     }
 
-    /// How many spans are in memory.
-    pub(crate) fn reserved(&self) -> u32 {
+    /// Returns how many spans are in memory.
+    pub(super) fn reserved(&self) -> u32 {
         self.reserved
     }
 
-    /// The spans that are in memory.
-    pub(crate) fn reserved_spans(&self) -> impl Iterator<Item = u32> + '_ {
+    /// Returns the spans that are in memory.
+    pub(super) fn reserved_spans(&self) -> impl Iterator<Item = u32> + '_ {
         let spans = self.spans.iter().zip(0u32..);
         spans.filter(|(span, _)| span.reserved).map(|(_, number)| number)
     }
 
-    /// A reserved span that waits for blocks and got none since `before`.
-    pub(crate) fn idle_span(&self, before: Duration) -> Option<u32> {
+    /// Returns a reserved span that waits for blocks and got none since `before`.
+    pub(super) fn idle_span(&self, before: Duration) -> Option<u32> {
         let idle = |span: &Span| span.reserved && span.missing > 0 && span.progress <= before;
         self.spans.iter().position(idle).map(|span| span as u32)
     }
 
-    /// A request that was made now is expected to be answered at `due`.
-    pub(crate) fn expect(&mut self, due: Duration) {
+    /// A peer is asked for a block, and expected to answer at `due`.
+    pub(super) fn ask(&mut self, number: u32, snubbed: bool, due: Duration) {
         self.due = self.due.max(due);
+        if snubbed {
+            self.blocks[number as usize].snubbed_requests += 1;
+        } else {
+            self.count_request(number);
+        }
     }
 
-    /// A peer is asked for `block`.
-    pub(crate) fn ask(&mut self, number: u32, weak: bool) {
+    fn count_request(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
-        if weak {
-            block.weak += 1;
-            return;
-        }
         let was_free = block.is_free();
         block.requests += 1;
         if was_free {
@@ -244,46 +258,42 @@ impl OpenPiece {
         }
     }
 
-    /// A peer that owes `block` was snubbed, and is no longer.
-    pub(crate) fn strengthen(&mut self, number: u32) {
+    /// The snub of a peer that owes the block is over.
+    pub(super) fn end_snub(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
-        block.weak = block.weak.saturating_sub(1);
-        self.ask(number, false);
+        block.snubbed_requests = block.snubbed_requests.saturating_sub(1);
+        self.count_request(number);
     }
 
-    /// `key` does not owe `block` any longer. Says whether the block became free.
-    pub(crate) fn release(&mut self, number: u32, key: PeerKey, weak: bool) -> bool {
-        let Some(block) = self.blocks.get_mut(number as usize) else { return false };
+    /// `key` does not owe the block any longer.
+    pub(super) fn release(&mut self, number: u32, key: PeerKey, snubbed: bool) {
+        let block = &mut self.blocks[number as usize];
         let was_free = block.is_free();
-        if weak {
-            block.weak = block.weak.saturating_sub(1);
-        } else {
-            block.requests = block.requests.saturating_sub(1);
-        }
+        block.uncount_request(snubbed);
         if block.writer == Some(key) && !block.done {
-            (block.writer, block.chaser) = (None, Chaser::Nobody);
-        } else if block.chaser == Chaser::Began(key) {
-            block.chaser = Chaser::Nobody;
+            (block.writer, block.duplicate) = (None, Duplicate::None);
+        } else if block.duplicate == Duplicate::Receiving(key) {
+            block.duplicate = Duplicate::None;
         }
-        let freed = !was_free && block.is_free();
-        if freed {
+        if !was_free && block.is_free() {
             self.count_free(number);
         }
-        freed
     }
 
-    /// Who owes `block` is snubbed, and remains its writer if it is. Says whether the block became
-    /// free.
-    pub(crate) fn weaken(&mut self, number: u32) -> bool {
-        let Some(block) = self.blocks.get_mut(number as usize) else { return false };
+    /// Marks the piece as being committed, if every block is done. Says whether it was.
+    pub(super) fn begin_commit(&mut self) -> bool {
+        self.missing == 0 && !std::mem::replace(&mut self.committing, true)
+    }
+
+    /// A peer that owes the block is snubbed. It remains its writer if it is.
+    pub(super) fn snub(&mut self, number: u32) {
+        let block = &mut self.blocks[number as usize];
         let was_free = block.is_free();
-        block.requests = block.requests.saturating_sub(1);
-        block.weak += 1;
-        let freed = !was_free && block.is_free();
-        if freed {
+        block.uncount_request(false);
+        block.snubbed_requests += 1;
+        if !was_free && block.is_free() {
             self.count_free(number);
         }
-        freed
     }
 
     fn count_free(&mut self, number: u32) {
@@ -301,69 +311,65 @@ impl OpenPiece {
         self.ready -= u32::from(span.reserved);
     }
 
-    /// Whether `key` becomes or is the writer of the part of `request` that begins at `offset`.
-    /// `gives_way` says whether another writer lets itself be replaced.
-    pub(crate) fn place(
+    /// Decides about the part of a block that starts at `offset` of `request`: `key` may be its
+    /// writer or become it. `gives_way` says whether another writer may be replaced.
+    pub(super) fn receive_part(
         &mut self,
         key: PeerKey,
         request: BlockRequest,
         offset: u32,
         gives_way: impl Fn(PeerKey) -> bool,
-    ) -> Place {
+    ) -> BlockFate {
         let whole = request.offset().is_multiple_of(BLOCK_LENGTH);
-        let span = self.layout.span_of(request.offset()) as usize;
-        let in_memory = self.spans.get(span).is_some_and(|span| span.reserved);
+        let in_memory = self.spans[self.layout.span_of(request.offset()) as usize].reserved;
         let admitted = self.admits(key);
-        let Some(block) = self.blocks.get_mut(request.block() as usize) else {
-            return Place::Discard;
-        };
+        let block = &mut self.blocks[request.block() as usize];
         if !whole || !in_memory || !admitted || block.done {
-            return Place::Discard;
+            return BlockFate::Discard;
         }
         match block.writer {
-            Some(writer) if writer == key => Place::Keep,
-            _ if offset > 0 => Place::Discard,
-            Some(writer) if block.chaser != Chaser::Ended && !gives_way(writer) => {
-                if block.chaser == Chaser::Nobody {
-                    block.chaser = Chaser::Began(key);
+            Some(writer) if writer == key => BlockFate::Keep,
+            _ if offset > 0 => BlockFate::Discard,
+            Some(writer) if block.duplicate != Duplicate::Received && !gives_way(writer) => {
+                if block.duplicate == Duplicate::None {
+                    block.duplicate = Duplicate::Receiving(key);
                 }
-                Place::Discard
+                BlockFate::Discard
             }
             _ => {
-                (block.writer, block.chaser) = (Some(key), Chaser::Nobody);
-                Place::Keep
+                (block.writer, block.duplicate) = (Some(key), Duplicate::None);
+                BlockFate::Keep
             }
         }
     }
 
-    /// The last part of a block came from `sender`, which owed it, weakly or not, or did not owe it
-    /// any longer. `None` if its parts were not kept: if it began after the writer did, whoever sends the
-    /// block next is the writer.
-    pub(crate) fn finish(
+    /// The last part of a block came from `sender`. `snubbed` says whether its request counted as
+    /// one of a snubbed peer, and is `None` if it did not owe the block any longer. Returns `None`
+    /// if its parts were not kept. If they started after the writer's, the next peer to send the
+    /// block becomes its writer.
+    pub(super) fn finish(
         &mut self,
         now: Duration,
         number: u32,
         sender: Sender,
-        owed_weakly: Option<bool>,
+        snubbed: Option<bool>,
     ) -> Option<Finished> {
-        let block = self.blocks.get_mut(number as usize)?;
+        let block = &mut self.blocks[number as usize];
         if self.committing || block.done {
             return None;
         }
         if block.writer != Some(sender.key) {
-            if block.chaser == Chaser::Began(sender.key) {
-                block.chaser = Chaser::Ended;
+            if block.duplicate == Duplicate::Receiving(sender.key) {
+                block.duplicate = Duplicate::Received;
             }
             return None;
         }
         let was_free = block.is_free();
         block.done = true;
-        match owed_weakly {
-            Some(true) => block.weak = block.weak.saturating_sub(1),
-            Some(false) => block.requests = block.requests.saturating_sub(1),
-            None => {}
+        if let Some(snubbed) = snubbed {
+            block.uncount_request(snubbed);
         }
-        let others = block.requests > 0 || block.weak > 0;
+        let others = block.requests > 0 || block.snubbed_requests > 0;
         if was_free {
             self.uncount_free(number);
         }
@@ -378,8 +384,8 @@ impl OpenPiece {
         Some(Finished { others, span, piece: self.missing == 0 })
     }
 
-    /// `block` is on disk already.
-    pub(crate) fn finish_on_disk(&mut self, number: u32) {
+    /// The block is on disk already. A number that does not exist is ignored.
+    pub(super) fn finish_on_disk(&mut self, number: u32) {
         let Some(block) = self.blocks.get_mut(number as usize).filter(|block| !block.done) else {
             return;
         };
@@ -390,12 +396,12 @@ impl OpenPiece {
     }
 
     /// Whether a block of `key` is in it.
-    pub(crate) fn has_block_of(&self, key: PeerKey) -> bool {
+    pub(super) fn has_block_of(&self, key: PeerKey) -> bool {
         self.senders.iter().any(|sender| sender.key == key)
     }
 
-    /// Throws away the blocks that `key` sent.
-    pub(crate) fn forget_blocks_of(&mut self, key: PeerKey) {
+    /// Discards the blocks that `key` sent.
+    pub(super) fn forget_blocks_of(&mut self, key: PeerKey) {
         self.senders.retain(|sender| sender.key != key);
         for number in 0..self.blocks.len() as u32 {
             let block = &mut self.blocks[number as usize];
@@ -415,22 +421,22 @@ impl OpenPiece {
         }
     }
 
-    /// Each peer that sent blocks of it, and how many.
-    pub(crate) fn sent(&self) -> impl Iterator<Item = (PeerKey, u32)> + '_ {
+    /// Returns each peer that sent blocks of it, and how many.
+    pub(super) fn sent(&self) -> impl Iterator<Item = (PeerKey, u32)> + '_ {
         self.senders.iter().map(|sender| {
             let theirs = self.blocks.iter().filter(|block| block.writer == Some(sender.key));
             (sender.key, theirs.count() as u32)
         })
     }
 
-    /// Who sent each block.
-    pub(crate) fn senders(&self) -> Vec<Option<Sender>> {
+    /// Returns the sender of each block.
+    pub(super) fn senders(&self) -> Vec<Option<Sender>> {
         let sender = |key: PeerKey| self.senders.iter().find(|sender| sender.key == key).copied();
         self.blocks.iter().map(|block| block.writer.and_then(sender)).collect()
     }
 
-    /// The blocks of `span` that are done.
-    pub(crate) fn done_in(&self, span: u32) -> impl Iterator<Item = u32> + '_ {
+    /// Returns the blocks of `span` that are done.
+    pub(super) fn done_in(&self, span: u32) -> impl Iterator<Item = u32> + '_ {
         let blocks = self.layout.blocks(self.piece, span);
         blocks.filter(|block| self.blocks[*block as usize].done)
     }

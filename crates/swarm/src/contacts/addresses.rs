@@ -3,38 +3,38 @@
 //! ```text
 //!            next()             connected()
 //!   waiting -------> connecting -----------> connected
-//!      ^                 | failed()              | lost()
-//!      '-----------------+-----------------------'
+//!      ^                 |                       |
+//!      '-----------------+------- ended() -------'
 //! ```
 //!
-//! A connection that fails is tried again after [`FIRST_RETRY`], doubling; after [`FAILURES`] in a
-//! row the address rests for [`REST`] and is then tried again, never dropped for good. While nobody
-//! else is left to try, there is one attempt more, [`EARLY_RETRY`] after the first failure.
+//! A connection that fails is tried again after [`FIRST_RETRY`], doubling. After [`MAX_FAILURES`]
+//! in a row the address rests for [`REST_TIME`] and is then tried again; it is never dropped for
+//! good. While no other address is left to try, there is one more attempt, [`EARLY_RETRY`] after
+//! the first failure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bt_types::{Blank, PeerId};
 use rand::Rng;
 
 /// The most addresses known at a time.
-pub(crate) const MAX_KNOWN: usize = 10_000;
-/// When an address is tried again after its first failure, and after a connection that was of use.
+const MAX_KNOWN: usize = 10_000;
+/// When an address is tried again after its first failure, and after a useful connection.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// When an address is tried again after its first failure while every known one has failed.
 const EARLY_RETRY: Duration = Duration::from_millis(1500);
 /// After so many failures in a row an address rests.
-const FAILURES: u8 = 5;
+const MAX_FAILURES: u8 = 5;
 /// How long it rests.
-pub(crate) const REST: Duration = Duration::from_secs(30 * 60);
+const REST_TIME: Duration = Duration::from_secs(30 * 60);
 
 /// How a connection or an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// It was of use.
+pub(super) enum Ending {
+    /// It was useful.
     Useful,
-    /// It was not.
+    /// It was useless, or did not come about.
     Failure,
     /// The address has nothing for us until we want more.
     NothingWanted,
@@ -50,8 +50,9 @@ enum State {
     },
     Connecting,
     Connected,
-    /// Not to be tried until [`Roster::wake`].
+    /// Not to be tried until [`Addresses::wake`].
     Asleep,
+    /// Never to be tried.
     Never,
 }
 
@@ -60,7 +61,7 @@ struct Entry {
     state: State,
     /// Failures in a row since it last rested. The one before an early retry does not count.
     failures: u8,
-    /// Whether it was tried early since it was last of use.
+    /// Whether it was tried early since it was last useful.
     hurried: bool,
 }
 
@@ -70,63 +71,29 @@ impl Entry {
 
 /// The known addresses of one swarm.
 #[derive(Debug, Default)]
-pub(crate) struct Roster {
+pub(crate) struct Addresses {
     entries: BTreeMap<SocketAddr, Entry>,
     /// The waiting ones, by when they may be tried.
     queue: BTreeSet<(Duration, u32, SocketAddr)>,
     connecting: usize,
-    /// `None` as long as nobody is banned.
-    bans: Option<Box<Bans>>,
 }
 
-/// Who is refused.
-#[derive(Debug, Default)]
-struct Bans {
-    ips: BTreeSet<IpAddr>,
-    addresses: BTreeSet<SocketAddr>,
-    ids: BTreeSet<PeerId>,
-}
-
-impl Blank for Roster {
-    const BLANK: &'static Self =
-        &Self { entries: BTreeMap::new(), queue: BTreeSet::new(), connecting: 0, bans: None };
-}
-
-impl Roster {
-    /// Whether nothing is known of any address.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.entries.is_empty() && self.bans.is_none()
-    }
-
-    /// How many addresses are known and not banned.
+impl Addresses {
+    /// Returns how many are known.
     pub(crate) fn known(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many are being connected to.
+    /// Returns how many are being connected to.
     pub(crate) fn connecting(&self) -> usize {
         self.connecting
     }
 
-    /// How many addresses were banned.
-    pub(crate) fn banned(&self) -> usize {
-        self.bans.as_ref().map_or(0, |bans| bans.ips.len() + bans.addresses.len())
-    }
-
-    /// Whether connections from or to `address` are refused, or to a peer of this id.
-    pub(crate) fn is_banned(&self, address: SocketAddr, id: Option<PeerId>) -> bool {
-        self.bans.as_ref().is_some_and(|bans| {
-            bans.ips.contains(&address.ip().to_canonical())
-                || bans.addresses.contains(&address)
-                || id.is_some_and(|id| bans.ids.contains(&id))
-        })
-    }
-
-    /// Takes `address` in; says whether it is new. In a full table it takes the place of the one
-    /// that would be tried last, unless that may be tried already.
-    pub(crate) fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
+    /// Adds `address`; says whether it was unknown and is kept. In a full table it replaces the
+    /// one that would be tried last, unless that may be tried already.
+    pub(super) fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
         let known = self.entries.contains_key(&address);
-        if known || !is_connectable(address) || self.is_banned(address, None) {
+        if known || !is_connectable(address) {
             return false;
         }
         if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
@@ -137,7 +104,7 @@ impl Roster {
         true
     }
 
-    /// An address to connect to.
+    /// Returns an address to connect to.
     pub(crate) fn next(&mut self, now: Duration) -> Option<SocketAddr> {
         let (at, _, address) = *self.queue.first()?;
         if at > now {
@@ -147,35 +114,35 @@ impl Roster {
         Some(address)
     }
 
-    /// When the next address may be tried that may not be tried at `now`.
+    /// Returns when the next address may be tried that may not be tried at `now`.
     pub(crate) fn next_retry(&self, now: Duration) -> Option<Duration> {
         let after = (now.saturating_add(Duration::from_nanos(1)), 0, LOWEST);
         self.queue.range(after..).next().map(|(at, ..)| *at)
     }
 
     /// Whether an address may be tried at `now`.
-    pub(crate) fn has_ready(&self, now: Duration) -> bool {
+    pub(super) fn has_ready(&self, now: Duration) -> bool {
         self.queue.first().is_some_and(|(at, ..)| *at <= now)
     }
 
     /// Whether `address` is being connected to.
-    pub(crate) fn is_connecting(&self, address: SocketAddr) -> bool {
+    pub(super) fn is_connecting(&self, address: SocketAddr) -> bool {
         self.entries.get(&address).is_some_and(|entry| entry.state == State::Connecting)
     }
 
     /// Whether `address` is connected.
-    pub(crate) fn is_connected(&self, address: SocketAddr) -> bool {
+    pub(super) fn is_connected(&self, address: SocketAddr) -> bool {
         self.entries.get(&address).is_some_and(|entry| entry.state == State::Connected)
     }
 
-    /// The handshake with `address` is complete. An address that was not known is taken in.
-    pub(crate) fn connected(&mut self, address: SocketAddr) {
+    /// The handshake with `address` is complete. An unknown address is added.
+    pub(super) fn connected(&mut self, address: SocketAddr) {
         self.entries.entry(address).or_insert(Entry::NEW);
         self.set(address, State::Connected);
     }
 
     /// A connection to `address`, or an attempt, ended.
-    pub(crate) fn ended(
+    pub(super) fn ended(
         &mut self,
         now: Duration,
         address: SocketAddr,
@@ -191,19 +158,19 @@ impl Roster {
         let delay = match ending {
             Ending::NothingWanted => return self.set(address, State::Asleep),
             Ending::Useful => FIRST_RETRY,
-            Ending::Pointless => REST,
-            Ending::Failure if entry.failures >= FAILURES => {
+            Ending::Pointless => REST_TIME,
+            Ending::Failure if entry.failures >= MAX_FAILURES => {
                 entry.failures = 0;
-                REST
+                REST_TIME
             }
             Ending::Failure => FIRST_RETRY * 2u32.pow(u32::from(entry.failures) - 1),
         };
         self.wait(address, now + delay, rng);
     }
 
-    /// Nobody is connected. If every known address has failed, those that failed for the first time
-    /// are tried again soon: perhaps the peer was only started a moment later than we.
-    pub(crate) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
+    /// No peer is connected. If every known address has failed, those that failed for the first
+    /// time are tried again soon: the peer may only have started a moment after us.
+    pub(super) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
         if self.connecting > 0 || self.has_ready(now) {
             return;
         }
@@ -222,11 +189,11 @@ impl Roster {
     }
 
     /// `address` is our own.
-    pub(crate) fn never(&mut self, address: SocketAddr) {
+    pub(super) fn never(&mut self, address: SocketAddr) {
         self.set(address, State::Never);
     }
 
-    /// Addresses that had nothing we wanted may be tried again.
+    /// Lets addresses be tried again that had nothing we wanted.
     pub(crate) fn wake(&mut self, now: Duration, rng: &mut impl Rng) {
         let asleep = |entry: &Entry| entry.state == State::Asleep;
         let woken: Vec<SocketAddr> =
@@ -236,21 +203,20 @@ impl Roster {
         }
     }
 
-    /// Refuses `address` from now on, or its whole IP address unless that is this machine's, where
-    /// many peers share one and the id tells them apart.
-    pub(crate) fn ban(&mut self, address: SocketAddr, id: PeerId) {
-        let (ip, bans) = (address.ip().to_canonical(), self.bans.get_or_insert_default());
-        if ip.is_loopback() {
-            bans.addresses.insert(address);
-            bans.ids.insert(id);
-        } else {
-            bans.ips.insert(ip);
-        }
-        let covered: Vec<SocketAddr> =
-            self.entries.keys().copied().filter(|known| self.is_banned(*known, None)).collect();
-        for address in covered {
+    /// Forgets the addresses that pass `which`.
+    pub(super) fn forget(&mut self, which: impl Fn(SocketAddr) -> bool) {
+        let forgotten: Vec<SocketAddr> =
+            self.entries.keys().copied().filter(|address| which(*address)).collect();
+        for address in forgotten {
             self.set(address, State::Never);
             self.entries.remove(&address);
+        }
+    }
+
+    /// Frees what an empty table holds.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.is_empty() {
+            *self = Self::default();
         }
     }
 
@@ -285,7 +251,7 @@ impl Roster {
 /// The least address in the order of the queue.
 const LOWEST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
-/// Whether a peer could listen there at all.
+/// Whether a peer can listen at `address` at all.
 fn is_connectable(address: SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());

@@ -1,4 +1,4 @@
-//! Which pieces are rare: the pieces that may be opened, sorted by how many peers have them.
+//! Which pieces are rare: the pieces that may be started, sorted by how many peers have them.
 //!
 //! ```text
 //! buckets   [0] 7 2     nobody but seeds has pieces 7 and 2
@@ -11,7 +11,6 @@
 //! one of the rarest at random. Peers that have everything are not counted here: they change no
 //! order.
 
-use bt_types::{Blank, OnDemand};
 use rand::{Rng, RngExt};
 
 const ABSENT: u32 = u32::MAX;
@@ -19,92 +18,84 @@ const ABSENT: u32 = u32::MAX;
 /// instead.
 const SCAN: usize = 2048;
 
-/// The pieces that may be opened, by how many peers have them.
+/// The pieces that may be started, by how many peers have them.
 #[derive(Debug, Clone)]
-pub(crate) struct Rarity {
+pub(super) struct Rarity {
     pieces: u32,
+    /// How many pieces may be started.
     pickable: u32,
-    lists: OnDemand<Lists>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Lists {
     /// Empty until a peer is counted.
     counts: Vec<u16>,
     buckets: Vec<Vec<u32>>,
-    /// Empty until a piece may be opened: a seeder has none.
+    /// Empty until a piece may be started: a seeder has none.
     places: Vec<u32>,
 }
 
-impl Blank for Lists {
-    const BLANK: &'static Self =
-        &Self { counts: Vec::new(), buckets: Vec::new(), places: Vec::new() };
-}
-
 impl Rarity {
-    /// `pieces` pieces that nobody has and none of which may be opened.
-    pub(crate) fn new(pieces: u32) -> Self {
-        Self { pieces, pickable: 0, lists: OnDemand::default() }
+    /// Returns `pieces` pieces that no peer has, none of which may be started.
+    pub(super) fn new(pieces: u32) -> Self {
+        let (counts, buckets, places) = (Vec::new(), Vec::new(), Vec::new());
+        Self { pieces, pickable: 0, counts, buckets, places }
     }
 
-    /// How many peers have `piece`.
-    pub(crate) fn count(&self, piece: u32) -> u16 {
-        self.lists.counts.get(piece as usize).copied().unwrap_or(0)
+    /// Returns how many peers have `piece`, not counting those that have every piece.
+    pub(super) fn count(&self, piece: u32) -> u16 {
+        self.counts.get(piece as usize).copied().unwrap_or(0)
     }
 
-    /// Whether `piece` may be opened.
-    pub(crate) fn contains(&self, piece: u32) -> bool {
-        self.lists.places.get(piece as usize).is_some_and(|place| *place != ABSENT)
+    /// Whether `piece` may be started.
+    pub(super) fn contains(&self, piece: u32) -> bool {
+        self.places.get(piece as usize).is_some_and(|place| *place != ABSENT)
     }
 
-    /// How many pieces may be opened.
-    pub(crate) fn pickable(&self) -> u32 {
+    /// Returns how many pieces may be started.
+    pub(super) fn pickable(&self) -> u32 {
         self.pickable
     }
 
-    /// How many of them some counted peer has.
-    pub(crate) fn pickable_and_counted(&self) -> u32 {
-        self.pickable - self.lists.buckets.first().map_or(0, Vec::len) as u32
+    /// Returns how many of them at least one counted peer has.
+    pub(super) fn pickable_and_counted(&self) -> u32 {
+        self.pickable - self.buckets.first().map_or(0, Vec::len) as u32
     }
 
-    /// One more peer has `piece`.
-    pub(crate) fn increment(&mut self, piece: u32, rng: &mut impl Rng) {
+    /// Counts one more peer that has `piece`.
+    pub(super) fn increment(&mut self, piece: u32, rng: &mut impl Rng) {
         let count = self.count(piece).saturating_add(1);
         self.set_count(piece, count, rng);
     }
 
-    /// One peer less has `piece`.
-    pub(crate) fn decrement(&mut self, piece: u32, rng: &mut impl Rng) {
+    /// Counts one peer less that has `piece`.
+    pub(super) fn decrement(&mut self, piece: u32, rng: &mut impl Rng) {
         let count = self.count(piece).saturating_sub(1);
         self.set_count(piece, count, rng);
     }
 
-    /// `piece` may be opened from now on.
-    pub(crate) fn insert(&mut self, piece: u32, rng: &mut impl Rng) {
+    /// Lists `piece`: it may be started from now on.
+    pub(super) fn insert(&mut self, piece: u32, rng: &mut impl Rng) {
         if !self.contains(piece) {
             self.pickable += 1;
             self.put(piece, rng);
         }
     }
 
-    /// `piece` may not be opened any longer.
-    pub(crate) fn remove(&mut self, piece: u32) {
+    /// Takes `piece` off the list.
+    pub(super) fn remove(&mut self, piece: u32) {
         if self.contains(piece) {
             self.pickable -= 1;
             self.take(piece);
         }
     }
 
-    /// The rarest piece that passes `may`, ties at random, of those that at least `least` counted
-    /// peers have. `own` are the pieces of the peer,
-    /// ascending from any place on, of which a sample is tried if none of the rarest passes.
-    pub(crate) fn rarest(
+    /// Returns the rarest piece that passes `may`, ties at random, of those that at least `least`
+    /// counted peers have. `own` are the pieces of the peer, ascending from a random one on; a
+    /// sample of them is tried if none of the rarest passes.
+    pub(super) fn rarest(
         &self,
         least: usize,
         may: impl Fn(u32) -> bool,
         own: impl Iterator<Item = u32>,
     ) -> Option<u32> {
-        let by_rarity = self.lists.buckets.iter().skip(least).flatten().copied();
+        let by_rarity = self.buckets.iter().skip(least).flatten().copied();
         if let Some(found) = by_rarity.take(SCAN).find(|piece| may(*piece)) {
             return Some(found);
         }
@@ -121,13 +112,10 @@ impl Rarity {
         if listed {
             self.take(piece);
         }
-        let lists = &mut *self.lists;
-        if lists.counts.is_empty() {
-            lists.counts = vec![0; self.pieces as usize];
+        if self.counts.is_empty() {
+            self.counts = vec![0; self.pieces as usize];
         }
-        if let Some(place) = lists.counts.get_mut(piece as usize) {
-            *place = count;
-        }
+        self.counts[piece as usize] = count;
         if listed {
             self.put(piece, rng);
         }
@@ -136,29 +124,27 @@ impl Rarity {
     /// Puts `piece` at a random place of its bucket.
     fn put(&mut self, piece: u32, rng: &mut impl Rng) {
         let count = usize::from(self.count(piece));
-        let Lists { buckets, places, .. } = &mut *self.lists;
-        if places.is_empty() {
-            *places = vec![ABSENT; self.pieces as usize];
+        if self.places.is_empty() {
+            self.places = vec![ABSENT; self.pieces as usize];
         }
-        if buckets.len() <= count {
-            buckets.resize_with(count + 1, Vec::new);
+        if self.buckets.len() <= count {
+            self.buckets.resize_with(count + 1, Vec::new);
         }
-        let Some(bucket) = buckets.get_mut(count) else { return };
+        let bucket = &mut self.buckets[count];
         bucket.push(piece);
         let (last, place) = (bucket.len() - 1, rng.random_range(0..bucket.len()));
         bucket.swap(last, place);
-        places[bucket[last] as usize] = last as u32;
-        places[bucket[place] as usize] = place as u32;
+        self.places[bucket[last] as usize] = last as u32;
+        self.places[bucket[place] as usize] = place as u32;
     }
 
     fn take(&mut self, piece: u32) {
         let count = usize::from(self.count(piece));
-        let Lists { buckets, places, .. } = &mut *self.lists;
-        let place = std::mem::replace(&mut places[piece as usize], ABSENT);
-        let bucket = &mut buckets[count];
+        let place = std::mem::replace(&mut self.places[piece as usize], ABSENT);
+        let bucket = &mut self.buckets[count];
         bucket.swap_remove(place as usize);
         if let Some(moved) = bucket.get(place as usize) {
-            places[*moved as usize] = place;
+            self.places[*moved as usize] = place;
         }
     }
 }

@@ -13,23 +13,23 @@ const REQUESTED: u64 = 4;
 
 /// The memory of a swarm and the rate that it must suffice for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MemoryShares {
+pub(super) struct MemoryShares {
     /// What the swarm holds and what it may still reserve, in bytes.
-    pub(crate) memory: u64,
+    pub(super) memory: u64,
     /// What all peers send, in bytes per second.
-    pub(crate) rate: u64,
+    pub(super) rate: u64,
 }
 
 impl MemoryShares {
     /// For how long requests may be outstanding at any peer.
-    pub(crate) fn request_time(&self) -> Duration {
+    pub(super) fn request_time(&self) -> Duration {
         let millis = (self.memory / REQUESTED).saturating_mul(1000) / self.rate.max(1);
         Duration::from_millis(millis)
     }
 
     /// Whether the share of a peer that sends `rate` bytes per second holds `bytes`. It does as
     /// long as nobody has sent anything.
-    pub(crate) fn has_share(&self, rate: u64, bytes: u64) -> bool {
+    pub(super) fn has_share(&self, rate: u64, bytes: u64) -> bool {
         u128::from(rate) * u128::from(self.memory) >= u128::from(bytes) * u128::from(self.rate)
     }
 }
