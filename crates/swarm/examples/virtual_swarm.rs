@@ -4,8 +4,8 @@
 //! cargo run -p swarm --example virtual_swarm [MiB]
 //! ```
 //!
-//! The link between them takes 50 ms each way and carries 4 MiB a second. There is no payload: a
-//! swarm never sees any.
+//! The link between them takes 50 ms each way and carries 4 MiB per second. There is no payload,
+//! because a swarm never sees any.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,15 +27,15 @@ struct End {
     layout: SpanLayout,
     budget: SpanBudget,
     inbox: VecDeque<(Duration, Message)>,
-    /// What the other end asked for and did not get yet.
+    /// The requests of the other end that are not answered.
     wants: VecDeque<BlockRequest>,
-    /// When its link has sent everything.
+    /// When its link is free again.
     busy_until: Duration,
     quiet: u32,
 }
 
 enum Message {
-    Obey(Output),
+    Wire(Output),
     Block(BlockRequest),
 }
 
@@ -110,7 +110,7 @@ impl End {
         self.swarm.pieces().expect("the transfer has started").have()
     }
 
-    /// Does what the swarm wants; returns what goes to the other end, and when it is there.
+    /// Carries out the outputs. Returns what goes to the other end, and when it arrives.
     fn act(&mut self, now: Duration) -> Vec<(Duration, Message)> {
         let mut sent = Vec::new();
         while let Some(output) = self.swarm.poll_output(now, &mut self.budget) {
@@ -120,12 +120,12 @@ impl End {
             }
             match output {
                 Output::Commit { piece, .. } => {
-                    // The hash matches and the disk is quick, today.
+                    // The hash matches, and the disk takes no time.
                     self.budget.release(self.layout.cost(piece));
                     self.swarm.handle_committed(now, piece, Committed::Verified { digests: None });
                 }
                 Output::OpenSpans { .. } | Output::Completed => {}
-                message => sent.push((now + DELAY, Message::Obey(message))),
+                message => sent.push((now + DELAY, Message::Wire(message))),
             }
         }
         while self.busy_until <= now + DELAY
@@ -139,11 +139,11 @@ impl End {
         sent
     }
 
-    /// Takes in what has arrived, and lets timers expire.
+    /// Receives what has arrived, and lets timers expire.
     fn wake(&mut self, now: Duration) {
         while let Some((_, message)) = self.inbox.pop_front_if(|(at, _)| *at <= now) {
             match message {
-                Message::Obey(output) => self.hear(now, &output),
+                Message::Wire(output) => self.receive(now, &output),
                 Message::Block(request) => {
                     self.swarm.handle_payload(now, OTHER, request.length());
                     if self.swarm.handle_part(now, OTHER, request, 0) == BlockFate::Discard {
@@ -162,7 +162,7 @@ impl End {
         }
     }
 
-    fn hear(&mut self, now: Duration, said: &Output) {
+    fn receive(&mut self, now: Duration, said: &Output) {
         match *said {
             Output::Interested { .. } => self.swarm.handle_interested(now, OTHER),
             Output::NotInterested { .. } => self.swarm.handle_not_interested(now, OTHER),
@@ -177,14 +177,14 @@ impl End {
         }
     }
 
-    /// When something happens next.
+    /// Returns when something happens next.
     fn next(&self, now: Duration) -> Option<Duration> {
         let arrival = self.inbox.front().map(|(at, _)| *at);
         let link = (!self.wants.is_empty()).then(|| self.busy_until.saturating_sub(DELAY).max(now));
         [arrival, self.swarm.poll_timeout(), link].into_iter().flatten().min()
     }
 
-    /// Prints an output; of the many requests only the first after something else.
+    /// Prints an output; of requests in a row only the first.
     fn show(&mut self, now: Duration, output: &Output) {
         if let Output::Request { request, .. } = output {
             self.quiet += 1;

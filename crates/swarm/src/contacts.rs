@@ -1,4 +1,4 @@
-//! Where peers may be found: known addresses, trackers, and who is refused.
+//! Where peers may be found: known addresses, trackers, and bans.
 
 mod addresses;
 mod bans;
@@ -69,8 +69,9 @@ impl Contacts {
                 let peers: Vec<SocketAddr> =
                     reply.peers.iter().filter_map(TrackerPeer::address).collect();
                 self.handle_candidates(now, Source::Tracker, &peers, rng);
-                let nobody = self.addresses.connecting() == 0 && !self.addresses.has_ready(now);
-                self.trackers.answered(now, tracker, reply, starving && nobody);
+                let none_to_try =
+                    self.addresses.connecting() == 0 && !self.addresses.has_ready(now);
+                self.trackers.answered(now, tracker, reply, starving && none_to_try);
             }
         }
     }
@@ -93,7 +94,7 @@ impl Contacts {
         }
     }
 
-    /// The connection to a candidate did not come about. `alone` says that no peer is connected.
+    /// The attempt to connect to a candidate failed. `alone` says that no peer is connected.
     pub(crate) fn handle_connect_failed(
         &mut self,
         now: Duration,

@@ -29,8 +29,8 @@ impl Swarm {
         self.transfer.as_ref().map_or(0, |transfer| transfer.traffic.down.total())
     }
 
-    /// Returns how much payload was received in vain, in bytes: whole blocks that were not kept,
-    /// and pieces that did not match.
+    /// Returns how much payload was received and discarded, in bytes: whole blocks that were not
+    /// kept, and pieces whose hash did not match.
     pub fn wasted(&self) -> u64 {
         self.transfer.as_ref().map_or(0, |transfer| transfer.traffic.wasted)
     }

@@ -1,4 +1,4 @@
-//! What connected peers say, and what goes to them.
+//! Messages of connected peers, and payload that comes and goes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -157,8 +157,8 @@ impl Swarm {
         }
     }
 
-    /// Whether a request of the peer for a block of `piece` is to be served: we have the piece and
-    /// do not choke the peer. The caller keeps the requests of each peer, a bounded number.
+    /// Whether the caller serves a request of the peer for a block of `piece`: we have the piece
+    /// and are not choking the peer. The caller keeps a bounded number of requests of each peer.
     pub fn serves(&self, key: PeerKey, piece: PieceIndex) -> bool {
         let unchoked = self.peers.transfer(key).is_some_and(|peer| !peer.am_choking);
         unchoked && self.pieces().is_some_and(|pieces| pieces.have().contains(piece))

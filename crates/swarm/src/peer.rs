@@ -74,7 +74,7 @@ impl Peer {
     }
 }
 
-/// Who sent a block. The address outlives the connection.
+/// The peer that sent a block. Its address is known after the connection ended, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sender {
     pub(crate) key: PeerKey,

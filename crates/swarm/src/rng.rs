@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_differ_and_repeat_with_the_seed() {
+    fn draws_repeat_with_the_seed() {
         let draws = |seed| {
             let mut rng = IdleRng::new(seed);
             let mut draws = [0; 6].map(|_: u64| rng.next_u64());

@@ -17,13 +17,12 @@ use crate::vocabulary::{
     DisconnectReason, Output, PeerKey, Refusal, Source, SwarmConfig, TrackerIndex,
 };
 
-/// The peers of one torrent and everything decided about them.
+/// The peers of one torrent, and every decision about them.
 ///
 /// A swarm starts without knowing the torrent's geometry: it announces to trackers and connects to
 /// peers. [`begin_transfer`](Self::begin_transfer) starts the exchange of pieces.
 ///
-/// 1. What happened: `handle_*(now, ..)`. Whatever is said of a peer that is not connected is
-///    ignored.
+/// 1. What happened: `handle_*(now, ..)`. Calls about a peer that is not connected are ignored.
 /// 2. What we want: [`begin_transfer`](Self::begin_transfer), [`stop`](Self::stop),
 ///    [`set_wanted`](Self::set_wanted), [`set_upload_slots`](Self::set_upload_slots),
 ///    [`set_max_peers`](Self::set_max_peers).
@@ -51,11 +50,11 @@ pub struct Swarm {
 
 /// The most peers of a swarm, whatever the configuration says.
 const MAX_PEERS: usize = u16::MAX as usize;
-/// Where every place is taken and no peer has sent a block for this long, a place is made.
+/// If the swarm is full and no peer has sent a block for this long, one is disconnected.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// How many peers a tracker is asked for while something is missing.
 const NUM_WANT: u32 = 200;
-/// How many peers a tracker is asked for otherwise: those that want something find us.
+/// How many peers a tracker is asked for otherwise. Those that want something find us.
 const NUM_WANT_COMPLETE: u32 = 50;
 
 impl Swarm {
@@ -91,8 +90,8 @@ impl Swarm {
         self.contacts.handle_announced(now, tracker, result, starving, &mut self.rng);
     }
 
-    /// Addresses at which peers may be were learned, of which the first 2,000 are looked at.
-    /// Returns how many were new and kept. A private torrent keeps only those of
+    /// Somebody gave addresses at which peers may be; all but the first 2,000 are ignored.
+    /// Returns how many were new and are kept. A private torrent keeps only those of
     /// [`Source::Tracker`] (BEP 27).
     pub fn handle_candidates(
         &mut self,
@@ -104,7 +103,7 @@ impl Swarm {
         self.contacts.handle_candidates(now, source, addresses, &mut self.rng)
     }
 
-    /// The connection to a candidate did not come about.
+    /// The attempt to connect to a candidate failed.
     pub fn handle_connect_failed(
         &mut self,
         now: Duration,
@@ -161,7 +160,7 @@ impl Swarm {
         }
     }
 
-    /// A piece that we had is lost again, for example because it could not be synced.
+    /// We lost a piece again, for example because it could not be synced.
     pub fn handle_lost(&mut self, now: Duration, piece: PieceIndex) {
         self.activate();
         if self.with_active(now, |active, cx| active.downloads.handle_lost(cx, piece)) == Some(true)
@@ -186,7 +185,7 @@ impl Swarm {
         unfinished: &[(PieceIndex, Vec<u32>)],
     ) -> Result<(), BeginTransferError> {
         if self.transfer.is_some() {
-            return Err(BeginTransferError::AlreadyBegun);
+            return Err(BeginTransferError::AlreadyStarted);
         }
         self.transfer = Some(Transfer::new(Pieces::new(geometry, have, wanted)?));
         self.peers.begin_transfer(now);
@@ -293,7 +292,7 @@ impl Swarm {
     /// The time of [`Self::poll_timeout`] came.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.with_active(now, Active::tick_if_due) == Some(true) {
-            self.make_place();
+            self.make_room();
             self.with_active(now, Active::finish_tick);
         }
         self.with_active(now, Active::choke_if_due);
@@ -303,7 +302,7 @@ impl Swarm {
     /// Has the active parts of the transfer do something. `None` before the transfer, and while it
     /// is idle: then no peer is part of it.
     ///
-    /// Whatever a peer says passes here. Before the transfer it is dropped.
+    /// Every message of a peer passes here. Before the transfer it is dropped.
     pub(crate) fn with_active<T>(
         &mut self,
         now: Duration,
@@ -386,7 +385,7 @@ impl Swarm {
         }
     }
 
-    /// Drops all that is known of a connection; says whether there was one.
+    /// Removes a peer; says whether there was one.
     fn forget(&mut self, key: PeerKey, reason: DisconnectReason) -> bool {
         let Some(mut peer) = self.peers.remove(key) else { return false };
         let now = self.now;
@@ -425,7 +424,7 @@ impl Swarm {
         });
     }
 
-    /// If nothing is missing any longer, says so, and disconnects the peers that need nothing
+    /// If nothing is missing any longer, reports it, and disconnects the peers that need nothing
     /// either.
     fn note_completion(&mut self) {
         if self.is_complete() {
@@ -444,9 +443,9 @@ impl Swarm {
         }
     }
 
-    /// Disconnects the oldest peer when the swarm is full and stalled. Peers that only keep
-    /// connections open could otherwise keep out forever those that would send.
-    fn make_place(&mut self) {
+    /// Disconnects the oldest peer when the swarm is full and stalled. Otherwise peers that only
+    /// keep connections open could keep out forever those that would send.
+    fn make_room(&mut self) {
         if self.is_complete() || self.peers.len() < self.max_peers {
             return;
         }

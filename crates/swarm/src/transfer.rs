@@ -33,23 +33,23 @@ use uploads::Uploads;
 /// How often rates are measured and silent peers looked for.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The exchange of pieces: exists from the time on at which the geometry is known.
+/// The exchange of pieces, which starts when the geometry is known.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(crate) pieces: Pieces,
     pub(crate) traffic: Traffic,
-    /// Whether we had every piece at one time.
+    /// Whether we have, or once had, every piece.
     was_seed: bool,
     /// `None` while there is nothing to fetch and no peer.
     pub(crate) active: Option<Box<Active>>,
 }
 
-/// Payload that flowed.
+/// How much payload flowed.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) down: Rate,
     pub(crate) up: Rate,
-    /// Bytes that were received in vain.
+    /// Bytes that were received and discarded.
     pub(crate) wasted: u64,
 }
 

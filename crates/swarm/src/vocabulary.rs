@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bt_types::{AnnounceEvent, BlockRequest, PeerId, PieceIndex, Sha1Digest};
 
-/// A connected peer, by the number the caller gave it. Never used again for another connection.
+/// A connected peer, by the number that the caller gave it. The caller uses no number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(pub u64);
 
-/// A tracker, by its place in the torrent's list counted over all tiers. It stays the same when a
-/// tier is shuffled.
+/// A tracker, by its index in the torrent's list, counted over all tiers. The index stays the same
+/// when a tier is shuffled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackerIndex(pub usize);
 
@@ -63,7 +63,7 @@ pub enum BeginTransferError {
     },
     /// Occurs when the transfer has started already.
     #[error("the transfer has started already")]
-    AlreadyBegun,
+    AlreadyStarted,
 }
 
 /// A peer whose handshake is complete.
@@ -80,14 +80,14 @@ pub struct ConnectedPeer {
     pub peer_id: PeerId,
 }
 
-/// Where an address was learned.
+/// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// From a tracker of the torrent.
     Tracker,
-    /// From the person who started the download.
+    /// From the user.
     User,
-    /// From the peer itself, which connected to us and said where it listens.
+    /// From a peer that connected to us and said where it listens.
     Incoming,
     /// From another peer (BEP 11).
     Pex,
@@ -104,18 +104,18 @@ impl Source {
     }
 }
 
-/// Why a connection to a candidate did not come about.
+/// Why an attempt to connect to a candidate failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectFailure {
     /// The socket could not be connected: refused, unreachable, timed out.
     Unreachable,
-    /// It was connected, but closed, silent or wrong before the handshake was complete.
+    /// The socket was connected, but closed, silent or wrong before the handshake was complete.
     Handshake,
     /// The peer has another torrent or another peer id than it should.
     WrongPeer,
 }
 
-/// Why a peer with a complete handshake is not taken in. The caller closes the socket.
+/// Why a peer with a complete handshake is refused. The caller closes the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -148,7 +148,7 @@ pub enum DisconnectReason {
     /// The socket failed.
     #[error("the connection failed")]
     Failed,
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     #[error("the peer was silent")]
     Idle,
     /// The peer broke a rule of the protocol.
@@ -166,7 +166,7 @@ pub enum DisconnectReason {
     /// Neither end wants anything.
     #[error("both ends have everything they want")]
     NothingToExchange,
-    /// Every place is taken, and nobody has sent anything for a minute: another may be better.
+    /// The swarm is full, and no peer has sent a block for a minute. Another peer may be better.
     #[error("no data arrives, and another peer needs its slot")]
     Useless,
     /// The torrent is stopped.
@@ -183,16 +183,16 @@ pub enum DisconnectReason {
 pub enum BlockFate {
     /// Copy it into the span that covers it.
     Keep,
-    /// Nobody needs it.
+    /// It is not needed.
     Discard,
 }
 
-/// What became of a committed piece.
+/// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// The hash matched, and the piece is written: it is had.
+    /// The hash matched, and the piece is written: we have it.
     Verified {
-        /// The digest of each block, if they were asked for.
+        /// The digest of each block, if the commit asked for digests.
         digests: Option<Vec<Sha1Digest>>,
     },
     /// The hash did not match.
@@ -200,17 +200,18 @@ pub enum Committed {
         /// The digest of each block.
         digests: Vec<Sha1Digest>,
     },
-    /// The disk failed. The piece is missing as before; stopping the torrent is up to the caller.
+    /// The disk failed. The piece is missing as before. The caller decides whether to stop the
+    /// torrent.
     Failed,
 }
 
-/// A tracker could not be asked, or refused.
+/// Why an announce failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnounceFailure {
     /// What went wrong, for people. Untrusted text where it is the tracker's failure reason.
     pub message: String,
-    /// After how many seconds the tracker may be asked again, where it said so. The back-off holds
-    /// where it is longer.
+    /// After how many seconds the tracker may be asked again, if it said so. Our own back-off holds
+    /// if it is longer.
     pub retry_in: Option<u32>,
 }
 
@@ -219,56 +220,57 @@ pub struct AnnounceFailure {
 pub enum Output {
     /// Ask `peer` for a block.
     Request {
-        /// Whom.
+        /// The peer to ask.
         peer: PeerKey,
-        /// For what.
+        /// The block.
         request: BlockRequest,
     },
     /// Tell `peer` that a requested block is no longer needed.
     Cancel {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
         /// The request that is cancelled.
         request: BlockRequest,
     },
     /// Tell `peer` that we want its pieces.
     Interested {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
     /// Tell `peer` that we want none of its pieces.
     NotInterested {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
-    /// Tell `peer` that its requests are not answered from now on, and reject those that wait (BEP
-    /// 6).
+    /// Tell `peer` that we do not answer its requests from now on, and reject those that wait
+    /// (BEP 6).
     Choke {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
-    /// Tell `peer` that its requests are answered from now on.
+    /// Tell `peer` that we answer its requests from now on.
     Unchoke {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
     /// Tell `peer` that we have a new piece.
     Have {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
         /// The piece.
         piece: PieceIndex,
     },
     /// Close the connection. The swarm has forgotten the peer already.
     Disconnect {
-        /// Whose.
+        /// The peer.
         peer: PeerKey,
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
     },
     /// Have buffers ready for these spans of `piece`: blocks in them will be requested. Their
-    /// memory has just been reserved from the budget. Pieces up to [`WHOLE_PIECE_LENGTH`](crate::WHOLE_PIECE_LENGTH) get all
-    /// their spans in one output; longer ones, and spans that were staged, one at a time.
+    /// memory has just been reserved from the budget. Pieces up to
+    /// [`WHOLE_PIECE_LENGTH`](crate::WHOLE_PIECE_LENGTH) get all their spans in one output; longer
+    /// ones, and spans that were staged, one at a time.
     OpenSpans {
         /// The piece.
         piece: PieceIndex,
@@ -276,15 +278,15 @@ pub enum Output {
         spans: Range<u32>,
     },
     /// Write the blocks that this span has (see [`Swarm::blocks_in`](crate::Swarm::blocks_in)) to
-    /// their place before the piece is verified, and release the span's memory once that is done.
+    /// disk before the piece is verified, and release the span's memory once that is done.
     StageSpan {
         /// The piece.
         piece: PieceIndex,
         /// The span.
         span: u32,
     },
-    /// Forget what was received of `piece`, also what was staged, and release the memory of the
-    /// spans that it holds.
+    /// Discard what was received of `piece`, including staged spans, and release the memory of the
+    /// others.
     ClosePiece {
         /// The piece.
         piece: PieceIndex,
@@ -295,34 +297,33 @@ pub enum Output {
     Commit {
         /// The piece.
         piece: PieceIndex,
-        /// Whether the blocks' digests are wanted even if the piece verifies.
+        /// Whether to report the blocks' digests even if the piece verifies.
         digests: bool,
     },
     /// Announce to a tracker, and report with
     /// [`Swarm::handle_announced`](crate::Swarm::handle_announced), within 15 s.
     Announce {
-        /// Which tracker.
+        /// The tracker.
         tracker: TrackerIndex,
         /// Its URL.
         url: String,
-        /// Why.
+        /// The event.
         event: AnnounceEvent,
         /// How many peers to ask for.
         num_want: u32,
-        /// What the tracker called itself in its last reply.
+        /// The tracker id of the last reply.
         tracker_id: Option<Vec<u8>>,
     },
-    /// Bad data was traced to this address. Connections to it are disconnected by outputs of
-    /// their own.
+    /// Bad data came from this address. Its connections are closed by outputs of their own.
     Banned {
         /// The address.
         address: SocketAddr,
     },
-    /// Every wanted piece is had.
+    /// We have every wanted piece.
     Completed,
 }
 
-/// A connected peer as a person may want to see it.
+/// A connected peer, for people to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerView {
     /// The caller's number for it.
@@ -339,23 +340,23 @@ pub struct PeerView {
     pub down_rate: u64,
     /// Payload we send it, in bytes per second.
     pub up_rate: u64,
-    /// Whether we answer its requests no longer.
+    /// Whether we are choking the peer (BEP 3).
     pub am_choking: bool,
     /// Whether we want its pieces.
     pub am_interested: bool,
-    /// Whether it answers our requests no longer.
+    /// Whether the peer is choking us.
     pub peer_choking: bool,
     /// Whether it wants our pieces.
     pub peer_interested: bool,
-    /// Whether it owes us blocks for too long.
+    /// Whether it owes us blocks and has sent none for too long.
     pub snubbed: bool,
     /// How many of our requests it has not answered yet.
     pub outstanding: usize,
-    /// How many requests it may have outstanding at its rate.
+    /// How many requests may be outstanding at its rate.
     pub window: usize,
 }
 
-/// A tracker and what is known of it.
+/// A tracker, for people to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerView {
     /// Its number.
@@ -368,11 +369,11 @@ pub struct TrackerView {
     pub announcing: bool,
     /// Failures in a row; 0 after a reply.
     pub failures: u32,
-    /// What went wrong last, if the last announce failed. Untrusted text.
+    /// Why the last announce failed, if it did. Untrusted text.
     pub error: Option<String>,
-    /// What the tracker wants a person to read. Untrusted text.
+    /// The warning of its last reply. Untrusted text.
     pub warning: Option<String>,
-    /// Whether it replied in this run.
+    /// Whether it has replied since the launch.
     pub replied: bool,
     /// Peers that have everything, by its last reply.
     pub seeders: Option<u32>,
@@ -380,6 +381,6 @@ pub struct TrackerView {
     pub leechers: Option<u32>,
     /// The interval of its last reply, in seconds.
     pub interval: Option<u32>,
-    /// When it may be asked again, since the start of the run.
+    /// When it may be asked again, since the launch.
     pub next_announce: Duration,
 }

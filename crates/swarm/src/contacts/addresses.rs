@@ -34,7 +34,7 @@ const REST_TIME: Duration = Duration::from_secs(30 * 60);
 pub(super) enum Ending {
     /// It was useful.
     Useful,
-    /// It was useless, or did not come about.
+    /// It was useless, or the attempt failed.
     Failure,
     /// The address has nothing for us until we want more.
     NothingWanted,

@@ -133,7 +133,7 @@ impl Trackers {
         }
     }
 
-    /// A tracker could not be asked, or refused.
+    /// An announce failed.
     pub(crate) fn failed(
         &mut self,
         now: Duration,
@@ -159,7 +159,7 @@ impl Trackers {
         }
     }
 
-    /// Announces `stopped` to each tracker that may know us. Not to be polled afterwards.
+    /// Announces `stopped` to each tracker that may know us. The caller does not poll afterwards.
     pub(crate) fn stop(&mut self) -> Vec<Output> {
         self.asking = None;
         let knows_us = |index: &usize| self.list[*index].may_know_us();

@@ -25,7 +25,7 @@ pub(crate) const SLACK: Duration = Duration::from_millis(100);
 /// The longest time for which requests are outstanding, however distant the peer.
 const LONGEST: Duration = Duration::from_secs(3);
 /// The latency is the shortest of the last one to two periods, so that it follows a path that
-/// became longer.
+/// becomes longer.
 const LATENCY_PERIOD: Duration = Duration::from_secs(30);
 /// A rate is measured over at least this time.
 const MEASURED: Duration = Duration::from_millis(900);
@@ -64,10 +64,10 @@ impl Latency {
     }
 }
 
-/// What the window goes by.
+/// What the window depends on.
 #[derive(Debug, Clone, Copy)]
 enum Pace {
-    /// So many requests, one more with each block.
+    /// This many requests, one more with each block.
     SlowStart(u32),
     /// Bytes per second.
     Rate(u64),
@@ -87,8 +87,8 @@ impl Default for Window {
 }
 
 impl Window {
-    /// How many requests may be outstanding now, where memory permits what the peer sends in
-    /// `time`.
+    /// Returns how many requests may be outstanding now, where memory permits what the peer sends
+    /// in `time`.
     pub(crate) fn depth(&self, time: Duration) -> u32 {
         let depth = match self.pace {
             Pace::SlowStart(depth) => depth,
@@ -102,7 +102,7 @@ impl Window {
         depth.min(self.limit)
     }
 
-    /// The shortest time from a request to its answer of late; zero before the first.
+    /// Returns the shortest recent time from a request to its answer; zero before the first.
     pub(crate) fn latency(&self) -> Duration {
         self.latency.shortest()
     }
@@ -129,7 +129,7 @@ impl Window {
         }
     }
 
-    /// The peer does not answer what it was asked: half as many requests, and no more doubling.
+    /// Halves the window of a peer that rejected a request, and ends slow start.
     pub(crate) fn on_reject(&mut self) {
         self.pace = match self.pace {
             Pace::SlowStart(depth) => Pace::Rate(u64::from(depth / 2) * u64::from(BLOCK_LENGTH)),
@@ -137,7 +137,7 @@ impl Window {
         };
     }
 
-    /// The peer answers requests again: its rate is to be measured again.
+    /// Forgets the rate of a peer that answers requests again. It is measured again.
     pub(crate) fn restart(&mut self, now: Duration) {
         *self = Self { limit: self.limit, since: now, ..Self::default() };
     }
@@ -232,7 +232,7 @@ mod tests {
         window.set_limit(MAX_WINDOW);
         (0..3).for_each(|_| second(&mut window, &mut now, 100, Duration::from_millis(1900)));
         assert_eq!(window.depth(Duration::ZERO), FLOOR + 200);
-        // Not without end.
+        // Up to a limit.
         (0..70).for_each(|_| second(&mut window, &mut now, 100, Duration::from_secs(9)));
         assert_eq!(window.depth(Duration::ZERO), FLOOR + 300);
     }

@@ -1,4 +1,4 @@
-//! Which peer is to be asked for blocks next.
+//! Which peer we ask for blocks next.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use crate::peer::{AskState, Peers};
 use crate::spans::SpanBudget;
 use crate::vocabulary::PeerKey;
 
-/// The peers that are to be asked for blocks, and those that would be if there were memory.
+/// The peers that we ask for blocks next, and those that we would ask if there were memory.
 #[derive(Debug)]
 pub(crate) struct AskList {
     queue: VecDeque<PeerKey>,
@@ -15,8 +15,8 @@ pub(crate) struct AskList {
     starved: Option<usize>,
     /// The last of them that got some.
     last_fed: PeerKey,
-    /// Whether there may be something now for the peers that had nothing to be asked for. They are
-    /// queued once for many messages.
+    /// Whether there may be something to ask the idle peers for. They are queued once for many
+    /// messages.
     idle_may_help: bool,
 }
 
@@ -35,12 +35,12 @@ impl AskList {
         }
     }
 
-    /// Has the peers queued later that had nothing to be asked for.
+    /// Has the idle peers queued later.
     pub(super) fn wake_idle_later(&mut self) {
         self.idle_may_help = true;
     }
 
-    /// Queues the peers that had nothing to be asked for, if that is due.
+    /// Queues the idle peers, if that is due.
     pub(super) fn wake_idle_if_due(&mut self, peers: &mut Peers) {
         if !std::mem::take(&mut self.idle_may_help) {
             return;
@@ -61,8 +61,7 @@ impl AskList {
         }
     }
 
-    /// Removes the next peer to be asked. If memory suffices for one of those that had none, it is
-    /// queued first.
+    /// Removes the next peer to ask. Queues a starved peer before, if memory suffices for one.
     pub(super) fn pop(&mut self, peers: &mut Peers, budget: &SpanBudget) -> Option<PeerKey> {
         self.feed_starved(peers, budget);
         self.queue.pop_front()

@@ -8,7 +8,7 @@ use super::unfinished_piece::{Finished, UnfinishedPiece};
 use crate::peer::{Peer, Sender};
 use crate::vocabulary::{BlockFate, Committed, Output, PeerKey};
 
-/// What a committed piece leaves to do outside the transfer.
+/// What is left to do outside the transfer after a commit.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     /// The peers to ban.
@@ -97,7 +97,7 @@ impl Downloads {
         }
     }
 
-    /// Has a piece hashed and written, if every block of it is there.
+    /// Has a piece hashed and written, if every block of it is done.
     pub(super) fn commit_if_complete(&mut self, cx: &mut Context<'_>, piece: PieceIndex) {
         if self.unfinished.update(piece, UnfinishedPiece::begin_commit) == Some(true) {
             let digests = self.blame.concerns(piece);

@@ -1,4 +1,4 @@
-//! Whom to unchoke: tit for tat while we download, in turns while we seed (BEP 3).
+//! Which peers to unchoke: tit for tat while we download, in turns while we seed (BEP 3).
 
 use std::time::Duration;
 
@@ -6,15 +6,14 @@ use rand::{Rng, RngExt};
 
 use crate::vocabulary::PeerKey;
 
-/// When to decide anew.
+/// How often the choker decides.
 pub(super) const ROUND: Duration = Duration::from_secs(10);
-/// How long an optimistic unchoke lasts, and a turn while seeding.
+/// How long an optimistic unchoke lasts, and any unchoke while seeding.
 pub(super) const MIN_UNCHOKE: Duration = Duration::from_secs(30);
 /// A peer connected for less is new: it is three times as likely to be unchoked optimistically.
 const NEW: Duration = Duration::from_secs(60);
 
-/// With so many peers unchoked while seeding, each should get that rate times their number, in bytes
-/// per second.
+/// While seeding, each of n unchoked peers should get n times this rate, in bytes per second.
 const SLOT_RATE: u64 = 1024;
 
 /// A peer that wants our pieces.
@@ -37,7 +36,7 @@ pub(super) struct Choker {
 }
 
 impl Choker {
-    /// The peers to be unchoked from now on, at most `slots`.
+    /// Returns the peers to be unchoked from now on, at most `slots`.
     pub(super) fn round(
         &mut self,
         now: Duration,
@@ -49,14 +48,14 @@ impl Choker {
         if slots == 0 {
             Vec::new()
         } else if seeding {
-            in_turns(now, slots, candidates)
+            round_robin(now, slots, candidates)
         } else {
             self.tit_for_tat(now, slots, candidates, rng)
         }
     }
 
-    /// The best senders, one more at random for [`MIN_UNCHOKE`], and while slots are left, others at
-    /// random, those first that are unchoked already.
+    /// Returns the best senders, one more at random for [`MIN_UNCHOKE`], and while slots are left,
+    /// others at random, first those that are unchoked already.
     fn tit_for_tat(
         &mut self,
         now: Duration,
@@ -66,7 +65,7 @@ impl Choker {
     ) -> Vec<PeerKey> {
         candidates.sort_by_key(|peer| (std::cmp::Reverse(peer.rate), !peer.unchoked, peer.key));
         let earned = |peer: &&Candidate| peer.rate > 0 && !peer.snubbed;
-        // With a single slot, somebody who earned it comes first.
+        // A single slot goes to a peer that earned it, if there is one.
         let regular = slots.saturating_sub(1).max(1);
         let mut chosen: Vec<PeerKey> =
             candidates.iter().filter(earned).take(regular).map(|peer| peer.key).collect();
@@ -87,7 +86,7 @@ impl Choker {
         chosen
     }
 
-    /// The optimistic unchoke: the same for [`MIN_UNCHOKE`], then another.
+    /// Returns the optimistic unchoke: the same peer for [`MIN_UNCHOKE`], then another.
     fn optimistic(
         &mut self,
         now: Duration,
@@ -108,16 +107,16 @@ impl Choker {
     }
 }
 
-/// How many peers to unchoke while seeding and sending `rate` bytes per second: at least `slots`, and
-/// more as long as they do not starve each other. 1 MiB/s serves 32 peers at 32 KiB/s, 100 MiB/s
-/// serves 320 at 320 KiB/s. Where the peers take less than the line would carry, more of them are let
-/// in; where the line is full, it is shared by few enough. No slots stay none.
+/// Returns how many peers to unchoke while seeding and sending `rate` bytes per second: at least
+/// `slots`, and more as long as they do not starve each other. 1 MiB/s serves 32 peers at 32 KiB/s,
+/// 100 MiB/s serves 320 at 320 KiB/s. If the peers take less than the line can carry, more of them
+/// are unchoked. If the line is full, few enough share it. Without slots no peer is unchoked.
 pub(super) fn seeding_slots(slots: usize, rate: u64) -> usize {
     let carried = (rate / SLOT_RATE).isqrt();
     if slots == 0 { 0 } else { slots.max(usize::try_from(carried).unwrap_or(usize::MAX)) }
 }
 
-/// Whom to unchoke at once, at most `slots` of those that wait.
+/// Returns the peers to unchoke at once, at most `slots` of those that wait.
 pub(super) fn fill(
     now: Duration,
     slots: usize,
@@ -126,7 +125,7 @@ pub(super) fn fill(
     rng: &mut impl Rng,
 ) -> Vec<PeerKey> {
     if seeding {
-        return in_turns(now, slots, waiting);
+        return round_robin(now, slots, waiting);
     }
     let mut chosen = Vec::new();
     while chosen.len() < slots
@@ -138,7 +137,7 @@ pub(super) fn fill(
     chosen
 }
 
-/// One of them at random, new ones three times as likely.
+/// Returns one of them at random, new ones three times as likely.
 fn draw(now: Duration, candidates: &[Candidate], rng: &mut impl Rng) -> Option<PeerKey> {
     let weight = |peer: &Candidate| if now < peer.connected_at + NEW { 3 } else { 1 };
     let total: u32 = candidates.iter().map(weight).sum();
@@ -154,12 +153,14 @@ fn draw(now: Duration, candidates: &[Candidate], rng: &mut impl Rng) -> Option<P
     hit.map(|peer| peer.key)
 }
 
-/// Those whose turn is not over, then those that wait the longest.
-fn in_turns(now: Duration, slots: usize, mut candidates: Vec<Candidate>) -> Vec<PeerKey> {
-    let in_turn = |peer: &Candidate| {
+/// Returns the peers that were unchoked less than [`MIN_UNCHOKE`] ago, then those that wait the
+/// longest.
+fn round_robin(now: Duration, slots: usize, mut candidates: Vec<Candidate>) -> Vec<PeerKey> {
+    let is_recent = |peer: &Candidate| {
         peer.unchoked && peer.unchoked_at.is_some_and(|since| now < since + MIN_UNCHOKE)
     };
-    candidates.sort_by_key(|peer| (!in_turn(peer), peer.unchoked_at, peer.connected_at, peer.key));
+    candidates
+        .sort_by_key(|peer| (!is_recent(peer), peer.unchoked_at, peer.connected_at, peer.key));
     candidates.iter().take(slots).map(|peer| peer.key).collect()
 }
 
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_senders_are_unchoked_and_one_more() {
+    fn best_senders_and_one_are_unchoked() {
         let peers: Vec<Candidate> = (0..10).map(|key| peer(key, key * 100)).collect();
         for chosen in rounds(4, &peers, 20) {
             assert_eq!(chosen[..3], [9, 8, 7]);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snubbed_peer_keeps_no_regular_slot() {
+    fn snubbed_peer_keeps_no_slot() {
         let mut peers: Vec<Candidate> = (0..10).map(|key| peer(key, key * 100)).collect();
         peers[9].snubbed = true;
         for chosen in rounds(4, &peers, 20) {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn new_peers_are_three_times_as_likely() {
+    fn new_peers_are_preferred_threefold() {
         let mut peers = vec![peer(0, 0), peer(1, 0)];
         peers[1].connected_at = Duration::from_secs(99);
         let chosen = rounds(1, &peers, 2000);

@@ -1,34 +1,34 @@
 //! How the memory of a swarm is shared among its peers: in proportion to their rates.
 //!
-//! A slow peer that had a piece to itself would keep the memory of that piece for many seconds, and
-//! fast peers would wait for it. So a peer opens a piece, or a span of a long piece, only where its
-//! share holds one. Slower peers fill pieces together. For the same reason requests are made for a
-//! time that the memory permits at the rate of all peers together.
+//! A slow peer with a piece of its own would keep the memory of that piece for many seconds, and
+//! fast peers would wait for it. Therefore a peer starts a piece, or a span of a long piece, only if
+//! its share holds one. Slower peers fill pieces together. For the same reason the requests of a
+//! peer cover no longer time than the memory lasts at the rate of all peers together.
 
 use std::time::Duration;
 
-/// The part of the memory that may wait for answers, as a divisor. The rest holds blocks that are
-/// there, and free blocks of open pieces.
+/// The part of the memory that may wait for answers, as a divisor. The rest holds blocks that were
+/// received, and free blocks of unfinished pieces.
 const REQUESTED: u64 = 4;
 
 /// The memory of a swarm and the rate that it must suffice for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemoryShares {
-    /// What the swarm holds and what it may still reserve, in bytes.
+    /// The memory that the swarm holds and may still reserve, in bytes.
     pub(super) memory: u64,
-    /// What all peers send, in bytes per second.
+    /// The rate of all peers together, in bytes per second.
     pub(super) rate: u64,
 }
 
 impl MemoryShares {
-    /// For how long requests may be outstanding at any peer.
+    /// Returns for how long requests may be outstanding at any peer.
     pub(super) fn request_time(&self) -> Duration {
         let millis = (self.memory / REQUESTED).saturating_mul(1000) / self.rate.max(1);
         Duration::from_millis(millis)
     }
 
     /// Whether the share of a peer that sends `rate` bytes per second holds `bytes`. It does as
-    /// long as nobody has sent anything.
+    /// long as no peer has sent anything.
     pub(super) fn has_share(&self, rate: u64, bytes: u64) -> bool {
         u128::from(rate) * u128::from(self.memory) >= u128::from(bytes) * u128::from(self.rate)
     }

@@ -1,21 +1,19 @@
 //! Which pieces are rare: the pieces that may be started, sorted by how many peers have them.
 //!
 //! ```text
-//! buckets   [0] 7 2     nobody but seeds has pieces 7 and 2
+//! buckets   [0] 7 2     only seeds have pieces 7 and 2
 //!           [1] 5       one peer has piece 5
 //!           [2] 0 9 4
-//! places    [_ ...]     where in its bucket each piece is, or ABSENT
+//! positions [_ ...]     where in its bucket each piece is, or ABSENT
 //! ```
 //!
-//! Every change is O(1). Pieces enter a bucket at a random place, so that the first one found is
-//! one of the rarest at random. Peers that have everything are not counted here: they change no
-//! order.
+//! Every change is O(1). Pieces enter a bucket at a random position, so that the first one found is
+//! one of the rarest at random. Peers that have everything are not counted: they change no order.
 
 use rand::{Rng, RngExt};
 
 const ABSENT: u32 = u32::MAX;
-/// How many pieces are looked at from the rarest on before a peer's own pieces are sampled
-/// instead.
+/// How many pieces are tried, the rarest first, before a peer's own pieces are sampled instead.
 const SCAN: usize = 2048;
 
 /// The pieces that may be started, by how many peers have them.
@@ -28,14 +26,14 @@ pub(super) struct Rarity {
     counts: Vec<u16>,
     buckets: Vec<Vec<u32>>,
     /// Empty until a piece may be started: a seeder has none.
-    places: Vec<u32>,
+    positions: Vec<u32>,
 }
 
 impl Rarity {
     /// Returns `pieces` pieces that no peer has, none of which may be started.
     pub(super) fn new(pieces: u32) -> Self {
-        let (counts, buckets, places) = (Vec::new(), Vec::new(), Vec::new());
-        Self { pieces, pickable: 0, counts, buckets, places }
+        let (counts, buckets, positions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { pieces, pickable: 0, counts, buckets, positions }
     }
 
     /// Returns how many peers have `piece`, not counting those that have every piece.
@@ -45,7 +43,7 @@ impl Rarity {
 
     /// Whether `piece` may be started.
     pub(super) fn contains(&self, piece: u32) -> bool {
-        self.places.get(piece as usize).is_some_and(|place| *place != ABSENT)
+        self.positions.get(piece as usize).is_some_and(|position| *position != ABSENT)
     }
 
     /// Returns how many pieces may be started.
@@ -121,30 +119,30 @@ impl Rarity {
         }
     }
 
-    /// Puts `piece` at a random place of its bucket.
+    /// Puts `piece` at a random position of its bucket.
     fn put(&mut self, piece: u32, rng: &mut impl Rng) {
         let count = usize::from(self.count(piece));
-        if self.places.is_empty() {
-            self.places = vec![ABSENT; self.pieces as usize];
+        if self.positions.is_empty() {
+            self.positions = vec![ABSENT; self.pieces as usize];
         }
         if self.buckets.len() <= count {
             self.buckets.resize_with(count + 1, Vec::new);
         }
         let bucket = &mut self.buckets[count];
         bucket.push(piece);
-        let (last, place) = (bucket.len() - 1, rng.random_range(0..bucket.len()));
-        bucket.swap(last, place);
-        self.places[bucket[last] as usize] = last as u32;
-        self.places[bucket[place] as usize] = place as u32;
+        let (last, position) = (bucket.len() - 1, rng.random_range(0..bucket.len()));
+        bucket.swap(last, position);
+        self.positions[bucket[last] as usize] = last as u32;
+        self.positions[bucket[position] as usize] = position as u32;
     }
 
     fn take(&mut self, piece: u32) {
         let count = usize::from(self.count(piece));
-        let place = std::mem::replace(&mut self.places[piece as usize], ABSENT);
+        let position = std::mem::replace(&mut self.positions[piece as usize], ABSENT);
         let bucket = &mut self.buckets[count];
-        bucket.swap_remove(place as usize);
-        if let Some(moved) = bucket.get(place as usize) {
-            self.places[*moved as usize] = place;
+        bucket.swap_remove(position as usize);
+        if let Some(moved) = bucket.get(position as usize) {
+            self.positions[*moved as usize] = position;
         }
     }
 }
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_comes_first() {
+    fn rarest_piece_comes_first() {
         let (mut rarity, mut rng) = (Rarity::new(4), rng());
         (0..4).for_each(|piece| rarity.insert(piece, &mut rng));
         for piece in [0, 1, 1, 3, 3, 3, 2, 2] {
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_huge_torrent_a_peer_with_one_piece_is_served() {
+    fn rare_piece_is_found_among_millions() {
         let (mut rarity, mut rng) = (Rarity::new(1 << 21), rng());
         (0..1 << 21).for_each(|piece| rarity.insert(piece, &mut rng));
         let only = 2_000_000;

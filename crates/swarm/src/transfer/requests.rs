@@ -129,7 +129,7 @@ impl Downloads {
         self.ask_list.reserve(bytes, budget)
     }
 
-    /// Gives up an unfinished piece with all that came of it.
+    /// Gives up an unfinished piece and everything received of it.
     pub(super) fn close_piece(&mut self, cx: &mut Context<'_>, piece: PieceIndex) {
         self.leave_piece(cx, piece);
         self.cancel_where(cx, |request| request.piece() == piece);
@@ -165,7 +165,7 @@ impl Downloads {
         }
     }
 
-    /// Takes back requests that were removed from the peer's.
+    /// Takes back requests, which were removed from `asked` of the peer.
     pub(super) fn cancel_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -188,7 +188,7 @@ impl Downloads {
         self.stage_idle(cx, piece, span);
     }
 
-    /// Has a span written that nothing is outstanding of, and its memory given back.
+    /// Gives back the memory of a span of which no request is outstanding, and has it written.
     pub(super) fn stage_idle(&mut self, cx: &mut Context<'_>, piece: PieceIndex, span: u32) {
         if self.unfinished.update(piece, |piece| piece.unreserve(span)).is_some() {
             cx.outputs.push_back(Output::StageSpan { piece, span });

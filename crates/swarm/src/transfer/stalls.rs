@@ -1,4 +1,4 @@
-//! What does not move: silent peers, lost requests, idle spans.
+//! Silent peers, lost requests, idle spans.
 
 use std::time::Duration;
 

@@ -3,12 +3,12 @@
 //! ```text
 //! block   free --ask--> requested --part 0--> has a writer --last part--> done
 //!           ^               |                      |
-//!           '---- release: no peer is asked for it '
+//!           '------ release -+----------------------'
 //! ```
 //!
 //! Invariants: a block has one writer at a time; `free` counts the blocks that are neither done
 //! nor requested; a requested block is in a reserved span. Requests to snubbed peers are counted
-//! apart: a block that only those were asked for is free.
+//! separately: a block that was only requested from those is free.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ struct Span {
     missing: u32,
     /// Blocks that are neither done nor requested.
     free: u32,
-    /// When it was reserved or a block of it came.
+    /// When it was reserved, or last received a block.
     progress: Duration,
 }
 
@@ -202,8 +202,8 @@ impl UnfinishedPiece {
         }
     }
 
-    /// Gives the memory of span `number` back, which is being staged. No peer may owe its blocks.
-    /// A block of which only parts came starts again.
+    /// Gives back the memory of span `number`, which is being staged. No peer may owe its blocks.
+    /// A block that was received in part starts again.
     pub(super) fn unreserve(&mut self, number: u32) {
         let span = &mut self.spans[number as usize];
         if !std::mem::replace(&mut span.reserved, false) {
@@ -285,7 +285,7 @@ impl UnfinishedPiece {
         self.missing == 0 && !std::mem::replace(&mut self.committing, true)
     }
 
-    /// A peer that owes the block is snubbed. It remains its writer if it is.
+    /// A peer that owes the block is snubbed. If it is the writer, it stays so.
     pub(super) fn snub(&mut self, number: u32) {
         let block = &mut self.blocks[number as usize];
         let was_free = block.is_free();

@@ -1,4 +1,4 @@
-//! One swarm whose peers the test plays by hand.
+//! One swarm whose peers are played by the test.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -95,12 +95,12 @@ impl Bench {
         self.swarm.begin_transfer(self.now, *geometry, have, wanted, unfinished)
     }
 
-    /// The pieces that it has and wants.
+    /// Returns the pieces that it has and wants.
     pub(crate) fn pieces(&self) -> &Pieces {
         self.swarm.pieces().unwrap()
     }
 
-    /// Whether it has `piece`; not before the transfer.
+    /// Whether it has `piece`; `false` before the transfer.
     pub(crate) fn has_piece(&self, piece: PieceIndex) -> bool {
         self.swarm.pieces().is_some_and(|pieces| pieces.have().contains(piece))
     }
@@ -155,7 +155,7 @@ impl Bench {
         self.swarm.handle_bitfield(self.now, key, 0, &bits.as_bytes(), true);
     }
 
-    /// Everything the swarm wants done now.
+    /// Returns all outputs that are due.
     pub(crate) fn drain(&mut self) -> Vec<Output> {
         let Self { swarm, budget, now, .. } = self;
         std::iter::from_fn(|| swarm.poll_output(*now, budget)).collect()
@@ -179,7 +179,7 @@ impl Bench {
         fate == BlockFate::Keep
     }
 
-    /// Lets time pass, timer by timer. Returns what was wanted meanwhile.
+    /// Lets time pass, timer by timer. Returns the outputs of that time.
     pub(crate) fn pass(&mut self, time: Duration) -> Vec<Output> {
         let end = self.now + time;
         let mut outputs = self.drain();
@@ -199,7 +199,7 @@ impl Bench {
         self.swarm.handle_committed(self.now, piece, Committed::Verified { digests: None });
     }
 
-    /// The digests of a piece, of which the blocks in `bad` are not what they should be.
+    /// Returns the digests of a piece whose blocks in `bad` are bad.
     pub(crate) fn digests(&self, piece: u32, bad: &[u32]) -> Vec<Sha1Digest> {
         let count = self.geometry.block_count(self.piece(piece));
         let digest = |block: u32| {
@@ -211,8 +211,8 @@ impl Bench {
         (0..count).map(digest).collect()
     }
 
-    /// The peers serve what they are asked for until nothing is asked for any longer; each piece
-    /// verifies. Returns the pieces in the order in which they were opened.
+    /// Has the peers answer every request until there are no more; each piece verifies. Returns
+    /// the pieces in the order in which they were started.
     pub(crate) fn download(&mut self) -> Vec<u32> {
         let mut opened = Vec::new();
         loop {

@@ -1,5 +1,6 @@
-//! A swarm, and what its outputs amount to: whatever happens, in whatever order, no request while
-//! choked, none twice outside the endgame, none without memory, and all memory comes back.
+//! A swarm, and a model that checks its outputs. Whatever happens, in whatever order: there is no
+//! request while choked, none twice outside the endgame, none without memory, and all memory is
+//! released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,15 +17,15 @@ use super::bench::{Bench, Setup, address, peer_id, setup};
 
 const PIECES: u32 = 12;
 const BUDGET: usize = 1 << 20;
-/// The most peers that are connected at a time.
+/// The configured limit of peers.
 const MAX_PEERS: usize = 6;
-/// The most addresses that are remembered, as the crate documents it.
+/// The most addresses that a swarm remembers, as its documentation says.
 const MAX_KNOWN: usize = 10_000;
 
-/// Does to a swarm what `data` says.
+/// Has happen to a swarm what `data` says.
 ///
 /// # Panics
-/// If what the swarm wants is wrong.
+/// If an output is wrong.
 pub(crate) fn fuzz(data: &[u8]) {
     let mut choices = Choices::new(data);
     let blocks = [1, 3, 20, 144][choices.below(4)];
@@ -36,7 +37,7 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
 }
 
-/// A connected peer, as the outputs and the peer's own words have it.
+/// A connected peer, according to its messages and the outputs.
 #[derive(Debug, Default)]
 struct Peer {
     fast: bool,
@@ -44,11 +45,11 @@ struct Peer {
     /// The pieces it has, one bit each.
     has: u32,
     allowed: BTreeSet<PieceIndex>,
-    /// What was asked of it and is not answered.
+    /// Requests that it has not answered.
     asked: Vec<BlockRequest>,
-    /// What was asked of it and then cancelled: it may come all the same.
+    /// Requests that were cancelled. It may answer them all the same.
     cancelled: Vec<BlockRequest>,
-    /// Whether we choke it.
+    /// Whether we are choking it.
     am_choking: bool,
 }
 
@@ -111,7 +112,7 @@ impl Model {
         model
     }
 
-    /// Starts the transfer, unless it has started. What peers said before does not count.
+    /// Starts the transfer, unless it has started. Earlier messages of peers do not count.
     fn begin_transfer(&mut self) {
         let Some(setup) = self.setup.take() else { return };
         self.bench.begin_transfer(&setup).expect("the bitfields fit");
@@ -139,7 +140,7 @@ impl Model {
         }
     }
 
-    /// A peer connects. Numbers come again, so that some are known, banned or connected already.
+    /// A peer connects. Numbers repeat, so that some are known, banned or connected already.
     fn join(&mut self, choices: &mut Choices<'_>) {
         let (number, flags) = (u64::from(choices.byte() % 16), choices.byte());
         let key = PeerKey(self.next_key);
@@ -166,21 +167,21 @@ impl Model {
         self.bench.swarm.set_wanted(self.bench.now, wanted);
     }
 
-    /// Lets time pass, timer by timer: each time that something is due is later than the last.
+    /// Lets time pass, timer by timer. Each timeout is later than the one before.
     fn pass(&mut self, millis: u64) {
         let end = self.bench.now + Duration::from_millis(millis);
         while let Some(at) = self.bench.swarm.poll_timeout().filter(|at| *at <= end) {
             self.bench.now = at.max(self.bench.now);
             self.bench.swarm.handle_timeout(self.bench.now);
             self.drain();
-            // An address to try again is due until it is taken.
+            // An address to try again keeps the timeout due until it is taken.
             while self.bench.swarm.next_candidate(self.bench.now).is_some_and(|address| {
                 let failure = ConnectFailure::Unreachable;
                 self.bench.swarm.handle_connect_failed(self.bench.now, address, failure);
                 true
             }) {}
             let next = self.bench.swarm.poll_timeout();
-            assert!(next.is_none_or(|next| next > self.bench.now), "what is due is not done");
+            assert!(next.is_none_or(|next| next > self.bench.now), "still due");
         }
         self.bench.now = end;
     }
@@ -190,7 +191,7 @@ impl Model {
         self.bench.swarm.stop(self.bench.now);
     }
 
-    /// The disk is done with a piece.
+    /// A commit ends.
     fn settle(&mut self, choices: &mut Choices<'_>) {
         let Some((piece, digests)) = self.committing.pop_first() else { return };
         self.unfinished.remove(&piece);
@@ -206,7 +207,7 @@ impl Model {
         self.bench.swarm.handle_committed(self.bench.now, piece, committed);
     }
 
-    /// A piece that was had is lost by a failed sync.
+    /// A failed sync loses a piece that we have.
     fn lose(&mut self, choices: &mut Choices<'_>) {
         let piece = self.bench.piece(choices.below(PIECES as usize) as u32);
         if self.bench.has_piece(piece) {
@@ -215,7 +216,7 @@ impl Model {
         }
     }
 
-    /// Somebody names peers, and the first that is to be tried can't be reached.
+    /// Candidates arrive, and the attempt to connect to the first one fails.
     fn connect(&mut self, choices: &mut Choices<'_>) {
         let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
         let sources = [Source::Tracker, Source::User, Source::Incoming, Source::Pex];
@@ -306,15 +307,15 @@ impl Model {
         }
     }
 
-    /// A peer sends a block that it was asked for, now or before, or says that it will not.
+    /// A peer answers a request, cancelled or not, with a block, a part of it, or a reject.
     fn answer(&mut self, key: PeerKey, op: u8, number: usize) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let late = op >= 240;
         let list = if late { &peer.cancelled } else { &peer.asked };
         let Some(request) = list.get(number % list.len().max(1)).copied() else { return };
-        let begins = (236..240).contains(&op);
-        if !begins {
-            // One that was cancelled and asked for again is answered by either.
+        let partial = (236..240).contains(&op);
+        if !partial {
+            // One answer is enough for a request that was cancelled and repeated.
             peer.asked.retain(|other| *other != request);
             peer.cancelled.retain(|other| *other != request);
         }
@@ -328,7 +329,7 @@ impl Model {
             let span = layout.span_of(request.offset());
             assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
         }
-        if !begins {
+        if !partial {
             swarm.handle_payload(self.bench.now, key, request.length());
             swarm.handle_block(self.bench.now, key, request);
         }
@@ -349,7 +350,7 @@ impl Model {
         }
         let swarm = &self.bench.swarm;
         let reserved = self.spans.len() * self.bench.layout().span_length() as usize;
-        assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is accounted for");
+        assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is lost");
         assert_eq!(swarm.peers_connected(), self.peers.len());
         assert!(swarm.peers_known() <= MAX_KNOWN);
         for (key, peer) in &self.peers {
@@ -380,7 +381,7 @@ impl Model {
             }
             Output::Request { peer, request } => self.check_request(peer, request),
             Output::Cancel { peer, request } => {
-                let Some(peer) = self.peers.get_mut(&peer) else { panic!("it is gone") };
+                let Some(peer) = self.peers.get_mut(&peer) else { panic!("unknown peer") };
                 let place = peer.asked.iter().position(|other| *other == request);
                 peer.asked.remove(place.expect("only what was asked for is cancelled"));
                 peer.cancelled.push(request);
@@ -388,7 +389,7 @@ impl Model {
             Output::Choke { peer } => self.choke(peer, true),
             Output::Unchoke { peer } => self.choke(peer, false),
             Output::Disconnect { peer, .. } => {
-                assert!(self.peers.remove(&peer).is_some(), "it is gone");
+                assert!(self.peers.remove(&peer).is_some(), "unknown peer");
             }
             Output::Have { peer, piece } => {
                 let had = self.bench.has_piece(piece);
@@ -403,20 +404,20 @@ impl Model {
     }
 
     fn choke(&mut self, key: PeerKey, choke: bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { panic!("it is gone") };
-        assert_ne!(std::mem::replace(&mut peer.am_choking, choke), choke, "told twice");
+        let Some(peer) = self.peers.get_mut(&key) else { panic!("unknown peer") };
+        assert_ne!(std::mem::replace(&mut peer.am_choking, choke), choke, "sent twice");
     }
 
     fn check_request(&mut self, key: PeerKey, request: BlockRequest) {
         let (piece, swarm) = (request.piece(), &self.bench.swarm);
-        let Some(peer) = self.peers.get(&key) else { panic!("it is gone") };
+        let Some(peer) = self.peers.get(&key) else { panic!("unknown peer") };
         assert!(!self.stopped, "asked while stopped");
         assert!(!peer.choked || peer.allowed.contains(&piece), "asked while choked");
         let span = self.bench.layout().span_of(request.offset());
         assert!(self.spans.contains(&(piece, span)), "asked without memory");
         assert!(!self.committing.contains_key(&piece) && !self.bench.has_piece(piece));
         assert!(!peer.asked.contains(&request), "asked the same peer twice");
-        // Twice of different peers only if nothing else is left to open, or the other is snubbed.
+        // Two peers only if nothing else is left to start, or the other one is snubbed.
         let mut others = self.peers.iter().filter(|(other, peer)| {
             let snubbed = || swarm.peer(**other).is_some_and(|view| view.snubbed);
             **other != key && peer.asked.contains(&request) && !snubbed()
@@ -426,7 +427,7 @@ impl Model {
         asked.into_iter().for_each(|asked| asked.push(request));
     }
 
-    /// Whether every missing piece that somebody has is open.
+    /// Whether every missing piece that a peer has is unfinished.
     fn endgame(&self) -> bool {
         let had_by_any = self.peers.values().fold(0, |all, peer| all | peer.has);
         let missing = self.bench.geometry.pieces().filter(|piece| {

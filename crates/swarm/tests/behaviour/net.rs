@@ -1,5 +1,6 @@
 //! Several swarms that exchange a torrent over links with a delay and a rate, on a virtual clock.
-//! A node's disk verifies after a millisecond; the digest of a block tells who made it.
+//! A node's disk verifies after a millisecond. The digest of a bad block names the node that
+//! hashed it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -12,13 +13,13 @@ use swarm::{
 
 use crate::bench::{address, peer_id};
 
-/// What one node is like.
+/// The properties of a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     pub(crate) seed: bool,
-    /// What it sends, in bytes per second.
+    /// The rate at which it sends, in bytes per second.
     pub(crate) up: u64,
-    /// Whether its blocks are corrupt, counted per block: every `n`th.
+    /// Every how many blocks it sends a corrupt one; `None` for never.
     pub(crate) lies_every: Option<u64>,
     pub(crate) memory: usize,
 }
@@ -53,12 +54,12 @@ struct State {
     node: Node,
     swarm: Swarm,
     budget: SpanBudget,
-    /// Which blocks are in open pieces, and whether they are good.
+    /// The blocks of unfinished pieces, and whether they are good.
     data: BTreeMap<(PieceIndex, u32), bool>,
     uploading_until: Duration,
     sent_blocks: u64,
     serving: VecDeque<usize>,
-    /// What each other node asked for and was not answered.
+    /// The requests of each other node that are not answered.
     wants: BTreeMap<usize, VecDeque<BlockRequest>>,
     waits_for_link: bool,
     linked: BTreeMap<usize, bool>,
@@ -125,7 +126,7 @@ impl Net {
         self.states[node].banned
     }
 
-    /// Everything a node wanted done, in order.
+    /// Every output of a node, in order.
     pub(crate) fn log(&self, node: usize) -> &[String] {
         &self.states[node].log
     }
@@ -195,12 +196,12 @@ impl Net {
             let state = &mut self.states[node];
             let Some(output) = state.swarm.poll_output(self.now, &mut state.budget) else { break };
             state.log.push(format!("{:?} {output:?}", self.now));
-            self.obey(node, &output);
+            self.carry_out(node, &output);
         }
         self.serve(node);
     }
 
-    fn obey(&mut self, node: usize, output: &Output) {
+    fn carry_out(&mut self, node: usize, output: &Output) {
         let layout = SpanLayout::new(self.geometry);
         let to = |peer: PeerKey| peer.0 as usize;
         match *output {
@@ -251,8 +252,8 @@ impl Net {
             state.sent_blocks += 1;
             let lie = state.node.lies_every.is_some_and(|n| state.sent_blocks.is_multiple_of(n));
             let took = u64::from(request.length()) * 1_000_000 / state.node.up;
-            let begin = state.uploading_until.max(now);
-            state.uploading_until = begin + Duration::from_micros(took);
+            let start = state.uploading_until.max(now);
+            state.uploading_until = start + Duration::from_micros(took);
             state.swarm.handle_sent(now, key(to), request.length());
             let arrival = state.uploading_until + self.delay;
             let wire = Wire::Block(node, request, !lie);

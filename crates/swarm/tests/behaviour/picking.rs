@@ -1,4 +1,4 @@
-//! Which piece comes next.
+//! Which piece is fetched next.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ fn with_seed(setup: Setup, seed: u64) -> Bench {
 
 #[test]
 fn rarest_first() {
-    // Four pieces are had, so that the random first ones are over.
+    // We have four pieces, so none is picked at random.
     let mut setup = setup(12, 2);
     (0..4).for_each(|index| {
         setup.have.insert(setup.piece(index));
     });
     let mut bench = Bench::with(&setup);
     let all: Vec<u32> = (0..12).collect();
-    // Piece 4 is had by one peer, 5 by two, ... 11 by eight.
+    // One peer has piece 4, two have 5, ... eight have 11.
     for copies in 1..8 {
         bench.join_with(&all[4 + copies..]);
     }
@@ -44,7 +44,7 @@ fn ties_are_broken_at_random() {
 }
 
 #[test]
-fn the_first_pieces_are_random_whatever_is_rare() {
+fn first_pieces_are_random() {
     let firsts = (0..20).map(|seed| {
         let mut bench = with_seed(setup(40, 64), seed);
         // Only pieces 0 and 1 are rare.
@@ -58,7 +58,7 @@ fn the_first_pieces_are_random_whatever_is_rare() {
 }
 
 #[test]
-fn a_huge_torrent_is_picked_from_quickly() {
+fn picking_scales_to_huge_torrents() {
     let mut bench = Bench::new(1 << 21, 1);
     let pieces: Vec<u32> = (0..1 << 21).step_by(3).collect();
     let peer = bench.join_with(&pieces);
@@ -74,19 +74,19 @@ fn a_huge_torrent_is_picked_from_quickly() {
 }
 
 #[test]
-fn a_started_piece_comes_before_a_new_one() {
+fn started_piece_precedes_a_new_one() {
     let mut bench = Bench::new(20, 8);
     let first = bench.join_seed();
     let piece = pieces_of(&bench.requests_to(first));
     assert_eq!(piece.len(), 1);
-    // It leaves; what it began is gone on with.
+    // It leaves, and the other goes on with its piece.
     bench.swarm.handle_disconnected(bench.now, first, swarm::DisconnectReason::Closed);
     let second = bench.join_seed();
     assert_eq!(pieces_of(&bench.requests_to(second)), piece);
 }
 
 #[test]
-fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
+fn fast_peer_takes_its_own_piece() {
     let mut bench = Bench::new(20, 64);
     let (slow, other) = (bench.join_seed(), bench.join_seed());
     let outputs = bench.drain();
@@ -94,7 +94,7 @@ fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
         let theirs = requests(&outputs).into_iter().filter(|(peer, _)| *peer == key);
         pieces_of(&theirs.map(|(_, request)| request).collect::<Vec<_>>())
     };
-    assert_eq!(piece_of(slow), piece_of(other), "nobody's rate is known yet");
+    assert_eq!(piece_of(slow), piece_of(other), "no rate is known yet");
 
     let mut bench = Bench::new(20, 64);
     let fast = bench.join_seed();
@@ -113,7 +113,7 @@ fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
 }
 
 #[test]
-fn only_wanted_pieces_are_asked_for() {
+fn only_wanted_pieces_are_requested() {
     let mut setup = setup(10, 1);
     for index in [0, 1, 2, 5, 6, 7, 8, 9] {
         setup.wanted.remove(setup.piece(index));
@@ -128,7 +128,7 @@ fn only_wanted_pieces_are_asked_for() {
 }
 
 #[test]
-fn wanting_more_goes_on_and_wanting_less_closes() {
+fn unwanted_unfinished_piece_is_closed() {
     let mut bench = Bench::new(4, 8);
     let seed = bench.join_seed();
     let asked = bench.requests_to(seed);
@@ -147,7 +147,7 @@ fn wanting_more_goes_on_and_wanting_less_closes() {
 }
 
 #[test]
-fn allowed_fast_pieces_are_asked_for_while_choked() {
+fn allowed_fast_requests_ignore_choke() {
     let mut bench = Bench::new(10, 2);
     let peer = bench.join();
     bench.swarm.handle_have_all(bench.now, peer);
@@ -160,7 +160,7 @@ fn allowed_fast_pieces_are_asked_for_while_choked() {
 }
 
 #[test]
-fn a_suggested_piece_is_preferred() {
+fn suggested_piece_is_preferred() {
     let mut setup = setup(200, 1);
     (0..4).for_each(|index| {
         setup.have.insert(setup.piece(index));
@@ -174,7 +174,7 @@ fn a_suggested_piece_is_preferred() {
 }
 
 #[test]
-fn blocks_on_disk_are_not_asked_for_again() {
+fn blocks_on_disk_are_not_requested() {
     let mut setup = setup(3, 4);
     let piece = setup.piece(1);
     setup.unfinished = vec![(piece, vec![0, 2, 2, 99])];
@@ -184,11 +184,11 @@ fn blocks_on_disk_are_not_asked_for_again() {
     let of_piece: Vec<u32> =
         asked.iter().filter(|asked| asked.piece() == piece).map(|asked| asked.block()).collect();
     assert_eq!(of_piece, [1, 3]);
-    assert_eq!(asked[0].piece(), piece, "what is begun comes first");
+    assert_eq!(asked[0].piece(), piece, "the unfinished piece comes first");
 }
 
 #[test]
-fn a_piece_wholly_on_disk_is_committed_at_once() {
+fn piece_wholly_on_disk_is_committed() {
     let mut setup = setup(3, 2);
     let piece = setup.piece(1);
     setup.unfinished = vec![(piece, vec![0, 1])];

@@ -26,7 +26,7 @@ fn swarm_without_transfer_finds_peers() {
 }
 
 #[test]
-fn early_peers_are_neither_asked_nor_unchoked() {
+fn early_peers_are_ignored() {
     let mut bench = Bench::without_transfer(&setup(2, 1));
     let peer = bench.join_seed();
     bench.swarm.handle_interested(bench.now, peer);
@@ -57,7 +57,7 @@ fn early_peers_join_the_transfer() {
 fn transfer_starts_once() {
     let setup = setup(2, 1);
     let mut bench = Bench::with(&setup);
-    assert_eq!(bench.begin_transfer(&setup), Err(BeginTransferError::AlreadyBegun));
+    assert_eq!(bench.begin_transfer(&setup), Err(BeginTransferError::AlreadyStarted));
 }
 
 #[test]
