@@ -46,8 +46,6 @@
 mod document;
 mod encode;
 mod error;
-#[doc(hidden)]
-pub mod fuzz;
 mod parse;
 mod path;
 mod scalar;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use bt_types::fuzz::Choices;
 use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, MAX_REQUEST_LENGTH, PieceIndex, compact};
+use testkit::Choices;
 
 #[test]
 fn the_corpus_breaks_no_promise() {

@@ -28,7 +28,7 @@ impl Info {
     }
 
     /// [`Self::disk_paths`] from the document, even if all names are plain.
-    pub(crate) fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
+    fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
         let name = map_torrent_name(self.raw_name(), naming, self.hashes.wire());
         if self.is_single_file() {
             return vec![into_path(name)];

@@ -60,8 +60,6 @@ mod build;
 mod disk_paths;
 mod error;
 mod files;
-#[doc(hidden)]
-pub mod fuzz;
 mod info;
 mod magnet;
 mod parse;

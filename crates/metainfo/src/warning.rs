@@ -15,7 +15,6 @@ pub const MAX_DUPLICATE_KEYS: usize = 100;
 /// Keys out of order are no warning, because no reader loses a value by them.
 /// [`Metainfo::unsorted`](crate::Metainfo::unsorted) reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MetainfoWarning {
     /// Bytes follow the torrent, often a line feed. The parser ignores them.
     TrailingBytes {

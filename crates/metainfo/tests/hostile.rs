@@ -3,12 +3,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
 
+#[allow(dead_code)] // These tests need `torrent` only.
+mod fuzz;
+
 use std::path::PathBuf;
 
 use bencode::Value;
 use metainfo::{
     Builder, FileEntry, InfoHashes, MAX_METAINFO_LENGTH, Metainfo, MetainfoErrorKind, Sha1Digest,
-    fuzz,
 };
 
 fn folder() -> PathBuf {

@@ -2,9 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
 
+mod fuzz;
+
 use std::path::{Path, PathBuf};
 
-use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest, fuzz};
+use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest};
 use proptest::prelude::*;
 
 /// The torrents in the repository's test data.
@@ -27,6 +29,13 @@ fn fixtures_are_read() {
         assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.unwrap_err());
         fuzz::torrent(&bytes);
     }
+}
+
+#[test]
+fn fuzz_corpus_breaks_no_promise() {
+    testkit::replay("torrent", fuzz::torrent);
+    testkit::replay("paths", fuzz::paths);
+    testkit::replay("magnet", fuzz::magnet);
 }
 
 fn small() -> Metainfo {

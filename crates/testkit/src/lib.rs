@@ -5,7 +5,7 @@
 //! tells them otherwise; [`WebServer`], which knows nothing and says what it is told;
 //! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule its [`Behaviour`] names;
 //! a [`hostile::Crowd`] of peers that say anything at all; [`Payload`], files and a torrent that
-//! follow from a number; [`replay`] of what a fuzzer found. Out of scope: anything a user of the
+//! follow from a number; [`replay`] of what a fuzzer found, and [`Choices`] taken from it. Out of scope: anything a user of the
 //! client runs.
 //!
 //! ```
@@ -32,6 +32,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
+mod choices;
 mod corpus;
 pub mod fixtures;
 pub mod hostile;
@@ -42,6 +43,7 @@ mod tracker;
 mod web;
 
 pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
+pub use choices::Choices;
 pub use corpus::replay;
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};

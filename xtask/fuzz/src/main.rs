@@ -3,6 +3,10 @@
 
 #![no_main]
 
+#[path = "../../../crates/bencode/tests/fuzz/mod.rs"]
+mod bencode_fuzz;
+#[path = "../../../crates/metainfo/tests/fuzz/mod.rs"]
+mod metainfo_fuzz;
 mod session;
 mod store;
 mod swarm;
@@ -16,13 +20,13 @@ type Target = fn(&[u8]);
 
 /// Every target. Each has its corpus below `testdata/fuzz`.
 const TARGETS: &[(&str, Target)] = &[
-    ("bencode", bencode::fuzz::value),
+    ("bencode", bencode_fuzz::value),
     ("http_announce", tracker_http::fuzz::announce),
     ("http_scrape", tracker_http::fuzz::scrape),
     ("http_url", tracker_http::fuzz::url),
     ("journal", piece_store::fuzz::journal),
-    ("magnet", metainfo::fuzz::magnet),
-    ("paths", metainfo::fuzz::paths),
+    ("magnet", metainfo_fuzz::magnet),
+    ("paths", metainfo_fuzz::paths),
     ("peer_connection", peer_wire::fuzz::connection),
     ("peer_extension", peer_wire::fuzz::extension_handshake),
     ("peer_handshake", peer_wire::fuzz::handshake),
@@ -31,7 +35,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("session", session::fuzz),
     ("store", store::fuzz),
     ("swarm", swarm::fuzz),
-    ("torrent", metainfo::fuzz::torrent),
+    ("torrent", metainfo_fuzz::torrent),
     ("types", types::fuzz),
     ("udp_exchange", tracker_udp::fuzz::exchange),
     ("udp_packet", tracker_udp::fuzz::packet),

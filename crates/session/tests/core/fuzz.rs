@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
@@ -18,6 +17,7 @@ use session::core::{
 };
 use session::limits::MAX_HALF_OPEN;
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
+use testkit::Choices;
 
 const SPAN_MEMORY: usize = 2 << 20;
 /// How many links there are at most.

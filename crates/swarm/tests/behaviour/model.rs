@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, TrackerPeer};
 use swarm::{
     AnnounceFailure, BlockFate, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output,
     PeerKey, PieceIndex, Refusal, Source, SpanBudget, TrackerIndex,
 };
 use swarm::{Bitfield, BlockRequest};
+use testkit::Choices;
 
 use super::bench::{Bench, Setup, address, peer_id, setup};
 

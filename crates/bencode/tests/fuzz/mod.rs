@@ -1,12 +1,12 @@
 //! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
 
-use crate::{DecodeErrorKind, Kind, Options, OwnedDocument, Value, encode, parse};
+use bencode::{DecodeErrorKind, Kind, Options, OwnedDocument, Value, encode, parse};
 
 /// Parses `data` and asserts what the crate promises about the outcome.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn value(data: &[u8]) {
+pub(crate) fn value(data: &[u8]) {
     let owned = OwnedDocument::parse(data.to_vec());
     match parse(data) {
         Err(error) => {

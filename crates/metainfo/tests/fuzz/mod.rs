@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use bencode::Owned;
-use bt_types::fuzz::Choices;
+use testkit::Choices;
 
-use crate::{
+use metainfo::{
     FileEntry, Info, MAX_DUPLICATE_KEYS, MAX_ELEMENT_LENGTH, MAX_MAGNET_LENGTH, MAX_PATH_DEPTH,
     Magnet, Metainfo, MetainfoWarning, Naming, map_element,
 };
@@ -19,7 +19,7 @@ const NAMINGS: [Naming; 5] =
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn torrent(data: &[u8]) {
+pub(crate) fn torrent(data: &[u8]) {
     match Metainfo::parse(data) {
         Ok(metainfo) => check_metainfo(&metainfo, data),
         Err(error) => assert!(error.offset <= data.len(), "an error points into the file: {error}"),
@@ -30,7 +30,7 @@ pub fn torrent(data: &[u8]) {
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn paths(data: &[u8]) {
+pub(crate) fn paths(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (mut files, mut name) = (Vec::new(), b"t".as_slice());
     while !choices.is_empty() && files.len() < 40 {
@@ -78,7 +78,7 @@ fn check_mapped(raw: &[u8]) {
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn magnet(data: &[u8]) {
+pub(crate) fn magnet(data: &[u8]) {
     if let Some(magnet) = str::from_utf8(data).ok().and_then(|text| text.parse::<Magnet>().ok()) {
         assert_eq!(magnet.to_string().parse(), Ok(magnet), "a link is read as it was written");
     }
@@ -132,7 +132,22 @@ fn check_paths(info: &Info) {
         paths.iter().for_each(|path| check_path(info, path, naming));
         let real = info.files().iter().zip(&paths).filter(|(file, _)| !file.is_pad());
         check_distinct(&real.map(|(_, path)| path.as_path()).collect::<Vec<_>>(), naming);
-        assert_eq!(paths, info.mapped_paths(naming), "{naming:?} maps a plain name");
+    }
+    check_plain_names(info);
+}
+
+/// Checks that plain names are the original ones, and that every naming leaves them unchanged.
+fn check_plain_names(info: &Info) {
+    if !info.has_plain_names() {
+        return;
+    }
+    assert_eq!(info.name(), info.disk_name());
+    for file in info.files() {
+        assert_eq!(file.path(), file.original_path());
+    }
+    let names = info.files().iter().flat_map(FileEntry::components).chain([info.disk_name()]);
+    for (name, naming) in names.flat_map(|name| NAMINGS.map(|naming| (name, naming))) {
+        assert_eq!(map_element(name.as_bytes(), naming), name, "{naming:?} maps a plain name");
     }
 }
 
