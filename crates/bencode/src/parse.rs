@@ -33,12 +33,14 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 /// How to parse: strictness and limits.
 ///
 /// ```
-/// let options = bencode::Options::new().strict(true).max_depth(2);
+/// use bencode::Options;
+///
+/// let options = Options { strict: true, max_depth: 2, ..Options::new() };
 /// assert!(options.parse(b"d1:bi1e1:ai2ee").is_err());
 /// assert!(options.parse(b"llleee").is_err());
 ///
 /// // Of a key that is given twice the first value counts.
-/// let options = bencode::Options::new().max_duplicates(1);
+/// let options = Options { max_duplicates: 1, ..Options::new() };
 /// let document = options.parse(b"d1:ai1e1:ai2ee")?;
 /// assert_eq!(document.root().get("a").and_then(|value| value.as_int()), Some(1));
 /// assert_eq!(document.duplicates().map(|key| key.offset).collect::<Vec<_>>(), [7]);
@@ -49,11 +51,18 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    strict: bool,
-    allow_trailing: bool,
-    max_duplicates: usize,
-    max_depth: usize,
-    max_tokens: usize,
+    /// Whether keys out of order are refused.
+    pub strict: bool,
+    /// Whether [`Self::parse`] ignores what follows the value.
+    pub allow_trailing: bool,
+    /// How many duplicate keys are accepted in the whole document. [`Document::duplicates`] reports
+    /// them, and [`Dict::get`](crate::Dict::get) finds the first value, as libtorrent does.
+    pub max_duplicates: usize,
+    /// How many levels of lists and dictionaries are accepted. More than [`MAX_DEPTH`] counts as
+    /// that.
+    pub max_depth: usize,
+    /// How many tokens are accepted. More than [`MAX_TOKENS`] counts as that.
+    pub max_tokens: usize,
 }
 
 impl Default for Options {
@@ -72,43 +81,6 @@ impl Options {
             max_depth: MAX_DEPTH,
             max_tokens: MAX_TOKENS,
         }
-    }
-
-    /// Whether keys out of order are refused.
-    #[must_use]
-    pub const fn strict(mut self, strict: bool) -> Self {
-        self.strict = strict;
-        self
-    }
-
-    /// Whether [`Self::parse`] ignores what follows the value.
-    #[must_use]
-    pub const fn allow_trailing(mut self, allow: bool) -> Self {
-        self.allow_trailing = allow;
-        self
-    }
-
-    /// How many keys that their dictionary had before are accepted in the whole document; 0 unless
-    /// set. [`Document::duplicates`] reports them, and [`Dict::get`](crate::Dict::get) finds the
-    /// first value, as libtorrent does.
-    #[must_use]
-    pub const fn max_duplicates(mut self, keys: usize) -> Self {
-        self.max_duplicates = keys;
-        self
-    }
-
-    /// How many levels of lists and dictionaries are accepted, [`MAX_DEPTH`] at most.
-    #[must_use]
-    pub const fn max_depth(mut self, depth: usize) -> Self {
-        self.max_depth = if depth < MAX_DEPTH { depth } else { MAX_DEPTH };
-        self
-    }
-
-    /// How many tokens are accepted, [`MAX_TOKENS`] at most.
-    #[must_use]
-    pub const fn max_tokens(mut self, tokens: usize) -> Self {
-        self.max_tokens = if tokens < MAX_TOKENS { tokens } else { MAX_TOKENS };
-        self
     }
 
     /// Reads the one value that `input` consists of.
@@ -135,13 +107,18 @@ impl Options {
             let kind = DecodeErrorKind::InputTooLong { limit: MAX_INPUT_LENGTH, got: input.len() };
             return Err(DecodeError { kind, offset: 0, path: KeyPath::root() });
         }
+        let options = Self {
+            max_depth: self.max_depth.min(MAX_DEPTH),
+            max_tokens: self.max_tokens.min(MAX_TOKENS),
+            ..*self
+        };
         // File lists have a token every 8 bytes or so at most; memory that stays unused is never
         // touched.
-        let expected = (input.len() / 8 + 8).min(self.max_tokens);
+        let expected = (input.len() / 8 + 8).min(options.max_tokens);
         let mut tokens = Vec::with_capacity(expected);
         let mut frames = [NO_FRAME; MAX_DEPTH];
         let mut duplicates = Vec::new();
-        match Parser::new(input, *self, &mut tokens, &mut frames, &mut duplicates).document() {
+        match Parser::new(input, options, &mut tokens, &mut frames, &mut duplicates).document() {
             Ok((used, unsorted)) => {
                 // They come as their dictionaries end.
                 duplicates.sort_unstable();

@@ -18,7 +18,8 @@ use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKin
 const DIGEST_LENGTH: u64 = 20;
 
 /// How a torrent is read. [`crate::warning`] decides which keys may be repeated.
-pub(crate) const OPTIONS: Options = Options::new().max_duplicates(MAX_DUPLICATE_KEYS);
+pub(crate) const OPTIONS: Options =
+    Options { max_duplicates: MAX_DUPLICATE_KEYS, ..Options::new() };
 
 type Result<T> = std::result::Result<T, MetainfoError>;
 

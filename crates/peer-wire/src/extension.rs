@@ -116,7 +116,8 @@ impl ExtensionHandshake {
 }
 
 /// Real handshakes have some twenty tokens; the rest is room for what is yet to be invented.
-const OPTIONS: Options = Options::new().allow_trailing(true).max_depth(16).max_tokens(4096);
+const OPTIONS: Options =
+    Options { allow_trailing: true, max_depth: 16, max_tokens: 4096, ..Options::new() };
 
 /// The longest extension name that is kept, in bytes.
 const MAX_NAME_LENGTH: usize = 64;

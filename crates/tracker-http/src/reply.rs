@@ -62,11 +62,9 @@ pub(crate) fn read_dictionary<T>(
     read: impl FnOnce(Dict<'_, '_>) -> Result<T, ReplyError>,
 ) -> Result<T, ReplyError> {
     let start = || printable(bytes, START_LENGTH);
-    let document = Options::new()
-        .allow_trailing(true)
-        .max_duplicates(usize::MAX)
-        .parse(bytes)
-        .map_err(|error| ReplyError::NotBencode { start: start(), error })?;
+    let options = Options { allow_trailing: true, max_duplicates: usize::MAX, ..Options::new() };
+    let document =
+        options.parse(bytes).map_err(|error| ReplyError::NotBencode { start: start(), error })?;
     let Some(root) = document.root().as_dict() else {
         return Err(ReplyError::NotADictionary { start: start() });
     };

@@ -103,7 +103,7 @@ fn duplicate_keys_are_refused_wherever_they_stand() {
 
 #[track_caller]
 fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
-    let options = Options::new().max_duplicates(expected.len());
+    let options = Options { max_duplicates: expected.len(), ..Options::new() };
     let document = options.parse(input.as_bytes()).unwrap();
     let got = document.duplicates().map(|key| (key.offset, key.path.to_string()));
     let expected = expected.iter().map(|(offset, path)| (*offset, (*path).to_owned()));
@@ -124,26 +124,26 @@ fn allowed_duplicates_are_reported_in_order() {
 #[test]
 fn duplicates_are_limited_across_dictionaries() {
     let input = b"d1:ad1:x0:1:x0:e1:b0:1:b0:e";
-    assert!(Options::new().max_duplicates(2).parse(input).is_ok());
-    let one = Options::new().max_duplicates(1);
+    assert!((Options { max_duplicates: 2, ..Options::new() }).parse(input).is_ok());
+    let one = Options { max_duplicates: 1, ..Options::new() };
     assert_eq!(refused(one, input), (21, "b".to_owned(), DecodeErrorKind::DuplicateKey));
 }
 
 #[test]
 fn first_of_duplicate_values_counts() {
-    let options = Options::new().max_duplicates(2);
+    let options = Options { max_duplicates: 2, ..Options::new() };
     let document = options.parse(b"d1:ai1e1:b0:1:ai2ee").unwrap();
     assert_eq!(document.root().get("a").and_then(Value::as_int), Some(1));
     assert_eq!(document.root().as_dict().map(crate::Dict::len), Some(3));
     assert_eq!(crate::encode(&document.root().to_owned()), b"d1:ai1e1:b0:e");
     assert_eq!(document.unsorted(), Some(12), "the second a sorts before b");
-    let neighbours = options.strict(true).parse(b"d1:a0:1:a0:e").unwrap();
+    let neighbours = (Options { strict: true, ..options }).parse(b"d1:a0:1:a0:e").unwrap();
     assert_eq!(neighbours.unsorted(), None, "equal keys are in order");
 }
 
 #[test]
 fn owned_document_keeps_its_value_only() {
-    let options = Options::new().max_duplicates(1);
+    let options = Options { max_duplicates: 1, ..Options::new() };
     let bytes = b"d1:a0:1:ai2ee and more".to_vec();
     let document = crate::OwnedDocument::parse_prefix(bytes, options).unwrap();
     assert_eq!(document.bytes(), b"d1:a0:1:ai2ee");
@@ -152,7 +152,7 @@ fn owned_document_keeps_its_value_only() {
 
 #[test]
 fn unsorted_keys_are_reported_and_refused_in_strict_mode() {
-    let strict = Options::new().strict(true);
+    let strict = Options { strict: true, ..Options::new() };
     for (input, offset, path) in [
         ("d1:b0:1:a0:e", 6, "a"),
         ("d1:ad2:aa0:1:a0:ee", 11, "a.a"),
@@ -176,12 +176,14 @@ fn depth_is_limited() {
     assert_eq!((offset, kind), (MAX_DEPTH, DecodeErrorKind::TooDeep { limit: MAX_DEPTH }));
     assert_eq!(path, "[0]".repeat(MAX_DEPTH));
 
-    let two = Options::new().max_depth(2);
+    let two = Options { max_depth: 2, ..Options::new() };
     assert!(two.parse(b"lllee").is_err() && two.parse(b"llelee").is_ok());
-    let none = Options::new().max_depth(0);
+    let none = Options { max_depth: 0, ..Options::new() };
     assert!(none.parse(b"le").is_err() && none.parse(b"i1e").is_ok());
     let endless = "l".repeat(1 << 20);
-    assert!(Options::new().max_depth(usize::MAX).parse(endless.as_bytes()).is_err());
+    assert!(
+        (Options { max_depth: usize::MAX, ..Options::new() }).parse(endless.as_bytes()).is_err()
+    );
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn tokens_are_limited() {
     let fits = parse_owned(&list(MAX_TOKENS - 2));
     assert_eq!(fits, Ok(MAX_TOKENS));
     assert_eq!(parse_owned(&list(MAX_TOKENS - 1)), Err(kind));
-    let few = Options::new().max_tokens(3);
+    let few = Options { max_tokens: 3, ..Options::new() };
     assert!(few.parse(b"l0:e").is_ok());
     assert!(few.parse(b"l0:0:e").is_err());
 }
@@ -205,7 +207,7 @@ fn parse_owned(input: &str) -> Result<usize, DecodeErrorKind> {
 
 #[test]
 fn trailing_bytes_may_be_allowed() {
-    let document = Options::new().allow_trailing(true).parse(b"i1e\n").unwrap();
+    let document = (Options { allow_trailing: true, ..Options::new() }).parse(b"i1e\n").unwrap();
     assert_eq!(document.bytes(), b"i1e");
     assert_eq!(document.root().kind(), Kind::Integer);
     let (document, used) = Options::new()

@@ -31,7 +31,7 @@ pub(crate) fn value(data: &[u8]) {
 
 /// Keys given twice are reported where they are, and the first value counts.
 fn check_duplicates(data: &[u8]) {
-    let options = Options::new().max_duplicates(MAX_CHECKED);
+    let options = Options { max_duplicates: MAX_CHECKED, ..Options::new() };
     let Ok((document, used)) = options.parse_prefix(data) else { return };
     let duplicates: Vec<_> = document.duplicates().collect();
     assert!(duplicates.len() <= MAX_CHECKED);
@@ -43,7 +43,7 @@ fn check_duplicates(data: &[u8]) {
             let at = duplicates.iter().find(|key| key.offset == error.offset);
             assert_eq!(at.map(|key| &key.path), Some(&error.path));
             let encoded = encode(&document.root().to_owned());
-            assert!(Options::new().strict(true).parse(&encoded).is_ok());
+            assert!((Options { strict: true, ..Options::new() }).parse(&encoded).is_ok());
         }
     }
     let owned = OwnedDocument::parse_prefix(data.to_vec(), options);
@@ -53,7 +53,7 @@ fn check_duplicates(data: &[u8]) {
 
 /// What smaller limits accept is the same value, and within them.
 fn check_limits(data: &[u8]) {
-    let limited = Options::new().max_depth(3).max_tokens(10);
+    let limited = Options { max_depth: 3, max_tokens: 10, ..Options::new() };
     let Ok((document, used)) = limited.parse_prefix(data) else { return };
     assert!(depth(document.root()) <= 3 && document.token_count() <= 10);
     assert_eq!(parse(&data[..used]), Ok(document));
@@ -92,7 +92,7 @@ const MAX_CHECKED: usize = 16;
 /// What strict mode accepts is canonical: it encodes to the same bytes. Anything else encodes to
 /// something canonical.
 fn check_canonical(data: &[u8]) {
-    let strict = Options::new().strict(true);
+    let strict = Options { strict: true, ..Options::new() };
     let Ok(lenient) = parse(data) else { return };
     let encoded = encode(&lenient.root().to_owned());
     assert_eq!(encoded == data, strict.parse(data).is_ok(), "strict means canonical");

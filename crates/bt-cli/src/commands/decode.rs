@@ -16,7 +16,7 @@ const SHOWN_DIGITS: usize = 80;
 
 pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> Outcome {
     let (name, bytes) = read(&arguments.input)?;
-    let options = bencode::Options::new().strict(arguments.strict);
+    let options = bencode::Options { strict: arguments.strict, ..bencode::Options::new() };
     let document = options.parse(&bytes).map_err(|error| {
         Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
             .with("offset", error.offset)
