@@ -16,7 +16,6 @@ const EXAMINED_TEXT: usize = 1024;
 /// assert_eq!(Appearance::of(b"d8:announce3:x:x"), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Appearance {
     /// No bytes at all.
     Empty,

@@ -72,9 +72,8 @@ impl FileTable {
     pub(crate) fn rename(&mut self, index: usize, path: &str) {
         let (path_start, path_length) = (self.paths.len() as u32, path.len() as u16);
         self.paths.push_str(path);
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        let old = *entry;
-        *entry = Entry { path_start, path_length, ..old };
+        let old = self.entries[index];
+        self.entries[index] = Entry { path_start, path_length, ..old };
         if let Err(place) = self.original_index(index) {
             let original = self.text(old).to_owned().into_boxed_str();
             self.originals.insert(place, (index as u32, original));
@@ -118,12 +117,12 @@ impl FileTable {
     }
 
     pub(crate) fn path(&self, index: usize) -> &str {
-        self.entries.get(index).map_or("", |entry| self.text(*entry))
+        self.text(self.entries[index])
     }
 
     fn text(&self, entry: Entry) -> &str {
         let start = entry.path_start as usize;
-        self.paths.get(start..start + usize::from(entry.path_length)).unwrap_or_default()
+        &self.paths[start..start + usize::from(entry.path_length)]
     }
 
     fn original_index(&self, index: usize) -> Result<usize, usize> {
@@ -267,12 +266,12 @@ impl<'a> FileEntry<'a> {
 
     /// Where in the torrent's data the file begins, in bytes.
     pub fn offset(self) -> u64 {
-        self.entry().map_or(0, |entry| entry.offset)
+        self.entry().offset
     }
 
     /// How long the file is, in bytes.
     pub fn length(self) -> u64 {
-        self.table.end(self.index).saturating_sub(self.offset())
+        self.table.end(self.index) - self.offset()
     }
 
     /// The file's path under [`Naming::Unix`](crate::Naming::Unix), elements joined by `/`: below
@@ -295,7 +294,7 @@ impl<'a> FileEntry<'a> {
     /// UTF-8. Not cleaned of control characters.
     pub fn original_path(self) -> &'a str {
         match self.table.original_index(self.index) {
-            Ok(found) => self.table.originals.get(found).map_or("", |(_, path)| path),
+            Ok(found) => &self.table.originals[found].1,
             Err(_) => self.path(),
         }
     }
@@ -338,11 +337,11 @@ impl<'a> FileEntry<'a> {
     }
 
     fn has(self, attribute: u8) -> bool {
-        self.entry().is_some_and(|entry| entry.attributes & attribute != 0)
+        self.entry().attributes & attribute != 0
     }
 
-    fn entry(self) -> Option<Entry> {
-        self.table.entries.get(self.index).copied()
+    fn entry(self) -> Entry {
+        self.table.entries[self.index]
     }
 }
 
@@ -385,11 +384,11 @@ impl Iterator for FileRanges<'_> {
     fn next(&mut self) -> Option<FileRange> {
         while self.offset < self.end {
             let file = self.file;
-            let start = self.table.entries.get(file)?.offset;
+            let start = self.table.entries[file].offset;
             self.file += 1;
-            let length = self.table.end(file).min(self.end).saturating_sub(self.offset);
+            let length = self.table.end(file).min(self.end) - self.offset;
             if length > 0 {
-                let offset = self.offset.saturating_sub(start);
+                let offset = self.offset - start;
                 self.offset += length;
                 return Some(FileRange { file, offset, length });
             }

@@ -85,16 +85,19 @@ impl Info {
 
     /// The SHA-1 of `piece`.
     ///
-    /// A piece of another, larger torrent has none: all zeros, which no data has.
+    /// # Panics
+    /// If `piece` is a piece of another torrent that has more of them.
     pub fn piece_hash(&self, piece: PieceIndex) -> Sha1Digest {
-        self.piece_hashes().nth(piece.as_usize()).unwrap_or(Sha1Digest([0; 20]))
+        Sha1Digest(self.digests()[piece.as_usize()])
     }
 
     /// The SHA-1 of each piece, in order.
     pub fn piece_hashes(&self) -> impl ExactSizeIterator<Item = Sha1Digest> + '_ {
-        let pieces = self.document.bytes().get(self.pieces.clone()).unwrap_or_default();
-        let (digests, _) = pieces.as_chunks::<20>();
-        digests.iter().map(|digest| Sha1Digest(*digest))
+        self.digests().iter().map(|digest| Sha1Digest(*digest))
+    }
+
+    fn digests(&self) -> &[[u8; 20]] {
+        self.document.bytes()[self.pieces.clone()].as_chunks().0
     }
 
     /// Which ranges of which files `piece` consists of, in order.

@@ -373,7 +373,7 @@ fn keys_given_again_are_a_warning() {
             assert!(twice[*offset].is_ascii_digit());
             path.to_string()
         }
-        other => panic!("{other}"),
+        MetainfoWarning::TrailingBytes { .. } => panic!("{warning}"),
     });
     assert_eq!(paths.collect::<Vec<_>>(), ["info.x", "info.source", "announce"]);
     // The first value counts, and the info-hash is that of the bytes as they are.
