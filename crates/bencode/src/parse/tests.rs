@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Kind, Value};
 
-/// What is wrong with `input`, and where.
+/// Returns the offset, path and kind of the error in `input`.
 #[track_caller]
 fn refused(options: Options, input: &[u8]) -> (usize, String, DecodeErrorKind) {
     let error = options.parse(input).expect_err("the input should be refused");
@@ -14,9 +14,9 @@ fn check(input: &str, offset: usize, path: &str, kind: DecodeErrorKind) {
     assert_eq!(got, (offset, path.to_owned(), kind), "{input}");
 }
 
-/// A value that is accepted, none of whose proper prefixes is, nor with a byte behind it.
+/// Checks that `input` is accepted, but no shorter prefix of it, nor with one more byte.
 #[track_caller]
-fn accepted(input: &str) {
+fn check_accepted(input: &str) {
     let bytes = input.as_bytes();
     assert_eq!(parse(bytes).map(|document| document.root().raw()), Ok(bytes), "{input}");
     for end in 0..bytes.len() {
@@ -30,7 +30,7 @@ fn accepted(input: &str) {
 }
 
 #[test]
-fn every_form_of_value() {
+fn every_form_of_value_is_accepted() {
     for input in [
         "i0e",
         "i-1e",
@@ -50,12 +50,12 @@ fn every_form_of_value() {
         "d0:d0:d0:deeee",
         "d1:ad1:bi1ee1:cli2eee",
     ] {
-        accepted(input);
+        check_accepted(input);
     }
 }
 
 #[test]
-fn errors_point_at_the_byte_and_the_key() {
+fn errors_have_offset_and_path() {
     use DecodeErrorKind::*;
     let end = |expected| UnexpectedEnd { expected };
     check("", 0, "", end("a value"));
@@ -81,7 +81,7 @@ fn errors_point_at_the_byte_and_the_key() {
 }
 
 #[test]
-fn a_string_past_the_end_says_how_much_there_is() {
+fn string_past_end_reports_remaining_bytes() {
     let kind = DecodeErrorKind::LengthPastEnd { length: 9, remaining: 5 };
     check("d1:a9:spame", 4, "a", kind);
     let error = parse(b"d1:a9:spame").unwrap_err();
@@ -92,17 +92,17 @@ fn a_string_past_the_end_says_how_much_there_is() {
 }
 
 #[test]
-fn duplicate_keys_are_refused_wherever_they_stand() {
+fn duplicate_keys_are_refused_anywhere() {
     let duplicate = DecodeErrorKind::DuplicateKey;
     check("d1:ai1e1:ai2ee", 7, "a", duplicate);
     check("d1:ld1:b0:1:a0:1:b0:ee", 15, "l.b", duplicate);
     check("d1:b0:1:a0:1:c0:1:ai1ee", 16, "a", duplicate);
     check("d1:bd1:xi1ee1:ad1:yi1ee1:b0:e", 23, "b", duplicate);
-    accepted("d1:ad1:b0:e1:bd1:b0:ee");
+    check_accepted("d1:ad1:b0:e1:bd1:b0:ee");
 }
 
 #[track_caller]
-fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
+fn check_duplicates(input: &str, expected: &[(usize, &str)]) {
     let options = Options { max_duplicates: expected.len(), ..Options::new() };
     let document = options.parse(input.as_bytes()).unwrap();
     let got = document.duplicates().map(|key| (key.offset, key.path.to_string()));
@@ -112,13 +112,13 @@ fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
 
 #[test]
 fn allowed_duplicates_are_reported_in_order() {
-    duplicates_are("d1:ai1e1:bi2ee", &[]);
-    duplicates_are("d1:ai1e1:ai2ee", &[(7, "a")]);
-    duplicates_are("d1:b0:1:a0:1:c0:1:ai1ee", &[(16, "a")]);
-    // The inner dictionary ends first.
-    duplicates_are("d1:a0:1:a0:1:bld1:c0:1:c0:eee", &[(6, "a"), (21, "b[0].c")]);
-    duplicates_are("d1:ad1:x0:1:x0:e1:a0:e", &[(10, "a.x"), (16, "a")]);
-    duplicates_are("d1:a0:1:a0:1:a0:e", &[(6, "a"), (11, "a")]);
+    check_duplicates("d1:ai1e1:bi2ee", &[]);
+    check_duplicates("d1:ai1e1:ai2ee", &[(7, "a")]);
+    check_duplicates("d1:b0:1:a0:1:c0:1:ai1ee", &[(16, "a")]);
+    // The inner dictionary ends before the outer one.
+    check_duplicates("d1:a0:1:a0:1:bld1:c0:1:c0:eee", &[(6, "a"), (21, "b[0].c")]);
+    check_duplicates("d1:ad1:x0:1:x0:e1:a0:e", &[(10, "a.x"), (16, "a")]);
+    check_duplicates("d1:a0:1:a0:1:a0:e", &[(6, "a"), (11, "a")]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn first_of_duplicate_values_counts() {
 }
 
 #[test]
-fn owned_document_keeps_its_value_only() {
+fn owned_document_keeps_only_its_value() {
     let options = Options { max_duplicates: 1, ..Options::new() };
     let bytes = b"d1:a0:1:ai2ee and more".to_vec();
     let document = crate::OwnedDocument::parse_prefix(bytes, options).unwrap();
@@ -151,7 +151,7 @@ fn owned_document_keeps_its_value_only() {
 }
 
 #[test]
-fn unsorted_keys_are_reported_and_refused_in_strict_mode() {
+fn unsorted_keys_are_reported_or_refused() {
     let strict = Options { strict: true, ..Options::new() };
     for (input, offset, path) in [
         ("d1:b0:1:a0:e", 6, "a"),

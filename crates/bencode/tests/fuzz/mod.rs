@@ -1,8 +1,8 @@
-//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+//! Checks what must hold for any input. The fuzzer and the ordinary tests call it.
 
 use bencode::{DecodeErrorKind, Kind, Options, OwnedDocument, Value, encode, parse};
 
-/// Parses `data` and asserts what the crate promises about the outcome.
+/// Parses `data` and asserts what the crate promises about the result.
 ///
 /// # Panics
 /// If a promise is broken.
@@ -24,12 +24,12 @@ pub(crate) fn value(data: &[u8]) {
     check_limits(data);
     if let Ok((document, used)) = Options::new().parse_prefix(data) {
         assert_eq!(document.root().raw(), &data[..used], "a prefix is the root's bytes");
-        assert_eq!(document.duplicates().len(), 0, "none is accepted unasked");
+        assert_eq!(document.duplicates().len(), 0, "no duplicates by default");
     }
     check_duplicates(data);
 }
 
-/// Keys given twice are reported where they are, and the first value counts.
+/// Checks that duplicate keys are reported with their offsets, and that the first value counts.
 fn check_duplicates(data: &[u8]) {
     let options = Options { max_duplicates: MAX_CHECKED, ..Options::new() };
     let Ok((document, used)) = options.parse_prefix(data) else { return };
@@ -51,7 +51,7 @@ fn check_duplicates(data: &[u8]) {
     assert_eq!(owned, Ok((duplicates, used)));
 }
 
-/// What smaller limits accept is the same value, and within them.
+/// Checks that a value accepted under smaller limits is within them and the same without them.
 fn check_limits(data: &[u8]) {
     let limited = Options { max_depth: 3, max_tokens: 10, ..Options::new() };
     let Ok((document, used)) = limited.parse_prefix(data) else { return };
@@ -66,7 +66,7 @@ fn depth(value: Value<'_, '_>) -> usize {
     below + usize::from(matches!(value.kind(), Kind::List | Kind::Dict))
 }
 
-/// The bytes of every value are that value again, and a path leads to it.
+/// Checks that the bytes of every value parse to that value, and that its path leads to it.
 fn check_value(value: Value<'_, '_>) {
     assert_eq!(parse(value.raw()).map(|again| again.root().kind()), Ok(value.kind()));
     match value.kind() {
@@ -86,11 +86,11 @@ fn check_value(value: Value<'_, '_>) {
     assert_eq!(value.path().is_root(), value.offset() == 0);
 }
 
-/// Checking is quadratic, so a wide container is checked only in part.
+/// How many children of a container are checked. Checking takes quadratic time.
 const MAX_CHECKED: usize = 16;
 
-/// What strict mode accepts is canonical: it encodes to the same bytes. Anything else encodes to
-/// something canonical.
+/// Checks that strict mode accepts exactly the canonical inputs, which encode to the same bytes,
+/// and that everything else encodes to a canonical form.
 fn check_canonical(data: &[u8]) {
     let strict = Options { strict: true, ..Options::new() };
     let Ok(lenient) = parse(data) else { return };
