@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+//! Checks what must hold for any input. The fuzzer and the ordinary tests call it.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use metainfo::{
 const NAMINGS: [Naming; 5] =
     [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Short, Naming::Version0];
 
-/// Reads `data` as a `.torrent` file, and asserts what the crate promises of what it accepts.
+/// Parses `data` as a `.torrent` file, and asserts what the crate promises about the result.
 ///
 /// # Panics
 /// If a promise is broken.
@@ -26,7 +26,8 @@ pub(crate) fn torrent(data: &[u8]) {
     }
 }
 
-/// Makes a torrent of files whose names `data` chooses, and asserts that they are safe and differ.
+/// Makes a torrent of files whose names are from `data`, and asserts that they are safe and
+/// distinct.
 ///
 /// # Panics
 /// If a promise is broken.
@@ -56,7 +57,7 @@ pub(crate) fn paths(data: &[u8]) {
     torrent(&bencode::encode(&Owned::dict([("info", info)])));
 }
 
-/// A name, often a short one so that names meet.
+/// Returns a name, often a short one so that names are equal.
 fn element<'a>(choices: &mut Choices<'a>) -> &'a [u8] {
     let length = choices.byte();
     choices.bytes(usize::from(if length < 0xf0 { length % 8 } else { length }))
@@ -66,7 +67,7 @@ fn check_mapped(raw: &[u8]) {
     for naming in NAMINGS {
         let mapped = map_element(raw, naming);
         check_element(mapped.as_bytes(), naming);
-        // Version 0.1.0 refused some names, so what they become need not be a name of its own.
+        // Version 0.1.0 refused some names, so mapping its result again may change it.
         if naming != Naming::Version0 {
             let again = map_element(mapped.as_bytes(), naming);
             assert_eq!(again, mapped, "{naming:?}: a mapped name stays as it is");
@@ -74,13 +75,17 @@ fn check_mapped(raw: &[u8]) {
     }
 }
 
-/// Reads `data` as a magnet link, and asserts what the crate promises of what it accepts.
+/// Parses `data` as a magnet link, and asserts what the crate promises about the result.
 ///
 /// # Panics
 /// If a promise is broken.
 pub(crate) fn magnet(data: &[u8]) {
     if let Some(magnet) = str::from_utf8(data).ok().and_then(|text| text.parse::<Magnet>().ok()) {
-        assert_eq!(magnet.to_string().parse(), Ok(magnet), "a link is read as it was written");
+        assert_eq!(
+            magnet.to_string().parse(),
+            Ok(magnet),
+            "a written link parses to the same link"
+        );
     }
 }
 
@@ -99,7 +104,7 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
     }
 }
 
-/// Checks that the warnings report all bytes behind the torrent, and a bounded number of duplicate
+/// Checks that the warnings report all bytes after the torrent, and a bounded number of duplicate
 /// keys.
 fn check_warnings(metainfo: &Metainfo, data: &[u8]) {
     let rest = data.strip_prefix(metainfo.raw()).expect("the torrent is at the start of the file");
@@ -120,7 +125,7 @@ fn check_warnings(metainfo: &Metainfo, data: &[u8]) {
     assert!(trailing == rest.len() && keys <= MAX_DUPLICATE_KEYS);
 }
 
-/// Every path stays below its folder and belongs to one file.
+/// Checks that every path stays below its folder and belongs to one file.
 fn check_paths(info: &Info) {
     for file in info.files() {
         assert!(file.components().all(|name| !name.contains(char::is_control)), "{file:?}");
@@ -151,7 +156,7 @@ fn check_plain_names(info: &Info) {
     }
 }
 
-/// It leads to a place below the torrent's file or folder.
+/// Checks that `path` is the torrent's file or below its folder.
 fn check_path(info: &Info, path: &Path, naming: Naming) {
     let depth = path.components().count();
     let is_deep_enough = if info.is_single_file() { depth == 1 } else { depth > 1 };
@@ -163,7 +168,7 @@ fn check_path(info: &Info, path: &Path, naming: Naming) {
     assert!(!path.as_os_str().as_bytes().contains(&0), "{naming:?}: {path:?}");
 }
 
-/// No two files share a path, and none is a folder of another.
+/// Checks that no two files share a path, and that none is a folder of another.
 fn check_distinct(paths: &[&Path], naming: Naming) {
     let key = |path: &Path| match naming {
         Naming::Windows | Naming::Short => {
@@ -202,7 +207,7 @@ fn check_element(name: &[u8], naming: Naming) {
     }
 }
 
-/// The ranges of all pieces run through all files, in order and without a gap.
+/// Checks that the ranges of the pieces cover the files, in order and without a gap.
 fn check_ranges(info: &Info) {
     let geometry = info.geometry();
     let mut at = 0;
