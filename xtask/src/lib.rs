@@ -5,7 +5,7 @@
 //! use xtask::report::{Report, Tally};
 //!
 //! let mut report = Report::new(&["case"]);
-//! report.run(&["numbers add up"], || anyhow::ensure!(1 + 1 == 2).into());
+//! report.run(&["numbers add up"], || Ok(anyhow::ensure!(1 + 1 == 2)));
 //! assert_eq!(report.finish(), Tally { passed: 1, failed: 0, skipped: 0 });
 //! ```
 
