@@ -190,7 +190,7 @@ impl Fetcher {
 }
 
 /// Where a redirect from `from` to `location` leads: only ever to another URL of HTTP.
-pub(crate) fn redirected(from: &Url, location: &str) -> Result<Url, FetchError> {
+fn redirected(from: &Url, location: &str) -> Result<Url, FetchError> {
     let joined = from.join(location).map_err(|error| error.to_string());
     let checked = joined.and_then(|to| parse(to.as_str()).map_err(|error| error.to_string()));
     checked.map_err(|reason| FetchError::Redirect { to: shorten_url(location), reason })

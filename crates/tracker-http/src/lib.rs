@@ -43,8 +43,6 @@
 mod announce;
 #[cfg(feature = "client")]
 mod client;
-#[doc(hidden)]
-pub mod fuzz;
 mod reply;
 mod scrape;
 mod text;

@@ -25,7 +25,7 @@ pub enum ReplyError {
     /// Occurs when the reply is not bencoded, for example a web page.
     #[error("expected a bencoded reply, got {start:?} ({error})")]
     NotBencode {
-        /// The first bytes, safe to show.
+        /// The first bytes, at most 80, safe to show.
         start: String,
         /// Where the reply breaks the rules.
         error: DecodeError,
@@ -33,7 +33,7 @@ pub enum ReplyError {
     /// Occurs when the reply is bencoded, but no dictionary.
     #[error("expected a dictionary as the reply, got another bencoded value: {start:?}")]
     NotADictionary {
-        /// The first bytes, safe to show.
+        /// The first bytes, at most 80, safe to show.
         start: String,
     },
     /// Occurs when a key is missing without which the reply is of no use.

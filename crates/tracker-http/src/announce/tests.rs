@@ -2,7 +2,6 @@ use bencode::{Owned, encode};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fuzz;
 use bt_types::InfoHashV1;
 
 fn request() -> AnnounceRequest {
@@ -304,12 +303,6 @@ fn peers_are_limited() {
     }
 }
 
-/// Whichever was asked for.
-fn check_reply(bytes: &[u8]) {
-    fuzz::announce(bytes);
-    fuzz::scrape(bytes);
-}
-
 proptest! {
     #[test]
     fn the_query_gives_back_the_bytes(hash: [u8; 20], id: [u8; 20], tracker_id: Vec<u8>) {
@@ -350,22 +343,6 @@ proptest! {
         prop_assert_eq!(reply.interval, interval);
         let got: Vec<_> = reply.peers.iter().map(|peer| peer.address().unwrap()).collect();
         prop_assert_eq!(got, peers);
-    }
-
-    #[test]
-    fn any_bytes_are_survived(bytes: Vec<u8>) {
-        check_reply(&bytes);
-        for key in ["5:peers", "6:peers6", "14:failure reason", "5:files", "15:warning message"] {
-            let length = bytes.len();
-            let start = format!("d8:intervali1e5:peers0:{key}{length}:");
-            check_reply(&[start.as_bytes(), &bytes, b"e"].concat());
-            check_reply(&[format!("d{key}").as_bytes(), &bytes, b"e"].concat());
-        }
-    }
-
-    #[test]
-    fn any_text_is_survived(text in "(https?://)?[a-z0-9.:/?#@%&=\\[\\]\u{e9}\u{202e} -]{0,60}(announce)?.{0,9}") {
-        fuzz::url(text.as_bytes());
     }
 
     #[test]

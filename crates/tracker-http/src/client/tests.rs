@@ -8,6 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bt_types::PeerId;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -315,6 +316,34 @@ fn redirects_to_anything_but_http_are_refused() {
         let error = get(&server.url("/")).unwrap_err();
         assert!(matches!(error, FetchError::Redirect { .. }), "{to}: {error:?}");
         server.heads();
+    }
+}
+
+/// `data` holds a URL and, on the next line, where it redirects to.
+fn check_redirect(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (from, location) = text.split_once('\n').unwrap_or((text, ""));
+    if let Ok(from) = parse(from)
+        && let Ok(to) = redirected(&from, location)
+    {
+        assert!(matches!(to.scheme(), "http" | "https") && to.has_host(), "{to}");
+    }
+}
+
+#[test]
+fn corpus_redirects_stay_within_http() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/fuzz/http_url");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        check_redirect(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn redirects_stay_within_http(location in "([a-z]{1,5}:)?/{0,3}[a-z0-9.:/?#@%\\[\\]\u{e9} -]{0,40}.{0,9}") {
+        check_redirect(format!("http://t.example/a/b\n{location}").as_bytes());
     }
 }
 
