@@ -93,8 +93,10 @@ pub fn get_peers(url: &str, info_hash: InfoHashV1) -> Result<Peers, ClientError>
 /// one, ends that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    timeout: Duration,
-    bind: Option<IpAddr>,
+    /// The longest time a call takes, the name's lookup included; a day at most.
+    pub timeout: Duration,
+    /// The local address to send from. Only trackers of its family are asked.
+    pub bind: Option<IpAddr>,
 }
 
 impl Default for Client {
@@ -104,14 +106,9 @@ impl Default for Client {
 }
 
 impl Client {
-    /// A client whose calls take at most `timeout` each, the name's lookup included; a day at most.
+    /// Makes a client that sends from any local address.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, bind: None }
-    }
-
-    /// Sends from the local address `ip`, and so only to trackers of its family.
-    pub fn bind(self, ip: IpAddr) -> Self {
-        Self { bind: Some(ip), ..self }
     }
 
     /// Announces to the tracker at `url`.

@@ -53,8 +53,6 @@ mod addresses;
 #[cfg(feature = "client")]
 mod client;
 mod exchange;
-#[doc(hidden)]
-pub mod fuzz;
 mod packet;
 mod tracker;
 mod url;

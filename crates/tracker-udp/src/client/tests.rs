@@ -71,6 +71,11 @@ fn client() -> Client {
     Client::new(Duration::from_secs(20))
 }
 
+/// A client that sends from this local address.
+fn bound(ip: &str) -> Client {
+    Client { bind: Some(ip.parse().unwrap()), ..client() }
+}
+
 fn hash(byte: u8) -> InfoHashV1 {
     InfoHashV1([byte; 20])
 }
@@ -173,8 +178,7 @@ fn what_cannot_be_asked_is_told_before_anything_is_sent() {
     ));
     let error = client().scrape("udp://127.0.0.1:1", &[]).unwrap_err();
     assert_eq!(error, ClientError::ScrapeCount(ScrapeCountError { got: 0 }));
-    let bound = client().bind("::1".parse().unwrap());
-    let error = bound.get_peers("udp://127.0.0.1:1", hash(1)).unwrap_err();
+    let error = bound("::1").get_peers("udp://127.0.0.1:1", hash(1)).unwrap_err();
     assert!(matches!(error, ClientError::Resolve { .. }), "{error:?}");
 }
 
@@ -215,8 +219,8 @@ fn a_bound_client_sends_from_its_address() {
         let (_, source) = socket.recv_from(&mut buffer).unwrap();
         told.send(source.ip()).unwrap();
     });
-    let bound = Client::new(Duration::from_millis(200)).bind("127.0.0.2".parse().unwrap());
-    bound.get_peers(&format!("udp://{address}"), hash(1)).unwrap_err();
+    let client = Client { timeout: Duration::from_millis(200), ..bound("127.0.0.2") };
+    client.get_peers(&format!("udp://{address}"), hash(1)).unwrap_err();
     assert_eq!(sources.recv().unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
     thread.join().unwrap();
 }
@@ -264,12 +268,11 @@ fn one_family_is_enough() {
 #[test]
 fn bound_client_asks_no_private_address() {
     let found = ["2606:4700::1", "192.168.0.1"].map(|ip| ip.parse().unwrap());
-    let asked = |bind: &str| client().bind(bind.parse().unwrap()).addresses_to_ask(&found);
+    let asked = |bind: &str| bound(bind).addresses_to_ask(&found);
     assert_eq!(asked("0.0.0.0"), [vec![], Vec::<IpAddr>::new()]);
     assert_eq!(asked("::"), [vec![], vec![found[0]]]);
     assert_eq!(client().addresses_to_ask(&found), [vec![], vec![found[0]]]);
-    let bound = client().bind("0.0.0.0".parse().unwrap());
-    assert_eq!(bound.addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
+    assert_eq!(bound("0.0.0.0").addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
 }
 
 /// Asks these addresses in turn; returns the result and the seconds that took.

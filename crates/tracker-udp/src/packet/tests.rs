@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fuzz;
 
 /// Bytes from hex digits with spaces at the borders of the fields.
 fn hex(text: &str) -> Vec<u8> {
@@ -240,27 +239,5 @@ proptest! {
     #[test]
     fn requests_round_trip(request in any_request()) {
         prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
-    }
-
-    #[test]
-    fn any_bytes_are_survived(
-        bytes in prop::collection::vec(any::<u8>(), 0..400),
-        action in 0u32..5,
-        head in prop::option::of(Just(PROTOCOL_ID)),
-    ) {
-        fuzz::packet(&bytes);
-        // The same as a response, and as a request, that is understood.
-        let response = [&action.to_be_bytes()[..], &bytes].concat();
-        fuzz::packet(&response);
-        let connection_id = head.unwrap_or(1).to_be_bytes();
-        fuzz::packet(&[&connection_id[..], &action.to_be_bytes(), &bytes].concat());
-        // Right transaction ids, at once.
-        let answers: Vec<u8> = response.chunks(99).flat_map(|part| [&[0], part].concat()).collect();
-        fuzz::exchange(&answers);
-    }
-
-    #[test]
-    fn any_text_is_survived(text in "(udp://)?[a-z0-9.:/?#@%\\[\\]\u{e9} -]{0,40}") {
-        fuzz::url(text.as_bytes());
     }
 }

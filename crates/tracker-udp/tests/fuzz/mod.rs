@@ -1,41 +1,33 @@
-//! What must hold for any bytes at all. Run by the fuzzer, and by ordinary tests.
+//! The fuzz targets: each takes any bytes and panics if the crate breaks a promise.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::fuzz::Choices;
 use bt_types::{AnnounceRequest, InfoHashV1, PeerId};
+use tracker_udp::{
+    Exchange, Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, MAX_URL_DATA_LENGTH, Reply,
+    Request, Response, UdpTracker, parse_url,
+};
 
-use crate::exchange::{Exchange, Reply};
-use crate::packet::{Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, Request, Response};
-use crate::tracker::UdpTracker;
-use crate::url::{MAX_URL_DATA_LENGTH, parse_url};
-
-/// Takes `data` for a packet of either direction, and asserts what the crate promises about the
-/// outcome.
-///
-/// # Panics
-/// If a promise is broken.
-pub fn packet(data: &[u8]) {
+/// Reads `data` as a packet of either direction.
+pub(crate) fn packet(data: &[u8]) {
     check_request(data);
     check_response(data, Family::V4);
     check_response(data, Family::V6);
 }
 
-/// Takes `data` for the URL of a tracker, and asserts what the crate promises about the outcome.
-///
-/// # Panics
-/// If a promise is broken.
-pub fn url(data: &[u8]) {
-    if let Ok(url) =
-        str::from_utf8(data).map_err(drop).and_then(|text| parse_url(text).map_err(drop))
+/// Reads `data` as the URL of a tracker.
+pub(crate) fn url(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data)
+        && let Ok(url) = parse_url(text)
     {
         assert!(url.port != 0 && url.url_data.len() <= MAX_URL_DATA_LENGTH);
         assert!(parse_url(&url.to_string()).is_ok(), "what is shown is a URL again");
     }
 }
 
-/// What was understood is written in a form that is understood the same way.
+/// A decoded request encodes to bytes that decode to the same request.
 fn check_request(data: &[u8]) {
     if let Ok(request) = Request::decode(data) {
         let Ok(again) = Request::decode(&request.encode()) else { panic!("{request:?}") };
@@ -44,7 +36,7 @@ fn check_request(data: &[u8]) {
     }
 }
 
-/// What was understood is written the same way, up to what was ignored.
+/// A decoded response encodes to the same bytes, without those that the decoder ignored.
 fn check_response(data: &[u8], family: Family) {
     match Response::decode(data, family) {
         Ok(Response::Error { message, .. }) => {
@@ -56,20 +48,17 @@ fn check_response(data: &[u8], family: Family) {
             match response {
                 Response::Announce { peers, .. } => assert!(peers.len() <= MAX_PEERS),
                 Response::Scrape { counts, .. } => assert!(counts.len() <= MAX_SCRAPE),
-                _ => {}
+                Response::Connect { .. } | Response::Error { .. } => {}
             }
         }
         Err(_) => {}
     }
 }
 
-/// Drives an announce and a scrape of one tracker as `data` says: datagrams that answer a question or
-/// none, from the tracker or elsewhere, at any time. Each ends once, with a reply of its own kind or
-/// by its deadline; meanwhile there is always a time at which something is due, and it is not past.
-///
-/// # Panics
-/// If a promise is broken.
-pub fn exchange(data: &[u8]) {
+/// Drives an announce and a scrape at one tracker with the datagrams, times and senders that `data`
+/// chooses. Each exchange ends once: with a reply of its own kind, with an error, or at its
+/// deadline. Until then it names a time in the future at which it wants to be polled.
+pub(crate) fn exchange(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut driver = Driver::new(&mut choices);
     driver.drain();
@@ -110,7 +99,7 @@ impl Driver {
         match choices.byte() {
             op @ 0..0xc0 => self.answer(op, choices),
             0xc0..0xe0 => self.now += Duration::from_secs(u64::from(choices.byte())),
-            // To the next time that something is due.
+            // To the next timeout.
             _ => {
                 let due = self.exchanges.iter().filter_map(|it| it.poll_timeout(&self.tracker));
                 self.now = due.min().unwrap_or(self.now).max(self.now);
@@ -118,7 +107,7 @@ impl Driver {
         }
     }
 
-    /// A datagram whose first two fields make it an answer, more or less.
+    /// Delivers a datagram that begins like an answer, with a right or wrong transaction id.
     fn answer(&mut self, op: u8, choices: &mut Choices<'_>) {
         let action = u32::from(op % 8).to_be_bytes();
         let id = match op / 8 % 4 {
@@ -128,7 +117,7 @@ impl Driver {
             _ => choices.number(),
         };
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 6968));
-        let source = if op < 0xa0 { self.tracker.address() } else { elsewhere };
+        let from = if op < 0xa0 { self.tracker.address() } else { elsewhere };
         let length = usize::from(choices.byte());
         let rest = match (op % 8, length) {
             (3, 0) => b"connection id mismatch",
@@ -139,13 +128,13 @@ impl Driver {
         for (number, exchange) in self.exchanges.iter_mut().enumerate() {
             let was_done = exchange.is_done();
             let connecting = self.tracker.connecting();
-            let outcome = exchange.handle_datagram(&mut self.tracker, self.now, source, bytes);
-            assert!(outcome.is_none() || !was_done, "{outcome:?}");
-            if source == elsewhere {
-                assert_eq!((&outcome, self.tracker.connecting()), (&None, connecting));
+            let result = exchange.handle_datagram(&mut self.tracker, self.now, from, bytes);
+            assert!(result.is_none() || !was_done, "{result:?}");
+            if from == elsewhere {
+                assert_eq!((&result, self.tracker.connecting()), (&None, connecting));
             }
-            assert_eq!(outcome.is_some(), exchange.is_done() && !was_done);
-            match outcome {
+            assert_eq!(result.is_some(), exchange.is_done() && !was_done);
+            match result {
                 Some(Ok(Reply::Announce(reply))) => {
                     assert!(number == 0 && reply.peers.len() <= MAX_PEERS);
                 }
@@ -169,7 +158,7 @@ impl Driver {
         for exchange in &self.exchanges {
             let due = exchange.poll_timeout(&self.tracker);
             assert_eq!(exchange.is_done(), due.is_none());
-            assert!(due.is_none_or(|due| due > self.now), "something is due that was done");
+            assert!(due.is_none_or(|due| due > self.now), "the timeout is in the past");
         }
     }
 
