@@ -53,8 +53,6 @@ mod message;
 
 mod allowed_fast;
 mod client_name;
-#[doc(hidden)]
-pub mod fuzz;
 
 pub use allowed_fast::allowed_fast_set;
 pub use bencode::{DecodeError, Kind};

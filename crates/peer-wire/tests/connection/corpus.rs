@@ -1,8 +1,9 @@
-//! The fuzz targets: on their corpora, and on random input.
+//! The fuzz targets, on their corpora and on random input.
 
-use peer_wire::fuzz;
 use proptest::prelude::*;
 use testkit::replay;
+
+use crate::fuzz;
 
 #[test]
 fn corpora() {
@@ -17,7 +18,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn random(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         fuzz::handshake(&bytes);
         fuzz::messages(&bytes);
         fuzz::extension_handshake(&bytes);

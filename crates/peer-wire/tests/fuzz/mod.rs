@@ -1,12 +1,11 @@
-//! Functions for fuzzers: each takes any bytes and panics if a promise is broken. Not part of the
-//! public interface.
+//! The fuzz targets: each takes any bytes and panics if the crate breaks a promise.
 
 use std::time::Duration;
 
 use bt_types::fuzz::Choices;
 use bt_types::{Bitfield, BlockRequest, Geometry, InfoHashV1, PeerId};
 
-use crate::{
+use peer_wire::{
     Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_QUEUED_REQUESTS,
     MAX_REQUESTS, Message, Received, Reserved, Transmit, WireRequest, client_name,
 };
@@ -16,7 +15,7 @@ const BOOKKEEPING: usize = 64 * 1024;
 
 /// Reads `data` as a handshake: what is decoded encodes to the same bytes, and the client's name is
 /// fit to be shown.
-pub fn handshake(data: &[u8]) {
+pub(crate) fn handshake(data: &[u8]) {
     let Some((bytes, rest)) = data.split_first_chunk() else { return };
     let mut connection = Connection::incoming(Duration::ZERO);
     let mut input = &bytes[..];
@@ -42,7 +41,7 @@ fn check_name(id: &PeerId) {
 }
 
 /// Reads `data` as messages: what is decoded encodes to the same bytes.
-pub fn messages(data: &[u8]) {
+pub(crate) fn messages(data: &[u8]) {
     let (mut rest, mut encoded) = (data, Vec::new());
     while let Ok(Some(message)) = Message::decode(&mut rest) {
         message.encode(&mut encoded);
@@ -51,7 +50,7 @@ pub fn messages(data: &[u8]) {
 }
 
 /// Reads `data` as an extension handshake: what is decoded survives the round trip.
-pub fn extension_handshake(data: &[u8]) {
+pub(crate) fn extension_handshake(data: &[u8]) {
     if let Ok(handshake) = ExtensionHandshake::decode(data) {
         assert_eq!(ExtensionHandshake::decode(&handshake.encode()), Ok(handshake));
     }
@@ -59,7 +58,7 @@ pub fn extension_handshake(data: &[u8]) {
 
 /// Reads `data` as a peer's stream, whole and in the parts that its first bytes choose: it means the
 /// same.
-pub fn splits(data: &[u8]) {
+pub(crate) fn splits(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (flags, lengths) = (choices.byte(), choices.bytes(4));
     let stream = choices.bytes(usize::MAX);
@@ -117,7 +116,7 @@ fn note_meaning(received: &Received<'_>, payload: &mut Vec<u8>, meanings: &mut V
 
 /// Drives a connection as `data` says, with bytes and verbs in any order: memory stays bounded,
 /// parts come without gaps, nothing follows a broken rule, and what is sent can be read.
-pub fn connection(data: &[u8]) {
+pub(crate) fn connection(data: &[u8]) {
     let mut script = Choices::new(data);
     let mut driver = Driver::new(&mut script);
     while !script.is_empty() {
