@@ -1,4 +1,4 @@
-//! The state machine through its public door: dialogues between two ends, broken rules, limits,
+//! Tests of `Connection` through its public API: dialogues between two ends, broken rules, limits,
 //! timers, and streams split in any way.
 
 mod corpus;

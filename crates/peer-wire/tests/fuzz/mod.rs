@@ -10,11 +10,11 @@ use peer_wire::{
     MAX_REQUESTS, Message, Received, Reserved, Transmit, WireRequest, client_name,
 };
 
-/// Bookkeeping of requests, both ways, with room for growth.
+/// An upper bound for the bookkeeping of all requests, in bytes.
 const BOOKKEEPING: usize = 64 * 1024;
 
-/// Reads `data` as a handshake: what is decoded encodes to the same bytes, and the client's name is
-/// fit to be shown.
+/// Reads `data` as a handshake. A decoded one encodes to the same bytes, and the client's name is
+/// printable.
 pub(crate) fn handshake(data: &[u8]) {
     let Some((bytes, rest)) = data.split_first_chunk() else { return };
     let mut connection = Connection::incoming(Duration::ZERO);
@@ -40,7 +40,7 @@ fn check_name(id: &PeerId) {
     assert!(name.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{name:?}");
 }
 
-/// Reads `data` as messages: what is decoded encodes to the same bytes.
+/// Reads `data` as messages. The decoded ones encode to the same bytes.
 pub(crate) fn messages(data: &[u8]) {
     let (mut rest, mut encoded) = (data, Vec::new());
     while let Ok(Some(message)) = Message::decode(&mut rest) {
@@ -49,27 +49,27 @@ pub(crate) fn messages(data: &[u8]) {
     assert_eq!(data.split_at(encoded.len()), (&encoded[..], rest));
 }
 
-/// Reads `data` as an extension handshake: what is decoded survives the round trip.
+/// Reads `data` as an extension handshake. A decoded one survives the round trip.
 pub(crate) fn extension_handshake(data: &[u8]) {
     if let Ok(handshake) = ExtensionHandshake::decode(data) {
         assert_eq!(ExtensionHandshake::decode(&handshake.encode()), Ok(handshake));
     }
 }
 
-/// Reads `data` as a peer's stream, whole and in the parts that its first bytes choose: it means the
-/// same.
+/// Reads `data` as a peer's stream, whole and in the parts that its first bytes choose. Both give
+/// the same messages.
 pub(crate) fn splits(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (flags, lengths) = (choices.byte(), choices.bytes(4));
     let stream = choices.bytes(usize::MAX);
-    let whole = meaning(flags, stream, &[]);
-    assert_eq!(meaning(flags, stream, lengths), whole);
-    assert_eq!(meaning(flags, stream, &[1]), whole);
+    let whole = reported(flags, stream, &[]);
+    assert_eq!(reported(flags, stream, lengths), whole);
+    assert_eq!(reported(flags, stream, &[1]), whole);
 }
 
-/// What `stream` means to a connection that has asked for four blocks. Parts of blocks and bitfields
-/// are joined.
-fn meaning(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
+/// Returns what a connection with four requests reports of `stream`, with the parts of blocks and
+/// bitfields joined.
+fn reported(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
     let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
     let handshake =
         |id| Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) };
@@ -86,23 +86,23 @@ fn meaning(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
     for block in geometry.pieces().take(4).flat_map(|piece| geometry.blocks(piece)) {
         connection.request(block);
     }
-    let (mut rest, mut meanings) = (stream, Vec::new());
+    let (mut rest, mut reports) = (stream, Vec::new());
     let mut lengths = lengths.iter().cycle();
     let mut payload = Vec::new();
     while !rest.is_empty() && !connection.is_closed() {
         let length = lengths.next().map_or(rest.len(), |length| usize::from(*length).max(1));
         let (mut part, later) = rest.split_at(length.min(rest.len()));
         while let Some(received) = connection.receive(Duration::ZERO, &mut part) {
-            note_meaning(&received, &mut payload, &mut meanings);
+            note_report(&received, &mut payload, &mut reports);
         }
         assert!(part.is_empty() || connection.is_closed(), "input is left");
         rest = later;
     }
-    meanings.push(format!("{payload:?} {}", connection.outstanding()));
-    meanings
+    reports.push(format!("{payload:?} {}", connection.outstanding()));
+    reports
 }
 
-fn note_meaning(received: &Received<'_>, payload: &mut Vec<u8>, meanings: &mut Vec<String>) {
+fn note_report(received: &Received<'_>, payload: &mut Vec<u8>, reports: &mut Vec<String>) {
     let (what, bytes, last) = match received {
         Received::Block { request, bytes, last, .. } => (format!("{request:?}"), *bytes, *last),
         Received::Bitfield { bytes, last, .. } => ("bitfield".to_owned(), *bytes, *last),
@@ -110,12 +110,12 @@ fn note_meaning(received: &Received<'_>, payload: &mut Vec<u8>, meanings: &mut V
     };
     payload.extend(bytes);
     if last {
-        meanings.push(format!("{what} {:?}", std::mem::take(payload)));
+        reports.push(format!("{what} {:?}", std::mem::take(payload)));
     }
 }
 
-/// Drives a connection as `data` says, with bytes and verbs in any order: memory stays bounded,
-/// parts come without gaps, nothing follows a broken rule, and what is sent can be read.
+/// Drives a connection with the bytes and calls that `data` chooses. Memory stays bounded, parts
+/// come without gaps, nothing follows a broken rule, and what is sent can be decoded.
 pub(crate) fn connection(data: &[u8]) {
     let mut script = Choices::new(data);
     let mut driver = Driver::new(&mut script);
@@ -126,7 +126,7 @@ pub(crate) fn connection(data: &[u8]) {
     driver.check_sent();
 }
 
-/// A range that is often, but not always, one of the torrent.
+/// Returns a range that often, but not always, is in the torrent.
 fn range(script: &mut Choices<'_>) -> WireRequest {
     let (index, block, odd) = (script.byte() % 5, script.byte() % 3, script.byte());
     let length = if odd == 0xff { u32::MAX } else { 0x4000 + u32::from(odd == 0xfe) };
@@ -185,7 +185,7 @@ impl Driver {
         match op {
             0..=0x3f => self.feed(script.bytes(usize::from(op))),
             0x40..=0x7f => self.feed_message(op, script),
-            0x80..=0xbf => self.verb(op, script),
+            0x80..=0xbf => self.call(op, script),
             0xc0..=0xdf => self.transmit(usize::from(script.byte()) << (op % 9)),
             _ => {
                 self.now += Duration::from_secs(u64::from(op - 0xe0));
@@ -247,7 +247,7 @@ impl Driver {
             }
             Received::Bitfield { offset, bytes, last } => {
                 assert_eq!(self.bitfield, *offset);
-                // The pieces may be told again.
+                // The bitfield may be repeated.
                 self.bitfield = if *last { 0 } else { offset + bytes.len() };
             }
             Received::Misbehaved(rule) => {
@@ -258,7 +258,7 @@ impl Driver {
         }
     }
 
-    fn verb(&mut self, op: u8, script: &mut Choices<'_>) {
+    fn call(&mut self, op: u8, script: &mut Choices<'_>) {
         let WireRequest { index, offset, length } = range(script);
         let Some(request) = self.geometry.request(index, offset, length) else { return };
         let connection = &mut self.connection;
@@ -282,9 +282,9 @@ impl Driver {
         }
     }
 
-    /// Sends up to `most` bytes.
-    fn transmit(&mut self, most: usize) {
-        let mut left = most;
+    /// Sends up to `limit` bytes.
+    fn transmit(&mut self, limit: usize) {
+        let mut left = limit;
         while left > 0 {
             let Some(next) = self.connection.poll_transmit() else { break };
             let step = left.min(next.length());
@@ -309,7 +309,7 @@ impl Driver {
         }
     }
 
-    /// What was sent is our handshake and messages, the last perhaps cut short.
+    /// The bytes sent are our handshake and messages. The last may be truncated.
     fn check_sent(&mut self) {
         self.transmit(usize::MAX);
         let Some((handshake, mut rest)) = self.sent.split_first_chunk() else { return };
