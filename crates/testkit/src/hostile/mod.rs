@@ -240,7 +240,6 @@ impl Hostile {
 
 /// What a hostile peer met with so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Met {
     /// Connections taken or begun.
     pub connections: u64,

@@ -20,7 +20,6 @@ use crate::server::{Connections, TcpServer};
 
 /// How a scripted peer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum Behaviour {
     /// Keeps every rule.
     #[default]
@@ -206,7 +205,6 @@ pub(crate) fn fresh_peer_id() -> PeerId {
 
 /// What a scripted peer saw so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Seen {
     /// Connections taken or made.
     pub connections: u64,

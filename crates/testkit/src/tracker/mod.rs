@@ -22,7 +22,6 @@ pub use udp::UdpTracker;
 
 /// How a tracker answers the announces (and scrapes) that follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Answer {
     /// As a tracker does: remembers who announced and gives the others.
     Swarm,
@@ -58,7 +57,6 @@ pub enum Answer {
 
 /// One announce, as the tracker understood it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct SeenAnnounce {
     /// Where the request came from.
     pub from: SocketAddr,
