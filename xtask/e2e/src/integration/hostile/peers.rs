@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testkit::hostile::{Crowd, Hostile, Met};
+use testkit::hostile::{Crowd, Hostile, Observed};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
 use super::case;
@@ -119,11 +119,11 @@ fn called(scene: &Scene, row: &Row) -> Result<String> {
 fn calling(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
     let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let crowd = Crowd::start([row.1(&payload).visits(own)])?;
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
     row.2.wait(&crowd, &running, first_address)?;
     honest.release();
     let finished = scene.complete("leecher", &payload, &mut running)?;
-    row.2.check(&finished.lines, first_address(&crowd.met()[0]).context("it did not connect")?)
+    row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
 }
 
 /// bt-cli, which downloads from an honest peer that sends nothing before it is released; and where it
@@ -148,13 +148,13 @@ fn asking(scene: &Scene, row: &Row) -> Result<String> {
     let mut running = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces().first().context("the seeder announced itself")?.port;
     let own = SocketAddr::from(([127, 0, 0, 1], port));
-    let crowd = Crowd::start([row.1(&payload).visits(own)])?;
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
     row.2.wait(&crowd, &running, first_address)?;
     let leecher = Script::leecher(&payload).fast().connect(own)?;
     ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
     ensure!(leecher.data() == payload.data()[..], "the honest leecher got other bytes");
     ensure!(running.is_running(), "the seeder ended\n{}", running.last_words());
-    let address = first_address(&crowd.met()[0]).context("it did not connect")?;
+    let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
     row.2.check(&lines_of(&running), address)
 }
 
@@ -171,7 +171,7 @@ fn download_from(
     scene.download("leecher", payload, &arguments)
 }
 
-fn first_address(met: &Met) -> Option<SocketAddr> {
+fn first_address(met: &Observed) -> Option<SocketAddr> {
     met.addresses.first().copied()
 }
 
@@ -181,9 +181,9 @@ impl Outcome {
         self,
         crowd: &Crowd,
         running: &Running,
-        address: impl Fn(&Met) -> Option<SocketAddr>,
+        address: impl Fn(&Observed) -> Option<SocketAddr>,
     ) -> Result<()> {
-        let met = || crowd.met().swap_remove(0);
+        let met = || crowd.observed().swap_remove(0);
         let there = until(LIMIT, || match self {
             Self::Tolerated => met().done,
             Self::TurnedAway => met().ended > 0,

@@ -168,7 +168,7 @@ fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Resul
     let last = finished.lines.last().context("it said nothing")?;
     let Verdict::Read { facts } = verdict else {
         finished.expect(3)?;
-        let expected = message.map_or_else(|| verdict.outcome(), str::to_owned);
+        let expected = message.map_or_else(|| verdict.text(), str::to_owned);
         let said = last["error"]["message"].as_str().unwrap_or_default();
         ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
         if let Verdict::Refused { offset, path, .. } = verdict {

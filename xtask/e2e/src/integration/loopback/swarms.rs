@@ -145,7 +145,7 @@ fn bitfields_for_have(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
     let seeder = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces()[0].port;
-    let script = Script::leecher(&payload).fast().tells_by_bitfield();
+    let script = Script::leecher(&payload).fast().announces_by_bitfield();
     let leecher = script.connect(([127, 0, 0, 1], port).into())?;
     let done = leecher.wait_for(LIMIT, |seen| seen.complete || seen.ended > 0);
     ensure!(done && leecher.seen().complete, "{}", seeder.last_words());

@@ -60,7 +60,7 @@ fn stolen_peer_id(scene: &Scene) -> Result<String> {
     let id = PeerId([b'y'; 20]);
     let honest = Script::seeder(&payload).peer_id(id);
     let (honest, own, mut running) = held_back(scene, &payload, honest)?;
-    let thief = Hostile::seeder(&payload).peer_id(id).visits(own).from(ELSEWHERE);
+    let thief = Hostile::seeder(&payload).peer_id(id).connects_to(own).from(ELSEWHERE);
     let crowd = Crowd::start([thief])?;
     ensure!(crowd.wait_for(LIMIT, |met| met[0].ended > 0), "the thief is a peer");
     honest.release();
@@ -98,7 +98,7 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
 fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let slow = || Hostile::new(&payload).greets("").visits(own);
+    let slow = || Hostile::new(&payload).sends_instead_of_handshake("").connects_to(own);
     let crowd = Crowd::start((0..70).map(|_| slow()))?;
     ensure!(crowd.wait_for(LIMIT, |met| met.iter().all(|met| met.connections > 0)), "no room");
     let other = Script::seeder(&payload).connect(own)?;
@@ -139,10 +139,10 @@ fn beside_an_honest_one(
     let crowd = Crowd::start(hostile)?;
     let honest = Script::seeder(payload).held().listen();
     let mut addresses: Vec<SocketAddr> =
-        (0..crowd.met().len()).map(|place| crowd.address(place)).collect();
+        (0..crowd.observed().len()).map(|place| crowd.address(place)).collect();
     addresses.push(honest.address());
     let mut running = download_from(scene, payload, &addresses, &[])?;
-    ensure!(enough(&crowd), "{:?}\n{}", crowd.met(), running.last_words());
+    ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), running.last_words());
     honest.release();
     scene.complete("leecher", payload, &mut running).map(drop)
 }

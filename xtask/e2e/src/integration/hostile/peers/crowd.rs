@@ -72,8 +72,8 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
     let peak = peak_of(running.id());
     running.stop();
     payload.compare(scene.downloads(name))?;
-    let met = crowd.met();
-    let sum = |count: fn(&testkit::hostile::Met) -> u64| met.iter().map(count).sum();
+    let met = crowd.observed();
+    let sum = |count: fn(&testkit::hostile::Observed) -> u64| met.iter().map(count).sum();
     Ok(Run {
         time,
         peak,
@@ -106,5 +106,5 @@ fn of_all_kinds(payload: &Payload, own: SocketAddr) -> impl Iterator<Item = Host
     let rows = tables.into_iter().flatten();
     let kinds: Vec<fn(&Payload) -> Hostile> = rows.map(|row| row.1).collect();
     let kinds = (0..HOSTILE).map(move |number| kinds[number % kinds.len()]);
-    kinds.map(move |kind| kind(payload).visits(own).comes_back())
+    kinds.map(move |kind| kind(payload).connects_to(own).reconnects())
 }

@@ -13,17 +13,25 @@ const HALF: &[u8] = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0half of it";
 
 /// bt-cli connects to these.
 pub(super) const CALLED: &[Row] = &[
-    Row("nothing", |payload| Hostile::new(payload).greets(""), Failed("no handshake within 10 s")),
-    Row("half", |payload| Hostile::new(payload).greets(HALF), Failed("no handshake within 10 s")),
+    Row(
+        "nothing",
+        |payload| Hostile::new(payload).sends_instead_of_handshake(""),
+        Failed("no handshake within 10 s"),
+    ),
+    Row(
+        "half",
+        |payload| Hostile::new(payload).sends_instead_of_handshake(HALF),
+        Failed("no handshake within 10 s"),
+    ),
     Row("a byte a second", drips, Failed("no handshake within 10 s")),
     Row(
         "another protocol",
-        |payload| Hostile::new(payload).greets("\x13BitTorrent protocoL"),
+        |payload| Hostile::new(payload).sends_instead_of_handshake("\x13BitTorrent protocoL"),
         Failed("expected a BitTorrent handshake"),
     ),
     Row(
         "garbage",
-        |payload| Hostile::new(payload).greets(bytes(1, 4096)),
+        |payload| Hostile::new(payload).sends_instead_of_handshake(bytes(1, 4096)),
         Failed("expected a BitTorrent handshake"),
     ),
     Row(
@@ -31,7 +39,7 @@ pub(super) const CALLED: &[Row] = &[
         |payload| Hostile::seeder(payload).info_hash(OTHER),
         Failed("expected info-hash"),
     ),
-    Row("our own peer id", |payload| Hostile::seeder(payload).mirrors(), TurnedAway),
+    Row("our own peer id", |payload| Hostile::seeder(payload).mirrors_peer_id(), TurnedAway),
     Row(
         "hangs up after it",
         |payload| Hostile::seeder(payload).ends_after(0, End::Closes),
@@ -46,17 +54,17 @@ pub(super) const CALLED: &[Row] = &[
 
 /// These connect to bt-cli.
 pub(super) const CALLING: &[Row] = &[
-    Row("nothing", |payload| Hostile::new(payload).greets(""), TurnedAway),
-    Row("half", |payload| Hostile::new(payload).greets(HALF), TurnedAway),
+    Row("nothing", |payload| Hostile::new(payload).sends_instead_of_handshake(""), TurnedAway),
+    Row("half", |payload| Hostile::new(payload).sends_instead_of_handshake(HALF), TurnedAway),
     Row("a byte a second", drips, TurnedAway),
     Row(
         "another protocol",
-        |payload| Hostile::new(payload).greets("GET / HTTP/1.1\r\n\r\n"),
+        |payload| Hostile::new(payload).sends_instead_of_handshake("GET / HTTP/1.1\r\n\r\n"),
         TurnedAway,
     ),
     Row("another torrent", |payload| Hostile::seeder(payload).info_hash(OTHER), TurnedAway),
 ];
 
 fn drips(payload: &testkit::Payload) -> Hostile {
-    Hostile::seeder(payload).slowly(Duration::from_secs(1))
+    Hostile::seeder(payload).sends_slowly(Duration::from_secs(1))
 }

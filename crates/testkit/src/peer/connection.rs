@@ -1,4 +1,4 @@
-//! One connection of a scripted peer, from handshake to hang-up.
+//! One connection of a scripted peer.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,40 +11,40 @@ use super::wire::{self, Handshake, Wire};
 use super::{Behaviour, Shared, State};
 use crate::payload;
 
-/// How many requests a leecher keeps with one peer.
+/// How many requests of a leecher are outstanding at one peer.
 const PIPELINE: usize = 16;
 
 pub(super) fn incoming(shared: &Shared, stream: TcpStream) {
-    converse(shared, stream, false);
+    serve(shared, stream, false);
 }
 
 pub(super) fn outgoing(shared: &Shared, stream: TcpStream) {
-    converse(shared, stream, true);
+    serve(shared, stream, true);
 }
 
-fn converse(shared: &Shared, stream: TcpStream, speaks_first: bool) {
+fn serve(shared: &Shared, stream: TcpStream, is_outgoing: bool) {
     shared.note(|seen| seen.connections += 1);
-    // However it ends, it has ended: the test reads from `Seen` what came of it.
-    let _how_it_ended = Talk::open(shared, Wire::new(stream), speaks_first)
-        .and_then(|talk| talk.map_or(Ok(()), Talk::run));
+    // Tests read from `Seen` what happened before the end.
+    let _result = Connection::open(shared, Wire::new(stream), is_outgoing)
+        .and_then(|connection| connection.map_or(Ok(()), Connection::run));
     shared.note(|seen| seen.ended += 1);
 }
 
-struct Talk<'a> {
+struct Connection<'a> {
     shared: &'a Shared,
     wire: Wire,
     fast: bool,
     theirs: Bitfield,
     choked: bool,
     unchoked_them: bool,
-    asked: BTreeSet<BlockRequest>,
-    pieces_underway: BTreeSet<PieceIndex>,
+    requested: BTreeSet<BlockRequest>,
+    pieces_in_flight: BTreeSet<PieceIndex>,
     sent: u64,
 }
 
-impl<'a> Talk<'a> {
-    /// Shakes hands and says what it has; `None` if the script ended before that.
-    fn open(shared: &'a Shared, mut wire: Wire, speaks_first: bool) -> io::Result<Option<Self>> {
+impl<'a> Connection<'a> {
+    /// Exchanges handshakes and announces pieces. Returns `None` if the script ends before that.
+    fn open(shared: &'a Shared, mut wire: Wire, is_outgoing: bool) -> io::Result<Option<Self>> {
         let script = &shared.script;
         match script.behaviour {
             Behaviour::Silent => return wire.hold().map(|()| None),
@@ -54,44 +54,44 @@ impl<'a> Talk<'a> {
             }
             _ => {}
         }
-        let theirs = shake_hands(shared, &mut wire, speaks_first)?;
+        let theirs = exchange_handshakes(shared, &mut wire, is_outgoing)?;
         if theirs.info_hash != script.info_hash {
             return Err(wire::invalid("another torrent".to_owned()));
         }
         shared.note(|seen| seen.peer_ids.push(theirs.peer_id));
-        let mut talk = Self {
+        let mut connection = Self {
             shared,
             wire,
             fast: script.fast && theirs.fast,
             theirs: Bitfield::new(script.geometry.piece_count()),
             choked: true,
             unchoked_them: false,
-            asked: BTreeSet::new(),
-            pieces_underway: BTreeSet::new(),
+            requested: BTreeSet::new(),
+            pieces_in_flight: BTreeSet::new(),
             sent: 0,
         };
         if theirs.extensions {
-            talk.introduce()?;
+            connection.send_extension_handshake()?;
         }
-        talk.say_what_we_have()?;
-        Ok(Some(talk))
+        connection.announce_pieces()?;
+        Ok(Some(connection))
     }
 
     fn run(mut self) -> io::Result<()> {
         loop {
             let (id, payload) = self.wire.read()?;
             self.handle(id, &payload)?;
-            self.ask()?;
+            self.send_requests()?;
         }
     }
 
-    /// The extension handshake (BEP 10), if the script has one.
-    fn introduce(&mut self) -> io::Result<()> {
+    /// Sends the extension handshake (BEP 10), if the script has one.
+    fn send_extension_handshake(&mut self) -> io::Result<()> {
         let Some(handshake) = &self.shared.script.extended else { return Ok(()) };
         self.wire.write(wire::EXTENDED, &[&[0], handshake])
     }
 
-    fn say_what_we_have(&mut self) -> io::Result<()> {
+    fn announce_pieces(&mut self) -> io::Result<()> {
         let have = self.shared.lock().have.clone();
         match () {
             () if self.fast && have.is_full() => self.wire.write(wire::HAVE_ALL, &[]),
@@ -111,11 +111,11 @@ impl<'a> Talk<'a> {
                 let count = self.theirs.pieces();
                 self.theirs = Bitfield::from_bytes(payload, count)
                     .map_err(|error| wire::invalid(error.to_string()))?;
-                self.show_interest()?;
+                self.send_interest()?;
             }
             wire::HAVE_ALL => {
                 self.theirs = Bitfield::full(self.theirs.pieces());
-                self.show_interest()?;
+                self.send_interest()?;
             }
             wire::REQUEST => self.handle_request(payload)?,
             wire::PIECE => self.handle_block(payload)?,
@@ -124,8 +124,8 @@ impl<'a> Talk<'a> {
             _ => {}
         }
         if id == wire::CHOKE && !self.fast {
-            self.asked.clear();
-            self.pieces_underway.clear();
+            self.requested.clear();
+            self.pieces_in_flight.clear();
         }
         Ok(())
     }
@@ -148,10 +148,10 @@ impl<'a> Talk<'a> {
         let piece = self.shared.script.geometry.piece(index);
         self.theirs.insert(piece.ok_or_else(|| wire::invalid(format!("HAVE of {index}")))?);
         self.shared.note(|seen| seen.haves.push(index));
-        self.show_interest()
+        self.send_interest()
     }
 
-    fn show_interest(&mut self) -> io::Result<()> {
+    fn send_interest(&mut self) -> io::Result<()> {
         let missing = self.shared.script.leech && {
             let state = self.shared.lock();
             let mut pieces = self.shared.script.geometry.pieces();
@@ -197,24 +197,24 @@ impl<'a> Talk<'a> {
     fn handle_reject(&mut self, payload: &[u8]) -> io::Result<()> {
         let [index, offset, length] = wire::numbers(payload).ok_or_else(short)?;
         if let Some(range) = self.shared.script.geometry.request(index, offset, length) {
-            self.asked.remove(&range);
-            self.pieces_underway.remove(&range.piece());
+            self.requested.remove(&range);
+            self.pieces_in_flight.remove(&range.piece());
         }
         self.shared.note(|seen| seen.rejects += 1);
         Ok(())
     }
 
-    /// Keeps requests with a peer that unchoked us, piece after piece.
-    fn ask(&mut self) -> io::Result<()> {
+    /// Requests blocks from a peer that unchoked us, piece after piece.
+    fn send_requests(&mut self) -> io::Result<()> {
         if !self.shared.script.leech || self.choked {
             return Ok(());
         }
-        while self.asked.len() < PIPELINE
+        while self.requested.len() < PIPELINE
             && let Some(piece) = self.next_piece()
         {
-            self.pieces_underway.insert(piece);
+            self.pieces_in_flight.insert(piece);
             for range in self.shared.script.geometry.blocks(piece) {
-                self.asked.insert(range);
+                self.requested.insert(range);
                 let numbers =
                     [piece.get(), range.offset(), range.length()].map(u32::to_be_bytes).concat();
                 self.wire.write(wire::REQUEST, &[&numbers])?;
@@ -228,7 +228,7 @@ impl<'a> Talk<'a> {
         self.shared.script.geometry.pieces().find(|piece| {
             self.theirs.contains(*piece)
                 && !state.have.contains(*piece)
-                && !self.pieces_underway.contains(piece)
+                && !self.pieces_in_flight.contains(piece)
         })
     }
 
@@ -236,12 +236,12 @@ impl<'a> Talk<'a> {
         let [index, offset] = wire::numbers(payload).ok_or_else(short)?;
         let bytes = payload.get(8..).ok_or_else(short)?;
         let range = self.shared.script.geometry.request(index, offset, bytes.len() as u32);
-        let Some(range) = range.filter(|range| self.asked.remove(range)) else {
-            return Err(wire::invalid("a block nobody asked for".to_owned()));
+        let Some(range) = range.filter(|range| self.requested.remove(range)) else {
+            return Err(wire::invalid("an unrequested block".to_owned()));
         };
         self.keep(range, bytes);
         let piece = range.piece();
-        let whole = !self.asked.iter().any(|asked| asked.piece() == piece);
+        let whole = !self.requested.iter().any(|requested| requested.piece() == piece);
         if whole { self.check(piece) } else { Ok(()) }
     }
 
@@ -255,9 +255,9 @@ impl<'a> Talk<'a> {
         self.shared.changed.notify_all();
     }
 
-    /// Verifies a piece whose blocks are all in.
+    /// Verifies a piece whose blocks have all come.
     fn check(&mut self, piece: PieceIndex) -> io::Result<()> {
-        self.pieces_underway.remove(&piece);
+        self.pieces_in_flight.remove(&piece);
         let mut state = self.shared.lock();
         let good = self.hash_matches(&state, piece);
         if good {
@@ -272,7 +272,7 @@ impl<'a> Talk<'a> {
         if !good {
             return Err(wire::invalid(format!("piece {piece} is bad")));
         }
-        if self.shared.script.tells_by_bitfield {
+        if self.shared.script.announces_by_bitfield {
             return self.wire.write(wire::BITFIELD, &[&have.as_bytes()]);
         }
         self.wire.write(wire::HAVE, &[&piece.get().to_be_bytes()])
@@ -287,7 +287,11 @@ impl<'a> Talk<'a> {
     }
 }
 
-fn shake_hands(shared: &Shared, wire: &mut Wire, speaks_first: bool) -> io::Result<Handshake> {
+fn exchange_handshakes(
+    shared: &Shared,
+    wire: &mut Wire,
+    is_outgoing: bool,
+) -> io::Result<Handshake> {
     let script = &shared.script;
     let mut ours = Handshake {
         info_hash: script.info_hash,
@@ -298,7 +302,7 @@ fn shake_hands(shared: &Shared, wire: &mut Wire, speaks_first: bool) -> io::Resu
     if script.behaviour == Behaviour::WrongInfoHash {
         ours.info_hash = InfoHashV1(ours.info_hash.0.map(|byte| !byte));
     }
-    if speaks_first {
+    if is_outgoing {
         wire.write_handshake(&ours)?;
         return wire.read_handshake();
     }
