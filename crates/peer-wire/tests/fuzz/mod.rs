@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{Bitfield, BlockRequest, Geometry, InfoHashV1, PeerId};
+use testkit::Choices;
 
 use peer_wire::{
     Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_QUEUED_REQUESTS,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{AnnounceRequest, InfoHashV1, PeerId};
+use testkit::Choices;
 use tracker_udp::{
     Exchange, Family, MAX_MESSAGE_LENGTH, MAX_PEERS, MAX_SCRAPE, MAX_URL_DATA_LENGTH, Reply,
     Request, Response, UdpTracker, parse_url,
