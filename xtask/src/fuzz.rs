@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::bench::meter::Meter;
-use crate::process::{Running, until};
-use crate::workspace::{cargo, target};
+use xtask::meter::Meter;
+use xtask::process::{Running, until};
+use xtask::workspace::{cargo, target};
 
 /// What the compiler adds so that libFuzzer sees which code an input reached, as cargo-fuzz has it.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
@@ -214,7 +214,7 @@ fn finding(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::root;
+    use xtask::workspace::root;
 
     #[test]
     fn a_run_without_a_finding() {

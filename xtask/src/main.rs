@@ -1,25 +1,20 @@
-//! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust;
-//! what needs more says so and is skipped.
+//! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust; a
+//! part that needs more says so and is skipped.
 
-mod bench;
-mod bt_cli;
-mod clients;
-mod demo;
-mod draws;
-mod fixtures;
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 mod fuzz;
-mod integration;
-mod process;
-mod report;
 mod sim;
-mod soak;
 mod test;
 mod tidy;
-mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use testkit::fixtures;
+use xtask::workspace;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of this workspace")]
@@ -31,21 +26,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Measures bt-cli beside other people's programs, where they are installed
-    Bench(bench::Arguments),
-    /// A part of the benchmarks that runs in a process of its own
-    #[command(hide = true)]
-    BenchChild(bench::child::Arguments),
+    #[command(disable_help_flag = true)]
+    Bench(Words),
     /// Starts trackers and a seeder on loopback, then downloads from them with bt-cli
-    Demo {
-        /// How much to download, in MiB
-        #[arg(long, default_value_t = 100)]
-        size: u64,
-        /// How much the seeder sends a second, in MiB; 0 for as much as it can
-        #[arg(long, default_value_t = 20)]
-        rate: u64,
-    },
+    #[command(disable_help_flag = true)]
+    Demo(Words),
     /// Everything that must pass: format, lints, tidy, fixtures, tests, all suites
-    Test,
+    Test {
+        /// Runs the long forms of all suites and the mutants too
+        #[arg(long)]
+        full: bool,
+    },
     /// Writes the small files below testdata/
     Fixtures {
         /// Writes nothing; fails if a file is not what would be written
@@ -55,45 +46,46 @@ enum Task {
     /// Looks for inputs that break a promise, in every decoder and state machine
     Fuzz(fuzz::Arguments),
     /// Runs bt-cli against our own trackers and peers, and against other people's clients
-    Integration {
-        /// Which suite; all if none is named
-        suite: Option<integration::Suite>,
-        #[command(flatten)]
-        options: integration::Options,
-    },
+    #[command(disable_help_flag = true)]
+    Integration(Words),
     /// Whole swarms on a virtual clock, network and disk, each from one number
     Sim(sim::Arguments),
     /// A swarm in which peers come and go, for a long time, watched for what grows
-    Soak {
-        /// How long it takes
-        #[arg(default_value_t = 20.0)]
-        minutes: f64,
-        /// The number that says who comes when
-        #[arg(long, value_name = "SEED")]
-        seed: Option<u64>,
-    },
-    /// Checks the rules of the house that no other tool checks
+    #[command(disable_help_flag = true)]
+    Soak(Words),
+    /// Checks the rules of this repository that no other tool checks
     Tidy,
 }
 
+/// Arguments that another package's program reads.
+#[derive(clap::Args)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
-    let result = match Arguments::parse().task {
-        Task::Bench(arguments) => bench::run(&arguments),
-        Task::BenchChild(arguments) => bench::child::run(&arguments),
-        Task::Demo { size, rate } => demo::run(size, rate),
-        Task::Test => test::run(),
-        Task::Fixtures { check } => fixtures::run(check),
+    xtask::exit(run())
+}
+
+fn run() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Bench(Words { words }) => start("bench", None, &words),
+        Task::Demo(Words { words }) => start("e2e", Some("demo"), &words),
+        Task::Integration(Words { words }) => start("e2e", Some("integration"), &words),
+        Task::Soak(Words { words }) => start("e2e", Some("soak"), &words),
+        Task::Test { full } => test::run(full),
+        Task::Fixtures { check } => Ok(fixtures::run(&workspace::root().join("testdata"), check)?),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
-        Task::Integration { suite, options } => integration::run(suite, &options),
         Task::Sim(arguments) => sim::run(&arguments),
-        Task::Soak { minutes, seed } => soak::run(minutes, seed),
         Task::Tidy => tidy::run(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
     }
+}
+
+/// Builds and runs the program of a package.
+fn start(package: &str, task: Option<&str>, words: &[OsString]) -> Result<()> {
+    let mut command = workspace::run_package(package);
+    let status = command.args(task).args(words).status()?;
+    ensure!(status.success(), "{}: {status}", task.unwrap_or(package));
+    Ok(())
 }

@@ -19,7 +19,7 @@ const LITTLE_PATIENCE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A child process whose output goes into two files.
-pub(crate) struct Running {
+pub struct Running {
     name: String,
     child: Child,
     stdout: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts `command`, with `NAME.out` and `NAME.err` in `folder`.
-    pub(crate) fn start(name: &str, command: &Command, folder: &Path) -> Result<Self> {
+    pub fn start(name: &str, command: &Command, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let stdout = folder.join(format!("{name}.out"));
         let stderr = folder.join(format!("{name}.err"));
@@ -44,31 +44,35 @@ impl Running {
 
     /// The same, killed soon if it does not end when asked: for other people's programs, some of
     /// which take their time.
-    pub(crate) fn with_little_patience(mut self) -> Self {
+    pub fn with_little_patience(mut self) -> Self {
         self.patience = LITTLE_PATIENCE;
         self
     }
 
     /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process id, as a number.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
+    /// Its process id, for system calls.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Whether it has ended. The kernel goes on knowing what it cost until it is waited for.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // Somebody waited for it already: it is gone.
-        id.is_none_or(|id| !matches!(waitid(WaitId::Pid(id), options), Ok(None)))
+        // An error says that it was waited for already.
+        !matches!(waitid(WaitId::Pid(self.pid()), options), Ok(None))
     }
 
     /// Waits for its end, at most `limit`.
-    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let mut status = None;
         let ended = until(limit, || {
             status = self.child.try_wait().ok().flatten();
@@ -81,22 +85,21 @@ impl Running {
     }
 
     /// Waits for its end and gives the exit code; a death by signal is an error.
-    pub(crate) fn exit_code(&mut self, limit: Duration) -> Result<i32> {
+    pub fn exit_code(&mut self, limit: Duration) -> Result<i32> {
         let status = self.wait(limit)?;
         status.code().with_context(|| format!("{} ended by {status}", self.name))
     }
 
     /// Sends it a signal, if it still runs.
-    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        match id.filter(|_| self.is_running()) {
-            Some(id) => Ok(kill_process(id, signal)?),
-            None => Ok(()),
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.is_running() {
+            kill_process(self.pid(), signal)?;
         }
+        Ok(())
     }
 
     /// Asks it to end, waits, then kills it.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         let _gone = self.signal(Signal::TERM);
         if !until(self.patience, || !self.is_running()) {
             let _gone = self.child.kill();
@@ -105,17 +108,17 @@ impl Running {
     }
 
     /// What it wrote to stdout so far.
-    pub(crate) fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
     }
 
     /// What it wrote to stderr so far.
-    pub(crate) fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
     }
 
     /// The end of both outputs, for an error message; that it goes on is left out.
-    pub(crate) fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         let lines = |text: String| {
             let lines = text.lines().filter(|line| !line.contains(r#""event":"progress""#));
             let lines: Vec<String> = lines.map(|line| format!("    {line}\n")).collect();
@@ -132,16 +135,12 @@ impl Drop for Running {
 }
 
 /// Waits until `condition` holds, at most `limit`; says whether it does.
-pub(crate) fn until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+pub fn until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
     until_every(LOOK, limit, condition)
 }
 
 /// The same, looking as often as told.
-pub(crate) fn until_every(
-    look: Duration,
-    limit: Duration,
-    mut condition: impl FnMut() -> bool,
-) -> bool {
+pub fn until_every(look: Duration, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -156,7 +155,7 @@ pub(crate) fn until_every(
 
 /// Where the program `name` is: on the search path, or where `cargo install` puts it, or there if it
 /// is a path.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }
@@ -167,7 +166,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// What `program ARGUMENTS` prints, both outputs; `None` if it cannot be run or fails.
-pub(crate) fn output_of(
+pub fn output_of(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Option<String> {
@@ -182,7 +181,7 @@ fn tied_to_us(command: &Command) -> Command {
 }
 
 /// The same command with so many bytes of address space at most, where `prlimit` can arrange that.
-pub(crate) fn bounded(command: &Command, address_space: u64) -> Command {
+pub fn bounded(command: &Command, address_space: u64) -> Command {
     through(&["prlimit", &format!("--as={address_space}"), "--"], command)
 }
 
@@ -193,7 +192,7 @@ fn through(starter: &[&str], command: &Command) -> Command {
 }
 
 /// The same command, run by the program that the first of `words` names; the others are its arguments.
-pub(crate) fn within(words: &[&str], command: &Command) -> Command {
+pub fn within(words: &[&str], command: &Command) -> Command {
     let own = words.iter().map(OsStr::new).chain([command.get_program()]);
     let mut parts = own.chain(command.get_args());
     let mut wrapped = Command::new(parts.next().unwrap_or_default());
@@ -211,7 +210,7 @@ pub(crate) fn within(words: &[&str], command: &Command) -> Command {
 }
 
 /// The high-water mark of a process's resident memory, in bytes; 0 if it has ended.
-pub(crate) fn peak_of(process: u32) -> u64 {
+pub fn peak_of(process: u32) -> u64 {
     let value = status_of(process, "VmHWM:").unwrap_or_default();
     let kibibytes = value.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
     kibibytes.unwrap_or_default() * 1024
@@ -219,7 +218,7 @@ pub(crate) fn peak_of(process: u32) -> u64 {
 
 /// Whether we were started with `signal` ignored, as `nohup` does with SIGHUP. False if the system
 /// does not say.
-pub(crate) fn is_ignored(signal: i32) -> bool {
+pub fn is_ignored(signal: i32) -> bool {
     let mask = status_of(std::process::id(), "SigIgn:");
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 /// What came of one case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It works; a word more, if there is one to say.
     Passed(String),
     /// It does not, and why.
@@ -41,21 +41,25 @@ impl fmt::Display for Outcome {
 
 /// How many cases ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-    pub(crate) skipped: usize,
+pub struct Tally {
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Cases that were not tried.
+    pub skipped: usize,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, other: Self) {
+    /// Adds the counts of another tally.
+    pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
     }
 
     /// The tally in a line that [`fmt::Display`] made.
-    pub(crate) fn parse(line: &str) -> Option<Self> {
+    pub fn parse(line: &str) -> Option<Self> {
         let mut numbers = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(
             |(word, part)| part.strip_suffix(word).and_then(|count| count.trim_end().parse().ok()),
         );
@@ -71,43 +75,43 @@ impl fmt::Display for Tally {
 }
 
 /// A case that can run beside others.
-pub(crate) struct Case<'a> {
+pub struct Case<'a> {
     /// Its name, in the columns of the report.
-    pub(crate) cells: Vec<String>,
+    pub cells: Vec<String>,
     /// What is done; a word more to say of it.
-    pub(crate) work: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
+    pub work: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
 }
 
 /// A table of cases. Each row is printed as soon as it is known, in columns as wide as the rows so
 /// far.
 #[derive(Default)]
-pub(crate) struct Report {
+pub struct Report {
     widths: Vec<usize>,
     tally: Tally,
 }
 
 impl Report {
     /// Prints the headings of a table with a column for each of `headings`, and one for the result.
-    pub(crate) fn new(headings: &[&str]) -> Self {
+    pub fn new(headings: &[&str]) -> Self {
         let mut report = Self::default();
         println!("{}result", report.padded(headings));
         report
     }
 
     /// Runs `case` and notes what came of it.
-    pub(crate) fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
+    pub fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
         self.run_told(cells, || case().map(|()| String::new()));
     }
 
     /// The same, of a case that has a word more to say.
-    pub(crate) fn run_told(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
+    pub fn run_told(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
         let outcome = Outcome::from(case());
         self.note(cells, &outcome, start.elapsed());
     }
 
     /// Runs cases in `threads` threads, and notes what came of each when it is known.
-    pub(crate) fn run_side_by_side(&mut self, threads: usize, cases: Vec<Case<'_>>) {
+    pub fn run_side_by_side(&mut self, threads: usize, cases: Vec<Case<'_>>) {
         let (cases, report) = (Mutex::new(cases.into_iter()), Mutex::new(&mut *self));
         let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
         thread::scope(|scope| {
@@ -125,11 +129,13 @@ impl Report {
         });
     }
 
-    pub(crate) fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
+    /// Notes that a case is not tried.
+    pub fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
         self.note(cells, &Outcome::Skipped(why.into()), Duration::ZERO);
     }
 
-    pub(crate) fn fail(&mut self, cells: &[&str], why: impl Into<String>) {
+    /// Notes that a case failed.
+    pub fn fail(&mut self, cells: &[&str], why: impl Into<String>) {
         self.note(cells, &Outcome::Failed(why.into()), Duration::ZERO);
     }
 
@@ -143,7 +149,7 @@ impl Report {
     }
 
     /// Returns the tally.
-    pub(crate) fn finish(self) -> Tally {
+    pub fn finish(self) -> Tally {
         self.tally
     }
 

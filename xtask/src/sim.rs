@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::process::{Running, until};
-use crate::workspace::{cargo, target};
+use xtask::process::{Running, until};
+use xtask::workspace::{cargo, target};
 
 /// How many seeds are played twice, at least.
 const LEAST_TWICE: u64 = 20;
@@ -58,6 +58,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(seed) => tell(&program, seed),
         None => play(&program, arguments),
     }
+}
+
+/// Puts every bug in, one at a time; fails if one is not found.
+pub(crate) fn mutants() -> Result<()> {
+    mutants::run("")
 }
 
 /// Plays downloads from swarms of given rates; fails if one uses less of its rate than is expected.

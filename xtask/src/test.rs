@@ -6,35 +6,33 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::integration::{Options, Suite, run_suite};
-use crate::report::Tally;
-use crate::workspace::{self, cargo};
-use crate::{fixtures, sim, tidy};
+use testkit::fixtures;
+use xtask::report::Tally;
+use xtask::workspace::{self, cargo};
 
-/// Runs every step, also after one has failed.
-pub(crate) fn run() -> Result<()> {
+use crate::{sim, tidy};
+
+/// Runs every step, also after one has failed; with `full` the long forms, and the mutants.
+pub(crate) fn run(full: bool) -> Result<()> {
     let mut steps = Steps::default();
     steps.check_with("fmt", "format", || status(cargo().args(["fmt", "--all", "--check"])));
     steps.check_with("clippy", "lints", lints);
-    match bench_is_fetched() {
-        true => steps.check_with("clippy", "lints of xtask/bench", bench_lints),
-        false => steps.skip("lints of xtask/bench", "what it depends on is not here"),
+    match parsers_are_fetched() {
+        true => steps.check_with("clippy", "lints of parsers", parsers_lints),
+        false => steps.skip("lints of parsers", "what they depend on is not here"),
     }
     steps.check("documentation", documentation);
     steps.check("tidy", tidy::run);
-    steps.check("fixtures", || fixtures::run(true));
+    steps.check("fixtures", || Ok(fixtures::run(&workspace::root().join("testdata"), true)?));
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
     steps.check("simulation", || sim::run(&sim::Arguments::default()));
     steps.check("shares of a swarm's rate", sim::shapes);
-    let options = Options::short();
-    for (name, suite) in [
-        ("loopback", Suite::Loopback),
-        ("hostile", Suite::Hostile),
-        ("crash", Suite::Crash),
-        ("interop", Suite::Interop),
-    ] {
-        steps.count(name, || run_suite(suite, &options));
+    if full {
+        steps.check("mutants", sim::mutants);
+    }
+    for suite in ["loopback", "hostile", "crash", "interop"] {
+        steps.count(suite, || integration(suite, full));
     }
     steps.finish()
 }
@@ -102,18 +100,18 @@ fn lints() -> Result<()> {
 }
 
 /// The package that is a workspace of its own: what it compares with is not in our lock file.
-const BENCH: [&str; 3] = ["--locked", "--manifest-path", "xtask/bench/Cargo.toml"];
+const PARSERS: [&str; 3] = ["--locked", "--manifest-path", "xtask/bench/parsers/Cargo.toml"];
 
 /// Whether other people's parsers are on this machine, or could be fetched just now.
-fn bench_is_fetched() -> bool {
-    let fetched = cargo().args(["fetch", "--quiet"]).args(BENCH).stderr(Stdio::null()).status();
+fn parsers_are_fetched() -> bool {
+    let fetched = cargo().args(["fetch", "--quiet"]).args(PARSERS).stderr(Stdio::null()).status();
     fetched.is_ok_and(|status| status.success())
 }
 
-fn bench_lints() -> Result<()> {
+fn parsers_lints() -> Result<()> {
     let mut command = cargo();
-    command.args(["clippy", "--all-targets", "--quiet"]).args(BENCH);
-    command.env("CARGO_TARGET_DIR", workspace::target()?.join("bench"));
+    command.args(["clippy", "--all-targets", "--quiet"]).args(PARSERS);
+    command.env("CARGO_TARGET_DIR", workspace::target()?.join("parsers"));
     if is_ci() {
         command.args(["--", "-D", "warnings"]);
     }
@@ -139,21 +137,33 @@ fn status(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `cargo test` with its output shown, and adds up the counts it prints.
+/// Runs `cargo test`, and adds up the counts it prints.
 fn cargo_test(arguments: &[&str]) -> Result<Tally> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments);
+    counts(&mut command, counted)
+}
+
+/// Runs a suite of the package `e2e`.
+fn integration(suite: &str, full: bool) -> Result<Tally> {
+    let mut command = workspace::run_package("e2e");
+    command.args(["integration", suite]).args((!full).then_some("--short"));
+    counts(&mut command, Tally::parse)
+}
+
+/// Runs `command` with its output shown, and adds up the counts that `parse` finds in its lines.
+fn counts(command: &mut Command, parse: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let output = child.stdout.take().context("no output to read")?;
     let mut tally = Tally::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
-        tally.add(counted(&line).unwrap_or_default());
+        tally.add(parse(&line).unwrap_or_default());
     }
     let status = child.wait()?;
     if !status.success() && tally.failed == 0 {
-        bail!("cargo test: {status}");
+        bail!("{status}");
     }
     Ok(tally)
 }

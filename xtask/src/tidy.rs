@@ -1,7 +1,11 @@
 //! The rules of the house that no other tool checks. Each problem names its file and line.
 
-mod arrows;
+mod constants;
+mod cycles;
+mod edges;
 mod packages;
+
+mod readme;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::workspace;
+use xtask::workspace;
 
 /// Checks everything, prints what is wrong and fails if anything is.
 pub(crate) fn run() -> Result<()> {
@@ -27,13 +31,20 @@ pub(crate) fn run() -> Result<()> {
 fn problems() -> Result<Vec<String>> {
     let metadata = workspace::metadata()?;
     let packages = metadata["packages"].as_array().context("no packages")?;
-    let files = files()?;
-    let mut problems = arrows::check(packages);
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(workspace::root().join(&file)).ok()?;
+        Some((file, text))
+    };
+    // What is no text has no rules here.
+    let files: Vec<(PathBuf, String)> = files()?.into_iter().filter_map(read).collect();
+    let crates = workspace::root().join("crates");
+    let readme = std::fs::read_to_string(crates.join("README.md"))?;
+    let mut problems = edges::check(packages, &readme);
     problems.extend(packages::check(packages));
-    for file in &files {
-        let Ok(text) = std::fs::read_to_string(workspace::root().join(file)) else { continue };
-        problems.extend(sources::check(file, &text));
-    }
+    problems.extend(constants::check(&readme, &crates));
+    problems
+        .extend(cycles::check(files.iter().map(|(path, text)| (path.as_path(), text.as_str()))));
+    problems.extend(files.iter().flat_map(|(path, text)| sources::check(path, text)));
     Ok(problems)
 }
 

@@ -2,9 +2,11 @@
 
 use piece_store::Resources;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use session::StartError;
 use session::limits::MIN_DESCRIPTORS;
 
-use crate::failure::{Class, Failure};
+use crate::failure::Failure;
+use crate::transfer::start_failure;
 
 /// The soft limit is raised to at most this.
 const MAX_DESCRIPTORS: u64 = 16_384;
@@ -14,10 +16,7 @@ const FIXED: usize = 8;
 
 /// Raises the soft limit of descriptors as far as the system allows, up to [`MAX_DESCRIPTORS`], and
 /// returns it.
-///
-/// # Errors
-/// There are fewer than [`MIN_DESCRIPTORS`].
-pub(crate) fn available() -> Result<usize, Failure> {
+pub(crate) fn raise_limit() -> usize {
     let now = getrlimit(Resource::Nofile);
     let wanted = now.maximum.map_or(MAX_DESCRIPTORS, |hard| hard.min(MAX_DESCRIPTORS));
     let mut soft = now.current.unwrap_or(MAX_DESCRIPTORS);
@@ -25,17 +24,17 @@ pub(crate) fn available() -> Result<usize, Failure> {
     if soft < wanted && setrlimit(Resource::Nofile, raised).is_ok() {
         soft = wanted;
     }
-    let count = usize::try_from(soft).unwrap_or(usize::MAX);
-    if count >= MIN_DESCRIPTORS {
-        return Ok(count);
-    }
-    let message = format!(
-        "{count} open files are too few: raise the limit to at least {MIN_DESCRIPTORS} (ulimit -n)"
-    );
-    Err(Failure::new(Class::Failure, message))
+    usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// The threads and open files of a command that only reads or hashes files.
+/// Returns the threads and open files of a command that only reads or hashes files.
+///
+/// # Errors
+/// There are fewer descriptors than a session needs.
 pub(crate) fn resources() -> Result<Resources, Failure> {
-    Ok(Resources::within(available()?.saturating_sub(FIXED), 0))
+    let got = raise_limit();
+    if got < MIN_DESCRIPTORS {
+        return Err(start_failure(&StartError::Descriptors { got }));
+    }
+    Ok(Resources::within(got - FIXED, 0))
 }

@@ -1,10 +1,9 @@
 //! Why a run did not succeed, and which exit code says so.
 
 use std::fmt::Display;
-use std::io;
 use std::process::ExitCode;
 
-use rustix::io::Errno;
+use piece_store::is_out_of_descriptors;
 use serde_json::{Map, Value, json};
 
 /// The kind of a failure. The name goes into JSON, the number is the exit code.
@@ -50,7 +49,7 @@ impl Class {
 pub(crate) struct Failure {
     class: Class,
     message: String,
-    /// What it comes from, each on a line below the message. A slice, to keep results small.
+    /// The indented lines below the message. A slice, to keep results small.
     causes: Box<[String]>,
     details: Map<String, Value>,
 }
@@ -68,9 +67,14 @@ impl Failure {
         Self::new(Class::Interrupted, "interrupted")
     }
 
-    /// Adds lines below the message.
-    pub(crate) fn because(mut self, causes: Vec<String>) -> Self {
-        self.causes = causes.into();
+    /// Adds causes below the message, indented. A cause may have several lines.
+    pub(crate) fn because(mut self, causes: impl IntoIterator<Item = String>) -> Self {
+        let indented = |cause: String| -> Vec<String> {
+            let lines = cause.lines().enumerate();
+            let indent = |number| if number == 0 { "  " } else { "    " };
+            lines.map(|(number, line)| format!("{}{line}", indent(number))).collect()
+        };
+        self.causes = causes.into_iter().flat_map(indented).collect();
         self
     }
 
@@ -94,8 +98,8 @@ impl Failure {
         &self.message
     }
 
-    /// The message and the causes below it. A line may have line ends in it, which somebody else
-    /// put there.
+    /// The message and the lines below it. The message may have line ends in it, which somebody
+    /// else put there.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str)
     }
@@ -173,8 +177,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn without_code(text: &str) -> String {
     let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
     let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));
-    let explained = code.parse().is_ok_and(is_number_of_too_many_files);
-    let hint = if explained { " (raise the limit with ulimit -n)" } else { "" };
+    let hint = if is_out_of_descriptors(code.parse().ok()) {
+        " (raise the limit with ulimit -n)"
+    } else {
+        ""
+    };
     let (before, words) = words
         .rsplit_once(": ")
         .map_or(("", words), |(before, words)| (&text[..before.len() + 2], words));
@@ -184,18 +191,17 @@ pub(crate) fn without_code(text: &str) -> String {
     format!("{before}{words}{hint}{rest}")
 }
 
-/// Whether the process or the system has too many files open.
-pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(is_number_of_too_many_files)
-}
-
-fn is_number_of_too_many_files(code: i32) -> bool {
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| errno.raw_os_error() == code)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::without_code;
+    use super::{Class, Failure, without_code};
+
+    #[test]
+    fn causes_are_indented() {
+        let causes = ["one".to_owned(), "two\nmore of it".to_owned()];
+        let failure = Failure::new(Class::Network, "no answer:").because(causes);
+        assert_eq!(failure.text(), "no answer:\n  one\n  two\n    more of it");
+        assert_eq!(failure.lines().count(), 4);
+    }
 
     #[test]
     fn words_of_the_system_are_shortened() {

@@ -7,6 +7,8 @@
 //!                        `-> source (a torrent from a file, a URL, stdin), trackers, transfer
 //! ```
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
+
 mod address;
 mod cli;
 mod commands;
@@ -33,7 +35,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&with_good_tips(error)),
+        Err(error) => return refuse(&without_passkeys(with_good_tips(error))),
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
@@ -64,25 +66,25 @@ fn with_good_tips(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// Hides the passkeys of URLs that stand where clap expects something else.
+fn without_passkeys(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
+    {
+        if let Some(ContextValue::String(given)) = error.get(kind)
+            && given.contains("://")
+        {
+            let shown = tracker_http::shorten_url(given);
+            error.insert(kind, ContextValue::String(shown));
+        }
+    }
+    error
+}
+
 /// Whether one of the flags may be a slip of the other: one begins with the other, or at most every
 /// third letter differs.
 fn is_similar(given: &str, tip: &str) -> bool {
     let is_start = tip.starts_with(given) || given.starts_with(tip);
-    is_start || edit_distance(given, tip) <= given.len().max(tip.len()) / 3
-}
-
-/// How many letters must be inserted, removed or replaced to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    is_start || strsim::levenshtein(given, tip) <= given.len().max(tip.len()) / 3
 }
 
 /// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.

@@ -18,11 +18,13 @@ use serde_json::Value;
 use crate::cli::GlobalArgs;
 use crate::failure::{Class, End, Failure, without_code};
 
-pub(crate) use bar::Bar;
+pub(crate) use bar::{Bar, percent};
 pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
-pub(crate) use style::{Charset, Style};
-pub(crate) use text::{clean, count, date, duration, is_unsafe, rate, size, size_exactly, took};
+pub(crate) use style::Style;
+pub(crate) use text::{
+    clean, count, date, duration, is_unsafe, mean_rate, rate, size, size_exactly, took,
+};
 pub(crate) use tracker_peer::tracker_peer;
 pub(crate) use tree::{TreeFile, file_tree};
 
@@ -71,14 +73,9 @@ impl Output {
         Some(bars.add(ProgressBar::new_spinner().with_style(meter::plain_style())))
     }
 
-    /// How many columns the line of a bar may have.
-    pub(crate) fn bar_width(&self) -> usize {
-        terminal::width()
-    }
-
-    /// The characters that bars are drawn with.
-    pub(crate) fn charset(&self) -> Charset {
-        self.stderr.charset()
+    /// Returns the line of `bar`, as wide as the terminal allows.
+    pub(crate) fn bar_line(&self, bar: &Bar<'_>) -> String {
+        bar.line(terminal::width(), self.stderr.charset())
     }
 
     /// A result: `object` as one line, or `text`.

@@ -98,14 +98,14 @@ fn by_name(info: &Info, text: &str) -> Vec<usize> {
     let rules: [fn(&str, &str) -> bool; 4] = [is_path, is_below, is_name, is_in_folder_named];
     for name in [Some(text), below].into_iter().flatten() {
         for rule in rules {
-            let found = matching(info, |path| rule(path, name));
+            let found = files_where(info, |path| rule(path, name));
             if !found.is_empty() {
                 return found;
             }
         }
     }
     let whole = text == info.name();
-    matching(info, |_| whole)
+    files_where(info, |_| whole)
 }
 
 fn is_path(path: &str, name: &str) -> bool {
@@ -135,11 +135,11 @@ fn by_pattern(info: &Info, text: &str) -> Result<Vec<usize>, Failure> {
     })?;
     let glob = glob.compile_matcher();
     let name = info.name();
-    Ok(matching(info, |path| glob.is_match(path) || glob.is_match(format!("{name}/{path}"))))
+    Ok(files_where(info, |path| glob.is_match(path) || glob.is_match(format!("{name}/{path}"))))
 }
 
 /// Returns the files of which `wanted` accepts the path, as the torrent has it or as it is on disk.
-fn matching(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
+fn files_where(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
     let files = info.files().iter().filter(|file| !file.is_pad());
     let files = files.filter(|file| wanted(file.original_path()) || wanted(file.path()));
     files.map(FileEntry::index).collect()

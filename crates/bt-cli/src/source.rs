@@ -38,8 +38,8 @@ pub(crate) fn load_from(
         read_stdin()?
     } else if let Some(url) = web_url(torrent) {
         fetch(url, ca_file)?
-    } else if let Some(other) = other_link(torrent) {
-        return Err(Failure::usage(other));
+    } else if let Some(why) = why_not_fetched(torrent) {
+        return Err(Failure::usage(why));
     } else {
         read_file(Path::new(torrent))?
     };
@@ -56,17 +56,22 @@ pub(crate) fn load_from(
     Ok(metainfo)
 }
 
-/// What a message calls the source `torrent`.
+/// Returns what a message calls the source `torrent`. Hides the passkeys of a link.
 pub(crate) fn shown(torrent: &OsStr) -> String {
     if torrent == "-" {
         return "standard input".to_owned();
     }
-    web_url(torrent).map_or_else(|| torrent.display().to_string(), tracker_http::shorten_url)
+    let text = torrent.display().to_string();
+    if has_prefix(&text, "magnet:") {
+        // Its trackers may have passkeys.
+        return "a magnet link".to_owned();
+    }
+    if is_link(torrent) { tracker_http::shorten_url(&text) } else { text }
 }
 
 /// Whether `argument` is a URL or a magnet link, which is no path.
 pub(crate) fn is_link(argument: &OsStr) -> bool {
-    web_url(argument).is_some() || other_link(argument).is_some()
+    web_url(argument).is_some() || why_not_fetched(argument).is_some()
 }
 
 fn web_url(argument: &OsStr) -> Option<&str> {
@@ -124,11 +129,8 @@ pub(crate) fn load_all(
         match loaded.iter_mut().find(|(_, earlier)| earlier.info_hash() == hash) {
             None => loaded.push((torrent, metainfo)),
             Some((earlier_name, earlier)) => {
-                let same = format!(
-                    "{} and {} are the same torrent",
-                    earlier_name.display(),
-                    torrent.display()
-                );
+                let (first, second) = (shown(earlier_name), shown(torrent));
+                let same = format!("{first} and {second} are the same torrent");
                 merge(earlier, &metainfo, &same, output);
             }
         }
@@ -183,7 +185,7 @@ fn fetch(url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, Failure> {
 }
 
 /// Why `torrent` can't be fetched, if it is a link of another kind.
-pub(crate) fn other_link(torrent: &OsStr) -> Option<String> {
+pub(crate) fn why_not_fetched(torrent: &OsStr) -> Option<String> {
     let text = torrent.to_str()?;
     if has_prefix(text, "magnet:") {
         let advice = "magnet links are not supported yet; give the .torrent file or its URL";

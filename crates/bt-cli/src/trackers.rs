@@ -192,10 +192,10 @@ pub(crate) fn announce_request(
     request
 }
 
-/// The answers that failed, as lines of a message: `URL: why`.
+/// The answers that failed, as causes of a failure: `URL: why`.
 pub(crate) fn causes<T>(answers: &[Answer<T>]) -> Vec<String> {
     let failed = answers.iter().filter_map(|(url, answer)| Some((url, answer.as_ref().err()?)));
-    failed.map(|(url, why)| format!("  {}: {why}", tracker_http::shorten_url(url))).collect()
+    failed.map(|(url, why)| format!("{}: {why}", tracker_http::shorten_url(url))).collect()
 }
 
 enum Kind {

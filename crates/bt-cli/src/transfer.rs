@@ -25,7 +25,8 @@ use crate::output::Output;
 use crate::signals;
 
 pub(crate) use setup::{
-    check_folder, missing_content, session_config, state_dir, warn_of_folder, writable_state_dir,
+    check_folder, missing_content, session_config, start_failure, state_dir, warn_of_folder,
+    writable_state_dir,
 };
 pub(crate) use torrent::{Goal, Torrent};
 
@@ -54,7 +55,7 @@ impl Transfer {
     /// A session that listens, without torrents yet.
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
+        let session = Session::start(config).map_err(|error| start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
         let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());
@@ -93,8 +94,7 @@ impl Transfer {
 
     /// Counts a torrent that cannot begin as failed, for the reason that `failure` gives.
     pub(crate) fn leave_out(&mut self, metainfo: &Metainfo, failure: Failure) {
-        let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
-        self.left_out.push(failure.with("info_hash", hash).within(name));
+        self.left_out.push(about(metainfo, failure));
     }
 
     /// Works until every torrent is over; the first failure is the outcome.
@@ -200,31 +200,37 @@ fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut V
 }
 
 fn verdict(torrents: Vec<Torrent>, left_out: &[Failure]) -> Result<Vec<Torrent>, End> {
-    let Some(failure) = first_failure(&torrents, left_out) else { return Ok(torrents) };
-    let failed = torrents.iter().filter(|torrent| torrent.failure().is_some()).count();
-    let (failed, all) = (failed + left_out.len(), torrents.len() + left_out.len());
+    let failures = failures(&torrents, left_out);
+    let Some(first) = failures.first().cloned() else { return Ok(torrents) };
+    let (failed, all) = (failures.len(), torrents.len() + left_out.len());
     if all == 1 {
-        return Err(failure.into());
+        return Err(first.into());
     }
     let which = if failed == 1 { "" } else { "; the first" };
-    Err(failure.within(format!("{failed} of {all} torrents failed{which}")).into())
+    Err(first.within(format!("{failed} of {all} torrents failed{which}")).into())
 }
 
-/// The earliest failure, with the torrent it is about.
-fn first_failure(torrents: &[Torrent], left_out: &[Failure]) -> Option<Failure> {
-    if let Some(failure) = left_out.first() {
-        return Some(failure.clone());
-    }
-    let failed = torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?)));
-    let (torrent, failure) = failed.min_by_key(|(torrent, _)| torrent.over_since())?;
-    Some(failure.clone().with("info_hash", torrent.info_hash()).within(torrent.name()))
+/// Returns why torrents failed, the earliest first, each with the torrent it is about.
+fn failures(torrents: &[Torrent], left_out: &[Failure]) -> Vec<Failure> {
+    let mut failed: Vec<(&Torrent, &Failure)> =
+        torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?))).collect();
+    failed.sort_by_key(|(torrent, _)| torrent.over_since());
+    let failed =
+        failed.into_iter().map(|(torrent, failure)| about(&torrent.metainfo, failure.clone()));
+    left_out.iter().cloned().chain(failed).collect()
+}
+
+/// Adds the torrent that `failure` is about.
+fn about(metainfo: &Metainfo, failure: Failure) -> Failure {
+    let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
+    failure.with("info_hash", hash).within(name)
 }
 
 /// The class of what a launch that ends now leaves undone. A seed-only torrent leaves nothing.
 fn undone(torrents: &[Torrent], left_out: &[Failure]) -> Option<Class> {
     let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
-    first_failure(torrents, left_out).map(|failure| failure.class()).or(interrupted)
+    failures(torrents, left_out).first().map(Failure::class).or(interrupted)
 }
 
 fn session_ended() -> End {

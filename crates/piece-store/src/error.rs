@@ -184,6 +184,25 @@ impl StoreError {
         let (kind, code) = (error.kind(), error.raw_os_error());
         Self::Disk { operation, path: path.to_owned(), kind, code, message: lower(&message) }
     }
+
+    /// Whether the message ends with the advice to choose another folder, so that a program can
+    /// name its flag for that.
+    pub fn advises_other_folder(&self) -> bool {
+        use io::ErrorKind as Kind;
+        match self {
+            Self::Disk { kind, .. } => matches!(
+                kind,
+                Kind::PermissionDenied
+                    | Kind::ReadOnlyFilesystem
+                    | Kind::NotADirectory
+                    | Kind::IsADirectory
+                    | Kind::AlreadyExists
+                    | Kind::Unsupported
+            ),
+            Self::InUse { .. } | Self::Claimed { in_use: true, .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// What the person at the keyboard can do about it.
@@ -195,7 +214,7 @@ fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     match kind {
         Kind::StorageFull | Kind::QuotaExceeded => "; free some space, then run it again",
         Kind::PermissionDenied => "; change its permissions, or choose another folder",
-        Kind::ReadOnlyFilesystem => "; choose a folder that can be written",
+        Kind::ReadOnlyFilesystem => "; choose another folder",
         Kind::NotADirectory | Kind::IsADirectory | Kind::AlreadyExists => {
             "; a file, folder or link is in the way: move it, or choose another folder"
         }
@@ -209,8 +228,14 @@ fn hint(kind: io::ErrorKind, code: Option<i32>) -> &'static str {
     }
 }
 
-/// Whether the number of an error says that the process or the system has too many files open.
-pub(crate) fn is_out_of_descriptors(code: Option<i32>) -> bool {
+/// Whether `code`, the [`io::Error::raw_os_error`] of an error, says that the process or the system
+/// has too many files open.
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(24);
+/// assert!(piece_store::is_out_of_descriptors(error.raw_os_error()));
+/// ```
+pub fn is_out_of_descriptors(code: Option<i32>) -> bool {
     let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     code.is_some_and(|code| codes.contains(&code))
 }
@@ -231,4 +256,40 @@ fn holder(pid: Option<u32>) -> String {
 fn lower(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_advice_ends_the_message() {
+        let path = || PathBuf::from("p");
+        let disk =
+            |errno: Errno| StoreError::disk(Operation::Open, &path(), &io::Error::from(errno));
+        let by = || "another torrent".to_owned();
+        for error in [
+            disk(Errno::PERM),
+            disk(Errno::ACCESS),
+            disk(Errno::ROFS),
+            disk(Errno::NOTDIR),
+            disk(Errno::ISDIR),
+            disk(Errno::EXIST),
+            disk(Errno::NOTSUP),
+            disk(Errno::MFILE),
+            disk(Errno::NOSPC),
+            disk(Errno::NOENT),
+            disk(Errno::INVAL),
+            disk(Errno::IO),
+            StoreError::InUse { path: path(), pid: None },
+            StoreError::UnrelatedFile { path: path(), reason: Unrelated::NothingVerifies },
+            StoreError::Claimed { path: path(), by: by(), in_use: true },
+            StoreError::Claimed { path: path(), by: by(), in_use: false },
+            StoreError::Linked { path: path() },
+            StoreError::ReadOnly,
+        ] {
+            let expected = error.to_string().ends_with("choose another folder");
+            assert_eq!(error.advises_other_folder(), expected, "{error}");
+        }
+    }
 }

@@ -588,7 +588,7 @@ fn a_journal_whose_sync_failed_is_replaced_whoever_synced_it() {
     run.commit(&torrent, [0, 4]);
     drop(run);
     let run = start(&disk, &spec);
-    run.store.verify(0..torrent.pieces(), &mut vec![0; piece_store::STRIP_LENGTH]);
+    run.verify(0..torrent.pieces());
     disk.fail("sync", ".journal.new", EIO, 1);
     assert!(run.store.finish_check().is_err());
     let _the_torrent_failed = run.store.close(0, 0, &[]);
@@ -604,7 +604,7 @@ fn a_journal_that_may_have_been_replaced_is_not_appended_to() {
     let mut run = start(&disk, &spec).check();
     run.commit(&torrent, 1..torrent.pieces());
     while disk.bytes(".journal").len() < 70_000 {
-        run.store.verify(1..2, &mut vec![0; piece_store::STRIP_LENGTH]);
+        run.verify(1..2);
     }
     // It is long and replaced; whether the new one has the name after a power cut is not known.
     disk.fail("sync folder", "/state/", EIO, 1);
@@ -787,12 +787,11 @@ fn a_read_that_fails_is_no_bad_piece() {
     drop(run);
     disk.fail("read", "t/b", EIO, 1);
     let run = start(&disk, &spec);
-    let mut scratch = vec![0; piece_store::STRIP_LENGTH];
-    let (good, error) = run.store.verify(0..4, &mut scratch);
+    let (good, error) = run.verify(0..4);
     // Piece 2 can't be read; what is hashed beside it is not lost.
     assert_eq!(good, [0, 1, 3]);
     assert!(matches!(error, Some(StoreError::Disk { operation: Operation::Read, .. })));
-    assert_eq!(run.store.verify(2..4, &mut scratch), (vec![2, 3], None));
+    assert_eq!(run.verify(2..4), (vec![2, 3], None));
 }
 
 #[test]
@@ -803,7 +802,7 @@ fn a_long_journal_is_rewritten() {
     run.store.sync().unwrap();
     while disk.bytes(".journal").len() < 70_000 {
         // Verified again, recorded again.
-        run.store.verify(1..2, &mut vec![0; piece_store::STRIP_LENGTH]);
+        run.verify(1..2);
     }
     run.commit(&torrent, [0]);
     run.store.sync().unwrap();

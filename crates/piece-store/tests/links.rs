@@ -8,12 +8,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use piece_store::{OpenSpec, OsDisk, Resources, StoreError, check};
+use piece_store::{OpenSpec, OsDisk, StoreError};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = 2 * PIECE as usize;
-
-fn quiet(_: u64, _: u64) {}
 
 fn two_files() -> Torrent {
     torrent(&[("a", LENGTH), ("sub/b", LENGTH)], PIECE)
@@ -119,20 +117,10 @@ fn verify_follows_links() {
     for through in ALL {
         let (torrent, place) = (two_files(), on_disk());
         let away = link(&place, &torrent, through);
-        let verify = || {
-            check::verify_folder(
-                &torrent.metainfo,
-                &place.save,
-                None,
-                Resources::with_workers(1),
-                &quiet,
-            )
-            .unwrap()
-        };
-        let report = verify();
+        let report = torrent.verify(&place.save, None);
         assert!(report.good.is_full() && report.files.iter().all(|file| file.ok), "{through:?}");
         std::fs::write(away.join("t/sub/b"), b"short").unwrap();
-        let report = verify();
+        let report = torrent.verify(&place.save, None);
         assert_eq!(numbers(&report.good), [0, 1], "{through:?}");
         assert_eq!(report.files[1].found, Some(5));
     }
@@ -207,9 +195,7 @@ fn unselected_linked_file_is_left() {
     // A boundary piece goes to the parts file, not through the link.
     let torrent = torrent_with(&[("a", LENGTH - 9), ("sub/b", LENGTH)], PIECE, 3);
     let run = place.open(&some(&place.spec(&torrent), &[false, true]));
-    for range in run.opened.to_verify.clone() {
-        run.store.verify(range, &mut vec![0; piece_store::STRIP_LENGTH]);
-    }
+    verify_all(&run);
     assert!(matches!(run.store.finish_check(), Err(StoreError::Linked { .. })));
     drop(run);
     std::fs::remove_file(place.save.join("t/sub/b")).unwrap();
@@ -237,14 +223,7 @@ fn dangling_link_is_named() {
     let run = place.open(&OpenSpec { read_only: true, ..place.spec(&torrent) }).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        None,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(&place.save, None);
     assert_eq!((numbers(&report.good), report.files[1].found), (vec![0, 1], None));
 }
 

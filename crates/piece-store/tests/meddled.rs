@@ -371,9 +371,8 @@ fn a_failed_sync_that_the_journal_could_not_be_told() {
         run.store.close(0, 0, &[]).unwrap();
         drop(run);
         disk.cut_power();
-        let mut scratch = vec![0; STRIP_LENGTH];
         let run = start(&disk, &spec);
-        let (good, _) = run.store.verify(0..torrent.pieces(), &mut scratch);
+        let (good, _) = run.verify(0..torrent.pieces());
         assert_eq!(durable, good, "called durable, but is on no disk");
     }
 }

@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use common::mem::MemDisk;
 use common::*;
 use metainfo::Naming;
-use piece_store::{Disk, OpenSpec, Resources, check};
+use piece_store::{Disk, OpenSpec, check};
 
 const PIECE: u32 = 16_384;
 const LENGTH: usize = PIECE as usize;
-
-fn quiet(_: u64, _: u64) {}
 
 // ---- Folding ----
 
@@ -194,14 +192,7 @@ fn linked_entries_of_two_contents_part() {
     let run = place.open(&place.spec(&torrent)).check();
     assert_eq!(run.have(), [0, 1]);
     run.close();
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        None,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(&place.save, None);
     assert!(report.good.is_full());
     let paths: Vec<_> = report.files.iter().map(|file| file.path.clone()).collect();
     assert_eq!(paths, [Path::new("t/a"), Path::new("t/b~2")]);
@@ -274,14 +265,7 @@ fn files_of_other_programs_are_found() {
             assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
             run.close();
             assert!(place.open(&spec).opened.have.is_full(), "{naming:?}");
-            let report = check::verify_folder(
-                &torrent.metainfo,
-                &place.save,
-                None,
-                Resources::with_workers(1),
-                &quiet,
-            )
-            .unwrap();
+            let report = torrent.verify(&place.save, None);
             assert!(report.good.is_full(), "{naming:?}");
             assert_eq!(tree(&place.save), before, "{naming:?}");
         }
@@ -377,25 +361,11 @@ fn verify_uses_recorded_naming() {
     run.close();
     write_as(&torrent, &place.save, Naming::Raw, 0..3);
     let state = Some(place.state.as_path());
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        state,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(&place.save, state);
     assert_eq!(numbers(&report.good), [0]);
     let paths = check::paths_in(&torrent.metainfo, &place.save, state).unwrap();
     assert_eq!(paths, torrent.metainfo.info().disk_paths(Naming::Unix));
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        None,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(&place.save, None);
     assert_eq!(numbers(&report.good), [0, 1, 2]);
 }
 
@@ -501,14 +471,7 @@ fn path_longer_than_the_system_takes() {
     assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
     run.close();
     let state = Some(place.state.as_path());
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        state,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(&place.save, state);
     assert!(report.good.is_full() && report.files.iter().all(|file| file.ok));
     // The path is too long to be given to the system in one piece.
     let (root, _) = place.disk.folder(&place.save, false).unwrap();

@@ -637,12 +637,7 @@ fn refusal_by_unrelated_file_claims_nothing() {
 fn refusal_costs_no_piece<D: Disk>(place: &Place<D>, (first, second): &(Torrent, Torrent)) {
     run_with(place, first, &[0, 1]).close();
     let run = place.open(&place.spec(second));
-    let mut scratch = vec![0; piece_store::STRIP_LENGTH];
-    run.opened
-        .to_verify
-        .clone()
-        .into_iter()
-        .for_each(|range| _ = run.store.verify(range, &mut scratch));
+    verify_all(&run);
     assert_claimed(run.store.finish_check().err(), first);
     run.close();
     // The user ends the claim.

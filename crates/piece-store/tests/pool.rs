@@ -217,7 +217,6 @@ fn syncs_and_commits_at_once() {
 fn a_folder_is_verified_for_a_command() {
     let root = tempfile::tempdir().unwrap();
     let torrent = torrent(&FILES, PIECE);
-    let quiet = |_: u64, _: u64| ();
     assert!(
         check::verify_folder(
             &torrent.metainfo,

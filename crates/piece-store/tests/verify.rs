@@ -22,8 +22,6 @@ const MIB: usize = 1 << 20;
 const FILES: [(&str, usize); 5] =
     [("a", 1_300_001), ("b", 3), ("empty", 0), ("c", 700_000), ("d", 2_000_007)];
 
-fn quiet(_: u64, _: u64) {}
-
 /// All files of `torrent`, as they would be listed for a new one with the same order.
 fn listed(torrent: &Torrent) -> Vec<ListedFile> {
     let info = torrent.metainfo.info();
@@ -50,14 +48,7 @@ fn check_length(piece_length: usize) {
     );
     let expected: Vec<_> = torrent.data.chunks(piece_length).map(piece_hash::sha1).collect();
     assert!(hashes.unwrap() == expected, "{piece_length}");
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        root.path(),
-        None,
-        Resources::with_workers(2),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(root.path(), None);
     assert!(report.good.is_full(), "{piece_length}");
 
     let last = torrent.pieces() - 1;
@@ -104,14 +95,7 @@ fn a_missing_and_a_short_file_amid_others() {
     torrent.write(root.path());
     std::fs::remove_file(root.path().join("t/b")).unwrap();
     OpenOptions::new().write(true).open(root.path().join("t/d")).unwrap().set_len(60_000).unwrap();
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        root.path(),
-        None,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(root.path(), None);
     // b is bytes 100,000 to 150,000; of d, what comes after 310,000 is gone.
     let expected: Vec<u32> = (0..6).chain(10..310_000 / piece).collect();
     assert_eq!(numbers(&report.good), expected);
@@ -134,8 +118,7 @@ fn check_read(ranges: &[std::ops::Range<usize>]) {
     let mut run = try_open_on(&disk, &spec).unwrap().check();
     run.commit(&torrent, 0..4);
     let before = disk.bytes_read();
-    let (good, error) = run.store.verify(0..4, &mut vec![0; STRIP_LENGTH]);
-    assert_eq!((good, error), (vec![0, 1, 2, 3], None));
+    assert_eq!(run.verify(0..4), (vec![0, 1, 2, 3], None));
     let data: usize = ranges.iter().map(ExactSizeIterator::len).sum();
     assert_eq!(disk.bytes_read() - before, data as u64);
 }
@@ -173,14 +156,7 @@ fn a_hole_where_data_should_be_is_bad() {
     let file = OpenOptions::new().write(true).open(root.path().join("t/a")).unwrap();
     file.set_len(2 * MIB as u64).unwrap();
     file.set_len(4 * MIB as u64).unwrap();
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        root.path(),
-        None,
-        Resources::with_workers(1),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(root.path(), None);
     assert_eq!(numbers(&report.good), [0, 1]);
 }
 
@@ -192,13 +168,12 @@ fn a_piece_that_cannot_be_read_is_neither_good_nor_bad() {
     let mut run = try_open_on(&disk, &spec).unwrap().check();
     run.commit(&torrent, 0..9);
     disk.fail("read", "t/b", EIO, usize::MAX);
-    let mut scratch = vec![0; STRIP_LENGTH];
-    let (good, error) = run.store.verify(0..9, &mut scratch);
+    let (good, error) = run.verify(0..9);
     assert!(good.starts_with(&[0, 1, 2, 3]) && !good.contains(&4), "{good:?}");
     assert!(matches!(error, Some(StoreError::Disk { operation: Operation::Read, .. })));
     assert_eq!(run.have(), [0, 1, 2, 3, 4, 5, 6, 7, 8], "it was had, and nothing says otherwise");
     disk.heal();
-    assert_eq!(run.store.verify(4..9, &mut scratch), (vec![4, 5, 6, 7, 8], None));
+    assert_eq!(run.verify(4..9), (vec![4, 5, 6, 7, 8], None));
 }
 
 // ---- What verify records ----
@@ -224,8 +199,7 @@ fn flip_unseen(place: &Place<OsDisk>, torrent: &Torrent, offset: usize) {
 
 fn verify_in(place: &Place<OsDisk>, torrent: &Torrent) -> check::Report {
     let state = Some(place.state.as_path());
-    check::verify_folder(&torrent.metainfo, &place.save, state, Resources::with_workers(2), &quiet)
-        .unwrap()
+    torrent.verify(&place.save, state)
 }
 
 fn journal_bytes(place: &Place<OsDisk>) -> Vec<u8> {
@@ -309,14 +283,7 @@ fn folder_without_journal_is_not_recorded() {
     place.remove_journals();
     assert_eq!(verify_in(&place, &torrent).corrected, Ok(false));
     let state = place.save.with_file_name("no state");
-    let verify = check::verify_folder(
-        &torrent.metainfo,
-        &place.save,
-        Some(&state),
-        Resources::with_workers(1),
-        &quiet,
-    );
-    assert_eq!(verify.unwrap().corrected, Ok(false));
+    assert_eq!(torrent.verify(&place.save, Some(&state)).corrected, Ok(false));
     assert!(!state.exists(), "made for nothing");
     let left = std::fs::read_dir(&place.state).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().all(|path| path.extension().is_none()), "only locks");
@@ -331,9 +298,7 @@ fn copy_of_a_folder_is_not_recorded() {
     flip(&copy, &torrent, 9);
     let before = journal_bytes(&place);
     let state = Some(place.state.as_path());
-    let report =
-        check::verify_folder(&torrent.metainfo, &copy, state, Resources::with_workers(1), &quiet)
-            .unwrap();
+    let report = torrent.verify(&copy, state);
     assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(false)));
     assert!(journal_bytes(&place) == before);
 }

@@ -1,5 +1,7 @@
 //! What a caller asks of the reactor.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A command carries a channel for its reply.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -115,6 +115,8 @@ pub struct TorrentError {
     pub class: ErrorClass,
     /// What went wrong, where, and what to do next.
     pub message: String,
+    /// Whether the message ends with the advice to choose another folder.
+    pub advises_other_folder: bool,
 }
 
 /// The kind of error that stopped a torrent.

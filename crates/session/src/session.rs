@@ -1,5 +1,7 @@
 //! The handle by which a program downloads and seeds torrents.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The caller's end of the channels.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 

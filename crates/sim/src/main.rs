@@ -4,7 +4,7 @@
 //! tells it. `sim shapes`: downloads from swarms of given rates, and says what share of the rate
 //! they use.
 
-#![allow(clippy::disallowed_methods)] // The clock and the threads are here, outside of all runs.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock and the threads are here, outside of all runs.
 
 use std::any::Any;
 use std::io::Write as _;

@@ -1,6 +1,8 @@
-//! Runs a tracker, over HTTP and UDP, that prints every announce it sees.
+//! Runs a tracker over HTTP and UDP that prints every announce.
 //!
 //! `cargo run -p testkit --example tracker -- [IP:PORT] [SECONDS]`
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
 use std::net::SocketAddr;
 use std::time::Duration;

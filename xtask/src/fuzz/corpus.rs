@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Fuzzer;
-use crate::process::Running;
-use crate::workspace::root;
+use xtask::process::Running;
+use xtask::workspace::root;
 
 /// The most that is kept of one corpus besides what has a name, in bytes; of 20 it is a megabyte.
 const MAX_CORPUS: usize = 50 * 1000;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::workspace::{commit, root};
+use xtask::workspace::{commit, root};
 
 /// Adds a run of `target`. Several may run at once.
 pub(super) fn add(target: &str, report: &Report) -> Result<()> {

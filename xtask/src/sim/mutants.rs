@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::table::MUTANTS;
 use super::{broken, limit};
-use crate::process::Running;
-use crate::report::Report;
-use crate::workspace::{cargo, root, target};
+use xtask::process::Running;
+use xtask::report::Report;
+use xtask::workspace::{cargo, root, target};
 
 /// How much of a broken rule is shown, in characters.
 const MAX_RULE: usize = 80;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::workspace;
+use xtask::workspace;
 
 /// What a run consists of.
 const SOURCES: [&str; 3] = ["crates", "Cargo.toml", "Cargo.lock"];

@@ -7,61 +7,62 @@ pub(super) const MUTANTS: &[Mutant] = &[
     // What is announced, and what is served.
     Mutant {
         name: "HAVE before the piece is verified",
-        file: "crates/swarm/src/swarm/blocks.rs",
-        before: "        self.outputs.push_back(Output::Commit { piece, digests });\n",
-        after: "        for peer in self.keys() {
-            self.outputs.push_back(Output::Have { peer, piece });
-        }
-        self.outputs.push_back(Output::Commit { piece, digests });\n",
+        file: "crates/swarm/src/transfer/blocks.rs",
+        before: "            cx.outputs.push_back(Output::Commit { piece, digests });\n",
+        after: "            for peer in cx.peers.keys() {
+                cx.outputs.push_back(Output::Have { peer, piece });
+            }
+            cx.outputs.push_back(Output::Commit { piece, digests });\n",
         seeds: 20,
     },
     Mutant {
         name: "endgame without cancel",
-        file: "crates/swarm/src/swarm/blocks.rs",
+        file: "crates/swarm/src/transfer/blocks.rs",
         before: "if finished.others {",
         after: "if false {",
         seeds: 100,
     },
     Mutant {
         name: "the wrong peer is banned",
-        file: "crates/swarm/src/blame.rs",
+        file: "crates/swarm/src/transfer/blame.rs",
         before: "|((bad, good), _)| bad != good",
         after: "|((bad, good), _)| bad == good",
         seeds: 200,
     },
     Mutant {
         name: "requests while choked",
-        file: "crates/swarm/src/swarm/requests.rs",
+        file: "crates/swarm/src/transfer/downloads.rs",
         before: "peer.peer_choking = true;",
         after: "peer.peer_choking = false;",
         seeds: 100,
     },
     Mutant {
         name: "a ready peer is dropped if another one waits",
-        file: "crates/swarm/src/swarm/requests.rs",
-        before: "            self.ready.push_back(key);\n",
-        after: "            if self.ready.is_empty() {
-                self.ready.push_back(key);
+        file: "crates/swarm/src/transfer/ask_list.rs",
+        before: "AskState::Queued;\n            self.queue.push_back(key);\n",
+        after: "AskState::Queued;
+            if self.queue.is_empty() {
+                self.queue.push_back(key);
             }\n",
         seeds: 100,
     },
     Mutant {
         name: "a request for what the peer lacks",
-        file: "crates/swarm/src/peer.rs",
+        file: "crates/swarm/src/peer/transfer.rs",
         before: "allowed && self.has.contains(piece)",
         after: "allowed",
         seeds: 20,
     },
     Mutant {
         name: "a piece is fetched again though it is had",
-        file: "crates/swarm/src/pieces.rs",
-        before: "if self.is_missing(piece) && !self.open.contains_key(&piece) {",
-        after: "if self.wanted.contains(piece) && !self.open.contains_key(&piece) {",
+        file: "crates/swarm/src/transfer/downloads.rs",
+        before: "pieces.is_missing(piece) && !self.unfinished.contains(piece)",
+        after: "pieces.wanted().contains(piece) && !self.unfinished.contains(piece)",
         seeds: 20,
     },
     Mutant {
         name: "`completed` to a tracker that did not hear `started`",
-        file: "crates/swarm/src/trackers.rs",
+        file: "crates/swarm/src/contacts/trackers.rs",
         before: "self.owed_completed && self.started",
         after: "self.owed_completed",
         seeds: 500,

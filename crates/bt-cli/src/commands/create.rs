@@ -176,7 +176,8 @@ fn checked_url(url: &str, schemes: &[&str]) -> Result<String, Failure> {
     let good = parsed.is_some_and(|parsed| schemes.contains(&parsed.scheme()) && parsed.has_host());
     let expected = schemes.join("://, ");
     good.then(|| url.to_owned()).ok_or_else(|| {
-        Failure::usage(format!("expected a URL that begins with {expected}://, got {url:?}"))
+        let got = tracker_http::shorten_url(url);
+        Failure::usage(format!("expected a URL that begins with {expected}://, got {got:?}"))
     })
 }
 

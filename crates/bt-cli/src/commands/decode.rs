@@ -16,7 +16,7 @@ const SHOWN_DIGITS: usize = 80;
 
 pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> Outcome {
     let (name, bytes) = read(&arguments.input)?;
-    let options = bencode::Options::new().strict(arguments.strict);
+    let options = bencode::Options { strict: arguments.strict, ..bencode::Options::new() };
     let document = options.parse(&bytes).map_err(|error| {
         Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
             .with("offset", error.offset)
@@ -43,7 +43,7 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if looks_like_bencode(text) && !path.exists() {
         return Ok(("the argument".to_owned(), text.to_vec()));
     }
-    if let Some(why) = source::other_link(input) {
+    if let Some(why) = source::why_not_fetched(input) {
         return Err(Failure::usage(why));
     }
     Ok((path.display().to_string(), source::read_file(path)?))

@@ -38,8 +38,8 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
         order.preallocate = arguments.preallocate;
         orders.push(order);
     }
-    let state_dir = writable_state_dir(&arguments.store.state, None)?;
-    let config = session_config(&arguments.network, &arguments.trust, Some(state_dir))?;
+    let state_dir = writable_state_dir(&arguments.store.state)?;
+    let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     for order in orders {
         transfer.add(order, goal(arguments))?;

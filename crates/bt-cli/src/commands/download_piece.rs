@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> Outcome {
     order.peers = peers;
     order.overwrite = arguments.overwrite;
 
-    let config = session_config(&arguments.network, &arguments.source.trust, None)?;
+    let config = session_config(&arguments.network, &arguments.source.trust, None);
     let mut transfer = Transfer::start(&config, output)?;
     transfer.print_no_results();
     let stall = arguments.stall_timeout;

@@ -37,17 +37,16 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
         let name = clean(metainfo.info().name());
         output.warn(&format!("{name}: {}", failure.message()));
     }
-    let follows = Some("seed verifies everything at each start");
-    let state_dir = writable_state_dir(&arguments.store.state, follows);
+    let state_dir = writable_state_dir(&arguments.store.state);
     if let Err(failure) = &state_dir {
-        output.warn(failure.message());
+        output.warn(&format!("seed verifies everything at each start: {}", failure.message()));
     }
     let state_dir = state_dir.ok();
     for metainfo in &torrents {
         name_missing(metainfo, dir, state_dir.as_deref(), output);
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let config = session_config(&arguments.network, &arguments.trust, state_dir)?;
+    let config = session_config(&arguments.network, &arguments.trust, state_dir);
     let mut transfer = Transfer::start(&config, output)?;
     transfer.show_addresses(output);
     let goal = Goal {
@@ -90,9 +89,6 @@ fn split_by_content(
     torrents: Vec<Arc<Metainfo>>,
     dir: &Path,
 ) -> Result<(Vec<Arc<Metainfo>>, Missing), Failure> {
-    if !dir.exists() {
-        return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())));
-    }
     let (mut there, mut missing) = (Vec::new(), Missing::new());
     for metainfo in torrents {
         check_folder(&metainfo, dir)?;

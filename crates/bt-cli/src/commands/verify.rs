@@ -20,9 +20,6 @@ const SHOWN: usize = 20;
 pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
     let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let dir = &arguments.dir;
-    if !dir.exists() {
-        return Err(Failure::new(Class::Disk, format!("no such folder: {}", dir.display())).into());
-    }
     check_folder(&metainfo, dir)?;
     let missing = missing_content(&metainfo, dir);
     let missing = missing.map(|message| Failure::new(Class::BadData, message));
@@ -77,7 +74,7 @@ fn incomplete(metainfo: &Metainfo, report: &Report) -> Failure {
         Err(error) => {
             let cause =
                 format!("the record of verified pieces could not be corrected: {}", chain(error));
-            failure.because(vec![cause])
+            failure.because([cause])
         }
     }
 }

@@ -28,20 +28,14 @@ pub(crate) struct Bar<'a> {
 }
 
 impl Bar<'_> {
-    /// Returns how much is done, in percent, rounded down. Nothing to do is all done.
-    pub(crate) fn percent(&self) -> u64 {
-        let percent = (u128::from(self.done) * 100).checked_div(u128::from(self.total));
-        percent.map_or(100, |percent| percent.min(100) as u64)
-    }
-
     /// Returns a line of at most `width` columns.
-    pub(crate) fn line(&self, width: usize, charset: Charset) -> String {
+    pub(super) fn line(&self, width: usize, charset: Charset) -> String {
         let cut = |text: &str, width| {
             let rest = charset.ellipsis();
             let rest = if measure_text_width(rest) > width { "" } else { rest };
             truncate_str(text, width, rest).into_owned()
         };
-        let percent = self.percent();
+        let percent = percent(self.done, self.total);
         if width < BAR_FROM_WIDTH {
             let name = cut(self.name, NAME_WIDTH.min(width / 3));
             return cut(&format!("{name} {percent:>3}%  {}", self.words), width);
@@ -66,6 +60,12 @@ impl Bar<'_> {
         drawn.extend((halves % 2 == 1).then_some(half));
         pad_str(&drawn, length, Left, None).into_owned()
     }
+}
+
+/// Returns how much `done` is of `total`, in percent, rounded down. Nothing to do is all done.
+pub(crate) fn percent(done: u64, total: u64) -> u64 {
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total));
+    percent.map_or(100, |percent| percent.min(100) as u64)
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
             (9, 7, 100),
             (u64::MAX - 1, u64::MAX, 99),
         ] {
-            assert_eq!(Bar { name: "", done, total, words: "" }.percent(), expected);
+            assert_eq!(percent(done, total), expected);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::bar::Bar;
-use super::{Output, duration, rate, size};
+use super::{Output, duration, mean_rate, rate, size};
 
 /// How often the line is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ impl Meter {
         state.drawn = Some(now);
         let words = words(state.done, total, now.duration_since(self.began));
         let line = Bar { name: self.what, done: state.done, total, words: &words };
-        bar.set_message(line.line(self.output.bar_width(), self.output.charset()));
+        bar.set_message(self.output.bar_line(&line));
     }
 }
 
@@ -58,7 +58,7 @@ impl Drop for Meter {
 }
 
 fn words(done: u64, total: u64, elapsed: Duration) -> String {
-    let speed = (done as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+    let speed = mean_rate(done, elapsed);
     let left = total.saturating_sub(done).checked_div(speed);
     let left = left.map_or_else(String::new, |seconds| {
         format!(", {} left", duration(Duration::from_secs(seconds)))

@@ -47,6 +47,11 @@ pub(crate) fn rate(bytes: u64) -> String {
     format!("{}/s", size(bytes))
 }
 
+/// Returns the mean rate of `bytes` in `time`, in bytes per second.
+pub(crate) fn mean_rate(bytes: u64, time: Duration) -> u64 {
+    (bytes as f64 / time.as_secs_f64().max(0.001)) as u64
+}
+
 /// `45s`, `3m 05s`, `2h 10m`, `3d 4h`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -9,7 +9,12 @@ use metainfo::Metainfo;
 use super::torrent::Goal;
 use crate::output::count;
 
-/// How a torrent's peers and we find each other, but for trackers.
+/// What is wrong with every private torrent that has no tracker (BEP 27).
+pub(super) const PRIVATE_WITHOUT_TRACKER: &str = "the torrent is private and names no tracker";
+/// What the user can do about a private torrent without a tracker.
+pub(super) const GET_IT_AGAIN: &str = "get it again from where it is shared";
+
+/// How a torrent's peers and we find each other without a tracker.
 pub(super) struct Reach {
     /// Whether the user named peers.
     pub(super) has_peers: bool,
@@ -17,38 +22,41 @@ pub(super) struct Reach {
     pub(super) listen: Box<[SocketAddr]>,
 }
 
-/// What is wrong with every private torrent that has no tracker (BEP 27).
-pub(super) const PRIVATE_WITHOUT_TRACKER: &str = "the torrent is private and names no tracker";
-/// What the user can do about a private torrent without a tracker.
-pub(super) const GET_IT_AGAIN: &str = "get it again from where it is shared";
-
 /// Returns the troubles of a torrent that are known before anything is tried: no tracker and no
 /// peer, and web seeds that are not used.
 pub(super) fn advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Vec<String> {
-    let mut advice = Vec::new();
-    let private = metainfo.info().private();
-    if metainfo.trackers().iter().flatten().next().is_none() && (private || !reach.has_peers) {
-        let alone = "the torrent names no tracker, and no --peer is given";
-        advice.push(match (private, goal.seed_only) {
-            (true, _) => {
-                format!("{PRIVATE_WITHOUT_TRACKER}, so no peer can be found: {GET_IT_AGAIN}")
-            }
-            (false, false) => format!(
-                "{alone}: name a peer with --peer, or wait until one connects; listening on {}",
-                address_list(&reach.listen)
-            ),
-            (false, true) => format!(
-                "{alone}: give peers the address of this computer and {}",
-                port_list(&reach.listen)
-            ),
-        });
+    let advice = [peer_advice(metainfo, goal, reach), web_seed_advice(metainfo, goal)];
+    advice.into_iter().flatten().collect()
+}
+
+fn peer_advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Option<String> {
+    if metainfo.trackers().iter().flatten().next().is_some() {
+        return None;
     }
+    // The session ignores --peer for a private torrent.
+    if metainfo.info().private() {
+        return Some(format!("{PRIVATE_WITHOUT_TRACKER}, so no peer can be found: {GET_IT_AGAIN}"));
+    }
+    if reach.has_peers {
+        return None;
+    }
+    let listen = &reach.listen;
+    let action = if goal.seed_only {
+        format!("give peers the address of this computer and {}", port_list(listen))
+    } else {
+        let addresses = address_list(listen);
+        format!("name a peer with --peer, or wait until one connects; listening on {addresses}")
+    };
+    Some(format!("the torrent names no tracker, and no --peer is given: {action}"))
+}
+
+fn web_seed_advice(metainfo: &Metainfo, goal: Goal) -> Option<String> {
     let web_seeds = metainfo.web_seeds().len();
-    if web_seeds > 0 && !goal.seed_only {
-        let seeds = count(web_seeds, "web seed is", "web seeds are");
-        advice.push(format!("{seeds} not used: web seeds are not supported yet"));
+    if web_seeds == 0 || goal.seed_only {
+        return None;
     }
-    advice
+    let seeds = count(web_seeds, "web seed is", "web seeds are");
+    Some(format!("{seeds} not used: web seeds are not supported yet"))
 }
 
 /// The addresses as people read them.

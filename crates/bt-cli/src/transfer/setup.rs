@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use metainfo::{Metainfo, Naming};
+use piece_store::is_out_of_descriptors;
 use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
 
 use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
 use crate::descriptors;
-use crate::failure::{Class, Failure, chain, is_out_of_descriptors, without_code};
+use crate::failure::{Class, Failure, chain, without_code};
 use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 use crate::output::Output;
 
@@ -21,13 +22,13 @@ pub(crate) fn session_config(
     network: &NetworkArgs,
     trust: &TrustArgs,
     state_dir: Option<PathBuf>,
-) -> Result<SessionConfig, Failure> {
+) -> SessionConfig {
     let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
     let defaults = SessionConfig::default();
-    Ok(SessionConfig {
+    SessionConfig {
         client_name: CLIENT_NAME.to_owned(),
         peer_id_prefix: PEER_ID_PREFIX,
-        max_descriptors: descriptors::available()?,
+        max_descriptors: descriptors::raise_limit(),
         ports: network.port.0.clone(),
         bind: network.bind,
         max_down: unlimited(network.max_down),
@@ -40,7 +41,7 @@ pub(crate) fn session_config(
         ca_file: trust.ca_file.clone(),
         announce_ip: network.announce_ip,
         ..defaults
-    })
+    }
 }
 
 /// Where journals are kept: as the user says, else below the user's state folder. `None` if the user
@@ -56,16 +57,12 @@ pub(crate) fn state_dir(state: &StateArgs) -> Option<PathBuf> {
 /// As [`state_dir`], for a command that writes to it: the folder exists and can be written.
 ///
 /// # Errors
-/// Disk if there is no such folder. The message says what `follows`, if the command goes on.
-pub(crate) fn writable_state_dir(
-    state: &StateArgs,
-    follows: Option<&str>,
-) -> Result<PathBuf, Failure> {
+/// Disk if there is no such folder.
+pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
     const RECORD: &str = "cannot keep a record of verified pieces";
-    let follows = follows.map(|text| format!("; {text}")).unwrap_or_default();
     let advice = "choose a folder with --state-dir";
     let dir = state_dir(state).ok_or_else(|| {
-        let message = format!("{RECORD}: you have no home folder{follows}; {advice}");
+        let message = format!("{RECORD}: you have no home folder; {advice}");
         Failure::new(Class::Disk, message)
     })?;
     let probe = fs::create_dir_all(&dir).and_then(|()| tempfile::tempfile_in(&dir));
@@ -73,7 +70,7 @@ pub(crate) fn writable_state_dir(
         let (shown, why) = (dir.display(), without_code(&error.to_string()));
         let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         let space = if is_full { "free some space, or " } else { "" };
-        let message = format!("{RECORD} in {shown}: {why}{follows}; {space}{advice}");
+        let message = format!("{RECORD} in {shown}: {why}; {space}{advice}");
         Failure::new(Class::Disk, message)
     })?;
     Ok(dir)
@@ -85,7 +82,9 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
             (Class::Network, "; give an address of this machine with --bind")
         }
-        StartError::Listen { source, .. } if is_out_of_descriptors(source) => (Class::Failure, ""),
+        StartError::Listen { source, .. } if is_out_of_descriptors(source.raw_os_error()) => {
+            (Class::Failure, "")
+        }
         StartError::Listen { .. } => (Class::Network, "; choose another one with --port"),
         StartError::Fetcher(_) => (Class::Disk, ""),
         StartError::Memory { .. } => (Class::Usage, ""),
@@ -118,8 +117,7 @@ pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
 /// Returns why `folder` has nothing of the torrent, if there is no file or folder of its name.
 pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<String> {
     let paths = possible_paths(metainfo);
-    let mut names = paths.iter().flatten().filter_map(|path| path.iter().next());
-    if names.any(|name| folder.join(name).symlink_metadata().is_ok()) {
+    if possible_names(&paths).iter().any(|name| folder.join(name).symlink_metadata().is_ok()) {
         return None;
     }
     if folder.is_file() {
@@ -130,14 +128,16 @@ pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<Stri
     Some(format!("no {kind} {:?} in {}", metainfo.info().disk_name(), folder.display()))
 }
 
-/// Says so if `folder` is not the folder that contains the torrent's content, but the content.
+/// Checks that `folder` exists and is not the torrent's content, but the folder that contains it.
 ///
 /// # Errors
-/// Usage, if `folder` is the content itself.
+/// Disk if `folder` does not exist, usage if it is the content itself.
 pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Failure> {
+    if !folder.exists() {
+        return Err(Failure::new(Class::Disk, format!("no such folder: {}", folder.display())));
+    }
     let paths = possible_paths(metainfo);
-    let names: BTreeSet<&OsStr> =
-        paths.iter().flatten().filter_map(|path| path.iter().next()).collect();
+    let names = possible_names(&paths);
     let is_there = |name: &&OsStr| folder.join(name).exists();
     if names.iter().any(is_there) || !is_content(metainfo, folder, &paths) {
         return Ok(());
@@ -176,6 +176,11 @@ fn possible_paths(metainfo: &Metainfo) -> BTreeSet<Vec<PathBuf>> {
     let info = metainfo.info();
     let namings = if info.has_plain_names() { &[Naming::Unix][..] } else { &Naming::ALL };
     namings.iter().map(|naming| info.disk_paths(*naming)).collect()
+}
+
+/// The names that the torrent's file or folder may have on disk, given its [`possible_paths`].
+fn possible_names(paths: &BTreeSet<Vec<PathBuf>>) -> BTreeSet<&OsStr> {
+    paths.iter().flatten().filter_map(|path| path.iter().next()).collect()
 }
 
 /// Whether the torrent's files are directly in `folder` under one of the `namings`, or `folder` is

@@ -16,7 +16,7 @@ use session::{
 use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, Reach, advice};
 use super::setup::missing_content;
 use crate::failure::{Class, Failure, without_code};
-use crate::output::{Bar, count, duration, rate, size};
+use crate::output::{count, duration, percent, rate, size};
 
 /// Every tracker failed and nobody is there: after this time that is the end.
 const HOPELESS_TIME: Duration = Duration::from_secs(60);
@@ -213,7 +213,7 @@ impl Torrent {
         let next = status.next_announce.map(Duration::from_secs).map(duration);
         self.said_why = now;
         let next = next.map_or(String::new(), |time| format!("; next announce in {time}"));
-        let peers: Vec<String> = self.peer_errors().map(|line| line.trim().to_owned()).collect();
+        let peers: Vec<String> = self.peer_errors().collect();
         let peers =
             if peers.is_empty() { String::new() } else { format!(" ({})", peers.join("; ")) };
         Some(self.obstacle() + &peers + &next)
@@ -385,7 +385,7 @@ impl Torrent {
     /// How much of what is wanted we have.
     fn reached(&self, status: &TorrentStatus) -> String {
         let (done, total) = (status.bytes_done, status.bytes_total);
-        let percent = Bar { name: "", done, total, words: "" }.percent();
+        let percent = percent(done, total);
         let (pieces, done, total) = (status.pieces_done, size(done), size(total));
         let all = count(status.pieces_total, "piece", "pieces");
         format!("{percent}% done ({pieces} of {all}, {done} of {total})")
@@ -397,7 +397,7 @@ impl Torrent {
             return bad_data(&format!("{what}; every peer so far sent bad data"));
         }
         let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle()));
-        failure.because(self.tracker_errors().chain(self.peer_errors()).collect())
+        failure.because(self.tracker_errors().chain(self.peer_errors()))
     }
 
     /// Returns in a few words why the torrent makes no progress, and what the user can do.
@@ -430,7 +430,7 @@ impl Torrent {
         let failed =
             self.trackers.iter().filter_map(|(url, result)| Some((url, result.as_ref().err()?)));
         let failed =
-            failed.map(|(url, error)| format!("  {}: {error}", tracker_http::shorten_url(url)));
+            failed.map(|(url, error)| format!("{}: {error}", tracker_http::shorten_url(url)));
         failed.chain(self.silent_trackers())
     }
 
@@ -440,12 +440,12 @@ impl Torrent {
         let is_silent = |url: &&String| !has_answer && !self.trackers.contains_key(*url);
         // A torrent may name a tracker in several tiers.
         let silent: BTreeSet<&String> = self.tracker_urls().filter(is_silent).collect();
-        silent.into_iter().map(|url| format!("  {}: no answer yet", tracker_http::shorten_url(url)))
+        silent.into_iter().map(|url| format!("{}: no answer yet", tracker_http::shorten_url(url)))
     }
 
     fn peer_errors(&self) -> impl Iterator<Item = String> {
         let peers = self.absent_peers.iter().take(SHOWN_PEERS);
-        peers.map(|(address, reason)| format!("  {address}: {reason}"))
+        peers.map(|(address, reason)| format!("{address}: {reason}"))
     }
 }
 
@@ -456,8 +456,8 @@ const MAX_ABSENT: usize = 10_000;
 
 fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     let message = error.message.clone();
-    // The message ends with what is to be done; this is the flag that does it.
-    let flag = if !goal.seed_only && message.ends_with(" folder") { " (-o)" } else { "" };
+    // A seed-only torrent has no such flag: its folder is an argument.
+    let flag = if error.advises_other_folder && !goal.seed_only { " (-o)" } else { "" };
     match error.class {
         ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),

@@ -7,12 +7,12 @@ use session::TorrentKey;
 /// The failures and warnings of each tracker that were shown last.
 #[derive(Debug, Default)]
 pub(super) struct TrackerNews {
-    shown: BTreeMap<(TorrentKey, String), Shown>,
+    records: BTreeMap<(TorrentKey, String), TrackerRecord>,
 }
 
 /// The words of one tracker that were shown last.
 #[derive(Debug, Default)]
-struct Shown {
+struct TrackerRecord {
     /// Its error; `None` once it answers.
     failure: Option<String>,
     /// Its newest warning, which stays known when a reply comes without it.
@@ -38,18 +38,18 @@ impl TrackerNews {
         url: &str,
         answer: Result<Option<String>, String>,
     ) -> Option<News> {
-        let shown = self.shown.entry((torrent, url.to_owned())).or_default();
+        let record = self.records.entry((torrent, url.to_owned())).or_default();
         match answer {
-            Err(failure) if shown.failure.as_ref() == Some(&failure) => None,
+            Err(failure) if record.failure.as_ref() == Some(&failure) => None,
             Err(failure) => {
-                shown.failure = Some(failure.clone());
+                record.failure = Some(failure.clone());
                 Some(News::Failed(failure))
             }
             Ok(warning) => {
-                let has_recovered = shown.failure.take().is_some();
-                let warning = warning.filter(|text| shown.warning.as_ref() != Some(text));
+                let has_recovered = record.failure.take().is_some();
+                let warning = warning.filter(|text| record.warning.as_ref() != Some(text));
                 if let Some(text) = warning {
-                    shown.warning = Some(text.clone());
+                    record.warning = Some(text.clone());
                     return Some(News::Warned(text));
                 }
                 has_recovered.then_some(News::Recovered)

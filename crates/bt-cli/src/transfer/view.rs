@@ -10,7 +10,7 @@ use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
 use super::tracker_news::{News, TrackerNews};
 use crate::failure::{Outcome, without_code};
-use crate::output::{Bar, Output, clean, count, duration, rate, size, took};
+use crate::output::{Bar, Output, clean, count, duration, mean_rate, percent, rate, size, took};
 
 /// How often a line shows the state of a torrent, without a terminal for bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// Shows torrents to the user.
 pub(crate) struct View {
     output: Output,
-    shown: Vec<Shown>,
+    displays: Vec<TorrentDisplay>,
     last: Instant,
     schema_sent: bool,
     /// Results are only what the command itself prints.
@@ -29,18 +29,33 @@ pub(crate) struct View {
 }
 
 /// The display of one torrent.
-struct Shown {
+struct TorrentDisplay {
     /// On a terminal.
     bar: Option<ProgressBar>,
     /// The last line on a pipe, so that it is not repeated for ever.
     line: String,
 }
 
+impl TorrentDisplay {
+    /// Returns the line of a torrent that is not over, if it changed.
+    fn next_line(&mut self, torrent: &Torrent) -> Option<&str> {
+        let status = torrent.status.as_ref().filter(|_| !torrent.is_over())?;
+        let (done, total) = done_of_total(torrent, status);
+        let (name, percent) = (clean(torrent.name()), percent(done, total));
+        let line = format!("{name}: {percent}%, {}", sentence(torrent, status));
+        if self.line == line {
+            return None;
+        }
+        self.line = line;
+        Some(&self.line)
+    }
+}
+
 impl View {
     pub(crate) fn new(output: &Output) -> Self {
         Self {
             output: output.clone(),
-            shown: Vec::new(),
+            displays: Vec::new(),
             last: Instant::now(),
             schema_sent: false,
             silent: false,
@@ -55,7 +70,7 @@ impl View {
 
     /// One more torrent.
     pub(crate) fn add(&mut self) {
-        self.shown.push(Shown { bar: self.output.new_bar(), line: String::new() });
+        self.displays.push(TorrentDisplay { bar: self.output.new_bar(), line: String::new() });
     }
 
     /// Something happened.
@@ -89,15 +104,15 @@ impl View {
 
     /// Time passed.
     pub(crate) fn progress(&mut self, now: Instant, torrents: &[Torrent]) -> Outcome {
-        let (width, charset) = (self.output.bar_width(), self.output.charset());
-        for (torrent, shown) in torrents.iter().zip(&self.shown) {
-            if let (Some(status), Some(bar)) = (&torrent.status, &shown.bar) {
-                let name = clean(torrent.name());
-                let words = match torrent.failure() {
+        for (torrent, display) in torrents.iter().zip(&self.displays) {
+            if let (Some(status), Some(bar)) = (&torrent.status, &display.bar) {
+                let name = &clean(torrent.name());
+                let words = &match torrent.failure() {
                     Some(failure) => clean(failure.message()),
                     None => sentence(torrent, status),
                 };
-                bar.set_message(bar_of(torrent, status, &name, &words).line(width, charset));
+                let (done, total) = done_of_total(torrent, status);
+                bar.set_message(self.output.bar_line(&Bar { name, done, total, words }));
             }
         }
         let interval = if self.wants_json() { JSON_INTERVAL } else { LINE_INTERVAL };
@@ -118,16 +133,9 @@ impl View {
 
     /// Writes a line for each torrent whose line changed.
     fn lines(&mut self, torrents: &[Torrent]) {
-        for (torrent, shown) in torrents.iter().zip(&mut self.shown) {
-            let Some(status) = torrent.status.as_ref().filter(|_| !torrent.is_over()) else {
-                continue;
-            };
-            let (name, words) = (clean(torrent.name()), sentence(torrent, status));
-            let percent = bar_of(torrent, status, &name, &words).percent();
-            let line = format!("{name}: {percent}%, {words}");
-            if shown.line != line {
-                self.output.note(&line);
-                shown.line = line;
+        for (torrent, display) in torrents.iter().zip(&mut self.displays) {
+            if let Some(line) = display.next_line(torrent) {
+                self.output.note(line);
             }
         }
     }
@@ -161,7 +169,7 @@ impl View {
         {
             let name = clean(torrent.name());
             for line in failure.lines() {
-                self.output.warn(&format!("{name}: {}", clean(line.trim())));
+                self.output.warn(&format!("{name}: {}", clean(line.trim_start())));
             }
         }
         Ok(())
@@ -169,8 +177,8 @@ impl View {
 
     /// Takes the bars away.
     pub(crate) fn finish(&mut self) {
-        for shown in self.shown.drain(..) {
-            if let Some(bar) = shown.bar {
+        for display in self.displays.drain(..) {
+            if let Some(bar) = display.bar {
                 bar.finish_and_clear();
             }
         }
@@ -217,7 +225,7 @@ impl View {
         // A block may arrive twice, and padding does.
         let fetched = status.map_or(0, |status| status.downloaded.min(total));
         let time = torrent.elapsed();
-        let speed = rate((fetched as f64 / time.as_secs_f64().max(0.001)) as u64);
+        let speed = rate(mean_rate(fetched, time));
         let part = format!("{} in {} ({speed})", size(fetched), took(time));
         let what =
             if fetched == total { part } else { format!("{}, of which {part}", size(total)) };
@@ -250,12 +258,12 @@ impl View {
     }
 }
 
-fn bar_of<'a>(torrent: &Torrent, status: &TorrentStatus, name: &'a str, words: &'a str) -> Bar<'a> {
-    let (done, total) = match status.phase {
+/// Returns how much of the present phase is done, and of how much: pieces or bytes.
+fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
+    match status.phase {
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
         _ => (status.bytes_done, torrent.totals(status).0),
-    };
-    Bar { name, done, total, words }
+    }
 }
 
 /// Returns the state of a torrent in words.
@@ -277,6 +285,76 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
             let left = left.map_or_else(String::new, |left| format!("{left} left, "));
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
             format!("{rate}, {left}{peers}, pieces {pieces}/{}", status.pieces_total)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use metainfo::{Builder, Sha1Digest};
+    use session::TorrentKey;
+
+    use super::*;
+    use crate::transfer::Goal;
+    use crate::transfer::advice::Reach;
+
+    fn torrent() -> Torrent {
+        let builder = Builder::new("film").piece_length(16 * 1024).file("", 100);
+        let metainfo = Arc::new(builder.build(&[Sha1Digest([1; 20])]).unwrap());
+        let goal = Goal { seed: true, seed_only: true, ..Goal::default() };
+        let reach = Reach { has_peers: false, listen: Box::default() };
+        Torrent::new(TorrentKey(1), metainfo, PathBuf::from("film"), goal, reach)
+    }
+
+    fn status(torrent: &Torrent) -> TorrentStatus {
+        TorrentStatus {
+            torrent: torrent.key,
+            info_hash: torrent.metainfo.info_hash(),
+            name: torrent.name().to_owned(),
+            phase: PhaseKind::Transfer,
+            bytes_done: 100,
+            bytes_total: 100,
+            pieces_done: 1,
+            pieces_total: 1,
+            checked: (1, 1),
+            downloaded: 0,
+            uploaded: 0,
+            earlier: (0, 0),
+            down_rate: 0,
+            up_rate: 0,
+            peers_connected: 0,
+            peers_known: 0,
+            peers_banned: 0,
+            seconds_left: None,
+            trackers: Vec::new(),
+            next_announce: Some(1800),
+            since_last_piece: Duration::ZERO,
+            events_dropped: 0,
+            buffers_peak: 0,
+        }
+    }
+
+    #[test]
+    fn idle_seed_prints_one_line() {
+        let (mut torrent, now) = (torrent(), Instant::now());
+        let mut display = TorrentDisplay { bar: None, line: String::new() };
+        assert_eq!(display.next_line(&torrent), None);
+        let idle = status(&torrent);
+        let later = TorrentStatus {
+            next_announce: Some(1790),
+            since_last_piece: Duration::from_secs(10),
+            ..idle.clone()
+        };
+        let sent = TorrentStatus { uploaded: 50, ..later.clone() };
+        let line = |ratio| format!("film: 100%, seeding, 0 B/s up, ratio {ratio}, peers 0/0");
+        for (status, expected) in
+            [(idle, Some(line("0.00"))), (later, None), (sent, Some(line("0.50")))]
+        {
+            torrent.handle_status(now, status);
+            assert_eq!(display.next_line(&torrent), expected.as_deref());
         }
     }
 }

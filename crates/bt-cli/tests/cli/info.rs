@@ -175,7 +175,7 @@ fn oddities_of_a_torrent_are_warnings() {
     let odd = [&torrent[..torrent.len() - 1], b"1:z0:1:z0:e\n"].concat();
     shell.write("odd.torrent", &odd);
     let expected = |output: Output, name: &str| {
-        for what in [": the key z is given again", ": ignored 1 byte"] {
+        for what in [": duplicate key z at byte ", ": ignored 1 byte"] {
             let line = format!("warning: {name}{what}");
             assert!(output.stderr.contains(&line), "{line} in: {}", output.stderr);
         }

@@ -155,13 +155,11 @@ fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
 /// Whatever value the source gives a field is in the field's description.
 #[test]
 fn phases_and_states_are_on_page() {
-    let source = fs::read_to_string(source_folder().join("transfer/events.rs")).unwrap();
+    let source = without_blanks(&source_folder().join("transfer/events.rs"));
     for (function, section, field) in
         [("phase_name", "progress", "phase"), ("state_name", "peer", "state")]
     {
-        let (_, rest) = source.split_once(&format!("fn {function}(")).unwrap();
-        let (body, _) = rest.split_once("\n}\n").unwrap();
-        let names = literals_after(body, &[" => \""]);
+        let names = literals_after(body_of(&source, function), "=>\"");
         assert_eq!(names, values_of(section, field), "{field}");
     }
 }
@@ -169,8 +167,8 @@ fn phases_and_states_are_on_page() {
 /// Whatever an event is called in the source is a heading of the page.
 #[test]
 fn page_lists_all_event_names() {
-    let source = fs::read_to_string(source_folder().join("transfer/events.rs")).unwrap();
-    let names: BTreeSet<String> = literals_after(&source, &["line(torrent, \"", "torrent,\n\""]);
+    let source = without_blanks(&source_folder().join("transfer/events.rs"));
+    let names = literals_after(&source, "line(torrent,\"");
     let page = fs::read_to_string(source_folder().join("../JSON.md")).unwrap();
     let (_, events) = page.split_once("## Events").unwrap();
     let (events, _) = events.split_once("## Objects").unwrap();
@@ -191,19 +189,34 @@ fn page_lists_all_error_fields() {
                 folders.push(entry.path());
                 continue;
             }
-            let source = fs::read_to_string(entry.path()).unwrap();
-            names.extend(literals_after(&source, &[".with(\""]));
+            names.extend(literals_after(&without_blanks(&entry.path()), ".with(\""));
         }
     }
     let page: BTreeSet<String> = page()["error"].keys().cloned().collect();
     assert_eq!(names, page);
 }
 
-/// The string literals that follow one of `starts` in a source file, whatever blanks are between.
-fn literals_after(source: &str, starts: &[&str]) -> BTreeSet<String> {
-    let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    let source = lines.join("\n");
-    let after = starts.iter().flat_map(|start| source.split(start).skip(1).collect::<Vec<_>>());
+/// Returns a source file without spaces and ends of lines, so that its formatting does not matter.
+fn without_blanks(path: &Path) -> String {
+    let source = fs::read_to_string(path).unwrap();
+    source.chars().filter(|c| !c.is_whitespace()).collect()
+}
+
+/// Returns the body of a function in a source [`without_blanks`], up to the brace that closes it.
+fn body_of<'a>(source: &'a str, function: &str) -> &'a str {
+    let (_, rest) = source.split_once(&format!("fn{function}(")).unwrap();
+    let mut depth = 0_i32;
+    let end = rest.find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == '}' && depth == 0
+    });
+    &rest[..end.unwrap()]
+}
+
+/// Returns the string literals that follow `start`, which ends with their first quotation mark, in
+/// a source [`without_blanks`].
+fn literals_after(source: &str, start: &str) -> BTreeSet<String> {
+    let after = source.split(start).skip(1);
     after.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
 }
 

@@ -249,6 +249,43 @@ fn magnet_link_is_not_supported_yet() {
 }
 
 #[test]
+fn passkeys_are_hidden() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let (payload, shell) = (payload(), Shell::new());
+    let server = web_server("200 OK", &fs::read(payload.torrent_path()).unwrap());
+    let url = |number: u32| format!("http://{server}/{KEY}/{number}.torrent");
+    let (one, two) = (url(1), url(2));
+    let download = ["download", &one, &two, "--port", "0", "--timeout", "1"];
+    let output = shell.run(download).expect(4);
+    let same = format!(
+        "http://{server}/0123../1.torrent and http://{server}/0123../2.torrent are the same torrent"
+    );
+    assert_eq!(starting(&output, &same), 1, "{}", output.stderr);
+    assert!(!output.stderr.contains(KEY), "{}", output.stderr);
+
+    let torrent = payload.torrent_path().to_str().unwrap();
+    let (typo, other) =
+        (format!("htp://a.example/{KEY}/announce"), format!("ftp://b.example/{KEY}"));
+    let magnet = format!("magnet:?xt=urn:btih:00&tr=http%3A%2F%2Fa.example%2F{KEY}");
+    for (arguments, shown) in [
+        (
+            &["create", torrent, "-t", &typo, "-o", "out"][..],
+            "got \"htp://a.example/0123../announce\"",
+        ),
+        (&["seed", torrent, &other], "got ftp://b.example/0123..: "),
+        (&["seed", torrent, &magnet], "got a magnet link: "),
+        (&["info", torrent, &one], "'http://127.0.0.1:"),
+        (&[&one], "'http://127.0.0.1:"),
+        (&["seed", torrent, ".", "--port", &one], "'http://127.0.0.1:"),
+    ] {
+        let text = shell.run(arguments).expect(2).stderr;
+        let json = shell.run(arguments.iter().chain(&["--json"])).expect(2).stdout();
+        assert!(text.contains(shown) && !text.contains(KEY), "{text}");
+        assert!(!json.contains(KEY), "{json}");
+    }
+}
+
+#[test]
 fn unusable_state_folder_is_named() {
     let (payload, shell) = (payload(), Shell::new());
     shell.write("state", "a file");
@@ -263,8 +300,8 @@ fn unusable_state_folder_is_named() {
     let dir = payload.folder_path().to_str().unwrap();
     let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
     let output = shell.run(words("seed", &payload, &seed)).expect(0);
-    let warning = "warning: cannot keep a record of verified pieces in state/below: \
-        not a directory; seed verifies everything at each start; choose a folder with --state-dir";
+    let warning = "warning: seed verifies everything at each start: cannot keep a record of \
+        verified pieces in state/below: not a directory; choose a folder with --state-dir";
     assert_eq!(lines(&output, "--state-dir"), [warning]);
     assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
 }
@@ -376,14 +413,6 @@ fn unused_web_seeds_are_named() {
     let flags = ["download", "a.torrent", "-o", "out", "--port", "0", "--timeout", "1"];
     let output = shell.run(flags).expect(4);
     assert_eq!(lines(&output, "1 web seed is not used").len(), 1, "{}", output.stderr);
-}
-
-#[test]
-fn idle_seed_prints_one_line() {
-    let payload = payload();
-    let dir = payload.folder_path().to_str().unwrap();
-    let output = text(&payload, "seed", &[dir, "--seed-time", "22s"]).expect(0);
-    assert_eq!(lines(&output, "seeding, ").len(), 1, "{}", output.stderr);
 }
 
 #[test]

@@ -154,6 +154,9 @@ impl<F> Touched<F> {
 
     /// Notes `file`; `None` if it is not kept open. A file that was closed is not kept again: a
     /// file that is opened again does not report its earlier errors.
+    ///
+    /// `None` replaces an open file too. A selected file that is given up is removed and made again
+    /// in the same slot, so the open one may be the removed one. Its sync would prove nothing.
     pub(super) fn push(&mut self, slot: u32, file: Option<Kept<F>>) {
         let is_full = self.is_full();
         match self.0.entry(slot) {

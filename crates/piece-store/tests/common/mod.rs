@@ -3,13 +3,14 @@
 #![allow(dead_code, unreachable_pub, missing_docs)] // Each test file uses some of it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests look at real files.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metainfo::{Builder, Metainfo};
 use piece_store::{
     Access, Bitfield, Disk, Extent, Handles, OpenSpec, Opened, OsDisk, Outcome, PieceIndex,
-    STRIP_LENGTH, Span, Store, StoreError, span_count, span_length,
+    Resources, STRIP_LENGTH, Span, Store, StoreError, check, span_count, span_length,
 };
 
 pub mod fuzz;
@@ -121,6 +122,13 @@ impl Torrent {
         (0..self.metainfo.info().files().len()).for_each(|index| self.write_file(folder, index));
     }
 
+    /// Verifies the files below `folder` with two workers.
+    #[track_caller]
+    pub fn verify(&self, folder: &Path, state_dir: Option<&Path>) -> check::Report {
+        let resources = Resources::with_workers(2);
+        check::verify_folder(&self.metainfo, folder, state_dir, resources, &quiet).unwrap()
+    }
+
     /// Whether the files below `folder` are the torrent's, byte for byte.
     #[track_caller]
     pub fn assert_complete(&self, folder: &Path) {
@@ -130,6 +138,9 @@ impl Torrent {
         }
     }
 }
+
+/// Progress that nobody looks at.
+pub fn quiet(_: u64, _: u64) {}
 
 /// A folder for downloads and one for journals.
 pub fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -245,11 +256,15 @@ pub fn open(spec: &OpenSpec) -> Run<OsDisk> {
 }
 
 impl<D: Disk> Run<D> {
+    /// Verifies `pieces`; returns the good ones and the first error.
+    pub fn verify(&self, pieces: Range<u32>) -> (Vec<u32>, Option<StoreError>) {
+        self.store.verify(pieces, &mut vec![0; STRIP_LENGTH])
+    }
+
     /// Verifies what is to be verified and finishes the check.
-    pub fn try_check(mut self) -> Result<Self, StoreError> {
+    pub fn try_check(self) -> Result<Self, StoreError> {
         for range in self.opened.to_verify.clone() {
-            let (_, error) = self.store.verify(range, &mut self.scratch);
-            assert_eq!(error, None);
+            assert_eq!(self.verify(range).1, None);
         }
         self.store.finish_check().map(|_| self)
     }
@@ -312,9 +327,8 @@ impl<D: Disk> Run<D> {
 
 /// Verifies what is to be verified, and does not finish the check.
 pub fn verify_all<D: Disk>(run: &Run<D>) {
-    let mut scratch = vec![0; STRIP_LENGTH];
     for range in run.opened.to_verify.clone() {
-        run.store.verify(range, &mut scratch);
+        run.verify(range);
     }
 }
 

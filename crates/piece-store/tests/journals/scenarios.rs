@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use piece_store::{Disk as _, HeldSpan, STRIP_LENGTH};
+use piece_store::{Disk as _, HeldSpan};
 
 use super::common::mem::MemDisk;
 use super::common::*;
@@ -174,8 +174,7 @@ impl Scene {
     }
 
     fn verify(&self, run: &Run<MemDisk>, pieces: Range<u32>) {
-        let (_, error) = run.store.verify(pieces, &mut vec![0; STRIP_LENGTH]);
-        assert_eq!(error, None);
+        assert_eq!(run.verify(pieces).1, None);
     }
 
     fn commit(&self, run: &mut Run<MemDisk>, pieces: &[u32]) {

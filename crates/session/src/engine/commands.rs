@@ -144,5 +144,6 @@ pub(super) fn torrent_error(error: &StoreError) -> TorrentError {
         StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
         _ => ErrorClass::Internal,
     };
-    TorrentError { class, message: error.to_string() }
+    let advises_other_folder = error.advises_other_folder();
+    TorrentError { class, message: error.to_string(), advises_other_folder }
 }

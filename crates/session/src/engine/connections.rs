@@ -137,8 +137,10 @@ impl<F> Engine<F> {
         if !outgoing {
             link.connection.accept(ours);
         }
-        link.connection.set_geometry(swarm.geometry());
-        link.connection.bitfield(swarm.have());
+        if let Some(pieces) = swarm.pieces() {
+            link.connection.set_geometry(pieces.geometry());
+            link.connection.bitfield(pieces.have());
+        }
         if link.connection.extension_protocol() {
             let hello = hello(&self.config, address, swarm.is_complete());
             link.connection.extension_handshake(&hello);

@@ -108,7 +108,6 @@ impl<F> Engine<F> {
                 self.torrents.transfer(key).completion_due = true;
                 self.report_completion(key);
             }
-            _ => log::error!("the session does not know this output of the swarm"),
         }
     }
 

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
@@ -16,6 +15,7 @@ use session::engine::{
     Action, AnnounceKey, Engine, EngineConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
 use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
+use testkit::Choices;
 
 const SPAN_MEMORY: usize = 2 << 20;
 /// The most links.

@@ -222,7 +222,8 @@ impl Part {
 
 /// The blocks of a span that are in, in memory or on the disk: bit n for its block n.
 pub(crate) fn blocks_in(swarm: &Swarm, piece: PieceIndex, span: u32) -> u16 {
-    mask(swarm.spans(), piece, span, swarm.blocks_in(piece, span))
+    let Some(pieces) = swarm.pieces() else { return 0 };
+    mask(SpanLayout::new(pieces.geometry()), piece, span, swarm.blocks_in(piece, span))
 }
 
 fn mask(

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bt_types::{AnnounceEvent, AnnounceRequest, Geometry, InfoHashV1, PeerId};
 use piece_store::{Job, OpenSpec, Opened, TorrentKey};
 use rand::RngExt as _;
-use swarm::Swarm;
+use swarm::{Pieces, Swarm};
 
 use super::check::Check;
 use super::transfer::Transfer;
@@ -277,7 +277,8 @@ impl Torrent {
     /// announces `paused` if no other event is due (BEP 21).
     pub(crate) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
         let swarm = self.transfer().map(|transfer| &transfer.swarm);
-        let partial_seed = swarm.is_some_and(Swarm::is_partial_seed);
+        let pieces = swarm.and_then(Swarm::pieces);
+        let partial_seed = pieces.is_some_and(Pieces::is_partial_seed);
         AnnounceRequest {
             event: match event {
                 AnnounceEvent::None if partial_seed => AnnounceEvent::Paused,
@@ -287,7 +288,7 @@ impl Torrent {
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
             // Of all pieces, wanted or not: a partial seed is no seeder.
-            left: swarm.map_or(u64::MAX, Swarm::torrent_left),
+            left: pieces.map_or(u64::MAX, Pieces::torrent_left),
             ..AnnounceRequest::new(self.info_hash(), self.peer_id)
         }
     }

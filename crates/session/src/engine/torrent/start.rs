@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bt_types::PeerId;
 use metainfo::{FileEntry, Info, Naming};
-use piece_store::Opened;
 use swarm::{SpanLayout, Swarm, SwarmConfig};
 
 use super::phase::{Phase, Torrent};
@@ -27,22 +27,26 @@ impl Torrent {
         let Phase::Checking(check) = &mut self.phase else { return Vec::new() };
         let opened = &check.opened;
         let info = self.add.metainfo.info();
-        let base = SwarmConfig::new(info.geometry(), opened.have.clone(), self.peer_id);
-        let swarm_config = swarm_config(&self.add, opened, config, SwarmConfig { seed, ..base });
-        let (have, wanted) = (swarm_config.have.count(), swarm_config.wanted.count());
-        let naming = opened.naming;
-        let swarm = Swarm::new(now, swarm_config);
+        let (geometry, naming) = (info.geometry(), opened.naming);
+        let have = &opened.have;
+        let wanted = if self.add.seed_only { have } else { &opened.wanted };
+        let swarm_config = swarm_config(&self.add, config, self.peer_id, seed);
+        let mut swarm = Swarm::new(now, &swarm_config);
+        swarm
+            .begin_transfer(now, geometry, have.clone(), wanted.clone(), &opened.unfinished)
+            .expect("the store's bitfields are of this torrent");
         let transfer = Transfer {
             metainfo: Arc::clone(&self.add.metainfo),
-            buffers: PieceBuffers::new(SpanLayout::new(info.geometry()), &opened.unfinished),
+            buffers: PieceBuffers::new(SpanLayout::new(geometry), &opened.unfinished),
             durability: std::mem::take(&mut check.durability),
-            progress: Progress::of(info, swarm.wanted(), swarm.have()),
+            progress: Progress::of(info, wanted, have),
             file_system: opened.file_system,
             last_piece_at: now,
             announced_at: now,
             completion_due: swarm.is_complete(),
             swarm,
         };
+        let (have, wanted) = (have.count(), wanted.count());
         self.phase = Phase::Transfer(Box::new(transfer));
         let mut events = vec![EventKind::Started { have, wanted, naming }];
         events.extend(renamed_text(info, naming).map(EventKind::Warning));
@@ -57,20 +61,18 @@ impl Torrent {
 
 fn swarm_config(
     add: &AddTorrent,
-    opened: &Opened,
     config: &EngineConfig,
-    base: SwarmConfig,
+    peer_id: PeerId,
+    seed: u64,
 ) -> SwarmConfig {
-    let wanted = if add.seed_only { &opened.have } else { &opened.wanted };
     let trackers = if add.announce { add.metainfo.trackers().to_vec() } else { Vec::new() };
     SwarmConfig {
-        wanted: wanted.clone(),
-        unfinished: opened.unfinished.clone(),
         private: add.metainfo.info().private(),
         trackers,
         max_peers: config.max_peers_per_torrent,
         upload_slots: config.upload_slots,
-        ..base
+        seed,
+        ..SwarmConfig::new(peer_id)
     }
 }
 

@@ -8,7 +8,7 @@ use bt_types::{BlockRequest, PieceIndex};
 use metainfo::Metainfo;
 use peer_wire::{ExtensionHandshake, Received};
 use piece_store::{HeldSpan, Job, Outcome, Span, StoreError, TorrentKey};
-use swarm::{Committed, PeerKey, Place, Swarm};
+use swarm::{BlockFate, Committed, PeerKey, SpanLayout, Swarm};
 
 use super::durability::Durability;
 use super::progress::Progress;
@@ -86,12 +86,12 @@ impl Transfer {
         offset: u32,
         bytes: &[u8],
     ) {
-        let place = self.swarm.place(now, peer, request, offset);
+        let fate = self.swarm.handle_part(now, peer, request, offset);
         self.swarm.handle_payload(now, peer, bytes.len() as u32);
-        if place == Place::Discard {
+        if fate == BlockFate::Discard {
             return;
         }
-        let layout = self.swarm.spans();
+        let layout = self.layout();
         let span = self.buffers.span_at(layout, request.piece(), request.offset() + offset);
         let target = span.and_then(|(span, start)| span.get_mut(start..start + bytes.len()));
         match target {
@@ -137,7 +137,9 @@ impl Transfer {
             self.swarm.handle_lost(now, piece);
         }
         if !lost.is_empty() {
-            self.progress = Progress::of(info, self.swarm.wanted(), self.swarm.have());
+            let pieces = self.swarm.pieces();
+            self.progress = pieces
+                .map_or(self.progress, |pieces| Progress::of(info, pieces.wanted(), pieces.have()));
         }
     }
 
@@ -148,7 +150,7 @@ impl Transfer {
         spans: Range<u32>,
         buffers: &mut Buffers,
     ) {
-        let (geometry, layout) = (self.swarm.geometry(), self.swarm.spans());
+        let (geometry, layout) = (self.metainfo.info().geometry(), self.layout());
         for span in spans {
             let length = piece_store::span_length(&geometry, piece, span);
             let buffer = buffers.take(layout.span_length(), length);
@@ -156,6 +158,10 @@ impl Transfer {
                 buffers.give(layout.span_length(), unused);
             }
         }
+    }
+
+    fn layout(&self) -> SpanLayout {
+        SpanLayout::new(self.metainfo.info().geometry())
     }
 
     /// Whether to sync now: enough is unsynced, or only the sync is missing to the completion.

@@ -1,0 +1,230 @@
+//! Verifying data that lies in memory, and making a torrent of it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use testkit::HttpTracker;
+
+use super::payload::Payload;
+use super::place::Place;
+use super::table::{Column, Row, Table};
+use super::{MIB, Options, contestant, turn};
+use e2e::bt_cli::BtCli;
+use e2e::clients::{
+    Aria2, Job, Libtorrent, Ours, Program as _, Rqbit, Transmission, namespace, version_in,
+};
+use xtask::process::{Running, find_program, output_of};
+
+/// The torrents have pieces of that many bytes: 2 to the 20th.
+const PIECE_LENGTH_LOG: &str = "20";
+
+const COLUMNS: &[Column] = &[
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
+    Column { name: "MB/s to libtorrent's", decimals: 2 },
+    Column { name: "MB/s to the floor's", decimals: 2 },
+];
+/// To whose median, in which column, each of the last columns is the ratio.
+const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("floor", 0)];
+
+/// A program that hashes data, one way or the other.
+struct Tool {
+    name: String,
+    version: Option<String>,
+    start: Start,
+    done: Done,
+}
+
+/// Starts it; returns when it has been told what to do.
+type Start = Box<dyn Fn(&Bench<'_>) -> Result<Running>>;
+
+/// How a program says that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// It ends.
+    Ends,
+    /// It goes on, and tells the tracker that it misses nothing.
+    Announces,
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    place: &'a Place,
+    payload: Payload,
+    tracker: HttpTracker,
+    bt_cli: &'a BtCli,
+    home: PathBuf,
+}
+
+/// The table of those who verify.
+pub(super) fn verify(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(options, place, bt_cli)?.run("verify", verifiers()?)])
+}
+
+/// The table of those who make torrents.
+pub(super) fn create(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(options, place, bt_cli)?.run("create", makers()?)])
+}
+
+impl<'a> Bench<'a> {
+    fn new(options: &'a Options, place: &'a Place, bt_cli: &'a BtCli) -> Result<Self> {
+        let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
+        let home = place.path().join("home");
+        Ok(Self { options, place, payload, tracker, bt_cli, home })
+    }
+
+    fn run(&self, key: &str, tools: Vec<Tool>) -> Table {
+        let wanted = tools.into_iter().filter(|tool| self.options.wants(&tool.name));
+        let (tools, missing): (Vec<_>, Vec<_>) = wanted.partition(|tool| tool.version.is_some());
+        let version = |tool: &Tool| tool.version.clone().unwrap_or_default();
+        let row = |tool: &Tool| Row::new(&tool.name, &version(tool), COLUMNS);
+        let mut rows: Vec<Row> = tools.iter().map(row).collect();
+        turn::race(self.options, &mut rows, |index| self.turn(&tools[index]));
+        let size = self.payload.shape.size / MIB;
+        let title = format!("{key}: {size} MiB, pieces of 1024 KiB, in memory");
+        let missing = missing.into_iter().map(|tool| tool.name);
+        let table = Table::new(key, title, COLUMNS, rows, missing).compared(&RATIOS).sorted();
+        print!("{}", table.text());
+        table
+    }
+
+    fn turn(&self, tool: &Tool) -> Result<Vec<f64>> {
+        self.place.empty("home")?;
+        let before = self.tracker.announces().len();
+        let mut running = (tool.start)(self)?;
+        let done = || match tool.done {
+            Done::Ends => self.home.join("done").exists(),
+            Done::Announces => {
+                self.tracker.announces().iter().skip(before).any(|announce| announce.left == 0)
+            }
+        };
+        let (time, cost) = turn::follow(&mut running, done, tool.done == Done::Ends)?;
+        Ok(turn::values(self.payload.shape.size, time, cost))
+    }
+
+    /// Starts `command`, whose outputs go into the home folder.
+    fn start(&self, command: &Command) -> Result<Running> {
+        Running::start("tool", command, &self.home)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.payload.data()
+    }
+
+    /// The torrent to be made.
+    fn made(&self) -> PathBuf {
+        self.home.join("made.torrent")
+    }
+
+    /// Calls `start` with the torrent of the payload and its data.
+    fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Running>) -> Result<Running> {
+        let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
+        let ip = namespace::address_of(0);
+        start(&Job { torrent: &torrent, folder: &folder, home: &self.home, ip, peers: &[] })
+    }
+}
+
+fn tool(
+    name: &str,
+    version: Option<String>,
+    start: impl Fn(&Bench<'_>) -> Result<Running> + 'static,
+) -> Tool {
+    Tool { name: name.to_owned(), version, start: Box::new(start), done: Done::Ends }
+}
+
+/// As many plain hash streams as there are cores, and nothing else.
+fn floor() -> Tool {
+    tool("floor", Some(format!("{} threads", cores())), |bench| {
+        let mut command = contestant::child("hash", &bench.payload.description())?;
+        bench.start(command.arg(bench.payload.folder()).arg(cores().to_string()))
+    })
+}
+
+fn verifiers() -> Result<Vec<Tool>> {
+    let libtorrent = Libtorrent::pypi().version();
+    let mut tools = vec![
+        floor(),
+        tool("bt-cli", Ours::new()?.version(), |bench| {
+            let mut command = bench.bt_cli.command(["verify"]);
+            bench.start(command.arg(bench.payload.torrent()).arg(bench.payload.folder()))
+        }),
+        tool("libtorrent", libtorrent.clone(), |bench| {
+            bench.with_job(|job| Libtorrent::pypi().check(job, cores()))
+        }),
+        tool("libtorrent-debian", Libtorrent::debian().version(), |bench| {
+            bench.with_job(|job| Libtorrent::debian().check(job, cores()))
+        }),
+        tool("rqbit", Rqbit.version(), |bench| bench.with_job(|job| Rqbit.check(job))),
+        tool("aria2", Aria2.version(), |bench| bench.with_job(|job| Aria2.check(job))),
+        tool("imdl", imdl_version(), |bench| {
+            let mut command = Command::new(imdl());
+            command.args(["torrent", "verify", "--input"]).arg(bench.payload.torrent());
+            bench.start(command.arg("--content").arg(bench.data()))
+        }),
+        Tool {
+            done: Done::Announces,
+            ..tool("transmission", Transmission.version(), |bench| {
+                bench.with_job(|job| Transmission.seed(job))
+            })
+        },
+    ];
+    if cores() != 2 {
+        tools.push(tool("libtorrent, 2 threads", libtorrent, |bench| {
+            bench.with_job(|job| Libtorrent::pypi().check(job, 2))
+        }));
+    }
+    Ok(tools)
+}
+
+fn makers() -> Result<Vec<Tool>> {
+    Ok(vec![
+        floor(),
+        tool("bt-cli", Ours::new()?.version(), |bench| {
+            let mut command = bench.bt_cli.command(["create", "-l", "1M", "-t", URL, "-o"]);
+            bench.start(command.arg(bench.made()).arg(bench.data()))
+        }),
+        tool("libtorrent", Libtorrent::pypi().version(), |bench| {
+            Libtorrent::pypi().start_create(&bench.data(), URL, &bench.made(), &bench.home)
+        }),
+        tool("libtorrent-debian", Libtorrent::debian().version(), |bench| {
+            Libtorrent::debian().start_create(&bench.data(), URL, &bench.made(), &bench.home)
+        }),
+        tool("mktorrent", mktorrent_version(), |bench| {
+            let mut command = Command::new("mktorrent");
+            command.args(["-l", PIECE_LENGTH_LOG, "-t", &cores().to_string(), "-a", URL, "-o"]);
+            bench.start(command.arg(bench.made()).arg(bench.data()))
+        }),
+        tool("imdl", imdl_version(), |bench| {
+            let mut command = Command::new(imdl());
+            command.args(["torrent", "create", "--piece-length", "1MiB", "--announce", URL]);
+            bench.start(command.arg("--output").arg(bench.made()).arg(bench.data()))
+        }),
+        tool("transmission", Transmission.version(), |bench| {
+            let mut command = Command::new("transmission-create");
+            command.args(["--piecesize", "1024", "--tracker", URL, "--outfile"]);
+            bench.start(command.arg(bench.made()).arg(bench.data()))
+        }),
+    ])
+}
+
+/// A tracker that nobody asks.
+const URL: &str = "http://10.77.0.1:6969/announce";
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn imdl() -> PathBuf {
+    find_program("imdl").unwrap_or_default()
+}
+
+fn imdl_version() -> Option<String> {
+    version_in(&output_of(imdl().to_str()?, ["--version"])?)
+}
+
+/// It prints its version above everything else.
+fn mktorrent_version() -> Option<String> {
+    version_in(&output_of("mktorrent", ["-h"])?)
+}

@@ -1,0 +1,232 @@
+//! Downloading: every client from the same seeders, turn by turn.
+//!
+//! The clock runs from when a program has been given the torrent (for programs with the torrent in
+//! their arguments: from their start) until it says that all is there, by ending or by running a
+//! command. CPU time is counted over the same time, and on to the end of programs that end.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::syncfs;
+use testkit::HttpTracker;
+
+use super::contestant::{self, Contestant, Turn};
+use super::payload::{Payload, Shape};
+use super::place::Place;
+use super::table::{Column, Row, Table};
+use super::{MIB, Options, turn};
+use e2e::bt_cli::BtCli;
+use e2e::clients::{Job, Libtorrent, PORT, namespace};
+use xtask::meter::Meter;
+use xtask::process::Running;
+
+const COLUMNS: &[Column] = &[
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
+    Column { name: "seeder CPU s/GiB", decimals: 2 },
+    Column { name: "buffers MiB", decimals: 1 },
+    Column { name: "MB/s to libtorrent's", decimals: 2 },
+    Column { name: "CPU to libtorrent's", decimals: 2 },
+    Column { name: "CPU to the floor's", decimals: 2 },
+];
+/// To whose median, in which column, each of the last columns is the ratio.
+const RATIOS: [(&str, usize); 3] = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
+
+/// What is downloaded, and from how many seeders.
+struct Scenario {
+    key: &'static str,
+    shape: Shape,
+    seeders: usize,
+}
+
+impl Scenario {
+    fn title(&self) -> String {
+        let Shape { size, files, piece_length } = self.shape;
+        let files = if files == 1 { String::new() } else { format!(" in {files} files") };
+        let seeders = match self.seeders {
+            1 => "1 seeder".to_owned(),
+            more => format!("{more} seeders"),
+        };
+        format!(
+            "download: {} MiB{files}, pieces of {} KiB, {seeders}",
+            size / MIB,
+            piece_length / 1024
+        )
+    }
+}
+
+/// A table for each scenario.
+pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    let mut tables = Vec::new();
+    for scenario in scenarios(options) {
+        let table = Bench::new(options, place, bt_cli, scenario)?.run();
+        print!("{}", table.text());
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn scenarios(options: &Options) -> Vec<Scenario> {
+    let size = options.size.unwrap_or(2048) * MIB;
+    let one = |piece_length| Shape { size, files: 1, piece_length };
+    let small = Shape { size: size / 4, files: 5000, piece_length: 256 * 1024 };
+    let all = vec![
+        Scenario { key: "download-1m-1", shape: one(MIB), seeders: 1 },
+        Scenario { key: "download-1m-4", shape: one(MIB), seeders: 4 },
+        Scenario { key: "download-256k-1", shape: one(256 * 1024), seeders: 1 },
+        Scenario { key: "download-256k-4", shape: one(256 * 1024), seeders: 4 },
+        Scenario { key: "download-files-1", shape: small, seeders: 1 },
+    ];
+    if options.piece_length.is_none() && options.seeders.is_none() && options.files.is_none() {
+        return all;
+    }
+    let shape = Shape {
+        size,
+        files: options.files.unwrap_or(1),
+        piece_length: options.piece_length.unwrap_or(1024) * 1024,
+    };
+    vec![Scenario { key: "download", shape, seeders: options.seeders.unwrap_or(1) }]
+}
+
+/// One scenario at work.
+struct Bench<'a> {
+    options: &'a Options,
+    place: &'a Place,
+    /// Where downloads go, if it is a disk: a time counts until its file system is synced.
+    disk: Option<Place>,
+    scenario: Scenario,
+    payload: Payload,
+    contestants: Vec<Contestant>,
+    missing: Vec<&'static str>,
+    seeders: Vec<SocketAddr>,
+    _tracker: HttpTracker,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        options: &'a Options,
+        place: &'a Place,
+        bt_cli: &BtCli,
+        scenario: Scenario,
+    ) -> Result<Self> {
+        let address = |index| SocketAddr::from((namespace::seeder_address(index), PORT));
+        let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
+        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, place, bt_cli)?;
+        let (mut contestants, missing) = contestant::all()?;
+        contestants.retain(|contestant| options.wants(contestant.name));
+        ensure!(!contestants.is_empty(), "nobody is left to be measured");
+        let disk = options.disk.as_deref().map(|disk| Place::new(Some(disk))).transpose()?;
+        Ok(Self {
+            disk,
+            options,
+            place,
+            scenario,
+            payload,
+            contestants,
+            missing,
+            seeders,
+            _tracker: tracker,
+        })
+    }
+
+    fn run(&self) -> Table {
+        let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
+        let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
+        turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
+        let missing = self.missing.iter().copied().filter(|name| self.options.wants(name));
+        Table::new(self.scenario.key, self.title(), COLUMNS, rows, missing)
+            .compared(&RATIOS)
+            .sorted()
+    }
+
+    /// Has everything written to the disk, if there is one, and says how long that took.
+    fn sync(&self, folder: &Path) -> Result<Duration> {
+        let start = Instant::now();
+        if self.disk.is_some() {
+            syncfs(File::open(folder)?)?;
+            return Ok(start.elapsed());
+        }
+        Ok(Duration::ZERO)
+    }
+
+    fn title(&self) -> String {
+        let disk = if self.disk.is_some() { ", to a disk, synced" } else { "" };
+        self.scenario.title() + disk
+    }
+
+    /// One turn of one contestant: the values of the measured columns.
+    fn turn(&self, contestant: &Contestant) -> Result<Vec<f64>> {
+        let downloads = self.disk.as_ref().unwrap_or(self.place);
+        let (folder, home) = (downloads.empty("downloads")?, self.place.empty("home")?);
+        self.place.even_out(self.payload.shape.size)?;
+        self.sync(&folder)?;
+        let bare = contestant.wants_bare_sender();
+        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.place)?;
+        let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
+        let torrent = self.payload.torrent();
+        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
+        let description = self.payload.description();
+        let mut running = contestant.start(&Turn { job, payload: &description })?;
+        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
+        let time = time + self.sync(&folder)?;
+        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&running));
+        drop(running);
+        if contestant.writes() {
+            self.payload.compare(&folder).context("not what was seeded")?;
+        }
+        let size = self.payload.shape.size;
+        let mut values = turn::values(size, time, cost);
+        values.push(turn::per_gib(seeding, size));
+        // Last, for most say nothing of it.
+        values.extend(buffers.map(|bytes| bytes as f64 / MIB as f64));
+        Ok(values)
+    }
+}
+
+/// The seeders of one turn, new for each so that no turn leaves anything to the next.
+struct Seeders(Vec<(Running, Meter)>);
+
+impl Seeders {
+    /// One libtorrent for each address, or one sender without a protocol at the first.
+    fn start(payload: &Payload, at: &[SocketAddr], bare: bool, place: &Place) -> Result<Self> {
+        let started = if bare {
+            vec![contestant::start_sender(payload, &place.empty("seeder")?, at[0])?]
+        } else {
+            Self::start_libtorrents(payload, at, place)?
+        };
+        let meter = |running| {
+            let meter = Meter::start(&running);
+            (running, meter)
+        };
+        Ok(Self(started.into_iter().map(meter).collect()))
+    }
+
+    /// All are started before any is waited for.
+    fn start_libtorrents(
+        payload: &Payload,
+        at: &[SocketAddr],
+        place: &Place,
+    ) -> Result<Vec<Running>> {
+        let (torrent, folder) = (payload.torrent(), payload.folder());
+        let start = |index| {
+            let home = place.empty(&format!("seeder-{index}"))?;
+            let (torrent, folder, home) = (&torrent, &folder, &home);
+            let ip = namespace::seeder_address(index);
+            Libtorrent::newest()?.seed_unchecked(&Job { torrent, folder, home, ip, peers: &[] })
+        };
+        let started = (0..at.len()).map(start).collect::<Result<Vec<_>>>()?;
+        for (running, address) in started.iter().zip(at) {
+            contestant::wait_until_it_listens(running, *address)?;
+        }
+        Ok(started)
+    }
+
+    /// What they have spent since they listen.
+    fn cpu(mut self) -> Duration {
+        self.0.iter_mut().map(|(_, meter)| meter.cost().cpu).sum()
+    }
+}

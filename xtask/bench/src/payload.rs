@@ -1,0 +1,250 @@
+//! What is transferred: files of bytes that follow from their place, and the torrent of them. Made
+//! in parts, so that no gigabytes lie in memory.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use sha1::{Digest as _, Sha1};
+use testkit::{Answer, HttpTracker, Tracker};
+
+use super::place::Place;
+use super::{MIB, Options};
+use e2e::bt_cli::BtCli;
+use e2e::clients::namespace;
+
+/// How much is made, written and compared at a time, in bytes.
+const PART: u64 = 1024 * 1024;
+
+/// What a payload is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// All bytes together.
+    pub(super) size: u64,
+    /// In how many files; one is a torrent without a folder.
+    pub(super) files: u64,
+    /// In bytes.
+    pub(super) piece_length: u64,
+}
+
+/// Files on disk and their torrent.
+///
+/// ```text
+/// ROOT/data/NAME ..          folder() is ROOT/data
+/// ROOT/payload.torrent       torrent
+/// ROOT/payload.json          description, for processes of the benchmarks
+/// ```
+#[derive(Debug)]
+pub(super) struct Payload {
+    /// What the torrent is called.
+    name: String,
+    pub(super) shape: Shape,
+    root: PathBuf,
+    /// Each file, relative to the folder, and its length in bytes.
+    files: Vec<(PathBuf, u64)>,
+}
+
+impl Payload {
+    /// One file, with pieces of 1 MiB, and its tracker, which knows of no peers.
+    pub(super) fn one_file(
+        options: &Options,
+        place: &Place,
+        bt_cli: &BtCli,
+    ) -> Result<(Self, HttpTracker)> {
+        let size = options.size.unwrap_or(2048) * MIB;
+        let shape = Shape { size, files: 1, piece_length: MIB };
+        Self::of_seeders(&[], shape, place, bt_cli)
+    }
+
+    /// A payload and its tracker, which names these peers.
+    pub(super) fn of_seeders(
+        seeders: &[SocketAddr],
+        shape: Shape,
+        place: &Place,
+        bt_cli: &BtCli,
+    ) -> Result<(Self, HttpTracker)> {
+        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+        tracker.answer(Answer::Peers(seeders.to_vec()));
+        let root = place.empty("payload")?;
+        Ok((Self::create("payload", shape, &tracker.url(), &root, bt_cli)?, tracker))
+    }
+
+    /// Writes the data below `root` and has bt-cli make the torrent, with the tracker `url`.
+    pub(super) fn create(
+        name: &str,
+        shape: Shape,
+        url: &str,
+        root: &Path,
+        bt_cli: &BtCli,
+    ) -> Result<Self> {
+        let payload = Self::new(name, shape, root);
+        let mut position = 0;
+        for (path, length) in &payload.files {
+            let path = payload.folder().join(path);
+            fs::create_dir_all(path.parent().context("no parent")?)?;
+            write_file(&path, position, *length)?;
+            position += length;
+        }
+        let torrent = payload.torrent();
+        let data = payload.data();
+        let length = shape.piece_length.to_string();
+        let arguments = ["create".as_ref(), data.as_os_str(), "-t".as_ref(), url.as_ref()];
+        let more = ["-l".as_ref(), length.as_ref(), "-o".as_ref(), torrent.as_os_str()];
+        let made = bt_cli.json("create", arguments.into_iter().chain(more))?;
+        let description = payload.describe(&made["info_hash"]).to_string();
+        fs::write(payload.description(), description)?;
+        Ok(payload)
+    }
+
+    /// A payload of one sparse file of zeros, whatever its size; the torrent is written by hand.
+    pub(super) fn zeros(name: &str, shape: Shape, url: &str, root: &Path) -> Result<Self> {
+        ensure!(shape.files == 1 && shape.size.is_multiple_of(shape.piece_length), "not one file");
+        let payload = Self::new(name, shape, root);
+        fs::create_dir_all(payload.folder())?;
+        File::create(payload.data())?.set_len(shape.size)?;
+        let hash = Sha1::digest(vec![0; shape.piece_length as usize]);
+        let pieces = hash.repeat((shape.size / shape.piece_length) as usize);
+        let Shape { size, piece_length, .. } = shape;
+        let mut info = format!("d6:lengthi{size}e4:name{}:{name}", name.len()).into_bytes();
+        info.extend(format!("12:piece lengthi{piece_length}e6:pieces{}:", pieces.len()).bytes());
+        info.extend(pieces);
+        info.push(b'e');
+        let before = format!("d8:announce{}:{url}4:info", url.len());
+        fs::write(payload.torrent(), [before.as_bytes(), &info, b"e"].concat())?;
+        let hex: String = Sha1::digest(&info).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(payload.description(), payload.describe(&hex.into()).to_string())?;
+        Ok(payload)
+    }
+
+    fn new(name: &str, shape: Shape, root: &Path) -> Self {
+        let files = (0..shape.files).map(|index| file_of(name, &shape, index)).collect();
+        Self { name: name.to_owned(), shape, root: root.to_owned(), files }
+    }
+
+    /// The folder of all that belongs to it.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder that contains the torrent's name.
+    pub(super) fn folder(&self) -> PathBuf {
+        data_below(&self.root)
+    }
+
+    /// What it contains by that name.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder().join(&self.name)
+    }
+
+    pub(super) fn torrent(&self) -> PathBuf {
+        self.root.join("payload.torrent")
+    }
+
+    /// The file that [`Description::read`] reads.
+    pub(super) fn description(&self) -> PathBuf {
+        description_below(&self.root)
+    }
+
+    fn describe(&self, info_hash: &Value) -> Value {
+        let files = self.files.iter().map(|(path, length)| json!([path, length]));
+        json!({
+            "info_hash": info_hash,
+            "piece_length": self.shape.piece_length,
+            "size": self.shape.size,
+            "files": files.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Compares every byte below `folder` with what was made.
+    pub(super) fn compare(&self, folder: &Path) -> Result<()> {
+        for (path, _) in &self.files {
+            let (ours, theirs) = (self.folder().join(path), folder.join(path));
+            compare_files(&ours, &theirs).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder of the data of the payload that lies below `root`.
+pub(super) fn data_below(root: &Path) -> PathBuf {
+    root.join("data")
+}
+
+/// Its description.
+pub(super) fn description_below(root: &Path) -> PathBuf {
+    root.join("payload.json")
+}
+
+/// What a process of the benchmarks knows of a payload.
+#[derive(Debug)]
+pub(super) struct Description {
+    /// In bytes.
+    pub(super) piece_length: u64,
+    /// All bytes together.
+    pub(super) size: u64,
+    /// Each file, relative to the folder, and its length in bytes.
+    pub(super) files: Vec<(PathBuf, u64)>,
+    pub(super) info_hash: [u8; 20],
+}
+
+impl Description {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let value: Value = serde_json::from_slice(&fs::read(path)?)?;
+        let files = value["files"].as_array().context("no files")?.iter();
+        let files = files.map(|file| Some((file[0].as_str()?.into(), file[1].as_u64()?)));
+        let hex = value["info_hash"].as_str().context("no info_hash")?;
+        let mut info_hash = [0; 20];
+        for (index, byte) in info_hash.iter_mut().enumerate() {
+            let digits = hex.get(index * 2..index * 2 + 2).context("a short info_hash")?;
+            *byte = u8::from_str_radix(digits, 16)?;
+        }
+        Ok(Self {
+            piece_length: value["piece_length"].as_u64().context("no piece_length")?,
+            size: value["size"].as_u64().context("no size")?,
+            files: files.collect::<Option<_>>().context("files without name or length")?,
+            info_hash,
+        })
+    }
+}
+
+/// File number `index`: all of much the same length, a hundred to a folder.
+fn file_of(name: &str, shape: &Shape, index: u64) -> (PathBuf, u64) {
+    if shape.files == 1 {
+        return (name.into(), shape.size);
+    }
+    let at = |index| shape.size * index / shape.files;
+    let path = format!("{name}/{:03}/{:05}.bin", index / 100, index);
+    (path.into(), at(index + 1) - at(index))
+}
+
+/// The bytes of the payload from `position` on.
+fn write_file(path: &Path, position: u64, length: u64) -> Result<()> {
+    let mut file = BufWriter::with_capacity(PART as usize, File::create(path)?);
+    let mut written = 0;
+    while written < length {
+        let part = PART.min(length - written);
+        file.write_all(&testkit::bytes(position + written, part))?;
+        written += part;
+    }
+    Ok(file.flush()?)
+}
+
+fn compare_files(ours: &Path, theirs: &Path) -> Result<()> {
+    let (mut ours, mut theirs) = (File::open(ours)?, File::open(theirs)?);
+    let length = ours.metadata()?.len();
+    let got = theirs.metadata()?.len();
+    ensure!(got == length, "expected {length} bytes, got {got}");
+    let (mut expected, mut found) = (vec![0; PART as usize], vec![0; PART as usize]);
+    let mut position = 0;
+    while position < length {
+        let part = PART.min(length - position) as usize;
+        ours.read_exact(&mut expected[..part])?;
+        theirs.read_exact(&mut found[..part])?;
+        ensure!(expected[..part] == found[..part], "other bytes after {position}");
+        position += part as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! How the cost of a download grows: with peers, torrents, files and size. Peers are our own, for they
+//! cost less than anyone's ([`super::serve`]).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testkit::{Answer, HttpTracker, Tracker};
+
+use super::payload::{Payload, Shape};
+use super::place::Place;
+use super::table::{Column, Figure, Row, Table};
+use super::{GIB, MIB, Options, contestant, serve, turn};
+use e2e::bt_cli::BtCli;
+use e2e::clients::{Job, Libtorrent, Ours, Program as _, namespace};
+use xtask::meter::Meter;
+use xtask::process::{Running, until, until_every};
+
+/// How long the first request may take.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it came.
+const LOOK: Duration = Duration::from_millis(1);
+
+const COLUMNS: &[Column] = &[
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
+    Column { name: "first request ms", decimals: 0 },
+    Column { name: "CPU to 1 peer's", decimals: 2 },
+];
+/// The column of ratios, whose base differs.
+const RATIO: usize = 4;
+
+/// One step of growth.
+struct Case {
+    name: String,
+    shape: Shape,
+    /// Among how many torrents the size is divided.
+    torrents: u64,
+    peers: usize,
+    /// Whether the payload is all zeros, of which it is enough to transfer [`ENOUGH`].
+    zeros: bool,
+    program: Program,
+}
+
+/// How much of a torrent of zeros is transferred.
+const ENOUGH: u64 = GIB / 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Program {
+    Ours,
+    Libtorrent,
+}
+
+/// The table of all cases.
+pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    let bench = Bench { place, bt_cli };
+    let cases = cases(options);
+    let versions = [Ours::new()?.version(), Libtorrent::pypi().version()];
+    let version = |case: &Case| versions[usize::from(case.program == Program::Libtorrent)].clone();
+    let (cases, skipped): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|case| version(case).is_some());
+    let row = |case: &Case| Row::new(&case.name, &version(case).unwrap_or_default(), COLUMNS);
+    let mut rows: Vec<Row> = cases.iter().map(row).collect();
+    turn::race(options, &mut rows, |index| bench.turn(&cases[index]));
+    let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.name.starts_with("bt-cli"));
+    Figure::compare(&mut ours, "bt-cli: 1 peer", 1, RATIO);
+    Figure::compare(&mut theirs, "libtorrent: 1 peer", 1, RATIO);
+    ours.append(&mut theirs);
+    let title = "scale: how the cost of a download grows, pieces of 1024 KiB".to_owned();
+    let table =
+        Table::new("scale", title, COLUMNS, ours, skipped.into_iter().map(|case| case.name));
+    print!("{}", table.text());
+    Ok(vec![table])
+}
+
+fn cases(options: &Options) -> Vec<Case> {
+    let size = options.size.unwrap_or(1024) * MIB;
+    let one = Shape { size, files: 1, piece_length: MIB };
+    let many = Shape { files: 5000, ..one };
+    let [small, large] = [GIB, 64 * GIB].map(|size| Shape { size, ..one });
+    let mut cases = Vec::new();
+    for (program, name) in [(Program::Ours, "bt-cli"), (Program::Libtorrent, "libtorrent")] {
+        let case = |what: &str, shape, torrents, peers, zeros| {
+            let name = format!("{name}: {what}");
+            Case { name, shape, torrents, peers, zeros, program }
+        };
+        for peers in [1, 4, 20, 200] {
+            let what = if peers == 1 { "1 peer".to_owned() } else { format!("{peers} peers") };
+            cases.push(case(&what, one, 1, peers, false));
+        }
+        cases.push(case("5000 files", many, 1, 1, false));
+        cases.push(case("1 GiB of zeros", small, 1, 1, true));
+        cases.push(case("64 GiB of zeros", large, 1, 1, true));
+        if program == Program::Ours {
+            cases.push(case("100 torrents", one, 100, 4, false));
+        }
+    }
+    cases.retain(|case| options.only.is_empty() || options.wants(&case.name));
+    cases
+}
+
+struct Bench<'a> {
+    place: &'a Place,
+    bt_cli: &'a BtCli,
+}
+
+impl Bench<'_> {
+    fn turn(&self, case: &Case) -> Result<Vec<f64>> {
+        let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+        let at = |index| SocketAddr::from((namespace::one_of_many(index), serve::PORT));
+        let peers: Vec<SocketAddr> = (0..case.peers).map(at).collect();
+        tracker.answer(Answer::Peers(peers.clone()));
+        let payloads = self.payloads(case, &tracker.url())?;
+        let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
+        let size = if case.zeros { ENOUGH } else { case.shape.size };
+        self.place.even_out(size)?;
+
+        let requested = self.place.path().join("requested");
+        let mut server = self.serve(case, &payloads, &requested)?;
+        let ip = namespace::OURS;
+        let torrent = payloads[0].torrent();
+        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &peers };
+        let mut running = match case.program {
+            Program::Ours => self.start_ours(&payloads, &job)?,
+            Program::Libtorrent => Libtorrent::pypi().download(&job)?,
+        };
+        let (start, mut meter) = (Instant::now(), Meter::start(&running));
+        let begun = until_every(LOOK, START_LIMIT, || requested.exists() || running.has_ended());
+        ensure!(begun && requested.exists(), "nothing was requested\n{}", running.last_words());
+        let first = start.elapsed();
+        let (time, cost) = if case.zeros {
+            wait_for_enough(&mut server, &running, &mut meter)?;
+            (start.elapsed(), meter.cost())
+        } else {
+            let (rest, cost) = turn::go_on(&mut running, meter, || job.done().exists(), true)?;
+            (first + rest, cost)
+        };
+        server.stop();
+        running.stop();
+        if !case.zeros {
+            payloads.iter().try_for_each(|payload| payload.compare(&folder))?;
+        }
+        self.place.empty("downloads")?;
+        let mut values = turn::values(size, time, cost);
+        values.push(first.as_secs_f64() * 1000.0);
+        Ok(values)
+    }
+
+    fn payloads(&self, case: &Case, url: &str) -> Result<Vec<Payload>> {
+        let root = self.place.empty("payload")?;
+        let each = Shape { size: case.shape.size / case.torrents, ..case.shape };
+        let create = |index: u64| {
+            let (name, root) = (format!("payload-{index}"), root.join(index.to_string()));
+            if case.zeros {
+                Payload::zeros(&name, each, url, &root)
+            } else {
+                Payload::create(&name, each, url, &root, self.bt_cli)
+            }
+        };
+        (0..case.torrents).map(create).collect()
+    }
+
+    fn serve(&self, case: &Case, payloads: &[Payload], requested: &PathBuf) -> Result<Running> {
+        let _none_yet = std::fs::remove_file(requested);
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["child", "serve"]).arg(requested);
+        command.args(payloads.iter().map(Payload::root));
+        if case.zeros {
+            command.arg(format!("--limit={ENOUGH}"));
+        }
+        let home = self.place.empty("server")?;
+        let address = (namespace::one_of_many(0), serve::PORT).into();
+        contestant::start_listening("server", &command, &home, address)
+    }
+
+    fn start_ours(&self, payloads: &[Payload], job: &Job<'_>) -> Result<Running> {
+        let mut command = Ours::new()?.command("download", job);
+        // The first is in the job.
+        command.args(payloads.iter().skip(1).map(Payload::torrent));
+        Running::start("bt-cli", &command, job.home)
+    }
+}
+
+/// Waits until the server has sent [`ENOUGH`], whereupon it ends; nothing else counts.
+fn wait_for_enough(server: &mut Running, client: &Running, meter: &mut Meter) -> Result<()> {
+    until(turn::TURN_LIMIT, || {
+        meter.look();
+        server.has_ended() || client.has_ended()
+    });
+    ensure!(server.has_ended(), "not enough was requested\n{}", client.last_words());
+    let code = server.exit_code(Duration::ZERO)?;
+    ensure!(code == 0, "the server failed\n{}", server.last_words());
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Seeding: what a seeder gives, and what that costs it, with peers of three kinds. The clock of the
+//! peers counts; a seeder has verified its data before it begins.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use testkit::{HttpTracker, SeenAnnounce};
+
+use super::contestant::{self, Contestant, Kind};
+use super::floor::Terms;
+use super::payload::Payload;
+use super::place::Place;
+use super::table::{Column, Row, Table};
+use super::{MIB, Options, turn};
+use e2e::bt_cli::BtCli;
+use e2e::clients::{Job, Libtorrent, PORT, Program, namespace};
+use xtask::meter::{Cost, Meter};
+use xtask::process::Running;
+
+/// How long a seeder may take to verify its data and announce.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long peers may take.
+const PEERS_LIMIT: Duration = Duration::from_secs(120);
+/// How many connections there are at once, and for how many seconds.
+const MANY: usize = 200;
+const SECONDS: u64 = 5;
+/// Who seeds, of those who can. aria2 hangs up on a peer that has many requests open.
+const SEEDERS: &[&str] = &["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "transmission"];
+
+/// The shares are those of the connections that got least and most, where 1 is an even share.
+const COLUMNS: &[Column] = &[
+    turn::RATE,
+    turn::CPU,
+    turn::PEAK,
+    Column { name: "peer CPU s/GiB", decimals: 2 },
+    Column { name: "least share", decimals: 2 },
+    Column { name: "largest share", decimals: 2 },
+    Column { name: "MB/s to libtorrent's", decimals: 2 },
+    Column { name: "CPU to libtorrent's", decimals: 2 },
+];
+/// To whose median, in which column, each of the last columns is the ratio.
+const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("libtorrent", 1)];
+
+/// Who takes the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    /// One connection that discards all of it, once.
+    One,
+    /// Many that discard it, again and again.
+    Many,
+    /// libtorrent, which downloads it.
+    Libtorrent,
+}
+
+impl Peers {
+    fn key(self) -> &'static str {
+        match self {
+            Self::One => "seed-discard-1",
+            Self::Many => "seed-discard-200",
+            Self::Libtorrent => "seed-libtorrent",
+        }
+    }
+
+    fn title(self, size: u64) -> String {
+        let to = match self {
+            Self::One => "a peer that discards, 1 connection".to_owned(),
+            Self::Many => format!("peers that discard, {MANY} connections, {SECONDS} s"),
+            Self::Libtorrent => "a libtorrent downloader".to_owned(),
+        };
+        format!("seed: {} MiB, pieces of 1024 KiB, to {to}", size / MIB)
+    }
+}
+
+/// A table for each kind of peers.
+pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+    let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
+    let (mut contestants, missing) = contestant::all()?;
+    contestants.retain(|contestant| seeds(contestant) && options.wants(contestant.name));
+    let bench = Bench { options, place, payload, tracker, contestants, missing };
+    let tables = [Peers::One, Peers::Many, Peers::Libtorrent].map(|peers| {
+        let table = bench.run(peers);
+        print!("{}", table.text());
+        table
+    });
+    Ok(tables.to_vec())
+}
+
+/// The receiving end of the floor stands for its sender, which is the least that seeding can cost.
+fn seeds(contestant: &Contestant) -> bool {
+    match contestant.kind {
+        Kind::Client(_) => SEEDERS.contains(&contestant.name),
+        Kind::Floor(terms) => terms == Terms::Receive,
+        Kind::Transport => false,
+    }
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    place: &'a Place,
+    payload: Payload,
+    tracker: HttpTracker,
+    contestants: Vec<Contestant>,
+    missing: Vec<&'static str>,
+}
+
+/// What the peers of one turn got.
+struct Got {
+    time: Duration,
+    /// Of each connection.
+    bytes: Vec<u64>,
+    cpu: Duration,
+}
+
+impl Bench<'_> {
+    fn run(&self, peers: Peers) -> Table {
+        let takes_part =
+            |contestant: &&Contestant| peers == Peers::One || !contestant.wants_bare_sender();
+        let contestants: Vec<&Contestant> = self.contestants.iter().filter(takes_part).collect();
+        let mut rows: Vec<Row> = contestants
+            .iter()
+            .map(|contestant| {
+                let bare = contestant.wants_bare_sender();
+                let name = if bare { "bare sendfile" } else { contestant.name };
+                Row::new(name, &contestant.version, COLUMNS)
+            })
+            .collect();
+        turn::race(self.options, &mut rows, |index| self.turn(contestants[index], peers));
+        let missing = self.missing.iter().copied();
+        let missing = missing.filter(|name| SEEDERS.contains(name) && self.options.wants(name));
+        let title = peers.title(self.payload.shape.size);
+        Table::new(peers.key(), title, COLUMNS, rows, missing).compared(&RATIOS).sorted()
+    }
+
+    fn turn(&self, contestant: &Contestant, peers: Peers) -> Result<Vec<f64>> {
+        let home = self.place.empty("home")?;
+        let address = SocketAddr::from((contestant.ip, PORT));
+        let seeder = self.start(contestant, &home)?;
+        let mut meter = Meter::start(&seeder);
+        let got = match (&contestant.kind, peers) {
+            (Kind::Floor(_), _) => self.receive(address),
+            (_, Peers::One) => self.discard(address, &[]),
+            (_, Peers::Many) => {
+                let (connections, seconds) = (MANY.to_string(), SECONDS.to_string());
+                self.discard(address, &["--connections", &connections, "--seconds", &seconds])
+            }
+            (_, Peers::Libtorrent) => self.download(address),
+        };
+        let got = got.with_context(|| seeder.last_words())?;
+        Ok(got.values(meter.cost()))
+    }
+
+    /// Starts a seeder and waits until it has told the tracker that it misses nothing.
+    fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Running> {
+        let Kind::Client(program) = &contestant.kind else {
+            let address = (contestant.ip, PORT).into();
+            return contestant::start_sender(&self.payload, home, address);
+        };
+        let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
+        let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
+        let before = self.tracker.announces().len();
+        let running = program.seed(&job)?;
+        // From wherever: some announce from any address of the machine.
+        let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|seen| seen.left == 0);
+        let announced = self.tracker.wait_for(START_LIMIT, seeds);
+        ensure!(announced, "it does not announce that it seeds\n{}", running.last_words());
+        Ok(running)
+    }
+
+    fn discard(&self, address: SocketAddr, more: &[&str]) -> Result<Got> {
+        let mut command = contestant::child("discard", &self.payload.description())?;
+        command.args(more).arg(address.to_string());
+        let home = self.place.empty("peers")?;
+        let mut running = Running::start("peers", &command, &home)?;
+        let (_, cost) = self.follow(&mut running)?;
+        let said: Value = serde_json::from_str(&running.stdout())?;
+        let bytes = said["bytes"].as_array().context("no bytes")?;
+        let seconds = said["seconds"].as_f64().context("no seconds")?;
+        Ok(Got {
+            time: Duration::from_secs_f64(seconds),
+            bytes: bytes.iter().filter_map(Value::as_u64).collect(),
+            cpu: cost.cpu,
+        })
+    }
+
+    fn receive(&self, address: SocketAddr) -> Result<Got> {
+        let mut command = contestant::child("floor", &self.payload.description())?;
+        let home = self.place.empty("peers")?;
+        command.arg(&home).arg(address.to_string()).arg("receive");
+        let mut running = Running::start("peers", &command, &home)?;
+        let (time, cost) = self.follow(&mut running)?;
+        Ok(self.all(time, cost))
+    }
+
+    fn download(&self, address: SocketAddr) -> Result<Got> {
+        let (home, folder) = (self.place.empty("peers")?, self.place.empty("downloads")?);
+        self.place.even_out(self.payload.shape.size)?;
+        let torrent = self.payload.torrent();
+        let ip = namespace::seeder_address(0);
+        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[address] };
+        let mut running = Libtorrent::newest()?.download(&job)?;
+        let (time, cost) = turn::follow(&mut running, || job.done().exists(), true)?;
+        self.payload.compare(&folder)?;
+        self.place.empty("downloads")?;
+        Ok(self.all(time, cost))
+    }
+
+    fn follow(&self, running: &mut Running) -> Result<(Duration, Cost)> {
+        let (time, cost) = turn::follow(running, || false, true)?;
+        ensure!(time < PEERS_LIMIT, "the peers took {time:?}");
+        Ok((time, cost))
+    }
+
+    /// All of the payload over one connection.
+    fn all(&self, time: Duration, cost: Cost) -> Got {
+        Got { time, bytes: vec![self.payload.shape.size], cpu: cost.cpu }
+    }
+}
+
+impl Got {
+    /// The measured columns, for a seeder that had this cost.
+    fn values(&self, cost: Cost) -> Vec<f64> {
+        let total: u64 = self.bytes.iter().sum();
+        let even = total as f64 / self.bytes.len() as f64;
+        let share = |bytes: Option<&u64>| bytes.map_or(0.0, |bytes| *bytes as f64 / even);
+        let mut values = turn::values(total, self.time, cost);
+        values.push(turn::per_gib(self.cpu, total));
+        values.push(share(self.bytes.iter().min()));
+        values.push(share(self.bytes.iter().max()));
+        values
+    }
+}

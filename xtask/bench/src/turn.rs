@@ -1,0 +1,96 @@
+//! Turns: everyone in each round, in an order that rotates; and what one turn came to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::table::{Column, Row};
+use super::{GIB, MB, MIB, Options};
+use xtask::meter::{Cost, Meter};
+use xtask::process::{Running, until};
+
+/// How long one turn may take.
+pub(super) const TURN_LIMIT: Duration = Duration::from_secs(300);
+/// How long a program that has everything may take to end.
+const END_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether all is there: the error of a time.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Gives each row its turns. Whoever fails once has no more of them.
+pub(super) fn race(options: &Options, rows: &mut [Row], turn: impl Fn(usize) -> Result<Vec<f64>>) {
+    for round in 0..options.rounds {
+        for place in 0..rows.len() {
+            let index = (round + place) % rows.len();
+            let row = &mut rows[index];
+            if row.problem.is_some() {
+                continue;
+            }
+            match turn(index) {
+                Ok(values) => {
+                    eprintln!("round {}, {}: {:.0} MB/s", round + 1, row.name, values[0]);
+                    row.note(&values);
+                }
+                Err(error) => {
+                    eprintln!("round {}, {}: failed: {error:#}", round + 1, row.name);
+                    row.problem = Some(format!("{error:#}"));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until `running` has ended or is `done`; gives the time from now until then, and the cost,
+/// where it `ends` up to its end.
+pub(super) fn follow(
+    running: &mut Running,
+    done: impl Fn() -> bool,
+    ends: bool,
+) -> Result<(Duration, Cost)> {
+    let meter = Meter::start(running);
+    go_on(running, meter, done, ends)
+}
+
+/// The same, with a meter that was started before.
+pub(super) fn go_on(
+    running: &mut Running,
+    mut meter: Meter,
+    done: impl Fn() -> bool,
+    ends: bool,
+) -> Result<(Duration, Cost)> {
+    let start = Instant::now();
+    while !running.has_ended() && !done() {
+        ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", running.last_words());
+        meter.look();
+        std::thread::sleep(LOOK);
+    }
+    let time = start.elapsed();
+    if ends {
+        until(END_LIMIT, || {
+            meter.look();
+            running.has_ended()
+        });
+    }
+    let cost = meter.cost();
+    if ends {
+        let code = running.exit_code(Duration::ZERO)?;
+        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+    }
+    ensure!(ends || done(), "it ended\n{}", running.last_words());
+    Ok((time, cost))
+}
+
+/// The first three columns of most tables, with their [`values`].
+pub(super) const RATE: Column = Column { name: "MB/s", decimals: 0 };
+pub(super) const CPU: Column = Column { name: "CPU s/GiB", decimals: 2 };
+pub(super) const PEAK: Column = Column { name: "peak MiB", decimals: 0 };
+
+/// The values of [`RATE`], [`CPU`] and [`PEAK`].
+pub(super) fn values(size: u64, time: Duration, cost: Cost) -> Vec<f64> {
+    let rate = size as f64 / MB / time.as_secs_f64();
+    vec![rate, per_gib(cost.cpu, size), cost.peak as f64 / MIB as f64]
+}
+
+/// CPU seconds per GiB.
+pub(super) fn per_gib(cpu: Duration, size: u64) -> f64 {
+    cpu.as_secs_f64() / (size as f64 / GIB as f64)
+}

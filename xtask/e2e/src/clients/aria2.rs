@@ -1,0 +1,59 @@
+//! aria2: one process a torrent, everything in its arguments.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Job, PORT, Program, version_in};
+use xtask::process::{Running, output_of};
+
+/// aria2, started with `aria2c`.
+pub struct Aria2;
+
+impl Aria2 {
+    fn command(job: &Job<'_>) -> Command {
+        let mut command = Command::new("aria2c");
+        command
+            .args(["--no-conf=true", "--enable-dht=false", "--enable-dht6=false"])
+            .args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"])
+            .args(["--file-allocation=none", "--disable-ipv6=true", "--allow-overwrite=true"])
+            .args(["--summary-interval=1", "--console-log-level=notice"])
+            .args(["--bt-tracker-timeout=10", "--bt-tracker-connect-timeout=10"])
+            .arg(format!("--interface={}", job.ip))
+            .arg(format!("--listen-port={PORT}"))
+            .arg("--dir")
+            .arg(job.folder);
+        command
+    }
+}
+
+impl Aria2 {
+    /// Verifies data that is in place, and ends.
+    pub fn check(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = Self::command(job);
+        command.args(["--check-integrity=true", "--hash-check-only=true"]).arg(job.torrent);
+        Running::start(self.name(), &command, job.home)
+    }
+}
+
+impl Program for Aria2 {
+    fn name(&self) -> &'static str {
+        "aria2"
+    }
+
+    fn version(&self) -> Option<String> {
+        version_in(&output_of("aria2c", ["--version"])?)
+    }
+
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = Self::command(job);
+        command.args(["--check-integrity=true", "--seed-ratio=0.0"]).arg(job.torrent);
+        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = Self::command(job);
+        command.arg("--seed-time=0").arg(job.torrent);
+        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+    }
+}

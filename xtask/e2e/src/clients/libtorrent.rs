@@ -1,0 +1,159 @@
+//! libtorrent through its Python binding: Debian's (2.0) and PyPI's (2.1), the same script.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::{Job, Program, start_until_added};
+use xtask::process::{Running, output_of};
+
+const SCRIPT: &str = include_str!("libtorrent.py");
+
+/// libtorrent, through a Python script.
+pub struct Libtorrent {
+    name: &'static str,
+    python: &'static str,
+    /// The script's argument for seeding.
+    seed_role: &'static str,
+}
+
+impl Libtorrent {
+    /// The Debian package `python3-libtorrent`.
+    pub fn debian() -> Self {
+        Self { name: "libtorrent-debian", python: "/usr/bin/python3", seed_role: "seed" }
+    }
+
+    /// The PyPI package `libtorrent`.
+    pub fn pypi() -> Self {
+        Self { name: "libtorrent", python: "python3", seed_role: "seed" }
+    }
+
+    /// The same, showing what it seeds piece by piece (BEP 16).
+    pub fn super_seeding(self) -> Self {
+        Self { seed_role: "super-seed", ..self }
+    }
+
+    fn command(&self, job: &Job<'_>, role: &str) -> Command {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, role]).arg(job.torrent).arg(job.folder);
+        command.arg(job.listen().to_string()).arg(job.home);
+        command
+    }
+
+    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+        let command = self.command(job, role);
+        Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
+    }
+
+    /// The newer, if both are there.
+    pub fn newest() -> Result<Self> {
+        let there = [Self::pypi(), Self::debian()].into_iter().find(|it| it.version().is_some());
+        there.context("libtorrent for Python is not installed")
+    }
+
+    /// Seeds data that is believed to be good.
+    pub fn seed_unchecked(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, "seed-unchecked")
+    }
+
+    /// Verifies data that is in place with so many threads, and ends.
+    pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
+        let mut command = self.command(job, "check");
+        start_until_added(self.name, command.arg(threads.to_string()), job.home)
+    }
+
+    /// Starts downloading torrents, each into a folder, at `listen`, from peers that call it. Ends
+    /// when all are there.
+    pub fn download_all<'a>(
+        &self,
+        torrents: impl Iterator<Item = (&'a Path, &'a Path)>,
+        listen: SocketAddr,
+        home: &Path,
+    ) -> Result<Running> {
+        let jobs = home.join("jobs");
+        let lines = torrents
+            .map(|(torrent, folder)| format!("{}\t{}\n", torrent.display(), folder.display()));
+        fs::write(&jobs, lines.collect::<String>())?;
+        let added = home.join("added");
+        if added.exists() {
+            fs::remove_file(added)?;
+        }
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "download-all"]).arg(jobs).arg(listen.to_string()).arg(home);
+        start_until_added(self.name, &command, home)
+    }
+
+    /// Starts making a v1 .torrent of `data`, with pieces of 1 MiB.
+    pub fn start_create(
+        &self,
+        data: &Path,
+        url: &str,
+        torrent: &Path,
+        home: &Path,
+    ) -> Result<Running> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
+        start_until_added(self.name, command.arg("1048576").arg(home), home)
+    }
+
+    /// What it says of each of `torrents`: the info-hash in hex, or why it refuses it.
+    pub fn verdicts(&self, torrents: &[&Path]) -> Result<Vec<Result<String, String>>> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "verdicts"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::null()).spawn().context("cannot start python")?;
+        let mut input = child.stdin.take().context("no input to write")?;
+        let paths: String = torrents.iter().map(|path| format!("{}\n", path.display())).collect();
+        // It answers line by line, and all answers together fit a pipe.
+        input.write_all(paths.as_bytes())?;
+        drop(input);
+        let output = child.wait_with_output()?;
+        let verdict = |line: &str| {
+            let line: Value = serde_json::from_str(line)?;
+            let (hash, error) = (line["info_hash"].as_str(), line["error"].as_str());
+            Ok(hash.map(str::to_owned).ok_or_else(|| error.unwrap_or_default().to_owned()))
+        };
+        String::from_utf8(output.stdout)?.lines().map(verdict).collect()
+    }
+
+    /// The info-hash it finds in a .torrent, in hex.
+    pub fn info_hash(&self, torrent: &Path) -> Result<String> {
+        let torrent = torrent.as_os_str();
+        let arguments = ["-c".as_ref(), SCRIPT.as_ref(), "info-hash".as_ref(), torrent];
+        let output = output_of(self.python, arguments).context("libtorrent refuses the torrent")?;
+        Ok(output.trim().to_owned())
+    }
+
+    /// Has it make a v1 .torrent of `data` with the tracker `url`.
+    pub fn create(&self, data: &Path, url: &str, torrent: &Path) -> Result<()> {
+        let arguments = ["-c", SCRIPT, "create"].map(AsRef::as_ref);
+        let rest = [data.as_os_str(), url.as_ref(), torrent.as_os_str()];
+        output_of(self.python, arguments.into_iter().chain(rest)).context("libtorrent failed")?;
+        Ok(())
+    }
+}
+
+impl Program for Libtorrent {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> Option<String> {
+        let print = "import libtorrent; print(libtorrent.__version__)";
+        output_of(self.python, ["-c", print]).map(|version| version.trim().to_owned())
+    }
+
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, self.seed_role)
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = self.command(job, "download");
+        command.args(job.peers.iter().map(ToString::to_string));
+        start_until_added(self.name, &command, job.home)
+    }
+}

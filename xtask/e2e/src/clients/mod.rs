@@ -1,0 +1,136 @@
+//! BitTorrent programs, ours included: how each is run on a torrent. The interop suite and the
+//! benchmarks share them.
+
+mod aria2;
+mod libtorrent;
+pub mod namespace;
+mod ours;
+mod qbittorrent;
+mod rqbit;
+mod rtorrent;
+mod transmission;
+mod webtorrent;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use xtask::process::{Running, until_every};
+
+pub use aria2::Aria2;
+pub use libtorrent::Libtorrent;
+pub use ours::Ours;
+pub use qbittorrent::Qbittorrent;
+pub use rqbit::Rqbit;
+pub use rtorrent::Rtorrent;
+pub use transmission::Transmission;
+pub use webtorrent::Webtorrent;
+
+/// The port every program listens on, each at its own address.
+pub const PORT: u16 = 16881;
+/// How long Python or node may take to begin.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// One torrent, for one program.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The .torrent file.
+    pub torrent: &'a Path,
+    /// The folder that contains, or will contain, the torrent's name.
+    pub folder: &'a Path,
+    /// An empty folder for the program's settings, state and output.
+    pub home: &'a Path,
+    /// The program's address.
+    pub ip: Ipv4Addr,
+    /// Peers to connect to, for programs that can be told. All can ask the torrent's tracker.
+    pub peers: &'a [SocketAddr],
+}
+
+impl Job<'_> {
+    /// Where the program listens.
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddrV4::new(self.ip, PORT).into()
+    }
+
+    /// The peers, separated by commas.
+    fn peer_list(&self) -> String {
+        let peers: Vec<String> = self.peers.iter().map(ToString::to_string).collect();
+        peers.join(",")
+    }
+
+    /// A file that appears when a program that goes on has everything.
+    pub fn done(&self) -> PathBuf {
+        self.home.join("done")
+    }
+}
+
+/// A program that takes part in swarms.
+pub trait Program {
+    /// The name that `REQUIRE_PEERS` and the table use.
+    fn name(&self) -> &'static str;
+
+    /// Its version, if it is installed.
+    fn version(&self) -> Option<String>;
+
+    /// Starts it on a torrent whose data is in place.
+    fn seed(&self, job: &Job<'_>) -> Result<Running>;
+
+    /// Starts it on a torrent whose data is to be fetched; returns when it has been given the
+    /// torrent. When all is there, it ends or [`Job::done`] appears.
+    fn download(&self, job: &Job<'_>) -> Result<Running>;
+
+    /// Whether it ends on its own when a download is there.
+    fn ends(&self) -> bool {
+        true
+    }
+
+    /// The most bytes that lay in its buffers during a download that is done, if it says so.
+    fn buffers_peak(&self, _running: &Running) -> Option<u64> {
+        None
+    }
+
+    /// Waits for the end of a download whose data is all there, where it ends on its own.
+    fn finish(&self, _running: &mut Running) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts a script of ours and waits until its interpreter has come to the point: `added` appears in
+/// `home` then.
+fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Running> {
+    let mut running = Running::start(name, command, home)?.with_little_patience();
+    let added = home.join("added");
+    until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
+    Ok(running)
+}
+
+/// The first word of `text` that begins with a digit, or with `v` and a digit.
+pub fn version_in(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
+    let digits = words.map(|word| word.trim_start_matches('v').trim_end_matches([')', '.', ',']));
+    digits.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_in;
+
+    #[test]
+    fn versions_are_found() {
+        for (text, version) in [
+            ("transmission-daemon 3.00 (bb6b5a062e)\n", "3.00"),
+            ("aria2 version 1.36.0\nCopyright (C) 2006", "1.36.0"),
+            ("qBittorrent v4.5.2", "4.5.2"),
+            ("Rakshasa's BitTorrent client version 0.9.8.", "0.9.8"),
+            ("mktorrent 1.1 (c) 2007, 2009", "1.1"),
+        ] {
+            assert_eq!(version_in(text).as_deref(), Some(version));
+        }
+        assert_eq!(version_in("no number"), None);
+    }
+}

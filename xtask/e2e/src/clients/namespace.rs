@@ -1,0 +1,138 @@
+//! A network of our own: one namespace, one address a client. Filters that clients keep for
+//! loopback and for several peers at one address do not apply in it. And mounts of our own.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use xtask::process::find_program;
+use xtask::report::Tally;
+
+/// Set for the process inside.
+const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
+
+/// Who has which address.
+pub const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// bt-cli's.
+pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Two addresses of the internet at large, as far as programs can tell.
+pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 77, 0, 1), Ipv4Addr::new(11, 77, 0, 2)];
+/// The last address that belongs to a program.
+const LAST_PROGRAM: u8 = 20;
+/// Addresses after those of the programs.
+const LAST: u8 = 30;
+
+/// The address of program number `index`.
+pub fn address_of(index: usize) -> Ipv4Addr {
+    let last = 3 + u8::try_from(index).unwrap_or(LAST_PROGRAM);
+    Ipv4Addr::new(10, 77, 0, last.min(LAST_PROGRAM))
+}
+
+/// The address of seeder number `index` of a benchmark.
+pub fn seeder_address(index: usize) -> Ipv4Addr {
+    let last = LAST_PROGRAM + 1 + u8::try_from(index).unwrap_or(LAST);
+    Ipv4Addr::new(10, 77, 0, last.min(LAST))
+}
+
+/// Whether this process runs in the namespace.
+pub fn are_we_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// The `unshare` arguments that give a network of our own, or why none does.
+pub fn way_in() -> Result<&'static str, String> {
+    first_that_works(["-n", "-rn"], &["ip", "link", "set", "lo", "up"])
+}
+
+/// The `unshare` arguments that give mounts of our own, or why none does.
+pub fn way_in_to_mounts() -> Result<&'static str, String> {
+    first_that_works(["-m", "-rm"], &["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
+}
+
+/// Of two ways into a namespace, the first in which `probe` can be done.
+fn first_that_works(ways: [&'static str; 2], probe: &[&str]) -> Result<&'static str, String> {
+    for program in ["unshare"].iter().chain(probe.first()) {
+        if find_program(program).is_none() {
+            return Err(format!("{program} is not installed"));
+        }
+    }
+    let works = |flags: &&str| {
+        let mut command = Command::new("unshare");
+        command.arg(flags).args(probe);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let refused = format!("this machine does not allow it (unshare {})", ways.join(", unshare "));
+    ways.into_iter().find(works).ok_or(refused)
+}
+
+/// Runs a suite of this program inside, with `bt_cli` ready built, and shows what it prints.
+pub fn run_suite_inside(
+    flags: &str,
+    arguments: &[impl AsRef<OsStr>],
+    bt_cli: &Path,
+) -> Result<Tally> {
+    let arguments =
+        [OsStr::new("integration")].into_iter().chain(arguments.iter().map(AsRef::as_ref));
+    let mut command = ourselves_inside(flags, &std::env::current_exe()?, arguments, bt_cli);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let output = child.stdout.take().context("no output to read")?;
+    let mut tally = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        tally = Tally::parse(&line);
+        if tally.is_none() {
+            println!("{line}");
+        }
+    }
+    child.wait()?;
+    tally.context("the suite broke off")
+}
+
+/// `program`, which is this one or a better build of it, inside, with `bt_cli` ready built.
+pub fn ourselves_inside(
+    flags: &str,
+    program: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    bt_cli: &Path,
+) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg(flags).arg(program).args(arguments);
+    command.env(INSIDE, flags).env(xtask::workspace::BT_CLI, bt_cli);
+    command
+}
+
+/// Whether root is only root within a user namespace, who can change to no other user.
+pub fn are_users_mapped() -> bool {
+    std::env::var_os(INSIDE).is_some_and(|flags| flags == "-rn")
+}
+
+/// Gives the namespace its addresses.
+pub fn furnish() -> Result<()> {
+    ip(&["link", "set", "lo", "up"])?;
+    for last in 1..=LAST {
+        ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
+    }
+    for address in PUBLIC {
+        ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
+    }
+    // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
+    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
+}
+
+/// The address of peer number `index` of many.
+pub fn one_of_many(index: usize) -> Ipv4Addr {
+    let [high, low] = u16::try_from(index).unwrap_or(u16::MAX >> 1).to_be_bytes();
+    Ipv4Addr::new(10, 77, 1 + high, low)
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("cannot run ip")?;
+    let problem = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), problem.trim());
+    Ok(())
+}

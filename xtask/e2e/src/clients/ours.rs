@@ -1,0 +1,77 @@
+//! bt-cli as one of the programs.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::{Job, PORT, Program, version_in};
+use crate::bt_cli::{BtCli, COMMAND_LIMIT, json_lines};
+use xtask::process::{Running, output_of};
+use xtask::workspace;
+
+/// bt-cli.
+pub struct Ours {
+    name: &'static str,
+    program: PathBuf,
+}
+
+impl Ours {
+    /// The bt-cli of this workspace, built if need be.
+    pub fn new() -> Result<Self> {
+        Ok(Self { name: "bt-cli", program: workspace::build_bt_cli()? })
+    }
+
+    /// The build that syncs only once, at the end, if it was made.
+    pub fn synced_at_end() -> Option<Self> {
+        let program = workspace::synced_at_end()?;
+        Some(Self { name: "bt-cli: one sync", program })
+    }
+
+    /// The command with the job's torrent, folder, peers and address; more may be added.
+    pub fn command(&self, word: &str, job: &Job<'_>) -> Command {
+        let bt_cli = BtCli::new(&self.program, job.home);
+        let mut command = bt_cli.command([word]);
+        command.arg(job.torrent);
+        if word == "download" {
+            command.arg("-o");
+        }
+        command.arg(job.folder).args(["--bind", &job.ip.to_string()]);
+        command.args(job.peers.iter().map(|peer| format!("--peer={peer}")));
+        command.args(["--port", &PORT.to_string()]);
+        command.arg("--state-dir").arg(job.home.join("state"));
+        command
+    }
+}
+
+impl Program for Ours {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> Option<String> {
+        version_in(&output_of(self.program.to_str()?, ["--version"])?)
+    }
+
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = self.command("seed", job);
+        Running::start(self.name(), command.arg("--json"), job.home)
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        let mut command = self.command("download", job);
+        Running::start(self.name(), command.arg("--json"), job.home)
+    }
+
+    fn buffers_peak(&self, running: &Running) -> Option<u64> {
+        let said = running.stdout();
+        let completed = json_lines(&said).rev().find(|line| line["event"] == "completed")?;
+        completed["buffers_peak"].as_u64()
+    }
+
+    fn finish(&self, running: &mut Running) -> Result<()> {
+        let code = running.exit_code(COMMAND_LIMIT)?;
+        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+        Ok(())
+    }
+}

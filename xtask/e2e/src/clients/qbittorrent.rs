@@ -1,0 +1,122 @@
+//! qBittorrent: `qbittorrent-nox` with a profile of its own, fed through its web interface.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Job, PORT, Program, version_in};
+use xtask::process::{Running, output_of, until};
+
+/// Where its web interface listens, at its own address.
+const WEB_PORT: u16 = 18080;
+const BOUNDARY: &str = "----------------interop";
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// qBittorrent without a window, through its HTTP interface.
+pub struct Qbittorrent;
+
+impl Program for Qbittorrent {
+    fn name(&self) -> &'static str {
+        "qbittorrent"
+    }
+
+    fn version(&self) -> Option<String> {
+        version_in(&output_of("qbittorrent-nox", ["--version"])?)
+    }
+
+    /// Data that is in place is checked when the torrent is added.
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        self.download(job)
+    }
+
+    fn ends(&self) -> bool {
+        false
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        let config = job.home.join("qBittorrent").join("config");
+        fs::create_dir_all(&config)?;
+        fs::write(config.join("qBittorrent.conf"), settings(job))?;
+        let mut command = Command::new("qbittorrent-nox");
+        command.arg(format!("--profile={}", job.home.display()));
+        command.arg(format!("--webui-port={WEB_PORT}"));
+        command.env("HOME", job.home);
+        let mut running = Running::start(self.name(), &command, job.home)?.with_little_patience();
+        let web = SocketAddrV4::new(job.ip, WEB_PORT).into();
+        let up = until(START_LIMIT, || !running.is_running() || TcpStream::connect(web).is_ok());
+        if !up || !running.is_running() {
+            bail!("its web interface does not come up\n{}", running.last_words());
+        }
+        add(web, job.torrent, job.folder)?;
+        Ok(running)
+    }
+}
+
+fn settings(job: &Job<'_>) -> String {
+    let Job { ip, folder, .. } = job;
+    let done = job.done();
+    let done = done.display();
+    format!(
+        "[AutoRun]\nenabled=true\nprogram=touch {done}\n\n\
+         [LegalNotice]\nAccepted=true\n\n\
+         [BitTorrent]\n\
+         Session\\AddTorrentPaused=false\n\
+         Session\\DHTEnabled=false\n\
+         Session\\DefaultSavePath={}\n\
+         Session\\Encryption=0\n\
+         Session\\Interface=lo\n\
+         Session\\InterfaceAddress={ip}\n\
+         Session\\InterfaceName=lo\n\
+         Session\\LSDEnabled=false\n\
+         Session\\MultiConnectionsPerIp=true\n\
+         Session\\PeXEnabled=false\n\
+         Session\\Port={PORT}\n\
+         Session\\QueueingSystemEnabled=false\n\
+         Session\\BTProtocol=TCP\n\n\
+         [Network]\nPortForwardingEnabled=false\n\n\
+         [Preferences]\n\
+         WebUI\\Address={ip}\n\
+         WebUI\\LocalHostAuth=false\n\
+         WebUI\\AuthSubnetWhitelistEnabled=true\n\
+         WebUI\\AuthSubnetWhitelist=10.77.0.0/16\n\
+         WebUI\\UseUPnP=false\n",
+        folder.display()
+    )
+}
+
+/// `POST /api/v2/torrents/add`, as a browser does.
+fn add(web: SocketAddr, torrent: &Path, folder: &Path) -> Result<()> {
+    let mut body = Vec::new();
+    let folder = folder.display().to_string();
+    for (name, value) in [("savepath", folder.as_str()), ("autoTMM", "false"), ("paused", "false")]
+    {
+        write!(body, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n")?;
+        write!(body, "{value}\r\n")?;
+    }
+    write!(body, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"torrents\"; ")?;
+    write!(body, "filename=\"job.torrent\"\r\nContent-Type: application/x-bittorrent\r\n\r\n")?;
+    body.extend(fs::read(torrent)?);
+    write!(body, "\r\n--{BOUNDARY}--\r\n")?;
+
+    let mut stream = TcpStream::connect(web)?;
+    stream.set_read_timeout(Some(START_LIMIT))?;
+    write!(stream, "POST /api/v2/torrents/add HTTP/1.1\r\nHost: {web}\r\nConnection: close\r\n")?;
+    write!(stream, "Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")?;
+    write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
+    stream.write_all(&body)?;
+    let mut reply = Vec::new();
+    // It keeps the connection open for seconds after it has answered.
+    while !reply.ends_with(b"Ok.") {
+        let mut part = [0; 1024];
+        let count = stream.read(&mut part).context("its web interface does not answer")?;
+        ensure!(count > 0, "its web interface refuses: {}", String::from_utf8_lossy(&reply).trim());
+        reply.extend(&part[..count]);
+    }
+    ensure!(reply.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&reply));
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! rqbit: one process a torrent, everything in its arguments.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{Job, PORT, Program, version_in};
+use xtask::process::{Running, find_program, output_of};
+
+/// rqbit.
+pub struct Rqbit;
+
+impl Rqbit {
+    /// Verifies data that is in place, and ends.
+    pub fn check(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, &["--overwrite", "--exit-on-finish"])
+    }
+
+    fn start(&self, job: &Job<'_>, flags: &[&str]) -> Result<Running> {
+        let mut command = Command::new(find_program("rqbit").unwrap_or_default());
+        command.args(["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward"]);
+        command.arg(format!("--listen-ip={}", job.ip)).arg(format!("--listen-port={PORT}"));
+        command.args(["download", "--disable-http-api", "--output-folder"]).arg(job.folder);
+        command.args(flags);
+        if !job.peers.is_empty() {
+            command.arg(format!("--initial-peers={}", job.peer_list()));
+        }
+        command.arg(job.torrent).env("HOME", job.home);
+        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+    }
+}
+
+impl Program for Rqbit {
+    fn name(&self) -> &'static str {
+        "rqbit"
+    }
+
+    fn version(&self) -> Option<String> {
+        version_in(&output_of(find_program("rqbit")?.to_str()?, ["--version"])?)
+    }
+
+    /// Data that is in place is verified first.
+    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, &["--overwrite"])
+    }
+
+    fn download(&self, job: &Job<'_>) -> Result<Running> {
+        self.start(job, &["--exit-on-finish"])
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask demo`: trackers, a seeder, and a download to watch.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tempfile::TempDir;
+use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
+
+use crate::bt_cli::BtCli;
+use xtask::process::{Running, is_ignored, until};
+use xtask::workspace;
+
+/// How long the seeder may take to check its data and announce.
+const SEED_LIMIT: Duration = Duration::from_secs(60);
+/// How long the download may take in addition to twice what its size takes at the seeder's rate.
+const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
+/// How long bt-cli may take to end after a signal that may have reached it too.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+const MIB: u64 = 1024 * 1024;
+
+/// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
+/// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its
+/// files before it ends. Under `nohup` it ignores SIGHUP.
+pub fn run(size: u64, rate: u64) -> Result<()> {
+    ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
+    println!("Building bt-cli ...");
+    let program = workspace::build_bt_cli()?;
+    let interrupt = Interrupt::watch()?;
+    let place = TempDir::with_prefix("demo-")?;
+
+    let tracker = Tracker::new();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let http = HttpTracker::bind(any, tracker.clone())?;
+    let udp = UdpTracker::bind(any, tracker.clone())?;
+    println!("Trackers listen at {} and {}.", http.url(), udp.url());
+
+    let payload = payload(size, &http, &udp, place.path())?;
+    let total = payload.geometry().total();
+    println!("Made a torrent of {} MiB in {} files.", total / MIB, payload.files().count());
+    interrupt.check()?;
+
+    let bt_cli = BtCli::new(&program, &place.path().join("bt-cli"));
+    let mut seeder = seed(&bt_cli, &payload, &tracker, rate, &interrupt)?;
+    let downloads = place.path().join("downloads");
+    let time = download(&bt_cli, &payload, &downloads, download_limit(size, rate), &interrupt)?;
+    payload.compare(&downloads).context("the download differs from what was seeded")?;
+    interrupt.check()?;
+
+    println!();
+    println!("All {total} bytes arrived. Compared one by one, they are the seeder's.");
+    let rate = (total / MIB) as f64 / time.as_secs_f64();
+    println!("It took {:.1} s, {rate:.0} MiB/s.", time.as_secs_f64());
+    seeder.stop();
+    let announces = tracker.announces();
+    println!("The trackers saw {} announces:", announces.len());
+    for announce in &announces {
+        let is_seeder = announces.first().is_some_and(|first| first.port == announce.port);
+        let who = if is_seeder { "seeder" } else { "leecher" };
+        let event = format!("{:?}", announce.event).to_lowercase();
+        println!("  {who:<8} {event:<10} {:>10} bytes left", announce.left);
+    }
+    drop(place);
+    println!("Everything has been stopped and cleaned up.");
+    Ok(())
+}
+
+/// Whether somebody asked the demo to end.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Notes such a signal from now on, in place of ending at once.
+    fn watch() -> Result<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
+            signal_hook::flag::register(signal, Arc::clone(&asked))?;
+        }
+        Ok(Self(asked))
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails if the demo is to end.
+    fn check(&self) -> Result<()> {
+        ensure!(!self.is_asked(), "interrupted; everything has been stopped and cleaned up");
+        Ok(())
+    }
+}
+
+/// One large file and some small ones.
+fn payload(size: u64, http: &HttpTracker, udp: &UdpTracker, place: &Path) -> Result<Payload> {
+    let large = size * MIB - 100_001;
+    let files = [("film.bin", large), ("text/readme.txt", 1), ("text/notes.txt", 100_000)];
+    let builder = Payload::folder("demo", &files).piece_length(256 * 1024).seed(42);
+    Ok(builder.tier([http.url()]).tier([udp.url()]).create_in(place)?)
+}
+
+/// Starts the seeder, and returns once it has announced that it has everything.
+fn seed(
+    bt_cli: &BtCli,
+    payload: &Payload,
+    tracker: &Tracker,
+    rate: u64,
+    interrupt: &Interrupt,
+) -> Result<Running> {
+    let mut command = bt_cli.command(["seed"]);
+    command.arg(payload.torrent_path()).arg(payload.folder_path());
+    command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
+    if rate > 0 {
+        println!("The seeder sends {rate} MiB/s, so that there is something to see");
+        println!("(`--rate 0`: as fast as it can).");
+        command.args(["--max-up", &format!("{rate}M")]);
+    }
+    let mut seeder = bt_cli.start("seeder", &command)?;
+    let seeds = || tracker.announces().iter().any(|each| each.left == 0);
+    until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
+    interrupt.check()?;
+    if !seeds() || !seeder.is_running() {
+        bail!("the seeder never announced itself\n{}", seeder.last_words());
+    }
+    Ok(seeder)
+}
+
+/// Returns how long the download of `size` MiB at `rate` MiB per second may take. A rate of 0 (no
+/// limit) counts as 1.
+fn download_limit(size: u64, rate: u64) -> Duration {
+    DOWNLOAD_ALLOWANCE + Duration::from_secs(2 * size / rate.max(1))
+}
+
+/// Runs bt-cli where the user sees it, and returns how long it took.
+fn download(
+    bt_cli: &BtCli,
+    payload: &Payload,
+    folder: &Path,
+    limit: Duration,
+    interrupt: &Interrupt,
+) -> Result<Duration> {
+    fs::create_dir_all(folder)?;
+    let mut command: Command = bt_cli.command(["download"]);
+    command.arg(payload.torrent_path()).arg("-o").arg(folder);
+    command.args(["--port", "0", "--bind", "127.0.0.1"]).stdin(Stdio::null());
+    println!("\n$ bt-cli download demo.torrent -o downloads\n");
+    let start = Instant::now();
+    let mut child = command.spawn().context("cannot run bt-cli")?;
+    let mut has_ended = || !matches!(child.try_wait(), Ok(None));
+    let in_time = until(limit, || interrupt.is_asked() || has_ended());
+    // Ctrl-C reaches bt-cli too, and a second signal would end it at once.
+    if !in_time || !until(SHUTDOWN_LIMIT, has_ended) {
+        kill_process(Pid::from_child(&child), Signal::TERM)?;
+    }
+    let status = child.wait()?;
+    interrupt.check()?;
+    ensure!(in_time, "the download took longer than {} s", limit.as_secs());
+    ensure!(status.success(), "bt-cli failed: {status}");
+    Ok(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_grows_with_the_download() {
+        for (size, rate, seconds) in [(100, 20, 70), (4096, 1, 8252), (4096, 0, 8252)] {
+            assert_eq!(download_limit(size, rate), Duration::from_secs(seconds));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Hostile peers on real sockets: one thing wrong at a time, and what must come of it, beside an
+//! honest transfer that has to succeed.
+
+mod blocks;
+mod cases;
+mod crowd;
+mod framing;
+mod handshakes;
+mod pieces;
+mod requests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use testkit::hostile::{Crowd, Hostile, Observed};
+use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
+
+use super::case;
+use crate::bt_cli::json_lines;
+use crate::integration::scene::{LIMIT, Scene, file, free_address};
+use xtask::process::{Running, until};
+use xtask::report::{Case, Report};
+
+/// How many cases run at a time: most of them wait for a clock.
+const AT_ONCE: usize = 8;
+/// How many pieces the payload has: seven in the last byte of a bitfield.
+const PIECES: u32 = 63;
+
+/// A behaviour, and what must come of it.
+struct Row(&'static str, fn(&Payload) -> Hostile, Outcome);
+
+/// What must come of a hostile peer.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// It does not become a peer, for a reason that contains this.
+    Failed(&'static str),
+    /// It is disconnected, for a reason that contains this.
+    Dropped(&'static str),
+    /// It is hung up on, and not worth a word.
+    TurnedAway,
+    /// It is banned for bad data.
+    Banned,
+    /// It stays a peer as long as the honest transfer lasts.
+    Tolerated,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(why) => write!(f, "no peer: {why}"),
+            Self::Dropped(why) => write!(f, "dropped: {why}"),
+            Self::TurnedAway => f.write_str("turned away"),
+            Self::Banned => f.write_str("banned"),
+            Self::Tolerated => f.write_str("tolerated"),
+        }
+    }
+}
+
+/// Where hostile peers meet bt-cli: what runs one row.
+type Place = fn(&Scene, &Row) -> Result<String>;
+
+/// Reasons to part with a peer that has done nothing wrong.
+const IN_PEACE: &[&str] = &["both ends have everything they want", "the torrent is stopped"];
+
+/// Runs every case whose name contains `only`.
+pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
+    let tables: &[(&'static str, Place, &'static [Row])] = &[
+        ("peers that are called: handshakes", called, handshakes::CALLED),
+        ("peers that call: handshakes", calling, handshakes::CALLING),
+        ("framing and floods", called, framing::ROWS),
+        ("pieces told of", called, pieces::ROWS),
+        ("blocks", called, blocks::ROWS),
+        ("requests", asking, requests::ROWS),
+    ];
+    let wanted =
+        |area: &str, name: &str| only.is_none_or(|only| name.contains(only) || area == only);
+    let mut all: Vec<Case<'_>> = Vec::new();
+    for (area, place, rows) in tables {
+        for row in rows.iter().filter(|row| wanted(area, row.0)) {
+            let work = move || place(&Scene::new(program)?, row);
+            all.push(case([area, row.0, &row.2.to_string()], work));
+        }
+    }
+    for (name, what) in cases::CASES.iter().filter(|(name, _)| wanted("peers", name)) {
+        all.push(case(["peers", name, "several together"], move || what(&Scene::new(program)?)));
+    }
+    report.run_side_by_side(AT_ONCE, all);
+    // By itself: it is measured.
+    let name = "500 at once";
+    if wanted("peers", name) {
+        let work = || crowd::five_hundred(&Scene::new(program)?);
+        report.run_side_by_side(1, vec![case(["peers", name, "the download completes"], work)]);
+    }
+}
+
+/// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing
+/// before the outcome is there.
+fn called(scene: &Scene, row: &Row) -> Result<String> {
+    let payload = scene.payload(file(250))?;
+    let crowd = Crowd::start([row.1(&payload)])?;
+    let honest = Script::seeder(&payload).fast().held().listen();
+    let peers = [crowd.address(0), honest.address()];
+    let mut running = download_from(scene, &payload, &peers, &[])?;
+    row.2.wait(&crowd, &running, |_| Some(crowd.address(0)))?;
+    honest.release();
+    let finished = scene.complete("leecher", &payload, &mut running)?;
+    ensure!(
+        state_of(&finished.lines, honest.address(), "banned").is_none(),
+        "the honest one is banned"
+    );
+    row.2.check(&finished.lines, crowd.address(0))
+}
+
+/// bt-cli downloads from an honest peer, and the hostile one connects to it.
+fn calling(scene: &Scene, row: &Row) -> Result<String> {
+    let payload = scene.payload(file(250))?;
+    let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
+    row.2.wait(&crowd, &running, first_address)?;
+    honest.release();
+    let finished = scene.complete("leecher", &payload, &mut running)?;
+    row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
+}
+
+/// bt-cli, which downloads from an honest peer that sends nothing before it is released; and where it
+/// can be reached.
+fn held_back(
+    scene: &Scene,
+    payload: &Payload,
+    honest: Script,
+) -> Result<(ScriptedPeer, SocketAddr, Running)> {
+    let honest = honest.fast().held().listen();
+    let own = free_address()?;
+    let peer = honest.address().to_string();
+    let running = scene.download_at("leecher", payload, own.port(), &["--peer", &peer])?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
+    Ok((honest, own, running))
+}
+
+/// bt-cli seeds, the hostile peer asks it for data, and an honest leecher comes after it.
+fn asking(scene: &Scene, row: &Row) -> Result<String> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(250).tracker(tracker.url()))?;
+    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let port = tracker.announces().first().context("the seeder announced itself")?.port;
+    let own = SocketAddr::from(([127, 0, 0, 1], port));
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
+    row.2.wait(&crowd, &running, first_address)?;
+    let leecher = Script::leecher(&payload).fast().connect(own)?;
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
+    ensure!(leecher.data() == payload.data()[..], "the honest leecher got other bytes");
+    ensure!(running.is_running(), "the seeder ended\n{}", running.last_words());
+    let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
+    row.2.check(&lines_of(&running), address)
+}
+
+/// Starts a download from these peers, with more arguments.
+fn download_from(
+    scene: &Scene,
+    payload: &Payload,
+    peers: &[SocketAddr],
+    more: &[&str],
+) -> Result<Running> {
+    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+    let peers = peers.iter().flat_map(|peer| ["--peer", peer]);
+    let arguments: Vec<&str> = more.iter().copied().chain(peers).collect();
+    scene.download("leecher", payload, &arguments)
+}
+
+fn first_address(met: &Observed) -> Option<SocketAddr> {
+    met.addresses.first().copied()
+}
+
+impl Outcome {
+    /// Waits until it is there; of what is tolerated, until it was done.
+    fn wait(
+        self,
+        crowd: &Crowd,
+        running: &Running,
+        address: impl Fn(&Observed) -> Option<SocketAddr>,
+    ) -> Result<()> {
+        let met = || crowd.observed().swap_remove(0);
+        let there = until(LIMIT, || match self {
+            Self::Tolerated => met().done,
+            Self::TurnedAway => met().ended > 0,
+            Self::Failed(_) | Self::Dropped(_) | Self::Banned => address(&met())
+                .is_some_and(|address| self.find(&lines_of(running), address).is_some()),
+        });
+        ensure!(there, "expected {self:?}, but {:?}\n{}", met(), running.last_words());
+        Ok(())
+    }
+
+    /// The reason for the event that says that it came to this.
+    fn find(self, lines: &[Value], address: SocketAddr) -> Option<String> {
+        match self {
+            Self::Failed(_) => state_of(lines, address, "failed"),
+            Self::Dropped(_) => state_of(lines, address, "disconnected"),
+            Self::Banned => state_of(lines, address, "banned"),
+            Self::TurnedAway | Self::Tolerated => None,
+        }
+    }
+
+    /// Checks what bt-cli said about the peer at `address`; gives it in a word.
+    fn check(self, lines: &[Value], address: SocketAddr) -> Result<String> {
+        let states = ["failed", "disconnected", "banned"];
+        let all = states.map(|state| state_of(lines, address, state));
+        match self {
+            Self::Failed(reason) | Self::Dropped(reason) => {
+                let got = self.find(lines, address).unwrap_or_default();
+                ensure!(got.contains(reason), "expected {self:?}, got {got:?}");
+                ensure!(all[2].is_none(), "it is banned too");
+                Ok(format!("{}: {got}", if all[0].is_some() { "no peer" } else { "dropped" }))
+            }
+            Self::Banned => {
+                ensure!(all[2].is_some(), "it is not banned, but {all:?}");
+                Ok("banned".to_owned())
+            }
+            Self::TurnedAway => {
+                ensure!(all.iter().all(Option::is_none), "expected no word, got {all:?}");
+                Ok("turned away".to_owned())
+            }
+            Self::Tolerated => {
+                let left = all[1].as_deref().filter(|reason| !IN_PEACE.contains(reason));
+                ensure!(all[0].is_none() && left.is_none() && all[2].is_none(), "got {all:?}");
+                let peer = state_of(lines, address, "connected");
+                ensure!(peer.is_some(), "it never was a peer");
+                Ok("tolerated".to_owned())
+            }
+        }
+    }
+}
+
+/// The reason of the first event that says that the peer at `address` is `state`.
+fn state_of(lines: &[Value], address: SocketAddr, state: &str) -> Option<String> {
+    let address = address.to_string();
+    let mut events = lines.iter().filter(|line| line["event"] == "peer");
+    let event =
+        events.find(|line| line["address"] == address.as_str() && line["state"] == state)?;
+    Some(event["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What it printed so far.
+fn lines_of(running: &Running) -> Vec<Value> {
+    json_lines(&running.stdout()).collect()
+}
+
+/// How long a peer that is slow on purpose waits between two bytes.
+const SLOW: Duration = Duration::from_millis(40);

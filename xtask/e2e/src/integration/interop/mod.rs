@@ -1,0 +1,205 @@
+//! bt-cli and other people's programs, in a network of their own, byte for byte.
+//!
+//! ```text
+//! 10.77.0.1 our tracker, which all announce to     10.77.0.3 .. one address a program
+//! 10.77.0.2 bt-cli                                 10.77.0.20   opentracker
+//! ```
+
+mod names;
+mod odd_names;
+mod opentracker;
+mod torrents;
+mod transfer;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, bail};
+
+use super::Options;
+use crate::clients::{
+    Aria2, Libtorrent, Ours, Program, Qbittorrent, Rtorrent, Transmission, namespace,
+};
+use crate::draws::fresh_seed;
+use opentracker::Opentracker;
+use transfer::Caller;
+use xtask::report::{Report, Tally};
+use xtask::workspace;
+
+/// Names the programs whose absence is a failure, separated by commas.
+const REQUIRED: &str = "REQUIRE_PEERS";
+
+/// How many MiB go each way over one connection, unless an option says otherwise.
+const MEBIBYTES: u32 = 800;
+
+/// Runs the suite: here if this is the namespace, else in a process of its own in one.
+pub(super) fn run(options: &Options) -> Result<Tally> {
+    if namespace::are_we_inside() {
+        namespace::furnish()?;
+        return Suite::new(options)?.run();
+    }
+    match namespace::way_in() {
+        Ok(flags) => run_inside(flags, options),
+        Err(why) => {
+            let mut report = Report::new(&["suite"]);
+            match required().is_empty() {
+                true => report.skip(&["interop"], why),
+                false => report.fail(&["interop"], why),
+            }
+            Ok(report.finish())
+        }
+    }
+}
+
+fn run_inside(flags: &str, options: &Options) -> Result<Tally> {
+    let bt_cli = match options.instead {
+        Some(_) => std::path::PathBuf::new(),
+        None => workspace::build_bt_cli()?,
+    };
+    namespace::run_suite_inside(flags, &options.words("interop"), &bt_cli)
+}
+
+fn required() -> Vec<String> {
+    let names = std::env::var(REQUIRED).unwrap_or_default();
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// A program of other people, and where it lives.
+struct Peer {
+    program: Box<dyn Program>,
+    version: String,
+    ip: Ipv4Addr,
+}
+
+struct Suite<'a> {
+    report: Report,
+    ours: Box<dyn Program>,
+    options: &'a Options,
+}
+
+impl<'a> Suite<'a> {
+    fn new(options: &'a Options) -> Result<Self> {
+        let ours = match options.instead.as_deref() {
+            None => Box::new(Ours::new()?),
+            Some(name) => match programs().into_iter().find(|program| program.name() == name) {
+                Some(program) => program,
+                None => bail!("no program {name:?} is known"),
+            },
+        };
+        let report = Report::new(&["program", "version", "direction"]);
+        Ok(Self { report, ours, options })
+    }
+
+    fn run(mut self) -> Result<Tally> {
+        let mut missing = required();
+        for (index, program) in programs().into_iter().enumerate() {
+            let ip = namespace::address_of(index);
+            match program.version() {
+                Some(version) => {
+                    missing.retain(|name| name != program.name());
+                    self.exchange(&Peer { program, version, ip });
+                }
+                None => self.report.skip(&[program.name(), "-", "-"], "not installed"),
+            }
+        }
+        self.announce(&mut missing);
+        if self.options.instead.is_none() {
+            self.super_seed();
+            self.exchange_over_one_connection();
+            torrents::run(&mut self.report, &mut missing, self.options.only.as_deref())?;
+            if self.wants("libtorrent names") {
+                let seed = self.options.seed.unwrap_or_else(fresh_seed);
+                names::run(&mut self.report, self.options.folders, seed);
+            }
+        }
+        for name in missing {
+            self.report.fail(&[&name, "-", "-"], format!("{REQUIRED} names it"));
+        }
+        Ok(self.report.finish())
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.options.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+
+    /// They seed and we download, then the other way round.
+    fn exchange(&mut self, peer: &Peer) {
+        let (name, version) = (peer.program.name(), peer.version.as_str());
+        if !self.wants(name) {
+            return;
+        }
+        let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let us = self.ours.name();
+        for (direction, seeder, leecher, caller) in [
+            (format!("it seeds, {us} downloads"), theirs, ours, Caller::Leecher),
+            (format!("{us} seeds, it downloads"), ours, theirs, Caller::Leecher),
+            (format!("it seeds and calls {us}"), theirs, ours, Caller::Seeder),
+            (format!("{us} seeds and calls it"), ours, theirs, Caller::Seeder),
+        ] {
+            let cells = [name, version, direction.as_str()];
+            self.report.run(&cells, || transfer::run(seeder, leecher, caller));
+        }
+    }
+
+    /// They seed piece by piece, which needs to hear what we have (BEP 16).
+    fn super_seed(&mut self) {
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        for program in [Libtorrent::pypi(), Libtorrent::debian()].map(Libtorrent::super_seeding) {
+            let Some(version) = program.version().filter(|_| self.wants(program.name())) else {
+                continue;
+            };
+            let theirs = transfer::Party { program: &program, ip: namespace::address_of(0) };
+            let cells = [program.name(), &version, "it super-seeds, bt-cli downloads"];
+            self.report.run(&cells, || transfer::run(theirs, ours, Caller::Leecher));
+        }
+    }
+
+    /// Sends so much each way over one connection that a client with many requests outstanding
+    /// makes more of them than we keep.
+    fn exchange_over_one_connection(&mut self) {
+        let name = Rtorrent.name();
+        let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let theirs = transfer::Party { program: &Rtorrent, ip: namespace::address_of(0) };
+        let mebibytes = self.options.mebibytes.unwrap_or(MEBIBYTES);
+        for (direction, seeder, leecher) in
+            [("it seeds", theirs, ours), ("bt-cli seeds", ours, theirs)]
+        {
+            let direction = format!("{direction} {mebibytes} MiB, one connection");
+            let cells = [name, &version, &direction];
+            self.report.run(&cells, || transfer::over_one_connection(seeder, leecher, mebibytes));
+        }
+    }
+
+    /// A seeder and a leecher that find each other through opentracker.
+    fn announce(&mut self, missing: &mut Vec<String>) {
+        let name = "opentracker";
+        if !self.wants(name) {
+            missing.retain(|missing| missing != name);
+            return;
+        }
+        if let Some(obstacle) = Opentracker::obstacle() {
+            return self.report.skip(&[name, "-", "-"], obstacle);
+        }
+        missing.retain(|missing| missing != name);
+        let version = Opentracker::version();
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        for protocol in ["HTTP", "UDP"] {
+            let cells =
+                [name, &version, &format!("{} announces over {protocol}", ours.program.name())];
+            self.report.run(&cells, || transfer::through_opentracker(ours, protocol));
+        }
+    }
+}
+
+/// Every program that takes part in swarms, in the order of the table.
+fn programs() -> Vec<Box<dyn Program>> {
+    vec![
+        Box::new(Transmission),
+        Box::new(Aria2),
+        Box::new(Libtorrent::pypi()),
+        Box::new(Libtorrent::debian()),
+        Box::new(Qbittorrent),
+        Box::new(Rtorrent),
+    ]
+}

@@ -1,0 +1,209 @@
+//! One program seeds, another downloads, and every byte is compared.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use tempfile::TempDir;
+use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
+
+use super::opentracker::Opentracker;
+use crate::bt_cli::json_lines;
+use crate::clients::{Job, PORT, Program, namespace};
+use xtask::process::{Running, until};
+
+/// How long a program may take to check what is there and announce.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a download may take in addition to what its size takes at [`MIN_RATE`].
+const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
+/// The slowest rate at which a download may go, in MiB per second.
+const MIN_RATE: u64 = 8;
+/// Why a connection may end: one end has all, and closes it.
+const GOOD_ENDS: [&str; 2] = ["closed by the peer", "both ends have everything they want"];
+const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
+/// Where the second of two copies of our program lives.
+const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 19);
+
+/// A program and the address it uses.
+#[derive(Clone, Copy)]
+pub(super) struct Party<'a> {
+    pub(super) program: &'a dyn Program,
+    pub(super) ip: Ipv4Addr,
+}
+
+/// Who connects to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The leecher comes later and connects to the seeder.
+    Leecher,
+    /// The seeder comes later and connects to the leecher.
+    Seeder,
+}
+
+/// `leecher` downloads from `seeder`; both find each other through our tracker. The one that comes
+/// later learns of the other, and calls it.
+pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Result<()> {
+    exchange(payload(), seeder, leecher, caller).map(|_| ())
+}
+
+/// `leecher` downloads `mebibytes` from `seeder` over one connection. One of them is bt-cli.
+pub(super) fn over_one_connection(
+    seeder: Party<'_>,
+    leecher: Party<'_>,
+    mebibytes: u32,
+) -> Result<()> {
+    let payload = Payload::file("much.bin", u64::from(mebibytes) << 20).piece_length(1 << 20);
+    let said = exchange(payload, seeder, leecher, Caller::Leecher)?;
+    let events = said.iter().flat_map(|said| json_lines(said));
+    let mut connections = 0;
+    for event in events.filter(|event| event["event"] == "peer") {
+        match (event["state"].as_str(), event["reason"].as_str().unwrap_or_default()) {
+            (Some("connected"), _) => connections += 1,
+            (Some("disconnected"), reason) => {
+                ensure!(GOOD_ENDS.contains(&reason), "bt-cli disconnected: {reason}");
+            }
+            _ => {}
+        }
+    }
+    ensure!(connections == 1, "{connections} connections");
+    Ok(())
+}
+
+/// `leecher` downloads from `seeder`; returns what either wrote to its output.
+fn exchange(
+    payload: PayloadBuilder,
+    seeder: Party<'_>,
+    leecher: Party<'_>,
+    caller: Caller,
+) -> Result<[String; 2]> {
+    let place = TempDir::with_prefix("interop-")?;
+    let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+    let payload = payload.tracker(tracker.url()).create_in(place.path())?;
+    let (mut seeding, mut leeching) = match caller {
+        Caller::Leecher => {
+            let seeding = Side::seed(seeder, &payload, place.path())?;
+            seeding.wait_for_announce(&tracker, |announce| announce.left == 0)?;
+            (seeding, Side::leech(leecher, &payload, place.path())?)
+        }
+        Caller::Seeder => {
+            let leeching = Side::leech(leecher, &payload, place.path())?;
+            leeching.wait_for_announce(&tracker, |announce| announce.left > 0)?;
+            (Side::seed(seeder, &payload, place.path())?, leeching)
+        }
+    };
+    leeching.complete(&payload).map_err(|error| {
+        let seeder = seeding.running.last_words();
+        anyhow!("{error:#}\n  announces: {:?}\n{seeder}", told(&tracker))
+    })?;
+    seeding.running.stop();
+    payload.compare(payload.folder_path()).context("the seeder changed its data")?;
+    Ok([seeding, leeching].map(|side| side.running.stdout()))
+}
+
+/// Two copies of one program find each other through opentracker.
+pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()> {
+    let place = TempDir::with_prefix("interop-")?;
+    let known = payload().create_in(place.path().join("hash"))?.info_hash().to_string();
+    let home = place.path().join("opentracker");
+    let opentracker = Opentracker::start(OPENTRACKER, &[known], &home)?;
+    let url = match protocol {
+        "UDP" => opentracker.udp_url(),
+        _ => opentracker.http_url(),
+    };
+    let payload = payload().tracker(url).create_in(place.path())?;
+    let mut seeding = Side::seed(party, &payload, place.path())?;
+    // opentracker tells nobody who announced; the port says that the seeder is up.
+    let listens = || std::net::TcpStream::connect((party.ip, PORT)).is_ok();
+    ensure!(
+        until(START_LIMIT, listens),
+        "the seeder does not listen\n{}",
+        seeding.running.last_words()
+    );
+    let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, place.path())?;
+    let complete = leeching.complete(&payload);
+    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.running.last_words()))?;
+    seeding.running.stop();
+    Ok(())
+}
+
+/// 12 MiB in files that begin and end within pieces.
+fn payload() -> PayloadBuilder {
+    let files = [
+        ("first.bin", 3 * 1024 * 1024 + 1),
+        ("folder/second.bin", 9 * 1024 * 1024 - 17),
+        ("folder/deep/third.txt", 1000),
+        ("fourth.txt", 1),
+    ];
+    Payload::folder("interop", &files).seed(11).piece_length(128 * 1024)
+}
+
+/// A program at work.
+struct Side<'a> {
+    party: Party<'a>,
+    folder: PathBuf,
+    running: Running,
+}
+
+impl<'a> Side<'a> {
+    fn seed(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
+        let (home, folder) = (place.join("seeder"), payload.folder_path().to_owned());
+        let job = job(party, payload, &folder, &home)?;
+        let running = party.program.seed(&job).context("the seeder does not start")?;
+        Ok(Self { party, folder, running })
+    }
+
+    fn leech(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
+        let (home, folder) = (place.join("leecher"), place.join("downloads"));
+        fs::create_dir_all(&folder)?;
+        let job = job(party, payload, &folder, &home)?;
+        let running = party.program.download(&job).context("the leecher does not start")?;
+        Ok(Self { party, folder, running })
+    }
+
+    fn wait_for_announce(
+        &self,
+        tracker: &HttpTracker,
+        wanted: impl Fn(&SeenAnnounce) -> bool,
+    ) -> Result<()> {
+        let wanted = |announce: &SeenAnnounce| announce.port == PORT && wanted(announce);
+        if tracker.wait_for(START_LIMIT, |seen| seen.iter().any(wanted)) {
+            return Ok(());
+        }
+        let seen = tracker.announces();
+        bail!("it did not announce: {seen:?}\n{}", self.running.last_words());
+    }
+
+    /// Waits until every byte is there and the program content.
+    fn complete(&mut self, payload: &Payload) -> Result<()> {
+        let mebibytes = payload.geometry().total() >> 20;
+        let limit = DOWNLOAD_ALLOWANCE + Duration::from_secs(mebibytes / MIN_RATE);
+        until(limit, || payload.compare(&self.folder).is_ok() || !self.running.is_running());
+        if let Err(difference) = payload.compare(&self.folder) {
+            bail!("not downloaded: {difference}\n{}", self.running.last_words());
+        }
+        self.party.program.finish(&mut self.running)?;
+        self.running.stop();
+        payload.compare(&self.folder).context("changed at the end")
+    }
+}
+
+fn job<'a>(
+    party: Party<'_>,
+    payload: &'a Payload,
+    folder: &'a Path,
+    home: &'a Path,
+) -> Result<Job<'a>> {
+    fs::create_dir_all(home)?;
+    Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip, peers: &[] })
+}
+
+/// Who announced what, for an error message.
+fn told(tracker: &HttpTracker) -> Vec<(SocketAddr, u64)> {
+    let seen = tracker.announces();
+    let each = seen
+        .iter()
+        .map(|announce| (SocketAddr::new(announce.from.ip(), announce.port), announce.left));
+    each.collect()
+}

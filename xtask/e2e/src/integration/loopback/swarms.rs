@@ -1,0 +1,275 @@
+//! Seeders and leechers in every number and direction.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testkit::{AnnounceEvent, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
+
+use super::Case;
+use crate::bt_cli::{COMMAND_LIMIT, finish};
+use crate::integration::scene::{LIMIT, Scene, count, file, free_address, interrupt, tree};
+use xtask::process::until;
+
+pub(super) const CASES: &[Case] = &[
+    ("one to one", one_to_one),
+    ("one to many", one_to_many),
+    ("many to one", many_to_one),
+    ("leechers trade", leechers_trade),
+    ("outgoing", outgoing),
+    ("incoming", incoming),
+    ("fast and extensions", fast_and_extensions),
+    ("bitfields in place of HAVE", bitfields_for_have),
+    ("IPv6", ipv6),
+    ("two torrents at once", two_torrents),
+    ("the same torrent twice at once", same_torrent_twice),
+    ("some files only", some_files),
+    ("rate limits", rate_limits),
+    ("seeds what it has", seeds_what_it_has),
+    ("seeds after the download", seeds_after),
+];
+
+fn one_to_one(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(tree().tracker(tracker.url()))?;
+    let mut seeder = scene.seed("seeder", &payload, &tracker)?;
+    let mut leecher = scene.download("leecher", &payload, &[])?;
+    let finished = scene.complete("leecher", &payload, &mut leecher)?;
+    ensure!(finished.lines[0]["schema"] == 1, "the first line is {}", finished.lines[0]);
+    let pieces = payload.geometry().piece_count() as usize;
+    let said = count(&finished.lines, "piece");
+    ensure!(said == pieces, "{said} events for {pieces} pieces");
+    finished.expect_event("started")?;
+    finished.expect_event("peer")?;
+    finished.expect_event("tracker")?;
+    interrupt(&mut seeder)?;
+    let events: Vec<_> = tracker.announces().iter().map(|each| each.event).collect();
+    use AnnounceEvent::{Completed, Started, Stopped};
+    ensure!(events == [Started, Started, Completed, Stopped, Stopped], "announced {events:?}");
+    Ok(())
+}
+
+fn one_to_many(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(256).tracker(tracker.url()))?;
+    let _seeder = scene.seed("seeder", &payload, &tracker)?;
+    let names = ["leecher-1", "leecher-2", "leecher-3", "leecher-4"];
+    let mut leechers = names
+        .map(|name| scene.download(name, &payload, &[]).map(|running| (name, running)))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    for (name, running) in &mut leechers {
+        scene.complete(name, &payload, running)?;
+    }
+    Ok(())
+}
+
+/// Each seeder has pieces that no other has.
+fn many_to_one(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(file(240))?;
+    let count = payload.geometry().piece_count();
+    let parts = [0, 1, 2].map(|part| {
+        let pieces = (0..count).filter(move |piece| piece % 3 == part);
+        Script::seeder(&payload).pieces(pieces).listen()
+    });
+    let addresses = parts.each_ref().map(|part| part.address().to_string());
+    let peers: Vec<&str> =
+        addresses.iter().flat_map(|address| ["--peer", address.as_str()]).collect();
+    let mut leecher = scene.download("leecher", &payload, &peers)?;
+    scene.complete("leecher", &payload, &mut leecher)?;
+    let sent: u64 = parts.iter().map(|part| part.seen().blocks_sent).sum();
+    ensure!(sent == 240, "{sent} blocks were sent for 240");
+    Ok(())
+}
+
+/// A slow seeder sends less than two copies to two leechers.
+fn leechers_trade(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(256).tracker(tracker.url()))?;
+    let seeder = Script::seeder(&payload).delay(Duration::from_millis(8)).listen();
+    let address = seeder.address().to_string();
+    let mut one = scene.download("one", &payload, &["--peer", &address, "--seed"])?;
+    let mut two = scene.download("two", &payload, &["--peer", &address, "--seed"])?;
+    for name in ["one", "two"] {
+        let done = until(LIMIT, || payload.compare(scene.downloads(name)).is_ok());
+        ensure!(done, "{name} does not get there\n{}{}", one.last_words(), two.last_words());
+    }
+    let sent = seeder.seen().blocks_sent;
+    ensure!(sent < 2 * 256 - 16, "the seeder sent {sent} blocks, of 256: nothing was traded");
+    interrupt(&mut one)?;
+    interrupt(&mut two)?;
+    Ok(())
+}
+
+fn outgoing(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(tree())?;
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let mut leecher = scene.download("leecher", &payload, &["--peer", &address])?;
+    scene.complete("leecher", &payload, &mut leecher)?;
+    ensure!(seeder.seen().connections == 1, "{:?}", seeder.seen());
+    Ok(())
+}
+
+fn incoming(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(tree())?;
+    let address = free_address()?;
+    let mut command = scene.user("leecher").command(["download"]);
+    command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
+    command.args(["--json", "--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+    let mut leecher = scene.user("leecher").start("download", &command)?;
+    let mut seeder = None;
+    // It listens before it knows the torrent, and then sends callers away: they call again.
+    let met = until(LIMIT, || {
+        if seeder.as_ref().is_none_or(|seeder: &ScriptedPeer| seeder.seen().ended > 0) {
+            seeder = Script::seeder(&payload).connect(address).ok();
+        }
+        let met = |seeder: &ScriptedPeer| !seeder.seen().peer_ids.is_empty();
+        seeder.as_ref().is_some_and(met) || !leecher.is_running()
+    });
+    ensure!(met, "it never listened\n{}", leecher.last_words());
+    scene.complete("leecher", &payload, &mut leecher).map(drop)
+}
+
+fn fast_and_extensions(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(tree())?;
+    let seeder = Script::seeder(&payload).fast().client("testkit 1").listen();
+    let address = seeder.address().to_string();
+    let mut leecher = scene.download("leecher", &payload, &["--peer", &address])?;
+    scene.complete("leecher", &payload, &mut leecher).map(drop)
+}
+
+/// aria2 sends a whole bitfield, also late, where it is shorter than the HAVEs it stands for.
+fn bitfields_for_have(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(64).tracker(tracker.url()))?;
+    let seeder = scene.seed("seeder", &payload, &tracker)?;
+    let port = tracker.announces()[0].port;
+    let script = Script::leecher(&payload).fast().announces_by_bitfield();
+    let leecher = script.connect(([127, 0, 0, 1], port).into())?;
+    let done = leecher.wait_for(LIMIT, |seen| seen.complete || seen.ended > 0);
+    ensure!(done && leecher.seen().complete, "{}", seeder.last_words());
+    Ok(())
+}
+
+fn ipv6(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start_v6()?;
+    let payload = scene.payload(tree().tracker(tracker.url()))?;
+    let _seeder = scene.seed("seeder", &payload, &tracker)?;
+    let mut command = scene.user("leecher").command(["download"]);
+    command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
+    command.args(["--json", "--bind", "::1", "--port", "0"]);
+    let mut leecher = scene.user("leecher").start("download", &command)?;
+    scene.complete("leecher", &payload, &mut leecher).map(drop)
+}
+
+fn two_torrents(scene: &Scene) -> Result<()> {
+    let one = scene.payload(tree())?;
+    let two = scene.payload(file(100).seed(2))?;
+    let peers = [&one, &two].map(|payload| Script::seeder(payload).listen());
+    let mut command = scene.download_command("leecher", one.torrent_path());
+    command.arg(two.torrent_path());
+    for peer in &peers {
+        command.args(["--peer", &peer.address().to_string()]);
+    }
+    let mut leecher = scene.user("leecher").start("download", &command)?;
+    let finished = scene.complete("leecher", &one, &mut leecher)?;
+    two.compare(scene.downloads("leecher"))?;
+    let completed = count(&finished.lines, "completed");
+    ensure!(completed == 2, "{completed} torrents were completed");
+    Ok(())
+}
+
+/// The second of two processes that download into one folder says so and leaves; the first goes on.
+fn same_torrent_twice(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(file(64))?;
+    let seeder = Script::seeder(&payload).delay(Duration::from_millis(40)).listen();
+    let address = seeder.address().to_string();
+    let mut first = scene.download("leecher", &payload, &["--peer", &address])?;
+    ensure!(seeder.wait_for(LIMIT, |seen| seen.blocks_sent > 0), "{}", first.last_words());
+    let mut command = scene.download_command("leecher", payload.torrent_path());
+    command.args(["--peer", &address]);
+    let mut second = scene.user("leecher").start("second", &command)?;
+    let finished = finish(&mut second, COMMAND_LIMIT)?;
+    finished.expect(6)?;
+    finished.expect_words("in use")?;
+    scene.complete("leecher", &payload, &mut first).map(drop)
+}
+
+/// What nobody wants is never made, and `completed` is for whole torrents.
+fn some_files(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let files = [("a.bin", 100_000), ("b/c.bin", 100_000), ("b/d.txt", 300_000), ("f", 1)];
+    let payload = scene.payload(Payload::folder("tree", &files).tracker(tracker.url()))?;
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let mut leecher =
+        scene.download("leecher", &payload, &["--peer", &address, "--files", "*.bin"])?;
+    let finished = finish(&mut leecher, COMMAND_LIMIT)?;
+    finished.expect(0)?;
+    let (ours, theirs) = (scene.downloads("leecher"), payload.folder_path());
+    for path in ["tree/a.bin", "tree/b/c.bin"] {
+        ensure!(fs::read(ours.join(path))? == fs::read(theirs.join(path))?, "{path} differs");
+    }
+    for path in ["tree/b/d.txt", "tree/f"] {
+        ensure!(!ours.join(path).exists(), "{path} was made though nobody wants it");
+    }
+    let events: Vec<_> = tracker.announces().iter().map(|each| each.event).collect();
+    ensure!(events == [AnnounceEvent::Started, AnnounceEvent::Stopped], "announced {events:?}");
+    Ok(())
+}
+
+fn rate_limits(scene: &Scene) -> Result<()> {
+    let payload = scene.payload(Payload::file("file.bin", 3 << 20).piece_length(64 * 1024))?;
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let start = Instant::now();
+    let mut leecher =
+        scene.download("leecher", &payload, &["--peer", &address, "--max-down", "1M"])?;
+    scene.complete("leecher", &payload, &mut leecher)?;
+    let time = start.elapsed();
+    ensure!(time > Duration::from_secs(2), "3 MiB at 1 MiB/s took {time:?}");
+    Ok(())
+}
+
+/// One damaged piece: the rest is served, and the seeder writes nothing.
+fn seeds_what_it_has(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(32).tracker(tracker.url()))?;
+    let path = payload.folder_path().join("file.bin");
+    let mut damaged = fs::read(&path)?;
+    damaged[0] ^= 1;
+    fs::write(&path, &damaged)?;
+    let mut command = scene.user("seeder").command(["seed"]);
+    command.arg(payload.torrent_path()).arg(payload.folder_path());
+    command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
+    let mut seeder = scene.user("seeder").start("seed", &command)?;
+    ensure!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()), "{}", seeder.last_words());
+    let announce = tracker.announces().swap_remove(0);
+    ensure!(announce.left == 64 * 1024, "what is damaged is told as missing: {announce:?}");
+    let port = announce.port;
+    let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
+    let all_but_one = payload.geometry().total() - 64 * 1024;
+    let served = leecher.wait_for(LIMIT, |seen| seen.bytes_received == all_but_one);
+    ensure!(served, "{:?}\n{}", leecher.seen(), seeder.last_words());
+    interrupt(&mut seeder)?;
+    ensure!(fs::read(&path)? == damaged, "the seeder wrote into its data");
+    Ok(())
+}
+
+/// `--ratio` keeps it seeding until as much was sent.
+fn seeds_after(scene: &Scene) -> Result<()> {
+    let tracker = HttpTracker::start();
+    let payload = scene.payload(file(64).tracker(tracker.url()))?;
+    let seeder = Script::seeder(&payload).listen();
+    let address = seeder.address().to_string();
+    let mut running = scene.download("leecher", &payload, &["--peer", &address, "--ratio", "1"])?;
+    let completed =
+        |seen: &[SeenAnnounce]| seen.iter().any(|each| each.event == AnnounceEvent::Completed);
+    ensure!(tracker.wait_for(LIMIT, completed), "{}", running.last_words());
+    ensure!(running.is_running(), "it does not seed\n{}", running.last_words());
+    let port = tracker.announces().swap_remove(0).port;
+    let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
+    scene.complete("leecher", &payload, &mut running).map(drop)
+}

@@ -1,0 +1,187 @@
+//! What most cases need: a place, programs in it, and swarms that begin to move.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce};
+
+use crate::bt_cli::{BtCli, COMMAND_LIMIT, Finished, finish};
+use crate::clients::namespace;
+use xtask::process::Running;
+
+/// How long anything that should happen may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// A fresh folder, and bt-cli in it.
+pub(super) struct Scene {
+    place: TempDir,
+    program: PathBuf,
+    address_space: Option<u64>,
+}
+
+/// Why a case can't run on this machine, if so.
+pub(super) fn obstacle(case: &str) -> Option<&'static str> {
+    let no_v6 = case.contains("IPv6") && TcpListener::bind("[::1]:0").is_err();
+    let no_public = case.starts_with("public ") && !namespace::are_we_inside();
+    match (no_v6, no_public) {
+        (true, _) => Some("this machine has no IPv6 on loopback"),
+        (_, true) => Some("this machine allows no network namespace, so no address is ours to use"),
+        _ => None,
+    }
+}
+
+impl Scene {
+    pub(super) fn new(program: &Path) -> Result<Self> {
+        let place = TempDir::with_prefix("scene-")?;
+        Ok(Self { place, program: program.to_owned(), address_space: None })
+    }
+
+    /// The same, each process with so many bytes of address space at most.
+    pub(super) fn with_address_space(self, bytes: u64) -> Self {
+        Self { address_space: Some(bytes), ..self }
+    }
+
+    /// A path in the case's folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// Makes a payload in the case's folder.
+    pub(super) fn payload(&self, builder: PayloadBuilder) -> Result<Payload> {
+        Ok(builder.create_in(self.path("payload"))?)
+    }
+
+    /// bt-cli as the user `name`, with a home and a state of its own.
+    pub(super) fn user(&self, name: &str) -> BtCli {
+        let user = BtCli::new(&self.program, &self.path(name));
+        match self.address_space {
+            Some(bytes) => user.with_address_space(bytes),
+            None => user,
+        }
+    }
+
+    /// Where `name` downloads into.
+    pub(super) fn downloads(&self, name: &str) -> PathBuf {
+        self.path(name).join("downloads")
+    }
+
+    /// Runs a command of `name` with `--json` to its end.
+    pub(super) fn run(&self, name: &str, arguments: &[&str]) -> Result<Finished> {
+        let command = arguments.first().copied().unwrap_or("nothing");
+        self.user(name).run(command, arguments)
+    }
+
+    /// `bt-cli download` of `name` on any port of loopback, not started yet.
+    pub(super) fn download_command(&self, name: &str, torrent: &Path) -> Command {
+        self.download_command_at(name, torrent, 0)
+    }
+
+    /// The same, on this port.
+    fn download_command_at(&self, name: &str, torrent: &Path, port: u16) -> Command {
+        let mut command = self.user(name).command(["download"]);
+        command.arg(torrent).arg("-o").arg(self.downloads(name));
+        command.args(["--json", "--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command
+    }
+
+    /// Starts a download of `name` with more arguments.
+    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
+        let mut command = self.download_command(name, payload.torrent_path());
+        self.user(name).start("download", command.args(more))
+    }
+
+    /// Starts a download of `name` on `port`, with more arguments.
+    pub(super) fn download_at(
+        &self,
+        name: &str,
+        payload: &Payload,
+        port: u16,
+        more: &[&str],
+    ) -> Result<Running> {
+        let mut command = self.download_command_at(name, payload.torrent_path(), port);
+        self.user(name).start("download", command.args(more))
+    }
+
+    /// Starts `bt-cli seed` of `name` and waits until it has told `tracker` that it has all.
+    pub(super) fn seed(
+        &self,
+        name: &str,
+        payload: &Payload,
+        tracker: &HttpTracker,
+    ) -> Result<Running> {
+        let mut command = self.user(name).command(["seed"]);
+        command.arg(payload.torrent_path()).arg(payload.folder_path());
+        let ip = tracker.address().ip().to_string();
+        command.args(["--json", "--port", "0", "--bind", &ip]);
+        let before = tracker.announces().len();
+        let running = self.user(name).start("seed", &command)?;
+        let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|each| each.left == 0);
+        if !tracker.wait_for(LIMIT, seeds) {
+            bail!("the seeder never announced that it is one\n{}", running.last_words());
+        }
+        Ok(running)
+    }
+
+    /// Waits for a download that must succeed, and compares every byte.
+    pub(super) fn complete(
+        &self,
+        name: &str,
+        payload: &Payload,
+        running: &mut Running,
+    ) -> Result<Finished> {
+        let finished = finish(running, COMMAND_LIMIT)?;
+        finished.expect(0)?;
+        finished.expect_event("completed")?;
+        payload.compare(self.downloads(name))?;
+        Ok(finished)
+    }
+}
+
+/// Presses Ctrl-C and waits for the end: exit code 130.
+pub(super) fn interrupt(running: &mut Running) -> Result<Finished> {
+    running.signal(Signal::INT)?;
+    let finished = finish(running, LIMIT)?;
+    finished.expect(130)?;
+    Ok(finished)
+}
+
+/// A port that nobody uses now. Somebody may take it before we do; there are many.
+pub(super) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A payload of one file of `blocks` blocks, in pieces of four.
+pub(super) fn file(blocks: u64) -> PayloadBuilder {
+    Payload::file("file.bin", blocks * 16 * 1024 - 5).piece_length(64 * 1024)
+}
+
+/// Some files that begin and end within pieces, in the order in which `create` takes them.
+pub(super) fn tree() -> PayloadBuilder {
+    let files =
+        [("a.bin", 1_500_001), ("b/c.bin", 700_000), ("b/d/e.txt", 7), ("b/empty", 0), ("f", 1)];
+    Payload::folder("tree", &files).piece_length(64 * 1024)
+}
+
+/// How often lines say this event.
+pub(super) fn count(lines: &[Value], event: &str) -> usize {
+    lines.iter().filter(|line| line["event"] == event).count()
+}
+
+/// A path as an argument.
+pub(super) fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a temporary folder whose name is text")
+}
+
+/// Makes `folder` and writes `bytes` into `name` below it.
+pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+    Ok(fs::write(path, bytes)?)
+}
