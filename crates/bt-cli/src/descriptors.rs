@@ -5,8 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use session::StartError;
 use session::limits::MIN_DESCRIPTORS;
 
-use crate::failure::Failure;
-use crate::transfer::start_failure;
+use crate::failure::{Class, Failure, chain};
 
 /// The soft limit is raised to at most this.
 const MAX_DESCRIPTORS: u64 = 16_384;
@@ -34,7 +33,7 @@ pub(crate) fn raise_limit() -> usize {
 pub(crate) fn resources() -> Result<Resources, Failure> {
     let got = raise_limit();
     if got < MIN_DESCRIPTORS {
-        return Err(start_failure(&StartError::Descriptors { got }));
+        return Err(Failure::new(Class::Failure, chain(&StartError::Descriptors { got })));
     }
     Ok(Resources::within(got - FIXED, 0))
 }

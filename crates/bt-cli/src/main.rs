@@ -12,6 +12,7 @@
 mod address;
 mod cli;
 mod commands;
+mod content;
 mod descriptors;
 mod failure;
 mod identity;

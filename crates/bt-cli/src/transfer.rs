@@ -9,9 +9,11 @@
 
 mod advice;
 mod events;
+mod patience;
 mod setup;
 mod torrent;
 mod tracker_news;
+mod tracker_results;
 mod view;
 
 use std::time::{Duration, Instant};
@@ -24,11 +26,9 @@ use crate::failure::{Class, Classify, End, Failure, Outcome, chain};
 use crate::output::Output;
 use crate::signals;
 
-pub(crate) use setup::{
-    check_folder, missing_content, session_config, start_failure, state_dir, warn_of_folder,
-    writable_state_dir,
-};
-pub(crate) use torrent::{Goal, Torrent};
+pub(crate) use patience::Goal;
+pub(crate) use setup::{session_config, state_dir, writable_state_dir};
+pub(crate) use torrent::Torrent;
 
 use advice::{Reach, address_list};
 use torrent::Step;
@@ -55,7 +55,7 @@ impl Transfer {
     /// A session that listens, without torrents yet.
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config).map_err(|error| start_failure(&error))?;
+        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
         let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());
@@ -228,7 +228,7 @@ fn about(metainfo: &Metainfo, failure: Failure) -> Failure {
 
 /// The class of what a launch that ends now leaves undone. A seed-only torrent leaves nothing.
 fn undone(torrents: &[Torrent], left_out: &[Failure]) -> Option<Class> {
-    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.seed_only;
+    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal().seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
     failures(torrents, left_out).first().map(Failure::class).or(interrupted)
 }

@@ -11,7 +11,6 @@ use crate::{OsFile, Span, StoreError};
 
 /// How a torrent's bytes are laid out on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum StoreLayout {
     /// The torrent's files below the folder, as everyone has them.
     Torrent,

@@ -4,11 +4,12 @@ use session::AddTorrent;
 
 use crate::address;
 use crate::cli::DownloadArgs;
+use crate::content::warn_of_folder;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::selection::Selection;
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config, warn_of_folder, writable_state_dir};
+use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
 
 pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
     if arguments.output.as_os_str() == "-" {

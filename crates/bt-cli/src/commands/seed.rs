@@ -10,12 +10,11 @@ use session::AddTorrent;
 
 use crate::address;
 use crate::cli::SeedArgs;
+use crate::content::{check_folder, missing_content};
 use crate::failure::{Class, Failure, Outcome};
 use crate::output::{Output, clean, count};
 use crate::source;
-use crate::transfer::{
-    Goal, Transfer, check_folder, missing_content, session_config, writable_state_dir,
-};
+use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
 
 const USAGE: &str = "bt-cli seed <TORRENT>... <DIR>";
 /// How many missing files of a torrent are named.

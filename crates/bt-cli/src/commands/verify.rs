@@ -8,11 +8,12 @@ use piece_store::check::{self, FileReport, Report};
 use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
+use crate::content::{check_folder, missing_content};
 use crate::descriptors;
 use crate::failure::{Class, Failure, Outcome, chain};
 use crate::output::{Meter, Output, Style, clean, count};
 use crate::source;
-use crate::transfer::{check_folder, missing_content, state_dir};
+use crate::transfer::state_dir;
 
 /// How many bad pieces and files are shown to a person.
 const SHOWN: usize = 20;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use metainfo::Metainfo;
 
-use super::torrent::Goal;
+use super::patience::Goal;
 use crate::output::count;
 
 /// What is wrong with every private torrent that has no tracker (BEP 27).

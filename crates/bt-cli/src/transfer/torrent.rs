@@ -8,41 +8,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metainfo::{Metainfo, Naming};
-use session::limits::MAX_TRACKERS;
 use session::{
     ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
 };
 
 use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, Reach, advice};
-use super::setup::missing_content;
+use super::patience::{GiveUp, Goal, Patience};
+use super::tracker_results::TrackerResults;
+use crate::content::missing_content;
 use crate::failure::{Class, Failure, without_code};
 use crate::output::{count, duration, percent, rate, size};
 
-/// Every tracker failed and nobody is there: after this time that is the end.
-const HOPELESS_TIME: Duration = Duration::from_secs(60);
-/// Everybody known is banned: after this time nobody better has come.
-const BANNED_TIME: Duration = Duration::from_secs(5);
 /// The longest time until advice is printed, even while files are still checked.
 const ADVICE_DELAY: Duration = Duration::from_millis(500);
 /// How often a torrent that waits says why.
 const WAITING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// When a torrent is over.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Goal {
-    /// Whether it goes on when complete.
-    pub(crate) seed: bool,
-    /// Stop seeding when so many times its size was sent.
-    pub(crate) ratio: Option<f64>,
-    /// Stop seeding after this time.
-    pub(crate) seed_time: Option<Duration>,
-    /// Give up when not complete after this time.
-    pub(crate) timeout: Option<Duration>,
-    /// Give up after this time without a verified piece.
-    pub(crate) stall_timeout: Option<Duration>,
-    /// Nothing is asked for, so that being incomplete is no reason to stop.
-    pub(crate) seed_only: bool,
-}
+/// How many absent peers are named.
+const SHOWN_PEERS: usize = 3;
+/// How many absent peers are kept in mind: as many as a swarm knows.
+const MAX_ABSENT: usize = 10_000;
 
 /// What is to be done with a torrent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +46,7 @@ pub(crate) struct Torrent {
     /// What the user finds when it is done.
     pub(crate) output: PathBuf,
     pub(crate) status: Option<TorrentStatus>,
-    pub(crate) goal: Goal,
+    patience: Patience,
     added: Instant,
     have_at_start: Option<(u32, u32)>,
     completed: Option<Instant>,
@@ -70,7 +54,6 @@ pub(crate) struct Torrent {
     failure: Option<Failure>,
     /// Whether it was stopped because everything asked for is done.
     reached_goal: bool,
-    trackers: BTreeMap<String, Result<(), String>>,
     /// Where peers can connect to us.
     pub(crate) listen: Box<[SocketAddr]>,
     /// Whether the user named peers.
@@ -78,8 +61,6 @@ pub(crate) struct Torrent {
     served_by: BTreeSet<SocketAddr>,
     /// Peers that are not there, and why: they could not be reached, or came and went.
     absent_peers: BTreeMap<SocketAddr, String>,
-    hopeless: Option<Instant>,
-    all_banned: Option<Instant>,
     said_why: Instant,
     advice: Vec<String>,
     /// The length of all files in bytes.
@@ -102,20 +83,17 @@ impl Torrent {
             metainfo,
             output,
             status: None,
-            goal,
+            patience: Patience::new(goal),
             added: now,
             have_at_start: None,
             completed: None,
             over: None,
             failure: None,
             reached_goal: false,
-            trackers: BTreeMap::new(),
             listen: reach.listen,
             has_peers: reach.has_peers,
             served_by: BTreeSet::new(),
             absent_peers: BTreeMap::new(),
-            hopeless: None,
-            all_banned: None,
             said_why: now,
             advice,
             size,
@@ -147,30 +125,26 @@ impl Torrent {
             EventKind::Peer { address, state, reason } => {
                 self.handle_peer(*address, *state, reason.as_deref());
             }
-            EventKind::Tracker { url, result } => {
-                let result = result.as_ref().map(|_| ()).map_err(|error| without_code(error));
-                self.trackers.insert(url.clone(), result);
-            }
-            EventKind::Completed if self.completed.is_none() && !self.goal.seed_only => {
+            EventKind::Completed if self.completed.is_none() && !self.goal().seed_only => {
                 self.completed = Some(now);
-                self.reached_goal = !self.goal.seed;
+                self.reached_goal = !self.goal().seed;
                 return if self.reached_goal { Step::Stop } else { Step::Go };
             }
             EventKind::Stopped { error } => return self.handle_stopped(now, error.as_ref()),
-            _ => {}
+            EventKind::Completed
+            | EventKind::Checking { .. }
+            | EventKind::PieceVerified(_)
+            | EventKind::PieceFailed(_)
+            | EventKind::Tracker { .. }
+            | EventKind::Warning(_) => {}
         }
         Step::Go
     }
 
     /// Its state changed.
     pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
-        let unreachable = status.peers_known + status.peers_banned <= self.absent_peers.len();
-        let alone = status.peers_connected == 0 && self.is_transferring(&status);
-        let banned = status.peers_banned > 0 && status.peers_known == 0;
-        let hopeless = alone && unreachable && self.every_tracker_failed();
-        self.hopeless = hopeless.then(|| self.hopeless.unwrap_or(now));
-        let all_banned = alone && banned && self.every_tracker_spoke();
-        self.all_banned = all_banned.then(|| self.all_banned.unwrap_or(now));
+        let trackers = TrackerResults::new(self.metainfo.trackers(), &status);
+        self.patience.handle_status(now, &status, &trackers, self.absent_peers.len());
         self.status = Some(status);
     }
 
@@ -179,11 +153,11 @@ impl Torrent {
         if self.over.is_some() || self.failure.is_some() || self.reached_goal {
             return Step::Go;
         }
-        if self.completed.is_some() || self.goal.seed_only {
+        if self.completed.is_some() || self.goal().seed_only {
             self.reached_goal = self.seeded_enough(now);
             return if self.reached_goal { Step::Stop } else { Step::Go };
         }
-        self.failure = self.reason_to_give_up(now);
+        self.failure = self.give_up(now);
         if self.failure.is_some() { Step::Stop } else { Step::Go }
     }
 
@@ -195,28 +169,33 @@ impl Torrent {
             return Vec::new();
         }
         let advice = std::mem::take(&mut self.advice);
-        let is_idle = self.was_complete() && !self.goal.seed;
+        let is_idle = self.was_complete() && !self.goal().seed;
         if is_idle || self.over.is_some() || self.failure.is_some() { Vec::new() } else { advice }
     }
 
     /// Every now and then, what a torrent without progress waits for.
     pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
         let status = self.status.as_ref()?;
-        let moving = status.down_rate > 0 || !self.is_transferring(status);
-        let idle = self.completed.is_some() || self.goal.seed_only || self.over.is_some();
+        let moving = status.down_rate > 0 || status.phase != PhaseKind::Transfer;
+        let idle = self.completed.is_some() || self.goal().seed_only || self.over.is_some();
         if moving || idle {
             self.said_why = now;
         }
         if now.duration_since(self.said_why) < WAITING_INTERVAL {
             return None;
         }
-        let next = status.next_announce.map(Duration::from_secs).map(duration);
         self.said_why = now;
+        let next = status.next_announce.map(Duration::from_secs).map(duration);
         let next = next.map_or(String::new(), |time| format!("; next announce in {time}"));
         let peers: Vec<String> = self.peer_errors().collect();
         let peers =
             if peers.is_empty() { String::new() } else { format!(" ({})", peers.join("; ")) };
-        Some(self.obstacle() + &peers + &next)
+        Some(self.obstacle(status) + &peers + &next)
+    }
+
+    /// When it is over.
+    pub(crate) fn goal(&self) -> Goal {
+        self.patience.goal()
     }
 
     /// Whether nothing more will happen to it.
@@ -261,7 +240,7 @@ impl Torrent {
 
     /// How many bytes and pieces are worked for: those wanted, or all when nothing is asked for.
     pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
-        if self.goal.seed_only {
+        if self.goal().seed_only {
             return (self.size, self.metainfo.info().geometry().piece_count());
         }
         (status.bytes_total, status.pieces_total)
@@ -290,7 +269,7 @@ impl Torrent {
 
     /// Peers matter as long as something is wanted of them.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
-        if self.completed.is_some() || self.goal.seed_only {
+        if self.completed.is_some() || self.goal().seed_only {
             return;
         }
         if state == PeerState::Connected {
@@ -306,7 +285,7 @@ impl Torrent {
         if let Some(error) = error
             && self.failure.is_none()
         {
-            self.failure = Some(failure_of(error, self.goal));
+            self.failure = Some(failure_of(error, self.goal()));
         }
         self.over.get_or_insert(now);
         Step::Over
@@ -314,7 +293,7 @@ impl Torrent {
 
     /// Nothing to serve is no state to stay in.
     fn check_serving(&mut self, have: u32) -> Step {
-        if !self.goal.seed_only || have > 0 {
+        if !self.goal().seed_only || have > 0 {
             return Step::Go;
         }
         let folder = self.output.parent().unwrap_or(Path::new("."));
@@ -326,69 +305,37 @@ impl Torrent {
         Step::Stop
     }
 
-    fn is_transferring(&self, status: &TorrentStatus) -> bool {
-        status.phase == PhaseKind::Transfer && self.completed.is_none()
-    }
-
-    /// The trackers that are asked.
-    fn tracker_urls(&self) -> impl Iterator<Item = &String> {
-        self.metainfo.trackers().iter().flatten().take(MAX_TRACKERS)
-    }
-
-    fn every_tracker_failed(&self) -> bool {
-        self.tracker_urls().all(|url| matches!(self.trackers.get(url), Some(Err(_))))
-    }
-
-    /// Whether every tracker answered, or one of each tier did.
-    fn every_tracker_spoke(&self) -> bool {
-        self.metainfo
-            .trackers()
-            .iter()
-            .any(|tier| tier.iter().any(|url| matches!(self.trackers.get(url), Some(Ok(())))))
-            || self.every_tracker_failed()
-    }
-
     fn seeded_enough(&self, now: Instant) -> bool {
-        let since = self.completed.unwrap_or(self.added);
-        let long_enough = self.goal.seed_time.is_some_and(|time| now.duration_since(since) >= time);
-        let sent_enough = self.goal.ratio.is_some_and(|ratio| self.ratio() >= ratio);
-        self.status.is_some() && (long_enough || sent_enough)
+        let time = now.duration_since(self.completed.unwrap_or(self.added));
+        self.status.is_some() && self.patience.seeded_enough(time, self.ratio())
     }
 
-    fn reason_to_give_up(&self, now: Instant) -> Option<Failure> {
+    /// Returns the failure of a download that has no prospect or has taken too long.
+    fn give_up(&self, now: Instant) -> Option<Failure> {
         let status = self.status.as_ref()?;
-        let since =
-            |start: Option<Instant>| start.map_or(Duration::ZERO, |at| now.duration_since(at));
-        if since(self.all_banned) >= BANNED_TIME {
-            return Some(bad_data("every peer sent bad data and was banned"));
-        }
-        if since(self.hopeless) >= HOPELESS_TIME {
-            let waited = duration(HOPELESS_TIME);
-            let what = format!("no tracker answered and no peer could be reached for {waited}");
-            return Some(self.stalled(&what, status));
-        }
-        let stalled = self.is_transferring(status).then_some(status.since_last_piece);
-        if let Some((limit, _)) = self.goal.stall_timeout.zip(stalled).filter(|(a, b)| b >= a) {
-            let what = format!("no piece arrived for {}", duration(limit));
-            return Some(self.stalled(&what, status));
-        }
-        let limit = self.goal.timeout.filter(|limit| now.duration_since(self.added) >= *limit)?;
-        let what = format!("not finished after {}: {}", duration(limit), self.reached(status));
+        let age = now.duration_since(self.added);
+        Some(match self.patience.reason_to_give_up(now, age, status)? {
+            GiveUp::AllBanned => bad_data("every peer sent bad data and was banned"),
+            GiveUp::Hopeless(limit) => {
+                let limit = duration(limit);
+                let what = format!("no tracker answered and no peer could be reached for {limit}");
+                self.stalled(&what, status)
+            }
+            GiveUp::Stalled(limit) => {
+                self.stalled(&format!("no piece arrived for {}", duration(limit)), status)
+            }
+            GiveUp::TimedOut(limit) => self.timed_out(limit, status),
+        })
+    }
+
+    fn timed_out(&self, limit: Duration, status: &TorrentStatus) -> Failure {
+        let what = format!("not finished after {}: {}", duration(limit), reached(status));
         if status.down_rate == 0 {
-            return Some(self.stalled(&what, status));
+            return self.stalled(&what, status);
         }
         let speed = rate(status.down_rate);
         let message = format!("{what}, downloading at {speed}; run it again to resume");
-        Some(Failure::new(Class::Network, message))
-    }
-
-    /// How much of what is wanted we have.
-    fn reached(&self, status: &TorrentStatus) -> String {
-        let (done, total) = (status.bytes_done, status.bytes_total);
-        let percent = percent(done, total);
-        let (pieces, done, total) = (status.pieces_done, size(done), size(total));
-        let all = count(status.pieces_total, "piece", "pieces");
-        format!("{percent}% done ({pieces} of {all}, {done} of {total})")
+        Failure::new(Class::Network, message)
     }
 
     /// The failure of a torrent without progress. Its class depends on the peers so far.
@@ -396,13 +343,13 @@ impl Torrent {
         if status.peers_banned > 0 && status.peers_connected == 0 {
             return bad_data(&format!("{what}; every peer so far sent bad data"));
         }
-        let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle()));
-        failure.because(self.tracker_errors().chain(self.peer_errors()))
+        let trackers = TrackerResults::new(self.metainfo.trackers(), status);
+        let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle(status)));
+        failure.because(trackers.errors().chain(self.peer_errors()))
     }
 
     /// Returns in a few words why the torrent makes no progress, and what the user can do.
-    fn obstacle(&self) -> String {
-        let Some(status) = &self.status else { return "nothing is known yet".to_owned() };
+    fn obstacle(&self, status: &TorrentStatus) -> String {
         let peers = match (status.peers_connected, status.peers_known) {
             (0, 0) => "no peer is known".to_owned(),
             (0, 1) => "not connected to the only known peer".to_owned(),
@@ -412,35 +359,19 @@ impl Torrent {
                 return format!("{peers}, but no data arrives");
             }
         };
-        if self.tracker_urls().next().is_none() {
+        let trackers = TrackerResults::new(self.metainfo.trackers(), status);
+        if trackers.names_none() {
             // The session ignores --peer for a private torrent.
             if self.metainfo.info().private() {
                 return format!("{peers}; {PRIVATE_WITHOUT_TRACKER}: {GET_IT_AGAIN}");
             }
             let which = if self.has_peers { "another peer" } else { "a peer" };
             format!("{peers}, and the torrent names no tracker; name {which} with --peer")
-        } else if self.trackers.is_empty() {
+        } else if trackers.is_empty() {
             format!("{peers}, and no tracker has answered yet")
         } else {
             peers
         }
-    }
-
-    fn tracker_errors(&self) -> impl Iterator<Item = String> {
-        let failed =
-            self.trackers.iter().filter_map(|(url, result)| Some((url, result.as_ref().err()?)));
-        let failed =
-            failed.map(|(url, error)| format!("{}: {error}", tracker_http::shorten_url(url)));
-        failed.chain(self.silent_trackers())
-    }
-
-    /// A line for each tracker without a reply. Once one has answered, the others are not asked.
-    fn silent_trackers(&self) -> impl Iterator<Item = String> {
-        let has_answer = self.trackers.values().any(Result::is_ok);
-        let is_silent = |url: &&String| !has_answer && !self.trackers.contains_key(*url);
-        // A torrent may name a tracker in several tiers.
-        let silent: BTreeSet<&String> = self.tracker_urls().filter(is_silent).collect();
-        silent.into_iter().map(|url| format!("{}: no answer yet", tracker_http::shorten_url(url)))
     }
 
     fn peer_errors(&self) -> impl Iterator<Item = String> {
@@ -449,10 +380,14 @@ impl Torrent {
     }
 }
 
-/// How many absent peers are named.
-const SHOWN_PEERS: usize = 3;
-/// How many absent peers are kept in mind: as many as a swarm knows.
-const MAX_ABSENT: usize = 10_000;
+/// Returns how much of the wanted data we have.
+fn reached(status: &TorrentStatus) -> String {
+    let (done, total) = (status.bytes_done, status.bytes_total);
+    let percent = percent(done, total);
+    let (pieces, done, total) = (status.pieces_done, size(done), size(total));
+    let all = count(status.pieces_total, "piece", "pieces");
+    format!("{percent}% done ({pieces} of {all}, {done} of {total})")
+}
 
 fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     let message = error.message.clone();
@@ -461,7 +396,7 @@ fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
     match error.class {
         ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),
-        _ => Failure::new(Class::Failure, message),
+        ErrorClass::Internal => Failure::new(Class::Failure, message),
     }
 }
 

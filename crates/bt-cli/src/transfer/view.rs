@@ -82,7 +82,7 @@ impl View {
         let name = clean(torrent.name());
         match kind {
             EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
-            EventKind::Completed if torrent.goal.seed_only => {}
+            EventKind::Completed if torrent.goal().seed_only => {}
             EventKind::Completed => return self.completed(torrent),
             EventKind::Warning(message) => self.output.warn(&format!("{name}: {}", clean(message))),
             EventKind::PieceFailed(index) => {
@@ -97,7 +97,9 @@ impl View {
                 log::debug!("{name}: peer {address} {state:?} {}", reason.as_deref().unwrap_or(""));
             }
             EventKind::Tracker { url, result } => self.tracker(torrent, url, result),
-            _ => {}
+            EventKind::Checking { .. }
+            | EventKind::PieceVerified(_)
+            | EventKind::Stopped { .. } => {}
         }
         Ok(())
     }
@@ -198,7 +200,7 @@ impl View {
 
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
-        if torrent.goal.seed_only {
+        if torrent.goal().seed_only {
             let all = torrent.metainfo.info().geometry().piece_count();
             // A torrent without any piece has failed, and its error says so.
             if have > 0 {
@@ -262,7 +264,9 @@ impl View {
 fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
     match status.phase {
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
-        _ => (status.bytes_done, torrent.totals(status).0),
+        PhaseKind::Opening | PhaseKind::Transfer | PhaseKind::Stopping | PhaseKind::Stopped => {
+            (status.bytes_done, torrent.totals(status).0)
+        }
     }
 }
 
@@ -277,10 +281,10 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
         PhaseKind::Stopping => "stopping".to_owned(),
         PhaseKind::Stopped if torrent.has_reached_goal() => "done".to_owned(),
         PhaseKind::Stopped => "stopped".to_owned(),
-        _ if torrent.is_complete() || torrent.goal.seed_only => {
+        PhaseKind::Transfer if torrent.is_complete() || torrent.goal().seed_only => {
             format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), torrent.ratio())
         }
-        _ => {
+        PhaseKind::Transfer => {
             let left = status.seconds_left.map(|seconds| duration(Duration::from_secs(seconds)));
             let left = left.map_or_else(String::new, |left| format!("{left} left, "));
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
