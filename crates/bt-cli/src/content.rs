@@ -1,4 +1,4 @@
-//! Where a torrent's content is: the file or folder of its name in the folder that the user gave.
+//! Finds a torrent's content: the file or folder with its name, in the folder that the user gave.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,14 +10,14 @@ use crate::failure::{Class, Failure};
 use crate::output::Output;
 
 /// How many of a torrent's files are looked for to recognise its content.
-const LOOKED_AT: usize = 100;
+const MAX_FILES: usize = 100;
 
-/// The file or folder called as the torrent, in `folder`.
+/// Returns the path of the torrent's file or folder in `folder`.
 pub(crate) fn content_path(metainfo: &Metainfo, folder: &Path) -> PathBuf {
     folder.join(metainfo.info().disk_name())
 }
 
-/// Returns why `folder` has nothing of the torrent, if there is no file or folder of its name.
+/// Returns an error text if `folder` has no file or folder with the torrent's name.
 pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<String> {
     let paths = possible_paths(metainfo);
     if possible_names(&paths).iter().any(|name| folder.join(name).symlink_metadata().is_ok()) {
@@ -31,7 +31,7 @@ pub(crate) fn missing_content(metainfo: &Metainfo, folder: &Path) -> Option<Stri
     Some(format!("no {kind} {:?} in {}", metainfo.info().disk_name(), folder.display()))
 }
 
-/// Checks that `folder` exists and is not the torrent's content, but the folder that contains it.
+/// Checks that `folder` exists and is not itself the torrent's content.
 ///
 /// # Errors
 /// Disk if `folder` does not exist, usage if it is the content itself.
@@ -45,7 +45,7 @@ pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Fai
     if names.iter().any(is_there) || !is_content(metainfo, folder, &paths) {
         return Ok(());
     }
-    // `.` and `..` have a name and a parent too.
+    // The canonical path of `.` and `..` has a name and a parent.
     let full = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let parent = full.parent().unwrap_or(&full).display().to_string();
     let hint = if full.file_name().is_some_and(|name| names.contains(name)) {
@@ -61,9 +61,9 @@ pub(crate) fn check_folder(metainfo: &Metainfo, folder: &Path) -> Result<(), Fai
     Err(Failure::usage(message).with("path", folder.display().to_string()))
 }
 
-/// As [`check_folder`], for a download, where it may be meant.
+/// Warns if `folder` is itself the torrent's content. A download may go there nevertheless.
 pub(crate) fn warn_of_folder(metainfo: &Metainfo, folder: &Path, output: &Output) {
-    // A file is refused by the session.
+    // The session refuses a file.
     if folder.is_dir() && check_folder(metainfo, folder).is_err() {
         output.warn(&format!(
             "{} looks like the content of {:?} itself; the download goes to {}",
@@ -74,14 +74,14 @@ pub(crate) fn warn_of_folder(metainfo: &Metainfo, folder: &Path, output: &Output
     }
 }
 
-/// The paths of the torrent's files under each naming that differs from the others.
+/// Returns the paths of the torrent's files under each naming, equal ones once.
 fn possible_paths(metainfo: &Metainfo) -> BTreeSet<Vec<PathBuf>> {
     let info = metainfo.info();
     let namings = if info.has_plain_names() { &[Naming::Unix][..] } else { &Naming::ALL };
     namings.iter().map(|naming| info.disk_paths(*naming)).collect()
 }
 
-/// The names that the torrent's file or folder may have on disk, given its [`possible_paths`].
+/// Returns the names that the torrent's file or folder may have on disk, from [`possible_paths`].
 fn possible_names(paths: &BTreeSet<Vec<PathBuf>>) -> BTreeSet<&OsStr> {
     paths.iter().flatten().filter_map(|path| path.iter().next()).collect()
 }
@@ -96,6 +96,6 @@ fn is_content(metainfo: &Metainfo, folder: &Path, namings: &BTreeSet<Vec<PathBuf
     namings.iter().any(|paths| {
         let files = metainfo.info().files().iter().zip(paths);
         let files = files.filter(|(file, _)| !file.is_pad() && file.length() > 0);
-        files.take(LOOKED_AT).any(|(_, path)| is_there(path))
+        files.take(MAX_FILES).any(|(_, path)| is_there(path))
     })
 }

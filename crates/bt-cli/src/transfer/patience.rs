@@ -69,12 +69,12 @@ impl Patience {
         trackers: &TrackerResults<'_>,
         absent_peers: usize,
     ) {
-        let alone = status.phase == PhaseKind::Transfer && status.peers_connected == 0;
+        let is_alone = status.phase == PhaseKind::Transfer && status.peers_connected == 0;
         let unreachable = status.peers_known + status.peers_banned <= absent_peers;
-        let hopeless = alone && unreachable && trackers.all_failed();
+        let hopeless = is_alone && unreachable && trackers.all_failed();
         self.hopeless = hopeless.then(|| self.hopeless.unwrap_or(now));
         let banned = status.peers_banned > 0 && status.peers_known == 0;
-        let all_banned = alone && banned && trackers.all_done();
+        let all_banned = is_alone && banned && trackers.all_done();
         self.all_banned = all_banned.then(|| self.all_banned.unwrap_or(now));
     }
 

@@ -1,4 +1,4 @@
-//! From arguments to what a session wants to know.
+//! The configuration of a session from the arguments, and the errors of starting it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use crate::descriptors;
 use crate::failure::{Class, Failure, chain, without_code};
 use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 
-/// A session as the flags describe it.
+/// Returns the configuration that the flags describe.
 pub(crate) fn session_config(
     network: &NetworkArgs,
     trust: &TrustArgs,
@@ -41,8 +41,8 @@ pub(crate) fn session_config(
     }
 }
 
-/// Where journals are kept: as the user says, else below the user's state folder. `None` if the user
-/// has no home folder.
+/// Returns the folder for journals: the one that the user gave, else `bt-cli` in the user's state
+/// folder. `None` if the user has no home folder.
 pub(crate) fn state_dir(state: &StateArgs) -> Option<PathBuf> {
     let default = || {
         let base = etcetera::choose_base_strategy().ok()?;
@@ -51,10 +51,10 @@ pub(crate) fn state_dir(state: &StateArgs) -> Option<PathBuf> {
     state.state_dir.clone().or_else(default)
 }
 
-/// As [`state_dir`], for a command that writes to it: the folder exists and can be written.
+/// Returns [`state_dir`] for a command that writes to it. Creates it if it does not exist.
 ///
 /// # Errors
-/// Disk if there is no such folder.
+/// Disk if there is no home folder, or the folder cannot be created or written to.
 pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> {
     const RECORD: &str = "cannot keep a record of verified pieces";
     let advice = "choose a folder with --state-dir";
@@ -73,7 +73,7 @@ pub(crate) fn writable_state_dir(state: &StateArgs) -> Result<PathBuf, Failure> 
     Ok(dir)
 }
 
-/// Why a session does not start.
+/// Returns the failure for a session that does not start.
 pub(crate) fn start_failure(error: &StartError) -> Failure {
     let (class, hint) = match error {
         StartError::Listen { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
@@ -90,7 +90,7 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
     Failure::new(class, chain(error) + hint)
 }
 
-/// The class of a torrent that the session refuses.
+/// Returns the class of the error for a torrent that the session refuses.
 pub(crate) fn add_class(error: &AddError) -> Class {
     match error {
         AddError::Duplicate { .. } => Class::Usage,
@@ -98,7 +98,7 @@ pub(crate) fn add_class(error: &AddError) -> Class {
     }
 }
 
-/// What the user finds when a torrent is done.
+/// Returns the path of the torrent's file or folder, or of the single piece.
 pub(crate) fn output_path(torrent: &AddTorrent) -> PathBuf {
     match &torrent.layout {
         StoreLayout::SinglePiece { output, .. } => output.clone(),

@@ -1,4 +1,4 @@
-//! One torrent of a command: its state, and whether it makes sense to go on waiting.
+//! One torrent of a command: its state, its failure, and why it makes no progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -19,23 +19,23 @@ use crate::content::missing_content;
 use crate::failure::{Class, Failure, without_code};
 use crate::output::{count, duration, percent, rate, size};
 
-/// The longest time until advice is printed, even while files are still checked.
+/// The longest time until advice is printed, even while files are still being checked.
 const ADVICE_DELAY: Duration = Duration::from_millis(500);
-/// How often a torrent that waits says why.
+/// How often the user is shown why a torrent makes no progress.
 const WAITING_INTERVAL: Duration = Duration::from_secs(30);
-/// How many absent peers are named.
+/// How many absent peers a message names.
 const SHOWN_PEERS: usize = 3;
-/// How many absent peers are kept in mind: as many as a swarm knows.
+/// How many absent peers are remembered: as many as a swarm knows.
 const MAX_ABSENT: usize = 10_000;
 
-/// What is to be done with a torrent now.
+/// What to do with a torrent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing.
+    /// Let it go on.
     Go,
     /// Stop it cleanly.
     Stop,
-    /// It has stopped: tell the user.
+    /// Show the user that it has stopped.
     Over,
 }
 
@@ -43,25 +43,28 @@ pub(crate) enum Step {
 pub(crate) struct Torrent {
     pub(crate) key: TorrentKey,
     pub(crate) metainfo: Arc<Metainfo>,
-    /// What the user finds when it is done.
+    /// The path of its file or folder, or of the single piece.
     pub(crate) output: PathBuf,
     pub(crate) status: Option<TorrentStatus>,
     patience: Patience,
     added: Instant,
-    have_at_start: Option<(u32, u32)>,
+    /// Pieces that we had and that were wanted when the transfer started.
+    at_start: Option<(u32, u32)>,
     completed: Option<Instant>,
     over: Option<Instant>,
     failure: Option<Failure>,
-    /// Whether it was stopped because everything asked for is done.
+    /// Whether everything that the user asked for is done.
     reached_goal: bool,
-    /// Where peers can connect to us.
+    /// The addresses on which peers can connect to us.
     pub(crate) listen: Box<[SocketAddr]>,
     /// Whether the user named peers.
     has_peers: bool,
     served_by: BTreeSet<SocketAddr>,
-    /// Peers that are not there, and why: they could not be reached, or came and went.
+    /// Peers that could not be reached or have left, and why.
     absent_peers: BTreeMap<SocketAddr, String>,
+    /// When the user last saw progress, or why there is none.
     said_why: Instant,
+    /// What [`Self::take_advice`] will return.
     advice: Vec<String>,
     /// The length of all files in bytes.
     size: u64,
@@ -85,7 +88,7 @@ impl Torrent {
             status: None,
             patience: Patience::new(goal),
             added: now,
-            have_at_start: None,
+            at_start: None,
             completed: None,
             over: None,
             failure: None,
@@ -100,7 +103,7 @@ impl Torrent {
         }
     }
 
-    /// The torrent's file or folder may have another name on disk than usual.
+    /// Corrects `output` if the torrent's file or folder has another name on disk than usual.
     fn name_output(&mut self, naming: Naming) {
         let info = self.metainfo.info();
         let is_chosen = self.output.file_name() != Some(OsStr::new(info.disk_name()));
@@ -113,12 +116,12 @@ impl Torrent {
         }
     }
 
-    /// Something happened to it.
+    /// Takes an event of this torrent.
     pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) -> Step {
         match event {
             EventKind::Started { have, wanted, naming } => {
                 self.name_output(*naming);
-                self.have_at_start = Some((*have, *wanted));
+                self.at_start = Some((*have, *wanted));
                 self.said_why = now;
                 return self.check_serving(*have);
             }
@@ -141,14 +144,14 @@ impl Torrent {
         Step::Go
     }
 
-    /// Its state changed.
+    /// Takes the newest state.
     pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
         let trackers = TrackerResults::new(self.metainfo.trackers(), &status);
         self.patience.handle_status(now, &status, &trackers, self.absent_peers.len());
         self.status = Some(status);
     }
 
-    /// Time passed: whether it is enough.
+    /// Decides whether the torrent has seeded enough or is given up.
     pub(crate) fn handle_tick(&mut self, now: Instant) -> Step {
         if self.over.is_some() || self.failure.is_some() || self.reached_goal {
             return Step::Go;
@@ -162,10 +165,10 @@ impl Torrent {
     }
 
     /// Returns, once and within the torrent's first second, what the user should know and can't see
-    /// from the progress. Empty if there is nothing to do.
+    /// from the progress. Empty if the torrent is over or already complete.
     pub(crate) fn take_advice(&mut self, now: Instant) -> Vec<String> {
         let late = now.duration_since(self.added) >= ADVICE_DELAY;
-        if self.have_at_start.is_none() && !late {
+        if self.at_start.is_none() && !late {
             return Vec::new();
         }
         let advice = std::mem::take(&mut self.advice);
@@ -173,7 +176,7 @@ impl Torrent {
         if is_idle || self.over.is_some() || self.failure.is_some() { Vec::new() } else { advice }
     }
 
-    /// Every now and then, what a torrent without progress waits for.
+    /// Returns at intervals why a download makes no progress.
     pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
         let status = self.status.as_ref()?;
         let moving = status.down_rate > 0 || status.phase != PhaseKind::Transfer;
@@ -193,17 +196,17 @@ impl Torrent {
         Some(self.obstacle(status) + &peers + &next)
     }
 
-    /// When it is over.
+    /// Returns what ends the torrent.
     pub(crate) fn goal(&self) -> Goal {
         self.patience.goal()
     }
 
-    /// Whether nothing more will happen to it.
+    /// Whether it has stopped.
     pub(crate) fn is_over(&self) -> bool {
         self.over.is_some()
     }
 
-    /// When it was over.
+    /// Returns when it stopped.
     pub(crate) fn over_since(&self) -> Option<Instant> {
         self.over
     }
@@ -213,32 +216,32 @@ impl Torrent {
         self.completed.is_some()
     }
 
-    /// Whether it is stopped because all is done.
+    /// Whether everything that the user asked for is done.
     pub(crate) fn has_reached_goal(&self) -> bool {
         self.reached_goal
     }
 
-    /// Whether there was nothing to do from the beginning.
+    /// Whether all wanted pieces were there when the transfer started.
     pub(crate) fn was_complete(&self) -> bool {
-        self.have_at_start.is_some_and(|(have, wanted)| have == wanted)
+        self.at_start.is_some_and(|(have, wanted)| have == wanted)
     }
 
-    /// From being added to being complete, or until now.
+    /// Returns the time from its start to its completion, or to now.
     pub(crate) fn elapsed(&self) -> Duration {
         self.completed.unwrap_or_else(Instant::now).duration_since(self.added)
     }
 
-    /// Why it failed, if it did.
+    /// Returns why it failed, if it did.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
-    /// The peers that completed a handshake.
+    /// Returns the peers that completed a handshake.
     pub(crate) fn served_by(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.served_by.iter().copied()
     }
 
-    /// How many bytes and pieces are worked for: those wanted, or all when nothing is asked for.
+    /// Returns how many bytes and pieces are wanted. A seed-only torrent wants all.
     pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
         if self.goal().seed_only {
             return (self.size, self.metainfo.info().geometry().piece_count());
@@ -246,28 +249,28 @@ impl Torrent {
         (status.bytes_total, status.pieces_total)
     }
 
-    /// The length of all its files in bytes.
+    /// Returns the length of all its files in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Its name. Untrusted text.
+    /// Returns its name. Untrusted text.
     pub(crate) fn name(&self) -> &str {
         self.metainfo.info().name()
     }
 
-    /// Its info-hash in hex.
+    /// Returns its info-hash in hex.
     pub(crate) fn info_hash(&self) -> String {
         self.metainfo.info_hash().to_string()
     }
 
-    /// Sent bytes, of all runs, by the torrent's size.
+    /// Returns the bytes uploaded, by this launch and earlier ones, divided by the torrent's size.
     pub(crate) fn ratio(&self) -> f64 {
-        let sent = self.status.as_ref().map_or(0, |status| status.uploaded + status.earlier.1);
-        if self.size == 0 { 0.0 } else { sent as f64 / self.size as f64 }
+        let uploaded = self.status.as_ref().map_or(0, |status| status.uploaded + status.earlier.1);
+        if self.size == 0 { 0.0 } else { uploaded as f64 / self.size as f64 }
     }
 
-    /// Peers matter as long as something is wanted of them.
+    /// Records which peers are absent, while the torrent still downloads.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
         if self.completed.is_some() || self.goal().seed_only {
             return;
@@ -291,7 +294,7 @@ impl Torrent {
         Step::Over
     }
 
-    /// Nothing to serve is no state to stay in.
+    /// Fails a seed-only torrent without any piece.
     fn check_serving(&mut self, have: u32) -> Step {
         if !self.goal().seed_only || have > 0 {
             return Step::Go;
@@ -338,7 +341,8 @@ impl Torrent {
         Failure::new(Class::Network, message)
     }
 
-    /// The failure of a torrent without progress. Its class depends on the peers so far.
+    /// Returns the failure of a torrent without progress: bad data if the peers were banned, else
+    /// network.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
         if status.peers_banned > 0 && status.peers_connected == 0 {
             return bad_data(&format!("{what}; every peer so far sent bad data"));
@@ -348,7 +352,7 @@ impl Torrent {
         failure.because(trackers.errors().chain(self.peer_errors()))
     }
 
-    /// Returns in a few words why the torrent makes no progress, and what the user can do.
+    /// Describes why the torrent makes no progress, and what the user can do.
     fn obstacle(&self, status: &TorrentStatus) -> String {
         let peers = match (status.peers_connected, status.peers_known) {
             (0, 0) => "no peer is known".to_owned(),
@@ -380,7 +384,7 @@ impl Torrent {
     }
 }
 
-/// Returns how much of the wanted data we have.
+/// Describes how much of the wanted data we have.
 fn reached(status: &TorrentStatus) -> String {
     let (done, total) = (status.bytes_done, status.bytes_total);
     let percent = percent(done, total);
