@@ -109,3 +109,82 @@ impl Patience {
         self.goal.timeout.filter(|limit| age >= *limit).map(GiveUp::TimedOut)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use session::{InfoHashV1, TorrentKey};
+
+    use super::*;
+
+    /// Returns the state of a complete torrent of 100 bytes, without peers and trackers.
+    pub(in crate::transfer) fn status() -> TorrentStatus {
+        TorrentStatus {
+            torrent: TorrentKey(1),
+            info_hash: InfoHashV1([1; 20]),
+            name: "film".to_owned(),
+            phase: PhaseKind::Transfer,
+            bytes_done: 100,
+            bytes_total: 100,
+            pieces_done: 1,
+            pieces_total: 1,
+            checked: (1, 1),
+            downloaded: 0,
+            uploaded: 0,
+            earlier: (0, 0),
+            down_rate: 0,
+            up_rate: 0,
+            peers_connected: 0,
+            peers_known: 0,
+            peers_banned: 0,
+            seconds_left: None,
+            trackers: Vec::new(),
+            next_announce: Some(1800),
+            since_last_piece: Duration::ZERO,
+            events_dropped: 0,
+            buffers_peak: 0,
+        }
+    }
+
+    /// Repeats a state from 1 s to `seconds` after another one. Returns the reason to give up.
+    fn reason_after(seconds: u64, first: &TorrentStatus, then: &TorrentStatus) -> Option<GiveUp> {
+        let (start, tiers) = (Instant::now(), [vec!["a".to_owned(), "b".to_owned()]]);
+        let mut patience = Patience::new(Goal::default());
+        for second in 0..=seconds {
+            let (now, status) =
+                (start + Duration::from_secs(second), if second == 0 { first } else { then });
+            patience.handle_status(now, status, &TrackerResults::new(&tiers, status), 1);
+        }
+        let time = Duration::from_secs(seconds);
+        patience.reason_to_give_up(start + time, time, then)
+    }
+
+    #[test]
+    fn hopeless_state_must_last() {
+        let failed = |url: &str| (url.to_owned(), Err("refused".to_owned()));
+        let answered = ("b".to_owned(), Ok(()));
+        let hopeless =
+            TorrentStatus { peers_known: 1, trackers: vec![failed("a"), failed("b")], ..status() };
+        let one_silent = TorrentStatus { trackers: vec![failed("a")], ..hopeless.clone() };
+        let another_peer = TorrentStatus { peers_known: 2, ..hopeless.clone() };
+        let connected = TorrentStatus { peers_connected: 1, ..hopeless.clone() };
+        let banned = TorrentStatus {
+            peers_known: 0,
+            peers_banned: 2,
+            trackers: vec![failed("a"), answered],
+            ..hopeless.clone()
+        };
+        for (seconds, first, then, expected) in [
+            (59, &hopeless, &hopeless, None),
+            (60, &hopeless, &hopeless, Some(GiveUp::Hopeless(HOPELESS_TIME))),
+            (60, &connected, &hopeless, None),
+            (90, &hopeless, &one_silent, None),
+            (90, &hopeless, &another_peer, None),
+            (90, &hopeless, &connected, None),
+            (4, &banned, &banned, None),
+            (5, &banned, &banned, Some(GiveUp::AllBanned)),
+            (5, &hopeless, &banned, None),
+        ] {
+            assert_eq!(reason_after(seconds, first, then), expected, "{seconds} s: {then:?}");
+        }
+    }
+}

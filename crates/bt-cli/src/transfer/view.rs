@@ -306,6 +306,7 @@ mod tests {
     use super::*;
     use crate::transfer::Goal;
     use crate::transfer::advice::Reach;
+    use crate::transfer::patience::tests::status;
 
     fn torrent() -> Torrent {
         let builder = Builder::new("film").piece_length(16 * 1024).file("", 100);
@@ -315,40 +316,12 @@ mod tests {
         Torrent::new(TorrentKey(1), metainfo, PathBuf::from("film"), goal, reach)
     }
 
-    fn status(torrent: &Torrent) -> TorrentStatus {
-        TorrentStatus {
-            torrent: torrent.key,
-            info_hash: torrent.metainfo.info_hash(),
-            name: torrent.name().to_owned(),
-            phase: PhaseKind::Transfer,
-            bytes_done: 100,
-            bytes_total: 100,
-            pieces_done: 1,
-            pieces_total: 1,
-            checked: (1, 1),
-            downloaded: 0,
-            uploaded: 0,
-            earlier: (0, 0),
-            down_rate: 0,
-            up_rate: 0,
-            peers_connected: 0,
-            peers_known: 0,
-            peers_banned: 0,
-            seconds_left: None,
-            trackers: Vec::new(),
-            next_announce: Some(1800),
-            since_last_piece: Duration::ZERO,
-            events_dropped: 0,
-            buffers_peak: 0,
-        }
-    }
-
     #[test]
     fn idle_seed_prints_one_line() {
         let (mut torrent, now) = (torrent(), Instant::now());
         let mut display = TorrentDisplay { bar: None, line: String::new() };
         assert_eq!(display.next_line(&torrent), None);
-        let idle = status(&torrent);
+        let idle = status();
         let later = TorrentStatus {
             next_announce: Some(1790),
             since_last_piece: Duration::from_secs(10),
