@@ -83,7 +83,7 @@ fn build() -> Result<PathBuf> {
 }
 
 fn tell(program: &PathBuf, seed: u64) -> Result<()> {
-    let status = Command::new(program).args(["tell", &seed.to_string()]).status()?;
+    let status = Command::new(program).args(["trace", &seed.to_string()]).status()?;
     ensure!(status.success(), "seed {seed}: {status}");
     Ok(())
 }
