@@ -14,7 +14,7 @@ use e2e::bt_cli::BtCli;
 use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program as _, Rqbit, Transmission, namespace, version_in,
 };
-use xtask::process::{Running, find_program, output_of};
+use xtask::process::{Launch, find_program, output_of};
 
 /// The torrents have pieces of that many bytes: 2 to the 20th.
 const PIECE_LENGTH_LOG: &str = "20";
@@ -38,7 +38,7 @@ struct Tool {
 }
 
 /// Starts it; returns when it has been told what to do.
-type Start = Box<dyn Fn(&Bench<'_>) -> Result<Running>>;
+type Start = Box<dyn Fn(&Bench<'_>) -> Result<Launch>>;
 
 /// How a program says that it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,20 +93,20 @@ impl<'a> Bench<'a> {
     fn turn(&self, tool: &Tool) -> Result<Vec<f64>> {
         self.place.empty("home")?;
         let before = self.tracker.announces().len();
-        let mut running = (tool.start)(self)?;
+        let mut launch = (tool.start)(self)?;
         let done = || match tool.done {
             Done::Ends => self.home.join("done").exists(),
             Done::Announces => {
                 self.tracker.announces().iter().skip(before).any(|announce| announce.left == 0)
             }
         };
-        let (time, cost) = turn::follow(&mut running, done, tool.done == Done::Ends)?;
+        let (time, cost) = turn::follow(&mut launch, done, tool.done == Done::Ends)?;
         Ok(turn::values(self.payload.shape.size, time, cost))
     }
 
     /// Starts `command`, whose outputs go into the home folder.
-    fn start(&self, command: &Command) -> Result<Running> {
-        Running::start("tool", command, &self.home)
+    fn start(&self, command: &Command) -> Result<Launch> {
+        Launch::start("tool", command, &self.home)
     }
 
     fn data(&self) -> PathBuf {
@@ -119,7 +119,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Calls `start` with the torrent of the payload and its data.
-    fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Running>) -> Result<Running> {
+    fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Launch>) -> Result<Launch> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let ip = namespace::address_of(0);
         start(&Job { torrent: &torrent, folder: &folder, home: &self.home, ip, peers: &[] })
@@ -129,7 +129,7 @@ impl<'a> Bench<'a> {
 fn tool(
     name: &str,
     version: Option<String>,
-    start: impl Fn(&Bench<'_>) -> Result<Running> + 'static,
+    start: impl Fn(&Bench<'_>) -> Result<Launch> + 'static,
 ) -> Tool {
     Tool { name: name.to_owned(), version, start: Box::new(start), done: Done::Ends }
 }

@@ -14,7 +14,7 @@ use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
     namespace,
 };
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 /// How long a program may take to listen.
 const LISTEN_LIMIT: Duration = Duration::from_secs(20);
@@ -68,15 +68,15 @@ impl Contestant {
     }
 
     /// The most bytes that lay in its buffers, if it says so.
-    pub(super) fn buffers_peak(&self, running: &Running) -> Option<u64> {
+    pub(super) fn buffers_peak(&self, launch: &Launch) -> Option<u64> {
         match &self.kind {
-            Kind::Client(program) => program.buffers_peak(running),
+            Kind::Client(program) => program.buffers_peak(launch),
             _ => None,
         }
     }
 
     /// Starts it; returns when it has been given the torrent.
-    pub(super) fn start(&self, turn: &Turn<'_>) -> Result<Running> {
+    pub(super) fn start(&self, turn: &Turn<'_>) -> Result<Launch> {
         let peers = turn.job.peers.iter().map(SocketAddr::to_string);
         match &self.kind {
             Kind::Client(program) => program.download(&turn.job),
@@ -84,11 +84,11 @@ impl Contestant {
                 let mut command = child("floor", turn.payload)?;
                 let word = terms.to_possible_value().context("terms without a word")?;
                 command.arg(turn.job.folder).args(peers).arg(word.get_name());
-                Running::start(self.name, &command, turn.job.home)
+                Launch::start(self.name, &command, turn.job.home)
             }
             Kind::Transport => {
                 let mut command = child("discard", turn.payload)?;
-                Running::start(self.name, command.args(peers), turn.job.home)
+                Launch::start(self.name, command.args(peers), turn.job.home)
             }
         }
     }
@@ -100,20 +100,20 @@ pub(super) fn start_listening(
     command: &Command,
     home: &Path,
     address: SocketAddr,
-) -> Result<Running> {
-    let running = Running::start(name, command, home)?;
-    wait_until_it_listens(&running, address)?;
-    Ok(running)
+) -> Result<Launch> {
+    let launch = Launch::start(name, command, home)?;
+    wait_until_it_listens(&launch, address)?;
+    Ok(launch)
 }
 
-pub(super) fn wait_until_it_listens(running: &Running, address: SocketAddr) -> Result<()> {
+pub(super) fn wait_until_it_listens(launch: &Launch, address: SocketAddr) -> Result<()> {
     let listens = || TcpStream::connect(address).is_ok();
-    ensure!(until(LISTEN_LIMIT, listens), "it does not listen\n{}", running.last_words());
+    ensure!(wait_until(LISTEN_LIMIT, listens), "it does not listen\n{}", launch.output_tail());
     Ok(())
 }
 
 /// Starts a sender without a protocol and waits until it listens at `address`.
-pub(super) fn start_sender(payload: &Payload, home: &Path, address: SocketAddr) -> Result<Running> {
+pub(super) fn start_sender(payload: &Payload, home: &Path, address: SocketAddr) -> Result<Launch> {
     let mut command = child("send", &payload.description())?;
     command.arg(payload.folder()).arg(address.to_string());
     start_listening("sender", &command, home, address)

@@ -21,7 +21,7 @@ use super::{MIB, Options, turn};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, PORT, namespace};
 use xtask::meter::Meter;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 const COLUMNS: &[Column] = &[
     turn::RATE,
@@ -170,11 +170,11 @@ impl<'a> Bench<'a> {
         let torrent = self.payload.torrent();
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
         let description = self.payload.description();
-        let mut running = contestant.start(&Turn { job, payload: &description })?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
+        let mut launch = contestant.start(&Turn { job, payload: &description })?;
+        let (time, cost) = turn::follow(&mut launch, || job.done().exists(), contestant.ends())?;
         let time = time + self.sync(&folder)?;
-        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&running));
-        drop(running);
+        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&launch));
+        drop(launch);
         if contestant.writes() {
             self.payload.compare(&folder).context("not what was seeded")?;
         }
@@ -188,7 +188,7 @@ impl<'a> Bench<'a> {
 }
 
 /// The seeders of one turn, new for each so that no turn leaves anything to the next.
-struct Seeders(Vec<(Running, Meter)>);
+struct Seeders(Vec<(Launch, Meter)>);
 
 impl Seeders {
     /// One libtorrent for each address, or one sender without a protocol at the first.
@@ -198,9 +198,9 @@ impl Seeders {
         } else {
             Self::start_libtorrents(payload, at, place)?
         };
-        let meter = |running| {
-            let meter = Meter::start(&running);
-            (running, meter)
+        let meter = |launch| {
+            let meter = Meter::start(&launch);
+            (launch, meter)
         };
         Ok(Self(started.into_iter().map(meter).collect()))
     }
@@ -210,7 +210,7 @@ impl Seeders {
         payload: &Payload,
         at: &[SocketAddr],
         place: &Place,
-    ) -> Result<Vec<Running>> {
+    ) -> Result<Vec<Launch>> {
         let (torrent, folder) = (payload.torrent(), payload.folder());
         let start = |index| {
             let home = place.empty(&format!("seeder-{index}"))?;
@@ -219,8 +219,8 @@ impl Seeders {
             Libtorrent::newest()?.seed_unchecked(&Job { torrent, folder, home, ip, peers: &[] })
         };
         let started = (0..at.len()).map(start).collect::<Result<Vec<_>>>()?;
-        for (running, address) in started.iter().zip(at) {
-            contestant::wait_until_it_listens(running, *address)?;
+        for (launch, address) in started.iter().zip(at) {
+            contestant::wait_until_it_listens(launch, *address)?;
         }
         Ok(started)
     }

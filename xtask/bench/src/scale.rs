@@ -16,7 +16,7 @@ use super::{GIB, MIB, Options, contestant, serve, turn};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, Ours, Program as _, namespace};
 use xtask::meter::Meter;
-use xtask::process::{Running, until, until_every};
+use xtask::process::{Launch, wait_until, wait_until_every};
 
 /// How long the first request may take.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -124,23 +124,24 @@ impl Bench<'_> {
         let ip = namespace::OURS;
         let torrent = payloads[0].torrent();
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &peers };
-        let mut running = match case.program {
+        let mut launch = match case.program {
             Program::Ours => self.start_ours(&payloads, &job)?,
             Program::Libtorrent => Libtorrent::pypi().download(&job)?,
         };
-        let (start, mut meter) = (Instant::now(), Meter::start(&running));
-        let begun = until_every(LOOK, START_LIMIT, || requested.exists() || running.has_ended());
-        ensure!(begun && requested.exists(), "nothing was requested\n{}", running.last_words());
+        let (start, mut meter) = (Instant::now(), Meter::start(&launch));
+        let begun =
+            wait_until_every(LOOK, START_LIMIT, || requested.exists() || launch.has_ended());
+        ensure!(begun && requested.exists(), "nothing was requested\n{}", launch.output_tail());
         let first = start.elapsed();
         let (time, cost) = if case.zeros {
-            wait_for_enough(&mut server, &running, &mut meter)?;
+            wait_for_enough(&mut server, &launch, &mut meter)?;
             (start.elapsed(), meter.cost())
         } else {
-            let (rest, cost) = turn::go_on(&mut running, meter, || job.done().exists(), true)?;
+            let (rest, cost) = turn::go_on(&mut launch, meter, || job.done().exists(), true)?;
             (first + rest, cost)
         };
         server.stop();
-        running.stop();
+        launch.stop();
         if !case.zeros {
             payloads.iter().try_for_each(|payload| payload.compare(&folder))?;
         }
@@ -164,7 +165,7 @@ impl Bench<'_> {
         (0..case.torrents).map(create).collect()
     }
 
-    fn serve(&self, case: &Case, payloads: &[Payload], requested: &PathBuf) -> Result<Running> {
+    fn serve(&self, case: &Case, payloads: &[Payload], requested: &PathBuf) -> Result<Launch> {
         let _none_yet = std::fs::remove_file(requested);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["child", "serve"]).arg(requested);
@@ -177,22 +178,22 @@ impl Bench<'_> {
         contestant::start_listening("server", &command, &home, address)
     }
 
-    fn start_ours(&self, payloads: &[Payload], job: &Job<'_>) -> Result<Running> {
+    fn start_ours(&self, payloads: &[Payload], job: &Job<'_>) -> Result<Launch> {
         let mut command = Ours::new()?.command("download", job);
         // The first is in the job.
         command.args(payloads.iter().skip(1).map(Payload::torrent));
-        Running::start("bt-cli", &command, job.home)
+        Launch::start("bt-cli", &command, job.home)
     }
 }
 
 /// Waits until the server has sent [`ENOUGH`], whereupon it ends; nothing else counts.
-fn wait_for_enough(server: &mut Running, client: &Running, meter: &mut Meter) -> Result<()> {
-    until(turn::TURN_LIMIT, || {
-        meter.look();
+fn wait_for_enough(server: &mut Launch, client: &Launch, meter: &mut Meter) -> Result<()> {
+    wait_until(turn::TURN_LIMIT, || {
+        meter.sample();
         server.has_ended() || client.has_ended()
     });
-    ensure!(server.has_ended(), "not enough was requested\n{}", client.last_words());
+    ensure!(server.has_ended(), "not enough was requested\n{}", client.output_tail());
     let code = server.exit_code(Duration::ZERO)?;
-    ensure!(code == 0, "the server failed\n{}", server.last_words());
+    ensure!(code == 0, "the server failed\n{}", server.output_tail());
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::{MIB, Options, turn};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, PORT, Program, namespace};
 use xtask::meter::{Cost, Meter};
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How long a seeder may take to verify its data and announce.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -147,12 +147,12 @@ impl Bench<'_> {
             }
             (_, Peers::Libtorrent) => self.download(address),
         };
-        let got = got.with_context(|| seeder.last_words())?;
+        let got = got.with_context(|| seeder.output_tail())?;
         Ok(got.values(meter.cost()))
     }
 
     /// Starts a seeder and waits until it has told the tracker that it misses nothing.
-    fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Running> {
+    fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Launch> {
         let Kind::Client(program) = &contestant.kind else {
             let address = (contestant.ip, PORT).into();
             return contestant::start_sender(&self.payload, home, address);
@@ -160,21 +160,21 @@ impl Bench<'_> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
         let before = self.tracker.announces().len();
-        let running = program.seed(&job)?;
+        let launch = program.seed(&job)?;
         // From wherever: some announce from any address of the machine.
         let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|seen| seen.left == 0);
         let announced = self.tracker.wait_for(START_LIMIT, seeds);
-        ensure!(announced, "it does not announce that it seeds\n{}", running.last_words());
-        Ok(running)
+        ensure!(announced, "it does not announce that it seeds\n{}", launch.output_tail());
+        Ok(launch)
     }
 
     fn discard(&self, address: SocketAddr, more: &[&str]) -> Result<Got> {
         let mut command = contestant::child("discard", &self.payload.description())?;
         command.args(more).arg(address.to_string());
         let home = self.place.empty("peers")?;
-        let mut running = Running::start("peers", &command, &home)?;
-        let (_, cost) = self.follow(&mut running)?;
-        let said: Value = serde_json::from_str(&running.stdout())?;
+        let mut launch = Launch::start("peers", &command, &home)?;
+        let (_, cost) = self.follow(&mut launch)?;
+        let said: Value = serde_json::from_str(&launch.stdout())?;
         let bytes = said["bytes"].as_array().context("no bytes")?;
         let seconds = said["seconds"].as_f64().context("no seconds")?;
         Ok(Got {
@@ -188,8 +188,8 @@ impl Bench<'_> {
         let mut command = contestant::child("floor", &self.payload.description())?;
         let home = self.place.empty("peers")?;
         command.arg(&home).arg(address.to_string()).arg("receive");
-        let mut running = Running::start("peers", &command, &home)?;
-        let (time, cost) = self.follow(&mut running)?;
+        let mut launch = Launch::start("peers", &command, &home)?;
+        let (time, cost) = self.follow(&mut launch)?;
         Ok(self.all(time, cost))
     }
 
@@ -199,15 +199,15 @@ impl Bench<'_> {
         let torrent = self.payload.torrent();
         let ip = namespace::seeder_address(0);
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[address] };
-        let mut running = Libtorrent::newest()?.download(&job)?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), true)?;
+        let mut launch = Libtorrent::newest()?.download(&job)?;
+        let (time, cost) = turn::follow(&mut launch, || job.done().exists(), true)?;
         self.payload.compare(&folder)?;
         self.place.empty("downloads")?;
         Ok(self.all(time, cost))
     }
 
-    fn follow(&self, running: &mut Running) -> Result<(Duration, Cost)> {
-        let (time, cost) = turn::follow(running, || false, true)?;
+    fn follow(&self, launch: &mut Launch) -> Result<(Duration, Cost)> {
+        let (time, cost) = turn::follow(launch, || false, true)?;
         ensure!(time < PEERS_LIMIT, "the peers took {time:?}");
         Ok((time, cost))
     }

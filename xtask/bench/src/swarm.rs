@@ -14,7 +14,7 @@ use super::table::{Column, Row, Table};
 use super::{MIB, Options, serve, turn};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, namespace};
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// The programs measured unless others are named: those left out take minutes.
 const CONTESTANTS: [&str; 5] = ["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "aria2"];
@@ -155,10 +155,10 @@ impl<'a> Bench<'a> {
         let (ip, peers) = (contestant.ip, &self.seeders[..]);
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers };
         let description = self.payload.description();
-        let mut running = contestant.start(&Turn { job, payload: &description })?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
-        let buffers = contestant.buffers_peak(&running);
-        drop(running);
+        let mut launch = contestant.start(&Turn { job, payload: &description })?;
+        let (time, cost) = turn::follow(&mut launch, || job.done().exists(), contestant.ends())?;
+        let buffers = contestant.buffers_peak(&launch);
+        drop(launch);
         server.stop();
         self.payload.compare(&folder).context("not what was seeded")?;
         let mut values = turn::values(self.payload.shape.size, time, cost);
@@ -167,7 +167,7 @@ impl<'a> Bench<'a> {
         Ok(values)
     }
 
-    fn serve(&self) -> Result<Running> {
+    fn serve(&self) -> Result<Launch> {
         let rates: Vec<String> = self.scenario.rates.iter().map(ToString::to_string).collect();
         let mut command = contestant::child("serve-over", self.payload.root())?;
         command.args(["--rates", &rates.join(","), "--rtt", &self.scenario.rtt.to_string()]);

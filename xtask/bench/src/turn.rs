@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::table::{Column, Row};
 use super::{GIB, MB, MIB, Options};
 use xtask::meter::{Cost, Meter};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 /// How long one turn may take.
 pub(super) const TURN_LIMIT: Duration = Duration::from_secs(300);
@@ -39,43 +39,43 @@ pub(super) fn race(options: &Options, rows: &mut [Row], turn: impl Fn(usize) -> 
     }
 }
 
-/// Waits until `running` has ended or is `done`; gives the time from now until then, and the cost,
+/// Waits until `launch` has ended or is `done`; gives the time from now until then, and the cost,
 /// where it `ends` up to its end.
 pub(super) fn follow(
-    running: &mut Running,
+    launch: &mut Launch,
     done: impl Fn() -> bool,
     ends: bool,
 ) -> Result<(Duration, Cost)> {
-    let meter = Meter::start(running);
-    go_on(running, meter, done, ends)
+    let meter = Meter::start(launch);
+    go_on(launch, meter, done, ends)
 }
 
 /// The same, with a meter that was started before.
 pub(super) fn go_on(
-    running: &mut Running,
+    launch: &mut Launch,
     mut meter: Meter,
     done: impl Fn() -> bool,
     ends: bool,
 ) -> Result<(Duration, Cost)> {
     let start = Instant::now();
-    while !running.has_ended() && !done() {
-        ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", running.last_words());
-        meter.look();
+    while !launch.has_ended() && !done() {
+        ensure!(start.elapsed() < TURN_LIMIT, "not done yet\n{}", launch.output_tail());
+        meter.sample();
         std::thread::sleep(LOOK);
     }
     let time = start.elapsed();
     if ends {
-        until(END_LIMIT, || {
-            meter.look();
-            running.has_ended()
+        wait_until(END_LIMIT, || {
+            meter.sample();
+            launch.has_ended()
         });
     }
     let cost = meter.cost();
     if ends {
-        let code = running.exit_code(Duration::ZERO)?;
-        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+        let code = launch.exit_code(Duration::ZERO)?;
+        ensure!(code == 0, "exit code {code}\n{}", launch.output_tail());
     }
-    ensure!(ends || done(), "it ended\n{}", running.last_words());
+    ensure!(ends || done(), "it ended\n{}", launch.output_tail());
     Ok((time, cost))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use xtask::process::{Running, bounded};
+use xtask::process::{Launch, bounded};
 
 /// How long a command that should end on its own may take.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -48,10 +48,10 @@ impl BtCli {
     }
 
     /// Starts a command that goes on until it is ended or done. Its outputs are called `name`.
-    pub fn start(&self, name: &str, command: &Command) -> Result<Running> {
+    pub fn start(&self, name: &str, command: &Command) -> Result<Launch> {
         match self.address_space {
-            Some(bytes) => Running::start(name, &bounded(command, bytes), &self.home),
-            None => Running::start(name, command, &self.home),
+            Some(bytes) => Launch::start(name, &bounded(command, bytes), &self.home),
+            None => Launch::start(name, command, &self.home),
         }
     }
 
@@ -62,8 +62,8 @@ impl BtCli {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Finished> {
         let mut command = self.command(arguments);
-        let mut running = self.start(name, command.arg("--json"))?;
-        finish(&mut running, COMMAND_LIMIT)
+        let mut launch = self.start(name, command.arg("--json"))?;
+        finish(&mut launch, COMMAND_LIMIT)
     }
 
     /// Runs a command with `--json` that must succeed; gives the first line it prints.
@@ -118,10 +118,10 @@ impl Finished {
 }
 
 /// Waits for a command started with `--json` and reads what it printed.
-pub fn finish(running: &mut Running, limit: Duration) -> Result<Finished> {
-    let code = running.exit_code(limit)?;
-    let words = running.last_words();
-    let lines = running.stdout();
+pub fn finish(launch: &mut Launch, limit: Duration) -> Result<Finished> {
+    let code = launch.exit_code(limit)?;
+    let words = launch.output_tail();
+    let lines = launch.stdout();
     let lines = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     Ok(Finished { code, lines: lines.with_context(|| format!("no JSON\n{words}"))?, words })
 }

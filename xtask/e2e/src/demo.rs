@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use xtask::process::{Running, is_ignored, until};
+use xtask::process::{Launch, is_ignored, wait_until};
 use xtask::workspace;
 
 /// How long the seeder may take to check its data and announce.
@@ -112,7 +112,7 @@ fn seed(
     tracker: &Tracker,
     rate: u64,
     interrupt: &Interrupt,
-) -> Result<Running> {
+) -> Result<Launch> {
     let mut command = bt_cli.command(["seed"]);
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
@@ -123,10 +123,10 @@ fn seed(
     }
     let mut seeder = bt_cli.start("seeder", &command)?;
     let seeds = || tracker.announces().iter().any(|each| each.left == 0);
-    until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
+    wait_until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
     interrupt.check()?;
     if !seeds() || !seeder.is_running() {
-        bail!("the seeder never announced itself\n{}", seeder.last_words());
+        bail!("the seeder never announced itself\n{}", seeder.output_tail());
     }
     Ok(seeder)
 }
@@ -153,9 +153,9 @@ fn download(
     let start = Instant::now();
     let mut child = command.spawn().context("cannot run bt-cli")?;
     let mut has_ended = || !matches!(child.try_wait(), Ok(None));
-    let in_time = until(limit, || interrupt.is_asked() || has_ended());
+    let in_time = wait_until(limit, || interrupt.is_asked() || has_ended());
     // Ctrl-C reaches bt-cli too, and a second signal would end it at once.
-    if !in_time || !until(SHUTDOWN_LIMIT, has_ended) {
+    if !in_time || !wait_until(SHUTDOWN_LIMIT, has_ended) {
         kill_process(Pid::from_child(&child), Signal::TERM)?;
     }
     let status = child.wait()?;

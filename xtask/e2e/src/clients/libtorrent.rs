@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{Job, Program, start_until_added};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("libtorrent.py");
 
@@ -45,9 +45,9 @@ impl Libtorrent {
         command
     }
 
-    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+    fn start(&self, job: &Job<'_>, role: &str) -> Result<Launch> {
         let command = self.command(job, role);
-        Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name, &command, job.home)?.with_short_grace())
     }
 
     /// The newer, if both are there.
@@ -57,12 +57,12 @@ impl Libtorrent {
     }
 
     /// Seeds data that is believed to be good.
-    pub fn seed_unchecked(&self, job: &Job<'_>) -> Result<Running> {
+    pub fn seed_unchecked(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, "seed-unchecked")
     }
 
     /// Verifies data that is in place with so many threads, and ends.
-    pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
+    pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Launch> {
         let mut command = self.command(job, "check");
         start_until_added(self.name, command.arg(threads.to_string()), job.home)
     }
@@ -74,7 +74,7 @@ impl Libtorrent {
         torrents: impl Iterator<Item = (&'a Path, &'a Path)>,
         listen: SocketAddr,
         home: &Path,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let jobs = home.join("jobs");
         let lines = torrents
             .map(|(torrent, folder)| format!("{}\t{}\n", torrent.display(), folder.display()));
@@ -95,7 +95,7 @@ impl Libtorrent {
         url: &str,
         torrent: &Path,
         home: &Path,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
         start_until_added(self.name, command.arg("1048576").arg(home), home)
@@ -147,11 +147,11 @@ impl Program for Libtorrent {
         output_of(self.python, ["-c", print]).map(|version| version.trim().to_owned())
     }
 
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, self.seed_role)
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = self.command(job, "download");
         command.args(job.peers.iter().map(ToString::to_string));
         start_until_added(self.name, &command, job.home)

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use xtask::process::{Running, until_every};
+use xtask::process::{Launch, wait_until_every};
 
 pub use aria2::Aria2;
 pub use libtorrent::Libtorrent;
@@ -78,11 +78,11 @@ pub trait Program {
     fn version(&self) -> Option<String>;
 
     /// Starts it on a torrent whose data is in place.
-    fn seed(&self, job: &Job<'_>) -> Result<Running>;
+    fn seed(&self, job: &Job<'_>) -> Result<Launch>;
 
     /// Starts it on a torrent whose data is to be fetched; returns when it has been given the
     /// torrent. When all is there, it ends or [`Job::done`] appears.
-    fn download(&self, job: &Job<'_>) -> Result<Running>;
+    fn download(&self, job: &Job<'_>) -> Result<Launch>;
 
     /// Whether it ends on its own when a download is there.
     fn ends(&self) -> bool {
@@ -90,23 +90,23 @@ pub trait Program {
     }
 
     /// The most bytes that lay in its buffers during a download that is done, if it says so.
-    fn buffers_peak(&self, _running: &Running) -> Option<u64> {
+    fn buffers_peak(&self, _running: &Launch) -> Option<u64> {
         None
     }
 
     /// Waits for the end of a download whose data is all there, where it ends on its own.
-    fn finish(&self, _running: &mut Running) -> Result<()> {
+    fn finish(&self, _running: &mut Launch) -> Result<()> {
         Ok(())
     }
 }
 
 /// Starts a script of ours and waits until its interpreter has come to the point: `added` appears in
 /// `home` then.
-fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Running> {
-    let mut running = Running::start(name, command, home)?.with_little_patience();
+fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Launch> {
+    let mut launch = Launch::start(name, command, home)?.with_short_grace();
     let added = home.join("added");
-    until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
-    Ok(running)
+    wait_until_every(LOOK, START_LIMIT, || added.exists() || !launch.is_running());
+    Ok(launch)
 }
 
 /// The first word of `text` that begins with a digit, or with `v` and a digit.

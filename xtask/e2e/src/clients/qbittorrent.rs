@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of, until};
+use xtask::process::{Launch, output_of, wait_until};
 
 /// Where its web interface listens, at its own address.
 const WEB_PORT: u16 = 18080;
@@ -30,7 +30,7 @@ impl Program for Qbittorrent {
     }
 
     /// Data that is in place is checked when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
 
@@ -38,7 +38,7 @@ impl Program for Qbittorrent {
         false
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let config = job.home.join("qBittorrent").join("config");
         fs::create_dir_all(&config)?;
         fs::write(config.join("qBittorrent.conf"), settings(job))?;
@@ -46,14 +46,15 @@ impl Program for Qbittorrent {
         command.arg(format!("--profile={}", job.home.display()));
         command.arg(format!("--webui-port={WEB_PORT}"));
         command.env("HOME", job.home);
-        let mut running = Running::start(self.name(), &command, job.home)?.with_little_patience();
+        let mut launch = Launch::start(self.name(), &command, job.home)?.with_short_grace();
         let web = SocketAddrV4::new(job.ip, WEB_PORT).into();
-        let up = until(START_LIMIT, || !running.is_running() || TcpStream::connect(web).is_ok());
-        if !up || !running.is_running() {
-            bail!("its web interface does not come up\n{}", running.last_words());
+        let up =
+            wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(web).is_ok());
+        if !up || !launch.is_running() {
+            bail!("its web interface does not come up\n{}", launch.output_tail());
         }
         add(web, job.torrent, job.folder)?;
-        Ok(running)
+        Ok(launch)
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 /// transmission-daemon.
 pub struct Transmission;
@@ -24,7 +24,7 @@ impl Program for Transmission {
     }
 
     /// Data that is in place is verified when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
 
@@ -32,7 +32,7 @@ impl Program for Transmission {
         false
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let watch = job.home.join("watch");
         fs::create_dir_all(&watch)?;
         fs::copy(job.torrent, watch.join("job.torrent"))?;
@@ -60,7 +60,7 @@ impl Program for Transmission {
         fs::write(job.home.join("settings.json"), settings.to_string())?;
         let mut command = Command::new("transmission-daemon");
         command.args(["--foreground", "--log-info", "--config-dir"]).arg(job.home);
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 }
 

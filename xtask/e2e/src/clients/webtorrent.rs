@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Job, PORT, Program, start_until_added};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
 
@@ -37,11 +37,11 @@ impl Program for Webtorrent {
         Some(package["version"].as_str()?.to_owned())
     }
 
-    fn seed(&self, _job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, _job: &Job<'_>) -> Result<Launch> {
         bail!("webtorrent only downloads here")
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let script = job.home.join("webtorrent.mjs");
         fs::write(&script, SCRIPT)?;
         let package = Self::package().context("webtorrent is not installed")?;

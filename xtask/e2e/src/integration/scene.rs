@@ -14,7 +14,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce};
 
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, Finished, finish};
 use crate::clients::namespace;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How long anything that should happen may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -92,7 +92,7 @@ impl Scene {
     }
 
     /// Starts a download of `name` with more arguments.
-    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
+    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Launch> {
         let mut command = self.download_command(name, payload.torrent_path());
         self.user(name).start("download", command.args(more))
     }
@@ -104,7 +104,7 @@ impl Scene {
         payload: &Payload,
         port: u16,
         more: &[&str],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = self.download_command_at(name, payload.torrent_path(), port);
         self.user(name).start("download", command.args(more))
     }
@@ -115,18 +115,18 @@ impl Scene {
         name: &str,
         payload: &Payload,
         tracker: &HttpTracker,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = self.user(name).command(["seed"]);
         command.arg(payload.torrent_path()).arg(payload.folder_path());
         let ip = tracker.address().ip().to_string();
         command.args(["--json", "--port", "0", "--bind", &ip]);
         let before = tracker.announces().len();
-        let running = self.user(name).start("seed", &command)?;
+        let launch = self.user(name).start("seed", &command)?;
         let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|each| each.left == 0);
         if !tracker.wait_for(LIMIT, seeds) {
-            bail!("the seeder never announced that it is one\n{}", running.last_words());
+            bail!("the seeder never announced that it is one\n{}", launch.output_tail());
         }
-        Ok(running)
+        Ok(launch)
     }
 
     /// Waits for a download that must succeed, and compares every byte.
@@ -134,9 +134,9 @@ impl Scene {
         &self,
         name: &str,
         payload: &Payload,
-        running: &mut Running,
+        launch: &mut Launch,
     ) -> Result<Finished> {
-        let finished = finish(running, COMMAND_LIMIT)?;
+        let finished = finish(launch, COMMAND_LIMIT)?;
         finished.expect(0)?;
         finished.expect_event("completed")?;
         payload.compare(self.downloads(name))?;
@@ -145,9 +145,9 @@ impl Scene {
 }
 
 /// Presses Ctrl-C and waits for the end: exit code 130.
-pub(super) fn interrupt(running: &mut Running) -> Result<Finished> {
-    running.signal(Signal::INT)?;
-    let finished = finish(running, LIMIT)?;
+pub(super) fn interrupt(launch: &mut Launch) -> Result<Finished> {
+    launch.signal(Signal::INT)?;
+    let finished = finish(launch, LIMIT)?;
     finished.expect(130)?;
     Ok(finished)
 }

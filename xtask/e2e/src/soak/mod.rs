@@ -26,7 +26,7 @@ use crate::bt_cli::BtCli;
 use crate::draws::{Draws, fresh_seed};
 use visitors::Visitors;
 use watched::Watched;
-use xtask::process::until;
+use xtask::process::wait_until;
 use xtask::workspace;
 
 /// How long things that should happen soon may take.
@@ -148,7 +148,7 @@ fn on_loopback(command: &mut Command) {
 /// Where a seeder listens, as it told the tracker.
 fn address_of(seeder: &Watched, tracker: &Tracker) -> Result<SocketAddr> {
     let port = || tracker.announces().into_iter().find(|seen| seen.left == 0).map(|seen| seen.port);
-    ensure!(until(LIMIT, || port().is_some()), "no announce\n{}", seeder.last_words());
+    ensure!(wait_until(LIMIT, || port().is_some()), "no announce\n{}", seeder.output_tail());
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port().unwrap_or_default())))
 }
 

@@ -14,7 +14,7 @@ use testkit::{Behaviour, Payload, Script, ScriptedPeer};
 use super::{LIMIT, on_loopback};
 use crate::bt_cli::BtCli;
 use crate::draws::Draws;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How many processes there are at a time, and how many peers of our own.
 const PROCESSES: usize = 4;
@@ -51,7 +51,7 @@ struct Counts {
 
 /// A process, which is removed with its folder.
 struct Process {
-    running: Running,
+    launch: Launch,
     place: TempDir,
     downloads: bool,
     leaves: Instant,
@@ -73,7 +73,7 @@ impl<'a> Visitors<'a> {
     pub(super) fn come_and_go(&mut self) -> Result<()> {
         let now = Instant::now();
         for mut process in std::mem::take(&mut self.processes) {
-            if process.running.has_ended() {
+            if process.launch.has_ended() {
                 self.farewell(&mut process)?;
             } else if process.leaves <= now {
                 self.show_out(&mut process)?;
@@ -121,14 +121,14 @@ impl<'a> Visitors<'a> {
             self.counts.seeders += 1;
         }
         on_loopback(&mut command);
-        let running = bt_cli.start("visitor", &command)?;
-        Ok(Process { running, place, downloads, leaves: now + self.draws.time(STAY) })
+        let launch = bt_cli.start("visitor", &command)?;
+        Ok(Process { launch, place, downloads, leaves: now + self.draws.time(STAY) })
     }
 
     /// One has ended by itself: a download that is done.
     fn farewell(&mut self, process: &mut Process) -> Result<()> {
-        let code = process.running.exit_code(LIMIT)?;
-        let words = process.running.last_words();
+        let code = process.launch.exit_code(LIMIT)?;
+        let words = process.launch.output_tail();
         ensure!(process.downloads && code == 0, "a visitor ended with exit code {code}\n{words}");
         let folder = process.place.path().join("downloads");
         self.payload.compare(&folder).context("a visitor got other bytes")?;
@@ -139,15 +139,15 @@ impl<'a> Visitors<'a> {
     /// One is told to go, or is not even told.
     fn show_out(&mut self, process: &mut Process) -> Result<()> {
         if self.draws.below(2) == 0 {
-            process.running.signal(Signal::KILL)?;
-            process.running.wait(LIMIT)?;
+            process.launch.signal(Signal::KILL)?;
+            process.launch.wait(LIMIT)?;
             self.counts.killed += 1;
         } else {
-            process.running.signal(Signal::TERM)?;
-            let code = process.running.wait(LIMIT)?.code();
+            process.launch.signal(Signal::TERM)?;
+            let code = process.launch.wait(LIMIT)?.code();
             // It may just have been done, or not know yet what a signal is.
             let well = matches!(code, None | Some(0 | 130));
-            ensure!(well, "exit code {code:?}\n{}", process.running.last_words());
+            ensure!(well, "exit code {code:?}\n{}", process.launch.output_tail());
             self.counts.terminated += 1;
         }
         Ok(())

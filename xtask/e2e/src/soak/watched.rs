@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use super::{LIMIT, is_event};
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// What a process holds, by name, the unit in which it is told, and by how much the most of the last
 /// quarter of the time may exceed the most of the second one: the first is to get warm in.
@@ -24,24 +24,24 @@ struct Sample {
 /// A process and its samples.
 pub(super) struct Watched {
     name: &'static str,
-    running: Running,
+    launch: Launch,
     samples: Vec<Sample>,
 }
 
 impl Watched {
-    pub(super) fn new(name: &'static str, running: Running) -> Self {
-        Self { name, running, samples: Vec::new() }
+    pub(super) fn new(name: &'static str, launch: Launch) -> Self {
+        Self { name, launch, samples: Vec::new() }
     }
 
-    pub(super) fn last_words(&self) -> String {
-        self.running.last_words()
+    pub(super) fn output_tail(&self) -> String {
+        self.launch.output_tail()
     }
 
     /// Takes a sample.
     pub(super) fn sample(&mut self, at: Duration) -> Result<()> {
-        ensure!(!self.running.has_ended(), "{} has ended\n{}", self.name, self.last_words());
+        ensure!(!self.launch.has_ended(), "{} has ended\n{}", self.name, self.output_tail());
         let held =
-            held_by(self.running.id()).with_context(|| format!("no sample of {}", self.name))?;
+            held_by(self.launch.id()).with_context(|| format!("no sample of {}", self.name))?;
         self.samples.push(Sample { at, held });
         Ok(())
     }
@@ -64,10 +64,10 @@ impl Watched {
 
     /// Ends it as a user does.
     pub(super) fn end(&mut self) -> Result<()> {
-        self.running.signal(Signal::INT)?;
-        let code = self.running.exit_code(LIMIT)?;
-        ensure!(code == 130, "{}: exit code {code}\n{}", self.name, self.last_words());
-        let output = self.running.stdout();
+        self.launch.signal(Signal::INT)?;
+        let code = self.launch.exit_code(LIMIT)?;
+        ensure!(code == 130, "{}: exit code {code}\n{}", self.name, self.output_tail());
+        let output = self.launch.stdout();
         let stopped = output.lines().any(|line| is_event(line, "stopped"));
         ensure!(stopped, "{} did not say that it stopped", self.name);
         Ok(())

@@ -63,42 +63,42 @@ fn some_file(trial: &Trial<'_>) -> Result<(usize, PathBuf)> {
 
 fn removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     fs::remove_file(trial.folder().join("file.bin"))?;
-    let message = trial.fails(running, &["file.bin", "access"])?;
+    let message = trial.fails(launch, &["file.bin", "access"])?;
     let everything = trial.had.clone();
     Ok(format!("{message}; {}", trial.goes_on(&everything)?))
 }
 
 fn one_removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     let there = |path: &Path| trial.folder().join(path).exists();
     let files: Vec<_> = trial.payload.files().map(|(path, _)| path).collect();
     let number = files.iter().position(|path| there(path)).unwrap_or(0);
     fs::remove_file(trial.folder().join(&files[number]))?;
-    let message = trial.fails(running, &[&files[number].to_string_lossy(), "access"])?;
+    let message = trial.fails(launch, &[&files[number].to_string_lossy(), "access"])?;
     let lost = pieces_of(&trial.payload, Some(&[number]));
     Ok(format!("{message}; {}", trial.goes_on(&lost)?))
 }
 
 fn truncated_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     let kept = 5;
     File::options().write(true).open(trial.folder().join("file.bin"))?.set_len(kept * 64 * 1024)?;
-    let message = trial.fails(running, &["file.bin", "shorter"])?;
+    let message = trial.fails(launch, &["file.bin", "shorter"])?;
     let lost = trial.had.iter().copied().filter(|piece| u64::from(*piece) >= kept).collect();
     Ok(format!("{message}; {}", trial.goes_on(&lost)?))
 }
 
 fn linked_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     let (path, away) = (trial.folder().join("file.bin"), trial.folder().join("away"));
     fs::rename(&path, &away)?;
     symlink(trial.victim()?, &path)?;
-    trial.fails(running, &["file.bin"])?;
+    trial.fails(launch, &["file.bin"])?;
     let message = trial.fails(trial.start(&trial.command())?, &["file.bin", "symbolic link"])?;
     trial.is_untouched()?;
     fs::rename(&away, &path)?;
@@ -107,9 +107,9 @@ fn linked_during(scene: &Scene) -> Result<String> {
 
 fn one_folder_removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     fs::remove_dir_all(trial.folder().join("tree/1"))?;
-    let message = trial.fails(running, &["tree/1/", "access"])?;
+    let message = trial.fails(launch, &["tree/1/", "access"])?;
     let within = |(_, (path, _)): &(usize, (PathBuf, u64))| path.starts_with("tree/1");
     let files: Vec<usize> =
         trial.payload.files().enumerate().filter(within).map(|(number, _)| number).collect();
@@ -119,18 +119,18 @@ fn one_folder_removed_during(scene: &Scene) -> Result<String> {
 
 fn folder_removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     fs::remove_dir_all(trial.folder())?;
-    let message = trial.fails(running, &["tree/"])?;
+    let message = trial.fails(launch, &["tree/"])?;
     let everything = trial.had.clone();
     Ok(format!("{message}; {}", trial.goes_on(&everything)?))
 }
 
 fn state_removed_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     fs::remove_dir_all(trial.state())?;
-    let message = trial.fails(running, &["state/bt-cli", ".journal"])?;
+    let message = trial.fails(launch, &["state/bt-cli", ".journal"])?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
 
@@ -138,8 +138,8 @@ fn removed_between(scene: &Scene) -> Result<String> {
     let mut told = String::new();
     for end in ENDS {
         let mut trial = Trial::new(scene, tree())?;
-        let running = trial.underway(&trial.command())?;
-        trial.end(running, end)?;
+        let launch = trial.underway(&trial.command())?;
+        trial.end(launch, end)?;
         let (number, path) = some_file(&trial)?;
         fs::remove_file(trial.folder().join(path))?;
         let lost = pieces_of(&trial.payload, Some(&[number]));
@@ -153,8 +153,8 @@ fn truncated_between(scene: &Scene) -> Result<String> {
     let mut told = String::new();
     for end in ENDS {
         let mut trial = Trial::new(scene, file(256))?;
-        let running = trial.underway(&trial.command())?;
-        trial.end(running, end)?;
+        let launch = trial.underway(&trial.command())?;
+        trial.end(launch, end)?;
         let path = trial.folder().join("file.bin");
         File::options().write(true).open(path)?.set_len(7 * 64 * 1024 + 1)?;
         let lost = trial.had.iter().copied().filter(|piece| *piece >= 7).collect();
@@ -168,8 +168,8 @@ fn linked_between(scene: &Scene) -> Result<String> {
     let mut told = String::new();
     for end in ENDS {
         let mut trial = Trial::new(scene, tree())?;
-        let running = trial.underway(&trial.command())?;
-        trial.end(running, end)?;
+        let launch = trial.underway(&trial.command())?;
+        trial.end(launch, end)?;
         let path = trial.folder().join(some_file(&trial)?.1);
         let away = trial.folder().join("away");
         fs::rename(&path, &away)?;
@@ -186,8 +186,8 @@ fn linked_between(scene: &Scene) -> Result<String> {
 
 fn folder_between(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Clean)?;
+    let launch = trial.underway(&trial.command())?;
+    trial.end(launch, End::Clean)?;
     let path = trial.folder().join(some_file(&trial)?.1);
     let away = trial.folder().join("away");
     fs::rename(&path, &away)?;
@@ -200,8 +200,8 @@ fn folder_between(scene: &Scene) -> Result<String> {
 
 fn folder_removed_between(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Clean)?;
+    let launch = trial.underway(&trial.command())?;
+    trial.end(launch, End::Clean)?;
     fs::remove_dir_all(trial.folder())?;
     let everything = trial.had.clone();
     Ok(format!("it begins again; {}", trial.goes_on(&everything)?))
@@ -212,8 +212,8 @@ fn state_removed_between(scene: &Scene) -> Result<String> {
     let mut told = String::new();
     for end in ENDS {
         let mut trial = Trial::new(scene, tree())?;
-        let running = trial.underway(&trial.command())?;
-        trial.end(running, end)?;
+        let launch = trial.underway(&trial.command())?;
+        trial.end(launch, end)?;
         fs::remove_dir_all(trial.state())?;
         told = trial.goes_on_with(&BTreeSet::new(), &["--overwrite"])?;
         forget(&trial)?;
@@ -223,28 +223,28 @@ fn state_removed_between(scene: &Scene) -> Result<String> {
 
 fn state_forbidden(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Killed)?;
+    let launch = trial.underway(&trial.command())?;
+    trial.end(launch, End::Killed)?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o555))?;
-    let running = trial.start(&as_mere_user(&trial.command()))?;
-    let message = trial
-        .fails(running, &["state/bt-cli", "record of verified pieces", "permission denied"])?;
+    let launch = trial.start(&as_mere_user(&trial.command()))?;
+    let message =
+        trial.fails(launch, &["state/bt-cli", "record of verified pieces", "permission denied"])?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o755))?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
 
 fn file_forbidden(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Clean)?;
+    let launch = trial.underway(&trial.command())?;
+    trial.end(launch, End::Clean)?;
     let path = trial.folder().join("file.bin");
     let before = fs::read(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o444))?;
     // Somebody else's, where we may give it away.
     let owner = fs::metadata(trial.folder())?;
     let given = rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(65534)), None).is_ok();
-    let running = trial.start(&as_mere_user(&trial.command()))?;
-    let message = trial.fails(running, &["file.bin", "open", "permission denied"])?;
+    let launch = trial.start(&as_mere_user(&trial.command()))?;
+    let message = trial.fails(launch, &["file.bin", "open", "permission denied"])?;
     ensure!(fs::read(&path)? == before, "it was written to");
     if given {
         use std::os::unix::fs::MetadataExt as _;
@@ -258,23 +258,23 @@ fn file_forbidden(scene: &Scene) -> Result<String> {
 fn removed_under_seeder(scene: &Scene) -> Result<String> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
-    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let mut launch = scene.seed("seeder", &payload, &tracker)?;
     fs::remove_file(payload.folder_path().join("file.bin"))?;
     let leecher = leecher_of(&payload, &tracker)?;
     ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "it serves no more");
-    interrupt(&mut running)?;
+    interrupt(&mut launch)?;
     Ok("it was open, and is served to the end".to_owned())
 }
 
 fn truncated_under_seeder(scene: &Scene) -> Result<String> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
-    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let mut launch = scene.seed("seeder", &payload, &tracker)?;
     let path = payload.folder_path().join("file.bin");
     let whole = fs::read(&path)?;
     File::options().write(true).open(&path)?.set_len(100_000)?;
     let leecher = leecher_of(&payload, &tracker)?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(6)?;
     for word in ["cannot read", "file.bin", "shorter"] {
         finished.expect_words(word)?;
@@ -299,8 +299,8 @@ fn leecher_of(payload: &Payload, tracker: &HttpTracker) -> Result<ScriptedPeer> 
 fn few_descriptors(scene: &Scene) -> Result<String> {
     let trial = Trial::new(scene, many())?;
     let limit = r#"ulimit -n 64; exec "$@""#;
-    let mut running = trial.start(&within(&["sh", "-c", limit, "sh"], &trial.command()))?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(0)?;
+    let mut launch = trial.start(&within(&["sh", "-c", limit, "sh"], &trial.command()))?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(0)?;
     compare(&trial.payload, &trial.folder(), None)?;
     Ok("it completes with 64 descriptors for 200 files in 50 folders".to_owned())
 }
@@ -311,15 +311,15 @@ fn fewer_descriptors(scene: &Scene) -> Result<String> {
     let (mut least, mut said) = (0, BTreeSet::new());
     for count in (4..64).step_by(4) {
         let mut trial = Trial::new(scene, many())?;
-        let mut running = trial.underway(&trial.command())?;
+        let mut launch = trial.underway(&trial.command())?;
         let limit = Rlimit { current: Some(count), maximum: Some(count) };
-        prlimit(Some(running.pid()), Resource::Nofile, limit)?;
-        if running.exit_code(COMMAND_LIMIT)? == 0 {
+        prlimit(Some(launch.pid()), Resource::Nofile, limit)?;
+        if launch.exit_code(COMMAND_LIMIT)? == 0 {
             compare(&trial.payload, &trial.folder(), None)?;
             least = count;
             break;
         }
-        said.insert(trial.fails(running, &["ulimit -n"])?);
+        said.insert(trial.fails(launch, &["ulimit -n"])?);
         trial.goes_on(&BTreeSet::new())?;
         forget(&trial)?;
     }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::{Payload, ScriptedPeer};
 
 use crate::bt_cli::json_lines;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How long the rest of what a killed process sent may be on its way.
 const REST: Duration = Duration::from_secs(5);
@@ -17,8 +17,8 @@ const REST: Duration = Duration::from_secs(5);
 /// The pieces a run has said to be verified: in JSON, whole lines only, and by HAVE.
 ///
 /// The process has ended, or what it says later does not matter.
-pub(super) fn pieces_said(running: &Running, seeders: &[ScriptedPeer]) -> BTreeSet<u32> {
-    let output = running.stdout();
+pub(super) fn pieces_said(launch: &Launch, seeders: &[ScriptedPeer]) -> BTreeSet<u32> {
+    let output = launch.stdout();
     let pieces = json_lines(&output).filter(|value| value["event"] == "piece");
     let pieces = pieces.filter_map(|value| u32::try_from(value["index"].as_u64()?).ok());
     let told = seeders.iter().flat_map(|seeder| seeder.seen().haves);

@@ -19,7 +19,7 @@ use super::had::{compare, hear_out, none_again, pieces_of, pieces_said};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::draws::Draws;
 use crate::integration::scene::{LIMIT, Scene, file};
-use xtask::process::{Running, until_every};
+use xtask::process::{Launch, wait_until_every};
 use xtask::report::Case;
 
 const USER: &str = "leecher";
@@ -178,7 +178,7 @@ fn shares() -> u32 {
 pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, layout): (u64, &'static Layout)| Case {
         cells: vec!["kills".to_owned(), layout.name.to_owned()],
-        work: Box::new(move || {
+        run: Box::new(move || {
             let mut series =
                 Series::new(layout, program, Draws::new(seed.wrapping_mul(16) + number))?;
             let done = series.run((kills * layout.share).div_ceil(shares()));
@@ -262,8 +262,8 @@ impl Series {
         self.scene.user(USER).run("verify", arguments)?.expect(0).context("verify")?;
         if self.layout.longer {
             let seeder = [self.scripts[0].clone().listen()];
-            let mut running = self.scene.user(USER).start("download", &self.command(&seeder))?;
-            finish(&mut running, COMMAND_LIMIT)?.expect(0).context("one more download")?;
+            let mut launch = self.scene.user(USER).start("download", &self.command(&seeder))?;
+            finish(&mut launch, COMMAND_LIMIT)?.expect(0).context("one more download")?;
             none_again(&seeder, had)?;
         }
         Ok(())
@@ -307,19 +307,19 @@ impl Series {
             self.scripts.iter().map(|script| script.clone().listen()).collect();
         let moment = (self.counts.kills < kills).then(|| self.draw(had));
         let command = self.command(&seeders);
-        let mut running = self.scene.user(USER).start("download", &command)?;
+        let mut launch = self.scene.user(USER).start("download", &command)?;
         self.counts.runs += 1;
         let killed = match moment {
-            Some(moment) => self.kill(&mut running, moment, &seeders)?,
+            Some(moment) => self.kill(&mut launch, moment, &seeders)?,
             None => false,
         };
         if !killed {
-            finish(&mut running, COMMAND_LIMIT)?.expect(0)?;
+            finish(&mut launch, COMMAND_LIMIT)?.expect(0)?;
         }
         hear_out(&seeders)?;
         none_again(&seeders, had)
             .with_context(|| format!("killed {moment:?}, had {}", had.len()))?;
-        had.extend(pieces_said(&running, &seeders));
+        had.extend(pieces_said(&launch, &seeders));
         self.counts.fetched += blocks_sent(&seeders);
         Ok(!killed)
     }
@@ -360,22 +360,24 @@ impl Series {
     /// Kills a run at its moment; says whether it was still there.
     fn kill(
         &mut self,
-        running: &mut Running,
+        launch: &mut Launch,
         moment: Moment,
         seeders: &[ScriptedPeer],
     ) -> Result<bool> {
         let wait = match moment {
             Moment::At(wait) => wait,
             Moment::Sent(blocks, wait) => {
-                until_every(LOOK, LIMIT, || running.has_ended() || blocks_sent(seeders) >= blocks);
+                wait_until_every(LOOK, LIMIT, || {
+                    launch.has_ended() || blocks_sent(seeders) >= blocks
+                });
                 wait
             }
         };
-        until_every(LOOK, wait, || running.has_ended());
-        running.signal(Signal::KILL)?;
-        let status = running.wait(LIMIT)?;
+        wait_until_every(LOOK, wait, || launch.has_ended());
+        launch.signal(Signal::KILL)?;
+        let status = launch.wait(LIMIT)?;
         let killed = status.code().is_none();
-        ensure!(killed || status.success(), "it ended by itself\n{}", running.last_words());
+        ensure!(killed || status.success(), "it ended by itself\n{}", launch.output_tail());
         self.counts.kills += u32::from(killed);
         Ok(killed)
     }

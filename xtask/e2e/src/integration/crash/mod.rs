@@ -59,13 +59,13 @@ fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result
                 Some(_) => {}
                 None => cases.push(report::Case {
                     cells: vec![area.to_owned(), (*name).to_owned()],
-                    work: Box::new(move || case(&Scene::new(bt_cli)?)),
+                    run: Box::new(move || case(&Scene::new(bt_cli)?)),
                 }),
             }
         }
     }
     cases.retain(|case| is_wanted(only, &case.cells[0], &case.cells[1]));
-    report.run_side_by_side(SIDE_BY_SIDE, cases);
+    report.run_parallel(SIDE_BY_SIDE, cases);
     Ok(report.finish())
 }
 

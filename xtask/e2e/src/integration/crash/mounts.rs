@@ -68,8 +68,8 @@ fn mount(arguments: &[&str], at: &Path) -> Result<()> {
 fn full_disk(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["file.bin", "write", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.fails(launch, &["file.bin", "write", "no space left"])?;
     // Still full: nothing has changed, nothing is lost.
     trial.fails(trial.start(&trial.command())?, &["file.bin", "write", "no space left"])?;
     disk.remount("size=16m")?;
@@ -79,8 +79,8 @@ fn full_disk(scene: &Scene) -> Result<String> {
 fn full_disk_of_files(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=2500k")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["tree/", "write", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.fails(launch, &["tree/", "write", "no space left"])?;
     disk.remount("size=16m")?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
@@ -88,8 +88,8 @@ fn full_disk_of_files(scene: &Scene) -> Result<String> {
 fn no_inode(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,nr_inodes=14")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["tree/", "create", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.fails(launch, &["tree/", "create", "no space left"])?;
     disk.remount("nr_inodes=100")?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
@@ -98,8 +98,8 @@ fn no_room_to_reserve(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
     let mut command = trial.command();
-    let running = trial.start(command.arg("--preallocate"))?;
-    let message = trial.fails(running, &["file.bin", "reserve space for", "no space left"])?;
+    let launch = trial.start(command.arg("--preallocate"))?;
+    let message = trial.fails(launch, &["file.bin", "reserve space for", "no space left"])?;
     ensure!(trial.had.is_empty(), "something was fetched");
     disk.remount("size=16m")?;
     Ok(format!("{message}; {}", trial.goes_on_with(&BTreeSet::new(), &["--preallocate"])?))
@@ -110,10 +110,10 @@ fn full_journal(scene: &Scene) -> Result<String> {
     let builder = Payload::file("file.bin", 6 << 20).piece_length(16 * 1024);
     let mut trial = Trial::new(scene, builder)?;
     let _disk = Mount::tmpfs(trial.state(), "size=128k")?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     let ballast = trial.state().join("ballast");
     ensure!(fs::write(&ballast, vec![1; 1 << 20]).is_err(), "it never got full");
-    let message = trial.fails(running, &[".journal", "write", "free some space"])?;
+    let message = trial.fails(launch, &[".journal", "write", "free some space"])?;
     trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "free some space"])?;
     fs::remove_file(ballast)?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
@@ -122,8 +122,8 @@ fn full_journal(scene: &Scene) -> Result<String> {
 fn read_only(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,ro")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["file.bin", "create", "read-only"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.fails(launch, &["file.bin", "create", "read-only"])?;
     ensure!(trial.had.is_empty(), "something was had");
     disk.remount("rw")?;
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
@@ -133,9 +133,9 @@ fn read_only(scene: &Scene) -> Result<String> {
 /// can be laid over itself, so that no file in it can be opened any more.
 fn read_only_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.underway(&trial.command())?;
     let disk = Mount::read_only_over(trial.folder().join("tree"))?;
-    let message = trial.fails(running, &["tree/", "create", "read-only"])?;
+    let message = trial.fails(launch, &["tree/", "create", "read-only"])?;
     drop(disk);
     Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
 }
@@ -143,8 +143,8 @@ fn read_only_during(scene: &Scene) -> Result<String> {
 fn read_only_journal(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.state(), "size=1m")?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Killed)?;
+    let launch = trial.underway(&trial.command())?;
+    trial.end(launch, End::Killed)?;
     disk.remount("ro")?;
     let message = trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "read-only"])?;
     disk.remount("rw")?;

@@ -18,7 +18,7 @@ use super::had::pieces_said;
 use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
 use crate::draws::Draws;
 use crate::integration::scene::{LIMIT, Scene};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 use xtask::report::Case;
 
 /// The name that both torrents give their file.
@@ -92,7 +92,7 @@ const CONTESTS: &[Contest] = &[
 pub(super) fn cases(program: &Path, rounds: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, contest): (u64, &'static Contest)| Case {
         cells: vec!["shared".to_owned(), contest.name.to_owned()],
-        work: Box::new(move || {
+        run: Box::new(move || {
             let draws = Draws::new(seed.wrapping_mul(16) + number);
             let mut series = Series::new(contest, program, draws)?;
             let done = series.run((rounds * contest.share).div_ceil(20));
@@ -202,17 +202,17 @@ impl Series {
         let order = if self.draws.below(2) == 0 { [0, 1] } else { [1, 0] };
         let together = self.draws.below(4) > 0;
         let later = if together { Duration::ZERO } else { self.draws.time(LATER) };
-        let mut running = Vec::new();
+        let mut launch = Vec::new();
         for (number, wait) in order.into_iter().zip([Duration::ZERO, later]) {
             thread::sleep(wait);
-            running
+            launch
                 .push((number, self.start(number, folders[number], "state", &[&seeders[number]])?));
         }
-        running.sort_by_key(|(number, _)| *number);
-        let end = |(_, running): &mut (usize, Running)| finish(running, COMMAND_LIMIT);
-        let ended = running.iter_mut().map(end).collect::<Result<Vec<_>>>()?;
+        launch.sort_by_key(|(number, _)| *number);
+        let end = |(_, launch): &mut (usize, Launch)| finish(launch, COMMAND_LIMIT);
+        let ended = launch.iter_mut().map(end).collect::<Result<Vec<_>>>()?;
         self.judge(&ended, folders).with_context(|| {
-            running.iter().map(|(_, running)| running.last_words()).collect::<String>()
+            launch.iter().map(|(_, launch)| launch.output_tail()).collect::<String>()
         })
     }
 
@@ -228,8 +228,8 @@ impl Series {
         let folder = self.folder("one");
         let seeders = self.seeders();
         let seeders: Vec<&ScriptedPeer> = seeders.iter().collect();
-        let mut running = self.start_all(&[0, 1], &folder, "state", &seeders)?;
-        let finished = finish(&mut running, COMMAND_LIMIT)?;
+        let mut launch = self.start_all(&[0, 1], &folder, "state", &seeders)?;
+        let finished = finish(&mut launch, COMMAND_LIMIT)?;
         finished.expect(6)?;
         let completed = |number: usize| {
             let info_hash = self.rivals[number].payload.info_hash().to_string();
@@ -238,7 +238,7 @@ impl Series {
             lines.any(|line| line["event"] == "completed")
         };
         let winners: Vec<usize> = (0..2).filter(|number| completed(*number)).collect();
-        self.confirm(&winners, [&folder, &folder]).with_context(|| running.last_words())?;
+        self.confirm(&winners, [&folder, &folder]).with_context(|| launch.output_tail())?;
         let winner = winners.first().copied();
         let refusal = self.refusal(winner.map_or(0, |winner| 1 - winner), &finished)?;
         ensure!(refusal != PUT_THERE, "there is no other program");
@@ -254,12 +254,12 @@ impl Series {
         let half = self.rivals[0].script.clone().pieces(0..pieces).held().listen();
         let (rest, second) = (first.held().listen(), second.held().listen());
         let mut winner = self.start(0, &folder, "state", &[&half, &rest])?;
-        let has_started = |running: &Running| running.has_ended() || !running.stdout().is_empty();
-        ensure!(until(LIMIT, || has_started(&winner)), "it does not start");
+        let has_started = |launch: &Launch| launch.has_ended() || !launch.stdout().is_empty();
+        ensure!(wait_until(LIMIT, || has_started(&winner)), "it does not start");
         let mut loser = self.start(1, &folder, "another state", &[&second])?;
-        ensure!(until(LIMIT, || has_started(&loser)), "it does not start");
+        ensure!(wait_until(LIMIT, || has_started(&loser)), "it does not start");
         half.release();
-        until(LIMIT, || !pieces_said(&winner, &[]).is_empty() || winner.has_ended());
+        wait_until(LIMIT, || !pieces_said(&winner, &[]).is_empty() || winner.has_ended());
         second.release();
         let loser = finish(&mut loser, COMMAND_LIMIT)?;
         rest.release();
@@ -272,8 +272,8 @@ impl Series {
     fn starts_again(&mut self) -> Result<()> {
         let folder = self.folder("one");
         let seeder = self.rivals[0].script.clone().listen();
-        let mut running = self.start(0, &folder, "state", &[&seeder])?;
-        let finished = finish(&mut running, COMMAND_LIMIT)?;
+        let mut launch = self.start(0, &folder, "state", &[&seeder])?;
+        let finished = finish(&mut launch, COMMAND_LIMIT)?;
         finished.expect(0).context("neither got the file, and one alone does not get it")?;
         self.confirm(&[0], [&folder, &folder])
     }
@@ -290,7 +290,7 @@ impl Series {
         folder: &Path,
         state: &str,
         seeders: &[&ScriptedPeer],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         self.start_all(&[rival], folder, state, seeders)
     }
 
@@ -301,7 +301,7 @@ impl Series {
         folder: &Path,
         state: &str,
         seeders: &[&ScriptedPeer],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let user = self.scene.user(self.rivals[rivals[0]].user);
         let mut command =
             user.command(["download", "--json", "--port", "0", "--bind", "127.0.0.1"]);

@@ -13,7 +13,7 @@ use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 use super::had::{hear_out, none_again, pieces_said, requested};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, interrupt};
-use xtask::process::{Running, until, within};
+use xtask::process::{Launch, wait_until, within};
 
 /// Pieces that are had before anything happens.
 const PIECES: usize = 20;
@@ -62,48 +62,48 @@ impl<'a> Trial<'a> {
         command
     }
 
-    pub(super) fn start(&self, command: &Command) -> Result<Running> {
+    pub(super) fn start(&self, command: &Command) -> Result<Launch> {
         self.scene.user(USER).start("download", command)
     }
 
     /// Starts `command` and waits until some pieces are had.
-    pub(super) fn underway(&self, command: &Command) -> Result<Running> {
-        let mut running = self.start(command)?;
-        until(LIMIT, || pieces_said(&running, &[]).len() >= PIECES || !running.is_running());
-        ensure!(running.is_running(), "it is not underway\n{}", running.last_words());
-        Ok(running)
+    pub(super) fn underway(&self, command: &Command) -> Result<Launch> {
+        let mut launch = self.start(command)?;
+        wait_until(LIMIT, || pieces_said(&launch, &[]).len() >= PIECES || !launch.is_running());
+        ensure!(launch.is_running(), "it is not underway\n{}", launch.output_tail());
+        Ok(launch)
     }
 
     /// Ends a run that was underway.
-    pub(super) fn end(&mut self, mut running: Running, end: End) -> Result<()> {
+    pub(super) fn end(&mut self, mut launch: Launch, end: End) -> Result<()> {
         match end {
-            End::Clean => drop(interrupt(&mut running)?),
+            End::Clean => drop(interrupt(&mut launch)?),
             End::Killed => {
-                running.signal(Signal::KILL)?;
-                running.wait(LIMIT)?;
+                launch.signal(Signal::KILL)?;
+                launch.wait(LIMIT)?;
             }
         }
-        self.note(&running)
+        self.note(&launch)
     }
 
     /// Notes what a run that has ended had.
-    fn note(&mut self, running: &Running) -> Result<()> {
+    fn note(&mut self, launch: &Launch) -> Result<()> {
         let slow = std::slice::from_ref(&self.slow);
         hear_out(slow)?;
-        self.had.extend(pieces_said(running, slow));
+        self.had.extend(pieces_said(launch, slow));
         Ok(())
     }
 
     /// Waits for exit code 6, whose message must have all of `words` in it; gives the message.
-    pub(super) fn fails(&mut self, mut running: Running, words: &[&str]) -> Result<String> {
-        let finished = finish(&mut running, COMMAND_LIMIT)?;
+    pub(super) fn fails(&mut self, mut launch: Launch, words: &[&str]) -> Result<String> {
+        let finished = finish(&mut launch, COMMAND_LIMIT)?;
         finished.expect(6)?;
         let message = finished.lines.last().and_then(|line| line["error"]["message"].as_str());
         let message = message.context("no message")?;
         for word in words {
             ensure!(message.contains(word), "not a word of {word:?} in {message:?}");
         }
-        self.note(&running)?;
+        self.note(&launch)?;
         // Where it was is different each time, and long.
         let place = format!("{}/{USER}/", self.scene.path("").display());
         Ok(message.replace(&place.replace("//", "/"), ""))
@@ -120,8 +120,8 @@ impl<'a> Trial<'a> {
         let quick = Script::seeder(&self.payload).listen();
         let address = quick.address().to_string();
         let more = [&["--peer", &address], more].concat();
-        let mut running = self.scene.download(USER, &self.payload, &more)?;
-        self.scene.complete(USER, &self.payload, &mut running)?;
+        let mut launch = self.scene.download(USER, &self.payload, &more)?;
+        self.scene.complete(USER, &self.payload, &mut launch)?;
         let asked = requested(&quick).len();
         let kept = self.had.difference(lost).copied().collect();
         none_again(&[quick], &kept)?;

@@ -145,8 +145,8 @@ fn in_a_download(scene: &Scene) -> Result<()> {
     let (_, leaf) = signed(&params("localhost")?)?;
     let server = serve(&leaf)?;
     let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let mut running = scene.download("user", &payload, &["--stall-timeout", "1"])?;
-    expect_refusal(&finish(&mut running, COMMAND_LIMIT)?, &server)
+    let mut launch = scene.download("user", &payload, &["--stall-timeout", "1"])?;
+    expect_refusal(&finish(&mut launch, COMMAND_LIMIT)?, &server)
 }
 
 fn accepted(scene: &Scene, leaf: &Identity, trusted: &str) -> Result<()> {

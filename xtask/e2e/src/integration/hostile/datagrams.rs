@@ -311,8 +311,8 @@ fn download(scene: &Scene) -> Result<()> {
         })
     })?;
     let payload = scene.payload(file(8).tracker(server.url()))?;
-    let mut running = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut running)?;
+    let mut launch = scene.download("user", &payload, &[])?;
+    scene.complete("user", &payload, &mut launch)?;
     ensure!(trap.seen().connections == 0, "it called the trap");
     Ok(())
 }

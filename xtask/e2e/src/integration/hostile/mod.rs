@@ -61,7 +61,7 @@ fn run_here(only: Option<&str>) -> Result<Tally> {
             }
         }
     }
-    report.run_side_by_side(AT_ONCE, all);
+    report.run_parallel(AT_ONCE, all);
     peers::run(&mut report, &program, only);
     for (program, what) in [("prlimit", "limits of memory"), ("script", "words on a terminal")] {
         if find_program(program).is_none() {
@@ -75,5 +75,5 @@ fn case<'a>(
     cells: [&str; 3],
     work: impl FnOnce() -> Result<String> + Send + 'a,
 ) -> report::Case<'a> {
-    report::Case { cells: cells.map(str::to_owned).to_vec(), work: Box::new(work) }
+    report::Case { cells: cells.map(str::to_owned).to_vec(), run: Box::new(work) }
 }

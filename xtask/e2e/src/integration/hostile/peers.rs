@@ -22,7 +22,7 @@ use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 use super::case;
 use crate::bt_cli::json_lines;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 use xtask::report::{Case, Report};
 
 /// How many cases run at a time: most of them wait for a clock.
@@ -88,12 +88,12 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
     for (name, what) in cases::CASES.iter().filter(|(name, _)| wanted("peers", name)) {
         all.push(case(["peers", name, "several together"], move || what(&Scene::new(program)?)));
     }
-    report.run_side_by_side(AT_ONCE, all);
+    report.run_parallel(AT_ONCE, all);
     // By itself: it is measured.
     let name = "500 at once";
     if wanted("peers", name) {
         let work = || crowd::five_hundred(&Scene::new(program)?);
-        report.run_side_by_side(1, vec![case(["peers", name, "the download completes"], work)]);
+        report.run_parallel(1, vec![case(["peers", name, "the download completes"], work)]);
     }
 }
 
@@ -104,10 +104,10 @@ fn called(scene: &Scene, row: &Row) -> Result<String> {
     let crowd = Crowd::start([row.1(&payload)])?;
     let honest = Script::seeder(&payload).fast().held().listen();
     let peers = [crowd.address(0), honest.address()];
-    let mut running = download_from(scene, &payload, &peers, &[])?;
-    row.2.wait(&crowd, &running, |_| Some(crowd.address(0)))?;
+    let mut launch = download_from(scene, &payload, &peers, &[])?;
+    row.2.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     ensure!(
         state_of(&finished.lines, honest.address(), "banned").is_none(),
         "the honest one is banned"
@@ -118,11 +118,11 @@ fn called(scene: &Scene, row: &Row) -> Result<String> {
 /// bt-cli downloads from an honest peer, and the hostile one connects to it.
 fn calling(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
-    let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
+    let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
     let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
-    row.2.wait(&crowd, &running, first_address)?;
+    row.2.wait(&crowd, &launch, first_address)?;
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
 }
 
@@ -132,30 +132,30 @@ fn held_back(
     scene: &Scene,
     payload: &Payload,
     honest: Script,
-) -> Result<(ScriptedPeer, SocketAddr, Running)> {
+) -> Result<(ScriptedPeer, SocketAddr, Launch)> {
     let honest = honest.fast().held().listen();
     let own = free_address()?;
     let peer = honest.address().to_string();
-    let running = scene.download_at("leecher", payload, own.port(), &["--peer", &peer])?;
-    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
-    Ok((honest, own, running))
+    let launch = scene.download_at("leecher", payload, own.port(), &["--peer", &peer])?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
+    Ok((honest, own, launch))
 }
 
 /// bt-cli seeds, the hostile peer asks it for data, and an honest leecher comes after it.
 fn asking(scene: &Scene, row: &Row) -> Result<String> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(250).tracker(tracker.url()))?;
-    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let mut launch = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces().first().context("the seeder announced itself")?.port;
     let own = SocketAddr::from(([127, 0, 0, 1], port));
     let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
-    row.2.wait(&crowd, &running, first_address)?;
+    row.2.wait(&crowd, &launch, first_address)?;
     let leecher = Script::leecher(&payload).fast().connect(own)?;
-    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", launch.output_tail());
     ensure!(leecher.data() == payload.data()[..], "the honest leecher got other bytes");
-    ensure!(running.is_running(), "the seeder ended\n{}", running.last_words());
+    ensure!(launch.is_running(), "the seeder ended\n{}", launch.output_tail());
     let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
-    row.2.check(&lines_of(&running), address)
+    row.2.check(&lines_of(&launch), address)
 }
 
 /// Starts a download from these peers, with more arguments.
@@ -164,7 +164,7 @@ fn download_from(
     payload: &Payload,
     peers: &[SocketAddr],
     more: &[&str],
-) -> Result<Running> {
+) -> Result<Launch> {
     let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
     let peers = peers.iter().flat_map(|peer| ["--peer", peer]);
     let arguments: Vec<&str> = more.iter().copied().chain(peers).collect();
@@ -180,17 +180,17 @@ impl Outcome {
     fn wait(
         self,
         crowd: &Crowd,
-        running: &Running,
+        launch: &Launch,
         address: impl Fn(&Observed) -> Option<SocketAddr>,
     ) -> Result<()> {
         let met = || crowd.observed().swap_remove(0);
-        let there = until(LIMIT, || match self {
+        let there = wait_until(LIMIT, || match self {
             Self::Tolerated => met().done,
             Self::TurnedAway => met().ended > 0,
             Self::Failed(_) | Self::Dropped(_) | Self::Banned => address(&met())
-                .is_some_and(|address| self.find(&lines_of(running), address).is_some()),
+                .is_some_and(|address| self.find(&lines_of(launch), address).is_some()),
         });
-        ensure!(there, "expected {self:?}, but {:?}\n{}", met(), running.last_words());
+        ensure!(there, "expected {self:?}, but {:?}\n{}", met(), launch.output_tail());
         Ok(())
     }
 
@@ -244,8 +244,8 @@ fn state_of(lines: &[Value], address: SocketAddr, state: &str) -> Option<String>
 }
 
 /// What it printed so far.
-fn lines_of(running: &Running) -> Vec<Value> {
-    json_lines(&running.stdout()).collect()
+fn lines_of(launch: &Launch) -> Vec<Value> {
+    json_lines(&launch.stdout()).collect()
 }
 
 /// How long a peer that is slow on purpose waits between two bytes.

@@ -1,4 +1,4 @@
-//! Redirects: around in circles, to other kinds of address, from the internet into the local network.
+//! Redirects: around in cycles, to other kinds of address, from the internet into the local network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

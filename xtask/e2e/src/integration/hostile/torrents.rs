@@ -60,9 +60,9 @@ impl Bench<'_> {
     fn run(&self, arguments: &[&Path], address_space: u64) -> Result<Finished> {
         let cli = self.cli.clone().with_address_space(address_space);
         let mut command = cli.command(arguments);
-        let mut running = cli.start("bt-cli", command.arg("--json"))?;
-        let finished = finish(&mut running, LIMIT)?;
-        let said = running.stderr();
+        let mut launch = cli.start("bt-cli", command.arg("--json"))?;
+        let finished = finish(&mut launch, LIMIT)?;
+        let said = launch.stderr();
         ensure!(!said.contains("panicked"), "it panicked: {said}");
         Ok(finished)
     }

@@ -275,8 +275,8 @@ fn strange_peers(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     tracker.answer(testkit::Answer::Peers([strange, vec![seeder.address()]].concat()));
     let payload = scene.payload(file(8).tracker(tracker.url()))?;
-    let mut running = scene.download("user", &payload, &[])?;
-    let finished = scene.complete("user", &payload, &mut running)?;
+    let mut launch = scene.download("user", &payload, &[])?;
+    let finished = scene.complete("user", &payload, &mut launch)?;
     let called = finished.lines.iter().filter(|line| line["event"] == "peer");
     let mut called = called.filter_map(|line| line["address"].as_str());
     let seeder = seeder.address().to_string();
@@ -324,8 +324,8 @@ fn injected_id(scene: &Scene) -> Result<()> {
         said(out, "", &[b"d8:intervali1800e5:peers6:", &peer[..], id].concat())
     });
     let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let mut running = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut running)?;
+    let mut launch = scene.download("user", &payload, &[])?;
+    scene.complete("user", &payload, &mut launch)?;
     let requests = server.requests();
     let escaped = "trackerid=x%0D%0AX-Injected%3A%201%0D%0A%0D%0A";
     ensure!(requests.iter().any(|request| request.contains(escaped)), "{requests:?}");
@@ -363,8 +363,8 @@ fn download(scene: &Scene) -> Result<()> {
     good.answer(testkit::Answer::Peers(vec![seeder.address()]));
     let builder = bad.iter().fold(file(8), |builder, server| builder.tracker(url(server)));
     let payload = scene.payload(builder.tracker(good.url()))?;
-    let mut running = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut running)?;
+    let mut launch = scene.download("user", &payload, &[])?;
+    scene.complete("user", &payload, &mut launch)?;
     for server in &bad {
         ensure!(!server.requests().is_empty(), "{} was not asked", server.address());
     }

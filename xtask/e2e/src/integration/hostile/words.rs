@@ -102,9 +102,9 @@ fn harmless(told: &str) -> Result<()> {
 
 /// All that a command of `user` prints, whatever becomes of it.
 fn output(scene: &Scene, user: &str, command: &Command) -> Result<String> {
-    let mut running = scene.user(user).start("words", command)?;
-    running.exit_code(COMMAND_LIMIT)?;
-    Ok(format!("{}\n{}", running.stdout(), running.stderr()))
+    let mut launch = scene.user(user).start("words", command)?;
+    launch.exit_code(COMMAND_LIMIT)?;
+    Ok(format!("{}\n{}", launch.stdout(), launch.stderr()))
 }
 
 /// The same command, which takes its output for a terminal (util-linux, `script`).

@@ -14,7 +14,7 @@ use super::odd_names::{Drawn, contents, draw};
 use crate::bt_cli::BtCli;
 use crate::clients::{Libtorrent, PORT, Program as _, namespace};
 use crate::draws::Draws;
-use xtask::process::Running;
+use xtask::process::Launch;
 use xtask::report::Report;
 use xtask::workspace;
 
@@ -32,7 +32,7 @@ pub(super) fn run(report: &mut Report, folders: Option<u32>, seed: u64) {
         return report.skip(&["libtorrent", "-", direction], "not installed");
     };
     let version = libtorrent.version().unwrap_or_default();
-    report.run_told(&[libtorrent.name(), &version, direction], || {
+    report.run_noted(&[libtorrent.name(), &version, direction], || {
         let bench = Bench::new(libtorrent)?;
         let done = bench.run(folders.unwrap_or(FOLDERS), seed);
         done.with_context(|| format!("seed {seed}"))
@@ -113,7 +113,7 @@ impl Bench {
         let seed = |(number, shared)| self.seed(number, shared, listen);
         let seeding = batch.iter().enumerate().map(seed).collect::<Result<Vec<_>>>()?;
         let ended = leeching.exit_code(LIMIT);
-        ensure!(ended.as_ref().is_ok_and(|code| *code == 0), "{}", leeching.last_words());
+        ensure!(ended.as_ref().is_ok_and(|code| *code == 0), "{}", leeching.output_tail());
         let output = leeching.stdout();
         let is_refused = |shared: &Shared| {
             output.lines().any(|line| line == format!("refused {}", shared.copy.display()))
@@ -121,13 +121,13 @@ impl Bench {
         let mut refused = 0;
         for (number, shared) in batch.iter().enumerate().filter(|(_, shared)| is_refused(shared)) {
             refused += 1;
-            self.download(number, shared).with_context(|| seeding[number].last_words())?;
+            self.download(number, shared).with_context(|| seeding[number].output_tail())?;
         }
         Ok(refused)
     }
 
     /// Seeds at an address of its own, and calls `leecher`.
-    fn seed(&self, number: usize, shared: &Shared, leecher: SocketAddr) -> Result<Running> {
+    fn seed(&self, number: usize, shared: &Shared, leecher: SocketAddr) -> Result<Launch> {
         let mut command = self.bt_cli.command(["seed", "--json", "--port", &PORT.to_string()]);
         command.arg(&shared.torrent).arg(shared.drawn.parent());
         let ip = namespace::one_of_many(number).to_string();

@@ -9,14 +9,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::clients::namespace;
-use xtask::process::{Running, find_program, until};
+use xtask::process::{Launch, find_program, wait_until};
 
 /// Where it listens, HTTP and UDP.
 const PORT: u16 = 16969;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Opentracker {
-    _running: Running,
+    _running: Launch,
     address: SocketAddr,
 }
 
@@ -43,14 +43,14 @@ impl Opentracker {
         command.args(["-i", &ip.to_string(), "-p", &PORT.to_string(), "-P", &PORT.to_string()]);
         command.args(["-u", "nobody", "-w", "whitelist", "-d"]).arg(home);
         make_readable(home)?;
-        let mut running = Running::start("opentracker", &command, home)?;
+        let mut launch = Launch::start("opentracker", &command, home)?;
         let address = SocketAddr::from((ip, PORT));
         let up =
-            until(START_LIMIT, || !running.is_running() || TcpStream::connect(address).is_ok());
-        if !up || !running.is_running() {
-            bail!("opentracker does not come up\n{}", running.last_words());
+            wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(address).is_ok());
+        if !up || !launch.is_running() {
+            bail!("opentracker does not come up\n{}", launch.output_tail());
         }
-        Ok(Self { _running: running, address })
+        Ok(Self { _running: launch, address })
     }
 
     pub(super) fn http_url(&self) -> String {

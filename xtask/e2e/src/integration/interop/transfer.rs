@@ -12,7 +12,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 use super::opentracker::Opentracker;
 use crate::bt_cli::json_lines;
 use crate::clients::{Job, PORT, Program, namespace};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 /// How long a program may take to check what is there and announce.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -94,12 +94,12 @@ fn exchange(
         }
     };
     leeching.complete(&payload).map_err(|error| {
-        let seeder = seeding.running.last_words();
+        let seeder = seeding.launch.output_tail();
         anyhow!("{error:#}\n  announces: {:?}\n{seeder}", told(&tracker))
     })?;
-    seeding.running.stop();
+    seeding.launch.stop();
     payload.compare(payload.folder_path()).context("the seeder changed its data")?;
-    Ok([seeding, leeching].map(|side| side.running.stdout()))
+    Ok([seeding, leeching].map(|side| side.launch.stdout()))
 }
 
 /// Two copies of one program find each other through opentracker.
@@ -117,14 +117,14 @@ pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()
     // opentracker tells nobody who announced; the port says that the seeder is up.
     let listens = || std::net::TcpStream::connect((party.ip, PORT)).is_ok();
     ensure!(
-        until(START_LIMIT, listens),
+        wait_until(START_LIMIT, listens),
         "the seeder does not listen\n{}",
-        seeding.running.last_words()
+        seeding.launch.output_tail()
     );
     let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, place.path())?;
     let complete = leeching.complete(&payload);
-    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.running.last_words()))?;
-    seeding.running.stop();
+    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.launch.output_tail()))?;
+    seeding.launch.stop();
     Ok(())
 }
 
@@ -143,23 +143,23 @@ fn payload() -> PayloadBuilder {
 struct Side<'a> {
     party: Party<'a>,
     folder: PathBuf,
-    running: Running,
+    launch: Launch,
 }
 
 impl<'a> Side<'a> {
     fn seed(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
         let (home, folder) = (place.join("seeder"), payload.folder_path().to_owned());
         let job = job(party, payload, &folder, &home)?;
-        let running = party.program.seed(&job).context("the seeder does not start")?;
-        Ok(Self { party, folder, running })
+        let launch = party.program.seed(&job).context("the seeder does not start")?;
+        Ok(Self { party, folder, launch })
     }
 
     fn leech(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
         let (home, folder) = (place.join("leecher"), place.join("downloads"));
         fs::create_dir_all(&folder)?;
         let job = job(party, payload, &folder, &home)?;
-        let running = party.program.download(&job).context("the leecher does not start")?;
-        Ok(Self { party, folder, running })
+        let launch = party.program.download(&job).context("the leecher does not start")?;
+        Ok(Self { party, folder, launch })
     }
 
     fn wait_for_announce(
@@ -172,19 +172,19 @@ impl<'a> Side<'a> {
             return Ok(());
         }
         let seen = tracker.announces();
-        bail!("it did not announce: {seen:?}\n{}", self.running.last_words());
+        bail!("it did not announce: {seen:?}\n{}", self.launch.output_tail());
     }
 
     /// Waits until every byte is there and the program content.
     fn complete(&mut self, payload: &Payload) -> Result<()> {
         let mebibytes = payload.geometry().total() >> 20;
         let limit = DOWNLOAD_ALLOWANCE + Duration::from_secs(mebibytes / MIN_RATE);
-        until(limit, || payload.compare(&self.folder).is_ok() || !self.running.is_running());
+        wait_until(limit, || payload.compare(&self.folder).is_ok() || !self.launch.is_running());
         if let Err(difference) = payload.compare(&self.folder) {
-            bail!("not downloaded: {difference}\n{}", self.running.last_words());
+            bail!("not downloaded: {difference}\n{}", self.launch.output_tail());
         }
-        self.party.program.finish(&mut self.running)?;
-        self.running.stop();
+        self.party.program.finish(&mut self.launch)?;
+        self.launch.stop();
         payload.compare(&self.folder).context("changed at the end")
     }
 }

@@ -186,10 +186,10 @@ fn text_for_people(scene: &Scene) -> Result<()> {
     let payload: Payload = scene.payload(Payload::file("na\u{1b}[31mme", 40_000))?;
     let user = scene.user("user");
     let command = user.command(["info", text(payload.torrent_path())?]);
-    let mut running = user.start("info-text", &command)?;
-    let code = running.exit_code(crate::bt_cli::COMMAND_LIMIT)?;
-    let said = running.stdout();
-    ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+    let mut launch = user.start("info-text", &command)?;
+    let code = launch.exit_code(crate::bt_cli::COMMAND_LIMIT)?;
+    let said = launch.stdout();
+    ensure!(code == 0, "exit code {code}\n{}", launch.output_tail());
     ensure!(!said.contains('\u{1b}'), "an escape sequence came through: {said:?}");
     ensure!(said.contains(&payload.info_hash().to_string()), "no info-hash in {said}");
     Ok(())

@@ -113,8 +113,8 @@ fn content_as_folder(scene: &Scene) -> Result<()> {
     let content = payload.folder_path().join(payload.name());
     let mut command = scene.user("user").command(["verify"]);
     command.arg(payload.torrent_path()).arg(&content).arg("--json");
-    let mut running = scene.user("user").start("verify", &command)?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let mut launch = scene.user("user").start("verify", &command)?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     ensure!(finished.code != 0, "it verified something");
     finished.expect_words(text(payload.folder_path())?)
 }

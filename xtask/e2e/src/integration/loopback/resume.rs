@@ -10,7 +10,7 @@ use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer,
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish, json_lines};
 use crate::integration::scene::{LIMIT, Scene, count, file, interrupt, write};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 pub(super) const CASES: &[Case] = &[
     ("after kill -9", after_kill),
@@ -30,10 +30,10 @@ const PIECES: usize = 20;
 
 fn after_kill(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut running = underway(scene, &payload, &[])?;
-    running.signal(Signal::KILL)?;
-    let _killed = running.wait(LIMIT)?;
-    let had = pieces_said(&running);
+    let mut launch = underway(scene, &payload, &[])?;
+    launch.signal(Signal::KILL)?;
+    let _killed = launch.wait(LIMIT)?;
+    let had = pieces_said(&launch);
     let sent = go_on(scene, &payload, &[])?;
     let most = BLOCKS - 4 * had as u64;
     ensure!(sent <= most, "{had} pieces were had, yet {sent} blocks were fetched, not {most}");
@@ -43,8 +43,8 @@ fn after_kill(scene: &Scene) -> Result<()> {
 fn after_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut running = underway(scene, &payload, &[])?;
-    let finished = interrupt(&mut running)?;
+    let mut launch = underway(scene, &payload, &[])?;
+    let finished = interrupt(&mut launch)?;
     let had = count(&finished.lines, "piece");
     let stopped = tracker.announces().last().map(|announce| announce.event);
     ensure!(stopped == Some(AnnounceEvent::Stopped), "the last announce was {stopped:?}");
@@ -56,9 +56,9 @@ fn after_interrupt(scene: &Scene) -> Result<()> {
 
 fn after_terminate(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut running = underway(scene, &payload, &[])?;
-    running.signal(Signal::TERM)?;
-    finish(&mut running, LIMIT)?.expect(130)?;
+    let mut launch = underway(scene, &payload, &[])?;
+    launch.signal(Signal::TERM)?;
+    finish(&mut launch, LIMIT)?.expect(130)?;
     ensure!(go_on(scene, &payload, &[])? <= BLOCKS - 4 * PIECES as u64, "it began anew");
     Ok(())
 }
@@ -67,17 +67,17 @@ fn after_terminate(scene: &Scene) -> Result<()> {
 fn second_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut running = underway(scene, &payload, &[])?;
+    let mut launch = underway(scene, &payload, &[])?;
     tracker.answer(Answer::Silence);
-    running.signal(Signal::INT)?;
+    launch.signal(Signal::INT)?;
     let leaves = |seen: &[SeenAnnounce]| {
         seen.last().is_some_and(|announce| announce.event == AnnounceEvent::Stopped)
     };
-    ensure!(tracker.wait_for(LIMIT, leaves), "it did not announce\n{}", running.last_words());
+    ensure!(tracker.wait_for(LIMIT, leaves), "it did not announce\n{}", launch.output_tail());
     let start = Instant::now();
-    running.signal(Signal::INT)?;
-    let code = running.exit_code(LIMIT)?;
-    ensure!(code == 130, "exit code {code}\n{}", running.last_words());
+    launch.signal(Signal::INT)?;
+    let code = launch.exit_code(LIMIT)?;
+    ensure!(code == 130, "exit code {code}\n{}", launch.output_tail());
     ensure!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
     Ok(())
 }
@@ -125,31 +125,31 @@ fn unrelated_file(scene: &Scene) -> Result<()> {
     write(&folder, "file.bin", &diary)?;
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
-    let mut running = scene.download("leecher", &payload, &["--peer", &address])?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let mut launch = scene.download("leecher", &payload, &["--peer", &address])?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(6)?;
     finished.expect_words("file.bin")?;
     ensure!(fs::read(folder.join("file.bin"))? == diary, "the file was written to");
-    let mut running = scene.download("leecher", &payload, &["--peer", &address, "--overwrite"])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &["--peer", &address, "--overwrite"])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 /// A download from a slow seeder that has said of some pieces that they are had.
-fn underway(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Running> {
+fn underway(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Launch> {
     let seeder = Script::seeder(payload).delay(Duration::from_millis(8)).listen();
     let address = seeder.address().to_string();
     let arguments = [&["--peer", &address], more].concat();
-    let running = scene.download("leecher", payload, &arguments)?;
+    let launch = scene.download("leecher", payload, &arguments)?;
     let said = seeder.wait_for(LIMIT, |seen| seen.blocks_sent >= 4 * (PIECES as u64 + 2));
-    ensure!(said, "the seeder is not asked\n{}", running.last_words());
-    let reached = until(LIMIT, || pieces_said(&running) >= PIECES);
-    ensure!(reached, "{} pieces are had\n{}", pieces_said(&running), running.last_words());
-    Ok(running)
+    ensure!(said, "the seeder is not asked\n{}", launch.output_tail());
+    let reached = wait_until(LIMIT, || pieces_said(&launch) >= PIECES);
+    ensure!(reached, "{} pieces are had\n{}", pieces_said(&launch), launch.output_tail());
+    Ok(launch)
 }
 
 /// How many pieces it has said it had.
-fn pieces_said(running: &Running) -> usize {
-    count(&json_lines(&running.stdout()).collect::<Vec<_>>(), "piece")
+fn pieces_said(launch: &Launch) -> usize {
+    count(&json_lines(&launch.stdout()).collect::<Vec<_>>(), "piece")
 }
 
 /// Downloads to the end from a fast seeder; says how many blocks that took.
@@ -157,7 +157,7 @@ fn go_on(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<u64> {
     let seeder: ScriptedPeer = Script::seeder(payload).listen();
     let address = seeder.address().to_string();
     let arguments = [&["--peer", &address], more].concat();
-    let mut running = scene.download("leecher", payload, &arguments)?;
-    scene.complete("leecher", payload, &mut running)?;
+    let mut launch = scene.download("leecher", payload, &arguments)?;
+    scene.complete("leecher", payload, &mut launch)?;
     Ok(seeder.seen().blocks_sent)
 }

@@ -31,8 +31,8 @@ fn udp(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running)?;
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch)?;
     let urls: Vec<_> = tracker.announces().into_iter().map(|seen| seen.url_data).collect();
     ensure!(urls.iter().all(|url| url == "/announce"), "URL data {urls:?}");
     Ok(())
@@ -45,9 +45,9 @@ fn udp_v6(scene: &Scene) -> Result<()> {
     tracker.answer(Answer::Peers(vec![seeder.address()]));
     let mut command = scene.user("leecher").command(["download"]);
     command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
-    let mut running =
+    let mut launch =
         scene.user("leecher").start("download", command.args(["--json", "--port", "0"]))?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 /// Two trackers of a tier with one swarm behind them: a seeder at one, found through the other.
@@ -57,8 +57,8 @@ fn http_and_udp(scene: &Scene) -> Result<()> {
     let udp = UdpTracker::bind(([127, 0, 0, 1], 0).into(), tracker.clone())?;
     let payload = scene.payload(tree().tier([http.url(), udp.url()]))?;
     let _seeder = scene.seed("seeder", &payload, &http)?;
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn dead_in_a_tier(scene: &Scene) -> Result<()> {
@@ -78,8 +78,8 @@ fn dead_tier(scene: &Scene) -> Result<()> {
 fn found_through(scene: &Scene, payload: &testkit::Payload, tracker: &HttpTracker) -> Result<()> {
     let seeder = Script::seeder(payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut running = scene.download("leecher", payload, &[])?;
-    scene.complete("leecher", payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", payload, &[])?;
+    scene.complete("leecher", payload, &mut launch).map(drop)
 }
 
 fn refusal() -> Answer {
@@ -95,8 +95,8 @@ fn no_peers_from(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
     let finished = scene.run("user", &["peers", torrent, "--timeout", "5"])?;
     finished.expect(4)?;
     finished.expect_words(words)?;
-    let mut running = scene.download("user", &payload, &["--stall-timeout", "3"])?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let mut launch = scene.download("user", &payload, &["--stall-timeout", "3"])?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(4)?;
     finished.expect_words(words)
 }
@@ -115,8 +115,8 @@ fn slow(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let _seeder = scene.seed("seeder", &payload, &tracker)?;
     tracker.answer(Answer::Slow(Duration::from_secs(2)));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn nonexistent_peers(scene: &Scene) -> Result<()> {
@@ -124,13 +124,13 @@ fn nonexistent_peers(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let mut peers = vec![free_address()?, free_address()?, free_address()?];
     tracker.answer(Answer::Peers(peers.clone()));
-    let mut running = scene.download("leecher", &payload, &["--stall-timeout", "3"])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(4)?;
+    let mut launch = scene.download("leecher", &payload, &["--stall-timeout", "3"])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
     let seeder = Script::seeder(&payload).listen();
     peers.push(seeder.address());
     tracker.answer(Answer::Peers(peers));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn codings(scene: &Scene) -> Result<()> {

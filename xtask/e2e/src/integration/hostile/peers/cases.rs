@@ -34,10 +34,10 @@ fn ourselves(scene: &Scene) -> Result<String> {
     let own = free_address()?;
     let peers = [own, honest.address()].map(|address| address.to_string());
     let peers = ["--peer", &peers[0], "--peer", &peers[1]];
-    let mut running = scene.download_at("leecher", &payload, own.port(), &peers)?;
-    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
+    let mut launch = scene.download_at("leecher", &payload, own.port(), &peers)?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     ensure!(state_of(&finished.lines, own, "connected").is_none(), "it is its own peer");
     Ok("turned away".to_owned())
 }
@@ -59,12 +59,12 @@ fn stolen_peer_id(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let id = PeerId([b'y'; 20]);
     let honest = Script::seeder(&payload).peer_id(id);
-    let (honest, own, mut running) = held_back(scene, &payload, honest)?;
+    let (honest, own, mut launch) = held_back(scene, &payload, honest)?;
     let thief = Hostile::seeder(&payload).peer_id(id).connects_to(own).from(ELSEWHERE);
     let crowd = Crowd::start([thief])?;
     ensure!(crowd.wait_for(LIMIT, |met| met[0].ended > 0), "the thief is a peer");
     honest.release();
-    scene.complete("leecher", &payload, &mut running)?;
+    scene.complete("leecher", &payload, &mut launch)?;
     ensure!(honest.seen().connections == 1, "the honest one was dropped");
     Ok("turned away".to_owned())
 }
@@ -83,8 +83,8 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
     let honest = [slow(), slow(), slow()];
     let mut addresses: Vec<SocketAddr> = honest.iter().map(ScriptedPeer::address).collect();
     addresses.push(crowd.address(0));
-    let mut running = download_from(scene, &payload, &addresses, &[])?;
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let mut launch = download_from(scene, &payload, &addresses, &[])?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     let banned: Vec<&SocketAddr> = addresses
         .iter()
         .filter(|address| state_of(&finished.lines, **address, "banned").is_some())
@@ -97,14 +97,14 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
 /// once the time of those is over.
 fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
-    let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
+    let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
     let slow = || Hostile::new(&payload).sends_instead_of_handshake("").connects_to(own);
     let crowd = Crowd::start((0..70).map(|_| slow()))?;
     ensure!(crowd.wait_for(LIMIT, |met| met.iter().all(|met| met.connections > 0)), "no room");
     let other = Script::seeder(&payload).connect(own)?;
     ensure!(other.wait_for(LIMIT, |seen| !seen.peer_ids.is_empty()), "no other is let in");
     honest.release();
-    scene.complete("leecher", &payload, &mut running)?;
+    scene.complete("leecher", &payload, &mut launch)?;
     Ok("turned away after 10 s".to_owned())
 }
 
@@ -112,8 +112,8 @@ fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
 fn only_liars(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let crowd = Crowd::start([Hostile::seeder(&payload).answers(hostile::corrupt)])?;
-    let mut running = download_from(scene, &payload, &[crowd.address(0)], &[])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(5)?;
+    let mut launch = download_from(scene, &payload, &[crowd.address(0)], &[])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(5)?;
     Ok("exit 5".to_owned())
 }
 
@@ -124,8 +124,8 @@ fn no_use(scene: &Scene) -> Result<String> {
         [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent, Behaviour::Chokes]
             .map(|behaviour| Script::seeder(&payload).behaviour(behaviour).listen());
     let addresses = peers.each_ref().map(ScriptedPeer::address);
-    let mut running = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(4)?;
+    let mut launch = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
     Ok("exit 4".to_owned())
 }
 
@@ -141,8 +141,8 @@ fn beside_an_honest_one(
     let mut addresses: Vec<SocketAddr> =
         (0..crowd.observed().len()).map(|place| crowd.address(place)).collect();
     addresses.push(honest.address());
-    let mut running = download_from(scene, payload, &addresses, &[])?;
-    ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), running.last_words());
+    let mut launch = download_from(scene, payload, &addresses, &[])?;
+    ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), launch.output_tail());
     honest.release();
-    scene.complete("leecher", payload, &mut running).map(drop)
+    scene.complete("leecher", payload, &mut launch).map(drop)
 }

@@ -10,7 +10,7 @@ use testkit::{Payload, Script};
 use super::{blocks, framing, handshakes, lines_of, pieces, requests, state_of};
 use crate::bt_cli::COMMAND_LIMIT;
 use crate::integration::scene::{LIMIT, Scene, count, free_address};
-use xtask::process::{Running, peak_of, until};
+use xtask::process::{Launch, peak_of, wait_until};
 
 /// How many there are.
 const HOSTILE: usize = 500;
@@ -55,8 +55,8 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
     let honest = Script::seeder(payload).fast().held().listen();
     let own = free_address()?;
     let peer = honest.address().to_string();
-    let mut running = scene.download_at(name, payload, own.port(), &["--peer", &peer, "--seed"])?;
-    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
+    let mut launch = scene.download_at(name, payload, own.port(), &["--peer", &peer, "--seed"])?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
     let crowd = Crowd::start(of_all_kinds(payload, own).take(hostile))?;
     let all = crowd.wait_for(LIMIT, |met| {
         let handshakes: u64 = met.iter().map(|met| met.handshakes).sum();
@@ -65,12 +65,13 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
     ensure!(all, "not all of them connected, or too few shook hands");
     let start = Instant::now();
     honest.release();
-    let completed =
-        until(COMMAND_LIMIT, || lines_of(&running).iter().any(|line| line["event"] == "completed"));
-    ensure!(completed, "{}\n{}", how_far(&running, honest.address()), running.last_words());
+    let completed = wait_until(COMMAND_LIMIT, || {
+        lines_of(&launch).iter().any(|line| line["event"] == "completed")
+    });
+    ensure!(completed, "{}\n{}", how_far(&launch, honest.address()), launch.output_tail());
     let time = start.elapsed();
-    let peak = peak_of(running.id());
-    running.stop();
+    let peak = peak_of(launch.id());
+    launch.stop();
     payload.compare(scene.downloads(name))?;
     let met = crowd.observed();
     let sum = |count: fn(&testkit::hostile::Observed) -> u64| met.iter().map(count).sum();
@@ -83,8 +84,8 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
 }
 
 /// How far a download came that should have come to its end.
-fn how_far(running: &Running, honest: SocketAddr) -> String {
-    let lines = lines_of(running);
+fn how_far(launch: &Launch, honest: SocketAddr) -> String {
+    let lines = lines_of(launch);
     let of_honest: Vec<_> = ["connected", "disconnected", "banned", "failed"]
         .into_iter()
         .filter_map(|state| Some((state, state_of(&lines, honest, state)?)))
