@@ -1,4 +1,4 @@
-//! aria2: one process a torrent, everything in its arguments.
+//! aria2: one process per torrent, with everything in its arguments.
 
 use std::process::Command;
 
@@ -28,7 +28,7 @@ impl Aria2 {
 }
 
 impl Aria2 {
-    /// Verifies data that is in place, and ends.
+    /// Verifies the data on disk, and ends.
     pub fn check(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.args(["--check-integrity=true", "--hash-check-only=true"]).arg(job.torrent);

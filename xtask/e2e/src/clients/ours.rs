@@ -17,18 +17,18 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// The bt-cli of this workspace, built if need be.
+    /// The bt-cli of this workspace, built if necessary.
     pub fn new() -> Result<Self> {
         Ok(Self { name: "bt-cli", program: workspace::build_bt_cli()? })
     }
 
-    /// The build that syncs only once, at the end, if it was made.
+    /// The bt-cli that syncs only once, at the end, if it was built.
     pub fn synced_at_end() -> Option<Self> {
         let program = workspace::synced_at_end()?;
         Some(Self { name: "bt-cli: one sync", program })
     }
 
-    /// The command with the job's torrent, folder, peers and address; more may be added.
+    /// Returns the command with the job's torrent, folder, peers and address; more may be added.
     pub fn command(&self, word: &str, job: &Job<'_>) -> Command {
         let bt_cli = BtCli::new(&self.program, job.home);
         let mut command = bt_cli.command([word]);

@@ -1,4 +1,4 @@
-//! qBittorrent: `qbittorrent-nox` with a profile of its own, fed through its web interface.
+//! qBittorrent: `qbittorrent-nox` with its own profile, controlled through its web interface.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{Job, PORT, Program, version_in};
 use xtask::process::{Launch, output_of, wait_until};
 
-/// Where its web interface listens, at its own address.
+/// The port of its web interface.
 const WEB_PORT: u16 = 18080;
 const BOUNDARY: &str = "----------------interop";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// qBittorrent without a window, through its HTTP interface.
+/// qBittorrent without a window.
 pub struct Qbittorrent;
 
 impl Program for Qbittorrent {
@@ -29,7 +29,7 @@ impl Program for Qbittorrent {
         version_in(&output_of("qbittorrent-nox", ["--version"])?)
     }
 
-    /// Data that is in place is checked when the torrent is added.
+    /// Complete data is checked when the torrent is added.
     fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
@@ -51,7 +51,7 @@ impl Program for Qbittorrent {
         let up =
             wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(web).is_ok());
         if !up || !launch.is_running() {
-            bail!("its web interface does not come up\n{}", launch.output_tail());
+            bail!("its web interface does not answer\n{}", launch.output_tail());
         }
         add(web, job.torrent, job.folder)?;
         Ok(launch)
@@ -111,7 +111,7 @@ fn add(web: SocketAddr, torrent: &Path, folder: &Path) -> Result<()> {
     write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(&body)?;
     let mut reply = Vec::new();
-    // It keeps the connection open for seconds after it has answered.
+    // It keeps the connection open for seconds after its answer.
     while !reply.ends_with(b"Ok.") {
         let mut part = [0; 1024];
         let count = stream.read(&mut part).context("its web interface does not answer")?;

@@ -1,4 +1,4 @@
-//! rqbit: one process a torrent, everything in its arguments.
+//! rqbit: one process per torrent, with everything in its arguments.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use xtask::process::{Launch, find_program, output_of};
 pub struct Rqbit;
 
 impl Rqbit {
-    /// Verifies data that is in place, and ends.
+    /// Verifies the data on disk, and ends.
     pub fn check(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, &["--overwrite", "--exit-on-finish"])
     }
@@ -39,7 +39,7 @@ impl Program for Rqbit {
         version_in(&output_of(find_program("rqbit")?.to_str()?, ["--version"])?)
     }
 
-    /// Data that is in place is verified first.
+    /// Complete data is verified first.
     fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, &["--overwrite"])
     }

@@ -20,7 +20,7 @@ impl Program for Rtorrent {
         version_in(&output_of("rtorrent", ["-h"])?)
     }
 
-    /// Data that is in place is hashed when the torrent is loaded.
+    /// Complete data is hashed when the torrent is loaded.
     fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }

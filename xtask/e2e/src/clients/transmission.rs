@@ -1,4 +1,4 @@
-//! Transmission: `transmission-daemon` in the foreground, fed through its watch folder.
+//! Transmission: `transmission-daemon` in the foreground, controlled through its watch folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +23,7 @@ impl Program for Transmission {
         version_in(&output_of("transmission-daemon", ["--version"])?)
     }
 
-    /// Data that is in place is verified when the torrent is added.
+    /// Complete data is verified when the torrent is added.
     fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
@@ -64,7 +64,7 @@ impl Program for Transmission {
     }
 }
 
-/// A program to be run when all is there.
+/// Writes the script that the daemon runs when the torrent is complete.
 fn done_script(job: &Job<'_>) -> Result<PathBuf> {
     let script = job.home.join("done.sh");
     fs::write(&script, format!("#!/bin/sh\ntouch '{}'\n", job.done().display()))?;

@@ -11,7 +11,7 @@ use xtask::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
 
-/// WebTorrent, through a script for node.
+/// WebTorrent, run by a script for node.
 pub struct Webtorrent;
 
 impl Webtorrent {
@@ -29,7 +29,7 @@ impl Program for Webtorrent {
 
     fn version(&self) -> Option<String> {
         let module = Self::package()?.join("index.js");
-        // It may be there without the parts it needs that are not JavaScript.
+        // Its native dependencies may be missing.
         let load = format!("import('{}').then(() => process.exit(0))", module.display());
         output_of("node", ["-e", &load])?;
         let package = fs::read(module.with_file_name("package.json")).ok()?;
