@@ -173,7 +173,11 @@ impl World {
             EventKind::Peer { address, state: PeerState::Disconnected, reason } => {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
-            _ => {}
+            EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }
+            | EventKind::Checking { .. }
+            | EventKind::Tracker { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { error: None } => {}
         }
         self.check_status(node)
     }

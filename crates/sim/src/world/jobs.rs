@@ -188,7 +188,11 @@ impl World {
                 this.have = this.durable.clone();
                 Ok(())
             }
-            _ => Ok(()),
+            Done::Opened { result: Err(_), .. }
+            | Done::CheckFinished { result: Err(_), .. }
+            | Done::Committed { .. }
+            | Done::Staged { .. }
+            | Done::Ready { .. } => Ok(()),
         }
     }
 
