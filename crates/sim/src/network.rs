@@ -1,11 +1,11 @@
-//! Connections between machines: bytes in order, late, at some rate, in any portions, or not at all.
+//! Connections between machines. Bytes arrive in order, delayed, at some rate, in any portions, or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use session::engine::LinkKey;
 
-/// Which machine: an index of the world's honest nodes, or of its liars.
+/// A machine: an index of the world's nodes, or of its liars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Node(usize),
@@ -16,7 +16,7 @@ pub(crate) enum Party {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) party: Party,
-    /// What the engine of a node calls it.
+    /// The key that the engine of a node gave the connection.
     pub(crate) link: Option<LinkKey>,
     pub(crate) open: bool,
 }
@@ -25,7 +25,7 @@ pub(crate) struct End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Segment {
     Bytes(Vec<u8>),
-    /// The other end closed in good order, or not.
+    /// The other end closed the connection, or reset it.
     End {
         reset: bool,
     },
@@ -38,17 +38,17 @@ pub(crate) struct Pipe {
     queued: usize,
     /// Bytes that fit before the sender must wait.
     capacity: usize,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: u64,
     latency: Duration,
-    /// When the last byte that was sent will have left.
+    /// When the last byte leaves.
     sent_at: Duration,
     stalled_until: Duration,
-    /// When its end is to look for what came out of it, if it is.
+    /// When the receiving end next looks for arrived segments.
     alarm: Option<Duration>,
 }
 
-/// What a connection between two machines is like.
+/// The properties of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
     pub(crate) capacity: usize,
@@ -70,14 +70,14 @@ impl Pipe {
         }
     }
 
-    /// How many bytes the sender may send now. As real systems do, it tells of room only when there
-    /// is some more than a little.
+    /// Returns how many bytes the sender may send now. As real systems do, it reports no room while
+    /// there is only a little.
     pub(crate) fn room(&self) -> usize {
         let room = self.capacity.saturating_sub(self.queued);
         if room * 4 < self.capacity && self.queued > 0 { 0 } else { room }
     }
 
-    /// Takes a segment; answers when it arrives.
+    /// Takes a segment; returns when it arrives.
     pub(crate) fn send(&mut self, now: Duration, segment: Segment) -> Duration {
         if let Segment::Bytes(bytes) = &segment {
             self.queued += bytes.len();
@@ -89,12 +89,12 @@ impl Pipe {
         at
     }
 
-    /// When the next segment is there.
+    /// Returns when the next segment arrives.
     pub(crate) fn next_at(&self) -> Option<Duration> {
         self.segments.front().map(|(at, _)| (*at).max(self.stalled_until))
     }
 
-    /// The next segment, at most `most` bytes of it.
+    /// Returns the next segment, at most `most` bytes of it.
     pub(crate) fn take(&mut self, most: usize) -> Option<Segment> {
         let (at, segment) = self.segments.pop_front()?;
         let Segment::Bytes(mut bytes) = segment else { return Some(segment) };
@@ -106,12 +106,12 @@ impl Pipe {
         Some(Segment::Bytes(bytes))
     }
 
-    /// Nothing comes out before `until`.
+    /// Delivers nothing before `until`.
     pub(crate) fn stall(&mut self, until: Duration) {
         self.stalled_until = self.stalled_until.max(until);
     }
 
-    /// Whether its end must be told to look at `time`, or will do so before.
+    /// Sets the alarm to `time`; returns false if one is set that is not later.
     pub(crate) fn set_alarm(&mut self, time: Duration) -> bool {
         let earlier = self.alarm.is_none_or(|alarm| time < alarm);
         if earlier {
@@ -120,7 +120,7 @@ impl Pipe {
         earlier
     }
 
-    /// Its end looks, if this is the time.
+    /// Clears the alarm if it is due; returns whether it was.
     pub(crate) fn take_alarm(&mut self, now: Duration) -> bool {
         let due = self.alarm == Some(now);
         if due {
@@ -140,11 +140,11 @@ impl Pipe {
 pub(crate) struct Wire {
     pub(crate) ends: [End; 2],
     pub(crate) pipes: [Pipe; 2],
-    /// Nothing gets through any more, and nobody is told.
+    /// Nothing gets through any more, and neither end is notified.
     pub(crate) dead: bool,
 }
 
-/// A wire by a number that is never used again, and which of its ends.
+/// One end of a wire: the wire's number, which is never used again, and 0 or 1.
 pub(crate) type At = (u64, usize);
 
 /// All wires.
@@ -171,7 +171,7 @@ impl Network {
         self.wires.get_mut(&wire)
     }
 
-    /// Every open end that `party` has.
+    /// Returns every open end of `party`.
     pub(crate) fn ends_of(&self, party: Party) -> Vec<At> {
         let open = |(number, wire): (&u64, &Wire)| {
             let side = |side: usize| {
@@ -182,8 +182,8 @@ impl Network {
         self.wires.iter().flat_map(open).flatten().collect()
     }
 
-    /// Closes one end: what it sent still arrives, unless it is a reset. Answers when the other end
-    /// hears of it, if it does.
+    /// Closes one end. Sent bytes still arrive, unless it is a reset. Returns when the other end
+    /// notices; `None` if never.
     pub(crate) fn close(&mut self, now: Duration, at: At, reset: bool) -> Option<Duration> {
         let wire = self.wires.get_mut(&at.0)?;
         let (dead, other_open) = (wire.dead, wire.ends[1 - at.1].open);

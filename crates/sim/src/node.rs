@@ -1,4 +1,4 @@
-//! An honest machine: the real engine and the real store, on a virtual disk.
+//! A node: the real engine and the real store, on a virtual disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,10 +10,10 @@ use piece_store::{Done, Job, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
 use session::engine::{Engine, EngineConfig, Families, LinkKey};
 
-use crate::dice::Dice;
 use crate::disk::{SimDisk, SimFile};
 use crate::network::At;
 use crate::payload::{FOLDER, Payload};
+use crate::rng::Rng;
 use crate::scenario::{Crash, NodePlan, Start, Want};
 use crate::site::{Site, Truth};
 use crate::watch::Watch;
@@ -28,19 +28,18 @@ pub(crate) struct Process {
     /// Shared with another torrent of the same session.
     pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
-    /// What to add to the keys of its engine, which those of another engine in the process must differ
-    /// from.
+    /// What to add to the keys of its engine. Keys of two engines in one process must differ.
     pub(crate) key_offset: u64,
-    /// Jobs that were not done yet, and answers that were not taken yet.
+    /// Jobs not done yet, and answers not delivered yet.
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
     pub(crate) wires: BTreeMap<LinkKey, At>,
     pub(crate) connecting: BTreeSet<LinkKey>,
-    /// Links with something to send, as far as the engine says.
+    /// Links on which the engine has something to send.
     pub(crate) sending: BTreeSet<LinkKey>,
-    /// When it is to be woken next, if it is.
+    /// When the engine is called next.
     pub(crate) alarm: Option<Duration>,
-    /// How often it was woken for nothing at one and the same time.
+    /// How many times in a row the engine's timer was due at once.
     pub(crate) idle_wakes: u32,
 }
 
@@ -83,57 +82,57 @@ fn key_of_done(done: &mut Done<SimFile>) -> &mut TorrentKey {
     }
 }
 
-/// What the run must know of a machine, whoever is running on it.
+/// A machine: what outlives the processes on it.
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) plan: NodePlan,
     pub(crate) site: Site,
     /// The other node on the same machine, if there is one.
     pub(crate) mate: Option<usize>,
-    /// The file that the other node on the machine wants too.
+    /// The file that the mate wants too.
     pub(crate) contested: Option<usize>,
-    /// It stopped because the mate has the file, and need not complete.
+    /// Whether it stopped because the mate has the file. It need not complete.
     pub(crate) gave_way: bool,
-    /// How often the user had it try again after both gave way.
+    /// How many times the user resumed it after both gave way.
     pub(crate) retries: u32,
-    pub(crate) dice: Dice,
-    /// Counts the processes that have run on it.
-    pub(crate) life: u32,
+    pub(crate) rng: Rng,
+    /// Counts the launches.
+    pub(crate) launch: u32,
     pub(crate) process: Option<Process>,
     pub(crate) watch: Watch,
-    /// What the disk had when the process began.
+    /// The files on the disk at launch.
     pub(crate) stamps: BTreeMap<PathBuf, Stat>,
-    /// Pieces that the store said are had.
-    pub(crate) had: BTreeSet<u32>,
-    /// Those of them that a power cut may not take away.
+    /// Pieces that the store reported as verified.
+    pub(crate) have: BTreeSet<u32>,
+    /// Those of `have` that must survive a power cut.
     pub(crate) durable: BTreeSet<u32>,
-    /// Those of them that a sync which fails may not take away: not what was verified anew since.
+    /// Those of `have` that must survive a failed sync: not those verified again since.
     pub(crate) safe: BTreeSet<u32>,
-    /// What the next start must find.
+    /// Pieces that the next start must find.
     pub(crate) promised: BTreeSet<u32>,
-    /// What the present start has found so far.
+    /// Pieces that the present start has found so far.
     pub(crate) found: BTreeSet<u32>,
-    /// Whether its check is over.
+    /// Whether the check at start is over.
     pub(crate) started: bool,
     pub(crate) completed: bool,
-    /// Whether the last process that had begun its transfer ended it in good order.
+    /// Whether the last process that started its transfer was shut down cleanly.
     pub(crate) closed: bool,
-    /// Whether a sync failed since the torrent was opened: then that is no good order.
+    /// Whether a sync failed since the torrent was opened: then the shutdown is not clean.
     pub(crate) sync_failed: bool,
-    /// Whether files may be there that are the torrent's only as long as something in them
-    /// verifies: the user's own, until the transfer first began, and one that was edited since it
-    /// last began.
+    /// Whether there may be files that count as the torrent's only while something in them verifies:
+    /// the user's own, until the first transfer starts, and one that was edited since the last
+    /// transfer started.
     pub(crate) doubtful: bool,
-    /// The user ended it, and it is to end once it is idle.
+    /// The user stopped it, and its process ends once it is idle.
     pub(crate) leaving: bool,
-    /// How the process dies if its disk does.
+    /// How the process ends if its disk dies.
     pub(crate) dies_how: Crash,
-    /// When a process begins again after the last one ended.
+    /// When the next process starts after the last one ended.
     pub(crate) back_at: Duration,
-    /// Disk failures that the user has seen the torrent stop for.
+    /// The disk failures that the torrent has stopped for.
     pub(crate) failures_seen: u64,
-    /// Until when its disk misbehaves.
-    pub(crate) ill_until: Duration,
+    /// When the disk's faults end.
+    pub(crate) faulty_until: Duration,
     pub(crate) scratch: Vec<u8>,
 }
 
@@ -152,18 +151,18 @@ impl Node {
         payload: &Arc<Payload>,
         disk: Option<&Arc<SimDisk>>,
         missing: Option<u32>,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Self {
-        let mut dice = dice.split();
-        let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(dice.split())));
+        let mut rng = rng.split();
+        let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(rng.split())));
         if plan.lockless {
-            disk.give_all_locks();
+            disk.grant_all_locks();
         }
         if plan.folds {
             disk.fold_names();
         }
-        put_payload(&disk, payload, &plan, missing, &mut dice);
-        put_strangers(&disk, payload, &plan, &mut dice);
+        put_payload(&disk, payload, &plan, missing, &mut rng);
+        put_unrelated(&disk, payload, &plan, &mut rng);
         Self {
             name: format!("n{at}"),
             doubtful: plan.start != Start::Nothing,
@@ -173,12 +172,12 @@ impl Node {
             gave_way: false,
             retries: 0,
             plan,
-            dice,
-            life: 0,
+            rng,
+            launch: 0,
             process: None,
             watch: Watch::default(),
             stamps: BTreeMap::new(),
-            had: BTreeSet::new(),
+            have: BTreeSet::new(),
             durable: BTreeSet::new(),
             safe: BTreeSet::new(),
             promised: BTreeSet::new(),
@@ -191,17 +190,17 @@ impl Node {
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,
             failures_seen: 0,
-            ill_until: Duration::ZERO,
+            faulty_until: Duration::ZERO,
             scratch: Torrents::<SimDisk>::scratch(),
         }
     }
 
-    /// What the user wants now.
+    /// Returns what the user wants in this launch.
     pub(crate) fn want(&self) -> &Want {
-        self.plan.want(self.life)
+        self.plan.want(self.launch)
     }
 
-    /// What is on its disk, and should be.
+    /// Returns what should be on its disk, to compare with what is.
     pub(crate) fn truth(&self) -> Truth<'_> {
         Truth { site: &self.site, want: self.want() }
     }
@@ -210,34 +209,34 @@ impl Node {
         &self.site.disk
     }
 
-    /// Whether a file has some of the torrent's bytes.
+    /// Whether a file has bytes of the torrent.
     pub(crate) fn is_in_place(&self, file: usize, path: &Path) -> bool {
-        !self.is_strange(file) && self.disk().length(path).is_some_and(|got| got > 0)
+        !self.is_unrelated(file) && self.disk().length(path).is_some_and(|got| got > 0)
     }
 
-    /// Whether the user's own file is in the place of this one: until it is wanted, and may be
-    /// written over.
-    fn is_strange(&self, file: usize) -> bool {
+    /// Whether an unrelated file of the user has this one's path: until the file is wanted and may
+    /// be overwritten.
+    fn is_unrelated(&self, file: usize) -> bool {
         let is_rubbish = self.plan.start == Start::Nothing
             && self.plan.long.iter().any(|(other, _)| *other == file);
-        let was_wanted = || (1..=self.life).any(|life| self.plan.want(life).has(file));
-        self.plan.strangers.contains(&file) || (is_rubbish && !was_wanted())
+        let was_wanted = || (1..=self.launch).any(|launch| self.plan.want(launch).has(file));
+        self.plan.unrelated.contains(&file) || (is_rubbish && !was_wanted())
     }
 
-    /// Whether a piece has bytes in an unselected link. If some piece of that link must be written,
-    /// all of them are given up.
+    /// Whether a piece has bytes in an unselected link. If a piece of that link must be written, the
+    /// store gives up all pieces of the link.
     pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
         let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
         left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))
     }
 
-    /// Whether the process may have written to a file. What is not wanted and was not there is kept
-    /// elsewhere; what the user has in its place is let alone.
+    /// Whether the process may have written to a file. Bytes of an unwanted file that was not there
+    /// go to the parts file; a file of the user with its path stays untouched.
     pub(crate) fn may_write(&self, path: &Path) -> bool {
         self.may_write_as(self.want(), path)
     }
 
-    /// Whether a file that is not wanted was cut.
+    /// Whether an unwanted file was cut.
     pub(crate) fn is_cut_unwanted(
         &self,
         path: &Path,
@@ -250,28 +249,28 @@ impl Node {
         Site::is_payload(path) && !is_wanted && self.mate.is_none() && after.length < before.length
     }
 
-    /// Whether a process that has run on the machine may have written to a file.
+    /// Whether any process on the machine may have written to a file.
     pub(crate) fn may_have_written(&self, path: &Path) -> bool {
-        let wants = &self.plan.wants[..self.plan.wants.len().min(self.life as usize)];
+        let wants = &self.plan.wants[..self.plan.wants.len().min(self.launch as usize)];
         wants.iter().any(|want| self.may_write_as(want, path))
     }
 
     fn may_write_as(&self, want: &Want, path: &Path) -> bool {
         if path.starts_with(self.site.state) {
-            return *want != Want::ToServe || path != self.site.parts();
+            return *want != Want::SeedOnly || path != self.site.parts();
         }
-        // An empty file may be one that an earlier process made.
-        let is_used = |stamp: &Stat| stamp.length > 0 || self.life > 1;
+        // An earlier process may have created an empty file.
+        let is_used = |stamp: &Stat| stamp.length > 0 || self.launch > 1;
         let was_there = self.stamps.get(path).is_some_and(is_used);
-        let is_used = |file: usize| was_there && !self.is_strange(file);
+        let is_used = |file: usize| was_there && !self.is_unrelated(file);
         if self.stamps.get(path).is_some_and(|stamp| stamp.linked) {
             return false;
         }
         let mut files = self.site.files_at(path);
-        *want != Want::ToServe && files.any(|file| want.has(file) || is_used(file))
+        *want != Want::SeedOnly && files.any(|file| want.has(file) || is_used(file))
     }
 
-    /// The files that are not as they were when the process began, as they were and as they are.
+    /// Returns the files that changed since launch, with their `Stat` before and after.
     pub(crate) fn changed_files(&self) -> Vec<(PathBuf, Option<Stat>, Option<Stat>)> {
         let stamps = self.disk().stamps();
         let paths =
@@ -282,18 +281,18 @@ impl Node {
         paths.map(both).filter(|(_, before, after)| before != after).collect()
     }
 
-    /// The torrent stopped for good because the other one on the machine has a file of it.
+    /// Stops the torrent for good because the mate has one of its files.
     pub(crate) fn give_way(&mut self) {
         self.gave_way = true;
-        for pieces in [&mut self.had, &mut self.durable, &mut self.safe, &mut self.promised] {
+        for pieces in [&mut self.have, &mut self.durable, &mut self.safe, &mut self.promised] {
             pieces.clear();
         }
     }
 
-    /// A process begins on the machine and takes the torrent in.
-    /// `session` are the torrents of the process that it joins, if it does.
-    pub(crate) fn start(&mut self, now: Duration, session: Option<Arc<Torrents<SimDisk>>>) {
-        self.life += 1;
+    /// Starts a process on the machine and adds the torrent. `shared` are the torrents of the mate's
+    /// process, if the node joins it.
+    pub(crate) fn start(&mut self, now: Duration, shared: Option<Arc<Torrents<SimDisk>>>) {
+        self.launch += 1;
         self.completed = false;
         self.gave_way = false;
         self.leaving = false;
@@ -304,7 +303,7 @@ impl Node {
         match self.want() {
             Want::All => {}
             Want::Files(files) => add.selected = Some(files.clone()),
-            Want::ToServe => add.seed_only = true,
+            Want::SeedOnly => add.seed_only = true,
         }
         let nodes = self.plan.peers.iter().map(|peer| node_address(*peer));
         add.peers = nodes.chain((0..self.plan.named_liars).map(liar_address)).collect();
@@ -313,7 +312,7 @@ impl Node {
         let torrent = engine.add(now, add).expect("a fresh engine has no torrent");
         self.process = Some(Process {
             engine,
-            torrents: session
+            torrents: shared
                 .unwrap_or_else(|| Arc::new(Torrents::new(Arc::clone(&self.site.disk)))),
             torrent,
             key_offset: if self.plan.same_process { SECOND_ENGINE } else { 0 },
@@ -340,18 +339,18 @@ impl Node {
             upload_slots: 4,
             state_dir: Some(self.plan.state.into()),
             families: Families { v4: true, v6: false },
-            ..EngineConfig::new(self.dice.number())
+            ..EngineConfig::new(self.rng.number())
         }
     }
 }
 
-/// Puts what a node has at the begin on its disk.
+/// Puts the files that a node has at the start on its disk.
 fn put_payload(
     disk: &SimDisk,
     payload: &Payload,
     plan: &NodePlan,
     missing: Option<u32>,
-    dice: &mut Dice,
+    rng: &mut Rng,
 ) {
     let percent = match plan.start {
         Start::Nothing => return,
@@ -361,18 +360,18 @@ fn put_payload(
     let mut files: Vec<(PathBuf, Vec<u8>)> =
         payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
     for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
-        let Some(piece) = payload.piece(index).filter(|_| dice.chance(percent)) else { continue };
-        for place in payload.places(piece) {
-            let at = place.at as usize;
-            files[place.file].1[at..at + place.bytes.len()].copy_from_slice(place.bytes);
+        let Some(piece) = payload.piece(index).filter(|_| rng.chance(percent)) else { continue };
+        for slice in payload.slices(piece) {
+            let at = slice.at as usize;
+            files[slice.file].1[at..at + slice.bytes.len()].copy_from_slice(slice.bytes);
         }
     }
     for (file, by) in &plan.long {
-        files[*file].1.extend((0..*by).map(|_| dice.number() as u8));
+        files[*file].1.extend((0..*by).map(|_| rng.number() as u8));
     }
     for (file, (path, bytes)) in files.into_iter().enumerate() {
         if plan.links.contains(&file) {
-            let target = elsewhere(file);
+            let target = link_target(file);
             disk.put(&target, bytes);
             disk.put_link(&path, &target);
         } else {
@@ -381,23 +380,23 @@ fn put_payload(
     }
 }
 
-/// Where the file is that a link leads to.
-pub(crate) fn elsewhere(file: usize) -> PathBuf {
+/// Returns the path that the link in place of a file leads to.
+fn link_target(file: usize) -> PathBuf {
     PathBuf::from(format!("/elsewhere/{file}"))
 }
 
-/// Puts files of the user's in the place of some, with not one byte that is right, nor a zero.
-fn put_strangers(disk: &SimDisk, payload: &Payload, plan: &NodePlan, dice: &mut Dice) {
+/// Puts unrelated files at some paths. No byte of them is right, and none is zero.
+fn put_unrelated(disk: &SimDisk, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
     let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
     for (number, (path, length)) in payload.files().enumerate() {
         let bytes = payload.file(number).iter();
-        if plan.strangers.contains(&number) {
-            let length = 1 + dice.below(length) as usize;
+        if plan.unrelated.contains(&number) {
+            let length = 1 + rng.below(length) as usize;
             disk.put(&path, bytes.take(length).map(other).collect());
         } else if let Some((_, by)) = plan.long.iter().find(|(file, _)| *file == number)
             && plan.start == Start::Nothing
         {
-            let tail = (0..*by).map(|_| dice.number() as u8 | 1);
+            let tail = (0..*by).map(|_| rng.number() as u8 | 1);
             disk.put(&path, bytes.map(other).chain(tail).collect());
         }
     }

@@ -1,10 +1,10 @@
-//! What happened, in order: always as one number that two runs can compare, and as text for people
-//! when a run is looked at.
+//! The events of a simulation, in order: always as one number that two simulations can compare, and
+//! as text for people if that is asked for.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The record of a run.
+/// The record of a simulation.
 #[derive(Debug)]
 pub(crate) struct Trace {
     digest: u64,
@@ -17,7 +17,7 @@ const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;
 
 impl Trace {
-    /// Keeps text too if `readable`.
+    /// Starts a record, with text if `readable`.
     pub(crate) fn new(readable: bool) -> Self {
         Self { digest: BASIS, events: 0, lines: readable.then(Vec::new) }
     }
@@ -26,8 +26,8 @@ impl Trace {
         self.lines.is_some()
     }
 
-    /// Something happened to `who`. `detail` is called only if text is kept; `numbers` are what two
-    /// runs of the same seed must have in common.
+    /// Records an event at `who`. `numbers` are part of the digest; `detail` is called only if text
+    /// is kept.
     pub(crate) fn note(
         &mut self,
         now: Duration,
@@ -48,14 +48,14 @@ impl Trace {
         }
     }
 
-    /// Something that is known only when text is kept: no part of what two runs have in common.
+    /// Adds text only: it is no part of the digest.
     pub(crate) fn remark(&mut self, now: Duration, who: &str, text: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>12.6}  {who:<4} {:<12} {text}", now.as_secs_f64(), ""));
         }
     }
 
-    /// One number for all that was noted.
+    /// Returns the digest of all events.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }

@@ -1,4 +1,4 @@
-//! The trackers of a run: one over HTTP, one over UDP (BEP 15), which know the same peers.
+//! The trackers of a simulation: one over HTTP, one over UDP (BEP 15), with the same peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,76 +7,76 @@ use std::time::Duration;
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
 use session::engine::FetchFailure;
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 use crate::scenario::TrackerPlan;
 
-/// Where the UDP tracker is.
+/// The address of the UDP tracker.
 pub(crate) const TRACKER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
 const MAGIC: [u8; 8] = 0x0417_2710_1980_u64.to_be_bytes();
 const CONNECTION: [u8; 8] = *b"connect!";
 const MAX_PEERS: usize = 50;
 
-/// A process that tells one of the trackers something.
+/// A process that announces to one of the trackers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Teller {
+struct Announcer {
     address: SocketAddr,
-    life: u32,
+    launch: u32,
     udp: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Trackers {
     plan: TrackerPlan,
-    dice: Dice,
-    /// Who announced which torrent, and whether it has everything.
+    rng: Rng,
+    /// Peers by torrent and address, and whether each has everything.
     peers: BTreeMap<(InfoHashV1, SocketAddr), bool>,
-    /// Those that are named for a torrent without having announced.
+    /// A torrent, and peers that are returned for it although they never announce.
     liars: (InfoHashV1, Vec<SocketAddr>),
-    /// Who told which of them that it started.
-    started: BTreeSet<Teller>,
-    /// Who told one of them that it completed, and did not tell it before that it started.
-    stranger: Option<SocketAddr>,
+    /// The announcers that sent `started`.
+    started: BTreeSet<Announcer>,
+    /// A peer that sent `completed` without `started` before.
+    unstarted: Option<SocketAddr>,
 }
 
 impl Trackers {
     pub(crate) fn new(
         plan: TrackerPlan,
         liars: (InfoHashV1, Vec<SocketAddr>),
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Self {
         Self {
             plan,
-            dice: dice.split(),
+            rng: rng.split(),
             peers: BTreeMap::new(),
             liars,
             started: BTreeSet::new(),
-            stranger: None,
+            unstarted: None,
         }
     }
 
-    /// How long an answer takes, in all.
+    /// Draws how long a request and its answer take.
     pub(crate) fn delay(&mut self) -> Duration {
-        self.dice.millis(1..400)
+        self.rng.millis(1..400)
     }
 
     fn fails(&mut self, now: Duration) -> bool {
-        let ill = now < self.plan.ill_until && self.dice.chance(self.plan.failing);
-        ill || now < self.plan.down_until
+        let drawn = now < self.plan.faulty_until && self.rng.chance(self.plan.failing);
+        drawn || now < self.plan.down_until
     }
 
-    /// An announce over HTTP.
+    /// Answers an announce over HTTP.
     pub(crate) fn fetch(
         &mut self,
         now: Duration,
-        (from, life): (SocketAddr, u32),
+        (from, launch): (SocketAddr, u32),
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, FetchFailure> {
         if self.fails(now) {
-            let message = "the tracker is ill".to_owned();
-            let retry_in = self.dice.chance(20).then(|| self.dice.within(1..120) as u32);
-            return Err(FetchFailure { message, retry_in, refused: self.dice.chance(10) });
+            let message = "the tracker is failing".to_owned();
+            let retry_in = self.rng.chance(20).then(|| self.rng.within(1..120) as u32);
+            return Err(FetchFailure { message, retry_in, refused: self.rng.chance(10) });
         }
-        self.note_event(Teller { address: from, life, udp: false }, request.event);
+        self.note_event(Announcer { address: from, launch, udp: false }, request.event);
         let stopped = request.event == AnnounceEvent::Stopped;
         let who = (request.info_hash, from);
         self.note(who, request.left == 0, stopped);
@@ -89,18 +89,21 @@ impl Trackers {
         Ok(AnnounceReply { interval, peers: peers.collect(), ..AnnounceReply::default() })
     }
 
-    /// Who has completed without having started, if somebody has.
-    pub(crate) fn stranger(&self) -> Option<SocketAddr> {
-        self.stranger
+    /// Returns a peer that sent `completed` without `started` before.
+    pub(crate) fn unstarted(&self) -> Option<SocketAddr> {
+        self.unstarted
     }
 
-    fn note_event(&mut self, who: Teller, event: AnnounceEvent) {
+    fn note_event(&mut self, who: Announcer, event: AnnounceEvent) {
         match event {
             AnnounceEvent::Started => _ = self.started.insert(who),
             AnnounceEvent::Completed if !self.started.contains(&who) => {
-                self.stranger = Some(who.address);
+                self.unstarted = Some(who.address);
             }
-            _ => {}
+            AnnounceEvent::Completed
+            | AnnounceEvent::None
+            | AnnounceEvent::Stopped
+            | AnnounceEvent::Paused => {}
         }
     }
 
@@ -116,59 +119,59 @@ impl Trackers {
         let in_swarm = self.peers.keys().filter(|(other, _)| *other == torrent);
         let liars = self.liars.1.iter().filter(|_| self.liars.0 == torrent);
         let known = in_swarm.map(|(_, peer)| peer).chain(liars).copied();
-        // As real ones do, it names the asker too, now and then.
-        let with_asker = self.dice.chance(20);
+        // As real trackers do, it sometimes returns the asker too.
+        let with_asker = self.rng.chance(20);
         let mut peers: Vec<SocketAddr> = known.filter(|peer| *peer != from || with_asker).collect();
-        if self.plan.names_nobodies {
-            peers.push(SocketAddr::from(([10, 9, 0, self.dice.below(250) as u8], 6881)));
+        if self.plan.returns_dead_peers {
+            peers.push(SocketAddr::from(([10, 9, 0, self.rng.below(250) as u8], 6881)));
         }
-        self.dice.shuffle(&mut peers);
+        self.rng.shuffle(&mut peers);
         peers.truncate(MAX_PEERS);
         peers
     }
 
-    /// A datagram; answers those it is answered with.
+    /// Answers a datagram; a damaged answer may come twice.
     pub(crate) fn datagram(
         &mut self,
         now: Duration,
-        (from, life): (SocketAddr, u32),
+        (from, launch): (SocketAddr, u32),
         bytes: &[u8],
     ) -> Vec<Vec<u8>> {
         if self.fails(now) {
             return Vec::new();
         }
-        let Some(mut reply) = self.reply((from, life), bytes) else { return Vec::new() };
-        let rubbish = if now < self.plan.ill_until { self.plan.rubbish } else { 0 };
-        if self.dice.chance(rubbish) {
-            let at = self.dice.below(reply.len() as u64) as usize;
-            match self.dice.below(3) {
+        let Some(mut reply) = self.reply((from, launch), bytes) else { return Vec::new() };
+        let rubbish = if now < self.plan.faulty_until { self.plan.rubbish } else { 0 };
+        if self.rng.chance(rubbish) {
+            let at = self.rng.below(reply.len() as u64) as usize;
+            match self.rng.below(3) {
                 0 => reply.truncate(at),
-                1 => reply[at] ^= 1 << self.dice.below(8),
+                1 => reply[at] ^= 1 << self.rng.below(8),
                 _ => reply.extend([0; 7]),
             }
         }
-        let twice = self.dice.chance(rubbish);
+        let twice = self.rng.chance(rubbish);
         if twice { vec![reply.clone(), reply] } else { vec![reply] }
     }
 
-    fn reply(&mut self, (from, life): (SocketAddr, u32), bytes: &[u8]) -> Option<Vec<u8>> {
+    fn reply(&mut self, (from, launch): (SocketAddr, u32), bytes: &[u8]) -> Option<Vec<u8>> {
         let (head, transaction) = (bytes.get(..12)?, bytes.get(12..16)?);
         let (connection, action) = head.split_at(8);
         if action == [0; 4] && connection == MAGIC {
             return Some([&[0; 4], transaction, &CONNECTION].concat());
         }
         if action != [0, 0, 0, 1] || connection != CONNECTION || bytes.len() < 98 {
-            let text: &[u8] = b"what?";
+            let text: &[u8] = b"unknown action";
             return Some([&[0, 0, 0, 3], transaction, text].concat());
         }
         let complete = bytes[64..72] == [0; 8];
         let port = u16::from_be_bytes([bytes[96], bytes[97]]);
         let from = SocketAddr::new(from.ip(), port);
         let stopped = bytes[83] == 3;
-        let teller = Teller { address: from, life, udp: true };
+        let announcer = Announcer { address: from, launch, udp: true };
         match bytes[83] {
-            1 => self.note_event(teller, AnnounceEvent::Completed),
-            2 => self.note_event(teller, AnnounceEvent::Started),
+            1 => self.note_event(announcer, AnnounceEvent::Completed),
+            2 => self.note_event(announcer, AnnounceEvent::Started),
             _ => {}
         }
         let who = (InfoHashV1(bytes[16..36].try_into().ok()?), from);

@@ -1,11 +1,11 @@
-//! One run: a virtual clock, everything that is to happen in order of its time, and the rules that
-//! are checked whenever something did.
+//! A simulation: a virtual clock, the queue of events in order of time, and the rules that are
+//! checked after each.
 
 mod actions;
 mod finish;
+mod incidents;
 mod jobs;
 mod links;
-mod mishaps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,109 +16,109 @@ use bt_types::AnnounceReply;
 use piece_store::Torrents;
 use session::engine::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 
-use crate::dice::Dice;
 use crate::disk::SimDisk;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
 use crate::node::{Node, liar_address};
 use crate::payload::Payload;
+use crate::rng::Rng;
 use crate::scenario::{Scenario, Shape, Want};
 use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
 
-/// A run that takes longer, by its own clock, has got stuck.
+/// A simulation that takes longer, on the virtual clock, is stuck.
 const MAX_TIME: Duration = Duration::from_secs(3 * 3600);
-/// Events without the clock moving, at most.
+/// The most events without the clock advancing.
 const MAX_AT_ONCE: u32 = 200_000;
 
-/// Something that is to happen.
+/// Something that happens at a given time.
 #[derive(Debug)]
 enum Event {
     /// A process's timer is due.
     Wake {
         node: usize,
-        life: u32,
+        launch: u32,
     },
-    /// A node's attempt to connect reaches the other machine.
+    /// A node's attempt to connect reaches the peer.
     Dial {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
         to: SocketAddr,
     },
-    /// The attempt is answered: by the end of a wire, or by a refusal.
+    /// The result of the attempt reaches the node: a wire, or a refusal.
     Dialed {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
         wire: Option<u64>,
     },
-    /// Something may come out of a wire at this end.
+    /// A segment may have arrived at this end of a wire.
     Arrive(At),
-    /// A rate limit may have room again.
+    /// A rate limit or a wire may have room again.
     Refill {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
     },
     /// The store does a job.
     Job {
         node: usize,
-        life: u32,
+        launch: u32,
         job: u64,
     },
-    /// The engine hears of it.
+    /// The engine gets the result of a job.
     Answer {
         node: usize,
-        life: u32,
+        launch: u32,
         job: u64,
     },
-    /// A tracker answers over HTTP.
+    /// The answer of a tracker over HTTP reaches the node.
     Fetched {
         node: usize,
-        life: u32,
+        launch: u32,
         key: AnnounceKey,
         leg: usize,
         result: Box<Result<AnnounceReply, FetchFailure>>,
     },
     Resolved {
         node: usize,
-        life: u32,
+        launch: u32,
         host: String,
         result: Resolved,
     },
     /// A datagram reaches a tracker.
     Asked {
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: Vec<u8>,
     },
     /// A datagram reaches a node.
     Datagram {
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: Vec<u8>,
     },
-    /// The scenario's n-th mishap.
-    Mishap(usize),
-    /// A process begins on a machine that has none.
+    /// The scenario's n-th incident.
+    Incident(usize),
+    /// A process starts on a machine that has none.
     Start(usize),
-    /// A disk is well again.
-    Heal(usize),
-    /// The user has a torrent go on that stopped with an error.
+    /// The faults of a disk end.
+    RepairDisk(usize),
+    /// The user resumes a torrent that stopped with an error.
     Resume {
         node: usize,
-        life: u32,
+        launch: u32,
     },
-    /// Liars do what they do unasked.
-    Lies,
+    /// Liars do what they do without being asked.
+    TickLiars,
 }
 
-/// All of a run.
+/// The state of a simulation.
 pub(crate) struct World {
     scenario: Scenario,
-    /// That of the first torrent.
+    /// The payload of the first torrent.
     payload: Arc<Payload>,
     now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
@@ -128,34 +128,34 @@ pub(crate) struct World {
     liars: Vec<Liar>,
     network: Network,
     trackers: Trackers,
-    dice: Dice,
+    rng: Rng,
     jobs: u64,
-    mishaps_left: usize,
-    /// Everyone has what is to be had, and is told to stop.
+    incidents_left: usize,
+    /// Whether all nodes have everything and are stopping.
     closing: bool,
     bans: Vec<Duration>,
     trace: Trace,
 }
 
-/// What came of a run.
+/// The result of a simulation.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) result: Result<(), Broken>,
-    /// When everyone had everything.
+    /// When all nodes have everything.
     pub(crate) done: Duration,
-    /// When somebody was banned.
+    /// When peers were banned.
     pub(crate) bans: Vec<Duration>,
     pub(crate) time: Duration,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
 }
 
-/// All machines, with what is on their disks at the start.
-fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Vec<Node> {
+/// Makes all machines, with the files on their disks at the start.
+fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, rng: &mut Rng) -> Vec<Node> {
     let rival = scenario.rival.as_ref().map(|rival| {
         let bytes = payload.file(rival.file_of_first);
         let fixed = rival.same.then_some((rival.file, bytes));
-        (rival, Arc::new(Payload::new(&rival.layout, fixed, dice.split())))
+        (rival, Arc::new(Payload::new(&rival.layout, fixed, rng.split())))
     });
     let mut nodes: Vec<Node> = Vec::new();
     for (at, plan) in scenario.nodes.iter().cloned().enumerate() {
@@ -163,7 +163,7 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Ve
             rival.as_ref().map_or(payload, |(_, other)| if plan.rival { other } else { payload });
         let machine = plan.machine;
         let disk = machine.map(|host| Arc::clone(&nodes[host].site.disk));
-        nodes.push(Node::new(at, plan, payload, disk.as_ref(), scenario.missing, dice));
+        nodes.push(Node::new(at, plan, payload, disk.as_ref(), scenario.missing, rng));
         if let (Some(host), Some((rival, _))) = (machine, &rival) {
             if let Some(length) = rival.blank {
                 let path = nodes[host].site.usual_path(rival.file_of_first).to_owned();
@@ -177,26 +177,26 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, dice: &mut Dice) -> Ve
 }
 
 impl World {
-    /// The scenario of `seed`.
+    /// Sets up the scenario of `seed`.
     pub(crate) fn new(seed: u64, readable: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let scenario = Scenario::draw(&mut dice);
-        Self::of(scenario, dice, readable)
+        let mut rng = Rng::new(seed);
+        let scenario = Scenario::draw(&mut rng);
+        Self::of(scenario, rng, readable)
     }
 
-    /// A scenario of this shape.
+    /// Sets up a scenario of this shape.
     pub(crate) fn shaped(shape: &Shape, readable: bool) -> Self {
-        Self::of(Scenario::shaped(shape), Dice::new(0), readable)
+        Self::of(Scenario::shaped(shape), Rng::new(0), readable)
     }
 
-    fn of(scenario: Scenario, mut dice: Dice, readable: bool) -> Self {
-        let payload = Arc::new(Payload::new(&scenario.layout, None, dice.split()));
-        let nodes = new_nodes(&scenario, &payload, &mut dice);
+    fn of(scenario: Scenario, mut rng: Rng, readable: bool) -> Self {
+        let payload = Arc::new(Payload::new(&scenario.layout, None, rng.split()));
+        let nodes = new_nodes(&scenario, &payload, &mut rng);
         let tricks = scenario.liars.iter().enumerate();
-        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut dice)).collect();
+        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut rng)).collect();
         let addresses = (0..liars.len()).map(liar_address).collect();
         let first = payload.metainfo.info_hash();
-        let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut dice);
+        let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut rng);
         Self {
             payload,
             now: Duration::ZERO,
@@ -207,9 +207,9 @@ impl World {
             liars,
             network: Network::default(),
             trackers,
-            dice,
+            rng,
             jobs: 0,
-            mishaps_left: scenario.mishaps.len(),
+            incidents_left: scenario.incidents.len(),
             closing: false,
             bans: Vec::new(),
             trace: Trace::new(readable),
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen, to the end or until a rule is broken.
+    /// Plays to the end, or until a rule is broken.
     pub(crate) fn run(mut self) -> Ending {
         let played = self.play();
         let done = self.now;
@@ -230,11 +230,11 @@ impl World {
         for node in 0..self.nodes.len() {
             self.after(self.nodes[node].plan.from, Event::Start(node));
         }
-        for mishap in 0..self.scenario.mishaps.len() {
-            self.after(self.scenario.mishaps[mishap].0, Event::Mishap(mishap));
+        for incident in 0..self.scenario.incidents.len() {
+            self.after(self.scenario.incidents[incident].0, Event::Incident(incident));
         }
         if !self.liars.is_empty() {
-            self.after(Duration::ZERO, Event::Lies);
+            self.after(Duration::ZERO, Event::TickLiars);
         }
         while !self.is_done() {
             self.step()?;
@@ -245,11 +245,11 @@ impl World {
         Ok(())
     }
 
-    /// Whether every machine runs and has all that is to be had.
+    /// Whether every node has started and has everything that it can get.
     fn is_done(&self) -> bool {
-        // Asked after every event: what costs little comes first.
-        self.mishaps_left == 0
-            && self.nodes.iter().all(|node| self.has_heard(node))
+        // This is checked after every event, so the cheap test comes first.
+        self.incidents_left == 0
+            && self.nodes.iter().all(|node| self.has_reported(node))
             && self.nodes.iter().all(|node| self.has_all(node))
     }
 
@@ -258,12 +258,12 @@ impl World {
             return true;
         }
         let missing = self.missing_of(node);
-        let found = |piece: &u32| Some(*piece) == missing || node.had.contains(piece);
-        self.has_heard(node) && node.watch.wanted.iter().all(found)
+        let found = |piece: &u32| Some(*piece) == missing || node.have.contains(piece);
+        self.has_reported(node) && node.watch.wanted.iter().all(found)
     }
 
-    /// Whether the node runs, and its user knows of all that is to be known.
-    fn has_heard(&self, node: &Node) -> bool {
+    /// Whether the node runs and has reported to its user all that it can.
+    fn has_reported(&self, node: &Node) -> bool {
         if node.gave_way {
             return true;
         }
@@ -271,27 +271,27 @@ impl World {
         node.process.is_some() && node.started && complete
     }
 
-    /// The piece that the node wants and nobody has.
+    /// Returns the piece that the node wants and no peer has.
     fn missing_of(&self, node: &Node) -> Option<u32> {
         let missing = self.scenario.missing.filter(|_| !node.plan.rival);
         missing.filter(|missing| node.watch.wanted.contains(missing))
     }
 
-    /// The pieces that the node needs, or of one that only serves, has.
+    /// Returns the pieces that the node needs; of a seed-only node, those that it has.
     fn wanted(&self, node: &Node) -> BTreeSet<u32> {
         match node.want() {
-            Want::ToServe => node.had.clone(),
+            Want::SeedOnly => node.have.clone(),
             want => node.site.payload.wanted(want),
         }
     }
 
-    /// Who is not done, and where it stands.
+    /// Describes the nodes that are not done.
     fn stuck(&self) -> Broken {
         let mut text = "not done after 3 hours:".to_owned();
         for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
             let status = node.process.as_ref().map(|process| process.engine.status());
-            let (had, all) = (node.had.len(), self.wanted(node).len());
-            text += &format!(" {} has {had} pieces, wants {all}, {status:?}", node.name);
+            let (have, all) = (node.have.len(), self.wanted(node).len());
+            text += &format!(" {} has {have} pieces, wants {all}, {status:?}", node.name);
         }
         text
     }
@@ -305,14 +305,14 @@ impl World {
         self.queue.insert((time.max(self.now), self.next_event), event);
     }
 
-    /// The next thing happens.
+    /// Handles the next event.
     fn step(&mut self) -> Result<(), Broken> {
         let Some(((time, _), event)) = self.queue.pop_first() else {
             return Err(format!("nothing more will happen: {}", self.stuck()));
         };
         self.at_once = if time > self.now { 0 } else { self.at_once + 1 };
         if self.at_once > MAX_AT_ONCE {
-            return Err(format!("time stands still; next is {event:?}"));
+            return Err(format!("time does not advance; next is {event:?}"));
         }
         self.now = time;
         self.handle(event)
@@ -320,51 +320,51 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
         match event {
-            Event::Wake { node, life } => self.wake(node, life),
-            Event::Dial { node, life, link, to } => {
-                self.dial(node, life, link, to);
+            Event::Wake { node, launch } => self.wake(node, launch),
+            Event::Dial { node, launch, link, to } => {
+                self.dial(node, launch, link, to);
                 Ok(())
             }
-            Event::Dialed { node, life, link, wire } => self.dialed(node, life, link, wire),
+            Event::Dialed { node, launch, link, wire } => self.dialed(node, launch, link, wire),
             Event::Arrive(at) => self.arrive(at),
-            Event::Refill { node, life, link } => {
-                if let Some(process) = self.process(node, life) {
+            Event::Refill { node, launch, link } => {
+                if let Some(process) = self.process(node, launch) {
                     process.sending.insert(link);
                 }
                 self.settle(node)
             }
-            Event::Job { node, life, job } => self.do_job(node, life, job),
-            Event::Answer { node, life, job } => self.answer_job(node, life, job),
-            Event::Fetched { node, life, key, leg, result } => {
+            Event::Job { node, launch, job } => self.do_job(node, launch, job),
+            Event::Answer { node, launch, job } => self.answer_job(node, launch, job),
+            Event::Fetched { node, launch, key, leg, result } => {
                 let now = self.now;
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.engine.handle_fetched(now, key, leg, *result);
                 }
                 self.settle(node)
             }
-            Event::Resolved { node, life, host, result } => {
+            Event::Resolved { node, launch, host, result } => {
                 let now = self.now;
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.engine.handle_resolved(now, &host, result);
                 }
                 self.settle(node)
             }
-            Event::Asked { node, life, bytes } => self.ask_tracker(node, life, &bytes),
-            Event::Datagram { node, life, bytes } => {
+            Event::Asked { node, launch, bytes } => self.ask_tracker(node, launch, &bytes),
+            Event::Datagram { node, launch, bytes } => {
                 let (now, from) = (self.now, actions::tracker_address());
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.engine.handle_datagram(now, from, &bytes);
                 }
                 self.settle(node)
             }
-            Event::Mishap(index) => self.mishap(index),
+            Event::Incident(index) => self.incident(index),
             Event::Start(node) => self.start(node),
-            Event::Heal(node) => {
-                self.heal(node);
+            Event::RepairDisk(node) => {
+                self.repair_disk(node);
                 Ok(())
             }
-            Event::Resume { node, life } => self.resume(node, life),
-            Event::Lies => self.lie(),
+            Event::Resume { node, launch } => self.resume(node, launch),
+            Event::TickLiars => self.tick_liars(),
         }
     }
 
@@ -372,44 +372,44 @@ impl World {
         if self.nodes[node].process.is_some() || self.closing {
             return Ok(());
         }
-        self.meddle(node);
+        self.change_files(node);
         self.note(node, "starts", [0; 2], String::new);
         let now = self.now;
-        self.nodes[node].promised = self.nodes[node].had.clone();
-        let session = self.session_of(node);
-        self.nodes[node].start(now, session);
+        self.nodes[node].promised = self.nodes[node].have.clone();
+        let shared = self.shared_torrents(node);
+        self.nodes[node].start(now, shared);
         let this = &self.nodes[node];
-        if let Some(death) = this.plan.dies_early.filter(|death| death.life == this.life) {
+        if let Some(end) = this.plan.ends_early.filter(|end| end.launch == this.launch) {
             for node in self.machine(node) {
-                self.nodes[node].back_at = now + death.back_after;
+                self.nodes[node].back_at = now + end.back_after;
             }
-            self.die(node, death.how, Some(death.operation))?;
+            self.die(node, end.how, Some(end.operation))?;
         }
         self.begin_opening(node);
         self.settle(node)
     }
 
-    /// The torrents of the process that a node is to join, if it is to and there is one.
-    fn session_of(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
+    /// Returns the torrents of the mate's process, if there is one and the node joins it.
+    fn shared_torrents(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
         let mate = &self.nodes[self.nodes[node].mate?];
         let joins = self.nodes[node].plan.same_process || mate.plan.same_process;
         mate.process.as_ref().filter(|_| joins).map(|process| Arc::clone(&process.torrents))
     }
 
-    /// The nodes on the machine of one, itself included.
+    /// Returns the nodes on the machine of one, itself included.
     fn machine(&self, node: usize) -> Vec<usize> {
         std::iter::once(node).chain(self.nodes[node].mate).collect()
     }
 
-    /// The process of that life, if it still runs.
-    fn process(&mut self, node: usize, life: u32) -> Option<&mut crate::node::Process> {
+    /// Returns the process of that launch, if it still runs.
+    fn process(&mut self, node: usize, launch: u32) -> Option<&mut crate::node::Process> {
         let node = &mut self.nodes[node];
-        if node.life == life { node.process.as_mut() } else { None }
+        if node.launch == launch { node.process.as_mut() } else { None }
     }
 
-    fn wake(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+    fn wake(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
         let now = self.now;
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         if process.alarm != Some(now) {
             return Ok(());
         }
@@ -420,14 +420,14 @@ impl World {
         self.settle(node)
     }
 
-    fn lie(&mut self) -> Result<(), Broken> {
-        let mut acts = Vec::new();
+    fn tick_liars(&mut self) -> Result<(), Broken> {
+        let mut actions = Vec::new();
         for liar in &mut self.liars {
-            liar.tick(&self.payload, &mut acts);
+            liar.tick(&self.payload, &mut actions);
         }
-        self.call_as_liars();
-        self.after(liar::TICK, Event::Lies);
-        self.act_as_liar(acts);
+        self.connect_liars();
+        self.after(liar::TICK, Event::TickLiars);
+        self.act_as_liar(actions);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! The fuzz targets of the workspace. `FUZZ_TARGET` names the one to run; the arguments are
-//! libFuzzer's. What a target promises is told where its function is.
+//! libFuzzer's. Each target's function documents what it asserts.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A session's engine and the machine that its own tests drive it by.
+//! A session's engine and the model that its own tests drive it with.
 
 #[path = "../../../crates/session/tests/engine/fuzz.rs"]
 mod fuzz;

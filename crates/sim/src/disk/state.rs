@@ -1,4 +1,4 @@
-//! What is on the disk, what the system shows, and what stands between.
+//! The state of the disk: durable contents, shown contents, and the unsynced changes between them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use piece_store::{FileId, Kind, Stat};
 
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 mod locks;
 mod power;
@@ -17,10 +17,10 @@ const ENOSPC: i32 = 28;
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
-/// What may go wrong, and how often.
+/// The faults of a disk, and how often they occur.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Faults {
-    /// Nothing more can be written.
+    /// No space is left.
     pub(crate) full: bool,
     /// The share of opens and look-ups that fail.
     pub(crate) open: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Faults {
     pub(crate) write: f64,
     /// The share of syncs that fail.
     pub(crate) sync: f64,
-    /// The share of reads and writes that do only a part.
+    /// The share of reads and writes that are short.
     pub(crate) short: f64,
 }
 
@@ -61,7 +61,7 @@ struct Inode {
     ranges: Vec<(u64, Range<u64>)>,
 }
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     File(u64),
@@ -70,15 +70,15 @@ enum Node {
     Link(PathBuf),
 }
 
-/// What a path leads to.
+/// What a path leads to, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leads {
-    /// The file; `None` for a link that leads nowhere.
+    /// The file; `None` for a dangling link.
     pub(super) inode: Option<u64>,
     pub(super) linked: bool,
 }
 
-/// A change of names that was not synced.
+/// An unsynced change of names.
 #[derive(Debug, Clone)]
 struct Naming {
     removed: Option<PathBuf>,
@@ -89,7 +89,7 @@ type Names = BTreeMap<PathBuf, Node>;
 
 #[derive(Debug)]
 pub(super) struct State {
-    dice: Dice,
+    rng: Rng,
     inodes: BTreeMap<u64, Inode>,
     names: Names,
     durable_names: Names,
@@ -99,25 +99,25 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) failures: u64,
     pub(super) operations: u64,
-    /// It dies in the middle of this write or sync from now.
+    /// The disk dies in the middle of this write or sync, counted from now.
     pub(super) dies_in: Option<u64>,
     pub(super) dead: bool,
     /// How many times the machine was started.
     pub(super) boots: u64,
-    /// Whether names that differ only in case are one. It keeps them in small letters, as FAT once
-    /// did in capital ones.
+    /// Whether names that differ only in case are one. They are stored in lower case, as FAT once
+    /// stored them in upper case.
     pub(super) folds: bool,
-    /// Whether files can't be locked: then everyone gets every lock.
+    /// Whether files can't be locked: then every lock is granted.
     pub(super) lockless: bool,
 }
 
 impl State {
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(rng: Rng) -> Self {
         let folders =
             ["/data", "/state", "/state2"].map(|path| (PathBuf::from(path), Node::Folder));
         let names = Names::from(folders);
         Self {
-            dice,
+            rng,
             inodes: BTreeMap::new(),
             durable_names: names.clone(),
             names,
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// The path under which a name is kept.
+    /// Returns the path at which a name is stored.
     pub(super) fn key(&self, path: &Path) -> PathBuf {
         match path.to_str() {
             Some(text) if self.folds => text.to_lowercase().into(),
@@ -143,7 +143,7 @@ impl State {
         }
     }
 
-    /// An operation begins: it may be one that fails.
+    /// Starts an operation, which may fail.
     pub(super) fn begin(&mut self, operation: Operation) -> io::Result<()> {
         self.operations += 1;
         if let (Some(left), Operation::Write | Operation::Sync) = (&mut self.dies_in, operation) {
@@ -161,18 +161,18 @@ impl State {
             Operation::Write => (faults.write, EIO),
             Operation::Sync => (faults.sync, EIO),
         };
-        if self.dice.share(share) {
+        if self.rng.share(share) {
             self.failures += 1;
             return Err(io::Error::from_raw_os_error(code));
         }
         Ok(())
     }
 
-    /// How much of `length` bytes an operation does: all, or only a part, which is legal. What fits
-    /// a page is written whole by every system that is not full.
+    /// Returns how many of `length` bytes an operation handles: all, or fewer, which is legal. A
+    /// write that fits a page is short only on a full disk.
     pub(super) fn part_of(&mut self, length: usize) -> usize {
-        if length > PAGE && self.dice.share(self.faults.short) {
-            1 + self.dice.below(length as u64 - 1) as usize
+        if length > PAGE && self.rng.share(self.faults.short) {
+            1 + self.rng.below(length as u64 - 1) as usize
         } else {
             length
         }
@@ -208,7 +208,7 @@ impl State {
         self.durable_names.insert(path, node);
     }
 
-    pub(super) fn meddle(&mut self, path: &Path, at: u64) {
+    pub(super) fn edit_byte(&mut self, path: &Path, at: u64) {
         let modified = self.tick();
         let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
         let Some(file) = file else { return };
@@ -228,7 +228,7 @@ impl State {
         file.changes.clear();
     }
 
-    pub(super) fn lose(&mut self, path: &Path) {
+    pub(super) fn remove_file(&mut self, path: &Path) {
         let path = self.key(path);
         self.names.remove(&path);
         self.durable_names.remove(&path);
@@ -251,7 +251,7 @@ impl State {
         self.handles
     }
 
-    /// The least number that is free: numbers of files that are gone are used again.
+    /// Returns the lowest free number: numbers of removed files are used again.
     pub(super) fn new_inode(&mut self) -> u64 {
         let taken = self.inodes.keys().zip(1..).take_while(|(key, number)| **key == *number);
         let number = taken.count() as u64 + 1;
@@ -264,7 +264,7 @@ impl State {
         self.names.get(&self.key(path)) == Some(&Node::Folder)
     }
 
-    /// What a path leads to, if it names a file or a link.
+    /// Returns what a path leads to; `None` unless it names a file or a link.
     pub(super) fn leads(&self, path: &Path) -> Option<Leads> {
         leads_in(&self.names, &self.key(path))
     }
@@ -297,7 +297,7 @@ impl State {
         }
     }
 
-    /// What is at a path that is no folder.
+    /// Returns the `Stat` of what is at a path; `None` for a folder.
     pub(super) fn stat_at(&self, path: &Path) -> Option<Stat> {
         let Leads { inode, linked } = self.leads(path)?;
         Some(match inode {
@@ -306,7 +306,7 @@ impl State {
         })
     }
 
-    /// Makes the file, and the folders above it.
+    /// Creates the file, and the folders above it.
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
         let path = &self.key(path);
         if self.faults.full {
@@ -375,8 +375,8 @@ impl State {
         let whole = bytes.len();
         let done = match &begun {
             Ok(()) => most,
-            // A disk that dies or fills has often done a part.
-            Err(_) => self.dice.below(whole as u64 + 1) as usize,
+            // A write that fails has often written a part.
+            Err(_) => self.rng.below(whole as u64 + 1) as usize,
         };
         let mut bytes = bytes;
         bytes.truncate(done);
@@ -404,7 +404,7 @@ impl State {
         begun
     }
 
-    /// The changes of a file reach the platter, or are forgotten by the system.
+    /// Makes the changes of a file durable, or drops them.
     fn settle_file(&mut self, inode: u64, durable: bool) {
         let dead = self.dead;
         let Some(file) = self.inodes.get_mut(&inode).filter(|_| !dead) else { return };
@@ -433,7 +433,7 @@ impl State {
         Ok(())
     }
 
-    /// Changes of these names reach the platter.
+    /// Makes changes of these names durable.
     fn sync_names(&mut self, are_synced: impl Fn(&Path) -> bool) {
         for naming in std::mem::take(&mut self.namings) {
             let added = naming.added.as_ref().map(|(path, _)| path);

@@ -1,4 +1,4 @@
-//! What an engine wants is done, and what it tells is checked.
+//! Carries out what an engine wants, and checks what it reports.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::scenario::Start;
 use crate::tracker::TRACKER_IP;
 use crate::watch::Broken;
 
-/// Known peers of a torrent, at most (DESIGN, limits).
+/// The most known peers of a torrent (`crates/README.md`, constants).
 const MAX_KNOWN_PEERS: usize = 10_000;
-/// How long after its disk is well a user has the torrent go on.
+/// The time until a user resumes a torrent once its disk is repaired.
 const USER_TIME: Duration = Duration::from_secs(1);
-/// How often a user has one of two torrents go on after both gave way to the other.
+/// How often a user resumes one of two torrents after both gave way to the other.
 const MAX_RETRIES: u32 = 10;
-/// Wakes of one process at one time, at most.
+/// How many times in a row an engine's timer may be due at once.
 const MAX_IDLE_WAKES: u32 = 1000;
 
 pub(super) fn tracker_address() -> SocketAddr {
@@ -28,11 +28,11 @@ pub(super) fn tracker_address() -> SocketAddr {
 }
 
 impl World {
-    /// Does all that the node's engine wants, and sets its alarm.
+    /// Carries out everything that the node's engine wants, and sets its alarm.
     pub(super) fn settle(&mut self, node: usize) -> Result<(), Broken> {
         loop {
             while let Some(action) = self.poll_action(node) {
-                self.act(node, action)?;
+                self.handle_action(node, action)?;
             }
             let Some(link) = self.next_sending(node) else { break };
             self.transmit(node, link)?;
@@ -60,50 +60,50 @@ impl World {
         process.idle_wakes = if due == now { process.idle_wakes + 1 } else { 0 };
         if process.idle_wakes > MAX_IDLE_WAKES {
             eprintln!("{:#?}", process.engine);
-            return Err(format!("{}: its timer is due again and again", this.name));
+            return Err(format!("{}: its timer never stops being due", this.name));
         }
         if process.alarm.is_none_or(|alarm| due < alarm) {
             process.alarm = Some(due);
-            let life = this.life;
-            self.at(due, Event::Wake { node, life });
+            let launch = this.launch;
+            self.at(due, Event::Wake { node, launch });
         }
         Ok(())
     }
 
-    fn act(&mut self, node: usize, action: Action) -> Result<(), Broken> {
-        let life = self.nodes[node].life;
+    fn handle_action(&mut self, node: usize, action: Action) -> Result<(), Broken> {
+        let launch = self.nodes[node].launch;
         match action {
             Action::Connect { link, address } => {
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.connecting.insert(link);
                 }
-                let delay = self.dice.millis(0..self.scenario.network.max_latency + 1);
-                self.after(delay, Event::Dial { node, life, link, to: address });
+                let delay = self.rng.millis(0..self.scenario.network.max_latency + 1);
+                self.after(delay, Event::Dial { node, launch, link, to: address });
             }
-            Action::Close { link } => self.hang_up(node, link),
+            Action::Close { link } => self.close_link(node, link),
             Action::Transmit { link } => {
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.sending.insert(link);
                 }
             }
             Action::Store(job) => self.submit(node, job),
             Action::Fetch { key, leg, url: _, request, family: _ } => {
-                let result = self.trackers.fetch(self.now, (node_address(node), life), &request);
+                let result = self.trackers.fetch(self.now, (node_address(node), launch), &request);
                 let delay = self.trackers.delay();
                 let result = Box::new(result);
-                self.after(delay, Event::Fetched { node, life, key, leg, result });
+                self.after(delay, Event::Fetched { node, launch, key, leg, result });
                 return self.check_trackers();
             }
             Action::Resolve { host, of_peer: _ } => {
                 let delay = self.trackers.delay();
                 let result = Ok(vec![TRACKER_IP]);
-                self.after(delay, Event::Resolved { node, life, host, result });
+                self.after(delay, Event::Resolved { node, launch, host, result });
             }
             Action::Datagram { bytes, .. } => {
                 let delay = self.trackers.delay();
-                self.after(delay, Event::Asked { node, life, bytes });
+                self.after(delay, Event::Asked { node, launch, bytes });
             }
-            Action::Event(event) => return self.hear(node, event.kind),
+            Action::Event(event) => return self.handle_report(node, event.kind),
         }
         Ok(())
     }
@@ -111,25 +111,25 @@ impl World {
     pub(super) fn ask_tracker(
         &mut self,
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: &[u8],
     ) -> Result<(), Broken> {
-        let from = (node_address(node), life);
+        let from = (node_address(node), launch);
         for bytes in self.trackers.datagram(self.now, from, bytes) {
             let delay = self.trackers.delay();
-            self.after(delay, Event::Datagram { node, life, bytes });
+            self.after(delay, Event::Datagram { node, launch, bytes });
         }
         self.check_trackers()
     }
 
-    /// BEP 3: who completes has started.
+    /// A peer that sends `completed` must have sent `started` (BEP 3).
     fn check_trackers(&self) -> Result<(), Broken> {
-        let stranger = self.trackers.stranger();
-        stranger
-            .map_or(Ok(()), |who| Err(format!("{who} told a tracker `completed`, not `started`")))
+        self.trackers.unstarted().map_or(Ok(()), |peer| {
+            Err(format!("{peer} sent `completed` to a tracker without `started`"))
+        })
     }
 
-    fn hang_up(&mut self, node: usize, link: LinkKey) {
+    fn close_link(&mut self, node: usize, link: LinkKey) {
         let this = &mut self.nodes[node];
         this.watch.close(link);
         let Some(process) = &mut this.process else { return };
@@ -144,23 +144,23 @@ impl World {
         self.jobs += 1;
         let number = self.jobs;
         let this = &mut self.nodes[node];
-        let time = Duration::from_micros(this.dice.below(this.plan.job_time + 1));
-        let life = this.life;
+        let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
+        let launch = this.launch;
         let Some(process) = &mut this.process else { return };
         process.jobs.insert(number, job);
-        self.after(time, Event::Job { node, life, job: number });
+        self.after(time, Event::Job { node, launch, job: number });
     }
 
-    /// What the engine tells its user.
-    fn hear(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
-        self.note(node, "tells", [0; 2], || format!("{kind:?}"));
+    /// Checks an event that the engine reports to its user.
+    fn handle_report(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
+        self.note(node, "reports", [0; 2], || format!("{kind:?}"));
         let name = self.nodes[node].name.clone();
         match kind {
             EventKind::PieceVerified(piece) => self.nodes[node].watch.gain(piece.get()),
             EventKind::PieceFailed(piece) => {
                 self.nodes[node].watch.forget_blocks(piece.get());
                 if !self.liars.iter().any(crate::liar::Liar::sends_wrong_data) {
-                    return Err(format!("{name}: piece {} failed, and nobody lies", piece.get()));
+                    return Err(format!("{name}: piece {} failed without a liar", piece.get()));
                 }
             }
             EventKind::Started { .. } => return self.check_start(node),
@@ -173,7 +173,11 @@ impl World {
             EventKind::Peer { address, state: PeerState::Disconnected, reason } => {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
-            _ => {}
+            EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }
+            | EventKind::Checking { .. }
+            | EventKind::Tracker { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { error: None } => {}
         }
         self.check_status(node)
     }
@@ -186,7 +190,7 @@ impl World {
         }
     }
 
-    /// Honest nodes break no rule of the protocol in each other's eyes.
+    /// Checks the reason of a disconnect: no node sees another one break a rule of the protocol.
     fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
         const FAIR: [&str; 11] = [
             "nobody sends anything",
@@ -208,7 +212,7 @@ impl World {
         }
     }
 
-    /// Buffers and tables under their named limits.
+    /// Checks that buffers and tables stay under their named limits.
     fn check_status(&self, node: usize) -> Result<(), Broken> {
         let this = &self.nodes[node];
         let Some(process) = &this.process else { return Ok(()) };
@@ -223,8 +227,8 @@ impl World {
         }
     }
 
-    /// The torrent stopped with an error: there must be a cause, and when that is gone the user has
-    /// it go on.
+    /// The torrent stopped with an error. There must be a cause; the user resumes the torrent when
+    /// the cause is gone.
     fn stopped(&mut self, node: usize, error: &TorrentError) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -241,24 +245,23 @@ impl World {
             let name = &self.nodes[node].name;
             return Err(format!("{name}: stopped without a cause: {}", error.message));
         }
-        let at = this.ill_until.max(now) + USER_TIME;
-        let life = this.life;
-        self.at(at, Event::Resume { node, life });
+        let at = this.faulty_until.max(now) + USER_TIME;
+        let launch = this.launch;
+        self.at(at, Event::Resume { node, launch });
         Ok(())
     }
 
-    /// Whether the other torrent on the machine may be the cause: the error is about the file that
-    /// both want.
+    /// Whether the mate may be the cause: the error is about the file that both want.
     fn is_for_mate(&self, node: usize, error: &TorrentError) -> bool {
         let this = &self.nodes[node];
         let (Some(file), Some(mate)) = (this.contested, this.mate) else { return false };
         let path = this.site.usual_path(file).display().to_string();
         let mate = &self.nodes[mate];
-        let was_there = mate.plan.start != Start::Nothing || !mate.plan.strangers.is_empty();
-        (mate.life > 0 || was_there) && error.message.contains(&path)
+        let was_there = mate.plan.start != Start::Nothing || !mate.plan.unrelated.is_empty();
+        (mate.launch > 0 || was_there) && error.message.contains(&path)
     }
 
-    /// The file that is a link and needs a write, if that is the error.
+    /// Returns the link that needs a write, if that is the error.
     fn link_to_write(&self, node: usize, error: &TorrentError) -> Option<usize> {
         let this = &self.nodes[node];
         let is_named = |file: &usize| {
@@ -271,44 +274,44 @@ impl World {
         let needs_write = |piece| {
             !truth.shows(piece) || truth.has_long_unwanted(piece) || this.is_beside_left_link(piece)
         };
-        // A sync that failed takes pieces of all files, also of those that are only read.
+        // A failed sync loses pieces of all files, also of those that are only read.
         let may_lack = this.failures_seen > 0 || truth.length_differs(file);
         (may_lack || pieces.any(needs_write)).then_some(file)
     }
 
-    /// The user does as the message says, and has the torrent go on.
+    /// The user follows the advice of the message and resumes the torrent.
     fn replace_link(&mut self, node: usize, file: usize) -> Result<(), Broken> {
         self.check_files(node)?;
         let this = &self.nodes[node];
         let truth = this.truth();
-        // A copy of which nothing verifies would be an unrelated file.
+        // A copy in which nothing verifies would be an unrelated file.
         let is_found = |piece| truth.shows(piece) && !this.is_beside_left_link(piece);
         let is_related = this.site.payload.pieces_in(file).any(is_found);
         let is_doubtful = this.doubtful;
-        let moves_away = !is_related || (!is_doubtful && self.dice.chance(50));
+        let moves_away = !is_related || (!is_doubtful && self.rng.chance(50));
         let what = format!("file {file}, {}", if moves_away { "moved away" } else { "copied" });
         self.note(node, "unlinked", [file as u64, 0], || what);
         let this = &mut self.nodes[node];
         this.plan.links.retain(|link| *link != file);
         let path = this.site.usual_path(file).to_owned();
         let bytes = this.disk().content(&path);
-        this.disk().lose(&path);
+        this.disk().remove_file(&path);
         if moves_away {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         } else {
             this.disk().put(&path, bytes);
             this.doubtful = true;
         }
         this.stamps = this.disk().stamps();
-        let life = this.life;
-        self.after(USER_TIME, Event::Resume { node, life });
+        let launch = this.launch;
+        self.after(USER_TIME, Event::Resume { node, launch });
         Ok(())
     }
 
-    /// The user leaves the file to the other torrent. If that one has given way too, one of them
-    /// must be able to go on.
+    /// Leaves the file to the mate. If the mate has given way too, it is resumed, and one of the two
+    /// must be able to continue.
     fn give_way(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].give_way();
         let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {
@@ -317,24 +320,24 @@ impl World {
         let this = &mut self.nodes[mate];
         (this.gave_way, this.retries) = (false, this.retries + 1);
         if this.retries > MAX_RETRIES {
-            return Err(format!("{}: neither torrent on its machine may go on", this.name));
+            return Err(format!("{}: neither torrent on its machine can continue", this.name));
         }
-        let life = this.life;
-        self.after(USER_TIME, Event::Resume { node: mate, life });
+        let launch = this.launch;
+        self.after(USER_TIME, Event::Resume { node: mate, launch });
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+    pub(super) fn resume(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
         let now = self.now;
         if self.closing || self.nodes[node].leaving {
             return Ok(());
         }
-        if self.process(node, life).is_none() {
+        if self.process(node, launch).is_none() {
             return Ok(());
         }
-        self.nodes[node].promised = self.nodes[node].had.clone();
+        self.nodes[node].promised = self.nodes[node].have.clone();
         self.begin_opening(node);
-        if let Some(process) = self.process(node, life) {
+        if let Some(process) = self.process(node, launch) {
             process.engine.resume(now, process.torrent);
         }
         self.settle(node)

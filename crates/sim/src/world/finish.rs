@@ -1,4 +1,4 @@
-//! The end of a run: everyone is told to stop, and what is left on the disks is looked at.
+//! The end of a simulation: all nodes are stopped, and their disks are checked.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::payload::FOLDER;
 use crate::scenario::Want;
 use crate::watch::Broken;
 
-/// How long a stop may take: jobs, a sync, and the trackers' farewell.
+/// How long a stop may take: jobs, a sync, and the last announces.
 const STOP_TIME: Duration = Duration::from_secs(60);
-/// Of a calm run, how many percent of the blocks may come twice: what endgame asks of several peers
-/// at once, and little swarms are mostly endgame.
+/// The share of the blocks that may come twice in a calm simulation, in percent. In endgame, blocks
+/// are requested of several peers, and small swarms are mostly endgame.
 const TWICE: u64 = 50;
 
 impl World {
-    /// Stops every node, and compares what is left with what must be.
+    /// Stops every node and checks what is on the disks.
     pub(super) fn close(&mut self) -> Result<(), Broken> {
         self.check_waste()?;
         self.closing = true;
         let now = self.now;
         for node in 0..self.nodes.len() {
-            self.nodes[node].disk().heal();
+            self.nodes[node].disk().end_faults();
             if let Some(process) = &mut self.nodes[node].process {
                 process.engine.stop_all(now);
             }
@@ -47,7 +47,7 @@ impl World {
         Ok(())
     }
 
-    /// Where nobody lies and nothing fails, little comes twice.
+    /// In a calm simulation few blocks come twice.
     fn check_waste(&self) -> Result<(), Broken> {
         if !self.scenario.is_calm() {
             return Ok(());
@@ -61,12 +61,12 @@ impl World {
         Ok(())
     }
 
-    /// Everything is on the disk, byte for byte, synced, and the next start knows it.
+    /// Checks that everything is on the disk, byte for byte and synced, and the next start trusts it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
         let wanted = self.wanted(node).into_iter();
         let missing = self.missing_of(node);
         let reachable = wanted.filter(|piece| Some(*piece) != missing);
-        let expected: BTreeSet<u32> = reachable.chain(node.had.iter().copied()).collect();
+        let expected: BTreeSet<u32> = reachable.chain(node.have.iter().copied()).collect();
         let truth = node.truth();
         if let Some(piece) = expected.iter().find(|piece| !truth.shows(**piece)) {
             return Err(format!("{}: piece {piece} differs at the end", node.name));
@@ -83,7 +83,7 @@ impl World {
         match node.want() {
             Want::All => {}
             Want::Files(files) => spec.selected = Some(files.clone()),
-            Want::ToServe => spec.read_only = true,
+            Want::SeedOnly => spec.read_only = true,
         }
         spec.state_dir = Some(node.site.state.into());
         let (_store, opened) =
@@ -91,10 +91,10 @@ impl World {
                 .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
         let have: BTreeSet<u32> = opened.have.iter().collect();
         let mut missing = expected.difference(&have).copied();
-        // A seed-only torrent imports nothing: what may be in two places is verified at each start.
+        // A seed-only torrent imports nothing, so each start verifies pieces to import.
         let is_verified = |piece| opened.to_verify.iter().any(|range| range.contains(&piece));
         let may_lack = |piece| {
-            let may_be_import = *node.want() == Want::ToServe && is_verified(piece);
+            let may_be_import = *node.want() == Want::SeedOnly && is_verified(piece);
             may_be_import || self.may_be_rewritten(node, piece)
         };
         match have.is_subset(&expected) && missing.all(may_lack) {
@@ -109,12 +109,12 @@ impl World {
         }
     }
 
-    /// Whether the other torrent on the machine may have written the same bytes to a file of the
-    /// piece: one with a state folder of its own does not know that the file has an owner.
+    /// Whether the mate may have written the same bytes to a file of the piece: with a state folder
+    /// of its own it does not know that the file has an owner.
     fn may_be_rewritten(&self, node: &Node, piece: u32) -> bool {
         let (Some(mate), Some(file)) = (node.mate, node.contested) else { return false };
-        let is_apart = self.nodes[mate].site.state != node.site.state;
-        is_apart && node.site.payload.pieces_in(file).contains(&piece)
+        let has_own_state = self.nodes[mate].site.state != node.site.state;
+        has_own_state && node.site.payload.pieces_in(file).contains(&piece)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The store's jobs: done at some time, answered some time later, and what they promise is checked
-//! against the disk.
+//! The store's jobs. Each is done at some time and answered some time later; what the answer promises
+//! is checked against the disk.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,12 @@ use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
 
-/// In how many percent of the cases another process on the machine does something in the middle of
-/// a job.
+/// How often another process on the machine does a job in the middle of one, in percent.
 const INTERRUPTED: u32 = 30;
-/// The same of the end of a check, which settles whose the files are.
+/// The same for the end of a check, which settles whose the files are.
 const END_INTERRUPTED: u32 = 80;
 
-/// A job that another process does in the middle of one.
+/// A job that the mate's process does in the middle of one.
 struct Other {
     node: usize,
     job: u64,
@@ -32,7 +31,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    /// The torrent is opened, for the first time or again.
+    /// Resets what is known of the torrent when it is opened, for the first time or again.
     pub(super) fn begin_opening(&mut self, node: usize) {
         let this = &mut self.nodes[node];
         this.found.clear();
@@ -43,8 +42,8 @@ impl World {
         this.watch = Watch::new(wanted, self.trace.is_readable());
     }
 
-    pub(super) fn do_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+    pub(super) fn do_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         let Some(asked) = process.jobs.remove(&job) else { return Ok(()) };
         let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
         let other = self.interrupt(node, &torrents, &asked);
@@ -68,8 +67,7 @@ impl World {
         Ok(())
     }
 
-    /// Has another process on the machine do a job of its own in the middle of one that this node
-    /// does.
+    /// Makes the mate's process do one of its jobs in the middle of `asked`.
     fn interrupt(
         &mut self,
         node: usize,
@@ -83,11 +81,11 @@ impl World {
         }
         let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
         let is_end = matches!(asked, Job::FinishCheck { .. });
-        let dice = &mut self.nodes[node].dice;
-        if !dice.chance(if is_end { END_INTERRUPTED } else { INTERRUPTED }) {
+        let rng = &mut self.nodes[node].rng;
+        if !rng.chance(if is_end { END_INTERRUPTED } else { INTERRUPTED }) {
             return None;
         }
-        let after = dice.within(1..30);
+        let after = rng.within(1..30);
         let (job, asked) = self.nodes[mate].process.as_mut()?.jobs.pop_first()?;
         let done = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&done);
@@ -100,42 +98,39 @@ impl World {
     }
 
     fn did_job(&mut self, node: usize, job: u64, done: Done<SimFile>) -> Result<(), Broken> {
-        let life = self.nodes[node].life;
+        let launch = self.nodes[node].launch;
         self.check_done(node, &done)
             .map_err(|broken| format!("{}: {broken}", self.nodes[node].name))?;
         let this = &mut self.nodes[node];
-        let time = Duration::from_micros(this.dice.below(this.plan.job_time + 1));
+        let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
         if let Some(process) = &mut this.process {
             process.answers.insert(job, done);
         }
-        self.after(time, Event::Answer { node, life, job });
+        self.after(time, Event::Answer { node, launch, job });
         Ok(())
     }
 
-    pub(super) fn answer_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
+    pub(super) fn answer_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
         let now = self.now;
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         let Some(done) = process.answers.remove(&job) else { return Ok(()) };
-        let lost = match &done {
-            Done::Synced { lost, .. } => lost.clone(),
-            _ => Vec::new(),
-        };
+        let lost = if let Done::Synced { lost, .. } = &done { lost.clone() } else { Vec::new() };
         process.engine.handle_done(now, done);
         lost.iter().for_each(|piece| self.nodes[node].watch.lose(*piece));
         self.settle(node)
     }
 
-    /// Holds the store to its word.
+    /// Checks an answer of the store against the disk.
     fn check_done(&mut self, node: usize, done: &Done<SimFile>) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        let want = this.plan.want(this.life);
+        let want = this.plan.want(this.launch);
         let truth = Truth { site: &this.site, want };
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
                 this.safe = this.durable.intersection(&this.found).copied().collect();
-                // What is to be verified first is still promised.
-                this.had = this.found.union(&this.promised).copied().collect();
+                // Pieces that are still to be verified stay promised.
+                this.have = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("the journal trusts piece {piece}, which is not on the disk"))
@@ -144,12 +139,12 @@ impl World {
             Done::Checked { good, .. } => {
                 let lie = good.iter().find(|piece| !truth.shows(**piece)).copied();
                 this.found.extend(good);
-                this.had.extend(good);
+                this.have.extend(good);
                 lie.map_or(Ok(()), |piece| Err(format!("piece {piece} was verified, but is wrong")))
             }
             Done::CheckFinished { result: Ok(have), .. } => {
                 this.found = have.iter().collect();
-                this.had = this.found.clone();
+                this.have = this.found.clone();
                 this.durable = this.durable.intersection(&this.found).copied().collect();
                 this.safe = this.safe.intersection(&this.found).copied().collect();
                 let lie = this.found.iter().find(|piece| !truth.shows(**piece));
@@ -159,51 +154,55 @@ impl World {
             }
             Done::Committed { piece, outcome: Outcome::Verified { .. }, .. } => {
                 let piece = piece.get();
-                if !this.had.insert(piece) {
-                    return Err(format!("piece {piece} was fetched although it was had"));
+                if !this.have.insert(piece) {
+                    return Err(format!("piece {piece} was downloaded twice"));
                 }
                 match truth.shows(piece) {
                     true => Ok(()),
-                    false => Err(format!("piece {piece} is had, but not on the disk")),
+                    false => Err(format!("piece {piece} was verified, but is not on the disk")),
                 }
             }
-            // What a check that was broken off did not look at is neither.
+            // Pieces that an interrupted check did not reach are neither verified nor lost.
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
-                this.durable = this.had.clone();
-                this.safe = this.had.clone();
+                this.durable = this.have.clone();
+                this.safe = this.have.clone();
                 this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
-                let lie = this.had.iter().find(|piece| !truth.keeps(**piece));
+                let lie = this.have.iter().find(|piece| !truth.keeps(**piece));
                 lie.map_or(Ok(()), |piece| {
                     Err(format!("piece {piece} was synced, but is not durable"))
                 })
             }
             Done::Synced { result: Err(_), lost, .. } => {
                 this.sync_failed = true;
-                // Among them may be what was durable once, and was verified anew since.
+                // Some may have been durable once and verified again since.
                 for piece in lost {
-                    this.had.remove(piece);
+                    this.have.remove(piece);
                     this.durable.remove(piece);
                 }
                 Ok(())
             }
             Done::Closed { result: Err(_), .. } => {
-                // What the last sync was to make durable may be lost with it.
+                // The last sync covered pieces that may be lost with it.
                 this.durable = this.safe.clone();
-                this.had = this.durable.clone();
+                this.have = this.durable.clone();
                 Ok(())
             }
-            _ => Ok(()),
+            Done::Opened { result: Err(_), .. }
+            | Done::CheckFinished { result: Err(_), .. }
+            | Done::Committed { .. }
+            | Done::Staged { .. }
+            | Done::Ready { .. } => Ok(()),
         }
     }
 
-    /// The transfer begins: everything that was promised was found again.
+    /// The transfer starts: every promised piece must have been found again.
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let was_doubtful = std::mem::take(&mut this.doubtful);
         this.started = true;
         let mut missing: BTreeSet<u32> = this.promised.difference(&this.found).copied().collect();
-        // The user said that the mate may write over the file that both want.
+        // The user allowed the mate to overwrite the file that both want.
         let this = &self.nodes[node];
         if this.mate.is_some_and(|mate| self.nodes[mate].plan.overwrite) {
             let truth = this.truth();
@@ -213,36 +212,36 @@ impl World {
             };
             missing.retain(|piece| !is_gone(*piece));
         }
-        // A file that is not wanted, and that another program made too long, is nobody's.
+        // An unwanted file that another program made too long is unrelated.
         let truth = self.nodes[node].truth();
         missing.retain(|piece| !truth.has_long_unwanted(*piece));
         // A piece of zeros does not show that a file is the torrent's.
         let payload = &self.nodes[node].site.payload;
         missing.retain(|piece| !was_doubtful || !payload.is_zero(*piece));
-        // A link that is not wanted is left alone once something in it would have to be written.
+        // An unwanted link is left alone once something in it would have to be written.
         let links = &self.nodes[node].plan.links;
         let is_left = |link: &&usize| !self.nodes[node].want().has(**link);
         for link in links.iter().filter(is_left) {
             let pieces = self.nodes[node].site.payload.pieces_in(*link);
             missing.retain(|piece| !pieces.contains(piece));
         }
-        // A seed-only torrent copies nothing out of the parts file. A piece of which some is to be
-        // copied is found again by the next start that downloads.
+        // A seed-only torrent imports nothing from the parts file. The next start that downloads
+        // finds pieces to import again.
         let this = &self.nodes[node];
-        let is_to_import = |piece: &u32| *this.want() == Want::ToServe && truth.shows(*piece);
+        let is_to_import = |piece: &u32| *this.want() == Want::SeedOnly && truth.shows(*piece);
         let to_import: Vec<u32> = missing.extract_if(.., is_to_import).collect();
         let this = &mut self.nodes[node];
         if !missing.is_empty() {
-            return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));
+            return Err(format!("{}: pieces {missing:?} are lost", this.name));
         }
-        this.had.extend(to_import);
+        this.have.extend(to_import);
         for piece in this.found.clone() {
             this.watch.gain(piece);
         }
         Ok(())
     }
 
-    /// Everything is there, and would be after a power cut.
+    /// Checks that every wanted file is complete, and would be after a power cut.
     pub(super) fn check_completed(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].completed = true;
         let this = &self.nodes[node];
@@ -257,7 +256,7 @@ impl World {
     }
 }
 
-/// An answer in a few words.
+/// Describes an answer.
 fn name_of(done: &Done<SimFile>) -> String {
     match done {
         Done::Opened { result: Ok(opened), .. } => format!(
@@ -270,11 +269,11 @@ fn name_of(done: &Done<SimFile>) -> String {
             format!("checked {pieces:?}: {good:?} good, {error:?}")
         }
         Done::CheckFinished { result: Ok(have), .. } => {
-            format!("check finished: {:?} had", have.iter().collect::<Vec<u32>>())
+            format!("check finished: have {:?}", have.iter().collect::<Vec<u32>>())
         }
         Done::CheckFinished { result: Err(error), .. } => format!("check finished: {error:?}"),
         Done::Committed { piece, outcome, .. } => match outcome {
-            Outcome::Verified { .. } => format!("piece {} had", piece.get()),
+            Outcome::Verified { .. } => format!("piece {} verified", piece.get()),
             Outcome::Mismatch { .. } => format!("piece {} is wrong", piece.get()),
             failed => format!("piece {}: {failed:?}", piece.get()),
         },

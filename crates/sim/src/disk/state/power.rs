@@ -1,12 +1,12 @@
-//! The end of a process and of the power: what is left of what was not synced.
+//! The end of a process and of the power: which unsynced changes survive.
 
 use std::path::{Path, PathBuf};
 
 use super::{Change, Names, Node, SECTOR, State, apply};
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 impl State {
-    /// Another process may use it now. Nobody holds a lock.
+    /// Releases all locks, and lets another process use the disk.
     pub(in crate::disk) fn revive(&mut self) {
         (self.dead, self.dies_in) = (false, None);
         for file in self.inodes.values_mut() {
@@ -14,13 +14,13 @@ impl State {
         }
     }
 
-    /// Keeps any subset of what was not synced.
+    /// Keeps any subset of the unsynced changes.
     pub(in crate::disk) fn cut_power(&mut self) {
         self.revive();
         self.boots += 1;
-        let keep = f64::from(*self.dice.pick(&[0, 50, 90, 100]).unwrap_or(&0)) / 100.0;
+        let keep = f64::from(*self.rng.pick(&[0, 50, 90, 100]).unwrap_or(&0)) / 100.0;
         for naming in std::mem::take(&mut self.namings) {
-            if self.dice.share(keep) {
+            if self.rng.share(keep) {
                 apply(&mut self.durable_names, &naming);
             }
         }
@@ -41,28 +41,28 @@ impl State {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
-    /// Writes survive or not, each on its own and in any order. A change of length is kept in order
-    /// with what came before and after it, as every file system does, and is there if something
-    /// that came later is.
+    /// Keeps writes independently of each other and in any order. A change of length stays in order
+    /// with the changes before and after it, as in every file system, and is kept if a later change
+    /// is.
     fn keep_some_changes(&mut self, keep: f64) {
-        let dice = &mut self.dice;
+        let rng = &mut self.rng;
         for file in self.inodes.values_mut() {
             let changes = std::mem::take(&mut file.changes);
-            let kept: Vec<bool> = changes.iter().map(|_| dice.share(keep)).collect();
+            let kept: Vec<bool> = changes.iter().map(|_| rng.share(keep)).collect();
             let last = kept.iter().rposition(|kept| *kept).map_or(0, |last| last + 1);
             let mut writes = Vec::new();
             for (change, kept) in changes.into_iter().take(last).zip(kept) {
                 match change {
-                    Change::Write { .. } if kept => writes.push(change.torn(dice)),
+                    Change::Write { .. } if kept => writes.push(change.torn(rng)),
                     Change::Write { .. } => {}
                     Change::Length(_) => {
-                        dice.shuffle(&mut writes);
+                        rng.shuffle(&mut writes);
                         writes.drain(..).for_each(|write| write.apply(&mut file.durable));
                         change.apply(&mut file.durable);
                     }
                 }
             }
-            dice.shuffle(&mut writes);
+            rng.shuffle(&mut writes);
             writes.iter().for_each(|write| write.apply(&mut file.durable));
             file.shown = file.durable.clone();
         }
@@ -83,11 +83,11 @@ impl Change {
         }
     }
 
-    /// The same, or what is left of it if the power fails while it is written: whole sectors.
-    fn torn(self, dice: &mut Dice) -> Self {
+    /// Returns the change, or the whole sectors that a power cut during the write leaves of it.
+    fn torn(self, rng: &mut Rng) -> Self {
         match self {
-            Self::Write { offset, mut bytes } if bytes.len() > SECTOR && dice.chance(25) => {
-                let left = dice.below(bytes.len() as u64) as usize;
+            Self::Write { offset, mut bytes } if bytes.len() > SECTOR && rng.chance(25) => {
+                let left = rng.below(bytes.len() as u64) as usize;
                 bytes.truncate((left / SECTOR * SECTOR).max(SECTOR));
                 Self::Write { offset, bytes }
             }

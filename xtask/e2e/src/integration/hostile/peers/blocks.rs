@@ -1,37 +1,37 @@
-//! Blocks that nobody asked for, that are wrong, or that never come.
+//! Blocks that were not requested, that are wrong, or that never come.
 
 use testkit::Payload;
 use testkit::hostile::{self, Answer, Asked, End, Hostile, raw};
 
-use super::Outcome::{Banned, Dropped, Tolerated};
+use super::Reaction::{Banned, Dropped, Tolerated};
 use super::{PIECES, Row, SLOW};
 
-/// Bytes of a block.
+/// The length of a block.
 const BLOCK: u32 = 16 * 1024;
 
 /// bt-cli connects to these.
 pub(super) const ROWS: &[Row] = &[
     Row(
-        "a block never asked for, Fast",
+        "an unrequested block, Fast",
         |payload| Hostile::seeder(payload).fast().sends(raw::block(0, 1, &[0; 1000])),
         Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
-        "a block never asked for",
+        "an unrequested block",
         |payload| Hostile::seeder(payload).sends(raw::block(0, 1, &[0; 1000])),
         Tolerated,
     ),
     Row(
-        "blocks never asked for, without end",
+        "unrequested blocks without end",
         |payload| Hostile::seeder(payload).chokes().floods(raw::block(0, 1, &[0; 1000])),
         Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
-        "a block one byte short",
+        "a block one byte too short",
         |payload| fast(payload, |asked| raw::block(asked.index, asked.offset, &asked.bytes[1..])),
         Dropped("unrequested block"),
     ),
-    Row("a block one byte long", |payload| fast(payload, longer), Dropped("unrequested block")),
+    Row("a block one byte too long", |payload| fast(payload, longer), Dropped("unrequested block")),
     Row(
         "a block at another offset",
         |payload| fast(payload, |asked| raw::block(asked.index, asked.offset ^ 1, asked.bytes)),
@@ -69,9 +69,13 @@ pub(super) const ROWS: &[Row] = &[
         |payload| fast(payload, |asked| hostile::right(asked).repeat(2)),
         Dropped("unrequested block"),
     ),
-    Row("one bit wrong", |payload| Hostile::seeder(payload).answers(hostile::corrupt), Banned),
     Row(
-        "one bit wrong, now and then",
+        "a wrong bit in every block",
+        |payload| Hostile::seeder(payload).answers(hostile::corrupt),
+        Banned,
+    ),
+    Row(
+        "a wrong bit in some blocks",
         |payload| {
             Hostile::seeder(payload).answers(|asked| match asked.number % 7 {
                 5 => hostile::corrupt(asked),
@@ -88,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         Tolerated,
     ),
     Row(
-        "half a block, then hangs up",
+        "half a block, then closes",
         |payload| Hostile::seeder(payload).answers(half).ends_after(1, End::Closes),
         Dropped("closed by the peer"),
     ),
@@ -98,18 +102,18 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("reset"),
     ),
     Row(
-        // With requests unread, the system makes a reset of it.
-        "hangs up after five blocks",
+        // The system turns this into a reset, because requests are unread.
+        "closes after five blocks",
         |payload| Hostile::seeder(payload).answers(hostile::right).ends_after(5, End::Closes),
         Dropped("peer"),
     ),
     Row(
-        "rejects everything",
+        "rejects every request",
         |payload| fast(payload, |asked| reject(asked.index, asked.offset)),
         Tolerated,
     ),
     Row(
-        "rejects what was not asked for",
+        "rejects unrequested blocks",
         |payload| Hostile::seeder(payload).fast().sends(reject(0, 1).repeat(65)),
         Dropped("reject of an unrequested block"),
     ),
@@ -138,7 +142,7 @@ fn longer(asked: &Asked<'_>) -> Vec<u8> {
     raw::block(asked.index, asked.offset, &[asked.bytes, &[0]].concat())
 }
 
-/// Half of the first block, and nothing of others.
+/// The first half of the first block, and nothing of others.
 fn half(asked: &Asked<'_>) -> Vec<u8> {
     let length = if asked.number == 0 { 9 + 4 + BLOCK as usize / 2 } else { 0 };
     hostile::right(asked)[..length].to_vec()

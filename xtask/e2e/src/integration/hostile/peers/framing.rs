@@ -3,10 +3,10 @@
 use testkit::bytes;
 use testkit::hostile::{Hostile, raw};
 
-use super::Outcome::{Dropped, Tolerated};
+use super::Reaction::{Dropped, Tolerated};
 use super::Row;
 
-/// The limits of DESIGN 7: what an extension message and an unknown message may be long.
+/// The longest extension message and the longest unknown message (`crates/README.md`, constants).
 const EXTENDED: usize = 128 * 1024;
 const UNKNOWN: usize = 1024 * 1024;
 
@@ -65,12 +65,12 @@ pub(super) const ROWS: &[Row] = &[
         Tolerated,
     ),
     Row(
-        "an extension handshake that is no bencode",
+        "an extension handshake that is not bencode",
         |payload| Hostile::seeder(payload).extensions().sends(raw::extended(0, b"d1:m")),
         Tolerated,
     ),
     Row(
-        "extension handshakes that are no bencode, without end",
+        "extension handshakes that are not bencode, without end",
         |payload| Hostile::seeder(payload).extensions().floods(raw::extended(0, b"d1:m")),
         TALK,
     ),
@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-const TALK: super::Outcome = Dropped("too many useless messages");
+const TALK: super::Reaction = Dropped("too many useless messages");
 const FLAPPING: [u8; 10] = [0, 0, 0, 1, raw::CHOKE, 0, 0, 0, 1, raw::UNCHOKE];
 const ABSURD: &[u8] =
     b"d1:md6:\x1b[31mXi999e9:ut_pex\0\0\0i-1ee1:pi99999e4:reqqi9223372036854775807e1:v3:\x1b]0e";

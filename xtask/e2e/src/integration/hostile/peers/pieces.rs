@@ -1,9 +1,9 @@
-//! Lies about which pieces a peer has.
+//! Wrong messages about which pieces a peer has.
 
 use testkit::Payload;
 use testkit::hostile::{Hostile, raw};
 
-use super::Outcome::{Dropped, Tolerated};
+use super::Reaction::{Dropped, Tolerated};
 use super::{PIECES, Row};
 
 /// bt-cli connects to these.
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("message 17 needs the fast extension"),
     ),
     Row(
-        "HAVE of a piece that is not there",
+        "HAVE of a piece that does not exist",
         |payload| Hostile::seeder(payload).sends(raw::numbers(raw::HAVE, &[PIECES])),
         Dropped("message 4 names piece 63, but the torrent has 63 pieces"),
     ),
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("message 4 names piece 4294967295"),
     ),
     Row(
-        "a suggestion that is not there",
+        "a suggestion of a piece that does not exist",
         |payload| Hostile::seeder(payload).fast().sends(raw::numbers(raw::SUGGEST, &[PIECES])),
         Dropped("message 13 names piece 63, but the torrent has 63 pieces"),
     ),

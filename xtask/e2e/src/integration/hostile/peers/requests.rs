@@ -1,18 +1,18 @@
-//! Requests that ask for too much, or for what is not there.
+//! Requests for too much, or for data that does not exist.
 
 use testkit::Payload;
 use testkit::hostile::{Hostile, raw};
 
-use super::Outcome::{Dropped, Tolerated};
+use super::Reaction::{Dropped, Tolerated};
 use super::{PIECES, Row};
 
-/// Bytes of a block.
+/// The length of a block.
 const BLOCK: u32 = 16 * 1024;
 
 /// These connect to a bt-cli that seeds.
 pub(super) const ROWS: &[Row] = &[
     Row(
-        "a piece that is not there",
+        "a piece that does not exist",
         |payload| when_unchoked(payload, request(PIECES, 0, BLOCK)),
         Dropped("invalid range: piece 63"),
     ),
@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row("nothing", |payload| when_unchoked(payload, request(0, 0, 0)), Dropped("invalid range")),
     Row(
-        "too short a message",
+        "a message that is too short",
         |payload| when_unchoked(payload, raw::numbers(raw::REQUEST, &[0, 0])),
         Dropped("expected 13 bytes in message 6"),
     ),
@@ -81,12 +81,12 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("too many useless messages"),
     ),
     Row(
-        "a cancel of what was not asked for",
+        "a cancel without a request",
         |payload| when_unchoked(payload, raw::numbers(raw::CANCEL, &[0, 0, BLOCK])),
         Tolerated,
     ),
     Row(
-        "a cancel of a piece that is not there",
+        "a cancel of a piece that does not exist",
         |payload| when_unchoked(payload, raw::numbers(raw::CANCEL, &[PIECES, 0, BLOCK])),
         Dropped("invalid range"),
     ),
@@ -125,7 +125,7 @@ fn when_unchoked(payload: &Payload, bytes: Vec<u8>) -> Hostile {
     Hostile::new(payload).sends(INTERESTED).sends_when_unchoked(bytes)
 }
 
-/// One that floods as soon as it is unchoked.
+/// A peer that floods as soon as it is unchoked.
 fn flood(payload: &Payload) -> Hostile {
     when_unchoked(payload, INTERESTED.to_vec())
 }

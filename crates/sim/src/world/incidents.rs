@@ -1,4 +1,4 @@
-//! What the scenario does to machines.
+//! The incidents of a scenario, and what other programs do to files while a node is down.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,46 +7,47 @@ use std::time::Duration;
 use super::{Event, World};
 use crate::disk::Faults;
 use crate::network::Party;
-use crate::payload::Place;
-use crate::scenario::{Crash, Mishap};
+use crate::payload::FileSlice;
+use crate::scenario::{Crash, Incident};
 use crate::watch::Broken;
 
-/// In how many percent of the cases somebody does who can.
-const MEDDLES: u32 = 50;
+/// How often another program changes a byte of a file, removes one, or appends to one where it may,
+/// in percent.
+const CHANGES: u32 = 50;
 const REMOVES: u32 = 15;
-const GROWS: u32 = 40;
+const APPENDS: u32 = 40;
 
 impl World {
-    pub(super) fn mishap(&mut self, index: usize) -> Result<(), Broken> {
-        self.mishaps_left -= 1;
-        let (_, node, mishap) = self.scenario.mishaps[index];
-        self.note(node, "mishap", [index as u64, 0], || format!("{mishap:?}"));
-        match mishap {
-            Mishap::Dies { how, operation, back_after } => {
+    pub(super) fn incident(&mut self, index: usize) -> Result<(), Broken> {
+        self.incidents_left -= 1;
+        let (_, node, incident) = self.scenario.incidents[index];
+        self.note(node, "incident", [index as u64, 0], || format!("{incident:?}"));
+        match incident {
+            Incident::Dies { how, operation, back_after } => {
                 for node in self.machine(node) {
                     self.nodes[node].back_at = self.now + back_after;
                 }
                 self.die(node, how, operation)?;
             }
-            Mishap::Leaves { back_after } => {
+            Incident::Leaves { back_after } => {
                 self.nodes[node].back_at = self.now + back_after;
                 self.leave(node)?;
             }
-            Mishap::Disk { faults, lasts } => {
+            Incident::Disk { faults, lasts } => {
                 let until = self.now + lasts;
                 self.nodes[node].disk().set_faults(faults);
                 for node in self.machine(node) {
-                    self.nodes[node].ill_until = until;
+                    self.nodes[node].faulty_until = until;
                 }
-                self.at(until, Event::Heal(node));
+                self.at(until, Event::RepairDisk(node));
             }
-            Mishap::Cut { told } => self.cut(node, told)?,
-            Mishap::Stalls { lasts } => self.stall(node, lasts),
+            Incident::Cut { notified } => self.cut(node, notified)?,
+            Incident::Stalls { lasts } => self.stall(node, lasts),
         }
         Ok(())
     }
 
-    /// The process dies now, or when its disk has done so many operations more.
+    /// Ends the process now, or during the given write or sync of its disk from now.
     pub(super) fn die(
         &mut self,
         node: usize,
@@ -61,7 +62,7 @@ impl World {
         Ok(())
     }
 
-    /// All processes of the machine are gone, now. They are back at the time the scenario says.
+    /// Ends all processes of the machine now. They start again at the scenario's time.
     pub(super) fn crash(&mut self, node: usize, how: Crash) -> Result<(), Broken> {
         self.note(node, "crashes", [0; 2], || format!("{how:?}"));
         let machine = self.machine(node);
@@ -75,22 +76,22 @@ impl World {
             Crash::Killed => self.nodes[node].disk().kill(),
             Crash::PowerCut => self.nodes[node].disk().cut_power(),
         }
-        let told = how == Crash::Killed || self.dice.chance(50);
+        let notified = how == Crash::Killed || self.rng.chance(50);
         for node in machine {
             let this = &mut self.nodes[node];
             if how == Crash::PowerCut {
-                this.had = this.durable.clone();
+                this.have = this.durable.clone();
             }
-            self.cut(node, told)?;
-            if self.nodes[node].life > 0 {
+            self.cut(node, notified)?;
+            if self.nodes[node].launch > 0 {
                 self.at(self.nodes[node].back_at, Event::Start(node));
             }
         }
         Ok(())
     }
 
-    /// A process ended, one way or the other: no file was written to but those that it or another
-    /// one on the machine may write to.
+    /// Checks at the end of a process that the only files written to are those that it or its mate may
+    /// write to.
     pub(super) fn check_files(&self, node: usize) -> Result<(), Broken> {
         let mate = self.nodes[node].mate.map(|mate| &self.nodes[mate]);
         let may_write = |path: &Path| {
@@ -107,15 +108,15 @@ impl World {
         })
     }
 
-    /// Connections end. If nobody is told, a process that lives on sees only silence, too.
-    fn cut(&mut self, node: usize, told: bool) -> Result<(), Broken> {
+    /// Breaks all connections. If the ends are not notified, a process that lives on sees only silence.
+    fn cut(&mut self, node: usize, notified: bool) -> Result<(), Broken> {
         let now = self.now;
         for at in self.network.ends_of(Party::Node(node)) {
             let Some(wire) = self.network.get_mut(at.0) else { continue };
-            wire.dead |= !told;
+            wire.dead |= !notified;
             let link = wire.ends[at.1].link;
             let process = self.nodes[node].process.as_mut();
-            if !told && process.is_some() {
+            if !notified && process.is_some() {
                 continue;
             }
             if let (Some(process), Some(link)) = (process, link) {
@@ -136,7 +137,7 @@ impl World {
         }
     }
 
-    /// The user ends the process in good order.
+    /// The user shuts the process down cleanly.
     fn leave(&mut self, node: usize) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -146,7 +147,7 @@ impl World {
         self.settle(node)
     }
 
-    /// A process that was told to end does so when it has nothing more to do.
+    /// Ends a process that is shutting down once it is idle.
     pub(super) fn leave_if_idle(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let idle = this.process.as_ref().is_some_and(|process| process.engine.is_idle());
@@ -161,64 +162,67 @@ impl World {
         self.cut(node, true)
     }
 
-    /// While nothing runs on the machine, somebody may change or remove a file. A node that has
-    /// what others may lose is left alone.
-    pub(super) fn meddle(&mut self, node: usize) {
-        if self.nodes[node].plan.source || self.nodes[node].mate.is_some() {
+    /// While nothing runs on the machine, another program may change or remove a file. A protected
+    /// node is spared.
+    pub(super) fn change_files(&mut self, node: usize) {
+        if self.nodes[node].plan.protected || self.nodes[node].mate.is_some() {
             return;
         }
-        // With a file removed, nothing in another may verify any more: then that is a stranger's.
-        if self.nodes[node].life > 0 && !self.nodes[node].doubtful && self.dice.chance(REMOVES) {
+        // With one file removed, nothing in another one may verify: then that one is unrelated.
+        if self.nodes[node].launch > 0 && !self.nodes[node].doubtful && self.rng.chance(REMOVES) {
             self.remove_a_file(node);
         }
-        if self.nodes[node].life > 0 && self.nodes[node].plan.overwrite && self.dice.chance(GROWS) {
-            self.grow_a_file(node);
+        if self.nodes[node].launch > 0
+            && self.nodes[node].plan.overwrite
+            && self.rng.chance(APPENDS)
+        {
+            self.append_to_a_file(node);
         }
-        if self.nodes[node].closed && self.dice.chance(MEDDLES) {
+        if self.nodes[node].closed && self.rng.chance(CHANGES) {
             self.change_a_byte(node);
         }
     }
 
-    /// Of a file in which there is more than one piece. The store sees that only if its last
-    /// process ended in good order.
+    /// Changes a byte of a file with bytes of more than one piece. The store notices only after a
+    /// clean shutdown.
     fn change_a_byte(&mut self, node: usize) {
-        let had: Vec<u32> = self.nodes[node].had.iter().copied().collect();
+        let have: Vec<u32> = self.nodes[node].have.iter().copied().collect();
         let payload = Arc::clone(&self.nodes[node].site.payload);
-        let places = |piece: u32| {
+        let slices = |piece: u32| {
             let piece = payload.piece(piece);
-            piece.map(|piece| payload.places(piece)).unwrap_or_default()
+            piece.map(|piece| payload.slices(piece)).unwrap_or_default()
         };
-        let Some(piece) = self.dice.pick(&had).copied() else { return };
-        let Some(Place { file, at, .. }) = self.dice.pick(&places(piece)).cloned() else {
+        let Some(piece) = self.rng.pick(&have).copied() else { return };
+        let Some(FileSlice { file, at, .. }) = self.rng.pick(&slices(piece)).cloned() else {
             return;
         };
         let Some(path) = self.nodes[node].site.path(file).map(Path::to_owned) else { return };
-        // A piece of zeros says nothing of whose file it is.
-        let others = had.iter().filter(|other| **other != piece && !payload.is_zero(**other));
-        let shared = others.flat_map(|other| places(*other)).any(|other| other.file == file);
+        // A piece of zeros does not show whose the file is.
+        let others = have.iter().filter(|other| **other != piece && !payload.is_zero(**other));
+        let shared = others.flat_map(|other| slices(*other)).any(|other| other.file == file);
         if !shared || !self.nodes[node].is_in_place(file, &path) {
             return;
         }
         let what = format!("byte {at} of {path:?}, in piece {piece}");
         let this = &mut self.nodes[node];
-        this.disk().meddle(&path, at);
+        this.disk().edit_byte(&path, at);
         this.doubtful = true;
-        this.had.remove(&piece);
+        this.have.remove(&piece);
         this.durable.remove(&piece);
-        self.note(node, "meddled", [piece.into(), at], || what);
+        self.note(node, "edited", [piece.into(), at], || what);
     }
 
-    /// Of a node whose user lets files be written over. If it is not wanted any more, it is not the
-    /// torrent's.
-    fn grow_a_file(&mut self, node: usize) {
+    /// Appends to a file of a node that allows files to be overwritten. If the file is no longer
+    /// wanted, it is no longer the torrent's.
+    fn append_to_a_file(&mut self, node: usize) {
         let this = &self.nodes[node];
-        let next = this.plan.want(this.life + 1);
+        let next = this.plan.want(this.launch + 1);
         let (wanted, others): (Vec<usize>, Vec<usize>) =
             (0..this.site.payload.files().count()).partition(|file| next.has(*file));
-        let files = if others.is_empty() || self.dice.chance(50) { wanted } else { others };
-        let Some(file) = self.dice.pick(&files).copied() else { return };
+        let files = if others.is_empty() || self.rng.chance(50) { wanted } else { others };
+        let Some(file) = self.rng.pick(&files).copied() else { return };
         let tail: Vec<u8> =
-            (0..self.dice.within(1..3000)).map(|_| self.dice.number() as u8).collect();
+            (0..self.rng.within(1..3000)).map(|_| self.rng.number() as u8).collect();
         let this = &mut self.nodes[node];
         let Some(path) = this.site.path(file).map(Path::to_owned) else { return };
         if !this.is_in_place(file, &path) || this.plan.links.contains(&file) {
@@ -229,32 +233,32 @@ impl World {
             return;
         }
         this.disk().grow(&path, &tail);
-        if !this.plan.want(this.life + 1).has(file) {
+        if !this.plan.want(this.launch + 1).has(file) {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         }
         self.note(node, "grown", [file as u64, tail.len() as u64], || format!("{path:?}"));
     }
 
-    /// With a file goes what was in it.
+    /// Removes a file; its pieces are lost.
     fn remove_a_file(&mut self, node: usize) {
         let count = self.nodes[node].site.payload.files().count() as u64;
-        let file = self.dice.below(count) as usize;
+        let file = self.rng.below(count) as usize;
         let this = &mut self.nodes[node];
         let Some(path) = this.site.path(file).map(Path::to_owned) else { return };
         if this.is_in_place(file, &path) {
             let lost = this.site.payload.pieces_in(file);
-            this.had.retain(|piece| !lost.contains(piece));
+            this.have.retain(|piece| !lost.contains(piece));
             this.durable.retain(|piece| !lost.contains(piece));
         }
-        this.disk().lose(&path);
+        this.disk().remove_file(&path);
         self.note(node, "removed", [file as u64, 0], || format!("{path:?}"));
     }
 
-    pub(super) fn heal(&mut self, node: usize) {
-        self.note(node, "heals", [0; 2], String::new);
-        if self.nodes[node].ill_until <= self.now {
+    pub(super) fn repair_disk(&mut self, node: usize) {
+        self.note(node, "repaired", [0; 2], String::new);
+        if self.nodes[node].faulty_until <= self.now {
             self.nodes[node].disk().set_faults(Faults::default());
         }
     }

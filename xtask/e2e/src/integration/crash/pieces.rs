@@ -1,4 +1,4 @@
-//! What a download has, as it says itself, and what it asked for after that.
+//! Which pieces bt-cli reported as verified, and which it requested after that.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,24 +9,23 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::{Payload, ScriptedPeer};
 
 use crate::bt_cli::json_lines;
-use xtask::process::Running;
+use xtask::process::Launch;
 
-/// How long the rest of what a killed process sent may be on its way.
+/// How long the last bytes of a killed process may take to arrive.
 const REST: Duration = Duration::from_secs(5);
 
-/// The pieces a run has said to be verified: in JSON, whole lines only, and by HAVE.
-///
-/// The process has ended, or what it says later does not matter.
-pub(super) fn pieces_said(running: &Running, seeders: &[ScriptedPeer]) -> BTreeSet<u32> {
-    let output = running.stdout();
+/// Returns the pieces that a process reported as verified: in whole lines of JSON, and by HAVE. The
+/// process has ended, or later reports do not matter.
+pub(super) fn reported_pieces(launch: &Launch, seeders: &[ScriptedPeer]) -> BTreeSet<u32> {
+    let output = launch.stdout();
     let pieces = json_lines(&output).filter(|value| value["event"] == "piece");
     let pieces = pieces.filter_map(|value| u32::try_from(value["index"].as_u64()?).ok());
     let told = seeders.iter().flat_map(|seeder| seeder.seen().haves);
     pieces.chain(told).collect()
 }
 
-/// Waits until the seeders have read everything that a process sent which has ended.
-pub(super) fn hear_out(seeders: &[ScriptedPeer]) -> Result<()> {
+/// Waits until the seeders have read everything that an ended process sent.
+pub(super) fn wait_until_read(seeders: &[ScriptedPeer]) -> Result<()> {
     for seeder in seeders {
         let heard = seeder.wait_for(REST, |seen| seen.ended == seen.connections);
         ensure!(heard, "a connection outlives the process");
@@ -34,20 +33,23 @@ pub(super) fn hear_out(seeders: &[ScriptedPeer]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that none of the pieces in `had` was asked for.
-pub(super) fn none_again(seeders: &[ScriptedPeer], had: &BTreeSet<u32>) -> Result<()> {
+/// Checks that none of the pieces in `verified` was requested.
+pub(super) fn check_not_requested(
+    seeders: &[ScriptedPeer],
+    verified: &BTreeSet<u32>,
+) -> Result<()> {
     let asked: BTreeSet<u32> = seeders.iter().flat_map(requested).collect();
-    let again: Vec<u32> = asked.intersection(had).copied().collect();
-    ensure!(again.is_empty(), "asked for again although verified: pieces {again:?}");
+    let again: Vec<u32> = asked.intersection(verified).copied().collect();
+    ensure!(again.is_empty(), "requested again although verified: pieces {again:?}");
     Ok(())
 }
 
-/// The pieces that were asked for.
+/// Returns the pieces that were requested.
 pub(super) fn requested(seeder: &ScriptedPeer) -> BTreeSet<u32> {
     seeder.seen().requests.into_iter().map(|(piece, ..)| piece).collect()
 }
 
-/// The pieces of the files with these numbers; of all files for `None`.
+/// Returns the pieces of the files with these numbers; of all files for `None`.
 pub(super) fn pieces_of(payload: &Payload, files: Option<&[usize]>) -> BTreeSet<u32> {
     let piece_length = u64::from(payload.geometry().piece_length());
     let mut offset = 0;
@@ -65,18 +67,18 @@ pub(super) fn pieces_of(payload: &Payload, files: Option<&[usize]>) -> BTreeSet<
     pieces
 }
 
-/// Compares the files with these numbers, and that no other is there; all files for `None`.
+/// Compares the files with these numbers and checks that no other one exists; `None` is all files.
 pub(super) fn compare(payload: &Payload, folder: &Path, files: Option<&[usize]>) -> Result<()> {
     let Some(files) = files else { return Ok(payload.compare(folder)?) };
     for (number, (path, _)) in payload.files().enumerate() {
         let got = folder.join(&path);
         if !files.contains(&number) {
-            ensure!(!got.exists(), "{} was not asked for", path.display());
+            ensure!(!got.exists(), "{} is unselected, but exists", path.display());
             continue;
         }
         let expected = fs::read(payload.folder_path().join(&path))?;
         let got = fs::read(&got).with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(got == expected, "{} has other bytes", path.display());
+        ensure!(got == expected, "{} has wrong bytes", path.display());
     }
     Ok(())
 }
