@@ -1,10 +1,9 @@
-//! `cargo xtask fuzz`: libFuzzer on the targets of `xtask/fuzz`, on the stable toolchain. Nothing is
-//! needed but a C++ compiler, for libFuzzer itself.
+//! `cargo xtask fuzz`: libFuzzer on the targets of `xtask/fuzz`, on the stable toolchain. It needs only
+//! a C++ compiler, for libFuzzer itself.
 //!
-//! What is committed of a target's corpus lies below `testdata/fuzz` and is replayed by the tests of
-//! the target's crate. What a run finds goes to `target/fuzz/corpus`; `--minimise` makes the former
-//! anew from both. A file with a name that is no hash was put there by hand, or once was a finding,
-//! and is always kept.
+//! The committed part of a target's corpus is in `testdata/fuzz` and is replayed by the tests of the
+//! target's crate. New inputs go to `target/fuzz/corpus`; `--minimise` rebuilds the committed part from
+//! both. A file whose name is not a hash was added by hand or was once a finding, and is always kept.
 
 mod corpus;
 mod log;
@@ -17,10 +16,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use xtask::meter::Meter;
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 use xtask::workspace::{cargo, target};
 
-/// What the compiler adds so that libFuzzer sees which code an input reached, as cargo-fuzz has it.
+/// Compiler flags that tell libFuzzer which code an input reached, as in cargo-fuzz.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -30,29 +29,29 @@ const INSTRUMENTED: &str = "-Cpasses=sancov-module \
     -Ccodegen-units=1";
 /// The longest input, in bytes.
 const MAX_LENGTH: usize = 4096;
-/// How long one input may take, in seconds.
+/// The time limit of one input, in seconds.
 const MAX_TIME: u64 = 30;
-/// How much memory may be resident, in MiB.
+/// The limit of resident memory, in MiB.
 const MAX_RESIDENT: u64 = 512;
-/// How much memory may be asked for, in KiB: what is never touched is not resident.
+/// The limit of the address space, in KiB: untouched memory is not resident.
 const MAX_ADDRESSES: u64 = 1024 * 1024;
-/// How long a run may go on after its time, to end.
+/// How long libFuzzer may take to end after its time.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// What to fuzz, and for how long.
+/// What to fuzz and for how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Which target; each in turn if none is named
+    /// The target; without one, each in turn
     target: Option<String>,
-    /// How long each runs, in seconds
+    /// How long each target runs, in seconds
     #[arg(default_value_t = 60)]
     seconds: u64,
-    /// Runs nothing; makes the corpora below testdata/fuzz as small as they can be
+    /// Runs nothing; reduces each corpus in testdata/fuzz to the fewest inputs
     #[arg(long)]
     minimise: bool,
 }
 
-/// Fuzzes each target that is meant, and fails if one has a finding.
+/// Fuzzes the chosen targets, and fails if one has a finding.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut targets = corpus::targets()?;
     if let Some(wanted) = &arguments.target {
@@ -78,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// The program with all targets in it.
 struct Fuzzer {
     program: PathBuf,
-    /// Where builds, working corpora and findings are.
+    /// The folder of builds, working corpora and findings.
     folder: PathBuf,
 }
 
@@ -101,7 +100,7 @@ impl Fuzzer {
         Ok(Self { program: folder.join(host).join("release/fuzz"), folder })
     }
 
-    /// libFuzzer on `target`, with its memory limited.
+    /// Returns the command that runs libFuzzer on `target` with limited memory.
     fn command(&self, target: &str) -> Command {
         let mut command = Command::new("sh");
         let limited = format!(r#"ulimit -v {MAX_ADDRESSES} && exec "$0" "$@""#);
@@ -115,7 +114,7 @@ impl Fuzzer {
         command
     }
 
-    /// The inputs of `target` that are not committed.
+    /// Returns the folder of the inputs of `target` that are not committed.
     fn working_corpus(&self, target: &str) -> Result<PathBuf> {
         let folder = self.folder.join("corpus").join(target);
         fs::create_dir_all(&folder)?;
@@ -132,18 +131,18 @@ impl Fuzzer {
             .arg("-print_final_stats=1")
             .arg(self.working_corpus(target)?)
             .arg(corpus::committed(target));
-        let mut running = Running::start(target, &command, &self.folder.join("logs"))?;
-        let mut meter = Meter::start(&running);
+        let mut launch = Launch::start(target, &command, &self.folder.join("logs"))?;
+        let mut meter = Meter::start(&launch);
         let limit = Duration::from_secs(seconds) + GRACE;
-        let ended = until(limit, || running.has_ended());
+        let ended = wait_until(limit, || launch.has_ended());
         let cpu = meter.cost().cpu;
-        ensure!(ended, "{target} does not end");
-        let status = running.wait(GRACE)?;
-        Report::read(&running.stderr(), status.success(), cpu)
+        ensure!(ended, "{target} still runs after {limit:?}");
+        let status = launch.wait(GRACE)?;
+        Report::read(&launch.stderr(), status.success(), cpu)
     }
 }
 
-/// The platform that is compiled for.
+/// Returns the platform that rustc compiles for.
 fn host() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
@@ -152,16 +151,16 @@ fn host() -> Result<String> {
     Ok(host.context("rustc names no host")?.to_owned())
 }
 
-/// What came of a run.
+/// The result of fuzzing one target.
 #[derive(Debug, PartialEq)]
 struct Report {
     executions: u64,
     cpu: Duration,
-    /// How many edges between blocks of code were gone along.
+    /// How many edges between basic blocks were reached.
     coverage: u64,
-    /// How many inputs, and their bytes, as libFuzzer writes it.
+    /// The number of inputs and their bytes, as libFuzzer prints them.
     corpus: String,
-    /// What was found, and the input that shows it.
+    /// The error, and the file with the input that causes it.
     finding: Option<String>,
 }
 
@@ -169,7 +168,7 @@ impl Report {
     const HEAD: &str =
         "target            executions  per CPU s  edges  corpus        CPU s  finding";
 
-    /// Reads what libFuzzer wrote.
+    /// Parses libFuzzer's output.
     fn read(text: &str, success: bool, cpu: Duration) -> Result<Self> {
         let after = |label: &str| {
             let line = text.lines().rfind(|line| line.contains(label))?;
@@ -177,7 +176,7 @@ impl Report {
         };
         let number = |label: &str| after(label).and_then(|word| word.parse().ok());
         let Some(executions) = number("stat::number_of_executed_units:") else {
-            bail!("the fuzzer says nothing that is understood:\n{text}");
+            bail!("cannot parse the fuzzer's output:\n{text}");
         };
         Ok(Self {
             executions,
@@ -199,7 +198,7 @@ impl Report {
     }
 }
 
-/// The line that tells what is wrong, and where the input was written to.
+/// Returns the line that says what is wrong, and where libFuzzer wrote the input to.
 fn finding(text: &str) -> String {
     let lines = || text.lines();
     let panic = lines().position(|line| line.contains("panicked at"));
@@ -217,7 +216,7 @@ mod tests {
     use xtask::workspace::root;
 
     #[test]
-    fn a_run_without_a_finding() {
+    fn output_without_finding_is_parsed() {
         let text = "#2\tINITED cov: 1 ft: 1 corp: 1/1b\n\
             #9\tDONE   cov: 596 ft: 2300 corp: 299/12838b lim: 603 exec/s: 25631 rss: 31Mb\n\
             stat::number_of_executed_units: 128159\n";
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_with_a_finding() {
+    fn output_with_finding_is_parsed() {
         let text = "thread '<unnamed>' (712) panicked at src/fuzz.rs:247:17:\nit is wrong\n\
             ==7== ERROR: libFuzzer: deadly signal\n\
             artifact_prefix='x/a-'; Test unit written to x/a-crash-12\n\
@@ -239,9 +238,9 @@ mod tests {
         assert!(Report::read("", false, Duration::ZERO).is_err());
     }
 
-    /// Each target has a corpus, so that it is replayed; each corpus has a target.
+    /// Each target has a corpus, so that its crate replays it; each corpus has a target.
     #[test]
-    fn targets_are_those_of_the_program() {
+    fn every_target_has_a_corpus() {
         let main = fs::read_to_string(root().join("xtask/fuzz/src/main.rs")).unwrap();
         let names =
             main.lines().filter_map(|line| line.trim().strip_prefix("(\"")?.split('"').next());

@@ -1,11 +1,14 @@
 //! What the development tasks share, also those in packages of their own: child processes and what
-//! they cost, reports of cases, and where the workspace is.
+//! they cost, reports of test cases, and paths of the workspace.
 //!
 //! ```
 //! use xtask::report::{Report, Tally};
 //!
 //! let mut report = Report::new(&["case"]);
-//! report.run(&["numbers add up"], || anyhow::ensure!(1 + 1 == 2).into());
+//! report.run(&["numbers add up"], || {
+//!     anyhow::ensure!(1 + 1 == 2);
+//!     Ok(())
+//! });
 //! assert_eq!(report.finish(), Tally { passed: 1, failed: 0, skipped: 0 });
 //! ```
 

@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask TASK`. Everything here runs on a machine with nothing but Rust; a
-//! part that needs more says so and is skipped.
+//! Development tasks: `cargo xtask TASK`. All tasks run on a machine that has only Rust; a part that
+//! needs more says so and is skipped.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
 
@@ -25,32 +25,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures bt-cli beside other people's programs, where they are installed
+    /// Measures bt-cli beside other programs, where they are installed
     #[command(disable_help_flag = true)]
     Bench(Words),
     /// Starts trackers and a seeder on loopback, then downloads from them with bt-cli
     #[command(disable_help_flag = true)]
     Demo(Words),
-    /// Everything that must pass: format, lints, tidy, fixtures, tests, all suites
+    /// Runs everything that must pass: format, lints, tidy, fixtures, tests, all suites
     Test {
-        /// Runs the long forms of all suites and the mutants too
+        /// Runs the long forms of all suites, and the mutants
         #[arg(long)]
         full: bool,
     },
-    /// Writes the small files below testdata/
+    /// Writes the small files in testdata/
     Fixtures {
-        /// Writes nothing; fails if a file is not what would be written
+        /// Writes nothing; fails if a file differs
         #[arg(long)]
         check: bool,
     },
-    /// Looks for inputs that break a promise, in every decoder and state machine
+    /// Fuzzes every decoder and state machine
     Fuzz(fuzz::Arguments),
-    /// Runs bt-cli against our own trackers and peers, and against other people's clients
+    /// Runs bt-cli against our own trackers and peers, and against other clients
     #[command(disable_help_flag = true)]
     Integration(Words),
-    /// Whole swarms on a virtual clock, network and disk, each from one number
+    /// Simulates whole swarms on a virtual clock, network and disk, one per seed
     Sim(sim::Arguments),
-    /// A swarm in which peers come and go, for a long time, watched for what grows
+    /// Runs a swarm in which peers come and go for a long time, and watches what grows
     #[command(disable_help_flag = true)]
     Soak(Words),
     /// Checks the rules of this repository that no other tool checks

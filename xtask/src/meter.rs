@@ -1,18 +1,18 @@
-//! What a process has cost so far, as the kernel tells it in /proc.
+//! What a process has cost so far, from /proc.
 //!
-//! `wait4` would say it at the end, but has no safe wrapper, and `getrusage` knows the largest of
-//! all children only. So a child that has ended is left unreaped until its `stat` was read, which
-//! counts all its threads and the children it waited for; and the high-water mark of its memory,
-//! which the kernel keeps, is read while it lives. What is lost: the peak of the last
-//! [`MEMORY_LOOK`], and less than 20 ms of CPU time, for the kernel counts in hundredths.
+//! `wait4` would report it at the end, but has no safe wrapper, and `getrusage` reports only the largest
+//! of all children. So we read `stat` of a child that has ended before we reap it: it counts all its
+//! threads and the children that it waited for. The kernel keeps the peak of its memory only while it
+//! lives, so we sample that. This misses the peak of the last [`SAMPLE_INTERVAL`], and less than 20 ms
+//! of CPU time, which the kernel counts in hundredths of a second.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::process::{Running, peak_of};
+use crate::process::{Launch, peak_of};
 
-/// How often the memory of a running process is looked at.
-const MEMORY_LOOK: Duration = Duration::from_millis(20);
+/// How often the memory of a running process is sampled.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// CPU time and memory of a process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,41 +23,41 @@ pub struct Cost {
     pub peak: u64,
 }
 
-/// Follows one process.
+/// Measures one process.
 #[derive(Debug)]
 pub struct Meter {
     process: u32,
     before: Duration,
     peak: u64,
-    looked: Instant,
+    sampled: Instant,
 }
 
 impl Meter {
-    /// Counts from now on.
-    pub fn start(running: &Running) -> Self {
-        let process = running.id();
-        Self { process, before: cpu_of(process), peak: peak_of(process), looked: Instant::now() }
+    /// Starts to measure.
+    pub fn start(launch: &Launch) -> Self {
+        let process = launch.id();
+        Self { process, before: cpu_of(process), peak: peak_of(process), sampled: Instant::now() }
     }
 
-    /// Looks at the memory, if it is time; to be called often.
-    pub fn look(&mut self) {
-        if self.looked.elapsed() >= MEMORY_LOOK {
+    /// Samples the memory if it is time. To be called often.
+    pub fn sample(&mut self) {
+        if self.sampled.elapsed() >= SAMPLE_INTERVAL {
             self.peak = self.peak.max(peak_of(self.process));
-            self.looked = Instant::now();
+            self.sampled = Instant::now();
         }
     }
 
-    /// What it has cost since the start. The process lives, or is not waited for yet.
+    /// Returns the cost since the start. The process must not have been reaped.
     pub fn cost(&mut self) -> Cost {
         self.peak = self.peak.max(peak_of(self.process));
         Cost { cpu: cpu_of(self.process).saturating_sub(self.before), peak: self.peak }
     }
 }
 
-/// User and system time, its own and that of children it waited for.
+/// Returns the user and system time of a process and of the children that it waited for.
 fn cpu_of(process: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name, in brackets, may contain anything; the times are fields 14 to 17 of all.
+    // The name, in brackets, may contain anything; the times are fields 14 to 17.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(4);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();

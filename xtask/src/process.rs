@@ -1,5 +1,5 @@
-//! Child processes that never outlive us: each is ended, by its id, when its handle goes, and by
-//! the kernel should we be killed first (`setpriv --pdeathsig`).
+//! Child processes that never outlive us. Dropping the handle ends the process by its id; if we are
+//! killed first, the kernel ends it (`setpriv --pdeathsig`).
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,41 +11,41 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// How long a program gets between being asked to end and being killed.
-const PATIENCE: Duration = Duration::from_secs(8);
-/// How long one gets whose end nobody is interested in.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(500);
-/// How often a condition that nothing signals is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long a program may take to end when asked, before it is killed.
+const GRACE: Duration = Duration::from_secs(8);
+/// The same for a program whose way of ending does not matter.
+const SHORT_GRACE: Duration = Duration::from_millis(500);
+/// How often a condition is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A child process whose output goes into two files.
-pub struct Running {
+/// A launched child process, whose output goes to two files.
+pub struct Launch {
     name: String,
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
-    patience: Duration,
+    grace: Duration,
 }
 
-impl Running {
-    /// Starts `command`, with `NAME.out` and `NAME.err` in `folder`.
+impl Launch {
+    /// Starts `command`, with `NAME.out` and `NAME.err` in `folder` as its output.
     pub fn start(name: &str, command: &Command, folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let stdout = folder.join(format!("{name}.out"));
         let stderr = folder.join(format!("{name}.err"));
-        let child = tied_to_us(command)
+        let child = killed_with_us(command)
             .stdin(Stdio::null())
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, stdout, stderr, patience: PATIENCE })
+        Ok(Self { name: name.to_owned(), child, stdout, stderr, grace: GRACE })
     }
 
-    /// The same, killed soon if it does not end when asked: for other people's programs, some of
-    /// which take their time.
-    pub fn with_little_patience(mut self) -> Self {
-        self.patience = LITTLE_PATIENCE;
+    /// Makes [`stop`](Self::stop) kill it soon: for other people's programs, some of which are slow to
+    /// end.
+    pub fn with_short_grace(mut self) -> Self {
+        self.grace = SHORT_GRACE;
         self
     }
 
@@ -64,27 +64,27 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// Whether it has ended. The kernel goes on knowing what it cost until it is waited for.
+    /// Whether it has ended. The kernel still knows what it cost until it is reaped.
     pub fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error says that it was waited for already.
+        // An error means that it was reaped already.
         !matches!(waitid(WaitId::Pid(self.pid()), options), Ok(None))
     }
 
-    /// Waits for its end, at most `limit`.
+    /// Waits for its end, for at most `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let mut status = None;
-        let ended = until(limit, || {
+        let ended = wait_until(limit, || {
             status = self.child.try_wait().ok().flatten();
             status.is_some()
         });
         match status.filter(|_| ended) {
             Some(status) => Ok(status),
-            None => bail!("{} still runs after {limit:?}\n{}", self.name, self.last_words()),
+            None => bail!("{} still runs after {limit:?}\n{}", self.name, self.output_tail()),
         }
     }
 
-    /// Waits for its end and gives the exit code; a death by signal is an error.
+    /// Waits for its end and returns the exit code; an end by a signal is an error.
     pub fn exit_code(&mut self, limit: Duration) -> Result<i32> {
         let status = self.wait(limit)?;
         status.code().with_context(|| format!("{} ended by {status}", self.name))
@@ -98,49 +98,53 @@ impl Running {
         Ok(())
     }
 
-    /// Asks it to end, waits, then kills it.
+    /// Asks it to end, waits, and kills it if it has not ended.
     pub fn stop(&mut self) {
         let _gone = self.signal(Signal::TERM);
-        if !until(self.patience, || !self.is_running()) {
+        if !wait_until(self.grace, || !self.is_running()) {
             let _gone = self.child.kill();
             let _reaped = self.child.wait();
         }
     }
 
-    /// What it wrote to stdout so far.
+    /// Returns what it has written to stdout so far.
     pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
     }
 
-    /// What it wrote to stderr so far.
+    /// Returns what it has written to stderr so far.
     pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
     }
 
-    /// The end of both outputs, for an error message; that it goes on is left out.
-    pub fn last_words(&self) -> String {
+    /// Returns the last lines of both outputs, without progress events, for an error message.
+    pub fn output_tail(&self) -> String {
         let lines = |text: String| {
             let lines = text.lines().filter(|line| !line.contains(r#""event":"progress""#));
             let lines: Vec<String> = lines.map(|line| format!("    {line}\n")).collect();
             lines[lines.len().saturating_sub(12)..].concat()
         };
-        format!("  {} said:\n{}{}", self.name, lines(self.stdout()), lines(self.stderr()))
+        format!("  {} wrote:\n{}{}", self.name, lines(self.stdout()), lines(self.stderr()))
     }
 }
 
-impl Drop for Running {
+impl Drop for Launch {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// Waits until `condition` holds, at most `limit`; says whether it does.
-pub fn until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
-    until_every(LOOK, limit, condition)
+/// Waits until `condition` holds, for at most `limit`; returns whether it does.
+pub fn wait_until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    wait_until_every(CHECK_INTERVAL, limit, condition)
 }
 
-/// The same, looking as often as told.
-pub fn until_every(look: Duration, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+/// Like [`wait_until`], with the interval between two checks given.
+pub fn wait_until_every(
+    interval: Duration,
+    limit: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -149,12 +153,12 @@ pub fn until_every(look: Duration, limit: Duration, mut condition: impl FnMut() 
         if Instant::now() >= end {
             return false;
         }
-        thread::sleep(look);
+        thread::sleep(interval);
     }
 }
 
-/// Where the program `name` is: on the search path, or where `cargo install` puts it, or there if it
-/// is a path.
+/// Returns the path of the program `name`: `name` itself if it is a path; otherwise from the search
+/// path, or the folder of `cargo install`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
@@ -165,7 +169,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// What `program ARGUMENTS` prints, both outputs; `None` if it cannot be run or fails.
+/// Returns what `program ARGUMENTS` prints on both outputs; `None` if it cannot be run or fails.
 pub fn output_of(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -175,23 +179,23 @@ pub fn output_of(
     output.status.success().then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The same command, killed by the kernel when we end, where `setpriv` can arrange that.
-fn tied_to_us(command: &Command) -> Command {
+/// Returns the command with the kernel killing it when we end, where `setpriv` is installed.
+fn killed_with_us(command: &Command) -> Command {
     through(&["setpriv", "--pdeathsig", "KILL", "--"], command)
 }
 
-/// The same command with so many bytes of address space at most, where `prlimit` can arrange that.
+/// Returns the command with an address space of so many bytes at most, where `prlimit` is installed.
 pub fn bounded(command: &Command, address_space: u64) -> Command {
     through(&["prlimit", &format!("--as={address_space}"), "--"], command)
 }
 
-/// The same command, started by another one if that is installed.
+/// Returns the command started by `starter`, if that is installed.
 fn through(starter: &[&str], command: &Command) -> Command {
-    let there = starter.first().is_some_and(|name| find_program(name).is_some());
-    within(if there { starter } else { &[] }, command)
+    let is_installed = starter.first().is_some_and(|name| find_program(name).is_some());
+    within(if is_installed { starter } else { &[] }, command)
 }
 
-/// The same command, run by the program that the first of `words` names; the others are its arguments.
+/// Returns the command run by the program `words[0]`; the other words are its first arguments.
 pub fn within(words: &[&str], command: &Command) -> Command {
     let own = words.iter().map(OsStr::new).chain([command.get_program()]);
     let mut parts = own.chain(command.get_args());
@@ -209,22 +213,21 @@ pub fn within(words: &[&str], command: &Command) -> Command {
     wrapped
 }
 
-/// The high-water mark of a process's resident memory, in bytes; 0 if it has ended.
+/// Returns the peak of a process's resident memory, in bytes; 0 if it has ended.
 pub fn peak_of(process: u32) -> u64 {
     let value = status_of(process, "VmHWM:").unwrap_or_default();
     let kibibytes = value.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
     kibibytes.unwrap_or_default() * 1024
 }
 
-/// Whether we were started with `signal` ignored, as `nohup` does with SIGHUP. False if the system
-/// does not say.
+/// Whether we were started with `signal` ignored, as `nohup` does with SIGHUP. False if unknown.
 pub fn is_ignored(signal: i32) -> bool {
     let mask = status_of(std::process::id(), "SigIgn:");
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// What the kernel says about a process in the line that begins with `key`; `None` if it has ended.
+/// Returns the rest of the line of /proc/PID/status that starts with `key`; `None` if it has ended.
 fn status_of(process: u32, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Reports of what was tried and its result: a line for each case, and one with the counts.
+//! Reports of test cases: a line for each case, and one with the counts.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// What came of one case.
+/// The result of a test case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It works; a word more, if there is one to say.
+    /// It passed; a note, which may be empty.
     Passed(String),
-    /// It does not, and why.
+    /// It failed, and why.
     Failed(String),
-    /// It was not tried, and why.
+    /// It was not run, and why.
     Skipped(String),
 }
 
 impl From<Result<String>> for Outcome {
     fn from(result: Result<String>) -> Self {
         match result {
-            Ok(more) => Self::Passed(more),
+            Ok(note) => Self::Passed(note),
             Err(error) => Self::Failed(format!("{error:#}")),
         }
     }
@@ -39,14 +39,14 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How many cases ended how.
+/// Counts of cases by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Cases that passed.
     pub passed: usize,
     /// Cases that failed.
     pub failed: usize,
-    /// Cases that were not tried.
+    /// Cases that were not run.
     pub skipped: usize,
 }
 
@@ -58,7 +58,7 @@ impl Tally {
         self.skipped += other.skipped;
     }
 
-    /// The tally in a line that [`fmt::Display`] made.
+    /// Parses a line that [`fmt::Display`] made.
     pub fn parse(line: &str) -> Option<Self> {
         let mut numbers = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(
             |(word, part)| part.strip_suffix(word).and_then(|count| count.trim_end().parse().ok()),
@@ -74,16 +74,16 @@ impl fmt::Display for Tally {
     }
 }
 
-/// A case that can run beside others.
+/// A case that can run in parallel with others.
 pub struct Case<'a> {
     /// Its name, in the columns of the report.
     pub cells: Vec<String>,
-    /// What is done; a word more to say of it.
-    pub work: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
+    /// The case; returns a note.
+    pub run: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
 }
 
-/// A table of cases. Each row is printed as soon as it is known, in columns as wide as the rows so
-/// far.
+/// A table of cases. Each row is printed as soon as its outcome is known, in columns as wide as the
+/// rows so far.
 #[derive(Default)]
 pub struct Report {
     widths: Vec<usize>,
@@ -98,20 +98,20 @@ impl Report {
         report
     }
 
-    /// Runs `case` and notes what came of it.
+    /// Runs `case` and records its outcome.
     pub fn run(&mut self, cells: &[&str], case: impl FnOnce() -> Result<()>) {
-        self.run_told(cells, || case().map(|()| String::new()));
+        self.run_noted(cells, || case().map(|()| String::new()));
     }
 
-    /// The same, of a case that has a word more to say.
-    pub fn run_told(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
+    /// Like [`run`](Self::run), for a case that returns a note.
+    pub fn run_noted(&mut self, cells: &[&str], case: impl FnOnce() -> Result<String>) {
         let start = Instant::now();
         let outcome = Outcome::from(case());
         self.note(cells, &outcome, start.elapsed());
     }
 
-    /// Runs cases in `threads` threads, and notes what came of each when it is known.
-    pub fn run_side_by_side(&mut self, threads: usize, cases: Vec<Case<'_>>) {
+    /// Runs cases in `threads` threads, and records each outcome when it is known.
+    pub fn run_parallel(&mut self, threads: usize, cases: Vec<Case<'_>>) {
         let (cases, report) = (Mutex::new(cases.into_iter()), Mutex::new(&mut *self));
         let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
         thread::scope(|scope| {
@@ -119,7 +119,7 @@ impl Report {
                 scope.spawn(|| {
                     while let Some(case) = next() {
                         let start = Instant::now();
-                        let outcome = Outcome::from((case.work)());
+                        let outcome = Outcome::from((case.run)());
                         let cells: Vec<&str> = case.cells.iter().map(String::as_str).collect();
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                         report.note(&cells, &outcome, start.elapsed());
@@ -129,12 +129,12 @@ impl Report {
         });
     }
 
-    /// Notes that a case is not tried.
+    /// Records that a case is not run.
     pub fn skip(&mut self, cells: &[&str], why: impl Into<String>) {
         self.note(cells, &Outcome::Skipped(why.into()), Duration::ZERO);
     }
 
-    /// Notes that a case failed.
+    /// Records that a case failed.
     pub fn fail(&mut self, cells: &[&str], why: impl Into<String>) {
         self.note(cells, &Outcome::Failed(why.into()), Duration::ZERO);
     }
@@ -153,7 +153,7 @@ impl Report {
         self.tally
     }
 
-    /// The cells of a row, one after another, each as wide as any in its column so far.
+    /// Formats the cells of a row, each as wide as the widest in its column so far.
     fn padded(&mut self, cells: &[&str]) -> String {
         self.widths.resize(cells.len().max(self.widths.len()), 0);
         for (width, cell) in self.widths.iter_mut().zip(cells) {
@@ -170,14 +170,14 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted() {
-        let case = |name: &str, work| Case { cells: vec![name.to_owned()], work };
+        let case = |name: &str, run| Case { cells: vec![name.to_owned()], run };
         let cases = vec![
-            case("first", Box::new(|| Ok("word".to_owned()))),
+            case("first", Box::new(|| Ok("note".to_owned()))),
             case("second", Box::new(|| Ok(String::new()))),
             case("third", Box::new(|| anyhow::bail!("it must"))),
         ];
         let mut report = Report::new(&["case"]);
-        report.run_side_by_side(2, cases);
+        report.run_parallel(2, cases);
         report.skip(&["fourth"], "not now");
         assert_eq!(report.finish(), Tally { passed: 2, failed: 1, skipped: 1 });
     }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_can_be_read_back() {
+    fn printed_tally_is_parsed() {
         let tally = Tally { passed: 12, failed: 0, skipped: 3 };
         assert_eq!(tally.to_string(), "12 passed, 0 failed, 3 skipped");
         assert_eq!(Tally::parse(&tally.to_string()), Some(tally));

@@ -1,6 +1,6 @@
-//! `cargo xtask sim`: whole swarms from seed numbers, played by the program of `crates/sim`, a child of
-//! ours. It says what broke and how to see it again; a part is played twice, in two processes, which
-//! must do the same. `--mutants` puts bugs in, one at a time, and looks whether they are found.
+//! `cargo xtask sim`: simulates whole swarms, one per seed, with the program of `crates/sim` as a child
+//! process. It reports what broke and how to reproduce it. Some seeds are played twice, in two
+//! processes, which must agree. `--mutants` plants bugs, one at a time, and checks that each is found.
 
 mod mutants;
 mod soak;
@@ -12,40 +12,40 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 use xtask::workspace::{cargo, target};
 
-/// How many seeds are played twice, at least.
+/// The least number of seeds that are played twice.
 const LEAST_TWICE: u64 = 20;
-/// How long a seed may take, on average, before all of them count as stuck.
+/// How long a seed may take on average before the simulator counts as stuck.
 const MAX_TIME: Duration = Duration::from_secs(2);
-/// How long any number of seeds may take, whatever there is besides.
+/// Added to the limit for any number of seeds.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// Which scenarios.
+/// Which scenarios to play.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// How many scenarios [default: 1000]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
-    /// The number of the first
+    /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     from: u64,
-    /// Adds the run to testdata/soak.json, if no rule is broken
+    /// Adds the result to testdata/soak.json, if no rule is broken
     #[arg(long)]
     record: bool,
-    /// Plays only this one, and tells all that happens in it
+    /// Plays only this seed and prints every event
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from", "record"])]
     seed: Option<u64>,
-    /// Plays downloads from swarms of given rates, and says what share of the rate they use
+    /// Plays downloads from swarms of given rates, and prints what share of the rate they use
     #[arg(long, conflicts_with_all = ["seeds", "from", "record", "seed", "mutants"])]
     shapes: bool,
-    /// Puts bugs in, one at a time (all, or those with this in their names), which must be found
+    /// Plants bugs, one at a time (all, or those with NAME in their names), which must be found
     #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "from", "record", "seed"])]
     mutants: Option<Option<String>>,
 }
 
-/// Plays what is meant; fails if a rule is broken, or a mutant is not found.
+/// Plays what was chosen; fails if a rule is broken, or a mutant is not found.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(named) = &arguments.mutants {
         return mutants::run(named.as_deref().unwrap_or(""));
@@ -55,24 +55,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let program = build()?;
     match arguments.seed {
-        Some(seed) => tell(&program, seed),
+        Some(seed) => trace(&program, seed),
         None => play(&program, arguments),
     }
 }
 
-/// Puts every bug in, one at a time; fails if one is not found.
+/// Plants every bug, one at a time; fails if one is not found.
 pub(crate) fn mutants() -> Result<()> {
     mutants::run("")
 }
 
-/// Plays downloads from swarms of given rates; fails if one uses less of its rate than is expected.
+/// Plays downloads from swarms of given rates; fails if one uses less of the rate than expected.
 pub(crate) fn shapes() -> Result<()> {
     let status = Command::new(build()?).arg("shapes").status()?;
     ensure!(status.success(), "a rule is broken, or a share is less than expected");
     Ok(())
 }
 
-/// Builds the simulator, and says where it is.
+/// Builds the simulator, and returns its path.
 fn build() -> Result<PathBuf> {
     let status = cargo()
         .args(["build", "--profile", "sim", "--quiet", "--package", "sim"])
@@ -82,8 +82,8 @@ fn build() -> Result<PathBuf> {
     Ok(target()?.join("sim/sim"))
 }
 
-fn tell(program: &PathBuf, seed: u64) -> Result<()> {
-    let status = Command::new(program).args(["tell", &seed.to_string()]).status()?;
+fn trace(program: &PathBuf, seed: u64) -> Result<()> {
+    let status = Command::new(program).args(["trace", &seed.to_string()]).status()?;
     ensure!(status.success(), "seed {seed}: {status}");
     Ok(())
 }
@@ -98,24 +98,22 @@ fn play(program: &PathBuf, arguments: &Arguments) -> Result<()> {
     let second = digests(program, twice, from)?;
     let differs = first.iter().zip(&second).find(|(first, second)| first != second);
     if let Some((first, _)) = differs {
-        bail!(
-            "not the same in two processes: seed {}",
-            first.split(' ').next().unwrap_or_default()
-        );
+        let seed = first.split(' ').next().unwrap_or_default();
+        bail!("seed {seed} differs in two processes");
     }
     println!("{twice} of them the same in a second process");
     if let Some(commit) = commit {
-        soak::add(&soak::Run { commit, from, count, seconds })?;
+        soak::add(&soak::Entry { commit, from, count, seconds })?;
     }
     Ok(())
 }
 
-/// Plays `count` seeds; answers a line for each, with its digest.
+/// Plays `count` seeds; returns a line for each, with its digest.
 fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
     let mut command = Command::new(program);
     command.args(["digests", &count.to_string(), &from.to_string()]);
     let limit = limit(count);
-    let mut running = Running::start("sim", &command, &target()?.join("sim/logs"))?;
+    let mut launch = Launch::start("sim", &command, &target()?.join("sim/logs"))?;
     let (mut shown, mut digests) = (0, Vec::new());
     let mut show = |output: &str| {
         let whole = output.rfind('\n').map_or(0, |at| at + 1);
@@ -130,24 +128,24 @@ fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
         }
         shown = whole;
     };
-    let ended = until(limit, || {
-        show(&running.stdout());
-        running.has_ended()
+    let ended = wait_until(limit, || {
+        show(&launch.stdout());
+        launch.has_ended()
     });
-    show(&running.stdout());
-    ensure!(ended, "{count} seeds from {from} still run after {limit:?}\n{}", running.last_words());
-    let code = running.exit_code(GRACE)?;
+    show(&launch.stdout());
+    ensure!(ended, "{count} seeds from {from} still run after {limit:?}\n{}", launch.output_tail());
+    let code = launch.exit_code(GRACE)?;
     ensure!(code == 0, "a rule is broken in one of {count} seeds from {from}");
     ensure!(digests.len() as u64 == count, "{} seeds of {count} were played", digests.len());
     Ok(digests)
 }
 
-/// How long `count` seeds may take before they count as stuck.
+/// Returns how long `count` seeds may take.
 fn limit(count: u64) -> Duration {
     GRACE + MAX_TIME * u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The seed and the broken rule in a line that the simulator printed, if it says so.
+/// Parses the seed and the broken rule in a line of the simulator; `None` if the line has none.
 fn broken(line: &str) -> Option<(u64, &str)> {
     let (seed, rest) = line.strip_prefix("seed ")?.split_once(": BROKEN: ")?;
     let rule = rest.rsplit_once(" (").map_or(rest, |(rule, _)| rule);

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must pass before a commit is on main, and a tally.
+//! `cargo xtask test`: everything that must pass before a commit, and a tally.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -12,14 +12,14 @@ use xtask::workspace::{self, cargo};
 
 use crate::{sim, tidy};
 
-/// Runs every step, also after one has failed; with `full` the long forms, and the mutants.
+/// Runs every step, even after a failure; with `full` the long forms too, and the mutants.
 pub(crate) fn run(full: bool) -> Result<()> {
     let mut steps = Steps::default();
     steps.check_with("fmt", "format", || status(cargo().args(["fmt", "--all", "--check"])));
     steps.check_with("clippy", "lints", lints);
     match parsers_are_fetched() {
         true => steps.check_with("clippy", "lints of parsers", parsers_lints),
-        false => steps.skip("lints of parsers", "what they depend on is not here"),
+        false => steps.skip("lints of parsers", "their dependencies cannot be fetched"),
     }
     steps.check("documentation", documentation);
     steps.check("tidy", tidy::run);
@@ -37,7 +37,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.finish()
 }
 
-/// What was run, and how it ended.
+/// The steps so far and their results.
 #[derive(Default)]
 struct Steps {
     lines: Vec<String>,
@@ -45,12 +45,12 @@ struct Steps {
 }
 
 impl Steps {
-    /// A step that passes or fails as a whole.
+    /// Runs a step that passes or fails as a whole.
     fn check(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
         self.count(name, || step().map(|()| Tally { passed: 1, ..Tally::default() }));
     }
 
-    /// A step that needs a part of the toolchain that not every installation has.
+    /// Runs a step that needs an optional part of the toolchain.
     fn check_with(&mut self, part: &str, name: &str, step: impl FnOnce() -> Result<()>) {
         let there = cargo().args([part, "--version"]).output();
         if there.is_ok_and(|output| output.status.success()) {
@@ -64,7 +64,7 @@ impl Steps {
         self.lines.push(format!("{name:<20} skipped: {why}"));
     }
 
-    /// A step of many cases.
+    /// Runs a step that consists of many cases.
     fn count(&mut self, name: &str, step: impl FnOnce() -> Result<Tally>) {
         println!("\n== {name}");
         let start = Instant::now();
@@ -89,7 +89,7 @@ impl Steps {
     }
 }
 
-/// Warnings are errors where `CI` is set; elsewhere they are shown.
+/// Runs clippy. Warnings are errors if `CI` is set.
 fn lints() -> Result<()> {
     let mut command = cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--quiet"]);
@@ -99,10 +99,10 @@ fn lints() -> Result<()> {
     status(&mut command)
 }
 
-/// The package that is a workspace of its own: what it compares with is not in our lock file.
+/// The package is a workspace of its own, so that its dependencies are not in our lock file.
 const PARSERS: [&str; 3] = ["--locked", "--manifest-path", "xtask/bench/parsers/Cargo.toml"];
 
-/// Whether other people's parsers are on this machine, or could be fetched just now.
+/// Whether other people's parsers are on this machine or can be fetched.
 fn parsers_are_fetched() -> bool {
     let fetched = cargo().args(["fetch", "--quiet"]).args(PARSERS).stderr(Stdio::null()).status();
     fetched.is_ok_and(|status| status.success())
@@ -151,7 +151,7 @@ fn integration(suite: &str, full: bool) -> Result<Tally> {
     counts(&mut command, Tally::parse)
 }
 
-/// Runs `command` with its output shown, and adds up the counts that `parse` finds in its lines.
+/// Runs `command`, shows its output, and adds up the counts that `parse` finds in its lines.
 fn counts(command: &mut Command, parse: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let output = child.stdout.take().context("no output to read")?;
@@ -168,7 +168,7 @@ fn counts(command: &mut Command, parse: fn(&str) -> Option<Tally>) -> Result<Tal
     Ok(tally)
 }
 
-/// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ..`.
+/// Parses the counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ..`.
 fn counted(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |word: &str| {

@@ -1,4 +1,4 @@
-//! The rules of the house that no other tool checks. Each problem names its file and line.
+//! The rules of this repository that no other tool checks. Each problem names its file and line.
 
 mod constants;
 mod cycles;
@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use xtask::workspace;
 
-/// Checks everything, prints what is wrong and fails if anything is.
+/// Checks everything, prints the problems, and fails if there are any.
 pub(crate) fn run() -> Result<()> {
     let problems = problems()?;
     for problem in &problems {
@@ -35,20 +35,21 @@ fn problems() -> Result<Vec<String>> {
         let text = std::fs::read_to_string(workspace::root().join(&file)).ok()?;
         Some((file, text))
     };
-    // What is no text has no rules here.
+    // No rule here applies to binary files.
     let files: Vec<(PathBuf, String)> = files()?.into_iter().filter_map(read).collect();
     let crates = workspace::root().join("crates");
     let readme = std::fs::read_to_string(crates.join("README.md"))?;
     let mut problems = edges::check(packages, &readme);
     problems.extend(packages::check(packages));
     problems.extend(constants::check(&readme, &crates));
+    problems.extend(readme::check_words(&readme));
     problems
         .extend(cycles::check(files.iter().map(|(path, text)| (path.as_path(), text.as_str()))));
     problems.extend(files.iter().flat_map(|(path, text)| sources::check(path, text)));
     Ok(problems)
 }
 
-/// Every file that is, or is about to be, in the repository, relative to its root.
+/// Returns every file that is in the repository, or is not ignored, relative to its root.
 fn files() -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -59,7 +60,7 @@ fn files() -> Result<Vec<PathBuf>> {
             let list = String::from_utf8(output.stdout)?;
             Ok(list.lines().map(PathBuf::from).collect())
         }
-        // An archive of the sources is no repository.
+        // An archive of the sources is not a repository.
         _ => walk(Path::new("")),
     }
 }
@@ -82,7 +83,7 @@ fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_house_is_tidy() {
+    fn repository_is_tidy() {
         let problems = super::problems().unwrap();
         assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     }

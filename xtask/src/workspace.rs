@@ -1,19 +1,20 @@
-//! Where things are, and how cargo is called.
+//! Paths of the workspace, and how cargo is called.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Set by the outer process for the one inside the namespace, where there is no network to build.
+/// The environment variable with the path of a built bt-cli. The outer process sets it for the one
+/// inside the namespace, where there is no network for a build.
 pub const BT_CLI: &str = "BT_CLI";
 
-/// The folder with the workspace's Cargo.toml.
+/// Returns the folder with the workspace's Cargo.toml.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the root folder")
 }
 
-/// The cargo that runs us, in the workspace's folder.
+/// Returns the cargo that runs us, with the workspace's folder as working directory.
 pub fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -21,8 +22,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Builds bt-cli in release mode, as its users have it, and returns its path. Cargo shows its
-/// progress.
+/// Builds bt-cli in release mode, like its users, and returns its path. Cargo prints its progress.
 pub fn build_bt_cli() -> Result<PathBuf> {
     if let Some(built) = std::env::var_os(BT_CLI) {
         return Ok(built.into());
@@ -30,11 +30,11 @@ pub fn build_bt_cli() -> Result<PathBuf> {
     build_release("bt-cli")
 }
 
-/// Set for the process inside the namespace: where the build is that syncs only at the end.
+/// The same for the bt-cli that [`build_synced_at_end`] builds.
 const SYNC_AT_END: &str = "BT_CLI_SYNC_AT_END";
 
-/// Builds bt-cli so that it syncs only once, when all is there, in a target folder of its own. Gives
-/// what the process inside is to find in its environment.
+/// Builds a bt-cli that syncs only once, at the end of a download, in a target folder of its own.
+/// Returns the environment variable for the process inside the namespace.
 pub fn build_synced_at_end() -> Result<(&'static str, PathBuf)> {
     let folder = target()?.join("sync-at-end");
     let status = cargo()
@@ -47,13 +47,13 @@ pub fn build_synced_at_end() -> Result<(&'static str, PathBuf)> {
     Ok((SYNC_AT_END, folder.join("release").join("bt-cli")))
 }
 
-/// What [`build_synced_at_end`] made.
+/// Returns the path of what [`build_synced_at_end`] built.
 pub fn synced_at_end() -> Option<PathBuf> {
     std::env::var_os(SYNC_AT_END).map(Into::into)
 }
 
 /// Builds a package in release mode, and returns the path of its program, which has the same name.
-/// Cargo shows its progress.
+/// Cargo prints its progress.
 pub fn build_release(package: &str) -> Result<PathBuf> {
     let status = cargo()
         .args(["build", "--release", "--package", package])
@@ -65,14 +65,14 @@ pub fn build_release(package: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The command that builds a package with a program and runs it; arguments are still to be added.
+/// Returns the command that builds and runs a package's program; its arguments are still to be added.
 pub fn run_package(package: &str) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", package, "--"]);
     command
 }
 
-/// What cargo knows about the workspace's own packages.
+/// Returns cargo's metadata of the workspace's own packages.
 pub fn metadata() -> Result<serde_json::Value> {
     let output = cargo()
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -83,14 +83,14 @@ pub fn metadata() -> Result<serde_json::Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The workspace's target folder.
+/// Returns the workspace's target folder.
 pub fn target() -> Result<PathBuf> {
     let metadata = metadata()?;
     let target = metadata["target_directory"].as_str().context("no target_directory")?;
     Ok(target.into())
 }
 
-/// The commit that is checked out, or that of which a changed state is.
+/// Returns the commit that is checked out, even if the sources have changed since.
 pub fn commit() -> String {
     let command = ["rev-parse", "--short=10", "HEAD"];
     let output = Command::new("git").args(command).current_dir(root()).output();

@@ -1,11 +1,11 @@
-//! Prints a bencoded file (a torrent, a tracker's reply, resume data) for people.
+//! Prints a bencoded file (a torrent, a tracker's reply, resume data) in a readable form.
 //!
 //! ```text
 //! cargo run -p bencode --example print -- FILE
 //! ```
 //!
-//! Without FILE it reads standard input. Byte strings that are not text are shown by their length
-//! and first bytes.
+//! Without FILE it reads standard input. Of a byte string that is not text it prints the length and
+//! the first bytes.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
 
@@ -18,7 +18,7 @@ use bencode::{Kind, Value};
 const SHOWN: usize = 16;
 
 fn main() -> ExitCode {
-    let outcome = read_input().and_then(|bytes| {
+    let result = read_input().and_then(|bytes| {
         let document = bencode::parse(&bytes).map_err(io::Error::other)?;
         let mut output = io::BufWriter::new(io::stdout().lock());
         print(&mut output, document.root(), 0)?;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
         output.flush()
     });
-    match outcome {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("{error}");
             ExitCode::FAILURE

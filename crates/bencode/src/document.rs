@@ -1,24 +1,24 @@
-//! What was parsed: the bytes and the table of tokens in them.
+//! A parsed input: the bytes and the table of tokens in them.
 
 use crate::token::Token;
 use crate::{DecodeError, KeyPath, Options, Value};
 
-/// A key that its dictionary had before, in a document that was parsed with
+/// A key that appears earlier in the same dictionary, in a document that was parsed with
 /// [`Options::max_duplicates`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuplicateKey {
-    /// Where the key is given again, in bytes from the start of the document.
+    /// The offset of the repeated key, in bytes from the start of the document.
     pub offset: usize,
-    /// The key, with those that lead to it.
+    /// The path of the key.
     pub path: KeyPath,
 }
 
-/// The breaches of BEP 3 that the parser accepted.
+/// The violations of BEP 3 that the parser accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Oddities {
-    /// Where the first key out of order is.
+    /// The offset of the first key out of order.
     pub(crate) unsorted: Option<usize>,
-    /// The tokens of keys that their dictionary had before, ascending.
+    /// The tokens of duplicate keys, ascending.
     pub(crate) duplicates: Box<[u32]>,
 }
 
@@ -36,7 +36,7 @@ impl Oddities {
     }
 }
 
-/// A parsed value and everything in it. The bytes are borrowed, the table is owned.
+/// A parsed value and everything in it. It borrows the bytes and owns the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document<'a> {
     input: &'a [u8],
@@ -45,41 +45,41 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// `tokens` must be the table of `input` and not empty.
+    /// Joins `input` with `tokens`, its table, which must not be empty.
     pub(crate) fn new(input: &'a [u8], tokens: Vec<Token>, oddities: Oddities) -> Self {
         Self { input, tokens, oddities }
     }
 
-    /// The outermost value.
+    /// Returns the outermost value.
     pub fn root(&self) -> Value<'a, '_> {
         Value::new(self.input, &self.tokens, 0)
     }
 
-    /// Where the first key is that sorts before the key in front of it, in bytes from the start;
-    /// `None` if the keys of every dictionary are in order, as BEP 3 wants them.
+    /// Returns the offset of the first key that sorts before the previous one, in bytes from the
+    /// start. `None` if the keys of every dictionary are in order, as BEP 3 requires.
     pub fn unsorted(&self) -> Option<usize> {
         self.oddities.unsorted
     }
 
-    /// The keys that their dictionary had before, in the order of the input. There are none unless
-    /// [`Options::max_duplicates`] allowed some. Each item takes time in proportion to what is in
-    /// front of it.
+    /// Returns the duplicate keys in the order of the input. There are none unless
+    /// [`Options::max_duplicates`] allows some. Each item takes time proportional to what comes
+    /// before it.
     pub fn duplicates(&self) -> impl ExactSizeIterator<Item = DuplicateKey> + '_ {
         self.oddities.duplicates(self.input, &self.tokens)
     }
 
-    /// The bytes of the outermost value.
+    /// Returns the bytes of the outermost value.
     pub fn bytes(&self) -> &'a [u8] {
         self.input
     }
 
-    /// How many tokens there are; each takes 8 bytes.
+    /// Returns the number of tokens. Each takes 8 bytes.
     pub fn token_count(&self) -> usize {
         self.tokens.len()
     }
 }
 
-/// A [`Document`] that owns its bytes, to be kept.
+/// A [`Document`] that owns its bytes.
 ///
 /// ```
 /// let document = bencode::OwnedDocument::parse(b"l4:spami42ee".to_vec())?;
@@ -95,7 +95,7 @@ pub struct OwnedDocument {
 }
 
 impl OwnedDocument {
-    /// Like [`parse`](crate::parse), and keeps the bytes.
+    /// Parses `bytes` like [`parse`](crate::parse), and keeps them.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
@@ -104,8 +104,8 @@ impl OwnedDocument {
         Ok(Self::new(bytes, tokens, oddities))
     }
 
-    /// Like [`Options::parse_prefix`], and keeps the bytes of the value only: [`Self::bytes`] says
-    /// how many there were.
+    /// Parses `bytes` like [`Options::parse_prefix`], and keeps only those of the value, which
+    /// [`Self::bytes`] returns.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).
@@ -115,27 +115,27 @@ impl OwnedDocument {
         Ok(Self::new(bytes, tokens, oddities))
     }
 
-    /// Without the room that reading left at the ends: documents are kept by the thousand.
+    /// Drops the spare capacity, because a session keeps thousands of documents.
     fn new(bytes: Vec<u8>, tokens: Vec<Token>, oddities: Oddities) -> Self {
         Self { bytes: bytes.into_boxed_slice(), tokens: tokens.into_boxed_slice(), oddities }
     }
 
-    /// The outermost value.
+    /// Returns the outermost value.
     pub fn root(&self) -> Value<'_, '_> {
         Value::new(&self.bytes, &self.tokens, 0)
     }
 
-    /// See [`Document::unsorted`].
+    /// Returns what [`Document::unsorted`] does.
     pub fn unsorted(&self) -> Option<usize> {
         self.oddities.unsorted
     }
 
-    /// See [`Document::duplicates`].
+    /// Returns what [`Document::duplicates`] does.
     pub fn duplicates(&self) -> impl ExactSizeIterator<Item = DuplicateKey> + '_ {
         self.oddities.duplicates(&self.bytes, &self.tokens)
     }
 
-    /// The bytes of the outermost value.
+    /// Returns the bytes of the outermost value.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -1,5 +1,5 @@
-//! Values to be written. There is one way to write each, so the result is canonical by construction:
-//! keys sorted and unique, numbers without leading zeros.
+//! Values to write. Their form is canonical by construction: keys are sorted and unique, numbers
+//! have no leading zeros. Only [`Raw`] values keep the form they were read in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::io::Write;
 
 use crate::{DecodeError, Value, parse};
 
-/// A value that depends on nothing, to be built, changed, kept and written.
+/// A value that borrows nothing: it can be built, changed, kept and written.
 ///
 /// ```
 /// use bencode::{Owned, encode};
@@ -25,23 +25,23 @@ pub enum Owned {
     List(Vec<Owned>),
     /// A dictionary.
     Dict(BTreeMap<Vec<u8>, Owned>),
-    /// A value that is written exactly as it was read.
+    /// A value that [`encode`] writes exactly as it was read.
     Raw(Raw),
 }
 
 impl Owned {
-    /// A dictionary of `entries`, in any order. Of equal keys the last one counts.
+    /// Makes a dictionary of `entries`, in any order. Of equal keys the last one counts.
     pub fn dict<K: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, Owned)>) -> Self {
         entries.into_iter().collect()
     }
 
-    /// A list of `elements`.
+    /// Makes a list of `elements`.
     pub fn list(elements: impl IntoIterator<Item = Owned>) -> Self {
         elements.into_iter().collect()
     }
 }
 
-/// The bytes of `value`.
+/// Returns the bytes of `value`.
 pub fn encode(value: &Owned) -> Vec<u8> {
     let mut output = Vec::new();
     encode_into(value, &mut output);
@@ -80,12 +80,12 @@ fn write_number(output: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     let _ = output.write_fmt(text);
 }
 
-/// An integer as bencode has it here: `i64::MIN` to `u64::MAX`.
+/// An integer of bencode: `i64::MIN` to `u64::MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Integer(i128);
 
 impl Integer {
-    /// The negative integer of this magnitude, which the parser has checked.
+    /// Returns the negative integer of this magnitude, which the parser has checked.
     pub(crate) fn negative(magnitude: u64) -> Self {
         Self((-i128::from(magnitude)).max(i128::from(i64::MIN)))
     }
@@ -137,8 +137,8 @@ impl TryFrom<Integer> for u64 {
     }
 }
 
-/// The bytes of exactly one value, kept as they are: what must not change because a digest of it is
-/// known, such as an `info` dictionary.
+/// The unchanged bytes of exactly one value. For values whose digest is known, such as an `info`
+/// dictionary.
 ///
 /// ```
 /// use bencode::{Owned, Raw, encode};
@@ -152,16 +152,16 @@ impl TryFrom<Integer> for u64 {
 pub struct Raw(Vec<u8>);
 
 impl Raw {
-    /// The value that `bytes` consist of. Keys out of order are left so.
+    /// Checks that `bytes` are one value, and keeps them. Keys out of order stay so.
     ///
     /// # Errors
-    /// If it is not one value; see [`DecodeErrorKind`](crate::DecodeErrorKind).
+    /// If `bytes` are not one value; see [`DecodeErrorKind`](crate::DecodeErrorKind).
     pub fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         parse(&bytes)?;
         Ok(Self(bytes))
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

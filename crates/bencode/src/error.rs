@@ -1,47 +1,48 @@
-//! What can be wrong with bencode, and where.
+//! The errors of the parser.
 
 use crate::KeyPath;
 
-/// Bytes that are not bencode: what was wrong, at which byte, in which value.
+/// An error in bencoded bytes: what is wrong, at which byte, in which value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
 pub struct DecodeError {
-    /// What was wrong.
+    /// What is wrong.
     pub kind: DecodeErrorKind,
-    /// Where, in bytes from the start of the input.
+    /// The offset of the error, in bytes from the start of the input.
     pub offset: usize,
-    /// The value it happened in.
+    /// The value that has the error.
     pub path: KeyPath,
 }
 
-/// What was wrong with the bytes.
+/// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
     /// Occurs when the input ends inside a value, for example without the `e` of a list.
     #[error("expected {expected}, got the end of the input")]
     UnexpectedEnd {
-        /// What should have followed.
+        /// What should follow.
         expected: &'static str,
     },
-    /// Occurs when a byte can't begin or go on with what is being read.
+    /// Occurs when a byte can't start or continue the value.
     #[error("expected {expected}, got '{}'", .got.escape_ascii())]
     UnexpectedByte {
-        /// What should have been there.
+        /// What should be there.
         expected: &'static str,
-        /// The byte that was there.
+        /// The byte that is there.
         got: u8,
     },
-    /// Occurs when an integer or a length has a zero in front, as in `i03e` or `02:ab`.
+    /// Occurs when an integer or a length has a leading zero, as in `i03e` or `02:ab`.
     #[error("expected a number without leading zeros")]
     LeadingZero,
-    /// Occurs at `i-0e`.
+    /// Occurs for `i-0e`.
     #[error("expected 0, got -0")]
     NegativeZero,
-    /// Occurs when an integer is below `i64::MIN` or above `u64::MAX`, or a length above `u64::MAX`.
+    /// Occurs when an integer is below `i64::MIN` or above `u64::MAX`, or a length is above
+    /// `u64::MAX`.
     #[error("expected a number that fits 64 bits, got one of {digits} digits")]
     Overflow {
-        /// How many digits it has.
+        /// The number of digits.
         digits: usize,
     },
     /// Occurs when a byte string is longer than the rest of the input.
@@ -49,30 +50,30 @@ pub enum DecodeErrorKind {
         "expected a byte string of length {length}, got the end of the input after {remaining}"
     )]
     LengthPastEnd {
-        /// The length that the string says it has.
+        /// The length that the string claims.
         length: u64,
-        /// How many bytes there are.
+        /// The number of bytes left in the input.
         remaining: usize,
     },
-    /// Occurs when something other than a byte string stands where a dictionary's key should.
+    /// Occurs when a dictionary's key is not a byte string.
     #[error("expected a byte string as key, got '{}'", .got.escape_ascii())]
     KeyNotString {
-        /// The byte at which the key should begin.
+        /// The byte where the key should start.
         got: u8,
     },
     /// Occurs when a dictionary ends after a key.
     #[error("expected a value for the key, got the end of the dictionary")]
     MissingValue,
-    /// Occurs when a dictionary has a key twice.
+    /// Occurs when a dictionary has the same key twice.
     #[error("expected each key once, got this one again")]
     DuplicateKey,
-    /// Occurs in strict mode when a key sorts before the one in front of it.
-    #[error("expected keys in order, got one that sorts before the key in front of it")]
+    /// Occurs in strict mode when a key sorts before the previous one.
+    #[error("expected keys in order, got one that sorts before the previous key")]
     UnsortedKey,
-    /// Occurs when something follows the value.
+    /// Occurs when bytes follow the value.
     #[error("expected the end of the input, got further data of length {count}")]
     TrailingBytes {
-        /// How many bytes follow.
+        /// The number of bytes that follow.
         count: usize,
     },
     /// Occurs when lists and dictionaries are nested too deeply.

@@ -1,17 +1,18 @@
-//! Bencode (BEP 3): a zero-copy parser whose errors point, and an encoder that can only write the
+//! Bencode (BEP 3): a zero-copy parser whose errors say where, and an encoder that writes the
 //! canonical form.
 //!
 //! In scope: the four kinds of value (integer, byte string, list, dictionary), the exact bytes of
-//! any value at hand (an info-hash is a digest of them), everything BEP 3 forbids. Out of scope:
-//! what the values mean, any I/O, any torrent.
+//! any parsed value (an info-hash is a digest of them), and errors for everything BEP 3 forbids.
+//! Out of scope: what the values mean, any I/O, any torrent.
 //!
-//! - [`parse`] reads one value that fills the input; [`Options`] sets strictness and limits, and
-//!   reads a value that something else follows.
-//! - [`Document`] is what was read: the input and a flat table of 8 bytes a token. [`Value`],
-//!   [`List`] and [`Dict`] are cheap, copyable views into it. [`OwnedDocument`] also owns the input.
-//! - [`DecodeError`] says what was expected and what was got, at which byte, and under which
+//! - [`parse`] reads one value that fills the input. [`Options`] sets strictness and limits, and
+//!   can read a value that is followed by something else.
+//! - [`Document`] is a parsed input: its bytes and a flat table of tokens, 8 bytes per token.
+//!   [`Value`], [`List`] and [`Dict`] are cheap, copyable views into it. [`OwnedDocument`] also
+//!   owns the input.
+//! - [`DecodeError`] says what the parser expected and what it got, at which byte, and under which
 //!   [`KeyPath`] (`info.files[3].path`).
-//! - [`Owned`] is a value to be written, [`encode`] writes it.
+//! - [`Owned`] is a value to write; [`encode`] writes it.
 //!
 //! ```
 //! let reply = b"d8:intervali1800e5:peersld2:ip9:127.0.0.14:porti6881eeee";
@@ -33,21 +34,22 @@
 //!
 //! # Contract
 //!
-//! Nothing is copied and nothing but the table and the list of duplicates is allocated while
-//! parsing. No input panics, nests deeper than [`MAX_DEPTH`] or makes more than [`MAX_TOKENS`]
-//! tokens. For every canonical input, `encode(&value.to_owned())` gives the same bytes. Keys out of
-//! order exist in real torrents: they are accepted and reported ([`Document::unsorted`]), or
-//! refused in [strict mode](Options::strict). Keys given twice exist too: they are refused, or
-//! accepted and reported up to a number ([`Options::max_duplicates`], [`Document::duplicates`]);
-//! then the first value counts.
+//! - The parser copies nothing, and allocates only the table and the list of duplicate keys.
+//! - No input makes it panic. It refuses inputs that nest deeper than [`MAX_DEPTH`] or have more
+//!   than [`MAX_TOKENS`] tokens.
+//! - For every canonical input, `encode(&value.to_owned())` gives the same bytes. [`Raw`] values
+//!   are written as they were read, canonical or not.
+//! - Real torrents have keys out of order. The parser accepts and reports them
+//!   ([`Document::unsorted`]), or refuses them in [strict mode](Options::strict).
+//! - Real torrents have duplicate keys too. The parser refuses them, or accepts and reports a
+//!   limited number ([`Options::max_duplicates`], [`Document::duplicates`]). The first value
+//!   counts.
 //!
 //! Sources: BEP 3, "bencoding".
 
 mod document;
 mod encode;
 mod error;
-#[doc(hidden)]
-pub mod fuzz;
 mod parse;
 mod path;
 mod scalar;

@@ -1,8 +1,8 @@
-//! From bytes to a table of tokens. Containers are kept on an explicit stack.
+//! The parser: turns bytes into a table of tokens. Open containers are on an explicit stack.
 //!
-//! The loop is one function once the compiler has inlined its parts, and keeps its state in
-//! registers. So nothing in it lends `self` to a function that is not inlined: a [`Stop`] says what
-//! is wrong in a few words, and the path that people read is found when the loop has been left.
+//! The compiler inlines everything in the loop into one function that keeps its state in registers.
+//! Therefore nothing in it lends `self` to a function that is not inlined: a [`Stop`] carries the
+//! bare error, and [`Trail`] finds the path for the message after the loop has ended.
 
 mod keys;
 
@@ -14,10 +14,10 @@ use crate::token::{Token, after};
 use crate::{DecodeError, DecodeErrorKind, KeyPath};
 use keys::{find_duplicates, is_same, refusal};
 
-/// The most levels of lists and dictionaries.
+/// The largest number of nested lists and dictionaries.
 pub const MAX_DEPTH: usize = 100;
-/// The most tokens of one document: each value, key and end of a list or dictionary is one. A token
-/// takes 8 bytes.
+/// The largest number of tokens in one document. Each value, each key and each end of a list or
+/// dictionary is a token, and takes 8 bytes.
 pub const MAX_TOKENS: usize = 3_000_000;
 /// The longest input, in bytes.
 pub const MAX_INPUT_LENGTH: usize = u32::MAX as usize;
@@ -25,7 +25,7 @@ pub const MAX_INPUT_LENGTH: usize = u32::MAX as usize;
 /// Reads the one value that `input` consists of, accepting keys out of order.
 ///
 /// # Errors
-/// Everything BEP 3 forbids, and trailing bytes; see [`DecodeErrorKind`].
+/// If `input` has anything that BEP 3 forbids, or trailing bytes; see [`DecodeErrorKind`].
 pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
     Options::new().parse(input)
 }
@@ -33,12 +33,14 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 /// How to parse: strictness and limits.
 ///
 /// ```
-/// let options = bencode::Options::new().strict(true).max_depth(2);
+/// use bencode::Options;
+///
+/// let options = Options { strict: true, max_depth: 2, ..Options::new() };
 /// assert!(options.parse(b"d1:bi1e1:ai2ee").is_err());
 /// assert!(options.parse(b"llleee").is_err());
 ///
-/// // Of a key that is given twice the first value counts.
-/// let options = bencode::Options::new().max_duplicates(1);
+/// // The first value of a duplicate key counts.
+/// let options = Options { max_duplicates: 1, ..Options::new() };
 /// let document = options.parse(b"d1:ai1e1:ai2ee")?;
 /// assert_eq!(document.root().get("a").and_then(|value| value.as_int()), Some(1));
 /// assert_eq!(document.duplicates().map(|key| key.offset).collect::<Vec<_>>(), [7]);
@@ -49,11 +51,18 @@ pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    strict: bool,
-    allow_trailing: bool,
-    max_duplicates: usize,
-    max_depth: usize,
-    max_tokens: usize,
+    /// Whether keys out of order are refused.
+    pub strict: bool,
+    /// Whether [`Self::parse`] ignores what follows the value.
+    pub allow_trailing: bool,
+    /// How many duplicate keys are accepted in the whole document. [`Document::duplicates`] reports
+    /// them, and [`Dict::get`](crate::Dict::get) finds the first value, as libtorrent does.
+    pub max_duplicates: usize,
+    /// How many levels of lists and dictionaries are accepted. More than [`MAX_DEPTH`] counts as
+    /// that.
+    pub max_depth: usize,
+    /// How many tokens are accepted. More than [`MAX_TOKENS`] counts as that.
+    pub max_tokens: usize,
 }
 
 impl Default for Options {
@@ -63,7 +72,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Keys in any order, each once; nothing after the value; [`MAX_DEPTH`], [`MAX_TOKENS`].
+    /// Returns the defaults: accept keys in any order, refuse duplicate keys and trailing bytes,
+    /// limit depth to [`MAX_DEPTH`] and tokens to [`MAX_TOKENS`].
     pub const fn new() -> Self {
         Self {
             strict: false,
@@ -72,43 +82,6 @@ impl Options {
             max_depth: MAX_DEPTH,
             max_tokens: MAX_TOKENS,
         }
-    }
-
-    /// Whether keys out of order are refused.
-    #[must_use]
-    pub const fn strict(mut self, strict: bool) -> Self {
-        self.strict = strict;
-        self
-    }
-
-    /// Whether [`Self::parse`] ignores what follows the value.
-    #[must_use]
-    pub const fn allow_trailing(mut self, allow: bool) -> Self {
-        self.allow_trailing = allow;
-        self
-    }
-
-    /// How many keys that their dictionary had before are accepted in the whole document; 0 unless
-    /// set. [`Document::duplicates`] reports them, and [`Dict::get`](crate::Dict::get) finds the
-    /// first value, as libtorrent does.
-    #[must_use]
-    pub const fn max_duplicates(mut self, keys: usize) -> Self {
-        self.max_duplicates = keys;
-        self
-    }
-
-    /// How many levels of lists and dictionaries are accepted, [`MAX_DEPTH`] at most.
-    #[must_use]
-    pub const fn max_depth(mut self, depth: usize) -> Self {
-        self.max_depth = if depth < MAX_DEPTH { depth } else { MAX_DEPTH };
-        self
-    }
-
-    /// How many tokens are accepted, [`MAX_TOKENS`] at most.
-    #[must_use]
-    pub const fn max_tokens(mut self, tokens: usize) -> Self {
-        self.max_tokens = if tokens < MAX_TOKENS { tokens } else { MAX_TOKENS };
-        self
     }
 
     /// Reads the one value that `input` consists of.
@@ -125,8 +98,8 @@ impl Options {
         Ok(document)
     }
 
-    /// Reads the value at the start of `input` and says how many bytes it took. The document's
-    /// bytes are those.
+    /// Reads the value at the start of `input`. Returns a document of only the value's bytes, and
+    /// their number.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`].
@@ -135,15 +108,20 @@ impl Options {
             let kind = DecodeErrorKind::InputTooLong { limit: MAX_INPUT_LENGTH, got: input.len() };
             return Err(DecodeError { kind, offset: 0, path: KeyPath::root() });
         }
-        // File lists have a token every 8 bytes or so at most; memory that stays unused is never
+        let options = Self {
+            max_depth: self.max_depth.min(MAX_DEPTH),
+            max_tokens: self.max_tokens.min(MAX_TOKENS),
+            ..*self
+        };
+        // File lists have about one token per 8 bytes at most. Memory that stays unused is never
         // touched.
-        let expected = (input.len() / 8 + 8).min(self.max_tokens);
+        let expected = (input.len() / 8 + 8).min(options.max_tokens);
         let mut tokens = Vec::with_capacity(expected);
         let mut frames = [NO_FRAME; MAX_DEPTH];
         let mut duplicates = Vec::new();
-        match Parser::new(input, *self, &mut tokens, &mut frames, &mut duplicates).document() {
+        match Parser::new(input, options, &mut tokens, &mut frames, &mut duplicates).document() {
             Ok((used, unsorted)) => {
-                // They come as their dictionaries end.
+                // They were found when their dictionaries ended.
                 duplicates.sort_unstable();
                 let oddities = Oddities { unsorted, duplicates: duplicates.into_boxed_slice() };
                 Ok((Document::new(&input[..used], tokens, oddities), used))
@@ -158,34 +136,35 @@ impl Options {
 /// An open list or dictionary.
 #[derive(Clone, Copy)]
 struct Frame {
-    /// Its entry in the table.
+    /// Its index in the table.
     token: u32,
     kind: Open,
 }
 
-/// What is open.
+/// The kind of an open container.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Open {
     List,
     Dict,
-    /// A dictionary of which one key did not sort after the one in front of it.
+    /// A dictionary with a key that does not sort after the previous one.
     UnsortedDict,
 }
 
-/// Fills the places of a stack that are not used yet.
+/// Fills the unused part of the stack.
 const NO_FRAME: Frame = Frame { token: 0, kind: Open::List };
 
-/// Why the loop was left: what is wrong, and the input from there on.
+/// An error that ended the loop.
 struct Stop<'a> {
+    /// The input from the error on.
     at: &'a [u8],
     kind: DecodeErrorKind,
-    place: Place<'a>,
+    target: Target<'a>,
 }
 
-/// What the path of an error leads to.
-enum Place<'a> {
-    /// The value we are at.
+/// The value that the path of an error leads to.
+enum Target<'a> {
+    /// The current value.
     Value,
     /// The innermost open container.
     Container,
@@ -193,23 +172,23 @@ enum Place<'a> {
     Key(&'a [u8]),
 }
 
-/// The parser between two tokens. Invariant: below `tokens.len()` every closed container's entry
-/// names its end, and `frames[..depth]` are the open ones, the outermost first.
+/// The parser between two tokens. Invariant: the entry of every closed container names its end, and
+/// `frames[..depth]` are the open containers, outermost first.
 struct Parser<'a, 't> {
     options: Options,
     input: &'a [u8],
     rest: &'a [u8],
     tokens: &'t mut Vec<Token>,
     frames: &'t mut [Frame; MAX_DEPTH],
-    /// The tokens of keys that their dictionary had before.
+    /// The tokens of duplicate keys.
     duplicates: &'t mut Vec<u32>,
     depth: usize,
-    /// Of the innermost open container.
+    /// Whether the innermost open container is a dictionary.
     in_dict: bool,
-    /// The key in front of the place we are at, if that is in a dictionary and not at its start.
-    /// Token 0 is the outermost value, so it is no key.
+    /// The previous key of the innermost container, if that is a dictionary and has one. Token 0 is
+    /// the outermost value, so it is never a key.
     last_key: Option<NonZeroU32>,
-    /// Where the first key out of order is.
+    /// The offset of the first key out of order.
     unsorted: Option<usize>,
 }
 
@@ -237,8 +216,8 @@ impl<'a, 't> Parser<'a, 't> {
         }
     }
 
-    /// Reads one value. How many bytes it took and where the first key out of order is, or what is
-    /// wrong and how many containers are open there.
+    /// Reads one value. Returns its length and the offset of the first key out of order; or the
+    /// error and the number of containers that are open there.
     fn document(mut self) -> Result<(usize, Option<usize>), (Stop<'a>, usize)> {
         match self.read() {
             Ok(()) => Ok((self.at(self.rest), self.unsorted)),
@@ -268,12 +247,12 @@ impl<'a, 't> Parser<'a, 't> {
     #[inline(always)]
     fn value(&mut self) -> Result<(), Stop<'a>> {
         let read = match self.rest.first() {
-            Some(b'0'..=b'9') => string(self.rest, Place::Value)?,
+            Some(b'0'..=b'9') => string(self.rest, Target::Value)?,
             Some(b'i') => integer(self.rest)?,
             Some(b'd') => return self.open(Open::Dict),
             Some(b'l') => return self.open(Open::List),
             Some(b'e') if self.in_dict => {
-                return Err(stop(self.rest, DecodeErrorKind::MissingValue, Place::Value));
+                return Err(stop(self.rest, DecodeErrorKind::MissingValue, Target::Value));
             }
             _ => return Err(no_value(self.rest)),
         };
@@ -291,9 +270,9 @@ impl<'a, 't> Parser<'a, 't> {
             Some(frame) if self.depth < limit => {
                 *frame = Frame { token, kind };
             }
-            _ => return Err(stop(self.rest, DecodeErrorKind::TooDeep { limit }, Place::Value)),
+            _ => return Err(stop(self.rest, DecodeErrorKind::TooDeep { limit }, Target::Value)),
         }
-        // Its end is filled in when it is closed.
+        // `close` fills in the index of its end.
         self.push(0)?;
         self.depth += 1;
         self.in_dict = kind == Open::Dict;
@@ -324,9 +303,9 @@ impl<'a, 't> Parser<'a, 't> {
     fn key(&mut self) -> Result<(), Stop<'a>> {
         if let Some(got) = self.rest.first().filter(|byte| !byte.is_ascii_digit()) {
             let kind = DecodeErrorKind::KeyNotString { got: *got };
-            return Err(stop(self.rest, kind, Place::Container));
+            return Err(stop(self.rest, kind, Target::Container));
         }
-        let (rest, key) = string(self.rest, Place::Container)?;
+        let (rest, key) = string(self.rest, Target::Container)?;
         if let Some(last) = self.last_key {
             let last = self.tokens[last.get() as usize].content(self.input);
             if !is_ascending(last, key) {
@@ -343,7 +322,7 @@ impl<'a, 't> Parser<'a, 't> {
     fn out_of_order(&mut self, last: &[u8], key: &'a [u8]) -> Result<(), Stop<'a>> {
         let is_duplicate = is_same(last, key);
         if let Some(kind) = refusal(is_duplicate, self.options) {
-            return Err(stop(self.rest, kind, Place::Key(key)));
+            return Err(stop(self.rest, kind, Target::Key(key)));
         }
         if !is_duplicate {
             self.unsorted = self.unsorted.or(Some(self.at(self.rest)));
@@ -352,13 +331,13 @@ impl<'a, 't> Parser<'a, 't> {
         Ok(())
     }
 
-    /// Appends the token we are at.
+    /// Appends a token at the current position.
     #[inline(always)]
     fn push(&mut self, extra: usize) -> Result<(), Stop<'a>> {
         let limit = self.options.max_tokens;
         if self.tokens.len() == self.tokens.capacity() && !make_room(self.tokens, limit) {
             let kind = DecodeErrorKind::TooManyTokens { limit };
-            return Err(stop(self.rest, kind, Place::Container));
+            return Err(stop(self.rest, kind, Target::Container));
         }
         self.tokens.push(Token::new(self.at(self.rest), extra));
         Ok(())
@@ -370,8 +349,8 @@ impl<'a, 't> Parser<'a, 't> {
     }
 }
 
-/// Makes room for more tokens in a full table, unless it has `limit` of them. There is never room
-/// for more than that, so a table that is not full need not be compared with it.
+/// Makes room for more tokens in a full table, unless it has `limit` of them. Capacity never
+/// exceeds `limit`, so `push` compares the length with the capacity only.
 #[cold]
 fn make_room(tokens: &mut Vec<Token>, limit: usize) -> bool {
     let more = limit.saturating_sub(tokens.len()).min(tokens.len());
@@ -379,7 +358,7 @@ fn make_room(tokens: &mut Vec<Token>, limit: usize) -> bool {
     more > 0
 }
 
-/// How we came to where the loop was left.
+/// The state at the end of the loop, from which the path of an error is found.
 struct Trail<'a, 't> {
     input: &'a [u8],
     tokens: &'t [Token],
@@ -388,18 +367,19 @@ struct Trail<'a, 't> {
 }
 
 impl Trail<'_, '_> {
-    /// What `stop` is to people.
+    /// Turns `stop` into the public error.
     #[cold]
     fn error(&self, stop: &Stop<'_>) -> DecodeError {
-        let path = match stop.place {
-            Place::Container => self.path(None),
-            Place::Value => self.path(Some(self.tokens.len())),
-            Place::Key(key) => self.path(None).key(key),
+        let path = match stop.target {
+            Target::Container => self.path(None),
+            Target::Value => self.path(Some(self.tokens.len())),
+            Target::Key(key) => self.path(None).key(key),
         };
         DecodeError { kind: stop.kind, offset: self.input.len() - stop.at.len(), path }
     }
 
-    /// The path of the innermost open container, or into its child that would be token `last`.
+    /// Returns the path of the innermost open container, or of its child that would be token
+    /// `last`.
     fn path(&self, last: Option<usize>) -> KeyPath {
         let children = self.open.iter().skip(1).map(|frame| frame.token as usize).chain(last);
         let steps = self.open.iter().zip(children);
@@ -421,25 +401,25 @@ impl Trail<'_, '_> {
     }
 }
 
-/// A byte string: what follows it, and its content.
+/// Reads a byte string. Returns the rest of the input and the content.
 #[inline(always)]
-fn string<'a>(at: &'a [u8], place: Place<'a>) -> Result<(&'a [u8], &'a [u8]), Stop<'a>> {
+fn string<'a>(at: &'a [u8], target: Target<'a>) -> Result<(&'a [u8], &'a [u8]), Stop<'a>> {
     match scalar::short_string(at) {
         Some(read) => Ok(read),
-        None => scalar::byte_string(at).map_err(|fault| fault_at(&fault, place)),
+        None => scalar::byte_string(at).map_err(|fault| fault_at(&fault, target)),
     }
 }
 
-/// An integer: what follows it, and its digits.
+/// Reads an integer. Returns the rest of the input and the digits.
 #[inline(always)]
 fn integer(at: &[u8]) -> Result<(&[u8], &[u8]), Stop<'_>> {
     match scalar::short_integer(at) {
         Some(read) => Ok(read),
-        None => scalar::integer(at).map_err(|fault| fault_at(&fault, Place::Value)),
+        None => scalar::integer(at).map_err(|fault| fault_at(&fault, Target::Value)),
     }
 }
 
-/// Whether `key` sorts after `last`. Mostly the first byte tells.
+/// Returns whether `key` sorts after `last`. Mostly their first bytes decide.
 #[inline(always)]
 fn is_ascending(last: &[u8], key: &[u8]) -> bool {
     match (last, key) {
@@ -454,8 +434,8 @@ fn is_less(last: &[u8], key: &[u8]) -> bool {
 }
 
 #[cold]
-fn stop<'a>(at: &'a [u8], kind: DecodeErrorKind, place: Place<'a>) -> Stop<'a> {
-    Stop { at, kind, place }
+fn stop<'a>(at: &'a [u8], kind: DecodeErrorKind, target: Target<'a>) -> Stop<'a> {
+    Stop { at, kind, target }
 }
 
 #[cold]
@@ -465,19 +445,19 @@ fn missing_end(at: &[u8], in_dict: bool) -> Stop<'_> {
     } else {
         "a value or the 'e' of the list"
     };
-    stop(at, DecodeErrorKind::UnexpectedEnd { expected }, Place::Container)
+    stop(at, DecodeErrorKind::UnexpectedEnd { expected }, Target::Container)
 }
 
 #[cold]
 fn no_value(at: &[u8]) -> Stop<'_> {
-    stop(at, scalar::unexpected(at, "a value"), Place::Value)
+    stop(at, scalar::unexpected(at, "a value"), Target::Value)
 }
 
 #[cold]
-fn fault_at<'a>(fault: &nom::Err<Fault<'a>>, place: Place<'a>) -> Stop<'a> {
+fn fault_at<'a>(fault: &nom::Err<Fault<'a>>, target: Target<'a>) -> Stop<'a> {
     match fault {
-        nom::Err::Error(fault) | nom::Err::Failure(fault) => stop(fault.at, fault.kind, place),
-        // The scalar parsers are nom's complete ones, which never say this.
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => stop(fault.at, fault.kind, target),
+        // The scalar parsers use nom's complete ones, which never return this.
         nom::Err::Incomplete(_) => no_value(&[]),
     }
 }

@@ -1,12 +1,12 @@
-//! Where in a document a value is: `info.files[3].path`.
+//! The path of a value in its document: `info.files[3].path`.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The longest part of a key that a path keeps, in bytes; what is cut is shown as `..`.
+/// The longest part of a key that a path keeps, in bytes. A `..` marks the cut.
 const MAX_KEY_LENGTH: usize = 64;
 
-/// The keys and positions that lead from the root of a document to a value.
+/// The keys and indices that lead from the root of a document to a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KeyPath {
     steps: Vec<PathStep>,
@@ -15,19 +15,19 @@ pub struct KeyPath {
 /// One step of a [`KeyPath`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathStep {
-    /// Into the value of this key of a dictionary. Long keys are cut.
+    /// Into the value of this key of a dictionary. A long key is cut.
     Key(Vec<u8>),
     /// Into this element of a list, from 0.
     Index(usize),
 }
 
 impl KeyPath {
-    /// The path of the root: no steps.
+    /// Returns the path of the root, which has no steps.
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// This path and one step into the value of `key`.
+    /// Appends a step into the value of `key`.
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         let key = key.as_ref();
@@ -39,14 +39,14 @@ impl KeyPath {
         self
     }
 
-    /// This path and one step into element `index`.
+    /// Appends a step into element `index`.
     #[must_use]
     pub fn index(mut self, index: usize) -> Self {
         self.steps.push(PathStep::Index(index));
         self
     }
 
-    /// The steps, from the root.
+    /// Returns the steps, starting at the root.
     pub fn steps(&self) -> &[PathStep] {
         &self.steps
     }
@@ -56,7 +56,7 @@ impl KeyPath {
         self.steps.is_empty()
     }
 
-    /// For error texts: ` (path)` with the space in front, or nothing for the root.
+    /// Returns ` (path)` with the leading space, for error messages. Empty for the root.
     pub fn in_parentheses(&self) -> Cow<'static, str> {
         if self.is_root() { Cow::Borrowed("") } else { Cow::Owned(format!(" ({self})")) }
     }
@@ -78,7 +78,8 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Keys come from outside: what would disturb a terminal is escaped.
+/// Writes `key` with control characters escaped. Keys come from outside and could otherwise disturb
+/// a terminal.
 fn write_key(f: &mut fmt::Formatter<'_>, key: &[u8]) -> fmt::Result {
     for chunk in key.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shown_as_people_write_it() {
+    fn path_is_dotted_with_indices() {
         let files = KeyPath::root().key("info").key("files");
         assert_eq!(files.clone().index(3).key("path").to_string(), "info.files[3].path");
         assert_eq!(KeyPath::root().index(0).index(12).to_string(), "[0][12]");

@@ -1,11 +1,11 @@
-//! The two kinds of scalar, with nom: `i42e` and `4:spam`.
+//! Parsers of the two kinds of scalar, `i42e` and `4:spam`, built with nom.
 //!
-//! Each parser says what it read and what follows it. A [`Fault`] carries the rest of the input at
-//! the place of the error, so that the caller can tell the offset.
+//! Each parser returns the rest of the input and what it read. A [`Fault`] carries the input from
+//! the error on, so that the caller can compute the offset.
 //!
-//! Nearly every scalar of a torrent is short, and a torrent may have a million. [`short_string`] and
-//! [`short_integer`] read those few forms without a loop, and leave everything else, all errors
-//! among it, to [`byte_string`] and [`integer`].
+//! Nearly every scalar of a torrent is short, and a torrent may have a million of them.
+//! [`short_string`] and [`short_integer`] read the short forms without a loop. They leave
+//! everything else, including all errors, to [`byte_string`] and [`integer`].
 
 use nom::bytes::complete::{take_while, take_while1};
 use nom::combinator::opt;
@@ -13,17 +13,17 @@ use nom::{AsChar, Err, IResult, Parser};
 
 use crate::DecodeErrorKind;
 
-/// The most decimal digits that always fit 64 bits.
+/// The number of decimal digits up to which every number fits 64 bits.
 const SAFE_DIGITS: usize = 19;
 
-/// What is wrong, and the input from there on.
+/// An error, and the input from there on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault<'a> {
     pub(crate) at: &'a [u8],
     pub(crate) kind: DecodeErrorKind,
 }
 
-/// What was read, or what is wrong.
+/// The rest of the input and what was read, or an error.
 pub(crate) type Scan<'a, T> = IResult<&'a [u8], T, Fault<'a>>;
 
 impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
@@ -36,7 +36,7 @@ impl<'a> nom::error::ParseError<&'a [u8]> for Fault<'a> {
     }
 }
 
-/// What follows, and the content, of a byte string shorter than 100 bytes.
+/// Returns the rest of the input and the content of a byte string shorter than 100 bytes.
 #[inline(always)]
 pub(crate) fn short_string(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, content) = match input {
@@ -50,7 +50,8 @@ pub(crate) fn short_string(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((rest, string))
 }
 
-/// What follows, and the digits, of an integer that is not negative and has at most 16 of them.
+/// Returns the rest of the input and the digits of an integer of at most 16 digits that is 0 or
+/// more.
 #[inline(always)]
 pub(crate) fn short_integer(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let [b'i', number @ ..] = input else { return None };
@@ -63,17 +64,17 @@ pub(crate) fn short_integer(input: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// How many of the 16 bytes, the lowest first, are digits until one is none.
+/// Counts the digits at the start of the 16 bytes; the lowest byte is the first.
 #[inline(always)]
 fn leading_digits(bytes: u128) -> usize {
     const EACH: u128 = u128::MAX / 0xff;
     let values = bytes ^ (EACH * 0x30);
-    // The top bit of each byte says that it is above 9; a carry only goes to bytes further on.
+    // The top bit of each byte is set if the byte is above 9. A carry only changes later bytes.
     let others = (values.wrapping_add(EACH * 0x76) | values) & (EACH * 0x80);
     others.trailing_zeros() as usize / 8
 }
 
-/// An integer, `i-42e`: the text between `i` and `e`.
+/// Reads an integer, `i-42e`: returns the text between `i` and `e`.
 pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
     let (number, _) = byte(b'i', "an integer").parse(input)?;
     let (digits_at, minus) = opt(byte(b'-', "a sign")).parse(number)?;
@@ -83,7 +84,7 @@ pub(crate) fn integer(input: &[u8]) -> Scan<'_, &[u8]> {
     Ok((rest, &number[..usize::from(minus.is_some()) + digits.len()]))
 }
 
-/// A byte string, `4:spam`: its content.
+/// Reads a byte string, `4:spam`: returns its content.
 pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
     let (content, length) = length(input)?;
     let past_end = DecodeErrorKind::LengthPastEnd { length, remaining: content.len() };
@@ -92,7 +93,7 @@ pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
     Ok((rest, string))
 }
 
-/// The length in front of a byte string, with its colon.
+/// Reads the length of a byte string and the colon after it.
 fn length(input: &[u8]) -> Scan<'_, u64> {
     let (rest, digits) = take_while(AsChar::is_dec_digit).parse(input)?;
     check_zeros(input, digits)?;
@@ -137,7 +138,7 @@ fn check_zeros<'a>(at: &'a [u8], digits: &[u8]) -> Result<(), Err<Fault<'a>>> {
     }
 }
 
-/// The number that `digits` write, or `None` if it does not fit.
+/// Returns the number that `digits` spell, or `None` if it does not fit.
 pub(crate) fn unsigned(digits: &[u8]) -> Option<u64> {
     let value = |digit: &u8| u64::from(digit.wrapping_sub(b'0'));
     if digits.len() <= SAFE_DIGITS {
@@ -155,7 +156,7 @@ fn fault(at: &[u8], kind: DecodeErrorKind) -> Err<Fault<'_>> {
     Err::Error(Fault { at, kind })
 }
 
-/// What is wrong where `expected` should begin.
+/// Returns the error at `at`, where `expected` should start.
 #[cold]
 pub(crate) fn unexpected(at: &[u8], expected: &'static str) -> DecodeErrorKind {
     match at.first() {
@@ -181,12 +182,12 @@ mod tests {
         assert_eq!(got, expected, "{input}");
     }
 
-    /// A short form reads what the long one reads, or leaves it to that.
+    /// A short parser reads what the long one reads, or nothing.
     #[test]
-    fn short_forms() {
+    fn short_and_long_forms_agree() {
         #[track_caller]
         fn agree(text: &str, is_short: bool) {
-            // What follows hides no end: a short integer wants 16 bytes to look at.
+            // The short parser of integers needs 16 bytes to look at.
             let input = [text.as_bytes(), b".................."].concat();
             let (short, long) = match text.starts_with('i') {
                 true => (short_integer(&input), integer(&input)),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn integers() {
+    fn integers_are_read_or_refused() {
         for text in ["0", "7", "-1", "9223372036854775808", "18446744073709551615"] {
             check(integer, &format!("i{text}e.."), Ok(text));
         }
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_strings() {
+    fn byte_strings_are_read_or_refused() {
         check(byte_string, "0:..", Ok(""));
         check(byte_string, "4:spam..", Ok("spam"));
         check(byte_string, "12:twelve bytes..", Ok("twelve bytes"));

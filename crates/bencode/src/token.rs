@@ -1,4 +1,4 @@
-//! One entry of a document's table: 8 bytes that say where a token is and how to skip it.
+//! A document's table has one entry per token: 8 bytes that say where it is and how to skip it.
 //!
 //! ```text
 //! input   d 4:name 3:foo 5:sizes l i1e i20e e e
@@ -8,20 +8,19 @@
 //!         `--- index of the end ------------------------------^
 //! ```
 //!
-//! The kind is the byte at `offset`. `extra` is, of a byte string, the length of its content; of an
-//! integer, the length of its text; of a list or dictionary, the index of its end, once that has
-//! been read.
+//! The byte at `offset` is the kind. `extra` is the length of a byte string's content, the length of
+//! an integer's text, or the index of the end of a list or dictionary once the parser has read that.
 
 /// A value, a key, or the end of a list or dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token {
-    /// Where its first byte is.
+    /// The offset of its first byte in the input.
     pub(crate) offset: u32,
     /// See the module's comment.
     pub(crate) extra: u32,
 }
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     Integer,
@@ -46,14 +45,14 @@ impl Token {
         }
     }
 
-    /// The content of a byte string or key.
+    /// Returns the content of a byte string or key.
     pub(crate) fn content(self, input: &[u8]) -> &[u8] {
         let start = self.offset as usize + self.head_length();
         input.get(start..start + self.extra as usize).unwrap_or_default()
     }
 
-    /// How long the length and colon in front of a byte string are. Lengths have no leading zeros,
-    /// so the number says how many digits it was written with.
+    /// Returns how many bytes the length and colon before a byte string take. Lengths have no
+    /// leading zeros, so the number tells how many digits it was written with.
     #[inline]
     pub(crate) fn head_length(self) -> usize {
         match self.extra {
@@ -63,14 +62,14 @@ impl Token {
         }
     }
 
-    /// The text of an integer.
+    /// Returns the text of an integer.
     pub(crate) fn digits(self, input: &[u8]) -> &[u8] {
         let start = self.offset as usize + 1;
         input.get(start..start + self.extra as usize).unwrap_or_default()
     }
 }
 
-/// The index of the token after the value at `index`.
+/// Returns the index of the token after the value at `index`.
 pub(crate) fn after(tokens: &[Token], input: &[u8], index: usize) -> usize {
     match tokens.get(index) {
         Some(token) if matches!(token.kind(input), TokenKind::List | TokenKind::Dict) => {

@@ -1,5 +1,5 @@
-//! Views of what was parsed. They hold a position in the table and nothing else, so they are copied
-//! freely; `'a` is the life of the bytes, `'d` that of the table.
+//! Views of a parsed document. A view is an index into the table, so copying one is cheap. `'a` is
+//! the lifetime of the bytes, `'d` that of the table.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +45,7 @@ impl<'a, 'd> Value<'a, 'd> {
         Self { input, tokens, index }
     }
 
-    /// Which kind of value this is.
+    /// Returns the kind of this value.
     pub fn kind(self) -> Kind {
         match self.token().kind(self.input) {
             TokenKind::Integer => Kind::Integer,
@@ -55,7 +55,7 @@ impl<'a, 'd> Value<'a, 'd> {
         }
     }
 
-    /// The integer, if it is one.
+    /// Returns the integer, if this is one.
     pub fn as_integer(self) -> Option<Integer> {
         let token = self.token();
         let digits =
@@ -66,53 +66,53 @@ impl<'a, 'd> Value<'a, 'd> {
         }
     }
 
-    /// The integer, if it is one of `i64`'s.
+    /// Returns the integer, if this is one that fits an `i64`.
     pub fn as_int(self) -> Option<i64> {
         self.as_integer()?.try_into().ok()
     }
 
-    /// The integer, if it is one of `u64`'s.
+    /// Returns the integer, if this is one that fits a `u64`.
     pub fn as_uint(self) -> Option<u64> {
         self.as_integer()?.try_into().ok()
     }
 
-    /// The content, if it is a byte string.
+    /// Returns the content, if this is a byte string.
     pub fn as_bytes(self) -> Option<&'a [u8]> {
         let token = self.token();
         (token.kind(self.input) == TokenKind::Bytes).then(|| token.content(self.input))
     }
 
-    /// The content, if it is a byte string in UTF-8.
+    /// Returns the content, if this is a byte string in UTF-8.
     pub fn as_str(self) -> Option<&'a str> {
         str::from_utf8(self.as_bytes()?).ok()
     }
 
-    /// The list, if it is one.
+    /// Returns the list, if this is one.
     pub fn as_list(self) -> Option<List<'a, 'd>> {
         (self.kind() == Kind::List).then_some(List { value: self })
     }
 
-    /// The dictionary, if it is one.
+    /// Returns the dictionary, if this is one.
     pub fn as_dict(self) -> Option<Dict<'a, 'd>> {
         (self.kind() == Kind::Dict).then_some(Dict { value: self })
     }
 
-    /// The value of `key`, if this is a dictionary that has it.
+    /// Returns the value of `key`, if this is a dictionary that has the key.
     pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
         self.as_dict()?.get(key)
     }
 
-    /// The exact bytes of this value, as they stand in the input.
+    /// Returns the exact bytes of this value in the input.
     pub fn raw(self) -> &'a [u8] {
         self.input.get(self.offset()..self.end()).unwrap_or_default()
     }
 
-    /// Where the value begins, in bytes from the start of the document.
+    /// Returns where the value starts, in bytes from the start of the document.
     pub fn offset(self) -> usize {
         self.token().offset as usize
     }
 
-    /// Where the value is in the document. Takes time in proportion to what is in front of it.
+    /// Returns the path of the value. Takes time proportional to what comes before the value.
     pub fn path(self) -> KeyPath {
         let mut path = KeyPath::root();
         let mut around = Value { index: 0, ..self };
@@ -127,8 +127,7 @@ impl<'a, 'd> Value<'a, 'd> {
         path
     }
 
-    /// A copy that depends on nothing, to be changed or kept. Of a key given twice the first value
-    /// is kept.
+    /// Returns a copy that borrows nothing. Of a duplicate key it keeps the first value.
     pub fn to_owned(self) -> Owned {
         match self.kind() {
             Kind::Integer => Owned::Integer(self.as_integer().unwrap_or_default()),
@@ -148,7 +147,7 @@ impl<'a, 'd> Value<'a, 'd> {
         self.tokens.get(self.index).copied().unwrap_or(Token { offset: u32::MAX, extra: 0 })
     }
 
-    /// Where the value ends, in bytes from the start of the document.
+    /// Returns where the value ends, in bytes from the start of the document.
     fn end(self) -> usize {
         let token = self.token();
         let length = match token.kind(self.input) {
@@ -163,7 +162,7 @@ impl<'a, 'd> Value<'a, 'd> {
         self.offset() + length
     }
 
-    /// The child that is, or contains, token `index`.
+    /// Returns the child that is or contains token `index`, and the step that leads to it.
     fn child_with(self, index: usize) -> Option<(Step<'a>, Self)> {
         let contains = |child: &Self| index < after(self.tokens, self.input, child.index);
         match self.kind() {
@@ -208,27 +207,27 @@ pub struct List<'a, 'd> {
 }
 
 impl<'a, 'd> List<'a, 'd> {
-    /// The elements, in order.
+    /// Returns the elements, in order.
     pub fn iter(self) -> ListIter<'a, 'd> {
         ListIter { next: Value { index: self.value.index + 1, ..self.value } }
     }
 
-    /// Element `index`, from 0. Takes time in proportion to `index`.
+    /// Returns element `index`, counted from 0. Takes time proportional to `index`.
     pub fn get(self, index: usize) -> Option<Value<'a, 'd>> {
         self.iter().nth(index)
     }
 
-    /// How many elements there are. Takes time in proportion to that.
+    /// Returns the number of elements. Takes time proportional to it.
     pub fn len(self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there is none.
+    /// Returns whether the list has no elements.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// The list as a value again.
+    /// Returns the list as a value again.
     pub fn value(self) -> Value<'a, 'd> {
         self.value
     }
@@ -270,29 +269,30 @@ pub struct Dict<'a, 'd> {
 }
 
 impl<'a, 'd> Dict<'a, 'd> {
-    /// The keys with their values, in the order of the input. A key given twice comes twice.
+    /// Returns the keys with their values, in the order of the input. A duplicate key appears
+    /// twice.
     pub fn iter(self) -> DictIter<'a, 'd> {
         DictIter { tokens: List { value: self.value }.iter() }
     }
 
-    /// The value of `key`, the first if it is given twice. Takes time in proportion to the number
-    /// of keys, not to what their values contain.
+    /// Returns the first value of `key`. Takes time proportional to the number of keys, whatever
+    /// their values contain.
     pub fn get(self, key: impl AsRef<[u8]>) -> Option<Value<'a, 'd>> {
         let key = key.as_ref();
         self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
-    /// How many keys there are. Takes time in proportion to that.
+    /// Returns the number of keys. Takes time proportional to it.
     pub fn len(self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there is none.
+    /// Returns whether the dictionary has no keys.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// The dictionary as a value again.
+    /// Returns the dictionary as a value again.
     pub fn value(self) -> Value<'a, 'd> {
         self.value
     }
@@ -318,7 +318,7 @@ impl<'a, 'd> Iterator for DictIter<'a, 'd> {
 
     fn next(&mut self) -> Option<(&'a [u8], Value<'a, 'd>)> {
         let Value { input, tokens, index } = self.tokens.next;
-        // A key is a byte string: only the end of the dictionary is something else.
+        // Keys are byte strings. Only the end of the dictionary is not.
         let key = tokens.get(index).filter(|token| token.kind(input) == TokenKind::Bytes)?;
         let value = Value { input, tokens, index: index + 1 };
         self.tokens.next.index = after(tokens, input, index + 1);

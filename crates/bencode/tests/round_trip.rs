@@ -1,7 +1,9 @@
-//! Whatever is encoded is decoded again, canonical input encodes to itself, and no bytes at all
-//! break a promise.
+//! Encoded values are decoded again, canonical input encodes to itself, and no input breaks a
+//! promise of the crate.
 
-use bencode::{DecodeErrorKind, Owned, OwnedDocument, Raw, Value, encode, fuzz, parse};
+mod fuzz;
+
+use bencode::{DecodeErrorKind, Owned, OwnedDocument, Raw, Value, encode, parse};
 use proptest::prelude::*;
 
 fn integer() -> impl Strategy<Value = Owned> {
@@ -25,18 +27,18 @@ fn value() -> impl Strategy<Value = Owned> {
     })
 }
 
-/// Bytes that are nearly bencode: a value with a few bytes changed, removed or put in.
+/// Bytes that are nearly bencode: a value with a few bytes changed, removed or inserted.
 fn damaged() -> impl Strategy<Value = Vec<u8>> {
     let edit =
         (any::<prop::sample::Index>(), 0..3_u8, prop::sample::select(b"0123459ield:-x".to_vec()));
     (value(), proptest::collection::vec(edit, 1..4)).prop_map(|(value, edits)| {
         let mut bytes = encode(&value);
-        for (place, what, byte) in edits {
-            let place = place.index(bytes.len() + 1).min(bytes.len().saturating_sub(1));
+        for (at, what, byte) in edits {
+            let at = at.index(bytes.len() + 1).min(bytes.len().saturating_sub(1));
             match what {
-                0 => bytes.insert(place, byte),
-                1 if bytes.len() > 1 => drop(bytes.remove(place)),
-                _ => bytes[place] = byte,
+                0 => bytes.insert(at, byte),
+                1 if bytes.len() > 1 => drop(bytes.remove(at)),
+                _ => bytes[at] = byte,
             }
         }
         bytes
@@ -54,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn no_prefix_of_a_value_is_a_value(value in value()) {
+    fn prefix_of_value_is_refused(value in value()) {
         let bytes = encode(&value);
         for end in 0..bytes.len() {
             prop_assert!(parse(&bytes[..end]).is_err());
@@ -72,14 +74,19 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_the_alphabet_break_no_promise(text in "[0-3ilde:-]{0,40}") {
+    fn bencode_characters_break_no_promise(text in "[0-3ilde:-]{0,40}") {
         fuzz::value(text.as_bytes());
     }
 }
 
-/// Inputs that once were, or easily could be, read wrongly.
 #[test]
-fn the_corpus_breaks_no_promise() {
+fn fuzz_corpus_breaks_no_promise() {
+    testkit::replay("bencode", fuzz::value);
+}
+
+/// Inputs that once were, or easily could be, parsed wrongly.
+#[test]
+fn tricky_inputs_break_no_promise() {
     for input in [
         &b""[..],
         b"d1:b0:1:a0:1:b0:e",
@@ -108,7 +115,7 @@ fn the_corpus_breaks_no_promise() {
 }
 
 #[test]
-fn short_code_makes_the_usual_values() {
+fn conversions_build_usual_values() {
     let reply = Owned::dict([
         ("interval", 1800.into()),
         ("complete", 3_usize.into()),
@@ -134,7 +141,7 @@ fn raw_values_are_checked_and_kept() {
 }
 
 #[test]
-fn an_owned_document_answers_like_a_borrowed_one() {
+fn owned_and_borrowed_documents_agree() {
     let bytes = b"d1:b0:1:ai7ee".to_vec();
     let owned = OwnedDocument::parse(bytes.clone()).unwrap();
     assert_eq!(owned.bytes(), bytes);

@@ -1,14 +1,14 @@
-//! Addresses of peers, as a user writes them.
+//! Addresses of peers on the command line.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::failure::{Class, Classify, Failure};
 
-/// The addresses that `text` names: `192.0.2.7:6881`, `[::1]:6881`, `example.org:6881`. At least
-/// one.
+/// Returns the addresses that `text` names, at least one: `192.0.2.7:6881`, `[::1]:6881`,
+/// `example.org:6881`.
 ///
 /// # Errors
-/// Usage if it is no address with a port; network if a name can't be looked up.
+/// Usage if it is not an address with a port; network if a name can't be looked up.
 pub(crate) fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return if address.port() == 0 { Err(malformed(text)) } else { Ok(vec![address]) };
@@ -30,7 +30,7 @@ pub(crate) fn resolve(text: &str) -> Result<Vec<SocketAddr>, Failure> {
     Ok(found)
 }
 
-/// Every address of every text, in order.
+/// Returns the addresses of all texts, in order.
 pub(crate) fn resolve_all(texts: &[String]) -> Result<Vec<SocketAddr>, Failure> {
     let mut addresses = Vec::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! What may be said on the command line: commands, flags, their help.
+//! The command line: commands, flags, and their help.
 
 mod transfer;
 mod values;
@@ -76,7 +76,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) verbose: u8,
 }
 
-/// One command each.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show bencoded data as readable text
@@ -269,7 +269,7 @@ pub(crate) struct CreateArgs {
     /// A text that gives the torrent its own info-hash, as private trackers ask for
     #[arg(long, value_name = "TEXT")]
     pub(crate) source: Option<String>,
-    /// A comment for those who read the torrent
+    /// A comment in the torrent
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
     /// The name in the torrent [default: the name of PATH]

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, each in its own file.
 
 mod completions;
 mod create;
@@ -14,14 +14,14 @@ mod seed;
 mod verify;
 
 use crate::cli::Command;
-use crate::failure::{Class, Classify, Outcome};
+use crate::failure::{Class, Classify, CommandResult};
 use crate::output::Output;
 use crate::signals;
 
-/// Runs one command to its end.
-pub(crate) fn run(command: &Command, output: &Output) -> Outcome {
-    if !takes_part_in_a_swarm(command) {
-        signals::leave_on_signal(output).or_fail(Class::Failure, "cannot watch for signals")?;
+/// Runs one command to completion.
+pub(crate) fn run(command: &Command, output: &Output) -> CommandResult {
+    if !needs_clean_shutdown(command) {
+        signals::exit_on_signal(output).or_fail(Class::Failure, "cannot watch for signals")?;
     }
     match command {
         Command::Decode(arguments) => decode::run(arguments, output),
@@ -39,8 +39,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> Outcome {
     }
 }
 
-/// Whether a signal must not end the command at once: there is a journal to write, and trackers
-/// are told that we leave.
-fn takes_part_in_a_swarm(command: &Command) -> bool {
+/// Whether the command must write a journal and announce `stopped` before a signal ends it.
+fn needs_clean_shutdown(command: &Command) -> bool {
     matches!(command, Command::DownloadPiece(_) | Command::Download(_) | Command::Seed(_))
 }

@@ -1,17 +1,16 @@
-//! How many files and sockets the program may have open.
+//! The limit of open files and sockets.
 
 use piece_store::Resources;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use session::StartError;
 use session::limits::MIN_DESCRIPTORS;
 
-use crate::failure::Failure;
-use crate::transfer::start_failure;
+use crate::failure::{Class, Failure, chain};
 
 /// The soft limit is raised to at most this.
 const MAX_DESCRIPTORS: u64 = 16_384;
-/// Descriptors that a command has open besides a torrent's files: standard input and outputs, two
-/// for signals, and three that it may have inherited.
+/// Descriptors besides those of a torrent's files: three for standard input and outputs, two for
+/// signals, and three that the process may have inherited.
 const FIXED: usize = 8;
 
 /// Raises the soft limit of descriptors as far as the system allows, up to [`MAX_DESCRIPTORS`], and
@@ -27,14 +26,14 @@ pub(crate) fn raise_limit() -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// Returns the threads and open files of a command that only reads or hashes files.
+/// Returns the threads and open files of a command without a session.
 ///
 /// # Errors
-/// There are fewer descriptors than a session needs.
+/// Failure if there are fewer descriptors than a session needs.
 pub(crate) fn resources() -> Result<Resources, Failure> {
     let got = raise_limit();
     if got < MIN_DESCRIPTORS {
-        return Err(start_failure(&StartError::Descriptors { got }));
+        return Err(Failure::new(Class::Failure, chain(&StartError::Descriptors { got })));
     }
     Ok(Resources::within(got - FIXED, 0))
 }

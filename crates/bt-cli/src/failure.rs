@@ -1,4 +1,4 @@
-//! Why a run did not succeed, and which exit code says so.
+//! Why a command failed, and its exit code.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use piece_store::is_out_of_descriptors;
 use serde_json::{Map, Value, json};
 
-/// The kind of a failure. The name goes into JSON, the number is the exit code.
+/// The kind of a failure, with its name in JSON and its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Failure,
@@ -44,12 +44,12 @@ impl Class {
     }
 }
 
-/// Why the program ends without success, as the user reads it.
+/// Why the program fails, with the message for the user.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     class: Class,
     message: String,
-    /// The indented lines below the message. A slice, to keep results small.
+    /// The indented lines below the message. A slice, because it makes `Result`s smaller.
     causes: Box<[String]>,
     details: Map<String, Value>,
 }
@@ -84,7 +84,7 @@ impl Failure {
         self
     }
 
-    /// The same, said of one of several things.
+    /// Puts `what` and a colon in front of the message.
     pub(crate) fn within(mut self, what: impl Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
@@ -98,18 +98,17 @@ impl Failure {
         &self.message
     }
 
-    /// The message and the lines below it. The message may have line ends in it, which somebody
-    /// else put there.
+    /// Returns the message and the lines below it. The message may contain line ends.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str)
     }
 
-    /// All [`Self::lines`].
+    /// Returns all [`Self::lines`].
     pub(crate) fn text(&self) -> String {
         self.lines().collect::<Vec<_>>().join("\n")
     }
 
-    /// `{"error": {"class", "message", ..}}`.
+    /// Returns `{"error": {"class", "message", ..}}`.
     pub(crate) fn to_json(&self) -> Value {
         let mut error = Map::new();
         error.insert("class".to_owned(), self.class.name().into());
@@ -119,12 +118,12 @@ impl Failure {
     }
 }
 
-/// How a command ends when it does not end well.
+/// Why a command ends early.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Something went wrong; the message is shown.
+    /// The command failed. The failure is shown.
     Failed(Failure),
-    /// Nobody reads what it prints: nothing more is said. With the class of what is left undone.
+    /// Standard output is closed. Nothing more is shown. Has the class of what remains undone.
     StdoutClosed(Option<Class>),
 }
 
@@ -144,11 +143,11 @@ impl From<Failure> for End {
 }
 
 /// What every command returns.
-pub(crate) type Outcome = Result<(), End>;
+pub(crate) type CommandResult = Result<(), End>;
 
-/// Turns the narrow errors of the libraries into failures of a class.
+/// Turns errors of libraries into failures of a class.
 pub(crate) trait Classify<T> {
-    /// `what` says what was being done to which thing; the error says what went wrong.
+    /// Returns the value, or a failure with the message `what: error`.
     fn or_fail(self, class: Class, what: impl Display) -> Result<T, Failure>;
 }
 
@@ -158,7 +157,7 @@ impl<T, E: std::error::Error> Classify<T> for Result<T, E> {
     }
 }
 
-/// The error and its causes, unless an error repeats its cause itself.
+/// Returns the texts of the error and its causes, without a cause that the text before it repeats.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = without_code(&error.to_string());
     let mut cause = error.source();
@@ -172,8 +171,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Returns the system's error text without its ` (os error 2)` and in lower case, as the rest of a
-/// message is. Explains too many open files.
+/// Returns the system's error text without ` (os error 2)` and with a lower-case first letter. Adds
+/// advice if too many files are open.
 pub(crate) fn without_code(text: &str) -> String {
     let Some((words, rest)) = text.split_once(" (os error ") else { return text.to_owned() };
     let (code, rest) = rest.split_once(')').unwrap_or((rest, ""));
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_system_are_shortened() {
+    fn system_error_text_is_shortened() {
         for (text, expected) in [
             ("No such file or directory (os error 2)", "no such file or directory"),
             (

@@ -1,4 +1,4 @@
-//! The log: on stderr, above the progress bars, for people.
+//! The log for people, on stderr above the progress bars.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::cli::GlobalArgs;
 use crate::failure::without_code;
 use crate::output::{Output, clean};
 
-/// Logs as much as the flags ask for.
+/// Starts the log at the level that the flags ask for.
 pub(crate) fn start(global: GlobalArgs, output: &Output) {
     let level = match (global.quiet, global.verbose) {
         (true, 0) => LevelFilter::Off,
@@ -20,7 +20,7 @@ pub(crate) fn start(global: GlobalArgs, output: &Output) {
         (..) => LevelFilter::Trace,
     };
     let mut builder = Builder::new();
-    // What these log contains whole URLs, passkeys and all.
+    // These crates log whole URLs, with passkeys.
     builder.filter_level(level).filter_module("ureq", level.min(LevelFilter::Warn));
     builder.filter_module("rustls", level.min(LevelFilter::Warn));
     builder.format(|out, record| {
@@ -39,7 +39,7 @@ pub(crate) fn start(global: GlobalArgs, output: &Output) {
     builder.init();
 }
 
-/// Takes the bars away while something is written.
+/// Hides the bars during a write.
 struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {

@@ -1,10 +1,11 @@
-//! `bt-cli`, a BitTorrent client for the shell. Thin: arguments in, text, JSON and progress bars
-//! out; everything else is in the crates beside this one.
+//! `bt-cli`, a BitTorrent client for the shell. It turns arguments into calls of the other crates,
+//! and their results into text, JSON and progress bars.
 //!
 //! ```text
 //! cli (arguments) -> commands::NAME -> output (text | JSON, stdout | stderr)
 //!                        |  `-> failure (class, message) -> exit code
-//!                        `-> source (a torrent from a file, a URL, stdin), trackers, transfer
+//!                        `-> source (a torrent from a file, a URL, stdin), content, trackers,
+//!                            transfer
 //! ```
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
@@ -12,8 +13,10 @@
 mod address;
 mod cli;
 mod commands;
+mod content;
 mod descriptors;
 mod failure;
+mod identity;
 mod logging;
 mod output;
 mod selection;
@@ -34,7 +37,7 @@ use crate::output::Output;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&without_passkeys(with_good_tips(error))),
+        Err(error) => return print_help_or_error(&without_passkeys(with_good_tips(error))),
     };
     let output = Output::new(cli.global);
     logging::start(cli.global, &output);
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keeps only the most similar command, which clap names last, and no flag that is not similar.
+/// Keeps the most similar command, which clap names last. Removes a flag that is not similar.
 fn with_good_tips(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::Strings(tips)) = error.get(ContextKind::SuggestedSubcommand)
         && let Some(best) = tips.last().cloned()
@@ -65,7 +68,7 @@ fn with_good_tips(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Hides the passkeys of URLs that stand where clap expects something else.
+/// Hides the passkeys of URLs that were given where clap expects something else.
 fn without_passkeys(mut error: clap::Error) -> clap::Error {
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]
     {
@@ -79,18 +82,18 @@ fn without_passkeys(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Whether one of the flags may be a slip of the other: one begins with the other, or at most every
-/// third letter differs.
+/// Whether one flag may be a misspelling of the other: one starts with the other, or at most a
+/// third of the letters differ.
 fn is_similar(given: &str, tip: &str) -> bool {
     let is_start = tip.starts_with(given) || given.starts_with(tip);
     is_start || strsim::levenshtein(given, tip) <= given.len().max(tip.len()) / 3
 }
 
-/// Help and version are asked for; anything else is a usage error, in JSON if that was wanted.
-fn refuse(error: &clap::Error) -> ExitCode {
+/// Prints help or the version if the user asked for it, else a usage error, in JSON with `--json`.
+fn print_help_or_error(error: &clap::Error) -> ExitCode {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked || !json_wanted() {
-        // A closed stdout ends quietly.
+        // A closed stdout is no error.
         drop(error.print());
         return ExitCode::from(error.exit_code() as u8);
     }
@@ -107,7 +110,7 @@ fn json_wanted() -> bool {
     std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
 }
 
-/// What clap says first, on one line.
+/// Returns the first paragraph of clap's message, on one line.
 fn usage_message(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());

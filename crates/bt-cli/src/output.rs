@@ -1,4 +1,4 @@
-//! What is printed, and where: results on stdout, everything else on stderr.
+//! Prints results on stdout and everything else on stderr.
 
 mod bar;
 mod bencode_json;
@@ -23,17 +23,17 @@ pub(crate) use bencode_json::{hex, to_json};
 pub(crate) use meter::Meter;
 pub(crate) use style::Style;
 pub(crate) use text::{
-    clean, count, date, duration, is_unsafe, mean_rate, rate, size, size_exactly, took,
+    clean, count, date, duration, is_unsafe, mean_rate, rate, short_duration, size, size_exactly,
 };
 pub(crate) use tracker_peer::tracker_peer;
 pub(crate) use tree::{TreeFile, file_tree};
 
-/// How this launch talks to its user.
+/// How and where this launch prints.
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    /// Whether stdout was a terminal at the start. A terminal that is gone is no longer recognised.
+    /// Whether stdout was a terminal at the start. Once closed, a terminal is no longer recognised.
     terminal: bool,
     stdout: Style,
     stderr: Style,
@@ -41,10 +41,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// What the flags ask for, on the terminals or pipes there are.
+    /// Returns the output for these flags, on the terminals or pipes of this process.
     pub(crate) fn new(global: GlobalArgs) -> Self {
         let (stdout, stderr) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        // Bars would tear through JSON on the same terminal.
+        // Bars and JSON on the same terminal would overwrite each other.
         let refused = global.quiet || style::is_dumb() || (global.json && stdout);
         let bars = stderr && !refused;
         Self {
@@ -62,7 +62,7 @@ impl Output {
         self.json
     }
 
-    /// Where progress bars go, if there is a terminal for them.
+    /// Returns the group of all progress bars, if there is a terminal for them.
     pub(crate) fn bars(&self) -> Option<&MultiProgress> {
         self.bars.as_ref()
     }
@@ -78,7 +78,7 @@ impl Output {
         bar.line(terminal::width(), self.stderr.charset())
     }
 
-    /// A result: `object` as one line, or `text`.
+    /// Prints a result: `object` with `--json`, else `text`.
     pub(crate) fn result(
         &self,
         object: impl FnOnce() -> Value,
@@ -87,19 +87,19 @@ impl Output {
         if self.json { self.object(&object()) } else { self.line(&text(self.stdout)) }
     }
 
-    /// One line of text, or several.
+    /// Prints one or more lines of text.
     pub(crate) fn line(&self, text: &str) -> Result<(), End> {
         self.bytes(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
     }
 
-    /// One JSON object on a line.
+    /// Prints a JSON object on one line.
     pub(crate) fn object(&self, object: &Value) -> Result<(), End> {
         self.line(&terminal_safe(object.to_string()))
     }
 
-    /// Writes exactly these bytes. Drops them if stdout is a terminal that is gone.
+    /// Writes exactly these bytes. Drops them if stdout was a terminal and is closed.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), End> {
-        let written = self.around_bars(|| {
+        let written = self.without_bars(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         });
@@ -109,34 +109,34 @@ impl Output {
         }
     }
 
-    /// Something by the way, for a person, on stderr.
+    /// Prints a note for people on stderr.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.say(&clean(text));
+            self.stderr_line(&clean(text));
         }
     }
 
-    /// Something a person should know, on stderr.
+    /// Prints a warning for people on stderr.
     pub(crate) fn warn(&self, text: &str) {
         if !self.quiet {
             self.warn_also_quiet(text);
         }
     }
 
-    /// Something a person must know, on stderr, even if only results and errors are wanted.
+    /// Prints a warning for people on stderr, even with `--quiet`.
     pub(crate) fn warn_also_quiet(&self, text: &str) {
-        self.say(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
+        self.stderr_line(&format!("{} {}", self.stderr.yellow("warning:"), clean(text)));
     }
 
-    /// The last word of a launch that failed. Bars are erased for good.
+    /// Prints the failure that ends this launch. Removes the bars.
     pub(crate) fn failure(&self, failure: &Failure) {
         if let Some(bars) = &self.bars {
-            // Nothing can be done about a stderr that takes nothing.
+            // An error of stderr cannot be reported.
             drop(bars.clear());
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
         if self.json {
-            // A reader that has gone wants no message elsewhere. A full disk is reported on stderr.
+            // Not if stdout was closed, but if its disk is full.
             if let Err(End::Failed(_)) = self.object(&failure.to_json()) {
                 self.error(failure);
             }
@@ -149,15 +149,15 @@ impl Output {
 
     fn error(&self, failure: &Failure) {
         let lines = failure.lines().map(clean).collect::<Vec<_>>().join("\n");
-        self.say(&format!("{} {lines}", self.stderr.red("error:")));
+        self.stderr_line(&format!("{} {lines}", self.stderr.red("error:")));
     }
 
-    fn say(&self, text: &str) {
-        // Nothing can be done about a stderr that takes nothing.
-        drop(self.around_bars(|| writeln!(io::stderr().lock(), "{text}")));
+    fn stderr_line(&self, text: &str) {
+        // An error of stderr cannot be reported.
+        drop(self.without_bars(|| writeln!(io::stderr().lock(), "{text}")));
     }
 
-    fn around_bars<T>(&self, print: impl FnOnce() -> T) -> T {
+    fn without_bars<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bars {
             Some(bars) => bars.suspend(print),
             None => print(),
@@ -165,7 +165,7 @@ impl Output {
     }
 }
 
-/// A value over several lines, for people.
+/// Formats a value on several lines, for people.
 pub(crate) fn pretty(value: &Value) -> String {
     terminal_safe(format!("{value:#}"))
 }
@@ -183,17 +183,17 @@ fn stdout_error(error: &io::Error) -> End {
     Failure::new(Class::Disk, format!("cannot write to standard output: {why}")).into()
 }
 
-/// JSON that a terminal shows as it is: what [`clean`] would drop is escaped, so that a program
-/// still gets it. Such characters are only ever inside strings, but for the ends of lines.
+/// Escapes the characters of `json` that [`clean`] would drop, so that a terminal shows them and
+/// programs still get them. Except for line ends, such characters are inside strings.
 fn terminal_safe(json: String) -> String {
-    let obeyed = |c| is_unsafe(c) && c != '\n';
-    if !json.contains(obeyed) {
+    let is_escaped = |c| is_unsafe(c) && c != '\n';
+    if !json.contains(is_escaped) {
         return json;
     }
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
-        if obeyed(c) {
-            // All of them lie in the first 65,536 characters, so four digits are enough.
+        if is_escaped(c) {
+            // Four digits are enough, because all of them are below U+10000.
             safe += &format!("\\u{:04x}", u32::from(c));
         } else {
             safe.push(c);

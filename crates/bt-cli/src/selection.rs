@@ -7,7 +7,7 @@ use metainfo::{FileEntry, Info, Metainfo};
 
 use crate::failure::Failure;
 
-/// Where the user finds out what to select.
+/// Advice on how to find the files of a torrent.
 const INFO_SHOWS_FILES: &str = "bt-cli info shows the files and their numbers";
 
 /// The values of `--files`. A file is wanted if one of them selects it.
@@ -20,18 +20,18 @@ pub(crate) struct Selection {
 #[derive(Debug)]
 struct Value {
     text: String,
-    /// The file numbers, if `text` is a list of such.
+    /// The file numbers, if `text` is a list of numbers.
     numbers: Option<Vec<RangeInclusive<usize>>>,
 }
 
 impl Selection {
-    /// Returns what the values of `--files` ask for; `None` if there are none, which is every file.
+    /// Parses the values of `--files`. Returns `None` if there are none, which selects every file.
     pub(crate) fn parse(values: &[String]) -> Option<Self> {
         let value = |text: &String| Value { text: text.clone(), numbers: numbers(text) };
         (!values.is_empty()).then(|| Self { values: values.iter().map(value).collect() })
     }
 
-    /// Whether files are named by number, which makes sense for one torrent only.
+    /// Whether a value has file numbers, which make sense for one torrent only.
     pub(crate) fn has_numbers(&self) -> bool {
         self.values.iter().any(|value| value.numbers.is_some())
     }
@@ -52,7 +52,7 @@ impl Selection {
 }
 
 impl Value {
-    /// Returns the files that it selects: those with its numbers, else those with its name.
+    /// Returns the files that the value selects: by number, else by name, else by pattern.
     fn files(&self, info: &Info) -> Result<Vec<usize>, Failure> {
         let count = info.files().len();
         let ranges = self.numbers.as_deref().unwrap_or_default();
@@ -79,7 +79,7 @@ impl Value {
 
     fn no_match(&self, info: &Info) -> Failure {
         let (name, text) = (info.name(), &self.text);
-        let advice = if is_like_numbers(text) {
+        let advice = if looks_like_numbers(text) {
             "file numbers look like 0,3-5"
         } else if text.contains(',') && !text.contains('{') {
             "repeat --files for each name"
@@ -90,8 +90,8 @@ impl Value {
     }
 }
 
-/// Returns the files that `text` names: the whole path of a file or folder in the torrent, with or
-/// without the torrent's name in front, or else the name of a file or folder anywhere in it.
+/// Returns the files that `text` names: the path of a file or folder in the torrent, with or
+/// without the torrent's name in front, else the name of a file or folder anywhere in it.
 fn by_name(info: &Info, text: &str) -> Vec<usize> {
     let text = text.trim_start_matches("./").trim_end_matches('/');
     let below = text.strip_prefix(info.name()).and_then(|rest| rest.strip_prefix('/'));
@@ -138,7 +138,7 @@ fn by_pattern(info: &Info, text: &str) -> Result<Vec<usize>, Failure> {
     Ok(files_where(info, |path| glob.is_match(path) || glob.is_match(format!("{name}/{path}"))))
 }
 
-/// Returns the files of which `wanted` accepts the path, as the torrent has it or as it is on disk.
+/// Returns the files for which `wanted` accepts the path in the torrent or the path on disk.
 fn files_where(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
     let files = info.files().iter().filter(|file| !file.is_pad());
     let files = files.filter(|file| wanted(file.original_path()) || wanted(file.path()));
@@ -146,7 +146,7 @@ fn files_where(info: &Info, wanted: impl Fn(&str) -> bool) -> Vec<usize> {
 }
 
 /// Whether `text` was probably meant as a list of file numbers.
-fn is_like_numbers(text: &str) -> bool {
+fn looks_like_numbers(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_digit() || matches!(c, ',' | '-' | ' ');
     text.contains(|c: char| c.is_ascii_digit()) && text.chars().all(is_part)
 }

@@ -13,21 +13,21 @@ use signal_hook::iterator::Signals;
 use crate::failure::{Class, Failure};
 use crate::output::Output;
 
-/// Signals by which somebody asks the program to end.
+/// The signals with which users and programs ask this program to end.
 const REQUESTS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// For commands that must shut down cleanly: the first signal arrives on the channel, a second
-/// request ends the program at once.
+/// Sends the first signal on the returned channel, so that the command can shut down cleanly. A
+/// second one of [`REQUESTS`] ends the program at once.
 pub(crate) fn first_signal() -> io::Result<Receiver<()>> {
     let armed = Arc::new(AtomicBool::new(false));
     let exit_code = i32::from(Class::Interrupted.exit_code());
-    // SIGHUP is not among them: shells and session managers send it along with another signal.
+    // Not for SIGHUP: shells and session managers send it together with another signal.
     for signal in REQUESTS {
         // In this order: the first signal finds the flag unset and sets it.
         flag::register_conditional_shutdown(signal, exit_code, Arc::clone(&armed))?;
         flag::register(signal, Arc::clone(&armed))?;
     }
-    // Room for one is enough: only the first signal is ever taken.
+    // One is enough, because only the first signal is ever received.
     let (sender, receiver) = bounded(1);
     on_signal(move || {
         let _ = sender.try_send(());
@@ -35,8 +35,8 @@ pub(crate) fn first_signal() -> io::Result<Receiver<()>> {
     Ok(receiver)
 }
 
-/// For commands that have nothing to finish: the first signal ends the program with a message.
-pub(crate) fn leave_on_signal(output: &Output) -> io::Result<()> {
+/// Ends the program with a message at the first signal, for commands that need no clean shutdown.
+pub(crate) fn exit_on_signal(output: &Output) -> io::Result<()> {
     let output = output.clone();
     on_signal(move || {
         output.failure(&Failure::interrupted());

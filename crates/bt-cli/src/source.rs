@@ -1,4 +1,4 @@
-//! A torrent from where the user says it is: a file, a URL, standard input.
+//! Reads torrents from files, URLs and standard input.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,21 +14,20 @@ use crate::failure::{Class, Classify, Failure, chain};
 use crate::output::Output;
 use crate::trackers;
 
-/// How long the server of a torrent may take.
+/// How long the server of a .torrent file may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most warnings about one torrent that are shown.
 const SHOWN_WARNINGS: usize = 5;
 
-/// The torrent that the arguments name. Warns of what is odd about it.
+/// Reads the torrent that the arguments name. Shows its warnings.
 ///
 /// # Errors
-/// Disk if it cannot be read, network if it cannot be fetched, bad torrent if it is none.
+/// Disk if it cannot be read, network if it cannot be fetched, bad torrent if it is not one.
 pub(crate) fn load(source: &SourceArgs, output: &Output) -> Result<Metainfo, Failure> {
     load_from(&source.torrent, source.trust.ca_file.as_deref(), output)
 }
 
-/// As [`load`], for one of several torrents.
-pub(crate) fn load_from(
+fn load_from(
     torrent: &OsStr,
     ca_file: Option<&Path>,
     output: &Output,
@@ -43,7 +42,7 @@ pub(crate) fn load_from(
     } else {
         read_file(Path::new(torrent))?
     };
-    // Read before the bytes are given away; only an error needs it.
+    // Before `parse` takes the bytes. Only an error needs it.
     let appearance = Appearance::of(&bytes);
     let metainfo = Metainfo::parse(bytes).map_err(|error| {
         let why = why_no_torrent(&error, appearance);
@@ -56,7 +55,7 @@ pub(crate) fn load_from(
     Ok(metainfo)
 }
 
-/// Returns what a message calls the source `torrent`. Hides the passkeys of a link.
+/// Returns `torrent` as messages name it. Hides the passkeys of a link.
 pub(crate) fn shown(torrent: &OsStr) -> String {
     if torrent == "-" {
         return "standard input".to_owned();
@@ -69,7 +68,7 @@ pub(crate) fn shown(torrent: &OsStr) -> String {
     if is_link(torrent) { tracker_http::shorten_url(&text) } else { text }
 }
 
-/// Whether `argument` is a URL or a magnet link, which is no path.
+/// Whether `argument` is a URL or a magnet link, not a path.
 pub(crate) fn is_link(argument: &OsStr) -> bool {
     web_url(argument).is_some() || why_not_fetched(argument).is_some()
 }
@@ -79,7 +78,7 @@ fn web_url(argument: &OsStr) -> Option<&str> {
     argument.to_str().filter(is_web)
 }
 
-/// Says why bytes are not a torrent that can be used: first what they are, then where they are wrong.
+/// Describes why bytes are not a usable torrent: first what they are, then where they are wrong.
 fn why_no_torrent(error: &MetainfoError, appearance: Option<Appearance>) -> String {
     use bencode::DecodeErrorKind as Bencode;
     use metainfo::MetainfoErrorKind as Kind;
@@ -115,8 +114,8 @@ fn warn(name: &str, warnings: &[MetainfoWarning], output: &Output) {
     }
 }
 
-/// Loads every torrent that `torrents` names, once. A torrent that is named twice gets the trackers
-/// of both files, unless it is private.
+/// Loads the torrents, each once. A torrent that is named twice gets the trackers of both files,
+/// unless it is private.
 pub(crate) fn load_all(
     torrents: &[OsString],
     ca_file: Option<&Path>,
@@ -151,26 +150,26 @@ fn merge(torrent: &mut Metainfo, other: &Metainfo, same: &str, output: &Output) 
     torrent.add_trackers(other.trackers());
 }
 
-/// All of standard input, up to the size a torrent may have.
+/// Reads standard input, up to the size that a torrent may have.
 pub(crate) fn read_stdin() -> Result<Vec<u8>, Failure> {
-    bounded(io::stdin().lock(), "standard input", 0)
+    read_bounded(io::stdin().lock(), "standard input", 0)
 }
 
-/// All of a file, up to the size a torrent may have.
+/// Reads a file, up to the size that a torrent may have.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = path.display().to_string();
     let file = File::open(path).or_fail(Class::Disk, format!("cannot open {name}"))?;
     let length = file.metadata().map_or(0, |metadata| metadata.len());
-    bounded(file, &name, length)
+    read_bounded(file, &name, length)
 }
 
-/// All that `reader` has, which is probably `expected` bytes.
-fn bounded(reader: impl Read, name: &str, expected: u64) -> Result<Vec<u8>, Failure> {
+/// Reads all of `input`, which probably has `expected` bytes.
+fn read_bounded(input: impl Read, name: &str, expected: u64) -> Result<Vec<u8>, Failure> {
     let limit = MAX_METAINFO_LENGTH as u64;
-    // Room for one byte more lets the end be seen without growing.
+    // One byte more, so that reading the end of the input does not grow it.
     let mut bytes = Vec::with_capacity(expected.min(limit) as usize + 1);
-    let mut reader = reader.take(limit + 1);
-    reader.read_to_end(&mut bytes).or_fail(Class::Disk, format!("cannot read {name}"))?;
+    let mut input = input.take(limit + 1);
+    input.read_to_end(&mut bytes).or_fail(Class::Disk, format!("cannot read {name}"))?;
     if bytes.len() as u64 > limit {
         let message = format!("{name}: a torrent has at most {} MiB", limit >> 20);
         return Err(Failure::new(Class::BadTorrent, message));
@@ -184,7 +183,7 @@ fn fetch(url: &str, ca_file: Option<&Path>) -> Result<Vec<u8>, Failure> {
     bytes.or_fail(Class::Network, format!("cannot fetch {}", tracker_http::shorten_url(url)))
 }
 
-/// Why `torrent` can't be fetched, if it is a link of another kind.
+/// Returns an error text if `torrent` is a link that is neither `http://` nor `https://`.
 pub(crate) fn why_not_fetched(torrent: &OsStr) -> Option<String> {
     let text = torrent.to_str()?;
     if has_prefix(text, "magnet:") {

@@ -1,4 +1,4 @@
-//! All trackers of a torrent, asked at once.
+//! Asks all trackers of a torrent at once.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,20 +11,20 @@ use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, 
 use crossbeam_channel::{Receiver, bounded};
 use metainfo::Metainfo;
 use session::limits::MAX_TRACKERS;
-use session::{PEER_ID_PREFIX, USER_AGENT};
 use tracker_http::{AnnounceError, FetchError, Fetcher, FetcherConfig};
 
 use crate::failure::{Class, Failure, chain};
+use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 
-/// What an answer may be late by, so that a request's own error is told where there is one.
+/// The time after the timeout in which a request can still report its own error.
 const GRACE: Duration = Duration::from_millis(500);
-/// How long the answer over the second address family may take when the first one is here.
+/// How long to wait for the answer over the second address family after the first one.
 const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
 
-/// A tracker's URL and what came of asking it.
+/// A tracker's URL, and its answer or error.
 pub(crate) type Answer<T> = (String, Result<T, String>);
 
-/// Talks to trackers of both kinds.
+/// A client for HTTP(S) and UDP trackers.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: Fetcher,
@@ -35,7 +35,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client whose every request takes `timeout` at most.
+    /// Creates a client whose requests take at most `timeout` each.
     pub(crate) fn new(ca_file: Option<&Path>, timeout: Duration) -> Result<Self, Failure> {
         let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
         let of = |bind| fetcher_from(ca_file, timeout, bind);
@@ -47,7 +47,7 @@ impl Client {
         })
     }
 
-    /// Asks every one of `urls` at once; the answers are in the order of `urls`.
+    /// Asks all `urls` at once. Returns the answers in the order of `urls`.
     pub(crate) fn ask_all<T: Send + 'static>(
         &self,
         urls: &[String],
@@ -60,7 +60,7 @@ impl Client {
         for (index, url) in urls.iter().enumerate() {
             let (client, url, ask, sender) =
                 (self.clone(), (*url).clone(), Arc::clone(&ask), sender.clone());
-            // A look-up of a name can't be interrupted: such a thread is left to the process's end.
+            // Not joined: a name look-up can't be interrupted and may take until the process ends.
             thread::spawn(move || sender.send((index, ask(&client, &url))));
         }
         drop(sender);
@@ -73,7 +73,7 @@ impl Client {
         answers
     }
 
-    /// One announce, over each address family that the tracker's name has (BEP 7).
+    /// Announces over each address family that the tracker's name has (BEP 7).
     pub(crate) fn announce(
         &self,
         url: &str,
@@ -89,14 +89,14 @@ impl Client {
         let (sender, receiver) = bounded(self.http_families.len());
         for fetcher in self.http_families.clone() {
             let (url, request, sender) = (url.to_owned(), request.clone(), sender.clone());
-            // It ends at its timeout by itself; nobody need wait for it.
+            // Not joined: it ends at its timeout.
             thread::spawn(move || sender.send(fetcher.announce(&url, &request)));
         }
         drop(sender);
         join_families(&receiver)
     }
 
-    /// What the tracker knows of one torrent.
+    /// Asks the tracker for its counts of one torrent.
     pub(crate) fn scrape(&self, url: &str, info_hash: InfoHashV1) -> Result<ScrapeEntry, String> {
         let entries = match kind(url)? {
             Kind::Http => self.http.scrape(url, &[info_hash]).map_err(|error| chain(&error)),
@@ -107,7 +107,7 @@ impl Client {
     }
 }
 
-/// What fetches over HTTP(S), for this program.
+/// Creates the HTTP(S) client of this program.
 pub(crate) fn fetcher(ca_file: Option<&Path>, timeout: Duration) -> Result<Fetcher, Failure> {
     fetcher_from(ca_file, timeout, None)
 }
@@ -118,7 +118,7 @@ fn fetcher_from(
     bind: Option<IpAddr>,
 ) -> Result<Fetcher, Failure> {
     let config = FetcherConfig {
-        user_agent: USER_AGENT.to_owned(),
+        user_agent: CLIENT_NAME.to_owned(),
         timeout,
         ca_file: ca_file.map(Path::to_owned),
         bind,
@@ -127,7 +127,7 @@ fn fetcher_from(
     Fetcher::new(config).map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }
 
-/// The first good reply, with the peers of the other one; else the most telling error.
+/// Returns the first good reply with the peers of the other one, or the most specific error.
 fn join_families(
     replies: &Receiver<Result<AnnounceReply, AnnounceError>>,
 ) -> Result<AnnounceReply, String> {
@@ -141,19 +141,19 @@ fn join_families(
             Err(error) => failures.push(error),
         }
     }
-    let told = failures.iter().min_by_key(|error| vagueness(error));
-    Err(told.map_or_else(|| "no answer".to_owned(), |error| chain(error)))
+    let most_specific = failures.iter().min_by_key(|error| vagueness(error));
+    Err(most_specific.map_or_else(|| "no answer".to_owned(), |error| chain(error)))
 }
 
-/// The first reply, with the second one's peers that it lacks.
+/// Adds the peers of the second reply that the first one lacks.
 fn join(mut first: AnnounceReply, second: AnnounceReply) -> AnnounceReply {
     let known: HashSet<TrackerPeer> = first.peers.iter().cloned().collect();
     first.peers.extend(second.peers.into_iter().filter(|peer| !known.contains(peer)));
     first
 }
 
-/// What a tracker said tells more than that it can't be reached, and that more than that it has no
-/// address of a family.
+/// Ranks errors, the most specific first: the tracker's own, then a failed connection, then a name
+/// without an address of that family.
 fn vagueness(error: &AnnounceError) -> u8 {
     match error {
         AnnounceError::Fetch(FetchError::Connect { address, .. }) if address.is_ipv4() => 1,
@@ -163,7 +163,10 @@ fn vagueness(error: &AnnounceError) -> u8 {
     }
 }
 
-/// Every tracker of every tier, once each.
+/// Returns the trackers of all tiers, each once.
+///
+/// # Errors
+/// Network if there is none.
 pub(crate) fn urls(metainfo: &Metainfo) -> Result<Vec<String>, Failure> {
     let mut urls: Vec<String> = Vec::new();
     for url in metainfo.trackers().iter().flatten() {
@@ -177,7 +180,7 @@ pub(crate) fn urls(metainfo: &Metainfo) -> Result<Vec<String>, Failure> {
     Ok(urls)
 }
 
-/// An announce of this program that has nothing of the torrent yet.
+/// Returns an announce for a torrent of which we have nothing.
 pub(crate) fn announce_request(
     metainfo: &Metainfo,
     port: u16,
@@ -192,7 +195,7 @@ pub(crate) fn announce_request(
     request
 }
 
-/// The answers that failed, as causes of a failure: `URL: why`.
+/// Returns a line for each tracker that failed: `URL: error`.
 pub(crate) fn causes<T>(answers: &[Answer<T>]) -> Vec<String> {
     let failed = answers.iter().filter_map(|(url, answer)| Some((url, answer.as_ref().err()?)));
     failed.map(|(url, why)| format!("{}: {why}", tracker_http::shorten_url(url))).collect()

@@ -1,5 +1,5 @@
-//! A session at work for a command: torrents in, progress and results out, until every torrent is
-//! done or failed, or the user interrupts it.
+//! The torrents of one command and the session that transfers them, until every torrent is done or
+//! failed, or the user interrupts it.
 //!
 //! ```text
 //!  signal --.                 .--> View   (bars, lines, JSON)
@@ -9,9 +9,11 @@
 
 mod advice;
 mod events;
+mod patience;
 mod setup;
 mod torrent;
 mod tracker_news;
+mod tracker_results;
 mod view;
 
 use std::time::{Duration, Instant};
@@ -20,49 +22,48 @@ use crossbeam_channel::{Receiver, select, tick};
 use metainfo::Metainfo;
 use session::{AddTorrent, Event, Session, SessionConfig, TorrentKey};
 
-use crate::failure::{Class, Classify, End, Failure, Outcome, chain};
+use crate::failure::{Class, Classify, CommandResult, End, Failure, chain};
 use crate::output::Output;
 use crate::signals;
 
-pub(crate) use setup::{
-    check_folder, missing_content, session_config, start_failure, state_dir, warn_of_folder,
-    writable_state_dir,
-};
-pub(crate) use torrent::{Goal, Torrent};
+pub(crate) use patience::Goal;
+pub(crate) use setup::{session_config, state_dir, writable_state_dir};
+pub(crate) use torrent::Torrent;
 
 use advice::{Reach, address_list};
 use torrent::Step;
 use view::View;
 
-/// How often the state of the session is looked at.
+/// How often the session is asked for its state.
 const TICK: Duration = Duration::from_millis(250);
-/// How long a clean shutdown may take: a slow disk has much to sync. A second signal is quicker.
+/// How long a clean shutdown may take. A slow disk may have much to sync. A second signal ends the
+/// program at once.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(30);
 
-/// The torrents of one command and the session that works on them.
+/// The torrents of one command and their session.
 pub(crate) struct Transfer {
     session: Session,
     torrents: Vec<Torrent>,
-    /// Why torrents that were asked for never began.
+    /// Why torrents that were asked for could not start.
     left_out: Vec<Failure>,
-    /// Torrents that are to be stopped, until the session took the order.
+    /// Torrents to stop for which the session was too busy to take the command.
     to_stop: Vec<TorrentKey>,
     view: View,
     signal: Receiver<()>,
 }
 
 impl Transfer {
-    /// A session that listens, without torrents yet.
+    /// Starts a session that listens and has no torrents yet.
     pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config).map_err(|error| start_failure(&error))?;
+        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
         let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { session, torrents, left_out, to_stop, view, signal })
     }
 
-    /// Tells the user where peers can reach this program.
+    /// Shows the user the addresses on which peers can reach this program.
     pub(crate) fn show_addresses(&self, output: &Output) {
         if !output.json() {
             let addresses = address_list(self.session.listen_addresses());
@@ -70,12 +71,12 @@ impl Transfer {
         }
     }
 
-    /// The command prints its result itself.
+    /// Leaves the printing of results to the command.
     pub(crate) fn print_no_results(&mut self) {
         self.view.silence();
     }
 
-    /// Takes one more torrent in, which is over when `goal` says so.
+    /// Adds a torrent, which is over when `goal` says so.
     pub(crate) fn add(&mut self, order: AddTorrent, goal: Goal) -> Result<(), Failure> {
         let (metainfo, output) = (order.metainfo.clone(), setup::output_path(&order));
         let reach = Reach {
@@ -92,28 +93,28 @@ impl Transfer {
         Ok(())
     }
 
-    /// Counts a torrent that cannot begin as failed, for the reason that `failure` gives.
+    /// Counts a torrent that cannot start as failed, for the reason that `failure` gives.
     pub(crate) fn leave_out(&mut self, metainfo: &Metainfo, failure: Failure) {
         self.left_out.push(about(metainfo, failure));
     }
 
-    /// Works until every torrent is over; the first failure is the outcome.
+    /// Transfers until every torrent is over. Returns the first failure if there is one.
     pub(crate) fn run(mut self) -> Result<Vec<Torrent>, End> {
-        let worked = self.work();
+        let ended = self.transfer();
         self.view.finish();
         let Self { session, mut torrents, left_out, mut view, .. } = self;
         let events = session.events().clone();
-        // Syncs, writes the journals, says goodbye. A second signal cuts it short.
+        // Syncs, writes the journals, announces `stopped`.
         session.shut_down(SHUTDOWN_TIME);
-        tell_the_end(&events, &mut torrents, &mut view);
-        match worked {
+        show_last_events(&events, &mut torrents, &mut view);
+        match ended {
             Ok(()) => verdict(torrents, &left_out),
             Err(End::StdoutClosed(_)) => Err(End::StdoutClosed(undone(&torrents, &left_out))),
             Err(end) => Err(end),
         }
     }
 
-    fn work(&mut self) -> Outcome {
+    fn transfer(&mut self) -> CommandResult {
         let events = self.session.events().clone();
         let (ticker, signal) = (tick(TICK), self.signal.clone());
         while !self.torrents.iter().all(Torrent::is_over) {
@@ -126,14 +127,14 @@ impl Transfer {
         Ok(())
     }
 
-    fn handle_event(&mut self, event: &Event) -> Outcome {
+    fn handle_event(&mut self, event: &Event) -> CommandResult {
         let now = Instant::now();
         let Some(index) = self.torrents.iter().position(|torrent| torrent.key == event.torrent)
         else {
             return Ok(());
         };
         if event.kind.is_lasting() {
-            // The newest numbers go with the news.
+            // Shows the event with the newest numbers.
             self.refresh(now);
         }
         let step = self.torrents[index].handle_event(now, &event.kind);
@@ -141,7 +142,7 @@ impl Transfer {
         self.take_step(index, step)
     }
 
-    fn handle_tick(&mut self) -> Outcome {
+    fn handle_tick(&mut self) -> CommandResult {
         let now = Instant::now();
         self.refresh(now);
         self.view.progress(now, &self.torrents)?;
@@ -159,7 +160,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Asks the session for the state of every torrent. A busy one is asked again at the next tick.
+    /// Asks the session for the state of every torrent, again at the next tick if it is busy.
     fn refresh(&mut self, now: Instant) {
         for status in self.session.snapshot().unwrap_or_default() {
             let torrent = self.torrents.iter_mut().find(|torrent| torrent.key == status.torrent);
@@ -169,7 +170,7 @@ impl Transfer {
         }
     }
 
-    fn take_step(&mut self, index: usize, step: Step) -> Outcome {
+    fn take_step(&mut self, index: usize, step: Step) -> CommandResult {
         let torrent = &self.torrents[index];
         match step {
             Step::Go => Ok(()),
@@ -187,9 +188,9 @@ impl Transfer {
     }
 }
 
-/// Passes on the last events of the torrents, which came while the session was shut down. A closed
-/// standard output no longer changes how the command ends.
-fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) {
+/// Handles the events that came during the shutdown. A closed standard output no longer changes how
+/// the command ends.
+fn show_last_events(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut View) {
     for event in events.try_iter() {
         let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
         let Some(torrent) = torrent else { continue };
@@ -199,6 +200,7 @@ fn tell_the_end(events: &Receiver<Event>, torrents: &mut [Torrent], view: &mut V
     }
 }
 
+/// Returns the torrents, or the first failure if there is one.
 fn verdict(torrents: Vec<Torrent>, left_out: &[Failure]) -> Result<Vec<Torrent>, End> {
     let failures = failures(&torrents, left_out);
     let Some(first) = failures.first().cloned() else { return Ok(torrents) };
@@ -210,7 +212,7 @@ fn verdict(torrents: Vec<Torrent>, left_out: &[Failure]) -> Result<Vec<Torrent>,
     Err(first.within(format!("{failed} of {all} torrents failed{which}")).into())
 }
 
-/// Returns why torrents failed, the earliest first, each with the torrent it is about.
+/// Returns why torrents failed, the earliest first, each with its torrent.
 fn failures(torrents: &[Torrent], left_out: &[Failure]) -> Vec<Failure> {
     let mut failed: Vec<(&Torrent, &Failure)> =
         torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?))).collect();
@@ -220,15 +222,16 @@ fn failures(torrents: &[Torrent], left_out: &[Failure]) -> Vec<Failure> {
     left_out.iter().cloned().chain(failed).collect()
 }
 
-/// Adds the torrent that `failure` is about.
+/// Adds the name and info-hash of the torrent that `failure` is about.
 fn about(metainfo: &Metainfo, failure: Failure) -> Failure {
     let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
     failure.with("info_hash", hash).within(name)
 }
 
-/// The class of what a launch that ends now leaves undone. A seed-only torrent leaves nothing.
+/// Returns the class of what remains undone if the program ends now. Nothing of a seed-only torrent
+/// does.
 fn undone(torrents: &[Torrent], left_out: &[Failure]) -> Option<Class> {
-    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal.seed_only;
+    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal().seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
     failures(torrents, left_out).first().map(Failure::class).or(interrupted)
 }

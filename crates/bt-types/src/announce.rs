@@ -1,20 +1,19 @@
-//! What a client tells a tracker and what the tracker answers, whatever the transport (BEP 3, 15).
+//! What a client sends to a tracker and what the tracker replies, over HTTP or UDP (BEP 3, 15).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{InfoHashV1, PeerId};
 
-/// The port a client announces when nobody chose one.
+/// The port that a client announces by default.
 pub const DEFAULT_PORT: u16 = 6881;
 
-/// The seconds until the next regular announce where a tracker says nothing usable: what most
-/// trackers say.
+/// The seconds until the next regular announce if the tracker's reply has no valid interval. Most
+/// trackers send this value.
 pub const DEFAULT_INTERVAL: u32 = 1800;
 
-/// The interval of a tracker's reply: `seconds`, or [`DEFAULT_INTERVAL`] if there are none or they
-/// are odd. 0, negative numbers and those above [`i32::MAX`], which many readers take as negative,
-/// are odd.
+/// Returns `seconds`, the interval of a tracker's reply, if it is valid, else [`DEFAULT_INTERVAL`].
+/// Valid numbers are 1 to [`i32::MAX`], because many programs treat larger ones as negative.
 ///
 /// ```
 /// assert_eq!(bt_types::interval_or_default(Some(900)), 900);
@@ -31,9 +30,9 @@ pub enum AnnounceEvent {
     /// A regular announce after the interval.
     #[default]
     None,
-    /// The first announce of a run.
+    /// The client joins the swarm: the first announce.
     Started,
-    /// The last piece was verified in this run.
+    /// The client has verified the last piece since it joined.
     Completed,
     /// The client leaves the swarm.
     Stopped,
@@ -41,36 +40,37 @@ pub enum AnnounceEvent {
     Paused,
 }
 
-/// What a client tells a tracker about one torrent.
+/// What a client sends to a tracker about one torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnounceRequest {
     /// The torrent, in the 20-byte form.
     pub info_hash: InfoHashV1,
-    /// Who asks.
+    /// The client's own id.
     pub peer_id: PeerId,
-    /// Where the client listens for peers.
+    /// The port on which the client listens for peers.
     pub port: u16,
     /// Payload sent since `started`, in bytes.
     pub uploaded: u64,
     /// Payload received since `started`, in bytes.
     pub downloaded: u64,
-    /// Bytes of the torrent still missing; [`u64::MAX`] before they are known (a magnet link).
+    /// Missing bytes of the torrent; [`u64::MAX`] if unknown (a magnet link).
     pub left: u64,
     /// Why the announce is made.
     pub event: AnnounceEvent,
-    /// How many peers are asked for; `None` leaves it to the tracker.
+    /// The number of peers to ask for; `None` lets the tracker choose.
     pub num_want: Option<u32>,
-    /// The same in every announce of a run, so that a tracker knows a client whose address changed.
+    /// A number that is the same in every announce of a launch, so that a tracker recognises a
+    /// client whose address changed.
     pub key: u32,
-    /// The address peers should use, where it differs from the one the tracker sees.
+    /// The address that peers should use, if it differs from the one the tracker sees.
     pub ip: Option<IpAddr>,
-    /// What the tracker called itself in its last reply, to be sent back.
+    /// The `tracker id` of the tracker's last reply.
     pub tracker_id: Option<Vec<u8>>,
 }
 
 impl AnnounceRequest {
-    /// A regular announce of `info_hash` by `peer_id` that listens on [`DEFAULT_PORT`], with
-    /// nothing transferred and nothing known to be left.
+    /// Makes a regular announce of `info_hash` by `peer_id`. The port is [`DEFAULT_PORT`], nothing
+    /// was transferred, and the number of missing bytes is unknown.
     pub fn new(info_hash: InfoHashV1, peer_id: PeerId) -> Self {
         Self {
             info_hash,
@@ -88,38 +88,38 @@ impl AnnounceRequest {
     }
 }
 
-/// What a tracker answers to an announce.
+/// A tracker's reply to an announce.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnnounceReply {
-    /// Seconds until the next regular announce; [`DEFAULT_INTERVAL`] if the tracker said nothing
-    /// usable.
+    /// Seconds until the next regular announce; [`DEFAULT_INTERVAL`] if the reply has no valid
+    /// interval.
     pub interval: u32,
-    /// Seconds below which the tracker wants no announce at all, if it said more than 0.
+    /// The minimum of seconds between two announces, if the reply has one above 0.
     pub min_interval: Option<u32>,
-    /// To be sent back in later announces.
+    /// An id that the client sends back in later announces.
     pub tracker_id: Option<Vec<u8>>,
-    /// Peers that have everything (`complete`).
+    /// The number of peers that have everything (`complete`).
     pub seeders: Option<u32>,
-    /// Peers that do not (`incomplete`).
+    /// The number of other peers (`incomplete`).
     pub leechers: Option<u32>,
-    /// What the tracker wants a person to read. Untrusted text.
+    /// A message for the user. Untrusted text.
     pub warning: Option<String>,
     /// The peers, in the tracker's order.
     pub peers: Vec<TrackerPeer>,
 }
 
-/// One peer of a tracker's answer.
+/// One peer of a tracker's reply.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TrackerPeer {
-    /// Where it is.
+    /// The peer's address or name.
     pub host: PeerHost,
-    /// Where it listens.
+    /// The port on which the peer listens.
     pub port: u16,
-    /// Its id, which only the dictionary form of HTTP trackers tells (BEP 3).
+    /// The peer's id, which only the dictionary form of HTTP trackers has (BEP 3).
     pub peer_id: Option<PeerId>,
 }
 
-/// An address, or a name that must be looked up first.
+/// An IP address, or a name to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PeerHost {
     /// An IPv4 or IPv6 address.
@@ -135,7 +135,7 @@ impl From<SocketAddr> for TrackerPeer {
 }
 
 impl TrackerPeer {
-    /// The address to connect to, unless the peer was given by name.
+    /// Returns the address to connect to, or `None` if the peer has a name.
     pub fn address(&self) -> Option<SocketAddr> {
         match self.host {
             PeerHost::Ip(ip) => Some(SocketAddr::new(ip, self.port)),
@@ -153,15 +153,15 @@ impl fmt::Display for TrackerPeer {
     }
 }
 
-/// What a tracker says about one torrent when scraped (BEP 48, BEP 15).
+/// A tracker's counts of one torrent, from a scrape (BEP 48, BEP 15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScrapeEntry {
     /// The torrent.
     pub info_hash: InfoHashV1,
-    /// Peers that have everything.
+    /// The number of peers that have everything.
     pub seeders: u32,
-    /// Peers that do not.
+    /// The number of other peers.
     pub leechers: u32,
-    /// How often the tracker was told `completed`.
+    /// The number of announces with event `completed`.
     pub completed: u32,
 }

@@ -1,4 +1,4 @@
-//! A set of pieces, laid out as on the wire: piece 0 is the highest bit of the first byte (BEP 3,
+//! A set of pieces, in the format of the wire: piece 0 is the highest bit of the first byte (BEP 3,
 //! "bitfield"). Invariant: spare bits at the end are zero.
 
 use std::borrow::Cow;
@@ -6,16 +6,16 @@ use std::ops::Range;
 
 use crate::PieceIndex;
 
-/// Bytes from outside that are no bitfield of this torrent.
+/// Why received bytes are not a bitfield of this torrent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BitfieldError {
     /// Occurs when there are more or fewer bytes than the pieces need.
     #[error("expected a bitfield of {expected} bytes, got {got}")]
     Length {
-        /// How many bytes the pieces need.
+        /// The number of bytes that the pieces need.
         expected: usize,
-        /// How many there were.
+        /// The number of bytes received.
         got: usize,
     },
     /// Occurs when a bit after the last piece is set.
@@ -23,30 +23,30 @@ pub enum BitfieldError {
     SpareBits,
 }
 
-/// A set of the pieces of one torrent. The empty set and that of all pieces take no memory for bits.
+/// A set of pieces of one torrent. The empty set and the set of all pieces take no memory for bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bitfield {
-    /// `None` if no piece is in the set, or every piece.
+    /// `None` if the set has no piece or every piece.
     bytes: Option<Box<[u8]>>,
     pieces: u32,
     count: u32,
 }
 
 impl Bitfield {
-    /// The empty set, for a torrent of `pieces` pieces.
+    /// Makes the empty set, for a torrent of `pieces` pieces.
     pub fn new(pieces: u32) -> Self {
         Self { bytes: None, pieces, count: 0 }
     }
 
-    /// The set of all `pieces` pieces.
+    /// Makes the set of all `pieces` pieces.
     pub fn full(pieces: u32) -> Self {
         Self { bytes: None, pieces, count: pieces }
     }
 
-    /// The set in `bytes`, as a peer sent it.
+    /// Reads the set from `bytes`, as a peer sent it.
     ///
     /// # Errors
-    /// Another length than the pieces need; spare bits that are set.
+    /// If the length is not what the pieces need, or a spare bit is set.
     pub fn from_bytes(bytes: &[u8], pieces: u32) -> Result<Self, BitfieldError> {
         let expected = Self::byte_length(pieces);
         if bytes.len() != expected {
@@ -60,7 +60,7 @@ impl Bitfield {
         Ok(Self { bytes: mixed.then(|| bytes.into()), pieces, count })
     }
 
-    /// How many bytes a bitfield of `pieces` pieces has on the wire.
+    /// Returns the length in bytes of a bitfield of `pieces` pieces on the wire.
     pub fn byte_length(pieces: u32) -> usize {
         pieces.div_ceil(8) as usize
     }
@@ -73,13 +73,13 @@ impl Bitfield {
         }
     }
 
-    /// Whether `piece` is in the set.
+    /// Returns whether `piece` is in the set.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         let (byte, mask) = position(piece);
         self.byte(byte) & mask != 0
     }
 
-    /// Puts `piece` in; says whether it was new.
+    /// Adds `piece`. Returns whether it was new.
     pub fn insert(&mut self, piece: PieceIndex) -> bool {
         let new = piece.get() < self.pieces && !self.contains(piece);
         if new {
@@ -88,36 +88,36 @@ impl Bitfield {
         new
     }
 
-    /// Takes `piece` out; says whether it was there.
+    /// Removes `piece`. Returns whether it was in the set.
     pub fn remove(&mut self, piece: PieceIndex) -> bool {
-        let there = self.contains(piece);
-        if there {
+        let found = self.contains(piece);
+        if found {
             self.flip(piece, self.count - 1);
         }
-        there
+        found
     }
 
-    /// How many pieces are in the set.
+    /// Returns the number of pieces in the set.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// How many pieces the torrent has.
+    /// Returns the number of pieces of the torrent.
     pub fn pieces(&self) -> u32 {
         self.pieces
     }
 
-    /// Whether every piece is in the set.
+    /// Returns whether the set has every piece.
     pub fn is_full(&self) -> bool {
         self.count == self.pieces
     }
 
-    /// Whether no piece is in the set.
+    /// Returns whether the set has no piece.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The set as it goes on the wire.
+    /// Returns the set in the format of the wire.
     pub fn as_bytes(&self) -> Cow<'_, [u8]> {
         match &self.bytes {
             Some(bytes) => Cow::Borrowed(bytes),
@@ -125,19 +125,20 @@ impl Bitfield {
         }
     }
 
-    /// The numbers of the pieces in the set, ascending.
+    /// Returns the indices of the pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.numbers(0..Self::byte_length(self.pieces))
+        self.indices(0..Self::byte_length(self.pieces))
     }
 
-    /// The numbers of the pieces in the set, ascending from about `from` on, then those before.
+    /// Returns the indices of the pieces in the set: first those from `from` on, rounded down to a
+    /// multiple of 8, then those before it. Both groups are ascending.
     pub fn iter_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
         let length = Self::byte_length(self.pieces);
-        let begin = (from as usize / 8).min(length);
-        self.numbers(begin..length).chain(self.numbers(0..begin))
+        let start = (from as usize / 8).min(length);
+        self.indices(start..length).chain(self.indices(0..start))
     }
 
-    fn numbers(&self, bytes: Range<usize>) -> impl Iterator<Item = u32> + '_ {
+    fn indices(&self, bytes: Range<usize>) -> impl Iterator<Item = u32> + '_ {
         let bytes = bytes.map(|byte| (byte, self.byte(byte)));
         bytes.filter(|(_, bits)| *bits != 0).flat_map(|(byte, bits)| {
             (0..8)
@@ -154,16 +155,15 @@ impl Bitfield {
         }
     }
 
-    /// Changes whether `piece` is in the set, which has `count` pieces then.
+    /// Adds or removes `piece`, after which the set has `count` pieces.
     fn flip(&mut self, piece: PieceIndex, count: u32) {
         let ((byte, mask), length) = (position(piece), Self::byte_length(self.pieces));
         let mut bytes =
             self.bytes.take().unwrap_or_else(|| (0..length).map(|byte| self.byte(byte)).collect());
         bytes[byte] ^= mask;
         self.count = count;
-        // No more is said than by the count.
-        let plain = self.is_empty() || self.is_full();
-        self.bytes = if plain { None } else { Some(bytes) };
+        // The count alone describes an empty or full set.
+        self.bytes = (!self.is_empty() && !self.is_full()).then_some(bytes);
     }
 }
 
@@ -171,7 +171,7 @@ fn position(piece: PieceIndex) -> (usize, u8) {
     ((piece.get() / 8) as usize, 0x80 >> (piece.get() % 8))
 }
 
-/// A byte of the set of all pieces.
+/// Returns byte `byte` of the set of all pieces.
 fn full_byte(byte: usize, pieces: u32) -> u8 {
     match Bitfield::byte_length(pieces).checked_sub(byte + 1) {
         None => 0,
@@ -186,7 +186,7 @@ mod tests {
     use crate::Geometry;
 
     #[test]
-    fn insert_remove_count() {
+    fn insert_and_remove_count() {
         let geometry = Geometry::new(10, 1).unwrap();
         let mut set = Bitfield::new(10);
         let nine = geometry.piece(9).unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn all_pieces_and_back() {
+    fn full_set_can_shrink() {
         let geometry = Geometry::new(10, 1).unwrap();
         let mut set = Bitfield::full(10);
         assert_eq!(*set.as_bytes(), [0xff, 0xc0]);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_from_the_middle_on() {
+    fn iteration_starts_in_the_middle() {
         let set = Bitfield::from_bytes(&[0x81, 0, 0xc0], 20).unwrap();
         assert_eq!(set.iter_from(9).collect::<Vec<_>>(), [16, 17, 0, 7]);
         assert_eq!(set.iter_from(100).collect::<Vec<_>>(), [0, 7, 16, 17]);
@@ -220,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_of_another_torrent_is_never_in() {
+    fn piece_of_other_torrent_is_ignored() {
         let mut set = Bitfield::new(10);
-        let stranger = Geometry::new(20, 1).unwrap().piece(12).unwrap();
-        assert!(!set.insert(stranger) && !set.contains(stranger) && !set.remove(stranger));
+        let foreign = Geometry::new(20, 1).unwrap().piece(12).unwrap();
+        assert!(!set.insert(foreign) && !set.contains(foreign) && !set.remove(foreign));
     }
 
     #[test]
-    fn bytes_from_outside() {
+    fn received_bytes_are_checked() {
         assert_eq!(Bitfield::from_bytes(&[0xff, 0xc0], 10), Ok(Bitfield::full(10)));
         assert_eq!(Bitfield::from_bytes(&[0xff, 0xe0], 10), Err(BitfieldError::SpareBits));
         for bytes in [&[0xff][..], &[0xff, 0xc0, 0]] {

@@ -8,8 +8,8 @@ pub const V4_LENGTH: usize = 6;
 /// The length of a packed IPv6 address and port.
 pub const V6_LENGTH: usize = 18;
 
-/// The addresses in `bytes`, [`V4_LENGTH`] bytes each. An incomplete address at the end is
-/// ignored.
+/// Returns the addresses in `bytes`, [`V4_LENGTH`] bytes each. Ignores an incomplete address at the
+/// end.
 pub fn decode_v4(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
     let (entries, _) = bytes.as_chunks::<V4_LENGTH>();
     entries.iter().map(|[a, b, c, d, port @ ..]| {
@@ -17,14 +17,14 @@ pub fn decode_v4(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_
     })
 }
 
-/// The addresses in `bytes`, [`V6_LENGTH`] bytes each. An incomplete address at the end is
-/// ignored.
+/// Returns the addresses in `bytes`, [`V6_LENGTH`] bytes each. Ignores an incomplete address at the
+/// end.
 pub fn decode_v6(bytes: &[u8]) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
     let (entries, _) = bytes.as_chunks::<V6_LENGTH>();
     entries.iter().map(decode_one_v6)
 }
 
-/// Packs `address`: [`V4_LENGTH`] or [`V6_LENGTH`] bytes at the end of `out`.
+/// Appends the packed `address` to `out`: [`V4_LENGTH`] or [`V6_LENGTH`] bytes.
 pub fn encode(address: SocketAddr, out: &mut Vec<u8>) {
     match address.ip() {
         IpAddr::V4(ip) => out.extend(ip.octets()),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trip() {
+    fn addresses_round_trip() {
         let v4: SocketAddr = "10.0.0.1:6881".parse().unwrap();
         let v6: SocketAddr = "[2001:db8::1]:51413".parse().unwrap();
         let mut bytes = Vec::new();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn ragged_end_is_ignored() {
+    fn incomplete_address_is_ignored() {
         assert_eq!(decode_v4(&[0; 13]).len(), 2);
         assert_eq!(decode_v6(&[0; 35]).len(), 1);
         assert_eq!(decode_v6(&[0; 17]).len(), 0);

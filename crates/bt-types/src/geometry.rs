@@ -1,4 +1,4 @@
-//! How a torrent's data is cut into pieces and blocks (BEP 3).
+//! The division of a torrent's data into pieces and blocks (BEP 3).
 //!
 //! ```text
 //! |<------------------------ total ------------------------>|
@@ -6,29 +6,29 @@
 //! | b0 | b1 | b2   |                                             blocks of 16 KiB, the last shorter
 //! ```
 //!
-//! Invariant: a [`PieceIndex`] or [`BlockRequest`] was range-checked by the [`Geometry`] that made
-//! it, so whoever holds one need not check it again.
+//! Invariant: the [`Geometry`] that made a [`PieceIndex`] or [`BlockRequest`] has checked its
+//! range, so no code needs to check it again.
 
-/// The length of a block, 16 KiB: what clients ask for with one request.
+/// The length of a block, in bytes: 16 KiB, which clients ask for with one request.
 pub const BLOCK_LENGTH: u32 = 16 * 1024;
-/// The most pieces a torrent may have.
+/// The largest number of pieces in a torrent.
 pub const MAX_PIECE_COUNT: u32 = 1 << 21;
-/// The greatest piece length, in bytes.
+/// The largest piece length, in bytes.
 pub const MAX_PIECE_LENGTH: u32 = 1 << 29;
 /// The longest range one request may ask for, in bytes.
 pub const MAX_REQUEST_LENGTH: u32 = 128 * 1024;
 
-/// The number of a piece that exists.
+/// The index of a piece that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PieceIndex(u32);
 
 impl PieceIndex {
-    /// The number itself, from 0.
+    /// Returns the index, counted from 0.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// The number as an index into a table with one entry a piece.
+    /// Returns the index for a table with one entry per piece.
     pub fn as_usize(self) -> usize {
         self.0 as usize
     }
@@ -49,46 +49,46 @@ pub struct BlockRequest {
 }
 
 impl BlockRequest {
-    /// The piece the range lies in.
+    /// Returns the piece that contains the range.
     pub fn piece(self) -> PieceIndex {
         self.piece
     }
 
-    /// Where in the piece the range begins, in bytes.
+    /// Returns where the range starts in the piece, in bytes.
     pub fn offset(self) -> u32 {
         self.offset
     }
 
-    /// How many bytes it covers.
+    /// Returns the length of the range, in bytes.
     pub fn length(self) -> u32 {
         self.length
     }
 
-    /// The number of the block it begins in.
+    /// Returns the index of the block in which the range starts.
     pub fn block(self) -> u32 {
         self.offset / BLOCK_LENGTH
     }
 }
 
-/// Numbers that no torrent can have.
+/// Why the numbers are not those of a torrent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GeometryError {
     /// Occurs when the piece length is zero or over [`MAX_PIECE_LENGTH`].
     #[error("expected a piece length of 1 to {MAX_PIECE_LENGTH} bytes, got {got}")]
     PieceLength {
-        /// The length that was given.
+        /// The piece length.
         got: u64,
     },
     /// Occurs when there would be more than [`MAX_PIECE_COUNT`] pieces.
     #[error("expected at most {MAX_PIECE_COUNT} pieces, got {got}")]
     TooManyPieces {
-        /// How many there would be.
+        /// The number of pieces.
         got: u64,
     },
 }
 
-/// How many bytes a torrent has and how long its pieces are.
+/// The size of a torrent's data and the length of its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     total: u64,
@@ -97,10 +97,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The geometry of `total` bytes in pieces of `piece_length` bytes.
+    /// Makes the geometry of `total` bytes in pieces of `piece_length` bytes.
     ///
     /// # Errors
-    /// A piece length of 0 or over [`MAX_PIECE_LENGTH`]; more than [`MAX_PIECE_COUNT`] pieces.
+    /// If the piece length is 0 or over [`MAX_PIECE_LENGTH`], or there are more than
+    /// [`MAX_PIECE_COUNT`] pieces.
     pub fn new(total: u64, piece_length: u64) -> Result<Self, GeometryError> {
         if piece_length == 0 || piece_length > u64::from(MAX_PIECE_LENGTH) {
             return Err(GeometryError::PieceLength { got: piece_length });
@@ -112,70 +113,70 @@ impl Geometry {
         Ok(Self { total, piece_length: piece_length as u32, piece_count: count as u32 })
     }
 
-    /// The size of the data, in bytes.
+    /// Returns the size of the data, in bytes.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// The length of every piece but the last, in bytes.
+    /// Returns the length of every piece but the last, in bytes.
     pub fn piece_length(&self) -> u32 {
         self.piece_length
     }
 
-    /// How many pieces there are.
+    /// Returns the number of pieces.
     pub fn piece_count(&self) -> u32 {
         self.piece_count
     }
 
-    /// Piece `index`, if it exists.
+    /// Returns piece `index`, if it exists.
     pub fn piece(&self, index: u32) -> Option<PieceIndex> {
         (index < self.piece_count).then_some(PieceIndex(index))
     }
 
-    /// Every piece, in order.
+    /// Returns every piece, in order.
     pub fn pieces(
         &self,
     ) -> impl DoubleEndedIterator<Item = PieceIndex> + ExactSizeIterator + use<> {
         (0..self.piece_count).map(PieceIndex)
     }
 
-    /// The length of `piece`, in bytes: [`Self::piece_length`] but for the last one.
+    /// Returns the length of `piece`, in bytes: [`Self::piece_length`], except for the last piece.
     pub fn length_of(&self, piece: PieceIndex) -> u32 {
         let rest = self.total.saturating_sub(self.offset_of(piece));
         rest.min(u64::from(self.piece_length)) as u32
     }
 
-    /// Where in the data `piece` begins, in bytes.
+    /// Returns where `piece` starts in the data, in bytes.
     pub fn offset_of(&self, piece: PieceIndex) -> u64 {
         u64::from(piece.0) * u64::from(self.piece_length)
     }
 
-    /// The piece that holds byte `offset` of the data, if there is one.
+    /// Returns the piece that contains byte `offset` of the data, if there is one.
     pub fn piece_at(&self, offset: u64) -> Option<PieceIndex> {
         let index = offset / u64::from(self.piece_length);
         (offset < self.total).then_some(PieceIndex(index as u32))
     }
 
-    /// How many blocks of [`BLOCK_LENGTH`] `piece` has.
+    /// Returns the number of blocks of [`BLOCK_LENGTH`] in `piece`.
     pub fn block_count(&self, piece: PieceIndex) -> u32 {
         self.length_of(piece).div_ceil(BLOCK_LENGTH)
     }
 
-    /// Block number `block` of `piece`, if it exists.
+    /// Returns block `block` of `piece`, if it exists.
     pub fn block(&self, piece: PieceIndex, block: u32) -> Option<BlockRequest> {
         let length = self.length_of(piece);
         let offset = block.checked_mul(BLOCK_LENGTH).filter(|offset| *offset < length)?;
         Some(BlockRequest { piece, offset, length: BLOCK_LENGTH.min(length - offset) })
     }
 
-    /// The blocks of `piece`, in order.
+    /// Returns the blocks of `piece`, in order.
     pub fn blocks(&self, piece: PieceIndex) -> impl Iterator<Item = BlockRequest> + use<> {
         let geometry = *self;
         (0..self.block_count(piece)).filter_map(move |block| geometry.block(piece, block))
     }
 
-    /// The range a peer names by `index`, `offset` and `length`, if it lies inside one piece that
-    /// exists and is 1 to [`MAX_REQUEST_LENGTH`] bytes long.
+    /// Returns the range of a peer's `index`, `offset` and `length`, if it is inside one existing
+    /// piece and 1 to [`MAX_REQUEST_LENGTH`] bytes long.
     pub fn request(&self, index: u32, offset: u32, length: u32) -> Option<BlockRequest> {
         let piece = self.piece(index)?;
         let end = offset.checked_add(length)?;
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_numbers_are_refused() {
+    fn numbers_out_of_range_are_refused() {
         let piece_length = |got| Err(GeometryError::PieceLength { got });
         assert_eq!(Geometry::new(1, 0), piece_length(0));
         assert_eq!(Geometry::new(1, (1 << 29) + 1), piece_length((1 << 29) + 1));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_must_lie_inside_one_piece() {
+    fn request_must_be_inside_one_piece() {
         let geometry = Geometry::new(100_000, 32 * 1024).unwrap();
         assert!(geometry.request(3, 0, 1696).is_some());
         for (index, offset, length) in

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A text is not the identifier it should be.
+/// A text that is not the expected identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected} hexadecimal digits, got {got:?}")]
 pub struct ParseIdError {
-    /// How many hexadecimal digits the identifier has.
+    /// The number of hexadecimal digits of the identifier.
     pub expected: usize,
-    /// The text that was given.
+    /// The text.
     pub got: String,
 }
 
@@ -20,12 +20,12 @@ macro_rules! identifier {
         pub struct $name(pub [u8; $length]);
 
         impl $name {
-            /// The raw bytes, as they go on the wire.
+            /// Returns the raw bytes, as on the wire.
             pub fn as_bytes(&self) -> &[u8; $length] {
                 &self.0
             }
 
-            /// The identifier in `bytes`, or `None` if the length differs.
+            /// Returns the identifier in `bytes`, or `None` if the length differs.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
@@ -54,8 +54,8 @@ macro_rules! identifier {
 }
 
 identifier! {
-    /// The SHA-1 of the raw `info` dictionary (BEP 3). Also the 20-byte form of any info-hash that
-    /// goes on the wire.
+    /// The SHA-1 of the raw `info` dictionary (BEP 3). Also the 20-byte form of any info-hash on
+    /// the wire.
     InfoHashV1, 20
 }
 identifier! {
@@ -63,7 +63,7 @@ identifier! {
     InfoHashV2, 32
 }
 identifier! {
-    /// The 20 bytes by which a client names itself for one torrent and one run (BEP 3, BEP 20).
+    /// The 20 bytes that identify a client for one torrent and one launch (BEP 3, BEP 20).
     PeerId, 20
 }
 identifier! {
@@ -83,7 +83,7 @@ pub enum InfoHashes {
 }
 
 impl InfoHashes {
-    /// The 20 bytes that go into handshakes and announces: v1 if there is one, else v2 cut to 20
+    /// Returns the 20 bytes for handshakes and announces: v1 if there is one, else v2 cut to 20
     /// bytes (BEP 52, "Upgrade path").
     pub fn wire(&self) -> InfoHashV1 {
         match self {
@@ -92,7 +92,7 @@ impl InfoHashes {
         }
     }
 
-    /// Whether a peer or tracker that says `wire` means this torrent.
+    /// Returns whether `wire`, from a peer or tracker, means this torrent.
     pub fn matches(&self, wire: InfoHashV1) -> bool {
         match self {
             Self::V1(v1) => *v1 == wire,
@@ -103,7 +103,7 @@ impl InfoHashes {
 }
 
 impl InfoHashV2 {
-    /// The first 20 bytes (BEP 52).
+    /// Returns the first 20 bytes (BEP 52).
     pub fn truncated(&self) -> InfoHashV1 {
         let mut short = [0; 20];
         short.copy_from_slice(&self.0[..20]);
@@ -112,8 +112,8 @@ impl InfoHashV2 {
 }
 
 impl PeerId {
-    /// The id that begins with `prefix` (Azureus style, BEP 20) and ends with `tail`, which the
-    /// caller draws at random.
+    /// Makes the id that starts with `prefix` (Azureus style, BEP 20) and ends with `tail`, which
+    /// the caller chooses at random.
     pub fn new(prefix: [u8; 8], tail: [u8; 12]) -> Self {
         let mut id = [0; 20];
         id[..8].copy_from_slice(&prefix);
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_round_trip() {
+    fn identifiers_round_trip_in_hex() {
         let text = "0123456789abcdef0123456789abcdef01234567";
         let hash: InfoHashV1 = text.parse().unwrap();
         assert_eq!(hash.to_string(), text);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_hex_names_what_was_expected() {
+    fn wrong_hex_is_refused() {
         for text in ["", "01", "+123456789abcdef0123456789abcdef01234567", "é"] {
             let error = text.parse::<PeerId>().unwrap_err();
             assert_eq!(error, ParseIdError { expected: 40, got: text.to_owned() });

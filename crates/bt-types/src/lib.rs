@@ -1,11 +1,16 @@
 //! The plain data that the BitTorrent crates of this workspace share.
 //!
-//! In scope: identifiers ([`InfoHashV1`], [`InfoHashes`], [`PeerId`]), the arithmetic of pieces and
-//! blocks ([`Geometry`], the only maker of [`PieceIndex`] and [`BlockRequest`]), sets of pieces
-//! ([`Bitfield`]), compact peer addresses ([`compact`]) and the vocabulary of announces
-//! ([`AnnounceRequest`], [`AnnounceReply`]), which addresses are public ([`is_public`]). Out of
-//! scope: any I/O, any policy, any wire format beyond the compact addresses that three protocols
-//! have in common.
+//! In scope:
+//!
+//! - identifiers: [`InfoHashV1`], [`InfoHashes`], [`PeerId`]
+//! - the arithmetic of pieces and blocks: [`Geometry`], which alone makes [`PieceIndex`] and
+//!   [`BlockRequest`]
+//! - sets of pieces: [`Bitfield`]
+//! - compact peer addresses ([`compact`]), and which addresses are public ([`is_public`])
+//! - the vocabulary of announces: [`AnnounceRequest`], [`AnnounceReply`]
+//!
+//! Out of scope: any I/O, any policy, any wire format beyond the compact addresses, which three
+//! protocols share.
 //!
 //! ```
 //! use bt_types::{Bitfield, Geometry};
@@ -32,6 +37,8 @@ mod announce;
 mod bitfield;
 pub mod compact;
 #[doc(hidden)]
+// Until the fuzz functions of peer-wire, tracker-udp and piece-store are in their tests.
+#[path = "../../testkit/src/choices.rs"]
 pub mod fuzz;
 mod geometry;
 mod ids;

@@ -1,9 +1,9 @@
-//! Which addresses are those of the internet at large.
+//! Tells public addresses from local and special ones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether `address` is one of the internet at large, and not of this machine, its network or a
-/// range with a special purpose (RFC 6890).
+/// Returns whether `address` is public: not of this machine, a local network or a range with a
+/// special purpose (RFC 6890).
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -25,13 +25,13 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    // Only 2000::/3 is given out; of it, 2001:db8::/32 is for documentation.
+    // Only 2000::/3 is allocated; of it, 2001:db8::/32 is for documentation.
     let [first, second, ..] = ip.segments();
     first & 0xe000 == 0x2000 && (first, second) != (0x2001, 0xdb8)
 }
 
-/// The IPv4 address that a translator or a tunnel would go to: 64:ff9b::/96 (RFC 6052) and
-/// 2002::/16 (RFC 3056).
+/// Returns the IPv4 address that a translator or a tunnel would connect to: 64:ff9b::/96 (RFC 6052)
+/// and 2002::/16 (RFC 3056).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_and_private_addresses() {
+    fn addresses_are_public_or_not() {
         for public in [
             "1.1.1.1",
             "100.63.0.1",

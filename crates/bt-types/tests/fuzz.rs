@@ -1,17 +1,17 @@
-//! What must hold for any bytes at all. Run by the fuzzer, and here on what it found worth keeping.
+//! Checks what must hold for any input. The fuzzer calls it, and a test here replays its corpus.
 
 use std::net::SocketAddr;
 
-use bt_types::fuzz::Choices;
 use bt_types::{BLOCK_LENGTH, Bitfield, Geometry, MAX_REQUEST_LENGTH, PieceIndex, compact};
+use testkit::Choices;
 
 #[test]
-fn the_corpus_breaks_no_promise() {
+fn fuzz_corpus_breaks_no_promise() {
     testkit::replay("types", fuzz);
 }
 
-/// Takes `data` for compact addresses, for a bitfield and for the numbers of a torrent, and asserts
-/// what the crate promises about the outcome.
+/// Reads `data` as compact addresses, as a bitfield and as the numbers of a torrent, and asserts
+/// what the crate promises about the result.
 ///
 /// # Panics
 /// If a promise is broken.
@@ -30,21 +30,21 @@ pub(crate) fn fuzz(data: &[u8]) {
 fn check_packed(addresses: impl Iterator<Item = SocketAddr>, data: &[u8], length: usize) {
     let mut packed = Vec::new();
     addresses.for_each(|address| compact::encode(address, &mut packed));
-    let rest = data.strip_prefix(&packed[..]).expect("addresses are packed as they were");
-    assert!(rest.len() < length, "every whole address is taken");
+    let rest = data.strip_prefix(&packed[..]).expect("packing restores the bytes");
+    assert!(rest.len() < length, "every complete address is decoded");
 }
 
 fn check_bitfield(pieces: u32, bytes: &[u8]) {
     let Ok(mut set) = Bitfield::from_bytes(bytes, pieces) else { return };
     assert_eq!(set.as_bytes(), bytes);
-    let there: Vec<u32> = set.iter().collect();
-    assert_eq!(set.count() as usize, there.len());
-    assert!(there.is_sorted() && there.iter().all(|piece| *piece < pieces));
+    let members: Vec<u32> = set.iter().collect();
+    assert_eq!(set.count() as usize, members.len());
+    assert!(members.is_sorted() && members.iter().all(|piece| *piece < pieces));
     let piece = PieceIndex::get;
     let Ok(geometry) = Geometry::new(pieces.into(), 1) else { return };
     for each in geometry.pieces() {
-        assert_eq!(set.contains(each), there.binary_search(&piece(each)).is_ok());
-        assert_eq!(set.insert(each), there.binary_search(&piece(each)).is_err());
+        assert_eq!(set.contains(each), members.binary_search(&piece(each)).is_ok());
+        assert_eq!(set.insert(each), members.binary_search(&piece(each)).is_err());
     }
     assert_eq!(set, Bitfield::full(pieces));
 }

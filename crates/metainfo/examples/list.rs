@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // A reader that went away, as `head` does, is no failure.
+    // A pipe closed by its reader, such as `head`, is not a failure.
     let _ = list(&metainfo, &mut io::BufWriter::new(io::stdout().lock()));
     ExitCode::SUCCESS
 }
@@ -53,7 +53,7 @@ fn list(metainfo: &Metainfo, output: &mut impl Write) -> io::Result<()> {
     output.flush()
 }
 
-/// Text from outside, without what would disturb a terminal.
+/// Removes control characters, which could disturb a terminal.
 fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).collect()
 }

@@ -16,7 +16,6 @@ const EXAMINED_TEXT: usize = 1024;
 /// assert_eq!(Appearance::of(b"d8:announce3:x:x"), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Appearance {
     /// No bytes at all.
     Empty,
@@ -51,7 +50,7 @@ pub enum Appearance {
 }
 
 impl Appearance {
-    /// Returns what `bytes` look like; `None` if they may be a torrent or are nothing known.
+    /// Returns what `bytes` look like; `None` if they may be a torrent or are unknown.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Self::Empty);
@@ -88,7 +87,7 @@ impl fmt::Display for Appearance {
     }
 }
 
-/// Magic numbers: the offset, the bytes there, and the format that has them.
+/// Magic numbers: an offset, the bytes at it, and their format.
 const SIGNATURES: &[(usize, &[u8], Appearance)] = &[
     (0, b"\x00\x05\x16\x07", Appearance::CompanionFile),
     (0, b"\x00\x05\x16\x00", Appearance::CompanionFile),
@@ -116,8 +115,8 @@ const SIGNATURES: &[(usize, &[u8], Appearance)] = &[
     (0, b"version https://git-lfs.github.com/", Appearance::LfsPointer),
 ];
 
-/// How text begins, in lower case.
-const OPENINGS: &[(&str, Appearance)] = &[
+/// Starts of text, in lower case.
+const TEXT_STARTS: &[(&str, Appearance)] = &[
     ("<!doctype html", Appearance::WebPage),
     ("<html", Appearance::WebPage),
     ("<head", Appearance::WebPage),
@@ -146,8 +145,8 @@ fn of_text(bytes: &[u8]) -> Option<Appearance> {
         return None;
     }
     let text = text.trim_start().to_ascii_lowercase();
-    let opening = OPENINGS.iter().find(|(opening, _)| text.starts_with(opening));
-    let appearance = opening.map_or(Appearance::Text, |(_, appearance)| *appearance);
+    let known = TEXT_STARTS.iter().find(|(start, _)| text.starts_with(start));
+    let appearance = known.map_or(Appearance::Text, |(_, appearance)| *appearance);
     let is_page = appearance == Appearance::Xml && text.contains("<html");
     Some(if is_page { Appearance::WebPage } else { appearance })
 }
@@ -182,11 +181,11 @@ mod tests {
             (b"Hello, this is the content.\n", Some(Appearance::Text)),
             (b"dear all", Some(Appearance::Text)),
             (&cut, Some(Appearance::Text)),
-            // Perhaps a torrent, whole or not.
+            // May be a torrent, complete or not.
             (b"d", None),
             (b"de", None),
             (b"d8:announce", None),
-            // Nothing known.
+            // Unknown.
             (b"\x01\x02\x03", None),
             (b"\xff\xfe\xfd", None),
         ];

@@ -1,19 +1,19 @@
-//! Making a `.torrent` file (v1) of a list of files and the finished piece hashes.
+//! Makes a `.torrent` file (v1) from a list of files and the finished piece hashes.
 
 use bencode::{Owned, encode};
 use bt_types::{BLOCK_LENGTH, Geometry, GeometryError, MAX_PIECE_LENGTH, Sha1Digest};
 
 use crate::{Metainfo, MetainfoError};
 
-/// About how many pieces a torrent is cut into if nobody says otherwise.
+/// About how many pieces [`default_piece_length`] aims at.
 const USUAL_PIECE_COUNT: u64 = 2048;
 /// The longest piece proposed while that gives fewer pieces than [`MANY_PIECES`].
 const USUAL_MAX_PIECE_LENGTH: u64 = 16 << 20;
-/// From here on, longer pieces are better than more.
+/// The number of pieces from which longer pieces are better than more of them.
 const MANY_PIECES: u64 = 1 << 18;
 
-/// A good piece length for `total` bytes of data: a power of two that makes some 1,000 to 2,000
-/// pieces, but 16 KiB at least, and 16 MiB at most below 4 TiB.
+/// Returns a good piece length for `total` bytes of data: a power of two that makes about 1,000 to
+/// 2,000 pieces, but at least 16 KiB, and at most 16 MiB for data below 4 TiB.
 ///
 /// ```
 /// assert_eq!(metainfo::default_piece_length(0), 16 * 1024);
@@ -27,31 +27,31 @@ pub fn default_piece_length(total: u64) -> u32 {
     length as u32
 }
 
-/// A torrent that can't be built.
+/// Why a torrent can't be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Occurs when neither a length nor a file was given.
+    /// Occurs when the builder has neither a length nor a file.
     #[error("expected a length or at least one file, got none")]
     NoFiles,
-    /// Occurs when a length and files were given.
+    /// Occurs when the builder has a length and files.
     #[error("expected either one length or files, got both")]
     LengthAndFiles,
     /// Occurs when the lengths of the files do not fit 64 bits.
     #[error("expected files whose lengths add up to less than 2^64 bytes, got more")]
     TotalOverflow,
-    /// Occurs when the piece length is zero or absurd, or there would be too many pieces.
+    /// Occurs when the piece length is zero or too large, or there would be too many pieces.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// Occurs when there are more or fewer hashes than pieces.
     #[error("expected {expected} piece hashes, got {got}")]
     Hashes {
-        /// How many pieces there are.
+        /// The number of pieces.
         expected: u32,
-        /// How many hashes were given.
+        /// The number of hashes.
         got: usize,
     },
-    /// Occurs when the result would not be accepted again, for example because a path has too many
+    /// Occurs when [`Metainfo::parse`] refuses the result, for example because a path has too many
     /// elements.
     #[error("the torrent would not be accepted: {0}")]
     Refused(MetainfoError),
@@ -59,8 +59,8 @@ pub enum BuildError {
 
 /// Makes a `.torrent` file.
 ///
-/// Say [`length`](Self::length) for a torrent of one file, or [`file`](Self::file) once for each
-/// file in the order in which their data was hashed.
+/// Call [`length`](Self::length) for a torrent of a single file; or [`file`](Self::file) once per
+/// file, in the order in which their data was hashed.
 #[derive(Debug, Clone)]
 pub struct Builder {
     name: Vec<u8>,
@@ -77,7 +77,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A torrent that makes the file or folder `name`.
+    /// Starts a torrent whose file or folder is called `name`.
     pub fn new(name: impl AsRef<[u8]>) -> Self {
         Self {
             name: name.as_ref().to_vec(),
@@ -94,15 +94,15 @@ impl Builder {
         }
     }
 
-    /// The torrent is a single file of this many bytes.
+    /// Makes the torrent a single file of `length` bytes.
     #[must_use]
     pub fn length(mut self, length: u64) -> Self {
         self.length = Some(length);
         self
     }
 
-    /// The torrent is a folder, and this its next file: the path below the folder, elements joined
-    /// by `/`, and the length in bytes. An empty path is the torrent itself: a single file, as with
+    /// Makes the torrent a folder, and appends a file of `length` bytes. `path` is relative to the
+    /// folder; its elements are joined by `/`. An empty path makes the torrent a single file, like
     /// [`length`](Self::length).
     #[must_use]
     pub fn file(mut self, path: impl AsRef<[u8]>, length: u64) -> Self {
@@ -113,35 +113,35 @@ impl Builder {
         self
     }
 
-    /// The piece length in bytes. Without it, [`default_piece_length`].
+    /// Sets the piece length in bytes. The default is [`default_piece_length`].
     #[must_use]
     pub fn piece_length(mut self, length: u32) -> Self {
         self.piece_length = Some(length);
         self
     }
 
-    /// Peers may come from the trackers only (BEP 27).
+    /// Sets whether peers may come from the trackers only (BEP 27).
     #[must_use]
     pub fn private(mut self, private: bool) -> Self {
         self.private = private;
         self
     }
 
-    /// A text in `info` that gives the same files another info-hash.
+    /// Sets a text in `info` that gives the same files another info-hash.
     #[must_use]
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Adds a tracker in a tier of its own, after those there are.
+    /// Appends a tracker in a tier of its own.
     #[must_use]
     pub fn tracker(mut self, url: impl Into<String>) -> Self {
         self.trackers.push(vec![url.into()]);
         self
     }
 
-    /// The tiers of trackers (BEP 12), in place of those there are.
+    /// Sets the tiers of trackers (BEP 12); replaces the existing ones.
     #[must_use]
     pub fn trackers(mut self, tiers: Vec<Vec<String>>) -> Self {
         self.trackers = tiers;
@@ -155,43 +155,43 @@ impl Builder {
         self
     }
 
-    /// What the maker wants to say.
+    /// Sets the comment.
     #[must_use]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
         self.comment = Some(comment.into());
         self
     }
 
-    /// The program that makes the torrent.
+    /// Sets the program that makes the torrent.
     #[must_use]
     pub fn created_by(mut self, program: impl Into<String>) -> Self {
         self.created_by = Some(program.into());
         self
     }
 
-    /// When the torrent is made, in seconds since 1970.
+    /// Sets when the torrent is made, in seconds since 1970.
     #[must_use]
     pub fn creation_date(mut self, seconds: i64) -> Self {
         self.creation_date = Some(seconds);
         self
     }
 
-    /// The size of the data and how it is to be cut, which the caller needs for hashing.
+    /// Returns the size of the data and of its pieces, which the caller needs for hashing.
     ///
     /// # Errors
-    /// If no file was given, or the numbers are absurd.
+    /// If the builder has no file, or its numbers are out of range.
     pub fn geometry(&self) -> Result<Geometry, BuildError> {
         let total = self.total()?;
         let length = self.piece_length.unwrap_or_else(|| default_piece_length(total));
         Ok(Geometry::new(total, u64::from(length))?)
     }
 
-    /// The torrent, given the SHA-1 of each piece of the files' data, one after the other in order.
+    /// Builds the torrent from the SHA-1 of each piece of the concatenated files.
     /// [`Metainfo::raw`] is the `.torrent` file.
     ///
     /// # Errors
-    /// If no file was given, the number of hashes is wrong, or [`Metainfo::parse`] would refuse the
-    /// result.
+    /// If the builder has no file, the number of hashes is wrong, or [`Metainfo::parse`] refuses
+    /// the result.
     pub fn build(&self, hashes: &[Sha1Digest]) -> Result<Metainfo, BuildError> {
         let geometry = self.geometry()?;
         let expected = geometry.piece_count();
@@ -258,7 +258,7 @@ impl Builder {
     }
 }
 
-/// The list of `urls`.
+/// Returns `urls` as a bencoded list.
 pub(crate) fn url_list(urls: &[String]) -> Owned {
     urls.iter().map(|url| Owned::from(url.as_str())).collect()
 }

@@ -16,10 +16,10 @@ use crate::paths::{
 use crate::{FileEntry, Info, Naming, parse};
 
 impl Info {
-    /// The paths of all files under `naming`, in file order. They are relative to the download
-    /// folder and include the torrent's name; the parts of each are ordinary names. No two files
-    /// share a path and none is a folder of another, pad files aside; under [`Naming::Windows`] and
-    /// [`Naming::Short`] not even where upper and lower case are the same.
+    /// Returns the paths of all files under `naming`, in file order. They are relative to the
+    /// download folder, include the torrent's name, and consist of ordinary names. Except for pad
+    /// files, no two files share a path and none is a folder of another. [`Naming::Windows`] and
+    /// [`Naming::Short`] ensure this even if the case of letters is ignored.
     pub fn disk_paths(&self, naming: Naming) -> Vec<PathBuf> {
         if naming == Naming::Unix || self.has_plain_names() {
             return self.files().iter().map(FileEntry::disk_path).collect();
@@ -27,35 +27,35 @@ impl Info {
         self.mapped_paths(naming)
     }
 
-    /// [`Self::disk_paths`] from the document, even if all names are plain.
-    pub(crate) fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
+    /// Computes [`Self::disk_paths`] from the document, even if all names are plain.
+    fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
         let name = map_torrent_name(self.raw_name(), naming, self.hashes.wire());
         if self.is_single_file() {
             return vec![into_path(name)];
         }
-        let paths = self.with_paths_of_their_own(self.paths_below(naming), naming);
+        let paths = self.with_unique_paths(self.paths_below(naming), naming);
         paths.iter().map(|path| into_path([&name, &b"/"[..], path].concat())).collect()
     }
 
-    /// Whether every naming gives the same paths, because all names are plain. It looks at every
-    /// path.
+    /// Returns whether every naming gives the same paths, because all names are plain. Takes time
+    /// proportional to the length of all paths.
     pub fn has_plain_names(&self) -> bool {
         let is_same = |name: &str| is_same_everywhere(name.as_bytes());
         self.files.is_unmapped()
             && self.name() == self.disk_name()
             && is_same(self.disk_name())
             && self.files().iter().flat_map(FileEntry::components).all(is_same)
-            && !self.has_paths_alike()
+            && !self.has_paths_equal_but_for_case()
     }
 
-    /// Whether two paths differ in the case of letters only.
-    fn has_paths_alike(&self) -> bool {
+    /// Returns whether two paths differ in the case of letters only.
+    fn has_paths_equal_but_for_case(&self) -> bool {
         let folded: Vec<_> =
             self.files().iter().map(|file| folded(file.path().as_bytes())).collect();
         has_clash(self.real_files(), |file| &folded[file])
     }
 
-    /// The numbers of the files that are not pad files.
+    /// Returns the indices of the files that are not pad files.
     fn real_files(&self) -> impl Iterator<Item = usize> + Clone + '_ {
         self.files().iter().filter(|file| !file.is_pad()).map(FileEntry::index)
     }
@@ -66,7 +66,7 @@ impl Info {
         name.unwrap_or_default()
     }
 
-    /// The mapped path of each file of a folder, elements joined by `/`. Some may be equal.
+    /// Returns the mapped path of each file of a folder, elements joined by `/`. Some may be equal.
     fn paths_below(&self, naming: Naming) -> Vec<Vec<u8>> {
         let list = self.get("files").and_then(Value::as_list);
         let paths = list.into_iter().flatten().zip(self.files()).map(|(value, file)| {
@@ -78,8 +78,8 @@ impl Info {
         paths.collect()
     }
 
-    /// `paths`, none twice and none a folder of another.
-    fn with_paths_of_their_own(&self, mut paths: Vec<Vec<u8>>, naming: Naming) -> Vec<Vec<u8>> {
+    /// Renames some of `paths`, so that none appears twice or is a folder of another.
+    fn with_unique_paths(&self, mut paths: Vec<Vec<u8>>, naming: Naming) -> Vec<Vec<u8>> {
         let keys: Vec<Cow<'_, [u8]>> = paths.iter().map(|path| key_of(path, naming)).collect();
         let key = |file: usize| &*keys[file];
         if !has_clash(self.real_files(), key) {

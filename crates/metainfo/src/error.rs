@@ -1,24 +1,24 @@
-//! What can be wrong with a `.torrent` file, and where.
+//! The errors of the parser of `.torrent` files.
 
 use bencode::{DecodeError, DecodeErrorKind, KeyPath, Kind, Value};
 use bt_types::GeometryError;
 
 use crate::paths::PathError;
 
-/// Bytes that are not a `.torrent` file this crate accepts: what was wrong, at which byte, under
-/// which key.
+/// Why the bytes are not an acceptable `.torrent` file: what is wrong, at which byte, under which
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at byte {offset}{}: {kind}", .path.in_parentheses())]
 pub struct MetainfoError {
-    /// What was wrong.
+    /// What is wrong.
     pub kind: MetainfoErrorKind,
-    /// Where, in bytes from the start of the file.
+    /// The offset of the error, in bytes from the start of the file.
     pub offset: usize,
-    /// The key it happened at.
+    /// The path of the value that has the error.
     pub path: KeyPath,
 }
 
-/// What was wrong with a `.torrent` file.
+/// What is wrong with a `.torrent` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetainfoErrorKind {
@@ -33,7 +33,7 @@ pub enum MetainfoErrorKind {
     /// Occurs when the bytes are not bencode.
     #[error(transparent)]
     Bencode(#[from] DecodeErrorKind),
-    /// Occurs when a required key is not there.
+    /// Occurs when a required key is missing.
     #[error("expected the key '{key}', which is missing")]
     Missing {
         /// The key.
@@ -47,13 +47,13 @@ pub enum MetainfoErrorKind {
         /// What it is.
         got: Kind,
     },
-    /// Occurs when a number is negative where it is a length.
+    /// Occurs when a length is negative.
     #[error("expected a length of 0 or more bytes, got {got}")]
     NegativeLength {
         /// The number.
         got: i64,
     },
-    /// Occurs when the piece length is zero or absurd, or there are too many pieces.
+    /// Occurs when the piece length is zero or too large, or there are too many pieces.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
     /// Occurs when the lengths of the files do not fit 64 bits.
@@ -69,10 +69,10 @@ pub enum MetainfoErrorKind {
         /// The length of `pieces`.
         got: u64,
     },
-    /// Occurs when `info` says neither `length` nor `files`.
+    /// Occurs when `info` has neither `length` nor `files`.
     #[error("expected either 'length' or 'files', got neither")]
     NeitherLengthNorFiles,
-    /// Occurs when `info` says both `length` and `files`.
+    /// Occurs when `info` has both `length` and `files`.
     #[error("expected either 'length' or 'files', got both")]
     BothLengthAndFiles,
     /// Occurs when `files` is an empty list.
@@ -81,10 +81,10 @@ pub enum MetainfoErrorKind {
     /// Occurs when a name or path can't be used.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Occurs when the torrent is one of v2 alone (BEP 52).
+    /// Occurs when the torrent is v2 only (BEP 52).
     #[error("expected a v1 or hybrid torrent, got a v2-only one, which is not supported yet")]
     OnlyV2,
-    /// Occurs when the torrent is of a version that this crate does not know (BEP 52).
+    /// Occurs when the torrent has an unknown version (BEP 52).
     #[error("expected meta version 1 or 2, got {got}")]
     Version {
         /// The version.
@@ -93,19 +93,19 @@ pub enum MetainfoErrorKind {
 }
 
 impl MetainfoError {
-    /// An error at `value`.
+    /// Returns an error at `value`.
     #[cold]
     pub(crate) fn at(value: Value<'_, '_>, kind: impl Into<MetainfoErrorKind>) -> Self {
         Self { kind: kind.into(), offset: value.offset(), path: value.path() }
     }
 
-    /// `value` should be `expected`.
+    /// Returns the error of a `value` that should be `expected`.
     #[cold]
     pub(crate) fn wrong_kind(value: Value<'_, '_>, expected: &'static str) -> Self {
         Self::at(value, MetainfoErrorKind::WrongKind { expected, got: value.kind() })
     }
 
-    /// `key` is missing from the dictionary `value`.
+    /// Returns the error of a dictionary `value` without `key`.
     #[cold]
     pub(crate) fn missing(value: Value<'_, '_>, key: &'static str) -> Self {
         Self::at(value, MetainfoErrorKind::Missing { key })

@@ -1,14 +1,14 @@
-//! The files of a torrent and where the data lies in them.
+//! The files of a torrent and their ranges of the data.
 //!
-//! A torrent may have hundreds of thousands of files, so a file is 16 bytes in a table and its path
-//! a range of one long string; [`FileEntry`] is a view made when asked for.
+//! A torrent may have hundreds of thousands of files. Therefore a file takes 16 bytes in a table,
+//! its path is a range of one long string, and [`FileEntry`] is a view made on demand.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::paths::is_plain;
 
-/// What BEP 47 says about a file, one bit each.
+/// The attributes of a file (BEP 47), one bit each.
 pub(crate) mod attribute {
     pub(crate) const PAD: u8 = 1;
     pub(crate) const EXECUTABLE: u8 = 2;
@@ -16,13 +16,13 @@ pub(crate) mod attribute {
     pub(crate) const SYMLINK: u8 = 8;
 }
 
-/// The files as they are kept. Invariants: offsets never decrease and begin at 0; every path lies
-/// in `paths`.
+/// The files of a torrent. Invariants: offsets never decrease and start at 0; every path is a range
+/// of `paths`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FileTable {
     entries: Vec<Entry>,
     paths: String,
-    /// The paths as the maker wrote them, of the files whose path had to be changed, by index.
+    /// The original paths of the files whose path on disk differs, ordered by file index.
     originals: Vec<(u32, Box<str>)>,
     /// The size of the data.
     total: u64,
@@ -39,7 +39,7 @@ struct Entry {
 }
 
 impl FileTable {
-    /// A table without files below `folder`, or for a single file if there is none.
+    /// Makes an empty table for files below `folder`, or for a single file without a folder.
     pub(crate) fn new(folder: Option<String>) -> Self {
         Self { folder, ..Self::default() }
     }
@@ -48,8 +48,8 @@ impl FileTable {
         self.entries.reserve(files);
     }
 
-    /// Appends a file, whose path is the current one of `path`. Returns false, and leaves the table
-    /// alone, if the sizes overflow.
+    /// Appends a file, whose path is the current one of `path`. Returns false and leaves the table
+    /// unchanged if the sizes overflow.
     pub(crate) fn push(&mut self, length: u64, attributes: u8, path: &PathText) -> bool {
         let Some(total) = self.total.checked_add(length) else { return false };
         let index = self.entries.len() as u32;
@@ -63,7 +63,7 @@ impl FileTable {
         true
     }
 
-    /// Takes over the paths of all files.
+    /// Stores the paths of all files.
     pub(crate) fn set_paths(&mut self, paths: PathText) {
         self.paths = paths.into_text();
     }
@@ -72,12 +72,11 @@ impl FileTable {
     pub(crate) fn rename(&mut self, index: usize, path: &str) {
         let (path_start, path_length) = (self.paths.len() as u32, path.len() as u16);
         self.paths.push_str(path);
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        let old = *entry;
-        *entry = Entry { path_start, path_length, ..old };
-        if let Err(place) = self.original_index(index) {
+        let old = self.entries[index];
+        self.entries[index] = Entry { path_start, path_length, ..old };
+        if let Err(position) = self.original_index(index) {
             let original = self.text(old).to_owned().into_boxed_str();
-            self.originals.insert(place, (index as u32, original));
+            self.originals.insert(position, (index as u32, original));
         }
     }
 
@@ -95,7 +94,7 @@ impl FileTable {
         self.folder.is_none()
     }
 
-    /// Whether every path is what its maker wrote.
+    /// Returns whether every path on disk is the original one.
     pub(crate) fn is_unmapped(&self) -> bool {
         self.originals.is_empty()
     }
@@ -118,44 +117,44 @@ impl FileTable {
     }
 
     pub(crate) fn path(&self, index: usize) -> &str {
-        self.entries.get(index).map_or("", |entry| self.text(*entry))
+        self.text(self.entries[index])
     }
 
     fn text(&self, entry: Entry) -> &str {
         let start = entry.path_start as usize;
-        self.paths.get(start..start + usize::from(entry.path_length)).unwrap_or_default()
+        &self.paths[start..start + usize::from(entry.path_length)]
     }
 
     fn original_index(&self, index: usize) -> Result<usize, usize> {
         self.originals.binary_search_by_key(&(index as u32), |(file, _)| *file)
     }
 
-    /// Where the data of file `index` ends.
+    /// Returns where the data of file `index` ends.
     fn end(&self, index: usize) -> u64 {
         self.entries.get(index + 1).map_or(self.total, |next| next.offset)
     }
 }
 
-/// Paths while they are put together, one after the other in one piece of memory.
+/// Builds paths one after the other in a single buffer.
 #[derive(Debug, Default)]
 pub(crate) struct PathText {
-    /// What is created on disk, of all files so far: elements joined by `/`. In UTF-8, which is
-    /// looked at once for all of them.
+    /// The paths on disk of all files so far, elements joined by `/`. They are UTF-8, which
+    /// [`Self::into_text`] checks once for all of them.
     pub(crate) mapped: Vec<u8>,
-    /// Where the current one begins.
+    /// Where the current path starts.
     start: usize,
-    /// The raw elements of the current one joined by `/`, where they differ.
+    /// The raw elements of the current path joined by `/`, if they differ.
     pub(crate) original: Option<Vec<u8>>,
 }
 
 impl PathText {
-    /// Begins another path.
+    /// Starts the next path.
     pub(crate) fn begin(&mut self) {
         self.start = self.mapped.len();
         self.original = None;
     }
 
-    /// Appends the element `raw`, which `map` maps unless it is plain.
+    /// Appends the element `raw`, mapped by `map` unless it is plain.
     pub(crate) fn add(&mut self, raw: &[u8], map: impl Fn(&[u8]) -> Vec<u8>) {
         let is_first = self.current().is_empty();
         if is_plain(raw) {
@@ -172,12 +171,12 @@ impl PathText {
         }
     }
 
-    /// The current path, as far as it is.
+    /// Returns the current path so far.
     pub(crate) fn current(&self) -> &[u8] {
         self.mapped.get(self.start..).unwrap_or_default()
     }
 
-    /// All paths.
+    /// Returns all paths as one string.
     pub(crate) fn into_text(self) -> String {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         String::from_utf8(self.mapped).unwrap_or_else(|error| lossy(error.as_bytes()))
@@ -191,29 +190,29 @@ fn append(path: &mut Vec<u8>, is_first: bool, element: &[u8]) {
     path.extend_from_slice(element);
 }
 
-/// The files of a torrent, in the order in which the data runs through them.
+/// The files of a torrent, in the order of their data.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
     table: &'a FileTable,
 }
 
 impl<'a> Files<'a> {
-    /// How many files there are, pad files included.
+    /// Returns the number of files, including pad files.
     pub fn len(self) -> usize {
         self.table.entries.len()
     }
 
-    /// Whether there is none, which no torrent has.
+    /// Returns whether there are no files, which is true of no torrent.
     pub fn is_empty(self) -> bool {
         self.table.entries.is_empty()
     }
 
-    /// File number `index`, from 0.
+    /// Returns file `index`, counted from 0.
     pub fn get(self, index: usize) -> Option<FileEntry<'a>> {
         (index < self.len()).then_some(FileEntry { table: self.table, index })
     }
 
-    /// The files in order.
+    /// Returns the files in order.
     pub fn iter(self) -> FilesIter<'a> {
         FilesIter { files: self, next: 0 }
     }
@@ -260,47 +259,49 @@ pub struct FileEntry<'a> {
 }
 
 impl<'a> FileEntry<'a> {
-    /// The file's number, from 0.
+    /// Returns the file's index, counted from 0.
     pub fn index(self) -> usize {
         self.index
     }
 
-    /// Where in the torrent's data the file begins, in bytes.
+    /// Returns where the file starts in the torrent's data, in bytes.
     pub fn offset(self) -> u64 {
-        self.entry().map_or(0, |entry| entry.offset)
+        self.entry().offset
     }
 
-    /// How long the file is, in bytes.
+    /// Returns the length of the file, in bytes.
     pub fn length(self) -> u64 {
-        self.table.end(self.index).saturating_sub(self.offset())
+        self.table.end(self.index) - self.offset()
     }
 
-    /// The file's path under [`Naming::Unix`](crate::Naming::Unix), elements joined by `/`: below
-    /// the torrent's folder, or the file's own name if the torrent is a single file.
+    /// Returns the file's path under [`Naming::Unix`](crate::Naming::Unix), elements joined by `/`.
+    /// It is relative to the torrent's folder, or the file's own name if the torrent is a single
+    /// file.
     ///
-    /// Safe to create below a folder on a file system of Linux: relative, no element is empty, `.`
-    /// or `..`, each is at most [`MAX_ELEMENT_LENGTH`](crate::MAX_ELEMENT_LENGTH) bytes, without
-    /// control characters. No other file of the torrent (pad files aside) has it, nor is it a
-    /// folder of one. For other file systems see [`Info::disk_paths`](crate::Info::disk_paths).
+    /// The path is safe to create below a folder on a file system of Linux. It is relative. No
+    /// element is empty, `.` or `..`, has control characters, or is longer than
+    /// [`MAX_ELEMENT_LENGTH`](crate::MAX_ELEMENT_LENGTH) bytes. Except for pad files, no other file
+    /// of the torrent has the same path or is below it. For other file systems see
+    /// [`Info::disk_paths`](crate::Info::disk_paths).
     pub fn path(self) -> &'a str {
         self.table.path(self.index)
     }
 
-    /// The elements of [`Self::path`].
+    /// Returns the elements of [`Self::path`].
     pub fn components(self) -> impl DoubleEndedIterator<Item = &'a str> + Clone {
         self.path().split('/')
     }
 
-    /// The path as the torrent's maker wrote it, for display: `U+FFFD` stands for what is not
-    /// UTF-8. Not cleaned of control characters.
+    /// Returns the path as it is in the torrent, with `U+FFFD` for bytes that are not UTF-8. It may
+    /// have control characters.
     pub fn original_path(self) -> &'a str {
         match self.table.original_index(self.index) {
-            Ok(found) => self.table.originals.get(found).map_or("", |(_, path)| path),
+            Ok(found) => &self.table.originals[found].1,
             Err(_) => self.path(),
         }
     }
 
-    /// The file's path relative to the download folder, which includes the torrent's name, under
+    /// Returns the file's path relative to the download folder, including the torrent's name, under
     /// [`Naming::Unix`](crate::Naming::Unix).
     pub fn disk_path(self) -> PathBuf {
         match &self.table.folder {
@@ -309,7 +310,7 @@ impl<'a> FileEntry<'a> {
         }
     }
 
-    /// [`Self::disk_path`] as text.
+    /// Returns [`Self::disk_path`] as text.
     pub fn full_path(self) -> Cow<'a, str> {
         match &self.table.folder {
             Some(folder) => Cow::Owned(format!("{folder}/{}", self.path())),
@@ -317,32 +318,33 @@ impl<'a> FileEntry<'a> {
         }
     }
 
-    /// Whether this is a pad file: zeros that only fill a piece up, not to be written (BEP 47).
+    /// Returns whether this is a pad file: zeros that fill up a piece and are not written to disk
+    /// (BEP 47).
     pub fn is_pad(self) -> bool {
         self.has(attribute::PAD)
     }
 
-    /// Whether the file wants to be executable (BEP 47).
+    /// Returns whether the file should be executable (BEP 47).
     pub fn is_executable(self) -> bool {
         self.has(attribute::EXECUTABLE)
     }
 
-    /// Whether the file wants to be hidden (BEP 47).
+    /// Returns whether the file should be hidden (BEP 47).
     pub fn is_hidden(self) -> bool {
         self.has(attribute::HIDDEN)
     }
 
-    /// Whether the entry stands for a symbolic link (BEP 47). It has no data.
+    /// Returns whether the entry is a symbolic link (BEP 47), which has no data.
     pub fn is_symlink(self) -> bool {
         self.has(attribute::SYMLINK)
     }
 
     fn has(self, attribute: u8) -> bool {
-        self.entry().is_some_and(|entry| entry.attributes & attribute != 0)
+        self.entry().attributes & attribute != 0
     }
 
-    fn entry(self) -> Option<Entry> {
-        self.table.entries.get(self.index).copied()
+    fn entry(self) -> Entry {
+        self.table.entries[self.index]
     }
 }
 
@@ -361,11 +363,11 @@ impl std::fmt::Debug for FileEntry<'_> {
 /// A range of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileRange {
-    /// The file's number.
+    /// The index of the file.
     pub file: usize,
-    /// Where in the file the range begins, in bytes.
+    /// Where the range starts in the file, in bytes.
     pub offset: u64,
-    /// How long it is, in bytes; never 0.
+    /// The length of the range, in bytes; never 0.
     pub length: u64,
 }
 
@@ -374,7 +376,7 @@ pub struct FileRange {
 pub struct FileRanges<'a> {
     table: &'a FileTable,
     file: usize,
-    /// Where in the data we are.
+    /// The current offset in the data.
     offset: u64,
     end: u64,
 }
@@ -385,11 +387,11 @@ impl Iterator for FileRanges<'_> {
     fn next(&mut self) -> Option<FileRange> {
         while self.offset < self.end {
             let file = self.file;
-            let start = self.table.entries.get(file)?.offset;
+            let start = self.table.entries[file].offset;
             self.file += 1;
-            let length = self.table.end(file).min(self.end).saturating_sub(self.offset);
+            let length = self.table.end(file).min(self.end) - self.offset;
             if length > 0 {
-                let offset = self.offset.saturating_sub(start);
+                let offset = self.offset - start;
                 self.offset += length;
                 return Some(FileRange { file, offset, length });
             }

@@ -1,4 +1,4 @@
-//! The `info` dictionary: what the info-hash is made of.
+//! The `info` dictionary, which the info-hash is the digest of.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use bt_types::{Geometry, InfoHashes, PieceIndex, Sha1Digest};
 
 use crate::files::{FileEntry, FileRange, FileRanges, FileTable, Files};
 
-/// The `info` dictionary of a torrent: its name, its files, how the data is cut and hashed.
+/// The `info` dictionary of a torrent: its name, files, pieces and hashes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// The whole torrent.
@@ -15,7 +15,7 @@ pub struct Info {
     pub(crate) hashes: InfoHashes,
     pub(crate) name: String,
     pub(crate) geometry: Geometry,
-    /// Where in the document the piece hashes are.
+    /// The range of the document that has the piece hashes.
     pub(crate) pieces: Range<usize>,
     pub(crate) files: FileTable,
     pub(crate) private: bool,
@@ -23,99 +23,102 @@ pub struct Info {
 }
 
 impl Info {
-    /// The name of the torrent, for display: as its maker wrote it, with `U+FFFD` for what is not
-    /// UTF-8. Not cleaned of control characters. On disk it may differ, see [`Self::disk_name`].
+    /// Returns the name of the torrent for display, with `U+FFFD` for bytes that are not UTF-8. It
+    /// may have control characters. The name on disk may differ, see [`Self::disk_name`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the file or folder that the torrent makes in the download folder, under
+    /// Returns the name of the torrent's file or folder in the download folder, under
     /// [`Naming::Unix`](crate::Naming::Unix).
     pub fn disk_name(&self) -> &str {
         self.files.disk_name()
     }
 
-    /// Every info-hash the torrent has.
+    /// Returns every info-hash of the torrent.
     pub fn info_hashes(&self) -> InfoHashes {
         self.hashes
     }
 
-    /// The size of the data and how it is cut into pieces.
+    /// Returns the size of the data and of its pieces.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// Whether peers may come from the torrent's trackers only (BEP 27). Anything but the integer 0
-    /// counts as yes, to be on the safe side; of two values one is enough.
+    /// Returns whether peers may come from the torrent's trackers only (BEP 27). To be on the safe
+    /// side, any value but the integer 0 counts as yes, and one of several values is enough.
     pub fn private(&self) -> bool {
         self.private
     }
 
-    /// The `source` key, by which private trackers tell their torrents apart.
+    /// Returns the `source` key, by which private trackers distinguish their torrents.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
 
-    /// The files, in the order in which the data runs through them.
+    /// Returns the files, in the order of their data.
     pub fn files(&self) -> Files<'_> {
         self.files.view()
     }
 
-    /// File number `index`, from 0.
+    /// Returns file `index`, counted from 0.
     pub fn file(&self, index: usize) -> Option<FileEntry<'_>> {
         self.files().get(index)
     }
 
-    /// The length of all files together, in bytes, without padding (BEP 47). Adds them up.
+    /// Returns the length of all files together, in bytes, without padding (BEP 47). Takes time
+    /// proportional to the number of files.
     pub fn content_size(&self) -> u64 {
         self.files().iter().filter(|file| !file.is_pad()).map(FileEntry::length).sum()
     }
 
-    /// How many bytes of `piece` are padding (BEP 47).
+    /// Returns the number of bytes of `piece` that are padding (BEP 47).
     pub fn padding_in(&self, piece: PieceIndex) -> u32 {
         let is_pad = |range: &FileRange| self.file(range.file).is_some_and(FileEntry::is_pad);
         let padding: u64 = self.file_ranges(piece).filter(is_pad).map(|range| range.length).sum();
         u32::try_from(padding).unwrap_or(u32::MAX)
     }
 
-    /// Whether the torrent is one file and not a folder.
+    /// Returns whether the torrent is a single file and not a folder.
     pub fn is_single_file(&self) -> bool {
         self.files.is_single()
     }
 
-    /// The SHA-1 of `piece`.
+    /// Returns the SHA-1 of `piece`.
     ///
-    /// A piece of another, larger torrent has none: all zeros, which no data has.
+    /// # Panics
+    /// If `piece` is of another torrent, and this one has fewer pieces.
     pub fn piece_hash(&self, piece: PieceIndex) -> Sha1Digest {
-        self.piece_hashes().nth(piece.as_usize()).unwrap_or(Sha1Digest([0; 20]))
+        Sha1Digest(self.digests()[piece.as_usize()])
     }
 
-    /// The SHA-1 of each piece, in order.
+    /// Returns the SHA-1 of each piece, in order.
     pub fn piece_hashes(&self) -> impl ExactSizeIterator<Item = Sha1Digest> + '_ {
-        let pieces = self.document.bytes().get(self.pieces.clone()).unwrap_or_default();
-        let (digests, _) = pieces.as_chunks::<20>();
-        digests.iter().map(|digest| Sha1Digest(*digest))
+        self.digests().iter().map(|digest| Sha1Digest(*digest))
     }
 
-    /// Which ranges of which files `piece` consists of, in order.
+    fn digests(&self) -> &[[u8; 20]] {
+        self.document.bytes()[self.pieces.clone()].as_chunks().0
+    }
+
+    /// Returns the ranges of files that `piece` consists of, in order.
     pub fn file_ranges(&self, piece: PieceIndex) -> FileRanges<'_> {
         let offset = self.geometry.offset_of(piece);
         self.ranges(offset, u64::from(self.geometry.length_of(piece)))
     }
 
-    /// Which ranges of which files the `length` bytes of data from `offset` on consist of, in
-    /// order. What lies beyond the end of the data is left out. Pad files are included; empty
-    /// files, which have no bytes, never are.
+    /// Returns the ranges of files that `length` bytes of data from `offset` on consist of, in
+    /// order. The ranges stop at the end of the data. They include pad files, but no empty files.
     pub fn ranges(&self, offset: u64, length: u64) -> FileRanges<'_> {
         self.files.ranges(offset, length)
     }
 
-    /// The value of any key in `info`, known to this crate or not.
+    /// Returns the value of any key in `info`, known to this crate or not.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Value<'_, '_>> {
         self.dict()?.get(key)
     }
 
-    /// The exact bytes of the dictionary.
+    /// Returns the exact bytes of the dictionary.
     pub fn raw(&self) -> &[u8] {
         self.dict().map(Value::raw).unwrap_or_default()
     }

@@ -1,18 +1,19 @@
-//! `.torrent` files and magnet links: read, validated, asked, built.
+//! Reads, validates and builds `.torrent` files and magnet links.
 //!
-//! In scope: every key that BEP 3 and its companions define, the info-hash from the raw bytes of
+//! In scope: every key that BEP 3 and its companions define, the info-hash of the raw bytes of
 //! `info`, which ranges of which files a piece covers, file names that are safe to create, building
-//! v1 torrents, magnet links. Out of scope: files and network. The caller brings bytes, and for
-//! building the list of files and the finished piece hashes.
+//! v1 torrents, magnet links. Out of scope: files and network. The caller provides bytes, and to
+//! build a torrent the list of files and the finished piece hashes.
 //!
-//! - [`Metainfo`] is a parsed `.torrent`; [`Info`] is its `info` dictionary, what the info-hash is
-//!   made of.
-//! - [`Files`], [`FileEntry`] and [`FileRange`]: the files and where the data lies in them.
-//! - [`Builder`] makes a `.torrent`; [`default_piece_length`] proposes how to cut the data.
+//! - [`Metainfo`] is a parsed `.torrent`; [`Info`] is its `info` dictionary, which the info-hash is
+//!   the digest of.
+//! - [`Files`], [`FileEntry`] and [`FileRange`] are the files and their ranges of the data.
+//! - [`Builder`] makes a `.torrent`; [`default_piece_length`] proposes a piece length.
 //! - [`Magnet`] is a magnet link.
-//! - [`MetainfoError`] says what was expected and what was got, at which byte and under which key.
-//! - [`MetainfoWarning`] is what is odd about a torrent that can be used.
-//! - [`Appearance`] is what content that is no torrent looks like, for an error message.
+//! - [`MetainfoError`] says what the parser expected and what it got, at which byte and under which
+//!   key.
+//! - [`MetainfoWarning`] is an oddity of a torrent that can be used.
+//! - [`Appearance`] is what other content looks like, for an error message.
 //!
 //! ```
 //! use metainfo::{Builder, Metainfo, Sha1Digest};
@@ -38,19 +39,22 @@
 //!
 //! # Contract
 //!
-//! What [`Metainfo::parse`] accepts can be worked with blindly: the number of hashes matches the
-//! size, no path leaves the download folder, no two files share one, and the file systems of Linux
-//! take each. [`Info::disk_paths`] has the paths for other file systems, and those under which
-//! other programs may have made the files. No torrent is refused for a name, only for a path
-//! without elements or with more than [`MAX_PATH_DEPTH`]. Optional keys of the wrong type are
-//! ignored, as other clients do; anything wrong in `info` is an error. Bytes behind the torrent are
-//! a [warning](MetainfoWarning), and so are keys given twice, of which the first value counts, but
-//! not where two values could be two torrents: `info` itself, and of `info` the version, the name,
-//! the files with their lengths, paths and attributes, the piece length and the hashes. A torrent
-//! that says twice whether it is private is private if either value says so. No input panics.
-//!
-//! Hybrid torrents (BEP 52) are used by their v1 part; [`Metainfo::info_hashes`] shows both hashes.
-//! Torrents of v2 alone are refused with [`MetainfoErrorKind::OnlyV2`].
+//! - A torrent that [`Metainfo::parse`] accepts needs no further checks. The number of hashes
+//!   matches the size, no path leaves the download folder, no two files share a path, and the file
+//!   systems of Linux can hold every path. [`Info::disk_paths`] returns the paths for other file
+//!   systems, and those under which other programs may have created the files.
+//! - No name makes a torrent invalid; a path without elements or with more than [`MAX_PATH_DEPTH`]
+//!   does.
+//! - Optional keys of the wrong type are ignored, as in other clients. Anything wrong in `info` is
+//!   an error.
+//! - Bytes after the torrent are a [warning](MetainfoWarning), and so are duplicate keys, whose
+//!   first value counts. Duplicates of a key that describes the data are an error: `info` itself,
+//!   and in it the version, the name, the files with their lengths, paths and attributes, the piece
+//!   length and the hashes.
+//! - A torrent with several values of `private` is private if any of them says so.
+//! - No input panics.
+//! - Of hybrid torrents (BEP 52) the v1 half is used; [`Metainfo::info_hashes`] returns both
+//!   hashes. Torrents of v2 only are refused with [`MetainfoErrorKind::OnlyV2`].
 //!
 //! Sources: BEP 3 (metainfo files), 5 (`nodes`), 9 and 53 (magnet links), 12 (`announce-list`), 19
 //! (`url-list`), 27 (`private`), 47 (`attr`, pad files), 52 (`meta version`).
@@ -60,8 +64,6 @@ mod build;
 mod disk_paths;
 mod error;
 mod files;
-#[doc(hidden)]
-pub mod fuzz;
 mod info;
 mod magnet;
 mod parse;

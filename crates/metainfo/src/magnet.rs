@@ -1,4 +1,4 @@
-//! Magnet links: the info-hash of a torrent and hints where to find its peers (BEP 9, BEP 53).
+//! Magnet links: the info-hash of a torrent and hints for finding its peers (BEP 9, BEP 53).
 //!
 //! ```text
 //! magnet:?xt=urn:btih:HASH&xt=urn:btmh:1220HASH&dn=NAME&tr=TRACKER&ws=WEB-SEED&x.pe=PEER&so=0,2-4&xl=SIZE
@@ -14,10 +14,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// The longest magnet link, in bytes.
 pub const MAX_MAGNET_LENGTH: usize = 64 * 1024;
 
-/// What stays readable in a value: the unreserved characters of URLs.
+/// The characters to encode in a value: all but the unreserved ones of URLs.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// In front of a SHA-256 in a multihash: which digest, and its length of 32 bytes.
-const SHA256_TAG: &str = "1220";
+/// The start of a multihash that is a SHA-256: the code of the digest, and its length of 32 bytes.
+const SHA256_PREFIX: &str = "1220";
 
 /// A magnet link.
 ///
@@ -35,7 +35,7 @@ const SHA256_TAG: &str = "1220";
 pub struct Magnet {
     /// `xt`: the info-hash, or both of a hybrid torrent.
     pub info_hashes: InfoHashes,
-    /// `dn`: a name to show until the real one is known.
+    /// `dn`: a name to display until the real one is known.
     pub name: Option<String>,
     /// `tr`: tracker URLs.
     pub trackers: Vec<String>,
@@ -43,53 +43,53 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `x.pe`: peers, as `host:port`, `1.2.3.4:port` or `[ipv6]:port`.
     pub peers: Vec<String>,
-    /// `so`: the numbers of the files that are wanted; all if there is none (BEP 53).
+    /// `so`: the indices of the selected files; every file if empty (BEP 53).
     pub select_only: Vec<RangeInclusive<u32>>,
     /// `xl`: the size of the data in bytes.
     pub length: Option<u64>,
 }
 
-/// A text that is not a magnet link of a torrent.
+/// Why a text is not a magnet link of a torrent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MagnetError {
     /// Occurs when the link is longer than [`MAX_MAGNET_LENGTH`].
     #[error("expected a magnet link of at most {MAX_MAGNET_LENGTH} bytes, got {got}")]
     TooLong {
-        /// How long it is.
+        /// The length of the link.
         got: usize,
     },
-    /// Occurs when the text begins otherwise.
-    #[error("expected a link that begins with 'magnet:?'")]
+    /// Occurs when the text does not start with `magnet:?`.
+    #[error("expected a link that starts with 'magnet:?'")]
     NotMagnet,
-    /// Occurs when there is no `xt=urn:btih:` or `xt=urn:btmh:`.
+    /// Occurs when the link has neither `xt=urn:btih:` nor `xt=urn:btmh:`.
     #[error("expected the info-hash of a torrent (xt=urn:btih:...), got none")]
     NoInfoHash,
-    /// Occurs when an info-hash can't be read.
+    /// Occurs when a v1 info-hash is malformed.
     #[error("expected an info-hash of 40 hexadecimal or 32 base32 digits, got {got:?}")]
     InfoHash {
-        /// The text in its place.
+        /// The malformed text.
         got: String,
     },
-    /// Occurs when a v2 info-hash can't be read.
+    /// Occurs when a v2 info-hash is malformed.
     #[error("expected '1220' and an info-hash of 64 hexadecimal digits, got {got:?}")]
     InfoHashV2 {
-        /// The text in its place.
+        /// The malformed text.
         got: String,
     },
-    /// Occurs when there are two different info-hashes of one version.
+    /// Occurs when the link has two different info-hashes of one version.
     #[error("expected one torrent, got the info-hashes of two")]
     SeveralTorrents,
-    /// Occurs when `so` is not a list of file numbers and ranges of them.
+    /// Occurs when `so` is not a list of file indices and ranges of them.
     #[error("expected file numbers like 0,2,4-6, got {got:?}")]
     Selection {
-        /// The text in its place.
+        /// The malformed text.
         got: String,
     },
 }
 
 impl Magnet {
-    /// A link with nothing but the info-hash.
+    /// Makes a link with nothing but the info-hash.
     pub fn new(info_hashes: InfoHashes) -> Self {
         Self {
             info_hashes,
@@ -102,7 +102,7 @@ impl Magnet {
         }
     }
 
-    /// Whether file number `index` is wanted.
+    /// Returns whether the link selects file `index`.
     pub fn selects(&self, index: u32) -> bool {
         self.select_only.is_empty() || self.select_only.iter().any(|range| range.contains(&index))
     }
@@ -111,25 +111,25 @@ impl Magnet {
 impl FromStr for Magnet {
     type Err = MagnetError;
 
-    /// Reads a link. Unknown parameters, and hints (`x.pe`, `xl`) that can't be read, are ignored.
+    /// Parses a link. Ignores unknown parameters, and hints (`x.pe`, `xl`) that are malformed.
     fn from_str(text: &str) -> Result<Self, MagnetError> {
         let text = text.trim();
         if text.len() > MAX_MAGNET_LENGTH {
             return Err(MagnetError::TooLong { got: text.len() });
         }
         let query = strip_prefix(text, "magnet:?").ok_or(MagnetError::NotMagnet)?;
-        let mut link = Reader::default();
+        let mut link = Parameters::default();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            link.parameter(&key.to_ascii_lowercase(), value)?;
+            link.add(&key.to_ascii_lowercase(), value)?;
         }
         link.finish()
     }
 }
 
-/// What has been read of a link.
+/// The parameters of a link parsed so far.
 #[derive(Default)]
-struct Reader {
+struct Parameters {
     v1: Option<InfoHashV1>,
     v2: Option<InfoHashV2>,
     name: Option<String>,
@@ -140,11 +140,11 @@ struct Reader {
     length: Option<u64>,
 }
 
-impl Reader {
-    fn parameter(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
+impl Parameters {
+    fn add(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
         let text = || percent_decode_str(value).decode_utf8_lossy().trim().to_owned();
         match parameter_name(key) {
-            "xt" => self.topic(&text())?,
+            "xt" => self.add_topic(&text())?,
             "dn" if self.name.is_none() => {
                 let spaced = value.replace('+', " ");
                 self.name = Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
@@ -159,8 +159,8 @@ impl Reader {
         Ok(())
     }
 
-    /// `xt`. Links may name the same content in other networks too; those topics are not ours.
-    fn topic(&mut self, topic: &str) -> Result<(), MagnetError> {
+    /// Adds an `xt`. Ignores those of other networks, which links may also have.
+    fn add_topic(&mut self, topic: &str) -> Result<(), MagnetError> {
         if let Some(hash) = strip_prefix(topic, "urn:btih:") {
             let hash = parse_v1(hash).ok_or_else(|| MagnetError::InfoHash { got: hash.into() })?;
             set_once(&mut self.v1, hash)
@@ -185,7 +185,7 @@ impl Reader {
     }
 }
 
-/// `tr` of `tr` and of `tr.1`: some programs number their parameters.
+/// Returns `tr` for `tr` and for `tr.1`, because some programs number their parameters.
 fn parameter_name(key: &str) -> &str {
     match key.rsplit_once('.') {
         Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -204,9 +204,9 @@ fn add_distinct(list: &mut Vec<String>, text: String) {
     }
 }
 
-fn set_once<T: Copy + PartialEq>(place: &mut Option<T>, hash: T) -> Result<(), MagnetError> {
-    match place.replace(hash) {
-        Some(before) if *place != Some(before) => Err(MagnetError::SeveralTorrents),
+fn set_once<T: Copy + PartialEq>(slot: &mut Option<T>, hash: T) -> Result<(), MagnetError> {
+    match slot.replace(hash) {
+        Some(before) if *slot != Some(before) => Err(MagnetError::SeveralTorrents),
         _ => Ok(()),
     }
 }
@@ -219,10 +219,10 @@ fn parse_v1(text: &str) -> Option<InfoHashV1> {
 }
 
 fn parse_v2(text: &str) -> Option<InfoHashV2> {
-    strip_prefix(text, SHA256_TAG)?.parse().ok()
+    strip_prefix(text, SHA256_PREFIX)?.parse().ok()
 }
 
-/// The 20 bytes of 32 digits of 5 bits each (RFC 4648, section 6).
+/// Decodes 32 digits of 5 bits each into 20 bytes (RFC 4648, section 6).
 fn base32(text: &str) -> Option<[u8; 20]> {
     let mut hash = [0; 20];
     let (groups, rest) = text.as_bytes().as_chunks::<8>();
@@ -245,7 +245,7 @@ fn base32_digit(digit: u8) -> Option<u64> {
     }
 }
 
-/// Whether `text` is a host and a port other than 0.
+/// Returns whether `text` is a host and a port other than 0.
 fn is_peer(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bracketed = host.starts_with('[') && host.ends_with(']');
@@ -254,8 +254,8 @@ fn is_peer(text: &str) -> bool {
 }
 
 fn selection(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
-    let parts = text.split(',').filter(|part| !part.is_empty());
-    let ranges: Option<Vec<_>> = parts.map(range).collect();
+    let ranges = text.split(',').filter(|range| !range.is_empty());
+    let ranges: Option<Vec<_>> = ranges.map(range).collect();
     ranges.ok_or_else(|| MagnetError::Selection { got: text.to_owned() })
 }
 
@@ -269,9 +269,9 @@ impl fmt::Display for Magnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.info_hashes {
             InfoHashes::V1(v1) => write!(f, "magnet:?xt=urn:btih:{v1}")?,
-            InfoHashes::V2(v2) => write!(f, "magnet:?xt=urn:btmh:{SHA256_TAG}{v2}")?,
+            InfoHashes::V2(v2) => write!(f, "magnet:?xt=urn:btmh:{SHA256_PREFIX}{v2}")?,
             InfoHashes::Hybrid(v1, v2) => {
-                write!(f, "magnet:?xt=urn:btih:{v1}&xt=urn:btmh:{SHA256_TAG}{v2}")?;
+                write!(f, "magnet:?xt=urn:btih:{v1}&xt=urn:btmh:{SHA256_PREFIX}{v2}")?;
             }
         }
         write_parameters(f, "dn", self.name.as_slice())?;

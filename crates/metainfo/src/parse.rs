@@ -1,4 +1,4 @@
-//! From bytes to a [`Metainfo`]: every key read and checked.
+//! Parses bytes into a [`Metainfo`]: reads and checks every key.
 
 mod files;
 
@@ -17,12 +17,13 @@ use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKin
 /// The length of a SHA-1 digest.
 const DIGEST_LENGTH: u64 = 20;
 
-/// How a torrent is read. [`crate::warning`] decides which keys may be repeated.
-pub(crate) const OPTIONS: Options = Options::new().max_duplicates(MAX_DUPLICATE_KEYS);
+/// The options of the bencode parser. [`crate::warning`] decides which keys may be duplicates.
+pub(crate) const OPTIONS: Options =
+    Options { max_duplicates: MAX_DUPLICATE_KEYS, ..Options::new() };
 
 type Result<T> = std::result::Result<T, MetainfoError>;
 
-/// Reads a `.torrent` file.
+/// Parses a `.torrent` file.
 pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
     if bytes.len() > MAX_METAINFO_LENGTH {
         return Err(too_long(bytes.len()));
@@ -51,7 +52,7 @@ pub(crate) fn too_long(got: usize) -> MetainfoError {
     Kind::TooLong { limit: MAX_METAINFO_LENGTH, got }.into()
 }
 
-/// An [`Info`] but for the document, which is still borrowed.
+/// An [`Info`] without the document, which is still borrowed.
 struct InfoParts {
     hashes: InfoHashes,
     name: String,
@@ -86,13 +87,14 @@ impl InfoParts {
     }
 }
 
-/// Whether any value of `private` says so: given twice, it must not become public by an oversight.
+/// Returns whether any value of `private` says so. A duplicate key must not make a private torrent
+/// public.
 fn is_private(keys: Dict<'_, '_>) -> bool {
     keys.iter().any(|(key, value)| key == b"private" && value.as_int() != Some(0))
 }
 
-/// The digests of the raw bytes. The version comes first, so that a torrent from the future is not
-/// called broken (BEP 52).
+/// Returns the digests of the raw bytes. Checks the version first, so that a torrent of a later
+/// version is not reported as malformed (BEP 52).
 fn info_hashes(info: Value<'_, '_>, keys: Dict<'_, '_>) -> Result<InfoHashes> {
     let has_v1 = keys.get("pieces").is_some();
     let v1 = || InfoHashV1(Sha1::digest(info.raw()).into());
@@ -108,7 +110,7 @@ fn info_hashes(info: Value<'_, '_>, keys: Dict<'_, '_>) -> Result<InfoHashes> {
     }
 }
 
-/// The value of `name.utf-8` if there is one, else of `name`.
+/// Returns the value of `name.utf-8` if it is a text that is not empty, else that of `name`.
 pub(crate) fn name<'a, 'd>(info: Value<'a, 'd>, keys: Dict<'a, 'd>) -> Result<Value<'a, 'd>> {
     let in_utf8 =
         keys.get("name.utf-8").filter(|name| name.as_str().is_some_and(|s| !s.is_empty()));
@@ -126,7 +128,7 @@ fn geometry(info: Value<'_, '_>, keys: Dict<'_, '_>, total: u64) -> Result<Geome
     Geometry::new(total, piece_length).map_err(|error| MetainfoError::at(value, error))
 }
 
-/// Where the piece hashes are.
+/// Returns the range of the document that has the piece hashes.
 fn pieces(info: Value<'_, '_>, keys: Dict<'_, '_>, geometry: Geometry) -> Result<Range<usize>> {
     let value = required(info, keys, "pieces")?;
     let hashes =
@@ -149,7 +151,7 @@ fn required<'a, 'd>(
     keys.get(key).ok_or_else(|| MetainfoError::missing(dict, key))
 }
 
-/// A length in bytes.
+/// Reads a length in bytes.
 fn length(value: Value<'_, '_>) -> Result<u64> {
     if let Some(length) = value.as_uint() {
         return Ok(length);
@@ -160,13 +162,13 @@ fn length(value: Value<'_, '_>) -> Result<u64> {
     }
 }
 
-/// The text of `key`, if there is one; `U+FFFD` stands for what is not UTF-8.
+/// Returns the text of `key`, if there is one, with `U+FFFD` for bytes that are not UTF-8.
 fn text(keys: Dict<'_, '_>, key: &str) -> Option<String> {
     let bytes = keys.get(key)?.as_bytes()?;
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// `announce-list` if it names any tracker, else `announce` (BEP 12).
+/// Returns the tiers of `announce-list` if it has any tracker, else `announce` (BEP 12).
 fn trackers(keys: Dict<'_, '_>) -> Vec<Vec<String>> {
     let tiers = keys.get("announce-list").and_then(Value::as_list);
     let tiers = tiers.into_iter().flatten().map(urls);
@@ -177,7 +179,7 @@ fn trackers(keys: Dict<'_, '_>) -> Vec<Vec<String>> {
     distinct(keys.get("announce").map(urls).into_iter())
 }
 
-/// Every URL once, where it comes first; no tier empty.
+/// Keeps the first occurrence of each URL, and the tiers that are not empty.
 pub(crate) fn distinct(tiers: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let mut seen = std::collections::BTreeSet::new();
     let distinct = tiers.map(|mut tier| {
@@ -187,7 +189,8 @@ pub(crate) fn distinct(tiers: impl Iterator<Item = Vec<String>>) -> Vec<Vec<Stri
     distinct.filter(|tier| !tier.is_empty()).collect()
 }
 
-/// The URLs of a value that is one, or a list of some: both forms are found in every such key.
+/// Returns the URLs of a value that is a URL or a list of URLs. Torrents use both forms in every
+/// such key.
 fn urls(value: Value<'_, '_>) -> Vec<String> {
     let one = value.as_str().into_iter();
     let several = value.as_list().into_iter().flatten().filter_map(Value::as_str);
@@ -195,21 +198,21 @@ fn urls(value: Value<'_, '_>) -> Vec<String> {
     urls.map(str::to_owned).collect()
 }
 
-/// `url-list` (BEP 19).
+/// Returns the URLs of `url-list` (BEP 19).
 fn web_seeds(keys: Dict<'_, '_>) -> Vec<String> {
     distinct(keys.get("url-list").map(urls).into_iter()).concat()
 }
 
-/// `nodes`: a list of lists of a host and a port (BEP 5).
+/// Returns the valid nodes of `nodes`: a list of lists of a host and a port (BEP 5).
 fn nodes(keys: Dict<'_, '_>) -> Vec<Node> {
     let nodes = keys.get("nodes").and_then(Value::as_list).into_iter().flatten();
     nodes.filter_map(node).collect()
 }
 
 fn node(value: Value<'_, '_>) -> Option<Node> {
-    let mut parts = value.as_list()?.iter();
-    let host = parts.next()?.as_str().filter(|host| !host.is_empty())?.to_owned();
-    let port = parts.next()?.as_uint()?.try_into().ok().filter(|port| *port != 0)?;
+    let mut elements = value.as_list()?.iter();
+    let host = elements.next()?.as_str().filter(|host| !host.is_empty())?.to_owned();
+    let port = elements.next()?.as_uint()?.try_into().ok().filter(|port| *port != 0)?;
     Some(Node { host, port })
 }
 

@@ -1,10 +1,10 @@
-//! Names on disk, made from untrusted names.
+//! Maps untrusted names to names on disk.
 //!
-//! A torrent's names are bytes of its maker's choice. [`Naming`] says how they become names on
-//! disk; [`map_element`] maps one. `crates/README.md`, "Names on disk", has a table of examples.
+//! The names in a torrent are arbitrary bytes. [`Naming`] says how they become names on disk;
+//! [`map_element`] maps one. `crates/README.md`, "Names on disk", has a table of examples.
 //!
-//! No naming refuses a name, and none leads out of the folder: an element becomes one component
-//! that is neither empty, `.` nor `..`, and has no `/` and no zero byte.
+//! Every naming accepts every name, and no name leads out of the folder. An element becomes one
+//! component that is not empty, `.` or `..`, and has no `/` and no zero byte.
 
 mod collisions;
 mod version0;
@@ -20,14 +20,14 @@ pub(crate) use collisions::{has_clash, key_of, resolve_collisions};
 
 /// The longest element of a path, in bytes.
 pub const MAX_ELEMENT_LENGTH: usize = 255;
-/// The most elements of a path.
+/// The largest number of elements in a path.
 pub const MAX_PATH_DEPTH: usize = 100;
 /// The longest element under [`Naming::Short`], in bytes: the limit of eCryptfs.
 const MAX_SHORT_LENGTH: usize = 143;
-/// The longest extension that is kept when a name is cut, in bytes, with its dot.
+/// The longest extension that a cut name keeps, in bytes, including its dot.
 const MAX_EXTENSION_LENGTH: usize = 32;
 
-/// A path that no file may have.
+/// Why a path can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
@@ -37,7 +37,7 @@ pub enum PathError {
     /// Occurs when a path has too many elements.
     #[error("expected a path of at most {MAX_PATH_DEPTH} elements, got {got}")]
     TooDeep {
-        /// How many it has.
+        /// The number of elements.
         got: usize,
     },
 }
@@ -51,8 +51,8 @@ pub enum PathError {
 /// - A file gets `~2`, `~3` before its extension if an earlier file or a folder has its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Naming {
-    /// The raw bytes of an element, even if they are not UTF-8, if a Linux file system can hold
-    /// them as one name; else as [`Naming::Unix`]. Finds files that other programs made.
+    /// The raw bytes of an element, UTF-8 or not, if a Linux file system can hold them as one name;
+    /// else as [`Naming::Unix`]. Finds files that other programs created.
     Raw,
     /// For the file systems of Linux, which hold nearly every name. This is the naming of
     /// [`FileEntry::disk_path`](crate::FileEntry::disk_path).
@@ -69,35 +69,35 @@ pub enum Naming {
     /// | in the torrent | on disk |
     /// |---|---|
     /// | one of `\ : ? * " < > \|` | `_` |
-    /// | a Windows device name, as `con` or `con.txt` | `con_`, `con_.txt` |
+    /// | a Windows device name, such as `con` or `con.txt` | `con_`, `con_.txt` |
     /// | a dot or space at the end | a `_` after it |
     /// | paths that differ in the case of letters only | `~2`, `~3` before the extension |
     Windows,
-    /// As [`Naming::Windows`] with elements of at most 143 bytes, for file systems such as eCryptfs
-    /// that hold no longer ones.
+    /// As [`Naming::Windows`] with elements of at most 143 bytes, for file systems with that limit,
+    /// such as eCryptfs.
     Short,
-    /// What version 0.1.0 of this program made, so that its files are found. Elements that it
-    /// refused are named as by [`Naming::Unix`].
+    /// The names of version 0.1.0 of this program. Finds files that it created. Elements that it
+    /// refused are mapped as by [`Naming::Unix`].
     Version0,
 }
 
 impl Naming {
-    /// Every naming, those first under which files are looked for first.
+    /// Every naming, in the order in which to search for existing files.
     pub const ALL: [Self; 5] = [Self::Raw, Self::Unix, Self::Version0, Self::Windows, Self::Short];
 
-    /// The longest element, in bytes.
+    /// Returns the length of the longest element, in bytes.
     pub fn max_length(self) -> usize {
         if self == Self::Short { MAX_SHORT_LENGTH } else { MAX_ELEMENT_LENGTH }
     }
 
-    /// Whether names that differ in the case of letters only are one name.
+    /// Returns whether names that differ only in the case of letters are the same name.
     pub(crate) fn folds_case(self) -> bool {
         matches!(self, Self::Windows | Self::Short)
     }
 }
 
-/// The name on disk of `raw`, one element of a torrent's path, under `naming`. It is one component
-/// of a path and leads nowhere else, whatever `raw` is.
+/// Returns the name on disk of `raw`, one element of a torrent's path, under `naming`. It is a
+/// single component that stays in its folder, whatever `raw` is.
 ///
 /// ```
 /// use metainfo::{Naming, map_element};
@@ -112,8 +112,8 @@ pub fn map_element(raw: &[u8], naming: Naming) -> OsString {
     OsString::from_vec(map_bytes(raw, naming))
 }
 
-/// Adds `~` and `number` to the file name of `path`, before the extension. Shortens the name so
-/// that it is no longer than `naming` permits. A path without a file name stays as it is.
+/// Inserts `~` and `number` before the extension of the file name of `path`. Shortens the name if
+/// it would be longer than `naming` permits. Returns a path without a file name unchanged.
 ///
 /// ```
 /// use std::path::Path;
@@ -129,7 +129,7 @@ pub fn numbered(path: &Path, number: u32, naming: Naming) -> PathBuf {
     path.with_file_name(OsStr::from_bytes(&name))
 }
 
-/// The bytes of [`map_element`].
+/// Returns [`map_element`] as bytes.
 pub(crate) fn map_bytes(raw: &[u8], naming: Naming) -> Vec<u8> {
     match naming {
         Naming::Raw if is_safe(raw) => raw.to_vec(),
@@ -139,21 +139,21 @@ pub(crate) fn map_bytes(raw: &[u8], naming: Naming) -> Vec<u8> {
     }
 }
 
-/// The name on disk of a torrent whose name is `raw`.
+/// Returns the name on disk of a torrent whose name is `raw`.
 pub(crate) fn map_torrent_name(raw: &[u8], naming: Naming, hash: InfoHashV1) -> Vec<u8> {
     if is_no_name(raw) { hash.to_string().into_bytes() } else { map_bytes(raw, naming) }
 }
 
-/// Whether a quick check shows that [`Naming::Unix`] leaves `raw` unchanged. It does for nearly all
-/// names in ASCII.
+/// Returns whether a quick check shows that [`Naming::Unix`] leaves `raw` unchanged. True for
+/// nearly all names in ASCII.
 pub(crate) fn is_plain(raw: &[u8]) -> bool {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) & (*byte != b'/');
-    // Without an early end the compiler looks at many bytes at once.
+    // Without an early exit the compiler can process many bytes at once.
     let all = raw.iter().fold(true, |all, byte| all & plain(byte));
     all && (1..=MAX_ELEMENT_LENGTH).contains(&raw.len()) && !is_no_name(raw)
 }
 
-/// Whether every naming leaves `name` unchanged.
+/// Returns whether every naming leaves `name` unchanged.
 pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
     let plain = |byte: &u8| (0x20..0x7f).contains(byte) & !is_bad_on_windows(*byte);
     // As in `is_plain`.
@@ -165,7 +165,7 @@ pub(crate) fn is_same_everywhere(name: &[u8]) -> bool {
     is_quick || map_bytes(name, Naming::Short) == name
 }
 
-/// Returns `path` in lower case, as file systems compare it that ignore case.
+/// Returns `path` in lower case, for comparison as on file systems that ignore case.
 pub(crate) fn folded(path: &[u8]) -> Vec<u8> {
     if path.is_ascii() {
         return path.to_ascii_lowercase();
@@ -174,7 +174,7 @@ pub(crate) fn folded(path: &[u8]) -> Vec<u8> {
     path.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes()
 }
 
-/// Whether `raw` is one component of a path that a Linux file system can hold.
+/// Returns whether a Linux file system can hold `raw` as one component of a path.
 fn is_safe(raw: &[u8]) -> bool {
     !is_no_name(raw)
         && raw.len() <= MAX_ELEMENT_LENGTH
@@ -189,7 +189,7 @@ fn unix(raw: &[u8]) -> String {
     if is_no_name(raw) {
         return "_".to_owned();
     }
-    let name = replace_characters(raw, |character| character == '/' || is_unseen(character));
+    let name = replace_characters(raw, |character| character == '/' || is_invisible(character));
     cut(name, raw, MAX_ELEMENT_LENGTH)
 }
 
@@ -198,12 +198,12 @@ fn windows(raw: &[u8], max_length: usize) -> String {
         return "_".to_owned();
     }
     let is_bad =
-        |character| u8::try_from(character).is_ok_and(is_bad_on_windows) || is_unseen(character);
+        |character| u8::try_from(character).is_ok_and(is_bad_on_windows) || is_invisible(character);
     let name = mark_for_windows(replace_characters(raw, is_bad));
     cut(name, raw, max_length)
 }
 
-/// `name` with a `_` where Windows would take it for a device or drop its end.
+/// Adds a `_` where Windows would take `name` for a device or drop its last character.
 fn mark_for_windows(mut name: String) -> String {
     if let Some(end) = device_stem(&name) {
         name.insert(end, '_');
@@ -214,12 +214,12 @@ fn mark_for_windows(mut name: String) -> String {
     name
 }
 
-/// `raw` as text: `_` for bad characters, `%XX` for bytes that are not UTF-8.
+/// Returns `raw` as text, with `_` for bad characters and `%XX` for bytes that are not UTF-8.
 fn replace_characters(raw: &[u8], is_bad: impl Fn(char) -> bool) -> String {
     let mut name = String::with_capacity(raw.len().min(2 * MAX_ELEMENT_LENGTH));
     for chunk in raw.utf8_chunks() {
         let characters = chunk.valid().chars();
-        name.extend(characters.map(|one| if is_bad(one) { '_' } else { one }));
+        name.extend(characters.map(|c| if is_bad(c) { '_' } else { c }));
         for byte in chunk.invalid() {
             name.push('%');
             name.extend([byte >> 4, byte & 15].map(upper_hex));
@@ -232,9 +232,9 @@ fn upper_hex(digit: u8) -> char {
     char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 })
 }
 
-/// Whether `character` is invisible: a control character, or a bidirectional mark, with which
-/// `gpj.exe` is shown as `exe.jpg`.
-fn is_unseen(character: char) -> bool {
+/// Returns whether `character` is invisible: a control character, or a bidirectional mark, which
+/// can make `gpj.exe` look like `exe.jpg`.
+fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -242,15 +242,16 @@ fn is_unseen(character: char) -> bool {
         )
 }
 
-/// Whether FAT, exFAT, NTFS and SMB forbid the character `byte`.
+/// Returns whether FAT, exFAT, NTFS and SMB forbid the character `byte`.
 fn is_bad_on_windows(byte: u8) -> bool {
-    // No early end here either.
+    // No early exit here either.
     [b'/', b'\\', b':', b'?', b'*', b'"', b'<', b'>', b'|']
         .iter()
         .fold(false, |any, bad| any | (*bad == byte))
 }
 
-/// Whether `name` begins as a device of Windows does: [`device_stem`] must look at it.
+/// Returns whether `name` starts like a device name of Windows, so that [`device_stem`] must check
+/// it.
 fn may_be_device(name: &[u8]) -> bool {
     let Some(start) = name.get(..3) else { return false };
     [b"aux", b"com", b"con", b"lpt", b"nul", b"prn"]
@@ -258,8 +259,8 @@ fn may_be_device(name: &[u8]) -> bool {
         .any(|device| start.eq_ignore_ascii_case(*device))
 }
 
-/// Where the part of `name` ends that Windows takes for a device, if it does: what is in front of
-/// the first dot, spaces at its end aside.
+/// Returns the length of the stem of `name` if Windows takes `name` for a device. The stem is the
+/// text before the first dot, without trailing spaces.
 fn device_stem(name: &str) -> Option<usize> {
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ');
     let is = |device: &str| stem.eq_ignore_ascii_case(device);
@@ -279,7 +280,7 @@ fn device_stem(name: &str) -> Option<usize> {
     device.then_some(stem.len())
 }
 
-/// `name` if it fits; else cut, and made distinct by a digest of what it was.
+/// Returns `name` if it fits; else cuts it and adds a digest of `raw`, so that it stays distinct.
 fn cut(name: String, raw: &[u8], max_length: usize) -> String {
     if name.len() <= max_length {
         return name;
@@ -290,20 +291,20 @@ fn cut(name: String, raw: &[u8], max_length: usize) -> String {
     String::from_utf8_lossy(&name).into_owned()
 }
 
-/// Adds `suffix` before the extension. Shortens the stem so that all fits, between characters if it
-/// is UTF-8.
+/// Inserts `suffix` before the extension. Shortens the stem if the name would be too long, between
+/// characters if it is UTF-8.
 pub(crate) fn with_suffix(name: &[u8], suffix: &str, max_length: usize) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
     let room = max_length.saturating_sub(suffix.len() + extension.len());
     let starts_character = |end: &usize| stem.get(*end).is_none_or(|byte| byte & 0xc0 != 0x80);
     let most = room.min(stem.len());
-    // A character has four bytes at most.
+    // A character has at most four bytes.
     let end = (0..=most).rev().take(4).find(starts_character).unwrap_or(most);
     let stem = stem.get(..end).unwrap_or_default();
     [stem, suffix.as_bytes(), extension].concat()
 }
 
-/// `name` in front of its last dot, and from there on.
+/// Splits `name` before its last dot, if the extension is a short one.
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     let dot = name.iter().rposition(|byte| *byte == b'.');
     let dot = dot.filter(|dot| *dot > 0 && name.len() - dot <= MAX_EXTENSION_LENGTH);

@@ -1,4 +1,4 @@
-//! A `.torrent` file: the `info` dictionary and what stands around it.
+//! A `.torrent` file: the `info` dictionary and the keys beside it.
 
 use bencode::{Owned, Raw, Value, encode};
 use bt_types::{InfoHashV1, InfoHashes};
@@ -11,7 +11,7 @@ pub const MAX_METAINFO_LENGTH: usize = 64 * 1024 * 1024;
 
 /// A parsed and validated `.torrent` file.
 ///
-/// It keeps the bytes it was made of, so that any key can be asked for.
+/// It keeps the bytes of the torrent, so that [`Self::get`] finds any key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metainfo {
     pub(crate) info: Info,
@@ -25,17 +25,17 @@ pub struct Metainfo {
     pub(crate) warnings: Box<[MetainfoWarning]>,
 }
 
-/// A node of the DHT by which a torrent without tracker can be found (BEP 5).
+/// A DHT node that helps to find peers of a torrent without trackers (BEP 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// A name or an address.
+    /// A DNS name or an IP address.
     pub host: String,
     /// The UDP port.
     pub port: u16,
 }
 
 impl Metainfo {
-    /// Reads a `.torrent` file. [`Self::warnings`] has what is odd about it.
+    /// Parses a `.torrent` file. [`Self::warnings`] returns its oddities.
     ///
     /// # Errors
     /// See [`MetainfoErrorKind`].
@@ -43,12 +43,12 @@ impl Metainfo {
         parse::torrent(bytes.into())
     }
 
-    /// A torrent from the raw bytes of its `info` dictionary, as peers send it for a magnet link
-    /// (BEP 9), and the tiers of trackers that the link named. The caller compares
+    /// Makes a torrent from the raw bytes of its `info` dictionary, as peers send it for a magnet
+    /// link (BEP 9), and the tiers of trackers from the link. The caller compares
     /// [`Self::info_hashes`] with the link's.
     ///
     /// # Errors
-    /// See [`MetainfoErrorKind`]. The offset counts from the start of the torrent made here.
+    /// See [`MetainfoErrorKind`]. The offset counts from the start of the new torrent.
     pub fn from_info(
         info: impl Into<Vec<u8>>,
         trackers: &[Vec<String>],
@@ -66,94 +66,94 @@ impl Metainfo {
         Self::parse(encode(&Owned::dict(entries)))
     }
 
-    /// The `info` dictionary: name, files, pieces.
+    /// Returns the `info` dictionary: name, files, pieces.
     pub fn info(&self) -> &Info {
         &self.info
     }
 
-    /// Every info-hash the torrent has.
+    /// Returns every info-hash of the torrent.
     pub fn info_hashes(&self) -> InfoHashes {
         self.info.info_hashes()
     }
 
-    /// The 20 bytes that name the torrent to peers and trackers.
+    /// Returns the 20 bytes that identify the torrent to peers and trackers.
     pub fn info_hash(&self) -> InfoHashV1 {
         self.info_hashes().wire()
     }
 
-    /// The tracker URLs by tier (BEP 12): `announce-list` if it names any, else `announce`. Each URL
-    /// once, no tier empty.
+    /// Returns the tracker URLs by tier (BEP 12): those of `announce-list` if it has any, else
+    /// `announce`. Each URL appears once, and no tier is empty.
     pub fn trackers(&self) -> &[Vec<String>] {
         &self.trackers
     }
 
-    /// Adds trackers that another source names for this torrent: tier by tier, after those that
-    /// are there. Skips URLs that are already known. [`Self::raw`] stays as it is.
+    /// Appends tiers of trackers that are not from the file. Skips known URLs, and leaves
+    /// [`Self::raw`] unchanged.
     ///
-    /// A private torrent should only use the trackers of one file (BEP 27), so it is up to the
-    /// caller not to add others.
+    /// A private torrent should use only the trackers of one file (BEP 27). This method does not
+    /// check that.
     pub fn add_trackers(&mut self, tiers: &[Vec<String>]) {
         let known = std::mem::take(&mut self.trackers);
         self.trackers = parse::distinct(known.into_iter().chain(tiers.iter().cloned()));
     }
 
-    /// The URLs of `url-list`: servers that have the data (BEP 19).
+    /// Returns the URLs of `url-list`: servers that have the data (BEP 19).
     pub fn web_seeds(&self) -> &[String] {
         &self.web_seeds
     }
 
-    /// The DHT nodes of `nodes` (BEP 5).
+    /// Returns the DHT nodes of `nodes` (BEP 5).
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// What the maker wants to say. Not cleaned of control characters.
+    /// Returns the comment. It may have control characters.
     pub fn comment(&self) -> Option<&str> {
         self.comment.as_deref()
     }
 
-    /// The program that made the file. Not cleaned of control characters.
+    /// Returns the program that made the file. It may have control characters.
     pub fn created_by(&self) -> Option<&str> {
         self.created_by.as_deref()
     }
 
-    /// When the file was made, in seconds since 1970.
+    /// Returns when the file was made, in seconds since 1970.
     pub fn creation_date(&self) -> Option<i64> {
         self.creation_date
     }
 
-    /// The character set that the maker says it used for texts.
+    /// Returns the character set of the texts, as the file claims.
     pub fn encoding(&self) -> Option<&str> {
         self.encoding.as_deref()
     }
 
-    /// The value of any key beside `info`, known to this crate or not.
+    /// Returns the value of any key beside `info`, known to this crate or not.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Value<'_, '_>> {
         self.info.document.root().get(key)
     }
 
-    /// The exact bytes of the `info` dictionary.
+    /// Returns the exact bytes of the `info` dictionary.
     pub fn raw_info(&self) -> &[u8] {
         self.info.raw()
     }
 
-    /// The exact bytes of the torrent: those of the file, without what follows the torrent.
+    /// Returns the exact bytes of the torrent: those of the file, without trailing bytes.
     pub fn raw(&self) -> &[u8] {
         self.info.document.bytes()
     }
 
-    /// Where the first key is that sorts before the key in front of it, in bytes from the start.
-    /// Torrents with keys out of order exist and work, but BEP 3 forbids them.
+    /// Returns the offset of the first key that sorts before the previous one, in bytes from the
+    /// start. BEP 3 forbids keys out of order, but torrents with them exist and work.
     pub fn unsorted(&self) -> Option<usize> {
         self.info.document.unsorted()
     }
 
-    /// Returns the oddities of the file that do not change the torrent, for people to read.
+    /// Returns the oddities of the file that do not change the torrent, for display.
     pub fn warnings(&self) -> &[MetainfoWarning] {
         &self.warnings
     }
 
-    /// The magnet link of this torrent, with its name, size, trackers and web seeds.
+    /// Returns the magnet link of this torrent, with its name, size, trackers and web seeds.
     pub fn magnet(&self) -> Magnet {
         Magnet {
             name: Some(self.info.name().to_owned()),
@@ -166,7 +166,7 @@ impl Metainfo {
 }
 
 impl From<MetainfoErrorKind> for MetainfoError {
-    /// An error of the file as a whole.
+    /// Makes an error of the file as a whole.
     fn from(kind: MetainfoErrorKind) -> Self {
         Self { kind, offset: 0, path: bencode::KeyPath::root() }
     }

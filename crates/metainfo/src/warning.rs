@@ -1,4 +1,4 @@
-//! Oddities of a `.torrent` file that is used all the same.
+//! Oddities of a usable `.torrent` file.
 
 use std::fmt;
 
@@ -6,16 +6,14 @@ use bencode::{DecodeErrorKind, DuplicateKey, KeyPath, OwnedDocument, PathStep};
 
 use crate::MetainfoError;
 
-/// The most duplicate keys that a torrent may have. With more it is refused.
+/// The largest number of duplicate keys in a torrent. A torrent with more is refused.
 pub const MAX_DUPLICATE_KEYS: usize = 100;
 
-/// Something that BEP 3 forbids and that does not change what the torrent is. Other clients accept
-/// it too.
+/// A violation of BEP 3 that does not change what the torrent is. Other clients accept it too.
 ///
-/// Keys out of order are no warning, because no reader loses a value by them.
+/// Keys out of order are not a warning, because no value is lost by them.
 /// [`Metainfo::unsorted`](crate::Metainfo::unsorted) reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum MetainfoWarning {
     /// Bytes follow the torrent, often a line feed. The parser ignores them.
     TrailingBytes {
@@ -24,10 +22,10 @@ pub enum MetainfoWarning {
         /// How many bytes follow.
         count: usize,
     },
-    /// One dictionary has a key twice. The first value is used, as in libtorrent. `private` is the
-    /// exception: any of its values can make the torrent private.
+    /// A dictionary has the same key twice. The first value is used, as in libtorrent. The
+    /// exception is `private`: any of its values can make the torrent private.
     DuplicateKey {
-        /// Where the key is repeated, in bytes from the start of the file.
+        /// The offset of the repeated key, in bytes from the start of the file.
         offset: usize,
         /// The key.
         path: KeyPath,
@@ -54,10 +52,10 @@ impl fmt::Display for MetainfoWarning {
     }
 }
 
-/// The warnings about `document`, which `trailing` bytes follow.
+/// Returns the warnings about `document`, which is followed by `trailing` bytes.
 ///
 /// # Errors
-/// A key that says which data the torrent has is repeated.
+/// If a key that describes the data is a duplicate.
 pub(crate) fn warnings(
     document: &OwnedDocument,
     trailing: usize,
@@ -76,8 +74,8 @@ pub(crate) fn warnings(
     Ok(warnings.into())
 }
 
-/// Whether two values of the key could be two different torrents: other data, other names. No
-/// reader can tell which one was meant, and clients that differ would not find each other.
+/// Returns whether two values of the key could mean two different torrents, with other data or
+/// names. Clients that choose different values could not exchange data.
 fn describes_data(path: &KeyPath) -> bool {
     let mut steps = path.steps().iter();
     if !is_key(steps.next(), &["info"]) {

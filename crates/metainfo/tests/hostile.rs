@@ -1,14 +1,16 @@
-//! Torrents that break one rule each, or only just keep it: the verdict, the error and its place, or
-//! what is made of them, are those of the table beside the files.
+//! Torrents that break one rule each, or only just keep it. The verdict, and the error with its
+//! offset or the facts of the torrent, must be those of the table beside the files.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
+
+#[allow(dead_code)] // These tests need `torrent` only.
+mod fuzz;
 
 use std::path::PathBuf;
 
 use bencode::Value;
 use metainfo::{
     Builder, FileEntry, InfoHashes, MAX_METAINFO_LENGTH, Metainfo, MetainfoErrorKind, Sha1Digest,
-    fuzz,
 };
 
 fn folder() -> PathBuf {
@@ -19,16 +21,16 @@ fn folder() -> PathBuf {
 struct Row {
     file: String,
     is_refused: bool,
-    /// The error text, or facts: `key=value`, separated by `; `.
-    outcome: String,
+    /// The error message, or facts: `key=value`, separated by `; `.
+    expected: String,
 }
 
 fn rows() -> Vec<Row> {
     let table = std::fs::read_to_string(folder().join("verdicts.tsv")).expect("the table");
     let lines = table.lines().filter(|line| !line.starts_with('#'));
     let rows = lines.map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-        [file, verdict @ ("refused" | "read"), outcome, _libtorrent] => {
-            Row { file: file.into(), is_refused: verdict == "refused", outcome: outcome.into() }
+        [file, verdict @ ("refused" | "read"), expected, _libtorrent] => {
+            Row { file: file.into(), is_refused: verdict == "refused", expected: expected.into() }
         }
         _ => panic!("no row of the table: {line}"),
     });
@@ -36,20 +38,20 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn every_verdict_is_that_of_the_table() {
+fn verdicts_match_the_table() {
     let rows = rows();
     assert!(rows.len() >= 120, "{} cases", rows.len());
     let mut wrong = Vec::new();
-    for Row { file, is_refused, outcome } in rows {
+    for Row { file, is_refused, expected } in rows {
         let bytes = std::fs::read(folder().join(&file)).expect(&file);
         fuzz::torrent(&bytes);
         match Metainfo::parse(bytes) {
-            Err(error) if !is_refused || error.to_string() != outcome => {
-                wrong.push(format!("{file}: {error}\n  instead of {outcome}"));
+            Err(error) if !is_refused || error.to_string() != expected => {
+                wrong.push(format!("{file}: {error}\n  instead of {expected}"));
             }
             Err(_) => {}
-            Ok(_) if is_refused => wrong.push(format!("{file} was read instead of: {outcome}")),
-            Ok(metainfo) => wrong.extend(false_facts(&file, &metainfo, &outcome)),
+            Ok(_) if is_refused => wrong.push(format!("{file} was read instead of: {expected}")),
+            Ok(metainfo) => wrong.extend(false_facts(&file, &metainfo, &expected)),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -64,7 +66,7 @@ fn false_facts(file: &str, metainfo: &Metainfo, facts: &str) -> Vec<String> {
     wrong.collect()
 }
 
-/// What nobody can see, or what a reader of the table could misread, as an escape.
+/// Returns `text` with invisible and ambiguous characters escaped.
 fn escaped(text: &str) -> String {
     let escape = |c: char| match c {
         '\\' | '\'' | '"' => c.to_string(),
@@ -115,8 +117,8 @@ fn attributes(file: FileEntry<'_>) -> String {
     if letters.is_empty() { "-".to_owned() } else { letters }
 }
 
-/// A torrent of several files with most keys there are.
-fn whole() -> Metainfo {
+/// A torrent of several files with most known keys.
+fn full_torrent() -> Metainfo {
     let builder = Builder::new("n").file("d/a", 9).file("b\u{7}", 20_000).private(true);
     let builder = builder.tracker("http://t/announce").tracker("udp://t:1").web_seed("http://w/");
     let builder = builder.comment("a comment").piece_length(16_384);
@@ -124,12 +126,12 @@ fn whole() -> Metainfo {
 }
 
 #[test]
-fn a_torrent_cut_at_any_byte_is_refused_where_it_ends() {
-    let torrent = whole();
+fn cut_torrent_is_refused_at_end() {
+    let torrent = full_torrent();
     for end in 0..torrent.raw().len() {
         let error = Metainfo::parse(&torrent.raw()[..end]).expect_err("it has no end");
         assert!(matches!(error.kind, MetainfoErrorKind::Bencode(_)), "{end}: {error}");
-        // A string that is cut is told at its start.
+        // A cut string is reported at its start.
         assert!(error.offset <= end, "{end}: {error}");
         let rest = &torrent.raw()[error.offset..end];
         let is_cut_string = rest.first().is_some_and(u8::is_ascii_digit) && rest.contains(&b':');
@@ -138,8 +140,8 @@ fn a_torrent_cut_at_any_byte_is_refused_where_it_ends() {
 }
 
 #[test]
-fn a_torrent_that_lacks_any_byte_keeps_every_promise() {
-    let torrent = whole();
+fn missing_byte_breaks_no_promise() {
+    let torrent = full_torrent();
     for at in 0..torrent.raw().len() {
         let mut bytes = torrent.raw().to_vec();
         bytes.remove(at);
@@ -147,8 +149,8 @@ fn a_torrent_that_lacks_any_byte_keeps_every_promise() {
     }
 }
 
-/// The torrent of one file with `pieces` pieces of 16 KiB, whose hashes are zero.
-fn of_pieces(pieces: usize) -> Vec<u8> {
+/// Returns a torrent of one file with `pieces` pieces of 16 KiB, whose hashes are zero.
+fn torrent_of_pieces(pieces: usize) -> Vec<u8> {
     let (length, hashes) = (pieces * 16_384, pieces * 20);
     let head =
         format!("d4:infod6:lengthi{length}e4:name1:n12:piece lengthi16384e6:pieces{hashes}:");
@@ -156,10 +158,10 @@ fn of_pieces(pieces: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_torrent_has_two_million_pieces_at_most() {
-    let most = Metainfo::parse(of_pieces(1 << 21)).expect("2^21 pieces");
+fn piece_count_is_limited() {
+    let most = Metainfo::parse(torrent_of_pieces(1 << 21)).expect("2^21 pieces");
     assert_eq!(most.info().geometry().piece_count(), 1 << 21);
-    let error = Metainfo::parse(of_pieces((1 << 21) + 1)).expect_err("one piece more");
+    let error = Metainfo::parse(torrent_of_pieces((1 << 21) + 1)).expect_err("one piece more");
     assert_eq!(
         (error.to_string().as_str(), error.path.to_string().as_str()),
         (
@@ -170,9 +172,9 @@ fn a_torrent_has_two_million_pieces_at_most() {
 }
 
 #[test]
-fn a_file_has_64_mib_at_most() {
+fn file_length_is_limited() {
     let filled = |length: usize| {
-        let (head, tail) = (of_pieces(1), b"7:unknown");
+        let (head, tail) = (torrent_of_pieces(1), b"7:unknown");
         let (head, tail) = (&head[..head.len() - 1], &tail[..]);
         // The length of the filler takes eight digits and a colon.
         let filler = length - head.len() - tail.len() - 9 - 1;
@@ -186,7 +188,7 @@ fn a_file_has_64_mib_at_most() {
 }
 
 #[test]
-fn a_hybrid_torrent_counts_by_its_v1_part() {
+fn hybrid_torrent_uses_its_v1_half() {
     let torrent = b"d4:infod6:lengthi5e12:meta versioni2e4:name1:n12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
     let metainfo = Metainfo::parse(*torrent).expect("a hybrid");
     assert!(matches!(metainfo.info_hashes(), InfoHashes::Hybrid(..)));

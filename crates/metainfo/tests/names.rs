@@ -1,4 +1,4 @@
-//! The table of names in `crates/README.md`, "Names on disk", is what the code makes.
+//! The table in `crates/README.md`, "Names on disk", must agree with the code.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use bencode::{Owned, encode};
 use metainfo::{Metainfo, Naming};
 
-/// Stands for the info-hash in the table.
+/// The placeholder for the info-hash in the table.
 const INFO_HASH: &str = "INFO-HASH";
 
 /// A line of the table.
 struct Row {
     line: String,
-    /// Whether the name is that of a torrent of one file, and not of a file in a folder.
+    /// Whether the row is about the name of a single-file torrent, and not about files in a folder.
     is_torrent_name: bool,
-    /// The paths of a torrent's files: elements of raw bytes.
+    /// The paths of a torrent's files, as elements of raw bytes.
     raw: Vec<Vec<Vec<u8>>>,
     made_on_ext4: Vec<Vec<u8>>,
     made_on_fat: Vec<Vec<u8>>,
@@ -44,9 +44,9 @@ impl Row {
     }
 
     fn torrent(&self) -> Metainfo {
-        let one = &self.raw[0][0];
+        let first = &self.raw[0][0];
         let (name, content) = match self.is_torrent_name {
-            true => (one.as_slice(), ("length", Owned::from(1))),
+            true => (first.as_slice(), ("length", Owned::from(1))),
             false => (&b"t"[..], ("files", self.raw.iter().map(|path| file(path)).collect())),
         };
         let hashes = vec![0; 20];
@@ -59,7 +59,7 @@ impl Row {
         Metainfo::parse(encode(&Owned::dict([("info", info)]))).expect("a torrent")
     }
 
-    /// What is wrong with the row.
+    /// Returns the differences between the row and the code.
     fn flaws(&self) -> Vec<String> {
         let torrent = self.torrent();
         let made = |naming| {
@@ -84,7 +84,8 @@ impl Row {
         flaws.into_iter().flatten().collect()
     }
 
-    /// A path as the table has it: below the folder, and without a hash that nobody can read.
+    /// Returns a path in the form of the table: relative to the folder, with a placeholder for the
+    /// info-hash.
     fn shown(&self, torrent: &Metainfo, path: &Path) -> Vec<u8> {
         let path = if self.is_torrent_name { path } else { path.strip_prefix("t").expect("in t") };
         if path == Path::new(&torrent.info_hash().to_string()) {
@@ -99,7 +100,7 @@ fn file(path: &[Vec<u8>]) -> Owned {
     Owned::dict([("length", Owned::from(1)), ("path", path.collect())])
 }
 
-/// The rows of the table.
+/// Returns the rows of the table.
 fn rows() -> Vec<Row> {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let page = std::fs::read_to_string(page).expect("the page");
@@ -115,43 +116,43 @@ fn cells(line: &str) -> Vec<String> {
     inner.split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// The names in a cell, separated by commas. A name is made of parts in backticks, joined by ` + `;
-/// ` × N` after a part repeats it. Still escaped.
+/// Returns the names in a cell, still escaped. They are separated by commas. A name consists of
+/// strings in backticks, joined by ` + `; ` × N` after a string repeats it.
 fn names(cell: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut is_next = true;
-    let mut parts = cell.split('`').skip(1);
-    while let Some(part) = parts.next() {
-        let behind = parts.next().unwrap_or_default().trim();
+    let mut fields = cell.split('`').skip(1);
+    while let Some(string) = fields.next() {
+        let after = fields.next().unwrap_or_default().trim();
         let times =
-            behind.strip_prefix('×').map(|text| text.trim_end_matches([',', '+', ' ']).trim());
-        let part = part.repeat(times.map_or(1, |times| times.parse().expect("a number")));
+            after.strip_prefix('×').map(|text| text.trim_end_matches([',', '+', ' ']).trim());
+        let string = string.repeat(times.map_or(1, |times| times.parse().expect("a number")));
         match names.last_mut().filter(|_| !is_next) {
-            Some(name) => name.push_str(&part),
-            None => names.push(part),
+            Some(name) => name.push_str(&string),
+            None => names.push(string),
         }
-        is_next = !behind.ends_with('+');
+        is_next = !after.ends_with('+');
     }
     names
 }
 
-/// `\xNN` is a byte, `\u{N}` a character, `\\` a backslash.
+/// Decodes the escapes of `text`: `\xNN` is a byte, `\u{N}` a character, `\\` a backslash.
 fn unescaped(text: &str) -> Vec<u8> {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    while let Some(part) = parts.next() {
+    let mut chunks = text.split('\\');
+    let mut bytes = chunks.next().unwrap_or_default().as_bytes().to_vec();
+    while let Some(chunk) = chunks.next() {
         let hex = |digits: &str| u32::from_str_radix(digits, 16).expect("hex digits");
-        let rest = match part.as_bytes() {
+        let rest = match chunk.as_bytes() {
             [] => {
                 bytes.push(b'\\');
-                parts.next().unwrap_or_default()
+                chunks.next().unwrap_or_default()
             }
             [b'x', ..] => {
-                bytes.push(hex(&part[1..3]) as u8);
-                &part[3..]
+                bytes.push(hex(&chunk[1..3]) as u8);
+                &chunk[3..]
             }
             [b'u', ..] => {
-                let (digits, rest) = part[2..].split_once('}').expect("a brace");
+                let (digits, rest) = chunk[2..].split_once('}').expect("a brace");
                 let character = char::from_u32(hex(digits)).expect("a character");
                 bytes.extend(character.to_string().as_bytes());
                 rest
@@ -163,7 +164,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a row says of `name`, as far as it can be told.
+/// Returns `name` with the escapes of the table, as far as they can be derived.
 fn escaped(name: &[u8]) -> String {
     name.utf8_chunks()
         .map(|chunk| {
@@ -175,7 +176,7 @@ fn escaped(name: &[u8]) -> String {
 }
 
 #[test]
-fn table_is_what_code_makes() {
+fn table_agrees_with_code() {
     let rows = rows();
     assert!(rows.len() >= 60, "{} rows", rows.len());
     let flaws: Vec<String> = rows.iter().flat_map(Row::flaws).collect();
@@ -183,7 +184,7 @@ fn table_is_what_code_makes() {
 }
 
 #[test]
-fn escapes_are_undone() {
+fn escapes_are_decoded() {
     assert_eq!(unescaped(r"a\x2fb\\c\\\x00\u{202e}"), "a/b\\c\\\0\u{202e}".as_bytes());
     assert_eq!(names("`a`, `x` × 3 + `.c`, `b`"), ["a", "xxx.c", "b"]);
     assert_eq!(cells(r"| `a\|b` |  |"), [r"`a\x7cb`", ""]);

@@ -1,10 +1,12 @@
-//! Torrents of every kind, and any bytes at all: what is accepted keeps every promise.
+//! Torrents of every kind, and arbitrary bytes: every accepted one keeps the promises of the crate.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests read files.
 
+mod fuzz;
+
 use std::path::{Path, PathBuf};
 
-use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest, fuzz};
+use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest};
 use proptest::prelude::*;
 
 /// The torrents in the repository's test data.
@@ -23,20 +25,27 @@ fn torrents() -> Vec<PathBuf> {
 fn fixtures_are_read() {
     for path in torrents() {
         let bytes = std::fs::read(&path).unwrap();
-        let outcome = Metainfo::parse(bytes.as_slice());
-        assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.unwrap_err());
+        let result = Metainfo::parse(bytes.as_slice());
+        assert!(result.is_ok(), "{}: {}", path.display(), result.unwrap_err());
         fuzz::torrent(&bytes);
     }
 }
 
-fn small() -> Metainfo {
+#[test]
+fn fuzz_corpus_breaks_no_promise() {
+    testkit::replay("torrent", fuzz::torrent);
+    testkit::replay("paths", fuzz::paths);
+    testkit::replay("magnet", fuzz::magnet);
+}
+
+fn small_torrent() -> Metainfo {
     let builder = Builder::new("n").file("d/a", 9).file("b\u{7}", 20_000).tracker("udp://t:1");
     builder.piece_length(16_384).build(&[Sha1Digest([1; 20]), Sha1Digest([2; 20])]).unwrap()
 }
 
 #[test]
-fn the_info_hash_is_that_of_the_raw_bytes() {
-    // Keys out of order, which re-encoding would mend.
+fn info_hash_is_of_raw_bytes() {
+    // Encoding this again would sort the keys.
     let info = b"d4:name1:n6:lengthi5e6:pieces20:aaaaaaaaaaaaaaaaaaaa12:piece lengthi16384ee";
     let torrent = [&b"d4:info"[..], info, b"e"].concat();
     let metainfo = Metainfo::parse(torrent).unwrap();
@@ -51,7 +60,7 @@ fn the_info_hash_is_that_of_the_raw_bytes() {
 
 #[test]
 fn added_trackers_come_last() {
-    let mut torrent = small();
+    let mut torrent = small_torrent();
     let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
     torrent.add_trackers(&[
         tier(&["udp://t:1", "http://a"]),
@@ -65,8 +74,8 @@ fn added_trackers_come_last() {
 }
 
 #[test]
-fn the_magnet_link_of_a_torrent() {
-    let torrent = small();
+fn magnet_link_has_the_hints() {
+    let torrent = small_torrent();
     let hash = torrent.info_hash();
     let expected = format!("magnet:?xt=urn:btih:{hash}&dn=n&xl=20009&tr=udp%3A%2F%2Ft%3A1");
     assert_eq!(torrent.magnet().to_string(), expected);
@@ -75,14 +84,14 @@ fn the_magnet_link_of_a_torrent() {
 }
 
 #[test]
-fn metadata_that_is_no_dictionary_is_refused() {
+fn metadata_without_dictionary_is_refused() {
     for info in ["", "i1e", "le", "de", "d1:a", "dede"] {
         assert!(Metainfo::from_info(info, &[]).is_err(), "{info}");
     }
 }
 
 #[test]
-fn a_hundred_thousand_files_in_any_order() {
+fn hundred_thousand_unsorted_files() {
     let mut builder = Builder::new("many").piece_length(1 << 20);
     for number in 0..100_000_u64 {
         let scattered = number * 48_271 % 100_003;
@@ -119,7 +128,7 @@ fn torrent() -> impl Strategy<Value = Option<Metainfo>> {
 
 proptest! {
     #[test]
-    fn what_is_built_keeps_every_promise(torrent in torrent()) {
+    fn built_torrents_break_no_promise(torrent in torrent()) {
         if let Some(torrent) = torrent {
             fuzz::torrent(torrent.raw());
         }
@@ -129,16 +138,16 @@ proptest! {
     fn damage_breaks_no_promise(
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut bytes = small().raw().to_vec();
-        for (place, byte) in edits {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        let mut bytes = small_torrent().raw().to_vec();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
         }
         fuzz::torrent(&bytes);
     }
 
     #[test]
-    fn links_are_read_as_written(
+    fn written_links_parse_to_themselves(
         hash in any::<[u8; 20]>(),
         name in proptest::option::of(".{0,20}"),
         trackers in proptest::collection::btree_set("[a-z:/?&=%+#]{1,12}", 0..3),
@@ -152,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn any_names_keep_every_promise(data in proptest::collection::vec(any::<u8>(), 1..300)) {
+    fn any_names_break_no_promise(data in proptest::collection::vec(any::<u8>(), 1..300)) {
         fuzz::paths(&data);
     }
 

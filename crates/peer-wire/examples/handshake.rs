@@ -1,10 +1,10 @@
-//! Shakes hands with a peer over a blocking socket and prints who it is.
+//! Exchanges handshakes with a peer over a blocking socket and prints those of the peer.
 //!
 //! ```text
 //! cargo run -p peer-wire --example handshake -- 127.0.0.1:6881 INFO-HASH
 //! ```
 //!
-//! The protocol is `Connection`'s; this file adds only a socket and a clock.
+//! `Connection` is the protocol; this file adds a socket and a clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::error::Error;
@@ -16,7 +16,7 @@ use peer_wire::{
     Connection, ExtensionHandshake, Handshake, InfoHashV1, PeerId, Received, Transmit, client_name,
 };
 
-/// How long to wait for the extension handshake once the peer has said who it is.
+/// How long to wait for the extension handshake after the handshake.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     peer.run()
 }
 
-/// Our handshake. The tail of a peer id should be random; the process id does for an example.
+/// Returns our handshake. The end of a peer id should be random; an example can use the process id.
 fn ours(info_hash: InfoHashV1) -> Handshake {
     let mut tail = [b'0'; 12];
     tail[..4].copy_from_slice(&std::process::id().to_be_bytes());
@@ -48,7 +48,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Talks until the extension handshake came or cannot come.
+    /// Exchanges messages until the extension handshake came or cannot come.
     fn run(&mut self) -> Result<(), Box<dyn Error>> {
         let mut scratch = [0; 4096];
         let mut deadline = None;
@@ -84,7 +84,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Reads some bytes; `None` if nothing comes before `deadline`.
+    /// Reads some bytes. Returns `None` if none come before `deadline`.
     fn read(
         &mut self,
         scratch: &mut [u8],
@@ -112,12 +112,12 @@ fn print_handshake(handshake: &Handshake) {
     println!("client      {}", client_name(&handshake.peer_id));
     println!("reserved    {}", handshake.reserved);
     let names: Vec<&str> = handshake.reserved.names().collect();
-    println!("speaks      {}", names.join(", "));
+    println!("supports    {}", names.join(", "));
 }
 
 fn print_extensions(extensions: &ExtensionHandshake) {
     if let Some(client) = &extensions.client {
-        println!("says it is  {}", client.escape_debug());
+        println!("name        {}", client.escape_debug());
     }
     for (name, id) in &extensions.messages {
         println!("extension   {} ({id})", name.escape_debug());

@@ -1,14 +1,15 @@
-//! The pieces that a choked peer may have (BEP 6, "Allowed Fast Set Generation").
+//! The pieces that a choked peer may request (BEP 6, "Allowed Fast Set Generation").
 
 use std::net::Ipv4Addr;
 
 use bt_types::{Geometry, InfoHashV1, PieceIndex};
 use sha1::{Digest, Sha1};
 
-/// The `count` pieces that every client allows the peer at `ip`, or all if there are fewer.
+/// Returns the `count` pieces that every client serves to the peer at `ip` even while it is choked,
+/// or all pieces if there are fewer.
 ///
-/// The set depends on the peer's network (the first three bytes of its address) and the torrent
-/// only. BEP 6 knows no such set for IPv6 addresses. `count` is usually 10; it is cut to 100.
+/// The set depends only on the torrent and the peer's network, the first three bytes of its
+/// address. BEP 6 defines no set for IPv6. `count` is usually 10 and at most 100.
 pub fn allowed_fast_set(
     ip: Ipv4Addr,
     info_hash: &InfoHashV1,
@@ -33,7 +34,7 @@ pub fn allowed_fast_set(
     set
 }
 
-/// The most pieces that are drawn: the draw takes longer the more of all pieces are wanted.
+/// The largest set. Drawing takes longer the closer the set comes to all pieces.
 const MAX_COUNT: u32 = 100;
 
 #[cfg(test)]
@@ -48,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_bep_6() {
+    fn examples_of_bep_6() {
         assert_eq!(set(7, 1313), [1059, 431, 808, 1217, 287, 376, 1188]);
         assert_eq!(set(9, 1313), [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
     }
 
     #[test]
-    fn a_small_torrent_is_allowed_whole() {
+    fn small_torrent_is_allowed_completely() {
         assert!(set(10, 0).is_empty());
         assert_eq!(set(10, 1), [0]);
         let mut all = set(10, 7);

@@ -1,28 +1,28 @@
-//! Which client a peer id belongs to (BEP 20). A guess: anyone can write anything there.
+//! The client that a peer id names (BEP 20). A client may put any bytes there.
 
 use bt_types::PeerId;
 
-/// The client's name and version as far as `peer_id` tells them, for example `Transmission 3.00`.
+/// Returns the name and version of the client with this peer id, for example `Transmission 3.00`.
 ///
-/// The result is printable ASCII, 1 to 40 characters. An id in no known style is shown itself, what
-/// is not printable as dots.
+/// The result is 1 to 40 characters of printable ASCII. An id of no known style is returned itself,
+/// with dots for bytes that are not printable.
 pub fn client_name(peer_id: &PeerId) -> String {
     let id = peer_id.as_bytes();
     azureus(id).or_else(|| mainline(id)).or_else(|| shadow(id)).unwrap_or_else(|| printable(id))
 }
 
-/// How the four version characters of the Azureus style are read.
+/// The meaning of the four version characters of the Azureus style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
-    /// `1234` is 1.2.3.4; zeros at the end are left out after the second number.
+    /// `1234` is 1.2.3.4. Trailing zeros are dropped, but two numbers stay.
     Dotted,
-    /// `3000` is 3.00, and from 4 on `4050` is 4.0.5.
+    /// `3000` is 3.00, but from version 4 on `4050` is 4.0.5.
     Transmission,
     /// `0208` is 2.08.
     TwoDigits,
 }
 
-/// The codes of the Azureus style that are seen today, and those of BEP 20.
+/// The codes of the Azureus style that are in use today, and those of BEP 20.
 const AZUREUS: &[(&[u8; 2], &str, Version)] = &[
     (b"7T", "aTorrent", Version::Dotted),
     (b"A2", "aria2", Version::Dotted),
@@ -136,8 +136,8 @@ fn azureus(id: &[u8; 20]) -> Option<String> {
     }
 }
 
-/// `A2-1-36-0-` and random bytes: Mainline style after a code of two letters, with or without a
-/// dash in front.
+/// `A2-1-36-0-` and random bytes: a code of two letters, with or without a dash before it, and then
+/// the Mainline style.
 fn aria2(id: &[u8]) -> Option<String> {
     let numbers = id.strip_prefix(b"-").unwrap_or(id).strip_prefix(b"A2-")?;
     Some(format!("aria2 {}", dashed_version(numbers)?))
@@ -154,7 +154,7 @@ fn mainline(id: &[u8; 20]) -> Option<String> {
     Some(format!("{name} {}", dashed_version(numbers)?))
 }
 
-/// `S58B-----`: a letter, up to five version characters filled up with dashes, `---`.
+/// `S58B-----`: a letter, up to five version characters padded with dashes, `---`.
 fn shadow(id: &[u8; 20]) -> Option<String> {
     let [letter, version @ ..] = id;
     let (_, name) = SHADOW.iter().find(|(known, _)| known == letter)?;
@@ -182,7 +182,7 @@ fn azureus_version(style: Version, version: &[u8; 4]) -> String {
     }
 }
 
-/// Numbers from 10 on are letters.
+/// Letters are the numbers from 10 on.
 fn azureus_digit(byte: u8) -> u32 {
     match byte {
         b'0'..=b'9' => u32::from(byte - b'0'),
@@ -192,7 +192,7 @@ fn azureus_digit(byte: u8) -> u32 {
     }
 }
 
-/// `0-9A-Za-z.-` stand for 0 to 63.
+/// `0-9A-Za-z.-` are 0 to 63.
 fn shadow_digit(byte: u8) -> Option<String> {
     match byte {
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => Some(azureus_digit(byte).to_string()),
@@ -201,7 +201,7 @@ fn shadow_digit(byte: u8) -> Option<String> {
     }
 }
 
-/// `4-20-8-` is 4.20.8: three numbers, a dash after each.
+/// `4-20-8-` is 4.20.8: three numbers with a dash after each.
 fn dashed_version(bytes: &[u8]) -> Option<String> {
     let mut parts = bytes.split(|byte| *byte == b'-');
     let numbers: Vec<&str> = parts.by_ref().take(3).map_while(number).collect();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_shown_without_what_is_not_printable() {
+    fn unknown_styles_are_shown_printable() {
         check(&[0; 20], "....................");
         check(b"\x1b[31mhello\n\xff\xfe-------", ".[31mhello...-------");
         check(b"S58B-no padding here", "S58B-no.padding.here");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_sorted_and_printable() {
+    fn table_is_sorted_and_printable() {
         assert!(AZUREUS.is_sorted_by(|a, b| a.0 < b.0));
         assert!(AZUREUS.iter().all(|(_, name, _)| name.is_ascii() && name.len() < 30));
     }

@@ -1,20 +1,23 @@
-//! The state of one connection, from its first byte to its last.
+//! The state of one connection.
 //!
 //! ```text
 //! outgoing()                incoming()
 //!     |                         |
 //! Connecting                Listening
 //!     | their handshake         | their handshake
-//!     |                     Deciding ---- accept(ours) ----.
-//!     '----------> Open <----------------------------------'
+//!     |                  AwaitingAccept -- accept(ours) -.
+//!     '----------> Open <--------------------------------'
 //!                   |  a broken rule, a timeout
 //!                 Closed
 //! ```
 //!
-//! Invariants: nothing of a payload is kept but an unfinished extension message; a block is
-//! reported only if we requested it; our requests are at most [`MAX_REQUESTS`], the peer's
-//! unanswered ones at most [`MAX_QUEUED_REQUESTS`]; after [`Received::Misbehaved`] or an
-//! [`Expired`] nothing more is received or sent.
+//! Invariants:
+//!
+//! - The only payload kept is that of an incomplete extension message.
+//! - A block is reported only if we requested it.
+//! - There are at most [`MAX_REQUESTS`] outstanding requests of ours and [`MAX_QUEUED_REQUESTS`]
+//!   unanswered ones of the peer.
+//! - Nothing is received or sent after [`Received::Misbehaved`] or an [`Expired`].
 
 mod budget;
 mod inbound;
@@ -39,21 +42,21 @@ use queue::RequestQueue;
 use requests::Requests;
 use timers::{Timer, Timers};
 
-pub use budget::{LEAST_TALK, RETELLING_BURST, RETELLING_RATE, TALK_BURST, TALK_RATE};
+pub use budget::{BITFIELD_BURST, BITFIELD_RATE, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST};
 pub use outbox::Transmit;
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use received::Received;
 pub use requests::MAX_REQUESTS;
 pub use timers::{Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 
-/// How many bytes of blocks nobody asked for a peer without the fast extension may send.
+/// How many bytes of unrequested blocks a peer without the fast extension may send.
 ///
-/// Blocks that crossed our cancel or the peer's own choke do not count: they were asked for.
+/// Blocks that crossed our cancel or the peer's own choke do not count.
 pub const MAX_UNREQUESTED: u32 = 1024 * 1024;
-/// How many rejects of nothing we asked for a peer may send; some clients answer twice.
+/// How many rejects of unrequested blocks a peer may send. Some clients reject a request twice.
 pub const MAX_STRAY_REJECTS: u32 = 64;
-/// How many bytes besides payload may wait to be sent when a request comes: a peer that asks but
-/// does not read what we answer is not served.
+/// How many bytes, without block payload, may be queued for sending when a request comes. A peer
+/// that requests but does not read our answers is disconnected.
 pub const MAX_UNREAD: usize = 1024 * 1024;
 
 /// The protocol state of one connection to a peer.
@@ -61,12 +64,13 @@ pub const MAX_UNREAD: usize = 1024 * 1024;
 /// 1. What happened: [`receive`](Self::receive), [`transmitted`](Self::transmitted),
 ///    [`handle_timeout`](Self::handle_timeout).
 /// 2. What we want: [`accept`](Self::accept), [`set_geometry`](Self::set_geometry),
-///    [`choke`](Self::choke) and the other messages. Before the handshakes are exchanged, and once
-///    the connection is closed, they do nothing.
-/// 3. What to do now: [`poll_transmit`](Self::poll_transmit), [`poll_timeout`](Self::poll_timeout).
+///    [`choke`](Self::choke) and the other messages. Messages do nothing before the handshakes are
+///    exchanged and after the connection is closed.
+/// 3. What the caller must do now: [`poll_transmit`](Self::poll_transmit),
+///    [`poll_timeout`](Self::poll_timeout).
 /// 4. Getters.
 ///
-/// After any call, drain the polls. `now` is the time since the start of the run.
+/// After any call, drain the polls. `now` is the time since any fixed start.
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
@@ -75,78 +79,82 @@ pub struct Connection {
     am_interested: bool,
     peer_choking: bool,
     peer_interested: bool,
-    /// Whether we told what we have, which is done once.
-    told_pieces: bool,
-    /// Whether the peer told of any piece, so that a bitfield now tells everything again.
-    heard_pieces: bool,
-    /// The bytes of bitfields that it takes to tell everything again.
-    retelling: Budget,
+    /// Whether we sent a bitfield or a have. We send at most one bitfield, and it comes first.
+    announced_pieces: bool,
+    /// Whether the peer sent a bitfield or a have, so that another bitfield repeats it.
+    peer_announced_pieces: bool,
+    /// Limits repeated bitfields.
+    bitfield_budget: Budget,
+    /// Limits messages that are neither data nor a request that we serve.
+    message_budget: Budget,
     inbound: Inbound,
-    /// Our requests.
-    ours: Requests,
-    /// The peer's requests that are not answered.
-    theirs: RequestQueue,
-    /// The bytes of messages that bring neither data nor a request we answer with a block.
-    talk: Budget,
-    /// How many single pieces the peer told of.
-    haves: u32,
-    /// How often the peer's interest changed.
-    interests: u32,
+    our_requests: Requests,
+    /// The peer's unanswered requests.
+    peer_requests: RequestQueue,
+    /// How many haves the peer sent.
+    have_count: u32,
+    /// How many times the peer's interest changed.
+    interest_changes: u32,
+    /// How many bytes of unrequested blocks the peer sent.
     unrequested: u32,
     stray_rejects: u32,
     outbox: Outbox,
     timers: Timers,
 }
 
-/// How far the handshakes are.
+/// The progress of the handshakes.
 #[derive(Debug)]
 enum Phase {
-    /// We sent ours.
+    /// Our handshake is queued; we wait for the peer's.
     Connecting { ours: Handshake, expect_peer_id: Option<PeerId> },
-    /// We wait for theirs before we send ours.
+    /// We wait for the peer's handshake before we send ours.
     Listening,
-    /// They sent theirs, and the caller has to accept.
-    Deciding { theirs: Handshake },
-    /// Both were exchanged. The flags say which extensions both sides speak.
+    /// The peer's handshake came; the caller has not accepted yet.
+    AwaitingAccept { theirs: Handshake },
+    /// Both handshakes were exchanged. The flags are the extensions that both sides support.
     Open { theirs: Handshake, fast: bool, extended: bool },
-    /// A rule was broken or the time is over.
+    /// The peer broke a rule, or a deadline passed.
     Closed,
 }
 
 impl Phase {
     fn open(ours: &Handshake, theirs: Handshake) -> Self {
-        let (mine, its) = (ours.reserved, theirs.reserved);
+        let (ours, other) = (ours.reserved, theirs.reserved);
         Self::Open {
             theirs,
-            fast: mine.supports_fast() && its.supports_fast(),
-            extended: mine.supports_extension_protocol() && its.supports_extension_protocol(),
+            fast: ours.supports_fast() && other.supports_fast(),
+            extended: ours.supports_extension_protocol() && other.supports_extension_protocol(),
         }
     }
 }
 
 /// What happened.
 impl Connection {
-    /// A connection that we made, with our handshake queued. The peer must answer for the same
-    /// torrent, and be `expect_peer_id` if the tracker told its id.
+    /// Makes an outgoing connection and queues our handshake. The peer must answer with the same
+    /// info-hash, and with `expect_peer_id` if the tracker gave one.
     pub fn outgoing(now: Duration, ours: Handshake, expect_peer_id: Option<PeerId>) -> Self {
         let mut connection = Self::new(now, Phase::Connecting { ours, expect_peer_id });
         connection.outbox.push_bytes(&ours.encode());
         connection
     }
 
-    /// A connection that a peer made. It speaks first; see [`Self::accept`].
+    /// Makes an incoming connection. The peer sends its handshake first; see [`Self::accept`].
     pub fn incoming(now: Duration) -> Self {
         Self::new(now, Phase::Listening)
     }
 
-    /// Takes the next thing out of `input`; call it until `None`.
+    /// Takes the next message, or part of one, from the front of `input`. Call it until `None`,
+    /// which means that all of `input` is consumed.
     ///
-    /// All of `input` is consumed then, with one exception: between [`Received::Handshake`] of an
-    /// incoming connection and [`Self::accept`] nothing is. Whoever accepts later must keep the
-    /// rest.
+    /// There is one exception: after [`Received::Handshake`] of an incoming connection nothing is
+    /// consumed until [`Self::accept`]. A caller that accepts later must keep the rest and pass it
+    /// again.
+    ///
+    /// The bytes are plain text. A caller with a cipher decrypts each byte once, in its own buffer,
+    /// before it passes it here.
     #[must_use]
     pub fn receive<'a>(&mut self, now: Duration, input: &mut &'a [u8]) -> Option<Received<'a>> {
-        self.timers.heard(now, !input.is_empty());
+        self.timers.received(now, !input.is_empty());
         match self.next_received(input) {
             Ok(received) => received,
             Err(rule) => {
@@ -157,14 +165,15 @@ impl Connection {
         }
     }
 
-    /// The next `length` bytes of what [`Self::poll_transmit`] shows were sent.
+    /// Records that the next `length` bytes from [`Self::poll_transmit`] were sent.
     pub fn transmitted(&mut self, length: usize) {
         if self.outbox.transmitted(length) {
-            self.timers.said();
+            self.timers.sent();
         }
     }
 
-    /// Looks at the clock: queues a keep-alive, or says that the peer's time is over.
+    /// Handles the deadlines that have passed by `now`: queues a keep-alive, or closes the
+    /// connection and returns why.
     #[must_use]
     pub fn handle_timeout(&mut self, now: Duration) -> Option<Expired> {
         let expired = match self.timers.expired(now)? {
@@ -173,7 +182,7 @@ impl Connection {
             Timer::KeepAlive => {
                 self.shrink();
                 self.keep_alive();
-                self.timers.said();
+                self.timers.sent();
                 return None;
             }
         };
@@ -184,116 +193,116 @@ impl Connection {
 
 /// What we want.
 impl Connection {
-    /// Answers the handshake of an incoming connection with `ours`, which names the same torrent.
-    /// Does nothing unless [`Received::Handshake`] was the last thing received.
+    /// Answers the handshake of an incoming connection with `ours`, which has the same info-hash.
+    /// Does nothing unless [`Received::Handshake`] came last.
     pub fn accept(&mut self, ours: Handshake) {
-        if let Phase::Deciding { theirs } = self.phase {
+        if let Phase::AwaitingAccept { theirs } = self.phase {
             self.outbox.push_bytes(&ours.encode());
             self.phase = Phase::open(&ours, theirs);
             self.timers.opened();
         }
     }
 
-    /// Says how many pieces there are and how long. Call it as soon as it is known: right after
-    /// construction, or when the metadata has come.
+    /// Sets the number and length of the pieces. Call it as soon as they are known: right after
+    /// construction, or when the metadata is complete.
     pub fn set_geometry(&mut self, geometry: Geometry) {
         self.geometry = Some(geometry);
     }
 }
 
-/// What to do now, and getters.
+/// What the caller must do now, and getters.
 impl Connection {
-    /// What to send next, if anything; report it with [`Self::transmitted`], also in part.
+    /// Returns what to send next. Report each part that was sent with [`Self::transmitted`].
     #[must_use]
     pub fn poll_transmit(&self) -> Option<Transmit<'_>> {
         self.outbox.iter().next()
     }
 
-    /// Everything that waits to be sent, in order, for callers that gather.
+    /// Returns everything that is queued for sending, in order, for vectored writes.
     pub fn transmits(&self) -> impl Iterator<Item = Transmit<'_>> {
         self.outbox.iter()
     }
 
-    /// When to call [`Self::handle_timeout`].
+    /// Returns when to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.next()
     }
 
-    /// Whether both handshakes were exchanged and no rule was broken since.
+    /// Whether both handshakes were exchanged and the connection is not closed.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open { .. })
     }
 
-    /// Whether a rule was broken or the time is over.
+    /// Whether the peer broke a rule or a deadline passed.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// The peer's handshake, while the connection waits to be accepted or is open.
+    /// Returns the peer's handshake while the connection waits for [`Self::accept`] or is open.
     pub fn handshake(&self) -> Option<&Handshake> {
         match &self.phase {
-            Phase::Deciding { theirs } | Phase::Open { theirs, .. } => Some(theirs),
+            Phase::AwaitingAccept { theirs } | Phase::Open { theirs, .. } => Some(theirs),
             Phase::Connecting { .. } | Phase::Listening | Phase::Closed => None,
         }
     }
 
-    /// Whether both sides speak the fast extension (BEP 6).
+    /// Whether both sides support the fast extension (BEP 6).
     pub fn fast(&self) -> bool {
         matches!(self.phase, Phase::Open { fast: true, .. })
     }
 
-    /// Whether both sides speak the extension protocol (BEP 10).
+    /// Whether both sides support the extension protocol (BEP 10).
     pub fn extension_protocol(&self) -> bool {
         matches!(self.phase, Phase::Open { extended: true, .. })
     }
 
-    /// Whether we answer no requests. So it is at first.
+    /// Whether we are choking the peer (BEP 3). True at first.
     pub fn am_choking(&self) -> bool {
         self.am_choking
     }
 
-    /// Whether we told the peer that it has what we want.
+    /// Whether we are interested in the peer (BEP 3). False at first.
     pub fn am_interested(&self) -> bool {
         self.am_interested
     }
 
-    /// Whether the peer answers no requests. So it is at first.
+    /// Whether the peer is choking us (BEP 3). True at first.
     pub fn peer_choking(&self) -> bool {
         self.peer_choking
     }
 
-    /// Whether the peer told us that we have what it wants.
+    /// Whether the peer is interested in us (BEP 3). False at first.
     pub fn peer_interested(&self) -> bool {
         self.peer_interested
     }
 
-    /// How many of our requests are neither answered nor cancelled nor void.
+    /// Returns how many of our requests are outstanding: neither answered, cancelled nor void.
     pub fn outstanding(&self) -> usize {
-        self.ours.live()
+        self.our_requests.live()
     }
 
-    /// Our requests that are neither answered nor cancelled nor void, oldest first.
+    /// Returns our outstanding requests, oldest first.
     pub fn requests(&self) -> impl Iterator<Item = BlockRequest> {
-        self.ours.iter_live()
+        self.our_requests.iter_live()
     }
 
-    /// How many requests of the peer are unanswered.
+    /// Returns how many requests of the peer are unanswered.
     pub fn unanswered(&self) -> usize {
-        self.theirs.len()
+        self.peer_requests.len()
     }
 
-    /// How many bytes of block payload wait to be sent.
+    /// Returns how many bytes of block payload are queued for sending.
     pub fn pending_payload(&self) -> u64 {
         self.outbox.pending_payload()
     }
 
-    /// How many bytes of memory the connection holds besides itself.
+    /// Returns how many bytes of heap memory the connection holds.
     pub fn buffered(&self) -> usize {
         self.inbound.buffered()
             + self.outbox.buffered()
-            + self.ours.buffered()
-            + self.theirs.buffered()
+            + self.our_requests.buffered()
+            + self.peer_requests.buffered()
     }
 }
 
@@ -306,15 +315,15 @@ impl Connection {
             am_interested: false,
             peer_choking: true,
             peer_interested: false,
-            told_pieces: false,
-            heard_pieces: false,
-            retelling: Budget::default(),
-            talk: Budget::default(),
-            haves: 0,
-            interests: 0,
+            announced_pieces: false,
+            peer_announced_pieces: false,
+            bitfield_budget: Budget::default(),
+            message_budget: Budget::default(),
             inbound: Inbound::default(),
-            ours: Requests::default(),
-            theirs: RequestQueue::default(),
+            our_requests: Requests::default(),
+            peer_requests: RequestQueue::default(),
+            have_count: 0,
+            interest_changes: 0,
             unrequested: 0,
             stray_rejects: 0,
             outbox: Outbox::default(),
@@ -322,19 +331,19 @@ impl Connection {
         }
     }
 
-    /// Gives back the memory that a quiet connection does not need.
+    /// Frees the memory that an idle connection does not need.
     fn shrink(&mut self) {
         self.outbox.shrink();
-        self.ours.shrink();
-        self.theirs.shrink();
+        self.our_requests.shrink();
+        self.peer_requests.shrink();
     }
 
     fn close(&mut self) {
         self.phase = Phase::Closed;
         self.inbound = Inbound::default();
         self.outbox = Outbox::default();
-        self.ours = Requests::default();
-        self.theirs = RequestQueue::default();
+        self.our_requests = Requests::default();
+        self.peer_requests = RequestQueue::default();
         self.timers.stop();
     }
 }

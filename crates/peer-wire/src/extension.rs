@@ -1,23 +1,23 @@
-//! The extension handshake: which extension messages a client takes, under which numbers (BEP 10).
+//! The extension handshake: the extension messages that a client accepts, and their ids (BEP 10).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bencode::{DecodeError, Dict, Options, Owned, Value};
 
-/// The most extension names that are kept of one handshake; the rest is ignored.
+/// How many extension names of one handshake are kept. The rest is ignored.
 pub const MAX_EXTENSION_NAMES: usize = 64;
 
-/// What a client says about itself in an extension handshake. Everything is optional.
+/// An extension handshake. Every field is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExtensionHandshake {
-    /// `m`: the number of each extension message by its name. 0 switches one off.
+    /// `m`: the id of each extension message by its name. 0 disables the message.
     pub messages: BTreeMap<String, u8>,
-    /// `v`: the client's name and version. Untrusted text.
+    /// `v`: the client's name and version; untrusted text.
     pub client: Option<String>,
-    /// `p`: the TCP port it listens on.
+    /// `p`: the TCP port that the client listens on.
     pub port: Option<u16>,
-    /// `reqq`: how many requests it queues without dropping any.
+    /// `reqq`: how many requests the client queues without dropping any.
     pub request_queue: Option<u32>,
     /// `metadata_size`: the length of the `info` dictionary, in bytes (BEP 9).
     pub metadata_size: Option<u32>,
@@ -27,11 +27,11 @@ pub struct ExtensionHandshake {
     pub ipv4: Option<Ipv4Addr>,
     /// `ipv6`: the sender's IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// `upload_only`: whether it downloads no more (BEP 21).
+    /// `upload_only`: whether the client no longer downloads (BEP 21).
     pub upload_only: Option<bool>,
 }
 
-/// Bytes that are no extension handshake.
+/// Why bytes are not an extension handshake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtensionHandshakeError {
@@ -41,17 +41,17 @@ pub enum ExtensionHandshakeError {
     /// Occurs when the value is not a dictionary.
     #[error("expected a dictionary, got {got:?}")]
     NotADictionary {
-        /// The kind of value there was.
+        /// The kind of the value.
         got: bencode::Kind,
     },
 }
 
 impl ExtensionHandshake {
-    /// The handshake in `payload`. Unknown keys are ignored, and so are known ones whose value has
-    /// another type or range; whatever follows the dictionary is too.
+    /// Decodes a handshake. Ignores unknown keys, values of the wrong type or range, and bytes
+    /// after the dictionary.
     ///
     /// # Errors
-    /// Bytes that are not bencode, or no dictionary.
+    /// `payload` is not bencode, or not a dictionary.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionHandshakeError> {
         let document = OPTIONS.parse(payload).map_err(Box::new)?;
         let root = document.root();
@@ -71,7 +71,7 @@ impl ExtensionHandshake {
         })
     }
 
-    /// The bencoded dictionary.
+    /// Encodes the handshake.
     pub fn encode(&self) -> Vec<u8> {
         let messages = self.messages.iter().map(|(name, id)| (name, Owned::from(*id)));
         let address = |ip| match ip {
@@ -89,11 +89,11 @@ impl ExtensionHandshake {
             ("ipv6", self.ipv6.map(IpAddr::V6).map(address)),
             ("upload_only", self.upload_only.map(|only| Owned::from(u8::from(only)))),
         ];
-        let told = entries.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        bencode::encode(&Owned::dict(told))
+        let present = entries.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        bencode::encode(&Owned::dict(present))
     }
 
-    /// Adds what a later handshake of the same peer says, which tells only changes (BEP 10).
+    /// Applies a later handshake of the same peer, which holds only changes (BEP 10).
     pub fn update(&mut self, later: Self) {
         let room = MAX_EXTENSION_NAMES.saturating_sub(self.messages.len());
         let (known, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -109,14 +109,15 @@ impl ExtensionHandshake {
         self.upload_only = later.upload_only.or(self.upload_only);
     }
 
-    /// The number under which the peer takes the extension message `name`, if it does.
+    /// Returns the id of the extension message `name`, or `None` if the client does not accept it.
     pub fn id_of(&self, name: &str) -> Option<u8> {
         self.messages.get(name).copied().filter(|id| *id != 0)
     }
 }
 
-/// Real handshakes have some twenty tokens; the rest is room for what is yet to be invented.
-const OPTIONS: Options = Options::new().allow_trailing(true).max_depth(16).max_tokens(4096);
+/// Real handshakes have about twenty tokens. The rest is room for future extensions.
+const OPTIONS: Options =
+    Options { allow_trailing: true, max_depth: 16, max_tokens: 4096, ..Options::new() };
 
 /// The longest extension name that is kept, in bytes.
 const MAX_NAME_LENGTH: usize = 64;
@@ -185,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_bep_10() {
+    fn example_of_bep_10() {
         let bytes = b"d1:md11:LT_metadatai1e6:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e";
-        // The BEP counts a character as one byte in `6:`, and as two in `13:`.
+        // The BEP counts the non-ASCII character as one byte in `6:`, but as two in `13:`.
         assert!(ExtensionHandshake::decode(bytes).is_err());
         let bytes = b"d1:md11:LT_metadatai1e7:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e";
         let handshake = ExtensionHandshake::decode(bytes).unwrap();
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_ignored() {
+    fn invalid_values_are_ignored() {
         let odd = b"d1:mli1ee1:pi70000e4:reqqi-1e1:v2:\xff\xfe6:yourip3:abc11:upload_only1:ye";
         let handshake = ExtensionHandshake::decode(odd).unwrap();
         let client = Some("\u{fffd}\u{fffd}".to_owned());
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn kept_names_are_limited() {
         let named = |count: usize, tail: &str| -> Vec<u8> {
             let names = (0..count).map(|number| (format!("{number:03}{tail}"), Owned::from(1)));
             bencode::encode(&Owned::dict([("m", Owned::dict(names))]))
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_refused() {
+    fn non_dictionaries_are_refused() {
         let not_a_dictionary = |got| Err(ExtensionHandshakeError::NotADictionary { got });
         assert_eq!(ExtensionHandshake::decode(b"i5e"), not_a_dictionary(bencode::Kind::Integer));
         assert_eq!(ExtensionHandshake::decode(b"le"), not_a_dictionary(bencode::Kind::List));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_handshake_tells_only_changes() {
+    fn later_handshake_changes_only_its_keys() {
         let mut handshake = full();
         let later = b"d1:md5:lt_nei9e6:ut_pexi0ee4:reqqi100ee";
         handshake.update(ExtensionHandshake::decode(later).unwrap());

@@ -1,4 +1,5 @@
-//! How a stream is cut into messages, and how long each may be (BEP 3, "peer messages").
+//! Framing: message heads, and the lengths that each kind of message may have (BEP 3, "peer
+//! messages").
 //!
 //! ```text
 //! | length: u32 | id: u8 | fields          | payload                              |
@@ -6,9 +7,8 @@
 //!                                              unknown message; other ids have none
 //! ```
 //!
-//! `length` counts what follows it. The head is at most [`MAX_HEAD`] bytes long, and its own length
-//! is known after five of them. A length that the id does not allow is refused there and then,
-//! before anything of the payload is read.
+//! `length` counts the bytes after itself. The head has at most [`MAX_HEAD`] bytes; the first five
+//! determine its length. A length that the id does not allow is refused before any payload is read.
 
 use bt_types::{MAX_PIECE_COUNT, MAX_REQUEST_LENGTH};
 
@@ -16,54 +16,54 @@ use crate::message::{Message, WireRequest, id};
 
 /// The longest payload of an extension message, in bytes.
 pub const MAX_EXTENDED_LENGTH: u32 = 128 * 1024;
-/// The longest message of an unknown kind that is skipped, in bytes.
+/// The longest message with an unknown id that is skipped, in bytes.
 pub const MAX_UNKNOWN_LENGTH: u32 = 1024 * 1024;
-/// The longest bitfield, in bytes: that of a torrent with as many pieces as there may be.
+/// The longest bitfield, in bytes: that of a torrent with [`MAX_PIECE_COUNT`] pieces.
 pub const MAX_BITFIELD_LENGTH: u32 = MAX_PIECE_COUNT / 8;
 
-/// The longest head: that of a request.
+/// The longest head, in bytes: that of a request.
 pub(crate) const MAX_HEAD: usize = 17;
 
-/// A message's length is one that its kind cannot have. Lengths are in bytes and count the id.
+/// Why the length of a message is invalid. Lengths are in bytes and count the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Occurs when a message of fixed length has another.
+    /// Occurs when a message of fixed length has another length.
     #[error("expected {expected} bytes in message {id}, got {got}")]
     Length {
-        /// The kind of the message.
+        /// The id of the message.
         id: u8,
-        /// The length that the kind has.
+        /// The fixed length.
         expected: u32,
-        /// The length that was given.
+        /// The length in the head.
         got: u32,
     },
     /// Occurs when a message is shorter than its fixed fields.
     #[error("expected at least {least} bytes in message {id}, got {got}")]
     TooShort {
-        /// The kind of the message.
+        /// The id of the message.
         id: u8,
-        /// The length of id and fields.
+        /// The length of the id and the fixed fields.
         least: u32,
-        /// The length that was given.
+        /// The length in the head.
         got: u32,
     },
-    /// Occurs when a message is longer than the limit for its kind.
+    /// Occurs when a message is longer than the limit for its id.
     #[error("expected at most {limit} bytes in message {id}, got {got}")]
     TooLong {
-        /// The kind of the message.
+        /// The id of the message.
         id: u8,
         /// The limit.
         limit: u32,
-        /// The length that was given.
+        /// The length in the head.
         got: u32,
     },
 }
 
-/// What a complete head says.
+/// A decoded head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// A message without payload: it is complete.
+    /// A complete message, which has no payload.
     Whole(Message<'static>),
     /// `request.length` bytes of a block follow.
     Block(WireRequest),
@@ -71,12 +71,12 @@ pub(crate) enum Head {
     Bitfield { length: u32 },
     /// `length` bytes of the extension message `id` follow.
     Extended { id: u8, length: u32 },
-    /// `length` bytes that nobody knows follow.
+    /// `length` bytes of a message with an unknown id follow.
     Unknown { id: u8, length: u32 },
 }
 
-/// How many bytes the head has that begins with `known`, as far as `known` tells. It is complete
-/// when it has that many.
+/// Returns the length of the head that begins with `known`, or of the next part of it that `known`
+/// determines. The head is complete when `known` has that length.
 pub(crate) fn head_length(known: &[u8]) -> Result<usize, FrameError> {
     let Some((length, rest)) = known.split_first_chunk() else { return Ok(4) };
     let length = u32::from_be_bytes(*length);
@@ -87,7 +87,7 @@ pub(crate) fn head_length(known: &[u8]) -> Result<usize, FrameError> {
     }
 }
 
-/// What `head` says, which is as long as [`head_length`] told.
+/// Decodes a head of the length that [`head_length`] returns.
 pub(crate) fn decode_head(head: &[u8]) -> Head {
     let mut fields = Fields(head);
     let length = fields.u32();
@@ -118,14 +118,15 @@ pub(crate) fn decode_head(head: &[u8]) -> Head {
     Head::Whole(whole)
 }
 
-/// Which lengths a kind of message can have. All count the id.
+/// The lengths that a kind of message may have. They count the id.
 enum Layout {
     Fixed(u32),
     Open { fields: u32, limit: u32 },
 }
 
 impl Layout {
-    /// An extension message that does not say which one it is counts as unknown.
+    /// Returns the layout of message `id`. An extension message without an extension id counts as
+    /// unknown.
     fn of(id: u8, length: u32) -> Self {
         match id {
             id::CHOKE | id::UNCHOKE | id::INTERESTED | id::NOT_INTERESTED => Self::Fixed(1),
@@ -140,7 +141,7 @@ impl Layout {
         }
     }
 
-    /// The length of id and fields, if a message may be `got` bytes long.
+    /// Returns the length of the id and the fixed fields if a message may be `got` bytes long.
     fn check(&self, id: u8, got: u32) -> Result<u32, FrameError> {
         match *self {
             Self::Fixed(expected) if got != expected => {
@@ -156,7 +157,8 @@ impl Layout {
     }
 }
 
-/// Reads the numbers of a head. What is missing reads as zero; a complete head misses nothing.
+/// The fields of a head that are not decoded yet. Missing bytes read as zero; a complete head has
+/// none.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -182,7 +184,7 @@ impl Fields<'_> {
         WireRequest { index: self.u32(), offset: self.u32(), length: self.u32() }
     }
 
-    /// The range of a block, whose length only the frame tells.
+    /// Decodes the range of a block, whose length follows from that of the frame.
     fn block(&mut self, frame_length: u32) -> WireRequest {
         WireRequest {
             index: self.u32(),

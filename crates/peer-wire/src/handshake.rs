@@ -1,4 +1,4 @@
-//! The first 68 bytes each side sends (BEP 3, "peer protocol").
+//! The handshake: the first 68 bytes of each side (BEP 3, "peer protocol").
 //!
 //! ```text
 //! | 19 | "BitTorrent protocol" | reserved | info-hash | peer id |
@@ -12,32 +12,32 @@ use bt_types::{InfoHashV1, PeerId};
 /// The length of a handshake, in bytes.
 pub const HANDSHAKE_LENGTH: usize = 68;
 
-/// What every handshake begins with.
+/// The first bytes of every handshake.
 pub(crate) const PREFIX: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// The handshake of one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handshake {
-    /// Which extensions this side speaks.
+    /// The extensions that this side supports.
     pub reserved: Reserved,
-    /// The torrent, in the 20-byte form.
+    /// The torrent.
     pub info_hash: InfoHashV1,
-    /// Who this side is.
+    /// The id of this side.
     pub peer_id: PeerId,
 }
 
-/// Occurs when bytes are not a handshake: they do not begin with the name of the protocol.
+/// Occurs when bytes do not begin with the name of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected \"\\x13BitTorrent protocol\", got other bytes")]
 pub struct HandshakeError;
 
 impl Handshake {
-    /// The handshake of a client that speaks what this crate speaks ([`Reserved::OURS`]).
+    /// Makes the handshake of a client with the extensions of this crate ([`Reserved::OURS`]).
     pub fn new(info_hash: InfoHashV1, peer_id: PeerId) -> Self {
         Self { reserved: Reserved::OURS, info_hash, peer_id }
     }
 
-    /// The bytes on the wire.
+    /// Encodes the handshake.
     pub fn encode(&self) -> [u8; HANDSHAKE_LENGTH] {
         let mut bytes = [0; HANDSHAKE_LENGTH];
         bytes[..20].copy_from_slice(PREFIX);
@@ -47,10 +47,10 @@ impl Handshake {
         bytes
     }
 
-    /// The handshake in `bytes`.
+    /// Decodes a handshake.
     ///
     /// # Errors
-    /// Another protocol name.
+    /// `bytes` begin with another protocol name.
     pub fn decode(bytes: &[u8; HANDSHAKE_LENGTH]) -> Result<Self, HandshakeError> {
         let (mut reserved, mut info_hash, mut peer_id) = ([0; 8], [0; 20], [0; 20]);
         reserved.copy_from_slice(&bytes[20..28]);
@@ -67,7 +67,8 @@ impl Handshake {
     }
 }
 
-/// The eight bytes by which a client tells its extensions (BEP 4). Unknown bits survive.
+/// The eight reserved bytes, in which a client sets bits for its extensions (BEP 4). Keeps unknown
+/// bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Reserved(pub [u8; 8]);
 
@@ -81,32 +82,32 @@ const KNOWN_BITS: [(usize, u8, &str); 5] = [
 ];
 
 impl Reserved {
-    /// No extension at all.
+    /// No extensions.
     pub const NONE: Self = Self([0; 8]);
-    /// What this crate speaks: the fast extension and the extension protocol.
+    /// The extensions of this crate: the fast extension and the extension protocol.
     pub const OURS: Self = Self([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
 
-    /// Whether the extension protocol is spoken (BEP 10).
+    /// Whether the bit of the extension protocol is set (BEP 10).
     pub fn supports_extension_protocol(&self) -> bool {
         self.0[5] & 0x10 != 0
     }
 
-    /// Whether the fast extension is spoken (BEP 6).
+    /// Whether the bit of the fast extension is set (BEP 6).
     pub fn supports_fast(&self) -> bool {
         self.0[7] & 0x04 != 0
     }
 
-    /// Whether the peer runs a DHT node and takes `port` messages (BEP 5).
+    /// Whether the bit of the DHT is set: the peer has a node and accepts `port` messages (BEP 5).
     pub fn supports_dht(&self) -> bool {
         self.0[7] & 0x01 != 0
     }
 
-    /// Whether the peer of a hybrid torrent can go over to v2 (BEP 52).
+    /// Whether the bit of v2 is set: the peer of a hybrid torrent can switch to v2 (BEP 52).
     pub fn supports_v2(&self) -> bool {
         self.0[7] & 0x10 != 0
     }
 
-    /// The names of the extensions that are known and set, for people.
+    /// Returns the names of the known extensions that are set.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         let bytes = self.0;
         KNOWN_BITS
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_is_refused() {
+    fn other_protocol_is_refused() {
         for at in 0..20 {
             let mut bytes = sample().encode();
             bytes[at] ^= 1;

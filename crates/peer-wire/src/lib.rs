@@ -1,14 +1,15 @@
 //! The peer protocol of BitTorrent as a state machine without sockets, clock or threads.
 //!
-//! In scope: the handshake, every message of BEP 3, 5 and 6, the extension protocol's transport and
-//! handshake, framing, and what is legal when. Out of scope: what to ask for and whom to answer,
-//! and the content of extension messages.
+//! In scope: the handshake, every message of BEP 3, 5 and 6, the extension protocol's framing and
+//! handshake, and which message is legal when. Out of scope: which blocks to request, which peers
+//! to serve, and the content of extension messages.
 //!
-//! - [`Connection`] holds the state of one connection: bytes in, [`Received`] out; verbs in,
-//!   [`Transmit`] out. Block data passes through as borrowed parts, and is sent from where it lies.
-//! - [`Rule`] names what a peer did wrong.
-//! - [`Handshake`], [`Message`] and [`ExtensionHandshake`] are the codecs by themselves.
-//! - [`client_name`] reads peer ids, [`allowed_fast_set`] draws the set of BEP 6.
+//! - [`Connection`] is the state of one connection. Bytes go in, [`Received`] comes out; calls go
+//!   in, [`Transmit`] comes out. It copies no block data: received data is borrowed from the input,
+//!   and the caller sends data from its own buffers or files.
+//! - [`Rule`] names the rule that a peer broke.
+//! - [`Handshake`], [`Message`] and [`ExtensionHandshake`] are the codecs without any state.
+//! - [`client_name`] decodes peer ids; [`allowed_fast_set`] computes the set of BEP 6.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,8 +23,8 @@
 //! let mut bob = Connection::incoming(now);
 //! alice.set_geometry(geometry);
 //!
-//! // What alice wants to send goes to bob, in any number of pieces.
-//! let Some(Transmit::Bytes(bytes)) = alice.poll_transmit() else { panic!("a handshake waits") };
+//! // Alice's bytes go to Bob, in one read or several.
+//! let Some(Transmit::Bytes(bytes)) = alice.poll_transmit() else { panic!("no handshake") };
 //! let (length, mut input) = (bytes.len(), bytes);
 //! let Some(Received::Handshake(theirs)) = bob.receive(now, &mut input) else { panic!() };
 //! assert_eq!(theirs.info_hash, torrent);
@@ -34,10 +35,10 @@
 //! # Ok::<(), bt_types::GeometryError>(())
 //! ```
 //!
-//! The contract: after any call, drain the polls. Bytes are pulled: call [`Connection::receive`]
-//! until `None`. Whatever a peer sends, nothing panics, and a connection holds at most an
-//! unfinished extension message ([`MAX_EXTENDED_LENGTH`]), a fixed amount of bookkeeping, and what
-//! the caller queued.
+//! The contract: after any call, drain the polls. Call [`Connection::receive`] until it returns
+//! `None`. No bytes of a peer cause a panic. A connection holds at most one incomplete extension
+//! message ([`MAX_EXTENDED_LENGTH`]), a fixed amount of bookkeeping, and the messages that the
+//! caller queued.
 //!
 //! Sources: BEP 3 ("peer protocol", "peer messages"), BEP 4 (reserved bits), BEP 5 (`port`), BEP 6
 //! (fast extension), BEP 9 (`metadata_size`), BEP 10 (extension protocol), BEP 20 (peer ids), BEP
@@ -53,8 +54,6 @@ mod message;
 
 mod allowed_fast;
 mod client_name;
-#[doc(hidden)]
-pub mod fuzz;
 
 pub use allowed_fast::allowed_fast_set;
 pub use bencode::{DecodeError, Kind};
@@ -63,9 +62,9 @@ pub use bt_types::{
 };
 pub use client_name::client_name;
 pub use connection::{
-    Connection, Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, KEEP_ALIVE_INTERVAL, LEAST_TALK,
-    MAX_QUEUED_REQUESTS, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED,
-    RETELLING_BURST, RETELLING_RATE, Received, TALK_BURST, TALK_RATE, Transmit,
+    BITFIELD_BURST, BITFIELD_RATE, Connection, Expired, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT,
+    KEEP_ALIVE_INTERVAL, MAX_QUEUED_REQUESTS, MAX_REQUESTS, MAX_STRAY_REJECTS, MAX_UNREAD,
+    MAX_UNREQUESTED, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST, Received, Transmit,
 };
 pub use extension::{ExtensionHandshake, ExtensionHandshakeError, MAX_EXTENSION_NAMES};
 pub use frame::{FrameError, MAX_BITFIELD_LENGTH, MAX_EXTENDED_LENGTH, MAX_UNKNOWN_LENGTH};

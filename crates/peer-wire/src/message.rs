@@ -1,7 +1,7 @@
-//! One message as bytes: encode and decode, without any state.
+//! The codec of messages, without any state.
 //!
-//! [`crate::Connection`] is the way to talk to a peer; this is for whoever wants only the codec, a
-//! capture tool for example. Numbers are as on the wire: nothing here knows a torrent.
+//! [`crate::Connection`] is the way to communicate with a peer. A capture tool, for example, needs
+//! only this codec. Piece indices and ranges are not checked, because the codec knows no torrent.
 
 use bt_types::BlockRequest;
 
@@ -27,14 +27,14 @@ pub(crate) mod id {
     pub(crate) const EXTENDED: u8 = 20;
 }
 
-/// The range that a request, cancel, reject or block names, unchecked.
+/// The unchecked range in a request, cancel, reject or block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WireRequest {
     /// The piece.
     pub index: u32,
-    /// Where in the piece the range begins, in bytes (BEP 3, "begin").
+    /// The offset of the range in the piece, in bytes (BEP 3, "begin").
     pub offset: u32,
-    /// How many bytes it covers.
+    /// The length of the range, in bytes.
     pub length: u32,
 }
 
@@ -44,39 +44,39 @@ impl From<BlockRequest> for WireRequest {
     }
 }
 
-/// A message of the peer protocol, its payload borrowed.
+/// A message of the peer protocol, with borrowed payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Nothing but a sign of life (BEP 3).
+    /// A keep-alive, which has no id (BEP 3).
     KeepAlive,
-    /// The sender answers no requests from now on (BEP 3).
+    /// The sender chokes the receiver: it will not answer requests (BEP 3).
     Choke,
-    /// The sender answers requests from now on (BEP 3).
+    /// The sender unchokes the receiver: it will answer requests (BEP 3).
     Unchoke,
-    /// The sender would request something if it were unchoked (BEP 3).
+    /// The sender would send requests if it were unchoked (BEP 3).
     Interested,
-    /// The sender would request nothing (BEP 3).
+    /// The sender would send no requests (BEP 3).
     NotInterested,
     /// The sender has this piece (BEP 3).
     Have(u32),
     /// The sender has the pieces whose bits are set (BEP 3).
     Bitfield(&'a [u8]),
-    /// The sender wants this range (BEP 3).
+    /// The sender requests this range (BEP 3).
     Request(WireRequest),
-    /// Data of piece `index` from `offset` on (BEP 3, "piece").
+    /// A block of data (BEP 3, "piece").
     Block {
         /// The piece.
         index: u32,
-        /// Where in the piece the data begins, in bytes.
+        /// The offset of the data in the piece, in bytes.
         offset: u32,
         /// The data.
         bytes: &'a [u8],
     },
-    /// The sender wants this range no longer (BEP 3).
+    /// The sender cancels its request for this range (BEP 3).
     Cancel(WireRequest),
     /// The sender's DHT node listens on this UDP port (BEP 5).
     Port(u16),
-    /// The sender would like to be asked for this piece (BEP 6).
+    /// The sender suggests that the receiver request this piece (BEP 6).
     Suggest(u32),
     /// The sender has every piece (BEP 6).
     HaveAll,
@@ -84,16 +84,16 @@ pub enum Message<'a> {
     HaveNone,
     /// The sender will not answer this request (BEP 6).
     Reject(WireRequest),
-    /// The sender gives this piece even to a choked peer (BEP 6).
+    /// The sender serves this piece even while the receiver is choked (BEP 6).
     AllowedFast(u32),
     /// A message of the extension protocol (BEP 10).
     Extended {
-        /// Which one; 0 is the extension handshake.
+        /// The extension id; 0 is the extension handshake.
         id: u8,
         /// Its content.
         payload: &'a [u8],
     },
-    /// A message of another kind.
+    /// A message with another id.
     Unknown {
         /// Its id.
         id: u8,
@@ -103,11 +103,11 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Takes the message at the beginning of `input`, or `None`, and takes nothing, if it is not
-    /// complete yet.
+    /// Takes the message at the front of `input`. Returns `None` and takes nothing if it is
+    /// incomplete.
     ///
     /// # Errors
-    /// A length that the kind of message cannot have; see [`FrameError`].
+    /// The message has a length that its id does not allow.
     pub fn decode(input: &mut &'a [u8]) -> Result<Option<Self>, FrameError> {
         let mut length = 0;
         loop {
@@ -128,9 +128,8 @@ impl<'a> Message<'a> {
         Ok(Some(message))
     }
 
-    /// Appends the bytes on the wire to `out`.
-    ///
-    /// A payload over 4 GiB cannot be said on the wire; its length is cut to 32 bits.
+    /// Appends the encoded message to `out`. The length of a payload over 4 GiB is truncated to 32
+    /// bits.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::KeepAlive => out.extend([0; 4]),
@@ -168,7 +167,7 @@ impl WireRequest {
     }
 }
 
-/// Appends the head of a block message whose `length` bytes of data follow.
+/// Appends the head of a block message with `length` bytes of data.
 pub(crate) fn put_block_head(out: &mut Vec<u8>, index: u32, offset: u32, length: u32) {
     let mut head = [0; 13];
     head[..4].copy_from_slice(&length.wrapping_add(9).to_be_bytes());
@@ -187,7 +186,8 @@ fn put(out: &mut Vec<u8>, id: u8, fields: &[u8], payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// The message that `head` begins, if `rest` holds its payload, and how long that is.
+/// Returns the message with this head and the length of its payload, or `None` if `rest` does not
+/// hold the whole payload.
 fn with_payload(head: Head, rest: &[u8]) -> Option<(Message<'_>, usize)> {
     let payload = |length: u32| rest.get(..length as usize);
     let (message, length) = match head {

@@ -1,4 +1,4 @@
-//! Prints the SHA-1 of files, as `sha1sum` does, all of them side by side.
+//! Prints the SHA-1 of files like `sha1sum`, but hashes all files in parallel lanes.
 //!
 //! `cargo run -p piece-hash --example sha1sum -- FILE...`
 

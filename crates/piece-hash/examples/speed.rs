@@ -1,4 +1,4 @@
-//! Times every kernel of this processor on one core: in cache, and from memory.
+//! Measures every kernel of this processor on one core, with data in cache and in memory.
 //!
 //! `cargo run --release -p piece-hash --example speed`
 
@@ -9,22 +9,23 @@ use std::time::{Duration, Instant};
 
 use piece_hash::{Kernel, Lanes};
 
-/// As many as the widest kernel takes at once.
+/// The number of lanes of the widest kernel.
 const MESSAGES: usize = 16;
 const ROUNDS: usize = 9;
-const TURN: Duration = Duration::from_millis(50);
+/// How long one measurement takes.
+const SAMPLE: Duration = Duration::from_millis(50);
 
 fn main() {
     println!("MB/s on one core, median of {ROUNDS} rounds; best: {}", Kernel::best());
-    // A second-level cache of 512 KiB holds all strips of 16 KiB; 64 MiB come from memory.
+    // All strips of 16 KiB fit a second-level cache of 512 KiB; 64 MiB come from memory.
     for strip in [16 << 10, 64 << 10, 4 << 20] {
         table(strip, 192);
     }
-    // Strips a multiple of 4 KiB apart compete for the same few lines of the first-level cache.
+    // Strips at a distance of a multiple of 4 KiB compete for few lines of the first-level cache.
     table(64 << 10, 0);
 }
 
-/// All kernels, taking turns, on strips of a length with a gap after each.
+/// Measures all kernels alternately, on strips of the given length with a gap after each.
 fn table(strip_length: usize, gap: usize) {
     let stride = strip_length + gap;
     let data: Vec<u8> = (0..MESSAGES * stride).map(|i| (i * i / 7) as u8).collect();
@@ -33,7 +34,7 @@ fn table(strip_length: usize, gap: usize) {
     let mut speeds = vec![Vec::new(); kernels.len()];
     for _ in 0..ROUNDS {
         for (kernel, speeds) in kernels.iter().zip(&mut speeds) {
-            speeds.push(turn(*kernel, &strips));
+            speeds.push(measure(*kernel, &strips));
         }
     }
     println!("{MESSAGES} strips of {} KiB, {gap} bytes between them:", strip_length >> 10);
@@ -43,13 +44,13 @@ fn table(strip_length: usize, gap: usize) {
     }
 }
 
-/// MB/s in one turn.
-fn turn(kernel: Kernel, strips: &[&[u8]]) -> f64 {
+/// Returns the MB/s of one measurement.
+fn measure(kernel: Kernel, strips: &[&[u8]]) -> f64 {
     let bytes: usize = strips.iter().map(|strip| strip.len()).sum();
     let mut lanes = Lanes::with_kernel(kernel, strips.len());
     let start = Instant::now();
     let mut updates = 0;
-    while start.elapsed() < TURN {
+    while start.elapsed() < SAMPLE {
         lanes.update(black_box(strips));
         updates += 1;
     }

@@ -1,29 +1,29 @@
-//! One message: at once or in parts.
+//! SHA-1 of one message, at once or in chunks.
 
 use bt_types::Sha1Digest;
 use sha1::{Digest as _, Sha1};
 
-/// The SHA-1 of `bytes`.
+/// Returns the SHA-1 of `bytes`.
 pub fn sha1(bytes: &[u8]) -> Sha1Digest {
     Sha1Digest(Sha1::digest(bytes).into())
 }
 
-/// The SHA-1 of a message that comes in parts.
+/// Computes the SHA-1 of a message that arrives in chunks.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha1);
 
 impl Hasher {
-    /// A hasher that has seen nothing yet.
+    /// Makes a hasher of an empty message.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next part of the message.
+    /// Appends `bytes` to the message.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all parts, in the order in which they came.
+    /// Returns the digest of the message.
     pub fn finish(self) -> Sha1Digest {
         Sha1Digest(self.0.finalize().into())
     }
@@ -44,7 +44,7 @@ mod tests {
     ];
 
     #[test]
-    fn known_digests() {
+    fn known_digests_are_computed() {
         for (message, digest) in KNOWN {
             assert_eq!(sha1(message), digest.parse().unwrap());
         }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_do_not_matter() {
+    fn chunks_do_not_change_digest() {
         let message: Vec<u8> = (0..300u16).map(|i| i as u8).collect();
         for cut in 0..=message.len() {
             let (head, tail) = message.split_at(cut);

@@ -1,4 +1,4 @@
-//! Many messages side by side.
+//! SHA-1 of many messages in parallel.
 
 use bt_types::Sha1Digest;
 
@@ -7,7 +7,7 @@ use crate::kernel::{Block, INITIAL, State};
 
 const BLOCK_LENGTH: usize = size_of::<Block>();
 
-/// The SHA-1 of many independent messages that grow together, a strip each at a time.
+/// Computes the SHA-1 of many independent messages, one strip of each at a time.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     kernel: Kernel,
@@ -18,71 +18,72 @@ pub struct Lanes {
 #[derive(Debug, Clone)]
 struct Lane {
     state: State,
-    /// How many bytes have come.
+    /// The length of the message so far, in bytes.
     length: u64,
-    /// Those after the last whole block, at the start.
+    /// At its start: the bytes of the message after the last whole block.
     tail: Block,
 }
 
-/// Whole blocks that a lane has still to take.
-struct Blocks<'a> {
+/// Whole blocks that a lane has yet to hash.
+struct Pending<'a> {
     lane: usize,
     blocks: &'a [Block],
 }
 
 impl Lanes {
-    /// `count` lanes that have seen nothing yet.
+    /// Makes `count` lanes of empty messages.
     pub fn new(count: usize) -> Self {
         Self::with_kernel(Kernel::best(), count)
     }
 
-    /// The same, hashed in a given way: for tests and comparisons.
+    /// Makes `count` lanes that use `kernel`, for tests and comparisons.
     pub fn with_kernel(kernel: Kernel, count: usize) -> Self {
         let lane = Lane { state: INITIAL, length: 0, tail: [0; BLOCK_LENGTH] };
         Self { kernel, lanes: vec![lane; count] }
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
-    /// Takes the next strip of each message: the first is lane 0's, and so on. Lanes without a
-    /// strip do not grow; strips without a lane are not looked at.
+    /// Appends a strip to each message: the first to lane 0's, and so on. Lanes without a strip do
+    /// not grow; strips without a lane are ignored.
     pub fn update(&mut self, strips: &[&[u8]]) {
         let states = self.lanes.iter_mut().zip(strips);
         let blocks = states.map(|(state, strip)| state.take(strip));
-        let runs = blocks.enumerate().map(|(lane, blocks)| Blocks { lane, blocks }).collect();
-        self.compress(runs);
+        let pending = blocks.enumerate().map(|(lane, blocks)| Pending { lane, blocks }).collect();
+        self.compress(pending);
     }
 
-    /// Feeds the runs to the kernel, as many at once as it has lanes, for as long as the shortest.
-    fn compress(&mut self, mut runs: Vec<Blocks<'_>>) {
+    /// Hashes all pending blocks, with as many lanes at once as the kernel has.
+    fn compress(&mut self, mut pending: Vec<Pending<'_>>) {
         loop {
-            runs.retain(|run| !run.blocks.is_empty());
-            if runs.is_empty() {
+            pending.retain(|lane| !lane.blocks.is_empty());
+            if pending.is_empty() {
                 return;
             }
-            // Those of about the same length together.
-            runs.sort_by_key(|run| std::cmp::Reverse(run.blocks.len()));
-            let kernel = self.kernel.for_count(runs.len());
-            let width = kernel.lane_count().min(runs.len());
-            self.compress_together(kernel, &mut runs[..width]);
+            // Groups lanes with about the same number of blocks.
+            pending.sort_by_key(|lane| std::cmp::Reverse(lane.blocks.len()));
+            let kernel = self.kernel.for_count(pending.len());
+            let width = kernel.lane_count().min(pending.len());
+            self.compress_together(kernel, &mut pending[..width]);
         }
     }
 
-    fn compress_together(&mut self, kernel: Kernel, runs: &mut [Blocks<'_>]) {
-        let length = runs.iter().map(|run| run.blocks.len()).min().unwrap_or(0);
-        let mut states: Vec<State> = runs.iter().map(|run| self.lanes[run.lane].state).collect();
-        let strips: Vec<&[Block]> = runs.iter().map(|run| &run.blocks[..length]).collect();
+    /// Hashes as many blocks of each lane as the shortest one has.
+    fn compress_together(&mut self, kernel: Kernel, pending: &mut [Pending<'_>]) {
+        let length = pending.iter().map(|lane| lane.blocks.len()).min().unwrap_or(0);
+        let mut states: Vec<_> = pending.iter().map(|one| self.lanes[one.lane].state).collect();
+        let strips: Vec<&[Block]> = pending.iter().map(|lane| &lane.blocks[..length]).collect();
         kernel.compress(&mut states, &strips);
-        for (run, state) in runs.iter_mut().zip(states) {
-            self.lanes[run.lane].state = state;
-            run.blocks = &run.blocks[length..];
+        for (pending, state) in pending.iter_mut().zip(states) {
+            self.lanes[pending.lane].state = state;
+            pending.blocks = &pending.blocks[length..];
         }
     }
 
-    /// The digest of each message, in the order of the lanes.
+    /// Returns the digest of each message, in the order of the lanes.
     pub fn finish(mut self) -> Vec<Sha1Digest> {
         let paddings: Vec<Vec<u8>> = self.lanes.iter().map(Lane::padding).collect();
         let strips: Vec<&[u8]> = paddings.iter().map(Vec::as_slice).collect();
@@ -92,14 +93,14 @@ impl Lanes {
 }
 
 impl Lane {
-    /// Takes `bytes` but for the whole blocks among them, which are the caller's to compress.
+    /// Appends `bytes`. Returns the whole blocks among them, which the caller must hash.
     fn take<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [Block] {
         let filled = self.filled();
         self.length += bytes.len() as u64;
         if filled > 0 {
-            let part = bytes.split_off(..bytes.len().min(BLOCK_LENGTH - filled)).unwrap_or(&[]);
-            self.tail[filled..filled + part.len()].copy_from_slice(part);
-            if filled + part.len() < BLOCK_LENGTH {
+            let head = bytes.split_off(..bytes.len().min(BLOCK_LENGTH - filled)).unwrap_or(&[]);
+            self.tail[filled..filled + head.len()].copy_from_slice(head);
+            if filled + head.len() < BLOCK_LENGTH {
                 return &[];
             }
             Kernel::compress_one(&mut self.state, &self.tail);
@@ -109,13 +110,13 @@ impl Lane {
         blocks
     }
 
-    /// How many bytes of the tail there are.
+    /// Returns the number of bytes in the tail.
     fn filled(&self) -> usize {
         (self.length % BLOCK_LENGTH as u64) as usize
     }
 
-    /// What FIPS 180-4 adds to the message: a one bit, zeros, and its length in bits, so that it
-    /// ends with a block.
+    /// Returns what FIPS 180-4 appends to the message: a one bit, zeros up to the end of a block,
+    /// and the length in bits at the end of it.
     fn padding(&self) -> Vec<u8> {
         let end = self.filled() + 1 + size_of::<u64>();
         let mut padding = vec![0; end.next_multiple_of(BLOCK_LENGTH) - self.filled()];
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
     use crate::sha1;
 
-    /// Hashes `messages` side by side, `strip` bytes of each at a time.
+    /// Hashes `messages` in parallel, `strip` bytes of each at a time.
     #[track_caller]
     fn check(messages: &[Vec<u8>], strip: usize) {
         let mut lanes = Lanes::new(messages.len());
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_different_lengths() {
+    fn messages_may_differ_in_length() {
         let messages: Vec<Vec<u8>> =
             [0, 1, 55, 56, 63, 64, 65, 200].iter().map(|length| vec![7; *length]).collect();
         for strip in [1, 7, 64, 1000] {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_and_strips_need_not_match() {
+    fn lanes_and_strips_may_differ() {
         let mut lanes = Lanes::new(2);
         lanes.update(&[b"a"]);
         lanes.update(&[b"b", b"c", b"no lane"]);

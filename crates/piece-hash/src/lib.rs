@@ -1,23 +1,24 @@
-//! SHA-1 of pieces and blocks: one after another, or many strips side by side.
+//! SHA-1 of one message, or of many messages in parallel lanes.
 //!
-//! In scope: [`sha1()`] for bytes at hand, [`Hasher`] for bytes that come in parts, [`Lanes`] for many
-//! independent messages that grow together. Out of scope: threads, I/O, knowing what a piece is.
+//! In scope: [`sha1()`] for a complete message, [`Hasher`] for one that arrives in chunks,
+//! [`Lanes`] for many independent messages. Out of scope: threads, I/O, the meaning of the
+//! messages.
 //!
-//! One SHA-1 stream is a chain of steps that wait for each other. A processor has room for more, so
-//! [`Lanes`] hashes several messages at once, with whichever [`Kernel`] is the best at hand:
-//! 16 messages in AVX-512's vectors, 8 in AVX2's, or two streams of SHA instructions in turn.
-//! [`lane_count`] tells how many messages to bring.
+//! Each step of SHA-1 depends on the previous one, so a single stream leaves most of a processor
+//! idle. [`Lanes`] hashes several messages at once with the best available [`Kernel`]: 16 messages
+//! in AVX-512's vectors, 8 in AVX2's, or two interleaved streams of SHA instructions.
+//! [`lane_count`] returns the best number of messages.
 //!
 //! ```
 //! use piece_hash::{Hasher, Lanes, sha1};
 //!
-//! // In parts or at once: the same digest.
+//! // In chunks or at once: the same digest.
 //! let mut hasher = Hasher::new();
 //! hasher.update(b"a piece ");
-//! hasher.update(b"in two parts");
-//! assert_eq!(hasher.finish(), sha1(b"a piece in two parts"));
+//! hasher.update(b"in two chunks");
+//! assert_eq!(hasher.finish(), sha1(b"a piece in two chunks"));
 //!
-//! // Two messages side by side, each a strip at a time.
+//! // Two messages in parallel, one strip of each at a time.
 //! let mut lanes = Lanes::new(2);
 //! lanes.update(&[b"first ", b"second"]);
 //! lanes.update(&[b"message", b""]);
@@ -25,9 +26,9 @@
 //! ```
 //!
 //! The contract of [`Lanes`]: a call to `update` gives each lane the next strip of its own message.
-//! Strips may differ in length and may be empty, so messages of different lengths share one set of
-//! lanes. Speed is best when strips are long (16 KiB and more), of equal length and a multiple of
-//! 64 bytes, and when there are as many as [`lane_count`] or a multiple of it.
+//! Strips may differ in length and may be empty, so messages of different lengths can share a set
+//! of lanes. Hashing is fastest if strips are long (16 KiB or more), of equal length and a multiple
+//! of 64 bytes, and their number is a multiple of [`lane_count`].
 //!
 //! Sources: FIPS 180-4 (SHA-1), BEP 3 ("pieces").
 

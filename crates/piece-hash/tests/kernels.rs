@@ -1,17 +1,17 @@
-//! Every kernel of this processor gives the digests that the `sha1` crate gives, whatever the number
-//! and the lengths of messages and strips.
+//! Every kernel of this processor computes the same digests as the `sha1` crate, for any number and
+//! lengths of messages and strips.
 
 use piece_hash::{Kernel, Lanes, lane_count};
 use proptest::prelude::*;
 use sha1::{Digest as _, Sha1};
 
-/// Bytes that differ from message to message and within each.
+/// Returns bytes that differ between messages and within each.
 fn message(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|i| ((i + 31 * seed) * (i + 7) / 5) as u8).collect()
 }
 
-/// Hashes the messages side by side with every kernel, a strip of each at a time. Strip lengths are
-/// taken from `cuts`, round and round.
+/// Hashes the messages in parallel with every kernel, a strip of each at a time. The lengths of the
+/// strips are those in `cuts`, repeated.
 #[track_caller]
 fn check(messages: &[Vec<u8>], cuts: &[usize]) {
     let expected: Vec<[u8; 20]> =
@@ -49,13 +49,13 @@ fn every_length_around_the_padding() {
 }
 
 #[test]
-fn long_messages() {
+fn long_messages_are_hashed() {
     let messages: Vec<Vec<u8>> = (0..17).map(|seed| message(seed, 100_000 + seed)).collect();
     check(&messages, &[65536]);
 }
 
 #[test]
-fn one_kernel_is_always_there_and_the_best_comes_first() {
+fn best_kernel_comes_first() {
     let kernels: Vec<Kernel> = Kernel::available().collect();
     assert_eq!(kernels[0].to_string(), Kernel::best().to_string());
     assert_eq!(lane_count(), kernels[0].lane_count());

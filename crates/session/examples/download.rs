@@ -1,4 +1,4 @@
-//! Downloads a torrent, and says how far it is:
+//! Downloads a torrent, and prints its progress:
 //!
 //! ```text
 //! cargo run -p session --example download -- file.torrent FOLDER [PEER..]
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Shows what happens for a second; says whether that was the end of it.
+/// Shows the events of a second. Returns whether the download is over.
 fn take_events(session: &Session) -> Result<bool, Box<dyn Error>> {
     let until = std::time::Instant::now() + Duration::from_secs(1);
     while let Ok(Event { kind, .. }) = session.events().recv_deadline(until) {

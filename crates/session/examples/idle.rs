@@ -1,21 +1,21 @@
-//! What torrents cost that nothing happens to: opens many small ones in one session, waits until all
-//! are up and every one was announced, lets them idle, and says what that took.
+//! The cost of idle torrents: opens many small ones in one session, waits until all are started and
+//! announced, lets them idle, and prints time and memory.
 //!
 //! ```text
 //! cargo run --release -p session --example idle -- [--torrents N] [--state complete|empty]
 //!     [--tracker http|udp|none] [--piece-count N] [--idle SECONDS] [--folder DIR] [--json]
 //! ```
 //!
-//! `complete` (the default): every torrent's data is there, and a journal from a run that ended in
-//! order. `empty`: nothing is there yet, not even a journal. Data and journals are in a new folder
-//! below DIR, removed at the end. Needs /proc. The tracker is a child process, so that its memory is
-//! not counted; it announces no peers.
+//! `complete` (the default): every torrent has its data, and a journal that was closed cleanly.
+//! `empty`: it has neither. Data and journals are in a new folder below DIR, removed at the end.
+//! Needs /proc. The tracker is a child process, so that its memory is not counted; it returns no
+//! peers.
 //!
-//! `--json` prints one object: times in seconds, memory in bytes. `up_seconds` is from the first `add`
-//! to the last `Started`, `announced_seconds` from there to the last torrent's first announce,
-//! `idle_cpu_seconds` what all threads together used in the `idle_seconds` after that, `stop_seconds`
-//! the orderly end of them all. `bytes_per_torrent` is the growth of the resident memory beyond the
-//! metainfo, once all are up and announced, by the number of torrents.
+//! `--json` prints one object: times in seconds, memory in bytes. `up_seconds` is from the first
+//! `add` to the last `Started`, `announced_seconds` from there to the last torrent's first
+//! announce, `idle_cpu_seconds` the CPU time of all threads in the `idle_seconds` after that,
+//! `stop_seconds` the clean shutdown. `bytes_per_torrent` is the growth of the resident memory
+//! beyond the metainfo, once all are started and announced, by the number of torrents.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program has a clock.
 
@@ -32,7 +32,7 @@ use testkit::{HttpTracker, UdpTracker};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How long all torrents may take to be up, announced, or stopped.
+/// How long all torrents may take to be started, announced, or stopped.
 const LIMIT: Duration = Duration::from_secs(600);
 const PIECE_LENGTH: u32 = 16 * 1024;
 
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// What the command line asks for.
+/// The command line.
 struct Options {
     torrents: u32,
     complete: bool,
@@ -209,7 +209,7 @@ fn add_all(
     Ok(())
 }
 
-/// Takes events until `count` torrents have begun.
+/// Takes events until `count` torrents are started.
 fn wait_started(session: &Session, count: usize) -> Result<()> {
     let end = Instant::now() + LIMIT;
     let mut started = 0;
@@ -223,7 +223,7 @@ fn wait_started(session: &Session, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Takes events for so long.
+/// Takes events for that long.
 fn wait(session: &Session, time: Duration) {
     let end = Instant::now() + time;
     while session.events().recv_deadline(end).is_ok() {}
@@ -272,11 +272,11 @@ fn resident() -> Result<f64> {
     Ok(status("VmRSS")? * 1024.0)
 }
 
-/// What all threads have used so far.
+/// The CPU time of all threads so far.
 fn cpu_seconds() -> Result<f64> {
     let mut nanoseconds = 0.0;
     for thread in std::fs::read_dir("/proc/self/task")? {
-        // One that has ended meanwhile has no file any more.
+        // A thread that has ended has no file.
         let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         nanoseconds += text.split_whitespace().next().unwrap_or("0").parse::<f64>()?;
     }
@@ -309,7 +309,7 @@ impl TrackerProcess {
         Ok(line.trim().to_owned())
     }
 
-    /// How many announces came so far.
+    /// The number of announces so far.
     fn announces(&mut self) -> Result<usize> {
         self.child.stdin.as_mut().ok_or("no input")?.write_all(b"\n")?;
         Ok(self.read_line()?.parse()?)
@@ -327,7 +327,7 @@ fn announces(tracker: &mut Option<&mut TrackerProcess>) -> Result<usize> {
     tracker.as_mut().map_or(Ok(0), |tracker| tracker.announces())
 }
 
-/// The child: says its URL, then for each line that comes how many announces it has seen.
+/// The child prints its URL, then for each line that it reads the number of announces so far.
 fn serve_tracker(kind: &str) -> Result<()> {
     let (url, tracker, _server): (_, _, Box<dyn std::any::Any>) = match kind {
         "http" => {

@@ -1,4 +1,4 @@
-//! What a caller tells the reactor.
+//! What a caller asks of the reactor.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A command carries a channel for its reply.
 
@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use piece_store::TorrentKey;
 
 use crate::config::AddTorrent;
-use crate::core::AddError;
+use crate::engine::AddError;
 use crate::event::TorrentStatus;
 
 pub(crate) enum Command {

@@ -1,4 +1,4 @@
-//! How a session is set up, and what it is told to do with one torrent.
+//! How a session is set up, and what it is to do with one torrent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -10,55 +10,61 @@ use piece_store::StoreLayout;
 
 use crate::limits;
 
-/// The first eight bytes of every peer id: Azureus style (BEP 20), a two-letter code no other
-/// client uses, then the version.
-pub const PEER_ID_PREFIX: [u8; 8] = *b"-qR0100-";
-/// The client's name for HTTP trackers and the extension handshake.
-pub const USER_AGENT: &str = concat!("bt-cli/", env!("CARGO_PKG_VERSION"));
+/// The name of a program that gives none.
+pub(crate) const DEFAULT_CLIENT_NAME: &str = concat!("session/", env!("CARGO_PKG_VERSION"));
+/// The peer id prefix of such a program.
+pub(crate) const DEFAULT_PEER_ID_PREFIX: [u8; 8] = *b"-qS0100-";
 
 /// What holds for the whole session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
+    /// The program's name and version, as in `program/1.0`, for HTTP trackers and peers.
+    pub client_name: String,
+    /// The first eight bytes of every peer id: Azureus style (BEP 20), a two-letter code no other
+    /// client uses, then the version.
+    pub peer_id_prefix: [u8; 8],
     /// The ports to listen on: the first free one is taken. `0..=0` lets the system choose.
     pub ports: RangeInclusive<u16>,
     /// Listen on, connect from and announce from this address only.
     pub bind: Option<IpAddr>,
     /// Whether to listen for incoming connections at all.
     pub listen: bool,
-    /// Received bytes a second, all torrents together.
+    /// Received bytes per second, all torrents together.
     pub max_down: Option<u64>,
-    /// Sent bytes a second, all torrents together.
+    /// Sent bytes per second, all torrents together.
     pub max_up: Option<u64>,
     /// Memory for all buffers together, in bytes; at least [`limits::MIN_MEMORY`].
     pub max_memory: usize,
     /// File descriptors that the session may use, at least [`limits::MIN_DESCRIPTORS`] and at most
     /// the process's limit (`ulimit -n`). The session divides them between connections, open files
-    /// and helper threads; with the default there are enough for all that the other fields allow.
-    /// The division assumes that the program has few others open.
+    /// and helper threads, on the assumption that the program has few others open. The default is
+    /// enough for what the other fields allow by default.
     pub max_descriptors: usize,
-    /// Connections in all, or fewer if there are not enough descriptors.
+    /// The most connections, or fewer if there are not enough descriptors.
     pub max_connections: usize,
-    /// Connections of one torrent.
+    /// The most connections of one torrent.
     pub max_peers_per_torrent: usize,
-    /// Peers of one torrent that are unchoked at a time; while seeding, more as soon as what flows
-    /// suffices for more. 0 uploads nothing.
+    /// Peers of one torrent that are unchoked at a time; more while seeding, if the rate suffices
+    /// for more. 0 uploads nothing.
     pub upload_slots: usize,
     /// Where journals are kept; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Certificates (PEM) that are trusted for HTTPS trackers instead of the usual ones.
     pub ca_file: Option<PathBuf>,
-    /// Threads that hash, write, read and verify; `None` is one per core, at least two. Fewer if
-    /// there are not enough descriptors.
+    /// Threads that hash, write, read and verify, or fewer if there are not enough descriptors;
+    /// `None` is one per core, at least two.
     pub workers: Option<usize>,
-    /// The number all random choices come from; `None` draws one.
+    /// The seed of all random choices; `None` draws one.
     pub seed: Option<u64>,
-    /// The address trackers should give to peers, where it differs from the one they see.
+    /// The address trackers should give to peers, if it differs from the one they see.
     pub announce_ip: Option<IpAddr>,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
+            client_name: DEFAULT_CLIENT_NAME.to_owned(),
+            peer_id_prefix: DEFAULT_PEER_ID_PREFIX,
             ports: 6881..=6889,
             bind: None,
             listen: true,
@@ -83,29 +89,29 @@ impl Default for SessionConfig {
 pub struct AddTorrent {
     /// What the torrent consists of.
     pub metainfo: Arc<Metainfo>,
-    /// The folder that contains, or will contain, the torrent's `name`. Who adds many torrents to one
-    /// folder spares memory by sharing its path.
+    /// The folder that contains, or will contain, the torrent's `name`. Many torrents in one folder
+    /// take less memory if they share its path.
     pub folder: Arc<Path>,
     /// The whole torrent, or one piece of it into a file of its own.
     pub layout: StoreLayout,
-    /// Which files are wanted, one entry a file; `None` is all of them.
+    /// Which files are wanted, one entry per file; `None` is all of them.
     pub selected: Option<Vec<bool>>,
-    /// Peers to try besides those the trackers name. A private torrent takes none (BEP 27) and
-    /// warns of it.
+    /// Peers to try besides those the trackers name. A private torrent ignores them (BEP 27), with
+    /// a warning.
     pub peers: Vec<SocketAddr>,
-    /// Whether to trust the journal of an earlier run; without it everything is verified.
+    /// Whether to trust the journal of an earlier launch. Otherwise everything is verified.
     pub resume: bool,
-    /// Whether files that are plainly something else may be written over.
+    /// Whether unrelated files may be overwritten.
     pub overwrite: bool,
     /// Whether to allocate every file in full at once, instead of leaving holes.
     pub preallocate: bool,
-    /// Serve what is there; write no payload and ask for none.
+    /// Whether to serve what is there, write no payload and request none.
     pub seed_only: bool,
-    /// Whether trackers are told and asked.
+    /// Whether to announce to the trackers.
     pub announce: bool,
-    /// Received bytes a second for this torrent.
+    /// Received bytes per second for this torrent.
     pub max_down: Option<u64>,
-    /// Sent bytes a second for this torrent.
+    /// Sent bytes per second for this torrent.
     pub max_up: Option<u64>,
 }
 

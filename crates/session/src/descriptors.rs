@@ -9,7 +9,7 @@ use crate::limits::{
     RESOLVE_THREADS,
 };
 
-/// All threads that ask trackers and look names up.
+/// All threads that fetch from trackers and look names up.
 const HELPERS: usize = FETCH_THREADS + RESOLVE_THREADS + PEER_RESOLVE_THREADS;
 
 /// The parts of a session's descriptors, by use.
@@ -28,7 +28,7 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Divides [`SessionConfig::max_descriptors`]. Where they do not suffice for everything, helper
+    /// Divides [`SessionConfig::max_descriptors`]. If they do not suffice for everything, helper
     /// threads get at most a quarter, and the store five eighths of the rest.
     pub(crate) fn divide(config: &SessionConfig) -> Self {
         let free = config.max_descriptors.saturating_sub(FIXED_DESCRIPTORS);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_limit_is_plenty() {
+    fn default_limit_suffices() {
         let plenty = Descriptors {
             connections: DEFAULT_MAX_CONNECTIONS,
             half_open: MAX_HALF_OPEN,

@@ -1,4 +1,4 @@
-//! What a session tells its caller: events as they happen, and snapshots of the whole state.
+//! What a session reports: events as they happen, and snapshots of the whole state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,13 +23,12 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum EventKind {
-    /// What was on the disk is known; the transfer begins.
+    /// What is on the disk is known; the transfer begins.
     Started {
-        /// Pieces that are had.
+        /// Pieces that we have.
         have: u32,
-        /// Pieces that are wanted, had or not.
+        /// Pieces that are wanted, whether we have them or not.
         wanted: u32,
         /// How the torrent's files are named on disk.
         naming: Naming,
@@ -49,19 +48,19 @@ pub enum EventKind {
     Peer {
         /// Its address.
         address: SocketAddr,
-        /// What became of it.
+        /// What happened.
         state: PeerState,
-        /// Why, where there is a reason.
+        /// Why, if there is a reason.
         reason: Option<String>,
     },
     /// A tracker answered, or failed to.
     Tracker {
         /// Its URL, as the torrent has it.
         url: String,
-        /// Its answer, or what went wrong.
+        /// Its answer, or the error.
         result: Result<TrackerReport, String>,
     },
-    /// Something a person should know, though the torrent goes on.
+    /// Something the user should know. The torrent goes on.
     Warning(String),
     /// Every wanted piece is verified, written and synced.
     Completed,
@@ -79,9 +78,8 @@ impl EventKind {
     }
 }
 
-/// What became of a peer.
+/// What happened to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PeerState {
     /// The handshake is complete.
     Connected,
@@ -89,7 +87,7 @@ pub enum PeerState {
     Disconnected,
     /// No connection, or no handshake.
     Failed,
-    /// It sent bad data and is not talked to again.
+    /// It sent bad data and is not connected to again.
     Banned,
 }
 
@@ -100,12 +98,12 @@ pub struct TrackerReport {
     pub interval: u32,
     /// Peers that have everything.
     pub seeders: Option<u32>,
-    /// Peers that do not.
+    /// Peers that lack something.
     pub leechers: Option<u32>,
-    /// What the tracker wants a person to read. Untrusted text.
+    /// A message of the tracker for the user. Untrusted text.
     pub warning: Option<String>,
-    /// The peers. While the caller holds very many of them, in events that it has not taken or has
-    /// kept, answers that bring more are dropped as passing events are.
+    /// The peers. While the caller holds very many of them, in events that it has kept or not
+    /// taken, answers with more are dropped like passing events.
     pub peers: Arc<Vec<TrackerPeer>>,
 }
 
@@ -113,7 +111,7 @@ pub struct TrackerReport {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TorrentError {
-    /// Who is to blame.
+    /// The kind of error.
     pub class: ErrorClass,
     /// What went wrong, where, and what to do next.
     pub message: String,
@@ -121,22 +119,21 @@ pub struct TorrentError {
     pub advises_other_folder: bool,
 }
 
-/// Who is to blame for a torrent that stopped.
+/// The kind of error that stopped a torrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ErrorClass {
-    /// The disk.
+    /// The disk failed.
     Disk,
-    /// A file that was there before and is not the torrent's. [`crate::AddTorrent::overwrite`]
-    /// allows it to be written over.
+    /// An unrelated file is in the place of one of the torrent's.
+    /// [`crate::AddTorrent::overwrite`] allows to overwrite it.
     UnrelatedFile,
     /// Another process works on the same torrent and folder, or another torrent writes to a file.
     InUse,
-    /// A bug: the session contradicts itself.
+    /// A bug in the session.
     Internal,
 }
 
-/// Where one torrent stands.
+/// The state of one torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TorrentStatus {
     /// The torrent.
@@ -147,50 +144,49 @@ pub struct TorrentStatus {
     pub name: String,
     /// What it is doing.
     pub phase: PhaseKind,
-    /// Wanted bytes that are had.
+    /// Wanted bytes that we have.
     pub bytes_done: u64,
     /// Wanted bytes.
     pub bytes_total: u64,
-    /// Wanted pieces that are had.
+    /// Wanted pieces that we have.
     pub pieces_done: u32,
     /// Wanted pieces.
     pub pieces_total: u32,
     /// Pieces verified so far and to verify, while checking.
     pub checked: (u32, u32),
-    /// Payload received in this run, in bytes.
+    /// Payload received in this launch, in bytes.
     pub downloaded: u64,
-    /// Payload sent in this run, in bytes.
+    /// Payload sent in this launch, in bytes.
     pub uploaded: u64,
-    /// Payload received and sent in earlier runs, as the journal tells.
+    /// Payload received and sent in earlier launches, by the journal.
     pub earlier: (u64, u64),
-    /// Payload received a second.
+    /// Payload received per second.
     pub down_rate: u64,
-    /// Payload sent a second.
+    /// Payload sent per second.
     pub up_rate: u64,
     /// Peers with a complete handshake.
     pub peers_connected: usize,
     /// Peers known.
     pub peers_known: usize,
-    /// Peers that were banned for bad data.
+    /// Peers banned for bad data.
     pub peers_banned: usize,
     /// Seconds left at the present rate.
     pub seconds_left: Option<u64>,
-    /// The URL and the last word of each tracker that was asked.
+    /// Each tracker that was asked: its URL, and whether the last announce succeeded.
     pub trackers: Vec<(String, Result<(), String>)>,
     /// When the next announce is due, in seconds from now.
     pub next_announce: Option<u64>,
-    /// How long since the last verified piece, or since the transfer began.
+    /// The time since the last verified piece, or since the transfer began.
     pub since_last_piece: Duration,
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
-    /// The high-water marks of the session's buffers, added up, in bytes: payload, what is taken
-    /// whatever happens (receive and hashing buffers, queues), and messages, which are looked at
-    /// once a second.
+    /// The sum of the high-water marks of the session's buffers, in bytes: payload, buffers that
+    /// are always taken (receiving, hashing, queues), and messages.
     pub buffers_peak: u64,
 }
 
 impl TorrentStatus {
-    /// Whether every wanted piece is had.
+    /// Whether we have every wanted piece.
     pub fn is_complete(&self) -> bool {
         self.pieces_done == self.pieces_total
             && matches!(self.phase, PhaseKind::Transfer | PhaseKind::Stopped)
@@ -199,7 +195,6 @@ impl TorrentStatus {
 
 /// What a torrent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PhaseKind {
     /// Its files and journal are being opened.
     Opening,
@@ -207,7 +202,7 @@ pub enum PhaseKind {
     Checking,
     /// Pieces come and go.
     Transfer,
-    /// It syncs, closes and says goodbye to its trackers.
+    /// It syncs, closes and announces `stopped`.
     Stopping,
     /// It does nothing.
     Stopped,

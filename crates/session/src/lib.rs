@@ -6,9 +6,9 @@
 //! torrent (`swarm`), files (`piece-store`), printing.
 //!
 //! The public nouns: [`Session`] is the handle, [`SessionConfig`] and [`AddTorrent`] say what is
-//! wanted, [`Event`] and [`TorrentStatus`] tell what becomes of it. [`probe::handshake`] asks one
-//! peer who it is. [`core::Core`] is everything a session decides, without sockets and clock, for
-//! those who bring their own event loop or simulate one.
+//! wanted, [`Event`] and [`TorrentStatus`] report progress. [`probe::handshake`] identifies one
+//! peer. [`engine::Engine`] is everything a session decides, without sockets and clock, for
+//! programs that bring their own event loop or simulate one.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -36,8 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The contract: nothing is announced or served that was not verified; [`EventKind::Completed`] is
-//! said only after the data was synced; a stop syncs before it says goodbye.
+//! The contract: only verified pieces are announced and served; [`EventKind::Completed`] is
+//! reported after the data was synced; a stop syncs before it announces `stopped`.
 //!
 //! Sources: BEP 3, 6, 7, 10, 12, 15, 20, 23, 27.
 
@@ -49,12 +49,12 @@ mod descriptors;
 mod event;
 mod session;
 
-pub mod core;
+pub mod engine;
 pub mod probe;
 mod reactor;
 
-pub use config::{AddTorrent, PEER_ID_PREFIX, SessionConfig, USER_AGENT};
-pub use core::AddError;
+pub use config::{AddTorrent, SessionConfig};
+pub use engine::AddError;
 pub use event::{
     ErrorClass, Event, EventKind, PeerState, PhaseKind, TorrentError, TorrentStatus, TrackerReport,
 };

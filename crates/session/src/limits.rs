@@ -17,15 +17,14 @@ pub const HELPER_DESCRIPTORS: usize = 2;
 
 /// Connections without a complete handshake, in and out together, at a time.
 pub const MAX_HALF_OPEN: usize = 64;
-/// Of those, the ones that one side began: three of four. So a peer that connects to us and sends
-/// nothing leaves room for connections of ours, and addresses that do not answer leave room for
-/// peers that connect to us.
+/// Of those, the ones that one side began: three of four. So silent incoming connections leave room
+/// for outgoing ones, and addresses that do not answer leave room for incoming ones.
 pub(crate) fn half_open_each(half_open: usize) -> usize {
     half_open - half_open / 4
 }
 /// How long an outgoing connection may take to be established.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For how long no connection is begun after the system had no more sockets.
+/// For how long no connection is made after the system ran out of sockets.
 pub const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// Peers named by the user that a torrent keeps, to try them again after a stop.
 pub const MAX_USER_PEERS: usize = 2000;
@@ -40,29 +39,28 @@ pub const DEFAULT_UPLOAD_SLOTS: usize = 8;
 pub const DEFAULT_MAX_MEMORY: usize = 40 << 20;
 /// The least `max_memory` a session works with.
 pub const MIN_MEMORY: usize = 16 << 20;
-/// Torrents that get a turn each time memory is released, of those that wait for some.
+/// How many of the torrents that wait for memory are polled each time some is released.
 pub const MAX_FED: usize = 64;
 /// The one buffer that every socket is read into.
 pub const RECEIVE_BUFFER: usize = 256 << 10;
 /// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).
 pub const SEND_WINDOW: u64 = 1 << 20;
-/// Payload is made resident in runs of that many bytes: one job for many blocks.
-pub const RUN_LENGTH: u32 = 256 << 10;
-/// Files that one run lies in at most. Where there are more, which any peer may ask for, a run is no
-/// wider than the request, and the request is read in several runs.
-pub const MAX_RUN_FILES: usize = 16;
-/// The part of the store's open files that reads under way may open, and that resident runs may
-/// hold open: one in so many for each. A read that would open more waits; one of many runs of a
-/// long file is only ever one file, so the device has enough to do. The third part waits for a
-/// sync.
+/// Payload is read for peers in ranges of that many bytes: one job for many blocks.
+pub const READ_RANGE_LENGTH: u32 = 256 << 10;
+/// Files that one range is in at most. Where there are more, which any peer may ask for, a range is
+/// no wider than the request, and the request is read in several ranges.
+pub const MAX_READ_RANGE_FILES: usize = 16;
+/// The part of the store's open files that reads under way may open, and that ranges read before
+/// may hold open: one in so many for each. A read that would open more waits; many ranges of a long
+/// file are only one file, so the device has enough to do. The third part waits for a sync.
 pub const SERVED_FILES_SHARE: usize = 3;
-/// Resident runs that are remembered, counted by the extents they have.
+/// Ranges that are remembered, counted by the extents they have.
 pub const MAX_RESIDENT: usize = 4096;
 /// Bytes that all peers' buffers of small messages and queues of requests may hold together. Above
 /// that the peer that holds most is disconnected.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
-/// What small things take together: jobs and answers, commands, events, announces.
+/// An allowance for small things: jobs and answers, commands, events, announces.
 pub const QUEUE_MEMORY: usize = 2 << 20;
 
 /// The part of `max_memory` that payload may fill on its way to the disk: what is left of it after
@@ -81,7 +79,7 @@ pub fn span_memory(max_memory: usize, workers: usize) -> usize {
     max_memory.saturating_sub(fixed).max(max_memory / 4)
 }
 
-/// The part of `max_memory` that is taken whatever happens: the receive buffer, strips, queues.
+/// The part of `max_memory` that is always taken: the receive buffer, strips, queues.
 pub fn fixed_memory(workers: usize) -> usize {
     let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
     strips.saturating_add(RECEIVE_BUFFER + QUEUE_MEMORY)
@@ -93,8 +91,8 @@ pub const READ_PER_TURN: usize = 1 << 20;
 pub const WRITE_PER_TURN: usize = 1 << 20;
 /// What one connection may read, and write, in one turn while a rate limit holds.
 pub const LIMITED_PER_TURN: usize = 16 << 10;
-/// Payload, and what lies between it, that goes to a socket with one call, in bytes or a little more:
-/// what the socket does not take of it was gathered in vain.
+/// Payload, and what lies between it, that goes to a socket with one call, in bytes or a little
+/// more: what the socket does not take of it was gathered in vain.
 pub const GATHERED: usize = 256 << 10;
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
@@ -106,8 +104,8 @@ pub const SLOW_TURN: Duration = Duration::from_millis(100);
 /// Jobs given to the store pool and not answered yet. The reply channel is as large, so that the
 /// pool never waits for the reactor.
 pub const MAX_STORE_JOBS: usize = 256;
-/// Verify jobs of one torrent under way at a time, beyond one a worker: so that each worker finds the
-/// next one, and others' jobs don't wait for long.
+/// Verify jobs of one torrent under way at a time, beyond one per worker: each worker finds a next
+/// one, and the jobs of other torrents do not wait for long.
 pub const VERIFY_AHEAD: usize = 2;
 /// Verified data that is not yet synced starts a sync when it reaches this many bytes ...
 pub const SYNC_BYTES: u64 = 64 << 20;
@@ -122,16 +120,16 @@ pub use swarm::MAX_TRACKERS;
 pub const FETCH_THREADS: usize = 8;
 /// Threads that look up trackers' names.
 pub const RESOLVE_THREADS: usize = 2;
-/// Threads that look up peers' names, which trackers choose: they may all be slow.
+/// Threads that look up peers' names. Trackers choose these, and all may be slow.
 pub const PEER_RESOLVE_THREADS: usize = 1;
-/// Requests that wait for a fetch or resolve thread. When full, the announce fails and is tried
-/// again after its back-off.
+/// Requests that wait for a fetch or resolve thread. If there are more, an announce fails and is
+/// repeated after its back-off.
 pub const FETCH_QUEUE: usize = 1024;
 /// Requests under way to one tracker host, from all torrents together.
 pub const MAX_REQUESTS_PER_HOST: usize = 2;
 /// Announces under way to all hosts together; each may have a request for either address family.
 pub const MAX_ANNOUNCES: usize = 256;
-/// How long one announce may take before the next tracker of the tier has its turn.
+/// How long one announce may take before the next tracker is asked.
 pub const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a looked-up name is remembered.
 pub const NAME_LIFETIME: Duration = Duration::from_secs(300);
@@ -141,23 +139,23 @@ pub const NAME_FAILURE_LIFETIME: Duration = Duration::from_secs(60);
 pub const MAX_NAMES: usize = 4096;
 /// Names of peers (not of trackers) looked up from one reply.
 pub const MAX_PEER_NAMES: usize = 16;
-/// Names of peers waited for, of all torrents together; above it further ones are not looked up.
+/// Names of peers being looked up, of all torrents together; above it further ones are ignored.
 pub const MAX_AWAITED_PEER_NAMES: usize = 64;
 
-/// Commands that wait for the reactor. When full, the caller is told `Busy`.
+/// Commands that wait for the reactor. When full, the caller gets `Busy`.
 pub const COMMAND_QUEUE: usize = 1024;
 /// Events that wait for the caller. When full, passing events are dropped and counted; lasting ones
 /// wait.
 pub const EVENT_QUEUE: usize = 4096;
-/// The part of that which only lasting events fill, so that they arrive even where nobody looks.
+/// The part of that which only lasting events fill, so that passing ones cannot keep them out.
 pub const EVENTS_RESERVED: usize = 1024;
-/// Peers in trackers' answers that the caller has not let go of: a megabyte or so. An answer with more
-/// is dropped as passing events are.
+/// Peers in trackers' answers that the caller still holds, about a megabyte. An answer with more is
+/// dropped like a passing event.
 pub const MAX_WAITING_PEERS: usize = 16 << 10;
 
-/// How long a stop waits for trackers to hear `stopped`.
+/// How long a stop waits for trackers to answer `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);
-/// How often connections are looked over for deadlines and memory.
+/// How often all connections are checked for deadlines and memory.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often connections that wait for a rate limit are served again.
 pub const REFILL_INTERVAL: Duration = Duration::from_millis(50);

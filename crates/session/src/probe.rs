@@ -1,4 +1,4 @@
-//! One handshake with one peer, to see who it is: a blocking socket over a `Connection`.
+//! One handshake with one peer, to identify it: a blocking socket over a `Connection`.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A blocking call has a clock.
 
@@ -8,21 +8,18 @@ use std::time::{Duration, Instant};
 
 use bt_types::{InfoHashV1, PeerId};
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Reserved, Rule, Transmit};
-use rand::RngExt as _;
 
-use crate::config::PEER_ID_PREFIX;
-
-/// How long an answered handshake is followed by waiting for the extension handshake.
+/// How long to wait for the extension handshake after the handshake.
 const EXTENSION_WAIT: Duration = Duration::from_secs(2);
 
-/// Who a peer is.
+/// What a peer says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Where it was reached.
+    /// Its address.
     pub address: SocketAddr,
-    /// What it calls itself.
+    /// Its peer id.
     pub peer_id: PeerId,
-    /// The client behind the peer id, or the name in the extension handshake. Printable.
+    /// The name in the extension handshake, or the client that the peer id belongs to. Printable.
     pub client: String,
     /// The torrent it answered for.
     pub info_hash: InfoHashV1,
@@ -33,7 +30,7 @@ pub struct Probe {
     pub extensions: Vec<String>,
 }
 
-/// A peer can't be probed.
+/// A peer cannot be probed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -42,7 +39,7 @@ pub enum ProbeError {
     Connect {
         /// The peer.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Occurs when the connection fails before the handshake.
@@ -50,10 +47,10 @@ pub enum ProbeError {
     Broken {
         /// The peer.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Occurs when the peer closes without a handshake, as peers do that do not have the torrent.
+    /// Occurs when the peer closes without a handshake: it probably does not have the torrent.
     #[error(
         "{address} closed the connection without a handshake; it may not have the torrent {info_hash}"
     )]
@@ -63,12 +60,12 @@ pub enum ProbeError {
         /// The torrent that was asked for.
         info_hash: InfoHashV1,
     },
-    /// Occurs when the peer says nothing in time.
+    /// Occurs when the peer does not answer in time.
     #[error("{address} did not answer within {} s", timeout.as_secs())]
     TimedOut {
         /// The peer.
         address: SocketAddr,
-        /// How long it had.
+        /// The time limit.
         timeout: Duration,
     },
     /// Occurs when the peer answers for another torrent.
@@ -91,20 +88,21 @@ pub enum ProbeError {
     },
 }
 
-/// Shakes hands with `address` about `info_hash`, from `bind` if given, within `timeout`.
+/// Shakes hands with `address` for `info_hash` as `peer_id`, from `bind` if given, within
+/// `timeout`.
 ///
 /// # Errors
 /// See [`ProbeError`].
 pub fn handshake(
     address: SocketAddr,
     info_hash: InfoHashV1,
+    peer_id: PeerId,
     bind: Option<IpAddr>,
     timeout: Duration,
 ) -> Result<Probe, ProbeError> {
     let started = Instant::now();
     let mut stream = connect(address, bind, timeout)
         .map_err(|source| connect_error(address, timeout, source))?;
-    let peer_id = PeerId::new(PEER_ID_PREFIX, rand::rng().random());
     let ours = Handshake::new(info_hash, peer_id);
     let mut dialogue = Dialogue {
         address,
@@ -135,37 +133,37 @@ pub fn handshake(
     }
 }
 
-/// What is known of the peer so far.
+/// The state of a probe.
 struct Dialogue {
     address: SocketAddr,
     connection: Connection,
-    /// When to be content with what is known.
+    /// When to stop waiting.
     deadline: Duration,
     probe: Option<Probe>,
 }
 
 impl Dialogue {
-    /// Bytes came; says whether everything is known now.
+    /// Bytes came. Returns whether the probe is complete.
     fn receive(&mut self, now: Duration, mut input: &[u8]) -> Result<bool, ProbeError> {
         while let Some(received) = self.connection.receive(now, &mut input) {
-            match received {
-                Received::Handshake(theirs) if self.shake(now, &theirs) => return Ok(true),
-                Received::ExtensionHandshake(theirs) => {
-                    if let Some(probe) = &mut self.probe {
-                        probe.note_extensions(&theirs);
-                        return Ok(true);
-                    }
+            if let Received::Handshake(theirs) = received {
+                if self.shake(now, &theirs) {
+                    return Ok(true);
                 }
-                Received::Misbehaved(rule) if self.probe.is_none() => return Err(self.accuse(rule)),
-                // The handshake was good, and that is what was asked for.
-                Received::Misbehaved(_) => return Ok(true),
-                _ => {}
+            } else if let Received::Misbehaved(rule) = received {
+                // After a good handshake the rest does not matter.
+                return if self.probe.is_some() { Ok(true) } else { Err(self.accuse(rule)) };
+            } else if let Received::ExtensionHandshake(theirs) = received
+                && let Some(probe) = &mut self.probe
+            {
+                probe.note_extensions(&theirs);
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The peer's handshake came; says whether nothing more is to be expected.
+    /// The peer's handshake came. Returns whether no extension handshake follows.
     fn shake(&mut self, now: Duration, theirs: &Handshake) -> bool {
         self.probe = Some(Probe::new(self.address, theirs));
         self.deadline = self.deadline.min(now + EXTENSION_WAIT);

@@ -1,4 +1,4 @@
-//! The handle: what a program holds to have torrents downloaded and seeded.
+//! The handle by which a program downloads and seeds torrents.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The caller's end of the channels.
 
@@ -10,13 +10,13 @@ use piece_store::TorrentKey;
 use tracker_http::{Fetcher, FetcherConfig, FetcherError};
 
 use crate::command::Command;
-use crate::config::{AddTorrent, SessionConfig, USER_AGENT};
-use crate::core::AddError;
+use crate::config::{AddTorrent, SessionConfig};
+use crate::engine::AddError;
 use crate::event::{Event, TorrentStatus};
 use crate::limits::{COMMAND_QUEUE, EVENT_QUEUE, MIN_DESCRIPTORS, MIN_MEMORY};
-use crate::reactor::{Fetchers, Running};
+use crate::reactor::{Fetchers, ReactorHandle};
 
-/// A session can't be started.
+/// A session cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -32,7 +32,7 @@ pub enum StartError {
         /// What the system said last.
         source: std::io::Error,
     },
-    /// Occurs when the certificates for HTTPS trackers can't be used.
+    /// Occurs when the certificates for HTTPS trackers cannot be used.
     #[error(transparent)]
     Fetcher(#[from] FetcherError),
     /// Occurs when `max_memory` is less than the session can work with.
@@ -56,12 +56,12 @@ pub enum StartError {
 #[error("the session is busy or has ended")]
 pub struct Busy;
 
-/// A running session. Dropping it stops every torrent in good order, as [`Self::shut_down`] does within
-/// a few seconds.
+/// A running session. Dropping it shuts it down cleanly, as [`Self::shut_down`] with a few seconds
+/// does.
 pub struct Session {
     commands: Option<Sender<Command>>,
     events: Receiver<Event>,
-    reactor: Running,
+    reactor: ReactorHandle,
 }
 
 impl Session {
@@ -80,7 +80,7 @@ impl Session {
         let (commands, command_receiver) = bounded(COMMAND_QUEUE);
         let (event_sender, events) = bounded(EVENT_QUEUE);
         let fetchers = fetchers(config)?;
-        let reactor = Running::start(config, fetchers, command_receiver, event_sender);
+        let reactor = ReactorHandle::start(config, fetchers, command_receiver, event_sender);
         let reactor = reactor.map_err(|source| StartError::Listen {
             first: *config.ports.start(),
             last: *config.ports.end(),
@@ -90,7 +90,7 @@ impl Session {
         Ok(Self { commands: Some(commands), events, reactor })
     }
 
-    /// The port others reach us on; 0 when the session does not listen.
+    /// The port that peers connect to; 0 if the session does not listen.
     pub fn listen_port(&self) -> u16 {
         self.reactor.port()
     }
@@ -100,7 +100,7 @@ impl Session {
         self.reactor.addresses()
     }
 
-    /// Takes a torrent in and begins with it.
+    /// Adds a torrent and starts it.
     ///
     /// # Errors
     /// The session has the torrent already, or has ended.
@@ -109,29 +109,29 @@ impl Session {
         self.ask(|reply| Command::Add { add, reply }).map_err(|Busy| AddError::Gone)?
     }
 
-    /// Stops a torrent in good order; [`crate::EventKind::Stopped`] is the end of it.
+    /// Stops a torrent cleanly; [`crate::EventKind::Stopped`] follows.
     ///
     /// # Errors
     /// See [`Busy`].
     pub fn stop(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Stop { torrent })
+        self.send(Command::Stop { torrent })
     }
 
-    /// Begins again with a torrent that is stopped.
+    /// Starts a stopped torrent again.
     ///
     /// # Errors
     /// See [`Busy`].
     pub fn resume(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Resume { torrent })
+        self.send(Command::Resume { torrent })
     }
 
-    /// Stops a torrent in good order and forgets it: [`crate::EventKind::Stopped`] is the last that
-    /// is heard of it. One that is stopped is forgotten at once. Its files stay.
+    /// Stops a torrent cleanly and forgets it: [`crate::EventKind::Stopped`] is its last event. A
+    /// stopped torrent is forgotten at once. The files stay.
     ///
     /// # Errors
     /// See [`Busy`].
     pub fn remove(&self, torrent: TorrentKey) -> Result<(), Busy> {
-        self.tell(Command::Remove { torrent })
+        self.send(Command::Remove { torrent })
     }
 
     /// Tries these peers for a torrent.
@@ -139,23 +139,23 @@ impl Session {
     /// # Errors
     /// See [`Busy`].
     pub fn add_peers(&self, torrent: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), Busy> {
-        self.tell(Command::AddPeers { torrent, peers })
+        self.send(Command::AddPeers { torrent, peers })
     }
 
-    /// Changes the rate limits of the session, in bytes a second.
+    /// Changes the rate limits of the session, in bytes per second.
     ///
     /// # Errors
     /// See [`Busy`].
     pub fn set_limits(&self, down: Option<u64>, up: Option<u64>) -> Result<(), Busy> {
-        self.tell(Command::SetLimits { down, up })
+        self.send(Command::SetLimits { down, up })
     }
 
-    /// What happens, as it happens.
+    /// The events, as they happen.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
     }
 
-    /// Where every torrent stands.
+    /// The state of every torrent.
     ///
     /// # Errors
     /// See [`Busy`].
@@ -163,15 +163,15 @@ impl Session {
         self.ask(|reply| Command::Snapshot { reply })
     }
 
-    /// Stops every torrent in good order and ends the session. What was not stopped after `within` is
-    /// given up; but writes and syncs that are with the disk are waited for, however long it takes for
-    /// them. Events that come meanwhile can still be taken from a clone of [`Self::events`].
+    /// Stops every torrent cleanly and ends the session. After `within` it no longer waits for
+    /// torrents, but still for writes and syncs that have begun, however long they take. A clone of
+    /// [`Self::events`] still receives events meanwhile.
     pub fn shut_down(mut self, within: Duration) {
-        let _ = self.tell(Command::ShutDown { within });
+        let _ = self.send(Command::ShutDown { within });
         self.join();
     }
 
-    fn tell(&self, command: Command) -> Result<(), Busy> {
+    fn send(&self, command: Command) -> Result<(), Busy> {
         let commands = self.commands.as_ref().ok_or(Busy)?;
         commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
@@ -182,12 +182,12 @@ impl Session {
 
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Command) -> Result<T, Busy> {
         let (sender, answer) = bounded(1);
-        self.tell(question(sender))?;
+        self.send(question(sender))?;
         answer.recv().map_err(|_| Busy)
     }
 
     fn join(&mut self) {
-        // Without commands the reactor knows that nobody is left, and shuts down.
+        // The reactor shuts down once the sender of commands is gone.
         self.commands = None;
         self.reactor.wake();
         self.reactor.join();
@@ -200,11 +200,11 @@ impl Drop for Session {
     }
 }
 
-/// A fetcher for any address family, and one for each alone.
+/// Returns a fetcher for any address family, and one for each alone.
 fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
     let bound = |bind: Option<IpAddr>| {
         Fetcher::new(FetcherConfig {
-            user_agent: USER_AGENT.to_owned(),
+            user_agent: config.client_name.clone(),
             ca_file: config.ca_file.clone(),
             bind,
             ..FetcherConfig::default()

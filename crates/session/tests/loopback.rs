@@ -17,8 +17,10 @@ use session::{
 };
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script, UdpTracker};
 
-/// Nothing here takes a tenth of it; it only keeps a broken test from hanging.
+/// No test takes a tenth of it. It keeps a broken test from hanging.
 const LIMIT: Duration = Duration::from_secs(8);
+/// Our peer id when we probe.
+const PEER_ID: PeerId = PeerId(*b"-qS0100-of the probe");
 
 fn session() -> Session {
     start(&SessionConfig::default())
@@ -68,7 +70,7 @@ fn status(session: &Session, torrent: TorrentKey) -> TorrentStatus {
     all.into_iter().find(|status| status.torrent == torrent).expect("the torrent is there")
 }
 
-/// Waits until the session's only torrent is as wanted; takes events meanwhile.
+/// Waits until the session's only torrent satisfies `wanted`. Takes events meanwhile.
 #[track_caller]
 fn wait_until(session: &Session, wanted: impl Fn(&TorrentStatus) -> bool) {
     wait_snapshot(session, |all| {
@@ -77,7 +79,7 @@ fn wait_until(session: &Session, wanted: impl Fn(&TorrentStatus) -> bool) {
     });
 }
 
-/// Waits until the session is as wanted.
+/// Waits until the session satisfies `wanted`.
 #[track_caller]
 fn wait_snapshot(session: &Session, wanted: impl Fn(&[TorrentStatus]) -> bool) {
     let until = Instant::now() + LIMIT;
@@ -117,7 +119,7 @@ fn one_seeder_to_one_leecher() {
 }
 
 #[test]
-fn trackers_bring_them_together_and_hear_what_happens() {
+fn trackers_connect_peers_and_get_events() {
     let http = HttpTracker::start();
     let udp = UdpTracker::start();
     for (url, announces) in [
@@ -149,9 +151,9 @@ fn trackers_bring_them_together_and_hear_what_happens() {
 }
 
 #[test]
-fn many_seeders_share_the_work_and_a_liar_is_banned() {
+fn many_seeders_share_work() {
     let payload = Payload::file("film", 3_000_000).piece_length(64 * 1024).create().unwrap();
-    // The honest ones are slow, so that the liar is asked for its share.
+    // The honest ones are slow, so that the liar gets its share of requests.
     let named = |name: u8| Script::seeder(&payload).peer_id(PeerId([name; 20]));
     let slow = |name| named(name).fast().delay(Duration::from_millis(5)).listen();
     let honest = [slow(b'a'), slow(b'b')];
@@ -167,7 +169,7 @@ fn many_seeders_share_the_work_and_a_liar_is_banned() {
 }
 
 #[test]
-fn what_was_had_before_a_restart_is_not_fetched_again() {
+fn verified_pieces_survive_restart() {
     let payload = Payload::file("film", 1_000_000).piece_length(16 * 1024).create().unwrap();
     let (target, state) = (folder(), folder());
     let config =
@@ -191,7 +193,7 @@ fn what_was_had_before_a_restart_is_not_fetched_again() {
 }
 
 #[test]
-fn a_leecher_takes_incoming_connections() {
+fn leecher_accepts_connections() {
     let payload = Payload::file("film", 300_000).piece_length(16 * 1024).create().unwrap();
     let (leecher, target) = (session(), folder());
     let torrent = leecher.add(add(&payload, target.path())).unwrap();
@@ -203,7 +205,7 @@ fn a_leecher_takes_incoming_connections() {
 }
 
 #[test]
-fn pieces_longer_than_the_memory_are_staged() {
+fn long_pieces_are_staged() {
     let payload = Payload::file("image", 40 << 20).piece_length(32 << 20).create().unwrap();
     let seeder = seeder(&payload);
     let target = folder();
@@ -216,7 +218,7 @@ fn pieces_longer_than_the_memory_are_staged() {
 }
 
 #[test]
-fn the_second_session_on_the_same_folder_is_refused() {
+fn second_session_on_folder_is_refused() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let (target, state) = (folder(), folder());
     let config =
@@ -232,7 +234,7 @@ fn the_second_session_on_the_same_folder_is_refused() {
 }
 
 #[test]
-fn a_torrent_goes_on_after_a_stop() {
+fn torrent_resumes_after_stop() {
     let payload = Payload::file("film", 500_000).piece_length(16 * 1024).create().unwrap();
     let seeder = seeder(&payload);
     let (leecher, target) = (session(), folder());
@@ -258,12 +260,12 @@ fn rates_are_limited() {
     let began = Instant::now();
     leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     wait_completed(&leecher);
-    // A second's worth, of which a quarter may come at once. No upper bound: that would be timing.
+    // The bytes of a second, a quarter of which may come at once. An upper bound would test timing.
     assert!(began.elapsed() > Duration::from_millis(700), "took {:?}", began.elapsed());
 }
 
 #[test]
-fn over_ipv6() {
+fn transfer_works_over_ipv6() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
     let config = SessionConfig { bind, ..SessionConfig::default() };
@@ -277,28 +279,29 @@ fn over_ipv6() {
 }
 
 #[test]
-fn a_probe_tells_who_a_peer_is() {
+fn probe_identifies_peer() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let seeder = seeder(&payload);
     let info_hash = payload.info_hash();
-    let probe =
-        session::probe::handshake(address(&seeder), info_hash, None, LIMIT).expect("it answers");
+    let probe = session::probe::handshake(address(&seeder), info_hash, PEER_ID, None, LIMIT)
+        .expect("it answers");
     assert_eq!(probe.info_hash, info_hash);
-    assert_eq!(probe.peer_id.as_bytes()[..8], session::PEER_ID_PREFIX);
-    assert_eq!(probe.client, session::USER_AGENT);
+    assert_eq!(probe.peer_id.as_bytes()[..8], SessionConfig::default().peer_id_prefix);
+    assert_eq!(probe.client, SessionConfig::default().client_name);
     let other = "00112233445566778899aabbccddeeff00112233".parse().unwrap();
-    let error = session::probe::handshake(address(&seeder), other, None, LIMIT).unwrap_err();
+    let error =
+        session::probe::handshake(address(&seeder), other, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, session::probe::ProbeError::Closed { .. }), "{error}");
 }
 
 #[test]
-fn one_seeder_to_many_leechers_that_also_serve_each_other() {
+fn leechers_serve_each_other() {
     let payload = Payload::file("film", 2_000_000).piece_length(32 * 1024).create().unwrap();
     let seeder = seeder(&payload);
     let folders: Vec<_> = (0..4).map(|_| folder()).collect();
     let leechers: Vec<Session> = folders.iter().map(|_| session()).collect();
     let all: Vec<SocketAddr> = leechers.iter().map(address).collect();
-    // Each is told of the seeder and of those before it, so every second connection is incoming.
+    // Each gets the addresses of the seeder and of the leechers before it.
     for (number, (leecher, target)) in leechers.iter().zip(&folders).enumerate() {
         let peers = all[..number].iter().copied().chain([address(&seeder)]).collect();
         leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
@@ -310,7 +313,7 @@ fn one_seeder_to_many_leechers_that_also_serve_each_other() {
 }
 
 #[test]
-fn selected_files_come_with_what_their_pieces_need() {
+fn selected_files_include_boundary_pieces() {
     let files = [("one", 100_000), ("two", 150_000), ("three", 90_000)];
     let payload = Payload::folder("album", &files).piece_length(64 * 1024).create().unwrap();
     let seeder = seeder(&payload);
@@ -355,7 +358,7 @@ fn several_torrents_at_once() {
 }
 
 #[test]
-fn a_liar_alone_is_banned_and_the_torrent_waits_for_others() {
+fn lone_liar_is_banned() {
     let payload = Payload::file("film", 300_000).piece_length(32 * 1024).create().unwrap();
     let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
     let (leecher, target) = (session(), folder());
@@ -371,14 +374,14 @@ fn a_liar_alone_is_banned_and_the_torrent_waits_for_others() {
     assert_eq!(payload.compare(target.path()), Ok(()));
 }
 
-/// A tracker at which nobody listens.
+/// A tracker without a listener.
 fn dead_url() -> String {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     format!("http://{}/announce", listener.local_addr().unwrap())
 }
 
 #[test]
-fn after_a_dead_tracker_the_next_tier_is_asked() {
+fn dead_tracker_leads_to_next_tier() {
     let alive = HttpTracker::start();
     let file = Payload::file("film", 200_000).piece_length(16 * 1024);
     let payload = file.tier([dead_url()]).tier([alive.url()]).create().unwrap();
@@ -393,7 +396,7 @@ fn after_a_dead_tracker_the_next_tier_is_asked() {
 }
 
 #[test]
-fn a_udp_tracker_over_ipv6() {
+fn udp_tracker_works_over_ipv6() {
     let tracker = UdpTracker::start_v6().expect("IPv6 on loopback");
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
@@ -407,11 +410,11 @@ fn a_udp_tracker_over_ipv6() {
 }
 
 #[test]
-fn a_tracker_that_hangs_does_not_hold_up_the_end() {
+fn hanging_tracker_does_not_delay_shutdown() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     let seeder = seeder(&payload);
-    wait_until(&seeder, |status| status.trackers.iter().any(|(_, told)| told.is_ok()));
+    wait_until(&seeder, |status| status.trackers.iter().any(|(_, answer)| answer.is_ok()));
     tracker.answer(Answer::Silence);
     let events = seeder.events().clone();
     let began = Instant::now();
@@ -423,7 +426,7 @@ fn a_tracker_that_hangs_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn without_a_listener_connections_still_go_out() {
+fn no_listener_still_connects() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let seeder = seeder(&payload);
     let leecher = start(&SessionConfig { listen: false, ..SessionConfig::default() });
@@ -436,13 +439,13 @@ fn without_a_listener_connections_still_go_out() {
 }
 
 #[test]
-fn a_probe_says_what_is_wrong() {
+fn probe_reports_errors() {
     use session::probe::{ProbeError, handshake};
     let payload = Payload::file("film", 100_000).create().unwrap();
     let info_hash = payload.info_hash();
     let probe = |behaviour, limit| {
         let peer = Script::seeder(&payload).behaviour(behaviour).listen();
-        handshake(peer.address(), info_hash, None, limit).unwrap_err()
+        handshake(peer.address(), info_hash, PEER_ID, None, limit).unwrap_err()
     };
     let error = probe(Behaviour::WrongInfoHash, LIMIT);
     assert!(matches!(error, ProbeError::WrongTorrent { expected, .. } if expected == info_hash));
@@ -453,12 +456,12 @@ fn a_probe_says_what_is_wrong() {
     let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = nobody.local_addr().unwrap();
     drop(nobody);
-    let error = handshake(address, info_hash, None, LIMIT).unwrap_err();
+    let error = handshake(address, info_hash, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
 }
 
 #[test]
-fn a_session_that_can_not_start_says_why() {
+fn failed_start_says_why() {
     let little = SessionConfig { max_memory: 1 << 20, ..SessionConfig::default() };
     let error = Session::start(&little).err().expect("too little memory");
     assert!(matches!(error, StartError::Memory { got: 1_048_576 }));
@@ -470,10 +473,10 @@ fn a_session_that_can_not_start_says_why() {
 }
 
 #[test]
-fn every_peer_that_fails_at_once_is_told_of() {
+fn every_immediate_failure_is_reported() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let (session, target) = (session(), folder());
-    // From the address of the machine itself the system knows no way to them.
+    // The system has no route to them from the loopback address.
     let peers: BTreeSet<SocketAddr> =
         (0..200).map(|host| SocketAddr::from(([192, 0, 2, host], 6881))).collect();
     let known = peers.iter().copied().collect();
@@ -490,7 +493,7 @@ fn every_peer_that_fails_at_once_is_told_of() {
 }
 
 #[test]
-fn answers_of_trackers_that_nobody_takes_are_bounded() {
+fn untaken_tracker_answers_are_limited() {
     let tracker = HttpTracker::start();
     let address = |n: u16| SocketAddr::from(([192, 0, 2, 1], 1000 + n));
     tracker.answer(Answer::Peers((0..2000).map(address).collect()));
@@ -516,7 +519,7 @@ fn answers_of_trackers_that_nobody_takes_are_bounded() {
 }
 
 #[test]
-fn the_end_is_told_even_if_nobody_takes_events() {
+fn stop_is_reported_despite_full_channel() {
     let payload = Payload::file("film", 2_000_000).piece_length(16 * 1024).create().unwrap();
     let session = session();
     for _ in 0..60 {
@@ -532,7 +535,7 @@ fn the_end_is_told_even_if_nobody_takes_events() {
 }
 
 #[test]
-fn more_may_connect_at_once_than_may_be_without_a_handshake() {
+fn burst_of_connections_is_accepted() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let session = session();
     session.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();

@@ -1,10 +1,10 @@
-//! A disk in memory that loses unsynced changes in a power cut, fails on demand, and can die in the
-//! middle of an operation.
+//! A disk in memory. It forgets unsynced changes when its power is cut, fails as its [`Faults`]
+//! say, and can die in the middle of an operation.
 //!
-//! Every file has two contents: the one that the system shows, and the one on the platter. They
-//! differ by the unsynced changes. A power cut keeps any subset of these, in any order, some of
-//! them torn at a sector. Names of files and folders are such changes too. A failed sync drops the
-//! changes without making them durable, as on Linux: no later sync brings them back.
+//! Every file has two contents: the one that the system shows, and the durable one. Between them are
+//! the changes that were not synced. A power cut keeps any subset of them, in any order, some of them
+//! torn at a sector. Creating, renaming and removing a file are such changes too. A sync that fails
+//! drops the changes without making them durable, as Linux does: no later sync brings them back.
 
 mod state;
 
@@ -22,7 +22,7 @@ pub(crate) use state::Faults;
 use state::{Operation, State};
 
 const EMFILE: i32 = 24;
-/// The shortest hole, in bytes.
+/// The smallest hole, in bytes.
 const PAGE: u64 = 4096;
 
 /// The disk of one machine.
@@ -32,7 +32,7 @@ pub(crate) struct SimDisk {
     interruption: Mutex<Option<Interruption>>,
 }
 
-/// Work of another process in the middle of a job.
+/// Work that another process does between two calls of the store.
 struct Interruption {
     /// How many calls of the store come before it.
     after: u64,
@@ -50,7 +50,7 @@ impl fmt::Debug for Interruption {
 pub(crate) struct SimFile {
     state: Arc<Mutex<State>>,
     inode: u64,
-    /// The number of the open file, which holds locks.
+    /// Identifies the open file: locks belong to it.
     number: u64,
 }
 
@@ -61,7 +61,7 @@ impl Drop for SimFile {
 }
 
 impl SimFile {
-    /// Reads for a sender. Never waits or fails.
+    /// Returns bytes as a sender reads them: without a fault.
     pub(crate) fn bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let state = lock(&self.state);
         let bytes = state.shown(self.inode);
@@ -81,12 +81,12 @@ impl SimDisk {
         Self { state, interruption: Mutex::default() }
     }
 
-    /// Does `work` after this many calls of the store, between two of them.
+    /// Does `work` after `after` calls of the store.
     pub(crate) fn interrupt(&self, after: u64, work: Box<dyn FnOnce() + Send>) {
         *self.interruption() = Some(Interruption { after, work });
     }
 
-    /// Does that work now, if it is not done yet.
+    /// Does the work of [`interrupt`](Self::interrupt) now, unless it was done.
     pub(crate) fn end_interruption(&self) {
         let work = self.interruption().take();
         work.into_iter().for_each(|interruption| (interruption.work)());
@@ -96,8 +96,8 @@ impl SimDisk {
         self.interruption.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call of the store begins.
-    fn turn(&self) -> MutexGuard<'_, State> {
+    /// Starts a call of the store.
+    fn start_call(&self) -> MutexGuard<'_, State> {
         let mut interruption = self.interruption();
         let is_due = interruption.as_mut().is_some_and(|next| {
             next.after = next.after.saturating_sub(1);
@@ -113,83 +113,83 @@ impl SimDisk {
         lock(&self.state)
     }
 
-    /// Creates a file as if it had always been there.
+    /// Creates a file that is durable at once.
     pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
         self.state().put(path, bytes);
     }
 
-    /// Creates a symbolic link as if it had always been there.
+    /// Creates a symbolic link that is durable at once.
     pub(crate) fn put_link(&self, path: &Path, target: &Path) {
         self.state().put_link(path, target);
     }
 
-    /// From now on, names that differ only in case are one.
+    /// From now on, names that differ only in case name the same file.
     pub(crate) fn fold_names(&self) {
         self.state().folds = true;
     }
 
-    /// From now on, every lock of a file is granted, as on file systems without locks.
-    pub(crate) fn give_all_locks(&self) {
+    /// From now on, every lock is granted, as on file systems without locks.
+    pub(crate) fn grant_all_locks(&self) {
         self.state().lockless = true;
     }
 
-    /// Another program appends to a file, and syncs it.
+    /// Appends to a file and syncs it, as another program.
     pub(crate) fn grow(&self, path: &Path, bytes: &[u8]) {
         self.state().grow(path, bytes);
     }
 
-    /// The path that a file created under `path` gets.
-    pub(crate) fn kept_as(&self, path: &Path) -> PathBuf {
+    /// Returns the path at which a file created as `path` is stored.
+    pub(crate) fn stored_path(&self, path: &Path) -> PathBuf {
         self.state().key(path)
     }
 
-    /// Another program changes a byte of a file, and syncs it.
-    pub(crate) fn change_byte(&self, path: &Path, at: u64) {
-        self.state().change_byte(path, at);
+    /// Changes a byte of a file durably, as another program.
+    pub(crate) fn edit_byte(&self, path: &Path, at: u64) {
+        self.state().edit_byte(path, at);
     }
 
-    /// Another program removes a file, and syncs that.
-    pub(crate) fn lose(&self, path: &Path) {
-        self.state().lose(path);
+    /// Removes a file durably, as another program.
+    pub(crate) fn remove_file(&self, path: &Path) {
+        self.state().remove_file(path);
     }
 
-    /// The metadata of every file, to check later whether it was written to.
+    /// Returns the `Stat` of every file. If a later one differs, the file was written to.
     pub(crate) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
         self.state().stamps()
     }
 
-    /// Sets the failures from now on.
+    /// Sets the faults from now on.
     pub(crate) fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
-    /// The number of operations that failed.
+    /// Returns how many operations failed because of the faults.
     pub(crate) fn failures(&self) -> u64 {
         self.state().failures
     }
 
-    /// The number of operations.
+    /// Returns how many operations were done.
     pub(crate) fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// The disk dies during the `count`-th write or sync from now, counted from 1.
+    /// Makes the disk die during the `count`-th write or sync from now, counted from 1.
     pub(crate) fn die_after(&self, count: u64) {
         self.state().dies_in = Some(count);
     }
 
-    /// Ends all failures.
-    pub(crate) fn heal(&self) {
+    /// Ends all faults.
+    pub(crate) fn end_faults(&self) {
         let mut state = self.state();
         (state.faults, state.dies_in) = (Faults::default(), None);
     }
 
-    /// Whether it died. Nothing done since then counts.
+    /// Whether the disk died. Nothing that was done since counts.
     pub(crate) fn is_dead(&self) -> bool {
         self.state().dead
     }
 
-    /// Ends the process that used it. The system keeps running.
+    /// Ends the process that used the disk; the system keeps running.
     pub(crate) fn kill(&self) {
         self.state().revive();
     }
@@ -199,20 +199,20 @@ impl SimDisk {
         self.state().cut_power();
     }
 
-    /// Whether the file has these bytes at `offset`.
+    /// Whether the file shows these bytes at `offset`.
     pub(crate) fn shows(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
         let state = self.state();
         state.file_at(path).is_some_and(|inode| has(state.shown(inode), offset, bytes))
     }
 
-    /// Whether the file would have the bytes after a power cut that no unsynced change survives.
+    /// Whether the bytes would survive a power cut now that keeps no unsynced change.
     pub(crate) fn keeps(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
         let state = self.state();
         state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
     }
 
-    /// Whether the file has exactly these bytes, and would have them after a power cut. An empty
-    /// file may be missing then.
+    /// Whether the file has exactly these bytes and would keep them after a power cut. An empty file
+    /// need not survive: it can be created again.
     pub(crate) fn keeps_whole(&self, path: &Path, bytes: &[u8]) -> bool {
         let state = self.state();
         let shown = state.file_at(path).is_some_and(|inode| state.shown(inode) == bytes);
@@ -222,13 +222,13 @@ impl SimDisk {
         shown && (is_empty || kept())
     }
 
-    /// The contents of the file.
+    /// Returns the content of the file.
     pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
         let state = self.state();
         state.file_at(path).map(|inode| state.shown(inode).to_vec()).unwrap_or_default()
     }
 
-    /// The length of the file, if there is one.
+    /// Returns the length of the file; `None` if there is none.
     pub(crate) fn length(&self, path: &Path) -> Option<u64> {
         let state = self.state();
         state.file_at(path).map(|inode| state.shown(inode).len() as u64)
@@ -249,7 +249,7 @@ impl Disk for SimDisk {
     type Folder = PathBuf;
 
     fn folder(&self, path: &Path, _create: bool) -> io::Result<(PathBuf, PathBuf)> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         match state.is_folder(path) {
             true => Ok((path.to_owned(), path.to_owned())),
@@ -258,7 +258,7 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, folder: &PathBuf, path: &Path, access: Access) -> io::Result<SimFile> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         let path = folder.join(path);
         let inode = match state.leads(&path) {
@@ -277,21 +277,21 @@ impl Disk for SimDisk {
     }
 
     fn temporary(&self, _: &PathBuf) -> io::Result<SimFile> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         let inode = state.new_inode();
         Ok(self.handle(&mut state, inode))
     }
 
     fn zeros(&self, length: u64) -> io::Result<SimFile> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         let inode = state.new_inode();
         state.set_length(inode, length);
         Ok(self.handle(&mut state, inode))
     }
 
     fn stat(&self, folder: &PathBuf, path: &Path) -> io::Result<Option<Stat>> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         let path = folder.join(path);
         if state.is_folder(&path) {
@@ -301,19 +301,19 @@ impl Disk for SimDisk {
     }
 
     fn file_stat(&self, file: &SimFile) -> io::Result<Stat> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         Ok(state.stat(file.inode))
     }
 
     fn list(&self, folder: &PathBuf) -> io::Result<Vec<PathBuf>> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         Ok(state.names_in(folder))
     }
 
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Read)?;
         let most = state.part_of(buffer.len());
         let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
@@ -323,70 +323,70 @@ impl Disk for SimDisk {
     }
 
     fn write_at(&self, file: &SimFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         state.write(file.inode, offset, bytes)
     }
 
     fn append(&self, file: &SimFile, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         let offset = state.shown(file.inode).len() as u64;
-        // Systems cut an append short only if the disk is full.
+        // A system cuts an append short only if its disk is full.
         state.write_whole(file.inode, offset, bytes.to_vec())
     }
 
     fn set_length(&self, file: &SimFile, length: u64) -> io::Result<()> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Write)?;
         state.set_length(file.inode, length);
         Ok(())
     }
 
     fn sync_file(&self, file: &SimFile) -> io::Result<()> {
-        self.turn().sync_file(file.inode)
+        self.start_call().sync_file(file.inode)
     }
 
     fn sync_folder(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
-        self.turn().sync_folder(&folder.join(path))
+        self.start_call().sync_folder(&folder.join(path))
     }
 
     fn sync_file_system(&self, folder: &PathBuf) -> io::Result<()> {
         // Each folder of the root is a file system of its own.
-        self.turn().sync_below(folder)
+        self.start_call().sync_below(folder)
     }
 
     fn rename(&self, folder: &PathBuf, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Write)?;
         state.rename(&folder.join(from), &folder.join(to))
     }
 
     fn remove(&self, folder: &PathBuf, path: &Path) -> io::Result<()> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Write)?;
         state.remove(&folder.join(path))
     }
 
     fn try_lock(&self, file: &SimFile) -> io::Result<Lock> {
-        Ok(self.turn().lock(file.inode, file.number))
+        Ok(self.start_call().lock(file.inode, file.number))
     }
 
     fn lock_range(&self, file: &SimFile, range: &Range<u64>) -> io::Result<bool> {
-        Ok(self.turn().lock_range(file.inode, file.number, range))
+        Ok(self.start_call().lock_range(file.inode, file.number, range))
     }
 
     fn range_holder(&self, file: &SimFile, range: &Range<u64>) -> io::Result<Option<Range<u64>>> {
-        Ok(self.turn().range_holder(file.inode, file.number, range))
+        Ok(self.start_call().range_holder(file.inode, file.number, range))
     }
 
     fn unlock_range(&self, file: &SimFile, range: &Range<u64>) -> io::Result<()> {
-        self.turn().unlock_range(file.inode, file.number, range);
+        self.start_call().unlock_range(file.inode, file.number, range);
         Ok(())
     }
 
     fn next_data(&self, file: &SimFile, offset: u64) -> io::Result<Option<u64>> {
         // Pages of zeros are holes.
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Open)?;
         let rest = state.shown(file.inode).get(offset as usize..).unwrap_or_default();
         let data = rest.iter().position(|byte| *byte != 0);
@@ -394,7 +394,7 @@ impl Disk for SimDisk {
     }
 
     fn allocate(&self, file: &SimFile, length: u64) -> io::Result<()> {
-        let mut state = self.turn();
+        let mut state = self.start_call();
         state.begin(Operation::Write)?;
         let length = length.max(state.shown(file.inode).len() as u64);
         state.set_length(file.inode, length);
@@ -412,7 +412,7 @@ impl Disk for SimDisk {
     }
 
     fn boot(&self) -> u128 {
-        self.turn().boots.into()
+        self.start_call().boots.into()
     }
 
     fn process_id(&self) -> u32 {

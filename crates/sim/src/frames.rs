@@ -1,4 +1,5 @@
-//! A codec of the peer protocol (BEP 3, 6), independent of the one under test.
+//! Our own encoder and decoder of the peer protocol (BEP 3, 6), so that the simulator can send bad
+//! messages and checks ours independently of `peer-wire`.
 
 use std::fmt;
 
@@ -18,15 +19,15 @@ pub(crate) const ALLOWED_FAST: u8 = 17;
 const HANDSHAKE_LENGTH: usize = 68;
 /// Reserved bit of the Fast extension: byte 7, value 4.
 const FAST: (usize, u8) = (27, 4);
-/// The longest frame. Bytes after a longer one are not decoded.
+/// A longer frame is invalid, and nothing after it is decoded.
 const MAX_FRAME: usize = 1 << 20;
 
 /// A block: piece, offset, length.
 pub(crate) type Block = (u32, u32, u32);
 
-/// A message of one side of a connection.
+/// What one side of a connection sends as a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Frame {
     Handshake {
         fast: bool,
     },
@@ -35,7 +36,7 @@ pub(crate) enum Said {
     Message(u8, Vec<u8>),
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handshake { fast } => write!(f, "handshake, fast {fast}"),
@@ -66,28 +67,28 @@ impl fmt::Display for Said {
     }
 }
 
-/// Decodes one direction of a connection.
+/// Cuts one direction of a connection into frames.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct FrameBuffer {
     buffer: Vec<u8>,
-    shaken: bool,
+    has_handshake: bool,
     broken: bool,
 }
 
-impl Frames {
+impl FrameBuffer {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if !self.broken {
             self.buffer.extend_from_slice(bytes);
         }
     }
 
-    /// The next complete message.
-    pub(crate) fn next(&mut self) -> Option<Said> {
-        if !self.shaken {
+    /// Returns the next complete frame.
+    pub(crate) fn next(&mut self) -> Option<Frame> {
+        if !self.has_handshake {
             let fast = self.buffer.get(..HANDSHAKE_LENGTH)?[FAST.0] & FAST.1 != 0;
             self.buffer.drain(..HANDSHAKE_LENGTH);
-            self.shaken = true;
-            return Some(Said::Handshake { fast });
+            self.has_handshake = true;
+            return Some(Frame::Handshake { fast });
         }
         let length = u32::from_be_bytes(self.buffer.get(..4)?.try_into().ok()?) as usize;
         if length > MAX_FRAME {
@@ -97,27 +98,27 @@ impl Frames {
         }
         let frame = self.buffer.get(4..4 + length)?;
         let said = match frame.split_first() {
-            None => Said::KeepAlive,
-            Some((id, body)) => Said::Message(*id, body.to_vec()),
+            None => Frame::KeepAlive,
+            Some((id, body)) => Frame::Message(*id, body.to_vec()),
         };
         self.buffer.drain(..4 + length);
         Some(said)
     }
 
-    /// Whether a message has started and is not complete.
-    pub(crate) fn is_amid(&self) -> bool {
+    /// Whether the buffer has the start of an incomplete frame.
+    pub(crate) fn has_partial(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The piece and offset of the block that is arriving.
-    pub(crate) fn block_under_way(&self) -> Option<(u32, u32)> {
-        let head = self.buffer.get(..13).filter(|head| self.shaken && head[4] == PIECE)?;
+    /// Returns piece and offset of the block that is arriving.
+    pub(crate) fn arriving_block(&self) -> Option<(u32, u32)> {
+        let head = self.buffer.get(..13).filter(|head| self.has_handshake && head[4] == PIECE)?;
         let [piece, offset] = numbers(&head[5..])?;
         Some((piece, offset))
     }
 }
 
-/// The numbers at the front of a body.
+/// Decodes the numbers at the front of a body.
 pub(crate) fn numbers<const N: usize>(body: &[u8]) -> Option<[u32; N]> {
     let mut numbers = [0; N];
     for (index, number) in numbers.iter_mut().enumerate() {
@@ -126,12 +127,12 @@ pub(crate) fn numbers<const N: usize>(body: &[u8]) -> Option<[u32; N]> {
     Some(numbers)
 }
 
-/// The block that a request, cancel or reject names.
+/// Decodes the block of a request, cancel or reject.
 pub(crate) fn block(body: &[u8]) -> Option<Block> {
     numbers::<3>(body).map(|[piece, offset, length]| (piece, offset, length))
 }
 
-/// The bytes of a message.
+/// Encodes a message.
 pub(crate) fn message(id: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
     let mut frame = (length as u32).to_be_bytes().to_vec();
@@ -140,13 +141,13 @@ pub(crate) fn message(id: u8, parts: &[&[u8]]) -> Vec<u8> {
     frame
 }
 
-/// The bytes of a message that has only numbers.
+/// Encodes a message whose body consists of numbers.
 pub(crate) fn message_of(id: u8, numbers: &[u32]) -> Vec<u8> {
     let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
     message(id, &[&body])
 }
 
-/// The bytes of a handshake.
+/// Encodes a handshake.
 pub(crate) fn handshake(info_hash: &[u8], peer_id: &[u8], fast: bool) -> Vec<u8> {
     let mut bytes = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
     bytes[FAST.0] |= if fast { FAST.1 } else { 0 };

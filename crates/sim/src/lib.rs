@@ -1,36 +1,37 @@
-//! Simulates whole swarms from a seed: the real `session::core` and `piece_store` on a virtual
-//! clock, a virtual network and virtual disks. Development only.
+//! Simulates whole swarms: the real `session::engine` and `piece_store` on a virtual clock, a virtual
+//! network and virtual disks. Development only.
 //!
-//! In scope: drawing a scenario from a seed, playing it, and checking every rule meanwhile.
+//! In scope: drawing a scenario from a seed, playing it, checking every rule meanwhile.
 //! Out of scope: sockets, threads, HTTP and TLS, which the loopback suites test.
 //!
 //! ```
-//! let report = sim::run(7);
+//! let report = sim::play(7);
 //! assert_eq!(report.broken, None);
-//! assert_eq!(report.digest, sim::run(7).digest);
+//! assert_eq!(report.digest, sim::play(7).digest);
 //! ```
 //!
-//! The rules that every simulation checks:
+//! A *node* is an honest peer; a *liar* is a peer that sends wrong data or breaks the protocol. What
+//! is checked in every simulation:
 //!
 //! | rule | where |
 //! |---|---|
-//! | every honest node ends with the true bytes of what it wants, synced, and its next start trusts them | `world/finish.rs` |
-//! | no unselected file is created or cut, the user's own files stay as they are, a seed-only node writes nothing, nothing is written through a link | `node.rs` |
-//! | a node reports `completed` only if every selected file has its bytes and its length, durably, whatever else wants the file | `world/jobs.rs` |
-//! | of two torrents that want the same file, one continues; the other stops and names the file | `world/actions.rs` |
-//! | the advice in a message about a link works | `world/actions.rs` |
-//! | the pieces that a node announces or serves are right on its disk | `watch.rs` |
-//! | no request while choked, for pieces that the peer lacks, for pieces that the node has, or twice at a time | `watch.rs` |
-//! | requests are cancelled once another peer has sent the block | `watch.rs` |
-//! | the pieces that the journal trusts are on the disk; pieces verified before a kill, or durable before a power cut, are found again | `world/jobs.rs` |
+//! | every node ends with the true bytes of what it wants, synced, and its next start trusts them | `world/finish.rs` |
+//! | unwanted files are not created, the user's own files stay unchanged, a seed-only node writes nothing, no write goes through a link, no unselected file is cut | `node.rs` |
+//! | a node reports `completed` only if every wanted file has its bytes and its length, durably, whatever else wants the file | `world/jobs.rs` |
+//! | of two torrents that want one file, one continues; the other one stops and names the file | `world/actions.rs` |
+//! | the advice in a message about a link helps | `world/actions.rs` |
+//! | the pieces that a node announces or serves are correct on its disk | `watch.rs` |
+//! | a node sends no request while choked, for a piece that the peer lacks, for one that it has itself, or twice at a time | `watch.rs` |
+//! | a node cancels the request for a block that another peer sent | `watch.rs` |
+//! | what the journal trusts is on the disk; after a kill every verified piece is still there, after a power cut every durable one | `world/jobs.rs` |
 //! | no piece is downloaded twice, unless it was lost | `world/jobs.rs` |
-//! | only peers that sent wrong data are banned; honest nodes find no protocol errors in each other | `world/actions.rs` |
+//! | only peers that sent wrong data are banned; no node sees another one break a rule | `world/actions.rs` |
 //! | a torrent stops with an error only if its disk failed, or a file is not its own to write | `world/actions.rs` |
-//! | connections, buffers and tables are under their named limits | `world/actions.rs`, `world/links.rs` |
+//! | connections, buffers and tables stay under their named limits | `world/actions.rs`, `world/links.rs` |
 //! | a node that sends `completed` to a tracker has sent it `started` | `tracker.rs` |
-//! | time moves, and the simulation ends | `world.rs` |
+//! | time advances, and the simulation ends | `world.rs` |
 //!
-//! The contract: a simulation depends only on its seed. Sources: BEP 3, 6, 12, 15.
+//! The contract: a simulation depends on its seed and nothing else. Sources: BEP 3, 6, 12, 15.
 
 mod disk;
 mod frames;
@@ -54,32 +55,32 @@ use world::World;
 /// The result of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The seed.
+    /// The seed of the scenario.
     pub seed: u64,
-    /// The broken rule, if any.
+    /// The rule that was broken, if one was.
     pub broken: Option<String>,
-    /// A hash of all events: the same for the same seed, in any process.
+    /// A digest of every event: the same for the same seed, in any process.
     pub digest: u64,
-    /// The number of events.
+    /// How many events there were.
     pub events: u64,
-    /// The duration by the virtual clock.
+    /// How long it took on the virtual clock.
     pub time: Duration,
 }
 
 /// Plays the scenario of `seed`.
-pub fn run(seed: u64) -> Report {
+pub fn play(seed: u64) -> Report {
     report(seed, World::new(seed, false).run()).0
 }
 
-/// Plays the scenario of `seed`. Also returns the scenario and its events as text.
-pub fn tell(seed: u64) -> (Report, Vec<String>) {
+/// Plays the scenario of `seed`, and returns the scenario and every event as lines of text too.
+pub fn trace(seed: u64) -> (Report, Vec<String>) {
     report(seed, World::new(seed, true).run())
 }
 
 /// The result of a download from seeders of given rates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Race {
-    /// The share of the seeders' rates that was used, in percent.
+    /// What share of the seeders' total rate the download used, in percent.
     pub share: f64,
     /// When each liar was banned.
     pub bans: Vec<Duration>,
@@ -89,7 +90,7 @@ pub struct Race {
 ///
 /// # Errors
 ///
-/// The broken rule, if any. Banning an honest seeder breaks one.
+/// The rule that was broken. One of them is that no honest seeder is banned.
 pub fn race(shape: &Shape) -> Result<Race, String> {
     let ending = World::shaped(shape, false).run();
     let share = 100.0 * shape.ideal().as_secs_f64() / ending.done.as_secs_f64();

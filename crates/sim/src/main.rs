@@ -1,10 +1,10 @@
-//! `sim COUNT [FROM]`: plays COUNT scenarios from seed FROM on, prints a line for each that breaks
-//! a rule, and at last their number. `sim digests COUNT [FROM]`: also prints the digest of each.
-//! `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim tell SEED`: plays one and
-//! prints its events. `sim shapes`: downloads from swarms of given rates, and prints the share of
-//! the rate that is used.
+//! `sim COUNT [FROM]`: plays COUNT scenarios, the first with seed FROM, and prints a line for each
+//! that broke a rule; the last line says how many did. `sim digests COUNT [FROM]`: also prints the
+//! digest of each. `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim trace SEED`:
+//! plays one and prints every event. `sim shapes`: downloads from swarms of given rates, and prints
+//! what share of the rate they use.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Only the clock and the threads.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock and the threads are outside of all simulations.
 
 use std::any::Any;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sim::{Race, Report};
 
-/// The other modes of the program.
+/// What to do besides playing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extra {
     Nothing,
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (extra, numbers) = match words.as_slice() {
-        ["tell", seed] => return seed.parse().map_or(ExitCode::from(2), tell),
+        ["trace", seed] => return seed.parse().map_or(ExitCode::from(2), trace),
         ["shapes"] => return shapes(),
         ["digests", numbers @ ..] => (Extra::Digests, numbers),
         ["first", numbers @ ..] => (Extra::StopAtFirst, numbers),
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Downloads from swarms like those of `cargo xtask bench swarm`, with the payload memory that
-/// bt-cli uses by default.
+/// Downloads from swarms with the shapes of `cargo xtask bench swarm`, with bt-cli's default memory
+/// for payload.
 fn shapes() -> ExitCode {
     let mut all_well = true;
     for (shape, least) in sim::shapes() {
@@ -60,14 +60,14 @@ fn shapes() -> ExitCode {
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Describes when liars were banned, if there were any.
+/// Formats when each liar was banned.
 fn bans(race: &Race) -> String {
     let times = race.bans.iter().map(|at| format!(", a liar banned at {:.1} s", at.as_secs_f64()));
     times.collect()
 }
 
-fn tell(seed: u64) -> ExitCode {
-    let (report, lines) = sim::tell(seed);
+fn trace(seed: u64) -> ExitCode {
+    let (report, lines) = sim::trace(seed);
     lines.iter().for_each(|line| say(line));
     say(&line_of(&report));
     if report.broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -87,8 +87,8 @@ fn play(seeds: Range<u64>, extra: Extra) -> ExitCode {
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays the seeds on all cores, in ascending order. If that is to stop at the first broken rule,
-/// the simulations that started before are finished: the lowest failing seed is among them.
+/// Plays `seeds` on all cores, in ascending order. With `stop_at_first`, scenarios that were started
+/// before the first broken one are played to the end, so the lowest broken seed is among them.
 fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
     let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -99,7 +99,7 @@ fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
             if seed >= seeds.end {
                 break;
             }
-            let report = run(seed);
+            let report = play_one(seed);
             if report.broken.is_some() {
                 enough.fetch_or(stop_at_first, Ordering::Relaxed);
                 say(&line_of(&report));
@@ -116,9 +116,9 @@ fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
     reports
 }
 
-/// A panic counts as a broken rule.
-fn run(seed: u64) -> Report {
-    catch_unwind(|| sim::run(seed)).unwrap_or_else(|panic| Report {
+/// Plays one scenario; a panic is a broken rule too.
+fn play_one(seed: u64) -> Report {
+    catch_unwind(|| sim::play(seed)).unwrap_or_else(|panic| Report {
         seed,
         broken: Some(format!("it panics: {}", message(&*panic))),
         digest: 0,
@@ -132,7 +132,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default()
 }
 
-/// Prints a line. Ignores a closed output.
+/// Prints a line; a closed pipe is no error.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

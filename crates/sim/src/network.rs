@@ -1,12 +1,11 @@
-//! Connections between machines: they deliver bytes in order, with a latency and a rate, in any
-//! portions, or not at all.
+//! Connections between machines. Bytes arrive in order, delayed, at some rate, in any portions, or not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use session::core::LinkKey;
+use session::engine::LinkKey;
 
-/// Which machine: an index of the world's honest nodes, or of its liars.
+/// A machine: an index of the world's nodes, or of its liars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Party {
     Node(usize),
@@ -17,12 +16,12 @@ pub(crate) enum Party {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct End {
     pub(crate) party: Party,
-    /// The key that the core of a node has for it.
+    /// The key that the engine of a node gave the connection.
     pub(crate) link: Option<LinkKey>,
     pub(crate) open: bool,
 }
 
-/// A segment that a pipe delivers.
+/// What comes out of a pipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Segment {
     Bytes(Vec<u8>),
@@ -42,14 +41,14 @@ pub(crate) struct Pipe {
     /// Bytes per second.
     rate: u64,
     latency: Duration,
-    /// When the last sent byte leaves.
+    /// When the last byte leaves.
     sent_at: Duration,
     stalled_until: Duration,
-    /// When its end is to read, if that is scheduled.
+    /// When the receiving end next looks for arrived segments.
     alarm: Option<Duration>,
 }
 
-/// The properties of a connection between two machines.
+/// The properties of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
     pub(crate) capacity: usize,
@@ -71,14 +70,14 @@ impl Pipe {
         }
     }
 
-    /// How many bytes the sender may send now. Like a real system, it reports no small amounts of
-    /// room.
+    /// Returns how many bytes the sender may send now. As real systems do, it reports no room while
+    /// there is only a little.
     pub(crate) fn room(&self) -> usize {
         let room = self.capacity.saturating_sub(self.queued);
         if room * 4 < self.capacity && self.queued > 0 { 0 } else { room }
     }
 
-    /// Sends a segment. Returns when it arrives.
+    /// Takes a segment; returns when it arrives.
     pub(crate) fn send(&mut self, now: Duration, segment: Segment) -> Duration {
         if let Segment::Bytes(bytes) = &segment {
             self.queued += bytes.len();
@@ -90,12 +89,12 @@ impl Pipe {
         at
     }
 
-    /// When the next segment arrives.
+    /// Returns when the next segment arrives.
     pub(crate) fn next_at(&self) -> Option<Duration> {
         self.segments.front().map(|(at, _)| (*at).max(self.stalled_until))
     }
 
-    /// The next segment, at most `most` bytes of it.
+    /// Returns the next segment, at most `most` bytes of it.
     pub(crate) fn take(&mut self, most: usize) -> Option<Segment> {
         let (at, segment) = self.segments.pop_front()?;
         let Segment::Bytes(mut bytes) = segment else { return Some(segment) };
@@ -112,7 +111,7 @@ impl Pipe {
         self.stalled_until = self.stalled_until.max(until);
     }
 
-    /// Whether a read must be scheduled at `time`, because none is scheduled before.
+    /// Sets the alarm to `time`; returns false if one is set that is not later.
     pub(crate) fn set_alarm(&mut self, time: Duration) -> bool {
         let earlier = self.alarm.is_none_or(|alarm| time < alarm);
         if earlier {
@@ -121,7 +120,7 @@ impl Pipe {
         earlier
     }
 
-    /// Clears the scheduled read, if this is its time.
+    /// Clears the alarm if it is due; returns whether it was.
     pub(crate) fn take_alarm(&mut self, now: Duration) -> bool {
         let due = self.alarm == Some(now);
         if due {
@@ -141,11 +140,11 @@ impl Pipe {
 pub(crate) struct Wire {
     pub(crate) ends: [End; 2],
     pub(crate) pipes: [Pipe; 2],
-    /// Whether it delivers nothing any more, without an error.
+    /// Nothing gets through any more, and neither end is notified.
     pub(crate) dead: bool,
 }
 
-/// The number of a wire, which is never reused, and the index of an end.
+/// One end of a wire: the wire's number, which is never used again, and 0 or 1.
 pub(crate) type At = (u64, usize);
 
 /// All wires.
@@ -172,7 +171,7 @@ impl Network {
         self.wires.get_mut(&wire)
     }
 
-    /// Every open end that `party` has.
+    /// Returns every open end of `party`.
     pub(crate) fn ends_of(&self, party: Party) -> Vec<At> {
         let open = |(number, wire): (&u64, &Wire)| {
             let side = |side: usize| {
@@ -184,7 +183,7 @@ impl Network {
     }
 
     /// Closes one end. Sent bytes still arrive, unless it is a reset. Returns when the other end
-    /// notices it, if it does.
+    /// notices; `None` if never.
     pub(crate) fn close(&mut self, now: Duration, at: At, reset: bool) -> Option<Duration> {
         let wire = self.wires.get_mut(&at.0)?;
         let (dead, other_open) = (wire.dead, wire.ends[1 - at.1].open);

@@ -1,4 +1,4 @@
-//! An honest machine: the real core and the real store, on a virtual disk.
+//! A node: the real engine and the real store, on a virtual disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use piece_store::{Done, Job, MAX_OPEN_FILES, Stat, TorrentKey, Torrents};
+use piece_store::{Done, Job, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
-use session::core::{Core, CoreConfig, Families, LinkKey};
-use session::limits::MAX_HALF_OPEN;
+use session::engine::{Engine, EngineConfig, Families, LinkKey};
 
 use crate::disk::{SimDisk, SimFile};
 use crate::network::At;
@@ -20,32 +19,31 @@ use crate::site::{Site, Truth};
 use crate::watch::Watch;
 
 pub(crate) const PORT: u16 = 6881;
-/// More torrents than any core has here.
-const SECOND_CORE: u64 = 1000;
+/// More torrents than an engine ever has here.
+const SECOND_ENGINE: u64 = 1000;
 
 /// A process on the machine.
 pub(crate) struct Process {
-    pub(crate) core: Core<SimFile>,
-    /// Shared with the other node in the same process.
+    pub(crate) engine: Engine<SimFile>,
+    /// Shared with another torrent of the same session.
     pub(crate) torrents: Arc<Torrents<SimDisk>>,
     pub(crate) torrent: TorrentKey,
-    /// The number that is added to the keys of its core. It tells them from the keys of the other
-    /// core in the process.
+    /// What to add to the keys of its engine. Keys of two engines in one process must differ.
     pub(crate) key_offset: u64,
-    /// Jobs that are not done yet, and answers that were not handled yet.
+    /// Jobs not done yet, and answers not delivered yet.
     pub(crate) jobs: BTreeMap<u64, Job>,
     pub(crate) answers: BTreeMap<u64, Done<SimFile>>,
     pub(crate) wires: BTreeMap<LinkKey, At>,
     pub(crate) connecting: BTreeSet<LinkKey>,
-    /// Links with something to send, according to the core.
+    /// Links on which the engine has something to send.
     pub(crate) sending: BTreeSet<LinkKey>,
-    /// When its timer is due, if it is set.
+    /// When the engine is called next.
     pub(crate) alarm: Option<Duration>,
-    /// How often its timer was due again at the same time.
+    /// How many times in a row the engine's timer was due at once.
     pub(crate) idle_wakes: u32,
 }
 
-/// Lets the store do a job of a core. Adds `key_offset` to the keys of the core.
+/// Has the store do a job of an engine, to whose keys `key_offset` is added.
 pub(crate) fn handle_job(
     torrents: &Torrents<SimDisk>,
     key_offset: u64,
@@ -84,58 +82,57 @@ fn key_of_done(done: &mut Done<SimFile>) -> &mut TorrentKey {
     }
 }
 
-/// A machine and its user, across all processes on it.
+/// A machine: what outlives the processes on it.
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) plan: NodePlan,
     pub(crate) site: Site,
     /// The other node on the same machine, if there is one.
     pub(crate) mate: Option<usize>,
-    /// The file that the other node on the machine wants too.
+    /// The file that the mate wants too.
     pub(crate) contested: Option<usize>,
-    /// Whether it stopped because the mate has the file. Then it need not complete.
+    /// Whether it stopped because the mate has the file. It need not complete.
     pub(crate) gave_way: bool,
-    /// How often the user resumed it after both gave way.
+    /// How many times the user resumed it after both gave way.
     pub(crate) retries: u32,
     pub(crate) rng: Rng,
-    /// Counts the processes on it.
-    pub(crate) life: u32,
+    /// Counts the launches.
+    pub(crate) launch: u32,
     pub(crate) process: Option<Process>,
     pub(crate) watch: Watch,
-    /// The files on the disk when the process started.
+    /// The files on the disk at launch.
     pub(crate) stamps: BTreeMap<PathBuf, Stat>,
-    /// The pieces that the node has, according to the store.
+    /// Pieces that the store reported as verified.
     pub(crate) have: BTreeSet<u32>,
-    /// Those of them that a power cut must not remove.
+    /// Those of `have` that must survive a power cut.
     pub(crate) durable: BTreeSet<u32>,
-    /// Those of them that a failed sync must not remove: all but pieces that were verified again
-    /// since.
+    /// Those of `have` that must survive a failed sync: not those verified again since.
     pub(crate) safe: BTreeSet<u32>,
-    /// The pieces that the next start must find.
+    /// Pieces that the next start must find.
     pub(crate) promised: BTreeSet<u32>,
-    /// The pieces that the present start has found so far.
+    /// Pieces that the present start has found so far.
     pub(crate) found: BTreeSet<u32>,
-    /// Whether its check is finished.
+    /// Whether the check at start is over.
     pub(crate) started: bool,
     pub(crate) completed: bool,
-    /// Whether the last process that started a transfer ended with a clean shutdown.
+    /// Whether the last process that started its transfer was shut down cleanly.
     pub(crate) closed: bool,
-    /// Whether a sync failed since the torrent was opened. Then there is no clean shutdown.
+    /// Whether a sync failed since the torrent was opened: then the shutdown is not clean.
     pub(crate) sync_failed: bool,
-    /// Whether there may be files that are the torrent's only while something in them verifies: the
-    /// user's own files, until the first transfer starts, and a file that was edited since the last
+    /// Whether there may be files that count as the torrent's only while something in them verifies:
+    /// the user's own, until the first transfer starts, and one that was edited since the last
     /// transfer started.
     pub(crate) doubtful: bool,
-    /// Whether the user has ended it, so that it ends once it is idle.
+    /// The user stopped it, and its process ends once it is idle.
     pub(crate) leaving: bool,
-    /// How the process dies if its disk does.
+    /// How the process ends if its disk dies.
     pub(crate) dies_how: Crash,
     /// When the next process starts after the last one ended.
     pub(crate) back_at: Duration,
-    /// The number of disk failures for which the torrent has stopped so far.
+    /// The disk failures that the torrent has stopped for.
     pub(crate) failures_seen: u64,
-    /// Until when its disk fails.
-    pub(crate) ill_until: Duration,
+    /// When the disk's faults end.
+    pub(crate) faulty_until: Duration,
     pub(crate) scratch: Vec<u8>,
 }
 
@@ -159,13 +156,13 @@ impl Node {
         let mut rng = rng.split();
         let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(rng.split())));
         if plan.lockless {
-            disk.give_all_locks();
+            disk.grant_all_locks();
         }
         if plan.folds {
             disk.fold_names();
         }
         put_payload(&disk, payload, &plan, missing, &mut rng);
-        put_user_files(&disk, payload, &plan, &mut rng);
+        put_unrelated(&disk, payload, &plan, &mut rng);
         Self {
             name: format!("n{at}"),
             doubtful: plan.start != Start::Nothing,
@@ -176,7 +173,7 @@ impl Node {
             retries: 0,
             plan,
             rng,
-            life: 0,
+            launch: 0,
             process: None,
             watch: Watch::default(),
             stamps: BTreeMap::new(),
@@ -193,17 +190,17 @@ impl Node {
             dies_how: Crash::Killed,
             back_at: Duration::ZERO,
             failures_seen: 0,
-            ill_until: Duration::ZERO,
+            faulty_until: Duration::ZERO,
             scratch: Torrents::<SimDisk>::scratch(),
         }
     }
 
-    /// What the user wants now.
+    /// Returns what the user wants in this launch.
     pub(crate) fn want(&self) -> &Want {
-        self.plan.want(self.life)
+        self.plan.want(self.launch)
     }
 
-    /// Compares its disk with what must be on it.
+    /// Returns what should be on its disk, to compare with what is.
     pub(crate) fn truth(&self) -> Truth<'_> {
         Truth { site: &self.site, want: self.want() }
     }
@@ -212,34 +209,34 @@ impl Node {
         &self.site.disk
     }
 
-    /// Whether a file has some of the torrent's bytes.
+    /// Whether a file has bytes of the torrent.
     pub(crate) fn is_in_place(&self, file: usize, path: &Path) -> bool {
-        !self.is_users(file) && self.disk().length(path).is_some_and(|got| got > 0)
+        !self.is_unrelated(file) && self.disk().length(path).is_some_and(|got| got > 0)
     }
 
-    /// Whether the user's own file has the name of this one. It may be overwritten once the file is
-    /// wanted.
-    fn is_users(&self, file: usize) -> bool {
+    /// Whether an unrelated file of the user has this one's path: until the file is wanted and may
+    /// be overwritten.
+    fn is_unrelated(&self, file: usize) -> bool {
         let is_rubbish = self.plan.start == Start::Nothing
             && self.plan.long.iter().any(|(other, _)| *other == file);
-        let was_wanted = || (1..=self.life).any(|life| self.plan.want(life).has(file));
-        self.plan.user_files.contains(&file) || (is_rubbish && !was_wanted())
+        let was_wanted = || (1..=self.launch).any(|launch| self.plan.want(launch).has(file));
+        self.plan.unrelated.contains(&file) || (is_rubbish && !was_wanted())
     }
 
-    /// Whether a piece has bytes in an unselected link. If one piece of that link must be written,
-    /// all of its pieces are given up.
+    /// Whether a piece has bytes in an unselected link. If a piece of that link must be written, the
+    /// store gives up all pieces of the link.
     pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
         let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
         left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))
     }
 
-    /// Whether the process may have written to a file. Bytes of missing unselected files go to the
-    /// parts file, and the user's own files stay untouched.
+    /// Whether the process may have written to a file. Bytes of an unwanted file that was not there
+    /// go to the parts file; a file of the user with its path stays untouched.
     pub(crate) fn may_write(&self, path: &Path) -> bool {
         self.may_write_as(self.want(), path)
     }
 
-    /// Whether an unselected file was cut.
+    /// Whether an unwanted file was cut.
     pub(crate) fn is_cut_unwanted(
         &self,
         path: &Path,
@@ -254,7 +251,7 @@ impl Node {
 
     /// Whether any process on the machine may have written to a file.
     pub(crate) fn may_have_written(&self, path: &Path) -> bool {
-        let wants = &self.plan.wants[..self.plan.wants.len().min(self.life as usize)];
+        let wants = &self.plan.wants[..self.plan.wants.len().min(self.launch as usize)];
         wants.iter().any(|want| self.may_write_as(want, path))
     }
 
@@ -262,10 +259,10 @@ impl Node {
         if path.starts_with(self.site.state) {
             return *want != Want::SeedOnly || path != self.site.parts();
         }
-        // An earlier process may have made an empty file.
-        let is_used = |stamp: &Stat| stamp.length > 0 || self.life > 1;
+        // An earlier process may have created an empty file.
+        let is_used = |stamp: &Stat| stamp.length > 0 || self.launch > 1;
         let was_there = self.stamps.get(path).is_some_and(is_used);
-        let is_used = |file: usize| was_there && !self.is_users(file);
+        let is_used = |file: usize| was_there && !self.is_unrelated(file);
         if self.stamps.get(path).is_some_and(|stamp| stamp.linked) {
             return false;
         }
@@ -273,7 +270,7 @@ impl Node {
         *want != Want::SeedOnly && files.any(|file| want.has(file) || is_used(file))
     }
 
-    /// Returns the files that changed since the process started, as they were and as they are.
+    /// Returns the files that changed since launch, with their `Stat` before and after.
     pub(crate) fn changed_files(&self) -> Vec<(PathBuf, Option<Stat>, Option<Stat>)> {
         let stamps = self.disk().stamps();
         let paths =
@@ -284,7 +281,7 @@ impl Node {
         paths.map(both).filter(|(_, before, after)| before != after).collect()
     }
 
-    /// The torrent stopped because the other one on the machine has a file of it.
+    /// Stops the torrent for good because the mate has one of its files.
     pub(crate) fn give_way(&mut self) {
         self.gave_way = true;
         for pieces in [&mut self.have, &mut self.durable, &mut self.safe, &mut self.promised] {
@@ -292,16 +289,16 @@ impl Node {
         }
     }
 
-    /// Starts a process on the machine and adds the torrent. `session` are the torrents of the
-    /// process that it joins, if any.
-    pub(crate) fn start(&mut self, now: Duration, session: Option<Arc<Torrents<SimDisk>>>) {
-        self.life += 1;
+    /// Starts a process on the machine and adds the torrent. `shared` are the torrents of the mate's
+    /// process, if the node joins it.
+    pub(crate) fn start(&mut self, now: Duration, shared: Option<Arc<Torrents<SimDisk>>>) {
+        self.launch += 1;
         self.completed = false;
         self.gave_way = false;
         self.leaving = false;
         self.watch = Watch::default();
         self.stamps = self.disk().stamps();
-        let mut core = Core::new(now, self.config());
+        let mut engine = Engine::new(now, self.config());
         let mut add = AddTorrent::new(Arc::clone(&self.site.payload.metainfo), FOLDER);
         match self.want() {
             Want::All => {}
@@ -312,13 +309,13 @@ impl Node {
         add.peers = nodes.chain((0..self.plan.named_liars).map(liar_address)).collect();
         add.preallocate = self.plan.preallocate;
         add.overwrite = self.plan.overwrite;
-        let torrent = core.add(now, add).expect("a fresh core has no torrent");
+        let torrent = engine.add(now, add).expect("a fresh engine has no torrent");
         self.process = Some(Process {
-            core,
-            torrents: session
+            engine,
+            torrents: shared
                 .unwrap_or_else(|| Arc::new(Torrents::new(Arc::clone(&self.site.disk)))),
             torrent,
-            key_offset: if self.plan.same_process { SECOND_CORE } else { 0 },
+            key_offset: if self.plan.same_process { SECOND_ENGINE } else { 0 },
             jobs: BTreeMap::new(),
             answers: BTreeMap::new(),
             wires: BTreeMap::new(),
@@ -329,8 +326,8 @@ impl Node {
         });
     }
 
-    fn config(&mut self) -> CoreConfig {
-        CoreConfig {
+    fn config(&mut self) -> EngineConfig {
+        EngineConfig {
             listen_port: PORT,
             max_down: self.plan.max_down,
             max_up: self.plan.max_up,
@@ -338,14 +335,11 @@ impl Node {
             fixed_memory: 0,
             verify_jobs: 2,
             max_connections: self.plan.max_connections,
-            max_half_open: MAX_HALF_OPEN,
-            open_files: MAX_OPEN_FILES,
             max_peers_per_torrent: self.plan.max_connections,
             upload_slots: 4,
             state_dir: Some(self.plan.state.into()),
-            announce_ip: None,
             families: Families { v4: true, v6: false },
-            seed: self.rng.number(),
+            ..EngineConfig::new(self.rng.number())
         }
     }
 }
@@ -367,9 +361,9 @@ fn put_payload(
         payload.files().map(|(path, length)| (path, vec![0; length as usize])).collect();
     for index in (0..payload.pieces()).filter(|index| Some(*index) != missing) {
         let Some(piece) = payload.piece(index).filter(|_| rng.chance(percent)) else { continue };
-        for place in payload.places(piece) {
-            let at = place.at as usize;
-            files[place.file].1[at..at + place.bytes.len()].copy_from_slice(place.bytes);
+        for slice in payload.slices(piece) {
+            let at = slice.at as usize;
+            files[slice.file].1[at..at + slice.bytes.len()].copy_from_slice(slice.bytes);
         }
     }
     for (file, by) in &plan.long {
@@ -386,17 +380,17 @@ fn put_payload(
     }
 }
 
-/// The path of the file that a link leads to.
-pub(crate) fn link_target(file: usize) -> PathBuf {
+/// Returns the path that the link in place of a file leads to.
+fn link_target(file: usize) -> PathBuf {
     PathBuf::from(format!("/elsewhere/{file}"))
 }
 
-/// Puts the user's own files on the disk under some names. None of their bytes is right or zero.
-fn put_user_files(disk: &SimDisk, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
+/// Puts unrelated files at some paths. No byte of them is right, and none is zero.
+fn put_unrelated(disk: &SimDisk, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
     let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
     for (number, (path, length)) in payload.files().enumerate() {
         let bytes = payload.file(number).iter();
-        if plan.user_files.contains(&number) {
+        if plan.unrelated.contains(&number) {
             let length = 1 + rng.below(length) as usize;
             disk.put(&path, bytes.take(length).map(other).collect());
         } else if let Some((_, by)) = plan.long.iter().find(|(file, _)| *file == number)

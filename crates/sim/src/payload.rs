@@ -1,4 +1,4 @@
-//! The torrent of a simulation and its true bytes.
+//! A torrent and its true bytes.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -23,10 +23,10 @@ pub(crate) struct Payload {
     parts_name: String,
 }
 
-/// Where some bytes of a piece are.
+/// The bytes of a piece that are in one file.
 #[derive(Debug, Clone)]
-pub(crate) struct Place<'a> {
-    /// The number of the file.
+pub(crate) struct FileSlice<'a> {
+    /// The index of the file.
     pub(crate) file: usize,
     /// The offset in the file.
     pub(crate) at: u64,
@@ -35,14 +35,14 @@ pub(crate) struct Place<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// The files and pieces of a payload.
+/// The shape of a payload.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    /// Paths below the torrent's folder, and lengths; one with an empty path is a single file.
+    /// Paths below the torrent's folder, and lengths. A single file has an empty path.
     pub(crate) files: Vec<(String, u64)>,
     pub(crate) piece_length: u32,
     pub(crate) trackers: Vec<Vec<String>>,
-    /// The percentage of pieces that are all zeros.
+    /// The share of the pieces that are all zeros, in percent.
     pub(crate) zeros: u32,
 }
 
@@ -53,7 +53,7 @@ impl Layout {
 }
 
 impl Payload {
-    /// Random bytes, except for one file if that is `fixed`.
+    /// Makes a payload of random bytes; `fixed` is a file whose bytes are given.
     pub(crate) fn new(layout: &Layout, fixed: Option<(usize, &[u8])>, mut rng: Rng) -> Self {
         let mut data = vec![0; layout.total() as usize];
         for piece in data.chunks_mut(layout.piece_length as usize) {
@@ -80,7 +80,7 @@ impl Payload {
         Self { metainfo: Arc::new(metainfo), data: data.into(), parts_name }
     }
 
-    /// The true bytes of a range of a piece, if there is such a range.
+    /// Returns the true bytes of a range of a piece; `None` if there is no such range.
     pub(crate) fn range(&self, piece: u32, offset: u32, length: u32) -> Option<&[u8]> {
         let piece_length = self.metainfo.info().geometry().piece_length();
         let start = piece as usize * piece_length as usize + offset as usize;
@@ -94,23 +94,23 @@ impl Payload {
         self.range(piece, 0, length).is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0))
     }
 
-    /// Where the bytes of `piece` are. Empty files have none.
-    pub(crate) fn places(&self, piece: PieceIndex) -> Vec<Place<'_>> {
+    /// Returns the bytes of `piece` by file. Empty files are left out.
+    pub(crate) fn slices(&self, piece: PieceIndex) -> Vec<FileSlice<'_>> {
         let info = self.metainfo.info();
         let geometry = info.geometry();
         let mut rest = self.range(piece.get(), 0, geometry.length_of(piece)).unwrap_or_default();
         let mut offset = geometry.offset_of(piece);
-        let mut places = Vec::new();
+        let mut slices = Vec::new();
         for range in info.file_ranges(piece) {
             let (bytes, tail) = rest.split_at(range.length as usize);
             rest = tail;
-            places.push(Place { file: range.file, at: range.offset, offset, bytes });
+            slices.push(FileSlice { file: range.file, at: range.offset, offset, bytes });
             offset += range.length;
         }
-        places
+        slices
     }
 
-    /// Every file: its path and its length.
+    /// Returns path and length of every file.
     pub(crate) fn files(&self) -> impl Iterator<Item = (PathBuf, u64)> + '_ {
         self.metainfo.info().files().iter().map(|file| (path_of(&file), file.length()))
     }
@@ -120,7 +120,7 @@ impl Payload {
         &self.parts_name
     }
 
-    /// The true bytes of a file.
+    /// Returns the true bytes of a file.
     pub(crate) fn file(&self, number: usize) -> &[u8] {
         let info = self.metainfo.info();
         let file = info.file(number);
@@ -129,13 +129,13 @@ impl Payload {
         range.and_then(|range| self.data.get(range)).unwrap_or_default()
     }
 
-    /// The pieces of the wanted files.
+    /// Returns the pieces that are needed for `want`.
     pub(crate) fn wanted(&self, want: &Want) -> BTreeSet<u32> {
         let files = 0..self.metainfo.info().files().len();
         files.filter(|file| want.has(*file)).flat_map(|file| self.pieces_in(file)).collect()
     }
 
-    /// The pieces that have bytes in a file.
+    /// Returns the pieces that have bytes in a file.
     pub(crate) fn pieces_in(&self, file: usize) -> Range<u32> {
         let info = self.metainfo.info();
         let length = u64::from(info.geometry().piece_length());

@@ -1,4 +1,4 @@
-//! The randomness of a simulation, from its seed.
+//! The only source of randomness of a simulation: a generator with the scenario's seed.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// A random number generator with the draws that a simulation needs.
+/// A seeded random number generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(ChaCha8Rng);
 
@@ -15,7 +15,7 @@ impl Rng {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Another generator, so that the draws of one part do not change those of another.
+    /// Returns an independent generator. Draws from one do not change what the other draws.
     pub(crate) fn split(&mut self) -> Self {
         Self(ChaCha8Rng::from_rng(&mut self.0))
     }
@@ -24,17 +24,17 @@ impl Rng {
         self.0.next_u64()
     }
 
-    /// True `percent` times in a hundred.
+    /// Returns true with a probability of `percent` / 100.
     pub(crate) fn chance(&mut self, percent: u32) -> bool {
         self.below(100) < u64::from(percent)
     }
 
-    /// True with the probability `share`.
+    /// Returns true with the probability `share`.
     pub(crate) fn share(&mut self, share: f64) -> bool {
         share > 0.0 && self.0.random::<f64>() < share
     }
 
-    /// Less than `end`; 0 if that is 0.
+    /// Returns a number less than `end`, or 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.0.random_range(0..end) }
     }
@@ -43,7 +43,7 @@ impl Rng {
         range.start + self.below(range.end - range.start)
     }
 
-    /// From `range`, in milliseconds, to the microsecond.
+    /// Returns a time in `range`, which is in milliseconds, to the microsecond.
     pub(crate) fn millis(&mut self, range: Range<u64>) -> Duration {
         Duration::from_micros(self.within(range.start * 1000..range.end * 1000))
     }

@@ -1,5 +1,5 @@
-//! The scenario of a seed: the nodes and their disks, the network, the trackers, and what happens
-//! to them when.
+//! What is drawn from a seed: the peers, the network, the disks, the trackers, and what happens to
+//! them when.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,39 +15,39 @@ use crate::network::Quality;
 use crate::payload::Layout;
 use crate::rng::Rng;
 
-/// The most payload bytes of all nodes together. It bounds the cost of a simulation.
+/// Payload bytes of all nodes together, at most. This bounds the cost of a simulation.
 const MAX_VOLUME: u64 = 6 << 20;
 const BLOCK: u64 = 16 * 1024;
-/// The percentage of simulations in which names of files differ only in case.
+/// The share of scenarios in which names of files differ only in case, in percent.
 const FOLDED: u32 = 15;
-/// The percentage of nodes with files in which some files are links.
+/// The share of nodes with files in which some files are links, in percent.
 const LINKED: u32 = 15;
-/// The percentage of nodes in which files are too long.
+/// The share of nodes in which files are too long, in percent.
 const LONG: u32 = 8;
-/// The percentage of simulations in which two torrents want the same file.
+/// The share of scenarios in which two torrents want the same file, in percent.
 const RIVALS: u32 = 14;
 
-/// What a node has at the start of the simulation.
+/// The files that a node has at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Everything,
     Nothing,
-    /// Files in which about this percentage of the pieces is right.
+    /// All files, with about this share of the pieces right, in percent.
     Some(u32),
 }
 
-/// What the user of a node wants until the next start.
+/// What the user of a node wants of the torrent in one launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Want {
     All,
-    /// These files.
+    /// These files of it.
     Files(Vec<bool>),
     /// Nothing: the torrent is seed-only.
     SeedOnly,
 }
 
 impl Want {
-    /// Whether the file with this number must be complete at the end.
+    /// Whether the file is wanted.
     pub(crate) fn has(&self, file: usize) -> bool {
         match self {
             Self::All => true,
@@ -61,93 +61,92 @@ impl Want {
 #[derive(Debug, Clone)]
 pub(crate) struct NodePlan {
     pub(crate) start: Start,
-    /// What is wanted from the first start on, from the second, and so on. The last one stays.
+    /// What is wanted in the first launch, the second, and so on; the last entry stays.
     pub(crate) wants: Vec<Want>,
-    /// Files that are never wanted. The user has files of their own with these names.
-    pub(crate) user_files: Vec<usize>,
+    /// Files that are never wanted, and at whose paths the user has unrelated files.
+    pub(crate) unrelated: Vec<usize>,
     /// Whether it has the rival torrent instead of the first.
     pub(crate) rival: bool,
-    /// The node whose machine it shares, if any.
+    /// The node on whose machine it is; `None` for a machine of its own.
     pub(crate) machine: Option<usize>,
-    /// Whether it is in the same process as the other node on its machine.
+    /// Whether it is in the same process as its mate.
     pub(crate) same_process: bool,
     /// Its state folder.
     pub(crate) state: &'static str,
-    /// Whether others depend on its pieces, so that none of them may get lost.
-    pub(crate) source: bool,
+    /// Whether others may lose what it has, so that nothing may happen to its data.
+    pub(crate) protected: bool,
     pub(crate) overwrite: bool,
-    /// Whether names that differ only in case are the same on its disk.
+    /// Whether its disk treats names that differ only in case as one.
     pub(crate) folds: bool,
-    /// Whether files on its disk can't be locked. Then only the claims in the state folder protect
-    /// them.
+    /// Whether its disk has no locks. Then only the claims in the state folder protect files.
     pub(crate) lockless: bool,
     /// Files that are symbolic links at the start.
     pub(crate) links: Vec<usize>,
-    /// Files that are too long at the start, and by how much. On a node that has nothing they are
-    /// unrelated files.
+    /// Files that are too long at the start, and by how many bytes. A node that starts with nothing
+    /// has unrelated bytes in them.
     pub(crate) long: Vec<(usize, u64)>,
-    /// The process that dies while it starts, if any.
-    pub(crate) dies_early: Option<EarlyDeath>,
-    /// When it starts first.
+    /// The launch that ends early, if one does.
+    pub(crate) ends_early: Option<EarlyEnd>,
+    /// When it first starts.
     pub(crate) from: Duration,
     pub(crate) span_memory: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_down: Option<u64>,
     pub(crate) max_up: Option<u64>,
     pub(crate) preallocate: bool,
-    /// Peers that its user names: numbers of other nodes.
+    /// Nodes that its user names with `--peer`.
     pub(crate) peers: Vec<usize>,
-    /// How many of the scripted peers its user names too.
+    /// How many of the liars its user names too.
     pub(crate) named_liars: usize,
-    /// The longest time of a job of the store, in microseconds.
+    /// The longest time that the store takes for a job, in microseconds.
     pub(crate) job_time: u64,
 }
 
 impl NodePlan {
-    /// What the `life`-th process on the machine wants, counted from 1.
-    pub(crate) fn want(&self, life: u32) -> &Want {
-        let number = (life.max(1) as usize).min(self.wants.len()) - 1;
+    /// Returns what is wanted in a launch, counted from 1.
+    pub(crate) fn want(&self, launch: u32) -> &Want {
+        let number = (launch.max(1) as usize).min(self.wants.len()) - 1;
         &self.wants[number]
     }
 }
 
-/// A death while a process starts.
+/// The end of a process while it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EarlyDeath {
-    /// Which process on the machine, counted from 1.
-    pub(crate) life: u32,
+pub(crate) struct EarlyEnd {
+    /// The launch, counted from 1.
+    pub(crate) launch: u32,
     pub(crate) how: Crash,
-    /// During which write or sync of its disk, counted from 1.
+    /// The write or sync of its disk during which it ends, counted from 1.
     pub(crate) operation: u64,
     pub(crate) back_after: Duration,
 }
 
-/// What a scripted peer does.
+/// What a liar does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trick {
-    /// Serves wrong bytes in this percentage of the blocks; with 0 it is honest.
+    /// Serves wrong bytes in this share of the blocks, in percent. With 0 it is honest.
     WrongBytes(u32),
     /// Claims everything and never answers a request.
     NeverAnswers,
     /// Claims everything and rejects every request.
     RejectsAll,
-    /// Chokes and unchokes all the time, and serves in between.
+    /// Chokes and unchokes in turn, and serves in between.
     FlapsChoke,
     /// Serves a block every few seconds.
     Slow,
-    /// Requests the same blocks without end, also while choked.
+    /// Requests blocks without end, also while choked.
     AsksWithoutEnd,
     /// Sends unrequested blocks.
     SendsUnasked,
     /// Sends a bitfield that is too long.
     BadBitfield,
-    /// Sends noise after the handshake.
+    /// Sends random bytes after the handshake.
     Noise,
     /// Connects and sends nothing.
     Silent,
-    /// Breaks off in the middle of a block.
+    /// Disconnects in the middle of a block.
     BreaksOff,
-    /// Claims pieces one by one, again and again.
+    /// Announces pieces with HAVE again and again, and serves none.
     FloodsHave,
 }
 
@@ -167,89 +166,88 @@ pub(crate) const TRICKS: [Trick; 13] = [
     Trick::FloodsHave,
 ];
 
-/// How a process dies.
+/// How a process ends early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crash {
     Killed,
     PowerCut,
 }
 
-/// Something that happens to a machine.
+/// An incident on a machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Mishap {
-    /// The process dies at once, or in the middle of the n-th write or sync of its disk from now.
+pub(crate) enum Incident {
+    /// The process ends at once, or in the middle of the given write or sync of its disk from now.
     Dies { how: Crash, operation: Option<u64>, back_after: Duration },
     /// The user shuts it down cleanly, and starts it again later.
     Leaves { back_after: Duration },
-    /// The disk fails for a while.
+    /// The disk has faults for a while.
     Disk { faults: Faults, lasts: Duration },
-    /// Its connections are cut; `noticed` says whether the ends notice it.
-    Cut { noticed: bool },
-    /// Nothing comes through its connections for a while.
+    /// All its connections break; `notified` says whether the ends notice.
+    Cut { notified: bool },
+    /// Its connections deliver nothing for a while.
     Stalls { lasts: Duration },
 }
 
 /// How trackers behave.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrackerPlan {
-    /// They don't answer before this time.
+    /// They do not answer before this time.
     pub(crate) down_until: Duration,
-    /// The percentage of answers that fail, or datagrams that are lost.
+    /// The share of announces over HTTP that fail and of datagrams that are lost, in percent.
     pub(crate) failing: u32,
-    /// The percentage of datagrams that are garbage.
+    /// The share of datagrams that are damaged, in percent.
     pub(crate) rubbish: u32,
     pub(crate) interval: u32,
-    /// Until when they fail or send garbage.
-    pub(crate) ill_until: Duration,
-    /// Whether they also name addresses without a peer.
-    pub(crate) names_nobodies: bool,
+    /// Until when they fail or damage datagrams.
+    pub(crate) faulty_until: Duration,
+    /// Whether they also return addresses without a peer.
+    pub(crate) returns_dead_peers: bool,
 }
 
-/// What connections are like.
+/// The properties of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NetworkPlan {
-    /// Milliseconds.
+    /// In milliseconds.
     pub(crate) max_latency: u64,
-    /// Bytes per second.
+    /// The range of rates, in bytes per second.
     pub(crate) rates: (u64, u64),
     pub(crate) capacity: usize,
-    /// The percentage of connection attempts that are lost.
+    /// The share of attempts to connect that get no answer, in percent.
     pub(crate) lost_connects: u32,
     /// The most bytes that one read returns.
     pub(crate) portion: u64,
 }
 
-/// A torrent with a file of the same path as one of the first torrent's.
+/// A second torrent, which wants a file at the path of one of the first torrent's.
 #[derive(Debug, Clone)]
 pub(crate) struct Rival {
     pub(crate) layout: Layout,
-    /// The number of the file in it.
+    /// The index of the file in this torrent.
     pub(crate) file: usize,
-    /// Its number in the first torrent.
+    /// The index of the file in the first torrent.
     pub(crate) file_of_first: usize,
     /// Whether both have the same bytes in it.
     pub(crate) same: bool,
-    /// Whether it exists from the start, with this many zeros. Either torrent may take it.
+    /// The file's length if it is there at the start, all zeros. Either torrent may take it.
     pub(crate) blank: Option<u64>,
 }
 
-/// One scenario.
+/// A simulation's plan.
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) layout: Layout,
     pub(crate) nodes: Vec<NodePlan>,
     pub(crate) liars: Vec<Trick>,
     pub(crate) network: NetworkPlan,
-    /// The connections to each of the scripted peers, unless they are drawn. These peers wait for
-    /// connections.
+    /// The connection to each liar, where they are not drawn. Then the liars wait for connections.
     pub(crate) wires: Vec<Quality>,
     pub(crate) trackers: TrackerPlan,
-    pub(crate) mishaps: Vec<(Duration, usize, Mishap)>,
-    /// A piece that no node has, so that none can complete.
+    pub(crate) incidents: Vec<(Duration, usize, Incident)>,
+    /// A piece that no peer has, so that no node can complete.
     pub(crate) missing: Option<u32>,
-    /// Another torrent that shares a file with the first one.
+    /// A second torrent that shares a file with the first one.
     pub(crate) rival: Option<Rival>,
-    /// One in this many payloads is evicted before it is sent; 0 for never.
+    /// One in this many uploads finds its bytes no longer resident; 0 for never.
     pub(crate) evictions: u32,
 }
 
@@ -270,13 +268,13 @@ impl Scenario {
         let rival =
             if rng.chance(RIVALS) { rival::draw_rival(rng, &mut layout, &mut nodes) } else { None };
         if !calm {
-            draw_early_deaths(rng, &mut nodes);
+            draw_early_ends(rng, &mut nodes);
         }
-        let mishaps = if calm { Vec::new() } else { draw_mishaps(rng, &nodes) };
+        let incidents = if calm { Vec::new() } else { draw_incidents(rng, &nodes) };
         let is_missing = pieces > 1 && rival.is_none() && rng.chance(3);
         let missing = is_missing.then(|| rng.below(pieces) as u32);
         if missing.is_some() {
-            // Then a node that has everything lacks the piece, too.
+            // Then the files of a node with everything are wrong too.
             let all = nodes.iter_mut().filter(|node| node.start == Start::Everything);
             let some =
                 all.flat_map(|node| &mut node.wants).filter(|want| matches!(want, Want::Files(_)));
@@ -292,13 +290,13 @@ impl Scenario {
             evictions: if rng.chance(30) { 50 } else { 0 },
             layout,
             nodes,
-            mishaps,
+            incidents,
         }
     }
 
-    /// Whether something may go wrong at all.
+    /// Whether nothing goes wrong.
     pub(crate) fn is_calm(&self) -> bool {
-        self.liars.iter().all(|trick| *trick == Trick::WrongBytes(0)) && self.mishaps.is_empty()
+        self.liars.iter().all(|trick| *trick == Trick::WrongBytes(0)) && self.incidents.is_empty()
     }
 }
 
@@ -316,7 +314,7 @@ impl fmt::Display for Scenario {
             writeln!(f, "{rival:?}")?;
         }
         if let Some(missing) = self.missing {
-            writeln!(f, "nobody has piece {missing}")?;
+            writeln!(f, "no peer has piece {missing}")?;
         }
         for (at, node) in self.nodes.iter().enumerate() {
             writeln!(f, "n{at}: {node:?}")?;
@@ -324,8 +322,8 @@ impl fmt::Display for Scenario {
         for (at, trick) in self.liars.iter().enumerate() {
             writeln!(f, "l{at}: {trick:?}")?;
         }
-        for (at, node, mishap) in &self.mishaps {
-            writeln!(f, "at {:.3} s: n{node} {mishap:?}", at.as_secs_f64())?;
+        for (at, node, incident) in &self.incidents {
+            writeln!(f, "at {:.3} s: n{node} {incident:?}", at.as_secs_f64())?;
         }
         Ok(())
     }

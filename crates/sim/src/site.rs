@@ -1,4 +1,4 @@
-//! Where a node stores its torrent: on which disk, in which files.
+//! Where a node's torrent is on disk, and what should be there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use metainfo::Naming;
 
 use crate::disk::SimDisk;
-use crate::payload::{FOLDER, Payload, Place};
+use crate::payload::{FOLDER, FileSlice, Payload};
 use crate::scenario::Want;
 
-/// A torrent on a disk.
+/// The location of a torrent: its disk, its files and its state folder.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) payload: Arc<Payload>,
     pub(crate) disk: Arc<SimDisk>,
     /// The state folder.
     pub(crate) state: &'static str,
-    /// The paths that each file may have: more than one if the disk folds its name and another's.
+    /// The paths that each file may have: one, or several if the disk folds its name and another's.
     paths: Vec<Vec<PathBuf>>,
     /// The parts file.
     parts: PathBuf,
@@ -25,12 +25,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(payload: Arc<Payload>, disk: Arc<SimDisk>, state: &'static str) -> Self {
-        let all: Vec<PathBuf> = payload.files().map(|(path, _)| disk.kept_as(&path)).collect();
+        let all: Vec<PathBuf> = payload.files().map(|(path, _)| disk.stored_path(&path)).collect();
         let mut counts: BTreeMap<&Path, u32> = BTreeMap::new();
         all.iter().for_each(|path| *counts.entry(path).or_default() += 1);
         let paths = all.iter().map(|path| {
             let is_shared = counts.get(&**path).is_some_and(|count| *count > 1);
-            // A number may be taken by a file of which a power cut left only the name.
+            // A power cut may leave an empty file that takes a number.
             let numbers = if is_shared { 2..5 } else { 2..2 };
             let numbered = numbers.map(|number| metainfo::numbered(path, number, Naming::Unix));
             std::iter::once(path.clone()).chain(numbered).collect()
@@ -40,7 +40,7 @@ impl Site {
         Self { payload, disk, state, paths, parts }
     }
 
-    /// The path of a file, if no other entry has the same name.
+    /// Returns the path of a file; `None` if another entry has the same name.
     pub(crate) fn path(&self, file: usize) -> Option<&Path> {
         match &self.paths[file][..] {
             [path] => Some(path),
@@ -48,18 +48,18 @@ impl Site {
         }
     }
 
-    /// The first of the paths that a file may have.
+    /// Returns the first path that a file may have.
     pub(crate) fn usual_path(&self, file: usize) -> &Path {
         &self.paths[file][0]
     }
 
-    /// The files that may have this path.
+    /// Returns the files that may have this path.
     pub(crate) fn files_at<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = usize> + 'a {
         let has = move |(_, paths): &(usize, &Vec<PathBuf>)| paths.iter().any(|own| own == path);
         self.paths.iter().enumerate().filter(has).map(|(file, _)| file)
     }
 
-    /// The path of the parts file.
+    /// Returns the path of the parts file.
     pub(crate) fn parts(&self) -> &Path {
         &self.parts
     }
@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// Compares a node's disk with the true bytes.
+/// What should be on a node's disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Truth<'a> {
     pub(crate) site: &'a Site,
@@ -85,47 +85,47 @@ impl Truth<'_> {
         &self.site.payload
     }
 
-    /// Whether the right bytes of the piece are on the disk.
+    /// Whether the whole piece is correct on the disk.
     pub(crate) fn shows(&self, piece: u32) -> bool {
         self.holds(piece, SimDisk::shows)
     }
 
-    /// Whether they would still be there after a power cut now.
+    /// Whether it would still be correct after a power cut now.
     pub(crate) fn keeps(&self, piece: u32) -> bool {
         self.holds(piece, SimDisk::keeps)
     }
 
-    /// Bytes of unselected files may be in the parts file instead.
+    /// Looks for bytes of unselected files in the parts file too.
     fn holds(&self, piece: u32, has: Has) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
         let disk = &self.site.disk;
-        let is_there = |place: &Place<'_>| {
-            let mut paths = self.site.paths[place.file].iter();
-            paths.any(|path| has(disk, path, place.at, place.bytes))
-                || (!self.want.has(place.file)
-                    && has(disk, self.site.parts(), place.offset, place.bytes))
+        let is_there = |slice: &FileSlice<'_>| {
+            let mut paths = self.site.paths[slice.file].iter();
+            paths.any(|path| has(disk, path, slice.at, slice.bytes))
+                || (!self.want.has(slice.file)
+                    && has(disk, self.site.parts(), slice.offset, slice.bytes))
         };
-        self.payload().places(piece).iter().all(is_there)
+        self.payload().slices(piece).iter().all(is_there)
     }
 
-    /// Whether an unselected file with bytes of the piece is too long, so that it is not used.
+    /// Whether an unwanted file with bytes of the piece is too long: then it is not used.
     pub(crate) fn has_long_unwanted(&self, piece: u32) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
-        let places = self.payload().places(piece);
-        places.iter().any(|place| {
-            let length = self.payload().file(place.file).len() as u64;
-            let got = self.site.disk.length(self.site.usual_path(place.file));
-            !self.want.has(place.file) && got.is_some_and(|got| got > length)
+        let slices = self.payload().slices(piece);
+        slices.iter().any(|slice| {
+            let length = self.payload().file(slice.file).len() as u64;
+            let got = self.site.disk.length(self.site.usual_path(slice.file));
+            !self.want.has(slice.file) && got.is_some_and(|got| got > length)
         })
     }
 
-    /// Whether a file has a wrong length.
+    /// Whether the length of a file is wrong.
     pub(crate) fn length_differs(&self, file: usize) -> bool {
         let length = self.payload().file(file).len() as u64;
         self.site.disk.length(self.site.usual_path(file)) != Some(length)
     }
 
-    /// The first selected file that is wrong, or would be after a power cut.
+    /// Returns the first wanted file that is wrong, or would be after a power cut.
     pub(crate) fn wrong_file(&self) -> Option<usize> {
         let files = 0..self.site.paths.len();
         let is_whole = |file: &usize| {

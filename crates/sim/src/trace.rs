@@ -1,4 +1,5 @@
-//! Records the events in order: as a hash, to compare two simulations, and as text if wanted.
+//! The events of a simulation, in order: always as one number that two simulations can compare, and
+//! as text for people if that is asked for.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;
 
 impl Trace {
-    /// Keeps text too if `readable`.
+    /// Starts a record, with text if `readable`.
     pub(crate) fn new(readable: bool) -> Self {
         Self { digest: BASIS, events: 0, lines: readable.then(Vec::new) }
     }
@@ -25,8 +26,8 @@ impl Trace {
         self.lines.is_some()
     }
 
-    /// Records an event of `who`. `detail` is called only if text is kept. `what` and `numbers`
-    /// must be the same for the same seed.
+    /// Records an event at `who`. `numbers` are part of the digest; `detail` is called only if text
+    /// is kept.
     pub(crate) fn note(
         &mut self,
         now: Duration,
@@ -47,14 +48,14 @@ impl Trace {
         }
     }
 
-    /// Records text only. It is no part of the hash.
+    /// Adds text only: it is no part of the digest.
     pub(crate) fn remark(&mut self, now: Duration, who: &str, text: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>12.6}  {who:<4} {:<12} {text}", now.as_secs_f64(), ""));
         }
     }
 
-    /// The hash of all events.
+    /// Returns the digest of all events.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }

@@ -1,11 +1,11 @@
-//! The trackers: one over HTTP and one over UDP (BEP 15), which know the same peers.
+//! The trackers of a simulation: one over HTTP, one over UDP (BEP 15), with the same peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
-use session::core::FetchFailure;
+use session::engine::FetchFailure;
 
 use crate::rng::Rng;
 use crate::scenario::TrackerPlan;
@@ -20,7 +20,7 @@ const MAX_PEERS: usize = 50;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Announcer {
     address: SocketAddr,
-    life: u32,
+    launch: u32,
     udp: bool,
 }
 
@@ -28,14 +28,14 @@ struct Announcer {
 pub(crate) struct Trackers {
     plan: TrackerPlan,
     rng: Rng,
-    /// The peers that announced a torrent, and whether they have everything.
+    /// Peers by torrent and address, and whether each has everything.
     peers: BTreeMap<(InfoHashV1, SocketAddr), bool>,
-    /// Peers that are named for a torrent although they did not announce.
+    /// A torrent, and peers that are returned for it although they never announce.
     liars: (InfoHashV1, Vec<SocketAddr>),
-    /// The processes that sent `started`.
+    /// The announcers that sent `started`.
     started: BTreeSet<Announcer>,
-    /// A peer that sent `completed` to a tracker without `started` before.
-    completed_without_start: Option<SocketAddr>,
+    /// A peer that sent `completed` without `started` before.
+    unstarted: Option<SocketAddr>,
 }
 
 impl Trackers {
@@ -50,33 +50,33 @@ impl Trackers {
             peers: BTreeMap::new(),
             liars,
             started: BTreeSet::new(),
-            completed_without_start: None,
+            unstarted: None,
         }
     }
 
-    /// Draws how long an answer takes.
+    /// Draws how long a request and its answer take.
     pub(crate) fn delay(&mut self) -> Duration {
         self.rng.millis(1..400)
     }
 
     fn fails(&mut self, now: Duration) -> bool {
-        let ill = now < self.plan.ill_until && self.rng.chance(self.plan.failing);
-        ill || now < self.plan.down_until
+        let drawn = now < self.plan.faulty_until && self.rng.chance(self.plan.failing);
+        drawn || now < self.plan.down_until
     }
 
     /// Answers an announce over HTTP.
     pub(crate) fn fetch(
         &mut self,
         now: Duration,
-        (from, life): (SocketAddr, u32),
+        (from, launch): (SocketAddr, u32),
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, FetchFailure> {
         if self.fails(now) {
-            let message = "the tracker is ill".to_owned();
+            let message = "the tracker is failing".to_owned();
             let retry_in = self.rng.chance(20).then(|| self.rng.within(1..120) as u32);
             return Err(FetchFailure { message, retry_in, refused: self.rng.chance(10) });
         }
-        self.note_event(Announcer { address: from, life, udp: false }, request.event);
+        self.note_event(Announcer { address: from, launch, udp: false }, request.event);
         let stopped = request.event == AnnounceEvent::Stopped;
         let who = (request.info_hash, from);
         self.note(who, request.left == 0, stopped);
@@ -89,18 +89,21 @@ impl Trackers {
         Ok(AnnounceReply { interval, peers: peers.collect(), ..AnnounceReply::default() })
     }
 
-    /// A peer that sent `completed` without `started`, if any.
-    pub(crate) fn completed_without_start(&self) -> Option<SocketAddr> {
-        self.completed_without_start
+    /// Returns a peer that sent `completed` without `started` before.
+    pub(crate) fn unstarted(&self) -> Option<SocketAddr> {
+        self.unstarted
     }
 
     fn note_event(&mut self, who: Announcer, event: AnnounceEvent) {
         match event {
             AnnounceEvent::Started => _ = self.started.insert(who),
             AnnounceEvent::Completed if !self.started.contains(&who) => {
-                self.completed_without_start = Some(who.address);
+                self.unstarted = Some(who.address);
             }
-            _ => {}
+            AnnounceEvent::Completed
+            | AnnounceEvent::None
+            | AnnounceEvent::Stopped
+            | AnnounceEvent::Paused => {}
         }
     }
 
@@ -116,10 +119,10 @@ impl Trackers {
         let in_swarm = self.peers.keys().filter(|(other, _)| *other == torrent);
         let liars = self.liars.1.iter().filter(|_| self.liars.0 == torrent);
         let known = in_swarm.map(|(_, peer)| peer).chain(liars).copied();
-        // Like a real tracker, it sometimes names the asker too.
+        // As real trackers do, it sometimes returns the asker too.
         let with_asker = self.rng.chance(20);
         let mut peers: Vec<SocketAddr> = known.filter(|peer| *peer != from || with_asker).collect();
-        if self.plan.names_nobodies {
+        if self.plan.returns_dead_peers {
             peers.push(SocketAddr::from(([10, 9, 0, self.rng.below(250) as u8], 6881)));
         }
         self.rng.shuffle(&mut peers);
@@ -127,18 +130,18 @@ impl Trackers {
         peers
     }
 
-    /// Handles a datagram. Returns the answers.
+    /// Answers a datagram; a damaged answer may come twice.
     pub(crate) fn datagram(
         &mut self,
         now: Duration,
-        (from, life): (SocketAddr, u32),
+        (from, launch): (SocketAddr, u32),
         bytes: &[u8],
     ) -> Vec<Vec<u8>> {
         if self.fails(now) {
             return Vec::new();
         }
-        let Some(mut reply) = self.reply((from, life), bytes) else { return Vec::new() };
-        let rubbish = if now < self.plan.ill_until { self.plan.rubbish } else { 0 };
+        let Some(mut reply) = self.reply((from, launch), bytes) else { return Vec::new() };
+        let rubbish = if now < self.plan.faulty_until { self.plan.rubbish } else { 0 };
         if self.rng.chance(rubbish) {
             let at = self.rng.below(reply.len() as u64) as usize;
             match self.rng.below(3) {
@@ -151,21 +154,21 @@ impl Trackers {
         if twice { vec![reply.clone(), reply] } else { vec![reply] }
     }
 
-    fn reply(&mut self, (from, life): (SocketAddr, u32), bytes: &[u8]) -> Option<Vec<u8>> {
+    fn reply(&mut self, (from, launch): (SocketAddr, u32), bytes: &[u8]) -> Option<Vec<u8>> {
         let (head, transaction) = (bytes.get(..12)?, bytes.get(12..16)?);
         let (connection, action) = head.split_at(8);
         if action == [0; 4] && connection == MAGIC {
             return Some([&[0; 4], transaction, &CONNECTION].concat());
         }
         if action != [0, 0, 0, 1] || connection != CONNECTION || bytes.len() < 98 {
-            let text: &[u8] = b"what?";
+            let text: &[u8] = b"unknown action";
             return Some([&[0, 0, 0, 3], transaction, text].concat());
         }
         let complete = bytes[64..72] == [0; 8];
         let port = u16::from_be_bytes([bytes[96], bytes[97]]);
         let from = SocketAddr::new(from.ip(), port);
         let stopped = bytes[83] == 3;
-        let announcer = Announcer { address: from, life, udp: true };
+        let announcer = Announcer { address: from, launch, udp: true };
         match bytes[83] {
             1 => self.note_event(announcer, AnnounceEvent::Completed),
             2 => self.note_event(announcer, AnnounceEvent::Started),

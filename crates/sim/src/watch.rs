@@ -1,202 +1,229 @@
-//! Checks the messages that an honest node sends on its connections.
+//! Checks what a node sends on its connections.
 //!
-//! A message may wait in a node's send buffer while the state changes. So a message is wrong only
-//! if the buffer was empty at some time between the change and the message.
+//! A frame may wait in the node's send buffer while things change. So a change counts against the
+//! node only once the buffer was empty after it: when the link's `drained` is later than the change.
+//! Both are *moments*: numbers that grow with every change.
+//!
+//! What a node may send on a link:
+//!
+//! | frame | allowed if | then |
+//! |---|---|---|
+//! | HAVE, BITFIELD, HAVE_ALL | every piece in it is on the node's disk | |
+//! | REQUEST | the piece is `wanted`, the peer has it and we do not; the block exists and is idle; we are not `choked`, or the piece is `allowed_fast`; no more than [`MAX_REQUESTS`] are outstanding | outstanding |
+//! | CANCEL | the block is outstanding, or both ends have the Fast extension | idle, and void |
+//! | PIECE | the bytes are right and the peer's request is unanswered | one of `to_answer` is answered |
+//! | REJECT | the peer's request is unanswered | one of `to_answer` is answered |
+//! | anything else | always | |
+//!
+//! Each block that the node requests has a state on each link:
+//!
+//! | state | is in | meaning | ends with |
+//! |---|---|---|---|
+//! | idle | no set | not requested | REQUEST |
+//! | outstanding | `outstanding` | requested and not answered | PIECE, REJECT, CANCEL; CHOKE without the Fast extension |
+//! | redundant | `outstanding` and `redundant` | another link brought the block | the same. The node must send CANCEL before its buffer is empty for the second time, unless the block is arriving |
+//!
+//! A block is also `void` once it was cancelled, its piece failed, or two links brought it at the same
+//! time. The node may discard a void block, so its arrival makes no other link's request redundant.
+//! Neither does a block that arrives [`SLOW`] after its request, or while it is redundant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use session::core::LinkKey;
+use session::engine::LinkKey;
 
-use crate::frames::{self, Block, Frames, Said};
+use crate::frames::{self, Block, Frame, FrameBuffer};
 use crate::payload::Payload;
 use crate::site::Truth;
 
-/// The most outstanding requests to one peer.
+/// Requests that may be outstanding at one peer (`crates/README.md`, constants).
 const MAX_REQUESTS: usize = 512;
-/// No peer is given up as slow before this time.
-const SOON: Duration = Duration::from_secs(4);
+/// A node may give up a request that is older than this.
+const SLOW: Duration = Duration::from_secs(4);
 const BLOCK_LENGTH: u32 = 16 * 1024;
 
 /// A rule that a node broke.
 pub(crate) type Broken = String;
 
-/// The state of one connection.
+/// The state of one connection; the blocks and pieces are those of the tables above.
 #[derive(Debug, Default)]
-struct Tap {
-    said: Frames,
-    heard: Frames,
+struct Link {
+    sent: FrameBuffer,
+    received: FrameBuffer,
+    /// Whether the node and its peer have the Fast extension.
     fast: (bool, bool),
-    /// When the other side last choked; `None` while it does not.
+    /// The moment of the peer's last CHOKE; `None` while we are unchoked.
     choked: Option<u64>,
+    /// The moment at which the send buffer was last empty.
     drained: u64,
+    /// Pieces of the peer.
     has: BTreeSet<u32>,
-    allowed: BTreeSet<u32>,
-    /// The unanswered requests, and when they were sent.
+    allowed_fast: BTreeSet<u32>,
+    /// Each with the time of its request.
     outstanding: BTreeMap<Block, Duration>,
-    /// Requests that were cancelled, or whose piece was given up. Their blocks need not be
-    /// accepted.
     void: BTreeSet<Block>,
-    /// Outstanding requests whose block arrived from another peer, and when.
-    superfluous: BTreeMap<Block, u64>,
-    /// The requests of the peer.
-    asked: BTreeMap<Block, u32>,
+    /// Each with the moment at which another link brought it.
+    redundant: BTreeMap<Block, u64>,
+    /// The peer's unanswered requests, and how often it sent each.
+    to_answer: BTreeMap<Block, u32>,
 }
 
-/// The messages that a node sends and receives on all connections.
+/// What a node sent and received on all its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    taps: BTreeMap<LinkKey, Tap>,
+    links: BTreeMap<LinkKey, Link>,
     moment: u64,
     now: Duration,
-    /// Pieces that the node knows it has, and since when.
+    /// Pieces that the node knows it has, each with the moment it learned so.
     have: BTreeMap<u32, u64>,
     /// Blocks received in full.
     pub(crate) blocks: u64,
     pub(crate) blocks_twice: u64,
     readable: bool,
-    /// The messages as text, if that is kept.
+    /// The frames as text, if `readable`.
     pub(crate) log: Vec<String>,
+    /// Blocks of the present attempt at each piece.
     got: BTreeSet<(u32, u32)>,
-    /// Pieces that the node may ask for.
+    /// Pieces that the node may request.
     pub(crate) wanted: BTreeSet<u32>,
 }
 
 impl Watch {
-    /// Watches a node that wants these pieces. Keeps messages as text if `readable`.
+    /// Watches a node that wants these pieces. Keeps the frames as text if `readable`.
     pub(crate) fn new(wanted: BTreeSet<u32>, readable: bool) -> Self {
         Self { wanted, readable, ..Self::default() }
     }
 
-    /// The node knows that it has the piece.
+    /// The node learned that it has the piece.
     pub(crate) fn gain(&mut self, piece: u32) {
         self.moment += 1;
         self.have.entry(piece).or_insert(self.moment);
     }
 
-    /// The node knows that it no longer has the piece.
+    /// The node learned that it no longer has the piece.
     pub(crate) fn lose(&mut self, piece: u32) {
         self.have.remove(&piece);
         self.got.retain(|(of, _)| *of != piece);
     }
 
-    /// The piece was wrong, and must be downloaded again.
+    /// The hash of the piece did not match: all of its blocks are downloaded again.
     pub(crate) fn forget_blocks(&mut self, piece: u32) {
         self.got.retain(|(of, _)| *of != piece);
-        for tap in self.taps.values_mut() {
-            tap.void.extend(tap.outstanding.keys().filter(|block| block.0 == piece));
+        for link in self.links.values_mut() {
+            link.void.extend(link.outstanding.keys().filter(|block| block.0 == piece));
         }
     }
 
     pub(crate) fn close(&mut self, link: LinkKey) {
-        self.taps.remove(&link);
+        self.links.remove(&link);
     }
 
-    /// Sets the time to `now`.
     pub(crate) fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// The node has nothing more to send on the link for now.
+    /// The node's send buffer for the link is empty.
     pub(crate) fn drained(&mut self, link: LinkKey) -> Result<(), Broken> {
         self.moment += 1;
-        let Some(tap) = self.taps.get_mut(&link) else { return Ok(()) };
-        if tap.said.is_amid() {
+        let Some(link) = self.links.get_mut(&link) else { return Ok(()) };
+        if link.sent.has_partial() {
             // A block waits for the rate limit or the disk, and everything after it waits too.
             return Ok(());
         }
-        let before = std::mem::replace(&mut tap.drained, self.moment);
-        let coming = tap.heard.block_under_way();
-        let late = tap
-            .superfluous
+        let before = std::mem::replace(&mut link.drained, self.moment);
+        let arriving = link.received.arriving_block();
+        let late = link
+            .redundant
             .iter()
-            .find(|(block, at)| before > **at && coming != Some((block.0, block.1)));
+            .find(|(block, at)| before > **at && arriving != Some((block.0, block.1)));
         match late {
-            Some((block, _)) => Err(format!("block {block:?} came from elsewhere, no CANCEL")),
+            Some((block, _)) => Err(format!("block {block:?} came from another peer, no CANCEL")),
             None => Ok(()),
         }
     }
 
     /// The node sent bytes on the link.
-    pub(crate) fn said(
+    pub(crate) fn sent(
         &mut self,
         link: LinkKey,
         bytes: &[u8],
         truth: Truth<'_>,
     ) -> Result<(), Broken> {
         let now = self.now;
-        let tap = self.taps.entry(link).or_insert_with(Tap::fresh);
-        tap.said.push(bytes);
-        while let Some(said) = tap.said.next() {
+        let link = self.links.entry(link).or_insert_with(Link::fresh);
+        link.sent.push(bytes);
+        while let Some(frame) = link.sent.next() {
             if self.readable {
-                self.log.push(format!("says {said}"));
+                self.log.push(format!("sends {frame}"));
             }
-            match said {
-                Said::Handshake { fast } => tap.fast.0 = fast,
-                Said::KeepAlive => {}
-                Said::Message(frames::REQUEST, body) => {
+            match frame {
+                Frame::Handshake { fast } => link.fast.0 = fast,
+                Frame::KeepAlive => {}
+                Frame::Message(frames::REQUEST, body) => {
                     let piece = frames::numbers::<1>(&body).map_or(0, |[piece]| piece);
                     if !self.wanted.contains(&piece) {
-                        return Err(format!("requested of piece {piece}, which it does not want"));
+                        return Err(format!("requested piece {piece}, which it does not want"));
                     }
-                    tap.say_request(now, &body, truth.payload(), &self.have)?;
+                    link.send_request(now, &body, truth.payload(), &self.have)?;
                 }
-                Said::Message(id, body) => tap.say(id, &body, truth)?,
+                Frame::Message(id, body) => link.send(id, &body, truth)?,
             }
         }
         Ok(())
     }
 
-    /// The node received bytes from the link.
-    pub(crate) fn heard(&mut self, link: LinkKey, bytes: &[u8], pieces: u32) {
+    /// The node received bytes on the link.
+    pub(crate) fn received(&mut self, key: LinkKey, bytes: &[u8], pieces: u32) {
         self.moment += 1;
         let (now, moment) = (self.now, self.moment);
-        let tap = self.taps.entry(link).or_insert_with(Tap::fresh);
-        tap.heard.push(bytes);
+        let link = self.links.entry(key).or_insert_with(Link::fresh);
+        link.received.push(bytes);
         let mut arrived = Vec::new();
-        while let Some(said) = tap.heard.next() {
+        while let Some(frame) = link.received.next() {
             if self.readable {
-                self.log.push(format!("hears {said}"));
+                self.log.push(format!("receives {frame}"));
             }
-            match said {
-                Said::Handshake { fast } => tap.fast.1 = fast,
-                Said::KeepAlive => {}
-                Said::Message(id, body) => arrived.extend(tap.hear(now, id, &body, pieces, moment)),
+            match frame {
+                Frame::Handshake { fast } => link.fast.1 = fast,
+                Frame::KeepAlive => {}
+                Frame::Message(id, body) => {
+                    arrived.extend(link.receive(now, id, &body, pieces, moment));
+                }
             }
         }
-        self.note_rivals(link);
+        self.void_if_arriving_twice(key);
         for block in arrived {
             self.count_block(block);
-            // The node may not accept a block that another peer is sending too.
-            if self.void_where_begun((block.0, block.1)) > 0 {
+            if self.void_arriving((block.0, block.1)) > 0 {
+                // The node may have discarded it in favour of the one that is arriving.
                 continue;
             }
-            for (_, other) in self.taps.iter_mut().filter(|(key, _)| **key != link) {
+            for (_, other) in self.links.iter_mut().filter(|(other, _)| **other != key) {
                 if other.outstanding.contains_key(&block) {
-                    other.superfluous.entry(block).or_insert(moment);
+                    other.redundant.entry(block).or_insert(moment);
                 }
             }
         }
     }
 
-    /// If two peers send the same block at a time, the node may ignore either.
-    fn note_rivals(&mut self, link: LinkKey) {
-        let coming = self.taps.get(&link).and_then(|tap| tap.heard.block_under_way());
-        let Some(block) = coming else { return };
-        let begun = |tap: &Tap| tap.heard.block_under_way() == Some(block);
-        if self.taps.values().filter(|tap| begun(tap)).count() > 1 {
-            self.void_where_begun(block);
+    /// Of a block that two links bring at the same time, the node may discard either.
+    fn void_if_arriving_twice(&mut self, key: LinkKey) {
+        let arriving = self.links.get(&key).and_then(|link| link.received.arriving_block());
+        let Some(block) = arriving else { return };
+        let brings = |link: &Link| link.received.arriving_block() == Some(block);
+        if self.links.values().filter(|link| brings(link)).count() > 1 {
+            self.void_arriving(block);
         }
     }
 
-    /// The node may ignore the block from any peer that is sending it. Returns how many these are.
-    fn void_where_begun(&mut self, block: (u32, u32)) -> usize {
-        let begun = |tap: &&mut Tap| tap.heard.block_under_way() == Some(block);
+    /// Makes the block void on the links on which it is arriving; returns their number.
+    fn void_arriving(&mut self, block: (u32, u32)) -> usize {
+        let brings = |link: &&mut Link| link.received.arriving_block() == Some(block);
         let mut count = 0;
-        for tap in self.taps.values_mut().filter(begun) {
+        for link in self.links.values_mut().filter(brings) {
             count += 1;
-            let same = tap.outstanding.keys().filter(|asked| (asked.0, asked.1) == block);
-            tap.void.extend(same);
+            let same = link.outstanding.keys().filter(|other| (other.0, other.1) == block);
+            link.void.extend(same);
         }
         count
     }
@@ -209,7 +236,7 @@ impl Watch {
     }
 }
 
-impl Tap {
+impl Link {
     /// A new connection: each side chokes the other.
     fn fresh() -> Self {
         Self { choked: Some(0), ..Self::default() }
@@ -219,20 +246,20 @@ impl Tap {
         self.fast.0 && self.fast.1
     }
 
-    fn say(&mut self, id: u8, body: &[u8], truth: Truth<'_>) -> Result<(), Broken> {
+    fn send(&mut self, id: u8, body: &[u8], truth: Truth<'_>) -> Result<(), Broken> {
         match id {
             frames::HAVE | frames::BITFIELD | frames::HAVE_ALL => {
-                let claimed = claims(id, body, truth.payload().pieces());
-                let lie = claimed.into_iter().find(|piece| !truth.shows(*piece));
-                lie.map_or(Ok(()), |piece| {
+                let pieces = announced(id, body, truth.payload().pieces());
+                let missing = pieces.into_iter().find(|piece| !truth.shows(*piece));
+                missing.map_or(Ok(()), |piece| {
                     Err(format!("announced piece {piece}, which is not on its disk"))
                 })
             }
-            frames::PIECE => self.say_piece(body, truth.payload()),
+            frames::PIECE => self.send_piece(body, truth.payload()),
             frames::CANCEL => {
                 let block = frames::block(body).unwrap_or_default();
-                self.superfluous.remove(&block);
-                // The block may be under way. If it is requested again, the first one is ignored.
+                self.redundant.remove(&block);
+                // It may be arriving. If it is requested again, the node discards the first one.
                 self.void.insert(block);
                 match self.outstanding.remove(&block).is_some() || self.is_fast() {
                     true => Ok(()),
@@ -242,7 +269,7 @@ impl Tap {
             frames::REJECT => self.answer(frames::block(body).unwrap_or_default(), "rejected"),
             frames::CHOKE => {
                 if !self.is_fast() {
-                    self.asked.clear();
+                    self.to_answer.clear();
                 }
                 Ok(())
             }
@@ -250,21 +277,21 @@ impl Tap {
         }
     }
 
-    fn say_request(
+    fn send_request(
         &mut self,
         now: Duration,
         body: &[u8],
         payload: &Payload,
         have: &BTreeMap<u32, u64>,
     ) -> Result<(), Broken> {
-        let Some(block) = frames::block(body) else { return Err("a short request".to_owned()) };
+        let Some(block) = frames::block(body) else { return Err("a short REQUEST".to_owned()) };
         let (piece, offset, length) = block;
         if payload.range(piece, offset, length).is_none() || length > BLOCK_LENGTH || length == 0 {
             return Err(format!("requested {block:?}, which does not exist"));
         }
         if let Some(at) = self.choked
             && self.drained > at
-            && !self.allowed.contains(&piece)
+            && !self.allowed_fast.contains(&piece)
         {
             return Err(format!("requested {block:?} while choked"));
         }
@@ -274,9 +301,9 @@ impl Tap {
         if !self.has.contains(&piece) {
             return Err(format!("requested {block:?} of a peer that does not have it"));
         }
-        // A block under way can't be cancelled. Its piece may have been given up and started again.
-        let coming = self.heard.block_under_way() == Some((piece, offset));
-        if self.outstanding.insert(block, now).is_some() && !coming {
+        // An arriving block can't be cancelled, and its piece may have been started again.
+        let is_arriving = self.received.arriving_block() == Some((piece, offset));
+        if self.outstanding.insert(block, now).is_some() && !is_arriving {
             return Err(format!("requested {block:?} again before it was answered"));
         }
         match self.outstanding.len() > MAX_REQUESTS {
@@ -285,7 +312,7 @@ impl Tap {
         }
     }
 
-    fn say_piece(&mut self, body: &[u8], payload: &Payload) -> Result<(), Broken> {
+    fn send_piece(&mut self, body: &[u8], payload: &Payload) -> Result<(), Broken> {
         let Some([piece, offset]) = frames::numbers(body) else {
             return Err("a short PIECE".to_owned());
         };
@@ -298,18 +325,18 @@ impl Tap {
     }
 
     fn answer(&mut self, block: Block, how: &str) -> Result<(), Broken> {
-        let Some(count) = self.asked.get_mut(&block) else {
-            return Err(format!("{how} {block:?}, which nobody asked for"));
+        let Some(count) = self.to_answer.get_mut(&block) else {
+            return Err(format!("{how} {block:?}, which the peer did not request"));
         };
         *count -= 1;
         if *count == 0 {
-            self.asked.remove(&block);
+            self.to_answer.remove(&block);
         }
         Ok(())
     }
 
-    /// Handles a message of the peer. Returns the block that has arrived, if any.
-    fn hear(
+    /// Handles a message of the peer. Returns the block in it, if the node must not discard it.
+    fn receive(
         &mut self,
         now: Duration,
         id: u8,
@@ -322,30 +349,28 @@ impl Tap {
                 self.choked.get_or_insert(moment);
                 if !self.is_fast() {
                     self.outstanding.clear();
-                    self.superfluous.clear();
+                    self.redundant.clear();
                 }
             }
             frames::UNCHOKE => self.choked = None,
-            frames::HAVE => self.has.extend(claims(id, body, pieces)),
+            frames::HAVE => self.has.extend(announced(id, body, pieces)),
             frames::BITFIELD | frames::HAVE_ALL | frames::HAVE_NONE => {
-                self.has = claims(id, body, pieces).into_iter().collect();
+                self.has = announced(id, body, pieces).into_iter().collect();
             }
             frames::ALLOWED_FAST => {
-                self.allowed.extend(frames::numbers::<1>(body).map(|[piece]| piece));
+                self.allowed_fast.extend(frames::numbers::<1>(body).map(|[piece]| piece));
             }
-            frames::REQUEST => *self.asked.entry(frames::block(body)?).or_default() += 1,
+            frames::REQUEST => *self.to_answer.entry(frames::block(body)?).or_default() += 1,
             frames::REJECT => self.end_request(frames::block(body)?),
             frames::PIECE => {
                 let [piece, offset] = frames::numbers(body)?;
                 let block = (piece, offset, body.len() as u32 - 8);
-                // The node ignores a block whose CANCEL is still queued. It may ignore one that
-                // came so late that it was requested from others meanwhile.
-                let recent = |at: &Duration| now.saturating_sub(*at) < SOON;
-                let wanted = self.outstanding.get(&block).is_some_and(recent)
-                    && !self.superfluous.contains_key(&block)
+                let is_recent = |at: &Duration| now.saturating_sub(*at) < SLOW;
+                let is_wanted = self.outstanding.get(&block).is_some_and(is_recent)
+                    && !self.redundant.contains_key(&block)
                     && !self.void.contains(&block);
                 self.end_request(block);
-                return wanted.then_some(block);
+                return is_wanted.then_some(block);
             }
             _ => {}
         }
@@ -354,12 +379,12 @@ impl Tap {
 
     fn end_request(&mut self, block: Block) {
         self.outstanding.remove(&block);
-        self.superfluous.remove(&block);
+        self.redundant.remove(&block);
     }
 }
 
-/// The pieces that a message claims.
-fn claims(id: u8, body: &[u8], pieces: u32) -> Vec<u32> {
+/// Returns the pieces that a message announces.
+fn announced(id: u8, body: &[u8], pieces: u32) -> Vec<u32> {
     match id {
         frames::HAVE => frames::numbers::<1>(body).into_iter().map(|[piece]| piece).collect(),
         frames::HAVE_ALL => (0..pieces).collect(),

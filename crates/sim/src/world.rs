@@ -1,11 +1,11 @@
-//! One simulation: a virtual clock, a queue of events, and the rules that are checked after each of
-//! them.
+//! A simulation: a virtual clock, the queue of events in order of time, and the rules that are
+//! checked after each.
 
 mod actions;
 mod finish;
+mod incidents;
 mod jobs;
 mod links;
-mod mishaps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bt_types::AnnounceReply;
 use piece_store::Torrents;
-use session::core::{AnnounceKey, FetchFailure, LinkKey, Resolved};
+use session::engine::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 
 use crate::disk::SimDisk;
 use crate::liar::{self, Liar};
@@ -27,92 +27,92 @@ use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
 
-/// A simulation that takes longer by the virtual clock is stuck.
+/// A simulation that takes longer, on the virtual clock, is stuck.
 const MAX_TIME: Duration = Duration::from_secs(3 * 3600);
-/// The most events at one time.
+/// The most events without the clock advancing.
 const MAX_AT_ONCE: u32 = 200_000;
 
-/// A future event.
+/// Something that happens at a given time.
 #[derive(Debug)]
 enum Event {
     /// A process's timer is due.
     Wake {
         node: usize,
-        life: u32,
+        launch: u32,
     },
-    /// A node's attempt to connect reaches the other machine.
+    /// A node's attempt to connect reaches the peer.
     Dial {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
         to: SocketAddr,
     },
-    /// The attempt is answered: by the end of a wire, or by a refusal.
+    /// The result of the attempt reaches the node: a wire, or a refusal.
     Dialed {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
         wire: Option<u64>,
     },
-    /// Bytes may arrive at this end of a wire.
+    /// A segment may have arrived at this end of a wire.
     Arrive(At),
-    /// A rate limit may have room again.
+    /// A rate limit or a wire may have room again.
     Refill {
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
     },
     /// The store does a job.
     Job {
         node: usize,
-        life: u32,
+        launch: u32,
         job: u64,
     },
-    /// The core gets the answer.
+    /// The engine gets the result of a job.
     Answer {
         node: usize,
-        life: u32,
+        launch: u32,
         job: u64,
     },
-    /// A tracker answers over HTTP.
+    /// The answer of a tracker over HTTP reaches the node.
     Fetched {
         node: usize,
-        life: u32,
+        launch: u32,
         key: AnnounceKey,
         leg: usize,
         result: Box<Result<AnnounceReply, FetchFailure>>,
     },
     Resolved {
         node: usize,
-        life: u32,
+        launch: u32,
         host: String,
         result: Resolved,
     },
     /// A datagram reaches a tracker.
     Asked {
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: Vec<u8>,
     },
     /// A datagram reaches a node.
     Datagram {
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: Vec<u8>,
     },
-    /// The scenario's n-th mishap.
-    Mishap(usize),
+    /// The scenario's n-th incident.
+    Incident(usize),
     /// A process starts on a machine that has none.
     Start(usize),
-    /// A disk stops failing.
-    Heal(usize),
+    /// The faults of a disk end.
+    RepairDisk(usize),
     /// The user resumes a torrent that stopped with an error.
     Resume {
         node: usize,
-        life: u32,
+        launch: u32,
     },
-    /// The scripted peers act on their own.
-    Lies,
+    /// Liars do what they do without being asked.
+    TickLiars,
 }
 
 /// The state of a simulation.
@@ -130,8 +130,8 @@ pub(crate) struct World {
     trackers: Trackers,
     rng: Rng,
     jobs: u64,
-    mishaps_left: usize,
-    /// Whether every node is complete and is stopping.
+    incidents_left: usize,
+    /// Whether all nodes have everything and are stopping.
     closing: bool,
     bans: Vec<Duration>,
     trace: Trace,
@@ -141,7 +141,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) result: Result<(), Broken>,
-    /// When all nodes were complete.
+    /// When all nodes have everything.
     pub(crate) done: Duration,
     /// When peers were banned.
     pub(crate) bans: Vec<Duration>,
@@ -150,7 +150,7 @@ pub(crate) struct Ending {
     pub(crate) scenario: Scenario,
 }
 
-/// Creates all machines, with the files on their disks at the start.
+/// Makes all machines, with the files on their disks at the start.
 fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, rng: &mut Rng) -> Vec<Node> {
     let rival = scenario.rival.as_ref().map(|rival| {
         let bytes = payload.file(rival.file_of_first);
@@ -177,14 +177,14 @@ fn new_nodes(scenario: &Scenario, payload: &Arc<Payload>, rng: &mut Rng) -> Vec<
 }
 
 impl World {
-    /// The scenario of `seed`.
+    /// Sets up the scenario of `seed`.
     pub(crate) fn new(seed: u64, readable: bool) -> Self {
         let mut rng = Rng::new(seed);
         let scenario = Scenario::draw(&mut rng);
         Self::of(scenario, rng, readable)
     }
 
-    /// A scenario of this shape.
+    /// Sets up a scenario of this shape.
     pub(crate) fn shaped(shape: &Shape, readable: bool) -> Self {
         Self::of(Scenario::shaped(shape), Rng::new(0), readable)
     }
@@ -209,7 +209,7 @@ impl World {
             trackers,
             rng,
             jobs: 0,
-            mishaps_left: scenario.mishaps.len(),
+            incidents_left: scenario.incidents.len(),
             closing: false,
             bans: Vec::new(),
             trace: Trace::new(readable),
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// Handles all events, to the end or until a rule is broken.
+    /// Plays to the end, or until a rule is broken.
     pub(crate) fn run(mut self) -> Ending {
         let played = self.play();
         let done = self.now;
@@ -230,11 +230,11 @@ impl World {
         for node in 0..self.nodes.len() {
             self.after(self.nodes[node].plan.from, Event::Start(node));
         }
-        for mishap in 0..self.scenario.mishaps.len() {
-            self.after(self.scenario.mishaps[mishap].0, Event::Mishap(mishap));
+        for incident in 0..self.scenario.incidents.len() {
+            self.after(self.scenario.incidents[incident].0, Event::Incident(incident));
         }
         if !self.liars.is_empty() {
-            self.after(Duration::ZERO, Event::Lies);
+            self.after(Duration::ZERO, Event::TickLiars);
         }
         while !self.is_done() {
             self.step()?;
@@ -245,10 +245,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether every node is running and complete.
+    /// Whether every node has started and has everything that it can get.
     fn is_done(&self) -> bool {
-        // Called after every event, so the cheap conditions come first.
-        self.mishaps_left == 0
+        // This is checked after every event, so the cheap test comes first.
+        self.incidents_left == 0
             && self.nodes.iter().all(|node| self.has_reported(node))
             && self.nodes.iter().all(|node| self.has_all(node))
     }
@@ -262,7 +262,7 @@ impl World {
         self.has_reported(node) && node.watch.wanted.iter().all(found)
     }
 
-    /// Whether the node is running, and has reported to its user that it started and completed.
+    /// Whether the node runs and has reported to its user all that it can.
     fn has_reported(&self, node: &Node) -> bool {
         if node.gave_way {
             return true;
@@ -271,13 +271,13 @@ impl World {
         node.process.is_some() && node.started && complete
     }
 
-    /// The piece that the node wants and no node has.
+    /// Returns the piece that the node wants and no peer has.
     fn missing_of(&self, node: &Node) -> Option<u32> {
         let missing = self.scenario.missing.filter(|_| !node.plan.rival);
         missing.filter(|missing| node.watch.wanted.contains(missing))
     }
 
-    /// The pieces that the node needs, or if it is seed-only, has.
+    /// Returns the pieces that the node needs; of a seed-only node, those that it has.
     fn wanted(&self, node: &Node) -> BTreeSet<u32> {
         match node.want() {
             Want::SeedOnly => node.have.clone(),
@@ -285,11 +285,11 @@ impl World {
         }
     }
 
-    /// Describes the nodes that are not complete.
+    /// Describes the nodes that are not done.
     fn stuck(&self) -> Broken {
         let mut text = "not done after 3 hours:".to_owned();
         for node in self.nodes.iter().filter(|node| !self.has_all(node)) {
-            let status = node.process.as_ref().map(|process| process.core.status());
+            let status = node.process.as_ref().map(|process| process.engine.status());
             let (have, all) = (node.have.len(), self.wanted(node).len());
             text += &format!(" {} has {have} pieces, wants {all}, {status:?}", node.name);
         }
@@ -312,7 +312,7 @@ impl World {
         };
         self.at_once = if time > self.now { 0 } else { self.at_once + 1 };
         if self.at_once > MAX_AT_ONCE {
-            return Err(format!("time stands still; next is {event:?}"));
+            return Err(format!("time does not advance; next is {event:?}"));
         }
         self.now = time;
         self.handle(event)
@@ -320,51 +320,51 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
         match event {
-            Event::Wake { node, life } => self.wake(node, life),
-            Event::Dial { node, life, link, to } => {
-                self.dial(node, life, link, to);
+            Event::Wake { node, launch } => self.wake(node, launch),
+            Event::Dial { node, launch, link, to } => {
+                self.dial(node, launch, link, to);
                 Ok(())
             }
-            Event::Dialed { node, life, link, wire } => self.dialed(node, life, link, wire),
+            Event::Dialed { node, launch, link, wire } => self.dialed(node, launch, link, wire),
             Event::Arrive(at) => self.arrive(at),
-            Event::Refill { node, life, link } => {
-                if let Some(process) = self.process(node, life) {
+            Event::Refill { node, launch, link } => {
+                if let Some(process) = self.process(node, launch) {
                     process.sending.insert(link);
                 }
                 self.settle(node)
             }
-            Event::Job { node, life, job } => self.do_job(node, life, job),
-            Event::Answer { node, life, job } => self.answer_job(node, life, job),
-            Event::Fetched { node, life, key, leg, result } => {
+            Event::Job { node, launch, job } => self.do_job(node, launch, job),
+            Event::Answer { node, launch, job } => self.answer_job(node, launch, job),
+            Event::Fetched { node, launch, key, leg, result } => {
                 let now = self.now;
-                if let Some(process) = self.process(node, life) {
-                    process.core.handle_fetched(now, key, leg, *result);
+                if let Some(process) = self.process(node, launch) {
+                    process.engine.handle_fetched(now, key, leg, *result);
                 }
                 self.settle(node)
             }
-            Event::Resolved { node, life, host, result } => {
+            Event::Resolved { node, launch, host, result } => {
                 let now = self.now;
-                if let Some(process) = self.process(node, life) {
-                    process.core.handle_resolved(now, &host, result);
+                if let Some(process) = self.process(node, launch) {
+                    process.engine.handle_resolved(now, &host, result);
                 }
                 self.settle(node)
             }
-            Event::Asked { node, life, bytes } => self.ask_tracker(node, life, &bytes),
-            Event::Datagram { node, life, bytes } => {
+            Event::Asked { node, launch, bytes } => self.ask_tracker(node, launch, &bytes),
+            Event::Datagram { node, launch, bytes } => {
                 let (now, from) = (self.now, actions::tracker_address());
-                if let Some(process) = self.process(node, life) {
-                    process.core.handle_datagram(now, from, &bytes);
+                if let Some(process) = self.process(node, launch) {
+                    process.engine.handle_datagram(now, from, &bytes);
                 }
                 self.settle(node)
             }
-            Event::Mishap(index) => self.mishap(index),
+            Event::Incident(index) => self.incident(index),
             Event::Start(node) => self.start(node),
-            Event::Heal(node) => {
-                self.heal(node);
+            Event::RepairDisk(node) => {
+                self.repair_disk(node);
                 Ok(())
             }
-            Event::Resume { node, life } => self.resume(node, life),
-            Event::Lies => self.lie(),
+            Event::Resume { node, launch } => self.resume(node, launch),
+            Event::TickLiars => self.tick_liars(),
         }
     }
 
@@ -376,58 +376,58 @@ impl World {
         self.note(node, "starts", [0; 2], String::new);
         let now = self.now;
         self.nodes[node].promised = self.nodes[node].have.clone();
-        let session = self.session_of(node);
-        self.nodes[node].start(now, session);
+        let shared = self.shared_torrents(node);
+        self.nodes[node].start(now, shared);
         let this = &self.nodes[node];
-        if let Some(death) = this.plan.dies_early.filter(|death| death.life == this.life) {
+        if let Some(end) = this.plan.ends_early.filter(|end| end.launch == this.launch) {
             for node in self.machine(node) {
-                self.nodes[node].back_at = now + death.back_after;
+                self.nodes[node].back_at = now + end.back_after;
             }
-            self.die(node, death.how, Some(death.operation))?;
+            self.die(node, end.how, Some(end.operation))?;
         }
         self.begin_opening(node);
         self.settle(node)
     }
 
-    /// The torrents of the process that a node is to join, if any.
-    fn session_of(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
+    /// Returns the torrents of the mate's process, if there is one and the node joins it.
+    fn shared_torrents(&self, node: usize) -> Option<Arc<Torrents<SimDisk>>> {
         let mate = &self.nodes[self.nodes[node].mate?];
         let joins = self.nodes[node].plan.same_process || mate.plan.same_process;
         mate.process.as_ref().filter(|_| joins).map(|process| Arc::clone(&process.torrents))
     }
 
-    /// The nodes on the machine of a node, itself included.
+    /// Returns the nodes on the machine of one, itself included.
     fn machine(&self, node: usize) -> Vec<usize> {
         std::iter::once(node).chain(self.nodes[node].mate).collect()
     }
 
-    /// The process of that life, if it is still running.
-    fn process(&mut self, node: usize, life: u32) -> Option<&mut crate::node::Process> {
+    /// Returns the process of that launch, if it still runs.
+    fn process(&mut self, node: usize, launch: u32) -> Option<&mut crate::node::Process> {
         let node = &mut self.nodes[node];
-        if node.life == life { node.process.as_mut() } else { None }
+        if node.launch == launch { node.process.as_mut() } else { None }
     }
 
-    fn wake(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+    fn wake(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
         let now = self.now;
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         if process.alarm != Some(now) {
             return Ok(());
         }
         process.alarm = None;
-        if process.core.poll_timeout().is_some_and(|at| at <= now) {
-            process.core.handle_timeout(now);
+        if process.engine.poll_timeout().is_some_and(|at| at <= now) {
+            process.engine.handle_timeout(now);
         }
         self.settle(node)
     }
 
-    fn lie(&mut self) -> Result<(), Broken> {
-        let mut acts = Vec::new();
+    fn tick_liars(&mut self) -> Result<(), Broken> {
+        let mut actions = Vec::new();
         for liar in &mut self.liars {
-            liar.tick(&self.payload, &mut acts);
+            liar.tick(&self.payload, &mut actions);
         }
-        self.call_as_liars();
-        self.after(liar::TICK, Event::Lies);
-        self.act_as_liar(acts);
+        self.connect_liars();
+        self.after(liar::TICK, Event::TickLiars);
+        self.act_as_liar(actions);
         Ok(())
     }
 

@@ -1,17 +1,17 @@
-//! A few scenarios, played twice. Many more are played by `cargo xtask sim`.
+//! A few scenarios, played twice. `cargo xtask sim` plays many more.
 
 use std::time::Duration;
 
 #[track_caller]
 fn check(seed: u64) -> sim::Report {
-    let report = sim::run(seed);
+    let report = sim::play(seed);
     assert_eq!(report.broken, None, "seed {seed}");
     assert!(report.events > 0, "seed {seed}: nothing happens");
     report
 }
 
 #[test]
-fn no_rule_is_broken_and_a_seed_says_it_all() {
+fn same_seed_gives_same_report() {
     let reports: Vec<_> = (0..4).map(check).collect();
     let again: Vec<_> = (0..4).rev().map(check).collect();
     assert!(reports.iter().eq(again.iter().rev()), "{reports:?}\n{again:?}");
@@ -23,14 +23,14 @@ fn seeds_differ() {
 }
 
 #[test]
-fn tell_plays_the_same_events() {
-    let (report, lines) = sim::tell(3);
+fn trace_does_not_change_the_report() {
+    let (report, lines) = sim::trace(3);
     assert_eq!(report, check(3));
-    assert!(lines.len() as u64 > report.events, "the scenario stands above what happens");
+    assert!(lines.len() as u64 > report.events, "the scenario is printed before the events");
 }
 
 #[test]
-fn fast_seeders_wait_for_no_others() {
+fn fast_seeders_are_fully_used() {
     let rates = [50_000, 100_000, 300_000, 1_000_000].repeat(5);
     let shape = sim::Shape {
         rates,
@@ -45,7 +45,7 @@ fn fast_seeders_wait_for_no_others() {
 }
 
 #[test]
-fn liars_among_sharing_peers_are_banned() {
+fn liars_are_banned() {
     let shape = sim::Shape {
         rates: [50_000, 300_000].repeat(8),
         round_trip: Duration::from_millis(100),
@@ -54,7 +54,7 @@ fn liars_among_sharing_peers_are_banned() {
         span_memory: 6 << 20,
         liars: vec![0, 1],
     };
-    // Banning an honest seeder breaks a rule.
+    // A ban of an honest seeder would break a rule.
     let race = sim::race(&shape).unwrap();
     assert_eq!(race.bans.len(), 2);
 }

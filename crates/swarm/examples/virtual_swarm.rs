@@ -4,15 +4,15 @@
 //! cargo run -p swarm --example virtual_swarm [MiB]
 //! ```
 //!
-//! The link between them takes 50 ms each way and carries 4 MiB a second. There is no payload: a
-//! swarm never sees any.
+//! The link between them takes 50 ms each way and carries 4 MiB per second. There is no payload,
+//! because a swarm never sees any.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use swarm::{
-    Bitfield, BlockRequest, Committed, ConnectedPeer, Geometry, Output, PeerId, PeerKey, Place,
-    SpanBudget, Swarm, SwarmConfig,
+    BeginTransferError, Bitfield, BlockFate, BlockRequest, Committed, ConnectedPeer, Geometry,
+    Output, PeerId, PeerKey, SpanBudget, SpanLayout, Swarm, SwarmConfig,
 };
 
 const DELAY: Duration = Duration::from_millis(50);
@@ -24,17 +24,18 @@ const OTHER: PeerKey = PeerKey(1);
 struct End {
     name: &'static str,
     swarm: Swarm,
+    layout: SpanLayout,
     budget: SpanBudget,
     inbox: VecDeque<(Duration, Message)>,
-    /// What the other end asked for and did not get yet.
+    /// The requests of the other end that are not answered.
     wants: VecDeque<BlockRequest>,
-    /// When its link has sent everything.
+    /// When its link is free again.
     busy_until: Duration,
     quiet: u32,
 }
 
 enum Message {
-    Obey(Output),
+    Wire(Output),
     Block(BlockRequest),
 }
 
@@ -42,8 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mebibytes: u64 = std::env::args().nth(1).map_or(Ok(16), |text| text.parse())?;
     let geometry = Geometry::new(mebibytes << 20, 1 << 20)?;
     let mut ends = [
-        End::new("seeder ", geometry, Bitfield::full(geometry.piece_count()), 1),
-        End::new("leecher", geometry, Bitfield::new(geometry.piece_count()), 2),
+        End::new("seeder ", geometry, Bitfield::full(geometry.piece_count()), 1)?,
+        End::new("leecher", geometry, Bitfield::new(geometry.piece_count()), 2)?,
     ];
     let mut now = Duration::ZERO;
     for end in 0..2 {
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             peer_id: PeerId([2 - end as u8; 20]),
         };
         ends[end].swarm.handle_connected(now, OTHER, other)?;
-        let theirs = ends[1 - end].swarm.have().clone();
+        let theirs = ends[1 - end].have().clone();
         ends[end].swarm.handle_bitfield(now, OTHER, 0, &theirs.as_bytes(), true);
     }
 
@@ -73,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [seeder, leecher] = &ends;
     println!(
         "{} pieces in {:.2} s; {} bytes sent, {} received, {} wasted",
-        leecher.swarm.have().count(),
+        leecher.have().count(),
         now.as_secs_f64(),
         seeder.swarm.uploaded(),
         leecher.swarm.downloaded(),
@@ -83,20 +84,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 impl End {
-    fn new(name: &'static str, geometry: Geometry, have: Bitfield, id: u8) -> Self {
-        let config = SwarmConfig::new(geometry, have, PeerId([id; 20]));
-        Self {
+    fn new(
+        name: &'static str,
+        geometry: Geometry,
+        have: Bitfield,
+        id: u8,
+    ) -> Result<Self, BeginTransferError> {
+        let now = Duration::ZERO;
+        let mut swarm = Swarm::new(now, &SwarmConfig::new(PeerId([id; 20])));
+        let wanted = Bitfield::full(geometry.piece_count());
+        swarm.begin_transfer(now, geometry, have, wanted, &[])?;
+        Ok(Self {
             name,
-            swarm: Swarm::new(Duration::ZERO, config),
+            swarm,
+            layout: SpanLayout::new(geometry),
             budget: SpanBudget::new(8 << 20),
             inbox: VecDeque::new(),
             wants: VecDeque::new(),
             busy_until: Duration::ZERO,
             quiet: 0,
-        }
+        })
     }
 
-    /// Does what the swarm wants; returns what goes to the other end, and when it is there.
+    fn have(&self) -> &Bitfield {
+        self.swarm.pieces().expect("the transfer has started").have()
+    }
+
+    /// Carries out the outputs. Returns what goes to the other end, and when it arrives.
     fn act(&mut self, now: Duration) -> Vec<(Duration, Message)> {
         let mut sent = Vec::new();
         while let Some(output) = self.swarm.poll_output(now, &mut self.budget) {
@@ -106,12 +120,12 @@ impl End {
             }
             match output {
                 Output::Commit { piece, .. } => {
-                    // The hash matches and the disk is quick, today.
-                    self.budget.release(self.swarm.spans().cost(piece));
+                    // The hash matches, and the disk takes no time.
+                    self.budget.release(self.layout.cost(piece));
                     self.swarm.handle_committed(now, piece, Committed::Verified { digests: None });
                 }
                 Output::OpenSpans { .. } | Output::Completed => {}
-                message => sent.push((now + DELAY, Message::Obey(message))),
+                message => sent.push((now + DELAY, Message::Wire(message))),
             }
         }
         while self.busy_until <= now + DELAY
@@ -125,14 +139,14 @@ impl End {
         sent
     }
 
-    /// Takes in what has arrived, and lets timers expire.
+    /// Receives what has arrived, and lets timers expire.
     fn wake(&mut self, now: Duration) {
         while let Some((_, message)) = self.inbox.pop_front_if(|(at, _)| *at <= now) {
             match message {
-                Message::Obey(output) => self.hear(now, &output),
+                Message::Wire(output) => self.receive(now, &output),
                 Message::Block(request) => {
                     self.swarm.handle_payload(now, OTHER, request.length());
-                    if self.swarm.place(now, OTHER, request, 0) == Place::Discard {
+                    if self.swarm.handle_part(now, OTHER, request, 0) == BlockFate::Discard {
                         println!(
                             "{:7.3} {} did not need {request:?}",
                             now.as_secs_f64(),
@@ -148,7 +162,7 @@ impl End {
         }
     }
 
-    fn hear(&mut self, now: Duration, said: &Output) {
+    fn receive(&mut self, now: Duration, said: &Output) {
         match *said {
             Output::Interested { .. } => self.swarm.handle_interested(now, OTHER),
             Output::NotInterested { .. } => self.swarm.handle_not_interested(now, OTHER),
@@ -163,14 +177,14 @@ impl End {
         }
     }
 
-    /// When something happens next.
+    /// Returns when something happens next.
     fn next(&self, now: Duration) -> Option<Duration> {
         let arrival = self.inbox.front().map(|(at, _)| *at);
         let link = (!self.wants.is_empty()).then(|| self.busy_until.saturating_sub(DELAY).max(now));
         [arrival, self.swarm.poll_timeout(), link].into_iter().flatten().min()
     }
 
-    /// Prints an output; of the many requests only the first after something else.
+    /// Prints an output; of requests in a row only the first.
     fn show(&mut self, now: Duration, output: &Output) {
         if let Output::Request { request, .. } = output {
             self.quiet += 1;

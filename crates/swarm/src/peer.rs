@@ -1,302 +1,194 @@
-//! One connected peer.
+//! The connected peers, and what is known of each.
 
-use std::collections::VecDeque;
+mod has;
+mod transfer;
+mod window;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{BLOCK_LENGTH, Bitfield, BlockRequest, PieceIndex};
+use bt_types::PeerId;
 
-use crate::blame::Sender;
-use crate::rate::Rate;
-use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView};
-use crate::window::{SLACK, Window};
+use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView, Refusal};
 
-/// The most allowed-fast and suggested pieces kept for a peer (BEP 6 proposes 10).
-const MAX_HINTS: usize = 32;
+pub(crate) use has::Has;
+pub(crate) use transfer::{AskState, Asked, PeerTransfer};
 
-/// A peer that owes blocks and sends none for this long is snubbed.
-const SNUB_AFTER: Duration = Duration::from_secs(60);
-/// The same while another peer could send something, but all of it is left to those who owe it.
-const SNUB_SOON: Duration = Duration::from_secs(5);
-/// That becomes twice as long, up to this, each time that a snubbed peer sends a block after all:
-/// it is slow, not silent. If slow peers took a block from each other again and again, none would
-/// ever end.
-const MAX_PATIENCE: Duration = Duration::from_secs(120);
-
-/// The pieces a peer has.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Has {
-    /// None that it told of.
-    #[default]
-    Nothing,
-    /// These.
-    Some(Bitfield),
-    /// Every one. Such peers are counted as a whole, not piece by piece.
-    All,
-}
-
-impl Has {
-    pub(crate) fn contains(&self, piece: PieceIndex) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Some(bits) => bits.contains(piece),
-            Self::All => true,
-        }
-    }
-
-    /// How many pieces of a torrent of `pieces`.
-    pub(crate) fn count(&self, pieces: u32) -> u32 {
-        match self {
-            Self::Nothing => 0,
-            Self::Some(bits) => bits.count(),
-            Self::All => pieces,
-        }
-    }
-
-    /// Puts `piece` in; says whether it was new.
-    pub(crate) fn insert(&mut self, piece: PieceIndex, pieces: u32) -> bool {
-        match self {
-            Self::All => false,
-            Self::Some(bits) => bits.insert(piece),
-            Self::Nothing => {
-                let mut bits = Bitfield::new(pieces);
-                bits.insert(piece);
-                *self = Self::Some(bits);
-                true
-            }
-        }
-    }
-
-    /// The numbers of the pieces, ascending from about `from` on and around; nothing for a peer
-    /// that has all or none, whose pieces need no list.
-    pub(crate) fn numbers_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
-        let bits = match self {
-            Self::Some(bits) => Some(bits),
-            Self::Nothing | Self::All => None,
-        };
-        bits.into_iter().flat_map(move |bits| bits.iter_from(from))
-    }
-}
-
-/// A request that the peer has not answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
-    pub(crate) request: BlockRequest,
-    pub(crate) at: Duration,
-    /// Whether others may be asked for the block as if nobody were: the peer is snubbed.
-    pub(crate) weak: bool,
-    /// Whether a later request was answered before it.
-    pub(crate) passed_over: bool,
-}
-
-/// What keeps a peer from being asked for blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It stands in the list of peers to be asked.
-    Queued,
-    /// Nothing: it has as many requests as it should.
-    Busy,
-    /// There is nothing to ask it for.
-    Idle,
-    /// There is no memory for what it could send.
-    Starved,
-}
+/// A connection that lasted this long was useful even if it carried no payload.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// One connected peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) is: ConnectedPeer,
-    /// The address under which the roster knows it.
+    pub(crate) identity: ConnectedPeer,
+    /// The address at which it listens, if we know it.
     pub(crate) listens: Option<SocketAddr>,
     pub(crate) connected_at: Duration,
-    /// When it last sent a block that was kept, or connected.
-    pub(crate) gave_at: Duration,
-
-    pub(crate) has: Has,
-    /// How many blocks of verified pieces it sent.
-    pub(crate) proven: u32,
-    /// The bitfield so far, while it comes in parts.
-    pub(crate) bitfield: Vec<u8>,
-    /// How many of its pieces are wanted and not had.
-    pub(crate) useful: u32,
-    /// How many of those are not open.
-    pub(crate) fresh: u32,
-
-    pub(crate) am_choking: bool,
-    pub(crate) am_interested: bool,
-    pub(crate) peer_choking: bool,
-    pub(crate) peer_interested: bool,
-    pub(crate) unchoked_at: Option<Duration>,
-
-    pub(crate) asked: VecDeque<Asked>,
-    pub(crate) window: Window,
-    pub(crate) turn: Turn,
-    /// When its last block came, or it was first asked since then.
-    pub(crate) last_block: Duration,
-    pub(crate) snubbed: bool,
-    /// For how long it may owe blocks and send none while others wait.
-    patience: Duration,
-    /// Rejects since its last block.
-    pub(crate) rejects: u32,
-    /// Nothing is asked before, since it rejects everything.
-    pub(crate) hold_until: Option<Duration>,
-    /// The piece it works on, and the rate it was counted there with.
-    pub(crate) current: Option<(PieceIndex, u64)>,
-    pub(crate) allowed_fast: Vec<PieceIndex>,
-    pub(crate) suggested: Vec<PieceIndex>,
-
-    pub(crate) down: Rate,
-    pub(crate) up: Rate,
-}
-
-/// How long a block takes at `rate`, in bytes per second.
-fn block_time(rate: u64) -> Duration {
-    Duration::from_micros(u64::from(BLOCK_LENGTH) * 1_000_000 / rate.max(1))
+    /// Present exactly while the swarm's transfer is.
+    pub(crate) transfer: Option<PeerTransfer>,
 }
 
 impl Peer {
-    pub(crate) fn new(now: Duration, is: ConnectedPeer) -> Self {
-        Self {
-            is,
-            listens: is.outgoing.then_some(is.address),
-            connected_at: now,
-            gave_at: now,
-            has: Has::Nothing,
-            proven: 0,
-            bitfield: Vec::new(),
-            useful: 0,
-            fresh: 0,
-            am_choking: true,
-            am_interested: false,
-            peer_choking: true,
-            peer_interested: false,
-            unchoked_at: None,
-            asked: VecDeque::new(),
-            window: Window::default(),
-            turn: Turn::Busy,
-            last_block: now,
-            snubbed: false,
-            patience: SNUB_SOON,
-            rejects: 0,
-            hold_until: None,
-            current: None,
-            allowed_fast: Vec::new(),
-            suggested: Vec::new(),
-            down: Rate::default(),
-            up: Rate::default(),
-        }
-    }
-
-    pub(crate) fn sender(&self, key: PeerKey) -> Sender {
-        Sender { key, address: self.is.address, peer_id: self.is.peer_id }
-    }
-
-    /// How many requests it may have outstanding now, where memory permits what it sends in `time`:
-    /// one while it is snubbed.
-    pub(crate) fn depth(&self, time: Duration) -> usize {
-        if self.snubbed { 1 } else { self.window.depth(time) as usize }
-    }
-
-    /// When a request made now would be answered. A peer of which nothing is known is expected to
-    /// answer soon.
-    pub(crate) fn next_answer(&self, now: Duration) -> Duration {
-        let rate = self.down.per_second(now);
-        let block = if rate == 0 { SLACK } else { block_time(rate) };
-        self.answer(now, now, self.asked.len(), block)
-    }
-
-    /// When each outstanding request is expected to be answered, the last one first. A peer that
-    /// has sent nothing is not expected to, and a silence to last as long again.
-    pub(crate) fn answers(
-        &self,
+    pub(crate) fn new(
         now: Duration,
-    ) -> impl Iterator<Item = (Duration, BlockRequest)> + '_ {
-        let block = block_time(self.down.per_second(now));
-        let answer = move |(place, asked): (usize, &Asked)| {
-            (self.answer(now, asked.at, place, block), asked.request)
-        };
-        self.asked.iter().enumerate().rev().map(answer)
+        identity: ConnectedPeer,
+        transfer: Option<PeerTransfer>,
+    ) -> Self {
+        let listens = identity.outgoing.then_some(identity.address);
+        Self { identity, listens, connected_at: now, transfer }
     }
 
-    /// When the request at `place` is answered, which was made at `asked`.
-    fn answer(&self, now: Duration, asked: Duration, place: usize, block: Duration) -> Duration {
-        let silence = if self.asked.is_empty() {
-            Duration::ZERO
-        } else {
-            now.saturating_sub(self.last_block)
-        };
-        let transfer = block.saturating_mul(place as u32 + 1);
-        (asked + self.window.latency()).max(now.saturating_add(transfer.max(silence)))
+    /// Whether the connection was worth its place.
+    pub(crate) fn was_useful(&self, now: Duration) -> bool {
+        now.saturating_sub(self.connected_at) >= LASTING
+            || self.transfer.as_ref().is_some_and(PeerTransfer::carried_payload)
     }
 
-    /// Whether it owes blocks and has sent none for too long. `others_wait` says that some other
-    /// peer could send something and is asked for nothing.
-    pub(crate) fn is_silent(&self, now: Duration, others_wait: bool) -> bool {
-        let least = if others_wait { Duration::ZERO } else { SNUB_AFTER };
-        let silence = now.saturating_sub(self.last_block);
-        !self.asked.is_empty() && silence >= self.patience.max(least)
-    }
-
-    /// It sent a block: it is snubbed no longer. Says whether it was.
-    pub(crate) fn wake(&mut self, now: Duration) -> bool {
-        let woke = std::mem::replace(&mut self.snubbed, false);
-        if woke {
-            self.window.restart(now);
-            self.patience = (2 * self.patience).min(MAX_PATIENCE);
-        }
-        woke
-    }
-
-    /// Whether it may be asked for `piece`, whoever else is.
-    pub(crate) fn may_send(&self, piece: PieceIndex) -> bool {
-        let allowed = !self.peer_choking || self.allowed_fast.contains(&piece);
-        allowed && self.has.contains(piece)
-    }
-
-    /// Whether it may be asked for anything.
-    pub(crate) fn may_send_something(&self) -> bool {
-        let allowed = !self.peer_choking || !self.allowed_fast.is_empty();
-        allowed && self.useful > 0 && self.hold_until.is_none()
-    }
-
-    /// Keeps a hint about a piece, a bounded number of them.
-    pub(crate) fn hint(list: &mut Vec<PieceIndex>, piece: PieceIndex) {
-        if list.len() < MAX_HINTS && !list.contains(&piece) {
-            list.push(piece);
-        }
-    }
-
-    /// Takes the request out, if it is outstanding. Blocks mostly come in the order of the
-    /// requests, so that it is near the front.
-    pub(crate) fn take_asked(&mut self, request: BlockRequest) -> Option<Asked> {
-        let place = self.asked.iter().position(|asked| asked.request == request)?;
-        self.asked.remove(place)
-    }
-
-    /// Takes out the request that a block answers. Those before it were passed over; all were if
-    /// the block was not asked for.
-    pub(crate) fn take_answered(&mut self, request: BlockRequest) -> Option<Asked> {
-        let is_other = |asked: &&mut Asked| asked.request != request;
-        self.asked.iter_mut().take_while(is_other).for_each(|asked| asked.passed_over = true);
-        self.take_asked(request)
-    }
-
+    /// Returns what there is to see of the peer, in a torrent of `pieces`.
     pub(crate) fn view(&self, now: Duration, key: PeerKey, pieces: u32) -> PeerView {
+        let blank;
+        let transfer = match &self.transfer {
+            Some(transfer) => transfer,
+            None => {
+                blank = PeerTransfer::new(now);
+                &blank
+            }
+        };
         PeerView {
             key,
-            address: self.is.address,
-            peer_id: self.is.peer_id,
-            outgoing: self.is.outgoing,
-            pieces: self.has.count(pieces),
-            down_rate: self.down.per_second(now),
-            up_rate: self.up.per_second(now),
-            am_choking: self.am_choking,
-            am_interested: self.am_interested,
-            peer_choking: self.peer_choking,
-            peer_interested: self.peer_interested,
-            snubbed: self.snubbed,
-            outstanding: self.asked.len(),
-            window: self.depth(Duration::MAX),
+            address: self.identity.address,
+            peer_id: self.identity.peer_id,
+            outgoing: self.identity.outgoing,
+            pieces: transfer.has.count(pieces),
+            down_rate: transfer.down.per_second(now),
+            up_rate: transfer.up.per_second(now),
+            am_choking: transfer.am_choking,
+            am_interested: transfer.am_interested,
+            peer_choking: transfer.peer_choking,
+            peer_interested: transfer.peer_interested,
+            snubbed: transfer.snubbed,
+            outstanding: transfer.asked.len(),
+            window: transfer.depth(Duration::MAX),
         }
     }
+}
+
+/// The peer that sent a block. Its address is known after the connection ended, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Sender {
+    pub(crate) key: PeerKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) peer_id: PeerId,
+}
+
+impl Sender {
+    pub(crate) fn new(key: PeerKey, identity: &ConnectedPeer) -> Self {
+        Self { key, address: identity.address, peer_id: identity.peer_id }
+    }
+}
+
+/// The connected peers, by key.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(BTreeMap<PeerKey, Peer>);
+
+impl Peers {
+    pub(crate) fn insert(&mut self, key: PeerKey, peer: Peer) {
+        self.0.insert(key, peer);
+    }
+
+    pub(crate) fn remove(&mut self, key: PeerKey) -> Option<Peer> {
+        self.0.remove(&key)
+    }
+
+    /// Gives every peer its part in a transfer that starts now.
+    pub(crate) fn begin_transfer(&mut self, now: Duration) {
+        for peer in self.0.values_mut() {
+            peer.transfer = Some(PeerTransfer::new(now));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the keys, ascending, as a list that survives changes of the peers.
+    pub(crate) fn keys(&self) -> Vec<PeerKey> {
+        self.0.keys().copied().collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerKey, &Peer)> {
+        self.0.iter().map(|(key, peer)| (*key, peer))
+    }
+
+    pub(crate) fn get(&self, key: PeerKey) -> Option<&Peer> {
+        self.0.get(&key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        self.0.get_mut(&key)
+    }
+
+    /// Returns a peer's part in the transfer.
+    pub(crate) fn transfer(&self, key: PeerKey) -> Option<&PeerTransfer> {
+        self.0.get(&key)?.transfer.as_ref()
+    }
+
+    pub(crate) fn transfer_mut(&mut self, key: PeerKey) -> Option<&mut PeerTransfer> {
+        self.0.get_mut(&key)?.transfer.as_mut()
+    }
+
+    /// Returns the parts of all peers in the transfer, in the order of their keys.
+    pub(crate) fn transfers(&self) -> impl Iterator<Item = (PeerKey, &PeerTransfer)> {
+        self.0.iter().filter_map(|(key, peer)| Some((*key, peer.transfer.as_ref()?)))
+    }
+
+    pub(crate) fn transfers_mut(&mut self) -> impl Iterator<Item = (PeerKey, &mut PeerTransfer)> {
+        self.0.iter_mut().filter_map(|(key, peer)| Some((*key, peer.transfer.as_mut()?)))
+    }
+
+    /// Returns the parts in the transfer of the peers after `key`, then of the others.
+    pub(crate) fn transfers_after(
+        &self,
+        key: PeerKey,
+    ) -> impl Iterator<Item = (PeerKey, &PeerTransfer)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.0.range((Excluded(key), Unbounded)).chain(self.0.range(..=key));
+        after.filter_map(|(key, peer)| Some((*key, peer.transfer.as_ref()?)))
+    }
+
+    /// Returns the connection that a new one of `peer` replaces, if any. `own_id` is our peer id.
+    ///
+    /// # Errors
+    /// [`Refusal::Duplicate`] if the peer is connected and the connection there is stays.
+    pub(crate) fn replaced_by(
+        &self,
+        key: PeerKey,
+        peer: &ConnectedPeer,
+        own_id: PeerId,
+    ) -> Result<Option<PeerKey>, Refusal> {
+        let same_address = |other: &Peer| other.identity.address == peer.address;
+        if self.0.contains_key(&key) || self.0.values().any(same_address) {
+            return Err(Refusal::Duplicate);
+        }
+        let twin = self.iter().find(|(_, other)| other.identity.peer_id == peer.peer_id);
+        match twin {
+            Some((_, twin)) if !replaces(peer, &twin.identity, own_id) => Err(Refusal::Duplicate),
+            twin => Ok(twin.map(|(key, _)| key)),
+        }
+    }
+}
+
+/// Whether a connection replaces `other`, which has the same peer id. Of two connections with one
+/// peer, one from each end, the one from the end with the greater peer id stays, so that both ends
+/// decide alike. Anybody can use the id of another peer, so a connection from another IP address
+/// replaces none.
+fn replaces(peer: &ConnectedPeer, other: &ConnectedPeer, own_id: PeerId) -> bool {
+    let same_ip = peer.address.ip().to_canonical() == other.address.ip().to_canonical();
+    let wins = (own_id > peer.peer_id) == peer.outgoing;
+    same_ip && peer.outgoing != other.outgoing && wins
 }

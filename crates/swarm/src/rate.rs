@@ -8,18 +8,18 @@ const SLOTS: usize = 10;
 /// Bytes counted by the second.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rate {
-    /// `None` as long as nothing ever flowed: most torrents are idle.
+    /// `None` until something flows. Most torrents are idle.
     recent: Option<Box<Recent>>,
     total: u64,
 }
 
-/// What flowed while the average covers it.
+/// The bytes that the average covers.
 #[derive(Debug, Clone, Default)]
 struct Recent {
     slots: [u64; SLOTS],
-    /// The second that the newest slot counts, since the start of the run.
+    /// The second that the newest slot counts, since the launch.
     second: u64,
-    /// When counting began after nothing came for as long as the average covers.
+    /// When counting started after nothing flowed for as long as the average covers.
     since: Option<Duration>,
 }
 
@@ -33,12 +33,12 @@ impl Rate {
         self.total += bytes;
     }
 
-    /// All bytes ever counted.
+    /// Returns all bytes counted so far.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// The average at `now`, in bytes per second.
+    /// Returns the average at `now`, in bytes per second.
     pub(crate) fn per_second(&self, now: Duration) -> u64 {
         self.recent.as_ref().map_or(0, |recent| recent.per_second(now))
     }
@@ -50,8 +50,8 @@ impl Recent {
         let oldest = now.as_secs().saturating_sub(SLOTS as u64 - 1);
         let from = self.second.saturating_sub(SLOTS as u64 - 1).max(oldest);
         let sum: u64 = (from..=self.second).map(|second| self.slots[second as usize % SLOTS]).sum();
-        let begin = since.max(Duration::from_secs(oldest));
-        let millis = now.saturating_sub(begin).as_millis().max(1000) as u64;
+        let start = since.max(Duration::from_secs(oldest));
+        let millis = now.saturating_sub(start).as_millis().max(1000) as u64;
         sum.saturating_mul(1000) / millis
     }
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_window_does_not_count() {
+    fn bytes_older_than_window_are_ignored() {
         check(&[(0, 1_000_000), (10_500, 9000)], 10_500, 9000);
         check(&[(0, 1000)], 60_000, 0);
         check(&[(500, 90_000), (9500, 9500)], 9500, 11_055);

@@ -1,42 +1,31 @@
-//! The swarm: what is shared by the parts of its behaviour, which are in the modules below.
-//!
-//! - `peers`: candidates, connections, what peers have, interest
-//! - `requests`: whom to ask for what, choking, snubbing
-//! - `blocks`: blocks as they arrive, commits, blame
-//! - `endgame`: which block to ask of a second peer
-//! - `uploads`: whom to unchoke, which requests are served
-//! - `announces`: trackers, stop and start
-//! - `getters`
+//! The swarm: takes what happened to the part that it concerns, and carries out what the parts
+//! decide about connections.
 
-mod announces;
-mod blocks;
-mod endgame;
-mod getters;
-mod peers;
-mod requests;
-mod uploads;
-
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{Bitfield, OnDemand, PeerId, PieceIndex};
+use bt_types::{AnnounceReply, Bitfield, Geometry, PeerId, PieceIndex};
 
-use crate::choker::Choker;
-use crate::dice::Dice;
-use crate::peer::Peer;
-use crate::pieces::Pieces;
-use crate::rate::Rate;
-use crate::roster::Roster;
-use crate::timer::{Timer, Timers};
-use crate::trackers::Trackers;
-use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
+use crate::contacts::{Contacts, Trackers};
+use crate::peer::{Peer, PeerTransfer, Peers, Sender};
+use crate::rng::IdleRng;
+use crate::spans::SpanBudget;
+use crate::transfer::{Active, Context, Pieces, Transfer};
+use crate::vocabulary::{
+    AnnounceFailure, BeginTransferError, Committed, ConnectFailure, ConnectedPeer,
+    DisconnectReason, Output, PeerKey, Refusal, Source, SwarmConfig, TrackerIndex,
+};
 
-/// The peers of one torrent and everything decided about them.
+/// The peers of one torrent, and every decision about them.
 ///
-/// 1. What happened: `handle_*(now, ..)` and [`place`](Self::place). What is said of a peer that
-///    is not connected is ignored.
-/// 2. What we want: [`stop`](Self::stop), [`start`](Self::start), [`set_wanted`](Self::set_wanted),
-///    [`set_upload_slots`](Self::set_upload_slots), [`set_max_peers`](Self::set_max_peers).
+/// A swarm starts without knowing the torrent's geometry: it announces to trackers and connects to
+/// peers. [`begin_transfer`](Self::begin_transfer) starts the exchange of pieces.
+///
+/// 1. What happened: `handle_*(now, ..)`. Calls about a peer that is not connected are ignored.
+/// 2. What we want: [`begin_transfer`](Self::begin_transfer), [`stop`](Self::stop),
+///    [`set_wanted`](Self::set_wanted), [`set_upload_slots`](Self::set_upload_slots),
+///    [`set_max_peers`](Self::set_max_peers).
 /// 3. What the caller must do now: [`poll_output`](Self::poll_output) until `None`,
 ///    [`poll_timeout`](Self::poll_timeout); and, whenever it has room for more,
 ///    [`next_candidate`](Self::next_candidate).
@@ -47,96 +36,222 @@ use crate::vocabulary::{Output, PeerKey, SpanBudget, SwarmConfig};
 /// at a time.
 #[derive(Debug)]
 pub struct Swarm {
-    now: Duration,
-    rng: Dice,
+    pub(crate) now: Duration,
+    pub(crate) rng: IdleRng,
     peer_id: PeerId,
-    private: bool,
+    running: bool,
     max_peers: usize,
     upload_slots: usize,
-    running: bool,
-    /// Whether the whole torrent was had once, so that trackers were told or need not be.
-    was_seed: bool,
-
-    pieces: Pieces,
-    peers: OnDemand<BTreeMap<PeerKey, Peer>>,
-    roster: OnDemand<Roster>,
-    trackers: Trackers,
-    choker: Choker,
-    timers: OnDemand<Timers>,
-
-    outputs: OnDemand<VecDeque<Output>>,
-    /// Peers to be asked for blocks.
-    ready: OnDemand<VecDeque<PeerKey>>,
-    /// While there are peers without memory: the bytes that the last reservation that failed
-    /// needs, 0 where that is not known.
-    starved: Option<usize>,
-    /// The last of them that got some.
-    last_fed: PeerKey,
-    /// Whether the last peer that was asked found the endgame begun.
-    endgame: bool,
-    /// Whether slots are to be filled because a peer became interested or lost interest. That takes a
-    /// look at every peer, so it is done once for many messages.
-    interest_changed: bool,
-    /// Whether there may be something now for the peers that had nothing to be asked for; done once for
-    /// many messages as well.
-    idle_may_help: bool,
-    /// Whether it is to be decided anew who may be asked for the pieces under investigation: that takes a
-    /// look at every peer too.
-    suspicion_changed: bool,
-
-    down: Rate,
-    up: Rate,
-    wasted: u64,
+    pub(crate) peers: Peers,
+    outputs: VecDeque<Output>,
+    pub(crate) contacts: Contacts,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// The most peers of a swarm, whatever the configuration says.
 const MAX_PEERS: usize = u16::MAX as usize;
-/// How often rates are measured and silent peers looked for.
-const TICK: Duration = Duration::from_secs(1);
+/// If the swarm is full and no peer has sent a block for this long, one is disconnected.
+const USELESS_AFTER: Duration = Duration::from_secs(60);
+/// How many peers a tracker is asked for while something is missing.
+const NUM_WANT: u32 = 200;
+/// How many peers a tracker is asked for otherwise. Those that want something find us.
+const NUM_WANT_COMPLETE: u32 = 50;
 
 impl Swarm {
-    /// A swarm that has just begun: nobody is known, and the first tracker is to be asked. If it
-    /// has everything already, no [`Output::Completed`] follows.
-    pub fn new(now: Duration, config: SwarmConfig) -> Self {
-        let mut rng = Dice::new(config.seed);
-        let pieces = config.geometry.piece_count();
-        let fit = |set: Bitfield| if set.pieces() == pieces { set } else { Bitfield::new(pieces) };
-        let (have, wanted) = (fit(config.have), fit(config.wanted));
-        let pieces = Pieces::new(config.geometry, have, wanted, &mut rng);
+    /// Returns a swarm that knows no peer, and is about to ask the first tracker.
+    pub fn new(now: Duration, config: &SwarmConfig) -> Self {
+        let mut rng = IdleRng::new(config.seed);
         let trackers = Trackers::new(now, &config.trackers, &mut rng);
-        let mut swarm = Self {
+        Self {
             now,
             rng,
             peer_id: config.peer_id,
-            private: config.private,
+            running: true,
             max_peers: config.max_peers.min(MAX_PEERS),
             upload_slots: config.upload_slots,
-            running: true,
-            was_seed: pieces.have.is_full(),
-            pieces,
-            peers: OnDemand::default(),
-            roster: OnDemand::default(),
-            trackers,
-            choker: Choker::default(),
-            timers: OnDemand::default(),
-            outputs: OnDemand::default(),
-            ready: OnDemand::default(),
-            starved: None,
-            last_fed: PeerKey(0),
-            endgame: false,
-            interest_changed: false,
-            idle_may_help: false,
-            suspicion_changed: false,
-            down: Rate::default(),
-            up: Rate::default(),
-            wasted: 0,
-        };
-        swarm.resume(&config.unfinished);
-        swarm.rng.rest();
-        swarm
+            peers: Peers::default(),
+            outputs: VecDeque::new(),
+            contacts: Contacts::new(config.private, trackers),
+            transfer: None,
+        }
     }
 
-    /// The next thing to do; `None` when there is nothing more until something happens.
+    /// A tracker answered or did not. The peers of a reply become candidates, except those given
+    /// by name, which the caller resolves and reports with [`Self::handle_candidates`]. Several
+    /// replies to one announce are fine, for example one for each address family.
+    pub fn handle_announced(
+        &mut self,
+        now: Duration,
+        tracker: TrackerIndex,
+        result: Result<&AnnounceReply, AnnounceFailure>,
+    ) {
+        self.now = now;
+        let starving = self.peers.is_empty() && !self.is_complete();
+        self.contacts.handle_announced(now, tracker, result, starving, &mut self.rng);
+    }
+
+    /// Somebody gave addresses at which peers may be; all but the first 2,000 are ignored.
+    /// Returns how many were new and are kept. A private torrent keeps only those of
+    /// [`Source::Tracker`] (BEP 27).
+    pub fn handle_candidates(
+        &mut self,
+        now: Duration,
+        source: Source,
+        addresses: &[SocketAddr],
+    ) -> usize {
+        self.now = now;
+        self.contacts.handle_candidates(now, source, addresses, &mut self.rng)
+    }
+
+    /// The attempt to connect to a candidate failed.
+    pub fn handle_connect_failed(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        failure: ConnectFailure,
+    ) {
+        self.now = now;
+        let alone = self.peers.is_empty();
+        self.contacts.handle_connect_failed(now, address, failure, alone, &mut self.rng);
+    }
+
+    /// A peer's handshake is complete. The caller sends it the pieces that we
+    /// [have](Pieces::have) as a bitfield.
+    ///
+    /// # Errors
+    /// The peer is refused, and the caller reports nothing more of it.
+    pub fn handle_connected(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        peer: ConnectedPeer,
+    ) -> Result<(), Refusal> {
+        self.now = now;
+        let admitted = self.admit(key, &peer);
+        if peer.outgoing {
+            let result = admitted.as_ref().copied();
+            self.contacts.handle_attempt(now, peer.address, result, &mut self.rng);
+        }
+        admitted?;
+        let transfer = self.transfer.as_ref().map(|_| PeerTransfer::new(now));
+        self.peers.insert(key, Peer::new(now, peer, transfer));
+        self.activate();
+        self.set_timers();
+        Ok(())
+    }
+
+    /// A connection ended. Harmless after [`Output::Disconnect`].
+    pub fn handle_disconnected(&mut self, now: Duration, key: PeerKey, reason: DisconnectReason) {
+        self.now = now;
+        self.forget(key, reason);
+    }
+
+    /// The outcome of [`Output::Commit`].
+    pub fn handle_committed(&mut self, now: Duration, piece: PieceIndex, committed: Committed) {
+        let settled = self
+            .with_active(now, |active, cx| active.downloads.handle_committed(cx, piece, committed));
+        let Some(settled) = settled.flatten() else { return };
+        settled.liars.into_iter().for_each(|liar| self.ban(liar));
+        if self.transfer.as_mut().is_some_and(Transfer::became_seed) {
+            self.contacts.trackers.completed();
+        }
+        if settled.gained {
+            self.note_completion();
+        }
+    }
+
+    /// We lost a piece again, for example because it could not be synced.
+    pub fn handle_lost(&mut self, now: Duration, piece: PieceIndex) {
+        self.activate();
+        if self.with_active(now, |active, cx| active.downloads.handle_lost(cx, piece)) == Some(true)
+        {
+            self.contacts.addresses.wake(now, &mut self.rng);
+        }
+    }
+
+    /// Starts the exchange of pieces of a torrent of this geometry. `have` are the pieces that are
+    /// verified and written, `wanted` those to have in the end. `unfinished` are blocks of missing
+    /// pieces that are on disk already: the piece and its block numbers. If nothing is missing, no
+    /// [`Output::Completed`] follows.
+    ///
+    /// # Errors
+    /// The transfer has started already, or a bitfield is for another number of pieces.
+    pub fn begin_transfer(
+        &mut self,
+        now: Duration,
+        geometry: Geometry,
+        have: Bitfield,
+        wanted: Bitfield,
+        unfinished: &[(PieceIndex, Vec<u32>)],
+    ) -> Result<(), BeginTransferError> {
+        if self.transfer.is_some() {
+            return Err(BeginTransferError::AlreadyStarted);
+        }
+        self.transfer = Some(Transfer::new(Pieces::new(geometry, have, wanted)?));
+        self.peers.begin_transfer(now);
+        self.activate();
+        self.with_active(now, |active, cx| active.downloads.begin(cx, unfinished));
+        self.set_timers();
+        // Most torrents of a large session wait for peers from here on.
+        self.rng.hibernate();
+        Ok(())
+    }
+
+    /// Leaves the swarm for good: disconnects every peer, has the received parts of unfinished
+    /// pieces staged, and announces `stopped` to the trackers that know us. The caller still
+    /// reports pieces that are being committed.
+    pub fn stop(&mut self, now: Duration) {
+        self.now = now;
+        if !std::mem::replace(&mut self.running, false) {
+            return;
+        }
+        for key in self.peers.keys() {
+            self.disconnect(key, DisconnectReason::Stopped);
+        }
+        self.with_active(now, Active::stop);
+        self.outputs.extend(self.contacts.trackers.stop());
+    }
+
+    /// Changes which pieces we want to have in the end. Before [`Self::begin_transfer`], and for a
+    /// set of another number of pieces, nothing happens. Unfinished pieces that are no longer
+    /// wanted are closed; if nothing is missing now and something was before,
+    /// [`Output::Completed`] follows.
+    pub fn set_wanted(&mut self, now: Duration, wanted: Bitfield) {
+        if self.pieces().is_none_or(|pieces| wanted.pieces() != pieces.wanted().pieces()) {
+            return;
+        }
+        let missed = !self.is_complete();
+        self.activate();
+        self.with_active(now, |active, cx| active.downloads.set_wanted(cx, wanted));
+        self.contacts.addresses.wake(now, &mut self.rng);
+        if missed {
+            self.note_completion();
+        }
+    }
+
+    /// Changes how many peers may be connected or connecting. No peer is disconnected for it.
+    pub fn set_max_peers(&mut self, now: Duration, peers: usize) {
+        self.now = now;
+        self.max_peers = peers.min(MAX_PEERS);
+    }
+
+    /// Changes how many interested peers are unchoked at a time; see
+    /// [`SwarmConfig::upload_slots`].
+    pub fn set_upload_slots(&mut self, now: Duration, slots: usize) {
+        self.upload_slots = slots;
+        self.with_active(now, |active, cx| active.uploads.decide(cx));
+    }
+
+    /// Returns an address to connect to, for a caller that has room for another connection. It
+    /// counts as connecting until [`Self::handle_connected`] or [`Self::handle_connect_failed`].
+    #[must_use]
+    pub fn next_candidate(&mut self, now: Duration) -> Option<SocketAddr> {
+        self.now = now;
+        let room = self.peers.len() + self.contacts.addresses.connecting() < self.max_peers;
+        if self.running && room { self.contacts.addresses.next(now) } else { None }
+    }
+
+    /// Returns the next thing to do; `None` when there is nothing more until something happens.
     ///
     /// Memory for what is about to be requested is reserved from `budget`.
     pub fn poll_output(&mut self, now: Duration, budget: &mut SpanBudget) -> Option<Output> {
@@ -145,87 +260,231 @@ impl Swarm {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            if std::mem::take(&mut self.interest_changed) {
-                self.fill_slots();
+            if self.with_active(now, |active, cx| active.uploads.fill_if_due(cx)) == Some(true) {
                 continue;
             }
-            if std::mem::take(&mut self.suspicion_changed) {
-                self.review_suspects();
-            }
-            if std::mem::take(&mut self.idle_may_help) {
-                self.wake_idle();
-            }
-            if let Some(announce) = self.trackers.poll(now, self.num_want()) {
+            self.with_active(now, |active, cx| active.downloads.catch_up(cx.peers));
+            if let Some(announce) = self.poll_announce() {
                 return Some(announce);
             }
-            self.feed_starved(budget);
-            let Some(key) = self.ready.pop_front() else {
+            let asked = self.with_active(now, |active, cx| active.downloads.ask_next(cx, budget));
+            if asked != Some(true) {
                 self.rest();
                 return None;
-            };
-            self.ask_for_blocks(key, budget);
+            }
         }
     }
 
-    /// When [`Self::handle_timeout`] is to be called. Also the time at which
+    /// Returns when [`Self::handle_timeout`] is to be called. Also the time at which
     /// [`Self::next_candidate`] may have another address.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let retry = self.roster.next_retry(self.now).filter(|_| self.running);
-        [self.timers.next(), self.trackers.next_timeout(), retry].into_iter().flatten().min()
+        if !self.running {
+            return None;
+        }
+        let active = self.transfer.as_ref().and_then(|transfer| transfer.active.as_ref());
+        let timers = active.and_then(|active| active.next_timeout());
+        let (announce, retry) =
+            (self.contacts.trackers.next_timeout(), self.contacts.addresses.next_retry(self.now));
+        [timers, announce, retry].into_iter().flatten().min()
     }
 
     /// The time of [`Self::poll_timeout`] came.
     pub fn handle_timeout(&mut self, now: Duration) {
+        if self.with_active(now, Active::tick_if_due) == Some(true) {
+            self.make_room();
+            self.with_active(now, Active::finish_tick);
+        }
+        self.with_active(now, Active::choke_if_due);
+        self.set_timers();
+    }
+
+    /// Has the active parts of the transfer do something. `None` before the transfer, and while it
+    /// is idle: then no peer is part of it.
+    ///
+    /// Every message of a peer passes here. Before the transfer it is dropped.
+    pub(crate) fn with_active<T>(
+        &mut self,
+        now: Duration,
+        action: impl FnOnce(&mut Active, &mut Context<'_>) -> T,
+    ) -> Option<T> {
         self.now = now;
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Tick => {
-                    self.tick();
-                    self.widen_slots();
-                }
-                Timer::Choke => self.choke_round(),
-            }
+        let Transfer { pieces, traffic, active, .. } = self.transfer.as_mut()?;
+        let mut cx = Context {
+            now,
+            rng: &mut self.rng,
+            peers: &mut self.peers,
+            outputs: &mut self.outputs,
+            pieces,
+            traffic,
+            upload_slots: self.upload_slots,
+        };
+        Some(action(active.as_deref_mut()?, &mut cx))
+    }
+
+    fn activate(&mut self) {
+        if let Some(transfer) = &mut self.transfer {
+            transfer.activate();
         }
     }
 
-    /// Gives up the memory that only a swarm with peers needs.
+    /// Sets the timers that are not set, if there are peers.
+    fn set_timers(&mut self) {
+        if !self.peers.is_empty() {
+            self.with_active(self.now, |active, cx| active.set_timers(cx.now));
+        }
+    }
+
+    fn poll_announce(&mut self) -> Option<Output> {
+        if !self.running {
+            return None;
+        }
+        let most = if self.is_complete() { NUM_WANT_COMPLETE } else { NUM_WANT };
+        let room = self.max_peers > self.peers.len();
+        self.contacts.trackers.poll(self.now, if room { most } else { 0 })
+    }
+
+    /// Frees the memory that only a swarm with peers needs.
     fn rest(&mut self) {
         if !self.peers.is_empty() {
             return;
         }
-        self.rng.rest();
-        self.peers.give_up();
-        self.outputs.give_up();
-        self.ready.give_up();
-        if self.roster.is_blank() {
-            self.roster.give_up();
-        }
-        if self.timers.next().is_none() {
-            self.timers.give_up();
-        }
-        if self.pieces.open.is_empty() {
-            self.pieces.open.give_up();
-            self.pieces.partial.give_up();
+        self.rng.hibernate();
+        self.peers = Peers::default();
+        self.outputs = VecDeque::new();
+        self.contacts.addresses.shrink();
+        if let Some(transfer) = &mut self.transfer {
+            transfer.rest();
         }
     }
 
-    /// Arms the timers that run while there are peers.
-    fn arm_timers(&mut self) {
-        self.timers.set_once(Timer::Tick, self.now + TICK);
-        self.timers.set_once(Timer::Choke, self.now + crate::choker::ROUND);
+    /// Decides whether the peer is accepted. Disconnects a connection that the new one replaces.
+    fn admit(&mut self, key: PeerKey, peer: &ConnectedPeer) -> Result<(), Refusal> {
+        if !self.running {
+            return Err(Refusal::Stopped);
+        }
+        if peer.peer_id == self.peer_id {
+            return Err(Refusal::Myself);
+        }
+        if self.contacts.is_banned(peer.address, Some(peer.peer_id)) {
+            return Err(Refusal::Banned);
+        }
+        if let Some(twin) = self.peers.replaced_by(key, peer, self.peer_id)? {
+            self.disconnect(twin, DisconnectReason::Duplicate);
+        }
+        if self.peers.len() >= self.max_peers {
+            return Err(Refusal::TooMany { limit: self.max_peers });
+        }
+        Ok(())
     }
 
-    /// Opens the pieces of which blocks are on disk.
-    fn resume(&mut self, unfinished: &[(PieceIndex, Vec<u32>)]) {
-        for (piece, blocks) in unfinished {
-            let exists = self.pieces.geometry.piece(piece.get()).is_some();
-            if !exists || blocks.is_empty() || !self.pieces.is_missing(*piece) {
-                continue;
-            }
-            let open = self.pieces.open(*piece, None);
-            blocks.iter().for_each(|block| open.finish_on_disk(*block));
-            self.commit_if_complete(*piece);
+    /// Ends a connection from our side.
+    pub(crate) fn disconnect(&mut self, key: PeerKey, reason: DisconnectReason) {
+        if self.forget(key, reason) {
+            self.outputs.push_back(Output::Disconnect { peer: key, reason });
         }
+    }
+
+    /// Removes a peer; says whether there was one.
+    fn forget(&mut self, key: PeerKey, reason: DisconnectReason) -> bool {
+        let Some(mut peer) = self.peers.remove(key) else { return false };
+        let now = self.now;
+        if let Some(transfer) = &mut peer.transfer {
+            self.with_active(now, |active, cx| {
+                active.downloads.handle_disconnected(cx, key, transfer);
+            });
+        }
+        let alone = self.peers.is_empty();
+        self.contacts.handle_disconnected(now, &peer, reason, alone, &mut self.rng);
+        if peer.transfer.is_some_and(|transfer| !transfer.am_choking) {
+            self.with_active(now, |active, cx| active.uploads.fill(cx));
+        }
+        true
+    }
+
+    /// Refuses a peer that sent bad data, and discards what else it sent.
+    fn ban(&mut self, liar: Sender) {
+        if self.contacts.is_banned(liar.address, None) {
+            return;
+        }
+        self.contacts.ban(liar.address, liar.peer_id);
+        self.outputs.push_back(Output::Banned { address: liar.address });
+        let banned = self.peers.iter().filter(|(_, peer)| {
+            self.contacts.is_banned(peer.identity.address, Some(peer.identity.peer_id))
+        });
+        let mut banned: Vec<PeerKey> = banned.map(|(key, _)| key).collect();
+        for key in &banned {
+            self.disconnect(*key, DisconnectReason::BadData);
+        }
+        if !banned.contains(&liar.key) {
+            banned.push(liar.key);
+        }
+        self.with_active(self.now, |active, cx| {
+            banned.into_iter().for_each(|key| active.downloads.forget_blocks_of(cx, key));
+        });
+    }
+
+    /// If nothing is missing any longer, reports it, and disconnects the peers that need nothing
+    /// either.
+    fn note_completion(&mut self) {
+        if self.is_complete() {
+            self.outputs.push_back(Output::Completed);
+            self.peers.keys().into_iter().for_each(|key| self.disconnect_if_useless(key));
+        }
+    }
+
+    /// Disconnects a peer that has everything, if we have all we want.
+    pub(crate) fn disconnect_if_useless(&mut self, key: PeerKey) {
+        let Some(Transfer { pieces, .. }) = &self.transfer else { return };
+        let count = pieces.geometry().piece_count();
+        let full = self.peers.transfer(key).is_some_and(|peer| peer.has.count(count) == count);
+        if pieces.is_complete() && full {
+            self.disconnect(key, DisconnectReason::NothingToExchange);
+        }
+    }
+
+    /// Disconnects the oldest peer when the swarm is full and stalled. Otherwise peers that only
+    /// keep connections open could keep out forever those that would send.
+    fn make_room(&mut self) {
+        if self.is_complete() || self.peers.len() < self.max_peers {
+            return;
+        }
+        let Some(before) = self.now.checked_sub(USELESS_AFTER) else { return };
+        if self.peers.transfers().any(|(_, peer)| peer.gave_at > before) {
+            return;
+        }
+        let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
+        if let Some(key) = oldest.map(|(key, _)| key) {
+            self.disconnect(key, DisconnectReason::Useless);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_seed_holds_no_working_state() {
+        assert!(size_of::<Swarm>() <= 400);
+        let (now, geometry) = (Duration::ZERO, Geometry::new(1 << 30, 1 << 20).unwrap());
+        let mut swarm = Swarm::new(now, &SwarmConfig::new(PeerId([b'A'; 20])));
+        let all = Bitfield::full(1024);
+        swarm.begin_transfer(now, geometry, all.clone(), all, &[]).unwrap();
+        let is_resting = |swarm: &mut Swarm, now| {
+            assert_eq!(swarm.poll_output(now, &mut SpanBudget::new(0)), None);
+            swarm.transfer.as_ref().unwrap().active.is_none() && swarm.outputs.capacity() == 0
+        };
+        assert!(is_resting(&mut swarm, now));
+
+        let (key, address) = (PeerKey(1), "192.0.2.7:6881".parse().unwrap());
+        let peer = ConnectedPeer { address, outgoing: false, fast: true, peer_id: PeerId([1; 20]) };
+        swarm.handle_connected(now, key, peer).unwrap();
+        assert!(!is_resting(&mut swarm, now));
+        swarm.handle_disconnected(now, key, DisconnectReason::Closed);
+        while let Some(now) = swarm.poll_timeout() {
+            swarm.handle_timeout(now);
+        }
+        assert!(is_resting(&mut swarm, now));
     }
 }

@@ -4,42 +4,27 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, Bitfield, BlockRequest, Geometry, PeerId, PieceIndex, Sha1Digest};
+use bt_types::{AnnounceEvent, BlockRequest, PeerId, PieceIndex, Sha1Digest};
 
-/// The length of a span, the unit in which memory for payload is reserved, in bytes. A torrent
-/// with shorter pieces has spans of one piece.
-pub const SPAN_LENGTH: u32 = 256 * 1024;
-/// Pieces up to this length, in bytes, reserve all their spans at once and keep them until they
-/// are committed. Longer ones reserve span by span, and give a span back once it is full.
-pub const WHOLE_PIECE_LENGTH: u32 = 2 * 1024 * 1024;
-
-/// A connected peer, by the number the caller gave it. Never used again for another connection.
+/// A connected peer, by the number that the caller gave it. The caller uses no number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(pub u64);
 
-/// A tracker, by its place in the torrent's list counted over all tiers. It stays the same when a
-/// tier is shuffled.
+/// A tracker, by its index in the torrent's list, counted over all tiers. The index stays the same
+/// when a tier is shuffled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackerIndex(pub usize);
 
-/// What a swarm must know when it begins.
+/// What a swarm must know from the first second.
 #[derive(Debug, Clone)]
 pub struct SwarmConfig {
-    /// How much data there is, in what pieces.
-    pub geometry: Geometry,
-    /// The pieces that are had: verified and written.
-    pub have: Bitfield,
-    /// The pieces that are to be had in the end.
-    pub wanted: Bitfield,
-    /// Blocks of pieces not yet had that are on disk already, so that they need no request: the
-    /// piece and its block numbers.
-    pub unfinished: Vec<(PieceIndex, Vec<u32>)>,
+    /// Our own peer id, which identifies connections to ourselves.
+    pub peer_id: PeerId,
     /// Whether peers may come only from the trackers (BEP 27).
     pub private: bool,
-    /// The trackers' URLs by tier (BEP 12), as in the torrent; the first 100 are asked. Empty for none.
+    /// The trackers' URLs by tier (BEP 12), as in the torrent; the first 100 are asked. Empty for
+    /// none.
     pub trackers: Vec<Vec<String>>,
-    /// Our own peer id, by which connections to ourselves are found out.
-    pub peer_id: PeerId,
     /// How many peers may be connected or connecting.
     pub max_peers: usize,
     /// How many interested peers are unchoked at a time; while seeding, more as soon as what flows
@@ -50,22 +35,35 @@ pub struct SwarmConfig {
 }
 
 impl SwarmConfig {
-    /// A swarm that wants every piece it does not have, with no trackers, at most 100 peers, 8
+    /// Returns the configuration of a public torrent without trackers, with at most 100 peers, 8
     /// upload slots and seed 0.
-    pub fn new(geometry: Geometry, have: Bitfield, peer_id: PeerId) -> Self {
+    pub fn new(peer_id: PeerId) -> Self {
         Self {
-            geometry,
-            have,
-            wanted: Bitfield::full(geometry.piece_count()),
-            unfinished: Vec::new(),
+            peer_id,
             private: false,
             trackers: Vec::new(),
-            peer_id,
             max_peers: 100,
             upload_slots: 8,
             seed: 0,
         }
     }
+}
+
+/// Why a transfer does not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginTransferError {
+    /// Occurs when a bitfield is for another number of pieces than the torrent has.
+    #[error("expected a bitfield of {expected} pieces, got {got}")]
+    PieceCount {
+        /// How many pieces the torrent has.
+        expected: u32,
+        /// How many pieces the bitfield covers.
+        got: u32,
+    },
+    /// Occurs when the transfer has started already.
+    #[error("the transfer has started already")]
+    AlreadyStarted,
 }
 
 /// A peer whose handshake is complete.
@@ -82,15 +80,14 @@ pub struct ConnectedPeer {
     pub peer_id: PeerId,
 }
 
-/// Where an address was learned.
+/// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Source {
     /// From a tracker of the torrent.
     Tracker,
-    /// From the person who started the download.
+    /// From the user.
     User,
-    /// From the peer itself, which connected to us and said where it listens.
+    /// From a peer that connected to us and said where it listens.
     Incoming,
     /// From another peer (BEP 11).
     Pex,
@@ -107,19 +104,18 @@ impl Source {
     }
 }
 
-/// Why a connection to a candidate did not come about.
+/// Why an attempt to connect to a candidate failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ConnectFailure {
     /// The socket could not be connected: refused, unreachable, timed out.
     Unreachable,
-    /// It was connected, but closed, silent or wrong before the handshake was complete.
+    /// The socket was connected, but closed, silent or wrong before the handshake was complete.
     Handshake,
     /// The peer has another torrent or another peer id than it should.
     WrongPeer,
 }
 
-/// Why a peer with a complete handshake is not taken in. The caller closes the socket.
+/// Why a peer with a complete handshake is refused. The caller closes the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -145,7 +141,6 @@ pub enum Refusal {
 
 /// Why a connection ended or has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
 pub enum DisconnectReason {
     /// The peer closed it.
     #[error("closed by the peer")]
@@ -153,7 +148,7 @@ pub enum DisconnectReason {
     /// The socket failed.
     #[error("the connection failed")]
     Failed,
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     #[error("the peer was silent")]
     Idle,
     /// The peer broke a rule of the protocol.
@@ -171,7 +166,7 @@ pub enum DisconnectReason {
     /// Neither end wants anything.
     #[error("both ends have everything they want")]
     NothingToExchange,
-    /// Every place is taken, and nobody has sent anything for a minute: another may be better.
+    /// The swarm is full, and no peer has sent a block for a minute. Another peer may be better.
     #[error("no data arrives, and another peer needs its slot")]
     Useless,
     /// The torrent is stopped.
@@ -185,19 +180,19 @@ pub enum DisconnectReason {
 /// What to do with a part of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
-pub enum Place {
+pub enum BlockFate {
     /// Copy it into the span that covers it.
     Keep,
-    /// Nobody needs it.
+    /// It is not needed.
     Discard,
 }
 
-/// What became of a committed piece.
+/// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// The hash matched, and the piece is written: it is had.
+    /// The hash matched, and the piece is written: we have it.
     Verified {
-        /// The digest of each block, if they were asked for.
+        /// The digest of each block, if the commit asked for digests.
         digests: Option<Vec<Sha1Digest>>,
     },
     /// The hash did not match.
@@ -205,76 +200,77 @@ pub enum Committed {
         /// The digest of each block.
         digests: Vec<Sha1Digest>,
     },
-    /// The disk failed. The piece is missing as before; stopping the torrent is up to the caller.
+    /// The disk failed. The piece is missing as before. The caller decides whether to stop the
+    /// torrent.
     Failed,
 }
 
-/// A tracker could not be asked, or refused.
+/// Why an announce failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnounceFailure {
     /// What went wrong, for people. Untrusted text where it is the tracker's failure reason.
     pub message: String,
-    /// After how many seconds the tracker may be asked again, where it said so. The back-off holds
-    /// where it is longer.
+    /// After how many seconds the tracker may be asked again, if it said so. Our own back-off holds
+    /// if it is longer.
     pub retry_in: Option<u32>,
 }
 
 /// What the caller must do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Output {
     /// Ask `peer` for a block.
     Request {
-        /// Whom.
+        /// The peer to ask.
         peer: PeerKey,
-        /// For what.
+        /// The block.
         request: BlockRequest,
     },
     /// Tell `peer` that a requested block is no longer needed.
     Cancel {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
         /// The request that is cancelled.
         request: BlockRequest,
     },
     /// Tell `peer` that we want its pieces.
     Interested {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
     /// Tell `peer` that we want none of its pieces.
     NotInterested {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
-    /// Tell `peer` that its requests are not answered from now on, and reject those that wait (BEP
-    /// 6).
+    /// Tell `peer` that we do not answer its requests from now on, and reject those that wait
+    /// (BEP 6).
     Choke {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
-    /// Tell `peer` that its requests are answered from now on.
+    /// Tell `peer` that we answer its requests from now on.
     Unchoke {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
     },
     /// Tell `peer` that we have a new piece.
     Have {
-        /// Whom.
+        /// The peer to tell.
         peer: PeerKey,
         /// The piece.
         piece: PieceIndex,
     },
     /// Close the connection. The swarm has forgotten the peer already.
     Disconnect {
-        /// Whose.
+        /// The peer.
         peer: PeerKey,
-        /// Why.
+        /// The reason.
         reason: DisconnectReason,
     },
     /// Have buffers ready for these spans of `piece`: blocks in them will be requested. Their
-    /// memory has just been reserved from the budget. Pieces up to [`WHOLE_PIECE_LENGTH`] get all
-    /// their spans in one output; longer ones, and spans that were staged, one at a time.
+    /// memory has just been reserved from the budget. Pieces up to
+    /// [`WHOLE_PIECE_LENGTH`](crate::WHOLE_PIECE_LENGTH) get all their spans in one output; longer
+    /// ones, and spans that were staged, one at a time.
     OpenSpans {
         /// The piece.
         piece: PieceIndex,
@@ -282,15 +278,15 @@ pub enum Output {
         spans: Range<u32>,
     },
     /// Write the blocks that this span has (see [`Swarm::blocks_in`](crate::Swarm::blocks_in)) to
-    /// their place before the piece is verified, and release the span's memory once that is done.
+    /// disk before the piece is verified, and release the span's memory once that is done.
     StageSpan {
         /// The piece.
         piece: PieceIndex,
         /// The span.
         span: u32,
     },
-    /// Forget what was received of `piece`, also what was staged, and release the memory of the
-    /// spans that it holds.
+    /// Discard what was received of `piece`, including staged spans, and release the memory of the
+    /// others.
     ClosePiece {
         /// The piece.
         piece: PieceIndex,
@@ -301,119 +297,33 @@ pub enum Output {
     Commit {
         /// The piece.
         piece: PieceIndex,
-        /// Whether the blocks' digests are wanted even if the piece verifies.
+        /// Whether to report the blocks' digests even if the piece verifies.
         digests: bool,
     },
     /// Announce to a tracker, and report with
     /// [`Swarm::handle_announced`](crate::Swarm::handle_announced), within 15 s.
     Announce {
-        /// Which tracker.
+        /// The tracker.
         tracker: TrackerIndex,
         /// Its URL.
         url: String,
-        /// Why.
+        /// The event.
         event: AnnounceEvent,
         /// How many peers to ask for.
         num_want: u32,
-        /// What the tracker called itself in its last reply.
+        /// The tracker id of the last reply.
         tracker_id: Option<Vec<u8>>,
     },
-    /// Bad data was traced to this address. Connections to it are disconnected by outputs of
-    /// their own.
+    /// Bad data came from this address. Its connections are closed by outputs of their own.
     Banned {
         /// The address.
         address: SocketAddr,
     },
-    /// Every wanted piece is had.
+    /// We have every wanted piece.
     Completed,
 }
 
-/// Memory for payload that all swarms of a session share, in bytes. A swarm reserves; the caller
-/// releases when it has its buffers back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpanBudget {
-    available: usize,
-}
-
-impl SpanBudget {
-    /// A budget of `bytes`.
-    pub fn new(bytes: usize) -> Self {
-        Self { available: bytes }
-    }
-
-    /// How many bytes are not reserved.
-    pub fn available(&self) -> usize {
-        self.available
-    }
-
-    /// Reserves `bytes`, all or nothing; says whether it could.
-    pub fn try_reserve(&mut self, bytes: usize) -> bool {
-        let rest = self.available.checked_sub(bytes);
-        self.available = rest.unwrap_or(self.available);
-        rest.is_some()
-    }
-
-    /// Gives `bytes` back. Afterwards, every swarm that
-    /// [`is_starved`](crate::Swarm::is_starved) is to be polled again.
-    pub fn release(&mut self, bytes: usize) {
-        self.available = self.available.saturating_add(bytes);
-    }
-}
-
-/// How the pieces of a torrent are divided into spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpanLayout {
-    geometry: Geometry,
-}
-
-impl SpanLayout {
-    /// The spans of a torrent of this geometry.
-    pub fn new(geometry: Geometry) -> Self {
-        Self { geometry }
-    }
-
-    /// How many bytes of the budget one span takes: [`SPAN_LENGTH`], or the piece length if that
-    /// is less.
-    pub fn span_length(&self) -> u32 {
-        self.geometry.piece_length().min(SPAN_LENGTH)
-    }
-
-    /// How many spans `piece` has.
-    pub fn span_count(&self, piece: PieceIndex) -> u32 {
-        self.geometry.length_of(piece).div_ceil(self.span_length())
-    }
-
-    /// The span in which the block that begins at `offset` of its piece lies.
-    pub fn span_of(&self, offset: u32) -> u32 {
-        offset / self.span_length()
-    }
-
-    /// How many bytes of the budget all spans of `piece` take.
-    pub fn cost(&self, piece: PieceIndex) -> usize {
-        self.span_count(piece) as usize * self.span_length() as usize
-    }
-
-    /// How many bytes a peer reserves at once that works on its own: a piece, or a span of a longer
-    /// one.
-    pub(crate) fn unit(&self) -> u32 {
-        let length = self.geometry.piece_length();
-        if length <= WHOLE_PIECE_LENGTH { length } else { self.span_length() }
-    }
-
-    /// Whether `piece` reserves and keeps all its spans at once.
-    pub fn is_whole(&self, piece: PieceIndex) -> bool {
-        self.geometry.length_of(piece) <= WHOLE_PIECE_LENGTH
-    }
-
-    /// The block numbers that lie in span `span` of `piece`.
-    pub fn blocks(&self, piece: PieceIndex, span: u32) -> Range<u32> {
-        let per_span = self.span_length().div_ceil(bt_types::BLOCK_LENGTH);
-        let count = self.geometry.block_count(piece);
-        (span.saturating_mul(per_span).min(count))..((span + 1).saturating_mul(per_span).min(count))
-    }
-}
-
-/// A connected peer as a person may want to see it.
+/// A connected peer, for people to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerView {
     /// The caller's number for it.
@@ -430,23 +340,23 @@ pub struct PeerView {
     pub down_rate: u64,
     /// Payload we send it, in bytes per second.
     pub up_rate: u64,
-    /// Whether we answer its requests no longer.
+    /// Whether we are choking the peer (BEP 3).
     pub am_choking: bool,
     /// Whether we want its pieces.
     pub am_interested: bool,
-    /// Whether it answers our requests no longer.
+    /// Whether the peer is choking us.
     pub peer_choking: bool,
     /// Whether it wants our pieces.
     pub peer_interested: bool,
-    /// Whether it owes us blocks for too long.
+    /// Whether it owes us blocks and has sent none for too long.
     pub snubbed: bool,
     /// How many of our requests it has not answered yet.
     pub outstanding: usize,
-    /// How many requests it may have outstanding at its rate.
+    /// How many requests may be outstanding at its rate.
     pub window: usize,
 }
 
-/// A tracker and what is known of it.
+/// A tracker, for people to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerView {
     /// Its number.
@@ -459,11 +369,11 @@ pub struct TrackerView {
     pub announcing: bool,
     /// Failures in a row; 0 after a reply.
     pub failures: u32,
-    /// What went wrong last, if the last announce failed. Untrusted text.
+    /// Why the last announce failed, if it did. Untrusted text.
     pub error: Option<String>,
-    /// What the tracker wants a person to read. Untrusted text.
+    /// The warning of its last reply. Untrusted text.
     pub warning: Option<String>,
-    /// Whether it replied in this run.
+    /// Whether it has replied since the launch.
     pub replied: bool,
     /// Peers that have everything, by its last reply.
     pub seeders: Option<u32>,
@@ -471,6 +381,6 @@ pub struct TrackerView {
     pub leechers: Option<u32>,
     /// The interval of its last reply, in seconds.
     pub interval: Option<u32>,
-    /// When it may be asked again, since the start of the run.
+    /// When it may be asked again, since the launch.
     pub next_announce: Duration,
 }

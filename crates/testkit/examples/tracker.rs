@@ -1,4 +1,4 @@
-//! Runs a tracker, over HTTP and UDP, that prints every announce it sees.
+//! Runs a tracker over HTTP and UDP that prints every announce.
 //!
 //! `cargo run -p testkit --example tracker -- [IP:PORT] [SECONDS]`
 

@@ -1,12 +1,12 @@
-//! The inputs that a fuzzer found worth keeping, below `testdata/fuzz`.
+//! The fuzz corpora in `testdata/fuzz`.
 
 use std::fs;
 use std::path::Path;
 
-/// Calls `target` with each input of the corpus called `name`, in the order of the files' names.
+/// Calls `target` with each input of the corpus `name`, in the order of the file names.
 ///
 /// # Panics
-/// If the target does, or if there is no such corpus.
+/// The target panics, or there is no such corpus.
 #[track_caller]
 pub fn replay(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/fuzz").join(name);
@@ -15,7 +15,7 @@ pub fn replay(name: &str, target: fn(&[u8])) {
     inputs.sort();
     assert!(!inputs.is_empty(), "no corpus for {name}");
     for input in inputs {
-        // Shown if the target panics.
+        // A failed test shows this.
         println!("{}", input.display());
         target(&fs::read(&input).expect("a file that can be read"));
     }

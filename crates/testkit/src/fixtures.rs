@@ -1,5 +1,5 @@
-//! The small files below testdata/: torrents of every kind, and broken ones. They are written here
-//! byte by byte, so that no parser or encoder of the workspace has a say in what they contain.
+//! The small files in testdata/: valid and invalid torrents. They are encoded here, so that they do
+//! not depend on the parsers and encoders of the workspace.
 
 mod ben;
 mod good;
@@ -10,17 +10,18 @@ use std::fs;
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// A file to be: its path below testdata/, its bytes, and what it is.
+/// A file in testdata/.
 struct Fixture {
+    /// The path in testdata/.
     path: String,
     bytes: Vec<u8>,
-    what: String,
+    description: String,
 }
 
-/// Writes the fixtures below `folder`, or checks that they are as they would be written.
+/// Writes the fixtures to `folder`. If `check` is set, it only compares them.
 ///
 /// # Errors
-/// A file cannot be written or, if `check` is set, is not as it would be written.
+/// Writing fails. With `check`, a file is missing, different or unknown.
 pub fn run(folder: &Path, check: bool) -> Result<()> {
     let fixtures = all();
     let wrong = wrong(folder, &fixtures)?;
@@ -29,7 +30,7 @@ pub fn run(folder: &Path, check: bool) -> Result<()> {
         return Err(Error::other(format!("not as `cargo xtask fixtures` writes them: {wrong}")));
     }
     if check {
-        println!("{} fixtures are as they should be", fixtures.len());
+        println!("{} fixtures are up to date", fixtures.len());
         return Ok(());
     }
     for (path, bytes) in &fixtures {
@@ -41,23 +42,23 @@ pub fn run(folder: &Path, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// Every file, with the table that describes them.
+/// Returns every file, and the table that describes them.
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
-        "# Test data\n\nMade by `cargo xtask fixtures`, but `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, `journals/` by the test of piece-store that reads them; do not edit.\n\n| file | what it is |\n|---|---|\n",
+        "# Test data\n\nMade by `cargo xtask fixtures`, except `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, and `journals/` by the test of piece-store that reads them. Do not edit.\n\n| file | content |\n|---|---|\n",
     );
-    for Fixture { path, what, .. } in &fixtures {
-        table.push_str(&format!("| `{path}` | {what} |\n"));
+    for Fixture { path, description, .. } in &fixtures {
+        table.push_str(&format!("| `{path}` | {description} |\n"));
     }
     let files = fixtures.into_iter().map(|fixture| (fixture.path.into(), fixture.bytes));
     files.chain([("README.md".into(), table.into_bytes())]).collect()
 }
 
-/// Where other tasks keep what they measured and found.
-const OF_OTHERS: &[&str] = &["bench", "fuzz", "fuzz.json", "journals", "soak.json"];
+/// The files and folders of other tasks.
+const OTHER_FILES: &[&str] = &["bench", "fuzz", "fuzz.json", "journals", "soak.json"];
 
-/// Files that are missing, other than they should be, or nobody's.
+/// Returns the files that are missing, different or unknown.
 fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>> {
     let differs = |(path, bytes): &(&PathBuf, &Vec<u8>)| {
         fs::read(folder.join(path)).ok().as_ref() != Some(*bytes)
@@ -66,7 +67,8 @@ fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<Str
         fixtures.iter().filter(differs).map(|(path, _)| path.display().to_string()).collect();
     for path in files_below(folder)? {
         let path = path.strip_prefix(folder).map_err(Error::other)?;
-        if !fixtures.contains_key(path) && !OF_OTHERS.iter().any(|other| path.starts_with(other)) {
+        if !fixtures.contains_key(path) && !OTHER_FILES.iter().any(|other| path.starts_with(other))
+        {
             wrong.push(format!("{} (unknown)", path.display()));
         }
     }

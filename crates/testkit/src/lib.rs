@@ -1,12 +1,17 @@
-//! Trackers, peers and data for the tests of this workspace: real sockets on loopback, real files,
-//! every step observable, every misdeed on request.
+//! Trackers, peers and data for the tests of this workspace, on real loopback sockets and with real
+//! files. Tests can observe every step and request every fault.
 //!
-//! In scope: [`HttpTracker`] and [`UdpTracker`], which work as trackers do until an [`Answer`]
-//! tells them otherwise; [`WebServer`], which knows nothing and says what it is told;
-//! [`ScriptedPeer`], an honest seeder or leecher or one that breaks the rule its [`Behaviour`] names;
-//! a [`hostile::Crowd`] of peers that say anything at all; [`Payload`], files and a torrent that
-//! follow from a number; [`replay`] of what a fuzzer found. Out of scope: anything a user of the
-//! client runs.
+//! In scope:
+//!
+//! - [`HttpTracker`] and [`UdpTracker`] are working trackers, until an [`Answer`] changes that.
+//! - [`WebServer`] sends any response.
+//! - [`ScriptedPeer`] is an honest seeder or leecher, or one with the fault that its [`Behaviour`]
+//!   names.
+//! - [`hostile::Crowd`] is a set of peers that may send any bytes.
+//! - [`Payload`] is files with data from a seed, and their torrent.
+//! - [`replay`] runs a fuzz target on its corpus; [`Choices`] turns a fuzzer's bytes into decisions.
+//!
+//! Out of scope: anything that users of the client need.
 //!
 //! ```
 //! use std::time::Duration;
@@ -15,7 +20,7 @@
 //! let tracker = HttpTracker::start();
 //! let payload = Payload::file("example.bin", 100_000).tracker(tracker.url()).create()?;
 //!
-//! // A seeder, and a leecher that fetches everything from it and checks it.
+//! // A seeder, and a leecher that downloads everything from it and verifies it.
 //! let seeder = Script::seeder(&payload).listen();
 //! let leecher = Script::leecher(&payload).connect(seeder.address())?;
 //! assert!(leecher.wait_for(Duration::from_secs(10), |seen| seen.complete));
@@ -24,14 +29,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! The contract: what is started listens when the call returns, and is stopped and joined when
-//! dropped. Nothing sleeps: wait with `wait_for`. Bytes on the wire and in torrents are written by
-//! hand, not by the crates under test. Files, addresses and ports are fresh in each test.
+//! The contract: a server listens when the call that starts it returns; dropping it stops it and
+//! joins its threads. Tests do not sleep but use `wait_for`. This crate encodes messages and
+//! torrents itself, not with the crates under test. Each test gets new files and ports.
 //!
 //! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
+mod choices;
 mod corpus;
 pub mod fixtures;
 pub mod hostile;
@@ -42,6 +48,7 @@ mod tracker;
 mod web;
 
 pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
+pub use choices::Choices;
 pub use corpus::replay;
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
 pub use peer::{Behaviour, Script, ScriptedPeer, Seen};

@@ -1,7 +1,7 @@
-//! Test data: files whose bytes follow from a number, and the torrent of them.
+//! Test data: files with bytes from a seed, and their torrent.
 //!
-//! The .torrent is written by hand here, so that the workspace's own encoder, builder and
-//! info-hash are not their only witnesses.
+//! The .torrent is encoded here, so that tests check the workspace's own encoder, builder and
+//! info-hash independently.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -14,10 +14,10 @@ use rand_chacha::ChaCha8Rng;
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
 
-/// The piece length unless one is chosen: 32 KiB, two blocks.
+/// The default piece length: 32 KiB, two blocks.
 const DEFAULT_PIECE_LENGTH: u32 = 32 * 1024;
 
-/// What a [`Payload`] is to be. Made by [`Payload::file`] and [`Payload::folder`].
+/// The description of a [`Payload`], from [`Payload::file`] or [`Payload::folder`].
 #[derive(Debug, Clone)]
 pub struct PayloadBuilder {
     name: String,
@@ -30,50 +30,50 @@ pub struct PayloadBuilder {
 }
 
 impl PayloadBuilder {
-    /// Other bytes for another number (0 unless set).
+    /// Sets the seed of the data. The default is 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Pieces of that many bytes (32 KiB unless set).
+    /// Sets the piece length, in bytes. The default is 32 KiB.
     pub fn piece_length(mut self, piece_length: u32) -> Self {
         self.piece_length = piece_length;
         self
     }
 
-    /// One more tracker, in a tier of its own.
+    /// Adds a tracker, in a tier of its own.
     pub fn tracker(mut self, url: impl Into<String>) -> Self {
         self.tiers.push(vec![url.into()]);
         self
     }
 
-    /// One more tier of trackers (BEP 12).
+    /// Adds a tier of trackers (BEP 12).
     pub fn tier<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.tiers.push(urls.into_iter().map(Into::into).collect());
         self
     }
 
-    /// A private torrent (BEP 27).
+    /// Makes the torrent private (BEP 27).
     pub fn private(mut self) -> Self {
         self.private = true;
         self
     }
 
-    /// Writes data and torrent into a fresh temporary folder.
+    /// Writes the data and the torrent into a new temporary folder.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Writing fails.
     pub fn create(self) -> io::Result<Payload> {
         let temporary = TempDir::with_prefix("payload-")?;
         let root = temporary.path().to_owned();
         self.write(&root, Some(temporary))
     }
 
-    /// Writes data and torrent into `root`, which stays when the [`Payload`] goes.
+    /// Writes the data and the torrent into `root`, which stays when the [`Payload`] is dropped.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Writing fails.
     pub fn create_in(self, root: impl Into<PathBuf>) -> io::Result<Payload> {
         let root = root.into();
         fs::create_dir_all(&root)?;
@@ -105,7 +105,7 @@ impl PayloadBuilder {
         })
     }
 
-    /// The bytes of the .torrent and its info-hash.
+    /// Encodes the .torrent and computes its info-hash.
     fn torrent(&self, data: &[u8]) -> (Vec<u8>, InfoHashV1) {
         let info = self.info(data);
         let mut torrent = b"d".to_vec();
@@ -156,11 +156,11 @@ impl PayloadBuilder {
     }
 }
 
-/// Data on disk and the torrent that describes it.
+/// Data on disk, and its torrent.
 ///
 /// ```text
 /// ROOT/NAME.torrent     torrent_path()
-/// ROOT/data/NAME ..     folder() is ROOT/data: what contains the torrent's name
+/// ROOT/data/NAME ..     folder_path() is ROOT/data, the parent of the torrent's name
 /// ```
 #[derive(Debug)]
 pub struct Payload {
@@ -176,15 +176,15 @@ pub struct Payload {
     _temporary: Option<TempDir>,
 }
 
-/// How many bytes of a file are read at a time to be compared.
-const COMPARED_AT_ONCE: usize = 256 * 1024;
+/// How many bytes of a file are compared at a time.
+const COMPARE_LENGTH: usize = 256 * 1024;
 
-/// Where a folder differs from the payload.
+/// How a file differs from the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The file, relative to the folder.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The difference.
     pub what: String,
 }
 
@@ -197,12 +197,13 @@ impl std::fmt::Display for Difference {
 impl std::error::Error for Difference {}
 
 impl Payload {
-    /// One file of `length` bytes, called `name`.
+    /// Describes one file `name` of `length` bytes.
     pub fn file(name: &str, length: u64) -> PayloadBuilder {
         Self::builder(name, vec![(name.to_owned(), length)], true)
     }
 
-    /// A folder `name` with files: relative path with `/`, length in bytes.
+    /// Describes a folder `name` with files. Each has a relative path with `/` and a length in
+    /// bytes.
     pub fn folder(name: &str, files: &[(&str, u64)]) -> PayloadBuilder {
         let files = files.iter().map(|(path, length)| ((*path).to_owned(), *length)).collect();
         Self::builder(name, files, false)
@@ -225,12 +226,12 @@ impl Payload {
         &self.name
     }
 
-    /// All bytes, in the torrent's order.
+    /// All bytes, in the order of the torrent.
     pub fn data(&self) -> Arc<[u8]> {
         self.data.clone()
     }
 
-    /// How the data is cut into pieces.
+    /// The number and length of the pieces.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
@@ -245,17 +246,17 @@ impl Payload {
         &self.torrent
     }
 
-    /// The .torrent on disk.
+    /// The path of the .torrent.
     pub fn torrent_path(&self) -> &Path {
         &self.torrent_path
     }
 
-    /// The folder that contains the torrent's name: what a seeder is given.
+    /// The parent of the torrent's name, from which a client can seed.
     pub fn folder_path(&self) -> &Path {
         &self.folder
     }
 
-    /// Each file: its path relative to the download folder, and its length in bytes.
+    /// The files: the path relative to the download folder, and the length in bytes.
     pub fn files(&self) -> impl Iterator<Item = (PathBuf, u64)> + '_ {
         let root = Path::new(&self.name);
         self.files.iter().map(move |(path, length)| {
@@ -264,10 +265,10 @@ impl Payload {
         })
     }
 
-    /// Compares every byte of every file below `folder` with what was made.
+    /// Compares every byte of the files in `folder` with the payload.
     ///
     /// # Errors
-    /// The first file that is missing, unreadable, of another length or of other bytes.
+    /// The first file that is missing, unreadable or different.
     pub fn compare(&self, folder: impl AsRef<Path>) -> Result<(), Difference> {
         let mut rest = &self.data[..];
         for (path, length) in self.files() {
@@ -282,28 +283,28 @@ impl Payload {
     }
 }
 
-/// Reads no further than to the first difference: unfinished downloads are compared again and
-/// again.
+/// Compares a file up to the first difference, because tests compare incomplete downloads
+/// repeatedly.
 fn first_difference(expected: &[u8], path: &Path) -> io::Result<Option<String>> {
     let mut file = fs::File::open(path)?;
     let length = file.metadata()?.len();
     if length != expected.len() as u64 {
         return Ok(Some(format!("expected {} bytes, got {length}", expected.len())));
     }
-    let mut buffer = vec![0; COMPARED_AT_ONCE.min(expected.len())];
-    for (number, expected) in expected.chunks(COMPARED_AT_ONCE).enumerate() {
+    let mut buffer = vec![0; COMPARE_LENGTH.min(expected.len())];
+    for (number, expected) in expected.chunks(COMPARE_LENGTH).enumerate() {
         let got = &mut buffer[..expected.len()];
         file.read_exact(got)?;
         if got != expected {
             let same = got.iter().zip(expected).take_while(|(got, expected)| got == expected);
-            let at = number * COMPARED_AT_ONCE + same.count();
+            let at = number * COMPARE_LENGTH + same.count();
             return Ok(Some(format!("first other byte at {at}")));
         }
     }
     Ok(None)
 }
 
-/// `length` bytes that follow from `seed`.
+/// Generates `length` bytes from `seed`.
 pub fn bytes(seed: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length as usize];
     ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut bytes);

@@ -1,4 +1,5 @@
-//! A listening socket with a thread per connection, all ended and joined on drop.
+//! A TCP server with a thread per connection. Dropping it closes the connections and joins the
+//! threads.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Serves each connection in a thread of its own until dropped.
+/// A server that handles each connection in its own thread.
 #[derive(Debug)]
 pub(crate) struct TcpServer {
     address: SocketAddr,
@@ -15,7 +16,7 @@ pub(crate) struct TcpServer {
 }
 
 impl TcpServer {
-    /// Listens at `address`; `serve` is called with each connection.
+    /// Listens at `address` and calls `serve` with each connection.
     pub(crate) fn start(
         name: &str,
         address: SocketAddr,
@@ -62,24 +63,24 @@ fn accept(
     connections.join();
 }
 
-/// Connections being served, so that someone else can end them.
+/// Open connections, with a handle to close them from another thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connections {
     closed: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<Open>>>,
 }
 
-/// A connection and the thread that serves it.
+/// A connection and its thread.
 type Open = (TcpStream, JoinHandle<()>);
 
 impl Connections {
-    /// Serves `stream` in a thread of its own.
+    /// Calls `serve` with `stream` in a new thread.
     pub(crate) fn run(&self, stream: TcpStream, serve: impl FnOnce(TcpStream) + Send + 'static) {
         let Ok(copy) = stream.try_clone() else { return };
         let Ok(last) = stream.try_clone() else { return };
         let worker = thread::spawn(move || {
             serve(stream);
-            // The copy kept for `close` would hold the connection open.
+            // The copy for `close` would keep the connection open.
             let _closed_already = last.shutdown(Shutdown::Both);
         });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,18 +95,18 @@ impl Connections {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Ends every connection, also those to come.
+    /// Closes every connection, also later ones.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(end);
     }
 
-    /// Ends every connection there is; others may follow.
+    /// Closes every open connection. Later ones stay open.
     pub(crate) fn disconnect(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(end);
     }
 
-    /// Waits for every thread. Call [`Self::close`] first.
+    /// Joins the threads. Call [`Self::close`] first.
     pub(crate) fn join(&self) {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         open.into_iter().for_each(|(_, worker)| drop(worker.join()));

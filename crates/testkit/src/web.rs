@@ -1,4 +1,4 @@
-//! A web server that answers each request as it is told to, byte by byte.
+//! A web server that sends any bytes as its responses.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,8 +12,8 @@ const MAX_HEAD: usize = 64 * 1024;
 /// How long a client may take to send its request.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A web server on a real socket: one request a connection. Stops, and joins its threads, when
-/// dropped.
+/// A web server on a real socket, with one request per connection. Dropping it stops it and joins
+/// its threads.
 #[derive(Debug)]
 pub struct WebServer {
     server: TcpServer,
@@ -21,11 +21,11 @@ pub struct WebServer {
 }
 
 impl WebServer {
-    /// A server on a free port of 127.0.0.1. `answer` gets the head of each request and writes the
-    /// whole answer; an error means that the client has left.
+    /// Starts a server on a free port of 127.0.0.1. `answer` gets the head of each request and
+    /// writes the whole response. It returns an error if the client closed the connection.
     ///
     /// # Panics
-    /// If there is no port left: nothing a test could go on with.
+    /// There is no free port.
     pub fn start(
         answer: impl Fn(&str, &mut dyn Write) -> io::Result<()> + Clone + Send + 'static,
     ) -> Self {
@@ -33,7 +33,7 @@ impl WebServer {
         Self::bind(address, |stream| stream, answer).expect("a free port on 127.0.0.1")
     }
 
-    /// A server at `address`, whose connections `wrap` puts into something else, as TLS.
+    /// Starts a server at `address`. `wrap` wraps each connection, for example in TLS.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -45,23 +45,23 @@ impl WebServer {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = heads.clone();
         let serve = move |stream: TcpStream| {
-            let _without = stream.set_read_timeout(Some(READ_TIMEOUT));
+            let _ignored = stream.set_read_timeout(Some(READ_TIMEOUT));
             let mut stream = wrap(stream);
             if let Ok(head) = read_head(&mut stream) {
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(head.clone());
-                // A client that has had enough may leave in the middle.
-                let _gone = answer(&head, &mut stream).and_then(|()| stream.flush());
+                // The client may close the connection early.
+                let _closed = answer(&head, &mut stream).and_then(|()| stream.flush());
             }
         };
         Ok(Self { server: TcpServer::start("web-server", address, serve)?, heads })
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The heads of the requests so far, each with its line and headers.
+    /// The heads of the requests so far: request line and headers.
     pub fn requests(&self) -> Vec<String> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_what_was_told() {
+    fn response_is_what_answer_writes() {
         let server = WebServer::start(|head, out| {
             let word = head.split(' ').nth(1).unwrap_or_default();
             write!(out, "you said {word}")

@@ -1,4 +1,4 @@
-//! Hostile peers as an honest one sees them.
+//! Hostile peers, as an honest peer sees them.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
@@ -6,17 +6,17 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use testkit::hostile::{self, Crowd, End, Hostile, say};
+use testkit::hostile::{self, Crowd, End, Hostile, raw};
 use testkit::{Payload, Script, ScriptedPeer};
 
-/// Far more than anything here takes.
+/// Far longer than any of these tests takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn payload() -> Payload {
     Payload::file("hostile.bin", 200_000).piece_length(32 * 1024).create().unwrap()
 }
 
-/// A leecher that fetches everything from the hostile peer.
+/// Starts the hostile peer, and a leecher that downloads from it.
 fn leech(payload: &Payload, hostile: Hostile) -> (Crowd, ScriptedPeer) {
     let crowd = Crowd::start([hostile]).unwrap();
     let leecher = Script::leecher(payload).connect(crowd.address(0)).unwrap();
@@ -24,16 +24,16 @@ fn leech(payload: &Payload, hostile: Hostile) -> (Crowd, ScriptedPeer) {
 }
 
 #[test]
-fn what_is_not_said_to_be_wrong_is_right() {
+fn default_script_is_honest() {
     let payload = payload();
     let (crowd, leecher) = leech(&payload, Hostile::seeder(&payload).answers(hostile::right));
     assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
     assert_eq!(leecher.data(), &payload.data()[..]);
-    assert!(crowd.wait_for(LIMIT, |met| met[0].done && met[0].requests == 13));
+    assert!(crowd.wait_for(LIMIT, |observed| observed[0].done && observed[0].requests == 13));
 }
 
 #[test]
-fn what_is_wrong_is_noticed() {
+fn faults_are_noticed() {
     let payload = payload();
     let (_crowd, leecher) = leech(&payload, Hostile::seeder(&payload).answers(hostile::corrupt));
     assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
@@ -45,41 +45,45 @@ fn what_is_wrong_is_noticed() {
 }
 
 #[test]
-fn it_ends_when_it_says_so() {
+fn connection_ends_after_answers() {
     let payload = payload();
     for end in [End::Closes, End::Resets] {
         let hostile = Hostile::seeder(&payload).answers(hostile::right).ends_after(3, end);
         let (crowd, leecher) = leech(&payload, hostile);
         assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
-        assert!(crowd.wait_for(LIMIT, |met| met[0].ended == 1));
+        assert!(crowd.wait_for(LIMIT, |observed| observed[0].ended == 1));
         assert!(!leecher.seen().complete);
     }
 }
 
 #[test]
-fn a_flood_goes_on_while_somebody_reads() {
+fn flood_continues_while_read() {
     let payload = payload();
-    let flood = Hostile::new(&payload).floods(say::message(99, &[7; 100]));
+    let flood = Hostile::new(&payload).floods(raw::message(99, &[7; 100]));
     let (crowd, leecher) = leech(&payload, flood);
-    assert!(crowd.wait_for(LIMIT, |met| met[0].done && met[0].sent > 2 << 20));
+    assert!(crowd.wait_for(LIMIT, |observed| observed[0].done && observed[0].sent > 2 << 20));
     leecher.disconnect();
-    assert!(crowd.wait_for(LIMIT, |met| met[0].ended == 1));
+    assert!(crowd.wait_for(LIMIT, |observed| observed[0].ended == 1));
 }
 
 #[test]
-fn it_visits_and_comes_back() {
+fn outgoing_peer_reconnects() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
     let visitor = Hostile::new(&payload).ends_after(0, End::Closes);
-    let crowd = Crowd::start([visitor.visits(seeder.address()).comes_back()]).unwrap();
-    assert!(crowd.wait_for(LIMIT, |met| met[0].handshakes == 3 && met[0].addresses.len() >= 3));
+    let crowd = Crowd::start([visitor.connects_to(seeder.address()).reconnects()]).unwrap();
+    assert!(crowd.wait_for(LIMIT, |observed| observed[0].handshakes == 3
+        && observed[0].addresses.len() >= 3));
     assert!(seeder.wait_for(LIMIT, |seen| seen.peer_ids.len() >= 3));
 }
 
 #[test]
-fn one_may_mirror_and_another_say_nothing_but_garbage() {
+fn mirrored_id_and_garbage_are_sent() {
     let payload = payload();
-    let scripts = [Hostile::new(&payload).mirrors(), Hostile::new(&payload).greets("garbage")];
+    let scripts = [
+        Hostile::new(&payload).mirrors_peer_id(),
+        Hostile::new(&payload).sends_instead_of_handshake("garbage"),
+    ];
     let crowd = Crowd::start(scripts).unwrap();
     let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
     hello.extend(payload.info_hash().as_bytes());
@@ -94,7 +98,7 @@ fn one_may_mirror_and_another_say_nothing_but_garbage() {
     other.read_exact(&mut reply).unwrap();
     assert_eq!(&reply, b"garbage");
     drop(crowd);
-    // The end in either form, and no hang.
+    // The connection ends, in either way.
     let end = other.read(&mut reply);
     assert!(
         end.as_ref().is_ok_and(|length| *length == 0)

@@ -1,4 +1,4 @@
-//! Scripted peers against each other: what the honest one notices of the others.
+//! Scripted peers with each other: what an honest one notices of the others.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
@@ -15,7 +15,7 @@ fn payload() -> Payload {
     Payload::folder("tree", &files).seed(7).create().unwrap()
 }
 
-/// A leecher that tries a seeder with `behaviour` until the connection ends.
+/// Starts a seeder with `behaviour`, and a leecher that downloads from it.
 fn leech_from(payload: &Payload, behaviour: Behaviour) -> (ScriptedPeer, ScriptedPeer) {
     let seeder = Script::seeder(payload).behaviour(behaviour).listen();
     let leecher = Script::leecher(payload).connect(seeder.address()).unwrap();
@@ -36,7 +36,7 @@ fn honest_peers_exchange_everything() {
 }
 
 #[test]
-fn a_leecher_that_listens_fetches_from_whoever_connects() {
+fn listening_leecher_downloads_from_incoming_peers() {
     let payload = payload();
     let leecher = Script::leecher(&payload).listen();
     let halves = [[0, 1], [2, 3]]
@@ -46,10 +46,10 @@ fn a_leecher_that_listens_fetches_from_whoever_connects() {
 }
 
 #[test]
-fn a_bitfield_may_stand_for_have() {
+fn bitfield_may_replace_have() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
-    let script = Script::leecher(&payload).tells_by_bitfield();
+    let script = Script::leecher(&payload).announces_by_bitfield();
     let leecher = script.connect(seeder.address()).unwrap();
     assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
     assert_eq!(seeder.seen().haves, []);
@@ -64,7 +64,7 @@ fn corrupt_blocks_are_noticed() {
 }
 
 #[test]
-fn misdeeds_end_the_connection() {
+fn faults_end_the_connection() {
     use Behaviour::{DisconnectAfter, Garbage, WrongInfoHash};
     let payload = payload();
     for behaviour in [Garbage, WrongInfoHash, DisconnectAfter { blocks: 2 }] {
@@ -75,7 +75,7 @@ fn misdeeds_end_the_connection() {
 }
 
 #[test]
-fn a_held_one_sends_once_it_is_released() {
+fn held_peer_sends_after_release() {
     let payload = payload();
     let seeder = Script::seeder(&payload).held().listen();
     let leecher = Script::leecher(&payload).connect(seeder.address()).unwrap();
@@ -86,7 +86,7 @@ fn a_held_one_sends_once_it_is_released() {
 }
 
 #[test]
-fn silent_choking_and_stalling_peers_hold_the_connection() {
+fn silent_choking_stalling_peers_stay_connected() {
     use Behaviour::{Chokes, Silent, Stalls};
     let payload = payload();
     let (silent, _leecher) = leech_from(&payload, Silent);
@@ -101,7 +101,7 @@ fn silent_choking_and_stalling_peers_hold_the_connection() {
 }
 
 #[test]
-fn introduces_itself_to_those_who_understand() {
+fn extension_handshake_is_sent() {
     let payload = payload();
     let seeder = Script::seeder(&payload).client("testkit 1").listen();
     let mut stream = TcpStream::connect(seeder.address()).unwrap();
@@ -116,7 +116,7 @@ fn introduces_itself_to_those_who_understand() {
 }
 
 #[test]
-fn payloads_are_the_same_each_time_and_compare() {
+fn payloads_are_reproducible() {
     let (one, two) = (payload(), payload());
     assert_eq!(one.torrent(), two.torrent());
     assert_eq!(one.compare(two.folder_path()), Ok(()));

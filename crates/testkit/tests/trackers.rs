@@ -1,4 +1,4 @@
-//! The trackers, asked by hand.
+//! The trackers, with requests that the tests encode.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
@@ -26,7 +26,7 @@ fn announce(id: char, port: u16, left: u64, more: &str) -> String {
 }
 
 #[test]
-fn http_remembers_who_announced() {
+fn http_remembers_peers() {
     let tracker = HttpTracker::start();
     let first = get(tracker.address(), &announce('a', 1000, 0, "&event=started"));
     assert!(first.ends_with("d8:completei1e10:incompletei0e8:intervali1800e5:peers0:e"), "{first}");
@@ -66,7 +66,7 @@ fn http_follows_its_script() {
 }
 
 #[test]
-fn a_silent_http_tracker_can_be_dropped() {
+fn silent_http_tracker_can_be_dropped() {
     let tracker = HttpTracker::start();
     tracker.answer(Answer::Silence);
     let address = tracker.address();
@@ -76,9 +76,9 @@ fn a_silent_http_tracker_can_be_dropped() {
     assert_eq!(asking.join().unwrap(), "");
 }
 
-struct Asking(UdpSocket);
+struct UdpClient(UdpSocket);
 
-impl Asking {
+impl UdpClient {
     fn of(tracker: &UdpTracker) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
@@ -107,16 +107,16 @@ impl Asking {
 }
 
 #[test]
-fn udp_answers_as_the_bep_says() {
+fn udp_follows_bep_15() {
     let tracker = UdpTracker::start();
-    let asking = Asking::of(&tracker);
-    assert!(asking.announce(b"unknown!").starts_with(b"\0\0\0\x03efghunknown"));
-    let connection = asking.connection();
-    let reply = asking.announce(&connection);
+    let client = UdpClient::of(&tracker);
+    assert!(client.announce(b"unknown!").starts_with(b"\0\0\0\x03efghunknown"));
+    let connection = client.connection();
+    let reply = client.announce(&connection);
     assert_eq!(reply, b"\0\0\0\x01efgh\0\0\x07\x08\0\0\0\0\0\0\0\x01");
     let seen = tracker.announces();
     assert_eq!((seen.len(), seen[0].port, seen[0].url_data.as_str()), (1, 1000, "/ab"));
-    let scrape = asking.ask(&[&connection, b"\0\0\0\x02ijkl", &[b'h'; 20], &[b'x'; 20]]);
+    let scrape = client.ask(&[&connection, b"\0\0\0\x02ijkl", &[b'h'; 20], &[b'x'; 20]]);
     assert_eq!(scrape[..12], *b"\0\0\0\x02ijkl\0\0\0\x01");
     assert_eq!((scrape.len(), &scrape[20..]), (32, &[0; 12][..]));
 }
@@ -124,26 +124,26 @@ fn udp_answers_as_the_bep_says() {
 #[test]
 fn udp_follows_its_script() {
     let tracker = UdpTracker::start();
-    let asking = Asking::of(&tracker);
-    let connection = asking.connection();
+    let client = UdpClient::of(&tracker);
+    let connection = client.connection();
     tracker.answer(Answer::Failure { reason: "no".into(), retry_in: None });
-    assert_eq!(asking.announce(&connection), b"\0\0\0\x03efghno");
+    assert_eq!(client.announce(&connection), b"\0\0\0\x03efghno");
     tracker.answer(Answer::WrongTransaction);
-    assert_eq!(asking.announce(&connection)[4..8], b"efgh".map(|byte| !byte));
+    assert_eq!(client.announce(&connection)[4..8], b"efgh".map(|byte| !byte));
     tracker.answer(Answer::Truncated);
-    assert_eq!(asking.announce(&connection).len(), 10);
+    assert_eq!(client.announce(&connection).len(), 10);
     tracker.answer(Answer::Peers(vec!["1.2.3.4:5".parse().unwrap(), "[::1]:6".parse().unwrap()]));
-    assert_eq!(asking.announce(&connection)[20..], [1, 2, 3, 4, 0, 5]);
+    assert_eq!(client.announce(&connection)[20..], [1, 2, 3, 4, 0, 5]);
 }
 
 #[test]
-fn two_trackers_may_share_one_memory() {
+fn two_trackers_can_share_state() {
     let tracker = Tracker::new();
     let http = HttpTracker::bind("127.0.0.1:0".parse().unwrap(), tracker.clone()).unwrap();
     let udp = UdpTracker::bind(http.address(), tracker.clone()).unwrap();
     get(http.address(), &announce('a', 1000, 0, ""));
     drop(http);
-    let asking = Asking::of(&udp);
-    asking.announce(&asking.connection());
+    let client = UdpClient::of(&udp);
+    client.announce(&client.connection());
     assert_eq!(tracker.announces().len(), 2);
 }

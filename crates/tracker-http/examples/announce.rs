@@ -1,4 +1,5 @@
-//! Opens a .torrent and announces to its HTTP trackers, once to come and once to leave.
+//! Announces `started` and `stopped` to the HTTP trackers of a .torrent file and prints their
+//! peers.
 //!
 //! `cargo run -p tracker-http --example announce -- FILE.torrent`
 
@@ -23,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{}: {} peers", shorten_url(url), reply.peers.len());
                 reply.peers.iter().for_each(|peer| println!("  {peer}"));
                 request.event = AnnounceEvent::Stopped;
-                // Whether the goodbye arrives changes nothing for us.
+                // The tracker forgets us after a while even if this fails.
                 let _ = fetcher.announce(url, &request);
             }
             Err(error) => println!("{}: {error}", shorten_url(url)),

@@ -1,4 +1,4 @@
-//! Announces: the query of the request, the dictionary of the reply (BEP 3, "trackers"; BEP 7; 23).
+//! The query of an announce and the dictionary of its reply (BEP 3, "trackers"; BEP 7; BEP 23).
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use crate::reply::{ReplyError, count, read_dictionary, text, wait};
 use crate::text::MAX_TEXT_LENGTH;
 use crate::url::{UrlError, escape, parse, with_query};
 
-/// The most peers taken from one reply.
+/// The largest number of peers that are taken from one reply.
 pub const MAX_PEERS: usize = 2_000;
 /// The longest DNS name (RFC 1035, section 2.3.4).
 const MAX_NAME_LENGTH: usize = 255;
 
-/// The URL that announces `request` to the tracker at `base`. A query in `base` is kept. `left` is
-/// sent as `i64::MAX` if it is more, or not known: many trackers read it as a signed number.
+/// Returns the URL that announces `request` to the tracker at `base`, whose own query stays. `left`
+/// is at most `i64::MAX`, which also stands for unknown: many trackers read it as a signed number.
 ///
 /// # Errors
-/// `base` is no http or https URL.
+/// `base` is not an http or https URL.
 pub fn announce_url(base: &str, request: &AnnounceRequest) -> Result<String, UrlError> {
     Ok(with_query(parse(base)?, &query(request)))
 }
@@ -67,17 +67,20 @@ fn event_name(event: AnnounceEvent) -> Option<&'static str> {
     }
 }
 
-/// The reply in `bytes`. Peers come as `peers` and `peers6`, each compact or as dictionaries; the
-/// first [`MAX_PEERS`] are taken.
+/// Parses the reply to an announce. Takes the first [`MAX_PEERS`] peers of `peers` and `peers6`,
+/// each of which is compact or a list of dictionaries.
 ///
-/// One odd thing does not spoil the rest: an interval that is missing, of the wrong kind or not
-/// from 1 to [`i32::MAX`] is [`DEFAULT_INTERVAL`](bt_types::DEFAULT_INTERVAL); peers that are
-/// missing or of the wrong kind are none; a single bad peer, the rest of a compact one included, is
-/// skipped; any other value of the wrong kind, and a `min interval` that is not above 0, counts as
-/// missing. Of a key given twice the first value counts.
+/// An odd value does not make the rest unusable:
+///
+/// - An interval that is missing, of the wrong kind or not from 1 to [`i32::MAX`] becomes
+///   [`DEFAULT_INTERVAL`](bt_types::DEFAULT_INTERVAL).
+/// - Peers of the wrong kind count as an empty list. An invalid peer is skipped, and so are the
+///   last bytes of a compact list if they are not a whole peer.
+/// - Any other value of the wrong kind, and a `min interval` below 1, counts as missing.
+/// - The first value of a duplicate key counts.
 ///
 /// # Errors
-/// A refusal, no bencoded dictionary.
+/// The tracker refused, or `bytes` are not a bencoded dictionary.
 pub fn parse_announce(bytes: &[u8]) -> Result<AnnounceReply, ReplyError> {
     read_dictionary(bytes, |root| {
         Ok(AnnounceReply {
@@ -108,7 +111,7 @@ fn peers(root: Dict<'_, '_>) -> Vec<TrackerPeer> {
     peers
 }
 
-/// Appends the peers of `value`, compact or a list, up to [`MAX_PEERS`] in all.
+/// Appends the peers of `value`, compact or a list, up to [`MAX_PEERS`] in total.
 fn take_peers<'a, I: Iterator<Item = SocketAddr>>(
     peers: &mut Vec<TrackerPeer>,
     value: Value<'a, '_>,
@@ -137,8 +140,9 @@ fn peer_host(bytes: &[u8]) -> Option<PeerHost> {
         return Some(PeerHost::Ip(ip.to_canonical()));
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let named = (1..=MAX_NAME_LENGTH).contains(&bytes.len()) && bytes.iter().copied().all(is_name);
-    named.then(|| PeerHost::Name(text.to_owned()))
+    let is_valid =
+        (1..=MAX_NAME_LENGTH).contains(&bytes.len()) && bytes.iter().copied().all(is_name);
+    is_valid.then(|| PeerHost::Name(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! A blocking HTTP client for announces, scrapes and whole files. It follows redirects itself, and
-//! nothing is connected to before its address was checked.
+//! A blocking HTTP client for announces, scrapes and whole files. It follows redirects itself and
+//! checks each address before it connects.
 //!
 //! ```text
-//! Fetcher --- one hop --> Checked resolver --> Dialer --> TLS --> status, headers, body
-//!    ^                                                                |
-//!    `--- redirect, to a public address if this one was public -------'
+//! Fetcher --- one hop --> CheckedResolver --> Dialer --> TLS --> status, headers, body
+//!    ^                                                               |
+//!    `--- redirect, to a public address if this one was public ------'
 //! ```
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // the crate's only I/O
 
+mod allowed;
 mod error;
 mod hop;
-mod reach;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,33 +27,34 @@ use crate::reply::{ReplyError, START_LENGTH};
 use crate::text::printable;
 use crate::url::{parse, shorten_url};
 use crate::{announce_url, parse_announce, parse_scrape, scrape_url};
-use hop::{Answer, Hop};
-use reach::Reach;
+use allowed::AllowedAddresses;
+use hop::{Hop, Response};
 
-/// The longest tracker reply that is read, in bytes, unless told otherwise.
+/// The default of [`FetcherConfig::max_body`]: the longest reply that is read, in bytes.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
-/// How many redirects are followed unless told otherwise.
+/// The default number of redirects that are followed.
 const MAX_REDIRECTS: u32 = 5;
-/// How long a call takes at most unless told otherwise.
+/// The default time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest timeout that can be asked for: what is more would not fit into the clock.
+/// The longest time limit that can be set. A longer one could overflow the clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// How a [`Fetcher`] works.
+/// The configuration of a [`Fetcher`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetcherConfig {
-    /// What the client calls itself.
+    /// The value of the `User-Agent` header.
     pub user_agent: String,
-    /// How long one call takes at most: lookup, redirects and body together; 30 s, a day at most.
+    /// The time limit of one call, with lookup, redirects and body. The default is 30 s, the
+    /// longest is a day.
     pub timeout: Duration,
-    /// A file of certificates in PEM form to trust *instead of* the public authorities.
+    /// A file of PEM certificates to trust *instead of* the public authorities.
     pub ca_file: Option<PathBuf>,
     /// The longest body that [`Fetcher::get`], an announce or a scrape reads, in bytes after
-    /// decompression; [`MAX_BODY`].
+    /// decompression. The default is [`MAX_BODY`].
     pub max_body: usize,
-    /// How many redirects are followed; 5.
+    /// How many redirects are followed. The default is 5.
     pub max_redirects: u32,
-    /// The local address to connect from. Only addresses of its family are connected to, so that
+    /// The local address to connect from. The client connects only to addresses of its family, so
     /// `0.0.0.0` and `::` choose a family (BEP 7, "Announcing").
     pub bind: Option<IpAddr>,
 }
@@ -71,9 +72,10 @@ impl Default for FetcherConfig {
     }
 }
 
-/// A blocking HTTP client. A user name and a password in a URL are unescaped and sent as basic
-/// authorization (RFC 7617). Clones share everything and may be used from many threads at once. It
-/// uses no proxy, keeps no cookies and no connections.
+/// A blocking HTTP client without proxy, cookies or connection reuse. Clones share everything and
+/// may be used from many threads at once.
+///
+/// A user name and a password in a URL are unescaped and sent as basic authorization (RFC 7617).
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     shared: Arc<Shared>,
@@ -86,10 +88,11 @@ struct Shared {
 }
 
 impl Fetcher {
-    /// A client that works as `config` says.
+    /// Makes a client.
     ///
     /// # Errors
-    /// The file of certificates cannot be read or holds none; the user agent is no header value.
+    /// The file of certificates cannot be read or has none, or the user agent is not printable
+    /// ASCII.
     pub fn new(config: FetcherConfig) -> Result<Self, FetcherError> {
         let printable = |byte: u8| (0x20..0x7f).contains(&byte);
         if !config.user_agent.bytes().all(printable) {
@@ -103,105 +106,105 @@ impl Fetcher {
         Ok(Self { shared: Arc::new(Shared { config, tls }) })
     }
 
-    /// Announces to the tracker at `url`, which is without the announce's own query.
+    /// Announces to the tracker with the announce URL `url`.
     ///
     /// # Errors
-    /// See [`AnnounceError`]. A bencoded refusal, and a reply with peers, count as such whatever
-    /// their HTTP status.
+    /// See [`AnnounceError`]. The HTTP status of a bencoded refusal or of a reply with peers is
+    /// ignored.
     pub fn announce(
         &self,
         url: &str,
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, AnnounceError> {
         let url = announce_url(url, request)?;
-        let answer = self.fetch(&url, self.shared.config.max_body)?;
-        match parse_announce(&answer.body) {
-            // Many trackers refuse with status 400 or 403, so a refusal counts whatever the status.
+        let response = self.fetch(&url, self.shared.config.max_body)?;
+        match parse_announce(&response.body) {
+            // Many trackers refuse with status 400 or 403.
             Err(ReplyError::Failure { reason, retry_in }) => {
                 Err(AnnounceError::Failure { reason, retry_in })
             }
-            Ok(reply) if answer.is_success() || !reply.peers.is_empty() => Ok(reply),
-            // Nearly any bencoded dictionary is a reply, so an error page could be one.
-            Ok(_) | Err(_) => Err(unexpected(&answer).into()),
+            Ok(reply) if response.is_success() || !reply.peers.is_empty() => Ok(reply),
+            // Nearly any bencoded dictionary parses as a reply, even one on an error page.
+            Ok(_) | Err(_) => Err(unexpected(&response).into()),
         }
     }
 
     /// Scrapes the tracker with the announce URL `url` for `info_hashes`. A tracker may leave out
-    /// torrents it does not know.
+    /// torrents that it does not know.
     ///
     /// # Errors
-    /// See [`ScrapeError`]. A bencoded refusal counts as one whatever its HTTP status.
+    /// See [`ScrapeError`]. The HTTP status of a bencoded refusal is ignored.
     pub fn scrape(
         &self,
         url: &str,
         info_hashes: &[InfoHashV1],
     ) -> Result<Vec<ScrapeEntry>, ScrapeError> {
         let url = scrape_url(url, info_hashes)?;
-        let answer = self.fetch(&url, self.shared.config.max_body)?;
-        match parse_scrape(&answer.body) {
+        let response = self.fetch(&url, self.shared.config.max_body)?;
+        match parse_scrape(&response.body) {
             Ok(entries) => Ok(entries),
             Err(ReplyError::Failure { reason, retry_in }) => {
                 Err(ScrapeError::Failure { reason, retry_in })
             }
             Err(error @ (ReplyError::MissingKey { .. } | ReplyError::WrongKind { .. }))
-                if answer.is_success() =>
+                if response.is_success() =>
             {
                 Err(ScrapeError::Reply(error))
             }
-            Err(_) => Err(unexpected(&answer).into()),
+            Err(_) => Err(unexpected(&response).into()),
         }
     }
 
-    /// The body of what is at `url`, [`FetcherConfig::max_body`] bytes at most.
+    /// Downloads `url`, with a body of at most [`FetcherConfig::max_body`] bytes.
     ///
     /// # Errors
-    /// See [`FetchError`]; a status other than 2xx is one.
+    /// See [`FetchError`]. A status other than 2xx is an error.
     pub fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
         self.get_with_limit(url, self.shared.config.max_body)
     }
 
-    /// The body of what is at `url`, `max_body` bytes at most.
+    /// Downloads `url`, with a body of at most `max_body` bytes.
     ///
     /// # Errors
-    /// See [`FetchError`]; a status other than 2xx is one.
+    /// See [`FetchError`]. A status other than 2xx is an error.
     pub fn get_with_limit(&self, url: &str, max_body: usize) -> Result<Vec<u8>, FetchError> {
-        let answer = self.fetch(url, max_body)?;
-        if answer.is_success() { Ok(answer.body) } else { Err(unexpected(&answer)) }
+        let response = self.fetch(url, max_body)?;
+        if response.is_success() { Ok(response.body) } else { Err(unexpected(&response)) }
     }
 
-    /// The answer at the end of the redirects, whatever its status.
-    fn fetch(&self, url: &str, max_body: usize) -> Result<Answer, FetchError> {
+    /// Follows redirects and returns the last response, whatever its status.
+    fn fetch(&self, url: &str, max_body: usize) -> Result<Response, FetchError> {
         let config = &self.shared.config;
         let deadline = Instant::now() + config.timeout.min(MAX_TIMEOUT);
         let mut url = parse(url)?;
-        let mut allowed = Reach::Any;
+        let mut allowed = AllowedAddresses::Any;
         for _ in 0..=config.max_redirects {
             let remaining = deadline.saturating_duration_since(Instant::now());
             let hop =
                 Hop { config, tls: &self.shared.tls, url: &url, allowed, remaining, max_body };
-            let answer = hop.go()?;
-            let Some(location) = &answer.location else { return Ok(answer) };
-            // Once public, always public: a web page must not reach into the local network.
-            allowed = allowed.after(answer.address);
+            let response = hop.send()?;
+            let Some(location) = &response.location else { return Ok(response) };
+            // A public server must not lead the client into the local network.
+            allowed = allowed.after(response.address);
             url = redirected(&url, location)?;
         }
         Err(FetchError::TooManyRedirects { limit: config.max_redirects })
     }
 }
 
-/// Where a redirect from `from` to `location` leads: only ever to another URL of HTTP.
-pub(crate) fn redirected(from: &Url, location: &str) -> Result<Url, FetchError> {
+/// Returns the http or https URL that a redirect from `from` to `location` leads to.
+fn redirected(from: &Url, location: &str) -> Result<Url, FetchError> {
     let joined = from.join(location).map_err(|error| error.to_string());
     let checked = joined.and_then(|to| parse(to.as_str()).map_err(|error| error.to_string()));
     checked.map_err(|reason| FetchError::Redirect { to: shorten_url(location), reason })
 }
 
-/// The error for a web page, and for an answer with a bad status.
-fn unexpected(answer: &Answer) -> FetchError {
+/// Returns the error for a web page, or for a response with a bad status.
+fn unexpected(response: &Response) -> FetchError {
     FetchError::Unexpected {
-        status: answer.status,
-        content_type: answer.content_type.clone(),
-        start: printable(&answer.body, START_LENGTH),
+        status: response.status,
+        content_type: response.content_type.clone(),
+        start: printable(&response.body, START_LENGTH),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Announce to a BitTorrent tracker, or scrape it, over HTTP or HTTPS.
 //!
-//! In scope: the URL of an announce or scrape ([`announce_url`], [`scrape_url`]), what a tracker
-//! answers ([`parse_announce`], [`parse_scrape`]), tracker URLs that may be shown to people
-//! ([`shorten_url`]) and, as the default feature `client`, a blocking [`Fetcher`] that also gets
-//! any other file over HTTP. Out of scope: UDP trackers, tiers of trackers, when to announce again:
-//! that is policy.
+//! In scope: the URL of an announce or scrape ([`announce_url`], [`scrape_url`]), the tracker's
+//! reply ([`parse_announce`], [`parse_scrape`]), tracker URLs without their secrets
+//! ([`shorten_url`]) and, with the default feature `client`, a blocking [`Fetcher`] that also
+//! downloads any other file over HTTP. Out of scope: UDP trackers, and policy, such as tiers and
+//! the time of the next announce.
 //!
 //! ```
 //! use bt_types::{AnnounceEvent, AnnounceRequest, InfoHashV1, PeerId};
@@ -19,7 +19,7 @@
 //! ));
 //! assert!(url.contains("&left=1000&") && url.ends_with("&event=started"));
 //!
-//! // What the tracker sends back: two peers of six bytes each.
+//! // The tracker's reply has two peers of six bytes each.
 //! let body = b"d8:intervali1800e5:peers12:\x0a\0\0\x01\x1a\xe1\x0a\0\0\x02\x1a\xe2e";
 //! let reply = tracker_http::parse_announce(body)?;
 //! assert_eq!(reply.interval, 1800);
@@ -30,12 +30,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Trackers say odd things. What can be used of a reply is used, see [`parse_announce`].
+//! Trackers send odd values. [`parse_announce`] uses what it can of a reply.
 //!
-//! The contract: bytes from outside never panic and never allocate beyond [`MAX_PEERS`] peers and
-//! [`MAX_TEXT_LENGTH`] bytes of text; the client reads [`FetcherConfig::max_body`] bytes at most,
-//! follows [`FetcherConfig::max_redirects`] redirects, never one from a public to a private address,
-//! and is done after [`FetcherConfig::timeout`]. Errors never show a passkey.
+//! The contract: bytes from the network never cause a panic, and never allocate more than
+//! [`MAX_PEERS`] peers and [`MAX_TEXT_LENGTH`] bytes of text. The client reads at most
+//! [`FetcherConfig::max_body`] bytes and follows at most [`FetcherConfig::max_redirects`]
+//! redirects, but none from a public to a private address. A call ends within
+//! [`FetcherConfig::timeout`]. No error shows a passkey.
 //!
 //! Sources: BEP 3 ("trackers"), BEP 7 (`peers6`), BEP 23 (compact peers), BEP 31 (`retry in`),
 //! BEP 48 (scrape).
@@ -43,8 +44,6 @@
 mod announce;
 #[cfg(feature = "client")]
 mod client;
-#[doc(hidden)]
-pub mod fuzz;
 mod reply;
 mod scrape;
 mod text;

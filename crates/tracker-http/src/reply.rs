@@ -1,72 +1,69 @@
-//! What announce and scrape replies have in common: a dictionary, in which a refusal comes first
-//! (BEP 3, "trackers").
+//! The parts that announce and scrape replies share: the dictionary and the refusal (BEP 3,
+//! "trackers").
 
 use bencode::{DecodeError, Dict, Options, Value};
 
 use crate::text::{MAX_TEXT_LENGTH, printable};
 
-/// How much of a reply that is not bencoded is shown, in bytes.
+/// The longest start of a malformed reply that an error shows, in bytes.
 pub(crate) const START_LENGTH: usize = 80;
 
-/// Why a tracker's reply gives nothing.
+/// Why a tracker's reply has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
     /// Occurs when the tracker sends a `failure reason`.
     #[error("the tracker refused: {reason}")]
     Failure {
-        /// What the tracker says, safe to show.
+        /// The tracker's reason, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, if it says so: the longest of `interval`,
-        /// `min interval` and `retry in` (BEP 31), of which 0 and less count for nothing;
-        /// [`u32::MAX`] for never.
+        /// Seconds until the client may ask again: the longest of `interval`, `min interval` and
+        /// `retry in` (BEP 31) that is above 0. `None` if there is none; [`u32::MAX`] means never.
         retry_in: Option<u32>,
     },
     /// Occurs when the reply is not bencoded, for example a web page.
     #[error("expected a bencoded reply, got {start:?} ({error})")]
     NotBencode {
-        /// The first bytes, safe to show.
+        /// The first bytes, at most 80, safe to show.
         start: String,
-        /// Where the reply breaks the rules.
+        /// Why the reply is not bencode.
         error: DecodeError,
     },
-    /// Occurs when the reply is bencoded, but no dictionary.
+    /// Occurs when the reply is bencoded, but not a dictionary.
     #[error("expected a dictionary as the reply, got another bencoded value: {start:?}")]
     NotADictionary {
-        /// The first bytes, safe to show.
+        /// The first bytes, at most 80, safe to show.
         start: String,
     },
-    /// Occurs when a key is missing without which the reply is of no use.
+    /// Occurs when a required key is missing.
     #[error("expected the key {key:?} in the reply, got none")]
     MissingKey {
         /// The key.
         key: &'static str,
     },
-    /// Occurs when the value of such a key is of another kind.
+    /// Occurs when the value of a required key is of the wrong kind.
     #[error("expected {expected} under the key {key:?} of the reply, got another kind of value")]
     WrongKind {
         /// The key.
         key: &'static str,
-        /// What it should be.
+        /// The kind that was expected.
         expected: &'static str,
     },
 }
 
-/// Runs `read` on the dictionary that `bytes` hold. What follows it is ignored: some trackers end
-/// their reply with a new line. So are further values of a key.
+/// Calls `read` with the dictionary in `bytes`. Ignores bytes after the dictionary, because some
+/// trackers end their reply with a newline, and all but the first value of a duplicate key.
 ///
 /// # Errors
-/// No dictionary; a refusal; what `read` finds.
+/// `bytes` are not a dictionary, the tracker refused, or `read` failed.
 pub(crate) fn read_dictionary<T>(
     bytes: &[u8],
     read: impl FnOnce(Dict<'_, '_>) -> Result<T, ReplyError>,
 ) -> Result<T, ReplyError> {
     let start = || printable(bytes, START_LENGTH);
-    let document = Options::new()
-        .allow_trailing(true)
-        .max_duplicates(usize::MAX)
-        .parse(bytes)
-        .map_err(|error| ReplyError::NotBencode { start: start(), error })?;
+    let options = Options { allow_trailing: true, max_duplicates: usize::MAX, ..Options::new() };
+    let document =
+        options.parse(bytes).map_err(|error| ReplyError::NotBencode { start: start(), error })?;
     let Some(root) = document.root().as_dict() else {
         return Err(ReplyError::NotADictionary { start: start() });
     };
@@ -85,7 +82,7 @@ fn failure(reason: Value<'_, '_>, root: Dict<'_, '_>) -> ReplyError {
     ReplyError::Failure { reason, retry_in: waits.into_iter().flatten().max() }
 }
 
-/// The seconds that `retry in` says: minutes, or the word "never" (BEP 31).
+/// Returns the value of `retry in` in seconds. It holds minutes, or the word "never" (BEP 31).
 fn retry_in(root: Dict<'_, '_>) -> Option<u32> {
     let value = root.get("retry in")?;
     let minutes = match value.as_str().map(str::trim) {
@@ -96,12 +93,12 @@ fn retry_in(root: Dict<'_, '_>) -> Option<u32> {
     Some(minutes.saturating_mul(60)).filter(|seconds| *seconds > 0)
 }
 
-/// How long to wait, in seconds, as `key` says. 0 and less say nothing.
+/// Returns the seconds under `key`; `None` if they are not above 0.
 pub(crate) fn wait(root: Dict<'_, '_>, key: &str) -> Option<u32> {
     root.get(key).and_then(clamped).filter(|seconds| *seconds > 0)
 }
 
-/// The number of something under `key`; out-of-range ones are brought in.
+/// Returns the number under `key`, clamped to the range of a `u32`.
 pub(crate) fn count(root: Dict<'_, '_>, key: &str) -> Option<u32> {
     root.get(key).and_then(clamped)
 }
@@ -114,7 +111,7 @@ fn clamped(value: Value<'_, '_>) -> Option<u32> {
     }
 }
 
-/// The text under `key`, safe to show.
+/// Returns the text under `key`, safe to show.
 pub(crate) fn text(root: Dict<'_, '_>, key: &str) -> Option<String> {
     let bytes = root.get(key)?.as_bytes()?;
     Some(printable(bytes, MAX_TEXT_LENGTH))

@@ -1,4 +1,4 @@
-//! Scrapes (BEP 48): where to ask, and what comes back.
+//! The URL of a scrape and its reply (BEP 48).
 
 use bencode::Dict;
 use bt_types::{InfoHashV1, ScrapeEntry};
@@ -6,12 +6,12 @@ use bt_types::{InfoHashV1, ScrapeEntry};
 use crate::reply::{ReplyError, count, read_dictionary};
 use crate::url::{UrlError, escape, parse, with_query};
 
-/// The URL that scrapes the tracker with the announce URL `base` for `info_hashes`: the last
-/// `announce` of the path becomes `scrape`, a query is kept. Without info-hashes many trackers send
-/// all they have.
+/// Returns the URL that scrapes the tracker with the announce URL `base` for `info_hashes`. The
+/// last `announce` in the path becomes `scrape`; the query stays. Without info-hashes many trackers
+/// send all their torrents.
 ///
 /// # Errors
-/// `base` is no http or https URL; there is no `announce` in its path.
+/// `base` is not an http or https URL, or has no `announce` in its path.
 pub fn scrape_url(base: &str, info_hashes: &[InfoHashV1]) -> Result<String, UrlError> {
     let mut url = parse(base)?;
     let (before, after) = url.path().rsplit_once("announce").ok_or(UrlError::NoScrape)?;
@@ -22,11 +22,11 @@ pub fn scrape_url(base: &str, info_hashes: &[InfoHashV1]) -> Result<String, UrlE
     Ok(with_query(url, &pairs.join("&")))
 }
 
-/// The torrents in `bytes`, in the tracker's order. A key that is no info-hash is passed over, a
-/// number that is missing counts as 0.
+/// Parses the reply to a scrape. Returns the torrents in the tracker's order. Skips keys that are
+/// not info-hashes; a missing number counts as 0.
 ///
 /// # Errors
-/// A refusal, no bencoded dictionary, no `files`.
+/// The tracker refused, or `bytes` are not a bencoded dictionary with `files`.
 pub fn parse_scrape(bytes: &[u8]) -> Result<Vec<ScrapeEntry>, ReplyError> {
     read_dictionary(bytes, |root| {
         let files = root.get("files").ok_or(ReplyError::MissingKey { key: "files" })?;

@@ -1,10 +1,10 @@
-//! Text from outside, made safe to show.
+//! Untrusted text, made safe to show.
 
-/// The longest text taken from a tracker, in bytes.
+/// The longest text that is taken from a tracker, in bytes.
 pub const MAX_TEXT_LENGTH: usize = 1024;
 
-/// At most `length` bytes of `bytes` as text on one line, without control characters and marks that
-/// turn the direction of writing.
+/// Returns at most `length` bytes of `bytes` as text on one line, without control characters and
+/// without marks that change the direction of writing.
 pub(crate) fn printable(bytes: &[u8], length: usize) -> String {
     let bytes = bytes.get(..length).unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
@@ -20,9 +20,9 @@ pub(crate) fn printable(bytes: &[u8], length: usize) -> String {
 }
 
 fn is_invisible(char: char) -> bool {
-    let turns =
+    let changes_direction =
         matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    char.is_control() || turns
+    char.is_control() || changes_direction
 }
 
 #[cfg(test)]

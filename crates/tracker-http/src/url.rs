@@ -1,46 +1,46 @@
-//! Tracker URLs: which are accepted, how a query is added, how they are shown.
+//! Tracker URLs: parsing them, adding a query, shortening them for display.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_encode};
 use url::Url;
 
 use crate::text::printable;
 
-/// A text that is no URL of an HTTP tracker, or none that can be scraped. The URL itself, which may
-/// hold a passkey, is never shown.
+/// Why a text is not the URL of an HTTP tracker, or not one that can be scraped. Never shows the
+/// URL, which may hold a passkey.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// Occurs when the text is no URL.
+    /// Occurs when the text is not a URL.
     #[error("expected an address like http://host/announce, got one that is no URL: {reason}")]
     Syntax {
-        /// What the URL parser says.
+        /// The URL parser's error.
         reason: String,
     },
-    /// Occurs when it is a URL of another scheme.
+    /// Occurs when the URL has another scheme.
     #[error("expected an http:// or https:// address, got {got}://")]
     Scheme {
         /// The scheme that was given.
         got: String,
     },
-    /// Occurs when the path of an announce URL does not tell where to scrape (BEP 48).
+    /// Occurs when the path of an announce URL has no `announce`, which a scrape needs (BEP 48).
     #[error("the tracker cannot be scraped: its URL has no \"announce\" in the path")]
     NoScrape,
 }
 
-/// What needs no escape in a query value (RFC 3986, "unreserved").
+/// The bytes to escape in a query value: all but the unreserved ones of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// A part of a path at least this long may be a passkey.
+/// A path segment of at least this length may be a passkey, in characters.
 const SECRET_SEGMENT_LENGTH: usize = 16;
-/// A value of a query at least this long may be a passkey.
+/// A query value of at least this length may be a passkey, in characters.
 const SECRET_VALUE_LENGTH: usize = 8;
-/// How much of a passkey is shown, in characters, so that a person knows which it is.
+/// How much of a passkey is shown, in characters, so that a person can recognise it.
 const SHOWN_LENGTH: usize = 4;
 /// The longest URL that is shown, in bytes.
 const MAX_SHOWN_URL: usize = 200;
 
-/// `url` as it may be shown and logged: user name and password, parts of the path that may be
-/// passkeys and long values of the query are cut to a few characters, so is the whole if it is very
-/// long. Works on any text, of any scheme.
+/// Returns `url` in a form that is safe to show and log. Leaves out the user name, the password and
+/// the fragment; shortens path segments and query values that may be passkeys; cuts the whole to
+/// 200 bytes. Works on any text and any scheme.
 ///
 /// ```
 /// let url = "https://t.example/0123456789abcdef0123/announce?auth=secretsecret&compact=1";
@@ -71,13 +71,13 @@ pub fn shorten_url(url: &str) -> String {
         }
         let key_limit = if value.is_empty() { SECRET_VALUE_LENGTH } else { SECRET_SEGMENT_LENGTH };
         push_shortened(key, key_limit, &mut shown);
-        // The sign counts as one more character shown.
+        // `value` begins with the equals sign.
         push_shortened(value, SECRET_VALUE_LENGTH + 1, &mut shown);
     }
     printable(shown.as_bytes(), MAX_SHOWN_URL)
 }
 
-/// `text` before `mark`, and from it on.
+/// Splits `text` before the first `mark`.
 fn split_before(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
 }
@@ -92,7 +92,7 @@ fn push_shortened(text: &str, limit: usize, shown: &mut String) {
     shown.push_str("..");
 }
 
-/// The URL in `text`, if it is one of HTTP.
+/// Parses an http or https URL.
 pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
     let url = Url::parse(text).map_err(|error| UrlError::Syntax { reason: error.to_string() })?;
     match url.scheme() {
@@ -101,7 +101,7 @@ pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
     }
 }
 
-/// `url` with `pairs` after whatever query it has. The pairs must be escaped.
+/// Returns `url` with `pairs` appended to its query. The pairs must be escaped already.
 pub(crate) fn with_query(mut url: Url, pairs: &str) -> String {
     let query = match url.query() {
         Some(query) if !query.is_empty() && !pairs.is_empty() => format!("{query}&{pairs}"),
@@ -113,7 +113,7 @@ pub(crate) fn with_query(mut url: Url, pairs: &str) -> String {
     url.into()
 }
 
-/// `bytes` as the value of a query.
+/// Escapes `bytes` for use as a query value.
 pub(crate) fn escape(bytes: &[u8]) -> PercentEncode<'_> {
     percent_encode(bytes, ESCAPED)
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_without_secrets_stay() {
+    fn url_without_secrets_stays() {
         check("http://tracker.example:6969/announce", "http://tracker.example:6969/announce");
         check("udp://[::1]:80", "udp://[::1]:80");
         check("http://t.example/announce.php?x=1&y&z=", "http://t.example/announce.php?x=1&y&z=");
@@ -148,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn text_is_made_safe() {
+    fn control_characters_are_removed() {
         check("http://t/\u{1b}[2J", "http://t/ [2J");
         assert!(shorten_url(&format!("http://t{}", "/x".repeat(1000))).len() <= MAX_SHOWN_URL);
     }
 
     #[test]
-    fn schemes() {
+    fn only_http_schemes_are_accepted() {
         assert!(parse("HTTPS://t.example/announce").is_ok());
         assert_eq!(parse("udp://t:1"), Err(UrlError::Scheme { got: "udp".into() }));
         assert_eq!(parse("file:///etc/passwd"), Err(UrlError::Scheme { got: "file".into() }));

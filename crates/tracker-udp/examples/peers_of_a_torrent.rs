@@ -1,4 +1,4 @@
-//! Opens a .torrent and asks its UDP trackers for peers.
+//! Asks the UDP trackers of a .torrent file for peers and prints them.
 //!
 //! `cargo run -p tracker-udp --example peers_of_a_torrent -- FILE.torrent`
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(found) => {
                 let (seeders, leechers) = (found.seeders, found.leechers);
                 println!("{url}: {seeders} seeders, {leechers} leechers");
-                println!("  ask again in {} s", found.interval);
+                println!("  next announce in {} s", found.interval);
                 found.peers.iter().for_each(|peer| println!("  {peer}"));
             }
             Err(error) => println!("{url}: {error}"),

@@ -1,23 +1,23 @@
-//! Which addresses of a tracker's name are asked.
+//! Chooses the addresses of a tracker's name to ask.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bt_types::is_public;
 
-/// The most addresses of one name that are asked.
+/// The largest number of addresses of one name that are asked.
 pub const MAX_ADDRESSES: usize = 8;
-/// How long an address may be silent before the next one of its family is asked too.
+/// How long an address may be silent before the client also asks the next one of its family.
 pub const ADDRESS_SILENCE: Duration = Duration::from_secs(2);
 
-/// Returns the addresses to ask of those that a tracker's name has and `is_usable` accepts: the
-/// IPv4 ones and the IPv6 ones, in the order given, each once, [`MAX_ADDRESSES`] in all. Both
-/// families are asked at once (BEP 7). Within a family the next address is asked when the one
-/// before was silent for [`ADDRESS_SILENCE`].
+/// Returns the addresses to ask: the IPv4 and the IPv6 ones of `found` that `is_usable` accepts, in
+/// the given order, each once, [`MAX_ADDRESSES`] in total. Ask both families at the same time (BEP
+/// 7). Within a family, ask the next address once the one before was silent for
+/// [`ADDRESS_SILENCE`].
 ///
-/// A public name must not lead into a private network: if any address of the name
-/// [is public](is_public), only public ones are left. An unusable address counts for that too, so
-/// `found` must hold all addresses of the name.
+/// A public name must not lead into a private network: if any address in `found`
+/// [is public](is_public), even an unusable one, the private ones are dropped. So `found` must hold
+/// all addresses of the name.
 ///
 /// ```
 /// let found = ["192.0.2.1", "45.0.0.1", "2606:4700::1"].map(|ip| ip.parse().unwrap());
@@ -36,7 +36,7 @@ pub fn addresses_to_ask(found: &[IpAddr], is_usable: impl Fn(&IpAddr) -> bool) -
     }
     ips.retain(is_usable);
     let (mut v4, mut v6): (Vec<_>, Vec<_>) = ips.into_iter().partition(IpAddr::is_ipv4);
-    // Each family has half, and what the other one leaves.
+    // Each family gets half, and what the other one does not use.
     v6.truncate(MAX_ADDRESSES - v4.len().min(MAX_ADDRESSES / 2));
     v4.truncate(MAX_ADDRESSES - v6.len());
     [v4, v6]
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(lists.each_ref().map(Vec::len), [0, 8]);
     }
 
-    /// The addresses that are asked, in order.
+    /// Returns the addresses to ask, in order.
     fn asked(found: &[&str], is_usable: impl Fn(&IpAddr) -> bool) -> Vec<String> {
         let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
         addresses_to_ask(&found, is_usable).concat().iter().map(ToString::to_string).collect()

@@ -1,5 +1,6 @@
-//! A blocking client for one command: resolves, opens a socket for each family and drives an
-//! [`Exchange`] on it. A program that talks to many trackers drives the exchanges itself.
+//! A blocking client for command-line tools. It looks up the tracker's name, and opens a socket and
+//! drives an [`Exchange`] for each address. A program with many trackers drives the exchanges
+//! itself.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // the crate's only I/O
 
 use std::io;
@@ -19,56 +20,56 @@ use crate::packet::{MAX_PEERS, MAX_SCRAPE};
 use crate::tracker::UdpTracker;
 use crate::url::{TrackerHost, TrackerUrl, TrackerUrlError, parse_url};
 
-/// How long a call takes at most unless told otherwise.
+/// The default time limit of a call.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest timeout that can be asked for: what is more would not fit into the clock.
+/// The longest time limit that can be set. A longer one could overflow the clock.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// How long the other family is waited for once one has answered.
+/// How long to wait for the other family once one has answered.
 const SECOND_FAMILY_GRACE: Duration = Duration::from_secs(1);
 /// The largest datagram UDP can carry.
 const DATAGRAM_LENGTH: usize = 65_535;
 
-/// The peers of one torrent, as a tracker tells them.
+/// A tracker's reply about one torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peers {
-    /// Peers that do not have everything.
+    /// The number of incomplete peers.
     pub leechers: u32,
-    /// Peers that have everything.
+    /// The number of complete peers.
     pub seeders: u32,
-    /// Seconds until the tracker wants to be asked again.
+    /// Seconds until the next regular announce.
     pub interval: u32,
-    /// Where they are; at most [`MAX_PEERS`].
+    /// The peers' addresses, at most [`MAX_PEERS`].
     pub peers: Vec<SocketAddr>,
 }
 
-/// Why the client has no answer.
+/// Why a call of the client failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Occurs when the URL is none of a UDP tracker.
+    /// Occurs when the URL is not that of a UDP tracker.
     #[error(transparent)]
     Url(#[from] TrackerUrlError),
-    /// Occurs when a scrape is for no torrent or for too many.
+    /// Occurs when a scrape is of no torrent or of too many.
     #[error(transparent)]
     ScrapeCount(#[from] ScrapeCountError),
-    /// Occurs when the tracker's name cannot be looked up in time, or has no address of the
-    /// family the client is bound to.
+    /// Occurs when the lookup of the tracker's name fails or takes too long, or finds no address of
+    /// the family that the client is bound to.
     #[error("cannot look up the tracker's address {host}: {message}")]
     Resolve {
         /// The name.
         host: String,
-        /// What the system says.
+        /// The system's error.
         message: String,
     },
-    /// Occurs when the system refuses to send or receive, or reports that nobody listens there.
+    /// Occurs when sending or receiving fails, or the system reports a closed port.
     #[error("cannot communicate with {address}: {kind}")]
     Socket {
         /// The tracker's address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         kind: io::ErrorKind,
     },
-    /// Occurs when the tracker does not answer, refuses or answers nonsense.
+    /// Occurs when the tracker does not answer or refuses, or its answer is invalid.
     #[error("{address}: {error}")]
     Exchange {
         /// The tracker's address.
@@ -78,7 +79,7 @@ pub enum ClientError {
     },
 }
 
-/// Leechers, seeders, interval and peers of one torrent, from the tracker at `url`, within 30 s.
+/// Gets the peers of one torrent from the tracker at `url`, within 30 s. See [`Client::get_peers`].
 ///
 /// # Errors
 /// See [`ClientError`].
@@ -86,15 +87,19 @@ pub fn get_peers(url: &str, info_hash: InfoHashV1) -> Result<Peers, ClientError>
     Client::default().get_peers(url, info_hash)
 }
 
-/// A blocking client. Announces go to an IPv4 and an IPv6 address of the tracker if it has both, and
-/// the peers of both replies are joined (BEP 7); a scrape takes the first answer. Of a name with
-/// several addresses those that [`addresses_to_ask`] says are asked, the next one of a family when
-/// the one before cannot be reached or is silent for [`ADDRESS_SILENCE`]. An answer, even a late
-/// one, ends that.
+/// A blocking client.
+///
+/// It asks an IPv4 and an IPv6 address of the tracker if there are both. An announce joins the
+/// peers of both replies (BEP 7); a scrape takes the first reply. Within a family it asks the
+/// addresses from [`addresses_to_ask`] one after the other: the next one when the one before is
+/// unreachable or silent for [`ADDRESS_SILENCE`]. The first answer counts, even a late one of an
+/// earlier address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    timeout: Duration,
-    bind: Option<IpAddr>,
+    /// The time limit of a call, with the lookup of the name. The longest is a day.
+    pub timeout: Duration,
+    /// The local address to send from. The client asks only addresses of its family.
+    pub bind: Option<IpAddr>,
 }
 
 impl Default for Client {
@@ -104,14 +109,9 @@ impl Default for Client {
 }
 
 impl Client {
-    /// A client whose calls take at most `timeout` each, the name's lookup included; a day at most.
+    /// Makes a client that sends from any local address.
     pub fn new(timeout: Duration) -> Self {
         Self { timeout, bind: None }
-    }
-
-    /// Sends from the local address `ip`, and so only to trackers of its family.
-    pub fn bind(self, ip: IpAddr) -> Self {
-        Self { bind: Some(ip), ..self }
     }
 
     /// Announces to the tracker at `url`.
@@ -127,7 +127,7 @@ impl Client {
         self.announce_to(&url, request.clone(), false)
     }
 
-    /// Scrapes the tracker at `url` for `info_hashes`; gives one entry each, in that order.
+    /// Scrapes the tracker at `url`. Returns one entry for each of `info_hashes`, in that order.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -149,8 +149,8 @@ impl Client {
         Ok(entries.unwrap_or_default())
     }
 
-    /// Leechers, seeders, interval and peers of one torrent. Announces `started` under a random
-    /// peer id, and `stopped` at once afterwards, so that nobody takes this client for a peer.
+    /// Gets the peers of one torrent. Announces `started` with a random peer id and then `stopped`,
+    /// so that the tracker does not list this client as a peer.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -184,7 +184,7 @@ impl Client {
         Ok(announced.reduce(join).unwrap_or_default())
     }
 
-    /// Asks both families at once; at least one reply, or the most telling error.
+    /// Asks both families at the same time. Returns one or two replies, or the most useful error.
     fn ask(
         &self,
         url: &TrackerUrl,
@@ -197,9 +197,9 @@ impl Client {
         let (sender, receiver) = mpsc::channel();
         for family in families {
             let (sender, question, bind) = (sender.clone(), Arc::clone(&question), self.bind);
-            // It ends at the deadline by itself; nobody need wait for it.
+            // The thread ends at the deadline, so nothing waits for it.
             thread::spawn(move || {
-                ask_in_turn(&family, deadline, move |address| {
+                ask_in_sequence(&family, deadline, move |address| {
                     ask_one(address, bind, &question, deadline)
                 })
                 .and_then(|result| sender.send(result).ok())
@@ -212,7 +212,7 @@ impl Client {
         })
     }
 
-    /// The addresses to ask, by family.
+    /// Looks up the addresses to ask, by family.
     fn addresses(
         &self,
         url: &TrackerUrl,
@@ -227,13 +227,13 @@ impl Client {
         Ok(self.addresses_to_ask(&found).map(|ips| ips.into_iter().map(at_port).collect()))
     }
 
-    /// The addresses to ask of all those that the tracker's name has, by family.
+    /// Returns the addresses to ask, by family. `found` holds all addresses of the tracker's name.
     fn addresses_to_ask(&self, found: &[IpAddr]) -> [Vec<IpAddr>; 2] {
         addresses_to_ask(found, |ip| self.bind.is_none_or(|bind| bind.is_ipv4() == ip.is_ipv4()))
     }
 }
 
-/// What the client wants to know, whatever the address.
+/// What to ask, without the address.
 #[derive(Debug)]
 enum Question {
     Announce { request: AnnounceRequest, url_data: Vec<u8>, leave: bool },
@@ -241,7 +241,7 @@ enum Question {
 }
 
 impl Question {
-    fn begin(
+    fn start(
         &self,
         tracker: &mut UdpTracker,
         now: Duration,
@@ -255,7 +255,7 @@ impl Question {
         }
     }
 
-    /// The announce that takes this client out of the swarm again, if it should not stay.
+    /// Returns the `stopped` announce that follows a `started` one, if the client should not stay.
     fn leave(&self, tracker: &mut UdpTracker, now: Duration) -> Option<Vec<u8>> {
         let Self::Announce { request, url_data, leave: true } = self else { return None };
         let request =
@@ -265,7 +265,8 @@ impl Question {
     }
 }
 
-/// Lookups cannot be interrupted, so one runs in a thread that is left behind if it takes too long.
+/// Looks up a name. A lookup cannot be interrupted, so it has a thread of its own, which goes on
+/// alone after the deadline.
 fn look_up(name: &str, deadline: Instant) -> Result<Vec<IpAddr>, String> {
     let (sender, receiver) = mpsc::channel();
     let name = name.to_owned();
@@ -278,25 +279,25 @@ fn look_up(name: &str, deadline: Instant) -> Result<Vec<IpAddr>, String> {
     receiver.recv_timeout(wait).unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
-/// Asks the addresses of one family, the next one when the one before cannot be reached or is
-/// silent. The first answer counts, whichever address gives it.
-fn ask_in_turn(
+/// Asks the addresses of one family, the next one when the one before is unreachable or silent.
+/// Returns the first answer of any address.
+fn ask_in_sequence(
     addresses: &[SocketAddr],
     deadline: Instant,
     ask: impl Fn(SocketAddr) -> Result<Reply, ClientError> + Clone + Send + 'static,
 ) -> Option<Result<Reply, ClientError>> {
     let mut addresses = addresses.iter().copied();
     let (sender, receiver) = mpsc::channel();
-    let (mut under_way, mut first_failure) = (0, None);
+    let (mut in_flight, mut first_failure) = (0, None);
     loop {
         match addresses.next() {
             Some(address) => {
                 let (sender, ask) = (sender.clone(), ask.clone());
-                // The thread ends at the deadline by itself, so nobody need wait for it.
+                // The thread ends at the deadline, so nothing waits for it.
                 thread::spawn(move || sender.send(ask(address)));
-                under_way += 1;
+                in_flight += 1;
             }
-            None if under_way == 0 => return first_failure,
+            None if in_flight == 0 => return first_failure,
             None => {}
         }
         let wait = match addresses.len() {
@@ -306,7 +307,7 @@ fn ask_in_turn(
         };
         match receiver.recv_timeout(wait) {
             Ok(result) if is_silence(&result) => {
-                under_way -= 1;
+                in_flight -= 1;
                 first_failure.get_or_insert(result);
             }
             Ok(result) => return Some(result),
@@ -316,7 +317,7 @@ fn ask_in_turn(
     }
 }
 
-/// Whether nobody answered at the address.
+/// Whether the address did not answer.
 fn is_silence(result: &Result<Reply, ClientError>) -> bool {
     let timed_out = |error: &ExchangeError| matches!(error, ExchangeError::TimedOut { .. });
     match result {
@@ -337,7 +338,7 @@ fn ask_one(
     let start = Instant::now();
     let mut tracker = UdpTracker::new(address, rand::random());
     let mut exchange =
-        question.begin(&mut tracker, Duration::ZERO, deadline.saturating_duration_since(start))?;
+        question.start(&mut tracker, Duration::ZERO, deadline.saturating_duration_since(start))?;
     let mut buffer = vec![0; DATAGRAM_LENGTH];
     loop {
         while let Some(datagram) = exchange.poll_transmit(&mut tracker, start.elapsed()) {
@@ -361,7 +362,8 @@ fn ask_one(
     }
 }
 
-/// Connected, so that the system drops datagrams from elsewhere and says when nobody listens.
+/// Opens a connected socket, so that the system drops datagrams of other senders and reports a
+/// closed port.
 fn open(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<UdpSocket> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -372,9 +374,9 @@ fn open(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The next datagram, or nothing if none comes within `wait`.
+/// Returns the next datagram, or no bytes if none comes within `wait`.
 fn receive<'a>(socket: &UdpSocket, wait: Duration, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    // Zero would mean to wait for ever.
+    // Zero would mean no timeout.
     socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
     match socket.recv(buffer) {
         Ok(length) => Ok(buffer.get(..length).unwrap_or_default()),
@@ -388,8 +390,8 @@ fn is_harmless(kind: io::ErrorKind) -> bool {
     matches!(kind, Interrupted | TimedOut | WouldBlock)
 }
 
-/// Waits for the first reply, which the askers' deadline bounds, then for `grace` for the other;
-/// `None` if nobody was asked.
+/// Waits for the first reply, and then up to `grace` for the second. Every sender ends at its
+/// deadline. Returns `None` if there is no sender.
 fn collect(
     receiver: &Receiver<Result<Reply, ClientError>>,
     grace: Duration,
@@ -401,21 +403,22 @@ fn collect(
                 let second = receiver.recv_timeout(grace).ok().and_then(Result::ok);
                 return Some(Ok([Some(first), second].into_iter().flatten().collect()));
             }
-            Err(error) => failure = Some(more_telling(failure, error)),
+            Err(error) => failure = Some(more_useful(failure, error)),
         }
     }
     failure.map(Err)
 }
 
-/// What a tracker did says more than that one of the families has no route.
-fn more_telling(first: Option<ClientError>, second: ClientError) -> ClientError {
+/// Prefers the error of an exchange to that of a socket, which may mean only that the machine has
+/// no route for a family.
+fn more_useful(first: Option<ClientError>, second: ClientError) -> ClientError {
     match first {
         Some(first @ ClientError::Exchange { .. }) => first,
         _ => second,
     }
 }
 
-/// The first reply, with the second one's peers that it lacks.
+/// Adds to the first reply the peers that only the second one has.
 fn join(mut first: AnnounceReply, second: AnnounceReply) -> AnnounceReply {
     for peer in second.peers {
         if first.peers.len() < MAX_PEERS && !first.peers.contains(&peer) {

@@ -1,6 +1,6 @@
-//! One announce or scrape, without I/O. An exchange asks its [`UdpTracker`] for a connection id,
-//! sends the action, and sends it again when no answer comes (BEP 15, "Time outs"). It ends with a
-//! reply, an error or the caller's deadline.
+//! One announce or scrape, without I/O. An exchange gets a connection id from its [`UdpTracker`],
+//! sends the action, and sends it again if no answer comes (BEP 15, "Time outs"). It ends with a
+//! reply, with an error, or at the caller's deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, ScrapeEntry, interval
 use crate::packet::{self, MAX_SCRAPE, PacketError, Response, ScrapeCounts};
 use crate::tracker::{MAX_BACK_OFF, UdpTracker, back_off};
 
-/// What a tracker answered.
+/// A tracker's reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// To an announce.
+    /// The reply to an announce.
     Announce(AnnounceReply),
-    /// To a scrape: one entry for each torrent asked for, in that order.
+    /// The reply to a scrape: one entry per requested torrent, in the order of the request.
     Scrape(Vec<ScrapeEntry>),
 }
 
@@ -23,21 +23,21 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
-    /// Occurs when the caller's deadline passed.
+    /// Occurs when the caller's deadline passes.
     #[error("no answer within {:.0} s ({} sent)", waited.as_secs_f64(), datagrams(*sent))]
     TimedOut {
         /// How long the exchange lasted.
         waited: Duration,
-        /// How many datagrams it sent. 0: it waited for another exchange's connect request.
+        /// How many datagrams it sent: 0 if it waited for another exchange's connect request.
         sent: u32,
     },
     /// Occurs when the tracker answers with an error packet.
     #[error("the tracker refused: {message}")]
     Refused {
-        /// What the tracker says, without control characters.
+        /// The tracker's message, without control characters.
         message: String,
     },
-    /// Occurs when the tracker's answer is no packet of the protocol.
+    /// Occurs when the tracker's answer is not a packet of the protocol.
     #[error("the tracker's answer is malformed: {0}")]
     Packet(#[from] PacketError),
     /// Occurs when the tracker's answer is the response to another action.
@@ -48,34 +48,33 @@ pub enum ExchangeError {
         /// The action's number in the answer.
         got: u32,
     },
-    /// Occurs when a scrape is answered for fewer torrents than were asked for.
+    /// Occurs when the answer to a scrape has fewer entries than requested torrents.
     #[error("expected {expected} entries in the scrape response, got {got}")]
     Entries {
-        /// How many torrents were asked for.
+        /// How many torrents were requested.
         expected: usize,
-        /// How many whole entries there were.
+        /// How many complete entries the answer has.
         got: usize,
     },
 }
 
-/// A scrape of no torrent at all, or of more than fit into a datagram.
+/// Occurs when a scrape is of no torrent, or of more than fit into a datagram.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected 1 to {MAX_SCRAPE} torrents in a scrape, got {got}")]
 pub struct ScrapeCountError {
-    /// How many were given.
+    /// How many torrents were given.
     pub got: usize,
 }
 
 /// One announce or scrape at one tracker.
 ///
 /// 1. What happened: [`Self::handle_datagram`], [`Self::handle_timeout`].
-/// 2. What we want: [`Self::announce`] or [`Self::scrape`], which make the exchange.
+/// 2. What we want: [`Self::announce`], [`Self::scrape`].
 /// 3. What the caller must do now: [`Self::poll_transmit`], [`Self::poll_timeout`].
 /// 4. Getters: [`Self::transaction_id`], [`Self::is_done`].
 ///
-/// Pass every call the tracker that the exchange was made with. Exchanges that share a tracker
-/// share its connect request: after a call on one of them, drain the polls of all. Drop an exchange
-/// to abandon it.
+/// Pass the same tracker to every call. Exchanges that share a tracker share its connect request,
+/// so after a call on one of them drain the polls of all. Drop an exchange to cancel it.
 #[derive(Debug)]
 pub struct Exchange {
     action: Action,
@@ -84,7 +83,7 @@ pub struct Exchange {
     connection_id: u64,
     /// Whether the tracker has rejected a connection id of this exchange.
     reconnected: bool,
-    began: Duration,
+    started_at: Duration,
     deadline: Duration,
     sent: u32,
     state: State,
@@ -98,18 +97,18 @@ enum Action {
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// The action is to be sent as soon as there is a connection id. `asked`: it was sent before,
+    /// The action will be sent as soon as there is a connection id. `is_retry`: it was sent before,
     /// so an answer may still come.
-    Ready { timeouts: u32, asked: bool },
-    /// The action was sent, and is sent again at `retry_at`.
+    Ready { timeouts: u32, is_retry: bool },
+    /// The action was sent, and will be sent again at `retry_at`.
     Sent { timeouts: u32, retry_at: Duration },
     /// The exchange has ended.
     Done,
 }
 
 impl Exchange {
-    /// Makes an exchange that announces `request` and ends at `deadline`, a time on the same clock
-    /// as `now`. `url_data` is the path and query of the tracker's URL, or empty (BEP 41).
+    /// Makes an exchange that announces `request` and ends at `deadline`, on the clock of `now`.
+    /// `url_data` is the path and query of the tracker's URL, or empty (BEP 41).
     pub fn announce(
         tracker: &mut UdpTracker,
         now: Duration,
@@ -117,7 +116,7 @@ impl Exchange {
         request: AnnounceRequest,
         url_data: &[u8],
     ) -> Self {
-        // The field is for an IPv4 address, to be left empty over IPv6 (BEP 15, "IPv6").
+        // The field holds an IPv4 address, and stays empty over IPv6 (BEP 15, "IPv6").
         let ip = request.ip.filter(|_| tracker.address().is_ipv4());
         let request = Box::new(AnnounceRequest { ip, ..request });
         Self::new(tracker, now, deadline, Action::Announce { request, url_data: url_data.to_vec() })
@@ -126,7 +125,7 @@ impl Exchange {
     /// Makes an exchange that scrapes `info_hashes` and ends at `deadline`.
     ///
     /// # Errors
-    /// There is no info-hash, or there are more than [`MAX_SCRAPE`].
+    /// There are no info-hashes, or more than [`MAX_SCRAPE`].
     pub fn scrape(
         tracker: &mut UdpTracker,
         now: Duration,
@@ -142,26 +141,35 @@ impl Exchange {
 
     fn new(tracker: &mut UdpTracker, now: Duration, deadline: Duration, action: Action) -> Self {
         let transaction_id = tracker.draw_transaction_id();
-        let state = State::Ready { timeouts: 0, asked: false };
-        let (connection_id, reconnected, began, sent) = (0, false, now, 0);
-        Self { action, transaction_id, connection_id, reconnected, began, deadline, sent, state }
+        let state = State::Ready { timeouts: 0, is_retry: false };
+        let (connection_id, reconnected, started_at, sent) = (0, false, now, 0);
+        Self {
+            action,
+            transaction_id,
+            connection_id,
+            reconnected,
+            started_at,
+            deadline,
+            sent,
+            state,
+        }
     }
 
-    /// Handles a datagram from `source`. Returns the result if that ends the exchange.
+    /// Handles a datagram from `sender`. Returns the result if the datagram ends the exchange.
     ///
-    /// A datagram from elsewhere, with another transaction id or without one changes nothing, so a
-    /// reactor may offer each datagram to every exchange of the tracker.
+    /// Ignores a datagram that is not from the tracker or has another transaction id or none, so a
+    /// reactor may pass each datagram to every exchange of the tracker.
     ///
     /// The first error about the connection id, such as opentracker's "Connection ID missmatch.",
-    /// does not end the exchange. It asks for another id and sends the action again at once.
+    /// does not end the exchange: it gets another id and sends the action again at once.
     pub fn handle_datagram(
         &mut self,
         tracker: &mut UdpTracker,
         now: Duration,
-        source: SocketAddr,
+        sender: SocketAddr,
         bytes: &[u8],
     ) -> Option<Result<Reply, ExchangeError>> {
-        if self.is_done() || !tracker.is_source(source) {
+        if self.is_done() || !tracker.is_from(sender) {
             return None;
         }
         let transaction_id = packet::response_transaction_id(bytes)?;
@@ -170,7 +178,7 @@ impl Exchange {
             self.state = State::Done;
             return Some(Err(error));
         }
-        if transaction_id != self.transaction_id || !self.was_asked() {
+        if transaction_id != self.transaction_id || !self.was_sent() {
             return None;
         }
         let response = Response::decode(bytes, tracker.family());
@@ -184,27 +192,27 @@ impl Exchange {
         Some(response.map_err(ExchangeError::from).and_then(|response| self.reply(response)))
     }
 
-    /// Starts again after the tracker rejected the connection id, because it was restarted or our
-    /// address changed. Ignores answers to what was sent with that id.
+    /// Starts again after the tracker rejected the connection id, because the tracker was restarted
+    /// or our address changed. The new transaction id makes late answers to old datagrams invalid.
     fn reconnect(&mut self, tracker: &mut UdpTracker) {
         tracker.reject(self.connection_id);
         self.transaction_id = tracker.draw_transaction_id();
-        self.state = State::Ready { timeouts: 0, asked: false };
+        self.state = State::Ready { timeouts: 0, is_retry: false };
     }
 
-    /// Ends the exchange and returns the error if the deadline has passed. A retransmission that is
-    /// due comes from [`Self::poll_transmit`].
+    /// Ends the exchange and returns the error if the deadline has passed. Retransmissions come
+    /// from [`Self::poll_transmit`].
     pub fn handle_timeout(&mut self, now: Duration) -> Option<ExchangeError> {
         if self.is_done() || now < self.deadline {
             return None;
         }
         self.state = State::Done;
-        let waited = now.saturating_sub(self.began);
+        let waited = now.saturating_sub(self.started_at);
         Some(ExchangeError::TimedOut { waited, sent: self.sent })
     }
 
-    /// Returns the next datagram to send to the tracker's address, if one is due. The caller may
-    /// drop a datagram that it cannot send, as if the network had lost it.
+    /// Returns the next datagram to send to the tracker's address, if one is due. A caller that
+    /// cannot send it may drop it, as the network could.
     #[must_use]
     pub fn poll_transmit(&mut self, tracker: &mut UdpTracker, now: Duration) -> Option<Vec<u8>> {
         if now >= self.deadline {
@@ -214,7 +222,7 @@ impl Exchange {
             && now >= retry_at
         {
             let timeouts = (timeouts + 1).min(MAX_BACK_OFF);
-            self.state = State::Ready { timeouts, asked: true };
+            self.state = State::Ready { timeouts, is_retry: true };
         }
         let State::Ready { timeouts, .. } = self.state else { return None };
         let datagram = match tracker.connection_id(now) {
@@ -224,26 +232,26 @@ impl Exchange {
                 self.connection_id = connection_id;
                 self.encode(connection_id)
             }
-            None => tracker.poll_connect(now, self.began, timeouts)?,
+            None => tracker.poll_connect(now, self.started_at, timeouts)?,
         };
         self.sent = self.sent.saturating_add(1);
         Some(datagram)
     }
 
-    /// Returns when to call [`Self::handle_timeout`] and drain the polls again, at the latest; `None`
-    /// once the exchange is done.
+    /// Returns the latest time to call [`Self::handle_timeout`] and drain the polls again, or
+    /// `None` once the exchange is done.
     #[must_use]
     pub fn poll_timeout(&self, tracker: &UdpTracker) -> Option<Duration> {
         let next = match self.state {
-            State::Ready { .. } => tracker.next_connect(self.began),
+            State::Ready { .. } => tracker.next_connect(self.started_at),
             State::Sent { retry_at, .. } => retry_at,
             State::Done => return None,
         };
         Some(next.min(self.deadline))
     }
 
-    /// Returns the transaction id of the action. It changes when the tracker rejects a connection
-    /// id. The connect request has its own, [`UdpTracker::connecting`].
+    /// Returns the transaction id of the action. It changes if the tracker rejects the connection
+    /// id. The connect request has another one, [`UdpTracker::connecting`].
     pub fn transaction_id(&self) -> u32 {
         self.transaction_id
     }
@@ -253,8 +261,8 @@ impl Exchange {
         matches!(self.state, State::Done)
     }
 
-    fn was_asked(&self) -> bool {
-        matches!(self.state, State::Sent { .. } | State::Ready { asked: true, .. })
+    fn was_sent(&self) -> bool {
+        matches!(self.state, State::Sent { .. } | State::Ready { is_retry: true, .. })
     }
 
     fn encode(&self, connection_id: u64) -> Vec<u8> {
@@ -301,8 +309,8 @@ impl Action {
     }
 }
 
-/// Whether an error says that the connection id is wrong. Trackers word it differently; one
-/// of the most used trackers misspells it as "missmatch".
+/// Whether an error says that the connection id is wrong. Its wording differs between trackers;
+/// opentracker misspells it as "missmatch".
 fn is_mismatch(message: &str) -> bool {
     let letters = message.chars().filter(char::is_ascii_alphanumeric);
     let letters: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();

@@ -1,15 +1,16 @@
 //! Announce to a BitTorrent tracker, or scrape it, over UDP.
 //!
 //! In scope: the packets ([`Request`], [`Response`]), tracker URLs ([`TrackerUrl`]), the protocol's
-//! state without any I/O ([`UdpTracker`], [`Exchange`]) and, as the default feature `client`, a
-//! blocking [`Client`] on top of it. Out of scope: HTTP trackers, tiers of trackers, when to
-//! announce again: that is policy.
+//! state without any I/O ([`UdpTracker`], [`Exchange`]) and, with the default feature `client`, a
+//! blocking [`Client`]. Out of scope: HTTP trackers, and policy, such as tiers and the time of the
+//! next announce.
 //!
-//! - [`UdpTracker`] is one address: its connection id with the minute it lives, and the back-off of
-//!   its connect requests. Whoever asks that address shares it, so that one connect is in flight.
-//! - [`Exchange`] is one action, an announce or a scrape, from the first datagram to the reply.
-//! - [`addresses_to_ask`] says which addresses of a tracker's name are asked, and in which order.
-//! - [`Client`] does it all for a command: [`Client::get_peers`] is one call.
+//! - [`UdpTracker`] is the state of one tracker address: its connection id, valid for a minute, and
+//!   the back-off of its connect requests. All exchanges with that address share it, so at most one
+//!   connect request is in flight.
+//! - [`Exchange`] is one announce or scrape, from the first datagram to the reply.
+//! - [`addresses_to_ask`] chooses and orders the addresses of a tracker's name.
+//! - [`Client`] does all of it in a blocking call, such as [`Client::get_peers`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,13 +23,13 @@
 //! let (now, deadline) = (Duration::ZERO, Duration::from_secs(30));
 //! let mut exchange = Exchange::announce(&mut tracker, now, deadline, request, b"/announce");
 //!
-//! // First goes a connect request; a tracker would answer like this.
+//! // The first datagram is a connect request. This is a tracker's answer.
 //! let datagram = exchange.poll_transmit(&mut tracker, now).expect("a connect request");
 //! let transaction_id = Request::decode(&datagram)?.transaction_id();
 //! let answer = Response::Connect { transaction_id, connection_id: 7 }.encode();
 //! assert!(exchange.handle_datagram(&mut tracker, now, address, &answer).is_none());
 //!
-//! // Then the announce with the connection id just received.
+//! // The second datagram is the announce, with the connection id just received.
 //! let datagram = exchange.poll_transmit(&mut tracker, now).expect("the announce");
 //! let transaction_id = Request::decode(&datagram)?.transaction_id();
 //! let peers = vec!["198.51.100.7:6881".parse()?];
@@ -40,11 +41,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The contract: *after any call on an exchange or on another one of the same tracker, drain the
-//! polls*: send what [`Exchange::poll_transmit`] gives, and call [`Exchange::handle_timeout`] and
-//! the polls again at [`Exchange::poll_timeout`]. `now` is a duration since any fixed start.
+//! The contract: *after any call on an exchange, or on another one of the same tracker, drain the
+//! polls*. Send what [`Exchange::poll_transmit`] returns. At [`Exchange::poll_timeout`] call
+//! [`Exchange::handle_timeout`] and drain the polls again. `now` is the time since any fixed start.
 //!
-//! Bytes from outside never panic and never allocate beyond [`MAX_PEERS`] peers or
+//! Bytes from the network never cause a panic, and never allocate more than [`MAX_PEERS`] peers and
 //! [`MAX_MESSAGE_LENGTH`] bytes of text.
 //!
 //! Sources: BEP 15 (UDP trackers, with IPv6), BEP 41 (URL data).
@@ -53,8 +54,6 @@ mod addresses;
 #[cfg(feature = "client")]
 mod client;
 mod exchange;
-#[doc(hidden)]
-pub mod fuzz;
 mod packet;
 mod tracker;
 mod url;

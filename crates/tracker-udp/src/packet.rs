@@ -1,5 +1,5 @@
-//! The packets, in both directions (BEP 15, "UDP tracker protocol"; BEP 41). All numbers are
-//! big-endian; lengths are lower bounds, since later versions may append fields.
+//! The packets in both directions (BEP 15, "UDP tracker protocol"; BEP 41). All numbers are
+//! big-endian. Lengths are minimums, because later versions may append fields.
 //!
 //! ```text
 //! request   0 connection id u64    8 action u32   12 transaction id u32   16 ..
@@ -10,31 +10,32 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bt_types::{AnnounceEvent, AnnounceRequest, InfoHashV1, PeerId, compact};
 
-/// The most peers taken from one reply.
+/// The largest number of peers that are taken from one reply.
 pub const MAX_PEERS: usize = 2_000;
-/// The most torrents in one scrape (BEP 15, "Scrape").
+/// The largest number of torrents in one scrape (BEP 15, "Scrape").
 pub const MAX_SCRAPE: usize = 74;
-/// The longest error message taken from a tracker, in bytes.
+/// The longest error message that is taken from a tracker, in bytes.
 pub const MAX_MESSAGE_LENGTH: usize = 1024;
 
-/// What stands where later requests have the connection id (BEP 15, "Connect").
+/// The value in place of the connection id in a connect request (BEP 15, "Connect").
 const PROTOCOL_ID: u64 = 0x417_2710_1980;
 const CONNECT: u32 = 0;
 const ANNOUNCE: u32 = 1;
 const SCRAPE: u32 = 2;
 const ERROR: u32 = 3;
-/// "Leave it to the tracker", in the field for the number of peers wanted.
+/// The number of wanted peers that leaves the choice to the tracker.
 const DEFAULT_NUM_WANT: u32 = u32::MAX;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_URL_DATA: u8 = 2;
 
-/// Which addresses an announce reply holds: those of the datagram's own family (BEP 15, "IPv6").
+/// The family of the addresses in an announce response, which is that of the datagram (BEP 15,
+/// "IPv6").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// 6 bytes a peer.
+    /// IPv4: 6 bytes per peer.
     V4,
-    /// 18 bytes a peer.
+    /// IPv6: 18 bytes per peer.
     V6,
 }
 
@@ -43,26 +44,26 @@ pub enum Family {
 pub enum Request {
     /// Asks for a connection id.
     Connect {
-        /// Drawn at random by the asker.
+        /// A random number of the client.
         transaction_id: u32,
     },
     /// Announces.
     Announce {
-        /// What the tracker gave out.
+        /// The id from the connect response.
         connection_id: u64,
-        /// Drawn at random by the asker.
+        /// A random number of the client.
         transaction_id: u32,
-        /// The announce. On the wire `left` is at most `i64::MAX` (older trackers read it as a
-        /// signed number), `ip` exists for IPv4 only and `tracker_id` not at all.
+        /// The announce. The packet holds `left` up to `i64::MAX`, because older trackers read it
+        /// as a signed number. It holds `ip` only if it is IPv4, and no `tracker_id`.
         announce: AnnounceRequest,
-        /// Path and query of the tracker's URL (BEP 41); nothing is sent if empty.
+        /// Path and query of the tracker's URL (BEP 41). The packet has no such option if empty.
         url_data: Vec<u8>,
     },
     /// Scrapes.
     Scrape {
-        /// What the tracker gave out.
+        /// The id from the connect response.
         connection_id: u64,
-        /// Drawn at random by the asker.
+        /// A random number of the client.
         transaction_id: u32,
         /// The torrents, at most [`MAX_SCRAPE`].
         info_hashes: Vec<InfoHashV1>,
@@ -72,80 +73,81 @@ pub enum Request {
 /// A packet from a tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
-    /// A connection id, to be used for one minute.
+    /// A connection id, valid for one minute.
     Connect {
-        /// The request's.
+        /// The request's transaction id.
         transaction_id: u32,
-        /// To be sent with announces and scrapes.
+        /// The id for announces and scrapes.
         connection_id: u64,
     },
     /// The answer to an announce.
     Announce {
-        /// The request's.
+        /// The request's transaction id.
         transaction_id: u32,
         /// Seconds until the next regular announce.
         interval: u32,
-        /// Peers that do not have everything.
+        /// The number of incomplete peers.
         leechers: u32,
-        /// Peers that have everything.
+        /// The number of complete peers.
         seeders: u32,
-        /// The peers, at most [`MAX_PEERS`] when decoded. All of one family.
+        /// The peers, all of one family. At most [`MAX_PEERS`] when decoded.
         peers: Vec<SocketAddr>,
     },
     /// The answer to a scrape.
     Scrape {
-        /// The request's.
+        /// The request's transaction id.
         transaction_id: u32,
-        /// One entry a torrent, in the request's order, at most [`MAX_SCRAPE`] when decoded.
+        /// One entry per torrent, in the order of the request. At most [`MAX_SCRAPE`] when decoded.
         counts: Vec<ScrapeCounts>,
     },
     /// The tracker refuses.
     Error {
-        /// The request's.
+        /// The request's transaction id.
         transaction_id: u32,
-        /// Why, at most [`MAX_MESSAGE_LENGTH`] bytes when decoded and without control characters.
+        /// The reason. When decoded it has at most [`MAX_MESSAGE_LENGTH`] bytes and no control
+        /// characters.
         message: String,
     },
 }
 
-/// What a tracker says about one torrent of a scrape.
+/// The counts of one torrent in a scrape response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScrapeCounts {
-    /// Peers that have everything.
+    /// The number of complete peers.
     pub seeders: u32,
-    /// How often the tracker was told `completed`.
+    /// The number of `completed` announces that the tracker received.
     pub completed: u32,
-    /// Peers that do not have everything.
+    /// The number of incomplete peers.
     pub leechers: u32,
 }
 
-/// Bytes that are no packet.
+/// Why bytes are not a packet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketError {
-    /// Occurs when the datagram ends too early.
+    /// Occurs when the datagram is too short.
     #[error("expected at least {expected} bytes of {what}, got {got}")]
     Short {
-        /// Which packet it should have been.
+        /// The expected kind of packet.
         what: &'static str,
-        /// How long that packet is at least, in bytes.
+        /// The minimum length of that packet, in bytes.
         expected: usize,
-        /// How long the datagram is, in bytes.
+        /// The length of the datagram, in bytes.
         got: usize,
     },
-    /// Occurs when the action is none of connect, announce, scrape and, in a response, error.
+    /// Occurs when the action is not connect, announce or scrape, nor error in a response.
     #[error("expected an action from 0 to 3, got {got}")]
     Action {
         /// The action's number.
         got: u32,
     },
-    /// Occurs when a connect request does not begin with the protocol's number.
+    /// Occurs when a connect request does not begin with the protocol id.
     #[error("expected the protocol id {PROTOCOL_ID:#x} in a connect request, got {got:#x}")]
     ProtocolId {
-        /// What it begins with.
+        /// The number in its place.
         got: u64,
     },
-    /// Occurs when the event of an announce request is none of BEP 15's.
+    /// Occurs when the event of an announce request is not one of BEP 15's.
     #[error("expected an event from 0 to 3, got {got}")]
     Event {
         /// The event's number.
@@ -154,7 +156,7 @@ pub enum PacketError {
 }
 
 impl Request {
-    /// The transaction id.
+    /// Returns the transaction id.
     pub fn transaction_id(&self) -> u32 {
         match self {
             Self::Connect { transaction_id }
@@ -163,7 +165,7 @@ impl Request {
         }
     }
 
-    /// The packet's bytes.
+    /// Encodes the packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Connect { transaction_id } => encode_connect(*transaction_id),
@@ -176,15 +178,15 @@ impl Request {
         }
     }
 
-    /// The request in `bytes`, as a tracker reads it. An announce's missing options are no error,
-    /// nor are unknown or torn ones (BEP 41).
+    /// Decodes a request, as a tracker does. Ignores unknown and truncated options of an announce
+    /// (BEP 41).
     ///
     /// # Errors
-    /// A datagram that is too short, an unknown action or event.
+    /// The datagram is too short, or its action, event or protocol id is unknown.
     pub fn decode(bytes: &[u8]) -> Result<Self, PacketError> {
-        let mut reader = Reader { rest: bytes };
+        let mut fields = Fields { rest: bytes };
         let short = short("request", 16, bytes);
-        let head = (reader.u64(), reader.u32(), reader.u32());
+        let head = (fields.u64(), fields.u32(), fields.u32());
         let (Some(connection_id), Some(action), Some(transaction_id)) = head else {
             return Err(short);
         };
@@ -194,12 +196,12 @@ impl Request {
             }
             CONNECT => Ok(Self::Connect { transaction_id }),
             ANNOUNCE => {
-                let announce = decode_announce_request(&mut reader, bytes)?;
-                let url_data = decode_url_data(reader.rest);
+                let announce = decode_announce_request(&mut fields, bytes)?;
+                let url_data = decode_url_data(fields.rest);
                 Ok(Self::Announce { connection_id, transaction_id, announce, url_data })
             }
             SCRAPE => {
-                let (hashes, _) = reader.rest.as_chunks::<20>();
+                let (hashes, _) = fields.rest.as_chunks::<20>();
                 let info_hashes = hashes.iter().take(MAX_SCRAPE).copied().map(InfoHashV1).collect();
                 Ok(Self::Scrape { connection_id, transaction_id, info_hashes })
             }
@@ -257,7 +259,7 @@ fn request_head(connection_id: u64, action: u32, transaction_id: u32, room: usiz
     out
 }
 
-/// An option holds 255 bytes; the tracker joins several (BEP 41, "URLData").
+/// Appends URL data as options of at most 255 bytes, which the tracker joins (BEP 41, "URLData").
 fn encode_url_data(url_data: &[u8], out: &mut Vec<u8>) {
     for part in url_data.chunks(usize::from(u8::MAX)) {
         out.extend([OPTION_URL_DATA, part.len() as u8]);
@@ -287,33 +289,33 @@ fn decode_url_data(mut options: &[u8]) -> Vec<u8> {
 }
 
 fn decode_announce_request(
-    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
     bytes: &[u8],
 ) -> Result<AnnounceRequest, PacketError> {
-    let (announce, event) = read_announce(reader).ok_or(short("announce request", 98, bytes))?;
+    let (announce, event) = read_announce(fields).ok_or(short("announce request", 98, bytes))?;
     let event = event_from_number(event).ok_or(PacketError::Event { got: event })?;
     Ok(AnnounceRequest { event, ..announce })
 }
 
-fn read_announce(reader: &mut Reader<'_>) -> Option<(AnnounceRequest, u32)> {
-    let info_hash = InfoHashV1(reader.array()?);
-    let mut announce = AnnounceRequest::new(info_hash, PeerId(reader.array()?));
-    announce.downloaded = reader.u64()?;
-    announce.left = reader.u64()?;
-    announce.uploaded = reader.u64()?;
-    let event = reader.u32()?;
-    let ip = Ipv4Addr::from(reader.array()?);
+fn read_announce(fields: &mut Fields<'_>) -> Option<(AnnounceRequest, u32)> {
+    let info_hash = InfoHashV1(fields.array()?);
+    let mut announce = AnnounceRequest::new(info_hash, PeerId(fields.array()?));
+    announce.downloaded = fields.u64()?;
+    announce.left = fields.u64()?;
+    announce.uploaded = fields.u64()?;
+    let event = fields.u32()?;
+    let ip = Ipv4Addr::from(fields.array()?);
     announce.ip = (!ip.is_unspecified()).then_some(ip.into());
-    announce.key = reader.u32()?;
-    let num_want = reader.u32()?;
+    announce.key = fields.u32()?;
+    let num_want = fields.u32()?;
     announce.num_want = (num_want <= i32::MAX as u32).then_some(num_want);
-    announce.port = reader.u16()?;
+    announce.port = fields.u16()?;
     Some((announce, event))
 }
 
 fn event_number(event: AnnounceEvent) -> u32 {
     match event {
-        // BEP 15 has no number for a partial seed.
+        // BEP 15 has no number for `paused`, a partial seed.
         AnnounceEvent::None | AnnounceEvent::Paused => 0,
         AnnounceEvent::Completed => 1,
         AnnounceEvent::Started => 2,
@@ -332,7 +334,7 @@ fn event_from_number(number: u32) -> Option<AnnounceEvent> {
 }
 
 impl Response {
-    /// The transaction id.
+    /// Returns the transaction id.
     pub fn transaction_id(&self) -> u32 {
         match self {
             Self::Connect { transaction_id, .. }
@@ -342,7 +344,7 @@ impl Response {
         }
     }
 
-    /// The packet's bytes, as a tracker writes them.
+    /// Encodes the packet, as a tracker does.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(self.action().to_be_bytes());
@@ -363,31 +365,31 @@ impl Response {
         out
     }
 
-    /// The response in `bytes`, that came in a datagram of `family`. Bytes after the last whole
-    /// peer or entry are ignored: packets may grow (BEP 15, "Extensions").
+    /// Decodes a response that came over `family`. Ignores bytes after the last complete peer or
+    /// entry, because packets may grow (BEP 15, "Extensions").
     ///
     /// # Errors
-    /// A datagram that is too short, an unknown action.
+    /// The datagram is too short, or its action is unknown.
     pub fn decode(bytes: &[u8], family: Family) -> Result<Self, PacketError> {
-        let mut reader = Reader { rest: bytes };
-        let (Some(action), Some(transaction_id)) = (reader.u32(), reader.u32()) else {
+        let mut fields = Fields { rest: bytes };
+        let (Some(action), Some(transaction_id)) = (fields.u32(), fields.u32()) else {
             return Err(short("response", 8, bytes));
         };
         match action {
-            CONNECT => match reader.u64() {
+            CONNECT => match fields.u64() {
                 Some(connection_id) => Ok(Self::Connect { transaction_id, connection_id }),
                 None => Err(short("connect response", 16, bytes)),
             },
             ANNOUNCE => {
-                let numbers = (reader.u32(), reader.u32(), reader.u32());
+                let numbers = (fields.u32(), fields.u32(), fields.u32());
                 let (Some(interval), Some(leechers), Some(seeders)) = numbers else {
                     return Err(short("announce response", 20, bytes));
                 };
-                let peers = decode_peers(reader.rest, family);
+                let peers = decode_peers(fields.rest, family);
                 Ok(Self::Announce { transaction_id, interval, leechers, seeders, peers })
             }
-            SCRAPE => Ok(Self::Scrape { transaction_id, counts: decode_counts(reader.rest) }),
-            ERROR => Ok(Self::Error { transaction_id, message: decode_message(reader.rest) }),
+            SCRAPE => Ok(Self::Scrape { transaction_id, counts: decode_counts(fields.rest) }),
+            ERROR => Ok(Self::Error { transaction_id, message: decode_message(fields.rest) }),
             got => Err(PacketError::Action { got }),
         }
     }
@@ -406,11 +408,11 @@ fn encode_numbers(numbers: [u32; 3], out: &mut Vec<u8>) {
     numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
 }
 
-/// The transaction id of a response, if the datagram is long enough to have one.
+/// Returns the transaction id of a response, or `None` if the datagram is too short to have one.
 pub(crate) fn response_transaction_id(bytes: &[u8]) -> Option<u32> {
-    let mut reader = Reader { rest: bytes };
-    reader.u32()?;
-    reader.u32()
+    let mut fields = Fields { rest: bytes };
+    fields.u32()?;
+    fields.u32()
 }
 
 fn decode_peers(bytes: &[u8], family: Family) -> Vec<SocketAddr> {
@@ -421,15 +423,15 @@ fn decode_peers(bytes: &[u8], family: Family) -> Vec<SocketAddr> {
 }
 
 fn decode_counts(bytes: &[u8]) -> Vec<ScrapeCounts> {
-    let mut reader = Reader { rest: bytes };
+    let mut fields = Fields { rest: bytes };
     let mut entry = || {
-        let (seeders, completed) = (reader.u32()?, reader.u32()?);
-        Some(ScrapeCounts { seeders, completed, leechers: reader.u32()? })
+        let (seeders, completed) = (fields.u32()?, fields.u32()?);
+        Some(ScrapeCounts { seeders, completed, leechers: fields.u32()? })
     };
     std::iter::from_fn(&mut entry).take(MAX_SCRAPE).collect()
 }
 
-/// Made safe to show: trackers end it with zeros, and it comes from outside.
+/// Decodes a message and removes control characters. Some trackers end it with zeros.
 fn decode_message(bytes: &[u8]) -> String {
     let bytes = bytes.get(..MAX_MESSAGE_LENGTH).unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
@@ -442,12 +444,12 @@ fn short(what: &'static str, expected: usize, bytes: &[u8]) -> PacketError {
     PacketError::Short { what, expected, got: bytes.len() }
 }
 
-/// Takes numbers off the front of a packet.
-struct Reader<'a> {
+/// The fields of a packet that are not decoded yet.
+struct Fields<'a> {
     rest: &'a [u8],
 }
 
-impl Reader<'_> {
+impl Fields<'_> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;

@@ -1,16 +1,16 @@
-//! Tracker URLs: `udp://host:port/path?query`. The path and the query go to the tracker with each
-//! announce (BEP 41, "URLData").
+//! Tracker URLs: `udp://host:port/path?query`. Each announce carries the path and the query to the
+//! tracker (BEP 41, "URLData").
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// The longest path and query of a tracker URL, in bytes, so that an announce stays within one
-/// datagram that is not cut into fragments.
+/// The longest path and query of a tracker URL, in bytes. An announce then fits into one datagram
+/// without fragmentation.
 pub const MAX_URL_DATA_LENGTH: usize = 1024;
 
-/// Where a UDP tracker is.
+/// The parsed URL of a UDP tracker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TrackerUrl {
     /// The tracker's address or name.
@@ -21,7 +21,7 @@ pub struct TrackerUrl {
     pub url_data: String,
 }
 
-/// A tracker's address, or a name that must be looked up first.
+/// The host of a tracker URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TrackerHost {
     /// An IPv4 or IPv6 address.
@@ -30,50 +30,49 @@ pub enum TrackerHost {
     Name(String),
 }
 
-/// A text that is no URL of a UDP tracker. The path, which may hold a passkey, is never shown.
+/// Why a text is not the URL of a UDP tracker. Never shows the path, which may hold a passkey.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackerUrlError {
-    /// Occurs when the text is no URL at all.
+    /// Occurs when the text is not a URL.
     #[error("expected a tracker address like udp://host:port, got one that is no URL: {reason}")]
     Syntax {
-        /// What the URL parser says.
+        /// The URL parser's error.
         reason: String,
     },
-    /// Occurs when it is a URL of another scheme.
+    /// Occurs when the URL has another scheme.
     #[error("expected a udp:// address, got {got}://")]
     Scheme {
         /// The scheme that was given.
         got: String,
     },
-    /// Occurs when no host is given, or one that is neither an address nor a name.
+    /// Occurs when the host is missing, or neither an address nor a name.
     #[error("expected a host in the tracker's address, got {got:?}")]
     Host {
-        /// What stands where the host should.
+        /// The text in place of the host.
         got: String,
     },
-    /// Occurs when no port is given, or port 0: a UDP tracker has no usual port.
+    /// Occurs when the port is missing or 0. UDP trackers have no default port.
     #[error("expected a port in the tracker's address, as in udp://{host}:6969, got none")]
     NoPort {
         /// The host that was given.
         host: String,
     },
-    /// Occurs when path and query are longer than [`MAX_URL_DATA_LENGTH`].
+    /// Occurs when the path and query are longer than [`MAX_URL_DATA_LENGTH`].
     #[error(
         "expected a path and query of at most {MAX_URL_DATA_LENGTH} bytes in the tracker's \
          address, got {got}"
     )]
     UrlData {
-        /// How long they are, in bytes.
+        /// Their length, in bytes.
         got: usize,
     },
 }
 
-/// Takes a tracker URL apart. The scheme's case does not matter, a fragment and a user name are
-/// ignored.
+/// Parses a tracker URL. Ignores the case of the scheme, a fragment and a user name.
 ///
 /// # Errors
-/// Another scheme, no host, no port, a path and query over [`MAX_URL_DATA_LENGTH`].
+/// See [`TrackerUrlError`].
 pub fn parse_url(text: &str) -> Result<TrackerUrl, TrackerUrlError> {
     let url =
         Url::parse(text).map_err(|error| TrackerUrlError::Syntax { reason: error.to_string() })?;
@@ -90,8 +89,8 @@ pub fn parse_url(text: &str) -> Result<TrackerUrl, TrackerUrlError> {
     Ok(TrackerUrl { host, port, url_data })
 }
 
-/// The host of a scheme that the URL standard does not know is kept as written, so an IPv4 address
-/// or an international name is only seen here.
+/// Parses a host. The URL library does not parse the hosts of schemes that it does not know, so
+/// IPv4 addresses and international names arrive here as written.
 fn parse_host(text: &str) -> Result<TrackerHost, TrackerUrlError> {
     let error = || TrackerUrlError::Host { got: text.escape_default().to_string() };
     match Host::parse(text).map_err(|_| error())? {
@@ -120,7 +119,7 @@ impl fmt::Display for TrackerHost {
 }
 
 impl fmt::Display for TrackerUrl {
-    /// Scheme, host and port; not the path and query, which may hold a passkey.
+    /// Writes scheme, host and port, without the path and query, which may hold a passkey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "udp://{}:{}", self.host, self.port)
     }
@@ -158,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_from_names() {
+    fn addresses_differ_from_names() {
         let host = |text| parse_url(text).unwrap().host;
         assert_eq!(host("udp://127.0.0.1:1"), TrackerHost::Ip([127, 0, 0, 1].into()));
         assert_eq!(host("udp://localhost:1"), TrackerHost::Name("localhost".to_owned()));
     }
 
     #[test]
-    fn refused() {
+    fn invalid_urls_are_refused() {
         let refused = |text: &str| parse_url(text).unwrap_err();
         let no_port = |host: &str| TrackerUrlError::NoPort { host: host.to_owned() };
         assert_eq!(refused("udp://t.example/announce"), no_port("t.example"));
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_never_shows_the_path() {
+    fn errors_hide_the_path() {
         for text in
             ["udp://t.example/secret", "udp://t.example:0/secret", "http://t.example/secret"]
         {

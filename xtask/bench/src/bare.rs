@@ -1,4 +1,4 @@
-//! A sender without a protocol: whoever connects is sent all bytes, from the page cache.
+//! A sender without a protocol: it sends all bytes to every connection, from the page cache.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,11 +9,11 @@ use rustix::fs::sendfile;
 
 use super::payload::Description;
 
-/// Serves one connection after the other until it is killed.
+/// Serves one connection after another until it is killed.
 pub(super) fn send(payload: &Path, folder: &Path, address: SocketAddr) -> Result<()> {
     let payload = Description::read(payload)?;
     for stream in TcpListener::bind(address)?.incoming() {
-        // Whoever goes away early has seen enough.
+        // A receiver may disconnect early.
         let _gone = send_all(&payload, folder, &stream?);
     }
     Ok(())

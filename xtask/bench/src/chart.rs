@@ -1,6 +1,6 @@
-//! A bar chart as SVG, drawn by hand: a bar for each row, from 0 to the median of the first column,
-//! with a line from the least to the most; the second column beside it, in words. Readable on light
-//! and on dark ground.
+//! A bar chart as SVG: a bar for each row, from 0 to the median of the first column, with a line from
+//! the minimum to the maximum; beside it the second column as text. It is readable on light and dark
+//! backgrounds.
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ use super::table::{Figure, Table};
 const WIDTH: f64 = 760.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 44.0;
-/// Where bars begin, and how long the longest is.
+/// Where bars start, and the length of the longest.
 const LEFT: f64 = 190.0;
 const LONGEST: f64 = 390.0;
-/// How high a line of small text is, and how many characters fit in it.
+/// The height of a line of small text, and how many characters fit in it.
 const LINE: f64 = 14.0;
 const LINE_LENGTH: usize = 120;
 
@@ -26,7 +26,7 @@ const STYLE: &str = "
     .bar { fill: #656c76 } .ours { fill: #3fb950 } .bound { stroke: #656c76 }
   }";
 
-/// The chart of a table, with the command that made it.
+/// Draws the chart of a table, with the command that made it.
 pub(super) fn svg(table: &Table, command: &str) -> String {
     let rows = table.rows.iter().filter(|row| row.figures[0].median().is_some());
     // The terms of the floor and the transport are far beyond what is compared.
@@ -59,7 +59,7 @@ pub(super) fn svg(table: &Table, command: &str) -> String {
     svg
 }
 
-/// `text` in lines of at most [`LINE_LENGTH`], as far as its words allow.
+/// Breaks `text` into lines of at most [`LINE_LENGTH`], unless a word is longer.
 fn lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_command_is_broken_between_words() {
+    fn long_command_is_broken_between_words() {
         assert_eq!(lines("cargo xtask bench"), ["cargo xtask bench"]);
         let words = vec!["word"; 100].join(" ");
         let broken = lines(&words);

@@ -1,4 +1,4 @@
-//! Verifying data that lies in memory, and making a torrent of it.
+//! Verifying data that is in memory, and creating a torrent of it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,29 +7,29 @@ use anyhow::Result;
 use testkit::HttpTracker;
 
 use super::payload::Payload;
-use super::place::Place;
 use super::table::{Column, Row, Table};
-use super::{MIB, Options, contestant, turn};
+use super::trial_folder::TrialFolder;
+use super::{MIB, Options, contestant, measure};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program as _, Rqbit, Transmission, namespace, version_in,
 };
-use xtask::process::{Running, find_program, output_of};
+use xtask::process::{Launch, find_program, output_of};
 
-/// The torrents have pieces of that many bytes: 2 to the 20th.
+/// The piece length of the torrents, as a power of two.
 const PIECE_LENGTH_LOG: &str = "20";
 
 const COLUMNS: &[Column] = &[
-    turn::RATE,
-    turn::CPU,
-    turn::PEAK,
+    measure::RATE,
+    measure::CPU,
+    measure::PEAK,
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "MB/s to the floor's", decimals: 2 },
 ];
-/// To whose median, in which column, each of the last columns is the ratio.
+/// For each of the last columns, the row and the column to which it is the ratio of medians.
 const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("floor", 0)];
 
-/// A program that hashes data, one way or the other.
+/// A program that hashes data.
 struct Tool {
     name: String,
     version: Option<String>,
@@ -37,42 +37,50 @@ struct Tool {
     done: Done,
 }
 
-/// Starts it; returns when it has been told what to do.
-type Start = Box<dyn Fn(&Bench<'_>) -> Result<Running>>;
+/// Starts a tool; returns when it has its arguments.
+type Start = Box<dyn Fn(&Bench<'_>) -> Result<Launch>>;
 
-/// How a program says that it is done.
+/// How a program reports that it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
     /// It ends.
     Ends,
-    /// It goes on, and tells the tracker that it misses nothing.
+    /// It announces to the tracker that nothing is left, and does not end.
     Announces,
 }
 
 struct Bench<'a> {
     options: &'a Options,
-    place: &'a Place,
+    trial_folder: &'a TrialFolder,
     payload: Payload,
     tracker: HttpTracker,
     bt_cli: &'a BtCli,
     home: PathBuf,
 }
 
-/// The table of those who verify.
-pub(super) fn verify(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
-    Ok(vec![Bench::new(options, place, bt_cli)?.run("verify", verifiers()?)])
+/// Measures the programs that verify.
+pub(super) fn verify(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(options, trial_folder, bt_cli)?.run("verify", verifiers()?)])
 }
 
-/// The table of those who make torrents.
-pub(super) fn create(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
-    Ok(vec![Bench::new(options, place, bt_cli)?.run("create", makers()?)])
+/// Measures the programs that create torrents.
+pub(super) fn create(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(options, trial_folder, bt_cli)?.run("create", makers()?)])
 }
 
 impl<'a> Bench<'a> {
-    fn new(options: &'a Options, place: &'a Place, bt_cli: &'a BtCli) -> Result<Self> {
-        let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
-        let home = place.path().join("home");
-        Ok(Self { options, place, payload, tracker, bt_cli, home })
+    fn new(options: &'a Options, trial_folder: &'a TrialFolder, bt_cli: &'a BtCli) -> Result<Self> {
+        let (payload, tracker) = Payload::one_file(options, trial_folder, bt_cli)?;
+        let home = trial_folder.path().join("home");
+        Ok(Self { options, trial_folder, payload, tracker, bt_cli, home })
     }
 
     fn run(&self, key: &str, tools: Vec<Tool>) -> Table {
@@ -81,7 +89,7 @@ impl<'a> Bench<'a> {
         let version = |tool: &Tool| tool.version.clone().unwrap_or_default();
         let row = |tool: &Tool| Row::new(&tool.name, &version(tool), COLUMNS);
         let mut rows: Vec<Row> = tools.iter().map(row).collect();
-        turn::race(self.options, &mut rows, |index| self.turn(&tools[index]));
+        measure::race(self.options, &mut rows, |index| self.measure(&tools[index]));
         let size = self.payload.shape.size / MIB;
         let title = format!("{key}: {size} MiB, pieces of 1024 KiB, in memory");
         let missing = missing.into_iter().map(|tool| tool.name);
@@ -90,36 +98,36 @@ impl<'a> Bench<'a> {
         table
     }
 
-    fn turn(&self, tool: &Tool) -> Result<Vec<f64>> {
-        self.place.empty("home")?;
+    fn measure(&self, tool: &Tool) -> Result<Vec<f64>> {
+        self.trial_folder.empty("home")?;
         let before = self.tracker.announces().len();
-        let mut running = (tool.start)(self)?;
+        let mut launch = (tool.start)(self)?;
         let done = || match tool.done {
             Done::Ends => self.home.join("done").exists(),
             Done::Announces => {
                 self.tracker.announces().iter().skip(before).any(|announce| announce.left == 0)
             }
         };
-        let (time, cost) = turn::follow(&mut running, done, tool.done == Done::Ends)?;
-        Ok(turn::values(self.payload.shape.size, time, cost))
+        let (time, cost) = measure::follow(&mut launch, done, tool.done == Done::Ends)?;
+        Ok(measure::values(self.payload.shape.size, time, cost))
     }
 
-    /// Starts `command`, whose outputs go into the home folder.
-    fn start(&self, command: &Command) -> Result<Running> {
-        Running::start("tool", command, &self.home)
+    /// Starts `command`, with its output in the home folder.
+    fn start(&self, command: &Command) -> Result<Launch> {
+        Launch::start("tool", command, &self.home)
     }
 
     fn data(&self) -> PathBuf {
         self.payload.data()
     }
 
-    /// The torrent to be made.
+    /// Returns the path of the torrent to create.
     fn made(&self) -> PathBuf {
         self.home.join("made.torrent")
     }
 
     /// Calls `start` with the torrent of the payload and its data.
-    fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Running>) -> Result<Running> {
+    fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Launch>) -> Result<Launch> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let ip = namespace::address_of(0);
         start(&Job { torrent: &torrent, folder: &folder, home: &self.home, ip, peers: &[] })
@@ -129,12 +137,12 @@ impl<'a> Bench<'a> {
 fn tool(
     name: &str,
     version: Option<String>,
-    start: impl Fn(&Bench<'_>) -> Result<Running> + 'static,
+    start: impl Fn(&Bench<'_>) -> Result<Launch> + 'static,
 ) -> Tool {
     Tool { name: name.to_owned(), version, start: Box::new(start), done: Done::Ends }
 }
 
-/// As many plain hash streams as there are cores, and nothing else.
+/// As many plain hash streams as there are cores.
 fn floor() -> Tool {
     tool("floor", Some(format!("{} threads", cores())), |bench| {
         let mut command = contestant::child("hash", &bench.payload.description())?;
@@ -209,7 +217,7 @@ fn makers() -> Result<Vec<Tool>> {
     ])
 }
 
-/// A tracker that nobody asks.
+/// A tracker that gets no request.
 const URL: &str = "http://10.77.0.1:6969/announce";
 
 fn cores() -> usize {
@@ -224,7 +232,7 @@ fn imdl_version() -> Option<String> {
     version_in(&output_of(imdl().to_str()?, ["--version"])?)
 }
 
-/// It prints its version above everything else.
+/// Returns mktorrent's version, which it prints first.
 fn mktorrent_version() -> Option<String> {
     version_in(&output_of("mktorrent", ["-h"])?)
 }

@@ -1,4 +1,4 @@
-//! The parts of the benchmarks that are programs themselves, so that their cost is their own.
+//! The parts of the benchmarks that run in processes of their own, so that their cost is separate.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,20 +19,20 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Sends the bytes of a payload, and nothing else, to whoever connects
+    /// Sends the bytes of a payload to every connection
     Send { payload: PathBuf, folder: PathBuf, address: SocketAddr },
-    /// Receives them, hashes them and writes them, or only one of that
+    /// Receives, hashes and writes a payload, or does only one of these
     Floor { payload: PathBuf, folder: PathBuf, address: SocketAddr, terms: Terms },
-    /// Hashes the one file of a payload with so many threads
+    /// Hashes the only file of a payload with so many threads
     Hash { payload: PathBuf, folder: PathBuf, threads: u64 },
-    /// Seeds the payloads below the roots from memory, to everyone
+    /// Seeds the payloads in the root folders from memory
     Serve {
         requested: PathBuf,
         roots: Vec<PathBuf>,
         #[arg(long)]
         limit: Option<u64>,
     },
-    /// Seeds the payload below the root over lines with these rates, in KB/s, and this round trip
+    /// Seeds the payload in the root folder over lines with these rates, in KB/s, and this round trip
     ServeOver {
         root: PathBuf,
         #[arg(long, value_delimiter = ',')]
@@ -41,7 +41,7 @@ enum Role {
         #[arg(long)]
         rtt: u64,
     },
-    /// A peer that requests and forgets: so many bytes over each connection, or for so long
+    /// Downloads and discards: a share of the payload over each connection, or for so long
     Discard {
         payload: PathBuf,
         #[arg(long)]
@@ -52,7 +52,7 @@ enum Role {
     },
 }
 
-/// Runs one of them to its end, or until it is killed.
+/// Runs a part to its end, or until it is killed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.role {
         Role::Send { payload, folder, address } => bare::send(payload, folder, *address),

@@ -1,4 +1,4 @@
-//! Who takes part in downloading.
+//! The contestants in downloading.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -14,12 +14,12 @@ use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
     namespace,
 };
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 /// How long a program may take to listen.
 const LISTEN_LIMIT: Duration = Duration::from_secs(20);
 
-/// One of those who download.
+/// A program that downloads.
 pub(super) struct Contestant {
     pub(super) name: &'static str,
     pub(super) version: String,
@@ -31,14 +31,14 @@ pub(super) struct Contestant {
 pub(super) enum Kind {
     /// A BitTorrent client.
     Client(Box<dyn Program>),
-    /// What must be done with the bytes, or a part of it, out of a bare sender.
+    /// What any client must do with the bytes, or a part of it, from a sender without a protocol.
     Floor(Terms),
     /// The protocol without hashing and writing.
     Transport,
 }
 
-/// A turn of a contestant that can begin.
-pub(super) struct Turn<'a> {
+/// What a contestant needs for one measurement.
+pub(super) struct Trial<'a> {
     pub(super) job: Job<'a>,
     /// The description of the payload.
     pub(super) payload: &'a Path,
@@ -50,7 +50,7 @@ impl Contestant {
         matches!(self.kind, Kind::Floor(_))
     }
 
-    /// Whether all bytes are in the folder in the end, to be compared.
+    /// Whether all bytes are in the folder at the end, to be compared.
     pub(super) fn writes(&self) -> bool {
         match self.kind {
             Kind::Client(_) => true,
@@ -67,28 +67,28 @@ impl Contestant {
         }
     }
 
-    /// The most bytes that lay in its buffers, if it says so.
-    pub(super) fn buffers_peak(&self, running: &Running) -> Option<u64> {
+    /// Returns the most bytes that its buffers held, if it reports that.
+    pub(super) fn buffers_peak(&self, launch: &Launch) -> Option<u64> {
         match &self.kind {
-            Kind::Client(program) => program.buffers_peak(running),
+            Kind::Client(program) => program.buffers_peak(launch),
             _ => None,
         }
     }
 
-    /// Starts it; returns when it has been given the torrent.
-    pub(super) fn start(&self, turn: &Turn<'_>) -> Result<Running> {
-        let peers = turn.job.peers.iter().map(SocketAddr::to_string);
+    /// Starts it; returns when it has the torrent.
+    pub(super) fn start(&self, trial: &Trial<'_>) -> Result<Launch> {
+        let peers = trial.job.peers.iter().map(SocketAddr::to_string);
         match &self.kind {
-            Kind::Client(program) => program.download(&turn.job),
+            Kind::Client(program) => program.download(&trial.job),
             Kind::Floor(terms) => {
-                let mut command = child("floor", turn.payload)?;
+                let mut command = child("floor", trial.payload)?;
                 let word = terms.to_possible_value().context("terms without a word")?;
-                command.arg(turn.job.folder).args(peers).arg(word.get_name());
-                Running::start(self.name, &command, turn.job.home)
+                command.arg(trial.job.folder).args(peers).arg(word.get_name());
+                Launch::start(self.name, &command, trial.job.home)
             }
             Kind::Transport => {
-                let mut command = child("discard", turn.payload)?;
-                Running::start(self.name, command.args(peers), turn.job.home)
+                let mut command = child("discard", trial.payload)?;
+                Launch::start(self.name, command.args(peers), trial.job.home)
             }
         }
     }
@@ -100,33 +100,33 @@ pub(super) fn start_listening(
     command: &Command,
     home: &Path,
     address: SocketAddr,
-) -> Result<Running> {
-    let running = Running::start(name, command, home)?;
-    wait_until_it_listens(&running, address)?;
-    Ok(running)
+) -> Result<Launch> {
+    let launch = Launch::start(name, command, home)?;
+    wait_until_it_listens(&launch, address)?;
+    Ok(launch)
 }
 
-pub(super) fn wait_until_it_listens(running: &Running, address: SocketAddr) -> Result<()> {
+pub(super) fn wait_until_it_listens(launch: &Launch, address: SocketAddr) -> Result<()> {
     let listens = || TcpStream::connect(address).is_ok();
-    ensure!(until(LISTEN_LIMIT, listens), "it does not listen\n{}", running.last_words());
+    ensure!(wait_until(LISTEN_LIMIT, listens), "it does not listen\n{}", launch.output_tail());
     Ok(())
 }
 
 /// Starts a sender without a protocol and waits until it listens at `address`.
-pub(super) fn start_sender(payload: &Payload, home: &Path, address: SocketAddr) -> Result<Running> {
+pub(super) fn start_sender(payload: &Payload, home: &Path, address: SocketAddr) -> Result<Launch> {
     let mut command = child("send", &payload.description())?;
     command.arg(payload.folder()).arg(address.to_string());
     start_listening("sender", &command, home, address)
 }
 
-/// One of our own programs ([`super::child`]), which is told of the payload.
+/// Returns the command of a part of the benchmarks ([`super::child`]) for a payload.
 pub(super) fn child(role: &str, payload: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["child", role]).arg(payload);
     Ok(command)
 }
 
-/// Everyone who is installed, and the names of those who are not.
+/// Returns the installed contestants, and the names of the others.
 pub(super) fn all() -> Result<(Vec<Contestant>, Vec<&'static str>)> {
     let clients: Vec<Box<dyn Program>> = vec![
         Box::new(Ours::new()?),

@@ -1,4 +1,4 @@
-//! A peer that wants everything and keeps nothing: the transport alone, and what a seeder can give.
+//! A peer that requests everything and discards it, to measure the transport alone, or a seeder.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,18 +13,18 @@ use serde_json::json;
 use super::payload::Description;
 use e2e::clients::namespace;
 
-/// Bytes asked for with one request.
+/// The length of a request.
 const BLOCK: u64 = 16 * 1024;
-/// How many requests are unanswered at a time, at most on one connection, and on all together.
+/// The most requests outstanding on one connection, and on all together.
 const MAX_WINDOW: u64 = 250;
 const ALL_WINDOWS: u64 = 4000;
 /// How much is read at a time, in bytes.
 const READ: usize = 256 * 1024;
-/// How long a seeder may be silent. One that chokes some peers for good is silent to those.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a seeder may be silent. Some seeders never unchoke some peers.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Requests over `connections` to each of `addresses`: for `seconds`, again and again; or until
-/// each connection has had its share of the payload. Prints what each connection got.
+/// Requests blocks over `connections` connections to each of `addresses`: for `seconds`, repeatedly; or
+/// until each connection has had its share of the payload. Prints how much each connection received.
 pub(super) fn run(
     payload: &Path,
     addresses: &[SocketAddr],
@@ -47,7 +47,7 @@ pub(super) fn run(
                 scope.spawn(move || {
                     let got = Peer::connect(*address, payload, index, share, window);
                     let got = got.and_then(Peer::run);
-                    // Whoever is refused has got nothing; that is what is to be found out.
+                    // A refused connection has received nothing, which is a result too.
                     if end.is_some() { Ok(got.unwrap_or(0)) } else { got }
                 })
             })
@@ -60,14 +60,14 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The blocks that one connection asks for.
+/// The blocks that one connection requests.
 #[derive(Debug)]
 struct Share {
     first: u64,
     /// The block after the last.
     end: u64,
     next: u64,
-    /// Until when to begin again at the first block; without it, once is enough.
+    /// When to stop; until then it starts again at the first block. `None`: each block once.
     until: Option<Instant>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Peer<'a> {
     ) -> Result<Self> {
         let mut stream = connect(address, index)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
         let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
         hello.extend(payload.info_hash);
         hello.extend(format!("-XX0000-{index:012}").into_bytes());
@@ -124,7 +124,7 @@ impl<'a> Peer<'a> {
         Ok(Self { payload, stream, share, window, unchoked: false, unanswered, received, requests })
     }
 
-    /// Gives the bytes received.
+    /// Returns the number of bytes received.
     fn run(mut self) -> Result<u64> {
         let mut messages = Messages::default();
         let mut buffer = vec![0; READ];
@@ -142,7 +142,7 @@ impl<'a> Peer<'a> {
             }
             match self.stream.read(&mut buffer) {
                 Ok(0) if self.share.until.is_some() => return Ok(self.received),
-                Ok(0) => anyhow::bail!("the seeder hung up"),
+                Ok(0) => anyhow::bail!("the seeder closed the connection"),
                 Ok(count) => messages.each(&buffer[..count], |id, length| self.note(id, length)),
                 Err(_) if self.share.until.is_some() => return Ok(self.received),
                 Err(error) => return Err(error.into()),
@@ -171,10 +171,10 @@ impl<'a> Peer<'a> {
         Ok(self.stream.write_all(&self.requests)?)
     }
 
-    /// A message of this kind and length was seen.
+    /// Handles a message of this kind and length.
     fn note(&mut self, id: u8, length: u64) {
         match id {
-            // A choke drops what was asked for; nobody misses it here but the count.
+            // A choke drops the requests, which only changes the count here.
             0 => (self.unchoked, self.unanswered) = (false, 0),
             1 => self.unchoked = true,
             7 => {
@@ -186,25 +186,25 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// Connects from an address that no other connection has: some seeders allow one of each.
+/// Connects from an address that no other connection has: some seeders allow one connection each.
 fn connect(address: SocketAddr, index: usize) -> Result<TcpStream> {
     let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    net::bind(&socket, &SocketAddr::from((namespace::one_of_many(index), 0)))?;
+    net::bind(&socket, &SocketAddr::from((namespace::numbered_address(index), 0)))?;
     net::connect(&socket, &address)?;
     Ok(TcpStream::from(socket))
 }
 
-/// Finds the messages in a stream of bytes, and looks at no more than their heads.
+/// Finds the messages in a stream of bytes, and decodes only their heads.
 #[derive(Debug, Default)]
 struct Messages {
     head: Vec<u8>,
-    /// Bytes of the present message that are still to be passed over.
+    /// Bytes of the present message that are still to be skipped.
     skip: u64,
     present: Option<(u8, u64)>,
 }
 
 impl Messages {
-    /// Calls `seen` with the kind and length of each message that is complete.
+    /// Calls `seen` with the kind and length of each complete message.
     fn each(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, u64)) {
         loop {
             let skipped = self.skip.min(bytes.len() as u64);
@@ -224,7 +224,7 @@ impl Messages {
         }
     }
 
-    /// A head is a length and, unless that is zero, a kind.
+    /// Decodes a head: a length and, unless that is zero, a kind.
     fn read_head(&mut self) {
         let length = match self.head[..] {
             [0, 0, 0, 0] => return self.head.clear(),
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_found_however_the_bytes_come() {
+    fn messages_are_found_in_any_portions() {
         let bytes = b"\0\0\0\x01\x01\0\0\0\0\0\0\0\x0b\x07\0\0\0\0\0\0\0\0ab\0\0\0\x01\x00";
         for size in 1..=bytes.len() {
             let (mut messages, mut seen) = (Messages::default(), Vec::new());

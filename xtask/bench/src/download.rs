@@ -1,8 +1,8 @@
-//! Downloading: every client from the same seeders, turn by turn.
+//! Downloading: every client from the same seeders, one after another.
 //!
-//! The clock runs from when a program has been given the torrent (for programs with the torrent in
-//! their arguments: from their start) until it says that all is there, by ending or by running a
-//! command. CPU time is counted over the same time, and on to the end of programs that end.
+//! The time is from when a program has the torrent (for programs with the torrent in their arguments:
+//! from their start) until it reports that it is complete, by ending or by running a command. CPU time
+//! is counted over the same time, and to the end of programs that end.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -13,27 +13,27 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::syncfs;
 use testkit::HttpTracker;
 
-use super::contestant::{self, Contestant, Turn};
+use super::contestant::{self, Contestant, Trial};
 use super::payload::{Payload, Shape};
-use super::place::Place;
 use super::table::{Column, Row, Table};
-use super::{MIB, Options, turn};
+use super::trial_folder::TrialFolder;
+use super::{MIB, Options, measure};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, PORT, namespace};
 use xtask::meter::Meter;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 const COLUMNS: &[Column] = &[
-    turn::RATE,
-    turn::CPU,
-    turn::PEAK,
+    measure::RATE,
+    measure::CPU,
+    measure::PEAK,
     Column { name: "seeder CPU s/GiB", decimals: 2 },
     Column { name: "buffers MiB", decimals: 1 },
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "CPU to libtorrent's", decimals: 2 },
     Column { name: "CPU to the floor's", decimals: 2 },
 ];
-/// To whose median, in which column, each of the last columns is the ratio.
+/// For each of the last columns, the row and the column to which it is the ratio of medians.
 const RATIOS: [(&str, usize); 3] = [("libtorrent", 0), ("libtorrent", 1), ("floor", 1)];
 
 /// What is downloaded, and from how many seeders.
@@ -59,11 +59,15 @@ impl Scenario {
     }
 }
 
-/// A table for each scenario.
-pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+/// Measures each scenario, in a table of its own.
+pub(super) fn run(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for scenario in scenarios(options) {
-        let table = Bench::new(options, place, bt_cli, scenario)?.run();
+        let table = Bench::new(options, trial_folder, bt_cli, scenario)?.run();
         print!("{}", table.text());
         tables.push(table);
     }
@@ -92,12 +96,12 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
     vec![Scenario { key: "download", shape, seeders: options.seeders.unwrap_or(1) }]
 }
 
-/// One scenario at work.
+/// A scenario with its payload and contestants.
 struct Bench<'a> {
     options: &'a Options,
-    place: &'a Place,
-    /// Where downloads go, if it is a disk: a time counts until its file system is synced.
-    disk: Option<Place>,
+    trial_folder: &'a TrialFolder,
+    /// The folder of downloads, if it is on a disk. Then the time includes a sync of its file system.
+    disk: Option<TrialFolder>,
     scenario: Scenario,
     payload: Payload,
     contestants: Vec<Contestant>,
@@ -109,21 +113,22 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(
         options: &'a Options,
-        place: &'a Place,
+        trial_folder: &'a TrialFolder,
         bt_cli: &BtCli,
         scenario: Scenario,
     ) -> Result<Self> {
         let address = |index| SocketAddr::from((namespace::seeder_address(index), PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
-        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, place, bt_cli)?;
+        let (payload, tracker) =
+            Payload::of_seeders(&seeders, scenario.shape, trial_folder, bt_cli)?;
         let (mut contestants, missing) = contestant::all()?;
         contestants.retain(|contestant| options.wants(contestant.name));
-        ensure!(!contestants.is_empty(), "nobody is left to be measured");
-        let disk = options.disk.as_deref().map(|disk| Place::new(Some(disk))).transpose()?;
+        ensure!(!contestants.is_empty(), "no contestant to measure");
+        let disk = options.disk.as_deref().map(|disk| TrialFolder::new(Some(disk))).transpose()?;
         Ok(Self {
             disk,
             options,
-            place,
+            trial_folder,
             scenario,
             payload,
             contestants,
@@ -136,14 +141,14 @@ impl<'a> Bench<'a> {
     fn run(&self) -> Table {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
-        turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
+        measure::race(self.options, &mut rows, |index| self.measure(&self.contestants[index]));
         let missing = self.missing.iter().copied().filter(|name| self.options.wants(name));
         Table::new(self.scenario.key, self.title(), COLUMNS, rows, missing)
             .compared(&RATIOS)
             .sorted()
     }
 
-    /// Has everything written to the disk, if there is one, and says how long that took.
+    /// Syncs the disk, if there is one, and returns how long that took.
     fn sync(&self, folder: &Path) -> Result<Duration> {
         let start = Instant::now();
         if self.disk.is_some() {
@@ -158,74 +163,79 @@ impl<'a> Bench<'a> {
         self.scenario.title() + disk
     }
 
-    /// One turn of one contestant: the values of the measured columns.
-    fn turn(&self, contestant: &Contestant) -> Result<Vec<f64>> {
-        let downloads = self.disk.as_ref().unwrap_or(self.place);
-        let (folder, home) = (downloads.empty("downloads")?, self.place.empty("home")?);
-        self.place.even_out(self.payload.shape.size)?;
+    /// Measures one contestant once: the values of the measured columns.
+    fn measure(&self, contestant: &Contestant) -> Result<Vec<f64>> {
+        let downloads = self.disk.as_ref().unwrap_or(self.trial_folder);
+        let (folder, home) = (downloads.empty("downloads")?, self.trial_folder.empty("home")?);
+        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
         self.sync(&folder)?;
         let bare = contestant.wants_bare_sender();
-        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.place)?;
+        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.trial_folder)?;
         let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
         let torrent = self.payload.torrent();
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
         let description = self.payload.description();
-        let mut running = contestant.start(&Turn { job, payload: &description })?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
+        let mut launch = contestant.start(&Trial { job, payload: &description })?;
+        let (time, cost) = measure::follow(&mut launch, || job.done().exists(), contestant.ends())?;
         let time = time + self.sync(&folder)?;
-        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&running));
-        drop(running);
+        let (seeding, buffers) = (seeders.cpu(), contestant.buffers_peak(&launch));
+        drop(launch);
         if contestant.writes() {
-            self.payload.compare(&folder).context("not what was seeded")?;
+            self.payload.compare(&folder).context("wrong bytes")?;
         }
         let size = self.payload.shape.size;
-        let mut values = turn::values(size, time, cost);
-        values.push(turn::per_gib(seeding, size));
-        // Last, for most say nothing of it.
+        let mut values = measure::values(size, time, cost);
+        values.push(measure::per_gib(seeding, size));
+        // Last, because most programs do not report it.
         values.extend(buffers.map(|bytes| bytes as f64 / MIB as f64));
         Ok(values)
     }
 }
 
-/// The seeders of one turn, new for each so that no turn leaves anything to the next.
-struct Seeders(Vec<(Running, Meter)>);
+/// The seeders of one measurement. They are started for each, so that none affects the next.
+struct Seeders(Vec<(Launch, Meter)>);
 
 impl Seeders {
-    /// One libtorrent for each address, or one sender without a protocol at the first.
-    fn start(payload: &Payload, at: &[SocketAddr], bare: bool, place: &Place) -> Result<Self> {
+    /// Starts a libtorrent for each address, or a sender without a protocol at the first.
+    fn start(
+        payload: &Payload,
+        at: &[SocketAddr],
+        bare: bool,
+        trial_folder: &TrialFolder,
+    ) -> Result<Self> {
         let started = if bare {
-            vec![contestant::start_sender(payload, &place.empty("seeder")?, at[0])?]
+            vec![contestant::start_sender(payload, &trial_folder.empty("seeder")?, at[0])?]
         } else {
-            Self::start_libtorrents(payload, at, place)?
+            Self::start_libtorrents(payload, at, trial_folder)?
         };
-        let meter = |running| {
-            let meter = Meter::start(&running);
-            (running, meter)
+        let meter = |launch| {
+            let meter = Meter::start(&launch);
+            (launch, meter)
         };
         Ok(Self(started.into_iter().map(meter).collect()))
     }
 
-    /// All are started before any is waited for.
+    /// Starts all before it waits for any.
     fn start_libtorrents(
         payload: &Payload,
         at: &[SocketAddr],
-        place: &Place,
-    ) -> Result<Vec<Running>> {
+        trial_folder: &TrialFolder,
+    ) -> Result<Vec<Launch>> {
         let (torrent, folder) = (payload.torrent(), payload.folder());
         let start = |index| {
-            let home = place.empty(&format!("seeder-{index}"))?;
+            let home = trial_folder.empty(&format!("seeder-{index}"))?;
             let (torrent, folder, home) = (&torrent, &folder, &home);
             let ip = namespace::seeder_address(index);
             Libtorrent::newest()?.seed_unchecked(&Job { torrent, folder, home, ip, peers: &[] })
         };
         let started = (0..at.len()).map(start).collect::<Result<Vec<_>>>()?;
-        for (running, address) in started.iter().zip(at) {
-            contestant::wait_until_it_listens(running, *address)?;
+        for (launch, address) in started.iter().zip(at) {
+            contestant::wait_until_it_listens(launch, *address)?;
         }
         Ok(started)
     }
 
-    /// What they have spent since they listen.
+    /// Returns the CPU time since they listen.
     fn cpu(mut self) -> Duration {
         self.0.iter_mut().map(|(_, meter)| meter.cost().cpu).sum()
     }

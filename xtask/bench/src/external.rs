@@ -1,5 +1,5 @@
-//! Measurements that are programs of their own elsewhere in the workspace. What they print as JSON
-//! becomes tables; whoever fails is noted in them, and the others go on.
+//! Measurements by other programs of the workspace. Their JSON output becomes tables; a failure is
+//! recorded in the table, and the others continue.
 
 use std::process::{Command, Stdio};
 
@@ -26,13 +26,13 @@ const IDLE: &[Column] = &[
     Column { name: "threads", decimals: 0 },
     Column { name: "s to stop", decimals: 2 },
 ];
-/// How many torrents there are.
+/// The numbers of torrents.
 const TORRENTS: [&str; 2] = ["1000", "10000"];
-/// How long they idle.
+/// How long they are idle, in seconds.
 const IDLE_SECONDS: &str = "10";
 
-/// The parsers of bencode side by side, a table for each torrent they read. Their package is a
-/// workspace of its own, for its dependencies are other people's parsers.
+/// Compares bencode parsers, in a table for each torrent. Their package is a workspace of its own,
+/// because it depends on other people's parsers.
 pub(super) fn parse() -> Vec<Table> {
     let said = json_of(&["--manifest-path", "xtask/bench/parsers/Cargo.toml", "--bin", "parse"]);
     let tables = match said.and_then(|said| parse_tables(&said)) {
@@ -47,23 +47,23 @@ pub(super) fn parse() -> Vec<Table> {
     tables
 }
 
-/// Many idle torrents in one session.
+/// Measures many idle torrents in one session.
 pub(super) fn idle() -> Vec<Table> {
     let rows = TORRENTS.map(|torrents| {
         let mut row = Row::new(&format!("{torrents} torrents"), "", IDLE);
         match idle_values(torrents) {
-            Ok(values) => row.note(&values),
+            Ok(values) => row.add(&values),
             Err(error) => row.problem = Some(format!("{error:#}")),
         }
         row
     });
-    let title = format!("idle: torrents in one session that nothing happens to, {IDLE_SECONDS} s");
+    let title = format!("idle: torrents in one session without traffic, {IDLE_SECONDS} s");
     let table = Table::new("idle", title, IDLE, rows.to_vec(), [""; 0]);
     print!("{}", table.text());
     vec![table]
 }
 
-/// The kernels of SHA-1 on one core, as they are printed.
+/// Runs the benchmark of the SHA-1 kernels, which prints its results.
 pub(super) fn hash() {
     let mut command = program(&["--package", "piece-hash", "--example", "speed"]);
     match command.status() {
@@ -73,7 +73,7 @@ pub(super) fn hash() {
     }
 }
 
-/// What `parse` says: an array of rows, those of one torrent one after another.
+/// Makes tables of the output of `parse`: an array of rows, grouped by torrent.
 fn parse_tables(said: &Value) -> Result<Vec<Table>> {
     let mut tables: Vec<Table> = Vec::new();
     for entry in said.as_array().context("no array")? {
@@ -93,13 +93,13 @@ fn parse_tables(said: &Value) -> Result<Vec<Table>> {
 fn parse_row(entry: &Value) -> Result<Row> {
     let word = |key: &str| entry[key].as_str().with_context(|| format!("no {key}"));
     let mut row = Row::new(word("contestant")?, word("version")?, PARSE);
-    // Three values have just this median and this spread.
+    // Three values with this median and this spread.
     for key in ["median", "min", "max"] {
-        row.figures[0].note(number(&entry["mb_per_s"], key)?);
+        row.figures[0].add(number(&entry["mb_per_s"], key)?);
     }
-    row.figures[1].note(number(entry, "milliseconds")? * 1000.0);
-    row.figures[2].note(number(entry, "allocations")?);
-    row.figures[3].note(number(entry, "peak_bytes")? / KIB as f64);
+    row.figures[1].add(number(entry, "milliseconds")? * 1000.0);
+    row.figures[2].add(number(entry, "allocations")?);
+    row.figures[3].add(number(entry, "peak_bytes")? / KIB as f64);
     Ok(row)
 }
 
@@ -123,7 +123,7 @@ fn number(value: &Value, key: &str) -> Result<f64> {
     value[key].as_f64().with_context(|| format!("no {key}"))
 }
 
-/// Runs a program, and reads the JSON it prints.
+/// Runs a program, and parses its JSON output.
 fn json_of(arguments: &[&str]) -> Result<Value> {
     let mut command = program(arguments);
     let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
@@ -131,7 +131,7 @@ fn json_of(arguments: &[&str]) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("no JSON")
 }
 
-/// `cargo run` with these arguments.
+/// Returns the command `cargo run` with these arguments.
 fn program(arguments: &[&str]) -> Command {
     eprintln!("$ cargo run --release {}", arguments.join(" "));
     let mut command = cargo();
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parsers_are_put_into_a_table_for_each_torrent() -> Result<()> {
+    fn rows_are_grouped_by_torrent() -> Result<()> {
         let entry = |contestant: &str, payload: &str, median: f64| {
             json!({
                 "contestant": contestant, "version": "1.0", "payload": payload,

@@ -1,5 +1,5 @@
-//! The floor: what a download costs without a protocol. The same bytes come out of one socket, are
-//! hashed with one stream of SHA-1 and written, by one thread.
+//! The floor: what a download costs without a protocol. One thread receives the same bytes from one
+//! socket, hashes them with one stream of SHA-1 and writes them.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,10 +13,10 @@ use sha1::{Digest as _, Sha1};
 
 use super::payload::Description;
 
-/// How much is received, hashed and written at a time, in bytes: it stays in the cache.
+/// How much is received, hashed and written at a time, in bytes: it fits the cache.
 const PART: usize = 256 * 1024;
 
-/// Which of its three terms are paid.
+/// The terms that are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Terms {
     All,
@@ -31,7 +31,7 @@ impl Terms {
     }
 }
 
-/// Deals with every byte of `payload`, which `address` sends, and writes into `folder`.
+/// Handles every byte of `payload`, which `address` sends, and writes to `folder`.
 pub(super) fn run(payload: &Path, folder: &Path, address: SocketAddr, terms: Terms) -> Result<()> {
     let payload = Description::read(payload)?;
     let receives = terms.include(Terms::Receive);
@@ -57,12 +57,12 @@ pub(super) fn run(payload: &Path, folder: &Path, address: SocketAddr, terms: Ter
             left -= part as u64;
         }
     }
-    // Nobody reads the digests; they must be made all the same.
+    // The compiler must not remove the digests, which are never read.
     std::hint::black_box(hash.digests);
     Ok(())
 }
 
-/// Hashes the pieces of the one file of `payload`, each thread those of its own.
+/// Hashes the pieces of the only file of `payload`; each thread hashes its share of them.
 pub(super) fn hash(payload: &Path, folder: &Path, threads: u64) -> Result<()> {
     let payload = Description::read(payload)?;
     let (path, length) = payload.files.first().context("no file")?;
@@ -100,7 +100,7 @@ fn create(path: &Path) -> Result<File> {
     Ok(File::create(path)?)
 }
 
-/// The hashes of pieces whose bytes come in order.
+/// Hashes pieces whose bytes arrive in order.
 struct Pieces {
     piece_length: u64,
     left: u64,

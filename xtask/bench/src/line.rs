@@ -1,6 +1,6 @@
-//! A seeder behind a line with a rate and a delay. A request arrives half a round trip later; the
-//! block leaves no faster than the line permits, and arrives another half later. The seeder keeps
-//! requests until they are served, so that a CANCEL in time saves a block.
+//! A seeder behind a line with a rate and a delay. A request arrives half a round trip later; the block
+//! leaves at the rate of the line, and arrives half a round trip later. The seeder keeps requests until
+//! they are served, so that a CANCEL in time saves a block.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,7 @@ use super::serve::{Torrent, block_at, message};
 
 /// How much is read at a time, in bytes: requests only.
 const READ: usize = 16 * 1024;
-/// How long the line takes for the bytes that leave it at a time. A shorter time costs more CPU.
+/// The portion of bytes that leaves at a time takes the line this long. A shorter time costs more CPU.
 const PORTION: Duration = Duration::from_millis(10);
 
 /// The properties of a line.
@@ -28,36 +28,36 @@ pub(super) struct Line {
 
 /// A message of the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum PeerMessage {
     Request([u8; 12]),
     Cancel([u8; 12]),
 }
 
-/// What is on its way, each with the time at which it arrives.
+/// Messages in transit, each with the time at which it arrives.
 #[derive(Debug, Default)]
-struct UnderWay {
-    asked: VecDeque<(Instant, Asked)>,
+struct InTransit {
+    asked: VecDeque<(Instant, PeerMessage)>,
     closed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
-    under_way: Mutex<UnderWay>,
+    in_transit: Mutex<InTransit>,
     changed: Condvar,
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, InTransit> {
+        self.in_transit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves a connection whose handshake is done, until the other side is gone.
+/// Serves a connection after the handshake, until the other side disconnects.
 pub(super) fn serve(stream: &TcpStream, torrent: &Torrent, line: Line) -> Result<()> {
     let inbox = Arc::new(Inbox::default());
     let (reader, own) = (stream.try_clone()?, Arc::clone(&inbox));
     thread::spawn(move || {
-        // A peer that disconnects has enough.
+        // The peer may disconnect at any time.
         let _gone = listen(reader, &own, line.round_trip / 2);
         own.lock().closed = true;
         own.changed.notify_all();
@@ -85,8 +85,8 @@ fn listen(mut stream: TcpStream, inbox: &Inbox, delay: Duration) -> Result<()> {
         while let Some(message) = message(&input[used..]) {
             used += message.len();
             let asked = match message {
-                [_, _, _, _, 6, block @ ..] => block.try_into().ok().map(Asked::Request),
-                [_, _, _, _, 8, block @ ..] => block.try_into().ok().map(Asked::Cancel),
+                [_, _, _, _, 6, block @ ..] => block.try_into().ok().map(PeerMessage::Request),
+                [_, _, _, _, 8, block @ ..] => block.try_into().ok().map(PeerMessage::Cancel),
                 _ => None,
             };
             inbox.lock().asked.extend(asked.map(|asked| (arrives, asked)));
@@ -102,11 +102,11 @@ struct Sender<'a> {
     line: Line,
     /// Requests that have arrived.
     queue: VecDeque<[u8; 12]>,
-    /// What has not left yet of the message that is being sent.
+    /// The rest of the message that is being sent.
     message: VecDeque<u8>,
     /// When the line is free again.
     free_at: Instant,
-    /// What has left, and when it arrives.
+    /// Bytes that have left, and when they arrive.
     leaving: VecDeque<(Instant, Vec<u8>)>,
 }
 
@@ -116,36 +116,36 @@ impl Sender<'_> {
             let now = Instant::now();
             self.deliver(now)?;
             self.send(now)?;
-            let mut under_way = inbox.lock();
-            if under_way.closed {
+            let mut in_transit = inbox.lock();
+            if in_transit.closed {
                 return Ok(());
             }
-            if self.hear(now, &mut under_way) {
+            if self.receive(now, &mut in_transit) {
                 continue;
             }
-            match self.next_event(&under_way) {
+            match self.next_event(&in_transit) {
                 Some(next) => {
                     let wait = next.saturating_duration_since(now);
-                    drop(inbox.changed.wait_timeout(under_way, wait));
+                    drop(inbox.changed.wait_timeout(in_transit, wait));
                 }
-                None => drop(inbox.changed.wait(under_way)),
+                None => drop(inbox.changed.wait(in_transit)),
             }
         }
     }
 
-    /// Takes in the messages that have arrived; says whether there were some.
-    fn hear(&mut self, now: Instant, under_way: &mut UnderWay) -> bool {
-        let arrived = under_way.asked.partition_point(|(arrives, _)| *arrives <= now);
-        for (_, asked) in under_way.asked.drain(..arrived) {
+    /// Handles the messages that have arrived; returns whether there were any.
+    fn receive(&mut self, now: Instant, in_transit: &mut InTransit) -> bool {
+        let arrived = in_transit.asked.partition_point(|(arrives, _)| *arrives <= now);
+        for (_, asked) in in_transit.asked.drain(..arrived) {
             match asked {
-                Asked::Request(block) => self.queue.push_back(block),
-                Asked::Cancel(block) => self.queue.retain(|other| *other != block),
+                PeerMessage::Request(block) => self.queue.push_back(block),
+                PeerMessage::Cancel(block) => self.queue.retain(|other| *other != block),
             }
         }
         arrived > 0
     }
 
-    /// Puts on the line what it takes by `now`.
+    /// Puts on the line what it has room for by `now`.
     fn send(&mut self, now: Instant) -> Result<()> {
         if self.is_idle() {
             self.free_at = self.free_at.max(now);
@@ -166,7 +166,7 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Writes what has arrived at the other side.
+    /// Writes the bytes that have arrived at the other side.
     fn deliver(&mut self, now: Instant) -> Result<()> {
         let arrived = self.leaving.partition_point(|(arrives, _)| *arrives <= now);
         for (_, bytes) in self.leaving.drain(..arrived) {
@@ -179,9 +179,9 @@ impl Sender<'_> {
         self.message.is_empty() && self.queue.is_empty()
     }
 
-    /// When something arrives or the line is free.
-    fn next_event(&self, under_way: &UnderWay) -> Option<Instant> {
-        let asked = under_way.asked.front().map(|(arrives, _)| *arrives);
+    /// Returns when something arrives or the line is free.
+    fn next_event(&self, in_transit: &InTransit) -> Option<Instant> {
+        let asked = in_transit.asked.front().map(|(arrives, _)| *arrives);
         let leaving = self.leaving.front().map(|(arrives, _)| *arrives);
         let line = (!self.is_idle()).then_some(self.free_at);
         [asked, leaving, line].into_iter().flatten().min()

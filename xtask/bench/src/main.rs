@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: bt-cli beside every other program that is installed, one after another, on
-//! the same payload, several times, in an order that rotates. A benchmark, not a test.
+//! `cargo xtask bench`: bt-cli beside every other program that is installed, one after another, on the
+//! same payload, several times, in an order that rotates. A benchmark, not a test.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
 
@@ -14,14 +14,15 @@ mod external;
 mod floor;
 mod line;
 mod payload;
-mod place;
+
+mod measure;
 mod report;
 mod scale;
 mod seed;
 mod serve;
 mod swarm;
 mod table;
-mod turn;
+mod trial_folder;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,13 +33,13 @@ use e2e::bt_cli::BtCli;
 use e2e::clients::namespace;
 use xtask::workspace;
 
-use place::Place;
 use table::Table;
+use trial_folder::TrialFolder;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
-/// Rates are in megabytes, as everyone gives them.
+/// Rates are in megabytes of 1,000,000 bytes per second, as usual.
 const MB: f64 = 1e6;
 
 #[derive(Debug, Parser)]
@@ -64,7 +65,7 @@ enum Child {
 
 #[derive(Debug, Args)]
 struct Bench {
-    /// Which part; all if none is named
+    /// The part to run; without one, all
     part: Option<Part>,
     #[command(flatten)]
     options: Options,
@@ -76,7 +77,7 @@ struct Bench {
 /// What all parts share.
 #[derive(Debug, Args)]
 struct Options {
-    /// How many turns everyone has
+    /// How many times each contestant is measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// The size of the payload, in MiB
@@ -88,13 +89,13 @@ struct Options {
     /// Only one download, with pieces of this length, in KiB
     #[arg(long, value_name = "KIB")]
     piece_length: Option<u64>,
-    /// Only one download, from so many seeders
+    /// Only one download, from this number of seeders
     #[arg(long)]
     seeders: Option<usize>,
-    /// Only one download, of so many files
+    /// Only one download, of this number of files
     #[arg(long)]
     files: Option<u64>,
-    /// Only one swarm, of so many peers
+    /// Only one swarm, of this number of peers
     #[arg(long)]
     peers: Option<usize>,
     /// Only one swarm, whose peers send at these rates, an equal number of peers at each, in KB/s
@@ -103,17 +104,17 @@ struct Options {
     /// Only one swarm, with this round trip, in milliseconds
     #[arg(long, value_name = "MS")]
     rtt: Option<u64>,
-    /// Download into this folder, which is on a disk; count until a syncfs after the end returned,
-    /// and compare with a build of bt-cli that syncs only once
+    /// Download to this folder, which is on a disk; the time includes a syncfs at the end, and a build of
+    /// bt-cli that syncs only once takes part
     #[arg(long, value_name = "DIR")]
     disk: Option<PathBuf>,
-    /// Where to work; in memory (/dev/shm) if there is such a place
+    /// The folder to work in [default: in memory (/dev/shm), if possible]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
 }
 
 impl Options {
-    /// Whether a contestant of this name is to be measured.
+    /// Whether the contestant of this name is measured.
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
@@ -121,26 +122,26 @@ impl Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Everyone downloads from libtorrent
+    /// Clients download from libtorrent
     Download,
-    /// Seeders serve peers that discard, and libtorrent
+    /// Clients seed to peers that discard, and to libtorrent
     Seed,
-    /// Everyone verifies data
+    /// Programs verify data
     Verify,
-    /// Everyone makes a torrent
+    /// Programs create a torrent
     Create,
     /// Parsers of bencode, in a package of their own
     Parse,
     /// SHA-1 on one core
     Hash,
-    /// Everyone downloads from many seeders of different rates, far away
+    /// Clients download from many seeders of different rates, far away
     Swarm,
     /// How the cost of a download grows; idle torrents
     Scale,
 }
 
 impl Part {
-    /// The parts that measure programs against each other, in a network of our own.
+    /// The parts that compare programs, in a network namespace.
     const INSIDE: [Self; 6] =
         [Self::Download, Self::Swarm, Self::Seed, Self::Verify, Self::Create, Self::Scale];
 }
@@ -161,9 +162,9 @@ fn main() -> ExitCode {
 
 /// Builds what is measured, then measures.
 fn run(arguments: &Bench) -> Result<()> {
-    if namespace::are_we_inside() {
-        namespace::furnish()?;
-        return measure(arguments);
+    if namespace::is_inside() {
+        namespace::add_addresses()?;
+        return measure_inside(arguments);
     }
     let inside = Part::INSIDE.into_iter().any(|part| arguments.wants(part));
     if inside {
@@ -171,14 +172,14 @@ fn run(arguments: &Bench) -> Result<()> {
     }
     let tables = measure_outside(arguments);
     match &arguments.json {
-        // The process inside has written its own.
+        // The process inside has written its tables.
         Some(file) if inside => report::add(file, &tables),
         Some(file) => report::write(file, &tables),
         None => Ok(()),
     }
 }
 
-/// The parts that need no network of our own.
+/// Runs the parts that need no namespace.
 fn measure_outside(arguments: &Bench) -> Vec<Table> {
     let mut tables = Vec::new();
     if arguments.wants(Part::Scale) && arguments.options.only.is_empty() {
@@ -194,24 +195,24 @@ fn measure_outside(arguments: &Bench) -> Vec<Table> {
 }
 
 fn run_inside(arguments: &Bench) -> Result<()> {
-    eprintln!("Building bt-cli and the benchmarks, as their users have them ...");
+    eprintln!("Building bt-cli and the benchmarks in release mode ...");
     let bt_cli = workspace::build_bt_cli()?;
     let ourselves = workspace::build_release("bench")?;
-    let flags = namespace::way_in().map_err(|why| anyhow!(why))?;
+    let flags = namespace::network_flags().map_err(|why| anyhow!(why))?;
     let words = std::env::args_os().skip(1);
-    let mut command = namespace::ourselves_inside(flags, &ourselves, words, &bt_cli);
+    let mut command = namespace::command_inside(flags, &ourselves, words, &bt_cli);
     if arguments.options.disk.is_some() {
         let (key, program) = workspace::build_synced_at_end()?;
         command.env(key, program);
     }
     let status = command.status()?;
-    ensure!(status.success(), "not everything could be measured");
+    ensure!(status.success(), "some measurements failed");
     Ok(())
 }
 
-fn measure(arguments: &Bench) -> Result<()> {
-    let place = Place::new(arguments.options.folder.as_deref())?;
-    let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &place.path().join("bt-cli"));
+fn measure_inside(arguments: &Bench) -> Result<()> {
+    let trial_folder = TrialFolder::new(arguments.options.folder.as_deref())?;
+    let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &trial_folder.path().join("bt-cli"));
     let mut tables = Vec::new();
     for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
         let run = match part {
@@ -223,7 +224,7 @@ fn measure(arguments: &Bench) -> Result<()> {
             Part::Scale => scale::run,
             Part::Parse | Part::Hash => continue,
         };
-        tables.extend(run(&arguments.options, &place, &bt_cli)?);
+        tables.extend(run(&arguments.options, &trial_folder, &bt_cli)?);
     }
     if let Some(file) = &arguments.json {
         report::write(file, &tables)?;

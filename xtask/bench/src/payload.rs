@@ -1,5 +1,5 @@
-//! What is transferred: files of bytes that follow from their place, and the torrent of them. Made
-//! in parts, so that no gigabytes lie in memory.
+//! The payload: files whose bytes follow from their position, and a torrent of them. It is written in
+//! parts, so that it need not fit in memory.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write as _};
@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use testkit::{Answer, HttpTracker, Tracker};
 
-use super::place::Place;
+use super::trial_folder::TrialFolder;
 use super::{MIB, Options};
 use e2e::bt_cli::BtCli;
 use e2e::clients::namespace;
 
-/// How much is made, written and compared at a time, in bytes.
+/// How much is written and compared at a time, in bytes.
 const PART: u64 = 1024 * 1024;
 
-/// What a payload is to be.
+/// The shape of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// All bytes together.
+    /// The total size, in bytes.
     pub(super) size: u64,
-    /// In how many files; one is a torrent without a folder.
+    /// The number of files; with one, the torrent has no folder.
     pub(super) files: u64,
     /// In bytes.
     pub(super) piece_length: u64,
@@ -39,7 +39,7 @@ pub(super) struct Shape {
 /// ```
 #[derive(Debug)]
 pub(super) struct Payload {
-    /// What the torrent is called.
+    /// The name of the torrent.
     name: String,
     pub(super) shape: Shape,
     root: PathBuf,
@@ -48,31 +48,31 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// One file, with pieces of 1 MiB, and its tracker, which knows of no peers.
+    /// Creates one file, with pieces of 1 MiB, and its tracker, which returns no peers.
     pub(super) fn one_file(
         options: &Options,
-        place: &Place,
+        trial_folder: &TrialFolder,
         bt_cli: &BtCli,
     ) -> Result<(Self, HttpTracker)> {
         let size = options.size.unwrap_or(2048) * MIB;
         let shape = Shape { size, files: 1, piece_length: MIB };
-        Self::of_seeders(&[], shape, place, bt_cli)
+        Self::of_seeders(&[], shape, trial_folder, bt_cli)
     }
 
-    /// A payload and its tracker, which names these peers.
+    /// Creates a payload and its tracker, which returns these peers.
     pub(super) fn of_seeders(
         seeders: &[SocketAddr],
         shape: Shape,
-        place: &Place,
+        trial_folder: &TrialFolder,
         bt_cli: &BtCli,
     ) -> Result<(Self, HttpTracker)> {
         let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
         tracker.answer(Answer::Peers(seeders.to_vec()));
-        let root = place.empty("payload")?;
+        let root = trial_folder.empty("payload")?;
         Ok((Self::create("payload", shape, &tracker.url(), &root, bt_cli)?, tracker))
     }
 
-    /// Writes the data below `root` and has bt-cli make the torrent, with the tracker `url`.
+    /// Writes the data below `root`, and a torrent with the tracker `url`, which bt-cli creates.
     pub(super) fn create(
         name: &str,
         shape: Shape,
@@ -99,7 +99,7 @@ impl Payload {
         Ok(payload)
     }
 
-    /// A payload of one sparse file of zeros, whatever its size; the torrent is written by hand.
+    /// Creates one sparse file of zeros of any size, and its torrent without bt-cli.
     pub(super) fn zeros(name: &str, shape: Shape, url: &str, root: &Path) -> Result<Self> {
         ensure!(shape.files == 1 && shape.size.is_multiple_of(shape.piece_length), "not one file");
         let payload = Self::new(name, shape, root);
@@ -124,7 +124,7 @@ impl Payload {
         Self { name: name.to_owned(), shape, root: root.to_owned(), files }
     }
 
-    /// The folder of all that belongs to it.
+    /// Returns the folder with data, torrent and description.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
@@ -134,7 +134,7 @@ impl Payload {
         data_below(&self.root)
     }
 
-    /// What it contains by that name.
+    /// Returns the path of the data: the torrent's name in [`folder`](Self::folder).
     pub(super) fn data(&self) -> PathBuf {
         self.folder().join(&self.name)
     }
@@ -158,7 +158,7 @@ impl Payload {
         })
     }
 
-    /// Compares every byte below `folder` with what was made.
+    /// Compares every byte below `folder` with the payload.
     pub(super) fn compare(&self, folder: &Path) -> Result<()> {
         for (path, _) in &self.files {
             let (ours, theirs) = (self.folder().join(path), folder.join(path));
@@ -168,22 +168,22 @@ impl Payload {
     }
 }
 
-/// The folder of the data of the payload that lies below `root`.
+/// Returns the data folder of the payload in `root`.
 pub(super) fn data_below(root: &Path) -> PathBuf {
     root.join("data")
 }
 
-/// Its description.
+/// Returns the path of its description.
 pub(super) fn description_below(root: &Path) -> PathBuf {
     root.join("payload.json")
 }
 
-/// What a process of the benchmarks knows of a payload.
+/// What the other processes of the benchmarks need to know of a payload.
 #[derive(Debug)]
 pub(super) struct Description {
     /// In bytes.
     pub(super) piece_length: u64,
-    /// All bytes together.
+    /// The total size, in bytes.
     pub(super) size: u64,
     /// Each file, relative to the folder, and its length in bytes.
     pub(super) files: Vec<(PathBuf, u64)>,
@@ -210,7 +210,7 @@ impl Description {
     }
 }
 
-/// File number `index`: all of much the same length, a hundred to a folder.
+/// Returns path and length of file number `index`: about the same length, a hundred files per folder.
 fn file_of(name: &str, shape: &Shape, index: u64) -> (PathBuf, u64) {
     if shape.files == 1 {
         return (name.into(), shape.size);
@@ -220,7 +220,7 @@ fn file_of(name: &str, shape: &Shape, index: u64) -> (PathBuf, u64) {
     (path.into(), at(index + 1) - at(index))
 }
 
-/// The bytes of the payload from `position` on.
+/// Writes the bytes of the payload from `position` on.
 fn write_file(path: &Path, position: u64, length: u64) -> Result<()> {
     let mut file = BufWriter::with_capacity(PART as usize, File::create(path)?);
     let mut written = 0;
@@ -243,7 +243,7 @@ fn compare_files(ours: &Path, theirs: &Path) -> Result<()> {
         let part = PART.min(length - position) as usize;
         ours.read_exact(&mut expected[..part])?;
         theirs.read_exact(&mut found[..part])?;
-        ensure!(expected[..part] == found[..part], "other bytes after {position}");
+        ensure!(expected[..part] == found[..part], "wrong bytes after {position}");
         position += part as u64;
     }
     Ok(())

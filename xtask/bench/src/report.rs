@@ -1,4 +1,4 @@
-//! A run as a file: every table, with what is needed to judge or repeat it; and its chart.
+//! The results as a file: every table, with what is needed to judge or repeat it; and the chart.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::table::Table;
 /// Writes `FILE` and, beside it, a chart of the first table as `.svg`.
 pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
     let command = command();
-    let run = json!({
+    let results = json!({
         "command": command,
         "machine": machine(),
         "tables": tables.iter().map(Table::json).collect::<Vec<_>>(),
     });
-    fs::write(file, serde_json::to_string_pretty(&run)? + "\n")?;
+    fs::write(file, serde_json::to_string_pretty(&results)? + "\n")?;
     if let Some(table) = tables.first() {
         fs::write(file.with_extension("svg"), chart::svg(table, &command))?;
     }
@@ -26,20 +26,20 @@ pub(super) fn write(file: &Path, tables: &[Table]) -> Result<()> {
 
 /// Adds tables to a file that [`write()`] has written.
 pub(super) fn add(file: &Path, tables: &[Table]) -> Result<()> {
-    let mut run: Value = serde_json::from_slice(&fs::read(file)?)?;
-    let written = run["tables"].as_array_mut().context("no tables")?;
+    let mut results: Value = serde_json::from_slice(&fs::read(file)?)?;
+    let written = results["tables"].as_array_mut().context("no tables")?;
     written.extend(tables.iter().map(Table::json));
-    Ok(fs::write(file, serde_json::to_string_pretty(&run)? + "\n")?)
+    Ok(fs::write(file, serde_json::to_string_pretty(&results)? + "\n")?)
 }
 
-/// The command that measures this again.
+/// Returns the command that repeats the measurement.
 fn command() -> String {
     let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
     let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
     format!("cargo xtask {}", words.join(" "))
 }
 
-/// What a figure depends on, and no name of a machine.
+/// Returns what a figure depends on, without names that identify the machine.
 fn machine() -> Value {
     let of = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -65,16 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_added_behind_those_that_were_written() -> Result<()> {
+    fn tables_are_appended() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let file = folder.path().join("run.json");
-        let columns = &[super::super::turn::RATE, super::super::turn::CPU];
+        let file = folder.path().join("results.json");
+        let columns = &[super::super::measure::RATE, super::super::measure::CPU];
         let table = |key: &str| Table::new(key, key.to_owned(), columns, Vec::new(), [""; 0]);
         write(&file, &[table("first"), table("second")])?;
         add(&file, &[table("third")])?;
-        let run: Value = serde_json::from_slice(&fs::read(&file)?)?;
-        let keys: Vec<_> =
-            run["tables"].as_array().into_iter().flatten().map(|table| &table["key"]).collect();
+        let results: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        let tables = results["tables"].as_array().into_iter().flatten();
+        let keys: Vec<_> = tables.map(|table| &table["key"]).collect();
         assert_eq!(keys, ["first", "second", "third"]);
         assert!(fs::read_to_string(file.with_extension("svg"))?.contains("<title>first</title>"));
         Ok(())

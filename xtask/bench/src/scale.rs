@@ -1,5 +1,5 @@
-//! How the cost of a download grows: with peers, torrents, files and size. Peers are our own, for they
-//! cost less than anyone's ([`super::serve`]).
+//! How the cost of a download grows with peers, torrents, files and size. The peers are ours, because
+//! they cost less than others ([`super::serve`]).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,42 +10,42 @@ use anyhow::{Result, ensure};
 use testkit::{Answer, HttpTracker, Tracker};
 
 use super::payload::{Payload, Shape};
-use super::place::Place;
 use super::table::{Column, Figure, Row, Table};
-use super::{GIB, MIB, Options, contestant, serve, turn};
+use super::trial_folder::TrialFolder;
+use super::{GIB, MIB, Options, contestant, measure, serve};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, Ours, Program as _, namespace};
 use xtask::meter::Meter;
-use xtask::process::{Running, until, until_every};
+use xtask::process::{Launch, wait_until, wait_until_every};
 
 /// How long the first request may take.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether it came.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often we check whether the first request came.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 const COLUMNS: &[Column] = &[
-    turn::RATE,
-    turn::CPU,
-    turn::PEAK,
+    measure::RATE,
+    measure::CPU,
+    measure::PEAK,
     Column { name: "first request ms", decimals: 0 },
     Column { name: "CPU to 1 peer's", decimals: 2 },
 ];
-/// The column of ratios, whose base differs.
+/// The column of ratios; each program is compared with itself.
 const RATIO: usize = 4;
 
-/// One step of growth.
+/// A step of growth.
 struct Case {
     name: String,
     shape: Shape,
-    /// Among how many torrents the size is divided.
+    /// The number of torrents that share the size.
     torrents: u64,
     peers: usize,
-    /// Whether the payload is all zeros, of which it is enough to transfer [`ENOUGH`].
+    /// Whether the payload is all zeros. Then only [`ENOUGH`] of it is transferred.
     zeros: bool,
     program: Program,
 }
 
-/// How much of a torrent of zeros is transferred.
+/// How much of a torrent of zeros is transferred, in bytes.
 const ENOUGH: u64 = GIB / 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +54,13 @@ enum Program {
     Libtorrent,
 }
 
-/// The table of all cases.
-pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
-    let bench = Bench { place, bt_cli };
+/// Measures all cases.
+pub(super) fn run(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
+    let bench = Bench { trial_folder, bt_cli };
     let cases = cases(options);
     let versions = [Ours::new()?.version(), Libtorrent::pypi().version()];
     let version = |case: &Case| versions[usize::from(case.program == Program::Libtorrent)].clone();
@@ -64,7 +68,7 @@ pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Ve
         cases.into_iter().partition(|case| version(case).is_some());
     let row = |case: &Case| Row::new(&case.name, &version(case).unwrap_or_default(), COLUMNS);
     let mut rows: Vec<Row> = cases.iter().map(row).collect();
-    turn::race(options, &mut rows, |index| bench.turn(&cases[index]));
+    measure::race(options, &mut rows, |index| bench.measure(&cases[index]));
     let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.name.starts_with("bt-cli"));
     Figure::compare(&mut ours, "bt-cli: 1 peer", 1, RATIO);
@@ -104,54 +108,58 @@ fn cases(options: &Options) -> Vec<Case> {
 }
 
 struct Bench<'a> {
-    place: &'a Place,
+    trial_folder: &'a TrialFolder,
     bt_cli: &'a BtCli,
 }
 
 impl Bench<'_> {
-    fn turn(&self, case: &Case) -> Result<Vec<f64>> {
+    fn measure(&self, case: &Case) -> Result<Vec<f64>> {
         let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-        let at = |index| SocketAddr::from((namespace::one_of_many(index), serve::PORT));
+        let at = |index| SocketAddr::from((namespace::numbered_address(index), serve::PORT));
         let peers: Vec<SocketAddr> = (0..case.peers).map(at).collect();
         tracker.answer(Answer::Peers(peers.clone()));
         let payloads = self.payloads(case, &tracker.url())?;
-        let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
+        let (folder, home) =
+            (self.trial_folder.empty("downloads")?, self.trial_folder.empty("home")?);
         let size = if case.zeros { ENOUGH } else { case.shape.size };
-        self.place.even_out(size)?;
+        self.trial_folder.warm_up_memory(size)?;
 
-        let requested = self.place.path().join("requested");
+        let requested = self.trial_folder.path().join("requested");
         let mut server = self.serve(case, &payloads, &requested)?;
         let ip = namespace::OURS;
         let torrent = payloads[0].torrent();
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &peers };
-        let mut running = match case.program {
+        let mut launch = match case.program {
             Program::Ours => self.start_ours(&payloads, &job)?,
             Program::Libtorrent => Libtorrent::pypi().download(&job)?,
         };
-        let (start, mut meter) = (Instant::now(), Meter::start(&running));
-        let begun = until_every(LOOK, START_LIMIT, || requested.exists() || running.has_ended());
-        ensure!(begun && requested.exists(), "nothing was requested\n{}", running.last_words());
+        let (start, mut meter) = (Instant::now(), Meter::start(&launch));
+        let ready = wait_until_every(CHECK_INTERVAL, START_LIMIT, || {
+            requested.exists() || launch.has_ended()
+        });
+        ensure!(ready && requested.exists(), "nothing was requested\n{}", launch.output_tail());
         let first = start.elapsed();
         let (time, cost) = if case.zeros {
-            wait_for_enough(&mut server, &running, &mut meter)?;
+            wait_for_enough(&mut server, &launch, &mut meter)?;
             (start.elapsed(), meter.cost())
         } else {
-            let (rest, cost) = turn::go_on(&mut running, meter, || job.done().exists(), true)?;
+            let (rest, cost) =
+                measure::follow_with(&mut launch, meter, || job.done().exists(), true)?;
             (first + rest, cost)
         };
         server.stop();
-        running.stop();
+        launch.stop();
         if !case.zeros {
             payloads.iter().try_for_each(|payload| payload.compare(&folder))?;
         }
-        self.place.empty("downloads")?;
-        let mut values = turn::values(size, time, cost);
+        self.trial_folder.empty("downloads")?;
+        let mut values = measure::values(size, time, cost);
         values.push(first.as_secs_f64() * 1000.0);
         Ok(values)
     }
 
     fn payloads(&self, case: &Case, url: &str) -> Result<Vec<Payload>> {
-        let root = self.place.empty("payload")?;
+        let root = self.trial_folder.empty("payload")?;
         let each = Shape { size: case.shape.size / case.torrents, ..case.shape };
         let create = |index: u64| {
             let (name, root) = (format!("payload-{index}"), root.join(index.to_string()));
@@ -164,7 +172,7 @@ impl Bench<'_> {
         (0..case.torrents).map(create).collect()
     }
 
-    fn serve(&self, case: &Case, payloads: &[Payload], requested: &PathBuf) -> Result<Running> {
+    fn serve(&self, case: &Case, payloads: &[Payload], requested: &PathBuf) -> Result<Launch> {
         let _none_yet = std::fs::remove_file(requested);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["child", "serve"]).arg(requested);
@@ -172,27 +180,27 @@ impl Bench<'_> {
         if case.zeros {
             command.arg(format!("--limit={ENOUGH}"));
         }
-        let home = self.place.empty("server")?;
-        let address = (namespace::one_of_many(0), serve::PORT).into();
+        let home = self.trial_folder.empty("server")?;
+        let address = (namespace::numbered_address(0), serve::PORT).into();
         contestant::start_listening("server", &command, &home, address)
     }
 
-    fn start_ours(&self, payloads: &[Payload], job: &Job<'_>) -> Result<Running> {
+    fn start_ours(&self, payloads: &[Payload], job: &Job<'_>) -> Result<Launch> {
         let mut command = Ours::new()?.command("download", job);
-        // The first is in the job.
+        // The first torrent is in the job.
         command.args(payloads.iter().skip(1).map(Payload::torrent));
-        Running::start("bt-cli", &command, job.home)
+        Launch::start("bt-cli", &command, job.home)
     }
 }
 
-/// Waits until the server has sent [`ENOUGH`], whereupon it ends; nothing else counts.
-fn wait_for_enough(server: &mut Running, client: &Running, meter: &mut Meter) -> Result<()> {
-    until(turn::TURN_LIMIT, || {
-        meter.look();
+/// Waits until the server has sent [`ENOUGH`], and then ends; nothing else counts.
+fn wait_for_enough(server: &mut Launch, client: &Launch, meter: &mut Meter) -> Result<()> {
+    wait_until(measure::TRIAL_LIMIT, || {
+        meter.sample();
         server.has_ended() || client.has_ended()
     });
-    ensure!(server.has_ended(), "not enough was requested\n{}", client.last_words());
+    ensure!(server.has_ended(), "not enough was requested\n{}", client.output_tail());
     let code = server.exit_code(Duration::ZERO)?;
-    ensure!(code == 0, "the server failed\n{}", server.last_words());
+    ensure!(code == 0, "the server failed\n{}", server.output_tail());
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Seeding: what a seeder gives, and what that costs it, with peers of three kinds. The clock of the
-//! peers counts; a seeder has verified its data before it begins.
+//! Seeding: the rate of a seeder and its cost, with three kinds of peers. The time is that of the peers;
+//! a seeder has verified its data before.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use testkit::{HttpTracker, SeenAnnounce};
 use super::contestant::{self, Contestant, Kind};
 use super::floor::Terms;
 use super::payload::Payload;
-use super::place::Place;
 use super::table::{Column, Row, Table};
-use super::{MIB, Options, turn};
+use super::trial_folder::TrialFolder;
+use super::{MIB, Options, measure};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, Libtorrent, PORT, Program, namespace};
 use xtask::meter::{Cost, Meter};
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How long a seeder may take to verify its data and announce.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long peers may take.
+/// How long the peers may take.
 const PEERS_LIMIT: Duration = Duration::from_secs(120);
-/// How many connections there are at once, and for how many seconds.
+/// The number of connections, and how many seconds they last.
 const MANY: usize = 200;
 const SECONDS: u64 = 5;
-/// Who seeds, of those who can. aria2 hangs up on a peer that has many requests open.
+/// The measured seeders. aria2 disconnects a peer with many outstanding requests.
 const SEEDERS: &[&str] = &["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "transmission"];
 
-/// The shares are those of the connections that got least and most, where 1 is an even share.
+/// The shares are those of the connections that received least and most; 1 is an even share.
 const COLUMNS: &[Column] = &[
-    turn::RATE,
-    turn::CPU,
-    turn::PEAK,
+    measure::RATE,
+    measure::CPU,
+    measure::PEAK,
     Column { name: "peer CPU s/GiB", decimals: 2 },
     Column { name: "least share", decimals: 2 },
     Column { name: "largest share", decimals: 2 },
     Column { name: "MB/s to libtorrent's", decimals: 2 },
     Column { name: "CPU to libtorrent's", decimals: 2 },
 ];
-/// To whose median, in which column, each of the last columns is the ratio.
+/// For each of the last columns, the row and the column to which it is the ratio of medians.
 const RATIOS: [(&str, usize); 2] = [("libtorrent", 0), ("libtorrent", 1)];
 
-/// Who takes the payload.
+/// The peers of a seeder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peers {
-    /// One connection that discards all of it, once.
+    /// One connection that discards the whole payload, once.
     One,
-    /// Many that discard it, again and again.
+    /// Many connections that discard it, repeatedly.
     Many,
     /// libtorrent, which downloads it.
     Libtorrent,
@@ -73,12 +73,16 @@ impl Peers {
     }
 }
 
-/// A table for each kind of peers.
-pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
-    let (payload, tracker) = Payload::one_file(options, place, bt_cli)?;
+/// Measures each kind of peers, in a table of its own.
+pub(super) fn run(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
+    let (payload, tracker) = Payload::one_file(options, trial_folder, bt_cli)?;
     let (mut contestants, missing) = contestant::all()?;
     contestants.retain(|contestant| seeds(contestant) && options.wants(contestant.name));
-    let bench = Bench { options, place, payload, tracker, contestants, missing };
+    let bench = Bench { options, trial_folder, payload, tracker, contestants, missing };
     let tables = [Peers::One, Peers::Many, Peers::Libtorrent].map(|peers| {
         let table = bench.run(peers);
         print!("{}", table.text());
@@ -87,7 +91,7 @@ pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Ve
     Ok(tables.to_vec())
 }
 
-/// The receiving end of the floor stands for its sender, which is the least that seeding can cost.
+/// Whether a contestant seeds. The floor's receiver represents its sender, which costs least.
 fn seeds(contestant: &Contestant) -> bool {
     match contestant.kind {
         Kind::Client(_) => SEEDERS.contains(&contestant.name),
@@ -98,15 +102,15 @@ fn seeds(contestant: &Contestant) -> bool {
 
 struct Bench<'a> {
     options: &'a Options,
-    place: &'a Place,
+    trial_folder: &'a TrialFolder,
     payload: Payload,
     tracker: HttpTracker,
     contestants: Vec<Contestant>,
     missing: Vec<&'static str>,
 }
 
-/// What the peers of one turn got.
-struct Got {
+/// What the peers of one measurement received.
+struct Received {
     time: Duration,
     /// Of each connection.
     bytes: Vec<u64>,
@@ -126,15 +130,15 @@ impl Bench<'_> {
                 Row::new(name, &contestant.version, COLUMNS)
             })
             .collect();
-        turn::race(self.options, &mut rows, |index| self.turn(contestants[index], peers));
+        measure::race(self.options, &mut rows, |index| self.measure(contestants[index], peers));
         let missing = self.missing.iter().copied();
         let missing = missing.filter(|name| SEEDERS.contains(name) && self.options.wants(name));
         let title = peers.title(self.payload.shape.size);
         Table::new(peers.key(), title, COLUMNS, rows, missing).compared(&RATIOS).sorted()
     }
 
-    fn turn(&self, contestant: &Contestant, peers: Peers) -> Result<Vec<f64>> {
-        let home = self.place.empty("home")?;
+    fn measure(&self, contestant: &Contestant, peers: Peers) -> Result<Vec<f64>> {
+        let home = self.trial_folder.empty("home")?;
         let address = SocketAddr::from((contestant.ip, PORT));
         let seeder = self.start(contestant, &home)?;
         let mut meter = Meter::start(&seeder);
@@ -147,12 +151,12 @@ impl Bench<'_> {
             }
             (_, Peers::Libtorrent) => self.download(address),
         };
-        let got = got.with_context(|| seeder.last_words())?;
+        let got = got.with_context(|| seeder.output_tail())?;
         Ok(got.values(meter.cost()))
     }
 
-    /// Starts a seeder and waits until it has told the tracker that it misses nothing.
-    fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Running> {
+    /// Starts a seeder and waits until it has announced to the tracker that nothing is left.
+    fn start(&self, contestant: &Contestant, home: &std::path::Path) -> Result<Launch> {
         let Kind::Client(program) = &contestant.kind else {
             let address = (contestant.ip, PORT).into();
             return contestant::start_sender(&self.payload, home, address);
@@ -160,72 +164,73 @@ impl Bench<'_> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
         let before = self.tracker.announces().len();
-        let running = program.seed(&job)?;
-        // From wherever: some announce from any address of the machine.
+        let launch = program.seed(&job)?;
+        // Some programs announce from another address of the machine.
         let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|seen| seen.left == 0);
         let announced = self.tracker.wait_for(START_LIMIT, seeds);
-        ensure!(announced, "it does not announce that it seeds\n{}", running.last_words());
-        Ok(running)
+        ensure!(announced, "it does not announce that it seeds\n{}", launch.output_tail());
+        Ok(launch)
     }
 
-    fn discard(&self, address: SocketAddr, more: &[&str]) -> Result<Got> {
+    fn discard(&self, address: SocketAddr, more: &[&str]) -> Result<Received> {
         let mut command = contestant::child("discard", &self.payload.description())?;
         command.args(more).arg(address.to_string());
-        let home = self.place.empty("peers")?;
-        let mut running = Running::start("peers", &command, &home)?;
-        let (_, cost) = self.follow(&mut running)?;
-        let said: Value = serde_json::from_str(&running.stdout())?;
+        let home = self.trial_folder.empty("peers")?;
+        let mut launch = Launch::start("peers", &command, &home)?;
+        let (_, cost) = self.follow(&mut launch)?;
+        let said: Value = serde_json::from_str(&launch.stdout())?;
         let bytes = said["bytes"].as_array().context("no bytes")?;
         let seconds = said["seconds"].as_f64().context("no seconds")?;
-        Ok(Got {
+        Ok(Received {
             time: Duration::from_secs_f64(seconds),
             bytes: bytes.iter().filter_map(Value::as_u64).collect(),
             cpu: cost.cpu,
         })
     }
 
-    fn receive(&self, address: SocketAddr) -> Result<Got> {
+    fn receive(&self, address: SocketAddr) -> Result<Received> {
         let mut command = contestant::child("floor", &self.payload.description())?;
-        let home = self.place.empty("peers")?;
+        let home = self.trial_folder.empty("peers")?;
         command.arg(&home).arg(address.to_string()).arg("receive");
-        let mut running = Running::start("peers", &command, &home)?;
-        let (time, cost) = self.follow(&mut running)?;
+        let mut launch = Launch::start("peers", &command, &home)?;
+        let (time, cost) = self.follow(&mut launch)?;
         Ok(self.all(time, cost))
     }
 
-    fn download(&self, address: SocketAddr) -> Result<Got> {
-        let (home, folder) = (self.place.empty("peers")?, self.place.empty("downloads")?);
-        self.place.even_out(self.payload.shape.size)?;
+    fn download(&self, address: SocketAddr) -> Result<Received> {
+        let (home, folder) =
+            (self.trial_folder.empty("peers")?, self.trial_folder.empty("downloads")?);
+        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
         let torrent = self.payload.torrent();
         let ip = namespace::seeder_address(0);
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[address] };
-        let mut running = Libtorrent::newest()?.download(&job)?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), true)?;
+        let mut launch = Libtorrent::newest()?.download(&job)?;
+        let (time, cost) = measure::follow(&mut launch, || job.done().exists(), true)?;
         self.payload.compare(&folder)?;
-        self.place.empty("downloads")?;
+        self.trial_folder.empty("downloads")?;
         Ok(self.all(time, cost))
     }
 
-    fn follow(&self, running: &mut Running) -> Result<(Duration, Cost)> {
-        let (time, cost) = turn::follow(running, || false, true)?;
+    fn follow(&self, launch: &mut Launch) -> Result<(Duration, Cost)> {
+        let (time, cost) = measure::follow(launch, || false, true)?;
         ensure!(time < PEERS_LIMIT, "the peers took {time:?}");
         Ok((time, cost))
     }
 
-    /// All of the payload over one connection.
-    fn all(&self, time: Duration, cost: Cost) -> Got {
-        Got { time, bytes: vec![self.payload.shape.size], cpu: cost.cpu }
+    /// The whole payload over one connection.
+    fn all(&self, time: Duration, cost: Cost) -> Received {
+        Received { time, bytes: vec![self.payload.shape.size], cpu: cost.cpu }
     }
 }
 
-impl Got {
-    /// The measured columns, for a seeder that had this cost.
+impl Received {
+    /// Returns the measured columns, for a seeder with this cost.
     fn values(&self, cost: Cost) -> Vec<f64> {
         let total: u64 = self.bytes.iter().sum();
         let even = total as f64 / self.bytes.len() as f64;
         let share = |bytes: Option<&u64>| bytes.map_or(0.0, |bytes| *bytes as f64 / even);
-        let mut values = turn::values(total, self.time, cost);
-        values.push(turn::per_gib(self.cpu, total));
+        let mut values = measure::values(total, self.time, cost);
+        values.push(measure::per_gib(self.cpu, total));
         values.push(share(self.bytes.iter().min()));
         values.push(share(self.bytes.iter().max()));
         values

@@ -1,6 +1,6 @@
-//! A seeder without choices: everyone is unchoked at once and sent what they ask for, from memory,
-//! a thread for each connection. As many peers as a benchmark wants, in one process: it listens at
-//! every address of the machine. Each address may have a line of its own ([`super::line`]).
+//! A seeder that unchokes everyone at once and serves every request, from memory, with a thread for each
+//! connection. One process can be as many peers as a benchmark wants: it listens at every address of
+//! the machine. Each address may have a line of its own ([`super::line`]).
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -16,17 +16,17 @@ use anyhow::{Context as _, Result, ensure};
 use super::line::{self, Line};
 use super::payload::{Description, data_below, description_below};
 
-/// The port it listens at; other programs have theirs at some of the addresses.
+/// Its port; other programs use other ports at some of the addresses.
 pub(super) const PORT: u16 = 16882;
 /// How much is read at a time, in bytes: requests only.
 const READ: usize = 16 * 1024;
 /// How much is sent at a time, in bytes, or a block more.
 const SEND: usize = 256 * 1024;
-/// The longest block that anyone asks for, in bytes.
+/// The longest block that is served, in bytes.
 const MAX_BLOCK: u32 = 128 * 1024;
 
-/// Serves the payload below `root` until it is killed, each address over a line of its own: the
-/// last byte of the address says which of `lines`, one after another.
+/// Serves the payload below `root` until it is killed, each address over a line of its own: the last byte
+/// of the address selects one of `lines`, in rotation.
 pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     let (torrents, lines) = (Arc::new(vec![Torrent::open(root)?]), Arc::new(lines));
     for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?.incoming() {
@@ -43,8 +43,8 @@ pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     Ok(())
 }
 
-/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes
-/// the file `requested` when the first request comes.
+/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes the file
+/// `requested` at the first request.
 pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> Result<()> {
     let torrents = roots.iter().map(|root| Torrent::open(root)).collect::<Result<Vec<_>>>()?;
     let (torrents, sent) = (Arc::new(torrents), Arc::new(AtomicU64::new(0)));
@@ -52,7 +52,7 @@ pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> 
         let (stream, torrents, sent) = (stream?, torrents.clone(), sent.clone());
         let requested = requested.to_owned();
         thread::spawn(move || {
-            // Whoever goes away has enough.
+            // The peer may disconnect at any time.
             let _gone = Peer::greet(stream, &torrents)
                 .and_then(|peer| peer.serve(&requested, &sent, limit.unwrap_or(u64::MAX)));
         });
@@ -78,7 +78,7 @@ impl Torrent {
         Ok(Self { description, files })
     }
 
-    /// Appends `length` bytes from `position` on.
+    /// Appends `length` bytes from `position` on to `into`.
     fn read(&self, mut position: u64, length: usize, into: &mut Vec<u8>) -> Result<()> {
         let mut begin = into.len();
         into.resize(begin + length, 0);
@@ -93,7 +93,7 @@ impl Torrent {
     }
 }
 
-/// A connection whose handshake is done.
+/// A connection after the handshake.
 struct Peer<'a> {
     stream: TcpStream,
     torrent: &'a Torrent,
@@ -159,7 +159,7 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// Appends the block that was asked for; gives its length.
+/// Appends the requested block; returns its length.
 pub(super) fn block_at(torrent: &Torrent, request: &[u8], output: &mut Vec<u8>) -> Result<u64> {
     let [piece, begin, length] = [0, 4, 8].map(|at| {
         let number = request.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
@@ -175,7 +175,7 @@ pub(super) fn block_at(torrent: &Torrent, request: &[u8], output: &mut Vec<u8>) 
     Ok(u64::from(length))
 }
 
-/// The message at the beginning of `input`, with its length, if it is there in full.
+/// Returns the message at the start of `input`, with its length, if it is complete.
 pub(super) fn message(input: &[u8]) -> Option<&[u8]> {
     let length = u32::from_be_bytes(*input.first_chunk()?);
     input.get(..4 + length as usize)
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_is_counted_once_however_much_is_asked_for_at_once() -> Result<()> {
+    fn sent_bytes_are_counted_once() -> Result<()> {
         const BLOCK: u32 = 16 * 1024;
         let folder = tempfile::tempdir()?;
         let shape = Shape { size: 128 * 1024, files: 1, piece_length: 64 * 1024 };
@@ -212,7 +212,7 @@ mod tests {
             stream.read_to_end(&mut answers).map(|_| answers)
         });
 
-        // All requests lie ready; after them comes the end, which is an error.
+        // All requests are there; after them the stream ends, which is an error.
         let gone = Peer::greet(accepted, &torrents)?.serve(&requested, &sent, u64::MAX);
         assert!(gone.is_err());
         assert_eq!(sent.into_inner(), 3 * u64::from(BLOCK));

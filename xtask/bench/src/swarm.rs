@@ -1,5 +1,5 @@
-//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay of its own.
-//! The share tells how much of what the seeders could send in that time was used.
+//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay. The share is the
+//! part of the seeders' total rate that the download used.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use testkit::HttpTracker;
 
-use super::contestant::{self, Contestant, Kind, Turn};
+use super::contestant::{self, Contestant, Kind, Trial};
 use super::payload::{Payload, Shape};
-use super::place::Place;
 use super::table::{Column, Row, Table};
-use super::{MIB, Options, serve, turn};
+use super::trial_folder::TrialFolder;
+use super::{MIB, Options, measure, serve};
 use e2e::bt_cli::BtCli;
 use e2e::clients::{Job, namespace};
-use xtask::process::Running;
+use xtask::process::Launch;
 
-/// The programs measured unless others are named: those left out take minutes.
+/// The measured programs by default: the others take minutes.
 const CONTESTANTS: [&str; 5] = ["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "aria2"];
 const COLUMNS: &[Column] = &[
-    turn::RATE,
-    turn::CPU,
-    turn::PEAK,
+    measure::RATE,
+    measure::CPU,
+    measure::PEAK,
     Column { name: "share %", decimals: 1 },
     Column { name: "buffers MiB", decimals: 1 },
 ];
@@ -31,7 +31,7 @@ struct Scenario {
     key: &'static str,
     shape: Shape,
     peers: usize,
-    /// In KB/s, an equal number of peers at each.
+    /// The rates in KB/s, with an equal number of peers at each.
     rates: Vec<u64>,
     /// In milliseconds.
     rtt: u64,
@@ -50,18 +50,22 @@ impl Scenario {
         )
     }
 
-    /// How long the download takes if every peer sends at its rate all the time.
+    /// Returns how long the download takes if every peer always sends at its rate.
     fn ideal(&self) -> Duration {
         let each = (0..self.peers).map(|peer| self.rates[peer % self.rates.len()] * 1000);
         Duration::from_secs_f64(self.shape.size as f64 / each.sum::<u64>() as f64)
     }
 }
 
-/// A table for each swarm.
-pub(super) fn run(options: &Options, place: &Place, bt_cli: &BtCli) -> Result<Vec<Table>> {
+/// Measures each swarm, in a table of its own.
+pub(super) fn run(
+    options: &Options,
+    trial_folder: &TrialFolder,
+    bt_cli: &BtCli,
+) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for scenario in scenarios(options)? {
-        let table = Bench::new(options, place, bt_cli, scenario)?.run();
+        let table = Bench::new(options, trial_folder, bt_cli, scenario)?.run();
         print!("{}", table.text());
         tables.push(table);
     }
@@ -97,7 +101,7 @@ fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
 
 struct Bench<'a> {
     options: &'a Options,
-    place: &'a Place,
+    trial_folder: &'a TrialFolder,
     scenario: Scenario,
     payload: Payload,
     contestants: Vec<Contestant>,
@@ -109,13 +113,14 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(
         options: &'a Options,
-        place: &'a Place,
+        trial_folder: &'a TrialFolder,
         bt_cli: &BtCli,
         scenario: Scenario,
     ) -> Result<Self> {
-        let at = |index| SocketAddr::from((namespace::one_of_many(index), serve::PORT));
+        let at = |index| SocketAddr::from((namespace::numbered_address(index), serve::PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.peers).map(at).collect();
-        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, place, bt_cli)?;
+        let (payload, tracker) =
+            Payload::of_seeders(&seeders, scenario.shape, trial_folder, bt_cli)?;
         let (mut contestants, mut missing) = contestant::all()?;
         let is_in = |name: &str| match options.only.is_empty() {
             true => CONTESTANTS.contains(&name),
@@ -125,10 +130,10 @@ impl<'a> Bench<'a> {
             matches!(contestant.kind, Kind::Client(_)) && is_in(contestant.name)
         });
         missing.retain(|name| is_in(name));
-        ensure!(!contestants.is_empty(), "nobody is left to be measured");
+        ensure!(!contestants.is_empty(), "no contestant to measure");
         Ok(Self {
             options,
-            place,
+            trial_folder,
             scenario,
             payload,
             contestants,
@@ -141,40 +146,41 @@ impl<'a> Bench<'a> {
     fn run(&self) -> Table {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
-        turn::race(self.options, &mut rows, |index| self.turn(&self.contestants[index]));
+        measure::race(self.options, &mut rows, |index| self.measure(&self.contestants[index]));
         let missing = self.missing.iter().copied();
         Table::new(self.scenario.key, self.scenario.title(), COLUMNS, rows, missing).sorted()
     }
 
-    /// One turn of one contestant: the values of the columns.
-    fn turn(&self, contestant: &Contestant) -> Result<Vec<f64>> {
-        let (folder, home) = (self.place.empty("downloads")?, self.place.empty("home")?);
-        self.place.even_out(self.payload.shape.size)?;
+    /// Measures one contestant once: the values of the columns.
+    fn measure(&self, contestant: &Contestant) -> Result<Vec<f64>> {
+        let (folder, home) =
+            (self.trial_folder.empty("downloads")?, self.trial_folder.empty("home")?);
+        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
         let mut server = self.serve()?;
         let torrent = self.payload.torrent();
         let (ip, peers) = (contestant.ip, &self.seeders[..]);
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers };
         let description = self.payload.description();
-        let mut running = contestant.start(&Turn { job, payload: &description })?;
-        let (time, cost) = turn::follow(&mut running, || job.done().exists(), contestant.ends())?;
-        let buffers = contestant.buffers_peak(&running);
-        drop(running);
+        let mut launch = contestant.start(&Trial { job, payload: &description })?;
+        let (time, cost) = measure::follow(&mut launch, || job.done().exists(), contestant.ends())?;
+        let buffers = contestant.buffers_peak(&launch);
+        drop(launch);
         server.stop();
-        self.payload.compare(&folder).context("not what was seeded")?;
-        let mut values = turn::values(self.payload.shape.size, time, cost);
+        self.payload.compare(&folder).context("wrong bytes")?;
+        let mut values = measure::values(self.payload.shape.size, time, cost);
         values.push(100.0 * self.scenario.ideal().as_secs_f64() / time.as_secs_f64());
         values.extend(buffers.map(|bytes| bytes as f64 / MIB as f64));
         Ok(values)
     }
 
-    fn serve(&self) -> Result<Running> {
+    fn serve(&self) -> Result<Launch> {
         let rates: Vec<String> = self.scenario.rates.iter().map(ToString::to_string).collect();
         let mut command = contestant::child("serve-over", self.payload.root())?;
         command.args(["--rates", &rates.join(","), "--rtt", &self.scenario.rtt.to_string()]);
         contestant::start_listening(
             "server",
             &command,
-            &self.place.empty("server")?,
+            &self.trial_folder.empty("server")?,
             self.seeders[0],
         )
     }

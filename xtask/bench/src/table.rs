@@ -1,18 +1,18 @@
-//! What was measured: figures with their spread, in tables, as text and as JSON.
+//! Figures with their spread, in tables, as text and as JSON.
 
 use serde_json::{Value, json};
 
-/// What one quantity came to, turn by turn.
+/// The values of one quantity, sorted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figure(Vec<f64>);
 
 impl Figure {
-    pub(super) fn note(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64) {
         self.0.push(value);
         self.0.sort_by(f64::total_cmp);
     }
 
-    /// The middle one, or the mean of the two in the middle; `None` if there is none.
+    /// Returns the middle value, or the mean of the two middle ones; `None` without values.
     pub(super) fn median(&self) -> Option<f64> {
         let middle = self.0.len() / 2;
         match self.0.len() {
@@ -30,8 +30,8 @@ impl Figure {
         self.0.last().copied()
     }
 
-    /// Fills column `ratio` of all rows with their medians in `column`, in proportion to that of
-    /// the row `name`.
+    /// Sets column `ratio` of all rows to the ratio of their median in `column` to that of the row
+    /// `name`.
     pub(super) fn compare(rows: &mut [Row], name: &str, column: usize, ratio: usize) {
         let base = rows.iter().find(|row| row.name == name);
         let Some(base) = base.and_then(|row| row.figures[column].median()) else { return };
@@ -56,21 +56,21 @@ impl Figure {
     }
 }
 
-/// A quantity: what it is called, with its unit, and how many decimals it is shown with.
+/// A quantity: its name with the unit, and how many decimals are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) decimals: usize,
 }
 
-/// What one contestant came to.
+/// The results of one contestant.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) version: String,
-    /// One for each column.
+    /// One per column.
     pub(super) figures: Vec<Figure>,
-    /// Why there is less than there should be.
+    /// Why there are fewer values than expected.
     pub(super) problem: Option<String>,
 }
 
@@ -80,28 +80,28 @@ impl Row {
         Self { name: name.to_owned(), version: version.to_owned(), figures, problem: None }
     }
 
-    /// Adds the values of one turn, one for each column.
-    pub(super) fn note(&mut self, values: &[f64]) {
+    /// Adds the values of one measurement, one per column.
+    pub(super) fn add(&mut self, values: &[f64]) {
         for (figure, value) in self.figures.iter_mut().zip(values) {
-            figure.note(*value);
+            figure.add(*value);
         }
     }
 }
 
-/// Contestants side by side.
+/// The results of all contestants.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
-    /// A word that tells it from the others.
+    /// A unique name.
     pub(super) key: String,
     pub(super) title: String,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<Row>,
-    /// Who does not take part, and why.
+    /// Contestants that do not take part, and why.
     pub(super) skipped: Vec<(String, String)>,
 }
 
 impl Table {
-    /// The rows in this order, and those whose program is not installed.
+    /// Makes a table of the rows in this order, and of the programs that are not installed.
     pub(super) fn new(
         key: &str,
         title: String,
@@ -113,7 +113,7 @@ impl Table {
         Self { key: key.to_owned(), title, columns, rows, skipped: skipped.collect() }
     }
 
-    /// Fills the last columns: each the ratio to the figure of the named row in the column told.
+    /// Fills the last columns. Each is the ratio to the named row in the given column.
     pub(super) fn compared(mut self, ratios: &[(&str, usize)]) -> Self {
         let first = self.columns.len() - ratios.len();
         for (index, (name, column)) in ratios.iter().enumerate() {
@@ -122,14 +122,14 @@ impl Table {
         self
     }
 
-    /// Puts the rows in the order of the first column, the largest first.
+    /// Sorts the rows by the first column, the largest value first.
     pub(super) fn sorted(mut self) -> Self {
         let first = |row: &Row| row.figures.first().and_then(Figure::median).unwrap_or(-1.0);
         self.rows.sort_by(|a, b| first(b).total_cmp(&first(a)));
         self
     }
 
-    /// The table for people.
+    /// Formats the table as text.
     pub(super) fn text(&self) -> String {
         let heads =
             ["", "version"].into_iter().chain(self.columns.iter().map(|column| column.name));
@@ -189,9 +189,9 @@ mod tests {
     fn medians_and_spread() {
         let mut figure = Figure::default();
         assert_eq!((figure.median(), figure.text(1)), (None, "-".to_owned()));
-        [3.0, 1.0].into_iter().for_each(|value| figure.note(value));
+        [3.0, 1.0].into_iter().for_each(|value| figure.add(value));
         assert_eq!(figure.median(), Some(2.0));
-        figure.note(2.5);
+        figure.add(2.5);
         assert_eq!(figure.text(1), "2.5 (1.0..3.0)");
     }
 }

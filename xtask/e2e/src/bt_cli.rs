@@ -8,50 +8,50 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use xtask::process::{Running, bounded};
+use xtask::process::{Launch, bounded};
 
 /// How long a command that should end on its own may take.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// The program, with a folder for its outputs and its state.
+/// The program, with a folder for its output and its state.
 #[derive(Debug, Clone)]
 pub struct BtCli {
     program: PathBuf,
     home: PathBuf,
-    /// How much address space a process may have, in bytes.
+    /// The most address space of a process, in bytes.
     address_space: Option<u64>,
 }
 
 impl BtCli {
-    /// `program`, with outputs and state below `home`.
+    /// Makes a user of `program` with output and state in `home`.
     pub fn new(program: &Path, home: &Path) -> Self {
         Self { program: program.to_owned(), home: home.to_owned(), address_space: None }
     }
 
-    /// The same, each process with so many bytes of address space at most.
+    /// Limits the address space of each process.
     pub fn with_address_space(self, bytes: u64) -> Self {
         Self { address_space: Some(bytes), ..self }
     }
 
-    /// A command with these arguments, to which more may be added.
+    /// Returns a command with these arguments, to which more may be added.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments);
-        // A journal left by another run, or the user's own, must not change what is tested.
+        // A journal of another test, or of the user, must not change the result.
         command.env("XDG_STATE_HOME", self.home.join("state")).env("HOME", &self.home);
         command.env_remove("http_proxy").env_remove("RUST_LOG");
         if self.address_space.is_some() {
-            // What glibc sets aside for each thread and never uses would count.
+            // Otherwise the arenas that glibc reserves for each thread would count.
             command.env("MALLOC_ARENA_MAX", "1");
         }
         command
     }
 
-    /// Starts a command that goes on until it is ended or done. Its outputs are called `name`.
-    pub fn start(&self, name: &str, command: &Command) -> Result<Running> {
+    /// Starts a command. Its output files are called `name`.
+    pub fn start(&self, name: &str, command: &Command) -> Result<Launch> {
         match self.address_space {
-            Some(bytes) => Running::start(name, &bounded(command, bytes), &self.home),
-            None => Running::start(name, command, &self.home),
+            Some(bytes) => Launch::start(name, &bounded(command, bytes), &self.home),
+            None => Launch::start(name, command, &self.home),
         }
     }
 
@@ -62,11 +62,11 @@ impl BtCli {
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Finished> {
         let mut command = self.command(arguments);
-        let mut running = self.start(name, command.arg("--json"))?;
-        finish(&mut running, COMMAND_LIMIT)
+        let mut launch = self.start(name, command.arg("--json"))?;
+        finish(&mut launch, COMMAND_LIMIT)
     }
 
-    /// Runs a command with `--json` that must succeed; gives the first line it prints.
+    /// Runs a command with `--json` that must succeed; returns the first line it prints.
     pub fn json<A: AsRef<OsStr>>(
         &self,
         name: &str,
@@ -83,47 +83,47 @@ impl BtCli {
 pub struct Finished {
     /// Its exit code.
     pub code: i32,
-    /// What it printed, a JSON value a line.
+    /// What it printed: a JSON value per line.
     pub lines: Vec<Value>,
-    words: String,
+    tail: String,
 }
 
 impl Finished {
     /// Checks the exit code and, after a failure, that the last line says so.
     pub fn expect(&self, code: i32) -> Result<()> {
-        ensure!(self.code == code, "exit code {} instead of {code}\n{}", self.code, self.words);
+        ensure!(self.code == code, "exit code {} instead of {code}\n{}", self.code, self.tail);
         if code == 0 || code == 130 {
             return Ok(());
         }
         let class = self.lines.last().and_then(|line| line["error"]["class"].as_str());
         let expected = class_of(code);
-        ensure!(class == Some(expected), "no last line with class {expected}\n{}", self.words);
+        ensure!(class == Some(expected), "no last line with class {expected}\n{}", self.tail);
         let message = self.lines.last().and_then(|line| line["error"]["message"].as_str());
-        ensure!(message.is_some_and(|text| !text.is_empty()), "no message\n{}", self.words);
+        ensure!(message.is_some_and(|text| !text.is_empty()), "no message\n{}", self.tail);
         Ok(())
     }
 
     /// Checks that it printed an event of this kind.
     pub fn expect_event(&self, kind: &str) -> Result<()> {
         let said = self.lines.iter().any(|line| line["event"] == kind);
-        ensure!(said, "no event {kind:?}\n{}", self.words);
+        ensure!(said, "no event {kind:?}\n{}", self.tail);
         Ok(())
     }
 
-    /// Checks that what it says contains `words`.
-    pub fn expect_words(&self, words: &str) -> Result<()> {
-        ensure!(self.words.contains(words), "not a word of {words:?}\n{}", self.words);
+    /// Checks that `text` is in the last lines of its output.
+    pub fn expect_text(&self, text: &str) -> Result<()> {
+        ensure!(self.tail.contains(text), "{text:?} was not printed\n{}", self.tail);
         Ok(())
     }
 }
 
 /// Waits for a command started with `--json` and reads what it printed.
-pub fn finish(running: &mut Running, limit: Duration) -> Result<Finished> {
-    let code = running.exit_code(limit)?;
-    let words = running.last_words();
-    let lines = running.stdout();
+pub fn finish(launch: &mut Launch, limit: Duration) -> Result<Finished> {
+    let code = launch.exit_code(limit)?;
+    let tail = launch.output_tail();
+    let lines = launch.stdout();
     let lines = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    Ok(Finished { code, lines: lines.with_context(|| format!("no JSON\n{words}"))?, words })
+    Ok(Finished { code, lines: lines.with_context(|| format!("no JSON\n{tail}"))?, tail })
 }
 
 /// Returns the JSON value of each line. Skips lines that are no JSON, such as an unfinished last one.

@@ -15,12 +15,12 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use xtask::process::{Running, is_ignored, until};
+use xtask::process::{Launch, is_ignored, wait_until};
 use xtask::workspace;
 
 /// How long the seeder may take to check its data and announce.
 const SEED_LIMIT: Duration = Duration::from_secs(60);
-/// How long the download may take in addition to twice what its size takes at the seeder's rate.
+/// Added to twice the time that the download takes at the seeder's rate.
 const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
 /// How long bt-cli may take to end after a signal that may have reached it too.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ pub fn run(size: u64, rate: u64) -> Result<()> {
     println!("Building bt-cli ...");
     let program = workspace::build_bt_cli()?;
     let interrupt = Interrupt::watch()?;
-    let place = TempDir::with_prefix("demo-")?;
+    let folder = TempDir::with_prefix("demo-")?;
 
     let tracker = Tracker::new();
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -42,14 +42,14 @@ pub fn run(size: u64, rate: u64) -> Result<()> {
     let udp = UdpTracker::bind(any, tracker.clone())?;
     println!("Trackers listen at {} and {}.", http.url(), udp.url());
 
-    let payload = payload(size, &http, &udp, place.path())?;
+    let payload = payload(size, &http, &udp, folder.path())?;
     let total = payload.geometry().total();
     println!("Made a torrent of {} MiB in {} files.", total / MIB, payload.files().count());
     interrupt.check()?;
 
-    let bt_cli = BtCli::new(&program, &place.path().join("bt-cli"));
+    let bt_cli = BtCli::new(&program, &folder.path().join("bt-cli"));
     let mut seeder = seed(&bt_cli, &payload, &tracker, rate, &interrupt)?;
-    let downloads = place.path().join("downloads");
+    let downloads = folder.path().join("downloads");
     let time = download(&bt_cli, &payload, &downloads, download_limit(size, rate), &interrupt)?;
     payload.compare(&downloads).context("the download differs from what was seeded")?;
     interrupt.check()?;
@@ -67,16 +67,16 @@ pub fn run(size: u64, rate: u64) -> Result<()> {
         let event = format!("{:?}", announce.event).to_lowercase();
         println!("  {who:<8} {event:<10} {:>10} bytes left", announce.left);
     }
-    drop(place);
+    drop(folder);
     println!("Everything has been stopped and cleaned up.");
     Ok(())
 }
 
-/// Whether somebody asked the demo to end.
+/// Set by a signal that asks the demo to end.
 struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Notes such a signal from now on, in place of ending at once.
+    /// Records such signals from now on, instead of ending at once.
     fn watch() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
@@ -97,12 +97,12 @@ impl Interrupt {
     }
 }
 
-/// One large file and some small ones.
-fn payload(size: u64, http: &HttpTracker, udp: &UdpTracker, place: &Path) -> Result<Payload> {
+/// Makes a torrent of one large file and some small ones.
+fn payload(size: u64, http: &HttpTracker, udp: &UdpTracker, folder: &Path) -> Result<Payload> {
     let large = size * MIB - 100_001;
     let files = [("film.bin", large), ("text/readme.txt", 1), ("text/notes.txt", 100_000)];
     let builder = Payload::folder("demo", &files).piece_length(256 * 1024).seed(42);
-    Ok(builder.tier([http.url()]).tier([udp.url()]).create_in(place)?)
+    Ok(builder.tier([http.url()]).tier([udp.url()]).create_in(folder)?)
 }
 
 /// Starts the seeder, and returns once it has announced that it has everything.
@@ -112,7 +112,7 @@ fn seed(
     tracker: &Tracker,
     rate: u64,
     interrupt: &Interrupt,
-) -> Result<Running> {
+) -> Result<Launch> {
     let mut command = bt_cli.command(["seed"]);
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
@@ -123,10 +123,10 @@ fn seed(
     }
     let mut seeder = bt_cli.start("seeder", &command)?;
     let seeds = || tracker.announces().iter().any(|each| each.left == 0);
-    until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
+    wait_until(SEED_LIMIT, || interrupt.is_asked() || !seeder.is_running() || seeds());
     interrupt.check()?;
     if !seeds() || !seeder.is_running() {
-        bail!("the seeder never announced itself\n{}", seeder.last_words());
+        bail!("the seeder never announced itself\n{}", seeder.output_tail());
     }
     Ok(seeder)
 }
@@ -137,7 +137,7 @@ fn download_limit(size: u64, rate: u64) -> Duration {
     DOWNLOAD_ALLOWANCE + Duration::from_secs(2 * size / rate.max(1))
 }
 
-/// Runs bt-cli where the user sees it, and returns how long it took.
+/// Runs bt-cli with its output on the terminal, and returns how long it took.
 fn download(
     bt_cli: &BtCli,
     payload: &Payload,
@@ -153,9 +153,9 @@ fn download(
     let start = Instant::now();
     let mut child = command.spawn().context("cannot run bt-cli")?;
     let mut has_ended = || !matches!(child.try_wait(), Ok(None));
-    let in_time = until(limit, || interrupt.is_asked() || has_ended());
+    let in_time = wait_until(limit, || interrupt.is_asked() || has_ended());
     // Ctrl-C reaches bt-cli too, and a second signal would end it at once.
-    if !in_time || !until(SHUTDOWN_LIMIT, has_ended) {
+    if !in_time || !wait_until(SHUTDOWN_LIMIT, has_ended) {
         kill_process(Pid::from_child(&child), Signal::TERM)?;
     }
     let status = child.wait()?;

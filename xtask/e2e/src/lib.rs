@@ -1,6 +1,6 @@
-//! bt-cli as its users run it: a process, against real sockets, files and other people's programs.
+//! Runs bt-cli like its users: as a process, with real sockets, files and other programs.
 //!
-//! - [`integration`]: suites of cases, each with its verdict
+//! - [`integration`]: suites of cases, each with its outcome
 //! - [`demo`]: a download to watch; [`soak`]: a swarm that runs for a long time
 //! - [`clients`]: how each BitTorrent program is started on a torrent; [`bt_cli`]: how ours is run.
 //!   The benchmarks use them too.
@@ -8,7 +8,7 @@
 //! ```no_run
 //! use e2e::integration::{Options, Suite};
 //!
-//! // Everything that plays peers or trackers against bt-cli on loopback.
+//! // Our own peers and trackers against bt-cli, on loopback.
 //! e2e::integration::run(Some(Suite::Loopback), Options::default())?;
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -18,6 +18,6 @@
 pub mod bt_cli;
 pub mod clients;
 pub mod demo;
-mod draws;
 pub mod integration;
+mod rng;
 pub mod soak;

@@ -8,7 +8,7 @@ use e2e::integration::{Options, Suite};
 use e2e::{demo, integration, soak};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Runs bt-cli as its users do")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Runs bt-cli like its users")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -21,23 +21,23 @@ enum Task {
         /// How much to download, in MiB
         #[arg(long, default_value_t = 100)]
         size: u64,
-        /// How much the seeder sends per second, in MiB; 0 for as much as it can
+        /// The seeder's rate, in MiB per second; 0 for no limit
         #[arg(long, default_value_t = 20)]
         rate: u64,
     },
-    /// Runs bt-cli against our own trackers and peers, and against other people's clients
+    /// Runs bt-cli against our own trackers and peers, and against other clients
     Integration {
-        /// Which suite; all if none is named
+        /// The suite; without one, all
         suite: Option<Suite>,
         #[command(flatten)]
         options: Options,
     },
-    /// A swarm in which peers come and go, for a long time, watched for what grows
+    /// Runs a swarm in which peers come and go for a long time, and watches what grows
     Soak {
-        /// How long it takes
+        /// How many minutes it runs
         #[arg(default_value_t = 20.0)]
         minutes: f64,
-        /// The number that says who comes when
+        /// The seed that decides which visitors come and when
         #[arg(long, value_name = "SEED")]
         seed: Option<u64>,
     },

@@ -1,13 +1,23 @@
 //! The fuzz targets of the workspace. `FUZZ_TARGET` names the one to run; the arguments are
-//! libFuzzer's. What a target promises is told where its function is.
+//! libFuzzer's. Each target's function documents what it asserts.
 
 #![no_main]
 
+#[path = "../../../crates/bencode/tests/fuzz/mod.rs"]
+mod bencode_fuzz;
+#[path = "../../../crates/tracker-http/tests/fuzz/mod.rs"]
+mod http;
+#[path = "../../../crates/metainfo/tests/fuzz/mod.rs"]
+mod metainfo_fuzz;
+#[path = "../../../crates/peer-wire/tests/fuzz/mod.rs"]
+mod peer;
 mod session;
 mod store;
 mod swarm;
 #[path = "../../../crates/bt-types/tests/fuzz.rs"]
 mod types;
+#[path = "../../../crates/tracker-udp/tests/fuzz/mod.rs"]
+mod udp;
 
 use std::sync::LazyLock;
 
@@ -16,26 +26,26 @@ type Target = fn(&[u8]);
 
 /// Every target. Each has its corpus below `testdata/fuzz`.
 const TARGETS: &[(&str, Target)] = &[
-    ("bencode", bencode::fuzz::value),
-    ("http_announce", tracker_http::fuzz::announce),
-    ("http_scrape", tracker_http::fuzz::scrape),
-    ("http_url", tracker_http::fuzz::url),
+    ("bencode", bencode_fuzz::value),
+    ("http_announce", http::announce),
+    ("http_scrape", http::scrape),
+    ("http_url", http::url),
     ("journal", piece_store::fuzz::journal),
-    ("magnet", metainfo::fuzz::magnet),
-    ("paths", metainfo::fuzz::paths),
-    ("peer_connection", peer_wire::fuzz::connection),
-    ("peer_extension", peer_wire::fuzz::extension_handshake),
-    ("peer_handshake", peer_wire::fuzz::handshake),
-    ("peer_messages", peer_wire::fuzz::messages),
-    ("peer_splits", peer_wire::fuzz::splits),
+    ("magnet", metainfo_fuzz::magnet),
+    ("paths", metainfo_fuzz::paths),
+    ("peer_connection", peer::connection),
+    ("peer_extension", peer::extension_handshake),
+    ("peer_handshake", peer::handshake),
+    ("peer_messages", peer::messages),
+    ("peer_splits", peer::splits),
     ("session", session::fuzz),
     ("store", store::fuzz),
     ("swarm", swarm::fuzz),
-    ("torrent", metainfo::fuzz::torrent),
+    ("torrent", metainfo_fuzz::torrent),
     ("types", types::fuzz),
-    ("udp_exchange", tracker_udp::fuzz::exchange),
-    ("udp_packet", tracker_udp::fuzz::packet),
-    ("udp_url", tracker_udp::fuzz::url),
+    ("udp_exchange", udp::exchange),
+    ("udp_packet", udp::packet),
+    ("udp_url", udp::url),
 ];
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {

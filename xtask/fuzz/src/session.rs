@@ -1,6 +1,6 @@
-//! A session's core and the machine that its own tests drive it by.
+//! A session's engine and the model that its own tests drive it with.
 
-#[path = "../../../crates/session/tests/core/fuzz.rs"]
+#[path = "../../../crates/session/tests/engine/fuzz.rs"]
 mod fuzz;
 
 pub(crate) use fuzz::fuzz;

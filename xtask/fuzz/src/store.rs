@@ -1,4 +1,4 @@
-//! A store over the disk in memory that its own tests use.
+//! A store on the in-memory disk that its own tests use.
 
 #![allow(dead_code, unused_imports)] // The tests use more of it.
 

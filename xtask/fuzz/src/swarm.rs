@@ -1,4 +1,4 @@
-//! A swarm and the model that its own tests check it by.
+//! A swarm and the model that its own tests check it with.
 
 #![allow(dead_code)] // The tests use more of it.
 

@@ -1,4 +1,4 @@
-//! The corpora below `testdata/fuzz`.
+//! The corpora in `testdata/fuzz`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Fuzzer;
-use xtask::process::Running;
+use xtask::process::Launch;
 use xtask::workspace::root;
 
-/// The most that is kept of one corpus besides what has a name, in bytes; of 20 it is a megabyte.
+/// The most bytes of unnamed inputs that one corpus keeps. For 20 targets that is a megabyte.
 const MAX_CORPUS: usize = 50 * 1000;
-/// How long libFuzzer may take to minimise one.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1800);
+/// How long libFuzzer may take to minimise one corpus.
+const TIME_LIMIT: std::time::Duration = std::time::Duration::from_secs(1800);
 
-/// Every target: each has a folder.
+/// Returns every target: each has a folder.
 pub(super) fn targets() -> Result<Vec<String>> {
     let folder = root().join("testdata/fuzz");
     let entries = fs::read_dir(&folder).context("no testdata/fuzz")?;
@@ -25,23 +25,23 @@ pub(super) fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is committed of a target's corpus.
+/// Returns the folder of a target's committed inputs.
 pub(super) fn committed(target: &str) -> PathBuf {
     root().join("testdata/fuzz").join(target)
 }
 
-/// Keeps the fewest inputs that reach as much code as all known ones, the shortest first, and those
-/// with a name.
+/// Keeps the fewest inputs that reach as much code as all known ones, the shortest first, and the named
+/// inputs.
 pub(super) fn minimise(fuzzer: &Fuzzer, target: &str) -> Result<()> {
     let (committed, working) = (committed(target), fuzzer.working_corpus(target)?);
     let merged = tempfile::tempdir()?;
     let mut command = fuzzer.command(target);
-    // How often an edge was gone along makes many inputs differ that tell little.
+    // Counting how often an edge was reached would keep many inputs that add little.
     command.args(["-set_cover_merge=1", "-use_counters=0"]);
     command.arg(merged.path()).arg(&committed).arg(&working);
-    let mut running = Running::start(target, &command, &fuzzer.folder.join("logs"))?;
-    let status = running.wait(PATIENCE)?;
-    ensure!(status.success(), "{target} cannot be minimised: {}", running.last_words());
+    let mut launch = Launch::start(target, &command, &fuzzer.folder.join("logs"))?;
+    let status = launch.wait(TIME_LIMIT)?;
+    ensure!(status.success(), "{target} cannot be minimised: {}", launch.output_tail());
 
     let (named, hashed): (Vec<_>, Vec<_>) =
         inputs(&committed)?.into_iter().partition(|(path, _)| has_name(path));
@@ -72,7 +72,7 @@ fn inputs(folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     fs::read_dir(folder)?.map(read).collect()
 }
 
-/// Whether a person named the file: libFuzzer takes the SHA-1 of what is in it.
+/// Whether a person named the file: libFuzzer uses the SHA-1 of its content.
 fn has_name(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.len() != 40 || !name.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -1,4 +1,4 @@
-//! `testdata/fuzz.json`: how much each target was fuzzed in all, added up run by run.
+//! `testdata/fuzz.json`: how much each target was fuzzed in total.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Report;
 use xtask::workspace::{commit, root};
 
-/// Adds a run of `target`. Several may run at once.
+/// Adds a report on `target`. Several processes may do so at once.
 pub(super) fn add(target: &str, report: &Report) -> Result<()> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -29,7 +29,7 @@ pub(super) fn add(target: &str, report: &Report) -> Result<()> {
     Ok(file.write_all((serde_json::to_string_pretty(&log)? + "\n").as_bytes())?)
 }
 
-/// The sum of what the log says and a run.
+/// Returns the sum of an entry of the log and a report.
 fn added(before: &Value, report: &Report, commit: &str) -> Value {
     let count = |key: &str| before[key].as_u64().unwrap_or(0);
     let cpu = before["cpu_seconds"].as_f64().unwrap_or(0.0) + report.cpu.as_secs_f64();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_added_up() {
+    fn reports_are_added_up() {
         let report = Report {
             executions: 10,
             cpu: Duration::from_millis(1500),

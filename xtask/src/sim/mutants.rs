@@ -1,5 +1,5 @@
-//! Bugs put in on purpose, to see that the simulator finds them. Not switches in the product: its
-//! sources are copied below `target/mutants`, changed there, built and played, one bug at a time.
+//! Planted bugs, to check that the simulator finds them. They are no switches in the product: its
+//! sources are copied to `target/mutants`, changed there, built and played, one bug at a time.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -11,27 +11,27 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::table::MUTANTS;
 use super::{broken, limit};
-use xtask::process::Running;
+use xtask::process::Launch;
 use xtask::report::Report;
 use xtask::workspace::{cargo, root, target};
 
-/// How much of a broken rule is shown, in characters.
+/// How much of a broken rule is printed, in characters.
 const MAX_RULE: usize = 80;
 
-/// A bug.
+/// A planted bug.
 pub(super) struct Mutant {
-    /// What it does, in a few words.
+    /// What it does.
     pub(super) name: &'static str,
-    /// Where it is, relative to the root.
+    /// The file that it changes, relative to the root.
     pub(super) file: &'static str,
-    /// The text that it replaces. It stands in the file once.
+    /// The text that it replaces, which is in the file exactly once.
     pub(super) before: &'static str,
     pub(super) after: &'static str,
-    /// Within how many seeds, from 0 on, it must be found.
+    /// It must be found within this many seeds, from 0 on.
     pub(super) seeds: u64,
 }
 
-/// Looks for each mutant with `named` in its name, and prints a table.
+/// Plays each mutant with `named` in its name, and prints a table.
 pub(super) fn run(named: &str) -> Result<()> {
     let chosen: Vec<&Mutant> =
         MUTANTS.iter().filter(|mutant| mutant.name.contains(named)).collect();
@@ -40,15 +40,15 @@ pub(super) fn run(named: &str) -> Result<()> {
     let mut report = Report::new(&["mutant", "seeds"]);
     for mutant in chosen {
         let seeds = format!("{}", mutant.seeds);
-        report.run_told(&[mutant.name, &seeds], || copy.look_for(mutant));
+        report.run_noted(&[mutant.name, &seeds], || copy.find(mutant));
     }
     let tally = report.finish();
     println!("\n{tally}");
-    ensure!(tally.failed == 0, "{} mutants are not found", tally.failed);
+    ensure!(tally.failed == 0, "{} mutants were not found", tally.failed);
     Ok(())
 }
 
-/// The sources in a place where they can be changed.
+/// A copy of the sources that can be changed.
 struct Copy {
     folder: PathBuf,
 }
@@ -58,18 +58,22 @@ impl Copy {
         let folder = target()?.join("mutants");
         renew(&root().join("crates"), &folder.join("sources/crates"))?;
         let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-        let alone = manifest.replace(r#"["crates/*", "xtask"]"#, r#"["crates/*"]"#);
-        ensure!(alone != manifest, "the members of the workspace are others");
-        write_if_new(&folder.join("sources/Cargo.toml"), alone.as_bytes())?;
+        let crates_only = manifest.replace(r#"["crates/*", "xtask"]"#, r#"["crates/*"]"#);
+        ensure!(crates_only != manifest, "unexpected members of the workspace");
+        write_if_new(&folder.join("sources/Cargo.toml"), crates_only.as_bytes())?;
         fs::copy(root().join("Cargo.lock"), folder.join("sources/Cargo.lock"))?;
         Ok(Self { folder })
     }
 
-    /// Puts the mutant in, plays, and takes it out again. Says what found it.
-    fn look_for(&self, mutant: &Mutant) -> Result<String> {
+    /// Plants the mutant, plays, and removes it again. Returns the seed and the rule that found it.
+    fn find(&self, mutant: &Mutant) -> Result<String> {
         let path = self.folder.join("sources").join(mutant.file);
         let text = fs::read_to_string(&path)?;
-        ensure!(text.matches(mutant.before).count() == 1, "{}: not this text", mutant.file);
+        ensure!(
+            text.matches(mutant.before).count() == 1,
+            "{}: the text to replace is not there once",
+            mutant.file
+        );
         fs::write(&path, text.replace(mutant.before, mutant.after))?;
         let found = self.build().and_then(|program| self.play(&program, mutant.seeds));
         fs::write(&path, text)?;
@@ -82,7 +86,7 @@ impl Copy {
             .current_dir(self.folder.join("sources"))
             .env("CARGO_TARGET_DIR", self.folder.join("target"))
             .env("CARGO_PROFILE_SIM_DEBUG", "0")
-            // What a bug leaves unused is no matter.
+            // A mutant may leave code unused.
             .env("RUSTFLAGS", "-Awarnings")
             .output()
             .context("cannot run cargo")?;
@@ -94,16 +98,16 @@ impl Copy {
     fn play(&self, program: &Path, seeds: u64) -> Result<String> {
         let mut command = Command::new(program);
         command.args(["first", &seeds.to_string()]).env("RUST_BACKTRACE", "0");
-        let mut running = Running::start("mutant", &command, &self.folder.join("logs"))?;
-        running.wait(limit(seeds))?;
-        let output = running.stdout();
+        let mut launch = Launch::start("mutant", &command, &self.folder.join("logs"))?;
+        launch.wait(limit(seeds))?;
+        let output = launch.stdout();
         let first = output.lines().filter_map(broken).min();
         let Some((seed, rule)) = first else { bail!("not found") };
         Ok(format!("seed {seed}: {}", shortened(rule)))
     }
 }
 
-/// The begin of a text that may be long.
+/// Returns the start of a text that may be long.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_RULE) {
         Some((end, _)) => format!("{} ..", &text[..end]),
@@ -111,7 +115,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Makes `to` the same as `from`, and touches only what differs, so that little is built again.
+/// Makes `to` the same as `from`. Writes only what differs, so that little is built again.
 fn renew(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let mut names: BTreeSet<_> = BTreeSet::new();
@@ -147,26 +151,26 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// The table does not rot: every bug can still be put in.
+    /// Every bug can still be planted.
     #[test]
-    fn each_text_stands_in_its_file_once() {
+    fn each_text_is_in_its_file_once() {
         for mutant in MUTANTS {
             let text = fs::read_to_string(root().join(mutant.file)).unwrap_or_default();
-            let places = text.matches(mutant.before).count();
-            assert_eq!(places, 1, "{}: {}: {:?}", mutant.name, mutant.file, mutant.before);
+            let count = text.matches(mutant.before).count();
+            assert_eq!(count, 1, "{}: {}: {:?}", mutant.name, mutant.file, mutant.before);
             assert_ne!(mutant.before, mutant.after, "{}", mutant.name);
         }
     }
 
     #[test]
-    fn mutants_are_not_few_and_have_names_of_their_own() {
+    fn names_of_mutants_are_unique() {
         let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
         assert_eq!(names.len(), MUTANTS.len());
         assert!(names.len() >= 15);
     }
 
     #[test]
-    fn a_copy_is_renewed() {
+    fn copy_is_updated() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         fs::create_dir_all(from.join("a")).unwrap();

@@ -1,4 +1,4 @@
-//! `testdata/soak.json`: which seeds were played at which commit without a broken rule.
+//! `testdata/soak.json`: which seeds were played without a broken rule, and at which commit.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 
 use xtask::workspace;
 
-/// What a run consists of.
+/// What the simulator is built from.
 const SOURCES: [&str; 3] = ["crates", "Cargo.toml", "Cargo.lock"];
 
-/// A run in which no rule was broken.
-pub(super) struct Run {
+/// Seeds that were played without a broken rule.
+pub(super) struct Entry {
     pub(super) commit: String,
     pub(super) from: u64,
     pub(super) count: u64,
     pub(super) seconds: f64,
 }
 
-/// The commit that is played.
+/// Returns the commit that is checked out.
 ///
 /// # Errors
-/// What is to be played is no commit: something was changed since.
+/// The sources have uncommitted changes.
 pub(super) fn commit() -> Result<String> {
     let changed = Command::new("git")
         .args(["status", "--porcelain", "--"])
@@ -37,39 +37,39 @@ pub(super) fn commit() -> Result<String> {
     Ok(workspace::commit())
 }
 
-/// Adds a run. Several may end at once.
-pub(super) fn add(run: &Run) -> Result<()> {
+/// Adds an entry. Several processes may do so at once.
+pub(super) fn add(entry: &Entry) -> Result<()> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(workspace::root().join("testdata/soak.json"))?;
     file.lock()?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
-    let mut runs: Vec<Value> = match text.is_empty() {
+    let mut entries: Vec<Value> = match text.is_empty() {
         false => serde_json::from_str(&text).context("testdata/soak.json")?,
         true => Vec::new(),
     };
-    runs.push(value(run));
-    let seeds: u64 = runs.iter().filter_map(|run| run["count"].as_u64()).sum();
-    println!("testdata/soak.json: {seeds} seeds in all");
+    entries.push(value(entry));
+    let seeds: u64 = entries.iter().filter_map(|entry| entry["count"].as_u64()).sum();
+    println!("testdata/soak.json: {seeds} seeds in total");
     file.rewind()?;
     file.set_len(0)?;
-    Ok(file.write_all(written(&runs).as_bytes())?)
+    Ok(file.write_all(text_of(&entries).as_bytes())?)
 }
 
-fn value(run: &Run) -> Value {
+fn value(entry: &Entry) -> Value {
     json!({
-        "commit": run.commit,
-        "from": run.from,
-        "count": run.count,
+        "commit": entry.commit,
+        "from": entry.from,
+        "count": entry.count,
         "broken": 0,
-        "seconds": (run.seconds * 10.0).round() / 10.0,
+        "seconds": (entry.seconds * 10.0).round() / 10.0,
     })
 }
 
-/// A line for each run.
-fn written(runs: &[Value]) -> String {
-    let lines: Vec<String> = runs.iter().map(|run| format!("  {run}")).collect();
+/// Formats a line for each entry.
+fn text_of(entries: &[Value]) -> String {
+    let lines: Vec<String> = entries.iter().map(|entry| format!("  {entry}")).collect();
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
@@ -78,12 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_a_line() {
-        let run = Run { commit: "abc".to_owned(), from: 20, count: 10, seconds: 1.26 };
-        let runs = vec![value(&run), value(&Run { from: 30, ..run })];
-        let text = written(&runs);
+    fn entry_is_a_line() {
+        let entry = Entry { commit: "abc".to_owned(), from: 20, count: 10, seconds: 1.26 };
+        let entries = vec![value(&entry), value(&Entry { from: 30, ..entry })];
+        let text = text_of(&entries);
         let line = r#"  {"commit":"abc","from":20,"count":10,"broken":0,"seconds":1.3},"#;
         assert_eq!(text.lines().nth(1), Some(line));
-        assert_eq!(serde_json::from_str::<Vec<Value>>(&text).unwrap(), runs);
+        assert_eq!(serde_json::from_str::<Vec<Value>>(&text).unwrap(), entries);
     }
 }

@@ -1,117 +1,118 @@
-//! The bugs that the simulator must find. Those of one crate stand together: to build the next is
-//! quicker then. How many seeds each may take is some multiple of what it took when it was written.
+//! The bugs that the simulator must find. Those of one crate are next to each other, which makes the
+//! builds shorter. `seeds` is some multiple of the seeds that it took when the bug was written.
 
 use super::mutants::Mutant;
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    // What is announced, and what is served.
+    // Announcing and serving.
     Mutant {
         name: "HAVE before the piece is verified",
-        file: "crates/swarm/src/swarm/blocks.rs",
-        before: "        self.outputs.push_back(Output::Commit { piece, digests });\n",
-        after: "        for peer in self.keys() {
-            self.outputs.push_back(Output::Have { peer, piece });
-        }
-        self.outputs.push_back(Output::Commit { piece, digests });\n",
+        file: "crates/swarm/src/transfer/blocks.rs",
+        before: "            cx.outputs.push_back(Output::Commit { piece, digests });\n",
+        after: "            for peer in cx.peers.keys() {
+                cx.outputs.push_back(Output::Have { peer, piece });
+            }
+            cx.outputs.push_back(Output::Commit { piece, digests });\n",
         seeds: 20,
     },
     Mutant {
         name: "endgame without cancel",
-        file: "crates/swarm/src/swarm/blocks.rs",
+        file: "crates/swarm/src/transfer/blocks.rs",
         before: "if finished.others {",
         after: "if false {",
         seeds: 100,
     },
     Mutant {
         name: "the wrong peer is banned",
-        file: "crates/swarm/src/blame.rs",
+        file: "crates/swarm/src/transfer/blame.rs",
         before: "|((bad, good), _)| bad != good",
         after: "|((bad, good), _)| bad == good",
         seeds: 200,
     },
     Mutant {
         name: "requests while choked",
-        file: "crates/swarm/src/swarm/requests.rs",
+        file: "crates/swarm/src/transfer/downloads.rs",
         before: "peer.peer_choking = true;",
         after: "peer.peer_choking = false;",
         seeds: 100,
     },
     Mutant {
-        name: "a ready peer is dropped if another one waits",
-        file: "crates/swarm/src/swarm/requests.rs",
-        before: "            self.ready.push_back(key);\n",
-        after: "            if self.ready.is_empty() {
-                self.ready.push_back(key);
+        name: "a ready peer is dropped if another waits",
+        file: "crates/swarm/src/transfer/ask_list.rs",
+        before: "AskState::Queued;\n            self.queue.push_back(key);\n",
+        after: "AskState::Queued;
+            if self.queue.is_empty() {
+                self.queue.push_back(key);
             }\n",
         seeds: 100,
     },
     Mutant {
-        name: "a request for what the peer lacks",
-        file: "crates/swarm/src/peer.rs",
+        name: "a piece that the peer lacks is requested",
+        file: "crates/swarm/src/peer/transfer.rs",
         before: "allowed && self.has.contains(piece)",
         after: "allowed",
         seeds: 20,
     },
     Mutant {
-        name: "a piece is fetched again though it is had",
-        file: "crates/swarm/src/pieces.rs",
-        before: "if self.is_missing(piece) && !self.open.contains_key(&piece) {",
-        after: "if self.wanted.contains(piece) && !self.open.contains_key(&piece) {",
+        name: "a verified piece is downloaded again",
+        file: "crates/swarm/src/transfer/downloads.rs",
+        before: "pieces.is_missing(piece) && !self.unfinished.contains(piece)",
+        after: "pieces.wanted().contains(piece) && !self.unfinished.contains(piece)",
         seeds: 20,
     },
     Mutant {
-        name: "`completed` to a tracker that did not hear `started`",
-        file: "crates/swarm/src/trackers.rs",
+        name: "`completed` to a tracker without `started`",
+        file: "crates/swarm/src/contacts/trackers.rs",
         before: "self.owed_completed && self.started",
         after: "self.owed_completed",
         seeds: 500,
     },
-    // The session's core.
+    // The session's engine.
     Mutant {
         name: "a link with something to send is not signalled",
-        file: "crates/session/src/core/transmit.rs",
-        before: "link.transmit_due = false;",
+        file: "crates/session/src/engine/link/mod.rs",
+        before: "            slot.signalled = false;\n",
         after: "",
         seeds: 20,
     },
     Mutant {
         name: "a link that ends is not closed",
-        file: "crates/session/src/core/peers.rs",
+        file: "crates/session/src/engine/connections.rs",
         before: "self.actions.push_back(Action::Close { link: key });",
         after: "",
         seeds: 200,
     },
     Mutant {
-        name: "memory of committed spans is not given back",
-        file: "crates/session/src/core/disk.rs",
+        name: "memory of committed spans is not released",
+        file: "crates/session/src/engine/store.rs",
         before: "        self.take_back(key, spans);\n",
         after: "        drop(spans.into_iter().collect::<Vec<_>>());\n",
         seeds: 100,
     },
     Mutant {
         name: "complete before it is durable",
-        file: "crates/session/src/core/disk.rs",
-        before: "torrent.completion_due && torrent.durability.is_clean()",
-        after: "torrent.completion_due",
+        file: "crates/session/src/engine/torrent/transfer.rs",
+        before: "self.completion_due && self.durability.is_clean()",
+        after: "self.completion_due",
         seeds: 20,
     },
     Mutant {
         name: "a torrent's timer is not set",
-        file: "crates/session/src/core/outputs.rs",
-        before: "        self.set_timer(key);\n",
-        after: "",
+        file: "crates/session/src/engine/torrent/mod.rs",
+        before: "        }\n        self.set_timer(key);\n",
+        after: "        }\n",
         seeds: 20,
     },
     // The store.
     Mutant {
-        name: "a piece with the wrong hash is taken",
+        name: "a piece with the wrong hash is accepted",
         file: "crates/piece-store/src/store/commit.rs",
         before: "if digest != self.layout.metainfo.info().piece_hash(piece) {",
         after: "if digest != self.layout.metainfo.info().piece_hash(piece) && digests {",
         seeds: 200,
     },
     Mutant {
-        name: "a short write is taken for a whole one",
+        name: "a short write counts as a whole one",
         file: "crates/piece-store/src/store/files.rs",
         before: "done += count as u64;",
         after: "done = segment.length;",
@@ -132,43 +133,43 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 20,
     },
     Mutant {
-        name: "a failed sync proves what it was to sync",
+        name: "a failed sync counts as one that succeeded",
         file: "crates/piece-store/src/store/sync.rs",
         before: "return Err((error, self.lose_undurable(folders)));",
         after: "return Err((error, Vec::new()));",
         seeds: 4000,
     },
     Mutant {
-        name: "names of files that a start finds are not synced",
+        name: "names of files found at a start are not synced",
         file: "crates/piece-store/src/store/check.rs",
         before: "        touched.slots().for_each(|slot| ledger.dirty.add_name(self.layout.path(slot)));\n",
         after: "",
         seeds: 500,
     },
     Mutant {
-        name: "what was written counts as durable after a crash",
+        name: "a written piece counts as durable after a crash",
         file: "crates/piece-store/src/store/resume.rs",
         before: "if durable || (written && is_clean) => {",
         after: "if durable || written => {",
         seeds: 200,
     },
     Mutant {
-        name: "a file that somebody changed is trusted",
+        name: "a changed file is trusted",
         file: "crates/piece-store/src/store/owner.rs",
         before: "(file.length, file.modified) == (found.length, found.modified)",
         after: "file.length == found.length",
         seeds: 1000,
     },
     Mutant {
-        name: "data is taken for a hole",
+        name: "data counts as a hole",
         file: "crates/piece-store/src/hashing.rs",
         before: "Some(data) => data,",
         after: "Some(data) => data + 4096,",
         seeds: 200,
     },
-    // Files that are wanted, and others.
+    // Selected and unselected files.
     Mutant {
-        name: "selection: files that are not wanted are fetched",
+        name: "selection: unselected files are downloaded",
         file: "crates/piece-store/src/store/layout.rs",
         before: "filter(|slot| slot.selected && slot.length > 0) {",
         after: "filter(|slot| slot.length > 0) {",
@@ -182,92 +183,92 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 20,
     },
     Mutant {
-        name: "selection: a seed-only torrent looks for the parts in files",
+        name: "selection: seed-only torrent ignores the parts file",
         file: "crates/piece-store/src/store/open.rs",
         before: "history.is_in_parts(number) && !is_written",
         after: "history.is_in_parts(number) && !slot.selected",
         seeds: 1000,
     },
     Mutant {
-        name: "selection: blocks in the parts file are looked for in files",
+        name: "selection: blocks in the parts file are read from files",
         file: "crates/piece-store/src/store/resume.rs",
         before: "!file.is_imported && (file.is_trusted",
         after: "(file.is_trusted",
         seeds: 4000,
     },
     Mutant {
-        name: "selection: the parts file stands for a file that was removed",
+        name: "selection: the parts file replaces a removed file",
         file: "crates/piece-store/src/store/open.rs",
         before: "stat.is_none() && !history.files.contains_key(&number);",
         after: "stat.is_none();",
         seeds: 4000,
     },
-    // What the parts file has of files that are wanted now.
+    // Bytes in the parts file of files that are selected now.
     Mutant {
-        name: "import: what was not copied yet is lost",
+        name: "import: bytes not copied yet are lost",
         file: "crates/piece-store/src/store/check.rs",
         before: "        bad.retain(|piece| !self.ledger().is_import(*piece));\n",
         after: "",
         seeds: 200,
     },
     Mutant {
-        name: "import: what was copied is not verified",
+        name: "import: the copy is not verified",
         file: "crates/piece-store/src/store/import.rs",
         before: "let (_, error) = self.verify(pieces, &mut scratch);",
         after: "let error = self.ledger().written(&[piece.get()], Touched::new()).err();",
         seeds: 4000,
     },
     Mutant {
-        name: "import: files are made before it is recorded that they are ours to make",
+        name: "import: files are created before the claim is recorded",
         file: "crates/piece-store/src/store/settle.rs",
         before: "            self.expect_files()?;\n            self.make_files()?;\n            self.import()?;\n",
         after: "            self.make_files()?;\n            self.import()?;\n            self.expect_files()?;\n",
         seeds: 4000,
     },
     Mutant {
-        name: "import: what was copied is not recorded",
+        name: "import: the copy is not recorded",
         file: "crates/piece-store/src/store/import.rs",
         before: "let (_, error) = self.verify(pieces, &mut scratch);",
         after: "let (_, error) = self.compare(pieces, &mut scratch);",
         seeds: 200,
     },
     Mutant {
-        name: "import: what was copied is not synced",
+        name: "import: the copy is not synced",
         file: "crates/piece-store/src/store/check.rs",
         before: "ledger.written(good, touched)",
         after: "ledger.written(good, Touched::new())",
         seeds: 1000,
     },
     Mutant {
-        name: "import: the parts file is given up before the copy is durable",
+        name: "import: the parts file is removed before the copy is durable",
         file: "crates/piece-store/src/store/settle.rs",
         before: "!slot.has_own_file() || in_ranges(before, *number)",
         after: "!slot.has_own_file() || (in_ranges(before, *number) && false)",
         seeds: 4000,
     },
     Mutant {
-        name: "import: what the parts file has of a file is lost with the file",
+        name: "import: bytes in the parts file are lost with the file",
         file: "crates/piece-store/src/store/settle.rs",
         before: "in_parts && ledger.is_import(piece.get())",
         after: "false && in_parts && ledger.is_import(piece.get())",
         seeds: 4000,
     },
     Mutant {
-        name: "import: what was written beside an import is looked for in the parts file",
+        name: "import: later writes are read from the parts file",
         file: "crates/piece-store/src/store/open.rs",
         before: "(in_parts && !is_filled)",
         after: "in_parts",
         seeds: 12000,
     },
     Mutant {
-        name: "selection: a file that we created is forgotten while it is not wanted",
+        name: "selection: a file of ours is forgotten while unselected",
         file: "crates/piece-store/src/store/history.rs",
         before: "self.recorded(slot).is_none() && self.expected.was_created(slot, boot)",
         after: "false && self.expected.was_created(slot, boot)",
         seeds: 4000,
     },
     Mutant {
-        name: "import: it never ends",
+        name: "import: never ends",
         file: "crates/piece-store/src/store/sync.rs",
         before: "        self.end_imports(&mut ledger)?;\n",
         after: "",
@@ -275,7 +276,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     // Files that two torrents want, or two entries of one.
     Mutant {
-        name: "shared: a file is created where there is one",
+        name: "shared: an existing file is created again",
         file: "crates/piece-store/src/store/files.rs",
         before: "match self.open_slot(slot, Access::CreateNew) {",
         after: "match self.open_slot(slot, Access::Create) {",
@@ -289,21 +290,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 4000,
     },
     Mutant {
-        name: "shared: claims of others are not looked for",
+        name: "shared: claims of other torrents are ignored",
         file: "crates/piece-store/src/store/claims.rs",
         before: "for journal in &self.journals {",
         after: "for journal in self.journals.iter().take(0) {",
         seeds: 4000,
     },
     Mutant {
-        name: "shared: a file that is in use is replaced",
+        name: "shared: a file in use is replaced",
         file: "crates/piece-store/src/store/adopt.rs",
         before: "matches!(by, Claim::Torrent { in_use: false, .. })",
         after: "matches!(by, Claim::Torrent { .. })",
         seeds: 4000,
     },
     Mutant {
-        name: "folded: an entry does not get a number",
+        name: "folded: an entry gets no number",
         file: "crates/piece-store/src/store/files.rs",
         before: "Some(Claim::Entry) => self.give_number(entry),",
         after: "Some(Claim::Entry) => Ok(()),",
@@ -318,14 +319,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     // Links, and files that are too long.
     Mutant {
-        name: "linked: a link is written through",
+        name: "linked: a write goes through a link",
         file: "crates/piece-store/src/store/settle.rs",
         before: "if matches!(owner, Owner::Linked { .. }) {",
         after: "if false {",
         seeds: 1000,
     },
     Mutant {
-        name: "cut: it is not synced",
+        name: "cut: is not synced",
         file: "crates/piece-store/src/store/settle.rs",
         before: "self.disk().sync_file(&file).inspect_err(undo)",
         after: "Ok(()).inspect_err(undo)",
@@ -339,13 +340,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seeds: 1000,
     },
     Mutant {
-        name: "cut: a file that is not wanted is cut",
+        name: "cut: an unselected file is cut",
         file: "crates/piece-store/src/store/settle.rs",
         before: "file.slot.selected && file.stat.is_some_and(|stat| stat.length > file.slot.length)",
         after: "file.stat.is_some_and(|stat| stat.length > file.slot.length)",
         seeds: 4000,
     },
-    // The numbers that all share.
+    // Numbers that all crates share.
     Mutant {
         name: "the last block is a byte too long",
         file: "crates/bt-types/src/geometry.rs",

@@ -1,4 +1,4 @@
-//! The constants that crates/README.md lists: each must be in its file, with that value.
+//! Checks that each constant that crates/README.md lists is in its file and has that value.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn check_constant(name: &str, value: &str, files: &[(&str, String)]) -> Option<S
     (!is_listed).then(|| format!("{name} is {definition} in {file}, not {value}"))
 }
 
-/// Returns what stands to the right of `const NAME: TYPE =`.
+/// Returns what is to the right of `const NAME: TYPE =`.
 fn definition<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("const {name}:"))?;
     let (_, value) = rest.split_once('=')?;

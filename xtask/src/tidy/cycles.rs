@@ -1,16 +1,16 @@
-//! Circles of `use` between the folders inside a crate: a subject must not use one that uses it.
+//! Cycles of `use` between the folders inside a crate: a subject must not use one that uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Edges that may close a circle: the folder, and the subjects in it.
+/// Edges that may close a cycle: the folder, and the subjects in it.
 const STATED: &[(&str, &str, &str)] = &[];
 
 type Module = Vec<String>;
 /// For each folder of a crate, which of its subfolders use which others.
 type Edges = BTreeMap<Module, BTreeSet<(String, String)>>;
 
-/// Returns the circles in `files`, each with its path relative to the root and its text.
+/// Returns the cycles in `files`, each with its path relative to the root and its text.
 pub(super) fn check<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Vec<String> {
     let files: Vec<(Module, &str)> =
         files.filter_map(|(path, text)| Some((module_of(path)?, text))).collect();
@@ -23,10 +23,10 @@ pub(super) fn check<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Vec
             add_edge(&mut edges, &folders, module, &target);
         }
     }
-    edges.iter().flat_map(|(folder, edges)| circles(folder, edges)).collect()
+    edges.iter().flat_map(|(folder, edges)| cycles(folder, edges)).collect()
 }
 
-/// Returns the path of a module, crate first; `None` for what is no source of a crate. A folder's own
+/// Returns the path of a module, crate first; `None` if it is not a source of a crate. A folder's own
 /// module is called `mod`.
 fn module_of(path: &Path) -> Option<Module> {
     let path = path.to_str()?.strip_suffix(".rs")?;
@@ -36,7 +36,7 @@ fn module_of(path: &Path) -> Option<Module> {
     Some(module)
 }
 
-/// Returns the paths in `text` that begin with `crate`, `super` or `self`.
+/// Returns the paths in `text` that start with `crate`, `super` or `self`.
 fn paths(text: &str) -> Vec<Module> {
     let code: Vec<&str> =
         text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
@@ -48,7 +48,7 @@ fn paths(text: &str) -> Vec<Module> {
     found.flat_map(|(at, _)| parse(&code[at..]).0).collect()
 }
 
-/// Parses a path or a tree of paths; returns also what follows.
+/// Parses a path or a tree of paths; returns the text after it too.
 fn parse(text: &str) -> (Vec<Module>, &str) {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -69,7 +69,7 @@ fn parse(text: &str) -> (Vec<Module>, &str) {
     (tails.into_iter().map(with_name).collect(), rest)
 }
 
-/// Returns the path from the crate that `target` means in `module`.
+/// Returns the path from the crate that `target` refers to in `module`.
 fn resolve(module: &[String], target: &[String]) -> Option<Module> {
     let is_folder = matches!(module.last().map(String::as_str), Some("mod" | "lib" | "main"));
     let mut base = if is_folder { &module[..module.len() - 1] } else { module };
@@ -86,7 +86,7 @@ fn resolve(module: &[String], target: &[String]) -> Option<Module> {
     Some([base, rest].concat())
 }
 
-/// Notes at each level that `module` and `target` share whether they are in different subfolders.
+/// Records, for the deepest folder of both, that the subfolder of `module` uses that of `target`.
 fn add_edge(edges: &mut Edges, folders: &BTreeSet<Module>, module: &[String], target: &[String]) {
     let common = module.iter().zip(target).take_while(|(a, b)| a == b).count();
     let (Some(from), Some(to)) = (module.get(common), target.get(common)) else { return };
@@ -97,7 +97,7 @@ fn add_edge(edges: &mut Edges, folders: &BTreeSet<Module>, module: &[String], ta
     }
 }
 
-fn circles(folder: &[String], edges: &BTreeSet<(String, String)>) -> Vec<String> {
+fn cycles(folder: &[String], edges: &BTreeSet<(String, String)>) -> Vec<String> {
     let folder = folder.join("/");
     let is_stated = |from: &str, to: &str| STATED.contains(&(folder.as_str(), from, to));
     let edges: Vec<(&str, &str)> = edges
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn circle_between_folders_is_found() {
+    fn cycle_between_folders_is_found() {
         let a = ("crates/x/src/e/a/mod.rs", "use super::{Engine, b::{self, B}, c};\n");
         let b = ("crates/x/src/e/b/in.rs", "fn f() { crate::e::c::g() }\n");
         let c = ("crates/x/src/e/c/mod.rs", "// super::a::A\nuse super::d::D;\n");

@@ -1,4 +1,4 @@
-//! What every package must have: its name, an example that does something, the common lints.
+//! What every package must have: its name, an example, the common lints.
 
 use std::fs;
 use std::path::Path;
@@ -7,16 +7,17 @@ use serde_json::Value;
 
 use xtask::workspace;
 
-/// The longest `lib.rs`: it is a table of contents.
+/// The longest `lib.rs`, which is a table of contents.
 const MAX_LIB_LINES: usize = 150;
-/// The most code that may gather in the package that all others share.
+/// The most lines of code in the package that all others share.
 const MAX_BT_TYPES_LINES: usize = 900;
-/// What is wrong with `packages`, as `cargo metadata` tells them.
+/// Returns the problems of `packages`, as `cargo metadata` reports them.
 pub(super) fn check(packages: &[Value]) -> Vec<String> {
     let mut problems: Vec<String> = packages.iter().flat_map(check_package).collect();
     let lines = code_lines(&workspace::root().join("crates/bt-types/src"));
     if lines >= MAX_BT_TYPES_LINES {
-        problems.push(format!("crates/bt-types: {lines} lines of code, plain data needs fewer"));
+        problems
+            .push(format!("crates/bt-types: {lines} lines of code are too many for plain data"));
     }
     problems
 }
@@ -33,9 +34,9 @@ fn check_package(package: &Value) -> Vec<String> {
         }
     };
     let lints = fs::read_to_string(manifest).unwrap_or_default();
-    expect(folder.ends_with(name), "the folder has another name than the package");
+    expect(folder.ends_with(name), "the folder and the package have different names");
     expect(package["publish"] == serde_json::json!([]), "not `publish = false`");
-    expect(lints.contains("[lints]\nworkspace = true"), "does not take the workspace's lints");
+    expect(lints.contains("[lints]\nworkspace = true"), "does not use the workspace's lints");
     expect(!text("description").is_empty(), "has no description");
     expect(text("license") == "MIT OR Apache-2.0", "has another licence");
     let is_product = folder.parent().is_some_and(|parent| parent.ends_with("crates"));
@@ -54,7 +55,7 @@ fn has_files(folder: &Path) -> bool {
 
 fn code_lines(folder: &Path) -> usize {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    // Like tests, what a fuzzer needs is not what users of the crate read.
+    // Users of the crate do not read the code for the fuzzer, as they do not read tests.
     let files = files.filter(|file| file.file_name() != "fuzz.rs");
     let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
     texts.map(|text| super::sources::lines_before_tests(&text)).sum()

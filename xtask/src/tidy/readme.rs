@@ -1,4 +1,6 @@
-//! The tables of crates/README.md, from which the other checks take what must hold.
+//! The tables of crates/README.md, which other checks compare with the code.
+
+use std::collections::BTreeSet;
 
 /// Returns the rows of every table below the heading `title`, up to the next heading of the same or
 /// a higher level. Each row has its cells, trimmed, without backquotes.
@@ -9,7 +11,7 @@ pub(super) fn rows<'a>(text: &'a str, title: &str) -> Vec<Vec<String>> {
     let Some(heading) = lines.next() else { return Vec::new() };
     let is_in_section = |line: &&str| level(line) == 0 || level(line) > level(heading);
     let lines: Vec<&str> = lines.take_while(is_in_section).collect();
-    // A table begins with a line of titles and one of dashes.
+    // A table starts with a line of titles and one of dashes.
     let is_row = |at: usize| {
         let titles = lines.get(at + 1).is_some_and(|next| next.starts_with("|---"));
         lines[at].starts_with('|') && !lines[at].starts_with("|---") && !titles
@@ -17,9 +19,23 @@ pub(super) fn rows<'a>(text: &'a str, title: &str) -> Vec<Vec<String>> {
     (0..lines.len()).filter(|at| is_row(*at)).map(|at| cells(lines[at])).collect()
 }
 
-/// Returns the names in a cell, which commas separate.
+/// Returns the names in a cell, which are separated by commas.
 pub(super) fn names(cell: &str) -> impl Iterator<Item = &str> {
     cell.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// Checks that the glossary in `text` lists each word once.
+pub(super) fn check_words(text: &str) -> Vec<String> {
+    let rows = rows(text, "Words");
+    let mut seen = BTreeSet::new();
+    let words = rows.iter().flat_map(|row| names(&row[0]));
+    let repeated = words.filter(|word| !seen.insert(*word));
+    let mut problems: Vec<String> =
+        repeated.map(|word| format!("crates/README.md: {word} is twice below Words")).collect();
+    if rows.is_empty() {
+        problems.push("crates/README.md: no glossary below Words".to_owned());
+    }
+    problems
 }
 
 fn cells(row: &str) -> Vec<String> {
@@ -40,5 +56,12 @@ mod tests {
         assert_eq!(rows(text, "B"), [vec!["a", "b, c"], vec!["d | e"]]);
         assert!(rows(text, "E").is_empty());
         assert_eq!(names("b, c").collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn word_is_listed_once() {
+        let text = "## Words\n\n| word | meaning |\n|---|---|\n| a, b | x |\n| `a` | y |\n";
+        assert_eq!(check_words(text), ["crates/README.md: a is twice below Words"]);
+        assert_eq!(check_words("").len(), 1);
     }
 }

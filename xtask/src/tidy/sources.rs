@@ -1,12 +1,12 @@
-//! What no source file may contain, and how long one may be.
+//! What a source file must not contain, and how long it may be.
 
 use std::path::Path;
 
-/// The longest file, up to its tests.
+/// The longest file, without its tests.
 const MAX_FILE_LINES: usize = 500;
-/// Modules that may allow what clippy.toml forbids, in a line at their top.
+/// Modules that may allow what clippy.toml forbids, in a line at their top: they do I/O.
 const DOORS: &[&str] = &["reactor", "pool", "client", "os", "probe", "session", "command"];
-/// Programs, and the tests' other ends, which may do the same.
+/// Programs and test helpers that may do the same.
 const PROGRAMS: &[&str] = &[
     "crates/bt-cli/src/main.rs",
     "crates/sim/src/main.rs",
@@ -20,10 +20,10 @@ const PROGRAMS: &[&str] = &[
     "xtask/src/main.rs",
 ];
 
-/// The beginning of the names of clippy's lints against what clippy.toml lists.
+/// The start of the names of clippy's lints for what clippy.toml lists.
 const FENCE: &str = concat!("clippy::", "disallowed_");
 
-/// Never to be committed. Written in two parts, so that this file does not hold them.
+/// Never to be committed. Written in two parts, so that this file does not contain them.
 const UNFINISHED: &[&str] = &[
     concat!("todo", "!("),
     concat!("unimplemented", "!("),
@@ -31,19 +31,19 @@ const UNFINISHED: &[&str] = &[
     concat!("#[", "ignore"),
 ];
 
-/// Places on the machine of whoever wrote them.
+/// Paths that exist only on one machine.
 const MACHINE_PATHS: &[&str] =
     &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
-/// What is wrong with the file `path` (relative to the root) that holds `text`.
+/// Returns the problems of the file `path` (relative to the root) with the content `text`.
 pub(super) fn check(path: &Path, text: &str) -> Vec<String> {
     let mut problems = words(text, MACHINE_PATHS, "a path of one machine");
     if path.extension().is_some_and(|extension| extension == "rs") {
         problems.extend(words(text, UNFINISHED, "unfinished"));
         problems.extend(check_rust(path, text));
     }
-    let place = path.display();
-    problems.into_iter().map(|(line, what)| format!("{place}:{line}: {what}")).collect()
+    let path = path.display();
+    problems.into_iter().map(|(line, what)| format!("{path}:{line}: {what}")).collect()
 }
 
 type Problem = (usize, String);
@@ -61,7 +61,7 @@ fn check_rust(path: &Path, text: &str) -> Vec<Problem> {
     problems
 }
 
-/// Where `needles` stand in the code of `text`, comments left out.
+/// Returns where `needles` are in the code of `text`, without comments.
 fn words(text: &str, needles: &[&str], why: &str) -> Vec<Problem> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
     let found = lines.flat_map(|(number, line)| {
@@ -71,7 +71,7 @@ fn words(text: &str, needles: &[&str], why: &str) -> Vec<Problem> {
     found.collect()
 }
 
-/// Whether `line` has `needle`, not as the end of a longer word.
+/// Whether `line` has `needle`, but not as the end of a longer word.
 fn has_word(line: &str, needle: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';
     let needs_start = needle.starts_with(is_letter);
@@ -81,11 +81,11 @@ fn has_word(line: &str, needle: &str) -> bool {
 fn check_length(path: &Path, text: &str) -> Option<Problem> {
     let lines = lines_before_tests(text);
     let is_long = !is_test(path) && lines > MAX_FILE_LINES;
-    is_long.then(|| (lines, format!("{lines} lines, {MAX_FILE_LINES} are enough")))
+    is_long.then(|| (lines, format!("{lines} lines are more than {MAX_FILE_LINES}")))
 }
 
-/// Allowing what clippy.toml forbids: once, as an inner attribute, above everything else, in a
-/// module that is a door.
+/// A module may allow what clippy.toml forbids only if it does I/O, and only by an inner attribute
+/// above everything else.
 fn check_doors(path: &Path, code: &str) -> Vec<Problem> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
@@ -103,7 +103,7 @@ fn check_doors(path: &Path, code: &str) -> Vec<Problem> {
         .collect()
 }
 
-/// How many lines stand before the tests.
+/// Returns the number of lines before the tests.
 pub(super) fn lines_before_tests(text: &str) -> usize {
     before_tests(text).lines().count()
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_doors_open_and_only_at_their_top() {
+    fn io_is_allowed_at_top_of_doors() {
         let allow = "//! A door.\n\n#![allow(clippy::disallowed_types)]\n\nfn a() {}\n";
         check_file("crates/session/src/reactor.rs", allow, &[]);
         check_file("crates/session/src/reactor/mod.rs", allow, &[]);
@@ -141,16 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn long_files_are_found_without_their_tests() {
+    fn tests_do_not_make_a_file_long() {
         let tests = format!("\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(900));
         check_file("a.rs", &format!("{}{tests}", "// x\n".repeat(500)), &[]);
         let long = "// x\n".repeat(501);
-        check_file("a.rs", &long, &["a.rs:501: 501 lines, 500 are enough"]);
+        check_file("a.rs", &long, &["a.rs:501: 501 lines are more than 500"]);
         check_file("a/tests.rs", &long, &[]);
     }
 
     #[test]
-    fn words_that_must_not_be_committed() {
+    fn forbidden_words_are_found() {
         let path = ["/wo", "rk/x"].concat();
         let problem = format!("README.md:1: {} (a path of one machine)", &path[..6]);
         check_file("README.md", &path, &[&problem]);

@@ -1,6 +1,6 @@
-//! Keys that do not sort after the one in front of them: out of order, or given again.
+//! Keys that do not sort after the previous one: out of order, or duplicates.
 
-use super::{Options, Place, Stop, stop};
+use super::{Options, Stop, Target, stop};
 use crate::DecodeErrorKind;
 use crate::token::{Token, after};
 
@@ -9,7 +9,7 @@ pub(super) fn is_same(last: &[u8], key: &[u8]) -> bool {
     last == key
 }
 
-/// Why a key that does not sort after the one in front of it is refused, if it is.
+/// Returns why `options` refuse a key that does not sort after the previous one, if they do.
 #[cold]
 pub(super) fn refusal(is_duplicate: bool, options: Options) -> Option<DecodeErrorKind> {
     match is_duplicate {
@@ -18,11 +18,11 @@ pub(super) fn refusal(is_duplicate: bool, options: Options) -> Option<DecodeErro
     }
 }
 
-/// Appends the duplicate keys of the dictionary at token `dict` to `found`. In an unsorted
-/// dictionary duplicates need not be neighbours, so the keys are sorted to find them.
+/// Appends the duplicate keys of the dictionary at token `dict` to `found`. Sorts the keys to find
+/// them, because in an unsorted dictionary duplicates need not be neighbours.
 ///
-/// `limit` is the most duplicates that `found` may hold, those of earlier dictionaries included. The
-/// first one past it is the error.
+/// `found` may hold at most `limit` duplicates, including those of earlier dictionaries. The first
+/// one past the limit is the error.
 #[cold]
 pub(super) fn find_duplicates<'a>(
     input: &'a [u8],
@@ -44,7 +44,7 @@ pub(super) fn find_duplicates<'a>(
     match again.get(limit.saturating_sub(found.len())) {
         Some((key, index)) => {
             let at = &input[tokens[*index].offset as usize..];
-            Err(stop(at, DecodeErrorKind::DuplicateKey, Place::Key(key)))
+            Err(stop(at, DecodeErrorKind::DuplicateKey, Target::Key(key)))
         }
         None => {
             found.extend(again.into_iter().map(|(_, index)| index as u32));

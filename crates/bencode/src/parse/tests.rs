@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Kind, Value};
 
-/// What is wrong with `input`, and where.
+/// Returns the offset, path and kind of the error in `input`.
 #[track_caller]
 fn refused(options: Options, input: &[u8]) -> (usize, String, DecodeErrorKind) {
     let error = options.parse(input).expect_err("the input should be refused");
@@ -14,9 +14,9 @@ fn check(input: &str, offset: usize, path: &str, kind: DecodeErrorKind) {
     assert_eq!(got, (offset, path.to_owned(), kind), "{input}");
 }
 
-/// A value that is accepted, none of whose proper prefixes is, nor with a byte behind it.
+/// Checks that `input` is accepted, but no shorter prefix of it, nor with one more byte.
 #[track_caller]
-fn accepted(input: &str) {
+fn check_accepted(input: &str) {
     let bytes = input.as_bytes();
     assert_eq!(parse(bytes).map(|document| document.root().raw()), Ok(bytes), "{input}");
     for end in 0..bytes.len() {
@@ -30,7 +30,7 @@ fn accepted(input: &str) {
 }
 
 #[test]
-fn every_form_of_value() {
+fn every_form_of_value_is_accepted() {
     for input in [
         "i0e",
         "i-1e",
@@ -50,12 +50,12 @@ fn every_form_of_value() {
         "d0:d0:d0:deeee",
         "d1:ad1:bi1ee1:cli2eee",
     ] {
-        accepted(input);
+        check_accepted(input);
     }
 }
 
 #[test]
-fn errors_point_at_the_byte_and_the_key() {
+fn errors_have_offset_and_path() {
     use DecodeErrorKind::*;
     let end = |expected| UnexpectedEnd { expected };
     check("", 0, "", end("a value"));
@@ -81,7 +81,7 @@ fn errors_point_at_the_byte_and_the_key() {
 }
 
 #[test]
-fn a_string_past_the_end_says_how_much_there_is() {
+fn string_past_end_reports_remaining_bytes() {
     let kind = DecodeErrorKind::LengthPastEnd { length: 9, remaining: 5 };
     check("d1:a9:spame", 4, "a", kind);
     let error = parse(b"d1:a9:spame").unwrap_err();
@@ -92,18 +92,18 @@ fn a_string_past_the_end_says_how_much_there_is() {
 }
 
 #[test]
-fn duplicate_keys_are_refused_wherever_they_stand() {
+fn duplicate_keys_are_refused_anywhere() {
     let duplicate = DecodeErrorKind::DuplicateKey;
     check("d1:ai1e1:ai2ee", 7, "a", duplicate);
     check("d1:ld1:b0:1:a0:1:b0:ee", 15, "l.b", duplicate);
     check("d1:b0:1:a0:1:c0:1:ai1ee", 16, "a", duplicate);
     check("d1:bd1:xi1ee1:ad1:yi1ee1:b0:e", 23, "b", duplicate);
-    accepted("d1:ad1:b0:e1:bd1:b0:ee");
+    check_accepted("d1:ad1:b0:e1:bd1:b0:ee");
 }
 
 #[track_caller]
-fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
-    let options = Options::new().max_duplicates(expected.len());
+fn check_duplicates(input: &str, expected: &[(usize, &str)]) {
+    let options = Options { max_duplicates: expected.len(), ..Options::new() };
     let document = options.parse(input.as_bytes()).unwrap();
     let got = document.duplicates().map(|key| (key.offset, key.path.to_string()));
     let expected = expected.iter().map(|(offset, path)| (*offset, (*path).to_owned()));
@@ -112,38 +112,38 @@ fn duplicates_are(input: &str, expected: &[(usize, &str)]) {
 
 #[test]
 fn allowed_duplicates_are_reported_in_order() {
-    duplicates_are("d1:ai1e1:bi2ee", &[]);
-    duplicates_are("d1:ai1e1:ai2ee", &[(7, "a")]);
-    duplicates_are("d1:b0:1:a0:1:c0:1:ai1ee", &[(16, "a")]);
-    // The inner dictionary ends first.
-    duplicates_are("d1:a0:1:a0:1:bld1:c0:1:c0:eee", &[(6, "a"), (21, "b[0].c")]);
-    duplicates_are("d1:ad1:x0:1:x0:e1:a0:e", &[(10, "a.x"), (16, "a")]);
-    duplicates_are("d1:a0:1:a0:1:a0:e", &[(6, "a"), (11, "a")]);
+    check_duplicates("d1:ai1e1:bi2ee", &[]);
+    check_duplicates("d1:ai1e1:ai2ee", &[(7, "a")]);
+    check_duplicates("d1:b0:1:a0:1:c0:1:ai1ee", &[(16, "a")]);
+    // The inner dictionary ends before the outer one.
+    check_duplicates("d1:a0:1:a0:1:bld1:c0:1:c0:eee", &[(6, "a"), (21, "b[0].c")]);
+    check_duplicates("d1:ad1:x0:1:x0:e1:a0:e", &[(10, "a.x"), (16, "a")]);
+    check_duplicates("d1:a0:1:a0:1:a0:e", &[(6, "a"), (11, "a")]);
 }
 
 #[test]
 fn duplicates_are_limited_across_dictionaries() {
     let input = b"d1:ad1:x0:1:x0:e1:b0:1:b0:e";
-    assert!(Options::new().max_duplicates(2).parse(input).is_ok());
-    let one = Options::new().max_duplicates(1);
+    assert!((Options { max_duplicates: 2, ..Options::new() }).parse(input).is_ok());
+    let one = Options { max_duplicates: 1, ..Options::new() };
     assert_eq!(refused(one, input), (21, "b".to_owned(), DecodeErrorKind::DuplicateKey));
 }
 
 #[test]
 fn first_of_duplicate_values_counts() {
-    let options = Options::new().max_duplicates(2);
+    let options = Options { max_duplicates: 2, ..Options::new() };
     let document = options.parse(b"d1:ai1e1:b0:1:ai2ee").unwrap();
     assert_eq!(document.root().get("a").and_then(Value::as_int), Some(1));
     assert_eq!(document.root().as_dict().map(crate::Dict::len), Some(3));
     assert_eq!(crate::encode(&document.root().to_owned()), b"d1:ai1e1:b0:e");
     assert_eq!(document.unsorted(), Some(12), "the second a sorts before b");
-    let neighbours = options.strict(true).parse(b"d1:a0:1:a0:e").unwrap();
+    let neighbours = (Options { strict: true, ..options }).parse(b"d1:a0:1:a0:e").unwrap();
     assert_eq!(neighbours.unsorted(), None, "equal keys are in order");
 }
 
 #[test]
-fn owned_document_keeps_its_value_only() {
-    let options = Options::new().max_duplicates(1);
+fn owned_document_keeps_only_its_value() {
+    let options = Options { max_duplicates: 1, ..Options::new() };
     let bytes = b"d1:a0:1:ai2ee and more".to_vec();
     let document = crate::OwnedDocument::parse_prefix(bytes, options).unwrap();
     assert_eq!(document.bytes(), b"d1:a0:1:ai2ee");
@@ -151,8 +151,8 @@ fn owned_document_keeps_its_value_only() {
 }
 
 #[test]
-fn unsorted_keys_are_reported_and_refused_in_strict_mode() {
-    let strict = Options::new().strict(true);
+fn unsorted_keys_are_reported_or_refused() {
+    let strict = Options { strict: true, ..Options::new() };
     for (input, offset, path) in [
         ("d1:b0:1:a0:e", 6, "a"),
         ("d1:ad2:aa0:1:a0:ee", 11, "a.a"),
@@ -176,12 +176,14 @@ fn depth_is_limited() {
     assert_eq!((offset, kind), (MAX_DEPTH, DecodeErrorKind::TooDeep { limit: MAX_DEPTH }));
     assert_eq!(path, "[0]".repeat(MAX_DEPTH));
 
-    let two = Options::new().max_depth(2);
+    let two = Options { max_depth: 2, ..Options::new() };
     assert!(two.parse(b"lllee").is_err() && two.parse(b"llelee").is_ok());
-    let none = Options::new().max_depth(0);
+    let none = Options { max_depth: 0, ..Options::new() };
     assert!(none.parse(b"le").is_err() && none.parse(b"i1e").is_ok());
     let endless = "l".repeat(1 << 20);
-    assert!(Options::new().max_depth(usize::MAX).parse(endless.as_bytes()).is_err());
+    assert!(
+        (Options { max_depth: usize::MAX, ..Options::new() }).parse(endless.as_bytes()).is_err()
+    );
 }
 
 #[test]
@@ -191,7 +193,7 @@ fn tokens_are_limited() {
     let fits = parse_owned(&list(MAX_TOKENS - 2));
     assert_eq!(fits, Ok(MAX_TOKENS));
     assert_eq!(parse_owned(&list(MAX_TOKENS - 1)), Err(kind));
-    let few = Options::new().max_tokens(3);
+    let few = Options { max_tokens: 3, ..Options::new() };
     assert!(few.parse(b"l0:e").is_ok());
     assert!(few.parse(b"l0:0:e").is_err());
 }
@@ -205,7 +207,7 @@ fn parse_owned(input: &str) -> Result<usize, DecodeErrorKind> {
 
 #[test]
 fn trailing_bytes_may_be_allowed() {
-    let document = Options::new().allow_trailing(true).parse(b"i1e\n").unwrap();
+    let document = (Options { allow_trailing: true, ..Options::new() }).parse(b"i1e\n").unwrap();
     assert_eq!(document.bytes(), b"i1e");
     assert_eq!(document.root().kind(), Kind::Integer);
     let (document, used) = Options::new()

@@ -4,7 +4,7 @@ use crate::parse;
 const TORRENT: &[u8] = b"d8:announce3:url4:infod5:filesld6:lengthi5e4:pathl1:a2:bbeee4:name1:nee";
 
 #[test]
-fn integers_reach_both_ends_of_64_bits() {
+fn integers_cover_i64_and_u64() {
     for (input, int, uint) in [
         ("i0e", Some(0), Some(0)),
         ("i-1e", Some(-1), None),
@@ -19,7 +19,7 @@ fn integers_reach_both_ends_of_64_bits() {
 }
 
 #[test]
-fn a_view_of_another_kind_is_none() {
+fn wrong_kind_has_no_view() {
     for (input, kind) in
         [("i1e", Kind::Integer), ("1:x", Kind::Bytes), ("le", Kind::List), ("de", Kind::Dict)]
     {
@@ -37,7 +37,7 @@ fn a_view_of_another_kind_is_none() {
 }
 
 #[test]
-fn every_value_knows_its_bytes_its_offset_and_its_path() {
+fn values_have_bytes_offset_and_path() {
     let document = parse(TORRENT).unwrap();
     let info = document.root().get("info").unwrap();
     assert_eq!(info.raw(), b"d5:filesld6:lengthi5e4:pathl1:a2:bbeee4:name1:ne");
@@ -53,7 +53,7 @@ fn every_value_knows_its_bytes_its_offset_and_its_path() {
 }
 
 #[test]
-fn containers_are_walked_past_what_they_contain() {
+fn iteration_skips_nested_values() {
     let document = parse(b"lli1ei2eed1:ali3eeei4elee").unwrap();
     let list = document.root().as_list().unwrap();
     let raw: Vec<_> = list.iter().map(Value::raw).collect();
@@ -72,7 +72,7 @@ fn containers_are_walked_past_what_they_contain() {
 }
 
 #[test]
-fn debug_reads_like_the_value() {
+fn debug_output_shows_the_value() {
     let document = parse(b"d1:ali-1e2:\xffxee").unwrap();
     assert_eq!(format!("{:?}", document.root()), r#"{"a": [-1, b"\xffx"]}"#);
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use super::values::{self, Ports};
 use super::{SourceArgs, TrustArgs};
 
-/// Where the help shows the flags that concern the network.
+/// The heading of the network flags in the help.
 pub(super) const NETWORK: &str = "Network";
 
 /// How to reach peers and be reached by them.
@@ -44,7 +44,7 @@ pub(crate) struct NetworkArgs {
     pub(crate) max_memory: usize,
 }
 
-/// Where earlier launches left their record.
+/// Where the record of verified pieces is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resuming")]
 pub(crate) struct StateArgs {
@@ -54,7 +54,7 @@ pub(crate) struct StateArgs {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-/// How to treat what earlier launches left on the disk.
+/// How to treat existing data and its record.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resuming")]
 pub(crate) struct StoreArgs {
@@ -129,7 +129,7 @@ pub(crate) struct DownloadArgs {
 pub(crate) struct SeedArgs {
     /// .torrent files, HTTP(S) URLs of them, or - for standard input; then the folder that contains
     /// the torrents' files and folders
-    // One list: flags may stand between its items.
+    // One list, so that flags may come between its items.
     #[arg(required = true, value_name = "TORRENT")]
     pub(crate) torrents_and_dir: Vec<OsString>,
     #[command(flatten)]

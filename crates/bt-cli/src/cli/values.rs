@@ -1,4 +1,4 @@
-//! The values of flags: sizes, rates, times, ports.
+//! Parsers for the values of flags: sizes, rates, times, ports.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use session::limits::MIN_MEMORY;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ports(pub RangeInclusive<u16>);
 
-/// A port, or a range of ports: `6881`, `6881-6889`, `0`.
+/// Parses a port or a range of ports: `6881`, `6881-6889`, `0`.
 pub(super) fn ports(text: &str) -> Result<Ports, String> {
     let error = || "expected a port such as 6881, a range such as 6881-6889, or 0 for any";
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -22,7 +22,7 @@ pub(super) fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports(first..=last))
 }
 
-/// Bytes: `1000`, `64K`, `1.5M`, `2GiB`. K, M, G and T are powers of 1024.
+/// Parses a number of bytes: `1000`, `64K`, `1.5M`, `2GiB`. K, M, G and T are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let error = || "expected a number of bytes such as 1000, 64K, 1.5M or 2GiB".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -42,12 +42,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     Ok((fraction * (1_u64 << shift) as f64) as u64)
 }
 
-/// Bytes per second; 0 is no limit.
+/// Parses a rate in bytes per second; 0 means no limit.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     size(text.strip_suffix("/s").unwrap_or(text))
 }
 
-/// What all buffers together may take.
+/// Parses the memory limit for all buffers together, in bytes.
 pub(super) fn memory(text: &str) -> Result<usize, String> {
     let bytes = usize::try_from(size(text)?).unwrap_or(usize::MAX);
     if bytes < MIN_MEMORY {
@@ -56,7 +56,7 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
     Ok(bytes)
 }
 
-/// A piece length that a torrent may have.
+/// Parses a piece length that a torrent may have, in bytes.
 pub(super) fn piece_length(text: &str) -> Result<u32, String> {
     let bytes = size(text)?;
     let fits = (16 * 1024..=u64::from(MAX_PIECE_LENGTH)).contains(&bytes);
@@ -66,17 +66,17 @@ pub(super) fn piece_length(text: &str) -> Result<u32, String> {
     Ok(bytes as u32)
 }
 
-/// A time: `30`, `30s`, `5m`, `1.5h`, `2d`, `1h30m`. 0 is allowed.
+/// Parses a time: `30`, `30s`, `5m`, `1.5h`, `2d`, `1h30m`. 0 is allowed.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let error = || "expected a time such as 30, 30s, 5m, 2h or 1h30m".to_owned();
     let parts: Option<Vec<f64>> = text.split_inclusive(char::is_alphabetic).map(seconds).collect();
-    // Only a number that stands alone may do without a unit.
+    // Only a single number may lack a unit.
     let units = text.chars().filter(|c| c.is_alphabetic()).count();
     let parts = parts.filter(|parts| !parts.is_empty() && (parts.len() == units || units == 0));
     Duration::try_from_secs_f64(parts.ok_or_else(error)?.iter().sum()).map_err(|_| error())
 }
 
-/// The seconds of a number and its unit.
+/// Converts a number with its unit to seconds.
 fn seconds(part: &str) -> Option<f64> {
     let (number, factor) = match part.split_at_checked(part.len().saturating_sub(1))? {
         (number, "s") => (number, 1.0),
@@ -90,7 +90,7 @@ fn seconds(part: &str) -> Option<f64> {
     Some(number * factor)
 }
 
-/// A time that bounds a wait: over 0 and at most a day.
+/// Parses a limit for a wait: more than 0, at most a day.
 pub(super) fn limit(text: &str) -> Result<Duration, String> {
     let time = time(text)?;
     if time.is_zero() || time > Duration::from_secs(86400) {
@@ -99,7 +99,7 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// Uploaded bytes by bytes of the torrent.
+/// Parses a ratio: uploaded bytes divided by the torrent's size.
 pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio: Option<f64> = text.parse().ok();
     let ratio = ratio.filter(|ratio| ratio.is_finite() && *ratio >= 0.0);

@@ -1,4 +1,4 @@
-//! `create`: a .torrent file from a file or folder.
+//! `create`: creates a .torrent file from a file or folder.
 
 mod target;
 
@@ -9,15 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metainfo::{Builder, Metainfo};
 use piece_store::create::{self, ListError, Listing};
 use serde_json::json;
-use session::USER_AGENT;
 
 use self::target::Target;
 use crate::cli::CreateArgs;
 use crate::descriptors;
-use crate::failure::{Class, Classify, Failure, Outcome, chain};
+use crate::failure::{Class, Classify, CommandResult, Failure, chain};
+use crate::identity::CLIENT_NAME;
 use crate::output::{Meter, Output, Style, clean, size, size_exactly};
 
-pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> CommandResult {
     let workers = descriptors::resources()?.workers;
     let name = name(arguments)?;
     let target = Target::new(arguments, &name, output)?;
@@ -50,13 +50,13 @@ pub(crate) fn run(arguments: &CreateArgs, output: &Output) -> Outcome {
     output.result(|| object(path, &metainfo), |style| text(path, &metainfo, style))
 }
 
-/// The torrent's name: the one asked for, else that of the file or folder.
+/// Returns the torrent's name: the value of `--name`, else the name of the file or folder.
 fn name(arguments: &CreateArgs) -> Result<String, Failure> {
     if let Some(name) = &arguments.name {
         return checked_name(name);
     }
     let path = &arguments.path;
-    // `.` and `..` have a name too.
+    // The canonical path of `.` and `..` has a name.
     let full =
         fs::canonicalize(path).or_fail(Class::Disk, format!("cannot open {}", path.display()))?;
     let name = path.file_name().or_else(|| full.file_name());
@@ -68,7 +68,7 @@ fn name(arguments: &CreateArgs) -> Result<String, Failure> {
     })
 }
 
-/// Refuses a torrent name that no file or folder can have.
+/// Returns `name`, or an error if no file or folder can have it.
 fn checked_name(name: &str) -> Result<String, Failure> {
     match name {
         "" | "." | ".." => {}
@@ -79,7 +79,7 @@ fn checked_name(name: &str) -> Result<String, Failure> {
     Err(Failure::usage(message))
 }
 
-/// Lists the files to share. Warns of those that are left out, and of links out of the folder.
+/// Lists the files to share. Warns of files that are left out, and of links out of the folder.
 fn list(root: &Path, target: &Target, output: &Output) -> Result<Listing, Failure> {
     let listing = create::list_files(root, &target.own_files()).map_err(|error| {
         let class = if let ListError::Disk(_) = error { Class::Disk } else { Class::Usage };
@@ -99,7 +99,7 @@ fn list(root: &Path, target: &Target, output: &Output) -> Result<Listing, Failur
     Ok(listing)
 }
 
-/// The path of a listed file as the user knows it. An empty `path` is the root, without a slash.
+/// Returns the path of a listed file as the user knows it. An empty `path` means `root` itself.
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.components().chain(path.components()).collect()
 }
@@ -109,7 +109,7 @@ fn warn_of_own_files(root: &Path, listing: &Listing, target: &Target, output: &O
     for path in &listing.own {
         output.warn_also_quiet(&warning(&below(root, path)));
     }
-    // A new output is not in the listing. The warning is shown all the same.
+    // A new output is not in the listing yet.
     if let Some(path) = target.path()
         && listing.own.is_empty()
         && target.is_below(root)
@@ -152,12 +152,12 @@ fn builder(
     }
     if !arguments.no_date {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        builder = builder.created_by(USER_AGENT).creation_date(now.as_secs() as i64);
+        builder = builder.created_by(CLIENT_NAME).creation_date(now.as_secs() as i64);
     }
     Ok(builder)
 }
 
-/// One tier a flag, its trackers separated by commas.
+/// Returns one tier per flag. Commas separate its trackers.
 fn tiers(flags: &[String]) -> Result<Vec<Vec<String>>, Failure> {
     let tier = |flag: &String| flag.split(',').map(|url| tracker(url.trim())).collect();
     flags.iter().map(tier).collect()

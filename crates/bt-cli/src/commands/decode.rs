@@ -1,4 +1,4 @@
-//! `decode`: any bencoded data as something people and programs can read.
+//! `decode`: prints bencoded data as JSON.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -7,16 +7,16 @@ use bencode::Document;
 use serde_json::{Value, json};
 
 use crate::cli::DecodeArgs;
-use crate::failure::{Class, Failure, Outcome, chain};
+use crate::failure::{Class, CommandResult, Failure, chain};
 use crate::output::{self, Output, to_json};
 use crate::source;
 
-/// The longest hex string shown to a person in full, in digits.
+/// The length of the longest hex string that people see in full, in digits.
 const SHOWN_DIGITS: usize = 80;
 
-pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> CommandResult {
     let (name, bytes) = read(&arguments.input)?;
-    let options = bencode::Options::new().strict(arguments.strict);
+    let options = bencode::Options { strict: arguments.strict, ..bencode::Options::new() };
     let document = options.parse(&bytes).map_err(|error| {
         Failure::new(Class::BadTorrent, format!("{name}: {}", chain(&error)))
             .with("offset", error.offset)
@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &DecodeArgs, output: &Output) -> Outcome {
     output.line(&output::pretty(&shortened(value)))
 }
 
-/// Text if it looks like bencode and no file has that name.
+/// Returns the name and bytes of the input: standard input, a file, or the argument itself if it
+/// looks like bencode and no file has that name.
 fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if input == "-" {
         return Ok(("standard input".to_owned(), source::read_stdin()?));
@@ -49,7 +50,7 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     Ok((path.display().to_string(), source::read_file(path)?))
 }
 
-/// Whether this is more likely bencode, perhaps broken, than the name of a file.
+/// Whether `text` is more likely bencode, perhaps damaged, than the name of a file.
 fn looks_like_bencode(text: &[u8]) -> bool {
     let is_end = |rest: &[u8]| rest.iter().all(|byte| *byte == b'e');
     let is_string = |rest: &[u8]| {
@@ -71,7 +72,7 @@ fn warn_of_disorder(document: &Document<'_>, output: &Output) {
     }
 }
 
-/// Long binary strings cut, for people.
+/// Shortens long binary strings for people.
 fn shortened(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(shortened).collect(),

@@ -1,16 +1,17 @@
-//! `download`: torrents, into a folder, verified.
+//! `download`: downloads torrents into a folder.
 
 use session::AddTorrent;
 
 use crate::address;
 use crate::cli::DownloadArgs;
-use crate::failure::{Failure, Outcome};
+use crate::content::warn_of_folder;
+use crate::failure::{CommandResult, Failure};
 use crate::output::Output;
 use crate::selection::Selection;
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config, warn_of_folder, writable_state_dir};
+use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
 
-pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
     if arguments.output.as_os_str() == "-" {
         let message = "a download cannot go to standard output: give a folder with -o (./- for one \
             called -), or use bt-cli download_piece -o - for one piece";

@@ -1,4 +1,4 @@
-//! `download_piece`: one piece, verified, as a file of its own.
+//! `download_piece`: downloads one piece into a file of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use session::{AddTorrent, StoreLayout};
 
 use crate::address;
 use crate::cli::PieceArgs;
-use crate::failure::{Class, Classify, Failure, Outcome};
+use crate::failure::{Class, Classify, CommandResult, Failure};
 use crate::output::{Output, clean, count};
 use crate::source;
 use crate::transfer::{Goal, Torrent, Transfer, session_config};
 
-pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     let peers = address::resolve_all(&arguments.network.peers)?;
     let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let piece = piece(&metainfo, arguments.index)?;
     let target = Target::new(arguments, &metainfo, piece, output)?;
-    if target.is_there {
-        return tell(&metainfo, piece, &target, &[], output);
+    if target.is_complete {
+        return report(&metainfo, piece, &target, &[], output);
     }
     let mut order = AddTorrent::new(Arc::clone(&metainfo), target.folder());
     order.layout = StoreLayout::SinglePiece { piece, output: target.path.clone() };
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> Outcome {
     let done = transfer.run()?;
     let served: Vec<String> =
         done.iter().flat_map(Torrent::served_by).map(|peer| peer.to_string()).collect();
-    tell(&metainfo, piece, &target, &served, output)
+    report(&metainfo, piece, &target, &served, output)
 }
 
 fn piece(metainfo: &Metainfo, index: u32) -> Result<PieceIndex, Failure> {
@@ -50,13 +50,13 @@ fn piece(metainfo: &Metainfo, index: u32) -> Result<PieceIndex, Failure> {
     })
 }
 
-fn tell(
+fn report(
     metainfo: &Metainfo,
     piece: PieceIndex,
     target: &Target,
     peers: &[String],
     output: &Output,
-) -> Outcome {
+) -> CommandResult {
     if target.temporary.is_some() {
         let bytes = fs::read(&target.path)
             .or_fail(Class::Disk, format!("cannot read {}", target.path.display()))?;
@@ -85,13 +85,13 @@ fn expected(metainfo: &Metainfo, piece: PieceIndex) -> Sha1Digest {
     metainfo.info().piece_hash(piece)
 }
 
-/// Where the piece goes.
+/// The file or standard output to which the piece is written.
 struct Target {
     path: PathBuf,
-    /// The folder the piece waits in on its way to standard output; gone with this.
+    /// The folder for a piece that goes to standard output. Dropping it removes it.
     temporary: Option<tempfile::TempDir>,
-    /// Whether the file is this very piece already.
-    is_there: bool,
+    /// Whether the file already is this piece.
+    is_complete: bool,
 }
 
 impl Target {
@@ -103,8 +103,8 @@ impl Target {
     ) -> Result<Self, Failure> {
         let path = &arguments.output;
         if path != "-" {
-            let is_there = check_file(path, arguments.overwrite, metainfo, piece)?;
-            return Ok(Self { path: path.clone(), temporary: None, is_there });
+            let is_complete = check_file(path, arguments.overwrite, metainfo, piece)?;
+            return Ok(Self { path: path.clone(), temporary: None, is_complete });
         }
         if output.json() {
             return Err(Failure::usage("expected -o FILE with --json: both want standard output"));
@@ -115,7 +115,7 @@ impl Target {
             "cannot create a temporary folder (TMPDIR chooses another place)",
         )?;
         let path = folder.path().join("piece");
-        Ok(Self { path, temporary: Some(folder), is_there: false })
+        Ok(Self { path, temporary: Some(folder), is_complete: false })
     }
 
     fn folder(&self) -> &Path {
@@ -124,7 +124,10 @@ impl Target {
     }
 }
 
-/// Whether the file is the piece already; another file is not replaced unless asked for.
+/// Returns whether the file already is the piece.
+///
+/// # Errors
+/// Disk if it is another file and `overwrite` is not set.
 fn check_file(
     path: &Path,
     overwrite: bool,

@@ -1,33 +1,35 @@
-//! `handshake`: what one peer says of itself.
+//! `handshake`: shows what one peer says about itself.
 
 use std::net::SocketAddr;
 
-use bt_types::InfoHashV1;
+use bt_types::{InfoHashV1, PeerId};
 use serde_json::json;
 use session::probe::{self, Probe};
 
 use crate::address;
 use crate::cli::HandshakeArgs;
-use crate::failure::{Class, Failure, Outcome, chain};
+use crate::failure::{Class, CommandResult, Failure, chain};
+use crate::identity::PEER_ID_PREFIX;
 use crate::output::{Output, Style, clean, hex};
 use crate::source;
 
-pub(crate) fn run(arguments: &HandshakeArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &HandshakeArgs, output: &Output) -> CommandResult {
     let addresses = address::resolve(&arguments.address)?;
     let metainfo = source::load(&arguments.source, output)?;
     let (address, report) = first_answer(&addresses, metainfo.info_hash(), arguments)?;
     output.result(|| object(address, &report), |style| text(address, &report, style))
 }
 
-/// A name may have several addresses: the first that answers.
+/// Returns the first answer. A name may have several addresses.
 fn first_answer(
     addresses: &[SocketAddr],
     info_hash: InfoHashV1,
     arguments: &HandshakeArgs,
 ) -> Result<(SocketAddr, Probe), Failure> {
     let mut failures = Vec::new();
+    let peer_id = PeerId::new(PEER_ID_PREFIX, rand::random());
     for address in addresses {
-        match probe::handshake(*address, info_hash, None, arguments.timeout) {
+        match probe::handshake(*address, info_hash, peer_id, None, arguments.timeout) {
             Ok(report) => return Ok((*address, report)),
             Err(error) => failures.push(chain(&error)),
         }

@@ -1,14 +1,14 @@
-//! `info`: what a torrent contains.
+//! `info`: shows what a torrent contains.
 
 use metainfo::{FileEntry, Metainfo};
 use serde_json::{Value, json};
 
 use crate::cli::InfoArgs;
-use crate::failure::Outcome;
+use crate::failure::CommandResult;
 use crate::output::{Output, Style, TreeFile, clean, date, file_tree, size, size_exactly};
 use crate::source;
 
-pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> CommandResult {
     let metainfo = source::load(&arguments.source, output)?;
     if let Some(offset) = metainfo.unsorted() {
         output.warn(&format!("keys are not sorted: the first out of order is at byte {offset}"));
@@ -42,7 +42,7 @@ fn object(metainfo: &Metainfo) -> Value {
     object
 }
 
-/// Paths are below the torrent's folder. `disk_path` is there only if it differs from `path`.
+/// Paths are below the torrent's folder. `disk_path` is present only if it differs from `path`.
 fn file_object(file: FileEntry<'_>) -> Value {
     let mut object = json!({ "path": file.original_path(), "length": file.length() });
     if file.path() != file.original_path() {
@@ -94,7 +94,7 @@ fn facts(metainfo: &Metainfo) -> Vec<(String, String)> {
     rows.into_iter().filter_map(known).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// The label before the first value only.
+/// Returns a row per value, the first one with the label.
 fn listed(label: &str, values: &[String]) -> Vec<(String, String)> {
     let labels = std::iter::once(label.to_owned()).chain(std::iter::repeat(String::new()));
     labels.zip(values.iter().map(|value| clean(value))).collect()

@@ -1,4 +1,4 @@
-//! `man`: a manual page for the program and one for each command.
+//! `man`: writes a manual page for the program and one for each command.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::cli::{Cli, ManArgs};
-use crate::failure::{Class, Classify, Outcome};
+use crate::failure::{Class, Classify, CommandResult};
 use crate::output::Output;
 
-pub(crate) fn run(arguments: &ManArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &ManArgs, output: &Output) -> CommandResult {
     let dir = &arguments.dir;
     fs::create_dir_all(dir)
         .or_fail(Class::Disk, format!("cannot create the folder {}", dir.display()))?;

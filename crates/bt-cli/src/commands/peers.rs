@@ -1,4 +1,4 @@
-//! `peers`: who is in a torrent's swarm, as its trackers tell it.
+//! `peers`: asks a torrent's trackers for peers.
 
 use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -9,23 +9,23 @@ use metainfo::Metainfo;
 use serde_json::{Value, json};
 
 use crate::cli::PeersArgs;
-use crate::failure::{Class, Failure, Outcome};
+use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean, tracker_peer};
 use crate::trackers::{self, Answer, Client};
 use crate::{source, trackers::announce_request};
 
-/// How long trackers may take to hear that we leave again.
-const LEAVE_TIME: Duration = Duration::from_secs(3);
-/// The ports that nobody is given (RFC 6335), one of which is announced: a client of the user's own
-/// that listens on the usual port is not to be taken for this program, and signed off with it.
-const PORTS: RangeInclusive<u16> = 49152..=65535;
+/// How long the trackers may take to answer `stopped`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// The dynamic ports (RFC 6335). One of them is announced, so that `stopped` does not sign off a
+/// client of the user that listens on the usual port.
+const DYNAMIC_PORTS: RangeInclusive<u16> = 49152..=65535;
 
-pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> CommandResult {
     let metainfo = source::load(&arguments.source, output)?;
     let urls = trackers::urls(&metainfo)?;
     let answers = ask(&metainfo, &urls, arguments)?;
     let peers = merge(&answers);
-    // For a person the error says it all when nobody answered.
+    // If no tracker answered, people see only the error.
     if output.json() || answers.iter().any(|(_, answer)| answer.is_ok()) {
         output.result(
             || object(&metainfo, &answers, &peers),
@@ -35,14 +35,14 @@ pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> Outcome {
     if peers.is_empty() { Err(no_peers(&answers).into()) } else { Ok(()) }
 }
 
-/// Announces `started` everywhere, then `stopped` where that was heard.
+/// Announces `started` to all trackers, then `stopped` to those that answered.
 fn ask(
     metainfo: &Metainfo,
     urls: &[String],
     arguments: &PeersArgs,
 ) -> Result<Vec<Answer<AnnounceReply>>, Failure> {
     let ca_file = arguments.source.trust.ca_file.as_deref();
-    let port = arguments.port.unwrap_or_else(|| rand::random_range(PORTS));
+    let port = arguments.port.unwrap_or_else(|| rand::random_range(DYNAMIC_PORTS));
     let mut request = announce_request(metainfo, port, arguments.announce_ip);
     request.event = AnnounceEvent::Started;
     request.num_want = Some(arguments.num_want);
@@ -56,15 +56,16 @@ fn ask(
 
     request.event = AnnounceEvent::Stopped;
     request.num_want = Some(0);
-    let heard: Vec<String> =
+    let answered: Vec<String> =
         answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(url, _)| url.clone()).collect();
-    let client = Client::new(ca_file, arguments.timeout.min(LEAVE_TIME))?;
-    // A tracker that does not hear it forgets us after its interval.
-    drop(client.ask_all(&heard, move |client, url| client.announce(url, &request)));
+    let client = Client::new(ca_file, arguments.timeout.min(STOP_TIMEOUT))?;
+    // A tracker that does not receive it forgets us after its interval.
+    drop(client.ask_all(&answered, move |client, url| client.announce(url, &request)));
     Ok(answers)
 }
 
-/// Some trackers tell a client of itself too. A port chosen at random is told by nobody else.
+/// Whether `peer` is this program, which some trackers list too. A random port is taken as ours on
+/// any address.
 fn is_us(peer: &TrackerPeer, request: &AnnounceRequest, random_port: bool) -> bool {
     match (peer.peer_id, &peer.host) {
         (Some(peer_id), _) => peer_id == request.peer_id,
@@ -78,13 +79,13 @@ fn is_here(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// The peers of all trackers, each once, in the trackers' order.
+/// Returns the peers of all trackers, each once, in the order of the trackers.
 fn merge(answers: &[Answer<AnnounceReply>]) -> Vec<TrackerPeer> {
     let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
     distinct(replies.flat_map(|reply| reply.peers.iter().cloned()))
 }
 
-/// Each address or name with its port once. An IPv4 address that comes as an IPv6 one is the same.
+/// Returns each address or name with its port once. An IPv4-mapped IPv6 address counts as IPv4.
 fn distinct(peers: impl IntoIterator<Item = TrackerPeer>) -> Vec<TrackerPeer> {
     let mut seen = std::collections::BTreeSet::new();
     let mut distinct = Vec::new();

@@ -1,22 +1,22 @@
-//! `scrape`: how many seeders and leechers a torrent has, as its trackers tell it.
+//! `scrape`: asks a torrent's trackers how many seeders and leechers it has.
 
 use bt_types::{InfoHashV1, ScrapeEntry};
 use serde_json::{Value, json};
 
 use crate::cli::ScrapeArgs;
-use crate::failure::{Class, Failure, Outcome};
+use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean};
 use crate::source;
 use crate::trackers::{self, Answer, Client};
 
-pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> CommandResult {
     let metainfo = source::load(&arguments.source, output)?;
     let urls = trackers::urls(&metainfo)?;
     let client = Client::new(arguments.source.trust.ca_file.as_deref(), arguments.timeout)?;
     let info_hash = metainfo.info_hash();
     let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
     let answered = answers.iter().any(|(_, answer)| answer.is_ok());
-    // For a person the error says it all when nobody answered.
+    // If no tracker answered, people see only the error.
     if output.json() || answered {
         output.result(|| object(info_hash, &answers), |style| text(&answers, style))?;
     }

@@ -1,4 +1,4 @@
-//! `seed`: serve what is there.
+//! `seed`: serves existing data to peers.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,18 +10,17 @@ use session::AddTorrent;
 
 use crate::address;
 use crate::cli::SeedArgs;
-use crate::failure::{Class, Failure, Outcome};
+use crate::content::{check_folder, missing_content};
+use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, clean, count};
 use crate::source;
-use crate::transfer::{
-    Goal, Transfer, check_folder, missing_content, session_config, writable_state_dir,
-};
+use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
 
 const USAGE: &str = "bt-cli seed <TORRENT>... <DIR>";
-/// How many missing files of a torrent are named.
+/// How many missing files of a torrent are shown.
 const SHOWN: usize = 10;
 
-pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
     let ca_file = arguments.trust.ca_file.as_deref();
     let Some((dir, torrents)) =
         arguments.torrents_and_dir.split_last().filter(|(_, torrents)| !torrents.is_empty())
@@ -43,7 +42,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
     }
     let state_dir = state_dir.ok();
     for metainfo in &torrents {
-        name_missing(metainfo, dir, state_dir.as_deref(), output);
+        warn_of_missing_files(metainfo, dir, state_dir.as_deref(), output);
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
     let config = session_config(&arguments.network, &arguments.trust, state_dir);
@@ -69,7 +68,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> Outcome {
     transfer.run().map(drop)
 }
 
-/// Refuses a last argument that is another torrent, or a file of one: the folder was forgotten.
+/// Refuses a last argument that is a torrent or another file. The user forgot the folder.
 fn check_is_folder(last: &OsStr) -> Result<(), Failure> {
     if !source::is_link(last) && !Path::new(last).is_file() {
         return Ok(());
@@ -81,7 +80,7 @@ fn check_is_folder(last: &OsStr) -> Result<(), Failure> {
 
 type Missing = Vec<(Arc<Metainfo>, Failure)>;
 
-/// Splits off the torrents of which `dir` has nothing, each with an error that says so.
+/// Separates the torrents without content in `dir`, each with its error.
 ///
 /// # Errors
 /// `dir` does not exist, is the content of a torrent, or has nothing of any torrent.
@@ -89,24 +88,29 @@ fn split_by_content(
     torrents: Vec<Arc<Metainfo>>,
     dir: &Path,
 ) -> Result<(Vec<Arc<Metainfo>>, Missing), Failure> {
-    let (mut there, mut missing) = (Vec::new(), Missing::new());
+    let (mut present, mut missing) = (Vec::new(), Missing::new());
     for metainfo in torrents {
         check_folder(&metainfo, dir)?;
         match missing_content(&metainfo, dir) {
-            None => there.push(metainfo),
+            None => present.push(metainfo),
             Some(why) => missing.push((metainfo, Failure::new(Class::BadData, why))),
         }
     }
-    if there.is_empty() {
+    if present.is_empty() {
         let why: Vec<&str> = missing.iter().map(|(_, failure)| failure.message()).collect();
         return Err(Failure::new(Class::BadData, why.join("; ")));
     }
-    Ok((there, missing))
+    Ok((present, missing))
 }
 
-/// Names the files that cannot be whole at once; the check later counts the pieces that verify.
-fn name_missing(metainfo: &Arc<Metainfo>, dir: &Path, state_dir: Option<&Path>, output: &Output) {
-    // The check reports unreadable files.
+/// Warns of files that are missing or too short, before the session verifies the pieces.
+fn warn_of_missing_files(
+    metainfo: &Arc<Metainfo>,
+    dir: &Path,
+    state_dir: Option<&Path>,
+    output: &Output,
+) {
+    // The session reports unreadable files.
     let paths = check::paths_in(metainfo, dir, state_dir).unwrap_or_default();
     let files = metainfo.info().files().iter().zip(paths).filter(|(file, _)| !file.is_pad());
     let missing: Vec<String> = files

@@ -1,4 +1,4 @@
-//! `verify`: what of a torrent's data on the disk is right.
+//! `verify`: checks a torrent's data on the disk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,16 +8,17 @@ use piece_store::check::{self, FileReport, Report};
 use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
+use crate::content::{check_folder, missing_content};
 use crate::descriptors;
-use crate::failure::{Class, Failure, Outcome, chain};
+use crate::failure::{Class, CommandResult, Failure, chain};
 use crate::output::{Meter, Output, Style, clean, count};
 use crate::source;
-use crate::transfer::{check_folder, missing_content, state_dir};
+use crate::transfer::state_dir;
 
-/// How many bad pieces and files are shown to a person.
+/// How many bad pieces and files people are shown.
 const SHOWN: usize = 20;
 
-pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> Outcome {
+pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> CommandResult {
     let metainfo = Arc::new(source::load(&arguments.source, output)?);
     let dir = &arguments.dir;
     check_folder(&metainfo, dir)?;
@@ -42,13 +43,14 @@ fn verify(
     let resources = descriptors::resources()?;
     let meter = Meter::new(output, "verifying");
     let progress = |done, total| meter.set(done, total);
-    // Without a home folder, verify uses no record.
+    // `None` without a home folder. Then verify uses no record.
     let state_dir = state_dir(&arguments.state);
     check::verify_folder(metainfo, &arguments.dir, state_dir.as_deref(), resources, &progress)
         .map_err(|error| Failure::new(Class::Disk, chain(&error)))
 }
 
-/// Whether everything is there, and nothing more: a file may be too long, or an empty one missing.
+/// Whether every piece is good and every file has its length. A file may be too long, or an empty
+/// file missing, although all pieces are good.
 fn is_ok(metainfo: &Metainfo, report: &Report) -> bool {
     let mut files = metainfo.info().files().iter().zip(&report.files);
     report.good.is_full() && files.all(|(file, report)| file.is_pad() || report.ok)
@@ -100,7 +102,7 @@ fn object(metainfo: &Metainfo, report: &Report) -> Value {
     })
 }
 
-/// Paths are below the torrent's folder. `disk_path` is there only if it differs from `path`.
+/// Paths are below the torrent's folder. `disk_path` is present only if it differs from `path`.
 fn file_object(file: FileEntry<'_>, report: &FileReport, single: bool) -> Value {
     let mut object = json!({ "path": file.original_path(), "ok": report.ok });
     let below: PathBuf = report.path.iter().skip(usize::from(!single)).collect();
@@ -135,11 +137,11 @@ fn text(metainfo: &Metainfo, report: &Report, style: Style) -> String {
     lines.join("\n")
 }
 
-/// Whether every bad piece of a file lies in a file that is not there in full too, as it is after a
-/// download of some files only: then nothing can be said of this one.
+/// Whether every bad piece of the file also has bytes of an incomplete file. This is usual after a
+/// download of selected files: such pieces do not show whether this file is good.
 fn may_be_good(metainfo: &Metainfo, report: &Report, file: FileEntry<'_>) -> bool {
     let info = metainfo.info();
-    let is_gap = |number: usize| {
+    let is_incomplete = |number: usize| {
         let is_pad = info.file(number).is_some_and(FileEntry::is_pad);
         !is_pad && report.files[number].found != Some(report.files[number].length)
     };
@@ -149,7 +151,7 @@ fn may_be_good(metainfo: &Metainfo, report: &Report, file: FileEntry<'_>) -> boo
         u32::try_from(number).ok().and_then(|number| info.geometry().piece(number))
     });
     let mut bad = pieces.filter(|piece| !report.good.contains(*piece));
-    bad.all(|piece| info.file_ranges(piece).any(|range| is_gap(range.file)))
+    bad.all(|piece| info.file_ranges(piece).any(|range| is_incomplete(range.file)))
 }
 
 fn flaw(report: &FileReport, may_be_good: bool) -> String {

@@ -1,18 +1,18 @@
-//! A progress bar as one line that fits the terminal: a line that wraps can't be erased again.
+//! A progress bar as one line that fits the terminal. A line that wraps can't be erased.
 
 use console::Alignment::Left;
 use console::{measure_text_width, pad_str, truncate_str};
 
 use super::style::Charset;
 
-/// The least width of a line that has a bar. A narrower line has words only.
-const BAR_FROM_WIDTH: usize = 78;
+/// The least width of a line with a bar. A narrower line has only text.
+const MIN_BAR_LINE_WIDTH: usize = 78;
 /// Columns for the name.
 const NAME_WIDTH: usize = 16;
-/// Columns that the words take at least, so that the bar keeps its length while they change.
-const LEAST_WORDS: usize = 46;
-/// Columns that the words take at most: the rest is a short bar.
-const MOST_WORDS: usize = 53;
+/// The least columns for the text, so that the bar keeps its length while the text changes.
+const MIN_TEXT_WIDTH: usize = 46;
+/// The most columns for the text. The rest is a short bar.
+const MAX_TEXT_WIDTH: usize = 53;
 /// Columns for `100%` and the spaces around it.
 const PERCENT_WIDTH: usize = 7;
 
@@ -24,7 +24,7 @@ pub(crate) struct Bar<'a> {
     pub(crate) done: u64,
     pub(crate) total: u64,
     /// The text after the bar.
-    pub(crate) words: &'a str,
+    pub(crate) text: &'a str,
 }
 
 impl Bar<'_> {
@@ -36,16 +36,16 @@ impl Bar<'_> {
             truncate_str(text, width, rest).into_owned()
         };
         let percent = percent(self.done, self.total);
-        if width < BAR_FROM_WIDTH {
+        if width < MIN_BAR_LINE_WIDTH {
             let name = cut(self.name, NAME_WIDTH.min(width / 3));
-            return cut(&format!("{name} {percent:>3}%  {}", self.words), width);
+            return cut(&format!("{name} {percent:>3}%  {}", self.text), width);
         }
         let name = cut(self.name, NAME_WIDTH);
-        let words = cut(self.words, MOST_WORDS);
-        let words_width = measure_text_width(&words).max(LEAST_WORDS);
-        let length = width - NAME_WIDTH - 1 - PERCENT_WIDTH - words_width;
+        let text = cut(self.text, MAX_TEXT_WIDTH);
+        let text_width = measure_text_width(&text).max(MIN_TEXT_WIDTH);
+        let length = width - NAME_WIDTH - 1 - PERCENT_WIDTH - text_width;
         let (name, drawn) = (pad_str(&name, NAME_WIDTH, Left, None), self.drawn(length, charset));
-        format!("{name} {drawn} {percent:>3}%  {words}")
+        format!("{name} {drawn} {percent:>3}%  {text}")
     }
 
     /// Returns the bar alone, of `length` columns.
@@ -62,7 +62,7 @@ impl Bar<'_> {
     }
 }
 
-/// Returns how much `done` is of `total`, in percent, rounded down. Nothing to do is all done.
+/// Returns how much `done` is of `total`, in percent, rounded down; 100 if `total` is 0.
 pub(crate) fn percent(done: u64, total: u64) -> u64 {
     let percent = (u128::from(done) * 100).checked_div(u128::from(total));
     percent.map_or(100, |percent| percent.min(100) as u64)
@@ -72,21 +72,21 @@ pub(crate) fn percent(done: u64, total: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const WORDS: &str = "21.2 MiB/s, 1h 05m left, peers 12/200, pieces 35600/40000";
+    const TEXT: &str = "21.2 MiB/s, 1h 05m left, peers 12/200, pieces 35600/40000";
 
-    fn line(width: usize, charset: Charset, name: &str, words: &str) -> String {
-        Bar { name, done: 89, total: 100, words }.line(width, charset)
+    fn line(width: usize, charset: Charset, name: &str, text: &str) -> String {
+        Bar { name, done: 89, total: 100, text }.line(width, charset)
     }
 
     #[test]
-    fn lines_fit_the_terminal() {
+    fn lines_fit_any_width() {
         for width in 1..200 {
             for charset in [Charset::Unicode, Charset::Ascii] {
                 for name in
                     ["", "demo", "a name that is longer than its columns", "東京の写真とビデオ"]
                 {
-                    for words in ["", "opening", WORDS] {
-                        let line = line(width, charset, name, words);
+                    for text in ["", "opening", TEXT] {
+                        let line = line(width, charset, name, text);
                         let columns = measure_text_width(&line);
                         assert!(columns <= width, "{columns} of {width}: {line}");
                     }
@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn line_fits_its_terminal() {
+    fn text_is_cut_bar_is_drawn() {
         let rows = [
             (18, Charset::Unicode, "demo  89%  21.2 M…"),
             (38, Charset::Unicode, "demo  89%  21.2 MiB/s, 1h 05m left, p…"),
             (38, Charset::Ascii, "demo  89%  21.2 MiB/s, 1h 05m left, .."),
         ];
         for (width, charset, expected) in rows {
-            assert_eq!(line(width, charset, "demo", WORDS), expected);
+            assert_eq!(line(width, charset, "demo", TEXT), expected);
         }
         let wide = line(78, Charset::Unicode, "demo", "opening");
         assert_eq!(wide, "demo             ━━━━━━━   89%  opening");

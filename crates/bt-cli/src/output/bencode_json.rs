@@ -1,9 +1,9 @@
-//! Bencode as JSON: byte strings that are text as strings, others in hex.
+//! Converts bencode to JSON: byte strings to strings if they are text, else to hex.
 
 use bencode::{Dict, Value};
 use serde_json::{Map, Value as Json, json};
 
-/// Keys whose byte strings are never text, though their bytes may look like it.
+/// Keys whose byte strings are never text, even if they are valid UTF-8.
 const BINARY_KEYS: [&[u8]; 22] = [
     b"pieces",
     b"peers",
@@ -28,10 +28,10 @@ const BINARY_KEYS: [&[u8]; 22] = [
     b"dropped",
     b"dropped6",
 ];
-/// A dictionary whose keys and values are both digests (BEP 52).
+/// The key of a dictionary whose keys and values are digests (BEP 52).
 const PIECE_LAYERS: &[u8] = b"piece layers";
 
-/// `value` as JSON. Nesting is bounded by the parser, so this may recurse.
+/// Converts `value` to JSON. May recurse, because the parser bounds the nesting.
 pub(crate) fn to_json(value: Value<'_, '_>) -> Json {
     convert(value, false)
 }
@@ -74,7 +74,7 @@ fn bytes_json(bytes: &[u8], binary: bool) -> Json {
     }
 }
 
-/// A dictionary's key: as it is if it is text, else in hex behind `hex:`.
+/// Returns a dictionary's key as it is if it is text, else as `hex:` and its hex digits.
 pub(crate) fn key_text(key: &[u8]) -> String {
     str::from_utf8(key).map_or_else(|_| hex_key(key), str::to_owned)
 }
@@ -83,7 +83,7 @@ fn hex_key(key: &[u8]) -> String {
     format!("hex:{}", hex(key))
 }
 
-/// `bytes` in hex.
+/// Returns `bytes` in hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];

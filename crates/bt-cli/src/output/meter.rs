@@ -1,4 +1,4 @@
-//! A bar for work of known size that happens here: hashing, verifying.
+//! A progress bar for hashing and verifying.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,29 +11,30 @@ use super::{Output, duration, mean_rate, rate, size};
 /// How often the line is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Shows how far a piece of work is; on a pipe it shows nothing.
+/// Shows the progress of a task on a terminal. Shows nothing on a pipe.
 pub(crate) struct Meter {
     output: Output,
     bar: Option<ProgressBar>,
-    what: &'static str,
-    began: Instant,
+    task: &'static str,
+    started: Instant,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The most that is known to be done: threads may overtake one another.
+    /// The highest number reported. Threads may report out of order.
     done: u64,
     drawn: Option<Instant>,
 }
 
 impl Meter {
-    /// A bar labelled `what`, if there is a terminal for it.
-    pub(crate) fn new(output: &Output, what: &'static str) -> Self {
+    /// Adds a bar labelled `task`, if there is a terminal for it.
+    pub(crate) fn new(output: &Output, task: &'static str) -> Self {
         let state = Mutex::new(State { done: 0, drawn: None });
-        Self { output: output.clone(), bar: output.new_bar(), what, began: Instant::now(), state }
+        let (output, bar) = (output.clone(), output.new_bar());
+        Self { output, bar, task, started: Instant::now(), state }
     }
 
-    /// `done` of `total` bytes are through, or more.
+    /// Reports that at least `done` of `total` bytes are done.
     pub(crate) fn set(&self, done: u64, total: u64) {
         let Some(bar) = &self.bar else { return };
         let Ok(mut state) = self.state.lock() else { return };
@@ -43,8 +44,8 @@ impl Meter {
             return;
         }
         state.drawn = Some(now);
-        let words = words(state.done, total, now.duration_since(self.began));
-        let line = Bar { name: self.what, done: state.done, total, words: &words };
+        let text = text(state.done, total, now.duration_since(self.started));
+        let line = Bar { name: self.task, done: state.done, total, text: &text };
         bar.set_message(self.output.bar_line(&line));
     }
 }
@@ -57,7 +58,7 @@ impl Drop for Meter {
     }
 }
 
-fn words(done: u64, total: u64, elapsed: Duration) -> String {
+fn text(done: u64, total: u64, elapsed: Duration) -> String {
     let speed = mean_rate(done, elapsed);
     let left = total.saturating_sub(done).checked_div(speed);
     let left = left.map_or_else(String::new, |seconds| {
@@ -66,7 +67,7 @@ fn words(done: u64, total: u64, elapsed: Duration) -> String {
     format!("{}/{}, {}{left}", size(done), size(total), rate(speed))
 }
 
-/// A bar's whole line is its message.
+/// Returns the style of a bar whose message is its whole line.
 pub(super) fn plain_style() -> ProgressStyle {
     ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

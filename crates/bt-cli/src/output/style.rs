@@ -1,21 +1,21 @@
-//! Colour, only on a terminal and only if nobody objects (`NO_COLOR`, `TERM=dumb`), and the
-//! characters that lines are drawn with.
+//! Colour, only on a terminal and unless `NO_COLOR` or `TERM=dumb` is set, and the characters that
+//! bars and trees are drawn with.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 
-/// How text is drawn.
+/// How text is styled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Style {
-    colour: bool,
+    color: bool,
     charset: Charset,
 }
 
 impl Style {
-    /// Colour, if the stream is a terminal and the environment allows it.
+    /// Returns a style with colour if the stream is a terminal and the environment allows it.
     pub(crate) fn for_terminal(terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colour: terminal && !refused && !is_dumb(), charset: Charset::of_locale() }
+        Self { color: terminal && !refused && !is_dumb(), charset: Charset::of_locale() }
     }
 
     pub(crate) fn charset(self) -> Charset {
@@ -43,7 +43,7 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: impl Display) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 }
 
@@ -55,12 +55,12 @@ pub(crate) enum Charset {
 }
 
 impl Charset {
-    /// Unicode if the user's locale has UTF-8.
+    /// Returns Unicode if the user's locale has UTF-8.
     fn of_locale() -> Self {
         Self::of_variables(["LC_ALL", "LC_CTYPE", "LANG"].map(std::env::var_os))
     }
 
-    /// The first variable that is not empty decides. Without any the locale is `C`, which is ASCII.
+    /// Decides by the first variable that is not empty. If all are empty, the locale is `C`: ASCII.
     fn of_variables(variables: [Option<OsString>; 3]) -> Self {
         let mut variables = variables.into_iter().flatten();
         let locale = variables.find(|value| !value.is_empty()).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Charset {
         if is_utf8(&locale) { Self::Unicode } else { Self::Ascii }
     }
 
-    /// Returns the mark that replaces the end of a shortened text.
+    /// Returns the text that replaces the end of a shortened text.
     pub(crate) fn ellipsis(self) -> &'static str {
         match self {
             Self::Unicode => "…",
@@ -80,7 +80,7 @@ impl Charset {
     }
 }
 
-/// Whether the terminal can do nothing but print.
+/// Whether the terminal cannot move the cursor or show colours.
 pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

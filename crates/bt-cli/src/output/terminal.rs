@@ -1,17 +1,17 @@
-//! The terminal that progress bars are on.
+//! The terminal on which progress bars are drawn.
 
 use std::io;
 
 use console::Term;
 use indicatif::{ProgressDrawTarget, TermLike};
 
-/// Columns left free for the `^C` that a terminal shows at Ctrl-C. A line that is full would wrap,
-/// and a part of it could not be erased any more.
+/// Columns left free for the `^C` that a terminal shows at Ctrl-C. It would make a full line wrap,
+/// and a wrapped line can't be erased.
 const ECHO_WIDTH: u16 = 2;
-/// How often bars are drawn at most.
+/// The most draws of the bars per second.
 const DRAWS_PER_SECOND: u8 = 20;
 
-/// Standard error, a little narrower than it is.
+/// Standard error, narrower by [`ECHO_WIDTH`].
 #[derive(Debug)]
 struct Terminal(Term);
 

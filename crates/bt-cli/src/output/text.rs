@@ -1,27 +1,27 @@
-//! Numbers for people, and text from outside made harmless.
+//! Formats numbers for people, and makes untrusted text harmless.
 
 use std::time::Duration;
 
-/// Whether a terminal would obey this character, or a reader be misled by it: control characters
-/// and marks that change the direction of text.
+/// Whether the character could control a terminal or mislead people: control characters, and marks
+/// that change the direction of text.
 pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` on one line, without what [`is_unsafe`] names.
+/// Returns `text` on one line, without [unsafe](is_unsafe) characters.
 pub(crate) fn clean(text: &str) -> String {
     let spaced = |c| if matches!(c, '\n' | '\t') { ' ' } else { c };
     text.trim_end().chars().map(spaced).filter(|c| !is_unsafe(*c)).collect()
 }
 
-/// `1 peer`, `2 peers`, `1 piece is`, `0 pieces are`: `number` with the word that goes with it.
+/// Formats `number` with the singular or plural: `1 peer`, `2 peers`, `1 piece is`, `0 pieces are`.
 pub(crate) fn count(number: impl TryInto<u64>, one: &str, many: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// `512 B`, `3.5 KiB`, `120 MiB`.
+/// Formats a size: `512 B`, `3.5 KiB`, `120 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -37,12 +37,12 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// `3.5 KiB (3,584 bytes)`.
+/// Formats a size with its exact bytes: `3.5 KiB (3,584 bytes)`.
 pub(crate) fn size_exactly(bytes: u64) -> String {
     if bytes < 1024 { size(bytes) } else { format!("{} ({} bytes)", size(bytes), grouped(bytes)) }
 }
 
-/// `1.5 MiB/s`.
+/// Formats a rate: `1.5 MiB/s`.
 pub(crate) fn rate(bytes: u64) -> String {
     format!("{}/s", size(bytes))
 }
@@ -52,7 +52,7 @@ pub(crate) fn mean_rate(bytes: u64, time: Duration) -> u64 {
     (bytes as f64 / time.as_secs_f64().max(0.001)) as u64
 }
 
-/// `45s`, `3m 05s`, `2h 10m`, `3d 4h`.
+/// Formats a duration: `45s`, `3m 05s`, `2h 10m`, `3d 4h`.
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -63,8 +63,8 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
-/// How long something took that often takes less than a second: `157 ms`, `3.3s`, `1m 05s`.
-pub(crate) fn took(time: Duration) -> String {
+/// Formats a duration that is often less than a second: `157 ms`, `3.3s`, `1m 05s`.
+pub(crate) fn short_duration(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),
         1..10 => format!("{:.1}s", time.as_secs_f64()),
@@ -72,7 +72,7 @@ pub(crate) fn took(time: Duration) -> String {
     }
 }
 
-/// `2024-04-25 12:00:00 UTC` from seconds since 1970; the number itself if it is out of range.
+/// Formats seconds since 1970: `2024-04-25 12:00:00 UTC`, or the number if it is out of range.
 pub(crate) fn date(unix: i64) -> String {
     let (days, seconds) = (unix.div_euclid(86400), unix.rem_euclid(86400));
     if !(-719_162..=2_932_896).contains(&days) {
@@ -83,8 +83,8 @@ pub(crate) fn date(unix: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// The Gregorian date of a day counted from 1970-01-01. Years begin in March, so that the leap day
-/// is the last of its year.
+/// Returns the Gregorian date of a day counted from 1970-01-01. Years start in March, so that the
+/// leap day is the last of its year.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

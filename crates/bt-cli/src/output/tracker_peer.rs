@@ -1,9 +1,9 @@
-//! A peer as a tracker tells it, as JSON.
+//! A peer of a tracker's answer, as JSON.
 
 use bt_types::{PeerHost, TrackerPeer};
 use serde_json::{Value, json};
 
-/// `{"ip", "port", "peer_id"}`; `ip` is a name where the tracker gave one.
+/// Returns `{"ip", "port", "peer_id"}`. `ip` is a name if the tracker gave one.
 pub(crate) fn tracker_peer(peer: &TrackerPeer) -> Value {
     let ip = match &peer.host {
         PeerHost::Ip(ip) => ip.to_string(),

@@ -3,36 +3,36 @@
 use super::style::Charset;
 use super::{Style, clean, size};
 
-/// One line of the tree.
+/// A file in the tree.
 pub(crate) struct TreeFile<'a> {
     /// The folders, then the file, joined by `/`.
     pub(crate) path: &'a str,
     /// In bytes.
     pub(crate) length: u64,
-    /// What is shown after the size, for example the number for `--files`.
+    /// The text after the size, for example the number for `--files`.
     pub(crate) note: String,
 }
 
-/// The lines in front of a name.
+/// The branches in front of a name.
 struct Branches {
     middle: &'static str,
     last: &'static str,
-    /// In front of what is below a folder that is not the last.
+    /// In front of the entries of a folder that is not the last.
     below: &'static str,
 }
 
 const UNICODE: Branches = Branches { middle: "├── ", last: "└── ", below: "│   " };
 const ASCII: Branches = Branches { middle: "|-- ", last: "`-- ", below: "|   " };
 
-/// Sizes stand at most this many columns to the right; longer names push theirs on.
-const MAX_WIDTH: usize = 72;
+/// The most columns for names before the sizes. A longer name moves its size to the right.
+const MAX_NAME_WIDTH: usize = 72;
 
 enum Node<'a> {
     Folder { name: &'a str, children: Vec<Node<'a>> },
     File { name: &'a str, length: u64, note: String },
 }
 
-/// `root` and below it every file, in the order they first appear.
+/// Draws `root` and below it every file, in their order.
 pub(crate) fn file_tree<'a>(
     root: &str,
     files: impl Iterator<Item = TreeFile<'a>>,
@@ -48,7 +48,8 @@ pub(crate) fn file_tree<'a>(
         Charset::Ascii => &ASCII,
     };
     render(&nodes, branches, "", &mut lines);
-    let width = lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0).min(MAX_WIDTH);
+    let width =
+        lines.iter().map(|line| line.0.chars().count()).max().unwrap_or(0).min(MAX_NAME_WIDTH);
     let mut text = format!("{}\n", style.bold(format!("{}/", clean(root))));
     for (name, rest) in lines {
         text += &name;
@@ -62,8 +63,8 @@ pub(crate) fn file_tree<'a>(
     text
 }
 
-/// Files come sorted by folder as a rule, so only the last folder is looked at: a folder that
-/// appears twice is shown twice, and the work stays linear.
+/// Adds a file to the last folder if it belongs there, else to a new folder. Files are usually
+/// sorted by folder. If not, a folder is shown twice, which keeps the time linear.
 fn insert<'a>(nodes: &mut Vec<Node<'a>>, file: TreeFile<'a>) {
     let mut nodes = nodes;
     let (folders, name) = match file.path.rsplit_once('/') {
@@ -81,7 +82,7 @@ fn insert<'a>(nodes: &mut Vec<Node<'a>>, file: TreeFile<'a>) {
     nodes.push(Node::File { name, length: file.length, note: file.note });
 }
 
-/// A stack of its own would be safer against deep trees, but paths have at most 100 elements.
+/// Draws the nodes. May recurse, because paths have at most 100 elements.
 fn render(
     nodes: &[Node<'_>],
     branches: &Branches,

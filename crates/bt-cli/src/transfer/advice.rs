@@ -1,15 +1,15 @@
-//! What the user can do about a torrent from the start: how peers find it, and sources that are not
-//! used.
+//! What the user should know of a torrent from the start: how peers are found, and unused web
+//! seeds.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use metainfo::Metainfo;
 
-use super::torrent::Goal;
+use super::patience::Goal;
 use crate::output::count;
 
-/// What is wrong with every private torrent that has no tracker (BEP 27).
+/// What is wrong with a private torrent without a tracker (BEP 27).
 pub(super) const PRIVATE_WITHOUT_TRACKER: &str = "the torrent is private and names no tracker";
 /// What the user can do about a private torrent without a tracker.
 pub(super) const GET_IT_AGAIN: &str = "get it again from where it is shared";
@@ -22,8 +22,8 @@ pub(super) struct Reach {
     pub(super) listen: Box<[SocketAddr]>,
 }
 
-/// Returns the troubles of a torrent that are known before anything is tried: no tracker and no
-/// peer, and web seeds that are not used.
+/// Returns advice on what is known to be wrong from the start: no tracker and no peer, and unused
+/// web seeds.
 pub(super) fn advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Vec<String> {
     let advice = [peer_advice(metainfo, goal, reach), web_seed_advice(metainfo, goal)];
     advice.into_iter().flatten().collect()
@@ -59,13 +59,13 @@ fn web_seed_advice(metainfo: &Metainfo, goal: Goal) -> Option<String> {
     Some(format!("{seeds} not used: web seeds are not supported yet"))
 }
 
-/// The addresses as people read them.
+/// Joins the addresses for people.
 pub(super) fn address_list(addresses: &[SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" and ") }
 }
 
-/// The ports of the addresses, each once.
+/// Joins the ports of the addresses, each once.
 fn port_list(addresses: &[SocketAddr]) -> String {
     let ports: BTreeSet<u16> = addresses.iter().map(SocketAddr::port).collect();
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();

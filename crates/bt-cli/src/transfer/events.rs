@@ -1,4 +1,4 @@
-//! What `download --json` and `seed --json` print: one object a line.
+//! The events that `download --json` and `seed --json` print, one object per line.
 
 use serde_json::{Map, Value, json};
 use session::{EventKind, PeerState, PhaseKind, TrackerReport};
@@ -7,15 +7,15 @@ use super::torrent::Torrent;
 use crate::failure::without_code;
 use crate::output::tracker_peer;
 
-/// The number of this shape of output, in the first line.
+/// The version of these objects, in the first line.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// The line for something that happened, unless it is for nobody outside.
+/// Returns the line for an event, or `None` if the event is not shown.
 pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
         EventKind::Started { have, wanted, .. } => {
             let geometry = torrent.metainfo.info().geometry();
-            let total = if torrent.goal.seed_only { geometry.piece_count() } else { *wanted };
+            let total = if torrent.goal().seed_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
             let listen: Vec<String> = torrent.listen.iter().map(ToString::to_string).collect();
             let fields = json!({
@@ -36,7 +36,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
-        EventKind::Completed if !torrent.goal.seed_only => {
+        EventKind::Completed if !torrent.goal().seed_only => {
             let status = torrent.status.as_ref();
             let size = status.map_or(0, |status| status.bytes_total);
             let buffers_peak = status.map_or(0, |status| status.buffers_peak);
@@ -51,11 +51,13 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
                 }),
             )
         }
-        _ => return None,
+        EventKind::Completed | EventKind::Checking { .. } | EventKind::Stopped { .. } => {
+            return None;
+        }
     })
 }
 
-/// The line with the state of a torrent.
+/// Returns the line with the state of a torrent.
 pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
     let status = torrent.status.as_ref()?;
     let (bytes_total, pieces_total) = torrent.totals(status);
@@ -77,12 +79,12 @@ pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
     Some(line(torrent, "progress", fields))
 }
 
-/// The line for a warning of this program's own.
+/// Returns the line for a warning that does not come from the session.
 pub(crate) fn warning(torrent: &Torrent, message: &str) -> Value {
     line(torrent, "warning", json!({ "message": message }))
 }
 
-/// The last line of a torrent.
+/// Returns the last line of a torrent.
 pub(crate) fn stopped(torrent: &Torrent) -> Value {
     let reason = match torrent.failure() {
         Some(failure) => failure.text(),
@@ -109,7 +111,6 @@ fn phase_name(phase: PhaseKind) -> &'static str {
         PhaseKind::Transfer => "transfer",
         PhaseKind::Stopping => "stopping",
         PhaseKind::Stopped => "stopped",
-        _ => "unknown",
     }
 }
 
@@ -119,7 +120,6 @@ fn state_name(state: PeerState) -> &'static str {
         PeerState::Disconnected => "disconnected",
         PeerState::Failed => "failed",
         PeerState::Banned => "banned",
-        _ => "unknown",
     }
 }
 

@@ -1,21 +1,21 @@
-//! News about trackers: each failure and each warning is shown once, not at every announce.
+//! News about trackers: each failure and each warning is shown once, not after every announce.
 
 use std::collections::BTreeMap;
 
 use session::TorrentKey;
 
-/// The failures and warnings of each tracker that were shown last.
+/// The last failure and warning of each tracker that were shown.
 #[derive(Debug, Default)]
 pub(super) struct TrackerNews {
     records: BTreeMap<(TorrentKey, String), TrackerRecord>,
 }
 
-/// The words of one tracker that were shown last.
+/// The last failure and warning of one tracker that were shown.
 #[derive(Debug, Default)]
 struct TrackerRecord {
-    /// Its error; `None` once it answers.
+    /// The error; `None` once the tracker answers.
     failure: Option<String>,
-    /// Its newest warning, which stays known when a reply comes without it.
+    /// The newest warning. A later reply without one does not remove it.
     warning: Option<String>,
 }
 
@@ -31,7 +31,8 @@ pub(super) enum News {
 }
 
 impl TrackerNews {
-    /// Records an answer: its warning, or why there is none. Returns what is new about the tracker.
+    /// Records the warning of an answer, or why there is no answer. Returns what is new about the
+    /// tracker.
     pub(super) fn note(
         &mut self,
         torrent: TorrentKey,
@@ -108,7 +109,7 @@ mod tests {
             (1, "a", Ok(Some("slower")), warned("slower")),
             (1, "a", Ok(Some("slow")), warned("slow")),
             (1, "b", Ok(Some("slow")), warned("slow")),
-            // The same words are news again as an error, and no news as the old warning.
+            // The same text is news as an error, but not when it is the old warning.
             (1, "a", Err("slow"), failed("slow")),
             (1, "a", Ok(Some("slow")), Some(News::Recovered)),
             (1, "a", Err("refused"), failed("refused")),

@@ -1,4 +1,4 @@
-//! What the user sees of a transfer: bars on a terminal, now and then a line on a pipe, or JSON.
+//! What the user sees of a transfer: bars on a terminal, a line at intervals on a pipe, or JSON.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,14 @@ use session::{EventKind, PeerState, PhaseKind, TorrentStatus, TrackerReport};
 use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
 use super::tracker_news::{News, TrackerNews};
-use crate::failure::{Outcome, without_code};
-use crate::output::{Bar, Output, clean, count, duration, mean_rate, percent, rate, size, took};
+use crate::failure::{CommandResult, without_code};
+use crate::output::{
+    Bar, Output, clean, count, duration, mean_rate, percent, rate, short_duration, size,
+};
 
-/// How often a line shows the state of a torrent, without a terminal for bars.
+/// How often a line shows the state of a torrent if there is no terminal for bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a JSON object shows it.
+/// How often a JSON object shows the state of a torrent.
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows torrents to the user.
@@ -23,16 +25,16 @@ pub(crate) struct View {
     displays: Vec<TorrentDisplay>,
     last: Instant,
     schema_sent: bool,
-    /// Results are only what the command itself prints.
+    /// Whether the command prints the results itself.
     silent: bool,
     trackers: TrackerNews,
 }
 
 /// The display of one torrent.
 struct TorrentDisplay {
-    /// On a terminal.
+    /// `None` without a terminal.
     bar: Option<ProgressBar>,
-    /// The last line on a pipe, so that it is not repeated for ever.
+    /// The last line on a pipe, which is not repeated.
     line: String,
 }
 
@@ -42,7 +44,7 @@ impl TorrentDisplay {
         let status = torrent.status.as_ref().filter(|_| !torrent.is_over())?;
         let (done, total) = done_of_total(torrent, status);
         let (name, percent) = (clean(torrent.name()), percent(done, total));
-        let line = format!("{name}: {percent}%, {}", sentence(torrent, status));
+        let line = format!("{name}: {percent}%, {}", state_text(torrent, status));
         if self.line == line {
             return None;
         }
@@ -63,18 +65,18 @@ impl View {
         }
     }
 
-    /// Shows progress and warnings, but prints no results.
+    /// Shows progress and warnings only, no results.
     pub(crate) fn silence(&mut self) {
         self.silent = true;
     }
 
-    /// One more torrent.
+    /// Adds a display for the next torrent.
     pub(crate) fn add(&mut self) {
         self.displays.push(TorrentDisplay { bar: self.output.new_bar(), line: String::new() });
     }
 
-    /// Something happened.
-    pub(crate) fn event(&mut self, torrent: &Torrent, kind: &EventKind) -> Outcome {
+    /// Shows an event.
+    pub(crate) fn event(&mut self, torrent: &Torrent, kind: &EventKind) -> CommandResult {
         if self.wants_json() {
             let line = events::event(torrent, kind);
             return line.map_or(Ok(()), |line| self.json(line));
@@ -82,7 +84,7 @@ impl View {
         let name = clean(torrent.name());
         match kind {
             EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
-            EventKind::Completed if torrent.goal.seed_only => {}
+            EventKind::Completed if torrent.goal().seed_only => {}
             EventKind::Completed => return self.completed(torrent),
             EventKind::Warning(message) => self.output.warn(&format!("{name}: {}", clean(message))),
             EventKind::PieceFailed(index) => {
@@ -97,22 +99,24 @@ impl View {
                 log::debug!("{name}: peer {address} {state:?} {}", reason.as_deref().unwrap_or(""));
             }
             EventKind::Tracker { url, result } => self.tracker(torrent, url, result),
-            _ => {}
+            EventKind::Checking { .. }
+            | EventKind::PieceVerified(_)
+            | EventKind::Stopped { .. } => {}
         }
         Ok(())
     }
 
-    /// Time passed.
-    pub(crate) fn progress(&mut self, now: Instant, torrents: &[Torrent]) -> Outcome {
+    /// Shows the state of all torrents, on a terminal at each call, else at intervals.
+    pub(crate) fn progress(&mut self, now: Instant, torrents: &[Torrent]) -> CommandResult {
         for (torrent, display) in torrents.iter().zip(&self.displays) {
             if let (Some(status), Some(bar)) = (&torrent.status, &display.bar) {
                 let name = &clean(torrent.name());
-                let words = &match torrent.failure() {
+                let text = &match torrent.failure() {
                     Some(failure) => clean(failure.message()),
-                    None => sentence(torrent, status),
+                    None => state_text(torrent, status),
                 };
                 let (done, total) = done_of_total(torrent, status);
-                bar.set_message(self.output.bar_line(&Bar { name, done, total, words }));
+                bar.set_message(self.output.bar_line(&Bar { name, done, total, text }));
             }
         }
         let interval = if self.wants_json() { JSON_INTERVAL } else { LINE_INTERVAL };
@@ -140,8 +144,8 @@ impl View {
         }
     }
 
-    /// Something about a torrent that this program itself has to say.
-    pub(crate) fn warning(&mut self, torrent: &Torrent, text: &str) -> Outcome {
+    /// Shows a warning that does not come from the session.
+    pub(crate) fn warning(&mut self, torrent: &Torrent, text: &str) -> CommandResult {
         if self.wants_json() {
             return self.json(events::warning(torrent, text));
         }
@@ -149,8 +153,8 @@ impl View {
         Ok(())
     }
 
-    /// A torrent makes no progress.
-    pub(crate) fn waiting(&mut self, torrent: &Torrent, why: &str) -> Outcome {
+    /// Shows why a torrent makes no progress.
+    pub(crate) fn waiting(&mut self, torrent: &Torrent, why: &str) -> CommandResult {
         if self.wants_json() {
             return self.json(events::warning(torrent, &format!("waiting: {why}")));
         }
@@ -158,14 +162,14 @@ impl View {
         Ok(())
     }
 
-    /// Shows that a torrent is over. Its failure is shown here, unless it is the program's
-    /// `last_word`.
-    pub(crate) fn over(&mut self, torrent: &Torrent, last_word: bool) -> Outcome {
+    /// Shows that a torrent is over. Does not show its failure if `is_alone`, because the program
+    /// then ends with it.
+    pub(crate) fn over(&mut self, torrent: &Torrent, is_alone: bool) -> CommandResult {
         if self.wants_json() {
             return self.json(events::stopped(torrent));
         }
         if let Some(failure) = torrent.failure()
-            && !last_word
+            && !is_alone
         {
             let name = clean(torrent.name());
             for line in failure.lines() {
@@ -175,7 +179,7 @@ impl View {
         Ok(())
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub(crate) fn finish(&mut self) {
         for display in self.displays.drain(..) {
             if let Some(bar) = display.bar {
@@ -188,7 +192,7 @@ impl View {
         self.output.json() && !self.silent
     }
 
-    fn json(&mut self, mut line: Value) -> Outcome {
+    fn json(&mut self, mut line: Value) -> CommandResult {
         if !self.schema_sent {
             line["schema"] = SCHEMA.into();
             self.schema_sent = true;
@@ -198,7 +202,7 @@ impl View {
 
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
-        if torrent.goal.seed_only {
+        if torrent.goal().seed_only {
             let all = torrent.metainfo.info().geometry().piece_count();
             // A torrent without any piece has failed, and its error says so.
             if have > 0 {
@@ -211,7 +215,7 @@ impl View {
         }
     }
 
-    fn completed(&self, torrent: &Torrent) -> Outcome {
+    fn completed(&self, torrent: &Torrent) -> CommandResult {
         if self.silent {
             return Ok(());
         }
@@ -222,17 +226,17 @@ impl View {
         }
         let status = torrent.status.as_ref();
         let total = status.map_or(0, |status| status.bytes_total);
-        // A block may arrive twice, and padding does.
+        // A block may arrive twice, and padding is downloaded too.
         let fetched = status.map_or(0, |status| status.downloaded.min(total));
         let time = torrent.elapsed();
         let speed = rate(mean_rate(fetched, time));
-        let part = format!("{} in {} ({speed})", size(fetched), took(time));
+        let part = format!("{} in {} ({speed})", size(fetched), short_duration(time));
         let what =
             if fetched == total { part } else { format!("{}, of which {part}", size(total)) };
         self.output.line(&format!("{name}: complete, {what}: {output}"))
     }
 
-    /// Shows that a tracker failed, warns, or answers again, whenever that changes.
+    /// Shows that a tracker failed, warns, or answers again, if that is new.
     fn tracker(&mut self, torrent: &Torrent, url: &str, result: &Result<TrackerReport, String>) {
         let (name, short) = (clean(torrent.name()), tracker_http::shorten_url(url));
         let answer = match result {
@@ -258,16 +262,18 @@ impl View {
     }
 }
 
-/// Returns how much of the present phase is done, and of how much: pieces or bytes.
+/// Returns how much of the present phase is done, and of how much, in pieces or bytes.
 fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
     match status.phase {
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
-        _ => (status.bytes_done, torrent.totals(status).0),
+        PhaseKind::Opening | PhaseKind::Transfer | PhaseKind::Stopping | PhaseKind::Stopped => {
+            (status.bytes_done, torrent.totals(status).0)
+        }
     }
 }
 
-/// Returns the state of a torrent in words.
-fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
+/// Describes the state of a torrent.
+fn state_text(torrent: &Torrent, status: &TorrentStatus) -> String {
     let peers = format!("peers {}/{}", status.peers_connected, status.peers_known);
     match status.phase {
         PhaseKind::Opening => "opening".to_owned(),
@@ -277,10 +283,10 @@ fn sentence(torrent: &Torrent, status: &TorrentStatus) -> String {
         PhaseKind::Stopping => "stopping".to_owned(),
         PhaseKind::Stopped if torrent.has_reached_goal() => "done".to_owned(),
         PhaseKind::Stopped => "stopped".to_owned(),
-        _ if torrent.is_complete() || torrent.goal.seed_only => {
+        PhaseKind::Transfer if torrent.is_complete() || torrent.goal().seed_only => {
             format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), torrent.ratio())
         }
-        _ => {
+        PhaseKind::Transfer => {
             let left = status.seconds_left.map(|seconds| duration(Duration::from_secs(seconds)));
             let left = left.map_or_else(String::new, |left| format!("{left} left, "));
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
@@ -300,6 +306,7 @@ mod tests {
     use super::*;
     use crate::transfer::Goal;
     use crate::transfer::advice::Reach;
+    use crate::transfer::patience::tests::status;
 
     fn torrent() -> Torrent {
         let builder = Builder::new("film").piece_length(16 * 1024).file("", 100);
@@ -309,40 +316,12 @@ mod tests {
         Torrent::new(TorrentKey(1), metainfo, PathBuf::from("film"), goal, reach)
     }
 
-    fn status(torrent: &Torrent) -> TorrentStatus {
-        TorrentStatus {
-            torrent: torrent.key,
-            info_hash: torrent.metainfo.info_hash(),
-            name: torrent.name().to_owned(),
-            phase: PhaseKind::Transfer,
-            bytes_done: 100,
-            bytes_total: 100,
-            pieces_done: 1,
-            pieces_total: 1,
-            checked: (1, 1),
-            downloaded: 0,
-            uploaded: 0,
-            earlier: (0, 0),
-            down_rate: 0,
-            up_rate: 0,
-            peers_connected: 0,
-            peers_known: 0,
-            peers_banned: 0,
-            seconds_left: None,
-            trackers: Vec::new(),
-            next_announce: Some(1800),
-            since_last_piece: Duration::ZERO,
-            events_dropped: 0,
-            buffers_peak: 0,
-        }
-    }
-
     #[test]
     fn idle_seed_prints_one_line() {
         let (mut torrent, now) = (torrent(), Instant::now());
         let mut display = TorrentDisplay { bar: None, line: String::new() };
         assert_eq!(display.next_line(&torrent), None);
-        let idle = status(&torrent);
+        let idle = status();
         let later = TorrentStatus {
             next_announce: Some(1790),
             since_last_piece: Duration::from_secs(10),

@@ -13,7 +13,7 @@ use testkit::Payload;
 
 use crate::support::{Output, Shell, finish};
 
-/// `bt-cli` with the folder `album` of `shell` as working directory.
+/// Returns `bt-cli` with the folder `album` of `shell` as its working folder.
 fn in_album(shell: &Shell, arguments: &[&str]) -> Command {
     let mut command = shell.command(arguments);
     command.current_dir(shell.join("album"));
@@ -24,7 +24,7 @@ fn run_in_album(shell: &Shell, arguments: &[&str]) -> Output {
     finish(in_album(shell, arguments).spawn().unwrap())
 }
 
-/// The paths in a torrent, and whether the data verifies.
+/// Returns the paths in a torrent. Fails unless the data verifies.
 #[track_caller]
 fn verified_paths(shell: &Shell, torrent: &str, dir: &str) -> Vec<String> {
     let report = shell.run(["verify", torrent, dir, "--json"]).expect(0).object();
@@ -43,7 +43,7 @@ fn names(folder: &Path) -> Vec<String> {
 const TRACKER: &str = "http://tracker.example/announce";
 
 #[test]
-fn a_file() {
+fn file_becomes_torrent() {
     let shell = Shell::new();
     shell.write("notes.txt", testkit::bytes(1, 100_000));
     let arguments =
@@ -61,9 +61,9 @@ fn a_file() {
     shell.run(["verify", "out.torrent", "."]).expect(0);
 }
 
-/// The same torrent as testkit's, which is written by hand, byte for byte in `info`.
+/// `info` is byte for byte that of testkit, which writes torrents by hand.
 #[test]
-fn a_folder_as_another_hand_writes_it() {
+fn folder_matches_hand_written_torrent() {
     let files = [("a.bin", 70_000), ("b/c.bin", 1), ("b/d.bin", 50_000)];
     let payload = Payload::folder("data set", &files).create().unwrap();
     let shell = Shell::new();
@@ -76,7 +76,7 @@ fn a_folder_as_another_hand_writes_it() {
 }
 
 #[test]
-fn every_flag_arrives_in_the_torrent() {
+fn every_flag_is_in_torrent() {
     let shell = Shell::new();
     shell.write("photos/one.jpg", [1; 2000]);
     let arguments = [
@@ -115,7 +115,7 @@ fn every_flag_arrives_in_the_torrent() {
 }
 
 #[test]
-fn to_stdout() {
+fn stdout_gets_torrent() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
     let output = shell.run(["create", "a", "-o", "-"]).expect(0);
@@ -136,7 +136,7 @@ fn shared_file_is_never_the_output() {
 }
 
 #[test]
-fn nothing_is_replaced_unasked() {
+fn existing_output_needs_overwrite() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
     shell.write("a.torrent", "precious");
@@ -163,7 +163,7 @@ fn missing_tracker_is_warned_of() {
 }
 
 #[test]
-fn refusals() {
+fn wrong_arguments_are_refused() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
     shell.write("empty", []);
@@ -199,7 +199,7 @@ fn refusals() {
     assert_eq!(void.stderr, "error: void has no data to share\n");
 }
 
-/// The file to share is not there: a run that came to listing it would say so.
+/// The file to share is missing, so that listing it would give another error.
 #[test]
 fn output_is_checked_before_listing() {
     let shell = Shell::new();
@@ -375,8 +375,8 @@ fn redirected_outputs_are_left_out() {
     command.stdout(open("album/out.log")).stderr(open("album/err.log"));
     assert!(command.status().unwrap().success());
     assert_eq!(verified_paths(&shell, "album.torrent", "."), ["a"]);
-    let told = fs::read_to_string(shell.join("album/err.log")).unwrap();
-    assert!(told.contains("album/out.log") && told.contains("album/err.log"), "{told}");
+    let warnings = fs::read_to_string(shell.join("album/err.log")).unwrap();
+    assert!(warnings.contains("album/out.log") && warnings.contains("album/err.log"), "{warnings}");
 }
 
 #[test]

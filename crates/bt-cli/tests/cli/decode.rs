@@ -13,7 +13,7 @@ fn check(input: &[u8], expected: &Value) {
 }
 
 #[test]
-fn values() {
+fn values_become_json() {
     check(b"i-42e", &json!(-42));
     check(b"i18446744073709551615e", &json!(18446744073709551615_u64));
     check(b"5:hello", &json!("hello"));
@@ -26,7 +26,7 @@ fn values() {
 }
 
 #[test]
-fn binary_keys_are_always_in_hex() {
+fn binary_keys_are_always_hex() {
     check(b"d5:peers6:abcdefe", &json!({ "peers": { "hex": "616263646566" } }));
     check(
         b"d4:infod6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
@@ -41,7 +41,7 @@ fn binary_keys_are_always_in_hex() {
 }
 
 #[test]
-fn from_text_file_and_stdin() {
+fn input_is_text_file_or_stdin() {
     let shell = Shell::new();
     let text = "d3:cow3:mooe";
     assert_eq!(shell.run(["decode", text, "--json"]).expect(0).stdout(), "{\"cow\":\"moo\"}\n");
@@ -52,7 +52,7 @@ fn from_text_file_and_stdin() {
 }
 
 #[test]
-fn long_binary_is_cut_for_people_only() {
+fn long_binary_is_cut_in_text() {
     let shell = Shell::new();
     let input = [b"d6:pieces200:".as_slice(), &[7; 200], b"e"].concat();
     let text = shell.run_with(&input, ["decode", "-"]).expect(0).stdout();
@@ -62,7 +62,7 @@ fn long_binary_is_cut_for_people_only() {
 }
 
 #[test]
-fn text_from_outside_is_harmless_on_a_terminal() {
+fn untrusted_text_is_escaped() {
     let shell = Shell::new();
     let input = "9:\u{1b}[2J\u{202e}\u{7f}\n".as_bytes();
     let output = shell.run_with(input, ["decode", "-"]).expect(0).stdout();
@@ -72,7 +72,7 @@ fn text_from_outside_is_harmless_on_a_terminal() {
 }
 
 #[test]
-fn unsorted_keys_are_told_or_refused() {
+fn unsorted_keys_are_warned_of() {
     let shell = Shell::new();
     let output = shell.run(["decode", "d1:b0:1:a0:e"]).expect(0);
     assert!(output.stderr.contains("byte 6"), "{}", output.stderr);
@@ -81,7 +81,7 @@ fn unsorted_keys_are_told_or_refused() {
 }
 
 #[test]
-fn what_is_wrong_is_pointed_at() {
+fn errors_name_offset() {
     let shell = Shell::new();
     for (input, part) in [
         ("i042e", "byte"),
@@ -104,7 +104,7 @@ fn what_is_wrong_is_pointed_at() {
 }
 
 #[test]
-fn a_missing_file_is_the_disks_fault() {
+fn missing_file_is_disk_error() {
     for name in ["missing.torrent", "data.torrent", "list.torrent", "info", "2.torrent", "./d1:ae"]
     {
         let error = Shell::new().run(["decode", name, "--json"]).expect(6).error("disk");

@@ -1,4 +1,4 @@
-//! A low limit of open files (`ulimit -n`).
+//! Low limits of open files (`ulimit -n`).
 
 use std::fs;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use testkit::{Payload, Script};
 
 use crate::support::{Output, Shell, dead_port, finish, words};
 
-/// How long a step may take before the test fails.
+/// The longest that a step may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The fewest descriptors that the program works with, and no way to get more.
+/// Sets the least limit with which the program works, as the hard limit too.
 const FEWEST: &str = "ulimit -n 64";
 
-/// Many more files than descriptors, several of them in each piece.
+/// Creates many more files than descriptors, several of them in each piece.
 fn many_files() -> Payload {
     let names: Vec<String> = (0..3000).map(|file| format!("{}/{file}", file % 30)).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 300)).collect();

@@ -10,20 +10,20 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::{AnnounceEvent, Answer, Behaviour, HttpTracker, Payload, Script, ScriptedPeer};
 
-use crate::support::{Output, Running, Shell, dead_port, finish, web_server, words};
+use crate::support::{Output, Process, Shell, dead_port, finish, web_server, words};
 
-/// What every download of a test is told: any port, no waiting for ever.
+/// The flags of every download here: any port, and a limit for stalls.
 const FLAGS: [&str; 6] = ["-o", "out", "--port", "0", "--stall-timeout", "30"];
 
 fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> Output {
     shell.run(words("download", payload, &[&FLAGS, flags].concat()))
 }
 
-fn start(shell: &Shell, payload: &Payload, flags: &[&str]) -> Running {
+fn start(shell: &Shell, payload: &Payload, flags: &[&str]) -> Process {
     shell.start(words("download", payload, &[&FLAGS, flags].concat()))
 }
 
-/// A payload, and a seeder that it can be had from.
+/// Creates a payload and a seeder of it.
 fn seeded(payload: testkit::PayloadBuilder) -> (Payload, ScriptedPeer, String) {
     let payload = payload.create().unwrap();
     let seeder = Script::seeder(&payload).listen();
@@ -40,7 +40,7 @@ fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn from_a_peer_that_the_tracker_names() {
+fn peer_of_tracker_is_used() {
     let tracker = HttpTracker::start();
     let payload = folder().tracker(tracker.url()).create().unwrap();
     let seeder = Script::seeder(&payload).listen();
@@ -57,7 +57,7 @@ fn from_a_peer_that_the_tracker_names() {
 }
 
 #[test]
-fn json_has_one_object_a_line() {
+fn json_has_one_object_per_line() {
     let (payload, _seeder, address) = seeded(folder());
     let shell = Shell::new();
     let events = download(&shell, &payload, &["--peer", &address, "--json"]).expect(0).objects();
@@ -80,7 +80,7 @@ fn json_has_one_object_a_line() {
 }
 
 #[test]
-fn progress_has_every_number() {
+fn progress_has_all_fields() {
     let payload = folder().create().unwrap();
     let delay = Duration::from_millis(150);
     let seeder = Script::seeder(&payload).delay(delay).listen();
@@ -99,20 +99,20 @@ fn progress_has_every_number() {
 }
 
 #[test]
-fn already_complete() {
+fn complete_download_requests_nothing() {
     let (payload, seeder, address) = seeded(folder());
     let shell = Shell::new();
     download(&shell, &payload, &["--peer", &address]).expect(0);
     let requests = seeder.seen().requests.len();
     let output = download(&shell, &payload, &["--peer", &address]).expect(0);
     assert_eq!(output.stdout(), "set: already complete: out/set\n");
-    // Nor does it need the journal of the first run.
+    // Without the journal of the first download too.
     download(&shell, &payload, &["--no-resume"]).expect(0);
     assert_eq!(seeder.seen().requests.len(), requests);
 }
 
 #[test]
-fn several_torrents_and_one_from_the_web() {
+fn torrents_from_file_and_url() {
     let (one, _first, first_address) = seeded(Payload::file("one", 100_000).seed(1));
     let (two, _second, second_address) = seeded(Payload::file("two", 70_000).seed(2));
     let url = format!("http://{}/two.torrent", web_server("200 OK", two.torrent()));
@@ -152,7 +152,7 @@ fn private_duplicate_keeps_first_trackers() {
 }
 
 #[test]
-fn selected_files_only() {
+fn only_selected_files_are_created() {
     for (files, wanted) in [
         (&["0"][..], &["a.bin"][..]),
         (&["1-2"], &["b/c.txt", "b/d.bin"]),
@@ -179,7 +179,7 @@ fn selected_files_only() {
 }
 
 #[test]
-fn usage_errors() {
+fn wrong_arguments_are_usage_errors() {
     let (payload, shell) = (folder().create().unwrap(), Shell::new());
     let other = Payload::file("other", 1).create().unwrap();
     let other = other.torrent_path().to_str().unwrap();
@@ -200,9 +200,8 @@ fn usage_errors() {
     assert!(!shell.join("out").exists());
 }
 
-/// Where this machine can't listen, the flag that helps is named.
 #[test]
-fn a_port_that_is_taken() {
+fn failed_listen_names_flag() {
     let (payload, shell) = (folder().create().unwrap(), Shell::new());
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -215,7 +214,7 @@ fn a_port_that_is_taken() {
 }
 
 #[test]
-fn a_tracker_that_is_slow_is_told() {
+fn slow_tracker_is_reported() {
     let tracker = HttpTracker::start();
     tracker.answer(Answer::Silence);
     let payload = folder().tracker(tracker.url()).create().unwrap();
@@ -225,16 +224,16 @@ fn a_tracker_that_is_slow_is_told() {
 }
 
 #[test]
-fn it_goes_on_where_it_was_interrupted() {
+fn interrupted_download_resumes() {
     let payload = Payload::file("big", 600_000).create().unwrap();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(100)).listen();
     let shell = Shell::new();
     for signal in ["INT", "TERM"] {
         let address = slow.address().to_string();
-        let mut running = start(&shell, &payload, &["--peer", &address, "--json"]);
-        running.wait_for_event("piece");
-        running.signal(signal);
-        let output = running.finish().expect(130);
+        let mut process = start(&shell, &payload, &["--peer", &address, "--json"]);
+        process.wait_for_event("piece");
+        process.signal(signal);
+        let output = process.finish().expect(130);
         output.error("interrupted");
         assert_eq!(named(&output.objects(), "stopped")[0]["reason"], "interrupted");
     }
@@ -245,47 +244,47 @@ fn it_goes_on_where_it_was_interrupted() {
     assert!(named(&events, "started")[0]["pieces_done"].as_u64().unwrap() >= 2, "{}", events[0]);
 }
 
-/// The tracker never hears us leave, so that only the second signal can end it before its time.
+/// The tracker never answers `stopped`, so that only the second signal can end the shutdown early.
 #[test]
-fn a_second_signal_leaves_at_once() {
+fn second_signal_ends_at_once() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("big", 600_000).tracker(tracker.url()).create().unwrap();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(100)).listen();
     tracker.answer(Answer::Peers(vec![slow.address()]));
     let shell = Shell::new();
-    let mut running = start(&shell, &payload, &["--json"]);
-    running.wait_for_event("piece");
+    let mut process = start(&shell, &payload, &["--json"]);
+    process.wait_for_event("piece");
     tracker.answer(Answer::Silence);
-    running.signal("INT");
-    running.signal("TERM");
-    let output = running.finish().expect(130);
-    assert!(!output.stdout().contains("error"), "it said goodbye: {}", output.stdout());
+    process.signal("INT");
+    process.signal("TERM");
+    let output = process.finish().expect(130);
+    assert!(!output.stdout().contains("error"), "a clean shutdown: {}", output.stdout());
 }
 
 #[test]
-fn it_seeds_as_long_as_it_is_told() {
+fn seeding_ends_at_ratio_or_time() {
     let (payload, _seeder, address) = seeded(folder());
     let shell = Shell::new();
     let port = dead_port();
     let number = port.to_string();
     let flags = ["--peer", &address, "--ratio", "1", "--json", "-o", "out", "--port", &number];
-    let mut running = shell.start(words("download", &payload, &flags));
-    running.wait_for_event("completed");
+    let mut process = shell.start(words("download", &payload, &flags));
+    process.wait_for_event("completed");
     let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
     assert!(leecher.wait_for(Duration::from_secs(30), |seen| seen.complete));
-    running.finish().expect(0);
+    process.finish().expect(0);
 
     let output = download(&shell, &payload, &["--seed-time", "1s"]).expect(0);
     assert!(output.stdout().contains("already complete"));
 }
 
 #[test]
-fn bad_data_from_everybody() {
-    // One tracker more than are asked, and none is of any use.
+fn banned_peers_are_bad_data() {
+    // One tracker more than are asked, and all fail.
     let payload = (0..101).fold(folder(), |folder, number| folder.tracker(format!("x://{number}")));
     let payload = payload.create().unwrap();
-    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
-    let address = liar.address().to_string();
+    let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let address = corrupt.address().to_string();
     let shell = Shell::new();
     let output = download(&shell, &payload, &["--peer", &address, "--json"]).expect(5);
     assert!(output.error("bad_data").contains("banned"));
@@ -295,17 +294,17 @@ fn bad_data_from_everybody() {
 }
 
 #[test]
-fn a_liar_among_honest_peers_does_no_harm() {
+fn corrupt_peer_among_honest_is_harmless() {
     let (payload, _seeder, address) = seeded(Payload::file("a", 600_000));
-    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 3 }).listen();
-    let liar = liar.address().to_string();
+    let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 3 }).listen();
+    let corrupt = corrupt.address().to_string();
     let shell = Shell::new();
-    download(&shell, &payload, &["--peer", &liar, "--peer", &address]).expect(0);
+    download(&shell, &payload, &["--peer", &corrupt, "--peer", &address]).expect(0);
     payload.compare(shell.join("out")).unwrap();
 }
 
 #[test]
-fn peers_that_are_of_no_use() {
+fn useless_peers_stall_download() {
     let behaviours = [
         Behaviour::WrongInfoHash,
         Behaviour::Garbage,
@@ -333,21 +332,21 @@ fn peers_that_are_of_no_use() {
 }
 
 #[test]
-fn nobody_is_there() {
+fn dead_peer_and_refusal_are_named() {
     let tracker = HttpTracker::start();
     tracker.answer(Answer::Failure { reason: "no such torrent".to_owned(), retry_in: None });
     let payload = folder().tracker(tracker.url()).create().unwrap();
     let shell = Shell::new();
-    let nobody = format!("127.0.0.1:{}", dead_port());
-    let flags = ["--port", "0", "--timeout", "3", "--peer", &nobody, "--json"];
+    let dead = format!("127.0.0.1:{}", dead_port());
+    let flags = ["--port", "0", "--timeout", "3", "--peer", &dead, "--json"];
     let message = shell.run(words("download", &payload, &flags)).expect(4).error("network");
-    for part in ["not finished after 3s: 0% done", "no such torrent", &nobody] {
+    for part in ["not finished after 3s: 0% done", "no such torrent", &dead] {
         assert!(message.contains(part), "{part} in {message}");
     }
 }
 
 #[test]
-fn a_folder_that_cannot_be_written() {
+fn unwritable_folder_is_disk_error() {
     let (payload, _seeder, address) = seeded(folder());
     let shell = Shell::new();
     shell.write("file", "");
@@ -357,7 +356,7 @@ fn a_folder_that_cannot_be_written() {
 }
 
 #[test]
-fn an_unrelated_file_stays_as_it_is() {
+fn unrelated_file_is_kept() {
     let (payload, _seeder, address) = seeded(Payload::file("notes", 100_000));
     let shell = Shell::new();
     let precious = testkit::bytes(99, 100_001);
@@ -369,9 +368,8 @@ fn an_unrelated_file_stays_as_it_is() {
     download(&shell, &payload, &["--peer", &address, "--overwrite"]).expect(0);
 }
 
-/// A disk error ends its torrent; the others go on.
 #[test]
-fn one_failure_of_two_torrents() {
+fn failed_torrent_does_not_stop_others() {
     let (good, _first, first_address) = seeded(Payload::file("good", 100_000).seed(1));
     let (bad, _second, second_address) = seeded(Payload::file("bad", 70_000).seed(2));
     let shell = Shell::new();
@@ -385,7 +383,7 @@ fn one_failure_of_two_torrents() {
 }
 
 #[test]
-fn two_at_once_do_not_share_a_folder() {
+fn concurrent_download_is_refused() {
     let payload = folder().create().unwrap();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(200)).listen();
     let address = slow.address().to_string();
@@ -400,7 +398,7 @@ fn two_at_once_do_not_share_a_folder() {
 }
 
 #[test]
-fn the_content_itself_as_folder_is_noticed() {
+fn content_as_folder_is_warned_of() {
     let (payload, _seeder, address) = seeded(folder());
     let shell = Shell::new();
     shell.write("out/a.bin", "");
@@ -409,7 +407,7 @@ fn the_content_itself_as_folder_is_noticed() {
 }
 
 #[test]
-fn a_state_folder_of_ones_own() {
+fn state_dir_flag_is_used() {
     let (payload, _seeder, address) = seeded(folder());
     let shell = Shell::new();
     download(&shell, &payload, &["--peer", &address, "--state-dir", "mine"]).expect(0);
@@ -422,7 +420,7 @@ fn a_state_folder_of_ones_own() {
 }
 
 #[test]
-fn a_closed_stdout_ends_it_quietly() {
+fn closed_stdout_interrupts_quietly() {
     let payload = folder().create().unwrap();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(200)).listen();
     let address = slow.address().to_string();
@@ -436,7 +434,7 @@ fn a_closed_stdout_ends_it_quietly() {
 }
 
 #[test]
-fn a_reader_that_is_gone_does_not_change_how_it_ends() {
+fn signal_after_closed_stdout_interrupts() {
     let payload = folder().create().unwrap();
     let silent = Script::seeder(&payload).held().listen();
     let address = silent.address().to_string();
@@ -453,7 +451,7 @@ fn a_reader_that_is_gone_does_not_change_how_it_ends() {
 }
 
 #[test]
-fn a_pipe_gets_a_line_now_and_then() {
+fn pipe_gets_progress_lines() {
     let payload = Payload::file("slow", 600_000).create().unwrap();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(350)).listen();
     let address = slow.address().to_string();
@@ -466,7 +464,7 @@ fn a_pipe_gets_a_line_now_and_then() {
 }
 
 #[test]
-fn quiet_says_results_only() {
+fn quiet_prints_results_only() {
     let (payload, _seeder, address) = seeded(folder());
     let output = download(&Shell::new(), &payload, &["--peer", &address, "-q"]).expect(0);
     assert_eq!((output.stdout().lines().count(), output.stderr.as_str()), (1, ""));

@@ -14,13 +14,13 @@ fn payload() -> Payload {
     Payload::folder("set", &[("a", 50_000), ("b", 50_000)]).create().unwrap()
 }
 
-/// The bytes of a piece.
+/// Returns the bytes of a piece.
 fn piece(payload: &Payload, index: usize) -> Vec<u8> {
     payload.data().chunks(32 * 1024).nth(index).unwrap().to_vec()
 }
 
 #[test]
-fn each_piece() {
+fn each_piece_is_downloaded() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
@@ -40,7 +40,7 @@ fn each_piece() {
 }
 
 #[test]
-fn from_the_trackers_peers_to_stdout() {
+fn piece_goes_to_stdout() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("a", 100_000).tracker(tracker.url()).create().unwrap();
     let seeder = Script::seeder(&payload).fast().listen();
@@ -53,7 +53,7 @@ fn from_the_trackers_peers_to_stdout() {
 }
 
 #[test]
-fn the_text_names_the_file() {
+fn text_names_output_file() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
@@ -63,7 +63,7 @@ fn the_text_names_the_file() {
 }
 
 #[test]
-fn a_wrong_index() {
+fn index_past_end_is_refused() {
     let (payload, shell) = (payload(), Shell::new());
     for index in ["4", "4294967295"] {
         let message = run(&shell, &payload, &[index, "-o", "p", "--json"]).expect(2).error("usage");
@@ -72,7 +72,7 @@ fn a_wrong_index() {
 }
 
 #[test]
-fn a_file_in_the_way() {
+fn existing_file_needs_overwrite() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
@@ -83,7 +83,7 @@ fn a_file_in_the_way() {
     assert_eq!(fs::read(shell.join("p")).unwrap(), b"precious");
     run(&shell, &payload, &[&flags[..], &["--overwrite"]].concat()).expect(0);
     assert!(fs::read(shell.join("p")).unwrap() == piece(&payload, 1));
-    // The piece itself is in nobody's way.
+    // A file that already is the piece stays.
     let requests = seeder.seen().requests.len();
     run(&shell, &payload, &flags).expect(0);
     assert_eq!(seeder.seen().requests.len(), requests);
@@ -91,16 +91,16 @@ fn a_file_in_the_way() {
 }
 
 #[test]
-fn no_piece_to_be_had() {
+fn useless_peers_leave_no_file() {
     let payload = payload();
     let shell = Shell::new();
-    let nobody = format!("127.0.0.1:{}", dead_port());
+    let dead = format!("127.0.0.1:{}", dead_port());
     let flags = ["0", "-o", "p", "--stall-timeout", "2", "--json", "--peer"];
-    let output = run(&shell, &payload, &[&flags[..], &[&nobody]].concat()).expect(4);
-    assert!(output.error("network").contains(&nobody));
+    let output = run(&shell, &payload, &[&flags[..], &[&dead]].concat()).expect(4);
+    assert!(output.error("network").contains(&dead));
 
-    let liar = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
-    let liar = liar.address().to_string();
-    run(&shell, &payload, &[&flags[..], &[&liar]].concat()).expect(5).error("bad_data");
+    let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
+    let corrupt = corrupt.address().to_string();
+    run(&shell, &payload, &[&flags[..], &[&corrupt]].concat()).expect(5).error("bad_data");
     assert_eq!(fs::read_dir(shell.path()).unwrap().count(), 0, "nothing is left behind");
 }

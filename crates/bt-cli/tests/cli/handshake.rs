@@ -15,7 +15,7 @@ fn payload() -> Payload {
 }
 
 #[test]
-fn what_a_peer_says_of_itself() {
+fn peer_is_described() {
     let payload = payload();
     let peer = Script::seeder(&payload).fast().client("Scripted 1.0").listen();
     let address = peer.address().to_string();
@@ -31,7 +31,7 @@ fn what_a_peer_says_of_itself() {
 }
 
 #[test]
-fn a_peer_without_extensions() {
+fn no_reserved_bits_no_extensions() {
     let payload = payload();
     let peer = Script::seeder(&payload).listen();
     let object = run(&payload, &peer.address().to_string(), &["--json"]).expect(0).object();
@@ -40,7 +40,7 @@ fn a_peer_without_extensions() {
 }
 
 #[test]
-fn peers_that_do_not_shake_hands() {
+fn peers_without_handshake_fail() {
     let payload = payload();
     for behaviour in [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent] {
         let peer = Script::seeder(&payload).behaviour(behaviour).listen();
@@ -49,12 +49,12 @@ fn peers_that_do_not_shake_hands() {
         assert!(output.error("network").contains(&address), "{behaviour:?}");
         assert!(peer.wait_for(Duration::from_secs(5), |seen| seen.connections == 1));
     }
-    let nobody = format!("127.0.0.1:{}", dead_port());
-    run(&payload, &nobody, &["--json"]).expect(4).error("network");
+    let dead = format!("127.0.0.1:{}", dead_port());
+    run(&payload, &dead, &["--json"]).expect(4).error("network");
 }
 
 #[test]
-fn addresses_that_are_none() {
+fn malformed_addresses_are_refused() {
     let payload = payload();
     for address in [
         "",

@@ -31,7 +31,7 @@ fn help_lists_commands_and_exit_codes() {
 }
 
 #[test]
-fn every_command_has_help_with_an_example() {
+fn every_help_has_an_example() {
     let shell = Shell::new();
     for command in COMMANDS {
         let output = shell.run([command, "--help"]).expect(0);
@@ -79,13 +79,13 @@ fn only_similar_flags_are_suggested() {
 }
 
 #[test]
-fn version_is_told() {
+fn version_is_printed() {
     let output = Shell::new().run(["--version"]).expect(0);
     assert_eq!(output.stdout(), format!("bt-cli {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn usage_errors() {
+fn usage_errors_have_exit_code_2() {
     let shell = Shell::new();
     let piece = |flag: &'static str, value: &'static str| {
         vec!["download_piece", "x", "0", "-o", "y", flag, value]
@@ -119,7 +119,7 @@ fn usage_errors() {
 }
 
 #[test]
-fn completions_for_every_shell() {
+fn every_shell_has_completions() {
     let shell = Shell::new();
     for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = shell.run(["completions", name]).expect(0);
@@ -130,7 +130,7 @@ fn completions_for_every_shell() {
 }
 
 #[test]
-fn man_pages() {
+fn every_command_has_man_page() {
     let shell = Shell::new();
     let output = shell.run(["man", "pages/man1"]).expect(0);
     assert_eq!(output.stdout().lines().count(), COMMANDS.len() + 1);
@@ -142,7 +142,7 @@ fn man_pages() {
 }
 
 #[test]
-fn a_closed_stdout_ends_quietly() {
+fn closed_stdout_is_no_error() {
     let shell = Shell::new();
     for arguments in [&["completions", "bash"][..], &["decode", "i1e", "--json"], &["--help"]] {
         let mut child = shell.command(arguments).stdin(Stdio::null()).spawn().unwrap();
@@ -153,7 +153,7 @@ fn a_closed_stdout_ends_quietly() {
 }
 
 #[test]
-fn a_full_stdout_is_told() {
+fn full_stdout_is_reported() {
     let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
     let shell = Shell::new();
     let output = finish(shell.command(["decode", "i1e"]).stdout(full).spawn().unwrap()).expect(6);

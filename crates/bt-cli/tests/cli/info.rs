@@ -1,4 +1,4 @@
-//! `info`, and where torrents come from.
+//! `info`, and reading torrents from files, URLs and standard input.
 
 use serde_json::json;
 use testkit::Payload;
@@ -15,7 +15,7 @@ fn folder() -> Payload {
 }
 
 #[test]
-fn json_of_a_folder() {
+fn folder_as_json() {
     let payload = folder();
     let object = Shell::new().run(words("info", &payload, &["--json"])).expect(0).object();
     assert_eq!(object["name"], "album");
@@ -50,7 +50,7 @@ fn json_of_a_folder() {
 }
 
 #[test]
-fn text_of_a_folder() {
+fn folder_as_text() {
     let payload = folder();
     let text = Shell::new().run(words("info", &payload, &[])).expect(0).stdout();
     for part in [
@@ -84,7 +84,7 @@ fn tree_is_ascii_without_utf8() {
 }
 
 #[test]
-fn a_single_file() {
+fn single_file_is_shown() {
     let payload = Payload::file("notes.txt", 10).create().unwrap();
     let shell = Shell::new();
     let object = shell.run(words("info", &payload, &["--json"])).expect(0).object();
@@ -95,7 +95,7 @@ fn a_single_file() {
 }
 
 #[test]
-fn disk_names_are_told_where_they_differ() {
+fn differing_disk_names_are_shown() {
     let shell = Shell::new();
     let file = |path: &str| format!("d6:lengthi1e4:pathl{path}ee");
     let files = [file("1:a"), file("3:b/c"), file("1:a"), file("3:con")].concat();
@@ -118,7 +118,7 @@ fn disk_names_are_told_where_they_differ() {
 }
 
 #[test]
-fn from_stdin_and_from_a_url() {
+fn torrent_from_stdin_and_url() {
     let (shell, payload) = (Shell::new(), folder());
     let hash = payload.info_hash().to_string();
     let object = shell.run_with(payload.torrent(), ["info", "-", "--json"]).expect(0).object();
@@ -130,7 +130,7 @@ fn from_stdin_and_from_a_url() {
 }
 
 #[test]
-fn torrents_that_are_none() {
+fn bad_torrents_are_refused() {
     let (shell, payload) = (Shell::new(), folder());
     let torrent = payload.torrent();
     shell.write("truncated.torrent", &torrent[..torrent.len() / 2]);
@@ -168,7 +168,7 @@ fn torrents_that_are_none() {
 }
 
 #[test]
-fn oddities_of_a_torrent_are_warnings() {
+fn oddities_are_warnings() {
     let (shell, payload) = (Shell::new(), Payload::file("a.bin", 5).create().unwrap());
     let torrent = payload.torrent();
     // `z` comes last, given twice; a line feed follows.
@@ -215,7 +215,7 @@ fn shown_warnings_are_limited() {
 }
 
 #[test]
-fn torrents_that_cannot_be_had() {
+fn unreadable_torrents_are_errors() {
     let shell = Shell::new();
     let missing = shell.run(["info", "missing.torrent", "--json"]).expect(6).error("disk");
     assert!(missing.contains("missing.torrent"), "{missing}");
@@ -224,8 +224,8 @@ fn torrents_that_cannot_be_had() {
         shell.run(["info", link, "--json"]).expect(2).error("usage");
     }
 
-    let nobody = format!("http://127.0.0.1:{}/a.torrent", dead_port());
-    let error = shell.run(["info", &nobody, "--json"]).expect(4).error("network");
+    let dead = format!("http://127.0.0.1:{}/a.torrent", dead_port());
+    let error = shell.run(["info", &dead, "--json"]).expect(4).error("network");
     assert!(error.contains("127.0.0.1"), "{error}");
     let gone = format!("http://{}/a.torrent", web_server("404 Not Found", b"no such page"));
     assert!(shell.run(["info", &gone, "--json"]).expect(4).error("network").contains("404"));
@@ -236,7 +236,7 @@ fn torrents_that_cannot_be_had() {
 }
 
 #[test]
-fn names_from_outside_are_harmless() {
+fn untrusted_names_are_made_harmless() {
     let shell = Shell::new();
     let name = "a\u{1b}[31m\u{202e}b";
     let info = format!(
@@ -252,8 +252,7 @@ fn names_from_outside_are_harmless() {
     assert!(text.contains("xy z"), "{text}");
 }
 
-/// The fixtures that every crate reads. `cargo xtask integration hostile` is about those that break
-/// a rule.
+/// Returns the valid fixtures. `cargo xtask integration hostile` tests those that break a rule.
 fn fixtures() -> Vec<String> {
     let folder = format!("{}/../../testdata", env!("CARGO_MANIFEST_DIR"));
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! The program as its users meet it: a child process, its output, its exit code.
+//! Tests of the program as a child process: its output and its exit code.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 

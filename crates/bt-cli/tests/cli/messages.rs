@@ -1,4 +1,4 @@
-//! Messages to users come early, come once, and say what to do.
+//! Messages to users: when they are printed, how often, and their advice.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -33,11 +33,11 @@ fn missing_peer_sources_are_reported_early() {
     let quiet = text(&payload, "seed", &[dir, "--seed-time", "1", "-q"]).expect(0);
     assert_eq!(quiet.stderr, "");
     let objects = text(&payload, "download", &["--timeout", "1", "--json"]).expect(4).objects();
-    let said = |object: &serde_json::Value| {
+    let is_warning = |object: &serde_json::Value| {
         let message = object["message"].as_str().unwrap_or_default();
         object["event"] == "warning" && message.contains(warning)
     };
-    assert_eq!(objects.iter().filter(|object| said(object)).count(), 1, "{objects:?}");
+    assert_eq!(objects.iter().filter(|object| is_warning(object)).count(), 1, "{objects:?}");
 
     let peer = format!("127.0.0.1:{}", dead_port());
     let named = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
@@ -93,7 +93,7 @@ fn listening_address_is_named() {
 }
 
 #[test]
-fn warning_of_tracker_is_a_line() {
+fn tracker_warning_is_one_line() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     tracker.answer(Answer::Raw(b"d8:intervali60e5:peers0:15:warning message4:slowe".to_vec()));
@@ -104,7 +104,7 @@ fn warning_of_tracker_is_a_line() {
 }
 
 #[test]
-fn each_failing_tracker_is_a_line() {
+fn failing_tracker_is_one_line() {
     let refusing = HttpTracker::start();
     let reason = "Torrent not registered".to_owned();
     refusing.answer(Answer::Failure { reason, retry_in: None });
@@ -120,7 +120,7 @@ fn each_failing_tracker_is_a_line() {
 }
 
 #[test]
-fn timeout_says_what_was_reached() {
+fn timeout_shows_progress() {
     let payload = payload();
     let slow = Script::seeder(&payload).delay(Duration::from_millis(150)).listen();
     let address = slow.address().to_string();
@@ -138,20 +138,20 @@ fn timeout_says_what_was_reached() {
     assert_eq!(lines(&output, error).len(), 1, "{}", output.stderr);
 }
 
-/// Trackers that are not there leave no time to wait for.
+/// A shutdown does not wait for trackers that never answered.
 #[test]
 fn dead_trackers_do_not_delay_timeout() {
     let mute = mute_udp();
     let mute = format!("udp://{}/announce", mute.local_addr().unwrap());
     let dead = format!("http://127.0.0.1:{}/announce", dead_port());
     let payload = Payload::file("film", 100_000).tracker(&dead).tracker(&mute).create().unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let output = text(&payload, "download", &["--timeout", "4"]).expect(4);
-    assert!(began.elapsed() < Duration::from_millis(5900), "{:?}", began.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(5900), "{:?}", start.elapsed());
     let failed = format!("tracker {dead}: cannot connect to ");
     assert_eq!(starting(&output, &format!("warning: film: {failed}")), 1, "{}", output.stderr);
     assert_eq!(starting(&output, &format!("  {dead}: cannot connect to ")), 1, "{}", output.stderr);
-    // Its silence shows later, as a failure.
+    // The silent tracker is named only when the download fails.
     assert_eq!(lines(&output, &mute), [format!("  {mute}: no answer yet")]);
 }
 
@@ -219,7 +219,7 @@ fn other_content_is_named() {
 }
 
 #[test]
-fn damaged_torrent_is_said_to_be_one() {
+fn damaged_torrent_is_recognised() {
     let shell = Shell::new();
     let info = "d4:infod6:lengthi5e4:name1:n12:piece lengthi16384e6:pieces";
     for (bytes, expected) in [
@@ -238,7 +238,7 @@ fn damaged_torrent_is_said_to_be_one() {
 }
 
 #[test]
-fn magnet_link_is_not_supported_yet() {
+fn magnet_link_is_unsupported() {
     let shell = Shell::new();
     let link = "magnet:?xt=urn:btih:fe7e005133f7f6f52d5a7a01570ce05913339425";
     for command in [&["info", link][..], &["download", link], &["decode", link]] {
@@ -296,7 +296,7 @@ fn unusable_state_folder_is_named() {
         choose a folder with --state-dir";
     assert_eq!(error, expected);
 
-    // A seed-only torrent does without.
+    // A seed-only torrent does not need the folder.
     let dir = payload.folder_path().to_str().unwrap();
     let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
     let output = shell.run(words("seed", &payload, &seed)).expect(0);
@@ -338,7 +338,7 @@ fn full_disk_is_reported_on_stderr() {
 }
 
 #[test]
-fn download_says_what_it_fetched() {
+fn fetched_size_is_shown() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
@@ -346,7 +346,7 @@ fn download_says_what_it_fetched() {
     let flags = ["-o", "out", "--port", "0", "--peer", &address];
     let whole = shell.run(words("download", &payload, &flags)).expect(0).stdout();
     assert!(whole.starts_with("film: complete, 586 KiB in "), "{whole}");
-    // The second half is lost.
+    // The second half of the file is lost.
     let file = fs::OpenOptions::new().write(true).open(shell.join("out/film")).unwrap();
     file.set_len(300_000).unwrap();
     let rest = shell.run(words("download", &payload, &flags)).expect(0);
@@ -371,7 +371,7 @@ fn padded() -> (Shell, String) {
 }
 
 #[test]
-fn padding_is_no_size() {
+fn padding_is_not_counted() {
     let (shell, torrent) = padded();
     let info = shell.run(["info", &torrent]).expect(0).stdout();
     assert!(info.contains("29.3 KiB (30,000 bytes)"), "{info}");

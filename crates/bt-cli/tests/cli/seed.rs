@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use testkit::{HttpTracker, Payload, Script};
 
-use crate::support::{Running, Shell, dead_port, finish, words};
+use crate::support::{Process, Shell, dead_port, finish, words};
 
-fn start(shell: &Shell, payload: &Payload, dir: &Path, flags: &[&str]) -> (Running, SocketAddr) {
+fn start(shell: &Shell, payload: &Payload, dir: &Path, flags: &[&str]) -> (Process, SocketAddr) {
     let port = dead_port();
     let (dir, number) = (dir.to_str().unwrap(), port.to_string());
     let rest = [&[dir, "--json", "--port", &number], flags].concat();
@@ -22,7 +22,7 @@ fn payload() -> Payload {
 }
 
 #[test]
-fn it_serves_what_verifies() {
+fn verified_data_is_served() {
     let (shell, payload) = (Shell::new(), payload());
     let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &[]);
     let started = seeding.wait_for_event("started");
@@ -39,7 +39,7 @@ fn it_serves_what_verifies() {
 }
 
 #[test]
-fn it_stops_at_its_ratio_or_time() {
+fn seeding_ends_at_ratio_or_time() {
     let (shell, payload) = (Shell::new(), payload());
     let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &["--ratio", "1"]);
     seeding.wait_for_event("started");
@@ -53,7 +53,7 @@ fn it_stops_at_its_ratio_or_time() {
 }
 
 #[test]
-fn nobody_who_reads_is_no_failure() {
+fn closed_stdout_is_no_failure() {
     let (shell, payload) = (Shell::new(), payload());
     let dir = payload.folder_path().to_str().unwrap();
     let flags = [dir, "--json", "--port", "0"];
@@ -65,7 +65,7 @@ fn nobody_who_reads_is_no_failure() {
 }
 
 #[test]
-fn it_tells_the_tracker_its_port() {
+fn listening_port_is_announced() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
     let payload = Payload::file("a", 50_000).tracker(tracker.url()).create().unwrap();
     let (seeding, address) = start(&shell, &payload, payload.folder_path(), &["--seed-time", "1"]);
@@ -75,7 +75,7 @@ fn it_tells_the_tracker_its_port() {
 }
 
 #[test]
-fn what_is_missing_is_told_and_not_written() {
+fn missing_file_is_warned_of() {
     let (shell, payload) = (Shell::new(), payload());
     fs::remove_file(payload.folder_path().join("set/b")).unwrap();
     let (mut seeding, address) = start(&shell, &payload, payload.folder_path(), &[]);
@@ -90,7 +90,7 @@ fn what_is_missing_is_told_and_not_written() {
 }
 
 #[test]
-fn nothing_to_serve() {
+fn folder_without_content_is_refused() {
     let (shell, payload) = (Shell::new(), payload());
     let (seeding, _) = start(&shell, &payload, shell.path(), &[]);
     seeding.finish().expect(5).error("bad_data");
@@ -102,7 +102,7 @@ fn nothing_to_serve() {
 }
 
 #[test]
-fn several_torrents_from_one_folder() {
+fn one_folder_serves_several_torrents() {
     let shell = Shell::new();
     let one = Payload::file("one", 100_000).seed(1).create().unwrap();
     let two = Payload::file("two", 70_000).seed(2).create().unwrap();
@@ -170,7 +170,7 @@ fn started_event_has_listening_address() {
 }
 
 #[test]
-fn it_says_where_it_listens() {
+fn listening_address_is_shown() {
     let (shell, payload, port) = (Shell::new(), payload(), dead_port());
     let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
     let rest = [dir, "--port", &number, "--bind", "127.0.0.1", "--seed-time", "1"];

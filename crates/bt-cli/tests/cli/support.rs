@@ -1,4 +1,4 @@
-//! Runs `bt-cli` in a fresh folder and looks at what comes out.
+//! Runs `bt-cli` in a new folder and captures its output.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,10 +14,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::Payload;
 
-/// No run of a test takes longer than this, or it hangs.
+/// The longest that a process may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A folder of its own for a test: working folder, home and state at once.
+/// A new folder for a test. It is the working folder and the home folder.
 pub(crate) struct Shell {
     folder: TempDir,
 }
@@ -51,7 +51,7 @@ impl Shell {
         self.prepare(command)
     }
 
-    /// The same, run by a shell after a command of its own, for example `ulimit -n 64`.
+    /// Returns a command that a shell runs after `shell`, for example `ulimit -n 64`.
     pub(crate) fn command_after<A: AsRef<OsStr>>(
         &self,
         shell: &str,
@@ -70,12 +70,12 @@ impl Shell {
         command
     }
 
-    /// Runs to the end.
+    /// Runs the program to its end.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
         finish(self.command(arguments).spawn().expect("bt-cli starts"))
     }
 
-    /// Runs to the end, with `input` on standard input.
+    /// Runs the program to its end, with `input` on standard input.
     pub(crate) fn run_with<A: AsRef<OsStr>>(
         &self,
         input: &[u8],
@@ -85,40 +85,40 @@ impl Shell {
         let mut child = command.stdin(Stdio::piped()).spawn().expect("bt-cli starts");
         let mut stdin: ChildStdin = child.stdin.take().expect("a pipe");
         let input = input.to_vec();
-        // It may refuse to read all of it.
+        // The program may not read all of it.
         thread::spawn(move || drop(stdin.write_all(&input)));
         finish(child)
     }
 
-    /// Runs beside the test, which watches its lines.
-    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
+    /// Starts the program. The test reads its lines meanwhile.
+    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Process {
         Self::watch(&mut self.command(arguments))
     }
 
-    /// The same, as [`Self::command_after`].
+    /// Starts [`Self::command_after`].
     pub(crate) fn start_after<A: AsRef<OsStr>>(
         &self,
         shell: &str,
         arguments: impl IntoIterator<Item = A>,
-    ) -> Running {
+    ) -> Process {
         Self::watch(&mut self.command_after(shell, arguments))
     }
 
-    fn watch(command: &mut Command) -> Running {
+    fn watch(command: &mut Command) -> Process {
         let mut child = command.spawn().expect("bt-cli starts");
         let stdout: ChildStdout = child.stdout.take().expect("a pipe");
         let stderr: ChildStderr = child.stderr.take().expect("a pipe");
-        Running { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
+        Process { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
     }
 }
 
-/// A command line: the command, a torrent's file, the rest.
+/// Returns a command line: the command, a torrent's file, the rest.
 pub(crate) fn words(command: &str, payload: &Payload, rest: &[&str]) -> Vec<String> {
     let torrent = payload.torrent_path().to_str().expect("a path in UTF-8");
     [command, torrent].iter().chain(rest).map(|word| (*word).to_owned()).collect()
 }
 
-/// What a run left.
+/// The output and status of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
@@ -135,7 +135,7 @@ impl Output {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// Succeeds or shows what happened.
+    /// Fails, and shows the output, unless the exit code is `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr);
@@ -143,14 +143,14 @@ impl Output {
         self
     }
 
-    /// Every line of stdout as a JSON object.
+    /// Returns every line of stdout as a JSON object.
     #[track_caller]
     pub(crate) fn objects(&self) -> Vec<Value> {
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         self.stdout().lines().map(parse).collect()
     }
 
-    /// The one JSON object on stdout.
+    /// Returns the one JSON object on stdout.
     #[track_caller]
     pub(crate) fn object(&self) -> Value {
         let mut objects = self.objects();
@@ -158,7 +158,7 @@ impl Output {
         objects.remove(0)
     }
 
-    /// The last JSON object is an error of this class; its message.
+    /// Returns the message of the last JSON object, which is an error of this class.
     #[track_caller]
     pub(crate) fn error(&self, class: &str) -> String {
         let last = self.objects().pop().expect("a last line");
@@ -167,15 +167,15 @@ impl Output {
     }
 }
 
-/// A run that goes on beside the test.
-pub(crate) struct Running {
+/// A process that has not ended yet.
+pub(crate) struct Process {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
     seen: Vec<String>,
 }
 
-impl Running {
+impl Process {
     /// Waits for a line of stdout that `enough` accepts.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, enough: impl Fn(&str) -> bool) -> String {
@@ -205,7 +205,7 @@ impl Running {
         serde_json::from_str(&line).expect("it parsed a moment ago")
     }
 
-    /// The process's id.
+    /// Returns the process's id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -216,7 +216,7 @@ impl Running {
         assert!(Command::new("kill").args(arguments).status().expect("kill runs").success());
     }
 
-    /// Reads to the end; kills what does not come to one.
+    /// Reads until the process ends. Kills it after the limit.
     pub(crate) fn finish(mut self) -> Output {
         let end = Instant::now() + LIMIT;
         let mut lines = std::mem::take(&mut self.seen);
@@ -230,14 +230,14 @@ impl Running {
     }
 }
 
-/// What comes until the sender is gone or the time is.
+/// Returns the lines until the sender is dropped or `end` is reached.
 fn until(lines: &Receiver<String>, end: Instant) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || {
         lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
     })
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -256,7 +256,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Reads both pipes to their ends; kills what does not end.
+/// Reads both pipes to their ends. Kills the process after the limit.
 pub(crate) fn finish(mut child: Child) -> Output {
     let stdout = child.stdout.take().map(whole);
     let stderr = child.stderr.take().map(whole);
@@ -283,7 +283,7 @@ fn whole(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// A web server that answers everything alike, until the test ends.
+/// Starts a web server that gives the same answer to every request.
 pub(crate) fn web_server(status: &str, body: &[u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -301,13 +301,13 @@ pub(crate) fn web_server(status: &str, body: &[u8]) -> SocketAddr {
     address
 }
 
-/// A TCP port where nobody listens.
+/// Returns a TCP port on which nothing listens.
 pub(crate) fn dead_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
-/// A UDP socket that never answers.
+/// Returns a UDP socket that never answers.
 pub(crate) fn mute_udp() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").expect("a port")
 }

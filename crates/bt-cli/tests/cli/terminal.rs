@@ -1,4 +1,4 @@
-//! A terminal that is closed, and the signal that says so.
+//! Closed terminals, and SIGHUP.
 
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -11,12 +11,12 @@ use testkit::{AnnounceEvent, HttpTracker, Payload, Script};
 
 use crate::support::{Shell, dead_port, finish, words};
 
-/// How long a step may take before the test fails.
+/// The longest that a step may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Ignores SIGHUP, as `nohup` does for the program that it runs.
 const NOHUP: &str = r#"trap "" HUP"#;
 
-/// The two ends of a new terminal: ours, and that of the programs in it.
+/// Returns the two ends of a new terminal: ours, and the one for programs.
 fn terminal() -> (OwnedFd, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();

@@ -43,7 +43,7 @@ fn peers_of_all_trackers_are_merged() {
 }
 
 #[test]
-fn it_comes_and_goes() {
+fn started_and_stopped_are_announced() {
     for url in [true, false].map(|http| (HttpTracker::start(), UdpTracker::start(), http)) {
         let (http, udp, use_http) = url;
         let url = if use_http { http.url() } else { udp.url() };
@@ -60,22 +60,22 @@ fn it_comes_and_goes() {
 }
 
 #[test]
-fn it_does_not_take_itself_for_a_peer() {
+fn own_address_is_no_peer() {
     let http = HttpTracker::start();
     let urls = [format!("http://127.0.0.1:{}/announce", http.address().port())];
-    // As some trackers do, this one tells everybody of everybody.
+    // Like some trackers, this one lists the client that asks.
     let answer = |own: u16| Answer::Peers(addresses(&["10.0.0.1:1", &format!("127.0.0.1:{own}")]));
     http.answer(answer(7000));
     let object = run("peers", &urls, &["--json", "--port", "7000"]).expect(0).object();
     assert_eq!(object["peers"], json!(["10.0.0.1:1"]));
     assert_eq!(object["trackers"][0]["peers"].as_array().unwrap().len(), 1);
-    // What listens on another port is somebody else.
+    // A client on another port is a peer.
     let object = run("peers", &urls, &["--json", "--port", "7001"]).expect(0).object();
     assert_eq!(object["peers"], json!(["10.0.0.1:1", "127.0.0.1:7000"]));
 }
 
 #[test]
-fn a_client_on_the_usual_port_is_not_signed_off() {
+fn announced_port_is_dynamic() {
     let udp = UdpTracker::start();
     udp.answer(Answer::Peers(addresses(&["127.0.0.1:6881"])));
     let object = run("peers", &[udp.url()], &["--json"]).expect(0).object();
@@ -83,7 +83,7 @@ fn a_client_on_the_usual_port_is_not_signed_off() {
     assert!(udp.announces().iter().all(|seen| seen.port >= 49152));
 }
 
-/// A name is asked over every family it has, and told once what both say.
+/// The tracker is asked over each family that its name has, and its peers are listed once.
 #[test]
 fn both_address_families_are_asked() {
     let v4 = HttpTracker::start();
@@ -162,9 +162,9 @@ fn one_answer_with_peers_is_enough() {
     assert_eq!(errors, [true, true, false, true]);
 }
 
-/// Every way a tracker can let us down, for both commands.
+/// Every kind of bad answer, for both commands.
 #[test]
-fn bad_answers_are_told() {
+fn bad_answers_are_errors() {
     let refused = Answer::Failure { reason: "not\u{1b} registered".to_owned(), retry_in: None };
     let rows = [
         (refused, "not registered"),
@@ -189,7 +189,7 @@ fn bad_answers_are_told() {
 }
 
 #[test]
-fn bad_udp_answers_are_told() {
+fn bad_udp_answers_are_errors() {
     let refused = Answer::Failure { reason: "not registered".to_owned(), retry_in: None };
     for (answer, part) in [(refused, "not registered"), (Answer::Silence, "")] {
         let udp = UdpTracker::start();
@@ -202,7 +202,7 @@ fn bad_udp_answers_are_told() {
 }
 
 #[test]
-fn nobody_there() {
+fn no_peers_is_network_error() {
     let http = HttpTracker::start();
     http.answer(Answer::Peers(Vec::new()));
     let output = run("peers", &[http.url()], &["--json"]).expect(4);
@@ -214,7 +214,7 @@ fn nobody_there() {
 }
 
 #[test]
-fn scrapes() {
+fn scrape_shows_counts() {
     let (http, udp) = (HttpTracker::start(), UdpTracker::start());
     let payload = Payload::file("a", 1000).tracker(http.url()).tracker(udp.url()).create().unwrap();
     let shell = Shell::new();
@@ -238,17 +238,17 @@ fn passkeys_are_shortened_for_people() {
 }
 
 #[test]
-fn an_interrupt_ends_it_with_a_word() {
+fn signal_prints_interrupted_error() {
     let http = HttpTracker::start();
     http.answer(Answer::Silence);
     let payload = Payload::file("a", 1000).tracker(http.url()).create().unwrap();
     let shell = Shell::new();
     for signal in ["INT", "TERM"] {
-        let running = shell.start(words("peers", &payload, &["--json"]));
+        let process = shell.start(words("peers", &payload, &["--json"]));
         let asked = http.announces().len() + 1;
         assert!(http.wait_for(Duration::from_secs(30), |seen| seen.len() >= asked));
-        running.signal(signal);
-        let output = running.finish().expect(130);
+        process.signal(signal);
+        let output = process.finish().expect(130);
         let last: Value = output.object();
         assert_eq!(last["error"]["class"], "interrupted");
     }

@@ -19,7 +19,7 @@ fn verify(payload: &Payload, dir: &Path, json: bool) -> Output {
 }
 
 #[test]
-fn all_good() {
+fn good_data_is_ok() {
     let payload = payload();
     let object = verify(&payload, payload.folder_path(), true).expect(0).object();
     assert_eq!(
@@ -59,7 +59,7 @@ fn bad_and_missing_data_is_named() {
     fs::remove_file(payload.folder_path().join("set/a")).unwrap();
     let output = verify(&payload, payload.folder_path(), false).expect(5);
     assert!(output.stdout().contains("bad pieces: 0 1 2 3"), "{}", output.stdout());
-    // Of a file that only shares a piece with a missing one, nothing can be said.
+    // A file whose only piece is shared with a missing file can't be checked.
     for line in ["  a: missing", "  b: not certain", "  c: bad data"] {
         assert!(output.stdout().contains(line), "{line} in {}", output.stdout());
     }
@@ -68,7 +68,7 @@ fn bad_and_missing_data_is_named() {
 }
 
 #[test]
-fn an_empty_folder_has_nothing() {
+fn empty_folder_is_bad_data() {
     let (payload, shell) = (payload(), Shell::new());
     let output = verify(&payload, shell.path(), true).expect(5);
     assert_eq!(output.objects()[0]["pieces_ok"], 0);
@@ -76,7 +76,7 @@ fn an_empty_folder_has_nothing() {
 }
 
 #[test]
-fn given_the_content_itself_it_says_so() {
+fn content_as_folder_is_refused() {
     let payload = payload();
     let message =
         verify(&payload, &payload.folder_path().join("set"), true).expect(2).error("usage");
@@ -89,7 +89,7 @@ fn given_the_content_itself_it_says_so() {
 }
 
 #[test]
-fn a_folder_that_is_not_there() {
+fn missing_folder_is_disk_error() {
     verify(&payload(), Path::new("missing"), true).expect(6).error("disk");
 }
 
@@ -105,7 +105,7 @@ fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> (Output, Vec<u3
     (output, pieces)
 }
 
-/// Changes a byte of a file, and restores its modification time.
+/// Changes a byte of a file and restores its modification time.
 fn flip(file: &Path, offset: usize) {
     let modified = fs::metadata(file).unwrap().modified().unwrap();
     let mut bytes = fs::read(file).unwrap();
@@ -120,7 +120,7 @@ fn download_fetches_what_verify_found_bad() {
     download(&shell, &payload, &[]).0.expect(0);
     flip(&shell.join("out/set/c"), 39_999);
     let (output, pieces) = download(&shell, &payload, &[]);
-    assert_eq!(pieces, [0; 0], "nobody could see it: {}", output.expect(0).stdout());
+    assert_eq!(pieces, [0; 0], "the change is not noticed: {}", output.expect(0).stdout());
 
     let output = shell.run(words("verify", &payload, &["out"])).expect(5);
     let advice = "1 of 4 pieces is bad or missing; bt-cli download fetches it again";
@@ -132,7 +132,6 @@ fn download_fetches_what_verify_found_bad() {
     shell.run(words("verify", &payload, &["out"])).expect(0);
 }
 
-/// The record is in another folder than usual.
 #[test]
 fn state_folder_is_named() {
     let (payload, shell) = (payload(), Shell::new());

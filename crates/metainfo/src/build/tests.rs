@@ -6,7 +6,7 @@ fn hashes(count: u8) -> Vec<Sha1Digest> {
 }
 
 #[test]
-fn a_single_file_is_written_canonically() {
+fn single_file_is_written_canonically() {
     let torrent = Builder::new("a.bin")
         .length(20_000)
         .piece_length(16 * 1024)
@@ -21,13 +21,14 @@ fn a_single_file_is_written_canonically() {
         b"ee",
     ];
     assert_eq!(torrent.raw(), expected.concat());
-    assert!(bencode::Options::new().strict(true).parse(torrent.raw()).is_ok());
+    let strict = bencode::Options { strict: true, ..bencode::Options::new() };
+    assert!(strict.parse(torrent.raw()).is_ok());
     let same = Builder::new("a.bin").file("", 20_000).piece_length(16 * 1024);
     assert_eq!(same.build(&hashes(2)).unwrap().info_hash(), torrent.info_hash());
 }
 
 #[test]
-fn everything_said_is_read_back() {
+fn every_setting_is_read_back() {
     let tiers =
         vec![vec!["http://a/".to_owned(), "http://b/".to_owned()], vec!["udp://c:1".into()]];
     let torrent = Builder::new("folder")
@@ -59,7 +60,7 @@ fn everything_said_is_read_back() {
 }
 
 #[test]
-fn what_cannot_be_built_says_why() {
+fn invalid_builders_are_refused() {
     let refused = |builder: Builder, count| builder.build(&hashes(count)).unwrap_err();
     assert_eq!(refused(Builder::new("x"), 0), BuildError::NoFiles);
     assert_eq!(refused(Builder::new("x").length(1).file("a", 1), 1), BuildError::LengthAndFiles);
@@ -72,7 +73,7 @@ fn what_cannot_be_built_says_why() {
 }
 
 #[test]
-fn the_piece_length_follows_the_size() {
+fn piece_length_follows_size() {
     for (total, expected) in [
         (0, 16 << 10),
         (1, 16 << 10),
@@ -94,7 +95,7 @@ fn the_piece_length_follows_the_size() {
 }
 
 #[test]
-fn errors_of_the_result_keep_their_place() {
+fn refused_result_names_its_key() {
     let deep = ["d"; 101].join("/");
     let error = Builder::new("x").file(deep, 0).build(&[]).unwrap_err();
     let kind = MetainfoErrorKind::Path(PathError::TooDeep { got: 101 });

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 
-/// A folder `root` with files of these lengths, named by their number.
+/// A folder `root` with files of these lengths, named by their index.
 fn table(lengths: &[u64]) -> FileTable {
     let mut table = FileTable::new(Some("root".to_owned()));
     let mut paths = PathText::default();
@@ -26,7 +26,7 @@ fn check(lengths: &[u64], offset: u64, length: u64, expected: &[(usize, u64, u64
 }
 
 #[test]
-fn ranges_cross_files_and_leave_empty_ones_out() {
+fn ranges_cross_files_and_skip_empty() {
     check(&[10], 0, 10, &[(0, 0, 10)]);
     check(&[10], 3, 4, &[(0, 3, 4)]);
     check(&[10, 10], 5, 10, &[(0, 5, 5), (1, 0, 5)]);
@@ -56,7 +56,7 @@ fn sizes_that_overflow_are_refused() {
 }
 
 #[test]
-fn a_view_knows_its_place() {
+fn entries_report_their_ranges() {
     let table = table(&[3, 0, 4]);
     let files = table.view();
     assert_eq!((files.len(), files.iter().len(), files.is_empty()), (3, 3, false));
@@ -71,7 +71,7 @@ fn a_view_knows_its_place() {
 }
 
 #[test]
-fn a_renamed_file_remembers_what_it_was_called() {
+fn renamed_file_keeps_original_path() {
     let mut table = table(&[1, 1]);
     table.rename(1, "dir/other");
     let files = table.view();

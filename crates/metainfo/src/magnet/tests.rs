@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<Magnet, MagnetError> {
 }
 
 #[test]
-fn both_ways_of_writing_a_v1_hash() {
+fn v1_hash_is_hex_or_base32() {
     let hex = parse(&format!("magnet:?xt=urn:btih:{V1}")).unwrap();
     assert_eq!(hex, Magnet::new(InfoHashes::V1(V1.parse().unwrap())));
     let base32 = parse("magnet:?xt=urn:btih:AERUKZ4JVPG66AJDIVTYTK6N54ASGRLH").unwrap();
@@ -19,7 +19,7 @@ fn both_ways_of_writing_a_v1_hash() {
 }
 
 #[test]
-fn v2_and_hybrid() {
+fn v2_and_hybrid_hashes_are_parsed() {
     let (v1, v2) = (V1.parse().unwrap(), V2.parse().unwrap());
     let only_v2 = parse(&format!("magnet:?xt=urn:btmh:1220{V2}")).unwrap();
     assert_eq!(only_v2.info_hashes, InfoHashes::V2(v2));
@@ -30,7 +30,7 @@ fn v2_and_hybrid() {
 }
 
 #[test]
-fn every_parameter() {
+fn every_parameter_is_parsed() {
     let text = format!(
         "magnet:?xt=urn:btih:{V1}&dn=a%20name+with%2B&xl=1234&tr=http%3A%2F%2Fa%2F%3Fk%3D1&tr.1=udp://b:80\
          &tr=udp%3A%2F%2Fb%3A80&ws=http://w/&x.pe=10.0.0.1:6881&x.pe=[::1]:6882&x.pe=host.example:1\
@@ -48,7 +48,7 @@ fn every_parameter() {
 }
 
 #[test]
-fn what_is_no_link_of_a_torrent() {
+fn other_texts_are_refused() {
     let hash = |got: &str| MagnetError::InfoHash { got: got.to_owned() };
     let selection = |got: &str| MagnetError::Selection { got: got.to_owned() };
     for (text, expected) in [

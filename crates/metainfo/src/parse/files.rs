@@ -1,4 +1,4 @@
-//! `length`, or `files` with a `length` and a `path` each.
+//! Parses `length`, or `files` with a `length` and a `path` each.
 
 use bencode::{Dict, List, Value};
 
@@ -11,7 +11,7 @@ use crate::paths::{
 };
 use crate::{FileEntry, MetainfoError, MetainfoErrorKind as Kind};
 
-/// Reads the files of `info`, whose name is `name` and whose info-hash is `hash`.
+/// Parses the files of `info`, whose name is `name` and whose info-hash is `hash`.
 pub(super) fn read(
     info: Value<'_, '_>,
     keys: Dict<'_, '_>,
@@ -29,7 +29,7 @@ pub(super) fn read(
 }
 
 fn single(size: Value<'_, '_>, keys: Dict<'_, '_>, path: PathText) -> Result<FileTable> {
-    // A torrent of nothing but padding would be no torrent.
+    // The only file of a torrent is never padding.
     let attributes = attributes(keys.get("attr")) & !attribute::PAD;
     let mut table = FileTable::new(None);
     if !table.push(length(size)?, attributes, &path) {
@@ -45,25 +45,26 @@ fn several(files: Value<'_, '_>, folder: String) -> Result<FileTable> {
     if list.is_empty() {
         return Err(MetainfoError::at(files, Kind::NoFiles));
     }
-    let mut reader = Reader { table: FileTable::new(Some(folder)), path: PathText::default() };
-    reader.table.reserve(list.len());
-    list.iter().try_for_each(|file| reader.file(file))?;
-    Ok(reader.finish())
+    let mut builder =
+        TableBuilder { table: FileTable::new(Some(folder)), path: PathText::default() };
+    builder.table.reserve(list.len());
+    list.iter().try_for_each(|file| builder.add(file))?;
+    Ok(builder.finish())
 }
 
-/// The path of `file`, one of `files` in a torrent that was read, as its maker wrote it: a list of
-/// byte strings. `None` for a pad file that has none.
+/// Returns the original path of `file`, an element of `files` in an accepted torrent: a list of
+/// byte strings. `None` for a pad file without a path.
 pub(crate) fn raw_path<'a, 'd>(file: Value<'a, 'd>) -> Option<List<'a, 'd>> {
     FileKeys::read(file).ok()?.path()?.as_list()
 }
 
-/// The state while the list is read.
-struct Reader {
+/// Builds the table from the elements of `files`.
+struct TableBuilder {
     table: FileTable,
     path: PathText,
 }
 
-/// One element of `files`, not looked at closely.
+/// The keys of one element of `files`, unchecked except for the attributes.
 #[derive(Default)]
 struct FileKeys<'a, 'd> {
     length: Option<Value<'a, 'd>>,
@@ -72,23 +73,28 @@ struct FileKeys<'a, 'd> {
     attributes: u8,
 }
 
-impl Reader {
-    fn file(&mut self, file: Value<'_, '_>) -> Result<()> {
+impl TableBuilder {
+    fn add(&mut self, file: Value<'_, '_>) -> Result<()> {
         let keys = FileKeys::read(file)?;
         let length = keys.length(file)?;
-        self.path(file, &keys, length)?;
+        self.build_path(file, &keys, length)?;
         if !self.table.push(length, keys.attributes, &self.path) {
             return Err(MetainfoError::at(keys.length.unwrap_or(file), Kind::TotalOverflow));
         }
         Ok(())
     }
 
-    /// Puts the path of a file together.
-    fn path(&mut self, file: Value<'_, '_>, keys: &FileKeys<'_, '_>, length: u64) -> Result<()> {
+    /// Builds the path of a file.
+    fn build_path(
+        &mut self,
+        file: Value<'_, '_>,
+        keys: &FileKeys<'_, '_>,
+        length: u64,
+    ) -> Result<()> {
         self.path.begin();
         match keys.path() {
             Some(path) => add_path(&mut self.path, path),
-            // Pad files need no path (BEP 47, "Padding files"); this is the one it recommends.
+            // Pad files need no path; this is the recommended one (BEP 47, "Padding files").
             None if keys.attributes & attribute::PAD != 0 => {
                 self.path.mapped.extend(format!(".pad/{length}").as_bytes());
                 Ok(())
@@ -97,7 +103,7 @@ impl Reader {
         }
     }
 
-    /// Gives every file a path of its own, pad files aside.
+    /// Renames files so that no two share a path, except for pad files.
     fn finish(mut self) -> FileTable {
         self.table.set_paths(self.path);
         let table = &self.table;
@@ -130,12 +136,12 @@ impl<'a, 'd> FileKeys<'a, 'd> {
         Ok(keys)
     }
 
-    /// The value of `path.utf-8` if it is sound, else of `path`.
+    /// Returns the value of `path.utf-8` if it is valid, else that of `path`.
     fn path(&self) -> Option<Value<'a, 'd>> {
         self.path_utf8.filter(|path| is_path(*path)).or(self.path)
     }
 
-    /// The length in bytes. That of a symbolic link is 0 and may be left out (BEP 47, "Symlinks").
+    /// Returns the length in bytes. That of a symbolic link is 0 and optional (BEP 47, "Symlinks").
     fn length(&self, file: Value<'_, '_>) -> Result<u64> {
         match self.length {
             Some(value) => length(value),
@@ -145,7 +151,7 @@ impl<'a, 'd> FileKeys<'a, 'd> {
     }
 }
 
-/// `attr`: a string of letters, unknown ones ignored (BEP 47).
+/// Reads `attr`, a string of letters; ignores unknown ones (BEP 47).
 fn attributes(value: Option<Value<'_, '_>>) -> u8 {
     let letters = value.and_then(Value::as_bytes).unwrap_or_default();
     letters.iter().fold(0, |attributes, letter| {
@@ -160,10 +166,10 @@ fn attributes(value: Option<Value<'_, '_>>) -> u8 {
     })
 }
 
-/// Whether `value` is a list of texts, not empty.
+/// Returns whether `value` is a list of at least one text.
 fn is_path(value: Value<'_, '_>) -> bool {
     let elements = value.as_list();
-    elements.is_some_and(|list| !list.is_empty() && list.iter().all(|one| one.as_str().is_some()))
+    elements.is_some_and(|list| !list.is_empty() && list.iter().all(|name| name.as_str().is_some()))
 }
 
 fn add_path(path: &mut PathText, value: Value<'_, '_>) -> Result<()> {
@@ -183,7 +189,7 @@ fn add_path(path: &mut PathText, value: Value<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-/// Appends one element.
+/// Appends one element to `path`.
 fn add_element(path: &mut PathText, element: Value<'_, '_>) -> Result<()> {
     let raw = element.as_bytes();
     let raw = raw.ok_or_else(|| MetainfoError::wrong_kind(element, "a byte string"))?;

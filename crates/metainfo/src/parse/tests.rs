@@ -7,7 +7,7 @@ use crate::{FileEntry, MetainfoWarning, Naming, PathError};
 
 type Entries<'a> = Vec<(&'a str, Owned)>;
 
-/// The `info` of a file of 5 bytes, with some entries changed (`None` removes one).
+/// Returns the `info` of a file of 5 bytes, with some entries changed (`None` removes one).
 fn info(changes: &[(&'static str, Option<Owned>)]) -> Owned {
     let mut entries: Entries<'_> = vec![
         ("length", 5.into()),
@@ -22,7 +22,7 @@ fn info(changes: &[(&'static str, Option<Owned>)]) -> Owned {
     Owned::dict(entries)
 }
 
-/// The `info` of a folder with these files.
+/// Returns the `info` of a folder with these files.
 fn folder(files: impl IntoIterator<Item = Owned>) -> Owned {
     info(&[("length", None), ("files", Some(Owned::list(files)))])
 }
@@ -44,7 +44,7 @@ fn refused(info: Owned, path: &str, kind: impl Into<Kind>) {
 }
 
 #[test]
-fn what_is_missing_or_wrong_in_info_is_named() {
+fn missing_and_wrong_keys_are_reported() {
     for key in ["name", "piece length", "pieces"] {
         refused(info(&[(key, None)]), "info", Kind::Missing { key });
     }
@@ -83,7 +83,7 @@ fn what_is_missing_or_wrong_in_info_is_named() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_named() {
+fn values_of_wrong_kind_are_reported() {
     use bencode::Kind as Is;
     let wrong = |expected, got| Kind::WrongKind { expected, got };
     for (key, value, kind) in [
@@ -112,7 +112,7 @@ fn values_of_the_wrong_kind_are_named() {
 }
 
 #[test]
-fn paths_of_absurd_depth_are_refused() {
+fn path_depth_is_limited() {
     let deep = vec!["d"; 101];
     for (path, error) in [(&[][..], PathError::Empty), (&deep, PathError::TooDeep { got: 101 })] {
         refused(folder([file(5, path)]), "info.files[0].path", error);
@@ -120,9 +120,9 @@ fn paths_of_absurd_depth_are_refused() {
     assert!(parse(folder([file(5, &deep[1..])]), vec![]).is_ok());
 }
 
-/// The path and the original path of each file.
+/// Checks the path and the original path of each file.
 #[track_caller]
-fn paths_are(info: Owned, expected: &[(&str, &str)]) {
+fn check_paths(info: Owned, expected: &[(&str, &str)]) {
     let metainfo = parse(info, vec![]).unwrap();
     let files = metainfo.info().files();
     let paths: Vec<_> = files.iter().map(|file| (file.path(), file.original_path())).collect();
@@ -139,11 +139,11 @@ fn no_name_is_refused() {
         file(0, &["."]),
     ];
     let expected = [("a/_", "a/"), ("_/x", "../x"), ("a_b", "a/b"), ("a_", "a\0"), ("_~2", ".")];
-    paths_are(folder(files), &expected);
+    check_paths(folder(files), &expected);
 }
 
 #[test]
-fn nameless_torrents_have_the_hash() {
+fn nameless_torrents_get_the_hash() {
     for name in ["", ".", ".."] {
         let single = parse(info(&[("name", Some(name.into()))]), vec![]).unwrap();
         let hash = single.info_hash().to_string();
@@ -161,7 +161,7 @@ fn nameless_torrents_have_the_hash() {
 }
 
 #[test]
-fn files_with_one_path_get_numbers() {
+fn files_with_equal_paths_get_numbers() {
     let files = [
         file(5, &["d", "a\u{1}.txt"]),
         file(0, &["d", "a_.txt"]),
@@ -174,15 +174,15 @@ fn files_with_one_path_get_numbers() {
         ("d/a_~3.txt", "d/a\u{2}.txt"),
         ("plain", "plain"),
     ];
-    paths_are(folder(files), &expected);
+    check_paths(folder(files), &expected);
     let twice = folder([file(5, &["a", "b"]), file(0, &["a", "c"]), file(0, &["a", "b"])]);
-    paths_are(twice, &[("a/b", "a/b"), ("a/c", "a/c"), ("a/b~2", "a/b")]);
+    check_paths(twice, &[("a/b", "a/b"), ("a/c", "a/c"), ("a/b~2", "a/b")]);
     let below = folder([file(5, &["a", "b"]), file(0, &["a"])]);
-    paths_are(below, &[("a/b", "a/b"), ("a~2", "a")]);
+    check_paths(below, &[("a/b", "a/b"), ("a~2", "a")]);
 }
 
 #[test]
-fn a_name_is_mapped_on_disk_and_kept_for_display() {
+fn name_is_mapped_only_on_disk() {
     let metainfo = parse(info(&[("name", Some(b"a\xffb\x07".into()))]), vec![]).unwrap();
     let info = metainfo.info();
     assert_eq!((info.name(), info.disk_name()), ("a\u{fffd}b\u{7}", "a%FFb_"));
@@ -192,7 +192,7 @@ fn a_name_is_mapped_on_disk_and_kept_for_display() {
 }
 
 #[test]
-fn keys_in_utf8_win_if_they_are_sound() {
+fn valid_utf8_keys_take_precedence() {
     let path = |bytes: &[u8]| Owned::list([bytes.into()]);
     let both = |utf8: Owned| {
         let entries = [("length", 5.into()), ("path", path(b"\xff")), ("path.utf-8", utf8)];
@@ -203,8 +203,8 @@ fn keys_in_utf8_win_if_they_are_sound() {
         metainfo.info().file(0).unwrap().path().to_owned()
     };
     assert_eq!(path_of(both(path("ü".as_bytes()))), "ü");
-    for unsound in [path(b"\xfe"), Owned::list([]), 1.into(), "x".into()] {
-        assert_eq!(path_of(both(unsound)), "%FF");
+    for invalid in [path(b"\xfe"), Owned::list([]), 1.into(), "x".into()] {
+        assert_eq!(path_of(both(invalid)), "%FF");
     }
     let name = |utf8: Owned| {
         let changes = [("name", Some(b"\xff".into())), ("name.utf-8", Some(utf8))];
@@ -215,7 +215,7 @@ fn keys_in_utf8_win_if_they_are_sound() {
 }
 
 #[test]
-fn pad_files_share_paths_and_need_none() {
+fn pad_files_may_share_or_lack_paths() {
     let pad = |path: Option<&str>| {
         let path = path.map(|name| ("path", Owned::list([".pad".into(), name.into()])));
         let entries = [("attr", "p".into()), ("length", 3.into())];
@@ -230,7 +230,7 @@ fn pad_files_share_paths_and_need_none() {
 }
 
 #[test]
-fn attributes_are_letters_in_any_order() {
+fn attribute_letters_come_in_any_order() {
     let with = |attr: &str| {
         let path = Owned::list(["a".into()]);
         let entries = [("attr", attr.into()), ("length", 5.into()), ("path", path)];
@@ -249,7 +249,7 @@ fn attributes_are_letters_in_any_order() {
 }
 
 #[test]
-fn versions_of_the_format() {
+fn versions_are_told_apart() {
     let raw = |info: Owned| parse(info, vec![]);
     let v1 = raw(info(&[])).unwrap();
     assert!(matches!(v1.info_hashes(), InfoHashes::V1(_)));
@@ -276,7 +276,7 @@ fn versions_of_the_format() {
 }
 
 #[test]
-fn trackers_come_in_tiers() {
+fn trackers_are_in_tiers() {
     let tier = |urls: &[&str]| urls.iter().map(|url| Owned::from(*url)).collect::<Owned>();
     let trackers = |root: Entries<'_>| parse(info(&[]), root).unwrap().trackers().to_vec();
     let none: Vec<Vec<String>> = Vec::new();
@@ -297,7 +297,7 @@ fn trackers_come_in_tiers() {
 }
 
 #[test]
-fn the_rest_of_the_keys() {
+fn other_keys_are_read() {
     let node = |host: &str, port: u32| Owned::list([host.into(), port.into()]);
     let nodes =
         [node("h", 1), node("", 1), node("h", 0), node("h", 65536), 1.into(), node("::1", 65535)];
@@ -337,15 +337,16 @@ fn the_rest_of_the_keys() {
 }
 
 #[test]
-fn a_torrent_without_data_has_no_pieces() {
+fn empty_torrent_has_no_pieces() {
     let empty = info(&[("length", Some(0.into())), ("pieces", Some("".into()))]);
     let metainfo = parse(empty, vec![]).unwrap();
     assert_eq!(metainfo.info().geometry().piece_count(), 0);
     assert_eq!(metainfo.info().ranges(0, 10).count(), 0);
 }
 
-/// A torrent whose `info` has `more` behind its keys, which makes them unsorted, and `around` it.
-fn given(more: &str, around: &str) -> Vec<u8> {
+/// Returns a torrent whose `info` has `more` after its other keys, out of order, and that has
+/// `around` after `info`.
+fn torrent_with(more: &str, around: &str) -> Vec<u8> {
     let info = encode(&info(&[]));
     let info = [&info[..info.len() - 1], more.as_bytes(), b"e"].concat();
     [b"d4:info", &info[..], around.as_bytes(), b"e"].concat()
@@ -353,7 +354,7 @@ fn given(more: &str, around: &str) -> Vec<u8> {
 
 #[test]
 fn trailing_bytes_are_a_warning() {
-    let torrent = given("", "");
+    let torrent = torrent_with("", "");
     let clean = Metainfo::parse(torrent.clone()).unwrap();
     assert_eq!(clean.warnings(), []);
     for tail in ["\n", "\r\n", "e", "d4:infoi1ee"] {
@@ -365,18 +366,18 @@ fn trailing_bytes_are_a_warning() {
 }
 
 #[test]
-fn keys_given_again_are_a_warning() {
-    let twice = given("1:x0:1:xle6:source1:a6:source1:b", "8:announce1:a8:announce1:b");
+fn duplicate_keys_are_a_warning() {
+    let twice = torrent_with("1:x0:1:xle6:source1:a6:source1:b", "8:announce1:a8:announce1:b");
     let metainfo = Metainfo::parse(twice.clone()).unwrap();
     let paths = metainfo.warnings().iter().map(|warning| match warning {
         MetainfoWarning::DuplicateKey { offset, path } => {
             assert!(twice[*offset].is_ascii_digit());
             path.to_string()
         }
-        other => panic!("{other}"),
+        MetainfoWarning::TrailingBytes { .. } => panic!("{warning}"),
     });
     assert_eq!(paths.collect::<Vec<_>>(), ["info.x", "info.source", "announce"]);
-    // The first value counts, and the info-hash is that of the bytes as they are.
+    // The first value counts, and the info-hash is of the unchanged bytes.
     assert_eq!(metainfo.info().source(), Some("a"));
     assert_eq!(metainfo.trackers(), [["a"]]);
     let raw = &twice[7..twice.len() - "8:announce1:a8:announce1:be".len()];
@@ -393,18 +394,18 @@ fn duplicate_data_keys_are_refused() {
         9:file treede9:file treede,9:file treed1:a0:1:a0:e,12:symlink pathle12:symlink pathle";
     let file =
         "6:lengthi1e6:lengthi1e,4:pathle4:pathle,10:path.utf-8le10:path.utf-8le,4:attr0:4:attr0:";
-    let in_info = info.split(',').map(|keys| given(keys.trim(), ""));
-    let in_file = file.split(',').map(|keys| given(&format!("5:filesld{keys}ee"), ""));
-    let around = [given("", "4:infode")];
+    let in_info = info.split(',').map(|keys| torrent_with(keys.trim(), ""));
+    let in_file = file.split(',').map(|keys| torrent_with(&format!("5:filesld{keys}ee"), ""));
+    let around = [torrent_with("", "4:infode")];
     for torrent in in_info.chain(in_file).chain(around) {
         let error = Metainfo::parse(torrent).unwrap_err();
         assert_eq!(error.kind, DecodeErrorKind::DuplicateKey.into(), "{error}");
     }
-    let other_key_of_a_file = folder_with("1:x0:1:x0:");
-    assert_eq!(Metainfo::parse(other_key_of_a_file).unwrap().warnings().len(), 1);
+    let other_file_key = folder_with("1:x0:1:x0:");
+    assert_eq!(Metainfo::parse(other_file_key).unwrap().warnings().len(), 1);
 }
 
-/// A torrent of a folder with one file that has `more` keys.
+/// Returns a torrent of a folder with one file that has `more` keys.
 fn folder_with(more: &str) -> Vec<u8> {
     let info = encode(&folder([file(5, &["a"])]));
     let info = String::from_utf8_lossy(&info).replace("1:aee", &format!("1:ae{more}e"));
@@ -418,14 +419,14 @@ fn any_private_value_is_enough() {
         ("7:privatei0e7:privatei1e", true),
         ("7:privatei1e7:privatei0e", true),
     ] {
-        let metainfo = Metainfo::parse(given(keys, "")).unwrap();
+        let metainfo = Metainfo::parse(torrent_with(keys, "")).unwrap();
         assert_eq!((metainfo.info().private(), metainfo.warnings().len()), (private, 1), "{keys}");
     }
 }
 
 #[test]
 fn too_many_duplicate_keys_are_refused() {
-    let keys = |count: usize| given("", &"1:x0:".repeat(count));
+    let keys = |count: usize| torrent_with("", &"1:x0:".repeat(count));
     let most = Metainfo::parse(keys(MAX_DUPLICATE_KEYS + 1)).unwrap();
     assert_eq!(most.warnings().len(), MAX_DUPLICATE_KEYS);
     let error = Metainfo::parse(keys(MAX_DUPLICATE_KEYS + 2)).unwrap_err();
@@ -433,9 +434,9 @@ fn too_many_duplicate_keys_are_refused() {
 }
 
 #[test]
-fn warnings_name_the_place() {
+fn warnings_name_key_and_offset() {
     let keys = "1:x0:1:x0:7:privatei0e7:privatei0e";
-    let torrent = [&given(keys, "")[..], b"\n"].concat();
+    let torrent = [&torrent_with(keys, "")[..], b"\n"].concat();
     let metainfo = Metainfo::parse(torrent).unwrap();
     let shown: Vec<_> = metainfo.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(

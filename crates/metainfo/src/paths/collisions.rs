@@ -1,12 +1,12 @@
-//! Paths that more than one file has.
+//! Finds and resolves paths that several files share.
 //!
-//! Most torrents list their files in order, which one look at each pair of neighbours shows; then
+//! Most torrents list their files in order. Comparing each pair of neighbours shows this, and then
 //! no two paths can be equal.
 //!
 //! Otherwise every file and every folder gets a key: a hash of its path. Sorting the keys brings
-//! equal paths together, and only those with equal hashes are compared in full. So 100,000 files
-//! are checked in a few milliseconds, in any order, and paths made to have equal hashes cost no
-//! more than sorting the paths themselves.
+//! equal paths together, and only paths with equal hashes are compared in full. This checks 100,000
+//! files in any order in a few milliseconds. Paths crafted to have equal hashes cost no more than
+//! sorting the paths themselves.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use std::ops::Range;
 
 use super::{Naming, folded, with_suffix};
 
-/// Whether two files have one path, or the path of one is a folder of another. `path` is asked for
-/// each of `files`; paths are elements joined by `/`.
+/// Returns whether two files share a path, or the path of one is a folder of another. `path`
+/// returns the path of each of `files`, elements joined by `/`.
 pub(crate) fn has_clash<'a>(
     files: impl Iterator<Item = usize> + Clone,
     path: impl Fn(usize) -> &'a [u8],
@@ -32,18 +32,18 @@ pub(crate) fn has_clash<'a>(
     let text = |key: &Key| path(key.file as usize).get(..key.length()).unwrap_or_default();
     let order =
         |a: &Key, b: &Key| text(a).cmp(text(b)).then_with(|| a.is_folder().cmp(&b.is_folder()));
-    // Folders are shared by many files and clash with none of each other.
+    // Files share folders, so equal folders do not clash.
     let suspect = |keys: &&mut [Key]| keys.len() > 1 && !keys.iter().all(Key::is_folder);
     let mut alike = keys.chunk_by_mut(|a, b| a.hash == b.hash).filter(suspect);
     alike.any(|keys| {
         keys.sort_unstable_by(order);
-        // Files come in front of folders.
+        // Files sort before folders.
         keys.array_windows().any(|[a, b]| !a.is_folder() && text(a) == text(b))
     })
 }
 
-/// Whether each path sorts after the one before it, element by element, and none is a folder of the
-/// next. What lies below a folder follows it at once in this order, so then no two paths clash.
+/// Returns whether each path sorts after the previous one, element by element, and none is a folder
+/// of the next. In this order everything below a folder directly follows it, so no two paths clash.
 fn are_in_order<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> bool {
     let Some(mut before) = paths.next() else { return true };
     paths.all(|path| {
@@ -51,7 +51,7 @@ fn are_in_order<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> bool {
         let next = (before.get(shared), path.get(shared));
         before = path;
         match next {
-            // An element that goes on sorts behind one that ends.
+            // A longer element sorts after its own prefix.
             (None | Some(b'/'), Some(path)) => *path != b'/',
             (Some(before), Some(path)) => *path != b'/' && before < path,
             (_, None) => false,
@@ -64,7 +64,7 @@ fn are_in_order<'a>(mut paths: impl Iterator<Item = &'a [u8]>) -> bool {
 struct Key {
     hash: u64,
     file: u32,
-    /// How much of the file's path it is, and in the lowest bit whether it is a folder.
+    /// The length of this prefix of the file's path, times 2, plus 1 if it is a folder.
     length: u32,
 }
 
@@ -78,20 +78,20 @@ impl Key {
     }
 }
 
-/// The keys of paths, made one path after the other.
+/// Makes the keys of paths, one path after the other.
 #[derive(Default)]
 struct Keys<'a> {
     keys: Vec<Key>,
-    before: &'a [u8],
-    /// The folders of the path before, outermost first: where each ends, and its hash.
+    previous: &'a [u8],
+    /// The folders of the previous path, outermost first: where each ends, and its hash.
     folders: Vec<(usize, u64)>,
 }
 
 impl<'a> Keys<'a> {
-    /// Adds the keys of `path` and of those of its folders that the path before had not.
+    /// Adds the keys of `path` and of those of its folders that the previous path does not share.
     fn add(&mut self, file: usize, path: &'a [u8]) {
-        let shared = shared_length(path, self.before);
-        self.before = path;
+        let shared = shared_length(path, self.previous);
+        self.previous = path;
         while self.folders.last().is_some_and(|(end, _)| *end >= shared) {
             self.folders.pop();
         }
@@ -113,7 +113,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// How many bytes `a` and `b` have in common at their start.
+/// Returns the length of the common prefix of `a` and `b`, in bytes.
 fn shared_length(a: &[u8], b: &[u8]) -> usize {
     const STEP: usize = 16;
     let equal = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(|(a, b)| a == b);
@@ -122,7 +122,7 @@ fn shared_length(a: &[u8], b: &[u8]) -> usize {
     start + rest.count()
 }
 
-/// A quick hash. That it can be attacked is why equal hashes are never taken for equal paths.
+/// Hashes `element` quickly. Collisions can be crafted, so equal hashes never count as equal paths.
 fn mix(hash: u64, element: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let step = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(FACTOR);
@@ -132,9 +132,9 @@ fn mix(hash: u64, element: &[u8]) -> u64 {
     step(step(hash, tail), element.len() as u64 + 1)
 }
 
-/// New paths for the files that clash: `~2`, `~3` in front of the extension, in file order. The
-/// first of several files keeps its path; a file whose path is also a folder gives way to it.
-/// `key` is [`key_of`] the path under `naming`.
+/// Returns new paths for the files that clash: `~2`, `~3` before the extension, in file order. The
+/// first of several files keeps its path, unless the path is also a folder. `key` is [`key_of`] the
+/// path under `naming`.
 pub(crate) fn resolve_collisions<'a>(
     files: impl Iterator<Item = usize> + Clone,
     path: impl Fn(usize) -> &'a [u8],
@@ -167,9 +167,10 @@ struct Numbers<'a> {
     taken: BTreeSet<Cow<'a, [u8]>>,
     /// The keys of all folders.
     folders: BTreeSet<&'a [u8]>,
-    /// The next number to try. Long paths that differ only where they are cut get the same numbered
-    /// paths, so they share their numbers, and no path is tried twice. How much is cut depends on
-    /// how many digits the number has, so each count of digits has numbers of its own.
+    /// The next number to try, by the number of its digits and the path with zeros as the number.
+    /// Long paths that differ only in the part that is cut get the same numbered paths. They share
+    /// their numbers, so that no path is tried twice. How much is cut depends on the number of
+    /// digits.
     next: BTreeMap<(usize, Vec<u8>), u32>,
 }
 
@@ -179,11 +180,11 @@ impl<'a> Numbers<'a> {
         Self { naming, taken, folders, next: BTreeMap::new() }
     }
 
-    /// Notes a file and its folders.
+    /// Records a file and its folders as used.
     fn take(&mut self, key: &'a [u8]) {
         self.taken.insert(Cow::Borrowed(key));
         let ends = key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        // The innermost folder that is known has known folders only.
+        // All folders around a known folder are known.
         for folder in ends.rev().map(|(end, _)| &key[..end]) {
             if !self.folders.insert(folder) {
                 break;
@@ -191,10 +192,10 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Returns an unused path for a further file with this `path`.
+    /// Returns an unused path for another file with this `path`.
     fn free(&mut self, path: &[u8]) -> Vec<u8> {
         let least_with = |digits: usize| 10_u32.saturating_pow(digits as u32 - 1);
-        // There are fewer files than numbers of nine digits.
+        // There are fewer files than numbers with nine digits.
         let found = (1..=9).find_map(|digits| {
             let numbers = least_with(digits).max(2)..least_with(digits + 1);
             self.free_among(path, digits, numbers)
@@ -219,7 +220,7 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// `path` with `~` and `number` before the extension of its last element.
+/// Inserts `~` and `number` before the extension of the last element of `path`.
 fn with_number(path: &[u8], number: &str, naming: Naming) -> Vec<u8> {
     let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let (folder, name) = path.split_at(start);

@@ -22,7 +22,7 @@ fn ascii_names_are_plain() {
 }
 
 #[test]
-fn windows_names_end_well() {
+fn windows_endings_and_devices_are_marked() {
     for (raw, expected) in [
         ("prn .txt", "prn_ .txt"),
         ("LPT9.log", "LPT9_.log"),
@@ -57,13 +57,13 @@ fn long_names_are_cut_before_extension() {
     check(Naming::Unix, "x".repeat(256), &cut(246));
     check(Naming::Short, "x".repeat(256), &cut(134));
     check(Naming::Short, "x".repeat(143), &"x".repeat(143));
-    // Two bytes a character: the cut falls between characters.
+    // Two bytes per character: the cut is between characters.
     let umlauts = map_bytes("ü".repeat(200).as_bytes(), Naming::Unix);
     assert_eq!((umlauts.len(), &umlauts[..246]), (255, "ü".repeat(123).as_bytes()));
-    // A long extension is no extension.
+    // A long extension does not count as one.
     let dotted = map_bytes(format!("a.{}", "b".repeat(300)).as_bytes(), Naming::Unix);
     assert!(dotted.starts_with(b"a.bbb") && dotted.len() == 255);
-    // What is not UTF-8 grows before it is cut.
+    // Bytes that are not UTF-8 become longer before the cut.
     assert!(map_bytes(&[0xff; 200], Naming::Unix).len() <= 255);
     assert_eq!(map_bytes(&[0xff; 200], Naming::Raw), [0xff; 200]);
     assert_eq!(with_suffix(&[0x80; 255], "~2", 255), [&[0x80; 253], &b"~2"[..]].concat());
@@ -149,18 +149,18 @@ fn windows_collisions_ignore_case() {
 }
 
 #[track_caller]
-fn renames_quickly(paths: &[String]) -> Vec<(usize, Vec<u8>)> {
+fn renamed_paths(paths: &[String]) -> Vec<(usize, Vec<u8>)> {
     let path = |file: usize| paths[file].as_bytes();
     resolve_collisions(0..paths.len(), path, path, Naming::Unix)
 }
 
 #[test]
-fn many_collisions_take_no_quadratic_time() {
-    let renamed = renames_quickly(&vec!["same".to_owned(); 50_000]);
+fn many_collisions_are_resolved_quickly() {
+    let renamed = renamed_paths(&vec!["same".to_owned(); 50_000]);
     assert_eq!(renamed.len(), 49_999);
     assert_eq!(renamed.last().map(|(_, path)| path.as_slice()), Some(&b"same~50000"[..]));
-    // Names that differ only where they are cut compete for the same numbers.
+    // Names that differ only in the part that is cut compete for the same numbers.
     let long = |number: usize| format!("{}{:08}", "x".repeat(247), number / 2);
-    let renamed = renames_quickly(&(0..50_000).map(long).collect::<Vec<_>>());
+    let renamed = renamed_paths(&(0..50_000).map(long).collect::<Vec<_>>());
     assert_eq!(renamed.len(), 25_000);
 }

@@ -1,38 +1,36 @@
-//! What a peer may send of what is allowed, but costs more than it brings.
+//! Limits on messages that are legal but useless.
 
 use std::time::Duration;
 
-/// How many bytes of bitfields a peer may send at once to tell again what it has.
-pub const RETELLING_BURST: u64 = 256 * 1024;
-/// How many bytes of bitfields a second it may send besides for that.
-pub const RETELLING_RATE: u64 = 64 * 1024;
-/// What telling everything again counts for at least, in bytes.
-pub(super) const LEAST_RETELLING: u64 = 64;
-/// How many bytes of messages that bring neither data nor a request that we serve a peer may send
-/// at once.
+/// How many bytes of repeated bitfields a peer may send at once.
+pub const BITFIELD_BURST: u64 = 256 * 1024;
+/// How many bytes of repeated bitfields a peer may send per second beyond the burst.
+pub const BITFIELD_RATE: u64 = 64 * 1024;
+/// The minimum cost of a repeated bitfield, have-all or have-none, in bytes.
+pub(super) const MIN_BITFIELD_COST: u64 = 64;
+/// How many bytes of useless messages a peer may send at once. A message is useless if it is
+/// neither data nor a request that we serve, with these exceptions:
 ///
-/// What tells that a piece is there is no such message as long as no more come than there are
-/// pieces, nor is a change of interest up to twice a piece, nor what tells of all pieces, which has a
-/// budget of its own ([`RETELLING_BURST`]).
-pub const TALK_BURST: u64 = 2 * 1024 * 1024;
-/// How many bytes of them a second it may send besides.
-pub const TALK_RATE: u64 = 64 * 1024;
-/// What such a message counts for at least, in bytes: it takes time, however short it is.
-pub const LEAST_TALK: u64 = 64;
+/// - haves, as many as there are pieces;
+/// - changes of interest, twice as many as there are pieces;
+/// - bitfields, have-all and have-none, which have a budget of their own ([`BITFIELD_BURST`]).
+pub const MESSAGE_BURST: u64 = 2 * 1024 * 1024;
+/// How many bytes of useless messages a peer may send per second beyond the burst.
+pub const MESSAGE_RATE: u64 = 64 * 1024;
+/// The minimum cost of a useless message, in bytes. Even a short one takes time.
+pub const MIN_MESSAGE_COST: u64 = 64;
 
-/// So much at once, and so much a second besides. A quiet time saves up no more than what may be
-/// sent at once.
+/// A token bucket. It is full at first; a rate refills it, up to the burst.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    /// What was spent and has not been given back since.
+    /// What is missing from a full bucket, as of `at`.
     spent: u64,
-    /// Until when it was given back.
     at: Duration,
 }
 
 impl Budget {
-    /// Spends `cost` of `burst`, of which `rate` comes back each second; says whether there was that
-    /// much.
+    /// Refills the bucket at `rate` per second up to `burst`, then spends `cost`. Returns whether
+    /// the bucket held that much.
     pub(super) fn spend(&mut self, now: Duration, cost: u64, burst: u64, rate: u64) -> bool {
         let passed = now.saturating_sub(self.at).as_millis() as u64;
         self.at += Duration::from_millis(passed);
@@ -49,7 +47,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn it_is_given_back_and_not_saved_up() {
+    fn budget_refills_up_to_burst() {
         let mut budget = Budget::default();
         assert!(budget.spend(SECOND * 1000, 100, 100, 10));
         assert!(budget.spend(SECOND * 1001, 10, 100, 10));
@@ -59,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_second_add_up() {
+    fn fractions_of_a_second_add_up() {
         let mut budget = Budget::default();
         let tenth = Duration::from_micros(100_300);
         assert!((0..100).all(|n| budget.spend(tenth * n, 1, 1, 10)));

@@ -1,10 +1,10 @@
-//! Where in the peer's stream we are: the unfinished head, and what of the payload is to come.
+//! The position in the peer's stream: the incomplete head, and the rest of the payload.
 
 use crate::frame::{self, FrameError, Head, MAX_HEAD};
 use crate::handshake::HANDSHAKE_LENGTH;
 use bt_types::BlockRequest;
 
-/// The unfinished beginning of a handshake or frame, and the body that is being read.
+/// The incomplete handshake or frame head, and the body that is being read.
 #[derive(Debug)]
 pub(super) struct Inbound {
     bytes: [u8; HANDSHAKE_LENGTH],
@@ -14,10 +14,10 @@ pub(super) struct Inbound {
 
 const _: () = assert!(MAX_HEAD <= HANDSHAKE_LENGTH && HANDSHAKE_LENGTH <= u8::MAX as usize);
 
-/// What of the current frame is still to come.
+/// The rest of the current frame.
 #[derive(Debug, Default)]
 pub(super) enum Body {
-    /// Nothing: a head comes next.
+    /// Nothing. A head comes next.
     #[default]
     None,
     /// A block that we requested, from `offset` on.
@@ -26,7 +26,7 @@ pub(super) enum Body {
     Bitfield { offset: u32, length: u32 },
     /// An extension message, of which `left` bytes are missing.
     Extended { id: u8, payload: Vec<u8>, left: u32 },
-    /// `left` bytes that nobody wants.
+    /// `left` bytes to ignore.
     Skip { left: u32 },
 }
 
@@ -37,13 +37,13 @@ impl Default for Inbound {
 }
 
 impl Inbound {
-    /// Takes bytes of a handshake; tells all that came so far.
+    /// Takes bytes of a handshake. Returns all its bytes so far.
     pub(super) fn take_handshake(&mut self, input: &mut &[u8]) -> &[u8] {
         self.fill(HANDSHAKE_LENGTH, input);
         self.so_far()
     }
 
-    /// The complete handshake, which is then over.
+    /// Takes the handshake if it is complete.
     pub(super) fn finish_handshake(&mut self) -> Option<[u8; HANDSHAKE_LENGTH]> {
         let complete = usize::from(self.filled) == HANDSHAKE_LENGTH;
         complete.then(|| {
@@ -52,7 +52,7 @@ impl Inbound {
         })
     }
 
-    /// Takes the head of a frame, or as much of it as has come.
+    /// Takes the head of a frame. Returns `None` and keeps the bytes if it is incomplete.
     pub(super) fn take_head(&mut self, input: &mut &[u8]) -> Result<Option<Head>, FrameError> {
         loop {
             let needed = frame::head_length(self.so_far())?;
@@ -67,7 +67,7 @@ impl Inbound {
         }
     }
 
-    /// How many bytes of memory are held.
+    /// Returns how many bytes of heap memory are held.
     pub(super) fn buffered(&self) -> usize {
         match &self.body {
             Body::Extended { payload, .. } => payload.capacity(),
@@ -79,7 +79,7 @@ impl Inbound {
         self.bytes.get(..usize::from(self.filled)).unwrap_or_default()
     }
 
-    /// Fills up to `needed` bytes; says whether that many are there.
+    /// Fills the buffer up to `needed` bytes. Returns whether it has that many.
     fn fill(&mut self, needed: usize, input: &mut &[u8]) -> bool {
         let filled = usize::from(self.filled);
         let missing = needed.saturating_sub(filled);
@@ -92,20 +92,20 @@ impl Inbound {
     }
 }
 
-/// Takes up to `most` bytes of `input`.
-pub(super) fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at(most.min(input.len()));
+/// Takes up to `limit` bytes from the front of `input`.
+pub(super) fn take<'a>(input: &mut &'a [u8], limit: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at(limit.min(input.len()));
     *input = rest;
     taken
 }
 
-/// Appends `bytes` to `payload`, of which `left` more bytes come afterwards. Memory grows with what
-/// has come, at most to twice that, and never beyond the whole.
+/// Appends `bytes` to `payload`, of which `left` bytes are missing after that. The capacity is at
+/// most twice the bytes that came, and never more than the whole payload.
 pub(super) fn append(payload: &mut Vec<u8>, bytes: &[u8], left: usize) {
     let length = payload.len() + bytes.len();
     if length > payload.capacity() {
-        let most = length + left;
-        payload.reserve_exact(most.min(length * 2) - payload.len());
+        let whole = length + left;
+        payload.reserve_exact(whole.min(length * 2) - payload.len());
     }
     payload.extend_from_slice(bytes);
 }

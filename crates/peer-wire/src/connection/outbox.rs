@@ -1,12 +1,12 @@
-//! What waits to be sent.
+//! The queue of bytes and block payload to send.
 //!
 //! ```text
 //! bytes:    | ..sent.. | have have request | block head | block head | choke |
 //!                      ^ sent              payload ^      payload ^
 //! ```
 //!
-//! All messages lie in one buffer, so that many small ones leave as one slice. A block's payload is
-//! only a place in that stream: the caller sends it from where it lies.
+//! One buffer holds all messages, so many small ones are sent as one slice. A block's payload is
+//! only a position in that stream: the caller has the data.
 
 use std::collections::VecDeque;
 
@@ -19,19 +19,19 @@ use crate::message::{Message, put_block_head};
 pub enum Transmit<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
-    /// Payload of a block, which the caller has.
+    /// Payload of a block. The caller has the data.
     Payload {
         /// The block.
         request: BlockRequest,
-        /// Where in the block the part to send begins, in bytes.
+        /// The offset in the block of the first byte to send.
         offset: u32,
-        /// How many bytes of it are to be sent: all the rest of the block.
+        /// How many bytes to send: the rest of the block.
         length: u32,
     },
 }
 
 impl Transmit<'_> {
-    /// How many bytes there are to send; never 0.
+    /// Returns how many bytes there are to send; never 0.
     pub fn length(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
@@ -40,10 +40,11 @@ impl Transmit<'_> {
     }
 }
 
-/// A sent buffer above this is given back at once, below when the connection is quiet.
+/// A buffer with more bytes is freed as soon as it is sent; a smaller one when the connection is
+/// idle.
 const KEPT_CAPACITY: usize = 16 * 1024;
 
-/// Bytes and places for payload, in the order in which they are to be sent.
+/// Bytes and positions of payload, in the order of sending.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
@@ -52,7 +53,7 @@ pub(super) struct Outbox {
     payloads: VecDeque<Payload>,
     /// How many bytes of the first payload were sent.
     payload_sent: u32,
-    /// How many bytes of payload are not sent.
+    /// How many bytes of payload are queued.
     pending: u64,
 }
 
@@ -72,7 +73,7 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Queues the head of a block and a place for its payload.
+    /// Queues the head of a block and the position of its payload.
     pub(super) fn push_block(&mut self, request: BlockRequest) {
         let (piece, length) = (request.piece().get(), request.length());
         put_block_head(&mut self.bytes, piece, request.offset(), length);
@@ -80,12 +81,12 @@ impl Outbox {
         self.pending += u64::from(length);
     }
 
-    /// What is to be sent, in order.
+    /// Returns what is queued, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Transmit<'_>> {
         Transmits { outbox: self, position: self.sent, payload: 0, payload_sent: self.payload_sent }
     }
 
-    /// The next `length` bytes were sent; says whether there were any.
+    /// Removes the next `length` bytes, which were sent. Returns whether there were any.
     pub(super) fn transmitted(&mut self, length: usize) -> bool {
         let mut left = length;
         while left > 0 {
@@ -105,22 +106,22 @@ impl Outbox {
         self.bytes.is_empty() && self.payloads.is_empty()
     }
 
-    /// How many bytes besides payload wait.
+    /// Returns how many bytes, without payload, are queued.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
-    /// How many bytes of payload wait.
+    /// Returns how many bytes of payload are queued.
     pub(super) fn pending_payload(&self) -> u64 {
         self.pending
     }
 
-    /// How many bytes of memory are held.
+    /// Returns how many bytes of heap memory are held.
     pub(super) fn buffered(&self) -> usize {
         self.bytes.capacity() + self.payloads.capacity() * size_of::<Payload>()
     }
 
-    /// Gives back the memory if there is nothing to send.
+    /// Frees the memory if nothing is queued.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             *self = Self::default();
@@ -137,7 +138,7 @@ impl Outbox {
         }
     }
 
-    /// Drops what was sent, if that is everything or most of a large buffer.
+    /// Removes the sent bytes, if they are all or most of a large buffer.
     fn tidy(&mut self) {
         let all = self.sent == self.bytes.len();
         if !all && (self.sent < KEPT_CAPACITY || self.sent < self.bytes.len() / 2) {
@@ -152,14 +153,14 @@ impl Outbox {
     }
 }
 
-/// Walks over the outbox.
+/// The iterator over the outbox.
 struct Transmits<'a> {
     outbox: &'a Outbox,
-    /// How many of the bytes are behind us.
+    /// The offset of the next byte in `bytes`.
     position: usize,
-    /// The number of the next payload.
+    /// The index of the next payload.
     payload: usize,
-    /// How much of it is behind us.
+    /// The offset in that payload.
     payload_sent: u32,
 }
 

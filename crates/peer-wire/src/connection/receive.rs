@@ -1,13 +1,13 @@
-//! From bytes to meaning: each message is checked against the state it arrives in.
+//! From bytes to [`Received`]. Each message is checked against the state of the connection.
 
 use bt_types::{Bitfield, BlockRequest, PeerId, PieceIndex};
 
-use super::budget::LEAST_RETELLING;
+use super::budget::MIN_BITFIELD_COST;
 use super::inbound::{Body, append, take};
 use super::requests::State;
 use super::{
-    Connection, LEAST_TALK, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED, Phase, RETELLING_BURST,
-    RETELLING_RATE, Received, TALK_BURST, TALK_RATE,
+    BITFIELD_BURST, BITFIELD_RATE, Connection, MAX_STRAY_REJECTS, MAX_UNREAD, MAX_UNREQUESTED,
+    MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST, Phase, Received,
 };
 use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
@@ -15,18 +15,18 @@ use crate::handshake::{Handshake, PREFIX};
 use crate::message::{Message, WireRequest, id};
 use crate::rule::Rule;
 
-/// What became of some bytes.
+/// The result of reading some bytes.
 enum Step<'a> {
-    /// They mean this.
+    /// Something to report.
     Received(Received<'a>),
-    /// They mean nothing to the caller; there may be more.
+    /// Nothing to report, but there may be more bytes.
     Silent,
-    /// They are used up.
+    /// The input is used up.
     NeedMore,
 }
 
 impl Connection {
-    /// The next thing in `input`, or `None` when it is used up.
+    /// Takes the next message or part of one from `input`. Returns `None` when `input` is used up.
     pub(super) fn next_received<'a>(
         &mut self,
         input: &mut &'a [u8],
@@ -34,7 +34,7 @@ impl Connection {
         match self.phase {
             Phase::Open { .. } => self.next_in_stream(input),
             Phase::Connecting { .. } | Phase::Listening => self.next_handshake(input),
-            Phase::Deciding { .. } => Ok(None),
+            Phase::AwaitingAccept { .. } => Ok(None),
             Phase::Closed => {
                 *input = &[];
                 Ok(None)
@@ -43,8 +43,8 @@ impl Connection {
     }
 
     fn next_handshake(&mut self, input: &mut &[u8]) -> Result<Option<Received<'static>>, Rule> {
-        let so_far = self.inbound.take_handshake(input);
-        if !so_far.iter().zip(PREFIX).all(|(got, expected)| got == expected) {
+        let received = self.inbound.take_handshake(input);
+        if !received.iter().zip(PREFIX).all(|(got, expected)| got == expected) {
             return Err(Rule::NotBitTorrent);
         }
         let Some(bytes) = self.inbound.finish_handshake() else { return Ok(None) };
@@ -55,7 +55,7 @@ impl Connection {
                 self.phase = Phase::open(&ours, theirs);
                 self.timers.opened();
             }
-            _ => self.phase = Phase::Deciding { theirs },
+            _ => self.phase = Phase::AwaitingAccept { theirs },
         }
         Ok(Some(Received::Handshake(theirs)))
     }
@@ -78,11 +78,11 @@ impl Connection {
     }
 
     fn handle_head(&mut self, head: Head) -> Result<Step<'static>, Rule> {
-        self.count_talk(&head)?;
+        self.charge_message(&head)?;
         match head {
             Head::Whole(message) => self.handle_whole(message),
-            Head::Block(wire) => self.begin_block(wire),
-            Head::Bitfield { length } => self.begin_bitfield(length),
+            Head::Block(wire) => self.start_block(wire),
+            Head::Bitfield { length } => self.start_bitfield(length),
             Head::Extended { id, length } if self.extension_protocol() => {
                 self.inbound.body = Body::Extended { id, payload: Vec::new(), left: length };
                 Ok(Step::Silent)
@@ -109,25 +109,25 @@ impl Connection {
                 Received::NotInterested
             }
             Message::Have(index) => {
-                self.heard_pieces = true;
-                self.about_piece(message, id::HAVE, index, Received::Have)?
+                self.peer_announced_pieces = true;
+                self.handle_piece(message, id::HAVE, index, Received::Have)?
             }
             Message::Suggest(index) => {
                 self.need_fast(id::SUGGEST)?;
-                self.about_piece(message, id::SUGGEST, index, Received::Suggest)?
+                self.handle_piece(message, id::SUGGEST, index, Received::Suggest)?
             }
             Message::AllowedFast(index) => {
                 self.need_fast(id::ALLOWED_FAST)?;
-                self.about_piece(message, id::ALLOWED_FAST, index, Received::AllowedFast)?
+                self.handle_piece(message, id::ALLOWED_FAST, index, Received::AllowedFast)?
             }
             Message::HaveAll => {
                 self.need_fast(id::HAVE_ALL)?;
-                self.tell_pieces(id::HAVE_ALL)?;
+                self.charge_bitfield(id::HAVE_ALL)?;
                 Received::HaveAll
             }
             Message::HaveNone => {
                 self.need_fast(id::HAVE_NONE)?;
-                self.tell_pieces(id::HAVE_NONE)?;
+                self.charge_bitfield(id::HAVE_NONE)?;
                 Received::HaveNone
             }
             Message::Request(wire) => return self.handle_request(wire),
@@ -143,13 +143,13 @@ impl Connection {
     fn handle_choke(&mut self) -> Received<'static> {
         self.peer_choking = true;
         if !self.fast() {
-            self.ours.void_all();
+            self.our_requests.void_all();
         }
         Received::Choke
     }
 
-    /// A message that names one piece.
-    fn about_piece(
+    /// Checks the piece that a message names.
+    fn handle_piece(
         &self,
         message: Message<'static>,
         id: u8,
@@ -163,14 +163,14 @@ impl Connection {
 
     fn handle_request(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
-        self.may_talk()?;
+        self.check_message_budget()?;
         let waiting = self.outbox.waiting_bytes();
         if waiting > MAX_UNREAD {
             return Err(Rule::NotReading { waiting });
         }
         // Without the fast extension a request that crossed our choke is void.
-        let void = self.am_choking && !self.fast();
-        if void || !self.theirs.push(request) {
+        let is_void = self.am_choking && !self.fast();
+        if is_void || !self.peer_requests.push(request) {
             self.refuse(request);
             return Ok(Step::Silent);
         }
@@ -179,7 +179,7 @@ impl Connection {
 
     fn handle_cancel(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         let request = self.range(wire)?;
-        if !self.theirs.remove(request) {
+        if !self.peer_requests.remove(request) {
             // The cancel crossed our answer.
             return Ok(Step::Silent);
         }
@@ -189,7 +189,7 @@ impl Connection {
 
     fn handle_reject(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
         self.need_fast(id::REJECT)?;
-        match self.ours.take_for_reject(wire) {
+        match self.our_requests.take_for_reject(wire) {
             Some((request, State::Live)) => Ok(Step::Received(Received::Reject(request))),
             Some((_, State::Void)) => Ok(Step::Silent),
             None if self.stray_rejects >= MAX_STRAY_REJECTS => Err(Rule::UnrequestedReject(wire)),
@@ -200,8 +200,8 @@ impl Connection {
         }
     }
 
-    fn begin_block(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
-        if let Some(request) = self.ours.take_for_block(wire) {
+    fn start_block(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
+        if let Some(request) = self.our_requests.take_for_block(wire) {
             self.inbound.body = Body::Block { request, offset: 0 };
             return Ok(Step::Silent);
         }
@@ -213,8 +213,8 @@ impl Connection {
         Ok(Step::Silent)
     }
 
-    fn begin_bitfield(&mut self, length: u32) -> Result<Step<'static>, Rule> {
-        self.tell_pieces(id::BITFIELD)?;
+    fn start_bitfield(&mut self, length: u32) -> Result<Step<'static>, Rule> {
+        self.charge_bitfield(id::BITFIELD)?;
         if let Some(geometry) = &self.geometry {
             let expected = geometry.piece_count().div_ceil(8);
             if length != expected {
@@ -225,7 +225,7 @@ impl Connection {
         Ok(Step::Silent)
     }
 
-    /// Skips a message of which `seen` bytes of content were in the head.
+    /// Skips a message with `seen` bytes of content in its head and `left` bytes after that.
     fn skip_unknown(&mut self, id: u8, left: u32, seen: u32) -> Step<'static> {
         self.inbound.body = Body::Skip { left };
         Step::Received(Received::Unknown { id, length: left + seen })
@@ -242,12 +242,12 @@ impl Connection {
             Body::Bitfield { offset, length } => {
                 let geometry = self.geometry.as_ref();
                 let spare_mask = geometry.map_or(0, |all| Bitfield::spare_mask(all.piece_count()));
-                let is_spare = |last: &u8| last & spare_mask != 0;
-                let spare = *length - *offset == 1 && input.first().is_some_and(is_spare);
+                let is_set = |last: &u8| last & spare_mask != 0;
+                let has_spare_bits = *length - *offset == 1 && input.first().is_some_and(is_set);
                 let step = bitfield_part(offset, *length, spare_mask, input);
                 self.finish_if(is_last(&step));
-                if spare {
-                    self.talk(0)?;
+                if has_spare_bits {
+                    self.charge_useless(0)?;
                 }
                 Ok(step)
             }
@@ -272,7 +272,8 @@ impl Connection {
         }
     }
 
-    /// An extension handshake that cannot be read is ignored: [`Self::count_talk`] counted it.
+    /// Decodes a complete extension message. Ignores an invalid extension handshake, which
+    /// [`Self::charge_message`] has charged.
     fn finish_extended(&mut self) -> Step<'static> {
         let body = std::mem::take(&mut self.inbound.body);
         let Body::Extended { id, payload, .. } = body else { return Step::Silent };
@@ -295,67 +296,72 @@ impl Connection {
         if self.fast() { Ok(()) } else { Err(Rule::FastIsOff { id }) }
     }
 
-    /// Notes that message `id` tells all pieces. It should be the first about pieces (BEP 3, BEP 6),
-    /// but aria2 sends one in place of many HAVEs. Each costs work for every piece, so a peer has a
-    /// budget for telling everything again.
-    fn tell_pieces(&mut self, id: u8) -> Result<(), Rule> {
-        if !std::mem::replace(&mut self.heard_pieces, true) {
+    /// Charges message `id`, which is a bitfield, have-all or have-none, if it is not the first
+    /// announcement of pieces. BEP 3 and BEP 6 allow no other, but aria2 sends a bitfield in place
+    /// of many haves. The budget limits them because each costs work for every piece.
+    fn charge_bitfield(&mut self, id: u8) -> Result<(), Rule> {
+        if !std::mem::replace(&mut self.peer_announced_pieces, true) {
             return Ok(());
         }
         let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
-        let cost = u64::from(pieces.div_ceil(8)).max(LEAST_RETELLING);
+        let cost = u64::from(pieces.div_ceil(8)).max(MIN_BITFIELD_COST);
         let now = self.timers.clock();
-        match self.retelling.spend(now, cost, RETELLING_BURST, RETELLING_RATE) {
+        match self.bitfield_budget.spend(now, cost, BITFIELD_BURST, BITFIELD_RATE) {
             true => Ok(()),
-            false => Err(Rule::TooMuchRetelling { id }),
+            false => Err(Rule::RepeatedBitfield { id }),
         }
     }
 
-    /// Counts a message that brings neither data nor a request. Those that are counted elsewhere, or
-    /// answer us, are none.
-    fn count_talk(&mut self, head: &Head) -> Result<(), Rule> {
+    /// Charges a useless message to the message budget; see [`MESSAGE_BURST`]. Blocks, bitfields,
+    /// requests and rejects have limits of their own.
+    fn charge_message(&mut self, head: &Head) -> Result<(), Rule> {
         let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
         match head {
             Head::Block(_) | Head::Bitfield { .. } => Ok(()),
-            Head::Extended { length, .. } | Head::Unknown { length, .. } => self.talk(*length),
+            Head::Extended { length, .. } | Head::Unknown { length, .. } => {
+                self.charge_useless(*length)
+            }
             Head::Whole(Message::Have(_)) => {
-                self.haves = self.haves.saturating_add(1);
-                if self.haves <= pieces { Ok(()) } else { self.talk(0) }
+                self.have_count = self.have_count.saturating_add(1);
+                if self.have_count <= pieces { Ok(()) } else { self.charge_useless(0) }
             }
             Head::Whole(Message::Interested) if !self.peer_interested => {
-                self.count_interest(pieces)
+                self.charge_interest(pieces)
             }
             Head::Whole(Message::NotInterested) if self.peer_interested => {
-                self.count_interest(pieces)
+                self.charge_interest(pieces)
             }
             Head::Whole(Message::HaveAll | Message::HaveNone | Message::Reject(_)) => Ok(()),
             Head::Whole(Message::Request(_)) => Ok(()),
-            Head::Whole(_) => self.talk(0),
+            Head::Whole(_) => self.charge_useless(0),
         }
     }
 
-    /// Counts a change of interest. Who wants each piece as soon as we have it, and nothing between two,
-    /// changes twice a piece.
-    fn count_interest(&mut self, pieces: u32) -> Result<(), Rule> {
-        self.interests = self.interests.saturating_add(1);
-        if self.interests <= pieces.saturating_mul(2) { Ok(()) } else { self.talk(0) }
-    }
-
-    /// Counts a message of `length` bytes that brings nothing.
-    fn talk(&mut self, length: u32) -> Result<(), Rule> {
-        match self.spend_talk(u64::from(length).max(LEAST_TALK)) {
+    /// Charges a change of interest beyond two per piece. An honest peer that wants each piece as
+    /// soon as we have it, and nothing in between, changes its interest twice per piece.
+    fn charge_interest(&mut self, pieces: u32) -> Result<(), Rule> {
+        self.interest_changes = self.interest_changes.saturating_add(1);
+        match self.interest_changes <= pieces.saturating_mul(2) {
             true => Ok(()),
-            false => Err(Rule::TooMuchTalk),
+            false => self.charge_useless(0),
         }
     }
 
-    /// Fails if more was spent than there was.
-    fn may_talk(&mut self) -> Result<(), Rule> {
-        if self.spend_talk(0) { Ok(()) } else { Err(Rule::TooMuchTalk) }
+    /// Charges a useless message of `length` bytes.
+    fn charge_useless(&mut self, length: u32) -> Result<(), Rule> {
+        match self.spend_message_budget(u64::from(length).max(MIN_MESSAGE_COST)) {
+            true => Ok(()),
+            false => Err(Rule::Flood),
+        }
     }
 
-    pub(super) fn spend_talk(&mut self, cost: u64) -> bool {
-        self.talk.spend(self.timers.clock(), cost, TALK_BURST, TALK_RATE)
+    /// Fails if the message budget is overspent.
+    fn check_message_budget(&mut self) -> Result<(), Rule> {
+        if self.spend_message_budget(0) { Ok(()) } else { Err(Rule::Flood) }
+    }
+
+    pub(super) fn spend_message_budget(&mut self, cost: u64) -> bool {
+        self.message_budget.spend(self.timers.clock(), cost, MESSAGE_BURST, MESSAGE_RATE)
     }
 }
 
@@ -383,18 +389,19 @@ fn is_last(step: &Step<'_>) -> bool {
     )
 }
 
+/// Takes the next part of a block.
 fn block_part<'a>(request: BlockRequest, offset: &mut u32, input: &mut &'a [u8]) -> Step<'a> {
     let bytes = take(input, (request.length() - *offset) as usize);
     if bytes.is_empty() {
         return Step::NeedMore;
     }
-    let begin = *offset;
+    let start = *offset;
     *offset += bytes.len() as u32;
     let last = *offset == request.length();
-    Step::Received(Received::Block { request, offset: begin, bytes, last })
+    Step::Received(Received::Block { request, offset: start, bytes, last })
 }
 
-/// The next part of a bitfield. The last byte comes alone, without the bits in
+/// Takes the next part of a bitfield. The last byte is a part of its own, without the bits in
 /// `spare_mask`.
 fn bitfield_part<'a>(
     offset: &mut u32,
@@ -414,12 +421,12 @@ fn bitfield_part<'a>(
     if bytes.is_empty() && left > 0 {
         return Step::NeedMore;
     }
-    let begin = *offset as usize;
+    let start = *offset as usize;
     *offset += bytes.len() as u32;
-    Step::Received(Received::Bitfield { offset: begin, bytes, last: *offset == length })
+    Step::Received(Received::Bitfield { offset: start, bytes, last: *offset == length })
 }
 
-/// Every byte, to borrow one that is not in the input.
+/// Every byte value, to borrow one that is not in the input.
 static ALL_BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut byte = 0;

@@ -1,4 +1,4 @@
-//! What a peer's bytes mean.
+//! What a connection reports of the peer's bytes.
 
 use bt_types::{BlockRequest, PieceIndex};
 
@@ -7,82 +7,82 @@ use crate::handshake::Handshake;
 use crate::message::Message;
 use crate::rule::Rule;
 
-/// What came from the peer. Payload borrows the input.
+/// A message from the peer, or a part of one. Payload is borrowed from the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// The peer's handshake. An incoming connection now waits for
+    /// The peer's handshake. An incoming connection then waits for
     /// [`accept`](crate::Connection::accept).
     Handshake(Handshake),
-    /// A sign of life.
+    /// A keep-alive.
     KeepAlive,
-    /// The peer answers no requests from now on. Without the fast extension all of ours are void.
+    /// The peer is choking us. Without the fast extension our requests are now void.
     Choke,
-    /// The peer answers requests from now on.
+    /// The peer is no longer choking us.
     Unchoke,
-    /// The peer would request something if we unchoked it.
+    /// The peer is interested in us.
     Interested,
-    /// The peer would request nothing.
+    /// The peer is not interested in us.
     NotInterested,
     /// The peer has this piece.
     Have(PieceIndex),
-    /// A part of the peer's bitfield. Parts come in order and without gaps.
+    /// A part of the peer's bitfield. The parts come in order and without gaps.
     Bitfield {
-        /// Where in the bitfield this part begins, in bytes.
+        /// The offset of this part in the bitfield, in bytes.
         offset: usize,
-        /// The part. Its length was checked if the geometry is known, and then spare bits are zero.
+        /// The bytes. If the geometry is known, the length was checked and the spare bits are zero.
         bytes: &'a [u8],
-        /// Whether the bitfield is complete with it.
+        /// Whether this part completes the bitfield.
         last: bool,
     },
     /// The peer has every piece.
     HaveAll,
     /// The peer has no piece.
     HaveNone,
-    /// The peer wants this block. Refuse it with [`reject`](crate::Connection::reject) or leave it
-    /// in the queue, from which [`next_request`](crate::Connection::next_request) gives it out.
+    /// The peer requests this block. [`reject`](crate::Connection::reject) it, or leave it in the
+    /// queue until [`next_request`](crate::Connection::next_request) returns it.
     Request(BlockRequest),
-    /// The peer no longer wants this block, which it asked for and was not answered. Nothing is to be
-    /// done: where the fast extension is on, the connection has queued the reject.
+    /// The peer cancels its unanswered request for this block. The caller need not answer: with the
+    /// fast extension the connection has queued the reject.
     Cancel(BlockRequest),
-    /// The peer will not answer this request of ours, which we did not cancel.
+    /// The peer rejects this request of ours, which we did not cancel.
     Reject(BlockRequest),
-    /// The peer would like to be asked for this piece.
+    /// The peer suggests that we request this piece.
     Suggest(PieceIndex),
-    /// The peer gives this piece even while it chokes us.
+    /// The peer serves this piece even while it is choking us.
     AllowedFast(PieceIndex),
-    /// A have, suggest or allowed-fast message whose piece cannot be checked, since the geometry
-    /// is not known yet.
+    /// A have, suggest or allowed-fast message whose piece was not checked, because the geometry is
+    /// unknown.
     Unchecked(Message<'static>),
-    /// A part of a block we requested, perhaps cancelled since. Parts come in order and without
-    /// gaps; no other message comes between them.
+    /// A part of a block that we requested, perhaps cancelled since. The parts come in order and
+    /// without gaps; no other message comes between them.
     Block {
         /// The request that the block answers.
         request: BlockRequest,
-        /// Where in the block this part begins, in bytes.
+        /// The offset of this part in the block, in bytes.
         offset: u32,
-        /// The part; never empty.
+        /// The bytes; never empty.
         bytes: &'a [u8],
-        /// Whether the block is complete with it.
+        /// Whether this part completes the block.
         last: bool,
     },
     /// The peer's extension handshake, the first or a later one.
     ExtensionHandshake(Box<ExtensionHandshake>),
     /// A message of the extension protocol.
     Extended {
-        /// Which one, in the numbers of *our* extension handshake; never 0.
+        /// The id from *our* extension handshake; never 0.
         id: u8,
         /// Its content, at most [`MAX_EXTENDED_LENGTH`](crate::MAX_EXTENDED_LENGTH) bytes.
         payload: Vec<u8>,
     },
     /// The peer's DHT node listens on this UDP port.
     Port(u16),
-    /// A message of a kind we do not know; it is skipped.
+    /// A message with an unknown id, which is skipped.
     Unknown {
         /// Its id.
         id: u8,
         /// The length of its content, in bytes.
         length: u32,
     },
-    /// The peer broke this rule. Nothing follows.
+    /// The peer broke this rule, and the connection is closed.
     Misbehaved(Rule),
 }

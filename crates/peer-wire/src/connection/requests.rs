@@ -1,8 +1,8 @@
-//! The requests we sent and what became of them.
+//! Our requests.
 //!
-//! A request that we cancelled, or that a choke made void, is remembered: its block may be on its
-//! way, and is then no misbehaviour. Blocks usually come in the order in which they were asked for,
-//! so the first entry is looked at first.
+//! A request that was cancelled, or that a choke made void, is remembered, because its block may
+//! still come. Most blocks come in the order of the requests, so a search usually ends at the first
+//! entry.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::message::WireRequest;
 /// How many of our requests may be outstanding.
 pub const MAX_REQUESTS: usize = 512;
 
-/// Our requests, oldest first: at most [`MAX_REQUESTS`] that count and as many that are void.
+/// Our requests, oldest first: at most [`MAX_REQUESTS`] live ones and as many void ones.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     entries: VecDeque<Entry>,
@@ -29,14 +29,14 @@ struct Entry {
 /// Whether we still want the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// We do.
+    /// We want it.
     Live,
-    /// It was cancelled, or the peer choked us without the fast extension.
+    /// We do not: we cancelled it, or the peer choked us without the fast extension.
     Void,
 }
 
 impl Requests {
-    /// Adds a request, unless there are too many.
+    /// Adds a request. Returns whether there was room.
     pub(super) fn push(&mut self, request: BlockRequest) -> bool {
         let room = self.live < MAX_REQUESTS;
         if room {
@@ -46,7 +46,7 @@ impl Requests {
         room
     }
 
-    /// Marks a live request as void; says whether there was one.
+    /// Marks a live request as void. Returns whether there was one.
     pub(super) fn void(&mut self, request: BlockRequest) -> bool {
         let live = Entry { request, state: State::Live };
         let Some(entry) = self.entries.iter_mut().find(|entry| **entry == live) else {
@@ -65,41 +65,41 @@ impl Requests {
         self.forget_oldest_void();
     }
 
-    /// Takes out the request that a block answers: a live one, else a void one.
+    /// Removes the request that a block answers: a live one, else a void one.
     pub(super) fn take_for_block(&mut self, wire: WireRequest) -> Option<BlockRequest> {
-        let first = self.entries.front().filter(|entry| entry.answers(wire));
+        let first = self.entries.front().filter(|entry| entry.is_answered_by(wire));
         if first.is_some_and(|entry| entry.state == State::Live) {
             return self.remove(0).map(|entry| entry.request);
         }
-        let live = |entry: &Entry| entry.state == State::Live && entry.answers(wire);
+        let live = |entry: &Entry| entry.state == State::Live && entry.is_answered_by(wire);
         let position = self.entries.iter().position(live);
         let position = position.or_else(|| self.position(wire))?;
         self.remove(position).map(|entry| entry.request)
     }
 
-    /// Takes out the oldest request that a reject answers, and tells what it was.
+    /// Removes the oldest request that a reject answers. Returns it and its state.
     pub(super) fn take_for_reject(&mut self, wire: WireRequest) -> Option<(BlockRequest, State)> {
         let position = self.position(wire)?;
         self.remove(position).map(|entry| (entry.request, entry.state))
     }
 
-    /// How many requests count.
+    /// Returns how many requests are live.
     pub(super) fn live(&self) -> usize {
         self.live
     }
 
-    /// The requests that count, oldest first.
+    /// Returns the live requests, oldest first.
     pub(super) fn iter_live(&self) -> impl Iterator<Item = BlockRequest> {
         let live = self.entries.iter().filter(|entry| entry.state == State::Live);
         live.map(|entry| entry.request)
     }
 
-    /// How many bytes of memory are held.
+    /// Returns how many bytes of heap memory are held.
     pub(super) fn buffered(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
     }
 
-    /// Gives back the memory if there is nothing to remember.
+    /// Frees the memory if there are no requests.
     pub(super) fn shrink(&mut self) {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
@@ -107,7 +107,7 @@ impl Requests {
     }
 
     fn position(&self, wire: WireRequest) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.answers(wire))
+        self.entries.iter().position(|entry| entry.is_answered_by(wire))
     }
 
     fn remove(&mut self, position: usize) -> Option<Entry> {
@@ -127,7 +127,7 @@ impl Requests {
 }
 
 impl Entry {
-    fn answers(&self, wire: WireRequest) -> bool {
+    fn is_answered_by(&self, wire: WireRequest) -> bool {
         WireRequest::from(self.request) == wire
     }
 }

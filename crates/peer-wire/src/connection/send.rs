@@ -1,17 +1,17 @@
-//! The messages we send once the handshakes are exchanged. Before that, and once the connection is
-//! closed, they are not queued.
+//! The messages that we send. They do nothing before the handshakes are exchanged and after the
+//! connection is closed.
 
 use bt_types::{Bitfield, BlockRequest, PieceIndex};
 
-use super::{Connection, LEAST_TALK};
+use super::{Connection, MIN_MESSAGE_COST};
 use crate::extension::ExtensionHandshake;
 use crate::message::Message;
 
 /// What we want, as messages.
 impl Connection {
-    /// Answers no requests from now on. Without the fast extension those unanswered are void. With
-    /// it those that wait are rejected, and those that [`Self::next_request`] gave out must still
-    /// be answered.
+    /// Chokes the peer. Without the fast extension its unanswered requests are now void. With it,
+    /// the requests that wait are rejected, but the caller must still answer those from
+    /// [`Self::next_request`].
     pub fn choke(&mut self) {
         if !self.is_open() || self.am_choking {
             return;
@@ -20,14 +20,14 @@ impl Connection {
         self.push(Message::Choke);
         if self.fast() {
             let rejects =
-                self.theirs.drain_waiting().map(|request| Message::Reject(request.into()));
+                self.peer_requests.drain_waiting().map(|request| Message::Reject(request.into()));
             rejects.for_each(|reject| self.outbox.push(reject));
         } else {
-            self.theirs.clear();
+            self.peer_requests.clear();
         }
     }
 
-    /// Answers requests from now on.
+    /// Unchokes the peer.
     pub fn unchoke(&mut self) {
         if self.is_open() && self.am_choking {
             self.am_choking = false;
@@ -35,7 +35,7 @@ impl Connection {
         }
     }
 
-    /// Tells the peer that it has what we want.
+    /// Sends that we are interested in the peer.
     pub fn interested(&mut self) {
         if self.is_open() && !self.am_interested {
             self.am_interested = true;
@@ -43,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// Tells the peer that it has nothing we want.
+    /// Sends that we are not interested in the peer.
     pub fn not_interested(&mut self) {
         if self.is_open() && self.am_interested {
             self.am_interested = false;
@@ -51,14 +51,14 @@ impl Connection {
         }
     }
 
-    /// Tells what we have: as have-all or have-none where the fast extension is on, not at all
-    /// where it is off and we have nothing. Only the first call counts, and none after
-    /// [`Self::have`].
+    /// Sends the pieces that we have. With the fast extension a full or empty bitfield is sent as
+    /// have-all or have-none; without it an empty one is not sent. Only the first call counts, and
+    /// none after [`Self::have`].
     pub fn bitfield(&mut self, have: &Bitfield) {
-        if !self.is_open() || self.told_pieces {
+        if !self.is_open() || self.announced_pieces {
             return;
         }
-        self.told_pieces = true;
+        self.announced_pieces = true;
         match (self.fast(), have.is_empty(), have.is_full()) {
             (true, true, _) => self.push(Message::HaveNone),
             (true, false, true) => self.push(Message::HaveAll),
@@ -67,91 +67,97 @@ impl Connection {
         }
     }
 
-    /// Tells that we have `piece` now.
+    /// Announces that we have `piece`.
     pub fn have(&mut self, piece: PieceIndex) {
-        self.told_pieces |= self.is_open();
+        self.announced_pieces |= self.is_open();
         self.push(Message::Have(piece.get()));
     }
 
-    /// Asks for a block. Returns whether it was asked for: not when [`MAX_REQUESTS`](crate::MAX_REQUESTS) are
-    /// outstanding, nor when the peer chokes us and the fast extension is off.
+    /// Requests a block. Returns whether the request was queued: not if [`MAX_REQUESTS`] are
+    /// outstanding, or if the peer chokes us without the fast extension.
+    ///
+    /// [`MAX_REQUESTS`]: crate::MAX_REQUESTS
     pub fn request(&mut self, request: BlockRequest) -> bool {
-        let void = self.peer_choking && !self.fast();
-        let asked = self.is_open() && !void && self.ours.push(request);
-        if asked {
+        let is_void = self.peer_choking && !self.fast();
+        let requested = self.is_open() && !is_void && self.our_requests.push(request);
+        if requested {
             self.push(Message::Request(request.into()));
         }
-        asked
+        requested
     }
 
-    /// Asks no longer for a block. Returns whether that was told: not when the block was not asked
-    /// for or is on its way already. It may still come, as a [`Received::Block`](crate::Received::Block).
+    /// Cancels a request. Returns whether the cancel was queued: not if the block was not
+    /// requested, or its first bytes have come. The block may still come as a [`Received::Block`].
+    ///
+    /// [`Received::Block`]: crate::Received::Block
     pub fn cancel(&mut self, request: BlockRequest) -> bool {
-        let cancelled = self.ours.void(request);
+        let cancelled = self.our_requests.void(request);
         if cancelled {
             self.push(Message::Cancel(request.into()));
         }
         cancelled
     }
 
-    /// Gives out the peer's next request, to be answered with [`Self::send_block`] or
-    /// [`Self::reject`]. Call it whenever another block can be sent.
+    /// Returns the peer's next request. Answer it with [`Self::send_block`] or [`Self::reject`].
+    /// Call this whenever another block can be sent.
     #[must_use]
     pub fn next_request(&mut self) -> Option<BlockRequest> {
-        self.theirs.take_next()
+        self.peer_requests.take_next()
     }
 
-    /// Answers a request of the peer with its block: queues the head, and a place for the payload
-    /// that [`Transmit::Payload`](crate::Transmit::Payload) asks for. Returns whether it did: not when the peer has no such
-    /// request (any more).
+    /// Answers a request of the peer: queues the head of the block, and the payload as a
+    /// [`Transmit::Payload`]. Returns whether it did: not if the peer has no such request any more.
+    ///
+    /// [`Transmit::Payload`]: crate::Transmit::Payload
     pub fn send_block(&mut self, request: BlockRequest) -> bool {
-        let answered = self.theirs.remove(request);
+        let answered = self.peer_requests.remove(request);
         if answered {
             self.outbox.push_block(request);
         }
         answered
     }
 
-    /// Refuses a request of the peer, usually its newest. Without the fast extension nothing is
-    /// sent. Returns whether the peer had such a request, which then counts as a message that
-    /// brings nothing ([`TALK_BURST`](crate::TALK_BURST)).
+    /// Rejects a request of the peer, usually its newest. Without the fast extension nothing is
+    /// sent. Returns whether the peer had such a request, which then counts as a useless message
+    /// ([`MESSAGE_BURST`](crate::MESSAGE_BURST)).
     pub fn reject(&mut self, request: BlockRequest) -> bool {
-        let queued = self.theirs.remove_newest(request);
+        let queued = self.peer_requests.remove_newest(request);
         if queued {
             self.refuse(request);
         }
         queued
     }
 
-    /// Recommends a piece. Nothing is sent where the fast extension is off.
+    /// Suggests a piece. Without the fast extension nothing is sent.
     pub fn suggest(&mut self, piece: PieceIndex) {
         self.push_fast(Message::Suggest(piece.get()));
     }
 
-    /// Promises a piece even to a choked peer. Nothing is sent where the fast extension is off.
+    /// Promises to serve a piece even while the peer is choked. Without the fast extension nothing
+    /// is sent.
     pub fn allowed_fast(&mut self, piece: PieceIndex) {
         self.push_fast(Message::AllowedFast(piece.get()));
     }
 
-    /// Sends our extension handshake. Nothing is sent where the extension protocol is off.
+    /// Sends our extension handshake. Without the extension protocol nothing is sent.
     pub fn extension_handshake(&mut self, handshake: &ExtensionHandshake) {
         self.extended(0, &handshake.encode());
     }
 
-    /// Sends the extension message `id`, in the numbers of the *peer's* extension handshake.
-    /// Nothing is sent where the extension protocol is off.
+    /// Sends an extension message. `id` is the one from the *peer's* extension handshake. Without
+    /// the extension protocol nothing is sent.
     pub fn extended(&mut self, id: u8, payload: &[u8]) {
         if self.extension_protocol() {
             self.push(Message::Extended { id, payload });
         }
     }
 
-    /// Tells where our DHT node listens (BEP 5).
+    /// Sends the UDP port of our DHT node (BEP 5).
     pub fn port(&mut self, port: u16) {
         self.push(Message::Port(port));
     }
 
-    /// Sends a sign of life, unless something else waits to be sent anyway.
+    /// Sends a keep-alive, unless something else is queued.
     pub fn keep_alive(&mut self) {
         if self.outbox.is_empty() {
             self.push(Message::KeepAlive);
@@ -160,13 +166,13 @@ impl Connection {
 }
 
 impl Connection {
-    /// Refuses a request that is not in the queue: rejects it where the fast extension is on.
+    /// Rejects a request that is not in the queue, and charges the peer for it.
     pub(super) fn refuse(&mut self, request: BlockRequest) {
         self.push_fast(Message::Reject(request.into()));
-        self.spend_talk(LEAST_TALK);
+        self.spend_message_budget(MIN_MESSAGE_COST);
     }
 
-    /// Queues a message of the fast extension, unless that is off.
+    /// Queues a message of the fast extension if both sides support it.
     pub(super) fn push_fast(&mut self, message: Message<'_>) {
         if self.fast() {
             self.push(message);

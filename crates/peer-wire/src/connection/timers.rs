@@ -1,15 +1,15 @@
-//! The three clocks of a connection.
+//! The three timers of a connection.
 
 use std::time::Duration;
 
-/// How long a peer may take for its handshake.
+/// How long the peer may take for its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may be silent.
+/// How long the peer may be silent.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3 * 60);
-/// How long we are silent at most. BEP 3 says two minutes, after which some clients disconnect.
+/// How long we are silent at most. BEP 3 says two minutes, after which some clients disconnect us.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Which time is over. The connection is closed.
+/// The deadline that passed. The connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Expired {
     /// Occurs when the handshakes were not exchanged within [`HANDSHAKE_TIMEOUT`].
@@ -22,20 +22,20 @@ pub enum Expired {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// When to give up waiting for the handshake.
+    /// Ends a connection without a handshake.
     Handshake,
-    /// When to give up a silent peer.
+    /// Ends a connection with a silent peer.
     Idle,
-    /// When to break our own silence.
+    /// Sends a keep-alive.
     KeepAlive,
 }
 
 const TIMERS: [Timer; 3] = [Timer::Handshake, Timer::Idle, Timer::KeepAlive];
 
-/// The deadlines, and the latest time we were told.
+/// The deadlines, and the latest known time.
 ///
-/// Sending is reported without a time, so it counts as of the latest one known: a keep-alive may
-/// come early, never late.
+/// Sending is reported without a time, so it counts as of the latest known time. A keep-alive may
+/// be early, but never late.
 #[derive(Debug)]
 pub(super) struct Timers {
     deadlines: [Option<Duration>; TIMERS.len()],
@@ -43,49 +43,50 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// The handshake's time begins now.
+    /// Starts the timer of the handshake.
     pub(super) fn new(now: Duration) -> Self {
         let mut timers = Self { deadlines: [None; TIMERS.len()], clock: now };
         timers.set(Timer::Handshake, HANDSHAKE_TIMEOUT);
         timers
     }
 
-    /// The time that was told last.
+    /// Returns the latest known time.
     pub(super) fn clock(&self) -> Duration {
         self.clock
     }
 
-    /// The handshakes were exchanged.
+    /// Starts the timers of an open connection.
     pub(super) fn opened(&mut self) {
         self.deadlines = [None; TIMERS.len()];
         self.set(Timer::Idle, IDLE_TIMEOUT);
         self.set(Timer::KeepAlive, KEEP_ALIVE_INTERVAL);
     }
 
-    /// It is `now`, and the peer said something or not.
-    pub(super) fn heard(&mut self, now: Duration, something: bool) {
+    /// Records the time, and whether the peer sent any bytes.
+    pub(super) fn received(&mut self, now: Duration, any_bytes: bool) {
         self.clock = now;
-        if something {
+        if any_bytes {
             self.restart(Timer::Idle, IDLE_TIMEOUT);
         }
     }
 
-    /// We said something.
-    pub(super) fn said(&mut self) {
+    /// Records that we sent bytes.
+    pub(super) fn sent(&mut self) {
         self.restart(Timer::KeepAlive, KEEP_ALIVE_INTERVAL);
     }
 
-    /// The connection is closed.
+    /// Stops all timers.
     pub(super) fn stop(&mut self) {
         self.deadlines = [None; TIMERS.len()];
     }
 
-    /// When the next time is over.
+    /// Returns the next deadline.
     pub(super) fn next(&self) -> Option<Duration> {
         self.deadlines.iter().flatten().min().copied()
     }
 
-    /// A time that is over by `now`; the ends of a connection come before a keep-alive.
+    /// Returns a timer whose deadline has passed by `now`. Those that end the connection come
+    /// first.
     pub(super) fn expired(&mut self, now: Duration) -> Option<Timer> {
         self.clock = now;
         TIMERS
@@ -97,7 +98,7 @@ impl Timers {
         self.deadlines[timer as usize] = Some(self.clock.saturating_add(after));
     }
 
-    /// Sets `timer` anew if it runs.
+    /// Restarts `timer` if it is active.
     fn restart(&mut self, timer: Timer, after: Duration) {
         if self.deadlines[timer as usize].is_some() {
             self.set(timer, after);

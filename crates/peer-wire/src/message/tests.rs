@@ -13,7 +13,8 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// One row: `message` is `hex` on the wire; every proper prefix is incomplete; what follows stays.
+/// Checks that `message` encodes to `hex` and back, that every proper prefix is incomplete, and
+/// that bytes after the message stay.
 #[track_caller]
 fn check(message: Message<'_>, hex: &str) {
     let wire = bytes(hex);
@@ -67,7 +68,7 @@ fn refused(hex: &str, expected: FrameError) {
     assert_eq!(decoded(wire.len() - 1), Ok(None), "refused before the id is known");
 }
 
-/// Each row ends with the id, after which the length is known to be wrong.
+/// Each row ends with the id, because only then is the length known to be wrong.
 #[test]
 fn every_wrong_length() {
     let fixed = |id, expected, got| FrameError::Length { id, expected, got };
@@ -105,7 +106,7 @@ fn every_limit_and_one_past_it() {
 
 proptest! {
     #[test]
-    fn what_is_decoded_encodes_to_the_same_bytes(input in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn decoded_messages_encode_to_same_bytes(input in proptest::collection::vec(any::<u8>(), 0..64)) {
         let mut rest = &input[..];
         let mut encoded = Vec::new();
         while let Ok(Some(message)) = Message::decode(&mut rest) {
@@ -116,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_decodes_to_the_same_message(
+    fn encoded_messages_decode_to_same_message(
         index: u32, offset: u32, length: u32, id in 21_u8.., port: u16,
         payload in proptest::collection::vec(any::<u8>(), 0..300),
     ) {

@@ -1,4 +1,4 @@
-//! Two connections talk to each other.
+//! Dialogues between two connections.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::util::{
     receive, receive_one, sent, wire,
 };
 
-/// Both ends, handshakes exchanged.
+/// Makes both ends of an open connection.
 fn pair(reserved: Reserved) -> (Connection, Connection) {
     let mut alice =
         Connection::outgoing(NOW, handshake(1, reserved), Some(handshake(2, reserved).peer_id));
@@ -26,8 +26,8 @@ fn pair(reserved: Reserved) -> (Connection, Connection) {
     (alice, bob)
 }
 
-/// Everything that `from` has to say, as `to` understands it.
-fn tell(from: &mut Connection, to: &mut Connection) -> Vec<Event> {
+/// Sends everything that `from` has queued to `to`. Returns what `to` reports.
+fn deliver(from: &mut Connection, to: &mut Connection) -> Vec<Event> {
     receive(to, &sent(from))
 }
 
@@ -40,36 +40,36 @@ fn download(reserved: Reserved) {
     assert_eq!(alice.fast(), reserved.supports_fast());
     bob.bitfield(&Bitfield::full(4));
     let all = if alice.fast() { is(Received::HaveAll) } else { Event::Bitfield(vec![0xf0]) };
-    assert_eq!(tell(&mut bob, &mut alice), [all]);
+    assert_eq!(deliver(&mut bob, &mut alice), [all]);
     alice.interested();
-    assert_eq!(tell(&mut alice, &mut bob), [is(Received::Interested)]);
+    assert_eq!(deliver(&mut alice, &mut bob), [is(Received::Interested)]);
     assert!(alice.am_interested() && bob.peer_interested());
     bob.unchoke();
-    assert_eq!(tell(&mut bob, &mut alice), [is(Received::Unchoke)]);
+    assert_eq!(deliver(&mut bob, &mut alice), [is(Received::Unchoke)]);
     assert!(!bob.am_choking() && !alice.peer_choking());
 
     let wanted: Vec<_> = geometry().pieces().flat_map(|piece| geometry().blocks(piece)).collect();
     assert!(wanted.iter().all(|request| alice.request(*request)));
     assert_eq!(alice.outstanding(), wanted.len());
     let requests: Vec<Event> = wanted.iter().map(|it| is(Received::Request(*it))).collect();
-    assert_eq!(tell(&mut alice, &mut bob), requests);
+    assert_eq!(deliver(&mut alice, &mut bob), requests);
     assert_eq!(bob.unanswered(), wanted.len());
 
     assert!(wanted.iter().all(|request| bob.send_block(*request)));
     assert_eq!(bob.pending_payload(), geometry().total());
     let blocks: Vec<Event> = wanted.iter().map(|it| Event::Block(*it, data(*it))).collect();
-    assert_eq!(tell(&mut bob, &mut alice), blocks);
+    assert_eq!(deliver(&mut bob, &mut alice), blocks);
     assert_eq!((alice.outstanding(), bob.unanswered(), bob.pending_payload()), (0, 0, 0));
 }
 
 #[test]
-fn a_whole_torrent() {
+fn whole_torrent_is_transferred() {
     download(Reserved::OURS);
     download(Reserved::NONE);
 }
 
 #[test]
-fn an_extension_is_on_only_if_both_speak_it() {
+fn extension_needs_support_of_both_sides() {
     let mut connection = Connection::outgoing(NOW, handshake(1, Reserved::OURS), None);
     let _ = receive(&mut connection, &handshake(2, Reserved::NONE).encode());
     assert!(connection.is_open() && !connection.fast() && !connection.extension_protocol());
@@ -80,7 +80,7 @@ fn an_extension_is_on_only_if_both_speak_it() {
 }
 
 #[test]
-fn nothing_is_read_before_the_connection_is_accepted() {
+fn nothing_is_read_before_accept() {
     let mut bob = Connection::incoming(NOW);
     let bytes = [&handshake(1, Reserved::OURS).encode()[..], &wire(Message::HaveNone)].concat();
     let mut input = &bytes[..];
@@ -93,7 +93,7 @@ fn nothing_is_read_before_the_connection_is_accepted() {
 }
 
 #[test]
-fn verbs_do_nothing_before_the_handshake() {
+fn messages_are_not_sent_before_handshake() {
     let mut bob = Connection::incoming(NOW);
     bob.choke();
     bob.unchoke();
@@ -109,7 +109,7 @@ fn verbs_do_nothing_before_the_handshake() {
 }
 
 #[test]
-fn a_state_is_told_once() {
+fn unchanged_state_is_not_sent() {
     let mut connection = open(Reserved::OURS);
     connection.choke();
     connection.not_interested();
@@ -127,7 +127,7 @@ fn a_state_is_told_once() {
 }
 
 #[test]
-fn what_we_have_is_told_in_the_shortest_way() {
+fn bitfield_uses_shortest_message() {
     let some = Bitfield::from_bytes(&[0xa0], 4).unwrap();
     for (have, fast, plain) in [
         (Bitfield::new(4), wire(Message::HaveNone), vec![]),
@@ -149,7 +149,7 @@ fn what_we_have_is_told_in_the_shortest_way() {
 }
 
 #[test]
-fn small_messages_leave_as_one_slice_and_payload_in_its_place() {
+fn small_messages_form_one_slice() {
     let mut bob = open(Reserved::OURS);
     let (first, second) = (block(0, 0), block(0, 1));
     for request in [first, second] {
@@ -190,40 +190,44 @@ fn small_messages_leave_as_one_slice_and_payload_in_its_place() {
 }
 
 #[test]
-fn a_cancelled_block_may_still_come() {
+fn cancelled_block_may_still_come() {
     for reserved in [Reserved::OURS, Reserved::NONE] {
         let mut alice = open(reserved);
         let _ = receive_one(&mut alice, Message::Unchoke);
         let request = block(1, 0);
         assert!(alice.request(request) && alice.cancel(request) && !alice.cancel(request));
         assert_eq!((alice.outstanding(), alice.requests().count()), (0, 0));
-        let told = [Message::Request(request.into()), Message::Cancel(request.into())];
-        assert_eq!(sent(&mut alice), told.map(wire).concat());
+        let messages = [Message::Request(request.into()), Message::Cancel(request.into())];
+        assert_eq!(sent(&mut alice), messages.map(wire).concat());
         let events = receive(&mut alice, &block_message(request));
         assert_eq!(events, [Event::Block(request, data(request))]);
     }
 }
 
 #[test]
-fn a_cancel_is_answered_by_the_connection() {
+fn cancel_is_answered_with_reject() {
     for (reserved, answer) in [(Reserved::OURS, 17), (Reserved::NONE, 0)] {
         let (mut alice, mut bob) = pair(reserved);
         bob.unchoke();
-        let _ = tell(&mut bob, &mut alice);
+        let _ = deliver(&mut bob, &mut alice);
         alice.request(block(0, 0));
         alice.cancel(block(0, 0));
         let expected = [Received::Request(block(0, 0)), Received::Cancel(block(0, 0))].map(is);
-        assert_eq!(tell(&mut alice, &mut bob), expected);
+        assert_eq!(deliver(&mut alice, &mut bob), expected);
         assert_eq!(bob.unanswered(), 0);
         assert!(!bob.send_block(block(0, 0)) && !bob.reject(block(0, 0)));
         let bytes = sent(&mut bob);
         assert_eq!(bytes.len(), answer);
-        assert_eq!(receive(&mut alice, &bytes), [], "a reject of what we cancelled is no news");
+        assert_eq!(
+            receive(&mut alice, &bytes),
+            [],
+            "the reject of a cancelled request is not reported"
+        );
     }
 }
 
 #[test]
-fn a_cancel_that_crossed_the_block_means_nothing() {
+fn cancel_after_block_is_ignored() {
     let mut bob = open(Reserved::OURS);
     let request = block(0, 0);
     let _ = receive_one(&mut bob, Message::Request(request.into()));
@@ -232,7 +236,7 @@ fn a_cancel_that_crossed_the_block_means_nothing() {
 }
 
 #[test]
-fn of_two_requests_for_one_block_the_cancelled_one_is_rejected() {
+fn reject_answers_cancelled_request_first() {
     let mut alice = open(Reserved::OURS);
     let request = block(0, 0);
     alice.request(request);
@@ -245,11 +249,11 @@ fn of_two_requests_for_one_block_the_cancelled_one_is_rejected() {
 }
 
 #[test]
-fn without_fast_a_choke_voids_what_was_requested() {
+fn choke_without_fast_voids_requests() {
     let (mut alice, mut bob) = pair(Reserved::NONE);
     assert!(!alice.request(block(0, 0)), "the peer chokes us");
     bob.unchoke();
-    let _ = tell(&mut bob, &mut alice);
+    let _ = deliver(&mut bob, &mut alice);
     assert!(alice.request(block(0, 0)));
     let crossing = sent(&mut alice);
     let _ = receive(&mut bob, &crossing);
@@ -257,39 +261,39 @@ fn without_fast_a_choke_voids_what_was_requested() {
     bob.choke();
     assert!(!bob.send_block(block(0, 0)));
     assert_eq!(receive(&mut bob, &crossing), [], "it crossed our choke");
-    assert_eq!(tell(&mut bob, &mut alice), [is(Received::Choke)]);
+    assert_eq!(deliver(&mut bob, &mut alice), [is(Received::Choke)]);
     assert_eq!(alice.outstanding(), 0);
-    // Had the block been under way already:
+    // The block may be in flight already.
     let events = receive(&mut alice, &block_message(block(0, 0)));
     assert_eq!(events, [Event::Block(block(0, 0), data(block(0, 0)))]);
 }
 
 #[test]
-fn with_fast_a_choke_is_followed_by_rejects() {
+fn choke_with_fast_sends_rejects() {
     let (mut alice, mut bob) = pair(Reserved::OURS);
     assert!(alice.request(block(0, 0)), "perhaps the piece is allowed fast");
-    let _ = tell(&mut alice, &mut bob);
+    let _ = deliver(&mut alice, &mut bob);
     bob.unchoke();
     bob.choke();
     assert_eq!(bob.unanswered(), 0);
     let expected = [Received::Unchoke, Received::Choke, Received::Reject(block(0, 0))].map(is);
-    assert_eq!(tell(&mut bob, &mut alice), expected);
+    assert_eq!(deliver(&mut bob, &mut alice), expected);
     assert_eq!(alice.outstanding(), 0);
 }
 
 #[test]
-fn requests_are_given_out_in_order() {
+fn requests_are_returned_in_order() {
     let (mut alice, mut bob) = pair(Reserved::OURS);
     bob.unchoke();
     let wanted = [block(0, 1), block(3, 0), block(0, 0), block(0, 1)];
     wanted.iter().for_each(|request| assert!(alice.request(*request)));
     alice.cancel(block(0, 0));
-    let _ = tell(&mut alice, &mut bob);
+    let _ = deliver(&mut alice, &mut bob);
     assert_eq!(bob.next_request(), Some(block(0, 1)));
     assert!(bob.send_block(block(0, 1)));
     assert_eq!(bob.next_request(), Some(block(3, 0)));
     assert_eq!((bob.next_request(), bob.next_request()), (Some(block(0, 1)), None));
-    // Answers may go out in another order.
+    // Answers may be sent in another order.
     assert!(bob.send_block(block(0, 1)) && bob.send_block(block(3, 0)));
     assert_eq!(bob.unanswered(), 0);
 }
@@ -300,19 +304,19 @@ fn choke_keeps_requests_being_answered() {
     bob.unchoke();
     let wanted = [block(0, 0), block(0, 1), block(1, 0)];
     wanted.iter().for_each(|request| assert!(alice.request(*request)));
-    let _ = tell(&mut alice, &mut bob);
+    let _ = deliver(&mut alice, &mut bob);
     assert_eq!(bob.next_request(), Some(wanted[0]));
     bob.choke();
     assert_eq!((bob.next_request(), bob.unanswered()), (None, 1));
     let rejected = wanted[1..].iter().map(|request| Received::Reject(*request));
     let expected: Vec<_> =
         [Received::Unchoke, Received::Choke].into_iter().chain(rejected).collect();
-    assert_eq!(tell(&mut bob, &mut alice), expected.into_iter().map(is).collect::<Vec<_>>());
+    assert_eq!(deliver(&mut bob, &mut alice), expected.into_iter().map(is).collect::<Vec<_>>());
     assert!(bob.send_block(wanted[0]));
 }
 
 #[test]
-fn blocks_in_any_order() {
+fn blocks_may_come_in_any_order() {
     let mut alice = open(Reserved::OURS);
     let wanted = [block(0, 0), block(0, 1), block(1, 0), block(3, 1)];
     assert!(wanted.iter().all(|request| alice.request(*request)));
@@ -324,14 +328,14 @@ fn blocks_in_any_order() {
 }
 
 #[test]
-fn the_fast_messages() {
+fn fast_messages() {
     let (mut alice, mut bob) = pair(Reserved::OURS);
     let piece = block(3, 0).piece();
     alice.allowed_fast(piece);
     alice.suggest(piece);
     alice.have(piece);
     let expected = [Received::AllowedFast(piece), Received::Suggest(piece), Received::Have(piece)];
-    assert_eq!(tell(&mut alice, &mut bob), expected.map(is));
+    assert_eq!(deliver(&mut alice, &mut bob), expected.map(is));
     let mut plain = open(Reserved::NONE);
     plain.allowed_fast(piece);
     plain.suggest(piece);
@@ -350,7 +354,7 @@ fn extension_messages() {
     let extended = |payload: &[u8]| Received::Extended { id: 9, payload: payload.to_vec() };
     let handshake = Received::ExtensionHandshake(Box::new(ours.clone()));
     let expected = [handshake, extended(b"payload"), extended(b""), Received::Port(6881)];
-    assert_eq!(tell(&mut alice, &mut bob), expected.map(is));
+    assert_eq!(deliver(&mut alice, &mut bob), expected.map(is));
 
     let mut plain = open(Reserved::NONE);
     plain.extension_handshake(&ours);
@@ -361,7 +365,7 @@ fn extension_messages() {
 }
 
 #[test]
-fn without_geometry_numbers_come_unchecked() {
+fn pieces_are_unchecked_without_geometry() {
     let mut connection = open_without_geometry(Reserved::OURS);
     let far = u32::MAX;
     for message in [Message::Suggest(far), Message::AllowedFast(far)] {

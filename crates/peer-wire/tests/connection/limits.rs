@@ -1,4 +1,4 @@
-//! The named limits: what fits exactly is taken, and memory grows only with what came.
+//! The named limits: exactly the limit is accepted, and memory grows only with the bytes that came.
 
 use peer_wire::{
     BlockRequest, Connection, FrameError, Geometry, HANDSHAKE_LENGTH, MAX_BITFIELD_LENGTH,
@@ -11,12 +11,12 @@ use crate::util::{
 };
 
 #[test]
-fn an_extension_message_of_the_greatest_length() {
+fn longest_extension_message() {
     let payload = vec![7; MAX_EXTENDED_LENGTH as usize];
     let mut connection = open(Reserved::OURS);
     let events = receive(&mut connection, &wire(Message::Extended { id: 1, payload: &payload }));
     assert_eq!(events, [Event::Received(Received::Extended { id: 1, payload: payload.clone() })]);
-    assert_eq!(connection.buffered(), 68, "only the room for our own handshake is kept");
+    assert_eq!(connection.buffered(), 68, "only the buffer of our handshake is kept");
 
     let longer = [&payload[..], &[7]].concat();
     let (limit, got) = (MAX_EXTENDED_LENGTH + 2, MAX_EXTENDED_LENGTH + 3);
@@ -25,7 +25,7 @@ fn an_extension_message_of_the_greatest_length() {
 }
 
 #[test]
-fn an_extension_message_takes_memory_as_it_comes() {
+fn extension_message_memory_grows_with_bytes() {
     let mut connection = open(Reserved::OURS);
     let empty = connection.buffered();
     let bytes = wire(Message::Extended { id: 1, payload: &vec![7; MAX_EXTENDED_LENGTH as usize] });
@@ -41,7 +41,7 @@ fn an_extension_message_takes_memory_as_it_comes() {
 }
 
 #[test]
-fn an_unknown_message_of_the_greatest_length() {
+fn longest_unknown_message() {
     let mut connection = open(Reserved::OURS);
     let payload = vec![7; MAX_UNKNOWN_LENGTH as usize - 1];
     let bytes = wire(Message::Unknown { id: 99, payload: &payload });
@@ -59,12 +59,12 @@ fn an_unknown_message_of_the_greatest_length() {
 }
 
 #[test]
-fn the_longest_bitfield() {
+fn longest_bitfield() {
     let mut connection = open_without_geometry(Reserved::OURS);
     let bits = vec![0xff; MAX_BITFIELD_LENGTH as usize];
     let events = receive(&mut connection, &wire(Message::Bitfield(&bits)));
     assert_eq!(events, [Event::Bitfield(bits)]);
-    assert_eq!(connection.buffered(), 68, "it is streamed");
+    assert_eq!(connection.buffered(), 68, "bitfields are not buffered");
 
     let (limit, got) = (MAX_BITFIELD_LENGTH + 1, MAX_BITFIELD_LENGTH + 2);
     let rule = Rule::Frame(FrameError::TooLong { id: 5, limit, got });
@@ -73,7 +73,7 @@ fn the_longest_bitfield() {
 }
 
 #[test]
-fn the_longest_block() {
+fn longest_block() {
     let geometry = Geometry::new(1 << 20, 1 << 20).unwrap();
     let mut connection = open_without_geometry(Reserved::OURS);
     connection.set_geometry(geometry);
@@ -84,7 +84,7 @@ fn the_longest_block() {
     let events =
         receive(&mut connection, &wire(Message::Block { index: 0, offset: 1, bytes: &data }));
     assert_eq!(events, [Event::Block(request, data)]);
-    assert_eq!(connection.buffered(), held, "it is passed through");
+    assert_eq!(connection.buffered(), held, "blocks are not buffered");
 
     let (limit, got) = (MAX_REQUEST_LENGTH + 9, MAX_REQUEST_LENGTH + 10);
     let rule = Rule::Frame(FrameError::TooLong { id: 7, limit, got });
@@ -94,7 +94,7 @@ fn the_longest_block() {
 }
 
 #[test]
-fn the_longest_request() {
+fn longest_request() {
     let geometry = Geometry::new(1 << 20, 1 << 20).unwrap();
     let mut connection = open_without_geometry(Reserved::OURS);
     connection.set_geometry(geometry);
@@ -107,7 +107,7 @@ fn the_longest_request() {
 }
 
 #[test]
-fn every_head_is_as_long_as_its_kind_and_no_byte_longer() {
+fn fixed_lengths_are_checked() {
     for (id, expected) in [(0, 1u32), (4, 5), (6, 13), (8, 13), (9, 3), (13, 5), (14, 1), (16, 13)]
     {
         for got in [expected - 1, expected + 1].into_iter().filter(|got| *got > 0) {
@@ -120,7 +120,7 @@ fn every_head_is_as_long_as_its_kind_and_no_byte_longer() {
 }
 
 #[test]
-fn as_many_requests_as_may_be() {
+fn own_requests_are_limited() {
     let mut connection = open(Reserved::OURS);
     for _ in 0..MAX_REQUESTS {
         assert!(connection.request(block(0, 0)));
@@ -133,7 +133,7 @@ fn as_many_requests_as_may_be() {
 }
 
 #[test]
-fn as_many_void_requests_are_remembered() {
+fn void_requests_are_remembered() {
     let mut connection = open(Reserved::OURS);
     for _ in 0..3 * MAX_REQUESTS {
         assert!(connection.request(block(0, 1)) && connection.cancel(block(0, 1)));
@@ -146,7 +146,7 @@ fn as_many_void_requests_are_remembered() {
 }
 
 #[test]
-fn queued_requests_are_counted_as_memory() {
+fn queue_counts_as_memory() {
     let mut connection = open(Reserved::OURS);
     let empty = connection.buffered();
     let request = wire(Message::Request(block(0, 0).into()));
@@ -156,7 +156,7 @@ fn queued_requests_are_counted_as_memory() {
 }
 
 #[test]
-fn a_quiet_connection_is_small() {
+fn idle_connection_is_small() {
     assert!(size_of::<Connection>() <= 512, "{} bytes", size_of::<Connection>());
     let mut connection = open(Reserved::OURS);
     connection.set_geometry(geometry());

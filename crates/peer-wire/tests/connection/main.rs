@@ -1,7 +1,9 @@
-//! The state machine through its public door: dialogues between two ends, broken rules, limits,
+//! Tests of `Connection` through its public API: dialogues between two ends, broken rules, limits,
 //! timers, and streams split in any way.
 
+mod corpus;
 mod dialogue;
+#[path = "../fuzz/mod.rs"]
 mod fuzz;
 mod limits;
 mod rules;

@@ -1,11 +1,11 @@
-//! Each rule, broken once.
+//! Each rule of the protocol, broken once.
 
 use std::time::Duration;
 
 use peer_wire::{
-    Connection, FrameError, InfoHashV1, LEAST_TALK, MAX_QUEUED_REQUESTS, MAX_STRAY_REJECTS,
-    MAX_UNKNOWN_LENGTH, MAX_UNREAD, MAX_UNREQUESTED, Message, PeerId, Received, Reserved, Rule,
-    TALK_BURST, TALK_RATE, WireRequest,
+    Connection, FrameError, InfoHashV1, MAX_QUEUED_REQUESTS, MAX_STRAY_REJECTS, MAX_UNKNOWN_LENGTH,
+    MAX_UNREAD, MAX_UNREQUESTED, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST, Message, PeerId,
+    Received, Reserved, Rule, WireRequest,
 };
 
 use crate::util::{
@@ -16,7 +16,7 @@ use crate::util::{
 const PLAIN: Reserved = Reserved::NONE;
 const FAST: Reserved = Reserved::OURS;
 
-/// A range that is in no piece.
+/// A range outside all pieces.
 const NOWHERE: WireRequest = WireRequest { index: 3, offset: 0x4000, length: 0x4000 };
 
 #[test]
@@ -46,7 +46,7 @@ fn wrong_peer_id() {
 }
 
 #[test]
-fn impossible_lengths() {
+fn invalid_lengths() {
     let rule = Rule::Frame(FrameError::Length { id: 0, expected: 1, got: 2 });
     breaks(&mut open(FAST), &[0, 0, 0, 2, 0], rule);
     let rule = Rule::Frame(FrameError::TooShort { id: 7, least: 9, got: 8 });
@@ -56,7 +56,7 @@ fn impossible_lengths() {
 }
 
 #[test]
-fn fast_messages_while_fast_is_off() {
+fn fast_messages_need_fast_extension() {
     for (id, message) in [
         (13, Message::Suggest(0)),
         (14, Message::HaveAll),
@@ -73,7 +73,7 @@ fn fast_messages_while_fast_is_off() {
 }
 
 #[test]
-fn wrong_bitfields() {
+fn bitfields_of_wrong_length() {
     for bytes in [&[][..], &[0, 0]] {
         let rule = Rule::BitfieldLength { expected: 1, got: bytes.len() as u32 };
         breaks(&mut open(FAST), &wire(Message::Bitfield(bytes)), rule);
@@ -81,7 +81,7 @@ fn wrong_bitfields() {
 }
 
 #[test]
-fn spare_bits_are_left_out() {
+fn spare_bits_are_cleared() {
     for spare in 0..4 {
         let bitfield = wire(Message::Bitfield(&[0xa0 | 1 << spare]));
         assert_eq!(receive(&mut open(PLAIN), &bitfield), [Event::Bitfield(vec![0xa0])]);
@@ -89,9 +89,9 @@ fn spare_bits_are_left_out() {
 }
 
 #[test]
-fn spare_bits_spend_the_talk_budget() {
+fn spare_bits_spend_message_budget() {
     let (odd, even) = (wire(Message::Bitfield(&[0xf1])), wire(Message::Bitfield(&[0xf0])));
-    let keep_alives = wire(Message::KeepAlive).repeat((TALK_BURST / LEAST_TALK) as usize);
+    let keep_alives = wire(Message::KeepAlive).repeat((MESSAGE_BURST / MIN_MESSAGE_COST) as usize);
     for (bitfield, stays) in [(odd, false), (even, true)] {
         let mut connection = open(PLAIN);
         let _ = receive(&mut connection, &keep_alives);
@@ -101,19 +101,19 @@ fn spare_bits_spend_the_talk_budget() {
 }
 
 #[test]
-fn pieces_may_be_told_again_but_not_forever() {
+fn repeated_bitfields_are_limited() {
     let bitfield = Message::Bitfield(&[0xf0]);
     for (id, message) in [(5, bitfield), (14, Message::HaveAll), (15, Message::HaveNone)] {
         let mut connection = open(FAST);
         let _ = receive_one(&mut connection, Message::Have(0));
-        // Each counts for 64 bytes of the budget of 256 KiB.
+        // Each costs 64 bytes of the budget of 256 KiB.
         let allowed = wire(message).repeat(4096);
         let events = receive(&mut connection, &allowed);
         assert_eq!(events.len(), 4096);
         assert!(connection.is_open());
-        breaks(&mut connection, &wire(message), Rule::TooMuchRetelling { id });
+        breaks(&mut connection, &wire(message), Rule::RepeatedBitfield { id });
     }
-    // Other messages in front are common.
+    // Other messages often come first.
     let mut connection = open(FAST);
     let _ = receive_one(&mut connection, Message::Extended { id: 0, payload: b"de" });
     let _ = receive_one(&mut connection, Message::Unchoke);
@@ -121,7 +121,7 @@ fn pieces_may_be_told_again_but_not_forever() {
 }
 
 #[test]
-fn messages_that_bring_nothing_may_not_come_forever() {
+fn useless_messages_are_limited() {
     let cancel = Message::Cancel(block(0, 0).into());
     let many = [
         Message::KeepAlive,
@@ -130,71 +130,73 @@ fn messages_that_bring_nothing_may_not_come_forever() {
         Message::Port(1),
         Message::Suggest(0),
         Message::AllowedFast(0),
-        Message::Unknown { id: 99, payload: &[7; LEAST_TALK as usize] },
-        Message::Extended { id: 1, payload: &[7; LEAST_TALK as usize] },
+        Message::Unknown { id: 99, payload: &[7; MIN_MESSAGE_COST as usize] },
+        Message::Extended { id: 1, payload: &[7; MIN_MESSAGE_COST as usize] },
         Message::Extended { id: 0, payload: b"de" },
         Message::Extended { id: 0, payload: b"garbage" },
         cancel,
     ];
     for message in many {
         let mut connection = open(FAST);
-        let allowed = wire(message).repeat((TALK_BURST / LEAST_TALK) as usize);
+        let allowed = wire(message).repeat((MESSAGE_BURST / MIN_MESSAGE_COST) as usize);
         let _ = receive(&mut connection, &allowed);
         assert!(connection.is_open(), "{message:?}");
-        breaks(&mut connection, &wire(message), Rule::TooMuchTalk);
+        breaks(&mut connection, &wire(message), Rule::Flood);
     }
-    // Requests that a choke without the Fast extension made void are such messages too.
+    // Void requests to a choking client without the fast extension are useless too.
     let mut connection = open(PLAIN);
     let request = wire(Message::Request(block(0, 0).into()));
-    let _ = receive(&mut connection, &request.repeat((TALK_BURST / LEAST_TALK) as usize + 1));
-    breaks(&mut connection, &request, Rule::TooMuchTalk);
+    let _ =
+        receive(&mut connection, &request.repeat((MESSAGE_BURST / MIN_MESSAGE_COST) as usize + 1));
+    breaks(&mut connection, &request, Rule::Flood);
 }
 
 #[test]
-fn long_messages_that_bring_nothing_count_by_their_length() {
+fn long_useless_messages_cost_their_length() {
     let mut connection = open(FAST);
     let payload = vec![7; MAX_UNKNOWN_LENGTH as usize - 1];
     let longest = wire(Message::Unknown { id: 99, payload: &payload });
-    let _ = receive(&mut connection, &longest.repeat((TALK_BURST / payload.len() as u64) as usize));
+    let _ =
+        receive(&mut connection, &longest.repeat((MESSAGE_BURST / payload.len() as u64) as usize));
     assert!(connection.is_open());
-    breaks(&mut connection, &longest[..5], Rule::TooMuchTalk);
+    breaks(&mut connection, &longest[..5], Rule::Flood);
 }
 
 #[test]
-fn as_many_haves_as_there_are_pieces_are_no_talk() {
+fn one_have_per_piece_is_free() {
     let mut connection = open(FAST);
-    let allowed = TALK_BURST / LEAST_TALK + 4;
+    let allowed = MESSAGE_BURST / MIN_MESSAGE_COST + 4;
     let have = wire(Message::Have(0));
     assert_eq!(receive(&mut connection, &have.repeat(allowed as usize)).len() as u64, allowed);
-    breaks(&mut connection, &have, Rule::TooMuchTalk);
+    breaks(&mut connection, &have, Rule::Flood);
 }
 
 #[test]
-fn interest_that_changes_twice_a_piece_is_no_talk() {
+fn two_interest_changes_per_piece_are_free() {
     let mut connection = open(FAST);
     let change = [wire(Message::Interested), wire(Message::NotInterested)].concat();
     // The torrent has 4 pieces.
-    let allowed = TALK_BURST / LEAST_TALK + 2 * 4;
+    let allowed = MESSAGE_BURST / MIN_MESSAGE_COST + 2 * 4;
     let events = receive(&mut connection, &change.repeat(allowed as usize / 2));
     assert_eq!(events.len() as u64, allowed);
-    breaks(&mut connection, &change, Rule::TooMuchTalk);
+    breaks(&mut connection, &change, Rule::Flood);
 }
 
 #[test]
-fn after_a_while_a_peer_may_talk_again() {
+fn message_budget_refills() {
     let mut connection = open(FAST);
-    let burst = wire(Message::KeepAlive).repeat((TALK_BURST / LEAST_TALK) as usize);
+    let burst = wire(Message::KeepAlive).repeat((MESSAGE_BURST / MIN_MESSAGE_COST) as usize);
     let _ = receive(&mut connection, &burst);
-    let second = wire(Message::KeepAlive).repeat((TALK_RATE / LEAST_TALK) as usize);
+    let second = wire(Message::KeepAlive).repeat((MESSAGE_RATE / MIN_MESSAGE_COST) as usize);
     let mut input = &second[..];
     while let Some(received) = connection.receive(NOW + Duration::from_secs(1), &mut input) {
         assert_eq!(received, Received::KeepAlive);
     }
-    breaks(&mut connection, &wire(Message::KeepAlive), Rule::TooMuchTalk);
+    breaks(&mut connection, &wire(Message::KeepAlive), Rule::Flood);
 }
 
 #[test]
-fn pieces_that_do_not_exist() {
+fn nonexistent_pieces() {
     for (id, message) in
         [(4, Message::Have(4)), (13, Message::Suggest(4)), (17, Message::AllowedFast(4))]
     {
@@ -203,7 +205,7 @@ fn pieces_that_do_not_exist() {
 }
 
 #[test]
-fn ranges_that_do_not_exist() {
+fn nonexistent_ranges() {
     for message in [Message::Request(NOWHERE), Message::Cancel(NOWHERE)] {
         breaks(&mut open(FAST), &wire(message), Rule::NoSuchRange(NOWHERE));
     }
@@ -212,12 +214,12 @@ fn ranges_that_do_not_exist() {
 }
 
 #[test]
-fn a_request_before_there_is_anything_to_request() {
+fn request_before_geometry() {
     let request = Message::Request(block(0, 0).into());
     breaks(&mut open_without_geometry(FAST), &wire(request), Rule::EarlyRequest);
 }
 
-/// A connection that serves the peer, which has as many requests in the queue as there may be.
+/// Makes a connection that serves the peer, and whose request queue is full.
 fn with_full_queue(reserved: Reserved) -> Connection {
     let mut connection = open(reserved);
     connection.unchoke();
@@ -230,7 +232,7 @@ fn with_full_queue(reserved: Reserved) -> Connection {
 }
 
 #[test]
-fn requests_beyond_the_queue_are_refused() {
+fn requests_beyond_queue_are_rejected() {
     let request = block(3, 1).into();
     for (reserved, answer) in [(FAST, wire(Message::Reject(request))), (PLAIN, vec![])] {
         let mut connection = with_full_queue(reserved);
@@ -245,33 +247,33 @@ fn requests_beyond_the_queue_are_refused() {
 }
 
 #[test]
-fn refused_requests_spend_the_budget() {
+fn requests_beyond_queue_spend_budget() {
     let request = wire(Message::Request(block(0, 1).into()));
     for reserved in [FAST, PLAIN] {
         let mut connection = with_full_queue(reserved);
-        for _ in 0..=TALK_BURST / LEAST_TALK {
+        for _ in 0..=MESSAGE_BURST / MIN_MESSAGE_COST {
             assert_eq!(receive(&mut connection, &request), []);
             connection.transmitted(usize::MAX);
         }
-        breaks(&mut connection, &request, Rule::TooMuchTalk);
+        breaks(&mut connection, &request, Rule::Flood);
     }
 }
 
 #[test]
-fn rejected_requests_spend_the_budget() {
+fn rejected_requests_spend_budget() {
     let mut connection = open(FAST);
     connection.unchoke();
     let request = wire(Message::Request(block(0, 1).into()));
-    for _ in 0..=TALK_BURST / LEAST_TALK {
+    for _ in 0..=MESSAGE_BURST / MIN_MESSAGE_COST {
         let _ = receive(&mut connection, &request);
         assert!(connection.reject(block(0, 1)));
         connection.transmitted(usize::MAX);
     }
-    breaks(&mut connection, &request, Rule::TooMuchTalk);
+    breaks(&mut connection, &request, Rule::Flood);
 }
 
 #[test]
-fn requests_without_reading_the_answers() {
+fn requests_without_reading_answers() {
     let mut connection = open(FAST);
     let waiting = MAX_UNREAD / 9 * 9 + 9;
     (0..waiting / 9).for_each(|_| connection.have(block(0, 0).piece()));
@@ -281,13 +283,13 @@ fn requests_without_reading_the_answers() {
 }
 
 #[test]
-fn blocks_nobody_asked_for() {
+fn unrequested_blocks_break_rule() {
     let mut connection = open(FAST);
     connection.request(block(0, 0));
     let other = block(0, 1);
     breaks(&mut connection, &block_message(other), Rule::UnrequestedBlock(other.into()));
 
-    // The range must be the one we asked for.
+    // The range must be that of a request.
     let mut connection = open(FAST);
     connection.request(block(0, 0));
     let half = WireRequest { index: 0, offset: 0, length: 0x2000 };
@@ -303,7 +305,7 @@ fn blocks_nobody_asked_for() {
 }
 
 #[test]
-fn a_block_comes_once() {
+fn repeated_block_breaks_rule() {
     let mut connection = open(FAST);
     connection.request(block(0, 0));
     let bytes = block_message(block(0, 0));
@@ -312,7 +314,7 @@ fn a_block_comes_once() {
 }
 
 #[test]
-fn rejects_of_nothing() {
+fn stray_rejects_are_limited() {
     let mut connection = open(FAST);
     let reject = wire(Message::Reject(block(0, 0).into()));
     for _ in 0..MAX_STRAY_REJECTS {
@@ -322,7 +324,7 @@ fn rejects_of_nothing() {
 }
 
 #[test]
-fn unreadable_extension_handshakes_are_ignored() {
+fn invalid_extension_handshakes_are_ignored() {
     for payload in [&b"garbage"[..], b"", b"i5e", b"d1:md"] {
         let mut connection = open(FAST);
         let bytes = wire(Message::Extended { id: 0, payload });

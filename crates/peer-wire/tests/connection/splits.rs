@@ -1,13 +1,13 @@
-//! However a stream is split, it means the same.
+//! A stream gives the same messages however it is split.
 
 use peer_wire::{Connection, Geometry, Message, Reserved, WireRequest};
 use proptest::prelude::*;
 
 use crate::util::{Collector, Event, NOW, block, block_message, geometry, handshake, wire};
 
-/// What `bytes` mean to a connection that gets them in parts of the given lengths, over and over,
-/// and how much of an unfinished payload was reported.
-fn meaning(bytes: &[u8], reserved: Reserved, lengths: &[usize]) -> Collector {
+/// Passes `bytes` to a connection in parts of the given lengths, which repeat. Returns what the
+/// connection reports.
+fn reported(bytes: &[u8], reserved: Reserved, lengths: &[usize]) -> Collector {
     let mut connection = Connection::outgoing(NOW, handshake(1, reserved), None);
     connection.set_geometry(Geometry::new(80 * 0x8000, 0x8000).unwrap());
     let mut collector = Collector::default();
@@ -29,7 +29,7 @@ fn wanted() -> Vec<peer_wire::BlockRequest> {
     geometry().pieces().flat_map(|piece| geometry().blocks(piece)).take(6).collect()
 }
 
-/// Mostly legal messages; each illegal one ends the story.
+/// Generates messages, most of them legal. An illegal one closes the connection.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let small = prop::sample::select(vec![
         Message::KeepAlive,
@@ -70,27 +70,27 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_split_means_the_same(
+    fn any_split_gives_same_messages(
         (bytes, reserved) in stream(),
         lengths in prop::collection::vec(prop_oneof![1_usize..20, 1_usize..40_000], 1..8),
     ) {
-        let whole = meaning(&bytes, reserved, &[usize::MAX]);
-        let split = meaning(&bytes, reserved, &lengths);
+        let whole = reported(&bytes, reserved, &[usize::MAX]);
+        let split = reported(&bytes, reserved, &lengths);
         prop_assert_eq!(whole.events, split.events);
         prop_assert_eq!(whole.partial, split.partial);
     }
 }
 
 #[test]
-fn byte_by_byte() {
+fn single_bytes_give_same_messages() {
     let wanted = wanted();
     let blocks = wanted.iter().flat_map(|request| block_message(*request));
     let front = [Message::Bitfield(&[0xff; 10]), Message::Unchoke, Message::Have(7)];
     let theirs = handshake(2, Reserved::OURS).encode();
     let bytes: Vec<u8> = theirs.into_iter().chain(front.map(wire).concat()).chain(blocks).collect();
-    let whole = meaning(&bytes, Reserved::OURS, &[usize::MAX]);
+    let whole = reported(&bytes, Reserved::OURS, &[usize::MAX]);
     assert_eq!(whole.events.len(), 1 + 3 + wanted.len());
-    assert_eq!(meaning(&bytes, Reserved::OURS, &[1]).events, whole.events);
+    assert_eq!(reported(&bytes, Reserved::OURS, &[1]).events, whole.events);
 }
 
 #[test]

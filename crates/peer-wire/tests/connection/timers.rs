@@ -1,4 +1,4 @@
-//! Deadlines, on a clock that only the test moves.
+//! Deadlines on a virtual clock.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::util::{NOW, handshake, open, receive, sent, wire};
 const A_MOMENT: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_handshake_must_come_in_time() {
+fn late_handshake_closes_connection() {
     for mut connection in
         [Connection::incoming(NOW), Connection::outgoing(NOW, handshake(1, Reserved::OURS), None)]
     {
         let deadline = NOW + HANDSHAKE_TIMEOUT;
         assert_eq!(connection.poll_timeout(), Some(deadline));
         let _ = receive(&mut connection, &handshake(2, Reserved::OURS).encode()[..67]);
-        assert_eq!(connection.poll_timeout(), Some(deadline), "bytes are no excuse");
+        assert_eq!(connection.poll_timeout(), Some(deadline), "bytes do not extend the deadline");
         assert_eq!(connection.handle_timeout(deadline - A_MOMENT), None);
         assert_eq!(connection.handle_timeout(deadline), Some(Expired::Handshake));
         assert!(connection.is_closed() && connection.poll_timeout().is_none());
@@ -28,7 +28,7 @@ fn a_handshake_must_come_in_time() {
 }
 
 #[test]
-fn an_incoming_connection_must_be_accepted_in_time() {
+fn late_accept_closes_connection() {
     let mut connection = Connection::incoming(NOW);
     let _ = receive(&mut connection, &handshake(2, Reserved::OURS).encode());
     assert_eq!(connection.handle_timeout(NOW + HANDSHAKE_TIMEOUT), Some(Expired::Handshake));
@@ -37,7 +37,7 @@ fn an_incoming_connection_must_be_accepted_in_time() {
 }
 
 #[test]
-fn a_peer_may_not_be_silent() {
+fn silent_peer_is_disconnected() {
     let mut connection = open(Reserved::OURS);
     let later = NOW + Duration::from_secs(100);
     let mut input = &wire(Message::KeepAlive)[..];
@@ -48,7 +48,7 @@ fn a_peer_may_not_be_silent() {
 }
 
 #[test]
-fn we_are_not_silent() {
+fn keep_alive_follows_silence() {
     let mut connection = open(Reserved::OURS);
     let deadline = NOW + KEEP_ALIVE_INTERVAL;
     assert_eq!(connection.poll_timeout(), Some(deadline));
@@ -59,7 +59,7 @@ fn we_are_not_silent() {
 }
 
 #[test]
-fn whatever_is_sent_counts() {
+fn any_message_delays_keep_alive() {
     let mut connection = open(Reserved::OURS);
     let later = NOW + KEEP_ALIVE_INTERVAL / 2;
     assert_eq!(connection.handle_timeout(later), None);
@@ -70,7 +70,7 @@ fn whatever_is_sent_counts() {
 }
 
 #[test]
-fn one_keep_alive_waits_at_most() {
+fn at_most_one_keep_alive_is_queued() {
     let mut connection = open(Reserved::OURS);
     connection.interested();
     let deadline = connection.poll_timeout().unwrap();

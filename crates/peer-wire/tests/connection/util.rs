@@ -1,4 +1,4 @@
-//! Two ends of a connection, or one end and bytes by hand.
+//! Helpers: an open connection, and bytes of its peer.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) fn handshake(id: u8, reserved: Reserved) -> Handshake {
     Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) }
 }
 
-/// Block `block` of piece `piece`.
+/// Returns block `block` of piece `piece`.
 pub(crate) fn block(piece: u32, block: u32) -> BlockRequest {
     let geometry = geometry();
     geometry.block(geometry.piece(piece).unwrap(), block).unwrap()
@@ -30,19 +30,19 @@ pub(crate) fn wire(message: Message<'_>) -> Vec<u8> {
     bytes
 }
 
-/// The data of `request`: bytes that tell where they belong.
+/// Returns the data of `request`. Each byte depends on its position in the torrent.
 pub(crate) fn data(request: BlockRequest) -> Vec<u8> {
-    let begin = u64::from(request.piece().get()) * 0x8000 + u64::from(request.offset());
-    (begin..begin + u64::from(request.length())).map(|at| (at % 251) as u8).collect()
+    let start = u64::from(request.piece().get()) * 0x8000 + u64::from(request.offset());
+    (start..start + u64::from(request.length())).map(|at| (at % 251) as u8).collect()
 }
 
-/// The message that answers `request`.
+/// Returns the block message that answers `request`.
 pub(crate) fn block_message(request: BlockRequest) -> Vec<u8> {
     let WireRequest { index, offset, .. } = request.into();
     wire(Message::Block { index, offset, bytes: &data(request) })
 }
 
-/// An open outgoing connection with geometry; nothing waits to be sent.
+/// Makes an open outgoing connection with geometry and nothing queued.
 pub(crate) fn open(reserved: Reserved) -> Connection {
     let mut connection = open_without_geometry(reserved);
     connection.set_geometry(geometry());
@@ -58,8 +58,7 @@ pub(crate) fn open_without_geometry(reserved: Reserved) -> Connection {
     connection
 }
 
-/// What came, its payload put together: a block or bitfield counts when complete, and a part that
-/// is not the last counts as nothing.
+/// What a connection reports, with the parts of a block or bitfield joined.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
     Received(Received<'static>),
@@ -67,7 +66,7 @@ pub(crate) enum Event {
     Block(BlockRequest, Vec<u8>),
 }
 
-/// Puts parts together.
+/// Joins the parts of blocks and bitfields.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     pub(crate) events: Vec<Event>,
@@ -127,14 +126,14 @@ impl Collector {
     }
 }
 
-/// Everything that `bytes` mean to `connection`.
+/// Passes `bytes` to `connection`. Returns what it reports.
 pub(crate) fn receive(connection: &mut Connection, bytes: &[u8]) -> Vec<Event> {
     let mut collector = Collector::default();
     collector.receive(connection, bytes);
     collector.events
 }
 
-/// What one message means; exactly one thing.
+/// Passes one message to `connection`, which must report one thing.
 #[track_caller]
 pub(crate) fn receive_one(connection: &mut Connection, message: Message<'_>) -> Received<'static> {
     match receive(connection, &wire(message)).as_slice() {
@@ -143,7 +142,7 @@ pub(crate) fn receive_one(connection: &mut Connection, message: Message<'_>) -> 
     }
 }
 
-/// `bytes` break `rule`, and that is the end.
+/// Checks that `bytes` break `rule` and close the connection.
 #[track_caller]
 pub(crate) fn breaks(connection: &mut Connection, bytes: &[u8], rule: Rule) {
     let events = receive(connection, bytes);
@@ -155,7 +154,7 @@ pub(crate) fn breaks(connection: &mut Connection, bytes: &[u8], rule: Rule) {
     assert_eq!(connection.buffered(), 0);
 }
 
-/// Everything that waits to be sent, with payload filled in.
+/// Takes everything that is queued, with payload filled in.
 pub(crate) fn sent(connection: &mut Connection) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(next) = connection.poll_transmit() {

@@ -8,7 +8,7 @@ use multiversion::{multiversion, target::match_target};
 const WIDTH: usize = 8;
 type Vector = __m256i;
 
-/// The kernel, if the processor has the instructions.
+/// Returns the kernel, if the processor has the instructions.
 #[multiversion(targets("x86_64+avx2"))]
 pub(super) fn select() -> Option<Compress> {
     match_target! {
@@ -48,7 +48,7 @@ fn to_lanes(vector: Vector) -> [u32; WIDTH] {
     lanes.map(i32::cast_unsigned)
 }
 
-/// Word `i` of each block in vector `i`: twice 8 x 8 words.
+/// Puts word `i` of each block into vector `i`: twice 8 x 8 words.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose(b: [&Block; WIDTH]) -> [Vector; 16] {
@@ -60,7 +60,7 @@ fn transpose(b: [&Block; WIDTH]) -> [Vector; 16] {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose_half(b: [&Block; WIDTH], half: usize) -> [Vector; 8] {
-    // Written out: arrays that loops go through would be kept in memory.
+    // Written out, because the compiler would keep arrays in loops in memory.
     let p = [load(b[0], half), load(b[1], half), load(b[2], half), load(b[3], half)];
     let q = [load(b[4], half), load(b[5], half), load(b[6], half), load(b[7], half)];
     let (p, q) = (transpose_words(p), transpose_words(q));
@@ -76,7 +76,8 @@ fn transpose_half(b: [&Block; WIDTH], half: usize) -> [Vector; 8] {
     ]
 }
 
-/// Within the lower and the upper four lanes: word `i` of the four vectors in vector `i`.
+/// Puts word `i` of the four vectors into vector `i`, separately in the lower and the upper four
+/// lanes.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transpose_words([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
@@ -90,7 +91,7 @@ fn transpose_words([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
     ]
 }
 
-/// Half a block's words, in the processor's order of bytes.
+/// Loads the words of half a block, in the processor's byte order.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn load(block: &Block, half: usize) -> Vector {
@@ -104,7 +105,7 @@ fn load(block: &Block, half: usize) -> Vector {
     _mm256_shuffle_epi8(_mm256_setr_epi64x(a, b, c, d), swap)
 }
 
-/// The 32 bytes as numbers, in the order of memory, so that they become one load.
+/// Returns the 32 bytes as numbers in memory order, which compiles to one load.
 fn quarters(block: &Block, half: usize) -> [i64; 4] {
     let bytes = &block.as_chunks::<8>().0[4 * half..4 * half + 4];
     [bytes[0], bytes[1], bytes[2], bytes[3]].map(i64::from_le_bytes)
@@ -122,7 +123,7 @@ fn xor(a: Vector, b: Vector) -> Vector {
     _mm256_xor_si256(a, b)
 }
 
-/// Rotates each lane to the left. `RIGHT` is 32 - `LEFT`.
+/// Rotates each lane left. `RIGHT` is 32 - `LEFT`.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn rotate<const LEFT: i32, const RIGHT: i32>(a: Vector) -> Vector {

@@ -8,7 +8,7 @@ use multiversion::{multiversion, target::match_target};
 const WIDTH: usize = 16;
 type Vector = __m512i;
 
-/// The kernel, if the processor has the instructions.
+/// Returns the kernel, if the processor has the instructions.
 #[multiversion(targets("x86_64+avx512f+avx512bw"))]
 pub(super) fn select() -> Option<Compress> {
     match_target! {
@@ -51,11 +51,11 @@ fn to_lanes(vector: Vector) -> [u32; WIDTH] {
     lanes.map(i32::cast_unsigned)
 }
 
-/// Word `i` of each block in vector `i`: 16 x 16 words.
+/// Puts word `i` of each block into vector `i`: 16 x 16 words.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn transpose(b: [&Block; WIDTH]) -> [Vector; 16] {
-    // Written out: arrays that loops go through would be kept in memory.
+    // Written out, because the compiler would keep arrays in loops in memory.
     let p = transpose_words([load(b[0]), load(b[1]), load(b[2]), load(b[3])]);
     let q = transpose_words([load(b[4]), load(b[5]), load(b[6]), load(b[7])]);
     let r = transpose_words([load(b[8]), load(b[9]), load(b[10]), load(b[11])]);
@@ -67,7 +67,7 @@ fn transpose(b: [&Block; WIDTH]) -> [Vector; 16] {
     [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15]
 }
 
-/// Within each quarter: word `i` of the four quarters in vector `i`.
+/// Puts word `i` of the four vectors into vector `i`, separately in each quarter.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn transpose_words([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
@@ -81,7 +81,7 @@ fn transpose_words([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
     ]
 }
 
-/// Quarter `i` of the four vectors in vector `i`.
+/// Puts quarter `i` of the four vectors into vector `i`.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn transpose_quarters([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
@@ -95,21 +95,21 @@ fn transpose_quarters([a, b, c, d]: [Vector; 4]) -> [Vector; 4] {
     ]
 }
 
-/// Quarters 0 and 2 of both.
+/// Returns quarters 0 and 2 of both vectors.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn even_quarters(a: Vector, b: Vector) -> Vector {
     _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b)
 }
 
-/// Quarters 1 and 3 of both.
+/// Returns quarters 1 and 3 of both vectors.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn odd_quarters(a: Vector, b: Vector) -> Vector {
     _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b)
 }
 
-/// A block's words, in the processor's order of bytes.
+/// Loads the words of a block, in the processor's byte order.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn load(block: &Block) -> Vector {
@@ -118,7 +118,7 @@ fn load(block: &Block) -> Vector {
     _mm512_shuffle_epi8(_mm512_setr_epi64(a, b, c, d, e, f, g, h), swap)
 }
 
-/// The 64 bytes as numbers, in the order of memory, so that they become one load.
+/// Returns the 64 bytes as numbers in memory order, which compiles to one load.
 fn eighths(block: &Block) -> [i64; 8] {
     let bytes = block.as_chunks::<8>().0;
     [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]
@@ -137,14 +137,14 @@ fn xor(a: Vector, b: Vector) -> Vector {
     _mm512_xor_si512(a, b)
 }
 
-/// Rotates each lane to the left. `RIGHT`, 32 - `LEFT`, is for vectors without such an instruction.
+/// Rotates each lane left. `RIGHT`, 32 - `LEFT`, is for vectors without a rotate instruction.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
 fn rotate<const LEFT: i32, const RIGHT: i32>(a: Vector) -> Vector {
     _mm512_rol_epi32::<LEFT>(a)
 }
 
-// The tables of ternary logic: bit 4a + 2b + c is the function of the bits a, b and c.
+// In the tables of ternary logic, bit 4a + 2b + c is the result for the bits a, b and c.
 
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]

@@ -1,4 +1,4 @@
-//! Two messages with their SHA instructions interleaved: while one waits, the other has its turn.
+//! Two messages with their SHA instructions interleaved: one proceeds while the other waits.
 
 use std::arch::x86_64::*;
 
@@ -9,7 +9,7 @@ use super::{Block, Compress, State};
 /// The same four words of both messages.
 type Pair = [__m128i; 2];
 
-/// The kernel, if the processor has the instructions.
+/// Returns the kernel, if the processor has the instructions.
 #[multiversion(targets("x86_64+sha+sse4.1"))]
 pub(super) fn select() -> Option<Compress> {
     match_target! {
@@ -31,7 +31,7 @@ fn compress(states: &mut [State], strips: &[&[Block]]) {
     [*first, *second] = scatter(state);
 }
 
-/// The words a to d of both, and e of both, as the instructions want them.
+/// Returns the words a to d of both states and the words e, in the layout of the instructions.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn gather(first: &State, second: &State) -> [Pair; 2] {
@@ -62,7 +62,7 @@ fn scatter_one(abcd: __m128i, e: __m128i) -> State {
     words.map(i32::cast_unsigned)
 }
 
-/// The 16 words of a block of each, four at a time.
+/// Loads the 16 words of each block, four per vector.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn load(first: &Block, second: &Block) -> [Pair; 4] {
@@ -75,17 +75,17 @@ fn load(first: &Block, second: &Block) -> [Pair; 4] {
     words
 }
 
-/// Four words, the first in the highest lane.
+/// Loads four words, the first into the highest lane.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn load_four(bytes: &[u8; 16]) -> __m128i {
-    // As numbers in the order of memory: this becomes one load.
+    // Numbers in memory order compile to one load.
     let both = u128::from_le_bytes(*bytes);
     let words = _mm_set_epi64x((both >> 64) as i64, both as i64);
     _mm_shuffle_epi8(words, _mm_set_epi64x(0x0001_0203_0405_0607, 0x0809_0a0b_0c0d_0e0f))
 }
 
-/// The 80 rounds of one block of each message, four at a time.
+/// Performs the 80 rounds of one block of each message, four at a time.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn block([abcd, e]: [Pair; 2], mut w: [Pair; 4]) -> [Pair; 2] {
@@ -95,8 +95,9 @@ fn block([abcd, e]: [Pair; 2], mut w: [Pair; 4]) -> [Pair; 2] {
     [add(abcd, now), next_e(before, e)]
 }
 
-/// Rounds `4 * T` to `4 * T + 3` on the words a to d before them and four rounds earlier, which
-/// become e. `w` is the last 16 words of the message schedule, round and round.
+/// Performs rounds `4 * T` to `4 * T + 3`. `state` has the words a to d before these rounds, and
+/// those four rounds earlier, which become e. `w` is a ring of the last 16 words of the message
+/// schedule.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn four_more<const T: usize>(state: &mut [Pair; 2], w: &mut [Pair; 4]) {
@@ -127,7 +128,7 @@ fn next_e(before: Pair, words: Pair) -> Pair {
     [_mm_sha1nexte_epu32(before[0], words[0]), _mm_sha1nexte_epu32(before[1], words[1])]
 }
 
-/// The next four words of the message schedule, from the last 16.
+/// Computes the next four words of the message schedule from the last 16.
 #[target_feature(enable = "sha,sse4.1")]
 #[inline]
 fn schedule(w0: Pair, w1: Pair, w2: Pair, w3: Pair) -> Pair {

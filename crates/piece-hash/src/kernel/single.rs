@@ -1,4 +1,5 @@
-//! One message, by the `sha1` crate: with the SHA instructions of x86 and ARM where they are.
+//! One message, hashed by the `sha1` crate. It uses the SHA instructions of x86 and ARM if
+//! available.
 
 use super::{Block, State};
 

@@ -1,24 +1,25 @@
-//! SHA-1 of many messages in the lanes of vectors: what is the same for all widths.
+//! SHA-1 of many messages in the lanes of vectors: the code shared by all widths.
 //!
-//! A vector holds the same word of every message, so each operation of FIPS 180-4 is done for all
-//! of them at once. Blocks lie message by message, so they are transposed first.
+//! A vector has the same word of every message, so each operation of FIPS 180-4 works on all of
+//! them at once. In memory, the words of a block are adjacent, so blocks are transposed first.
 
 /// Defines `compress` in the module of a vector type.
 ///
-/// The module has the type `Vector` of `WIDTH` lanes and, for it, `splat`, `from_lanes`,
+/// The module defines the type `Vector` of `WIDTH` lanes and, for it, `splat`, `from_lanes`,
 /// `to_lanes`, `transpose` (the 16 words of a block of every message), `add`, `rotate`, `xor` and
-/// the functions of three words `choose`, `parity` and `majority`. The attribute is the one that
-/// permits their instructions. A trait could not do this: methods of a trait can't have it.
+/// the functions of three words `choose`, `parity` and `majority`. The attribute permits their
+/// instructions. This is not a trait, because methods of a trait can't have the attribute.
 macro_rules! wide_kernel {
     (#[$features:meta]) => {
-        /// Continues each state with its strip: 1 to `WIDTH` of them, with strips of equal length.
+        /// Continues each of 1 to `WIDTH` states with its strip. All strips are of equal length.
         #[$features]
         pub(super) fn compress(states: &mut [State], strips: &[&[Block]]) {
-            // Lanes without a message repeat the first one; what comes of them is dropped.
+            // Lanes without a message repeat the first one. Their results are dropped.
             let mut lanes = [strips[0]; WIDTH];
             lanes[..strips.len()].copy_from_slice(strips);
             let mut state = gather(states);
-            // Hidden from the compiler: it would add a constant last, when the next round waits.
+            // If the compiler knew the constants, it would add them last, and the next round would
+            // have to wait for that.
             let [k0, k1, k2, k3] = std::hint::black_box(K);
             let k = [splat(k0), splat(k1), splat(k2), splat(k3)];
             for index in 0..strips[0].len() {
@@ -55,7 +56,7 @@ macro_rules! wide_kernel {
             }
         }
 
-        /// The 80 rounds of one block of each message.
+        /// Performs the 80 rounds of one block of each message.
         #[$features]
         #[inline]
         fn block(before: [Vector; 5], mut w: [Vector; 16], k: [Vector; 4]) -> [Vector; 5] {
@@ -70,8 +71,8 @@ macro_rules! wide_kernel {
             s
         }
 
-        /// Round `T` on the words a to e. `w` is the last 16 words of the message schedule, round
-        /// and round.
+        /// Performs round `T` on the words a to e. `w` is a ring of the last 16 words of the
+        /// message schedule.
         #[$features]
         #[inline]
         fn round<const T: usize>(
@@ -89,7 +90,7 @@ macro_rules! wide_kernel {
                 2 => majority(b, c, d),
                 _ => parity(b, c, d),
             };
-            // What is known first is added first: the next round waits for a, which comes last.
+            // Adds the words that are known early first. The next round waits for a, the last one.
             let early = add(add(add(w[T % 16], k[T / 20]), e), mixed);
             *state = [add(early, rotate::<5, 27>(a)), a, rotate::<30, 2>(b), c, d];
         }

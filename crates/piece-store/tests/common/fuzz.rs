@@ -5,8 +5,8 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use bt_types::fuzz::Choices;
 use piece_store::{Access, HeldSpan, full_mask};
+use testkit::Choices;
 
 use super::mem::MemDisk;
 use super::*;

@@ -1,4 +1,4 @@
-//! The UDP sockets, one for each address family: trackers now, with room for other protocols.
+//! The UDP sockets, one for each address family. All protocols over UDP share them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,16 +8,16 @@ use mio::{Interest, Poll, Token};
 
 use super::listen;
 use super::{UDP_V4, UDP_V6};
-use crate::core::Families;
+use crate::engine::Families;
 
-/// Errors in a row after which a socket is left alone until it is ready again.
+/// Errors in a row after which a socket is not read until it is ready again.
 const MAX_ERRORS: usize = 64;
 
-/// The sockets, and whether they may have something to give.
+/// The sockets, and whether they may have a datagram.
 pub(super) struct Datagrams {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
-    /// Whether the IPv6 socket is asked before the other.
+    /// Whether the IPv6 socket is read first.
     v6_first: bool,
     pub(super) ready: bool,
 }
@@ -41,7 +41,7 @@ impl Datagrams {
         Families { v4: self.v4.is_some(), v6: self.v6.is_some() }
     }
 
-    /// Has the other family be asked first, so that neither goes unheard while the other is never empty.
+    /// Reads the other family first from now on, so that a busy socket does not starve the other.
     pub(super) fn take_turns(&mut self) {
         self.v6_first = !self.v6_first;
     }
@@ -54,7 +54,7 @@ impl Datagrams {
                 match socket.recv_from(buffer) {
                     Ok(received) => return Some(received),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // Tells of a datagram sent before that did not arrive.
+                    // An earlier datagram did not arrive.
                     Err(error) => log::debug!("cannot receive a datagram: {error}"),
                 }
             }
@@ -62,7 +62,7 @@ impl Datagrams {
         None
     }
 
-    /// One that is lost here is sent again by its exchange.
+    /// Sends a datagram. If that fails, the protocol sends it again later.
     pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(socket) = socket else { return };

@@ -1,20 +1,20 @@
 //! Threads for what may block: looking names up and fetching from HTTP(S) trackers.
 //!
 //! A crew is a few named threads that take jobs from one bounded channel and put answers into
-//! another. They are left to the end of the process, since a thread stuck in a system call can't be
-//! joined; they end by themselves once the reactor dropped its end of the channel.
+//! another. They end once the reactor drops its end of the channel. They are not joined, since a
+//! thread may be stuck in a system call.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 
-use bt_types::{AnnounceReply, AnnounceRequest};
+use bt_types::AnnounceRequest;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tracker_http::{AnnounceError, Fetcher};
 
 use super::Wake;
-use crate::core::{AnnounceKey, Family, FetchFailure, Resolved};
 use crate::descriptors::Descriptors;
+use crate::engine::{AnnounceKey, Family, FetchFailure, Fetched, Resolved};
 use crate::limits::{FETCH_QUEUE, PEER_RESOLVE_THREADS};
 
 /// An announce over HTTP(S).
@@ -26,9 +26,9 @@ pub(super) struct FetchJob {
     pub(super) family: Option<Family>,
 }
 
-/// What a helper found out.
+/// The answer of a helper.
 pub(super) enum Reply {
-    Fetched { key: AnnounceKey, leg: usize, result: Result<AnnounceReply, FetchFailure> },
+    Fetched { key: AnnounceKey, leg: usize, result: Fetched },
     Resolved { host: String, result: Resolved },
 }
 
@@ -70,12 +70,12 @@ impl Helpers {
         })
     }
 
-    /// Hands an announce to a thread; says whether it could, or too many wait already.
+    /// Gives an announce to a thread. Returns whether there was room.
     pub(super) fn fetch(&self, job: FetchJob) -> bool {
         self.fetches.try_send(job).is_ok()
     }
 
-    /// Has a name looked up, of a peer or a tracker; gives it back if too many wait already.
+    /// Has the name of a peer or a tracker looked up. Returns it if too many wait already.
     pub(super) fn resolve(&self, host: String, of_peer: bool) -> Result<(), String> {
         let names = if of_peer { &self.peer_names } else { &self.names };
         names.try_send(host).map_err(TrySendError::into_inner)
@@ -94,7 +94,7 @@ fn crew<J: Send + 'static>(
     replies: &Sender<Reply>,
     wake: &Wake,
 ) -> std::io::Result<Sender<J>> {
-    // When full, the job is refused and the announce tried again after its back-off.
+    // When full, the announce fails and is repeated after its back-off.
     let (sender, jobs) = bounded::<J>(FETCH_QUEUE);
     let work = Arc::new(work);
     for number in 0..threads {
@@ -112,7 +112,7 @@ fn crew<J: Send + 'static>(
     Ok(sender)
 }
 
-fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Result<AnnounceReply, FetchFailure> {
+fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Fetched {
     let fetcher = match job.family {
         None => &fetchers.any,
         Some(Family::V4) => &fetchers.v4,
@@ -137,7 +137,7 @@ fn resolve(host: &str) -> Resolved {
     Ok(found)
 }
 
-/// What becomes of an announce that no thread could take.
+/// The failure of an announce for which there was no room.
 pub(super) fn too_busy() -> FetchFailure {
     let message = "too many announces are waiting already".to_owned();
     FetchFailure { message, retry_in: None, refused: true }

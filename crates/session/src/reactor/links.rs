@@ -1,4 +1,4 @@
-//! What happens on sockets of links: they are accepted, connected, read and written.
+//! The sockets of links are accepted, connected, read and written.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -10,15 +10,15 @@ use rustix::io::Errno;
 use super::send::Sent;
 use super::sockets::Socket;
 use super::{Reactor, listen};
-use crate::core::LinkKey;
+use crate::engine::LinkKey;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
 
-/// How a round of giving or taking ended.
+/// How a round of reading or writing ended.
 #[derive(PartialEq, Eq)]
 enum Round {
-    /// The socket has no more to give, or takes no more.
+    /// The socket has no more bytes, or takes no more.
     Drained,
-    /// There is more, but the others have their turn.
+    /// There is more, for the next turn.
     More,
     /// The rate limit is used up.
     Throttled,
@@ -28,21 +28,21 @@ enum Round {
 
 /// One read or write.
 enum Step {
-    /// So many bytes; there may be more.
+    /// That many bytes; there may be more.
     Moved(usize),
     /// That was all for this turn.
     End(Round),
 }
 
 impl Reactor {
-    /// Takes new connections in, while not too many are without a handshake. A listener that the system
-    /// can't serve is tried again later.
+    /// Accepts connections, while not too many are without a handshake. If the system has no
+    /// sockets, it is tried again later.
     pub(super) fn accept(&mut self) {
         if !self.accept_ready || self.now() < self.accept_at {
             return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.core.is_crowded() {
+            if self.engine.is_crowded() {
                 return;
             }
             match self.listeners.accept() {
@@ -58,7 +58,7 @@ impl Reactor {
 
     fn accepted(&mut self, stream: TcpStream, address: SocketAddr) {
         let now = self.now();
-        if let Some(link) = self.core.handle_accepted(now, address) {
+        if let Some(link) = self.engine.handle_accepted(now, address) {
             self.add_socket(link, stream, false);
         }
     }
@@ -70,34 +70,33 @@ impl Reactor {
                 let now = self.now();
                 if is_out_of_sockets(&error) {
                     log::warn!("cannot open more connections for a while: {error}");
-                    self.core.pause_dialing(now);
+                    self.engine.pause_dialing(now);
                 }
                 self.failed_connects.push((link, error.to_string()));
             }
         }
     }
 
-    /// Tells of the attempts to connect that failed in the turn before. Had they been told of at once,
-    /// the next candidate would have had its turn at once, and so on through all peers of all torrents
-    /// where there is no network.
+    /// Reports the connections that failed at once in the turn before. Without that delay, a
+    /// machine without network would try all peers of all torrents in one turn.
     pub(super) fn report_failed_connects(&mut self) {
         for (link, reason) in std::mem::take(&mut self.failed_connects) {
             let now = self.now();
-            self.core.handle_connect_failed(now, link, &reason);
+            self.engine.handle_connect_failed(now, link, &reason);
         }
     }
 
     fn add_socket(&mut self, key: LinkKey, stream: TcpStream, connecting: bool) {
-        // Messages are small and wait for nobody; payload is held together by `MSG_MORE`.
+        // Messages are small and sent at once; `MSG_MORE` keeps payload together.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(key, stream, connecting);
         if let Err(error) = self.sockets.insert(&self.poll, socket) {
             let now = self.now();
-            self.core.handle_closed(now, key, Some(&error.to_string()));
+            self.engine.handle_closed(now, key, Some(&error.to_string()));
         }
     }
 
-    /// The core has bytes for the link.
+    /// The engine has bytes for the link.
     pub(super) fn transmit(&mut self, link: LinkKey) {
         if let Some(socket) = self.sockets.get(link) {
             socket.transmit = true;
@@ -111,7 +110,7 @@ impl Reactor {
         for _ in 0..self.sockets.begin_turn(now) {
             let Some(key) = self.sockets.next_ready() else { return };
             self.serve_link(key);
-            self.act();
+            self.run_actions();
         }
     }
 
@@ -123,8 +122,8 @@ impl Reactor {
         if read == Round::Ended {
             return;
         }
-        // What the bytes led to is sent in the same turn.
-        self.act();
+        // Answers to the bytes are sent in the same turn.
+        self.run_actions();
         let written = self.write_link(key);
         if read == Round::More || written == Round::More {
             self.sockets.queue(key);
@@ -135,7 +134,7 @@ impl Reactor {
         }
     }
 
-    /// Finds out how an attempt to connect ended, once the system says that it has.
+    /// Returns whether the connection is established. Reports it once the system knows.
     fn is_established(&mut self, key: LinkKey) -> bool {
         let now = self.now();
         let Some(socket) = self.sockets.get(key) else { return false };
@@ -152,14 +151,14 @@ impl Reactor {
         match outcome {
             Ok(()) => {
                 socket.connecting = false;
-                self.core.handle_connected(now, key);
-                self.act();
+                self.engine.handle_connected(now, key);
+                self.run_actions();
                 true
             }
-            // Woken for nothing: it is still on its way.
+            // A spurious wake-up: it is still being connected.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => false,
             Err(error) => {
-                self.core.handle_connect_failed(now, key, &error.to_string());
+                self.engine.handle_connect_failed(now, key, &error.to_string());
                 false
             }
         }
@@ -170,7 +169,7 @@ impl Reactor {
         if self.sockets.get(key).is_some_and(|socket| !socket.readable) {
             return Round::Drained;
         }
-        let quota = self.core.receive_quota(now, key);
+        let quota = self.engine.receive_quota(now, key);
         if quota == 0 {
             return Round::Throttled;
         }
@@ -194,10 +193,14 @@ impl Reactor {
         match socket.stream.read(&mut self.receive_buffer[..room]) {
             Ok(0) => self.end_link(key, None),
             Ok(length) => {
-                // A short read says that there is no more (epoll(7), "edge-triggered").
+                // After a short read there is no more (epoll(7), "edge-triggered").
                 socket.readable = length == room || socket.hung_up;
-                self.core.handle_bytes(now, key, &self.receive_buffer[..length]);
-                if self.core.has_link(key) { Step::Moved(length) } else { Step::End(Round::Ended) }
+                self.engine.handle_bytes(now, key, &mut self.receive_buffer[..length]);
+                if self.engine.has_link(key) {
+                    Step::Moved(length)
+                } else {
+                    Step::End(Round::Ended)
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.readable = false;
@@ -209,7 +212,7 @@ impl Reactor {
     }
 
     fn write_link(&mut self, key: LinkKey) -> Round {
-        let quota = self.core.send_quota(key);
+        let quota = self.engine.send_quota(key);
         let mut total = 0;
         while total < quota {
             match self.write_once(key, quota - total) {
@@ -226,17 +229,17 @@ impl Reactor {
         if !socket.transmit || !socket.writable {
             return Step::End(Round::Drained);
         }
-        let parts = self.core.poll_transmit(now, key);
+        let parts = self.engine.poll_transmit(now, key);
         let (limit, buffer) = (limit.min(GATHERED), &mut self.receive_buffer);
         match self.sender.send(now, &socket.stream, parts, limit, buffer) {
             Ok(Sent::Bytes(length)) => {
-                self.core.handle_transmitted(now, key, length);
+                self.engine.handle_transmitted(now, key, length);
                 Step::Moved(length)
             }
             Ok(Sent::Nothing) => self.nothing_to_send(now, key),
             Ok(Sent::NotResident) => {
                 socket.transmit = false;
-                self.core.refresh_upload(now, key);
+                self.engine.refresh_upload(now, key);
                 Step::End(Round::Drained)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Moved(0),
@@ -248,10 +251,10 @@ impl Reactor {
         }
     }
 
-    /// The core had nothing for the link at `now`: at all, or until its rate limit has room. A moment
-    /// later it may have room, and nobody would send then.
+    /// The engine had nothing for the link at `now`: at all, or until its rate limit has room. The
+    /// same `now` decides which, since the limit may have room a moment later.
     fn nothing_to_send(&mut self, now: Duration, key: LinkKey) -> Step {
-        let throttled = self.core.is_send_throttled(now, key);
+        let throttled = self.engine.is_send_throttled(now, key);
         if let Some(socket) = self.sockets.get(key) {
             socket.transmit = throttled;
         }
@@ -261,12 +264,12 @@ impl Reactor {
     fn end_link(&mut self, key: LinkKey, error: Option<&io::Error>) -> Step {
         let now = self.now();
         let text = error.map(io::Error::to_string);
-        self.core.handle_closed(now, key, text.as_deref());
+        self.engine.handle_closed(now, key, text.as_deref());
         Step::End(Round::Ended)
     }
 }
 
-/// Whether the system has no more sockets to give, now.
+/// Whether the system has no more sockets.
 fn is_out_of_sockets(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))

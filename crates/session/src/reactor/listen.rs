@@ -1,4 +1,4 @@
-//! The sockets that others reach us by: a TCP listener and a UDP socket for each address family.
+//! The sockets that peers reach us by: a TCP listener and a UDP socket for each address family.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,8 +12,8 @@ use super::{LISTENER_V4, LISTENER_V6};
 
 /// Connections the kernel keeps until they are accepted.
 const BACKLOG: i32 = 256;
-/// What the kernel keeps of datagrams until they are received. TCP buffers are left to the kernel,
-/// which fits them to each connection as long as nobody sets them.
+/// The bytes of datagrams that the kernel keeps until they are received. TCP buffers are not set,
+/// so that the kernel adapts them to each connection.
 const UDP_BUFFER: usize = 512 << 10;
 
 /// One listener for each family, on one port.
@@ -42,7 +42,7 @@ impl Listeners {
         Err(last_error)
     }
 
-    /// The addresses that are listened on.
+    /// The addresses of the listeners.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let listeners = [&self.v4, &self.v6].into_iter().flatten();
         listeners.filter_map(|listener| listener.local_addr().ok()).collect()
@@ -104,7 +104,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// A connection on its way to `address`, from `bind`. It fails if that is of the other family.
+/// Begins a connection to `address` from `bind`. Fails if that is of the other family.
 pub(super) fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     if let Some(ip) = bind {
@@ -130,7 +130,7 @@ pub(super) fn bind_udp(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
 
 fn udp_on(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
-    // Room for the answers to a burst of announces. Less than wished for will do.
+    // Room for the answers to a burst of announces. A smaller buffer will do.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     socket.bind(&address.into())?;
     Ok(UdpSocket::from_std(socket.into()))

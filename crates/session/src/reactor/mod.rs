@@ -1,14 +1,14 @@
-//! The one thread that owns every socket and drives the core. It never blocks: not on disk, names,
-//! TLS, nor on a full channel.
+//! The one thread that owns every socket and drives the engine. It never blocks: disk, names and
+//! TLS are left to other threads, and no channel is waited for.
 //!
 //! ```text
 //!  one turn:  poll -> store answers -> commands -> names and fetches -> sockets -> timers -> actions
 //! ```
 //!
-//! Readiness is edge-triggered, so a socket that still has something to give or take stays on the
-//! ready list, and a turn serves each a bounded amount.
+//! Readiness is edge-triggered: a socket that can still be read or written stays on the ready list.
+//! A turn serves each socket a bounded amount.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Here is where the clock is.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock is here.
 
 mod datagrams;
 mod helpers;
@@ -32,8 +32,8 @@ use piece_store::{Job, Pool, PoolConfig};
 
 use crate::command::Command;
 use crate::config::SessionConfig;
-use crate::core::{Action, Core, CoreConfig, Families, LinkKey};
 use crate::descriptors::Descriptors;
+use crate::engine::{Action, Engine, EngineConfig, Families, LinkKey};
 use crate::event::{Event, EventKind};
 use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
 use datagrams::Datagrams;
@@ -43,7 +43,7 @@ use listen::Listeners;
 use send::Sender as PayloadSender;
 use sockets::Sockets;
 
-/// Has the reactor look at its channels.
+/// Wakes the reactor, so that it reads its channels.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
 const WAKER: Token = Token(0);
@@ -51,12 +51,12 @@ const LISTENER_V4: Token = Token(1);
 const LISTENER_V6: Token = Token(2);
 const UDP_V4: Token = Token(3);
 const UDP_V6: Token = Token(4);
-/// Sockets of links follow from here.
+/// The token of the first link. Those of the others follow.
 const FIRST_LINK: usize = 5;
 
-/// Datagrams taken in one turn.
+/// Datagrams received in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
-/// The longest datagram that is looked at.
+/// The longest datagram that is received.
 const MAX_DATAGRAM: usize = 64 * 1024;
 /// How long the reactor sleeps when there is nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ const EVENTS_PER_POLL: usize = 1024;
 
 /// The thread's state.
 struct Reactor {
-    core: Core,
+    engine: Engine,
     poll: Poll,
     woken: Arc<AtomicBool>,
     started: Instant,
@@ -73,20 +73,20 @@ struct Reactor {
     listeners: Listeners,
     datagrams: Datagrams,
     accept_ready: bool,
-    /// Before this nothing is accepted, since the system had no more sockets.
+    /// Nothing is accepted before this, since the system ran out of sockets.
     accept_at: Duration,
     sockets: Sockets,
     sender: PayloadSender,
     pool: Pool,
-    /// Attempts to connect that failed at once, and why; told to the core at the next turn.
+    /// Connections that failed at once, and why; reported to the engine in the next turn.
     failed_connects: Vec<(LinkKey, String)>,
-    /// Jobs the pool has no room for yet.
+    /// Jobs that the pool has no room for yet.
     backlog: VecDeque<Job>,
     helpers: Helpers,
     commands: Receiver<Command>,
     events: Sender<Event>,
     waiting_peers: WaitingPeers,
-    /// Lasting events the caller has not made room for yet.
+    /// Lasting events that the channel has no room for yet.
     lasting: VecDeque<Event>,
     receive_buffer: Vec<u8>,
     /// When the reactor ends even if torrents are not stopped yet.
@@ -97,16 +97,18 @@ struct Reactor {
 struct Setup<'a> {
     config: &'a SessionConfig,
     descriptors: Descriptors,
-    /// The seed of everything random in the core.
+    /// The seed of the engine.
     seed: u64,
 }
 
 impl Setup<'_> {
-    /// Returns the configuration of the core, with the port and families that were opened.
-    fn core_config(&self, port: u16, families: Families) -> CoreConfig {
+    /// Returns the configuration of the engine, with the port and families in use.
+    fn engine_config(&self, port: u16, families: Families) -> EngineConfig {
         let Self { config, descriptors, seed } = *self;
         let workers = descriptors.store.workers;
-        CoreConfig {
+        EngineConfig {
+            client_name: config.client_name.clone(),
+            peer_id_prefix: config.peer_id_prefix,
             listen_port: port,
             max_down: config.max_down,
             max_up: config.max_up,
@@ -127,14 +129,14 @@ impl Setup<'_> {
 }
 
 /// A reactor on its thread, as its owner holds it.
-pub(crate) struct Running {
+pub(crate) struct ReactorHandle {
     wake: Wake,
     port: u16,
     addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl ReactorHandle {
     /// Binds sockets, starts the pools and the thread.
     pub(crate) fn start(
         config: &SessionConfig,
@@ -169,7 +171,7 @@ impl Running {
         &self.addresses
     }
 
-    /// Has the reactor look at its commands.
+    /// Has the reactor read its commands.
     pub(crate) fn wake(&self) {
         (self.wake)();
     }
@@ -201,9 +203,9 @@ impl Reactor {
         };
         let port = listeners.port;
         let datagrams = Datagrams::open(config.bind, port, &poll);
-        let core = setup.core_config(port, datagrams.families());
+        let engine = setup.engine_config(port, datagrams.families());
         Ok(Self {
-            core: Core::new(Duration::ZERO, core),
+            engine: Engine::new(Duration::ZERO, engine),
             poll,
             woken,
             started: Instant::now(),
@@ -227,8 +229,7 @@ impl Reactor {
         })
     }
 
-    /// Runs until it is told to shut down and every torrent is stopped, or the time for that is
-    /// over.
+    /// Runs until it is shut down and every torrent is stopped, or the time for that is over.
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_finished() {
@@ -257,13 +258,13 @@ impl Reactor {
         self.note_readiness(events);
         self.accept();
         self.receive_datagrams();
-        self.act();
+        self.run_actions();
         self.serve_links();
         let now = self.now();
-        if self.core.poll_timeout().is_some_and(|at| at <= now) {
-            self.core.handle_timeout(now);
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
         }
-        self.act();
+        self.run_actions();
         self.flush_lasting();
     }
 
@@ -273,7 +274,7 @@ impl Reactor {
 
     fn is_finished(&self) -> bool {
         let over =
-            |at: Duration| at <= self.now() || (self.core.is_idle() && self.lasting.is_empty());
+            |at: Duration| at <= self.now() || (self.engine.is_idle() && self.lasting.is_empty());
         self.end_at.is_some_and(over)
     }
 
@@ -282,23 +283,23 @@ impl Reactor {
         if self.datagrams.ready || !self.failed_connects.is_empty() {
             return Duration::ZERO;
         }
-        let accept = (self.accept_ready && !self.core.is_crowded()).then_some(self.accept_at);
-        // A lasting event that waits for room has nobody to wake us.
+        let accept = (self.accept_ready && !self.engine.is_crowded()).then_some(self.accept_at);
+        // Nobody wakes us when the channel has room for a lasting event.
         let lasting = (!self.lasting.is_empty()).then_some(now + REFILL_INTERVAL);
         let due =
-            [self.sockets.next_turn(), accept, self.core.poll_timeout(), self.end_at, lasting];
+            [self.sockets.next_turn(), accept, self.engine.poll_timeout(), self.end_at, lasting];
         let Some(nearest) = due.into_iter().flatten().min() else { return IDLE };
         if nearest <= now {
             return Duration::ZERO;
         }
-        // Rounded up, or the last fraction of a millisecond would be spent spinning.
+        // Rounded up, so that the last fraction of a millisecond is not spent spinning.
         nearest - now + Duration::from_micros(999)
     }
 
     fn take_answers(&mut self) {
         while let Some(done) = self.pool.try_recv() {
             let now = self.now();
-            self.core.handle_done(now, done);
+            self.engine.handle_done(now, done);
         }
         while let Some(job) = self.backlog.pop_front() {
             if let Err(job) = self.pool.submit(job) {
@@ -311,7 +312,7 @@ impl Reactor {
     fn take_commands(&mut self) {
         loop {
             match self.commands.try_recv() {
-                Ok(command) => self.obey(command),
+                Ok(command) => self.handle_command(command),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
                     if self.end_at.is_none() {
@@ -323,19 +324,19 @@ impl Reactor {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         let now = self.now();
         match command {
             Command::Add { add, reply } => {
-                let _ = reply.send(self.core.add(now, *add));
+                let _ = reply.send(self.engine.add(now, *add));
             }
-            Command::Stop { torrent } => self.core.stop(now, torrent),
-            Command::Resume { torrent } => self.core.resume(now, torrent),
-            Command::Remove { torrent } => self.core.remove(now, torrent),
-            Command::AddPeers { torrent, peers } => self.core.add_peers(now, torrent, &peers),
-            Command::SetLimits { down, up } => self.core.set_limits(now, down, up),
+            Command::Stop { torrent } => self.engine.stop(now, torrent),
+            Command::Resume { torrent } => self.engine.resume(now, torrent),
+            Command::Remove { torrent } => self.engine.remove(now, torrent),
+            Command::AddPeers { torrent, peers } => self.engine.add_peers(now, torrent, &peers),
+            Command::SetLimits { down, up } => self.engine.set_limits(now, down, up),
             Command::Snapshot { reply } => {
-                let _ = reply.send(self.core.status());
+                let _ = reply.send(self.engine.status());
             }
             Command::ShutDown { within } => self.shut_down(within),
         }
@@ -344,7 +345,7 @@ impl Reactor {
     fn shut_down(&mut self, within: Duration) {
         let now = self.now();
         self.end_at = Some(now + within);
-        self.core.stop_all(now);
+        self.engine.stop_all(now);
     }
 
     fn take_replies(&mut self) {
@@ -352,9 +353,9 @@ impl Reactor {
             let now = self.now();
             match reply {
                 Reply::Fetched { key, leg, result } => {
-                    self.core.handle_fetched(now, key, leg, result);
+                    self.engine.handle_fetched(now, key, leg, result);
                 }
-                Reply::Resolved { host, result } => self.core.handle_resolved(now, &host, result),
+                Reply::Resolved { host, result } => self.engine.handle_resolved(now, &host, result),
             }
         }
     }
@@ -379,14 +380,14 @@ impl Reactor {
             let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
             let Some((length, from)) = self.datagrams.receive(buffer) else { return };
             let now = self.now();
-            self.core.handle_datagram(now, from, &self.receive_buffer[..length]);
+            self.engine.handle_datagram(now, from, &self.receive_buffer[..length]);
         }
         self.datagrams.ready = true;
     }
 
-    /// Does what the core wants, until it wants nothing more.
-    fn act(&mut self) {
-        while let Some(action) = self.core.poll_action() {
+    /// Runs the actions of the engine until there are none.
+    fn run_actions(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Connect { link, address } => self.connect(link, address),
                 Action::Close { link } => self.sockets.remove(&self.poll, link),
@@ -396,18 +397,18 @@ impl Reactor {
                     let job = FetchJob { key, leg, url, request: *request, family };
                     if !self.helpers.fetch(job) {
                         let now = self.now();
-                        self.core.handle_fetched(now, key, leg, Err(helpers::too_busy()));
+                        self.engine.handle_fetched(now, key, leg, Err(helpers::too_busy()));
                     }
                 }
                 Action::Resolve { host, of_peer } => {
                     if let Err(host) = self.helpers.resolve(host, of_peer) {
                         let now = self.now();
                         let busy = Err("too many names are waiting to be looked up".to_owned());
-                        self.core.handle_resolved(now, &host, busy);
+                        self.engine.handle_resolved(now, &host, busy);
                     }
                 }
                 Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
-                Action::Event(event) => self.tell(event),
+                Action::Event(event) => self.emit(event),
             }
         }
     }
@@ -421,14 +422,14 @@ impl Reactor {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn emit(&mut self, event: Event) {
         if event.kind.is_lasting() {
             self.lasting.push_back(event);
             return self.flush_lasting();
         }
         let room = self.events.len() < limits::EVENT_QUEUE - limits::EVENTS_RESERVED;
         if !room || !self.waiting_peers.admit(&event) || self.events.try_send(event).is_err() {
-            self.core.count_dropped_event();
+            self.engine.count_dropped_event();
         }
     }
 
@@ -442,12 +443,12 @@ impl Reactor {
     }
 }
 
-/// The peers in trackers' answers that the caller has not let go of yet.
+/// The peers in trackers' answers that the caller still holds.
 #[derive(Default)]
 struct WaitingPeers(Vec<Weak<Vec<TrackerPeer>>>);
 
 impl WaitingPeers {
-    /// Whether there is room for the peers in this event; if so, they count from now on.
+    /// Returns whether there is room for the peers in this event. If so, they count from now on.
     fn admit(&mut self, event: &Event) -> bool {
         let EventKind::Tracker { result: Ok(report), .. } = &event.kind else { return true };
         self.0.retain(|peers| peers.strong_count() > 0);
@@ -460,7 +461,7 @@ impl WaitingPeers {
     }
 }
 
-/// Wakes the poll once, however often it is called before the reactor looked.
+/// Returns what wakes the poll, at most once until the reactor has reset the flag.
 fn new_wake(poll: &Poll) -> io::Result<(Wake, Arc<AtomicBool>)> {
     let waker = Waker::new(poll.registry(), WAKER)?;
     let woken = Arc::new(AtomicBool::new(false));

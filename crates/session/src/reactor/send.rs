@@ -1,4 +1,4 @@
-//! How bytes leave: messages from memory, payload from the page cache.
+//! Sends messages from memory and payload from the page cache.
 
 use std::fs::File;
 use std::io;
@@ -12,46 +12,45 @@ use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-use crate::core::Outgoing;
+use crate::engine::Outgoing;
 
-/// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for its
-/// head, and half as much again for blocks that begin within a page.
+/// Pages that the pipe has room for: 256 KiB of payload in blocks of 16 KiB, each with a page for
+/// its head, and half as much again for blocks that start within a page.
 const PIPE_PAGES: usize = 128;
 /// Payload shorter than that, in bytes, is copied. The head of a block takes a page of the system's
-/// memory on its way through the pipe: whoever asks for a byte at a time would have it hold many.
+/// memory in the pipe, so a peer that requests single bytes would take many.
 const MIN_SPLICED: u32 = 4096;
-/// A splice from the page cache that takes longer was a read from the disk after all.
+/// A splice that takes longer has read from the disk, not from the page cache.
 const SLOW_SPLICE: Duration = Duration::from_millis(10);
-/// For how long a file is not trusted to be resident after a slow splice.
+/// For how long a file is not spliced after a slow splice.
 const DISTRUST: Duration = Duration::from_secs(60);
-/// Files that are not trusted, remembered at a time.
+/// The most files that are remembered for a slow splice.
 const MAX_DISTRUSTED: usize = 64;
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// So many bytes went out.
+    /// That many bytes went out.
     Bytes(usize),
     /// There was nothing to send.
     Nothing,
-    /// Payload comes next, and is not in memory: have it read again.
+    /// The payload that comes next is not in memory: have it read again.
     NotResident,
 }
 
-/// Sends messages and payload, without waiting for the disk as far as that can be known.
+/// Sends messages and payload, without waiting for the disk as far as the file system can tell.
 #[derive(Default)]
 pub(super) struct Sender {
     /// Empty between sends.
     pipe: Option<Pipe>,
-    /// Open files whose data turned out not to be in memory, and until when that counts.
+    /// Open files whose splice was slow, and until when they are not spliced.
     distrusted: Vec<(Weak<File>, Duration)>,
 }
 
 impl Sender {
-    /// Sends the first of `parts`. Payload that was made resident a moment ago, and the heads before it,
-    /// are gathered in a pipe until they are `limit` bytes or a little more, and go to the socket with one
-    /// call, payload without passing through our memory. Anything else goes a part at a time, payload by
-    /// way of `buffer`.
+    /// Sends the first of `parts`. Fresh payload and the heads before it are gathered in a pipe, up
+    /// to `limit` bytes or a little more, and go to the socket with one call; this payload is not
+    /// copied. Other parts are sent one at a time, payload by way of `buffer`.
     pub(super) fn send<'a>(
         &mut self,
         now: Duration,
@@ -85,7 +84,7 @@ impl Sender {
         if gathered == 0 { Ok(Sent::NotResident) } else { self.pass_on(stream, gathered) }
     }
 
-    /// Whether it is payload that goes through the pipe, of which there is one afterwards.
+    /// Whether the part is payload that is spliced. If so, there is a pipe afterwards.
     fn is_spliced(&mut self, now: Duration, part: &Outgoing<'_>) -> bool {
         let Outgoing::Payload { extent, fresh: true } = part else { return false };
         if extent.length < MIN_SPLICED || self.is_distrusted(now, &extent.file) {
@@ -95,8 +94,9 @@ impl Sender {
         self.pipe.is_some()
     }
 
-    /// Puts the part into the pipe; says how much of it that was, and how much there is. None is put where
-    /// the pipe is full or the file can't be read: reading it again tells what is wrong with it.
+    /// Puts the part into the pipe. Returns how many of its bytes that were, and how many it has.
+    /// None are put if the pipe is full or the file fails; the store reads it again and reports the
+    /// error.
     fn put(&mut self, now: Duration, part: &Outgoing<'_>) -> (usize, usize) {
         let Some(pipe) = &self.pipe else { return (0, 0) };
         let (extent, began) = match part {
@@ -106,17 +106,17 @@ impl Sender {
         let put = pipe.splice(extent);
         let took = began.elapsed();
         let failed = !matches!(put, Ok(_) | Err(Errno::AGAIN | Errno::INTR));
-        // It may also have been slow because others had the processor. Where the file system can't be asked
-        // what is in memory, there is no better way.
-        if failed || (took > SLOW_SPLICE && can_be_asked(extent)) {
+        // It may also have been slow because the processor was busy. Where the file system does not
+        // tell what is in memory, there is no better way.
+        if failed || (took > SLOW_SPLICE && tells_what_is_resident(extent)) {
             log::debug!("a splice from a file took {} ms: {put:?}", took.as_millis());
             self.distrust(now, &extent.file);
         }
         (put.unwrap_or(0), extent.length as usize)
     }
 
-    /// Has the socket take what is in the pipe. What it does not take is thrown away with the pipe: till
-    /// the socket has room again, the link may have something else to send.
+    /// Moves the bytes in the pipe to the socket. The rest is dropped with the pipe: when the
+    /// socket has room again, the link may have something else to send.
     fn pass_on(&mut self, stream: &TcpStream, gathered: usize) -> io::Result<Sent> {
         let Some(pipe) = self.pipe.take() else { return Ok(Sent::Nothing) };
         let flags = SpliceFlags::NONBLOCK;
@@ -140,7 +140,7 @@ impl Sender {
     }
 }
 
-/// Whether it is the same open file. Its descriptor would not tell: numbers are used again.
+/// Whether it is the same open file. Descriptors do not tell, since their numbers are used again.
 fn is_same(known: &Weak<File>, file: &Arc<File>) -> bool {
     std::ptr::eq(known.as_ptr(), Arc::as_ptr(file))
 }
@@ -152,10 +152,10 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// None where the system has no more of them; then everything is copied.
+    /// Returns `None` if the system has no more pipes; then everything is copied.
     fn open() -> Option<Self> {
         let (out, into) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        // A smaller one, which some users are left with, gathers less.
+        // Some users get a smaller one only, which gathers less.
         let _ = rustix::pipe::fcntl_setpipe_size(&into, PIPE_PAGES * rustix::param::page_size());
         Some(Self { out, into })
     }
@@ -164,7 +164,7 @@ impl Pipe {
         rustix::io::write(&self.into, bytes)
     }
 
-    /// Puts pages of a file in.
+    /// Puts pages of a file into the pipe.
     fn splice(&self, extent: &Extent) -> rustix::io::Result<usize> {
         let (mut offset, length) = (extent.offset, extent.length as usize);
         let (file, flags) = (extent.file.as_fd(), SpliceFlags::NONBLOCK);
@@ -177,7 +177,7 @@ fn copy(stream: &TcpStream, part: &Outgoing<'_>, buffer: &mut [u8]) -> io::Resul
     let (bytes, more) = match part {
         Outgoing::Bytes { bytes, more } => (*bytes, *more),
         Outgoing::Payload { extent, fresh } => match read_resident(extent, *fresh, buffer) {
-            // Reading it again tells what is wrong with the file, if something is.
+            // The store reads it again and reports the error, if there is one.
             Ok(0) | Err(_) => return Ok(Sent::NotResident),
             Ok(length) => (&buffer[..length], false),
         },
@@ -187,16 +187,16 @@ fn copy(stream: &TcpStream, part: &Outgoing<'_>, buffer: &mut [u8]) -> io::Resul
     Ok(Sent::Bytes(rustix::net::send(stream.as_fd(), bytes, flags)?))
 }
 
-/// Whether [`read_resident`] can be sure not to wait.
-fn can_be_asked(extent: &Extent) -> bool {
+/// Whether the file system tells what is in memory.
+fn tells_what_is_resident(extent: &Extent) -> bool {
     let mut byte = [0];
     let mut slices = [io::IoSliceMut::new(&mut byte)];
     let (file, flags) = (extent.file.as_fd(), ReadWriteFlags::NOWAIT);
     !matches!(rustix::io::preadv2(file, &mut slices, extent.offset, flags), Err(Errno::OPNOTSUPP))
 }
 
-/// Reads payload without waiting for the disk. Not every file system can be asked for that; then that it
-/// was read a moment ago (`fresh`) must do.
+/// Reads payload without waiting for the disk. If the file system does not tell what is in memory,
+/// payload that was read a moment ago (`fresh`) is taken to be there.
 fn read_resident(extent: &Extent, fresh: bool, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     let length = (extent.length as usize).min(buffer.len());
     let mut slices = [io::IoSliceMut::new(&mut buffer[..length])];
@@ -218,7 +218,7 @@ mod tests {
     const BLOCK: usize = 16 * 1024;
     const LIMIT: usize = 256 * 1024;
 
-    /// A socket with its peer, and a file of so many blocks with the bytes in it.
+    /// Returns a socket with its peer, and a file of that many blocks with its bytes.
     fn scene(blocks: usize) -> (TcpStream, std::net::TcpStream, Arc<File>, Vec<u8>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let peer = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
@@ -236,7 +236,7 @@ mod tests {
         Outgoing::Payload { extent, fresh: true }
     }
 
-    /// What is left of all blocks of the file, each after its head, once `sent` bytes of it went out.
+    /// Returns what is left of all blocks of the file, each with its head, after `sent` bytes.
     fn rest(file: &Arc<File>, blocks: usize, sent: usize) -> Vec<Outgoing<'static>> {
         let whole = HEAD.len() + BLOCK;
         let parts = (sent / whole..blocks).flat_map(|block| {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_socket_did_not_take_is_gathered_again() {
+    fn full_socket_gets_rest_later() {
         const BLOCKS: usize = 1024;
         let (stream, mut peer, file, bytes) = scene(BLOCKS);
         let (mut sender, mut buffer, mut sent, mut cut) = (Sender::default(), [0; 8192], 0, 0);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn many_blocks_go_with_one_call_and_small_ones_are_not_gathered() {
+    fn only_large_blocks_are_gathered() {
         let (stream, _peer, file, _) = scene(2);
         let (mut sender, mut buffer) = (Sender::default(), [0; 8192]);
         let mut send = |parts: Vec<Outgoing<'_>>| {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_shorter_is_to_be_read_again() {
+    fn shortened_file_is_read_again() {
         let (stream, _peer, file, _) = scene(2);
         let (mut sender, mut buffer) = (Sender::default(), [0; 8192]);
         file.set_len(BLOCK as u64 + 5).expect("a file");
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_with_the_number_of_a_distrusted_one_is_trusted() {
+    fn reused_descriptor_is_trusted() {
         let (_, _, file, _) = scene(1);
         let mut sender = Sender::default();
         sender.distrust(NOW, &file);

@@ -1,4 +1,4 @@
-//! The sockets of links: which of them have something to give or take, and whose turn it is.
+//! The sockets of links: which can be read or written, and in which order they are served.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,23 +9,23 @@ use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
 use super::FIRST_LINK;
-use crate::core::LinkKey;
+use crate::engine::LinkKey;
 use crate::limits::REFILL_INTERVAL;
 
 /// The socket of one link.
 pub(super) struct Socket {
     key: LinkKey,
     pub(super) stream: TcpStream,
-    /// Whether it is not known yet to be connected.
+    /// Whether the connection is not established yet.
     pub(super) connecting: bool,
-    /// What the system said last, until it said `WouldBlock`.
+    /// Whether the system reported it ready, and no `WouldBlock` since.
     pub(super) readable: bool,
     pub(super) writable: bool,
-    /// The end of the stream is in sight: it is read until it comes, however little came before.
+    /// The peer has closed: the socket is read to the end of the stream, also after short reads.
     pub(super) hung_up: bool,
-    /// Whether the core has bytes for it.
+    /// Whether the engine has bytes for it.
     pub(super) transmit: bool,
-    /// Whether it stands on the ready list.
+    /// Whether it is on the ready list.
     queued: bool,
     /// Whether it waits for a rate limit.
     throttled: bool,
@@ -122,8 +122,8 @@ impl Sockets {
         self.throttled.push_back(key);
     }
 
-    /// Queues those that waited long enough, in the order in which they came to wait; says how many
-    /// links have their turn now.
+    /// Queues the throttled links, in order, if they have waited long enough. Returns how many
+    /// links are ready.
     pub(super) fn begin_turn(&mut self, now: Duration) -> usize {
         while self.refill_at <= now
             && let Some(key) = self.throttled.pop_front()

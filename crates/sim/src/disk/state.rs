@@ -1,4 +1,4 @@
-//! What is on the disk, what the system shows, and the unsynced changes between them.
+//! The state of the disk: durable contents, shown contents, and the unsynced changes between them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,10 +17,10 @@ const ENOSPC: i32 = 28;
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 
-/// Which operations fail, and how often.
+/// The faults of a disk, and how often they occur.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Faults {
-    /// Nothing more can be written.
+    /// No space is left.
     pub(crate) full: bool,
     /// The share of opens and look-ups that fail.
     pub(crate) open: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Faults {
     pub(crate) write: f64,
     /// The share of syncs that fail.
     pub(crate) sync: f64,
-    /// The share of reads and writes that do only a part.
+    /// The share of reads and writes that are short.
     pub(crate) short: f64,
 }
 
@@ -57,7 +57,7 @@ struct Inode {
     modified: i64,
     born: i64,
     locked_by: Option<u64>,
-    /// The locked ranges, by open file.
+    /// Which open file has locked which range.
     ranges: Vec<(u64, Range<u64>)>,
 }
 
@@ -70,7 +70,7 @@ enum Node {
     Link(PathBuf),
 }
 
-/// What a path leads to.
+/// What a path leads to, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leads {
     /// The file; `None` for a dangling link.
@@ -99,14 +99,15 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) failures: u64,
     pub(super) operations: u64,
-    /// It dies in the middle of this write or sync from now.
+    /// The disk dies in the middle of this write or sync, counted from now.
     pub(super) dies_in: Option<u64>,
     pub(super) dead: bool,
-    /// How often the machine was started.
+    /// How many times the machine was started.
     pub(super) boots: u64,
-    /// Whether names that differ only in case are one. They are stored in lower case.
+    /// Whether names that differ only in case are one. They are stored in lower case, as FAT once
+    /// stored them in upper case.
     pub(super) folds: bool,
-    /// Whether files can't be locked. Then every lock is granted.
+    /// Whether files can't be locked: then every lock is granted.
     pub(super) lockless: bool,
 }
 
@@ -134,7 +135,7 @@ impl State {
         }
     }
 
-    /// The path that a name is stored under.
+    /// Returns the path at which a name is stored.
     pub(super) fn key(&self, path: &Path) -> PathBuf {
         match path.to_str() {
             Some(text) if self.folds => text.to_lowercase().into(),
@@ -167,8 +168,8 @@ impl State {
         Ok(())
     }
 
-    /// How many of `length` bytes an operation does: all, or only a part, which is legal. A system
-    /// whose disk is not full writes whole pages.
+    /// Returns how many of `length` bytes an operation handles: all, or fewer, which is legal. A
+    /// write that fits a page is short only on a full disk.
     pub(super) fn part_of(&mut self, length: usize) -> usize {
         if length > PAGE && self.rng.share(self.faults.short) {
             1 + self.rng.below(length as u64 - 1) as usize
@@ -207,7 +208,7 @@ impl State {
         self.durable_names.insert(path, node);
     }
 
-    pub(super) fn change_byte(&mut self, path: &Path, at: u64) {
+    pub(super) fn edit_byte(&mut self, path: &Path, at: u64) {
         let modified = self.tick();
         let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
         let Some(file) = file else { return };
@@ -227,7 +228,7 @@ impl State {
         file.changes.clear();
     }
 
-    pub(super) fn lose(&mut self, path: &Path) {
+    pub(super) fn remove_file(&mut self, path: &Path) {
         let path = self.key(path);
         self.names.remove(&path);
         self.durable_names.remove(&path);
@@ -250,7 +251,7 @@ impl State {
         self.handles
     }
 
-    /// The lowest free number. Numbers of removed files are used again.
+    /// Returns the lowest free number: numbers of removed files are used again.
     pub(super) fn new_inode(&mut self) -> u64 {
         let taken = self.inodes.keys().zip(1..).take_while(|(key, number)| **key == *number);
         let number = taken.count() as u64 + 1;
@@ -263,7 +264,7 @@ impl State {
         self.names.get(&self.key(path)) == Some(&Node::Folder)
     }
 
-    /// What a path leads to, if it names a file or a link.
+    /// Returns what a path leads to; `None` unless it names a file or a link.
     pub(super) fn leads(&self, path: &Path) -> Option<Leads> {
         leads_in(&self.names, &self.key(path))
     }
@@ -296,7 +297,7 @@ impl State {
         }
     }
 
-    /// The entry at a path that is no folder.
+    /// Returns the `Stat` of what is at a path; `None` for a folder.
     pub(super) fn stat_at(&self, path: &Path) -> Option<Stat> {
         let Leads { inode, linked } = self.leads(path)?;
         Some(match inode {
@@ -305,7 +306,7 @@ impl State {
         })
     }
 
-    /// Creates the file and the folders above it.
+    /// Creates the file, and the folders above it.
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
         let path = &self.key(path);
         if self.faults.full {
@@ -374,7 +375,7 @@ impl State {
         let whole = bytes.len();
         let done = match &begun {
             Ok(()) => most,
-            // A disk that dies or is full has often written a part.
+            // A write that fails has often written a part.
             Err(_) => self.rng.below(whole as u64 + 1) as usize,
         };
         let mut bytes = bytes;
@@ -403,7 +404,7 @@ impl State {
         begun
     }
 
-    /// Writes the changes of a file to the platter, or drops them.
+    /// Makes the changes of a file durable, or drops them.
     fn settle_file(&mut self, inode: u64, durable: bool) {
         let dead = self.dead;
         let Some(file) = self.inodes.get_mut(&inode).filter(|_| !dead) else { return };
@@ -432,7 +433,7 @@ impl State {
         Ok(())
     }
 
-    /// Writes changes of these names to the platter.
+    /// Makes changes of these names durable.
     fn sync_names(&mut self, are_synced: impl Fn(&Path) -> bool) {
         for naming in std::mem::take(&mut self.namings) {
             let added = naming.added.as_ref().map(|(path, _)| path);

@@ -1,4 +1,4 @@
-//! Draws each part of a scenario.
+//! Draws the parts of a scenario.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) fn draw_layout(rng: &mut Rng, nodes: u64) -> Layout {
         _ if nodes < 4 => rng.within((2 << 20) + 1..3 << 20) as u32,
         _ => 1 << 18,
     };
-    // With more pieces, most of the time would be spent on bookkeeping.
+    // Bounds the number of pieces, or bookkeeping would dominate.
     let most = budget.min(u64::from(piece_length) * 200).max(u64::from(piece_length) + 1);
     let total = rng.within(1..most);
     let files = match rng.below(100) {
@@ -49,7 +49,7 @@ pub(super) fn draw_layout(rng: &mut Rng, nodes: u64) -> Layout {
     Layout { files, piece_length, trackers, zeros }
 }
 
-/// Draws files with `total` bytes together. Some are empty.
+/// Draws lengths of files, some of them 0, that add up to `total`.
 pub(super) fn cut_files(rng: &mut Rng, total: u64, most: u64) -> Vec<(String, u64)> {
     let count = rng.within(2..most + 2);
     let mut cuts: Vec<u64> = (1..count).map(|_| rng.below(total + 1)).collect();
@@ -59,7 +59,7 @@ pub(super) fn cut_files(rng: &mut Rng, total: u64, most: u64) -> Vec<(String, u6
     lengths.enumerate().map(|(at, length)| (format!("d{}/f{at}", at % 5), length)).collect()
 }
 
-/// Gives a file the name of another one, in capital letters, if there are two.
+/// Gives one or two files the name of another file in upper case; false if there is only one file.
 pub(super) fn fold_names(rng: &mut Rng, layout: &mut Layout) -> bool {
     let count = layout.files.len() as u64;
     if count < 2 {
@@ -85,12 +85,12 @@ pub(super) fn fold_names(rng: &mut Rng, layout: &mut Layout) -> bool {
     true
 }
 
-/// Some nodes that have nothing at first have a disk that folds names.
+/// Gives some of the nodes that start with nothing a disk that folds names.
 pub(super) fn draw_folding(rng: &mut Rng, nodes: &mut [NodePlan]) {
     for node in nodes.iter_mut().filter(|node| node.start == Start::Nothing) {
         if rng.chance(60) {
             node.folds = true;
-            node.user_files.clear();
+            node.unrelated.clear();
         }
     }
 }
@@ -108,18 +108,18 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
     let named = if rng.chance(40) { rng.within(1..4) } else { 0 };
     let wants = draw_wants(rng, at, start, layout.files.len());
     NodePlan {
-        user_files: draw_user_files(rng, start, &wants, &layout.files),
+        unrelated: draw_unrelated(rng, start, &wants, &layout.files),
         rival: false,
         machine: None,
         same_process: false,
         state: "/state",
-        source: at == 0,
+        protected: at == 0,
         overwrite: false,
         folds: false,
         lockless: false,
         links: draw_links(rng, start, &layout.files),
         long: Vec::new(),
-        dies_early: None,
+        ends_early: None,
         start,
         wants,
         from: if at == 0 || rng.chance(50) { Duration::ZERO } else { rng.millis(0..20_000) },
@@ -134,13 +134,14 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
     }
 }
 
-/// Others depend on the pieces of the first node, so it is seed-only or wants everything.
+/// Draws what a node wants. The first node has pieces that others may lose, so it is seed-only or
+/// has everything.
 pub(super) fn draw_wants(rng: &mut Rng, at: usize, start: Start, files: usize) -> Vec<Want> {
     let first = match at {
         0 if rng.chance(10) => Want::SeedOnly,
         0 => Want::All,
         _ if start != Start::Nothing && rng.chance(8) => Want::SeedOnly,
-        // Wrong files of the user's own beside unselected ones are not simulated yet.
+        // Not played yet: the user's own files, some of them wrong, beside unwanted ones.
         _ if matches!(start, Start::Some(_)) => Want::All,
         _ => draw_want(rng, files),
     };
@@ -162,7 +163,7 @@ pub(super) fn draw_want(rng: &mut Rng, files: usize) -> Want {
     Want::Files(wanted)
 }
 
-pub(super) fn draw_user_files(
+pub(super) fn draw_unrelated(
     rng: &mut Rng,
     start: Start,
     wants: &[Want],
@@ -175,7 +176,7 @@ pub(super) fn draw_user_files(
     (0..files.len()).filter(never).filter(|_| rng.chance(20)).collect()
 }
 
-/// Some files of nodes with files are links.
+/// Makes some files links, in some of the nodes that have files.
 pub(super) fn draw_links(rng: &mut Rng, start: Start, files: &[(String, u64)]) -> Vec<usize> {
     if start == Start::Nothing || !rng.chance(LINKED) {
         return Vec::new();
@@ -184,29 +185,29 @@ pub(super) fn draw_links(rng: &mut Rng, start: Start, files: &[(String, u64)]) -
     (0..files.len()).filter(with_bytes).filter(|_| rng.chance(30)).collect()
 }
 
-/// Some nodes have files that are too long, and their users allow overwriting.
+/// Makes files too long in some nodes, whose users allow them to be overwritten.
 pub(super) fn draw_long_files(rng: &mut Rng, nodes: &mut [NodePlan], files: &[(String, u64)]) {
-    for node in nodes.iter_mut().filter(|node| !node.source && !node.folds) {
+    for node in nodes.iter_mut().filter(|node| !node.protected && !node.folds) {
         if !rng.chance(LONG) {
             continue;
         }
         node.overwrite = true;
-        let files = (0..files.len()).filter(|file| !node.user_files.contains(file));
+        let files = (0..files.len()).filter(|file| !node.unrelated.contains(file));
         node.long = files.filter(|_| rng.chance(40)).map(|file| (file, 0)).collect();
         node.long.iter_mut().for_each(|(_, by)| *by = rng.within(1..5000));
     }
 }
 
-/// Some processes die while they start, when files are created, cut and filled.
-pub(super) fn draw_early_deaths(rng: &mut Rng, nodes: &mut [NodePlan]) {
-    let machines: Vec<bool> = (0..nodes.len()).map(|at| is_apart(nodes, at)).collect();
-    for (node, is_apart) in nodes.iter_mut().zip(machines) {
+/// Ends some processes while they start, where files are created, cut and filled.
+pub(super) fn draw_early_ends(rng: &mut Rng, nodes: &mut [NodePlan]) {
+    let machines: Vec<bool> = (0..nodes.len()).map(|at| has_own_state(nodes, at)).collect();
+    for (node, has_own_state) in nodes.iter_mut().zip(machines) {
         let share = if node.wants.len() > 1 || !node.long.is_empty() { 50 } else { 5 };
-        if is_apart || !rng.chance(share) {
+        if has_own_state || !rng.chance(share) {
             continue;
         }
-        node.dies_early = Some(EarlyDeath {
-            life: rng.within(1..2 + node.wants.len().max(2) as u64) as u32,
+        node.ends_early = Some(EarlyEnd {
+            launch: rng.within(1..2 + node.wants.len().max(2) as u64) as u32,
             how: if rng.chance(70) { Crash::PowerCut } else { Crash::Killed },
             operation: rng.within(1..30),
             back_after: rng.millis(100..20_000),
@@ -233,41 +234,44 @@ pub(super) fn draw_trackers(rng: &mut Rng, calm: bool) -> TrackerPlan {
         failing: some(rng, 60) as u32,
         rubbish: some(rng, 40) as u32,
         interval: rng.within(60..1800) as u32,
-        ill_until: Duration::from_secs(120),
-        names_nobodies: trouble,
+        faulty_until: Duration::from_secs(120),
+        returns_dead_peers: trouble,
     }
 }
 
-pub(super) fn draw_mishaps(rng: &mut Rng, nodes: &[NodePlan]) -> Vec<(Duration, usize, Mishap)> {
+pub(super) fn draw_incidents(
+    rng: &mut Rng,
+    nodes: &[NodePlan],
+) -> Vec<(Duration, usize, Incident)> {
     let count = nodes.len() as u64;
     let number = if rng.chance(30) { 0 } else { rng.within(1..4 + count / 2) };
-    let mut mishaps: Vec<_> = (0..number)
+    let mut incidents: Vec<_> = (0..number)
         .map(|_| {
             let at = rng.millis(0..60_000);
             let node = rng.below(count) as usize;
-            let mut mishap = draw_mishap(rng);
-            // A failed sync loses pieces. The syncs of one node always work, or all nodes could
-            // lose a piece. A second process on the machine would not notice a failed sync of the
-            // first.
+            let mut incident = draw_incident(rng);
+            // A failed sync loses pieces, so the syncs of the protected node work: otherwise all
+            // nodes could lose a piece. And only one of two processes on a machine learns of a
+            // failed sync.
             let is_shared = |at: usize| nodes[at].machine.is_some() || is_host(nodes, at);
-            if let Mishap::Disk { faults, .. } = &mut mishap
-                && (nodes[node].source || is_shared(node))
+            if let Incident::Disk { faults, .. } = &mut incident
+                && (nodes[node].protected || is_shared(node))
             {
                 faults.sync = 0.0;
             }
-            (at, node, mishap)
+            (at, node, incident)
         })
-        .filter(|(_, node, mishap)| is_fair(nodes, *node, mishap))
+        .filter(|(_, node, incident)| is_fair(nodes, *node, incident))
         .collect();
-    // A node whose selection changes is restarted.
+    // Restart nodes whose selection changes.
     for (node, plan) in nodes.iter().enumerate().filter(|(_, plan)| plan.wants.len() > 1) {
-        if rng.chance(if plan.dies_early.is_some() { 90 } else { 50 }) {
+        if rng.chance(if plan.ends_early.is_some() { 90 } else { 50 }) {
             let back_after = rng.millis(100..30_000);
-            mishaps.push((rng.millis(0..60_000), node, Mishap::Leaves { back_after }));
+            incidents.push((rng.millis(0..60_000), node, Incident::Leaves { back_after }));
         }
     }
-    mishaps.sort_by_key(|(at, node, _)| (*at, *node));
-    mishaps
+    incidents.sort_by_key(|(at, node, _)| (*at, *node));
+    incidents
 }
 
 /// Whether another node is on the machine of this one.
@@ -275,14 +279,15 @@ pub(super) fn is_host(nodes: &[NodePlan], node: usize) -> bool {
     nodes.iter().any(|other| other.machine == Some(node))
 }
 
-/// Two torrents with state folders of their own are protected from each other only by the locks of
-/// open files.
-pub(super) fn is_fair(nodes: &[NodePlan], node: usize, mishap: &Mishap) -> bool {
-    !is_apart(nodes, node) || !matches!(mishap, Mishap::Dies { .. } | Mishap::Disk { .. })
+/// Whether an incident may happen to a node. Two torrents with state folders of their own are
+/// protected from each other only by the locks of open files.
+pub(super) fn is_fair(nodes: &[NodePlan], node: usize, incident: &Incident) -> bool {
+    !has_own_state(nodes, node)
+        || !matches!(incident, Incident::Dies { .. } | Incident::Disk { .. })
 }
 
-/// Whether another node on its machine has a state folder of its own.
-pub(super) fn is_apart(nodes: &[NodePlan], node: usize) -> bool {
+/// Whether a node on this one's machine has a state folder of its own.
+pub(super) fn has_own_state(nodes: &[NodePlan], node: usize) -> bool {
     let on_machine = |(at, other): (usize, &NodePlan)| {
         at == node || other.machine == Some(node) || nodes[node].machine == Some(at)
     };
@@ -290,18 +295,18 @@ pub(super) fn is_apart(nodes: &[NodePlan], node: usize) -> bool {
     machine.any(|(_, other)| other.state != "/state")
 }
 
-pub(super) fn draw_mishap(rng: &mut Rng) -> Mishap {
+pub(super) fn draw_incident(rng: &mut Rng) -> Incident {
     let lasts = rng.millis(100..30_000);
     match rng.below(100) {
-        0..40 => Mishap::Dies {
+        0..40 => Incident::Dies {
             how: if rng.chance(60) { Crash::PowerCut } else { Crash::Killed },
             operation: rng.chance(70).then(|| rng.within(1..100)),
             back_after: lasts,
         },
-        40..50 => Mishap::Leaves { back_after: lasts },
-        50..75 => Mishap::Disk { faults: draw_faults(rng), lasts },
-        75..88 => Mishap::Cut { noticed: rng.chance(70) },
-        _ => Mishap::Stalls { lasts },
+        40..50 => Incident::Leaves { back_after: lasts },
+        50..75 => Incident::Disk { faults: draw_faults(rng), lasts },
+        75..88 => Incident::Cut { notified: rng.chance(70) },
+        _ => Incident::Stalls { lasts },
     }
 }
 

@@ -1,12 +1,12 @@
-//! A second torrent that wants a file of the first.
+//! The second torrent of a scenario, which wants a file of the first.
 
 use std::time::Duration;
 
 use super::draw::draw_node;
 use super::*;
 
-/// Draws a torrent with a file of the same path as one of the first torrent's, a node that has it,
-/// and one that wants it, on the machine of a node of the first torrent.
+/// Draws a torrent that wants a file at the path of one of the first torrent's, a node that has it,
+/// and a node that wants it, on the machine of a node of the first torrent.
 pub(super) fn draw_rival(
     rng: &mut Rng,
     layout: &mut Layout,
@@ -25,7 +25,7 @@ pub(super) fn draw_rival(
     let same = rng.chance(35);
     let apart = rng.chance(20);
     if apart || !same {
-        // Zeros in a file that the other has just created would be good for both.
+        // Zeros in a file that the other torrent has just created would verify in both.
         layout.zeros = 0;
     }
     let (rival, file) = draw_rival_layout(rng, layout, file_of_first, same);
@@ -37,17 +37,17 @@ pub(super) fn draw_rival(
         named_liars: 0,
         ..draw_node(rng, at, number + 2, &rival)
     };
-    let source = NodePlan {
+    let seeder = NodePlan {
         start: Start::Everything,
         wants: vec![if rng.chance(30) { Want::SeedOnly } else { Want::All }],
-        user_files: Vec::new(),
-        source: true,
+        unrelated: Vec::new(),
+        protected: true,
         from: Duration::ZERO,
         ..plan(rng, number)
     };
     let wants = draw_rival_wants(rng, &rival, file);
     if rng.chance(60) {
-        nodes[host].user_files.clear();
+        nodes[host].unrelated.clear();
         nodes[host].start = Start::Nothing;
     }
     // The first torrent has no claim on files that it only reads.
@@ -56,7 +56,7 @@ pub(super) fn draw_rival(
     let contender = NodePlan {
         start: Start::Nothing,
         wants,
-        user_files: Vec::new(),
+        unrelated: Vec::new(),
         links: Vec::new(),
         machine: Some(host),
         same_process: !apart && rng.chance(50),
@@ -68,9 +68,9 @@ pub(super) fn draw_rival(
     let is_blank = nodes[host].start == Start::Nothing && rng.chance(50);
     let blank = is_blank.then(|| if rng.chance(50) { 0 } else { length.min(length_of_first) });
     let (from, job_time) = (nodes[host].from, nodes[host].job_time);
-    nodes.extend([source, contender]);
+    nodes.extend([seeder, contender]);
     if rng.chance(60) {
-        // Both are started by one command.
+        // One command starts both.
         let contender = &mut nodes[number + 1];
         (contender.from, contender.job_time) = (from, job_time);
         contender.same_process &= !is_blank;
@@ -78,7 +78,7 @@ pub(super) fn draw_rival(
     Some(Rival { layout: rival, file, file_of_first, same, blank })
 }
 
-/// The files of a rival, and which of them has the path of `file_of_first` in the first torrent.
+/// Draws the rival's files, and which of them has the path of `file_of_first` in the first torrent.
 fn draw_rival_layout(
     rng: &mut Rng,
     layout: &Layout,

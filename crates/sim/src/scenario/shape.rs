@@ -11,26 +11,26 @@ use super::{NetworkPlan, NodePlan, Scenario, Start, TrackerPlan, Trick, Want};
 use crate::network::Quality;
 use crate::payload::Layout;
 
-/// A swarm of seeders with given rates, from which one node downloads everything.
+/// A swarm of seeders with given rates, from which one node downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    /// The rate of each seeder in bytes per second, for 250 seeders at most.
+    /// The most that each seeder sends, in bytes per second: an entry per seeder, 250 at most.
     pub rates: Vec<u64>,
-    /// The time from a request to its answer, without queues.
+    /// The time from a request to its answer, without queueing.
     pub round_trip: Duration,
     /// The size of the torrent, in bytes.
     pub size: u64,
     /// The length of its pieces, in bytes.
     pub piece_length: u32,
-    /// Memory of the node for payload, in bytes.
+    /// The node's memory for payload, in bytes.
     pub span_memory: usize,
     /// Which of the seeders send wrong bytes in half of their blocks.
     pub liars: Vec<usize>,
 }
 
-/// Swarms of seeders like those of `cargo xtask bench swarm`, with the memory for payload that a
-/// session takes by default on two cores, and the share of the ideal rate that is expected, in
-/// percent. The last is the second one with liars of each rate.
+/// Swarms of seeders like those of `cargo xtask bench swarm`, with a session's default memory for
+/// payload on two cores. Each has the least share of the ideal rate that is expected, in percent. The
+/// last one is the second with liars of each rate.
 pub fn shapes() -> Vec<(Shape, f64)> {
     let shape = |each: usize, kilobytes: &[u64], round_trip, mebibytes: u64, piece_length| Shape {
         rates: kilobytes.iter().flat_map(|rate| repeat_n(rate * 1000, each)).collect(),
@@ -66,8 +66,7 @@ impl fmt::Display for Shape {
 }
 
 impl Shape {
-    /// How long the download would take if every seeder sent at its rate from the first moment to
-    /// the last.
+    /// Returns how long the download takes if every seeder sends at its rate from start to end.
     pub fn ideal(&self) -> Duration {
         let rate: u64 = self.rates.iter().sum();
         Duration::from_secs_f64(self.size as f64 / rate.max(1) as f64)
@@ -75,7 +74,7 @@ impl Shape {
 }
 
 impl Scenario {
-    /// Nothing is drawn and nothing goes wrong.
+    /// A scenario in which nothing is drawn and nothing goes wrong.
     pub(crate) fn shaped(shape: &Shape) -> Self {
         let wire = |rate: &u64| Quality {
             capacity: usize::MAX / 8,
@@ -106,10 +105,10 @@ impl Scenario {
                 failing: 0,
                 rubbish: 0,
                 interval: 1800,
-                ill_until: Duration::ZERO,
-                names_nobodies: false,
+                faulty_until: Duration::ZERO,
+                returns_dead_peers: false,
             },
-            mishaps: Vec::new(),
+            incidents: Vec::new(),
             missing: None,
             rival: None,
             evictions: 0,
@@ -121,18 +120,18 @@ fn downloader(shape: &Shape) -> NodePlan {
     NodePlan {
         start: Start::Nothing,
         wants: vec![Want::All],
-        user_files: Vec::new(),
+        unrelated: Vec::new(),
         rival: false,
         machine: None,
         same_process: false,
         state: "/state",
-        source: false,
+        protected: false,
         overwrite: false,
         folds: false,
         lockless: false,
         links: Vec::new(),
         long: Vec::new(),
-        dies_early: None,
+        ends_early: None,
         from: Duration::ZERO,
         span_memory: shape.span_memory,
         max_connections: 250,

@@ -1,10 +1,10 @@
-//! Carries out the actions of a core, and checks its events.
+//! Carries out what an engine wants, and checks what it reports.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use piece_store::Job;
-use session::core::{Action, LinkKey};
+use session::engine::{Action, LinkKey};
 use session::limits::MAX_PEER_BUFFERS;
 use session::{ErrorClass, EventKind, PeerState, TorrentError};
 
@@ -14,13 +14,13 @@ use crate::scenario::Start;
 use crate::tracker::TRACKER_IP;
 use crate::watch::Broken;
 
-/// The most known peers of a torrent (`MAX_KNOWN` in swarm).
+/// The most known peers of a torrent (`crates/README.md`, constants).
 const MAX_KNOWN_PEERS: usize = 10_000;
-/// How long after the disk stopped failing the user resumes the torrent.
+/// The time until a user resumes a torrent once its disk is repaired.
 const USER_TIME: Duration = Duration::from_secs(1);
-/// How often the user resumes one of two torrents after both gave way.
+/// How often a user resumes one of two torrents after both gave way to the other.
 const MAX_RETRIES: u32 = 10;
-/// The most wakes of one process at one time.
+/// How many times in a row an engine's timer may be due at once.
 const MAX_IDLE_WAKES: u32 = 1000;
 
 pub(super) fn tracker_address() -> SocketAddr {
@@ -28,11 +28,11 @@ pub(super) fn tracker_address() -> SocketAddr {
 }
 
 impl World {
-    /// Carries out all actions of the node's core, and sets its alarm.
+    /// Carries out everything that the node's engine wants, and sets its alarm.
     pub(super) fn settle(&mut self, node: usize) -> Result<(), Broken> {
         loop {
             while let Some(action) = self.poll_action(node) {
-                self.act(node, action)?;
+                self.handle_action(node, action)?;
             }
             let Some(link) = self.next_sending(node) else { break };
             self.transmit(node, link)?;
@@ -43,7 +43,7 @@ impl World {
     }
 
     fn poll_action(&mut self, node: usize) -> Option<Action> {
-        self.nodes[node].process.as_mut()?.core.poll_action()
+        self.nodes[node].process.as_mut()?.engine.poll_action()
     }
 
     fn next_sending(&mut self, node: usize) -> Option<LinkKey> {
@@ -54,54 +54,56 @@ impl World {
         let now = self.now;
         let this = &mut self.nodes[node];
         let Some(process) = &mut this.process else { return Ok(()) };
-        let Some(due) = process.core.poll_timeout().map(|due| due.max(now)) else { return Ok(()) };
+        let Some(due) = process.engine.poll_timeout().map(|due| due.max(now)) else {
+            return Ok(());
+        };
         process.idle_wakes = if due == now { process.idle_wakes + 1 } else { 0 };
         if process.idle_wakes > MAX_IDLE_WAKES {
-            eprintln!("{:#?}", process.core);
-            return Err(format!("{}: its timer is due again and again", this.name));
+            eprintln!("{:#?}", process.engine);
+            return Err(format!("{}: its timer never stops being due", this.name));
         }
         if process.alarm.is_none_or(|alarm| due < alarm) {
             process.alarm = Some(due);
-            let life = this.life;
-            self.at(due, Event::Wake { node, life });
+            let launch = this.launch;
+            self.at(due, Event::Wake { node, launch });
         }
         Ok(())
     }
 
-    fn act(&mut self, node: usize, action: Action) -> Result<(), Broken> {
-        let life = self.nodes[node].life;
+    fn handle_action(&mut self, node: usize, action: Action) -> Result<(), Broken> {
+        let launch = self.nodes[node].launch;
         match action {
             Action::Connect { link, address } => {
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.connecting.insert(link);
                 }
                 let delay = self.rng.millis(0..self.scenario.network.max_latency + 1);
-                self.after(delay, Event::Dial { node, life, link, to: address });
+                self.after(delay, Event::Dial { node, launch, link, to: address });
             }
-            Action::Close { link } => self.hang_up(node, link),
+            Action::Close { link } => self.close_link(node, link),
             Action::Transmit { link } => {
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.sending.insert(link);
                 }
             }
             Action::Store(job) => self.submit(node, job),
             Action::Fetch { key, leg, url: _, request, family: _ } => {
-                let result = self.trackers.fetch(self.now, (node_address(node), life), &request);
+                let result = self.trackers.fetch(self.now, (node_address(node), launch), &request);
                 let delay = self.trackers.delay();
                 let result = Box::new(result);
-                self.after(delay, Event::Fetched { node, life, key, leg, result });
+                self.after(delay, Event::Fetched { node, launch, key, leg, result });
                 return self.check_trackers();
             }
             Action::Resolve { host, of_peer: _ } => {
                 let delay = self.trackers.delay();
                 let result = Ok(vec![TRACKER_IP]);
-                self.after(delay, Event::Resolved { node, life, host, result });
+                self.after(delay, Event::Resolved { node, launch, host, result });
             }
             Action::Datagram { bytes, .. } => {
                 let delay = self.trackers.delay();
-                self.after(delay, Event::Asked { node, life, bytes });
+                self.after(delay, Event::Asked { node, launch, bytes });
             }
-            Action::Event(event) => return self.hear(node, event.kind),
+            Action::Event(event) => return self.handle_report(node, event.kind),
         }
         Ok(())
     }
@@ -109,25 +111,25 @@ impl World {
     pub(super) fn ask_tracker(
         &mut self,
         node: usize,
-        life: u32,
+        launch: u32,
         bytes: &[u8],
     ) -> Result<(), Broken> {
-        let from = (node_address(node), life);
+        let from = (node_address(node), launch);
         for bytes in self.trackers.datagram(self.now, from, bytes) {
             let delay = self.trackers.delay();
-            self.after(delay, Event::Datagram { node, life, bytes });
+            self.after(delay, Event::Datagram { node, launch, bytes });
         }
         self.check_trackers()
     }
 
-    /// Checks that a node that sends `completed` has sent `started` (BEP 3).
+    /// A peer that sends `completed` must have sent `started` (BEP 3).
     fn check_trackers(&self) -> Result<(), Broken> {
-        let address = self.trackers.completed_without_start();
-        address
-            .map_or(Ok(()), |who| Err(format!("{who} told a tracker `completed`, not `started`")))
+        self.trackers.unstarted().map_or(Ok(()), |peer| {
+            Err(format!("{peer} sent `completed` to a tracker without `started`"))
+        })
     }
 
-    fn hang_up(&mut self, node: usize, link: LinkKey) {
+    fn close_link(&mut self, node: usize, link: LinkKey) {
         let this = &mut self.nodes[node];
         this.watch.close(link);
         let Some(process) = &mut this.process else { return };
@@ -143,22 +145,22 @@ impl World {
         let number = self.jobs;
         let this = &mut self.nodes[node];
         let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
-        let life = this.life;
+        let launch = this.launch;
         let Some(process) = &mut this.process else { return };
         process.jobs.insert(number, job);
-        self.after(time, Event::Job { node, life, job: number });
+        self.after(time, Event::Job { node, launch, job: number });
     }
 
-    /// Handles an event that the core reports to its user.
-    fn hear(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
-        self.note(node, "tells", [0; 2], || format!("{kind:?}"));
+    /// Checks an event that the engine reports to its user.
+    fn handle_report(&mut self, node: usize, kind: EventKind) -> Result<(), Broken> {
+        self.note(node, "reports", [0; 2], || format!("{kind:?}"));
         let name = self.nodes[node].name.clone();
         match kind {
             EventKind::PieceVerified(piece) => self.nodes[node].watch.gain(piece.get()),
             EventKind::PieceFailed(piece) => {
                 self.nodes[node].watch.forget_blocks(piece.get());
                 if !self.liars.iter().any(crate::liar::Liar::sends_wrong_data) {
-                    return Err(format!("{name}: piece {} failed, and nobody lies", piece.get()));
+                    return Err(format!("{name}: piece {} failed without a liar", piece.get()));
                 }
             }
             EventKind::Started { .. } => return self.check_start(node),
@@ -171,7 +173,11 @@ impl World {
             EventKind::Peer { address, state: PeerState::Disconnected, reason } => {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
-            _ => {}
+            EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }
+            | EventKind::Checking { .. }
+            | EventKind::Tracker { .. }
+            | EventKind::Warning(_)
+            | EventKind::Stopped { error: None } => {}
         }
         self.check_status(node)
     }
@@ -184,7 +190,7 @@ impl World {
         }
     }
 
-    /// Checks that honest nodes find no protocol errors in each other.
+    /// Checks the reason of a disconnect: no node sees another one break a rule of the protocol.
     fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
         const FAIR: [&str; 11] = [
             "nobody sends anything",
@@ -206,11 +212,11 @@ impl World {
         }
     }
 
-    /// Checks that buffers and tables are under their named limits.
+    /// Checks that buffers and tables stay under their named limits.
     fn check_status(&self, node: usize) -> Result<(), Broken> {
         let this = &self.nodes[node];
         let Some(process) = &this.process else { return Ok(()) };
-        let Some(status) = process.core.status_of(process.torrent) else { return Ok(()) };
+        let Some(status) = process.engine.status_of(process.torrent) else { return Ok(()) };
         let most = (this.plan.span_memory + MAX_PEER_BUFFERS) as u64;
         if status.buffers_peak > most {
             return Err(format!("{}: {} bytes of buffers", this.name, status.buffers_peak));
@@ -221,8 +227,8 @@ impl World {
         }
     }
 
-    /// The torrent stopped with an error. There must be a cause. Once it is gone, the user resumes
-    /// the torrent.
+    /// The torrent stopped with an error. There must be a cause; the user resumes the torrent when
+    /// the cause is gone.
     fn stopped(&mut self, node: usize, error: &TorrentError) -> Result<(), Broken> {
         let now = self.now;
         let this = &mut self.nodes[node];
@@ -239,23 +245,23 @@ impl World {
             let name = &self.nodes[node].name;
             return Err(format!("{name}: stopped without a cause: {}", error.message));
         }
-        let at = this.ill_until.max(now) + USER_TIME;
-        let life = this.life;
-        self.at(at, Event::Resume { node, life });
+        let at = this.faulty_until.max(now) + USER_TIME;
+        let launch = this.launch;
+        self.at(at, Event::Resume { node, launch });
         Ok(())
     }
 
-    /// Whether the error is about the file that both torrents on the machine want.
+    /// Whether the mate may be the cause: the error is about the file that both want.
     fn is_for_mate(&self, node: usize, error: &TorrentError) -> bool {
         let this = &self.nodes[node];
         let (Some(file), Some(mate)) = (this.contested, this.mate) else { return false };
         let path = this.site.usual_path(file).display().to_string();
         let mate = &self.nodes[mate];
-        let was_there = mate.plan.start != Start::Nothing || !mate.plan.user_files.is_empty();
-        (mate.life > 0 || was_there) && error.message.contains(&path)
+        let was_there = mate.plan.start != Start::Nothing || !mate.plan.unrelated.is_empty();
+        (mate.launch > 0 || was_there) && error.message.contains(&path)
     }
 
-    /// The link through which the torrent would have to write, if the error is about it.
+    /// Returns the link that needs a write, if that is the error.
     fn link_to_write(&self, node: usize, error: &TorrentError) -> Option<usize> {
         let this = &self.nodes[node];
         let is_named = |file: &usize| {
@@ -273,7 +279,7 @@ impl World {
         (may_lack || pieces.any(needs_write)).then_some(file)
     }
 
-    /// The user follows the advice in the message, and resumes the torrent.
+    /// The user follows the advice of the message and resumes the torrent.
     fn replace_link(&mut self, node: usize, file: usize) -> Result<(), Broken> {
         self.check_files(node)?;
         let this = &self.nodes[node];
@@ -289,7 +295,7 @@ impl World {
         this.plan.links.retain(|link| *link != file);
         let path = this.site.usual_path(file).to_owned();
         let bytes = this.disk().content(&path);
-        this.disk().lose(&path);
+        this.disk().remove_file(&path);
         if moves_away {
             let lost = this.site.payload.pieces_in(file);
             this.have.retain(|piece| !lost.contains(piece));
@@ -299,13 +305,13 @@ impl World {
             this.doubtful = true;
         }
         this.stamps = this.disk().stamps();
-        let life = this.life;
-        self.after(USER_TIME, Event::Resume { node, life });
+        let launch = this.launch;
+        self.after(USER_TIME, Event::Resume { node, launch });
         Ok(())
     }
 
-    /// The user leaves the file to the other torrent. If that one gave way too, one of them must be
-    /// able to continue.
+    /// Leaves the file to the mate. If the mate has given way too, it is resumed, and one of the two
+    /// must be able to continue.
     fn give_way(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].give_way();
         let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {
@@ -314,25 +320,25 @@ impl World {
         let this = &mut self.nodes[mate];
         (this.gave_way, this.retries) = (false, this.retries + 1);
         if this.retries > MAX_RETRIES {
-            return Err(format!("{}: neither torrent on its machine may go on", this.name));
+            return Err(format!("{}: neither torrent on its machine can continue", this.name));
         }
-        let life = this.life;
-        self.after(USER_TIME, Event::Resume { node: mate, life });
+        let launch = this.launch;
+        self.after(USER_TIME, Event::Resume { node: mate, launch });
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, node: usize, life: u32) -> Result<(), Broken> {
+    pub(super) fn resume(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
         let now = self.now;
         if self.closing || self.nodes[node].leaving {
             return Ok(());
         }
-        if self.process(node, life).is_none() {
+        if self.process(node, launch).is_none() {
             return Ok(());
         }
         self.nodes[node].promised = self.nodes[node].have.clone();
         self.begin_opening(node);
-        if let Some(process) = self.process(node, life) {
-            process.core.resume(now, process.torrent);
+        if let Some(process) = self.process(node, launch) {
+            process.engine.resume(now, process.torrent);
         }
         self.settle(node)
     }

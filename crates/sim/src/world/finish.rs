@@ -1,4 +1,4 @@
-//! The end of a simulation: stops all nodes, and checks their disks.
+//! The end of a simulation: all nodes are stopped, and their disks are checked.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::watch::Broken;
 
 /// How long a stop may take: jobs, a sync, and the last announces.
 const STOP_TIME: Duration = Duration::from_secs(60);
-/// The percentage of blocks that may arrive twice in a calm simulation. Endgame requests blocks
-/// from several peers, and small swarms are mostly in endgame.
+/// The share of the blocks that may come twice in a calm simulation, in percent. In endgame, blocks
+/// are requested of several peers, and small swarms are mostly endgame.
 const TWICE: u64 = 50;
 
 impl World {
-    /// Stops every node, and checks its files.
+    /// Stops every node and checks what is on the disks.
     pub(super) fn close(&mut self) -> Result<(), Broken> {
         self.check_waste()?;
         self.closing = true;
         let now = self.now;
         for node in 0..self.nodes.len() {
-            self.nodes[node].disk().heal();
+            self.nodes[node].disk().end_faults();
             if let Some(process) = &mut self.nodes[node].process {
-                process.core.stop_all(now);
+                process.engine.stop_all(now);
             }
             self.settle(node)?;
         }
@@ -47,7 +47,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks that few blocks arrived twice, if all peers are honest and nothing failed.
+    /// In a calm simulation few blocks come twice.
     fn check_waste(&self) -> Result<(), Broken> {
         if !self.scenario.is_calm() {
             return Ok(());
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks that everything is on the disk and synced, and that the next start finds it.
+    /// Checks that everything is on the disk, byte for byte and synced, and the next start trusts it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
         let wanted = self.wanted(node).into_iter();
         let missing = self.missing_of(node);
@@ -91,8 +91,7 @@ impl World {
             .map_err(|error| format!("{}: cannot be opened again: {error}", node.name))?;
         let have: BTreeSet<u32> = opened.have.iter().collect();
         let mut missing = expected.difference(&have).copied();
-        // A seed-only torrent imports nothing. Pieces that may be in two files are verified at each
-        // start.
+        // A seed-only torrent imports nothing, so each start verifies pieces to import.
         let is_verified = |piece| opened.to_verify.iter().any(|range| range.contains(&piece));
         let may_lack = |piece| {
             let may_be_import = *node.want() == Want::SeedOnly && is_verified(piece);
@@ -110,15 +109,15 @@ impl World {
         }
     }
 
-    /// Whether the other torrent on the machine may have written the same bytes to a file of the
-    /// piece. With a state folder of its own it does not know the claim on the file.
+    /// Whether the mate may have written the same bytes to a file of the piece: with a state folder
+    /// of its own it does not know that the file has an owner.
     fn may_be_rewritten(&self, node: &Node, piece: u32) -> bool {
         let (Some(mate), Some(file)) = (node.mate, node.contested) else { return false };
-        let is_apart = self.nodes[mate].site.state != node.site.state;
-        is_apart && node.site.payload.pieces_in(file).contains(&piece)
+        let has_own_state = self.nodes[mate].site.state != node.site.state;
+        has_own_state && node.site.payload.pieces_in(file).contains(&piece)
     }
 }
 
 fn is_idle(node: &Node) -> bool {
-    node.process.as_ref().is_none_or(|process| process.core.is_idle())
+    node.process.as_ref().is_none_or(|process| process.engine.is_idle())
 }

@@ -1,4 +1,5 @@
-//! The store's jobs and their answers, which are checked against the disk.
+//! The store's jobs. Each is done at some time and answered some time later; what the answer promises
+//! is checked against the disk.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +14,12 @@ use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
 
-/// How often another process on the machine does a job in the middle of a job, in percent.
+/// How often another process on the machine does a job in the middle of one, in percent.
 const INTERRUPTED: u32 = 30;
-/// How often it does so at the end of a check, which decides who owns the files.
+/// The same for the end of a check, which settles whose the files are.
 const END_INTERRUPTED: u32 = 80;
 
-/// A job that another process does in the middle of a job.
+/// A job that the mate's process does in the middle of one.
 struct Other {
     node: usize,
     job: u64,
@@ -30,7 +31,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    /// The torrent is opened, for the first time or again.
+    /// Resets what is known of the torrent when it is opened, for the first time or again.
     pub(super) fn begin_opening(&mut self, node: usize) {
         let this = &mut self.nodes[node];
         this.found.clear();
@@ -41,8 +42,8 @@ impl World {
         this.watch = Watch::new(wanted, self.trace.is_readable());
     }
 
-    pub(super) fn do_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+    pub(super) fn do_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         let Some(asked) = process.jobs.remove(&job) else { return Ok(()) };
         let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
         let other = self.interrupt(node, &torrents, &asked);
@@ -66,7 +67,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets another process on the machine do a job of its own in the middle of a job of this node.
+    /// Makes the mate's process do one of its jobs in the middle of `asked`.
     fn interrupt(
         &mut self,
         node: usize,
@@ -97,7 +98,7 @@ impl World {
     }
 
     fn did_job(&mut self, node: usize, job: u64, done: Done<SimFile>) -> Result<(), Broken> {
-        let life = self.nodes[node].life;
+        let launch = self.nodes[node].launch;
         self.check_done(node, &done)
             .map_err(|broken| format!("{}: {broken}", self.nodes[node].name))?;
         let this = &mut self.nodes[node];
@@ -105,33 +106,30 @@ impl World {
         if let Some(process) = &mut this.process {
             process.answers.insert(job, done);
         }
-        self.after(time, Event::Answer { node, life, job });
+        self.after(time, Event::Answer { node, launch, job });
         Ok(())
     }
 
-    pub(super) fn answer_job(&mut self, node: usize, life: u32, job: u64) -> Result<(), Broken> {
+    pub(super) fn answer_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
         let now = self.now;
-        let Some(process) = self.process(node, life) else { return Ok(()) };
+        let Some(process) = self.process(node, launch) else { return Ok(()) };
         let Some(done) = process.answers.remove(&job) else { return Ok(()) };
-        let lost = match &done {
-            Done::Synced { lost, .. } => lost.clone(),
-            _ => Vec::new(),
-        };
-        process.core.handle_done(now, done);
+        let lost = if let Done::Synced { lost, .. } = &done { lost.clone() } else { Vec::new() };
+        process.engine.handle_done(now, done);
         lost.iter().for_each(|piece| self.nodes[node].watch.lose(*piece));
         self.settle(node)
     }
 
-    /// Checks an answer of the store.
+    /// Checks an answer of the store against the disk.
     fn check_done(&mut self, node: usize, done: &Done<SimFile>) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
-        let want = this.plan.want(this.life);
+        let want = this.plan.want(this.launch);
         let truth = Truth { site: &this.site, want };
         match done {
             Done::Opened { result: Ok(opened), .. } => {
                 this.found = opened.have.iter().collect();
                 this.safe = this.durable.intersection(&this.found).copied().collect();
-                // Pieces that must be verified first are still promised.
+                // Pieces that are still to be verified stay promised.
                 this.have = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
                 lie.map_or(Ok(()), |piece| {
@@ -161,10 +159,10 @@ impl World {
                 }
                 match truth.shows(piece) {
                     true => Ok(()),
-                    false => Err(format!("piece {piece} is verified, but not on the disk")),
+                    false => Err(format!("piece {piece} was verified, but is not on the disk")),
                 }
             }
-            // Pieces that an interrupted check did not reach are unknown.
+            // Pieces that an interrupted check did not reach are neither verified nor lost.
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
             Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
                 this.durable = this.have.clone();
@@ -185,7 +183,7 @@ impl World {
                 Ok(())
             }
             Done::Closed { result: Err(_), .. } => {
-                // The pieces that the last sync was to make durable may be lost.
+                // The last sync covered pieces that may be lost with it.
                 this.durable = this.safe.clone();
                 this.have = this.durable.clone();
                 Ok(())
@@ -198,7 +196,7 @@ impl World {
         }
     }
 
-    /// The transfer starts. Checks that all promised pieces were found again.
+    /// The transfer starts: every promised piece must have been found again.
     pub(super) fn check_start(&mut self, node: usize) -> Result<(), Broken> {
         let this = &mut self.nodes[node];
         let was_doubtful = std::mem::take(&mut this.doubtful);
@@ -214,13 +212,13 @@ impl World {
             };
             missing.retain(|piece| !is_gone(*piece));
         }
-        // An unselected file that another program made too long is not used.
+        // An unwanted file that another program made too long is unrelated.
         let truth = self.nodes[node].truth();
         missing.retain(|piece| !truth.has_long_unwanted(*piece));
         // A piece of zeros does not show that a file is the torrent's.
         let payload = &self.nodes[node].site.payload;
         missing.retain(|piece| !was_doubtful || !payload.is_zero(*piece));
-        // An unselected link is given up once something in it would have to be written.
+        // An unwanted link is left alone once something in it would have to be written.
         let links = &self.nodes[node].plan.links;
         let is_left = |link: &&usize| !self.nodes[node].want().has(**link);
         for link in links.iter().filter(is_left) {
@@ -228,13 +226,13 @@ impl World {
             missing.retain(|piece| !pieces.contains(piece));
         }
         // A seed-only torrent imports nothing from the parts file. The next start that downloads
-        // finds such a piece again.
+        // finds pieces to import again.
         let this = &self.nodes[node];
         let is_to_import = |piece: &u32| *this.want() == Want::SeedOnly && truth.shows(*piece);
         let to_import: Vec<u32> = missing.extract_if(.., is_to_import).collect();
         let this = &mut self.nodes[node];
         if !missing.is_empty() {
-            return Err(format!("{}: had pieces {missing:?}, and lost them", this.name));
+            return Err(format!("{}: pieces {missing:?} are lost", this.name));
         }
         this.have.extend(to_import);
         for piece in this.found.clone() {
@@ -243,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks that everything is on the disk, and would be after a power cut.
+    /// Checks that every wanted file is complete, and would be after a power cut.
     pub(super) fn check_completed(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].completed = true;
         let this = &self.nodes[node];
@@ -258,7 +256,7 @@ impl World {
     }
 }
 
-/// Describes an answer in a few words.
+/// Describes an answer.
 fn name_of(done: &Done<SimFile>) -> String {
     match done {
         Done::Opened { result: Ok(opened), .. } => format!(
@@ -271,7 +269,7 @@ fn name_of(done: &Done<SimFile>) -> String {
             format!("checked {pieces:?}: {good:?} good, {error:?}")
         }
         Done::CheckFinished { result: Ok(have), .. } => {
-            format!("check finished: we have {:?}", have.iter().collect::<Vec<u32>>())
+            format!("check finished: have {:?}", have.iter().collect::<Vec<u32>>())
         }
         Done::CheckFinished { result: Err(error), .. } => format!("check finished: {error:?}"),
         Done::Committed { piece, result, .. } => match result {

@@ -1,28 +1,28 @@
-//! Connections: they are made, carry bytes, stall and end.
+//! Connections: how they start, carry bytes, stall and end.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session::core::{LinkKey, Outgoing};
+use session::engine::{LinkKey, Outgoing};
 use session::limits::{MAX_HALF_OPEN, REFILL_INTERVAL};
 
 use super::{Event, World};
-use crate::liar::Act;
+use crate::liar::LiarAction;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
 use crate::site::Truth;
 use crate::watch::Broken;
 
-/// How soon a connection is tried again at a machine that can't accept it now.
-const KNOCK_AGAIN: Duration = Duration::from_millis(200);
+/// How soon a machine that can't accept a connection now is tried again.
+const RETRY_ACCEPT: Duration = Duration::from_millis(200);
 /// The most bytes of a liar that wait in a wire.
 const MAX_LIES: usize = 256 * 1024;
 
 impl World {
-    /// An attempt to connect reaches the other machine, or is lost.
-    pub(super) fn dial(&mut self, node: usize, life: u32, link: LinkKey, to: SocketAddr) {
+    /// An attempt to connect reaches the peer, or is lost.
+    pub(super) fn dial(&mut self, node: usize, launch: u32, link: LinkKey, to: SocketAddr) {
         let alive =
-            self.process(node, life).is_some_and(|process| process.connecting.contains(&link));
+            self.process(node, launch).is_some_and(|process| process.connecting.contains(&link));
         if !alive || self.rng.chance(self.scenario.network.lost_connects) {
             return;
         }
@@ -39,10 +39,10 @@ impl World {
                 }
                 Accepted::No => None,
                 Accepted::Later => {
-                    return self.after(KNOCK_AGAIN, Event::Dial { node, life, link, to });
+                    return self.after(RETRY_ACCEPT, Event::Dial { node, launch, link, to });
                 }
             },
-            // There is no such machine. Half of the time the attempt is not even refused.
+            // There is no peer: half of the time the attempt is refused, otherwise it is lost.
             None if self.rng.chance(50) => return,
             None => None,
         };
@@ -50,7 +50,7 @@ impl World {
         if let (Some(wire), Some(there)) = (wire, there) {
             self.register(there, (wire, 1));
         }
-        self.after(quality.latency, Event::Dialed { node, life, link, wire });
+        self.after(quality.latency, Event::Dialed { node, launch, link, wire });
     }
 
     fn quality_to(&mut self, party: Option<Party>) -> Quality {
@@ -81,10 +81,10 @@ impl World {
         let from = SocketAddr::new(from.ip(), 40_000 + self.rng.below(20_000) as u16);
         let now = self.now;
         let Some(process) = &mut self.nodes[node].process else { return Accepted::No };
-        if process.core.is_crowded() {
+        if process.engine.is_crowded() {
             return Accepted::Later;
         }
-        process.core.handle_accepted(now, from).map_or(Accepted::No, Accepted::Yes)
+        process.engine.handle_accepted(now, from).map_or(Accepted::No, Accepted::Yes)
     }
 
     fn register(&mut self, end: End, at: At) {
@@ -95,9 +95,9 @@ impl World {
                 }
             }
             (Party::Liar(liar), _) => {
-                let mut acts = Vec::new();
-                self.liars[liar].opened(at, &self.payload, &mut acts);
-                self.act_as_liar(acts);
+                let mut actions = Vec::new();
+                self.liars[liar].opened(at, &self.payload, &mut actions);
+                self.act_as_liar(actions);
             }
             (Party::Node(_), None) => {}
         }
@@ -106,26 +106,26 @@ impl World {
     pub(super) fn dialed(
         &mut self,
         node: usize,
-        life: u32,
+        launch: u32,
         link: LinkKey,
         wire: Option<u64>,
     ) -> Result<(), Broken> {
         let now = self.now;
         let waited =
-            self.process(node, life).is_some_and(|process| process.connecting.remove(&link));
+            self.process(node, launch).is_some_and(|process| process.connecting.remove(&link));
         match (wire, waited) {
             (Some(wire), false) => self.close_end((wire, 0), true),
             (Some(wire), true) => {
-                if let Some(process) = self.process(node, life) {
+                if let Some(process) = self.process(node, launch) {
                     process.wires.insert(link, (wire, 0));
-                    process.core.handle_connected(now, link);
+                    process.engine.handle_connected(now, link);
                 }
-                // Bytes that arrived in the meantime are read now.
-                self.look_at(now, (wire, 0));
+                // Take what arrived in the meantime.
+                self.schedule_arrival(now, (wire, 0));
             }
             (None, true) => {
-                if let Some(process) = self.process(node, life) {
-                    process.core.handle_connect_failed(now, link, "connection refused");
+                if let Some(process) = self.process(node, launch) {
+                    process.engine.handle_connect_failed(now, link, "connection refused");
                 }
             }
             (None, false) => {}
@@ -133,7 +133,7 @@ impl World {
         self.settle(node)
     }
 
-    /// Bytes may arrive at this end of a wire.
+    /// Handles what arrived at this end of a wire.
     pub(super) fn arrive(&mut self, at: At) -> Result<(), Broken> {
         let now = self.now;
         let Some(wire) = self.network.get_mut(at.0).filter(|wire| !wire.dead) else {
@@ -146,7 +146,7 @@ impl World {
         }
         let Some(due) = pipe.next_at().filter(|_| end.open) else { return Ok(()) };
         if due > now {
-            self.look_at(due, at);
+            self.schedule_arrival(due, at);
             return Ok(());
         }
         match (end.party, end.link) {
@@ -168,35 +168,35 @@ impl World {
             // Not established on this side yet.
             return Ok(());
         }
-        let quota = process.core.receive_quota(now, link);
+        let quota = process.engine.receive_quota(now, link);
         if quota == 0 {
-            self.look_at(now + REFILL_INTERVAL, at);
+            self.schedule_arrival(now + REFILL_INTERVAL, at);
             return Ok(());
         }
         match self.take(at, portion.min(quota)) {
-            Some(Segment::Bytes(bytes)) => {
-                self.note(node, "hears", [at.0, bytes.len() as u64], || {
+            Some(Segment::Bytes(mut bytes)) => {
+                self.note(node, "receives", [at.0, bytes.len() as u64], || {
                     format!("{} bytes on wire {}", bytes.len(), at.0)
                 });
                 let (number, node) = (node, &mut self.nodes[node]);
                 node.watch.set_time(now);
-                node.watch.heard(link, &bytes, pieces);
-                let said = std::mem::take(&mut node.watch.log);
+                node.watch.received(link, &bytes, pieces);
+                let frames = std::mem::take(&mut node.watch.log);
                 if let Some(process) = &mut node.process {
-                    process.core.handle_bytes(now, link, &bytes);
+                    process.engine.handle_bytes(now, link, &mut bytes);
                 }
-                self.tell_said(number, at, said);
-                self.look_at(now, at);
+                self.trace_frames(number, at, frames);
+                self.schedule_arrival(now, at);
             }
             Some(Segment::End { reset }) => {
                 let error = reset.then_some("connection reset by peer");
                 if let Some(process) = &mut self.nodes[node].process {
-                    process.core.handle_closed(now, link, error);
+                    process.engine.handle_closed(now, link, error);
                 }
             }
             None => {}
         }
-        self.let_sender_go_on(at);
+        self.wake_sender(at);
         self.settle(node)
     }
 
@@ -204,24 +204,24 @@ impl World {
         self.network.get_mut(at.0)?.pipes[1 - at.1].take(most)
     }
 
-    /// The bytes read at `at` make room for the other end.
-    fn let_sender_go_on(&mut self, at: At) {
+    /// What was taken out at `at` makes room for the other end to send.
+    fn wake_sender(&mut self, at: At) {
         let Some(wire) = self.network.get(at.0) else { return };
         let other = wire.ends[1 - at.1];
         if let (Party::Node(node), Some(link), true) = (other.party, other.link, other.open) {
-            let life = self.nodes[node].life;
-            self.after(Duration::ZERO, Event::Refill { node, life, link });
+            let launch = self.nodes[node].launch;
+            self.after(Duration::ZERO, Event::Refill { node, launch, link });
         }
     }
 
     fn arrive_at_liar(&mut self, liar: usize, at: At) {
         match self.take(at, usize::MAX) {
             Some(Segment::Bytes(bytes)) => {
-                let mut acts = Vec::new();
-                self.liars[liar].received(at, &bytes, &self.payload, &mut acts);
-                self.act_as_liar(acts);
-                self.look_at(self.now, at);
-                self.let_sender_go_on(at);
+                let mut actions = Vec::new();
+                self.liars[liar].received(at, &bytes, &self.payload, &mut actions);
+                self.act_as_liar(actions);
+                self.schedule_arrival(self.now, at);
+                self.wake_sender(at);
             }
             Some(Segment::End { .. }) => {
                 self.liars[liar].closed(at);
@@ -231,10 +231,10 @@ impl World {
         }
     }
 
-    pub(super) fn act_as_liar(&mut self, acts: Vec<Act>) {
-        for act in acts {
+    pub(super) fn act_as_liar(&mut self, actions: Vec<LiarAction>) {
+        for act in actions {
             match act {
-                Act::Send(at, bytes) => {
+                LiarAction::Send(at, bytes) => {
                     let room = self.network.get(at.0).is_some_and(|wire| {
                         wire.ends[at.1].open && wire.pipes[at.1].room() + MAX_LIES > bytes.len()
                     });
@@ -242,7 +242,7 @@ impl World {
                         self.send(at, Segment::Bytes(bytes));
                     }
                 }
-                Act::Close(at, reset) => {
+                LiarAction::Close(at, reset) => {
                     if let Some(Party::Liar(liar)) = self.party_of(at) {
                         self.liars[liar].closed(at);
                     }
@@ -256,12 +256,12 @@ impl World {
         self.network.get(at.0).map(|wire| wire.ends[at.1].party)
     }
 
-    /// Liars connect to nodes, one at a time.
-    pub(super) fn call_as_liars(&mut self) {
+    /// Connects each liar to a node, unless it has enough connections.
+    pub(super) fn connect_liars(&mut self) {
         for liar in 0..self.liars.len() {
             let node = self.rng.below(self.nodes.len() as u64) as usize;
-            let calls = self.scenario.wires.is_empty();
-            if !calls || self.liars[liar].connections() >= 3 || self.closing {
+            let connects = self.scenario.wires.is_empty();
+            if !connects || self.liars[liar].connections() >= 3 || self.closing {
                 continue;
             }
             let Accepted::Yes(link) = self.accept(node, liar_address(liar)) else { continue };
@@ -281,12 +281,12 @@ impl World {
         let Some(wire) = self.network.get_mut(at.0).filter(|wire| !wire.dead) else { return };
         let arrives = wire.pipes[at.1].send(now, segment);
         if wire.ends[1 - at.1].open {
-            self.look_at(arrives, (at.0, 1 - at.1));
+            self.schedule_arrival(arrives, (at.0, 1 - at.1));
         }
     }
 
-    /// Schedules a read at this end of a wire at `time`.
-    fn look_at(&mut self, time: Duration, at: At) {
+    /// Schedules [`Event::Arrive`] at this end of a wire.
+    fn schedule_arrival(&mut self, time: Duration, at: At) {
         let time = time.max(self.now);
         let wire = self.network.get_mut(at.0);
         if wire.is_some_and(|wire| wire.pipes[1 - at.1].set_alarm(time)) {
@@ -294,14 +294,14 @@ impl World {
         }
     }
 
-    /// This end hangs up.
+    /// Closes this end.
     pub(super) fn close_end(&mut self, at: At, reset: bool) {
         if let Some(arrives) = self.network.close(self.now, at, reset) {
-            self.look_at(arrives, (at.0, 1 - at.1));
+            self.schedule_arrival(arrives, (at.0, 1 - at.1));
         }
     }
 
-    /// Sends the bytes of a link, as far as the wire has room.
+    /// Sends what a link has to send, as far as the wire has room.
     pub(super) fn transmit(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
         let now = self.now;
         loop {
@@ -312,57 +312,57 @@ impl World {
             let wire = self.network.get(at.0).filter(|wire| !wire.dead);
             let room = wire.map_or(0, |wire| wire.pipes[at.1].room());
             if room == 0 {
-                // It continues when the other end has read something.
+                // `wake_sender` continues when the other end has taken something.
                 return Ok(());
             }
-            let next = process.core.poll_transmit(now, link).next();
+            let next = process.engine.poll_transmit(now, link).next();
             let bytes = match next {
                 None => {
                     this.watch
                         .drained(link)
                         .map_err(|broken| format!("{}: {broken}", this.name))?;
-                    return self.rest(node, link);
+                    return self.wait_for_refill(node, link);
                 }
                 Some(Outgoing::Bytes { bytes, .. }) => bytes[..bytes.len().min(room)].to_vec(),
                 Some(Outgoing::Payload { extent, fresh }) => {
                     let evictions = u64::from(self.scenario.evictions);
                     if !fresh && evictions > 0 && self.rng.below(evictions) == 0 {
-                        process.core.refresh_upload(now, link);
+                        process.engine.refresh_upload(now, link);
                         return Ok(());
                     }
                     extent.file.bytes(extent.offset, room.min(extent.length as usize))
                 }
             };
-            let want = this.plan.want(this.life);
+            let want = this.plan.want(this.launch);
             let truth = Truth { site: &this.site, want };
             this.watch
-                .said(link, &bytes, truth)
+                .sent(link, &bytes, truth)
                 .map_err(|broken| format!("{} on wire {}: {broken}", this.name, at.0))?;
-            process.core.handle_transmitted(now, link, bytes.len());
-            let said = std::mem::take(&mut this.watch.log);
-            self.tell_said(node, at, said);
-            self.note(node, "says", [at.0, bytes.len() as u64], || {
+            process.engine.handle_transmitted(now, link, bytes.len());
+            let frames = std::mem::take(&mut this.watch.log);
+            self.trace_frames(node, at, frames);
+            self.note(node, "sends", [at.0, bytes.len() as u64], || {
                 format!("{} bytes on wire {}", bytes.len(), at.0)
             });
             self.send(at, Segment::Bytes(bytes));
         }
     }
 
-    fn tell_said(&mut self, node: usize, at: At, said: Vec<String>) {
-        for line in said {
+    fn trace_frames(&mut self, node: usize, at: At, frames: Vec<String>) {
+        for line in frames {
             let (now, who) = (self.now, &self.nodes[node].name);
             self.trace.remark(now, who, &format!("wire {}: {line}", at.0));
         }
     }
 
-    /// The core has nothing to send on the link, or waits for its rate limit.
-    fn rest(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
+    /// The engine has nothing to send on the link: at all, or until its rate limit has room.
+    fn wait_for_refill(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
         let now = self.now;
-        let life = self.nodes[node].life;
-        if let Some(process) = self.process(node, life)
-            && process.core.is_send_throttled(now, link)
+        let launch = self.nodes[node].launch;
+        if let Some(process) = self.process(node, launch)
+            && process.engine.is_send_throttled(now, link)
         {
-            self.after(REFILL_INTERVAL, Event::Refill { node, life, link });
+            self.after(REFILL_INTERVAL, Event::Refill { node, launch, link });
         }
         Ok(())
     }
@@ -387,6 +387,6 @@ impl World {
 enum Accepted {
     Yes(LinkKey),
     No,
-    /// Whether the machine can't accept a connection now. Then it waits in the listen queue.
+    /// Not now: the attempt waits in the listen queue.
     Later,
 }

@@ -1,12 +1,13 @@
-//! One swarm whose peers the test plays by hand.
+//! One swarm whose peers are played by the test.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use swarm::{
-    Bitfield, BlockRequest, Committed, ConnectedPeer, Geometry, Output, PeerId, PeerKey,
-    PieceIndex, Place, Sha1Digest, SpanBudget, Swarm, SwarmConfig,
+    BeginTransferError, Bitfield, BlockFate, BlockRequest, Committed, ConnectedPeer, Geometry,
+    Output, PeerId, PeerKey, PieceIndex, Pieces, Sha1Digest, SpanBudget, SpanLayout, Swarm,
+    SwarmConfig,
 };
 
 pub(crate) const BLOCK: u32 = 16 * 1024;
@@ -20,14 +21,42 @@ pub(crate) struct Bench {
     next_key: u64,
 }
 
+/// A swarm's configuration, and the transfer that starts at once.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) config: SwarmConfig,
+    pub(crate) geometry: Geometry,
+    pub(crate) have: Bitfield,
+    pub(crate) wanted: Bitfield,
+    pub(crate) unfinished: Vec<(PieceIndex, Vec<u32>)>,
+}
+
+impl Setup {
+    pub(crate) fn config(mut self, change: impl FnOnce(&mut SwarmConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    pub(crate) fn piece(&self, index: u32) -> PieceIndex {
+        self.geometry.piece(index).unwrap()
+    }
+}
+
 /// `pieces` pieces of `blocks` blocks each.
 pub(crate) fn geometry(pieces: u32, blocks: u32) -> Geometry {
     let piece_length = u64::from(blocks * BLOCK);
     Geometry::new(piece_length * u64::from(pieces), piece_length).unwrap()
 }
 
-pub(crate) fn config(pieces: u32, blocks: u32) -> SwarmConfig {
-    SwarmConfig::new(geometry(pieces, blocks), Bitfield::new(pieces), PeerId([b'A'; 20]))
+/// A leecher of `pieces` pieces of `blocks` blocks each.
+pub(crate) fn setup(pieces: u32, blocks: u32) -> Setup {
+    Setup {
+        config: SwarmConfig::new(PeerId([b'A'; 20])),
+        geometry: geometry(pieces, blocks),
+        have: Bitfield::new(pieces),
+        wanted: Bitfield::full(pieces),
+        unfinished: Vec::new(),
+    }
 }
 
 pub(crate) fn address(number: u64) -> SocketAddr {
@@ -44,14 +73,40 @@ pub(crate) fn peer_id(number: u64) -> PeerId {
 impl Bench {
     /// A leecher of `pieces` pieces of `blocks` blocks, with ample memory.
     pub(crate) fn new(pieces: u32, blocks: u32) -> Self {
-        Self::with(config(pieces, blocks))
+        Self::with(&setup(pieces, blocks))
     }
 
-    pub(crate) fn with(config: SwarmConfig) -> Self {
-        let geometry = config.geometry;
-        let swarm = Swarm::new(Duration::ZERO, config);
-        let budget = SpanBudget::new(1 << 30);
-        Self { swarm, budget, now: Duration::ZERO, geometry, next_key: 1 }
+    pub(crate) fn with(setup: &Setup) -> Self {
+        let mut bench = Self::without_transfer(setup);
+        bench.begin_transfer(setup).unwrap();
+        bench
+    }
+
+    /// A swarm that does not know its geometry yet.
+    pub(crate) fn without_transfer(setup: &Setup) -> Self {
+        let (now, geometry) = (Duration::ZERO, setup.geometry);
+        let swarm = Swarm::new(now, &setup.config);
+        Self { swarm, budget: SpanBudget::new(1 << 30), now, geometry, next_key: 1 }
+    }
+
+    pub(crate) fn begin_transfer(&mut self, setup: &Setup) -> Result<(), BeginTransferError> {
+        let Setup { geometry, have, wanted, unfinished, .. } = setup;
+        let (have, wanted) = (have.clone(), wanted.clone());
+        self.swarm.begin_transfer(self.now, *geometry, have, wanted, unfinished)
+    }
+
+    /// Returns the pieces that it has and wants.
+    pub(crate) fn pieces(&self) -> &Pieces {
+        self.swarm.pieces().unwrap()
+    }
+
+    /// Whether it has `piece`; `false` before the transfer.
+    pub(crate) fn has_piece(&self, piece: PieceIndex) -> bool {
+        self.swarm.pieces().is_some_and(|pieces| pieces.have().contains(piece))
+    }
+
+    pub(crate) fn layout(&self) -> SpanLayout {
+        SpanLayout::new(self.geometry)
     }
 
     pub(crate) fn piece(&self, index: u32) -> PieceIndex {
@@ -100,7 +155,7 @@ impl Bench {
         self.swarm.handle_bitfield(self.now, key, 0, &bits.as_bytes(), true);
     }
 
-    /// Everything the swarm wants done now.
+    /// Returns all outputs that are due.
     pub(crate) fn drain(&mut self) -> Vec<Output> {
         let Self { swarm, budget, now, .. } = self;
         std::iter::from_fn(|| swarm.poll_output(*now, budget)).collect()
@@ -118,13 +173,13 @@ impl Bench {
 
     /// The peer sends a whole block; says whether it was kept.
     pub(crate) fn send(&mut self, key: PeerKey, block: BlockRequest) -> bool {
-        let place = self.swarm.place(self.now, key, block, 0);
+        let fate = self.swarm.handle_part(self.now, key, block, 0);
         self.swarm.handle_payload(self.now, key, block.length());
         self.swarm.handle_block(self.now, key, block);
-        place == Place::Keep
+        fate == BlockFate::Keep
     }
 
-    /// Lets time pass, timer by timer. Returns what was wanted meanwhile.
+    /// Lets time pass, timer by timer. Returns the outputs of that time.
     pub(crate) fn pass(&mut self, time: Duration) -> Vec<Output> {
         let end = self.now + time;
         let mut outputs = self.drain();
@@ -140,11 +195,11 @@ impl Bench {
     /// The piece is verified; its memory is released.
     pub(crate) fn verify(&mut self, piece: u32) {
         let piece = self.piece(piece);
-        self.budget.release(self.swarm.spans().cost(piece));
+        self.budget.release(self.layout().cost(piece));
         self.swarm.handle_committed(self.now, piece, Committed::Verified { digests: None });
     }
 
-    /// The digests of a piece, of which the blocks in `bad` are not what they should be.
+    /// Returns the digests of a piece whose blocks in `bad` are bad.
     pub(crate) fn digests(&self, piece: u32, bad: &[u32]) -> Vec<Sha1Digest> {
         let count = self.geometry.block_count(self.piece(piece));
         let digest = |block: u32| {
@@ -156,8 +211,8 @@ impl Bench {
         (0..count).map(digest).collect()
     }
 
-    /// The peers serve what they are asked for until nothing is asked for any longer; each piece
-    /// verifies. Returns the pieces in the order in which they were opened.
+    /// Has the peers answer every request until there are no more; each piece verifies. Returns
+    /// the pieces in the order in which they were started.
     pub(crate) fn download(&mut self) -> Vec<u32> {
         let mut opened = Vec::new();
         loop {

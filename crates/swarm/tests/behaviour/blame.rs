@@ -1,4 +1,4 @@
-//! Who is banned for bad data.
+//! Which peers are banned for bad data.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn banned(outputs: &[Output]) -> Vec<String> {
     outputs.iter().filter_map(banned).collect()
 }
 
-/// Piece 0 of two blocks comes from two peers, one block each.
+/// Fetches piece 0 of two blocks from two peers, one block each.
 fn fetched_from_two() -> (Bench, PeerKey, PeerKey) {
     let mut bench = Bench::new(1, 2);
     let (first, second) = (bench.join_seed(), bench.join_seed());
@@ -39,7 +39,7 @@ fn mismatch_of(bench: &mut Bench, piece: u32, bad: &[u32]) {
 }
 
 #[test]
-fn a_sole_sender_is_banned_at_once() {
+fn sole_sender_is_banned_at_once() {
     let mut bench = Bench::new(1, 2);
     let liar = bench.join_seed();
     for request in bench.requests_to(liar) {
@@ -60,7 +60,7 @@ fn a_sole_sender_is_banned_at_once() {
         peer_id: peer_id(77),
     };
     let refused = bench.swarm.handle_connected(bench.now, PeerKey(50), back);
-    assert_eq!(refused, Err(Refusal::Banned), "whatever port it comes from");
+    assert_eq!(refused, Err(Refusal::Banned), "on every port");
     let known = bench.swarm.handle_candidates(
         bench.now,
         swarm::Source::User,
@@ -70,24 +70,24 @@ fn a_sole_sender_is_banned_at_once() {
 }
 
 #[test]
-fn unsuspected_peers_that_send_nothing_do_not_hold_up_the_retry() {
+fn silent_unsuspected_peers_lose_the_retry() {
     let (mut bench, honest, _) = fetched_from_two();
     (0..3).for_each(|_| _ = bench.join_seed());
     bench.drain();
     mismatch(&mut bench, &[1]);
-    // Each of the three has its turn, one after the other.
+    // The three are asked one after the other.
     let outputs = bench.pass(seconds(3 * 6 + 2));
     assert!(requests(&outputs).iter().any(|(key, _)| *key == honest));
 }
 
 #[test]
-fn the_retry_comes_from_one_unsuspected_peer() {
+fn retry_comes_from_one_unsuspected_peer() {
     let (mut bench, honest, liar) = fetched_from_two();
     let third = bench.join_seed();
     bench.drain();
     mismatch(&mut bench, &[1]);
     let outputs = bench.drain();
-    assert!(banned(&outputs).is_empty(), "nobody is banned on suspicion");
+    assert!(banned(&outputs).is_empty(), "no suspect is banned");
     let asked = requests(&outputs);
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|(key, _)| *key == third));
@@ -140,13 +140,13 @@ fn trickler_loses_its_exclusive_piece() {
 }
 
 #[test]
-fn without_another_peer_a_suspect_is_asked_and_caught() {
+fn lone_suspect_is_asked_and_caught() {
     let (mut bench, first, second) = fetched_from_two();
     mismatch(&mut bench, &[0]);
     let asked = bench.requests();
     assert_eq!(asked.len(), 2);
     let from = asked[0].0;
-    assert!(asked.iter().all(|(key, _)| *key == from), "from one of them alone");
+    assert!(asked.iter().all(|(key, _)| *key == from), "from one of them only");
     for (_, request) in asked {
         bench.send(from, request);
     }
@@ -164,7 +164,7 @@ fn without_another_peer_a_suspect_is_asked_and_caught() {
 }
 
 #[test]
-fn the_retry_comes_from_one_that_has_sent_good_pieces_suspect_or_not() {
+fn retry_prefers_trusted_suspect() {
     let mut bench = Bench::new(2, 2);
     let honest = bench.join_seed();
     let asked = bench.requests_to(honest);
@@ -177,7 +177,7 @@ fn the_retry_comes_from_one_that_has_sent_good_pieces_suspect_or_not() {
     let liar = bench.join_seed();
     bench.drain();
     assert!(bench.send(liar, asked[3]));
-    // They are above suspicion, and send nothing.
+    // They are no suspects, and send nothing.
     (0..3).for_each(|_| _ = bench.join_seed());
     bench.drain();
     mismatch_of(&mut bench, bad, &[1]);
@@ -214,7 +214,7 @@ fn retry_skips_peer_with_few_blocks() {
 }
 
 #[test]
-fn a_piece_left_to_one_peer_does_not_hold_off_the_endgame() {
+fn exclusive_piece_does_not_delay_endgame() {
     let mut bench = Bench::new(4, 8);
     let (first, second) = (bench.join_seed(), bench.join_seed());
     let asked = bench.requests();
@@ -223,8 +223,8 @@ fn a_piece_left_to_one_peer_does_not_hold_off_the_endgame() {
     asked.into_iter().for_each(|(key, request)| assert!(bench.send(key, request)));
     let mut outputs: VecDeque<Output> = bench.drain().into();
     mismatch_of(&mut bench, bad.get(), &[1]);
-    // It has nothing else, is asked for the first blocks and sends nothing; nobody may be asked for the
-    // others.
+    // It has no other piece, is asked for the first blocks and sends nothing. No other peer may be
+    // asked for the rest.
     let third = bench.join_with(&[bad.get()]);
     bench.swarm.handle_unchoke(bench.now, third);
     let mut verified = 0;
@@ -243,7 +243,7 @@ fn a_piece_left_to_one_peer_does_not_hold_off_the_endgame() {
 }
 
 #[test]
-fn a_liar_that_left_is_banned_too() {
+fn disconnected_liar_is_banned() {
     let (mut bench, _, liar) = fetched_from_two();
     let third = bench.join_seed();
     bench.drain();
@@ -260,7 +260,7 @@ fn a_liar_that_left_is_banned_too() {
 }
 
 #[test]
-fn a_retry_that_is_choked_goes_to_another() {
+fn choked_retry_goes_to_another() {
     let (mut bench, ..) = fetched_from_two();
     let third = bench.join_seed();
     bench.drain();
@@ -273,7 +273,7 @@ fn a_retry_that_is_choked_goes_to_another() {
 }
 
 #[test]
-fn a_snubbed_peer_gives_way_to_one_that_comes_later() {
+fn newcomer_takes_piece_of_snubbed_peer() {
     let (mut bench, first, second) = fetched_from_two();
     let silent = bench.join_seed();
     bench.drain();
@@ -282,17 +282,17 @@ fn a_snubbed_peer_gives_way_to_one_that_comes_later() {
     for key in [first, second] {
         bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
     }
-    // It is the only one there is, and sends nothing.
+    // It is the only peer, and sends nothing.
     bench.pass(seconds(70));
     assert!(bench.swarm.peer(silent).unwrap().snubbed);
     let late = bench.join_seed();
     let asked = requests(&bench.pass(seconds(3)));
     let asked: Vec<_> = asked.into_iter().filter(|(key, _)| *key == late).collect();
-    assert_eq!(asked.len(), 2, "nobody else sends the piece");
+    assert_eq!(asked.len(), 2, "no other peer sends the piece");
 }
 
 #[test]
-fn ever_new_peers_that_send_nothing_do_not_keep_a_piece_from_a_suspect() {
+fn silent_newcomers_do_not_block_suspects() {
     let (mut bench, first, second) = fetched_from_two();
     let mut newest = bench.join_seed();
     bench.drain();
@@ -306,21 +306,21 @@ fn ever_new_peers_that_send_nothing_do_not_keep_a_piece_from_a_suspect() {
         bench.swarm.handle_disconnected(bench.now, silent, DisconnectReason::Closed);
         before || is_asked(&bench.drain())
     });
-    assert!(asked, "the one that has it may be asked");
+    assert!(asked, "the suspects have it");
 }
 
 #[test]
-fn a_retry_that_is_rejected_goes_to_another() {
+fn rejected_retry_goes_to_another() {
     let (mut bench, ..) = fetched_from_two();
     let refuser = bench.join_seed();
     bench.drain();
     mismatch(&mut bench, &[1]);
     let asked = bench.requests_to(refuser);
-    assert_eq!(asked.len(), 2, "it is the one that is not under suspicion");
+    assert_eq!(asked.len(), 2, "it is the only unsuspected peer");
     for request in asked {
         bench.swarm.handle_reject(bench.now, refuser, request);
     }
-    // It would have been asked for ever, and nobody else.
+    // Another peer must be asked, not this one forever.
     let again = requests(&bench.pass(seconds(2)));
     assert!(again.iter().any(|(key, _)| *key != refuser), "asked {again:?}");
     let fetching = again.last().unwrap().0;
@@ -333,7 +333,7 @@ fn a_retry_that_is_rejected_goes_to_another() {
 }
 
 #[test]
-fn a_retry_that_is_passed_over_goes_to_another() {
+fn passed_over_retry_goes_to_another() {
     let mut bench = Bench::new(400, 2);
     let proven = bench.join_as(false);
     bench.swarm.handle_bitfield(bench.now, proven, 0, &[0xff; 50], true);
@@ -356,7 +356,7 @@ fn a_retry_that_is_passed_over_goes_to_another() {
     bench.join_with(&others);
     bench.swarm.handle_unchoke(bench.now, proven);
 
-    // It sends a block a second, and passes over the piece that is left to it.
+    // It sends a block per second, and passes over the piece that is reserved for it.
     let (mut owed, mut fetching) = (VecDeque::new(), Vec::new());
     let mut second = |bench: &mut Bench| {
         for output in bench.pass(seconds(1)) {
@@ -377,7 +377,7 @@ fn a_retry_that_is_passed_over_goes_to_another() {
 }
 
 #[test]
-fn on_one_machine_the_port_tells_peers_apart() {
+fn loopback_ban_spares_other_ports() {
     let mut bench = Bench::new(4, 1);
     let join = |bench: &mut Bench, key: u64, port: u16| {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
@@ -410,10 +410,10 @@ fn a_swarm_with_a_liar_completes() {
 }
 
 #[test]
-fn a_lone_liar_is_banned_and_nothing_is_had_of_it() {
+fn lone_liar_completes_no_piece() {
     let liar = Node { lies_every: Some(1), ..SEED };
     let mut net = Net::new(geometry(4, 4), Duration::from_millis(20), 3, &[LEECH, liar]);
     assert!(!net.run(seconds(60)));
-    assert_eq!((net.bans(0), net.swarm(0).have().count()), (1, 0));
+    assert_eq!((net.bans(0), net.swarm(0).pieces().unwrap().have().count()), (1, 0));
     assert_eq!(net.swarm(0).peers_connected(), 0);
 }

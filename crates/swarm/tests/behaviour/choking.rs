@@ -1,10 +1,10 @@
-//! Whom we unchoke.
+//! Which peers we unchoke.
 
 use std::collections::BTreeSet;
 
 use swarm::{Bitfield, Output, PeerKey};
 
-use crate::bench::{Bench, config, seconds};
+use crate::bench::{Bench, seconds, setup};
 
 fn unchoked(bench: &Bench) -> BTreeSet<u64> {
     let open = bench.swarm.peers().filter(|peer| !peer.am_choking);
@@ -12,17 +12,15 @@ fn unchoked(bench: &Bench) -> BTreeSet<u64> {
 }
 
 fn leecher(slots: usize, peers: usize) -> Bench {
-    let mut config = config(8, 4);
-    config.upload_slots = slots;
-    config.have.insert(config.geometry.piece(0).unwrap());
-    with_interested(Bench::with(config), peers)
+    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
+    setup.have.insert(setup.piece(0));
+    with_interested(Bench::with(&setup), peers)
 }
 
 fn seeder(slots: usize, peers: usize) -> Bench {
-    let mut config = config(8, 4);
-    config.upload_slots = slots;
-    config.have = Bitfield::full(8);
-    with_interested(Bench::with(config), peers)
+    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
+    setup.have = Bitfield::full(8);
+    with_interested(Bench::with(&setup), peers)
 }
 
 fn with_interested(mut bench: Bench, peers: usize) -> Bench {
@@ -34,7 +32,7 @@ fn with_interested(mut bench: Bench, peers: usize) -> Bench {
     bench
 }
 
-/// Each second, each of the peers sends as many bytes as its number says.
+/// Each peer sends its number of bytes per second, for `time` seconds.
 fn send_for(bench: &mut Bench, time: u64, rates: &[(u64, u32)]) {
     for _ in 0..time {
         for (key, bytes) in rates {
@@ -45,7 +43,7 @@ fn send_for(bench: &mut Bench, time: u64, rates: &[(u64, u32)]) {
 }
 
 #[test]
-fn a_free_slot_is_given_at_once() {
+fn free_slot_is_given_at_once() {
     let mut bench = leecher(2, 1);
     assert_eq!(unchoked(&bench), BTreeSet::from([1]));
     let second = bench.join_with(&[1]);
@@ -54,13 +52,13 @@ fn a_free_slot_is_given_at_once() {
     let third = bench.join_with(&[1]);
     bench.swarm.handle_interested(bench.now, third);
     assert_eq!(unchoked(&bench), BTreeSet::from([1, 2]));
-    // One that leaves makes room.
+    // A peer that leaves frees its slot.
     bench.swarm.handle_disconnected(bench.now, PeerKey(1), swarm::DisconnectReason::Closed);
     assert_eq!(unchoked(&bench), BTreeSet::from([2, 3]));
 }
 
 #[test]
-fn nobody_is_unchoked_without_interest_or_slots() {
+fn unchoke_needs_interest_and_slots() {
     let mut bench = leecher(2, 0);
     bench.join_with(&[1]);
     bench.pass(seconds(60));
@@ -69,7 +67,7 @@ fn nobody_is_unchoked_without_interest_or_slots() {
 }
 
 #[test]
-fn who_sends_most_is_unchoked() {
+fn top_senders_are_unchoked() {
     let mut bench = leecher(4, 12);
     let rates: Vec<(u64, u32)> = (1..=12).map(|key| (key, key as u32 * 10_000)).collect();
     send_for(&mut bench, 25, &rates);
@@ -79,7 +77,7 @@ fn who_sends_most_is_unchoked() {
 }
 
 #[test]
-fn the_optimistic_unchoke_moves_on() {
+fn optimistic_unchoke_rotates() {
     let mut bench = leecher(3, 10);
     let mut seen = BTreeSet::new();
     for _ in 0..12 {
@@ -92,7 +90,7 @@ fn the_optimistic_unchoke_moves_on() {
 }
 
 #[test]
-fn a_seeder_serves_everyone_in_turn() {
+fn seeder_serves_peers_in_turn() {
     let mut bench = seeder(2, 6);
     let mut turns = vec![0; 7];
     for _ in 0..18 {
@@ -105,10 +103,10 @@ fn a_seeder_serves_everyone_in_turn() {
 }
 
 #[test]
-fn a_round_is_ten_seconds_and_no_peer_is_choked_in_between() {
+fn peers_are_choked_every_ten_seconds() {
     let mut bench = leecher(2, 6);
     let before = unchoked(&bench);
-    // Early in the round it would be too long ago to count at its end.
+    // Payload from early in the round would no longer count at its end.
     bench.pass(seconds(5));
     bench.swarm.handle_payload(bench.now, PeerKey(6), 1 << 20);
     bench.pass(seconds(4));
@@ -124,7 +122,7 @@ fn fewer_slots_choke_at_once() {
     assert_eq!(unchoked(&bench).len(), 1);
 }
 
-/// Each second, that much goes out.
+/// We send `rate` bytes per second, for `time` seconds.
 fn upload_for(bench: &mut Bench, time: u64, rate: u32) {
     for _ in 0..time {
         bench.swarm.handle_sent(bench.now, PeerKey(1), rate);
@@ -133,27 +131,27 @@ fn upload_for(bench: &mut Bench, time: u64, rate: u32) {
 }
 
 #[test]
-fn while_seeding_slots_follow_what_flows() {
+fn seeding_slots_follow_the_rate() {
     let mut bench = seeder(4, 60);
     assert_eq!(unchoked(&bench).len(), 4);
     // 4 KiB/s for each of 4: too little for a fifth.
     upload_for(&mut bench, 20, 16 << 10);
     assert_eq!(unchoked(&bench).len(), 4);
-    // The 10 seconds that count are full of it at the end.
+    // At the end the average of 10 seconds covers nothing else.
     upload_for(&mut bench, 11, 1 << 20);
     assert_eq!(unchoked(&bench).len(), 32, "32 KiB/s for each of 32");
     upload_for(&mut bench, 11, 100 << 20);
-    assert_eq!(unchoked(&bench).len(), 60, "all there are");
+    assert_eq!(unchoked(&bench).len(), 60, "all peers");
     upload_for(&mut bench, 60, 16 << 10);
     assert_eq!(unchoked(&bench).len(), 4, "and back");
 }
 
 #[test]
-fn other_slots_do_not_follow() {
+fn leecher_and_zero_slots_stay_fixed() {
     let mut none = seeder(0, 10);
     upload_for(&mut none, 20, 100 << 20);
     assert_eq!(unchoked(&none).len(), 0);
     let mut leecher = leecher(4, 20);
     upload_for(&mut leecher, 20, 100 << 20);
-    assert_eq!(unchoked(&leecher).len(), 4, "who sends to us earns a slot");
+    assert_eq!(unchoked(&leecher).len(), 4, "leechers earn their slots");
 }

@@ -1,4 +1,4 @@
-//! The same seed gives the same run; swarms that exchange a torrent complete.
+//! The same seed gives the same outputs; swarms that exchange a torrent complete.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn run(seed: u64) -> Net {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_outputs() {
+fn same_seed_gives_same_outputs() {
     let (first, second, other) = (run(1), run(1), run(2));
     for node in 0..4 {
         assert_eq!(first.log(node), second.log(node));
@@ -24,14 +24,14 @@ fn the_same_seed_gives_the_same_outputs() {
 #[test]
 fn leechers_trade_with_each_other() {
     let net = run(5);
-    let given: u64 = (1..4).map(|node| net.swarm(node).uploaded()).sum();
-    assert!(given > net.geometry.total() / 2, "{given}");
+    let traded: u64 = (1..4).map(|node| net.swarm(node).uploaded()).sum();
+    assert!(traded > net.geometry.total() / 2, "{traded}");
     // One MiB/s from one seed to three leechers of 4 MiB each would take 12 s without trading.
     assert!((1..4).all(|node| net.completed_at(node).unwrap() < seconds(12)));
 }
 
 #[test]
-fn a_single_link_is_used_to_the_full() {
+fn single_link_is_fully_used() {
     let mut net = Net::new(geometry(64, 16), Duration::from_millis(100), 1, &[SEED, LEECH]);
     assert!(net.run(seconds(60)));
     // 16 MiB at 1 MiB/s.
@@ -40,7 +40,7 @@ fn a_single_link_is_used_to_the_full() {
 }
 
 #[test]
-fn with_little_memory_a_swarm_completes() {
+fn swarm_completes_with_little_memory() {
     let nodes = [SEED, SEED, Node { memory: 512 << 10, ..LEECH }];
     let mut net = Net::new(geometry(64, 16), Duration::from_millis(20), 1, &nodes);
     assert!(net.run(seconds(120)));

@@ -1,5 +1,5 @@
-//! What a swarm does, seen through its public door. Each behaviour is a test of its own, on a
-//! virtual clock.
+//! What a swarm does, seen through its public methods, on a virtual clock. Each behaviour has a test
+//! of its own.
 
 mod bench;
 mod model;
@@ -15,4 +15,5 @@ mod properties;
 mod requests;
 mod slow;
 mod trackers;
+mod transfer;
 mod uploads;

@@ -1,4 +1,4 @@
-//! Nothing is asked for that has no memory reserved.
+//! No block is requested without memory reserved for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::bench::{BLOCK, Bench, geometry, pieces_of, requests, seconds};
 const SPAN: usize = SPAN_LENGTH as usize;
 
 #[test]
-fn spans_of_small_large_and_last_pieces() {
+fn span_layout_of_various_pieces() {
     let small = SpanLayout::new(geometry(3, 2));
     let piece = geometry(3, 2).piece(0).unwrap();
     assert_eq!(
@@ -36,19 +36,24 @@ fn memory_is_reserved_before_a_request() {
     let first = outputs.iter().position(|output| matches!(output, Output::Request { .. }));
     let open = outputs.iter().position(|output| matches!(output, Output::OpenSpans { .. }));
     assert!(open.unwrap() < first.unwrap());
-    assert_eq!(bench.budget.available(), 2 * SPAN, "one piece of two spans is open");
+    assert_eq!(bench.budget.available(), 2 * SPAN, "one piece of two spans is unfinished");
 }
 
 #[test]
-fn while_memory_is_short_peers_share_open_pieces() {
+fn scarce_memory_makes_peers_share_pieces() {
     let mut bench = Bench::new(10, 32);
     bench.budget = SpanBudget::new(2 * SPAN);
     let peers = [bench.join_seed(), bench.join_seed(), bench.join_seed()];
     let mut outputs = bench.drain();
-    // All blocks of the one piece are asked for, once each, then the peers starve.
+    let mut opened = BTreeSet::new();
+    // Each block of the one piece is requested once, then the peers starve.
     for _ in 0..20 {
+        opened.extend(outputs.iter().filter_map(|output| match output {
+            Output::OpenSpans { piece, .. } => Some(*piece),
+            _ => None,
+        }));
         for (key, request) in requests(&outputs.split_off(0)) {
-            if bench.swarm.missing() == 10 && request.block() < 31 {
+            if bench.pieces().missing() == 10 && request.block() < 31 {
                 bench.send(key, request);
             }
         }
@@ -57,7 +62,7 @@ fn while_memory_is_short_peers_share_open_pieces() {
             break;
         }
     }
-    assert_eq!(bench.swarm.pieces_open(), 1);
+    assert_eq!(opened.len(), 1);
     assert!(bench.swarm.is_starved());
     assert!(peers.iter().all(|key| bench.swarm.peer(*key).is_some()));
 }
@@ -75,14 +80,14 @@ fn released_memory_is_used() {
     }
     assert!(bench.swarm.is_starved());
     assert!(bench.requests().is_empty());
-    let piece = bench.swarm.have().count();
+    let piece = bench.pieces().have().count();
     assert_eq!(piece, 0);
     bench.budget.release(SPAN);
     assert_eq!(pieces_of(&bench.requests_to(seed)).len(), 1);
 }
 
 #[test]
-fn a_little_memory_is_enough_for_a_download() {
+fn one_span_is_enough_to_download() {
     let mut bench = Bench::new(50, 16);
     bench.budget = SpanBudget::new(SPAN);
     (0..5).for_each(|_| _ = bench.join_seed());
@@ -92,7 +97,7 @@ fn a_little_memory_is_enough_for_a_download() {
 }
 
 #[test]
-fn a_long_piece_is_staged_span_by_span() {
+fn long_piece_is_staged_by_span() {
     // One piece of 8 MiB with memory for two spans.
     let mut bench = Bench::new(1, 512);
     bench.budget = SpanBudget::new(2 * SPAN);
@@ -111,7 +116,7 @@ fn a_long_piece_is_staged_span_by_span() {
                     assert!(open.len() <= 2);
                 }
                 Output::Request { peer, request } => {
-                    assert!(open.contains(&bench.swarm.spans().span_of(request.offset())));
+                    assert!(open.contains(&bench.layout().span_of(request.offset())));
                     assert!(bench.send(peer, request));
                 }
                 Output::StageSpan { piece, span } => {
@@ -128,7 +133,7 @@ fn a_long_piece_is_staged_span_by_span() {
 }
 
 #[test]
-fn an_idle_span_is_given_back_while_memory_is_short() {
+fn scarce_memory_stages_idle_spans() {
     let mut bench = Bench::new(4, 16);
     bench.budget = SpanBudget::new(SPAN);
     let slow = bench.join_with(&[0]);
@@ -148,29 +153,29 @@ fn an_idle_span_is_given_back_while_memory_is_short() {
     bench.budget.release(SPAN);
     let next = bench.requests();
     assert!(!next.is_empty());
-    // What came of the piece is not asked for again.
+    // The block that was staged is not requested again.
     assert!(!next.iter().any(|(_, request)| *request == asked[0]));
 }
 
 #[test]
-fn a_block_whose_span_was_staged_under_way_begins_anew() {
+fn partial_block_of_staged_span_restarts() {
     let mut bench = Bench::new(2, 16);
     bench.budget = SpanBudget::new(SPAN);
     let slow = bench.join_with(&[0]);
     bench.swarm.handle_unchoke(bench.now, slow);
     let late = bench.requests_to(slow)[0];
-    let _ = bench.swarm.place(bench.now, slow, late, 0);
+    let _ = bench.swarm.handle_part(bench.now, slow, late, 0);
     let other = bench.join_with(&[1]);
     bench.swarm.handle_unchoke(bench.now, other);
     bench.drain();
     bench.pass(seconds(32));
-    // Its second half has no place to go, so the block is not in.
-    assert_eq!(bench.swarm.place(bench.now, slow, late, 8192), swarm::Place::Discard);
+    // Its second half is discarded, so the block is not done.
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, late, 8192), swarm::BlockFate::Discard);
     bench.swarm.handle_block(bench.now, slow, late);
     assert_eq!(bench.swarm.blocks_in(late.piece(), 0).count(), 0);
 }
 
-/// Peers that send so many blocks per second, for some seconds. Returns what each owes then.
+/// Has each peer send so many blocks per second, for `seconds`. Returns what each owes then.
 fn play(bench: &mut Bench, rates: &[(PeerKey, usize)], seconds: u32) -> Owed {
     let mut owed = Owed::new();
     for _ in 0..10 * seconds {
@@ -215,10 +220,10 @@ fn slow_peers_fill_pieces_together() {
     let pieces = |keys: &[PeerKey]| -> BTreeSet<PieceIndex> {
         keys.iter().flat_map(|key| &owed[key]).map(|request| request.piece()).collect()
     };
-    // Alone, each of them would keep a piece for six seconds.
+    // Each of them alone would keep a piece for six seconds.
     let shared = pieces(&slow);
     assert!(shared.len() <= 6, "{} slow peers work on {shared:?}", slow.len());
-    assert!(pieces(&fast).len() >= fast.len(), "each of the fast ones has pieces of its own");
+    assert!(pieces(&fast).len() >= fast.len(), "each fast peer has pieces of its own");
     assert!(!bench.swarm.is_starved());
 }
 

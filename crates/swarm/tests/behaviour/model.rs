@@ -1,30 +1,31 @@
-//! A swarm, and what its outputs amount to: whatever happens, in whatever order, no request while
-//! choked, none twice outside the endgame, none without memory, and all memory comes back.
+//! A swarm, and a model that checks its outputs. Whatever happens, in whatever order: there is no
+//! request while choked, none twice outside the endgame, none without memory, and all memory is
+//! released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bt_types::fuzz::Choices;
 use bt_types::{AnnounceReply, TrackerPeer};
 use swarm::{
-    AnnounceFailure, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerKey,
-    PieceIndex, Place, Refusal, Source, SpanBudget, TrackerIndex,
+    AnnounceFailure, BlockFate, Committed, ConnectFailure, ConnectedPeer, DisconnectReason, Output,
+    PeerKey, PieceIndex, Refusal, Source, SpanBudget, TrackerIndex,
 };
 use swarm::{Bitfield, BlockRequest};
+use testkit::Choices;
 
-use super::bench::{Bench, address, config, peer_id};
+use super::bench::{Bench, Setup, address, peer_id, setup};
 
 const PIECES: u32 = 12;
 const BUDGET: usize = 1 << 20;
-/// The most peers that are connected at a time.
+/// The configured limit of peers.
 const MAX_PEERS: usize = 6;
-/// The most addresses that are remembered, as the crate documents it.
+/// The most addresses that a swarm remembers, as its documentation says.
 const MAX_KNOWN: usize = 10_000;
 
-/// Does to a swarm what `data` says.
+/// Has happen to a swarm what `data` says.
 ///
 /// # Panics
-/// If what the swarm wants is wrong.
+/// If an output is wrong.
 pub(crate) fn fuzz(data: &[u8]) {
     let mut choices = Choices::new(data);
     let blocks = [1, 3, 20, 144][choices.below(4)];
@@ -36,18 +37,26 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
 }
 
-/// A connected peer, as the outputs and the peer's own words have it.
+/// A connected peer, according to its messages and the outputs.
 #[derive(Debug, Default)]
 struct Peer {
     fast: bool,
     choked: bool,
+    /// The pieces it has, one bit each.
+    has: u32,
     allowed: BTreeSet<PieceIndex>,
-    /// What was asked of it and is not answered.
+    /// Requests that it has not answered.
     asked: Vec<BlockRequest>,
-    /// What was asked of it and then cancelled: it may come all the same.
+    /// Requests that were cancelled. It may answer them all the same.
     cancelled: Vec<BlockRequest>,
-    /// Whether we choke it.
+    /// Whether we are choking it.
     am_choking: bool,
+}
+
+impl Peer {
+    fn new(fast: bool) -> Self {
+        Self { fast, choked: true, am_choking: true, ..Self::default() }
+    }
 }
 
 struct Model {
@@ -57,36 +66,57 @@ struct Model {
     /// The spans in memory.
     spans: BTreeSet<(PieceIndex, u32)>,
     committing: BTreeMap<PieceIndex, bool>,
+    /// The pieces that are being fetched or committed.
+    unfinished: BTreeSet<PieceIndex>,
+    /// What the transfer starts with, until it starts.
+    setup: Option<Setup>,
     /// Announces that are not answered.
     announcing: BTreeSet<TrackerIndex>,
+    stopped: bool,
 }
 
 impl Model {
     fn new(blocks: u32, flags: u8) -> Self {
-        let mut config = config(PIECES, blocks);
-        config.private = flags & 1 != 0;
-        config.upload_slots = usize::from(flags >> 1 & 3);
-        config.max_peers = MAX_PEERS;
+        let mut setup = setup(PIECES, blocks);
+        setup.config.private = flags & 1 != 0;
+        setup.config.upload_slots = usize::from(flags >> 1 & 3);
+        setup.config.max_peers = MAX_PEERS;
         if flags & 8 != 0 {
             let tier = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect();
-            config.trackers = vec![tier(&["http://a/", "udp://b:1"]), tier(&["http://c/"])];
+            setup.config.trackers = vec![tier(&["http://a/", "udp://b:1"]), tier(&["http://c/"])];
         }
         if flags & 16 != 0 {
-            config.have = Bitfield::full(PIECES);
+            setup.have = Bitfield::full(PIECES);
         }
-        if let (true, Some(piece)) = (flags & 32 != 0, config.geometry.piece(2)) {
-            config.unfinished = vec![(piece, vec![0, 2, 5])];
+        if flags & 32 != 0 {
+            setup.unfinished = vec![(setup.piece(2), vec![0, 2, 5])];
         }
-        let mut bench = Bench::with(config);
+        let resumed = setup.unfinished.iter().map(|(piece, _)| *piece);
+        let unfinished = resumed.filter(|piece| !setup.have.contains(*piece)).collect();
+        let mut bench = Bench::without_transfer(&setup);
         bench.budget = SpanBudget::new(BUDGET);
-        Self {
+        let mut model = Self {
             bench,
+            setup: Some(setup),
+            unfinished,
             next_key: 1,
             peers: BTreeMap::new(),
             spans: BTreeSet::new(),
             committing: BTreeMap::new(),
             announcing: BTreeSet::new(),
+            stopped: false,
+        };
+        if flags >> 6 != 3 {
+            model.begin_transfer();
         }
+        model
+    }
+
+    /// Starts the transfer, unless it has started. Earlier messages of peers do not count.
+    fn begin_transfer(&mut self) {
+        let Some(setup) = self.setup.take() else { return };
+        self.bench.begin_transfer(&setup).expect("the bitfields fit");
+        self.peers.values_mut().for_each(|peer| *peer = Peer::new(peer.fast));
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -94,7 +124,8 @@ impl Model {
             0..=11 => self.join(choices),
             12..=15 => self.wanted(choices.number()),
             16..=27 => self.pass(u64::from(choices.number() >> 15)),
-            28..=31 => self.stop_or_start(),
+            28 => self.stop(),
+            29..=31 => self.begin_transfer(),
             32..=47 => self.settle(choices),
             48..=51 => self.lose(choices),
             52..=55 => self.connect(choices),
@@ -109,7 +140,7 @@ impl Model {
         }
     }
 
-    /// A peer connects. Numbers come again, so that some are known, banned or connected already.
+    /// A peer connects. Numbers repeat, so that some are known, banned or connected already.
     fn join(&mut self, choices: &mut Choices<'_>) {
         let (number, flags) = (u64::from(choices.byte() % 16), choices.byte());
         let key = PeerKey(self.next_key);
@@ -120,10 +151,9 @@ impl Model {
         let peer = ConnectedPeer { address, outgoing: flags & 4 != 0, fast, peer_id };
         match self.bench.swarm.handle_connected(self.bench.now, key, peer) {
             Ok(()) => {
-                self.peers
-                    .insert(key, Peer { fast, choked: true, am_choking: true, ..Peer::default() });
+                self.peers.insert(key, Peer::new(fast));
             }
-            Err(Refusal::Stopped) => assert!(self.bench.swarm.is_stopped()),
+            Err(Refusal::Stopped) => assert!(self.stopped),
             Err(Refusal::TooMany { limit }) => assert!(limit <= MAX_PEERS),
             Err(_) => {}
         }
@@ -137,36 +167,34 @@ impl Model {
         self.bench.swarm.set_wanted(self.bench.now, wanted);
     }
 
-    /// Lets time pass, timer by timer: each time that something is due is later than the last.
+    /// Lets time pass, timer by timer. Each timeout is later than the one before.
     fn pass(&mut self, millis: u64) {
         let end = self.bench.now + Duration::from_millis(millis);
         while let Some(at) = self.bench.swarm.poll_timeout().filter(|at| *at <= end) {
             self.bench.now = at.max(self.bench.now);
             self.bench.swarm.handle_timeout(self.bench.now);
             self.drain();
-            // An address to try again is due until it is taken.
+            // An address to try again keeps the timeout due until it is taken.
             while self.bench.swarm.next_candidate(self.bench.now).is_some_and(|address| {
                 let failure = ConnectFailure::Unreachable;
                 self.bench.swarm.handle_connect_failed(self.bench.now, address, failure);
                 true
             }) {}
             let next = self.bench.swarm.poll_timeout();
-            assert!(next.is_none_or(|next| next > self.bench.now), "what is due is not done");
+            assert!(next.is_none_or(|next| next > self.bench.now), "still due");
         }
         self.bench.now = end;
     }
 
-    fn stop_or_start(&mut self) {
-        let swarm = &mut self.bench.swarm;
-        match swarm.is_stopped() {
-            true => swarm.start(self.bench.now),
-            false => swarm.stop(self.bench.now),
-        }
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.bench.swarm.stop(self.bench.now);
     }
 
-    /// The disk is done with a piece.
+    /// A commit ends.
     fn settle(&mut self, choices: &mut Choices<'_>) {
         let Some((piece, digests)) = self.committing.pop_first() else { return };
+        self.unfinished.remove(&piece);
         self.release(piece, |_| true);
         let outcome = choices.byte();
         let bad = if outcome < 0xc0 { &[][..] } else { &[0] };
@@ -179,16 +207,16 @@ impl Model {
         self.bench.swarm.handle_committed(self.bench.now, piece, committed);
     }
 
-    /// A piece that was had is lost by a failed sync.
+    /// A failed sync loses a piece that we have.
     fn lose(&mut self, choices: &mut Choices<'_>) {
         let piece = self.bench.piece(choices.below(PIECES as usize) as u32);
-        if self.bench.swarm.have().contains(piece) {
+        if self.bench.has_piece(piece) {
             self.bench.swarm.handle_lost(self.bench.now, piece);
-            assert!(!self.bench.swarm.have().contains(piece));
+            assert!(!self.bench.has_piece(piece));
         }
     }
 
-    /// Somebody names peers, and the first that is to be tried can't be reached.
+    /// Candidates arrive, and the attempt to connect to the first one fails.
     fn connect(&mut self, choices: &mut Choices<'_>) {
         let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
         let sources = [Source::Tracker, Source::User, Source::Incoming, Source::Pex];
@@ -196,7 +224,7 @@ impl Model {
         let named: Vec<_> = choices.bytes(3).iter().map(|n| address(u64::from(n % 20))).collect();
         swarm.handle_candidates(now, source, &named);
         let Some(candidate) = swarm.next_candidate(now) else { return };
-        assert!(!swarm.is_stopped());
+        assert!(!self.stopped);
         let failures =
             [ConnectFailure::Unreachable, ConnectFailure::Handshake, ConnectFailure::WrongPeer];
         swarm.handle_connect_failed(now, candidate, failures[choices.below(3)]);
@@ -233,10 +261,20 @@ impl Model {
                 let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
                 swarm.handle_bitfield(now, key, 0, &bits[..1], false);
                 swarm.handle_bitfield(now, key, 1, &bits[1..], true);
+                peer.has = u32::from(u16::from_be_bytes(bits).reverse_bits());
             }
-            72..=79 => swarm.handle_have_all(now, key),
-            80..=81 => swarm.handle_have_none(now, key),
-            82..=89 => swarm.handle_have(now, key, piece),
+            72..=79 => {
+                swarm.handle_have_all(now, key);
+                peer.has = u32::MAX;
+            }
+            80..=81 => {
+                swarm.handle_have_none(now, key);
+                peer.has = 0;
+            }
+            82..=89 => {
+                swarm.handle_have(now, key, piece);
+                peer.has |= 1 << piece.get();
+            }
             90..=95 => {
                 swarm.handle_choke(now, key);
                 peer.choked = true;
@@ -259,7 +297,8 @@ impl Model {
             128..=129 => swarm.handle_not_interested(now, key),
             130..=149 => {
                 let serves = swarm.serves(key, piece);
-                assert_eq!(serves, !peer.am_choking && swarm.have().contains(piece));
+                let have = swarm.pieces().is_some_and(|pieces| pieces.have().contains(piece));
+                assert_eq!(serves, !peer.am_choking && have);
                 if serves {
                     swarm.handle_sent(now, key, block.length());
                 }
@@ -268,15 +307,15 @@ impl Model {
         }
     }
 
-    /// A peer sends a block that it was asked for, now or before, or says that it will not.
+    /// A peer answers a request, cancelled or not, with a block, a part of it, or a reject.
     fn answer(&mut self, key: PeerKey, op: u8, number: usize) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let late = op >= 240;
         let list = if late { &peer.cancelled } else { &peer.asked };
         let Some(request) = list.get(number % list.len().max(1)).copied() else { return };
-        let begins = (236..240).contains(&op);
-        if !begins {
-            // One that was cancelled and asked for again is answered by either.
+        let partial = (236..240).contains(&op);
+        if !partial {
+            // One answer is enough for a request that was cancelled and repeated.
             peer.asked.retain(|other| *other != request);
             peer.cancelled.retain(|other| *other != request);
         }
@@ -284,12 +323,13 @@ impl Model {
         if reject && peer.fast {
             return self.bench.swarm.handle_reject(self.bench.now, key, request);
         }
+        let layout = self.bench.layout();
         let swarm = &mut self.bench.swarm;
-        if swarm.place(self.bench.now, key, request, 0) == Place::Keep {
-            let span = swarm.spans().span_of(request.offset());
+        if swarm.handle_part(self.bench.now, key, request, 0) == BlockFate::Keep {
+            let span = layout.span_of(request.offset());
             assert!(self.spans.contains(&(request.piece(), span)), "no memory for it");
         }
-        if !begins {
+        if !partial {
             swarm.handle_payload(self.bench.now, key, request.length());
             swarm.handle_block(self.bench.now, key, request);
         }
@@ -299,7 +339,7 @@ impl Model {
         let before = self.spans.len();
         self.spans.retain(|(other, span)| *other != piece || !which(*span));
         let released = before - self.spans.len();
-        self.bench.budget.release(released * self.bench.swarm.spans().span_length() as usize);
+        self.bench.budget.release(released * self.bench.layout().span_length() as usize);
     }
 
     fn drain(&mut self) {
@@ -309,8 +349,8 @@ impl Model {
             self.check(output);
         }
         let swarm = &self.bench.swarm;
-        let reserved = self.spans.len() * swarm.spans().span_length() as usize;
-        assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is accounted for");
+        let reserved = self.spans.len() * self.bench.layout().span_length() as usize;
+        assert_eq!(self.bench.budget.available() + reserved, BUDGET, "memory is lost");
         assert_eq!(swarm.peers_connected(), self.peers.len());
         assert!(swarm.peers_known() <= MAX_KNOWN);
         for (key, peer) in &self.peers {
@@ -322,7 +362,8 @@ impl Model {
     fn check(&mut self, output: Output) {
         match output {
             Output::OpenSpans { piece, spans } => {
-                assert!(!self.bench.swarm.have().contains(piece));
+                assert!(!self.bench.has_piece(piece));
+                self.unfinished.insert(piece);
                 for span in spans {
                     assert!(self.spans.insert((piece, span)), "reserved twice");
                 }
@@ -331,13 +372,16 @@ impl Model {
                 assert!(self.spans.contains(&(piece, span)));
                 self.release(piece, |other| other == span);
             }
-            Output::ClosePiece { piece } => self.release(piece, |_| true),
+            Output::ClosePiece { piece } => {
+                assert!(self.unfinished.remove(&piece));
+                self.release(piece, |_| true);
+            }
             Output::Commit { piece, digests } => {
                 assert!(self.committing.insert(piece, digests).is_none());
             }
             Output::Request { peer, request } => self.check_request(peer, request),
             Output::Cancel { peer, request } => {
-                let Some(peer) = self.peers.get_mut(&peer) else { panic!("it is gone") };
+                let Some(peer) = self.peers.get_mut(&peer) else { panic!("unknown peer") };
                 let place = peer.asked.iter().position(|other| *other == request);
                 peer.asked.remove(place.expect("only what was asked for is cancelled"));
                 peer.cancelled.push(request);
@@ -345,10 +389,10 @@ impl Model {
             Output::Choke { peer } => self.choke(peer, true),
             Output::Unchoke { peer } => self.choke(peer, false),
             Output::Disconnect { peer, .. } => {
-                assert!(self.peers.remove(&peer).is_some(), "it is gone");
+                assert!(self.peers.remove(&peer).is_some(), "unknown peer");
             }
             Output::Have { peer, piece } => {
-                let had = self.bench.swarm.have().contains(piece);
+                let had = self.bench.has_piece(piece);
                 assert!(had && self.peers.contains_key(&peer));
             }
             Output::Announce { tracker, .. } => {
@@ -360,20 +404,20 @@ impl Model {
     }
 
     fn choke(&mut self, key: PeerKey, choke: bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { panic!("it is gone") };
-        assert_ne!(std::mem::replace(&mut peer.am_choking, choke), choke, "told twice");
+        let Some(peer) = self.peers.get_mut(&key) else { panic!("unknown peer") };
+        assert_ne!(std::mem::replace(&mut peer.am_choking, choke), choke, "sent twice");
     }
 
     fn check_request(&mut self, key: PeerKey, request: BlockRequest) {
         let (piece, swarm) = (request.piece(), &self.bench.swarm);
-        let Some(peer) = self.peers.get(&key) else { panic!("it is gone") };
-        assert!(!swarm.is_stopped(), "asked while stopped");
+        let Some(peer) = self.peers.get(&key) else { panic!("unknown peer") };
+        assert!(!self.stopped, "asked while stopped");
         assert!(!peer.choked || peer.allowed.contains(&piece), "asked while choked");
-        let span = swarm.spans().span_of(request.offset());
+        let span = self.bench.layout().span_of(request.offset());
         assert!(self.spans.contains(&(piece, span)), "asked without memory");
-        assert!(!self.committing.contains_key(&piece) && !swarm.have().contains(piece));
+        assert!(!self.committing.contains_key(&piece) && !self.bench.has_piece(piece));
         assert!(!peer.asked.contains(&request), "asked the same peer twice");
-        // Twice of different peers only if nothing else is left to open, or the other is snubbed.
+        // Two peers only if nothing else is left to start, or the other one is snubbed.
         let mut others = self.peers.iter().filter(|(other, peer)| {
             let snubbed = || swarm.peer(**other).is_some_and(|view| view.snubbed);
             **other != key && peer.asked.contains(&request) && !snubbed()
@@ -383,14 +427,14 @@ impl Model {
         asked.into_iter().for_each(|asked| asked.push(request));
     }
 
-    /// Whether every missing piece that somebody has is open.
+    /// Whether every missing piece that a peer has is unfinished.
     fn endgame(&self) -> bool {
-        let swarm = &self.bench.swarm;
+        let had_by_any = self.peers.values().fold(0, |all, peer| all | peer.has);
         let missing = self.bench.geometry.pieces().filter(|piece| {
-            swarm.wanted().contains(*piece)
-                && !swarm.have().contains(*piece)
-                && swarm.availability(*piece) > 0
+            self.bench.pieces().wanted().contains(*piece)
+                && !self.bench.has_piece(*piece)
+                && had_by_any >> piece.get() & 1 == 1
         });
-        missing.count() <= swarm.pieces_open()
+        missing.count() <= self.unfinished.len()
     }
 }

@@ -1,24 +1,25 @@
 //! Several swarms that exchange a torrent over links with a delay and a rate, on a virtual clock.
-//! A node's disk verifies after a millisecond; the digest of a block tells who made it.
+//! A node's disk verifies after a millisecond. The digest of a bad block names the node that
+//! hashed it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use swarm::{
-    Bitfield, BlockRequest, Committed, ConnectedPeer, DisconnectReason, Geometry, Output, PeerId,
-    PeerKey, PieceIndex, Place, Sha1Digest, SpanBudget, Swarm, SwarmConfig,
+    Bitfield, BlockFate, BlockRequest, Committed, ConnectedPeer, DisconnectReason, Geometry,
+    Output, PeerId, PeerKey, PieceIndex, Sha1Digest, SpanBudget, SpanLayout, Swarm, SwarmConfig,
 };
 
 use crate::bench::{address, peer_id};
 
-/// What one node is like.
+/// The properties of a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     pub(crate) seed: bool,
-    /// What it sends, in bytes per second.
+    /// The rate at which it sends, in bytes per second.
     pub(crate) up: u64,
-    /// Whether its blocks are corrupt, counted per block: every `n`th.
+    /// Every how many blocks it sends a corrupt one; `None` for never.
     pub(crate) lies_every: Option<u64>,
     pub(crate) memory: usize,
 }
@@ -53,12 +54,12 @@ struct State {
     node: Node,
     swarm: Swarm,
     budget: SpanBudget,
-    /// Which blocks are in open pieces, and whether they are good.
+    /// The blocks of unfinished pieces, and whether they are good.
     data: BTreeMap<(PieceIndex, u32), bool>,
     uploading_until: Duration,
     sent_blocks: u64,
     serving: VecDeque<usize>,
-    /// What each other node asked for and was not answered.
+    /// The requests of each other node that are not answered.
     wants: BTreeMap<usize, VecDeque<BlockRequest>>,
     waits_for_link: bool,
     linked: BTreeMap<usize, bool>,
@@ -82,11 +83,14 @@ impl Net {
         let state = |(index, node): (usize, &Node)| {
             let pieces = geometry.piece_count();
             let have = if node.seed { Bitfield::full(pieces) } else { Bitfield::new(pieces) };
-            let mut config = SwarmConfig::new(geometry, have, id(index));
+            let mut config = SwarmConfig::new(id(index));
             config.seed = seed.wrapping_add(index as u64);
+            let (now, wanted) = (Duration::ZERO, Bitfield::full(pieces));
+            let mut swarm = Swarm::new(now, &config);
+            swarm.begin_transfer(now, geometry, have, wanted, &[]).unwrap();
             State {
                 node: *node,
-                swarm: Swarm::new(Duration::ZERO, config),
+                swarm,
                 budget: SpanBudget::new(node.memory),
                 data: BTreeMap::new(),
                 uploading_until: Duration::ZERO,
@@ -122,7 +126,7 @@ impl Net {
         self.states[node].banned
     }
 
-    /// Everything a node wanted done, in order.
+    /// Every output of a node, in order.
     pub(crate) fn log(&self, node: usize) -> &[String] {
         &self.states[node].log
     }
@@ -172,7 +176,7 @@ impl Net {
             }
         }
         for (at, other) in [(from, to), (to, from)] {
-            let have = self.states[other].swarm.have().clone();
+            let have = self.states[other].swarm.pieces().unwrap().have().clone();
             let swarm = &mut self.states[at].swarm;
             swarm.handle_bitfield(self.now, key(other), 0, &have.as_bytes(), true);
         }
@@ -192,12 +196,13 @@ impl Net {
             let state = &mut self.states[node];
             let Some(output) = state.swarm.poll_output(self.now, &mut state.budget) else { break };
             state.log.push(format!("{:?} {output:?}", self.now));
-            self.obey(node, &output);
+            self.carry_out(node, &output);
         }
         self.serve(node);
     }
 
-    fn obey(&mut self, node: usize, output: &Output) {
+    fn carry_out(&mut self, node: usize, output: &Output) {
+        let layout = SpanLayout::new(self.geometry);
         let to = |peer: PeerKey| peer.0 as usize;
         match *output {
             Output::Interested { peer } => self.send(to(peer), Wire::Interested(node)),
@@ -218,12 +223,12 @@ impl Net {
             }
             Output::ClosePiece { piece } => {
                 let state = &mut self.states[node];
-                state.budget.release(state.swarm.spans().cost(piece));
+                state.budget.release(layout.cost(piece));
                 state.data.retain(|(other, _), _| *other != piece);
             }
             Output::StageSpan { .. } => {
                 let state = &mut self.states[node];
-                state.budget.release(state.swarm.spans().span_length() as usize);
+                state.budget.release(layout.span_length() as usize);
             }
             Output::Commit { piece, digests } => {
                 let at = self.now + Duration::from_millis(1);
@@ -247,8 +252,8 @@ impl Net {
             state.sent_blocks += 1;
             let lie = state.node.lies_every.is_some_and(|n| state.sent_blocks.is_multiple_of(n));
             let took = u64::from(request.length()) * 1_000_000 / state.node.up;
-            let begin = state.uploading_until.max(now);
-            state.uploading_until = begin + Duration::from_micros(took);
+            let start = state.uploading_until.max(now);
+            state.uploading_until = start + Duration::from_micros(took);
             state.swarm.handle_sent(now, key(to), request.length());
             let arrival = state.uploading_until + self.delay;
             let wire = Wire::Block(node, request, !lie);
@@ -291,7 +296,7 @@ impl Net {
             Wire::Block(from, request, good) => {
                 if state.linked.contains_key(&from) {
                     swarm.handle_payload(now, key(from), request.length());
-                    if swarm.place(now, key(from), request, 0) == Place::Keep {
+                    if swarm.handle_part(now, key(from), request, 0) == BlockFate::Keep {
                         state.data.insert((request.piece(), request.block()), good);
                     }
                     swarm.handle_block(now, key(from), request);
@@ -318,7 +323,7 @@ impl Net {
         } else {
             Committed::Mismatch { digests }
         };
-        state.budget.release(state.swarm.spans().cost(piece));
+        state.budget.release(SpanLayout::new(self.geometry).cost(piece));
         state.data.retain(|(other, _), _| *other != piece);
         state.swarm.handle_committed(self.now, piece, committed);
     }

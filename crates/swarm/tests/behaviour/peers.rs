@@ -1,4 +1,4 @@
-//! Who is connected to, and when again.
+//! Which peers are connected to, and when again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use swarm::{
     Bitfield, ConnectFailure, ConnectedPeer, DisconnectReason, Output, PeerId, PeerKey, Refusal,
-    Source, SwarmConfig,
+    Source,
 };
 
-use crate::bench::{Bench, address, config, peer_id, seconds};
+use crate::bench::{Bench, Setup, address, peer_id, pieces_of, seconds, setup};
 
 fn outgoing(number: u64) -> ConnectedPeer {
     ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
@@ -29,7 +29,7 @@ fn connect(bench: &mut Bench, number: u64) -> PeerKey {
 
 #[test]
 fn candidates_are_taken_once() {
-    let mut bench = Bench::new(1, 1);
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.max_peers = 2));
     assert_eq!(know(&mut bench, &[address(1), address(2), address(1)]), 2);
     assert_eq!(know(&mut bench, &[address(2)]), 0);
     assert_eq!(bench.swarm.peers_known(), 2);
@@ -37,11 +37,12 @@ fn candidates_are_taken_once() {
         std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect();
     got.sort_unstable();
     assert_eq!(got, [address(1), address(2)]);
-    assert_eq!(bench.swarm.peers_connecting(), 2);
+    assert_eq!(know(&mut bench, &[address(3)]), 1);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "both are being connected to");
 }
 
 #[test]
-fn addresses_nobody_can_listen_at_are_refused() {
+fn unconnectable_addresses_are_refused() {
     let mut bench = Bench::new(1, 1);
     for text in
         ["1.2.3.4:0", "0.0.0.0:1", "[::]:1", "255.255.255.255:1", "224.0.0.1:1", "[ff02::1]:1"]
@@ -53,7 +54,7 @@ fn addresses_nobody_can_listen_at_are_refused() {
 }
 
 #[test]
-fn at_most_ten_thousand_are_known_and_two_thousand_taken_from_a_list() {
+fn known_addresses_and_lists_are_limited() {
     let mut bench = Bench::new(1, 1);
     let list: Vec<SocketAddr> = (1..=15_000).map(address).collect();
     assert_eq!(know(&mut bench, &list), 2000);
@@ -64,8 +65,8 @@ fn at_most_ten_thousand_are_known_and_two_thousand_taken_from_a_list() {
 }
 
 #[test]
-fn a_private_torrent_takes_peers_from_its_trackers_only() {
-    let mut bench = Bench::with(SwarmConfig { private: true, ..config(1, 1) });
+fn private_torrent_uses_tracker_peers_only() {
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.private = true));
     for source in [Source::Pex, Source::Dht, Source::Local, Source::User, Source::Incoming] {
         assert_eq!(bench.swarm.handle_candidates(bench.now, source, &[address(1)]), 0);
     }
@@ -76,8 +77,8 @@ fn a_private_torrent_takes_peers_from_its_trackers_only() {
 }
 
 #[test]
-fn no_more_than_the_limit_are_connected() {
-    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(1, 1) });
+fn connections_are_limited() {
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.max_peers = 2));
     know(&mut bench, &[address(1), address(2), address(3)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
     let key = bench.join();
@@ -91,16 +92,16 @@ fn no_more_than_the_limit_are_connected() {
 }
 
 #[test]
-fn a_failure_is_tried_again_later_and_later_then_rests_half_an_hour() {
+fn failures_back_off_then_rest() {
     let mut bench = Bench::new(1, 1);
     know(&mut bench, &[address(1)]);
     let mut waits = Vec::new();
     for _ in 0..7 {
-        let begin = bench.now;
+        let start = bench.now;
         while bench.swarm.next_candidate(bench.now).is_none() {
             bench.pass(Duration::from_millis(500));
         }
-        waits.push((bench.now - begin).as_millis());
+        waits.push((bench.now - start).as_millis());
         let failure = ConnectFailure::Unreachable;
         bench.swarm.handle_connect_failed(bench.now, address(1), failure);
     }
@@ -162,7 +163,7 @@ fn useful_connection_allows_early_retry() {
 }
 
 #[test]
-fn the_timeout_says_when_a_candidate_may_be_tried_again() {
+fn timeout_covers_the_next_retry() {
     let mut bench = Bench::new(1, 1);
     know(&mut bench, &[address(1)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
@@ -171,7 +172,7 @@ fn the_timeout_says_when_a_candidate_may_be_tried_again() {
 }
 
 #[test]
-fn a_lost_peer_is_tried_again() {
+fn disconnected_peer_is_tried_again() {
     let mut bench = Bench::new(4, 1);
     know(&mut bench, &[address(1)]);
     let key = connect(&mut bench, 1);
@@ -183,7 +184,7 @@ fn a_lost_peer_is_tried_again() {
 }
 
 #[test]
-fn a_connection_that_never_was_of_use_counts_as_a_failure() {
+fn useless_connection_counts_as_failure() {
     let mut bench = Bench::new(4, 1);
     know(&mut bench, &[address(1)]);
     for wait in [1_500, 10_000, 20_000, 40_000, 80_000, 1_800_000] {
@@ -196,7 +197,7 @@ fn a_connection_that_never_was_of_use_counts_as_a_failure() {
 }
 
 #[test]
-fn the_same_address_is_not_connected_twice() {
+fn connected_address_is_refused() {
     let mut bench = Bench::new(1, 1);
     let peer = outgoing(1);
     bench.swarm.handle_connected(bench.now, PeerKey(1), peer).unwrap();
@@ -206,17 +207,17 @@ fn the_same_address_is_not_connected_twice() {
 }
 
 #[test]
-fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
+fn both_ends_keep_the_same_connection() {
     // Both connect at once; each end sees its own connection first.
     let ends = [(PeerId([1; 20]), PeerId([2; 20])), (PeerId([2; 20]), PeerId([1; 20]))];
     for (own, other) in ends {
-        let mut bench = Bench::with(SwarmConfig { peer_id: own, ..config(1, 1) });
+        let mut bench = Bench::with(&setup(1, 1).config(|config| config.peer_id = own));
         let out = ConnectedPeer { peer_id: other, ..outgoing(1) };
         let back = "10.0.0.1:50123".parse().unwrap();
         let into = ConnectedPeer { address: back, outgoing: false, ..out };
         bench.swarm.handle_connected(bench.now, PeerKey(1), out).unwrap();
         let second = bench.swarm.handle_connected(bench.now, PeerKey(2), into);
-        // The one begun by the greater id stays.
+        // The connection from the greater id stays.
         if own > other {
             assert_eq!(second, Err(Refusal::Duplicate));
         } else {
@@ -230,8 +231,8 @@ fn of_two_connections_between_two_peers_both_ends_keep_the_same() {
 }
 
 #[test]
-fn who_comes_from_elsewhere_with_the_id_of_a_peer_replaces_nobody() {
-    let mut bench = Bench::with(SwarmConfig { peer_id: PeerId([1; 20]), ..config(1, 1) });
+fn stolen_peer_id_replaces_no_connection() {
+    let mut bench = Bench::with(&setup(1, 1).config(|config| config.peer_id = PeerId([1; 20])));
     let honest = ConnectedPeer { peer_id: PeerId([2; 20]), ..outgoing(1) };
     bench.swarm.handle_connected(bench.now, PeerKey(1), honest).unwrap();
     let elsewhere = "10.0.0.2:50123".parse().unwrap();
@@ -242,7 +243,7 @@ fn who_comes_from_elsewhere_with_the_id_of_a_peer_replaces_nobody() {
 }
 
 #[test]
-fn we_do_not_talk_to_ourselves() {
+fn own_connection_is_refused() {
     let mut bench = Bench::new(1, 1);
     know(&mut bench, &[address(1)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
@@ -255,7 +256,7 @@ fn we_do_not_talk_to_ourselves() {
 }
 
 #[test]
-fn a_peer_that_came_to_us_can_be_found_again() {
+fn incoming_peer_is_remembered_by_port() {
     let mut bench = Bench::new(4, 1);
     let key = bench.join();
     assert_eq!(bench.swarm.peers_known(), 1);
@@ -269,8 +270,8 @@ fn a_peer_that_came_to_us_can_be_found_again() {
 }
 
 #[test]
-fn two_seeders_part() {
-    let mut bench = Bench::with(SwarmConfig { have: Bitfield::full(1), ..config(1, 1) });
+fn seeders_disconnect_each_other() {
+    let mut bench = Bench::with(&Setup { have: Bitfield::full(1), ..setup(1, 1) });
     know(&mut bench, &[address(1)]);
     let seed = connect(&mut bench, 1);
     bench.swarm.handle_have_all(bench.now, seed);
@@ -285,29 +286,27 @@ fn two_seeders_part() {
 }
 
 #[test]
-fn having_become_a_seeder_we_part_from_seeders() {
+fn new_seeder_disconnects_seeders() {
     let mut bench = Bench::new(3, 2);
     let (seed, leecher) = (bench.join_seed(), bench.join_with(&[0]));
     bench.download();
-    assert!(bench.swarm.is_seed());
+    assert!(bench.pieces().have().is_full());
     assert!(bench.swarm.peer(seed).is_none() && bench.swarm.peer(leecher).is_some());
 }
 
 #[test]
-fn a_bitfield_in_parts_is_put_together() {
+fn bitfield_parts_are_joined() {
     let mut bench = Bench::new(20, 1);
     let key = bench.join();
     bench.swarm.handle_bitfield(bench.now, key, 0, &[0x80], false);
     bench.swarm.handle_bitfield(bench.now, key, 1, &[0x01, 0x10], true);
-    let had: Vec<u32> =
-        (0..20).filter(|index| bench.swarm.availability(bench.piece(*index)) == 1).collect();
-    assert_eq!(had, [0, 15, 19]);
-    bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
-    assert_eq!(bench.swarm.availability(bench.piece(0)), 0);
+    assert_eq!(bench.swarm.peer(key).unwrap().pieces, 3);
+    bench.swarm.handle_unchoke(bench.now, key);
+    assert_eq!(pieces_of(&bench.requests_to(key)), BTreeSet::from([0, 15, 19]));
 }
 
 #[test]
-fn a_bitfield_of_another_torrent_ends_the_connection() {
+fn misfit_bitfield_ends_the_connection() {
     let parts: [&[(usize, &[u8])]; 4] =
         [&[(0, &[0; 4])], &[(0, &[0; 2])], &[(0, &[0, 0, 1])], &[(1, &[0; 2])]];
     for parts in parts {
@@ -322,7 +321,7 @@ fn a_bitfield_of_another_torrent_ends_the_connection() {
 }
 
 #[test]
-fn a_stopped_swarm_connects_to_nobody() {
+fn stopped_swarm_disconnects_and_stages() {
     let mut bench = Bench::new(1, 4);
     know(&mut bench, &[address(50)]);
     let seed = bench.join_seed();
@@ -334,27 +333,21 @@ fn a_stopped_swarm_connects_to_nobody() {
     assert!(outputs.contains(&Output::Disconnect { peer: seed, reason }));
     let piece = bench.piece(0);
     assert!(outputs.contains(&Output::StageSpan { piece, span: 0 }));
-    let unfinished: Vec<_> = bench.swarm.unfinished().collect();
-    assert_eq!(unfinished, [(piece, vec![asked[1].block()])]);
+    let staged: Vec<u32> = bench.swarm.blocks_in(piece, 0).collect();
+    assert_eq!(staged, [asked[1].block()]);
     assert_eq!(bench.swarm.next_candidate(bench.now), None);
     let refused = bench.swarm.handle_connected(bench.now, PeerKey(70), outgoing(70));
     assert_eq!(refused, Err(Refusal::Stopped));
     assert_eq!(bench.swarm.poll_timeout(), None);
-
-    bench.swarm.start(bench.now);
-    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(50)));
-    let again = bench.join_seed();
-    let rest = bench.requests_to(again);
-    assert_eq!(rest.len(), 3, "what is there is kept");
 }
 
 #[test]
-fn a_place_is_made_when_nobody_sends_anything() {
-    let mut bench = Bench::with(SwarmConfig { max_peers: 2, ..config(3, 2) });
+fn full_stalled_swarm_disconnects_oldest_peer() {
+    let mut bench = Bench::with(&setup(3, 2).config(|config| config.max_peers = 2));
     let first = bench.join_seed();
     bench.pass(seconds(1));
     let second = bench.join_seed();
-    // One that sends keeps everybody's place.
+    // While one peer sends, none is disconnected.
     for request in bench.requests_to(first).into_iter().take(1) {
         bench.pass(seconds(50));
         bench.send(first, request);
@@ -367,9 +360,9 @@ fn a_place_is_made_when_nobody_sends_anything() {
         outputs.iter().filter_map(useless).collect()
     };
     assert_eq!(gone(&bench.pass(seconds(55))), []);
-    assert_eq!(gone(&bench.pass(seconds(10))), [first], "it came first");
-    assert_eq!(gone(&bench.pass(seconds(120))), [], "there is a place now");
+    assert_eq!(gone(&bench.pass(seconds(10))), [first], "it connected first");
+    assert_eq!(gone(&bench.pass(seconds(120))), [], "the swarm is not full");
     bench.join_seed();
-    assert_eq!(gone(&bench.pass(seconds(50))), [], "the new one has a minute");
+    assert_eq!(gone(&bench.pass(seconds(50))), [], "the new peer has a minute");
     assert_eq!(gone(&bench.pass(seconds(15))), [second]);
 }

@@ -1,44 +1,42 @@
-//! Which piece comes next.
+//! Which piece is fetched next.
 
 use std::collections::BTreeSet;
 
-use swarm::{Output, SwarmConfig};
+use swarm::Output;
 
-use crate::bench::{Bench, config, pieces_of, requests, seconds};
+use crate::bench::{Bench, Setup, pieces_of, requests, seconds, setup};
 
-fn with_seed(config: SwarmConfig, seed: u64) -> Bench {
-    Bench::with(SwarmConfig { seed, ..config })
+fn with_seed(setup: Setup, seed: u64) -> Bench {
+    Bench::with(&setup.config(|config| config.seed = seed))
 }
 
 #[test]
 fn rarest_first() {
-    // Four pieces are had, so that the random first ones are over.
-    let mut config = config(12, 2);
+    // We have four pieces, so none is picked at random.
+    let mut setup = setup(12, 2);
     (0..4).for_each(|index| {
-        config.have.insert(config.geometry.piece(index).unwrap());
+        setup.have.insert(setup.piece(index));
     });
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     let all: Vec<u32> = (0..12).collect();
-    // Piece 4 is had by one peer, 5 by two, ... 11 by eight.
+    // One peer has piece 4, two have 5, ... eight have 11.
     for copies in 1..8 {
         bench.join_with(&all[4 + copies..]);
     }
     let seed = bench.join_with(&all[4..]);
     bench.drain();
     bench.swarm.handle_unchoke(bench.now, seed);
-    assert_eq!(bench.swarm.availability(bench.piece(4)), 1);
-    assert_eq!(bench.swarm.availability(bench.piece(11)), 8);
     assert_eq!(bench.download(), [4, 5, 6, 7, 8, 9, 10, 11]);
 }
 
 #[test]
 fn ties_are_broken_at_random() {
     let firsts = (0..20).map(|seed| {
-        let mut config = config(40, 1);
+        let mut setup = setup(40, 1);
         (0..4).for_each(|index| {
-            config.have.insert(config.geometry.piece(index).unwrap());
+            setup.have.insert(setup.piece(index));
         });
-        let mut bench = with_seed(config, seed);
+        let mut bench = with_seed(setup, seed);
         bench.join_seed();
         bench.download()[0]
     });
@@ -46,9 +44,9 @@ fn ties_are_broken_at_random() {
 }
 
 #[test]
-fn the_first_pieces_are_random_whatever_is_rare() {
+fn first_pieces_are_random() {
     let firsts = (0..20).map(|seed| {
-        let mut bench = with_seed(config(40, 64), seed);
+        let mut bench = with_seed(setup(40, 64), seed);
         // Only pieces 0 and 1 are rare.
         let common: Vec<u32> = (2..40).collect();
         (0..3).for_each(|_| _ = bench.join_with(&common));
@@ -60,7 +58,7 @@ fn the_first_pieces_are_random_whatever_is_rare() {
 }
 
 #[test]
-fn a_huge_torrent_is_picked_from_quickly() {
+fn picking_scales_to_huge_torrents() {
     let mut bench = Bench::new(1 << 21, 1);
     let pieces: Vec<u32> = (0..1 << 21).step_by(3).collect();
     let peer = bench.join_with(&pieces);
@@ -72,23 +70,23 @@ fn a_huge_torrent_is_picked_from_quickly() {
             bench.verify(request.piece().get());
         }
     }
-    assert!(bench.swarm.have().count() > 2000);
+    assert!(bench.pieces().have().count() > 2000);
 }
 
 #[test]
-fn a_started_piece_comes_before_a_new_one() {
+fn started_piece_precedes_a_new_one() {
     let mut bench = Bench::new(20, 8);
     let first = bench.join_seed();
     let piece = pieces_of(&bench.requests_to(first));
     assert_eq!(piece.len(), 1);
-    // It leaves; what it began is gone on with.
+    // It leaves, and the other goes on with its piece.
     bench.swarm.handle_disconnected(bench.now, first, swarm::DisconnectReason::Closed);
     let second = bench.join_seed();
     assert_eq!(pieces_of(&bench.requests_to(second)), piece);
 }
 
 #[test]
-fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
+fn fast_peer_takes_its_own_piece() {
     let mut bench = Bench::new(20, 64);
     let (slow, other) = (bench.join_seed(), bench.join_seed());
     let outputs = bench.drain();
@@ -96,7 +94,7 @@ fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
         let theirs = requests(&outputs).into_iter().filter(|(peer, _)| *peer == key);
         pieces_of(&theirs.map(|(_, request)| request).collect::<Vec<_>>())
     };
-    assert_eq!(piece_of(slow), piece_of(other), "nobody's rate is known yet");
+    assert_eq!(piece_of(slow), piece_of(other), "no rate is known yet");
 
     let mut bench = Bench::new(20, 64);
     let fast = bench.join_seed();
@@ -115,27 +113,27 @@ fn slow_peers_share_a_piece_and_fast_ones_take_their_own() {
 }
 
 #[test]
-fn only_wanted_pieces_are_asked_for() {
-    let mut config = config(10, 1);
+fn only_wanted_pieces_are_requested() {
+    let mut setup = setup(10, 1);
     for index in [0, 1, 2, 5, 6, 7, 8, 9] {
-        config.wanted.remove(config.geometry.piece(index).unwrap());
+        setup.wanted.remove(setup.piece(index));
     }
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     bench.join_seed();
     let mut opened = bench.download();
     opened.sort_unstable();
     assert_eq!(opened, [3, 4]);
-    assert!(bench.swarm.is_complete() && !bench.swarm.is_seed());
-    assert_eq!(bench.swarm.left(), 0);
+    assert!(bench.swarm.is_complete() && !bench.pieces().have().is_full());
+    assert_eq!(bench.pieces().left(), 0);
 }
 
 #[test]
-fn wanting_more_goes_on_and_wanting_less_closes() {
+fn unwanted_unfinished_piece_is_closed() {
     let mut bench = Bench::new(4, 8);
     let seed = bench.join_seed();
     let asked = bench.requests_to(seed);
     let open = asked[0].piece();
-    let mut wanted = bench.swarm.wanted().clone();
+    let mut wanted = bench.pieces().wanted().clone();
     wanted.remove(open);
     bench.swarm.set_wanted(bench.now, wanted);
     let outputs = bench.drain();
@@ -145,11 +143,11 @@ fn wanting_more_goes_on_and_wanting_less_closes() {
     assert!(requests(&outputs).iter().all(|(_, request)| request.piece() != open));
 
     bench.swarm.set_wanted(bench.now, swarm::Bitfield::full(4));
-    assert_eq!(bench.swarm.left(), bench.geometry.total());
+    assert_eq!(bench.pieces().left(), bench.geometry.total());
 }
 
 #[test]
-fn allowed_fast_pieces_are_asked_for_while_choked() {
+fn allowed_fast_requests_ignore_choke() {
     let mut bench = Bench::new(10, 2);
     let peer = bench.join();
     bench.swarm.handle_have_all(bench.now, peer);
@@ -162,12 +160,12 @@ fn allowed_fast_pieces_are_asked_for_while_choked() {
 }
 
 #[test]
-fn a_suggested_piece_is_preferred() {
-    let mut config = config(200, 1);
+fn suggested_piece_is_preferred() {
+    let mut setup = setup(200, 1);
     (0..4).for_each(|index| {
-        config.have.insert(config.geometry.piece(index).unwrap());
+        setup.have.insert(setup.piece(index));
     });
-    let mut bench = Bench::with(config);
+    let mut bench = Bench::with(&setup);
     let peer = bench.join();
     bench.swarm.handle_have_all(bench.now, peer);
     bench.swarm.handle_suggest(bench.now, peer, bench.geometry.piece(77).unwrap());
@@ -176,24 +174,24 @@ fn a_suggested_piece_is_preferred() {
 }
 
 #[test]
-fn blocks_on_disk_are_not_asked_for_again() {
-    let mut config = config(3, 4);
-    let piece = config.geometry.piece(1).unwrap();
-    config.unfinished = vec![(piece, vec![0, 2, 2, 99])];
-    let mut bench = Bench::with(config);
+fn blocks_on_disk_are_not_requested() {
+    let mut setup = setup(3, 4);
+    let piece = setup.piece(1);
+    setup.unfinished = vec![(piece, vec![0, 2, 2, 99])];
+    let mut bench = Bench::with(&setup);
     let seed = bench.join_seed();
     let asked = bench.requests_to(seed);
     let of_piece: Vec<u32> =
         asked.iter().filter(|asked| asked.piece() == piece).map(|asked| asked.block()).collect();
     assert_eq!(of_piece, [1, 3]);
-    assert_eq!(asked[0].piece(), piece, "what is begun comes first");
+    assert_eq!(asked[0].piece(), piece, "the unfinished piece comes first");
 }
 
 #[test]
-fn a_piece_wholly_on_disk_is_committed_at_once() {
-    let mut config = config(3, 2);
-    let piece = config.geometry.piece(1).unwrap();
-    config.unfinished = vec![(piece, vec![0, 1])];
-    let mut bench = Bench::with(config);
+fn piece_wholly_on_disk_is_committed() {
+    let mut setup = setup(3, 2);
+    let piece = setup.piece(1);
+    setup.unfinished = vec![(piece, vec![0, 1])];
+    let mut bench = Bench::with(&setup);
     assert_eq!(bench.drain(), [Output::Commit { piece, digests: false }]);
 }

@@ -1,5 +1,5 @@
-//! Whatever happens, in whatever order: what the [model](super::model) checks holds, for random
-//! choices and for those that the fuzzer found worth keeping.
+//! What the [model](super::model) checks holds for random choices, and for those that the fuzzer
+//! kept.
 
 use proptest::prelude::*;
 

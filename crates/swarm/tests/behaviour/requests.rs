@@ -1,9 +1,9 @@
-//! How much is asked of whom, and what becomes of it.
+//! Requests to peers, and their outcome.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, DisconnectReason, Output, PeerKey, Place, SpanBudget};
+use swarm::{BlockFate, BlockRequest, DisconnectReason, Output, PeerKey, SpanBudget};
 
 use crate::bench::{BLOCK, Bench, requests, seconds};
 
@@ -16,7 +16,7 @@ fn cancels(outputs: &[Output]) -> Vec<(PeerKey, BlockRequest)> {
 }
 
 #[test]
-fn nothing_is_asked_of_a_peer_that_chokes() {
+fn choking_peer_is_not_asked() {
     let mut bench = Bench::new(10, 4);
     let peer = bench.join_with(&[0, 1, 2]);
     assert_eq!(bench.drain(), [Output::Interested { peer }]);
@@ -25,7 +25,7 @@ fn nothing_is_asked_of_a_peer_that_chokes() {
 }
 
 #[test]
-fn the_pipeline_doubles_then_follows_the_rate() {
+fn pipeline_doubles_then_follows_rate() {
     let mut bench = Bench::new(200, 64);
     let seed = bench.join_seed();
     bench.swarm.handle_reqq(bench.now, seed, 2000);
@@ -53,13 +53,13 @@ fn the_pipeline_doubles_then_follows_the_rate() {
         let outputs = bench.pass(Duration::from_millis(250));
         outstanding.extend(requests(&outputs).into_iter().map(|(_, asked)| asked));
     }
-    // What it sends in a second, and a few.
+    // The blocks that it sends in a second, and a few more.
     let window = bench.swarm.peer(seed).unwrap().window;
     assert!((64..=80).contains(&window), "{window}");
 }
 
 #[test]
-fn a_peer_is_asked_for_no_more_than_it_keeps() {
+fn reqq_limits_requests() {
     let mut bench = Bench::new(20, 64);
     let seed = bench.join_seed();
     bench.swarm.handle_reqq(bench.now, seed, 2);
@@ -67,33 +67,29 @@ fn a_peer_is_asked_for_no_more_than_it_keeps() {
 }
 
 #[test]
-fn a_choke_voids_requests_and_others_are_asked() {
+fn choke_releases_requests_to_others() {
     let mut bench = Bench::new(1, 8);
     let plain = bench.join_as(false);
     bench.has(plain, &[0]);
     bench.swarm.handle_unchoke(bench.now, plain);
-    let asked = bench.requests_to(plain);
+    let asked: BTreeSet<BlockRequest> = bench.requests_to(plain).into_iter().collect();
     let other = bench.join_seed();
-    bench.swarm.handle_reqq(bench.now, other, 100);
-    bench.drain();
+    let mut owed: VecDeque<BlockRequest> = bench.requests_to(other).into();
+    assert!(owed.iter().all(|request| !asked.contains(request)));
     bench.swarm.handle_choke(bench.now, plain);
     assert_eq!(bench.swarm.peer(plain).unwrap().outstanding, 0);
-    // The other works through all blocks, those of the first peer among them.
-    let mut got = BTreeSet::new();
-    for _ in 0..8 {
-        let outstanding: Vec<BlockRequest> = bench.geometry.blocks(bench.piece(0)).collect();
-        for request in outstanding {
-            if !got.contains(&request) && bench.send(other, request) {
-                got.insert(request);
-            }
-        }
-        bench.drain();
+    let mut again = BTreeSet::new();
+    while let Some(request) = owed.pop_front() {
+        assert!(bench.send(other, request));
+        let requests = bench.requests_to(other);
+        again.extend(requests.iter().copied());
+        owed.extend(requests);
     }
-    assert!(asked.iter().all(|request| got.contains(request)));
+    assert_eq!(again, asked);
 }
 
 #[test]
-fn with_the_fast_extension_a_choke_waits_for_rejects() {
+fn fast_choke_waits_for_rejects() {
     let mut bench = Bench::new(1, 8);
     let peer = bench.join_seed();
     let asked = bench.requests_to(peer);
@@ -109,7 +105,7 @@ fn with_the_fast_extension_a_choke_waits_for_rejects() {
 }
 
 #[test]
-fn a_peer_that_rejects_everything_is_left_alone_for_a_while() {
+fn rejecting_peer_is_not_asked_temporarily() {
     let mut bench = Bench::new(10, 8);
     let peer = bench.join_seed();
     let mut rejected = 0;
@@ -122,13 +118,13 @@ fn a_peer_that_rejects_everything_is_left_alone_for_a_while() {
             rejected += 1;
             bench.swarm.handle_reject(bench.now, peer, request);
         }
-        assert!(rejected < 100, "asked again and again");
+        assert!(rejected < 100, "asked without end");
     }
-    assert!(!requests(&bench.pass(seconds(12))).is_empty(), "but not for ever");
+    assert!(!requests(&bench.pass(seconds(12))).is_empty(), "not forever");
 }
 
 #[test]
-fn a_silent_peer_is_snubbed_and_others_take_over() {
+fn silent_peer_is_snubbed_and_replaced() {
     let mut bench = Bench::new(1, 4);
     let silent = bench.join_seed();
     let asked = bench.requests_to(silent);
@@ -144,14 +140,14 @@ fn a_silent_peer_is_snubbed_and_others_take_over() {
 
     let other = bench.join_seed();
     let taken: BTreeSet<BlockRequest> = bench.requests_to(other).into_iter().collect();
-    assert_eq!(taken, asked.iter().copied().collect(), "all of them, the kept one too");
-    // The other's block wins; the snubbed peer's request is taken back.
+    assert_eq!(taken, asked.iter().copied().collect(), "all blocks, including the kept request");
+    // The block of the other peer is kept, and the snubbed peer's request is cancelled.
     assert!(bench.send(other, asked[0]));
     assert_eq!(cancels(&bench.drain()), [(silent, asked[0])]);
 }
 
 #[test]
-fn a_snubbed_peer_is_asked_one_at_a_time_until_it_sends() {
+fn snubbed_peer_has_one_request() {
     let mut bench = Bench::new(4, 16);
     let peer = bench.join_seed();
     let asked = bench.requests_to(peer);
@@ -163,24 +159,24 @@ fn a_snubbed_peer_is_asked_one_at_a_time_until_it_sends() {
 }
 
 #[test]
-fn a_late_block_does_not_have_the_kept_request_asked_twice() {
+fn late_block_keeps_the_kept_request() {
     let mut bench = Bench::new(4, 16);
     let peer = bench.join_seed();
     let asked = bench.requests_to(peer);
     bench.pass(seconds(61));
     assert_eq!(bench.swarm.peer(peer).unwrap().outstanding, 1, "the first");
-    // One that was taken back comes all the same.
+    // A cancelled one arrives all the same.
     bench.send(peer, asked[1]);
     assert!(!bench.swarm.peer(peer).unwrap().snubbed);
     let again = bench.requests_to(peer);
     assert!(again.len() > 1 && !again.contains(&asked[0]), "{again:?}");
-    // The first is one that it owes: nobody else is asked for it.
+    // It owes the first one again, so no other peer is asked for it.
     let other = bench.join_seed();
     assert!(!bench.requests_to(other).contains(&asked[0]));
 }
 
 #[test]
-fn a_request_that_was_passed_over_is_asked_again() {
+fn passed_over_request_is_repeated() {
     let mut bench = Bench::new(1, 128);
     let peer = bench.join_seed();
     let lost = bench.requests_to(peer)[0];
@@ -203,15 +199,15 @@ fn endgame_asks_twice_and_cancels() {
     assert_eq!(asked.len(), 4);
     let second = bench.join_seed();
     let twice = bench.requests_to(second);
-    assert_eq!(twice.len(), 4, "everything is asked for, so it is asked for again");
+    assert_eq!(twice.len(), 4, "every block is requested, so they are requested again");
     assert!(bench.send(second, asked[2]));
     assert_eq!(cancels(&bench.drain()), [(first, asked[2])]);
-    // The cancelled block may still come.
+    // The cancelled block may still arrive.
     assert!(!bench.send(first, asked[2]));
     assert_eq!(bench.swarm.wasted(), u64::from(BLOCK));
 }
 
-/// Two peers, of which one has been faster: the blocks that each owes, and no free block is left.
+/// Returns a faster and a slower peer, and the blocks that each owes. No free block is left.
 fn unequal_in_the_endgame(bench: &mut Bench) -> [(PeerKey, VecDeque<BlockRequest>); 2] {
     let mut peers = [(); 2].map(|()| (bench.join_seed(), VecDeque::new()));
     let mut missing = bench.geometry.block_count(bench.piece(0)) as usize;
@@ -247,13 +243,13 @@ fn endgame_doubles_the_block_expected_last() {
 }
 
 #[test]
-fn endgame_asks_no_peer_that_is_slower() {
+fn endgame_asks_no_slower_peer() {
     let mut bench = Bench::new(1, 200);
     let [(fast, mut owed), (slow, late)] = unequal_in_the_endgame(&mut bench);
     owed.drain(3..).for_each(|request| _ = bench.send(fast, request));
     late.iter().for_each(|request| _ = bench.send(slow, *request));
     assert_eq!(requests(&bench.drain()), [], "{fast:?} is soon done");
-    // It stopped: what it owes is expected ever later.
+    // The fast one stopped, so its blocks are expected later and later.
     let outputs = bench.pass(seconds(4));
     let asked = requests(&outputs).into_iter().filter(|(key, _)| *key == slow);
     let asked: Vec<BlockRequest> = asked.map(|(_, request)| request).collect();
@@ -261,7 +257,7 @@ fn endgame_asks_no_peer_that_is_slower() {
 }
 
 #[test]
-fn no_block_is_asked_for_twice_before_the_endgame() {
+fn blocks_are_asked_once_before_endgame() {
     let mut bench = Bench::new(30, 16);
     (0..5).for_each(|_| _ = bench.join_seed());
     let asked = bench.requests();
@@ -276,12 +272,12 @@ fn a_block_has_one_writer() {
     bench.drain();
     let block = bench.block(0, 0);
     let now = bench.now;
-    let place = |bench: &mut Bench, key, offset| bench.swarm.place(now, key, block, offset);
-    assert_eq!(place(&mut bench, first, 8192), Place::Discard, "it must begin at the beginning");
-    assert_eq!(place(&mut bench, first, 0), Place::Keep);
-    assert_eq!(place(&mut bench, second, 0), Place::Discard);
-    assert_eq!(place(&mut bench, first, 8192), Place::Keep);
-    // The second one's parts went nowhere, so the block is not there yet.
+    let fate = |bench: &mut Bench, key, offset| bench.swarm.handle_part(now, key, block, offset);
+    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Discard, "a writer starts at offset 0");
+    assert_eq!(fate(&mut bench, first, 0), BlockFate::Keep);
+    assert_eq!(fate(&mut bench, second, 0), BlockFate::Discard);
+    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Keep);
+    // The parts of the second peer were discarded, so the block is not done.
     bench.swarm.handle_block(now, second, block);
     assert!(!bench.drain().iter().any(|output| matches!(output, Output::Commit { .. })));
     bench.swarm.handle_block(now, first, block);
@@ -290,9 +286,9 @@ fn a_block_has_one_writer() {
 }
 
 #[test]
-fn in_the_endgame_peers_that_send_nothing_are_passed_over_soon() {
+fn endgame_snubs_silent_peers_soon() {
     let mut bench = Bench::new(4, 4);
-    // More than may be asked for one block, and all of them are.
+    // More peers than may be asked for one block.
     (0..6).for_each(|_| _ = bench.join_seed());
     bench.drain();
     let honest = bench.join_seed();
@@ -309,15 +305,15 @@ fn in_the_endgame_peers_that_send_nothing_are_passed_over_soon() {
             outputs.extend(bench.drain());
         }
     }
-    assert!(bench.swarm.is_seed());
+    assert!(bench.pieces().have().is_full());
 }
 
 #[test]
-fn in_the_endgame_one_that_has_sent_a_good_piece_finds_a_place() {
+fn endgame_reserves_last_copy_for_trusted() {
     let mut bench = Bench::new(2, 4);
     let honest = bench.join_seed();
     let asked = bench.requests_to(honest);
-    // One opens the other piece, and more than may be asked for its blocks do so again.
+    // They are asked for the other piece, by more than may be asked for one block.
     (0..6).for_each(|_| _ = bench.join_seed());
     bench.drain();
     asked.iter().for_each(|request| assert!(bench.send(honest, *request)));
@@ -329,10 +325,10 @@ fn in_the_endgame_one_that_has_sent_a_good_piece_finds_a_place() {
 }
 
 #[test]
-fn while_memory_is_short_peers_that_send_nothing_are_passed_over_soon() {
+fn scarce_memory_snubs_silent_peers_soon() {
     let mut bench = Bench::new(20, 4);
     bench.budget = SpanBudget::new(5 * 4 * BLOCK as usize);
-    // Each opens a piece, and that is all the memory there is.
+    // Each starts a piece, which takes all the memory.
     (0..5).for_each(|_| _ = bench.join_seed());
     assert_eq!(bench.requests().len(), 20);
     let honest = bench.join_seed();
@@ -343,12 +339,12 @@ fn while_memory_is_short_peers_that_send_nothing_are_passed_over_soon() {
 }
 
 #[test]
-fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
+fn gone_or_snubbed_writer_is_replaced() {
     let mut bench = Bench::new(1, 1);
     let (first, second) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
     bench.swarm.handle_disconnected(bench.now, first, DisconnectReason::Failed);
     assert!(bench.send(second, block));
     let piece = bench.piece(0);
@@ -358,39 +354,39 @@ fn another_writer_takes_over_when_the_first_is_gone_or_snubbed() {
     let (first, second) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 0), Place::Keep);
-    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Discard);
     bench.pass(seconds(60) + Duration::from_secs(2));
-    assert_eq!(bench.swarm.place(bench.now, second, block, 0), Place::Keep);
-    assert_eq!(bench.swarm.place(bench.now, first, block, 8192), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 8192), BlockFate::Discard);
 }
 
 #[test]
-fn what_a_snubbed_peer_has_begun_is_kept_until_another_begins() {
+fn snubbed_writer_stays_until_replaced() {
     let mut bench = Bench::new(1, 1);
     let slow = bench.join_seed();
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
     bench.pass(seconds(62));
     assert!(bench.swarm.peer(slow).unwrap().snubbed);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Keep);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Keep);
     bench.swarm.handle_block(bench.now, slow, block);
     let piece = bench.piece(0);
     assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
 }
 
 #[test]
-fn a_peer_that_outran_the_writer_sends_the_block_twice_at_most() {
+fn second_complete_copy_is_kept() {
     let mut bench = Bench::new(1, 1);
     let (slow, fast) = (bench.join_seed(), bench.join_seed());
     bench.drain();
     let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 0), Place::Keep);
-    assert!(!bench.send(fast, block), "the slow one has begun");
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
+    assert!(!bench.send(fast, block), "the slow one is the writer");
     assert_eq!(bench.requests_to(fast), [block], "it may still be faster");
     assert!(bench.send(fast, block));
-    assert_eq!(bench.swarm.place(bench.now, slow, block, 8192), Place::Discard);
+    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Discard);
     let piece = bench.piece(0);
     let outputs = bench.drain();
     assert!(outputs.contains(&Output::Commit { piece, digests: false }));
@@ -398,27 +394,26 @@ fn a_peer_that_outran_the_writer_sends_the_block_twice_at_most() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_discarded() {
+fn unrequested_blocks_are_discarded() {
     let mut bench = Bench::new(3, 2);
     let peer = bench.join_seed();
-    assert!(!bench.send(peer, bench.block(0, 0)), "the piece is not open");
+    assert!(!bench.send(peer, bench.block(0, 0)), "the piece is not started");
     bench.drain();
-    let open = bench.swarm.unfinished().next();
-    assert_eq!(open, None);
     let odd = bench.geometry.request(0, 1, 100).unwrap();
     assert!(!bench.send(peer, odd));
+    assert_eq!(bench.swarm.blocks_in(bench.piece(0), 0).count(), 0);
     assert!(!bench.send(PeerKey(999), bench.block(0, 0)));
 }
 
 #[test]
-fn incomplete_peers_hear_of_pieces() {
+fn incomplete_peers_are_sent_have() {
     let mut bench = Bench::new(4, 1);
     let seed = bench.join_seed();
     let full = bench.join_with(&[0, 1, 2, 3]);
     let (nearly, without) = (bench.join_with(&[0, 1, 2]), bench.join_with(&[]));
     let asked = bench.requests_to(seed);
     assert_eq!(asked.len(), 4);
-    // A piece that one of them has: a super seeder shows few, and waits for this.
+    // One of them has the piece. A super seeder, which shows few pieces, waits for a have.
     let first = asked.into_iter().find(|request| request.piece().get() < 3).unwrap();
     bench.send(seed, first);
     let piece = first.piece();
@@ -437,7 +432,7 @@ fn incomplete_peers_hear_of_pieces() {
 }
 
 #[test]
-fn interest_follows_what_is_needed() {
+fn interest_follows_missing_pieces() {
     let mut bench = Bench::new(2, 1);
     let poor = bench.join_with(&[0]);
     let seed = bench.join_seed();

@@ -1,22 +1,22 @@
-//! Peers that are slow, but send.
+//! Slow peers that do send.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, Output, PeerKey, Place};
+use swarm::{BlockFate, BlockRequest, Output, PeerKey};
 
 use super::bench::{BLOCK, Bench};
 
 const PART: u32 = 1024;
 
-/// Peers that send what they are asked for, part after part, each at its rate.
+/// Peers that send requested blocks part by part.
 struct Slow {
     bench: Bench,
-    /// What each was asked for and did not send, and how much of the first it sent.
+    /// The requests that each has not answered, and how much of the first block it sent.
     peers: BTreeMap<PeerKey, (VecDeque<BlockRequest>, u32)>,
     /// How long a part takes.
     part: Duration,
-    had: u32,
+    verified: u32,
 }
 
 impl Slow {
@@ -24,7 +24,7 @@ impl Slow {
         let mut bench = Bench::new(pieces, blocks);
         let peers = (0..count).map(|_| (bench.join_seed(), (VecDeque::new(), 0))).collect();
         let part = Duration::from_millis(u64::from(PART * 1000 / rate));
-        Self { bench, peers, part, had: 0 }
+        Self { bench, peers, part, verified: 0 }
     }
 
     fn take(&mut self, outputs: Vec<Output>) {
@@ -35,15 +35,16 @@ impl Slow {
                 }
                 Output::Cancel { peer, request } => {
                     let (queue, sent) = self.peers.get_mut(&peer).unwrap();
-                    // What has begun is sent to its end.
-                    let begun = *sent > 0 && queue.front() == Some(&request);
-                    if !begun && let Some(at) = queue.iter().rposition(|other| *other == request) {
+                    // A block that has started is sent to its end.
+                    let started = *sent > 0 && queue.front() == Some(&request);
+                    if !started && let Some(at) = queue.iter().rposition(|other| *other == request)
+                    {
                         queue.remove(at);
                     }
                 }
                 Output::Commit { piece, .. } => {
                     self.bench.verify(piece.get());
-                    self.had += 1;
+                    self.verified += 1;
                     let outputs = self.bench.drain();
                     self.take(outputs);
                 }
@@ -67,7 +68,7 @@ impl Slow {
                 *sent = 0;
             }
             let swarm = &mut self.bench.swarm;
-            let _: Place = swarm.place(self.bench.now, key, request, offset);
+            let _: BlockFate = swarm.handle_part(self.bench.now, key, request, offset);
             swarm.handle_payload(self.bench.now, key, PART);
             if ends {
                 swarm.handle_block(self.bench.now, key, request);
@@ -78,12 +79,12 @@ impl Slow {
     }
 }
 
-/// How long the download takes, counted in what one peer needs for a block; given up after 1000.
+/// Returns how long the download takes, in units of what one peer needs for a block; 1000 at most.
 fn rounds(pieces: u32, blocks: u32, peers: usize, rate: u32) -> u32 {
     let mut slow = Slow::new(pieces, blocks, peers, rate);
     let parts = BLOCK / PART;
     for step in 0..1000 * parts {
-        if slow.had == pieces {
+        if slow.verified == pieces {
             return step / parts;
         }
         slow.step();
@@ -92,7 +93,7 @@ fn rounds(pieces: u32, blocks: u32, peers: usize, rate: u32) -> u32 {
 }
 
 #[test]
-fn slow_peers_do_not_take_a_block_from_each_other_for_ever() {
+fn slow_peers_finish_their_blocks() {
     for (peers, rate) in
         [2, 4, 8, 40].into_iter().flat_map(|n| [200, 512, 1024, 3000].map(|r| (n, r)))
     {

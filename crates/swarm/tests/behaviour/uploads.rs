@@ -2,14 +2,13 @@
 
 use swarm::{Bitfield, Output, PeerKey};
 
-use crate::bench::{Bench, config};
+use crate::bench::{Bench, setup};
 
 fn seeder() -> Bench {
-    let mut config = config(8, 64);
-    config.have = Bitfield::full(8);
-    config.have.remove(config.geometry.piece(7).unwrap());
-    config.upload_slots = 1;
-    Bench::with(config)
+    let mut setup = setup(8, 64).config(|config| config.upload_slots = 1);
+    setup.have = Bitfield::full(8);
+    setup.have.remove(setup.piece(7));
+    Bench::with(&setup)
 }
 
 /// A peer that is unchoked.

@@ -1,4 +1,4 @@
-//! Many hostile peers on one thread, which waits for whichever socket is ready.
+//! Many hostile peers on one thread, which polls their sockets.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::talk::Talk;
-use super::{Hostile, Met};
+use super::connection::Connection;
+use super::{Hostile, Observed};
 
-/// How long nobody is ready before clocks are looked at.
+/// The longest wait for a ready socket before timers are checked.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// How long after the end of its connection a peer comes back.
-const AGAIN: Duration = Duration::from_millis(100);
+/// How long a peer waits before it reconnects.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// Hostile peers at work until dropped. They are known by their place in the list they came in.
+/// Hostile peers, which work until this is dropped. A peer is identified by its index in the list
+/// of scripts.
 #[derive(Debug)]
 pub struct Crowd {
     addresses: Vec<Option<SocketAddr>>,
@@ -29,12 +30,13 @@ pub struct Crowd {
 #[derive(Debug, Default)]
 struct Shared {
     closing: AtomicBool,
-    met: Mutex<Vec<Met>>,
+    observed: Mutex<Vec<Observed>>,
     changed: Condvar,
 }
 
 impl Crowd {
-    /// Starts them: those that listen do so when this returns, on a free port of 127.0.0.1 each.
+    /// Starts the peers. Those that listen do so when this returns, each on a free port of
+    /// 127.0.0.1.
     ///
     /// # Errors
     /// The system has no more sockets or threads.
@@ -43,30 +45,32 @@ impl Crowd {
             scripts.into_iter().map(Member::new).collect::<Result<_, _>>()?;
         let addresses = members.iter().map(Member::address).collect();
         let shared = Arc::new(Shared::default());
-        shared.lock().resize(members.len(), Met::default());
+        shared.lock().resize(members.len(), Observed::default());
         let own = shared.clone();
         let run = move || run(members, &own);
         let thread = thread::Builder::new().name("hostile-crowd".to_owned()).spawn(run)?;
         Ok(Self { addresses, shared, thread: Some(thread) })
     }
 
-    /// Where the peer at `place` listens.
+    /// Returns the address that peer `index` listens at.
     ///
     /// # Panics
-    /// If it does not listen, or is not there.
-    pub fn address(&self, place: usize) -> SocketAddr {
-        self.addresses[place].expect("a peer that listens")
+    /// There is no such peer, or it does not listen.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.addresses[index].expect("a peer that listens")
     }
 
-    /// What each met with so far.
-    pub fn met(&self) -> Vec<Met> {
+    /// Returns what each peer has observed so far.
+    pub fn observed(&self) -> Vec<Observed> {
         self.shared.lock().clone()
     }
 
-    /// Waits until `enough` holds for what they met with, at most `limit`; says whether it does.
-    pub fn wait_for(&self, limit: Duration, mut enough: impl FnMut(&[Met]) -> bool) -> bool {
-        let met = self.shared.lock();
-        let waited = self.shared.changed.wait_timeout_while(met, limit, |met| !enough(met));
+    /// Waits up to `limit` until `enough` returns true for what the peers have observed. Returns
+    /// whether it did.
+    pub fn wait_for(&self, limit: Duration, mut enough: impl FnMut(&[Observed]) -> bool) -> bool {
+        let observed = self.shared.lock();
+        let waited =
+            self.shared.changed.wait_timeout_while(observed, limit, |observed| !enough(observed));
         waited.is_ok_and(|(_, result)| !result.timed_out())
     }
 }
@@ -81,44 +85,50 @@ impl Drop for Crowd {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Vec<Met>> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Observed>> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what they met with, and wakes those who wait for it.
+    /// Publishes what the peers have observed, and wakes waiting threads.
     fn publish(&self, members: &[Member]) {
-        let mut met = self.lock();
-        let changed = met.iter().zip(members).any(|(old, member)| *old != member.met);
+        let mut observed = self.lock();
+        let changed = observed.iter().zip(members).any(|(old, member)| *old != member.observed);
         if changed {
-            *met = members.iter().map(|member| member.met.clone()).collect();
+            *observed = members.iter().map(|member| member.observed.clone()).collect();
             self.changed.notify_all();
         }
     }
 }
 
-/// One of the crowd.
+/// One peer.
 #[derive(Debug)]
 struct Member {
     script: Arc<Hostile>,
     listener: Option<TcpListener>,
-    talks: Vec<Talk>,
-    met: Met,
-    /// When it connects; `None` if it does not, or has.
-    visit_at: Option<Instant>,
+    connections: Vec<Connection>,
+    observed: Observed,
+    /// When it connects; `None` if it listens or has connected.
+    connect_at: Option<Instant>,
 }
 
 impl Member {
     fn new(script: Hostile) -> io::Result<Self> {
-        let listener = match script.place {
+        let listener = match script.target {
             Some(_) => None,
             None => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
         };
         if let Some(listener) = &listener {
             listener.set_nonblocking(true)?;
         }
-        let visit_at = script.place.map(|_| Instant::now());
+        let connect_at = script.target.map(|_| Instant::now());
         let script = Arc::new(script);
-        Ok(Self { script, listener, talks: Vec::new(), met: Met::default(), visit_at })
+        Ok(Self {
+            script,
+            listener,
+            connections: Vec::new(),
+            observed: Observed::default(),
+            connect_at,
+        })
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -126,15 +136,16 @@ impl Member {
     }
 
     /// Connects, if it is time.
-    fn visit(&mut self, now: Instant) {
-        let (Some(address), Some(_)) = (self.script.place, self.visit_at.filter(|at| *at <= now))
+    fn connect_if_due(&mut self, now: Instant) {
+        let (Some(address), Some(_)) =
+            (self.script.target, self.connect_at.filter(|at| *at <= now))
         else {
             return;
         };
-        self.visit_at = None;
+        self.connect_at = None;
         match connect(address, self.script.from) {
-            Ok(stream) => self.begin(stream, true),
-            Err(_) => self.ended(now),
+            Ok(stream) => self.add(stream, true),
+            Err(_) => self.record_end(now),
         }
     }
 
@@ -142,46 +153,49 @@ impl Member {
         let Some(listener) = &self.listener else { return };
         let Ok((stream, _)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok() {
-            self.begin(stream, false);
+            self.add(stream, false);
         }
     }
 
-    fn begin(&mut self, stream: TcpStream, speaks_first: bool) {
-        self.met.connections += 1;
-        self.met.addresses.extend(stream.local_addr());
-        self.talks.push(Talk::new(self.script.clone(), stream, speaks_first));
+    fn add(&mut self, stream: TcpStream, is_outgoing: bool) {
+        self.observed.connections += 1;
+        self.observed.addresses.extend(stream.local_addr());
+        self.connections.push(Connection::new(self.script.clone(), stream, is_outgoing));
     }
 
-    /// A connection ended, or did not come about.
-    fn ended(&mut self, now: Instant) {
-        self.met.ended += 1;
-        if self.script.comes_back {
-            self.visit_at = Some(now + AGAIN);
+    /// Records that a connection ended or failed.
+    fn record_end(&mut self, now: Instant) {
+        self.observed.ended += 1;
+        if self.script.reconnects {
+            self.connect_at = Some(now + RECONNECT_DELAY);
         }
     }
 
-    /// What to wait for: the listener first, then each connection.
-    fn wishes(&self, now: Instant) -> impl Iterator<Item = PollFd<'_>> {
+    /// Returns what to poll for: the listener first, then each connection.
+    fn poll_fds(&self, now: Instant) -> impl Iterator<Item = PollFd<'_>> {
         let listener = self.listener.iter().map(|listener| PollFd::new(listener, PollFlags::IN));
-        let talks = self.talks.iter().map(move |talk| {
-            let wish = |wish, flag| if wish { flag } else { PollFlags::empty() };
-            let read = wish(talk.listens(), PollFlags::IN);
-            PollFd::new(talk.stream(), read | wish(talk.speaks(now), PollFlags::OUT))
+        let connections = self.connections.iter().map(move |connection| {
+            let flag_if = |wanted, flag| if wanted { flag } else { PollFlags::empty() };
+            let read = flag_if(connection.wants_to_read(), PollFlags::IN);
+            PollFd::new(
+                connection.stream(),
+                read | flag_if(connection.wants_to_write(now), PollFlags::OUT),
+            )
         });
-        listener.chain(talks)
+        listener.chain(connections)
     }
 
-    /// Does what is possible now, by the answers to [`Self::wishes`].
-    fn act(&mut self, now: Instant, ready: &[PollFlags]) {
-        let (listener, talks) = ready.split_at(usize::from(self.listener.is_some()));
-        let met = &mut self.met;
-        let mut ready = talks.iter();
-        let before = self.talks.len();
-        self.talks.retain_mut(|talk| {
+    /// Does what is possible now. `ready` is the result for [`Self::poll_fds`].
+    fn serve(&mut self, now: Instant, ready: &[PollFlags]) {
+        let (listener, connections) = ready.split_at(usize::from(self.listener.is_some()));
+        let observed = &mut self.observed;
+        let mut ready = connections.iter();
+        let before = self.connections.len();
+        self.connections.retain_mut(|connection| {
             let flags = ready.next().copied().unwrap_or(PollFlags::empty());
-            serve(talk, now, flags, met).is_ok()
+            serve_connection(connection, now, flags, observed).is_ok()
         });
-        (self.talks.len()..before).for_each(|_| self.ended(now));
+        (self.connections.len()..before).for_each(|_| self.record_end(now));
         if listener.first().is_some_and(|flags| !flags.is_empty()) {
             self.accept();
         }
@@ -191,38 +205,43 @@ impl Member {
 fn run(mut members: Vec<Member>, shared: &Shared) {
     while !shared.closing.load(Ordering::SeqCst) {
         let now = Instant::now();
-        members.iter_mut().for_each(|member| member.visit(now));
+        members.iter_mut().for_each(|member| member.connect_if_due(now));
         let mut fds: Vec<PollFd<'_>> =
-            members.iter().flat_map(|member| member.wishes(now)).collect();
-        // Interrupted: nobody is ready.
-        let _ready = poll(&mut fds, Some(&TICK));
+            members.iter().flat_map(|member| member.poll_fds(now)).collect();
+        // After an interruption no socket is ready.
+        let _ignored = poll(&mut fds, Some(&TICK));
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         let mut rest = &ready[..];
         for member in &mut members {
-            let sockets = usize::from(member.listener.is_some()) + member.talks.len();
+            let sockets = usize::from(member.listener.is_some()) + member.connections.len();
             let (own, others) = rest.split_at(sockets);
-            member.act(now, own);
+            member.serve(now, own);
             rest = others;
         }
         shared.publish(&members);
     }
 }
 
-fn serve(talk: &mut Talk, now: Instant, ready: PollFlags, met: &mut Met) -> io::Result<()> {
+fn serve_connection(
+    connection: &mut Connection,
+    now: Instant,
+    ready: PollFlags,
+    observed: &mut Observed,
+) -> io::Result<()> {
     let broken = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
     if ready.intersects(broken) && !ready.contains(PollFlags::IN) {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
     if ready.contains(PollFlags::IN) {
-        talk.read(met)?;
+        connection.read(observed)?;
     }
     if ready.contains(PollFlags::OUT) {
-        talk.write(now, met)?;
+        connection.write(now, observed)?;
     }
     Ok(())
 }
 
-/// A connection on its way, between IPv4 addresses.
+/// Starts to connect, between IPv4 addresses.
 fn connect(address: SocketAddr, from: Ipv4Addr) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;

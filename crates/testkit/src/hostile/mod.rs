@@ -1,13 +1,13 @@
-//! Peers that do wrong on purpose: what they say is written byte by byte, and one thread plays a
-//! whole crowd of them.
+//! Peers that break the protocol on purpose. They can send any bytes, and one thread serves many of
+//! them.
 //!
-//! A [`Hostile`] is a script: a handshake or something else, what is said then, what is said again
-//! and again, how requests are answered, how it ends. What it does not name is done as an honest
-//! peer would, so that one thing is wrong at a time.
+//! A [`Hostile`] is a script: the handshake, the bytes to send after it, the bytes to repeat, the
+//! answers to requests, and the end. In everything else the peer is honest, so that it has one
+//! fault at a time.
 
+mod connection;
 mod crowd;
-pub mod say;
-mod talk;
+pub mod raw;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,55 +21,55 @@ use crate::peer::fresh_peer_id;
 
 pub use crowd::Crowd;
 
-/// What the other side asked for.
+/// A request of the other side.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// The piece.
     pub index: u32,
-    /// Where the block begins in it, in bytes.
+    /// The offset of the block in the piece, in bytes.
     pub offset: u32,
-    /// The right bytes.
+    /// The correct data.
     pub bytes: &'a [u8],
-    /// How many requests came on this connection before this one.
+    /// The number of earlier requests on this connection.
     pub number: u64,
 }
 
-/// The right answer.
+/// Returns the correct answer.
 pub fn right(asked: &Asked<'_>) -> Vec<u8> {
-    say::block(asked.index, asked.offset, asked.bytes)
+    raw::block(asked.index, asked.offset, asked.bytes)
 }
 
-/// The right answer but for one bit.
+/// Returns the correct answer with one bit flipped.
 pub fn corrupt(asked: &Asked<'_>) -> Vec<u8> {
     let mut bytes = asked.bytes.to_vec();
     bytes[0] ^= 1;
-    say::block(asked.index, asked.offset, &bytes)
+    raw::block(asked.index, asked.offset, &bytes)
 }
 
-/// What is said to a request.
+/// Makes the answer to a request.
 pub type Answer = fn(&Asked<'_>) -> Vec<u8>;
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// In good order.
+    /// The connection is closed.
     Closes,
-    /// By a reset.
+    /// The connection is reset.
     Resets,
 }
 
-/// How a connection begins.
+/// How a peer starts a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Hello {
-    /// With a handshake.
+enum Start {
+    /// It sends a valid handshake.
     Proper,
-    /// With the peer id of the other side.
+    /// It sends a handshake with the peer id of the other side.
     Mirrored,
-    /// With these bytes, and nothing follows.
+    /// It sends these bytes and nothing else.
     Other(Vec<u8>),
 }
 
-/// What a hostile peer does.
+/// The script of a hostile peer.
 #[derive(Clone)]
 pub struct Hostile {
     info_hash: InfoHashV1,
@@ -77,8 +77,8 @@ pub struct Hostile {
     data: Arc<[u8]>,
     peer_id: PeerId,
     reserved: [u8; 8],
-    hello: Hello,
-    opening: Vec<u8>,
+    start: Start,
+    after_handshake: Vec<u8>,
     when_unchoked: Vec<u8>,
     flood: Vec<u8>,
     unchokes: bool,
@@ -86,10 +86,11 @@ pub struct Hostile {
     end: Option<(u64, End)>,
     pace: Duration,
     pace_of_answers: Duration,
-    deaf: bool,
-    place: Option<SocketAddr>,
+    stops_reading: bool,
+    /// Where it connects to; `None` if it listens.
+    target: Option<SocketAddr>,
     from: Ipv4Addr,
-    comes_back: bool,
+    reconnects: bool,
 }
 
 impl fmt::Debug for Hostile {
@@ -99,7 +100,7 @@ impl fmt::Debug for Hostile {
 }
 
 impl Hostile {
-    /// One that shakes hands and says nothing more. It unchokes who is interested.
+    /// Makes a peer that sends a handshake and unchokes an interested peer, but sends nothing else.
     pub fn new(payload: &Payload) -> Self {
         Self {
             info_hash: payload.info_hash(),
@@ -107,8 +108,8 @@ impl Hostile {
             data: payload.data(),
             peer_id: fresh_peer_id(),
             reserved: [0; 8],
-            hello: Hello::Proper,
-            opening: Vec::new(),
+            start: Start::Proper,
+            after_handshake: Vec::new(),
             when_unchoked: Vec::new(),
             flood: Vec::new(),
             unchokes: true,
@@ -116,68 +117,68 @@ impl Hostile {
             end: None,
             pace: Duration::ZERO,
             pace_of_answers: Duration::ZERO,
-            deaf: false,
-            place: None,
+            stops_reading: false,
+            target: None,
             from: Ipv4Addr::UNSPECIFIED,
-            comes_back: false,
+            reconnects: false,
         }
     }
 
-    /// One that says it has every piece, and answers no request.
+    /// Makes a peer that announces every piece but answers no requests.
     pub fn seeder(payload: &Payload) -> Self {
         let all = Bitfield::full(payload.geometry().piece_count());
-        Self::new(payload).says(say::message(say::BITFIELD, &all.as_bytes()))
+        Self::new(payload).sends(raw::message(raw::BITFIELD, &all.as_bytes()))
     }
 
-    /// Says in the handshake that it speaks the Fast extension (BEP 6).
+    /// Sets the bit of the fast extension in the handshake (BEP 6).
     pub fn fast(mut self) -> Self {
         self.reserved[7] |= 0x04;
         self
     }
 
-    /// Says in the handshake that it speaks the extension protocol (BEP 10).
+    /// Sets the bit of the extension protocol in the handshake (BEP 10).
     pub fn extensions(mut self) -> Self {
         self.reserved[5] |= 0x10;
         self
     }
 
-    /// Goes by this peer id. Unless set, no two scripts have the same.
+    /// Sets the peer id. By default each script has its own.
     pub fn peer_id(mut self, peer_id: PeerId) -> Self {
         self.peer_id = peer_id;
         self
     }
 
-    /// Goes by the peer id of whoever it talks to. For peers that listen.
-    pub fn mirrors(mut self) -> Self {
-        self.hello = Hello::Mirrored;
+    /// Uses the peer id of the other side. Only for peers that listen.
+    pub fn mirrors_peer_id(mut self) -> Self {
+        self.start = Start::Mirrored;
         self
     }
 
-    /// Asks for another torrent, or answers for it.
+    /// Sets the info-hash of the handshake.
     pub fn info_hash(mut self, info_hash: InfoHashV1) -> Self {
         self.info_hash = info_hash;
         self
     }
 
-    /// Says this in the place of a handshake, and holds the connection.
-    pub fn greets(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.hello = Hello::Other(bytes.into());
+    /// Sends these bytes in place of a handshake, and keeps the connection open.
+    pub fn sends_instead_of_handshake(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.start = Start::Other(bytes.into());
         self
     }
 
-    /// Says this after the handshake, behind what was to be said before.
-    pub fn says(mut self, bytes: impl AsRef<[u8]>) -> Self {
-        self.opening.extend_from_slice(bytes.as_ref());
+    /// Sends these bytes after the handshake and after those of earlier calls.
+    pub fn sends(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.after_handshake.extend_from_slice(bytes.as_ref());
         self
     }
 
-    /// Says this, once, when it is unchoked.
-    pub fn says_when_unchoked(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    /// Sends these bytes once, when it is unchoked.
+    pub fn sends_when_unchoked(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.when_unchoked = bytes.into();
         self
     }
 
-    /// Says this again and again, after all else, as fast as the other side takes it.
+    /// Sends these bytes repeatedly, after all others, as fast as the other side reads.
     pub fn floods(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.flood = bytes.into();
         self
@@ -189,74 +190,73 @@ impl Hostile {
         self
     }
 
-    /// Answers requests like this. Unless set it does not answer.
+    /// Sets the answer to requests. By default it does not answer.
     pub fn answers(mut self, answer: Answer) -> Self {
         self.answer = Some(answer);
         self
     }
 
-    /// Ends the connection once it has answered that many requests.
+    /// Ends the connection after that many answers.
     pub fn ends_after(mut self, answers: u64, end: End) -> Self {
         self.end = Some((answers, end));
         self
     }
 
-    /// Sends one byte at a time, that long after the one before.
-    pub fn slowly(mut self, pace: Duration) -> Self {
+    /// Sends one byte at a time, with this pause between them.
+    pub fn sends_slowly(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
     }
 
-    /// The same, but only from its first answer on.
+    /// Sends one byte at a time from its first answer on, with this pause between them.
     pub fn answers_slowly(mut self, pace: Duration) -> Self {
         self.pace_of_answers = pace;
         self
     }
 
     /// Reads nothing after the handshake.
-    pub fn deaf(mut self) -> Self {
-        self.deaf = true;
+    pub fn stops_reading(mut self) -> Self {
+        self.stops_reading = true;
         self
     }
 
-    /// Connects to this address in place of listening.
-    pub fn visits(mut self, address: SocketAddr) -> Self {
-        self.place = Some(address);
+    /// Connects to this address instead of listening.
+    pub fn connects_to(mut self, address: SocketAddr) -> Self {
+        self.target = Some(address);
         self
     }
 
-    /// Connects from this address of the machine.
+    /// Connects from this local address.
     pub fn from(mut self, ip: Ipv4Addr) -> Self {
         self.from = ip;
         self
     }
 
-    /// Connects again a little later whenever its connection has ended.
-    pub fn comes_back(mut self) -> Self {
-        self.comes_back = true;
+    /// Connects again shortly after its connection has ended.
+    pub fn reconnects(mut self) -> Self {
+        self.reconnects = true;
         self
     }
 }
 
-/// What a hostile peer met with so far.
+/// What a hostile peer has observed so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Met {
-    /// Connections taken or begun.
+pub struct Observed {
+    /// Incoming and outgoing connections.
     pub connections: u64,
     /// Connections that have ended.
     pub ended: u64,
-    /// Our end of each connection, in order, where it is known.
+    /// The local address of each connection, in order, if known.
     pub addresses: Vec<SocketAddr>,
     /// Handshakes of the other side.
     pub handshakes: u64,
-    /// How often the other side unchoked us.
+    /// How many times the other side unchoked us.
     pub unchokes: u64,
     /// Requests of the other side.
     pub requests: u64,
     /// Bytes sent.
     pub sent: u64,
-    /// Whether what the script says was said: of a flood a MiB, of what is said slowly 20 bytes, of
-    /// answers one.
+    /// Whether the script was followed: everything was sent, but only a MiB of a flood, 20 bytes if
+    /// slowly, and one answer.
     pub done: bool,
 }

@@ -1,9 +1,9 @@
 //! Peers that follow a script, over blocking sockets.
 //!
-//! An honest one serves what it has and, if told to leech, fetches what it lacks and checks it.
-//! The others break one rule each, so that a test can see what a client does about it.
+//! An honest peer serves its pieces and, as a leecher, downloads and verifies the others. Each
+//! other [`Behaviour`] has one fault, so that a test can see how a client reacts.
 
-mod talk;
+mod connection;
 pub(crate) mod wire;
 
 use std::io;
@@ -20,34 +20,33 @@ use crate::server::{Connections, TcpServer};
 
 /// How a scripted peer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum Behaviour {
-    /// Keeps every rule.
+    /// Follows the protocol.
     #[default]
     Honest,
-    /// Flips one bit in each `every`-th block it sends (1: in all of them).
+    /// Flips one bit in each `every`-th block that it sends. With 1, in all of them.
     Corrupt {
-        /// Every how many blocks; 0 is taken as 1.
+        /// The distance between corrupt blocks. 0 counts as 1.
         every: u64,
     },
     /// Answers the handshake with another torrent's info-hash.
     WrongInfoHash,
-    /// Sends bytes that are no handshake.
+    /// Sends bytes that are not a handshake.
     Garbage,
-    /// Takes the connection and never says a word.
+    /// Accepts connections and sends nothing.
     Silent,
     /// Never unchokes.
     Chokes,
-    /// Unchokes, takes requests, never sends a block.
+    /// Unchokes but never sends a block.
     Stalls,
-    /// Hangs up after that many blocks, on each connection.
+    /// Closes each connection after a number of blocks.
     DisconnectAfter {
-        /// How many blocks it sends first.
+        /// How many blocks it sends before.
         blocks: u64,
     },
 }
 
-/// What a scripted peer is, has and does.
+/// The script of a peer.
 #[derive(Debug, Clone)]
 pub struct Script {
     info_hash: InfoHashV1,
@@ -62,16 +61,16 @@ pub struct Script {
     extended: Option<Vec<u8>>,
     delay: Duration,
     held: bool,
-    tells_by_bitfield: bool,
+    announces_by_bitfield: bool,
 }
 
 impl Script {
-    /// An honest peer that has all of `payload` (BEP 3 only, until told otherwise).
+    /// Makes an honest peer that has all of `payload`. It supports only BEP 3.
     pub fn seeder(payload: &Payload) -> Self {
         Self::serving(payload.info_hash(), payload.geometry(), payload.data())
     }
 
-    /// An honest peer that has `data`, whatever the torrent calls its files.
+    /// Makes an honest peer that has `data`.
     pub fn serving(info_hash: InfoHashV1, geometry: Geometry, data: Arc<[u8]>) -> Self {
         let piece_length = geometry.piece_length() as usize;
         let hashes = data.chunks(piece_length).map(|piece| Sha1Digest(Sha1::digest(piece).into()));
@@ -88,16 +87,16 @@ impl Script {
             extended: None,
             delay: Duration::ZERO,
             held: false,
-            tells_by_bitfield: false,
+            announces_by_bitfield: false,
         }
     }
 
-    /// An honest peer that has nothing and fetches everything.
+    /// Makes an honest peer that has nothing and downloads everything.
     pub fn leecher(payload: &Payload) -> Self {
         Self { leech: true, ..Self::seeder(payload) }.pieces([])
     }
 
-    /// Has only these pieces. Numbers the torrent has not are left out.
+    /// Has only these pieces. Ignores indices that are not in the torrent.
     pub fn pieces(mut self, pieces: impl IntoIterator<Item = u32>) -> Self {
         self.have = Bitfield::new(self.geometry.piece_count());
         for piece in pieces.into_iter().filter_map(|piece| self.geometry.piece(piece)) {
@@ -106,42 +105,42 @@ impl Script {
         self
     }
 
-    /// Fetches what it lacks.
+    /// Downloads the missing pieces.
     pub fn leech(mut self) -> Self {
         self.leech = true;
         self
     }
 
-    /// Behaves like this.
+    /// Sets the behaviour.
     pub fn behaviour(mut self, behaviour: Behaviour) -> Self {
         self.behaviour = behaviour;
         self
     }
 
-    /// Goes by this peer id. Unless set, no two scripts have the same.
+    /// Sets the peer id. By default each script has its own.
     pub fn peer_id(mut self, peer_id: PeerId) -> Self {
         self.peer_id = peer_id;
         self
     }
 
-    /// Speaks the Fast extension (BEP 6).
+    /// Supports the fast extension (BEP 6).
     pub fn fast(mut self) -> Self {
         self.fast = true;
         self
     }
 
-    /// Speaks the extension protocol (BEP 10), with `client` as its name (`v`).
+    /// Supports the extension protocol (BEP 10), with `client` as its name (`v`).
     pub fn client(self, client: &str) -> Self {
         self.extended(format!("d1:mde1:v{}:{client}e", client.len()))
     }
 
-    /// Speaks the extension protocol (BEP 10), with these bytes as its handshake.
+    /// Supports the extension protocol (BEP 10), with these bytes as its handshake.
     pub fn extended(mut self, handshake: impl Into<Vec<u8>>) -> Self {
         self.extended = Some(handshake.into());
         self
     }
 
-    /// Waits that long before each block it sends: a slow peer.
+    /// Waits for `delay` before each block that it sends.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
@@ -153,16 +152,16 @@ impl Script {
         self
     }
 
-    /// Tells of each new piece by a whole bitfield, as aria2 does when several are new.
-    pub fn tells_by_bitfield(mut self) -> Self {
-        self.tells_by_bitfield = true;
+    /// Announces each new piece with a whole bitfield, as aria2 does for several pieces.
+    pub fn announces_by_bitfield(mut self) -> Self {
+        self.announces_by_bitfield = true;
         self
     }
 
     /// Listens on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// If there is no port left: nothing a test could go on with.
+    /// There is no free port.
     pub fn listen(self) -> ScriptedPeer {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         self.listen_on(address).expect("a free port on 127.0.0.1")
@@ -175,15 +174,15 @@ impl Script {
     pub fn listen_on(self, address: SocketAddr) -> io::Result<ScriptedPeer> {
         let shared = Arc::new(Shared::new(self));
         let own = shared.clone();
-        let serve = move |stream| talk::incoming(&own, stream);
+        let serve = move |stream| connection::incoming(&own, stream);
         let server = TcpServer::start("scripted-peer", address, serve)?;
         Ok(ScriptedPeer { shared, server: Some(server), connections: Connections::default() })
     }
 
-    /// Connects to `address` and talks there in the background.
+    /// Connects to `address` and follows the script in the background.
     ///
     /// # Errors
-    /// Nobody answers.
+    /// The connection fails.
     pub fn connect(self, address: SocketAddr) -> io::Result<ScriptedPeer> {
         let peer = ScriptedPeer {
             shared: Arc::new(Shared::new(self)),
@@ -195,7 +194,8 @@ impl Script {
     }
 }
 
-/// An id that no other script of this process has: clients drop a second peer of the same id.
+/// Returns an id that no other script of this process has. Clients drop a second peer with the same
+/// id.
 pub(crate) fn fresh_peer_id() -> PeerId {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -204,37 +204,36 @@ pub(crate) fn fresh_peer_id() -> PeerId {
     PeerId::new(*b"-TK0100-", tail)
 }
 
-/// What a scripted peer saw so far.
+/// What a scripted peer has seen so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Seen {
-    /// Connections taken or made.
+    /// Incoming and outgoing connections.
     pub connections: u64,
     /// Connections that have ended.
     pub ended: u64,
-    /// The peer ids of those who shook hands, in order.
+    /// The peer ids in the handshakes, in order.
     pub peer_ids: Vec<PeerId>,
     /// Requests, as piece, offset, length.
     pub requests: Vec<(u32, u32, u32)>,
     /// Blocks cancelled by the other side.
     pub cancels: u64,
-    /// Requests the other side rejected (BEP 6).
+    /// Requests that the other side rejected (BEP 6).
     pub rejects: u64,
     /// Blocks sent.
     pub blocks_sent: u64,
-    /// Payload bytes received in blocks that were asked for.
+    /// Payload bytes received in requested blocks.
     pub bytes_received: u64,
-    /// Pieces that the other side said it has, by number, with repetitions.
+    /// The piece indices in haves of the other side, with repetitions.
     pub haves: Vec<u32>,
     /// How often the other side unchoked us.
     pub unchokes: u64,
-    /// Pieces received whole whose hash was wrong.
+    /// Complete pieces with a wrong hash.
     pub bad_pieces: Vec<u32>,
-    /// Whether every piece is here and verified.
+    /// Whether every piece is verified.
     pub complete: bool,
 }
 
-/// A peer on real sockets. Hangs up, and joins its threads, when dropped.
+/// A peer on real sockets. Dropping it closes its connections and joins its threads.
 #[derive(Debug)]
 pub struct ScriptedPeer {
     shared: Arc<Shared>,
@@ -243,47 +242,48 @@ pub struct ScriptedPeer {
 }
 
 impl ScriptedPeer {
-    /// Where it listens.
+    /// The address that the peer listens at.
     ///
     /// # Panics
-    /// If it was made by [`Script::connect`] and does not listen.
+    /// [`Script::connect`] made this peer, which does not listen.
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("a peer that listens").address()
     }
 
-    /// Makes one more connection, to `address`.
+    /// Makes another connection, to `address`.
     ///
     /// # Errors
-    /// Nobody answers.
+    /// The connection fails.
     pub fn connect_to(&self, address: SocketAddr) -> io::Result<()> {
         let stream = TcpStream::connect(address)?;
         let shared = self.shared.clone();
-        self.connections.run(stream, move |stream| talk::outgoing(&shared, stream));
+        self.connections.run(stream, move |stream| connection::outgoing(&shared, stream));
         Ok(())
     }
 
-    /// Hangs up on everyone it connected to.
+    /// Closes its outgoing connections.
     pub fn disconnect(&self) {
         self.connections.disconnect();
     }
 
-    /// Sends what it was asked for, from now on, if it was [held](Script::held).
+    /// Sends blocks from now on, if it was [held](Script::held).
     pub fn release(&self) {
         self.shared.lock().held = false;
         self.shared.changed.notify_all();
     }
 
-    /// What it saw so far.
+    /// Returns what the peer has seen so far.
     pub fn seen(&self) -> Seen {
         self.shared.lock().seen.clone()
     }
 
-    /// The data as far as it is here; zeros elsewhere.
+    /// Returns the data, with zeros for missing blocks.
     pub fn data(&self) -> Vec<u8> {
         self.shared.lock().data.clone()
     }
 
-    /// Waits until `enough` holds for what it saw, at most `limit`; says whether it does.
+    /// Waits up to `limit` until `enough` returns true for what the peer has seen. Returns whether
+    /// it did.
     pub fn wait_for(&self, limit: Duration, enough: impl Fn(&Seen) -> bool) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.shared.lock();
@@ -308,7 +308,7 @@ impl Drop for ScriptedPeer {
     }
 }
 
-/// What all connections of one peer share.
+/// The state that all connections of one peer share.
 #[derive(Debug)]
 struct Shared {
     script: Script,
@@ -343,14 +343,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what was seen and wakes those who wait for it.
+    /// Records what was seen and wakes waiting threads.
     fn note(&self, note: impl FnOnce(&mut Seen)) {
         note(&mut self.lock().seen);
         self.changed.notify_all();
     }
 
-    /// Waits before a block until it may be sent and the script's delay is over, or until the peer
-    /// is dropped.
+    /// Waits until a block may be sent: the peer is released and the delay is over, or the peer is
+    /// dropped.
     fn wait_to_send(&self) {
         let held = |state: &mut State| state.held && !state.closing;
         drop(self.changed.wait_while(self.lock(), held));

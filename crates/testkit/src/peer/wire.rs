@@ -1,20 +1,20 @@
-//! The peer protocol's bytes on a blocking socket, written by hand so that the workspace's codec
-//! is not its own witness (BEP 3, 6, 10).
+//! Messages of the peer protocol on a blocking socket (BEP 3, 6, 10). They are encoded here, so
+//! that tests check the workspace's own codec independently.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use bt_types::{InfoHashV1, PeerId};
 
-/// What every handshake begins with.
+/// The first bytes of every handshake.
 pub(crate) const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
-/// How long a handshake is, in bytes.
+/// The length of a handshake, in bytes.
 pub(crate) const HANDSHAKE_LENGTH: usize = 68;
-/// Reserved bits: byte 7, value 4 is Fast (BEP 6); byte 5, value 16 is the extension protocol
-/// (BEP 10).
+/// The reserved byte and bit of the fast extension (BEP 6).
 const FAST: (usize, u8) = (7, 0x04);
+/// The reserved byte and bit of the extension protocol (BEP 10).
 const EXTENSIONS: (usize, u8) = (5, 0x10);
-/// The longest message read, in bytes: a block of 128 KiB and its head, with room.
+/// The longest message that is read, in bytes. A block of 128 KiB fits.
 const MAX_MESSAGE: u32 = 256 * 1024;
 
 pub(super) const CHOKE: u8 = 0;
@@ -39,15 +39,15 @@ pub(super) struct Handshake {
     pub(super) extensions: bool,
 }
 
-/// A connection that speaks in whole messages.
+/// A connection that sends and receives whole messages.
 pub(super) struct Wire {
     stream: TcpStream,
 }
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        // Small messages are answers somebody waits for.
-        let _as_slow_as_before = stream.set_nodelay(true);
+        // Another peer waits for our small messages.
+        let _ignored = stream.set_nodelay(true);
         Self { stream }
     }
 
@@ -65,7 +65,7 @@ impl Wire {
         self.stream.write_all(&frame)
     }
 
-    /// The next message that is no keep-alive.
+    /// Reads the next message, without keep-alives.
     pub(super) fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {
         loop {
             let mut head = [0; 4];
@@ -112,13 +112,13 @@ impl Wire {
         })
     }
 
-    /// Reads and forgets until the other side hangs up.
+    /// Reads and ignores bytes until the other side closes the connection.
     pub(super) fn hold(&mut self) -> io::Result<()> {
         io::copy(&mut self.stream, &mut io::sink()).map(drop)
     }
 }
 
-/// The numbers at the front of a message; `None` if it is too short for them.
+/// Decodes the numbers at the start of a payload. Returns `None` if it is too short.
 pub(crate) fn numbers<const N: usize>(payload: &[u8]) -> Option<[u32; N]> {
     let mut numbers = [0; N];
     for (index, number) in numbers.iter_mut().enumerate() {

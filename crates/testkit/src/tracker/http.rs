@@ -1,4 +1,4 @@
-//! A tracker that speaks just enough HTTP/1.1: one request a connection.
+//! An HTTP tracker with minimal HTTP/1.1: one request per connection.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -13,28 +13,28 @@ use flate2::write::GzEncoder;
 
 use crate::server::TcpServer;
 
-use super::{Answer, SeenAnnounce, Standing, Tracker};
+use super::{Answer, SeenAnnounce, SwarmState, Tracker};
 
 /// The longest request head that is read, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long a client may take to send its request.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How the body of an HTTP answer travels.
+/// The coding of an HTTP body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BodyCoding {
-    /// As it is, with `Content-Length`.
+    /// No coding, with `Content-Length`.
     #[default]
     Plain,
     /// `Content-Encoding: gzip`.
     Gzip,
     /// `Transfer-Encoding: chunked`, in pieces of 7 bytes.
     Chunked,
-    /// As it is, its end marked only by the end of the connection.
+    /// No coding and no length: the body ends with the connection.
     UntilClose,
 }
 
-/// An HTTP tracker on a real socket. Stops, and joins its threads, when dropped.
+/// An HTTP tracker on a real socket. Dropping it stops it and joins its threads.
 #[derive(Debug)]
 pub struct HttpTracker {
     pub(super) tracker: Tracker,
@@ -43,16 +43,16 @@ pub struct HttpTracker {
 }
 
 impl HttpTracker {
-    /// A tracker on a free port of 127.0.0.1.
+    /// Starts a tracker on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// If there is no port left: nothing a test could go on with.
+    /// There is no free port.
     pub fn start() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::bind(address, Tracker::new()).expect("a free port on 127.0.0.1")
     }
 
-    /// A tracker on a free port of `::1`.
+    /// Starts a tracker on a free port of `::1`.
     ///
     /// # Errors
     /// The machine has no IPv6.
@@ -60,32 +60,32 @@ impl HttpTracker {
         Self::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Tracker::new())
     }
 
-    /// A tracker at `address` that uses `tracker` as its memory.
+    /// Starts a tracker at `address` with the state `tracker`.
     ///
     /// # Errors
     /// The address cannot be bound.
     pub fn bind(address: SocketAddr, tracker: Tracker) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let desk = Desk { tracker: tracker.clone(), stop: stop.clone() };
+        let handler = Handler { tracker: tracker.clone(), stop: stop.clone() };
         let serve = move |mut stream: TcpStream| {
-            // A client that goes away in the middle is nothing a tracker minds.
-            let _gone = desk.serve(&mut stream);
+            // The client may close the connection early.
+            let _closed = handler.serve(&mut stream);
         };
         let server = TcpServer::start("http-tracker", address, serve)?;
         Ok(Self { tracker, stop, server })
     }
 
-    /// Where it listens.
+    /// The address of the tracker.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Its announce URL. The path begins with `/announce`, as libtorrent wants it on loopback.
+    /// The announce URL. The path is `/announce`, which libtorrent requires on loopback.
     pub fn url(&self) -> String {
         format!("http://{}/announce", self.address())
     }
 
-    /// How bodies travel from now on.
+    /// Sets the coding of bodies from now on.
     pub fn body_coding(&self, coding: BodyCoding) {
         self.tracker.body_coding(coding);
     }
@@ -98,14 +98,14 @@ impl Drop for HttpTracker {
     }
 }
 
-/// Where the requests of one tracker are dealt with.
+/// Handles the requests of one tracker.
 #[derive(Clone)]
-struct Desk {
+struct Handler {
     tracker: Tracker,
     stop: Arc<AtomicBool>,
 }
 
-impl Desk {
+impl Handler {
     fn serve(&self, stream: &mut TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         let from = stream.peer_addr()?;
@@ -136,7 +136,7 @@ impl Desk {
         stream.write_all(&self.with_head(body))
     }
 
-    /// The whole answer with status 200, coded as the tracker was told to.
+    /// Returns the response with status 200 and the coded body.
     fn with_head(&self, body: Vec<u8>) -> Vec<u8> {
         let coding = self.tracker.lock().body;
         let (lines, body) = match coding {
@@ -152,7 +152,7 @@ impl Desk {
     }
 }
 
-/// Path and query of the one request on `stream`; `None` if it is no GET.
+/// Reads the path and query of the request on `stream`. Returns `None` if it is not a GET request.
 fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut buffer = [0; 2048];
@@ -169,13 +169,13 @@ fn read_target(stream: &mut TcpStream) -> io::Result<Option<String>> {
     Ok(words.next().filter(|_| is_get).map(str::to_owned))
 }
 
-/// Says nothing until the client gives up or the tracker stops.
+/// Sends nothing until the client closes the connection or the tracker stops.
 fn hold(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(None)?;
     io::copy(stream, &mut io::sink()).map(drop)
 }
 
-/// A request target, taken apart.
+/// A parsed request target.
 struct Request<'a> {
     target: &'a str,
     path: &'a str,
@@ -190,7 +190,7 @@ impl<'a> Request<'a> {
         Self { target, path, pairs }
     }
 
-    /// What the tracker does about it and, where that has one, the body.
+    /// Returns how to answer, and the body.
     fn answer(
         &self,
         tracker: &Tracker,
@@ -203,21 +203,21 @@ impl<'a> Request<'a> {
             let body = body_of(&answer, || scrape_body(&known));
             return Ok((answer, body));
         }
-        let (answer, standing) = tracker.note(self.announce(from)?);
+        let (answer, swarm_state) = tracker.note(self.announce(from)?);
         let compact = self.get("compact") != Some(b"0");
-        let standing = match &answer {
-            Answer::Peers(peers) => standing.with_peers(peers.clone()),
-            _ => standing,
+        let swarm_state = match &answer {
+            Answer::Peers(peers) => swarm_state.with_peers(peers.clone()),
+            _ => swarm_state,
         };
         let warning = match &answer {
             Answer::Warning(text) => Some(text.as_str()),
             _ => None,
         };
-        let body = body_of(&answer, || announce_body(&standing, compact, warning));
+        let body = body_of(&answer, || announce_body(&swarm_state, compact, warning));
         Ok((answer, body))
     }
 
-    /// The announce it is, or what is wrong with it.
+    /// Decodes the announce, or returns what is wrong with it.
     fn announce(&self, from: SocketAddr) -> Result<SeenAnnounce, &'static str> {
         let number = |key| self.get(key).and_then(|value| str::from_utf8(value).ok()?.parse().ok());
         let info_hash = self.get("info_hash").and_then(InfoHashV1::from_slice);
@@ -257,7 +257,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What goes into the body under this script; `usual` makes the body of a tracker that works.
+/// Returns the body for this answer. `usual` makes the body of a normal reply.
 fn body_of(answer: &Answer, usual: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     match answer {
         Answer::Failure { reason, retry_in } => failure(reason, *retry_in),
@@ -267,24 +267,24 @@ fn body_of(answer: &Answer, usual: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// What a proxy or a parked domain answers in place of a tracker.
+/// The page of a proxy or a parked domain in place of a tracker.
 pub(super) const PAGE: &[u8] = b"<!DOCTYPE html><html><body><h1>It works!</h1></body></html>";
 
-// Bencode is written by hand here, so that the workspace's encoder does not vouch for itself.
+// Bencode is encoded here, so that tests check the workspace's own encoder independently.
 
 fn failure(reason: &str, retry_in: Option<u32>) -> Vec<u8> {
     let retry = retry_in.map_or(String::new(), |seconds| format!("8:retry ini{seconds}e"));
     format!("d14:failure reason{}:{reason}{retry}e", reason.len()).into_bytes()
 }
 
-fn announce_body(standing: &Standing, compact: bool, warning: Option<&str>) -> Vec<u8> {
-    let Standing { interval, seeders, leechers, .. } = standing;
+fn announce_body(swarm_state: &SwarmState, compact: bool, warning: Option<&str>) -> Vec<u8> {
+    let SwarmState { interval, seeders, leechers, .. } = swarm_state;
     let mut body = format!("d8:completei{seeders}e10:incompletei{leechers}e8:intervali{interval}e");
     body.push_str("5:peers");
     let mut body = body.into_bytes();
     if compact {
         let (v4, v6): (Vec<_>, Vec<_>) =
-            standing.peers.iter().map(|(address, _)| *address).partition(SocketAddr::is_ipv4);
+            swarm_state.peers.iter().map(|(address, _)| *address).partition(SocketAddr::is_ipv4);
         push_string(&mut body, &packed(&v4));
         if !v6.is_empty() {
             body.extend(b"6:peers6");
@@ -292,7 +292,7 @@ fn announce_body(standing: &Standing, compact: bool, warning: Option<&str>) -> V
         }
     } else {
         body.push(b'l');
-        standing.peers.iter().for_each(|(address, id)| push_peer(&mut body, *address, *id));
+        swarm_state.peers.iter().for_each(|(address, id)| push_peer(&mut body, *address, *id));
         body.push(b'e');
     }
     if let Some(warning) = warning {
@@ -303,7 +303,7 @@ fn announce_body(standing: &Standing, compact: bool, warning: Option<&str>) -> V
     body
 }
 
-/// The dictionary form of one peer (BEP 3).
+/// Appends a peer as a dictionary (BEP 3).
 fn push_peer(body: &mut Vec<u8>, address: SocketAddr, peer_id: Option<PeerId>) {
     body.extend(b"d2:ip");
     push_string(body, address.ip().to_string().as_bytes());
@@ -314,11 +314,11 @@ fn push_peer(body: &mut Vec<u8>, address: SocketAddr, peer_id: Option<PeerId>) {
     body.extend(format!("4:porti{}ee", address.port()).into_bytes());
 }
 
-fn scrape_body(known: &[(InfoHashV1, Standing)]) -> Vec<u8> {
+fn scrape_body(known: &[(InfoHashV1, SwarmState)]) -> Vec<u8> {
     let mut body = b"d5:filesd".to_vec();
     let mut known: Vec<_> = known.iter().collect();
     known.sort_by_key(|(hash, _)| *hash);
-    for (hash, Standing { seeders, leechers, completed, .. }) in known {
+    for (hash, SwarmState { seeders, leechers, completed, .. }) in known {
         push_string(&mut body, hash.as_bytes());
         let numbers =
             format!("d8:completei{seeders}e10:downloadedi{completed}e10:incompletei{leechers}ee");
@@ -344,7 +344,7 @@ fn head(status: u16, phrase: &str, lines: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} {phrase}\r\n{fixed}{lines}\r\n").into_bytes()
 }
 
-/// Sends the client on to `url`, with the query of its own request if `url` has none.
+/// Redirects to `url`, with the query of the request if `url` has none.
 fn redirect(url: &str, target: &str) -> Vec<u8> {
     let query = target.find('?').filter(|_| !url.contains('?')).map_or("", |at| &target[at..]);
     head(302, "Found", &format!("Location: {url}{query}\r\nContent-Length: 0\r\n"))
@@ -361,7 +361,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `body` as `Content-Encoding: gzip` has it.
+/// Compresses `body` for `Content-Encoding: gzip`.
 pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(body).and_then(|()| encoder.finish());

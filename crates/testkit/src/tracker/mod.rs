@@ -1,7 +1,8 @@
-//! What both trackers share: the swarms they remember, what they were told, how they answer.
+//! The state of a tracker, of either protocol: its swarms, the announces it has seen, and how it
+//! answers.
 //!
 //! ```text
-//!  HttpTracker --.                      .--> swarms: who announced, per info-hash
+//!  HttpTracker --.                      .--> swarms: peers, per info-hash
 //!                |--> Tracker (Answer) -|
 //!  UdpTracker ---'                      '--> the announces seen, in order
 //! ```
@@ -20,70 +21,68 @@ use bt_types::{AnnounceEvent, InfoHashV1, PeerId};
 pub use http::{BodyCoding, HttpTracker, gzip};
 pub use udp::UdpTracker;
 
-/// How a tracker answers the announces (and scrapes) that follow.
+/// How a tracker answers announces and scrapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Answer {
-    /// As a tracker does: remembers who announced and gives the others.
+    /// A normal reply: remembers the peer and returns the other peers of its swarm.
     Swarm,
-    /// As [`Self::Swarm`], with a `warning message`. UDP knows none and answers as `Swarm`.
+    /// As [`Self::Swarm`], with a `warning message`. UDP has no warnings and answers as `Swarm`.
     Warning(String),
-    /// As [`Self::Swarm`], after that long.
+    /// As [`Self::Swarm`], after this delay.
     Slow(Duration),
-    /// These peers, whoever asks.
+    /// These peers.
     Peers(Vec<SocketAddr>),
-    /// `failure reason`, with the seconds of `retry in` if given. UDP: the error action.
+    /// `failure reason`, with `retry in` if given. UDP: the error action.
     Failure {
-        /// What a person is to read.
+        /// The reason, for people.
         reason: String,
-        /// Seconds after which the client may ask again (HTTP only).
+        /// The value of `retry in` (HTTP only).
         retry_in: Option<u32>,
     },
-    /// HTTP: a web page with status 200. UDP: the same bytes, which are no reply.
+    /// HTTP: a web page with status 200. UDP: the same bytes, which are not a valid reply.
     Html,
-    /// HTTP: an empty answer with that status. UDP: as [`Self::Silence`].
+    /// HTTP: an empty response with this status. UDP: as [`Self::Silence`].
     Status(u16),
-    /// HTTP: a redirect to that address, with the query of the request unless it has one. UDP: as
+    /// HTTP: a redirect to this URL, with the query of the request unless the URL has one. UDP: as
     /// [`Self::Silence`].
     Redirect(String),
     /// HTTP: these bytes as the body. UDP: these bytes as the datagram.
     Raw(Vec<u8>),
-    /// Half of what [`Self::Swarm`] would answer.
+    /// The first part of the reply of [`Self::Swarm`].
     Truncated,
-    /// UDP: as [`Self::Swarm`], under another transaction id. HTTP: as `Swarm`.
+    /// UDP: as [`Self::Swarm`], with another transaction id. HTTP: as `Swarm`.
     WrongTransaction,
-    /// The request is taken and nothing ever comes back.
+    /// No reply.
     Silence,
 }
 
-/// One announce, as the tracker understood it.
+/// An announce, as the tracker decoded it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct SeenAnnounce {
-    /// Where the request came from.
+    /// The address of the client.
     pub from: SocketAddr,
-    /// Which torrent it was about.
+    /// The torrent.
     pub info_hash: InfoHashV1,
-    /// Who asked.
+    /// The id of the client.
     pub peer_id: PeerId,
-    /// The port the client says it listens on.
+    /// The port that the client listens on.
     pub port: u16,
-    /// Payload bytes sent, as told.
+    /// The number of payload bytes that the client sent.
     pub uploaded: u64,
-    /// Payload bytes received, as told.
+    /// The number of payload bytes that the client received.
     pub downloaded: u64,
-    /// Bytes missing, as told.
+    /// The number of bytes that the client lacks.
     pub left: u64,
-    /// Why it announced.
+    /// The event.
     pub event: AnnounceEvent,
-    /// How many peers were asked for, if any number was told.
+    /// How many peers the client wants, if it says so.
     pub num_want: Option<u32>,
     /// HTTP: path and query. UDP: the URL data of BEP 41.
     pub url_data: String,
 }
 
-/// The memory and the manners of a tracker. Several trackers may share one: give clones of it to
-/// [`HttpTracker::bind`] and [`UdpTracker::bind`].
+/// The state of a tracker: its swarms and how it answers. Several trackers can share one: pass
+/// clones to [`HttpTracker::bind`] and [`UdpTracker::bind`].
 #[derive(Debug, Clone, Default)]
 pub struct Tracker {
     shared: Arc<Shared>,
@@ -118,7 +117,7 @@ impl Default for State {
     }
 }
 
-/// Seconds between announces, unless a test asks for less.
+/// The default time between announces, in seconds.
 const DEFAULT_INTERVAL: u32 = 1800;
 
 #[derive(Debug, Default, Clone)]
@@ -133,9 +132,9 @@ struct Member {
     left: u64,
 }
 
-/// What a tracker knows of one torrent when asked.
+/// The state of one swarm, for a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Standing {
+struct SwarmState {
     interval: u32,
     seeders: u32,
     leechers: u32,
@@ -144,37 +143,38 @@ struct Standing {
 }
 
 impl Tracker {
-    /// A tracker that knows no swarm and answers [`Answer::Swarm`].
+    /// Makes a tracker without swarms that answers [`Answer::Swarm`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers like this from now on.
+    /// Sets the answer from now on.
     pub fn answer(&self, answer: Answer) {
         self.lock().answer = answer;
     }
 
-    /// Tells clients to come back after that many seconds (1800 unless set).
+    /// Sets the interval in replies, in seconds. The default is 1800.
     pub fn interval(&self, seconds: u32) {
         self.lock().interval = seconds;
     }
 
-    /// How HTTP bodies travel from now on.
+    /// Sets the coding of HTTP bodies from now on.
     pub fn body_coding(&self, coding: BodyCoding) {
         self.lock().body = coding;
     }
 
-    /// Every announce so far, in order.
+    /// Returns all announces so far, in order.
     pub fn announces(&self) -> Vec<SeenAnnounce> {
         self.lock().seen.clone()
     }
 
-    /// How many scrapes were asked for so far.
+    /// Returns the number of scrapes so far.
     pub fn scrapes(&self) -> usize {
         self.lock().scrapes
     }
 
-    /// Waits until `enough` holds for the announces so far, at most `limit`; says whether it does.
+    /// Waits up to `limit` until `enough` returns true for the announces so far. Returns whether it
+    /// did.
     pub fn wait_for(&self, limit: Duration, enough: impl Fn(&[SeenAnnounce]) -> bool) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.lock();
@@ -196,39 +196,40 @@ impl Tracker {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the announce down, changes the swarm as it says, and tells how to answer.
-    fn note(&self, announce: SeenAnnounce) -> (Answer, Standing) {
+    /// Records the announce and updates its swarm. Returns how to answer.
+    fn note(&self, announce: SeenAnnounce) -> (Answer, SwarmState) {
         let mut state = self.lock();
         let asking = SocketAddr::new(announce.from.ip(), announce.port);
         let swarm = state.swarms.entry(announce.info_hash).or_default();
         swarm.note(asking, &announce);
-        let mut standing = swarm.standing(Some(asking), announce.num_want);
-        standing.interval = state.interval;
+        let mut swarm_state = swarm.state(Some(asking), announce.num_want);
+        swarm_state.interval = state.interval;
         state.seen.push(announce);
         self.shared.changed.notify_all();
-        (state.answer.clone(), standing)
+        (state.answer.clone(), swarm_state)
     }
 
-    /// Counts a scrape and tells what is known of each torrent, and how to answer.
-    fn note_scrape(&self, torrents: &[InfoHashV1]) -> (Answer, Vec<(InfoHashV1, Standing)>) {
+    /// Records a scrape. Returns how to answer, and the state of each swarm.
+    fn note_scrape(&self, torrents: &[InfoHashV1]) -> (Answer, Vec<(InfoHashV1, SwarmState)>) {
         let mut state = self.lock();
         state.scrapes += 1;
         let known = torrents.iter().map(|hash| {
             let swarm = state.swarms.get(hash).cloned().unwrap_or_default();
-            (*hash, swarm.standing(None, Some(0)))
+            (*hash, swarm.state(None, Some(0)))
         });
         let known = known.collect();
         (state.answer.clone(), known)
     }
 
-    /// Waits `time`, or until `stop` is set and [`Self::wake`] called; says whether it was.
+    /// Waits for `time`, or until `stop` is set and [`Self::wake`] is called. Returns whether
+    /// `stop` is set.
     fn pause(&self, time: Duration, stop: &AtomicBool) -> bool {
         let going = |_: &mut State| !stop.load(Ordering::SeqCst);
         drop(self.shared.changed.wait_timeout_while(self.lock(), time, going));
         stop.load(Ordering::SeqCst)
     }
 
-    /// Wakes everyone who waits, to look again at what they wait for.
+    /// Wakes all waiting threads.
     fn wake(&self) {
         let _state = self.lock();
         self.shared.changed.notify_all();
@@ -246,13 +247,14 @@ impl Swarm {
         }
     }
 
-    /// What `asking` (nobody in a scrape) is told; it is not among its own peers.
-    fn standing(&self, asking: Option<SocketAddr>, num_want: Option<u32>) -> Standing {
+    /// Returns the state of the swarm for `asking`, which is `None` in a scrape. The peers do not
+    /// include `asking` itself.
+    fn state(&self, asking: Option<SocketAddr>, num_want: Option<u32>) -> SwarmState {
         let seeders = self.peers.values().filter(|peer| peer.left == 0).count() as u32;
         let me = asking.and_then(|asking| self.peers.get(&asking)).map(|peer| peer.peer_id);
         let others = self.peers.iter().filter(|(_, peer)| Some(peer.peer_id) != me);
         let others = others.map(|(address, peer)| (*address, Some(peer.peer_id)));
-        Standing {
+        SwarmState {
             interval: 0,
             seeders,
             leechers: self.peers.len() as u32 - seeders,
@@ -262,43 +264,43 @@ impl Swarm {
     }
 }
 
-impl Standing {
+impl SwarmState {
     fn with_peers(self, peers: Vec<SocketAddr>) -> Self {
         Self { peers: peers.into_iter().map(|address| (address, None)).collect(), ..self }
     }
 }
 
-/// Forwards what tests ask of a tracker to its [`Tracker`].
+/// Implements the methods of a tracker that forward to its [`Tracker`].
 macro_rules! forward_to_tracker {
     ($name:ident) => {
         impl $name {
-            /// The memory and manners, to be shared with another tracker.
+            /// Returns the state, to share it with another tracker.
             pub fn tracker(&self) -> &Tracker {
                 &self.tracker
             }
 
-            /// Answers like this from now on.
+            /// Sets the answer from now on.
             pub fn answer(&self, answer: Answer) {
                 self.tracker.answer(answer);
             }
 
-            /// Tells clients to come back after that many seconds (1800 unless set).
+            /// Sets the interval in replies, in seconds. The default is 1800.
             pub fn interval(&self, seconds: u32) {
                 self.tracker.interval(seconds);
             }
 
-            /// Every announce so far, in order.
+            /// Returns all announces so far, in order.
             pub fn announces(&self) -> Vec<SeenAnnounce> {
                 self.tracker.announces()
             }
 
-            /// How many scrapes were asked for so far.
+            /// Returns the number of scrapes so far.
             pub fn scrapes(&self) -> usize {
                 self.tracker.scrapes()
             }
 
-            /// Waits until `enough` holds for the announces so far, at most `limit`; says whether
-            /// it does.
+            /// Waits up to `limit` until `enough` returns true for the announces so far. Returns
+            /// whether it did.
             pub fn wait_for(
                 &self,
                 limit: Duration,

@@ -21,16 +21,16 @@ use std::time::{Duration, Instant};
 use bt_types::{AnnounceEvent, InfoHashV1, PeerId, compact};
 
 use super::http::PAGE;
-use super::{Answer, SeenAnnounce, Standing, Tracker};
+use super::{Answer, SeenAnnounce, SwarmState, Tracker};
 
-/// What every connect request begins with (BEP 15).
+/// The protocol id of a connect request (BEP 15).
 const MAGIC: u64 = 0x0417_2710_1980;
 /// How long the tracker accepts a connection id (BEP 15: two minutes).
 const CONNECTION_LIFE: Duration = Duration::from_secs(120);
-/// The fixed part of an announce request, in bytes.
+/// The length of an announce request without options, in bytes.
 const ANNOUNCE_LENGTH: usize = 98;
 
-/// A UDP tracker on a real socket. Stops, and joins its thread, when dropped.
+/// A UDP tracker on a real socket. Dropping it stops it and joins its thread.
 #[derive(Debug)]
 pub struct UdpTracker {
     pub(super) tracker: Tracker,
@@ -42,16 +42,16 @@ pub struct UdpTracker {
 }
 
 impl UdpTracker {
-    /// A tracker on a free port of 127.0.0.1.
+    /// Starts a tracker on a free port of 127.0.0.1.
     ///
     /// # Panics
-    /// If there is no port left: nothing a test could go on with.
+    /// There is no free port.
     pub fn start() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self::bind(address, Tracker::new()).expect("a free port on 127.0.0.1")
     }
 
-    /// A tracker on a free port of `::1`.
+    /// Starts a tracker on a free port of `::1`.
     ///
     /// # Errors
     /// The machine has no IPv6.
@@ -59,7 +59,7 @@ impl UdpTracker {
         Self::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Tracker::new())
     }
 
-    /// A tracker at `address` that uses `tracker` as its memory.
+    /// Starts a tracker at `address` with the state `tracker`.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -81,22 +81,22 @@ impl UdpTracker {
         Ok(Self { tracker, address, stop, drops, connects, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address of the tracker.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its announce URL, with a path that arrives as URL data (BEP 41).
+    /// The announce URL, with a path that clients send as URL data (BEP 41).
     pub fn url(&self) -> String {
         format!("udp://{}/announce", self.address)
     }
 
-    /// Loses the next `count` datagrams, as a bad line does.
+    /// Drops the next `count` datagrams.
     pub fn drop_next(&self, count: u32) {
         self.drops.store(count, Ordering::SeqCst);
     }
 
-    /// How many connect requests were answered so far.
+    /// Returns the number of answered connect requests.
     pub fn connects(&self) -> u32 {
         self.connects.load(Ordering::SeqCst)
     }
@@ -142,15 +142,15 @@ impl Server {
                 continue;
             }
             if let Some(reply) = self.handle(&buffer[..length], from) {
-                let _gone = self.socket.send_to(&reply, from);
+                let _closed = self.socket.send_to(&reply, from);
             }
         }
     }
 
-    /// The datagram that answers this one, if any does.
+    /// Returns the answer to a datagram, if there is one.
     fn handle(&mut self, datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
-        let mut reader = Reader(datagram);
-        let (connection, action, transaction) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        let mut fields = Fields(datagram);
+        let (connection, action, transaction) = (fields.u64()?, fields.u32()?, fields.u32()?);
         if action == 0 {
             return if connection == MAGIC { self.connect(transaction, from) } else { None };
         }
@@ -160,17 +160,17 @@ impl Server {
         let (answer, reply) = match action {
             1 if datagram.len() < ANNOUNCE_LENGTH => return None,
             1 => {
-                let announce = read_announce(reader, from)?;
-                let (answer, standing) = self.tracker.note(announce);
-                let standing = match &answer {
-                    Answer::Peers(peers) => standing.with_peers(peers.clone()),
-                    _ => standing,
+                let announce = read_announce(fields, from)?;
+                let (answer, swarm_state) = self.tracker.note(announce);
+                let swarm_state = match &answer {
+                    Answer::Peers(peers) => swarm_state.with_peers(peers.clone()),
+                    _ => swarm_state,
                 };
-                (answer, announce_reply(transaction, &standing, from))
+                (answer, announce_reply(transaction, &swarm_state, from))
             }
             2 => {
                 let torrents: Vec<_> =
-                    reader.0.as_chunks::<20>().0.iter().map(|hash| InfoHashV1(*hash)).collect();
+                    fields.0.as_chunks::<20>().0.iter().map(|hash| InfoHashV1(*hash)).collect();
                 let (answer, known) = self.tracker.note_scrape(&torrents);
                 (answer, scrape_reply(transaction, &known))
             }
@@ -184,7 +184,7 @@ impl Server {
             return None;
         }
         let count = u64::from(self.connects.fetch_add(1, Ordering::SeqCst)) + 1;
-        // Spread over all 64 bits, so that a client that cuts it short is noticed.
+        // Ids use all 64 bits, so that tests notice a client that truncates them.
         let connection = count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.connections.insert(connection, (from, Instant::now()));
         Some(
@@ -198,7 +198,7 @@ impl Server {
         known.is_some_and(|(owner, since)| *owner == from && since.elapsed() < CONNECTION_LIFE)
     }
 
-    /// What becomes of `reply` under the script.
+    /// Returns what to send for this answer in place of `reply`.
     fn scripted(&self, answer: &Answer, transaction: u32, reply: Vec<u8>) -> Option<Vec<u8>> {
         match answer {
             Answer::Failure { reason, .. } => Some(error(transaction, reason)),
@@ -216,22 +216,22 @@ impl Server {
     }
 }
 
-/// Takes an announce apart, from the info-hash on.
-fn read_announce(mut reader: Reader<'_>, from: SocketAddr) -> Option<SeenAnnounce> {
-    let info_hash = InfoHashV1::from_slice(reader.take(20)?)?;
-    let peer_id = PeerId::from_slice(reader.take(20)?)?;
-    let (downloaded, left, uploaded) = (reader.u64()?, reader.u64()?, reader.u64()?);
-    let event = match reader.u32()? {
+/// Decodes an announce from the info-hash on.
+fn read_announce(mut fields: Fields<'_>, from: SocketAddr) -> Option<SeenAnnounce> {
+    let info_hash = InfoHashV1::from_slice(fields.take(20)?)?;
+    let peer_id = PeerId::from_slice(fields.take(20)?)?;
+    let (downloaded, left, uploaded) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let event = match fields.u32()? {
         1 => AnnounceEvent::Completed,
         2 => AnnounceEvent::Started,
         3 => AnnounceEvent::Stopped,
         _ => AnnounceEvent::None,
     };
-    let (_ip, _key, num_want) = (reader.u32()?, reader.u32()?, reader.u32()?);
-    let port = u16::from_be_bytes(reader.take(2)?.try_into().ok()?);
-    // -1 is "you decide" (BEP 15).
+    let (_ip, _key, num_want) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    let port = u16::from_be_bytes(fields.take(2)?.try_into().ok()?);
+    // -1 leaves the number to the tracker (BEP 15).
     let num_want = (num_want != u32::MAX).then_some(num_want);
-    let url_data = url_data(reader.0);
+    let url_data = url_data(fields.0);
     Some(SeenAnnounce {
         from,
         info_hash,
@@ -246,8 +246,8 @@ fn read_announce(mut reader: Reader<'_>, from: SocketAddr) -> Option<SeenAnnounc
     })
 }
 
-/// The URL data among the options after an announce (BEP 41): 0 ends, 1 is padding, 2 is a length
-/// and that many bytes.
+/// Returns the URL data in the options of an announce (BEP 41). Option 0 is the end, 1 is padding,
+/// and 2 is a length and that many bytes.
 fn url_data(mut options: &[u8]) -> String {
     let mut data = Vec::new();
     loop {
@@ -263,20 +263,20 @@ fn url_data(mut options: &[u8]) -> String {
     }
 }
 
-fn announce_reply(transaction: u32, standing: &Standing, from: SocketAddr) -> Vec<u8> {
-    let Standing { interval, leechers, seeders, .. } = standing;
+fn announce_reply(transaction: u32, swarm_state: &SwarmState, from: SocketAddr) -> Vec<u8> {
+    let SwarmState { interval, leechers, seeders, .. } = swarm_state;
     let mut reply = words(&[1, transaction, *interval, *leechers, *seeders]);
-    // A reply carries only the family it is sent over (BEP 15, "IPv6").
-    let peers = standing.peers.iter().map(|(address, _)| *address);
+    // A reply holds only addresses of the family of the datagram (BEP 15, "IPv6").
+    let peers = swarm_state.peers.iter().map(|(address, _)| *address);
     peers
         .filter(|address| address.is_ipv4() == from.is_ipv4())
         .for_each(|address| compact::encode(address, &mut reply));
     reply
 }
 
-fn scrape_reply(transaction: u32, known: &[(InfoHashV1, Standing)]) -> Vec<u8> {
+fn scrape_reply(transaction: u32, known: &[(InfoHashV1, SwarmState)]) -> Vec<u8> {
     let mut reply = words(&[2, transaction]);
-    for (_, Standing { seeders, completed, leechers, .. }) in known {
+    for (_, SwarmState { seeders, completed, leechers, .. }) in known {
         reply.extend(words(&[*seeders, *completed, *leechers]));
     }
     reply
@@ -290,10 +290,10 @@ fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// Takes big-endian numbers off the front of a datagram.
-struct Reader<'a>(&'a [u8]);
+/// The fields of a datagram that are not decoded yet.
+struct Fields<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;

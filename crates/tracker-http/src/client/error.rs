@@ -1,5 +1,4 @@
-//! What goes wrong on the way to a tracker and back. No message shows a whole URL, which may hold a
-//! passkey.
+//! The client's errors. No message shows a whole URL, which may hold a passkey.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,142 +8,142 @@ use std::time::Duration;
 use crate::reply::ReplyError;
 use crate::url::UrlError;
 
-/// A configuration that cannot be worked with.
+/// Why a [`FetcherConfig`](crate::FetcherConfig) is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetcherError {
-    /// Occurs when the file of certificates cannot be read, or holds none.
+    /// Occurs when the file of certificates cannot be read, or has none.
     #[error("cannot use the certificates in {}: {reason}", path.display())]
     CaFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// Occurs when the user agent is not made of printable ASCII characters.
+    /// Occurs when the user agent is not printable ASCII.
     #[error("expected printable ASCII characters as the user agent, got {got:?}")]
     UserAgent {
-        /// What was given.
+        /// The user agent that was given.
         got: String,
     },
 }
 
-/// Why an announce gave nothing.
+/// Why an announce failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
-    /// Occurs when the tracker's URL is none of HTTP.
+    /// Occurs when the tracker's URL is not an http or https URL.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Occurs when nothing that can be read comes back.
+    /// Occurs when the HTTP request fails, or its response is not a reply.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Occurs when the tracker sends a `failure reason`.
     #[error("the tracker refused: {reason}")]
     Failure {
-        /// What the tracker says, safe to show.
+        /// The tracker's reason, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, as in [`ReplyError::Failure`].
+        /// Seconds until the client may ask again, as in [`ReplyError::Failure`].
         retry_in: Option<u32>,
     },
 }
 
-/// Why a scrape gave nothing.
+/// Why a scrape failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScrapeError {
-    /// Occurs when the tracker's URL is none of HTTP, or does not tell where to scrape.
+    /// Occurs when the tracker's URL is not an http or https URL, or has no `announce` in its path.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Occurs when nothing that can be read comes back.
+    /// Occurs when the HTTP request fails, or its response is not a reply.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Occurs when the tracker sends a `failure reason`.
     #[error("the tracker refused: {reason}")]
     Failure {
-        /// What the tracker says, safe to show.
+        /// The tracker's reason, safe to show.
         reason: String,
-        /// Seconds after which it may be asked again, as in [`ReplyError::Failure`].
+        /// Seconds until the client may ask again, as in [`ReplyError::Failure`].
         retry_in: Option<u32>,
     },
-    /// Occurs when the tracker's reply lacks something.
+    /// Occurs when the reply has no dictionary `files`.
     #[error(transparent)]
     Reply(ReplyError),
 }
 
-/// Why nothing was fetched.
+/// Why an HTTP request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// Occurs when the URL is none of HTTP.
+    /// Occurs when the URL is not an http or https URL.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Occurs when the host's name cannot be looked up.
+    /// Occurs when the lookup of the host's name fails.
     #[error("cannot look up {host}: {reason}")]
     Resolve {
         /// The host.
         host: String,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
-    /// Occurs when a redirect of a public server leads to an address of a private network.
+    /// Occurs when a public server redirects to a private address.
     #[error("refused a redirect from a public address to {host} at the private address {address}")]
     Private {
-        /// The host redirected to.
+        /// The host that the redirect names.
         host: String,
-        /// Its address.
+        /// Its private address.
         address: IpAddr,
     },
-    /// Occurs when no address of the host can be connected to; the last one tried is named.
+    /// Occurs when no address of the host accepts a connection.
     #[error("cannot connect to {address}: {kind}")]
     Connect {
-        /// The address.
+        /// The last address that was tried.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         kind: io::ErrorKind,
     },
-    /// Occurs when the whole call took too long.
+    /// Occurs when the call exceeds its time limit.
     #[error("no complete answer within {} s", after.as_secs_f32())]
     TimedOut {
-        /// How long the call was allowed to take.
+        /// The time limit.
         after: Duration,
     },
-    /// Occurs when there is no secure connection, for example for want of a trusted certificate.
+    /// Occurs when TLS fails, for example because the certificate is not trusted.
     #[error("no secure connection to {host}: {reason}")]
     Tls {
         /// The host.
         host: String,
-        /// What TLS says.
+        /// The error of the TLS library.
         reason: String,
     },
-    /// Occurs when the body is longer than allowed.
+    /// Occurs when the body is longer than the limit.
     #[error("expected a body of at most {limit} bytes, got more")]
     TooLong {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// Occurs when there is a redirect too many.
+    /// Occurs when there are more redirects than the limit.
     #[error("expected at most {limit} redirects, got more")]
     TooManyRedirects {
         /// The limit.
         limit: u32,
     },
-    /// Occurs when a redirect leads nowhere, or to something else than HTTP.
+    /// Occurs when a redirect does not lead to a valid http or https URL.
     #[error("cannot follow the redirect to {to}: {reason}")]
     Redirect {
-        /// Where it leads, shortened.
+        /// The target, shortened.
         to: String,
-        /// What is wrong with it.
+        /// Why the target is invalid.
         reason: String,
     },
-    /// Occurs when the answer is a web page or an error page instead of what was asked for.
+    /// Occurs when the response is a web page or an error page.
     #[error("expected {}, got status {status}, {}", wanted(*status), described(content_type.as_deref(), start))]
     Unexpected {
         /// The HTTP status.
         status: u16,
-        /// The kind of the answer, as the server says, safe to show.
+        /// The `Content-Type` header, safe to show.
         content_type: Option<String>,
-        /// How it begins, safe to show.
+        /// The first bytes of the body, at most 80, safe to show.
         start: String,
     },
     /// Occurs when the connection breaks.
@@ -152,15 +151,15 @@ pub enum FetchError {
     Broken {
         /// The host.
         host: String,
-        /// What the system says.
+        /// The system's error.
         kind: io::ErrorKind,
     },
-    /// Occurs when the answer is no HTTP.
+    /// Occurs when the response is not valid HTTP.
     #[error("{host} sent an invalid HTTP response: {reason}")]
     Protocol {
         /// The host.
         host: String,
-        /// What is wrong.
+        /// The error of the HTTP library.
         reason: String,
     },
 }

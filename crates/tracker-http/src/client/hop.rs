@@ -1,4 +1,4 @@
-//! One request and its answer: looked up, checked, connected to, sent, read.
+//! One HTTP request and its response: lookup, address check, connection, transfer.
 
 mod dial;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use percent_encoding::percent_decode_str;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{self, Uri, header};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector, NextTimeout, RustlsConnector};
@@ -17,16 +17,17 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::FetcherConfig;
+use super::allowed::AllowedAddresses;
 use super::error::FetchError;
-use super::reach::Reach;
 use crate::text::printable;
 use dial::Dialer;
 
-/// The longest header block of an answer, in bytes.
+/// The longest header block of a response, in bytes.
 const MAX_HEADERS: usize = 16 * 1024;
-/// Buffers of one request, in bytes. The header block of an answer must fit, and the line with the
-/// URL: the buffers are short, for they are cleared for each request, and many threads have some.
+/// The input buffer of one request, in bytes. The header block of the response must fit. The
+/// buffers are short because each request clears its own, and many threads have one.
 const INPUT_BUFFER: usize = MAX_HEADERS + 8 * 1024;
+/// The output buffer of one request, in bytes. The line with the URL must fit.
 const OUTPUT_BUFFER: usize = 16 * 1024;
 /// The longest content type that is kept, in bytes.
 const MAX_CONTENT_TYPE: usize = 100;
@@ -36,33 +37,33 @@ pub(super) struct Hop<'a> {
     pub(super) config: &'a FetcherConfig,
     pub(super) tls: &'a TlsConfig,
     pub(super) url: &'a Url,
-    pub(super) allowed: Reach,
-    /// How long it may take.
+    pub(super) allowed: AllowedAddresses,
+    /// The time limit.
     pub(super) remaining: Duration,
     /// The longest body, in bytes.
     pub(super) max_body: usize,
 }
 
-/// What a server answered.
+/// A server's response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
-    /// Where a redirect leads; the body is not read then.
+    /// The target of a redirect, whose body is not read.
     pub(super) location: Option<String>,
-    /// Where the answer came from.
+    /// The server's address.
     pub(super) address: Option<IpAddr>,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
 impl Hop<'_> {
-    pub(super) fn go(&self) -> Result<Answer, FetchError> {
+    pub(super) fn send(&self) -> Result<Response, FetchError> {
         if self.remaining.is_zero() {
             return Err(self.timed_out());
         }
@@ -72,22 +73,22 @@ impl Hop<'_> {
         if let Some(value) = authorization(self.url) {
             request = request.header(header::AUTHORIZATION, value);
         }
-        let response = request.call().map_err(|error| self.failed(error))?;
-        let mut answer = Answer {
-            status: response.status().as_u16(),
-            content_type: content_type(&response),
-            location: location(&response),
+        let received = request.call().map_err(|error| self.failed(error))?;
+        let mut response = Response {
+            status: received.status().as_u16(),
+            content_type: content_type(&received),
+            location: location(&received),
             address: reached.get().copied(),
             body: Vec::new(),
         };
-        if answer.location.is_none() {
-            answer.body = self.read_body(response.into_body())?;
+        if response.location.is_none() {
+            response.body = self.read_body(received.into_body())?;
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    /// A new agent for each hop: what may be connected to differs, and trackers are asked too
-    /// seldom for a connection to be kept.
+    /// Makes an agent for this hop. Hops do not share one: each may connect to other addresses, and
+    /// announces are too rare to keep a connection open.
     fn agent(&self, reached: Arc<OnceLock<IpAddr>>) -> Agent {
         let config = Agent::config_builder()
             .user_agent(self.config.user_agent.as_str())
@@ -104,7 +105,7 @@ impl Hop<'_> {
             .build();
         let bind = self.config.bind;
         let connector = ().chain(Dialer { bind, reached }).chain(RustlsConnector::default());
-        Agent::with_parts(config, connector, Checked { allowed: self.allowed, bind })
+        Agent::with_parts(config, connector, CheckedResolver { allowed: self.allowed, bind })
     }
 
     fn read_body(&self, body: Body) -> Result<Vec<u8>, FetchError> {
@@ -113,7 +114,7 @@ impl Hop<'_> {
         if announced > limit as u64 {
             return Err(FetchError::TooLong { limit });
         }
-        // Counted after decompression, so that a small answer cannot grow without end.
+        // The limit counts decompressed bytes, so a small response cannot grow without bound.
         let reader = body.into_with_config().limit(u64::MAX).reader();
         let mut bytes = Vec::new();
         reader
@@ -149,8 +150,8 @@ impl Hop<'_> {
     }
 }
 
-/// The user name and password of `url` as `Authorization` header (RFC 7617). In a URL they are
-/// escaped, in the header they are not; the library would send the escapes.
+/// Returns the `Authorization` header for the user name and password of `url` (RFC 7617). They are
+/// escaped in a URL but not in the header; the library would send the escapes.
 fn authorization(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -161,7 +162,7 @@ fn authorization(url: &Url) -> Option<String> {
     Some(format!("Basic {}", BASE64_STANDARD.encode(plain)))
 }
 
-/// The handshake's errors come wrapped in those of the socket.
+/// Converts an I/O error. The errors of the TLS handshake are wrapped in one.
 fn broken(host: String, error: &io::Error) -> FetchError {
     let tls = error.get_ref().is_some() && error.kind() == io::ErrorKind::InvalidData;
     match tls {
@@ -174,25 +175,25 @@ fn reason(error: &impl std::fmt::Display) -> String {
     printable(error.to_string().as_bytes(), 200)
 }
 
-fn content_type(response: &Response<Body>) -> Option<String> {
+fn content_type(response: &http::Response<Body>) -> Option<String> {
     let value = response.headers().get(header::CONTENT_TYPE)?;
     Some(printable(value.as_bytes(), MAX_CONTENT_TYPE))
 }
 
-fn location(response: &Response<Body>) -> Option<String> {
+fn location(response: &http::Response<Body>) -> Option<String> {
     let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let value = response.headers().get(header::LOCATION).filter(|_| redirects)?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// Looks names up and lets only permitted addresses through.
+/// Looks up names and returns only the permitted addresses.
 #[derive(Debug)]
-struct Checked {
-    allowed: Reach,
+struct CheckedResolver {
+    allowed: AllowedAddresses,
     bind: Option<IpAddr>,
 }
 
-impl Resolver for Checked {
+impl Resolver for CheckedResolver {
     fn resolve(
         &self,
         uri: &Uri,

@@ -1,4 +1,4 @@
-//! The client against a server on a loopback socket.
+//! The client with a server on a loopback socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,10 +8,11 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bt_types::PeerId;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use proptest::prelude::*;
 
 use super::*;
 
-/// Serves so many connections, one request each, and then gives back the heads of the requests.
+/// Serves a number of connections, one request each, and then returns the heads of the requests.
 struct Server {
     address: SocketAddr,
     thread: JoinHandle<Vec<String>>,
@@ -30,7 +31,7 @@ impl Server {
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             let mut stream = BufReader::new(wrap(stream));
             let head = read_head(&mut stream);
-            // A client that has had enough may leave in the middle.
+            // The client may close the connection early.
             let _ = answer(&head, stream.get_mut());
             head
         };
@@ -102,7 +103,7 @@ fn announce(url: &str) -> Result<AnnounceReply, AnnounceError> {
 const REPLY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
 
 #[test]
-fn an_announce() {
+fn announce_sends_hash_and_user_agent() {
     let server = Server::always(1, ok(REPLY));
     let request = AnnounceRequest::new(InfoHashV1([0xaa; 20]), PeerId([b'p'; 20]));
     let fetcher = fetcher(|config| config.user_agent = "bt-cli/1.0".to_owned());
@@ -116,7 +117,7 @@ fn an_announce() {
 }
 
 #[test]
-fn a_scrape() {
+fn scrape_returns_entries() {
     let server =
         Server::always(1, ok(b"d5:filesd20:xxxxxxxxxxxxxxxxxxxxd8:completei5e10:incompletei3eeee"));
     let hash = InfoHashV1([b'x'; 20]);
@@ -147,7 +148,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn gzip_is_undone() {
+fn gzip_is_decompressed() {
     let server = Server::always(1, gzip(REPLY));
     assert_eq!(announce(&server.url("/announce")).unwrap().interval, 1800);
     let head = &server.heads()[0].to_lowercase();
@@ -155,7 +156,7 @@ fn gzip_is_undone() {
 }
 
 #[test]
-fn a_body_is_limited_after_decompression() {
+fn limit_counts_decompressed_bytes() {
     let limited = |url: &str| fetcher(|_| {}).get_with_limit(url, 1000);
     for (body, fits) in [
         (ok(&[0; 1000]), true),
@@ -172,7 +173,7 @@ fn a_body_is_limited_after_decompression() {
 }
 
 #[test]
-fn a_reply_has_2_mib_at_most() {
+fn default_body_limit_is_2_mib() {
     for (length, fits) in [(2 << 20, true), ((2 << 20) + 1, false)] {
         let server = Server::always(1, ok(&vec![b'x'; length]));
         let got = get(&server.url("/")).map(|body| body.len());
@@ -183,7 +184,7 @@ fn a_reply_has_2_mib_at_most() {
 }
 
 #[test]
-fn headers_have_16_kib_at_most() {
+fn headers_are_limited_to_16_kib() {
     for (length, fits) in [(16 << 10, true), ((16 << 10) + 1, false)] {
         let (start, end) = ("HTTP/1.0 200 OK\r\nX-Filler: ", "\r\n\r\n");
         let filler = "x".repeat(length - start.len() - end.len());
@@ -198,7 +199,7 @@ fn headers_have_16_kib_at_most() {
 }
 
 #[test]
-fn an_endless_body_ends() {
+fn endless_body_is_cut_off() {
     let server = Server::plain(1, |_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         loop {
@@ -210,7 +211,7 @@ fn an_endless_body_ends() {
 }
 
 #[test]
-fn endless_headers_end() {
+fn endless_headers_are_cut_off() {
     let server = Server::plain(1, |_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\n")?;
         loop {
@@ -223,7 +224,7 @@ fn endless_headers_end() {
 }
 
 #[test]
-fn a_body_that_stops_early_is_an_error() {
+fn truncated_body_is_an_error() {
     let server = Server::always(1, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
     let error = get(&server.url("/")).unwrap_err();
     assert!(matches!(error, FetchError::Broken { .. } | FetchError::Protocol { .. }), "{error:?}");
@@ -231,14 +232,14 @@ fn a_body_that_stops_early_is_an_error() {
 }
 
 #[test]
-fn a_server_that_dribbles_or_is_silent_ends_at_the_timeout() {
+fn slow_or_silent_server_times_out() {
     let after = Duration::from_millis(300);
     let fetcher = fetcher(|config| config.timeout = after);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     assert_eq!(fetcher.get(&url), Err(FetchError::TimedOut { after }));
 
-    // The client leaves; then writing fails, and the server's thread ends.
+    // The client closes the connection. Then writing fails, and the server's thread ends.
     let server = Server::plain(1, |_, out| {
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")?;
         loop {
@@ -251,7 +252,7 @@ fn a_server_that_dribbles_or_is_silent_ends_at_the_timeout() {
     server.heads();
 }
 
-/// The `Authorization` headers that requests with this user name and password have.
+/// Returns the `Authorization` headers of an announce and a download with `userinfo` in the URL.
 fn authorizations(userinfo: &str) -> Vec<String> {
     let server = Server::always(2, ok(REPLY));
     let url = format!("http://{userinfo}{}/announce", server.address);
@@ -302,14 +303,14 @@ fn redirects_are_followed() {
 }
 
 #[test]
-fn a_redirect_too_many() {
+fn sixth_redirect_is_refused() {
     let server = Server::always(6, redirect("/again"));
     assert_eq!(get(&server.url("/")), Err(FetchError::TooManyRedirects { limit: 5 }));
     assert_eq!(server.heads().len(), 6);
 }
 
 #[test]
-fn redirects_to_anything_but_http_are_refused() {
+fn redirects_to_other_schemes_are_refused() {
     for to in ["file:///etc/passwd", "udp://127.0.0.1:1/", "ftp://127.0.0.1/", "http://[bad/"] {
         let server = Server::always(1, redirect(to));
         let error = get(&server.url("/")).unwrap_err();
@@ -318,8 +319,36 @@ fn redirects_to_anything_but_http_are_refused() {
     }
 }
 
+/// `data` holds a URL and, on the next line, where it redirects to.
+fn check_redirect(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let (from, location) = text.split_once('\n').unwrap_or((text, ""));
+    if let Ok(from) = parse(from)
+        && let Ok(to) = redirected(&from, location)
+    {
+        assert!(matches!(to.scheme(), "http" | "https") && to.has_host(), "{to}");
+    }
+}
+
 #[test]
-fn a_redirect_status_without_a_place_is_an_answer_like_any_other() {
+fn corpus_redirects_stay_within_http() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/fuzz/http_url");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        check_redirect(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn redirects_stay_within_http(location in "([a-z]{1,5}:)?/{0,3}[a-z0-9.:/?#@%\\[\\]\u{e9} -]{0,40}.{0,9}") {
+        check_redirect(format!("http://t.example/a/b\n{location}").as_bytes());
+    }
+}
+
+#[test]
+fn status_304_is_no_redirect() {
     let server = Server::always(1, page("304 Not Modified", "", b""));
     let error = get(&server.url("/")).unwrap_err();
     assert!(matches!(error, FetchError::Unexpected { status: 304, .. }), "{error:?}");
@@ -327,7 +356,7 @@ fn a_redirect_status_without_a_place_is_an_answer_like_any_other() {
 }
 
 #[test]
-fn a_refusal_is_told_whatever_the_status() {
+fn refusal_counts_with_any_status() {
     for status in ["200 OK", "400 Bad Request", "503 Busy"] {
         let body = b"d14:failure reason20:unregistered torrent8:intervali90ee";
         let server = Server::always(1, page(status, "", body));
@@ -346,7 +375,7 @@ fn check_message(answer: &[u8], message: &str) {
 }
 
 #[test]
-fn web_pages_are_told_as_such() {
+fn web_pages_are_reported() {
     let html = b"<html>\n<title>Welcome</title>";
     check_message(
         &page("200 OK", "Content-Type: text/html\r\n", html),
@@ -360,7 +389,7 @@ fn web_pages_are_told_as_such() {
         &page("200 OK", "", b""),
         "expected a bencoded reply, got status 200, no content type, an empty body",
     );
-    // Bencoded, but an error page all the same.
+    // A bencoded dictionary with an error status is an error page.
     check_message(
         &page("500 Oops", "", b"de"),
         "expected status 200, got status 500, no content type: \"de\"",
@@ -368,7 +397,7 @@ fn web_pages_are_told_as_such() {
 }
 
 #[test]
-fn reply_may_lack_everything() {
+fn empty_dictionary_is_a_reply() {
     let server = Server::always(1, ok(b"de"));
     let reply = announce(&server.url("/announce")).unwrap();
     assert_eq!((reply.interval, reply.peers.len()), (1800, 0));
@@ -376,7 +405,7 @@ fn reply_may_lack_everything() {
 }
 
 #[test]
-fn peers_count_whatever_the_status() {
+fn peers_count_with_any_status() {
     let body = b"d8:intervali60e5:peers6:\x0a\0\0\x01\x1a\xe1e";
     let server = Server::always(1, page("500 Oops", "", body));
     assert_eq!(announce(&server.url("/announce")).unwrap().peers.len(), 1);
@@ -384,7 +413,7 @@ fn peers_count_whatever_the_status() {
 }
 
 #[test]
-fn what_is_no_http_is_told() {
+fn other_protocol_is_reported() {
     let server = Server::always(1, "220 mail.example ESMTP\r\n\r\n");
     let error = get(&server.url("/")).unwrap_err();
     assert!(matches!(error, FetchError::Protocol { .. }), "{error:?}");
@@ -392,7 +421,7 @@ fn what_is_no_http_is_told() {
 }
 
 #[test]
-fn a_refused_connection_names_the_address() {
+fn refused_connection_names_the_address() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = get(&format!("http://{address}/0123456789abcdef")).unwrap_err();
     assert_eq!(error, FetchError::Connect { address, kind: io::ErrorKind::ConnectionRefused });
@@ -400,22 +429,22 @@ fn a_refused_connection_names_the_address() {
 }
 
 #[test]
-fn a_name_that_cannot_be_looked_up_is_told() {
-    // Too long for a label, so that nobody on the network is asked.
+fn failed_lookup_names_the_host() {
+    // The name is too long for a DNS label, so the system sends no query.
     let name = "x".repeat(64);
     let error = get(&format!("http://{name}/announce")).unwrap_err();
     assert!(matches!(&error, FetchError::Resolve { host, .. } if *host == name), "{error:?}");
 }
 
 #[test]
-fn other_urls_are_refused() {
+fn other_schemes_are_refused() {
     for url in ["udp://127.0.0.1:1", "file:///etc/passwd", "nonsense", ""] {
         assert!(matches!(get(url), Err(FetchError::Url(_))), "{url}");
     }
 }
 
 #[test]
-fn a_bound_client_connects_from_its_address() {
+fn bound_client_uses_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let thread = thread::spawn(move || {
@@ -429,8 +458,8 @@ fn a_bound_client_connects_from_its_address() {
     assert_eq!(thread.join().unwrap(), from);
 }
 
-/// The other end of a connection with a certificate for `localhost`, signed by the authority in
-/// `ca.pem`. All three files were made with openssl, prime256v1, and are valid for 100 years.
+/// Wraps the server's end of a connection in TLS, with a certificate for `localhost` that the
+/// authority in `ca.pem` signed. OpenSSL made all three files (prime256v1, valid for 100 years).
 fn tls(stream: TcpStream) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -448,7 +477,7 @@ fn tls(stream: TcpStream) -> rustls::StreamOwned<rustls::ServerConnection, TcpSt
 }
 
 #[test]
-fn https_with_an_authority_of_ones_own() {
+fn own_certificate_authority_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     std::fs::write(&ca_file, include_bytes!("tests/ca.pem")).unwrap();
@@ -463,7 +492,7 @@ fn https_with_an_authority_of_ones_own() {
 }
 
 #[test]
-fn an_unknown_authority_is_not_trusted() {
+fn unknown_authority_is_refused() {
     let server = Server::start(1, tls, |_, out| out.write_all(&ok(b"secret")));
     let url = format!("https://localhost:{}/", server.address.port());
     let error = get(&url).unwrap_err();
@@ -473,7 +502,7 @@ fn an_unknown_authority_is_not_trusted() {
 }
 
 #[test]
-fn a_file_of_certificates_that_is_none() {
+fn invalid_configuration_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     let refused = || {
@@ -492,7 +521,7 @@ fn a_file_of_certificates_that_is_none() {
 }
 
 #[test]
-fn no_error_shows_a_passkey() {
+fn errors_hide_passkeys() {
     let secret = "0123456789abcdef0123456789abcdef";
     let to = format!("ftp://t.example/{secret}/announce?passkey={secret}");
     let server = Server::always(1, redirect(&to));

@@ -28,7 +28,7 @@ fn urls() {
 }
 
 #[test]
-fn without_hashes_nothing_is_added() {
+fn no_hashes_add_no_query() {
     let url = |base| scrape_url(base, &[]).unwrap();
     assert_eq!(url("http://t.example/announce"), "http://t.example/scrape");
     assert_eq!(url("http://t.example/announce?a=b"), "http://t.example/scrape?a=b");

@@ -1,18 +1,18 @@
-//! The client against a tracker on a loopback socket.
+//! The client with a tracker on a loopback socket.
 
 use std::thread::JoinHandle;
 
 use super::*;
 use crate::packet::{Request, Response, ScrapeCounts};
 
-/// Answers requests until `stopped` of them were made, then gives back all it saw.
+/// Answers a number of requests and then returns them.
 struct Tracker {
     address: SocketAddr,
     thread: JoinHandle<Vec<Request>>,
 }
 
 impl Tracker {
-    /// `answer` gives the datagrams to send back.
+    /// Starts a tracker that sends the datagrams that `answer` returns.
     fn start(
         ip: &str,
         requests: usize,
@@ -71,6 +71,11 @@ fn client() -> Client {
     Client::new(Duration::from_secs(20))
 }
 
+/// A client that sends from this local address.
+fn bound(ip: &str) -> Client {
+    Client { bind: Some(ip.parse().unwrap()), ..client() }
+}
+
 fn hash(byte: u8) -> InfoHashV1 {
     InfoHashV1([byte; 20])
 }
@@ -111,7 +116,7 @@ fn announce_and_scrape() {
 }
 
 #[test]
-fn strange_datagrams_do_not_disturb() {
+fn stray_datagrams_are_ignored() {
     let tracker = Tracker::start("127.0.0.1", 3, |request| {
         let stray =
             Response::Error { transaction_id: !request.transaction_id(), message: "no".into() };
@@ -124,7 +129,7 @@ fn strange_datagrams_do_not_disturb() {
 }
 
 #[test]
-fn a_refusal_is_told() {
+fn refusal_is_returned() {
     let tracker = Tracker::start("127.0.0.1", 2, |request| match request {
         Request::Connect { .. } => honest(request),
         other => {
@@ -143,7 +148,7 @@ fn a_refusal_is_told() {
 }
 
 #[test]
-fn silence_ends_at_the_timeout() {
+fn silence_times_out() {
     let tracker = Tracker::start("127.0.0.1", 1, |_| vec![]);
     let client = Client::new(Duration::from_millis(50));
     let error = client.get_peers(&tracker.url(""), hash(1)).unwrap_err();
@@ -155,7 +160,7 @@ fn silence_ends_at_the_timeout() {
 }
 
 #[test]
-fn nobody_there_is_told_at_once() {
+fn closed_port_fails_at_once() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     drop(socket);
@@ -164,7 +169,7 @@ fn nobody_there_is_told_at_once() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_told_before_anything_is_sent() {
+fn invalid_calls_send_nothing() {
     let refused = |url: &str| client().get_peers(url, hash(1)).unwrap_err();
     assert!(matches!(refused("udp://127.0.0.1"), ClientError::Url(TrackerUrlError::NoPort { .. })));
     assert!(matches!(
@@ -173,8 +178,7 @@ fn what_cannot_be_asked_is_told_before_anything_is_sent() {
     ));
     let error = client().scrape("udp://127.0.0.1:1", &[]).unwrap_err();
     assert_eq!(error, ClientError::ScrapeCount(ScrapeCountError { got: 0 }));
-    let bound = client().bind("::1".parse().unwrap());
-    let error = bound.get_peers("udp://127.0.0.1:1", hash(1)).unwrap_err();
+    let error = bound("::1").get_peers("udp://127.0.0.1:1", hash(1)).unwrap_err();
     assert!(matches!(error, ClientError::Resolve { .. }), "{error:?}");
 }
 
@@ -198,7 +202,7 @@ fn ipv6() {
 }
 
 #[test]
-fn a_name_is_looked_up() {
+fn name_is_looked_up() {
     let tracker = Tracker::start("127.0.0.1", 3, honest);
     let url = format!("udp://localhost:{}/", tracker.address.port());
     assert_eq!(client().get_peers(&url, hash(1)).unwrap().seeders, 5);
@@ -206,18 +210,18 @@ fn a_name_is_looked_up() {
 }
 
 #[test]
-fn a_bound_client_sends_from_its_address() {
-    let (told, sources) = mpsc::channel();
+fn bound_client_uses_its_address() {
+    let (sender, senders) = mpsc::channel();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let thread = thread::spawn(move || {
         let mut buffer = [0; 2048];
-        let (_, source) = socket.recv_from(&mut buffer).unwrap();
-        told.send(source.ip()).unwrap();
+        let (_, from) = socket.recv_from(&mut buffer).unwrap();
+        sender.send(from.ip()).unwrap();
     });
-    let bound = Client::new(Duration::from_millis(200)).bind("127.0.0.2".parse().unwrap());
-    bound.get_peers(&format!("udp://{address}"), hash(1)).unwrap_err();
-    assert_eq!(sources.recv().unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
+    let client = Client { timeout: Duration::from_millis(200), ..bound("127.0.0.2") };
+    client.get_peers(&format!("udp://{address}"), hash(1)).unwrap_err();
+    assert_eq!(senders.recv().unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
     thread.join().unwrap();
 }
 
@@ -264,26 +268,28 @@ fn one_family_is_enough() {
 #[test]
 fn bound_client_asks_no_private_address() {
     let found = ["2606:4700::1", "192.168.0.1"].map(|ip| ip.parse().unwrap());
-    let asked = |bind: &str| client().bind(bind.parse().unwrap()).addresses_to_ask(&found);
+    let asked = |bind: &str| bound(bind).addresses_to_ask(&found);
     assert_eq!(asked("0.0.0.0"), [vec![], Vec::<IpAddr>::new()]);
     assert_eq!(asked("::"), [vec![], vec![found[0]]]);
     assert_eq!(client().addresses_to_ask(&found), [vec![], vec![found[0]]]);
-    let bound = client().bind("0.0.0.0".parse().unwrap());
-    assert_eq!(bound.addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
+    assert_eq!(bound("0.0.0.0").addresses_to_ask(&found[1..]), [vec![found[1]], vec![]]);
 }
 
-/// Asks these addresses in turn; returns the result and the seconds that took.
-fn in_turn(addresses: &[SocketAddr], timeout: u64) -> (Option<Result<Reply, ClientError>>, u64) {
-    let begin = Instant::now();
-    let deadline = begin + Duration::from_secs(timeout);
+/// Asks these addresses in sequence. Returns the result and how many seconds that took.
+fn in_sequence(
+    addresses: &[SocketAddr],
+    timeout: u64,
+) -> (Option<Result<Reply, ClientError>>, u64) {
+    let start = Instant::now();
+    let deadline = start + Duration::from_secs(timeout);
     let request = AnnounceRequest::new(hash(1), PeerId([2; 20]));
     let question = Question::Announce { request, url_data: Vec::new(), leave: false };
     let question = Arc::new(question);
     let ask = move |address| ask_one(address, None, &question, deadline);
-    (ask_in_turn(addresses, deadline, ask), begin.elapsed().as_secs())
+    (ask_in_sequence(addresses, deadline, ask), start.elapsed().as_secs())
 }
 
-/// A socket that nobody answers at.
+/// Opens a socket that never answers.
 fn silent() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -293,7 +299,7 @@ fn silent() -> (UdpSocket, SocketAddr) {
 #[test]
 fn next_address_is_asked_after_silence() {
     let (first, second, tracker) = (silent(), silent(), Tracker::start("127.0.0.1", 2, honest));
-    let (reply, seconds) = in_turn(&[first.1, second.1, tracker.address], 20);
+    let (reply, seconds) = in_sequence(&[first.1, second.1, tracker.address], 20);
     assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
     assert!((4..10).contains(&seconds), "two were silent for 2 s each: {seconds} s");
     tracker.seen();
@@ -303,7 +309,7 @@ fn next_address_is_asked_after_silence() {
 fn closed_port_is_passed_at_once() {
     let closed = silent().1;
     let tracker = Tracker::start("127.0.0.1", 2, honest);
-    let (reply, seconds) = in_turn(&[closed, closed, tracker.address], 20);
+    let (reply, seconds) = in_sequence(&[closed, closed, tracker.address], 20);
     assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
     assert!(seconds < 2, "{seconds} s");
     tracker.seen();
@@ -316,7 +322,7 @@ fn late_answer_of_first_address_counts() {
         honest(request)
     });
     let other = silent();
-    let (reply, _) = in_turn(&[tracker.address, other.1], 20);
+    let (reply, _) = in_sequence(&[tracker.address, other.1], 20);
     assert!(matches!(reply, Some(Ok(Reply::Announce(_)))), "{reply:?}");
     other.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert!(other.0.recv(&mut [0; 16]).is_ok(), "the second was asked after 2 s");
@@ -326,11 +332,11 @@ fn late_answer_of_first_address_counts() {
 #[test]
 fn silent_addresses_time_out() {
     let (first, second) = (silent(), silent());
-    let (reply, _) = in_turn(&[first.1, second.1], 3);
+    let (reply, _) = in_sequence(&[first.1, second.1], 3);
     let Some(Err(ClientError::Exchange { address, error })) = reply else { panic!("{reply:?}") };
     assert!([first.1, second.1].contains(&address));
     assert!(matches!(error, ExchangeError::TimedOut { .. }), "{error}");
-    assert!(in_turn(&[], 3).0.is_none());
+    assert!(in_sequence(&[], 3).0.is_none());
 }
 
 #[test]

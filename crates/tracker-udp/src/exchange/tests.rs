@@ -1,4 +1,4 @@
-//! Dialogues on a virtual clock, in seconds, as BEP 15 writes them down ("Examples").
+//! Dialogues on a virtual clock in seconds, such as the examples of BEP 15 ("Examples").
 
 use bt_types::{AnnounceEvent, PeerId};
 
@@ -24,22 +24,22 @@ fn announce_request() -> AnnounceRequest {
     AnnounceRequest::new(hash(1), PeerId([2; 20]))
 }
 
-/// When the tracker answers a request: after so many seconds, or never.
+/// After how many seconds the tracker answers a request; `None` for never.
 type Answers = fn(request: &Request, now: u64) -> Option<u64>;
 
-/// Some exchanges with one tracker, whose answers arrive as `answers` says.
-struct Bench {
+/// Exchanges with one tracker, which answers when `answers` says.
+struct Dialogue {
     tracker: UdpTracker,
     exchanges: Vec<Exchange>,
     answers: Answers,
-    on_the_way: Vec<(Duration, Vec<u8>)>,
+    in_flight: Vec<(Duration, Vec<u8>)>,
     log: Vec<String>,
 }
 
-impl Bench {
+impl Dialogue {
     fn new(answers: Answers) -> Self {
         let tracker = UdpTracker::new(address(), 1);
-        Self { tracker, exchanges: vec![], answers, on_the_way: vec![], log: vec![] }
+        Self { tracker, exchanges: vec![], answers, in_flight: vec![], log: vec![] }
     }
 
     fn announce(&mut self, now: u64, deadline: u64) {
@@ -55,10 +55,10 @@ impl Bench {
         self.exchanges.push(exchange.unwrap());
     }
 
-    /// Does everything that is due at `now`.
+    /// Delivers and sends everything that is due at `now`.
     fn drain(&mut self, now: Duration) {
         let due = |arrival: &mut (Duration, Vec<u8>)| arrival.0 <= now;
-        for (_, bytes) in self.on_the_way.extract_if(.., due).collect::<Vec<_>>() {
+        for (_, bytes) in self.in_flight.extract_if(.., due).collect::<Vec<_>>() {
             let response = Response::decode(&bytes, self.tracker.family()).unwrap();
             self.log.push(format!("{} {} response", now.as_secs(), name(response.action())));
             for exchange in &mut self.exchanges {
@@ -74,19 +74,19 @@ impl Bench {
                 let (kind, answer) = tracker_answers(&request);
                 self.log.push(format!("{} {kind} request", now.as_secs()));
                 if let Some(delay) = (self.answers)(&request, now.as_secs()) {
-                    self.on_the_way.push((now + seconds(delay), answer.encode()));
+                    self.in_flight.push((now + seconds(delay), answer.encode()));
                 }
             }
         }
     }
 
-    /// Runs from event to event until `end`, exclusively.
+    /// Goes from event to event until `end`, exclusive.
     fn run_until(&mut self, end: u64) {
         let mut now = Duration::ZERO;
         loop {
             let timeouts =
                 self.exchanges.iter().filter_map(|each| each.poll_timeout(&self.tracker));
-            let arrivals = self.on_the_way.iter().map(|(at, _)| *at);
+            let arrivals = self.in_flight.iter().map(|(at, _)| *at);
             let Some(next) = timeouts.chain(arrivals).min().filter(|at| *at < seconds(end)) else {
                 return;
             };
@@ -128,44 +128,44 @@ fn tracker_answers(request: &Request) -> (&'static str, Response) {
 }
 
 #[track_caller]
-fn check(bench: &Bench, expected: &[&str]) {
-    assert_eq!(bench.log, expected);
+fn check(dialogue: &Dialogue, expected: &[&str]) {
+    assert_eq!(dialogue.log, expected);
 }
 
 #[test]
 fn normal_announce() {
-    let mut bench = Bench::new(|_, _| Some(1));
-    bench.announce(0, 30);
-    bench.run_until(100);
+    let mut dialogue = Dialogue::new(|_, _| Some(1));
+    dialogue.announce(0, 30);
+    dialogue.run_until(100);
     check(
-        &bench,
+        &dialogue,
         &["0 connect request", "1 connect response", "1 announce request", "2 announce response"],
     );
-    assert!(bench.exchanges[0].is_done());
+    assert!(dialogue.exchanges[0].is_done());
 }
 
 #[test]
 fn connect_times_out() {
-    let mut bench = Bench::new(|_, _| None);
-    bench.announce(0, 100_000);
-    bench.run_until(12_000);
+    let mut dialogue = Dialogue::new(|_, _| None);
+    dialogue.announce(0, 100_000);
+    dialogue.run_until(12_000);
     // 15 * 2^n with n up to 8.
     let times = [0, 15, 45, 105, 225, 465, 945, 1905, 3825, 7665, 11_505];
     let expected: Vec<String> = times.iter().map(|at| format!("{at} connect request")).collect();
-    assert_eq!(bench.log, expected);
+    assert_eq!(dialogue.log, expected);
 }
 
 #[test]
 fn announce_times_out() {
-    // The announce goes out as soon as the connection id is there, at 1, where BEP 15 waits until
-    // 2; its requests are one second earlier from there on.
-    let mut bench = Bench::new(|request, now| {
+    // We send the announce at 1, as soon as we have the connection id. BEP 15 sends it at 2, so its
+    // later requests are one second later too.
+    let mut dialogue = Dialogue::new(|request, now| {
         (now == 0 && matches!(request, Request::Connect { .. })).then_some(1)
     });
-    bench.announce(0, 100_000);
-    bench.run_until(300);
+    dialogue.announce(0, 100_000);
+    dialogue.run_until(300);
     check(
-        &bench,
+        &dialogue,
         &[
             "0 connect request",
             "1 connect response",
@@ -179,31 +179,31 @@ fn announce_times_out() {
 }
 
 #[test]
-fn a_late_answer_counts_even_while_connecting_again() {
-    let mut bench = Bench::new(|request, now| match request {
+fn late_answer_counts_while_reconnecting() {
+    let mut dialogue = Dialogue::new(|request, now| match request {
         Request::Connect { .. } => (now == 0).then_some(1),
         _ => (now == 46).then_some(70),
     });
-    bench.announce(0, 100_000);
-    bench.run_until(300);
-    assert_eq!(bench.log.last().unwrap(), "116 announce response");
-    assert!(bench.exchanges[0].is_done());
+    dialogue.announce(0, 100_000);
+    dialogue.run_until(300);
+    assert_eq!(dialogue.log.last().unwrap(), "116 announce response");
+    assert!(dialogue.exchanges[0].is_done());
 }
 
 #[test]
 fn multiple_requests() {
-    let mut bench = Bench::new(|_, _| Some(1));
+    let mut dialogue = Dialogue::new(|_, _| Some(1));
     for start in [0, 4, 59, 62] {
-        bench.run_until(start);
-        bench.announce(start, start + 30);
+        dialogue.run_until(start);
+        dialogue.announce(start, start + 30);
         if start == 62 {
-            bench.scrape(start, start + 30);
-            bench.scrape(start, start + 30);
-            bench.announce(start, start + 30);
+            dialogue.scrape(start, start + 30);
+            dialogue.scrape(start, start + 30);
+            dialogue.announce(start, start + 30);
         }
-        bench.drain(seconds(start));
+        dialogue.drain(seconds(start));
     }
-    bench.run_until(1000);
+    dialogue.run_until(1000);
     let expected = [
         "0 connect request",
         "1 connect response",
@@ -213,7 +213,7 @@ fn multiple_requests() {
         "5 announce response",
         "59 announce request",
         "60 announce response",
-        // The connection id is a minute old. One request, whoever waits for it.
+        // The connection id is a minute old. Four exchanges share one connect request.
         "62 connect request",
         "63 connect response",
         "63 announce request",
@@ -225,33 +225,33 @@ fn multiple_requests() {
         "64 scrape response",
         "64 announce response",
     ];
-    check(&bench, &expected);
-    assert!(bench.exchanges.iter().all(Exchange::is_done));
+    check(&dialogue, &expected);
+    assert!(dialogue.exchanges.iter().all(Exchange::is_done));
 }
 
 #[test]
-fn a_connection_id_lives_exactly_one_minute() {
-    let mut bench = Bench::new(|_, _| Some(0));
-    bench.announce(0, 30);
-    bench.run_until(10);
+fn connection_id_lives_one_minute() {
+    let mut dialogue = Dialogue::new(|_, _| Some(0));
+    dialogue.announce(0, 30);
+    dialogue.run_until(10);
     let end = CONNECTION_LIFETIME;
-    assert!(bench.tracker.is_connected(end - Duration::from_nanos(1)));
-    assert!(!bench.tracker.is_connected(end));
+    assert!(dialogue.tracker.is_connected(end - Duration::from_nanos(1)));
+    assert!(!dialogue.tracker.is_connected(end));
 }
 
 #[test]
-fn the_deadline_ends_it() {
-    let mut bench = Bench::new(|_, _| None);
-    bench.announce(0, 30);
-    bench.run_until(1000);
-    check(&bench, &["0 connect request", "15 connect request", "30 timed out"]);
-    let exchange = &mut bench.exchanges[0];
-    assert_eq!(exchange.poll_timeout(&bench.tracker), None);
-    assert_eq!(exchange.poll_transmit(&mut bench.tracker, seconds(45)), None);
+fn deadline_ends_exchange() {
+    let mut dialogue = Dialogue::new(|_, _| None);
+    dialogue.announce(0, 30);
+    dialogue.run_until(1000);
+    check(&dialogue, &["0 connect request", "15 connect request", "30 timed out"]);
+    let exchange = &mut dialogue.exchanges[0];
+    assert_eq!(exchange.poll_timeout(&dialogue.tracker), None);
+    assert_eq!(exchange.poll_transmit(&mut dialogue.tracker, seconds(45)), None);
 }
 
 #[test]
-fn a_timeout_says_how_long_and_how_often() {
+fn timeout_reports_wait_and_datagrams() {
     let mut tracker = UdpTracker::new(address(), 1);
     let mut exchange =
         Exchange::announce(&mut tracker, seconds(5), seconds(20), announce_request(), b"");
@@ -264,20 +264,20 @@ fn a_timeout_says_how_long_and_how_often() {
 }
 
 #[test]
-fn the_back_off_is_shared_but_nobody_begins_by_waiting_for_the_dead() {
-    let mut bench = Bench::new(|_, _| None);
-    bench.announce(0, 30);
-    bench.run_until(20);
-    // 5 s after the last request: waits for that one, until its back-off of 30 s is over.
-    bench.announce(20, 1000);
-    bench.drain(seconds(20));
-    bench.run_until(46);
-    // Long after the last request: asks at once, and joins the back-off where it stands.
-    bench.announce(90, 1000);
-    bench.drain(seconds(90));
-    bench.run_until(200);
+fn old_back_off_delays_no_new_exchange() {
+    let mut dialogue = Dialogue::new(|_, _| None);
+    dialogue.announce(0, 30);
+    dialogue.run_until(20);
+    // 5 s after the last request, the new exchange waits until its back-off of 30 s is over.
+    dialogue.announce(20, 1000);
+    dialogue.drain(seconds(20));
+    dialogue.run_until(46);
+    // Long after the last request, the new exchange sends at once. The back-off continues.
+    dialogue.announce(90, 1000);
+    dialogue.drain(seconds(90));
+    dialogue.run_until(200);
     check(
-        &bench,
+        &dialogue,
         &[
             "0 connect request",
             "15 connect request",
@@ -290,13 +290,13 @@ fn the_back_off_is_shared_but_nobody_begins_by_waiting_for_the_dead() {
 }
 
 #[test]
-fn whoever_waits_takes_over_when_the_first_gives_up() {
-    let mut bench = Bench::new(|_, now| (now >= 15).then_some(1));
-    bench.announce(0, 10);
-    bench.scrape(0, 60);
-    bench.run_until(60);
+fn waiting_exchange_takes_over_connect() {
+    let mut dialogue = Dialogue::new(|_, now| (now >= 15).then_some(1));
+    dialogue.announce(0, 10);
+    dialogue.scrape(0, 60);
+    dialogue.run_until(60);
     check(
-        &bench,
+        &dialogue,
         &[
             "0 connect request",
             "10 timed out",
@@ -308,15 +308,15 @@ fn whoever_waits_takes_over_when_the_first_gives_up() {
     );
 }
 
-/// An exchange with a connected tracker whose action was just sent, at 0.
+/// Makes an exchange with a connected tracker, and sends its action at 0.
 fn asked(make: fn(&mut UdpTracker) -> Exchange) -> (UdpTracker, Exchange) {
     let mut tracker = UdpTracker::new(address(), 1);
     let mut exchange = make(&mut tracker);
     let connect = exchange.poll_transmit(&mut tracker, Duration::ZERO).unwrap();
     let (_, answer) = tracker_answers(&Request::decode(&connect).unwrap());
     let bytes = answer.encode();
-    let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
-    assert!(outcome.is_none() && tracker.connecting().is_none());
+    let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    assert!(result.is_none() && tracker.connecting().is_none());
     assert!(exchange.poll_transmit(&mut tracker, Duration::ZERO).is_some());
     (tracker, exchange)
 }
@@ -373,7 +373,7 @@ fn odd_interval_is_half_an_hour() {
 }
 
 #[test]
-fn an_ipv6_tracker_gives_ipv6_peers_and_gets_no_ip() {
+fn ipv6_announce_has_no_ip() {
     let v6: SocketAddr = "[2001:db8::1]:6969".parse().unwrap();
     let mut tracker = UdpTracker::new(v6, 1);
     let request = AnnounceRequest { ip: Some([10, 0, 0, 1].into()), ..announce_request() };
@@ -403,31 +403,31 @@ fn an_ipv6_tracker_gives_ipv6_peers_and_gets_no_ip() {
 }
 
 #[test]
-fn what_is_not_for_us_is_ignored() {
+fn unrelated_datagrams_are_ignored() {
     let (mut tracker, mut exchange) = asked(announce);
     let answer = |transaction_id| {
         let peers = vec![];
         Response::Announce { transaction_id, interval: 1, leechers: 0, seeders: 0, peers }.encode()
     };
     let right = answer(exchange.transaction_id());
-    let stranger = |text: &str| text.parse::<SocketAddr>().unwrap();
-    for (source, bytes) in [
-        (stranger("192.0.2.2:6969"), &right[..]),
-        (stranger("192.0.2.1:6968"), &right[..]),
+    let socket_address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    for (sender, bytes) in [
+        (socket_address("192.0.2.2:6969"), &right[..]),
+        (socket_address("192.0.2.1:6968"), &right[..]),
         (address(), &answer(exchange.transaction_id() ^ 1)[..]),
         (address(), &right[..7]),
         (address(), &[][..]),
     ] {
-        let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, source, bytes);
-        assert_eq!(outcome, None, "{source} {bytes:?}");
+        let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, sender, bytes);
+        assert_eq!(result, None, "{sender} {bytes:?}");
     }
-    // As a socket of both families shows the tracker.
-    let mapped = stranger("[::ffff:192.0.2.1]:6969");
+    // The tracker's address on a dual-stack socket.
+    let mapped = socket_address("[::ffff:192.0.2.1]:6969");
     assert!(exchange.handle_datagram(&mut tracker, Duration::ZERO, mapped, &right).is_some());
 }
 
 #[test]
-fn an_answer_before_the_question_is_ignored() {
+fn early_answer_is_ignored() {
     let mut tracker = UdpTracker::new(address(), 1);
     let mut exchange = announce(&mut tracker);
     let transaction_id = exchange.transaction_id();
@@ -443,8 +443,8 @@ fn check_failure(
 ) {
     let (mut tracker, mut exchange) = asked(make);
     let bytes = response(exchange.transaction_id());
-    let outcome = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
-    assert_eq!(outcome.as_ref(), Some(&Err(error.clone())));
+    let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
+    assert_eq!(result.as_ref(), Some(&Err(error.clone())));
     assert!(exchange.is_done());
 }
 
@@ -471,15 +471,15 @@ fn bad_answers() {
 }
 
 #[test]
-fn a_refused_connect_ends_one_exchange_and_the_next_asks_again() {
+fn refused_connect_ends_one_exchange() {
     let mut tracker = UdpTracker::new(address(), 1);
     let (mut first, mut second) = (announce(&mut tracker), scrape(&mut tracker));
     assert!(first.poll_transmit(&mut tracker, Duration::ZERO).is_some());
     assert_eq!(second.poll_transmit(&mut tracker, Duration::ZERO), None);
     let transaction_id = tracker.connecting().unwrap();
     let bytes = Response::Error { transaction_id, message: "banned".to_owned() }.encode();
-    let outcome = first.handle_datagram(&mut tracker, seconds(1), address(), &bytes);
-    assert_eq!(outcome, Some(Err(ExchangeError::Refused { message: "banned".to_owned() })));
+    let result = first.handle_datagram(&mut tracker, seconds(1), address(), &bytes);
+    assert_eq!(result, Some(Err(ExchangeError::Refused { message: "banned".to_owned() })));
     assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &bytes), None);
     assert!(second.poll_timeout(&tracker).unwrap() <= seconds(1));
     assert!(second.poll_transmit(&mut tracker, seconds(1)).is_some());
@@ -492,7 +492,7 @@ fn sent(exchange: &mut Exchange, tracker: &mut UdpTracker, now: Duration) -> Req
     Request::decode(&datagram).unwrap()
 }
 
-/// The tracker gives out this connection id.
+/// Answers the exchange's connect request with `connection_id`.
 fn connect(exchange: &mut Exchange, tracker: &mut UdpTracker, connection_id: u64) {
     assert!(matches!(sent(exchange, tracker, seconds(1)), Request::Connect { .. }));
     let transaction_id = tracker.connecting().unwrap();
@@ -526,8 +526,8 @@ fn mismatch_asks_for_new_id_once() {
         assert!(matches!(asked, Request::Announce { connection_id: 8, .. }));
         assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "and again");
         let bytes = refusal(asked.transaction_id());
-        let outcome = offer(&mut exchange, &mut tracker, &bytes);
-        assert!(matches!(outcome, Some(Err(ExchangeError::Refused { .. }))), "{outcome:?}");
+        let result = offer(&mut exchange, &mut tracker, &bytes);
+        assert!(matches!(result, Some(Err(ExchangeError::Refused { .. }))), "{result:?}");
     }
 }
 
@@ -549,7 +549,7 @@ fn mismatch_keeps_newer_connection_id() {
 }
 
 #[test]
-fn a_scrape_has_1_to_74_torrents() {
+fn scrape_has_1_to_74_torrents() {
     let mut tracker = UdpTracker::new(address(), 1);
     let mut count = |got: usize| {
         Exchange::scrape(&mut tracker, Duration::ZERO, seconds(1), &vec![hash(1); got]).map(drop)

@@ -1,4 +1,4 @@
-//! Who takes part, and how each is asked to read a torrent.
+//! The contestants, and how each parses a torrent.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use serde::Deserialize;
 
 use crate::walk::walk;
 
-/// One way to read a torrent.
+/// One way to parse a torrent.
 pub struct Contestant {
-    /// What it is called in the tables.
+    /// Its name in the tables.
     pub name: &'static str,
     /// The version of its crate.
     pub version: &'static str,
-    /// Reads the bytes once and says how long that took. Letting go of the result is not timed.
+    /// Parses the bytes once and returns how long that took, without dropping the result.
     pub read: fn(&[u8]) -> Duration,
 }
 
-/// Everybody, ours first.
+/// Returns all contestants, ours first.
 pub fn contestants() -> Vec<Contestant> {
     let theirs = |name, package, read| Contestant { name, version: version_of(package), read };
     let ours = |name, read| Contestant { name, version: env!("CARGO_PKG_VERSION"), read };
@@ -59,7 +59,7 @@ fn timed<T>(read: impl FnOnce() -> T) -> Duration {
     time
 }
 
-/// What is locked, so that the table can't claim another version.
+/// Returns the version in the lock file, so that the table is right.
 fn version_of(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");
     let (_, after) =
@@ -67,9 +67,9 @@ fn version_of(package: &str) -> &'static str {
     after.split('"').next().unwrap_or_default()
 }
 
-/// A torrent as people who use serde write it down: no tree, only what they want of it.
+/// A torrent as users of serde declare it: no tree, only the fields that they need.
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "the fields are only parsed")]
 struct Torrent<'a> {
     #[serde(borrow, with = "serde_bytes")]
     announce: &'a [u8],
@@ -79,7 +79,7 @@ struct Torrent<'a> {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "the fields are only parsed")]
 struct Info<'a> {
     #[serde(borrow)]
     files: Vec<File<'a>>,
@@ -92,7 +92,7 @@ struct Info<'a> {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "what is read is not looked at")]
+#[allow(dead_code, reason = "the fields are only parsed")]
 struct File<'a> {
     length: u64,
     #[serde(borrow)]

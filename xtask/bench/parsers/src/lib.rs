@@ -1,7 +1,7 @@
-//! What the parsers of bencode are compared on, and who takes part.
+//! The torrents and the contestants of the comparison of bencode parsers.
 //!
-//! Two programs use it: `parse` times, `allocations` counts. They are two because a counting
-//! allocator makes every allocation slower, which would be unfair to those who allocate much.
+//! Two programs use them: `parse` measures time, `allocations` counts allocations. A counting allocator
+//! makes every allocation slower, which would be unfair to parsers that allocate much.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
 

@@ -1,28 +1,28 @@
-//! Torrents that follow from a few numbers.
+//! Torrents that are generated from a few numbers.
 
 use std::io::Write;
 
-/// The length of a torrent with 100,000 files for which libtorrent takes 7.7 s.
+/// The length of a torrent with 100,000 files that libtorrent parses in 7.7 s.
 const BIG: usize = 18_800_000;
-/// How many files it has.
+/// The number of its files.
 const MANY: usize = 100_000;
 
 /// A `.torrent` file.
 pub struct Payload {
-    /// What it is called in the tables.
+    /// Its name in the tables.
     pub name: &'static str,
     /// The file.
     pub bytes: Vec<u8>,
 }
 
-/// The torrents that are parsed, the one that counts first.
+/// Returns the torrents, the most important one first.
 ///
 /// - `many-files`: 18.8 MB, 100,000 files in folders of 100, 57 bytes each, in order; the rest,
-///   13 MB, is piece hashes, as of a torrent with small pieces.
-/// - `long-paths`: the same size, 155 bytes a file: four levels of folders with names as people
-///   give them, not in order, and 3 MB of piece hashes.
+///   13 MB, is piece hashes, as in a torrent with small pieces.
+/// - `long-paths`: the same size, 155 bytes per file: four levels of folders with realistic names, not in
+///   order, and 3 MB of piece hashes.
 /// - `pieces`: the same size, nearly all of it piece hashes, three files.
-/// - `small`: 20 files and 120 pieces, 4 KB: what most torrents are like.
+/// - `small`: 20 files and 120 pieces, 4 KB, like most torrents.
 pub fn payloads() -> Vec<Payload> {
     let short =
         |index: usize| vec![format!("folder{:04}", index / 100), format!("file{index:06}.bin")];
@@ -46,7 +46,7 @@ pub fn payloads() -> Vec<Payload> {
 
 /// How many piece hashes a torrent has.
 enum Pieces {
-    /// So many that the torrent is about this long.
+    /// As many as make the torrent about this long.
     Fill(usize),
     Count(usize),
 }
@@ -67,7 +67,7 @@ fn torrent(files: usize, path: impl Fn(usize) -> Vec<String>, pieces: Pieces) ->
         Pieces::Fill(length) => length.saturating_sub(list.len() + 200) / 20,
         Pieces::Count(count) => count,
     } as u64;
-    // The last file is as long as it must be for that many pieces.
+    // The last file has the length that gives that many pieces.
     let piece_length = total.div_ceil(count).next_multiple_of(16 * 1024);
     with_last_length(&mut list, piece_length * count - total);
     whole(&list, piece_length, count)
@@ -92,7 +92,7 @@ fn whole(list: &[u8], piece_length: u64, count: u64) -> Vec<u8> {
     torrent
 }
 
-/// A number that looks like chance (splitmix64).
+/// Returns a pseudo-random number (splitmix64).
 fn mixed(index: u64) -> u64 {
     let mut word = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,7 @@
-//! The bare walk: what reading every token costs when nothing is built, and hardly anything is
-//! checked. No parser can be faster by much.
+//! The bare walk: it reads every token, builds nothing and checks hardly anything. No parser can be much
+//! faster.
 
-/// The number of tokens of the value that `input` is, or `None` if it is none.
+/// Returns the number of tokens in `input`; `None` if it is not one value.
 pub(crate) fn walk(input: &[u8]) -> Option<usize> {
     let mut at = 0;
     let mut depth = 0_usize;

@@ -1,11 +1,11 @@
-//! aria2: one process a torrent, everything in its arguments.
+//! aria2: one process per torrent, with everything in its arguments.
 
 use std::process::Command;
 
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 /// aria2, started with `aria2c`.
 pub struct Aria2;
@@ -28,11 +28,11 @@ impl Aria2 {
 }
 
 impl Aria2 {
-    /// Verifies data that is in place, and ends.
-    pub fn check(&self, job: &Job<'_>) -> Result<Running> {
+    /// Verifies the data on disk, and ends.
+    pub fn check(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.args(["--check-integrity=true", "--hash-check-only=true"]).arg(job.torrent);
-        Running::start(self.name(), &command, job.home)
+        Launch::start(self.name(), &command, job.home)
     }
 }
 
@@ -45,15 +45,15 @@ impl Program for Aria2 {
         version_in(&output_of("aria2c", ["--version"])?)
     }
 
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.args(["--check-integrity=true", "--seed-ratio=0.0"]).arg(job.torrent);
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.arg("--seed-time=0").arg(job.torrent);
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 }

@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{Job, Program, start_until_added};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("libtorrent.py");
 
-/// libtorrent, through a Python script.
+/// libtorrent, run by a Python script.
 pub struct Libtorrent {
     name: &'static str,
     python: &'static str,
@@ -33,7 +33,7 @@ impl Libtorrent {
         Self { name: "libtorrent", python: "python3", seed_role: "seed" }
     }
 
-    /// The same, showing what it seeds piece by piece (BEP 16).
+    /// Makes it super-seed (BEP 16).
     pub fn super_seeding(self) -> Self {
         Self { seed_role: "super-seed", ..self }
     }
@@ -45,36 +45,36 @@ impl Libtorrent {
         command
     }
 
-    fn start(&self, job: &Job<'_>, role: &str) -> Result<Running> {
+    fn start(&self, job: &Job<'_>, role: &str) -> Result<Launch> {
         let command = self.command(job, role);
-        Ok(Running::start(self.name, &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name, &command, job.home)?.with_short_grace())
     }
 
-    /// The newer, if both are there.
+    /// Returns the newer one that is installed.
     pub fn newest() -> Result<Self> {
         let there = [Self::pypi(), Self::debian()].into_iter().find(|it| it.version().is_some());
         there.context("libtorrent for Python is not installed")
     }
 
-    /// Seeds data that is believed to be good.
-    pub fn seed_unchecked(&self, job: &Job<'_>) -> Result<Running> {
+    /// Seeds data without checking it.
+    pub fn seed_unchecked(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, "seed-unchecked")
     }
 
-    /// Verifies data that is in place with so many threads, and ends.
-    pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Running> {
+    /// Verifies the data on disk with so many threads, and ends.
+    pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Launch> {
         let mut command = self.command(job, "check");
         start_until_added(self.name, command.arg(threads.to_string()), job.home)
     }
 
-    /// Starts downloading torrents, each into a folder, at `listen`, from peers that call it. Ends
-    /// when all are there.
+    /// Starts to download torrents, each into its folder, from peers that connect to `listen`. Ends
+    /// when all are complete.
     pub fn download_all<'a>(
         &self,
         torrents: impl Iterator<Item = (&'a Path, &'a Path)>,
         listen: SocketAddr,
         home: &Path,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let jobs = home.join("jobs");
         let lines = torrents
             .map(|(torrent, folder)| format!("{}\t{}\n", torrent.display(), folder.display()));
@@ -88,27 +88,27 @@ impl Libtorrent {
         start_until_added(self.name, &command, home)
     }
 
-    /// Starts making a v1 .torrent of `data`, with pieces of 1 MiB.
+    /// Starts to make a v1 .torrent of `data`, with pieces of 1 MiB.
     pub fn start_create(
         &self,
         data: &Path,
         url: &str,
         torrent: &Path,
         home: &Path,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
         start_until_added(self.name, command.arg("1048576").arg(home), home)
     }
 
-    /// What it says of each of `torrents`: the info-hash in hex, or why it refuses it.
+    /// Returns for each of `torrents` the info-hash in hex, or why libtorrent refuses it.
     pub fn verdicts(&self, torrents: &[&Path]) -> Result<Vec<Result<String, String>>> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "verdicts"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::null()).spawn().context("cannot start python")?;
         let mut input = child.stdin.take().context("no input to write")?;
         let paths: String = torrents.iter().map(|path| format!("{}\n", path.display())).collect();
-        // It answers line by line, and all answers together fit a pipe.
+        // It answers line by line, and all answers fit into a pipe.
         input.write_all(paths.as_bytes())?;
         drop(input);
         let output = child.wait_with_output()?;
@@ -120,7 +120,7 @@ impl Libtorrent {
         String::from_utf8(output.stdout)?.lines().map(verdict).collect()
     }
 
-    /// The info-hash it finds in a .torrent, in hex.
+    /// Returns the info-hash of a .torrent, in hex.
     pub fn info_hash(&self, torrent: &Path) -> Result<String> {
         let torrent = torrent.as_os_str();
         let arguments = ["-c".as_ref(), SCRIPT.as_ref(), "info-hash".as_ref(), torrent];
@@ -128,7 +128,7 @@ impl Libtorrent {
         Ok(output.trim().to_owned())
     }
 
-    /// Has it make a v1 .torrent of `data` with the tracker `url`.
+    /// Makes a v1 .torrent of `data` with the tracker `url`.
     pub fn create(&self, data: &Path, url: &str, torrent: &Path) -> Result<()> {
         let arguments = ["-c", SCRIPT, "create"].map(AsRef::as_ref);
         let rest = [data.as_os_str(), url.as_ref(), torrent.as_os_str()];
@@ -147,11 +147,11 @@ impl Program for Libtorrent {
         output_of(self.python, ["-c", print]).map(|version| version.trim().to_owned())
     }
 
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, self.seed_role)
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = self.command(job, "download");
         command.args(job.peers.iter().map(ToString::to_string));
         start_until_added(self.name, &command, job.home)

@@ -1,4 +1,4 @@
-//! BitTorrent programs, ours included: how each is run on a torrent. The interop suite and the
+//! BitTorrent programs, including ours: how each is run on a torrent. The interop suite and the
 //! benchmarks share them.
 
 mod aria2;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use xtask::process::{Running, until_every};
+use xtask::process::{Launch, wait_until_every};
 
 pub use aria2::Aria2;
 pub use libtorrent::Libtorrent;
@@ -31,12 +31,12 @@ pub use webtorrent::Webtorrent;
 
 /// The port every program listens on, each at its own address.
 pub const PORT: u16 = 16881;
-/// How long Python or node may take to begin.
+/// How long Python or node may take to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often we check whether it has started.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// One torrent, for one program.
+/// A torrent for a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// The .torrent file.
@@ -47,23 +47,23 @@ pub struct Job<'a> {
     pub home: &'a Path,
     /// The program's address.
     pub ip: Ipv4Addr,
-    /// Peers to connect to, for programs that can be told. All can ask the torrent's tracker.
+    /// Peers to connect to, for programs that accept some. All programs ask the torrent's tracker.
     pub peers: &'a [SocketAddr],
 }
 
 impl Job<'_> {
-    /// Where the program listens.
+    /// Returns the address that the program listens at.
     pub fn listen(&self) -> SocketAddr {
         SocketAddrV4::new(self.ip, PORT).into()
     }
 
-    /// The peers, separated by commas.
+    /// Returns the peers, separated by commas.
     fn peer_list(&self) -> String {
         let peers: Vec<String> = self.peers.iter().map(ToString::to_string).collect();
         peers.join(",")
     }
 
-    /// A file that appears when a program that goes on has everything.
+    /// Returns the file by which a program that does not end reports that it is complete.
     pub fn done(&self) -> PathBuf {
         self.home.join("done")
     }
@@ -74,42 +74,42 @@ pub trait Program {
     /// The name that `REQUIRE_PEERS` and the table use.
     fn name(&self) -> &'static str;
 
-    /// Its version, if it is installed.
+    /// Returns its version; `None` if it is not installed.
     fn version(&self) -> Option<String>;
 
-    /// Starts it on a torrent whose data is in place.
-    fn seed(&self, job: &Job<'_>) -> Result<Running>;
+    /// Starts it on a torrent whose data is complete.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch>;
 
-    /// Starts it on a torrent whose data is to be fetched; returns when it has been given the
-    /// torrent. When all is there, it ends or [`Job::done`] appears.
-    fn download(&self, job: &Job<'_>) -> Result<Running>;
+    /// Starts a download; returns when the program has the torrent. When it is complete, it ends or
+    /// creates [`Job::done`].
+    fn download(&self, job: &Job<'_>) -> Result<Launch>;
 
-    /// Whether it ends on its own when a download is there.
+    /// Whether it ends on its own when a download is complete.
     fn ends(&self) -> bool {
         true
     }
 
-    /// The most bytes that lay in its buffers during a download that is done, if it says so.
-    fn buffers_peak(&self, _running: &Running) -> Option<u64> {
+    /// Returns the most bytes that its buffers held during a completed download, if it reports that.
+    fn buffers_peak(&self, _launch: &Launch) -> Option<u64> {
         None
     }
 
-    /// Waits for the end of a download whose data is all there, where it ends on its own.
-    fn finish(&self, _running: &mut Running) -> Result<()> {
+    /// Waits for the end of a completed download, if the program ends on its own.
+    fn finish(&self, _launch: &mut Launch) -> Result<()> {
         Ok(())
     }
 }
 
-/// Starts a script of ours and waits until its interpreter has come to the point: `added` appears in
-/// `home` then.
-fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Running> {
-    let mut running = Running::start(name, command, home)?.with_little_patience();
+/// Starts one of our scripts and waits until it creates `added` in `home`: its interpreter has started
+/// and it has the torrent.
+fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Launch> {
+    let mut launch = Launch::start(name, command, home)?.with_short_grace();
     let added = home.join("added");
-    until_every(LOOK, START_LIMIT, || added.exists() || !running.is_running());
-    Ok(running)
+    wait_until_every(CHECK_INTERVAL, START_LIMIT, || added.exists() || !launch.is_running());
+    Ok(launch)
 }
 
-/// The first word of `text` that begins with a digit, or with `v` and a digit.
+/// Returns the first word of `text` that starts with a digit, or with `v` and a digit.
 pub fn version_in(text: &str) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || c == '(' || c == ',');
     let digits = words.map(|word| word.trim_start_matches('v').trim_end_matches([')', '.', ',']));

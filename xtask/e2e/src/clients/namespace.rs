@@ -1,5 +1,5 @@
-//! A network of our own: one namespace, one address a client. Filters that clients keep for
-//! loopback and for several peers at one address do not apply in it. And mounts of our own.
+//! A network namespace with an address per client, in which the filters do not apply that clients have
+//! for loopback and for several peers at one address; and a mount namespace.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -12,48 +12,48 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::process::find_program;
 use xtask::report::Tally;
 
-/// Set for the process inside.
+/// The environment variable of processes inside: the flags of `unshare`.
 const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
 
-/// Who has which address.
+/// The address of the tracker.
 pub const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// bt-cli's.
+/// The address of bt-cli.
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Two addresses of the internet at large, as far as programs can tell.
+/// Two public addresses, as far as programs can tell.
 pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 77, 0, 1), Ipv4Addr::new(11, 77, 0, 2)];
-/// The last address that belongs to a program.
+/// The last byte of the last address of a program.
 const LAST_PROGRAM: u8 = 20;
-/// Addresses after those of the programs.
+/// The last byte of the last address.
 const LAST: u8 = 30;
 
-/// The address of program number `index`.
+/// Returns the address of program number `index`.
 pub fn address_of(index: usize) -> Ipv4Addr {
     let last = 3 + u8::try_from(index).unwrap_or(LAST_PROGRAM);
     Ipv4Addr::new(10, 77, 0, last.min(LAST_PROGRAM))
 }
 
-/// The address of seeder number `index` of a benchmark.
+/// Returns the address of seeder number `index` of a benchmark.
 pub fn seeder_address(index: usize) -> Ipv4Addr {
     let last = LAST_PROGRAM + 1 + u8::try_from(index).unwrap_or(LAST);
     Ipv4Addr::new(10, 77, 0, last.min(LAST))
 }
 
 /// Whether this process runs in the namespace.
-pub fn are_we_inside() -> bool {
+pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// The `unshare` arguments that give a network of our own, or why none does.
-pub fn way_in() -> Result<&'static str, String> {
+/// Returns the flags of `unshare` for a network namespace, or why there can be none.
+pub fn network_flags() -> Result<&'static str, String> {
     first_that_works(["-n", "-rn"], &["ip", "link", "set", "lo", "up"])
 }
 
-/// The `unshare` arguments that give mounts of our own, or why none does.
-pub fn way_in_to_mounts() -> Result<&'static str, String> {
+/// Returns the flags of `unshare` for a mount namespace, or why there can be none.
+pub fn mount_flags() -> Result<&'static str, String> {
     first_that_works(["-m", "-rm"], &["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
 }
 
-/// Of two ways into a namespace, the first in which `probe` can be done.
+/// Returns the first flags with which `probe` succeeds in a namespace.
 fn first_that_works(ways: [&'static str; 2], probe: &[&str]) -> Result<&'static str, String> {
     for program in ["unshare"].iter().chain(probe.first()) {
         if find_program(program).is_none() {
@@ -66,11 +66,11 @@ fn first_that_works(ways: [&'static str; 2], probe: &[&str]) -> Result<&'static 
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let refused = format!("this machine does not allow it (unshare {})", ways.join(", unshare "));
+    let refused = format!("this machine allows no namespace (unshare {})", ways.join(", unshare "));
     ways.into_iter().find(works).ok_or(refused)
 }
 
-/// Runs a suite of this program inside, with `bt_cli` ready built, and shows what it prints.
+/// Runs a suite of this program inside, with a built `bt_cli`, and prints its output.
 pub fn run_suite_inside(
     flags: &str,
     arguments: &[impl AsRef<OsStr>],
@@ -78,7 +78,7 @@ pub fn run_suite_inside(
 ) -> Result<Tally> {
     let arguments =
         [OsStr::new("integration")].into_iter().chain(arguments.iter().map(AsRef::as_ref));
-    let mut command = ourselves_inside(flags, &std::env::current_exe()?, arguments, bt_cli);
+    let mut command = command_inside(flags, &std::env::current_exe()?, arguments, bt_cli);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().context("no output to read")?;
     let mut tally = None;
@@ -90,11 +90,11 @@ pub fn run_suite_inside(
         }
     }
     child.wait()?;
-    tally.context("the suite broke off")
+    tally.context("the suite ended without a tally")
 }
 
-/// `program`, which is this one or a better build of it, inside, with `bt_cli` ready built.
-pub fn ourselves_inside(
+/// Returns the command that runs `program`, which is this one or another build of it, inside.
+pub fn command_inside(
     flags: &str,
     program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -106,13 +106,13 @@ pub fn ourselves_inside(
     command
 }
 
-/// Whether root is only root within a user namespace, who can change to no other user.
+/// Whether we are root only in a user namespace, and cannot change to another user.
 pub fn are_users_mapped() -> bool {
     std::env::var_os(INSIDE).is_some_and(|flags| flags == "-rn")
 }
 
-/// Gives the namespace its addresses.
-pub fn furnish() -> Result<()> {
+/// Adds the addresses to the namespace.
+pub fn add_addresses() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     for last in 1..=LAST {
         ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
@@ -124,8 +124,8 @@ pub fn furnish() -> Result<()> {
     ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
 }
 
-/// The address of peer number `index` of many.
-pub fn one_of_many(index: usize) -> Ipv4Addr {
+/// Returns the address of peer number `index` of a benchmark with hundreds of peers.
+pub fn numbered_address(index: usize) -> Ipv4Addr {
     let [high, low] = u16::try_from(index).unwrap_or(u16::MAX >> 1).to_be_bytes();
     Ipv4Addr::new(10, 77, 1 + high, low)
 }

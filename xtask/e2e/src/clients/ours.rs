@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::{Job, PORT, Program, version_in};
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, json_lines};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 use xtask::workspace;
 
 /// bt-cli.
@@ -17,18 +17,18 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// The bt-cli of this workspace, built if need be.
+    /// The bt-cli of this workspace, built if necessary.
     pub fn new() -> Result<Self> {
         Ok(Self { name: "bt-cli", program: workspace::build_bt_cli()? })
     }
 
-    /// The build that syncs only once, at the end, if it was made.
+    /// The bt-cli that syncs only once, at the end, if it was built.
     pub fn synced_at_end() -> Option<Self> {
         let program = workspace::synced_at_end()?;
         Some(Self { name: "bt-cli: one sync", program })
     }
 
-    /// The command with the job's torrent, folder, peers and address; more may be added.
+    /// Returns the command with the job's torrent, folder, peers and address; more may be added.
     pub fn command(&self, word: &str, job: &Job<'_>) -> Command {
         let bt_cli = BtCli::new(&self.program, job.home);
         let mut command = bt_cli.command([word]);
@@ -53,25 +53,25 @@ impl Program for Ours {
         version_in(&output_of(self.program.to_str()?, ["--version"])?)
     }
 
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = self.command("seed", job);
-        Running::start(self.name(), command.arg("--json"), job.home)
+        Launch::start(self.name(), command.arg("--json"), job.home)
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = self.command("download", job);
-        Running::start(self.name(), command.arg("--json"), job.home)
+        Launch::start(self.name(), command.arg("--json"), job.home)
     }
 
-    fn buffers_peak(&self, running: &Running) -> Option<u64> {
-        let said = running.stdout();
+    fn buffers_peak(&self, launch: &Launch) -> Option<u64> {
+        let said = launch.stdout();
         let completed = json_lines(&said).rev().find(|line| line["event"] == "completed")?;
         completed["buffers_peak"].as_u64()
     }
 
-    fn finish(&self, running: &mut Running) -> Result<()> {
-        let code = running.exit_code(COMMAND_LIMIT)?;
-        ensure!(code == 0, "exit code {code}\n{}", running.last_words());
+    fn finish(&self, launch: &mut Launch) -> Result<()> {
+        let code = launch.exit_code(COMMAND_LIMIT)?;
+        ensure!(code == 0, "exit code {code}\n{}", launch.output_tail());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! qBittorrent: `qbittorrent-nox` with a profile of its own, fed through its web interface.
+//! qBittorrent: `qbittorrent-nox` with its own profile, controlled through its web interface.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of, until};
+use xtask::process::{Launch, output_of, wait_until};
 
-/// Where its web interface listens, at its own address.
+/// The port of its web interface.
 const WEB_PORT: u16 = 18080;
 const BOUNDARY: &str = "----------------interop";
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// qBittorrent without a window, through its HTTP interface.
+/// qBittorrent without a window.
 pub struct Qbittorrent;
 
 impl Program for Qbittorrent {
@@ -29,8 +29,8 @@ impl Program for Qbittorrent {
         version_in(&output_of("qbittorrent-nox", ["--version"])?)
     }
 
-    /// Data that is in place is checked when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    /// Complete data is checked when the torrent is added.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
 
@@ -38,7 +38,7 @@ impl Program for Qbittorrent {
         false
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let config = job.home.join("qBittorrent").join("config");
         fs::create_dir_all(&config)?;
         fs::write(config.join("qBittorrent.conf"), settings(job))?;
@@ -46,14 +46,15 @@ impl Program for Qbittorrent {
         command.arg(format!("--profile={}", job.home.display()));
         command.arg(format!("--webui-port={WEB_PORT}"));
         command.env("HOME", job.home);
-        let mut running = Running::start(self.name(), &command, job.home)?.with_little_patience();
+        let mut launch = Launch::start(self.name(), &command, job.home)?.with_short_grace();
         let web = SocketAddrV4::new(job.ip, WEB_PORT).into();
-        let up = until(START_LIMIT, || !running.is_running() || TcpStream::connect(web).is_ok());
-        if !up || !running.is_running() {
-            bail!("its web interface does not come up\n{}", running.last_words());
+        let up =
+            wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(web).is_ok());
+        if !up || !launch.is_running() {
+            bail!("its web interface does not answer\n{}", launch.output_tail());
         }
         add(web, job.torrent, job.folder)?;
-        Ok(running)
+        Ok(launch)
     }
 }
 
@@ -110,7 +111,7 @@ fn add(web: SocketAddr, torrent: &Path, folder: &Path) -> Result<()> {
     write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
     stream.write_all(&body)?;
     let mut reply = Vec::new();
-    // It keeps the connection open for seconds after it has answered.
+    // It keeps the connection open for seconds after its answer.
     while !reply.ends_with(b"Ok.") {
         let mut part = [0; 1024];
         let count = stream.read(&mut part).context("its web interface does not answer")?;

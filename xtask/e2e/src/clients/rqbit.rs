@@ -1,22 +1,22 @@
-//! rqbit: one process a torrent, everything in its arguments.
+//! rqbit: one process per torrent, with everything in its arguments.
 
 use std::process::Command;
 
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, find_program, output_of};
+use xtask::process::{Launch, find_program, output_of};
 
 /// rqbit.
 pub struct Rqbit;
 
 impl Rqbit {
-    /// Verifies data that is in place, and ends.
-    pub fn check(&self, job: &Job<'_>) -> Result<Running> {
+    /// Verifies the data on disk, and ends.
+    pub fn check(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, &["--overwrite", "--exit-on-finish"])
     }
 
-    fn start(&self, job: &Job<'_>, flags: &[&str]) -> Result<Running> {
+    fn start(&self, job: &Job<'_>, flags: &[&str]) -> Result<Launch> {
         let mut command = Command::new(find_program("rqbit").unwrap_or_default());
         command.args(["--disable-dht", "--disable-lsd", "--disable-upnp-port-forward"]);
         command.arg(format!("--listen-ip={}", job.ip)).arg(format!("--listen-port={PORT}"));
@@ -26,7 +26,7 @@ impl Rqbit {
             command.arg(format!("--initial-peers={}", job.peer_list()));
         }
         command.arg(job.torrent).env("HOME", job.home);
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 }
 
@@ -39,12 +39,12 @@ impl Program for Rqbit {
         version_in(&output_of(find_program("rqbit")?.to_str()?, ["--version"])?)
     }
 
-    /// Data that is in place is verified first.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    /// Complete data is verified first.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, &["--overwrite"])
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         self.start(job, &["--exit-on-finish"])
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 /// rTorrent, in a pseudo terminal.
 pub struct Rtorrent;
@@ -20,8 +20,8 @@ impl Program for Rtorrent {
         version_in(&output_of("rtorrent", ["-h"])?)
     }
 
-    /// Data that is in place is hashed when the torrent is loaded.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    /// Complete data is hashed when the torrent is loaded.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
 
@@ -29,7 +29,7 @@ impl Program for Rtorrent {
         false
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let session = job.home.join("session");
         fs::create_dir_all(&session)?;
         let settings = format!(
@@ -60,6 +60,6 @@ impl Program for Rtorrent {
         let mut command = Command::new("rtorrent");
         command.args(["-n", "-o"]).arg(format!("import={}", file.display()));
         command.env("HOME", job.home).env("TERM", "dumb");
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 }

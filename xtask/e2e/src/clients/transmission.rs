@@ -1,4 +1,4 @@
-//! Transmission: `transmission-daemon` in the foreground, fed through its watch folder.
+//! Transmission: `transmission-daemon` in the foreground, controlled through its watch folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 /// transmission-daemon.
 pub struct Transmission;
@@ -23,8 +23,8 @@ impl Program for Transmission {
         version_in(&output_of("transmission-daemon", ["--version"])?)
     }
 
-    /// Data that is in place is verified when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Running> {
+    /// Complete data is verified when the torrent is added.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         self.download(job)
     }
 
@@ -32,7 +32,7 @@ impl Program for Transmission {
         false
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let watch = job.home.join("watch");
         fs::create_dir_all(&watch)?;
         fs::copy(job.torrent, watch.join("job.torrent"))?;
@@ -60,11 +60,11 @@ impl Program for Transmission {
         fs::write(job.home.join("settings.json"), settings.to_string())?;
         let mut command = Command::new("transmission-daemon");
         command.args(["--foreground", "--log-info", "--config-dir"]).arg(job.home);
-        Ok(Running::start(self.name(), &command, job.home)?.with_little_patience())
+        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
     }
 }
 
-/// A program to be run when all is there.
+/// Writes the script that the daemon runs when the torrent is complete.
 fn done_script(job: &Job<'_>) -> Result<PathBuf> {
     let script = job.home.join("done.sh");
     fs::write(&script, format!("#!/bin/sh\ntouch '{}'\n", job.done().display()))?;

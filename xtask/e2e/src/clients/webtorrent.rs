@@ -7,11 +7,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Job, PORT, Program, start_until_added};
-use xtask::process::{Running, output_of};
+use xtask::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
 
-/// WebTorrent, through a script for node.
+/// WebTorrent, run by a script for node.
 pub struct Webtorrent;
 
 impl Webtorrent {
@@ -29,7 +29,7 @@ impl Program for Webtorrent {
 
     fn version(&self) -> Option<String> {
         let module = Self::package()?.join("index.js");
-        // It may be there without the parts it needs that are not JavaScript.
+        // Its native dependencies may be missing.
         let load = format!("import('{}').then(() => process.exit(0))", module.display());
         output_of("node", ["-e", &load])?;
         let package = fs::read(module.with_file_name("package.json")).ok()?;
@@ -37,11 +37,11 @@ impl Program for Webtorrent {
         Some(package["version"].as_str()?.to_owned())
     }
 
-    fn seed(&self, _job: &Job<'_>) -> Result<Running> {
+    fn seed(&self, _job: &Job<'_>) -> Result<Launch> {
         bail!("webtorrent only downloads here")
     }
 
-    fn download(&self, job: &Job<'_>) -> Result<Running> {
+    fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let script = job.home.join("webtorrent.mjs");
         fs::write(&script, SCRIPT)?;
         let package = Self::package().context("webtorrent is not installed")?;

@@ -1,4 +1,4 @@
-//! Suites that run bt-cli as its users do: as a process, against real sockets and files.
+//! Suites that run bt-cli like its users: as a process, with real sockets and files.
 
 mod crash;
 mod hostile;
@@ -16,24 +16,24 @@ use xtask::report::Tally;
 pub enum Suite {
     /// Our own trackers, seeders and leechers
     Loopback,
-    /// Killed at any moment, and disks that fail
+    /// bt-cli killed at any moment, and disks that fail
     Crash,
-    /// Torrents, trackers and peers that mean no good
+    /// Hostile torrents, trackers and peers
     Hostile,
-    /// Other people's clients, where they are installed
+    /// Other clients, where they are installed
     Interop,
 }
 
-/// What of a suite is run, and how.
+/// Which part of a suite is run, and how.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// As much of everything that is drawn as a commit can wait for
+    /// Fewer random cases, as before a commit
     #[arg(long)]
     pub short: bool,
     /// Only the cases whose name contains this
     #[arg(long)]
     pub only: Option<String>,
-    /// Another program in the place of bt-cli, to see whether a failure is ours (interop)
+    /// Another program instead of bt-cli, to see whether a failure is ours (interop)
     #[arg(long, value_name = "PROGRAM")]
     pub instead: Option<String>,
     /// How often bt-cli is killed (crash)
@@ -48,13 +48,13 @@ pub struct Options {
     /// How many folders with odd names are shared (interop)
     #[arg(long, value_name = "N")]
     pub folders: Option<u32>,
-    /// The number that everything drawn follows from (crash, interop)
+    /// The seed of all random choices (crash, interop)
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
 }
 
 impl Options {
-    /// With the numbers that `short` stands for, but for those that are given.
+    /// Fills in the numbers of `--short`, where no others are given.
     fn shortened(self) -> Self {
         if !self.short {
             return self;
@@ -68,7 +68,7 @@ impl Options {
         }
     }
 
-    /// The arguments of a process that runs `suite` with these options.
+    /// Returns the arguments of a process that runs `suite` with these options.
     fn words(&self, suite: &str) -> Vec<String> {
         let number = |number: Option<u32>| number.map(|number| number.to_string());
         let options = [
@@ -85,7 +85,7 @@ impl Options {
     }
 }
 
-/// Runs one suite or all, and fails if a case failed.
+/// Runs one suite or all.
 ///
 /// # Errors
 /// A case failed, or a suite could not be run.
@@ -94,7 +94,7 @@ pub fn run(suite: Option<Suite>, options: Options) -> Result<()> {
     let mut tally = Tally::default();
     for each in [Suite::Loopback, Suite::Hostile, Suite::Crash, Suite::Interop] {
         if suite.is_none_or(|suite| suite == each) {
-            if !namespace::are_we_inside() {
+            if !namespace::is_inside() {
                 println!("\n== {}", format!("{each:?}").to_lowercase());
             }
             tally.add(run_suite(each, &options)?);

@@ -1,4 +1,4 @@
-//! What most cases need: a place, programs in it, and swarms that begin to move.
+//! What most cases need: a folder, programs in it, and running swarms.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -14,51 +14,51 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce};
 
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, Finished, finish};
 use crate::clients::namespace;
-use xtask::process::Running;
+use xtask::process::Launch;
 
 /// How long anything that should happen may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A fresh folder, and bt-cli in it.
+/// A new folder, and bt-cli in it.
 pub(super) struct Scene {
-    place: TempDir,
+    folder: TempDir,
     program: PathBuf,
     address_space: Option<u64>,
 }
 
-/// Why a case can't run on this machine, if so.
+/// Returns why a case can't run on this machine; `None` if it can.
 pub(super) fn obstacle(case: &str) -> Option<&'static str> {
     let no_v6 = case.contains("IPv6") && TcpListener::bind("[::1]:0").is_err();
-    let no_public = case.starts_with("public ") && !namespace::are_we_inside();
+    let no_public = case.starts_with("public ") && !namespace::is_inside();
     match (no_v6, no_public) {
         (true, _) => Some("this machine has no IPv6 on loopback"),
-        (_, true) => Some("this machine allows no network namespace, so no address is ours to use"),
+        (_, true) => Some("this machine allows no network namespace with public addresses"),
         _ => None,
     }
 }
 
 impl Scene {
     pub(super) fn new(program: &Path) -> Result<Self> {
-        let place = TempDir::with_prefix("scene-")?;
-        Ok(Self { place, program: program.to_owned(), address_space: None })
+        let folder = TempDir::with_prefix("scene-")?;
+        Ok(Self { folder, program: program.to_owned(), address_space: None })
     }
 
-    /// The same, each process with so many bytes of address space at most.
+    /// Limits the address space of each process.
     pub(super) fn with_address_space(self, bytes: u64) -> Self {
         Self { address_space: Some(bytes), ..self }
     }
 
-    /// A path in the case's folder.
+    /// Returns a path in the case's folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.folder.path().join(name)
     }
 
-    /// Makes a payload in the case's folder.
+    /// Creates a payload in the case's folder.
     pub(super) fn payload(&self, builder: PayloadBuilder) -> Result<Payload> {
         Ok(builder.create_in(self.path("payload"))?)
     }
 
-    /// bt-cli as the user `name`, with a home and a state of its own.
+    /// Returns bt-cli as the user `name`, with a home and a state folder of its own.
     pub(super) fn user(&self, name: &str) -> BtCli {
         let user = BtCli::new(&self.program, &self.path(name));
         match self.address_space {
@@ -67,7 +67,7 @@ impl Scene {
         }
     }
 
-    /// Where `name` downloads into.
+    /// Returns the download folder of `name`.
     pub(super) fn downloads(&self, name: &str) -> PathBuf {
         self.path(name).join("downloads")
     }
@@ -78,7 +78,7 @@ impl Scene {
         self.user(name).run(command, arguments)
     }
 
-    /// `bt-cli download` of `name` on any port of loopback, not started yet.
+    /// Returns the command with which `name` downloads on any port of loopback.
     pub(super) fn download_command(&self, name: &str, torrent: &Path) -> Command {
         self.download_command_at(name, torrent, 0)
     }
@@ -92,7 +92,7 @@ impl Scene {
     }
 
     /// Starts a download of `name` with more arguments.
-    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Running> {
+    pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Launch> {
         let mut command = self.download_command(name, payload.torrent_path());
         self.user(name).start("download", command.args(more))
     }
@@ -104,29 +104,29 @@ impl Scene {
         payload: &Payload,
         port: u16,
         more: &[&str],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = self.download_command_at(name, payload.torrent_path(), port);
         self.user(name).start("download", command.args(more))
     }
 
-    /// Starts `bt-cli seed` of `name` and waits until it has told `tracker` that it has all.
+    /// Starts `bt-cli seed` of `name` and waits until it has announced to `tracker` that it is complete.
     pub(super) fn seed(
         &self,
         name: &str,
         payload: &Payload,
         tracker: &HttpTracker,
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let mut command = self.user(name).command(["seed"]);
         command.arg(payload.torrent_path()).arg(payload.folder_path());
         let ip = tracker.address().ip().to_string();
         command.args(["--json", "--port", "0", "--bind", &ip]);
         let before = tracker.announces().len();
-        let running = self.user(name).start("seed", &command)?;
+        let launch = self.user(name).start("seed", &command)?;
         let seeds = |seen: &[SeenAnnounce]| seen.iter().skip(before).any(|each| each.left == 0);
         if !tracker.wait_for(LIMIT, seeds) {
-            bail!("the seeder never announced that it is one\n{}", running.last_words());
+            bail!("the seeder never announced itself\n{}", launch.output_tail());
         }
-        Ok(running)
+        Ok(launch)
     }
 
     /// Waits for a download that must succeed, and compares every byte.
@@ -134,9 +134,9 @@ impl Scene {
         &self,
         name: &str,
         payload: &Payload,
-        running: &mut Running,
+        launch: &mut Launch,
     ) -> Result<Finished> {
-        let finished = finish(running, COMMAND_LIMIT)?;
+        let finished = finish(launch, COMMAND_LIMIT)?;
         finished.expect(0)?;
         finished.expect_event("completed")?;
         payload.compare(self.downloads(name))?;
@@ -144,15 +144,16 @@ impl Scene {
     }
 }
 
-/// Presses Ctrl-C and waits for the end: exit code 130.
-pub(super) fn interrupt(running: &mut Running) -> Result<Finished> {
-    running.signal(Signal::INT)?;
-    let finished = finish(running, LIMIT)?;
+/// Sends SIGINT and waits for exit code 130.
+pub(super) fn interrupt(launch: &mut Launch) -> Result<Finished> {
+    launch.signal(Signal::INT)?;
+    let finished = finish(launch, LIMIT)?;
     finished.expect(130)?;
     Ok(finished)
 }
 
-/// A port that nobody uses now. Somebody may take it before we do; there are many.
+/// Returns an address with a port that is free now. Another program can take it before we do, which is
+/// unlikely.
 pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -162,26 +163,26 @@ pub(super) fn file(blocks: u64) -> PayloadBuilder {
     Payload::file("file.bin", blocks * 16 * 1024 - 5).piece_length(64 * 1024)
 }
 
-/// Some files that begin and end within pieces, in the order in which `create` takes them.
+/// Some files that start and end within pieces, in the order in which `create` lists them.
 pub(super) fn tree() -> PayloadBuilder {
     let files =
         [("a.bin", 1_500_001), ("b/c.bin", 700_000), ("b/d/e.txt", 7), ("b/empty", 0), ("f", 1)];
     Payload::folder("tree", &files).piece_length(64 * 1024)
 }
 
-/// How often lines say this event.
+/// Returns how many lines are this event.
 pub(super) fn count(lines: &[Value], event: &str) -> usize {
     lines.iter().filter(|line| line["event"] == event).count()
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a temporary folder whose name is text")
 }
 
-/// Makes `folder` and writes `bytes` into `name` below it.
+/// Creates `folder` and writes `bytes` into `name` below it.
 pub(super) fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+    fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
     Ok(fs::write(path, bytes)?)
 }

@@ -1,6 +1,6 @@
-//! `cargo xtask soak`: a small swarm on loopback in which peers come and go, for a long time, and two
-//! processes that stay: a seeder, and a download that is slow and then seeds. What they hold of memory,
-//! descriptors and threads is watched; after a while none of it may grow any more.
+//! `cargo xtask soak`: a small swarm on loopback in which peers come and go for a long time, and two
+//! processes that stay: a seeder, and a download that is slow and then seeds. Their memory, descriptors
+//! and threads are sampled; after a while none of them may grow any more.
 //!
 //! ```text
 //!  trackers (HTTP, UDP)      seeder  <---.
@@ -23,43 +23,43 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use crate::draws::{Draws, fresh_seed};
+use crate::rng::{Rng, fresh_seed};
 use visitors::Visitors;
 use watched::Watched;
-use xtask::process::until;
+use xtask::process::wait_until;
 use xtask::workspace;
 
-/// How long things that should happen soon may take.
+/// How long anything that should happen soon may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often it is looked who is due to come or go.
+/// How often visitors come and go.
 const TICK: Duration = Duration::from_millis(200);
 /// How many samples are taken of each process.
 const SAMPLES: u32 = 240;
-/// How many lines the table has.
+/// How many lines of samples are printed.
 const LINES: u32 = 20;
-/// How much there is to download.
+/// The size of the payload, in bytes.
 const SIZE: u64 = 32 << 20;
-/// Seconds from one announce to the next: short, so that there are many.
+/// The announce interval, in seconds: short, so that there are many announces.
 const INTERVAL: u32 = 10;
 
-/// Runs the swarm for so many minutes. `seed` is the number that says who comes when.
+/// Runs the swarm for so many minutes. `seed` decides which visitors come and when.
 pub fn run(minutes: f64, seed: Option<u64>) -> Result<()> {
     ensure!(minutes >= 0.5, "expected half a minute at least, got {minutes}");
     let (time, seed) = (Duration::from_secs_f64(minutes * 60.0), seed.unwrap_or_else(fresh_seed));
     let program = workspace::build_bt_cli()?;
-    let place = TempDir::with_prefix("soak-")?;
-    let swarm = Swarm::new(place.path())?;
+    let folder = TempDir::with_prefix("soak-")?;
+    let swarm = Swarm::new(folder.path())?;
     println!("{minutes} minutes, seed {seed}, {} MiB in {} files", SIZE >> 20, swarm.files());
     let mut watched = [swarm.seeder(&program)?, swarm.download(&program, time)?];
     let seeder = address_of(&watched[0], &swarm.tracker)?;
-    let mut visitors = Visitors::new(&program, &swarm.payload, seeder, Draws::new(seed));
+    let mut visitors = Visitors::new(&program, &swarm.payload, seeder, Rng::new(seed));
     follow(time, &mut watched, &mut visitors)?;
     println!("\n{visitors}");
     let problems: Vec<String> = watched.iter().flat_map(Watched::growth).collect();
     for each in &mut watched {
         each.end()?;
     }
-    swarm.payload.compare(place.path().join("download").join("downloads"))?;
+    swarm.payload.compare(folder.path().join("download").join("downloads"))?;
     ensure!(problems.is_empty(), "{}", problems.join("; "));
     println!("Nothing grew.");
     Ok(())
@@ -90,17 +90,17 @@ fn follow(time: Duration, watched: &mut [Watched], visitors: &mut Visitors<'_>) 
     Ok(())
 }
 
-/// What all have in common.
+/// The trackers and the payload.
 struct Swarm<'a> {
-    place: &'a Path,
+    folder: &'a Path,
     tracker: Tracker,
     payload: Payload,
-    /// They answer as long as they live.
+    /// They answer until they are dropped.
     _trackers: (HttpTracker, UdpTracker),
 }
 
 impl<'a> Swarm<'a> {
-    fn new(place: &'a Path) -> Result<Self> {
+    fn new(folder: &'a Path) -> Result<Self> {
         let tracker = Tracker::new();
         tracker.interval(INTERVAL);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -112,8 +112,8 @@ impl<'a> Swarm<'a> {
         files.extend(names.iter().map(|name| (name.as_str(), 100_000)));
         let builder = Payload::folder("soak", &files).piece_length(128 * 1024).seed(7);
         let payload =
-            builder.tier([http.url()]).tier([udp.url()]).create_in(place.join("payload"))?;
-        Ok(Self { place, tracker, payload, _trackers: (http, udp) })
+            builder.tier([http.url()]).tier([udp.url()]).create_in(folder.join("payload"))?;
+        Ok(Self { folder, tracker, payload, _trackers: (http, udp) })
     }
 
     fn files(&self) -> usize {
@@ -121,17 +121,17 @@ impl<'a> Swarm<'a> {
     }
 
     fn seeder(&self, program: &Path) -> Result<Watched> {
-        let bt_cli = BtCli::new(program, &self.place.join("seeder"));
+        let bt_cli = BtCli::new(program, &self.folder.join("seeder"));
         let mut command = bt_cli.command(["seed"]);
         command.arg(self.payload.torrent_path()).arg(self.payload.folder_path());
         on_loopback(&mut command);
         Ok(Watched::new("seed", bt_cli.start("seed", &command)?))
     }
 
-    /// Slow enough to take two fifths of the time.
+    /// Starts a download that takes two fifths of the time.
     fn download(&self, program: &Path, time: Duration) -> Result<Watched> {
         let rate = SIZE as f64 / (time.as_secs_f64() * 0.4);
-        let home = self.place.join("download");
+        let home = self.folder.join("download");
         let bt_cli = BtCli::new(program, &home);
         let mut command = bt_cli.command(["download", "--seed"]);
         command.arg(self.payload.torrent_path()).arg("-o").arg(home.join("downloads"));
@@ -145,14 +145,14 @@ fn on_loopback(command: &mut Command) {
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
 }
 
-/// Where a seeder listens, as it told the tracker.
+/// Returns the address of a seeder, with the port that it announced.
 fn address_of(seeder: &Watched, tracker: &Tracker) -> Result<SocketAddr> {
     let port = || tracker.announces().into_iter().find(|seen| seen.left == 0).map(|seen| seen.port);
-    ensure!(until(LIMIT, || port().is_some()), "no announce\n{}", seeder.last_words());
+    ensure!(wait_until(LIMIT, || port().is_some()), "no announce\n{}", seeder.output_tail());
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port().unwrap_or_default())))
 }
 
-/// Whether a line that bt-cli printed is this event.
+/// Whether a line of bt-cli's output is this event.
 fn is_event(line: &str, event: &str) -> bool {
     serde_json::from_str::<Value>(line).is_ok_and(|value| value["event"] == event)
 }

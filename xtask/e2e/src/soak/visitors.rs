@@ -1,4 +1,4 @@
-//! Who comes and goes: other bt-cli processes, and peers that break the rules.
+//! The visitors of the swarm: other bt-cli processes, and peers that break the rules.
 
 use std::fmt;
 use std::fs;
@@ -13,27 +13,27 @@ use testkit::{Behaviour, Payload, Script, ScriptedPeer};
 
 use super::{LIMIT, on_loopback};
 use crate::bt_cli::BtCli;
-use crate::draws::Draws;
-use xtask::process::Running;
+use crate::rng::Rng;
+use xtask::process::Launch;
 
-/// How many processes there are at a time, and how many peers of our own.
+/// How many processes and scripted peers there are at a time.
 const PROCESSES: usize = 4;
 const PEERS: usize = 3;
-/// How long one stays at most.
+/// The longest stay of a visitor.
 const STAY: Duration = Duration::from_secs(20);
-/// How fast visitors download, so that they take some time over it.
+/// How fast visitors download: slowly enough to take some time.
 const RATE: &str = "4M";
-/// What the peers of our own do to a seeder.
+/// What scripted peers do to the seeder.
 const BEHAVIOURS: [Behaviour; 4] =
     [Behaviour::Honest, Behaviour::Garbage, Behaviour::Silent, Behaviour::WrongInfoHash];
 
-/// All visitors, those of now and the count of those before.
+/// The present visitors, and counts of all so far.
 pub(super) struct Visitors<'a> {
     program: PathBuf,
     payload: &'a Payload,
     /// The seeder that stays.
     seeder: SocketAddr,
-    draws: Draws,
+    rng: Rng,
     processes: Vec<Process>,
     peers: Vec<(ScriptedPeer, Instant)>,
     counts: Counts,
@@ -49,53 +49,48 @@ struct Counts {
     peers: usize,
 }
 
-/// A process, which is removed with its folder.
+/// A bt-cli, whose folder is removed with it.
 struct Process {
-    running: Running,
-    place: TempDir,
+    launch: Launch,
+    folder: TempDir,
     downloads: bool,
     leaves: Instant,
 }
 
 impl<'a> Visitors<'a> {
-    pub(super) fn new(
-        program: &Path,
-        payload: &'a Payload,
-        seeder: SocketAddr,
-        draws: Draws,
-    ) -> Self {
+    pub(super) fn new(program: &Path, payload: &'a Payload, seeder: SocketAddr, rng: Rng) -> Self {
         let program = program.to_owned();
         let (processes, peers, counts) = (Vec::new(), Vec::new(), Counts::default());
-        Self { program, payload, seeder, draws, processes, peers, counts }
+        Self { program, payload, seeder, rng, processes, peers, counts }
     }
 
-    /// Lets go who is due, and others in. A download that came to its end is compared.
+    /// Ends visitors whose time is over, and starts others. Checks completed downloads.
     pub(super) fn come_and_go(&mut self) -> Result<()> {
         let now = Instant::now();
         for mut process in std::mem::take(&mut self.processes) {
-            if process.running.has_ended() {
-                self.farewell(&mut process)?;
+            if process.launch.has_ended() {
+                self.handle_completed(&mut process)?;
             } else if process.leaves <= now {
-                self.show_out(&mut process)?;
+                self.end(&mut process)?;
             } else {
                 self.processes.push(process);
             }
         }
         self.peers.retain(|(_, leaves)| *leaves > now);
         if self.processes.len() < PROCESSES {
-            let process = self.invite(now)?;
+            let process = self.start(now)?;
             self.processes.push(process);
         }
         if self.peers.len() < PEERS {
-            let behaviour = BEHAVIOURS[self.draws.below(BEHAVIOURS.len() as u64) as usize];
+            let behaviour = BEHAVIOURS[self.rng.below(BEHAVIOURS.len() as u64) as usize];
             let peer = Script::leecher(self.payload).behaviour(behaviour).connect(self.seeder)?;
-            self.peers.push((peer, now + self.draws.time(STAY)));
+            self.peers.push((peer, now + self.rng.time(STAY)));
             self.counts.peers += 1;
         }
         Ok(())
     }
 
-    /// All go.
+    /// Ends all visitors.
     pub(super) fn leave(&mut self) {
         self.processes.clear();
         self.peers.clear();
@@ -106,48 +101,48 @@ impl<'a> Visitors<'a> {
         format!("{downloads} downloads, {seeders} seeders, {peers} scripted peers")
     }
 
-    /// One in four seeds, the others download.
-    fn invite(&mut self, now: Instant) -> Result<Process> {
-        let place = TempDir::with_prefix("visitor-")?;
-        let bt_cli = BtCli::new(&self.program, place.path());
-        let downloads = self.draws.below(4) > 0;
+    /// Starts a process: one in four seeds, the others download.
+    fn start(&mut self, now: Instant) -> Result<Process> {
+        let folder = TempDir::with_prefix("visitor-")?;
+        let bt_cli = BtCli::new(&self.program, folder.path());
+        let downloads = self.rng.below(4) > 0;
         let mut command = bt_cli.command([if downloads { "download" } else { "seed" }]);
         command.arg(self.payload.torrent_path());
         if downloads {
-            command.arg("-o").arg(place.path().join("downloads")).args(["--max-down", RATE]);
+            command.arg("-o").arg(folder.path().join("downloads")).args(["--max-down", RATE]);
             self.counts.downloads += 1;
         } else {
             command.arg(self.payload.folder_path());
             self.counts.seeders += 1;
         }
         on_loopback(&mut command);
-        let running = bt_cli.start("visitor", &command)?;
-        Ok(Process { running, place, downloads, leaves: now + self.draws.time(STAY) })
+        let launch = bt_cli.start("visitor", &command)?;
+        Ok(Process { launch, folder, downloads, leaves: now + self.rng.time(STAY) })
     }
 
-    /// One has ended by itself: a download that is done.
-    fn farewell(&mut self, process: &mut Process) -> Result<()> {
-        let code = process.running.exit_code(LIMIT)?;
-        let words = process.running.last_words();
+    /// Checks a process that ended by itself: it must be a completed download.
+    fn handle_completed(&mut self, process: &mut Process) -> Result<()> {
+        let code = process.launch.exit_code(LIMIT)?;
+        let words = process.launch.output_tail();
         ensure!(process.downloads && code == 0, "a visitor ended with exit code {code}\n{words}");
-        let folder = process.place.path().join("downloads");
-        self.payload.compare(&folder).context("a visitor got other bytes")?;
+        let folder = process.folder.path().join("downloads");
+        self.payload.compare(&folder).context("a visitor got wrong bytes")?;
         self.counts.completed += 1;
         Ok(fs::remove_dir_all(folder)?)
     }
 
-    /// One is told to go, or is not even told.
-    fn show_out(&mut self, process: &mut Process) -> Result<()> {
-        if self.draws.below(2) == 0 {
-            process.running.signal(Signal::KILL)?;
-            process.running.wait(LIMIT)?;
+    /// Ends a process by SIGTERM or by SIGKILL.
+    fn end(&mut self, process: &mut Process) -> Result<()> {
+        if self.rng.below(2) == 0 {
+            process.launch.signal(Signal::KILL)?;
+            process.launch.wait(LIMIT)?;
             self.counts.killed += 1;
         } else {
-            process.running.signal(Signal::TERM)?;
-            let code = process.running.wait(LIMIT)?.code();
-            // It may just have been done, or not know yet what a signal is.
+            process.launch.signal(Signal::TERM)?;
+            let code = process.launch.wait(LIMIT)?.code();
+            // It may have completed just now, or not have installed its signal handler yet.
             let well = matches!(code, None | Some(0 | 130));
-            ensure!(well, "exit code {code:?}\n{}", process.running.last_words());
+            ensure!(well, "exit code {code:?}\n{}", process.launch.output_tail());
             self.counts.terminated += 1;
         }
         Ok(())
@@ -161,7 +156,7 @@ impl fmt::Display for Visitors<'_> {
         write!(
             f,
             "Visitors: {so_far}; {completed} downloads complete, compared byte for byte; \
-             {terminated} ended by SIGTERM, {killed} by SIGKILL."
+             {terminated} ended with SIGTERM, {killed} with SIGKILL."
         )
     }
 }

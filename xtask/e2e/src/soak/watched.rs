@@ -1,4 +1,4 @@
-//! A process that stays, and what the kernel says it holds.
+//! A process that stays, and samples of what it holds.
 
 use std::fs;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use super::{LIMIT, is_event};
-use xtask::process::Running;
+use xtask::process::Launch;
 
-/// What a process holds, by name, the unit in which it is told, and by how much the most of the last
-/// quarter of the time may exceed the most of the second one: the first is to get warm in.
+/// What a process holds: the name, the unit, and by how much the maximum of the last quarter of the time
+/// may exceed that of the second one. The first quarter is for warming up.
 const HOLDINGS: [(&str, &str, u64); 3] =
     [("memory", "KiB", 2048), ("descriptors", "", 8), ("threads", "", 0)];
 
-/// What it held at one moment, in the order of [`HOLDINGS`].
+/// What a process held at one moment, in the order of [`HOLDINGS`].
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Duration,
@@ -24,29 +24,29 @@ struct Sample {
 /// A process and its samples.
 pub(super) struct Watched {
     name: &'static str,
-    running: Running,
+    launch: Launch,
     samples: Vec<Sample>,
 }
 
 impl Watched {
-    pub(super) fn new(name: &'static str, running: Running) -> Self {
-        Self { name, running, samples: Vec::new() }
+    pub(super) fn new(name: &'static str, launch: Launch) -> Self {
+        Self { name, launch, samples: Vec::new() }
     }
 
-    pub(super) fn last_words(&self) -> String {
-        self.running.last_words()
+    pub(super) fn output_tail(&self) -> String {
+        self.launch.output_tail()
     }
 
     /// Takes a sample.
     pub(super) fn sample(&mut self, at: Duration) -> Result<()> {
-        ensure!(!self.running.has_ended(), "{} has ended\n{}", self.name, self.last_words());
+        ensure!(!self.launch.has_ended(), "{} has ended\n{}", self.name, self.output_tail());
         let held =
-            held_by(self.running.id()).with_context(|| format!("no sample of {}", self.name))?;
+            held_by(self.launch.id()).with_context(|| format!("no sample of {}", self.name))?;
         self.samples.push(Sample { at, held });
         Ok(())
     }
 
-    /// What has grown by more than it may.
+    /// Returns what has grown by more than it may.
     pub(super) fn growth(&self) -> Vec<String> {
         let grown = |(index, (what, unit, margin)): (usize, &(&str, &str, u64))| {
             let (before, after) = most_of(&self.samples, index);
@@ -62,19 +62,19 @@ impl Watched {
         HOLDINGS.iter().enumerate().filter_map(grown).collect()
     }
 
-    /// Ends it as a user does.
+    /// Ends it with Ctrl-C, like a user.
     pub(super) fn end(&mut self) -> Result<()> {
-        self.running.signal(Signal::INT)?;
-        let code = self.running.exit_code(LIMIT)?;
-        ensure!(code == 130, "{}: exit code {code}\n{}", self.name, self.last_words());
-        let output = self.running.stdout();
+        self.launch.signal(Signal::INT)?;
+        let code = self.launch.exit_code(LIMIT)?;
+        ensure!(code == 130, "{}: exit code {code}\n{}", self.name, self.output_tail());
+        let output = self.launch.stdout();
         let stopped = output.lines().any(|line| is_event(line, "stopped"));
-        ensure!(stopped, "{} did not say that it stopped", self.name);
+        ensure!(stopped, "{} printed no event \"stopped\"", self.name);
         Ok(())
     }
 }
 
-/// The heads of the table.
+/// Prints the headings of the table.
 pub(super) fn print_headings(watched: &[Watched]) {
     let cells = watched.iter().map(|each| format!("{:>32}", each.name));
     println!("\n{:>6}{}", "", cells.collect::<String>());
@@ -82,7 +82,7 @@ pub(super) fn print_headings(watched: &[Watched]) {
     println!("{:>6}{}  visitors so far", "time", heads.repeat(watched.len()));
 }
 
-/// A line of the table: the samples taken last.
+/// Prints a line of the table: the latest samples.
 pub(super) fn print_line(now: Duration, watched: &[Watched], visitors: &str) {
     let cells = watched.iter().filter_map(|each| each.samples.last()).map(|sample| {
         let [memory, descriptors, threads] = sample.held;
@@ -93,7 +93,7 @@ pub(super) fn print_line(now: Duration, watched: &[Watched], visitors: &str) {
     println!("{minutes:>3}:{seconds:02}{}  {visitors}", cells.collect::<String>());
 }
 
-/// The most that was held in the second quarter of the time, and in the last.
+/// Returns the most that was held in the second quarter of the time, and in the last.
 fn most_of(samples: &[Sample], index: usize) -> (u64, u64) {
     let end = samples.last().map_or(Duration::ZERO, |sample| sample.at);
     let most = |from: Duration, to: Duration| {
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn quarters_are_compared() {
-        // Grows in the first quarter, then not; the second thing grows to the end.
+        // One value grows in the first quarter only; another one to the end.
         let sample = |second: u64| Sample {
             at: Duration::from_secs(second),
             held: [second.min(20), second, 1],
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn we_hold_something_ourselves() {
+    fn own_process_can_be_sampled() {
         let [memory, descriptors, threads] = held_by(std::process::id()).unwrap();
         assert!(memory > 100 && descriptors > 2 && threads > 0);
     }

@@ -1,4 +1,4 @@
-//! Where `create` writes the torrent.
+//! The file or standard output to which `create` writes the torrent.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -33,10 +33,10 @@ pub(super) struct TargetFile {
 }
 
 impl Target {
-    /// The place that the user asked for.
+    /// Returns the target that the arguments name.
     ///
     /// # Errors
-    /// The torrent can't be written there.
+    /// Usage or disk if the torrent can't be written there.
     pub(super) fn new(
         arguments: &CreateArgs,
         name: &str,
@@ -55,7 +55,7 @@ impl Target {
         TargetFile::new(path, arguments).map(Self::File)
     }
 
-    /// The file's path, `None` for standard output.
+    /// Returns the file's path, `None` for standard output.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Stdout => None,
@@ -63,7 +63,8 @@ impl Target {
         }
     }
 
-    /// The files that this launch writes: the torrent, and what its outputs are redirected to.
+    /// Returns the files that this launch writes: the torrent, and where standard output and error
+    /// are redirected to.
     pub(super) fn own_files(&self) -> OwnFiles {
         let outputs = [io::stdout().as_fd(), io::stderr().as_fd()].map(redirected_to);
         let mut own = OwnFiles { paths: Vec::new(), ids: outputs.into_iter().flatten().collect() };
@@ -99,7 +100,7 @@ impl TargetFile {
         Ok(file)
     }
 
-    /// Refuses what must not be replaced. `shared` is the file or folder to share.
+    /// Refuses to replace a file that must stay. `shared` is the file or folder to share.
     fn check_existing(&self, shared: &Path) -> Result<(), Failure> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -121,19 +122,20 @@ impl TargetFile {
         Err(Failure::new(Class::Disk, format!("{} {advice}", self.path.display())))
     }
 
-    /// The file that the torrent replaces; `None` if it has other hard links, whose content stays.
+    /// Returns the file that the torrent replaces. `None` if it has other hard links, which keep
+    /// its content.
     fn replaced(&self) -> Option<FileId> {
         let found = fs::symlink_metadata(&self.path).ok()?;
         (found.is_file() && found.nlink() == 1).then(|| FileId::of(&found))
     }
 
-    /// A new file in the same folder. It is removed when it is dropped.
+    /// Creates a file in the same folder. Dropping it removes it.
     fn temporary(&self) -> io::Result<NamedTempFile> {
         let folder = self.canonical.parent().unwrap_or(Path::new("/"));
         tempfile::Builder::new()
             .prefix(".bt-cli-")
             .suffix(".part")
-            .permissions(Permissions::from_mode(0o666)) // The umask takes from it.
+            .permissions(Permissions::from_mode(0o666)) // The umask removes bits.
             .tempfile_in(folder)
     }
 
@@ -162,13 +164,13 @@ impl TargetFile {
     }
 }
 
-/// `name` with the extension, cut where it would be too long.
+/// Returns `name` with the extension, shortened to what a file name may have.
 fn default_path(name: &str) -> PathBuf {
     let end = name.floor_char_boundary(MAX_ELEMENT_LENGTH - EXTENSION.len());
     PathBuf::from(format!("{}{EXTENSION}", name.get(..end).unwrap_or(name)))
 }
 
-/// The absolute path of a file that need not exist, in a folder that must.
+/// Returns the absolute path of a file. The file need not exist, its folder must.
 fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     let bytes = path.as_os_str().as_encoded_bytes();
     let name = path.file_name().filter(|name| bytes.ends_with(name.as_encoded_bytes()));
@@ -193,7 +195,7 @@ fn canonical(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    // The temporary file's own path, which may follow, tells the user nothing.
+    // Removes the path of the temporary file, which the user does not know.
     let text = error.to_string();
     let why = text.split_once(" at path ").map_or(text.as_str(), |(why, _)| why);
     let (path, why) = (path.display(), without_code(why));
@@ -201,7 +203,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(Class::Disk, message)
 }
 
-/// The regular file that an output of this process goes to.
+/// Returns the regular file that an output of this process goes to.
 fn redirected_to(output: BorrowedFd<'_>) -> Option<FileId> {
     let file = File::from(output.try_clone_to_owned().ok()?);
     let found = file.metadata().ok()?;

@@ -1,7 +1,7 @@
 use super::*;
 
-/// What version 0.1.0 printed for these names.
-const MADE: [(&[u8], &str); 45] = [
+/// Names and what version 0.1.0 made of them, as it printed them.
+const NAMES: [(&[u8], &str); 45] = [
     (b"a", "a"),
     (b"read me.txt", "read me.txt"),
     (b".hidden", ".hidden"),
@@ -50,11 +50,11 @@ const MADE: [(&[u8], &str); 45] = [
 ];
 
 #[test]
-fn names_are_those_of_version_0_1_0() {
-    for (raw, expected) in MADE {
+fn names_match_version_0_1_0() {
+    for (raw, expected) in NAMES {
         assert_eq!(element(raw).as_deref(), Some(expected), "{}", raw.escape_ascii());
     }
-    // sha1("x" * 256) and sha1("x" * 300 + ".flac") begin with these digits.
+    // sha1("x" * 256) and sha1("x" * 300 + ".flac") start with these digits.
     let cut = format!("{}~53dab551", "x".repeat(246));
     assert_eq!(element("x".repeat(256).as_bytes()), Some(cut));
     let cut = format!("{}~08353c3d.flac", "x".repeat(241));
@@ -62,7 +62,7 @@ fn names_are_those_of_version_0_1_0() {
 }
 
 #[test]
-fn refused_names_have_none() {
+fn refused_names_are_none() {
     for raw in ["", ".", "..", "a/b", "/", "a\0"] {
         assert_eq!(element(raw.as_bytes()), None, "{raw:?}");
     }

@@ -1,4 +1,4 @@
-//! Advisory locks: of whole files, and of ranges of them.
+//! Advisory locks of whole files and of ranges.
 
 use std::ops::Range;
 
@@ -42,7 +42,7 @@ impl State {
         is_free
     }
 
-    /// The overlapping range that another open file has locked, if any.
+    /// Returns the conflicting range that another open file has locked.
     pub(in crate::disk) fn range_holder(
         &self,
         inode: u64,

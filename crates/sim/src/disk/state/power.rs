@@ -1,4 +1,4 @@
-//! Kills and power cuts: which unsynced changes survive.
+//! The end of a process and of the power: which unsynced changes survive.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::{Change, Names, Node, SECTOR, State, apply};
 use crate::rng::Rng;
 
 impl State {
-    /// Makes it usable for another process. No locks are left.
+    /// Releases all locks, and lets another process use the disk.
     pub(in crate::disk) fn revive(&mut self) {
         (self.dead, self.dies_in) = (false, None);
         for file in self.inodes.values_mut() {
@@ -41,8 +41,9 @@ impl State {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
-    /// Each write survives or not, in any order. Changes of length keep their order with other
-    /// changes, as on every file system: one survives if a later change does.
+    /// Keeps writes independently of each other and in any order. A change of length stays in order
+    /// with the changes before and after it, as in every file system, and is kept if a later change
+    /// is.
     fn keep_some_changes(&mut self, keep: f64) {
         let rng = &mut self.rng;
         for file in self.inodes.values_mut() {
@@ -82,7 +83,7 @@ impl Change {
         }
     }
 
-    /// Returns the change, or the whole sectors of it if the power fails while it is written.
+    /// Returns the change, or the whole sectors that a power cut during the write leaves of it.
     fn torn(self, rng: &mut Rng) -> Self {
         match self {
             Self::Write { offset, mut bytes } if bytes.len() > SECTOR && rng.chance(25) => {

@@ -1,5 +1,5 @@
-//! The TCP connection below TLS and HTTP. The library's own cannot be bound to a local address and
-//! does not say which address it reached.
+//! The TCP connection below TLS and HTTP. The library's own cannot bind to a local address and does
+//! not report the address that it connected to.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -14,15 +14,15 @@ use ureq::unversioned::transport::{
 
 use crate::client::error::FetchError;
 
-/// How long an address is given at least before the next one is tried.
-const LEAST_TIME: Duration = Duration::from_millis(100);
+/// The shortest time that an address has to accept the connection.
+const MIN_CONNECT_TIME: Duration = Duration::from_millis(100);
 
-/// Connects to the first address that answers.
+/// Connects to the first address that accepts.
 #[derive(Debug)]
 pub(super) struct Dialer {
     /// The local address to connect from.
     pub(super) bind: Option<IpAddr>,
-    /// Tells the hop which address it was.
+    /// Set to the address that accepted.
     pub(super) reached: Arc<OnceLock<IpAddr>>,
 }
 
@@ -38,10 +38,10 @@ impl Connector for Dialer {
         let start = Instant::now();
         let mut last_failure = None;
         for (number, address) in details.addrs.iter().enumerate() {
-            // What is left is shared by the addresses that are left.
+            // The remaining addresses share the remaining time.
             let others = (details.addrs.len() - number) as u32;
             let left = allowed.saturating_sub(start.elapsed());
-            match self.dial(*address, (left / others).max(LEAST_TIME)) {
+            match self.dial(*address, (left / others).max(MIN_CONNECT_TIME)) {
                 Ok(stream) => {
                     let _ = self.reached.set(address.ip());
                     return Ok(Some(TcpTransport::new(stream, details)));
@@ -74,7 +74,7 @@ impl Dialer {
     }
 }
 
-/// A connection, as the HTTP library wants it.
+/// A TCP connection as a transport of the HTTP library.
 #[derive(Debug)]
 pub(super) struct TcpTransport {
     stream: TcpStream,
@@ -114,12 +114,12 @@ impl Transport for TcpTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        // Never used for a second request.
+        // Each connection serves one request.
         false
     }
 }
 
-/// How long a call may block; `None` for ever.
+/// Returns how long a call may block; `None` means without limit.
 fn limit(timeout: NextTimeout) -> Result<Option<Duration>, Error> {
     if timeout.after.is_not_happening() {
         return Ok(None);

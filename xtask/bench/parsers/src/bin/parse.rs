@@ -1,5 +1,5 @@
-//! Times how fast each contestant reads each torrent, in rounds that begin with another one each
-//! time, and prints one line of JSON: an array of
+//! Measures how fast each contestant parses each torrent, in rounds that start with another contestant
+//! each time, and prints one line of JSON: an array of
 //!
 //! ```json
 //! {
@@ -15,15 +15,15 @@
 //! ```
 //!
 //! A MB is 1,000,000 bytes; `milliseconds` is the median of one reading; `allocations` and
-//! `peak_bytes` are of one reading, the input not counted unless the contestant keeps it (`metainfo`
-//! does). `bench::payloads` says what the torrents are like, `bench::contestants` who takes part:
-//! `bencode` and `metainfo` are ours, `bare walk` builds nothing.
+//! `peak_bytes` are of one reading, without the input unless the contestant keeps it (`metainfo` does).
+//! `payloads` describes the torrents, `contestants` the parsers: `bencode` and `metainfo` are ours,
+//! `bare walk` builds nothing.
 //!
 //! ```text
 //! cargo run --release --manifest-path xtask/bench/parsers/Cargo.toml --bin parse
 //! ```
 //!
-//! It starts its sister, `allocations`, through Cargo, so build both first where time counts.
+//! It starts the program `allocations` through Cargo. Build both first if the time matters.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
 
@@ -33,9 +33,9 @@ use std::time::Duration;
 use parsers::{Contestant, Payload, contestants, payloads};
 use serde_json::{Value, json};
 
-/// How often each contestant reads each torrent, or a batch of readings of a small one.
+/// How often each contestant parses each torrent; a small one is parsed in batches.
 const ROUNDS: usize = 15;
-/// How many bytes a batch of readings has at least.
+/// The least number of bytes in a batch.
 const BATCH: usize = 4_000_000;
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// For each contestant, how long it took for one reading in each round.
+/// Returns for each contestant the time of one reading in each round.
 fn rounds(contestants: &[Contestant], payload: &Payload) -> Vec<Vec<Duration>> {
     let batch = BATCH.div_ceil(payload.bytes.len()) as u32;
     let mut times = vec![Vec::new(); contestants.len()];
@@ -102,7 +102,7 @@ fn row(
     })
 }
 
-/// What the other program counted.
+/// Runs `allocations` and returns its counts.
 fn allocations() -> Option<Vec<Value>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

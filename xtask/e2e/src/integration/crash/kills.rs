@@ -1,9 +1,8 @@
-//! SIGKILL at random moments, until the download is whole all the same.
+//! SIGKILL at random moments, until the download completes nevertheless.
 //!
-//! A *life* of a download goes from an empty folder, or one with files that are too long, to the
-//! last byte, over as many runs as it takes. Each run is killed at a moment that is drawn, until
-//! one ends by itself before that. Where a layout has several selections, each is downloaded to its
-//! end in turn.
+//! A download starts with an empty folder, or one with files that are too long, and takes as many
+//! launches as necessary. Each is killed at a random moment, until one ends by itself before that.
+//! Where a layout has several selections, each is downloaded in turn.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,37 +14,37 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
-use super::had::{compare, hear_out, none_again, pieces_of, pieces_said};
+use super::pieces::{check_not_requested, compare, pieces_of, reported_pieces, wait_until_read};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::draws::Draws;
 use crate::integration::scene::{LIMIT, Scene, file};
-use xtask::process::{Running, until_every};
+use crate::rng::Rng;
+use xtask::process::{Launch, wait_until_every};
 use xtask::report::Case;
 
 const USER: &str = "leecher";
 /// How many bytes too long a file is.
 const TAIL: usize = 5_000;
-/// How exactly a moment is kept.
-const LOOK: Duration = Duration::from_millis(1);
-/// How long a start takes at most, until the first bytes come.
+/// How exactly a moment is met.
+const CHECK_INTERVAL: Duration = Duration::from_millis(1);
+/// The longest time from the launch to the first bytes.
 const START: Duration = Duration::from_millis(60);
-/// How long an end takes at most, from the last block on: commit, sync, journal.
+/// The longest time from the last block to the end: commit, sync, journal.
 const END: Duration = Duration::from_millis(60);
-/// How long a block is on its way at most, from a seeder to the journal.
+/// The longest time from a block's sending to its record in the journal.
 const WAY: Duration = Duration::from_millis(10);
 
-/// What is downloaded, and from whom.
+/// What is downloaded, and from which seeders.
 struct Layout {
     name: &'static str,
     payload: fn() -> PayloadBuilder,
-    /// The numbers of the files that are wanted, `None` for all; one selection after another.
+    /// The numbers of the selected files, `None` for all; one selection after another.
     selections: &'static [Option<&'static [usize]>],
-    /// Whether the folder has files that are too long at first, which are overwritten.
+    /// Whether the folder starts with files that are too long, which are overwritten.
     longer: bool,
     seeders: usize,
-    /// How long a seeder waits before each block, so that there is time to be killed.
+    /// How long a seeder waits before each block, to leave time for a kill.
     delay: Duration,
-    /// How many runs in six are killed at their start.
+    /// How many launches in six are killed at their start.
     at_start: u64,
     /// Its share of the kills.
     share: u32,
@@ -54,7 +53,7 @@ struct Layout {
 /// The layouts, the slowest first.
 const LAYOUTS: &[Layout] = &[
     Layout {
-        name: "small pieces, synced and the journal rewritten underway",
+        name: "small pieces, with syncs and a rewritten journal",
         payload: || Payload::file("long.bin", (80 << 20) - 5).piece_length(16 << 10),
         selections: &[None],
         longer: false,
@@ -113,7 +112,7 @@ const LAYOUTS: &[Layout] = &[
         at_start: 1,
         share: 3,
     },
-    // What pieces at the edges of files need leaves the parts file, in each start but the first.
+    // Each start but the first imports boundary pieces from the parts file.
     Layout {
         name: "selected files, then more, then all",
         payload: || small_files(40, 200_000),
@@ -140,7 +139,7 @@ const LAYOUTS: &[Layout] = &[
     },
 ];
 
-/// Files of less than `end` bytes, which begin and end within pieces.
+/// Files of less than `end` bytes, which start and end within pieces.
 fn small_files(count: u64, end: u64) -> PayloadBuilder {
     let names: Vec<(String, u64)> = (0..count)
         .map(|number| (format!("{}/{number}.bin", number % 7), number * 79_193 % end))
@@ -149,112 +148,111 @@ fn small_files(count: u64, end: u64) -> PayloadBuilder {
     Payload::folder("many", &files)
 }
 
-/// When a run is killed.
+/// When a process is killed.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
-    /// So long after its start.
+    /// This long after its launch.
     At(Duration),
-    /// So long after the seeders have sent so many blocks.
+    /// This long after the seeders have sent this many blocks.
     Sent(u64, Duration),
 }
 
-/// What was done.
+/// Counts for the report.
 #[derive(Debug, Default)]
 struct Counts {
-    lives: u64,
-    runs: u64,
+    downloads: u64,
+    launches: u64,
     kills: u32,
     fetched: u64,
     needed: u64,
 }
 
-/// How many shares there are.
+/// Returns the sum of the shares.
 fn shares() -> u32 {
     LAYOUTS.iter().map(|layout| layout.share).sum()
 }
 
-/// A case a layout, in which bt-cli is killed `kills` times in all, at moments that follow from
-/// `seed`.
+/// Returns a case per layout. bt-cli is killed `kills` times in total, at moments drawn from `seed`.
 pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, layout): (u64, &'static Layout)| Case {
         cells: vec!["kills".to_owned(), layout.name.to_owned()],
-        work: Box::new(move || {
+        run: Box::new(move || {
             let mut series =
-                Series::new(layout, program, Draws::new(seed.wrapping_mul(16) + number))?;
+                Series::new(layout, program, Rng::new(seed.wrapping_mul(16) + number))?;
             let done = series.run((kills * layout.share).div_ceil(shares()));
-            let told = series.counts.tell(seed);
-            done.map(|()| told.clone()).with_context(|| format!("after {told}"))
+            let summary = series.counts.summary(seed);
+            done.map(|()| summary.clone()).with_context(|| format!("after {summary}"))
         }),
     };
     (0..).zip(LAYOUTS).map(case).collect()
 }
 
 impl Counts {
-    fn tell(&self, seed: u64) -> String {
-        let Self { lives, runs, kills, fetched, needed } = self;
+    fn summary(&self, seed: u64) -> String {
+        let Self { downloads, launches, kills, fetched, needed } = self;
         let more = (*fetched as f64 / (*needed).max(1) as f64 - 1.0) * 100.0;
         format!(
-            "seed {seed}: {kills} kills, {runs} runs, {lives} downloads to the end; {fetched} \
-             blocks fetched, {needed} in the payloads (+{more:.1} %)"
+            "seed {seed}: {kills} kills, {launches} launches, {downloads} downloads completed; \
+             {fetched} blocks downloaded, {needed} in the payloads (+{more:.1} %)"
         )
     }
 }
 
-/// The lives of one layout's downloads.
+/// The downloads of one layout.
 struct Series {
     layout: &'static Layout,
     scene: Scene,
     payload: Payload,
-    /// What the seeders are, made once: it takes hashing.
+    /// The seeders' scripts, made once because that hashes the payload.
     scripts: Vec<Script>,
-    draws: Draws,
-    /// The files that are wanted now.
+    rng: Rng,
+    /// The files that are selected now.
     files: Option<&'static [usize]>,
     counts: Counts,
 }
 
 impl Series {
-    fn new(layout: &'static Layout, program: &Path, draws: Draws) -> Result<Self> {
+    fn new(layout: &'static Layout, program: &Path, rng: Rng) -> Result<Self> {
         let scene = Scene::new(program)?;
         let payload = scene.payload((layout.payload)())?;
         let counts = Counts::default();
         let script = |_| Script::seeder(&payload).delay(layout.delay);
         let scripts = (0..layout.seeders).map(script).collect();
-        Ok(Self { layout, scene, payload, scripts, draws, files: None, counts })
+        Ok(Self { layout, scene, payload, scripts, rng, files: None, counts })
     }
 
-    /// Lives until there were so many kills.
+    /// Downloads until there were so many kills.
     fn run(&mut self, kills: u32) -> Result<()> {
         while self.counts.kills < kills {
-            self.live(kills)?;
+            self.download(kills)?;
         }
         Ok(())
     }
 
-    /// From an empty folder, or one with longer files, to the last byte.
-    fn live(&mut self, kills: u32) -> Result<()> {
-        let mut had = BTreeSet::new();
+    /// Downloads from an empty folder, or one with longer files, to the last byte.
+    fn download(&mut self, kills: u32) -> Result<()> {
+        let mut verified = BTreeSet::new();
         if self.layout.longer {
-            had = self.lay_longer()?;
+            verified = self.create_longer_files()?;
         }
         for selection in self.layout.selections {
             self.files = *selection;
-            self.counts.needed += self.blocks_missing(&had);
-            while !self.run_once(&mut had, kills)? {}
+            self.counts.needed += self.blocks_missing(&verified);
+            while !self.launch_once(&mut verified, kills)? {}
             compare(&self.payload, &self.folder(), self.files)?;
         }
-        self.agrees(&had)?;
-        self.counts.lives += 1;
+        self.check_complete(&verified)?;
+        self.counts.downloads += 1;
         Ok(fs::remove_dir_all(self.scene.path(USER))?)
     }
 
-    /// Where it downloads into.
+    /// Returns the download folder.
     fn folder(&self) -> PathBuf {
         self.scene.downloads(USER)
     }
 
-    /// `verify` and one more download agree that everything is there.
-    fn agrees(&self, had: &BTreeSet<u32>) -> Result<()> {
+    /// Checks that `verify` and one more download find everything complete.
+    fn check_complete(&self, verified: &BTreeSet<u32>) -> Result<()> {
         if self.files.is_some() {
             return Ok(());
         }
@@ -262,16 +260,16 @@ impl Series {
         self.scene.user(USER).run("verify", arguments)?.expect(0).context("verify")?;
         if self.layout.longer {
             let seeder = [self.scripts[0].clone().listen()];
-            let mut running = self.scene.user(USER).start("download", &self.command(&seeder))?;
-            finish(&mut running, COMMAND_LIMIT)?.expect(0).context("one more download")?;
-            none_again(&seeder, had)?;
+            let mut launch = self.scene.user(USER).start("download", &self.command(&seeder))?;
+            finish(&mut launch, COMMAND_LIMIT)?.expect(0).context("one more download")?;
+            check_not_requested(&seeder, verified)?;
         }
         Ok(())
     }
 
-    /// Fills the folder: of three files, one has its own bytes and more, one the first half of its
-    /// own bytes and then others, and one is not there. Gives the pieces that are there.
-    fn lay_longer(&self) -> Result<BTreeSet<u32>> {
+    /// Fills the folder. Of three files, one has its own bytes and more; one the first half of its own
+    /// bytes and then others; one does not exist. Returns the pieces that are there.
+    fn create_longer_files(&self) -> Result<BTreeSet<u32>> {
         let (data, mut there) = (self.payload.data(), Vec::new());
         for (number, (path, length)) in self.payload.files().enumerate() {
             let start = there.len();
@@ -294,53 +292,53 @@ impl Series {
             .collect())
     }
 
-    /// Whether a file is longer than the torrent says.
+    /// Whether a file is longer than in the torrent.
     fn has_longer(&self) -> bool {
         self.payload.files().any(|(path, length)| {
             fs::metadata(self.folder().join(path)).is_ok_and(|file| file.len() > length)
         })
     }
 
-    /// One run, killed if there are kills left; says whether it came to its end.
-    fn run_once(&mut self, had: &mut BTreeSet<u32>, kills: u32) -> Result<bool> {
+    /// Launches bt-cli once, and kills it if there are kills left. Returns whether it ended by itself.
+    fn launch_once(&mut self, verified: &mut BTreeSet<u32>, kills: u32) -> Result<bool> {
         let seeders: Vec<ScriptedPeer> =
             self.scripts.iter().map(|script| script.clone().listen()).collect();
-        let moment = (self.counts.kills < kills).then(|| self.draw(had));
+        let moment = (self.counts.kills < kills).then(|| self.draw(verified));
         let command = self.command(&seeders);
-        let mut running = self.scene.user(USER).start("download", &command)?;
-        self.counts.runs += 1;
+        let mut launch = self.scene.user(USER).start("download", &command)?;
+        self.counts.launches += 1;
         let killed = match moment {
-            Some(moment) => self.kill(&mut running, moment, &seeders)?,
+            Some(moment) => self.kill(&mut launch, moment, &seeders)?,
             None => false,
         };
         if !killed {
-            finish(&mut running, COMMAND_LIMIT)?.expect(0)?;
+            finish(&mut launch, COMMAND_LIMIT)?.expect(0)?;
         }
-        hear_out(&seeders)?;
-        none_again(&seeders, had)
-            .with_context(|| format!("killed {moment:?}, had {}", had.len()))?;
-        had.extend(pieces_said(&running, &seeders));
+        wait_until_read(&seeders)?;
+        check_not_requested(&seeders, verified)
+            .with_context(|| format!("killed {moment:?}, {} pieces verified", verified.len()))?;
+        verified.extend(reported_pieces(&launch, &seeders));
         self.counts.fetched += blocks_sent(&seeders);
         Ok(!killed)
     }
 
-    /// How many blocks are wanted of pieces that are not in `had`.
-    fn blocks_missing(&self, had: &BTreeSet<u32>) -> u64 {
+    /// Returns the number of wanted blocks in pieces that are not in `verified`.
+    fn blocks_missing(&self, verified: &BTreeSet<u32>) -> u64 {
         let geometry = self.payload.geometry();
         let wanted = pieces_of(&self.payload, self.files);
-        let missing = wanted.difference(had).filter_map(|piece| geometry.piece(*piece));
+        let missing = wanted.difference(verified).filter_map(|piece| geometry.piece(*piece));
         missing.map(|piece| u64::from(geometry.block_count(piece))).sum()
     }
 
-    /// One in six at the start, or more, and one in six at the end; the others anywhere.
-    fn draw(&mut self, had: &BTreeSet<u32>) -> Moment {
-        let missing = self.blocks_missing(had);
+    /// Rng a moment: one in six at the start, or more; one in six at the end; the others anywhere.
+    fn draw(&mut self, verified: &BTreeSet<u32>) -> Moment {
+        let missing = self.blocks_missing(verified);
         let share = missing as f64 / self.layout.seeders as f64;
-        match self.draws.below(6) {
-            lot if lot < self.layout.at_start => Moment::At(self.draws.time(START)),
-            5 => Moment::Sent(missing, self.draws.time(END)),
-            3 | 4 => Moment::At(self.draws.time(START + self.layout.delay.mul_f64(share))),
-            _ => Moment::Sent(self.draws.below(missing), self.draws.time(WAY)),
+        match self.rng.below(6) {
+            lot if lot < self.layout.at_start => Moment::At(self.rng.time(START)),
+            5 => Moment::Sent(missing, self.rng.time(END)),
+            3 | 4 => Moment::At(self.rng.time(START + self.layout.delay.mul_f64(share))),
+            _ => Moment::Sent(self.rng.below(missing), self.rng.time(WAY)),
         }
     }
 
@@ -352,30 +350,32 @@ impl Series {
         for file in self.files.unwrap_or_default() {
             command.arg("--files").arg(file.to_string());
         }
-        // Files that were cut are ours: a run after that needs no permission.
+        // Files that were cut are ours, so a later launch needs no permission.
         command.args(self.has_longer().then_some("--overwrite"));
         command
     }
 
-    /// Kills a run at its moment; says whether it was still there.
+    /// Kills a process at its moment; returns false if it verified ended before.
     fn kill(
         &mut self,
-        running: &mut Running,
+        launch: &mut Launch,
         moment: Moment,
         seeders: &[ScriptedPeer],
     ) -> Result<bool> {
         let wait = match moment {
             Moment::At(wait) => wait,
             Moment::Sent(blocks, wait) => {
-                until_every(LOOK, LIMIT, || running.has_ended() || blocks_sent(seeders) >= blocks);
+                wait_until_every(CHECK_INTERVAL, LIMIT, || {
+                    launch.has_ended() || blocks_sent(seeders) >= blocks
+                });
                 wait
             }
         };
-        until_every(LOOK, wait, || running.has_ended());
-        running.signal(Signal::KILL)?;
-        let status = running.wait(LIMIT)?;
+        wait_until_every(CHECK_INTERVAL, wait, || launch.has_ended());
+        launch.signal(Signal::KILL)?;
+        let status = launch.wait(LIMIT)?;
         let killed = status.code().is_none();
-        ensure!(killed || status.success(), "it ended by itself\n{}", running.last_words());
+        ensure!(killed || status.success(), "it failed\n{}", launch.output_tail());
         self.counts.kills += u32::from(killed);
         Ok(killed)
     }

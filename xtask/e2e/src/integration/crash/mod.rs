@@ -1,16 +1,16 @@
-//! `bt-cli download` killed at any moment, and disks that fail: nothing that was had is lost,
-//! nothing is fetched twice, nothing of anybody else is touched.
+//! `bt-cli download` killed at any moment, and disks that fail: no verified piece is lost or downloaded
+//! twice, and no file of anybody else is touched.
 //!
-//! A piece counts as verified once bt-cli has said so, in a line of `--json` or to a seeder by
-//! HAVE. From then on, no run may ask for it again: the seeders are ours and note every request.
+//! A piece counts as verified once bt-cli has reported it, in a line of `--json` or to a seeder by HAVE.
+//! From then on, no launch may request it again: the seeders are ours and record every request.
 //!
 //! Everything runs in a mount namespace, so that disks can be small or read-only. Where the machine
-//! allows none, what needs one is skipped.
+//! allows none, cases that need one are skipped.
 
 mod faults;
-mod had;
 mod kills;
 mod mounts;
+mod pieces;
 mod shared;
 mod trial;
 
@@ -21,25 +21,25 @@ use anyhow::Result;
 use super::Options;
 use super::scene::Scene;
 use crate::clients::namespace;
-use crate::draws::fresh_seed;
+use crate::rng::fresh_seed;
 use xtask::report::{self, Report, Tally};
 use xtask::workspace;
 
 /// How often bt-cli is killed by default.
 const KILLS: u32 = 500;
-/// How often two torrents want the same file by default.
+/// How many rounds of two torrents that want the same file there are by default.
 const ROUNDS: u32 = 1_000;
 /// How many cases run at a time: most of their time they wait.
-const SIDE_BY_SIDE: usize = 4;
+const PARALLEL: usize = 4;
 
-/// A disk that fails, by name: what came of it.
+/// A disk that fails, by name; the function returns a note.
 type Case = (&'static str, fn(&Scene) -> Result<String>);
 
-/// Runs the suite: inside, if there is a way in.
+/// Runs the suite: in a mount namespace, if there can be one.
 pub(super) fn run(options: &Options) -> Result<Tally> {
     let bt_cli = workspace::build_bt_cli()?;
-    match namespace::way_in_to_mounts() {
-        _ if namespace::are_we_inside() => run_here(options, &bt_cli, None),
+    match namespace::mount_flags() {
+        _ if namespace::is_inside() => run_here(options, &bt_cli, None),
         Ok(flags) => namespace::run_suite_inside(flags, &options.words("crash"), &bt_cli),
         Err(why) => run_here(options, &bt_cli, Some(&why)),
     }
@@ -59,13 +59,13 @@ fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result
                 Some(_) => {}
                 None => cases.push(report::Case {
                     cells: vec![area.to_owned(), (*name).to_owned()],
-                    work: Box::new(move || case(&Scene::new(bt_cli)?)),
+                    run: Box::new(move || case(&Scene::new(bt_cli)?)),
                 }),
             }
         }
     }
     cases.retain(|case| is_wanted(only, &case.cells[0], &case.cells[1]));
-    report.run_side_by_side(SIDE_BY_SIDE, cases);
+    report.run_parallel(PARALLEL, cases);
     Ok(report.finish())
 }
 

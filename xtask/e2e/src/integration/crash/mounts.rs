@@ -1,4 +1,4 @@
-//! Disks that are full or can't be written: file systems of our own, in our own namespace.
+//! Disks that are full or read-only: file systems in our own mount namespace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,12 +16,12 @@ use crate::integration::scene::{Scene, file};
 pub(super) const CASES: &[Case] = &[
     ("a full disk", full_disk),
     ("a full disk, many files", full_disk_of_files),
-    ("no room for another file", no_inode),
-    ("no room to reserve", no_room_to_reserve),
-    ("a full disk under the journal", full_journal),
+    ("no inode for another file", no_inode),
+    ("no space to reserve", no_room_to_reserve),
+    ("a full disk with the journal", full_journal),
     ("a read-only disk from the start", read_only),
-    ("a read-only disk during the run", read_only_during),
-    ("a read-only disk under the journal", read_only_journal),
+    ("a read-only disk during a download", read_only_during),
+    ("a read-only disk with the journal", read_only_journal),
 ];
 
 /// A file system in memory. Unmounted when dropped.
@@ -30,17 +30,17 @@ struct Mount {
 }
 
 impl Mount {
-    /// A tmpfs at `at`, which is made, with these options.
+    /// Mounts a tmpfs at `at`, which is created, with these options.
     fn tmpfs(at: PathBuf, options: &str) -> Result<Self> {
         fs::create_dir_all(&at)?;
         mount(&["-t", "tmpfs", "-o", options, "tmpfs"], &at)?;
         Ok(Self { at })
     }
 
-    /// The folder `at` once more, over itself, read-only.
+    /// Mounts the folder `at` over itself, read-only.
     fn read_only_over(at: PathBuf) -> Result<Self> {
-        let place = at.to_str().context("a path that is text")?.to_owned();
-        mount(&["--bind", &place], &at)?;
+        let folder = at.to_str().context("a path that is text")?.to_owned();
+        mount(&["--bind", &folder], &at)?;
         let mount = Self { at };
         mount.remount("bind,ro")?;
         Ok(mount)
@@ -53,7 +53,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // With the namespace it goes in any case.
+        // It ends with the namespace in any case.
         let _gone = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }
@@ -68,85 +68,89 @@ fn mount(arguments: &[&str], at: &Path) -> Result<()> {
 fn full_disk(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["file.bin", "write", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.expect_failure(launch, &["file.bin", "write", "no space left"])?;
     // Still full: nothing has changed, nothing is lost.
-    trial.fails(trial.start(&trial.command())?, &["file.bin", "write", "no space left"])?;
+    trial
+        .expect_failure(trial.start(&trial.command())?, &["file.bin", "write", "no space left"])?;
     disk.remount("size=16m")?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn full_disk_of_files(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=2500k")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["tree/", "write", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.expect_failure(launch, &["tree/", "write", "no space left"])?;
     disk.remount("size=16m")?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn no_inode(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,nr_inodes=14")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["tree/", "create", "no space left"])?;
+    let launch = trial.start(&trial.command())?;
+    let message = trial.expect_failure(launch, &["tree/", "create", "no space left"])?;
     disk.remount("nr_inodes=100")?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn no_room_to_reserve(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
     let mut command = trial.command();
-    let running = trial.start(command.arg("--preallocate"))?;
-    let message = trial.fails(running, &["file.bin", "reserve space for", "no space left"])?;
-    ensure!(trial.had.is_empty(), "something was fetched");
+    let launch = trial.start(command.arg("--preallocate"))?;
+    let message =
+        trial.expect_failure(launch, &["file.bin", "reserve space for", "no space left"])?;
+    ensure!(trial.verified.is_empty(), "something was downloaded");
     disk.remount("size=16m")?;
-    Ok(format!("{message}; {}", trial.goes_on_with(&BTreeSet::new(), &["--preallocate"])?))
+    Ok(format!("{message}; {}", trial.resume_with(&BTreeSet::new(), &["--preallocate"])?))
 }
 
-/// Something else takes all room that is left; the journal's page in use still takes some records.
+/// Another file takes all space that is left. The last page of the journal still has room for some
+/// records.
 fn full_journal(scene: &Scene) -> Result<String> {
     let builder = Payload::file("file.bin", 6 << 20).piece_length(16 * 1024);
     let mut trial = Trial::new(scene, builder)?;
     let _disk = Mount::tmpfs(trial.state(), "size=128k")?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.start_and_wait(&trial.command())?;
     let ballast = trial.state().join("ballast");
     ensure!(fs::write(&ballast, vec![1; 1 << 20]).is_err(), "it never got full");
-    let message = trial.fails(running, &[".journal", "write", "free some space"])?;
-    trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "free some space"])?;
+    let message = trial.expect_failure(launch, &[".journal", "write", "free some space"])?;
+    trial.expect_failure(trial.start(&trial.command())?, &["state/bt-cli", "free some space"])?;
     fs::remove_file(ballast)?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn read_only(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,ro")?;
-    let running = trial.start(&trial.command())?;
-    let message = trial.fails(running, &["file.bin", "create", "read-only"])?;
-    ensure!(trial.had.is_empty(), "something was had");
+    let launch = trial.start(&trial.command())?;
+    let message = trial.expect_failure(launch, &["file.bin", "create", "read-only"])?;
+    ensure!(trial.verified.is_empty(), "a piece was verified");
     disk.remount("rw")?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
-/// The kernel lets nobody make a file system read-only in which files are open to be written; but it
-/// can be laid over itself, so that no file in it can be opened any more.
+/// The kernel refuses to make a file system read-only while files are open for writing. But it can be
+/// mounted over itself, so that no other file in it can be opened.
 fn read_only_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
-    let running = trial.underway(&trial.command())?;
+    let launch = trial.start_and_wait(&trial.command())?;
     let disk = Mount::read_only_over(trial.folder().join("tree"))?;
-    let message = trial.fails(running, &["tree/", "create", "read-only"])?;
+    let message = trial.expect_failure(launch, &["tree/", "create", "read-only"])?;
     drop(disk);
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn read_only_journal(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.state(), "size=1m")?;
-    let running = trial.underway(&trial.command())?;
-    trial.end(running, End::Killed)?;
+    let launch = trial.start_and_wait(&trial.command())?;
+    trial.end(launch, End::Killed)?;
     disk.remount("ro")?;
-    let message = trial.fails(trial.start(&trial.command())?, &["state/bt-cli", "read-only"])?;
+    let message =
+        trial.expect_failure(trial.start(&trial.command())?, &["state/bt-cli", "read-only"])?;
     disk.remount("rw")?;
-    Ok(format!("{message}; {}", trial.goes_on(&BTreeSet::new())?))
+    Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }

@@ -1,8 +1,8 @@
-//! Two torrents that want one file: at most one gets it, and "complete" is never said of bytes that
-//! are another torrent's.
+//! Two torrents that want one file: at most one gets it, and "complete" is never reported for the bytes
+//! of the other torrent.
 //!
-//! A *round* starts two downloads, whose one file has the same name and size, at the same time or
-//! one shortly after the other. When both have ended, `bt-cli verify` must confirm each that said
+//! A *round* starts two downloads, whose one file has the same name and size, at the same time or one
+//! shortly after the other. When both have ended, `bt-cli verify` must confirm each that reported
 //! "complete", and the other one must have failed with a message that says whose the file is.
 
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use testkit::{Payload, Script, ScriptedPeer};
 
-use super::had::pieces_said;
+use super::pieces::reported_pieces;
 use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
-use crate::draws::Draws;
 use crate::integration::scene::{LIMIT, Scene};
-use xtask::process::{Running, until};
+use crate::rng::Rng;
+use xtask::process::{Launch, wait_until};
 use xtask::report::Case;
 
 /// The name that both torrents give their file.
@@ -26,27 +26,27 @@ const NAME: &str = "shared.bin";
 /// How many bytes it has, in both.
 const LENGTH: u64 = 300_000;
 const PIECE_LENGTH: u32 = 32 * 1024;
-/// How much later one of the two is started at most: by then, the other one is done.
+/// The longest time between the two starts: by then, the first download is done.
 const LATER: Duration = Duration::from_millis(80);
-/// How long a seeder waits at most before each of its blocks, of which a download has 19.
+/// The longest time that a seeder waits before each block, of which a download has 19.
 const DELAY: Duration = Duration::from_millis(3);
-/// What a download may say instead of whose the file is: the other one has not recorded that yet,
-/// or has recorded it in another state folder.
+/// What a download may report instead of whose the file is: the other one has not recorded that yet, or
+/// has recorded it in another state folder.
 const REFUSALS: [&str; 2] = ["belongs to another download", PUT_THERE];
-/// What it may not say of a torrent of the same command.
+/// What it may not report about a torrent of the same command.
 const PUT_THERE: &str = "put it there";
 
 /// How two torrents come to want one file.
 struct Contest {
     name: &'static str,
-    round: fn(&mut Series) -> Result<Outcome>,
-    /// What has the file's name before, drawn for each round.
+    round: fn(&mut Series) -> Result<RoundResult>,
+    /// What is at the file's path before, drawn for each round.
     before: &'static [Before],
     /// Its share of the rounds.
     share: u32,
 }
 
-/// What has the file's name before a round.
+/// What is at the file's path before a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
@@ -88,16 +88,16 @@ const CONTESTS: &[Contest] = &[
     },
 ];
 
-/// One case per contest, of `rounds` rounds in all, whose moments follow from `seed`.
+/// Returns one case per contest, of `rounds` rounds in total. Their moments are drawn from `seed`.
 pub(super) fn cases(program: &Path, rounds: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, contest): (u64, &'static Contest)| Case {
         cells: vec!["shared".to_owned(), contest.name.to_owned()],
-        work: Box::new(move || {
-            let draws = Draws::new(seed.wrapping_mul(16) + number);
-            let mut series = Series::new(contest, program, draws)?;
+        run: Box::new(move || {
+            let rng = Rng::new(seed.wrapping_mul(16) + number);
+            let mut series = Series::new(contest, program, rng)?;
             let done = series.run((rounds * contest.share).div_ceil(20));
-            let told = series.tell(seed);
-            done.map(|()| told.clone()).with_context(|| format!("after {told}"))
+            let summary = series.summary(seed);
+            done.map(|()| summary.clone()).with_context(|| format!("after {summary}"))
         }),
     };
     (0..).zip(CONTESTS).map(case).collect()
@@ -107,12 +107,12 @@ pub(super) fn cases(program: &Path, rounds: u32, seed: u64) -> Vec<Case<'_>> {
 struct Rival {
     user: &'static str,
     payload: Payload,
-    /// Its seeder, made once: it takes hashing.
+    /// Its seeder's script, made once because that hashes the payload.
     script: Script,
 }
 
-/// Which of the two got the file, and what the others said.
-struct Outcome {
+/// Which of the two got the file, and what the others reported.
+struct RoundResult {
     winner: Option<usize>,
     refusals: Vec<&'static str>,
 }
@@ -122,7 +122,7 @@ struct Series {
     contest: &'static Contest,
     scene: Scene,
     rivals: [Rival; 2],
-    draws: Draws,
+    rng: Rng,
     preallocate: bool,
     rounds: u32,
     won: [u32; 2],
@@ -130,7 +130,7 @@ struct Series {
 }
 
 impl Series {
-    fn new(contest: &'static Contest, program: &Path, draws: Draws) -> Result<Self> {
+    fn new(contest: &'static Contest, program: &Path, rng: Rng) -> Result<Self> {
         let scene = Scene::new(program)?;
         let rival = |(user, seed): (&'static str, u64)| {
             let payload = Payload::file(NAME, LENGTH).piece_length(PIECE_LENGTH).seed(seed);
@@ -140,10 +140,10 @@ impl Series {
         };
         let rivals = [rival(("first", 1))?, rival(("second", 2))?];
         let (won, refusals) = ([0; 2], BTreeMap::new());
-        Ok(Self { contest, scene, rivals, draws, preallocate: false, rounds: 0, won, refusals })
+        Ok(Self { contest, scene, rivals, rng, preallocate: false, rounds: 0, won, refusals })
     }
 
-    fn tell(&self, seed: u64) -> String {
+    fn summary(&self, seed: u64) -> String {
         let [first, second] = self.won;
         let neither = self.rounds - first - second;
         let refusals = self.refusals.iter().map(|(words, count)| format!("{count} {words:?}"));
@@ -159,31 +159,31 @@ impl Series {
         for round in 0..rounds {
             self.preallocate = round % 2 == 1;
             let before = self.contest.before[(round / 2) as usize % self.contest.before.len()];
-            let told = format!("round {round}, preallocate {}, {before:?}", self.preallocate);
+            let summary = format!("round {round}, preallocate {}, {before:?}", self.preallocate);
             self.prepare(before)?;
-            let outcome = (self.contest.round)(self).context(told.clone())?;
+            let outcome = (self.contest.round)(self).context(summary.clone())?;
             if outcome.winner.is_none() {
-                self.starts_again().context(told)?;
+                self.starts_again().context(summary)?;
             }
             self.rounds += 1;
             outcome.winner.into_iter().for_each(|winner| self.won[winner] += 1);
             for refusal in outcome.refusals {
                 *self.refusals.entry(refusal).or_default() += 1;
             }
-            fs::remove_dir_all(self.place())?;
+            fs::remove_dir_all(self.round_folder())?;
         }
-        ensure!(self.won != [0, 0] || rounds == 0, "nobody ever got the file");
+        ensure!(self.won != [0, 0] || rounds == 0, "neither torrent ever got the file");
         Ok(())
     }
 
     /// The folder of one round.
-    fn place(&self) -> PathBuf {
+    fn round_folder(&self) -> PathBuf {
         self.scene.path("round")
     }
 
     /// A folder to download into.
     fn folder(&self, name: &str) -> PathBuf {
-        self.place().join(name)
+        self.round_folder().join(name)
     }
 
     fn prepare(&self, before: Before) -> Result<()> {
@@ -196,40 +196,40 @@ impl Series {
         Ok(())
     }
 
-    /// Both into their folders, with one state folder, at the same time in three of four rounds.
-    fn race(&mut self, folders: [&Path; 2]) -> Result<Outcome> {
+    /// Downloads both into their folders, with one state folder; at the same time in three of four rounds.
+    fn race(&mut self, folders: [&Path; 2]) -> Result<RoundResult> {
         let seeders = self.seeders();
-        let order = if self.draws.below(2) == 0 { [0, 1] } else { [1, 0] };
-        let together = self.draws.below(4) > 0;
-        let later = if together { Duration::ZERO } else { self.draws.time(LATER) };
-        let mut running = Vec::new();
+        let order = if self.rng.below(2) == 0 { [0, 1] } else { [1, 0] };
+        let together = self.rng.below(4) > 0;
+        let later = if together { Duration::ZERO } else { self.rng.time(LATER) };
+        let mut launches = Vec::new();
         for (number, wait) in order.into_iter().zip([Duration::ZERO, later]) {
             thread::sleep(wait);
-            running
-                .push((number, self.start(number, folders[number], "state", &[&seeders[number]])?));
+            let launch = self.start(number, folders[number], "state", &[&seeders[number]])?;
+            launches.push((number, launch));
         }
-        running.sort_by_key(|(number, _)| *number);
-        let end = |(_, running): &mut (usize, Running)| finish(running, COMMAND_LIMIT);
-        let ended = running.iter_mut().map(end).collect::<Result<Vec<_>>>()?;
+        launches.sort_by_key(|(number, _)| *number);
+        let end = |(_, launch): &mut (usize, Launch)| finish(launch, COMMAND_LIMIT);
+        let ended = launches.iter_mut().map(end).collect::<Result<Vec<_>>>()?;
         self.judge(&ended, folders).with_context(|| {
-            running.iter().map(|(_, running)| running.last_words()).collect::<String>()
+            launches.iter().map(|(_, launch)| launch.output_tail()).collect::<String>()
         })
     }
 
     /// The file has a name in each of two folders.
-    fn race_for_links(&mut self) -> Result<Outcome> {
+    fn race_for_links(&mut self) -> Result<RoundResult> {
         let (one, two) = (self.folder("one"), self.folder("two"));
         fs::create_dir_all(&two)?;
         fs::hard_link(one.join(NAME), two.join(NAME))?;
         self.race([&one, &two])
     }
 
-    fn race_in_one_command(&mut self) -> Result<Outcome> {
+    fn race_in_one_command(&mut self) -> Result<RoundResult> {
         let folder = self.folder("one");
         let seeders = self.seeders();
         let seeders: Vec<&ScriptedPeer> = seeders.iter().collect();
-        let mut running = self.start_all(&[0, 1], &folder, "state", &seeders)?;
-        let finished = finish(&mut running, COMMAND_LIMIT)?;
+        let mut launch = self.start_all(&[0, 1], &folder, "state", &seeders)?;
+        let finished = finish(&mut launch, COMMAND_LIMIT)?;
         finished.expect(6)?;
         let completed = |number: usize| {
             let info_hash = self.rivals[number].payload.info_hash().to_string();
@@ -238,28 +238,28 @@ impl Series {
             lines.any(|line| line["event"] == "completed")
         };
         let winners: Vec<usize> = (0..2).filter(|number| completed(*number)).collect();
-        self.confirm(&winners, [&folder, &folder]).with_context(|| running.last_words())?;
+        self.confirm(&winners, [&folder, &folder]).with_context(|| launch.output_tail())?;
         let winner = winners.first().copied();
         let refusal = self.refusal(winner.map_or(0, |winner| 1 - winner), &finished)?;
-        ensure!(refusal != PUT_THERE, "there is no other program");
-        Ok(Outcome { winner, refusals: vec![refusal] })
+        ensure!(refusal != PUT_THERE, "it blames another program, but there is none");
+        Ok(RoundResult { winner, refusals: vec![refusal] })
     }
 
-    /// Both begin before anything is written, and have no state in common: one has written a piece
-    /// and is not done when the other one would write.
-    fn write_in_turn(&mut self) -> Result<Outcome> {
+    /// Both start before anything is written, and share no state folder. One has written a piece and is
+    /// not done when the other one would write.
+    fn write_in_turn(&mut self) -> Result<RoundResult> {
         let folder = self.folder("one");
         let [first, second] = [0, 1].map(|number| Script::seeder(&self.rivals[number].payload));
         let pieces = self.rivals[0].payload.geometry().piece_count() / 2;
         let half = self.rivals[0].script.clone().pieces(0..pieces).held().listen();
         let (rest, second) = (first.held().listen(), second.held().listen());
         let mut winner = self.start(0, &folder, "state", &[&half, &rest])?;
-        let has_started = |running: &Running| running.has_ended() || !running.stdout().is_empty();
-        ensure!(until(LIMIT, || has_started(&winner)), "it does not start");
+        let has_started = |launch: &Launch| launch.has_ended() || !launch.stdout().is_empty();
+        ensure!(wait_until(LIMIT, || has_started(&winner)), "it does not start");
         let mut loser = self.start(1, &folder, "another state", &[&second])?;
-        ensure!(until(LIMIT, || has_started(&loser)), "it does not start");
+        ensure!(wait_until(LIMIT, || has_started(&loser)), "it does not start");
         half.release();
-        until(LIMIT, || !pieces_said(&winner, &[]).is_empty() || winner.has_ended());
+        wait_until(LIMIT, || !reported_pieces(&winner, &[]).is_empty() || winner.has_ended());
         second.release();
         let loser = finish(&mut loser, COMMAND_LIMIT)?;
         rest.release();
@@ -268,19 +268,19 @@ impl Series {
         self.judge(&ended, [&folder, &folder])
     }
 
-    /// Neither got the file: one that comes alone does.
+    /// Neither got the file: one that downloads alone must get it.
     fn starts_again(&mut self) -> Result<()> {
         let folder = self.folder("one");
         let seeder = self.rivals[0].script.clone().listen();
-        let mut running = self.start(0, &folder, "state", &[&seeder])?;
-        let finished = finish(&mut running, COMMAND_LIMIT)?;
+        let mut launch = self.start(0, &folder, "state", &[&seeder])?;
+        let finished = finish(&mut launch, COMMAND_LIMIT)?;
         finished.expect(0).context("neither got the file, and one alone does not get it")?;
         self.confirm(&[0], [&folder, &folder])
     }
 
-    /// A seeder for each, slower or faster than the other.
+    /// Starts a seeder for each, slower or faster than the other.
     fn seeders(&mut self) -> [ScriptedPeer; 2] {
-        let delays = [self.draws.time(DELAY), self.draws.time(DELAY)];
+        let delays = [self.rng.time(DELAY), self.rng.time(DELAY)];
         [0, 1].map(|number| self.rivals[number].script.clone().delay(delays[number]).listen())
     }
 
@@ -290,7 +290,7 @@ impl Series {
         folder: &Path,
         state: &str,
         seeders: &[&ScriptedPeer],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         self.start_all(&[rival], folder, state, seeders)
     }
 
@@ -301,11 +301,11 @@ impl Series {
         folder: &Path,
         state: &str,
         seeders: &[&ScriptedPeer],
-    ) -> Result<Running> {
+    ) -> Result<Launch> {
         let user = self.scene.user(self.rivals[rivals[0]].user);
         let mut command =
             user.command(["download", "--json", "--port", "0", "--bind", "127.0.0.1"]);
-        command.arg("-o").arg(folder).arg("--state-dir").arg(self.place().join(state));
+        command.arg("-o").arg(folder).arg("--state-dir").arg(self.round_folder().join(state));
         command.args(rivals.iter().map(|rival| self.rivals[*rival].payload.torrent_path()));
         for seeder in seeders {
             command.arg("--peer").arg(seeder.address().to_string());
@@ -314,29 +314,34 @@ impl Series {
         user.start("download", &command)
     }
 
-    /// Checks what two processes came to.
-    fn judge(&self, ended: &[Finished], folders: [&Path; 2]) -> Result<Outcome> {
+    /// Checks the results of two processes.
+    fn judge(&self, ended: &[Finished], folders: [&Path; 2]) -> Result<RoundResult> {
         let winners: Vec<usize> = (0..2).filter(|number| ended[*number].code == 0).collect();
         self.confirm(&winners, folders)?;
         let losers = (0..2).filter(|number| !winners.contains(number));
         let refusals = losers.map(|loser| self.refusal(loser, &ended[loser]));
-        Ok(Outcome { winner: winners.first().copied(), refusals: refusals.collect::<Result<_>>()? })
+        Ok(RoundResult {
+            winner: winners.first().copied(),
+            refusals: refusals.collect::<Result<_>>()?,
+        })
     }
 
-    /// Checks that there is at most one winner, and that it has what it says it has.
+    /// Checks that there is at most one winner, and that its file is complete.
     fn confirm(&self, winners: &[usize], folders: [&Path; 2]) -> Result<()> {
         for winner in winners {
             let payload = &self.rivals[*winner].payload;
             let arguments = [Path::new("verify"), payload.torrent_path(), folders[*winner]];
             let verified = self.scene.user("judge").run("verify", arguments)?;
-            verified.expect(0).with_context(|| format!("a false \"complete\" of {winner}"))?;
+            verified
+                .expect(0)
+                .with_context(|| format!("rival {winner} wrongly says \"complete\""))?;
             payload.compare(folders[*winner])?;
         }
         ensure!(winners.len() < 2, "both say that they are complete");
         Ok(())
     }
 
-    /// What a rival says that did not get the file.
+    /// Returns how a rival that did not get the file explains that.
     fn refusal(&self, loser: usize, finished: &Finished) -> Result<&'static str> {
         finished.expect(6)?;
         let message = finished.lines.last().and_then(|line| line["error"]["message"].as_str());

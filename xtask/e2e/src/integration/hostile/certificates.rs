@@ -1,4 +1,4 @@
-//! HTTPS trackers whose certificates are not worth it.
+//! HTTPS trackers with bad certificates.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,36 +16,36 @@ use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
 use crate::integration::scene::{Scene, file, text};
 
 pub(super) const CASES: &[Case] = &[
-    ("sound", "one for this name and time, of an authority that is trusted", |scene| {
+    ("sound", "valid for this name and time, of a trusted authority", |scene| {
         let (authority, leaf) = signed(&params("localhost")?)?;
         accepted(scene, &leaf, &authority)
     }),
-    ("another authority", "one of an authority with the name of one that is trusted", |scene| {
+    ("another authority", "of an authority with the same name as a trusted one", |scene| {
         let (_, leaf) = signed(&params("localhost")?)?;
         let (another, _) = signed(&params("localhost")?)?;
         refused(scene, &leaf, Some(&another), "BadSignature")
     }),
-    ("unknown authority", "one of an authority that nobody knows", |scene| {
+    ("unknown authority", "of an untrusted authority", |scene| {
         let (_, leaf) = signed(&params("localhost")?)?;
         refused(scene, &leaf, None, "UnknownIssuer")
     }),
-    ("in a download", "one of an authority that nobody knows", in_a_download),
-    ("self-signed", "one that vouches for itself", |scene| {
+    ("in a download", "of an untrusted authority", in_a_download),
+    ("self-signed", "signed with its own key", |scene| {
         let (authority, _) = signed(&params("localhost")?)?;
         refused(scene, &self_signed(&params("localhost")?)?, Some(&authority), "")
     }),
-    ("another name", "one for tracker.example", |scene| {
+    ("another name", "for tracker.example", |scene| {
         let (authority, leaf) = signed(&params("tracker.example")?)?;
         refused(scene, &leaf, Some(&authority), "not valid for name")
     }),
-    ("expired", "one that was good until 2001", |scene| {
+    ("expired", "valid until 2001", |scene| {
         let mut params = params("localhost")?;
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2001, 1, 1);
         let (authority, leaf) = signed(&params)?;
         refused(scene, &leaf, Some(&authority), "expired")
     }),
-    ("not yet valid", "one that is good from 2200 on", |scene| {
+    ("not yet valid", "valid from 2200 on", |scene| {
         let mut params = params("localhost")?;
         params.not_before = date_time_ymd(2200, 1, 1);
         params.not_after = date_time_ymd(2201, 1, 1);
@@ -62,7 +62,7 @@ pub(super) const CASES: &[Case] = &[
         let payload = scene.payload(file(8).tracker(url(&server)))?;
         let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
         finished.expect(4)?;
-        finished.expect_words("no secure connection to localhost")
+        finished.expect_text("no secure connection to localhost")
     }),
 ];
 
@@ -85,7 +85,7 @@ fn self_signed(params: &CertificateParams) -> Result<Identity> {
     Ok(Identity { certificate, key: key.serialize_der() })
 }
 
-/// A new authority, in PEM form, and what it signs.
+/// Makes a new authority, in PEM form, and a certificate that it signs.
 fn signed(params: &CertificateParams) -> Result<(String, Identity)> {
     let mut authority = CertificateParams::new([])?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -97,7 +97,7 @@ fn signed(params: &CertificateParams) -> Result<(String, Identity)> {
     Ok((pem, Identity { certificate, key: key.serialize_der() }))
 }
 
-/// A tracker with this certificate.
+/// Starts a tracker with this certificate.
 fn serve(identity: &Identity) -> Result<WebServer> {
     let key = PrivateKeyDer::try_from(identity.key.clone()).ok().context("no private key")?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -118,7 +118,7 @@ fn url(server: &WebServer) -> String {
     format!("https://localhost:{}/announce", server.address().port())
 }
 
-/// `peers` refuses the tracker, which never sees a request.
+/// `peers` refuses the tracker, which never gets a request.
 fn refused(scene: &Scene, leaf: &Identity, trusted: Option<&str>, words: &str) -> Result<()> {
     let server = serve(leaf)?;
     let payload = scene.payload(file(8).tracker(url(&server)))?;
@@ -129,24 +129,24 @@ fn refused(scene: &Scene, leaf: &Identity, trusted: Option<&str>, words: &str) -
         arguments.extend(["--ca-file", text(&ca_file)?]);
     }
     let finished = scene.run("user", &arguments)?;
-    finished.expect_words(words)?;
+    finished.expect_text(words)?;
     expect_refusal(&finished, &server)
 }
 
 fn expect_refusal(finished: &Finished, server: &WebServer) -> Result<()> {
     finished.expect(4)?;
-    finished.expect_words("no secure connection to localhost")?;
-    ensure!(server.requests().is_empty(), "it was asked: {:?}", server.requests());
+    finished.expect_text("no secure connection to localhost")?;
+    ensure!(server.requests().is_empty(), "it got requests: {:?}", server.requests());
     Ok(())
 }
 
-/// A download refuses it as well.
+/// A download refuses it too.
 fn in_a_download(scene: &Scene) -> Result<()> {
     let (_, leaf) = signed(&params("localhost")?)?;
     let server = serve(&leaf)?;
     let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let mut running = scene.download("user", &payload, &["--stall-timeout", "1"])?;
-    expect_refusal(&finish(&mut running, COMMAND_LIMIT)?, &server)
+    let mut launch = scene.download("user", &payload, &["--stall-timeout", "1"])?;
+    expect_refusal(&finish(&mut launch, COMMAND_LIMIT)?, &server)
 }
 
 fn accepted(scene: &Scene, leaf: &Identity, trusted: &str) -> Result<()> {

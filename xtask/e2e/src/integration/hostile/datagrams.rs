@@ -1,4 +1,4 @@
-//! UDP trackers whose datagrams are short, late, doubled, spoofed, or from elsewhere (BEP 15).
+//! UDP trackers whose datagrams are short, late, repeated, spoofed, or from another address (BEP 15).
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -30,12 +30,10 @@ pub(super) const CASES: &[Case] = &[
             "expected at least 20 bytes of announce response, got 19",
         )
     }),
-    ("shorter than a head", "7 bytes, which name no transaction", |scene| {
+    ("shorter than a header", "7 bytes, without a transaction id", |scene| {
         refused(scene, |asked| vec![asked.connected()[..7].into()], NO_ANSWER)
     }),
-    ("nothing in it", "an empty datagram", |scene| {
-        refused(scene, |_| vec![Vec::new().into()], NO_ANSWER)
-    }),
+    ("empty", "an empty datagram", |scene| refused(scene, |_| vec![Vec::new().into()], NO_ANSWER)),
     ("another action", "the answer to a scrape", |scene| {
         refused(
             scene,
@@ -50,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
             "expected an action from 0 to 3, got 7",
         )
     }),
-    ("a web page", "no answer at all", |scene| {
+    ("a web page", "counts as no answer", |scene| {
         refused(
             scene,
             |asked| asked.usually(|| vec![b"<!DOCTYPE html><html></html>".to_vec().into()]),
@@ -58,7 +56,7 @@ pub(super) const CASES: &[Case] = &[
         )
     }),
     ("refusal of 60 KB", "an error message that fills a datagram: 1 KiB is shown", long_refusal),
-    ("late", "the answer comes when nobody waits for it any longer", |scene| {
+    ("late", "the answer comes after the timeout", |scene| {
         refused(
             scene,
             |asked| {
@@ -70,7 +68,7 @@ pub(super) const CASES: &[Case] = &[
             NO_ANSWER,
         )
     }),
-    ("doubled", "each answer three times: its peer is had once", |scene| {
+    ("repeated", "each answer three times: its peer is listed once", |scene| {
         accepted(scene, |asked| {
             let answer = match asked.action {
                 CONNECT => asked.connected(),
@@ -91,35 +89,35 @@ pub(super) const CASES: &[Case] = &[
             })
         })
     }),
-    ("from another address", "the same from another address", |scene| {
+    ("from another address", "the right transaction id from another address first", |scene| {
         accepted(scene, |asked| {
             asked.usually(|| {
                 vec![asked.announced(&[TRAP]).from(From::Address), asked.announced(&[PEER]).into()]
             })
         })
     }),
-    ("connection from elsewhere", "the connect answered from elsewhere only", |scene| {
+    ("connection from elsewhere", "the connect request is answered only from elsewhere", |scene| {
         refused(
             scene,
             |asked| vec![asked.connected().from(From::Port), asked.connected().from(From::Address)],
             NO_ANSWER,
         )
     }),
-    ("half a peer", "20 bytes and 11: one peer and a half", |scene| {
+    ("half a peer", "31 bytes: one peer and a half", |scene| {
         accepted(scene, |asked| asked.usually(|| vec![asked.announced(&[PEER, TRAP])[..31].into()]))
     }),
     ("10,000 peers", "as many as a datagram holds: 2,000 are taken", many_peers),
-    ("a download meets no trap", "spoofed answers first, in a session", download),
+    ("spoofed in a download", "spoofed answers come first", download),
 ];
 
 const NO_ANSWER: &str = "no answer within 1 s";
 const CONNECT: u32 = 0;
 
-/// The peer that is to be had, and one that is not: address and port.
+/// The right peer, and the one of spoofed answers: address and port.
 const PEER: [u8; 6] = [10, 0, 0, 1, 0x1a, 0xe1];
 const TRAP: [u8; 6] = [10, 6, 6, 6, 0x1a, 0xe1];
 
-/// A request, as far as answers need it.
+/// The part of a request that answers need.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     action: u32,
@@ -129,7 +127,7 @@ struct Asked {
 /// Where an answer comes from.
 #[derive(Debug, Clone, Copy)]
 enum From {
-    /// Where the request went.
+    /// The socket that got the request.
     Tracker,
     /// Another port of the same address.
     Port,
@@ -172,7 +170,7 @@ impl Asked {
         [words(&[1, self.transaction, 1800, 1, 1]), peers.concat()].concat()
     }
 
-    /// Connects as trackers do, and answers announces like this.
+    /// Answers a connect request as trackers do, and an announce with `announced`.
     fn usually(&self, announced: impl FnOnce() -> Vec<Datagram>) -> Vec<Datagram> {
         match self.action {
             CONNECT => vec![self.connected().into()],
@@ -192,7 +190,7 @@ fn spoofed(asked: &Asked) -> Vec<Datagram> {
     spoofed.chain([asked.announced(&[PEER]).into()]).collect()
 }
 
-/// A tracker that answers as it is told, from three sockets.
+/// A tracker with three sockets that answers with a function.
 struct Server {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -247,7 +245,7 @@ fn refused(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
     let finished =
         scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "1"])?;
     finished.expect(4)?;
-    finished.expect_words(words)
+    finished.expect_text(words)
 }
 
 fn accepted(scene: &Scene, answer: Answer) -> Result<()> {
@@ -288,7 +286,7 @@ fn many_peers(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// All who could be spoofed name a peer that must not be called.
+/// Every spoofed answer lists a peer that must not be dialled.
 fn download(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8))?;
     let (seeder, trap) = (Script::seeder(&payload).listen(), Script::seeder(&payload).listen());
@@ -311,8 +309,8 @@ fn download(scene: &Scene) -> Result<()> {
         })
     })?;
     let payload = scene.payload(file(8).tracker(server.url()))?;
-    let mut running = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut running)?;
-    ensure!(trap.seen().connections == 0, "it called the trap");
+    let mut launch = scene.download("user", &payload, &[])?;
+    scene.complete("user", &payload, &mut launch)?;
+    ensure!(trap.seen().connections == 0, "the spoofed peer was dialled");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Hostile peers on real sockets: one thing wrong at a time, and what must come of it, beside an
-//! honest transfer that has to succeed.
+//! Hostile peers on real sockets. Each does one thing wrong, beside an honest transfer that must
+//! succeed.
 
 mod blocks;
 mod cases;
@@ -16,98 +16,98 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use testkit::hostile::{Crowd, Hostile, Met};
+use testkit::hostile::{Crowd, Hostile, Observed};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
 use super::case;
 use crate::bt_cli::json_lines;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 use xtask::report::{Case, Report};
 
-/// How many cases run at a time: most of them wait for a clock.
+/// How many cases run at a time: most of them wait for a timeout.
 const AT_ONCE: usize = 8;
-/// How many pieces the payload has: seven in the last byte of a bitfield.
+/// The number of pieces: seven of them are in the last byte of a bitfield.
 const PIECES: u32 = 63;
 
-/// A behaviour, and what must come of it.
-struct Row(&'static str, fn(&Payload) -> Hostile, Outcome);
+/// The name of a case, the peer's behaviour, and the reaction that it must cause.
+struct Row(&'static str, fn(&Payload) -> Hostile, Reaction);
 
-/// What must come of a hostile peer.
+/// How bt-cli must react to a hostile peer.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
-    /// It does not become a peer, for a reason that contains this.
+enum Reaction {
+    /// It does not become a peer, for a reason that contains this text.
     Failed(&'static str),
-    /// It is disconnected, for a reason that contains this.
+    /// It is disconnected, for a reason that contains this text.
     Dropped(&'static str),
-    /// It is hung up on, and not worth a word.
-    TurnedAway,
+    /// The connection is closed without an event.
+    Refused,
     /// It is banned for bad data.
     Banned,
     /// It stays a peer as long as the honest transfer lasts.
     Tolerated,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for Reaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(why) => write!(f, "no peer: {why}"),
             Self::Dropped(why) => write!(f, "dropped: {why}"),
-            Self::TurnedAway => f.write_str("turned away"),
+            Self::Refused => f.write_str("refused"),
             Self::Banned => f.write_str("banned"),
             Self::Tolerated => f.write_str("tolerated"),
         }
     }
 }
 
-/// Where hostile peers meet bt-cli: what runs one row.
-type Place = fn(&Scene, &Row) -> Result<String>;
+/// A function that runs one row: it lets the hostile peer meet bt-cli.
+type Encounter = fn(&Scene, &Row) -> Result<String>;
 
-/// Reasons to part with a peer that has done nothing wrong.
-const IN_PEACE: &[&str] = &["both ends have everything they want", "the torrent is stopped"];
+/// Reasons to disconnect a peer that has done nothing wrong.
+const HARMLESS: &[&str] = &["both ends have everything they want", "the torrent is stopped"];
 
 /// Runs every case whose name contains `only`.
 pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
-    let tables: &[(&'static str, Place, &'static [Row])] = &[
-        ("peers that are called: handshakes", called, handshakes::CALLED),
-        ("peers that call: handshakes", calling, handshakes::CALLING),
-        ("framing and floods", called, framing::ROWS),
-        ("pieces told of", called, pieces::ROWS),
-        ("blocks", called, blocks::ROWS),
-        ("requests", asking, requests::ROWS),
+    let tables: &[(&'static str, Encounter, &'static [Row])] = &[
+        ("handshakes of peers that we dial", dialled, handshakes::DIALLED),
+        ("handshakes of peers that dial us", dialling, handshakes::DIALLING),
+        ("framing and floods", dialled, framing::ROWS),
+        ("announced pieces", dialled, pieces::ROWS),
+        ("blocks", dialled, blocks::ROWS),
+        ("requests", requesting, requests::ROWS),
     ];
     let wanted =
         |area: &str, name: &str| only.is_none_or(|only| name.contains(only) || area == only);
     let mut all: Vec<Case<'_>> = Vec::new();
-    for (area, place, rows) in tables {
+    for (area, encounter, rows) in tables {
         for row in rows.iter().filter(|row| wanted(area, row.0)) {
-            let work = move || place(&Scene::new(program)?, row);
+            let work = move || encounter(&Scene::new(program)?, row);
             all.push(case([area, row.0, &row.2.to_string()], work));
         }
     }
     for (name, what) in cases::CASES.iter().filter(|(name, _)| wanted("peers", name)) {
-        all.push(case(["peers", name, "several together"], move || what(&Scene::new(program)?)));
+        all.push(case(["peers", name, "several peers"], move || what(&Scene::new(program)?)));
     }
-    report.run_side_by_side(AT_ONCE, all);
-    // By itself: it is measured.
+    report.run_parallel(AT_ONCE, all);
+    // Alone, because its speed is measured.
     let name = "500 at once";
     if wanted("peers", name) {
         let work = || crowd::five_hundred(&Scene::new(program)?);
-        report.run_side_by_side(1, vec![case(["peers", name, "the download completes"], work)]);
+        report.run_parallel(1, vec![case(["peers", name, "the download completes"], work)]);
     }
 }
 
-/// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing
-/// before the outcome is there.
-fn called(scene: &Scene, row: &Row) -> Result<String> {
+/// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing before
+/// bt-cli has reacted.
+fn dialled(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
     let crowd = Crowd::start([row.1(&payload)])?;
     let honest = Script::seeder(&payload).fast().held().listen();
     let peers = [crowd.address(0), honest.address()];
-    let mut running = download_from(scene, &payload, &peers, &[])?;
-    row.2.wait(&crowd, &running, |_| Some(crowd.address(0)))?;
+    let mut launch = download_from(scene, &payload, &peers, &[])?;
+    row.2.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     ensure!(
         state_of(&finished.lines, honest.address(), "banned").is_none(),
         "the honest one is banned"
@@ -116,46 +116,46 @@ fn called(scene: &Scene, row: &Row) -> Result<String> {
 }
 
 /// bt-cli downloads from an honest peer, and the hostile one connects to it.
-fn calling(scene: &Scene, row: &Row) -> Result<String> {
+fn dialling(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
-    let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let crowd = Crowd::start([row.1(&payload).visits(own)])?;
-    row.2.wait(&crowd, &running, first_address)?;
+    let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
+    row.2.wait(&crowd, &launch, first_address)?;
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
-    row.2.check(&finished.lines, first_address(&crowd.met()[0]).context("it did not connect")?)
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
+    row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
 }
 
-/// bt-cli, which downloads from an honest peer that sends nothing before it is released; and where it
-/// can be reached.
+/// Starts a download from an honest peer that sends nothing before it is released. Returns the peer, the
+/// address that bt-cli listens at, and the process.
 fn held_back(
     scene: &Scene,
     payload: &Payload,
     honest: Script,
-) -> Result<(ScriptedPeer, SocketAddr, Running)> {
+) -> Result<(ScriptedPeer, SocketAddr, Launch)> {
     let honest = honest.fast().held().listen();
     let own = free_address()?;
     let peer = honest.address().to_string();
-    let running = scene.download_at("leecher", payload, own.port(), &["--peer", &peer])?;
-    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
-    Ok((honest, own, running))
+    let launch = scene.download_at("leecher", payload, own.port(), &["--peer", &peer])?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
+    Ok((honest, own, launch))
 }
 
-/// bt-cli seeds, the hostile peer asks it for data, and an honest leecher comes after it.
-fn asking(scene: &Scene, row: &Row) -> Result<String> {
+/// bt-cli seeds; first the hostile peer requests data, then an honest leecher.
+fn requesting(scene: &Scene, row: &Row) -> Result<String> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(250).tracker(tracker.url()))?;
-    let mut running = scene.seed("seeder", &payload, &tracker)?;
+    let mut launch = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces().first().context("the seeder announced itself")?.port;
     let own = SocketAddr::from(([127, 0, 0, 1], port));
-    let crowd = Crowd::start([row.1(&payload).visits(own)])?;
-    row.2.wait(&crowd, &running, first_address)?;
+    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
+    row.2.wait(&crowd, &launch, first_address)?;
     let leecher = Script::leecher(&payload).fast().connect(own)?;
-    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
-    ensure!(leecher.data() == payload.data()[..], "the honest leecher got other bytes");
-    ensure!(running.is_running(), "the seeder ended\n{}", running.last_words());
-    let address = first_address(&crowd.met()[0]).context("it did not connect")?;
-    row.2.check(&lines_of(&running), address)
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", launch.output_tail());
+    ensure!(leecher.data() == payload.data()[..], "the honest leecher got wrong bytes");
+    ensure!(launch.is_running(), "the seeder ended\n{}", launch.output_tail());
+    let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
+    row.2.check(&lines_of(&launch), address)
 }
 
 /// Starts a download from these peers, with more arguments.
@@ -164,47 +164,47 @@ fn download_from(
     payload: &Payload,
     peers: &[SocketAddr],
     more: &[&str],
-) -> Result<Running> {
+) -> Result<Launch> {
     let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
     let peers = peers.iter().flat_map(|peer| ["--peer", peer]);
     let arguments: Vec<&str> = more.iter().copied().chain(peers).collect();
     scene.download("leecher", payload, &arguments)
 }
 
-fn first_address(met: &Met) -> Option<SocketAddr> {
+fn first_address(met: &Observed) -> Option<SocketAddr> {
     met.addresses.first().copied()
 }
 
-impl Outcome {
-    /// Waits until it is there; of what is tolerated, until it was done.
+impl Reaction {
+    /// Waits for the reaction; if the peer is tolerated, until it has done its work.
     fn wait(
         self,
         crowd: &Crowd,
-        running: &Running,
-        address: impl Fn(&Met) -> Option<SocketAddr>,
+        launch: &Launch,
+        address: impl Fn(&Observed) -> Option<SocketAddr>,
     ) -> Result<()> {
-        let met = || crowd.met().swap_remove(0);
-        let there = until(LIMIT, || match self {
+        let met = || crowd.observed().swap_remove(0);
+        let there = wait_until(LIMIT, || match self {
             Self::Tolerated => met().done,
-            Self::TurnedAway => met().ended > 0,
+            Self::Refused => met().ended > 0,
             Self::Failed(_) | Self::Dropped(_) | Self::Banned => address(&met())
-                .is_some_and(|address| self.find(&lines_of(running), address).is_some()),
+                .is_some_and(|address| self.find(&lines_of(launch), address).is_some()),
         });
-        ensure!(there, "expected {self:?}, but {:?}\n{}", met(), running.last_words());
+        ensure!(there, "expected {self:?}, but {:?}\n{}", met(), launch.output_tail());
         Ok(())
     }
 
-    /// The reason for the event that says that it came to this.
+    /// Returns the reason in the event of this reaction.
     fn find(self, lines: &[Value], address: SocketAddr) -> Option<String> {
         match self {
             Self::Failed(_) => state_of(lines, address, "failed"),
             Self::Dropped(_) => state_of(lines, address, "disconnected"),
             Self::Banned => state_of(lines, address, "banned"),
-            Self::TurnedAway | Self::Tolerated => None,
+            Self::Refused | Self::Tolerated => None,
         }
     }
 
-    /// Checks what bt-cli said about the peer at `address`; gives it in a word.
+    /// Checks the events about the peer at `address`; returns the reaction.
     fn check(self, lines: &[Value], address: SocketAddr) -> Result<String> {
         let states = ["failed", "disconnected", "banned"];
         let all = states.map(|state| state_of(lines, address, state));
@@ -219,12 +219,12 @@ impl Outcome {
                 ensure!(all[2].is_some(), "it is not banned, but {all:?}");
                 Ok("banned".to_owned())
             }
-            Self::TurnedAway => {
-                ensure!(all.iter().all(Option::is_none), "expected no word, got {all:?}");
-                Ok("turned away".to_owned())
+            Self::Refused => {
+                ensure!(all.iter().all(Option::is_none), "expected no event, got {all:?}");
+                Ok("refused".to_owned())
             }
             Self::Tolerated => {
-                let left = all[1].as_deref().filter(|reason| !IN_PEACE.contains(reason));
+                let left = all[1].as_deref().filter(|reason| !HARMLESS.contains(reason));
                 ensure!(all[0].is_none() && left.is_none() && all[2].is_none(), "got {all:?}");
                 let peer = state_of(lines, address, "connected");
                 ensure!(peer.is_some(), "it never was a peer");
@@ -234,7 +234,7 @@ impl Outcome {
     }
 }
 
-/// The reason of the first event that says that the peer at `address` is `state`.
+/// Returns the reason in the first event with this state of the peer at `address`.
 fn state_of(lines: &[Value], address: SocketAddr, state: &str) -> Option<String> {
     let address = address.to_string();
     let mut events = lines.iter().filter(|line| line["event"] == "peer");
@@ -243,10 +243,10 @@ fn state_of(lines: &[Value], address: SocketAddr, state: &str) -> Option<String>
     Some(event["reason"].as_str().unwrap_or_default().to_owned())
 }
 
-/// What it printed so far.
-fn lines_of(running: &Running) -> Vec<Value> {
-    json_lines(&running.stdout()).collect()
+/// Returns what it has printed so far.
+fn lines_of(launch: &Launch) -> Vec<Value> {
+    json_lines(&launch.stdout()).collect()
 }
 
-/// How long a peer that is slow on purpose waits between two bytes.
+/// How long a slow peer waits between two bytes.
 const SLOW: Duration = Duration::from_millis(40);

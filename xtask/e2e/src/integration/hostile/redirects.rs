@@ -1,4 +1,4 @@
-//! Redirects: around in circles, to other kinds of address, from the internet into the local network.
+//! Redirects: in a loop, to other kinds of address, from the internet into the local network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::clients::namespace;
 use crate::integration::scene::{Scene, file, text};
 
 pub(super) const CASES: &[Case] = &[
-    ("loop", "a redirect to itself: 6 requests, then an end", around),
+    ("loop", "a redirect to itself: 6 requests, then an error", around),
     ("five in a row", "5 redirects, which is the limit", |scene| in_a_row(scene, 5)),
     ("six in a row", "one redirect more", |scene| in_a_row(scene, 6)),
     ("to a file", "file:///etc/passwd", |scene| refused(scene, "file:///etc/passwd")),
@@ -32,12 +32,12 @@ pub(super) const CASES: &[Case] = &[
     }),
     ("public to loopback in IPv6", "::ffff:127.0.0.1, for a torrent from the web", in_ipv6),
     ("public to a private address", "10.77.0.1", |scene| inwards(scene, "10.77.0.1")),
-    ("public to no address", "0.0.0.0, which leads here", |scene| inwards(scene, "0.0.0.0")),
+    ("public to no address", "0.0.0.0, which is this machine", |scene| inwards(scene, "0.0.0.0")),
     ("public to public to loopback", "with another public address between", public_between),
     ("public to public", "which is followed", public_to_public),
 ];
 
-/// What `peers` says of the tracker at `url`.
+/// Runs `peers` with the tracker at `url`.
 fn peers(scene: &Scene, url: String) -> Result<Finished> {
     let payload = scene.payload(file(8).tracker(url))?;
     scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "5"])
@@ -48,7 +48,7 @@ fn around(scene: &Scene) -> Result<()> {
     tracker.answer(Answer::Redirect(tracker.url()));
     let finished = peers(scene, tracker.url())?;
     finished.expect(4)?;
-    finished.expect_words("expected at most 5 redirects, got more")?;
+    finished.expect_text("expected at most 5 redirects, got more")?;
     let requests = tracker.announces().len();
     ensure!(requests == 6, "{requests} requests");
     Ok(())
@@ -66,21 +66,21 @@ fn in_a_row(scene: &Scene, count: usize) -> Result<()> {
 
 fn refused(scene: &Scene, to: &str) -> Result<()> {
     let tracker = HttpTracker::start();
-    // With a query of its own it is left as it is.
+    // A redirect with a query stays unchanged.
     tracker.answer(Answer::Redirect(format!("{to}?")));
     let finished = peers(scene, tracker.url())?;
     finished.expect(4)?;
-    finished.expect_words("cannot follow the redirect to")
+    finished.expect_text("cannot follow the redirect to")
 }
 
-/// A tracker with a public address. There are some in the namespace only; [`super::run_here`] skips
-/// what needs one elsewhere.
+/// Starts a tracker with a public address. Only the namespace has such addresses; without it,
+/// [`super::run_here`] skips the cases that need one.
 fn public(index: usize) -> Result<HttpTracker> {
     let address = namespace::PUBLIC.get(index).context("no such public address")?;
     Ok(HttpTracker::bind(SocketAddr::from((*address, 0)), Tracker::new())?)
 }
 
-/// One that nobody is to find.
+/// Starts a tracker that must get no request.
 fn trap(ip: IpAddr) -> Result<HttpTracker> {
     let trap = HttpTracker::bind(SocketAddr::new(ip, 0), Tracker::new())?;
     trap.answer(Answer::Peers(vec!["10.0.0.1:6881".parse()?]));
@@ -94,7 +94,7 @@ fn inwards(scene: &Scene, host: &str) -> Result<()> {
     expect_refusal(&peers(scene, door.url())?, &door, &trap)
 }
 
-/// A tracker is asked over each family on its own, and there IPv4 leads to no address of IPv6.
+/// A tracker gets one request per address family, and the one over IPv4 cannot reach an IPv6 address.
 fn in_ipv6(scene: &Scene) -> Result<()> {
     let trap = trap(Ipv4Addr::LOCALHOST.into())?;
     let to = format!("http://[::ffff:127.0.0.1]:{}/announce", trap.address().port());
@@ -108,15 +108,15 @@ fn in_ipv6(scene: &Scene) -> Result<()> {
     )?;
     let finished = scene.run("user", &["info", &format!("http://{}/a.torrent", door.address())])?;
     finished.expect(4)?;
-    finished.expect_words("refused a redirect from a public address to")?;
+    finished.expect_text("refused a redirect from a public address to")?;
     ensure!(trap.announces().is_empty(), "the redirect was followed");
     Ok(())
 }
 
 fn expect_refusal(finished: &Finished, door: &HttpTracker, trap: &HttpTracker) -> Result<()> {
     finished.expect(4)?;
-    finished.expect_words("refused a redirect from a public address to")?;
-    ensure!(!door.announces().is_empty(), "the public one was not asked");
+    finished.expect_text("refused a redirect from a public address to")?;
+    ensure!(!door.announces().is_empty(), "the public tracker got no request");
     ensure!(trap.announces().is_empty(), "the redirect was followed");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Torrents that break a rule: bt-cli says of each what the table says, in little time and memory.
-//! Then libtorrent is asked as well, where it is installed.
+//! Torrents that break a rule: bt-cli reports of each what the table lists, in little time and memory.
+//! Then the verdicts are compared with libtorrent's, where it is installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,83 +16,83 @@ use crate::clients::{Libtorrent, Program as _};
 use testkit::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
 use xtask::report::Report;
 
-/// The area of these rows.
+/// The area of these rows in the report.
 const AREA: &str = "torrents";
-/// How long a command may take.
+/// The time limit of a command.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The address space of a command that reads a torrent: one of 64 MiB, its table, and room to print.
+/// The address space of a command that reads a torrent: up to 64 MiB, its table, and the output.
 const READING: u64 = 256 << 20;
-/// That of a download: buffers of 40 MiB, and a stack for each thread.
+/// The address space of a download: buffers of 40 MiB, and a stack for each thread.
 const DOWNLOADING: u64 = 512 << 20;
 
 /// Runs every case whose name contains `only`.
 pub(super) fn run(report: &mut Report, only: Option<&str>, program: &Path) -> Result<()> {
-    let place = TempDir::with_prefix("hostile-")?;
-    let bench = Bench { cli: BtCli::new(program, place.path()), place: place.path() };
+    let folder = TempDir::with_prefix("hostile-")?;
+    let fixture = Fixture { cli: BtCli::new(program, folder.path()), folder: folder.path() };
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only) || only == AREA);
     let cases = cases();
     for case in cases.iter().filter(|case| wanted(case.name)) {
-        report.run(&[AREA, case.name, case.rule], || bench.read(case));
+        report.run(&[AREA, case.name, case.rule], || fixture.read(case));
     }
     for case in cases.iter().filter(|case| case.is_downloaded && wanted(case.name)) {
-        let what =
-            if case.verdict.is_refused() { "a download of it: nothing is made" } else { DOWNLOAD };
-        report.run(&[AREA, case.name, what], || bench.download(case));
+        let what = if case.verdict.is_refused() { "download: creates nothing" } else { DOWNLOAD };
+        report.run(&[AREA, case.name, what], || fixture.download(case));
     }
     for case in large().iter().filter(|case| wanted(case.name)) {
-        report.run(&[AREA, case.name, case.rule], || bench.read_large(case));
+        report.run(&[AREA, case.name, case.rule], || fixture.read_large(case));
     }
     if wanted("libtorrent") {
-        compare(report, &bench, &cases);
+        compare(report, &fixture, &cases);
     }
     Ok(())
 }
 
-const DOWNLOAD: &str = "a download of it: files where the table says, and nowhere else";
+const DOWNLOAD: &str = "download: creates exactly the listed files";
 
-struct Bench<'a> {
+/// bt-cli and a folder for its torrents.
+struct Fixture<'a> {
     cli: BtCli,
-    place: &'a Path,
+    folder: &'a Path,
 }
 
-impl Bench<'_> {
-    /// `bt-cli ARGUMENTS --json` with a limit on its memory.
+impl Fixture<'_> {
+    /// Runs `bt-cli ARGUMENTS --json` with a limit on its memory.
     fn run(&self, arguments: &[&Path], address_space: u64) -> Result<Finished> {
         let cli = self.cli.clone().with_address_space(address_space);
         let mut command = cli.command(arguments);
-        let mut running = cli.start("bt-cli", command.arg("--json"))?;
-        let finished = finish(&mut running, LIMIT)?;
-        let said = running.stderr();
+        let mut launch = cli.start("bt-cli", command.arg("--json"))?;
+        let finished = finish(&mut launch, LIMIT)?;
+        let said = launch.stderr();
         ensure!(!said.contains("panicked"), "it panicked: {said}");
         Ok(finished)
     }
 
     fn write(&self, case: &Case) -> Result<PathBuf> {
-        let path = self.place.join(format!("{}.torrent", case.name));
+        let path = self.folder.join(format!("{}.torrent", case.name));
         fs::write(&path, &case.bytes)?;
         Ok(path)
     }
 
-    /// `info` says what the table says.
+    /// Checks that `info` reports what the table lists.
     fn read(&self, case: &Case) -> Result<()> {
         let path = self.write(case)?;
         let finished = self.run(&["info".as_ref(), &path], READING)?;
         check(&finished, &case.verdict, case.message)
     }
 
-    /// The same for one that is too large to be kept.
+    /// The same for a torrent that is too large to keep.
     fn read_large(&self, case: &Large) -> Result<()> {
-        let path = self.place.join("large.torrent");
+        let path = self.folder.join("large.torrent");
         case.write(&path)?;
         let finished = self.run(&["info".as_ref(), &path], READING);
         fs::remove_file(&path)?;
         check(&finished?, &case.verdict, None)
     }
 
-    /// `download` refuses it too and makes nothing; or it makes what the table says, from a seeder.
+    /// Checks that `download` refuses the torrent and creates nothing, or creates the listed files.
     fn download(&self, case: &Case) -> Result<()> {
         let torrent = self.write(case)?;
-        let around = TempDir::with_prefix_in("around-", self.place)?;
+        let around = TempDir::with_prefix_in("around-", self.folder)?;
         let folder = around.path().join("a/b/c");
         fs::create_dir_all(&folder)?;
         let flags = ["download", "--port", "0", "--bind", "127.0.0.1", "--no-resume", "-o"];
@@ -101,11 +101,11 @@ impl Bench<'_> {
         let Verdict::Read { facts } = &case.verdict else {
             let finished = self.run(&as_paths(&arguments), DOWNLOADING)?;
             check(&finished, &case.verdict, case.message)?;
-            ensure!(files_below(around.path())?.is_empty(), "it made something");
+            ensure!(files_below(around.path())?.is_empty(), "it created something");
             return Ok(());
         };
         let info = self.run(&["info".as_ref(), &torrent], READING)?;
-        let info = info.lines.first().context("info said nothing")?;
+        let info = info.lines.first().context("info printed nothing")?;
         let seeder = seeder(info)?.listen();
         arguments.extend(["--peer".into(), seeder.address().to_string().into()]);
         let finished = self.run(&as_paths(&arguments), DOWNLOADING)?;
@@ -115,14 +115,14 @@ impl Bench<'_> {
     }
 }
 
-/// A path longer than what this program can name to the system. bt-cli goes folder by folder.
+/// A path that is too long for one system call. bt-cli creates it folder by folder.
 const PATH_TOO_LONG: &str = "path-25-kib";
 
 fn as_paths(paths: &[PathBuf]) -> Vec<&Path> {
     paths.iter().map(PathBuf::as_path).collect()
 }
 
-/// A peer that has the data that all these torrents describe.
+/// Returns a peer with the data that all these torrents describe.
 fn seeder(info: &Value) -> Result<Script> {
     let number = |key: &str| info[key].as_u64().with_context(|| format!("no {key} in {info}"));
     let geometry = Geometry::new(number("size")?, number("piece_length")?)?;
@@ -131,25 +131,26 @@ fn seeder(info: &Value) -> Result<Script> {
     Ok(Script::serving(hash, geometry, data().into()))
 }
 
-/// What was made is what the table says, if it says it; in any case no link, and nothing outside.
+/// Checks that the created files are those that the table lists, if it does; in any case that there is
+/// no link, and nothing outside of the folder.
 fn expect_files(around: &Path, facts: &str) -> Result<()> {
-    let made = files_below(around)?;
+    let created = files_below(around)?;
     let folder = around.join("a/b/c");
     let mut names = BTreeSet::new();
-    for path in &made {
+    for path in &created {
         ensure!(!path.is_symlink(), "{} is a link", path.display());
         let inside = path.strip_prefix(&folder);
         names.insert(escaped(
-            &inside.with_context(|| format!("{} was made", path.display()))?.display().to_string(),
+            &inside.with_context(|| format!("created {}", path.display()))?.display().to_string(),
         ));
     }
     let Some(expected) = fact(facts, "disk") else { return Ok(()) };
     let expected: BTreeSet<String> = expected.split(" | ").map(str::to_owned).collect();
-    ensure!(names == expected, "made {names:?} instead of {expected:?}");
+    ensure!(names == expected, "created {names:?} instead of {expected:?}");
     Ok(())
 }
 
-/// Every file and link below `folder`.
+/// Returns every file and link below `folder`.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -162,13 +163,12 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Compares the exit code and all that is said with the table. `message` takes the place of the
-/// verdict's text.
+/// Compares exit code and output with the table. `message` replaces the text of the verdict.
 fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Result<()> {
-    let last = finished.lines.last().context("it said nothing")?;
+    let last = finished.lines.last().context("it printed nothing")?;
     let Verdict::Read { facts } = verdict else {
         finished.expect(3)?;
-        let expected = message.map_or_else(|| verdict.outcome(), str::to_owned);
+        let expected = message.map_or_else(|| verdict.text(), str::to_owned);
         let said = last["error"]["message"].as_str().unwrap_or_default();
         ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
         if let Verdict::Refused { offset, path, .. } = verdict {
@@ -180,15 +180,15 @@ fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Resul
     finished.expect(0)?;
     for fact in facts.split("; ") {
         let (key, expected) = fact.split_once('=').with_context(|| format!("no fact: {fact}"))?;
-        if let Some(got) = said(last, key)? {
+        if let Some(got) = printed(last, key)? {
             ensure!(escaped(&got) == expected, "{key}={got} instead of {expected}");
         }
     }
     Ok(())
 }
 
-/// What `info --json` says of a fact; it does not tell all of them.
-fn said(info: &Value, key: &str) -> Result<Option<String>> {
+/// Returns what `info --json` prints about a fact; `None` if it prints nothing about it.
+fn printed(info: &Value, key: &str) -> Result<Option<String>> {
     let texts = |value: &Value| {
         let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.collect::<Vec<_>>().join(" ")
@@ -207,7 +207,7 @@ fn said(info: &Value, key: &str) -> Result<Option<String>> {
         "trackers" => each("trackers", &texts),
         "original" => each("files", &|file| file["path"].as_str().unwrap_or_default().to_owned()),
         "disk" | "attributes" | "nodes" | "unsorted" | "warnings" => return Ok(None),
-        _ => bail!("no fact {key} is known"),
+        _ => bail!("unknown fact {key}"),
     }))
 }
 
@@ -215,7 +215,7 @@ fn fact<'a>(facts: &'a str, key: &str) -> Option<&'a str> {
     facts.split("; ").find_map(|fact| fact.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// What nobody can see as an escape, as the table has it.
+/// Escapes invisible characters as the table does.
 fn escaped(text: &str) -> String {
     let escape = |c: char| match c {
         '\\' | '\'' | '"' => c.to_string(),
@@ -224,17 +224,18 @@ fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Asks each libtorrent there is: its verdict is ours, or the table says why it is not.
-fn compare(report: &mut Report, bench: &Bench<'_>, cases: &[Case]) {
+/// Compares the verdicts of each installed libtorrent with ours. Where they differ, the table must say
+/// why.
+fn compare(report: &mut Report, fixture: &Fixture<'_>, cases: &[Case]) {
     for libtorrent in [Libtorrent::pypi(), Libtorrent::debian()] {
         let name = libtorrent.name();
         match libtorrent.version() {
             None => report.skip(&[AREA, name, "its verdicts"], "not installed"),
             Some(version) => {
                 let what =
-                    format!("{version}: its verdicts and info-hashes are ours, or it is said why");
+                    format!("{version}: its verdicts and info-hashes are ours, or explained");
                 report.run(&[AREA, name, &what], || {
-                    compare_with(&libtorrent, &version, bench, cases)
+                    compare_with(&libtorrent, &version, fixture, cases)
                 });
             }
         }
@@ -244,10 +245,10 @@ fn compare(report: &mut Report, bench: &Bench<'_>, cases: &[Case]) {
 fn compare_with(
     libtorrent: &Libtorrent,
     version: &str,
-    bench: &Bench<'_>,
+    fixture: &Fixture<'_>,
     cases: &[Case],
 ) -> Result<()> {
-    let paths = cases.iter().map(|case| bench.write(case)).collect::<Result<Vec<_>>>()?;
+    let paths = cases.iter().map(|case| fixture.write(case)).collect::<Result<Vec<_>>>()?;
     let verdicts = libtorrent.verdicts(&as_paths(&paths))?;
     ensure!(verdicts.len() == cases.len(), "{} verdicts", verdicts.len());
     let mut unexplained = Vec::new();
@@ -255,16 +256,16 @@ fn compare_with(
         let why = case.libtorrent.filter(|why| is_about(why, version));
         match (case.verdict.is_refused() == theirs.is_err(), why) {
             (true, Some(why)) => unexplained.push(format!("{}: no longer true: {why}", case.name)),
-            (true, None) => unexplained.extend(other_hash(bench, case, path, theirs)?),
-            (false, Some(why)) => println!("  {}: {}: {why}", case.name, told(&theirs)),
-            (false, None) => unexplained.push(format!("{}: {}", case.name, told(&theirs))),
+            (true, None) => unexplained.extend(other_hash(fixture, case, path, theirs)?),
+            (false, Some(why)) => println!("  {}: {}: {why}", case.name, described(&theirs)),
+            (false, None) => unexplained.push(format!("{}: {}", case.name, described(&theirs))),
         }
     }
-    ensure!(unexplained.is_empty(), "nobody says why:\n  {}", unexplained.join("\n  "));
+    ensure!(unexplained.is_empty(), "unexplained:\n  {}", unexplained.join("\n  "));
     Ok(())
 }
 
-fn told(theirs: &Result<String, String>) -> String {
+fn described(theirs: &Result<String, String>) -> String {
     match theirs {
         Ok(_) => "libtorrent reads it".to_owned(),
         Err(error) => format!("libtorrent refuses it ({error})"),
@@ -278,13 +279,13 @@ fn is_about(why: &str, version: &str) -> bool {
 }
 
 fn other_hash(
-    bench: &Bench<'_>,
+    fixture: &Fixture<'_>,
     case: &Case,
     path: &Path,
     theirs: Result<String, String>,
 ) -> Result<Option<String>> {
     let Ok(theirs) = theirs else { return Ok(None) };
-    let info = bench.run(&["info".as_ref(), path], READING)?;
+    let info = fixture.run(&["info".as_ref(), path], READING)?;
     let ours = info.lines.first().and_then(|info| info["info_hash"].as_str()).unwrap_or_default();
     Ok((ours != theirs).then(|| format!("{}: info-hash {ours}, libtorrent {theirs}", case.name)))
 }

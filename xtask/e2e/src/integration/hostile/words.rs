@@ -1,5 +1,5 @@
-//! What others say is shown without what a terminal would obey or a reader be misled by: as text, in
-//! the log, in JSON, where programs get it escaped, and on a terminal.
+//! Untrusted text is printed without anything that a terminal would obey or that misleads a reader: as
+//! text, in the log, in JSON, where it is escaped, and on a terminal.
 
 use std::fs;
 use std::path::Path;
@@ -16,27 +16,27 @@ use xtask::process::find_program;
 
 pub(super) const CASES: &[Case] = &[
     ("name and paths", "info, verify, download of a torrent", names),
-    ("a download that ends well", "where the data is", completed),
+    ("a download that completes", "the path of the data", completed),
     ("remarks", "comment, creator, source, trackers, web seeds", remarks),
     ("keys and values", "decode, and an error under a key", keys),
-    ("a file's name", "a torrent that is none, under such a name", file_name),
+    ("a file's name", "a file with such a name that is not a torrent", file_name),
     ("refusal over HTTP", "a failure reason", |scene| of_tracker(scene, &refusing())),
     ("warning over HTTP", "a warning message", |scene| of_tracker(scene, &warning())),
     ("refusal over UDP", "an error message", over_udp),
-    ("web page", "its kind and its beginning", |scene| of_server(scene, page)),
-    ("redirect", "where it leads", |scene| of_server(scene, redirect)),
-    ("torrent from the web", "the page in its place", from_the_web),
-    ("client's name", "of a peer, in a handshake and in a download", of_peer),
+    ("web page", "its content type and its start", |scene| of_server(scene, page)),
+    ("redirect", "its target", |scene| of_server(scene, redirect)),
+    ("torrent from the web", "a web page instead", from_the_web),
+    ("client's name", "a peer's, in a handshake and in a download", of_peer),
 ];
 
-/// Title, bell, colour, C1, marks of direction, a second line, a line in place of the first one.
+/// A title, a bell, colours, C1, marks of direction, a second line, a carriage return.
 const EVIL: &str = "evil\u{1b}]0;title\u{7}\u{1b}[666m\u{9b}666m\u{8}\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\nFORGED\rFORGED";
 
-/// The arguments of a download on this machine that gives up soon.
+/// Arguments of a download on this machine that gives up soon.
 const WAITING: &[&str] =
     &["--stall-timeout", "1", "--port", "0", "--bind", "127.0.0.1", "-o", FOLDER];
 
-/// What must not be seen, even where the program itself paints.
+/// What must not be printed, not even where the program itself uses colours.
 const FORBIDDEN: &[&str] = &[
     "\u{1b}]0;",
     "\u{7}",
@@ -53,7 +53,7 @@ const FORBIDDEN: &[&str] = &[
     "\rFORGED",
 ];
 
-/// The ways in which a command can be told to speak, each a user's with a home of his own.
+/// The output modes of a command; each is used by a user of its own.
 const WAYS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("log", &["-vvv"]),
@@ -61,13 +61,13 @@ const WAYS: &[(&str, &[&str])] = &[
     ("json-and-log", &["--json", "-vvv"]),
     (TERMINAL, &[]),
 ];
-/// The one that takes its output for a terminal, which only `script` can arrange.
+/// The mode with a terminal as output, which only `script` can provide.
 const TERMINAL: &str = "terminal";
-/// Stands in arguments for where a user downloads into.
+/// Replaced in arguments by the user's download folder.
 const FOLDER: &str = "FOLDER";
 
-/// Runs `bt-cli ARGUMENTS` in every way at once. Each time it says `evil` somewhere, and nothing
-/// that is [`FORBIDDEN`].
+/// Runs `bt-cli ARGUMENTS` in every mode at once. Each must print `evil` somewhere, and nothing that is
+/// [`FORBIDDEN`].
 fn check(scene: &Scene, arguments: &[&str]) -> Result<()> {
     let can = |way: &str| way != TERMINAL || find_program("script").is_some();
     thread::scope(|scope| {
@@ -86,28 +86,28 @@ fn check_way(scene: &Scene, arguments: &[&str], (way, flags): (&str, &[&str])) -
     let filled = arguments.iter().map(|word| if *word == FOLDER { folder } else { word });
     let command = scene.user(way).command(filled.chain(flags.iter().copied()));
     let command = if way == TERMINAL { on_a_terminal(&command) } else { command };
-    let told = output(scene, way, &command).with_context(|| format!("{arguments:?} {way}"))?;
+    let printed = output(scene, way, &command).with_context(|| format!("{arguments:?} {way}"))?;
     let painted = |c: char| c.is_control() && c != '\n';
-    ensure!(way == TERMINAL || !told.contains(painted), "{arguments:?} {way}: {told:?}");
-    harmless(&told).with_context(|| format!("{arguments:?} {way}"))
+    ensure!(way == TERMINAL || !printed.contains(painted), "{arguments:?} {way}: {printed:?}");
+    harmless(&printed).with_context(|| format!("{arguments:?} {way}"))
 }
 
-fn harmless(told: &str) -> Result<()> {
-    ensure!(told.contains("evil"), "nothing was shown of it: {told:?}");
+fn harmless(printed: &str) -> Result<()> {
+    ensure!(printed.contains("evil"), "the text was not printed: {printed:?}");
     for forbidden in FORBIDDEN {
-        ensure!(!told.contains(forbidden), "{forbidden:?} in {told:?}");
+        ensure!(!printed.contains(forbidden), "{forbidden:?} in {printed:?}");
     }
     Ok(())
 }
 
-/// All that a command of `user` prints, whatever becomes of it.
+/// Returns everything that a command of `user` prints, whatever its exit code.
 fn output(scene: &Scene, user: &str, command: &Command) -> Result<String> {
-    let mut running = scene.user(user).start("words", command)?;
-    running.exit_code(COMMAND_LIMIT)?;
-    Ok(format!("{}\n{}", running.stdout(), running.stderr()))
+    let mut launch = scene.user(user).start("words", command)?;
+    launch.exit_code(COMMAND_LIMIT)?;
+    Ok(format!("{}\n{}", launch.stdout(), launch.stderr()))
 }
 
-/// The same command, which takes its output for a terminal (util-linux, `script`).
+/// Returns the command with a terminal as output (util-linux, `script`).
 fn on_a_terminal(command: &Command) -> Command {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let quoted =
@@ -123,7 +123,7 @@ fn on_a_terminal(command: &Command) -> Command {
     script
 }
 
-/// Writes a torrent of one empty piece whose keys around `info` and in it are these.
+/// Writes a torrent of one empty piece with these keys around `info` and in it.
 fn torrent(scene: &Scene, around: &str, info: &str) -> Result<String> {
     let bytes =
         format!("d{around}4:infod{info}12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee");
@@ -225,7 +225,7 @@ fn of_server(
     of_url(scene, format!("http://{}/announce", server.address()))
 }
 
-/// `peers` and `download` tell what a tracker said. The log of a download has it, its last words too.
+/// `peers` and `download` print what a tracker sent, the latter in its log and in its last lines.
 fn of_url(scene: &Scene, url: String) -> Result<()> {
     let payload = scene.payload(file(1).tracker(url))?;
     let torrent = text(payload.torrent_path())?;
@@ -233,7 +233,7 @@ fn of_url(scene: &Scene, url: String) -> Result<()> {
     check(scene, &[&["download", torrent], WAITING].concat())
 }
 
-/// Bytes that are no header value would be no HTTP; those above 127 are.
+/// Control characters would make the header invalid; bytes above 127 do not.
 fn page(_: &str, out: &mut dyn std::io::Write) -> std::io::Result<()> {
     let kind = "Content-Type: text/evil\u{9b}666m\u{202e}";
     write!(out, "HTTP/1.1 404 Not Found\r\n{kind}\r\n\r\n<html>{EVIL}")
@@ -261,13 +261,13 @@ fn of_peer(scene: &Scene) -> Result<()> {
     silent_about(scene, payload.torrent_path(), &address)
 }
 
-/// A download may or may not say who its peers are.
+/// A download need not print the names of its peers' clients.
 fn silent_about(scene: &Scene, torrent: &Path, address: &str) -> Result<()> {
     for flags in [&["-vvv"][..], &["--json", "-vvv"]] {
         let mut command = scene.download_command("user", torrent);
         command.args(["--peer", address, "--overwrite", "--no-resume"]).args(flags);
-        let told = output(scene, "user", &command)?;
-        ensure!(!told.contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+        let printed = output(scene, "user", &command)?;
+        ensure!(!printed.contains(|c: char| c.is_control() && c != '\n'), "{printed:?}");
     }
     Ok(())
 }

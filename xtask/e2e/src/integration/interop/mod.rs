@@ -1,8 +1,8 @@
-//! bt-cli and other people's programs, in a network of their own, byte for byte.
+//! bt-cli and other BitTorrent programs in a network namespace; every byte is compared.
 //!
 //! ```text
-//! 10.77.0.1 our tracker, which all announce to     10.77.0.3 .. one address a program
-//! 10.77.0.2 bt-cli                                 10.77.0.20   opentracker
+//! 10.77.0.1 our tracker, used by all        10.77.0.3 .. one address per program
+//! 10.77.0.2 bt-cli                          10.77.0.20   opentracker
 //! ```
 
 mod names;
@@ -19,25 +19,25 @@ use super::Options;
 use crate::clients::{
     Aria2, Libtorrent, Ours, Program, Qbittorrent, Rtorrent, Transmission, namespace,
 };
-use crate::draws::fresh_seed;
+use crate::rng::fresh_seed;
 use opentracker::Opentracker;
-use transfer::Caller;
+use transfer::Dialler;
 use xtask::report::{Report, Tally};
 use xtask::workspace;
 
-/// Names the programs whose absence is a failure, separated by commas.
+/// The environment variable with the programs that must be installed, separated by commas.
 const REQUIRED: &str = "REQUIRE_PEERS";
 
-/// How many MiB go each way over one connection, unless an option says otherwise.
+/// How many MiB go each way over one connection by default.
 const MEBIBYTES: u32 = 800;
 
-/// Runs the suite: here if this is the namespace, else in a process of its own in one.
+/// Runs the suite: here if this is the namespace, otherwise in a process inside one.
 pub(super) fn run(options: &Options) -> Result<Tally> {
-    if namespace::are_we_inside() {
-        namespace::furnish()?;
+    if namespace::is_inside() {
+        namespace::add_addresses()?;
         return Suite::new(options)?.run();
     }
-    match namespace::way_in() {
+    match namespace::network_flags() {
         Ok(flags) => run_inside(flags, options),
         Err(why) => {
             let mut report = Report::new(&["suite"]);
@@ -63,7 +63,7 @@ fn required() -> Vec<String> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// A program of other people, and where it lives.
+/// Another program, and its address.
 struct Peer {
     program: Box<dyn Program>,
     version: String,
@@ -82,7 +82,7 @@ impl<'a> Suite<'a> {
             None => Box::new(Ours::new()?),
             Some(name) => match programs().into_iter().find(|program| program.name() == name) {
                 Some(program) => program,
-                None => bail!("no program {name:?} is known"),
+                None => bail!("unknown program {name:?}"),
             },
         };
         let report = Report::new(&["program", "version", "direction"]);
@@ -112,7 +112,7 @@ impl<'a> Suite<'a> {
             }
         }
         for name in missing {
-            self.report.fail(&[&name, "-", "-"], format!("{REQUIRED} names it"));
+            self.report.fail(&[&name, "-", "-"], format!("required by {REQUIRED}"));
         }
         Ok(self.report.finish())
     }
@@ -121,7 +121,7 @@ impl<'a> Suite<'a> {
         self.options.only.as_deref().is_none_or(|only| name.contains(only))
     }
 
-    /// They seed and we download, then the other way round.
+    /// The other program seeds and we download, then the other way round.
     fn exchange(&mut self, peer: &Peer) {
         let (name, version) = (peer.program.name(), peer.version.as_str());
         if !self.wants(name) {
@@ -130,18 +130,18 @@ impl<'a> Suite<'a> {
         let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
         let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
         let us = self.ours.name();
-        for (direction, seeder, leecher, caller) in [
-            (format!("it seeds, {us} downloads"), theirs, ours, Caller::Leecher),
-            (format!("{us} seeds, it downloads"), ours, theirs, Caller::Leecher),
-            (format!("it seeds and calls {us}"), theirs, ours, Caller::Seeder),
-            (format!("{us} seeds and calls it"), ours, theirs, Caller::Seeder),
+        for (direction, seeder, leecher, dialler) in [
+            (format!("it seeds, {us} downloads"), theirs, ours, Dialler::Leecher),
+            (format!("{us} seeds, it downloads"), ours, theirs, Dialler::Leecher),
+            (format!("it seeds and dials {us}"), theirs, ours, Dialler::Seeder),
+            (format!("{us} seeds and dials it"), ours, theirs, Dialler::Seeder),
         ] {
             let cells = [name, version, direction.as_str()];
-            self.report.run(&cells, || transfer::run(seeder, leecher, caller));
+            self.report.run(&cells, || transfer::run(seeder, leecher, dialler));
         }
     }
 
-    /// They seed piece by piece, which needs to hear what we have (BEP 16).
+    /// The other program super-seeds, which works only if we announce our pieces (BEP 16).
     fn super_seed(&mut self) {
         let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
         for program in [Libtorrent::pypi(), Libtorrent::debian()].map(Libtorrent::super_seeding) {
@@ -150,12 +150,12 @@ impl<'a> Suite<'a> {
             };
             let theirs = transfer::Party { program: &program, ip: namespace::address_of(0) };
             let cells = [program.name(), &version, "it super-seeds, bt-cli downloads"];
-            self.report.run(&cells, || transfer::run(theirs, ours, Caller::Leecher));
+            self.report.run(&cells, || transfer::run(theirs, ours, Dialler::Leecher));
         }
     }
 
-    /// Sends so much each way over one connection that a client with many requests outstanding
-    /// makes more of them than we keep.
+    /// Sends so much each way over one connection that a client with many outstanding requests exceeds
+    /// the number that we queue.
     fn exchange_over_one_connection(&mut self) {
         let name = Rtorrent.name();
         let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };
@@ -171,7 +171,7 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// A seeder and a leecher that find each other through opentracker.
+    /// A seeder and a leecher find each other through opentracker.
     fn announce(&mut self, missing: &mut Vec<String>) {
         let name = "opentracker";
         if !self.wants(name) {
@@ -192,7 +192,7 @@ impl<'a> Suite<'a> {
     }
 }
 
-/// Every program that takes part in swarms, in the order of the table.
+/// Returns every program that takes part in swarms, in the order of the table.
 fn programs() -> Vec<Box<dyn Program>> {
     vec![
         Box::new(Transmission),

@@ -1,4 +1,4 @@
-//! opentracker, Debian's: serves only the torrents of a list.
+//! opentracker, as packaged by Debian: it serves only listed torrents.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,19 +9,19 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::clients::namespace;
-use xtask::process::{Running, find_program, until};
+use xtask::process::{Launch, find_program, wait_until};
 
-/// Where it listens, HTTP and UDP.
+/// The port that it listens on, over HTTP and UDP.
 const PORT: u16 = 16969;
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Opentracker {
-    _running: Running,
+    _running: Launch,
     address: SocketAddr,
 }
 
 impl Opentracker {
-    /// Why it can't run here, if so.
+    /// Returns why it can't run here; `None` if it can.
     pub(super) fn obstacle() -> Option<&'static str> {
         if find_program("opentracker").is_none() {
             return Some("not installed");
@@ -29,13 +29,13 @@ impl Opentracker {
         namespace::are_users_mapped().then_some("it cannot change its user in a user namespace")
     }
 
-    /// It prints no version; the package knows it.
+    /// Returns the version of the package, because the program prints none.
     pub(super) fn version() -> String {
         let ask = ["-W", "-f=${Version}", "opentracker"];
         xtask::process::output_of("dpkg-query", ask).unwrap_or_else(|| "?".to_owned())
     }
 
-    /// Starts it at `ip` for the torrents whose info-hashes are given in hex.
+    /// Starts it at `ip` for the torrents with these info-hashes in hex.
     pub(super) fn start(ip: Ipv4Addr, info_hashes: &[String], home: &Path) -> Result<Self> {
         fs::create_dir_all(home)?;
         fs::write(home.join("whitelist"), info_hashes.join("\n") + "\n")?;
@@ -43,14 +43,14 @@ impl Opentracker {
         command.args(["-i", &ip.to_string(), "-p", &PORT.to_string(), "-P", &PORT.to_string()]);
         command.args(["-u", "nobody", "-w", "whitelist", "-d"]).arg(home);
         make_readable(home)?;
-        let mut running = Running::start("opentracker", &command, home)?;
+        let mut launch = Launch::start("opentracker", &command, home)?;
         let address = SocketAddr::from((ip, PORT));
         let up =
-            until(START_LIMIT, || !running.is_running() || TcpStream::connect(address).is_ok());
-        if !up || !running.is_running() {
-            bail!("opentracker does not come up\n{}", running.last_words());
+            wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(address).is_ok());
+        if !up || !launch.is_running() {
+            bail!("opentracker does not answer\n{}", launch.output_tail());
         }
-        Ok(Self { _running: running, address })
+        Ok(Self { _running: launch, address })
     }
 
     pub(super) fn http_url(&self) -> String {
@@ -62,7 +62,7 @@ impl Opentracker {
     }
 }
 
-/// It reads its list as another user.
+/// Makes the list readable for the user that opentracker changes to.
 fn make_readable(folder: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let temporary = std::env::temp_dir();

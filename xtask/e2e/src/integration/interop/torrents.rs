@@ -1,5 +1,5 @@
-//! Torrents that other programs made are read by us, and ours by them: the same info-hash, and the
-//! data verifies.
+//! Torrents that other programs created are read by us, and ours by them: the info-hashes are equal,
+//! and the data verifies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ struct Tool {
     info_hash: Option<fn(&Path) -> Result<String>>,
 }
 
-/// Runs every case, and takes what is installed out of `missing`.
+/// Runs every case, and removes what is installed from `missing`.
 pub(super) fn run(
     report: &mut Report,
     missing: &mut Vec<String>,
     only: Option<&str>,
 ) -> Result<()> {
-    let bench = Bench::new()?;
+    let fixture = Fixture::new()?;
     for tool in tools() {
         let Some(version) = tool.version else {
             report.skip(&[tool.name, "-", "-"], "not installed");
@@ -42,11 +42,11 @@ pub(super) fn run(
         }
         if let Some(create) = tool.create {
             let cells = [tool.name, &version, "it creates, bt-cli reads"];
-            report.run(&cells, || bench.read_theirs(tool.name, create));
+            report.run(&cells, || fixture.read_theirs(tool.name, create));
         }
         if let Some(info_hash) = tool.info_hash {
             let cells = [tool.name, &version, "bt-cli creates, it reads"];
-            report.run(&cells, || bench.let_them_read(tool.name, info_hash));
+            report.run(&cells, || fixture.let_them_read(tool.name, info_hash));
         }
     }
     Ok(())
@@ -99,36 +99,36 @@ fn tools() -> Vec<Tool> {
     ]
 }
 
-/// A payload, our program, and a place for what is made.
-struct Bench {
-    place: TempDir,
+/// A payload, our program, and a folder for the torrents.
+struct Fixture {
+    folder: TempDir,
     payload: Payload,
     bt_cli: BtCli,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Result<Self> {
-        let place = TempDir::with_prefix("torrents-")?;
+        let folder = TempDir::with_prefix("torrents-")?;
         let files = [("a b.bin", 700_000), ("ünïcode/日本.txt", 1234), ("folder/empty", 0)];
-        let payload = Payload::folder("torrents", &files).create_in(place.path())?;
-        let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &place.path().join("bt-cli"));
-        Ok(Self { place, payload, bt_cli })
+        let payload = Payload::folder("torrents", &files).create_in(folder.path())?;
+        let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &folder.path().join("bt-cli"));
+        Ok(Self { folder, payload, bt_cli })
     }
 
     fn data(&self) -> PathBuf {
         self.payload.folder_path().join(self.payload.name())
     }
 
-    /// Their torrent: we find the info-hash that libtorrent finds, and the data verifies.
+    /// Their torrent: our info-hash is that of every other program, and the data verifies.
     fn read_theirs(&self, name: &str, create: fn(&Path, &Path) -> Result<()>) -> Result<()> {
-        let torrent = self.place.path().join(format!("by-{name}.torrent"));
+        let torrent = self.folder.path().join(format!("by-{name}.torrent"));
         create(&self.data(), &torrent)?;
         let info = self.bt_cli.json("info", [Path::new("info"), &torrent])?;
         let ours = info["info_hash"].as_str().context("no info_hash")?;
-        for reader in tools().into_iter().filter(|tool| tool.version.is_some()) {
-            if let Some(info_hash) = reader.info_hash {
+        for tool in tools().into_iter().filter(|tool| tool.version.is_some()) {
+            if let Some(info_hash) = tool.info_hash {
                 let theirs = info_hash(&torrent)?;
-                ensure!(theirs == ours, "{} says {theirs}, bt-cli {ours}", reader.name);
+                ensure!(theirs == ours, "{} says {theirs}, bt-cli {ours}", tool.name);
             }
         }
         ensure!(info["size"] == self.payload.geometry().total(), "size is {}", info["size"]);
@@ -139,9 +139,9 @@ impl Bench {
         Ok(())
     }
 
-    /// Our torrent: they find the info-hash that we say it has.
+    /// Our torrent: their info-hash is ours.
     fn let_them_read(&self, name: &str, info_hash: fn(&Path) -> Result<String>) -> Result<()> {
-        let torrent = self.place.path().join(format!("for-{name}.torrent"));
+        let torrent = self.folder.path().join(format!("for-{name}.torrent"));
         let data = self.data();
         let arguments = [Path::new("create"), &data, Path::new("-t"), Path::new(TRACKER)];
         let arguments = arguments.into_iter().chain([Path::new("-o"), &torrent]);
@@ -153,7 +153,7 @@ impl Bench {
     }
 }
 
-/// It prints its version above everything else, also above its complaint.
+/// Returns mktorrent's version, which it prints above its usage error.
 fn mktorrent_version() -> String {
     let output = std::process::Command::new("mktorrent").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -183,7 +183,7 @@ fn aria2_show(torrent: &Path) -> Result<String> {
     labelled(&text, "Info Hash:")
 }
 
-/// What follows `label` on its line.
+/// Returns the text after `label` on its line.
 fn labelled(text: &str, label: &str) -> Result<String> {
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix(label));
     let found = lines.map(|rest| rest.trim().to_owned()).next();

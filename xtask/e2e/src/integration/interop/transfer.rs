@@ -12,18 +12,18 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 use super::opentracker::Opentracker;
 use crate::bt_cli::json_lines;
 use crate::clients::{Job, PORT, Program, namespace};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
-/// How long a program may take to check what is there and announce.
+/// How long a program may take to check its data and announce.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a download may take in addition to what its size takes at [`MIN_RATE`].
+/// Added to the time that the download takes at [`MIN_RATE`].
 const DOWNLOAD_ALLOWANCE: Duration = Duration::from_secs(60);
-/// The slowest rate at which a download may go, in MiB per second.
+/// The slowest rate of a download, in MiB per second.
 const MIN_RATE: u64 = 8;
-/// Why a connection may end: one end has all, and closes it.
-const GOOD_ENDS: [&str; 2] = ["closed by the peer", "both ends have everything they want"];
+/// Why a connection may end: one end has everything, and closes it.
+const CLEAN_ENDS: [&str; 2] = ["closed by the peer", "both ends have everything they want"];
 const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
-/// Where the second of two copies of our program lives.
+/// The address of the second of two copies of our program.
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 19);
 
 /// A program and the address it uses.
@@ -33,19 +33,19 @@ pub(super) struct Party<'a> {
     pub(super) ip: Ipv4Addr,
 }
 
-/// Who connects to whom.
+/// The side that connects to the other one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// The leecher comes later and connects to the seeder.
+pub(super) enum Dialler {
+    /// The leecher starts later and connects to the seeder.
     Leecher,
-    /// The seeder comes later and connects to the leecher.
+    /// The seeder starts later and connects to the leecher.
     Seeder,
 }
 
-/// `leecher` downloads from `seeder`; both find each other through our tracker. The one that comes
-/// later learns of the other, and calls it.
-pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, caller: Caller) -> Result<()> {
-    exchange(payload(), seeder, leecher, caller).map(|_| ())
+/// `leecher` downloads from `seeder`; both use our tracker. The one that starts later learns of the
+/// other, and dials it.
+pub(super) fn run(seeder: Party<'_>, leecher: Party<'_>, dialler: Dialler) -> Result<()> {
+    exchange(payload(), seeder, leecher, dialler).map(|_| ())
 }
 
 /// `leecher` downloads `mebibytes` from `seeder` over one connection. One of them is bt-cli.
@@ -55,14 +55,14 @@ pub(super) fn over_one_connection(
     mebibytes: u32,
 ) -> Result<()> {
     let payload = Payload::file("much.bin", u64::from(mebibytes) << 20).piece_length(1 << 20);
-    let said = exchange(payload, seeder, leecher, Caller::Leecher)?;
+    let said = exchange(payload, seeder, leecher, Dialler::Leecher)?;
     let events = said.iter().flat_map(|said| json_lines(said));
     let mut connections = 0;
     for event in events.filter(|event| event["event"] == "peer") {
         match (event["state"].as_str(), event["reason"].as_str().unwrap_or_default()) {
             (Some("connected"), _) => connections += 1,
             (Some("disconnected"), reason) => {
-                ensure!(GOOD_ENDS.contains(&reason), "bt-cli disconnected: {reason}");
+                ensure!(CLEAN_ENDS.contains(&reason), "bt-cli disconnected: {reason}");
             }
             _ => {}
         }
@@ -71,64 +71,64 @@ pub(super) fn over_one_connection(
     Ok(())
 }
 
-/// `leecher` downloads from `seeder`; returns what either wrote to its output.
+/// `leecher` downloads from `seeder`; returns what each wrote to its output.
 fn exchange(
     payload: PayloadBuilder,
     seeder: Party<'_>,
     leecher: Party<'_>,
-    caller: Caller,
+    dialler: Dialler,
 ) -> Result<[String; 2]> {
-    let place = TempDir::with_prefix("interop-")?;
+    let base = TempDir::with_prefix("interop-")?;
     let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
-    let payload = payload.tracker(tracker.url()).create_in(place.path())?;
-    let (mut seeding, mut leeching) = match caller {
-        Caller::Leecher => {
-            let seeding = Side::seed(seeder, &payload, place.path())?;
+    let payload = payload.tracker(tracker.url()).create_in(base.path())?;
+    let (mut seeding, mut leeching) = match dialler {
+        Dialler::Leecher => {
+            let seeding = Side::seed(seeder, &payload, base.path())?;
             seeding.wait_for_announce(&tracker, |announce| announce.left == 0)?;
-            (seeding, Side::leech(leecher, &payload, place.path())?)
+            (seeding, Side::leech(leecher, &payload, base.path())?)
         }
-        Caller::Seeder => {
-            let leeching = Side::leech(leecher, &payload, place.path())?;
+        Dialler::Seeder => {
+            let leeching = Side::leech(leecher, &payload, base.path())?;
             leeching.wait_for_announce(&tracker, |announce| announce.left > 0)?;
-            (Side::seed(seeder, &payload, place.path())?, leeching)
+            (Side::seed(seeder, &payload, base.path())?, leeching)
         }
     };
     leeching.complete(&payload).map_err(|error| {
-        let seeder = seeding.running.last_words();
-        anyhow!("{error:#}\n  announces: {:?}\n{seeder}", told(&tracker))
+        let seeder = seeding.launch.output_tail();
+        anyhow!("{error:#}\n  announces: {:?}\n{seeder}", announces_of(&tracker))
     })?;
-    seeding.running.stop();
+    seeding.launch.stop();
     payload.compare(payload.folder_path()).context("the seeder changed its data")?;
-    Ok([seeding, leeching].map(|side| side.running.stdout()))
+    Ok([seeding, leeching].map(|side| side.launch.stdout()))
 }
 
 /// Two copies of one program find each other through opentracker.
 pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()> {
-    let place = TempDir::with_prefix("interop-")?;
-    let known = payload().create_in(place.path().join("hash"))?.info_hash().to_string();
-    let home = place.path().join("opentracker");
+    let base = TempDir::with_prefix("interop-")?;
+    let known = payload().create_in(base.path().join("hash"))?.info_hash().to_string();
+    let home = base.path().join("opentracker");
     let opentracker = Opentracker::start(OPENTRACKER, &[known], &home)?;
     let url = match protocol {
         "UDP" => opentracker.udp_url(),
         _ => opentracker.http_url(),
     };
-    let payload = payload().tracker(url).create_in(place.path())?;
-    let mut seeding = Side::seed(party, &payload, place.path())?;
-    // opentracker tells nobody who announced; the port says that the seeder is up.
+    let payload = payload().tracker(url).create_in(base.path())?;
+    let mut seeding = Side::seed(party, &payload, base.path())?;
+    // opentracker does not report who announced; an open port shows that the seeder is up.
     let listens = || std::net::TcpStream::connect((party.ip, PORT)).is_ok();
     ensure!(
-        until(START_LIMIT, listens),
+        wait_until(START_LIMIT, listens),
         "the seeder does not listen\n{}",
-        seeding.running.last_words()
+        seeding.launch.output_tail()
     );
-    let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, place.path())?;
+    let mut leeching = Side::leech(Party { ip: SECOND, ..party }, &payload, base.path())?;
     let complete = leeching.complete(&payload);
-    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.running.last_words()))?;
-    seeding.running.stop();
+    complete.map_err(|error| anyhow!("{error:#}\n{}", seeding.launch.output_tail()))?;
+    seeding.launch.stop();
     Ok(())
 }
 
-/// 12 MiB in files that begin and end within pieces.
+/// 12 MiB in files that start and end within pieces.
 fn payload() -> PayloadBuilder {
     let files = [
         ("first.bin", 3 * 1024 * 1024 + 1),
@@ -139,27 +139,27 @@ fn payload() -> PayloadBuilder {
     Payload::folder("interop", &files).seed(11).piece_length(128 * 1024)
 }
 
-/// A program at work.
+/// A running program.
 struct Side<'a> {
     party: Party<'a>,
     folder: PathBuf,
-    running: Running,
+    launch: Launch,
 }
 
 impl<'a> Side<'a> {
-    fn seed(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
-        let (home, folder) = (place.join("seeder"), payload.folder_path().to_owned());
+    fn seed(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
+        let (home, folder) = (base.join("seeder"), payload.folder_path().to_owned());
         let job = job(party, payload, &folder, &home)?;
-        let running = party.program.seed(&job).context("the seeder does not start")?;
-        Ok(Self { party, folder, running })
+        let launch = party.program.seed(&job).context("the seeder does not start")?;
+        Ok(Self { party, folder, launch })
     }
 
-    fn leech(party: Party<'a>, payload: &Payload, place: &Path) -> Result<Self> {
-        let (home, folder) = (place.join("leecher"), place.join("downloads"));
+    fn leech(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
+        let (home, folder) = (base.join("leecher"), base.join("downloads"));
         fs::create_dir_all(&folder)?;
         let job = job(party, payload, &folder, &home)?;
-        let running = party.program.download(&job).context("the leecher does not start")?;
-        Ok(Self { party, folder, running })
+        let launch = party.program.download(&job).context("the leecher does not start")?;
+        Ok(Self { party, folder, launch })
     }
 
     fn wait_for_announce(
@@ -172,19 +172,19 @@ impl<'a> Side<'a> {
             return Ok(());
         }
         let seen = tracker.announces();
-        bail!("it did not announce: {seen:?}\n{}", self.running.last_words());
+        bail!("it did not announce: {seen:?}\n{}", self.launch.output_tail());
     }
 
-    /// Waits until every byte is there and the program content.
+    /// Waits until every byte is there and the program has finished.
     fn complete(&mut self, payload: &Payload) -> Result<()> {
         let mebibytes = payload.geometry().total() >> 20;
         let limit = DOWNLOAD_ALLOWANCE + Duration::from_secs(mebibytes / MIN_RATE);
-        until(limit, || payload.compare(&self.folder).is_ok() || !self.running.is_running());
+        wait_until(limit, || payload.compare(&self.folder).is_ok() || !self.launch.is_running());
         if let Err(difference) = payload.compare(&self.folder) {
-            bail!("not downloaded: {difference}\n{}", self.running.last_words());
+            bail!("not downloaded: {difference}\n{}", self.launch.output_tail());
         }
-        self.party.program.finish(&mut self.running)?;
-        self.running.stop();
+        self.party.program.finish(&mut self.launch)?;
+        self.launch.stop();
         payload.compare(&self.folder).context("changed at the end")
     }
 }
@@ -199,8 +199,8 @@ fn job<'a>(
     Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip, peers: &[] })
 }
 
-/// Who announced what, for an error message.
-fn told(tracker: &HttpTracker) -> Vec<(SocketAddr, u64)> {
+/// Returns the announces, for an error message.
+fn announces_of(tracker: &HttpTracker) -> Vec<(SocketAddr, u64)> {
     let seen = tracker.announces();
     let each = seen
         .iter()

@@ -1,4 +1,4 @@
-//! Every command, as its users see it in JSON.
+//! Every command, with JSON output.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ pub(super) const CASES: &[Case] = &[
     ("peers and scrape", peers_and_scrape),
     ("handshake", handshake),
     ("download_piece", download_piece),
-    ("create, then everything with it", create),
+    ("create, then use the torrent", create),
     ("verify", verify),
     ("torrent from a URL", from_a_url),
     ("text for people", text_for_people),
@@ -50,7 +50,7 @@ fn info(scene: &Scene) -> Result<()> {
         .flatten()
         .map(|file| json!([file["path"], file["length"]]))
         .collect();
-    // Paths may be told with or without the torrent's name.
+    // Paths may be printed with or without the torrent's name.
     let short: Vec<Value> = files
         .iter()
         .map(|file| {
@@ -123,14 +123,14 @@ fn download_piece(scene: &Scene) -> Result<()> {
         let start = index as usize * 65536;
         let data = payload.data();
         let expected = &data[start..data.len().min(start + 65536)];
-        ensure!(fs::read(&output)? == expected, "piece {index} has other bytes");
+        ensure!(fs::read(&output)? == expected, "piece {index} has wrong bytes");
         ensure!(said["index"] == index && said["length"] == expected.len(), "{said}");
         ensure!(said["sha1"] == sha1(expected).to_string().as_str(), "{said}");
     }
     Ok(())
 }
 
-/// Our own torrent of the data: its info-hash is what hand-written bytes say.
+/// Our own torrent of the data has the info-hash of the hand-written one.
 fn create(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree())?;
     let data = payload.folder_path().join("tree");
@@ -143,7 +143,7 @@ fn create(scene: &Scene) -> Result<()> {
     ensure!(made["size"] == payload.geometry().total(), "{made}");
     ensure!(made["piece_count"] == payload.geometry().piece_count(), "{made}");
     ensure!(info["trackers"] == json!([["http://127.0.0.1:1/announce"]]), "{info}");
-    // The files are in the same order as in the payload, so the torrents are the same one.
+    // The files are in the same order as in the payload, so the torrents are equal.
     ensure!(made["info_hash"] == payload.info_hash().to_string().as_str(), "{made}");
     let folder = payload.folder_path();
     let verified = scene.user("user").json("verify", ["verify", text(&output)?, text(folder)?])?;
@@ -173,7 +173,7 @@ fn from_a_url(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8))?;
     let server = HttpTracker::start();
     server.answer(testkit::Answer::Raw(payload.torrent().to_vec()));
-    // What serves it is a tracker: it wants the parameters of an announce.
+    // The server is a tracker, which needs the parameters of an announce.
     let parameters = "info_hash=01234567890123456789&peer_id=01234567890123456789";
     let url = format!("{}?{parameters}&port=1&uploaded=0&downloaded=0&left=0", server.url());
     let info = scene.user("user").json("info", ["info", &url])?;
@@ -181,16 +181,16 @@ fn from_a_url(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Without `--json`: the results on stdout, and no control characters from outside.
+/// Without `--json`, results go to stdout without foreign control characters.
 fn text_for_people(scene: &Scene) -> Result<()> {
     let payload: Payload = scene.payload(Payload::file("na\u{1b}[31mme", 40_000))?;
     let user = scene.user("user");
     let command = user.command(["info", text(payload.torrent_path())?]);
-    let mut running = user.start("info-text", &command)?;
-    let code = running.exit_code(crate::bt_cli::COMMAND_LIMIT)?;
-    let said = running.stdout();
-    ensure!(code == 0, "exit code {code}\n{}", running.last_words());
-    ensure!(!said.contains('\u{1b}'), "an escape sequence came through: {said:?}");
+    let mut launch = user.start("info-text", &command)?;
+    let code = launch.exit_code(crate::bt_cli::COMMAND_LIMIT)?;
+    let said = launch.stdout();
+    ensure!(code == 0, "exit code {code}\n{}", launch.output_tail());
+    ensure!(!said.contains('\u{1b}'), "an escape sequence was printed: {said:?}");
     ensure!(said.contains(&payload.info_hash().to_string()), "no info-hash in {said}");
     Ok(())
 }

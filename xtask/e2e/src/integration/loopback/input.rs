@@ -1,4 +1,4 @@
-//! Bad input of every kind: the exit code of its class, a message, nothing lost.
+//! Bad input of every kind: the exit code of its class and a message; nothing is lost.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     ("wrong usage", wrong_usage),
     ("a folder that cannot be written", unwritable),
     ("handshakes that fail", handshakes),
-    ("the content instead of its folder", content_as_folder),
+    ("the data instead of its folder", content_as_folder),
 ];
 
 fn good_torrents(scene: &Scene) -> Result<()> {
@@ -43,7 +43,7 @@ fn no_such_file(scene: &Scene) -> Result<()> {
     for command in ["info", "download", "peers", "scrape"] {
         let finished = scene.run("user", &[command, text(&missing)?])?;
         finished.expect(6).with_context(|| command.to_owned())?;
-        finished.expect_words("missing.torrent")?;
+        finished.expect_text("missing.torrent")?;
     }
     Ok(())
 }
@@ -73,7 +73,7 @@ fn wrong_usage(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Root writes through mode bits, so the folder is one below a regular file.
+/// Root ignores mode bits, so the folder is below a regular file.
 fn unwritable(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8))?;
     let seeder = Script::seeder(&payload).listen();
@@ -92,7 +92,7 @@ fn unwritable(scene: &Scene) -> Result<()> {
     scene.run("user", &create)?.expect(6)
 }
 
-/// Nobody there, another torrent, garbage, silence: exit 4 within the time given.
+/// No peer, another torrent, garbage, silence: exit code 4 within the timeout.
 fn handshakes(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8))?;
     let torrent = text(payload.torrent_path())?;
@@ -107,14 +107,14 @@ fn handshakes(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// DIR is the folder that contains the torrent's name; given the content itself, it says so.
+/// DIR is the folder that contains the torrent's name. Given the data itself, bt-cli says so.
 fn content_as_folder(scene: &Scene) -> Result<()> {
     let payload = scene.payload(crate::integration::scene::tree())?;
     let content = payload.folder_path().join(payload.name());
     let mut command = scene.user("user").command(["verify"]);
     command.arg(payload.torrent_path()).arg(&content).arg("--json");
-    let mut running = scene.user("user").start("verify", &command)?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let mut launch = scene.user("user").start("verify", &command)?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     ensure!(finished.code != 0, "it verified something");
-    finished.expect_words(text(payload.folder_path())?)
+    finished.expect_text(text(payload.folder_path())?)
 }

@@ -1,4 +1,4 @@
-//! What was had stays had, however the program ended.
+//! No verified piece is lost, however the program ended.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer,
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish, json_lines};
 use crate::integration::scene::{LIMIT, Scene, count, file, interrupt, write};
-use xtask::process::{Running, until};
+use xtask::process::{Launch, wait_until};
 
 pub(super) const CASES: &[Case] = &[
     ("after kill -9", after_kill),
     ("after Ctrl-C", after_interrupt),
     ("after SIGTERM", after_terminate),
-    ("a second Ctrl-C leaves at once", second_interrupt),
-    ("complete already", complete_already),
+    ("a second Ctrl-C ends it at once", second_interrupt),
+    ("already complete", complete_already),
     ("without a journal", without_a_journal),
     ("data changed meanwhile", changed_meanwhile),
     ("an unrelated file", unrelated_file),
@@ -25,139 +25,145 @@ pub(super) const CASES: &[Case] = &[
 
 /// Blocks of the payload; four make a piece.
 const BLOCKS: u64 = 256;
-/// Pieces that are had before the program is ended.
+/// How many pieces are verified before the program is ended.
 const PIECES: usize = 20;
 
 fn after_kill(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut running = underway(scene, &payload, &[])?;
-    running.signal(Signal::KILL)?;
-    let _killed = running.wait(LIMIT)?;
-    let had = pieces_said(&running);
-    let sent = go_on(scene, &payload, &[])?;
-    let most = BLOCKS - 4 * had as u64;
-    ensure!(sent <= most, "{had} pieces were had, yet {sent} blocks were fetched, not {most}");
+    let mut launch = start_and_wait(scene, &payload, &[])?;
+    launch.signal(Signal::KILL)?;
+    let _killed = launch.wait(LIMIT)?;
+    let verified = reported_pieces(&launch);
+    let sent = resume(scene, &payload, &[])?;
+    let most = BLOCKS - 4 * verified as u64;
+    ensure!(
+        sent <= most,
+        "{verified} pieces were verified, yet {sent} blocks were sent, not {most}"
+    );
     Ok(())
 }
 
 fn after_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut running = underway(scene, &payload, &[])?;
-    let finished = interrupt(&mut running)?;
-    let had = count(&finished.lines, "piece");
+    let mut launch = start_and_wait(scene, &payload, &[])?;
+    let finished = interrupt(&mut launch)?;
+    let verified = count(&finished.lines, "piece");
     let stopped = tracker.announces().last().map(|announce| announce.event);
     ensure!(stopped == Some(AnnounceEvent::Stopped), "the last announce was {stopped:?}");
-    let sent = go_on(scene, &payload, &[])?;
-    let most = BLOCKS - 4 * had as u64;
-    ensure!(sent <= most, "{had} pieces were had, yet {sent} blocks were fetched, not {most}");
+    let sent = resume(scene, &payload, &[])?;
+    let most = BLOCKS - 4 * verified as u64;
+    ensure!(
+        sent <= most,
+        "{verified} pieces were verified, yet {sent} blocks were sent, not {most}"
+    );
     Ok(())
 }
 
 fn after_terminate(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut running = underway(scene, &payload, &[])?;
-    running.signal(Signal::TERM)?;
-    finish(&mut running, LIMIT)?.expect(130)?;
-    ensure!(go_on(scene, &payload, &[])? <= BLOCKS - 4 * PIECES as u64, "it began anew");
+    let mut launch = start_and_wait(scene, &payload, &[])?;
+    launch.signal(Signal::TERM)?;
+    finish(&mut launch, LIMIT)?.expect(130)?;
+    ensure!(resume(scene, &payload, &[])? <= BLOCKS - 4 * PIECES as u64, "it started again");
     Ok(())
 }
 
-/// A tracker that never answers `stopped` holds it up for three seconds, or until the second time.
+/// A tracker that never answers `stopped` delays the end by three seconds, or until a second signal.
 fn second_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut running = underway(scene, &payload, &[])?;
+    let mut launch = start_and_wait(scene, &payload, &[])?;
     tracker.answer(Answer::Silence);
-    running.signal(Signal::INT)?;
+    launch.signal(Signal::INT)?;
     let leaves = |seen: &[SeenAnnounce]| {
         seen.last().is_some_and(|announce| announce.event == AnnounceEvent::Stopped)
     };
-    ensure!(tracker.wait_for(LIMIT, leaves), "it did not announce\n{}", running.last_words());
+    ensure!(tracker.wait_for(LIMIT, leaves), "it did not announce\n{}", launch.output_tail());
     let start = Instant::now();
-    running.signal(Signal::INT)?;
-    let code = running.exit_code(LIMIT)?;
-    ensure!(code == 130, "exit code {code}\n{}", running.last_words());
+    launch.signal(Signal::INT)?;
+    let code = launch.exit_code(LIMIT)?;
+    ensure!(code == 130, "exit code {code}\n{}", launch.output_tail());
     ensure!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
     Ok(())
 }
 
-/// Nothing is fetched, nobody needed, and it is quick.
+/// Nothing is downloaded, and no peer is needed.
 fn complete_already(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
-    go_on(scene, &payload, &[])?;
+    resume(scene, &payload, &[])?;
     let mut again = scene.download("leecher", &payload, &[])?;
     let finished = scene.complete("leecher", &payload, &mut again)?;
-    ensure!(count(&finished.lines, "piece") == 0, "pieces came from nowhere");
+    ensure!(count(&finished.lines, "piece") == 0, "pieces were verified again");
     Ok(())
 }
 
-/// Data that is there without a journal is verified, not fetched again.
+/// Data without a journal is verified, not downloaded again.
 fn without_a_journal(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
     let half = payload.data()[..8 * 64 * 1024].to_vec();
     write(&scene.downloads("leecher"), "file.bin", &half)?;
-    let sent = go_on(scene, &payload, &[])?;
-    ensure!(sent == 32, "{sent} blocks were fetched for half the data");
-    let sent = go_on(scene, &payload, &["--no-resume"])?;
-    ensure!(sent == 0, "{sent} blocks were fetched though all is there");
+    let sent = resume(scene, &payload, &[])?;
+    ensure!(sent == 32, "{sent} blocks were sent for half the data");
+    let sent = resume(scene, &payload, &["--no-resume"])?;
+    ensure!(sent == 0, "{sent} blocks were sent though the data is complete");
     Ok(())
 }
 
-/// A file that changed since the clean end is verified again, and mended.
+/// A file that changed after a clean shutdown is verified again, and repaired.
 fn changed_meanwhile(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
-    go_on(scene, &payload, &[])?;
+    resume(scene, &payload, &[])?;
     let path = scene.downloads("leecher").join("file.bin");
     let mut bytes = fs::read(&path)?;
     bytes[70_000] ^= 1;
     fs::write(&path, bytes)?;
-    let sent = go_on(scene, &payload, &[])?;
-    ensure!(sent == 4, "{sent} blocks were fetched to mend one piece");
+    let sent = resume(scene, &payload, &[])?;
+    ensure!(sent == 4, "{sent} blocks were sent to repair one piece");
     Ok(())
 }
 
-/// A file of that name that is plainly something else stops the download, until told otherwise.
+/// An unrelated file with the name stops the download, unless `--overwrite` is given.
 fn unrelated_file(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
     let folder = scene.downloads("leecher");
-    let diary = testkit::bytes(99, 300_000);
-    write(&folder, "file.bin", &diary)?;
+    let unrelated = testkit::bytes(99, 300_000);
+    write(&folder, "file.bin", &unrelated)?;
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
-    let mut running = scene.download("leecher", &payload, &["--peer", &address])?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    let mut launch = scene.download("leecher", &payload, &["--peer", &address])?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(6)?;
-    finished.expect_words("file.bin")?;
-    ensure!(fs::read(folder.join("file.bin"))? == diary, "the file was written to");
-    let mut running = scene.download("leecher", &payload, &["--peer", &address, "--overwrite"])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    finished.expect_text("file.bin")?;
+    ensure!(fs::read(folder.join("file.bin"))? == unrelated, "the file was written to");
+    let mut launch = scene.download("leecher", &payload, &["--peer", &address, "--overwrite"])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
-/// A download from a slow seeder that has said of some pieces that they are had.
-fn underway(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Running> {
+/// Starts a download from a slow seeder, and waits until some pieces are verified.
+fn start_and_wait(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Launch> {
     let seeder = Script::seeder(payload).delay(Duration::from_millis(8)).listen();
     let address = seeder.address().to_string();
     let arguments = [&["--peer", &address], more].concat();
-    let running = scene.download("leecher", payload, &arguments)?;
+    let launch = scene.download("leecher", payload, &arguments)?;
     let said = seeder.wait_for(LIMIT, |seen| seen.blocks_sent >= 4 * (PIECES as u64 + 2));
-    ensure!(said, "the seeder is not asked\n{}", running.last_words());
-    let reached = until(LIMIT, || pieces_said(&running) >= PIECES);
-    ensure!(reached, "{} pieces are had\n{}", pieces_said(&running), running.last_words());
-    Ok(running)
+    ensure!(said, "the seeder got no requests\n{}", launch.output_tail());
+    let reached = wait_until(LIMIT, || reported_pieces(&launch) >= PIECES);
+    ensure!(reached, "{} pieces are verified\n{}", reported_pieces(&launch), launch.output_tail());
+    Ok(launch)
 }
 
-/// How many pieces it has said it had.
-fn pieces_said(running: &Running) -> usize {
-    count(&json_lines(&running.stdout()).collect::<Vec<_>>(), "piece")
+/// Returns how many pieces it reported as verified.
+fn reported_pieces(launch: &Launch) -> usize {
+    count(&json_lines(&launch.stdout()).collect::<Vec<_>>(), "piece")
 }
 
-/// Downloads to the end from a fast seeder; says how many blocks that took.
-fn go_on(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<u64> {
+/// Downloads to the end from a fast seeder; returns how many blocks that took.
+fn resume(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<u64> {
     let seeder: ScriptedPeer = Script::seeder(payload).listen();
     let address = seeder.address().to_string();
     let arguments = [&["--peer", &address], more].concat();
-    let mut running = scene.download("leecher", payload, &arguments)?;
-    scene.complete("leecher", payload, &mut running)?;
+    let mut launch = scene.download("leecher", payload, &arguments)?;
+    scene.complete("leecher", payload, &mut launch)?;
     Ok(seeder.seen().blocks_sent)
 }

@@ -9,7 +9,7 @@ use testkit::{AnnounceEvent, HttpTracker, Payload, Script, ScriptedPeer, SeenAnn
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, count, file, free_address, interrupt, tree};
-use xtask::process::until;
+use xtask::process::wait_until;
 
 pub(super) const CASES: &[Case] = &[
     ("one to one", one_to_one),
@@ -55,11 +55,11 @@ fn one_to_many(scene: &Scene) -> Result<()> {
     let _seeder = scene.seed("seeder", &payload, &tracker)?;
     let names = ["leecher-1", "leecher-2", "leecher-3", "leecher-4"];
     let mut leechers = names
-        .map(|name| scene.download(name, &payload, &[]).map(|running| (name, running)))
+        .map(|name| scene.download(name, &payload, &[]).map(|launch| (name, launch)))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
-    for (name, running) in &mut leechers {
-        scene.complete(name, &payload, running)?;
+    for (name, launch) in &mut leechers {
+        scene.complete(name, &payload, launch)?;
     }
     Ok(())
 }
@@ -91,11 +91,11 @@ fn leechers_trade(scene: &Scene) -> Result<()> {
     let mut one = scene.download("one", &payload, &["--peer", &address, "--seed"])?;
     let mut two = scene.download("two", &payload, &["--peer", &address, "--seed"])?;
     for name in ["one", "two"] {
-        let done = until(LIMIT, || payload.compare(scene.downloads(name)).is_ok());
-        ensure!(done, "{name} does not get there\n{}{}", one.last_words(), two.last_words());
+        let done = wait_until(LIMIT, || payload.compare(scene.downloads(name)).is_ok());
+        ensure!(done, "{name} does not complete\n{}{}", one.output_tail(), two.output_tail());
     }
     let sent = seeder.seen().blocks_sent;
-    ensure!(sent < 2 * 256 - 16, "the seeder sent {sent} blocks, of 256: nothing was traded");
+    ensure!(sent < 2 * 256 - 16, "the seeder sent {sent} blocks of 256: nothing was traded");
     interrupt(&mut one)?;
     interrupt(&mut two)?;
     Ok(())
@@ -119,15 +119,15 @@ fn incoming(scene: &Scene) -> Result<()> {
     command.args(["--json", "--bind", "127.0.0.1", "--port", &address.port().to_string()]);
     let mut leecher = scene.user("leecher").start("download", &command)?;
     let mut seeder = None;
-    // It listens before it knows the torrent, and then sends callers away: they call again.
-    let met = until(LIMIT, || {
+    // It listens before it has the torrent, and refuses connections until then.
+    let met = wait_until(LIMIT, || {
         if seeder.as_ref().is_none_or(|seeder: &ScriptedPeer| seeder.seen().ended > 0) {
             seeder = Script::seeder(&payload).connect(address).ok();
         }
         let met = |seeder: &ScriptedPeer| !seeder.seen().peer_ids.is_empty();
         seeder.as_ref().is_some_and(met) || !leecher.is_running()
     });
-    ensure!(met, "it never listened\n{}", leecher.last_words());
+    ensure!(met, "it never listened\n{}", leecher.output_tail());
     scene.complete("leecher", &payload, &mut leecher).map(drop)
 }
 
@@ -139,16 +139,16 @@ fn fast_and_extensions(scene: &Scene) -> Result<()> {
     scene.complete("leecher", &payload, &mut leecher).map(drop)
 }
 
-/// aria2 sends a whole bitfield, also late, where it is shorter than the HAVEs it stands for.
+/// aria2 sends a whole bitfield, even late, if that is shorter than the HAVEs that it replaces.
 fn bitfields_for_have(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
     let seeder = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces()[0].port;
-    let script = Script::leecher(&payload).fast().tells_by_bitfield();
+    let script = Script::leecher(&payload).fast().announces_by_bitfield();
     let leecher = script.connect(([127, 0, 0, 1], port).into())?;
     let done = leecher.wait_for(LIMIT, |seen| seen.complete || seen.ended > 0);
-    ensure!(done && leecher.seen().complete, "{}", seeder.last_words());
+    ensure!(done && leecher.seen().complete, "{}", seeder.output_tail());
     Ok(())
 }
 
@@ -180,23 +180,23 @@ fn two_torrents(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// The second of two processes that download into one folder says so and leaves; the first goes on.
+/// The second of two processes that download into one folder fails; the first continues.
 fn same_torrent_twice(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
     let seeder = Script::seeder(&payload).delay(Duration::from_millis(40)).listen();
     let address = seeder.address().to_string();
     let mut first = scene.download("leecher", &payload, &["--peer", &address])?;
-    ensure!(seeder.wait_for(LIMIT, |seen| seen.blocks_sent > 0), "{}", first.last_words());
+    ensure!(seeder.wait_for(LIMIT, |seen| seen.blocks_sent > 0), "{}", first.output_tail());
     let mut command = scene.download_command("leecher", payload.torrent_path());
     command.args(["--peer", &address]);
     let mut second = scene.user("leecher").start("second", &command)?;
     let finished = finish(&mut second, COMMAND_LIMIT)?;
     finished.expect(6)?;
-    finished.expect_words("in use")?;
+    finished.expect_text("in use")?;
     scene.complete("leecher", &payload, &mut first).map(drop)
 }
 
-/// What nobody wants is never made, and `completed` is for whole torrents.
+/// Unselected files are never created, and `completed` is only announced for whole torrents.
 fn some_files(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let files = [("a.bin", 100_000), ("b/c.bin", 100_000), ("b/d.txt", 300_000), ("f", 1)];
@@ -212,7 +212,7 @@ fn some_files(scene: &Scene) -> Result<()> {
         ensure!(fs::read(ours.join(path))? == fs::read(theirs.join(path))?, "{path} differs");
     }
     for path in ["tree/b/d.txt", "tree/f"] {
-        ensure!(!ours.join(path).exists(), "{path} was made though nobody wants it");
+        ensure!(!ours.join(path).exists(), "{path} was created though it is unselected");
     }
     let events: Vec<_> = tracker.announces().iter().map(|each| each.event).collect();
     ensure!(events == [AnnounceEvent::Started, AnnounceEvent::Stopped], "announced {events:?}");
@@ -232,7 +232,7 @@ fn rate_limits(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// One damaged piece: the rest is served, and the seeder writes nothing.
+/// With one damaged piece, the rest is served, and the seeder writes nothing.
 fn seeds_what_it_has(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(32).tracker(tracker.url()))?;
@@ -244,32 +244,32 @@ fn seeds_what_it_has(scene: &Scene) -> Result<()> {
     command.arg(payload.torrent_path()).arg(payload.folder_path());
     command.args(["--json", "--port", "0", "--bind", "127.0.0.1"]);
     let mut seeder = scene.user("seeder").start("seed", &command)?;
-    ensure!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()), "{}", seeder.last_words());
+    ensure!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()), "{}", seeder.output_tail());
     let announce = tracker.announces().swap_remove(0);
-    ensure!(announce.left == 64 * 1024, "what is damaged is told as missing: {announce:?}");
+    ensure!(announce.left == 64 * 1024, "the damaged piece is not announced as left: {announce:?}");
     let port = announce.port;
     let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
     let all_but_one = payload.geometry().total() - 64 * 1024;
     let served = leecher.wait_for(LIMIT, |seen| seen.bytes_received == all_but_one);
-    ensure!(served, "{:?}\n{}", leecher.seen(), seeder.last_words());
+    ensure!(served, "{:?}\n{}", leecher.seen(), seeder.output_tail());
     interrupt(&mut seeder)?;
-    ensure!(fs::read(&path)? == damaged, "the seeder wrote into its data");
+    ensure!(fs::read(&path)? == damaged, "the seeder wrote to its data");
     Ok(())
 }
 
-/// `--ratio` keeps it seeding until as much was sent.
+/// With `--ratio`, it seeds until it has sent that much.
 fn seeds_after(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
-    let mut running = scene.download("leecher", &payload, &["--peer", &address, "--ratio", "1"])?;
+    let mut launch = scene.download("leecher", &payload, &["--peer", &address, "--ratio", "1"])?;
     let completed =
         |seen: &[SeenAnnounce]| seen.iter().any(|each| each.event == AnnounceEvent::Completed);
-    ensure!(tracker.wait_for(LIMIT, completed), "{}", running.last_words());
-    ensure!(running.is_running(), "it does not seed\n{}", running.last_words());
+    ensure!(tracker.wait_for(LIMIT, completed), "{}", launch.output_tail());
+    ensure!(launch.is_running(), "it does not seed\n{}", launch.output_tail());
     let port = tracker.announces().swap_remove(0).port;
     let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into())?;
-    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", running.last_words());
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", launch.output_tail());
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Trackers that work, and all the ways in which they do not.
+//! Trackers that work, and trackers that fail in every way.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = &[
     ("UDP tracker over IPv6", udp_v6),
     ("HTTP and UDP trackers", http_and_udp),
     ("dead tracker, another in its tier", dead_in_a_tier),
-    ("dead tier, another one works", dead_tier),
+    ("dead tier, another tier works", dead_tier),
     ("tracker that refuses", |scene| no_peers_from(scene, refusal(), "go away")),
     ("tracker with status 500", |scene| no_peers_from(scene, Answer::Status(500), "500")),
     ("tracker without peers", |scene| no_peers_from(scene, Answer::Peers(Vec::new()), "")),
@@ -31,8 +31,8 @@ fn udp(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running)?;
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch)?;
     let urls: Vec<_> = tracker.announces().into_iter().map(|seen| seen.url_data).collect();
     ensure!(urls.iter().all(|url| url == "/announce"), "URL data {urls:?}");
     Ok(())
@@ -45,20 +45,20 @@ fn udp_v6(scene: &Scene) -> Result<()> {
     tracker.answer(Answer::Peers(vec![seeder.address()]));
     let mut command = scene.user("leecher").command(["download"]);
     command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
-    let mut running =
+    let mut launch =
         scene.user("leecher").start("download", command.args(["--json", "--port", "0"]))?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
-/// Two trackers of a tier with one swarm behind them: a seeder at one, found through the other.
+/// Two trackers of a tier share a swarm: the seeder announces to one, the leecher to the other.
 fn http_and_udp(scene: &Scene) -> Result<()> {
     let tracker = Tracker::new();
     let http = HttpTracker::bind(([127, 0, 0, 1], 0).into(), tracker.clone())?;
     let udp = UdpTracker::bind(([127, 0, 0, 1], 0).into(), tracker.clone())?;
     let payload = scene.payload(tree().tier([http.url(), udp.url()]))?;
     let _seeder = scene.seed("seeder", &payload, &http)?;
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn dead_in_a_tier(scene: &Scene) -> Result<()> {
@@ -78,15 +78,15 @@ fn dead_tier(scene: &Scene) -> Result<()> {
 fn found_through(scene: &Scene, payload: &testkit::Payload, tracker: &HttpTracker) -> Result<()> {
     let seeder = Script::seeder(payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut running = scene.download("leecher", payload, &[])?;
-    scene.complete("leecher", payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", payload, &[])?;
+    scene.complete("leecher", payload, &mut launch).map(drop)
 }
 
 fn refusal() -> Answer {
     Answer::Failure { reason: "go away".to_owned(), retry_in: None }
 }
 
-/// `peers` and `download` both end with exit 4, and say why.
+/// `peers` and `download` both end with exit code 4, and say why.
 fn no_peers_from(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
     let tracker = HttpTracker::start();
     tracker.answer(answer);
@@ -94,11 +94,11 @@ fn no_peers_from(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
     let torrent = text(payload.torrent_path())?;
     let finished = scene.run("user", &["peers", torrent, "--timeout", "5"])?;
     finished.expect(4)?;
-    finished.expect_words(words)?;
-    let mut running = scene.download("user", &payload, &["--stall-timeout", "3"])?;
-    let finished = finish(&mut running, COMMAND_LIMIT)?;
+    finished.expect_text(words)?;
+    let mut launch = scene.download("user", &payload, &["--stall-timeout", "3"])?;
+    let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(4)?;
-    finished.expect_words(words)
+    finished.expect_text(words)
 }
 
 fn silent(scene: &Scene) -> Result<()> {
@@ -115,8 +115,8 @@ fn slow(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let _seeder = scene.seed("seeder", &payload, &tracker)?;
     tracker.answer(Answer::Slow(Duration::from_secs(2)));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn nonexistent_peers(scene: &Scene) -> Result<()> {
@@ -124,13 +124,13 @@ fn nonexistent_peers(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let mut peers = vec![free_address()?, free_address()?, free_address()?];
     tracker.answer(Answer::Peers(peers.clone()));
-    let mut running = scene.download("leecher", &payload, &["--stall-timeout", "3"])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(4)?;
+    let mut launch = scene.download("leecher", &payload, &["--stall-timeout", "3"])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
     let seeder = Script::seeder(&payload).listen();
     peers.push(seeder.address());
     tracker.answer(Answer::Peers(peers));
-    let mut running = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut running).map(drop)
+    let mut launch = scene.download("leecher", &payload, &[])?;
+    scene.complete("leecher", &payload, &mut launch).map(drop)
 }
 
 fn codings(scene: &Scene) -> Result<()> {
@@ -151,7 +151,7 @@ fn codings(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// `started` with all left, `completed` with nothing left, `stopped`.
+/// `started` with everything left, `completed` with nothing left, `stopped`.
 fn life_cycle(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;

@@ -1,52 +1,52 @@
-//! Blocks that nobody asked for, that are wrong, or that never come.
+//! Blocks that were not requested, that are wrong, or that never come.
 
 use testkit::Payload;
-use testkit::hostile::{self, Answer, Asked, End, Hostile, say};
+use testkit::hostile::{self, Answer, Asked, End, Hostile, raw};
 
-use super::Outcome::{Banned, Dropped, Tolerated};
+use super::Reaction::{Banned, Dropped, Tolerated};
 use super::{PIECES, Row, SLOW};
 
-/// Bytes of a block.
+/// The length of a block.
 const BLOCK: u32 = 16 * 1024;
 
 /// bt-cli connects to these.
 pub(super) const ROWS: &[Row] = &[
     Row(
-        "a block never asked for, Fast",
-        |payload| Hostile::seeder(payload).fast().says(say::block(0, 1, &[0; 1000])),
+        "an unrequested block, Fast",
+        |payload| Hostile::seeder(payload).fast().sends(raw::block(0, 1, &[0; 1000])),
         Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
-        "a block never asked for",
-        |payload| Hostile::seeder(payload).says(say::block(0, 1, &[0; 1000])),
+        "an unrequested block",
+        |payload| Hostile::seeder(payload).sends(raw::block(0, 1, &[0; 1000])),
         Tolerated,
     ),
     Row(
-        "blocks never asked for, without end",
-        |payload| Hostile::seeder(payload).chokes().floods(say::block(0, 1, &[0; 1000])),
+        "unrequested blocks without end",
+        |payload| Hostile::seeder(payload).chokes().floods(raw::block(0, 1, &[0; 1000])),
         Dropped("unrequested block: piece 0, offset 1"),
     ),
     Row(
-        "a block one byte short",
-        |payload| fast(payload, |asked| say::block(asked.index, asked.offset, &asked.bytes[1..])),
+        "a block one byte too short",
+        |payload| fast(payload, |asked| raw::block(asked.index, asked.offset, &asked.bytes[1..])),
         Dropped("unrequested block"),
     ),
-    Row("a block one byte long", |payload| fast(payload, longer), Dropped("unrequested block")),
+    Row("a block one byte too long", |payload| fast(payload, longer), Dropped("unrequested block")),
     Row(
         "a block at another offset",
-        |payload| fast(payload, |asked| say::block(asked.index, asked.offset ^ 1, asked.bytes)),
+        |payload| fast(payload, |asked| raw::block(asked.index, asked.offset ^ 1, asked.bytes)),
         Dropped("unrequested block"),
     ),
     Row(
         "a block of another piece",
         |payload| {
-            fast(payload, |asked| say::block(asked.index + PIECES, asked.offset, asked.bytes))
+            fast(payload, |asked| raw::block(asked.index + PIECES, asked.offset, asked.bytes))
         },
         Dropped("unrequested block"),
     ),
     Row(
         "a block beyond 4 GiB",
-        |payload| fast(payload, |asked| say::block(u32::MAX, u32::MAX, asked.bytes)),
+        |payload| fast(payload, |asked| raw::block(u32::MAX, u32::MAX, asked.bytes)),
         Dropped("unrequested block"),
     ),
     Row(
@@ -56,12 +56,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row(
         "a block of 128 KiB and a byte",
-        |payload| fast(payload, |_| say::head(8 * BLOCK + 10, say::PIECE)),
+        |payload| fast(payload, |_| raw::head(8 * BLOCK + 10, raw::PIECE)),
         Dropped("expected at most"),
     ),
     Row(
         "a block without an offset",
-        |payload| fast(payload, |_| say::numbers(say::PIECE, &[0])),
+        |payload| fast(payload, |_| raw::numbers(raw::PIECE, &[0])),
         Dropped("expected at least 9 bytes in message 7"),
     ),
     Row(
@@ -69,9 +69,13 @@ pub(super) const ROWS: &[Row] = &[
         |payload| fast(payload, |asked| hostile::right(asked).repeat(2)),
         Dropped("unrequested block"),
     ),
-    Row("one bit wrong", |payload| Hostile::seeder(payload).answers(hostile::corrupt), Banned),
     Row(
-        "one bit wrong, now and then",
+        "a wrong bit in every block",
+        |payload| Hostile::seeder(payload).answers(hostile::corrupt),
+        Banned,
+    ),
+    Row(
+        "a wrong bit in some blocks",
         |payload| {
             Hostile::seeder(payload).answers(|asked| match asked.number % 7 {
                 5 => hostile::corrupt(asked),
@@ -88,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         Tolerated,
     ),
     Row(
-        "half a block, then hangs up",
+        "half a block, then closes",
         |payload| Hostile::seeder(payload).answers(half).ends_after(1, End::Closes),
         Dropped("closed by the peer"),
     ),
@@ -98,31 +102,31 @@ pub(super) const ROWS: &[Row] = &[
         Dropped("reset"),
     ),
     Row(
-        // With requests unread, the system makes a reset of it.
-        "hangs up after five blocks",
+        // The system turns this into a reset, because requests are unread.
+        "closes after five blocks",
         |payload| Hostile::seeder(payload).answers(hostile::right).ends_after(5, End::Closes),
         Dropped("peer"),
     ),
     Row(
-        "rejects everything",
+        "rejects every request",
         |payload| fast(payload, |asked| reject(asked.index, asked.offset)),
         Tolerated,
     ),
     Row(
-        "rejects what was not asked for",
-        |payload| Hostile::seeder(payload).fast().says(reject(0, 1).repeat(65)),
+        "rejects unrequested blocks",
+        |payload| Hostile::seeder(payload).fast().sends(reject(0, 1).repeat(65)),
         Dropped("reject of an unrequested block"),
     ),
     Row(
         "a reject although Fast is off",
-        |payload| Hostile::seeder(payload).says(reject(0, 0)),
+        |payload| Hostile::seeder(payload).sends(reject(0, 0)),
         Dropped("message 16 needs the fast extension"),
     ),
     Row(
         "chokes at every request",
         |payload| {
             Hostile::seeder(payload).answers(|asked| match asked.number {
-                0..100 => vec![0, 0, 0, 1, say::CHOKE, 0, 0, 0, 1, say::UNCHOKE],
+                0..100 => vec![0, 0, 0, 1, raw::CHOKE, 0, 0, 0, 1, raw::UNCHOKE],
                 _ => Vec::new(),
             })
         },
@@ -135,15 +139,15 @@ fn fast(payload: &Payload, answer: Answer) -> Hostile {
 }
 
 fn longer(asked: &Asked<'_>) -> Vec<u8> {
-    say::block(asked.index, asked.offset, &[asked.bytes, &[0]].concat())
+    raw::block(asked.index, asked.offset, &[asked.bytes, &[0]].concat())
 }
 
-/// Half of the first block, and nothing of others.
+/// The first half of the first block, and nothing of others.
 fn half(asked: &Asked<'_>) -> Vec<u8> {
     let length = if asked.number == 0 { 9 + 4 + BLOCK as usize / 2 } else { 0 };
     hostile::right(asked)[..length].to_vec()
 }
 
 fn reject(index: u32, offset: u32) -> Vec<u8> {
-    say::numbers(say::REJECT, &[index, offset, BLOCK])
+    raw::numbers(raw::REJECT, &[index, offset, BLOCK])
 }

@@ -1,4 +1,4 @@
-//! What takes more than one hostile peer, or another end.
+//! Cases with more than one hostile peer, or with none.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,38 +11,38 @@ use super::{download_from, held_back, state_of};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 
-/// Another address of this machine than the one the honest ones have.
+/// An address of this machine that no honest peer has.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A case by name. It gets a scene of its own, and says in a word what came of it.
+/// A case by name. It gets a scene of its own, and returns a note.
 type Case = (&'static str, fn(&Scene) -> Result<String>);
 
 pub(super) const CASES: &[Case] = &[
     ("ourselves", ourselves),
     ("two with one peer id", one_peer_id),
-    ("one with the honest one's peer id", stolen_peer_id),
-    ("one liar among those who share pieces", liar_among_many),
+    ("the honest peer's id", stolen_peer_id),
+    ("one liar among honest peers", liar_among_many),
     ("seventy slow handshakes", seventy_slow_handshakes),
     ("only liars", only_liars),
-    ("only peers that are no use", no_use),
+    ("only useless peers", no_use),
 ];
 
-/// bt-cli is told its own address: it hangs up on itself, once.
+/// bt-cli gets its own address with `--peer`: it closes the connection to itself, and does not retry.
 fn ourselves(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let honest = Script::seeder(&payload).held().listen();
     let own = free_address()?;
     let peers = [own, honest.address()].map(|address| address.to_string());
     let peers = ["--peer", &peers[0], "--peer", &peers[1]];
-    let mut running = scene.download_at("leecher", &payload, own.port(), &peers)?;
-    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", running.last_words());
+    let mut launch = scene.download_at("leecher", &payload, own.port(), &peers)?;
+    ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
     honest.release();
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     ensure!(state_of(&finished.lines, own, "connected").is_none(), "it is its own peer");
-    Ok("turned away".to_owned())
+    Ok("refused".to_owned())
 }
 
-/// Of two peers with one id, one is a peer.
+/// Of two peers with one id, one becomes a peer.
 fn one_peer_id(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let twin = || Hostile::seeder(&payload).peer_id(PeerId([b'x'; 20]));
@@ -51,27 +51,27 @@ fn one_peer_id(scene: &Scene) -> Result<String> {
             met.iter().all(|met| met.handshakes > 0) && met.iter().any(|met| met.ended > 0)
         })
     })?;
-    Ok("the second is turned away".to_owned())
+    Ok("the second is refused".to_owned())
 }
 
-/// Who has the id of a peer that is there already is no peer, and that one stays.
+/// A peer with the id of a connected peer is refused, and that one stays.
 fn stolen_peer_id(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let id = PeerId([b'y'; 20]);
     let honest = Script::seeder(&payload).peer_id(id);
-    let (honest, own, mut running) = held_back(scene, &payload, honest)?;
-    let thief = Hostile::seeder(&payload).peer_id(id).visits(own).from(ELSEWHERE);
+    let (honest, own, mut launch) = held_back(scene, &payload, honest)?;
+    let thief = Hostile::seeder(&payload).peer_id(id).connects_to(own).from(ELSEWHERE);
     let crowd = Crowd::start([thief])?;
-    ensure!(crowd.wait_for(LIMIT, |met| met[0].ended > 0), "the thief is a peer");
+    ensure!(crowd.wait_for(LIMIT, |met| met[0].ended > 0), "the second became a peer");
     honest.release();
-    scene.complete("leecher", &payload, &mut running)?;
+    scene.complete("leecher", &payload, &mut launch)?;
     ensure!(honest.seen().connections == 1, "the honest one was dropped");
-    Ok("turned away".to_owned())
+    Ok("refused".to_owned())
 }
 
-/// Every piece comes from several peers, and one of them lies: it is banned, and nobody else.
+/// Every piece comes from several peers, and one of them sends wrong blocks: only it is banned.
 fn liar_among_many(scene: &Scene) -> Result<String> {
-    // Two pieces, so that all work on the same ones.
+    // Two pieces, so that all peers send blocks of the same ones.
     let payload = Payload::file("file.bin", 4 << 20).piece_length(2 << 20);
     let payload = scene.payload(payload)?;
     let lies = |asked: &Asked<'_>| match asked.number % 4 {
@@ -83,53 +83,56 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
     let honest = [slow(), slow(), slow()];
     let mut addresses: Vec<SocketAddr> = honest.iter().map(ScriptedPeer::address).collect();
     addresses.push(crowd.address(0));
-    let mut running = download_from(scene, &payload, &addresses, &[])?;
-    let finished = scene.complete("leecher", &payload, &mut running)?;
+    let mut launch = download_from(scene, &payload, &addresses, &[])?;
+    let finished = scene.complete("leecher", &payload, &mut launch)?;
     let banned: Vec<&SocketAddr> = addresses
         .iter()
         .filter(|address| state_of(&finished.lines, **address, "banned").is_some())
         .collect();
-    ensure!(banned == [&crowd.address(0)], "banned are {banned:?} instead of {}", crowd.address(0));
-    Ok("banned, and only it".to_owned())
+    ensure!(banned == [&crowd.address(0)], "banned {banned:?} instead of {}", crowd.address(0));
+    Ok("only the liar is banned".to_owned())
 }
 
-/// More sockets without a handshake than there may be: who is a peer stays one, and others are let in
-/// once the time of those is over.
+/// More connections without a handshake than there may be: a connected peer stays, and others are
+/// accepted once those have timed out.
 fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
-    let (honest, own, mut running) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let slow = || Hostile::new(&payload).greets("").visits(own);
+    let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
+    let slow = || Hostile::new(&payload).sends_instead_of_handshake("").connects_to(own);
     let crowd = Crowd::start((0..70).map(|_| slow()))?;
-    ensure!(crowd.wait_for(LIMIT, |met| met.iter().all(|met| met.connections > 0)), "no room");
+    ensure!(
+        crowd.wait_for(LIMIT, |met| met.iter().all(|met| met.connections > 0)),
+        "not all connected"
+    );
     let other = Script::seeder(&payload).connect(own)?;
-    ensure!(other.wait_for(LIMIT, |seen| !seen.peer_ids.is_empty()), "no other is let in");
+    ensure!(other.wait_for(LIMIT, |seen| !seen.peer_ids.is_empty()), "no other peer is accepted");
     honest.release();
-    scene.complete("leecher", &payload, &mut running)?;
-    Ok("turned away after 10 s".to_owned())
+    scene.complete("leecher", &payload, &mut launch)?;
+    Ok("refused after 10 s".to_owned())
 }
 
-/// All sources banned for bad data: exit 5.
+/// All peers are banned for bad data: exit code 5.
 fn only_liars(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let crowd = Crowd::start([Hostile::seeder(&payload).answers(hostile::corrupt)])?;
-    let mut running = download_from(scene, &payload, &[crowd.address(0)], &[])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(5)?;
-    Ok("exit 5".to_owned())
+    let mut launch = download_from(scene, &payload, &[crowd.address(0)], &[])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(5)?;
+    Ok("exit code 5".to_owned())
 }
 
-/// Nobody sends anything: `--stall-timeout` ends it with exit 4.
+/// No peer sends anything: `--stall-timeout` ends the download with exit code 4.
 fn no_use(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let peers =
         [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent, Behaviour::Chokes]
             .map(|behaviour| Script::seeder(&payload).behaviour(behaviour).listen());
     let addresses = peers.each_ref().map(ScriptedPeer::address);
-    let mut running = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
-    finish(&mut running, COMMAND_LIMIT)?.expect(4)?;
-    Ok("exit 4".to_owned())
+    let mut launch = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
+    finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
+    Ok("exit code 4".to_owned())
 }
 
-/// bt-cli downloads from an honest peer, which waits until `enough` holds for the hostile ones.
+/// Downloads from an honest peer, which waits until `enough` holds for the hostile ones.
 fn beside_an_honest_one(
     scene: &Scene,
     payload: &Payload,
@@ -139,10 +142,10 @@ fn beside_an_honest_one(
     let crowd = Crowd::start(hostile)?;
     let honest = Script::seeder(payload).held().listen();
     let mut addresses: Vec<SocketAddr> =
-        (0..crowd.met().len()).map(|place| crowd.address(place)).collect();
+        (0..crowd.observed().len()).map(|number| crowd.address(number)).collect();
     addresses.push(honest.address());
-    let mut running = download_from(scene, payload, &addresses, &[])?;
-    ensure!(enough(&crowd), "{:?}\n{}", crowd.met(), running.last_words());
+    let mut launch = download_from(scene, payload, &addresses, &[])?;
+    ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), launch.output_tail());
     honest.release();
-    scene.complete("leecher", payload, &mut running).map(drop)
+    scene.complete("leecher", payload, &mut launch).map(drop)
 }

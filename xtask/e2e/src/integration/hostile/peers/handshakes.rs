@@ -1,29 +1,37 @@
-//! Handshakes that are late, wrong, or of somebody else.
+//! Handshakes that are late, wrong, or for another torrent.
 
 use std::time::Duration;
 
 use testkit::hostile::{End, Hostile};
 use testkit::{InfoHashV1, bytes};
 
-use super::Outcome::{Dropped, Failed, TurnedAway};
+use super::Reaction::{Dropped, Failed, Refused};
 use super::Row;
 
 const OTHER: InfoHashV1 = InfoHashV1([9; 20]);
 const HALF: &[u8] = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0half of it";
 
 /// bt-cli connects to these.
-pub(super) const CALLED: &[Row] = &[
-    Row("nothing", |payload| Hostile::new(payload).greets(""), Failed("no handshake within 10 s")),
-    Row("half", |payload| Hostile::new(payload).greets(HALF), Failed("no handshake within 10 s")),
-    Row("a byte a second", drips, Failed("no handshake within 10 s")),
+pub(super) const DIALLED: &[Row] = &[
+    Row(
+        "nothing",
+        |payload| Hostile::new(payload).sends_instead_of_handshake(""),
+        Failed("no handshake within 10 s"),
+    ),
+    Row(
+        "half",
+        |payload| Hostile::new(payload).sends_instead_of_handshake(HALF),
+        Failed("no handshake within 10 s"),
+    ),
+    Row("a byte per second", drips, Failed("no handshake within 10 s")),
     Row(
         "another protocol",
-        |payload| Hostile::new(payload).greets("\x13BitTorrent protocoL"),
+        |payload| Hostile::new(payload).sends_instead_of_handshake("\x13BitTorrent protocoL"),
         Failed("expected a BitTorrent handshake"),
     ),
     Row(
         "garbage",
-        |payload| Hostile::new(payload).greets(bytes(1, 4096)),
+        |payload| Hostile::new(payload).sends_instead_of_handshake(bytes(1, 4096)),
         Failed("expected a BitTorrent handshake"),
     ),
     Row(
@@ -31,9 +39,9 @@ pub(super) const CALLED: &[Row] = &[
         |payload| Hostile::seeder(payload).info_hash(OTHER),
         Failed("expected info-hash"),
     ),
-    Row("our own peer id", |payload| Hostile::seeder(payload).mirrors(), TurnedAway),
+    Row("our own peer id", |payload| Hostile::seeder(payload).mirrors_peer_id(), Refused),
     Row(
-        "hangs up after it",
+        "closes after it",
         |payload| Hostile::seeder(payload).ends_after(0, End::Closes),
         Dropped("closed by the peer"),
     ),
@@ -45,18 +53,18 @@ pub(super) const CALLED: &[Row] = &[
 ];
 
 /// These connect to bt-cli.
-pub(super) const CALLING: &[Row] = &[
-    Row("nothing", |payload| Hostile::new(payload).greets(""), TurnedAway),
-    Row("half", |payload| Hostile::new(payload).greets(HALF), TurnedAway),
-    Row("a byte a second", drips, TurnedAway),
+pub(super) const DIALLING: &[Row] = &[
+    Row("nothing", |payload| Hostile::new(payload).sends_instead_of_handshake(""), Refused),
+    Row("half", |payload| Hostile::new(payload).sends_instead_of_handshake(HALF), Refused),
+    Row("a byte per second", drips, Refused),
     Row(
         "another protocol",
-        |payload| Hostile::new(payload).greets("GET / HTTP/1.1\r\n\r\n"),
-        TurnedAway,
+        |payload| Hostile::new(payload).sends_instead_of_handshake("GET / HTTP/1.1\r\n\r\n"),
+        Refused,
     ),
-    Row("another torrent", |payload| Hostile::seeder(payload).info_hash(OTHER), TurnedAway),
+    Row("another torrent", |payload| Hostile::seeder(payload).info_hash(OTHER), Refused),
 ];
 
 fn drips(payload: &testkit::Payload) -> Hostile {
-    Hostile::seeder(payload).slowly(Duration::from_secs(1))
+    Hostile::seeder(payload).sends_slowly(Duration::from_secs(1))
 }

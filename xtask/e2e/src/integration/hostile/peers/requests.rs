@@ -1,18 +1,18 @@
-//! Requests that ask for too much, or for what is not there.
+//! Requests for too much, or for data that does not exist.
 
 use testkit::Payload;
-use testkit::hostile::{Hostile, say};
+use testkit::hostile::{Hostile, raw};
 
-use super::Outcome::{Dropped, Tolerated};
+use super::Reaction::{Dropped, Tolerated};
 use super::{PIECES, Row};
 
-/// Bytes of a block.
+/// The length of a block.
 const BLOCK: u32 = 16 * 1024;
 
 /// These connect to a bt-cli that seeds.
 pub(super) const ROWS: &[Row] = &[
     Row(
-        "a piece that is not there",
+        "a piece that does not exist",
         |payload| when_unchoked(payload, request(PIECES, 0, BLOCK)),
         Dropped("invalid range: piece 63"),
     ),
@@ -48,11 +48,11 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row("nothing", |payload| when_unchoked(payload, request(0, 0, 0)), Dropped("invalid range")),
     Row(
-        "too short a message",
-        |payload| when_unchoked(payload, say::numbers(say::REQUEST, &[0, 0])),
+        "a message that is too short",
+        |payload| when_unchoked(payload, raw::numbers(raw::REQUEST, &[0, 0])),
         Dropped("expected 13 bytes in message 6"),
     ),
-    Row("while choked", |payload| Hostile::new(payload).says(request(0, 0, BLOCK)), Tolerated),
+    Row("while choked", |payload| Hostile::new(payload).sends(request(0, 0, BLOCK)), Tolerated),
     Row(
         "while choked, without end",
         |payload| Hostile::new(payload).floods(request(0, 0, BLOCK)),
@@ -75,28 +75,30 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row(
         "without end, and reads nothing",
-        |payload| Hostile::new(payload).deaf().says(INTERESTED).floods(request(0, 0, BLOCK)),
+        |payload| {
+            Hostile::new(payload).stops_reading().sends(INTERESTED).floods(request(0, 0, BLOCK))
+        },
         Dropped("too many useless messages"),
     ),
     Row(
-        "a cancel of what was not asked for",
-        |payload| when_unchoked(payload, say::numbers(say::CANCEL, &[0, 0, BLOCK])),
+        "a cancel without a request",
+        |payload| when_unchoked(payload, raw::numbers(raw::CANCEL, &[0, 0, BLOCK])),
         Tolerated,
     ),
     Row(
-        "a cancel of a piece that is not there",
-        |payload| when_unchoked(payload, say::numbers(say::CANCEL, &[PIECES, 0, BLOCK])),
+        "a cancel of a piece that does not exist",
+        |payload| when_unchoked(payload, raw::numbers(raw::CANCEL, &[PIECES, 0, BLOCK])),
         Dropped("invalid range"),
     ),
     Row(
         "cancels without end",
-        |payload| flood(payload).floods(say::numbers(say::CANCEL, &[0, 0, BLOCK])),
+        |payload| flood(payload).floods(raw::numbers(raw::CANCEL, &[0, 0, BLOCK])),
         Dropped("too many useless messages"),
     ),
     Row(
         "requests and cancels without end, Fast",
         |payload| {
-            let cancel = say::numbers(say::CANCEL, &[0, 0, BLOCK]);
+            let cancel = raw::numbers(raw::CANCEL, &[0, 0, BLOCK]);
             flood(payload).fast().floods([request(0, 0, BLOCK), cancel].concat())
         },
         Dropped("too many useless messages"),
@@ -108,22 +110,22 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row(
         "a block for the seeder",
-        |payload| Hostile::new(payload).fast().says(say::block(0, 0, &[0; BLOCK as usize])),
+        |payload| Hostile::new(payload).fast().sends(raw::block(0, 0, &[0; BLOCK as usize])),
         Dropped("unrequested block"),
     ),
 ];
 
-const INTERESTED: [u8; 5] = [0, 0, 0, 1, say::INTERESTED];
+const INTERESTED: [u8; 5] = [0, 0, 0, 1, raw::INTERESTED];
 
 fn request(index: u32, offset: u32, length: u32) -> Vec<u8> {
-    say::numbers(say::REQUEST, &[index, offset, length])
+    raw::numbers(raw::REQUEST, &[index, offset, length])
 }
 
 fn when_unchoked(payload: &Payload, bytes: Vec<u8>) -> Hostile {
-    Hostile::new(payload).says(INTERESTED).says_when_unchoked(bytes)
+    Hostile::new(payload).sends(INTERESTED).sends_when_unchoked(bytes)
 }
 
-/// One that floods as soon as it is unchoked.
+/// A peer that floods as soon as it is unchoked.
 fn flood(payload: &Payload) -> Hostile {
     when_unchoked(payload, INTERESTED.to_vec())
 }

@@ -1,0 +1,149 @@
+//! The user adds, stops, resumes and removes torrents.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use piece_store::{StoreError, TorrentKey};
+use swarm::Source;
+
+use super::Engine;
+use super::torrent::{AddError, Torrent};
+use crate::config::AddTorrent;
+use crate::event::{ErrorClass, EventKind, TorrentError};
+
+impl<F> Engine<F> {
+    /// Adds a torrent and starts it.
+    ///
+    /// # Errors
+    /// The session has it already.
+    pub fn add(&mut self, now: Duration, add: AddTorrent) -> Result<TorrentKey, AddError> {
+        self.now = now;
+        let key = self.torrents.add(now, add, self.config.peer_id_prefix, &mut self.rng)?;
+        self.resume(now, key);
+        Ok(key)
+    }
+
+    /// Starts a stopped torrent again.
+    pub fn resume(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        if let Some(job) = self.torrents.open(key, self.config.state_dir.clone()) {
+            self.submit(key, job);
+        }
+    }
+
+    /// Stops a torrent: stages unfinished pieces, syncs, closes the journal, announces `stopped`.
+    /// [`EventKind::Stopped`] follows.
+    pub fn stop(&mut self, now: Duration, key: TorrentKey) {
+        self.now = now;
+        self.begin_stop(key, None);
+        self.settle();
+    }
+
+    /// Stops a torrent and forgets it once it is stopped.
+    pub fn remove(&mut self, now: Duration, key: TorrentKey) {
+        if self.torrents.set_removing(key) {
+            self.torrents.forget_removed(key);
+        } else {
+            self.stop(now, key);
+        }
+    }
+
+    /// Stops every torrent.
+    pub fn stop_all(&mut self, now: Duration) {
+        let keys: Vec<TorrentKey> = self.torrents.keys().collect();
+        keys.into_iter().for_each(|key| self.stop(now, key));
+    }
+
+    /// Changes the rate limits of the session, in bytes per second.
+    pub fn set_limits(&mut self, now: Duration, down: Option<u64>, up: Option<u64>) {
+        self.down.set_rate(now, down);
+        self.up.set_rate(now, up);
+    }
+
+    /// Adds peers that the user named, to be tried as soon as the torrent is ready.
+    pub fn add_peers(&mut self, now: Duration, key: TorrentKey, peers: &[SocketAddr]) {
+        self.now = now;
+        if let Some(torrent) = self.torrents.get_mut(key) {
+            torrent.keep_peers(peers);
+            self.take_candidates(key, Source::User, peers);
+        }
+        self.settle();
+    }
+
+    /// Uses what a call released: memory, turns at trackers, room to connect.
+    pub(super) fn settle(&mut self) {
+        self.feed_starved();
+        self.drain_announces();
+        self.dial();
+    }
+
+    /// Stops a torrent because of an error.
+    pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
+        let error = torrent_error(error);
+        match self.torrents[key].is_opening() {
+            // The store has nothing to close.
+            true => self.end_stop(key, Some(error)),
+            false => self.begin_stop(key, Some(error)),
+        }
+    }
+
+    fn begin_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let Some(status) = self.status_of(key) else { return };
+        if self.torrents.stop(key, status, error) {
+            self.drop_links_of(key);
+            self.advance_stop(key);
+        }
+    }
+
+    fn drop_links_of(&mut self, key: TorrentKey) {
+        for link in self.links.keys() {
+            if self.links.torrent_of(link) == Some(key) {
+                self.remove_link(link);
+            }
+        }
+    }
+
+    /// Closes the store once every earlier job is answered.
+    pub(super) fn advance_stop(&mut self, key: TorrentKey) {
+        let Some(job) = self.torrents.get_mut(key).and_then(Torrent::close_store) else { return };
+        self.disk.reads.forget(key);
+        self.submit(key, job);
+    }
+
+    /// Announces `stopped`, now that everything is on the disk.
+    pub(super) fn say_goodbye(&mut self, key: TorrentKey) {
+        self.torrents[key].say_goodbye(self.now);
+        self.drain(key);
+        self.end_goodbye(key);
+    }
+
+    /// Ends a stop once every announce is answered or the time is over.
+    pub(super) fn end_goodbye(&mut self, key: TorrentKey) {
+        let Some(torrent) = self.torrents.get(key).filter(|torrent| torrent.is_stopping()) else {
+            return;
+        };
+        if torrent.is_stop_over(self.now, self.announces.is_announcing(key)) {
+            self.end_stop(key, None);
+        }
+    }
+
+    fn end_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+        let error = self.torrents.end_stop(key).or(error);
+        self.announces.forget_torrent(self.now, key);
+        self.emit(key, EventKind::Stopped { error });
+        self.torrents.forget_removed(key);
+    }
+}
+
+pub(super) fn torrent_error(error: &StoreError) -> TorrentError {
+    let class = match error {
+        StoreError::InUse { .. } | StoreError::Claimed { in_use: true, .. } => ErrorClass::InUse,
+        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::SeedOnly => {
+            ErrorClass::Disk
+        }
+        StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
+        _ => ErrorClass::Internal,
+    };
+    let advises_other_folder = error.advises_other_folder();
+    TorrentError { class, message: error.to_string(), advises_other_folder }
+}

@@ -1,0 +1,282 @@
+//! Links are accepted and established, shake hands, carry messages and end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
+use piece_store::TorrentKey;
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Refusal};
+
+use super::Engine;
+use super::action::Action;
+use super::config::EngineConfig;
+use super::dial::canonical;
+use super::keys::LinkKey;
+use super::link::{Handshaking, Link, LinkEnd};
+use super::torrent::Transfer;
+use crate::event::{EventKind, PeerState};
+use crate::limits::MAX_PEER_BUFFERS;
+
+/// How many requests a peer should have outstanding at most (`reqq` of BEP 10). Of those that it
+/// sends, [`peer_wire::MAX_QUEUED_REQUESTS`] are kept.
+const REQUEST_QUEUE: u32 = 500;
+
+const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
+
+impl<F> Engine<F> {
+    /// Whether incoming connections should wait, because too many are without a handshake.
+    pub fn is_crowded(&self) -> bool {
+        self.links.is_crowded()
+    }
+
+    /// A peer connected to us. Returns `None` if there is no room: close the socket.
+    pub fn handle_accepted(&mut self, now: Duration, address: SocketAddr) -> Option<LinkKey> {
+        self.now = now;
+        if !self.links.has_room_to_accept() {
+            return None;
+        }
+        let (address, connection) = (canonical(address), Connection::incoming(now));
+        let link = Handshaking { address, expected: None, connection };
+        Some(self.links.insert(Link::Handshaking(Box::new(link))))
+    }
+
+    /// The connection that [`Action::Connect`] began is established.
+    pub fn handle_connected(&mut self, now: Duration, key: LinkKey) {
+        self.now = now;
+        let Some(Link::Connecting(link)) = self.links.get(key) else { return };
+        let torrent = &self.torrents[link.torrent];
+        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
+        self.links.establish(key, Connection::outgoing(now, ours, None));
+        self.transmit(key);
+    }
+
+    /// The connection that [`Action::Connect`] began failed.
+    pub fn handle_connect_failed(&mut self, now: Duration, key: LinkKey, reason: &str) {
+        self.now = now;
+        self.end_link(key, LinkEnd::new(DisconnectReason::Failed, reason));
+        self.settle();
+    }
+
+    /// Whether the link still exists.
+    pub fn has_link(&self, key: LinkKey) -> bool {
+        self.links.get(key).is_some()
+    }
+
+    /// The socket of a link ended: closed by the peer (`None`), or with an error.
+    pub fn handle_closed(&mut self, now: Duration, key: LinkKey, error: Option<&str>) {
+        self.now = now;
+        let end = match error {
+            None => LinkEnd::new(DisconnectReason::Closed, "closed by the peer"),
+            Some(error) => LinkEnd::new(DisconnectReason::Failed, error),
+        };
+        self.end_link(key, end);
+        self.settle();
+    }
+
+    /// Bytes came from a link. They may be changed: a cipher decrypts in place.
+    pub fn handle_bytes(&mut self, now: Duration, key: LinkKey, input: &mut [u8]) {
+        self.now = now;
+        self.count_received(key, input.len());
+        let mut rest: &[u8] = input;
+        while let Some(received) = self.links.receive(now, key, &mut rest) {
+            self.handle_received(key, received);
+        }
+        self.check_buffers(key);
+        self.serve(key);
+        if let Some(torrent) = self.links.torrent_of(key) {
+            self.drain(torrent);
+        }
+        self.transmit_if_due(key);
+        self.settle();
+    }
+
+    fn count_received(&mut self, key: LinkKey, bytes: usize) {
+        self.down.take(bytes);
+        if let Some(torrent) = self.links.torrent_of(key) {
+            self.torrents[torrent].down.take(bytes);
+        }
+    }
+
+    fn handle_received(&mut self, key: LinkKey, received: Received<'_>) {
+        match received {
+            Received::Misbehaved(rule) => {
+                let end = LinkEnd::new(DisconnectReason::Misbehaved, rule.to_string());
+                let wrong_peer = matches!(rule, Rule::WrongInfoHash { .. });
+                self.end_link(key, LinkEnd { wrong_peer, ..end });
+            }
+            Received::Handshake(theirs) => self.handle_handshake(key, theirs),
+            message => self.handle_message(key, message),
+        }
+    }
+
+    fn handle_handshake(&mut self, key: LinkKey, theirs: Handshake) {
+        let Some(Link::Handshaking(link)) = self.links.get_mut(key) else { return };
+        let (address, outgoing) = (link.address, link.expected.is_some());
+        let named = self.torrents.by_info_hash(theirs.info_hash);
+        let torrent_key = match (link.expected, named) {
+            (None, Some(named)) => named,
+            (Some(expected), Some(named)) if expected == named => named,
+            (Some(_), _) => {
+                return self.end_link(key, LinkEnd::wrong_peer("the peer has another torrent"));
+            }
+            (None, None) => {
+                let reason = "the peer asks for a torrent that we do not have";
+                return self.end_link(key, LinkEnd::wrong_peer(reason));
+            }
+        };
+        let torrent = &mut self.torrents[torrent_key];
+        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
+        let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
+        let peer = ConnectedPeer { address, outgoing, fast, peer_id: theirs.peer_id };
+        let Some(Transfer { swarm, .. }) = torrent.running_mut() else {
+            return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
+        };
+        if let Err(refusal) = swarm.handle_connected(self.now, key.peer(), peer) {
+            return self.end_refused(key, torrent_key, refusal);
+        }
+        if !outgoing {
+            link.connection.accept(ours);
+        }
+        if let Some(pieces) = swarm.pieces() {
+            link.connection.set_geometry(pieces.geometry());
+            link.connection.bitfield(pieces.have());
+        }
+        if link.connection.extension_protocol() {
+            let hello = hello(&self.config, address, swarm.is_complete());
+            link.connection.extension_handshake(&hello);
+        }
+        self.links.open(key, torrent_key);
+        self.transmit(key);
+        let state = PeerState::Connected;
+        self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
+    }
+
+    fn handle_message(&mut self, key: LinkKey, received: Received<'_>) {
+        let Some(link) = self.links.open_mut(key) else { return };
+        let Some(transfer) = self.torrents.running_mut(link.torrent) else { return };
+        if let Some(request) = transfer.handle_received(self.now, key.peer(), received) {
+            link.connection.reject(request);
+        }
+    }
+
+    /// Notifies the torrent's peers that we download no more (BEP 21).
+    pub(super) fn send_upload_only(&mut self, key: TorrentKey) {
+        let Some(transfer) = self.torrents.running_mut(key) else { return };
+        let peers: Vec<PeerKey> = transfer.swarm.peers().map(|peer| peer.key).collect();
+        for key in peers.into_iter().map(LinkKey::of_peer) {
+            let Some(link) = self.links.open_mut(key) else { continue };
+            // Complete, for clients that forget what a later handshake does not repeat.
+            let hello = hello(&self.config, link.address, true);
+            link.connection.extension_handshake(&hello);
+            self.transmit_if_due(key);
+        }
+    }
+
+    /// Checks all links for deadlines and memory.
+    pub(super) fn sweep_links(&mut self) {
+        for key in self.links.keys() {
+            match self.links.handle_timeout(self.now, key) {
+                Some(Err(end)) => self.end_link(key, end),
+                Some(Ok(())) => self.transmit_if_due(key),
+                None => {}
+            }
+        }
+        self.disk.reads.expire(self.now);
+        self.shed_buffers();
+    }
+
+    /// Counts the memory of this link, which may grow much between two sweeps. That of all links is
+    /// counted only if together they hold too much, since queues of requests may be long.
+    fn check_buffers(&mut self, key: LinkKey) {
+        if self.links.count_buffers(key) > MAX_PEER_BUFFERS {
+            self.shed_buffers();
+        }
+    }
+
+    /// Disconnects the peer that holds most memory while all together hold too much.
+    fn shed_buffers(&mut self) {
+        while let (held, Some(most)) = self.links.count_all_buffers()
+            && held > MAX_PEER_BUFFERS
+        {
+            self.end_link(most, LinkEnd::new(DisconnectReason::Limit, "it held the most memory"));
+        }
+    }
+
+    /// Ends a link, and notifies the swarm, the user and the owner of the socket.
+    fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
+        let Some(link) = self.remove_link(key) else { return };
+        let (now, address) = (self.now, link.address());
+        let Some(torrent) = link.torrent() else {
+            log::debug!("{address}: {}", end.text);
+            return;
+        };
+        if let Some(Transfer { swarm, .. }) = self.torrents[torrent].transfer_mut() {
+            match &link {
+                Link::Open(_) => swarm.handle_disconnected(now, key.peer(), end.reason),
+                Link::Handshaking(_) => {
+                    swarm.handle_connect_failed(now, address, end.handshake_failure());
+                }
+                Link::Connecting(_) => {
+                    swarm.handle_connect_failed(now, address, ConnectFailure::Unreachable);
+                }
+            }
+        }
+        let state = match link {
+            Link::Open(_) => PeerState::Disconnected,
+            Link::Handshaking(_) | Link::Connecting(_) => PeerState::Failed,
+        };
+        self.emit(torrent, EventKind::Peer { address, state, reason: Some(end.text) });
+        self.drain(torrent);
+    }
+
+    /// Ends a link that the swarm refused.
+    fn end_refused(&mut self, key: LinkKey, torrent: TorrentKey, reason: Refusal) {
+        if let Some(link) = self.remove_link(key) {
+            log::debug!("{} is refused: {reason}", link.address());
+        }
+        self.drain(torrent);
+    }
+
+    /// Ends a link that the swarm has forgotten.
+    pub(super) fn drop_link(&mut self, key: LinkKey, reason: &str) {
+        let Some(link) = self.remove_link(key) else { return };
+        if let Some(torrent) = link.torrent() {
+            let (address, state) = (link.address(), PeerState::Disconnected);
+            let reason = Some(reason.to_owned());
+            self.emit(torrent, EventKind::Peer { address, state, reason });
+        }
+    }
+
+    /// Removes a link and has its socket closed.
+    pub(super) fn remove_link(&mut self, key: LinkKey) -> Option<Link<F>> {
+        let link = self.links.remove(key)?;
+        self.actions.push_back(Action::Close { link: key });
+        Some(link)
+    }
+
+    /// Has the caller transmit if the link has bytes to send.
+    pub(super) fn transmit_if_due(&mut self, key: LinkKey) {
+        if self.links.has_bytes(key) {
+            self.transmit(key);
+        }
+    }
+
+    /// Has the caller drain the link's send queue, unless that is asked for already.
+    pub(super) fn transmit(&mut self, key: LinkKey) {
+        if self.links.signal(key) {
+            self.actions.push_back(Action::Transmit { link: key });
+        }
+    }
+}
+
+/// Our side of the extension handshake (BEP 10).
+fn hello(config: &EngineConfig, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
+    ExtensionHandshake {
+        client: Some(config.client_name.clone()),
+        port: Some(config.listen_port).filter(|port| *port != 0),
+        request_queue: Some(REQUEST_QUEUE),
+        your_ip: Some(peer.ip().to_canonical()),
+        upload_only: upload_only.then_some(true),
+        ..ExtensionHandshake::default()
+    }
+}

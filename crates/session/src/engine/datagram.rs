@@ -1,0 +1,35 @@
+//! The protocol of a datagram. All protocols share one socket; the first bytes tell them apart.
+
+/// The protocol of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Datagram {
+    /// UDP trackers: a reply, which starts with its action (BEP 15).
+    Tracker,
+    /// A protocol that we do not speak.
+    Unknown,
+}
+
+pub(super) fn classify(bytes: &[u8]) -> Datagram {
+    match bytes {
+        [0, 0, 0, 0..=3, ..] => Datagram::Tracker,
+        _ => Datagram::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actions_of_trackers_are_known() {
+        for (bytes, expected) in [
+            (&[0, 0, 0, 0, 9][..], Datagram::Tracker),
+            (&[0, 0, 0, 3], Datagram::Tracker),
+            (&[0, 0, 0, 4, 0], Datagram::Unknown),
+            (&[0, 0, 0], Datagram::Unknown),
+            (b"d1:ad2:id20:", Datagram::Unknown),
+        ] {
+            assert_eq!(classify(bytes), expected, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Snapshots of one torrent.
+
+use std::time::Duration;
+
+use super::phase::{Phase, Torrent};
+use super::progress::Progress;
+use super::transfer::Transfer;
+use crate::event::{PhaseKind, TorrentStatus};
+
+impl Torrent {
+    /// The state of the torrent, without the figures of the whole session.
+    pub(crate) fn status(&self, now: Duration) -> TorrentStatus {
+        let before_stop = match &self.phase {
+            Phase::Stopping(stopping) => Some(&stopping.status),
+            Phase::Stopped(status) => status.as_ref(),
+            Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) => None,
+        };
+        let mut status = match before_stop {
+            Some(status) => TorrentStatus::clone(status),
+            None => self.measure(now),
+        };
+        status.phase = self.phase_kind();
+        if before_stop.is_some() {
+            (status.down_rate, status.up_rate, status.peers_connected) = (0, 0, 0);
+        }
+        status
+    }
+
+    fn measure(&self, now: Duration) -> TorrentStatus {
+        let info = self.add.metainfo.info();
+        match &self.phase {
+            Phase::Checking(check) => {
+                let mut status = self.empty(check.progress);
+                status.checked = (check.done, check.total);
+                status
+            }
+            Phase::Transfer(transfer) => {
+                let mut status = self.empty(transfer.progress);
+                transfer.measure(now, &mut status);
+                status
+            }
+            Phase::Opening | Phase::Stopping(_) | Phase::Stopped(_) => {
+                self.empty(Progress::nothing_of(info))
+            }
+        }
+    }
+
+    fn empty(&self, progress: Progress) -> TorrentStatus {
+        TorrentStatus {
+            torrent: self.key,
+            info_hash: self.info_hash(),
+            name: self.add.metainfo.info().name().to_owned(),
+            phase: self.phase_kind(),
+            bytes_done: progress.bytes,
+            bytes_total: progress.bytes_total,
+            pieces_done: progress.pieces,
+            pieces_total: progress.pieces_total,
+            checked: (0, 0),
+            downloaded: 0,
+            uploaded: 0,
+            earlier: self.earlier,
+            down_rate: 0,
+            up_rate: 0,
+            peers_connected: 0,
+            peers_known: 0,
+            peers_banned: 0,
+            seconds_left: None,
+            trackers: Vec::new(),
+            next_announce: None,
+            since_last_piece: Duration::ZERO,
+            events_dropped: 0,
+            buffers_peak: 0,
+        }
+    }
+
+    fn phase_kind(&self) -> PhaseKind {
+        match self.phase {
+            Phase::Opening => PhaseKind::Opening,
+            Phase::Checking(_) => PhaseKind::Checking,
+            Phase::Transfer(_) => PhaseKind::Transfer,
+            Phase::Stopping(_) => PhaseKind::Stopping,
+            Phase::Stopped(_) => PhaseKind::Stopped,
+        }
+    }
+}
+
+impl Transfer {
+    fn measure(&self, now: Duration, status: &mut TorrentStatus) {
+        let swarm = &self.swarm;
+        status.downloaded = swarm.downloaded();
+        status.uploaded = swarm.uploaded();
+        status.down_rate = swarm.down_rate();
+        status.up_rate = swarm.up_rate();
+        status.peers_connected = swarm.peers_connected();
+        status.peers_known = swarm.peers_known();
+        status.peers_banned = swarm.peers_banned();
+        status.seconds_left =
+            (status.bytes_total - status.bytes_done).checked_div(swarm.down_rate());
+        status.since_last_piece = now.saturating_sub(self.last_piece_at);
+        for tracker in swarm.trackers() {
+            let asked = tracker.replied || tracker.error.is_some();
+            let next = tracker.next_announce.saturating_sub(now).as_secs();
+            if asked && status.next_announce.is_none_or(|at| next < at) {
+                status.next_announce = Some(next);
+            }
+            match tracker.error {
+                Some(error) => status.trackers.push((tracker.url, Err(error))),
+                None if tracker.replied => status.trackers.push((tracker.url, Ok(()))),
+                None => {}
+            }
+        }
+    }
+}

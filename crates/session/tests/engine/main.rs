@@ -1,0 +1,15 @@
+//! The engine without sockets, on a virtual clock: every action is carried out or answered by the
+//! test.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The store has threads.
+
+mod announces;
+mod chaos;
+mod connections;
+mod fuzz;
+mod memory;
+mod net;
+mod node;
+mod stops;
+mod transfer;
+mod wire;

@@ -1,0 +1,199 @@
+//! Where peers may be found: known addresses, trackers, and bans.
+
+mod addresses;
+mod bans;
+mod trackers;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::{AnnounceReply, PeerId, TrackerPeer};
+use rand::Rng;
+
+use crate::peer::Peer;
+use crate::vocabulary::{
+    AnnounceFailure, ConnectFailure, DisconnectReason, Refusal, Source, TrackerIndex,
+};
+use addresses::{Addresses, Ending};
+use bans::Bans;
+
+pub use trackers::MAX_TRACKERS;
+pub(crate) use trackers::Trackers;
+
+/// The most addresses taken from one list.
+const MAX_LIST: usize = 2000;
+
+/// Where peers of one torrent may be found.
+#[derive(Debug)]
+pub(crate) struct Contacts {
+    private: bool,
+    pub(crate) addresses: Addresses,
+    /// `None` as long as no peer is banned.
+    bans: Option<Box<Bans>>,
+    pub(crate) trackers: Trackers,
+}
+
+impl Contacts {
+    pub(crate) fn new(private: bool, trackers: Trackers) -> Self {
+        Self { private, addresses: Addresses::default(), bans: None, trackers }
+    }
+
+    /// Adds addresses; returns how many were new and are kept.
+    pub(crate) fn handle_candidates(
+        &mut self,
+        now: Duration,
+        source: Source,
+        addresses: &[SocketAddr],
+        rng: &mut impl Rng,
+    ) -> usize {
+        if self.private && !source.allowed_when_private() {
+            return 0;
+        }
+        let listed = addresses.iter().take(MAX_LIST);
+        listed.filter(|address| self.learn(now, **address, rng)).count()
+    }
+
+    /// A tracker answered or did not. `starving` says that pieces are missing and no peer is
+    /// connected.
+    pub(crate) fn handle_announced(
+        &mut self,
+        now: Duration,
+        tracker: TrackerIndex,
+        result: Result<&AnnounceReply, AnnounceFailure>,
+        starving: bool,
+        rng: &mut impl Rng,
+    ) {
+        match result {
+            Err(failure) => self.trackers.failed(now, tracker, failure),
+            Ok(reply) => {
+                let peers: Vec<SocketAddr> =
+                    reply.peers.iter().filter_map(TrackerPeer::address).collect();
+                self.handle_candidates(now, Source::Tracker, &peers, rng);
+                let none_to_try =
+                    self.addresses.connecting() == 0 && !self.addresses.has_ready(now);
+                self.trackers.answered(now, tracker, reply, starving && none_to_try);
+            }
+        }
+    }
+
+    /// The handshake with a candidate is complete, and the peer was accepted or refused.
+    pub(crate) fn handle_attempt(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        result: Result<(), &Refusal>,
+        rng: &mut impl Rng,
+    ) {
+        match result {
+            Ok(()) => self.addresses.connected(address),
+            Err(Refusal::Myself) => self.addresses.never(address),
+            Err(Refusal::Duplicate) => self.addresses.ended(now, address, Ending::Pointless, rng),
+            Err(Refusal::Banned | Refusal::TooMany { .. } | Refusal::Stopped) => {
+                self.addresses.ended(now, address, Ending::Useful, rng);
+            }
+        }
+    }
+
+    /// The attempt to connect to a candidate failed. `alone` says that no peer is connected.
+    pub(crate) fn handle_connect_failed(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        failure: ConnectFailure,
+        alone: bool,
+        rng: &mut impl Rng,
+    ) {
+        let ending = match failure {
+            ConnectFailure::Unreachable | ConnectFailure::Handshake => Ending::Failure,
+            ConnectFailure::WrongPeer => Ending::Pointless,
+        };
+        if self.addresses.is_connecting(address) {
+            self.note_ending(now, address, ending, alone, rng);
+        }
+    }
+
+    /// A connection ended. `alone` says that no other peer is connected.
+    pub(crate) fn handle_disconnected(
+        &mut self,
+        now: Duration,
+        peer: &Peer,
+        reason: DisconnectReason,
+        alone: bool,
+        rng: &mut impl Rng,
+    ) {
+        if let Some(address) = peer.listens {
+            self.note_ending(now, address, ending(now, peer, reason), alone, rng);
+        }
+    }
+
+    /// A connected peer said that it listens at `address`. Says whether that address stands for
+    /// this connection from now on, and not for another one.
+    pub(crate) fn handle_listen_address(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        rng: &mut impl Rng,
+    ) -> bool {
+        if self.private {
+            return false;
+        }
+        let new = self.learn(now, address, rng);
+        let taken = self.addresses.is_connecting(address) || self.addresses.is_connected(address);
+        let is_theirs = new || !taken;
+        if is_theirs {
+            self.addresses.connected(address);
+        }
+        is_theirs
+    }
+
+    /// Refuses the peer from now on.
+    pub(crate) fn ban(&mut self, address: SocketAddr, id: PeerId) {
+        let bans = self.bans.get_or_insert_default();
+        bans.add(address, id);
+        self.addresses.forget(|address| bans.cover(address, None));
+    }
+
+    /// Whether connections from or to `address` are refused, or to a peer of this id.
+    pub(crate) fn is_banned(&self, address: SocketAddr, id: Option<PeerId>) -> bool {
+        self.bans.as_ref().is_some_and(|bans| bans.cover(address, id))
+    }
+
+    /// Returns how many addresses were banned.
+    pub(crate) fn banned(&self) -> usize {
+        self.bans.as_ref().map_or(0, |bans| bans.len())
+    }
+
+    fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
+        !self.is_banned(address, None) && self.addresses.learn(now, address, rng)
+    }
+
+    fn note_ending(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        ending: Ending,
+        alone: bool,
+        rng: &mut impl Rng,
+    ) {
+        self.addresses.ended(now, address, ending, rng);
+        if ending == Ending::Failure && alone {
+            self.addresses.hurry(now, rng);
+        }
+    }
+}
+
+/// Returns what the end of a connection says about its address.
+fn ending(now: Duration, peer: &Peer, reason: DisconnectReason) -> Ending {
+    match reason {
+        DisconnectReason::NothingToExchange => Ending::NothingWanted,
+        DisconnectReason::Duplicate => Ending::Pointless,
+        DisconnectReason::Stopped | DisconnectReason::Limit => Ending::Useful,
+        DisconnectReason::Closed | DisconnectReason::Failed | DisconnectReason::Idle => {
+            if peer.was_useful(now) { Ending::Useful } else { Ending::Failure }
+        }
+        DisconnectReason::Misbehaved
+        | DisconnectReason::BadBitfield
+        | DisconnectReason::BadData
+        | DisconnectReason::Useless => Ending::Failure,
+    }
+}

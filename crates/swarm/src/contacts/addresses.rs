@@ -1,0 +1,259 @@
+//! Every address at which a peer may be, and when it may be tried.
+//!
+//! ```text
+//!            next()             connected()
+//!   waiting -------> connecting -----------> connected
+//!      ^                 |                       |
+//!      '-----------------+------- ended() -------'
+//! ```
+//!
+//! A connection that fails is tried again after [`FIRST_RETRY`], doubling. After [`MAX_FAILURES`]
+//! in a row the address rests for [`REST_TIME`] and is then tried again; it is never dropped for
+//! good. While no other address is left to try, there is one more attempt, [`EARLY_RETRY`] after
+//! the first failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand::Rng;
+
+/// The most addresses known at a time.
+const MAX_KNOWN: usize = 10_000;
+/// When an address is tried again after its first failure, and after a useful connection.
+const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// When an address is tried again after its first failure while every known one has failed.
+const EARLY_RETRY: Duration = Duration::from_millis(1500);
+/// After so many failures in a row an address rests.
+const MAX_FAILURES: u8 = 5;
+/// How long it rests.
+const REST_TIME: Duration = Duration::from_secs(30 * 60);
+
+/// How a connection or an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was useful.
+    Useful,
+    /// It was useless, or the attempt failed.
+    Failure,
+    /// The address has nothing for us until we want more.
+    NothingWanted,
+    /// Trying again soon would end the same way.
+    Pointless,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting {
+        at: Duration,
+        tie: u32,
+    },
+    Connecting,
+    Connected,
+    /// Not to be tried until [`Addresses::wake`].
+    Asleep,
+    /// Never to be tried.
+    Never,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    state: State,
+    /// Failures in a row since it last rested. The one before an early retry does not count.
+    failures: u8,
+    /// Whether it was tried early since it was last useful.
+    hurried: bool,
+}
+
+impl Entry {
+    const NEW: Self = Self { state: State::Never, failures: 0, hurried: false };
+}
+
+/// The known addresses of one swarm.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    entries: BTreeMap<SocketAddr, Entry>,
+    /// The waiting ones, by when they may be tried.
+    queue: BTreeSet<(Duration, u32, SocketAddr)>,
+    connecting: usize,
+}
+
+impl Addresses {
+    /// Returns how many are known.
+    pub(crate) fn known(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns how many are being connected to.
+    pub(crate) fn connecting(&self) -> usize {
+        self.connecting
+    }
+
+    /// Adds `address`; says whether it was unknown and is kept. In a full table it replaces the
+    /// one that would be tried last, unless that may be tried already.
+    pub(super) fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
+        let known = self.entries.contains_key(&address);
+        if known || !is_connectable(address) {
+            return false;
+        }
+        if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
+            return false;
+        }
+        self.entries.insert(address, Entry::NEW);
+        self.wait(address, now, rng);
+        true
+    }
+
+    /// Returns an address to connect to.
+    pub(crate) fn next(&mut self, now: Duration) -> Option<SocketAddr> {
+        let (at, _, address) = *self.queue.first()?;
+        if at > now {
+            return None;
+        }
+        self.set(address, State::Connecting);
+        Some(address)
+    }
+
+    /// Returns when the next address may be tried that may not be tried at `now`.
+    pub(crate) fn next_retry(&self, now: Duration) -> Option<Duration> {
+        let after = (now.saturating_add(Duration::from_nanos(1)), 0, LOWEST);
+        self.queue.range(after..).next().map(|(at, ..)| *at)
+    }
+
+    /// Whether an address may be tried at `now`.
+    pub(super) fn has_ready(&self, now: Duration) -> bool {
+        self.queue.first().is_some_and(|(at, ..)| *at <= now)
+    }
+
+    /// Whether `address` is being connected to.
+    pub(super) fn is_connecting(&self, address: SocketAddr) -> bool {
+        self.entries.get(&address).is_some_and(|entry| entry.state == State::Connecting)
+    }
+
+    /// Whether `address` is connected.
+    pub(super) fn is_connected(&self, address: SocketAddr) -> bool {
+        self.entries.get(&address).is_some_and(|entry| entry.state == State::Connected)
+    }
+
+    /// The handshake with `address` is complete. An unknown address is added.
+    pub(super) fn connected(&mut self, address: SocketAddr) {
+        self.entries.entry(address).or_insert(Entry::NEW);
+        self.set(address, State::Connected);
+    }
+
+    /// A connection to `address`, or an attempt, ended.
+    pub(super) fn ended(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        ending: Ending,
+        rng: &mut impl Rng,
+    ) {
+        let Some(entry) = self.entries.get_mut(&address) else { return };
+        if !matches!(entry.state, State::Connecting | State::Connected) {
+            return;
+        }
+        entry.failures = if ending == Ending::Failure { entry.failures + 1 } else { 0 };
+        entry.hurried &= ending == Ending::Failure;
+        let delay = match ending {
+            Ending::NothingWanted => return self.set(address, State::Asleep),
+            Ending::Useful => FIRST_RETRY,
+            Ending::Pointless => REST_TIME,
+            Ending::Failure if entry.failures >= MAX_FAILURES => {
+                entry.failures = 0;
+                REST_TIME
+            }
+            Ending::Failure => FIRST_RETRY * 2u32.pow(u32::from(entry.failures) - 1),
+        };
+        self.wait(address, now + delay, rng);
+    }
+
+    /// No peer is connected. If every known address has failed, those that failed for the first
+    /// time are tried again soon: the peer may only have started a moment after us.
+    pub(super) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
+        if self.connecting > 0 || self.has_ready(now) {
+            return;
+        }
+        let soon = now + EARLY_RETRY;
+        let first = self.entries.iter().filter(|(_, entry)| {
+            let waits = matches!(entry.state, State::Waiting { .. });
+            waits && entry.failures == 1 && !entry.hurried
+        });
+        let first: Vec<SocketAddr> = first.map(|(address, _)| *address).collect();
+        for address in first {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                (entry.failures, entry.hurried) = (0, true);
+                self.wait(address, soon, rng);
+            }
+        }
+    }
+
+    /// `address` is our own.
+    pub(super) fn never(&mut self, address: SocketAddr) {
+        self.set(address, State::Never);
+    }
+
+    /// Lets addresses be tried again that had nothing we wanted.
+    pub(crate) fn wake(&mut self, now: Duration, rng: &mut impl Rng) {
+        let asleep = |entry: &Entry| entry.state == State::Asleep;
+        let woken: Vec<SocketAddr> =
+            self.entries.iter().filter(|(_, e)| asleep(e)).map(|(address, _)| *address).collect();
+        for address in woken {
+            self.wait(address, now, rng);
+        }
+    }
+
+    /// Forgets the addresses that pass `which`.
+    pub(super) fn forget(&mut self, which: impl Fn(SocketAddr) -> bool) {
+        let forgotten: Vec<SocketAddr> =
+            self.entries.keys().copied().filter(|address| which(*address)).collect();
+        for address in forgotten {
+            self.set(address, State::Never);
+            self.entries.remove(&address);
+        }
+    }
+
+    /// Frees what an empty table holds.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    fn wait(&mut self, address: SocketAddr, at: Duration, rng: &mut impl Rng) {
+        self.set(address, State::Waiting { at, tie: rng.next_u32() });
+    }
+
+    fn set(&mut self, address: SocketAddr, state: State) {
+        let Some(entry) = self.entries.get_mut(&address) else { return };
+        match std::mem::replace(&mut entry.state, state) {
+            State::Waiting { at, tie } => _ = self.queue.remove(&(at, tie, address)),
+            State::Connecting => self.connecting -= 1,
+            _ => {}
+        }
+        match state {
+            State::Waiting { at, tie } => _ = self.queue.insert((at, tie, address)),
+            State::Connecting => self.connecting += 1,
+            _ => {}
+        }
+    }
+
+    fn evict(&mut self, now: Duration) -> bool {
+        let last = self.queue.last().filter(|(at, ..)| *at > now).copied();
+        if let Some((at, tie, address)) = last {
+            self.queue.remove(&(at, tie, address));
+            self.entries.remove(&address);
+        }
+        last.is_some()
+    }
+}
+
+/// The least address in the order of the queue.
+const LOWEST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// Whether a peer can listen at `address` at all.
+fn is_connectable(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+}

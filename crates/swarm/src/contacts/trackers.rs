@@ -1,0 +1,285 @@
+//! Which tracker to ask, and when (BEP 12).
+//!
+//! Trackers are walked tier by tier, each tier in an order shuffled once, until one answers. That
+//! one moves to the front of its tier. The next walk starts after the interval of the answer, from
+//! the first tier again. A tracker that failed is skipped until its back-off is over. At most one
+//! announce is under way at a time; those with `stopped` go out together.
+
+use std::time::Duration;
+
+use bt_types::{AnnounceEvent, AnnounceReply};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use crate::vocabulary::{AnnounceFailure, Output, TrackerIndex, TrackerView};
+
+/// The most trackers of one torrent; the others are not asked. Each that fails at once costs a
+/// look at all of them.
+pub const MAX_TRACKERS: usize = 100;
+/// The back-off after a tracker's first failure; it doubles with each further one.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The longest back-off.
+const MAX_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+/// The shortest interval that is honoured, so that no reply makes us flood a tracker.
+const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest interval that is honoured.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Debug, Clone)]
+struct Tracker {
+    url: Box<str>,
+    tier: u32,
+    /// Whether it was sent `started`, and not `stopped` since.
+    started: bool,
+    /// Whether it has yet to be sent `completed`.
+    owed_completed: bool,
+    announcing: Option<AnnounceEvent>,
+    failures: u32,
+    error: Option<Box<str>>,
+    reply: Option<Summary>,
+    next: Duration,
+}
+
+/// The part of a tracker's last reply that is kept.
+#[derive(Debug, Clone, Default)]
+struct Summary {
+    interval: u32,
+    seeders: Option<u32>,
+    leechers: Option<u32>,
+    warning: Option<Box<str>>,
+    tracker_id: Option<Box<[u8]>>,
+}
+
+/// The trackers of one torrent.
+#[derive(Debug, Clone)]
+pub(crate) struct Trackers {
+    list: Box<[Tracker]>,
+    /// The order in which they are asked, tier after tier.
+    order: Box<[usize]>,
+    /// When the next walk starts, or continues.
+    due: Duration,
+    /// The one asked in the walk.
+    asking: Option<usize>,
+}
+
+impl Trackers {
+    /// Returns the trackers of these tiers; the first is asked at `now`.
+    pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
+        let tiers = (0u32..).zip(urls);
+        let list: Box<[Tracker]> = tiers
+            .flat_map(|(tier, urls)| urls.iter().map(move |url| Tracker::new(url, tier, now)))
+            .take(MAX_TRACKERS)
+            .collect();
+        let mut order: Box<[usize]> = (0..list.len()).collect();
+        for tier in order.chunk_by_mut(|a, b| list[*a].tier == list[*b].tier) {
+            tier.shuffle(rng);
+        }
+        Self { list, order, due: now, asking: None }
+    }
+
+    /// Returns the announce that is due, if any.
+    pub(crate) fn poll(&mut self, now: Duration, num_want: u32) -> Option<Output> {
+        if self.asking.is_some() {
+            return None;
+        }
+        let completed = self.list.iter().position(|tracker| tracker.owes_completed(now));
+        if let Some(index) = completed {
+            return Some(self.ask(index, AnnounceEvent::Completed, num_want));
+        }
+        if now < self.due {
+            return None;
+        }
+        let Some(index) = self.order.iter().copied().find(|index| self.list[*index].next <= now)
+        else {
+            self.due = self.list.iter().map(|tracker| tracker.next).min()?;
+            return None;
+        };
+        let started = self.list[index].started;
+        let event = if started { AnnounceEvent::None } else { AnnounceEvent::Started };
+        Some(self.ask(index, event, num_want))
+    }
+
+    /// Returns when [`Self::poll`] has the next announce.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        if self.asking.is_some() || self.list.is_empty() {
+            return None;
+        }
+        let owed = self.list.iter().filter(|tracker| tracker.owes());
+        owed.map(Tracker::completed_at).chain([self.due]).min()
+    }
+
+    /// A tracker answered. `starving` says that no peer is left to try: the shortest interval that
+    /// the tracker allows counts then.
+    pub(crate) fn answered(
+        &mut self,
+        now: Duration,
+        TrackerIndex(index): TrackerIndex,
+        reply: &AnnounceReply,
+        starving: bool,
+    ) {
+        let Some(tracker) = self.list.get_mut(index) else { return };
+        let event = tracker.announcing.take();
+        tracker.note_reply(reply, event);
+        let least = reply.min_interval.unwrap_or(0);
+        let soon = starving && reply.min_interval.is_some();
+        let seconds =
+            if soon { least.max(60).min(reply.interval) } else { reply.interval.max(least) };
+        let interval = Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        tracker.next = now + interval;
+        if self.asking == Some(index) {
+            self.asking = None;
+            self.due = now + interval;
+            self.move_to_front(index);
+        }
+    }
+
+    /// An announce failed.
+    pub(crate) fn failed(
+        &mut self,
+        now: Duration,
+        TrackerIndex(index): TrackerIndex,
+        failure: AnnounceFailure,
+    ) {
+        let Some(tracker) = self.list.get_mut(index) else { return };
+        if tracker.announcing.take().is_none() {
+            return;
+        }
+        tracker.failures = tracker.failures.saturating_add(1);
+        tracker.next = now + back_off(tracker.failures, failure.retry_in);
+        tracker.error = Some(failure.message.into());
+        if self.asking == Some(index) {
+            self.asking = None;
+        }
+    }
+
+    /// We have the whole torrent now.
+    pub(crate) fn completed(&mut self) {
+        for tracker in &mut self.list {
+            tracker.owed_completed = tracker.may_know_us();
+        }
+    }
+
+    /// Announces `stopped` to each tracker that may know us. The caller does not poll afterwards.
+    pub(crate) fn stop(&mut self) -> Vec<Output> {
+        self.asking = None;
+        let knows_us = |index: &usize| self.list[*index].may_know_us();
+        let notified: Vec<usize> = (0..self.list.len()).filter(knows_us).collect();
+        notified
+            .into_iter()
+            .map(|index| {
+                self.list[index].started = false;
+                self.list[index].owed_completed = false;
+                self.ask_aside(index, AnnounceEvent::Stopped, 0)
+            })
+            .collect()
+    }
+
+    /// Returns what there is to see of each tracker, by number.
+    pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
+        self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))
+    }
+
+    /// Moves the tracker to the front of its tier.
+    fn move_to_front(&mut self, index: usize) {
+        let tier = self.list[index].tier;
+        let first = self.order.iter().position(|other| self.list[*other].tier == tier);
+        let place = self.order.iter().position(|other| *other == index);
+        if let (Some(first), Some(place)) = (first, place) {
+            self.order[first..=place].rotate_right(1);
+        }
+    }
+
+    fn ask(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
+        self.asking = Some(index);
+        self.ask_aside(index, event, num_want)
+    }
+
+    fn ask_aside(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
+        let tracker = &mut self.list[index];
+        tracker.announcing = Some(event);
+        let tracker_id = tracker.reply.as_ref().and_then(|reply| reply.tracker_id.clone());
+        let (tracker, url) = (TrackerIndex(index), tracker.url.to_string());
+        let tracker_id = tracker_id.map(Vec::from);
+        Output::Announce { tracker, url, event, num_want, tracker_id }
+    }
+}
+
+impl Tracker {
+    fn new(url: &str, tier: u32, next: Duration) -> Self {
+        Self {
+            url: url.into(),
+            tier,
+            started: false,
+            owed_completed: false,
+            announcing: None,
+            failures: 0,
+            error: None,
+            reply: None,
+            next,
+        }
+    }
+
+    /// Whether it was sent `started`, or is being sent it.
+    fn may_know_us(&self) -> bool {
+        self.started || self.announcing == Some(AnnounceEvent::Started)
+    }
+
+    /// Whether `completed` may be sent. A tracker that does not know us is sent `started` first.
+    fn owes(&self) -> bool {
+        self.owed_completed && self.started
+    }
+
+    fn owes_completed(&self, now: Duration) -> bool {
+        self.owes() && self.completed_at() <= now
+    }
+
+    /// Returns when `completed` may be sent: at once, or after a back-off.
+    fn completed_at(&self) -> Duration {
+        if self.failures == 0 { Duration::ZERO } else { self.next }
+    }
+
+    fn note_reply(&mut self, reply: &AnnounceReply, event: Option<AnnounceEvent>) {
+        self.failures = 0;
+        self.error = None;
+        match event {
+            Some(AnnounceEvent::Started) => self.started = true,
+            Some(AnnounceEvent::Completed) => self.owed_completed = false,
+            Some(AnnounceEvent::Stopped) => self.started = false,
+            Some(AnnounceEvent::None | AnnounceEvent::Paused) | None => {}
+        }
+        let kept = self.reply.take().and_then(|reply| reply.tracker_id);
+        self.reply = Some(Summary {
+            interval: reply.interval,
+            seeders: reply.seeders,
+            leechers: reply.leechers,
+            warning: reply.warning.as_deref().map(Box::from),
+            tracker_id: reply.tracker_id.as_deref().map(Box::from).or(kept),
+        });
+    }
+
+    fn view(&self, index: TrackerIndex) -> TrackerView {
+        let reply = self.reply.as_ref();
+        TrackerView {
+            index,
+            tier: self.tier as usize,
+            url: self.url.to_string(),
+            announcing: self.announcing.is_some(),
+            failures: self.failures,
+            error: self.error.as_deref().map(str::to_owned),
+            warning: reply.and_then(|reply| reply.warning.as_deref()).map(str::to_owned),
+            replied: reply.is_some(),
+            seeders: reply.and_then(|reply| reply.seeders),
+            leechers: reply.and_then(|reply| reply.leechers),
+            interval: reply.map(|reply| reply.interval),
+            next_announce: self.next,
+        }
+    }
+}
+
+/// Returns how long a tracker is not asked after its `failures`th failure in a row: the longer of
+/// our back-off and what the tracker said.
+fn back_off(failures: u32, retry_in: Option<u32>) -> Duration {
+    let ours = (FIRST_BACK_OFF * 2u32.pow(failures.saturating_sub(1).min(6))).min(MAX_BACK_OFF);
+    let theirs = Duration::from_secs(retry_in.unwrap_or(0).into()).min(MAX_INTERVAL);
+    ours.max(theirs)
+}
