@@ -18,7 +18,7 @@ use addresses::{Addresses, Ending};
 use bans::Bans;
 
 pub use trackers::MAX_TRACKERS;
-pub(crate) use trackers::Trackers;
+pub(crate) use trackers::{Need, Trackers};
 
 /// The most addresses taken from one list.
 const MAX_LIST: usize = 2000;
@@ -53,14 +53,13 @@ impl Contacts {
         listed.filter(|address| self.learn(now, **address, rng)).count()
     }
 
-    /// A tracker answered or did not. `starving` says that pieces are missing and no peer is
-    /// connected.
+    /// A tracker answered or did not. `need` is what the swarm lacks while only connected peers count.
     pub(crate) fn handle_announced(
         &mut self,
         now: Duration,
         tracker: TrackerIndex,
         result: Result<&AnnounceReply, AnnounceFailure>,
-        starving: bool,
+        need: Need,
         rng: &mut impl Rng,
     ) {
         match result {
@@ -69,9 +68,9 @@ impl Contacts {
                 let peers: Vec<SocketAddr> =
                     reply.peers.iter().filter_map(TrackerPeer::address).collect();
                 self.handle_candidates(now, Source::Tracker, &peers, rng);
-                let none_to_try =
-                    self.addresses.connecting() == 0 && !self.addresses.has_ready(now);
-                self.trackers.answered(now, tracker, reply, starving && none_to_try);
+                let can_try = self.addresses.connecting() > 0 || self.addresses.has_ready(now);
+                let need = if can_try { need.min(Need::Pieces) } else { need };
+                self.trackers.answered(now, tracker, reply, need);
             }
         }
     }

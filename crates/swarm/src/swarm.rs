@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bt_types::{AnnounceReply, Bitfield, Geometry, PeerId, PieceIndex};
 
-use crate::contacts::{Contacts, Trackers};
+use crate::contacts::{Contacts, Need, Trackers};
 use crate::peer::{Peer, PeerTransfer, Peers, Sender};
 use crate::rng::IdleRng;
 use crate::spans::SpanBudget;
@@ -86,8 +86,12 @@ impl Swarm {
         result: Result<&AnnounceReply, AnnounceFailure>,
     ) {
         self.now = now;
-        let starving = self.peers.is_empty() && !self.is_complete();
-        self.contacts.handle_announced(now, tracker, result, starving, &mut self.rng);
+        let need = match (self.is_complete(), self.peers.is_empty()) {
+            (true, _) => Need::Nothing,
+            (false, true) => Need::Peers,
+            (false, false) => Need::Pieces,
+        };
+        self.contacts.handle_announced(now, tracker, result, need, &mut self.rng);
     }
 
     /// Somebody gave addresses at which peers may be; all but the first 2,000 are ignored.

@@ -24,6 +24,19 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest interval that is honoured.
 const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same while pieces are missing: an absurd interval must not stop a download for a day.
+const MAX_LEECH_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What a swarm needs of its trackers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// It has every piece.
+    Nothing,
+    /// Pieces are missing.
+    Pieces,
+    /// Pieces are missing, and no peer is left to try.
+    Peers,
+}
 
 #[derive(Debug, Clone)]
 struct Tracker {
@@ -108,23 +121,24 @@ impl Trackers {
         owed.map(Tracker::completed_at).chain([self.due]).min()
     }
 
-    /// A tracker answered. `starving` says that no peer is left to try: the shortest interval that
-    /// the tracker allows counts then.
+    /// A tracker answered. While no peer is left to try, the shortest interval that the tracker
+    /// allows counts.
     pub(crate) fn answered(
         &mut self,
         now: Duration,
         TrackerIndex(index): TrackerIndex,
         reply: &AnnounceReply,
-        starving: bool,
+        need: Need,
     ) {
         let Some(tracker) = self.list.get_mut(index) else { return };
         let event = tracker.announcing.take();
         tracker.note_reply(reply, event);
-        let least = reply.min_interval.unwrap_or(0);
-        let soon = starving && reply.min_interval.is_some();
-        let seconds =
-            if soon { least.max(60).min(reply.interval) } else { reply.interval.max(least) };
-        let interval = Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let seconds = match reply.min_interval {
+            Some(least) if need == Need::Peers => least.max(60).min(reply.interval),
+            least => reply.interval.max(least.unwrap_or(0)),
+        };
+        let most = if need == Need::Nothing { MAX_INTERVAL } else { MAX_LEECH_INTERVAL };
+        let interval = Duration::from_secs(seconds.into()).clamp(MIN_INTERVAL, most);
         tracker.next = now + interval;
         if self.asking == Some(index) {
             self.asking = None;

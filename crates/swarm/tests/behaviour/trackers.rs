@@ -283,5 +283,6 @@ fn absurd_interval_is_clamped() {
     assert_eq!(announces(&bench.pass(seconds(4))), []);
     assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), REGULAR)]);
     answer(&mut bench, 0, u32::MAX);
-    assert_eq!(announces(&bench.pass(seconds(24 * 3600))), [(TrackerIndex(0), REGULAR)]);
+    assert_eq!(announces(&bench.pass(seconds(2 * 3600 - 1))), []);
+    assert_eq!(announces(&bench.pass(seconds(1))), [(TrackerIndex(0), REGULAR)]);
 }
