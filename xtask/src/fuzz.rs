@@ -1,9 +1,10 @@
-//! `cargo xtask fuzz`: libFuzzer on the targets of `xtask/fuzz`, on the stable toolchain. It needs only
-//! a C++ compiler, for libFuzzer itself.
+//! `cargo xtask fuzz`: libFuzzer on the targets of `xtask/fuzz`, on the stable toolchain. It needs
+//! only a C++ compiler, for libFuzzer itself.
 //!
-//! The committed part of a target's corpus is in `testdata/fuzz` and is replayed by the tests of the
-//! target's crate. New inputs go to `target/fuzz/corpus`; `--minimise` rebuilds the committed part from
-//! both. A file whose name is not a hash was added by hand or was once a finding, and is always kept.
+//! The committed part of a target's corpus is in `testdata/fuzz` and is replayed by the tests of
+//! the target's crate. New inputs go to `target/fuzz/corpus`; `--minimise` rebuilds the committed
+//! part from both. A file whose name is not a hash was added by hand or was once a finding, and is
+//! always kept.
 
 mod corpus;
 mod log;

@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask TASK`. All tasks run on a machine that has only Rust; a part that
-//! needs more says so and is skipped.
+//! Development tasks: `cargo xtask TASK`. All tasks run on a machine that has only Rust; a part
+//! that needs more says so and is skipped.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
 

@@ -1,10 +1,11 @@
 //! What a process has cost so far, from /proc.
 //!
-//! `wait4` would report it at the end, but has no safe wrapper, and `getrusage` reports only the largest
-//! of all children. So we read `stat` of a child that has ended before we reap it: it counts all its
-//! threads and the children that it waited for. The kernel keeps the peak of its memory only while it
-//! lives, so we sample that. This misses the peak of the last [`SAMPLE_INTERVAL`], and less than 20 ms
-//! of CPU time, which the kernel counts in hundredths of a second.
+//! `wait4` would report it at the end, but has no safe wrapper, and `getrusage` reports only the
+//! largest of all children. So we read `stat` of a child that has ended before we reap it: it
+//! counts all its threads and the children that it waited for. The kernel keeps the peak of its
+//! memory only while it lives, so we sample that. This misses the peak of the last
+//! [`SAMPLE_INTERVAL`], and less than 20 ms of CPU time, which the kernel counts in hundredths of a
+//! second.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -42,8 +42,8 @@ impl Launch {
         Ok(Self { name: name.to_owned(), child, stdout, stderr, grace: GRACE })
     }
 
-    /// Makes [`stop`](Self::stop) kill it soon: for other people's programs, some of which are slow to
-    /// end.
+    /// Makes [`stop`](Self::stop) kill it soon: for other people's programs, some of which are slow
+    /// to end.
     pub fn with_short_grace(mut self) -> Self {
         self.grace = SHORT_GRACE;
         self
@@ -184,7 +184,8 @@ fn killed_with_us(command: &Command) -> Command {
     through(&["setpriv", "--pdeathsig", "KILL", "--"], command)
 }
 
-/// Returns the command with an address space of so many bytes at most, where `prlimit` is installed.
+/// Returns the command with an address space of so many bytes at most, where `prlimit` is
+/// installed.
 pub fn bounded(command: &Command, address_space: u64) -> Command {
     through(&["prlimit", &format!("--as={address_space}"), "--"], command)
 }

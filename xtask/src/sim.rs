@@ -1,6 +1,7 @@
-//! `cargo xtask sim`: simulates whole swarms, one per seed, with the program of `crates/sim` as a child
-//! process. It reports what broke and how to reproduce it. Some seeds are played twice, in two
-//! processes, which must agree. `--mutants` plants bugs, one at a time, and checks that each is found.
+//! `cargo xtask sim`: simulates whole swarms, one per seed, with the program of `crates/sim` as a
+//! child process. It reports what broke and how to reproduce it. Some seeds are played twice, in
+//! two processes, which must agree. `--mutants` plants bugs, one at a time, and checks that each is
+//! found.
 
 mod mutants;
 mod soak;

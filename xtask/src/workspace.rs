@@ -65,7 +65,8 @@ pub fn build_release(package: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Returns the command that builds and runs a package's program; its arguments are still to be added.
+/// Returns the command that builds and runs a package's program; its arguments are still to be
+/// added.
 pub fn run_package(package: &str) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--package", package, "--"]);

@@ -1,10 +1,11 @@
 //! A disk in memory. It forgets unsynced changes when its power is cut, fails as its [`Faults`]
 //! say, and can die in the middle of an operation.
 //!
-//! Every file has two contents: the one that the system shows, and the durable one. Between them are
-//! the changes that were not synced. A power cut keeps any subset of them, in any order, some of them
-//! torn at a sector. Creating, renaming and removing a file are such changes too. A sync that fails
-//! drops the changes without making them durable, as Linux does: no later sync brings them back.
+//! Every file has two contents: the one that the system shows, and the durable one. Between them
+//! are the changes that were not synced. A power cut keeps any subset of them, in any order, some
+//! of them torn at a sector. Creating, renaming and removing a file are such changes too. A sync
+//! that fails drops the changes without making them durable, as Linux does: no later sync brings
+//! them back.
 
 mod state;
 
@@ -211,8 +212,8 @@ impl SimDisk {
         state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
     }
 
-    /// Whether the file has exactly these bytes and would keep them after a power cut. An empty file
-    /// need not survive: it can be created again.
+    /// Whether the file has exactly these bytes and would keep them after a power cut. An empty
+    /// file need not survive: it can be created again.
     pub(crate) fn keeps_whole(&self, path: &Path, bytes: &[u8]) -> bool {
         let state = self.state();
         let shown = state.file_at(path).is_some_and(|inode| state.shown(inode) == bytes);

@@ -1,5 +1,5 @@
-//! Simulates whole swarms: the real `session::engine` and `piece_store` on a virtual clock, a virtual
-//! network and virtual disks. Development only.
+//! Simulates whole swarms: the real `session::engine` and `piece_store` on a virtual clock, a
+//! virtual network and virtual disks. Development only.
 //!
 //! In scope: drawing a scenario from a seed, playing it, checking every rule meanwhile.
 //! Out of scope: sockets, threads, HTTP and TLS, which the loopback suites test.
@@ -10,8 +10,8 @@
 //! assert_eq!(report.digest, sim::play(7).digest);
 //! ```
 //!
-//! A *node* is an honest peer; a *liar* is a peer that sends wrong data or breaks the protocol. What
-//! is checked in every simulation:
+//! A *node* is an honest peer; a *liar* is a peer that sends wrong data or breaks the protocol.
+//! What is checked in every simulation:
 //!
 //! | rule | where |
 //! |---|---|

@@ -1,10 +1,10 @@
 //! `sim COUNT [FROM]`: plays COUNT scenarios, the first with seed FROM, and prints a line for each
 //! that broke a rule; the last line says how many did. `sim digests COUNT [FROM]`: also prints the
-//! digest of each. `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim trace SEED`:
-//! plays one and prints every event. `sim shapes`: downloads from swarms of given rates, and prints
-//! what share of the rate they use.
+//! digest of each. `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim trace
+//! SEED`: plays one and prints every event. `sim shapes`: downloads from swarms of given rates, and
+//! prints what share of the rate they use.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock and the threads are outside of all simulations.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Only here are clock and threads.
 
 use std::any::Any;
 use std::io::Write as _;
@@ -87,8 +87,9 @@ fn play(seeds: Range<u64>, extra: Extra) -> ExitCode {
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays `seeds` on all cores, in ascending order. With `stop_at_first`, scenarios that were started
-/// before the first broken one are played to the end, so the lowest broken seed is among them.
+/// Plays `seeds` on all cores, in ascending order. With `stop_at_first`, scenarios that were
+/// started before the first broken one are played to the end, so the lowest broken seed is among
+/// them.
 fn play_all(seeds: &Range<u64>, stop_at_first: bool) -> Vec<Report> {
     let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

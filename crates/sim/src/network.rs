@@ -1,4 +1,5 @@
-//! Connections between machines. Bytes arrive in order, delayed, at some rate, in any portions, or not at all.
+//! Connections between machines. Bytes arrive in order, delayed, at some rate, in any portions, or
+//! not at all.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

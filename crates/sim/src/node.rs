@@ -119,9 +119,9 @@ pub(crate) struct Node {
     pub(crate) closed: bool,
     /// Whether a sync failed since the torrent was opened: then the shutdown is not clean.
     pub(crate) sync_failed: bool,
-    /// Whether there may be files that count as the torrent's only while something in them verifies:
-    /// the user's own, until the first transfer starts, and one that was edited since the last
-    /// transfer started.
+    /// Whether there may be files that count as the torrent's only while something in them
+    /// verifies: the user's own, until the first transfer starts, and one that was edited since the
+    /// last transfer started.
     pub(crate) doubtful: bool,
     /// The user stopped it, and its process ends once it is idle.
     pub(crate) leaving: bool,
@@ -223,8 +223,8 @@ impl Node {
         self.plan.unrelated.contains(&file) || (is_rubbish && !was_wanted())
     }
 
-    /// Whether a piece has bytes in an unselected link. If a piece of that link must be written, the
-    /// store gives up all pieces of the link.
+    /// Whether a piece has bytes in an unselected link. If a piece of that link must be written,
+    /// the store gives up all pieces of the link.
     pub(crate) fn is_beside_left_link(&self, piece: u32) -> bool {
         let mut left = self.plan.links.iter().filter(|link| !self.want().has(**link));
         left.any(|link| self.site.payload.pieces_in(*link).contains(&piece))
@@ -289,8 +289,8 @@ impl Node {
         }
     }
 
-    /// Starts a process on the machine and adds the torrent. `shared` are the torrents of the mate's
-    /// process, if the node joins it.
+    /// Starts a process on the machine and adds the torrent. `shared` are the torrents of the
+    /// mate's process, if the node joins it.
     pub(crate) fn start(&mut self, now: Duration, shared: Option<Arc<Torrents<SimDisk>>>) {
         self.launch += 1;
         self.completed = false;

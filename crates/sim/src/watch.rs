@@ -1,8 +1,8 @@
 //! Checks what a node sends on its connections.
 //!
 //! A frame may wait in the node's send buffer while things change. So a change counts against the
-//! node only once the buffer was empty after it: when the link's `drained` is later than the change.
-//! Both are *moments*: numbers that grow with every change.
+//! node only once the buffer was empty after it: when the link's `drained` is later than the
+//! change. Both are *moments*: numbers that grow with every change.
 //!
 //! What a node may send on a link:
 //!
@@ -23,9 +23,10 @@
 //! | outstanding | `outstanding` | requested and not answered | PIECE, REJECT, CANCEL; CHOKE without the Fast extension |
 //! | redundant | `outstanding` and `redundant` | another link brought the block | the same. The node must send CANCEL before its buffer is empty for the second time, unless the block is arriving |
 //!
-//! A block is also `void` once it was cancelled, its piece failed, or two links brought it at the same
-//! time. The node may discard a void block, so its arrival makes no other link's request redundant.
-//! Neither does a block that arrives [`SLOW`] after its request, or while it is redundant.
+//! A block is also `void` once it was cancelled, its piece failed, or two links brought it at the
+//! same time. The node may discard a void block, so its arrival makes no other link's request
+//! redundant. Neither does a block that arrives [`SLOW`] after its request, or while it is
+//! redundant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! A bar chart as SVG: a bar for each row, from 0 to the median of the first column, with a line from
-//! the minimum to the maximum; beside it the second column as text. It is readable on light and dark
-//! backgrounds.
+//! A bar chart as SVG: a bar for each row, from 0 to the median of the first column, with a line
+//! from the minimum to the maximum; beside it the second column as text. It is readable on light
+//! and dark backgrounds.
 
 use std::fmt::Write as _;
 

@@ -32,7 +32,8 @@ enum Role {
         #[arg(long)]
         limit: Option<u64>,
     },
-    /// Seeds the payload in the root folder over lines with these rates, in KB/s, and this round trip
+    /// Seeds the payload in the root folder over lines with these rates, in KB/s, and this round
+    /// trip
     ServeOver {
         root: PathBuf,
         #[arg(long, value_delimiter = ',')]

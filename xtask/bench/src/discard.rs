@@ -23,8 +23,9 @@ const READ: usize = 256 * 1024;
 /// How long a seeder may be silent. Some seeders never unchoke some peers.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Requests blocks over `connections` connections to each of `addresses`: for `seconds`, repeatedly; or
-/// until each connection has had its share of the payload. Prints how much each connection received.
+/// Requests blocks over `connections` connections to each of `addresses`: for `seconds`,
+/// repeatedly; or until each connection has had its share of the payload. Prints how much each
+/// connection received.
 pub(super) fn run(
     payload: &Path,
     addresses: &[SocketAddr],

@@ -1,8 +1,8 @@
 //! Downloading: every client from the same seeders, one after another.
 //!
-//! The time is from when a program has the torrent (for programs with the torrent in their arguments:
-//! from their start) until it reports that it is complete, by ending or by running a command. CPU time
-//! is counted over the same time, and to the end of programs that end.
+//! The time is from when a program has the torrent (for programs with the torrent in their
+//! arguments: from their start) until it reports that it is complete, by ending or by running a
+//! command. CPU time is counted over the same time, and to the end of programs that end.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -100,7 +100,8 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
 struct Bench<'a> {
     options: &'a Options,
     trial_folder: &'a TrialFolder,
-    /// The folder of downloads, if it is on a disk. Then the time includes a sync of its file system.
+    /// The folder of downloads, if it is on a disk. Then the time includes a sync of its file
+    /// system.
     disk: Option<TrialFolder>,
     scenario: Scenario,
     payload: Payload,

@@ -1,6 +1,6 @@
-//! A seeder behind a line with a rate and a delay. A request arrives half a round trip later; the block
-//! leaves at the rate of the line, and arrives half a round trip later. The seeder keeps requests until
-//! they are served, so that a CANCEL in time saves a block.
+//! A seeder behind a line with a rate and a delay. A request arrives half a round trip later; the
+//! block leaves at the rate of the line, and arrives half a round trip later. The seeder keeps
+//! requests until they are served, so that a CANCEL in time saves a block.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,8 @@ use super::serve::{Torrent, block_at, message};
 
 /// How much is read at a time, in bytes: requests only.
 const READ: usize = 16 * 1024;
-/// The portion of bytes that leaves at a time takes the line this long. A shorter time costs more CPU.
+/// The portion of bytes that leaves at a time takes the line this long. A shorter time costs more
+/// CPU.
 const PORTION: Duration = Duration::from_millis(10);
 
 /// The properties of a line.

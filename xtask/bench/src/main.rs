@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: bt-cli beside every other program that is installed, one after another, on the
-//! same payload, several times, in an order that rotates. A benchmark, not a test.
+//! `cargo xtask bench`: bt-cli beside every other program that is installed, one after another, on
+//! the same payload, several times, in an order that rotates. A benchmark, not a test.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A benchmark has a clock.
 
@@ -104,8 +104,8 @@ struct Options {
     /// Only one swarm, with this round trip, in milliseconds
     #[arg(long, value_name = "MS")]
     rtt: Option<u64>,
-    /// Download to this folder, which is on a disk; the time includes a syncfs at the end, and a build of
-    /// bt-cli that syncs only once takes part
+    /// Download to this folder, which is on a disk; the time includes a syncfs at the end, and a
+    /// build of bt-cli that syncs only once takes part
     #[arg(long, value_name = "DIR")]
     disk: Option<PathBuf>,
     /// The folder to work in [default: in memory (/dev/shm), if possible]

@@ -1,4 +1,5 @@
-//! Measuring: every contestant in each round, in an order that rotates; and the result of one launch.
+//! Measuring: every contestant in each round, in an order that rotates; and the result of one
+//! launch.
 
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,8 @@ pub(super) fn race(
     }
 }
 
-/// Waits until `launch` has ended or is `done`. Returns the time until then, and the cost; with `ends`,
-/// the cost up to its end.
+/// Waits until `launch` has ended or is `done`. Returns the time until then, and the cost; with
+/// `ends`, the cost up to its end.
 pub(super) fn follow(
     launch: &mut Launch,
     done: impl Fn() -> bool,

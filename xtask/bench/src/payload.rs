@@ -1,5 +1,5 @@
-//! The payload: files whose bytes follow from their position, and a torrent of them. It is written in
-//! parts, so that it need not fit in memory.
+//! The payload: files whose bytes follow from their position, and a torrent of them. It is written
+//! in parts, so that it need not fit in memory.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write as _};
@@ -210,7 +210,8 @@ impl Description {
     }
 }
 
-/// Returns path and length of file number `index`: about the same length, a hundred files per folder.
+/// Returns path and length of file number `index`: about the same length, a hundred files per
+/// folder.
 fn file_of(name: &str, shape: &Shape, index: u64) -> (PathBuf, u64) {
     if shape.files == 1 {
         return (name.into(), shape.size);

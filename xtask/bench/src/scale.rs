@@ -1,5 +1,5 @@
-//! How the cost of a download grows with peers, torrents, files and size. The peers are ours, because
-//! they cost less than others ([`super::serve`]).
+//! How the cost of a download grows with peers, torrents, files and size. The peers are ours,
+//! because they cost less than others ([`super::serve`]).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

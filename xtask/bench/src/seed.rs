@@ -1,5 +1,5 @@
-//! Seeding: the rate of a seeder and its cost, with three kinds of peers. The time is that of the peers;
-//! a seeder has verified its data before.
+//! Seeding: the rate of a seeder and its cost, with three kinds of peers. The time is that of the
+//! peers; a seeder has verified its data before.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! A seeder that unchokes everyone at once and serves every request, from memory, with a thread for each
-//! connection. One process can be as many peers as a benchmark wants: it listens at every address of
-//! the machine. Each address may have a line of its own ([`super::line`]).
+//! A seeder that unchokes everyone at once and serves every request, from memory, with a thread for
+//! each connection. One process can be as many peers as a benchmark wants: it listens at every
+//! address of the machine. Each address may have a line of its own ([`super::line`]).
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -25,8 +25,8 @@ const SEND: usize = 256 * 1024;
 /// The longest block that is served, in bytes.
 const MAX_BLOCK: u32 = 128 * 1024;
 
-/// Serves the payload below `root` until it is killed, each address over a line of its own: the last byte
-/// of the address selects one of `lines`, in rotation.
+/// Serves the payload below `root` until it is killed, each address over a line of its own: the
+/// last byte of the address selects one of `lines`, in rotation.
 pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     let (torrents, lines) = (Arc::new(vec![Torrent::open(root)?]), Arc::new(lines));
     for stream in TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?.incoming() {
@@ -43,8 +43,8 @@ pub(super) fn serve_over(root: &Path, lines: Vec<Line>) -> Result<()> {
     Ok(())
 }
 
-/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes the file
-/// `requested` at the first request.
+/// Serves the payloads below `roots` until it is killed, or until `limit` bytes are sent. Writes
+/// the file `requested` at the first request.
 pub(super) fn serve(roots: &[PathBuf], requested: &Path, limit: Option<u64>) -> Result<()> {
     let torrents = roots.iter().map(|root| Torrent::open(root)).collect::<Result<Vec<_>>>()?;
     let (torrents, sent) = (Arc::new(torrents), Arc::new(AtomicU64::new(0)));

@@ -1,5 +1,5 @@
-//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay. The share is the
-//! part of the seeders' total rate that the download used.
+//! Downloading from a swarm: many seeders, each behind a line with a rate and a delay. The share is
+//! the part of the seeders' total rate that the download used.
 
 use std::net::SocketAddr;
 use std::time::Duration;

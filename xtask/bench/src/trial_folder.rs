@@ -14,7 +14,8 @@ const PART: usize = 1024 * 1024;
 pub(super) struct TrialFolder(PathBuf);
 
 impl TrialFolder {
-    /// Creates it in `folder`; by default in memory (/dev/shm), or in the folder of temporary files.
+    /// Creates it in `folder`; by default in memory (/dev/shm), or in the folder of temporary
+    /// files.
     pub(super) fn new(folder: Option<&Path>) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let temporary = std::env::temp_dir();
@@ -39,8 +40,8 @@ impl TrialFolder {
         Ok(path)
     }
 
-    /// Writes and removes a file of `size` bytes. Virtual machines that return freed memory to their
-    /// host are slow at touching it again, and that must not affect a measurement.
+    /// Writes and removes a file of `size` bytes. Virtual machines that return freed memory to
+    /// their host are slow at touching it again, and that must not affect a measurement.
     pub(super) fn warm_up_memory(&self, size: u64) -> Result<()> {
         let path = self.0.join("warm-up");
         let mut file = File::create(&path)?;

@@ -126,7 +126,8 @@ pub fn finish(launch: &mut Launch, limit: Duration) -> Result<Finished> {
     Ok(Finished { code, lines: lines.with_context(|| format!("no JSON\n{tail}"))?, tail })
 }
 
-/// Returns the JSON value of each line. Skips lines that are no JSON, such as an unfinished last one.
+/// Returns the JSON value of each line. Skips lines that are no JSON, such as an unfinished last
+/// one.
 pub fn json_lines(text: &str) -> impl DoubleEndedIterator<Item = Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok())
 }

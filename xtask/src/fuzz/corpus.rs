@@ -30,8 +30,8 @@ pub(super) fn committed(target: &str) -> PathBuf {
     root().join("testdata/fuzz").join(target)
 }
 
-/// Keeps the fewest inputs that reach as much code as all known ones, the shortest first, and the named
-/// inputs.
+/// Keeps the fewest inputs that reach as much code as all known ones, the shortest first, and the
+/// named inputs.
 pub(super) fn minimise(fuzzer: &Fuzzer, target: &str) -> Result<()> {
     let (committed, working) = (committed(target), fuzzer.working_corpus(target)?);
     let merged = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
-//! The bugs that the simulator must find. Those of one crate are next to each other, which makes the
-//! builds shorter. `seeds` is some multiple of the seeds that it took when the bug was written.
+//! The bugs that the simulator must find. Those of one crate are next to each other, which makes
+//! the builds shorter. `seeds` is some multiple of the seeds that it took when the bug was written.
 
 use super::mutants::Mutant;
 

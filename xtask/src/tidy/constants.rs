@@ -12,7 +12,8 @@ enum Quantity {
     Time(Duration),
 }
 
-/// Compares the rows below "Constants" in `text` with the files they name, which are below `crates`.
+/// Compares the rows below "Constants" in `text` with the files they name, which are below
+/// `crates`.
 pub(super) fn check(text: &str, crates: &Path) -> Vec<String> {
     let rows = rows(text, "Constants");
     // Rows in italics describe what no constant says.
@@ -64,8 +65,8 @@ fn product(expression: &str) -> Option<f64> {
     factors.product::<Result<f64, _>>().ok()
 }
 
-/// Returns every quantity in the words of a cell: `16 KiB`, `1.5 s`, `2,000`, `3 million`, `2²¹`, `a
-/// third`.
+/// Returns every quantity in the words of a cell: `16 KiB`, `1.5 s`, `2,000`, `3 million`, `2²¹`,
+/// `a third`.
 fn quantities(cell: &str) -> Vec<Quantity> {
     let words: Vec<&str> = cell.split_whitespace().collect();
     let mut found = Vec::new();

@@ -26,8 +26,8 @@ pub(super) fn check<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Vec
     edges.iter().flat_map(|(folder, edges)| cycles(folder, edges)).collect()
 }
 
-/// Returns the path of a module, crate first; `None` if it is not a source of a crate. A folder's own
-/// module is called `mod`.
+/// Returns the path of a module, crate first; `None` if it is not a source of a crate. A folder's
+/// own module is called `mod`.
 fn module_of(path: &Path) -> Option<Module> {
     let path = path.to_str()?.strip_suffix(".rs")?;
     let (root, inside) = path.split_once("/src/")?;

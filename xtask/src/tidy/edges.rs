@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::readme::{names, rows};
 
 /// Compares the dependencies of `packages`, as `cargo metadata` reports them, with the tables below
-/// "Edges" in `text`. The first table has a row for each of our packages: those that it uses, and those
-/// that only its tests use. The second has a row for some other packages: those of ours that use it.
+/// "Edges" in `text`. The first table has a row for each of our packages: those that it uses, and
+/// those that only its tests use. The second has a row for some other packages: those of ours that
+/// use it.
 pub(super) fn check(packages: &[Value], text: &str) -> Vec<String> {
     let (ours, others): (Vec<_>, Vec<_>) =
         rows(text, "Edges").into_iter().partition(|row| row.len() == 3);

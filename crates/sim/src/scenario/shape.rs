@@ -29,8 +29,8 @@ pub struct Shape {
 }
 
 /// Swarms of seeders like those of `cargo xtask bench swarm`, with a session's default memory for
-/// payload on two cores. Each has the least share of the ideal rate that is expected, in percent. The
-/// last one is the second with liars of each rate.
+/// payload on two cores. Each has the least share of the ideal rate that is expected, in percent.
+/// The last one is the second with liars of each rate.
 pub fn shapes() -> Vec<(Shape, f64)> {
     let shape = |each: usize, kilobytes: &[u64], round_trip, mebibytes: u64, piece_length| Shape {
         rates: kilobytes.iter().flat_map(|rate| repeat_n(rate * 1000, each)).collect(),

@@ -193,7 +193,7 @@ impl World {
     /// Checks the reason of a disconnect: no node sees another one break a rule of the protocol.
     fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
         const FAIR: [&str; 11] = [
-            "nobody sends anything",
+            "no data arrives",
             "closed by the peer",
             "connection reset by peer",
             "the peer has another connection to us",
@@ -310,8 +310,8 @@ impl World {
         Ok(())
     }
 
-    /// Leaves the file to the mate. If the mate has given way too, it is resumed, and one of the two
-    /// must be able to continue.
+    /// Leaves the file to the mate. If the mate has given way too, it is resumed, and one of the
+    /// two must be able to continue.
     fn give_way(&mut self, node: usize) -> Result<(), Broken> {
         self.nodes[node].give_way();
         let Some(mate) = self.nodes[node].mate.filter(|mate| self.nodes[*mate].gave_way) else {

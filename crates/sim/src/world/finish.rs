@@ -61,7 +61,8 @@ impl World {
         Ok(())
     }
 
-    /// Checks that everything is on the disk, byte for byte and synced, and the next start trusts it.
+    /// Checks that everything is on the disk, byte for byte and synced, and the next start trusts
+    /// it.
     fn check_disk(&self, node: &Node) -> Result<(), Broken> {
         let wanted = self.wanted(node).into_iter();
         let missing = self.missing_of(node);

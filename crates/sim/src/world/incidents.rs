@@ -90,8 +90,8 @@ impl World {
         Ok(())
     }
 
-    /// Checks at the end of a process that the only files written to are those that it or its mate may
-    /// write to.
+    /// Checks at the end of a process that the only files written to are those that it or its mate
+    /// may write to.
     pub(super) fn check_files(&self, node: usize) -> Result<(), Broken> {
         let mate = self.nodes[node].mate.map(|mate| &self.nodes[mate]);
         let may_write = |path: &Path| {
@@ -108,7 +108,8 @@ impl World {
         })
     }
 
-    /// Breaks all connections. If the ends are not notified, a process that lives on sees only silence.
+    /// Breaks all connections. If the ends are not notified, a process that lives on sees only
+    /// silence.
     fn cut(&mut self, node: usize, notified: bool) -> Result<(), Broken> {
         let now = self.now;
         for at in self.network.ends_of(Party::Node(node)) {

@@ -1,5 +1,5 @@
-//! The store's jobs. Each is done at some time and answered some time later; what the answer promises
-//! is checked against the disk.
+//! The store's jobs. Each is done at some time and answered some time later; what the answer
+//! promises is checked against the disk.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

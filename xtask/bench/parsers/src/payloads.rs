@@ -19,8 +19,8 @@ pub struct Payload {
 ///
 /// - `many-files`: 18.8 MB, 100,000 files in folders of 100, 57 bytes each, in order; the rest,
 ///   13 MB, is piece hashes, as in a torrent with small pieces.
-/// - `long-paths`: the same size, 155 bytes per file: four levels of folders with realistic names, not in
-///   order, and 3 MB of piece hashes.
+/// - `long-paths`: the same size, 155 bytes per file: four levels of folders with realistic names,
+///   not in order, and 3 MB of piece hashes.
 /// - `pieces`: the same size, nearly all of it piece hashes, three files.
 /// - `small`: 20 files and 120 pieces, 4 KB, like most torrents.
 pub fn payloads() -> Vec<Payload> {

@@ -1,5 +1,5 @@
-//! The bare walk: it reads every token, builds nothing and checks hardly anything. No parser can be much
-//! faster.
+//! The bare walk: it reads every token, builds nothing and checks hardly anything. No parser can be
+//! much faster.
 
 /// Returns the number of tokens in `input`; `None` if it is not one value.
 pub(crate) fn walk(input: &[u8]) -> Option<usize> {

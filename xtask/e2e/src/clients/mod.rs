@@ -89,7 +89,8 @@ pub trait Program {
         true
     }
 
-    /// Returns the most bytes that its buffers held during a completed download, if it reports that.
+    /// Returns the most bytes that its buffers held during a completed download, if it reports
+    /// that.
     fn buffers_peak(&self, _launch: &Launch) -> Option<u64> {
         None
     }
@@ -100,8 +101,8 @@ pub trait Program {
     }
 }
 
-/// Starts one of our scripts and waits until it creates `added` in `home`: its interpreter has started
-/// and it has the torrent.
+/// Starts one of our scripts and waits until it creates `added` in `home`: its interpreter has
+/// started and it has the torrent.
 fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Launch> {
     let mut launch = Launch::start(name, command, home)?.with_short_grace();
     let added = home.join("added");

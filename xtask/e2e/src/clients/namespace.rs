@@ -1,5 +1,5 @@
-//! A network namespace with an address per client, in which the filters do not apply that clients have
-//! for loopback and for several peers at one address; and a mount namespace.
+//! A network namespace with an address per client, in which the filters do not apply that clients
+//! have for loopback and for several peers at one address; and a mount namespace.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};

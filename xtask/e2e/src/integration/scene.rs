@@ -109,7 +109,8 @@ impl Scene {
         self.user(name).start("download", command.args(more))
     }
 
-    /// Starts `bt-cli seed` of `name` and waits until it has announced to `tracker` that it is complete.
+    /// Starts `bt-cli seed` of `name` and waits until it has announced to `tracker` that it is
+    /// complete.
     pub(super) fn seed(
         &self,
         name: &str,
@@ -152,8 +153,8 @@ pub(super) fn interrupt(launch: &mut Launch) -> Result<Finished> {
     Ok(finished)
 }
 
-/// Returns an address with a port that is free now. Another program can take it before we do, which is
-/// unlikely.
+/// Returns an address with a port that is free now. Another program can take it before we do, which
+/// is unlikely.
 pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

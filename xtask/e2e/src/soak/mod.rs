@@ -1,6 +1,6 @@
-//! `cargo xtask soak`: a small swarm on loopback in which peers come and go for a long time, and two
-//! processes that stay: a seeder, and a download that is slow and then seeds. Their memory, descriptors
-//! and threads are sampled; after a while none of them may grow any more.
+//! `cargo xtask soak`: a small swarm on loopback in which peers come and go for a long time, and
+//! two processes that stay: a seeder, and a download that is slow and then seeds. Their memory,
+//! descriptors and threads are sampled; after a while none of them may grow any more.
 //!
 //! ```text
 //!  trackers (HTTP, UDP)      seeder  <---.

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use super::{LIMIT, is_event};
 use xtask::process::Launch;
 
-/// What a process holds: the name, the unit, and by how much the maximum of the last quarter of the time
-/// may exceed that of the second one. The first quarter is for warming up.
+/// What a process holds: the name, the unit, and by how much the maximum of the last quarter of the
+/// time may exceed that of the second one. The first quarter is for warming up.
 const HOLDINGS: [(&str, &str, u64); 3] =
     [("memory", "KiB", 2048), ("descriptors", "", 8), ("threads", "", 0)];
 

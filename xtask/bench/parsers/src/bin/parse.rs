@@ -1,5 +1,5 @@
-//! Measures how fast each contestant parses each torrent, in rounds that start with another contestant
-//! each time, and prints one line of JSON: an array of
+//! Measures how fast each contestant parses each torrent, in rounds that start with another
+//! contestant each time, and prints one line of JSON: an array of
 //!
 //! ```json
 //! {
@@ -15,9 +15,9 @@
 //! ```
 //!
 //! A MB is 1,000,000 bytes; `milliseconds` is the median of one reading; `allocations` and
-//! `peak_bytes` are of one reading, without the input unless the contestant keeps it (`metainfo` does).
-//! `payloads` describes the torrents, `contestants` the parsers: `bencode` and `metainfo` are ours,
-//! `bare walk` builds nothing.
+//! `peak_bytes` are of one reading, without the input unless the contestant keeps it (`metainfo`
+//! does). `payloads` describes the torrents, `contestants` the parsers: `bencode` and `metainfo`
+//! are ours, `bare walk` builds nothing.
 //!
 //! ```text
 //! cargo run --release --manifest-path xtask/bench/parsers/Cargo.toml --bin parse

@@ -310,8 +310,8 @@ fn few_descriptors(scene: &Scene) -> Result<String> {
     Ok("it completes with 64 descriptors for 200 files in 50 folders".to_owned())
 }
 
-/// The limit is lowered during a download: it fails somewhere and names the limit, and no verified piece
-/// is lost.
+/// The limit is lowered during a download: it fails somewhere and names the limit, and no verified
+/// piece is lost.
 fn fewer_descriptors(scene: &Scene) -> Result<String> {
     let (mut least, mut said) = (0, BTreeSet::new());
     for count in (4..64).step_by(4) {

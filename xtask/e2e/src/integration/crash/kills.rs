@@ -172,7 +172,8 @@ fn shares() -> u32 {
     LAYOUTS.iter().map(|layout| layout.share).sum()
 }
 
-/// Returns a case per layout. bt-cli is killed `kills` times in total, at moments drawn from `seed`.
+/// Returns a case per layout. bt-cli is killed `kills` times in total, at moments drawn from
+/// `seed`.
 pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
     let case = |(number, layout): (u64, &'static Layout)| Case {
         cells: vec!["kills".to_owned(), layout.name.to_owned()],
@@ -267,8 +268,8 @@ impl Series {
         Ok(())
     }
 
-    /// Fills the folder. Of three files, one has its own bytes and more; one the first half of its own
-    /// bytes and then others; one does not exist. Returns the pieces that are there.
+    /// Fills the folder. Of three files, one has its own bytes and more; one the first half of its
+    /// own bytes and then others; one does not exist. Returns the pieces that are there.
     fn create_longer_files(&self) -> Result<BTreeSet<u32>> {
         let (data, mut there) = (self.payload.data(), Vec::new());
         for (number, (path, length)) in self.payload.files().enumerate() {
@@ -299,7 +300,8 @@ impl Series {
         })
     }
 
-    /// Launches bt-cli once, and kills it if there are kills left. Returns whether it ended by itself.
+    /// Launches bt-cli once, and kills it if there are kills left. Returns whether it ended by
+    /// itself.
     fn launch_once(&mut self, verified: &mut BTreeSet<u32>, kills: u32) -> Result<bool> {
         let seeders: Vec<ScriptedPeer> =
             self.scripts.iter().map(|script| script.clone().listen()).collect();

@@ -1,8 +1,9 @@
-//! `bt-cli download` killed at any moment, and disks that fail: no verified piece is lost or downloaded
-//! twice, and no file of anybody else is touched.
+//! `bt-cli download` killed at any moment, and disks that fail: no verified piece is lost or
+//! downloaded twice, and no file of anybody else is touched.
 //!
-//! A piece counts as verified once bt-cli has reported it, in a line of `--json` or to a seeder by HAVE.
-//! From then on, no launch may request it again: the seeders are ours and record every request.
+//! A piece counts as verified once bt-cli has reported it, in a line of `--json` or to a seeder by
+//! HAVE. From then on, no launch may request it again: the seeders are ours and record every
+//! request.
 //!
 //! Everything runs in a mount namespace, so that disks can be small or read-only. Where the machine
 //! allows none, cases that need one are skipped.

@@ -132,8 +132,8 @@ fn read_only(scene: &Scene) -> Result<String> {
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
-/// The kernel refuses to make a file system read-only while files are open for writing. But it can be
-/// mounted over itself, so that no other file in it can be opened.
+/// The kernel refuses to make a file system read-only while files are open for writing. But it can
+/// be mounted over itself, so that no other file in it can be opened.
 fn read_only_during(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let launch = trial.start_and_wait(&trial.command())?;

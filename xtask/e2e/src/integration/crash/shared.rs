@@ -1,9 +1,10 @@
-//! Two torrents that want one file: at most one gets it, and "complete" is never reported for the bytes
-//! of the other torrent.
+//! Two torrents that want one file: at most one gets it, and "complete" is never reported for the
+//! bytes of the other torrent.
 //!
-//! A *round* starts two downloads, whose one file has the same name and size, at the same time or one
-//! shortly after the other. When both have ended, `bt-cli verify` must confirm each that reported
-//! "complete", and the other one must have failed with a message that says whose the file is.
+//! A *round* starts two downloads, whose one file has the same name and size, at the same time or
+//! one shortly after the other. When both have ended, `bt-cli verify` must confirm each that
+//! reported "complete", and the other one must have failed with a message that says whose the file
+//! is.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,8 +31,8 @@ const PIECE_LENGTH: u32 = 32 * 1024;
 const LATER: Duration = Duration::from_millis(80);
 /// The longest time that a seeder waits before each block, of which a download has 19.
 const DELAY: Duration = Duration::from_millis(3);
-/// What a download may report instead of whose the file is: the other one has not recorded that yet, or
-/// has recorded it in another state folder.
+/// What a download may report instead of whose the file is: the other one has not recorded that
+/// yet, or has recorded it in another state folder.
 const REFUSALS: [&str; 2] = ["belongs to another download", PUT_THERE];
 /// What it may not report about a torrent of the same command.
 const PUT_THERE: &str = "put it there";
@@ -196,7 +197,8 @@ impl Series {
         Ok(())
     }
 
-    /// Downloads both into their folders, with one state folder; at the same time in three of four rounds.
+    /// Downloads both into their folders, with one state folder; at the same time in three of four
+    /// rounds.
     fn race(&mut self, folders: [&Path; 2]) -> Result<RoundResult> {
         let seeders = self.seeders();
         let order = if self.rng.below(2) == 0 { [0, 1] } else { [1, 0] };
@@ -245,8 +247,8 @@ impl Series {
         Ok(RoundResult { winner, refusals: vec![refusal] })
     }
 
-    /// Both start before anything is written, and share no state folder. One has written a piece and is
-    /// not done when the other one would write.
+    /// Both start before anything is written, and share no state folder. One has written a piece
+    /// and is not done when the other one would write.
     fn write_in_turn(&mut self) -> Result<RoundResult> {
         let folder = self.folder("one");
         let [first, second] = [0, 1].map(|number| Script::seeder(&self.rivals[number].payload));

@@ -109,8 +109,8 @@ impl<'a> Trial<'a> {
         Ok(message.replace(&path.replace("//", "/"), ""))
     }
 
-    /// Downloads again after the cause is gone: it completes, and of the verified pieces requests only
-    /// `lost`. Returns how many pieces were downloaded.
+    /// Downloads again after the cause is gone: it completes, and of the verified pieces requests
+    /// only `lost`. Returns how many pieces were downloaded.
     pub(super) fn resume(&self, lost: &BTreeSet<u32>) -> Result<String> {
         self.resume_with(lost, &[])
     }

@@ -1,4 +1,5 @@
-//! UDP trackers whose datagrams are short, late, repeated, spoofed, or from another address (BEP 15).
+//! UDP trackers whose datagrams are short, late, repeated, spoofed, or from another address (BEP
+//! 15).
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

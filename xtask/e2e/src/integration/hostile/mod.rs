@@ -1,5 +1,5 @@
-//! Hostile torrents, trackers and peers against bt-cli as a process. Each row of the report names what
-//! is done; the result that it must have is beside it.
+//! Hostile torrents, trackers and peers against bt-cli as a process. Each row of the report names
+//! what is done; the result that it must have is beside it.
 
 mod certificates;
 mod datagrams;

@@ -97,8 +97,8 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
     }
 }
 
-/// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing before
-/// bt-cli has reacted.
+/// bt-cli downloads, and connects to the hostile peer and to an honest one, which sends nothing
+/// before bt-cli has reacted.
 fn dialled(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
     let crowd = Crowd::start([row.1(&payload)])?;
@@ -126,8 +126,8 @@ fn dialling(scene: &Scene, row: &Row) -> Result<String> {
     row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
 }
 
-/// Starts a download from an honest peer that sends nothing before it is released. Returns the peer, the
-/// address that bt-cli listens at, and the process.
+/// Starts a download from an honest peer that sends nothing before it is released. Returns the
+/// peer, the address that bt-cli listens at, and the process.
 fn held_back(
     scene: &Scene,
     payload: &Payload,

@@ -94,7 +94,8 @@ fn inwards(scene: &Scene, host: &str) -> Result<()> {
     expect_refusal(&peers(scene, door.url())?, &door, &trap)
 }
 
-/// A tracker gets one request per address family, and the one over IPv4 cannot reach an IPv6 address.
+/// A tracker gets one request per address family, and the one over IPv4 cannot reach an IPv6
+/// address.
 fn in_ipv6(scene: &Scene) -> Result<()> {
     let trap = trap(Ipv4Addr::LOCALHOST.into())?;
     let to = format!("http://[::ffff:127.0.0.1]:{}/announce", trap.address().port());

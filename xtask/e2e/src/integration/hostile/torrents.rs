@@ -1,5 +1,5 @@
-//! Torrents that break a rule: bt-cli reports of each what the table lists, in little time and memory.
-//! Then the verdicts are compared with libtorrent's, where it is installed.
+//! Torrents that break a rule: bt-cli reports of each what the table lists, in little time and
+//! memory. Then the verdicts are compared with libtorrent's, where it is installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -131,8 +131,8 @@ fn seeder(info: &Value) -> Result<Script> {
     Ok(Script::serving(hash, geometry, data().into()))
 }
 
-/// Checks that the created files are those that the table lists, if it does; in any case that there is
-/// no link, and nothing outside of the folder.
+/// Checks that the created files are those that the table lists, if it does; in any case that there
+/// is no link, and nothing outside of the folder.
 fn expect_files(around: &Path, facts: &str) -> Result<()> {
     let created = files_below(around)?;
     let folder = around.join("a/b/c");
@@ -224,8 +224,8 @@ fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// Compares the verdicts of each installed libtorrent with ours. Where they differ, the table must say
-/// why.
+/// Compares the verdicts of each installed libtorrent with ours. Where they differ, the table must
+/// say why.
 fn compare(report: &mut Report, fixture: &Fixture<'_>, cases: &[Case]) {
     for libtorrent in [Libtorrent::pypi(), Libtorrent::debian()] {
         let name = libtorrent.name();

@@ -1,5 +1,5 @@
-//! Untrusted text is printed without anything that a terminal would obey or that misleads a reader: as
-//! text, in the log, in JSON, where it is escaped, and on a terminal.
+//! Untrusted text is printed without anything that a terminal would obey or that misleads a reader:
+//! as text, in the log, in JSON, where it is escaped, and on a terminal.
 
 use std::fs;
 use std::path::Path;
@@ -66,8 +66,8 @@ const TERMINAL: &str = "terminal";
 /// Replaced in arguments by the user's download folder.
 const FOLDER: &str = "FOLDER";
 
-/// Runs `bt-cli ARGUMENTS` in every mode at once. Each must print `evil` somewhere, and nothing that is
-/// [`FORBIDDEN`].
+/// Runs `bt-cli ARGUMENTS` in every mode at once. Each must print `evil` somewhere, and nothing
+/// that is [`FORBIDDEN`].
 fn check(scene: &Scene, arguments: &[&str]) -> Result<()> {
     let can = |way: &str| way != TERMINAL || find_program("script").is_some();
     thread::scope(|scope| {

@@ -154,8 +154,8 @@ impl<'a> Suite<'a> {
         }
     }
 
-    /// Sends so much each way over one connection that a client with many outstanding requests exceeds
-    /// the number that we queue.
+    /// Sends so much each way over one connection that a client with many outstanding requests
+    /// exceeds the number that we queue.
     fn exchange_over_one_connection(&mut self) {
         let name = Rtorrent.name();
         let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };

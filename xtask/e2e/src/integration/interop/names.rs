@@ -103,8 +103,8 @@ impl Fixture {
         Ok(Some(Shared { drawn, torrent, copy: folder.join("copy") }))
     }
 
-    /// Downloads all of them with libtorrent, and with bt-cli those that libtorrent refuses. Returns the
-    /// number of the latter.
+    /// Downloads all of them with libtorrent, and with bt-cli those that libtorrent refuses.
+    /// Returns the number of the latter.
     fn exchange(&self, batch: &[Shared]) -> Result<usize> {
         let home = self.folder.path().join("libtorrent");
         fs::create_dir_all(&home)?;

@@ -56,8 +56,8 @@ impl Drawn {
     }
 }
 
-/// Rng a file, or a folder of at most [`MAX_FILES`] files, and writes it into `parent`. No two files
-/// have the same bytes, not even in folders with different numbers.
+/// Rng a file, or a folder of at most [`MAX_FILES`] files, and writes it into `parent`. No two
+/// files have the same bytes, not even in folders with different numbers.
 pub(super) fn draw(rng: &mut Rng, parent: &Path, number: u64) -> Result<Drawn> {
     fs::create_dir_all(parent)?;
     let mut names = Names { rng, seen: Vec::new() };

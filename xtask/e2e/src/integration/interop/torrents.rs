@@ -1,5 +1,5 @@
-//! Torrents that other programs created are read by us, and ours by them: the info-hashes are equal,
-//! and the data verifies.
+//! Torrents that other programs created are read by us, and ours by them: the info-hashes are
+//! equal, and the data verifies.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -69,7 +69,8 @@ fn after_terminate(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// A tracker that never answers `stopped` delays the end by three seconds, or until a second signal.
+/// A tracker that never answers `stopped` delays the end by three seconds, or until a second
+/// signal.
 fn second_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;

@@ -27,7 +27,8 @@ pub(super) const CASES: &[Case] = &[
     ("only useless peers", no_use),
 ];
 
-/// bt-cli gets its own address with `--peer`: it closes the connection to itself, and does not retry.
+/// bt-cli gets its own address with `--peer`: it closes the connection to itself, and does not
+/// retry.
 fn ourselves(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let honest = Script::seeder(&payload).held().listen();
