@@ -4,7 +4,7 @@ mod constants;
 mod cycles;
 mod edges;
 mod packages;
-
+mod phrases;
 mod readme;
 mod sources;
 

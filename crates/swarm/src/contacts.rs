@@ -93,13 +93,13 @@ impl Contacts {
         }
     }
 
-    /// The attempt to connect to a candidate failed. `alone` says that no peer is connected.
+    /// The attempt to connect to a candidate failed. `no_peers` says that no peer is connected.
     pub(crate) fn handle_connect_failed(
         &mut self,
         now: Duration,
         address: SocketAddr,
         failure: ConnectFailure,
-        alone: bool,
+        no_peers: bool,
         rng: &mut impl Rng,
     ) {
         let ending = match failure {
@@ -107,21 +107,21 @@ impl Contacts {
             ConnectFailure::WrongPeer => Ending::Pointless,
         };
         if self.addresses.is_connecting(address) {
-            self.note_ending(now, address, ending, alone, rng);
+            self.note_ending(now, address, ending, no_peers, rng);
         }
     }
 
-    /// A connection ended. `alone` says that no other peer is connected.
+    /// A connection ended. `no_peers` says that no other peer is connected.
     pub(crate) fn handle_disconnected(
         &mut self,
         now: Duration,
         peer: &Peer,
         reason: DisconnectReason,
-        alone: bool,
+        no_peers: bool,
         rng: &mut impl Rng,
     ) {
         if let Some(address) = peer.listens {
-            self.note_ending(now, address, ending(now, peer, reason), alone, rng);
+            self.note_ending(now, address, ending(now, peer, reason), no_peers, rng);
         }
     }
 
@@ -171,11 +171,11 @@ impl Contacts {
         now: Duration,
         address: SocketAddr,
         ending: Ending,
-        alone: bool,
+        no_peers: bool,
         rng: &mut impl Rng,
     ) {
         self.addresses.ended(now, address, ending, rng);
-        if ending == Ending::Failure && alone {
+        if ending == Ending::Failure && no_peers {
             self.addresses.hurry(now, rng);
         }
     }

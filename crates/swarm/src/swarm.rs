@@ -115,8 +115,8 @@ impl Swarm {
         failure: ConnectFailure,
     ) {
         self.now = now;
-        let alone = self.peers.is_empty();
-        self.contacts.handle_connect_failed(now, address, failure, alone, &mut self.rng);
+        let no_peers = self.peers.is_empty();
+        self.contacts.handle_connect_failed(now, address, failure, no_peers, &mut self.rng);
     }
 
     /// A peer's handshake is complete. The caller sends it the pieces that we
@@ -398,8 +398,8 @@ impl Swarm {
                 active.downloads.handle_disconnected(cx, key, transfer);
             });
         }
-        let alone = self.peers.is_empty();
-        self.contacts.handle_disconnected(now, &peer, reason, alone, &mut self.rng);
+        let no_peers = self.peers.is_empty();
+        self.contacts.handle_disconnected(now, &peer, reason, no_peers, &mut self.rng);
         if peer.transfer.is_some_and(|transfer| !transfer.am_choking) {
             self.with_active(now, |active, cx| active.uploads.fill(cx));
         }

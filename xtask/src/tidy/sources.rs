@@ -38,6 +38,7 @@ const MACHINE_PATHS: &[&str] =
 /// Returns the problems of the file `path` (relative to the root) with the content `text`.
 pub(super) fn check(path: &Path, text: &str) -> Vec<String> {
     let mut problems = words(text, MACHINE_PATHS, "a path of one machine");
+    problems.extend(super::phrases::check(path, text));
     if path.extension().is_some_and(|extension| extension == "rs") {
         problems.extend(words(text, UNFINISHED, "unfinished"));
         problems.extend(check_rust(path, text));
