@@ -132,24 +132,24 @@ impl World {
                 // Pieces that are still to be verified stay promised.
                 this.have = this.found.union(&this.promised).copied().collect();
                 let lie = opened.have.iter().find(|piece| !truth.shows(*piece));
-                lie.map_or(Ok(()), |piece| {
-                    Err(format!("the journal trusts piece {piece}, which is not on the disk"))
+                refuse(lie, |piece| {
+                    format!("the journal trusts piece {piece}, which is not on the disk")
                 })
             }
             Done::Checked { good, .. } => {
                 let lie = good.iter().find(|piece| !truth.shows(**piece)).copied();
                 this.found.extend(good);
                 this.have.extend(good);
-                lie.map_or(Ok(()), |piece| Err(format!("piece {piece} was verified, but is wrong")))
+                refuse(lie, |piece| format!("piece {piece} was verified, but is wrong"))
             }
             Done::CheckFinished { result: Ok(have), .. } => {
                 this.found = have.iter().collect();
                 this.have = this.found.clone();
                 this.durable = this.durable.intersection(&this.found).copied().collect();
                 this.safe = this.safe.intersection(&this.found).copied().collect();
-                let lie = this.found.iter().find(|piece| !truth.shows(**piece));
-                lie.map_or(Ok(()), |piece| {
-                    Err(format!("we have piece {piece} after the check, but it is not on the disk"))
+                let lie = this.found.iter().copied().find(|piece| !truth.shows(*piece));
+                refuse(lie, |piece| {
+                    format!("we have piece {piece} after the check, but it is not on the disk")
                 })
             }
             Done::Committed { piece, result: CommitResult::Verified { .. }, .. } => {
@@ -157,10 +157,8 @@ impl World {
                 if !this.have.insert(piece) {
                     return Err(format!("piece {piece} was downloaded twice"));
                 }
-                match truth.shows(piece) {
-                    true => Ok(()),
-                    false => Err(format!("piece {piece} was verified, but is not on the disk")),
-                }
+                let lie = Some(piece).filter(|piece| !truth.shows(*piece));
+                refuse(lie, |piece| format!("piece {piece} was verified, but is not on the disk"))
             }
             // Pieces that an interrupted check did not reach are neither verified nor lost.
             Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
@@ -169,8 +167,8 @@ impl World {
                 this.safe = this.have.clone();
                 this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
                 let lie = this.have.iter().find(|piece| !truth.keeps(**piece));
-                lie.map_or(Ok(()), |piece| {
-                    Err(format!("piece {piece} was synced, but is not durable"))
+                refuse(lie.copied(), |piece| {
+                    format!("piece {piece} was synced, but is not durable")
                 })
             }
             Done::Synced { result: Err(_), lost, .. } => {
@@ -287,4 +285,9 @@ fn name_of(done: &Done<SimFile>) -> String {
         Done::Synced { result, lost, .. } => format!("synced: {result:?}, lost {lost:?}"),
         Done::Closed { result, .. } => format!("closed: {result:?}"),
     }
+}
+
+/// Fails if there is a piece about which the store is wrong.
+fn refuse(lie: Option<u32>, what: impl FnOnce(u32) -> String) -> Result<(), Broken> {
+    lie.map_or(Ok(()), |piece| Err(what(piece)))
 }
