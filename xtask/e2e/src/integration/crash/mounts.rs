@@ -37,13 +37,17 @@ impl Mount {
         Ok(Self { at })
     }
 
-    /// Mounts the folder `at` over itself, read-only.
+    /// Mounts the folder `at` over itself, read-only from the first moment. A mount that becomes
+    /// read-only in a second step is busy if a file in it was opened for writing in between.
     fn read_only_over(at: PathBuf) -> Result<Self> {
-        let folder = at.to_str().context("a path that is text")?.to_owned();
-        mount(&["--bind", &folder], &at)?;
-        let mount = Self { at };
-        mount.remount("bind,ro")?;
-        Ok(mount)
+        let folder = at.to_str().context("a path that is text")?;
+        let aside = tempfile::tempdir()?;
+        let read_only = Self { at: aside.path().to_owned() };
+        mount(&["--bind", folder], aside.path())?;
+        read_only.remount("bind,ro")?;
+        mount(&["--bind", aside.path().to_str().context("a path that is text")?], &at)?;
+        drop(read_only);
+        Ok(Self { at })
     }
 
     fn remount(&self, options: &str) -> Result<()> {
