@@ -9,7 +9,6 @@
 
 mod advice;
 mod events;
-mod patience;
 mod setup;
 mod torrent;
 mod tracker_news;
@@ -20,18 +19,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select, tick};
 use metainfo::Metainfo;
-use session::{AddTorrent, Event, Session, SessionConfig, TorrentKey};
+use session::{AddTorrent, Event, EventKind, Session, SessionConfig};
 
 use crate::failure::{Class, Classify, CommandResult, End, Failure, chain};
 use crate::output::Output;
 use crate::signals;
 
-pub(crate) use patience::Goal;
 pub(crate) use setup::{session_config, state_dir, writable_state_dir};
 pub(crate) use torrent::Torrent;
 
-use advice::{Reach, address_list};
-use torrent::Step;
+use advice::address_list;
 use view::View;
 
 /// How often the session is asked for its state.
@@ -46,8 +43,6 @@ pub(crate) struct Transfer {
     torrents: Vec<Torrent>,
     /// Why torrents that were asked for could not start.
     left_out: Vec<Failure>,
-    /// Torrents to stop for which the session was too busy to take the command.
-    to_stop: Vec<TorrentKey>,
     view: View,
     signal: Receiver<()>,
 }
@@ -59,8 +54,7 @@ impl Transfer {
         let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
-        let (torrents, left_out, to_stop) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { session, torrents, left_out, to_stop, view, signal })
+        Ok(Self { session, torrents: Vec::new(), left_out: Vec::new(), view, signal })
     }
 
     /// Shows the user the addresses on which peers can reach this program.
@@ -76,18 +70,13 @@ impl Transfer {
         self.view.silence();
     }
 
-    /// Adds a torrent, which is over when `goal` says so.
-    pub(crate) fn add(&mut self, order: AddTorrent, goal: Goal) -> Result<(), Failure> {
-        let (metainfo, output) = (order.metainfo.clone(), setup::output_path(&order));
-        let reach = Reach {
-            has_peers: !order.peers.is_empty(),
-            listen: self.session.listen_addresses().into(),
-        };
+    /// Adds a torrent.
+    pub(crate) fn add(&mut self, order: &AddTorrent) -> Result<(), Failure> {
         let key = self
             .session
-            .add(order)
+            .add(order.clone())
             .map_err(|error| Failure::new(setup::add_class(&error), chain(&error)))?;
-        let torrent = Torrent::new(key, metainfo, output, goal, reach);
+        let torrent = Torrent::new(key, order, self.session.listen_addresses().into());
         self.view.add();
         self.torrents.push(torrent);
         Ok(())
@@ -135,16 +124,22 @@ impl Transfer {
         };
         if event.kind.is_lasting() {
             // Shows the event with the newest numbers.
-            self.refresh(now);
+            self.refresh();
         }
-        let step = self.torrents[index].handle_event(now, &event.kind);
-        self.view.event(&self.torrents[index], &event.kind)?;
-        self.take_step(index, step)
+        let is_last = matches!(event.kind, EventKind::Stopped { .. });
+        let torrent = &mut self.torrents[index];
+        torrent.handle_event(now, &event.kind);
+        self.view.event(torrent, &event.kind)?;
+        if is_last {
+            let is_alone = self.torrents.len() + self.left_out.len() == 1;
+            self.view.over(&self.torrents[index], is_alone)?;
+        }
+        Ok(())
     }
 
     fn handle_tick(&mut self) -> CommandResult {
         let now = Instant::now();
-        self.refresh(now);
+        self.refresh();
         self.view.progress(now, &self.torrents)?;
         for index in 0..self.torrents.len() {
             for advice in self.torrents[index].take_advice(now) {
@@ -153,36 +148,16 @@ impl Transfer {
             if let Some(why) = self.torrents[index].why_waiting(now) {
                 self.view.waiting(&self.torrents[index], &why)?;
             }
-            let step = self.torrents[index].handle_tick(now);
-            self.take_step(index, step)?;
         }
-        self.to_stop.retain(|torrent| self.session.stop(*torrent).is_err());
         Ok(())
     }
 
     /// Asks the session for the state of every torrent, again at the next tick if it is busy.
-    fn refresh(&mut self, now: Instant) {
+    fn refresh(&mut self) {
         for status in self.session.snapshot().unwrap_or_default() {
             let torrent = self.torrents.iter_mut().find(|torrent| torrent.key == status.torrent);
             if let Some(torrent) = torrent {
-                torrent.handle_status(now, status);
-            }
-        }
-    }
-
-    fn take_step(&mut self, index: usize, step: Step) -> CommandResult {
-        let torrent = &self.torrents[index];
-        match step {
-            Step::Go => Ok(()),
-            Step::Stop => {
-                if self.session.stop(torrent.key).is_err() {
-                    self.to_stop.push(torrent.key);
-                }
-                Ok(())
-            }
-            Step::Over => {
-                let is_alone = self.torrents.len() + self.left_out.len() == 1;
-                self.view.over(torrent, is_alone)
+                torrent.status = Some(status);
             }
         }
     }
@@ -194,7 +169,8 @@ fn show_last_events(events: &Receiver<Event>, torrents: &mut [Torrent], view: &m
     for event in events.try_iter() {
         let torrent = torrents.iter_mut().find(|torrent| torrent.key == event.torrent);
         let Some(torrent) = torrent else { continue };
-        if torrent.handle_event(Instant::now(), &event.kind) == Step::Over {
+        torrent.handle_event(Instant::now(), &event.kind);
+        if matches!(event.kind, EventKind::Stopped { .. }) {
             drop(view.over(torrent, false));
         }
     }
@@ -231,7 +207,7 @@ fn about(metainfo: &Metainfo, failure: Failure) -> Failure {
 /// Returns the class of what remains undone if the program ends now. Nothing of a seed-only torrent
 /// does.
 fn undone(torrents: &[Torrent], left_out: &[Failure]) -> Option<Class> {
-    let done = |torrent: &Torrent| torrent.is_complete() || torrent.goal().seed_only;
+    let done = |torrent: &Torrent| torrent.is_complete() || torrent.seed_only;
     let interrupted = (!torrents.iter().all(done)).then_some(Class::Interrupted);
     failures(torrents, left_out).first().map(Failure::class).or(interrupted)
 }

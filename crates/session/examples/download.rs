@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metainfo::Metainfo;
-use session::{AddTorrent, Event, EventKind, PeerState, Session, SessionConfig, TorrentStatus};
+use session::{
+    AddTorrent, Event, EventKind, PeerState, Session, SessionConfig, StopReason, TorrentStatus,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -39,8 +41,8 @@ fn take_events(session: &Session) -> Result<bool, Box<dyn Error>> {
                 println!("everything is there, verified and synced");
                 return Ok(true);
             }
-            EventKind::Stopped { error: Some(error) } => return Err(error.into()),
-            EventKind::Stopped { error: None } => return Ok(true),
+            EventKind::Stopped { reason: StopReason::Failed(error) } => return Err(error.into()),
+            EventKind::Stopped { .. } => return Ok(true),
             EventKind::Tracker { url, result: Err(error) } => eprintln!("{url}: {error}"),
             EventKind::Peer { address, state: PeerState::Banned, .. } => {
                 eprintln!("{address} sent bad data and is banned");

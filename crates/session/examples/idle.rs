@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metainfo::{Builder, Metainfo};
-use session::{AddTorrent, EventKind, Session, SessionConfig};
+use session::{AddTorrent, EventKind, Session, SessionConfig, StopReason};
 use testkit::{HttpTracker, UdpTracker};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -216,7 +216,7 @@ fn wait_started(session: &Session, count: usize) -> Result<()> {
     while started < count {
         match session.events().recv_deadline(end)?.kind {
             EventKind::Started { .. } => started += 1,
-            EventKind::Stopped { error: Some(error) } => return Err(error.into()),
+            EventKind::Stopped { reason: StopReason::Failed(error) } => return Err(error.into()),
             _ => {}
         }
     }
@@ -233,7 +233,7 @@ fn stop(session: Session) -> Result<()> {
     let events = session.events().clone();
     let reader = std::thread::spawn(move || {
         let errors = events.iter().filter_map(|event| match event.kind {
-            EventKind::Stopped { error } => error,
+            EventKind::Stopped { reason: StopReason::Failed(error) } => Some(error),
             _ => None,
         });
         errors.last()

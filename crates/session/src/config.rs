@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use metainfo::Metainfo;
 use piece_store::StoreLayout;
@@ -113,6 +114,27 @@ pub struct AddTorrent {
     pub max_down: Option<u64>,
     /// Sent bytes per second for this torrent.
     pub max_up: Option<u64>,
+    /// When the session stops it.
+    pub goal: Goal,
+}
+
+/// When the session stops a torrent that nobody stops. By default it never does.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Goal {
+    /// Whether to stop once every wanted piece is verified, written and synced.
+    pub stop_when_complete: bool,
+    /// Stop seeding when this many times the torrent's size has been uploaded, in this launch and
+    /// earlier ones together.
+    pub ratio: Option<f64>,
+    /// Stop seeding after this time.
+    pub seed_time: Option<Duration>,
+    /// Give up when not complete after this time, the check of existing data included.
+    pub timeout: Option<Duration>,
+    /// Give up after this time without a verified piece.
+    pub stall_timeout: Option<Duration>,
+    /// Whether to give up when nobody is left to download from, and when a seed-only torrent has no
+    /// piece. See [`crate::GiveUp`].
+    pub give_up: bool,
 }
 
 impl AddTorrent {
@@ -131,6 +153,7 @@ impl AddTorrent {
             announce: true,
             max_down: None,
             max_up: None,
+            goal: Goal::default(),
         }
     }
 }

@@ -66,8 +66,8 @@ pub enum EventKind {
     Completed,
     /// The torrent is no longer active.
     Stopped {
-        /// Why, unless it was asked for.
-        error: Option<TorrentError>,
+        /// Why.
+        reason: StopReason,
     },
 }
 
@@ -108,6 +108,39 @@ pub struct TrackerReport {
 }
 
 /// Why a torrent stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// The caller asked for it.
+    Asked,
+    /// It is complete, or has seeded enough: [`crate::AddTorrent::goal`].
+    Done,
+    /// Nothing more can be expected of it.
+    GaveUp {
+        /// Why.
+        why: GiveUp,
+        /// The state before the stop.
+        before: Box<TorrentStatus>,
+    },
+    /// It cannot go on.
+    Failed(TorrentError),
+}
+
+/// Why the session gives a torrent up. The durations are the limits that were reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveUp {
+    /// Every known peer is banned, and no further tracker is asked.
+    AllBanned,
+    /// Every tracker failed, and no known peer could be reached.
+    Unreachable(Duration),
+    /// No piece was verified.
+    Stalled(Duration),
+    /// The download is not complete.
+    TimedOut(Duration),
+    /// A seed-only torrent has no piece.
+    NothingToSeed,
+}
+
+/// What went wrong with a torrent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TorrentError {
@@ -144,6 +177,8 @@ pub struct TorrentStatus {
     pub name: String,
     /// What it is doing.
     pub phase: PhaseKind,
+    /// The length of all its files in bytes.
+    pub size: u64,
     /// Wanted bytes that we have.
     pub bytes_done: u64,
     /// Wanted bytes.
@@ -172,8 +207,8 @@ pub struct TorrentStatus {
     pub peers_banned: usize,
     /// Seconds left at the present rate.
     pub seconds_left: Option<u64>,
-    /// Each tracker that was asked: its URL, and whether the last announce succeeded.
-    pub trackers: Vec<(String, Result<(), String>)>,
+    /// The trackers that are asked, tier after tier.
+    pub trackers: Vec<TrackerStatus>,
     /// When the next announce is due, in seconds from now.
     pub next_announce: Option<u64>,
     /// The time since the last verified piece, or since the transfer began.
@@ -186,11 +221,30 @@ pub struct TorrentStatus {
 }
 
 impl TorrentStatus {
+    /// The bytes uploaded, in this launch and earlier ones, divided by the torrent's size.
+    pub fn ratio(&self) -> f64 {
+        ratio(self.uploaded + self.earlier.1, self.size)
+    }
+
     /// Whether we have every wanted piece.
     pub fn is_complete(&self) -> bool {
         self.pieces_done == self.pieces_total
             && matches!(self.phase, PhaseKind::Transfer | PhaseKind::Stopped)
     }
+}
+
+/// Returns the ratio of a torrent of `size` bytes of which `uploaded` were uploaded.
+pub(crate) fn ratio(uploaded: u64, size: u64) -> f64 {
+    if size == 0 { 0.0 } else { uploaded as f64 / size as f64 }
+}
+
+/// The state of one tracker of a torrent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackerStatus {
+    /// Its URL, as the torrent has it.
+    pub url: String,
+    /// Whether the last announce succeeded; `None` as long as it has neither answered nor failed.
+    pub result: Option<Result<(), String>>,
 }
 
 /// What a torrent is doing.

@@ -13,7 +13,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use std::time::Duration;
-//! use session::{AddTorrent, EventKind, Session, SessionConfig};
+//! use session::{AddTorrent, EventKind, Session, SessionConfig, StopReason};
 //!
 //! # let hash = piece_hash::sha1(b"hello");
 //! # let bytes = metainfo::Builder::new("hello.txt").length(5).build(&[hash])?.raw().to_vec();
@@ -27,7 +27,7 @@
 //! for event in session.events() {
 //!     match event.kind {
 //!         EventKind::Completed => break,
-//!         EventKind::Stopped { error: Some(error) } => return Err(error.into()),
+//!         EventKind::Stopped { reason: StopReason::Failed(error) } => return Err(error.into()),
 //!         _ => {}
 //!     }
 //! }
@@ -53,10 +53,11 @@ pub mod engine;
 pub mod probe;
 mod reactor;
 
-pub use config::{AddTorrent, SessionConfig};
+pub use config::{AddTorrent, Goal, SessionConfig};
 pub use engine::AddError;
 pub use event::{
-    ErrorClass, Event, EventKind, PeerState, PhaseKind, TorrentError, TorrentStatus, TrackerReport,
+    ErrorClass, Event, EventKind, GiveUp, PeerState, PhaseKind, StopReason, TorrentError,
+    TorrentStatus, TrackerReport, TrackerStatus,
 };
 pub use session::{Busy, Session, StartError};
 

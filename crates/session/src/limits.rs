@@ -153,6 +153,13 @@ pub const EVENTS_RESERVED: usize = 1024;
 /// dropped like a passing event.
 pub const MAX_WAITING_PEERS: usize = 16 << 10;
 
+/// How long a seed that has reached its ratio goes on, so that its last data arrives.
+pub const LAST_UPLOAD_TIME: Duration = Duration::from_secs(1);
+/// How long every tracker must fail and every known peer be out of reach until a download is given
+/// up.
+pub const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
+/// The same while every known peer is banned.
+pub const BANNED_TIME: Duration = Duration::from_secs(5);
 /// How long a stop waits for trackers to answer `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);
 /// How often all connections are checked for deadlines and memory.

@@ -13,7 +13,7 @@ use bt_types::{AnnounceEvent, PeerId};
 use metainfo::Metainfo;
 use session::{
     AddTorrent, ErrorClass, EventKind, PeerState, PhaseKind, Session, SessionConfig, StartError,
-    TorrentKey, TorrentStatus,
+    StopReason, TorrentKey, TorrentStatus,
 };
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script, UdpTracker};
 
@@ -58,7 +58,7 @@ fn wait_for(session: &Session, wanted: impl Fn(&EventKind) -> bool) -> EventKind
 #[track_caller]
 fn wait_completed(session: &Session) {
     wait_for(session, |kind| {
-        if let EventKind::Stopped { error: Some(error) } = kind {
+        if let EventKind::Stopped { reason: StopReason::Failed(error) } = kind {
             panic!("stopped: {error}");
         }
         *kind == EventKind::Completed
@@ -228,7 +228,9 @@ fn second_session_on_folder_is_refused() {
     wait_for(&first, |kind| matches!(kind, EventKind::Started { .. }));
     second.add(add(&payload, target.path())).unwrap();
     let stopped = wait_for(&second, |kind| matches!(kind, EventKind::Stopped { .. }));
-    let EventKind::Stopped { error: Some(error) } = stopped else { panic!("{stopped:?}") };
+    let EventKind::Stopped { reason: StopReason::Failed(error) } = stopped else {
+        panic!("{stopped:?}")
+    };
     assert_eq!(error.class, ErrorClass::InUse);
     assert!(first.add(add(&payload, target.path())).is_err(), "one session has a torrent once");
 }
@@ -241,7 +243,7 @@ fn torrent_resumes_after_stop() {
     let torrent = leecher.add(add(&payload, target.path())).unwrap();
     wait_for(&leecher, |kind| matches!(kind, EventKind::Started { .. }));
     leecher.stop(torrent).unwrap();
-    wait_for(&leecher, |kind| matches!(kind, EventKind::Stopped { error: None }));
+    wait_for(&leecher, |kind| matches!(kind, EventKind::Stopped { reason: StopReason::Asked }));
     leecher.resume(torrent).unwrap();
     wait_for(&leecher, |kind| matches!(kind, EventKind::Started { .. }));
     leecher.add_peers(torrent, vec![address(&seeder)]).unwrap();
@@ -414,14 +416,15 @@ fn hanging_tracker_does_not_delay_shutdown() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     let seeder = seeder(&payload);
-    wait_until(&seeder, |status| status.trackers.iter().any(|(_, answer)| answer.is_ok()));
+    wait_until(&seeder, |status| status.trackers.iter().any(|it| it.result == Some(Ok(()))));
     tracker.answer(Answer::Silence);
     let events = seeder.events().clone();
     let began = Instant::now();
     seeder.shut_down(Duration::from_secs(20));
     assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
-    let stopped =
-        events.iter().any(|event| matches!(event.kind, EventKind::Stopped { error: None }));
+    let stopped = events
+        .iter()
+        .any(|event| matches!(event.kind, EventKind::Stopped { reason: StopReason::Asked }));
     assert!(stopped);
 }
 
@@ -508,7 +511,9 @@ fn untaken_tracker_answers_are_limited() {
         let add = add(payload, payload.folder_path());
         session.add(AddTorrent { seed_only: true, ..add }).unwrap();
     }
-    wait_snapshot(&session, |all| all.iter().all(|status| !status.trackers.is_empty()));
+    let answered =
+        |status: &TorrentStatus| status.trackers.iter().any(|tracker| tracker.result.is_some());
+    wait_snapshot(&session, |all| all.iter().all(answered));
     let count = |event: session::Event| match event.kind {
         EventKind::Tracker { result: Ok(report), .. } => report.peers.len(),
         _ => 0,

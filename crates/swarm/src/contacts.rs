@@ -12,7 +12,7 @@ use rand::Rng;
 
 use crate::peer::Peer;
 use crate::vocabulary::{
-    AnnounceFailure, ConnectFailure, DisconnectReason, Refusal, Source, TrackerIndex,
+    AnnounceFailure, ConnectFailure, DeadEnd, DisconnectReason, Refusal, Source, TrackerIndex,
 };
 use addresses::{Addresses, Ending};
 use bans::Bans;
@@ -160,6 +160,15 @@ impl Contacts {
     /// Returns how many addresses were banned.
     pub(crate) fn banned(&self) -> usize {
         self.bans.as_ref().map_or(0, |bans| bans.len())
+    }
+
+    /// Returns why no peer can be expected, if none is connected.
+    pub(crate) fn dead_end(&self) -> Option<DeadEnd> {
+        if self.banned() > 0 && self.addresses.known() == 0 && self.trackers.are_settled() {
+            return Some(DeadEnd::AllBanned);
+        }
+        let unreachable = self.trackers.have_all_failed() && self.addresses.are_all_tried();
+        unreachable.then_some(DeadEnd::Unreachable)
     }
 
     fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {

@@ -5,7 +5,7 @@ use bt_types::PieceIndex;
 use crate::spans::SpanBudget;
 use crate::swarm::Swarm;
 use crate::transfer::{Active, Pieces};
-use crate::vocabulary::{PeerKey, PeerView, TrackerView};
+use crate::vocabulary::{DeadEnd, PeerKey, PeerView, TrackerView};
 
 impl Swarm {
     /// Returns the pieces that we have and those that we want; `None` before
@@ -60,6 +60,12 @@ impl Swarm {
     /// Returns how many addresses were banned for bad data.
     pub fn peers_banned(&self) -> usize {
         self.contacts.banned()
+    }
+
+    /// Returns why no peer can be expected; `None` while one is connected, waits for its first
+    /// attempt, or may come from a tracker.
+    pub fn dead_end(&self) -> Option<DeadEnd> {
+        if self.peers.is_empty() { self.contacts.dead_end() } else { None }
     }
 
     /// Returns the connected peers, in the order of their keys.

@@ -96,6 +96,6 @@ pub use swarm::Swarm;
 pub use transfer::Pieces;
 pub use vocabulary::{
     AnnounceFailure, BeginTransferError, BlockFate, Committed, ConnectFailure, ConnectedPeer,
-    DisconnectReason, Output, PeerKey, PeerView, Refusal, Source, SwarmConfig, TrackerIndex,
-    TrackerView,
+    DeadEnd, DisconnectReason, Output, PeerKey, PeerView, Refusal, Source, SwarmConfig,
+    TrackerIndex, TrackerView,
 };

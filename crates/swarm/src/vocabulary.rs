@@ -115,6 +115,15 @@ pub enum ConnectFailure {
     WrongPeer,
 }
 
+/// Why no peer can be expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadEnd {
+    /// Every known peer is banned for bad data, and no further tracker is asked.
+    AllBanned,
+    /// Every tracker failed, and every known address was tried.
+    Unreachable,
+}
+
 /// Why a peer with a complete handshake is refused. The caller closes the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
 //! `download`: downloads torrents into a folder.
 
-use session::AddTorrent;
+use session::{AddTorrent, Goal};
 
 use crate::address;
 use crate::cli::DownloadArgs;
@@ -9,7 +9,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::output::Output;
 use crate::selection::Selection;
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
+use crate::transfer::{Transfer, session_config, writable_state_dir};
 
 pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
     if arguments.output.as_os_str() == "-" {
@@ -37,25 +37,27 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
         order.resume = !arguments.store.no_resume;
         order.overwrite = arguments.overwrite;
         order.preallocate = arguments.preallocate;
+        order.goal = goal(arguments);
         orders.push(order);
     }
     let state_dir = writable_state_dir(&arguments.store.state)?;
     let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(&config, output)?;
     for order in orders {
-        transfer.add(order, goal(arguments))?;
+        transfer.add(&order)?;
     }
     transfer.run().map(drop)
 }
 
 fn goal(arguments: &DownloadArgs) -> Goal {
+    let seed = arguments.seed || arguments.ratio.is_some() || arguments.seed_time.is_some();
     let stall = arguments.stall_timeout;
     Goal {
-        seed: arguments.seed || arguments.ratio.is_some() || arguments.seed_time.is_some(),
+        stop_when_complete: !seed,
         ratio: arguments.ratio,
         seed_time: arguments.seed_time,
         timeout: arguments.timeout,
         stall_timeout: (!stall.is_zero()).then_some(stall),
-        seed_only: false,
+        give_up: true,
     }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use bt_types::{PieceIndex, Sha1Digest};
 use metainfo::Metainfo;
 use serde_json::json;
-use session::{AddTorrent, StoreLayout};
+use session::{AddTorrent, Goal, StoreLayout};
 
 use crate::address;
 use crate::cli::PieceArgs;
 use crate::failure::{Class, Classify, CommandResult, Failure};
 use crate::output::{Output, clean, count};
 use crate::source;
-use crate::transfer::{Goal, Torrent, Transfer, session_config};
+use crate::transfer::{Torrent, Transfer, session_config};
 
 pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     let peers = address::resolve_all(&arguments.network.peers)?;
@@ -28,13 +28,18 @@ pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     order.layout = StoreLayout::SinglePiece { piece, output: target.path.clone() };
     order.peers = peers;
     order.overwrite = arguments.overwrite;
+    let stall = arguments.stall_timeout;
+    order.goal = Goal {
+        stop_when_complete: true,
+        stall_timeout: (!stall.is_zero()).then_some(stall),
+        give_up: true,
+        ..Goal::default()
+    };
 
     let config = session_config(&arguments.network, &arguments.source.trust, None);
     let mut transfer = Transfer::start(&config, output)?;
     transfer.print_no_results();
-    let stall = arguments.stall_timeout;
-    let goal = Goal { stall_timeout: (!stall.is_zero()).then_some(stall), ..Goal::default() };
-    transfer.add(order, goal)?;
+    transfer.add(&order)?;
     let done = transfer.run()?;
     let served: Vec<String> =
         done.iter().flat_map(Torrent::served_by).map(|peer| peer.to_string()).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metainfo::Metainfo;
 use piece_store::check;
-use session::AddTorrent;
+use session::{AddTorrent, Goal};
 
 use crate::address;
 use crate::cli::SeedArgs;
@@ -14,7 +14,7 @@ use crate::content::{check_folder, missing_content};
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, clean, count};
 use crate::source;
-use crate::transfer::{Goal, Transfer, session_config, writable_state_dir};
+use crate::transfer::{Transfer, session_config, writable_state_dir};
 
 const USAGE: &str = "bt-cli seed <TORRENT>... <DIR>";
 /// How many missing files of a torrent are shown.
@@ -49,10 +49,9 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
     let mut transfer = Transfer::start(&config, output)?;
     transfer.show_addresses(output);
     let goal = Goal {
-        seed: true,
         ratio: arguments.ratio,
         seed_time: arguments.seed_time,
-        seed_only: true,
+        give_up: true,
         ..Goal::default()
     };
     for (metainfo, failure) in missing {
@@ -63,7 +62,8 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
         order.peers.clone_from(&peers);
         order.resume = !arguments.store.no_resume;
         order.seed_only = true;
-        transfer.add(order, goal)?;
+        order.goal = goal;
+        transfer.add(&order)?;
     }
     transfer.run().map(drop)
 }

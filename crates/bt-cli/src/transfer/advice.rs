@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use metainfo::Metainfo;
+use session::AddTorrent;
 
-use super::patience::Goal;
 use crate::output::count;
 
 /// What is wrong with a private torrent without a tracker (BEP 27).
@@ -14,22 +14,15 @@ pub(super) const PRIVATE_WITHOUT_TRACKER: &str = "the torrent is private and nam
 /// What the user can do about a private torrent without a tracker.
 pub(super) const GET_IT_AGAIN: &str = "get it again from where it is shared";
 
-/// How a torrent's peers and we find each other without a tracker.
-pub(super) struct Reach {
-    /// Whether the user named peers.
-    pub(super) has_peers: bool,
-    /// The addresses that we listen on.
-    pub(super) listen: Box<[SocketAddr]>,
-}
-
 /// Returns advice on what is known to be wrong from the start: no tracker and no peer, and unused
-/// web seeds.
-pub(super) fn advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Vec<String> {
-    let advice = [peer_advice(metainfo, goal, reach), web_seed_advice(metainfo, goal)];
+/// web seeds. `listen` has the addresses that we listen on.
+pub(super) fn advice(order: &AddTorrent, listen: &[SocketAddr]) -> Vec<String> {
+    let advice = [peer_advice(order, listen), web_seed_advice(order)];
     advice.into_iter().flatten().collect()
 }
 
-fn peer_advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Option<String> {
+fn peer_advice(order: &AddTorrent, listen: &[SocketAddr]) -> Option<String> {
+    let metainfo: &Metainfo = &order.metainfo;
     if metainfo.trackers().iter().flatten().next().is_some() {
         return None;
     }
@@ -37,11 +30,10 @@ fn peer_advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Option<String>
     if metainfo.info().private() {
         return Some(format!("{PRIVATE_WITHOUT_TRACKER}, so no peer can be found: {GET_IT_AGAIN}"));
     }
-    if reach.has_peers {
+    if !order.peers.is_empty() {
         return None;
     }
-    let listen = &reach.listen;
-    let action = if goal.seed_only {
+    let action = if order.seed_only {
         format!("give peers the address of this computer and {}", port_list(listen))
     } else {
         let addresses = address_list(listen);
@@ -50,9 +42,9 @@ fn peer_advice(metainfo: &Metainfo, goal: Goal, reach: &Reach) -> Option<String>
     Some(format!("the torrent names no tracker, and no --peer is given: {action}"))
 }
 
-fn web_seed_advice(metainfo: &Metainfo, goal: Goal) -> Option<String> {
-    let web_seeds = metainfo.web_seeds().len();
-    if web_seeds == 0 || goal.seed_only {
+fn web_seed_advice(order: &AddTorrent) -> Option<String> {
+    let web_seeds = order.metainfo.web_seeds().len();
+    if web_seeds == 0 || order.seed_only {
         return None;
     }
     let seeds = count(web_seeds, "web seed is", "web seeds are");

@@ -15,7 +15,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
         EventKind::Started { have, wanted, .. } => {
             let geometry = torrent.metainfo.info().geometry();
-            let total = if torrent.goal().seed_only { geometry.piece_count() } else { *wanted };
+            let total = if torrent.seed_only { geometry.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
             let listen: Vec<String> = torrent.listen.iter().map(ToString::to_string).collect();
             let fields = json!({
@@ -36,7 +36,7 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
-        EventKind::Completed if !torrent.goal().seed_only => {
+        EventKind::Completed if !torrent.seed_only => {
             let status = torrent.status.as_ref();
             let size = status.map_or(0, |status| status.bytes_total);
             let buffers_peak = status.map_or(0, |status| status.buffers_peak);

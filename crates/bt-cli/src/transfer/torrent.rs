@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use metainfo::{Metainfo, Naming};
 use session::{
-    ErrorClass, EventKind, PeerState, PhaseKind, TorrentError, TorrentKey, TorrentStatus,
+    AddTorrent, ErrorClass, EventKind, GiveUp, Goal, PeerState, PhaseKind, StopReason,
+    TorrentError, TorrentKey, TorrentStatus,
 };
 
-use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, Reach, advice};
-use super::patience::{GiveUp, Goal, Patience};
-use super::tracker_results::TrackerResults;
+use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, advice};
+use super::setup::output_path;
+use super::tracker_results;
 use crate::content::missing_content;
 use crate::failure::{Class, Failure, without_code};
 use crate::output::{count, duration, percent, rate, size};
@@ -25,19 +26,8 @@ const ADVICE_DELAY: Duration = Duration::from_millis(500);
 const WAITING_INTERVAL: Duration = Duration::from_secs(30);
 /// How many absent peers a message names.
 const SHOWN_PEERS: usize = 3;
-/// How many absent peers are remembered: as many as a swarm knows.
-const MAX_ABSENT: usize = 10_000;
-
-/// What to do with a torrent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Let it go on.
-    Go,
-    /// Stop it cleanly.
-    Stop,
-    /// Show the user that it has stopped.
-    Over,
-}
+/// How many absent peers are remembered.
+const MAX_ABSENT: usize = 100;
 
 /// One torrent of a command.
 pub(crate) struct Torrent {
@@ -46,7 +36,8 @@ pub(crate) struct Torrent {
     /// The path of its file or folder, or of the single piece.
     pub(crate) output: PathBuf,
     pub(crate) status: Option<TorrentStatus>,
-    patience: Patience,
+    pub(crate) goal: Goal,
+    pub(crate) seed_only: bool,
     added: Instant,
     /// Pieces that we had and that were wanted when the transfer started.
     at_start: Option<(u32, u32)>,
@@ -71,35 +62,30 @@ pub(crate) struct Torrent {
 }
 
 impl Torrent {
-    pub(super) fn new(
-        key: TorrentKey,
-        metainfo: Arc<Metainfo>,
-        output: PathBuf,
-        goal: Goal,
-        reach: Reach,
-    ) -> Self {
+    /// Returns a torrent that was just added. `listen` has the addresses that we listen on.
+    pub(super) fn new(key: TorrentKey, order: &AddTorrent, listen: Box<[SocketAddr]>) -> Self {
         let now = Instant::now();
-        let advice = advice(&metainfo, goal, &reach);
-        let size = metainfo.info().content_size();
+        let metainfo = Arc::clone(&order.metainfo);
         Self {
             key,
-            metainfo,
-            output,
+            output: output_path(order),
             status: None,
-            patience: Patience::new(goal),
+            goal: order.goal,
+            seed_only: order.seed_only,
             added: now,
             at_start: None,
             completed: None,
             over: None,
             failure: None,
             reached_goal: false,
-            listen: reach.listen,
-            has_peers: reach.has_peers,
+            has_peers: !order.peers.is_empty(),
             served_by: BTreeSet::new(),
             absent_peers: BTreeMap::new(),
             said_why: now,
-            advice,
-            size,
+            advice: advice(order, &listen),
+            size: metainfo.info().content_size(),
+            listen,
+            metainfo,
         }
     }
 
@@ -117,23 +103,20 @@ impl Torrent {
     }
 
     /// Takes an event of this torrent.
-    pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) -> Step {
+    pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) {
         match event {
             EventKind::Started { have, wanted, naming } => {
                 self.name_output(*naming);
                 self.at_start = Some((*have, *wanted));
                 self.said_why = now;
-                return self.check_serving(*have);
             }
             EventKind::Peer { address, state, reason } => {
                 self.handle_peer(*address, *state, reason.as_deref());
             }
-            EventKind::Completed if self.completed.is_none() && !self.goal().seed_only => {
+            EventKind::Completed if self.completed.is_none() && !self.seed_only => {
                 self.completed = Some(now);
-                self.reached_goal = !self.goal().seed;
-                return if self.reached_goal { Step::Stop } else { Step::Go };
             }
-            EventKind::Stopped { error } => return self.handle_stopped(now, error.as_ref()),
+            EventKind::Stopped { reason } => self.handle_stopped(now, reason),
             EventKind::Completed
             | EventKind::Checking { .. }
             | EventKind::PieceVerified(_)
@@ -141,27 +124,6 @@ impl Torrent {
             | EventKind::Tracker { .. }
             | EventKind::Warning(_) => {}
         }
-        Step::Go
-    }
-
-    /// Takes the newest state.
-    pub(crate) fn handle_status(&mut self, now: Instant, status: TorrentStatus) {
-        let trackers = TrackerResults::new(self.metainfo.trackers(), &status);
-        self.patience.handle_status(now, &status, &trackers, self.absent_peers.len());
-        self.status = Some(status);
-    }
-
-    /// Decides whether the torrent has seeded enough or is given up.
-    pub(crate) fn handle_tick(&mut self, now: Instant) -> Step {
-        if self.over.is_some() || self.failure.is_some() || self.reached_goal {
-            return Step::Go;
-        }
-        if self.completed.is_some() || self.goal().seed_only {
-            self.reached_goal = self.seeded_enough(now);
-            return if self.reached_goal { Step::Stop } else { Step::Go };
-        }
-        self.failure = self.give_up(now);
-        if self.failure.is_some() { Step::Stop } else { Step::Go }
     }
 
     /// Returns, once and within the torrent's first second, what the user should know and can't see
@@ -172,15 +134,15 @@ impl Torrent {
             return Vec::new();
         }
         let advice = std::mem::take(&mut self.advice);
-        let is_idle = self.was_complete() && !self.goal().seed;
-        if is_idle || self.over.is_some() || self.failure.is_some() { Vec::new() } else { advice }
+        let is_idle = self.was_complete() && self.goal.stop_when_complete;
+        if is_idle || self.over.is_some() { Vec::new() } else { advice }
     }
 
     /// Returns at intervals why a download makes no progress.
     pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
         let status = self.status.as_ref()?;
         let moving = status.down_rate > 0 || status.phase != PhaseKind::Transfer;
-        let idle = self.completed.is_some() || self.goal().seed_only || self.over.is_some();
+        let idle = self.completed.is_some() || self.seed_only || self.over.is_some();
         if moving || idle {
             self.said_why = now;
         }
@@ -194,11 +156,6 @@ impl Torrent {
         let peers =
             if peers.is_empty() { String::new() } else { format!(" ({})", peers.join("; ")) };
         Some(self.obstacle(status) + &peers + &next)
-    }
-
-    /// Returns what ends the torrent.
-    pub(crate) fn goal(&self) -> Goal {
-        self.patience.goal()
     }
 
     /// Whether it has stopped.
@@ -243,7 +200,7 @@ impl Torrent {
 
     /// Returns how many bytes and pieces are wanted. A seed-only torrent wants all.
     pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
-        if self.goal().seed_only {
+        if self.seed_only {
             return (self.size, self.metainfo.info().geometry().piece_count());
         }
         (status.bytes_total, status.pieces_total)
@@ -264,15 +221,9 @@ impl Torrent {
         self.metainfo.info_hash().to_string()
     }
 
-    /// Returns the bytes uploaded, by this launch and earlier ones, divided by the torrent's size.
-    pub(crate) fn ratio(&self) -> f64 {
-        let uploaded = self.status.as_ref().map_or(0, |status| status.uploaded + status.earlier.1);
-        if self.size == 0 { 0.0 } else { uploaded as f64 / self.size as f64 }
-    }
-
     /// Records which peers are absent, while the torrent still downloads.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
-        if self.completed.is_some() || self.goal().seed_only {
+        if self.completed.is_some() || self.seed_only {
             return;
         }
         if state == PeerState::Connected {
@@ -284,42 +235,21 @@ impl Torrent {
         }
     }
 
-    fn handle_stopped(&mut self, now: Instant, error: Option<&TorrentError>) -> Step {
-        if let Some(error) = error
-            && self.failure.is_none()
-        {
-            self.failure = Some(failure_of(error, self.goal()));
-        }
+    fn handle_stopped(&mut self, now: Instant, reason: &StopReason) {
         self.over.get_or_insert(now);
-        Step::Over
-    }
-
-    /// Fails a seed-only torrent without any piece.
-    fn check_serving(&mut self, have: u32) -> Step {
-        if !self.goal().seed_only || have > 0 {
-            return Step::Go;
+        match reason {
+            StopReason::Asked => {}
+            StopReason::Done => self.reached_goal = true,
+            StopReason::GaveUp { why, before } => self.failure = Some(self.given_up(*why, before)),
+            StopReason::Failed(error) => self.failure = Some(failure_of(error, self.seed_only)),
         }
-        let folder = self.output.parent().unwrap_or(Path::new("."));
-        let message = missing_content(&self.metainfo, folder).unwrap_or_else(|| {
-            let folder = folder.display();
-            format!("no good piece of the torrent in {folder}; bt-cli verify shows each file")
-        });
-        self.failure = Some(Failure::new(Class::BadData, message));
-        Step::Stop
     }
 
-    fn seeded_enough(&self, now: Instant) -> bool {
-        let time = now.duration_since(self.completed.unwrap_or(self.added));
-        self.status.is_some() && self.patience.seeded_enough(time, self.ratio())
-    }
-
-    /// Returns the failure of a download that has no prospect or has taken too long.
-    fn give_up(&self, now: Instant) -> Option<Failure> {
-        let status = self.status.as_ref()?;
-        let age = now.duration_since(self.added);
-        Some(match self.patience.reason_to_give_up(now, age, status)? {
+    /// Returns the failure of a torrent that was given up in the state `status`.
+    fn given_up(&self, why: GiveUp, status: &TorrentStatus) -> Failure {
+        match why {
             GiveUp::AllBanned => bad_data("every peer sent bad data and was banned"),
-            GiveUp::Hopeless(limit) => {
+            GiveUp::Unreachable(limit) => {
                 let limit = duration(limit);
                 let what = format!("no tracker answered and no peer could be reached for {limit}");
                 self.stalled(&what, status)
@@ -328,7 +258,17 @@ impl Torrent {
                 self.stalled(&format!("no piece arrived for {}", duration(limit)), status)
             }
             GiveUp::TimedOut(limit) => self.timed_out(limit, status),
-        })
+            GiveUp::NothingToSeed => self.nothing_to_seed(),
+        }
+    }
+
+    fn nothing_to_seed(&self) -> Failure {
+        let folder = self.output.parent().unwrap_or(Path::new("."));
+        let message = missing_content(&self.metainfo, folder).unwrap_or_else(|| {
+            let folder = folder.display();
+            format!("no good piece of the torrent in {folder}; bt-cli verify shows each file")
+        });
+        Failure::new(Class::BadData, message)
     }
 
     fn timed_out(&self, limit: Duration, status: &TorrentStatus) -> Failure {
@@ -347,9 +287,10 @@ impl Torrent {
         if status.peers_banned > 0 && status.peers_connected == 0 {
             return bad_data(&format!("{what}; every peer so far sent bad data"));
         }
-        let trackers = TrackerResults::new(self.metainfo.trackers(), status);
         let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle(status)));
-        failure.because(trackers.errors().chain(self.peer_errors()))
+        failure.because(
+            tracker_results::errors(&status.trackers).into_iter().chain(self.peer_errors()),
+        )
     }
 
     /// Describes why the torrent makes no progress, and what the user can do.
@@ -363,15 +304,15 @@ impl Torrent {
                 return format!("{peers}, but no data arrives");
             }
         };
-        let trackers = TrackerResults::new(self.metainfo.trackers(), status);
-        if trackers.names_none() {
+        let names_tracker = self.metainfo.trackers().iter().flatten().next().is_some();
+        if !names_tracker {
             // The session ignores --peer for a private torrent.
             if self.metainfo.info().private() {
                 return format!("{peers}; {PRIVATE_WITHOUT_TRACKER}: {GET_IT_AGAIN}");
             }
             let which = if self.has_peers { "another peer" } else { "a peer" };
             format!("{peers}, and the torrent names no tracker; name {which} with --peer")
-        } else if trackers.is_empty() {
+        } else if status.trackers.iter().all(|tracker| tracker.result.is_none()) {
             format!("{peers}, and no tracker has answered yet")
         } else {
             peers
@@ -393,10 +334,10 @@ fn reached(status: &TorrentStatus) -> String {
     format!("{percent}% done ({pieces} of {all}, {done} of {total})")
 }
 
-fn failure_of(error: &TorrentError, goal: Goal) -> Failure {
+fn failure_of(error: &TorrentError, seed_only: bool) -> Failure {
     let message = error.message.clone();
     // A seed-only torrent has no such flag: its folder is an argument.
-    let flag = if error.advises_other_folder && !goal.seed_only { " (-o)" } else { "" };
+    let flag = if error.advises_other_folder && !seed_only { " (-o)" } else { "" };
     match error.class {
         ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),

@@ -84,7 +84,7 @@ impl View {
         let name = clean(torrent.name());
         match kind {
             EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
-            EventKind::Completed if torrent.goal().seed_only => {}
+            EventKind::Completed if torrent.seed_only => {}
             EventKind::Completed => return self.completed(torrent),
             EventKind::Warning(message) => self.output.warn(&format!("{name}: {}", clean(message))),
             EventKind::PieceFailed(index) => {
@@ -202,7 +202,7 @@ impl View {
 
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
-        if torrent.goal().seed_only {
+        if torrent.seed_only {
             let all = torrent.metainfo.info().geometry().piece_count();
             // A torrent without any piece has failed, and its error says so.
             if have > 0 {
@@ -283,8 +283,8 @@ fn state_text(torrent: &Torrent, status: &TorrentStatus) -> String {
         PhaseKind::Stopping => "stopping".to_owned(),
         PhaseKind::Stopped if torrent.has_reached_goal() => "done".to_owned(),
         PhaseKind::Stopped => "stopped".to_owned(),
-        PhaseKind::Transfer if torrent.is_complete() || torrent.goal().seed_only => {
-            format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), torrent.ratio())
+        PhaseKind::Transfer if torrent.is_complete() || torrent.seed_only => {
+            format!("seeding, {} up, ratio {:.2}, {peers}", rate(status.up_rate), status.ratio())
         }
         PhaseKind::Transfer => {
             let left = status.seconds_left.map(|seconds| duration(Duration::from_secs(seconds)));
@@ -301,24 +301,50 @@ mod tests {
     use std::sync::Arc;
 
     use metainfo::{Builder, Sha1Digest};
-    use session::TorrentKey;
+    use session::{AddTorrent, InfoHashV1, TorrentKey};
 
     use super::*;
-    use crate::transfer::Goal;
-    use crate::transfer::advice::Reach;
-    use crate::transfer::patience::tests::status;
 
     fn torrent() -> Torrent {
         let builder = Builder::new("film").piece_length(16 * 1024).file("", 100);
         let metainfo = Arc::new(builder.build(&[Sha1Digest([1; 20])]).unwrap());
-        let goal = Goal { seed: true, seed_only: true, ..Goal::default() };
-        let reach = Reach { has_peers: false, listen: Box::default() };
-        Torrent::new(TorrentKey(1), metainfo, PathBuf::from("film"), goal, reach)
+        let order = AddTorrent { seed_only: true, ..AddTorrent::new(metainfo, PathBuf::new()) };
+        Torrent::new(TorrentKey(1), &order, Box::default())
+    }
+
+    /// Returns the state of a complete torrent of 100 bytes, without peers and trackers.
+    fn status() -> TorrentStatus {
+        TorrentStatus {
+            torrent: TorrentKey(1),
+            info_hash: InfoHashV1([1; 20]),
+            name: "film".to_owned(),
+            phase: PhaseKind::Transfer,
+            size: 100,
+            bytes_done: 100,
+            bytes_total: 100,
+            pieces_done: 1,
+            pieces_total: 1,
+            checked: (1, 1),
+            downloaded: 0,
+            uploaded: 0,
+            earlier: (0, 0),
+            down_rate: 0,
+            up_rate: 0,
+            peers_connected: 0,
+            peers_known: 0,
+            peers_banned: 0,
+            seconds_left: None,
+            trackers: Vec::new(),
+            next_announce: Some(1800),
+            since_last_piece: Duration::ZERO,
+            events_dropped: 0,
+            buffers_peak: 0,
+        }
     }
 
     #[test]
     fn idle_seed_prints_one_line() {
-        let (mut torrent, now) = (torrent(), Instant::now());
+        let mut torrent = torrent();
         let mut display = TorrentDisplay { bar: None, line: String::new() };
         assert_eq!(display.next_line(&torrent), None);
         let idle = status();
@@ -332,7 +358,7 @@ mod tests {
         for (status, expected) in
             [(idle, Some(line("0.00"))), (later, None), (sent, Some(line("0.50")))]
         {
-            torrent.handle_status(now, status);
+            torrent.status = Some(status);
             assert_eq!(display.next_line(&torrent), expected.as_deref());
         }
     }

@@ -7,9 +7,9 @@ use piece_store::{StoreError, TorrentKey};
 use swarm::Source;
 
 use super::Engine;
-use super::torrent::{AddError, Torrent};
+use super::torrent::{AddError, Ending, Torrent};
 use crate::config::AddTorrent;
-use crate::event::{ErrorClass, EventKind, TorrentError};
+use crate::event::{ErrorClass, EventKind, StopReason, TorrentError};
 
 impl<F> Engine<F> {
     /// Adds a torrent and starts it.
@@ -26,7 +26,7 @@ impl<F> Engine<F> {
     /// Starts a stopped torrent again.
     pub fn resume(&mut self, now: Duration, key: TorrentKey) {
         self.now = now;
-        if let Some(job) = self.torrents.open(key, self.config.state_dir.clone()) {
+        if let Some(job) = self.torrents.open(now, key, self.config.state_dir.clone()) {
             self.submit(key, job);
         }
     }
@@ -35,7 +35,7 @@ impl<F> Engine<F> {
     /// [`EventKind::Stopped`] follows.
     pub fn stop(&mut self, now: Duration, key: TorrentKey) {
         self.now = now;
-        self.begin_stop(key, None);
+        self.begin_stop(key, StopReason::Asked);
         self.settle();
     }
 
@@ -82,14 +82,27 @@ impl<F> Engine<F> {
         let error = torrent_error(error);
         match self.torrents[key].is_opening() {
             // The store has nothing to close.
-            true => self.end_stop(key, Some(error)),
-            false => self.begin_stop(key, Some(error)),
+            true => self.end_stop(key, StopReason::Failed(error)),
+            false => self.begin_stop(key, StopReason::Failed(error)),
         }
     }
 
-    fn begin_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
+    /// Stops a torrent if its goal says so.
+    pub(super) fn stop_at_goal(&mut self, key: TorrentKey) {
+        let Some(ending) = self.torrents[key].ending(self.now) else { return };
+        let reason = match ending {
+            Ending::Done => StopReason::Done,
+            Ending::GiveUp(why) => {
+                let Some(status) = self.status_of(key) else { return };
+                StopReason::GaveUp { why, before: Box::new(status) }
+            }
+        };
+        self.begin_stop(key, reason);
+    }
+
+    fn begin_stop(&mut self, key: TorrentKey, reason: StopReason) {
         let Some(status) = self.status_of(key) else { return };
-        if self.torrents.stop(key, status, error) {
+        if self.torrents.stop(key, status, reason) {
             self.drop_links_of(key);
             self.advance_stop(key);
         }
@@ -123,14 +136,14 @@ impl<F> Engine<F> {
             return;
         };
         if torrent.is_stop_over(self.now, self.announces.is_announcing(key)) {
-            self.end_stop(key, None);
+            self.end_stop(key, StopReason::Asked);
         }
     }
 
-    fn end_stop(&mut self, key: TorrentKey, error: Option<TorrentError>) {
-        let error = self.torrents.end_stop(key).or(error);
+    fn end_stop(&mut self, key: TorrentKey, reason: StopReason) {
+        let reason = self.torrents.end_stop(key).unwrap_or(reason);
         self.announces.forget_torrent(self.now, key);
-        self.emit(key, EventKind::Stopped { error });
+        self.emit(key, EventKind::Stopped { reason });
         self.torrents.forget_removed(key);
     }
 }

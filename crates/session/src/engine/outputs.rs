@@ -20,6 +20,7 @@ impl<F> Engine<F> {
             transfer.swarm.handle_timeout(self.now);
         }
         self.drain(key);
+        self.stop_at_goal(key);
         self.end_goodbye(key);
     }
 
@@ -34,7 +35,7 @@ impl<F> Engine<F> {
             self.send_upload_only(key);
         }
         self.sync_if_due(key);
-        self.torrents.line_up(key);
+        self.torrents.line_up(self.now, key);
     }
 
     fn poll_swarm(&mut self, key: TorrentKey) -> Option<Output> {

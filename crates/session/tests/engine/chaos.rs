@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use session::engine::EngineConfig;
-use session::{AddTorrent, EventKind, PhaseKind};
+use session::{AddTorrent, EventKind, PhaseKind, StopReason};
 use testkit::Payload;
 
 use super::net::{Net, address};
@@ -71,7 +71,8 @@ fn chaos(seed: u64) {
     for (number, payload) in payloads.iter().enumerate() {
         assert_eq!(payload.compare(folder.path().join(number.to_string())), Ok(()), "seed {seed}");
     }
-    let failed = |kind: &EventKind| matches!(kind, EventKind::Stopped { error: Some(_) });
+    let failed =
+        |kind: &EventKind| matches!(kind, EventKind::Stopped { reason: StopReason::Failed(_) });
     assert!(!net.nodes[0].has(failed), "seed {seed}");
     let honest = |kind: &EventKind| {
         matches!(kind, EventKind::Peer { address: of, state: session::PeerState::Banned, .. }

@@ -7,6 +7,7 @@ mod announces;
 mod chaos;
 mod connections;
 mod fuzz;
+mod goals;
 mod memory;
 mod net;
 mod node;

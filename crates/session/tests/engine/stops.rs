@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use piece_store::Job;
-use session::{AddTorrent, EventKind, PhaseKind, TorrentKey};
+use session::{AddTorrent, EventKind, PhaseKind, StopReason, TorrentKey};
 use testkit::{AnnounceEvent, Payload};
 
 use super::net::{Net, address};
@@ -55,7 +55,7 @@ fn stop_has_an_order() {
     assert_eq!(goodbye.request.event, AnnounceEvent::Stopped);
     assert!(!node.stopped());
     node.answer(&goodbye, Vec::new());
-    assert_eq!(node.events.last().unwrap().1, EventKind::Stopped { error: None });
+    assert_eq!(node.events.last().unwrap().1, EventKind::Stopped { reason: StopReason::Asked });
     assert!(node.engine.is_idle());
 
     node.hold_jobs = false;
@@ -120,7 +120,8 @@ fn stop_works_at_any_job() {
         node.hold_jobs = false;
         node.act();
         node.advance(Duration::from_secs(4));
-        let ends = node.count(|kind| matches!(kind, EventKind::Stopped { error: None }));
+        let ends =
+            node.count(|kind| matches!(kind, EventKind::Stopped { reason: StopReason::Asked }));
         assert_eq!((ends, node.engine.is_idle()), (1, true), "stopped after {jobs} jobs");
         node.engine.resume(node.now, key);
         node.act();
@@ -204,6 +205,9 @@ fn hundred_torrents_stop_together() {
     assert_eq!(node.count(|kind| matches!(kind, EventKind::Started { .. })), 100);
     node.engine.stop_all(node.now);
     node.act();
-    assert_eq!(node.count(|kind| matches!(kind, EventKind::Stopped { error: None })), 100);
+    assert_eq!(
+        node.count(|kind| matches!(kind, EventKind::Stopped { reason: StopReason::Asked })),
+        100
+    );
     assert!(node.engine.is_idle());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use piece_store::MAX_OPEN_FILES;
 use session::engine::EngineConfig;
-use session::{AddTorrent, ErrorClass, EventKind};
+use session::{AddTorrent, ErrorClass, EventKind, StopReason};
 use testkit::Payload;
 
 use super::net::{Net, address};
@@ -124,7 +124,9 @@ fn failed_sync_stops_torrent() {
     net.run_until(LIMIT, |net| net.nodes[0].stopped());
     let node = &mut net.nodes[0];
     let stopped = node.events.last().unwrap().clone();
-    let EventKind::Stopped { error: Some(error) } = stopped.1 else { panic!("{stopped:?}") };
+    let EventKind::Stopped { reason: StopReason::Failed(error) } = stopped.1 else {
+        panic!("{stopped:?}")
+    };
     assert_eq!(error.class, ErrorClass::Disk);
     assert!(error.message.contains("cannot sync film"), "{error}");
     assert!(!node.completed());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use piece_store::Job;
 use session::engine::{Action, LinkKey};
 use session::limits::MAX_PEER_BUFFERS;
-use session::{ErrorClass, EventKind, PeerState, TorrentError};
+use session::{ErrorClass, EventKind, PeerState, StopReason, TorrentError};
 
 use super::{Event, World};
 use crate::node::{liar_address, node_address};
@@ -165,7 +165,9 @@ impl World {
             }
             EventKind::Started { .. } => return self.check_start(node),
             EventKind::Completed => return self.check_completed(node),
-            EventKind::Stopped { error: Some(error) } => return self.stopped(node, &error),
+            EventKind::Stopped { reason: StopReason::Failed(error) } => {
+                return self.stopped(node, &error);
+            }
             EventKind::Peer { address, state: PeerState::Banned, .. } => {
                 self.bans.push(self.now);
                 return self.check_ban(&name, address);
@@ -177,7 +179,7 @@ impl World {
             | EventKind::Checking { .. }
             | EventKind::Tracker { .. }
             | EventKind::Warning(_)
-            | EventKind::Stopped { error: None } => {}
+            | EventKind::Stopped { .. } => {}
         }
         self.check_status(node)
     }

@@ -63,10 +63,12 @@ struct Entry {
     failures: u8,
     /// Whether it was tried early since it was last useful.
     hurried: bool,
+    /// Whether an attempt to connect to it has ended.
+    tried: bool,
 }
 
 impl Entry {
-    const NEW: Self = Self { state: State::Never, failures: 0, hurried: false };
+    const NEW: Self = Self { state: State::Never, failures: 0, hurried: false, tried: false };
 }
 
 /// The known addresses of one swarm.
@@ -87,6 +89,11 @@ impl Addresses {
     /// Returns how many are being connected to.
     pub(crate) fn connecting(&self) -> usize {
         self.connecting
+    }
+
+    /// Whether none is left that was never tried.
+    pub(super) fn are_all_tried(&self) -> bool {
+        self.entries.values().all(|entry| entry.tried)
     }
 
     /// Adds `address`; says whether it was unknown and is kept. In a full table it replaces the
@@ -228,13 +235,16 @@ impl Addresses {
         let Some(entry) = self.entries.get_mut(&address) else { return };
         match std::mem::replace(&mut entry.state, state) {
             State::Waiting { at, tie } => _ = self.queue.remove(&(at, tie, address)),
-            State::Connecting => self.connecting -= 1,
-            _ => {}
+            State::Connecting => {
+                entry.tried = true;
+                self.connecting -= 1;
+            }
+            State::Connected | State::Asleep | State::Never => {}
         }
         match state {
             State::Waiting { at, tie } => _ = self.queue.insert((at, tie, address)),
             State::Connecting => self.connecting += 1,
-            _ => {}
+            State::Connected | State::Asleep | State::Never => {}
         }
     }
 

@@ -188,6 +188,17 @@ impl Trackers {
             .collect()
     }
 
+    /// Whether each has failed last. None at all has not answered either.
+    pub(super) fn have_all_failed(&self) -> bool {
+        self.list.iter().all(|tracker| tracker.error.is_some())
+    }
+
+    /// Whether no further tracker is asked now: one answers, or all have failed.
+    pub(super) fn are_settled(&self) -> bool {
+        let answers = |tracker: &Tracker| tracker.error.is_none() && tracker.reply.is_some();
+        self.list.iter().any(answers) || self.have_all_failed()
+    }
+
     /// Returns what there is to see of each tracker, by number.
     pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
         self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))

@@ -2,6 +2,7 @@
 
 mod check;
 mod durability;
+mod goal;
 mod phase;
 mod progress;
 mod start;
@@ -18,8 +19,9 @@ use piece_store::{Job, TorrentKey};
 use swarm::SpanBudget;
 
 use crate::config::AddTorrent;
-use crate::event::{TorrentError, TorrentStatus};
+use crate::event::{StopReason, TorrentStatus};
 
+pub(super) use goal::Ending;
 pub(super) use phase::Torrent;
 pub(super) use transfer::Transfer;
 
@@ -90,10 +92,17 @@ impl Torrents {
     }
 
     /// Begins to open a stopped torrent; `None` if there is no such torrent.
-    pub(super) fn open(&mut self, key: TorrentKey, state_dir: Option<PathBuf>) -> Option<Job> {
+    pub(super) fn open(
+        &mut self,
+        now: Duration,
+        key: TorrentKey,
+        state_dir: Option<PathBuf>,
+    ) -> Option<Job> {
         let torrent = self.table.get_mut(&key).filter(|torrent| torrent.is_stopped())?;
         self.active += 1;
-        Some(torrent.open(state_dir))
+        let job = torrent.open(now, state_dir);
+        self.set_timer(key);
+        Some(job)
     }
 
     /// Begins to stop a torrent, whose status is `status`. Returns whether it was not stopping yet.
@@ -102,26 +111,28 @@ impl Torrents {
         &mut self,
         key: TorrentKey,
         status: TorrentStatus,
-        error: Option<TorrentError>,
+        reason: StopReason,
     ) -> bool {
         let torrent = &mut self[key];
         if torrent.is_stopped() || torrent.is_stopping() {
-            error.into_iter().for_each(|error| torrent.note_error(error));
+            if let StopReason::Failed(error) = reason {
+                torrent.note_error(error);
+            }
             return false;
         }
         if let Some(torrent) = self.table.remove(&key) {
-            self.table.insert(key, torrent.stop(status, error));
+            self.table.insert(key, torrent.stop(status, reason));
         }
         true
     }
 
-    /// Ends a stop. Returns its error.
-    pub(super) fn end_stop(&mut self, key: TorrentKey) -> Option<TorrentError> {
-        let (torrent, error) = self.table.remove(&key)?.end_stop();
+    /// Ends a stop. Returns its reason, if one is known.
+    pub(super) fn end_stop(&mut self, key: TorrentKey) -> Option<StopReason> {
+        let (torrent, reason) = self.table.remove(&key)?.end_stop();
         self.active -= 1;
         self.table.insert(key, torrent);
         self.set_timer(key);
-        error
+        reason
     }
 
     /// Notes that the torrent is to be forgotten once it is stopped. Returns whether it is stopped.
@@ -181,8 +192,9 @@ impl Torrents {
 
     /// Puts a running torrent in line for memory, if it needs some, and to connect to candidates,
     /// until it has none. Sets its timer.
-    pub(super) fn line_up(&mut self, key: TorrentKey) {
+    pub(super) fn line_up(&mut self, now: Duration, key: TorrentKey) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
+        torrent.note_condition(now);
         if let Some(transfer) = torrent.running_mut() {
             if transfer.swarm.is_starved()
                 && !std::mem::replace(&mut torrent.waits_for_memory, true)

@@ -19,7 +19,7 @@ use super::check::Check;
 use super::transfer::Transfer;
 use crate::config::AddTorrent;
 use crate::engine::rate::Bucket;
-use crate::event::{TorrentError, TorrentStatus};
+use crate::event::{StopReason, TorrentError, TorrentStatus};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_USER_PEERS, STOP_ANNOUNCE_TIME};
 
 /// What a torrent is doing, with the data for that.
@@ -42,8 +42,8 @@ pub(super) enum Phase {
 pub(super) struct Stopping {
     transfer: Option<Box<Transfer>>,
     step: StopStep,
-    /// The first error.
-    error: Option<TorrentError>,
+    /// Why; the first error if there was one.
+    reason: StopReason,
     /// The status before the stop.
     pub(super) status: Box<TorrentStatus>,
 }
@@ -74,6 +74,8 @@ pub(crate) struct Torrent {
     pub(crate) up: Bucket,
     /// When it is due, by the table of timers.
     pub(super) timer: Option<Duration>,
+    /// When it was last started.
+    pub(super) started_at: Duration,
     /// Payload received and sent in earlier launches, as soon as the journal was read.
     pub(super) earlier: (u64, u64),
     /// Whether it is in line to connect to peers.
@@ -101,6 +103,7 @@ impl Torrent {
             down: Bucket::new(now, add.max_down),
             up: Bucket::new(now, add.max_up),
             timer: None,
+            started_at: now,
             earlier: (0, 0),
             waits_to_dial: false,
             waits_for_memory: false,
@@ -110,7 +113,8 @@ impl Torrent {
     }
 
     /// Returns the job that opens the files and the journal.
-    pub(super) fn open(&mut self, state_dir: Option<PathBuf>) -> Job {
+    pub(super) fn open(&mut self, now: Duration, state_dir: Option<PathBuf>) -> Job {
+        self.started_at = now;
         self.phase = Phase::Opening;
         let add = &self.add;
         let spec = OpenSpec {
@@ -139,7 +143,7 @@ impl Torrent {
     pub(super) fn stop(
         mut self: Box<Self>,
         status: TorrentStatus,
-        error: Option<TorrentError>,
+        reason: StopReason,
     ) -> Box<Self> {
         let transfer = match self.phase {
             Phase::Opening | Phase::Checking(_) => None,
@@ -150,14 +154,19 @@ impl Torrent {
             }
         };
         let (step, status) = (StopStep::Jobs, Box::new(status));
-        self.phase = Phase::Stopping(Box::new(Stopping { transfer, step, error, status }));
+        self.phase = Phase::Stopping(Box::new(Stopping { transfer, step, reason, status }));
         self
     }
 
     /// Keeps the error that led to a stop, if it is the first.
     pub(crate) fn note_error(&mut self, error: TorrentError) {
         if let Phase::Stopping(stopping) = &mut self.phase {
-            stopping.error.get_or_insert(error);
+            match stopping.reason {
+                StopReason::Failed(_) => {}
+                StopReason::Asked | StopReason::Done | StopReason::GaveUp { .. } => {
+                    stopping.reason = StopReason::Failed(error);
+                }
+            }
         }
     }
 
@@ -192,29 +201,31 @@ impl Torrent {
         matches!(stopping.step, StopStep::Announcing { deadline } if !announcing || deadline <= now)
     }
 
-    /// Ends a stop. Returns the first error.
-    pub(super) fn end_stop(mut self: Box<Self>) -> (Box<Self>, Option<TorrentError>) {
-        let (status, error) = match self.phase {
-            Phase::Stopping(stopping) => (Some(stopping.status), stopping.error),
+    /// Ends a stop. Returns its reason; `None` if the store could not open the torrent.
+    pub(super) fn end_stop(mut self: Box<Self>) -> (Box<Self>, Option<StopReason>) {
+        let (status, reason) = match self.phase {
+            Phase::Stopping(stopping) => (Some(stopping.status), Some(stopping.reason)),
             Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) | Phase::Stopped(_) => {
                 (None, None)
             }
         };
         self.phase = Phase::Stopped(status);
-        (self, error)
+        (self, reason)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Duration> {
+        let goal = self.next_goal().map(|(at, _)| at);
         match &self.phase {
             Phase::Transfer(transfer) => {
                 let sync = transfer.durability.deadline();
-                [transfer.swarm.poll_timeout(), sync].into_iter().flatten().min()
+                [transfer.swarm.poll_timeout(), sync, goal].into_iter().flatten().min()
             }
             Phase::Stopping(stopping) => match stopping.step {
                 StopStep::Announcing { deadline } => Some(deadline),
                 StopStep::Jobs | StopStep::Closing => None,
             },
-            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+            Phase::Opening | Phase::Checking(_) => goal,
+            Phase::Stopped(_) => None,
         }
     }
 

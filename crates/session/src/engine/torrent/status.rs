@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::phase::{Phase, Torrent};
 use super::progress::Progress;
 use super::transfer::Transfer;
-use crate::event::{PhaseKind, TorrentStatus};
+use crate::event::{PhaseKind, TorrentStatus, TrackerStatus};
 
 impl Torrent {
     /// The state of the torrent, without the figures of the whole session.
@@ -51,6 +51,7 @@ impl Torrent {
             info_hash: self.info_hash(),
             name: self.add.metainfo.info().name().to_owned(),
             phase: self.phase_kind(),
+            size: self.add.metainfo.info().content_size(),
             bytes_done: progress.bytes,
             bytes_total: progress.bytes_total,
             pieces_done: progress.pieces,
@@ -103,11 +104,9 @@ impl Transfer {
             if asked && status.next_announce.is_none_or(|at| next < at) {
                 status.next_announce = Some(next);
             }
-            match tracker.error {
-                Some(error) => status.trackers.push((tracker.url, Err(error))),
-                None if tracker.replied => status.trackers.push((tracker.url, Ok(()))),
-                None => {}
-            }
+            let result = tracker.error.map_or(Ok(()), Err);
+            let result = asked.then_some(result);
+            status.trackers.push(TrackerStatus { url: tracker.url, result });
         }
     }
 }
