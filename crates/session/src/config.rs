@@ -114,8 +114,9 @@ pub struct AddTorrent {
     pub max_down: Option<u64>,
     /// Sent bytes per second for this torrent.
     pub max_up: Option<u64>,
-    /// When the session stops it.
-    pub goal: Goal,
+    /// When the session stops it; `None` is never. It is in a box because most of many torrents
+    /// have none.
+    pub goal: Option<Box<Goal>>,
 }
 
 /// When the session stops a torrent that nobody stops. By default it never does.
@@ -153,7 +154,7 @@ impl AddTorrent {
             announce: true,
             max_down: None,
             max_up: None,
-            goal: Goal::default(),
+            goal: None,
         }
     }
 }

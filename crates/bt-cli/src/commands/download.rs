@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
         order.resume = !arguments.store.no_resume;
         order.overwrite = arguments.overwrite;
         order.preallocate = arguments.preallocate;
-        order.goal = goal(arguments);
+        order.goal = Some(Box::new(goal(arguments)));
         orders.push(order);
     }
     let state_dir = writable_state_dir(&arguments.store.state)?;

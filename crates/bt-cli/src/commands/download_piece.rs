@@ -29,12 +29,12 @@ pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     order.peers = peers;
     order.overwrite = arguments.overwrite;
     let stall = arguments.stall_timeout;
-    order.goal = Goal {
+    order.goal = Some(Box::new(Goal {
         stop_when_complete: true,
         stall_timeout: (!stall.is_zero()).then_some(stall),
         give_up: true,
         ..Goal::default()
-    };
+    }));
 
     let config = session_config(&arguments.network, &arguments.source.trust, None);
     let mut transfer = Transfer::start(&config, output)?;

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
         order.peers.clone_from(&peers);
         order.resume = !arguments.store.no_resume;
         order.seed_only = true;
-        order.goal = goal;
+        order.goal = Some(Box::new(goal));
         transfer.add(&order)?;
     }
     transfer.run().map(drop)

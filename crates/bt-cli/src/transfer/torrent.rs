@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use metainfo::{Metainfo, Naming};
 use session::{
-    AddTorrent, ErrorClass, EventKind, GiveUp, Goal, PeerState, PhaseKind, StopReason,
-    TorrentError, TorrentKey, TorrentStatus,
+    AddTorrent, ErrorClass, EventKind, GiveUp, PeerState, PhaseKind, StopReason, TorrentError,
+    TorrentKey, TorrentStatus,
 };
 
 use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, advice};
@@ -36,7 +36,7 @@ pub(crate) struct Torrent {
     /// The path of its file or folder, or of the single piece.
     pub(crate) output: PathBuf,
     pub(crate) status: Option<TorrentStatus>,
-    pub(crate) goal: Goal,
+    stop_when_complete: bool,
     pub(crate) seed_only: bool,
     added: Instant,
     /// Pieces that we had and that were wanted when the transfer started.
@@ -70,7 +70,7 @@ impl Torrent {
             key,
             output: output_path(order),
             status: None,
-            goal: order.goal,
+            stop_when_complete: order.goal.as_ref().is_some_and(|goal| goal.stop_when_complete),
             seed_only: order.seed_only,
             added: now,
             at_start: None,
@@ -134,7 +134,7 @@ impl Torrent {
             return Vec::new();
         }
         let advice = std::mem::take(&mut self.advice);
-        let is_idle = self.was_complete() && self.goal.stop_when_complete;
+        let is_idle = self.was_complete() && self.stop_when_complete;
         if is_idle || self.over.is_some() { Vec::new() } else { advice }
     }
 

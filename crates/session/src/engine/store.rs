@@ -225,7 +225,7 @@ impl<F> Engine<F> {
 
     /// Notifies the user once every wanted piece is verified and synced.
     pub(super) fn report_completion(&mut self, key: TorrentKey) {
-        if self.torrents.transfer(key).take_completion(self.now) {
+        if self.torrents[key].take_completion(self.now) {
             self.disk.buffers.shrink();
             self.emit(key, EventKind::Completed);
         }

@@ -30,10 +30,11 @@ fn pair(leecher: Goal, seeder: Goal) -> (Net, [TorrentKey; 2]) {
     let payload = payload();
     let mut net = Net::new([config(1), config(2)]);
     let add = add_of(&payload, payload.folder_path());
-    let seed = net.nodes[1].add(AddTorrent { seed_only: true, goal: seeder, ..add });
+    let seed =
+        net.nodes[1].add(AddTorrent { seed_only: true, goal: Some(Box::new(seeder)), ..add });
     let folder = tempfile::tempdir().unwrap().keep();
     let (peers, add) = (vec![address(1)], add_of(&payload, folder));
-    let download = net.nodes[0].add(AddTorrent { peers, goal: leecher, ..add });
+    let download = net.nodes[0].add(AddTorrent { peers, goal: Some(Box::new(leecher)), ..add });
     for node in &mut net.nodes {
         let fetch = node.fetches.pop_front().expect("it announces");
         node.answer(&fetch, Vec::new());
@@ -45,7 +46,11 @@ fn pair(leecher: Goal, seeder: Goal) -> (Net, [TorrentKey; 2]) {
 fn lonely(goal: Goal) -> Node {
     let mut node = Node::new(config(1));
     let folder = tempfile::tempdir().unwrap().keep();
-    node.add(AddTorrent { peers: vec![address(1)], goal, ..add_of(&payload(), folder) });
+    node.add(AddTorrent {
+        peers: vec![address(1)],
+        goal: Some(Box::new(goal)),
+        ..add_of(&payload(), folder)
+    });
     node
 }
 
@@ -152,7 +157,10 @@ fn time_limit_counts_during_check() {
     let mut node = Node::new(config(1));
     node.hold_jobs = true;
     let goal = Goal { timeout: Some(limit), ..Goal::default() };
-    node.add(AddTorrent { goal, ..add_of(&payload(), tempfile::tempdir().unwrap().keep()) });
+    node.add(AddTorrent {
+        goal: Some(Box::new(goal)),
+        ..add_of(&payload(), tempfile::tempdir().unwrap().keep())
+    });
     node.advance(limit + SECOND);
     node.hold_jobs = false;
     node.act();
@@ -164,7 +172,7 @@ fn seed_only_torrent_without_piece_is_given_up() {
     for (goal, expected) in [(GIVE_UP, Some(GiveUp::NothingToSeed)), (Goal::default(), None)] {
         let mut node = Node::new(config(1));
         let add = add_of(&payload(), tempfile::tempdir().unwrap().keep());
-        node.add(AddTorrent { seed_only: true, goal, ..add });
+        node.add(AddTorrent { seed_only: true, goal: Some(Box::new(goal)), ..add });
         assert_eq!(why(&mut node), expected);
     }
 }

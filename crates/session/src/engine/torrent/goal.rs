@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use swarm::DeadEnd;
+use swarm::{DeadEnd, Swarm};
 
 use super::phase::{Phase, Torrent};
+use super::transfer::Transfer;
+use crate::config::Goal;
 use crate::event::{GiveUp, ratio};
 use crate::limits::{BANNED_TIME, LAST_UPLOAD_TIME, UNREACHABLE_TIME};
 
@@ -17,93 +19,113 @@ pub(crate) enum Ending {
     GiveUp(GiveUp),
 }
 
-/// What ends a torrent if it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Condition {
-    kind: ConditionKind,
-    since: Duration,
+/// Compares a torrent with its goal.
+#[derive(Debug)]
+pub(super) struct GoalWatch {
+    pub(super) goal: Goal,
+    started_at: Duration,
+    /// When the user was last notified of the completion.
+    completed_at: Option<Duration>,
+    /// What ends the torrent if it lasts, and since when it holds.
+    condition: Option<(Condition, Duration)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ConditionKind {
+enum Condition {
     /// As much was uploaded as the goal says. The last of it may still be on its way.
     RatioReached,
     DeadEnd(DeadEnd),
 }
 
 impl Torrent {
+    /// Whether to notify the user of the completion now.
+    pub(crate) fn take_completion(&mut self, now: Duration) -> bool {
+        let complete = self.transfer_mut().is_some_and(Transfer::take_completion);
+        if let Some(watch) = self.watch.as_mut().filter(|_| complete) {
+            watch.completed_at = Some(now);
+        }
+        complete
+    }
+
+    /// Notes which condition holds, and since when.
+    pub(super) fn note_condition(&mut self, now: Duration) {
+        let (Some(watch), Phase::Transfer(transfer)) = (&mut self.watch, &self.phase) else {
+            return;
+        };
+        let uploaded = transfer.swarm.uploaded() + self.earlier.1;
+        let ratio = ratio(uploaded, self.add.metainfo.info().content_size());
+        let condition = watch.condition_of(&transfer.swarm, ratio);
+        let before = watch.condition.filter(|(before, _)| Some(*before) == condition);
+        watch.condition = before.or(condition.map(|condition| (condition, now)));
+    }
+
+    /// Returns what ends the torrent now.
+    pub(crate) fn ending(&self, now: Duration) -> Option<Ending> {
+        self.next_ending().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
+    }
+
     /// Returns what ends the torrent next if nothing changes, and when. The time may be past.
-    pub(super) fn next_goal(&self) -> Option<(Duration, Ending)> {
-        let goal = &self.add.goal;
-        let timeout = timed(goal.timeout, self.started_at, GiveUp::TimedOut);
+    pub(super) fn next_ending(&self) -> Option<(Duration, Ending)> {
+        let watch = self.watch.as_ref()?;
         let transfer = match &self.phase {
-            Phase::Opening | Phase::Checking(_) => return timeout,
+            Phase::Opening | Phase::Checking(_) => return watch.timeout(),
             Phase::Transfer(transfer) => transfer,
             Phase::Stopping(_) | Phase::Stopped(_) => return None,
         };
         if self.add.seed_only && transfer.progress.pieces == 0 {
             let nothing = (transfer.last_piece_at, Ending::GiveUp(GiveUp::NothingToSeed));
-            return goal.give_up.then_some(nothing);
+            return watch.goal.give_up.then_some(nothing);
         }
-        let lasting = transfer.condition.map(Condition::ending);
-        let Some(completed_at) = transfer.completed_at else {
-            let stalled = timed(goal.stall_timeout, transfer.last_piece_at, GiveUp::Stalled);
-            // Of those due at once, the first says most.
-            let reasons = [lasting, stalled, timeout].into_iter().flatten();
-            return reasons.min_by_key(|(at, _)| *at);
+        let lasting = watch.condition.map(|(condition, since)| condition.ending(since));
+        // Of those due at once, the first says most.
+        let endings = match watch.completed_at {
+            Some(at) => [lasting, watch.seeded_enough(at), None],
+            None => [lasting, watch.stalled(transfer.last_piece_at), watch.timeout()],
         };
-        let at_once = goal.stop_when_complete.then_some(completed_at);
-        let later = goal.seed_time.map(|time| completed_at.saturating_add(time));
-        let done = at_once.or(later).map(|at| (at, Ending::Done));
-        [lasting, done].into_iter().flatten().min_by_key(|(at, _)| *at)
+        endings.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+}
+
+impl GoalWatch {
+    pub(super) fn new(now: Duration, goal: Goal) -> Self {
+        Self { goal, started_at: now, completed_at: None, condition: None }
     }
 
-    /// Returns what ends the torrent now.
-    pub(crate) fn ending(&self, now: Duration) -> Option<Ending> {
-        self.next_goal().filter(|(at, _)| *at <= now).map(|(_, ending)| ending)
-    }
-
-    /// Notes which condition holds, and since when.
-    pub(super) fn note_condition(&mut self, now: Duration) {
-        let kind = self.condition();
-        let Phase::Transfer(transfer) = &mut self.phase else { return };
-        let before = transfer.condition.filter(|before| Some(before.kind) == kind);
-        transfer.condition = before.or(kind.map(|kind| Condition { kind, since: now }));
-    }
-
-    fn condition(&self) -> Option<ConditionKind> {
-        let (goal, Phase::Transfer(transfer)) = (&self.add.goal, &self.phase) else { return None };
-        if transfer.completed_at.is_some() {
-            let uploaded = transfer.swarm.uploaded() + self.earlier.1;
-            let ratio = ratio(uploaded, self.add.metainfo.info().content_size());
-            return goal.ratio.filter(|limit| ratio >= *limit).map(|_| ConditionKind::RatioReached);
+    fn condition_of(&self, swarm: &Swarm, ratio: f64) -> Option<Condition> {
+        if self.completed_at.is_some() {
+            let reached = self.goal.ratio.is_some_and(|limit| ratio >= limit);
+            return reached.then_some(Condition::RatioReached);
         }
-        transfer.swarm.dead_end().filter(|_| goal.give_up).map(ConditionKind::DeadEnd)
+        swarm.dead_end().filter(|_| self.goal.give_up).map(Condition::DeadEnd)
+    }
+
+    fn seeded_enough(&self, completed_at: Duration) -> Option<(Duration, Ending)> {
+        let at_once = self.goal.stop_when_complete.then_some(Duration::ZERO);
+        let time = at_once.or(self.goal.seed_time)?;
+        Some((completed_at.saturating_add(time), Ending::Done))
+    }
+
+    fn stalled(&self, last_piece_at: Duration) -> Option<(Duration, Ending)> {
+        let limit = self.goal.stall_timeout?;
+        Some((last_piece_at.saturating_add(limit), Ending::GiveUp(GiveUp::Stalled(limit))))
+    }
+
+    fn timeout(&self) -> Option<(Duration, Ending)> {
+        let limit = self.goal.timeout?;
+        Some((self.started_at.saturating_add(limit), Ending::GiveUp(GiveUp::TimedOut(limit))))
     }
 }
 
 impl Condition {
     /// Returns what follows if it lasts, and when.
-    fn ending(self) -> (Duration, Ending) {
-        let (limit, ending) = match self.kind {
-            ConditionKind::RatioReached => (LAST_UPLOAD_TIME, Ending::Done),
-            ConditionKind::DeadEnd(DeadEnd::AllBanned) => {
-                (BANNED_TIME, Ending::GiveUp(GiveUp::AllBanned))
-            }
-            ConditionKind::DeadEnd(DeadEnd::Unreachable) => {
+    fn ending(self, since: Duration) -> (Duration, Ending) {
+        let (limit, ending) = match self {
+            Self::RatioReached => (LAST_UPLOAD_TIME, Ending::Done),
+            Self::DeadEnd(DeadEnd::AllBanned) => (BANNED_TIME, Ending::GiveUp(GiveUp::AllBanned)),
+            Self::DeadEnd(DeadEnd::Unreachable) => {
                 (UNREACHABLE_TIME, Ending::GiveUp(GiveUp::Unreachable(UNREACHABLE_TIME)))
             }
         };
-        (self.since + limit, ending)
+        (since + limit, ending)
     }
-}
-
-/// Returns when to give up because of a limit the user gave, counted from `start`.
-fn timed(
-    limit: Option<Duration>,
-    start: Duration,
-    why: impl FnOnce(Duration) -> GiveUp,
-) -> Option<(Duration, Ending)> {
-    let limit = limit?;
-    Some((start.saturating_add(limit), Ending::GiveUp(why(limit))))
 }

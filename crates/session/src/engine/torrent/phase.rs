@@ -16,6 +16,7 @@ use rand::RngExt as _;
 use swarm::{Pieces, Swarm};
 
 use super::check::Check;
+use super::goal::GoalWatch;
 use super::transfer::Transfer;
 use crate::config::AddTorrent;
 use crate::engine::rate::Bucket;
@@ -74,8 +75,8 @@ pub(crate) struct Torrent {
     pub(crate) up: Bucket,
     /// When it is due, by the table of timers.
     pub(super) timer: Option<Duration>,
-    /// When it was last started.
-    pub(super) started_at: Duration,
+    /// When to stop it; `None` is never.
+    pub(super) watch: Option<Box<GoalWatch>>,
     /// Payload received and sent in earlier launches, as soon as the journal was read.
     pub(super) earlier: (u64, u64),
     /// Whether it is in line to connect to peers.
@@ -90,7 +91,7 @@ impl Torrent {
     pub(super) fn new(
         now: Duration,
         key: TorrentKey,
-        add: AddTorrent,
+        mut add: AddTorrent,
         peer_id_prefix: [u8; 8],
         rng: &mut impl rand::Rng,
     ) -> Self {
@@ -103,7 +104,7 @@ impl Torrent {
             down: Bucket::new(now, add.max_down),
             up: Bucket::new(now, add.max_up),
             timer: None,
-            started_at: now,
+            watch: add.goal.take().map(|goal| Box::new(GoalWatch::new(now, *goal))),
             earlier: (0, 0),
             waits_to_dial: false,
             waits_for_memory: false,
@@ -114,7 +115,9 @@ impl Torrent {
 
     /// Returns the job that opens the files and the journal.
     pub(super) fn open(&mut self, now: Duration, state_dir: Option<PathBuf>) -> Job {
-        self.started_at = now;
+        if let Some(watch) = &mut self.watch {
+            **watch = GoalWatch::new(now, watch.goal);
+        }
         self.phase = Phase::Opening;
         let add = &self.add;
         let spec = OpenSpec {
@@ -214,7 +217,7 @@ impl Torrent {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let goal = self.next_goal().map(|(at, _)| at);
+        let goal = self.next_ending().map(|(at, _)| at);
         match &self.phase {
             Phase::Transfer(transfer) => {
                 let sync = transfer.durability.deadline();

@@ -44,8 +44,6 @@ impl Torrent {
             last_piece_at: now,
             announced_at: now,
             completion_due: swarm.is_complete(),
-            completed_at: None,
-            condition: None,
             swarm,
         };
         let (have, wanted) = (have.count(), wanted.count());

@@ -11,7 +11,6 @@ use piece_store::{CommitResult, HeldSpan, Job, Span, StoreError, TorrentKey};
 use swarm::{BlockFate, Committed, PeerKey, SpanLayout, Swarm};
 
 use super::durability::Durability;
-use super::goal::Condition;
 use super::progress::Progress;
 use crate::engine::disk::{Buffers, PieceBuffers, blocks_in};
 
@@ -31,10 +30,6 @@ pub(crate) struct Transfer {
     pub(crate) announced_at: Duration,
     /// Whether the user waits for [`EventKind::Completed`](crate::EventKind::Completed).
     pub(crate) completion_due: bool,
-    /// When the user was last notified of the completion.
-    pub(super) completed_at: Option<Duration>,
-    /// What ends the torrent if it lasts.
-    pub(super) condition: Option<Condition>,
 }
 
 impl Transfer {
@@ -190,11 +185,9 @@ impl Transfer {
     }
 
     /// Whether to report the completion now.
-    pub(crate) fn take_completion(&mut self, now: Duration) -> bool {
+    pub(super) fn take_completion(&mut self) -> bool {
         let complete = self.completion_due && self.durability.is_clean();
-        if complete {
-            (self.completion_due, self.completed_at) = (false, Some(now));
-        }
+        self.completion_due &= !complete;
         complete
     }
 }
