@@ -70,7 +70,7 @@ impl<F> Engine<F> {
         self.settle();
     }
 
-    /// Uses what a call released: memory, turns at trackers, room to connect.
+    /// Uses what a call released: memory, room at tracker hosts, room to connect.
     pub(super) fn settle(&mut self) {
         self.feed_starved();
         self.drain_announces();

@@ -56,7 +56,7 @@ impl<F> Engine<F> {
 
     /// Sends the announces whose turn came.
     fn send_due_announces(&mut self) {
-        while let Some((key, event)) = self.announces.poll_turn() {
+        while let Some((key, event)) = self.announces.poll_admitted() {
             let request = AnnounceRequest {
                 ip: self.config.announce_ip,
                 port: announced_port(self.config.listen_port),

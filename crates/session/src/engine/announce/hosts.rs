@@ -16,7 +16,7 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, Default)]
 struct Host {
-    running: usize,
+    under_way: usize,
     /// Of those, the ones that are not awaited any more.
     late: usize,
     /// By the number in the key, so that the first to come is served first.
@@ -33,7 +33,7 @@ pub(super) struct Hosts {
     hosts: BTreeMap<Arc<str>, Host>,
     /// Awaited requests under way to all hosts. Late ones do not count, so that silent hosts do not
     /// delay the others.
-    running: usize,
+    under_way: usize,
     /// Hosts with announces that wait, and with fewer requests under way than allowed.
     line: VecDeque<Arc<str>>,
 }
@@ -69,16 +69,16 @@ impl Hosts {
 
     /// The next announce to send.
     pub(super) fn poll_next(&mut self) -> Option<AnnounceKey> {
-        while self.running < MAX_ANNOUNCES {
+        while self.under_way < MAX_ANNOUNCES {
             let name = self.line.pop_front()?;
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             host.in_line = false;
-            if host.running >= MAX_REQUESTS_PER_HOST {
+            if host.under_way >= MAX_REQUESTS_PER_HOST {
                 continue;
             }
             let Some((_, key)) = host.waiting.pop_first() else { continue };
-            host.running += 1;
-            self.running += 1;
+            host.under_way += 1;
+            self.under_way += 1;
             self.line_up(&name);
             return Some(key);
         }
@@ -97,12 +97,12 @@ impl Hosts {
         let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
         host.note_result(now, failure);
         let failed = failure.map(|_| host.take_waiting()).unwrap_or_default();
-        host.running = host.running.saturating_sub(1);
+        host.under_way = host.under_way.saturating_sub(1);
         match host.late {
-            0 => self.running = self.running.saturating_sub(1),
+            0 => self.under_way = self.under_way.saturating_sub(1),
             _ => host.late -= 1,
         }
-        if host.running == 0 && host.waiting.is_empty() && host.rest.is_none() {
+        if host.under_way == 0 && host.waiting.is_empty() && host.rest.is_none() {
             self.hosts.remove(name);
         } else {
             self.line_up(name);
@@ -110,15 +110,15 @@ impl Hosts {
         failed
     }
 
-    /// A request under way is not awaited any more. It keeps its turn at the host.
+    /// A request under way is not awaited any more. It still counts as one of the host's requests.
     pub(super) fn release(&mut self, name: &str) {
         if let Some(host) = self.hosts.get_mut(name) {
             host.late += 1;
-            self.running = self.running.saturating_sub(1);
+            self.under_way = self.under_way.saturating_sub(1);
         }
     }
 
-    /// A request takes too long. It keeps its turn. Returns the announces that wait there: they
+    /// A request takes too long, and still counts. Returns the announces that wait there: they
     /// fail.
     pub(super) fn handle_late(
         &mut self,
@@ -134,7 +134,7 @@ impl Hosts {
 
     fn line_up(&mut self, name: &str) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        let ready = !host.waiting.is_empty() && host.running < MAX_REQUESTS_PER_HOST;
+        let ready = !host.waiting.is_empty() && host.under_way < MAX_REQUESTS_PER_HOST;
         if ready && !std::mem::replace(&mut host.in_line, true) {
             self.line.push_back(name.into());
         }
@@ -144,7 +144,7 @@ impl Hosts {
     fn make_room(&mut self, now: Duration) {
         if self.hosts.len() >= MAX_NAMES {
             let rests = |host: &Host| host.rest.as_ref().is_some_and(|(until, _)| *until > now);
-            let waits = |host: &Host| host.running > 0 || !host.waiting.is_empty();
+            let waits = |host: &Host| host.under_way > 0 || !host.waiting.is_empty();
             self.hosts.retain(|_, host| waits(host) || rests(host));
         }
     }

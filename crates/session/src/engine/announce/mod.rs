@@ -1,4 +1,4 @@
-//! The announces of all torrents. Each waits for its turn at the tracker's host, then asks over
+//! The announces of all torrents. Each waits until the tracker's host has room, then asks over
 //! every address family in use (BEP 7), with one leg each.
 //!
 //! ```text
@@ -191,8 +191,8 @@ impl Announces {
         keys.into_iter().for_each(|key| self.give_up(now, key));
     }
 
-    /// Lines an announce up. [`Self::poll_turn`] returns it when its turn came, and an [`Answer`]
-    /// follows.
+    /// Lines an announce up. [`Self::poll_admitted`] returns it once its host admits it, and an
+    /// [`Answer`] follows.
     pub(super) fn start(&mut self, now: Duration, torrent: TorrentKey, announce: Announce) {
         match Target::parse(&announce.url) {
             Ok(target) => self.line_up(now, torrent, announce, target),
@@ -200,7 +200,7 @@ impl Announces {
         }
     }
 
-    /// Sends the announce that [`Self::poll_turn`] returned, with the rest of the request.
+    /// Sends the announce that [`Self::poll_admitted`] returned, with the rest of the request.
     pub(super) fn send(&mut self, now: Duration, key: AnnounceKey, mut request: AnnounceRequest) {
         let Some(Pending { announce, target, .. }) = self.pending.remove(&key) else { return };
         request.num_want = Some(announce.num_want);
@@ -223,7 +223,7 @@ impl Announces {
     }
 
     /// The next announce to give to [`Self::send`], with its event.
-    pub(super) fn poll_turn(&mut self) -> Option<(AnnounceKey, AnnounceEvent)> {
+    pub(super) fn poll_admitted(&mut self) -> Option<(AnnounceKey, AnnounceEvent)> {
         let key = self.hosts.poll_next()?;
         Some((key, self.pending[&key].announce.event))
     }
@@ -415,7 +415,7 @@ impl Announces {
         }
     }
 
-    /// Ends an announce that never had a turn.
+    /// Ends an announce that no host admitted.
     fn refuse(&mut self, torrent: TorrentKey, announce: &Announce, message: &str) {
         self.answers.push_back(announce.finished(torrent, Err(failure(message).into())));
     }
