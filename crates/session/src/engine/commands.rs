@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use piece_store::{StoreError, TorrentKey};
+use piece_store::TorrentKey;
 use swarm::Source;
 
 use super::Engine;
 use super::torrent::{AddError, Ending, Torrent};
 use crate::config::AddTorrent;
-use crate::event::{ErrorClass, EventKind, StopReason, TorrentError};
+use crate::event::{EventKind, StopReason};
 
 impl<F> Engine<F> {
     /// Adds a torrent and starts it.
@@ -77,16 +77,6 @@ impl<F> Engine<F> {
         self.dial();
     }
 
-    /// Stops a torrent because of an error.
-    pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
-        let error = torrent_error(error);
-        match self.torrents[key].is_opening() {
-            // The store has nothing to close.
-            true => self.end_stop(key, StopReason::Failed(error)),
-            false => self.begin_stop(key, StopReason::Failed(error)),
-        }
-    }
-
     /// Stops a torrent if its goal says so.
     pub(super) fn stop_at_goal(&mut self, key: TorrentKey) {
         let Some(ending) = self.torrents[key].ending(self.now) else { return };
@@ -100,7 +90,7 @@ impl<F> Engine<F> {
         self.begin_stop(key, reason);
     }
 
-    fn begin_stop(&mut self, key: TorrentKey, reason: StopReason) {
+    pub(super) fn begin_stop(&mut self, key: TorrentKey, reason: StopReason) {
         let Some(status) = self.status_of(key) else { return };
         if self.torrents.stop(key, status, reason) {
             self.drop_links_of(key);
@@ -140,23 +130,10 @@ impl<F> Engine<F> {
         }
     }
 
-    fn end_stop(&mut self, key: TorrentKey, reason: StopReason) {
+    pub(super) fn end_stop(&mut self, key: TorrentKey, reason: StopReason) {
         let reason = self.torrents.end_stop(key).unwrap_or(reason);
         self.announces.forget_torrent(self.now, key);
         self.emit(key, EventKind::Stopped { reason });
         self.torrents.forget_removed(key);
     }
-}
-
-pub(super) fn torrent_error(error: &StoreError) -> TorrentError {
-    let class = match error {
-        StoreError::InUse { .. } | StoreError::Claimed { in_use: true, .. } => ErrorClass::InUse,
-        StoreError::Disk { .. } | StoreError::Linked { .. } | StoreError::SeedOnly => {
-            ErrorClass::Disk
-        }
-        StoreError::UnrelatedFile { .. } | StoreError::Claimed { .. } => ErrorClass::UnrelatedFile,
-        _ => ErrorClass::Internal,
-    };
-    let advises_other_folder = error.advises_other_folder();
-    TorrentError { class, message: error.to_string(), advises_other_folder }
 }

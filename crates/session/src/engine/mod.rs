@@ -26,6 +26,7 @@ mod connections;
 mod datagram;
 mod dial;
 mod disk;
+mod disk_failure;
 mod keys;
 mod link;
 mod outputs;

@@ -10,8 +10,8 @@ use swarm::{Source, SpanLayout};
 
 use super::Engine;
 use super::action::Action;
-use super::commands::torrent_error;
 use super::disk::RangeKey;
+use super::disk_failure::torrent_error;
 use crate::event::EventKind;
 
 impl<F> Engine<F> {
