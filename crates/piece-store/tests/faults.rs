@@ -250,7 +250,10 @@ fn finished_single_piece_is_not_emptied() {
     launch.commit(&torrent, [2]);
     // We open it while the other process has it, and lock it after that has finished.
     drop(launch);
-    disk.rename_before_lock("/out/.piece.part", "/out/piece");
+    let other = Arc::clone(&disk);
+    disk.in_next_lock(move || {
+        other.rename(&"/out".into(), Path::new(".piece.part"), Path::new("piece")).unwrap();
+    });
     let opened = try_open_on(&disk, &single(&torrent)).map(|_| ());
     assert_eq!(opened, Err(StoreError::InUse { path: "/out/piece".into(), pid: None }));
     assert!(disk.bytes("/out/piece") == torrent.piece_data(2));

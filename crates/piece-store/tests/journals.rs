@@ -4,21 +4,15 @@
 //! Each folder `testdata/journals/NAME/` describes one disk at the end of a launch. Its `case.txt`
 //! says what happened, lists all files of the disk (see [`dump`]), and then has the answers of that
 //! store to several ways to open the torrent (see [`spec`] and [`answers`]). The journal itself is
-//! beside it.
-//!
-//! The variable `WRITE_JOURNALS` makes the test play the [`scenarios`] whose folder is missing, and
-//! store their disks with the answers of the present version. It never replaces a folder.
+//! beside it. Nothing writes these folders any more: only that store could.
 
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 mod common;
 #[path = "journals/dump.rs"]
 mod dump;
-#[path = "journals/scenarios.rs"]
-mod scenarios;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,22 +21,10 @@ use common::*;
 use dump::Data;
 use metainfo::Metainfo;
 use piece_store::{CommitResult, OpenSpec, StoreError, Unrelated};
-use scenarios::{SCENARIOS, Scene};
 
 const SAVE: &str = "/save";
 const STATE: &str = "/state";
 const BLOCK: usize = 16 * 1024;
-
-/// The ways in which each disk is opened.
-const OPENINGS: &[&str] = &[
-    "everything",
-    "only:10010",
-    "only:00101",
-    "seed-only",
-    "seed-only only:10010",
-    "overwrite preallocate",
-    "verify",
-];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/journals")
@@ -50,16 +32,10 @@ fn folder() -> PathBuf {
 
 #[test]
 fn earlier_journals_are_read_the_same() {
-    if std::env::var_os("WRITE_JOURNALS").is_some() {
-        write_torrents();
-        SCENARIOS.iter().for_each(write);
-    }
     let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     cases.sort();
-    for scenario in SCENARIOS {
-        assert!(cases.contains(&folder().join(scenario.name)), "{} is not stored", scenario.name);
-    }
+    assert_eq!(cases.len(), 98, "stored disks");
     let wrong: Vec<String> = cases.iter().flat_map(|case| replay(case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -305,44 +281,4 @@ fn data(torrent: &Torrent) -> Data<'_> {
         |file: metainfo::FileEntry<'_>| (Path::new(SAVE).join(file.disk_path()), file.offset());
     let places = files.iter().map(start_of).map(|(path, offset)| (path, offset as usize));
     Data { bytes: &torrent.data, files: places.collect() }
-}
-
-fn write_torrents() {
-    std::fs::create_dir_all(folder()).unwrap();
-    for (name, bytes) in scenarios::torrents() {
-        let path = folder().join(format!("{name}.torrent"));
-        if !path.exists() {
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
-}
-
-/// Plays a scenario unless its folder exists, and stores its disk with the answers of this version.
-fn write(scenario: &scenarios::Scenario) {
-    let folder = folder().join(scenario.name);
-    if folder.exists() {
-        return;
-    }
-    std::fs::create_dir_all(&folder).unwrap();
-    let scene = Scene::new(scenario, stored_torrent(scenario.torrent));
-    (scenario.play)(&scene);
-    let disk = dump::save(&scene.disk, &data(&scene.torrent), &folder);
-    let mut text = format!("{}\ntorrent {}\n\n{disk}", scenario.about, scenario.torrent);
-    let disk = disk.trim_end().to_owned();
-    let case = Case { folder, torrent: scene.torrent, disk, answers: Vec::new() };
-    let mut all: Vec<(String, Answers)> = Vec::new();
-    for opening in OPENINGS {
-        let answers = answers(&case.load(), &case.torrent, &spec(&case.torrent, opening));
-        match all.iter_mut().find(|(_, others)| *others == answers) {
-            Some((openings, _)) => write!(openings, ", {opening}").unwrap(),
-            None => all.push((opening.to_string(), answers)),
-        }
-    }
-    for (openings, answers) in all {
-        writeln!(text, "\nopen {openings}").unwrap();
-        for (key, value) in answers {
-            writeln!(text, "{}", format!("  {key}: {value}").trim_end()).unwrap();
-        }
-    }
-    std::fs::write(case.folder.join("case.txt"), text).unwrap();
 }

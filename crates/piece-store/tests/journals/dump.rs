@@ -12,7 +12,7 @@
 //! | part              | bytes                                            |
 //! |-------------------|--------------------------------------------------|
 //! | `torrent 0+32768` | 32,768 bytes of the torrent's data from offset 0 |
-//! | `user 0+500`      | the same of [`user_bytes`]                       |
+//! | `user 0+500`      | the same of [`USER_BYTES`]                       |
 //! | `zeros 500`       | 500 zeros                                        |
 //! | `text 0 1 4711\n` | these letters                                    |
 //! | `hex 3720`        | these bytes                                      |
@@ -35,35 +35,7 @@ static ZEROS: [u8; MAX_LENGTH] = [0; MAX_LENGTH];
 /// The bytes of the user's own files, from the start.
 static USER_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| noise(MAX_LENGTH, 77));
 
-/// The bytes of a user's own file.
-pub fn user_bytes(length: usize) -> &'static [u8] {
-    &USER_BYTES[..length]
-}
-
-/// Returns the disk as text. Writes journals, and new ones that were to replace them, to `folder`.
-pub fn save(disk: &MemDisk, torrent: &Data<'_>, folder: &Path) -> String {
-    let (boots, clock) = disk.counters();
-    let kind = if disk.is_renumbering() { "renumbering" } else { "forgetful" };
-    let mut text = format!("disk {kind}, boot {boots}, clock {clock}\n");
-    for path in disk.folders() {
-        text += &format!("folder {}\n", path.display());
-    }
-    for (path, stat, bytes) in disk.files() {
-        let parts = match path.to_string_lossy().split_once(".journal") {
-            Some((_, rest)) => {
-                let name = format!("journal{rest}");
-                std::fs::write(folder.join(&name), bytes).unwrap();
-                format!("stored {name}")
-            }
-            None => describe(&bytes, torrent, &path),
-        };
-        let (path, inode, modified) = (path.display(), stat.id.inode, stat.modified.0);
-        text += &format!("file {path}, inode {inode}, modified {modified}: {parts}\n");
-    }
-    text
-}
-
-/// Makes the disk that [`save`] wrote. No file is open, and no lock is held.
+/// Makes the disk that `text` describes. No file is open, and no lock is held.
 pub fn load(text: &str, torrent: &Data<'_>, folder: &Path) -> MemDisk {
     let (first, lines) = text.split_once('\n').unwrap();
     let [kind, boots, clock] = split(first, ", ");
@@ -86,7 +58,7 @@ pub fn load(text: &str, torrent: &Data<'_>, folder: &Path) -> MemDisk {
         };
         disk.put_as(path, number(inode) as u64, number(modified), &bytes);
     }
-    disk.set_counters(number(boots) as u64, number(clock));
+    disk.set_counters(number(boots) as u64 - 1, number(clock));
     disk
 }
 
