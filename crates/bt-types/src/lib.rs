@@ -42,7 +42,6 @@ pub mod compact;
 pub mod fuzz;
 mod geometry;
 mod ids;
-mod on_demand;
 mod public;
 
 pub use announce::{
@@ -55,5 +54,4 @@ pub use geometry::{
     MAX_REQUEST_LENGTH, PieceIndex,
 };
 pub use ids::{InfoHashV1, InfoHashV2, InfoHashes, ParseIdError, PeerId, Sha1Digest};
-pub use on_demand::{Blank, OnDemand};
 pub use public::is_public;

@@ -119,7 +119,7 @@ impl<D: Disk> Store<D> {
     fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
             Err(error) if self.disk().is_out_of_handles(&error) => {
-                self.ledger().dirty.touched.close_except(self.layout.parts_slot());
+                self.ledger().close_touched();
                 self.shared.make_room(open)
             }
             opened => opened,

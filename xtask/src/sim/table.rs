@@ -142,7 +142,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "names of files found at a start are not synced",
         file: "crates/piece-store/src/store/check.rs",
-        before: "        touched.slots().for_each(|slot| ledger.dirty.add_name(self.layout.path(slot)));\n",
+        before: "        touched.slots().for_each(|slot| ledger.add_name(self.layout.path(slot)));\n",
         after: "",
         seeds: 500,
     },
@@ -242,8 +242,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "import: the parts file is removed before the copy is durable",
         file: "crates/piece-store/src/store/settle.rs",
-        before: "!slot.has_own_file() || in_ranges(before, *number)",
-        after: "!slot.has_own_file() || (in_ranges(before, *number) && false)",
+        before: "!slot.has_own_file() || ledger.is_in_parts(*number)",
+        after: "!slot.has_own_file() || (ledger.is_in_parts(*number) && false)",
         seeds: 4000,
     },
     Mutant {

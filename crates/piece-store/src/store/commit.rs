@@ -53,7 +53,7 @@ impl<D: Disk> Store<D> {
         };
         if digest != self.layout.metainfo.info().piece_hash(piece) {
             let digests = self.block_digests(piece, spans, scratch)?;
-            self.ledger().staged.remove(&piece.get());
+            self.ledger().forget_staged(piece);
             return Ok(CommitResult::Mismatch { digests });
         }
         let digests = match digests {

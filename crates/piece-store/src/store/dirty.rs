@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{self, BTreeMap, Entry};
 use std::path::{Path, PathBuf};
 
-use bt_types::Blank;
-
 use super::open_files::UnsyncedFile;
 
 /// Above this many files, one sync of the whole file system is cheaper than one sync per file.
@@ -20,7 +18,7 @@ const MAX_DIRTY_FILES: usize = 64;
 pub(super) struct Touched<F>(BTreeMap<u32, Option<UnsyncedFile<F>>>);
 
 impl<F> Touched<F> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(BTreeMap::new())
     }
 
@@ -85,10 +83,6 @@ impl<F> Default for Dirty<F> {
     fn default() -> Self {
         Self { touched: Touched::new(), folders: BTreeSet::new() }
     }
-}
-
-impl<F: 'static> Blank for Dirty<F> {
-    const BLANK: &'static Self = &Self { touched: Touched::new(), folders: BTreeSet::new() };
 }
 
 impl<F> Dirty<F> {

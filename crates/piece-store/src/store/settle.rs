@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::layout::{Location, Slot};
 use super::ledger::Phase;
 use super::owner::{Hold, Known, Owner};
-use super::record::{Expected, Record, in_ranges, to_ranges};
+use super::record::{Expected, to_ranges};
 use super::resume::TorrentFile;
 use super::{STRIP_LENGTH, Store, changed, names};
 use crate::hashing::hash_zeros;
@@ -257,8 +257,7 @@ impl<D: Disk> Store<D> {
     /// in other files are imported.
     fn has_verified(&self, number: u32, slot: &Slot, counts: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
-        let is_imported = in_ranges(&ledger.pending.in_parts, number);
-        let verified = if is_imported { &ledger.have } else { &ledger.claimed };
+        let verified = if ledger.is_in_parts(number) { &ledger.have } else { &ledger.claimed };
         self.layout.pieces_touching(slot).any(|piece| verified.contains(piece) && counts(piece))
     }
 
@@ -277,13 +276,12 @@ impl<D: Disk> Store<D> {
         let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
         let by_others = self.layout.pieces_inside(slot).next().is_none() && {
             let ledger = self.ledger();
-            let is_imported = in_ranges(&ledger.pending.in_parts, number);
             // A journal without this file, or the parts file, is better evidence than other files.
             let may_be_used = match untrusted {
                 Some(Known::Nothing) => ledger.durable.is_empty(),
                 known => known.is_some(),
             };
-            !ledger.have.is_empty() && may_be_used && !is_imported
+            !ledger.have.is_empty() && may_be_used && !ledger.is_in_parts(number)
         };
         // Zeros say nothing about a file, unless it was the torrent's before.
         let counts = |piece| untrusted != Some(Known::Nothing) || !self.is_zeros(piece);
@@ -349,7 +347,7 @@ impl<D: Disk> Store<D> {
         slot.set_in_parts(!slot.selected);
         slot.known_length.store(0, Ordering::Relaxed);
         let mut ledger = self.ledger();
-        let in_parts = in_ranges(&ledger.pending.in_parts, number);
+        let in_parts = ledger.is_in_parts(number);
         let (imports, lost): (Vec<_>, Vec<_>) = self
             .layout
             .pieces_touching(slot)
@@ -412,14 +410,10 @@ impl<D: Disk> Store<D> {
             |(number, slot): &(u32, &Slot)| slot.has_own_file() && ledger.file(*number).is_none();
         let missing = slots().filter(is_expected).map(|(number, _)| number);
         let expected = Expected::new(self.disk().boot(), to_ranges(missing));
-        if expected != ledger.pending.expected {
-            ledger.append(&[Record::Expected(expected.clone())])?;
-            ledger.pending.expected = expected;
-        }
-        let before = &ledger.pending.in_parts;
+        ledger.record_expected(expected)?;
         let in_parts = slots().filter(|(number, slot)| {
             // Imported slots stay there until they are durable.
-            !slot.has_own_file() || in_ranges(before, *number)
+            !slot.has_own_file() || ledger.is_in_parts(*number)
         });
         let in_parts = to_ranges(in_parts.map(|(number, _)| number));
         ledger.record_in_parts(in_parts)?;

@@ -41,7 +41,7 @@ impl<D: Disk> Store<D> {
     /// Takes what must be synced, and the pieces that are durable afterwards, ascending.
     fn plan_sync(&self) -> (Dirty<D::File>, Vec<u32>) {
         let mut ledger = self.ledger();
-        let dirty = ledger.dirty.take();
+        let dirty = ledger.take_dirty();
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
         let pieces =
             have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
@@ -86,18 +86,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// After a failed sync: records everything that is not durable as missing, and discards what is
-    /// being written at this moment. Returns the lost pieces. The names in `folders` still must be
-    /// synced, because later pieces may be in files that are open already.
+    /// being written at this moment. Returns the lost pieces. For `folders` see
+    /// [`Ledger::fail_sync`](super::ledger::Ledger::fail_sync).
     fn lose_undurable(&self, folders: BTreeSet<PathBuf>) -> Vec<u32> {
         let mut ledger = self.ledger();
-        ledger.failed_syncs += 1;
-        // Names that were made since the sync started are not synced either.
-        let mut names = ledger.dirty.take().folders;
-        names.extend(folders);
-        if !names.is_empty() {
-            ledger.dirty.folders = names;
-        }
-        ledger.staged.give_up();
+        ledger.fail_sync(folders);
         let geometry = &self.layout.geometry;
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
         let doubtful: Vec<u32> =
@@ -212,7 +205,7 @@ impl<D: Disk> Store<D> {
             let files = closed_files(&found, self.stable_ids);
             let mut records: Vec<Record> = ledger.unfinished_records();
             // Files that were not created by now are no longer expected.
-            if !self.seed_only && !ledger.pending.expected.slots.is_empty() {
+            if !self.seed_only && ledger.expected().is_some() {
                 records.push(Record::Expected(Expected::default()));
             }
             records.push(Record::Closed { uploaded, downloaded, files });
