@@ -33,10 +33,7 @@ fn user_file_replaces_ours_after_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, 0..torrent.pieces());
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(open(&spec).check().with(&torrent, 0..torrent.pieces()).synced());
     let user_bytes = noise(40_000, 77);
     replace(&save.join("t/b"), &user_bytes);
     let launch = open(&spec).try_check();
@@ -56,9 +53,7 @@ fn user_file_appears_after_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
+    drop(open(&spec).check().with(&torrent, [0]));
     let user_bytes = noise(40_000, 77);
     std::fs::write(save.join("t/b"), &user_bytes).unwrap();
     let launch = open(&spec).try_check();
@@ -70,14 +65,11 @@ fn unselected_user_file_stays_unrelated() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let launch = open(&spec).check();
-    drop(launch);
+    drop(open(&spec).check());
     let user_bytes = noise(40_000, 77);
     std::fs::create_dir_all(save.join("t")).unwrap();
     std::fs::write(save.join("t/b"), &user_bytes).unwrap();
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     open(&some(&spec, &[true, false])).check().close();
     // The check is not finished.
     drop(open(&spec));
@@ -114,10 +106,7 @@ fn copied_file_survives_kill_before_check() {
         let (_root, save, state) = folders();
         let torrent = abc();
         let spec = torrent.with_state(&save, &state);
-        let mut launch = open(&some(&spec, &[true, true, false])).check();
-        launch.commit(&torrent, 0..4);
-        launch.store.sync().unwrap();
-        launch.close();
+        open(&some(&spec, &[true, true, false])).check().with(&torrent, 0..4).synced().close();
         replace(&save.join("t/b"), torrent.file_data(1));
         if let Some((seed_only, list)) = &between {
             drop(open(&OpenSpec { seed_only: *seed_only, ..some(&spec, list) }));
@@ -133,16 +122,12 @@ fn copied_file_is_seeded_after_kill() {
     let (_root, save, state) = folders();
     let torrent = abc();
     let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, 0..4);
-    launch.close();
+    open(&spec).check().with(&torrent, 0..4).close();
     replace(&save.join("t/b"), torrent.file_data(1));
     let serving = OpenSpec { seed_only: true, ..spec };
     drop(open(&serving));
     for _ in 0..2 {
-        let launch = open(&serving).check();
-        assert_eq!(launch.have(), [0, 1, 2, 3]);
-        launch.close();
+        open(&serving).check().assert_have(&[0, 1, 2, 3]).close();
     }
 }
 
@@ -152,9 +137,7 @@ fn returned_file_is_seeded() {
         let (_root, save, state) = folders();
         let torrent = abc();
         let spec = some(&torrent.with_state(&save, &state), &[true, true, false]);
-        let mut launch = open(&spec).check();
-        launch.commit(&torrent, 0..4);
-        launch.close();
+        open(&spec).check().with(&torrent, 0..4).close();
         std::fs::rename(save.join("t/b"), save.join("away")).unwrap();
         open(&OpenSpec { seed_only, ..spec.clone() }).check().close();
         std::fs::rename(save.join("away"), save.join("t/b")).unwrap();
@@ -169,9 +152,7 @@ fn trusted_file_changes_during_check() {
         let (_root, save, state) = folders();
         let torrent = ab();
         let spec = torrent.with_state(&save, &state);
-        let mut launch = open(&spec).check();
-        launch.commit(&torrent, 0..3);
-        launch.close();
+        open(&spec).check().with(&torrent, 0..3).close();
         let launch = open(&spec);
         assert_eq!(numbers(&launch.opened.have), [0, 1, 2]);
         match cut {
@@ -203,9 +184,7 @@ fn user_file_replaces_ours_while_open() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, 0..3);
-    launch.close();
+    open(&spec).check().with(&torrent, 0..3).close();
     let mut launch = open(&spec).check();
     let user_bytes = noise(40_000, 77);
     replace(&save.join("t/b"), &user_bytes);
@@ -224,8 +203,7 @@ fn user_file_appears_while_open() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = open(&spec).check().with(&torrent, [0]);
     let user_bytes = noise(40_000, 77);
     std::fs::write(save.join("t/b"), &user_bytes).unwrap();
     let result = launch.try_commit(&torrent, 3);
@@ -237,12 +215,8 @@ fn parts_file_removed_after_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
-    let launch = open(&spec).check();
-    launch.store.sync().unwrap();
-    drop(launch);
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
+    drop(open(&spec).check().synced());
     let parts = parts_file(&state);
     std::fs::remove_file(parts).unwrap();
     assert_eq!(open(&spec).check().have(), [0, 1]);
@@ -254,10 +228,7 @@ fn complete_file_replaces_ours() {
     let torrent = abc();
     let spec = torrent.with_state(&save, &state);
     let (both, only_a) = (some(&spec, &[true, true, false]), some(&spec, &[true, false, false]));
-    let mut launch = open(&both).check();
-    launch.commit(&torrent, 0..4);
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(open(&both).check().with(&torrent, 0..4).synced());
     replace(&save.join("t/b"), torrent.file_data(1));
     drop(open(&both));
     open(&only_a).check().close();
@@ -269,17 +240,12 @@ fn killed_import_leaves_nothing() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     drop(open(&spec).check());
     // A power cut removes the new file's name.
     std::fs::remove_file(save.join("t/b")).unwrap();
     std::fs::remove_file(parts_file(&state)).unwrap();
-    let mut launch = open(&spec).check();
-    assert_eq!(launch.have(), [0]);
-    launch.commit(&torrent, 1..4);
-    launch.close();
+    open(&spec).check().assert_have(&[0]).with(&torrent, 1..4).close();
     torrent.assert_complete(&save);
 }
 
@@ -333,10 +299,7 @@ fn long_file_is_overwritten() {
         std::fs::write(save.join("t/b"), noise(90_000, 77)).unwrap();
         let spec = OpenSpec { overwrite: true, preallocate, ..torrent.with_state(&save, &state) };
         for pieces in [0..2, 2..4] {
-            let mut launch = open(&spec).check();
-            launch.commit(&torrent, pieces);
-            launch.store.sync().unwrap();
-            launch.close();
+            open(&spec).check().with(&torrent, pieces).synced().close();
         }
         assert_eq!(open(&spec).check().have(), [0, 1, 2, 3]);
     }
@@ -359,8 +322,7 @@ fn mem() -> (Arc<MemDisk>, Torrent, OpenSpec) {
 fn failed_sync_is_recorded_later() {
     for end in [true, false] {
         let (disk, torrent, spec) = mem();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [4]);
+        let mut launch = start(&disk, &spec).check().with(&torrent, [4]);
         disk.fail("sync", "t/b", EIO, 1);
         disk.fail("append", ".journal.new", ENOSPC, 1);
         assert_eq!(launch.store.sync().unwrap_err().1, [4]);
@@ -371,8 +333,7 @@ fn failed_sync_is_recorded_later() {
             launch.store.close(0, 0, &[]).unwrap();
         }
         drop(launch);
-        let launch = start(&disk, &spec).check();
-        launch.store.sync().unwrap();
+        let launch = start(&disk, &spec).check().synced();
         let durable = numbers(&launch.store.durable());
         launch.store.close(0, 0, &[]).unwrap();
         drop(launch);
@@ -388,9 +349,7 @@ fn copied_parts_file_survives_kill() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = some(&torrent.with_state(&save, &state), &[true, false]);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&spec).check().with(&torrent, [0, 1]).close();
     std::fs::write(save.join("t/b"), b"the user's own").unwrap();
     let parts = parts_file(&state);
     let bytes = std::fs::read(&parts).unwrap();
@@ -431,8 +390,7 @@ fn new_name_outlives_failed_sync() {
     let torrent = torrent(&[("a", 70_000), ("x/b", 130_000)], 32 * 1024);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     let disk = Arc::new(MemDisk::forgetful());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
     let store = Arc::new(launch.store);
     let commit = |store: &piece_store::Store<MemDisk>, spans: &mut [_], piece, attempt| {
         let mut scratch = vec![0; STRIP_LENGTH];
@@ -459,8 +417,7 @@ fn new_name_outlives_failed_sync() {
 fn parts_file_is_recorded_later() {
     let (disk, torrent, spec) = mem();
     let spec = some(&spec, &[true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("append", ".journal.new", ENOSPC, 1);
     launch.try_commit(&torrent, 2);
     launch.commit(&torrent, 1..3);
@@ -471,9 +428,7 @@ fn parts_file_is_recorded_later() {
 #[test]
 fn half_written_file_survives_seeding() {
     let (disk, torrent, spec) = mem();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [4]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [4]));
     // Half of it reached the disk.
     let mut bytes = disk.bytes("t/b");
     let end = bytes.len();
@@ -490,9 +445,7 @@ fn complete_file_after_killed_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     drop(open(&spec)); // killed before the check was finished
     replace(&save.join("t/b"), torrent.file_data(1)); // while it is not open
     let results: Vec<_> =
@@ -505,9 +458,7 @@ fn complete_file_after_refused_import() {
     let (_root, save, state) = folders();
     let torrent = torrent(&[("a", 20_000), ("b", 40_000), ("c", 40_000)], 16_384);
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false, false])).check().with(&torrent, [0, 1]).close();
     std::fs::write(save.join("t/c"), noise(40_000, 5)).unwrap();
     let launch = open(&spec);
     verify_all(&launch);
@@ -527,9 +478,7 @@ fn folder_removed_after_killed_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     for _ in 0..2 {
         drop(open(&spec).check());
         std::fs::remove_dir_all(save.join("t")).unwrap();
@@ -543,9 +492,7 @@ fn folder_removed_after_killed_import() {
 fn import_works_with_unstable_ids() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::renumbering());
-    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
-    launch.commit(&torrent, 0..3);
-    launch.close();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, 0..3).close();
     let launch = start(&disk, &spec).try_check();
     assert_eq!(launch.map(|launch| launch.have()), Ok(vec![0, 1, 2]));
 }
@@ -554,10 +501,7 @@ fn import_works_with_unstable_ids() {
 fn user_file_after_seeding_is_untouched() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::forgetful());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 0..2);
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, 0..2).synced());
     disk.cut_power();
     start(&disk, &OpenSpec { seed_only: true, ..spec.clone() }).check().close();
     // The user's own file.
@@ -576,8 +520,7 @@ fn user_file_after_seeding_is_untouched() {
 fn unstable_ids_spare_user_file() {
     let (torrent, spec) = mem_torrent();
     let disk = Arc::new(MemDisk::renumbering());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     drop(disk.open(&"/save".into(), Path::new("t/b"), piece_store::Access::Create).unwrap());
     let user_bytes = noise(130_000, 77);
     disk.set_bytes("t/b", &user_bytes);
@@ -590,9 +533,7 @@ fn user_file_appears_before_import() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     let launch = open(&spec);
     verify_all(&launch);
     std::fs::write(save.join("t/b"), noise(30_000, 77)).unwrap();
@@ -605,10 +546,7 @@ fn parts_file_replaced_during_check() {
     let (_root, save, state) = folders();
     let torrent = ab();
     let spec = some(&torrent.with_state(&save, &state), &[true, false]);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
-    launch.close();
+    open(&spec).check().with(&torrent, [0, 1]).synced().close();
     let launch = open(&spec);
     let length = std::fs::metadata(parts_file(&state)).unwrap().len() as usize;
     replace(&parts_file(&state), &noise(length, 77));

@@ -40,8 +40,7 @@ fn disk_error(result: CommitResult) -> (Operation, String, ErrorKind) {
 #[test]
 fn full_disk_loses_no_piece() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("write", "t/b", ENOSPC, 1);
     let result = launch.try_commit(&torrent, 3);
     let CommitResult::Failed(error) = &result else { panic!() };
@@ -82,9 +81,7 @@ fn journal_survives_descriptor_limit() {
     let (disk, torrent, spec) = setup();
     (0..16).for_each(|number| disk.fail("open", &format!("locks-{number:x}"), EMFILE, 1));
     disk.fail("open", ".journal.new", EMFILE, 1);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced();
     disk.fail("open", ".journal", EMFILE, 1);
     launch.commit(&torrent, [1]);
     launch.close();
@@ -126,8 +123,7 @@ fn folders_survive_descriptor_limit() {
     {
         disk.fail(operation, path, EMFILE, 1);
     }
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 6]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0, 6]);
     // The sync did not fail, because it was not started.
     disk.fail("sync folder", "/save/t", EMFILE, 1);
     launch.store.sync().unwrap();
@@ -158,8 +154,7 @@ fn unsynced_files_make_room() {
 fn removed_or_replaced_file_is_named() {
     for replaced in [false, true] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [0, 4]);
+        let launch = start(&disk, &spec).check().with(&torrent, [0, 4]);
         disk.remove(&"/save".into(), Path::new("t/a")).unwrap();
         if replaced {
             disk.open(&"/save".into(), Path::new("t/a"), Access::Create).unwrap();
@@ -179,9 +174,7 @@ fn removed_or_replaced_file_is_named() {
 #[test]
 fn replaced_file_is_not_trusted() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 0..torrent.pieces());
-    launch.store.sync().unwrap();
+    let launch = start(&disk, &spec).check().with(&torrent, 0..torrent.pieces()).synced();
     // Another file of the same length, by a rename over ours.
     let folder = "/save".into();
     let other = disk.open(&folder, Path::new("t/new"), Access::Create).unwrap();
@@ -198,8 +191,7 @@ fn removed_folder_loses_its_pieces_only() {
     let torrent = torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE);
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     let disk = Arc::new(MemDisk::default());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 4]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0, 4]);
     disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
     disk.fail("sync folder", "t/a", ENOENT, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
@@ -231,10 +223,7 @@ fn cut_file_is_not_extended() {
     assert_eq!(disk.bytes("t/b").len(), 70_000);
     assert!(launch.store.close(0, 0, &[]).is_err());
     drop(launch);
-    let mut launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0, 3]);
-    launch.commit(&torrent, [1, 2, 4, 5, 6]);
-    launch.close();
+    start(&disk, &spec).check().assert_have(&[0, 3]).with(&torrent, [1, 2, 4, 5, 6]).close();
 }
 
 /// The spec of piece 2 as the file `/out/piece`.
@@ -246,8 +235,7 @@ fn single(torrent: &Torrent) -> OpenSpec {
 #[test]
 fn finished_single_piece_is_not_emptied() {
     let (disk, torrent, _) = setup();
-    let mut launch = start(&disk, &single(&torrent)).check();
-    launch.commit(&torrent, [2]);
+    let launch = start(&disk, &single(&torrent)).check().with(&torrent, [2]);
     // We open it while the other process has it, and lock it after that has finished.
     drop(launch);
     let other = Arc::clone(&disk);
@@ -267,8 +255,7 @@ fn failed_rename_removes_single_piece() {
         (named("piece"), named(".piece.part"))
     };
     for (times, end) in [(2, (false, false)), (1, (true, false))] {
-        let mut launch = start(&disk, &single(&torrent)).check();
-        launch.commit(&torrent, [2]);
+        let launch = start(&disk, &single(&torrent)).check().with(&torrent, [2]);
         disk.fail("rename", "/out/piece", EIO, times);
         assert!(launch.store.sync().is_err());
         assert_eq!(names(), (false, true));
@@ -292,8 +279,7 @@ fn failed_preallocation_fails_the_check() {
 fn torn_record_is_cut_off() {
     for code in [0, ENOSPC] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [0]);
+        let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
         disk.fail("append", ".journal.new", code, 1);
         let (operation, path, kind) = disk_error(launch.try_commit(&torrent, 1));
         assert_eq!((operation, kind), (Operation::Write, ErrorKind::StorageFull));
@@ -308,11 +294,7 @@ fn torn_record_is_cut_off() {
 #[test]
 fn torn_journal_loses_its_tail_only() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [3, 4]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 1]).synced().with(&torrent, [3, 4]));
     let whole = disk.bytes(".journal");
     for length in 0..=whole.len() {
         disk.set_bytes(".journal", &whole[..length]);
@@ -329,10 +311,7 @@ fn torn_journal_loses_its_tail_only() {
 #[test]
 fn failed_sync_loses_unsynced_pieces() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [1, 4]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [1, 4]);
     disk.fail("sync", "t/b", EIO, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
     assert_eq!(
@@ -346,19 +325,16 @@ fn failed_sync_loses_unsynced_pieces() {
     assert_eq!(numbers(&launch.store.durable()), [0]);
     drop(launch);
     let launch = start(&disk, &spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![0], vec![]));
+    assert_eq!(launch.found(), (vec![0], vec![]));
     // After another download we have them.
-    let mut launch = launch.check();
-    launch.commit(&torrent, [1, 4]);
-    launch.store.sync().unwrap();
+    let launch = launch.check().with(&torrent, [1, 4]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1, 4]);
 }
 
 #[test]
 fn failed_folder_sync_makes_nothing_durable() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("sync folder", "/save/t", EIO, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
     assert!(matches!(error, StoreError::Disk { operation: Operation::Sync, .. }));
@@ -368,8 +344,7 @@ fn failed_folder_sync_makes_nothing_durable() {
 #[test]
 fn own_file_survives_failed_sync() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 0..torrent.pieces());
+    let launch = start(&disk, &spec).check().with(&torrent, 0..torrent.pieces());
     disk.fail("sync", "/save/t/b", EIO, 1);
     assert!(launch.store.sync().is_err());
     launch.store.close(0, 0, &[]).unwrap();
@@ -396,9 +371,7 @@ fn interrupted_import_loses_no_piece() {
         for (power_cut, skip) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
             let (disk, torrent, mut spec) = setup();
             spec.selected = Some(vec![true, false]);
-            let mut launch = start(&disk, &spec).check();
-            launch.commit(&torrent, [0, 1, 2]);
-            launch.close();
+            start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
             spec.selected = None;
             disk.fail_later(operation, path, EIO, skip);
             if let Ok(launch) = try_open_on(&disk, &spec) {
@@ -414,9 +387,7 @@ fn interrupted_import_loses_no_piece() {
             // A failed sync loses the pieces that it was to make durable.
             let costs = operation.starts_with("sync");
             assert!(launch.have() == [0, 1, 2] || (costs && launch.have() == [0, 1]), "{step}");
-            let missing: Vec<u32> =
-                (0..torrent.pieces()).filter(|piece| !launch.have().contains(piece)).collect();
-            launch.commit(&torrent, missing);
+            launch.commit_missing(&torrent);
             launch.close();
             assert!(disk.bytes("t/b") == torrent.file_data(1), "{step}");
             assert!(start(&disk, &spec).opened.have.is_full(), "{step}");
@@ -432,12 +403,8 @@ fn piece_beside_import_survives_kill() {
     for (power_cut, preallocate) in [(false, false), (false, true), (true, false), (true, true)] {
         let disk = Arc::new(MemDisk::forgetful());
         let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-        let mut launch = start(&disk, &some(&spec, &[true, false, true])).check();
-        launch.commit(&torrent, [1]);
-        launch.close();
-        let mut launch = start(&disk, &OpenSpec { preallocate, ..spec.clone() }).check();
-        launch.commit(&torrent, [2]);
-        drop(launch);
+        start(&disk, &some(&spec, &[true, false, true])).check().with(&torrent, [1]).close();
+        drop(start(&disk, &OpenSpec { preallocate, ..spec.clone() }).check().with(&torrent, [2]));
         if power_cut {
             disk.write_back("t/b");
             disk.write_back("t/c");
@@ -455,9 +422,7 @@ fn folded_import_survives_an_error() {
     let torrent = torrent(&[("a", 40_000), ("A", 40_000)], PIECE);
     let disk = Arc::new(MemDisk::folding());
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     disk.fail("open", "t/A~2", EIO, 1);
     assert!(start(&disk, &spec).try_check().is_err());
     assert_eq!(start(&disk, &spec).check().have(), [0, 1]);
@@ -467,9 +432,7 @@ fn folded_import_survives_an_error() {
 fn imported_piece_is_durable_after_sync() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2]);
-    launch.close();
+    start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
     spec.selected = None;
     let launch = start(&disk, &spec).check();
     assert!(!launch.store.durable().contains(torrent.piece(2)));
@@ -483,9 +446,7 @@ fn imported_piece_is_durable_after_sync() {
 fn verified_range_is_not_imported_again() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2]);
-    launch.close();
+    start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
     spec.selected = None;
     drop(start(&disk, &spec).check());
     // A second launch writes nothing.
@@ -496,8 +457,7 @@ fn verified_range_is_not_imported_again() {
 #[test]
 fn unsynced_names_are_synced_again() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("sync folder", "/save/t", EIO, 1);
     assert!(launch.store.sync().is_err());
     // A later piece is in the same file, whose name is not synced yet.
@@ -511,18 +471,14 @@ fn unsynced_names_are_synced_again() {
 fn parts_file_name_is_synced() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [2]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [2]);
     disk.fail("sync folder", "/state/", EIO, 1);
     assert!(launch.store.sync().is_err(), "the folder was synced");
     assert_eq!(numbers(&launch.store.durable()), [0]);
     launch.commit(&torrent, [2]);
     drop(launch);
     // After a kill, the launch that finds the piece must sync the name of the file.
-    let launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0, 2]);
+    let launch = start(&disk, &spec).check().assert_have(&[0, 2]);
     disk.fail("sync folder", "/state/", EIO, 1);
     assert!(launch.store.sync().is_err(), "the folder was synced");
     assert_eq!(numbers(&launch.store.durable()), [0]);
@@ -537,9 +493,7 @@ fn parts_file_is_synced_beside_many() {
     let mut spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
     spec.selected = Some((0..files.len()).map(|file| file < names.len()).collect());
     let disk = Arc::new(MemDisk::default());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
+    let launch = start(&disk, &spec).check().with(&torrent, [0, 1]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1]);
     drop(launch);
     disk.cut_power();
@@ -551,18 +505,14 @@ fn names_are_synced_after_kill() {
     // A launch was killed after it had made its files and verified a piece. The next one finds the
     // piece, and must sync the names of the files before the piece is durable.
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
-    let launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0]);
+    drop(start(&disk, &spec).check().with(&torrent, [0]));
+    let launch = start(&disk, &spec).check().assert_have(&[0]);
     disk.fail("sync folder", "/save/t", EIO, 1);
     assert!(launch.store.sync().is_err(), "the folder was synced");
     assert!(launch.store.durable().is_empty());
     drop(launch);
     // That launch was killed too. The next one commits the piece again.
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("sync folder", "/save/t", EIO, 1);
     assert!(launch.store.sync().is_err(), "the folder was synced");
 }
@@ -570,8 +520,7 @@ fn names_are_synced_after_kill() {
 #[test]
 fn unsyncable_journal_is_replaced() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("sync", ".journal.new", EIO, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
     let StoreError::Disk { path, .. } = error else { panic!("{error}") };
@@ -588,9 +537,7 @@ fn unsyncable_journal_is_replaced() {
 #[test]
 fn failed_sync_in_check_replaces_journal() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 4]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 4]));
     let launch = start(&disk, &spec);
     launch.verify(0..torrent.pieces());
     disk.fail("sync", ".journal.new", EIO, 1);
@@ -605,8 +552,7 @@ fn failed_sync_in_check_replaces_journal() {
 #[test]
 fn doubtful_journal_is_not_appended_to() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 1..torrent.pieces());
+    let mut launch = start(&disk, &spec).check().with(&torrent, 1..torrent.pieces());
     while disk.bytes(".journal").len() < 70_000 {
         launch.verify(1..2);
     }
@@ -623,16 +569,11 @@ fn doubtful_journal_is_not_appended_to() {
 #[test]
 fn power_cut_loses_unsynced_pieces_only() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 2, 5]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [1, 3]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 2, 5]).synced().with(&torrent, [1, 3]));
     disk.cut_power();
     let launch = start(&disk, &spec);
     assert_eq!(numbers(&launch.opened.have), [0, 2, 5]);
-    let mut launch = launch.check();
-    assert_eq!(launch.have(), [0, 2, 5]);
+    let mut launch = launch.check().assert_have(&[0, 2, 5]);
     for index in [0, 2, 5] {
         assert!(launch.read(&torrent, index, 0, 16).is_ok());
     }
@@ -657,9 +598,7 @@ fn own_file_survives_power_cut() {
 fn unselected_file_stays_ours() {
     for seed_only in [false, true] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [3]);
-        drop(launch);
+        drop(start(&disk, &spec).check().with(&torrent, [3]));
         // Half of it reached the disk.
         disk.set_bytes("t/b", &noise(10_000, 99));
         disk.write_back("t/b");
@@ -667,9 +606,7 @@ fn unselected_file_stays_ours() {
         let only_a = some(&spec, &[true, false]);
         start(&disk, &OpenSpec { seed_only, ..only_a }).check().close();
         assert!(disk.bytes("t/b") == noise(10_000, 99), "it was not selected");
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, 0..torrent.pieces());
-        launch.close();
+        start(&disk, &spec).check().with(&torrent, 0..torrent.pieces()).close();
         assert!(disk.bytes("t/b") == torrent.file_data(1));
     }
 }
@@ -680,19 +617,14 @@ fn folded_file_is_ours_after_power_cut() {
     let torrent = torrent(&[("A", 40_000), ("a", 80_000)], PIECE);
     let disk = Arc::new(MemDisk::folding());
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut launch = start(&disk, &some(&spec, &[false, true])).check();
-    launch.commit(&torrent, [1, 2, 3]);
-    launch.close();
-    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
+    start(&disk, &some(&spec, &[false, true])).check().with(&torrent, [1, 2, 3]).close();
+    drop(start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0]));
     // Half of it reached the disk.
     disk.set_bytes("t/A~2", &noise(10_000, 99));
     disk.write_back("t/A~2");
     disk.cut_power();
     let mut launch = start(&disk, &spec).check();
-    let missing: Vec<u32> = (0..4).filter(|piece| !launch.have().contains(piece)).collect();
-    launch.commit(&torrent, missing);
+    launch.commit_missing(&torrent);
     launch.close();
     assert!(disk.bytes("t/A~2") == torrent.file_data(0));
     assert!(disk.bytes("t/a") == torrent.file_data(1));
@@ -701,9 +633,7 @@ fn folded_file_is_ours_after_power_cut() {
 #[test]
 fn disk_error_loses_no_unselected_file() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [2, 3]);
-    launch.close();
+    start(&disk, &spec).check().with(&torrent, [2, 3]).close();
     let only_a = some(&spec, &[true, false]);
     disk.fail("stat", "t/b", EIO, 1);
     let error = try_open_on(&disk, &only_a).err();
@@ -719,13 +649,9 @@ fn disk_error_loses_no_unselected_file() {
 #[test]
 fn verified_pieces_are_synced() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0]));
     // Verified from the cache after a kill, then synced, then the power is cut.
-    let launch = start(&disk, &spec).check();
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(start(&disk, &spec).check().synced());
     disk.cut_power();
     let launch = start(&disk, &spec).check();
     assert_eq!((numbers(&launch.opened.have), launch.have()), (vec![0], vec![0]));
@@ -734,9 +660,10 @@ fn verified_pieces_are_synced() {
 #[test]
 fn unchanged_launch_keeps_journal() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, (0..torrent.pieces()).filter(|piece| *piece != 1));
-    launch.close();
+    start(&disk, &spec)
+        .check()
+        .with(&torrent, (0..torrent.pieces()).filter(|piece| *piece != 1))
+        .close();
     let journal = disk.bytes(".journal");
     disk.fail("open", ".journal.new", EIO, usize::MAX);
     start(&disk, &spec).check().close();
@@ -753,14 +680,10 @@ fn unchanged_launch_keeps_journal() {
 fn first_change_rewrites_journal() {
     let (disk, torrent, spec) = setup();
     let others: Vec<u32> = (0..torrent.pieces()).filter(|piece| *piece != 1).collect();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, others.iter().copied());
-    launch.close();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [1]);
-    drop(launch);
+    start(&disk, &spec).check().with(&torrent, others.iter().copied()).close();
+    drop(start(&disk, &spec).check().with(&torrent, [1]));
     let launch = start(&disk, &spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (others, vec![1]));
+    assert_eq!(launch.found(), (others, vec![1]));
     // If the journal can't be rewritten, nothing is written.
     launch.check().close();
     let mut launch = start(&disk, &spec).check();
@@ -771,24 +694,19 @@ fn first_change_rewrites_journal() {
 #[test]
 fn failed_close_is_like_a_kill() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [3]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [3]);
     disk.fail("sync", "t/b", EIO, 1);
     assert!(launch.store.close(0, 0, &[]).is_err());
     assert_eq!(launch.try_commit(&torrent, 1), CommitResult::Failed(StoreError::NotOpen));
     // The torrent is unlocked although the store still exists.
     let next = start(&disk, &spec);
-    assert_eq!((numbers(&next.opened.have), next.to_verify()), (vec![0], vec![]));
+    assert_eq!(next.found(), (vec![0], vec![]));
 }
 
 #[test]
 fn failed_read_is_no_bad_piece() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2, 3]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 1, 2, 3]));
     disk.fail("read", "t/b", EIO, 1);
     let launch = start(&disk, &spec);
     let (good, error) = launch.verify(0..4);
@@ -801,9 +719,7 @@ fn failed_read_is_no_bad_piece() {
 #[test]
 fn long_journal_is_rewritten() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 1..torrent.pieces());
-    launch.store.sync().unwrap();
+    let mut launch = start(&disk, &spec).check().with(&torrent, 1..torrent.pieces()).synced();
     while disk.bytes(".journal").len() < 70_000 {
         // Verified again, recorded again.
         launch.verify(1..2);

@@ -103,10 +103,11 @@ fn unfinished_check_refuses_commits() {
 /// Kills a launch that has synced some pieces and then written others.
 #[track_caller]
 fn killed(torrent: &Torrent, spec: &OpenSpec, synced: &[u32], written: &[u32]) {
-    let mut launch = open(spec).check();
-    launch.commit(torrent, synced.iter().copied());
-    launch.store.sync().unwrap();
-    launch.commit(torrent, written.iter().copied());
+    let _launch = open(spec)
+        .check()
+        .with(torrent, synced.iter().copied())
+        .synced()
+        .with(torrent, written.iter().copied());
 }
 
 #[test]
@@ -116,13 +117,12 @@ fn kill_loses_no_piece() {
     let spec = torrent.with_state(&save, &state);
     killed(&torrent, &spec, &[0, 2], &[3, 5]);
     let launch = open(&spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![0, 2], vec![3, 5]));
-    let launch = launch.check();
-    assert_eq!(launch.have(), [0, 2, 3, 5]);
+    assert_eq!(launch.found(), (vec![0, 2], vec![3, 5]));
+    let launch = launch.check().assert_have(&[0, 2, 3, 5]);
     // A second kill changes nothing.
     drop(launch);
     let launch = open(&spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![0, 2], vec![3, 5]));
+    assert_eq!(launch.found(), (vec![0, 2], vec![3, 5]));
 }
 
 #[test]
@@ -133,9 +133,7 @@ fn bad_piece_is_verified_once() {
     killed(&torrent, &spec, &[0], &[1]);
     let file = OpenOptions::new().write(true).open(save.join("t/a")).unwrap();
     file.write_at(b"other", u64::from(PIECE)).unwrap();
-    let launch = open(&spec).check();
-    assert_eq!(launch.have(), [0]);
-    drop(launch);
+    drop(open(&spec).check().assert_have(&[0]));
     assert_eq!(open(&spec).to_verify(), Vec::<u32>::new());
 }
 
@@ -144,15 +142,10 @@ fn touched_file_is_verified() {
     let (_root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, all(&torrent));
-    launch.close();
+    open(&spec).check().with(&torrent, all(&torrent)).close();
     touch(&save.join("t/a"));
     let launch = open(&spec);
-    assert_eq!(
-        (numbers(&launch.opened.have), launch.to_verify()),
-        (vec![3, 4, 5, 6], vec![0, 1, 2])
-    );
+    assert_eq!(launch.found(), (vec![3, 4, 5, 6], vec![0, 1, 2]));
     drop(launch);
     // After a kill before the check, it must still be verified.
     let launch = open(&spec);
@@ -166,14 +159,7 @@ fn removed_or_cut_files_are_missing() {
     for kill in [false, true] {
         let (_root, save, state) = folders();
         let spec = torrent.with_state(&save, &state);
-        let mut launch = open(&spec).check();
-        launch.commit(&torrent, all(&torrent));
-        launch.store.sync().unwrap();
-        if kill {
-            drop(launch);
-        } else {
-            launch.close();
-        }
+        open(&spec).check().with(&torrent, all(&torrent)).synced().end(!kill);
         std::fs::remove_file(save.join("t/sub/b")).unwrap();
         let file = OpenOptions::new().write(true).open(save.join("t/sub/deep/c")).unwrap();
         file.set_len(100_000).unwrap();
@@ -196,7 +182,7 @@ fn replaced_file_is_verified_after_kill() {
     std::fs::copy(&path, save.join("copy")).unwrap();
     std::fs::rename(save.join("copy"), &path).unwrap();
     let launch = open(&spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![3], vec![0, 1]));
+    assert_eq!(launch.found(), (vec![3], vec![0, 1]));
     assert_eq!(launch.check().have(), [0, 1, 3]);
 }
 
@@ -204,11 +190,9 @@ fn replaced_file_is_verified_after_kill() {
 fn journal_is_for_one_folder() {
     let (root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);
-    let mut launch = open(&torrent.with_state(&save, &state)).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&torrent.with_state(&save, &state)).check().with(&torrent, [0, 1]).close();
     let launch = open(&torrent.with_state(&root.path().join("other"), &state));
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![], vec![]));
+    assert_eq!(launch.found(), (vec![], vec![]));
     // A folder is the same under another name.
     std::os::unix::fs::symlink(&save, root.path().join("link")).unwrap();
     let launch = open(&torrent.with_state(&root.path().join("link"), &state));
@@ -220,15 +204,13 @@ fn too_long_journal_is_not_read() {
     let (_root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0]);
-    launch.close();
+    open(&spec).check().with(&torrent, [0]).close();
     let entries = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
     let journal = entries.into_iter().find(|path| path.extension().is_some_and(|e| e == "journal"));
     let file = OpenOptions::new().write(true).open(journal.unwrap()).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
     let launch = open(&spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![], vec![0]));
+    assert_eq!(launch.found(), (vec![], vec![0]));
 }
 
 #[test]
@@ -236,11 +218,9 @@ fn without_resume_everything_is_verified() {
     let (_root, save, state) = folders();
     let torrent = torrent(&FILES, PIECE);
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&spec).check().with(&torrent, [0, 1]).close();
     let launch = open(&OpenSpec { resume: false, ..spec });
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![], vec![0, 1]));
+    assert_eq!(launch.found(), (vec![], vec![0, 1]));
 }
 
 #[test]
@@ -313,13 +293,10 @@ fn boundary_bytes_go_to_parts_file() {
 
     // With the same selection, all of it is there.
     let launch = open(&only_a);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![0, 1, 2], vec![]));
+    assert_eq!(launch.found(), (vec![0, 1, 2], vec![]));
     launch.check().close();
     // With everything selected, the boundary piece is there, although file b was missing.
-    let mut launch = open(&spec).check();
-    assert_eq!(launch.have(), [0, 1, 2]);
-    launch.commit(&torrent, 3..7);
-    launch.close();
+    open(&spec).check().assert_have(&[0, 1, 2]).with(&torrent, 3..7).close();
     torrent.assert_complete(&save);
 }
 
@@ -329,17 +306,12 @@ fn file_from_parts_file_is_ours() {
     let torrent = torrent(&[("a", 20_000), ("b", 40_000)], 16_384);
     let mut spec = torrent.with_state(&save, &state);
     spec.selected = Some(vec![true, false]);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    open(&spec).check().with(&torrent, [0, 1]).close();
     std::fs::remove_file(save.join("t/a")).unwrap();
     spec.selected = None;
     // Killed before anything was verified.
     drop(open(&spec));
-    let mut launch = open(&spec).check();
-    assert_eq!(launch.have(), []);
-    launch.commit(&torrent, all(&torrent));
-    launch.close();
+    open(&spec).check().assert_have(&[]).with(&torrent, all(&torrent)).close();
     torrent.assert_complete(&save);
 }
 
@@ -349,9 +321,7 @@ fn returned_file_is_not_overwritten() {
     let torrent = torrent(&[("a", 20_000), ("b", 20_000), ("c", 20_000)], 16_384);
     let mut spec = torrent.with_state(&save, &state);
     spec.selected = Some(vec![true, true, false]);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1, 2]);
-    launch.store.sync().unwrap();
+    let launch = open(&spec).check().with(&torrent, [0, 1, 2]).synced();
     // After a kill the file is replaced by a copy. Then a launch is killed before its check.
     drop(launch);
     let path = save.join("t/b");
@@ -370,24 +340,20 @@ fn killed_import_is_finished_later() {
         let (_root, save, state) = folders();
         let spec = torrent.with_state(&save, &state);
         let only_a = OpenSpec { selected: Some(vec![true, false]), ..spec.clone() };
-        let mut launch = open(&only_a).check();
-        launch.commit(&torrent, [0, 1]);
-        launch.close();
+        open(&only_a).check().with(&torrent, [0, 1]).close();
         drop(open(&spec).check());
         // As if the import had been interrupted.
         OpenOptions::new().write(true).open(save.join("t/b")).unwrap().set_len(100).unwrap();
         if let Some((seed_only, selected)) = between {
-            let mut launch = open(&OpenSpec { seed_only, selected, ..spec.clone() }).check();
-            assert_eq!(launch.have(), [0, 1]);
+            let mut launch = open(&OpenSpec { seed_only, selected, ..spec.clone() })
+                .check()
+                .assert_have(&[0, 1]);
             assert!(
                 bytes_of(&launch.read(&torrent, 1, 0, 16_384).unwrap()) == torrent.piece_data(1)
             );
             launch.close();
         }
-        let mut launch = open(&spec).check();
-        assert_eq!(launch.have(), [0, 1]);
-        launch.commit(&torrent, [2, 3]);
-        launch.close();
+        open(&spec).check().assert_have(&[0, 1]).with(&torrent, [2, 3]).close();
         torrent.assert_complete(&save);
     }
 }
@@ -397,8 +363,7 @@ fn boundary_bytes_without_journal_are_temporary() {
     let (_root, save, _) = folders();
     let torrent = torrent(&FILES, PIECE);
     let spec = OpenSpec { selected: Some(vec![false, true, false, false]), ..torrent.spec(&save) };
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [2]);
+    let mut launch = open(&spec).check().with(&torrent, [2]);
     assert!(
         bytes_of(&launch.read(&torrent, 2, 100, 30_000).unwrap())
             == torrent.piece_data(2)[100..30_100]
@@ -417,9 +382,7 @@ fn existing_unselected_file_is_used() {
         selected: Some(vec![true, false, false, false]),
         ..torrent.with_state(&save, &state)
     };
-    let mut launch = open(&only_a).check();
-    assert_eq!(launch.have(), [3, 4, 5, 6]);
-    launch.commit(&torrent, [0, 1, 2]);
+    let launch = open(&only_a).check().assert_have(&[3, 4, 5, 6]).with(&torrent, [0, 1, 2]);
     assert!(launch.store.have().is_full());
 }
 
@@ -433,9 +396,7 @@ fn unselected_user_file_is_untouched() {
         selected: Some(vec![true, false, true, true]),
         ..torrent.with_state(&save, &state)
     };
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, all(&torrent));
-    launch.close();
+    open(&spec).check().with(&torrent, all(&torrent)).close();
     assert_eq!(std::fs::read(save.join("t/sub/b")).unwrap(), b"the user's own");
     let launch = open(&spec);
     assert!(launch.opened.have.is_full(), "the bytes stay in the parts file");
@@ -461,9 +422,7 @@ fn any_unselected_user_file_is_untouched() {
         let spec = OpenSpec { selected, overwrite, ..torrent.with_state(&save, &state) };
         for _ in 0..2 {
             let mut launch = open(&spec).check();
-            let missing: Vec<_> =
-                all(&torrent).into_iter().filter(|piece| !launch.have().contains(piece)).collect();
-            launch.commit(&torrent, missing);
+            launch.commit_missing(&torrent);
             let got = bytes_of(&launch.read(&torrent, 2, 0, PIECE).unwrap());
             assert!(got == torrent.piece_data(2));
             launch.close();
@@ -478,9 +437,7 @@ fn holes_are_zeros() {
     let mut data = vec![0; 10 * PIECE as usize + 5];
     data[PIECE as usize * 4] = 1;
     let torrent = torrent_of(&[("a", data.len())], PIECE, data);
-    let mut launch = open(&torrent.spec(&save)).check();
-    launch.commit(&torrent, [4]);
-    drop(launch);
+    drop(open(&torrent.spec(&save)).check().with(&torrent, [4]));
     let file = OpenOptions::new().write(true).open(save.join("t/a")).unwrap();
     file.set_len(torrent.data.len() as u64).unwrap();
     let launch = open(&torrent.spec(&save)).check();
@@ -501,8 +458,7 @@ fn padding_is_zero_and_not_stored() {
     let metainfo = std::sync::Arc::new(metainfo::Metainfo::parse(raw).unwrap());
     let torrent = Torrent { metainfo, data };
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, 0..3);
+    let mut launch = open(&spec).check().with(&torrent, 0..3);
     assert!(bytes_of(&launch.read(&torrent, 1, 0, 16_384).unwrap()) == torrent.piece_data(1));
     launch.close();
     assert!(!save.join("t/.pad").exists());
@@ -529,8 +485,7 @@ fn long_padding_has_several_extents() {
     raw.extend(b"ee");
     let metainfo = std::sync::Arc::new(metainfo::Metainfo::parse(raw).unwrap());
     let torrent = Torrent { metainfo, data };
-    let mut launch = open(&torrent.with_state(&save, &state)).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = open(&torrent.with_state(&save, &state)).check().with(&torrent, [0]);
     for range in [0..piece, pad.clone(), 256 << 10..piece, pad.end - 1..pad.end] {
         let extents = launch.read(&torrent, 0, range.start as u32, range.len() as u32).unwrap();
         let there = |extent: &piece_store::Extent| {
@@ -555,9 +510,7 @@ fn unrelated(index: usize, bytes: &[u8], good: Option<usize>) -> Option<Unrelate
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "it was written to");
     let overwritten = open(&OpenSpec { overwrite: true, ..spec }).try_check();
     let mut launch = overwritten.unwrap();
-    let missing: Vec<u32> =
-        all(&torrent).into_iter().filter(|piece| !launch.have().contains(piece)).collect();
-    launch.commit(&torrent, missing);
+    launch.commit_missing(&torrent);
     launch.close();
     assert!(std::fs::read(&path).unwrap() == torrent.file_data(index), "wrong bytes");
     match checked {
@@ -596,8 +549,7 @@ fn own_file_survives_early_kill() {
     let span = torrent.spans(0)[0].clone().unwrap();
     launch.store.stage(torrent.piece(0), 0, 0, &span, 0b10).unwrap();
     drop(launch);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, all(&torrent));
+    let _launch = open(&spec).check().with(&torrent, all(&torrent));
     torrent.assert_complete(&save);
 }
 
@@ -646,8 +598,7 @@ fn seed_only_writes_nothing() {
     let spec = OpenSpec { seed_only: true, ..torrent.spec(&save) };
     assert!(try_open(&spec).is_err(), "the folder was created");
     torrent.write_file(&save, 3);
-    let mut launch = open(&spec).check();
-    assert_eq!(launch.have(), [3, 4, 5, 6]);
+    let mut launch = open(&spec).check().assert_have(&[3, 4, 5, 6]);
     assert_eq!(launch.try_commit(&torrent, 0), CommitResult::Failed(StoreError::SeedOnly));
     assert!(
         bytes_of(&launch.read(&torrent, 3, 0, 10_000).unwrap()) == torrent.piece_data(3)[..10_000]
@@ -663,16 +614,13 @@ fn seed_only_reads_parts_file() {
         let torrent = torrent(&FILES, PIECE);
         let spec = torrent.with_state(&save, &state);
         let only_a = OpenSpec { selected: Some(vec![true, false, false, false]), ..spec.clone() };
-        let mut launch = open(&only_a).check();
-        launch.commit(&torrent, [0, 1, 2]);
-        launch.close();
+        open(&only_a).check().with(&torrent, [0, 1, 2]).close();
         if empty_file {
             std::fs::create_dir_all(save.join("t/sub")).unwrap();
             std::fs::write(save.join("t/sub/b"), b"").unwrap();
         }
         let serving = OpenSpec { seed_only: true, ..spec };
-        let mut launch = open(&serving).check();
-        assert_eq!(launch.have(), [0, 1, 2]);
+        let mut launch = open(&serving).check().assert_have(&[0, 1, 2]);
         assert!(bytes_of(&launch.read(&torrent, 2, 0, PIECE).unwrap()) == torrent.piece_data(2));
         launch.close();
         assert_eq!(save.join("t/sub/b").exists(), empty_file);
@@ -690,18 +638,19 @@ fn seed_only_adopts_no_user_file() {
     let spec = torrent.with_state(&save, &state);
     // A seed-only launch never overwrites.
     for overwrite in [false, true] {
-        let launch = open(&OpenSpec { seed_only: true, overwrite, ..spec.clone() }).check();
-        assert_eq!(launch.have(), [3, 4, 5, 6]);
-        launch.close();
+        open(&OpenSpec { seed_only: true, overwrite, ..spec.clone() })
+            .check()
+            .assert_have(&[3, 4, 5, 6])
+            .close();
     }
     let path = user_files[0].clone();
     let unrelated = StoreError::UnrelatedFile { path, reason: Unrelated::NothingVerifies };
     assert_eq!(open(&spec).try_check().map(|_| ()), Err(unrelated));
     // Unselected files are not adopted either.
-    let mut launch =
-        open(&OpenSpec { selected: Some(vec![false, false, true, true]), ..spec }).check();
-    launch.commit(&torrent, [2]);
-    launch.close();
+    open(&OpenSpec { selected: Some(vec![false, false, true, true]), ..spec })
+        .check()
+        .with(&torrent, [2])
+        .close();
     user_files.iter().for_each(|path| assert_eq!(std::fs::read(path).unwrap(), b"the user's own"));
 }
 
@@ -820,19 +769,10 @@ fn removed_file_is_not_in_parts() {
         let (_root, save, state) = folders();
         let torrent = torrent(&[("a", 20_000), ("b", 3_000), ("c", 22_000)], 16_384);
         let mut spec = torrent.with_state(&save, &state);
-        let mut launch = open(&spec).check();
-        launch.commit(&torrent, [0]);
-        launch.close();
+        open(&spec).check().with(&torrent, [0]).close();
         // Only the last file is selected. The bytes of `b` in its first piece go to the parts file.
         spec.selected = Some(vec![false, false, true]);
-        let mut launch = open(&spec).check();
-        launch.commit(&torrent, [1]);
-        launch.store.sync().unwrap();
-        if clean {
-            launch.close();
-        } else {
-            drop(launch);
-        }
+        open(&spec).check().with(&torrent, [1]).synced().end(clean);
         std::fs::remove_file(save.join("t/a")).unwrap();
         let launch = open(&spec).check();
         assert!(launch.have().is_empty(), "{:?}", launch.have());
@@ -989,10 +929,7 @@ fn many_files_in_one_piece() {
     let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 100)).collect();
     let torrent = torrent(&files, 50_000);
     let spec = torrent.with_state(&save, &state);
-    let mut launch = open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(open(&spec).check().with(&torrent, [0, 1]).synced());
     assert!(open(&spec).opened.have.is_full());
     torrent.assert_complete(&save);
 }

@@ -180,6 +180,12 @@ impl<D: Disk> Site<D> {
         try_open_on(&self.disk, spec).unwrap()
     }
 
+    /// Opens a torrent with a journal, like a new process, and checks it.
+    #[track_caller]
+    pub fn start(&self, torrent: &Torrent) -> Launch<D> {
+        self.open(&self.spec(torrent)).check()
+    }
+
     /// The bytes of the file `path` below the download folder; `None` if there is none.
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
@@ -299,6 +305,44 @@ impl<D: Disk> Launch<D> {
         }
     }
 
+    /// Commits `pieces`, and goes on.
+    #[track_caller]
+    pub fn with(mut self, torrent: &Torrent, pieces: impl IntoIterator<Item = u32>) -> Self {
+        self.commit(torrent, pieces);
+        self
+    }
+
+    /// Commits the wanted pieces that are missing.
+    #[track_caller]
+    pub fn commit_missing(&mut self, torrent: &Torrent) {
+        let have = self.store.have();
+        let wanted: Vec<u32> = numbers(&self.opened.wanted);
+        self.commit(
+            torrent,
+            wanted.into_iter().filter(|piece| !have.contains(torrent.piece(*piece))),
+        );
+    }
+
+    /// Asserts that these are the pieces that we have, and goes on.
+    #[track_caller]
+    pub fn assert_have(self, pieces: &[u32]) -> Self {
+        assert_eq!(self.have(), pieces);
+        self
+    }
+
+    /// Makes the pieces durable, and goes on.
+    #[track_caller]
+    pub fn synced(self) -> Self {
+        self.store.sync().unwrap();
+        self
+    }
+
+    /// Ends the launch with a clean shutdown or, if not `clean`, like a kill.
+    #[track_caller]
+    pub fn end(self, clean: bool) {
+        if clean { self.close() } else { drop(self) }
+    }
+
     #[track_caller]
     pub fn close(self) {
         self.store.close(0, 0, &[]).unwrap();
@@ -306,6 +350,11 @@ impl<D: Disk> Launch<D> {
 
     pub fn have(&self) -> Vec<u32> {
         self.store.have().iter().collect()
+    }
+
+    /// The pieces that were trusted at the start, and those that were not.
+    pub fn found(&self) -> (Vec<u32>, Vec<u32>) {
+        (numbers(&self.opened.have), self.to_verify())
     }
 
     pub fn to_verify(&self) -> Vec<u32> {
