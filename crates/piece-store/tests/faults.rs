@@ -24,9 +24,12 @@ const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
 fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
-    let torrent = torrent(&FILES, PIECE);
+    setup_on(MemDisk::forgetful(), torrent(&FILES, PIECE))
+}
+
+fn setup_on(disk: MemDisk, torrent: Torrent) -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    (Arc::new(MemDisk::forgetful()), torrent, spec)
+    (Arc::new(disk), torrent, spec)
 }
 
 #[track_caller]
@@ -137,9 +140,7 @@ fn folders_survive_descriptor_limit() {
 fn unsynced_files_make_room() {
     let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), PIECE as usize)).collect();
-    let torrent = torrent(&files, PIECE);
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let disk = Arc::new(MemDisk::default());
+    let (disk, torrent, spec) = setup_on(MemDisk::default(), torrent(&files, PIECE));
     let mut launch = start(&disk, &spec).check();
     disk.limit_open(8);
     launch.commit(&torrent, 0..torrent.pieces());
@@ -188,9 +189,8 @@ fn replaced_file_is_not_trusted() {
 
 #[test]
 fn removed_folder_loses_its_pieces_only() {
-    let torrent = torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE);
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let disk = Arc::new(MemDisk::default());
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::default(), torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE));
     let launch = start(&disk, &spec).check().with(&torrent, [0, 4]);
     disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
     disk.fail("sync folder", "t/a", ENOENT, 1);
@@ -324,8 +324,7 @@ fn failed_sync_loses_unsynced_pieces() {
     launch.store.sync().unwrap();
     assert_eq!(numbers(&launch.store.durable()), [0]);
     drop(launch);
-    let launch = start(&disk, &spec);
-    assert_eq!(launch.found(), (vec![0], vec![]));
+    let launch = start(&disk, &spec).assert_found(&[0], &[]);
     // After another download we have them.
     let launch = launch.check().with(&torrent, [1, 4]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1, 4]);
@@ -419,9 +418,8 @@ fn piece_beside_import_survives_kill() {
 
 #[test]
 fn folded_import_survives_an_error() {
-    let torrent = torrent(&[("a", 40_000), ("A", 40_000)], PIECE);
-    let disk = Arc::new(MemDisk::folding());
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::folding(), torrent(&[("a", 40_000), ("A", 40_000)], PIECE));
     start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     disk.fail("open", "t/A~2", EIO, 1);
     assert!(start(&disk, &spec).try_check().is_err());
@@ -614,9 +612,8 @@ fn unselected_file_stays_ours() {
 /// The power cut removes the record that the second file was created, under a numbered name.
 #[test]
 fn folded_file_is_ours_after_power_cut() {
-    let torrent = torrent(&[("A", 40_000), ("a", 80_000)], PIECE);
-    let disk = Arc::new(MemDisk::folding());
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::folding(), torrent(&[("A", 40_000), ("a", 80_000)], PIECE));
     start(&disk, &some(&spec, &[false, true])).check().with(&torrent, [1, 2, 3]).close();
     drop(start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0]));
     // Half of it reached the disk.

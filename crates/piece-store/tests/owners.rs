@@ -143,9 +143,7 @@ fn claim_outlives_a_clean_shutdown() {
         let site = on_disk();
         launch_with(&site, first, &[0]).close();
         assert_refused(&site, &site.spec(second), first);
-        let mut launch = site.open(&site.spec(first));
-        assert_eq!(launch.found(), (vec![0], vec![]), "trusted still");
-        launch = launch.check();
+        let mut launch = site.open(&site.spec(first)).assert_found(&[0], &[]).check();
         launch.commit(first, 1..4);
         launch.close();
         assert!(site.bytes("t/a").unwrap() == first.data);
@@ -717,9 +715,10 @@ fn replaced_file_is_verified_after_shutdown() {
     copy.set_modified(modified).unwrap();
     site.rename("copy", "t/a");
     assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), modified);
-    let launch = site.open(&site.spec(&torrent));
-    assert_eq!(launch.found(), (vec![], vec![0, 1, 2, 3]));
-    assert_eq!(launch.check().have(), [1, 2, 3]);
+    site.open(&site.spec(&torrent))
+        .assert_found(&[], &[0, 1, 2, 3])
+        .check()
+        .assert_have(&[1, 2, 3]);
 }
 
 // ---- Overwriting files that are too long ----

@@ -217,9 +217,8 @@ fn changed_piece_is_recorded_as_lost() {
         flip_unseen(&site, &torrent, 5 * PIECE as usize + 9);
         let report = verify_in(&site, &torrent);
         assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(true)));
-        let mut launch = site.open(&site.spec(&torrent));
-        assert_eq!(launch.found(), (vec![0, 1, 2, 3, 4, 6, 7], vec![]));
-        launch = launch.check();
+        let mut launch =
+            site.open(&site.spec(&torrent)).assert_found(&[0, 1, 2, 3, 4, 6, 7], &[]).check();
         launch.commit(&torrent, [5]);
         launch.close();
         torrent.assert_complete(&site.save);

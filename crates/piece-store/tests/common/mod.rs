@@ -168,6 +168,12 @@ pub fn on_disk() -> Site<OsDisk> {
     Site { disk: Arc::new(OsDisk::new()), save, state, _root: Some(root) }
 }
 
+/// A torrent at a site, and its spec there, with a journal.
+pub fn at<D: Disk>(site: Site<D>, torrent: Torrent) -> (Torrent, Site<D>, OpenSpec) {
+    let spec = site.spec(&torrent);
+    (torrent, site, spec)
+}
+
 impl<D: Disk> Site<D> {
     /// The spec of `torrent` at this site, with a journal.
     pub fn spec(&self, torrent: &Torrent) -> OpenSpec {
@@ -216,6 +222,25 @@ impl<D: Disk> Site<D> {
     pub fn rename(&self, from: &str, to: &str) {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
         self.disk.rename(&folder, Path::new(from), Path::new(to)).unwrap();
+    }
+
+    /// Puts another file in the place of `path`, while the old one still has its inode.
+    pub fn replace(&self, path: &str, bytes: &[u8]) {
+        self.write(&format!("{path}.new"), bytes);
+        self.rename(&format!("{path}.new"), path);
+    }
+
+    /// Removes the file `path` below the download folder, like another program.
+    pub fn remove(&self, path: &str) {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        self.disk.remove(&folder, Path::new(path)).unwrap();
+    }
+
+    /// Sets the length of the file `path` below the download folder, like another program.
+    pub fn cut(&self, path: &str, length: u64) {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        let file = self.disk.open(&folder, Path::new(path), Access::Write).unwrap();
+        self.disk.set_length(&file, length).unwrap();
     }
 
     /// Removes all journals.
@@ -357,6 +382,13 @@ impl<D: Disk> Launch<D> {
         (numbers(&self.opened.have), self.to_verify())
     }
 
+    /// Asserts which pieces were trusted at the start and which are to be verified, and goes on.
+    #[track_caller]
+    pub fn assert_found(self, trusted: &[u32], to_verify: &[u32]) -> Self {
+        assert_eq!(self.found(), (trusted.to_vec(), to_verify.to_vec()));
+        self
+    }
+
     pub fn to_verify(&self) -> Vec<u32> {
         self.opened.to_verify.iter().cloned().flatten().collect()
     }
@@ -372,6 +404,22 @@ impl<D: Disk> Launch<D> {
         let piece = torrent.metainfo.info().geometry().piece(index).unwrap();
         self.store.read(piece, offset..offset + length, &mut self.scratch)
     }
+}
+
+impl Launch<OsDisk> {
+    /// Asserts that a range of a piece is read as it is in the torrent.
+    #[track_caller]
+    pub fn assert_reads(&mut self, torrent: &Torrent, index: u32, offset: u32, length: u32) {
+        let got = bytes_of(&self.read(torrent, index, offset, length).unwrap());
+        assert!(got == torrent.piece_data(index)[offset as usize..][..length as usize]);
+    }
+}
+
+/// Asserts that the check refuses a file that is not the torrent's.
+#[track_caller]
+pub fn assert_unrelated(spec: &OpenSpec) {
+    let checked = open(spec).try_check().map(drop);
+    assert!(matches!(checked, Err(StoreError::UnrelatedFile { .. })), "{checked:?}");
 }
 
 /// Verifies everything that is to be verified. Does not finish the check.
