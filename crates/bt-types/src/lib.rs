@@ -36,10 +36,6 @@
 mod announce;
 mod bitfield;
 pub mod compact;
-#[doc(hidden)]
-// Until the fuzz functions of peer-wire, tracker-udp and piece-store are in their tests.
-#[path = "../../testkit/src/choices.rs"]
-pub mod fuzz;
 mod geometry;
 mod ids;
 mod public;
