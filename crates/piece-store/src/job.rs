@@ -231,10 +231,10 @@ impl<D: Disk> Torrents<D> {
                 Done::CheckFinished { torrent, result }
             }
             Job::Commit { torrent, piece, attempt, mut spans, digests } => {
-                let commit = |store: Arc<Store<D>>| {
+                let result = self.find(torrent).and_then(|store| {
                     store.commit(piece, attempt, &mut spans, hashed, digests, scratch)
-                };
-                let result = self.find(torrent).map_or_else(CommitResult::Failed, commit);
+                });
+                let result = result.unwrap_or_else(CommitResult::Failed);
                 Done::Committed { torrent, piece, spans, result }
             }
             Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {

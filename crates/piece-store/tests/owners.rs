@@ -85,7 +85,7 @@ fn evicted_file_refuses_second_torrent() {
         let (store, _) = open(&first);
         store.finish_check().unwrap();
         let result = store.commit(first.piece(0), 0, &mut first.spans(0), None, false, &mut [0]);
-        assert_eq!(result, CommitResult::Verified { digests: None });
+        assert_eq!(result, Ok(CommitResult::Verified { digests: None }));
         store.sync().unwrap();
         // The table closes idle files, among them that of the first torrent.
         site.disk.fail("open", "t/a", EMFILE, 1);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use common::*;
 use piece_store::{
-    CommitResult, HeldSpan, OpenSpec, Operation, OsDisk, SPAN_LENGTH, STRIP_LENGTH, Span,
-    StoreError, StoreLayout, Unrelated,
+    CommitResult, HeldSpan, OpenSpec, Operation, OsDisk, SPAN_LENGTH, Span, StoreError,
+    StoreLayout, Unrelated,
 };
 
 const PIECE: u32 = 32 * 1024;
@@ -71,7 +71,7 @@ fn good_piece_has_digests_on_request() {
     let result =
         launch.store.commit(torrent.piece(6), 0, &mut torrent.spans(6), None, true, &mut [0; 1]);
     let digests = torrent.piece_data(6).chunks(16 * 1024).map(piece_hash::sha1).collect();
-    assert_eq!(result, CommitResult::Verified { digests: Some(digests) });
+    assert_eq!(result, Ok(CommitResult::Verified { digests: Some(digests) }));
 }
 
 #[test]
@@ -710,7 +710,7 @@ fn bad_staged_span_is_found() {
 
 #[test]
 fn earlier_attempt_is_never_mixed_in() {
-    let (torrent, site, launch) = one_piece();
+    let (torrent, site, mut launch) = one_piece();
     let piece = torrent.piece(0);
     let wrong = Span::new(SPAN_LENGTH);
     launch.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
@@ -718,9 +718,7 @@ fn earlier_attempt_is_never_mixed_in() {
     let good = torrent.spans(0)[1].clone().unwrap();
     launch.store.stage(piece, 1, 1, &good, u16::MAX).unwrap();
     launch.store.stage(piece, 0, 0, &wrong, u16::MAX).unwrap();
-    let mut spans = torrent.spans(0);
-    let mut scratch = vec![0; STRIP_LENGTH];
-    let result = launch.store.commit(piece, 1, &mut spans, None, false, &mut scratch);
+    let result = launch.commit_as(piece, 1, &mut torrent.spans(0));
     assert_eq!(result, CommitResult::Verified { digests: None });
     torrent.assert_complete(&site.save);
 }

@@ -1,7 +1,7 @@
 //! What must be synced before pieces are durable.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::{self, BTreeMap, Entry};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::{Path, PathBuf};
 
 use super::open_files::UnsyncedFile;
@@ -60,13 +60,9 @@ impl<F> Touched<F> {
     pub(super) fn close_except(&mut self, keep: u32) {
         self.0.iter_mut().filter(|(slot, _)| **slot != keep).for_each(|(_, file)| *file = None);
     }
-}
 
-impl<F> IntoIterator for Touched<F> {
-    type Item = (u32, Option<UnsyncedFile<F>>);
-    type IntoIter = btree_map::IntoIter<u32, Option<UnsyncedFile<F>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
+    /// The numbers of the slots, ascending, each with its file unless that was closed.
+    pub(super) fn into_files(self) -> impl Iterator<Item = (u32, Option<UnsyncedFile<F>>)> {
         self.0.into_iter()
     }
 }

@@ -220,7 +220,7 @@ impl<D: Disk> Ledger<D> {
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
-        touched.into_iter().for_each(|(slot, file)| self.active().dirty.touched.push(slot, file));
+        touched.into_files().for_each(|(slot, file)| self.active().dirty.touched.push(slot, file));
         if pieces.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,6 @@ use bt_types::{Bitfield, PieceIndex};
 
 use super::claims::Claim;
 use super::files::is_zero;
-use super::journal::Journal;
 use super::layout::{Location, Slot};
 use super::ledger::Phase;
 use super::owner::{Hold, Known, Owner};
@@ -191,7 +190,7 @@ impl<D: Disk> Store<D> {
         if !self.needs_write(slot, &stat) {
             return Ok(if is_ours { Decision::Write } else { Decision::Read });
         }
-        if matches!(owner, Owner::Linked { .. }) {
+        if owner == Owner::Linked {
             return match slot.selected {
                 true => Err(StoreError::Linked { path: self.layout.full_path(number) }),
                 false => Ok(Decision::Leave),
@@ -435,10 +434,5 @@ impl<D: Disk> Store<D> {
             self.ledger().record_file(TorrentFile { slot, hold: Hold::Ours, id: stat.id })
         };
         stat.map_or(Ok(()), record)
-    }
-
-    fn sync_records(&self) -> Result<(), StoreError> {
-        let file = self.ledger().journal.as_ref().and_then(Journal::unsynced);
-        self.sync_journal(file)
     }
 }

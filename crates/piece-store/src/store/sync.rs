@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bt_types::{Bitfield, PieceIndex};
@@ -58,7 +57,7 @@ impl<D: Disk> Store<D> {
         let whole = touched.has_closed();
         let with_parts = whole || touched.contains(self.layout.parts_slot());
         // Each file is closed after its sync, because the steps below may have to open files.
-        for (slot, file) in touched {
+        for (slot, file) in touched.into_files() {
             if let (Some(file), false) = (file, whole || slot == self.layout.parts_slot()) {
                 let synced = self.disk().sync_file(&file.file);
                 let location = self.layout.location(slot);
@@ -130,9 +129,8 @@ impl<D: Disk> Store<D> {
         let synced: Vec<u32> = self.still_complete(&ledger.have, pieces);
         ledger.append(&[Record::Durable(to_ranges(synced.iter().copied()))])?;
         self.end_imports(&mut ledger)?;
-        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        self.sync_journal(file)?;
+        self.sync_records()?;
         let mut ledger = self.ledger();
         for piece in self.still_complete(&ledger.have, &synced) {
             self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
@@ -214,18 +212,15 @@ impl<D: Disk> Store<D> {
             // The check was not finished, or a sync failed. Only the totals are valid.
             ledger.append(&[Record::Open { uploaded, downloaded }])?;
         }
-        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        self.sync_journal(file)?;
+        self.sync_records()?;
         self.check_names(&found)
     }
 
-    /// Syncs the journal's file, as [`Journal::unsynced`] returned it. Replaces the file if the
-    /// sync fails, because its next sync would prove nothing.
-    pub(super) fn sync_journal(
-        &self,
-        unsynced: Option<(Arc<D::File>, u64)>,
-    ) -> Result<(), StoreError> {
+    /// Syncs the journal's file. Replaces it if the sync fails, because its next sync would prove
+    /// nothing.
+    pub(super) fn sync_records(&self) -> Result<(), StoreError> {
+        let unsynced = self.ledger().journal.as_ref().and_then(Journal::unsynced);
         let Some((file, length)) = unsynced else { return Ok(()) };
         let synced = self.disk().sync_file(&file);
         let mut ledger = self.ledger();

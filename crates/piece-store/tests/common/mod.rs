@@ -315,7 +315,8 @@ impl<D: Disk> Launch<D> {
         attempt: u32,
         spans: &mut [Option<Span>],
     ) -> CommitResult {
-        self.store.commit(piece, attempt, spans, None, false, &mut self.scratch)
+        let result = self.store.commit(piece, attempt, spans, None, false, &mut self.scratch);
+        result.unwrap_or_else(CommitResult::Failed)
     }
 
     pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> CommitResult {
