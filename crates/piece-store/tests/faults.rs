@@ -32,12 +32,30 @@ fn setup_on(disk: MemDisk, torrent: Torrent) -> (Arc<MemDisk>, Torrent, OpenSpec
     (Arc::new(disk), torrent, spec)
 }
 
+/// Asserts what failed, on which file below a folder, and why.
 #[track_caller]
-fn disk_error(result: CommitResult) -> (Operation, String, ErrorKind) {
-    let CommitResult::Failed(StoreError::Disk { operation, path, kind, .. }) = result else {
-        panic!("it should fail: {result:?}");
-    };
-    (operation, path.to_string_lossy().into_owned(), kind)
+fn assert_disk_error(error: &StoreError, what: Operation, file: &str, why: ErrorKind) {
+    let StoreError::Disk { operation, path, kind, .. } = error else { panic!("{error}") };
+    assert_eq!((*operation, *kind), (what, why), "{error}");
+    assert!(path.to_string_lossy().ends_with(file), "{error}");
+}
+
+#[track_caller]
+fn failure(result: CommitResult) -> StoreError {
+    let CommitResult::Failed(error) = result else { panic!("it should fail: {result:?}") };
+    error
+}
+
+/// Lets an operation of the next sync fail.
+#[track_caller]
+fn assert_sync_fails(
+    disk: &MemDisk,
+    launch: &Launch<MemDisk>,
+    operation: &'static str,
+    path: &str,
+) -> (StoreError, Vec<u32>) {
+    disk.fail(operation, path, EIO, 1);
+    launch.store.sync().expect_err("it was not synced")
 }
 
 #[test]
@@ -45,13 +63,12 @@ fn full_disk_loses_no_piece() {
     let (disk, torrent, spec) = setup();
     let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("write", "t/b", ENOSPC, 1);
-    let result = launch.try_commit(&torrent, 3);
-    let CommitResult::Failed(error) = &result else { panic!() };
+    let error = failure(launch.try_commit(&torrent, 3));
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: no space left on device; free some space, then run it again"
     );
-    assert_eq!(disk_error(result), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
+    assert_disk_error(&error, Operation::Write, "/save/t/b", ErrorKind::StorageFull);
     assert_eq!(launch.have(), [0]);
     // There is free space again.
     launch.commit(&torrent, 1..torrent.pieces());
@@ -63,19 +80,16 @@ fn full_disk_loses_no_piece() {
 fn uncreatable_file_is_named() {
     let (disk, torrent, spec) = setup();
     let mut launch = start(&disk, &spec).check();
-    disk.fail("open", "t/a", 13, usize::MAX);
-    let (operation, path, kind) = disk_error(launch.try_commit(&torrent, 0));
-    assert_eq!(
-        (operation, path.as_str(), kind),
-        (Operation::Create, "/save/t/a", ErrorKind::PermissionDenied)
-    );
+    disk.fail("open", "t/a", EACCES, usize::MAX);
+    let error = failure(launch.try_commit(&torrent, 0));
+    assert_disk_error(&error, Operation::Create, "/save/t/a", ErrorKind::PermissionDenied);
 }
 
 #[test]
 fn files_are_closed_at_descriptor_limit() {
     let (disk, torrent, spec) = setup();
     let mut launch = start(&disk, &spec).check();
-    disk.fail("open", "t/a", 24, 1);
+    disk.fail("open", "t/a", EMFILE, 1);
     launch.commit(&torrent, [0]);
 }
 
@@ -121,11 +135,8 @@ fn lock_survives_removal_of_its_file() {
 #[test]
 fn folders_survive_descriptor_limit() {
     let (disk, torrent, spec) = setup();
-    for (operation, path) in
-        [("folder", "/save"), ("folder", "/state"), ("stat", "t/a"), ("stat", "t/b")]
-    {
-        disk.fail(operation, path, EMFILE, 1);
-    }
+    ["/save", "/state"].iter().for_each(|path| disk.fail("folder", path, EMFILE, 1));
+    ["t/a", "t/b"].iter().for_each(|path| disk.fail("stat", path, EMFILE, 1));
     let launch = start(&disk, &spec).check().with(&torrent, [0, 6]);
     // The sync did not fail, because it was not started.
     disk.fail("sync folder", "/save/t", EMFILE, 1);
@@ -161,14 +172,11 @@ fn removed_or_replaced_file_is_named() {
             disk.open(&"/save".into(), Path::new("t/a"), Access::Create).unwrap();
         }
         let (error, lost) = launch.store.sync().unwrap_err();
-        let (operation, path, got) = disk_error(CommitResult::Failed(error));
-        let expected = (Operation::Stat, "/save/t/a", ErrorKind::ResourceBusy);
-        assert_eq!((operation, path.as_str(), got), expected);
+        assert_disk_error(&error, Operation::Stat, "/save/t/a", ErrorKind::ResourceBusy);
         assert_eq!((lost, launch.have()), (vec![], vec![0, 4]), "it may be put back");
         assert!(launch.store.close(0, 0, &[]).is_err(), "close reports it too");
         drop(launch);
-        let launch = start(&disk, &spec).check();
-        assert_eq!(launch.have(), [4], "it was not put back");
+        assert_eq!(start(&disk, &spec).check().have(), [4], "it was not put back");
     }
 }
 
@@ -183,8 +191,7 @@ fn replaced_file_is_not_trusted() {
     disk.rename(&folder, Path::new("t/new"), Path::new("t/a")).unwrap();
     assert!(launch.store.close(0, 0, &[]).is_err());
     drop(launch);
-    let launch = start(&disk, &spec);
-    assert_eq!(numbers(&launch.opened.have), [3, 4, 5, 6]);
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [3, 4, 5, 6]);
 }
 
 #[test]
@@ -195,9 +202,7 @@ fn removed_folder_loses_its_pieces_only() {
     disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
     disk.fail("sync folder", "t/a", ENOENT, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
-    let (operation, path, kind) = disk_error(CommitResult::Failed(error));
-    let expected = (Operation::Stat, "/save/t/a/x", ErrorKind::ResourceBusy);
-    assert_eq!((operation, path.as_str(), kind), expected);
+    assert_disk_error(&error, Operation::Stat, "/save/t/a/x", ErrorKind::ResourceBusy);
     assert_eq!(lost, [], "no sync failed");
     drop(launch);
     disk.cut_power();
@@ -213,8 +218,7 @@ fn cut_file_is_not_extended() {
     launch.store.sync().unwrap();
     let bytes = disk.bytes("t/b");
     disk.set_bytes("t/b", &bytes[..70_000]);
-    let result = launch.try_commit(&torrent, 6);
-    let CommitResult::Failed(error) = &result else { panic!("{result:?}") };
+    let error = failure(launch.try_commit(&torrent, 6));
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
@@ -235,9 +239,8 @@ fn single(torrent: &Torrent) -> OpenSpec {
 #[test]
 fn finished_single_piece_is_not_emptied() {
     let (disk, torrent, _) = setup();
-    let launch = start(&disk, &single(&torrent)).check().with(&torrent, [2]);
+    drop(start(&disk, &single(&torrent)).check().with(&torrent, [2]));
     // We open it while the other process has it, and lock it after that has finished.
-    drop(launch);
     let other = Arc::clone(&disk);
     disk.in_next_lock(move || {
         other.rename(&"/out".into(), Path::new(".piece.part"), Path::new("piece")).unwrap();
@@ -281,9 +284,8 @@ fn torn_record_is_cut_off() {
         let (disk, torrent, spec) = setup();
         let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
         disk.fail("append", ".journal.new", code, 1);
-        let (operation, path, kind) = disk_error(launch.try_commit(&torrent, 1));
-        assert_eq!((operation, kind), (Operation::Write, ErrorKind::StorageFull));
-        assert!(path.ends_with(".journal"), "{path}");
+        let error = failure(launch.try_commit(&torrent, 1));
+        assert_disk_error(&error, Operation::Write, ".journal", ErrorKind::StorageFull);
         assert_eq!(launch.have(), [0]);
         launch.commit(&torrent, [2, 1]);
         drop(launch);
@@ -312,8 +314,7 @@ fn torn_journal_loses_its_tail_only() {
 fn failed_sync_loses_unsynced_pieces() {
     let (disk, torrent, spec) = setup();
     let launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [1, 4]);
-    disk.fail("sync", "t/b", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync", "t/b");
     assert_eq!(
         error.to_string(),
         "cannot sync /save/t/b: input/output error; check the disk, then run it again"
@@ -334,8 +335,7 @@ fn failed_sync_loses_unsynced_pieces() {
 fn failed_folder_sync_makes_nothing_durable() {
     let (disk, torrent, spec) = setup();
     let launch = start(&disk, &spec).check().with(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(matches!(error, StoreError::Disk { operation: Operation::Sync, .. }));
     assert_eq!((lost, launch.have()), (vec![0], vec![]));
 }
@@ -344,15 +344,12 @@ fn failed_folder_sync_makes_nothing_durable() {
 fn own_file_survives_failed_sync() {
     let (disk, torrent, spec) = setup();
     let launch = start(&disk, &spec).check().with(&torrent, 0..torrent.pieces());
-    disk.fail("sync", "/save/t/b", EIO, 1);
-    assert!(launch.store.sync().is_err());
-    launch.store.close(0, 0, &[]).unwrap();
-    drop(launch);
+    assert_sync_fails(&disk, &launch, "sync", "/save/t/b");
+    launch.close();
     disk.cut_power();
     // Some unsynced bytes are there after the power cut.
     disk.set_bytes("/save/t/b", &noise(1000, 99));
-    let launch = start(&disk, &spec).try_check();
-    assert!(launch.is_ok(), "{:?}", launch.err());
+    start(&disk, &spec).check();
 }
 
 /// Each step of an import fails once, and the launch ends there.
@@ -368,10 +365,8 @@ fn interrupted_import_loses_no_piece() {
     ];
     for (operation, path) in steps {
         for (power_cut, skip) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
-            let (disk, torrent, mut spec) = setup();
-            spec.selected = Some(vec![true, false]);
-            start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
-            spec.selected = None;
+            let (disk, torrent, spec) = setup();
+            start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
             disk.fail_later(operation, path, EIO, skip);
             if let Ok(launch) = try_open_on(&disk, &spec) {
                 verify_all(&launch);
@@ -428,10 +423,8 @@ fn folded_import_survives_an_error() {
 
 #[test]
 fn imported_piece_is_durable_after_sync() {
-    let (disk, torrent, mut spec) = setup();
-    spec.selected = Some(vec![true, false]);
-    start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
-    spec.selected = None;
+    let (disk, torrent, spec) = setup();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
     let launch = start(&disk, &spec).check();
     assert!(!launch.store.durable().contains(torrent.piece(2)));
     launch.store.sync().unwrap();
@@ -442,10 +435,8 @@ fn imported_piece_is_durable_after_sync() {
 
 #[test]
 fn verified_range_is_not_imported_again() {
-    let (disk, torrent, mut spec) = setup();
-    spec.selected = Some(vec![true, false]);
-    start(&disk, &spec).check().with(&torrent, [0, 1, 2]).close();
-    spec.selected = None;
+    let (disk, torrent, spec) = setup();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
     drop(start(&disk, &spec).check());
     // A second launch writes nothing.
     disk.fail("write", "t/b", EIO, 1);
@@ -456,12 +447,10 @@ fn verified_range_is_not_imported_again() {
 fn unsynced_names_are_synced_again() {
     let (disk, torrent, spec) = setup();
     let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err());
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     // A later piece is in the same file, whose name is not synced yet.
     launch.commit(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(launch.store.durable().is_empty());
 }
 
@@ -470,15 +459,13 @@ fn parts_file_name_is_synced() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
     let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [2]);
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
     assert_eq!(numbers(&launch.store.durable()), [0]);
     launch.commit(&torrent, [2]);
     drop(launch);
     // After a kill, the launch that finds the piece must sync the name of the file.
     let launch = start(&disk, &spec).check().assert_have(&[0, 2]);
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
     assert_eq!(numbers(&launch.store.durable()), [0]);
 }
 
@@ -487,10 +474,8 @@ fn parts_file_is_synced_beside_many() {
     let names: Vec<String> = (0..70).map(|number| number.to_string()).collect();
     let mut files: Vec<_> = names.iter().map(|name| (name.as_str(), 500)).collect();
     files.push(("unselected", 40_000));
-    let torrent = torrent(&files, PIECE);
-    let mut spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let (disk, torrent, mut spec) = setup_on(MemDisk::default(), torrent(&files, PIECE));
     spec.selected = Some((0..files.len()).map(|file| file < names.len()).collect());
-    let disk = Arc::new(MemDisk::default());
     let launch = start(&disk, &spec).check().with(&torrent, [0, 1]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1]);
     drop(launch);
@@ -505,22 +490,19 @@ fn names_are_synced_after_kill() {
     let (disk, torrent, spec) = setup();
     drop(start(&disk, &spec).check().with(&torrent, [0]));
     let launch = start(&disk, &spec).check().assert_have(&[0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(launch.store.durable().is_empty());
     drop(launch);
     // That launch was killed too. The next one commits the piece again.
     let launch = start(&disk, &spec).check().with(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
 }
 
 #[test]
 fn unsyncable_journal_is_replaced() {
     let (disk, torrent, spec) = setup();
     let launch = start(&disk, &spec).check().with(&torrent, [0]);
-    disk.fail("sync", ".journal.new", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync", ".journal.new");
     let StoreError::Disk { path, .. } = error else { panic!("{error}") };
     assert!(path.to_string_lossy().ends_with(".journal"));
     assert!(lost.is_empty(), "the data is on the disk");
@@ -555,9 +537,8 @@ fn doubtful_journal_is_not_appended_to() {
         launch.verify(1..2);
     }
     // The long journal is replaced. After a power cut either file may have the name.
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err());
-    let CommitResult::Failed(error) = launch.try_commit(&torrent, 0) else { panic!() };
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
+    let error = failure(launch.try_commit(&torrent, 0));
     let expected =
         ".journal: it must be replaced first, and that failed; check the disk, then run it again";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -569,8 +550,7 @@ fn power_cut_loses_unsynced_pieces_only() {
     let (disk, torrent, spec) = setup();
     drop(start(&disk, &spec).check().with(&torrent, [0, 2, 5]).synced().with(&torrent, [1, 3]));
     disk.cut_power();
-    let launch = start(&disk, &spec);
-    assert_eq!(numbers(&launch.opened.have), [0, 2, 5]);
+    let launch = start(&disk, &spec).assert_found(&[0, 2, 5], &[]);
     let mut launch = launch.check().assert_have(&[0, 2, 5]);
     for index in [0, 2, 5] {
         assert!(launch.read(&torrent, index, 0, 16).is_ok());
@@ -580,15 +560,11 @@ fn power_cut_loses_unsynced_pieces_only() {
 #[test]
 fn own_file_survives_power_cut() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
     // Piece 2 is in both files, and only one of them is synced before the power cut.
-    launch.commit(&torrent, [2]);
+    drop(start(&disk, &spec).check().with(&torrent, [2]));
     disk.write_back("t/a");
-    drop(launch);
     disk.cut_power();
-    let mut launch = start(&disk, &spec).check();
-    assert!(launch.have().is_empty());
-    launch.commit(&torrent, [2]);
+    start(&disk, &spec).check().assert_have(&[]).with(&torrent, [2]);
 }
 
 /// The power cut removes the record that the file is ours.
@@ -633,11 +609,8 @@ fn disk_error_loses_no_unselected_file() {
     start(&disk, &spec).check().with(&torrent, [2, 3]).close();
     let only_a = some(&spec, &[true, false]);
     disk.fail("stat", "t/b", EIO, 1);
-    let error = try_open_on(&disk, &only_a).err();
-    assert!(
-        matches!(error, Some(StoreError::Disk { operation: Operation::Stat, .. })),
-        "{error:?}"
-    );
+    let error = try_open_on(&disk, &only_a).err().unwrap();
+    assert!(matches!(error, StoreError::Disk { operation: Operation::Stat, .. }), "{error}");
     assert_eq!(start(&disk, &only_a).check().have(), [2, 3]);
     disk.fail("stat", "t/b", EACCES, 1);
     assert_eq!(start(&disk, &only_a).check().have(), [0; 0], "it can't be used");
@@ -650,17 +623,13 @@ fn verified_pieces_are_synced() {
     // Verified from the cache after a kill, then synced, then the power is cut.
     drop(start(&disk, &spec).check().synced());
     disk.cut_power();
-    let launch = start(&disk, &spec).check();
-    assert_eq!((numbers(&launch.opened.have), launch.have()), (vec![0], vec![0]));
+    start(&disk, &spec).assert_found(&[0], &[]).check().assert_have(&[0]);
 }
 
 #[test]
 fn unchanged_launch_keeps_journal() {
     let (disk, torrent, spec) = setup();
-    start(&disk, &spec)
-        .check()
-        .with(&torrent, (0..torrent.pieces()).filter(|piece| *piece != 1))
-        .close();
+    start(&disk, &spec).check().with(&torrent, [0].into_iter().chain(2..torrent.pieces())).close();
     let journal = disk.bytes(".journal");
     disk.fail("open", ".journal.new", EIO, usize::MAX);
     start(&disk, &spec).check().close();
@@ -679,13 +648,12 @@ fn first_change_rewrites_journal() {
     let others: Vec<u32> = (0..torrent.pieces()).filter(|piece| *piece != 1).collect();
     start(&disk, &spec).check().with(&torrent, others.iter().copied()).close();
     drop(start(&disk, &spec).check().with(&torrent, [1]));
-    let launch = start(&disk, &spec);
-    assert_eq!(launch.found(), (others, vec![1]));
+    start(&disk, &spec).assert_found(&others, &[1]).check().close();
     // If the journal can't be rewritten, nothing is written.
-    launch.check().close();
     let mut launch = start(&disk, &spec).check();
     disk.fail("open", ".journal.new", EIO, 1);
-    assert_eq!(disk_error(launch.try_commit(&torrent, 1)).0, Operation::Create);
+    let error = failure(launch.try_commit(&torrent, 1));
+    assert!(matches!(error, StoreError::Disk { operation: Operation::Create, .. }), "{error}");
 }
 
 #[test]
@@ -696,8 +664,7 @@ fn failed_close_is_like_a_kill() {
     assert!(launch.store.close(0, 0, &[]).is_err());
     assert_eq!(launch.try_commit(&torrent, 1), CommitResult::Failed(StoreError::NotOpen));
     // The torrent is unlocked although the store still exists.
-    let next = start(&disk, &spec);
-    assert_eq!(next.found(), (vec![0], vec![]));
+    start(&disk, &spec).assert_found(&[0], &[]);
 }
 
 #[test]
