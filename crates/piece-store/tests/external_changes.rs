@@ -18,11 +18,6 @@ fn replace(path: &Path, bytes: &[u8]) {
     std::fs::rename(path.with_extension("new"), path).unwrap();
 }
 
-fn parts_file(state: &Path) -> PathBuf {
-    let files = std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
-    files.into_iter().find(|path| path.extension().is_some_and(|name| name == "parts")).unwrap()
-}
-
 fn ab() -> Torrent {
     torrent(&[("a", 20_000), ("b", 40_000)], 16_384)
 }
@@ -178,7 +173,7 @@ fn parts_file_removed_after_import() {
     let (torrent, site, spec) = at(on_disk(), ab());
     open(&some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     drop(open(&spec).check().synced());
-    std::fs::remove_file(parts_file(&site.state)).unwrap();
+    std::fs::remove_file(site.state_file("parts")).unwrap();
     assert_eq!(open(&spec).check().have(), [0, 1]);
 }
 
@@ -200,7 +195,7 @@ fn killed_import_leaves_nothing() {
     drop(open(&spec).check());
     // A power cut removes the new file's name.
     site.remove("t/b");
-    std::fs::remove_file(parts_file(&site.state)).unwrap();
+    std::fs::remove_file(site.state_file("parts")).unwrap();
     open(&spec).check().assert_have(&[0]).with(&torrent, 1..4).close();
     torrent.assert_complete(&site.save);
 }
@@ -290,7 +285,7 @@ fn copied_parts_file_survives_kill() {
     let spec = some(&site.spec(&torrent), &[true, false]);
     open(&spec).check().with(&torrent, [0, 1]).close();
     site.write("t/b", b"the user's own");
-    let parts = parts_file(&site.state);
+    let parts = site.state_file("parts");
     let bytes = std::fs::read(&parts).unwrap();
     replace(&parts, &bytes);
     drop(open(&spec));
@@ -449,8 +444,8 @@ fn parts_file_replaced_during_check() {
     let spec = some(&site.spec(&torrent), &[true, false]);
     open(&spec).check().with(&torrent, [0, 1]).synced().close();
     let launch = open(&spec);
-    let length = std::fs::metadata(parts_file(&site.state)).unwrap().len() as usize;
-    replace(&parts_file(&site.state), &noise(length, 77));
+    let length = std::fs::metadata(site.state_file("parts")).unwrap().len() as usize;
+    replace(&site.state_file("parts"), &noise(length, 77));
     let Ok(launch) = launch.try_check() else { return };
     let _ = launch.store.close(1, 0, &[]);
     drop(launch);

@@ -63,16 +63,22 @@ fn launch_with<D: Disk>(site: &Site<D>, torrent: &Torrent, pieces: &[u32]) -> La
     site.start(torrent).with(torrent, pieces.iter().copied()).synced()
 }
 
+/// Downloads what is missing. Afterwards the file is the torrent's.
+#[track_caller]
+fn finish<D: Disk>(site: &Site<D>, mut launch: Launch<D>, torrent: &Torrent) {
+    launch.commit_missing(torrent);
+    launch.close();
+    assert!(site.bytes("t/a").unwrap() == torrent.data);
+}
+
 #[test]
 fn open_file_refuses_second_torrent() {
     for (first, second) in &pairs() {
         let site = on_disk();
-        let mut launch = launch_with(&site, first, &[0]);
+        let launch = launch_with(&site, first, &[0]);
         let by = assert_refused(&site, &site.spec(second), first);
         assert!(by.contains("in use"), "{by}");
-        launch.commit(first, 1..4);
-        launch.close();
-        assert!(site.bytes("t/a").unwrap() == first.data);
+        finish(&site, launch, first);
     }
 }
 
@@ -143,10 +149,8 @@ fn claim_outlives_a_clean_shutdown() {
         let site = on_disk();
         launch_with(&site, first, &[0]).close();
         assert_refused(&site, &site.spec(second), first);
-        let mut launch = site.open(&site.spec(first)).assert_found(&[0], &[]).check();
-        launch.commit(first, 1..4);
-        launch.close();
-        assert!(site.bytes("t/a").unwrap() == first.data);
+        let launch = site.open(&site.spec(first)).assert_found(&[0], &[]).check();
+        finish(&site, launch, first);
     }
 }
 
@@ -201,8 +205,7 @@ fn created_file_is_adopted_by_one() {
             assert_claimed(Some(error), &second);
             std::mem::forget(launch);
             site.disk.kill();
-            site.start(&second).with(&second, 0..4).close();
-            assert!(site.bytes("t/a").unwrap() == second.data);
+            finish(&site, site.start(&second), &second);
         }
     }
 }
@@ -212,13 +215,9 @@ fn unreadable_journal_may_claim_anything() {
     for (first, second) in pairs() {
         let site = in_memory(MemDisk::lockless());
         drop(launch_with(&site, &first, &[0]));
-        let files = site.disk.files();
-        let journal =
-            files.iter().find(|(path, ..)| path.extension().is_some_and(|e| e == "journal"));
-        let journal = journal.map(|(path, ..)| path.to_string_lossy()).unwrap();
+        let journal = site.state_file("journal").to_string_lossy().into_owned();
         // The file was written under another name.
-        for (operation, path) in [("open", journal.to_string()), ("read", format!("{journal}.new"))]
-        {
+        for (operation, path) in [("open", journal.clone()), ("read", format!("{journal}.new"))] {
             site.disk.fail(operation, &path, EIO, 1);
             let error = site.open(&site.spec(&second)).try_check().err();
             let Some(StoreError::Disk { path, .. }) = &error else { panic!("{error:?}") };
@@ -286,14 +285,12 @@ fn missing_file_is_created_by_one() {
         let site = on_disk();
         // Both were opened before either created the file.
         let (one, mut two) = (site.start(first), site.start(second));
-        let mut one = one.with(first, [0]);
+        let one = one.with(first, [0]);
         let before = site.bytes("t/a");
         let CommitResult::Failed(error) = two.try_commit(second, 3) else { panic!("it wrote") };
         assert_claimed(Some(error), first);
         assert!(site.bytes("t/a") == before);
-        one.commit(first, 1..4);
-        one.close();
-        assert!(site.bytes("t/a").unwrap() == first.data);
+        finish(&site, one, first);
     }
 }
 
@@ -322,13 +319,11 @@ fn hard_link_elsewhere_is_claimed() {
 fn overwrite_is_refused_while_in_use() {
     for (first, second) in &pairs() {
         let site = on_disk();
-        let mut launch = launch_with(&site, first, &[0]);
+        let launch = launch_with(&site, first, &[0]);
         let spec = OpenSpec { overwrite: true, ..site.spec(second) };
         let by = assert_refused(&site, &spec, first);
         assert!(by.contains("in use"), "{by}");
-        launch.commit(first, 1..4);
-        launch.close();
-        assert!(site.bytes("t/a").unwrap() == first.data);
+        finish(&site, launch, first);
     }
 }
 
@@ -340,11 +335,7 @@ fn overwrite_replaces_an_idle_file() {
             let launch = launch_with(&site, first, &[0, 1]);
             launch.end(clean);
             let spec = OpenSpec { overwrite: true, ..site.spec(second) };
-            let mut launch = site.open(&spec).check();
-            launch.commit_missing(second);
-            launch.store.sync().unwrap();
-            launch.close();
-            assert!(site.bytes("t/a").unwrap() == second.data);
+            finish(&site, site.open(&spec).check(), second);
             let launch = site.open(&site.spec(first));
             assert!(launch.opened.have.is_empty(), "trusted: {:?}", launch.opened.have);
             assert!(launch.try_check().is_err(), "it would write to the file of the second");
@@ -670,9 +661,7 @@ fn without_state_one_creates_the_file() {
     one.commit(&first, [0, 1]);
     let result = two.try_commit(&second, 3);
     assert!(matches!(result, CommitResult::Failed(_)), "{result:?}");
-    one.commit(&first, [2, 3]);
-    one.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
+    finish(&site, one, &first);
 }
 
 #[test]
@@ -687,8 +676,7 @@ fn file_locked_elsewhere_is_refused() {
         assert!(matches!(error, Some(StoreError::Claimed { .. })), "{error:?}");
         assert!(site.bytes("t/a").unwrap() == torrent.data[..LENGTH / 2]);
         drop(file);
-        site.open(&spec).check().with(&torrent, [2, 3]).close();
-        assert!(site.bytes("t/a").unwrap() == torrent.data);
+        finish(&site, site.open(&spec).check(), &torrent);
     }
 }
 
@@ -858,8 +846,5 @@ fn claimed_long_file_is_not_cut() {
     assert!(site.bytes("t/a").unwrap() == first.data);
     launch.close();
     // While the first is idle, the second gets a file of its own.
-    let mut launch = site.open(&spec).check();
-    launch.commit_missing(&second);
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == second.data);
+    finish(&site, site.open(&spec).check(), &second);
 }

@@ -177,9 +177,7 @@ fn journal_is_for_one_folder() {
 fn too_long_journal_is_not_read() {
     let (torrent, site, spec) = at(on_disk(), torrent(&FILES, PIECE));
     open(&spec).check().with(&torrent, [0]).close();
-    let entries = std::fs::read_dir(&site.state).unwrap().map(|entry| entry.unwrap().path());
-    let journal = entries.into_iter().find(|path| path.extension().is_some_and(|e| e == "journal"));
-    let file = OpenOptions::new().write(true).open(journal.unwrap()).unwrap();
+    let file = OpenOptions::new().write(true).open(site.state_file("journal")).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
     open(&spec).assert_found(&[], &[0]);
 }

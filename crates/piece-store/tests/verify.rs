@@ -56,14 +56,7 @@ fn check_length(piece_length: usize) {
     for (piece, offset) in bad {
         flip(root.path(), &torrent, piece as usize * piece_length + offset);
     }
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        root.path(),
-        None,
-        Resources::with_workers(3),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(root.path(), None);
     let expected: Vec<u32> =
         (0..=last).filter(|piece| bad.iter().all(|(bad, _)| bad != piece)).collect();
     assert_eq!(numbers(&report.good), expected, "{piece_length}");
@@ -199,12 +192,7 @@ fn verify_in(site: &Site<OsDisk>, torrent: &Torrent) -> check::Report {
 }
 
 fn journal_bytes(site: &Site<OsDisk>) -> Vec<u8> {
-    std::fs::read(journal_path(site)).unwrap()
-}
-
-fn journal_path(site: &Site<OsDisk>) -> PathBuf {
-    let mut files = std::fs::read_dir(&site.state).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.extension().is_some_and(|end| end == "journal")).unwrap()
+    std::fs::read(site.state_file("journal")).unwrap()
 }
 
 #[test]
@@ -357,7 +345,7 @@ fn torn_tail_is_cut_before_the_record() {
         let (torrent, site) = completed();
         flip_unseen(&site, &torrent, 9);
         let torn = [journal_bytes(&site), tail.to_vec()].concat();
-        std::fs::write(journal_path(&site), &torn).unwrap();
+        std::fs::write(site.state_file("journal"), &torn).unwrap();
         assert_eq!(verify_in(&site, &torrent).corrected, Ok(true));
         let launch = site.open(&site.spec(&torrent));
         assert_eq!(numbers(&launch.opened.have), [1, 2, 3, 4, 5, 6, 7], "{tail:?}");

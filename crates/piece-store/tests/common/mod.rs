@@ -36,8 +36,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// A torrent named `t` with these files, full of noise.
 pub fn torrent(files: &[(&str, usize)], piece_length: u32) -> Torrent {
-    let total = files.iter().map(|(_, length)| length).sum();
-    torrent_of(files, piece_length, noise(total, 1))
+    torrent_with(files, piece_length, 1)
 }
 
 /// A torrent named `t` with these files, full of the noise that `seed` gives.
@@ -48,17 +47,18 @@ pub fn torrent_with(files: &[(&str, usize)], piece_length: u32, seed: u64) -> To
 
 /// A torrent named `t` with these files and this data.
 pub fn torrent_of(files: &[(&str, usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
-    let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
-    let builder = Builder::new("t").piece_length(piece_length);
-    let builder =
-        files.iter().fold(builder, |builder, (path, length)| builder.file(path, *length as u64));
-    Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
+    let files: Vec<_> = files.iter().map(|(path, length)| (path.as_bytes(), *length)).collect();
+    build(b"t", &files, piece_length, data)
 }
 
 /// A torrent named `name` with these files, full of noise; names of any bytes, elements joined by
 /// `/`.
 pub fn torrent_named(name: &[u8], files: &[(&[u8], usize)], piece_length: u32) -> Torrent {
-    let data = noise(files.iter().map(|(_, length)| length).sum(), 1);
+    let total = files.iter().map(|(_, length)| length).sum();
+    build(name, files, piece_length, noise(total, 1))
+}
+
+fn build(name: &[u8], files: &[(&[u8], usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
     let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
     let builder = Builder::new(name).piece_length(piece_length);
     let builder = files.iter().fold(builder, |all, (path, length)| all.file(path, *length as u64));
@@ -241,6 +241,14 @@ impl<D: Disk> Site<D> {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
         let file = self.disk.open(&folder, Path::new(path), Access::Write).unwrap();
         self.disk.set_length(&file, length).unwrap();
+    }
+
+    /// The file in the state folder with this extension, of several any.
+    pub fn state_file(&self, extension: &str) -> PathBuf {
+        let (folder, _) = self.disk.folder(&self.state, false).unwrap();
+        let names = self.disk.list(&folder).unwrap().into_iter();
+        let is_it = |name: &PathBuf| name.extension().is_some_and(|other| other == extension);
+        self.state.join(names.into_iter().find(is_it).unwrap())
     }
 
     /// Removes all journals.
