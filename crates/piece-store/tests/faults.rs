@@ -86,21 +86,22 @@ fn uncreatable_file_is_named() {
 }
 
 #[test]
-fn files_are_closed_at_descriptor_limit() {
-    let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    disk.fail("open", "t/a", EMFILE, 1);
-    launch.commit(&torrent, [0]);
-}
-
-#[test]
-fn journal_survives_descriptor_limit() {
+fn descriptor_limit_is_survived() {
     let (disk, torrent, spec) = setup();
     (0..16).for_each(|number| disk.fail("open", &format!("locks-{number:x}"), EMFILE, 1));
     disk.fail("open", ".journal.new", EMFILE, 1);
-    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced();
+    ["/save", "/state"].iter().for_each(|path| disk.fail("folder", path, EMFILE, 1));
+    ["t/a", "t/b"].iter().for_each(|path| disk.fail("stat", path, EMFILE, 1));
+    let launch = start(&disk, &spec).check();
+    disk.fail("open", "t/a", EMFILE, 1);
+    let mut launch = launch.with(&torrent, [0, 6]);
+    // The sync did not fail, because it was not started.
+    disk.fail("sync folder", "/save/t", EMFILE, 1);
+    launch.store.sync().unwrap();
+    assert_eq!(numbers(&launch.store.durable()), [0, 6]);
     disk.fail("open", ".journal", EMFILE, 1);
     launch.commit(&torrent, [1]);
+    disk.fail("stat", "t/a", EMFILE, 1);
     launch.close();
 }
 
@@ -130,20 +131,6 @@ fn lock_survives_removal_of_its_file() {
         .map(|number| open(&OpenSpec { folder: format!("/{number}").into(), ..other.clone() }))
         .collect();
     assert!(matches!(try_open_on(&disk, &spec), Err(StoreError::InUse { .. })));
-}
-
-#[test]
-fn folders_survive_descriptor_limit() {
-    let (disk, torrent, spec) = setup();
-    ["/save", "/state"].iter().for_each(|path| disk.fail("folder", path, EMFILE, 1));
-    ["t/a", "t/b"].iter().for_each(|path| disk.fail("stat", path, EMFILE, 1));
-    let launch = start(&disk, &spec).check().with(&torrent, [0, 6]);
-    // The sync did not fail, because it was not started.
-    disk.fail("sync folder", "/save/t", EMFILE, 1);
-    launch.store.sync().unwrap();
-    assert_eq!(numbers(&launch.store.durable()), [0, 6]);
-    disk.fail("stat", "t/a", EMFILE, 1);
-    launch.close();
 }
 
 /// Unsynced files are closed before an open fails for lack of descriptors.

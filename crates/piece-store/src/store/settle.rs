@@ -153,7 +153,8 @@ impl<D: Disk> Store<D> {
     /// a file its boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
-            let decisions = self.decide_all(&files)?;
+            let decisions = files.iter().map(|file| self.decide(file));
+            let decisions = decisions.collect::<Result<Vec<_>, _>>()?;
             let numbers = |which| {
                 let all = files.iter().zip(&decisions);
                 all.filter(move |(_, decision)| **decision == which).map(|(file, _)| file.number)
@@ -173,17 +174,13 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn decide_all(&self, files: &[Checked<'_>]) -> Result<Vec<Decision>, StoreError> {
-        files.iter().map(|file| self.decide(file)).collect()
-    }
-
     fn decide(&self, file: &Checked<'_>) -> Result<Decision, StoreError> {
         let Checked { number, slot, stat } = *file;
         let Some(stat) = stat.filter(|_| self.single.is_none()) else {
             let is_left = !slot.selected && self.single.is_none();
             return Ok(if is_left { Decision::Leave } else { Decision::Write });
         };
-        let owner = self.owner(number, &stat, None);
+        let owner = self.owner(number, &stat);
         // Another torrent may have claimed a file that we created before a power cut.
         let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
         let is_ours = is_recorded && owner.may_write();
@@ -210,7 +207,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Returns the owner of the file of a slot, found as `stat`.
-    fn owner(&self, slot: u32, stat: &Stat, claim: Option<Claim>) -> Owner {
+    fn owner(&self, slot: u32, stat: &Stat) -> Owner {
         let ledger = self.ledger();
         let known = match (ledger.file(slot), ledger.untrusted(slot)) {
             (Some(file), _) => {
@@ -220,7 +217,7 @@ impl<D: Disk> Store<D> {
             (None, Some((_, known))) => known,
             (None, None) => Known::Nothing,
         };
-        Owner::of(known, Some(stat), !self.seed_only, claim)
+        Owner::of(known, Some(stat), !self.seed_only, None)
     }
 
     /// Whether an existing file will be written: pieces are missing in it, or it is too long.
@@ -363,7 +360,7 @@ impl<D: Disk> Store<D> {
         };
         for Checked { number, slot, .. } in files.iter().filter(is_long) {
             let Some(stat) = self.stat_path(slot.path())? else { continue };
-            let owner = self.owner(*number, &stat, None);
+            let owner = self.owner(*number, &stat);
             if stat.length <= slot.length || !owner.may_cut(self.overwrite) {
                 continue;
             }

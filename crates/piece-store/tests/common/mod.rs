@@ -197,12 +197,7 @@ impl<D: Disk> Site<D> {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
         let length = self.disk.stat(&folder, Path::new(path)).unwrap()?.length;
         let file = self.disk.open(&folder, Path::new(path), Access::Read).unwrap();
-        let mut bytes = vec![0; length as usize];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += self.disk.read_at(&file, &mut bytes[filled..], filled as u64).unwrap();
-        }
-        Some(bytes)
+        Some(read_exactly(&*self.disk, &file, 0, length as usize).unwrap())
     }
 
     /// Writes the file `path` below the download folder, like another program.
@@ -260,6 +255,23 @@ impl<D: Disk> Site<D> {
             }
         }
     }
+}
+
+/// Reads `length` bytes of a file.
+pub fn read_exactly<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    offset: u64,
+    length: usize,
+) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut filled) = (vec![0; length], 0);
+    while filled < length {
+        match disk.read_at(file, &mut bytes[filled..], offset + filled as u64)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
 }
 
 /// `spec` with this selection of files.
