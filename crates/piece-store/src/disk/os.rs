@@ -27,7 +27,6 @@ use self::walk::{
     stat_at, stat_open,
 };
 use super::{Access, Disk, FileId, Kind, Lock, Stat, not_a_file, read_through};
-use crate::error::is_out_of_descriptors;
 
 /// An open file of the real disk.
 pub type OsFile = File;
@@ -302,10 +301,6 @@ impl Disk for OsDisk {
         let device = stat_open(folder.descriptor())?.id.device;
         let free = rustix::fs::fstatvfs(folder.descriptor()).ok();
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
-    }
-
-    fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        is_out_of_descriptors(error.raw_os_error())
     }
 
     fn has_stable_ids(&self, folder: &OsFolder) -> bool {

@@ -608,14 +608,8 @@ impl Disk for MemDisk {
         Ok(())
     }
 
-    fn prefetch(&self, _: &MemHandle, _: u64, _: u64) {}
-
     fn file_system(&self, _: &PathBuf) -> io::Result<(u64, Option<u64>)> {
         Ok((1, None))
-    }
-
-    fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        error.raw_os_error() == Some(24)
     }
 
     fn has_stable_ids(&self, _: &PathBuf) -> bool {
