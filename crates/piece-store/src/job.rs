@@ -278,14 +278,12 @@ impl<D: Disk> Torrents<D> {
     }
 
     fn sync(&self, torrent: TorrentKey) -> Done<D::File> {
-        let synced = match self.find(torrent) {
-            Ok(store) => store.sync(),
-            Err(error) => Err((error, Vec::new())),
+        let store = self.find(torrent).map_err(|error| (error, Vec::new()));
+        let (result, lost) = match store.and_then(|store| store.sync()) {
+            Ok(()) => (Ok(()), Vec::new()),
+            Err((error, lost)) => (Err(error), lost),
         };
-        match synced {
-            Ok(()) => Done::Synced { torrent, result: Ok(()), lost: Vec::new() },
-            Err((error, lost)) => Done::Synced { torrent, result: Err(error), lost },
-        }
+        Done::Synced { torrent, result, lost }
     }
 
     fn close(
