@@ -36,13 +36,8 @@
 mod announce;
 mod bitfield;
 pub mod compact;
-#[doc(hidden)]
-// Until the fuzz functions of peer-wire, tracker-udp and piece-store are in their tests.
-#[path = "../../testkit/src/choices.rs"]
-pub mod fuzz;
 mod geometry;
 mod ids;
-mod on_demand;
 mod public;
 
 pub use announce::{
@@ -55,5 +50,4 @@ pub use geometry::{
     MAX_REQUEST_LENGTH, PieceIndex,
 };
 pub use ids::{InfoHashV1, InfoHashV2, InfoHashes, ParseIdError, PeerId, Sha1Digest};
-pub use on_demand::{Blank, OnDemand};
 pub use public::is_public;

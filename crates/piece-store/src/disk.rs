@@ -212,14 +212,10 @@ pub trait Disk: Debug + Send + Sync {
     fn allocate(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
     /// Hints that a range will be read soon.
-    fn prefetch(&self, file: &Self::File, offset: u64, length: u64);
+    fn prefetch(&self, _file: &Self::File, _offset: u64, _length: u64) {}
 
     /// Returns the file system of `folder`, and the bytes free on it if known.
     fn file_system(&self, folder: &Self::Folder) -> io::Result<(u64, Option<u64>)>;
-
-    /// Whether an open failed because the process has too many files open. The store closes some
-    /// and tries again.
-    fn is_out_of_handles(&self, error: &io::Error) -> bool;
 
     /// Whether a file in this folder keeps its [`FileId`] while it is closed. False on FAT, exFAT,
     /// FUSE and SMB.

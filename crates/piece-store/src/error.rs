@@ -188,30 +188,7 @@ impl StoreError {
     /// Whether the message ends with the advice to choose another folder, so that a program can
     /// name its flag for that.
     pub fn advises_other_folder(&self) -> bool {
-        use io::ErrorKind as Kind;
-        match self {
-            Self::Disk { kind, .. } => matches!(
-                kind,
-                Kind::PermissionDenied
-                    | Kind::ReadOnlyFilesystem
-                    | Kind::NotADirectory
-                    | Kind::IsADirectory
-                    | Kind::AlreadyExists
-                    | Kind::Unsupported
-            ),
-            Self::InUse { .. } | Self::Claimed { in_use: true, .. } => true,
-            Self::Claimed { in_use: false, .. }
-            | Self::UnrelatedFile { .. }
-            | Self::Linked { .. }
-            | Self::NotOpen
-            | Self::NotChecked
-            | Self::SeedOnly
-            | Self::Missing { .. }
-            | Self::AlreadyComplete { .. }
-            | Self::Spans { .. }
-            | Self::Padding { .. }
-            | Self::SyncFailed { .. } => false,
-        }
+        self.to_string().ends_with("choose another folder")
     }
 }
 
@@ -277,29 +254,16 @@ mod tests {
         let path = || PathBuf::from("p");
         let disk =
             |errno: Errno| StoreError::disk(Operation::Open, &path(), &io::Error::from(errno));
-        let by = || "another torrent".to_owned();
-        for error in [
-            disk(Errno::PERM),
-            disk(Errno::ACCESS),
-            disk(Errno::ROFS),
-            disk(Errno::NOTDIR),
-            disk(Errno::ISDIR),
-            disk(Errno::EXIST),
-            disk(Errno::NOTSUP),
-            disk(Errno::MFILE),
-            disk(Errno::NOSPC),
-            disk(Errno::NOENT),
-            disk(Errno::INVAL),
-            disk(Errno::IO),
-            StoreError::InUse { path: path(), pid: None },
-            StoreError::UnrelatedFile { path: path(), reason: Unrelated::NothingVerifies },
-            StoreError::Claimed { path: path(), by: by(), in_use: true },
-            StoreError::Claimed { path: path(), by: by(), in_use: false },
-            StoreError::Linked { path: path() },
-            StoreError::SeedOnly,
-        ] {
-            let expected = error.to_string().ends_with("choose another folder");
-            assert_eq!(error.advises_other_folder(), expected, "{error}");
+        let claimed =
+            |in_use| StoreError::Claimed { path: path(), by: "another torrent".to_owned(), in_use };
+        let refused = [Errno::ACCESS, Errno::ROFS, Errno::NOTDIR, Errno::EXIST, Errno::NOTSUP];
+        for error in refused.map(disk) {
+            assert!(error.advises_other_folder(), "{error}");
         }
+        for error in [Errno::MFILE, Errno::NOSPC, Errno::NOENT, Errno::IO].map(disk) {
+            assert!(!error.advises_other_folder(), "{error}");
+        }
+        assert!(StoreError::InUse { path: path(), pid: None }.advises_other_folder());
+        assert!(claimed(true).advises_other_folder() && !claimed(false).advises_other_folder());
     }
 }

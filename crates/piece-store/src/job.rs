@@ -231,10 +231,10 @@ impl<D: Disk> Torrents<D> {
                 Done::CheckFinished { torrent, result }
             }
             Job::Commit { torrent, piece, attempt, mut spans, digests } => {
-                let commit = |store: Arc<Store<D>>| {
+                let result = self.find(torrent).and_then(|store| {
                     store.commit(piece, attempt, &mut spans, hashed, digests, scratch)
-                };
-                let result = self.find(torrent).map_or_else(CommitResult::Failed, commit);
+                });
+                let result = result.unwrap_or_else(CommitResult::Failed);
                 Done::Committed { torrent, piece, spans, result }
             }
             Job::Stage { torrent, piece, attempt, span_index, span, blocks } => {
@@ -278,14 +278,12 @@ impl<D: Disk> Torrents<D> {
     }
 
     fn sync(&self, torrent: TorrentKey) -> Done<D::File> {
-        let synced = match self.find(torrent) {
-            Ok(store) => store.sync(),
-            Err(error) => Err((error, Vec::new())),
+        let store = self.find(torrent).map_err(|error| (error, Vec::new()));
+        let (result, lost) = match store.and_then(|store| store.sync()) {
+            Ok(()) => (Ok(()), Vec::new()),
+            Err((error, lost)) => (Err(error), lost),
         };
-        match synced {
-            Ok(()) => Done::Synced { torrent, result: Ok(()), lost: Vec::new() },
-            Err((error, lost)) => Done::Synced { torrent, result: Err(error), lost },
-        }
+        Done::Synced { torrent, result, lost }
     }
 
     fn close(

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bt_types::{Bitfield, Geometry, Sha1Digest};
 
-use crate::{Access, Disk, Operation, SPAN_LENGTH, Stat, StoreError};
+use crate::{Access, Disk, Operation, SPAN_LENGTH, Stat, StoreError, is_out_of_descriptors};
 
 mod adopt;
 mod changed;
@@ -118,8 +118,8 @@ impl<D: Disk> Store<D> {
     /// them.
     fn make_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match open() {
-            Err(error) if self.disk().is_out_of_handles(&error) => {
-                self.ledger().dirty.touched.close_except(self.layout.parts_slot());
+            Err(error) if is_out_of_descriptors(error.raw_os_error()) => {
+                self.ledger().close_touched();
                 self.shared.make_room(open)
             }
             opened => opened,

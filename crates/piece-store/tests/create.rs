@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -43,11 +43,6 @@ fn refused(root: &Path) -> ListError {
 
 fn paths(listing: &Listing) -> Vec<&str> {
     listing.files.iter().map(|file| file.path.to_str().unwrap()).collect()
-}
-
-fn id(path: &Path) -> FileId {
-    let found = fs::metadata(path).unwrap();
-    FileId { device: found.dev(), inode: found.ino(), born: 0 }
 }
 
 fn make_fifo(path: &Path) {
@@ -201,7 +196,10 @@ fn own_files_are_left_out() {
     symlink("out", root.join("link")).unwrap();
     fs::hard_link(root.join("out"), root.join("kept")).unwrap();
     fs::hard_link(root.join("log"), root.join("sub/log")).unwrap();
-    let own = OwnFiles { paths: vec![root.join("out")], ids: vec![id(&root.join("log"))] };
+    let own = OwnFiles {
+        paths: vec![root.join("out")],
+        ids: vec![FileId::of(&fs::metadata(root.join("log")).unwrap())],
+    };
     let listing = create::list_files(&root, &own).unwrap();
     assert_eq!(paths(&listing), ["a", "kept", "sub/out"]);
     assert_eq!(listing.own, ["link", "log", "out", "sub/log"].map(PathBuf::from));

@@ -24,32 +24,51 @@ const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
 fn setup() -> (Arc<MemDisk>, Torrent, OpenSpec) {
-    let torrent = torrent(&FILES, PIECE);
+    setup_on(MemDisk::forgetful(), torrent(&FILES, PIECE))
+}
+
+fn setup_on(disk: MemDisk, torrent: Torrent) -> (Arc<MemDisk>, Torrent, OpenSpec) {
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    (Arc::new(MemDisk::forgetful()), torrent, spec)
+    (Arc::new(disk), torrent, spec)
+}
+
+/// Asserts what failed, on which file below a folder, and why.
+#[track_caller]
+fn assert_disk_error(error: &StoreError, what: Operation, file: &str, why: ErrorKind) {
+    let StoreError::Disk { operation, path, kind, .. } = error else { panic!("{error}") };
+    assert_eq!((*operation, *kind), (what, why), "{error}");
+    assert!(path.to_string_lossy().ends_with(file), "{error}");
 }
 
 #[track_caller]
-fn disk_error(result: CommitResult) -> (Operation, String, ErrorKind) {
-    let CommitResult::Failed(StoreError::Disk { operation, path, kind, .. }) = result else {
-        panic!("it should fail: {result:?}");
-    };
-    (operation, path.to_string_lossy().into_owned(), kind)
+fn failure(result: CommitResult) -> StoreError {
+    let CommitResult::Failed(error) = result else { panic!("it should fail: {result:?}") };
+    error
+}
+
+/// Lets an operation of the next sync fail.
+#[track_caller]
+fn assert_sync_fails(
+    disk: &MemDisk,
+    launch: &Launch<MemDisk>,
+    operation: &'static str,
+    path: &str,
+) -> (StoreError, Vec<u32>) {
+    disk.fail(operation, path, EIO, 1);
+    launch.store.sync().expect_err("it was not synced")
 }
 
 #[test]
 fn full_disk_loses_no_piece() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
     disk.fail("write", "t/b", ENOSPC, 1);
-    let result = launch.try_commit(&torrent, 3);
-    let CommitResult::Failed(error) = &result else { panic!() };
+    let error = failure(launch.try_commit(&torrent, 3));
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: no space left on device; free some space, then run it again"
     );
-    assert_eq!(disk_error(result), (Operation::Write, "/save/t/b".into(), ErrorKind::StorageFull));
+    assert_disk_error(&error, Operation::Write, "/save/t/b", ErrorKind::StorageFull);
     assert_eq!(launch.have(), [0]);
     // There is free space again.
     launch.commit(&torrent, 1..torrent.pieces());
@@ -61,32 +80,28 @@ fn full_disk_loses_no_piece() {
 fn uncreatable_file_is_named() {
     let (disk, torrent, spec) = setup();
     let mut launch = start(&disk, &spec).check();
-    disk.fail("open", "t/a", 13, usize::MAX);
-    let (operation, path, kind) = disk_error(launch.try_commit(&torrent, 0));
-    assert_eq!(
-        (operation, path.as_str(), kind),
-        (Operation::Create, "/save/t/a", ErrorKind::PermissionDenied)
-    );
+    disk.fail("open", "t/a", EACCES, usize::MAX);
+    let error = failure(launch.try_commit(&torrent, 0));
+    assert_disk_error(&error, Operation::Create, "/save/t/a", ErrorKind::PermissionDenied);
 }
 
 #[test]
-fn files_are_closed_at_descriptor_limit() {
-    let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    disk.fail("open", "t/a", 24, 1);
-    launch.commit(&torrent, [0]);
-}
-
-#[test]
-fn journal_survives_descriptor_limit() {
+fn descriptor_limit_is_survived() {
     let (disk, torrent, spec) = setup();
     (0..16).for_each(|number| disk.fail("open", &format!("locks-{number:x}"), EMFILE, 1));
     disk.fail("open", ".journal.new", EMFILE, 1);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
+    ["/save", "/state"].iter().for_each(|path| disk.fail("folder", path, EMFILE, 1));
+    ["t/a", "t/b"].iter().for_each(|path| disk.fail("stat", path, EMFILE, 1));
+    let launch = start(&disk, &spec).check();
+    disk.fail("open", "t/a", EMFILE, 1);
+    let mut launch = launch.with(&torrent, [0, 6]);
+    // The sync did not fail, because it was not started.
+    disk.fail("sync folder", "/save/t", EMFILE, 1);
     launch.store.sync().unwrap();
+    assert_eq!(numbers(&launch.store.durable()), [0, 6]);
     disk.fail("open", ".journal", EMFILE, 1);
     launch.commit(&torrent, [1]);
+    disk.fail("stat", "t/a", EMFILE, 1);
     launch.close();
 }
 
@@ -118,32 +133,12 @@ fn lock_survives_removal_of_its_file() {
     assert!(matches!(try_open_on(&disk, &spec), Err(StoreError::InUse { .. })));
 }
 
-#[test]
-fn folders_survive_descriptor_limit() {
-    let (disk, torrent, spec) = setup();
-    for (operation, path) in
-        [("folder", "/save"), ("folder", "/state"), ("stat", "t/a"), ("stat", "t/b")]
-    {
-        disk.fail(operation, path, EMFILE, 1);
-    }
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 6]);
-    // The sync did not fail, because it was not started.
-    disk.fail("sync folder", "/save/t", EMFILE, 1);
-    launch.store.sync().unwrap();
-    assert_eq!(numbers(&launch.store.durable()), [0, 6]);
-    disk.fail("stat", "t/a", EMFILE, 1);
-    launch.close();
-}
-
 /// Unsynced files are closed before an open fails for lack of descriptors.
 #[test]
 fn unsynced_files_make_room() {
     let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), PIECE as usize)).collect();
-    let torrent = torrent(&files, PIECE);
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let disk = Arc::new(MemDisk::default());
+    let (disk, torrent, spec) = setup_on(MemDisk::default(), torrent(&files, PIECE));
     let mut launch = start(&disk, &spec).check();
     disk.limit_open(8);
     launch.commit(&torrent, 0..torrent.pieces());
@@ -158,30 +153,24 @@ fn unsynced_files_make_room() {
 fn removed_or_replaced_file_is_named() {
     for replaced in [false, true] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [0, 4]);
+        let launch = start(&disk, &spec).check().with(&torrent, [0, 4]);
         disk.remove(&"/save".into(), Path::new("t/a")).unwrap();
         if replaced {
             disk.open(&"/save".into(), Path::new("t/a"), Access::Create).unwrap();
         }
         let (error, lost) = launch.store.sync().unwrap_err();
-        let (operation, path, got) = disk_error(CommitResult::Failed(error));
-        let expected = (Operation::Stat, "/save/t/a", ErrorKind::ResourceBusy);
-        assert_eq!((operation, path.as_str(), got), expected);
+        assert_disk_error(&error, Operation::Stat, "/save/t/a", ErrorKind::ResourceBusy);
         assert_eq!((lost, launch.have()), (vec![], vec![0, 4]), "it may be put back");
         assert!(launch.store.close(0, 0, &[]).is_err(), "close reports it too");
         drop(launch);
-        let launch = start(&disk, &spec).check();
-        assert_eq!(launch.have(), [4], "it was not put back");
+        assert_eq!(start(&disk, &spec).check().have(), [4], "it was not put back");
     }
 }
 
 #[test]
 fn replaced_file_is_not_trusted() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 0..torrent.pieces());
-    launch.store.sync().unwrap();
+    let launch = start(&disk, &spec).check().with(&torrent, 0..torrent.pieces()).synced();
     // Another file of the same length, by a rename over ours.
     let folder = "/save".into();
     let other = disk.open(&folder, Path::new("t/new"), Access::Create).unwrap();
@@ -189,23 +178,18 @@ fn replaced_file_is_not_trusted() {
     disk.rename(&folder, Path::new("t/new"), Path::new("t/a")).unwrap();
     assert!(launch.store.close(0, 0, &[]).is_err());
     drop(launch);
-    let launch = start(&disk, &spec);
-    assert_eq!(numbers(&launch.opened.have), [3, 4, 5, 6]);
+    assert_eq!(numbers(&start(&disk, &spec).opened.have), [3, 4, 5, 6]);
 }
 
 #[test]
 fn removed_folder_loses_its_pieces_only() {
-    let torrent = torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE);
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let disk = Arc::new(MemDisk::default());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 4]);
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::default(), torrent(&[("a/x", 70_000), ("b/y", 130_000)], PIECE));
+    let launch = start(&disk, &spec).check().with(&torrent, [0, 4]);
     disk.remove(&"/save".into(), Path::new("t/a/x")).unwrap();
     disk.fail("sync folder", "t/a", ENOENT, 1);
     let (error, lost) = launch.store.sync().unwrap_err();
-    let (operation, path, kind) = disk_error(CommitResult::Failed(error));
-    let expected = (Operation::Stat, "/save/t/a/x", ErrorKind::ResourceBusy);
-    assert_eq!((operation, path.as_str(), kind), expected);
+    assert_disk_error(&error, Operation::Stat, "/save/t/a/x", ErrorKind::ResourceBusy);
     assert_eq!(lost, [], "no sync failed");
     drop(launch);
     disk.cut_power();
@@ -221,8 +205,7 @@ fn cut_file_is_not_extended() {
     launch.store.sync().unwrap();
     let bytes = disk.bytes("t/b");
     disk.set_bytes("t/b", &bytes[..70_000]);
-    let result = launch.try_commit(&torrent, 6);
-    let CommitResult::Failed(error) = &result else { panic!("{result:?}") };
+    let error = failure(launch.try_commit(&torrent, 6));
     assert_eq!(
         error.to_string(),
         "cannot write /save/t/b: expected at least 126608 bytes, got 70000; it is shorter than \
@@ -231,10 +214,7 @@ fn cut_file_is_not_extended() {
     assert_eq!(disk.bytes("t/b").len(), 70_000);
     assert!(launch.store.close(0, 0, &[]).is_err());
     drop(launch);
-    let mut launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0, 3]);
-    launch.commit(&torrent, [1, 2, 4, 5, 6]);
-    launch.close();
+    start(&disk, &spec).check().assert_have(&[0, 3]).with(&torrent, [1, 2, 4, 5, 6]).close();
 }
 
 /// The spec of piece 2 as the file `/out/piece`.
@@ -246,11 +226,12 @@ fn single(torrent: &Torrent) -> OpenSpec {
 #[test]
 fn finished_single_piece_is_not_emptied() {
     let (disk, torrent, _) = setup();
-    let mut launch = start(&disk, &single(&torrent)).check();
-    launch.commit(&torrent, [2]);
+    drop(start(&disk, &single(&torrent)).check().with(&torrent, [2]));
     // We open it while the other process has it, and lock it after that has finished.
-    drop(launch);
-    disk.rename_before_lock("/out/.piece.part", "/out/piece");
+    let other = Arc::clone(&disk);
+    disk.in_next_lock(move || {
+        other.rename(&"/out".into(), Path::new(".piece.part"), Path::new("piece")).unwrap();
+    });
     let opened = try_open_on(&disk, &single(&torrent)).map(|_| ());
     assert_eq!(opened, Err(StoreError::InUse { path: "/out/piece".into(), pid: None }));
     assert!(disk.bytes("/out/piece") == torrent.piece_data(2));
@@ -264,8 +245,7 @@ fn failed_rename_removes_single_piece() {
         (named("piece"), named(".piece.part"))
     };
     for (times, end) in [(2, (false, false)), (1, (true, false))] {
-        let mut launch = start(&disk, &single(&torrent)).check();
-        launch.commit(&torrent, [2]);
+        let launch = start(&disk, &single(&torrent)).check().with(&torrent, [2]);
         disk.fail("rename", "/out/piece", EIO, times);
         assert!(launch.store.sync().is_err());
         assert_eq!(names(), (false, true));
@@ -289,12 +269,10 @@ fn failed_preallocation_fails_the_check() {
 fn torn_record_is_cut_off() {
     for code in [0, ENOSPC] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [0]);
+        let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
         disk.fail("append", ".journal.new", code, 1);
-        let (operation, path, kind) = disk_error(launch.try_commit(&torrent, 1));
-        assert_eq!((operation, kind), (Operation::Write, ErrorKind::StorageFull));
-        assert!(path.ends_with(".journal"), "{path}");
+        let error = failure(launch.try_commit(&torrent, 1));
+        assert_disk_error(&error, Operation::Write, ".journal", ErrorKind::StorageFull);
         assert_eq!(launch.have(), [0]);
         launch.commit(&torrent, [2, 1]);
         drop(launch);
@@ -305,11 +283,7 @@ fn torn_record_is_cut_off() {
 #[test]
 fn torn_journal_loses_its_tail_only() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [3, 4]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 1]).synced().with(&torrent, [3, 4]));
     let whole = disk.bytes(".journal");
     for length in 0..=whole.len() {
         disk.set_bytes(".journal", &whole[..length]);
@@ -326,12 +300,8 @@ fn torn_journal_loses_its_tail_only() {
 #[test]
 fn failed_sync_loses_unsynced_pieces() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [1, 4]);
-    disk.fail("sync", "t/b", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [1, 4]);
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync", "t/b");
     assert_eq!(
         error.to_string(),
         "cannot sync /save/t/b: input/output error; check the disk, then run it again"
@@ -342,22 +312,17 @@ fn failed_sync_loses_unsynced_pieces() {
     launch.store.sync().unwrap();
     assert_eq!(numbers(&launch.store.durable()), [0]);
     drop(launch);
-    let launch = start(&disk, &spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![0], vec![]));
+    let launch = start(&disk, &spec).assert_found(&[0], &[]);
     // After another download we have them.
-    let mut launch = launch.check();
-    launch.commit(&torrent, [1, 4]);
-    launch.store.sync().unwrap();
+    let launch = launch.check().with(&torrent, [1, 4]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1, 4]);
 }
 
 #[test]
 fn failed_folder_sync_makes_nothing_durable() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(matches!(error, StoreError::Disk { operation: Operation::Sync, .. }));
     assert_eq!((lost, launch.have()), (vec![0], vec![]));
 }
@@ -365,17 +330,13 @@ fn failed_folder_sync_makes_nothing_durable() {
 #[test]
 fn own_file_survives_failed_sync() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 0..torrent.pieces());
-    disk.fail("sync", "/save/t/b", EIO, 1);
-    assert!(launch.store.sync().is_err());
-    launch.store.close(0, 0, &[]).unwrap();
-    drop(launch);
+    let launch = start(&disk, &spec).check().with(&torrent, 0..torrent.pieces());
+    assert_sync_fails(&disk, &launch, "sync", "/save/t/b");
+    launch.close();
     disk.cut_power();
     // Some unsynced bytes are there after the power cut.
     disk.set_bytes("/save/t/b", &noise(1000, 99));
-    let launch = start(&disk, &spec).try_check();
-    assert!(launch.is_ok(), "{:?}", launch.err());
+    start(&disk, &spec).check();
 }
 
 /// Each step of an import fails once, and the launch ends there.
@@ -391,12 +352,8 @@ fn interrupted_import_loses_no_piece() {
     ];
     for (operation, path) in steps {
         for (power_cut, skip) in [(false, 0), (true, 0), (false, 1), (true, 1)] {
-            let (disk, torrent, mut spec) = setup();
-            spec.selected = Some(vec![true, false]);
-            let mut launch = start(&disk, &spec).check();
-            launch.commit(&torrent, [0, 1, 2]);
-            launch.close();
-            spec.selected = None;
+            let (disk, torrent, spec) = setup();
+            start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
             disk.fail_later(operation, path, EIO, skip);
             if let Ok(launch) = try_open_on(&disk, &spec) {
                 verify_all(&launch);
@@ -411,9 +368,7 @@ fn interrupted_import_loses_no_piece() {
             // A failed sync loses the pieces that it was to make durable.
             let costs = operation.starts_with("sync");
             assert!(launch.have() == [0, 1, 2] || (costs && launch.have() == [0, 1]), "{step}");
-            let missing: Vec<u32> =
-                (0..torrent.pieces()).filter(|piece| !launch.have().contains(piece)).collect();
-            launch.commit(&torrent, missing);
+            launch.commit_missing(&torrent);
             launch.close();
             assert!(disk.bytes("t/b") == torrent.file_data(1), "{step}");
             assert!(start(&disk, &spec).opened.have.is_full(), "{step}");
@@ -429,12 +384,8 @@ fn piece_beside_import_survives_kill() {
     for (power_cut, preallocate) in [(false, false), (false, true), (true, false), (true, true)] {
         let disk = Arc::new(MemDisk::forgetful());
         let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-        let mut launch = start(&disk, &some(&spec, &[true, false, true])).check();
-        launch.commit(&torrent, [1]);
-        launch.close();
-        let mut launch = start(&disk, &OpenSpec { preallocate, ..spec.clone() }).check();
-        launch.commit(&torrent, [2]);
-        drop(launch);
+        start(&disk, &some(&spec, &[true, false, true])).check().with(&torrent, [1]).close();
+        drop(start(&disk, &OpenSpec { preallocate, ..spec.clone() }).check().with(&torrent, [2]));
         if power_cut {
             disk.write_back("t/b");
             disk.write_back("t/c");
@@ -449,12 +400,9 @@ fn piece_beside_import_survives_kill() {
 
 #[test]
 fn folded_import_survives_an_error() {
-    let torrent = torrent(&[("a", 40_000), ("A", 40_000)], PIECE);
-    let disk = Arc::new(MemDisk::folding());
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::folding(), torrent(&[("a", 40_000), ("A", 40_000)], PIECE));
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1]).close();
     disk.fail("open", "t/A~2", EIO, 1);
     assert!(start(&disk, &spec).try_check().is_err());
     assert_eq!(start(&disk, &spec).check().have(), [0, 1]);
@@ -462,12 +410,8 @@ fn folded_import_survives_an_error() {
 
 #[test]
 fn imported_piece_is_durable_after_sync() {
-    let (disk, torrent, mut spec) = setup();
-    spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2]);
-    launch.close();
-    spec.selected = None;
+    let (disk, torrent, spec) = setup();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
     let launch = start(&disk, &spec).check();
     assert!(!launch.store.durable().contains(torrent.piece(2)));
     launch.store.sync().unwrap();
@@ -478,12 +422,8 @@ fn imported_piece_is_durable_after_sync() {
 
 #[test]
 fn verified_range_is_not_imported_again() {
-    let (disk, torrent, mut spec) = setup();
-    spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2]);
-    launch.close();
-    spec.selected = None;
+    let (disk, torrent, spec) = setup();
+    start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0, 1, 2]).close();
     drop(start(&disk, &spec).check());
     // A second launch writes nothing.
     disk.fail("write", "t/b", EIO, 1);
@@ -493,14 +433,11 @@ fn verified_range_is_not_imported_again() {
 #[test]
 fn unsynced_names_are_synced_again() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err());
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]);
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     // A later piece is in the same file, whose name is not synced yet.
     launch.commit(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(launch.store.durable().is_empty());
 }
 
@@ -508,20 +445,14 @@ fn unsynced_names_are_synced_again() {
 fn parts_file_name_is_synced() {
     let (disk, torrent, mut spec) = setup();
     spec.selected = Some(vec![true, false]);
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [2]);
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [2]);
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
     assert_eq!(numbers(&launch.store.durable()), [0]);
     launch.commit(&torrent, [2]);
     drop(launch);
     // After a kill, the launch that finds the piece must sync the name of the file.
-    let launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0, 2]);
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    let launch = start(&disk, &spec).check().assert_have(&[0, 2]);
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
     assert_eq!(numbers(&launch.store.durable()), [0]);
 }
 
@@ -530,13 +461,9 @@ fn parts_file_is_synced_beside_many() {
     let names: Vec<String> = (0..70).map(|number| number.to_string()).collect();
     let mut files: Vec<_> = names.iter().map(|name| (name.as_str(), 500)).collect();
     files.push(("unselected", 40_000));
-    let torrent = torrent(&files, PIECE);
-    let mut spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
+    let (disk, torrent, mut spec) = setup_on(MemDisk::default(), torrent(&files, PIECE));
     spec.selected = Some((0..files.len()).map(|file| file < names.len()).collect());
-    let disk = Arc::new(MemDisk::default());
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.store.sync().unwrap();
+    let launch = start(&disk, &spec).check().with(&torrent, [0, 1]).synced();
     assert_eq!(numbers(&launch.store.durable()), [0, 1]);
     drop(launch);
     disk.cut_power();
@@ -548,29 +475,21 @@ fn names_are_synced_after_kill() {
     // A launch was killed after it had made its files and verified a piece. The next one finds the
     // piece, and must sync the names of the files before the piece is durable.
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
-    let launch = start(&disk, &spec).check();
-    assert_eq!(launch.have(), [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    drop(start(&disk, &spec).check().with(&torrent, [0]));
+    let launch = start(&disk, &spec).check().assert_have(&[0]);
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
     assert!(launch.store.durable().is_empty());
     drop(launch);
     // That launch was killed too. The next one commits the piece again.
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    disk.fail("sync folder", "/save/t", EIO, 1);
-    assert!(launch.store.sync().is_err(), "the folder was synced");
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
+    assert_sync_fails(&disk, &launch, "sync folder", "/save/t");
 }
 
 #[test]
 fn unsyncable_journal_is_replaced() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    disk.fail("sync", ".journal.new", EIO, 1);
-    let (error, lost) = launch.store.sync().unwrap_err();
+    let launch = start(&disk, &spec).check().with(&torrent, [0]);
+    let (error, lost) = assert_sync_fails(&disk, &launch, "sync", ".journal.new");
     let StoreError::Disk { path, .. } = error else { panic!("{error}") };
     assert!(path.to_string_lossy().ends_with(".journal"));
     assert!(lost.is_empty(), "the data is on the disk");
@@ -585,9 +504,7 @@ fn unsyncable_journal_is_replaced() {
 #[test]
 fn failed_sync_in_check_replaces_journal() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 4]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 4]));
     let launch = start(&disk, &spec);
     launch.verify(0..torrent.pieces());
     disk.fail("sync", ".journal.new", EIO, 1);
@@ -602,15 +519,13 @@ fn failed_sync_in_check_replaces_journal() {
 #[test]
 fn doubtful_journal_is_not_appended_to() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 1..torrent.pieces());
+    let mut launch = start(&disk, &spec).check().with(&torrent, 1..torrent.pieces());
     while disk.bytes(".journal").len() < 70_000 {
         launch.verify(1..2);
     }
     // The long journal is replaced. After a power cut either file may have the name.
-    disk.fail("sync folder", "/state/", EIO, 1);
-    assert!(launch.store.sync().is_err());
-    let CommitResult::Failed(error) = launch.try_commit(&torrent, 0) else { panic!() };
+    assert_sync_fails(&disk, &launch, "sync folder", "/state/");
+    let error = failure(launch.try_commit(&torrent, 0));
     let expected =
         ".journal: it must be replaced first, and that failed; check the disk, then run it again";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -620,16 +535,10 @@ fn doubtful_journal_is_not_appended_to() {
 #[test]
 fn power_cut_loses_unsynced_pieces_only() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 2, 5]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [1, 3]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 2, 5]).synced().with(&torrent, [1, 3]));
     disk.cut_power();
-    let launch = start(&disk, &spec);
-    assert_eq!(numbers(&launch.opened.have), [0, 2, 5]);
-    let mut launch = launch.check();
-    assert_eq!(launch.have(), [0, 2, 5]);
+    let launch = start(&disk, &spec).assert_found(&[0, 2, 5], &[]);
+    let mut launch = launch.check().assert_have(&[0, 2, 5]);
     for index in [0, 2, 5] {
         assert!(launch.read(&torrent, index, 0, 16).is_ok());
     }
@@ -638,15 +547,11 @@ fn power_cut_loses_unsynced_pieces_only() {
 #[test]
 fn own_file_survives_power_cut() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
     // Piece 2 is in both files, and only one of them is synced before the power cut.
-    launch.commit(&torrent, [2]);
+    drop(start(&disk, &spec).check().with(&torrent, [2]));
     disk.write_back("t/a");
-    drop(launch);
     disk.cut_power();
-    let mut launch = start(&disk, &spec).check();
-    assert!(launch.have().is_empty());
-    launch.commit(&torrent, [2]);
+    start(&disk, &spec).check().assert_have(&[]).with(&torrent, [2]);
 }
 
 /// The power cut removes the record that the file is ours.
@@ -654,9 +559,7 @@ fn own_file_survives_power_cut() {
 fn unselected_file_stays_ours() {
     for seed_only in [false, true] {
         let (disk, torrent, spec) = setup();
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, [3]);
-        drop(launch);
+        drop(start(&disk, &spec).check().with(&torrent, [3]));
         // Half of it reached the disk.
         disk.set_bytes("t/b", &noise(10_000, 99));
         disk.write_back("t/b");
@@ -664,9 +567,7 @@ fn unselected_file_stays_ours() {
         let only_a = some(&spec, &[true, false]);
         start(&disk, &OpenSpec { seed_only, ..only_a }).check().close();
         assert!(disk.bytes("t/b") == noise(10_000, 99), "it was not selected");
-        let mut launch = start(&disk, &spec).check();
-        launch.commit(&torrent, 0..torrent.pieces());
-        launch.close();
+        start(&disk, &spec).check().with(&torrent, 0..torrent.pieces()).close();
         assert!(disk.bytes("t/b") == torrent.file_data(1));
     }
 }
@@ -674,22 +575,16 @@ fn unselected_file_stays_ours() {
 /// The power cut removes the record that the second file was created, under a numbered name.
 #[test]
 fn folded_file_is_ours_after_power_cut() {
-    let torrent = torrent(&[("A", 40_000), ("a", 80_000)], PIECE);
-    let disk = Arc::new(MemDisk::folding());
-    let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut launch = start(&disk, &some(&spec, &[false, true])).check();
-    launch.commit(&torrent, [1, 2, 3]);
-    launch.close();
-    let mut launch = start(&disk, &some(&spec, &[true, false])).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
+    let (disk, torrent, spec) =
+        setup_on(MemDisk::folding(), torrent(&[("A", 40_000), ("a", 80_000)], PIECE));
+    start(&disk, &some(&spec, &[false, true])).check().with(&torrent, [1, 2, 3]).close();
+    drop(start(&disk, &some(&spec, &[true, false])).check().with(&torrent, [0]));
     // Half of it reached the disk.
     disk.set_bytes("t/A~2", &noise(10_000, 99));
     disk.write_back("t/A~2");
     disk.cut_power();
     let mut launch = start(&disk, &spec).check();
-    let missing: Vec<u32> = (0..4).filter(|piece| !launch.have().contains(piece)).collect();
-    launch.commit(&torrent, missing);
+    launch.commit_missing(&torrent);
     launch.close();
     assert!(disk.bytes("t/A~2") == torrent.file_data(0));
     assert!(disk.bytes("t/a") == torrent.file_data(1));
@@ -698,16 +593,11 @@ fn folded_file_is_ours_after_power_cut() {
 #[test]
 fn disk_error_loses_no_unselected_file() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [2, 3]);
-    launch.close();
+    start(&disk, &spec).check().with(&torrent, [2, 3]).close();
     let only_a = some(&spec, &[true, false]);
     disk.fail("stat", "t/b", EIO, 1);
-    let error = try_open_on(&disk, &only_a).err();
-    assert!(
-        matches!(error, Some(StoreError::Disk { operation: Operation::Stat, .. })),
-        "{error:?}"
-    );
+    let error = try_open_on(&disk, &only_a).err().unwrap();
+    assert!(matches!(error, StoreError::Disk { operation: Operation::Stat, .. }), "{error}");
     assert_eq!(start(&disk, &only_a).check().have(), [2, 3]);
     disk.fail("stat", "t/b", EACCES, 1);
     assert_eq!(start(&disk, &only_a).check().have(), [0; 0], "it can't be used");
@@ -716,24 +606,17 @@ fn disk_error_loses_no_unselected_file() {
 #[test]
 fn verified_pieces_are_synced() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0]));
     // Verified from the cache after a kill, then synced, then the power is cut.
-    let launch = start(&disk, &spec).check();
-    launch.store.sync().unwrap();
-    drop(launch);
+    drop(start(&disk, &spec).check().synced());
     disk.cut_power();
-    let launch = start(&disk, &spec).check();
-    assert_eq!((numbers(&launch.opened.have), launch.have()), (vec![0], vec![0]));
+    start(&disk, &spec).assert_found(&[0], &[]).check().assert_have(&[0]);
 }
 
 #[test]
 fn unchanged_launch_keeps_journal() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, (0..torrent.pieces()).filter(|piece| *piece != 1));
-    launch.close();
+    start(&disk, &spec).check().with(&torrent, [0].into_iter().chain(2..torrent.pieces())).close();
     let journal = disk.bytes(".journal");
     disk.fail("open", ".journal.new", EIO, usize::MAX);
     start(&disk, &spec).check().close();
@@ -750,42 +633,31 @@ fn unchanged_launch_keeps_journal() {
 fn first_change_rewrites_journal() {
     let (disk, torrent, spec) = setup();
     let others: Vec<u32> = (0..torrent.pieces()).filter(|piece| *piece != 1).collect();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, others.iter().copied());
-    launch.close();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [1]);
-    drop(launch);
-    let launch = start(&disk, &spec);
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (others, vec![1]));
+    start(&disk, &spec).check().with(&torrent, others.iter().copied()).close();
+    drop(start(&disk, &spec).check().with(&torrent, [1]));
+    start(&disk, &spec).assert_found(&others, &[1]).check().close();
     // If the journal can't be rewritten, nothing is written.
-    launch.check().close();
     let mut launch = start(&disk, &spec).check();
     disk.fail("open", ".journal.new", EIO, 1);
-    assert_eq!(disk_error(launch.try_commit(&torrent, 1)).0, Operation::Create);
+    let error = failure(launch.try_commit(&torrent, 1));
+    assert!(matches!(error, StoreError::Disk { operation: Operation::Create, .. }), "{error}");
 }
 
 #[test]
 fn failed_close_is_like_a_kill() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    launch.commit(&torrent, [3]);
+    let mut launch = start(&disk, &spec).check().with(&torrent, [0]).synced().with(&torrent, [3]);
     disk.fail("sync", "t/b", EIO, 1);
     assert!(launch.store.close(0, 0, &[]).is_err());
     assert_eq!(launch.try_commit(&torrent, 1), CommitResult::Failed(StoreError::NotOpen));
     // The torrent is unlocked although the store still exists.
-    let next = start(&disk, &spec);
-    assert_eq!((numbers(&next.opened.have), next.to_verify()), (vec![0], vec![]));
+    start(&disk, &spec).assert_found(&[0], &[]);
 }
 
 #[test]
 fn failed_read_is_no_bad_piece() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, [0, 1, 2, 3]);
-    drop(launch);
+    drop(start(&disk, &spec).check().with(&torrent, [0, 1, 2, 3]));
     disk.fail("read", "t/b", EIO, 1);
     let launch = start(&disk, &spec);
     let (good, error) = launch.verify(0..4);
@@ -798,9 +670,7 @@ fn failed_read_is_no_bad_piece() {
 #[test]
 fn long_journal_is_rewritten() {
     let (disk, torrent, spec) = setup();
-    let mut launch = start(&disk, &spec).check();
-    launch.commit(&torrent, 1..torrent.pieces());
-    launch.store.sync().unwrap();
+    let mut launch = start(&disk, &spec).check().with(&torrent, 1..torrent.pieces()).synced();
     while disk.bytes(".journal").len() < 70_000 {
         // Verified again, recorded again.
         launch.verify(1..2);

@@ -4,45 +4,26 @@
 //! Each folder `testdata/journals/NAME/` describes one disk at the end of a launch. Its `case.txt`
 //! says what happened, lists all files of the disk (see [`dump`]), and then has the answers of that
 //! store to several ways to open the torrent (see [`spec`] and [`answers`]). The journal itself is
-//! beside it.
-//!
-//! The variable `WRITE_JOURNALS` makes the test play the [`scenarios`] whose folder is missing, and
-//! store their disks with the answers of the present version. It never replaces a folder.
+//! beside it. Nothing writes these folders any more: only that store could.
 
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
 
 mod common;
 #[path = "journals/dump.rs"]
 mod dump;
-#[path = "journals/scenarios.rs"]
-mod scenarios;
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::mem::MemDisk;
 use common::*;
-use dump::Data;
 use metainfo::Metainfo;
 use piece_store::{CommitResult, OpenSpec, StoreError, Unrelated};
-use scenarios::{SCENARIOS, Scene};
 
 const SAVE: &str = "/save";
 const STATE: &str = "/state";
 const BLOCK: usize = 16 * 1024;
-
-/// The ways in which each disk is opened.
-const OPENINGS: &[&str] = &[
-    "everything",
-    "only:10010",
-    "only:00101",
-    "seed-only",
-    "seed-only only:10010",
-    "overwrite preallocate",
-    "verify",
-];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/journals")
@@ -50,16 +31,10 @@ fn folder() -> PathBuf {
 
 #[test]
 fn earlier_journals_are_read_the_same() {
-    if std::env::var_os("WRITE_JOURNALS").is_some() {
-        write_torrents();
-        SCENARIOS.iter().for_each(write);
-    }
     let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     cases.sort();
-    for scenario in SCENARIOS {
-        assert!(cases.contains(&folder().join(scenario.name)), "{} is not stored", scenario.name);
-    }
+    assert_eq!(cases.len(), 98, "stored disks");
     let wrong: Vec<String> = cases.iter().flat_map(|case| replay(case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -73,8 +48,34 @@ struct Case {
     answers: Vec<(String, Answers)>,
 }
 
-/// Keys and values, in the order of the steps.
-type Answers = Vec<(String, String)>;
+/// What a store answers, and what it leaves behind.
+#[derive(Default)]
+struct Answers {
+    /// Keys and values, in the order of the steps.
+    steps: Vec<(String, String)>,
+    /// The files below the download folder; none if the torrent is refused.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Answers {
+    fn read(lines: &str, torrent: &Torrent) -> Self {
+        let mut answers = Self::default();
+        for line in lines.lines() {
+            let (key, value) = line.split_once(':').unwrap();
+            let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
+            if key.starts_with('/') {
+                answers.files.insert(key.into(), dump::bytes(&value, &torrent.data));
+            } else {
+                answers.steps.push((key, value));
+            }
+        }
+        answers
+    }
+
+    fn value(&self, key: &str) -> &str {
+        self.steps.iter().find(|(other, _)| other == key).map_or("no answer", |(_, value)| value)
+    }
+}
 
 impl Case {
     fn read(folder: &Path) -> Self {
@@ -82,24 +83,18 @@ impl Case {
         let mut sections = text.split("\n\n");
         let (about, disk) = (sections.next().unwrap(), sections.next().unwrap());
         let torrent = about.lines().find_map(|line| line.strip_prefix("torrent ")).unwrap();
+        let torrent = stored_torrent(torrent);
         let answers = sections.map(|section| {
             let (first, lines) = section.split_once('\n').unwrap();
-            let line = |line: &str| {
-                let (key, value) = line.split_once(':').unwrap();
-                (key.trim().to_owned(), value.trim().to_owned())
-            };
-            (first.strip_prefix("open ").unwrap().to_owned(), lines.lines().map(line).collect())
+            let openings = first.strip_prefix("open ").unwrap().to_owned();
+            (openings, Answers::read(lines, &torrent))
         });
-        Self {
-            folder: folder.to_owned(),
-            torrent: stored_torrent(torrent),
-            disk: disk.to_owned(),
-            answers: answers.collect(),
-        }
+        let answers = answers.collect();
+        Self { folder: folder.to_owned(), torrent, disk: disk.to_owned(), answers }
     }
 
     fn load(&self) -> Arc<MemDisk> {
-        Arc::new(dump::load(&self.disk, &data(&self.torrent), &self.folder))
+        Arc::new(dump::load(&self.disk, &self.torrent.data, &self.folder))
     }
 }
 
@@ -120,14 +115,14 @@ fn replay(folder: &Path) -> Vec<String> {
 }
 
 fn compare(expected: &Answers, got: &Answers) -> Vec<String> {
-    let keys: BTreeSet<&String> = expected.iter().chain(got).map(|(key, _)| key).collect();
-    let values = keys.iter().map(|key| (key, value(expected, key), value(got, key)));
+    let keys: BTreeSet<&String> =
+        expected.steps.iter().chain(&got.steps).map(|(key, _)| key).collect();
+    let values = keys.iter().map(|key| (key, expected.value(key), got.value(key)));
     let wrong = values.filter(|(key, expected, got)| !agrees(key, expected, got));
-    wrong.map(|(key, expected, got)| format!("{key}: expected {expected}, got {got}")).collect()
-}
-
-fn value<'a>(answers: &'a Answers, key: &str) -> &'a str {
-    answers.iter().find(|(other, _)| other == key).map_or("no answer", |(_, value)| value)
+    let wrong = wrong.map(|(key, expected, got)| format!("{key}: expected {expected}, got {got}"));
+    let paths: BTreeSet<&PathBuf> = expected.files.keys().chain(got.files.keys()).collect();
+    let differ = paths.into_iter().filter(|path| expected.files.get(*path) != got.files.get(*path));
+    wrong.chain(differ.map(|path| format!("{} differs", path.display()))).collect()
 }
 
 /// Compares two answers. At the open, the store may trust fewer pieces. After the check it may have
@@ -167,18 +162,16 @@ fn spec(torrent: &Torrent, opening: &str) -> OpenSpec {
 
 /// Opens the torrent, verifies and downloads everything, closes it, and opens it again.
 fn answers(disk: &Arc<MemDisk>, torrent: &Torrent, spec: &OpenSpec) -> Answers {
-    let before = payload(disk, torrent);
-    let mut answers = Answers::new();
-    let mut note = |key: &str, value: String| answers.push((key.to_owned(), value));
-    match play(disk, torrent, spec, &mut note) {
-        Ok(()) => payload(disk, torrent).into_iter().for_each(|(path, parts)| note(&path, parts)),
-        Err(()) => {
-            let after = payload(disk, torrent);
-            let untouched: Vec<_> = before.iter().filter(|file| after.contains(file)).collect();
-            note("untouched", join(untouched.iter().map(|(path, _)| path)));
-        }
+    let before = payload(disk);
+    let mut steps = Vec::new();
+    let mut note = |key: &str, value: String| steps.push((key.to_owned(), value));
+    let (played, after) = (play(disk, torrent, spec, &mut note), payload(disk));
+    if played.is_ok() {
+        return Answers { steps, files: after };
     }
-    answers
+    let untouched = before.iter().filter(|(path, bytes)| after.get(*path) == Some(bytes));
+    note("untouched", join(untouched.map(|(path, _)| path.display())));
+    Answers { steps, files: BTreeMap::new() }
 }
 
 /// Notes the answer to each step of [`answers`]. Returns an error if the open or the check is
@@ -252,14 +245,10 @@ fn blank(spans: &mut [Option<piece_store::Span>], blocks: &[u32]) {
     }
 }
 
-/// The files below the download folder, and the parts of each.
-fn payload(disk: &MemDisk, torrent: &Torrent) -> Answers {
-    let data = data(torrent);
-    let files = disk.files().into_iter().filter(|(path, _, _)| path.starts_with(SAVE));
-    let describe = |(path, _, bytes): (PathBuf, _, Vec<u8>)| {
-        (path.display().to_string(), dump::describe(&bytes, &data, &path))
-    };
-    files.map(describe).collect()
+/// The files below the download folder.
+fn payload(disk: &MemDisk) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = disk.files().into_iter().map(|(path, _, bytes)| (path, bytes));
+    files.filter(|(path, _)| path.starts_with(SAVE)).collect()
 }
 
 /// The error without its message, which may change.
@@ -297,52 +286,4 @@ fn stored_torrent(name: &str) -> Torrent {
         data[pad.offset() as usize..][..pad.length() as usize].fill(0);
     }
     Torrent { metainfo, data }
-}
-
-fn data(torrent: &Torrent) -> Data<'_> {
-    let files = torrent.metainfo.info().files();
-    let start_of =
-        |file: metainfo::FileEntry<'_>| (Path::new(SAVE).join(file.disk_path()), file.offset());
-    let places = files.iter().map(start_of).map(|(path, offset)| (path, offset as usize));
-    Data { bytes: &torrent.data, files: places.collect() }
-}
-
-fn write_torrents() {
-    std::fs::create_dir_all(folder()).unwrap();
-    for (name, bytes) in scenarios::torrents() {
-        let path = folder().join(format!("{name}.torrent"));
-        if !path.exists() {
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
-}
-
-/// Plays a scenario unless its folder exists, and stores its disk with the answers of this version.
-fn write(scenario: &scenarios::Scenario) {
-    let folder = folder().join(scenario.name);
-    if folder.exists() {
-        return;
-    }
-    std::fs::create_dir_all(&folder).unwrap();
-    let scene = Scene::new(scenario, stored_torrent(scenario.torrent));
-    (scenario.play)(&scene);
-    let disk = dump::save(&scene.disk, &data(&scene.torrent), &folder);
-    let mut text = format!("{}\ntorrent {}\n\n{disk}", scenario.about, scenario.torrent);
-    let disk = disk.trim_end().to_owned();
-    let case = Case { folder, torrent: scene.torrent, disk, answers: Vec::new() };
-    let mut all: Vec<(String, Answers)> = Vec::new();
-    for opening in OPENINGS {
-        let answers = answers(&case.load(), &case.torrent, &spec(&case.torrent, opening));
-        match all.iter_mut().find(|(_, others)| *others == answers) {
-            Some((openings, _)) => write!(openings, ", {opening}").unwrap(),
-            None => all.push((opening.to_string(), answers)),
-        }
-    }
-    for (openings, answers) in all {
-        writeln!(text, "\nopen {openings}").unwrap();
-        for (key, value) in answers {
-            writeln!(text, "{}", format!("  {key}: {value}").trim_end()).unwrap();
-        }
-    }
-    std::fs::write(case.folder.join("case.txt"), text).unwrap();
 }

@@ -36,9 +36,7 @@ fn linked_entry_keeps_its_bytes() {
     let error = site.open(&site.spec(&torrent)).try_check().err();
     assert_eq!(error, Some(StoreError::Linked { path: site.save.join("t/b") }));
     // It may also be left out.
-    let mut launch = site.open(&some(&site.spec(&torrent), &[true, false])).check();
-    launch.commit(&torrent, [1]);
-    launch.close();
+    site.open(&some(&site.spec(&torrent), &[true, false])).check().with(&torrent, [1]).close();
     assert!(std::fs::read(site.save.join("t/a")).unwrap() == first);
 }
 
@@ -164,9 +162,10 @@ fn incomplete_linked_file_is_served() {
     let (torrent, site) = (two_files(), on_disk());
     let away = link(&site, &torrent, Through::Files);
     spoil(&away, &torrent);
-    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
-    assert_eq!(launch.have(), [0, 1, 3]);
-    launch.close();
+    site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) })
+        .check()
+        .assert_have(&[0, 1, 3])
+        .close();
 }
 
 /// A linked file of other lengths: too short, too long, empty.
@@ -203,9 +202,10 @@ fn unselected_linked_file_is_untouched() {
     assert!(matches!(launch.store.finish_check(), Err(StoreError::Linked { .. })));
     drop(launch);
     std::fs::remove_file(site.save.join("t/sub/b")).unwrap();
-    let mut launch = site.open(&some(&site.spec(&torrent), &[false, true])).check();
-    launch.commit(&torrent, [1, 2, 3]);
-    launch.close();
+    site.open(&some(&site.spec(&torrent), &[false, true]))
+        .check()
+        .with(&torrent, [1, 2, 3])
+        .close();
     assert!(std::fs::read(site.save.join("t/sub/b")).unwrap() == torrent.file_data(1));
     assert_eq!(marks(&away), before);
 }
@@ -224,9 +224,10 @@ fn dangling_link_is_named() {
         assert!(error.contains("t/sub/b"), "{error}");
         assert!(!target.exists());
     }
-    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.close();
+    site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) })
+        .check()
+        .assert_have(&[0, 1])
+        .close();
     let report = torrent.verify(&site.save, None);
     assert_eq!((numbers(&report.good), report.files[1].found), (vec![0, 1], None));
 }
@@ -244,9 +245,10 @@ fn link_to_a_pipe_does_not_block() {
     let launch = try_open_on(&site.disk, &site.spec(&torrent)).and_then(Launch::try_check);
     let error = launch.err().expect("it is no file").to_string();
     assert!(error.contains("t/sub/b"), "{error}");
-    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.close();
+    site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) })
+        .check()
+        .assert_have(&[0, 1])
+        .close();
     // The pipe itself, without a link.
     std::fs::remove_file(site.save.join("t/sub/b")).unwrap();
     std::fs::rename(&pipe, site.save.join("t/sub/b")).unwrap();
@@ -261,8 +263,10 @@ fn loop_of_links_is_refused() {
     symlink("b", site.save.join("t/sub/b")).unwrap();
     let launch = try_open_on(&site.disk, &site.spec(&torrent)).and_then(Launch::try_check);
     assert!(launch.is_err());
-    let launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
-    assert_eq!(launch.have(), [0, 1]);
+    let _launch = site
+        .open(&OpenSpec { seed_only: true, ..site.spec(&torrent) })
+        .check()
+        .assert_have(&[0, 1]);
 }
 
 /// The link leads to another file at the next launch, with the same length and time.
@@ -273,13 +277,7 @@ fn redirected_link_is_verified_again() {
             let (torrent, site) = (two_files(), on_disk());
             let away = link(&site, &torrent, Through::Files);
             let spec = OpenSpec { seed_only, ..site.spec(&torrent) };
-            let launch = site.open(&spec).check();
-            launch.store.sync().unwrap();
-            if clean {
-                launch.close();
-            } else {
-                drop(launch);
-            }
+            site.open(&spec).check().synced().end(clean);
             let (old, new) = (away.join("t/sub/b"), away.join("other"));
             let modified = std::fs::metadata(&old).unwrap().modified().unwrap();
             std::fs::write(&new, vec![7; LENGTH]).unwrap();
@@ -289,7 +287,7 @@ fn redirected_link_is_verified_again() {
             std::fs::remove_file(&path).unwrap();
             symlink(&new, &path).unwrap();
             let launch = site.open(&spec);
-            let found = (numbers(&launch.opened.have), launch.to_verify());
+            let found = launch.found();
             assert_eq!(found, (vec![0, 1], vec![2, 3]), "clean {clean} seed_only {seed_only}");
             match launch.try_check() {
                 Ok(launch) => assert!(seed_only && launch.have() == [0, 1]),
@@ -304,9 +302,7 @@ fn redirected_link_is_verified_again() {
 #[test]
 fn new_link_is_never_written() {
     let (torrent, site) = (two_files(), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [0, 2]);
-    launch.close();
+    site.start(&torrent).with(&torrent, [0, 2]).close();
     let away = away(&site);
     std::fs::create_dir_all(&away).unwrap();
     std::fs::rename(site.save.join("t/sub"), away.join("sub")).unwrap();
@@ -324,8 +320,7 @@ fn new_link_is_never_written() {
 #[test]
 fn file_behind_link_is_not_created() {
     let (torrent, site) = (two_files(), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [0]);
+    let mut launch = site.start(&torrent).with(&torrent, [0]);
     let away = away(&site);
     std::fs::create_dir_all(&away).unwrap();
     symlink(&away, site.save.join("t/sub")).unwrap();

@@ -41,9 +41,7 @@ fn assert_spelled(site: &Site<MemDisk>, torrent: &Torrent, names: &[&str]) {
 fn check_folded(names: &[&str], on_disk: &[&str], order: &[u32]) {
     let torrent = folded_names(names);
     let site = in_memory(MemDisk::folding());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, order.iter().copied());
-    launch.close();
+    site.start(&torrent).with(&torrent, order.iter().copied()).close();
     assert_spelled(&site, &torrent, on_disk);
     let all: Vec<u32> = (0..torrent.pieces()).collect();
     let launch = site.open(&site.spec(&torrent));
@@ -68,16 +66,8 @@ fn check_folded(names: &[&str], on_disk: &[&str], order: &[u32]) {
 #[test]
 fn folded_names_get_numbers() {
     check_folded(&["Readme", "README"], &["Readme", "README~2"], &[0, 1]);
-    check_folded(&["a.TXT", "b", "A.txt"], &["a.TXT", "b", "A~2.txt"], &[0, 1, 2]);
-}
-
-#[test]
-fn folded_names_in_any_order() {
     check_folded(&["Readme", "README"], &["Readme", "README~2"], &[1, 0]);
-}
-
-#[test]
-fn three_folded_names_get_numbers() {
+    check_folded(&["a.TXT", "b", "A.txt"], &["a.TXT", "b", "A~2.txt"], &[0, 1, 2]);
     check_folded(&["Readme", "README", "readme"], &["Readme", "README~2", "readme~3"], &[0, 1, 2]);
 }
 
@@ -87,12 +77,10 @@ fn numbered_name_may_be_taken() {
     let names = ["Readme", "README", "README~2"];
     let torrent = folded_names(&names);
     let site = in_memory(MemDisk::folding());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, 0..3);
-    launch.close();
+    site.start(&torrent).with(&torrent, 0..3).close();
     assert!(site.open(&site.spec(&torrent)).opened.have.is_full());
     site.remove_journals();
-    assert_eq!(site.open(&site.spec(&torrent)).check().have(), [0, 1, 2]);
+    assert_eq!(site.start(&torrent).have(), [0, 1, 2]);
 }
 
 /// Of two entries that fold, the first launch downloads one and a later launch the other.
@@ -101,10 +89,11 @@ fn folded_name_selected_later() {
     let torrent = folded_names(&["Readme", "README"]);
     for first in [[true, false], [false, true]] {
         let site = in_memory(MemDisk::folding());
-        let mut launch = site.open(&some(&site.spec(&torrent), &first)).check();
-        launch.commit(&torrent, [u32::from(first[1])]);
-        launch.close();
-        let mut launch = site.open(&site.spec(&torrent)).check();
+        site.open(&some(&site.spec(&torrent), &first))
+            .check()
+            .with(&torrent, [u32::from(first[1])])
+            .close();
+        let mut launch = site.start(&torrent);
         assert_eq!(launch.have(), [u32::from(first[1])], "what is verified stays");
         launch.commit(&torrent, [u32::from(first[0])]);
         launch.close();
@@ -121,13 +110,11 @@ fn folded_names_survive_a_kill() {
     let torrent = folded_names(&["Readme", "README"]);
     let site = in_memory(MemDisk::folding());
     for piece in 0..2 {
-        let mut launch = site.open(&site.spec(&torrent)).check();
+        let mut launch = site.start(&torrent);
         assert_eq!(launch.have(), (0..piece).collect::<Vec<_>>());
         launch.commit(&torrent, [piece]);
     }
-    let launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.close();
+    site.start(&torrent).assert_have(&[0, 1]).close();
     assert_spelled(&site, &torrent, &["Readme", "README~2"]);
 }
 
@@ -146,11 +133,9 @@ fn folded_user_file_is_refused() {
 fn numbered_file_is_no_entry_elsewhere() {
     let (torrent, site) = (folded_names(&["Readme", "README"]), on_disk());
     // From here on its naming is recorded.
-    drop(site.open(&site.spec(&torrent)).check());
+    drop(site.start(&torrent));
     site.write("t/README~2", b"the user's own");
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    site.start(&torrent).with(&torrent, [0, 1]).close();
     torrent.assert_complete(&site.save);
     assert_eq!(site.bytes("t/README~2").unwrap(), b"the user's own");
 }
@@ -171,9 +156,7 @@ fn linked_entries(site: &Site<piece_store::OsDisk>, same: bool) -> Torrent {
 fn linked_entries_of_one_content_stay() {
     let site = on_disk();
     let torrent = linked_entries(&site, true);
-    let launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.close();
+    site.start(&torrent).assert_have(&[0, 1]).close();
     assert!(site.open(&site.spec(&torrent)).opened.have.is_full());
     assert!(!site.save.join("t/b~2").exists());
     torrent.assert_complete(&site.save);
@@ -183,19 +166,14 @@ fn linked_entries_of_one_content_stay() {
 fn linked_entries_of_two_contents_separate() {
     let site = on_disk();
     let torrent = linked_entries(&site, false);
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0]);
-    launch.commit(&torrent, [1]);
-    launch.close();
+    site.start(&torrent).assert_have(&[0]).with(&torrent, [1]).close();
     assert!(site.bytes("t/a").unwrap() == torrent.file_data(0));
     assert!(site.bytes("t/b~2").unwrap() == torrent.file_data(1));
     let launch = site.open(&site.spec(&torrent));
     assert_eq!((launch.have(), launch.to_verify()), (vec![0, 1], vec![]));
     drop(launch);
     site.remove_journals();
-    let launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.close();
+    site.start(&torrent).assert_have(&[0, 1]).close();
     let report = torrent.verify(&site.save, None);
     assert!(report.good.is_full());
     let paths: Vec<_> = report.files.iter().map(|file| file.path.clone()).collect();
@@ -207,11 +185,9 @@ fn linked_entries_of_two_contents_separate() {
 fn numbered_file_outlives_its_cause() {
     let site = on_disk();
     let torrent = linked_entries(&site, false);
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [1]);
-    launch.close();
+    site.start(&torrent).with(&torrent, [1]).close();
     std::fs::remove_file(site.save.join("t/b")).unwrap();
-    assert_eq!(site.open(&site.spec(&torrent)).check().have(), [0, 1]);
+    assert_eq!(site.start(&torrent).have(), [0, 1]);
 }
 
 // ---- Names that other programs made ----
@@ -280,7 +256,7 @@ fn files_of_other_programs_are_found() {
 fn download_goes_on_under_found_names() {
     let (torrent, site) = (raw_torrent(), on_disk());
     write_as(&torrent, &site.save, Naming::Raw, 0..2);
-    let mut launch = site.open(&site.spec(&torrent)).check();
+    let mut launch = site.start(&torrent);
     assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1], Naming::Raw));
     launch.commit(&torrent, [2, 3]);
     launch.close();
@@ -298,7 +274,7 @@ fn folder_of_version_0_is_found() {
     for (index, path) in ["con_/aux_.c", "con_/end._", "con_/a_b"].iter().enumerate() {
         site.write(path, torrent.file_data(index));
     }
-    let launch = site.open(&site.spec(&torrent)).check();
+    let launch = site.start(&torrent);
     assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1, 2], Naming::Version0));
 }
 
@@ -306,7 +282,7 @@ fn folder_of_version_0_is_found() {
 fn new_files_get_names_of_linux() {
     let files: [(&[u8], usize); 3] = [(b"aux.c", LENGTH), (b"end.", LENGTH), (b"a\\b?", LENGTH)];
     let (torrent, site) = (torrent_named(b"con", &files, PIECE), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
+    let mut launch = site.start(&torrent);
     assert_eq!(launch.opened.naming, Naming::Unix);
     launch.commit(&torrent, 0..3);
     launch.close();
@@ -321,7 +297,7 @@ fn most_files_decide_for_all() {
     write_as(&torrent, &site.save, Naming::Unix, 0..1);
     write_as(&torrent, &site.save, Naming::Raw, 0..3);
     let before = tree(&site.save);
-    let mut launch = site.open(&site.spec(&torrent)).check();
+    let mut launch = site.start(&torrent);
     assert_eq!((launch.have(), launch.opened.naming), (vec![0, 1, 2], Naming::Raw));
     launch.commit(&torrent, [3]);
     launch.close();
@@ -336,17 +312,13 @@ fn most_files_decide_for_all() {
 fn recorded_naming_wins() {
     for clean in [true, false] {
         let (torrent, site) = (raw_torrent(), on_disk());
-        let mut launch = site.open(&site.spec(&torrent)).check();
+        let mut launch = site.start(&torrent);
         assert_eq!(launch.opened.naming, Naming::Unix);
         launch.commit(&torrent, [0]);
-        if clean {
-            launch.close();
-        } else {
-            drop(launch);
-        }
+        launch.end(clean);
         // More of them, all good.
         write_as(&torrent, &site.save, Naming::Raw, 0..4);
-        let mut launch = site.open(&site.spec(&torrent)).check();
+        let mut launch = site.start(&torrent);
         assert_eq!((launch.have(), launch.opened.naming), (vec![0], Naming::Unix));
         launch.commit(&torrent, 1..4);
         launch.close();
@@ -360,9 +332,7 @@ fn recorded_naming_wins() {
 #[test]
 fn verify_uses_recorded_naming() {
     let (torrent, site) = (raw_torrent(), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [0]);
-    launch.close();
+    site.start(&torrent).with(&torrent, [0]).close();
     write_as(&torrent, &site.save, Naming::Raw, 0..3);
     let state = Some(site.state.as_path());
     let report = torrent.verify(&site.save, state);
@@ -440,14 +410,14 @@ fn trial_of_names_leaves_no_file() {
     let torrent = torrent_named(b"t", &[(b"who?", LENGTH)], PIECE);
     for disk in [MemDisk::refusing("?", 0), MemDisk::forgetful()] {
         let site = in_memory(disk);
-        drop(site.open(&site.spec(&torrent)).check());
+        drop(site.start(&torrent));
         let files = site.disk.files();
         assert!(files.iter().all(|(path, ..)| !path.starts_with("/save")), "{files:?}");
     }
     // The user's own file with the name stays.
     let site = in_memory(MemDisk::forgetful());
     site.write("who?", b"the user's own");
-    drop(site.open(&site.spec(&torrent)).check());
+    drop(site.start(&torrent));
     assert_eq!(site.bytes("who?").unwrap(), b"the user's own");
 }
 
@@ -461,16 +431,12 @@ fn path_longer_than_the_system_takes() {
     assert!(deep.len() > 4096);
     let files: [(&[u8], usize); 2] = [(&deep, 2 * LENGTH), (b"flat", 100)];
     let (torrent, site) = (torrent_named(b"t", &files, PIECE), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, [0]);
-    launch.store.sync().unwrap();
-    drop(launch);
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0]);
-    launch.commit(&torrent, [1, 2]);
-    launch.close();
-    let mut launch = site.open(&OpenSpec { seed_only: true, ..site.spec(&torrent) }).check();
-    assert_eq!(launch.have(), [0, 1, 2]);
+    drop(site.start(&torrent).with(&torrent, [0]).synced());
+    site.start(&torrent).assert_have(&[0]).with(&torrent, [1, 2]).close();
+    let mut launch = site
+        .open(&OpenSpec { seed_only: true, ..site.spec(&torrent) })
+        .check()
+        .assert_have(&[0, 1, 2]);
     let extents = launch.read(&torrent, 1, 0, 100).unwrap();
     assert_eq!(bytes_of(&extents), torrent.piece_data(1)[..100]);
     launch.close();

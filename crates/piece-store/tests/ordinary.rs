@@ -4,12 +4,9 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
-
 use common::mem::MemDisk;
 use common::*;
-use piece_store::OpenSpec;
+use piece_store::{Disk, OpenSpec};
 
 const FILES: [(&str, usize); 5] =
     [("a", 20_000), ("e", 0), ("b", 40_000), ("c", 9_000), ("d/d", 30_000)];
@@ -22,107 +19,90 @@ const LISTS: [[bool; 5]; 5] = [
     [true; 5],
 ];
 
-/// Overwriting, preallocation, empty files, changing selections, all twice, with clean shutdowns or
-/// kills.
-#[test]
-fn ordinary_use_never_fails() {
-    for case in 0..128u32 {
-        let bit = |n: u32| case >> n & 1 == 1;
-        let (_root, save, state) = folders();
-        let torrent = torrent(&FILES, 16_384);
-        let spec = OpenSpec {
-            overwrite: bit(0),
-            preallocate: bit(1),
-            ..torrent.with_state(&save, &state)
-        };
-        if bit(2) {
-            torrent.write_file(&save, 4);
-            std::fs::write(save.join("t/a"), b"").unwrap();
+fn bit(case: u32, number: u32) -> bool {
+    case >> number & 1 == 1
+}
+
+/// Opens a torrent five times with changing selections, downloads half of what is wanted each time,
+/// and ends with a clean shutdown or like a kill. `pause` is called at moments when another program
+/// could do something, `between` after each launch.
+fn use_ordinarily<D: Disk>(
+    case: u32,
+    site: &Site<D>,
+    torrent: &Torrent,
+    pause: impl Fn(),
+    between: impl Fn(usize),
+) {
+    let spec =
+        OpenSpec { overwrite: bit(case, 0), preallocate: bit(case, 1), ..site.spec(torrent) };
+    for (n, list) in LISTS.iter().enumerate() {
+        let spec = OpenSpec { seed_only: bit(case, 5) && n == 2, ..some(&spec, list) };
+        if bit(case, 6) {
+            drop(site.open(&spec));
         }
-        for (n, list) in (0u32..).zip(LISTS) {
-            let spec = OpenSpec { seed_only: bit(5) && n == 2, ..some(&spec, &list) };
-            if bit(6) {
-                drop(open(&spec));
-            }
-            let launch = open(&spec).try_check();
-            assert!(launch.is_ok(), "case {case} launch {n}: {:?}", launch.err());
-            let mut launch = launch.unwrap();
-            let wanted: Vec<u32> =
-                launch.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
-            if !spec.seed_only {
-                for piece in wanted {
-                    if !launch.have().contains(&piece) {
-                        launch.commit(&torrent, [piece]);
-                    }
-                }
-            }
-            let synced = if bit(3) { launch.store.sync() } else { Ok(()) };
-            assert!(synced.is_ok(), "case {case} launch {n}: {synced:?}");
-            if bit(4) {
-                let end = launch.store.close(n.into(), 0, &[]);
-                assert!(end.is_ok(), "case {case} launch {n}: {end:?}");
-            }
-            drop(launch);
-            // Hard links and emptied files change nothing.
-            if n == 0 && save.join("t/a").exists() {
-                std::fs::hard_link(save.join("t/a"), save.join("t/link")).unwrap();
-            }
-            if n == 2 && save.join("t/b").exists() && bit(2) {
-                std::fs::write(save.join("t/b"), b"").unwrap();
-            }
+        let mut launch = site.open(&spec);
+        for range in launch.opened.to_verify.clone() {
+            assert_eq!(launch.verify(range).1, None, "case {case} launch {n}");
         }
+        // The table of open files keeps some of them.
+        if n % 2 == 0 {
+            pause();
+        }
+        let checked = launch.store.finish_check();
+        assert!(checked.is_ok(), "case {case} launch {n}: {checked:?}");
+        let wanted = numbers(&launch.opened.wanted);
+        for piece in wanted.into_iter().skip(n % 2).step_by(2).filter(|_| !spec.seed_only) {
+            if !launch.have().contains(&piece) {
+                launch.commit(torrent, [piece]);
+            }
+            pause();
+        }
+        let synced = if bit(case, 3) { launch.store.sync() } else { Ok(()) };
+        assert!(synced.is_ok(), "case {case} launch {n}: {synced:?}");
+        pause();
+        if bit(case, 4) {
+            let end = launch.store.close(n as u64, 0, &[]);
+            assert!(end.is_ok(), "case {case} launch {n}: {end:?}");
+        }
+        drop(launch);
+        between(n);
     }
 }
 
-/// Ordinary use on disks with unstable and with stable file ids.
+/// Overwriting, preallocation, empty files, hard links.
+#[test]
+fn ordinary_use_never_fails() {
+    for case in 0..128 {
+        let (torrent, site) = (torrent(&FILES, 16_384), on_disk());
+        if bit(case, 2) {
+            torrent.write_file(&site.save, 4);
+            site.write("t/a", b"");
+        }
+        // Hard links and emptied files change nothing.
+        let between = |n| {
+            if n == 0 && site.save.join("t/a").exists() {
+                std::fs::hard_link(site.save.join("t/a"), site.save.join("t/link")).unwrap();
+            }
+            if n == 2 && site.save.join("t/b").exists() && bit(case, 2) {
+                site.write("t/b", b"");
+            }
+        };
+        use_ordinarily(case, &site, &torrent, || (), between);
+    }
+}
+
+/// Disks with unstable and with stable file ids.
 #[test]
 fn ordinary_use_with_unstable_ids() {
-    for case in 0..128u32 {
-        let bit = |n: u32| case >> n & 1 == 1;
-        let torrent = torrent(&FILES, 16_384);
-        let renumbers = bit(2);
-        let disk = Arc::new(if renumbers { MemDisk::renumbering() } else { MemDisk::forgetful() });
-        let spec = OpenSpec {
-            overwrite: bit(0),
-            preallocate: bit(1),
-            ..torrent.with_state(Path::new("/save"), Path::new("/state"))
+    for case in 0..128 {
+        let renumbers = bit(case, 2);
+        let disk = if renumbers { MemDisk::renumbering() } else { MemDisk::forgetful() };
+        let (torrent, site) = (torrent(&FILES, 16_384), in_memory(disk));
+        let renumber = || {
+            if renumbers {
+                site.disk.forget_inodes();
+            }
         };
-        for (n, list) in (0u32..).zip(LISTS) {
-            let spec = OpenSpec { seed_only: bit(5) && n == 2, ..some(&spec, &list) };
-            if bit(6) {
-                drop(start(&disk, &spec));
-            }
-            let renumber = || {
-                if renumbers {
-                    disk.forget_inodes();
-                }
-            };
-            let mut launch = start(&disk, &spec);
-            verify_all(&launch);
-            // The table keeps some of them open.
-            if n % 2 == 0 {
-                renumber();
-            }
-            let checked = launch.store.finish_check();
-            assert!(checked.is_ok(), "case {case} launch {n}: {checked:?}");
-            let wanted: Vec<u32> =
-                launch.opened.wanted.iter().skip(n as usize % 2).step_by(2).collect();
-            if !spec.seed_only {
-                for piece in wanted {
-                    if !launch.have().contains(&piece) {
-                        launch.commit(&torrent, [piece]);
-                    }
-                    renumber();
-                }
-            }
-            let synced = if bit(3) { launch.store.sync() } else { Ok(()) };
-            assert!(synced.is_ok(), "case {case} launch {n}: {synced:?}");
-            renumber();
-            if bit(4) {
-                let end = launch.store.close(n.into(), 0, &[]);
-                assert!(end.is_ok(), "case {case} launch {n}: {end:?}");
-            }
-            drop(launch);
-        }
+        use_ordinarily(case, &site, &torrent, renumber, |_| ());
     }
 }

@@ -60,26 +60,25 @@ fn assert_refused<D: Disk>(site: &Site<D>, spec: &OpenSpec, first: &Torrent) -> 
 /// A launch of `torrent` that has these pieces, durable.
 #[track_caller]
 fn launch_with<D: Disk>(site: &Site<D>, torrent: &Torrent, pieces: &[u32]) -> Launch<D> {
-    let mut launch = site.open(&site.spec(torrent)).check();
-    launch.commit(torrent, pieces.iter().copied());
-    launch.store.sync().unwrap();
-    launch
+    site.start(torrent).with(torrent, pieces.iter().copied()).synced()
 }
 
-fn refused_while_open<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    let mut launch = launch_with(site, first, &[0]);
-    let by = assert_refused(site, &site.spec(second), first);
-    assert!(by.contains("in use"), "{by}");
-    launch.commit(first, 1..4);
+/// Downloads what is missing. Afterwards the file is the torrent's.
+#[track_caller]
+fn finish<D: Disk>(site: &Site<D>, mut launch: Launch<D>, torrent: &Torrent) {
+    launch.commit_missing(torrent);
     launch.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
+    assert!(site.bytes("t/a").unwrap() == torrent.data);
 }
 
 #[test]
 fn open_file_refuses_second_torrent() {
-    for pair in pairs() {
-        refused_while_open(&in_memory(MemDisk::forgetful()), &pair);
-        refused_while_open(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        let launch = launch_with(&site, first, &[0]);
+        let by = assert_refused(&site, &site.spec(second), first);
+        assert!(by.contains("in use"), "{by}");
+        finish(&site, launch, first);
     }
 }
 
@@ -92,7 +91,7 @@ fn evicted_file_refuses_second_torrent() {
         let (store, _) = open(&first);
         store.finish_check().unwrap();
         let result = store.commit(first.piece(0), 0, &mut first.spans(0), None, false, &mut [0]);
-        assert_eq!(result, CommitResult::Verified { digests: None });
+        assert_eq!(result, Ok(CommitResult::Verified { digests: None }));
         store.sync().unwrap();
         // The table closes idle files, among them that of the first torrent.
         site.disk.fail("open", "t/a", EMFILE, 1);
@@ -113,8 +112,7 @@ fn many_open_files_keep_their_claims() {
     files.extend(names.iter().map(|name| (name.as_str(), PIECE as usize)));
     let (first, second) = (torrent(&files, PIECE), editions().0);
     let site = on_disk();
-    let mut launch = launch_with(&site, &first, &[1, 2, 3]);
-    launch.commit(&first, 4..first.pieces());
+    let _launch = launch_with(&site, &first, &[1, 2, 3]).with(&first, 4..first.pieces());
     let file = std::fs::File::open(site.save.join("t/a")).unwrap();
     let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     rustix::fs::flock(&file, lock).expect("it was closed");
@@ -123,19 +121,14 @@ fn many_open_files_keep_their_claims() {
     assert!(by.contains("in use"), "{by}");
 }
 
-fn refused_after_a_kill<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    drop(launch_with(site, first, &[0]));
-    let by = assert_refused(site, &site.spec(second), first);
-    assert!(!by.contains("in use"), "{by}");
-    let launch = site.open(&site.spec(first)).check();
-    assert_eq!(launch.have(), [0]);
-}
-
 #[test]
 fn claim_outlives_a_kill() {
-    for pair in pairs() {
-        refused_after_a_kill(&in_memory(MemDisk::forgetful()), &pair);
-        refused_after_a_kill(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        drop(launch_with(&site, first, &[0]));
+        let by = assert_refused(&site, &site.spec(second), first);
+        assert!(!by.contains("in use"), "{by}");
+        let _launch = site.start(first).assert_have(&[0]);
     }
 }
 
@@ -150,91 +143,51 @@ fn killed_process_keeps_its_claim() {
     }
 }
 
-fn refused_after_shutdown<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    launch_with(site, first, &[0]).close();
-    assert_refused(site, &site.spec(second), first);
-    let mut launch = site.open(&site.spec(first));
-    assert_eq!(
-        (numbers(&launch.opened.have), launch.to_verify()),
-        (vec![0], vec![]),
-        "trusted still"
-    );
-    launch = launch.check();
-    launch.commit(first, 1..4);
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
-}
-
 #[test]
 fn claim_outlives_a_clean_shutdown() {
-    for pair in pairs() {
-        refused_after_shutdown(&in_memory(MemDisk::forgetful()), &pair);
-        refused_after_shutdown(&on_disk(), &pair);
-    }
-}
-
-fn refused_preallocated<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    let spec = OpenSpec { preallocate: true, ..site.spec(first) };
-    site.open(&spec).check().close();
-    assert_eq!(site.bytes("t/a").unwrap(), [0; LENGTH]);
-    for preallocate in [false, true] {
-        let spec = OpenSpec { preallocate, ..site.spec(second) };
-        assert_refused(site, &spec, first);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        launch_with(&site, first, &[0]).close();
+        assert_refused(&site, &site.spec(second), first);
+        let launch = site.open(&site.spec(first)).assert_found(&[0], &[]).check();
+        finish(&site, launch, first);
     }
 }
 
 #[test]
 fn preallocated_file_refuses_second_torrent() {
-    for pair in pairs() {
-        refused_preallocated(&in_memory(MemDisk::forgetful()), &pair);
-        refused_preallocated(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        let spec = OpenSpec { preallocate: true, ..site.spec(first) };
+        site.open(&spec).check().close();
+        assert_eq!(site.bytes("t/a").unwrap(), [0; LENGTH]);
+        for preallocate in [false, true] {
+            let spec = OpenSpec { preallocate, ..site.spec(second) };
+            assert_refused(&site, &spec, first);
+        }
     }
-}
-
-fn refused_empty<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    launch_with(site, first, &[0]).close();
-    // Another program emptied it. The inode is the same.
-    site.write("t/a", b"");
-    assert_refused(site, &site.spec(second), first);
 }
 
 #[test]
 fn emptied_file_refuses_second_torrent() {
-    for pair in pairs() {
-        refused_empty(&in_memory(MemDisk::forgetful()), &pair);
-        refused_empty(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        launch_with(&site, first, &[0]).close();
+        // Another program emptied it. The inode is the same.
+        site.write("t/a", b"");
+        assert_refused(&site, &site.spec(second), first);
     }
-}
-
-fn file_without_bytes_is_shared<D: Disk>(site: &Site<D>) {
-    let files = [("a", LENGTH), ("empty", 0)];
-    let (first, second) =
-        (torrent_with(&files, PIECE, 1), torrent(&[("b", LENGTH), ("empty", 0)], PIECE));
-    let _run = launch_with(site, &first, &[0]);
-    assert_eq!(site.bytes("t/empty"), Some(Vec::new()));
-    let mut launch = site.open(&site.spec(&second)).check();
-    launch.commit(&second, 0..4);
-    launch.close();
 }
 
 #[test]
 fn empty_file_serves_both_torrents() {
-    file_without_bytes_is_shared(&in_memory(MemDisk::forgetful()));
-    file_without_bytes_is_shared(&on_disk());
-}
-
-fn created_by_one<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    // Both were opened before either created the file.
-    let mut one = site.open(&site.spec(first)).check();
-    let mut two = site.open(&site.spec(second)).check();
-    one.commit(first, [0]);
-    let before = site.bytes("t/a");
-    let CommitResult::Failed(error) = two.try_commit(second, 3) else { panic!("it wrote") };
-    assert_claimed(Some(error), first);
-    assert!(site.bytes("t/a") == before);
-    one.commit(first, 1..4);
-    one.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
+    let site = on_disk();
+    let files = [("a", LENGTH), ("empty", 0)];
+    let (first, second) =
+        (torrent_with(&files, PIECE, 1), torrent(&[("b", LENGTH), ("empty", 0)], PIECE));
+    let _run = launch_with(&site, &first, &[0]);
+    assert_eq!(site.bytes("t/empty"), Some(Vec::new()));
+    site.start(&second).with(&second, 0..4).close();
 }
 
 /// The second torrent adopts the file between its creation and the record of that.
@@ -243,7 +196,7 @@ fn created_file_is_adopted_by_one() {
     for (first, second) in pairs() {
         for disk in [MemDisk::forgetful(), MemDisk::lockless()] {
             let site = in_memory(disk);
-            let mut launch = site.open(&site.spec(&first)).check();
+            let mut launch = site.start(&first);
             let (disk, spec) = (Arc::clone(&site.disk), site.spec(&second));
             site.disk.in_next_lock(move || std::mem::forget(start(&disk, &spec).check()));
             let CommitResult::Failed(error) = launch.try_commit(&first, 0) else {
@@ -252,10 +205,7 @@ fn created_file_is_adopted_by_one() {
             assert_claimed(Some(error), &second);
             std::mem::forget(launch);
             site.disk.kill();
-            let mut launch = site.open(&site.spec(&second)).check();
-            launch.commit(&second, 0..4);
-            launch.close();
-            assert!(site.bytes("t/a").unwrap() == second.data);
+            finish(&site, site.start(&second), &second);
         }
     }
 }
@@ -265,13 +215,9 @@ fn unreadable_journal_may_claim_anything() {
     for (first, second) in pairs() {
         let site = in_memory(MemDisk::lockless());
         drop(launch_with(&site, &first, &[0]));
-        let files = site.disk.files();
-        let journal =
-            files.iter().find(|(path, ..)| path.extension().is_some_and(|e| e == "journal"));
-        let journal = journal.map(|(path, ..)| path.to_string_lossy()).unwrap();
+        let journal = site.state_file("journal").to_string_lossy().into_owned();
         // The file was written under another name.
-        for (operation, path) in [("open", journal.to_string()), ("read", format!("{journal}.new"))]
-        {
+        for (operation, path) in [("open", journal.clone()), ("read", format!("{journal}.new"))] {
             site.disk.fail(operation, &path, EIO, 1);
             let error = site.open(&site.spec(&second)).try_check().err();
             let Some(StoreError::Disk { path, .. }) = &error else { panic!("{error:?}") };
@@ -299,32 +245,22 @@ fn unreachable_path_may_be_claimed() {
 }
 
 /// The first torrent's file was complete from the start, so it has no claim to write it.
-fn reader_keeps_its_bytes<D: Disk>(site: &Site<D>, killed: bool) {
-    let (first, second) = editions();
-    site.write("t/a", &first.data);
-    let launch = site.open(&site.spec(&first)).check();
-    assert_eq!(launch.have().len(), 4);
-    launch.store.sync().unwrap();
-    assert_refused(site, &site.spec(&second), &first);
-    if killed {
-        drop(launch);
-    } else {
-        launch.close();
-    }
-    let mut launch = site.open(&site.spec(&second)).check();
-    launch.commit(&second, 2..4);
-    launch.close();
-    let opened = site.open(&site.spec(&first));
-    assert!(!opened.opened.have.iter().any(|piece| piece >= 2), "they are trusted");
-    verify_all(&opened);
-    assert_eq!(opened.have(), [0, 1]);
-}
-
 #[test]
 fn file_in_use_is_not_written_by_others() {
     for killed in [false, true] {
-        reader_keeps_its_bytes(&in_memory(MemDisk::forgetful()), killed);
-        reader_keeps_its_bytes(&on_disk(), killed);
+        let site = on_disk();
+        let (first, second) = editions();
+        site.write("t/a", &first.data);
+        let launch = site.start(&first);
+        assert_eq!(launch.have().len(), 4);
+        launch.store.sync().unwrap();
+        assert_refused(&site, &site.spec(&second), &first);
+        launch.end(!killed);
+        site.start(&second).with(&second, 2..4).close();
+        let opened = site.open(&site.spec(&first));
+        assert!(!opened.opened.have.iter().any(|piece| piece >= 2), "they are trusted");
+        verify_all(&opened);
+        assert_eq!(opened.have(), [0, 1]);
     }
 }
 
@@ -333,7 +269,7 @@ fn replaced_file_is_not_adopted() {
     let (first, second) = rivals();
     let site = in_memory(MemDisk::forgetful());
     site.write("t/a", &first.data);
-    let mut launch = site.open(&site.spec(&first)).check();
+    let mut launch = site.start(&first);
     site.disk.fail("sync", "t/a", EIO, 1);
     assert!(launch.store.sync().is_err());
     site.write("t/new", &second.data);
@@ -345,9 +281,16 @@ fn replaced_file_is_not_adopted() {
 
 #[test]
 fn missing_file_is_created_by_one() {
-    for pair in pairs() {
-        created_by_one(&in_memory(MemDisk::forgetful()), &pair);
-        created_by_one(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        // Both were opened before either created the file.
+        let (one, mut two) = (site.start(first), site.start(second));
+        let one = one.with(first, [0]);
+        let before = site.bytes("t/a");
+        let CommitResult::Failed(error) = two.try_commit(second, 3) else { panic!("it wrote") };
+        assert_claimed(Some(error), first);
+        assert!(site.bytes("t/a") == before);
+        finish(&site, one, first);
     }
 }
 
@@ -372,51 +315,32 @@ fn hard_link_elsewhere_is_claimed() {
     }
 }
 
-fn overwrite_while_in_use<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    let mut launch = launch_with(site, first, &[0]);
-    let spec = OpenSpec { overwrite: true, ..site.spec(second) };
-    let by = assert_refused(site, &spec, first);
-    assert!(by.contains("in use"), "{by}");
-    launch.commit(first, 1..4);
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
-}
-
 #[test]
 fn overwrite_is_refused_while_in_use() {
-    for pair in pairs() {
-        overwrite_while_in_use(&in_memory(MemDisk::forgetful()), &pair);
-        overwrite_while_in_use(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        let launch = launch_with(&site, first, &[0]);
+        let spec = OpenSpec { overwrite: true, ..site.spec(second) };
+        let by = assert_refused(&site, &spec, first);
+        assert!(by.contains("in use"), "{by}");
+        finish(&site, launch, first);
     }
-}
-
-fn overwrite_later<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent), clean: bool) {
-    let launch = launch_with(site, first, &[0, 1]);
-    if clean {
-        launch.close();
-    } else {
-        drop(launch);
-    }
-    let spec = OpenSpec { overwrite: true, ..site.spec(second) };
-    let mut launch = site.open(&spec).check();
-    let missing: Vec<u32> = (0..4).filter(|piece| !launch.have().contains(piece)).collect();
-    launch.commit(second, missing);
-    launch.store.sync().unwrap();
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == second.data);
-    let launch = site.open(&site.spec(first));
-    assert!(launch.opened.have.is_empty(), "trusted: {:?}", launch.opened.have);
-    assert!(launch.try_check().is_err(), "it would write to the file of the second");
-    assert!(site.bytes("t/a").unwrap() == second.data);
-    assert!(site.open(&spec).opened.have.is_full());
 }
 
 #[test]
 fn overwrite_replaces_an_idle_file() {
-    for pair in pairs() {
+    for (first, second) in &pairs() {
         for clean in [false, true] {
-            overwrite_later(&in_memory(MemDisk::with_births()), &pair, clean);
-            overwrite_later(&on_disk(), &pair, clean);
+            let site = on_disk();
+            let launch = launch_with(&site, first, &[0, 1]);
+            launch.end(clean);
+            let spec = OpenSpec { overwrite: true, ..site.spec(second) };
+            finish(&site, site.open(&spec).check(), second);
+            let launch = site.open(&site.spec(first));
+            assert!(launch.opened.have.is_empty(), "trusted: {:?}", launch.opened.have);
+            assert!(launch.try_check().is_err(), "it would write to the file of the second");
+            assert!(site.bytes("t/a").unwrap() == second.data);
+            assert!(site.open(&spec).opened.have.is_full());
         }
     }
 }
@@ -431,9 +355,7 @@ fn overwrite_leaves_other_hard_links() {
     std::fs::hard_link(site.save.join("t/a"), &link).unwrap();
     let before = std::fs::read(&link).unwrap();
     let spec = OpenSpec { overwrite: true, ..site.spec(&second) };
-    let mut launch = site.open(&spec).check();
-    launch.commit(&second, [2, 3]);
-    launch.close();
+    site.open(&spec).check().with(&second, [2, 3]).close();
     assert!(std::fs::read(link).unwrap() == before);
 }
 
@@ -445,20 +367,20 @@ fn cross_seeds() -> (Torrent, Torrent) {
     (first, second)
 }
 
-fn complete_is_shared<D: Disk>(site: &Site<D>) {
+#[test]
+fn complete_file_serves_any_number() {
+    let site = on_disk();
     let (first, second) = cross_seeds();
-    let one = launch_with(site, &first, &[0, 1, 2, 3]);
+    let one = launch_with(&site, &first, &[0, 1, 2, 3]);
     for seed_only in [false, true] {
         let spec = OpenSpec { seed_only, ..site.spec(&second) };
-        let two = site.open(&spec).check();
-        assert_eq!(two.have(), [0, 1]);
-        two.close();
+        site.open(&spec).check().assert_have(&[0, 1]).close();
         let mut two = site.open(&spec);
         assert_eq!((two.to_verify(), two.have()), (vec![], vec![0, 1]), "trusted");
         two = two.check();
         assert!(two.read(&second, 1, 0, 10).is_ok());
         let third = torrent_of(&[("a", LENGTH)], 4 * PIECE, first.data.clone());
-        assert_eq!(site.open(&site.spec(&third)).check().have(), [0]);
+        assert_eq!(site.start(&third).have(), [0]);
         two.close();
     }
     one.close();
@@ -466,128 +388,88 @@ fn complete_is_shared<D: Disk>(site: &Site<D>) {
 }
 
 #[test]
-fn complete_file_serves_any_number() {
-    complete_is_shared(&in_memory(MemDisk::forgetful()));
-    complete_is_shared(&on_disk());
-}
-
-fn complete_beside_missing<D: Disk>(site: &Site<D>) {
+fn complete_file_beside_a_missing_one() {
+    let site = on_disk();
     let first = torrent(&[("a", LENGTH)], PIECE);
     let data = [first.data.clone(), noise(LENGTH, 9)].concat();
     let second = torrent_of(&[("a", LENGTH), ("b", LENGTH)], PIECE, data);
-    let one = launch_with(site, &first, &[0, 1, 2, 3]);
-    let mut two = site.open(&site.spec(&second)).check();
-    assert_eq!(two.have(), [0, 1, 2, 3]);
-    two.commit(&second, 4..8);
-    two.close();
+    let one = launch_with(&site, &first, &[0, 1, 2, 3]);
+    site.start(&second).assert_have(&[0, 1, 2, 3]).with(&second, 4..8).close();
     one.close();
     for torrent in [&first, &second] {
         assert!(site.open(&site.spec(torrent)).opened.have.is_full());
     }
 }
 
-#[test]
-fn complete_file_beside_a_missing_one() {
-    complete_beside_missing(&in_memory(MemDisk::forgetful()));
-    complete_beside_missing(&on_disk());
-}
-
 /// A piece of a shared file is bad. The torrent that only reads the file must not repair it.
-fn reader_may_not_repair<D: Disk>(site: &Site<D>) {
+#[test]
+fn shared_file_is_repaired_by_owner() {
+    let site = on_disk();
     let (first, second) = cross_seeds();
-    launch_with(site, &first, &[0, 1, 2, 3]).close();
-    site.open(&site.spec(&second)).check().close();
+    launch_with(&site, &first, &[0, 1, 2, 3]).close();
+    site.start(&second).close();
     let mut bytes = first.data.clone();
     bytes[0] ^= 1;
     site.write("t/a", &bytes);
     let spec = OpenSpec { resume: false, ..site.spec(&second) };
-    assert_refused(site, &spec, &first);
-    let mut launch = site.open(&OpenSpec { resume: false, ..site.spec(&first) }).check();
-    assert_eq!(launch.have(), [1, 2, 3]);
-    launch.commit(&first, [0]);
-    launch.close();
-}
-
-#[test]
-fn shared_file_is_repaired_by_owner() {
-    reader_may_not_repair(&in_memory(MemDisk::forgetful()));
-    reader_may_not_repair(&on_disk());
-}
-
-fn journal_removed<D: Disk>(site: &Site<D>) {
-    let (first, second) = editions();
-    launch_with(site, &first, &[0, 1]).close();
-    site.remove_journals();
-    let mut launch = site.open(&site.spec(&second)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.commit(&second, [2, 3]);
-    launch.close();
-    // The claim is the second's now.
-    assert_refused(site, &site.spec(&first), &second);
+    assert_refused(&site, &spec, &first);
+    site.open(&OpenSpec { resume: false, ..site.spec(&first) })
+        .check()
+        .assert_have(&[1, 2, 3])
+        .with(&first, [0])
+        .close();
 }
 
 #[test]
 fn claim_ends_with_its_journal() {
-    journal_removed(&in_memory(MemDisk::forgetful()));
-    journal_removed(&on_disk());
-}
-
-fn file_moved_away<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    launch_with(site, first, &[0, 1]).close();
-    site.rename("t/a", "away");
-    let mut launch = site.open(&site.spec(second)).check();
-    assert_eq!(launch.have(), [0; 0]);
-    launch.commit(second, 0..4);
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == second.data);
+    let site = on_disk();
+    let (first, second) = editions();
+    launch_with(&site, &first, &[0, 1]).close();
+    site.remove_journals();
+    site.start(&second).assert_have(&[0, 1]).with(&second, [2, 3]).close();
+    // The claim is the second's now.
+    assert_refused(&site, &site.spec(&first), &second);
 }
 
 #[test]
 fn claim_ends_when_file_moves_away() {
-    for pair in pairs() {
-        file_moved_away(&in_memory(MemDisk::forgetful()), &pair);
-        file_moved_away(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        launch_with(&site, first, &[0, 1]).close();
+        site.rename("t/a", "away");
+        let mut launch = site.start(second).assert_have(&[]);
+        launch.commit(second, 0..4);
+        launch.close();
+        assert!(site.bytes("t/a").unwrap() == second.data);
     }
 }
 
 /// A file that was moved away has no claim any more, under any name.
-fn moved_file_is_adopted<D: Disk>(site: &Site<D>) {
+#[test]
+fn moved_file_may_be_adopted() {
+    let site = on_disk();
     let (first, _) = editions();
     let second = torrent_of(&[("b", LENGTH)], 2 * PIECE, first.data.clone());
-    launch_with(site, &first, &[0, 1]).close();
+    launch_with(&site, &first, &[0, 1]).close();
     site.rename("t/a", "t/b");
-    let mut launch = site.open(&site.spec(&second)).check();
-    assert_eq!(launch.have(), [0]);
-    launch.commit(&second, [1]);
-    launch.close();
+    site.start(&second).assert_have(&[0]).with(&second, [1]).close();
     assert!(site.bytes("t/b").unwrap() == second.data);
 }
 
 #[test]
-fn moved_file_may_be_adopted() {
-    moved_file_is_adopted(&in_memory(MemDisk::forgetful()));
-    moved_file_is_adopted(&on_disk());
-}
-
-fn file_replaced<D: Disk>(site: &Site<D>) {
+fn claim_ends_when_file_is_replaced() {
+    let site = on_disk();
     let (first, second) = editions();
-    launch_with(site, &first, &[0, 1]).close();
+    launch_with(&site, &first, &[0, 1]).close();
     site.write("copy", &site.bytes("t/a").unwrap());
     site.rename("copy", "t/a");
-    let mut launch = site.open(&site.spec(&second)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.commit(&second, [2, 3]);
-    launch.close();
-}
-
-#[test]
-fn claim_ends_when_file_is_replaced() {
-    file_replaced(&in_memory(MemDisk::forgetful()));
-    file_replaced(&on_disk());
+    site.start(&second).assert_have(&[0, 1]).with(&second, [2, 3]).close();
 }
 
 /// A torrent that is refused because of one file has no claim on the others.
-fn refusal_adopts_nothing<D: Disk>(site: &Site<D>) {
+#[test]
+fn refusal_claims_no_other_file() {
+    let site = on_disk();
     let files = [("a", LENGTH), ("b", LENGTH)];
     let first = torrent(&files, PIECE);
     let half = LENGTH / 2;
@@ -595,9 +477,9 @@ fn refusal_adopts_nothing<D: Disk>(site: &Site<D>) {
     data[..half].copy_from_slice(&first.data[..half]);
     data[LENGTH..LENGTH + half].copy_from_slice(&first.data[LENGTH..LENGTH + half]);
     let second = torrent_of(&files, PIECE, data);
-    launch_with(site, &first, &[0, 4]).close();
+    launch_with(&site, &first, &[0, 4]).close();
     let before = site.bytes("t/b");
-    assert_refused(site, &site.spec(&second), &first);
+    assert_refused(&site, &site.spec(&second), &first);
     let only_b = some(&site.spec(&second), &[false, true]);
     let mut launch = match site.open(&only_b).try_check() {
         Ok(launch) => launch,
@@ -608,15 +490,12 @@ fn refusal_adopts_nothing<D: Disk>(site: &Site<D>) {
     assert!(site.bytes("t/b") == before, "{result:?}");
 }
 
-#[test]
-fn refusal_claims_no_other_file() {
-    refusal_adopts_nothing(&in_memory(MemDisk::forgetful()));
-    refusal_adopts_nothing(&on_disk());
-}
-
 /// A file that could be adopted stays free if another one refuses the launch.
-fn refusal_frees_adopted<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    launch_with(site, first, &[0, 1]).close();
+#[test]
+fn refusal_by_unrelated_file_claims_nothing() {
+    let (first, second) = &editions();
+    let site = on_disk();
+    launch_with(&site, first, &[0, 1]).close();
     // b is the user's own.
     let data = [second.data.clone(), noise(LENGTH, 5)].concat();
     let second = torrent_of(&[("a", LENGTH), ("b", LENGTH)], PIECE, data);
@@ -624,30 +503,8 @@ fn refusal_frees_adopted<D: Disk>(site: &Site<D>, (first, second): &(Torrent, To
     let before = site.bytes("t/a");
     assert!(site.open(&site.spec(&second)).try_check().is_err());
     site.rename("t/b", "away");
-    assert_refused(site, &site.spec(&second), first);
+    assert_refused(&site, &site.spec(&second), first);
     assert!(site.bytes("t/a") == before);
-}
-
-#[test]
-fn refusal_by_unrelated_file_claims_nothing() {
-    let pair = editions();
-    refusal_frees_adopted(&in_memory(MemDisk::forgetful()), &pair);
-    refusal_frees_adopted(&on_disk(), &pair);
-}
-
-/// The pieces that a refused launch has verified are found again once the claim has ended.
-fn refusal_costs_no_piece<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    launch_with(site, first, &[0, 1]).close();
-    let launch = site.open(&site.spec(second));
-    verify_all(&launch);
-    assert_claimed(launch.store.finish_check().err(), first);
-    launch.close();
-    // The user ends the claim.
-    remove_journal_of(site, first);
-    let mut launch = site.open(&site.spec(second)).check();
-    assert_eq!(launch.have(), [0, 1]);
-    launch.commit(second, [2, 3]);
-    launch.close();
 }
 
 fn remove_journal_of<D: Disk>(site: &Site<D>, torrent: &Torrent) {
@@ -661,23 +518,33 @@ fn remove_journal_of<D: Disk>(site: &Site<D>, torrent: &Torrent) {
     site.disk.remove(&folder, &name.unwrap()).unwrap();
 }
 
+/// The pieces that a refused launch has verified are found again once the claim has ended.
 #[test]
 fn refusal_costs_no_good_piece() {
-    let pair = editions();
-    refusal_costs_no_piece(&in_memory(MemDisk::forgetful()), &pair);
-    refusal_costs_no_piece(&on_disk(), &pair);
+    let (first, second) = &editions();
+    let site = on_disk();
+    launch_with(&site, first, &[0, 1]).close();
+    let launch = site.open(&site.spec(second));
+    verify_all(&launch);
+    assert_claimed(launch.store.finish_check().err(), first);
+    launch.close();
+    // The user ends the claim.
+    remove_journal_of(&site, first);
+    site.start(second).assert_have(&[0, 1]).with(second, [2, 3]).close();
 }
 
 /// A launch that is refused because of one file replaces no other, also with `overwrite`.
-fn refusal_replaces_nothing<D: Disk>(site: &Site<D>) {
+#[test]
+fn refusal_replaces_no_other_file() {
+    let site = on_disk();
     let files = [("a", LENGTH), ("b", LENGTH)];
     let first = torrent(&[("a", LENGTH)], PIECE);
     let third = torrent_with(&[("b", LENGTH)], PIECE, 3);
     let second = torrent_with(&files, PIECE, 2);
-    launch_with(site, &first, &[0]).close();
+    launch_with(&site, &first, &[0]).close();
     // It is complete and only read, so that it is not locked.
-    launch_with(site, &third, &[0, 1, 2, 3]).close();
-    let _run = site.open(&site.spec(&third)).check();
+    launch_with(&site, &third, &[0, 1, 2, 3]).close();
+    let _run = site.start(&third);
     let before = (site.bytes("t/a"), site.bytes("t/b"));
     let spec = OpenSpec { overwrite: true, ..site.spec(&second) };
     let error = site.open(&spec).try_check().err();
@@ -685,42 +552,32 @@ fn refusal_replaces_nothing<D: Disk>(site: &Site<D>) {
     assert!((site.bytes("t/a"), site.bytes("t/b")) == before);
 }
 
-#[test]
-fn refusal_replaces_no_other_file() {
-    refusal_replaces_nothing(&in_memory(MemDisk::forgetful()));
-    refusal_replaces_nothing(&on_disk());
-}
-
 /// An unselected file of the second torrent stays the first's, whether that is in use or not.
-fn unselected_is_left<D: Disk>(site: &Site<D>, in_use: bool) {
-    let first = torrent(&[("a", LENGTH)], PIECE);
-    let data = [&first.data[..LENGTH - 100], &noise(LENGTH + 100, 3)].concat();
-    let second = torrent_of(&[("a", LENGTH - 100), ("b", LENGTH + 100)], PIECE, data);
-    let one = launch_with(site, &first, &[0]);
-    let one = match in_use {
-        true => Some(one),
-        false => {
-            one.close();
-            None
-        }
-    };
-    let before = site.bytes("t/a");
-    let mut two = site.open(&some(&site.spec(&second), &[false, true])).check();
-    two.commit(&second, 3..8);
-    two.store.sync().unwrap();
-    assert!(site.bytes("t/a") == before);
-    let mut one = one.unwrap_or_else(|| site.open(&site.spec(&first)).check());
-    one.commit(&first, 1..4);
-    one.close();
-    two.close();
-    assert!(site.bytes("t/b").unwrap() == second.file_data(1));
-}
-
 #[test]
 fn unselected_claimed_file_is_untouched() {
     for in_use in [true, false] {
-        unselected_is_left(&in_memory(MemDisk::forgetful()), in_use);
-        unselected_is_left(&on_disk(), in_use);
+        let site = on_disk();
+        let first = torrent(&[("a", LENGTH)], PIECE);
+        let data = [&first.data[..LENGTH - 100], &noise(LENGTH + 100, 3)].concat();
+        let second = torrent_of(&[("a", LENGTH - 100), ("b", LENGTH + 100)], PIECE, data);
+        let one = launch_with(&site, &first, &[0]);
+        let one = match in_use {
+            true => Some(one),
+            false => {
+                one.close();
+                None
+            }
+        };
+        let before = site.bytes("t/a");
+        let two = site
+            .open(&some(&site.spec(&second), &[false, true]))
+            .check()
+            .with(&second, 3..8)
+            .synced();
+        assert!(site.bytes("t/a") == before);
+        one.unwrap_or_else(|| site.start(&first)).with(&first, 1..4).close();
+        two.close();
+        assert!(site.bytes("t/b").unwrap() == second.file_data(1));
     }
 }
 
@@ -734,11 +591,7 @@ fn reused_inode_is_not_ours() {
     for clean in [false, true] {
         let (torrent, site) = (rivals().0, in_memory(MemDisk::with_births()));
         let launch = launch_with(&site, &torrent, &[0, 1, 2, 3]);
-        if clean {
-            launch.close();
-        } else {
-            drop(launch);
-        }
+        launch.end(clean);
         let (inode, files) = (site.disk.inode("t/a"), site.disk.files());
         let (_, stat, _) = files.iter().find(|(path, ..)| path.ends_with("t/a")).unwrap();
         site.rename("t/a", "away");
@@ -762,9 +615,7 @@ fn reused_inode_is_not_claimed() {
     let (inode, bytes) = (site.disk.inode("t/a"), site.bytes("t/a").unwrap());
     site.rename("t/a", "away");
     site.disk.put_as(&site.save.join("t/a"), inode, 1, &bytes);
-    let mut launch = site.open(&site.spec(&second)).check();
-    launch.commit(&second, [2, 3]);
-    launch.close();
+    site.start(&second).with(&second, [2, 3]).close();
 }
 
 /// Where file ids are not stable, only the path says who owns a file.
@@ -776,56 +627,41 @@ fn unstable_ids_are_claimed_by_path() {
         site.disk.forget_inodes();
         assert_refused(&site, &site.spec(&second), &first);
         site.disk.forget_inodes();
-        let mut launch = site.open(&site.spec(&first)).check();
-        assert_eq!(launch.have(), [0]);
-        launch.commit(&first, 1..4);
-        launch.close();
+        site.start(&first).assert_have(&[0]).with(&first, 1..4).close();
     }
-}
-
-fn lock_alone<D: Disk>(site: &Site<D>, (first, second): &(Torrent, Torrent)) {
-    let mut one = site.open(&first.spec(&site.save)).check();
-    one.commit(first, [0, 1]);
-    let before = site.bytes("t/a");
-    let error = site.open(&second.spec(&site.save)).try_check().err();
-    let refused =
-        matches!(&error, Some(StoreError::Claimed { .. } | StoreError::UnrelatedFile { .. }));
-    assert!(refused, "{error:?}");
-    assert!(site.bytes("t/a") == before);
-    one.commit(first, [2, 3]);
-    one.close();
 }
 
 #[test]
 fn lock_refuses_writer_without_state() {
-    for pair in pairs() {
-        lock_alone(&in_memory(MemDisk::forgetful()), &pair);
-        lock_alone(&on_disk(), &pair);
+    for (first, second) in &pairs() {
+        let site = on_disk();
+        let mut one = site.open(&first.spec(&site.save)).check().with(first, [0, 1]);
+        let before = site.bytes("t/a");
+        let error = site.open(&second.spec(&site.save)).try_check().err();
+        let refused =
+            matches!(&error, Some(StoreError::Claimed { .. } | StoreError::UnrelatedFile { .. }));
+        assert!(refused, "{error:?}");
+        assert!(site.bytes("t/a") == before);
+        one.commit(first, [2, 3]);
+        one.close();
     }
     // The lock refuses the file that the second torrent could adopt.
     let (site, (first, second)) = (on_disk(), editions());
-    let mut one = site.open(&first.spec(&site.save)).check();
-    one.commit(&first, [0, 1]);
+    let _one = site.open(&first.spec(&site.save)).check().with(&first, [0, 1]);
     let error = site.open(&second.spec(&site.save)).try_check().err();
     assert!(matches!(error, Some(StoreError::Claimed { .. })), "{error:?}");
 }
 
-fn created_by_one_without_state<D: Disk>(site: &Site<D>) {
+#[test]
+fn without_state_one_creates_the_file() {
+    let site = on_disk();
     let (first, second) = rivals();
     let mut one = site.open(&first.spec(&site.save)).check();
     let mut two = site.open(&second.spec(&site.save)).check();
     one.commit(&first, [0, 1]);
     let result = two.try_commit(&second, 3);
     assert!(matches!(result, CommitResult::Failed(_)), "{result:?}");
-    one.commit(&first, [2, 3]);
-    one.close();
-    assert!(site.bytes("t/a").unwrap() == first.data);
-}
-
-#[test]
-fn without_state_one_creates_the_file() {
-    created_by_one_without_state(&in_memory(MemDisk::forgetful()));
-    created_by_one_without_state(&on_disk());
+    finish(&site, one, &first);
 }
 
 #[test]
@@ -840,10 +676,7 @@ fn file_locked_elsewhere_is_refused() {
         assert!(matches!(error, Some(StoreError::Claimed { .. })), "{error:?}");
         assert!(site.bytes("t/a").unwrap() == torrent.data[..LENGTH / 2]);
         drop(file);
-        let mut launch = site.open(&spec).check();
-        launch.commit(&torrent, [2, 3]);
-        launch.close();
-        assert!(site.bytes("t/a").unwrap() == torrent.data);
+        finish(&site, site.open(&spec).check(), &torrent);
     }
 }
 
@@ -854,9 +687,7 @@ fn locked_complete_file_is_served() {
     torrent.write(&site.save);
     let file = std::fs::File::open(site.save.join("t/a")).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let launch = site.open(&site.spec(&torrent)).check();
-    assert_eq!(launch.have(), [0, 1, 2, 3]);
-    launch.close();
+    site.start(&torrent).assert_have(&[0, 1, 2, 3]).close();
 }
 
 #[test]
@@ -872,9 +703,10 @@ fn replaced_file_is_verified_after_shutdown() {
     copy.set_modified(modified).unwrap();
     site.rename("copy", "t/a");
     assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), modified);
-    let launch = site.open(&site.spec(&torrent));
-    assert_eq!((numbers(&launch.opened.have), launch.to_verify()), (vec![], vec![0, 1, 2, 3]));
-    assert_eq!(launch.check().have(), [1, 2, 3]);
+    site.open(&site.spec(&torrent))
+        .assert_found(&[], &[0, 1, 2, 3])
+        .check()
+        .assert_have(&[1, 2, 3]);
 }
 
 // ---- Overwriting files that are too long ----
@@ -895,55 +727,43 @@ fn two_files() -> Torrent {
     torrent(&[("a", LENGTH - 1000), ("b", LENGTH)], PIECE)
 }
 
-fn cut_by_overwrite<D: Disk>(site: &Site<D>, good: bool) {
-    let torrent = two_files();
-    long_files(site, &torrent, good);
-    let unselected = site.bytes("t/b");
-    let spec = OpenSpec { overwrite: true, ..some(&site.spec(&torrent), &[true, false]) };
-    let mut launch = site.open(&spec).check();
-    assert_eq!(site.bytes("t/a").unwrap().len(), LENGTH - 1000);
-    for piece in 0..4 {
-        if !launch.have().contains(&piece) {
-            launch.commit(&torrent, [piece]);
-        }
-    }
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == torrent.file_data(0));
-    assert!(site.bytes("t/b") == unselected, "an unselected file was changed");
-    let launch = site.open(&spec);
-    assert_eq!(numbers(&launch.opened.have), [0, 1, 2, 3]);
-}
-
 #[test]
 fn overwrite_cuts_selected_files_only() {
     for good in [true, false] {
-        cut_by_overwrite(&in_memory(MemDisk::forgetful()), good);
-        cut_by_overwrite(&on_disk(), good);
-    }
-}
-
-fn long_is_refused<D: Disk>(site: &Site<D>, good: bool) {
-    let torrent = two_files();
-    long_files(site, &torrent, good);
-    let before = (site.bytes("t/a"), site.bytes("t/b"));
-    let expected = (LENGTH - 1000) as u64;
-    for _ in 0..2 {
-        let Err(StoreError::UnrelatedFile { path, reason }) =
-            site.open(&site.spec(&torrent)).try_check()
-        else {
-            panic!("it is too long");
-        };
-        assert!(path.ends_with("t/a"));
-        assert_eq!(reason, Unrelated::TooLong { expected, got: expected + 8 });
-        assert!((site.bytes("t/a"), site.bytes("t/b")) == before);
+        let site = on_disk();
+        let torrent = two_files();
+        long_files(&site, &torrent, good);
+        let unselected = site.bytes("t/b");
+        let spec = OpenSpec { overwrite: true, ..some(&site.spec(&torrent), &[true, false]) };
+        let mut launch = site.open(&spec).check();
+        assert_eq!(site.bytes("t/a").unwrap().len(), LENGTH - 1000);
+        launch.commit_missing(&torrent);
+        launch.close();
+        assert!(site.bytes("t/a").unwrap() == torrent.file_data(0));
+        assert!(site.bytes("t/b") == unselected, "an unselected file was changed");
+        let launch = site.open(&spec);
+        assert_eq!(numbers(&launch.opened.have), [0, 1, 2, 3]);
     }
 }
 
 #[test]
 fn long_file_without_overwrite_is_refused() {
     for good in [true, false] {
-        long_is_refused(&in_memory(MemDisk::forgetful()), good);
-        long_is_refused(&on_disk(), good);
+        let site = on_disk();
+        let torrent = two_files();
+        long_files(&site, &torrent, good);
+        let before = (site.bytes("t/a"), site.bytes("t/b"));
+        let expected = (LENGTH - 1000) as u64;
+        for _ in 0..2 {
+            let Err(StoreError::UnrelatedFile { path, reason }) =
+                site.open(&site.spec(&torrent)).try_check()
+            else {
+                panic!("it is too long");
+            };
+            assert!(path.ends_with("t/a"));
+            assert_eq!(reason, Unrelated::TooLong { expected, got: expected + 8 });
+            assert!((site.bytes("t/a"), site.bytes("t/b")) == before);
+        }
     }
 }
 
@@ -963,11 +783,7 @@ fn cut_survives_a_power_cut() {
             launch = site.open(&some(&site.spec(&torrent), &[true, false])).try_check();
         }
         let mut launch = launch.unwrap();
-        for piece in 0..4 {
-            if !launch.have().contains(&piece) {
-                launch.commit(&torrent, [piece]);
-            }
-        }
+        launch.commit_missing(&torrent);
         launch.close();
         assert!(site.bytes("t/a").unwrap() == torrent.file_data(0));
     }
@@ -1004,49 +820,31 @@ fn kill_around_the_cut_loses_nothing() {
 }
 
 /// A file of ours that grew a tail after a clean shutdown.
-fn own_file_grew<D: Disk>(site: &Site<D>) {
+#[test]
+fn own_file_that_grew_is_cut() {
+    let site = on_disk();
     let torrent = rivals().0;
-    launch_with(site, &torrent, &[0, 1, 2, 3]).close();
+    launch_with(&site, &torrent, &[0, 1, 2, 3]).close();
     let long = [&torrent.data[..], b"the tail"].concat();
     site.write("t/a", &long);
     let error = site.open(&site.spec(&torrent)).try_check().err();
     assert!(matches!(error, Some(StoreError::UnrelatedFile { .. })), "{error:?}");
     let spec = OpenSpec { overwrite: true, ..site.spec(&torrent) };
-    let launch = site.open(&spec).check();
-    assert_eq!(launch.have(), [0, 1, 2, 3]);
-    launch.close();
+    site.open(&spec).check().assert_have(&[0, 1, 2, 3]).close();
     assert!(site.bytes("t/a").unwrap() == torrent.data);
 }
 
-#[test]
-fn own_file_that_grew_is_cut() {
-    own_file_grew(&in_memory(MemDisk::forgetful()));
-    own_file_grew(&on_disk());
-}
-
 /// A claimed file is not cut, because that would write to it.
-fn claimed_long_file<D: Disk>(site: &Site<D>) {
+#[test]
+fn claimed_long_file_is_not_cut() {
+    let site = on_disk();
     let first = torrent(&[("a", LENGTH + 100)], PIECE);
     let second = torrent_of(&[("a", LENGTH)], PIECE, first.data[..LENGTH].to_vec());
-    let launch = launch_with(site, &first, &[0, 1, 2, 3, 4]);
+    let launch = launch_with(&site, &first, &[0, 1, 2, 3, 4]);
     let spec = OpenSpec { overwrite: true, ..site.spec(&second) };
-    assert_refused(site, &spec, &first);
+    assert_refused(&site, &spec, &first);
     assert!(site.bytes("t/a").unwrap() == first.data);
     launch.close();
     // While the first is idle, the second gets a file of its own.
-    let mut launch = site.open(&spec).check();
-    launch.commit(
-        &second,
-        (0..4)
-            .filter(|piece| !launch.store.have().contains(second.piece(*piece)))
-            .collect::<Vec<_>>(),
-    );
-    launch.close();
-    assert!(site.bytes("t/a").unwrap() == second.data);
-}
-
-#[test]
-fn claimed_long_file_is_not_cut() {
-    claimed_long_file(&in_memory(MemDisk::forgetful()));
-    claimed_long_file(&on_disk());
+    finish(&site, site.open(&spec).check(), &second);
 }

@@ -242,9 +242,7 @@ fn verify_folder_reports_each_file() {
     assert_eq!(last.load(Ordering::Relaxed), torrent.data.len());
 
     std::fs::remove_file(root.path().join("t/sub/b")).unwrap();
-    let report =
-        check::verify_folder(&torrent.metainfo, root.path(), None, Resources::default(), &quiet)
-            .unwrap();
+    let report = torrent.verify(root.path(), None);
     let ok: Vec<(bool, Option<u64>)> =
         report.files.iter().map(|file| (file.ok, file.found)).collect();
     assert_eq!(ok, [(false, Some(700_000)), (false, None), (false, Some(500_000))]);

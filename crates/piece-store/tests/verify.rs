@@ -56,14 +56,7 @@ fn check_length(piece_length: usize) {
     for (piece, offset) in bad {
         flip(root.path(), &torrent, piece as usize * piece_length + offset);
     }
-    let report = check::verify_folder(
-        &torrent.metainfo,
-        root.path(),
-        None,
-        Resources::with_workers(3),
-        &quiet,
-    )
-    .unwrap();
+    let report = torrent.verify(root.path(), None);
     let expected: Vec<u32> =
         (0..=last).filter(|piece| bad.iter().all(|(bad, _)| bad != piece)).collect();
     assert_eq!(numbers(&report.good), expected, "{piece_length}");
@@ -115,8 +108,7 @@ fn check_read(ranges: &[std::ops::Range<usize>]) {
     let torrent = with_holes(ranges);
     let disk = Arc::new(MemDisk::default());
     let spec = torrent.spec(Path::new("/save"));
-    let mut launch = try_open_on(&disk, &spec).unwrap().check();
-    launch.commit(&torrent, 0..4);
+    let launch = try_open_on(&disk, &spec).unwrap().check().with(&torrent, 0..4);
     let before = disk.bytes_read();
     assert_eq!(launch.verify(0..4), (vec![0, 1, 2, 3], None));
     let data: usize = ranges.iter().map(ExactSizeIterator::len).sum();
@@ -165,8 +157,7 @@ fn unreadable_piece_is_not_judged() {
     let torrent = torrent(&[("a", 400_000), ("b", 100_000), ("c", 400_000)], 100_000);
     let disk = Arc::new(MemDisk::default());
     let spec = torrent.with_state(Path::new("/save"), Path::new("/state"));
-    let mut launch = try_open_on(&disk, &spec).unwrap().check();
-    launch.commit(&torrent, 0..9);
+    let launch = try_open_on(&disk, &spec).unwrap().check().with(&torrent, 0..9);
     disk.fail("read", "t/b", EIO, usize::MAX);
     let (good, error) = launch.verify(0..9);
     assert!(good.starts_with(&[0, 1, 2, 3]) && !good.contains(&4), "{good:?}");
@@ -183,9 +174,7 @@ const PIECE: u32 = 16_384;
 /// A torrent of two files of 4 pieces each, completed and closed.
 fn completed() -> (Torrent, Site<OsDisk>) {
     let (torrent, site) = (torrent(&[("a", 65_536), ("b", 65_536)], PIECE), on_disk());
-    let mut launch = site.open(&site.spec(&torrent)).check();
-    launch.commit(&torrent, 0..8);
-    launch.close();
+    site.start(&torrent).with(&torrent, 0..8).close();
     (torrent, site)
 }
 
@@ -203,12 +192,7 @@ fn verify_in(site: &Site<OsDisk>, torrent: &Torrent) -> check::Report {
 }
 
 fn journal_bytes(site: &Site<OsDisk>) -> Vec<u8> {
-    std::fs::read(journal_path(site)).unwrap()
-}
-
-fn journal_path(site: &Site<OsDisk>) -> PathBuf {
-    let mut files = std::fs::read_dir(&site.state).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.extension().is_some_and(|end| end == "journal")).unwrap()
+    std::fs::read(site.state_file("journal")).unwrap()
 }
 
 #[test]
@@ -216,17 +200,13 @@ fn changed_piece_is_recorded_as_lost() {
     for clean in [true, false] {
         let (torrent, site) = completed();
         if !clean {
-            drop(site.open(&site.spec(&torrent)).check());
+            drop(site.start(&torrent));
         }
         flip_unseen(&site, &torrent, 5 * PIECE as usize + 9);
         let report = verify_in(&site, &torrent);
         assert_eq!((numbers(&report.good).len(), report.corrected), (7, Ok(true)));
-        let mut launch = site.open(&site.spec(&torrent));
-        assert_eq!(
-            (numbers(&launch.opened.have), launch.to_verify()),
-            (vec![0, 1, 2, 3, 4, 6, 7], vec![])
-        );
-        launch = launch.check();
+        let mut launch =
+            site.open(&site.spec(&torrent)).assert_found(&[0, 1, 2, 3, 4, 6, 7], &[]).check();
         launch.commit(&torrent, [5]);
         launch.close();
         torrent.assert_complete(&site.save);
@@ -314,9 +294,7 @@ fn pieces_written_meanwhile_need_no_correction() {
     let progress = |done: u64, total: u64| {
         if done == total {
             download.call_once(|| {
-                let mut launch = site.open(&spec).check();
-                launch.commit(&torrent, 0..torrent.pieces());
-                launch.close();
+                site.open(&spec).check().with(&torrent, 0..torrent.pieces()).close();
             });
         }
     };
@@ -337,8 +315,10 @@ fn pieces_written_meanwhile_need_no_correction() {
 fn unwritten_pieces_need_no_correction() {
     let torrent = torrent(&FILES, PIECE);
     let site = on_disk();
-    let mut launch = site.open(&OpenSpec { preallocate: true, ..site.spec(&torrent) }).check();
-    launch.commit(&torrent, [1]);
+    let _launch = site
+        .open(&OpenSpec { preallocate: true, ..site.spec(&torrent) })
+        .check()
+        .with(&torrent, [1]);
     let report = verify_in(&site, &torrent);
     assert_eq!((numbers(&report.good), report.corrected), (vec![1], Ok(false)));
 }
@@ -346,7 +326,7 @@ fn unwritten_pieces_need_no_correction() {
 #[test]
 fn journal_in_use_is_not_changed() {
     let (torrent, site) = completed();
-    let launch = site.open(&site.spec(&torrent)).check();
+    let launch = site.start(&torrent);
     flip_unseen(&site, &torrent, 9);
     let before = journal_bytes(&site);
     let report = verify_in(&site, &torrent);
@@ -365,7 +345,7 @@ fn torn_tail_is_cut_before_the_record() {
         let (torrent, site) = completed();
         flip_unseen(&site, &torrent, 9);
         let torn = [journal_bytes(&site), tail.to_vec()].concat();
-        std::fs::write(journal_path(&site), &torn).unwrap();
+        std::fs::write(site.state_file("journal"), &torn).unwrap();
         assert_eq!(verify_in(&site, &torrent).corrected, Ok(true));
         let launch = site.open(&site.spec(&torrent));
         assert_eq!(numbers(&launch.opened.have), [1, 2, 3, 4, 5, 6, 7], "{tail:?}");
@@ -378,9 +358,7 @@ fn torn_tail_is_cut_before_the_record() {
 fn verify_keeps_piece_in_parts_file() {
     let (torrent, site) = (torrent(&[("a", 20_000), ("b", 40_000)], PIECE), on_disk());
     let spec = some(&site.spec(&torrent), &[true, false]);
-    let mut launch = site.open(&spec).check();
-    launch.commit(&torrent, [0, 1]);
-    launch.close();
+    site.open(&spec).check().with(&torrent, [0, 1]).close();
     assert_eq!(verify_in(&site, &torrent).corrected, Ok(false));
     // The user's own file has the name of the unselected one.
     site.write("t/b", &noise(40_000, 77));

@@ -22,7 +22,6 @@ use crate::rng::Rng;
 pub(crate) use state::Faults;
 use state::{Operation, State};
 
-const EMFILE: i32 = 24;
 /// The smallest hole, in bytes.
 const PAGE: u64 = 4096;
 
@@ -402,14 +401,8 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn prefetch(&self, _: &SimFile, _: u64, _: u64) {}
-
     fn file_system(&self, _: &PathBuf) -> io::Result<(u64, Option<u64>)> {
         Ok((1, None))
-    }
-
-    fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        error.raw_os_error() == Some(EMFILE)
     }
 
     fn boot(&self) -> u128 {

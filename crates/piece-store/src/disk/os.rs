@@ -27,7 +27,6 @@ use self::walk::{
     stat_at, stat_open,
 };
 use super::{Access, Disk, FileId, Kind, Lock, Stat, not_a_file, read_through};
-use crate::error::is_out_of_descriptors;
 
 /// An open file of the real disk.
 pub type OsFile = File;
@@ -155,8 +154,7 @@ impl Disk for OsDisk {
         };
         let leads_nowhere = |error: &io::Error| {
             let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-            kinds.contains(&error.kind())
-                || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+            kinds.contains(&error.kind()) || has_code(error, &[Errno::LOOP])
         };
         let nowhere =
             new_stat(FileType::Symlink, FileId { device: 0, inode: 0, born: 0 }, 0, (0, 0));
@@ -288,7 +286,7 @@ impl Disk for OsDisk {
 
     fn allocate(&self, file: &File, length: u64) -> io::Result<()> {
         match retry(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length)) {
-            Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
+            Err(error) if has_code(&error, &[Errno::OPNOTSUPP]) => Ok(()),
             result => result,
         }
     }
@@ -305,10 +303,6 @@ impl Disk for OsDisk {
         Ok((device, free.map(|free| free.f_bavail.saturating_mul(free.f_frsize))))
     }
 
-    fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        is_out_of_descriptors(error.raw_os_error())
-    }
-
     fn has_stable_ids(&self, folder: &OsFolder) -> bool {
         file_system_type(folder).is_some_and(|kind| kind != FUSE && !WINDOWS_NAMES.contains(&kind))
     }
@@ -321,12 +315,9 @@ impl Disk for OsDisk {
     }
 
     fn naming_after(&self, error: &io::Error) -> Option<Naming> {
-        let code = error.raw_os_error();
-        let is = |errors: &[Errno]| errors.iter().any(|one| Some(one.raw_os_error()) == code);
-        if is(&[Errno::NAMETOOLONG]) {
-            Some(Naming::Short)
-        } else {
-            is(&[Errno::INVAL, Errno::ILSEQ]).then_some(Naming::Windows)
+        match has_code(error, &[Errno::NAMETOOLONG]) {
+            true => Some(Naming::Short),
+            false => has_code(error, &[Errno::INVAL, Errno::ILSEQ]).then_some(Naming::Windows),
         }
     }
 
@@ -355,7 +346,10 @@ fn file_system_type(folder: &OsFolder) -> Option<u32> {
 
 /// Whether an error says that the file system has no advisory locks.
 fn has_no_locks(error: &io::Error) -> bool {
-    let codes = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+    has_code(error, &[Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL])
+}
+
+fn has_code(error: &io::Error, codes: &[Errno]) -> bool {
     codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
 }
 

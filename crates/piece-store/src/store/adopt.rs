@@ -89,11 +89,9 @@ impl<D: Disk> Store<D> {
         let claim = claim.transpose()?.flatten();
         match Owner::of(Known::as_used(file), Some(&stat), true, claim) {
             Owner::Claimed { by } => Ok(Some(by)),
-            Owner::Absent
-            | Owner::Expected
-            | Owner::Ours { .. }
-            | Owner::Linked { .. }
-            | Owner::Foreign { .. } => Ok(None),
+            Owner::Absent | Owner::Expected | Owner::Ours | Owner::Linked | Owner::Foreign => {
+                Ok(None)
+            }
         }
     }
 

@@ -73,7 +73,7 @@ impl<D: Disk> Store<D> {
             .try_for_each(|pieces| self.touch_files(pieces, &mut touched));
         let mut ledger = self.ledger();
         // An earlier launch may have made the files and been killed before it synced their names.
-        touched.slots().for_each(|slot| ledger.dirty.add_name(self.layout.path(slot)));
+        touched.slots().for_each(|slot| ledger.add_name(self.layout.path(slot)));
         let recorded = noted.and_then(|()| ledger.written(good, touched));
         let (_, lost) = ledger.lose(bad);
         recorded.map(|()| lost)

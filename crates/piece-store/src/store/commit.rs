@@ -21,20 +21,10 @@ impl<D: Disk> Store<D> {
     /// is known already. `scratch` is [`super::STRIP_LENGTH`] long.
     ///
     /// Fills the buffers of partly staged spans from the disk.
+    ///
+    /// # Errors
+    /// The disk fails; the spans are not those of the piece; nothing may be written.
     pub fn commit(
-        &self,
-        piece: PieceIndex,
-        attempt: u32,
-        spans: &mut [Option<Span>],
-        hashed: Option<Sha1Digest>,
-        digests: bool,
-        scratch: &mut [u8],
-    ) -> CommitResult {
-        let committed = self.try_commit(piece, attempt, spans, hashed, digests, scratch);
-        committed.unwrap_or_else(CommitResult::Failed)
-    }
-
-    fn try_commit(
         &self,
         piece: PieceIndex,
         attempt: u32,
@@ -53,7 +43,7 @@ impl<D: Disk> Store<D> {
         };
         if digest != self.layout.metainfo.info().piece_hash(piece) {
             let digests = self.block_digests(piece, spans, scratch)?;
-            self.ledger().staged.remove(&piece.get());
+            self.ledger().forget_staged(piece);
             return Ok(CommitResult::Mismatch { digests });
         }
         let digests = match digests {

@@ -1,10 +1,8 @@
 //! What must be synced before pieces are durable.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::{self, BTreeMap, Entry};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::{Path, PathBuf};
-
-use bt_types::Blank;
 
 use super::open_files::UnsyncedFile;
 
@@ -20,7 +18,7 @@ const MAX_DIRTY_FILES: usize = 64;
 pub(super) struct Touched<F>(BTreeMap<u32, Option<UnsyncedFile<F>>>);
 
 impl<F> Touched<F> {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(BTreeMap::new())
     }
 
@@ -62,13 +60,9 @@ impl<F> Touched<F> {
     pub(super) fn close_except(&mut self, keep: u32) {
         self.0.iter_mut().filter(|(slot, _)| **slot != keep).for_each(|(_, file)| *file = None);
     }
-}
 
-impl<F> IntoIterator for Touched<F> {
-    type Item = (u32, Option<UnsyncedFile<F>>);
-    type IntoIter = btree_map::IntoIter<u32, Option<UnsyncedFile<F>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
+    /// The numbers of the slots, ascending, each with its file unless that was closed.
+    pub(super) fn into_files(self) -> impl Iterator<Item = (u32, Option<UnsyncedFile<F>>)> {
         self.0.into_iter()
     }
 }
@@ -85,10 +79,6 @@ impl<F> Default for Dirty<F> {
     fn default() -> Self {
         Self { touched: Touched::new(), folders: BTreeSet::new() }
     }
-}
-
-impl<F: 'static> Blank for Dirty<F> {
-    const BLANK: &'static Self = &Self { touched: Touched::new(), folders: BTreeSet::new() };
 }
 
 impl<F> Dirty<F> {

@@ -229,7 +229,7 @@ impl<D: Disk> Store<D> {
         let mut ledger = self.ledger();
         ledger.start_journal()?;
         // The name of an existing file may be new too: a launch that was killed may have made it.
-        ledger.dirty.add_name(self.layout.path(slot));
+        ledger.add_name(self.layout.path(slot));
         ledger.record_file(TorrentFile { slot, hold, id: stat.id })?;
         drop(ledger);
         let file = Arc::new(file);

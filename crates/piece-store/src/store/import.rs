@@ -18,7 +18,7 @@ impl<D: Disk> Store<D> {
     pub(super) fn import(&self) -> Result<(), StoreError> {
         let imports = self.ledger().take_imports();
         let mut scratch = vec![0; if imports.is_empty() { 0 } else { STRIP_LENGTH }];
-        let in_parts = self.ledger().pending.in_parts.clone();
+        let in_parts = self.ledger().in_parts().to_vec();
         let is_imported = |segment: &Segment| match segment.location {
             Location::File(slot) => in_ranges(&in_parts, slot),
             Location::Parts | Location::Zeros => false,
@@ -78,7 +78,7 @@ impl<D: Disk> Store<D> {
         if matches!(ledger.phase, Phase::Checking(_)) {
             return Ok(());
         }
-        let in_parts = ledger.pending.in_parts.iter().cloned().flatten();
+        let in_parts = ledger.in_parts().iter().cloned().flatten();
         let is_missing = |piece| ledger.claimed.contains(piece) && !ledger.have.contains(piece);
         let is_left = |number: &u32| {
             let slot = self.layout.slot(*number);

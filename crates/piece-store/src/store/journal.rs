@@ -178,20 +178,18 @@ impl<D: Disk> Journal<D> {
         let name = self.at.file_name(EXTENSION);
         let file = self.opened(&name)?;
         self.mend(&name)?;
-        match self.shared.disk.append(&file, &bytes) {
-            Ok(count) if count == bytes.len() => {
-                self.length += bytes.len() as u64;
-                Ok(())
-            }
-            Ok(_) => {
-                self.damaged = true;
-                let short = std::io::ErrorKind::StorageFull.into();
-                Err(self.error(Operation::Write, &name, &short))
-            }
-            Err(error) => {
-                self.damaged = true;
-                Err(self.error(Operation::Write, &name, &error))
-            }
+        let appended = self.append_all(&file, &bytes);
+        self.damaged = appended.is_err();
+        appended.map_err(|error| self.error(Operation::Write, &name, &error))?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes all `bytes` at once. The disk is full if it takes fewer.
+    fn append_all(&self, file: &D::File, bytes: &[u8]) -> std::io::Result<()> {
+        match self.shared.disk.append(file, bytes)? {
+            count if count == bytes.len() => Ok(()),
+            _ => Err(std::io::ErrorKind::StorageFull.into()),
         }
     }
 
@@ -215,11 +213,10 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Cuts off what a failed write may have left.
-    fn mend(&mut self, name: &Path) -> Result<(), StoreError> {
+    fn mend(&self, name: &Path) -> Result<(), StoreError> {
         if let (true, Some(file)) = (self.damaged, &self.file) {
             let cut = self.shared.disk.set_length(file, self.length);
             cut.map_err(|error| self.error(Operation::Write, name, &error))?;
-            self.damaged = false;
         }
         Ok(())
     }
@@ -272,10 +269,7 @@ impl<D: Disk> Journal<D> {
         let file = file.map_err(|error| failed(Operation::Create, error))?;
         let write = || {
             self.shared.disk.set_length(&file, 0)?;
-            match self.shared.disk.append(&file, &bytes)? {
-                count if count == bytes.len() => Ok(()),
-                _ => Err(std::io::ErrorKind::StorageFull.into()),
-            }
+            self.append_all(&file, &bytes)
         };
         write().map_err(|error| failed(Operation::Write, error))?;
         self.shared.disk.sync_file(&file).map_err(|error| failed(Operation::Sync, error))?;

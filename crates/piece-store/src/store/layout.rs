@@ -143,7 +143,7 @@ impl Layout {
                 Box::from([Slot::new(&path, geometry.offset_of(*piece), length)])
             }
         };
-        let wanted = wanted_pieces(&geometry, &slots);
+        let wanted = wanted_pieces(geometry, &slots);
         Self { metainfo, folder_path, naming, geometry, slots, wanted }
     }
 
@@ -231,13 +231,7 @@ impl Layout {
 
     /// The pieces that have bytes in `slot`, in order.
     pub(super) fn pieces_touching(&self, slot: &Slot) -> impl Iterator<Item = PieceIndex> + use<> {
-        let geometry = self.geometry;
-        let length = u64::from(geometry.piece_length());
-        let range = match slot.length {
-            0 => 0..0,
-            _ => slot.offset / length..slot.end().div_ceil(length),
-        };
-        range.filter_map(move |index| u32::try_from(index).ok().and_then(|i| geometry.piece(i)))
+        pieces_touching(self.geometry, slot)
     }
 
     /// The pieces whose bytes are all in `slot`.
@@ -262,15 +256,19 @@ fn torrent_slots(metainfo: &Metainfo, selected: Option<&[bool]>, naming: Naming)
     info.files().iter().zip(info.disk_paths(naming)).map(slot).collect()
 }
 
-fn wanted_pieces(geometry: &Geometry, slots: &[Slot]) -> Bitfield {
+fn wanted_pieces(geometry: Geometry, slots: &[Slot]) -> Bitfield {
     let mut wanted = Bitfield::new(geometry.piece_count());
-    let piece_length = u64::from(geometry.piece_length());
-    for slot in slots.iter().filter(|slot| slot.selected && slot.length > 0) {
-        for index in slot.offset / piece_length..slot.end().div_ceil(piece_length) {
-            if let Some(piece) = u32::try_from(index).ok().and_then(|index| geometry.piece(index)) {
-                wanted.insert(piece);
-            }
-        }
+    for slot in slots.iter().filter(|slot| slot.selected) {
+        pieces_touching(geometry, slot).for_each(|piece| _ = wanted.insert(piece));
     }
     wanted
+}
+
+fn pieces_touching(geometry: Geometry, slot: &Slot) -> impl Iterator<Item = PieceIndex> + use<> {
+    let length = u64::from(geometry.piece_length());
+    let range = match slot.length {
+        0 => 0..0,
+        _ => slot.offset / length..slot.end().div_ceil(length),
+    };
+    range.filter_map(move |index| u32::try_from(index).ok().and_then(|i| geometry.piece(i)))
 }

@@ -10,17 +10,18 @@
 //!    '------- verified and found bad (Lost) -------------------'
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bt_types::{Bitfield, Blank, OnDemand, PieceIndex};
+use bt_types::{Bitfield, PieceIndex};
 
 use super::dirty::{Dirty, Touched};
 use super::journal::Journal;
 use super::layout::Layout;
 use super::owner::{Hold, Known};
-use super::record::{NO_ID, Record, to_ranges};
+use super::record::{Expected, NO_ID, Record, in_ranges, to_ranges};
 use super::resume::{Checking, Pending, Plan, TorrentFile};
 use super::staged::Staged;
 use crate::{Disk, FileId, StoreError};
@@ -34,11 +35,13 @@ pub(super) struct Ledger<D: Disk> {
     /// must be verified first.
     pub(super) claimed: Bitfield,
     pub(super) durable: Bitfield,
-    pub(super) staged: OnDemand<BTreeMap<u32, Staged>>,
+    /// `None` while nothing is staged and everything is synced, so that an idle torrent takes
+    /// little memory.
+    active: Option<Box<Active<D::File>>>,
     /// The files that the torrent uses, ascending by slot.
     pub(super) files: Vec<TorrentFile>,
-    pub(super) pending: OnDemand<Pending>,
-    pub(super) dirty: OnDemand<Dirty<D::File>>,
+    /// `None` is like the default.
+    pending: Option<Box<Pending>>,
     pub(super) journal: Option<Journal<D>>,
     /// Whether the journal is still the one that the last launch closed. It is rewritten before
     /// anything changes.
@@ -48,6 +51,20 @@ pub(super) struct Ledger<D: Disk> {
     pub(super) failed_syncs: u64,
     pub(super) uploaded: u64,
     pub(super) downloaded: u64,
+}
+
+/// The state of a torrent that is being written.
+#[derive(Debug)]
+struct Active<F> {
+    /// The blocks on disk of missing pieces, by piece.
+    staged: BTreeMap<u32, Staged>,
+    dirty: Dirty<F>,
+}
+
+impl<F> Default for Active<F> {
+    fn default() -> Self {
+        Self { staged: BTreeMap::new(), dirty: Dirty::default() }
+    }
 }
 
 /// What may be done with a torrent.
@@ -81,15 +98,16 @@ impl<D: Disk> Ledger<D> {
         totals: (u64, u64),
     ) -> Self {
         let stage = |(piece, masks)| (piece, Staged::left_over(masks));
+        let staged: BTreeMap<u32, Staged> = plan.unfinished.into_iter().map(stage).collect();
+        let active = Active { staged, dirty: Dirty::default() };
         Self {
             layout,
             have: plan.have,
             claimed: plan.claimed,
             durable: plan.durable,
-            staged: plan.unfinished.into_iter().map(stage).collect(),
+            active: (!active.staged.is_empty()).then(|| Box::new(active)),
             files: plan.files,
-            pending: on_demand(plan.pending),
-            dirty: OnDemand::default(),
+            pending: (plan.pending != Pending::default()).then(|| Box::new(plan.pending)),
             journal,
             as_closed,
             phase: Phase::Checking(Box::new(plan.checking)),
@@ -105,9 +123,9 @@ impl<D: Disk> Ledger<D> {
         let save_path = Record::SavePath(self.layout.save_path());
         let mut records = vec![save_path, Record::Open { uploaded, downloaded }];
         records.extend(self.files.iter().map(|file| self.file_record(*file)));
-        records.push(Record::InParts(self.pending.in_parts.clone()));
-        if !self.pending.expected.slots.is_empty() {
-            records.push(Record::Expected(self.pending.expected.clone()));
+        records.push(Record::InParts(self.in_parts().to_vec()));
+        if let Some(expected) = self.expected() {
+            records.push(Record::Expected(expected.clone()));
         }
         if !self.claimed.is_empty() {
             records.push(Record::Written(to_ranges(self.claimed.iter())));
@@ -152,12 +170,25 @@ impl<D: Disk> Ledger<D> {
             Phase::Ready => {}
         }
         self.start_journal()?;
-        if self.staged.get(&piece.get()).is_some_and(|staged| staged.attempt < attempt) {
-            self.staged.remove(&piece.get());
+        if self.staged_mut(piece).is_some_and(|staged| staged.attempt < attempt) {
+            self.forget_staged(piece);
         }
-        let staged = self.staged.get(&piece.get()).filter(|staged| staged.attempt == attempt);
-        let (have, staged) = (self.have.contains(piece), staged.cloned());
+        let staged = self.staged_mut(piece).filter(|staged| staged.attempt == attempt);
+        let (staged, have) = (staged.cloned(), self.have.contains(piece));
         Ok(WriteStart { failed_syncs: self.failed_syncs, have, staged })
+    }
+
+    fn active(&mut self) -> &mut Active<D::File> {
+        self.active.get_or_insert_default()
+    }
+
+    /// What is staged of `piece`, in any attempt.
+    pub(super) fn staged_mut(&mut self, piece: PieceIndex) -> Option<&mut Staged> {
+        self.active.as_mut()?.staged.get_mut(&piece.get())
+    }
+
+    pub(super) fn forget_staged(&mut self, piece: PieceIndex) {
+        self.active.iter_mut().for_each(|active| _ = active.staged.remove(&piece.get()));
     }
 
     /// Returns what is staged of `piece` in this attempt; `None` if a later one has started.
@@ -167,7 +198,8 @@ impl<D: Disk> Ledger<D> {
         attempt: u32,
         spans: u32,
     ) -> Option<&mut Staged> {
-        let staged = self.staged.entry(piece.get()).or_insert_with(|| Staged::new(attempt, spans));
+        let staged = self.active().staged.entry(piece.get());
+        let staged = staged.or_insert_with(|| Staged::new(attempt, spans));
         (staged.attempt == attempt).then_some(staged)
     }
 
@@ -188,17 +220,50 @@ impl<D: Disk> Ledger<D> {
         pieces: &[u32],
         touched: Touched<D::File>,
     ) -> Result<(), StoreError> {
-        touched.into_iter().for_each(|(slot, file)| self.dirty.touched.push(slot, file));
+        touched.into_files().for_each(|(slot, file)| self.active().dirty.touched.push(slot, file));
         if pieces.is_empty() {
             return Ok(());
         }
         self.append(&[Record::Written(to_ranges(pieces.iter().copied()))])?;
-        for piece in pieces.iter().filter_map(|piece| self.layout.geometry.piece(*piece)) {
+        let geometry = self.layout.geometry;
+        for piece in pieces.iter().filter_map(|piece| geometry.piece(*piece)) {
             self.have.insert(piece);
             self.claimed.insert(piece);
-            self.staged.remove(&piece.get());
+            self.forget_staged(piece);
         }
         Ok(())
+    }
+
+    /// Adds the name `path`, which may be new, to what must be synced.
+    pub(super) fn add_name(&mut self, path: &Path) {
+        self.active().dirty.add_name(path);
+    }
+
+    /// Closes the files that wait for a sync. Then the whole file system is synced instead of them.
+    pub(super) fn close_touched(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.dirty.touched.close_except(self.layout.parts_slot());
+        }
+    }
+
+    /// Takes what must be synced.
+    pub(super) fn take_dirty(&mut self) -> Dirty<D::File> {
+        let dirty = self.active.as_mut().map(|active| std::mem::take(&mut active.dirty));
+        self.active.take_if(|active| active.staged.is_empty());
+        dirty.unwrap_or_default()
+    }
+
+    /// Records a failed sync: what was written since the last one can't be trusted. The names in
+    /// `folders`, and those that are new since the sync started, still must be synced, because
+    /// later pieces may be in files that are open already.
+    pub(super) fn fail_sync(&mut self, mut folders: BTreeSet<PathBuf>) {
+        self.failed_syncs += 1;
+        if let Some(active) = self.active.take() {
+            folders.extend(active.dirty.folders);
+        }
+        if !folders.is_empty() {
+            self.active().dirty.folders = folders;
+        }
     }
 
     /// Records pieces as missing. Returns those that we had until now.
@@ -254,9 +319,7 @@ impl<D: Disk> Ledger<D> {
     /// Records that the check is finished.
     pub(super) fn end_check(&mut self) {
         self.phase = Phase::Ready;
-        if *self.pending == *Pending::BLANK {
-            self.pending.give_up();
-        }
+        self.pending.take_if(|pending| **pending == Pending::default());
     }
 
     /// Records that the torrent uses the file.
@@ -289,11 +352,35 @@ impl<D: Disk> Ledger<D> {
         Ok(())
     }
 
+    /// The slots whose bytes are in the parts file.
+    pub(super) fn in_parts(&self) -> &[Range<u32>] {
+        self.pending.as_ref().map_or(&[], |pending| &pending.in_parts)
+    }
+
+    pub(super) fn is_in_parts(&self, slot: u32) -> bool {
+        in_ranges(self.in_parts(), slot)
+    }
+
     /// Records the slots whose bytes are in the parts file.
     pub(super) fn record_in_parts(&mut self, slots: Vec<Range<u32>>) -> Result<(), StoreError> {
-        if slots != self.pending.in_parts {
+        if slots != self.in_parts() {
             self.append(&[Record::InParts(slots.clone())])?;
-            self.pending.in_parts = slots;
+            self.pending.get_or_insert_default().in_parts = slots;
+        }
+        Ok(())
+    }
+
+    /// The files that are ours to create; `None` if there are none.
+    pub(super) fn expected(&self) -> Option<&Expected> {
+        let expected = self.pending.as_ref().map(|pending| &pending.expected);
+        expected.filter(|expected| !expected.slots.is_empty())
+    }
+
+    /// Records the files that are ours to create.
+    pub(super) fn record_expected(&mut self, expected: Expected) -> Result<(), StoreError> {
+        if self.expected() != Some(&expected).filter(|expected| !expected.slots.is_empty()) {
+            self.append(&[Record::Expected(expected.clone())])?;
+            self.pending.get_or_insert_default().expected = expected;
         }
         Ok(())
     }
@@ -305,15 +392,7 @@ impl<D: Disk> Ledger<D> {
             piece: *piece,
             masks: staged.masks.clone(),
         };
-        self.staged.iter().filter(|(_, staged)| any(staged)).map(record).collect()
+        let staged = self.active.iter().flat_map(|active| &active.staged);
+        staged.filter(|(_, staged)| any(staged)).map(record).collect()
     }
-}
-
-/// Stores `value`, without memory of its own if it is blank.
-fn on_demand<T: Blank + PartialEq>(value: T) -> OnDemand<T> {
-    let mut slot = OnDemand::default();
-    if value != *T::BLANK {
-        *slot = value;
-    }
-    slot
 }

@@ -75,13 +75,13 @@ pub(super) enum Owner {
     /// Nothing has the name, and the file is ours to create.
     Expected,
     /// We created or adopted it.
-    Ours { id: FileId },
+    Ours,
     /// Another torrent, or another entry of this one, writes to it.
     Claimed { by: Claim },
     /// A symbolic link leads to it.
-    Linked { id: FileId },
+    Linked,
     /// Its owner is unknown.
-    Foreign { id: FileId },
+    Foreign,
 }
 
 impl Owner {
@@ -96,14 +96,11 @@ impl Owner {
         let Some(stat) = found else {
             return if created { Self::Expected } else { Self::Absent };
         };
-        let id = stat.id;
         match (known, claim) {
-            _ if stat.linked => Self::Linked { id },
-            (Known::Recorded { hold: Hold::Ours, .. }, _) if may_trust(known, stat) => {
-                Self::Ours { id }
-            }
+            _ if stat.linked => Self::Linked,
+            (Known::Recorded { hold: Hold::Ours, .. }, _) if may_trust(known, stat) => Self::Ours,
             (_, Some(by)) => Self::Claimed { by },
-            _ => Self::Foreign { id },
+            _ => Self::Foreign,
         }
     }
 
@@ -112,12 +109,12 @@ impl Owner {
     }
 
     pub(super) fn may_write(&self) -> bool {
-        matches!(self, Self::Expected | Self::Ours { .. })
+        matches!(self, Self::Expected | Self::Ours)
     }
 
     /// Whether a file that is too long may be cut, if its user said `overwrite`.
     pub(super) fn may_cut(&self, overwrite: bool) -> bool {
-        overwrite && matches!(self, Self::Ours { .. })
+        overwrite && matches!(self, Self::Ours)
     }
 }
 
@@ -202,7 +199,7 @@ mod tests {
         for known in everything_known() {
             for (created, claim) in [(true, None), (false, Some(claim()))] {
                 let owner = Owner::of(known, Some(&stat), created, claim);
-                assert_eq!(owner, Owner::Linked { id: ID }, "{known:?}");
+                assert_eq!(owner, Owner::Linked, "{known:?}");
             }
         }
     }
@@ -214,12 +211,12 @@ mod tests {
             for created in [true, false] {
                 let of = |claim| Owner::of(known, Some(&STAT), created, claim);
                 let without_claim = match known {
-                    _ if ours.contains(&known) => Owner::Ours { id: ID },
-                    _ => Owner::Foreign { id: ID },
+                    _ if ours.contains(&known) => Owner::Ours,
+                    _ => Owner::Foreign,
                 };
                 assert_eq!(of(None), without_claim, "{known:?}");
                 let with_claim = match known {
-                    _ if ours.contains(&known) => Owner::Ours { id: ID },
+                    _ if ours.contains(&known) => Owner::Ours,
                     _ => Owner::Claimed { by: claim() },
                 };
                 assert_eq!(of(Some(claim())), with_claim, "{known:?}");
@@ -232,11 +229,11 @@ mod tests {
         let owners = [
             (Owner::Absent, false, false, false),
             (Owner::Expected, false, true, false),
-            (Owner::Ours { id: ID }, true, true, true),
+            (Owner::Ours, true, true, true),
             (Owner::Claimed { by: Claim::Entry }, true, false, false),
             (Owner::Claimed { by: claim() }, true, false, false),
-            (Owner::Linked { id: ID }, true, false, false),
-            (Owner::Foreign { id: ID }, true, false, false),
+            (Owner::Linked, true, false, false),
+            (Owner::Foreign, true, false, false),
         ];
         for (owner, read, write, cut) in owners {
             let allowed = (owner.may_read(), owner.may_write(), owner.may_cut(true));

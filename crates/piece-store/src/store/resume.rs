@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use bt_types::{Bitfield, Blank, Geometry, PieceIndex};
+use bt_types::{Bitfield, Geometry, PieceIndex};
 
 use super::history::History;
 use super::layout::{Layout, Location, Segment};
@@ -73,11 +73,6 @@ pub(super) struct Checking {
     pub(super) imports: Vec<u32>,
     /// Untrusted files, as they were when this launch started, ascending by slot.
     pub(super) untrusted: Vec<(u32, FileId, Known)>,
-}
-
-impl Blank for Pending {
-    const BLANK: &'static Self =
-        &Self { expected: Expected { boot: 0, slots: Vec::new() }, in_parts: Vec::new() };
 }
 
 /// What is known about one file.

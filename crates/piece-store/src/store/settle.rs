@@ -11,11 +11,10 @@ use bt_types::{Bitfield, PieceIndex};
 
 use super::claims::Claim;
 use super::files::is_zero;
-use super::journal::Journal;
 use super::layout::{Location, Slot};
 use super::ledger::Phase;
 use super::owner::{Hold, Known, Owner};
-use super::record::{Expected, Record, in_ranges, to_ranges};
+use super::record::{Expected, to_ranges};
 use super::resume::TorrentFile;
 use super::{STRIP_LENGTH, Store, changed, names};
 use crate::hashing::hash_zeros;
@@ -154,7 +153,8 @@ impl<D: Disk> Store<D> {
     /// a file its boundary pieces are lost, so that a neighbour may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
-            let decisions = self.decide_all(&files)?;
+            let decisions = files.iter().map(|file| self.decide(file));
+            let decisions = decisions.collect::<Result<Vec<_>, _>>()?;
             let numbers = |which| {
                 let all = files.iter().zip(&decisions);
                 all.filter(move |(_, decision)| **decision == which).map(|(file, _)| file.number)
@@ -174,24 +174,20 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn decide_all(&self, files: &[Checked<'_>]) -> Result<Vec<Decision>, StoreError> {
-        files.iter().map(|file| self.decide(file)).collect()
-    }
-
     fn decide(&self, file: &Checked<'_>) -> Result<Decision, StoreError> {
         let Checked { number, slot, stat } = *file;
         let Some(stat) = stat.filter(|_| self.single.is_none()) else {
             let is_left = !slot.selected && self.single.is_none();
             return Ok(if is_left { Decision::Leave } else { Decision::Write });
         };
-        let owner = self.owner(number, &stat, None);
+        let owner = self.owner(number, &stat);
         // Another torrent may have claimed a file that we created before a power cut.
         let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
         let is_ours = is_recorded && owner.may_write();
         if !self.needs_write(slot, &stat) {
             return Ok(if is_ours { Decision::Write } else { Decision::Read });
         }
-        if matches!(owner, Owner::Linked { .. }) {
+        if owner == Owner::Linked {
             return match slot.selected {
                 true => Err(StoreError::Linked { path: self.layout.full_path(number) }),
                 false => Ok(Decision::Leave),
@@ -211,7 +207,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Returns the owner of the file of a slot, found as `stat`.
-    fn owner(&self, slot: u32, stat: &Stat, claim: Option<Claim>) -> Owner {
+    fn owner(&self, slot: u32, stat: &Stat) -> Owner {
         let ledger = self.ledger();
         let known = match (ledger.file(slot), ledger.untrusted(slot)) {
             (Some(file), _) => {
@@ -221,7 +217,7 @@ impl<D: Disk> Store<D> {
             (None, Some((_, known))) => known,
             (None, None) => Known::Nothing,
         };
-        Owner::of(known, Some(stat), !self.seed_only, claim)
+        Owner::of(known, Some(stat), !self.seed_only, None)
     }
 
     /// Whether an existing file will be written: pieces are missing in it, or it is too long.
@@ -257,8 +253,7 @@ impl<D: Disk> Store<D> {
     /// in other files are imported.
     fn has_verified(&self, number: u32, slot: &Slot, counts: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
-        let is_imported = in_ranges(&ledger.pending.in_parts, number);
-        let verified = if is_imported { &ledger.have } else { &ledger.claimed };
+        let verified = if ledger.is_in_parts(number) { &ledger.have } else { &ledger.claimed };
         self.layout.pieces_touching(slot).any(|piece| verified.contains(piece) && counts(piece))
     }
 
@@ -277,13 +272,12 @@ impl<D: Disk> Store<D> {
         let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
         let by_others = self.layout.pieces_inside(slot).next().is_none() && {
             let ledger = self.ledger();
-            let is_imported = in_ranges(&ledger.pending.in_parts, number);
             // A journal without this file, or the parts file, is better evidence than other files.
             let may_be_used = match untrusted {
                 Some(Known::Nothing) => ledger.durable.is_empty(),
                 known => known.is_some(),
             };
-            !ledger.have.is_empty() && may_be_used && !is_imported
+            !ledger.have.is_empty() && may_be_used && !ledger.is_in_parts(number)
         };
         // Zeros say nothing about a file, unless it was the torrent's before.
         let counts = |piece| untrusted != Some(Known::Nothing) || !self.is_zeros(piece);
@@ -349,7 +343,7 @@ impl<D: Disk> Store<D> {
         slot.set_in_parts(!slot.selected);
         slot.known_length.store(0, Ordering::Relaxed);
         let mut ledger = self.ledger();
-        let in_parts = in_ranges(&ledger.pending.in_parts, number);
+        let in_parts = ledger.is_in_parts(number);
         let (imports, lost): (Vec<_>, Vec<_>) = self
             .layout
             .pieces_touching(slot)
@@ -366,7 +360,7 @@ impl<D: Disk> Store<D> {
         };
         for Checked { number, slot, .. } in files.iter().filter(is_long) {
             let Some(stat) = self.stat_path(slot.path())? else { continue };
-            let owner = self.owner(*number, &stat, None);
+            let owner = self.owner(*number, &stat);
             if stat.length <= slot.length || !owner.may_cut(self.overwrite) {
                 continue;
             }
@@ -412,14 +406,10 @@ impl<D: Disk> Store<D> {
             |(number, slot): &(u32, &Slot)| slot.has_own_file() && ledger.file(*number).is_none();
         let missing = slots().filter(is_expected).map(|(number, _)| number);
         let expected = Expected::new(self.disk().boot(), to_ranges(missing));
-        if expected != ledger.pending.expected {
-            ledger.append(&[Record::Expected(expected.clone())])?;
-            ledger.pending.expected = expected;
-        }
-        let before = &ledger.pending.in_parts;
+        ledger.record_expected(expected)?;
         let in_parts = slots().filter(|(number, slot)| {
             // Imported slots stay there until they are durable.
-            !slot.has_own_file() || in_ranges(before, *number)
+            !slot.has_own_file() || ledger.is_in_parts(*number)
         });
         let in_parts = to_ranges(in_parts.map(|(number, _)| number));
         ledger.record_in_parts(in_parts)?;
@@ -441,10 +431,5 @@ impl<D: Disk> Store<D> {
             self.ledger().record_file(TorrentFile { slot, hold: Hold::Ours, id: stat.id })
         };
         stat.map_or(Ok(()), record)
-    }
-
-    fn sync_records(&self) -> Result<(), StoreError> {
-        let file = self.ledger().journal.as_ref().and_then(Journal::unsynced);
-        self.sync_journal(file)
     }
 }

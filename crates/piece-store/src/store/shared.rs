@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lock::Locks;
 use super::open_files::OpenFiles;
-use crate::{Access, Disk, MAX_OPEN_FILES};
+use crate::{Access, Disk, MAX_OPEN_FILES, is_out_of_descriptors};
 
 /// A disk, the table of open files, and the locks of the torrents that are open on it.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl<D: Disk> SharedDisk<D> {
         loop {
             match open() {
                 // Tries once more even if nothing was closed: another thread may have closed some.
-                Err(error) if self.disk.is_out_of_handles(&error) && can_shrink => {
+                Err(error) if is_out_of_descriptors(error.raw_os_error()) && can_shrink => {
                     can_shrink = self.files.shrink();
                 }
                 opened => return opened,

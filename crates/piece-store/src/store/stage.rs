@@ -104,7 +104,7 @@ impl<D: Disk> Store<D> {
         });
         // After a failed sync nothing is staged any more. Then the hash is dropped.
         let mut ledger = self.ledger();
-        let staged = ledger.staged.get_mut(&span.piece.get());
+        let staged = ledger.staged_mut(span.piece);
         if let Some(staged) = staged.filter(|staged| staged.attempt == span.attempt) {
             let is_whole = staged.masks[span.index as usize] == full_mask(span.bytes.len() as u32);
             staged.finish(span.index, hashed.filter(|_| is_whole));

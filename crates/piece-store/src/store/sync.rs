@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bt_types::{Bitfield, PieceIndex};
@@ -41,7 +40,7 @@ impl<D: Disk> Store<D> {
     /// Takes what must be synced, and the pieces that are durable afterwards, ascending.
     fn plan_sync(&self) -> (Dirty<D::File>, Vec<u32>) {
         let mut ledger = self.ledger();
-        let dirty = ledger.dirty.take();
+        let dirty = ledger.take_dirty();
         let have = ledger.have.iter().filter_map(|piece| self.layout.geometry.piece(piece));
         let pieces =
             have.filter(|piece| !ledger.durable.contains(*piece)).map(PieceIndex::get).collect();
@@ -58,7 +57,7 @@ impl<D: Disk> Store<D> {
         let whole = touched.has_closed();
         let with_parts = whole || touched.contains(self.layout.parts_slot());
         // Each file is closed after its sync, because the steps below may have to open files.
-        for (slot, file) in touched {
+        for (slot, file) in touched.into_files() {
             if let (Some(file), false) = (file, whole || slot == self.layout.parts_slot()) {
                 let synced = self.disk().sync_file(&file.file);
                 let location = self.layout.location(slot);
@@ -86,18 +85,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// After a failed sync: records everything that is not durable as missing, and discards what is
-    /// being written at this moment. Returns the lost pieces. The names in `folders` still must be
-    /// synced, because later pieces may be in files that are open already.
+    /// being written at this moment. Returns the lost pieces. For `folders` see
+    /// [`Ledger::fail_sync`](super::ledger::Ledger::fail_sync).
     fn lose_undurable(&self, folders: BTreeSet<PathBuf>) -> Vec<u32> {
         let mut ledger = self.ledger();
-        ledger.failed_syncs += 1;
-        // Names that were made since the sync started are not synced either.
-        let mut names = ledger.dirty.take().folders;
-        names.extend(folders);
-        if !names.is_empty() {
-            ledger.dirty.folders = names;
-        }
-        ledger.staged.give_up();
+        ledger.fail_sync(folders);
         let geometry = &self.layout.geometry;
         let claimed = ledger.claimed.iter().filter_map(|piece| geometry.piece(piece));
         let doubtful: Vec<u32> =
@@ -137,9 +129,8 @@ impl<D: Disk> Store<D> {
         let synced: Vec<u32> = self.still_complete(&ledger.have, pieces);
         ledger.append(&[Record::Durable(to_ranges(synced.iter().copied()))])?;
         self.end_imports(&mut ledger)?;
-        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        self.sync_journal(file)?;
+        self.sync_records()?;
         let mut ledger = self.ledger();
         for piece in self.still_complete(&ledger.have, &synced) {
             self.layout.geometry.piece(piece).map(|piece| ledger.durable.insert(piece));
@@ -212,7 +203,7 @@ impl<D: Disk> Store<D> {
             let files = closed_files(&found, self.stable_ids);
             let mut records: Vec<Record> = ledger.unfinished_records();
             // Files that were not created by now are no longer expected.
-            if !self.seed_only && !ledger.pending.expected.slots.is_empty() {
+            if !self.seed_only && ledger.expected().is_some() {
                 records.push(Record::Expected(Expected::default()));
             }
             records.push(Record::Closed { uploaded, downloaded, files });
@@ -221,18 +212,15 @@ impl<D: Disk> Store<D> {
             // The check was not finished, or a sync failed. Only the totals are valid.
             ledger.append(&[Record::Open { uploaded, downloaded }])?;
         }
-        let file = ledger.journal.as_ref().and_then(Journal::unsynced);
         drop(ledger);
-        self.sync_journal(file)?;
+        self.sync_records()?;
         self.check_names(&found)
     }
 
-    /// Syncs the journal's file, as [`Journal::unsynced`] returned it. Replaces the file if the
-    /// sync fails, because its next sync would prove nothing.
-    pub(super) fn sync_journal(
-        &self,
-        unsynced: Option<(Arc<D::File>, u64)>,
-    ) -> Result<(), StoreError> {
+    /// Syncs the journal's file. Replaces it if the sync fails, because its next sync would prove
+    /// nothing.
+    pub(super) fn sync_records(&self) -> Result<(), StoreError> {
+        let unsynced = self.ledger().journal.as_ref().and_then(Journal::unsynced);
         let Some((file, length)) = unsynced else { return Ok(()) };
         let synced = self.disk().sync_file(&file);
         let mut ledger = self.ledger();

@@ -275,24 +275,15 @@ impl Machine {
             assert!(!self.calm, "a piece that we have can't be read");
             return;
         };
-        let mut got = Vec::new();
-        for extent in extents {
-            let (start, end) = (got.len(), got.len() + extent.length as usize);
-            got.resize(end, 0);
-            let (mut filled, mut failed) = (start, false);
-            while filled < end && !failed {
-                let offset = extent.offset + (filled - start) as u64;
-                match self.disk.read_at(&extent.file, &mut got[filled..], offset) {
-                    Ok(count) if count > 0 => filled += count,
-                    _ => failed = true,
-                }
-            }
-            if failed {
-                assert!(!self.calm, "a piece that we have can't be read");
-                return;
-            }
-        }
-        assert!(got == self.torrent.piece_data(piece.get()), "we have {piece}, and it is wrong");
+        let read = |extent: &Extent<_>| {
+            read_exactly(&*self.disk, &extent.file, extent.offset, extent.length as usize)
+        };
+        let Ok(parts) = extents.iter().map(read).collect::<Result<Vec<_>, _>>() else {
+            assert!(!self.calm, "a piece that we have can't be read");
+            return;
+        };
+        let is_right = parts.concat() == self.torrent.piece_data(piece.get());
+        assert!(is_right, "we have {piece}, and it is wrong");
     }
 
     /// A file of the torrent, below the download folder.

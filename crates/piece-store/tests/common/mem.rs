@@ -23,20 +23,17 @@ pub struct MemDisk {
     files: Mutex<BTreeMap<PathBuf, Arc<MemFile>>>,
     folders: Mutex<BTreeSet<PathBuf>>,
     faults: Mutex<Vec<Fault>>,
-    /// What another program renames before the next lock is taken.
-    race: Mutex<Option<(PathBuf, PathBuf)>>,
     clock: Mutex<i64>,
     read: AtomicU64,
     handles: AtomicU64,
     open: Arc<AtomicUsize>,
     /// Whether a failed sync forgets what it was to sync.
-    forgets: AtomicBool,
+    forgets: bool,
     /// How many files may be open; 0 for any number.
     max_open: AtomicUsize,
-    /// One more than the number of power cuts.
-    boots: Boots,
+    power_cuts: AtomicU64,
     /// Whether closed files get new inode numbers.
-    renumbers: AtomicBool,
+    renumbers: bool,
     /// Called in the next sync of a file, before it may fail.
     in_sync: Mutex<Option<Hook>>,
     /// Called when a file is locked next.
@@ -44,13 +41,13 @@ pub struct MemDisk {
     /// The folders that were synced.
     synced_folders: Mutex<Vec<PathBuf>>,
     /// Whether names that differ only in the case of letters are one name.
-    folds: AtomicBool,
+    folds: bool,
     /// Whether files have a time of birth.
-    knows_births: AtomicBool,
+    knows_births: bool,
     /// Whether files can't be locked.
-    lockless: AtomicBool,
+    lockless: bool,
     /// The names that it refuses.
-    refused: Mutex<Refused>,
+    refused: Refused,
 }
 
 /// Names that no file can have.
@@ -69,21 +66,12 @@ impl std::fmt::Debug for Hook {
     }
 }
 
-#[derive(Debug)]
-struct Boots(AtomicU64);
-
-impl Default for Boots {
-    fn default() -> Self {
-        Self(AtomicU64::new(1))
-    }
-}
-
 /// The contents of a file, shared by all open files.
 #[derive(Debug)]
 pub struct MemFile {
     path: PathBuf,
     inode: AtomicU64,
-    born: AtomicU64,
+    born: u64,
     opened: AtomicUsize,
     content: Mutex<Content>,
     locked: AtomicBool,
@@ -117,7 +105,7 @@ impl Content {
     }
 
     fn fail_sync(&mut self, disk: &MemDisk) {
-        if disk.forgets.load(Ordering::Relaxed) {
+        if disk.forgets {
             self.dirty.clear();
         }
     }
@@ -159,18 +147,13 @@ impl MemDisk {
     /// A disk on which a failed sync forgets what it was to sync, as on Linux: the bytes can still
     /// be read, the next sync succeeds, and a power cut removes them.
     pub fn forgetful() -> Self {
-        Self { forgets: AtomicBool::new(true), ..Self::default() }
+        Self { forgets: true, ..Self::default() }
     }
 
     /// Lets the next `times` operations of this kind fail on a path that ends with `path`.
     pub fn fail(&self, operation: &'static str, path: &str, code: i32, times: usize) {
-        self.faults.lock().unwrap().push(Fault {
-            operation,
-            path: path.to_owned(),
-            code,
-            times,
-            skip: 0,
-        });
+        let fault = Fault { operation, path: path.to_owned(), code, times, skip: 0 };
+        self.faults.lock().unwrap().push(fault);
     }
 
     /// Like [`Self::fail`], once, after `skip` operations.
@@ -187,11 +170,6 @@ impl MemDisk {
     /// Limits how many files can be open at a time.
     pub fn limit_open(&self, count: usize) {
         self.max_open.store(count, Ordering::Relaxed);
-    }
-
-    /// Renames the file `from` to `to` before the next lock is taken, like another program.
-    pub fn rename_before_lock(&self, from: &str, to: &str) {
-        *self.race.lock().unwrap() = Some((from.into(), to.into()));
     }
 
     /// The total of bytes read.
@@ -219,7 +197,7 @@ impl MemDisk {
 
     /// Drops everything unsynced.
     pub fn cut_power(&self) {
-        self.boots.0.fetch_add(1, Ordering::Relaxed);
+        self.power_cuts.fetch_add(1, Ordering::Relaxed);
         for file in self.files.lock().unwrap().values() {
             let mut content = file.content.lock().unwrap();
             content.bytes = content.synced.clone();
@@ -231,44 +209,33 @@ impl MemDisk {
 
     /// A disk that gives closed files new inode numbers, like vfat.
     pub fn renumbering() -> Self {
-        Self { renumbers: AtomicBool::new(true), ..Self::forgetful() }
+        Self { renumbers: true, ..Self::forgetful() }
     }
 
     /// A disk on which names that differ only in the case of letters are one name.
     pub fn folding() -> Self {
-        Self { folds: AtomicBool::new(true), ..Self::forgetful() }
+        Self { folds: true, ..Self::forgetful() }
     }
 
     /// A disk whose files can't be locked.
     pub fn lockless() -> Self {
-        Self { lockless: AtomicBool::new(true), ..Self::forgetful() }
+        Self { lockless: true, ..Self::forgetful() }
     }
 
     /// A disk whose files have a time of birth.
     pub fn with_births() -> Self {
-        Self { knows_births: AtomicBool::new(true), ..Self::forgetful() }
+        Self { knows_births: true, ..Self::forgetful() }
     }
 
     /// A disk that refuses names with one of `characters` (EINVAL) and, unless it is 0, names of
     /// more than `max_length` bytes (ENAMETOOLONG).
     pub fn refusing(characters: &'static str, max_length: usize) -> Self {
-        let refused = Mutex::new(Refused { characters, max_length });
-        Self { refused, ..Self::forgetful() }
+        Self { refused: Refused { characters, max_length }, ..Self::forgetful() }
     }
 
     /// The number of the file whose path ends with `path`.
     pub fn inode(&self, path: &str) -> u64 {
         self.find(path).inode.load(Ordering::Relaxed)
-    }
-
-    /// Gives the file whose path ends with `path` the number of a removed one.
-    pub fn set_inode(&self, path: &str, inode: u64) {
-        self.find(path).inode.store(inode, Ordering::Relaxed);
-    }
-
-    /// Renames the file `from` to `to`. Both are full paths.
-    pub fn move_file(&self, from: &str, to: &str) {
-        self.rename(&PathBuf::new(), Path::new(from), Path::new(to)).unwrap();
     }
 
     /// Whether there is a file of exactly this path, as it is spelled.
@@ -278,7 +245,7 @@ impl MemDisk {
 
     /// The path, as it is spelled on the disk.
     fn spelled(&self, files: &BTreeMap<PathBuf, Arc<MemFile>>, path: PathBuf) -> PathBuf {
-        if !self.folds.load(Ordering::Relaxed) || files.contains_key(&path) {
+        if !self.folds || files.contains_key(&path) {
             return path;
         }
         let same = |name: &&PathBuf| {
@@ -289,7 +256,7 @@ impl MemDisk {
 
     /// Fails for a name that is too long or, if it is to be made, has a bad character.
     fn check_name(&self, path: &Path, makes: bool) -> io::Result<()> {
-        let refused = self.refused.lock().unwrap();
+        let refused = &self.refused;
         let is_long =
             |name: &std::ffi::OsStr| refused.max_length > 0 && name.len() > refused.max_length;
         let has_bad = |name: &std::ffi::OsStr| {
@@ -354,19 +321,9 @@ impl MemDisk {
         files.iter().map(|(path, file)| (path.clone(), stat(file), bytes(file))).collect()
     }
 
-    /// The folders that the store has made.
-    pub fn folders(&self) -> Vec<PathBuf> {
-        self.folders.lock().unwrap().iter().cloned().collect()
-    }
-
     /// Makes a folder.
     pub fn put_folder(&self, path: &Path) {
         self.folders.lock().unwrap().insert(path.to_owned());
-    }
-
-    /// Whether the disk is a [`Self::renumbering`] one.
-    pub fn is_renumbering(&self) -> bool {
-        self.renumbers.load(Ordering::Relaxed)
     }
 
     /// Creates or replaces a file, all of it synced.
@@ -378,26 +335,9 @@ impl MemDisk {
         self.files.lock().unwrap().insert(path.to_owned(), file);
     }
 
-    /// Creates or replaces a file, like another program.
-    pub fn put(&self, path: &str, bytes: &[u8]) {
-        let (inode, modified) = (self.tick() as u64, self.tick());
-        self.put_as(Path::new(path), inode, modified, bytes);
-    }
-
-    /// Sets the time of the file whose path ends with `path` to now.
-    pub fn touch(&self, path: &str) {
-        let modified = self.tick();
-        self.find(path).content.lock().unwrap().modified = modified;
-    }
-
-    /// The number of the boot, and the clock, which also numbers new files.
-    pub fn counters(&self) -> (u64, i64) {
-        (self.boots.0.load(Ordering::Relaxed), *self.clock.lock().unwrap())
-    }
-
-    /// Sets what [`Self::counters`] returns.
-    pub fn set_counters(&self, boots: u64, clock: i64) {
-        self.boots.0.store(boots, Ordering::Relaxed);
+    /// Sets how many times the power was cut, and the clock, which also numbers new files.
+    pub fn set_counters(&self, power_cuts: u64, clock: i64) {
+        self.power_cuts.store(power_cuts, Ordering::Relaxed);
         *self.clock.lock().unwrap() = clock;
     }
 
@@ -443,11 +383,7 @@ impl MemDisk {
         Arc::new(MemFile {
             path: path.to_owned(),
             inode: AtomicU64::new(self.tick() as u64),
-            born: AtomicU64::new(if self.knows_births.load(Ordering::Relaxed) {
-                self.tick() as u64
-            } else {
-                0
-            }),
+            born: if self.knows_births { self.tick() as u64 } else { 0 },
             opened: AtomicUsize::new(0),
             content: Mutex::default(),
             locked: AtomicBool::new(false),
@@ -461,11 +397,7 @@ fn stat(file: &MemFile) -> Stat {
     Stat {
         kind: Kind::File,
         linked: false,
-        id: FileId {
-            device: 1,
-            inode: file.inode.load(Ordering::Relaxed),
-            born: file.born.load(Ordering::Relaxed),
-        },
+        id: FileId { device: 1, inode: file.inode.load(Ordering::Relaxed), born: file.born },
         length: content.bytes.len() as u64,
         modified: (content.modified, 0),
     }
@@ -628,13 +560,10 @@ impl Disk for MemDisk {
     fn try_lock(&self, file: &MemHandle) -> io::Result<Lock> {
         let hook = self.in_lock.lock().unwrap().take();
         hook.into_iter().for_each(|hook| (hook.0)());
-        if let Some((from, to)) = self.race.lock().unwrap().take() {
-            self.rename(&PathBuf::new(), &from, &to)?;
-        }
         if self.fault("lock", &file.file.path).is_some() {
             return Ok(Lock::Busy);
         }
-        if self.lockless.load(Ordering::Relaxed) {
+        if self.lockless {
             return Ok(Lock::Unsupported);
         }
         let free = !file.file.locked.swap(true, Ordering::Relaxed);
@@ -679,18 +608,12 @@ impl Disk for MemDisk {
         Ok(())
     }
 
-    fn prefetch(&self, _: &MemHandle, _: u64, _: u64) {}
-
     fn file_system(&self, _: &PathBuf) -> io::Result<(u64, Option<u64>)> {
         Ok((1, None))
     }
 
-    fn is_out_of_handles(&self, error: &io::Error) -> bool {
-        error.raw_os_error() == Some(24)
-    }
-
     fn has_stable_ids(&self, _: &PathBuf) -> bool {
-        !self.renumbers.load(Ordering::Relaxed)
+        !self.renumbers
     }
 
     fn naming_after(&self, error: &io::Error) -> Option<Naming> {
@@ -702,7 +625,7 @@ impl Disk for MemDisk {
     }
 
     fn boot(&self) -> u128 {
-        self.boots.0.load(Ordering::Relaxed).into()
+        u128::from(self.power_cuts.load(Ordering::Relaxed)) + 1
     }
 
     fn process_id(&self) -> u32 {

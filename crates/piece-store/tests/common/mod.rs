@@ -36,8 +36,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// A torrent named `t` with these files, full of noise.
 pub fn torrent(files: &[(&str, usize)], piece_length: u32) -> Torrent {
-    let total = files.iter().map(|(_, length)| length).sum();
-    torrent_of(files, piece_length, noise(total, 1))
+    torrent_with(files, piece_length, 1)
 }
 
 /// A torrent named `t` with these files, full of the noise that `seed` gives.
@@ -48,17 +47,18 @@ pub fn torrent_with(files: &[(&str, usize)], piece_length: u32, seed: u64) -> To
 
 /// A torrent named `t` with these files and this data.
 pub fn torrent_of(files: &[(&str, usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
-    let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
-    let builder = Builder::new("t").piece_length(piece_length);
-    let builder =
-        files.iter().fold(builder, |builder, (path, length)| builder.file(path, *length as u64));
-    Torrent { metainfo: Arc::new(builder.build(&hashes).unwrap()), data }
+    let files: Vec<_> = files.iter().map(|(path, length)| (path.as_bytes(), *length)).collect();
+    build(b"t", &files, piece_length, data)
 }
 
 /// A torrent named `name` with these files, full of noise; names of any bytes, elements joined by
 /// `/`.
 pub fn torrent_named(name: &[u8], files: &[(&[u8], usize)], piece_length: u32) -> Torrent {
-    let data = noise(files.iter().map(|(_, length)| length).sum(), 1);
+    let total = files.iter().map(|(_, length)| length).sum();
+    build(name, files, piece_length, noise(total, 1))
+}
+
+fn build(name: &[u8], files: &[(&[u8], usize)], piece_length: u32, data: Vec<u8>) -> Torrent {
     let hashes: Vec<_> = data.chunks(piece_length as usize).map(piece_hash::sha1).collect();
     let builder = Builder::new(name).piece_length(piece_length);
     let builder = files.iter().fold(builder, |all, (path, length)| all.file(path, *length as u64));
@@ -168,6 +168,12 @@ pub fn on_disk() -> Site<OsDisk> {
     Site { disk: Arc::new(OsDisk::new()), save, state, _root: Some(root) }
 }
 
+/// A torrent at a site, and its spec there, with a journal.
+pub fn at<D: Disk>(site: Site<D>, torrent: Torrent) -> (Torrent, Site<D>, OpenSpec) {
+    let spec = site.spec(&torrent);
+    (torrent, site, spec)
+}
+
 impl<D: Disk> Site<D> {
     /// The spec of `torrent` at this site, with a journal.
     pub fn spec(&self, torrent: &Torrent) -> OpenSpec {
@@ -180,17 +186,18 @@ impl<D: Disk> Site<D> {
         try_open_on(&self.disk, spec).unwrap()
     }
 
+    /// Opens a torrent with a journal, like a new process, and checks it.
+    #[track_caller]
+    pub fn start(&self, torrent: &Torrent) -> Launch<D> {
+        self.open(&self.spec(torrent)).check()
+    }
+
     /// The bytes of the file `path` below the download folder; `None` if there is none.
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         let (folder, _) = self.disk.folder(&self.save, false).unwrap();
         let length = self.disk.stat(&folder, Path::new(path)).unwrap()?.length;
         let file = self.disk.open(&folder, Path::new(path), Access::Read).unwrap();
-        let mut bytes = vec![0; length as usize];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            filled += self.disk.read_at(&file, &mut bytes[filled..], filled as u64).unwrap();
-        }
-        Some(bytes)
+        Some(read_exactly(&*self.disk, &file, 0, length as usize).unwrap())
     }
 
     /// Writes the file `path` below the download folder, like another program.
@@ -212,6 +219,33 @@ impl<D: Disk> Site<D> {
         self.disk.rename(&folder, Path::new(from), Path::new(to)).unwrap();
     }
 
+    /// Puts another file in the place of `path`, while the old one still has its inode.
+    pub fn replace(&self, path: &str, bytes: &[u8]) {
+        self.write(&format!("{path}.new"), bytes);
+        self.rename(&format!("{path}.new"), path);
+    }
+
+    /// Removes the file `path` below the download folder, like another program.
+    pub fn remove(&self, path: &str) {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        self.disk.remove(&folder, Path::new(path)).unwrap();
+    }
+
+    /// Sets the length of the file `path` below the download folder, like another program.
+    pub fn cut(&self, path: &str, length: u64) {
+        let (folder, _) = self.disk.folder(&self.save, false).unwrap();
+        let file = self.disk.open(&folder, Path::new(path), Access::Write).unwrap();
+        self.disk.set_length(&file, length).unwrap();
+    }
+
+    /// The file in the state folder with this extension, of several any.
+    pub fn state_file(&self, extension: &str) -> PathBuf {
+        let (folder, _) = self.disk.folder(&self.state, false).unwrap();
+        let names = self.disk.list(&folder).unwrap().into_iter();
+        let is_it = |name: &PathBuf| name.extension().is_some_and(|other| other == extension);
+        self.state.join(names.into_iter().find(is_it).unwrap())
+    }
+
     /// Removes all journals.
     pub fn remove_journals(&self) {
         let (folder, _) = self.disk.folder(&self.state, false).unwrap();
@@ -221,6 +255,23 @@ impl<D: Disk> Site<D> {
             }
         }
     }
+}
+
+/// Reads `length` bytes of a file.
+pub fn read_exactly<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    offset: u64,
+    length: usize,
+) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut filled) = (vec![0; length], 0);
+    while filled < length {
+        match disk.read_at(file, &mut bytes[filled..], offset + filled as u64)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count => filled += count,
+        }
+    }
+    Ok(bytes)
 }
 
 /// `spec` with this selection of files.
@@ -284,7 +335,8 @@ impl<D: Disk> Launch<D> {
         attempt: u32,
         spans: &mut [Option<Span>],
     ) -> CommitResult {
-        self.store.commit(piece, attempt, spans, None, false, &mut self.scratch)
+        let result = self.store.commit(piece, attempt, spans, None, false, &mut self.scratch);
+        result.unwrap_or_else(CommitResult::Failed)
     }
 
     pub fn try_commit(&mut self, torrent: &Torrent, index: u32) -> CommitResult {
@@ -299,6 +351,44 @@ impl<D: Disk> Launch<D> {
         }
     }
 
+    /// Commits `pieces`, and goes on.
+    #[track_caller]
+    pub fn with(mut self, torrent: &Torrent, pieces: impl IntoIterator<Item = u32>) -> Self {
+        self.commit(torrent, pieces);
+        self
+    }
+
+    /// Commits the wanted pieces that are missing.
+    #[track_caller]
+    pub fn commit_missing(&mut self, torrent: &Torrent) {
+        let have = self.store.have();
+        let wanted: Vec<u32> = numbers(&self.opened.wanted);
+        self.commit(
+            torrent,
+            wanted.into_iter().filter(|piece| !have.contains(torrent.piece(*piece))),
+        );
+    }
+
+    /// Asserts that these are the pieces that we have, and goes on.
+    #[track_caller]
+    pub fn assert_have(self, pieces: &[u32]) -> Self {
+        assert_eq!(self.have(), pieces);
+        self
+    }
+
+    /// Makes the pieces durable, and goes on.
+    #[track_caller]
+    pub fn synced(self) -> Self {
+        self.store.sync().unwrap();
+        self
+    }
+
+    /// Ends the launch with a clean shutdown or, if not `clean`, like a kill.
+    #[track_caller]
+    pub fn end(self, clean: bool) {
+        if clean { self.close() } else { drop(self) }
+    }
+
     #[track_caller]
     pub fn close(self) {
         self.store.close(0, 0, &[]).unwrap();
@@ -306,6 +396,18 @@ impl<D: Disk> Launch<D> {
 
     pub fn have(&self) -> Vec<u32> {
         self.store.have().iter().collect()
+    }
+
+    /// The pieces that were trusted at the start, and those that were not.
+    pub fn found(&self) -> (Vec<u32>, Vec<u32>) {
+        (numbers(&self.opened.have), self.to_verify())
+    }
+
+    /// Asserts which pieces were trusted at the start and which are to be verified, and goes on.
+    #[track_caller]
+    pub fn assert_found(self, trusted: &[u32], to_verify: &[u32]) -> Self {
+        assert_eq!(self.found(), (trusted.to_vec(), to_verify.to_vec()));
+        self
     }
 
     pub fn to_verify(&self) -> Vec<u32> {
@@ -323,6 +425,22 @@ impl<D: Disk> Launch<D> {
         let piece = torrent.metainfo.info().geometry().piece(index).unwrap();
         self.store.read(piece, offset..offset + length, &mut self.scratch)
     }
+}
+
+impl Launch<OsDisk> {
+    /// Asserts that a range of a piece is read as it is in the torrent.
+    #[track_caller]
+    pub fn assert_reads(&mut self, torrent: &Torrent, index: u32, offset: u32, length: u32) {
+        let got = bytes_of(&self.read(torrent, index, offset, length).unwrap());
+        assert!(got == torrent.piece_data(index)[offset as usize..][..length as usize]);
+    }
+}
+
+/// Asserts that the check refuses a file that is not the torrent's.
+#[track_caller]
+pub fn assert_unrelated(spec: &OpenSpec) {
+    let checked = open(spec).try_check().map(drop);
+    assert!(matches!(checked, Err(StoreError::UnrelatedFile { .. })), "{checked:?}");
 }
 
 /// Verifies everything that is to be verified. Does not finish the check.

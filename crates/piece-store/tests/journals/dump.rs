@@ -12,7 +12,7 @@
 //! | part              | bytes                                            |
 //! |-------------------|--------------------------------------------------|
 //! | `torrent 0+32768` | 32,768 bytes of the torrent's data from offset 0 |
-//! | `user 0+500`      | the same of [`user_bytes`]                       |
+//! | `user 0+500`      | the same of [`USER_BYTES`]                       |
 //! | `zeros 500`       | 500 zeros                                        |
 //! | `text 0 1 4711\n` | these letters                                    |
 //! | `hex 3720`        | these bytes                                      |
@@ -24,47 +24,11 @@ use std::sync::LazyLock;
 use super::common::mem::MemDisk;
 use super::common::noise;
 
-/// A shorter part is written in hex.
-const MIN_PART: usize = 16;
-
-/// No file is longer.
-const MAX_LENGTH: usize = 400_000;
-
-static ZEROS: [u8; MAX_LENGTH] = [0; MAX_LENGTH];
-
 /// The bytes of the user's own files, from the start.
-static USER_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| noise(MAX_LENGTH, 77));
+static USER_BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| noise(400_000, 77));
 
-/// The bytes of a user's own file.
-pub fn user_bytes(length: usize) -> &'static [u8] {
-    &USER_BYTES[..length]
-}
-
-/// Returns the disk as text. Writes journals, and new ones that were to replace them, to `folder`.
-pub fn save(disk: &MemDisk, torrent: &Data<'_>, folder: &Path) -> String {
-    let (boots, clock) = disk.counters();
-    let kind = if disk.is_renumbering() { "renumbering" } else { "forgetful" };
-    let mut text = format!("disk {kind}, boot {boots}, clock {clock}\n");
-    for path in disk.folders() {
-        text += &format!("folder {}\n", path.display());
-    }
-    for (path, stat, bytes) in disk.files() {
-        let parts = match path.to_string_lossy().split_once(".journal") {
-            Some((_, rest)) => {
-                let name = format!("journal{rest}");
-                std::fs::write(folder.join(&name), bytes).unwrap();
-                format!("stored {name}")
-            }
-            None => describe(&bytes, torrent, &path),
-        };
-        let (path, inode, modified) = (path.display(), stat.id.inode, stat.modified.0);
-        text += &format!("file {path}, inode {inode}, modified {modified}: {parts}\n");
-    }
-    text
-}
-
-/// Makes the disk that [`save`] wrote. No file is open, and no lock is held.
-pub fn load(text: &str, torrent: &Data<'_>, folder: &Path) -> MemDisk {
+/// Makes the disk that `text` describes. No file is open, and no lock is held.
+pub fn load(text: &str, torrent: &[u8], folder: &Path) -> MemDisk {
     let (first, lines) = text.split_once('\n').unwrap();
     let [kind, boots, clock] = split(first, ", ");
     let disk = match kind {
@@ -86,7 +50,7 @@ pub fn load(text: &str, torrent: &Data<'_>, folder: &Path) -> MemDisk {
         };
         disk.put_as(path, number(inode) as u64, number(modified), &bytes);
     }
-    disk.set_counters(number(boots) as u64, number(clock));
+    disk.set_counters(number(boots) as u64 - 1, number(clock));
     disk
 }
 
@@ -101,70 +65,8 @@ fn number(text: &str) -> i64 {
     number.parse().unwrap()
 }
 
-/// The data of a torrent, and the place of each file in it.
-pub struct Data<'a> {
-    pub bytes: &'a [u8],
-    /// Paths on the disk and offsets in the torrent.
-    pub files: Vec<(std::path::PathBuf, usize)>,
-}
-
-impl Data<'_> {
-    /// The data from the start of a file on, and its offset in the torrent.
-    fn from(&self, path: &Path) -> (&[u8], usize) {
-        let offset = self.files.iter().find(|(name, _)| name == path).map_or(0, |file| file.1);
-        (&self.bytes[offset..], offset)
-    }
-}
-
-/// Lists the parts of a file.
-pub fn describe(content: &[u8], torrent: &Data<'_>, path: &Path) -> String {
-    let (data, offset) = torrent.from(path);
-    let (mut parts, mut literal, mut at) = (Vec::new(), Vec::new(), 0);
-    while at < content.len() {
-        let rest = &content[at..];
-        let ours = common_length(rest, data.get(at..).unwrap_or_default());
-        let users = common_length(rest, USER_BYTES.get(at..).unwrap_or_default());
-        let zeros = common_length(rest, &ZEROS);
-        let (length, part) = match () {
-            () if ours >= users.max(zeros) => (ours, format!("torrent {}+{ours}", offset + at)),
-            () if users >= zeros => (users, format!("user {at}+{users}")),
-            () => (zeros, format!("zeros {zeros}")),
-        };
-        if length < MIN_PART {
-            literal.push(content[at]);
-            at += 1;
-            continue;
-        }
-        parts.extend(describe_literal(&std::mem::take(&mut literal)));
-        parts.push(part);
-        at += length;
-    }
-    parts.extend(describe_literal(&literal));
-    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
-}
-
-fn describe_literal(bytes: &[u8]) -> Option<String> {
-    let is_text = |byte: &u8| byte.is_ascii_alphanumeric() || b" \n".contains(byte);
-    match bytes {
-        [] => None,
-        text if text.iter().all(is_text) => Some(format!("text {}", text.escape_ascii())),
-        other => Some(format!("hex {}", hex(other))),
-    }
-}
-
-fn common_length(a: &[u8], b: &[u8]) -> usize {
-    const STEP: usize = 512;
-    let same = a.chunks(STEP).zip(b.chunks(STEP)).take_while(|(a, b)| a == b);
-    let start = (same.count() * STEP).min(a.len()).min(b.len());
-    start + a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b).count()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bytes that [`describe`] describes.
-fn bytes(parts: &str, torrent: &Data<'_>) -> Vec<u8> {
+/// The bytes of the listed parts of a file.
+pub fn bytes(parts: &str, torrent: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     for part in parts.split(", ").filter(|part| *part != "nothing") {
         let (kind, what) = part.split_once(' ').unwrap();
@@ -173,7 +75,7 @@ fn bytes(parts: &str, torrent: &Data<'_>) -> Vec<u8> {
             start..start + length
         };
         match kind {
-            "torrent" => content.extend(&torrent.bytes[range()]),
+            "torrent" => content.extend(&torrent[range()]),
             "user" => content.extend(&USER_BYTES[range()]),
             "zeros" => content.resize(content.len() + what.parse::<usize>().unwrap(), 0),
             "text" => content.extend(what.replace("\\n", "\n").bytes()),

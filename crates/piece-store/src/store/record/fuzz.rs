@@ -2,8 +2,13 @@
 
 use bt_types::Geometry;
 
+use self::choices::Choices;
 use super::super::history::History;
 use super::*;
+
+#[allow(dead_code, unreachable_pub)] // The fuzzer builds this crate without testkit.
+#[path = "../../../../testkit/src/choices.rs"]
+mod choices;
 
 const PIECES: u32 = 100;
 
@@ -17,13 +22,15 @@ pub fn journal(data: &[u8]) {
     let header =
         Header { info_hash: InfoHashV1([0; 20]), path: Sha1Digest([0; 20]), pieces: PIECES };
     replay(&[header.encode(), data.to_vec()].concat(), &header);
-    let mut input = Input(data);
-    let (cut, position, damage) = (input.number(), input.number(), input.byte());
+    let mut choices = Choices::new(data);
+    let mut number = || choices.number() as usize >> 16;
+    let (cut, position) = (number(), number());
+    let damage = choices.byte();
     let mut whole = header.encode();
     let mut ends = vec![whole.len()];
-    while !input.0.is_empty() {
-        let (kind, length) = (input.byte() % 17, input.byte());
-        let payload = input.bytes(usize::from(length));
+    while !choices.is_empty() {
+        let (kind, length) = (choices.byte() % 17, choices.byte());
+        let payload = choices.bytes(length.into());
         if let Some(record) = Record::decode(kind, payload) {
             // Kinds 5 and 7 are of version 0.1.0.
             let is_written = !matches!(kind, 5 | 7);
@@ -51,27 +58,4 @@ fn replay(bytes: &[u8], header: &Header) -> History {
     assert!((HEADER_LENGTH..=bytes.len()).contains(&length));
     assert_eq!(history.written.pieces(), PIECES);
     history
-}
-
-/// Bytes that are taken from the front; zeros once all are taken.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    /// The next bytes, `most` or as many as there are.
-    fn bytes(&mut self, most: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.bytes(1).first().copied().unwrap_or(0)
-    }
-
-    /// A number of 16 bits, from four bytes of which the last two are not used.
-    fn number(&mut self) -> usize {
-        let high = usize::from(self.byte()) << 8 | usize::from(self.byte());
-        self.bytes(2);
-        high
-    }
 }

@@ -203,7 +203,7 @@ proptest! {
 
     #[test]
     fn fuzz_target_holds_for_whole_records(
-        records in proptest::collection::vec((0u8..10, proptest::collection::vec(0u8..120, 0..40)), 0..8),
+        records in proptest::collection::vec((0u8..17, proptest::collection::vec(0u8..120, 0..64)), 0..8),
         damage in any::<[u8; 9]>(),
     ) {
         let join = |(kind, payload): &(u8, Vec<u8>)| [&[*kind, payload.len() as u8], &payload[..]].concat();
@@ -216,12 +216,5 @@ proptest! {
         let mut bytes = journal(&one_of_each());
         bytes.extend(tail);
         prop_assert!(replay(&bytes).is_some());
-    }
-
-    #[test]
-    fn any_payload_is_decoded_or_skipped(kind in any::<u8>(), payload in proptest::collection::vec(any::<u8>(), 0..64)) {
-        if let Some(record) = Record::decode(kind, &payload) {
-            prop_assert_eq!(record.payload(), payload);
-        }
     }
 }
