@@ -109,19 +109,8 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
     let wants = draw_wants(rng, at, start, layout.files.len());
     NodePlan {
         unrelated: draw_unrelated(rng, start, &wants, &layout.files),
-        rival: false,
-        machine: None,
-        same_process: false,
-        state: "/state",
         protected: at == 0,
-        overwrite: false,
-        folds: false,
-        lockless: false,
         links: draw_links(rng, start, &layout.files),
-        long: Vec::new(),
-        ends_early: None,
-        start,
-        wants,
         from: if at == 0 || rng.chance(50) { Duration::ZERO } else { rng.millis(0..20_000) },
         span_memory: rng.within(least.max(256 << 10)..(8 << 20).max(least + 1)) as usize,
         max_connections: if rng.chance(10) { rng.within(4..12) as usize } else { 200 },
@@ -129,8 +118,8 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
         max_up: rate(rng),
         preallocate: rng.chance(15),
         peers: (0..named).filter_map(|_| rng.pick(&others).copied()).collect(),
-        named_liars: 0,
         job_time: *rng.pick(&[100, 1_000, 5_000, 200_000]).unwrap_or(&100),
+        ..NodePlan::new(start, wants)
     }
 }
 
