@@ -9,7 +9,7 @@ use swarm::{
     Source,
 };
 
-use crate::bench::{Bench, Setup, address, peer_id, pieces_of, seconds, setup};
+use crate::bench::{Bench, Setup, address, peer_id, pieces_of, said, seconds, setup};
 
 fn outgoing(number: u64) -> ConnectedPeer {
     ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
@@ -353,11 +353,8 @@ fn full_stalled_swarm_disconnects_oldest_peer() {
         bench.send(first, request);
     }
     let gone = |outputs: &[Output]| -> Vec<PeerKey> {
-        let useless = |output: &Output| match output {
-            Output::Disconnect { peer, reason: DisconnectReason::Useless } => Some(*peer),
-            _ => None,
-        };
-        outputs.iter().filter_map(useless).collect()
+        said!(outputs, Output::Disconnect { peer, reason: DisconnectReason::Useless } => *peer)
+            .collect()
     };
     assert_eq!(gone(&bench.pass(seconds(55))), []);
     assert_eq!(gone(&bench.pass(seconds(10))), [first], "it connected first");
