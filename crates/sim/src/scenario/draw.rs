@@ -72,13 +72,11 @@ pub(super) fn fold_names(rng: &mut Rng, layout: &mut Layout) -> bool {
             true => name.replace('f', "F"),
             false => name.replace('d', "D"),
         };
-        let lower = name.to_lowercase();
-        let is_taken =
-            layout.files.iter().filter(|(name, _)| name.to_lowercase() == lower).count() > 1;
-        let was = layout.files[other].0.to_lowercase();
-        let is_pair =
-            layout.files.iter().filter(|(name, _)| name.to_lowercase() == was).count() > 1;
-        if one != other && !is_taken && !is_pair {
+        let is_shared = |name: &str| {
+            let same = |(other, _): &&(String, u64)| other.eq_ignore_ascii_case(name);
+            layout.files.iter().filter(same).count() > 1
+        };
+        if one != other && !is_shared(&name) && !is_shared(&layout.files[other].0) {
             layout.files[other].0 = folded;
         }
     }
