@@ -80,7 +80,7 @@ pub struct ConnectedPeer {
     pub peer_id: PeerId,
 }
 
-/// Where an address comes from.
+/// Where an address comes from. A private torrent uses only those of its trackers (BEP 27).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// From a tracker of the torrent.
@@ -95,13 +95,6 @@ pub enum Source {
     Dht,
     /// From the local network (BEP 14).
     Local,
-}
-
-impl Source {
-    /// Whether a private torrent may use it (BEP 27).
-    pub(crate) fn allowed_when_private(self) -> bool {
-        matches!(self, Self::Tracker)
-    }
 }
 
 /// Why an attempt to connect to a candidate failed.

@@ -95,7 +95,8 @@ impl Trackers {
         if self.asking.is_some() {
             return None;
         }
-        let completed = self.list.iter().position(|tracker| tracker.owes_completed(now));
+        let is_due = |tracker: &Tracker| tracker.owes() && tracker.completed_at() <= now;
+        let completed = self.list.iter().position(is_due);
         if let Some(index) = completed {
             return Some(self.ask(index, AnnounceEvent::Completed, num_want));
         }
@@ -241,10 +242,6 @@ impl Tracker {
     /// Whether `completed` may be sent. A tracker that does not know us is sent `started` first.
     fn owes(&self) -> bool {
         self.owed_completed && self.started
-    }
-
-    fn owes_completed(&self, now: Duration) -> bool {
-        self.owes() && self.completed_at() <= now
     }
 
     /// Returns when `completed` may be sent: at once, or after a back-off.

@@ -50,7 +50,7 @@ impl Downloads {
             let (now, pieces, blame) = (cx.now, &*cx.pieces, &self.blame);
             let asker = Asker { key, peer, now, shares, short, pieces, blame };
             let done = match self.picker.choose(&asker, &mut self.unfinished, cx.rng) {
-                Choice::Block { piece, block } => self.ask(cx, key, piece, block, budget),
+                Choice::Block(piece, block) => self.ask(cx, key, piece, block, budget),
                 Choice::Start(piece) => self.start_for(cx, key, piece, budget),
                 Choice::Nothing if short => return AskState::Starved,
                 Choice::Nothing => match self.latest_of_others(cx, key) {
