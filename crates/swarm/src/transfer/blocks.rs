@@ -51,7 +51,8 @@ impl Downloads {
         peer.last_block = now;
         peer.rejects = 0;
         let was_snubbed = peer.end_snub(now);
-        let (sender, snubbed) = (Sender::new(key, identity), asked.map(|asked| asked.snubbed));
+        let sender = Sender { key, address: identity.address, peer_id: identity.peer_id };
+        let snubbed = asked.map(|asked| asked.snubbed);
         let finished = self
             .unfinished
             .update(request.piece(), |piece| piece.finish(now, request.block(), sender, snubbed));

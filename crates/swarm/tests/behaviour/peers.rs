@@ -19,6 +19,12 @@ fn know(bench: &mut Bench, addresses: &[SocketAddr]) -> usize {
     bench.swarm.handle_candidates(bench.now, Source::Tracker, addresses)
 }
 
+/// The attempt to connect to a candidate fails.
+fn unreachable(bench: &mut Bench, number: u64) {
+    let failure = ConnectFailure::Unreachable;
+    bench.swarm.handle_connect_failed(bench.now, address(number), failure);
+}
+
 /// Connects to the next candidate, which must be `number`.
 fn connect(bench: &mut Bench, number: u64) -> PeerKey {
     assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(number)));
@@ -102,8 +108,7 @@ fn failures_back_off_then_rest() {
             bench.pass(Duration::from_millis(500));
         }
         waits.push((bench.now - start).as_millis());
-        let failure = ConnectFailure::Unreachable;
-        bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+        unreachable(&mut bench, 1);
     }
     assert_eq!(waits, [0, 1_500, 10_000, 20_000, 40_000, 80_000, 1_800_000]);
 }
@@ -111,8 +116,7 @@ fn failures_back_off_then_rest() {
 /// Fails to connect to the next candidate, which must be `number`.
 fn fail(bench: &mut Bench, number: u64) {
     assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(number)));
-    let failure = ConnectFailure::Unreachable;
-    bench.swarm.handle_connect_failed(bench.now, address(number), failure);
+    unreachable(bench, number);
 }
 
 #[test]
@@ -122,11 +126,10 @@ fn all_first_failures_are_retried_early() {
     assert!(bench.swarm.next_candidate(bench.now).is_some());
     know(&mut bench, &[address(2)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
-    let failure = ConnectFailure::Unreachable;
-    bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+    unreachable(&mut bench, 1);
     bench.pass(seconds(5));
     assert_eq!(bench.swarm.next_candidate(bench.now), None, "the other may still answer");
-    bench.swarm.handle_connect_failed(bench.now, address(2), failure);
+    unreachable(&mut bench, 2);
     bench.pass(Duration::from_millis(1499));
     assert_eq!(bench.swarm.next_candidate(bench.now), None);
     bench.pass(Duration::from_millis(1));

@@ -199,23 +199,21 @@ fn endgame_asks_twice_and_cancels() {
 
 /// Returns a faster and a slower peer, and the blocks that each owes. No free block is left.
 fn unequal_in_the_endgame(bench: &mut Bench) -> [(PeerKey, VecDeque<BlockRequest>); 2] {
-    let mut peers = [(); 2].map(|()| (bench.join_seed(), VecDeque::new()));
+    let (peers, mut owed) = ([bench.join_seed(), bench.join_seed()], Owed::new());
     let mut missing = bench.geometry.block_count(bench.piece(0)) as usize;
     for step in 0.. {
-        for (peer, request) in requests(&bench.pass(Duration::from_millis(20))) {
-            peers.iter_mut().find(|(key, _)| *key == peer).unwrap().1.push_back(request);
-        }
-        let owed: usize = peers.iter().map(|(_, owed)| owed.len()).sum();
-        if missing == owed {
+        let outputs = bench.pass(Duration::from_millis(20));
+        bench.note(&mut owed, outputs);
+        if missing == owed.values().map(VecDeque::len).sum() {
             break;
         }
-        for (key, owed) in &mut peers[..if step % 50 == 0 { 2 } else { 1 }] {
-            let request = owed.pop_front().unwrap();
+        for key in &peers[..if step % 50 == 0 { 2 } else { 1 }] {
+            let request = owed.get_mut(key).unwrap().pop_front().unwrap();
             assert!(bench.send(*key, request));
             missing -= 1;
         }
     }
-    peers
+    peers.map(|key| (key, owed.remove(&key).unwrap()))
 }
 
 #[test]
