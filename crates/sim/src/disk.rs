@@ -9,7 +9,6 @@
 
 mod state;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -19,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use piece_store::{Access, Disk, Kind, Lock, Stat};
 
 use crate::rng::Rng;
-pub(crate) use state::Faults;
-use state::{Operation, State};
+use state::Operation;
+pub(crate) use state::{Faults, State};
 
 /// The smallest hole, in bytes.
 const PAGE: u64 = 4096;
@@ -109,139 +108,15 @@ impl SimDisk {
         self.state()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Returns the state, which nobody else uses meanwhile.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-
-    /// Creates a file that is durable at once.
-    pub(crate) fn put(&self, path: &Path, bytes: Vec<u8>) {
-        self.state().put(path, bytes);
-    }
-
-    /// Creates a symbolic link that is durable at once.
-    pub(crate) fn put_link(&self, path: &Path, target: &Path) {
-        self.state().put_link(path, target);
-    }
-
-    /// From now on, names that differ only in case name the same file.
-    pub(crate) fn fold_names(&self) {
-        self.state().folds = true;
-    }
-
-    /// From now on, every lock is granted, as on file systems without locks.
-    pub(crate) fn grant_all_locks(&self) {
-        self.state().lockless = true;
-    }
-
-    /// Appends to a file and syncs it, as another program.
-    pub(crate) fn grow(&self, path: &Path, bytes: &[u8]) {
-        self.state().grow(path, bytes);
-    }
-
-    /// Returns the path at which a file created as `path` is stored.
-    pub(crate) fn stored_path(&self, path: &Path) -> PathBuf {
-        self.state().key(path)
-    }
-
-    /// Changes a byte of a file durably, as another program.
-    pub(crate) fn edit_byte(&self, path: &Path, at: u64) {
-        self.state().edit_byte(path, at);
-    }
-
-    /// Removes a file durably, as another program.
-    pub(crate) fn remove_file(&self, path: &Path) {
-        self.state().remove_file(path);
-    }
-
-    /// Returns the `Stat` of every file. If a later one differs, the file was written to.
-    pub(crate) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
-        self.state().stamps()
-    }
-
-    /// Sets the faults from now on.
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        self.state().faults = faults;
-    }
-
-    /// Returns how many operations failed because of the faults.
-    pub(crate) fn failures(&self) -> u64 {
-        self.state().failures
-    }
-
-    /// Returns how many operations were done.
-    pub(crate) fn operations(&self) -> u64 {
-        self.state().operations
-    }
-
-    /// Makes the disk die during the `count`-th write or sync from now, counted from 1.
-    pub(crate) fn die_after(&self, count: u64) {
-        self.state().dies_in = Some(count);
-    }
-
-    /// Ends all faults.
-    pub(crate) fn end_faults(&self) {
-        let mut state = self.state();
-        (state.faults, state.dies_in) = (Faults::default(), None);
-    }
-
-    /// Whether the disk died. Nothing that was done since counts.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.state().dead
-    }
-
-    /// Ends the process that used the disk; the system keeps running.
-    pub(crate) fn kill(&self) {
-        self.state().revive();
-    }
-
-    /// Cuts the power and restores it.
-    pub(crate) fn cut_power(&self) {
-        self.state().cut_power();
-    }
-
-    /// Whether the file shows these bytes at `offset`.
-    pub(crate) fn shows(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
-        let state = self.state();
-        state.file_at(path).is_some_and(|inode| has(state.shown(inode), offset, bytes))
-    }
-
-    /// Whether the bytes would survive a power cut now that keeps no unsynced change.
-    pub(crate) fn keeps(&self, path: &Path, offset: u64, bytes: &[u8]) -> bool {
-        let state = self.state();
-        state.durable_file_at(path).is_some_and(|inode| has(state.durable(inode), offset, bytes))
-    }
-
-    /// Whether the file has exactly these bytes and would keep them after a power cut. An empty
-    /// file need not survive: it can be created again.
-    pub(crate) fn keeps_whole(&self, path: &Path, bytes: &[u8]) -> bool {
-        let state = self.state();
-        let shown = state.file_at(path).is_some_and(|inode| state.shown(inode) == bytes);
-        let is_empty = bytes.is_empty();
-        let kept =
-            || state.durable_file_at(path).is_some_and(|inode| state.durable(inode) == bytes);
-        shown && (is_empty || kept())
-    }
-
-    /// Returns the content of the file.
-    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
-        let state = self.state();
-        state.file_at(path).map(|inode| state.shown(inode).to_vec()).unwrap_or_default()
-    }
-
-    /// Returns the length of the file; `None` if there is none.
-    pub(crate) fn length(&self, path: &Path) -> Option<u64> {
-        let state = self.state();
-        state.file_at(path).map(|inode| state.shown(inode).len() as u64)
     }
 
     fn handle(&self, state: &mut State, inode: u64) -> SimFile {
         let number = state.next_handle();
         SimFile { state: Arc::clone(&self.state), inode, number }
     }
-}
-
-fn has(content: &[u8], offset: u64, bytes: &[u8]) -> bool {
-    content.get(offset as usize..).is_some_and(|rest| rest.starts_with(bytes))
 }
 
 impl Disk for SimDisk {

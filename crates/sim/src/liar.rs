@@ -1,6 +1,7 @@
 //! Liars: peers that break promises, rules or connections, each in one way ([`Trick`]).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frames::{self, Block, Frame, FrameBuffer};
@@ -31,20 +32,24 @@ struct Connection {
 #[derive(Debug)]
 pub(crate) struct Liar {
     pub(crate) trick: Trick,
+    payload: Arc<Payload>,
     rng: Rng,
     peer_id: [u8; 20],
     fast: bool,
     connections: BTreeMap<At, Connection>,
+    /// What it is about to do.
+    actions: Vec<LiarAction>,
 }
 
 impl Liar {
-    pub(crate) fn new(at: usize, trick: Trick, rng: &mut Rng) -> Self {
+    pub(crate) fn new(at: usize, trick: Trick, payload: &Arc<Payload>, rng: &mut Rng) -> Self {
         let mut rng = rng.split();
         let mut peer_id = *b"-LI0000-____________";
         rng.fill(&mut peer_id[9..]);
         peer_id[8] = at as u8;
         let fast = rng.chance(50);
-        Self { trick, rng, peer_id, fast, connections: BTreeMap::new() }
+        let (connections, actions) = (BTreeMap::new(), Vec::new());
+        Self { trick, payload: Arc::clone(payload), rng, peer_id, fast, connections, actions }
     }
 
     /// Whether a node may ban it.
@@ -57,134 +62,107 @@ impl Liar {
     }
 
     /// Handles a new connection.
-    pub(crate) fn opened(&mut self, at: At, payload: &Payload, actions: &mut Vec<LiarAction>) {
+    pub(crate) fn opened(&mut self, at: At) -> Vec<LiarAction> {
         let connection = Connection { choking: true, ..Connection::default() };
         self.connections.insert(at, connection);
         // The accepting side waits for the other's handshake.
         if at.1 == 0 {
-            self.send_handshake(at, payload, actions);
+            self.send_handshake(at);
         }
+        std::mem::take(&mut self.actions)
     }
 
     pub(crate) fn closed(&mut self, at: At) {
         self.connections.remove(&at);
     }
 
-    fn send_handshake(&mut self, at: At, payload: &Payload, actions: &mut Vec<LiarAction>) {
+    fn send(&mut self, at: At, bytes: Vec<u8>) {
+        self.actions.push(LiarAction::Send(at, bytes));
+    }
+
+    fn send_handshake(&mut self, at: At) {
         let connection = self.connections.get_mut(&at);
         let Some(connection) = connection.filter(|it| !it.sent_handshake) else { return };
         connection.sent_handshake = true;
         if self.trick == Trick::Silent {
             return;
         }
-        let hash = payload.metainfo.info_hash();
-        actions.push(LiarAction::Send(
-            at,
-            frames::handshake(hash.as_bytes(), &self.peer_id, self.fast),
-        ));
-        let length = (payload.pieces() as usize).div_ceil(8);
-        match self.trick {
-            Trick::BadBitfield => {
-                actions.push(LiarAction::Send(
-                    at,
-                    frames::message(frames::BITFIELD, &[&vec![0xff; length + 1]]),
-                ));
-            }
-            Trick::AsksWithoutEnd | Trick::FloodsHave => {
-                actions.push(LiarAction::Send(
-                    at,
-                    frames::message(frames::BITFIELD, &[&vec![0; length]]),
-                ));
-                actions.push(LiarAction::Send(at, frames::message(frames::INTERESTED, &[])));
-            }
+        let hash = self.payload.metainfo.info_hash();
+        self.send(at, frames::handshake(hash.as_bytes(), &self.peer_id, self.fast));
+        let length = (self.payload.pieces() as usize).div_ceil(8);
+        let bitfield = match self.trick {
             Trick::Noise => {
                 let mut noise = vec![0; 500];
                 self.rng.fill(&mut noise);
-                actions.push(LiarAction::Send(at, noise));
+                return self.send(at, noise);
             }
-            _ => actions.push(LiarAction::Send(
-                at,
-                frames::message(frames::BITFIELD, &[&full(payload.pieces())]),
-            )),
+            Trick::BadBitfield => vec![0xff; length + 1],
+            Trick::AsksWithoutEnd | Trick::FloodsHave => vec![0; length],
+            _ => full(self.payload.pieces()),
+        };
+        self.send(at, frames::message(frames::BITFIELD, &[&bitfield]));
+        if matches!(self.trick, Trick::AsksWithoutEnd | Trick::FloodsHave) {
+            self.send(at, frames::message(frames::INTERESTED, &[]));
         }
     }
 
     /// Handles received bytes.
-    pub(crate) fn received(
-        &mut self,
-        at: At,
-        bytes: &[u8],
-        payload: &Payload,
-        actions: &mut Vec<LiarAction>,
-    ) {
-        self.send_handshake(at, payload, actions);
-        let Some(connection) = self.connections.get_mut(&at) else { return };
-        connection.frames.push(bytes);
+    pub(crate) fn received(&mut self, at: At, bytes: &[u8]) -> Vec<LiarAction> {
+        self.send_handshake(at);
         let mut received = Vec::new();
-        while let Some(frame) = connection.frames.next() {
-            received.push(frame);
+        if let Some(connection) = self.connections.get_mut(&at) {
+            connection.frames.push(bytes);
+            received.extend(std::iter::from_fn(|| connection.frames.next()));
         }
         for frame in received {
             if let Frame::Message(id, body) = frame {
-                self.handle_message(at, id, &body, payload, actions);
+                self.handle_message(at, id, &body);
             }
         }
+        std::mem::take(&mut self.actions)
     }
 
-    fn handle_message(
-        &mut self,
-        at: At,
-        id: u8,
-        body: &[u8],
-        payload: &Payload,
-        actions: &mut Vec<LiarAction>,
-    ) {
+    fn handle_message(&mut self, at: At, id: u8, body: &[u8]) {
         let Some(connection) = self.connections.get_mut(&at) else { return };
         match id {
             frames::INTERESTED => {
                 connection.choking = false;
-                actions.push(LiarAction::Send(at, frames::message(frames::UNCHOKE, &[])));
+                self.send(at, frames::message(frames::UNCHOKE, &[]));
             }
             frames::REQUEST if connection.queue.len() < MAX_QUEUE => {
                 connection.queue.extend(frames::block(body));
-                self.answer(at, payload, actions);
+                self.answer(at);
             }
             _ => {}
         }
     }
 
     /// Answers queued requests at once, if the trick says so.
-    fn answer(&mut self, at: At, payload: &Payload, actions: &mut Vec<LiarAction>) {
+    fn answer(&mut self, at: At) {
         match self.trick {
             Trick::WrongBytes(share) => {
                 while let Some(block) = self.pop(at) {
                     let wrong = self.rng.chance(share);
-                    actions.extend(serve(at, block, wrong, payload));
+                    self.serve(at, block, wrong);
                 }
             }
             Trick::RejectsAll => {
                 while let Some((piece, offset, length)) = self.pop(at) {
-                    let numbers = [piece, offset, length];
-                    actions
-                        .push(LiarAction::Send(at, frames::message_of(frames::REJECT, &numbers)));
+                    self.send(at, frames::message_of(frames::REJECT, &[piece, offset, length]));
                 }
             }
-            Trick::FlapsChoke => {
-                if let Some(block) = self.pop(at) {
-                    actions.extend(serve(at, block, false, payload));
-                }
-            }
+            Trick::FlapsChoke => self.serve_next(at),
             Trick::SendsUnasked => {
                 self.pop(at);
-                let piece = self.rng.below(u64::from(payload.pieces())) as u32;
-                actions.extend(serve(at, (piece, 0, 1), false, payload));
+                let piece = self.any_piece();
+                self.serve(at, (piece, 0, 1), false);
             }
             Trick::BreaksOff => {
-                let served = self.pop(at).and_then(|block| serve(at, block, false, payload));
-                if let Some(LiarAction::Send(at, mut bytes)) = served {
+                let served = self.actions.len();
+                self.serve_next(at);
+                if let Some(LiarAction::Send(_, bytes)) = self.actions.get_mut(served) {
                     bytes.truncate(bytes.len() / 2 + 7);
-                    actions.push(LiarAction::Send(at, bytes));
-                    actions.push(LiarAction::Close(at, self.rng.chance(50)));
+                    self.actions.push(LiarAction::Close(at, self.rng.chance(50)));
                 }
             }
             _ => {}
@@ -195,31 +173,31 @@ impl Liar {
         self.connections.get_mut(&at)?.queue.pop_front()
     }
 
+    fn any_piece(&mut self) -> u32 {
+        self.rng.below(u64::from(self.payload.pieces())) as u32
+    }
+
     /// Does what the trick does without being asked.
-    pub(crate) fn tick(&mut self, payload: &Payload, actions: &mut Vec<LiarAction>) {
+    pub(crate) fn tick(&mut self) -> Vec<LiarAction> {
         let connections: Vec<At> = self.connections.keys().copied().collect();
         for at in connections {
             match self.trick {
-                Trick::FlapsChoke => self.flap(at, actions),
-                Trick::Slow => {
-                    if let Some(block) = self.pop(at) {
-                        actions.extend(serve(at, block, false, payload));
-                    }
-                }
-                Trick::AsksWithoutEnd => self.ask(at, payload, actions),
+                Trick::FlapsChoke => self.flap(at),
+                Trick::Slow => self.serve_next(at),
+                Trick::AsksWithoutEnd => self.ask(at),
                 Trick::FloodsHave => {
                     for _ in 0..50 {
-                        let piece = self.rng.below(u64::from(payload.pieces())) as u32;
-                        actions
-                            .push(LiarAction::Send(at, frames::message_of(frames::HAVE, &[piece])));
+                        let piece = self.any_piece();
+                        self.send(at, frames::message_of(frames::HAVE, &[piece]));
                     }
                 }
                 _ => {}
             }
         }
+        std::mem::take(&mut self.actions)
     }
 
-    fn flap(&mut self, at: At, actions: &mut Vec<LiarAction>) {
+    fn flap(&mut self, at: At) {
         let connection = self.connections.get_mut(&at);
         let Some(connection) = connection.filter(|it| it.sent_handshake) else { return };
         connection.choking = !connection.choking;
@@ -227,38 +205,39 @@ impl Liar {
             connection.queue.clear();
         }
         let id = if connection.choking { frames::CHOKE } else { frames::UNCHOKE };
-        actions.push(LiarAction::Send(at, frames::message(id, &[])));
+        self.send(at, frames::message(id, &[]));
     }
 
-    fn ask(&mut self, at: At, payload: &Payload, actions: &mut Vec<LiarAction>) {
+    fn ask(&mut self, at: At) {
         for _ in 0..20 {
-            let piece = self.rng.below(u64::from(payload.pieces())) as u32;
-            let Some(index) = payload.piece(piece) else { continue };
-            let length = payload.metainfo.info().geometry().length_of(index).min(16 * 1024);
-            actions.push(LiarAction::Send(
-                at,
-                frames::message_of(frames::REQUEST, &[piece, 0, length]),
-            ));
+            let piece = self.any_piece();
+            let Some(index) = self.payload.piece(piece) else { continue };
+            let geometry = self.payload.metainfo.info().geometry();
+            let length = geometry.length_of(index).min(16 * 1024);
+            self.send(at, frames::message_of(frames::REQUEST, &[piece, 0, length]));
         }
+    }
+
+    /// Answers the oldest queued request.
+    fn serve_next(&mut self, at: At) {
+        if let Some(block) = self.pop(at) {
+            self.serve(at, block, false);
+        }
+    }
+
+    fn serve(&mut self, at: At, (piece, offset, length): Block, wrong: bool) {
+        let Some(bytes) = self.payload.range(piece, offset, length) else { return };
+        let mut bytes = bytes.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= u8::from(wrong);
+        }
+        let head = [piece.to_be_bytes(), offset.to_be_bytes()].concat();
+        self.send(at, frames::message(frames::PIECE, &[&head, &bytes]));
     }
 }
 
 /// The time between two calls of [`Liar::tick`].
 pub(crate) const TICK: Duration = Duration::from_secs(2);
-
-fn serve(
-    at: At,
-    (piece, offset, length): Block,
-    wrong: bool,
-    payload: &Payload,
-) -> Option<LiarAction> {
-    let mut bytes = payload.range(piece, offset, length)?.to_vec();
-    if wrong {
-        *bytes.last_mut()? ^= 1;
-    }
-    let head = [piece.to_be_bytes(), offset.to_be_bytes()].concat();
-    Some(LiarAction::Send(at, frames::message(frames::PIECE, &[&head, &bytes])))
-}
 
 /// A bitfield that claims everything.
 fn full(pieces: u32) -> Vec<u8> {

@@ -49,6 +49,8 @@ mod world;
 
 use std::time::Duration;
 
+use rng::Rng;
+use scenario::Scenario;
 pub use scenario::{Shape, shapes};
 use world::World;
 
@@ -92,7 +94,7 @@ pub struct Race {
 ///
 /// The rule that was broken. One of them is that no honest seeder is banned.
 pub fn race(shape: &Shape) -> Result<Race, String> {
-    let ending = World::shaped(shape, false).run();
+    let ending = World::of(Scenario::shaped(shape), Rng::new(0), false).run();
     let share = 100.0 * shape.ideal().as_secs_f64() / ending.done.as_secs_f64();
     ending.result.map(|()| Race { share, bans: ending.bans })
 }

@@ -37,11 +37,7 @@ pub(crate) enum Segment {
 pub(crate) struct Pipe {
     segments: VecDeque<(Duration, Segment)>,
     queued: usize,
-    /// Bytes that fit before the sender must wait.
-    capacity: usize,
-    /// Bytes per second.
-    rate: u64,
-    latency: Duration,
+    quality: Quality,
     /// When the last byte leaves.
     sent_at: Duration,
     stalled_until: Duration,
@@ -52,7 +48,9 @@ pub(crate) struct Pipe {
 /// The properties of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quality {
+    /// Bytes that fit before the sender must wait.
     pub(crate) capacity: usize,
+    /// Bytes per second.
     pub(crate) rate: u64,
     pub(crate) latency: Duration,
 }
@@ -62,9 +60,7 @@ impl Pipe {
         Self {
             segments: VecDeque::new(),
             queued: 0,
-            capacity: quality.capacity,
-            rate: quality.rate,
-            latency: quality.latency,
+            quality,
             sent_at: Duration::ZERO,
             stalled_until: Duration::ZERO,
             alarm: None,
@@ -74,18 +70,18 @@ impl Pipe {
     /// Returns how many bytes the sender may send now. As real systems do, it reports no room while
     /// there is only a little.
     pub(crate) fn room(&self) -> usize {
-        let room = self.capacity.saturating_sub(self.queued);
-        if room * 4 < self.capacity && self.queued > 0 { 0 } else { room }
+        let room = self.quality.capacity.saturating_sub(self.queued);
+        if room * 4 < self.quality.capacity && self.queued > 0 { 0 } else { room }
     }
 
     /// Takes a segment; returns when it arrives.
     pub(crate) fn send(&mut self, now: Duration, segment: Segment) -> Duration {
         if let Segment::Bytes(bytes) = &segment {
             self.queued += bytes.len();
-            let time = Duration::from_nanos(bytes.len() as u64 * 1_000_000_000 / self.rate.max(1));
-            self.sent_at = self.sent_at.max(now) + time;
+            let nanos = bytes.len() as u64 * 1_000_000_000 / self.quality.rate.max(1);
+            self.sent_at = self.sent_at.max(now) + Duration::from_nanos(nanos);
         }
-        let at = self.sent_at.max(now) + self.latency;
+        let at = self.sent_at.max(now) + self.quality.latency;
         self.segments.push_back((at, segment));
         at
     }

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use piece_store::{Done, Job, Stat, TorrentKey, Torrents};
 use session::AddTorrent;
 use session::engine::{Engine, EngineConfig, Families, LinkKey};
 
-use crate::disk::{SimDisk, SimFile};
+use crate::disk::{SimDisk, SimFile, State};
 use crate::network::At;
 use crate::payload::{FOLDER, Payload};
 use crate::rng::Rng;
@@ -155,14 +156,10 @@ impl Node {
     ) -> Self {
         let mut rng = rng.split();
         let disk = disk.cloned().unwrap_or_else(|| Arc::new(SimDisk::new(rng.split())));
-        if plan.lockless {
-            disk.grant_all_locks();
-        }
-        if plan.folds {
-            disk.fold_names();
-        }
-        put_payload(&disk, payload, &plan, missing, &mut rng);
-        put_unrelated(&disk, payload, &plan, &mut rng);
+        disk.state().lockless |= plan.lockless;
+        disk.state().folds |= plan.folds;
+        put_payload(&mut disk.state(), payload, &plan, missing, &mut rng);
+        put_unrelated(&mut disk.state(), payload, &plan, &mut rng);
         Self {
             name: format!("n{at}"),
             doubtful: plan.start != Start::Nothing,
@@ -205,8 +202,9 @@ impl Node {
         Truth { site: &self.site, want: self.want() }
     }
 
-    pub(crate) fn disk(&self) -> &SimDisk {
-        &self.site.disk
+    /// Returns the state of its disk.
+    pub(crate) fn disk(&self) -> MutexGuard<'_, State> {
+        self.site.disk.state()
     }
 
     /// Whether a file has bytes of the torrent.
@@ -281,6 +279,12 @@ impl Node {
         paths.map(both).filter(|(_, before, after)| before != after).collect()
     }
 
+    /// These pieces are not on the disk any longer.
+    pub(crate) fn lose(&mut self, pieces: &Range<u32>) {
+        self.have.retain(|piece| !pieces.contains(piece));
+        self.durable.retain(|piece| !pieces.contains(piece));
+    }
+
     /// Stops the torrent for good because the mate has one of its files.
     pub(crate) fn give_way(&mut self) {
         self.gave_way = true;
@@ -297,7 +301,7 @@ impl Node {
         self.gave_way = false;
         self.leaving = false;
         self.watch = Watch::default();
-        self.stamps = self.disk().stamps();
+        self.stamps = self.site.disk.state().stamps();
         let mut engine = Engine::new(now, self.config());
         let mut add = AddTorrent::new(Arc::clone(&self.site.payload.metainfo), FOLDER);
         match self.want() {
@@ -346,7 +350,7 @@ impl Node {
 
 /// Puts the files that a node has at the start on its disk.
 fn put_payload(
-    disk: &SimDisk,
+    disk: &mut State,
     payload: &Payload,
     plan: &NodePlan,
     missing: Option<u32>,
@@ -386,7 +390,7 @@ fn link_target(file: usize) -> PathBuf {
 }
 
 /// Puts unrelated files at some paths. No byte of them is right, and none is zero.
-fn put_unrelated(disk: &SimDisk, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
+fn put_unrelated(disk: &mut State, payload: &Payload, plan: &NodePlan, rng: &mut Rng) {
     let other = |byte: &u8| if *byte == 1 { 2 } else { byte ^ 1 };
     for (number, (path, length)) in payload.files().enumerate() {
         let bytes = payload.file(number).iter();

@@ -103,6 +103,35 @@ pub(crate) struct NodePlan {
 }
 
 impl NodePlan {
+    /// A node on a machine of its own, with nothing unusual.
+    pub(crate) fn new(start: Start, wants: Vec<Want>) -> Self {
+        Self {
+            start,
+            wants,
+            unrelated: Vec::new(),
+            rival: false,
+            machine: None,
+            same_process: false,
+            state: "/state",
+            protected: false,
+            overwrite: false,
+            folds: false,
+            lockless: false,
+            links: Vec::new(),
+            long: Vec::new(),
+            ends_early: None,
+            from: Duration::ZERO,
+            span_memory: 8 << 20,
+            max_connections: 250,
+            max_down: None,
+            max_up: None,
+            preallocate: false,
+            peers: Vec::new(),
+            named_liars: 0,
+            job_time: 3000,
+        }
+    }
+
     /// Returns what is wanted in a launch, counted from 1.
     pub(crate) fn want(&self, launch: u32) -> &Want {
         let number = (launch.max(1) as usize).min(self.wants.len()) - 1;

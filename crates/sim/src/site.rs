@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metainfo::Naming;
 
-use crate::disk::SimDisk;
+use crate::disk::{SimDisk, State};
 use crate::payload::{FOLDER, FileSlice, Payload};
 use crate::scenario::Want;
 
@@ -25,7 +25,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new(payload: Arc<Payload>, disk: Arc<SimDisk>, state: &'static str) -> Self {
-        let all: Vec<PathBuf> = payload.files().map(|(path, _)| disk.stored_path(&path)).collect();
+        let all: Vec<PathBuf> = payload.files().map(|(path, _)| disk.state().key(&path)).collect();
         let mut counts: BTreeMap<&Path, u32> = BTreeMap::new();
         all.iter().for_each(|path| *counts.entry(path).or_default() += 1);
         let paths = all.iter().map(|path| {
@@ -78,7 +78,7 @@ pub(crate) struct Truth<'a> {
 }
 
 /// Whether a file on a disk has some bytes.
-type Has = fn(&SimDisk, &Path, u64, &[u8]) -> bool;
+type Has = fn(&State, &Path, u64, &[u8]) -> bool;
 
 impl Truth<'_> {
     pub(crate) fn payload(&self) -> &Payload {
@@ -87,18 +87,18 @@ impl Truth<'_> {
 
     /// Whether the whole piece is correct on the disk.
     pub(crate) fn shows(&self, piece: u32) -> bool {
-        self.holds(piece, SimDisk::shows)
+        self.holds(piece, State::shows)
     }
 
     /// Whether it would still be correct after a power cut now.
     pub(crate) fn keeps(&self, piece: u32) -> bool {
-        self.holds(piece, SimDisk::keeps)
+        self.holds(piece, State::keeps)
     }
 
     /// Looks for bytes of unselected files in the parts file too.
     fn holds(&self, piece: u32, has: Has) -> bool {
         let Some(piece) = self.payload().piece(piece) else { return false };
-        let disk = &self.site.disk;
+        let disk = &*self.site.disk.state();
         let is_there = |slice: &FileSlice<'_>| {
             let mut paths = self.site.paths[slice.file].iter();
             paths.any(|path| has(disk, path, slice.at, slice.bytes))
@@ -114,7 +114,7 @@ impl Truth<'_> {
         let slices = self.payload().slices(piece);
         slices.iter().any(|slice| {
             let length = self.payload().file(slice.file).len() as u64;
-            let got = self.site.disk.length(self.site.usual_path(slice.file));
+            let got = self.site.disk.state().length(self.site.usual_path(slice.file));
             !self.want.has(slice.file) && got.is_some_and(|got| got > length)
         })
     }
@@ -122,7 +122,7 @@ impl Truth<'_> {
     /// Whether the length of a file is wrong.
     pub(crate) fn length_differs(&self, file: usize) -> bool {
         let length = self.payload().file(file).len() as u64;
-        self.site.disk.length(self.site.usual_path(file)) != Some(length)
+        self.site.disk.state().length(self.site.usual_path(file)) != Some(length)
     }
 
     /// Returns the first wanted file that is wrong, or would be after a power cut.
@@ -130,7 +130,9 @@ impl Truth<'_> {
         let files = 0..self.site.paths.len();
         let is_whole = |file: &usize| {
             let bytes = self.payload().file(*file);
-            self.site.paths[*file].iter().any(|path| self.site.disk.keeps_whole(path, bytes))
+            self.site.paths[*file]
+                .iter()
+                .any(|path| self.site.disk.state().keeps_whole(path, bytes))
         };
         files.filter(|file| self.want.has(*file)).find(|file| !is_whole(file))
     }

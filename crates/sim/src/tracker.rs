@@ -76,11 +76,9 @@ impl Trackers {
             let retry_in = self.rng.chance(20).then(|| self.rng.within(1..120) as u32);
             return Err(FetchFailure { message, retry_in, refused: self.rng.chance(10) });
         }
-        self.note_event(Announcer { address: from, launch, udp: false }, request.event);
-        let stopped = request.event == AnnounceEvent::Stopped;
-        let who = (request.info_hash, from);
-        self.note(who, request.left == 0, stopped);
-        let peers = self.others(who).into_iter().map(|peer| TrackerPeer {
+        let who = Announcer { address: from, launch, udp: false };
+        self.note(who, request.info_hash, request.event, request.left == 0);
+        let peers = self.others((request.info_hash, from)).into_iter().map(|peer| TrackerPeer {
             host: PeerHost::Ip(peer.ip()),
             port: peer.port(),
             peer_id: None,
@@ -94,7 +92,7 @@ impl Trackers {
         self.unstarted
     }
 
-    fn note_event(&mut self, who: Announcer, event: AnnounceEvent) {
+    fn note(&mut self, who: Announcer, of: InfoHashV1, event: AnnounceEvent, complete: bool) {
         match event {
             AnnounceEvent::Started => _ = self.started.insert(who),
             AnnounceEvent::Completed if !self.started.contains(&who) => {
@@ -105,13 +103,10 @@ impl Trackers {
             | AnnounceEvent::Stopped
             | AnnounceEvent::Paused => {}
         }
-    }
-
-    fn note(&mut self, who: (InfoHashV1, SocketAddr), complete: bool, stopped: bool) {
-        if stopped {
-            self.peers.remove(&who);
+        if event == AnnounceEvent::Stopped {
+            self.peers.remove(&(of, who.address));
         } else {
-            self.peers.insert(who, complete);
+            self.peers.insert((of, who.address), complete);
         }
     }
 
@@ -167,18 +162,17 @@ impl Trackers {
         let complete = bytes[64..72] == [0; 8];
         let port = u16::from_be_bytes([bytes[96], bytes[97]]);
         let from = SocketAddr::new(from.ip(), port);
-        let stopped = bytes[83] == 3;
-        let announcer = Announcer { address: from, launch, udp: true };
-        match bytes[83] {
-            1 => self.note_event(announcer, AnnounceEvent::Completed),
-            2 => self.note_event(announcer, AnnounceEvent::Started),
-            _ => {}
-        }
-        let who = (InfoHashV1(bytes[16..36].try_into().ok()?), from);
-        self.note(who, complete, stopped);
+        let event = match bytes[83] {
+            1 => AnnounceEvent::Completed,
+            2 => AnnounceEvent::Started,
+            3 => AnnounceEvent::Stopped,
+            _ => AnnounceEvent::None,
+        };
+        let torrent = InfoHashV1(bytes[16..36].try_into().ok()?);
+        self.note(Announcer { address: from, launch, udp: true }, torrent, event, complete);
         let interval = self.plan.interval.to_be_bytes();
         let mut reply = [&[0, 0, 0, 1], transaction, &interval, &[0; 8]].concat();
-        for peer in self.others(who) {
+        for peer in self.others((torrent, from)) {
             if let IpAddr::V4(ip) = peer.ip() {
                 reply.extend(ip.octets());
                 reply.extend(peer.port().to_be_bytes());

@@ -13,6 +13,7 @@
 //! | CANCEL | the block is outstanding, or both ends have the Fast extension | idle, and void |
 //! | PIECE | the bytes are right and the peer's request is unanswered | one of `to_answer` is answered |
 //! | REJECT | the peer's request is unanswered | one of `to_answer` is answered |
+//! | CHOKE | always | without the Fast extension, the requests are void that came before the buffer was last empty. The CHOKE waited in it: later requests may have come after the node had decided to choke, and again to unchoke |
 //! | anything else | always | |
 //!
 //! Each block that the node requests has a state on each link:
@@ -28,7 +29,7 @@
 //! redundant. Neither does a block that arrives [`SLOW`] after its request, or while it is
 //! redundant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use session::engine::LinkKey;
@@ -65,8 +66,8 @@ struct Link {
     void: BTreeSet<Block>,
     /// Each with the moment at which another link brought it.
     redundant: BTreeMap<Block, u64>,
-    /// The peer's unanswered requests, and how often it sent each.
-    to_answer: BTreeMap<Block, u32>,
+    /// The peer's unanswered requests, and the moments at which each came.
+    to_answer: BTreeMap<Block, VecDeque<u64>>,
 }
 
 /// What a node sent and received on all its connections.
@@ -269,12 +270,20 @@ impl Link {
             }
             frames::REJECT => self.answer(frames::block(body).unwrap_or_default(), "rejected"),
             frames::CHOKE => {
-                if !self.is_fast() {
-                    self.to_answer.clear();
-                }
+                self.void_requests();
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The node sent CHOKE, which it decided after its buffer was last empty.
+    fn void_requests(&mut self) {
+        if !self.is_fast() {
+            let drained = self.drained;
+            for moments in self.to_answer.values_mut() {
+                moments.retain(|at| *at > drained);
+            }
         }
     }
 
@@ -326,14 +335,10 @@ impl Link {
     }
 
     fn answer(&mut self, block: Block, how: &str) -> Result<(), Broken> {
-        let Some(count) = self.to_answer.get_mut(&block) else {
-            return Err(format!("{how} {block:?}, which the peer did not request"));
-        };
-        *count -= 1;
-        if *count == 0 {
-            self.to_answer.remove(&block);
+        match self.to_answer.get_mut(&block).and_then(VecDeque::pop_front) {
+            Some(_) => Ok(()),
+            None => Err(format!("{how} {block:?}, which the peer did not request")),
         }
-        Ok(())
     }
 
     /// Handles a message of the peer. Returns the block in it, if the node must not discard it.
@@ -361,7 +366,9 @@ impl Link {
             frames::ALLOWED_FAST => {
                 self.allowed_fast.extend(frames::numbers::<1>(body).map(|[piece]| piece));
             }
-            frames::REQUEST => *self.to_answer.entry(frames::block(body)?).or_default() += 1,
+            frames::REQUEST => {
+                self.to_answer.entry(frames::block(body)?).or_default().push_back(moment);
+            }
             frames::REJECT => self.end_request(frames::block(body)?),
             frames::PIECE => {
                 let [piece, offset] = frames::numbers(body)?;
@@ -396,5 +403,27 @@ fn announced(id: u8, body: &[u8], pieces: u32) -> Vec<u32> {
             (0..pieces).filter(bit).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queued_choke_voids_earlier_requests_only() {
+        let (mut link, early, late) = (Link::fresh(), (0, 0, 16384), (1, 0, 16384));
+        let request = |link: &mut Link, (piece, offset, length), moment| {
+            let body = [piece, offset, length].map(u32::to_be_bytes).concat();
+            link.receive(Duration::ZERO, frames::REQUEST, &body, 2, moment);
+        };
+        request(&mut link, early, 1);
+        link.drained = 2;
+        // CHOKE and UNCHOKE wait in the buffer when this one arrives.
+        request(&mut link, late, 3);
+        link.void_requests();
+        assert_eq!(link.answer(late, "served"), Ok(()));
+        assert!(link.answer(late, "served").is_err(), "it was requested once");
+        assert!(link.answer(early, "served").is_err());
     }
 }

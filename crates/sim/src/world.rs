@@ -19,10 +19,10 @@ use session::engine::{AnnounceKey, FetchFailure, LinkKey, Resolved};
 use crate::disk::SimDisk;
 use crate::liar::{self, Liar};
 use crate::network::{At, Network};
-use crate::node::{Node, liar_address};
+use crate::node::{Node, Process, liar_address};
 use crate::payload::Payload;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, Shape, Want};
+use crate::scenario::{Scenario, Want};
 use crate::trace::Trace;
 use crate::tracker::Trackers;
 use crate::watch::Broken;
@@ -32,94 +32,72 @@ const MAX_TIME: Duration = Duration::from_secs(3 * 3600);
 /// The most events without the clock advancing.
 const MAX_AT_ONCE: u32 = 200_000;
 
+/// A process: a node and one of its launches.
+#[derive(Debug, Clone, Copy)]
+struct ProcessId {
+    node: usize,
+    launch: u32,
+}
+
 /// Something that happens at a given time.
 #[derive(Debug)]
 enum Event {
-    /// A process's timer is due.
-    Wake {
-        node: usize,
-        launch: u32,
-    },
-    /// A node's attempt to connect reaches the peer.
-    Dial {
-        node: usize,
-        launch: u32,
-        link: LinkKey,
-        to: SocketAddr,
-    },
-    /// The result of the attempt reaches the node: a wire, or a refusal.
-    Dialed {
-        node: usize,
-        launch: u32,
-        link: LinkKey,
-        wire: Option<u64>,
-    },
+    /// Something happens to a process, unless it has ended by then.
+    Process(ProcessId, Input),
     /// A segment may have arrived at this end of a wire.
     Arrive(At),
-    /// A rate limit or a wire may have room again.
-    Refill {
-        node: usize,
-        launch: u32,
-        link: LinkKey,
-    },
-    /// The store does a job.
-    Job {
-        node: usize,
-        launch: u32,
-        job: u64,
-    },
-    /// The engine gets the result of a job.
-    Answer {
-        node: usize,
-        launch: u32,
-        job: u64,
-    },
-    /// The answer of a tracker over HTTP reaches the node.
-    Fetched {
-        node: usize,
-        launch: u32,
-        key: AnnounceKey,
-        leg: usize,
-        result: Box<Result<AnnounceReply, FetchFailure>>,
-    },
-    Resolved {
-        node: usize,
-        launch: u32,
-        host: String,
-        result: Resolved,
-    },
     /// A datagram reaches a tracker.
-    Asked {
-        node: usize,
-        launch: u32,
-        bytes: Vec<u8>,
-    },
-    /// A datagram reaches a node.
-    Datagram {
-        node: usize,
-        launch: u32,
-        bytes: Vec<u8>,
-    },
+    Asked(ProcessId, Vec<u8>),
     /// The scenario's n-th incident.
     Incident(usize),
     /// A process starts on a machine that has none.
     Start(usize),
     /// The faults of a disk end.
     RepairDisk(usize),
-    /// The user resumes a torrent that stopped with an error.
-    Resume {
-        node: usize,
-        launch: u32,
-    },
     /// Liars do what they do without being asked.
     TickLiars,
+}
+
+/// Something that happens to a process.
+#[derive(Debug)]
+enum Input {
+    /// Its timer is due.
+    Wake,
+    /// Its attempt to connect reaches the peer.
+    Dial {
+        link: LinkKey,
+        to: SocketAddr,
+    },
+    /// The result of the attempt reaches it: a wire, or a refusal.
+    Dialed {
+        link: LinkKey,
+        wire: Option<u64>,
+    },
+    /// A rate limit or a wire may have room again.
+    Refill(LinkKey),
+    /// Its store does a job.
+    Job(u64),
+    /// Its engine gets the result of a job.
+    Answer(u64),
+    /// The answer of a tracker over HTTP reaches it.
+    Fetched {
+        key: AnnounceKey,
+        leg: usize,
+        result: Box<Result<AnnounceReply, FetchFailure>>,
+    },
+    Resolved {
+        host: String,
+        result: Resolved,
+    },
+    /// A datagram reaches it.
+    Datagram(Vec<u8>),
+    /// The user resumes a torrent that stopped with an error.
+    Resume,
 }
 
 /// The state of a simulation.
 pub(crate) struct World {
     scenario: Scenario,
-    /// The payload of the first torrent.
-    payload: Arc<Payload>,
     now: Duration,
     queue: BTreeMap<(Duration, u64), Event>,
     next_event: u64,
@@ -184,21 +162,17 @@ impl World {
         Self::of(scenario, rng, readable)
     }
 
-    /// Sets up a scenario of this shape.
-    pub(crate) fn shaped(shape: &Shape, readable: bool) -> Self {
-        Self::of(Scenario::shaped(shape), Rng::new(0), readable)
-    }
-
-    fn of(scenario: Scenario, mut rng: Rng, readable: bool) -> Self {
+    /// Sets up a scenario; `rng` draws what it leaves open.
+    pub(crate) fn of(scenario: Scenario, mut rng: Rng, readable: bool) -> Self {
         let payload = Arc::new(Payload::new(&scenario.layout, None, rng.split()));
         let nodes = new_nodes(&scenario, &payload, &mut rng);
         let tricks = scenario.liars.iter().enumerate();
-        let liars: Vec<Liar> = tricks.map(|(at, trick)| Liar::new(at, *trick, &mut rng)).collect();
+        let liars: Vec<Liar> =
+            tricks.map(|(at, trick)| Liar::new(at, *trick, &payload, &mut rng)).collect();
         let addresses = (0..liars.len()).map(liar_address).collect();
         let first = payload.metainfo.info_hash();
         let trackers = Trackers::new(scenario.trackers, (first, addresses), &mut rng);
         Self {
-            payload,
             now: Duration::ZERO,
             queue: BTreeMap::new(),
             next_event: 0,
@@ -320,52 +294,44 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Result<(), Broken> {
         match event {
-            Event::Wake { node, launch } => self.wake(node, launch),
-            Event::Dial { node, launch, link, to } => {
-                self.dial(node, launch, link, to);
-                Ok(())
-            }
-            Event::Dialed { node, launch, link, wire } => self.dialed(node, launch, link, wire),
+            Event::Process(id, input) => self.handle_input(id, input),
             Event::Arrive(at) => self.arrive(at),
-            Event::Refill { node, launch, link } => {
-                if let Some(process) = self.process(node, launch) {
-                    process.sending.insert(link);
-                }
-                self.settle(node)
-            }
-            Event::Job { node, launch, job } => self.do_job(node, launch, job),
-            Event::Answer { node, launch, job } => self.answer_job(node, launch, job),
-            Event::Fetched { node, launch, key, leg, result } => {
-                let now = self.now;
-                if let Some(process) = self.process(node, launch) {
-                    process.engine.handle_fetched(now, key, leg, *result);
-                }
-                self.settle(node)
-            }
-            Event::Resolved { node, launch, host, result } => {
-                let now = self.now;
-                if let Some(process) = self.process(node, launch) {
-                    process.engine.handle_resolved(now, &host, result);
-                }
-                self.settle(node)
-            }
-            Event::Asked { node, launch, bytes } => self.ask_tracker(node, launch, &bytes),
-            Event::Datagram { node, launch, bytes } => {
-                let (now, from) = (self.now, actions::tracker_address());
-                if let Some(process) = self.process(node, launch) {
-                    process.engine.handle_datagram(now, from, &bytes);
-                }
-                self.settle(node)
-            }
+            Event::Asked(id, bytes) => self.ask_tracker(id, &bytes),
             Event::Incident(index) => self.incident(index),
             Event::Start(node) => self.start(node),
             Event::RepairDisk(node) => {
                 self.repair_disk(node);
                 Ok(())
             }
-            Event::Resume { node, launch } => self.resume(node, launch),
             Event::TickLiars => self.tick_liars(),
         }
+    }
+
+    fn handle_input(&mut self, id: ProcessId, input: Input) -> Result<(), Broken> {
+        let now = self.now;
+        match input {
+            Input::Wake => return self.wake(id),
+            Input::Dial { link, to } => {
+                self.dial(id, link, to);
+                return Ok(());
+            }
+            Input::Dialed { link, wire } => self.dialed(id, link, wire),
+            Input::Job(job) => return self.do_job(id, job),
+            Input::Answer(job) => return self.answer_job(id, job),
+            Input::Resume => return self.resume(id),
+            Input::Refill(link) => self.update(id, |process| _ = process.sending.insert(link)),
+            Input::Fetched { key, leg, result } => {
+                self.update(id, |process| process.engine.handle_fetched(now, key, leg, *result));
+            }
+            Input::Resolved { host, result } => {
+                self.update(id, |process| process.engine.handle_resolved(now, &host, result));
+            }
+            Input::Datagram(bytes) => {
+                let from = actions::tracker_address();
+                self.update(id, |process| process.engine.handle_datagram(now, from, &bytes));
+            }
+        }
+        self.settle(id.node)
     }
 
     fn start(&mut self, node: usize) -> Result<(), Broken> {
@@ -401,15 +367,27 @@ impl World {
         std::iter::once(node).chain(self.nodes[node].mate).collect()
     }
 
-    /// Returns the process of that launch, if it still runs.
-    fn process(&mut self, node: usize, launch: u32) -> Option<&mut crate::node::Process> {
-        let node = &mut self.nodes[node];
-        if node.launch == launch { node.process.as_mut() } else { None }
+    /// Returns the present process of a node, or its last one.
+    fn id_of(&self, node: usize) -> ProcessId {
+        ProcessId { node, launch: self.nodes[node].launch }
     }
 
-    fn wake(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
+    /// Returns that process, if it still runs.
+    fn process(&mut self, id: ProcessId) -> Option<&mut Process> {
+        let node = &mut self.nodes[id.node];
+        if node.launch == id.launch { node.process.as_mut() } else { None }
+    }
+
+    /// Changes that process, if it still runs.
+    fn update(&mut self, id: ProcessId, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.process(id) {
+            change(process);
+        }
+    }
+
+    fn wake(&mut self, id: ProcessId) -> Result<(), Broken> {
         let now = self.now;
-        let Some(process) = self.process(node, launch) else { return Ok(()) };
+        let Some(process) = self.process(id) else { return Ok(()) };
         if process.alarm != Some(now) {
             return Ok(());
         }
@@ -417,14 +395,11 @@ impl World {
         if process.engine.poll_timeout().is_some_and(|at| at <= now) {
             process.engine.handle_timeout(now);
         }
-        self.settle(node)
+        self.settle(id.node)
     }
 
     fn tick_liars(&mut self) -> Result<(), Broken> {
-        let mut actions = Vec::new();
-        for liar in &mut self.liars {
-            liar.tick(&self.payload, &mut actions);
-        }
+        let actions = self.liars.iter_mut().flat_map(Liar::tick).collect();
         self.connect_liars();
         self.after(liar::TICK, Event::TickLiars);
         self.act_as_liar(actions);
@@ -439,5 +414,30 @@ impl World {
         detail: impl FnOnce() -> String,
     ) {
         self.trace.note(self.now, &self.nodes[node].name, what, numbers, detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{NodePlan, Start};
+
+    #[test]
+    fn leechers_trade_with_each_other() {
+        let starts = [Start::Everything, Start::Nothing, Start::Nothing, Start::Nothing];
+        let nodes = starts.iter().enumerate().map(|(at, start)| NodePlan {
+            max_up: Some(1 << 20),
+            peers: (0..4).filter(|other| *other != at).collect(),
+            ..NodePlan::new(*start, vec![Want::All])
+        });
+        let mut scenario = Scenario::quiet(4 << 20, 128 << 10, nodes.collect());
+        scenario.network.rates = (50 << 20, 50 << 20);
+        scenario.network.capacity = 1 << 20;
+        scenario.network.max_latency = 30;
+        let ending = World::of(scenario, Rng::new(5), false).run();
+        assert_eq!(ending.result, Ok(()));
+        // At 1 MiB/s, the seeder alone would need 12 s for three leechers of 4 MiB each. In 10 s it
+        // sends all but 2 MiB of that.
+        assert!(ending.done < Duration::from_secs(10), "{:?}", ending.done);
     }
 }

@@ -95,7 +95,7 @@ impl Swarm {
 
     /// The peer answers requests for this piece even while it chokes us (BEP 6).
     pub fn handle_allowed_fast(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {
-        self.with_active(now, |active, cx| active.downloads.handle_allowed_fast(cx, key, piece));
+        self.update_peer(now, key, |peer| PeerTransfer::hint(&mut peer.allowed_fast, piece));
     }
 
     /// The peer would rather send this piece than others (BEP 6).
@@ -108,7 +108,11 @@ impl Swarm {
 
     /// The peer keeps this many requests at most (`reqq` of BEP 10).
     pub fn handle_reqq(&mut self, now: Duration, key: PeerKey, limit: u32) {
-        self.with_active(now, |active, cx| active.downloads.handle_reqq(cx, key, limit));
+        self.update_peer(now, key, |peer| peer.window.set_limit(limit));
+    }
+
+    fn update_peer(&mut self, now: Duration, key: PeerKey, change: impl FnOnce(&mut PeerTransfer)) {
+        self.with_active(now, |active, cx| active.downloads.update_peer(cx, key, change));
     }
 
     /// A part of a block arrived that starts `offset` bytes into the block. Returns what to do

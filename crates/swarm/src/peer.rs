@@ -41,8 +41,9 @@ impl Peer {
 
     /// Whether the connection was worth its place.
     pub(crate) fn was_useful(&self, now: Duration) -> bool {
+        let carried = |peer: &PeerTransfer| peer.down.total() + peer.up.total() > 0;
         now.saturating_sub(self.connected_at) >= LASTING
-            || self.transfer.as_ref().is_some_and(PeerTransfer::carried_payload)
+            || self.transfer.as_ref().is_some_and(carried)
     }
 
     /// Returns what there is to see of the peer, in a torrent of `pieces`.
@@ -80,12 +81,6 @@ pub(crate) struct Sender {
     pub(crate) key: PeerKey,
     pub(crate) address: SocketAddr,
     pub(crate) peer_id: PeerId,
-}
-
-impl Sender {
-    pub(crate) fn new(key: PeerKey, identity: &ConnectedPeer) -> Self {
-        Self { key, address: identity.address, peer_id: identity.peer_id }
-    }
 }
 
 /// The connected peers, by key.

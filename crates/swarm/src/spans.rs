@@ -94,9 +94,4 @@ impl SpanLayout {
         let length = self.geometry.piece_length();
         if length <= WHOLE_PIECE_LENGTH { length } else { self.span_length() }
     }
-
-    /// Returns how many blocks `piece` has.
-    pub(crate) fn block_count(&self, piece: PieceIndex) -> u32 {
-        self.geometry.block_count(piece)
-    }
 }

@@ -80,7 +80,7 @@ pub struct ConnectedPeer {
     pub peer_id: PeerId,
 }
 
-/// Where an address comes from.
+/// Where an address comes from. A private torrent uses only those of its trackers (BEP 27).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// From a tracker of the torrent.
@@ -95,13 +95,6 @@ pub enum Source {
     Dht,
     /// From the local network (BEP 14).
     Local,
-}
-
-impl Source {
-    /// Whether a private torrent may use it (BEP 27).
-    pub(crate) fn allowed_when_private(self) -> bool {
-        matches!(self, Self::Tracker)
-    }
 }
 
 /// Why an attempt to connect to a candidate failed.
@@ -368,28 +361,14 @@ pub struct PeerView {
 /// A tracker, for people to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackerView {
-    /// Its number.
-    pub index: TrackerIndex,
-    /// Its tier, from 0.
-    pub tier: usize,
     /// Its URL.
     pub url: String,
-    /// Whether an announce is under way.
-    pub announcing: bool,
     /// Failures in a row; 0 after a reply.
     pub failures: u32,
     /// Why the last announce failed, if it did. Untrusted text.
     pub error: Option<String>,
-    /// The warning of its last reply. Untrusted text.
-    pub warning: Option<String>,
     /// Whether it has replied since the launch.
     pub replied: bool,
-    /// Peers that have everything, by its last reply.
-    pub seeders: Option<u32>,
-    /// Peers that do not, by its last reply.
-    pub leechers: Option<u32>,
-    /// The interval of its last reply, in seconds.
-    pub interval: Option<u32>,
     /// When it may be asked again, since the launch.
     pub next_announce: Duration,
 }

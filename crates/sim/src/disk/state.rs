@@ -9,6 +9,7 @@ use piece_store::{FileId, Kind, Stat};
 
 use crate::rng::Rng;
 
+mod content;
 mod locks;
 mod power;
 
@@ -87,8 +88,9 @@ struct Naming {
 
 type Names = BTreeMap<PathBuf, Node>;
 
+/// Everything on a disk.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     rng: Rng,
     inodes: BTreeMap<u64, Inode>,
     names: Names,
@@ -96,19 +98,22 @@ pub(super) struct State {
     namings: Vec<Naming>,
     clock: i64,
     handles: u64,
-    pub(super) faults: Faults,
-    pub(super) failures: u64,
-    pub(super) operations: u64,
+    pub(crate) faults: Faults,
+    /// How many operations failed because of the faults.
+    pub(crate) failures: u64,
+    /// How many operations were done.
+    pub(crate) operations: u64,
     /// The disk dies in the middle of this write or sync, counted from now.
-    pub(super) dies_in: Option<u64>,
-    pub(super) dead: bool,
+    pub(crate) dies_in: Option<u64>,
+    /// Whether the disk died. Nothing that was done since counts.
+    pub(crate) dead: bool,
     /// How many times the machine was started.
     pub(super) boots: u64,
     /// Whether names that differ only in case are one. They are stored in lower case, as FAT once
     /// stored them in upper case.
-    pub(super) folds: bool,
+    pub(crate) folds: bool,
     /// Whether files can't be locked: then every lock is granted.
-    pub(super) lockless: bool,
+    pub(crate) lockless: bool,
 }
 
 impl State {
@@ -136,7 +141,7 @@ impl State {
     }
 
     /// Returns the path at which a name is stored.
-    pub(super) fn key(&self, path: &Path) -> PathBuf {
+    pub(crate) fn key(&self, path: &Path) -> PathBuf {
         match path.to_str() {
             Some(text) if self.folds => text.to_lowercase().into(),
             _ => path.to_owned(),
@@ -168,6 +173,11 @@ impl State {
         Ok(())
     }
 
+    /// Ends all faults.
+    pub(crate) fn end_faults(&mut self) {
+        (self.faults, self.dies_in) = (Faults::default(), None);
+    }
+
     /// Returns how many of `length` bytes an operation handles: all, or fewer, which is legal. A
     /// write that fits a page is short only on a full disk.
     pub(super) fn part_of(&mut self, length: usize) -> usize {
@@ -178,7 +188,8 @@ impl State {
         }
     }
 
-    pub(super) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
+    /// Creates a file that is durable at once.
+    pub(crate) fn put(&mut self, path: &Path, bytes: Vec<u8>) {
         let inode = self.new_inode();
         let modified = self.tick();
         if let Some(file) = self.inodes.get_mut(&inode) {
@@ -193,7 +204,8 @@ impl State {
         self.put_node(path, Node::File(inode));
     }
 
-    pub(super) fn put_link(&mut self, path: &Path, target: &Path) {
+    /// Creates a symbolic link that is durable at once.
+    pub(crate) fn put_link(&mut self, path: &Path, target: &Path) {
         let target = self.key(target);
         self.put_node(path, Node::Link(target));
     }
@@ -208,7 +220,8 @@ impl State {
         self.durable_names.insert(path, node);
     }
 
-    pub(super) fn edit_byte(&mut self, path: &Path, at: u64) {
+    /// Changes a byte of a file durably, as another program.
+    pub(crate) fn edit_byte(&mut self, path: &Path, at: u64) {
         let modified = self.tick();
         let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
         let Some(file) = file else { return };
@@ -218,7 +231,8 @@ impl State {
         }
     }
 
-    pub(super) fn grow(&mut self, path: &Path, bytes: &[u8]) {
+    /// Appends to a file and syncs it, as another program.
+    pub(crate) fn grow(&mut self, path: &Path, bytes: &[u8]) {
         let modified = self.tick();
         let file = self.file_at(path).and_then(|inode| self.inodes.get_mut(&inode));
         let Some(file) = file else { return };
@@ -228,7 +242,8 @@ impl State {
         file.changes.clear();
     }
 
-    pub(super) fn remove_file(&mut self, path: &Path) {
+    /// Removes a file durably, as another program.
+    pub(crate) fn remove_file(&mut self, path: &Path) {
         let path = self.key(path);
         self.names.remove(&path);
         self.durable_names.remove(&path);
@@ -236,7 +251,8 @@ impl State {
         self.namings.retain(|naming| added(naming).as_ref() != Some(&path));
     }
 
-    pub(super) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
+    /// Returns the `Stat` of every file. If a later one differs, the file was written to.
+    pub(crate) fn stamps(&self) -> BTreeMap<PathBuf, Stat> {
         let stamp = |path: &PathBuf| Some((path.clone(), self.stat_at(path)?));
         self.names.keys().filter(|path| !self.is_folder(path)).filter_map(stamp).collect()
     }

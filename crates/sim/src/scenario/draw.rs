@@ -72,13 +72,11 @@ pub(super) fn fold_names(rng: &mut Rng, layout: &mut Layout) -> bool {
             true => name.replace('f', "F"),
             false => name.replace('d', "D"),
         };
-        let lower = name.to_lowercase();
-        let is_taken =
-            layout.files.iter().filter(|(name, _)| name.to_lowercase() == lower).count() > 1;
-        let was = layout.files[other].0.to_lowercase();
-        let is_pair =
-            layout.files.iter().filter(|(name, _)| name.to_lowercase() == was).count() > 1;
-        if one != other && !is_taken && !is_pair {
+        let is_shared = |name: &str| {
+            let same = |(other, _): &&(String, u64)| other.eq_ignore_ascii_case(name);
+            layout.files.iter().filter(same).count() > 1
+        };
+        if one != other && !is_shared(&name) && !is_shared(&layout.files[other].0) {
             layout.files[other].0 = folded;
         }
     }
@@ -109,19 +107,8 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
     let wants = draw_wants(rng, at, start, layout.files.len());
     NodePlan {
         unrelated: draw_unrelated(rng, start, &wants, &layout.files),
-        rival: false,
-        machine: None,
-        same_process: false,
-        state: "/state",
         protected: at == 0,
-        overwrite: false,
-        folds: false,
-        lockless: false,
         links: draw_links(rng, start, &layout.files),
-        long: Vec::new(),
-        ends_early: None,
-        start,
-        wants,
         from: if at == 0 || rng.chance(50) { Duration::ZERO } else { rng.millis(0..20_000) },
         span_memory: rng.within(least.max(256 << 10)..(8 << 20).max(least + 1)) as usize,
         max_connections: if rng.chance(10) { rng.within(4..12) as usize } else { 200 },
@@ -129,8 +116,8 @@ pub(super) fn draw_node(rng: &mut Rng, at: usize, count: usize, layout: &Layout)
         max_up: rate(rng),
         preallocate: rng.chance(15),
         peers: (0..named).filter_map(|_| rng.pick(&others).copied()).collect(),
-        named_liars: 0,
         job_time: *rng.pick(&[100, 1_000, 5_000, 200_000]).unwrap_or(&100),
+        ..NodePlan::new(start, wants)
     }
 }
 

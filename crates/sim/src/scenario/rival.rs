@@ -34,7 +34,6 @@ pub(super) fn draw_rival(
     let plan = |rng: &mut Rng, at: usize| NodePlan {
         rival: true,
         peers: vec![number + 1 - (at - number)],
-        named_liars: 0,
         ..draw_node(rng, at, number + 2, &rival)
     };
     let seeder = NodePlan {

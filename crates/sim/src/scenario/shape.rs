@@ -74,24 +74,13 @@ impl Shape {
 }
 
 impl Scenario {
-    /// A scenario in which nothing is drawn and nothing goes wrong.
-    pub(crate) fn shaped(shape: &Shape) -> Self {
-        let wire = |rate: &u64| Quality {
-            capacity: usize::MAX / 8,
-            rate: *rate,
-            latency: shape.round_trip / 2,
-        };
+    /// A scenario in which nothing is drawn and nothing goes wrong: a torrent of one file.
+    pub(crate) fn quiet(size: u64, piece_length: u32, nodes: Vec<NodePlan>) -> Self {
+        let files = vec![(String::new(), size)];
         Self {
-            layout: Layout {
-                files: vec![(String::new(), shape.size)],
-                piece_length: shape.piece_length,
-                trackers: Vec::new(),
-                zeros: 0,
-            },
-            nodes: vec![downloader(shape)],
-            liars: (0..shape.rates.len())
-                .map(|seeder| Trick::WrongBytes(if shape.liars.contains(&seeder) { 50 } else { 0 }))
-                .collect(),
+            layout: Layout { files, piece_length, trackers: Vec::new(), zeros: 0 },
+            nodes,
+            liars: Vec::new(),
             network: NetworkPlan {
                 max_latency: 0,
                 rates: (1, 1),
@@ -99,7 +88,7 @@ impl Scenario {
                 lost_connects: 0,
                 portion: 1 << 20,
             },
-            wires: shape.rates.iter().map(wire).collect(),
+            wires: Vec::new(),
             trackers: TrackerPlan {
                 down_until: Duration::ZERO,
                 failing: 0,
@@ -114,32 +103,22 @@ impl Scenario {
             evictions: 0,
         }
     }
-}
 
-fn downloader(shape: &Shape) -> NodePlan {
-    NodePlan {
-        start: Start::Nothing,
-        wants: vec![Want::All],
-        unrelated: Vec::new(),
-        rival: false,
-        machine: None,
-        same_process: false,
-        state: "/state",
-        protected: false,
-        overwrite: false,
-        folds: false,
-        lockless: false,
-        links: Vec::new(),
-        long: Vec::new(),
-        ends_early: None,
-        from: Duration::ZERO,
-        span_memory: shape.span_memory,
-        max_connections: 250,
-        max_down: None,
-        max_up: None,
-        preallocate: false,
-        peers: Vec::new(),
-        named_liars: shape.rates.len(),
-        job_time: 3000,
+    /// A node that downloads from the seeders of `shape`.
+    pub(crate) fn shaped(shape: &Shape) -> Self {
+        let (capacity, latency) = (usize::MAX / 8, shape.round_trip / 2);
+        let wire = |rate: &u64| Quality { capacity, rate: *rate, latency };
+        let wrong_bytes = |seeder| if shape.liars.contains(&seeder) { 50 } else { 0 };
+        let downloader = NodePlan {
+            span_memory: shape.span_memory,
+            named_liars: shape.rates.len(),
+            ..NodePlan::new(Start::Nothing, vec![Want::All])
+        };
+        let seeders = 0..shape.rates.len();
+        Self {
+            liars: seeders.map(|seeder| Trick::WrongBytes(wrong_bytes(seeder))).collect(),
+            wires: shape.rates.iter().map(wire).collect(),
+            ..Self::quiet(shape.size, shape.piece_length, vec![downloader])
+        }
     }
 }

@@ -8,7 +8,7 @@ use session::engine::{Action, LinkKey};
 use session::limits::MAX_PEER_BUFFERS;
 use session::{ErrorClass, EventKind, PeerState, StopReason, TorrentError};
 
-use super::{Event, World};
+use super::{Event, Input, ProcessId, World};
 use crate::node::{liar_address, node_address};
 use crate::scenario::Start;
 use crate::tracker::TRACKER_IP;
@@ -64,60 +64,51 @@ impl World {
         }
         if process.alarm.is_none_or(|alarm| due < alarm) {
             process.alarm = Some(due);
-            let launch = this.launch;
-            self.at(due, Event::Wake { node, launch });
+            self.at(due, Event::Process(self.id_of(node), Input::Wake));
         }
         Ok(())
     }
 
     fn handle_action(&mut self, node: usize, action: Action) -> Result<(), Broken> {
-        let launch = self.nodes[node].launch;
+        let id = self.id_of(node);
         match action {
             Action::Connect { link, address } => {
-                if let Some(process) = self.process(node, launch) {
-                    process.connecting.insert(link);
-                }
+                self.update(id, |process| _ = process.connecting.insert(link));
                 let delay = self.rng.millis(0..self.scenario.network.max_latency + 1);
-                self.after(delay, Event::Dial { node, launch, link, to: address });
+                self.after(delay, Event::Process(id, Input::Dial { link, to: address }));
             }
             Action::Close { link } => self.close_link(node, link),
             Action::Transmit { link } => {
-                if let Some(process) = self.process(node, launch) {
-                    process.sending.insert(link);
-                }
+                self.update(id, |process| _ = process.sending.insert(link));
             }
             Action::Store(job) => self.submit(node, job),
             Action::Fetch { key, leg, url: _, request, family: _ } => {
-                let result = self.trackers.fetch(self.now, (node_address(node), launch), &request);
+                let result =
+                    self.trackers.fetch(self.now, (node_address(node), id.launch), &request);
                 let delay = self.trackers.delay();
                 let result = Box::new(result);
-                self.after(delay, Event::Fetched { node, launch, key, leg, result });
+                self.after(delay, Event::Process(id, Input::Fetched { key, leg, result }));
                 return self.check_trackers();
             }
             Action::Resolve { host, of_peer: _ } => {
                 let delay = self.trackers.delay();
                 let result = Ok(vec![TRACKER_IP]);
-                self.after(delay, Event::Resolved { node, launch, host, result });
+                self.after(delay, Event::Process(id, Input::Resolved { host, result }));
             }
             Action::Datagram { bytes, .. } => {
                 let delay = self.trackers.delay();
-                self.after(delay, Event::Asked { node, launch, bytes });
+                self.after(delay, Event::Asked(id, bytes));
             }
             Action::Event(event) => return self.handle_report(node, event.kind),
         }
         Ok(())
     }
 
-    pub(super) fn ask_tracker(
-        &mut self,
-        node: usize,
-        launch: u32,
-        bytes: &[u8],
-    ) -> Result<(), Broken> {
-        let from = (node_address(node), launch);
+    pub(super) fn ask_tracker(&mut self, id: ProcessId, bytes: &[u8]) -> Result<(), Broken> {
+        let from = (node_address(id.node), id.launch);
         for bytes in self.trackers.datagram(self.now, from, bytes) {
             let delay = self.trackers.delay();
-            self.after(delay, Event::Datagram { node, launch, bytes });
+            self.after(delay, Event::Process(id, Input::Datagram(bytes)));
         }
         self.check_trackers()
     }
@@ -145,10 +136,9 @@ impl World {
         let number = self.jobs;
         let this = &mut self.nodes[node];
         let time = Duration::from_micros(this.rng.below(this.plan.job_time + 1));
-        let launch = this.launch;
         let Some(process) = &mut this.process else { return };
         process.jobs.insert(number, job);
-        self.after(time, Event::Job { node, launch, job: number });
+        self.after(time, Event::Process(self.id_of(node), Input::Job(number)));
     }
 
     /// Checks an event that the engine reports to its user.
@@ -235,7 +225,7 @@ impl World {
         let now = self.now;
         let this = &mut self.nodes[node];
         this.completed = false;
-        let failures = this.disk().failures();
+        let failures = this.disk().failures;
         let cause = std::mem::replace(&mut this.failures_seen, failures) < failures;
         if error.class != ErrorClass::Disk || !cause {
             if self.is_for_mate(node, error) {
@@ -248,8 +238,7 @@ impl World {
             return Err(format!("{name}: stopped without a cause: {}", error.message));
         }
         let at = this.faulty_until.max(now) + USER_TIME;
-        let launch = this.launch;
-        self.at(at, Event::Resume { node, launch });
+        self.at(at, Event::Process(self.id_of(node), Input::Resume));
         Ok(())
     }
 
@@ -299,16 +288,13 @@ impl World {
         let bytes = this.disk().content(&path);
         this.disk().remove_file(&path);
         if moves_away {
-            let lost = this.site.payload.pieces_in(file);
-            this.have.retain(|piece| !lost.contains(piece));
-            this.durable.retain(|piece| !lost.contains(piece));
+            this.lose(&this.site.payload.pieces_in(file));
         } else {
             this.disk().put(&path, bytes);
             this.doubtful = true;
         }
-        this.stamps = this.disk().stamps();
-        let launch = this.launch;
-        self.after(USER_TIME, Event::Resume { node, launch });
+        this.stamps = this.site.disk.state().stamps();
+        self.after(USER_TIME, Event::Process(self.id_of(node), Input::Resume));
         Ok(())
     }
 
@@ -324,24 +310,18 @@ impl World {
         if this.retries > MAX_RETRIES {
             return Err(format!("{}: neither torrent on its machine can continue", this.name));
         }
-        let launch = this.launch;
-        self.after(USER_TIME, Event::Resume { node: mate, launch });
+        self.after(USER_TIME, Event::Process(self.id_of(mate), Input::Resume));
         Ok(())
     }
 
-    pub(super) fn resume(&mut self, node: usize, launch: u32) -> Result<(), Broken> {
-        let now = self.now;
-        if self.closing || self.nodes[node].leaving {
-            return Ok(());
-        }
-        if self.process(node, launch).is_none() {
+    pub(super) fn resume(&mut self, id: ProcessId) -> Result<(), Broken> {
+        let (now, node) = (self.now, id.node);
+        if self.closing || self.nodes[node].leaving || self.process(id).is_none() {
             return Ok(());
         }
         self.nodes[node].promised = self.nodes[node].have.clone();
         self.begin_opening(node);
-        if let Some(process) = self.process(node, launch) {
-            process.engine.resume(now, process.torrent);
-        }
+        self.update(id, |process| process.engine.resume(now, process.torrent));
         self.settle(node)
     }
 }

@@ -35,7 +35,7 @@ impl World {
             }
             Incident::Disk { faults, lasts } => {
                 let until = self.now + lasts;
-                self.nodes[node].disk().set_faults(faults);
+                self.nodes[node].disk().faults = faults;
                 for node in self.machine(node) {
                     self.nodes[node].faulty_until = until;
                 }
@@ -58,7 +58,7 @@ impl World {
         for node in self.machine(node) {
             self.nodes[node].dies_how = how;
         }
-        self.nodes[node].disk().die_after(count);
+        self.nodes[node].disk().dies_in = Some(count);
         Ok(())
     }
 
@@ -73,7 +73,7 @@ impl World {
             }
         }
         match how {
-            Crash::Killed => self.nodes[node].disk().kill(),
+            Crash::Killed => self.nodes[node].disk().revive(),
             Crash::PowerCut => self.nodes[node].disk().cut_power(),
         }
         let notified = how == Crash::Killed || self.rng.chance(50);
@@ -208,8 +208,7 @@ impl World {
         let this = &mut self.nodes[node];
         this.disk().edit_byte(&path, at);
         this.doubtful = true;
-        this.have.remove(&piece);
-        this.durable.remove(&piece);
+        this.lose(&(piece..piece + 1));
         self.note(node, "edited", [piece.into(), at], || what);
     }
 
@@ -235,9 +234,7 @@ impl World {
         }
         this.disk().grow(&path, &tail);
         if !this.plan.want(this.launch + 1).has(file) {
-            let lost = this.site.payload.pieces_in(file);
-            this.have.retain(|piece| !lost.contains(piece));
-            this.durable.retain(|piece| !lost.contains(piece));
+            this.lose(&this.site.payload.pieces_in(file));
         }
         self.note(node, "grown", [file as u64, tail.len() as u64], || format!("{path:?}"));
     }
@@ -249,9 +246,7 @@ impl World {
         let this = &mut self.nodes[node];
         let Some(path) = this.site.path(file).map(Path::to_owned) else { return };
         if this.is_in_place(file, &path) {
-            let lost = this.site.payload.pieces_in(file);
-            this.have.retain(|piece| !lost.contains(piece));
-            this.durable.retain(|piece| !lost.contains(piece));
+            this.lose(&this.site.payload.pieces_in(file));
         }
         this.disk().remove_file(&path);
         self.note(node, "removed", [file as u64, 0], || format!("{path:?}"));
@@ -260,7 +255,7 @@ impl World {
     pub(super) fn repair_disk(&mut self, node: usize) {
         self.note(node, "repaired", [0; 2], String::new);
         if self.nodes[node].faulty_until <= self.now {
-            self.nodes[node].disk().set_faults(Faults::default());
+            self.nodes[node].disk().faults = Faults::default();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use piece_store::{CommitResult, Done, Job, Torrents};
 
-use super::{Event, World};
+use super::{Event, Input, ProcessId, World};
 use crate::disk::{SimDisk, SimFile};
 use crate::node::handle_job;
 use crate::scenario::Want;
@@ -42,14 +42,15 @@ impl World {
         this.watch = Watch::new(wanted, self.trace.is_readable());
     }
 
-    pub(super) fn do_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
-        let Some(process) = self.process(node, launch) else { return Ok(()) };
+    pub(super) fn do_job(&mut self, id: ProcessId, job: u64) -> Result<(), Broken> {
+        let node = id.node;
+        let Some(process) = self.process(id) else { return Ok(()) };
         let Some(asked) = process.jobs.remove(&job) else { return Ok(()) };
         let (torrents, key_offset) = (Arc::clone(&process.torrents), process.key_offset);
         let other = self.interrupt(node, &torrents, &asked);
         let this = &mut self.nodes[node];
         let done = handle_job(&torrents, key_offset, asked, &mut this.scratch);
-        this.disk().end_interruption();
+        this.site.disk.end_interruption();
         drop(torrents);
         let others = other.and_then(|other| {
             let done = lock(&other.done).take()?;
@@ -57,9 +58,9 @@ impl World {
         });
         let all = others.into_iter().chain([(node, job, done)]);
         for (node, job, done) in all {
-            let operations = self.nodes[node].disk().operations();
+            let operations = self.nodes[node].disk().operations;
             self.note(node, "stored", [job, operations], || name_of(&done));
-            if self.nodes[node].disk().is_dead() {
+            if self.nodes[node].disk().dead {
                 return self.crash(node, self.nodes[node].dies_how);
             }
             self.did_job(node, job, done)?;
@@ -93,12 +94,11 @@ impl World {
             let mut scratch = Torrents::<SimDisk>::scratch();
             *lock(&slot) = Some(handle_job(&torrents, key_offset, asked, &mut scratch));
         });
-        self.nodes[node].disk().interrupt(after, work);
+        self.nodes[node].site.disk.interrupt(after, work);
         Some(Other { node: mate, job, done })
     }
 
     fn did_job(&mut self, node: usize, job: u64, done: Done<SimFile>) -> Result<(), Broken> {
-        let launch = self.nodes[node].launch;
         self.check_done(node, &done)
             .map_err(|broken| format!("{}: {broken}", self.nodes[node].name))?;
         let this = &mut self.nodes[node];
@@ -106,13 +106,13 @@ impl World {
         if let Some(process) = &mut this.process {
             process.answers.insert(job, done);
         }
-        self.after(time, Event::Answer { node, launch, job });
+        self.after(time, Event::Process(self.id_of(node), Input::Answer(job)));
         Ok(())
     }
 
-    pub(super) fn answer_job(&mut self, node: usize, launch: u32, job: u64) -> Result<(), Broken> {
-        let now = self.now;
-        let Some(process) = self.process(node, launch) else { return Ok(()) };
+    pub(super) fn answer_job(&mut self, id: ProcessId, job: u64) -> Result<(), Broken> {
+        let (now, node) = (self.now, id.node);
+        let Some(process) = self.process(id) else { return Ok(()) };
         let Some(done) = process.answers.remove(&job) else { return Ok(()) };
         let lost = if let Done::Synced { lost, .. } = &done { lost.clone() } else { Vec::new() };
         process.engine.handle_done(now, done);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use session::engine::{LinkKey, Outgoing};
 use session::limits::{MAX_HALF_OPEN, REFILL_INTERVAL};
 
-use super::{Event, World};
+use super::{Event, Input, ProcessId, World};
 use crate::liar::LiarAction;
 use crate::network::{At, End, Party, Quality, Segment};
 use crate::node::{liar_address, node_address};
@@ -20,9 +20,9 @@ const MAX_LIES: usize = 256 * 1024;
 
 impl World {
     /// An attempt to connect reaches the peer, or is lost.
-    pub(super) fn dial(&mut self, node: usize, launch: u32, link: LinkKey, to: SocketAddr) {
-        let alive =
-            self.process(node, launch).is_some_and(|process| process.connecting.contains(&link));
+    pub(super) fn dial(&mut self, id: ProcessId, link: LinkKey, to: SocketAddr) {
+        let node = id.node;
+        let alive = self.process(id).is_some_and(|process| process.connecting.contains(&link));
         if !alive || self.rng.chance(self.scenario.network.lost_connects) {
             return;
         }
@@ -39,7 +39,7 @@ impl World {
                 }
                 Accepted::No => None,
                 Accepted::Later => {
-                    return self.after(RETRY_ACCEPT, Event::Dial { node, launch, link, to });
+                    return self.after(RETRY_ACCEPT, Event::Process(id, Input::Dial { link, to }));
                 }
             },
             // There is no peer: half of the time the attempt is refused, otherwise it is lost.
@@ -50,7 +50,7 @@ impl World {
         if let (Some(wire), Some(there)) = (wire, there) {
             self.register(there, (wire, 1));
         }
-        self.after(quality.latency, Event::Dialed { node, launch, link, wire });
+        self.after(quality.latency, Event::Process(id, Input::Dialed { link, wire }));
     }
 
     fn quality_to(&mut self, party: Option<Party>) -> Quality {
@@ -95,42 +95,31 @@ impl World {
                 }
             }
             (Party::Liar(liar), _) => {
-                let mut actions = Vec::new();
-                self.liars[liar].opened(at, &self.payload, &mut actions);
+                let actions = self.liars[liar].opened(at);
                 self.act_as_liar(actions);
             }
             (Party::Node(_), None) => {}
         }
     }
 
-    pub(super) fn dialed(
-        &mut self,
-        node: usize,
-        launch: u32,
-        link: LinkKey,
-        wire: Option<u64>,
-    ) -> Result<(), Broken> {
+    pub(super) fn dialed(&mut self, id: ProcessId, link: LinkKey, wire: Option<u64>) {
         let now = self.now;
-        let waited =
-            self.process(node, launch).is_some_and(|process| process.connecting.remove(&link));
+        let waited = self.process(id).is_some_and(|process| process.connecting.remove(&link));
         match (wire, waited) {
             (Some(wire), false) => self.close_end((wire, 0), true),
             (Some(wire), true) => {
-                if let Some(process) = self.process(node, launch) {
+                self.update(id, |process| {
                     process.wires.insert(link, (wire, 0));
                     process.engine.handle_connected(now, link);
-                }
+                });
                 // Take what arrived in the meantime.
                 self.schedule_arrival(now, (wire, 0));
             }
-            (None, true) => {
-                if let Some(process) = self.process(node, launch) {
-                    process.engine.handle_connect_failed(now, link, "connection refused");
-                }
-            }
+            (None, true) => self.update(id, |process| {
+                process.engine.handle_connect_failed(now, link, "connection refused");
+            }),
             (None, false) => {}
         }
-        self.settle(node)
     }
 
     /// Handles what arrived at this end of a wire.
@@ -209,16 +198,14 @@ impl World {
         let Some(wire) = self.network.get(at.0) else { return };
         let other = wire.ends[1 - at.1];
         if let (Party::Node(node), Some(link), true) = (other.party, other.link, other.open) {
-            let launch = self.nodes[node].launch;
-            self.after(Duration::ZERO, Event::Refill { node, launch, link });
+            self.after(Duration::ZERO, Event::Process(self.id_of(node), Input::Refill(link)));
         }
     }
 
     fn arrive_at_liar(&mut self, liar: usize, at: At) {
         match self.take(at, usize::MAX) {
             Some(Segment::Bytes(bytes)) => {
-                let mut actions = Vec::new();
-                self.liars[liar].received(at, &bytes, &self.payload, &mut actions);
+                let actions = self.liars[liar].received(at, &bytes);
                 self.act_as_liar(actions);
                 self.schedule_arrival(self.now, at);
                 self.wake_sender(at);
@@ -321,7 +308,8 @@ impl World {
                     this.watch
                         .drained(link)
                         .map_err(|broken| format!("{}: {broken}", this.name))?;
-                    return self.wait_for_refill(node, link);
+                    self.wait_for_refill(node, link);
+                    return Ok(());
                 }
                 Some(Outgoing::Bytes { bytes, .. }) => bytes[..bytes.len().min(room)].to_vec(),
                 Some(Outgoing::Payload { extent, fresh }) => {
@@ -356,15 +344,11 @@ impl World {
     }
 
     /// The engine has nothing to send on the link: at all, or until its rate limit has room.
-    fn wait_for_refill(&mut self, node: usize, link: LinkKey) -> Result<(), Broken> {
-        let now = self.now;
-        let launch = self.nodes[node].launch;
-        if let Some(process) = self.process(node, launch)
-            && process.engine.is_send_throttled(now, link)
-        {
-            self.after(REFILL_INTERVAL, Event::Refill { node, launch, link });
+    fn wait_for_refill(&mut self, node: usize, link: LinkKey) {
+        let (now, id) = (self.now, self.id_of(node));
+        if self.process(id).is_some_and(|process| process.engine.is_send_throttled(now, link)) {
+            self.after(REFILL_INTERVAL, Event::Process(id, Input::Refill(link)));
         }
-        Ok(())
     }
 
     /// Checks the named limits on connections.

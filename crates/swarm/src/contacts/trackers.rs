@@ -49,18 +49,11 @@ struct Tracker {
     announcing: Option<AnnounceEvent>,
     failures: u32,
     error: Option<Box<str>>,
-    reply: Option<Summary>,
-    next: Duration,
-}
-
-/// The part of a tracker's last reply that is kept.
-#[derive(Debug, Clone, Default)]
-struct Summary {
-    interval: u32,
-    seeders: Option<u32>,
-    leechers: Option<u32>,
-    warning: Option<Box<str>>,
+    /// Whether it has replied.
+    replied: bool,
+    /// The last one that it gave.
     tracker_id: Option<Box<[u8]>>,
+    next: Duration,
 }
 
 /// The trackers of one torrent.
@@ -95,7 +88,8 @@ impl Trackers {
         if self.asking.is_some() {
             return None;
         }
-        let completed = self.list.iter().position(|tracker| tracker.owes_completed(now));
+        let is_due = |tracker: &Tracker| tracker.owes() && tracker.completed_at() <= now;
+        let completed = self.list.iter().position(is_due);
         if let Some(index) = completed {
             return Some(self.ask(index, AnnounceEvent::Completed, num_want));
         }
@@ -201,7 +195,7 @@ impl Trackers {
 
     /// Returns what there is to see of each tracker, by number.
     pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
-        self.list.iter().enumerate().map(|(index, tracker)| tracker.view(TrackerIndex(index)))
+        self.list.iter().map(Tracker::view)
     }
 
     /// Moves the tracker to the front of its tier.
@@ -222,9 +216,8 @@ impl Trackers {
     fn ask_aside(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
         let tracker = &mut self.list[index];
         tracker.announcing = Some(event);
-        let tracker_id = tracker.reply.as_ref().and_then(|reply| reply.tracker_id.clone());
+        let tracker_id = tracker.tracker_id.as_deref().map(Vec::from);
         let (tracker, url) = (TrackerIndex(index), tracker.url.to_string());
-        let tracker_id = tracker_id.map(Vec::from);
         Output::Announce { tracker, url, event, num_want, tracker_id }
     }
 }
@@ -239,7 +232,8 @@ impl Tracker {
             announcing: None,
             failures: 0,
             error: None,
-            reply: None,
+            replied: false,
+            tracker_id: None,
             next,
         }
     }
@@ -252,10 +246,6 @@ impl Tracker {
     /// Whether `completed` may be sent. A tracker that does not know us is sent `started` first.
     fn owes(&self) -> bool {
         self.owed_completed && self.started
-    }
-
-    fn owes_completed(&self, now: Duration) -> bool {
-        self.owes() && self.completed_at() <= now
     }
 
     /// Returns when `completed` may be sent: at once, or after a back-off.
@@ -272,30 +262,18 @@ impl Tracker {
             Some(AnnounceEvent::Stopped) => self.started = false,
             Some(AnnounceEvent::None | AnnounceEvent::Paused) | None => {}
         }
-        let kept = self.reply.take().and_then(|reply| reply.tracker_id);
-        self.reply = Some(Summary {
-            interval: reply.interval,
-            seeders: reply.seeders,
-            leechers: reply.leechers,
-            warning: reply.warning.as_deref().map(Box::from),
-            tracker_id: reply.tracker_id.as_deref().map(Box::from).or(kept),
-        });
+        self.replied = true;
+        if let Some(id) = &reply.tracker_id {
+            self.tracker_id = Some(id.as_slice().into());
+        }
     }
 
-    fn view(&self, index: TrackerIndex) -> TrackerView {
-        let reply = self.reply.as_ref();
+    fn view(&self) -> TrackerView {
         TrackerView {
-            index,
-            tier: self.tier as usize,
             url: self.url.to_string(),
-            announcing: self.announcing.is_some(),
             failures: self.failures,
             error: self.error.as_deref().map(str::to_owned),
-            warning: reply.and_then(|reply| reply.warning.as_deref()).map(str::to_owned),
-            replied: reply.is_some(),
-            seeders: reply.and_then(|reply| reply.seeders),
-            leechers: reply.and_then(|reply| reply.leechers),
-            interval: reply.map(|reply| reply.interval),
+            replied: self.replied,
             next_announce: self.next,
         }
     }

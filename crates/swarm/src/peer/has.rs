@@ -49,10 +49,8 @@ impl Has {
             Self::All => false,
             Self::Some(bits) => bits.insert(piece),
             Self::Nothing => {
-                let mut bits = Bitfield::new(pieces);
-                bits.insert(piece);
-                *self = Self::Some(bits);
-                true
+                *self = Self::Some(Bitfield::new(pieces));
+                self.insert(piece, pieces)
             }
         }
     }

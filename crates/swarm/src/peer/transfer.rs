@@ -121,11 +121,6 @@ impl PeerTransfer {
         }
     }
 
-    /// Whether payload flowed, either way.
-    pub(super) fn carried_payload(&self) -> bool {
-        self.down.total() + self.up.total() > 0
-    }
-
     /// Takes a part of its bitfield: `bytes` from byte `offset` on. Returns the pieces once the
     /// `last` part came.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::peer::{AskState, Peers};
+use crate::peer::{AskState, PeerTransfer, Peers};
 use crate::spans::SpanBudget;
 use crate::vocabulary::PeerKey;
 
@@ -28,7 +28,13 @@ impl AskList {
 
     /// Queues the peer, if it may be asked for anything.
     pub(super) fn queue(&mut self, peers: &mut Peers, key: PeerKey) {
-        let Some(peer) = peers.transfer_mut(key) else { return };
+        if let Some(peer) = peers.transfer_mut(key) {
+            self.queue_peer(key, peer);
+        }
+    }
+
+    /// The same, for a peer at hand.
+    pub(super) fn queue_peer(&mut self, key: PeerKey, peer: &mut PeerTransfer) {
         if peer.ask_state != AskState::Queued && peer.may_send_something() {
             peer.ask_state = AskState::Queued;
             self.queue.push_back(key);
@@ -53,12 +59,8 @@ impl AskList {
     }
 
     fn wake(&mut self, peers: &mut Peers, state: AskState) {
-        for (key, peer) in peers.transfers_mut() {
-            if peer.ask_state == state && peer.may_send_something() {
-                peer.ask_state = AskState::Queued;
-                self.queue.push_back(key);
-            }
-        }
+        let peers = peers.transfers_mut().filter(|(_, peer)| peer.ask_state == state);
+        peers.for_each(|(key, peer)| self.queue_peer(key, peer));
     }
 
     /// Removes the next peer to ask. Queues a starved peer before, if memory suffices for one.

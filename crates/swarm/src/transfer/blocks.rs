@@ -51,7 +51,8 @@ impl Downloads {
         peer.last_block = now;
         peer.rejects = 0;
         let was_snubbed = peer.end_snub(now);
-        let (sender, snubbed) = (Sender::new(key, identity), asked.map(|asked| asked.snubbed));
+        let sender = Sender { key, address: identity.address, peer_id: identity.peer_id };
+        let snubbed = asked.map(|asked| asked.snubbed);
         let finished = self
             .unfinished
             .update(request.piece(), |piece| piece.finish(now, request.block(), sender, snubbed));
@@ -149,15 +150,14 @@ impl Downloads {
             self.ask_list.queue(cx.peers, key);
         }
         let pieces = cx.pieces.geometry().piece_count();
-        for key in cx.peers.keys() {
-            let Some(peer) = cx.peers.transfer_mut(key) else { continue };
+        for (key, peer) in cx.peers.transfers_mut() {
             // A super seeder, which does not show all it has, waits for this (BEP 16).
             if peer.has.count(pieces) < pieces {
                 cx.outputs.push_back(Output::Have { peer: key, piece });
             }
             if gained && peer.has.contains(piece) {
                 peer.useful = peer.useful.saturating_sub(1);
-                update_interest(cx, key);
+                update_interest(cx.outputs, key, peer);
             }
         }
     }

@@ -8,6 +8,7 @@
 //! - `stalls`: silent peers, lost requests, idle spans
 //! - `endgame`: which block to ask of a second peer
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bt_types::{Bitfield, BlockRequest, Geometry, PieceIndex};
@@ -92,7 +93,7 @@ impl Downloads {
             peer.last_block = cx.now;
             self.suspicion_changed = true;
         }
-        self.ask_list.queue(cx.peers, key);
+        self.ask_list.queue_peer(key, peer);
     }
 
     pub(crate) fn handle_reject(
@@ -118,22 +119,16 @@ impl Downloads {
         self.ask_list.wake_idle_later();
     }
 
-    pub(crate) fn handle_allowed_fast(
+    /// Changes what is known of a peer, which may be asked for more than before.
+    pub(crate) fn update_peer(
         &mut self,
         cx: &mut Context<'_>,
         key: PeerKey,
-        piece: PieceIndex,
+        change: impl FnOnce(&mut PeerTransfer),
     ) {
         let Some(peer) = cx.peers.transfer_mut(key) else { return };
-        PeerTransfer::hint(&mut peer.allowed_fast, piece);
-        self.ask_list.queue(cx.peers, key);
-    }
-
-    pub(crate) fn handle_reqq(&mut self, cx: &mut Context<'_>, key: PeerKey, limit: u32) {
-        if let Some(peer) = cx.peers.transfer_mut(key) {
-            peer.window.set_limit(limit);
-        }
-        self.ask_list.queue(cx.peers, key);
+        change(peer);
+        self.ask_list.queue_peer(key, peer);
     }
 
     /// # Errors
@@ -161,8 +156,8 @@ impl Downloads {
         self.picker.count_in(&peer.has, cx.rng);
         self.count_useful(cx.pieces, peer);
         self.suspicion_changed = true;
-        update_interest(cx, key);
-        self.ask_list.queue(cx.peers, key);
+        update_interest(cx.outputs, key, peer);
+        self.ask_list.queue_peer(key, peer);
     }
 
     pub(crate) fn handle_have(&mut self, cx: &mut Context<'_>, key: PeerKey, piece: PieceIndex) {
@@ -175,8 +170,8 @@ impl Downloads {
         self.picker.count_have(piece, cx.rng);
         peer.useful += u32::from(cx.pieces.is_missing(piece));
         peer.fresh += u32::from(self.picker.lists(piece));
-        update_interest(cx, key);
-        self.ask_list.queue(cx.peers, key);
+        update_interest(cx.outputs, key, peer);
+        self.ask_list.queue_peer(key, peer);
     }
 
     /// The connection of `key` ended, which was removed from the peers.
@@ -200,12 +195,11 @@ impl Downloads {
         let counted = cx.pieces.lose(piece);
         self.relist(cx, piece);
         if counted {
-            for key in cx.peers.keys() {
-                let peer = cx.peers.transfer_mut(key).filter(|peer| peer.has.contains(piece));
-                let Some(peer) = peer else { continue };
+            let peers = cx.peers.transfers_mut().filter(|(_, peer)| peer.has.contains(piece));
+            for (key, peer) in peers {
                 peer.useful += 1;
-                update_interest(cx, key);
-                self.ask_list.queue(cx.peers, key);
+                update_interest(cx.outputs, key, peer);
+                self.ask_list.queue_peer(key, peer);
             }
         }
         counted
@@ -219,12 +213,10 @@ impl Downloads {
         cx.pieces.set_wanted(wanted);
         unwanted.into_iter().for_each(|piece| self.close_piece(cx, piece));
         self.list_all(cx);
-        for key in cx.peers.keys() {
-            if let Some(peer) = cx.peers.transfer_mut(key) {
-                self.count_useful(cx.pieces, peer);
-                update_interest(cx, key);
-                self.ask_list.queue(cx.peers, key);
-            }
+        for (key, peer) in cx.peers.transfers_mut() {
+            self.count_useful(cx.pieces, peer);
+            update_interest(cx.outputs, key, peer);
+            self.ask_list.queue_peer(key, peer);
         }
     }
 
@@ -319,16 +311,14 @@ fn hold(cx: &mut Context<'_>, key: PeerKey) {
 }
 
 /// Tells the peer whether we want its pieces, if that changed.
-pub(super) fn update_interest(cx: &mut Context<'_>, key: PeerKey) {
-    let Some(peer) = cx.peers.transfer_mut(key) else { return };
+pub(super) fn update_interest(
+    outputs: &mut VecDeque<Output>,
+    key: PeerKey,
+    peer: &mut PeerTransfer,
+) {
     let interested = peer.useful > 0;
-    if interested == peer.am_interested {
-        return;
+    if std::mem::replace(&mut peer.am_interested, interested) != interested {
+        let (yes, no) = (Output::Interested { peer: key }, Output::NotInterested { peer: key });
+        outputs.push_back(if interested { yes } else { no });
     }
-    peer.am_interested = interested;
-    cx.outputs.push_back(if interested {
-        Output::Interested { peer: key }
-    } else {
-        Output::NotInterested { peer: key }
-    });
 }

@@ -34,7 +34,7 @@ const SHARE_AFTER: u64 = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Ask it for this block of an unfinished piece.
-    Block { piece: PieceIndex, block: u32 },
+    Block(PieceIndex, u32),
     /// Start this piece and choose again.
     Start(PieceIndex),
     /// It has nothing that is needed now.
@@ -132,19 +132,16 @@ impl Picker {
         unfinished: &mut Unfinished,
         rng: &mut impl Rng,
     ) -> Choice {
-        let block = share(asker, unfinished)
-            .or_else(|| go_on(asker, unfinished, asker.short))
-            .or_else(|| join_others(asker, unfinished, asker.short, is_slow));
-        if let Some((piece, block)) = block {
-            return Choice::Block { piece, block };
-        }
-        if !asker.short
-            && let Some(piece) = self.new_piece(asker, unfinished.len(), rng)
-        {
-            return Choice::Start(piece);
-        }
-        let block = join_others(asker, unfinished, asker.short, |_| true);
-        block.map_or(Choice::Nothing, |(piece, block)| Choice::Block { piece, block })
+        let short = asker.short;
+        share(asker, unfinished)
+            .or_else(|| go_on(asker, unfinished, short))
+            .or_else(|| join_others(asker, unfinished, short, is_slow))
+            .or_else(|| {
+                let piece = if short { None } else { self.new_piece(asker, unfinished.len(), rng) };
+                piece.map(Choice::Start)
+            })
+            .or_else(|| join_others(asker, unfinished, short, |_| true))
+            .unwrap_or(Choice::Nothing)
     }
 
     /// Returns a piece to start, where so many are `unfinished`.
@@ -186,7 +183,7 @@ impl Picker {
 
 /// For a peer whose share of the memory holds no piece or span: returns a block for which memory is
 /// reserved, where the other peers are no faster than this one.
-fn share(asker: &Asker<'_>, unfinished: &mut Unfinished) -> Option<(PieceIndex, u32)> {
+fn share(asker: &Asker<'_>, unfinished: &mut Unfinished) -> Option<Choice> {
     let rate = asker.peer.down.per_second(asker.now);
     if asker.shares.has_share(rate, unfinished.layout().unit().into()) {
         return None;
@@ -197,16 +194,12 @@ fn share(asker: &Asker<'_>, unfinished: &mut Unfinished) -> Option<(PieceIndex, 
 }
 
 /// Returns a block of the piece that the peer works on.
-fn go_on(
-    asker: &Asker<'_>,
-    unfinished: &mut Unfinished,
-    reserved_only: bool,
-) -> Option<(PieceIndex, u32)> {
+fn go_on(asker: &Asker<'_>, unfinished: &mut Unfinished, reserved_only: bool) -> Option<Choice> {
     let (piece, _) = asker.peer.current?;
     if !unfinished.get(piece)?.admits(asker.key) || !asker.peer.may_send(piece) {
         return None;
     }
-    unfinished.first_free(piece, reserved_only).map(|block| (piece, block))
+    unfinished.first_free(piece, reserved_only).map(|block| Choice::Block(piece, block))
 }
 
 /// Returns a block of the unfinished piece that lacks the fewest, of those that pass `eligible`.
@@ -215,10 +208,11 @@ fn join_others(
     unfinished: &mut Unfinished,
     reserved_only: bool,
     eligible: impl Fn(&UnfinishedPiece) -> bool,
-) -> Option<(PieceIndex, u32)> {
-    unfinished.fewest_missing(reserved_only, |piece, unfinished| {
+) -> Option<Choice> {
+    let found = unfinished.fewest_missing(reserved_only, |piece, unfinished| {
         unfinished.admits(asker.key) && asker.peer.may_send(piece) && eligible(unfinished)
-    })
+    });
+    found.map(|(piece, block)| Choice::Block(piece, block))
 }
 
 /// Whether the peers that work on the piece would need long for its free blocks.

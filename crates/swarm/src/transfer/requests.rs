@@ -8,7 +8,7 @@ use super::Context;
 use super::downloads::Downloads;
 use super::memory::MemoryShares;
 use super::picker::{Asker, Choice};
-use crate::peer::{AskState, Asked};
+use crate::peer::{AskState, Asked, PeerTransfer};
 use crate::spans::SpanBudget;
 use crate::vocabulary::{Output, PeerKey};
 
@@ -50,7 +50,7 @@ impl Downloads {
             let (now, pieces, blame) = (cx.now, &*cx.pieces, &self.blame);
             let asker = Asker { key, peer, now, shares, short, pieces, blame };
             let done = match self.picker.choose(&asker, &mut self.unfinished, cx.rng) {
-                Choice::Block { piece, block } => self.ask(cx, key, piece, block, budget),
+                Choice::Block(piece, block) => self.ask(cx, key, piece, block, budget),
                 Choice::Start(piece) => self.start_for(cx, key, piece, budget),
                 Choice::Nothing if short => return AskState::Starved,
                 Choice::Nothing => match self.latest_of_others(cx, key) {
@@ -156,11 +156,10 @@ impl Downloads {
         cx: &mut Context<'_>,
         which: impl Fn(BlockRequest) -> bool,
     ) {
-        for key in cx.peers.keys() {
-            let Some(peer) = cx.peers.transfer_mut(key) else { continue };
+        for (key, peer) in cx.peers.transfers_mut() {
             let cancelled = peer.take_all_asked(|asked| which(asked.request));
             if !cancelled.is_empty() {
-                self.cancel_all(cx, key, cancelled);
+                self.cancel_all(cx.outputs, key, peer, cancelled);
             }
         }
     }
@@ -168,15 +167,16 @@ impl Downloads {
     /// Takes back requests, which were removed from `asked` of the peer.
     pub(super) fn cancel_all(
         &mut self,
-        cx: &mut Context<'_>,
+        outputs: &mut VecDeque<Output>,
         key: PeerKey,
+        peer: &mut PeerTransfer,
         cancelled: VecDeque<Asked>,
     ) {
         for asked in cancelled {
-            cx.outputs.push_back(Output::Cancel { peer: key, request: asked.request });
+            outputs.push_back(Output::Cancel { peer: key, request: asked.request });
             self.unfinished.release(key, &asked);
         }
-        self.ask_list.queue(cx.peers, key);
+        self.ask_list.queue_peer(key, peer);
     }
 
     /// Takes back the requests for a span, and has it written before its piece is verified.

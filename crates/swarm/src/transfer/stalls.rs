@@ -77,7 +77,9 @@ impl Downloads {
         for asked in &lost {
             self.take_away_if_only(cx, key, asked.request.piece());
         }
-        self.cancel_all(cx, key, lost);
+        if let Some(peer) = cx.peers.transfer_mut(key) {
+            self.cancel_all(cx.outputs, key, peer, lost);
+        }
         self.ask_list.wake_idle_later();
     }
 
@@ -89,15 +91,12 @@ impl Downloads {
         let mut late = std::mem::take(&mut peer.asked);
         let kept = late.pop_front();
         self.unfinished.leave(peer);
-        self.cancel_all(cx, key, late);
-        if let Some(asked @ Asked { request, .. }) = kept
-            && self
-                .unfinished
-                .update(request.piece(), |piece| piece.snub(request.block()))
-                .is_some()
-            && let Some(peer) = cx.peers.transfer_mut(key)
-        {
-            peer.asked.push_back(Asked { snubbed: true, ..asked });
+        self.cancel_all(cx.outputs, key, peer, late);
+        if let Some(asked) = kept {
+            let block = asked.request.block();
+            if self.unfinished.update(asked.request.piece(), |piece| piece.snub(block)).is_some() {
+                peer.asked.push_back(Asked { snubbed: true, ..asked });
+            }
         }
         self.close_pieces_only_for(cx, key);
         self.ask_list.wake_idle_later();

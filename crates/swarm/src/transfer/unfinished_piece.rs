@@ -48,8 +48,13 @@ impl Block {
         !self.done && self.requests == 0
     }
 
+    /// Returns the count that the request of a peer is part of, which may be snubbed.
+    fn requests(&mut self, snubbed: bool) -> &mut u16 {
+        if snubbed { &mut self.snubbed_requests } else { &mut self.requests }
+    }
+
     fn uncount_request(&mut self, snubbed: bool) {
-        let count = if snubbed { &mut self.snubbed_requests } else { &mut self.requests };
+        let count = self.requests(snubbed);
         *count = count.saturating_sub(1);
     }
 }
@@ -106,16 +111,17 @@ pub(super) struct UnfinishedPiece {
 
 impl UnfinishedPiece {
     pub(super) fn new(layout: SpanLayout, piece: PieceIndex, only: Option<PeerKey>) -> Self {
-        let block_count = layout.block_count(piece);
         let spans = (0..layout.span_count(piece)).map(|span| {
             let blocks = layout.blocks(piece, span).len() as u32;
             Span { reserved: false, missing: blocks, free: blocks, progress: Duration::ZERO }
         });
+        let spans: Vec<Span> = spans.collect();
+        let block_count = spans.iter().map(|span| span.missing).sum();
         Self {
             layout,
             piece,
             blocks: vec![Block::default(); block_count as usize],
-            spans: spans.collect(),
+            spans,
             missing: block_count,
             free: block_count,
             ready: 0,
@@ -239,76 +245,65 @@ impl UnfinishedPiece {
         self.spans.iter().position(idle).map(|span| span as u32)
     }
 
-    /// A peer is asked for a block, and expected to answer at `due`.
-    pub(super) fn ask(&mut self, number: u32, snubbed: bool, due: Duration) {
-        self.due = self.due.max(due);
-        if snubbed {
-            self.blocks[number as usize].snubbed_requests += 1;
-        } else {
-            self.count_request(number);
+    /// Changes a block, and keeps what is counted true.
+    fn update(&mut self, number: u32, change: impl FnOnce(&mut Block)) {
+        let counts = |block: &Block| (u32::from(block.is_free()), u32::from(block.done));
+        let block = &mut self.blocks[number as usize];
+        let (was_free, was_done) = counts(block);
+        change(block);
+        let (is_free, is_done) = counts(block);
+        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
+        for missing in [&mut span.missing, &mut self.missing] {
+            *missing = *missing + was_done - is_done;
+        }
+        for free in [&mut span.free, &mut self.free] {
+            *free = *free + is_free - was_free;
+        }
+        if span.reserved {
+            self.ready = self.ready + is_free - was_free;
+        }
+        if is_free > was_free {
+            self.cursor = self.cursor.min(number as usize);
         }
     }
 
-    fn count_request(&mut self, number: u32) {
-        let block = &mut self.blocks[number as usize];
-        let was_free = block.is_free();
-        block.requests += 1;
-        if was_free {
-            self.uncount_free(number);
-        }
+    /// A peer is asked for a block, and expected to answer at `due`.
+    pub(super) fn ask(&mut self, number: u32, snubbed: bool, due: Duration) {
+        self.due = self.due.max(due);
+        self.update(number, |block| *block.requests(snubbed) += 1);
+    }
+
+    /// A peer that owes the block is snubbed. If it is the writer, it stays so.
+    pub(super) fn snub(&mut self, number: u32) {
+        self.update(number, |block| {
+            block.uncount_request(false);
+            block.snubbed_requests += 1;
+        });
     }
 
     /// The snub of a peer that owes the block is over.
     pub(super) fn end_snub(&mut self, number: u32) {
-        let block = &mut self.blocks[number as usize];
-        block.snubbed_requests = block.snubbed_requests.saturating_sub(1);
-        self.count_request(number);
+        self.update(number, |block| {
+            block.uncount_request(true);
+            block.requests += 1;
+        });
     }
 
     /// `key` does not owe the block any longer.
     pub(super) fn release(&mut self, number: u32, key: PeerKey, snubbed: bool) {
-        let block = &mut self.blocks[number as usize];
-        let was_free = block.is_free();
-        block.uncount_request(snubbed);
-        if block.writer == Some(key) && !block.done {
-            (block.writer, block.duplicate) = (None, Duplicate::None);
-        } else if block.duplicate == Duplicate::Receiving(key) {
-            block.duplicate = Duplicate::None;
-        }
-        if !was_free && block.is_free() {
-            self.count_free(number);
-        }
+        self.update(number, |block| {
+            block.uncount_request(snubbed);
+            if block.writer == Some(key) && !block.done {
+                (block.writer, block.duplicate) = (None, Duplicate::None);
+            } else if block.duplicate == Duplicate::Receiving(key) {
+                block.duplicate = Duplicate::None;
+            }
+        });
     }
 
     /// Marks the piece as being committed, if every block is done. Says whether it was.
     pub(super) fn begin_commit(&mut self) -> bool {
         self.missing == 0 && !std::mem::replace(&mut self.committing, true)
-    }
-
-    /// A peer that owes the block is snubbed. If it is the writer, it stays so.
-    pub(super) fn snub(&mut self, number: u32) {
-        let block = &mut self.blocks[number as usize];
-        let was_free = block.is_free();
-        block.uncount_request(false);
-        block.snubbed_requests += 1;
-        if !was_free && block.is_free() {
-            self.count_free(number);
-        }
-    }
-
-    fn count_free(&mut self, number: u32) {
-        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
-        span.free += 1;
-        self.free += 1;
-        self.ready += u32::from(span.reserved);
-        self.cursor = self.cursor.min(number as usize);
-    }
-
-    fn uncount_free(&mut self, number: u32) {
-        let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
-        span.free -= 1;
-        self.free -= 1;
-        self.ready -= u32::from(span.reserved);
     }
 
     /// Decides about the part of a block that starts at `offset` of `request`: `key` may be its
@@ -364,18 +359,13 @@ impl UnfinishedPiece {
             }
             return None;
         }
-        let was_free = block.is_free();
-        block.done = true;
-        if let Some(snubbed) = snubbed {
-            block.uncount_request(snubbed);
-        }
-        let others = block.requests > 0 || block.snubbed_requests > 0;
-        if was_free {
-            self.uncount_free(number);
-        }
-        self.missing -= 1;
+        let mut others = false;
+        self.update(number, |block| {
+            block.done = true;
+            snubbed.into_iter().for_each(|snubbed| block.uncount_request(snubbed));
+            others = block.requests > 0 || block.snubbed_requests > 0;
+        });
         let span = &mut self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize];
-        span.missing -= 1;
         span.progress = now;
         let span = span.missing == 0;
         if !self.senders.iter().rev().any(|known| known.key == sender.key) {
@@ -386,13 +376,9 @@ impl UnfinishedPiece {
 
     /// The block is on disk already. A number that does not exist is ignored.
     pub(super) fn finish_on_disk(&mut self, number: u32) {
-        let Some(block) = self.blocks.get_mut(number as usize).filter(|block| !block.done) else {
-            return;
-        };
-        block.done = true;
-        self.uncount_free(number);
-        self.missing -= 1;
-        self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing -= 1;
+        if (number as usize) < self.blocks.len() {
+            self.update(number, |block| block.done = true);
+        }
     }
 
     /// Whether a block of `key` is in it.
@@ -404,20 +390,11 @@ impl UnfinishedPiece {
     pub(super) fn forget_blocks_of(&mut self, key: PeerKey) {
         self.senders.retain(|sender| sender.key != key);
         for number in 0..self.blocks.len() as u32 {
-            let block = &mut self.blocks[number as usize];
-            if block.writer != Some(key) {
-                continue;
-            }
-            block.writer = None;
-            let was_done = std::mem::take(&mut block.done);
-            let is_free = block.is_free();
-            if was_done {
-                self.missing += 1;
-                self.spans[self.layout.span_of(number * BLOCK_LENGTH) as usize].missing += 1;
-            }
-            if was_done && is_free {
-                self.count_free(number);
-            }
+            self.update(number, |block| {
+                if block.writer == Some(key) {
+                    (block.writer, block.done) = (None, false);
+                }
+            });
         }
     }
 

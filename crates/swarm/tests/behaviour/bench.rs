@@ -1,6 +1,6 @@
 //! One swarm whose peers are played by the test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,6 +11,17 @@ use swarm::{
 };
 
 pub(crate) const BLOCK: u32 = 16 * 1024;
+
+/// The requests that each peer has not answered, in order.
+pub(crate) type Owed = BTreeMap<PeerKey, VecDeque<BlockRequest>>;
+
+/// Returns what the outputs that match a pattern say.
+macro_rules! said {
+    ($outputs:expr, $pattern:pat => $said:expr) => {
+        $outputs.iter().filter_map(|output| if let $pattern = output { Some($said) } else { None })
+    };
+}
+pub(crate) use said;
 
 /// One swarm, its clock and its memory.
 pub(crate) struct Bench {
@@ -46,6 +57,15 @@ impl Setup {
 pub(crate) fn geometry(pieces: u32, blocks: u32) -> Geometry {
     let piece_length = u64::from(blocks * BLOCK);
     Geometry::new(piece_length * u64::from(pieces), piece_length).unwrap()
+}
+
+/// Returns a set of these of so many pieces.
+pub(crate) fn bits(geometry: Geometry, pieces: impl IntoIterator<Item = u32>) -> Bitfield {
+    let mut bits = Bitfield::new(geometry.piece_count());
+    for piece in pieces {
+        bits.insert(geometry.piece(piece).unwrap());
+    }
+    bits
 }
 
 /// A leecher of `pieces` pieces of `blocks` blocks each.
@@ -138,6 +158,13 @@ impl Bench {
         key
     }
 
+    /// Connects a peer that has these pieces and unchokes us.
+    pub(crate) fn join_unchoking(&mut self, pieces: &[u32]) -> PeerKey {
+        let key = self.join_with(pieces);
+        self.swarm.handle_unchoke(self.now, key);
+        key
+    }
+
     /// Connects a peer that has everything and unchokes us.
     pub(crate) fn join_seed(&mut self) -> PeerKey {
         let key = self.join();
@@ -148,10 +175,7 @@ impl Bench {
 
     /// Sends the peer's bitfield.
     pub(crate) fn has(&mut self, key: PeerKey, pieces: &[u32]) {
-        let mut bits = Bitfield::new(self.geometry.piece_count());
-        for piece in pieces {
-            bits.insert(self.piece(*piece));
-        }
+        let bits = bits(self.geometry, pieces.iter().copied());
         self.swarm.handle_bitfield(self.now, key, 0, &bits.as_bytes(), true);
     }
 
@@ -177,6 +201,25 @@ impl Bench {
         self.swarm.handle_payload(self.now, key, block.length());
         self.swarm.handle_block(self.now, key, block);
         fate == BlockFate::Keep
+    }
+
+    /// Notes what the peers owe after `outputs` and those that are due; each piece verifies.
+    pub(crate) fn note(&mut self, owed: &mut Owed, outputs: Vec<Output>) {
+        let mut outputs = outputs.into_iter();
+        while let Some(output) =
+            outputs.next().or_else(|| self.swarm.poll_output(self.now, &mut self.budget))
+        {
+            match output {
+                Output::Request { peer, request } => {
+                    owed.entry(peer).or_default().push_back(request);
+                }
+                Output::Cancel { peer, request } => {
+                    owed.entry(peer).or_default().retain(|other| *other != request);
+                }
+                Output::Commit { piece, .. } => self.verify(piece.get()),
+                _ => {}
+            }
+        }
     }
 
     /// Lets time pass, timer by timer. Returns the outputs of that time.
@@ -233,11 +276,7 @@ impl Bench {
 }
 
 pub(crate) fn requests(outputs: &[Output]) -> Vec<(PeerKey, BlockRequest)> {
-    let request = |output: &Output| match output {
-        Output::Request { peer, request } => Some((*peer, *request)),
-        _ => None,
-    };
-    outputs.iter().filter_map(request).collect()
+    said!(outputs, Output::Request { peer, request } => (*peer, *request)).collect()
 }
 
 /// The pieces in which something is requested.

@@ -5,15 +5,10 @@ use std::time::Duration;
 
 use swarm::{Committed, DisconnectReason, Output, PeerKey, Refusal};
 
-use crate::bench::{Bench, address, geometry, peer_id, requests, seconds};
-use crate::net::{LEECH, Net, Node, SEED};
+use crate::bench::{BLOCK, Bench, address, peer_id, requests, said, seconds};
 
 fn banned(outputs: &[Output]) -> Vec<String> {
-    let banned = |output: &Output| match output {
-        Output::Banned { address } => Some(address.to_string()),
-        _ => None,
-    };
-    outputs.iter().filter_map(banned).collect()
+    said!(outputs, Output::Banned { address } => address.to_string()).collect()
 }
 
 /// Fetches piece 0 of two blocks from two peers, one block each.
@@ -26,6 +21,23 @@ fn fetched_from_two() -> (Bench, PeerKey, PeerKey) {
     let piece = bench.piece(0);
     assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
     (bench, first, second)
+}
+
+/// The same, and the second sent a bad block. A third peer has to send the piece again.
+fn lied_to() -> (Bench, [PeerKey; 3]) {
+    let (mut bench, first, second) = fetched_from_two();
+    let third = bench.join_seed();
+    bench.drain();
+    mismatch(&mut bench, &[1]);
+    (bench, [first, second, third])
+}
+
+/// The piece came again and verifies. Returns which addresses are banned then.
+fn banned_once_verified(bench: &mut Bench) -> Vec<String> {
+    let (piece, digests) = (bench.piece(0), Some(bench.digests(0, &[])));
+    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
+    bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
+    banned(&bench.drain())
 }
 
 fn mismatch(bench: &mut Bench, bad: &[u32]) {
@@ -52,6 +64,8 @@ fn sole_sender_is_banned_at_once() {
     let reason = DisconnectReason::BadData;
     assert!(outputs.contains(&Output::Disconnect { peer: liar, reason }));
     assert_eq!(bench.swarm.peers_banned(), 1);
+    assert_eq!(bench.swarm.wasted(), u64::from(2 * BLOCK));
+    assert_eq!((bench.pieces().have().count(), bench.swarm.peers_connected()), (0, 0));
 
     let back = swarm::ConnectedPeer {
         address: "10.0.0.1:50000".parse().unwrap(),
@@ -82,10 +96,7 @@ fn silent_unsuspected_peers_lose_the_retry() {
 
 #[test]
 fn retry_comes_from_one_unsuspected_peer() {
-    let (mut bench, honest, liar) = fetched_from_two();
-    let third = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [honest, liar, third]) = lied_to();
     let outputs = bench.drain();
     assert!(banned(&outputs).is_empty(), "no suspect is banned");
     let asked = requests(&outputs);
@@ -95,12 +106,7 @@ fn retry_comes_from_one_unsuspected_peer() {
         assert!(!bench.send(honest, request));
         assert!(bench.send(third, request));
     }
-    let piece = bench.piece(0);
-    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
-    let digests = Some(bench.digests(0, &[]));
-    bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
-    let outputs = bench.drain();
-    assert_eq!(banned(&outputs), [address(liar.0).to_string()]);
+    assert_eq!(banned_once_verified(&mut bench), [address(liar.0).to_string()]);
     assert!(bench.swarm.is_complete());
 }
 
@@ -150,16 +156,16 @@ fn lone_suspect_is_asked_and_caught() {
     for (_, request) in asked {
         bench.send(from, request);
     }
-    let piece = bench.piece(0);
-    assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
-    if from == first {
+    let banned = if from == first {
         // It lies again, alone this time.
+        let piece = bench.piece(0);
+        assert!(bench.drain().contains(&Output::Commit { piece, digests: true }));
         mismatch(&mut bench, &[0]);
+        banned(&bench.drain())
     } else {
-        let digests = Some(bench.digests(0, &[]));
-        bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
-    }
-    assert_eq!(banned(&bench.drain()), [address(first.0).to_string()]);
+        banned_once_verified(&mut bench)
+    };
+    assert_eq!(banned, [address(first.0).to_string()]);
     assert!(bench.swarm.peer(second).is_some() || bench.swarm.is_complete());
 }
 
@@ -225,8 +231,7 @@ fn exclusive_piece_does_not_delay_endgame() {
     mismatch_of(&mut bench, bad.get(), &[1]);
     // It has no other piece, is asked for the first blocks and sends nothing. No other peer may be
     // asked for the rest.
-    let third = bench.join_with(&[bad.get()]);
-    bench.swarm.handle_unchoke(bench.now, third);
+    bench.join_unchoking(&[bad.get()]);
     let mut verified = 0;
     while let Some(output) = outputs.pop_front() {
         match output {
@@ -244,27 +249,18 @@ fn exclusive_piece_does_not_delay_endgame() {
 
 #[test]
 fn disconnected_liar_is_banned() {
-    let (mut bench, _, liar) = fetched_from_two();
-    let third = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [_, liar, third]) = lied_to();
     bench.swarm.handle_disconnected(bench.now, liar, DisconnectReason::Closed);
     for (key, request) in bench.requests() {
         assert_eq!(key, third);
         bench.send(key, request);
     }
-    bench.drain();
-    let (piece, digests) = (bench.piece(0), Some(bench.digests(0, &[])));
-    bench.swarm.handle_committed(bench.now, piece, Committed::Verified { digests });
-    assert_eq!(banned(&bench.drain()), [address(liar.0).to_string()]);
+    assert_eq!(banned_once_verified(&mut bench), [address(liar.0).to_string()]);
 }
 
 #[test]
 fn choked_retry_goes_to_another() {
-    let (mut bench, ..) = fetched_from_two();
-    let third = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [.., third]) = lied_to();
     assert!(bench.requests().iter().all(|(key, _)| *key == third));
     bench.swarm.handle_choke(bench.now, third);
     let fourth = bench.join_seed();
@@ -274,10 +270,7 @@ fn choked_retry_goes_to_another() {
 
 #[test]
 fn newcomer_takes_piece_of_snubbed_peer() {
-    let (mut bench, first, second) = fetched_from_two();
-    let silent = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [first, second, silent]) = lied_to();
     bench.requests_to(silent);
     for key in [first, second] {
         bench.swarm.handle_disconnected(bench.now, key, DisconnectReason::Closed);
@@ -293,10 +286,7 @@ fn newcomer_takes_piece_of_snubbed_peer() {
 
 #[test]
 fn silent_newcomers_do_not_block_suspects() {
-    let (mut bench, first, second) = fetched_from_two();
-    let mut newest = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [first, second, mut newest]) = lied_to();
     let is_asked = |outputs: &[Output]| {
         requests(outputs).iter().any(|(key, _)| *key == first || *key == second)
     };
@@ -311,10 +301,7 @@ fn silent_newcomers_do_not_block_suspects() {
 
 #[test]
 fn rejected_retry_goes_to_another() {
-    let (mut bench, ..) = fetched_from_two();
-    let refuser = bench.join_seed();
-    bench.drain();
-    mismatch(&mut bench, &[1]);
+    let (mut bench, [.., refuser]) = lied_to();
     let asked = bench.requests_to(refuser);
     assert_eq!(asked.len(), 2, "it is the only unsuspected peer");
     for request in asked {
@@ -344,8 +331,7 @@ fn passed_over_retry_goes_to_another() {
     bench.drain();
     bench.verify(good);
     bench.swarm.handle_choke(bench.now, proven);
-    let liar = bench.join_with(&[bad.get()]);
-    bench.swarm.handle_unchoke(bench.now, liar);
+    let liar = bench.join_unchoking(&[bad.get()]);
     assert_eq!(bench.requests(), [(liar, asked[3])]);
     bench.send(liar, asked[3]);
     bench.drain();
@@ -370,8 +356,7 @@ fn passed_over_retry_goes_to_another() {
         owed.pop_front().into_iter().for_each(|request| assert!(bench.send(proven, request)));
     };
     (0..20).for_each(|_| second(&mut bench));
-    let third = bench.join_with(&[bad.get()]);
-    bench.swarm.handle_unchoke(bench.now, third);
+    let third = bench.join_unchoking(&[bad.get()]);
     (0..120).for_each(|_| second(&mut bench));
     assert_eq!(fetching, [proven, proven, third, third]);
 }
@@ -397,23 +382,4 @@ fn loopback_ban_spares_other_ports() {
     assert_eq!(banned(&bench.drain()), ["127.0.0.1:1000"]);
     assert!(bench.swarm.peer(PeerKey(2)).is_some());
     assert_eq!(join(&mut bench, 1, 3000), Err(Refusal::Banned), "known by its id");
-}
-
-#[test]
-fn a_swarm_with_a_liar_completes() {
-    let liar = Node { lies_every: Some(7), ..SEED };
-    let mut net =
-        Net::new(geometry(40, 16), Duration::from_millis(20), 3, &[LEECH, liar, SEED, SEED]);
-    assert!(net.run(seconds(600)));
-    assert_eq!(net.bans(0), 1);
-    assert!(net.swarm(0).wasted() > 0);
-}
-
-#[test]
-fn lone_liar_completes_no_piece() {
-    let liar = Node { lies_every: Some(1), ..SEED };
-    let mut net = Net::new(geometry(4, 4), Duration::from_millis(20), 3, &[LEECH, liar]);
-    assert!(!net.run(seconds(60)));
-    assert_eq!((net.bans(0), net.swarm(0).pieces().unwrap().have().count()), (1, 0));
-    assert_eq!(net.swarm(0).peers_connected(), 0);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use swarm::{Bitfield, Output, PeerKey};
 
-use crate::bench::{Bench, seconds, setup};
+use crate::bench::{Bench, Setup, bits, geometry, seconds, setup};
 
 fn unchoked(bench: &Bench) -> BTreeSet<u64> {
     let open = bench.swarm.peers().filter(|peer| !peer.am_choking);
@@ -12,18 +12,16 @@ fn unchoked(bench: &Bench) -> BTreeSet<u64> {
 }
 
 fn leecher(slots: usize, peers: usize) -> Bench {
-    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
-    setup.have.insert(setup.piece(0));
-    with_interested(Bench::with(&setup), peers)
+    with_interested(bits(geometry(8, 4), [0]), slots, peers)
 }
 
 fn seeder(slots: usize, peers: usize) -> Bench {
-    let mut setup = setup(8, 4).config(|config| config.upload_slots = slots);
-    setup.have = Bitfield::full(8);
-    with_interested(Bench::with(&setup), peers)
+    with_interested(Bitfield::full(8), slots, peers)
 }
 
-fn with_interested(mut bench: Bench, peers: usize) -> Bench {
+fn with_interested(have: Bitfield, slots: usize, peers: usize) -> Bench {
+    let setup = setup(8, 4).config(|config| config.upload_slots = slots);
+    let mut bench = Bench::with(&Setup { have, ..setup });
     for _ in 0..peers {
         let key = bench.join_with(&[1]);
         bench.swarm.handle_interested(bench.now, key);
@@ -63,7 +61,9 @@ fn unchoke_needs_interest_and_slots() {
     bench.join_with(&[1]);
     bench.pass(seconds(60));
     assert!(unchoked(&bench).is_empty());
-    assert!(unchoked(&leecher(0, 3)).is_empty());
+    let mut none = leecher(0, 3);
+    none.pass(seconds(60));
+    assert!(unchoked(&none).is_empty());
 }
 
 #[test]

@@ -3,11 +3,9 @@
 
 mod bench;
 mod model;
-mod net;
 
 mod blame;
 mod choking;
-mod determinism;
 mod memory;
 mod peers;
 mod picking;

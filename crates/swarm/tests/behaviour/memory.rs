@@ -1,11 +1,11 @@
 //! No block is requested without memory reserved for it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use swarm::{BlockRequest, Output, PeerKey, PieceIndex, SPAN_LENGTH, SpanBudget, SpanLayout};
+use swarm::{Output, PeerKey, PieceIndex, SPAN_LENGTH, SpanBudget, SpanLayout};
 
-use crate::bench::{BLOCK, Bench, geometry, pieces_of, requests, seconds};
+use crate::bench::{BLOCK, Bench, Owed, geometry, pieces_of, requests, said, seconds};
 
 const SPAN: usize = SPAN_LENGTH as usize;
 
@@ -48,10 +48,7 @@ fn scarce_memory_makes_peers_share_pieces() {
     let mut opened = BTreeSet::new();
     // Each block of the one piece is requested once, then the peers starve.
     for _ in 0..20 {
-        opened.extend(outputs.iter().filter_map(|output| match output {
-            Output::OpenSpans { piece, .. } => Some(*piece),
-            _ => None,
-        }));
+        opened.extend(said!(outputs, Output::OpenSpans { piece, .. } => *piece));
         for (key, request) in requests(&outputs.split_off(0)) {
             if bench.pieces().missing() == 10 && request.block() < 31 {
                 bench.send(key, request);
@@ -136,13 +133,11 @@ fn long_piece_is_staged_by_span() {
 fn scarce_memory_stages_idle_spans() {
     let mut bench = Bench::new(4, 16);
     bench.budget = SpanBudget::new(SPAN);
-    let slow = bench.join_with(&[0]);
-    bench.swarm.handle_unchoke(bench.now, slow);
+    let slow = bench.join_unchoking(&[0]);
     let asked = bench.requests_to(slow);
     bench.send(slow, asked[0]);
     bench.drain();
-    let other = bench.join_with(&[1, 2, 3]);
-    bench.swarm.handle_unchoke(bench.now, other);
+    let other = bench.join_unchoking(&[1, 2, 3]);
     assert!(bench.requests_to(other).is_empty() && bench.swarm.is_starved());
     let outputs = bench.pass(seconds(32));
     let piece = bench.piece(0);
@@ -161,12 +156,10 @@ fn scarce_memory_stages_idle_spans() {
 fn partial_block_of_staged_span_restarts() {
     let mut bench = Bench::new(2, 16);
     bench.budget = SpanBudget::new(SPAN);
-    let slow = bench.join_with(&[0]);
-    bench.swarm.handle_unchoke(bench.now, slow);
+    let slow = bench.join_unchoking(&[0]);
     let late = bench.requests_to(slow)[0];
     let _ = bench.swarm.handle_part(bench.now, slow, late, 0);
-    let other = bench.join_with(&[1]);
-    bench.swarm.handle_unchoke(bench.now, other);
+    bench.join_unchoking(&[1]);
     bench.drain();
     bench.pass(seconds(32));
     // Its second half is discarded, so the block is not done.
@@ -179,34 +172,18 @@ fn partial_block_of_staged_span_restarts() {
 fn play(bench: &mut Bench, rates: &[(PeerKey, usize)], seconds: u32) -> Owed {
     let mut owed = Owed::new();
     for _ in 0..10 * seconds {
-        let mut outputs = bench.pass(Duration::from_millis(100));
+        let outputs = bench.pass(Duration::from_millis(100));
+        bench.note(&mut owed, outputs);
         for (key, rate) in rates {
             for _ in 0..(*rate).div_ceil(10) {
-                take(bench, &mut owed, outputs.split_off(0));
                 if let Some(request) = owed.get_mut(key).and_then(VecDeque::pop_front) {
                     bench.send(*key, request);
                 }
-                outputs = bench.drain();
+                bench.note(&mut owed, Vec::new());
             }
         }
-        take(bench, &mut owed, outputs);
     }
     owed
-}
-
-type Owed = BTreeMap<PeerKey, VecDeque<BlockRequest>>;
-
-fn take(bench: &mut Bench, owed: &mut Owed, outputs: Vec<Output>) {
-    for output in outputs {
-        match output {
-            Output::Request { peer, request } => owed.entry(peer).or_default().push_back(request),
-            Output::Cancel { peer, request } => {
-                owed.entry(peer).or_default().retain(|other| *other != request);
-            }
-            Output::Commit { piece, .. } => bench.verify(piece.get()),
-            _ => {}
-        }
-    }
 }
 
 #[test]

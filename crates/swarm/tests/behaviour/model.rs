@@ -160,10 +160,8 @@ impl Model {
     }
 
     fn wanted(&mut self, bits: u32) {
-        let mut wanted = Bitfield::new(PIECES);
-        for piece in self.bench.geometry.pieces().filter(|piece| bits >> piece.get() & 1 == 1) {
-            wanted.insert(piece);
-        }
+        let wanted = (0..PIECES).filter(|piece| bits >> piece & 1 == 1);
+        let wanted = super::bench::bits(self.bench.geometry, wanted);
         self.bench.swarm.set_wanted(self.bench.now, wanted);
     }
 

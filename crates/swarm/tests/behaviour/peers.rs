@@ -9,7 +9,7 @@ use swarm::{
     Source,
 };
 
-use crate::bench::{Bench, Setup, address, peer_id, pieces_of, seconds, setup};
+use crate::bench::{Bench, Setup, address, peer_id, pieces_of, said, seconds, setup};
 
 fn outgoing(number: u64) -> ConnectedPeer {
     ConnectedPeer { address: address(number), outgoing: true, fast: true, peer_id: peer_id(number) }
@@ -17,6 +17,12 @@ fn outgoing(number: u64) -> ConnectedPeer {
 
 fn know(bench: &mut Bench, addresses: &[SocketAddr]) -> usize {
     bench.swarm.handle_candidates(bench.now, Source::Tracker, addresses)
+}
+
+/// The attempt to connect to a candidate fails.
+fn unreachable(bench: &mut Bench, number: u64) {
+    let failure = ConnectFailure::Unreachable;
+    bench.swarm.handle_connect_failed(bench.now, address(number), failure);
 }
 
 /// Connects to the next candidate, which must be `number`.
@@ -102,8 +108,7 @@ fn failures_back_off_then_rest() {
             bench.pass(Duration::from_millis(500));
         }
         waits.push((bench.now - start).as_millis());
-        let failure = ConnectFailure::Unreachable;
-        bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+        unreachable(&mut bench, 1);
     }
     assert_eq!(waits, [0, 1_500, 10_000, 20_000, 40_000, 80_000, 1_800_000]);
 }
@@ -111,8 +116,7 @@ fn failures_back_off_then_rest() {
 /// Fails to connect to the next candidate, which must be `number`.
 fn fail(bench: &mut Bench, number: u64) {
     assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(number)));
-    let failure = ConnectFailure::Unreachable;
-    bench.swarm.handle_connect_failed(bench.now, address(number), failure);
+    unreachable(bench, number);
 }
 
 #[test]
@@ -122,11 +126,10 @@ fn all_first_failures_are_retried_early() {
     assert!(bench.swarm.next_candidate(bench.now).is_some());
     know(&mut bench, &[address(2)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
-    let failure = ConnectFailure::Unreachable;
-    bench.swarm.handle_connect_failed(bench.now, address(1), failure);
+    unreachable(&mut bench, 1);
     bench.pass(seconds(5));
     assert_eq!(bench.swarm.next_candidate(bench.now), None, "the other may still answer");
-    bench.swarm.handle_connect_failed(bench.now, address(2), failure);
+    unreachable(&mut bench, 2);
     bench.pass(Duration::from_millis(1499));
     assert_eq!(bench.swarm.next_candidate(bench.now), None);
     bench.pass(Duration::from_millis(1));
@@ -353,11 +356,8 @@ fn full_stalled_swarm_disconnects_oldest_peer() {
         bench.send(first, request);
     }
     let gone = |outputs: &[Output]| -> Vec<PeerKey> {
-        let useless = |output: &Output| match output {
-            Output::Disconnect { peer, reason: DisconnectReason::Useless } => Some(*peer),
-            _ => None,
-        };
-        outputs.iter().filter_map(useless).collect()
+        said!(outputs, Output::Disconnect { peer, reason: DisconnectReason::Useless } => *peer)
+            .collect()
     };
     assert_eq!(gone(&bench.pass(seconds(55))), []);
     assert_eq!(gone(&bench.pass(seconds(10))), [first], "it connected first");

@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 
 use swarm::Output;
 
-use crate::bench::{Bench, Setup, pieces_of, requests, seconds, setup};
+use crate::bench::{Bench, Setup, bits, pieces_of, requests, seconds, setup};
 
 fn with_seed(setup: Setup, seed: u64) -> Bench {
     Bench::with(&setup.config(|config| config.seed = seed))
 }
 
+/// We have four pieces, so none is picked at random.
+fn with_four(pieces: u32, blocks: u32) -> Setup {
+    let setup = setup(pieces, blocks);
+    Setup { have: bits(setup.geometry, 0..4), ..setup }
+}
+
 #[test]
 fn rarest_first() {
-    // We have four pieces, so none is picked at random.
-    let mut setup = setup(12, 2);
-    (0..4).for_each(|index| {
-        setup.have.insert(setup.piece(index));
-    });
-    let mut bench = Bench::with(&setup);
+    let mut bench = Bench::with(&with_four(12, 2));
     let all: Vec<u32> = (0..12).collect();
     // One peer has piece 4, two have 5, ... eight have 11.
     for copies in 1..8 {
@@ -32,11 +33,7 @@ fn rarest_first() {
 #[test]
 fn ties_are_broken_at_random() {
     let firsts = (0..20).map(|seed| {
-        let mut setup = setup(40, 1);
-        (0..4).for_each(|index| {
-            setup.have.insert(setup.piece(index));
-        });
-        let mut bench = with_seed(setup, seed);
+        let mut bench = with_seed(with_four(40, 1), seed);
         bench.join_seed();
         bench.download()[0]
     });
@@ -61,8 +58,7 @@ fn first_pieces_are_random() {
 fn picking_scales_to_huge_torrents() {
     let mut bench = Bench::new(1 << 21, 1);
     let pieces: Vec<u32> = (0..1 << 21).step_by(3).collect();
-    let peer = bench.join_with(&pieces);
-    bench.swarm.handle_unchoke(bench.now, peer);
+    let peer = bench.join_unchoking(&pieces);
     bench.swarm.handle_reqq(bench.now, peer, 500);
     for _ in 0..20 {
         for request in bench.requests_to(peer) {
@@ -114,11 +110,8 @@ fn fast_peer_takes_its_own_piece() {
 
 #[test]
 fn only_wanted_pieces_are_requested() {
-    let mut setup = setup(10, 1);
-    for index in [0, 1, 2, 5, 6, 7, 8, 9] {
-        setup.wanted.remove(setup.piece(index));
-    }
-    let mut bench = Bench::with(&setup);
+    let setup = setup(10, 1);
+    let mut bench = Bench::with(&Setup { wanted: bits(setup.geometry, [3, 4]), ..setup });
     bench.join_seed();
     let mut opened = bench.download();
     opened.sort_unstable();
@@ -161,11 +154,7 @@ fn allowed_fast_requests_ignore_choke() {
 
 #[test]
 fn suggested_piece_is_preferred() {
-    let mut setup = setup(200, 1);
-    (0..4).for_each(|index| {
-        setup.have.insert(setup.piece(index));
-    });
-    let mut bench = Bench::with(&setup);
+    let mut bench = Bench::with(&with_four(200, 1));
     let peer = bench.join();
     bench.swarm.handle_have_all(bench.now, peer);
     bench.swarm.handle_suggest(bench.now, peer, bench.geometry.piece(77).unwrap());

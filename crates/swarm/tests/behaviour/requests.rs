@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use swarm::{BlockFate, BlockRequest, DisconnectReason, Output, PeerKey, SpanBudget};
 
-use crate::bench::{BLOCK, Bench, requests, seconds};
+use crate::bench::{BLOCK, Bench, Owed, requests, said, seconds};
 
 fn cancels(outputs: &[Output]) -> Vec<(PeerKey, BlockRequest)> {
-    let cancel = |output: &Output| match output {
-        Output::Cancel { peer, request } => Some((*peer, *request)),
-        _ => None,
-    };
-    outputs.iter().filter_map(cancel).collect()
+    said!(outputs, Output::Cancel { peer, request } => (*peer, *request)).collect()
 }
 
 #[test]
@@ -29,33 +25,27 @@ fn pipeline_doubles_then_follows_rate() {
     let mut bench = Bench::new(200, 64);
     let seed = bench.join_seed();
     bench.swarm.handle_reqq(bench.now, seed, 2000);
-    let mut outstanding = bench.requests_to(seed);
+    let mut owed = Owed::new();
+    bench.note(&mut owed, Vec::new());
     for expected in [4, 8, 16, 32, 64, 128, 256, 500, 500] {
-        assert_eq!(outstanding.len(), expected);
-        let mut next = Vec::new();
-        for request in outstanding {
+        assert_eq!(owed[&seed].len(), expected);
+        for request in owed.remove(&seed).unwrap() {
             bench.send(seed, request);
-            for output in bench.drain() {
-                match output {
-                    Output::Request { request, .. } => next.push(request),
-                    Output::Commit { piece, .. } => bench.verify(piece.get()),
-                    _ => {}
-                }
-            }
+            bench.note(&mut owed, Vec::new());
         }
-        outstanding = next;
     }
     // A steady 64 blocks per second, 16 at a time.
     for _ in 0..48 {
-        for request in outstanding.drain(..16).collect::<Vec<_>>() {
+        for request in owed.get_mut(&seed).unwrap().drain(..16).collect::<Vec<_>>() {
             bench.send(seed, request);
         }
         let outputs = bench.pass(Duration::from_millis(250));
-        outstanding.extend(requests(&outputs).into_iter().map(|(_, asked)| asked));
+        bench.note(&mut owed, outputs);
     }
     // The blocks that it sends in a second, and a few more.
     let window = bench.swarm.peer(seed).unwrap().window;
     assert!((64..=80).contains(&window), "{window}");
+    assert_eq!(bench.swarm.wasted(), 0);
 }
 
 #[test]
@@ -209,23 +199,21 @@ fn endgame_asks_twice_and_cancels() {
 
 /// Returns a faster and a slower peer, and the blocks that each owes. No free block is left.
 fn unequal_in_the_endgame(bench: &mut Bench) -> [(PeerKey, VecDeque<BlockRequest>); 2] {
-    let mut peers = [(); 2].map(|()| (bench.join_seed(), VecDeque::new()));
+    let (peers, mut owed) = ([bench.join_seed(), bench.join_seed()], Owed::new());
     let mut missing = bench.geometry.block_count(bench.piece(0)) as usize;
     for step in 0.. {
-        for (peer, request) in requests(&bench.pass(Duration::from_millis(20))) {
-            peers.iter_mut().find(|(key, _)| *key == peer).unwrap().1.push_back(request);
-        }
-        let owed: usize = peers.iter().map(|(_, owed)| owed.len()).sum();
-        if missing == owed {
+        let outputs = bench.pass(Duration::from_millis(20));
+        bench.note(&mut owed, outputs);
+        if missing == owed.values().map(VecDeque::len).sum() {
             break;
         }
-        for (key, owed) in &mut peers[..if step % 50 == 0 { 2 } else { 1 }] {
-            let request = owed.pop_front().unwrap();
+        for key in &peers[..if step % 50 == 0 { 2 } else { 1 }] {
+            let request = owed.get_mut(key).unwrap().pop_front().unwrap();
             assert!(bench.send(*key, request));
             missing -= 1;
         }
     }
-    peers
+    peers.map(|key| (key, owed.remove(&key).unwrap()))
 }
 
 #[test]
@@ -265,24 +253,36 @@ fn blocks_are_asked_once_before_endgame() {
     assert_eq!(asked.len(), different.len());
 }
 
-#[test]
-fn a_block_has_one_writer() {
+/// A torrent of one block, which both peers are asked for.
+fn one_block() -> (Bench, [PeerKey; 2], BlockRequest) {
     let mut bench = Bench::new(1, 1);
-    let (first, second) = (bench.join_seed(), bench.join_seed());
+    let peers = [bench.join_seed(), bench.join_seed()];
     bench.drain();
     let block = bench.block(0, 0);
-    let now = bench.now;
-    let fate = |bench: &mut Bench, key, offset| bench.swarm.handle_part(now, key, block, offset);
-    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Discard, "a writer starts at offset 0");
-    assert_eq!(fate(&mut bench, first, 0), BlockFate::Keep);
-    assert_eq!(fate(&mut bench, second, 0), BlockFate::Discard);
-    assert_eq!(fate(&mut bench, first, 8192), BlockFate::Keep);
+    (bench, peers, block)
+}
+
+/// Whether the part of that block from `offset` on is kept.
+fn keeps(bench: &mut Bench, key: PeerKey, offset: u32) -> bool {
+    bench.swarm.handle_part(bench.now, key, bench.block(0, 0), offset) == BlockFate::Keep
+}
+
+fn commits(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::Commit { digests: false, .. }))
+}
+
+#[test]
+fn a_block_has_one_writer() {
+    let (mut bench, [first, second], block) = one_block();
+    assert!(!keeps(&mut bench, first, 8192), "a writer starts at offset 0");
+    assert!(keeps(&mut bench, first, 0));
+    assert!(!keeps(&mut bench, second, 0));
+    assert!(keeps(&mut bench, first, 8192));
     // The parts of the second peer were discarded, so the block is not done.
-    bench.swarm.handle_block(now, second, block);
-    assert!(!bench.drain().iter().any(|output| matches!(output, Output::Commit { .. })));
-    bench.swarm.handle_block(now, first, block);
-    let piece = bench.piece(0);
-    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+    bench.swarm.handle_block(bench.now, second, block);
+    assert!(!commits(&bench.drain()));
+    bench.swarm.handle_block(bench.now, first, block);
+    assert!(commits(&bench.drain()));
 }
 
 #[test]
@@ -291,18 +291,13 @@ fn endgame_snubs_silent_peers_soon() {
     // More peers than may be asked for one block.
     (0..6).for_each(|_| _ = bench.join_seed());
     bench.drain();
-    let honest = bench.join_seed();
+    let (honest, mut owed) = (bench.join_seed(), Owed::new());
     for _ in 0..8 {
-        let mut outputs: VecDeque<Output> = bench.pass(seconds(1)).into();
-        while let Some(output) = outputs.pop_front() {
-            match output {
-                Output::Request { peer, request } if peer == honest => {
-                    bench.send(honest, request);
-                }
-                Output::Commit { piece, .. } => bench.verify(piece.get()),
-                _ => {}
-            }
-            outputs.extend(bench.drain());
+        let outputs = bench.pass(seconds(1));
+        bench.note(&mut owed, outputs);
+        while let Some(request) = owed.get_mut(&honest).and_then(VecDeque::pop_front) {
+            bench.send(honest, request);
+            bench.note(&mut owed, Vec::new());
         }
     }
     assert!(bench.pieces().have().is_full());
@@ -340,25 +335,18 @@ fn scarce_memory_snubs_silent_peers_soon() {
 
 #[test]
 fn gone_or_snubbed_writer_is_replaced() {
-    let mut bench = Bench::new(1, 1);
-    let (first, second) = (bench.join_seed(), bench.join_seed());
-    bench.drain();
-    let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
+    let (mut bench, [first, second], block) = one_block();
+    assert!(keeps(&mut bench, first, 0));
     bench.swarm.handle_disconnected(bench.now, first, DisconnectReason::Failed);
     assert!(bench.send(second, block));
-    let piece = bench.piece(0);
-    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+    assert!(commits(&bench.drain()));
 
-    let mut bench = Bench::new(1, 1);
-    let (first, second) = (bench.join_seed(), bench.join_seed());
-    bench.drain();
-    let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 0), BlockFate::Keep);
-    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Discard);
-    bench.pass(seconds(60) + Duration::from_secs(2));
-    assert_eq!(bench.swarm.handle_part(bench.now, second, block, 0), BlockFate::Keep);
-    assert_eq!(bench.swarm.handle_part(bench.now, first, block, 8192), BlockFate::Discard);
+    let (mut bench, [first, second], _) = one_block();
+    assert!(keeps(&mut bench, first, 0));
+    assert!(!keeps(&mut bench, second, 0));
+    bench.pass(seconds(62));
+    assert!(keeps(&mut bench, second, 0));
+    assert!(!keeps(&mut bench, first, 8192));
 }
 
 #[test]
@@ -366,30 +354,24 @@ fn snubbed_writer_stays_until_replaced() {
     let mut bench = Bench::new(1, 1);
     let slow = bench.join_seed();
     bench.drain();
-    let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
+    assert!(keeps(&mut bench, slow, 0));
     bench.pass(seconds(62));
     assert!(bench.swarm.peer(slow).unwrap().snubbed);
-    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Keep);
-    bench.swarm.handle_block(bench.now, slow, block);
-    let piece = bench.piece(0);
-    assert!(bench.drain().contains(&Output::Commit { piece, digests: false }));
+    assert!(keeps(&mut bench, slow, 8192));
+    bench.swarm.handle_block(bench.now, slow, bench.block(0, 0));
+    assert!(commits(&bench.drain()));
 }
 
 #[test]
 fn second_complete_copy_is_kept() {
-    let mut bench = Bench::new(1, 1);
-    let (slow, fast) = (bench.join_seed(), bench.join_seed());
-    bench.drain();
-    let block = bench.block(0, 0);
-    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 0), BlockFate::Keep);
+    let (mut bench, [slow, fast], block) = one_block();
+    assert!(keeps(&mut bench, slow, 0));
     assert!(!bench.send(fast, block), "the slow one is the writer");
     assert_eq!(bench.requests_to(fast), [block], "it may still be faster");
     assert!(bench.send(fast, block));
-    assert_eq!(bench.swarm.handle_part(bench.now, slow, block, 8192), BlockFate::Discard);
-    let piece = bench.piece(0);
+    assert!(!keeps(&mut bench, slow, 8192));
     let outputs = bench.drain();
-    assert!(outputs.contains(&Output::Commit { piece, digests: false }));
+    assert!(commits(&outputs));
     assert!(outputs.contains(&Output::Cancel { peer: slow, request: block }));
 }
 
@@ -418,17 +400,12 @@ fn incomplete_peers_are_sent_have() {
     bench.send(seed, first);
     let piece = first.piece();
     let outputs = bench.drain();
-    assert!(outputs.contains(&Output::Commit { piece, digests: false }));
+    assert!(commits(&outputs));
     assert!(!outputs.iter().any(|output| matches!(output, Output::Have { .. })));
     bench.verify(piece.get());
-    let told: Vec<Output> = bench.drain();
-    let told: Vec<&Output> =
-        told.iter().filter(|output| matches!(output, Output::Have { .. })).collect();
-    assert_eq!(
-        told,
-        [nearly, without].map(|peer| Output::Have { peer, piece }).iter().collect::<Vec<_>>()
-    );
-    assert!(![nearly, without].contains(&full));
+    let outputs = bench.drain();
+    let told = said!(outputs, Output::Have { peer, piece } => (*peer, *piece));
+    assert_eq!(told.collect::<Vec<_>>(), [(nearly, piece), (without, piece)], "not {full:?}");
 }
 
 #[test]

@@ -1,93 +1,44 @@
 //! Slow peers that do send.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm::{BlockFate, BlockRequest, Output, PeerKey};
+use swarm::{BlockFate, BlockRequest, PeerKey};
 
-use super::bench::{BLOCK, Bench};
+use super::bench::{BLOCK, Bench, Owed};
 
 const PART: u32 = 1024;
 
-/// Peers that send requested blocks part by part.
-struct Slow {
-    bench: Bench,
-    /// The requests that each has not answered, and how much of the first block it sent.
-    peers: BTreeMap<PeerKey, (VecDeque<BlockRequest>, u32)>,
-    /// How long a part takes.
-    part: Duration,
-    verified: u32,
-}
+/// A block that a peer has sent a part of is sent to its end.
+type Started = BTreeMap<PeerKey, (BlockRequest, u32)>;
 
-impl Slow {
-    fn new(pieces: u32, blocks: u32, count: usize, rate: u32) -> Self {
-        let mut bench = Bench::new(pieces, blocks);
-        let peers = (0..count).map(|_| (bench.join_seed(), (VecDeque::new(), 0))).collect();
-        let part = Duration::from_millis(u64::from(PART * 1000 / rate));
-        Self { bench, peers, part, verified: 0 }
+/// Has a peer send the next part of what it owes.
+fn send_part(bench: &mut Bench, owed: &mut Owed, started: &mut Started, key: PeerKey) {
+    let next = |owed: &mut Owed| Some((owed.get_mut(&key)?.pop_front()?, 0));
+    let Some((request, offset)) = started.remove(&key).or_else(|| next(owed)) else { return };
+    let _: BlockFate = bench.swarm.handle_part(bench.now, key, request, offset);
+    bench.swarm.handle_payload(bench.now, key, PART);
+    if offset + PART == BLOCK {
+        bench.swarm.handle_block(bench.now, key, request);
+    } else {
+        started.insert(key, (request, offset + PART));
     }
-
-    fn take(&mut self, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Request { peer, request } => {
-                    self.peers.get_mut(&peer).unwrap().0.push_back(request);
-                }
-                Output::Cancel { peer, request } => {
-                    let (queue, sent) = self.peers.get_mut(&peer).unwrap();
-                    // A block that has started is sent to its end.
-                    let started = *sent > 0 && queue.front() == Some(&request);
-                    if !started && let Some(at) = queue.iter().rposition(|other| *other == request)
-                    {
-                        queue.remove(at);
-                    }
-                }
-                Output::Commit { piece, .. } => {
-                    self.bench.verify(piece.get());
-                    self.verified += 1;
-                    let outputs = self.bench.drain();
-                    self.take(outputs);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Each peer sends a part.
-    fn step(&mut self) {
-        let outputs = self.bench.pass(self.part);
-        self.take(outputs);
-        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in keys {
-            let (queue, sent) = self.peers.get_mut(&key).unwrap();
-            let Some(request) = queue.front().copied() else { continue };
-            let offset = std::mem::replace(sent, *sent + PART);
-            let ends = *sent >= BLOCK;
-            if ends {
-                queue.pop_front();
-                *sent = 0;
-            }
-            let swarm = &mut self.bench.swarm;
-            let _: BlockFate = swarm.handle_part(self.bench.now, key, request, offset);
-            swarm.handle_payload(self.bench.now, key, PART);
-            if ends {
-                swarm.handle_block(self.bench.now, key, request);
-            }
-            let outputs = self.bench.drain();
-            self.take(outputs);
-        }
-    }
+    bench.note(owed, Vec::new());
 }
 
 /// Returns how long the download takes, in units of what one peer needs for a block; 1000 at most.
 fn rounds(pieces: u32, blocks: u32, peers: usize, rate: u32) -> u32 {
-    let mut slow = Slow::new(pieces, blocks, peers, rate);
+    let mut bench = Bench::new(pieces, blocks);
+    let peers: Vec<PeerKey> = (0..peers).map(|_| bench.join_seed()).collect();
+    let (mut owed, mut started) = (Owed::new(), Started::new());
     let parts = BLOCK / PART;
     for step in 0..1000 * parts {
-        if slow.verified == pieces {
+        if bench.swarm.is_complete() {
             return step / parts;
         }
-        slow.step();
+        let outputs = bench.pass(Duration::from_millis(u64::from(PART * 1000 / rate)));
+        bench.note(&mut owed, outputs);
+        peers.iter().for_each(|key| send_part(&mut bench, &mut owed, &mut started, *key));
     }
     1000
 }

@@ -1,14 +1,12 @@
 //! Which requests of peers are served.
 
-use swarm::{Bitfield, Output, PeerKey};
+use swarm::{Output, PeerKey};
 
-use crate::bench::{Bench, setup};
+use crate::bench::{Bench, Setup, bits, setup};
 
 fn seeder() -> Bench {
-    let mut setup = setup(8, 64).config(|config| config.upload_slots = 1);
-    setup.have = Bitfield::full(8);
-    setup.have.remove(setup.piece(7));
-    Bench::with(&setup)
+    let setup = setup(8, 64).config(|config| config.upload_slots = 1);
+    Bench::with(&Setup { have: bits(setup.geometry, 0..7), ..setup })
 }
 
 /// A peer that is unchoked.

@@ -6,16 +6,16 @@ use super::{Change, Names, Node, SECTOR, State, apply};
 use crate::rng::Rng;
 
 impl State {
-    /// Releases all locks, and lets another process use the disk.
-    pub(in crate::disk) fn revive(&mut self) {
+    /// Ends the process that used the disk: releases all locks. The system keeps running.
+    pub(crate) fn revive(&mut self) {
         (self.dead, self.dies_in) = (false, None);
         for file in self.inodes.values_mut() {
             (file.locked_by, file.ranges) = (None, Vec::new());
         }
     }
 
-    /// Keeps any subset of the unsynced changes.
-    pub(in crate::disk) fn cut_power(&mut self) {
+    /// Cuts the power and restores it. Keeps any subset of the unsynced changes.
+    pub(crate) fn cut_power(&mut self) {
         self.revive();
         self.boots += 1;
         let keep = f64::from(*self.rng.pick(&[0, 50, 90, 100]).unwrap_or(&0)) / 100.0;
