@@ -98,7 +98,7 @@ impl Fixture<'_> {
         let flags = ["download", "--port", "0", "--bind", "127.0.0.1", "--no-resume", "-o"];
         let mut arguments: Vec<PathBuf> = flags.map(PathBuf::from).into();
         arguments.extend([folder.clone(), torrent.clone()]);
-        let Verdict::Read { facts } = &case.verdict else {
+        let Verdict::Read(facts) = &case.verdict else {
             let finished = self.run(&as_paths(&arguments), DOWNLOADING)?;
             check(&finished, &case.verdict, case.message)?;
             ensure!(files_below(around.path())?.is_empty(), "it created something");
@@ -166,16 +166,19 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Compares exit code and output with the table. `message` replaces the text of the verdict.
 fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Result<()> {
     let last = finished.lines.last().context("it printed nothing")?;
-    let Verdict::Read { facts } = verdict else {
-        finished.expect(3)?;
-        let expected = message.map_or_else(|| verdict.text(), str::to_owned);
-        let said = last["error"]["message"].as_str().unwrap_or_default();
-        ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
-        if let Verdict::Refused { offset, path, .. } = verdict {
-            ensure!(last["error"]["offset"] == *offset, "offset {}", last["error"]["offset"]);
-            ensure!(last["error"]["path"] == path.as_str(), "path {}", last["error"]["path"]);
+    let facts = match verdict {
+        Verdict::Read(facts) => facts,
+        Verdict::Refused(error) => {
+            finished.expect(3)?;
+            let (error, expected) = (&last["error"], message.unwrap_or(error));
+            let said = error["message"].as_str().unwrap_or_default();
+            ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
+            if let Some((offset, path)) = verdict.place() {
+                ensure!(error["offset"] == offset, "offset {}", error["offset"]);
+                ensure!(error["path"] == path, "path {}", error["path"]);
+            }
+            return Ok(());
         }
-        return Ok(());
     };
     finished.expect(0)?;
     for fact in facts.split("; ") {
