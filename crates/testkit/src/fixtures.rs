@@ -1,7 +1,6 @@
 //! The small files in testdata/: valid and invalid torrents. They are encoded here, so that they do
 //! not depend on the parsers and encoders of the workspace.
 
-mod ben;
 mod good;
 pub mod hostile;
 

@@ -37,6 +37,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
+mod ben;
 mod choices;
 mod corpus;
 pub mod fixtures;
