@@ -44,6 +44,7 @@ pub mod fixtures;
 pub mod hostile;
 mod payload;
 mod peer;
+pub mod raw;
 mod server;
 mod tracker;
 mod web;

@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use testkit::hostile::{self, Crowd, End, Hostile, raw};
+use testkit::hostile::{self, Crowd, End, Hostile};
+use testkit::raw;
 use testkit::{Payload, Script, ScriptedPeer};
 
 /// Far longer than any of these tests takes.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bt_types::InfoHashV1;
 
-use super::{Asked, End, Hostile, Observed, Start, raw};
+use super::{Asked, End, Hostile, Observed, Start};
 use crate::peer::wire::{HANDSHAKE_LENGTH, PROTOCOL, invalid, numbers};
+use crate::raw;
 
 /// How many bytes are read at a time, and how many of a flood are queued at a time.
 const CHUNK_LENGTH: usize = 64 * 1024;

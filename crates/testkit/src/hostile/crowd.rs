@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use bt_types::Bitfield;
 
 use super::connection::{Connection, Torrent};
-use super::{Hostile, Observed, raw};
-use crate::Payload;
+use super::{Hostile, Observed};
+use crate::{Payload, raw};
 
 /// The longest wait for a ready socket before timers are checked.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };

@@ -7,7 +7,6 @@
 
 mod connection;
 mod crowd;
-pub mod raw;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,6 +15,7 @@ use std::time::Duration;
 use bt_types::{InfoHashV1, PeerId};
 
 use crate::peer::fresh_peer_id;
+use crate::raw;
 
 pub use crowd::Crowd;
 

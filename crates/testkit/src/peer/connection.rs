@@ -8,8 +8,8 @@ use bt_types::{Bitfield, BlockRequest, InfoHashV1, PieceIndex};
 
 use super::wire::{self, Handshake, Wire};
 use super::{Behaviour, Shared, State};
-use crate::hostile::raw;
 use crate::payload;
+use crate::raw;
 
 /// How many requests of a leecher are outstanding at one peer.
 const PIPELINE: usize = 16;

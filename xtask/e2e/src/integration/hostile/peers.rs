@@ -19,8 +19,8 @@ use serde_json::Value;
 use testkit::hostile::{Crowd, Hostile, Observed};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
-use super::case;
 use crate::bt_cli::json_lines;
+use crate::integration::is_wanted;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 use xtask::process::{Launch, wait_until};
 use xtask::report::{Case, Report};
@@ -79,24 +79,22 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
         ("blocks", dialled, blocks::ROWS),
         ("requests", requesting, requests::ROWS),
     ];
-    let wanted =
-        |area: &str, name: &str| only.is_none_or(|only| name.contains(only) || area == only);
     let mut all: Vec<Case<'_>> = Vec::new();
     for (area, encounter, rows) in tables {
-        for row in rows.iter().filter(|row| wanted(area, row.0)) {
+        for row in rows.iter().filter(|row| is_wanted(only, area, row.0)) {
             let work = move || encounter(&Scene::new(program)?, row);
-            all.push(case([area, row.0, &row.1.to_string()], work));
+            all.push(Case::new(&[area, row.0, &row.1.to_string()], work));
         }
     }
-    for (name, what) in cases::CASES.iter().filter(|(name, _)| wanted("peers", name)) {
-        all.push(case(["peers", name, "several peers"], move || what(&Scene::new(program)?)));
+    for (name, what) in cases::CASES.iter().filter(|(name, _)| is_wanted(only, "peers", name)) {
+        all.push(Case::new(&["peers", name, "several peers"], move || what(&Scene::new(program)?)));
     }
     report.run_parallel(AT_ONCE, all);
     // Alone, because its speed is measured.
     let name = "500 at once";
-    if wanted("peers", name) {
+    if is_wanted(only, "peers", name) {
         let work = || crowd::five_hundred(&Scene::new(program)?);
-        report.run_parallel(1, vec![case(["peers", name, "the download completes"], work)]);
+        report.run_noted(&["peers", name, "the download completes"], work);
     }
 }
 
@@ -107,7 +105,7 @@ fn dialled(scene: &Scene, row: &Row) -> Result<String> {
     let crowd = Crowd::start(&payload, [row.2()])?;
     let honest = Script::seeder(&payload).fast().held().listen();
     let peers = [crowd.address(0), honest.address()];
-    let mut launch = download_from(scene, &payload, &peers, &[])?;
+    let mut launch = scene.download_from("leecher", &payload, &peers, &[])?;
     row.1.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
     honest.release();
     let finished = scene.complete("leecher", &payload, &mut launch)?;
@@ -159,19 +157,6 @@ fn requesting(scene: &Scene, row: &Row) -> Result<String> {
     ensure!(launch.is_running(), "the seeder ended\n{}", launch.output_tail());
     let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
     row.1.check(&lines_of(&launch), address)
-}
-
-/// Starts a download from these peers, with more arguments.
-fn download_from(
-    scene: &Scene,
-    payload: &Payload,
-    peers: &[SocketAddr],
-    more: &[&str],
-) -> Result<Launch> {
-    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-    let peers = peers.iter().flat_map(|peer| ["--peer", peer]);
-    let arguments: Vec<&str> = more.iter().copied().chain(peers).collect();
-    scene.download("leecher", payload, &arguments)
 }
 
 fn first_address(met: &Observed) -> Option<SocketAddr> {

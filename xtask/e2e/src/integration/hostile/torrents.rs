@@ -13,6 +13,7 @@ use testkit::{Geometry, InfoHashV1, Script};
 
 use crate::bt_cli::{BtCli, Finished, finish};
 use crate::clients::{Libtorrent, Program as _};
+use crate::integration::is_wanted;
 use testkit::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
 use xtask::report::Report;
 
@@ -29,7 +30,7 @@ const DOWNLOADING: u64 = 512 << 20;
 pub(super) fn run(report: &mut Report, only: Option<&str>, program: &Path) -> Result<()> {
     let folder = TempDir::with_prefix("hostile-")?;
     let fixture = Fixture { cli: BtCli::new(program, folder.path()), folder: folder.path() };
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only) || only == AREA);
+    let wanted = |name: &str| is_wanted(only, AREA, name);
     let cases = cases();
     for case in cases.iter().filter(|case| wanted(case.name)) {
         report.run(&[AREA, case.name, case.rule], || fixture.read(case));

@@ -1,6 +1,7 @@
 //! Blocks that were not requested, that are wrong, or that never come.
 
-use testkit::hostile::{self, Answer, Asked, End, Hostile, raw};
+use testkit::hostile::{self, Answer, Asked, End, Hostile};
+use testkit::raw;
 
 use super::Reaction::{Banned, Dropped, Tolerated};
 use super::{PIECES, Row, SLOW};

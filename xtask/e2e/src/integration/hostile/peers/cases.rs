@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use testkit::hostile::{self, Asked, Crowd, Hostile};
 use testkit::{Behaviour, Payload, PeerId, Script, ScriptedPeer};
 
-use super::{download_from, held_back, state_of};
+use super::{held_back, state_of};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 
@@ -84,7 +84,7 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
     let honest = [slow(), slow(), slow()];
     let mut addresses: Vec<SocketAddr> = honest.iter().map(ScriptedPeer::address).collect();
     addresses.push(crowd.address(0));
-    let mut launch = download_from(scene, &payload, &addresses, &[])?;
+    let mut launch = scene.download_from("leecher", &payload, &addresses, &[])?;
     let finished = scene.complete("leecher", &payload, &mut launch)?;
     let banned: Vec<&SocketAddr> = addresses
         .iter()
@@ -116,7 +116,7 @@ fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
 fn only_liars(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let crowd = Crowd::start(&payload, [Hostile::seeder().answers(hostile::corrupt)])?;
-    let mut launch = download_from(scene, &payload, &[crowd.address(0)], &[])?;
+    let mut launch = scene.download_from("leecher", &payload, &[crowd.address(0)], &[])?;
     finish(&mut launch, COMMAND_LIMIT)?.expect(5)?;
     Ok("exit code 5".to_owned())
 }
@@ -128,7 +128,8 @@ fn no_use(scene: &Scene) -> Result<String> {
         [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent, Behaviour::Chokes]
             .map(|behaviour| Script::seeder(&payload).behaviour(behaviour).listen());
     let addresses = peers.each_ref().map(ScriptedPeer::address);
-    let mut launch = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
+    let mut launch =
+        scene.download_from("leecher", &payload, &addresses, &["--stall-timeout", "3"])?;
     finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
     Ok("exit code 4".to_owned())
 }
@@ -145,7 +146,7 @@ fn beside_an_honest_one(
     let mut addresses: Vec<SocketAddr> =
         (0..crowd.observed().len()).map(|number| crowd.address(number)).collect();
     addresses.push(honest.address());
-    let mut launch = download_from(scene, payload, &addresses, &[])?;
+    let mut launch = scene.download_from("leecher", payload, &addresses, &[])?;
     ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), launch.output_tail());
     honest.release();
     scene.complete("leecher", payload, &mut launch).map(drop)

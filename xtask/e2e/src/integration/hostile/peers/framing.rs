@@ -1,7 +1,8 @@
 //! Messages of impossible lengths, and legal ones without end.
 
 use testkit::bytes;
-use testkit::hostile::{Hostile, raw};
+use testkit::hostile::Hostile;
+use testkit::raw;
 
 use super::Reaction::{Dropped, Tolerated};
 use super::{Row, TALK};

@@ -1,6 +1,7 @@
 //! Wrong messages about which pieces a peer has.
 
-use testkit::hostile::{Hostile, raw};
+use testkit::hostile::Hostile;
+use testkit::raw;
 
 use super::Reaction::{Dropped, Tolerated};
 use super::{PIECES, Row};

@@ -1,6 +1,7 @@
 //! Requests for too much, or for data that does not exist.
 
-use testkit::hostile::{Hostile, raw};
+use testkit::hostile::Hostile;
+use testkit::raw;
 
 use super::Reaction::{Dropped, Tolerated};
 use super::{PIECES, Row, TALK};
