@@ -82,6 +82,13 @@ pub struct Case<'a> {
     pub run: Box<dyn FnOnce() -> Result<String> + Send + 'a>,
 }
 
+impl<'a> Case<'a> {
+    /// Makes a case with these cells.
+    pub fn new(cells: &[&str], run: impl FnOnce() -> Result<String> + Send + 'a) -> Self {
+        Self { cells: cells.iter().map(ToString::to_string).collect(), run: Box::new(run) }
+    }
+}
+
 /// A table of cases. Each row is printed as soon as its outcome is known, in columns as wide as the
 /// rows so far.
 #[derive(Default)]
@@ -170,11 +177,10 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted() {
-        let case = |name: &str, run| Case { cells: vec![name.to_owned()], run };
         let cases = vec![
-            case("first", Box::new(|| Ok("note".to_owned()))),
-            case("second", Box::new(|| Ok(String::new()))),
-            case("third", Box::new(|| anyhow::bail!("it must"))),
+            Case::new(&["first"], || Ok("note".to_owned())),
+            Case::new(&["second"], || Ok(String::new())),
+            Case::new(&["third"], || anyhow::bail!("it must")),
         ];
         let mut report = Report::new(&["case"]);
         report.run_parallel(2, cases);

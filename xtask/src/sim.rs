@@ -7,14 +7,14 @@ mod mutants;
 mod soak;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use xtask::process::{Launch, wait_until};
-use xtask::workspace::{cargo, target};
+use xtask::workspace::{self, target};
 
 /// The least number of seeds that are played twice.
 const LEAST_TWICE: u64 = 20;
@@ -51,10 +51,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(named) = &arguments.mutants {
         return mutants::run(named.as_deref().unwrap_or(""));
     }
-    if arguments.shapes {
-        return shapes();
-    }
     let program = build()?;
+    if arguments.shapes {
+        return shapes(&program);
+    }
     match arguments.seed {
         Some(seed) => trace(&program, seed),
         None => play(&program, arguments),
@@ -67,29 +67,25 @@ pub(crate) fn mutants() -> Result<()> {
 }
 
 /// Plays downloads from swarms of given rates; fails if one uses less of the rate than expected.
-pub(crate) fn shapes() -> Result<()> {
-    let status = Command::new(build()?).arg("shapes").status()?;
+pub(crate) fn shapes(program: &Path) -> Result<()> {
+    let status = Command::new(program).arg("shapes").status()?;
     ensure!(status.success(), "a rule is broken, or a share is less than expected");
     Ok(())
 }
 
 /// Builds the simulator, and returns its path.
 fn build() -> Result<PathBuf> {
-    let status = cargo()
-        .args(["build", "--profile", "sim", "--quiet", "--package", "sim"])
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "sim does not build");
-    Ok(target()?.join("sim/sim"))
+    Ok(workspace::build(&["sim"], "sim")?.join("sim"))
 }
 
-fn trace(program: &PathBuf, seed: u64) -> Result<()> {
+fn trace(program: &Path, seed: u64) -> Result<()> {
     let status = Command::new(program).args(["trace", &seed.to_string()]).status()?;
     ensure!(status.success(), "seed {seed}: {status}");
     Ok(())
 }
 
-fn play(program: &PathBuf, arguments: &Arguments) -> Result<()> {
+/// Plays many scenarios, some of them twice.
+pub(crate) fn play(program: &Path, arguments: &Arguments) -> Result<()> {
     let (count, from) = (arguments.seeds.unwrap_or(1000), arguments.from);
     let commit = if arguments.record { Some(soak::commit()?) } else { None };
     let start = Instant::now();
@@ -110,7 +106,7 @@ fn play(program: &PathBuf, arguments: &Arguments) -> Result<()> {
 }
 
 /// Plays `count` seeds; returns a line for each, with its digest.
-fn digests(program: &PathBuf, count: u64, from: u64) -> Result<Vec<String>> {
+fn digests(program: &Path, count: u64, from: u64) -> Result<Vec<String>> {
     let mut command = Command::new(program);
     command.args(["digests", &count.to_string(), &from.to_string()]);
     let limit = limit(count);

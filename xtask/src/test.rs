@@ -1,8 +1,10 @@
 //! `cargo xtask test`: everything that must pass before a commit, and a tally.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -26,16 +28,27 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.check("fixtures", || Ok(fixtures::run(&workspace::root().join("testdata"), true)?));
     steps.count("tests", || cargo_test(&["--all-targets"]));
     steps.count("documentation tests", || cargo_test(&["--doc"]));
-    steps.check("simulation", || sim::run(&sim::Arguments::default()));
-    steps.check("shares of a swarm's rate", sim::shapes);
+    let mut programs = None;
+    steps.check("build for the suites", || {
+        programs = Some(workspace::build(&["sim", "bt-cli"], "sim")?);
+        Ok(())
+    });
+    if let Some(programs) = programs {
+        let sim = programs.join("sim");
+        steps.check("simulation", || sim::play(&sim, &sim::Arguments::default()));
+        steps.check("shares of a swarm's rate", || sim::shapes(&sim));
+        // The long form builds what users have. This one was built faster, and checks more.
+        let bt_cli = (!full).then(|| programs.join("bt-cli"));
+        steps.count_at_once(&SUITES, |suite| integration(suite, bt_cli.as_deref()));
+    }
     if full {
         steps.check("mutants", sim::mutants);
     }
-    for suite in ["loopback", "hostile", "crash", "interop"] {
-        steps.count(suite, || integration(suite, full));
-    }
     steps.finish()
 }
+
+/// The suites of the package `e2e`. They wait most of their time.
+const SUITES: [&str; 4] = ["loopback", "hostile", "crash", "interop"];
 
 /// The steps so far and their results.
 #[derive(Default)]
@@ -68,7 +81,26 @@ impl Steps {
     fn count(&mut self, name: &str, step: impl FnOnce() -> Result<Tally>) {
         println!("\n== {name}");
         let start = Instant::now();
-        let (tally, problem) = match step() {
+        let result = step();
+        self.record(name, result, start.elapsed());
+    }
+
+    /// Runs steps at the same time.
+    fn count_at_once(&mut self, names: &[&str], step: impl Fn(&str) -> Result<Tally> + Sync) {
+        println!("\n== {}", names.join(", "));
+        let start = Instant::now();
+        let timed = |name| (step(name), start.elapsed());
+        thread::scope(|scope| {
+            let steps: Vec<_> = names.iter().map(|name| scope.spawn(|| timed(*name))).collect();
+            for (name, step) in names.iter().zip(steps) {
+                let (result, time) = step.join().expect("no step panics");
+                self.record(name, result, time);
+            }
+        });
+    }
+
+    fn record(&mut self, name: &str, result: Result<Tally>, time: Duration) {
+        let (tally, problem) = match result {
             Ok(tally) => (tally, String::new()),
             Err(error) => {
                 eprintln!("error: {error:#}");
@@ -76,7 +108,7 @@ impl Steps {
             }
         };
         self.tally.add(tally);
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = time.as_secs_f64();
         self.lines.push(format!("{name:<20} {seconds:>6.1} s  {tally}{problem}"));
     }
 
@@ -141,24 +173,26 @@ fn status(command: &mut Command) -> Result<()> {
 fn cargo_test(arguments: &[&str]) -> Result<Tally> {
     let mut command = cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments);
-    counts(&mut command, counted)
+    counts(&mut command, "", counted)
 }
 
-/// Runs a suite of the package `e2e`.
-fn integration(suite: &str, full: bool) -> Result<Tally> {
+/// Runs the long form of a suite of the package `e2e`, or the short form with a built `bt_cli`.
+fn integration(suite: &str, bt_cli: Option<&Path>) -> Result<Tally> {
     let mut command = workspace::run_package("e2e");
-    command.args(["integration", suite]).args((!full).then_some("--short"));
-    counts(&mut command, Tally::parse)
+    command.envs(bt_cli.map(|bt_cli| (workspace::BT_CLI, bt_cli)));
+    command.args(["integration", suite]).args(bt_cli.map(|_| "--short"));
+    counts(&mut command, &format!("{suite:<9} "), Tally::parse)
 }
 
-/// Runs `command`, shows its output, and adds up the counts that `parse` finds in its lines.
-fn counts(command: &mut Command, parse: fn(&str) -> Option<Tally>) -> Result<Tally> {
+/// Runs `command`, shows each line of its output after `prefix`, and adds up the counts that `parse`
+/// finds in them.
+fn counts(command: &mut Command, prefix: &str, parse: fn(&str) -> Option<Tally>) -> Result<Tally> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let output = child.stdout.take().context("no output to read")?;
     let mut tally = Tally::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        println!("{line}");
+        println!("{prefix}{line}");
         tally.add(parse(&line).unwrap_or_default());
     }
     let status = child.wait()?;

@@ -43,6 +43,7 @@ fn problems() -> Result<Vec<String>> {
     problems.extend(packages::check(packages));
     problems.extend(constants::check(&readme, &crates));
     problems.extend(readme::check_words(&readme));
+    problems.extend(readme::check_names(&readme, &files));
     problems
         .extend(cycles::check(files.iter().map(|(path, text)| (path.as_path(), text.as_str()))));
     problems.extend(files.iter().flat_map(|(path, text)| sources::check(path, text)));

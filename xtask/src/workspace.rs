@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 /// The environment variable with the path of a built bt-cli. The outer process sets it for the one
-/// inside the namespace, where there is no network for a build.
+/// inside the namespace, where there is no network for a build; the tests for all suites.
 pub const BT_CLI: &str = "BT_CLI";
 
 /// Returns the folder with the workspace's Cargo.toml.
@@ -24,10 +24,10 @@ pub fn cargo() -> Command {
 
 /// Builds bt-cli in release mode, like its users, and returns its path. Cargo prints its progress.
 pub fn build_bt_cli() -> Result<PathBuf> {
-    if let Some(built) = std::env::var_os(BT_CLI) {
-        return Ok(built.into());
+    match std::env::var_os(BT_CLI) {
+        Some(built) => Ok(built.into()),
+        None => Ok(build(&["bt-cli"], "release")?.join("bt-cli")),
     }
-    build_release("bt-cli")
 }
 
 /// The same for the bt-cli that [`build_synced_at_end`] builds.
@@ -52,17 +52,17 @@ pub fn synced_at_end() -> Option<PathBuf> {
     std::env::var_os(SYNC_AT_END).map(Into::into)
 }
 
-/// Builds a package in release mode, and returns the path of its program, which has the same name.
-/// Cargo prints its progress.
-pub fn build_release(package: &str) -> Result<PathBuf> {
+/// Builds packages together, so that what they share is compiled once. Returns the folder of their
+/// programs, which have the same names. Cargo prints its progress.
+pub fn build(packages: &[&str], profile: &str) -> Result<PathBuf> {
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
     let status = cargo()
-        .args(["build", "--release", "--package", package])
+        .args(["build", "--profile", profile])
+        .args(packages)
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "{package} does not build");
-    let program = target()?.join("release").join(package);
-    ensure!(program.is_file(), "cargo built no {}", program.display());
-    Ok(program)
+    ensure!(status.success(), "cargo build: {status}");
+    Ok(target()?.join(profile))
 }
 
 /// Returns the command that builds and runs a package's program; its arguments are still to be

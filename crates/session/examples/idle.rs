@@ -332,11 +332,11 @@ fn serve_tracker(kind: &str) -> Result<()> {
     let (url, tracker, _server): (_, _, Box<dyn std::any::Any>) = match kind {
         "http" => {
             let server = HttpTracker::start();
-            (server.url(), server.tracker().clone(), Box::new(server))
+            (server.url(), testkit::Tracker::clone(&server), Box::new(server))
         }
         "udp" => {
             let server = UdpTracker::start();
-            (server.url(), server.tracker().clone(), Box::new(server))
+            (server.url(), testkit::Tracker::clone(&server), Box::new(server))
         }
         other => return Err(format!("expected http, udp or none, got {other}").into()),
     };

@@ -1,7 +1,6 @@
 //! The small files in testdata/: valid and invalid torrents. They are encoded here, so that they do
 //! not depend on the parsers and encoders of the workspace.
 
-mod ben;
 mod good;
 pub mod hostile;
 
@@ -46,7 +45,7 @@ pub fn run(folder: &Path, check: bool) -> Result<()> {
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
-        "# Test data\n\nMade by `cargo xtask fixtures`, except `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, and `journals/` by the test of piece-store that reads them. Do not edit.\n\n| file | content |\n|---|---|\n",
+        "# Test data\n\nMade by `cargo xtask fixtures`, except `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, and `journals/` by the test of piece-store that reads them. Do not edit. `hostile/verdicts.tsv` is written by hand.\n\n| file | content |\n|---|---|\n",
     );
     for Fixture { path, description, .. } in &fixtures {
         table.push_str(&format!("| `{path}` | {description} |\n"));

@@ -37,12 +37,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
+mod ben;
 mod choices;
 mod corpus;
 pub mod fixtures;
 pub mod hostile;
 mod payload;
 mod peer;
+pub mod raw;
 mod server;
 mod tracker;
 mod web;

@@ -1,7 +1,5 @@
-//! Test data: files with bytes from a seed, and their torrent.
-//!
-//! The .torrent is encoded here, so that tests check the workspace's own encoder, builder and
-//! info-hash independently.
+//! Test data: files with bytes from a seed, and their torrent. It is made here, so that tests check
+//! the workspace's own builder and info-hash independently.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -13,6 +11,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
+
+use crate::ben::{Ben, texts};
 
 /// The default piece length: 32 KiB, two blocks.
 const DEFAULT_PIECE_LENGTH: u32 = 32 * 1024;
@@ -107,52 +107,36 @@ impl PayloadBuilder {
 
     /// Encodes the .torrent and computes its info-hash.
     fn torrent(&self, data: &[u8]) -> (Vec<u8>, InfoHashV1) {
-        let info = self.info(data);
-        let mut torrent = b"d".to_vec();
+        let info = self.info(data).encode();
+        let info_hash = InfoHashV1(sha1(&info).0);
+        let mut entries = Vec::new();
         if let Some(first) = self.tiers.iter().flatten().next() {
-            put(&mut torrent, b"announce");
-            put(&mut torrent, first.as_bytes());
-            put(&mut torrent, b"announce-list");
-            put_list(&mut torrent, &self.tiers, |torrent, tier| {
-                put_list(torrent, tier, |torrent, url| put(torrent, url.as_bytes()));
-            });
+            let tiers = self.tiers.iter().map(texts).collect();
+            entries =
+                vec![("announce", first.as_str().into()), ("announce-list", Ben::List(tiers))];
         }
-        put(&mut torrent, b"info");
-        torrent.extend(&info);
-        torrent.push(b'e');
-        (torrent, InfoHashV1(sha1(&info).0))
+        entries.push(("info", Ben::Raw(info)));
+        (Ben::Dict(entries).encode(), info_hash)
     }
 
-    fn info(&self, data: &[u8]) -> Vec<u8> {
-        let mut info = b"d".to_vec();
-        if self.single {
-            put(&mut info, b"length");
-            put_int(&mut info, data.len() as u64);
-        } else {
-            put(&mut info, b"files");
-            put_list(&mut info, &self.files, |info, (path, length)| {
-                info.extend(b"d6:length");
-                put_int(info, *length);
-                put(info, b"path");
-                let elements: Vec<&str> = path.split('/').collect();
-                put_list(info, &elements, |info, element| put(info, element.as_bytes()));
-                info.push(b'e');
-            });
-        }
-        put(&mut info, b"name");
-        put(&mut info, self.name.as_bytes());
-        put(&mut info, b"piece length");
-        put_int(&mut info, u64::from(self.piece_length));
-        put(&mut info, b"pieces");
-        let pieces: Vec<u8> =
-            data.chunks(self.piece_length as usize).flat_map(|piece| sha1(piece).0).collect();
-        put(&mut info, &pieces);
-        if self.private {
-            put(&mut info, b"private");
-            put_int(&mut info, 1);
-        }
-        info.push(b'e');
-        info
+    fn info(&self, data: &[u8]) -> Ben {
+        let int = |number: u64| Ben::Int(number as i64);
+        let file = |(path, length): &(String, u64)| {
+            Ben::Dict(vec![("length", int(*length)), ("path", texts(path.split('/')))])
+        };
+        let content = match self.single {
+            true => ("length", int(data.len() as u64)),
+            false => ("files", Ben::List(self.files.iter().map(file).collect())),
+        };
+        let pieces = data.chunks(self.piece_length as usize).flat_map(|piece| sha1(piece).0);
+        let mut entries = vec![
+            content,
+            ("name", self.name.as_str().into()),
+            ("piece length", int(u64::from(self.piece_length))),
+            ("pieces", Ben::Bytes(pieces.collect())),
+        ];
+        entries.extend(self.private.then_some(("private", Ben::Int(1))));
+        Ben::Dict(entries)
     }
 }
 
@@ -328,19 +312,4 @@ fn write_files(folder: &Path, builder: &PayloadBuilder, mut data: &[u8]) -> io::
         fs::write(path, file)?;
     }
     Ok(())
-}
-
-fn put(out: &mut Vec<u8>, string: &[u8]) {
-    out.extend(format!("{}:", string.len()).into_bytes());
-    out.extend(string);
-}
-
-fn put_int(out: &mut Vec<u8>, number: u64) {
-    out.extend(format!("i{number}e").into_bytes());
-}
-
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], each: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(b'l');
-    items.iter().for_each(|item| each(out, item));
-    out.push(b'e');
 }

@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use testkit::hostile::{self, Crowd, End, Hostile, raw};
+use testkit::hostile::{self, Crowd, End, Hostile};
+use testkit::raw;
 use testkit::{Payload, Script, ScriptedPeer};
 
 /// Far longer than any of these tests takes.
@@ -18,7 +19,7 @@ fn payload() -> Payload {
 
 /// Starts the hostile peer, and a leecher that downloads from it.
 fn leech(payload: &Payload, hostile: Hostile) -> (Crowd, ScriptedPeer) {
-    let crowd = Crowd::start([hostile]).unwrap();
+    let crowd = Crowd::start(payload, [hostile]).unwrap();
     let leecher = Script::leecher(payload).connect(crowd.address(0)).unwrap();
     (crowd, leecher)
 }
@@ -26,7 +27,7 @@ fn leech(payload: &Payload, hostile: Hostile) -> (Crowd, ScriptedPeer) {
 #[test]
 fn default_script_is_honest() {
     let payload = payload();
-    let (crowd, leecher) = leech(&payload, Hostile::seeder(&payload).answers(hostile::right));
+    let (crowd, leecher) = leech(&payload, Hostile::seeder().answers(hostile::right));
     assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
     assert_eq!(leecher.data(), &payload.data()[..]);
     assert!(crowd.wait_for(LIMIT, |observed| observed[0].done && observed[0].requests == 13));
@@ -35,10 +36,10 @@ fn default_script_is_honest() {
 #[test]
 fn faults_are_noticed() {
     let payload = payload();
-    let (_crowd, leecher) = leech(&payload, Hostile::seeder(&payload).answers(hostile::corrupt));
+    let (_crowd, leecher) = leech(&payload, Hostile::seeder().answers(hostile::corrupt));
     assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
     assert_eq!(leecher.seen().bad_pieces, [0]);
-    let another = Hostile::seeder(&payload).info_hash(testkit::InfoHashV1([9; 20]));
+    let another = Hostile::seeder().info_hash(testkit::InfoHashV1([9; 20]));
     let (_crowd, leecher) = leech(&payload, another);
     assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
     assert_eq!(leecher.seen().peer_ids, []);
@@ -48,7 +49,7 @@ fn faults_are_noticed() {
 fn connection_ends_after_answers() {
     let payload = payload();
     for end in [End::Closes, End::Resets] {
-        let hostile = Hostile::seeder(&payload).answers(hostile::right).ends_after(3, end);
+        let hostile = Hostile::seeder().answers(hostile::right).ends_after(3, end);
         let (crowd, leecher) = leech(&payload, hostile);
         assert!(leecher.wait_for(LIMIT, |seen| seen.ended == 1));
         assert!(crowd.wait_for(LIMIT, |observed| observed[0].ended == 1));
@@ -59,7 +60,7 @@ fn connection_ends_after_answers() {
 #[test]
 fn flood_continues_while_read() {
     let payload = payload();
-    let flood = Hostile::new(&payload).floods(raw::message(99, &[7; 100]));
+    let flood = Hostile::new().floods(raw::message(99, &[7; 100]));
     let (crowd, leecher) = leech(&payload, flood);
     assert!(crowd.wait_for(LIMIT, |observed| observed[0].done && observed[0].sent > 2 << 20));
     leecher.disconnect();
@@ -70,8 +71,9 @@ fn flood_continues_while_read() {
 fn outgoing_peer_reconnects() {
     let payload = payload();
     let seeder = Script::seeder(&payload).listen();
-    let visitor = Hostile::new(&payload).ends_after(0, End::Closes);
-    let crowd = Crowd::start([visitor.connects_to(seeder.address()).reconnects()]).unwrap();
+    let visitor = Hostile::new().ends_after(0, End::Closes);
+    let crowd =
+        Crowd::start(&payload, [visitor.connects_to(seeder.address()).reconnects()]).unwrap();
     assert!(crowd.wait_for(LIMIT, |observed| observed[0].handshakes == 3
         && observed[0].addresses.len() >= 3));
     assert!(seeder.wait_for(LIMIT, |seen| seen.peer_ids.len() >= 3));
@@ -80,11 +82,9 @@ fn outgoing_peer_reconnects() {
 #[test]
 fn mirrored_id_and_garbage_are_sent() {
     let payload = payload();
-    let scripts = [
-        Hostile::new(&payload).mirrors_peer_id(),
-        Hostile::new(&payload).sends_instead_of_handshake("garbage"),
-    ];
-    let crowd = Crowd::start(scripts).unwrap();
+    let scripts =
+        [Hostile::new().mirrors_peer_id(), Hostile::new().sends_instead_of_handshake("garbage")];
+    let crowd = Crowd::start(&payload, scripts).unwrap();
     let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
     hello.extend(payload.info_hash().as_bytes());
     hello.extend([b'm'; 20]);

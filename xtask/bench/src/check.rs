@@ -8,9 +8,7 @@ use testkit::HttpTracker;
 
 use super::payload::Payload;
 use super::table::{Column, Row, Table};
-use super::trial_folder::TrialFolder;
-use super::{MIB, Options, contestant, measure};
-use e2e::bt_cli::BtCli;
+use super::{MIB, Setup, contestant, measure};
 use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program as _, Rqbit, Transmission, namespace, version_in,
 };
@@ -50,46 +48,36 @@ enum Done {
 }
 
 struct Bench<'a> {
-    options: &'a Options,
-    trial_folder: &'a TrialFolder,
+    setup: Setup<'a>,
     payload: Payload,
     tracker: HttpTracker,
-    bt_cli: &'a BtCli,
     home: PathBuf,
 }
 
 /// Measures the programs that verify.
-pub(super) fn verify(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
-    Ok(vec![Bench::new(options, trial_folder, bt_cli)?.run("verify", verifiers()?)])
+pub(super) fn verify(setup: Setup<'_>) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(setup)?.run("verify", verifiers()?)])
 }
 
 /// Measures the programs that create torrents.
-pub(super) fn create(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
-    Ok(vec![Bench::new(options, trial_folder, bt_cli)?.run("create", makers()?)])
+pub(super) fn create(setup: Setup<'_>) -> Result<Vec<Table>> {
+    Ok(vec![Bench::new(setup)?.run("create", makers()?)])
 }
 
 impl<'a> Bench<'a> {
-    fn new(options: &'a Options, trial_folder: &'a TrialFolder, bt_cli: &'a BtCli) -> Result<Self> {
-        let (payload, tracker) = Payload::one_file(options, trial_folder, bt_cli)?;
-        let home = trial_folder.path().join("home");
-        Ok(Self { options, trial_folder, payload, tracker, bt_cli, home })
+    fn new(setup: Setup<'a>) -> Result<Self> {
+        let (payload, tracker) = Payload::one_file(setup)?;
+        let home = setup.trial_folder.path().join("home");
+        Ok(Self { setup, payload, tracker, home })
     }
 
     fn run(&self, key: &str, tools: Vec<Tool>) -> Table {
-        let wanted = tools.into_iter().filter(|tool| self.options.wants(&tool.name));
+        let wanted = tools.into_iter().filter(|tool| self.setup.options.wants(&tool.name));
         let (tools, missing): (Vec<_>, Vec<_>) = wanted.partition(|tool| tool.version.is_some());
         let version = |tool: &Tool| tool.version.clone().unwrap_or_default();
         let row = |tool: &Tool| Row::new(&tool.name, &version(tool), COLUMNS);
         let mut rows: Vec<Row> = tools.iter().map(row).collect();
-        measure::race(self.options, &mut rows, |index| self.measure(&tools[index]));
+        measure::race(self.setup.options, &mut rows, |index| self.measure(&tools[index]));
         let size = self.payload.shape.size / MIB;
         let title = format!("{key}: {size} MiB, pieces of 1024 KiB, in memory");
         let missing = missing.into_iter().map(|tool| tool.name);
@@ -99,7 +87,7 @@ impl<'a> Bench<'a> {
     }
 
     fn measure(&self, tool: &Tool) -> Result<Vec<f64>> {
-        self.trial_folder.empty("home")?;
+        self.setup.trial_folder.empty("home")?;
         let before = self.tracker.announces().len();
         let mut launch = (tool.start)(self)?;
         let done = || match tool.done {
@@ -155,7 +143,7 @@ fn verifiers() -> Result<Vec<Tool>> {
     let mut tools = vec![
         floor(),
         tool("bt-cli", Ours::new()?.version(), |bench| {
-            let mut command = bench.bt_cli.command(["verify"]);
+            let mut command = bench.setup.bt_cli.command(["verify"]);
             bench.start(command.arg(bench.payload.torrent()).arg(bench.payload.folder()))
         }),
         tool("libtorrent", libtorrent.clone(), |bench| {
@@ -190,7 +178,7 @@ fn makers() -> Result<Vec<Tool>> {
     Ok(vec![
         floor(),
         tool("bt-cli", Ours::new()?.version(), |bench| {
-            let mut command = bench.bt_cli.command(["create", "-l", "1M", "-t", URL, "-o"]);
+            let mut command = bench.setup.bt_cli.command(["create", "-l", "1M", "-t", URL, "-o"]);
             bench.start(command.arg(bench.made()).arg(bench.data()))
         }),
         tool("libtorrent", Libtorrent::pypi().version(), |bench| {

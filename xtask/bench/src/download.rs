@@ -17,8 +17,7 @@ use super::contestant::{self, Contestant, Trial};
 use super::payload::{Payload, Shape};
 use super::table::{Column, Row, Table};
 use super::trial_folder::TrialFolder;
-use super::{MIB, Options, measure};
-use e2e::bt_cli::BtCli;
+use super::{MIB, Options, Setup, measure};
 use e2e::clients::{Job, Libtorrent, PORT, namespace};
 use xtask::meter::Meter;
 use xtask::process::Launch;
@@ -60,14 +59,10 @@ impl Scenario {
 }
 
 /// Measures each scenario, in a table of its own.
-pub(super) fn run(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
+pub(super) fn run(setup: Setup<'_>) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
-    for scenario in scenarios(options) {
-        let table = Bench::new(options, trial_folder, bt_cli, scenario)?.run();
+    for scenario in scenarios(setup.options) {
+        let table = Bench::new(setup, scenario)?.run();
         print!("{}", table.text());
         tables.push(table);
     }
@@ -98,8 +93,7 @@ fn scenarios(options: &Options) -> Vec<Scenario> {
 
 /// A scenario with its payload and contestants.
 struct Bench<'a> {
-    options: &'a Options,
-    trial_folder: &'a TrialFolder,
+    setup: Setup<'a>,
     /// The folder of downloads, if it is on a disk. Then the time includes a sync of its file
     /// system.
     disk: Option<TrialFolder>,
@@ -112,24 +106,18 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(
-        options: &'a Options,
-        trial_folder: &'a TrialFolder,
-        bt_cli: &BtCli,
-        scenario: Scenario,
-    ) -> Result<Self> {
+    fn new(setup: Setup<'a>, scenario: Scenario) -> Result<Self> {
         let address = |index| SocketAddr::from((namespace::seeder_address(index), PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.seeders).map(address).collect();
-        let (payload, tracker) =
-            Payload::of_seeders(&seeders, scenario.shape, trial_folder, bt_cli)?;
+        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, setup)?;
         let (mut contestants, missing) = contestant::all()?;
-        contestants.retain(|contestant| options.wants(contestant.name));
+        contestants.retain(|contestant| setup.options.wants(contestant.name));
         ensure!(!contestants.is_empty(), "no contestant to measure");
-        let disk = options.disk.as_deref().map(|disk| TrialFolder::new(Some(disk))).transpose()?;
+        let disk =
+            setup.options.disk.as_deref().map(|disk| TrialFolder::new(Some(disk))).transpose()?;
         Ok(Self {
             disk,
-            options,
-            trial_folder,
+            setup,
             scenario,
             payload,
             contestants,
@@ -142,8 +130,10 @@ impl<'a> Bench<'a> {
     fn run(&self) -> Table {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
-        measure::race(self.options, &mut rows, |index| self.measure(&self.contestants[index]));
-        let missing = self.missing.iter().copied().filter(|name| self.options.wants(name));
+        measure::race(self.setup.options, &mut rows, |index| {
+            self.measure(&self.contestants[index])
+        });
+        let missing = self.missing.iter().copied().filter(|name| self.setup.options.wants(name));
         Table::new(self.scenario.key, self.title(), COLUMNS, rows, missing)
             .compared(&RATIOS)
             .sorted()
@@ -166,12 +156,13 @@ impl<'a> Bench<'a> {
 
     /// Measures one contestant once: the values of the measured columns.
     fn measure(&self, contestant: &Contestant) -> Result<Vec<f64>> {
-        let downloads = self.disk.as_ref().unwrap_or(self.trial_folder);
-        let (folder, home) = (downloads.empty("downloads")?, self.trial_folder.empty("home")?);
-        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
+        let downloads = self.disk.as_ref().unwrap_or(self.setup.trial_folder);
+        let (folder, home) =
+            (downloads.empty("downloads")?, self.setup.trial_folder.empty("home")?);
+        self.setup.trial_folder.warm_up_memory(self.payload.shape.size)?;
         self.sync(&folder)?;
         let bare = contestant.wants_bare_sender();
-        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.trial_folder)?;
+        let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.setup.trial_folder)?;
         let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
         let torrent = self.payload.torrent();
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };

@@ -120,6 +120,14 @@ impl Options {
     }
 }
 
+/// What every part that compares programs needs.
+#[derive(Debug, Clone, Copy)]
+struct Setup<'a> {
+    options: &'a Options,
+    trial_folder: &'a TrialFolder,
+    bt_cli: &'a BtCli,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// Clients download from libtorrent
@@ -197,7 +205,7 @@ fn measure_outside(arguments: &Bench) -> Vec<Table> {
 fn run_inside(arguments: &Bench) -> Result<()> {
     eprintln!("Building bt-cli and the benchmarks in release mode ...");
     let bt_cli = workspace::build_bt_cli()?;
-    let ourselves = workspace::build_release("bench")?;
+    let ourselves = workspace::build(&["bench"], "release")?.join("bench");
     let flags = namespace::network_flags().map_err(|why| anyhow!(why))?;
     let words = std::env::args_os().skip(1);
     let mut command = namespace::command_inside(flags, &ourselves, words, &bt_cli);
@@ -211,8 +219,10 @@ fn run_inside(arguments: &Bench) -> Result<()> {
 }
 
 fn measure_inside(arguments: &Bench) -> Result<()> {
-    let trial_folder = TrialFolder::new(arguments.options.folder.as_deref())?;
-    let bt_cli = BtCli::new(&workspace::build_bt_cli()?, &trial_folder.path().join("bt-cli"));
+    let options = &arguments.options;
+    let trial_folder = &TrialFolder::new(options.folder.as_deref())?;
+    let bt_cli = &BtCli::new(&workspace::build_bt_cli()?, &trial_folder.path().join("bt-cli"));
+    let setup = Setup { options, trial_folder, bt_cli };
     let mut tables = Vec::new();
     for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
         let run = match part {
@@ -224,7 +234,7 @@ fn measure_inside(arguments: &Bench) -> Result<()> {
             Part::Scale => scale::run,
             Part::Parse | Part::Hash => continue,
         };
-        tables.extend(run(&arguments.options, &trial_folder, &bt_cli)?);
+        tables.extend(run(setup)?);
     }
     if let Some(file) = &arguments.json {
         report::write(file, &tables)?;

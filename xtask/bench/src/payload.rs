@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use testkit::{Answer, HttpTracker, Tracker};
 
-use super::trial_folder::TrialFolder;
-use super::{MIB, Options};
+use super::{MIB, Setup};
 use e2e::bt_cli::BtCli;
 use e2e::clients::namespace;
 
@@ -49,27 +48,22 @@ pub(super) struct Payload {
 
 impl Payload {
     /// Creates one file, with pieces of 1 MiB, and its tracker, which returns no peers.
-    pub(super) fn one_file(
-        options: &Options,
-        trial_folder: &TrialFolder,
-        bt_cli: &BtCli,
-    ) -> Result<(Self, HttpTracker)> {
-        let size = options.size.unwrap_or(2048) * MIB;
+    pub(super) fn one_file(setup: Setup<'_>) -> Result<(Self, HttpTracker)> {
+        let size = setup.options.size.unwrap_or(2048) * MIB;
         let shape = Shape { size, files: 1, piece_length: MIB };
-        Self::of_seeders(&[], shape, trial_folder, bt_cli)
+        Self::of_seeders(&[], shape, setup)
     }
 
     /// Creates a payload and its tracker, which returns these peers.
     pub(super) fn of_seeders(
         seeders: &[SocketAddr],
         shape: Shape,
-        trial_folder: &TrialFolder,
-        bt_cli: &BtCli,
+        setup: Setup<'_>,
     ) -> Result<(Self, HttpTracker)> {
         let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
         tracker.answer(Answer::Peers(seeders.to_vec()));
-        let root = trial_folder.empty("payload")?;
-        Ok((Self::create("payload", shape, &tracker.url(), &root, bt_cli)?, tracker))
+        let root = setup.trial_folder.empty("payload")?;
+        Ok((Self::create("payload", shape, &tracker.url(), &root, setup.bt_cli)?, tracker))
     }
 
     /// Writes the data below `root`, and a torrent with the tracker `url`, which bt-cli creates.

@@ -11,9 +11,7 @@ use testkit::{Answer, HttpTracker, Tracker};
 
 use super::payload::{Payload, Shape};
 use super::table::{Column, Figure, Row, Table};
-use super::trial_folder::TrialFolder;
-use super::{GIB, MIB, Options, contestant, measure, serve};
-use e2e::bt_cli::BtCli;
+use super::{GIB, MIB, Options, Setup, contestant, measure, serve};
 use e2e::clients::{Job, Libtorrent, Ours, Program as _, namespace};
 use xtask::meter::Meter;
 use xtask::process::{Launch, wait_until, wait_until_every};
@@ -55,20 +53,16 @@ enum Program {
 }
 
 /// Measures all cases.
-pub(super) fn run(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
-    let bench = Bench { trial_folder, bt_cli };
-    let cases = cases(options);
+pub(super) fn run(setup: Setup<'_>) -> Result<Vec<Table>> {
+    let bench = Bench { setup };
+    let cases = cases(setup.options);
     let versions = [Ours::new()?.version(), Libtorrent::pypi().version()];
     let version = |case: &Case| versions[usize::from(case.program == Program::Libtorrent)].clone();
     let (cases, skipped): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|case| version(case).is_some());
     let row = |case: &Case| Row::new(&case.name, &version(case).unwrap_or_default(), COLUMNS);
     let mut rows: Vec<Row> = cases.iter().map(row).collect();
-    measure::race(options, &mut rows, |index| bench.measure(&cases[index]));
+    measure::race(setup.options, &mut rows, |index| bench.measure(&cases[index]));
     let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.name.starts_with("bt-cli"));
     Figure::compare(&mut ours, "bt-cli: 1 peer", 1, RATIO);
@@ -108,8 +102,7 @@ fn cases(options: &Options) -> Vec<Case> {
 }
 
 struct Bench<'a> {
-    trial_folder: &'a TrialFolder,
-    bt_cli: &'a BtCli,
+    setup: Setup<'a>,
 }
 
 impl Bench<'_> {
@@ -120,11 +113,11 @@ impl Bench<'_> {
         tracker.answer(Answer::Peers(peers.clone()));
         let payloads = self.payloads(case, &tracker.url())?;
         let (folder, home) =
-            (self.trial_folder.empty("downloads")?, self.trial_folder.empty("home")?);
+            (self.setup.trial_folder.empty("downloads")?, self.setup.trial_folder.empty("home")?);
         let size = if case.zeros { ENOUGH } else { case.shape.size };
-        self.trial_folder.warm_up_memory(size)?;
+        self.setup.trial_folder.warm_up_memory(size)?;
 
-        let requested = self.trial_folder.path().join("requested");
+        let requested = self.setup.trial_folder.path().join("requested");
         let mut server = self.serve(case, &payloads, &requested)?;
         let ip = namespace::OURS;
         let torrent = payloads[0].torrent();
@@ -152,21 +145,21 @@ impl Bench<'_> {
         if !case.zeros {
             payloads.iter().try_for_each(|payload| payload.compare(&folder))?;
         }
-        self.trial_folder.empty("downloads")?;
+        self.setup.trial_folder.empty("downloads")?;
         let mut values = measure::values(size, time, cost);
         values.push(first.as_secs_f64() * 1000.0);
         Ok(values)
     }
 
     fn payloads(&self, case: &Case, url: &str) -> Result<Vec<Payload>> {
-        let root = self.trial_folder.empty("payload")?;
+        let root = self.setup.trial_folder.empty("payload")?;
         let each = Shape { size: case.shape.size / case.torrents, ..case.shape };
         let create = |index: u64| {
             let (name, root) = (format!("payload-{index}"), root.join(index.to_string()));
             if case.zeros {
                 Payload::zeros(&name, each, url, &root)
             } else {
-                Payload::create(&name, each, url, &root, self.bt_cli)
+                Payload::create(&name, each, url, &root, self.setup.bt_cli)
             }
         };
         (0..case.torrents).map(create).collect()
@@ -180,7 +173,7 @@ impl Bench<'_> {
         if case.zeros {
             command.arg(format!("--limit={ENOUGH}"));
         }
-        let home = self.trial_folder.empty("server")?;
+        let home = self.setup.trial_folder.empty("server")?;
         let address = (namespace::numbered_address(0), serve::PORT).into();
         contestant::start_listening("server", &command, &home, address)
     }

@@ -12,9 +12,7 @@ use super::contestant::{self, Contestant, Kind};
 use super::floor::Terms;
 use super::payload::Payload;
 use super::table::{Column, Row, Table};
-use super::trial_folder::TrialFolder;
-use super::{MIB, Options, measure};
-use e2e::bt_cli::BtCli;
+use super::{MIB, Setup, measure};
 use e2e::clients::{Job, Libtorrent, PORT, Program, namespace};
 use xtask::meter::{Cost, Meter};
 use xtask::process::Launch;
@@ -74,15 +72,11 @@ impl Peers {
 }
 
 /// Measures each kind of peers, in a table of its own.
-pub(super) fn run(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
-    let (payload, tracker) = Payload::one_file(options, trial_folder, bt_cli)?;
+pub(super) fn run(setup: Setup<'_>) -> Result<Vec<Table>> {
+    let (payload, tracker) = Payload::one_file(setup)?;
     let (mut contestants, missing) = contestant::all()?;
-    contestants.retain(|contestant| seeds(contestant) && options.wants(contestant.name));
-    let bench = Bench { options, trial_folder, payload, tracker, contestants, missing };
+    contestants.retain(|contestant| seeds(contestant) && setup.options.wants(contestant.name));
+    let bench = Bench { setup, payload, tracker, contestants, missing };
     let tables = [Peers::One, Peers::Many, Peers::Libtorrent].map(|peers| {
         let table = bench.run(peers);
         print!("{}", table.text());
@@ -101,8 +95,7 @@ fn seeds(contestant: &Contestant) -> bool {
 }
 
 struct Bench<'a> {
-    options: &'a Options,
-    trial_folder: &'a TrialFolder,
+    setup: Setup<'a>,
     payload: Payload,
     tracker: HttpTracker,
     contestants: Vec<Contestant>,
@@ -130,15 +123,18 @@ impl Bench<'_> {
                 Row::new(name, &contestant.version, COLUMNS)
             })
             .collect();
-        measure::race(self.options, &mut rows, |index| self.measure(contestants[index], peers));
+        measure::race(self.setup.options, &mut rows, |index| {
+            self.measure(contestants[index], peers)
+        });
         let missing = self.missing.iter().copied();
-        let missing = missing.filter(|name| SEEDERS.contains(name) && self.options.wants(name));
+        let missing =
+            missing.filter(|name| SEEDERS.contains(name) && self.setup.options.wants(name));
         let title = peers.title(self.payload.shape.size);
         Table::new(peers.key(), title, COLUMNS, rows, missing).compared(&RATIOS).sorted()
     }
 
     fn measure(&self, contestant: &Contestant, peers: Peers) -> Result<Vec<f64>> {
-        let home = self.trial_folder.empty("home")?;
+        let home = self.setup.trial_folder.empty("home")?;
         let address = SocketAddr::from((contestant.ip, PORT));
         let seeder = self.start(contestant, &home)?;
         let mut meter = Meter::start(&seeder);
@@ -175,7 +171,7 @@ impl Bench<'_> {
     fn discard(&self, address: SocketAddr, more: &[&str]) -> Result<Received> {
         let mut command = contestant::child("discard", &self.payload.description())?;
         command.args(more).arg(address.to_string());
-        let home = self.trial_folder.empty("peers")?;
+        let home = self.setup.trial_folder.empty("peers")?;
         let mut launch = Launch::start("peers", &command, &home)?;
         let (_, cost) = self.follow(&mut launch)?;
         let said: Value = serde_json::from_str(&launch.stdout())?;
@@ -190,7 +186,7 @@ impl Bench<'_> {
 
     fn receive(&self, address: SocketAddr) -> Result<Received> {
         let mut command = contestant::child("floor", &self.payload.description())?;
-        let home = self.trial_folder.empty("peers")?;
+        let home = self.setup.trial_folder.empty("peers")?;
         command.arg(&home).arg(address.to_string()).arg("receive");
         let mut launch = Launch::start("peers", &command, &home)?;
         let (time, cost) = self.follow(&mut launch)?;
@@ -199,15 +195,15 @@ impl Bench<'_> {
 
     fn download(&self, address: SocketAddr) -> Result<Received> {
         let (home, folder) =
-            (self.trial_folder.empty("peers")?, self.trial_folder.empty("downloads")?);
-        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
+            (self.setup.trial_folder.empty("peers")?, self.setup.trial_folder.empty("downloads")?);
+        self.setup.trial_folder.warm_up_memory(self.payload.shape.size)?;
         let torrent = self.payload.torrent();
         let ip = namespace::seeder_address(0);
         let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[address] };
         let mut launch = Libtorrent::newest()?.download(&job)?;
         let (time, cost) = measure::follow(&mut launch, || job.done().exists(), true)?;
         self.payload.compare(&folder)?;
-        self.trial_folder.empty("downloads")?;
+        self.setup.trial_folder.empty("downloads")?;
         Ok(self.all(time, cost))
     }
 

@@ -10,9 +10,7 @@ use testkit::HttpTracker;
 use super::contestant::{self, Contestant, Kind, Trial};
 use super::payload::{Payload, Shape};
 use super::table::{Column, Row, Table};
-use super::trial_folder::TrialFolder;
-use super::{MIB, Options, measure, serve};
-use e2e::bt_cli::BtCli;
+use super::{MIB, Options, Setup, measure, serve};
 use e2e::clients::{Job, namespace};
 use xtask::process::Launch;
 
@@ -58,14 +56,10 @@ impl Scenario {
 }
 
 /// Measures each swarm, in a table of its own.
-pub(super) fn run(
-    options: &Options,
-    trial_folder: &TrialFolder,
-    bt_cli: &BtCli,
-) -> Result<Vec<Table>> {
+pub(super) fn run(setup: Setup<'_>) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
-    for scenario in scenarios(options)? {
-        let table = Bench::new(options, trial_folder, bt_cli, scenario)?.run();
+    for scenario in scenarios(setup.options)? {
+        let table = Bench::new(setup, scenario)?.run();
         print!("{}", table.text());
         tables.push(table);
     }
@@ -100,8 +94,7 @@ fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
 }
 
 struct Bench<'a> {
-    options: &'a Options,
-    trial_folder: &'a TrialFolder,
+    setup: Setup<'a>,
     scenario: Scenario,
     payload: Payload,
     contestants: Vec<Contestant>,
@@ -111,42 +104,29 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(
-        options: &'a Options,
-        trial_folder: &'a TrialFolder,
-        bt_cli: &BtCli,
-        scenario: Scenario,
-    ) -> Result<Self> {
+    fn new(setup: Setup<'a>, scenario: Scenario) -> Result<Self> {
         let at = |index| SocketAddr::from((namespace::numbered_address(index), serve::PORT));
         let seeders: Vec<SocketAddr> = (0..scenario.peers).map(at).collect();
-        let (payload, tracker) =
-            Payload::of_seeders(&seeders, scenario.shape, trial_folder, bt_cli)?;
+        let (payload, tracker) = Payload::of_seeders(&seeders, scenario.shape, setup)?;
         let (mut contestants, mut missing) = contestant::all()?;
-        let is_in = |name: &str| match options.only.is_empty() {
+        let is_in = |name: &str| match setup.options.only.is_empty() {
             true => CONTESTANTS.contains(&name),
-            false => options.wants(name),
+            false => setup.options.wants(name),
         };
         contestants.retain(|contestant| {
             matches!(contestant.kind, Kind::Client(_)) && is_in(contestant.name)
         });
         missing.retain(|name| is_in(name));
         ensure!(!contestants.is_empty(), "no contestant to measure");
-        Ok(Self {
-            options,
-            trial_folder,
-            scenario,
-            payload,
-            contestants,
-            missing,
-            seeders,
-            _tracker: tracker,
-        })
+        Ok(Self { setup, scenario, payload, contestants, missing, seeders, _tracker: tracker })
     }
 
     fn run(&self) -> Table {
         let row = |contestant: &Contestant| Row::new(contestant.name, &contestant.version, COLUMNS);
         let mut rows: Vec<Row> = self.contestants.iter().map(row).collect();
-        measure::race(self.options, &mut rows, |index| self.measure(&self.contestants[index]));
+        measure::race(self.setup.options, &mut rows, |index| {
+            self.measure(&self.contestants[index])
+        });
         let missing = self.missing.iter().copied();
         Table::new(self.scenario.key, self.scenario.title(), COLUMNS, rows, missing).sorted()
     }
@@ -154,8 +134,8 @@ impl<'a> Bench<'a> {
     /// Measures one contestant once: the values of the columns.
     fn measure(&self, contestant: &Contestant) -> Result<Vec<f64>> {
         let (folder, home) =
-            (self.trial_folder.empty("downloads")?, self.trial_folder.empty("home")?);
-        self.trial_folder.warm_up_memory(self.payload.shape.size)?;
+            (self.setup.trial_folder.empty("downloads")?, self.setup.trial_folder.empty("home")?);
+        self.setup.trial_folder.warm_up_memory(self.payload.shape.size)?;
         let mut server = self.serve()?;
         let torrent = self.payload.torrent();
         let (ip, peers) = (contestant.ip, &self.seeders[..]);
@@ -180,7 +160,7 @@ impl<'a> Bench<'a> {
         contestant::start_listening(
             "server",
             &command,
-            &self.trial_folder.empty("server")?,
+            &self.setup.trial_folder.empty("server")?,
             self.seeders[0],
         )
     }

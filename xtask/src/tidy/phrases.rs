@@ -46,12 +46,12 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<(usize, String)> {
     if !is_prose || path.ends_with("tidy/phrases.rs") {
         return Vec::new();
     }
+    let phrases: Vec<String> = PHRASES.iter().map(|phrase| phrase.replace('.', " ")).collect();
     let lines = text.lines().enumerate();
     let found = lines.flat_map(|(number, line)| {
         let line = format!(" {} ", line.replace('_', " "));
-        let here = PHRASES.iter().map(|phrase| phrase.replace('.', " "));
-        here.filter(move |phrase| has(&line, phrase))
-            .map(move |phrase| (number + 1, format!("\"{phrase}\" is not plain English")))
+        let here = phrases.iter().filter(move |phrase| has(&line, phrase));
+        here.map(move |phrase| (number + 1, format!("\"{phrase}\" is not plain English")))
     });
     found.collect()
 }

@@ -1,6 +1,7 @@
 //! The tables of crates/README.md, which other checks compare with the code.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// Returns the rows of every table below the heading `title`, up to the next heading of the same or
 /// a higher level. Each row has its cells, trimmed, without backquotes.
@@ -38,6 +39,42 @@ pub(super) fn check_words(text: &str) -> Vec<String> {
     problems
 }
 
+/// Checks that each name in backquotes in `text` is a path of `files`, or a word in their code. The
+/// section on names on disk has examples instead.
+pub(super) fn check_names(text: &str, files: &[(PathBuf, String)]) -> Vec<String> {
+    let is_code = |path: &Path| path.extension().is_some_and(|end| end == "rs" || end == "toml");
+    let code = files.iter().filter(|(path, _)| is_code(path)).flat_map(|(_, text)| text.lines());
+    let code = code.filter(|line| !line.trim_start().starts_with("//"));
+    let words: BTreeSet<&str> = code.flat_map(words).collect();
+    let paths: Vec<String> =
+        files.iter().map(|(path, _)| format!("/{}/", path.display())).collect();
+    let exists = |name: &str| {
+        let path = format!("/{}/", name.trim_end_matches('/'));
+        name.split("::").all(|part| words.contains(part))
+            || paths.iter().any(|other| other.contains(&path))
+    };
+    let sections = text.split("\n## ").filter(|section| !section.starts_with("Names on disk"));
+    // Between fences are drawings and commands.
+    let prose = sections.flat_map(|section| section.split("```").step_by(2));
+    let names = prose.flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    let is_name = |name: &&str| {
+        name.starts_with(char::is_alphabetic)
+            && name.chars().all(|c| is_word(c) || "-./:".contains(c))
+    };
+    let missing = names.filter(is_name).filter(|name| !exists(name));
+    missing.map(|name| format!("crates/README.md: no {name} in the sources")).collect()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Returns the words of a line, and those with hyphens, which are names of cases.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let hyphened = line.split(|c| !is_word(c) && c != '-').map(|word| word.trim_end_matches('-'));
+    line.split(|c| !is_word(c)).chain(hyphened)
+}
+
 fn cells(row: &str) -> Vec<String> {
     const ESCAPED: &str = "\u{0}";
     let row = row.replace("\\|", ESCAPED);
@@ -56,6 +93,17 @@ mod tests {
         assert_eq!(rows(text, "B"), [vec!["a", "b, c"], vec!["d | e"]]);
         assert!(rows(text, "E").is_empty());
         assert_eq!(names("b, c").collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn names_are_in_the_sources() {
+        let code = "// gone\nfn turn(self) { Reactor::new(\"name-256-bytes\") }\n";
+        let files = [(PathBuf::from("crates/a/src/b.rs"), code.to_owned())];
+        let text = "`Reactor::turn`, `name-256-bytes`, `a/src/`, `b.rs`, `--flag x`, `2`\n\
+                    ```text\n`gone`\n```\n`gone`, `src/c.rs`\n## Names on disk\n`gone`\n";
+        let expected =
+            ["gone", "src/c.rs"].map(|name| format!("crates/README.md: no {name} in the sources"));
+        assert_eq!(check_names(text, &files), expected);
     }
 
     #[test]

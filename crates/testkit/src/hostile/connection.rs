@@ -5,8 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Asked, End, Hostile, Observed, Start, raw};
+use bt_types::InfoHashV1;
+
+use super::{Asked, End, Hostile, Observed, Start};
 use crate::peer::wire::{HANDSHAKE_LENGTH, PROTOCOL, invalid, numbers};
+use crate::raw;
 
 /// How many bytes are read at a time, and how many of a flood are queued at a time.
 const CHUNK_LENGTH: usize = 64 * 1024;
@@ -17,10 +20,19 @@ const SLOW_LENGTH: u64 = 20;
 /// The longest message that is read, in bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
 
+/// The torrent that the peers of a crowd share.
+#[derive(Debug)]
+pub(super) struct Torrent {
+    pub(super) info_hash: InfoHashV1,
+    pub(super) piece_length: u32,
+    pub(super) data: Arc<[u8]>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     script: Arc<Hostile>,
+    torrent: Arc<Torrent>,
     stream: TcpStream,
     /// Received bytes of an incomplete message.
     received: Vec<u8>,
@@ -38,9 +50,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(script: Arc<Hostile>, stream: TcpStream, is_outgoing: bool) -> Self {
+    pub(super) fn new(
+        script: Arc<Hostile>,
+        torrent: Arc<Torrent>,
+        stream: TcpStream,
+        is_outgoing: bool,
+    ) -> Self {
         let mut connection = Self {
             script,
+            torrent,
             stream,
             received: Vec::new(),
             out: Vec::new(),
@@ -173,7 +191,8 @@ impl Connection {
         let script = &self.script;
         self.out.extend_from_slice(PROTOCOL);
         self.out.extend_from_slice(&script.reserved);
-        self.out.extend_from_slice(script.info_hash.as_bytes());
+        let info_hash = script.info_hash.unwrap_or(self.torrent.info_hash);
+        self.out.extend_from_slice(info_hash.as_bytes());
         // On an outgoing connection there is no id to mirror yet.
         let theirs = self.received.get(48..HANDSHAKE_LENGTH);
         let theirs = theirs.filter(|_| script.start == Start::Mirrored);
@@ -240,9 +259,9 @@ impl Connection {
         else {
             return;
         };
-        let start = u64::from(index) * u64::from(self.script.geometry.piece_length());
+        let start = u64::from(index) * u64::from(self.torrent.piece_length);
         let start = (start + u64::from(offset)) as usize;
-        let Some(bytes) = self.script.data.get(start..start + length as usize) else { return };
+        let Some(bytes) = self.torrent.data.get(start..start + length as usize) else { return };
         let finished = self.script.end.is_some_and(|(answers, _)| self.answered >= answers);
         if !finished {
             self.out.extend(answer(&Asked { index, offset, bytes, number: self.answered }));

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::connection::Connection;
+use bt_types::Bitfield;
+
+use super::connection::{Connection, Torrent};
 use super::{Hostile, Observed};
+use crate::{Payload, raw};
 
 /// The longest wait for a ready socket before timers are checked.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -35,14 +38,30 @@ struct Shared {
 }
 
 impl Crowd {
-    /// Starts the peers. Those that listen do so when this returns, each on a free port of
-    /// 127.0.0.1.
+    /// Starts peers with the torrent of `payload`. Those that listen do so when this returns, each
+    /// on a free port of 127.0.0.1.
     ///
     /// # Errors
     /// The system has no more sockets or threads.
-    pub fn start(scripts: impl IntoIterator<Item = Hostile>) -> io::Result<Self> {
-        let members: Vec<Member> =
-            scripts.into_iter().map(Member::new).collect::<Result<_, _>>()?;
+    pub fn start(
+        payload: &Payload,
+        scripts: impl IntoIterator<Item = Hostile>,
+    ) -> io::Result<Self> {
+        let geometry = payload.geometry();
+        let torrent = Arc::new(Torrent {
+            info_hash: payload.info_hash(),
+            piece_length: geometry.piece_length(),
+            data: payload.data(),
+        });
+        let all = Bitfield::full(geometry.piece_count()).as_bytes().to_vec();
+        let bitfield = raw::message(raw::BITFIELD, &all);
+        let member = |mut script: Hostile| {
+            if script.announces_all {
+                script.after_handshake.splice(..0, bitfield.iter().copied());
+            }
+            Member::new(script, torrent.clone())
+        };
+        let members = scripts.into_iter().map(member).collect::<io::Result<Vec<_>>>()?;
         let addresses = members.iter().map(Member::address).collect();
         let shared = Arc::new(Shared::default());
         shared.lock().resize(members.len(), Observed::default());
@@ -104,6 +123,7 @@ impl Shared {
 #[derive(Debug)]
 struct Member {
     script: Arc<Hostile>,
+    torrent: Arc<Torrent>,
     listener: Option<TcpListener>,
     connections: Vec<Connection>,
     observed: Observed,
@@ -112,7 +132,7 @@ struct Member {
 }
 
 impl Member {
-    fn new(script: Hostile) -> io::Result<Self> {
+    fn new(script: Hostile, torrent: Arc<Torrent>) -> io::Result<Self> {
         let listener = match script.target {
             Some(_) => None,
             None => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?),
@@ -124,6 +144,7 @@ impl Member {
         let script = Arc::new(script);
         Ok(Self {
             script,
+            torrent,
             listener,
             connections: Vec::new(),
             observed: Observed::default(),
@@ -160,7 +181,8 @@ impl Member {
     fn add(&mut self, stream: TcpStream, is_outgoing: bool) {
         self.observed.connections += 1;
         self.observed.addresses.extend(stream.local_addr());
-        self.connections.push(Connection::new(self.script.clone(), stream, is_outgoing));
+        let (script, torrent) = (self.script.clone(), self.torrent.clone());
+        self.connections.push(Connection::new(script, torrent, stream, is_outgoing));
     }
 
     /// Records that a connection ended or failed.

@@ -7,17 +7,15 @@
 
 mod connection;
 mod crowd;
-pub mod raw;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{Bitfield, Geometry, InfoHashV1, PeerId};
+use bt_types::{InfoHashV1, PeerId};
 
-use crate::Payload;
 use crate::peer::fresh_peer_id;
+use crate::raw;
 
 pub use crowd::Crowd;
 
@@ -72,9 +70,9 @@ enum Start {
 /// The script of a hostile peer.
 #[derive(Clone)]
 pub struct Hostile {
-    info_hash: InfoHashV1,
-    geometry: Geometry,
-    data: Arc<[u8]>,
+    /// `None` is that of the torrent.
+    info_hash: Option<InfoHashV1>,
+    announces_all: bool,
     peer_id: PeerId,
     reserved: [u8; 8],
     start: Start,
@@ -101,11 +99,11 @@ impl fmt::Debug for Hostile {
 
 impl Hostile {
     /// Makes a peer that sends a handshake and unchokes an interested peer, but sends nothing else.
-    pub fn new(payload: &Payload) -> Self {
+    #[allow(clippy::new_without_default)] // Each has a peer id of its own.
+    pub fn new() -> Self {
         Self {
-            info_hash: payload.info_hash(),
-            geometry: payload.geometry(),
-            data: payload.data(),
+            info_hash: None,
+            announces_all: false,
             peer_id: fresh_peer_id(),
             reserved: [0; 8],
             start: Start::Proper,
@@ -125,9 +123,8 @@ impl Hostile {
     }
 
     /// Makes a peer that announces every piece but answers no requests.
-    pub fn seeder(payload: &Payload) -> Self {
-        let all = Bitfield::full(payload.geometry().piece_count());
-        Self::new(payload).sends(raw::message(raw::BITFIELD, &all.as_bytes()))
+    pub fn seeder() -> Self {
+        Self { announces_all: true, ..Self::new() }
     }
 
     /// Sets the bit of the fast extension in the handshake (BEP 6).
@@ -156,7 +153,7 @@ impl Hostile {
 
     /// Sets the info-hash of the handshake.
     pub fn info_hash(mut self, info_hash: InfoHashV1) -> Self {
-        self.info_hash = info_hash;
+        self.info_hash = Some(info_hash);
         self
     }
 
@@ -166,7 +163,7 @@ impl Hostile {
         self
     }
 
-    /// Sends these bytes after the handshake and after those of earlier calls.
+    /// Sends these bytes after the handshake, the bitfield of a seeder and those of earlier calls.
     pub fn sends(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.after_handshake.extend_from_slice(bytes.as_ref());
         self

@@ -5,11 +5,11 @@ use std::io;
 use std::net::TcpStream;
 
 use bt_types::{Bitfield, BlockRequest, InfoHashV1, PieceIndex};
-use sha1::{Digest as _, Sha1};
 
 use super::wire::{self, Handshake, Wire};
 use super::{Behaviour, Shared, State};
 use crate::payload;
+use crate::raw;
 
 /// How many requests of a leecher are outstanding at one peer.
 const PIPELINE: usize = 16;
@@ -49,7 +49,7 @@ impl<'a> Connection<'a> {
         match script.behaviour {
             Behaviour::Silent => return wire.hold().map(|()| None),
             Behaviour::Garbage => {
-                wire.write_raw(&payload::bytes(1, 4096))?;
+                wire.write(&payload::bytes(1, 4096))?;
                 return wire.hold().map(|()| None);
             }
             _ => {}
@@ -85,45 +85,50 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Sends a message in one write.
+    fn send(&mut self, id: u8, payload: &[u8]) -> io::Result<()> {
+        self.wire.write(&raw::message(id, payload))
+    }
+
     /// Sends the extension handshake (BEP 10), if the script has one.
     fn send_extension_handshake(&mut self) -> io::Result<()> {
         let Some(handshake) = &self.shared.script.extended else { return Ok(()) };
-        self.wire.write(wire::EXTENDED, &[&[0], handshake])
+        self.wire.write(&raw::extended(0, handshake))
     }
 
     fn announce_pieces(&mut self) -> io::Result<()> {
         let have = self.shared.lock().have.clone();
         match () {
-            () if self.fast && have.is_full() => self.wire.write(wire::HAVE_ALL, &[]),
-            () if self.fast && have.is_empty() => self.wire.write(wire::HAVE_NONE, &[]),
+            () if self.fast && have.is_full() => self.send(raw::HAVE_ALL, &[]),
+            () if self.fast && have.is_empty() => self.send(raw::HAVE_NONE, &[]),
             () if have.is_empty() => Ok(()),
-            () => self.wire.write(wire::BITFIELD, &[&have.as_bytes()]),
+            () => self.send(raw::BITFIELD, &have.as_bytes()),
         }
     }
 
     fn handle(&mut self, id: u8, payload: &[u8]) -> io::Result<()> {
         match id {
-            wire::CHOKE => self.choked = true,
-            wire::UNCHOKE => self.handle_unchoke(),
-            wire::INTERESTED => self.handle_interested()?,
-            wire::HAVE => self.handle_have(payload)?,
-            wire::BITFIELD => {
+            raw::CHOKE => self.choked = true,
+            raw::UNCHOKE => self.handle_unchoke(),
+            raw::INTERESTED => self.handle_interested()?,
+            raw::HAVE => self.handle_have(payload)?,
+            raw::BITFIELD => {
                 let count = self.theirs.pieces();
                 self.theirs = Bitfield::from_bytes(payload, count)
                     .map_err(|error| wire::invalid(error.to_string()))?;
                 self.send_interest()?;
             }
-            wire::HAVE_ALL => {
+            raw::HAVE_ALL => {
                 self.theirs = Bitfield::full(self.theirs.pieces());
                 self.send_interest()?;
             }
-            wire::REQUEST => self.handle_request(payload)?,
-            wire::PIECE => self.handle_block(payload)?,
-            wire::CANCEL => self.shared.note(|seen| seen.cancels += 1),
-            wire::REJECT => self.handle_reject(payload)?,
+            raw::REQUEST => self.handle_request(payload)?,
+            raw::PIECE => self.handle_block(payload)?,
+            raw::CANCEL => self.shared.note(|seen| seen.cancels += 1),
+            raw::REJECT => self.handle_reject(payload)?,
             _ => {}
         }
-        if id == wire::CHOKE && !self.fast {
+        if id == raw::CHOKE && !self.fast {
             self.requested.clear();
             self.pieces_in_flight.clear();
         }
@@ -140,7 +145,7 @@ impl<'a> Connection<'a> {
             return Ok(());
         }
         self.unchoked_them = true;
-        self.wire.write(wire::UNCHOKE, &[])
+        self.send(raw::UNCHOKE, &[])
     }
 
     fn handle_have(&mut self, payload: &[u8]) -> io::Result<()> {
@@ -157,7 +162,7 @@ impl<'a> Connection<'a> {
             let mut pieces = self.shared.script.geometry.pieces();
             pieces.any(|piece| self.theirs.contains(piece) && !state.have.contains(piece))
         };
-        if missing { self.wire.write(wire::INTERESTED, &[]) } else { Ok(()) }
+        if missing { self.send(raw::INTERESTED, &[]) } else { Ok(()) }
     }
 
     fn handle_request(&mut self, payload: &[u8]) -> io::Result<()> {
@@ -188,8 +193,7 @@ impl<'a> Connection<'a> {
         {
             block[0] ^= 1;
         }
-        let numbers = [range.piece().get(), range.offset()].map(u32::to_be_bytes);
-        self.wire.write(wire::PIECE, &[&numbers.concat(), &block])?;
+        self.wire.write(&raw::block(range.piece().get(), range.offset(), &block))?;
         self.shared.note(|seen| seen.blocks_sent += 1);
         Ok(())
     }
@@ -215,9 +219,8 @@ impl<'a> Connection<'a> {
             self.pieces_in_flight.insert(piece);
             for range in self.shared.script.geometry.blocks(piece) {
                 self.requested.insert(range);
-                let numbers =
-                    [piece.get(), range.offset(), range.length()].map(u32::to_be_bytes).concat();
-                self.wire.write(wire::REQUEST, &[&numbers])?;
+                let numbers = [piece.get(), range.offset(), range.length()];
+                self.wire.write(&raw::numbers(raw::REQUEST, &numbers))?;
             }
         }
         Ok(())
@@ -273,17 +276,16 @@ impl<'a> Connection<'a> {
             return Err(wire::invalid(format!("piece {piece} is bad")));
         }
         if self.shared.script.announces_by_bitfield {
-            return self.wire.write(wire::BITFIELD, &[&have.as_bytes()]);
+            return self.send(raw::BITFIELD, &have.as_bytes());
         }
-        self.wire.write(wire::HAVE, &[&piece.get().to_be_bytes()])
+        self.send(raw::HAVE, &piece.get().to_be_bytes())
     }
 
     fn hash_matches(&self, state: &State, piece: PieceIndex) -> bool {
         let geometry = self.shared.script.geometry;
         let start = geometry.offset_of(piece) as usize;
         let bytes = &state.data[start..start + geometry.length_of(piece) as usize];
-        let digest: [u8; 20] = Sha1::digest(bytes).into();
-        self.shared.script.hashes.get(piece.as_usize()).is_some_and(|hash| hash.0 == digest)
+        self.shared.script.hashes.get(piece.as_usize()) == Some(&payload::sha1(bytes))
     }
 }
 

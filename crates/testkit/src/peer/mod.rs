@@ -10,12 +10,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bt_types::{Bitfield, Geometry, InfoHashV1, PeerId, Sha1Digest};
-use sha1::{Digest as _, Sha1};
 
-use crate::Payload;
+use crate::payload::{Payload, sha1};
 use crate::server::{Connections, TcpServer};
 
 /// How a scripted peer behaves.
@@ -73,7 +72,7 @@ impl Script {
     /// Makes an honest peer that has `data`.
     pub fn serving(info_hash: InfoHashV1, geometry: Geometry, data: Arc<[u8]>) -> Self {
         let piece_length = geometry.piece_length() as usize;
-        let hashes = data.chunks(piece_length).map(|piece| Sha1Digest(Sha1::digest(piece).into()));
+        let hashes = data.chunks(piece_length).map(sha1);
         Self {
             info_hash,
             geometry,
@@ -285,17 +284,9 @@ impl ScriptedPeer {
     /// Waits up to `limit` until `enough` returns true for what the peer has seen. Returns whether
     /// it did.
     pub fn wait_for(&self, limit: Duration, enough: impl Fn(&Seen) -> bool) -> bool {
-        let end = Instant::now() + limit;
-        let mut state = self.shared.lock();
-        while !enough(&state.seen) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.map_or_else(|error| error.into_inner().0, |(state, _)| state);
-        }
-        true
+        let missing = |state: &mut State| !enough(&state.seen);
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), limit, missing);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Messages of the peer protocol on a blocking socket (BEP 3, 6, 10). They are encoded here, so
-//! that tests check the workspace's own codec independently.
+//! Handshakes and messages of the peer protocol on a blocking socket (BEP 3, 6, 10). They are decoded
+//! here, so that tests check the workspace's own codec independently.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -16,19 +16,6 @@ const FAST: (usize, u8) = (7, 0x04);
 const EXTENSIONS: (usize, u8) = (5, 0x10);
 /// The longest message that is read, in bytes. A block of 128 KiB fits.
 const MAX_MESSAGE: u32 = 256 * 1024;
-
-pub(super) const CHOKE: u8 = 0;
-pub(super) const UNCHOKE: u8 = 1;
-pub(super) const INTERESTED: u8 = 2;
-pub(super) const HAVE: u8 = 4;
-pub(super) const BITFIELD: u8 = 5;
-pub(super) const REQUEST: u8 = 6;
-pub(super) const PIECE: u8 = 7;
-pub(super) const CANCEL: u8 = 8;
-pub(super) const HAVE_ALL: u8 = 14;
-pub(super) const HAVE_NONE: u8 = 15;
-pub(super) const REJECT: u8 = 16;
-pub(super) const EXTENDED: u8 = 20;
 
 /// One side's handshake.
 #[derive(Debug, Clone, Copy)]
@@ -51,18 +38,8 @@ impl Wire {
         Self { stream }
     }
 
-    pub(super) fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
-    }
-
-    /// Sends a message in one write.
-    pub(super) fn write(&mut self, id: u8, parts: &[&[u8]]) -> io::Result<()> {
-        let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>() as u32;
-        let mut frame = Vec::with_capacity(4 + length as usize);
-        frame.extend(length.to_be_bytes());
-        frame.push(id);
-        parts.iter().for_each(|part| frame.extend(*part));
-        self.stream.write_all(&frame)
     }
 
     /// Reads the next message, without keep-alives.

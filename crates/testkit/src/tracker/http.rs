@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bt_types::{AnnounceEvent, InfoHashV1, PeerId, compact};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::ben::write_bytes;
 use crate::server::TcpServer;
 
 use super::{Answer, SeenAnnounce, SwarmState, Tracker};
@@ -37,7 +39,7 @@ pub enum BodyCoding {
 /// An HTTP tracker on a real socket. Dropping it stops it and joins its threads.
 #[derive(Debug)]
 pub struct HttpTracker {
-    pub(super) tracker: Tracker,
+    tracker: Tracker,
     stop: Arc<AtomicBool>,
     server: TcpServer,
 }
@@ -84,10 +86,13 @@ impl HttpTracker {
     pub fn url(&self) -> String {
         format!("http://{}/announce", self.address())
     }
+}
 
-    /// Sets the coding of bodies from now on.
-    pub fn body_coding(&self, coding: BodyCoding) {
-        self.tracker.body_coding(coding);
+impl Deref for HttpTracker {
+    type Target = Tracker;
+
+    fn deref(&self) -> &Tracker {
+        &self.tracker
     }
 }
 
@@ -285,10 +290,10 @@ fn announce_body(swarm_state: &SwarmState, compact: bool, warning: Option<&str>)
     if compact {
         let (v4, v6): (Vec<_>, Vec<_>) =
             swarm_state.peers.iter().map(|(address, _)| *address).partition(SocketAddr::is_ipv4);
-        push_string(&mut body, &packed(&v4));
+        write_bytes(&mut body, &packed(&v4));
         if !v6.is_empty() {
             body.extend(b"6:peers6");
-            push_string(&mut body, &packed(&v6));
+            write_bytes(&mut body, &packed(&v6));
         }
     } else {
         body.push(b'l');
@@ -297,7 +302,7 @@ fn announce_body(swarm_state: &SwarmState, compact: bool, warning: Option<&str>)
     }
     if let Some(warning) = warning {
         body.extend(b"15:warning message");
-        push_string(&mut body, warning.as_bytes());
+        write_bytes(&mut body, warning.as_bytes());
     }
     body.push(b'e');
     body
@@ -306,10 +311,10 @@ fn announce_body(swarm_state: &SwarmState, compact: bool, warning: Option<&str>)
 /// Appends a peer as a dictionary (BEP 3).
 fn push_peer(body: &mut Vec<u8>, address: SocketAddr, peer_id: Option<PeerId>) {
     body.extend(b"d2:ip");
-    push_string(body, address.ip().to_string().as_bytes());
+    write_bytes(body, address.ip().to_string().as_bytes());
     if let Some(peer_id) = peer_id {
         body.extend(b"7:peer id");
-        push_string(body, peer_id.as_bytes());
+        write_bytes(body, peer_id.as_bytes());
     }
     body.extend(format!("4:porti{}ee", address.port()).into_bytes());
 }
@@ -319,18 +324,13 @@ fn scrape_body(known: &[(InfoHashV1, SwarmState)]) -> Vec<u8> {
     let mut known: Vec<_> = known.iter().collect();
     known.sort_by_key(|(hash, _)| *hash);
     for (hash, SwarmState { seeders, leechers, completed, .. }) in known {
-        push_string(&mut body, hash.as_bytes());
+        write_bytes(&mut body, hash.as_bytes());
         let numbers =
             format!("d8:completei{seeders}e10:downloadedi{completed}e10:incompletei{leechers}ee");
         body.extend(numbers.into_bytes());
     }
     body.extend(b"ee");
     body
-}
-
-fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend(format!("{}:", bytes.len()).into_bytes());
-    out.extend(bytes);
 }
 
 fn packed(addresses: &[SocketAddr]) -> Vec<u8> {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bt_types::{AnnounceEvent, InfoHashV1, PeerId};
 
@@ -176,20 +176,9 @@ impl Tracker {
     /// Waits up to `limit` until `enough` returns true for the announces so far. Returns whether it
     /// did.
     pub fn wait_for(&self, limit: Duration, enough: impl Fn(&[SeenAnnounce]) -> bool) -> bool {
-        let end = Instant::now() + limit;
-        let mut state = self.lock();
-        while !enough(&state.seen) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .map_or_else(|e| e.into_inner().0, |(state, _)| state);
-        }
-        true
+        let missing = |state: &mut State| !enough(&state.seen);
+        let waited = self.shared.changed.wait_timeout_while(self.lock(), limit, missing);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -269,48 +258,3 @@ impl SwarmState {
         Self { peers: peers.into_iter().map(|address| (address, None)).collect(), ..self }
     }
 }
-
-/// Implements the methods of a tracker that forward to its [`Tracker`].
-macro_rules! forward_to_tracker {
-    ($name:ident) => {
-        impl $name {
-            /// Returns the state, to share it with another tracker.
-            pub fn tracker(&self) -> &Tracker {
-                &self.tracker
-            }
-
-            /// Sets the answer from now on.
-            pub fn answer(&self, answer: Answer) {
-                self.tracker.answer(answer);
-            }
-
-            /// Sets the interval in replies, in seconds. The default is 1800.
-            pub fn interval(&self, seconds: u32) {
-                self.tracker.interval(seconds);
-            }
-
-            /// Returns all announces so far, in order.
-            pub fn announces(&self) -> Vec<SeenAnnounce> {
-                self.tracker.announces()
-            }
-
-            /// Returns the number of scrapes so far.
-            pub fn scrapes(&self) -> usize {
-                self.tracker.scrapes()
-            }
-
-            /// Waits up to `limit` until `enough` returns true for the announces so far. Returns
-            /// whether it did.
-            pub fn wait_for(
-                &self,
-                limit: Duration,
-                enough: impl Fn(&[SeenAnnounce]) -> bool,
-            ) -> bool {
-                self.tracker.wait_for(limit, enough)
-            }
-        }
-    };
-}
-
-forward_to_tracker!(HttpTracker);
-forward_to_tracker!(UdpTracker);

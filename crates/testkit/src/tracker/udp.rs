@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -33,7 +34,7 @@ const ANNOUNCE_LENGTH: usize = 98;
 /// A UDP tracker on a real socket. Dropping it stops it and joins its thread.
 #[derive(Debug)]
 pub struct UdpTracker {
-    pub(super) tracker: Tracker,
+    tracker: Tracker,
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     drops: Arc<AtomicU32>,
@@ -99,6 +100,14 @@ impl UdpTracker {
     /// Returns the number of answered connect requests.
     pub fn connects(&self) -> u32 {
         self.connects.load(Ordering::SeqCst)
+    }
+}
+
+impl Deref for UdpTracker {
+    type Target = Tracker;
+
+    fn deref(&self) -> &Tracker {
+        &self.tracker
     }
 }
 

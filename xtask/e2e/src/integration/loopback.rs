@@ -6,21 +6,24 @@ mod resume;
 mod swarms;
 mod trackers;
 
-use std::path::Path;
-
 use anyhow::Result;
 
+use super::is_wanted;
 use super::scene::{self, Scene};
-use xtask::report::{Report, Tally};
+use xtask::report::{self, Report, Tally};
 use xtask::workspace;
 
 /// A case by name. It gets a scene of its own.
 type Case = (&'static str, fn(&Scene) -> Result<()>);
 
+/// How many cases run at a time: they mostly wait.
+const AT_ONCE: usize = 4;
+
 /// Runs every case whose name contains `only`.
 pub(super) fn run(only: Option<&str>) -> Result<Tally> {
     let program = workspace::build_bt_cli()?;
     let mut report = Report::new(&["area", "case"]);
+    let mut all = Vec::new();
     for (area, cases) in [
         ("commands", commands::CASES),
         ("input", input::CASES),
@@ -28,18 +31,15 @@ pub(super) fn run(only: Option<&str>) -> Result<Tally> {
         ("trackers", trackers::CASES),
         ("resume", resume::CASES),
     ] {
-        run_area(&mut report, area, cases, only, &program);
-    }
-    Ok(report.finish())
-}
-
-fn run_area(report: &mut Report, area: &str, cases: &[Case], only: Option<&str>, program: &Path) {
-    for (name, case) in cases {
-        let wanted = only.is_none_or(|only| name.contains(only) || area == only);
-        match scene::obstacle(name) {
-            _ if !wanted => {}
-            Some(obstacle) => report.skip(&[area, name], obstacle),
-            None => report.run(&[area, name], || case(&Scene::new(program)?)),
+        for (name, case) in cases.iter().filter(|(name, _)| is_wanted(only, area, name)) {
+            match scene::obstacle(name) {
+                Some(obstacle) => report.skip(&[area, name], obstacle),
+                None => all.push(report::Case::new(&[area, name], || {
+                    case(&Scene::new(&program)?).map(|()| String::new())
+                })),
+            }
         }
     }
+    report.run_parallel(AT_ONCE, all);
+    Ok(report.finish())
 }

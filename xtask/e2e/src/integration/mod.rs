@@ -105,6 +105,12 @@ pub fn run(suite: Option<Suite>, options: Options) -> Result<()> {
     Ok(())
 }
 
+/// Whether the case `name` is to be run: all are, or those with `only` in the name, or in the area
+/// of that name.
+fn is_wanted(only: Option<&str>, area: &str, name: &str) -> bool {
+    only.is_none_or(|only| name.contains(only) || area == only)
+}
+
 /// Runs one suite.
 fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
     let only = options.only.as_deref();

@@ -93,8 +93,32 @@ impl Scene {
 
     /// Starts a download of `name` with more arguments.
     pub(super) fn download(&self, name: &str, payload: &Payload, more: &[&str]) -> Result<Launch> {
+        self.download_from(name, payload, &[], more)
+    }
+
+    /// Starts a download of `name` from these peers, with more arguments.
+    pub(super) fn download_from(
+        &self,
+        name: &str,
+        payload: &Payload,
+        peers: &[SocketAddr],
+        more: &[&str],
+    ) -> Result<Launch> {
         let mut command = self.download_command(name, payload.torrent_path());
-        self.user(name).start("download", command.args(more))
+        command.args(more).args(peers.iter().map(|peer| format!("--peer={peer}")));
+        self.user(name).start("download", &command)
+    }
+
+    /// Runs such a download, which must succeed, and compares every byte.
+    pub(super) fn fetch(
+        &self,
+        name: &str,
+        payload: &Payload,
+        peers: &[SocketAddr],
+        more: &[&str],
+    ) -> Result<Finished> {
+        let mut launch = self.download_from(name, payload, peers, more)?;
+        self.complete(name, payload, &mut launch)
     }
 
     /// Starts a download of `name` on `port`, with more arguments.

@@ -11,7 +11,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, Script, ScriptedPeer};
 
 use super::Case;
 use super::pieces::{compare, pieces_of};
-use super::trial::{ENDS, End, Trial, unprivileged};
+use super::trial::{End, Trial, unprivileged};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, interrupt};
 use xtask::process::{find_program, within};
@@ -62,17 +62,14 @@ fn some_file(trial: &Trial<'_>) -> Result<(usize, PathBuf)> {
 }
 
 fn removed_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, file(256))?;
     fs::remove_file(trial.folder().join("file.bin"))?;
     let message = trial.expect_failure(launch, &["file.bin", "access"])?;
-    let everything = trial.verified.clone();
-    Ok(format!("{message}; {}", trial.resume(&everything)?))
+    Ok(format!("{message}; {}", trial.resume(&trial.verified)?))
 }
 
 fn one_removed_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, tree())?;
     let there = |path: &Path| trial.folder().join(path).exists();
     let files: Vec<_> = trial.payload.files().map(|(path, _)| path).collect();
     let number = files.iter().position(|path| there(path)).unwrap_or(0);
@@ -83,8 +80,7 @@ fn one_removed_during(scene: &Scene) -> Result<String> {
 }
 
 fn truncated_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, file(256))?;
     let kept = 5;
     File::options().write(true).open(trial.folder().join("file.bin"))?.set_len(kept * 64 * 1024)?;
     let message = trial.expect_failure(launch, &["file.bin", "shorter"])?;
@@ -93,22 +89,19 @@ fn truncated_during(scene: &Scene) -> Result<String> {
 }
 
 fn linked_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, file(256))?;
     let (path, away) = (trial.folder().join("file.bin"), trial.folder().join("away"));
     fs::rename(&path, &away)?;
     symlink(trial.victim()?, &path)?;
     trial.expect_failure(launch, &["file.bin"])?;
-    let message =
-        trial.expect_failure(trial.start(&trial.command())?, &["file.bin", "symbolic link"])?;
+    let message = trial.expect_refusal(&["file.bin", "symbolic link"])?;
     trial.check_victim()?;
     fs::rename(&away, &path)?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn one_folder_removed_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, tree())?;
     fs::remove_dir_all(trial.folder().join("tree/1"))?;
     let message = trial.expect_failure(launch, &["tree/1/", "access"])?;
     let within = |(_, (path, _)): &(usize, (PathBuf, u64))| path.starts_with("tree/1");
@@ -119,115 +112,82 @@ fn one_folder_removed_during(scene: &Scene) -> Result<String> {
 }
 
 fn folder_removed_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, tree())?;
     fs::remove_dir_all(trial.folder())?;
     let message = trial.expect_failure(launch, &["tree/"])?;
-    let everything = trial.verified.clone();
-    Ok(format!("{message}; {}", trial.resume(&everything)?))
+    Ok(format!("{message}; {}", trial.resume(&trial.verified)?))
 }
 
 fn state_removed_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, file(256))?;
     fs::remove_dir_all(trial.state())?;
     let message = trial.expect_failure(launch, &["state/bt-cli", ".journal"])?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn removed_between(scene: &Scene) -> Result<String> {
-    let mut message = String::new();
-    for end in ENDS {
-        let mut trial = Trial::new(scene, tree())?;
-        let launch = trial.start_and_wait(&trial.command())?;
-        trial.end(launch, end)?;
-        let (number, path) = some_file(&trial)?;
+    let message = after_each_end(scene, &tree(), |trial| {
+        let (number, path) = some_file(trial)?;
         fs::remove_file(trial.folder().join(path))?;
         let lost = pieces_of(&trial.payload, Some(&[number]));
-        message = trial.resume(&lost)?;
-        forget(&trial)?;
-    }
+        trial.resume(&lost)
+    })?;
     Ok(format!("its pieces are downloaded again; {message}"))
 }
 
 fn truncated_between(scene: &Scene) -> Result<String> {
-    let mut message = String::new();
-    for end in ENDS {
-        let mut trial = Trial::new(scene, file(256))?;
-        let launch = trial.start_and_wait(&trial.command())?;
-        trial.end(launch, end)?;
+    let message = after_each_end(scene, &file(256), |trial| {
         let path = trial.folder().join("file.bin");
         File::options().write(true).open(path)?.set_len(7 * 64 * 1024 + 1)?;
         let lost = trial.verified.iter().copied().filter(|piece| *piece >= 7).collect();
-        message = trial.resume(&lost)?;
-        forget(&trial)?;
-    }
+        trial.resume(&lost)
+    })?;
     Ok(format!("the missing bytes are downloaded again; {message}"))
 }
 
 fn linked_between(scene: &Scene) -> Result<String> {
-    let mut message = String::new();
-    for end in ENDS {
-        let mut trial = Trial::new(scene, tree())?;
-        let launch = trial.start_and_wait(&trial.command())?;
-        trial.end(launch, end)?;
-        let path = trial.folder().join(some_file(&trial)?.1);
+    after_each_end(scene, &tree(), |trial| {
+        let path = trial.folder().join(some_file(trial)?.1);
         let away = trial.folder().join("away");
         fs::rename(&path, &away)?;
         symlink(trial.victim()?, &path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        message =
-            trial.expect_failure(trial.start(&trial.command())?, &[&name, "symbolic link"])?;
+        let message = trial.expect_refusal(&[&name, "symbolic link"])?;
         trial.check_victim()?;
         fs::rename(&away, &path)?;
-        message = format!("{message}; {}", trial.resume(&BTreeSet::new())?);
-        forget(&trial)?;
-    }
-    Ok(message)
+        Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
+    })
 }
 
 fn folder_between(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
-    trial.end(launch, End::Clean)?;
+    let mut trial = Trial::ended(scene, tree(), End::Clean)?;
     let path = trial.folder().join(some_file(&trial)?.1);
     let away = trial.folder().join("away");
     fs::rename(&path, &away)?;
     fs::create_dir(&path)?;
-    let message =
-        trial.expect_failure(trial.start(&trial.command())?, &["open", "is a directory"])?;
+    let message = trial.expect_refusal(&["open", "is a directory"])?;
     fs::remove_dir(&path)?;
     fs::rename(&away, &path)?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
 
 fn folder_removed_between(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
-    trial.end(launch, End::Clean)?;
+    let trial = Trial::ended(scene, tree(), End::Clean)?;
     fs::remove_dir_all(trial.folder())?;
-    let everything = trial.verified.clone();
-    Ok(format!("it starts again; {}", trial.resume(&everything)?))
+    Ok(format!("it starts again; {}", trial.resume(&trial.verified)?))
 }
 
 /// Without the journal, a file without a complete piece looks unrelated.
 fn state_removed_between(scene: &Scene) -> Result<String> {
-    let mut message = String::new();
-    for end in ENDS {
-        let mut trial = Trial::new(scene, tree())?;
-        let launch = trial.start_and_wait(&trial.command())?;
-        trial.end(launch, end)?;
+    let message = after_each_end(scene, &tree(), |trial| {
         fs::remove_dir_all(trial.state())?;
-        message = trial.resume_with(&BTreeSet::new(), &["--overwrite"])?;
-        forget(&trial)?;
-    }
+        trial.resume_with(&BTreeSet::new(), &["--overwrite"])
+    })?;
     Ok(format!("everything is verified, with --overwrite; {message}"))
 }
 
 fn state_forbidden(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
-    trial.end(launch, End::Killed)?;
+    let mut trial = Trial::ended(scene, file(256), End::Killed)?;
     fs::set_permissions(trial.state(), Permissions::from_mode(0o555))?;
     let launch = trial.start(&unprivileged(&trial.command()))?;
     let message = trial.expect_failure(
@@ -239,9 +199,7 @@ fn state_forbidden(scene: &Scene) -> Result<String> {
 }
 
 fn file_forbidden(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, file(256))?;
-    let launch = trial.start_and_wait(&trial.command())?;
-    trial.end(launch, End::Clean)?;
+    let mut trial = Trial::ended(scene, file(256), End::Clean)?;
     let path = trial.folder().join("file.bin");
     let before = fs::read(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o444))?;
@@ -315,8 +273,7 @@ fn few_descriptors(scene: &Scene) -> Result<String> {
 fn fewer_descriptors(scene: &Scene) -> Result<String> {
     let (mut least, mut said) = (0, BTreeSet::new());
     for count in (4..64).step_by(4) {
-        let mut trial = Trial::new(scene, many())?;
-        let mut launch = trial.start_and_wait(&trial.command())?;
+        let (mut trial, mut launch) = Trial::started(scene, many())?;
         let limit = Rlimit { current: Some(count), maximum: Some(count) };
         prlimit(Some(launch.pid()), Resource::Nofile, limit)?;
         if launch.exit_code(COMMAND_LIMIT)? == 0 {
@@ -337,6 +294,22 @@ fn many() -> PayloadBuilder {
         (0..200).map(|number| format!("{}/{number}.bin", number % 50)).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 20_000)).collect();
     Payload::folder("many", &files)
+}
+
+/// Calls `work` after a download that ended cleanly, then after one that was killed. Returns its last
+/// result.
+fn after_each_end(
+    scene: &Scene,
+    payload: &PayloadBuilder,
+    work: impl Fn(&mut Trial<'_>) -> Result<String>,
+) -> Result<String> {
+    let mut message = String::new();
+    for end in [End::Clean, End::Killed] {
+        let mut trial = Trial::ended(scene, payload.clone(), end)?;
+        message = work(&mut trial)?;
+        forget(&trial)?;
+    }
+    Ok(message)
 }
 
 /// Removes the user's folders, so that the scene can be used for another trial.

@@ -175,15 +175,14 @@ fn shares() -> u32 {
 /// Returns a case per layout. bt-cli is killed `kills` times in total, at moments drawn from
 /// `seed`.
 pub(super) fn cases(program: &Path, kills: u32, seed: u64) -> Vec<Case<'_>> {
-    let case = |(number, layout): (u64, &'static Layout)| Case {
-        cells: vec!["kills".to_owned(), layout.name.to_owned()],
-        run: Box::new(move || {
+    let case = |(number, layout): (u64, &'static Layout)| {
+        Case::new(&["kills", layout.name], move || {
             let mut series =
                 Series::new(layout, program, Rng::new(seed.wrapping_mul(16) + number))?;
             let done = series.run((kills * layout.share).div_ceil(shares()));
             let summary = series.counts.summary(seed);
             done.map(|()| summary.clone()).with_context(|| format!("after {summary}"))
-        }),
+        })
     };
     (0..).zip(LAYOUTS).map(case).collect()
 }

@@ -19,8 +19,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Options;
 use super::scene::Scene;
+use super::{Options, is_wanted};
 use crate::clients::namespace;
 use crate::rng::fresh_seed;
 use xtask::report::{self, Report, Tally};
@@ -58,18 +58,13 @@ fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result
             match obstacle(name) {
                 Some(why) if is_wanted(only, area, name) => report.skip(&[area, name], why),
                 Some(_) => {}
-                None => cases.push(report::Case {
-                    cells: vec![area.to_owned(), (*name).to_owned()],
-                    run: Box::new(move || case(&Scene::new(bt_cli)?)),
-                }),
+                None => {
+                    cases.push(report::Case::new(&[area, name], || case(&Scene::new(bt_cli)?)));
+                }
             }
         }
     }
     cases.retain(|case| is_wanted(only, &case.cells[0], &case.cells[1]));
     report.run_parallel(PARALLEL, cases);
     Ok(report.finish())
-}
-
-fn is_wanted(only: Option<&str>, area: &str, name: &str) -> bool {
-    only.is_none_or(|only| name.contains(only) || area == only)
 }

@@ -72,11 +72,9 @@ fn mount(arguments: &[&str], at: &Path) -> Result<()> {
 fn full_disk(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=3m")?;
-    let launch = trial.start(&trial.command())?;
-    let message = trial.expect_failure(launch, &["file.bin", "write", "no space left"])?;
+    let message = trial.expect_refusal(&["file.bin", "write", "no space left"])?;
     // Still full: nothing has changed, nothing is lost.
-    trial
-        .expect_failure(trial.start(&trial.command())?, &["file.bin", "write", "no space left"])?;
+    trial.expect_refusal(&["file.bin", "write", "no space left"])?;
     disk.remount("size=16m")?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
@@ -84,8 +82,7 @@ fn full_disk(scene: &Scene) -> Result<String> {
 fn full_disk_of_files(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=2500k")?;
-    let launch = trial.start(&trial.command())?;
-    let message = trial.expect_failure(launch, &["tree/", "write", "no space left"])?;
+    let message = trial.expect_refusal(&["tree/", "write", "no space left"])?;
     disk.remount("size=16m")?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
@@ -93,8 +90,7 @@ fn full_disk_of_files(scene: &Scene) -> Result<String> {
 fn no_inode(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, tree())?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,nr_inodes=14")?;
-    let launch = trial.start(&trial.command())?;
-    let message = trial.expect_failure(launch, &["tree/", "create", "no space left"])?;
+    let message = trial.expect_refusal(&["tree/", "create", "no space left"])?;
     disk.remount("nr_inodes=100")?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
@@ -117,11 +113,11 @@ fn full_journal(scene: &Scene) -> Result<String> {
     let builder = Payload::file("file.bin", 6 << 20).piece_length(16 * 1024);
     let mut trial = Trial::new(scene, builder)?;
     let _disk = Mount::tmpfs(trial.state(), "size=128k")?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let launch = trial.start_and_wait()?;
     let ballast = trial.state().join("ballast");
     ensure!(fs::write(&ballast, vec![1; 1 << 20]).is_err(), "it never got full");
     let message = trial.expect_failure(launch, &[".journal", "write", "free some space"])?;
-    trial.expect_failure(trial.start(&trial.command())?, &["state/bt-cli", "free some space"])?;
+    trial.expect_refusal(&["state/bt-cli", "free some space"])?;
     fs::remove_file(ballast)?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }
@@ -129,8 +125,7 @@ fn full_journal(scene: &Scene) -> Result<String> {
 fn read_only(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.folder(), "size=16m,ro")?;
-    let launch = trial.start(&trial.command())?;
-    let message = trial.expect_failure(launch, &["file.bin", "create", "read-only"])?;
+    let message = trial.expect_refusal(&["file.bin", "create", "read-only"])?;
     ensure!(trial.verified.is_empty(), "a piece was verified");
     disk.remount("rw")?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
@@ -139,8 +134,7 @@ fn read_only(scene: &Scene) -> Result<String> {
 /// The kernel refuses to make a file system read-only while files are open for writing. But it can
 /// be mounted over itself, so that no other file in it can be opened.
 fn read_only_during(scene: &Scene) -> Result<String> {
-    let mut trial = Trial::new(scene, tree())?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let (mut trial, launch) = Trial::started(scene, tree())?;
     let disk = Mount::read_only_over(trial.folder().join("tree"))?;
     let message = trial.expect_failure(launch, &["tree/", "create", "read-only"])?;
     drop(disk);
@@ -150,11 +144,10 @@ fn read_only_during(scene: &Scene) -> Result<String> {
 fn read_only_journal(scene: &Scene) -> Result<String> {
     let mut trial = Trial::new(scene, file(256))?;
     let disk = Mount::tmpfs(trial.state(), "size=1m")?;
-    let launch = trial.start_and_wait(&trial.command())?;
+    let launch = trial.start_and_wait()?;
     trial.end(launch, End::Killed)?;
     disk.remount("ro")?;
-    let message =
-        trial.expect_failure(trial.start(&trial.command())?, &["state/bt-cli", "read-only"])?;
+    let message = trial.expect_refusal(&["state/bt-cli", "read-only"])?;
     disk.remount("rw")?;
     Ok(format!("{message}; {}", trial.resume(&BTreeSet::new())?))
 }

@@ -91,15 +91,14 @@ const CONTESTS: &[Contest] = &[
 
 /// Returns one case per contest, of `rounds` rounds in total. Their moments are drawn from `seed`.
 pub(super) fn cases(program: &Path, rounds: u32, seed: u64) -> Vec<Case<'_>> {
-    let case = |(number, contest): (u64, &'static Contest)| Case {
-        cells: vec!["shared".to_owned(), contest.name.to_owned()],
-        run: Box::new(move || {
+    let case = |(number, contest): (u64, &'static Contest)| {
+        Case::new(&["shared", contest.name], move || {
             let rng = Rng::new(seed.wrapping_mul(16) + number);
             let mut series = Series::new(contest, program, rng)?;
             let done = series.run((rounds * contest.share).div_ceil(20));
             let summary = series.summary(seed);
             done.map(|()| summary.clone()).with_context(|| format!("after {summary}"))
-        }),
+        })
     };
     (0..).zip(CONTESTS).map(case).collect()
 }

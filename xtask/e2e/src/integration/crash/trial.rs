@@ -28,8 +28,6 @@ pub(super) enum End {
     Killed,
 }
 
-pub(super) const ENDS: [End; 2] = [End::Clean, End::Killed];
-
 /// A download, and the pieces that it reported as verified.
 pub(super) struct Trial<'a> {
     scene: &'a Scene,
@@ -43,6 +41,20 @@ impl<'a> Trial<'a> {
         let payload = scene.payload(payload)?;
         let slow = Script::seeder(&payload).delay(DELAY).listen();
         Ok(Self { scene, payload, verified: BTreeSet::new(), slow })
+    }
+
+    /// Starts a download and waits until some pieces are verified.
+    pub(super) fn started(scene: &'a Scene, payload: PayloadBuilder) -> Result<(Self, Launch)> {
+        let trial = Self::new(scene, payload)?;
+        let launch = trial.start_and_wait()?;
+        Ok((trial, launch))
+    }
+
+    /// The same, then ends the download.
+    pub(super) fn ended(scene: &'a Scene, payload: PayloadBuilder, end: End) -> Result<Self> {
+        let (mut trial, launch) = Self::started(scene, payload)?;
+        trial.end(launch, end)?;
+        Ok(trial)
     }
 
     /// Returns the download folder.
@@ -66,9 +78,9 @@ impl<'a> Trial<'a> {
         self.scene.user(USER).start("download", command)
     }
 
-    /// Starts `command` and waits until some pieces are verified.
-    pub(super) fn start_and_wait(&self, command: &Command) -> Result<Launch> {
-        let mut launch = self.start(command)?;
+    /// Starts the download and waits until some pieces are verified.
+    pub(super) fn start_and_wait(&self) -> Result<Launch> {
+        let mut launch = self.start(&self.command())?;
         wait_until(LIMIT, || reported_pieces(&launch, &[]).len() >= PIECES || !launch.is_running());
         ensure!(launch.is_running(), "the download ended\n{}", launch.output_tail());
         Ok(launch)
@@ -109,6 +121,11 @@ impl<'a> Trial<'a> {
         Ok(message.replace(&path.replace("//", "/"), ""))
     }
 
+    /// Starts the download, which must fail in the same way.
+    pub(super) fn expect_refusal(&mut self, words: &[&str]) -> Result<String> {
+        self.expect_failure(self.start(&self.command())?, words)
+    }
+
     /// Downloads again after the cause is gone: it completes, and of the verified pieces requests
     /// only `lost`. Returns how many pieces were downloaded.
     pub(super) fn resume(&self, lost: &BTreeSet<u32>) -> Result<String> {
@@ -118,10 +135,7 @@ impl<'a> Trial<'a> {
     /// Like [`resume`](Self::resume), with more arguments.
     pub(super) fn resume_with(&self, lost: &BTreeSet<u32>, more: &[&str]) -> Result<String> {
         let quick = Script::seeder(&self.payload).listen();
-        let address = quick.address().to_string();
-        let more = [&["--peer", &address], more].concat();
-        let mut launch = self.scene.download(USER, &self.payload, &more)?;
-        self.scene.complete(USER, &self.payload, &mut launch)?;
+        self.scene.fetch(USER, &self.payload, &[quick.address()], more)?;
         let asked = requested(&quick).len();
         let kept = self.verified.difference(lost).copied().collect();
         check_not_requested(&[quick], &kept)?;

@@ -11,60 +11,50 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use testkit::WebServer;
 
-use super::Case;
+use super::{Case, case, peers_of};
 use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
 use crate::integration::scene::{Scene, file, text};
 
-pub(super) const CASES: &[Case] = &[
-    ("sound", "valid for this name and time, of a trusted authority", |scene| {
-        let (authority, leaf) = signed(&params("localhost")?)?;
-        accepted(scene, &leaf, &authority)
-    }),
-    ("another authority", "of an authority with the same name as a trusted one", |scene| {
-        let (_, leaf) = signed(&params("localhost")?)?;
-        let (another, _) = signed(&params("localhost")?)?;
-        refused(scene, &leaf, Some(&another), "BadSignature")
-    }),
-    ("unknown authority", "of an untrusted authority", |scene| {
-        let (_, leaf) = signed(&params("localhost")?)?;
-        refused(scene, &leaf, None, "UnknownIssuer")
-    }),
-    ("in a download", "of an untrusted authority", in_a_download),
-    ("self-signed", "signed with its own key", |scene| {
-        let (authority, _) = signed(&params("localhost")?)?;
-        refused(scene, &self_signed(&params("localhost")?)?, Some(&authority), "")
-    }),
-    ("another name", "for tracker.example", |scene| {
-        let (authority, leaf) = signed(&params("tracker.example")?)?;
-        refused(scene, &leaf, Some(&authority), "not valid for name")
-    }),
-    ("expired", "valid until 2001", |scene| {
-        let mut params = params("localhost")?;
-        params.not_before = date_time_ymd(2000, 1, 1);
-        params.not_after = date_time_ymd(2001, 1, 1);
-        let (authority, leaf) = signed(&params)?;
-        refused(scene, &leaf, Some(&authority), "expired")
-    }),
-    ("not yet valid", "valid from 2200 on", |scene| {
-        let mut params = params("localhost")?;
-        params.not_before = date_time_ymd(2200, 1, 1);
-        params.not_after = date_time_ymd(2201, 1, 1);
-        let (authority, leaf) = signed(&params)?;
-        refused(scene, &leaf, Some(&authority), "not valid yet")
-    }),
-    ("no TLS", "plain HTTP where TLS is expected", |scene| {
-        let answer_first = |mut stream: TcpStream| {
-            let _gone = stream.write_all(REPLY);
-            stream
-        };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = WebServer::bind(address, answer_first, |_, _| Ok(()))?;
-        let payload = scene.payload(file(8).tracker(url(&server)))?;
-        let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
-        finished.expect(4)?;
-        finished.expect_text("no secure connection to localhost")
-    }),
-];
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("sound", "valid for this name and time, of a trusted authority", |scene| {
+            let (authority, leaf) = signed(&params("localhost")?)?;
+            let server = serve(&leaf)?;
+            peers_trusting(scene, &server, Some(&authority))?.expect(0)
+        }),
+        case("another authority", "of an authority with the same name as a trusted one", |scene| {
+            let (_, leaf) = signed(&params("localhost")?)?;
+            let (another, _) = signed(&params("localhost")?)?;
+            refused(scene, &leaf, Some(&another), "BadSignature")
+        }),
+        case("unknown authority", "of an untrusted authority", |scene| {
+            let (_, leaf) = signed(&params("localhost")?)?;
+            refused(scene, &leaf, None, "UnknownIssuer")
+        }),
+        case("in a download", "of an untrusted authority", in_a_download),
+        case("self-signed", "signed with its own key", |scene| {
+            let (authority, _) = signed(&params("localhost")?)?;
+            refused(scene, &self_signed(&params("localhost")?)?, Some(&authority), "")
+        }),
+        case("another name", "for tracker.example", |scene| {
+            let (authority, leaf) = signed(&params("tracker.example")?)?;
+            refused(scene, &leaf, Some(&authority), "not valid for name")
+        }),
+        case("expired", "valid until 2001", |scene| of_years(scene, 2000, "expired")),
+        case("not yet valid", "valid from 2200 on", |scene| of_years(scene, 2200, "not valid yet")),
+        case("no TLS", "plain HTTP where TLS is expected", |scene| {
+            let answer_first = |mut stream: TcpStream| {
+                let _gone = stream.write_all(REPLY);
+                stream
+            };
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let server = WebServer::bind(address, answer_first, |_, _| Ok(()))?;
+            let finished = peers_of(scene, url(&server), &[])?;
+            finished.expect(4)?;
+            finished.expect_text("no secure connection to localhost")
+        }),
+    ]
+}
 
 const REPLY: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\nd8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
@@ -118,19 +108,29 @@ fn url(server: &WebServer) -> String {
     format!("https://localhost:{}/announce", server.address().port())
 }
 
+/// Runs `peers`, which may trust this authority.
+fn peers_trusting(scene: &Scene, server: &WebServer, trusted: Option<&str>) -> Result<Finished> {
+    let ca_file = scene.path("authority.pem");
+    let Some(pem) = trusted else { return peers_of(scene, url(server), &[]) };
+    fs::write(&ca_file, pem)?;
+    peers_of(scene, url(server), &["--ca-file", text(&ca_file)?])
+}
+
 /// `peers` refuses the tracker, which never gets a request.
 fn refused(scene: &Scene, leaf: &Identity, trusted: Option<&str>, words: &str) -> Result<()> {
     let server = serve(leaf)?;
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let mut arguments = vec!["peers", text(payload.torrent_path())?];
-    let ca_file = scene.path("authority.pem");
-    if let Some(pem) = trusted {
-        fs::write(&ca_file, pem)?;
-        arguments.extend(["--ca-file", text(&ca_file)?]);
-    }
-    let finished = scene.run("user", &arguments)?;
+    let finished = peers_trusting(scene, &server, trusted)?;
     finished.expect_text(words)?;
     expect_refusal(&finished, &server)
+}
+
+/// The certificate is valid for one year, from the start of `year` on.
+fn of_years(scene: &Scene, year: i32, words: &str) -> Result<()> {
+    let mut params = params("localhost")?;
+    params.not_before = date_time_ymd(year, 1, 1);
+    params.not_after = date_time_ymd(year + 1, 1, 1);
+    let (authority, leaf) = signed(&params)?;
+    refused(scene, &leaf, Some(&authority), words)
 }
 
 fn expect_refusal(finished: &Finished, server: &WebServer) -> Result<()> {
@@ -147,13 +147,4 @@ fn in_a_download(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(8).tracker(url(&server)))?;
     let mut launch = scene.download("user", &payload, &["--stall-timeout", "1"])?;
     expect_refusal(&finish(&mut launch, COMMAND_LIMIT)?, &server)
-}
-
-fn accepted(scene: &Scene, leaf: &Identity, trusted: &str) -> Result<()> {
-    let server = serve(leaf)?;
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let ca_file = scene.path("authority.pem");
-    fs::write(&ca_file, trusted)?;
-    let torrent = text(payload.torrent_path())?;
-    scene.run("user", &["peers", torrent, "--ca-file", text(&ca_file)?])?.expect(0)
 }

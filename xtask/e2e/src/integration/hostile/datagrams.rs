@@ -10,107 +10,83 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use testkit::Script;
 
-use super::Case;
-use crate::integration::scene::{Scene, file, text};
+use super::{Case, case, peers_of};
+use crate::integration::scene::{Scene, file};
 
-pub(super) const CASES: &[Case] = &[
-    ("short answer to connect", "15 bytes instead of 16", |scene| {
-        refused(
-            scene,
-            |asked| match asked.action {
-                CONNECT => vec![asked.connected()[..15].into()],
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        refused("short answer to connect", "15 bytes instead of 16", SHORT_CONNECT, |asked| {
+            match asked.action {
+                CONNECT => one(&asked.connected()[..15]),
                 _ => Vec::new(),
-            },
-            "expected at least 16 bytes of connect response, got 15",
-        )
-    }),
-    ("short answer to announce", "19 bytes instead of 20", |scene| {
-        refused(
-            scene,
-            |asked| asked.usually(|| vec![asked.announced(&[])[..19].into()]),
-            "expected at least 20 bytes of announce response, got 19",
-        )
-    }),
-    ("shorter than a header", "7 bytes, without a transaction id", |scene| {
-        refused(scene, |asked| vec![asked.connected()[..7].into()], NO_ANSWER)
-    }),
-    ("empty", "an empty datagram", |scene| refused(scene, |_| vec![Vec::new().into()], NO_ANSWER)),
-    ("another action", "the answer to a scrape", |scene| {
-        refused(
-            scene,
-            |asked| asked.usually(|| vec![words(&[2, asked.transaction, 1, 1, 1]).into()]),
-            "expected the response to announce, got one with action 2",
-        )
-    }),
-    ("unknown action", "action 7", |scene| {
-        refused(
-            scene,
-            |asked| asked.usually(|| vec![words(&[7, asked.transaction, 1, 1, 1]).into()]),
-            "expected an action from 0 to 3, got 7",
-        )
-    }),
-    ("a web page", "counts as no answer", |scene| {
-        refused(
-            scene,
-            |asked| asked.usually(|| vec![b"<!DOCTYPE html><html></html>".to_vec().into()]),
-            NO_ANSWER,
-        )
-    }),
-    ("refusal of 60 KB", "an error message that fills a datagram: 1 KiB is shown", long_refusal),
-    ("late", "the answer comes after the timeout", |scene| {
-        refused(
-            scene,
-            |asked| {
-                asked.usually(|| {
-                    thread::park_timeout(Duration::from_millis(1500));
-                    vec![asked.announced(&[PEER]).into()]
-                })
-            },
-            NO_ANSWER,
-        )
-    }),
-    ("repeated", "each answer three times: its peer is listed once", |scene| {
-        accepted(scene, |asked| {
+            }
+        }),
+        refused("short answer to announce", "19 bytes instead of 20", SHORT_ANNOUNCE, |asked| {
+            asked.usually(|| one(&asked.announced(&[])[..19]))
+        }),
+        refused("shorter than a header", "7 bytes, without a transaction id", NO_ANSWER, |asked| {
+            one(&asked.connected()[..7])
+        }),
+        refused("empty", "an empty datagram", NO_ANSWER, |_| one(&[])),
+        refused("another action", "the answer to a scrape", SCRAPED, |asked| {
+            asked.usually(|| one(&words(&[2, asked.transaction, 1, 1, 1])))
+        }),
+        refused("unknown action", "action 7", "expected an action from 0 to 3, got 7", |asked| {
+            asked.usually(|| one(&words(&[7, asked.transaction, 1, 1, 1])))
+        }),
+        refused("a web page", "counts as no answer", NO_ANSWER, |asked| {
+            asked.usually(|| one(b"<!DOCTYPE html><html></html>"))
+        }),
+        case(
+            "refusal of 60 KB",
+            "an error message that fills a datagram: 1 KiB is shown",
+            long_refusal,
+        ),
+        refused("late", "the answer comes after the timeout", NO_ANSWER, |asked| {
+            asked.usually(|| {
+                thread::park_timeout(Duration::from_millis(1500));
+                one(&asked.announced(&[PEER]))
+            })
+        }),
+        accepted("repeated", "each answer three times: its peer is listed once", |asked| {
             let answer = match asked.action {
                 CONNECT => asked.connected(),
                 _ => asked.announced(&[PEER]),
             };
-            vec![answer.clone().into(), answer.clone().into(), answer.into()]
-        })
-    }),
-    (
-        "spoofed transactions",
-        "100 answers with other transaction ids, then the right one",
-        |scene| accepted(scene, |asked| asked.usually(|| spoofed(asked))),
-    ),
-    ("from another port", "the right transaction id from another port first", |scene| {
-        accepted(scene, |asked| {
-            asked.usually(|| {
-                vec![asked.announced(&[TRAP]).from(From::Port), asked.announced(&[PEER]).into()]
-            })
-        })
-    }),
-    ("from another address", "the right transaction id from another address first", |scene| {
-        accepted(scene, |asked| {
-            asked.usually(|| {
-                vec![asked.announced(&[TRAP]).from(From::Address), asked.announced(&[PEER]).into()]
-            })
-        })
-    }),
-    ("connection from elsewhere", "the connect request is answered only from elsewhere", |scene| {
+            vec![(Socket::Tracker, answer); 3]
+        }),
+        accepted(
+            "spoofed transactions",
+            "100 answers with other transaction ids, then the right one",
+            |asked| asked.usually(|| spoofed(asked)),
+        ),
+        accepted(
+            "from another port",
+            "the right transaction id from another port first",
+            |asked| asked.usually(|| trapped(Socket::Port, asked)),
+        ),
+        accepted(
+            "from another address",
+            "the right transaction id from another address first",
+            |asked| asked.usually(|| trapped(Socket::Address, asked)),
+        ),
         refused(
-            scene,
-            |asked| vec![asked.connected().from(From::Port), asked.connected().from(From::Address)],
+            "connection from elsewhere",
+            "the connect request is answered only from elsewhere",
             NO_ANSWER,
-        )
-    }),
-    ("half a peer", "31 bytes: one peer and a half", |scene| {
-        accepted(scene, |asked| asked.usually(|| vec![asked.announced(&[PEER, TRAP])[..31].into()]))
-    }),
-    ("10,000 peers", "as many as a datagram holds: 2,000 are taken", many_peers),
-    ("spoofed in a download", "spoofed answers come first", download),
-];
+            |asked| [Socket::Port, Socket::Address].map(|from| (from, asked.connected())).into(),
+        ),
+        accepted("half a peer", "31 bytes: one peer and a half", |asked| {
+            asked.usually(|| one(&asked.announced(&[PEER, TRAP])[..31]))
+        }),
+        case("10,000 peers", "as many as a datagram holds: 2,000 are taken", many_peers),
+        case("spoofed in a download", "spoofed answers come first", download),
+    ]
+}
 
+const SHORT_CONNECT: &str = "expected at least 16 bytes of connect response, got 15";
+const SHORT_ANNOUNCE: &str = "expected at least 20 bytes of announce response, got 19";
+const SCRAPED: &str = "expected the response to announce, got one with action 2";
 const NO_ANSWER: &str = "no answer within 1 s";
 const CONNECT: u32 = 0;
 
@@ -127,7 +103,7 @@ struct Asked {
 
 /// Where an answer comes from.
 #[derive(Debug, Clone, Copy)]
-enum From {
+enum Socket {
     /// The socket that got the request.
     Tracker,
     /// Another port of the same address.
@@ -136,25 +112,11 @@ enum From {
     Address,
 }
 
-struct Datagram {
-    from: From,
-    bytes: Vec<u8>,
-}
+type Datagram = (Socket, Vec<u8>);
 
-impl<T: Into<Vec<u8>>> std::convert::From<T> for Datagram {
-    fn from(bytes: T) -> Self {
-        Self { from: From::Tracker, bytes: bytes.into() }
-    }
-}
-
-trait FromElsewhere {
-    fn from(self, from: From) -> Datagram;
-}
-
-impl FromElsewhere for Vec<u8> {
-    fn from(self, from: From) -> Datagram {
-        Datagram { from, bytes: self }
-    }
+/// The tracker's answer is these bytes.
+fn one(bytes: &[u8]) -> Vec<Datagram> {
+    vec![(Socket::Tracker, bytes.to_vec())]
 }
 
 impl Asked {
@@ -174,7 +136,7 @@ impl Asked {
     /// Answers a connect request as trackers do, and an announce with `announced`.
     fn usually(&self, announced: impl FnOnce() -> Vec<Datagram>) -> Vec<Datagram> {
         match self.action {
-            CONNECT => vec![self.connected().into()],
+            CONNECT => one(&self.connected()),
             _ => announced(),
         }
     }
@@ -187,8 +149,13 @@ fn words(words: &[u32]) -> Vec<u8> {
 fn spoofed(asked: &Asked) -> Vec<Datagram> {
     let other =
         |number: u32| Asked { transaction: asked.transaction.wrapping_add(number), ..*asked };
-    let spoofed = (1..=100).map(|number| other(number).announced(&[TRAP]).into());
-    spoofed.chain([asked.announced(&[PEER]).into()]).collect()
+    let spoofed = (1..=100).flat_map(|number| one(&other(number).announced(&[TRAP])));
+    spoofed.chain(one(&asked.announced(&[PEER]))).collect()
+}
+
+/// Another peer comes from elsewhere first.
+fn trapped(elsewhere: Socket, asked: &Asked) -> Vec<Datagram> {
+    vec![(elsewhere, asked.announced(&[TRAP])), (Socket::Tracker, asked.announced(&[PEER]))]
 }
 
 /// A tracker with three sockets that answers with a function.
@@ -211,11 +178,11 @@ impl Server {
             while !stopped.load(Ordering::SeqCst) {
                 let Ok((length, to)) = socket.recv_from(&mut buffer) else { continue };
                 let Some(asked) = Asked::read(&buffer[..length]) else { continue };
-                for Datagram { from, bytes } in answer(&asked) {
+                for (from, bytes) in answer(&asked) {
                     let by = match from {
-                        From::Tracker => &socket,
-                        From::Port => &port,
-                        From::Address => &other,
+                        Socket::Tracker => &socket,
+                        Socket::Port => &port,
+                        Socket::Address => &other,
                     };
                     let _gone = by.send_to(&bytes, to);
                 }
@@ -240,31 +207,31 @@ impl Drop for Server {
 
 type Answer = fn(&Asked) -> Vec<Datagram>;
 
-fn refused(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
-    let server = Server::start(answer)?;
-    let payload = scene.payload(file(8).tracker(server.url()))?;
-    let finished =
-        scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "1"])?;
-    finished.expect(4)?;
-    finished.expect_text(words)
+fn refused(name: &'static str, what: &'static str, words: &'static str, answer: Answer) -> Case {
+    case(name, what, move |scene| {
+        let server = Server::start(answer)?;
+        let finished = peers_of(scene, server.url(), &["--timeout", "1"])?;
+        finished.expect(4)?;
+        finished.expect_text(words)
+    })
 }
 
-fn accepted(scene: &Scene, answer: Answer) -> Result<()> {
-    let server = Server::start(answer)?;
-    let payload = scene.payload(file(8).tracker(server.url()))?;
-    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
-    finished.expect(0)?;
-    let peers = &finished.lines[0]["peers"];
-    ensure!(*peers == serde_json::json!(["10.0.0.1:6881"]), "{peers}");
-    Ok(())
+fn accepted(name: &'static str, what: &'static str, answer: Answer) -> Case {
+    case(name, what, move |scene| {
+        let server = Server::start(answer)?;
+        let finished = peers_of(scene, server.url(), &[])?;
+        finished.expect(0)?;
+        let peers = &finished.lines[0]["peers"];
+        ensure!(*peers == serde_json::json!(["10.0.0.1:6881"]), "{peers}");
+        Ok(())
+    })
 }
 
 fn long_refusal(scene: &Scene) -> Result<()> {
     let server = Server::start(|asked| {
-        asked.usually(|| vec![[words(&[3, asked.transaction]), vec![b'x'; 60_000]].concat().into()])
+        asked.usually(|| one(&[words(&[3, asked.transaction]), vec![b'x'; 60_000]].concat()))
     })?;
-    let payload = scene.payload(file(8).tracker(server.url()))?;
-    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    let finished = peers_of(scene, server.url(), &[])?;
     finished.expect(4)?;
     let error = finished.lines[0]["trackers"][0]["error"].as_str().unwrap_or_default();
     let shown = error.matches('x').count();
@@ -274,13 +241,11 @@ fn long_refusal(scene: &Scene) -> Result<()> {
 
 fn many_peers(scene: &Scene) -> Result<()> {
     let server = Server::start(|asked| {
-        let peers: Vec<[u8; 6]> = (0..10_000_u16)
-            .map(|number| [10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1], 1, 1])
-            .collect();
-        asked.usually(|| vec![asked.announced(&peers).into()])
+        let peer = |number: u16| [10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1], 1, 1];
+        let peers: Vec<[u8; 6]> = (0..10_000).map(peer).collect();
+        asked.usually(|| one(&asked.announced(&peers)))
     })?;
-    let payload = scene.payload(file(8).tracker(server.url()))?;
-    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    let finished = peers_of(scene, server.url(), &[])?;
     finished.expect(0)?;
     let taken = finished.lines[0]["peers"].as_array().map(Vec::len);
     ensure!(taken == Some(2000), "{taken:?} peers were taken");
@@ -301,17 +266,16 @@ fn download(scene: &Scene) -> Result<()> {
         let (trap, right) = (asked.announced(&[bad]), asked.announced(&[good]));
         asked.usually(|| {
             vec![
-                other.announced(&[bad]).into(),
-                trap.clone().from(From::Port),
-                trap.from(From::Address),
-                right.clone().into(),
-                right.into(),
+                (Socket::Tracker, other.announced(&[bad])),
+                (Socket::Port, trap.clone()),
+                (Socket::Address, trap),
+                (Socket::Tracker, right.clone()),
+                (Socket::Tracker, right),
             ]
         })
     })?;
     let payload = scene.payload(file(8).tracker(server.url()))?;
-    let mut launch = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut launch)?;
+    scene.fetch("user", &payload, &[], &[])?;
     ensure!(trap.seen().connections == 0, "the spoofed peer was dialled");
     Ok(())
 }

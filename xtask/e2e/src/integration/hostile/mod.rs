@@ -11,14 +11,38 @@ mod words;
 
 use anyhow::Result;
 
-use super::scene::{self, Scene};
+use super::is_wanted;
+use super::scene::{self, Scene, file, text};
+use crate::bt_cli::Finished;
 use crate::clients::namespace;
 use xtask::process::find_program;
 use xtask::report::{self, Report, Tally};
 use xtask::workspace;
 
-/// A case: its name, what is done, and the function that does it in a scene of its own.
-type Case = (&'static str, &'static str, fn(&Scene) -> Result<()>);
+/// Does what a case is about, in a scene of its own.
+type Work = Box<dyn FnOnce(&Scene) -> Result<()> + Send>;
+
+/// A case of one of the areas below.
+struct Case {
+    name: &'static str,
+    /// What is done.
+    what: &'static str,
+    work: Work,
+}
+
+fn case(
+    name: &'static str,
+    what: &'static str,
+    work: impl FnOnce(&Scene) -> Result<()> + Send + 'static,
+) -> Case {
+    Case { name, what, work: Box::new(work) }
+}
+
+/// Runs `bt-cli peers` on a torrent with the tracker `url`.
+fn peers_of(scene: &Scene, url: String, options: &[&str]) -> Result<Finished> {
+    let payload = scene.payload(file(8).tracker(url))?;
+    scene.run("user", &[&["peers", text(payload.torrent_path())?], options].concat())
+}
 
 /// How many cases run at a time: they wait for processes, and some for a timeout of 2 s.
 const AT_ONCE: usize = 4;
@@ -43,18 +67,17 @@ fn run_here(only: Option<&str>) -> Result<Tally> {
     torrents::run(&mut report, only, &program)?;
     let mut all = Vec::new();
     for (area, cases) in [
-        ("trackers", trackers::CASES),
-        ("redirects", redirects::CASES),
-        ("certificates", certificates::CASES),
-        ("datagrams", datagrams::CASES),
-        ("words", words::CASES),
+        ("trackers", trackers::cases()),
+        ("redirects", redirects::cases()),
+        ("certificates", certificates::cases()),
+        ("datagrams", datagrams::cases()),
+        ("words", words::cases()),
     ] {
-        for (name, what, work) in cases {
-            let wanted = only.is_none_or(|only| name.contains(only) || area == only);
+        let wanted = |case: &Case| is_wanted(only, area, case.name);
+        for Case { name, what, work } in cases.into_iter().filter(wanted) {
             match scene::obstacle(name) {
-                _ if !wanted => {}
                 Some(obstacle) => report.skip(&[area, name, what], obstacle),
-                None => all.push(case([area, name, what], || {
+                None => all.push(report::Case::new(&[area, name, what], || {
                     let scene = Scene::new(&program)?.with_address_space(ADDRESS_SPACE);
                     work(&scene).map(|()| String::new())
                 })),
@@ -69,11 +92,4 @@ fn run_here(only: Option<&str>) -> Result<Tally> {
         }
     }
     Ok(report.finish())
-}
-
-fn case<'a>(
-    cells: [&str; 3],
-    work: impl FnOnce() -> Result<String> + Send + 'a,
-) -> report::Case<'a> {
-    report::Case { cells: cells.map(str::to_owned).to_vec(), run: Box::new(work) }
 }

@@ -19,8 +19,8 @@ use serde_json::Value;
 use testkit::hostile::{Crowd, Hostile, Observed};
 use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
-use super::case;
 use crate::bt_cli::json_lines;
+use crate::integration::is_wanted;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 use xtask::process::{Launch, wait_until};
 use xtask::report::{Case, Report};
@@ -30,8 +30,8 @@ const AT_ONCE: usize = 8;
 /// The number of pieces: seven of them are in the last byte of a bitfield.
 const PIECES: u32 = 63;
 
-/// The name of a case, the peer's behaviour, and the reaction that it must cause.
-struct Row(&'static str, fn(&Payload) -> Hostile, Reaction);
+/// The name of a case, the reaction that it must cause, and the peer's behaviour.
+struct Row(&'static str, Reaction, fn() -> Hostile);
 
 /// How bt-cli must react to a hostile peer.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,9 @@ impl fmt::Display for Reaction {
     }
 }
 
+/// The reaction to messages that neither side gains from.
+const TALK: Reaction = Reaction::Dropped("too many useless messages");
+
 /// A function that runs one row: it lets the hostile peer meet bt-cli.
 type Encounter = fn(&Scene, &Row) -> Result<String>;
 
@@ -76,24 +79,22 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
         ("blocks", dialled, blocks::ROWS),
         ("requests", requesting, requests::ROWS),
     ];
-    let wanted =
-        |area: &str, name: &str| only.is_none_or(|only| name.contains(only) || area == only);
     let mut all: Vec<Case<'_>> = Vec::new();
     for (area, encounter, rows) in tables {
-        for row in rows.iter().filter(|row| wanted(area, row.0)) {
+        for row in rows.iter().filter(|row| is_wanted(only, area, row.0)) {
             let work = move || encounter(&Scene::new(program)?, row);
-            all.push(case([area, row.0, &row.2.to_string()], work));
+            all.push(Case::new(&[area, row.0, &row.1.to_string()], work));
         }
     }
-    for (name, what) in cases::CASES.iter().filter(|(name, _)| wanted("peers", name)) {
-        all.push(case(["peers", name, "several peers"], move || what(&Scene::new(program)?)));
+    for (name, what) in cases::CASES.iter().filter(|(name, _)| is_wanted(only, "peers", name)) {
+        all.push(Case::new(&["peers", name, "several peers"], move || what(&Scene::new(program)?)));
     }
     report.run_parallel(AT_ONCE, all);
     // Alone, because its speed is measured.
     let name = "500 at once";
-    if wanted("peers", name) {
+    if is_wanted(only, "peers", name) {
         let work = || crowd::five_hundred(&Scene::new(program)?);
-        report.run_parallel(1, vec![case(["peers", name, "the download completes"], work)]);
+        report.run_noted(&["peers", name, "the download completes"], work);
     }
 }
 
@@ -101,29 +102,29 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
 /// before bt-cli has reacted.
 fn dialled(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
-    let crowd = Crowd::start([row.1(&payload)])?;
+    let crowd = Crowd::start(&payload, [row.2()])?;
     let honest = Script::seeder(&payload).fast().held().listen();
     let peers = [crowd.address(0), honest.address()];
-    let mut launch = download_from(scene, &payload, &peers, &[])?;
-    row.2.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
+    let mut launch = scene.download_from("leecher", &payload, &peers, &[])?;
+    row.1.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
     honest.release();
     let finished = scene.complete("leecher", &payload, &mut launch)?;
     ensure!(
         state_of(&finished.lines, honest.address(), "banned").is_none(),
         "the honest one is banned"
     );
-    row.2.check(&finished.lines, crowd.address(0))
+    row.1.check(&finished.lines, crowd.address(0))
 }
 
 /// bt-cli downloads from an honest peer, and the hostile one connects to it.
 fn dialling(scene: &Scene, row: &Row) -> Result<String> {
     let payload = scene.payload(file(250))?;
     let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
-    row.2.wait(&crowd, &launch, first_address)?;
+    let crowd = Crowd::start(&payload, [row.2().connects_to(own)])?;
+    row.1.wait(&crowd, &launch, first_address)?;
     honest.release();
     let finished = scene.complete("leecher", &payload, &mut launch)?;
-    row.2.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
+    row.1.check(&finished.lines, first_address(&crowd.observed()[0]).context("it did not connect")?)
 }
 
 /// Starts a download from an honest peer that sends nothing before it is released. Returns the
@@ -148,27 +149,14 @@ fn requesting(scene: &Scene, row: &Row) -> Result<String> {
     let mut launch = scene.seed("seeder", &payload, &tracker)?;
     let port = tracker.announces().first().context("the seeder announced itself")?.port;
     let own = SocketAddr::from(([127, 0, 0, 1], port));
-    let crowd = Crowd::start([row.1(&payload).connects_to(own)])?;
-    row.2.wait(&crowd, &launch, first_address)?;
+    let crowd = Crowd::start(&payload, [row.2().connects_to(own)])?;
+    row.1.wait(&crowd, &launch, first_address)?;
     let leecher = Script::leecher(&payload).fast().connect(own)?;
     ensure!(leecher.wait_for(LIMIT, |seen| seen.complete), "{}", launch.output_tail());
     ensure!(leecher.data() == payload.data()[..], "the honest leecher got wrong bytes");
     ensure!(launch.is_running(), "the seeder ended\n{}", launch.output_tail());
     let address = first_address(&crowd.observed()[0]).context("it did not connect")?;
-    row.2.check(&lines_of(&launch), address)
-}
-
-/// Starts a download from these peers, with more arguments.
-fn download_from(
-    scene: &Scene,
-    payload: &Payload,
-    peers: &[SocketAddr],
-    more: &[&str],
-) -> Result<Launch> {
-    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-    let peers = peers.iter().flat_map(|peer| ["--peer", peer]);
-    let arguments: Vec<&str> = more.iter().copied().chain(peers).collect();
-    scene.download("leecher", payload, &arguments)
+    row.1.check(&lines_of(&launch), address)
 }
 
 fn first_address(met: &Observed) -> Option<SocketAddr> {

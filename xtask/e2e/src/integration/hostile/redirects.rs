@@ -5,42 +5,37 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use testkit::{Answer, HttpTracker, Tracker, WebServer};
 
-use super::Case;
+use super::{Case, case, peers_of};
 use crate::bt_cli::Finished;
 use crate::clients::namespace;
-use crate::integration::scene::{Scene, file, text};
+use crate::integration::scene::Scene;
 
-pub(super) const CASES: &[Case] = &[
-    ("loop", "a redirect to itself: 6 requests, then an error", around),
-    ("five in a row", "5 redirects, which is the limit", |scene| in_a_row(scene, 5)),
-    ("six in a row", "one redirect more", |scene| in_a_row(scene, 6)),
-    ("to a file", "file:///etc/passwd", |scene| refused(scene, "file:///etc/passwd")),
-    ("to FTP", "ftp://127.0.0.1/", |scene| refused(scene, "ftp://127.0.0.1/")),
-    ("to UDP", "udp://127.0.0.1:1/", |scene| refused(scene, "udp://127.0.0.1:1/")),
-    ("to a script", "javascript:alert(1)", |scene| refused(scene, "javascript:alert(1)")),
-    ("to data", "data:,d8:intervali9e5:peers0:e", |scene| {
-        refused(scene, "data:,d8:intervali9e5:peers0:e")
-    }),
-    ("to gopher", "gopher://127.0.0.1:6379/_FLUSHALL", |scene| {
-        refused(scene, "gopher://127.0.0.1:6379/_FLUSHALL")
-    }),
-    ("to no address", "http://[bad/", |scene| refused(scene, "http://[bad/")),
-    ("public to loopback", "by number: 127.0.0.1", |scene| inwards(scene, "127.0.0.1")),
-    ("public to loopback by name", "localhost", |scene| inwards(scene, "localhost")),
-    ("public to loopback in disguise", "0x7f.1, which is 127.0.0.1", |scene| {
-        inwards(scene, "0x7f.1")
-    }),
-    ("public to loopback in IPv6", "::ffff:127.0.0.1, for a torrent from the web", in_ipv6),
-    ("public to a private address", "10.77.0.1", |scene| inwards(scene, "10.77.0.1")),
-    ("public to no address", "0.0.0.0, which is this machine", |scene| inwards(scene, "0.0.0.0")),
-    ("public to public to loopback", "with another public address between", public_between),
-    ("public to public", "which is followed", public_to_public),
-];
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("loop", "a redirect to itself: 6 requests, then an error", around),
+        case("five in a row", "5 redirects, which is the limit", |scene| in_a_row(scene, 5)),
+        case("six in a row", "one redirect more", |scene| in_a_row(scene, 6)),
+        refused("to a file", "file:///etc/passwd"),
+        refused("to FTP", "ftp://127.0.0.1/"),
+        refused("to UDP", "udp://127.0.0.1:1/"),
+        refused("to a script", "javascript:alert(1)"),
+        refused("to data", "data:,d8:intervali9e5:peers0:e"),
+        refused("to gopher", "gopher://127.0.0.1:6379/_FLUSHALL"),
+        refused("to no address", "http://[bad/"),
+        inwards("public to loopback", "by number: 127.0.0.1", "127.0.0.1"),
+        inwards("public to loopback by name", "localhost", "localhost"),
+        inwards("public to loopback in disguise", "0x7f.1, which is 127.0.0.1", "0x7f.1"),
+        case("public to loopback in IPv6", "::ffff:127.0.0.1, for a torrent from the web", in_ipv6),
+        inwards("public to a private address", "10.77.0.1", "10.77.0.1"),
+        inwards("public to no address", "0.0.0.0, which is this machine", "0.0.0.0"),
+        case("public to public to loopback", "with another public address between", public_between),
+        case("public to public", "which is followed", public_to_public),
+    ]
+}
 
 /// Runs `peers` with the tracker at `url`.
 fn peers(scene: &Scene, url: String) -> Result<Finished> {
-    let payload = scene.payload(file(8).tracker(url))?;
-    scene.run("user", &["peers", text(payload.torrent_path())?, "--timeout", "5"])
+    peers_of(scene, url, &["--timeout", "5"])
 }
 
 fn around(scene: &Scene) -> Result<()> {
@@ -64,13 +59,16 @@ fn in_a_row(scene: &Scene, count: usize) -> Result<()> {
     finished.expect(if count <= 5 { 0 } else { 4 })
 }
 
-fn refused(scene: &Scene, to: &str) -> Result<()> {
-    let tracker = HttpTracker::start();
-    // A redirect with a query stays unchanged.
-    tracker.answer(Answer::Redirect(format!("{to}?")));
-    let finished = peers(scene, tracker.url())?;
-    finished.expect(4)?;
-    finished.expect_text("cannot follow the redirect to")
+/// The redirect to `to` is refused.
+fn refused(name: &'static str, to: &'static str) -> Case {
+    case(name, to, move |scene| {
+        let tracker = HttpTracker::start();
+        // A redirect with a query stays unchanged.
+        tracker.answer(Answer::Redirect(format!("{to}?")));
+        let finished = peers(scene, tracker.url())?;
+        finished.expect(4)?;
+        finished.expect_text("cannot follow the redirect to")
+    })
 }
 
 /// Starts a tracker with a public address. Only the namespace has such addresses; without it,
@@ -87,11 +85,16 @@ fn trap(ip: IpAddr) -> Result<HttpTracker> {
     Ok(trap)
 }
 
-fn inwards(scene: &Scene, host: &str) -> Result<()> {
-    let trap = trap(if host == "10.77.0.1" { host.parse()? } else { Ipv4Addr::LOCALHOST.into() })?;
-    let door = public(0)?;
-    door.answer(Answer::Redirect(format!("http://{host}:{}/announce", trap.address().port())));
-    expect_refusal(&peers(scene, door.url())?, &door, &trap)
+/// A redirect from a public address to `host` is refused.
+fn inwards(name: &'static str, what: &'static str, host: &'static str) -> Case {
+    case(name, what, move |scene| {
+        let private = host == "10.77.0.1";
+        let trap = trap(if private { host.parse()? } else { Ipv4Addr::LOCALHOST.into() })?;
+        let door = public(0)?;
+        let port = trap.address().port();
+        door.answer(Answer::Redirect(format!("http://{host}:{port}/announce")));
+        expect_refusal(&peers(scene, door.url())?, &door, &trap)
+    })
 }
 
 /// A tracker gets one request per address family, and the one over IPv4 cannot reach an IPv6

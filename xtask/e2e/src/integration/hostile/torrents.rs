@@ -13,6 +13,7 @@ use testkit::{Geometry, InfoHashV1, Script};
 
 use crate::bt_cli::{BtCli, Finished, finish};
 use crate::clients::{Libtorrent, Program as _};
+use crate::integration::is_wanted;
 use testkit::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
 use xtask::report::Report;
 
@@ -29,7 +30,7 @@ const DOWNLOADING: u64 = 512 << 20;
 pub(super) fn run(report: &mut Report, only: Option<&str>, program: &Path) -> Result<()> {
     let folder = TempDir::with_prefix("hostile-")?;
     let fixture = Fixture { cli: BtCli::new(program, folder.path()), folder: folder.path() };
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only) || only == AREA);
+    let wanted = |name: &str| is_wanted(only, AREA, name);
     let cases = cases();
     for case in cases.iter().filter(|case| wanted(case.name)) {
         report.run(&[AREA, case.name, case.rule], || fixture.read(case));
@@ -98,7 +99,7 @@ impl Fixture<'_> {
         let flags = ["download", "--port", "0", "--bind", "127.0.0.1", "--no-resume", "-o"];
         let mut arguments: Vec<PathBuf> = flags.map(PathBuf::from).into();
         arguments.extend([folder.clone(), torrent.clone()]);
-        let Verdict::Read { facts } = &case.verdict else {
+        let Verdict::Read(facts) = &case.verdict else {
             let finished = self.run(&as_paths(&arguments), DOWNLOADING)?;
             check(&finished, &case.verdict, case.message)?;
             ensure!(files_below(around.path())?.is_empty(), "it created something");
@@ -166,16 +167,19 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Compares exit code and output with the table. `message` replaces the text of the verdict.
 fn check(finished: &Finished, verdict: &Verdict, message: Option<&str>) -> Result<()> {
     let last = finished.lines.last().context("it printed nothing")?;
-    let Verdict::Read { facts } = verdict else {
-        finished.expect(3)?;
-        let expected = message.map_or_else(|| verdict.text(), str::to_owned);
-        let said = last["error"]["message"].as_str().unwrap_or_default();
-        ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
-        if let Verdict::Refused { offset, path, .. } = verdict {
-            ensure!(last["error"]["offset"] == *offset, "offset {}", last["error"]["offset"]);
-            ensure!(last["error"]["path"] == path.as_str(), "path {}", last["error"]["path"]);
+    let facts = match verdict {
+        Verdict::Read(facts) => facts,
+        Verdict::Refused(error) => {
+            finished.expect(3)?;
+            let (error, expected) = (&last["error"], message.unwrap_or(error));
+            let said = error["message"].as_str().unwrap_or_default();
+            ensure!(said.ends_with(&format!(": {expected}")), "{said} instead of {expected}");
+            if let Some((offset, path)) = verdict.place() {
+                ensure!(error["offset"] == offset, "offset {}", error["offset"]);
+                ensure!(error["path"] == path, "path {}", error["path"]);
+            }
+            return Ok(());
         }
-        return Ok(());
     };
     finished.expect(0)?;
     for fact in facts.split("; ") {

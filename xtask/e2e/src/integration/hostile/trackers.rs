@@ -8,122 +8,131 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use testkit::{HttpTracker, Script, WebServer};
 
-use super::Case;
-use crate::integration::scene::{Scene, file, text};
+use super::{Case, case, peers_of};
+use crate::integration::scene::{Scene, file};
 
-pub(super) const CASES: &[Case] = &[
-    ("endless body", "a body that never ends", |scene| refused(scene, endless_body, TOO_LONG)),
-    ("body of 8 EiB", "a body of 2^63 - 1 bytes, according to its header", |scene| {
-        refused(scene, vast_body, TOO_LONG)
-    }),
-    ("gzip bomb", "32 KB that become 32 MB", bombed),
-    ("10 million peers", "60 MB of compact peers", |scene| {
-        refused(scene, ten_million_peers, TOO_LONG)
-    }),
-    ("300,000 peers", "as many compact peers as a reply holds: 2,000 are taken", many_peers),
-    ("40,000 peers", "peers in the form of dictionaries: 2,000 are taken", |scene| {
-        takes_2000(scene, dictionaries)
-    }),
-    ("endless headers", "headers that never end", |scene| refused(scene, endless_headers, NO_HTTP)),
-    ("endless chunk", "a chunk of 2^64 - 1 bytes", |scene| refused(scene, endless_chunk, TOO_LONG)),
-    ("endless chunk size", "a chunk whose size never ends", |scene| {
-        refused(scene, endless_chunk_size, NO_HTTP)
-    }),
-    ("dribble", "a byte every 50 ms", |scene| {
-        refused(scene, dribble, "no complete answer within 2 s")
-    }),
-    ("half a minute", "the same without --timeout: 30 s", |scene| {
-        refused_with(scene, dribble, &[], "no complete answer within 30 s")
-    }),
-    ("cut body", "3 bytes of 1000, then the end", |scene| {
-        refused(
-            scene,
-            |_, out| respond(out, "Content-Length: 1000\r\n", b"d8:"),
-            "the connection to 127.0.0.1 failed: unexpected end of file",
-        )
-    }),
-    ("no HTTP", "the greeting of a mail server", |scene| {
-        refused(scene, |_, out| out.write_all(b"220 mail.example ESMTP\r\n\r\n"), NO_HTTP)
-    }),
-    ("header without colon", "an invalid header", |scene| {
-        refused(scene, |_, out| out.write_all(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"), NO_HTTP)
-    }),
-    ("no gzip", "a body that is not gzip, unlike its header", |scene| {
-        refused(scene, |_, out| respond(out, "Content-Encoding: gzip\r\n", REPLY), "")
-    }),
-    ("web page", "a web page", |scene| {
-        refused(
-            scene,
-            |_, out| respond(out, "", b"<html>hello</html>"),
-            "expected a bencoded reply, got status 200, no content type: \\\"<html>hello</html>\\\"",
-        )
-    }),
-    ("half a reply", "a reply cut in the middle", |scene| {
-        refused(scene, |_, out| respond(out, "", &REPLY[..20]), "expected a bencoded reply")
-    }),
-    ("nested reply", "a million nested lists", |scene| {
-        refused(
-            scene,
-            |_, out| respond(out, "", &vec![b'l'; 1_000_000]),
-            "expected a bencoded reply",
-        )
-    }),
-    ("reply is a list", "a list", |scene| {
-        refused(scene, |_, out| respond(out, "", b"le"), "expected a bencoded reply")
-    }),
-    ("reply is empty", "an empty dictionary: no peers, an interval of half an hour", empty_reply),
-    ("interval is text", "an interval that is a string: half an hour", |scene| {
-        takes_one(scene, |_, out| respond(out, "", b"d8:interval1:x5:peers6:\x0a\0\0\x01\x1a\xe1e"))
-    }),
-    ("half a peer", "compact peers of 8 bytes: one peer", |scene| {
-        takes_one(scene, |_, out| {
-            respond(out, "", b"d8:intervali1800e5:peers8:\x0a\0\0\x01\x1a\xe1\x0a\0e")
-        })
-    }),
-    ("peers6 is a number", "`peers6` that is an integer, beside a peer", |scene| {
-        takes_one(scene, |_, out| {
-            respond(out, "", b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe16:peers6i1ee")
-        })
-    }),
-    ("peer is a number", "a list of a peer and two integers", |scene| {
-        takes_one(scene, |_, out| {
-            let list = b"d8:intervali1800e5:peersli1ed2:ip8:10.0.0.14:porti6881eei2eee";
-            respond(out, "", list)
-        })
-    }),
-    ("key twice", "an interval twice, then a peer", |scene| {
-        takes_one(scene, |_, out| {
-            let twice = b"d8:intervali1800e8:intervali5e5:peers6:\x0a\0\0\x01\x1a\xe1e";
-            respond(out, "", twice)
-        })
-    }),
-    (
-        "strange peers",
-        "port 0, 0.0.0.0, broadcast, multicast, beside a seeder: only the seeder is dialled",
-        strange_peers,
-    ),
-    (
-        "strange numbers",
-        "an interval of -1, 2^64 - 1 seeders: half an hour, 2^32 - 1",
-        strange_numbers,
-    ),
-    ("line ends in a tracker's URL", "a header after the URL: the server gets none", injected_url),
-    (
-        "line ends in a tracker id",
-        "a header in the id that we send back: the server gets none",
-        injected_id,
-    ),
-    (
-        "line ends in a redirect",
-        "an escaped header after the address: it stays escaped",
-        injected_redirect,
-    ),
-    (
-        "a download continues",
-        "after each of four such trackers, until one returns a peer",
-        download,
-    ),
-];
+pub(super) fn cases() -> Vec<Case> {
+    [floods(), malformed(), accepted_replies(), others()].into_iter().flatten().collect()
+}
+
+fn floods() -> Vec<Case> {
+    let vast = "a body of 2^63 - 1 bytes, according to its header";
+    let slow = "no complete answer within 2 s";
+    let slower = "no complete answer within 30 s";
+    vec![
+        refused("endless body", "a body that never ends", TOO_LONG, endless_body),
+        refused("body of 8 EiB", vast, TOO_LONG, |_, out| {
+            respond(out, "Content-Length: 9223372036854775807\r\n", b"d")
+        }),
+        case("gzip bomb", "32 KB that become 32 MB", |scene| {
+            // First, because that takes longer than the timeout.
+            LazyLock::force(&BOMB);
+            expect_refusal(scene, gzip_bomb, SOON, TOO_LONG)
+        }),
+        refused("10 million peers", "60 MB of compact peers", TOO_LONG, ten_million_peers),
+        case("300,000 peers", "as many compact peers as a reply holds: 2,000 are taken", |scene| {
+            takes_2000(scene, |_, out| peers(300_000, out))
+        }),
+        case("40,000 peers", "peers in the form of dictionaries: 2,000 are taken", |scene| {
+            takes_2000(scene, dictionaries)
+        }),
+        refused("endless headers", "headers that never end", NO_HTTP, endless_headers),
+        refused("endless chunk", "a chunk of 2^64 - 1 bytes", TOO_LONG, |_, out| {
+            respond(out, "Transfer-Encoding: chunked\r\n", b"ffffffffffffffff\r\n")?;
+            endless(out, b'1')
+        }),
+        refused("endless chunk size", "a chunk whose size never ends", NO_HTTP, |_, out| {
+            respond(out, "Transfer-Encoding: chunked\r\n", b"")?;
+            endless(out, b'0')
+        }),
+        refused("dribble", "a byte every 50 ms", slow, dribble),
+        case("half a minute", "the same without --timeout: 30 s", move |scene| {
+            expect_refusal(scene, dribble, &[], slower)
+        }),
+    ]
+}
+
+fn malformed() -> Vec<Case> {
+    let cut = "the connection to 127.0.0.1 failed: unexpected end of file";
+    let page =
+        "expected a bencoded reply, got status 200, no content type: \\\"<html>hello</html>\\\"";
+    let bencode = "expected a bencoded reply";
+    vec![
+        refused("cut body", "3 bytes of 1000, then the end", cut, |_, out| {
+            respond(out, "Content-Length: 1000\r\n", b"d8:")
+        }),
+        refused("no HTTP", "the greeting of a mail server", NO_HTTP, |_, out| {
+            out.write_all(b"220 mail.example ESMTP\r\n\r\n")
+        }),
+        refused("header without colon", "an invalid header", NO_HTTP, |_, out| {
+            out.write_all(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n")
+        }),
+        refused("no gzip", "a body that is not gzip, unlike its header", "", |_, out| {
+            respond(out, "Content-Encoding: gzip\r\n", REPLY)
+        }),
+        refused("web page", "a web page", page, |_, out| respond(out, "", b"<html>hello</html>")),
+        refused("half a reply", "a reply cut in the middle", bencode, |_, out| {
+            respond(out, "", &REPLY[..20])
+        }),
+        refused("nested reply", "a million nested lists", bencode, |_, out| {
+            respond(out, "", &vec![b'l'; 1_000_000])
+        }),
+        refused("reply is a list", "a list", bencode, |_, out| respond(out, "", b"le")),
+    ]
+}
+
+fn accepted_replies() -> Vec<Case> {
+    vec![
+        case(
+            "reply is empty",
+            "an empty dictionary: no peers, an interval of half an hour",
+            empty_reply,
+        ),
+        takes_one(
+            "interval is text",
+            "an interval that is a string: half an hour",
+            b"d8:interval1:x5:peers6:\x0a\0\0\x01\x1a\xe1e",
+        ),
+        takes_one(
+            "half a peer",
+            "compact peers of 8 bytes: one peer",
+            b"d8:intervali1800e5:peers8:\x0a\0\0\x01\x1a\xe1\x0a\0e",
+        ),
+        takes_one(
+            "peers6 is a number",
+            "`peers6` that is an integer, beside a peer",
+            b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe16:peers6i1ee",
+        ),
+        takes_one(
+            "peer is a number",
+            "a list of a peer and two integers",
+            b"d8:intervali1800e5:peersli1ed2:ip8:10.0.0.14:porti6881eei2eee",
+        ),
+        takes_one(
+            "key twice",
+            "an interval twice, then a peer",
+            b"d8:intervali1800e8:intervali5e5:peers6:\x0a\0\0\x01\x1a\xe1e",
+        ),
+    ]
+}
+
+fn others() -> Vec<Case> {
+    let peers =
+        "port 0, 0.0.0.0, broadcast, multicast, beside a seeder: only the seeder is dialled";
+    let numbers = "an interval of -1, 2^64 - 1 seeders: half an hour, 2^32 - 1";
+    let url = "a header after the URL: the server gets none";
+    let id = "a header in the id that we send back: the server gets none";
+    let redirect = "an escaped header after the address: it stays escaped";
+    let again = "after each of four such trackers, until one returns a peer";
+    vec![
+        case("strange peers", peers, strange_peers),
+        case("strange numbers", numbers, strange_numbers),
+        case("line ends in a tracker's URL", url, injected_url),
+        case("line ends in a tracker id", id, injected_id),
+        case("line ends in a redirect", redirect, injected_redirect),
+        case("a download continues", again, download),
+    ]
+}
 
 const TOO_LONG: &str = "expected a body of at most 2097152 bytes, got more";
 const NO_HTTP: &str = "127.0.0.1 sent an invalid HTTP response";
@@ -142,33 +151,35 @@ fn url(server: &WebServer) -> String {
     format!("http://{}/announce", server.address())
 }
 
-/// Checks that `peers` ends with exit code 4 and an error that contains `words`.
-fn refused(scene: &Scene, answer: Answer, words: &str) -> Result<()> {
-    refused_with(scene, answer, &["--timeout", "2"], words)
+/// The options of `peers` with which it gives up soon.
+const SOON: &[&str] = &["--timeout", "2"];
+
+/// `peers` ends with exit code 4 and an error that contains `words`.
+fn refused(name: &'static str, what: &'static str, words: &'static str, answer: Answer) -> Case {
+    case(name, what, move |scene| expect_refusal(scene, answer, SOON, words))
 }
 
-fn refused_with(scene: &Scene, answer: Answer, options: &[&str], words: &str) -> Result<()> {
+fn expect_refusal(scene: &Scene, answer: Answer, options: &[&str], words: &str) -> Result<()> {
     let server = WebServer::start(answer);
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let command = [&["peers", text(payload.torrent_path())?], options].concat();
-    let finished = scene.run("user", &command)?;
+    let finished = peers_of(scene, url(&server), options)?;
     finished.expect(4)?;
     finished.expect_text(words)
 }
 
 /// Returns what `peers --json` prints about a tracker with this answer.
-fn accepted(scene: &Scene, answer: Answer) -> Result<serde_json::Value> {
+fn accepted(
+    scene: &Scene,
+    answer: impl Fn(&str, &mut dyn Write) -> io::Result<()> + Clone + Send + 'static,
+) -> Result<serde_json::Value> {
     let server = WebServer::start(answer);
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    let finished = peers_of(scene, url(&server), &[])?;
     finished.expect(0)?;
     Ok(finished.lines[0].clone())
 }
 
 fn empty_reply(scene: &Scene) -> Result<()> {
     let server = WebServer::start(|_, out| respond(out, "", b"de"));
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let finished = scene.run("user", &["peers", text(payload.torrent_path())?])?;
+    let finished = peers_of(scene, url(&server), &[])?;
     finished.expect(4)?;
     finished.expect_text("no tracker knows a peer")?;
     let tracker = &finished.lines[0]["trackers"][0];
@@ -176,32 +187,28 @@ fn empty_reply(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the one good peer is listed, and the interval is half an hour.
-fn takes_one(scene: &Scene, answer: Answer) -> Result<()> {
-    let said = accepted(scene, answer)?;
-    ensure!(said["peers"] == serde_json::json!(["10.0.0.1:6881"]), "{said}");
-    ensure!(said["trackers"][0]["interval"] == 1800, "{said}");
-    Ok(())
+/// The one good peer in `body` is listed, and the interval is half an hour.
+fn takes_one(name: &'static str, what: &'static str, body: &'static [u8]) -> Case {
+    case(name, what, move |scene| {
+        let said = accepted(scene, move |_, out| respond(out, "", body))?;
+        ensure!(said["peers"] == serde_json::json!(["10.0.0.1:6881"]), "{said}");
+        ensure!(said["trackers"][0]["interval"] == 1800, "{said}");
+        Ok(())
+    })
+}
+
+fn endless(out: &mut dyn Write, byte: u8) -> io::Result<()> {
+    loop {
+        out.write_all(&[byte; 64 * 1024])?;
+    }
 }
 
 fn endless_body(_: &str, out: &mut dyn Write) -> io::Result<()> {
     respond(out, "", b"d8:intervali1800e5:peers")?;
-    loop {
-        out.write_all(&[b'1'; 64 * 1024])?;
-    }
-}
-
-fn vast_body(_: &str, out: &mut dyn Write) -> io::Result<()> {
-    respond(out, "Content-Length: 9223372036854775807\r\n", b"d")
+    endless(out, b'1')
 }
 
 static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| testkit::gzip(&vec![b'1'; 32_000_000]));
-
-/// Makes the bomb first, because that takes longer than the timeout.
-fn bombed(scene: &Scene) -> Result<()> {
-    LazyLock::force(&BOMB);
-    refused(scene, gzip_bomb, TOO_LONG)
-}
 
 fn gzip_bomb(_: &str, out: &mut dyn Write) -> io::Result<()> {
     respond(out, "Content-Encoding: gzip\r\n", &BOMB)
@@ -230,10 +237,6 @@ fn dictionaries(_: &str, out: &mut dyn Write) -> io::Result<()> {
     respond(out, "", format!("d8:intervali1800e5:peersl{peers}ee").as_bytes())
 }
 
-fn many_peers(scene: &Scene) -> Result<()> {
-    takes_2000(scene, |_, out| peers(300_000, out))
-}
-
 fn takes_2000(scene: &Scene, answer: Answer) -> Result<()> {
     let said = accepted(scene, answer)?;
     let taken = said["trackers"][0]["peers"].as_array().map(Vec::len);
@@ -245,20 +248,6 @@ fn endless_headers(_: &str, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"HTTP/1.1 200 OK\r\n")?;
     loop {
         out.write_all(b"X-More: and more\r\n")?;
-    }
-}
-
-fn endless_chunk(_: &str, out: &mut dyn Write) -> io::Result<()> {
-    respond(out, "Transfer-Encoding: chunked\r\n", b"ffffffffffffffff\r\n")?;
-    loop {
-        out.write_all(&[b'1'; 64 * 1024])?;
-    }
-}
-
-fn endless_chunk_size(_: &str, out: &mut dyn Write) -> io::Result<()> {
-    respond(out, "Transfer-Encoding: chunked\r\n", b"")?;
-    loop {
-        out.write_all(&[b'0'; 64 * 1024])?;
     }
 }
 
@@ -279,8 +268,7 @@ fn strange_peers(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     tracker.answer(testkit::Answer::Peers([strange, vec![seeder.address()]].concat()));
     let payload = scene.payload(file(8).tracker(tracker.url()))?;
-    let mut launch = scene.download("user", &payload, &[])?;
-    let finished = scene.complete("user", &payload, &mut launch)?;
+    let finished = scene.fetch("user", &payload, &[], &[])?;
     let called = finished.lines.iter().filter(|line| line["event"] == "peer");
     let mut called = called.filter_map(|line| line["address"].as_str());
     let seeder = seeder.address().to_string();
@@ -312,8 +300,7 @@ fn expect_no_header(server: &WebServer) -> Result<()> {
 fn injected_url(scene: &Scene) -> Result<()> {
     let server = WebServer::start(|_, out| respond(out, "", REPLY));
     let forged = format!("{}?a=b\r\nX-Injected: 1\r\n\r\nGET /again HTTP/1.1", url(&server));
-    let payload = scene.payload(file(8).tracker(forged))?;
-    scene.run("user", &["peers", text(payload.torrent_path())?])?.expect(0)?;
+    peers_of(scene, forged, &[])?.expect(0)?;
     expect_no_header(&server)
 }
 
@@ -328,8 +315,7 @@ fn injected_id(scene: &Scene) -> Result<()> {
         respond(out, "", &[b"d8:intervali1800e5:peers6:", &peer[..], id].concat())
     });
     let payload = scene.payload(file(8).tracker(url(&server)))?;
-    let mut launch = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut launch)?;
+    scene.fetch("user", &payload, &[], &[])?;
     let requests = server.requests();
     let escaped = "trackerid=x%0D%0AX-Injected%3A%201%0D%0A%0D%0A";
     ensure!(requests.iter().any(|request| request.contains(escaped)), "{requests:?}");
@@ -345,8 +331,7 @@ fn injected_redirect(scene: &Scene) -> Result<()> {
         ),
     }
     });
-    let payload = scene.payload(file(8).tracker(url(&server)))?;
-    scene.run("user", &["peers", text(payload.torrent_path())?])?.expect(0)?;
+    peers_of(scene, url(&server), &[])?.expect(0)?;
     expect_no_header(&server)?;
     ensure!(
         server.requests().iter().any(|head| head.contains("x=%0d%0aX-Injected")),
@@ -367,8 +352,7 @@ fn download(scene: &Scene) -> Result<()> {
     good.answer(testkit::Answer::Peers(vec![seeder.address()]));
     let builder = bad.iter().fold(file(8), |builder, server| builder.tracker(url(server)));
     let payload = scene.payload(builder.tracker(good.url()))?;
-    let mut launch = scene.download("user", &payload, &[])?;
-    scene.complete("user", &payload, &mut launch)?;
+    scene.fetch("user", &payload, &[], &[])?;
     for server in &bad {
         ensure!(!server.requests().is_empty(), "{} got no request", server.address());
     }

@@ -9,25 +9,29 @@ use std::thread;
 use anyhow::{Context as _, Result, bail, ensure};
 use testkit::{Answer, HttpTracker, Payload, Script, UdpTracker, WebServer};
 
-use super::Case;
+use super::{Case, case};
 use crate::bt_cli::COMMAND_LIMIT;
 use crate::integration::scene::{Scene, file, text, write};
 use xtask::process::find_program;
 
-pub(super) const CASES: &[Case] = &[
-    ("name and paths", "info, verify, download of a torrent", names),
-    ("a download that completes", "the path of the data", completed),
-    ("remarks", "comment, creator, source, trackers, web seeds", remarks),
-    ("keys and values", "decode, and an error under a key", keys),
-    ("a file's name", "a file with such a name that is not a torrent", file_name),
-    ("refusal over HTTP", "a failure reason", |scene| of_tracker(scene, &refusing())),
-    ("warning over HTTP", "a warning message", |scene| of_tracker(scene, &warning())),
-    ("refusal over UDP", "an error message", over_udp),
-    ("web page", "its content type and its start", |scene| of_server(scene, page)),
-    ("redirect", "its target", |scene| of_server(scene, redirect)),
-    ("torrent from the web", "a web page instead", from_the_web),
-    ("client's name", "a peer's, in a handshake and in a download", of_peer),
-];
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("name and paths", "info, verify, download of a torrent", names),
+        case("a download that completes", "the path of the data", completed),
+        case("remarks", "comment, creator, source, trackers, web seeds", remarks),
+        case("keys and values", "decode, and an error under a key", keys),
+        case("a file's name", "a file with such a name that is not a torrent", file_name),
+        case("refusal over HTTP", "a failure reason", |scene| of_tracker(scene, refusal())),
+        case("warning over HTTP", "a warning message", |scene| {
+            of_tracker(scene, Answer::Warning(EVIL.to_owned()))
+        }),
+        case("refusal over UDP", "an error message", over_udp),
+        case("web page", "its content type and its start", |scene| of_server(scene, page)),
+        case("redirect", "its target", |scene| of_server(scene, redirect)),
+        case("torrent from the web", "a web page instead", from_the_web),
+        case("client's name", "a peer's, in a handshake and in a download", of_peer),
+    ]
+}
 
 /// A title, a bell, colours, C1, marks of direction, a second line, a carriage return.
 const EVIL: &str = "evil\u{1b}]0;title\u{7}\u{1b}[666m\u{9b}666m\u{8}\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\nFORGED\rFORGED";
@@ -195,25 +199,19 @@ fn file_name(scene: &Scene) -> Result<()> {
     check(scene, &["download", text(&missing)?])
 }
 
-fn refusing() -> HttpTracker {
-    let tracker = HttpTracker::start();
-    tracker.answer(Answer::Failure { reason: EVIL.to_owned(), retry_in: None });
-    tracker
+fn refusal() -> Answer {
+    Answer::Failure { reason: EVIL.to_owned(), retry_in: None }
 }
 
-fn warning() -> HttpTracker {
+fn of_tracker(scene: &Scene, answer: Answer) -> Result<()> {
     let tracker = HttpTracker::start();
-    tracker.answer(Answer::Warning(EVIL.to_owned()));
-    tracker
-}
-
-fn of_tracker(scene: &Scene, tracker: &HttpTracker) -> Result<()> {
+    tracker.answer(answer);
     of_url(scene, tracker.url())
 }
 
 fn over_udp(scene: &Scene) -> Result<()> {
     let tracker = UdpTracker::start();
-    tracker.answer(Answer::Failure { reason: EVIL.to_owned(), retry_in: None });
+    tracker.answer(refusal());
     of_url(scene, tracker.url())
 }
 

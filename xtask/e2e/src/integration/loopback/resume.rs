@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
-use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, ScriptedPeer, SeenAnnounce};
+use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, SeenAnnounce};
 
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish, json_lines};
@@ -30,43 +30,29 @@ const PIECES: usize = 20;
 
 fn after_kill(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut launch = start_and_wait(scene, &payload, &[])?;
+    let mut launch = start_and_wait(scene, &payload)?;
     launch.signal(Signal::KILL)?;
     let _killed = launch.wait(LIMIT)?;
-    let verified = reported_pieces(&launch);
-    let sent = resume(scene, &payload, &[])?;
-    let most = BLOCKS - 4 * verified as u64;
-    ensure!(
-        sent <= most,
-        "{verified} pieces were verified, yet {sent} blocks were sent, not {most}"
-    );
-    Ok(())
+    resume_after(scene, &payload, reported_pieces(&launch))
 }
 
 fn after_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut launch = start_and_wait(scene, &payload, &[])?;
+    let mut launch = start_and_wait(scene, &payload)?;
     let finished = interrupt(&mut launch)?;
     let verified = count(&finished.lines, "piece");
     let stopped = tracker.announces().last().map(|announce| announce.event);
     ensure!(stopped == Some(AnnounceEvent::Stopped), "the last announce was {stopped:?}");
-    let sent = resume(scene, &payload, &[])?;
-    let most = BLOCKS - 4 * verified as u64;
-    ensure!(
-        sent <= most,
-        "{verified} pieces were verified, yet {sent} blocks were sent, not {most}"
-    );
-    Ok(())
+    resume_after(scene, &payload, verified)
 }
 
 fn after_terminate(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(BLOCKS))?;
-    let mut launch = start_and_wait(scene, &payload, &[])?;
+    let mut launch = start_and_wait(scene, &payload)?;
     launch.signal(Signal::TERM)?;
     finish(&mut launch, LIMIT)?.expect(130)?;
-    ensure!(resume(scene, &payload, &[])? <= BLOCKS - 4 * PIECES as u64, "it started again");
-    Ok(())
+    resume_after(scene, &payload, PIECES)
 }
 
 /// A tracker that never answers `stopped` delays the end by three seconds, or until a second
@@ -74,7 +60,7 @@ fn after_terminate(scene: &Scene) -> Result<()> {
 fn second_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
-    let mut launch = start_and_wait(scene, &payload, &[])?;
+    let mut launch = start_and_wait(scene, &payload)?;
     tracker.answer(Answer::Silence);
     launch.signal(Signal::INT)?;
     let leaves = |seen: &[SeenAnnounce]| {
@@ -93,8 +79,7 @@ fn second_interrupt(scene: &Scene) -> Result<()> {
 fn complete_already(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
     resume(scene, &payload, &[])?;
-    let mut again = scene.download("leecher", &payload, &[])?;
-    let finished = scene.complete("leecher", &payload, &mut again)?;
+    let finished = scene.fetch("leecher", &payload, &[], &[])?;
     ensure!(count(&finished.lines, "piece") == 0, "pieces were verified again");
     Ok(())
 }
@@ -131,22 +116,18 @@ fn unrelated_file(scene: &Scene) -> Result<()> {
     let unrelated = testkit::bytes(99, 300_000);
     write(&folder, "file.bin", &unrelated)?;
     let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let mut launch = scene.download("leecher", &payload, &["--peer", &address])?;
+    let mut launch = scene.download_from("leecher", &payload, &[seeder.address()], &[])?;
     let finished = finish(&mut launch, COMMAND_LIMIT)?;
     finished.expect(6)?;
     finished.expect_text("file.bin")?;
     ensure!(fs::read(folder.join("file.bin"))? == unrelated, "the file was written to");
-    let mut launch = scene.download("leecher", &payload, &["--peer", &address, "--overwrite"])?;
-    scene.complete("leecher", &payload, &mut launch).map(drop)
+    scene.fetch("leecher", &payload, &[seeder.address()], &["--overwrite"]).map(drop)
 }
 
 /// Starts a download from a slow seeder, and waits until some pieces are verified.
-fn start_and_wait(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<Launch> {
+fn start_and_wait(scene: &Scene, payload: &Payload) -> Result<Launch> {
     let seeder = Script::seeder(payload).delay(Duration::from_millis(8)).listen();
-    let address = seeder.address().to_string();
-    let arguments = [&["--peer", &address], more].concat();
-    let launch = scene.download("leecher", payload, &arguments)?;
+    let launch = scene.download_from("leecher", payload, &[seeder.address()], &[])?;
     let said = seeder.wait_for(LIMIT, |seen| seen.blocks_sent >= 4 * (PIECES as u64 + 2));
     ensure!(said, "the seeder got no requests\n{}", launch.output_tail());
     let reached = wait_until(LIMIT, || reported_pieces(&launch) >= PIECES);
@@ -161,10 +142,18 @@ fn reported_pieces(launch: &Launch) -> usize {
 
 /// Downloads to the end from a fast seeder; returns how many blocks that took.
 fn resume(scene: &Scene, payload: &Payload, more: &[&str]) -> Result<u64> {
-    let seeder: ScriptedPeer = Script::seeder(payload).listen();
-    let address = seeder.address().to_string();
-    let arguments = [&["--peer", &address], more].concat();
-    let mut launch = scene.download("leecher", payload, &arguments)?;
-    scene.complete("leecher", payload, &mut launch)?;
+    let seeder = Script::seeder(payload).listen();
+    scene.fetch("leecher", payload, &[seeder.address()], more)?;
     Ok(seeder.seen().blocks_sent)
+}
+
+/// Downloads the rest when so many pieces are verified.
+fn resume_after(scene: &Scene, payload: &Payload, verified: usize) -> Result<()> {
+    let sent = resume(scene, payload, &[])?;
+    let most = BLOCKS - 4 * verified as u64;
+    ensure!(
+        sent <= most,
+        "{verified} pieces were verified, yet {sent} blocks were sent, not {most}"
+    );
+    Ok(())
 }

@@ -33,8 +33,7 @@ fn one_to_one(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let mut seeder = scene.seed("seeder", &payload, &tracker)?;
-    let mut leecher = scene.download("leecher", &payload, &[])?;
-    let finished = scene.complete("leecher", &payload, &mut leecher)?;
+    let finished = scene.fetch("leecher", &payload, &[], &[])?;
     ensure!(finished.lines[0]["schema"] == 1, "the first line is {}", finished.lines[0]);
     let pieces = payload.geometry().piece_count() as usize;
     let said = count(&finished.lines, "piece");
@@ -72,11 +71,7 @@ fn many_to_one(scene: &Scene) -> Result<()> {
         let pieces = (0..count).filter(move |piece| piece % 3 == part);
         Script::seeder(&payload).pieces(pieces).listen()
     });
-    let addresses = parts.each_ref().map(|part| part.address().to_string());
-    let peers: Vec<&str> =
-        addresses.iter().flat_map(|address| ["--peer", address.as_str()]).collect();
-    let mut leecher = scene.download("leecher", &payload, &peers)?;
-    scene.complete("leecher", &payload, &mut leecher)?;
+    scene.fetch("leecher", &payload, &parts.each_ref().map(ScriptedPeer::address), &[])?;
     let sent: u64 = parts.iter().map(|part| part.seen().blocks_sent).sum();
     ensure!(sent == 240, "{sent} blocks were sent for 240");
     Ok(())
@@ -87,9 +82,8 @@ fn leechers_trade(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(256).tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).delay(Duration::from_millis(8)).listen();
-    let address = seeder.address().to_string();
-    let mut one = scene.download("one", &payload, &["--peer", &address, "--seed"])?;
-    let mut two = scene.download("two", &payload, &["--peer", &address, "--seed"])?;
+    let mut one = scene.download_from("one", &payload, &[seeder.address()], &["--seed"])?;
+    let mut two = scene.download_from("two", &payload, &[seeder.address()], &["--seed"])?;
     for name in ["one", "two"] {
         let done = wait_until(LIMIT, || payload.compare(scene.downloads(name)).is_ok());
         ensure!(done, "{name} does not complete\n{}{}", one.output_tail(), two.output_tail());
@@ -104,9 +98,7 @@ fn leechers_trade(scene: &Scene) -> Result<()> {
 fn outgoing(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree())?;
     let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let mut leecher = scene.download("leecher", &payload, &["--peer", &address])?;
-    scene.complete("leecher", &payload, &mut leecher)?;
+    scene.fetch("leecher", &payload, &[seeder.address()], &[])?;
     ensure!(seeder.seen().connections == 1, "{:?}", seeder.seen());
     Ok(())
 }
@@ -114,10 +106,7 @@ fn outgoing(scene: &Scene) -> Result<()> {
 fn incoming(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree())?;
     let address = free_address()?;
-    let mut command = scene.user("leecher").command(["download"]);
-    command.arg(payload.torrent_path()).arg("-o").arg(scene.downloads("leecher"));
-    command.args(["--json", "--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-    let mut leecher = scene.user("leecher").start("download", &command)?;
+    let mut leecher = scene.download_at("leecher", &payload, address.port(), &[])?;
     let mut seeder = None;
     // It listens before it has the torrent, and refuses connections until then.
     let met = wait_until(LIMIT, || {
@@ -134,9 +123,7 @@ fn incoming(scene: &Scene) -> Result<()> {
 fn fast_and_extensions(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree())?;
     let seeder = Script::seeder(&payload).fast().client("testkit 1").listen();
-    let address = seeder.address().to_string();
-    let mut leecher = scene.download("leecher", &payload, &["--peer", &address])?;
-    scene.complete("leecher", &payload, &mut leecher).map(drop)
+    scene.fetch("leecher", &payload, &[seeder.address()], &[]).map(drop)
 }
 
 /// aria2 sends a whole bitfield, even late, if that is shorter than the HAVEs that it replaces.
@@ -184,11 +171,10 @@ fn two_torrents(scene: &Scene) -> Result<()> {
 fn same_torrent_twice(scene: &Scene) -> Result<()> {
     let payload = scene.payload(file(64))?;
     let seeder = Script::seeder(&payload).delay(Duration::from_millis(40)).listen();
-    let address = seeder.address().to_string();
-    let mut first = scene.download("leecher", &payload, &["--peer", &address])?;
+    let mut first = scene.download_from("leecher", &payload, &[seeder.address()], &[])?;
     ensure!(seeder.wait_for(LIMIT, |seen| seen.blocks_sent > 0), "{}", first.output_tail());
     let mut command = scene.download_command("leecher", payload.torrent_path());
-    command.args(["--peer", &address]);
+    command.args(["--peer", &seeder.address().to_string()]);
     let mut second = scene.user("leecher").start("second", &command)?;
     let finished = finish(&mut second, COMMAND_LIMIT)?;
     finished.expect(6)?;
@@ -202,9 +188,8 @@ fn some_files(scene: &Scene) -> Result<()> {
     let files = [("a.bin", 100_000), ("b/c.bin", 100_000), ("b/d.txt", 300_000), ("f", 1)];
     let payload = scene.payload(Payload::folder("tree", &files).tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
     let mut leecher =
-        scene.download("leecher", &payload, &["--peer", &address, "--files", "*.bin"])?;
+        scene.download_from("leecher", &payload, &[seeder.address()], &["--files", "*.bin"])?;
     let finished = finish(&mut leecher, COMMAND_LIMIT)?;
     finished.expect(0)?;
     let (ours, theirs) = (scene.downloads("leecher"), payload.folder_path());
@@ -222,11 +207,8 @@ fn some_files(scene: &Scene) -> Result<()> {
 fn rate_limits(scene: &Scene) -> Result<()> {
     let payload = scene.payload(Payload::file("file.bin", 3 << 20).piece_length(64 * 1024))?;
     let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
     let start = Instant::now();
-    let mut leecher =
-        scene.download("leecher", &payload, &["--peer", &address, "--max-down", "1M"])?;
-    scene.complete("leecher", &payload, &mut leecher)?;
+    scene.fetch("leecher", &payload, &[seeder.address()], &["--max-down", "1M"])?;
     let time = start.elapsed();
     ensure!(time > Duration::from_secs(2), "3 MiB at 1 MiB/s took {time:?}");
     Ok(())
@@ -262,8 +244,8 @@ fn seeds_after(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(64).tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let mut launch = scene.download("leecher", &payload, &["--peer", &address, "--ratio", "1"])?;
+    let mut launch =
+        scene.download_from("leecher", &payload, &[seeder.address()], &["--ratio", "1"])?;
     let completed =
         |seen: &[SeenAnnounce]| seen.iter().any(|each| each.event == AnnounceEvent::Completed);
     ensure!(tracker.wait_for(LIMIT, completed), "{}", launch.output_tail());

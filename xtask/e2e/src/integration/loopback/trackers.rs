@@ -31,8 +31,7 @@ fn udp(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let seeder = Script::seeder(&payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut launch = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut launch)?;
+    scene.fetch("leecher", &payload, &[], &[])?;
     let urls: Vec<_> = tracker.announces().into_iter().map(|seen| seen.url_data).collect();
     ensure!(urls.iter().all(|url| url == "/announce"), "URL data {urls:?}");
     Ok(())
@@ -57,8 +56,7 @@ fn http_and_udp(scene: &Scene) -> Result<()> {
     let udp = UdpTracker::bind(([127, 0, 0, 1], 0).into(), tracker.clone())?;
     let payload = scene.payload(tree().tier([http.url(), udp.url()]))?;
     let _seeder = scene.seed("seeder", &payload, &http)?;
-    let mut launch = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut launch).map(drop)
+    scene.fetch("leecher", &payload, &[], &[]).map(drop)
 }
 
 fn dead_in_a_tier(scene: &Scene) -> Result<()> {
@@ -78,8 +76,7 @@ fn dead_tier(scene: &Scene) -> Result<()> {
 fn found_through(scene: &Scene, payload: &testkit::Payload, tracker: &HttpTracker) -> Result<()> {
     let seeder = Script::seeder(payload).listen();
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let mut launch = scene.download("leecher", payload, &[])?;
-    scene.complete("leecher", payload, &mut launch).map(drop)
+    scene.fetch("leecher", payload, &[], &[]).map(drop)
 }
 
 fn refusal() -> Answer {
@@ -115,8 +112,7 @@ fn slow(scene: &Scene) -> Result<()> {
     let payload = scene.payload(tree().tracker(tracker.url()))?;
     let _seeder = scene.seed("seeder", &payload, &tracker)?;
     tracker.answer(Answer::Slow(Duration::from_secs(2)));
-    let mut launch = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut launch).map(drop)
+    scene.fetch("leecher", &payload, &[], &[]).map(drop)
 }
 
 fn nonexistent_peers(scene: &Scene) -> Result<()> {
@@ -129,8 +125,7 @@ fn nonexistent_peers(scene: &Scene) -> Result<()> {
     let seeder = Script::seeder(&payload).listen();
     peers.push(seeder.address());
     tracker.answer(Answer::Peers(peers));
-    let mut launch = scene.download("leecher", &payload, &[])?;
-    scene.complete("leecher", &payload, &mut launch).map(drop)
+    scene.fetch("leecher", &payload, &[], &[]).map(drop)
 }
 
 fn codings(scene: &Scene) -> Result<()> {

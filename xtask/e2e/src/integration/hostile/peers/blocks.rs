@@ -1,7 +1,7 @@
 //! Blocks that were not requested, that are wrong, or that never come.
 
-use testkit::Payload;
-use testkit::hostile::{self, Answer, Asked, End, Hostile, raw};
+use testkit::hostile::{self, Answer, Asked, End, Hostile};
+use testkit::raw;
 
 use super::Reaction::{Banned, Dropped, Tolerated};
 use super::{PIECES, Row, SLOW};
@@ -11,131 +11,79 @@ const BLOCK: u32 = 16 * 1024;
 
 /// bt-cli connects to these.
 pub(super) const ROWS: &[Row] = &[
-    Row(
-        "an unrequested block, Fast",
-        |payload| Hostile::seeder(payload).fast().sends(raw::block(0, 1, &[0; 1000])),
-        Dropped("unrequested block: piece 0, offset 1"),
-    ),
-    Row(
-        "an unrequested block",
-        |payload| Hostile::seeder(payload).sends(raw::block(0, 1, &[0; 1000])),
-        Tolerated,
-    ),
-    Row(
-        "unrequested blocks without end",
-        |payload| Hostile::seeder(payload).chokes().floods(raw::block(0, 1, &[0; 1000])),
-        Dropped("unrequested block: piece 0, offset 1"),
-    ),
-    Row(
-        "a block one byte too short",
-        |payload| fast(payload, |asked| raw::block(asked.index, asked.offset, &asked.bytes[1..])),
-        Dropped("unrequested block"),
-    ),
-    Row("a block one byte too long", |payload| fast(payload, longer), Dropped("unrequested block")),
-    Row(
-        "a block at another offset",
-        |payload| fast(payload, |asked| raw::block(asked.index, asked.offset ^ 1, asked.bytes)),
-        Dropped("unrequested block"),
-    ),
-    Row(
-        "a block of another piece",
-        |payload| {
-            fast(payload, |asked| raw::block(asked.index + PIECES, asked.offset, asked.bytes))
-        },
-        Dropped("unrequested block"),
-    ),
-    Row(
-        "a block beyond 4 GiB",
-        |payload| fast(payload, |asked| raw::block(u32::MAX, u32::MAX, asked.bytes)),
-        Dropped("unrequested block"),
-    ),
-    Row(
-        "wrong lengths without Fast",
-        |payload| Hostile::seeder(payload).answers(longer),
-        Tolerated,
-    ),
-    Row(
-        "a block of 128 KiB and a byte",
-        |payload| fast(payload, |_| raw::head(8 * BLOCK + 10, raw::PIECE)),
-        Dropped("expected at most"),
-    ),
-    Row(
-        "a block without an offset",
-        |payload| fast(payload, |_| raw::numbers(raw::PIECE, &[0])),
-        Dropped("expected at least 9 bytes in message 7"),
-    ),
-    Row(
-        "a block twice",
-        |payload| fast(payload, |asked| hostile::right(asked).repeat(2)),
-        Dropped("unrequested block"),
-    ),
-    Row(
-        "a wrong bit in every block",
-        |payload| Hostile::seeder(payload).answers(hostile::corrupt),
-        Banned,
-    ),
-    Row(
-        "a wrong bit in some blocks",
-        |payload| {
-            Hostile::seeder(payload).answers(|asked| match asked.number % 7 {
-                5 => hostile::corrupt(asked),
-                _ => hostile::right(asked),
-            })
-        },
-        Banned,
-    ),
-    Row("never answers", Hostile::seeder, Tolerated),
-    Row("half a block, then nothing", |payload| Hostile::seeder(payload).answers(half), Tolerated),
-    Row(
-        "a block, byte by byte",
-        |payload| Hostile::seeder(payload).answers(hostile::right).answers_slowly(SLOW),
-        Tolerated,
-    ),
-    Row(
-        "half a block, then closes",
-        |payload| Hostile::seeder(payload).answers(half).ends_after(1, End::Closes),
-        Dropped("closed by the peer"),
-    ),
-    Row(
-        "half a block, then resets",
-        |payload| Hostile::seeder(payload).answers(half).ends_after(1, End::Resets),
-        Dropped("reset"),
-    ),
+    Row("an unrequested block, Fast", Dropped("unrequested block: piece 0, offset 1"), || {
+        Hostile::seeder().fast().sends(raw::block(0, 1, &[0; 1000]))
+    }),
+    Row("an unrequested block", Tolerated, || {
+        Hostile::seeder().sends(raw::block(0, 1, &[0; 1000]))
+    }),
+    Row("unrequested blocks without end", Dropped("unrequested block: piece 0, offset 1"), || {
+        Hostile::seeder().chokes().floods(raw::block(0, 1, &[0; 1000]))
+    }),
+    Row("a block one byte too short", Dropped("unrequested block"), || {
+        fast(|asked| raw::block(asked.index, asked.offset, &asked.bytes[1..]))
+    }),
+    Row("a block one byte too long", Dropped("unrequested block"), || fast(longer)),
+    Row("a block at another offset", Dropped("unrequested block"), || {
+        fast(|asked| raw::block(asked.index, asked.offset ^ 1, asked.bytes))
+    }),
+    Row("a block of another piece", Dropped("unrequested block"), || {
+        fast(|asked| raw::block(asked.index + PIECES, asked.offset, asked.bytes))
+    }),
+    Row("a block beyond 4 GiB", Dropped("unrequested block"), || {
+        fast(|asked| raw::block(u32::MAX, u32::MAX, asked.bytes))
+    }),
+    Row("wrong lengths without Fast", Tolerated, || Hostile::seeder().answers(longer)),
+    Row("a block of 128 KiB and a byte", Dropped("expected at most"), || {
+        fast(|_| raw::head(8 * BLOCK + 10, raw::PIECE))
+    }),
+    Row("a block without an offset", Dropped("expected at least 9 bytes in message 7"), || {
+        fast(|_| raw::numbers(raw::PIECE, &[0]))
+    }),
+    Row("a block twice", Dropped("unrequested block"), || {
+        fast(|asked| hostile::right(asked).repeat(2))
+    }),
+    Row("a wrong bit in every block", Banned, || Hostile::seeder().answers(hostile::corrupt)),
+    Row("a wrong bit in some blocks", Banned, || {
+        Hostile::seeder().answers(|asked| match asked.number % 7 {
+            5 => hostile::corrupt(asked),
+            _ => hostile::right(asked),
+        })
+    }),
+    Row("never answers", Tolerated, Hostile::seeder),
+    Row("half a block, then nothing", Tolerated, || Hostile::seeder().answers(half)),
+    Row("a block, byte by byte", Tolerated, || {
+        Hostile::seeder().answers(hostile::right).answers_slowly(SLOW)
+    }),
+    Row("half a block, then closes", Dropped("closed by the peer"), || {
+        Hostile::seeder().answers(half).ends_after(1, End::Closes)
+    }),
+    Row("half a block, then resets", Dropped("reset"), || {
+        Hostile::seeder().answers(half).ends_after(1, End::Resets)
+    }),
     Row(
         // The system turns this into a reset, because requests are unread.
         "closes after five blocks",
-        |payload| Hostile::seeder(payload).answers(hostile::right).ends_after(5, End::Closes),
         Dropped("peer"),
+        || Hostile::seeder().answers(hostile::right).ends_after(5, End::Closes),
     ),
-    Row(
-        "rejects every request",
-        |payload| fast(payload, |asked| reject(asked.index, asked.offset)),
-        Tolerated,
-    ),
-    Row(
-        "rejects unrequested blocks",
-        |payload| Hostile::seeder(payload).fast().sends(reject(0, 1).repeat(65)),
-        Dropped("reject of an unrequested block"),
-    ),
-    Row(
-        "a reject although Fast is off",
-        |payload| Hostile::seeder(payload).sends(reject(0, 0)),
-        Dropped("message 16 needs the fast extension"),
-    ),
-    Row(
-        "chokes at every request",
-        |payload| {
-            Hostile::seeder(payload).answers(|asked| match asked.number {
-                0..100 => vec![0, 0, 0, 1, raw::CHOKE, 0, 0, 0, 1, raw::UNCHOKE],
-                _ => Vec::new(),
-            })
-        },
-        Tolerated,
-    ),
+    Row("rejects every request", Tolerated, || fast(|asked| reject(asked.index, asked.offset))),
+    Row("rejects unrequested blocks", Dropped("reject of an unrequested block"), || {
+        Hostile::seeder().fast().sends(reject(0, 1).repeat(65))
+    }),
+    Row("a reject although Fast is off", Dropped("message 16 needs the fast extension"), || {
+        Hostile::seeder().sends(reject(0, 0))
+    }),
+    Row("chokes at every request", Tolerated, || {
+        Hostile::seeder().answers(|asked| match asked.number {
+            0..100 => vec![0, 0, 0, 1, raw::CHOKE, 0, 0, 0, 1, raw::UNCHOKE],
+            _ => Vec::new(),
+        })
+    }),
 ];
 
-fn fast(payload: &Payload, answer: Answer) -> Hostile {
-    Hostile::seeder(payload).fast().answers(answer)
+fn fast(answer: Answer) -> Hostile {
+    Hostile::seeder().fast().answers(answer)
 }
 
 fn longer(asked: &Asked<'_>) -> Vec<u8> {

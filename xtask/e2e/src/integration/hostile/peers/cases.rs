@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use testkit::hostile::{self, Asked, Crowd, Hostile};
 use testkit::{Behaviour, Payload, PeerId, Script, ScriptedPeer};
 
-use super::{download_from, held_back, state_of};
+use super::{held_back, state_of};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 
@@ -46,7 +46,7 @@ fn ourselves(scene: &Scene) -> Result<String> {
 /// Of two peers with one id, one becomes a peer.
 fn one_peer_id(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
-    let twin = || Hostile::seeder(&payload).peer_id(PeerId([b'x'; 20]));
+    let twin = || Hostile::seeder().peer_id(PeerId([b'x'; 20]));
     beside_an_honest_one(scene, &payload, [twin(), twin()], |crowd| {
         crowd.wait_for(LIMIT, |met| {
             met.iter().all(|met| met.handshakes > 0) && met.iter().any(|met| met.ended > 0)
@@ -61,8 +61,8 @@ fn stolen_peer_id(scene: &Scene) -> Result<String> {
     let id = PeerId([b'y'; 20]);
     let honest = Script::seeder(&payload).peer_id(id);
     let (honest, own, mut launch) = held_back(scene, &payload, honest)?;
-    let thief = Hostile::seeder(&payload).peer_id(id).connects_to(own).from(ELSEWHERE);
-    let crowd = Crowd::start([thief])?;
+    let thief = Hostile::seeder().peer_id(id).connects_to(own).from(ELSEWHERE);
+    let crowd = Crowd::start(&payload, [thief])?;
     ensure!(crowd.wait_for(LIMIT, |met| met[0].ended > 0), "the second became a peer");
     honest.release();
     scene.complete("leecher", &payload, &mut launch)?;
@@ -79,12 +79,12 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
         2 => hostile::corrupt(asked),
         _ => hostile::right(asked),
     };
-    let crowd = Crowd::start([Hostile::seeder(&payload).answers(lies)])?;
+    let crowd = Crowd::start(&payload, [Hostile::seeder().answers(lies)])?;
     let slow = || Script::seeder(&payload).delay(Duration::from_millis(2)).listen();
     let honest = [slow(), slow(), slow()];
     let mut addresses: Vec<SocketAddr> = honest.iter().map(ScriptedPeer::address).collect();
     addresses.push(crowd.address(0));
-    let mut launch = download_from(scene, &payload, &addresses, &[])?;
+    let mut launch = scene.download_from("leecher", &payload, &addresses, &[])?;
     let finished = scene.complete("leecher", &payload, &mut launch)?;
     let banned: Vec<&SocketAddr> = addresses
         .iter()
@@ -99,8 +99,8 @@ fn liar_among_many(scene: &Scene) -> Result<String> {
 fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
     let (honest, own, mut launch) = held_back(scene, &payload, Script::seeder(&payload))?;
-    let slow = || Hostile::new(&payload).sends_instead_of_handshake("").connects_to(own);
-    let crowd = Crowd::start((0..70).map(|_| slow()))?;
+    let slow = || Hostile::new().sends_instead_of_handshake("").connects_to(own);
+    let crowd = Crowd::start(&payload, (0..70).map(|_| slow()))?;
     ensure!(
         crowd.wait_for(LIMIT, |met| met.iter().all(|met| met.connections > 0)),
         "not all connected"
@@ -115,8 +115,8 @@ fn seventy_slow_handshakes(scene: &Scene) -> Result<String> {
 /// All peers are banned for bad data: exit code 5.
 fn only_liars(scene: &Scene) -> Result<String> {
     let payload = scene.payload(file(64))?;
-    let crowd = Crowd::start([Hostile::seeder(&payload).answers(hostile::corrupt)])?;
-    let mut launch = download_from(scene, &payload, &[crowd.address(0)], &[])?;
+    let crowd = Crowd::start(&payload, [Hostile::seeder().answers(hostile::corrupt)])?;
+    let mut launch = scene.download_from("leecher", &payload, &[crowd.address(0)], &[])?;
     finish(&mut launch, COMMAND_LIMIT)?.expect(5)?;
     Ok("exit code 5".to_owned())
 }
@@ -128,7 +128,8 @@ fn no_use(scene: &Scene) -> Result<String> {
         [Behaviour::WrongInfoHash, Behaviour::Garbage, Behaviour::Silent, Behaviour::Chokes]
             .map(|behaviour| Script::seeder(&payload).behaviour(behaviour).listen());
     let addresses = peers.each_ref().map(ScriptedPeer::address);
-    let mut launch = download_from(scene, &payload, &addresses, &["--stall-timeout", "3"])?;
+    let mut launch =
+        scene.download_from("leecher", &payload, &addresses, &["--stall-timeout", "3"])?;
     finish(&mut launch, COMMAND_LIMIT)?.expect(4)?;
     Ok("exit code 4".to_owned())
 }
@@ -140,12 +141,12 @@ fn beside_an_honest_one(
     hostile: impl IntoIterator<Item = Hostile>,
     enough: impl Fn(&Crowd) -> bool,
 ) -> Result<()> {
-    let crowd = Crowd::start(hostile)?;
+    let crowd = Crowd::start(payload, hostile)?;
     let honest = Script::seeder(payload).held().listen();
     let mut addresses: Vec<SocketAddr> =
         (0..crowd.observed().len()).map(|number| crowd.address(number)).collect();
     addresses.push(honest.address());
-    let mut launch = download_from(scene, payload, &addresses, &[])?;
+    let mut launch = scene.download_from("leecher", payload, &addresses, &[])?;
     ensure!(enough(&crowd), "{:?}\n{}", crowd.observed(), launch.output_tail());
     honest.release();
     scene.complete("leecher", payload, &mut launch).map(drop)

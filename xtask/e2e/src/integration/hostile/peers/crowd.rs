@@ -57,7 +57,7 @@ fn download(scene: &Scene, name: &str, payload: &Payload, hostile: usize) -> Res
     let peer = honest.address().to_string();
     let mut launch = scene.download_at(name, payload, own.port(), &["--peer", &peer, "--seed"])?;
     ensure!(honest.wait_for(LIMIT, |seen| !seen.requests.is_empty()), "{}", launch.output_tail());
-    let crowd = Crowd::start(of_all_kinds(payload, own).take(hostile))?;
+    let crowd = Crowd::start(payload, of_all_kinds(own).take(hostile))?;
     let all = crowd.wait_for(LIMIT, |met| {
         let handshakes: u64 = met.iter().map(|met| met.handshakes).sum();
         met.iter().all(|met| met.connections > 0) && handshakes >= hostile as u64
@@ -95,7 +95,7 @@ fn how_far(launch: &Launch, honest: SocketAddr) -> String {
 }
 
 /// All peers of the tables, repeated.
-fn of_all_kinds(payload: &Payload, own: SocketAddr) -> impl Iterator<Item = Hostile> {
+fn of_all_kinds(own: SocketAddr) -> impl Iterator<Item = Hostile> {
     let tables = [
         handshakes::DIALLED,
         handshakes::DIALLING,
@@ -105,7 +105,7 @@ fn of_all_kinds(payload: &Payload, own: SocketAddr) -> impl Iterator<Item = Host
         requests::ROWS,
     ];
     let rows = tables.into_iter().flatten();
-    let kinds: Vec<fn(&Payload) -> Hostile> = rows.map(|row| row.1).collect();
+    let kinds: Vec<fn() -> Hostile> = rows.map(|row| row.2).collect();
     let kinds = (0..HOSTILE).map(move |number| kinds[number % kinds.len()]);
-    kinds.map(move |kind| kind(payload).connects_to(own).reconnects())
+    kinds.map(move |kind| kind().connects_to(own).reconnects())
 }

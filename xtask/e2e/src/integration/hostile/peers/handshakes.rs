@@ -13,58 +13,38 @@ const HALF: &[u8] = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0half of it";
 
 /// bt-cli connects to these.
 pub(super) const DIALLED: &[Row] = &[
-    Row(
-        "nothing",
-        |payload| Hostile::new(payload).sends_instead_of_handshake(""),
-        Failed("no handshake within 10 s"),
-    ),
-    Row(
-        "half",
-        |payload| Hostile::new(payload).sends_instead_of_handshake(HALF),
-        Failed("no handshake within 10 s"),
-    ),
-    Row("a byte per second", drips, Failed("no handshake within 10 s")),
-    Row(
-        "another protocol",
-        |payload| Hostile::new(payload).sends_instead_of_handshake("\x13BitTorrent protocoL"),
-        Failed("expected a BitTorrent handshake"),
-    ),
-    Row(
-        "garbage",
-        |payload| Hostile::new(payload).sends_instead_of_handshake(bytes(1, 4096)),
-        Failed("expected a BitTorrent handshake"),
-    ),
-    Row(
-        "another torrent",
-        |payload| Hostile::seeder(payload).info_hash(OTHER),
-        Failed("expected info-hash"),
-    ),
-    Row("our own peer id", |payload| Hostile::seeder(payload).mirrors_peer_id(), Refused),
-    Row(
-        "closes after it",
-        |payload| Hostile::seeder(payload).ends_after(0, End::Closes),
-        Dropped("closed by the peer"),
-    ),
-    Row(
-        "resets after it",
-        |payload| Hostile::seeder(payload).ends_after(0, End::Resets),
-        Dropped("reset"),
-    ),
+    Row("nothing", Failed("no handshake within 10 s"), || {
+        Hostile::new().sends_instead_of_handshake("")
+    }),
+    Row("half", Failed("no handshake within 10 s"), || {
+        Hostile::new().sends_instead_of_handshake(HALF)
+    }),
+    Row("a byte per second", Failed("no handshake within 10 s"), drips),
+    Row("another protocol", Failed("expected a BitTorrent handshake"), || {
+        Hostile::new().sends_instead_of_handshake("\x13BitTorrent protocoL")
+    }),
+    Row("garbage", Failed("expected a BitTorrent handshake"), || {
+        Hostile::new().sends_instead_of_handshake(bytes(1, 4096))
+    }),
+    Row("another torrent", Failed("expected info-hash"), || Hostile::seeder().info_hash(OTHER)),
+    Row("our own peer id", Refused, || Hostile::seeder().mirrors_peer_id()),
+    Row("closes after it", Dropped("closed by the peer"), || {
+        Hostile::seeder().ends_after(0, End::Closes)
+    }),
+    Row("resets after it", Dropped("reset"), || Hostile::seeder().ends_after(0, End::Resets)),
 ];
 
 /// These connect to bt-cli.
 pub(super) const DIALLING: &[Row] = &[
-    Row("nothing", |payload| Hostile::new(payload).sends_instead_of_handshake(""), Refused),
-    Row("half", |payload| Hostile::new(payload).sends_instead_of_handshake(HALF), Refused),
-    Row("a byte per second", drips, Refused),
-    Row(
-        "another protocol",
-        |payload| Hostile::new(payload).sends_instead_of_handshake("GET / HTTP/1.1\r\n\r\n"),
-        Refused,
-    ),
-    Row("another torrent", |payload| Hostile::seeder(payload).info_hash(OTHER), Refused),
+    Row("nothing", Refused, || Hostile::new().sends_instead_of_handshake("")),
+    Row("half", Refused, || Hostile::new().sends_instead_of_handshake(HALF)),
+    Row("a byte per second", Refused, drips),
+    Row("another protocol", Refused, || {
+        Hostile::new().sends_instead_of_handshake("GET / HTTP/1.1\r\n\r\n")
+    }),
+    Row("another torrent", Refused, || Hostile::seeder().info_hash(OTHER)),
 ];
 
-fn drips(payload: &testkit::Payload) -> Hostile {
-    Hostile::seeder(payload).sends_slowly(Duration::from_secs(1))
+fn drips() -> Hostile {
+    Hostile::seeder().sends_slowly(Duration::from_secs(1))
 }
