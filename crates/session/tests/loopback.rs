@@ -89,12 +89,26 @@ fn wait_snapshot(session: &Session, wanted: impl Fn(&[TorrentStatus]) -> bool) {
     }
 }
 
-fn seeder(payload: &Payload) -> Session {
-    let seeder = session();
+fn seed(seeder: &Session, payload: &Payload) {
     let add = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
     seeder.add(add).unwrap();
+}
+
+fn seeder(payload: &Payload) -> Session {
+    let seeder = session();
+    seed(&seeder, payload);
     wait_completed(&seeder);
     seeder
+}
+
+/// Downloads a torrent to a new folder.
+#[track_caller]
+fn download(leecher: &Session, payload: &Payload, peers: Vec<SocketAddr>) -> TorrentKey {
+    let target = folder();
+    let torrent = leecher.add(AddTorrent { peers, ..add(payload, target.path()) }).unwrap();
+    wait_completed(leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    torrent
 }
 
 fn folder() -> tempfile::TempDir {
@@ -107,12 +121,8 @@ fn one_seeder_to_one_leecher() {
         .piece_length(32 * 1024)
         .create()
         .unwrap();
-    let seeder = seeder(&payload);
-    let (leecher, target) = (session(), folder());
-    let peers = vec![address(&seeder)];
-    let torrent = leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    let (seeder, leecher) = (seeder(&payload), session());
+    let torrent = download(&leecher, &payload, vec![address(&seeder)]);
     let status = status(&leecher, torrent);
     assert!(status.is_complete());
     assert_eq!((status.bytes_done, status.downloaded), (700_001, 700_001));
@@ -130,10 +140,8 @@ fn trackers_connect_peers_and_get_events() {
             Payload::file("film", 400_000).piece_length(16 * 1024).tracker(url).create().unwrap();
         let seeder = seeder(&payload);
         wait_until(&seeder, |_| !announces().is_empty());
-        let (leecher, target) = (session(), folder());
-        leecher.add(add(&payload, target.path())).unwrap();
-        wait_completed(&leecher);
-        assert_eq!(payload.compare(target.path()), Ok(()));
+        let leecher = session();
+        download(&leecher, &payload, Vec::new());
         let port = leecher.listen_port();
         leecher.shut_down(LIMIT);
         let said: Vec<(AnnounceEvent, u64)> = announces()
@@ -208,13 +216,8 @@ fn leecher_accepts_connections() {
 fn long_pieces_are_staged() {
     let payload = Payload::file("image", 40 << 20).piece_length(32 << 20).create().unwrap();
     let seeder = seeder(&payload);
-    let target = folder();
-    let config = SessionConfig { max_memory: 16 << 20, ..SessionConfig::default() };
-    let leecher = start(&config);
-    let peers = vec![address(&seeder)];
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    let leecher = start(&SessionConfig { max_memory: 16 << 20, ..SessionConfig::default() });
+    download(&leecher, &payload, vec![address(&seeder)]);
 }
 
 #[test]
@@ -253,29 +256,11 @@ fn torrent_resumes_after_stop() {
 fn rates_are_limited() {
     let payload = Payload::file("film", 400_000).piece_length(16 * 1024).create().unwrap();
     let seeder = seeder(&payload);
-    let target = folder();
-    let config = SessionConfig { max_down: Some(400_000), ..SessionConfig::default() };
-    let leecher = start(&config);
-    let peers = vec![address(&seeder)];
+    let leecher = start(&SessionConfig { max_down: Some(400_000), ..SessionConfig::default() });
     let began = Instant::now();
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
+    download(&leecher, &payload, vec![address(&seeder)]);
     // The bytes of a second, a quarter of which may come at once. An upper bound would test timing.
     assert!(began.elapsed() > Duration::from_millis(700), "took {:?}", began.elapsed());
-}
-
-#[test]
-fn transfer_works_over_ipv6() {
-    let payload = Payload::file("film", 100_000).create().unwrap();
-    let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
-    let config = SessionConfig { bind, ..SessionConfig::default() };
-    let (seeder, leecher, target) = (start(&config), start(&config), folder());
-    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
-    wait_completed(&seeder);
-    let peer = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, seeder.listen_port()));
-    leecher.add(AddTorrent { peers: vec![peer], ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
 }
 
 #[test]
@@ -343,8 +328,7 @@ fn several_torrents_at_once() {
     let (seeder, leecher) = (session(), session());
     let folders: Vec<_> = payloads.iter().map(|_| folder()).collect();
     for (payload, target) in payloads.iter().zip(&folders) {
-        let seed = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
-        seeder.add(seed).unwrap();
+        seed(&seeder, payload);
         wait_completed(&seeder);
         let peers = vec![address(&seeder)];
         leecher.add(AddTorrent { peers, ..add(payload, target.path()) }).unwrap();
@@ -395,18 +379,17 @@ fn dead_tracker_leads_to_next_tier() {
     drop(seeder);
 }
 
+/// The tracker, its peers and the transfer.
 #[test]
-fn udp_tracker_works_over_ipv6() {
+fn everything_works_over_ipv6() {
     let tracker = UdpTracker::start_v6().expect("IPv6 on loopback");
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
     let config = SessionConfig { bind, ..SessionConfig::default() };
-    let (seeder, leecher, target) = (start(&config), start(&config), folder());
-    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    let (seeder, leecher) = (start(&config), start(&config));
+    seed(&seeder, &payload);
     assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
-    leecher.add(add(&payload, target.path())).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    download(&leecher, &payload, Vec::new());
 }
 
 #[test]
@@ -431,11 +414,7 @@ fn no_listener_still_connects() {
     let seeder = seeder(&payload);
     let leecher = start(&SessionConfig { listen: false, ..SessionConfig::default() });
     assert_eq!(leecher.listen_port(), 0);
-    let target = folder();
-    let peers = vec![address(&seeder)];
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    download(&leecher, &payload, vec![address(&seeder)]);
 }
 
 #[test]
@@ -505,8 +484,7 @@ fn untaken_tracker_answers_are_limited() {
         })
         .collect();
     for payload in &payloads {
-        let add = add(payload, payload.folder_path());
-        session.add(AddTorrent { seed_only: true, ..add }).unwrap();
+        seed(&session, payload);
     }
     wait_snapshot(&session, |all| all.iter().all(|status| !status.trackers.is_empty()));
     let count = |event: session::Event| match event.kind {
@@ -538,7 +516,7 @@ fn stop_is_reported_despite_full_channel() {
 fn burst_of_connections_is_accepted() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let session = session();
-    session.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    seed(&session, &payload);
     wait_until(&session, |status| status.phase == PhaseKind::Transfer);
     let count = session::limits::MAX_HALF_OPEN + 36;
     let mut peers: Vec<TcpStream> =

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use peer_wire::{Message, Reserved};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use session::engine::EngineConfig;
-use session::{AddTorrent, EventKind, PhaseKind};
+use session::{EventKind, PhaseKind};
 use testkit::Payload;
 
 use super::net::{Net, address};
 use super::node::{Node, add_of, config};
-use super::wire::{BITFIELD, INTERESTED, block, handshake, message};
+use super::wire::{handshake_with, wire};
 
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -31,16 +32,8 @@ fn chaos(seed: u64) {
     let state_dir = Some(state.path().to_owned());
     let leecher = EngineConfig { state_dir, span_memory: 9 << 18, ..config(seed) };
     let mut net = Net::new([leecher, config(1), config(2), config(3)]);
-    let folder = tempfile::tempdir().unwrap();
-    let mut keys = Vec::new();
-    for (number, payload) in payloads.iter().enumerate() {
-        for seeder in &mut net.nodes[1..] {
-            seeder.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
-        }
-        let peers = (1..4).map(address).collect();
-        let add = add_of(payload, folder.path().join(number.to_string()));
-        keys.push(net.nodes[0].add(AddTorrent { peers, ..add }));
-    }
+    payloads.iter().for_each(|payload| net.add(payload));
+    let keys = net.downloads.clone();
     for _ in 0..60 {
         let key = keys[rng.random_range(0..keys.len())];
         let now = net.now();
@@ -69,7 +62,7 @@ fn chaos(seed: u64) {
         net.nodes[0].engine.status().iter().all(session::TorrentStatus::is_complete)
     });
     for (number, payload) in payloads.iter().enumerate() {
-        assert_eq!(payload.compare(folder.path().join(number.to_string())), Ok(()), "seed {seed}");
+        assert_eq!(payload.compare(net.folder(number)), Ok(()), "seed {seed}");
     }
     let failed = |kind: &EventKind| matches!(kind, EventKind::Stopped { error: Some(_) });
     assert!(!net.nodes[0].has(failed), "seed {seed}");
@@ -87,19 +80,22 @@ fn random_messages_break_nothing() {
     let mut node = Node::new(config(1));
     let mut other = Node::new(config(2));
     node.add(add_of(&payload, folder.path()));
-    other.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
+    other.seed(&payload);
     for seed in 0..300 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for node in [&mut node, &mut other] {
-            let mut said = handshake(payload.info_hash(), seed as u8);
-            said[25] = if rng.random() { 0x10 } else { 0 };
-            said[27] = if rng.random() { 0x04 } else { 0 };
-            said.extend(message(BITFIELD, &[0xff, 0xc0]));
-            said.extend(message(INTERESTED, &[]));
+            let mut reserved = Reserved::NONE;
+            reserved.0[5] = if rng.random() { 0x10 } else { 0 };
+            reserved.0[7] = if rng.random() { 0x04 } else { 0 };
+            let mut said = handshake_with(reserved, payload.info_hash(), seed as u8);
+            said.extend(wire(Message::Bitfield(&[0xff, 0xc0])));
+            said.extend(wire(Message::Interested));
             for _ in 0..30 {
-                let small = block(rng.random_range(0..11), rng.random_range(0..3) << 14, 16 << 10);
+                let range = [rng.random_range(0..11), rng.random_range(0..3) << 14, 16 << 10];
+                let small = range.map(u32::to_be_bytes).concat();
                 let length = rng.random_range(0..=small.len());
-                said.extend(message(rng.random_range(0..22), &small[..length]));
+                let (id, payload) = (rng.random_range(0..22), &small[..length]);
+                said.extend(wire(Message::Unknown { id, payload }));
             }
             let from = format!("10.3.{}.{}:5000", seed / 256, seed % 256);
             let Some(link) = node.incoming(&from, &said[..70]) else { continue };
