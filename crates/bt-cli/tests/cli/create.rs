@@ -79,26 +79,9 @@ fn folder_matches_hand_written_torrent() {
 fn every_flag_is_in_torrent() {
     let shell = Shell::new();
     shell.write("photos/one.jpg", [1; 2000]);
-    let arguments = [
-        "create",
-        "photos",
-        "-t",
-        "http://a.example/a,udp://b.example:1",
-        "-t",
-        "https://c.example/a",
-        "-w",
-        "https://seed.example/",
-        "--private",
-        "--source",
-        "EX",
-        "-c",
-        "a comment",
-        "--name",
-        "other",
-        "-l",
-        "16KiB",
-        "--no-date",
-    ];
+    let arguments = "create photos -t http://a.example/a,udp://b.example:1 -t https://c.example/a \
+        -w https://seed.example/ --private --source EX --name other -l 16KiB --no-date -c";
+    let arguments = arguments.split_whitespace().chain(["a comment"]);
     let text = shell.run(arguments).expect(0).stdout();
     assert!(text.contains("other.torrent") && text.contains("magnet:?"), "{text}");
     let info = shell.run(["info", "other.torrent", "--json"]).expect(0).object();

@@ -3,7 +3,7 @@
 use serde_json::json;
 use testkit::Payload;
 
-use crate::support::{Output, Shell, dead_port, finish, web_server, words};
+use crate::support::{Output, Shell, dead_peer, dead_port, finish, web_server, words};
 
 fn folder() -> Payload {
     Payload::folder("album", &[("one.flac", 40_000), ("art/cover.png", 30_000), ("art/empty", 0)])
@@ -192,9 +192,7 @@ fn oddities_are_warnings() {
     ] {
         expected(shell.run(command).expect(code), "odd.torrent");
     }
-    let address = dead_port().to_string();
-    let peer = format!("127.0.0.1:{address}");
-    expected(shell.run(["handshake", "odd.torrent", &peer]).expect(4), "odd.torrent");
+    expected(shell.run(["handshake", "odd.torrent", &dead_peer()]).expect(4), "odd.torrent");
     expected(shell.run_with(&odd, ["info", "-"]).expect(0), "standard input");
     let url = format!("http://{}/odd.torrent", web_server("200 OK", &odd));
     expected(shell.run(["info", &url]).expect(0), &url);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
 
-use crate::support::{Shell, dead_port, words};
+use crate::support::{Shell, dead_tracker, dir, words};
 
 /// The fields of each section of the page, with their types.
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
@@ -102,7 +102,7 @@ fn compare(section: &str, objects: &[Value]) {
 #[test]
 fn page_describes_download_events() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let dead = dead_tracker();
     let payload = Payload::file("a", 900_000).tier([dead]).tier([tracker.url()]);
     let payload = payload.create().unwrap();
     let honest = Script::seeder(&payload).listen();
@@ -119,13 +119,12 @@ fn page_describes_download_events() {
 #[test]
 fn page_describes_seed_events() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let dead = dead_tracker();
     let payload = Payload::file("a", 100_000).tier([dead]).tier([tracker.url()]);
     let payload = payload.create().unwrap();
     let leecher = Script::leecher(&payload).listen();
     tracker.answer(Answer::Peers(vec![leecher.address()]));
-    let dir = payload.folder_path().to_str().unwrap();
-    let rest = [dir, "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
+    let rest = [dir(&payload), "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
     let output = shell.run(words("seed", &payload, &rest)).expect(0);
     let events = compare_events(output.objects());
     let all = ["started", "progress", "peer", "tracker", "stopped"];
@@ -251,7 +250,7 @@ fn page_describes_info_and_verify() {
 #[test]
 fn page_describes_network_commands() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let dead = dead_tracker();
     let payload = Payload::file("a", 50_000).tier([dead]).tier([tracker.url()]).create().unwrap();
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();

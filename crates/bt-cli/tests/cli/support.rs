@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::Payload;
+use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
 /// The longest that a process may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -75,6 +75,16 @@ impl Shell {
         finish(self.command(arguments).spawn().expect("bt-cli starts"))
     }
 
+    /// Runs the program to its end, with a standard output that is closed.
+    pub(crate) fn run_unread<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Output {
+        let mut child = self.command(arguments).spawn().expect("bt-cli starts");
+        drop(child.stdout.take());
+        finish(child)
+    }
+
     /// Runs the program to its end, with `input` on standard input.
     pub(crate) fn run_with<A: AsRef<OsStr>>(
         &self,
@@ -116,6 +126,57 @@ impl Shell {
 pub(crate) fn words(command: &str, payload: &Payload, rest: &[&str]) -> Vec<String> {
     let torrent = payload.torrent_path().to_str().expect("a path in UTF-8");
     [command, torrent].iter().chain(rest).map(|word| (*word).to_owned()).collect()
+}
+
+/// Returns the folder that contains the data of `payload`.
+pub(crate) fn dir(payload: &Payload) -> &str {
+    payload.folder_path().to_str().expect("a path in UTF-8")
+}
+
+/// A torrent, a peer that listens, and a shell.
+pub(crate) struct Scene {
+    pub(crate) payload: Payload,
+    pub(crate) peer: ScriptedPeer,
+    pub(crate) address: String,
+    pub(crate) shell: Shell,
+}
+
+impl Scene {
+    /// The peer is an honest seeder.
+    pub(crate) fn new(payload: PayloadBuilder) -> Self {
+        Self::with(payload, |seeder| seeder)
+    }
+
+    /// The peer is a seeder with a change.
+    pub(crate) fn with(payload: PayloadBuilder, change: impl FnOnce(Script) -> Script) -> Self {
+        let payload = payload.create().expect("a payload");
+        let peer = change(Script::seeder(&payload)).listen();
+        let address = peer.address().to_string();
+        Self { payload, peer, address, shell: Shell::new() }
+    }
+
+    /// Returns the command line of a download from the peer to the folder `out`.
+    pub(crate) fn words(&self, flags: &[&str]) -> Vec<String> {
+        let rest = ["-o", "out", "--port", "0", "--peer", &self.address];
+        words("download", &self.payload, &[&rest, flags].concat())
+    }
+
+    pub(crate) fn download(&self, flags: &[&str]) -> Output {
+        self.shell.run(self.words(flags))
+    }
+
+    /// Fails unless the download is the payload.
+    #[track_caller]
+    pub(crate) fn compare(&self) {
+        self.payload.compare(self.shell.join("out")).unwrap();
+    }
+}
+
+/// Downloads the payload from the program at `address`, and fails unless that completes.
+#[track_caller]
+pub(crate) fn leech(payload: &Payload, address: SocketAddr) {
+    let leecher = Script::leecher(payload).connect(address).expect("the program listens");
+    assert!(leecher.wait_for(Duration::from_secs(60), |seen| seen.complete));
 }
 
 /// The output and status of a process that has ended.
@@ -305,6 +366,16 @@ pub(crate) fn web_server(status: &str, body: &[u8]) -> SocketAddr {
 pub(crate) fn dead_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Returns the address of a peer that does not listen.
+pub(crate) fn dead_peer() -> String {
+    format!("127.0.0.1:{}", dead_port())
+}
+
+/// Returns the URL of a tracker that does not listen.
+pub(crate) fn dead_tracker() -> String {
+    format!("http://{}/announce", dead_peer())
 }
 
 /// Returns a UDP socket that never answers.

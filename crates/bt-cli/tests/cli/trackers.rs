@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Tracker, UdpTracker};
 
-use crate::support::{Output, Shell, dead_port, mute_udp, web_server, words};
+use crate::support::{Output, Shell, dead_port, dead_tracker, mute_udp, web_server, words};
 
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -138,20 +138,11 @@ fn peers_given_by_name_are_listed() {
 }
 
 #[test]
-fn ipv6_peers_are_in_brackets() {
-    let http = HttpTracker::start();
-    http.answer(Answer::Peers(addresses(&["[::1]:6881"])));
-    let object = run("peers", &[http.url()], &["--json"]).expect(0).object();
-    assert_eq!(object["peers"], json!(["[::1]:6881"]));
-    assert_eq!(object["trackers"][0]["peers"][0]["ip"], "::1");
-}
-
-#[test]
 fn one_answer_with_peers_is_enough() {
     let (http, mute) = (HttpTracker::start(), mute_udp());
     http.answer(Answer::Peers(addresses(&["10.0.0.1:1"])));
     let urls = [
-        format!("http://127.0.0.1:{}/announce", dead_port()),
+        dead_tracker(),
         format!("udp://{}", mute.local_addr().unwrap()),
         http.url(),
         "wss://tracker.example".to_owned(),
