@@ -103,3 +103,10 @@ macro_rules! rounds {
         $( $round::<$t> $arguments; )*
     };
 }
+
+/// Defines functions that use these instructions, to be inlined in others that do.
+macro_rules! with_instructions {
+    ($instructions:literal: $($function:item)*) => {
+        $( #[target_feature(enable = $instructions)] #[inline] $function )*
+    };
+}
