@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use peer_wire::{
-    Connection, FrameError, InfoHashV1, MAX_QUEUED_REQUESTS, MAX_STRAY_REJECTS, MAX_UNKNOWN_LENGTH,
-    MAX_UNREAD, MAX_UNREQUESTED, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST, Message, PeerId,
-    Received, Reserved, Rule, WireRequest,
+    Connection, InfoHashV1, MAX_QUEUED_REQUESTS, MAX_STRAY_REJECTS, MAX_UNKNOWN_LENGTH, MAX_UNREAD,
+    MAX_UNREQUESTED, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST, Message, PeerId, Received,
+    Reserved, Rule, WireRequest,
 };
 
 use crate::util::{
@@ -43,16 +43,6 @@ fn wrong_peer_id() {
     let mut connection = Connection::outgoing(NOW, handshake(1, FAST), Some(expected));
     let rule = Rule::WrongPeerId { expected, got: theirs.peer_id };
     breaks(&mut connection, &theirs.encode(), rule);
-}
-
-#[test]
-fn invalid_lengths() {
-    let rule = Rule::Frame(FrameError::Length { id: 0, expected: 1, got: 2 });
-    breaks(&mut open(FAST), &[0, 0, 0, 2, 0], rule);
-    let rule = Rule::Frame(FrameError::TooShort { id: 7, least: 9, got: 8 });
-    breaks(&mut open(FAST), &[0, 0, 0, 8, 7], rule);
-    let rule = Rule::Frame(FrameError::TooLong { id: 99, limit: 1 << 20, got: 0x2000_0000 });
-    breaks(&mut open(FAST), &[0x20, 0, 0, 0, 99], rule);
 }
 
 #[test]
