@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::scalar::unsigned;
-use crate::token::{Token, TokenKind, after};
+use crate::token::{Token, after};
 use crate::{Integer, KeyPath, Owned};
 
 /// The four kinds of value (BEP 3).
@@ -47,19 +47,14 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// Returns the kind of this value.
     pub fn kind(self) -> Kind {
-        match self.token().kind(self.input) {
-            TokenKind::Integer => Kind::Integer,
-            TokenKind::List => Kind::List,
-            TokenKind::Dict => Kind::Dict,
-            TokenKind::Bytes | TokenKind::End => Kind::Bytes,
-        }
+        self.token().kind(self.input).unwrap_or(Kind::Bytes)
     }
 
     /// Returns the integer, if this is one.
     pub fn as_integer(self) -> Option<Integer> {
         let token = self.token();
         let digits =
-            (token.kind(self.input) == TokenKind::Integer).then(|| token.digits(self.input))?;
+            (token.kind(self.input) == Some(Kind::Integer)).then(|| token.digits(self.input))?;
         match digits.split_first() {
             Some((b'-', digits)) => Some(Integer::negative(unsigned(digits)?)),
             _ => Some(unsigned(digits)?.into()),
@@ -79,7 +74,7 @@ impl<'a, 'd> Value<'a, 'd> {
     /// Returns the content, if this is a byte string.
     pub fn as_bytes(self) -> Option<&'a [u8]> {
         let token = self.token();
-        (token.kind(self.input) == TokenKind::Bytes).then(|| token.content(self.input))
+        (token.kind(self.input) == Some(Kind::Bytes)).then(|| token.content(self.input))
     }
 
     /// Returns the content, if this is a byte string in UTF-8.
@@ -151,13 +146,13 @@ impl<'a, 'd> Value<'a, 'd> {
     fn end(self) -> usize {
         let token = self.token();
         let length = match token.kind(self.input) {
-            TokenKind::Integer => token.extra as usize + 2,
-            TokenKind::Bytes => token.head_length() + token.extra as usize,
-            TokenKind::List | TokenKind::Dict => {
+            Some(Kind::Integer) => token.extra as usize + 2,
+            Some(Kind::Bytes) => token.head_length() + token.extra as usize,
+            Some(Kind::List | Kind::Dict) => {
                 let end = self.tokens.get(token.extra as usize);
                 return end.map_or(0, |end| end.offset as usize + 1);
             }
-            TokenKind::End => 0,
+            None => 0,
         };
         self.offset() + length
     }
@@ -253,10 +248,7 @@ impl<'a, 'd> Iterator for ListIter<'a, 'd> {
 
     fn next(&mut self) -> Option<Value<'a, 'd>> {
         let value = self.next;
-        let kind = value.token().kind(value.input);
-        if kind == TokenKind::End {
-            return None;
-        }
+        value.token().kind(value.input)?;
         self.next.index = after(value.tokens, value.input, value.index);
         Some(value)
     }
@@ -319,7 +311,7 @@ impl<'a, 'd> Iterator for DictIter<'a, 'd> {
     fn next(&mut self) -> Option<(&'a [u8], Value<'a, 'd>)> {
         let Value { input, tokens, index } = self.tokens.next;
         // Keys are byte strings. Only the end of the dictionary is not.
-        let key = tokens.get(index).filter(|token| token.kind(input) == TokenKind::Bytes)?;
+        let key = tokens.get(index).filter(|token| token.kind(input) == Some(Kind::Bytes))?;
         let value = Value { input, tokens, index: index + 1 };
         self.tokens.next.index = after(tokens, input, index + 1);
         Some((key.content(input), value))
