@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use peer_wire::{Message, Reserved};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use session::engine::EngineConfig;
@@ -10,8 +9,7 @@ use session::{EventKind, PhaseKind};
 use testkit::Payload;
 
 use super::net::{Net, address};
-use super::node::{Node, add_of, config};
-use super::wire::{handshake_with, wire};
+use super::node::config;
 
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -71,38 +69,4 @@ fn chaos(seed: u64) {
             if *of != address(1))
     };
     assert!(!net.nodes[0].has(honest), "seed {seed}: an honest peer was banned");
-}
-
-#[test]
-fn random_messages_break_nothing() {
-    let payload = Payload::file("film", 300_000).piece_length(32 << 10).create().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let mut node = Node::new(config(1));
-    let mut other = Node::new(config(2));
-    node.add(add_of(&payload, folder.path()));
-    other.seed(&payload);
-    for seed in 0..300 {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        for node in [&mut node, &mut other] {
-            let mut reserved = Reserved::NONE;
-            reserved.0[5] = if rng.random() { 0x10 } else { 0 };
-            reserved.0[7] = if rng.random() { 0x04 } else { 0 };
-            let mut said = handshake_with(reserved, payload.info_hash(), seed as u8);
-            said.extend(wire(Message::Bitfield(&[0xff, 0xc0])));
-            said.extend(wire(Message::Interested));
-            for _ in 0..30 {
-                let range = [rng.random_range(0..11), rng.random_range(0..3) << 14, 16 << 10];
-                let small = range.map(u32::to_be_bytes).concat();
-                let length = rng.random_range(0..=small.len());
-                let (id, payload) = (rng.random_range(0..22), &small[..length]);
-                said.extend(wire(Message::Unknown { id, payload }));
-            }
-            let from = format!("10.3.{}.{}:5000", seed / 256, seed % 256);
-            let Some(link) = node.incoming(&from, &said[..70]) else { continue };
-            said[70..].chunks(rng.random_range(1..200)).for_each(|part| node.receive(link, part));
-            node.engine.handle_closed(node.now, link, None);
-            node.advance(Duration::from_secs(1));
-        }
-    }
-    assert!(node.engine.status()[0].peers_connected == 0);
 }

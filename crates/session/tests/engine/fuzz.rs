@@ -42,6 +42,11 @@ fn the_corpus_breaks_no_promise() {
     testkit::replay("session", fuzz);
 }
 
+#[test]
+fn random_bytes_break_no_promise() {
+    (0..300).for_each(|seed| fuzz(&testkit::bytes(seed, 500)));
+}
+
 /// Runs an engine as `data` says.
 ///
 /// # Panics
