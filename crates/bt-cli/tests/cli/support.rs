@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -115,10 +115,7 @@ impl Shell {
     }
 
     fn watch(command: &mut Command) -> Process {
-        let mut child = command.spawn().expect("bt-cli starts");
-        let stdout: ChildStdout = child.stdout.take().expect("a pipe");
-        let stderr: ChildStderr = child.stderr.take().expect("a pipe");
-        Process { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
+        Process::new(command.spawn().expect("bt-cli starts"))
     }
 }
 
@@ -228,33 +225,34 @@ impl Output {
     }
 }
 
-/// A process that has not ended yet.
+/// A process that has not ended yet. Lines have their line feeds.
 pub(crate) struct Process {
     child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-    seen: Vec<String>,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
 }
 
 impl Process {
+    fn new(mut child: Child) -> Self {
+        let (stdout, stderr) = (lines(child.stdout.take()), lines(child.stderr.take()));
+        Self { child, stdout, stderr, seen: Vec::new() }
+    }
+
     /// Waits for a line of stdout that `enough` accepts.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, enough: impl Fn(&str) -> bool) -> String {
-        loop {
-            match self.stdout.recv_timeout(LIMIT) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if enough(&line) {
-                        return line;
-                    }
-                }
-                Err(_) => {
-                    drop(self.child.kill());
-                    let stderr: Vec<String> = self.stderr.try_iter().collect();
-                    panic!("no such line in\n{}\n{}", self.seen.join("\n"), stderr.join("\n"));
-                }
+        while let Ok(bytes) = self.stdout.recv_timeout(LIMIT) {
+            self.seen.extend_from_slice(&bytes);
+            let line = String::from_utf8_lossy(&bytes);
+            if enough(&line) {
+                return line.into_owned();
             }
         }
+        drop(self.child.kill());
+        let stderr = self.stderr.try_iter().flatten().collect::<Vec<u8>>();
+        let [seen, stderr] = [&self.seen, &stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        panic!("no such line in\n{seen}\n{stderr}");
     }
 
     /// Waits for an event of that name.
@@ -280,19 +278,24 @@ impl Process {
     /// Reads until the process ends. Kills it after the limit.
     pub(crate) fn finish(mut self) -> Output {
         let end = Instant::now() + LIMIT;
-        let mut lines = std::mem::take(&mut self.seen);
-        lines.extend(until(&self.stdout, end));
-        let stderr: Vec<String> = until(&self.stderr, end).collect();
+        let mut bytes = std::mem::take(&mut self.seen);
+        bytes.extend(until(&self.stdout, end).flatten());
+        let stderr: Vec<u8> = until(&self.stderr, end).flatten().collect();
         if Instant::now() >= end {
             drop(self.child.kill());
         }
         let status = self.child.wait().expect("it ends");
-        Output { status, bytes: lines.join("\n").into_bytes(), stderr: stderr.join("\n") }
+        Output { status, bytes, stderr: String::from_utf8_lossy(&stderr).into_owned() }
     }
 }
 
+/// Reads what the process writes until it ends.
+pub(crate) fn finish(child: Child) -> Output {
+    Process::new(child).finish()
+}
+
 /// Returns the lines until the sender is dropped or `end` is reached.
-fn until(lines: &Receiver<String>, end: Instant) -> impl Iterator<Item = String> {
+fn until(lines: &Receiver<Vec<u8>>, end: Instant) -> impl Iterator<Item = Vec<u8>> {
     std::iter::from_fn(move || {
         lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
     })
@@ -305,41 +308,15 @@ impl Drop for Process {
     }
 }
 
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+/// Reads lines in a thread. There are none if the test has taken the pipe.
+fn lines(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
+    thread::spawn(move || -> Option<()> {
+        let (mut reader, mut line) = (BufReader::new(pipe?), Vec::new());
+        while reader.read_until(b'\n', &mut line).ok()? > 0 {
+            sender.send(std::mem::take(&mut line)).ok()?;
         }
-    });
-    receiver
-}
-
-/// Reads both pipes to their ends. Kills the process after the limit.
-pub(crate) fn finish(mut child: Child) -> Output {
-    let stdout = child.stdout.take().map(whole);
-    let stderr = child.stderr.take().map(whole);
-    let mut take = |pipe: Option<Receiver<Vec<u8>>>| {
-        pipe.map_or_else(Vec::new, |pipe| {
-            pipe.recv_timeout(LIMIT).unwrap_or_else(|_| {
-                drop(child.kill());
-                panic!("bt-cli does not end")
-            })
-        })
-    };
-    let (bytes, stderr) = (take(stdout), take(stderr));
-    let status = child.wait().expect("it ends");
-    Output { status, bytes, stderr: String::from_utf8_lossy(&stderr).into_owned() }
-}
-
-fn whole(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        drop(pipe.read_to_end(&mut bytes));
-        drop(sender.send(bytes));
+        Some(())
     });
     receiver
 }
