@@ -109,17 +109,7 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// Returns the path of the value. Takes time proportional to what comes before the value.
     pub fn path(self) -> KeyPath {
-        let mut path = KeyPath::root();
-        let mut around = Value { index: 0, ..self };
-        while around.index < self.index {
-            let Some((step, child)) = around.child_with(self.index) else { break };
-            path = match step {
-                Step::Key(key) => path.key(key),
-                Step::Index(index) => path.index(index),
-            };
-            around = child;
-        }
-        path
+        Value { index: 0, ..self }.path_to(self.index, KeyPath::root())
     }
 
     /// Returns a copy that borrows nothing. Of a duplicate key it keeps the first value.
@@ -157,27 +147,23 @@ impl<'a, 'd> Value<'a, 'd> {
         self.offset() + length
     }
 
-    /// Returns the child that is or contains token `index`, and the step that leads to it.
-    fn child_with(self, index: usize) -> Option<(Step<'a>, Self)> {
+    /// Returns the path of token `index`, which is this value, whose path is `path`, or in it.
+    fn path_to(self, index: usize, path: KeyPath) -> KeyPath {
         let contains = |child: &Self| index < after(self.tokens, self.input, child.index);
-        match self.kind() {
-            Kind::List => {
-                let mut children = self.as_list()?.iter().enumerate();
-                let (at, child) = children.find(|(_, child)| contains(child))?;
-                Some((Step::Index(at), child))
-            }
-            Kind::Dict => {
-                let (key, child) = self.as_dict()?.iter().find(|(_, child)| contains(child))?;
-                Some((Step::Key(key), child))
-            }
-            Kind::Integer | Kind::Bytes => None,
+        if self.index == index {
+            return path;
         }
+        if let Some(list) = self.as_list() {
+            let mut children = list.iter().enumerate();
+            let Some((at, child)) = children.find(|(_, child)| contains(child)) else {
+                return path;
+            };
+            return child.path_to(index, path.index(at));
+        }
+        let mut children = self.as_dict().into_iter().flatten();
+        let Some((key, child)) = children.find(|(_, child)| contains(child)) else { return path };
+        child.path_to(index, path.key(key))
     }
-}
-
-enum Step<'a> {
-    Key(&'a [u8]),
-    Index(usize),
 }
 
 impl fmt::Debug for Value<'_, '_> {
