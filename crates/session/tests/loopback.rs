@@ -32,6 +32,12 @@ fn start(config: &SessionConfig) -> Session {
     Session::start(&config).expect("a session starts on any free port")
 }
 
+/// A session that keeps its records in `state`.
+fn recording(state: &tempfile::TempDir) -> Session {
+    let state_dir = Some(state.path().to_owned());
+    start(&SessionConfig { state_dir, ..SessionConfig::default() })
+}
+
 fn add(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent {
     let metainfo = Metainfo::parse(payload.torrent()).expect("the payload has a good torrent");
     AddTorrent::new(Arc::new(metainfo), folder.as_ref())
@@ -180,17 +186,15 @@ fn many_seeders_share_work() {
 fn verified_pieces_survive_restart() {
     let payload = Payload::file("film", 1_000_000).piece_length(16 * 1024).create().unwrap();
     let (target, state) = (folder(), folder());
-    let config =
-        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
     let half = Script::seeder(&payload).pieces(0..30).listen();
-    let first = start(&config);
+    let first = recording(&state);
     let peers = vec![half.address()];
     first.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     wait_until(&first, |status| status.pieces_done == 30);
     first.shut_down(LIMIT);
 
     let seeder = Script::seeder(&payload).listen();
-    let second = start(&config);
+    let second = recording(&state);
     let peers = vec![seeder.address()];
     let torrent = second.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     let started = wait_for(&second, |kind| matches!(kind, EventKind::Started { .. }));
@@ -224,9 +228,7 @@ fn long_pieces_are_staged() {
 fn second_session_on_folder_is_refused() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let (target, state) = (folder(), folder());
-    let config =
-        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
-    let (first, second) = (start(&config), start(&config));
+    let (first, second) = (recording(&state), recording(&state));
     first.add(add(&payload, target.path())).unwrap();
     wait_for(&first, |kind| matches!(kind, EventKind::Started { .. }));
     second.add(add(&payload, target.path())).unwrap();
