@@ -30,7 +30,7 @@ fn chaos(seed: u64) {
     let state_dir = Some(state.path().to_owned());
     let leecher = EngineConfig { state_dir, span_memory: 9 << 18, ..config(seed) };
     let mut net = Net::new([leecher, config(1), config(2), config(3)]);
-    payloads.iter().for_each(|payload| net.add(payload));
+    payloads.into_iter().for_each(|payload| net.add(payload));
     let keys = net.downloads.clone();
     for _ in 0..60 {
         let key = keys[rng.random_range(0..keys.len())];
@@ -59,7 +59,7 @@ fn chaos(seed: u64) {
     net.run_until(LIMIT, |net| {
         net.nodes[0].engine.status().iter().all(session::TorrentStatus::is_complete)
     });
-    for (number, payload) in payloads.iter().enumerate() {
+    for (number, payload) in net.payloads.iter().enumerate() {
         assert_eq!(payload.compare(net.folder(number)), Ok(()), "seed {seed}");
     }
     let failed = |kind: &EventKind| matches!(kind, EventKind::Stopped { error: Some(_) });

@@ -15,13 +15,14 @@ fn payload() -> Payload {
     Payload::file("film", 100_000).piece_length(32 << 10).create().unwrap()
 }
 
-/// A node that wants the payload and knows these peers.
-fn leecher(payload: &Payload, config: EngineConfig, peers: usize) -> (Node, TorrentKey) {
+/// A node that wants the payload and knows so many peers.
+fn leecher(config: EngineConfig, peers: usize) -> (Node, TorrentKey, Payload) {
+    let payload = payload();
     let folder = tempfile::tempdir().unwrap().keep();
     let mut node = Node::new(config);
     let peers = (0..peers).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 7000)));
-    let key = node.leech(payload, folder, peers);
-    (node, key)
+    let key = node.leech(&payload, folder, peers);
+    (node, key, payload)
 }
 
 /// How many peers could not be connected to.
@@ -35,8 +36,7 @@ fn connected(node: &Node) -> usize {
 
 #[test]
 fn wrong_incoming_handshakes_are_refused() {
-    let payload = payload();
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     let other = InfoHashV1([9; 20]);
     for wrong in [handshake(other, b'p'), b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 500]] {
         let link = node.incoming("10.0.0.9:5000", &wrong).unwrap();
@@ -60,8 +60,7 @@ fn wrong_incoming_handshakes_are_refused() {
 
 #[test]
 fn wrong_outgoing_handshakes_are_refused() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 3);
+    let (mut node, key, payload) = leecher(config(1), 3);
     let wrong = node.outgoing(&handshake(InfoHashV1([9; 20]), b'p'));
     let garbage = node.outgoing(&[0xff; 100]);
     let good = node.outgoing(&handshake(payload.info_hash(), b'p'));
@@ -76,14 +75,13 @@ fn wrong_outgoing_handshakes_are_refused() {
 
 #[test]
 fn peer_breaking_a_rule_is_dropped() {
-    let payload = payload();
     for broken in [
         vec![0xff; 5],
         wire(Message::Bitfield(&[0xff, 0xff])),
         wire(Message::Have(99)),
         wire(Message::Request(WireRequest { index: 0, offset: 0, length: 1 << 20 })),
     ] {
-        let (mut node, _) = leecher(&payload, config(1), 0);
+        let (mut node, _, payload) = leecher(config(1), 0);
         let link = node.incoming("10.0.0.9:5000", &handshake(payload.info_hash(), b'p')).unwrap();
         node.receive(link, &broken);
         assert!(node.closed.contains(&link), "{broken:?}");
@@ -97,9 +95,8 @@ fn peer_breaking_a_rule_is_dropped() {
 
 #[test]
 fn half_open_links_are_limited() {
-    let payload = payload();
     let wide = EngineConfig { max_peers_per_torrent: 100, ..config(1) };
-    let (mut node, _) = leecher(&payload, wide, 100);
+    let (mut node, _, payload) = leecher(wide, 100);
     assert_eq!(node.connecting.len(), 48, "room is left for incoming connections");
     for port in 5000..5016 {
         assert!(!node.engine.is_crowded());
@@ -116,8 +113,7 @@ fn half_open_links_are_limited() {
 
 #[test]
 fn slow_handshakes_leave_room_to_dial() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 0);
+    let (mut node, key, payload) = leecher(config(1), 0);
     for port in 5000..5048 {
         assert!(node.incoming(&format!("10.0.0.9:{port}"), b"\x13BitTorrent").is_some());
     }
@@ -156,9 +152,8 @@ fn torrents_share_half_open_links() {
 
 #[test]
 fn connections_are_limited() {
-    let payload = payload();
     let limited = EngineConfig { max_connections: 3, ..config(1) };
-    let (mut node, _) = leecher(&payload, limited, 10);
+    let (mut node, _, _) = leecher(limited, 10);
     assert_eq!(node.connecting.len(), 3);
     assert!(node.incoming("10.0.0.9:5000", b"").is_none());
     let (link, _) = node.connecting.pop_front().unwrap();
@@ -168,21 +163,20 @@ fn connections_are_limited() {
 
 #[test]
 fn silence_ends_a_connection() {
-    let payload = payload();
     // Outgoing: ten seconds to connect, ten to shake hands, three minutes without a message.
-    let (mut node, _) = leecher(&payload, config(1), 1);
+    let (mut node, _, _) = leecher(config(1), 1);
     let (link, _) = node.connecting[0];
     node.advance(Duration::from_secs(9));
     assert!(!node.closed.contains(&link));
     node.advance(Duration::from_secs(3));
     assert!(node.closed.contains(&link));
 
-    let (mut node, _) = leecher(&payload, config(1), 1);
+    let (mut node, _, _) = leecher(config(1), 1);
     let link = node.outgoing(b"\x13BitTorrent");
     node.advance(Duration::from_secs(12));
     assert!(node.closed.contains(&link));
 
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     let silent = node.incoming("10.0.0.9:5000", b"").unwrap();
     node.advance(Duration::from_secs(12));
     assert!(node.closed.contains(&silent));
@@ -201,8 +195,7 @@ fn silence_ends_a_connection() {
 
 #[test]
 fn without_sockets_candidates_are_kept() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 200);
+    let (mut node, key, _) = leecher(config(1), 200);
     while let Some((link, _)) = node.connecting.pop_front() {
         node.engine.pause_dialing(node.now);
         node.refuse(link);
@@ -226,8 +219,7 @@ fn hoarder(node: &mut Node, payload: &Payload, number: u8, length: usize) -> Lin
 #[test]
 fn peer_holding_most_memory_is_dropped() {
     const KIB: usize = 1 << 10;
-    let payload = payload();
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     // 4060 KiB of 4096, and small things.
     let many: Vec<_> = (0..33).map(|n| hoarder(&mut node, &payload, n, 120 * KIB)).collect();
     hoarder(&mut node, &payload, 33, 100 * KIB);

@@ -38,8 +38,7 @@ fn has_bad_piece(node: &Node) -> bool {
 
 #[test]
 fn slow_disk_stops_requests() {
-    let payloads = [payload(1)];
-    let mut net = Net::swarm(small(9), 1, &payloads);
+    let mut net = Net::swarm(small(9), 1, [payload(1)]);
     let key = net.downloads[0];
     net.run_until(LIMIT, |net| net.nodes[0].status(key).peers_connected == 1);
     net.nodes[0].hold_jobs = true;
@@ -52,39 +51,36 @@ fn slow_disk_stops_requests() {
         net.now() > until
     });
     net.nodes[0].hold_jobs = false;
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
 }
 
 #[test]
 fn torrents_share_memory() {
-    let payloads = [1, 2, 3].map(payload);
-    let mut net = Net::swarm(small(9), 1, &payloads);
-    net.complete(LIMIT, &payloads);
+    let mut net = Net::swarm(small(9), 1, [1, 2, 3].map(payload));
+    net.complete(LIMIT);
     assert!(net.now() < Duration::from_secs(1), "took {:?}", net.now());
 }
 
 #[test]
 fn bad_pieces_release_memory() {
-    let payloads = [payload(1)];
-    let mut net = Net::swarm(small(9), 4, &payloads);
+    let mut net = Net::swarm(small(9), 4, [payload(1)]);
     for liar in 1..4 {
         net.nodes[liar].corrupt = true;
     }
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
     assert!(has_bad_piece(&net.nodes[0]));
 }
 
 #[test]
 fn leaving_peers_release_memory() {
-    let payloads = [payload(1)];
-    let mut net = Net::swarm(small(9), 1, &payloads);
+    let mut net = Net::swarm(small(9), 1, [payload(1)]);
     let downloaded = |net: &Net| net.nodes[0].engine.status()[0].downloaded;
     for _ in 0..6 {
         let before = downloaded(&net);
         net.run_until(LIMIT, |net| downloaded(net) > before + 100_000);
         net.cut(1);
     }
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
 }
 
 /// Stops a download again and again, each time after `bytes` more. Returns how many bytes were
@@ -92,8 +88,7 @@ fn leaving_peers_release_memory() {
 fn downloaded_with_stops(payload: Payload, stops: u64, bytes: u64) -> u64 {
     let state = tempfile::tempdir().unwrap();
     let state_dir = Some(state.path().to_owned());
-    let payloads = [payload];
-    let mut net = Net::swarm(EngineConfig { state_dir, ..small(9) }, 1, &payloads);
+    let mut net = Net::swarm(EngineConfig { state_dir, ..small(9) }, 1, [payload]);
     let key = net.downloads[0];
     let mut downloaded = 0;
     for _ in 0..stops {
@@ -105,7 +100,7 @@ fn downloaded_with_stops(payload: Payload, stops: u64, bytes: u64) -> u64 {
         net.nodes[0].events.clear();
         net.nodes[0].resume(key);
     }
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
     assert!(!has_bad_piece(&net.nodes[0]));
     downloaded + net.nodes[0].status(key).downloaded
 }

@@ -14,6 +14,7 @@ pub(crate) struct Net {
     pub(crate) nodes: Vec<Node>,
     /// The torrents that node 0 downloads, each to its [`Self::folder`].
     pub(crate) downloads: Vec<TorrentKey>,
+    pub(crate) payloads: Vec<Payload>,
     folder: tempfile::TempDir,
     pairs: Vec<[(usize, LinkKey); 2]>,
     /// The state of the generator that splits bytes.
@@ -28,22 +29,28 @@ impl Net {
     pub(crate) fn new(configs: impl IntoIterator<Item = EngineConfig>) -> Self {
         let nodes = configs.into_iter().map(Node::new).collect();
         let folder = tempfile::tempdir().unwrap();
-        Self { nodes, downloads: Vec::new(), folder, pairs: Vec::new(), random: 1 }
+        let (downloads, payloads) = (Vec::new(), Vec::new());
+        Self { nodes, downloads, payloads, folder, pairs: Vec::new(), random: 1 }
     }
 
     /// Node 0 is the leecher. The others have everything.
-    pub(crate) fn swarm(leecher: EngineConfig, seeders: usize, payloads: &[Payload]) -> Self {
+    pub(crate) fn swarm<const N: usize>(
+        leecher: EngineConfig,
+        seeders: usize,
+        payloads: [Payload; N],
+    ) -> Self {
         let mut net = Self::new([leecher].into_iter().chain((1..=seeders as u64).map(config)));
-        payloads.iter().for_each(|payload| net.add(payload));
+        payloads.into_iter().for_each(|payload| net.add(payload));
         net
     }
 
     /// Adds a torrent that node 0 downloads from all others.
-    pub(crate) fn add(&mut self, payload: &Payload) {
-        self.nodes[1..].iter_mut().for_each(|seeder| _ = seeder.seed(payload));
+    pub(crate) fn add(&mut self, payload: Payload) {
+        self.nodes[1..].iter_mut().for_each(|seeder| _ = seeder.seed(&payload));
         let (folder, peers) =
             (self.folder(self.downloads.len()), (1..self.nodes.len()).map(address));
-        self.downloads.push(self.nodes[0].leech(payload, folder, peers));
+        self.downloads.push(self.nodes[0].leech(&payload, folder, peers));
+        self.payloads.push(payload);
     }
 
     /// The folder of a download of node 0.
@@ -53,10 +60,9 @@ impl Net {
 
     /// Runs until node 0 has completed all downloads, and compares them.
     #[track_caller]
-    pub(crate) fn complete(&mut self, limit: Duration, payloads: &[Payload]) {
-        let completed = |net: &Self| net.nodes[0].count(|kind| *kind == EventKind::Completed);
-        self.run_until(limit, |net| completed(net) >= payloads.len());
-        for (number, payload) in payloads.iter().enumerate() {
+    pub(crate) fn complete(&mut self, limit: Duration) {
+        self.run_until(limit, |net| net.completed() >= net.payloads.len());
+        for (number, payload) in self.payloads.iter().enumerate() {
             assert_eq!(payload.compare(self.folder(number)), Ok(()));
         }
     }
@@ -75,6 +81,11 @@ impl Net {
                 self.sleep(end);
             }
         }
+    }
+
+    /// How many downloads of node 0 are complete.
+    pub(crate) fn completed(&self) -> usize {
+        self.nodes[0].count(|kind| *kind == EventKind::Completed)
     }
 
     /// Cuts every connection of a node.

@@ -17,8 +17,8 @@ fn payload() -> Payload {
 }
 
 /// A leecher in the middle of a download, and its seeder.
-fn midway(payloads: &[Payload]) -> (Net, TorrentKey) {
-    let mut net = Net::swarm(config(7), 1, payloads);
+fn midway() -> (Net, TorrentKey) {
+    let mut net = Net::swarm(config(7), 1, [payload()]);
     let key = net.downloads[0];
     let fetch = net.nodes[0].fetches.pop_front().expect("it announces");
     net.nodes[0].answer(&fetch, Vec::new());
@@ -28,8 +28,7 @@ fn midway(payloads: &[Payload]) -> (Net, TorrentKey) {
 
 #[test]
 fn stop_has_an_order() {
-    let payloads = [payload()];
-    let (mut net, key) = midway(&payloads);
+    let (mut net, key) = midway();
     net.nodes[0].hold_jobs = true;
     net.run_until(LIMIT, |net| net.nodes[0].jobs.len() > 2);
     let node = &mut net.nodes[0];
@@ -54,13 +53,12 @@ fn stop_has_an_order() {
 
     node.hold_jobs = false;
     node.engine.resume(node.now, key);
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
 }
 
 #[test]
 fn hanging_tracker_delays_stop_three_seconds() {
-    let payloads = [payload()];
-    let (mut net, key) = midway(&payloads);
+    let (mut net, key) = midway();
     let node = &mut net.nodes[0];
     node.stop(key);
     node.advance(Duration::from_millis(2900));
@@ -118,23 +116,21 @@ fn stop_works_at_any_job() {
 
 #[test]
 fn removed_torrent_is_forgotten() {
-    let payloads = [payload()];
-    let (mut net, key) = midway(&payloads);
-    let folder = net.folder(0);
+    let (mut net, key) = midway();
+    let add = add_of(&net.payloads[0], net.folder(0));
     let node = &mut net.nodes[0];
     node.hold_jobs = true;
     node.act();
     node.engine.remove(node.now, key);
-    let again = node.engine.add(node.now, add_of(&payloads[0], &folder));
-    assert!(again.is_err(), "it is there still");
+    assert!(node.engine.add(node.now, add.clone()).is_err(), "it is there still");
     node.hold_jobs = false;
     node.act();
     node.advance(Duration::from_secs(4));
     assert!(node.stopped());
     assert_eq!(node.engine.status(), []);
     node.events.clear();
-    node.leech(&payloads[0], &folder, [address(1)]);
-    net.complete(LIMIT, &payloads);
+    node.add(AddTorrent { peers: vec![address(1)], ..add });
+    net.complete(LIMIT);
 }
 
 #[test]

@@ -19,11 +19,11 @@ fn payload(length: u64) -> Payload {
 }
 
 /// A seeder and an unchoked peer of it.
-fn seeder(payload: &Payload) -> (Node, LinkKey) {
+fn seeder(payload: Payload) -> (Payload, Node, LinkKey) {
     let mut node = Node::new(config(1));
-    node.seed(payload);
-    let link = interested(&mut node, payload, b'p');
-    (node, link)
+    node.seed(&payload);
+    let link = interested(&mut node, &payload, b'p');
+    (payload, node, link)
 }
 
 /// A peer that connects and is interested.
@@ -47,11 +47,10 @@ fn is_sync(job: &Job) -> bool {
 
 #[test]
 fn completion_is_the_last_event() {
-    let payloads = [payload(1_000_000)];
-    let mut net = Net::swarm(config(7), 3, &payloads);
-    net.complete(LIMIT, &payloads);
+    let mut net = Net::swarm(config(7), 3, [payload(1_000_000)]);
+    net.complete(LIMIT);
     let node = &net.nodes[0];
-    let pieces = payloads[0].geometry().piece_count();
+    let pieces = net.payloads[0].geometry().piece_count();
     let place = |wanted: &dyn Fn(&EventKind) -> bool| {
         node.events.iter().position(|(_, kind)| wanted(kind)).unwrap()
     };
@@ -71,8 +70,7 @@ fn completion_is_the_last_event() {
 
 #[test]
 fn completion_waits_for_the_sync() {
-    let payloads = [payload(100_000)];
-    let mut net = Net::swarm(config(7), 1, &payloads);
+    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
     net.nodes[0].hold_jobs = true;
     loop {
         net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
@@ -94,10 +92,9 @@ fn syncs_take_turns_per_file_system() {
         let file = Payload::file("film", 100_000).piece_length(32 << 10);
         file.seed(seed).create().unwrap()
     });
-    let mut net = Net::swarm(config(7), 1, &payloads);
+    let mut net = Net::swarm(config(7), 1, payloads);
     net.nodes[0].hold_jobs = true;
-    let completed = |net: &Net| net.nodes[0].count(|kind| *kind == EventKind::Completed);
-    while completed(&net) < payloads.len() {
+    while net.completed() < 3 {
         net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
         let node = &mut net.nodes[0];
         assert!(node.jobs.iter().filter(|job| is_sync(job)).count() <= 1);
@@ -110,8 +107,7 @@ fn syncs_take_turns_per_file_system() {
 
 #[test]
 fn failed_sync_stops_torrent() {
-    let payloads = [payload(100_000)];
-    let mut net = Net::swarm(config(7), 1, &payloads);
+    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
     net.nodes[0].spoil_sync = true;
     net.run_until(LIMIT, |net| net.nodes[0].stopped());
     let node = &mut net.nodes[0];
@@ -127,32 +123,29 @@ fn failed_sync_stops_torrent() {
 
 #[test]
 fn rate_limit_holds() {
-    let payloads = [payload(1_000_000)];
     let limited = EngineConfig { max_down: Some(100_000), ..config(7) };
-    let mut net = Net::swarm(limited, 3, &payloads);
-    net.complete(LIMIT, &payloads);
+    let mut net = Net::swarm(limited, 3, [payload(1_000_000)]);
+    net.complete(LIMIT);
     let took = net.now().as_secs_f64();
     assert!((9.0..11.0).contains(&took), "a megabyte at 100 kB/s took {took} s");
 }
 
 #[test]
 fn torrent_upload_limit_holds() {
-    let payloads = [payload(500_000)];
-    let mut net = Net::swarm(config(7), 1, &payloads);
+    let mut net = Net::swarm(config(7), 1, [payload(500_000)]);
     net.nodes[1] = Node::new(config(1));
-    let seed = add_of(&payloads[0], payloads[0].folder_path());
+    let seed = add_of(&net.payloads[0], net.payloads[0].folder_path());
     net.nodes[1].add(AddTorrent { seed_only: true, max_up: Some(100_000), ..seed });
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
     let took = net.now().as_secs_f64();
     assert!((4.0..6.0).contains(&took), "half a megabyte at 100 kB/s took {took} s");
 }
 
 #[test]
 fn liar_is_banned_and_download_completes() {
-    let payloads = [payload(300_000)];
-    let mut net = Net::swarm(config(7), 2, &payloads);
+    let mut net = Net::swarm(config(7), 2, [payload(300_000)]);
     net.nodes[1].corrupt = true;
-    net.complete(Duration::from_secs(600), &payloads);
+    net.complete(Duration::from_secs(600));
     let banned = |kind: &EventKind| {
         matches!(kind, EventKind::Peer { address: of, state: session::PeerState::Banned, .. }
             if *of == address(1))
@@ -162,8 +155,7 @@ fn liar_is_banned_and_download_completes() {
 
 #[test]
 fn blocks_are_read_once_in_order() {
-    let payload = payload(100_000);
-    let (mut node, link) = seeder(&payload);
+    let (payload, mut node, link) = seeder(payload(100_000));
     node.receive(link, &[0, 1, 2].map(|piece| request(piece, 16 << 10)).concat());
     let served = blocks(&node.sent[&link]);
     assert_eq!(served.len(), 3);
@@ -176,8 +168,7 @@ fn blocks_are_read_once_in_order() {
 
 #[test]
 fn evicted_block_is_read_again() {
-    let payload = payload(100_000);
-    let (mut node, link) = seeder(&payload);
+    let (_payload, mut node, link) = seeder(payload(100_000));
     node.hold_bytes = true;
     node.receive(link, &request(0, 0));
     node.advance(Duration::from_secs(5));
@@ -189,8 +180,7 @@ fn evicted_block_is_read_again() {
 
 #[test]
 fn block_cancelled_while_read_is_not_sent() {
-    let payload = payload(100_000);
-    let (mut node, link) = seeder(&payload);
+    let (_payload, mut node, link) = seeder(payload(100_000));
     node.hold_jobs = true;
     node.receive(link, &[0, 1].map(|piece| request(piece, 0)).concat());
     let first = WireRequest { index: 0, offset: 0, length: 16 << 10 };
@@ -220,7 +210,7 @@ fn requests(count: u32) -> Vec<u8> {
 #[test]
 fn nothing_is_read_for_full_queue() {
     let payload = Payload::file("film", 8 << 20).piece_length(256 << 10).create().unwrap();
-    let (mut node, link) = seeder(&payload);
+    let (_payload, mut node, link) = seeder(payload);
     node.hold_bytes = true;
     node.hold_jobs = true;
     node.receive(link, &requests(400));
@@ -235,7 +225,7 @@ fn nothing_is_read_for_full_queue() {
 #[test]
 fn six_hundred_requests_are_served() {
     let payload = Payload::file("film", 10 << 20).piece_length(256 << 10).create().unwrap();
-    let (mut node, link) = seeder(&payload);
+    let (_payload, mut node, link) = seeder(payload);
     node.receive(link, &requests(600));
     assert_eq!(served(&node, link), 600);
     assert!(!node.closed.contains(&link));
@@ -260,8 +250,7 @@ fn requests_of_missing_pieces_are_refused() {
 
 #[test]
 fn fresh_range_needs_no_job() {
-    let payload = payload(100_000);
-    let (mut node, link) = seeder(&payload);
+    let (_payload, mut node, link) = seeder(payload(100_000));
     node.receive(link, &request(0, 0));
     assert_eq!(served(&node, link), 1);
     node.hold_jobs = true;
@@ -284,8 +273,7 @@ fn small_files(count: u64) -> (Payload, Node, LinkKey) {
     let names: Vec<String> = (0..count).map(|number| format!("{number:04}")).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (&**name, 100)).collect();
     let payload = Payload::folder("photos", &files).piece_length(128 << 10).create().unwrap();
-    let (node, link) = seeder(&payload);
-    (payload, node, link)
+    seeder(payload)
 }
 
 /// Requests for some of the blocks of `length` bytes in piece 0.
@@ -365,8 +353,7 @@ fn full_queues_hold_few_files_open() {
 
 #[test]
 fn seeder_sends_bitfield() {
-    let payload = payload(100_000);
-    let (node, link) = seeder(&payload);
+    let (_payload, node, link) = seeder(payload(100_000));
     assert_eq!(messages(&node.sent[&link])[0], Message::Bitfield(&[0b1111_0000]));
 }
 
@@ -399,16 +386,15 @@ fn seeder_sends_upload_only() {
 
 #[test]
 fn finished_download_sends_upload_only() {
-    let payloads = [payload(100_000)];
-    let mut net = Net::swarm(config(7), 1, &payloads);
+    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
     net.nodes[0].hold_jobs = true;
     net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
     net.nodes[0].hold_jobs = false;
     net.nodes[0].act();
-    let link = extended(&mut net.nodes[0], &payloads[0]);
+    let link = extended(&mut net.nodes[0], &net.payloads[0]);
     let said = extension_handshakes(&net.nodes[0], link);
     assert!(said.len() == 1 && !said[0].contains("upload_only"), "{said:?}");
-    net.complete(LIMIT, &payloads);
+    net.complete(LIMIT);
     let said = extension_handshakes(&net.nodes[0], link);
     assert!(said.len() == 2 && said[1].contains("11:upload_onlyi1e"), "{said:?}");
     // The rest is repeated, for clients that forget what a later handshake lacks.
