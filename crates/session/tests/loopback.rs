@@ -138,23 +138,17 @@ fn one_seeder_to_one_leecher() {
 fn trackers_connect_peers_and_get_events() {
     let http = HttpTracker::start();
     let udp = UdpTracker::start();
-    for (url, announces) in [
-        (http.url(), Box::new(|| http.announces()) as Box<dyn Fn() -> Vec<testkit::SeenAnnounce>>),
-        (udp.url(), Box::new(|| udp.announces())),
-    ] {
+    for (url, tracker) in [(http.url(), http.tracker()), (udp.url(), udp.tracker())] {
         let payload =
             Payload::file("film", 400_000).piece_length(16 * 1024).tracker(url).create().unwrap();
         let seeder = seeder(&payload);
-        wait_until(&seeder, |_| !announces().is_empty());
+        wait_until(&seeder, |_| !tracker.announces().is_empty());
         let leecher = session();
         download(&leecher, &payload, Vec::new());
         let port = leecher.listen_port();
         leecher.shut_down(LIMIT);
-        let said: Vec<(AnnounceEvent, u64)> = announces()
-            .into_iter()
-            .filter(|seen| seen.port == port)
-            .map(|seen| (seen.event, seen.left))
-            .collect();
+        let said = tracker.announces().into_iter().filter(|seen| seen.port == port);
+        let said: Vec<_> = said.map(|seen| (seen.event, seen.left)).collect();
         let expected = [
             (AnnounceEvent::Started, 400_000),
             (AnnounceEvent::Completed, 0),

@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use testkit::{Payload, PayloadBuilder, Script};
 
-use crate::support::{Output, Scene, Shell, dir, finish, leech, words};
+use crate::support::{Output, Process, Scene, Shell, dir, leech, words};
 
 /// Sets the least limit with which the program works, as the hard limit too.
 const FEWEST: &str = "ulimit -n 64";
@@ -18,7 +18,7 @@ fn many_files() -> PayloadBuilder {
 }
 
 fn run(shell: &Shell, limit: &str, arguments: Vec<String>) -> Output {
-    finish(shell.command_after(limit, arguments).spawn().unwrap())
+    Process::new(&mut shell.command_after(limit, arguments)).finish()
 }
 
 #[test]
@@ -57,7 +57,8 @@ fn download_needs_few() {
 fn seed_needs_few() {
     let (shell, payload) = (Shell::new(), many_files().create().unwrap());
     let rest = [dir(&payload), "--json", "--port", "0", "--bind", "127.0.0.1", "--ratio", "4"];
-    let mut seeding = shell.start_after(FEWEST, words("seed", &payload, &rest));
+    let mut seeding =
+        Process::new(&mut shell.command_after(FEWEST, words("seed", &payload, &rest)));
     let started = seeding.wait_for_event("started");
     let address = started["listen"][0].as_str().unwrap().parse().unwrap();
     (0..4).for_each(|_| leech(&payload, address));
@@ -83,7 +84,7 @@ fn fewer_are_refused() {
 fn soft_limit_is_raised() {
     let (shell, payload) = (Shell::new(), Payload::file("a", 1000).create().unwrap());
     let seed = words("seed", &payload, &[dir(&payload), "--json", "--port", "0"]);
-    let mut seeding = shell.start_after("ulimit -S -n 40", seed);
+    let mut seeding = Process::new(&mut shell.command_after("ulimit -S -n 40", seed));
     seeding.wait_for_event("started");
     let limits = fs::read_to_string(format!("/proc/{}/limits", seeding.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();

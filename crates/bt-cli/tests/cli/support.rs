@@ -42,20 +42,17 @@ impl Shell {
         path
     }
 
-    pub(crate) fn command<A: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Command {
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bt-cli"));
         command.args(arguments);
         self.prepare(command)
     }
 
     /// Returns a command that a shell runs after `shell`, for example `ulimit -n 64`.
-    pub(crate) fn command_after<A: AsRef<OsStr>>(
+    pub(crate) fn command_after(
         &self,
         shell: &str,
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     ) -> Command {
         let mut command = Command::new("/bin/sh");
         let script = format!(r#"{shell} && exec "$0" "$@""#);
@@ -71,25 +68,22 @@ impl Shell {
     }
 
     /// Runs the program to its end.
-    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
-        finish(self.command(arguments).spawn().expect("bt-cli starts"))
+    pub(crate) fn run(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
+        self.start(arguments).finish()
     }
 
     /// Runs the program to its end, with a standard output that is closed.
-    pub(crate) fn run_unread<A: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Output {
+    pub(crate) fn run_unread(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
         let mut child = self.command(arguments).spawn().expect("bt-cli starts");
         drop(child.stdout.take());
         finish(child)
     }
 
     /// Runs the program to its end, with `input` on standard input.
-    pub(crate) fn run_with<A: AsRef<OsStr>>(
+    pub(crate) fn run_with(
         &self,
         input: &[u8],
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     ) -> Output {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("bt-cli starts");
@@ -101,21 +95,8 @@ impl Shell {
     }
 
     /// Starts the program. The test reads its lines meanwhile.
-    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Process {
-        Self::watch(&mut self.command(arguments))
-    }
-
-    /// Starts [`Self::command_after`].
-    pub(crate) fn start_after<A: AsRef<OsStr>>(
-        &self,
-        shell: &str,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Process {
-        Self::watch(&mut self.command_after(shell, arguments))
-    }
-
-    fn watch(command: &mut Command) -> Process {
-        Process::new(command.spawn().expect("bt-cli starts"))
+    pub(crate) fn start(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Process {
+        Process::new(&mut self.command(arguments))
     }
 }
 
@@ -234,7 +215,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn new(mut child: Child) -> Self {
+    pub(crate) fn new(command: &mut Command) -> Self {
+        Self::watch(command.spawn().expect("bt-cli starts"))
+    }
+
+    fn watch(mut child: Child) -> Self {
         let (stdout, stderr) = (lines(child.stdout.take()), lines(child.stderr.take()));
         Self { child, stdout, stderr, seen: Vec::new() }
     }
@@ -291,7 +276,7 @@ impl Process {
 
 /// Reads what the process writes until it ends.
 pub(crate) fn finish(child: Child) -> Output {
-    Process::new(child).finish()
+    Process::watch(child).finish()
 }
 
 /// Returns the lines until the sender is dropped or `end` is reached.

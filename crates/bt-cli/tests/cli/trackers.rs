@@ -44,14 +44,11 @@ fn peers_of_all_trackers_are_merged() {
 
 #[test]
 fn started_and_stopped_are_announced() {
-    for url in [true, false].map(|http| (HttpTracker::start(), UdpTracker::start(), http)) {
-        let (http, udp, use_http) = url;
-        let url = if use_http { http.url() } else { udp.url() };
-        let peer = Answer::Peers(addresses(&["10.0.0.1:1"]));
-        http.answer(peer.clone());
-        udp.answer(peer);
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    for (url, tracker) in [(http.url(), http.tracker()), (udp.url(), udp.tracker())] {
+        tracker.answer(Answer::Peers(addresses(&["10.0.0.1:1"])));
         run("peers", &[url], &["--port", "7000"]).expect(0);
-        let seen = if use_http { http.announces() } else { udp.announces() };
+        let seen = tracker.announces();
         let events: Vec<AnnounceEvent> = seen.iter().map(|seen| seen.event).collect();
         assert_eq!(events, [AnnounceEvent::Started, AnnounceEvent::Stopped]);
         assert_eq!((seen[0].port, seen[0].left), (7000, 100_000));
@@ -157,37 +154,27 @@ fn one_answer_with_peers_is_enough() {
 #[test]
 fn bad_answers_are_errors() {
     let refused = Answer::Failure { reason: "not\u{1b} registered".to_owned(), retry_in: None };
-    let rows = [
-        (refused, "not registered"),
-        (Answer::Html, ""),
-        (Answer::Status(503), "503"),
-        (Answer::Raw(b"le".to_vec()), ""),
-        (Answer::Truncated, ""),
-        (Answer::Silence, ""),
-    ];
-    for (answer, part) in rows {
-        let http = HttpTracker::start();
-        http.answer(answer.clone());
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    let (over_http, over_udp) = ((http.url(), http.tracker()), (udp.url(), udp.tracker()));
+    for ((url, tracker), answer, part) in [
+        (&over_http, refused.clone(), "not registered"),
+        (&over_http, Answer::Html, ""),
+        (&over_http, Answer::Status(503), "503"),
+        (&over_http, Answer::Raw(b"le".to_vec()), ""),
+        (&over_http, Answer::Truncated, ""),
+        (&over_http, Answer::Silence, ""),
+        (&over_udp, refused, "not registered"),
+        (&over_udp, Answer::Silence, ""),
+    ] {
+        tracker.answer(answer.clone());
         for command in ["peers", "scrape"] {
-            let output = run(command, &[http.url()], &["--json", "--timeout", "1"]).expect(4);
+            let urls = std::slice::from_ref(url);
+            let output = run(command, urls, &["--json", "--timeout", "1"]).expect(4);
             let error = output.objects()[0]["trackers"][0]["error"].as_str().unwrap().to_owned();
             assert!(error.replace('\u{1b}', "").contains(part), "{answer:?}: {error}");
             assert!(output.error("network").contains(part), "{answer:?}");
-            let text = run(command, &[http.url()], &["--timeout", "1"]).expect(4);
+            let text = run(command, urls, &["--timeout", "1"]).expect(4);
             assert!(!text.stderr.contains('\u{1b}') && !text.stdout().contains('\u{1b}'));
-        }
-    }
-}
-
-#[test]
-fn bad_udp_answers_are_errors() {
-    let refused = Answer::Failure { reason: "not registered".to_owned(), retry_in: None };
-    for (answer, part) in [(refused, "not registered"), (Answer::Silence, "")] {
-        let udp = UdpTracker::start();
-        udp.answer(answer);
-        for command in ["peers", "scrape"] {
-            let output = run(command, &[udp.url()], &["--json", "--timeout", "1"]).expect(4);
-            assert!(output.error("network").contains(part));
         }
     }
 }

@@ -459,9 +459,9 @@ fn refused_connect_ends_one_exchange() {
     assert_eq!(second.poll_transmit(&mut tracker, Duration::ZERO), None);
     let transaction_id = tracker.connecting().unwrap();
     let bytes = Response::Error { transaction_id, message: "banned".to_owned() }.encode();
-    let result = first.handle_datagram(&mut tracker, seconds(1), address(), &bytes);
+    let result = offer(&mut first, &mut tracker, &bytes);
     assert_eq!(result, Some(Err(ExchangeError::Refused { message: "banned".to_owned() })));
-    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &bytes), None);
+    assert_eq!(offer(&mut second, &mut tracker, &bytes), None);
     assert!(second.poll_timeout(&tracker).unwrap() <= seconds(1));
     assert!(second.poll_transmit(&mut tracker, seconds(1)).is_some());
     assert_eq!(second.poll_timeout(&tracker), Some(seconds(1) + FIRST_TIMEOUT));
@@ -473,12 +473,21 @@ fn sent(exchange: &mut Exchange, tracker: &mut UdpTracker, now: Duration) -> Req
     Request::decode(&datagram).unwrap()
 }
 
+/// Delivers a datagram of the tracker at 1.
+fn offer(
+    exchange: &mut Exchange,
+    tracker: &mut UdpTracker,
+    bytes: &[u8],
+) -> Option<Result<Reply, ExchangeError>> {
+    exchange.handle_datagram(tracker, seconds(1), address(), bytes)
+}
+
 /// Answers the exchange's connect request with `connection_id`.
 fn connect(exchange: &mut Exchange, tracker: &mut UdpTracker, connection_id: u64) {
     assert!(matches!(sent(exchange, tracker, seconds(1)), Request::Connect { .. }));
     let transaction_id = tracker.connecting().unwrap();
     let bytes = Response::Connect { transaction_id, connection_id }.encode();
-    assert_eq!(exchange.handle_datagram(tracker, seconds(1), address(), &bytes), None);
+    assert_eq!(offer(exchange, tracker, &bytes), None);
 }
 
 #[test]
@@ -497,9 +506,6 @@ fn mismatch_asks_for_new_id_once() {
         let refusal =
             |transaction_id| Response::Error { transaction_id, message: message.into() }.encode();
         let bytes = refusal(asked.transaction_id());
-        let offer = |exchange: &mut Exchange, tracker: &mut UdpTracker, bytes: &[u8]| {
-            exchange.handle_datagram(tracker, seconds(1), address(), bytes)
-        };
         assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "{message}");
         assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "the same error once more");
         connect(&mut exchange, &mut tracker, 8);
@@ -522,9 +528,9 @@ fn mismatch_keeps_newer_connection_id() {
         let transaction_id = request.transaction_id();
         Response::Error { transaction_id, message: "connection id mismatch".into() }.encode()
     });
-    assert_eq!(first.handle_datagram(&mut tracker, seconds(1), address(), &errors[0]), None);
+    assert_eq!(offer(&mut first, &mut tracker, &errors[0]), None);
     connect(&mut first, &mut tracker, 8);
-    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &errors[1]), None);
+    assert_eq!(offer(&mut second, &mut tracker, &errors[1]), None);
     let asked = sent(&mut second, &mut tracker, seconds(1));
     assert!(matches!(asked, Request::Announce { connection_id: 8, .. }), "{asked:?}");
 }
