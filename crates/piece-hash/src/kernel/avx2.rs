@@ -3,19 +3,11 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Compress, K, State};
-use multiversion::{multiversion, target::match_target};
 
 const WIDTH: usize = 8;
 type Vector = __m256i;
 
-/// Returns the kernel, if the processor has the instructions.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn select() -> Option<Compress> {
-    match_target! {
-        "x86_64+avx2" => Some(compress),
-        _ => None,
-    }
-}
+select!("x86_64+avx2");
 
 wide_kernel!(#[target_feature(enable = "avx2")]);
 

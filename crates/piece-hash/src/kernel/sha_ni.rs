@@ -2,21 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use multiversion::{multiversion, target::match_target};
-
 use super::{Block, Compress, State};
 
 /// The same four words of both messages.
 type Pair = [__m128i; 2];
 
-/// Returns the kernel, if the processor has the instructions.
-#[multiversion(targets("x86_64+sha+sse4.1"))]
-pub(super) fn select() -> Option<Compress> {
-    match_target! {
-        "x86_64+sha+sse4.1" => Some(compress),
-        _ => None,
-    }
-}
+select!("x86_64+sha+sse4.1");
 
 /// Continues two states with their strips, which are of equal length.
 #[target_feature(enable = "sha,sse4.1")]

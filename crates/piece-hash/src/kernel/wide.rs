@@ -110,3 +110,17 @@ macro_rules! with_instructions {
         $( #[target_feature(enable = $instructions)] #[inline] $function )*
     };
 }
+
+/// Defines `select` in the module of a kernel.
+macro_rules! select {
+    ($instructions:tt) => {
+        /// Returns the kernel, if the processor has the instructions.
+        #[multiversion::multiversion(targets($instructions))]
+        pub(super) fn select() -> Option<Compress> {
+            multiversion::target::match_target! {
+                $instructions => Some(compress),
+                _ => None,
+            }
+        }
+    };
+}
