@@ -6,7 +6,7 @@ pub(crate) use files::raw_path;
 
 use std::ops::Range;
 
-use bencode::{Dict, Options, OwnedDocument, Value};
+use bencode::{Dict, KeyPath, Options, OwnedDocument, Value};
 use bt_types::{Geometry, InfoHashV1, InfoHashV2, InfoHashes};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
@@ -50,7 +50,8 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
 }
 
 pub(crate) fn too_long(got: usize) -> MetainfoError {
-    Kind::TooLong { limit: MAX_METAINFO_LENGTH, got }.into()
+    let kind = Kind::TooLong { limit: MAX_METAINFO_LENGTH, got };
+    MetainfoError { kind, offset: 0, path: KeyPath::root() }
 }
 
 fn info_fields(info: Value<'_, '_>) -> Result<InfoFields> {
