@@ -354,17 +354,18 @@ fn lone_liar_is_banned() {
     assert_eq!(payload.compare(target.path()), Ok(()));
 }
 
-/// A tracker without a listener.
-fn dead_url() -> String {
+/// An address without a listener.
+fn dead_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    format!("http://{}/announce", listener.local_addr().unwrap())
+    listener.local_addr().unwrap()
 }
 
 #[test]
 fn dead_tracker_leads_to_next_tier() {
     let alive = HttpTracker::start();
     let file = Payload::file("film", 200_000).piece_length(16 * 1024);
-    let payload = file.tier([dead_url()]).tier([alive.url()]).create().unwrap();
+    let dead = format!("http://{}/announce", dead_address());
+    let payload = file.tier([dead]).tier([alive.url()]).create().unwrap();
     let seeder = seeder(&payload);
     assert!(alive.wait_for(LIMIT, |seen| !seen.is_empty()));
     let (leecher, target) = (session(), folder());
@@ -428,10 +429,7 @@ fn probe_reports_errors() {
     assert!(matches!(error, ProbeError::Misbehaved { .. }), "{error}");
     let error = probe(Behaviour::Silent, Duration::from_millis(100));
     assert!(matches!(error, ProbeError::TimedOut { .. }), "{error}");
-    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let error = handshake(address, info_hash, PEER_ID, None, LIMIT).unwrap_err();
+    let error = handshake(dead_address(), info_hash, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
 }
 

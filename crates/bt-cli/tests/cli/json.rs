@@ -93,41 +93,39 @@ fn compare(section: &str, objects: &[Value]) {
     compare_with(page().get(section).expect(section), objects);
 }
 
+/// A torrent whose first tracker does not listen, and its second tracker.
+fn tracked(length: u64) -> (Payload, HttpTracker) {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("a", length).tier([dead_tracker()]).tier([tracker.url()]);
+    (payload.create().unwrap(), tracker)
+}
+
 #[test]
 fn page_describes_download_events() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = dead_tracker();
-    let payload = Payload::file("a", 900_000).tier([dead]).tier([tracker.url()]);
-    let payload = payload.create().unwrap();
+    let (payload, tracker) = tracked(900_000);
     let honest = Script::seeder(&payload).listen();
     let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
     tracker.answer(Answer::Peers(vec![honest.address(), corrupt.address()]));
     let rest = ["--json", "--port", "0", "-o", "out", "--max-down", "300K"];
-    let output = shell.run(words("download", &payload, &rest)).expect(0);
-    let events = compare_events(output.objects());
-    let all =
+    let output = Shell::new().run(words("download", &payload, &rest)).expect(0);
+    let events =
         ["started", "progress", "piece", "peer", "tracker", "warning", "completed", "stopped"];
-    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+    compare_events(output.objects(), &events);
 }
 
 #[test]
 fn page_describes_seed_events() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = dead_tracker();
-    let payload = Payload::file("a", 100_000).tier([dead]).tier([tracker.url()]);
-    let payload = payload.create().unwrap();
+    let (payload, tracker) = tracked(100_000);
     let leecher = Script::leecher(&payload).listen();
     tracker.answer(Answer::Peers(vec![leecher.address()]));
     let rest = [dir(&payload), "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
-    let output = shell.run(words("seed", &payload, &rest)).expect(0);
-    let events = compare_events(output.objects());
-    let all = ["started", "progress", "peer", "tracker", "stopped"];
-    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+    let output = Shell::new().run(words("seed", &payload, &rest)).expect(0);
+    compare_events(output.objects(), &["started", "progress", "peer", "tracker", "stopped"]);
 }
 
-/// Compares events of each name with their sections. Returns the names.
+/// Compares events of each name with their sections. They must have these names.
 #[track_caller]
-fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
+fn compare_events(mut objects: Vec<Value>, names: &[&str]) {
     let schema = objects[0].as_object_mut().unwrap().remove("schema");
     assert_eq!(schema, Some(1.into()));
     let mut by_event: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -140,7 +138,8 @@ fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
         fields.extend(page["download"].clone());
         compare_with(&fields, objects);
     }
-    by_event.into_keys().collect()
+    let names: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(by_event.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
 }
 
 /// The description of a field lists every value that the code can give it.
@@ -241,9 +240,7 @@ fn page_describes_info_and_verify() {
 
 #[test]
 fn page_describes_network_commands() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = dead_tracker();
-    let payload = Payload::file("a", 50_000).tier([dead]).tier([tracker.url()]).create().unwrap();
+    let (shell, (payload, tracker)) = (Shell::new(), tracked(50_000));
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
     let object = |command: &str, rest: &[&str]| {

@@ -38,7 +38,7 @@ fn has_bad_piece(node: &Node) -> bool {
 
 #[test]
 fn slow_disk_stops_requests() {
-    let mut net = Net::swarm(small(9), 1, [payload(1)]);
+    let mut net = Net::swarm(small(9), 1, vec![payload(1)]);
     let key = net.downloads[0];
     net.run_until(LIMIT, |net| net.nodes[0].status(key).peers_connected == 1);
     net.nodes[0].hold_jobs = true;
@@ -56,14 +56,14 @@ fn slow_disk_stops_requests() {
 
 #[test]
 fn torrents_share_memory() {
-    let mut net = Net::swarm(small(9), 1, [1, 2, 3].map(payload));
+    let mut net = Net::swarm(small(9), 1, [1, 2, 3].map(payload).into());
     net.complete(LIMIT);
     assert!(net.now() < Duration::from_secs(1), "took {:?}", net.now());
 }
 
 #[test]
 fn bad_pieces_release_memory() {
-    let mut net = Net::swarm(small(9), 4, [payload(1)]);
+    let mut net = Net::swarm(small(9), 4, vec![payload(1)]);
     for liar in 1..4 {
         net.nodes[liar].corrupt = true;
     }
@@ -73,7 +73,7 @@ fn bad_pieces_release_memory() {
 
 #[test]
 fn leaving_peers_release_memory() {
-    let mut net = Net::swarm(small(9), 1, [payload(1)]);
+    let mut net = Net::swarm(small(9), 1, vec![payload(1)]);
     let downloaded = |net: &Net| net.nodes[0].engine.status()[0].downloaded;
     for _ in 0..6 {
         let before = downloaded(&net);
@@ -88,7 +88,7 @@ fn leaving_peers_release_memory() {
 fn downloaded_with_stops(payload: Payload, stops: u64, bytes: u64) -> u64 {
     let state = tempfile::tempdir().unwrap();
     let state_dir = Some(state.path().to_owned());
-    let mut net = Net::swarm(EngineConfig { state_dir, ..small(9) }, 1, [payload]);
+    let mut net = Net::swarm(EngineConfig { state_dir, ..small(9) }, 1, vec![payload]);
     let key = net.downloads[0];
     let mut downloaded = 0;
     for _ in 0..stops {

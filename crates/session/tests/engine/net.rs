@@ -34,11 +34,7 @@ impl Net {
     }
 
     /// Node 0 is the leecher. The others have everything.
-    pub(crate) fn swarm<const N: usize>(
-        leecher: EngineConfig,
-        seeders: usize,
-        payloads: [Payload; N],
-    ) -> Self {
+    pub(crate) fn swarm(leecher: EngineConfig, seeders: usize, payloads: Vec<Payload>) -> Self {
         let mut net = Self::new([leecher].into_iter().chain((1..=seeders as u64).map(config)));
         payloads.into_iter().for_each(|payload| net.add(payload));
         net

@@ -18,7 +18,7 @@ fn payload() -> Payload {
 
 /// A leecher in the middle of a download, and its seeder.
 fn midway() -> (Net, TorrentKey) {
-    let mut net = Net::swarm(config(7), 1, [payload()]);
+    let mut net = Net::swarm(config(7), 1, vec![payload()]);
     let key = net.downloads[0];
     let fetch = net.nodes[0].fetches.pop_front().expect("it announces");
     net.nodes[0].answer(&fetch, Vec::new());

@@ -47,7 +47,7 @@ fn is_sync(job: &Job) -> bool {
 
 #[test]
 fn completion_is_the_last_event() {
-    let mut net = Net::swarm(config(7), 3, [payload(1_000_000)]);
+    let mut net = Net::swarm(config(7), 3, vec![payload(1_000_000)]);
     net.complete(LIMIT);
     let node = &net.nodes[0];
     let pieces = net.payloads[0].geometry().piece_count();
@@ -70,7 +70,7 @@ fn completion_is_the_last_event() {
 
 #[test]
 fn completion_waits_for_the_sync() {
-    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
+    let mut net = Net::swarm(config(7), 1, vec![payload(100_000)]);
     net.nodes[0].hold_jobs = true;
     loop {
         net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
@@ -92,7 +92,7 @@ fn syncs_take_turns_per_file_system() {
         let file = Payload::file("film", 100_000).piece_length(32 << 10);
         file.seed(seed).create().unwrap()
     });
-    let mut net = Net::swarm(config(7), 1, payloads);
+    let mut net = Net::swarm(config(7), 1, payloads.into());
     net.nodes[0].hold_jobs = true;
     while net.completed() < 3 {
         net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
@@ -107,7 +107,7 @@ fn syncs_take_turns_per_file_system() {
 
 #[test]
 fn failed_sync_stops_torrent() {
-    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
+    let mut net = Net::swarm(config(7), 1, vec![payload(100_000)]);
     net.nodes[0].spoil_sync = true;
     net.run_until(LIMIT, |net| net.nodes[0].stopped());
     let node = &mut net.nodes[0];
@@ -124,7 +124,7 @@ fn failed_sync_stops_torrent() {
 #[test]
 fn rate_limit_holds() {
     let limited = EngineConfig { max_down: Some(100_000), ..config(7) };
-    let mut net = Net::swarm(limited, 3, [payload(1_000_000)]);
+    let mut net = Net::swarm(limited, 3, vec![payload(1_000_000)]);
     net.complete(LIMIT);
     let took = net.now().as_secs_f64();
     assert!((9.0..11.0).contains(&took), "a megabyte at 100 kB/s took {took} s");
@@ -132,7 +132,7 @@ fn rate_limit_holds() {
 
 #[test]
 fn torrent_upload_limit_holds() {
-    let mut net = Net::swarm(config(7), 1, [payload(500_000)]);
+    let mut net = Net::swarm(config(7), 1, vec![payload(500_000)]);
     net.nodes[1] = Node::new(config(1));
     let seed = add_of(&net.payloads[0], net.payloads[0].folder_path());
     net.nodes[1].add(AddTorrent { seed_only: true, max_up: Some(100_000), ..seed });
@@ -143,7 +143,7 @@ fn torrent_upload_limit_holds() {
 
 #[test]
 fn liar_is_banned_and_download_completes() {
-    let mut net = Net::swarm(config(7), 2, [payload(300_000)]);
+    let mut net = Net::swarm(config(7), 2, vec![payload(300_000)]);
     net.nodes[1].corrupt = true;
     net.complete(Duration::from_secs(600));
     let banned = |kind: &EventKind| {
@@ -386,7 +386,7 @@ fn seeder_sends_upload_only() {
 
 #[test]
 fn finished_download_sends_upload_only() {
-    let mut net = Net::swarm(config(7), 1, [payload(100_000)]);
+    let mut net = Net::swarm(config(7), 1, vec![payload(100_000)]);
     net.nodes[0].hold_jobs = true;
     net.run_until(LIMIT, |net| !net.nodes[0].jobs.is_empty());
     net.nodes[0].hold_jobs = false;
